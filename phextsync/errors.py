@@ -1,0 +1,57 @@
+"""The errors of phextsync. Each message says what was expected and what was found."""
+
+
+class PhextsyncError(Exception):
+    """Every error that this library raises on purpose."""
+
+
+class CoordinateError(PhextsyncError, ValueError):
+    """A coordinate or a coordinate range that is none."""
+
+
+class PhextFileError(PhextsyncError, ValueError):
+    """A .phext text that cannot be read: not UTF-8, or breaks beyond 999."""
+
+
+class TextError(PhextsyncError, ValueError):
+    """A text that a scroll cannot hold: a break character or a lone surrogate, with its offset."""
+
+
+class UpdateError(PhextsyncError, ValueError):
+    """Bytes that are no update of a text scroll."""
+
+
+class ScrollError(PhextsyncError):
+    """A scroll's document failed and has to be opened again from the store."""
+
+
+class StoreError(PhextsyncError):
+    """The data folder cannot be used as asked."""
+
+
+class StoreLockedError(StoreError):
+    """Another process owns the data folder."""
+
+
+class StoreFullError(StoreError):
+    """The disk refused a write; edits already made are kept in memory and tried again."""
+
+
+class StoreDamagedError(StoreError):
+    """Stored bytes fail their checksum; the message names the place."""
+
+
+class StoreVersionError(StoreError):
+    """The data folder was written by another version of the format."""
+
+
+class IdentityError(PhextsyncError):
+    """A mesh key, join code, node key or certificate that cannot be used."""
+
+
+class LinkError(PhextsyncError):
+    """A connection to a peer failed or was ended; the message says why."""
+
+
+class ProtocolError(PhextsyncError):
+    """A peer broke the protocol; its link ends with this reason."""
