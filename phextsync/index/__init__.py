@@ -1,0 +1,47 @@
+"""Compiled: coordinates, the index of coordinates, and the bytes of updates and versions."""
+
+try:
+    from phextsync.index._bytes import (
+        EMPTY_VERSION,
+        check_update,
+        check_version,
+        clock_of,
+        covers,
+        covers_update,
+        encode_plain_insert,
+        is_whole,
+        plain_text,
+        snapshot_version,
+        state_vector,
+        strip_deletes,
+        update_clock,
+        update_version,
+    )
+    from phextsync.index._coordinate import EVERYTHING, ORIGIN, Coordinate, CoordinateRange
+    from phextsync.index._index import CoordinateIndex
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"phextsync.index is not compiled ({error}): build it with `pip install .`"
+    ) from error
+
+__all__ = [
+    "EMPTY_VERSION",
+    "EVERYTHING",
+    "ORIGIN",
+    "Coordinate",
+    "CoordinateIndex",
+    "CoordinateRange",
+    "check_update",
+    "check_version",
+    "clock_of",
+    "covers",
+    "covers_update",
+    "encode_plain_insert",
+    "is_whole",
+    "plain_text",
+    "snapshot_version",
+    "state_vector",
+    "strip_deletes",
+    "update_clock",
+    "update_version",
+]
