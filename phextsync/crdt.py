@@ -16,7 +16,8 @@ from difflib import SequenceMatcher
 from hashlib import blake2b
 from typing import Final, NoReturn
 
-from pycrdt import Doc, Snapshot, Text, TransactionEvent, merge_updates
+import pycrdt
+from pycrdt import Doc, Snapshot, Text, TransactionEvent
 
 from phextsync.errors import ScrollError, TextError
 from phextsync.index import (
@@ -30,18 +31,6 @@ from phextsync.index import (
     state_vector,
     strip_deletes,
 )
-
-__all__ = [
-    "BREAKS",
-    "ROOT",
-    "Applied",
-    "Fingerprinter",
-    "Scroll",
-    "check_text",
-    "import_update",
-    "merge_updates",
-    "minimal_edits",
-]
 
 ROOT: Final = "text"
 """The one root of a scroll's document."""
@@ -258,7 +247,7 @@ class Scroll:
         if not updates:
             return None
         self._text = self._version = None
-        return updates[0] if len(updates) == 1 else merge_updates(*updates)
+        return merge_updates(updates)
 
 
 def check_text(text: str) -> None:
@@ -273,6 +262,11 @@ def check_text(text: str) -> None:
     else:
         what = f"a lone surrogate (U+{ord(character):04X})"
     raise TextError(f"expected text without breaks, found {what} at offset {offset}")
+
+
+def merge_updates(updates: Sequence[bytes]) -> bytes:
+    """Return one update that is worth all of `updates`, at least one."""
+    return updates[0] if len(updates) == 1 else pycrdt.merge_updates(*updates)
 
 
 def import_update(key: bytes, text: str) -> bytes:

@@ -1,0 +1,527 @@
+"""The wire's vocabulary: what a frame may say, how it is written and read, and its limits.
+
+A frame is one CBOR array `[kind, ...]`. Reading accepts definite-length arrays, unsigned
+integers, byte strings, text strings and null, and nothing else; every count and length has a
+limit in `Limits`. `docs/protocol.md` has the grammar.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NoReturn, TypeAlias, TypeGuard
+
+import cbor2
+
+from phextsync.errors import ProtocolError
+from phextsync.index import Coordinate, CoordinateRange
+
+PROTOCOL_MAJOR: Final = 1
+PROTOCOL_MINOR: Final = 0
+
+NODE_ID_BYTES: Final = 16
+KEY_BYTES: Final = 12
+DIGEST_BYTES: Final = 16
+
+# CBOR tags that cbor2 would interpret by itself; a tag that is not here reaches the tag hook.
+_KNOWN_TAGS: Final = (
+    *range(6),
+    *(25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every size that a peer could otherwise choose."""
+
+    frame_bytes_max: int = 1 << 20
+    """One frame in memory on each side of each link; a larger scroll travels in parts."""
+    updates_bytes_goal: int = 64 << 10
+    """A frame of updates is closed when it has this many bytes: large enough that the cost of
+    a frame vanishes, small enough that a live edit never waits behind more than one."""
+    scroll_bytes_max: int = 64 << 20
+    """The encoded state of one scroll, put together from its parts."""
+    phexts_max: int = 256
+    """Phexts that one peer may announce."""
+    ranges_max: int = 64
+    """Interest ranges for one phext."""
+    name_bytes_max: int = 255
+    """A phext's or a node's name in UTF-8, a reason."""
+    wants_max: int = 4096
+    """Scrolls asked for in one frame."""
+    window_frames: int = 256
+    """Frames of updates under way on one link without an acknowledgement."""
+    compare_steps_max: int = 64
+    """Messages of one reconciliation: twice what the deepest tree of coordinates needs."""
+    tail_bytes_max: int = 4 << 20
+    """Recent updates kept for peers that are in step; a peer behind them gets a difference."""
+    version_bytes_max: int = 256 << 10
+    """The version of one scroll in a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhextSummary:
+    """What a node holds of one phext: its interest, and count and digest of what is durable."""
+
+    name: str
+    interest: tuple[CoordinateRange, ...]
+    count: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first message in each direction. `incarnation` is drawn at each start of a node."""
+
+    major: int
+    minor: int
+    node_id: bytes
+    name: str
+    incarnation: bytes
+    phexts: tuple[PhextSummary, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A phext that is new, or whose comparison is due."""
+
+    phext: PhextSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """One step of a reconciliation; `parts` is read by `phextsync.reconcile`."""
+
+    phext: str
+    session: int
+    step: int
+    parts: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Scrolls that the sender asks for, each with the version and fingerprint that it has."""
+
+    phext: str
+    scrolls: tuple[tuple[Coordinate, bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An update of one scroll. `update` is empty when the asked-for scroll lacks nothing.
+
+    `origin` and `time_ms` tell who wrote it and when by that node's clock; they are carried and
+    stored, never used for a decision. An empty origin means that they are not known.
+    """
+
+    coordinate: Coordinate
+    update: bytes
+    origin: bytes = b""
+    time_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Updates:
+    """Updates of scrolls of one phext; numbered by position among such frames on the link."""
+
+    phext: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of one `Entry` that is larger than a frame; the last one counts as `Updates`."""
+
+    phext: str
+    coordinate: Coordinate
+    index: int
+    total: int
+    piece: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Everything up to frame `number` of updates on this link is on the sender's disk."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Updates of this scroll were not taken."""
+
+    phext: str
+    coordinate: Coordinate
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The sender's whole state of a scroll that has our version and another text."""
+
+    phext: str
+    coordinate: Coordinate
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """The link ends; nothing follows."""
+
+    reason: str
+
+
+Message: TypeAlias = (
+    Hello
+    | Summary
+    | Compare
+    | Want
+    | Updates
+    | Part
+    | Acknowledge
+    | Refused
+    | Conflict
+    | Ping
+    | Pong
+    | Goodbye
+)
+
+_HELLO, _SUMMARY, _COMPARE, _WANT, _UPDATES, _PART = range(6)
+_ACKNOWLEDGE, _REFUSED, _CONFLICT, _PING, _PONG, _GOODBYE = range(6, 12)
+
+
+def encode(message: Message) -> bytes:
+    """Return the bytes of one frame."""
+    return cbor2.dumps(_to_array(message))
+
+
+def decode(frame: bytes, limits: Limits) -> Message:
+    """Read one frame. ProtocolError says what was expected and what was found."""
+    array = load_array(frame)
+    kind = array[0]
+    if type(kind) is not int or not 0 <= kind < len(_READERS):
+        raise ProtocolError(f"expected a message kind below {len(_READERS)}, found {kind!r:.40}")
+    return _READERS[kind](_Fields(array, limits))
+
+
+def load_array(frame: bytes) -> list[object]:
+    """Read one non-empty CBOR array that fills `frame`, in the subset that this wire allows."""
+    source = io.BytesIO(frame)
+    try:
+        value = cbor2.CBORDecoder(
+            source,
+            tag_hook=_refuse_tag,
+            semantic_decoders=_SEMANTIC_DECODERS,
+            max_depth=6,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+        ).decode()
+    except (cbor2.CBORError, UnicodeDecodeError, ValueError) as error:
+        raise ProtocolError(f"expected a CBOR array, found {error}"[:200]) from error
+    if source.tell() != len(frame):
+        raise ProtocolError(
+            f"expected {source.tell()} bytes in a frame, found {len(frame)}: something is left over"
+        )
+    if type(value) is not list or not value:
+        raise ProtocolError(f"expected a CBOR array, found {type(value).__name__}")
+    return value
+
+
+def _refuse_tag(*_: object) -> NoReturn:
+    raise ValueError("a CBOR tag")
+
+
+_SEMANTIC_DECODERS = {tag: _refuse_tag for tag in _KNOWN_TAGS}
+
+
+def _to_array(message: Message) -> list[object]:
+    match message:
+        case Updates(phext, entries):
+            return [_UPDATES, phext, [_entry_to_array(entry) for entry in entries]]
+        case Acknowledge(number):
+            return [_ACKNOWLEDGE, number]
+        case Want(phext, scrolls):
+            return [_WANT, phext, [[c.key, version, digest] for c, version, digest in scrolls]]
+        case Ping(token):
+            return [_PING, token]
+        case Pong(token):
+            return [_PONG, token]
+        case Compare(phext, session, step, parts):
+            return [_COMPARE, phext, session, step, parts]
+        case Hello(major, minor, node_id, name, incarnation, phexts):
+            summaries = [_summary_to_array(phext) for phext in phexts]
+            return [_HELLO, major, minor, node_id, name, incarnation, summaries]
+        case Summary(summary):
+            return [_SUMMARY, *_summary_to_array(summary)]
+        case Part(phext, coordinate, index, total, piece):
+            return [_PART, phext, coordinate.key, index, total, piece]
+        case Refused(phext, coordinate, reason):
+            return [_REFUSED, phext, coordinate.key, reason]
+        case Conflict(phext, coordinate, state):
+            return [_CONFLICT, phext, coordinate.key, state]
+        case Goodbye(reason):
+            return [_GOODBYE, reason]
+
+
+def _entry_to_array(entry: Entry) -> list[object]:
+    if entry.origin:
+        return [entry.coordinate.key, entry.update, entry.origin, entry.time_ms]
+    return [entry.coordinate.key, entry.update]
+
+
+def _summary_to_array(summary: PhextSummary) -> list[object]:
+    interest = []
+    for range_ in summary.interest:
+        lower, upper = range_.to_keys()
+        interest.append([lower, upper or b""])
+    return [summary.name, interest, summary.count, summary.digest]
+
+
+class _Fields:
+    """Takes the fields of one message in order, checking type and size of each."""
+
+    __slots__ = ("_array", "_next", "limits")
+
+    def __init__(self, array: list[object], limits: Limits, start: int = 1) -> None:
+        self._array = array
+        self._next = start
+        self.limits = limits
+
+    def _take(self, expected: str) -> object:
+        if self._next >= len(self._array):
+            raise ProtocolError(f"expected {expected} as field {self._next}, found the end")
+        self._next += 1
+        return self._array[self._next - 1]
+
+    def end(self) -> None:
+        """Check that nothing follows."""
+        if self._next != len(self._array):
+            raise ProtocolError(f"expected {self._next} fields, found {len(self._array)}")
+
+    @property
+    def left(self) -> int:
+        return len(self._array) - self._next
+
+    def integer(self, below: int = 1 << 63) -> int:
+        value = self._take("an integer")
+        if type(value) is not int or not 0 <= value < below:
+            raise ProtocolError(f"expected an integer below {below}, found {value!r:.40}")
+        return value
+
+    def octets(self, size_max: int, size_min: int = 0) -> bytes:
+        value = self._take("bytes")
+        if type(value) is not bytes or not size_min <= len(value) <= size_max:
+            found = f"{len(value)} bytes" if type(value) is bytes else type(value).__name__
+            raise ProtocolError(f"expected {size_min} to {size_max} bytes, found {found}")
+        return value
+
+    def text(self) -> str:
+        value = self._take("a text")
+        if type(value) is not str:
+            raise ProtocolError(f"expected a text, found {type(value).__name__}")
+        if len(value.encode()) > self.limits.name_bytes_max:
+            raise ProtocolError(
+                f"expected a text of at most {self.limits.name_bytes_max} bytes, "
+                f"found {len(value.encode())}"
+            )
+        return value
+
+    def phext(self) -> str:
+        name = self.text()
+        if not is_phext_name(name):
+            raise ProtocolError(f"expected the name of a phext, found {name!r:.60}")
+        return name
+
+    def coordinate(self) -> Coordinate:
+        key = self.octets(KEY_BYTES, KEY_BYTES)
+        try:
+            return Coordinate.from_key(key)
+        except ValueError as error:
+            raise ProtocolError(str(error)) from error
+
+    def array(self, count_max: int) -> list[object]:
+        value = self._take("an array")
+        if type(value) is not list or len(value) > count_max:
+            found = f"{len(value)} items" if type(value) is list else type(value).__name__
+            raise ProtocolError(f"expected an array of at most {count_max} items, found {found}")
+        return value
+
+    def arrays(self, count_max: int) -> "list[_Fields]":
+        """Return readers of an array of arrays."""
+        return [_Fields(_checked_array(a), self.limits, 0) for a in self.array(count_max)]
+
+
+def is_phext_name(name: str) -> TypeGuard[str]:
+    """Say whether `name` may name a phext: 1 to 255 bytes, no control characters, no slash."""
+    return (
+        0 < len(name.encode("utf-8", "replace")) <= 255
+        and name.isprintable()
+        and "/" not in name
+        and "\\" not in name
+    )
+
+
+def _checked_array(value: object) -> list[object]:
+    if type(value) is not list:
+        raise ProtocolError(f"expected an array, found {type(value).__name__}")
+    return value
+
+
+def _read_hello(fields: _Fields) -> Hello:
+    major, minor = fields.integer(1 << 16), fields.integer(1 << 16)
+    if major != PROTOCOL_MAJOR:
+        raise ProtocolError(f"expected protocol version {PROTOCOL_MAJOR}, found {major}.{minor}")
+    node_id = fields.octets(NODE_ID_BYTES, NODE_ID_BYTES)
+    name = fields.text()
+    incarnation = fields.octets(NODE_ID_BYTES, NODE_ID_BYTES)
+    summaries = fields.arrays(fields.limits.phexts_max)
+    if minor <= PROTOCOL_MINOR:
+        fields.end()  # a newer minor version may say more
+    return Hello(major, minor, node_id, name, incarnation, tuple(map(_read_summary, summaries)))
+
+
+def _read_summary(fields: _Fields) -> PhextSummary:
+    name = fields.phext()
+    interest = tuple(map(_read_range, fields.arrays(fields.limits.ranges_max)))
+    summary = PhextSummary(
+        name, interest, fields.integer(), fields.octets(DIGEST_BYTES, DIGEST_BYTES)
+    )
+    fields.end()
+    return summary
+
+
+def _read_range(fields: _Fields) -> CoordinateRange:
+    lower, upper = fields.coordinate(), fields.octets(KEY_BYTES)
+    fields.end()
+    try:
+        return CoordinateRange(lower, Coordinate.from_key(upper) if upper else None)
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error
+
+
+def _read_lone_summary(fields: _Fields) -> Summary:
+    return Summary(_read_summary(fields))
+
+
+def _read_compare(fields: _Fields) -> Compare:
+    limits = fields.limits
+    message = Compare(
+        fields.phext(),
+        fields.integer(),
+        fields.integer(limits.compare_steps_max),
+        fields.octets(limits.frame_bytes_max),
+    )
+    fields.end()
+    return message
+
+
+def _read_want(fields: _Fields) -> Want:
+    phext = fields.phext()
+    scrolls = []
+    for scroll in fields.arrays(fields.limits.wants_max):
+        scrolls.append(
+            (
+                scroll.coordinate(),
+                scroll.octets(fields.limits.version_bytes_max),
+                scroll.octets(DIGEST_BYTES),
+            )
+        )
+        scroll.end()
+    fields.end()
+    return Want(phext, tuple(scrolls))
+
+
+def _read_updates(fields: _Fields) -> Updates:
+    phext = fields.phext()
+    # An entry takes at least 15 bytes, so the frame's own limit bounds their number.
+    entries = tuple(map(_read_entry, fields.arrays(fields.limits.frame_bytes_max // 15)))
+    fields.end()
+    return Updates(phext, entries)
+
+
+def _read_entry(fields: _Fields) -> Entry:
+    coordinate, update = fields.coordinate(), fields.octets(fields.limits.frame_bytes_max)
+    if not fields.left:
+        return Entry(coordinate, update)
+    entry = Entry(coordinate, update, fields.octets(NODE_ID_BYTES, 1), fields.integer())
+    fields.end()
+    return entry
+
+
+def _read_part(fields: _Fields) -> Part:
+    limits = fields.limits
+    parts_max = 2 * limits.scroll_bytes_max // limits.frame_bytes_max + 1
+    message = Part(
+        fields.phext(),
+        fields.coordinate(),
+        fields.integer(parts_max),
+        fields.integer(parts_max),
+        fields.octets(limits.frame_bytes_max, 1),
+    )
+    if message.index >= message.total:
+        raise ProtocolError(f"expected a part below {message.total}, found {message.index}")
+    fields.end()
+    return message
+
+
+def _read_acknowledge(fields: _Fields) -> Acknowledge:
+    message = Acknowledge(fields.integer())
+    fields.end()
+    return message
+
+
+def _read_refused(fields: _Fields) -> Refused:
+    message = Refused(fields.phext(), fields.coordinate(), fields.text())
+    fields.end()
+    return message
+
+
+def _read_conflict(fields: _Fields) -> Conflict:
+    message = Conflict(
+        fields.phext(), fields.coordinate(), fields.octets(fields.limits.frame_bytes_max)
+    )
+    fields.end()
+    return message
+
+
+def _read_ping(fields: _Fields) -> Ping:
+    message = Ping(fields.integer())
+    fields.end()
+    return message
+
+
+def _read_pong(fields: _Fields) -> Pong:
+    message = Pong(fields.integer())
+    fields.end()
+    return message
+
+
+def _read_goodbye(fields: _Fields) -> Goodbye:
+    message = Goodbye(fields.text())
+    fields.end()
+    return message
+
+
+_READERS: tuple[Callable[[_Fields], Message], ...] = (
+    _read_hello,
+    _read_lone_summary,
+    _read_compare,
+    _read_want,
+    _read_updates,
+    _read_part,
+    _read_acknowledge,
+    _read_refused,
+    _read_conflict,
+    _read_ping,
+    _read_pong,
+    _read_goodbye,
+)

@@ -1,0 +1,1060 @@
+"""Synchronizer: decides what to say to each peer. No IO, no clock, no randomness of its own.
+
+The rules of this file:
+
+* Frames of one link arrive in order, or the link ends. Whatever a link lost, the comparison that
+  opens the next one finds.
+* Sending is pulled. A link keeps sets of coordinates, never a queue of updates; `next_frame`
+  makes a frame of them when the link can take one. Bursts coalesce; a slow peer costs a set.
+* Only what is durable here is compared and acknowledged. `Acknowledge n` says that everything in
+  the first n frames of updates on this link is on disk.
+* The receiver is in charge: an update that builds on something it lacks is not acknowledged; it
+  asks with its version and gets exactly what it lacks.
+* The peer with the smaller node id starts comparisons; the other asks for one with a `Summary`.
+* An update with an origin is live and is relayed at once to the other links. What a comparison
+  brought is not: the other links are compared again shortly after.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from random import Random
+from typing import Final, TypeAlias
+
+from phextsync import reconcile
+from phextsync.errors import ProtocolError, ScrollError, StoreDamagedError, UpdateError
+from phextsync.index import (
+    EMPTY_VERSION,
+    EVERYTHING,
+    Coordinate,
+    CoordinateRange,
+    check_version,
+    covers,
+)
+from phextsync.messages import (
+    PROTOCOL_MAJOR,
+    PROTOCOL_MINOR,
+    Acknowledge,
+    Compare,
+    Conflict,
+    Entry,
+    Goodbye,
+    Hello,
+    Limits,
+    Message,
+    Part,
+    PhextSummary,
+    Ping,
+    Pong,
+    Refused,
+    Summary,
+    Updates,
+    Want,
+    decode,
+    encode,
+)
+from phextsync.replica import NewUpdate, Replica, ReplicaSet
+from phextsync.store import LogEntry
+
+Place: TypeAlias = tuple[str, Coordinate]
+"""A scroll of a phext."""
+
+_ENTRY_BYTES: Final = 40  # what an entry adds to its update in a frame, at most
+_REASON_BYTES_MAX: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds. A dead peer is noticed after `dead_after_s`; a comparison that found nothing new
+    is repeated after `compare_interval_s`."""
+
+    ping_interval_s: float = 1.0
+    dead_after_s: float = 3.0
+    compare_interval_s: float = 30.0
+    compare_delay_s: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class PeerJoined:
+    link: int
+    peer_id: bytes
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLost:
+    link: int
+    peer_id: bytes
+    name: str
+    reason: str
+
+
+Event: TypeAlias = PeerJoined | PeerLost
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What a connected peer is not known to have on its disk: scrolls, and why."""
+
+    peer_id: bytes
+    scrolls: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Counters of one link. `redundant` counts updates received that changed nothing."""
+
+    frames_in: int = 0
+    frames_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    updates_in: int = 0
+    updates_out: int = 0
+    redundant: int = 0
+    comparisons: int = 0
+    compare_messages: int = 0
+
+
+@dataclass(slots=True)
+class _Session:
+    """A comparison of one phext over one link, from its first message to the empty one."""
+
+    number: int
+    step: int = 0
+    is_open: bool = True
+
+
+@dataclass(slots=True)
+class _Assembly:
+    """The parts that have come of an entry that is larger than a frame."""
+
+    place: Place
+    total: int
+    pieces: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+
+class _Link:
+    """All that the core keeps of one link."""
+
+    def __init__(self, link: int, peer_id: bytes, *, dialled: bool, now: float) -> None:
+        self.link = link
+        self.peer_id = peer_id
+        self.dialled = dialled
+        self.hello: Hello | None = None
+        self.interests: dict[str, tuple[CoordinateRange, ...]] = {}
+        self.traffic = Traffic()
+        self.goodbye: str | None = None
+        self.is_finished = False
+        self.is_held = False  # a second link of a node whose first one is being probed
+        self.probe = 0
+        # out
+        self.announced: dict[str, bytes] = {}
+        self.control: deque[Message] = deque()
+        self.wants: dict[Place, None] = {}
+        self.compares: deque[Message] = deque()
+        self.dirty: dict[Place, int] = {}
+        self.asked: dict[Place, bytes] = {}
+        self.streams: deque[tuple[str, CoordinateRange]] = deque()
+        self.parts: deque[Part] = deque()
+        self.turn = 0
+        self.sent = 0
+        self.acknowledged = 0
+        self.unacknowledged: deque[tuple[int, str, tuple[Coordinate, ...]]] = deque()
+        self.refused: dict[Place, str] = {}
+        # in
+        self.received = 0
+        self.durable = 0
+        self.durable_sent = 0
+        self.durable_next = 0
+        self.gaps: dict[Place, int] = {}
+        self.wanted: dict[Place, None] = {}
+        self.adopting: dict[Place, None] = {}
+        self.conflicts_said: dict[Place, None] = {}
+        self.assembly: _Assembly | None = None
+        # comparison
+        self.sessions: dict[str, _Session] = {}
+        self.session_number = 0
+        self.compare_due: dict[str, float] = {}
+        # time
+        self.heard_at = now
+        self.pinged_at = now
+        self.round_trip_s: float | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.hello is not None and self.goodbye is None and not self.is_held
+
+    def is_quiet(self, phext: str) -> bool:
+        """Whether nothing of the phext is under way that a comparison would see twice."""
+        return not (
+            any(place[0] == phext for place in (*self.dirty, *self.asked, *self.wanted))
+            or any(name == phext for name, _ in self.streams)
+            or any(name == phext for _, name, _ in self.unacknowledged)
+            or self.parts
+        )
+
+
+class Synchronizer:
+    """The core of a node: one for all phexts and links.
+
+    Feed it `link_opened`, `receive`, `committed`, `tick` and `link_closed`; pull `next_frame`.
+    `on_ready(link)` is called when a link may have a frame to send; `on_progress()` when
+    something was acknowledged or a comparison ended.
+    """
+
+    def __init__(
+        self,
+        replicas: ReplicaSet,
+        *,
+        name: str,
+        incarnation: bytes,
+        random: Random,
+        interests: Mapping[str, Sequence[CoordinateRange]] | None = None,
+        limits: Limits | None = None,
+        timing: Timing | None = None,
+        parameters: reconcile.Parameters | None = None,
+    ) -> None:
+        self.replicas = replicas
+        self.node_id = replicas.node_id
+        self.name = name
+        self.incarnation = incarnation
+        self.limits = limits or Limits()
+        self.timing = timing or Timing()
+        self.on_ready: Callable[[int], None] = _ignore
+        self.on_progress: Callable[[], None] = _ignore_all
+        self.events: deque[Event] = deque()
+        self._random = random
+        self._interests = None if interests is None else dict(interests)
+        self._parameters = parameters or reconcile.Parameters()
+        self._links: dict[int, _Link] = {}
+        self._now = 0.0
+        self._sequence = 1
+        self._tail: deque[tuple[int, Place, int]] = deque()
+        self._tail_bytes = 0
+        self._tail_floor = 1
+        self._recent: dict[Place, deque[tuple[int, LogEntry, int | None]]] = {}
+        self._news: dict[str, dict[int | None, None]] = {}
+        self._news_committing: dict[str, dict[int | None, None]] = {}
+        self._ping_token = 0
+        replicas.listener = self._take_update
+        replicas.on_open = self._phext_opened
+
+    # -- links -----------------------------------------------------------------------------
+
+    def link_opened(self, now: float, link: int, peer_id: bytes, *, dialled: bool) -> None:
+        """A link to the authenticated node `peer_id` is up; `dialled` says who called."""
+        self._now = max(self._now, now)
+        opened = self._links[link] = _Link(link, peer_id, dialled=dialled, now=now)
+        if peer_id == self.node_id:
+            opened.goodbye = "both ends have one identity: a node dialled itself, or two share it"
+        else:
+            opened.control.append(self._hello(opened))
+        self.on_ready(link)
+
+    def link_closed(self, now: float, link: int, reason: str) -> None:
+        """The link is gone, whoever ended it."""
+        self._now = max(self._now, now)
+        closed = self._links.pop(link, None)
+        if closed is not None and closed.hello is not None:
+            if not closed.is_held:
+                reason = closed.goodbye or reason
+                self.events.append(PeerLost(link, closed.peer_id, closed.hello.name, reason))
+            self._release_held(closed.peer_id)
+            self.on_progress()
+
+    def receive(self, now: float, link: int, frame: bytes) -> None:
+        """Take one frame. What breaks the protocol ends the link with a reason."""
+        self._now = max(self._now, now)
+        from_link = self._links.get(link)
+        if from_link is None or from_link.goodbye is not None:
+            return
+        from_link.heard_at = now
+        from_link.traffic.frames_in += 1
+        from_link.traffic.bytes_in += len(frame) + 4
+        try:
+            self._receive(from_link, decode(frame, self.limits))
+        except ProtocolError as error:
+            self._end(from_link, str(error))
+        if self._has_work(from_link):
+            self.on_ready(link)
+
+    def next_frame(self, now: float, link: int) -> bytes | None:
+        """Return the next frame for `link`, or None when there is nothing to say now."""
+        self._now = max(self._now, now)
+        to_link = self._links.get(link)
+        if to_link is None or to_link.is_finished:
+            return None
+        message = self._next_message(to_link)
+        if message is None:
+            return None
+        frame = encode(message)
+        to_link.traffic.frames_out += 1
+        to_link.traffic.bytes_out += len(frame) + 4
+        return frame
+
+    def is_finished(self, link: int) -> bool:
+        """Whether the link has said goodbye, or is unknown: the node closes it."""
+        known = self._links.get(link)
+        return known is None or known.is_finished
+
+    def end_link(self, link: int, reason: str) -> None:
+        """Say goodbye on `link`."""
+        self._end(self._links[link], reason)
+
+    def peers(self) -> list[tuple[int, bytes, str]]:
+        """Return link, node id and name of every peer that has said hello."""
+        return [
+            (link.link, link.peer_id, link.hello.name)
+            for link in self._links.values()
+            if link.hello is not None and not link.is_held
+        ]
+
+    def traffic(self, link: int) -> Traffic:
+        """Return a copy of the counters of `link`."""
+        return replace(self._links[link].traffic)
+
+    def round_trip_s(self, link: int) -> float | None:
+        """Return the last measured round trip, or None before the first."""
+        return self._links[link].round_trip_s
+
+    # -- time ------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> float:
+        """Do what time asks for; return when to be called again at the latest."""
+        self._now = max(self._now, now)
+        timing = self.timing
+        for link in list(self._links.values()):
+            if now - link.heard_at >= timing.dead_after_s:
+                self._end(link, f"nothing was heard for {timing.dead_after_s:g} s")
+                link.is_finished = True  # nobody listens: no goodbye
+                self.on_ready(link.link)
+                continue
+            if (
+                now - link.heard_at >= timing.ping_interval_s
+                and now - link.pinged_at >= timing.ping_interval_s
+            ):
+                self._ping(link)
+            for phext, due in list(link.compare_due.items()):
+                if due <= now and link.is_ready:
+                    self._compare_again(link, phext)
+        deadline = now + timing.ping_interval_s / 2
+        for link in self._links.values():
+            for due in link.compare_due.values():
+                deadline = min(deadline, max(due, now + timing.compare_delay_s))
+        return deadline
+
+    # -- replicas --------------------------------------------------------------------------
+
+    def committing(self) -> None:
+        """A batch was taken: what has arrived so far will be durable with it."""
+        self._news_committing, self._news = self._news, {}
+        for link in self._links.values():
+            link.durable_next = self._complete(link)
+
+    def committed(self) -> None:
+        """The batch taken last is durable."""
+        for link in self._links.values():
+            complete = link.durable_next if self.replicas.is_dirty else self._complete(link)
+            if complete > link.durable:
+                link.durable = complete
+                self.on_ready(link.link)
+            for phext, sources in self._news_committing.items():
+                if phext in link.sessions and tuple(sources) != (link.link,):
+                    self._schedule(link, phext, self.timing.compare_delay_s)
+        self._news_committing = {}
+        self.on_progress()
+
+    def lacking(
+        self, phext: str, range_: CoordinateRange = EVERYTHING
+    ) -> tuple[list[bytes], list[Lack]]:
+        """Return the connected peers that have all of `range_` on their disks, and what others lack.
+
+        Peers whose interest does not cover the range are in neither list.
+        """
+        complete: list[bytes] = []
+        lacks: list[Lack] = []
+        for link in self._links.values():
+            if link.is_ready and _holds(link.interests.get(phext, ()), range_):
+                lack = self._lack(link, phext, range_)
+                if lack is None:
+                    complete.append(link.peer_id)
+                else:
+                    lacks.append(lack)
+        return complete, lacks
+
+    def _lack(self, link: _Link, phext: str, range_: CoordinateRange) -> Lack | None:
+        session = link.sessions.get(phext)
+        if session is None or session.is_open or link.is_held:
+            return Lack(link.peer_id, 0, "still comparing")
+        if any(name == phext and r.intersect(range_) for name, r in link.streams):
+            return Lack(link.peer_id, 0, "still receiving what it had not")
+        places = {
+            place
+            for source in (link.dirty, link.asked, link.wanted, link.wants, link.refused)
+            for place in source
+            if place[0] == phext and place[1] in range_
+        }
+        for part in link.parts:
+            places.add((part.phext, part.coordinate))
+        for _, name, coordinates in link.unacknowledged:
+            if name == phext:
+                places.update((name, c) for c in coordinates if c in range_)
+        places.update(
+            (phext, c) for c in self.replicas.open(phext).uncommitted() if c in range_
+        )
+        if not places:
+            return None
+        refused = next((link.refused[p] for p in sorted(places) if p in link.refused), None)
+        reason = f"it refused: {refused}" if refused else "not yet on its disk"
+        return Lack(link.peer_id, len(places), reason)
+
+    # -- receiving -------------------------------------------------------------------------
+
+    def _receive(self, link: _Link, message: Message) -> None:
+        if link.hello is None and not isinstance(message, Hello | Goodbye | Ping | Pong):
+            raise ProtocolError(f"expected a hello first, found {type(message).__name__}")
+        match message:
+            case Updates(phext, entries):
+                self._receive_updates(link, phext, entries)
+            case Acknowledge(number):
+                self._receive_acknowledge(link, number)
+            case Ping(token):
+                link.control.append(Pong(token))
+            case Pong(token):
+                link.round_trip_s = self._now - link.pinged_at
+                self._refuse_held(link, token)
+            case Want(phext, scrolls):
+                for coordinate, version, fingerprint in scrolls:
+                    self._receive_want(link, (phext, coordinate), version, fingerprint)
+            case Compare(phext, session, step, parts):
+                self._receive_compare(link, phext, session, step, parts)
+            case Part():
+                self._receive_part(link, message)
+            case Hello():
+                self._receive_hello(link, message)
+            case Summary(summary):
+                self._receive_summary(link, summary)
+            case Refused(phext, coordinate, reason):
+                link.refused[phext, coordinate] = reason
+                self.replicas.report(f"a peer refused {phext} {coordinate}: {reason}")
+                self.on_progress()
+            case Conflict(phext, coordinate, theirs):
+                self._receive_conflict(link, (phext, coordinate), theirs)
+            case Goodbye(reason):
+                link.goodbye = f"the peer ended it: {reason}"
+                link.is_finished = True
+                self.on_ready(link.link)
+
+    def _receive_hello(self, link: _Link, hello: Hello) -> None:
+        if link.hello is not None:
+            raise ProtocolError("expected one hello, found a second")
+        if hello.node_id != link.peer_id:
+            raise ProtocolError(
+                f"expected a hello of {link.peer_id.hex()}, found one of {hello.node_id.hex()}"
+            )
+        link.hello = hello
+        if not self._settle_double(link, hello):
+            return
+        self._join(link)
+
+    def _join(self, link: _Link) -> None:
+        """The link is the one for its peer: from now on it carries phexts."""
+        assert link.hello is not None
+        self.events.append(PeerJoined(link.link, link.peer_id, link.hello.name))
+        theirs = {summary.name: summary for summary in link.hello.phexts}
+        for summary in link.hello.phexts:
+            link.interests[summary.name] = summary.interest
+        for phext in sorted({*theirs, *link.announced}):
+            self._meet_phext(link, phext, theirs.get(phext))
+        self.on_progress()
+
+    def _meet_phext(self, link: _Link, phext: str, summary: PhextSummary | None) -> None:
+        ours = self._scope(link, phext)
+        if summary is None or not ours:
+            return
+        sent = link.announced.get(phext)
+        if sent is None:
+            self._say_summary(link, phext)
+        if sent == summary.digest:
+            link.sessions[phext] = _Session(0, is_open=False)
+            self._schedule(link, phext, self.timing.compare_interval_s)
+        elif self._starts(link):
+            self._start_session(link, phext)
+        else:
+            link.sessions[phext] = _Session(0)
+
+    def _receive_summary(self, link: _Link, summary: PhextSummary) -> None:
+        link.interests[summary.name] = summary.interest
+        if not self._scope(link, summary.name):
+            return
+        if len(link.interests) > self.limits.phexts_max:
+            raise ProtocolError(f"expected at most {self.limits.phexts_max} phexts, found more")
+        if summary.name not in link.announced:
+            self._say_summary(link, summary.name)
+        session = link.sessions.get(summary.name)
+        if not self._starts(link):
+            link.sessions.setdefault(summary.name, _Session(0))
+        elif session is None or not session.is_open:
+            self._start_session(link, summary.name)
+
+    def _receive_updates(self, link: _Link, phext: str, entries: Sequence[Entry]) -> None:
+        link.received += 1
+        changed: dict[Coordinate, None] = {}
+        interest = self._interest(phext)
+        if interest:
+            replica = self.replicas.open(phext)
+            for entry in entries:
+                if _contains(interest, entry.coordinate):
+                    self._receive_entry(link, replica, entry, changed)
+        if changed:
+            replica.publish(tuple(changed), link.peer_id)
+        if not self.replicas.is_dirty:
+            link.durable = max(link.durable, self._complete(link))
+
+    def _receive_entry(
+        self, link: _Link, replica: Replica, entry: Entry, changed: dict[Coordinate, None]
+    ) -> None:
+        place = (replica.name, entry.coordinate)
+        link.traffic.updates_in += 1
+        is_answer = not entry.origin
+        if is_answer:
+            link.wanted.pop(place, None)
+            if not entry.update:
+                link.gaps.pop(place, None)
+                return
+        sequence = self._sequence
+        try:
+            if place in link.adopting:
+                del link.adopting[place]
+                replica.adopt(entry.coordinate, entry.update)
+                changed[entry.coordinate] = None
+                return
+            logged = LogEntry(entry.update, entry.origin, entry.time_ms)
+            merged = replica.apply(entry.coordinate, logged, link.link)
+        except (UpdateError, ScrollError) as error:
+            link.control.append(Refused(*place, _reason(str(error))))
+            self.replicas.report(f"refused {place[0]} {place[1]} from a peer: {error}")
+            return
+        except StoreDamagedError:
+            merged = None  # set aside and reported; the peer has it whole
+        if merged is not None and merged.changed:
+            changed[entry.coordinate] = None
+        if self._sequence == sequence:
+            link.traffic.redundant += 1
+            self._forget_dirty(link, place, entry.update)
+        if merged is not None and merged.covered:
+            if is_answer:
+                link.gaps.pop(place, None)
+        else:
+            link.gaps.setdefault(place, link.received)
+            self._want(link, place)
+
+    def _receive_part(self, link: _Link, part: Part) -> None:
+        place = (part.phext, part.coordinate)
+        if part.index == 0:
+            link.assembly = _Assembly(place, part.total)
+        assembly = link.assembly
+        if (
+            assembly is None
+            or assembly.place != place
+            or assembly.total != part.total
+            or len(assembly.pieces) != part.index
+        ):
+            raise ProtocolError(f"expected the next part of a scroll, found part {part.index}")
+        assembly.pieces.append(part.piece)
+        assembly.size += len(part.piece)
+        if assembly.size > self.limits.scroll_bytes_max:
+            raise ProtocolError(
+                f"scroll of more than {self.limits.scroll_bytes_max} bytes at {part.coordinate}"
+            )
+        if part.index + 1 == part.total:
+            link.assembly = None
+            entry = Entry(part.coordinate, b"".join(assembly.pieces))
+            self._receive_updates(link, part.phext, (entry,))
+
+    def _receive_acknowledge(self, link: _Link, number: int) -> None:
+        if number > link.sent:
+            raise ProtocolError(f"expected an acknowledgement up to {link.sent}, found {number}")
+        link.acknowledged = max(link.acknowledged, number)
+        while link.unacknowledged and link.unacknowledged[0][0] <= number:
+            link.unacknowledged.popleft()
+        self.on_progress()
+
+    def _receive_want(
+        self, link: _Link, place: Place, version: bytes, fingerprint: bytes
+    ) -> None:
+        try:
+            check_version(version)
+        except ValueError as error:
+            raise ProtocolError(str(error)) from error
+        phext, coordinate = place
+        if not _contains(self._interest(phext), coordinate):
+            return
+        link.refused.pop(place, None)
+        link.asked[place] = version
+        if version == EMPTY_VERSION:
+            return
+        replica = self.replicas.open(phext)
+        ours = replica.version(coordinate)
+        if not covers(ours, version):
+            self._want(link, place)
+        elif ours == version and fingerprint:
+            mine = replica.fingerprint(coordinate)[: len(fingerprint)]
+            if mine != fingerprint:
+                self._say_conflict(link, place)
+
+    def _say_conflict(self, link: _Link, place: Place) -> None:
+        if place not in link.conflicts_said:
+            link.conflicts_said[place] = None
+            link.control.append(Conflict(*place, self._text_digest(place)))
+            self.replicas.report(f"{place[0]} {place[1]}: equal versions, different texts; mending")
+
+    def _receive_conflict(self, link: _Link, place: Place, theirs: bytes) -> None:
+        ours = self._text_digest(place)
+        if ours > theirs:
+            link.adopting[place] = None
+            self._want(link, place)
+        elif ours < theirs:
+            self._say_conflict(link, place)
+
+    def _text_digest(self, place: Place) -> bytes:
+        text = self.replicas.open(place[0]).get(place[1], "")
+        return blake2b(text.encode(), digest_size=16).digest()
+
+    # -- comparison ------------------------------------------------------------------------
+
+    def _starts(self, link: _Link) -> bool:
+        return self.node_id < link.peer_id
+
+    def _start_session(self, link: _Link, phext: str) -> None:
+        link.session_number += 1
+        link.sessions[phext] = _Session(link.session_number)
+        link.compare_due.pop(phext, None)
+        link.traffic.comparisons += 1
+        index = self.replicas.open(phext).index
+        parts = reconcile.first_step(index, self._scope(link, phext), self._parameters)
+        self._say_compare(link, phext, parts)
+
+    def _say_compare(self, link: _Link, phext: str, parts: bytes) -> None:
+        session = link.sessions[phext]
+        link.compares.append(Compare(phext, session.number, session.step, parts))
+        link.traffic.compare_messages += 1
+        session.step += 1
+        if not parts:
+            self._end_session(link, phext)
+        self.on_ready(link.link)
+
+    def _end_session(self, link: _Link, phext: str) -> None:
+        link.sessions[phext].is_open = False
+        link.conflicts_said = {p: None for p in link.conflicts_said if p[0] != phext}
+        self._schedule(link, phext, self.timing.compare_interval_s)
+        self.on_progress()
+
+    def _receive_compare(
+        self, link: _Link, phext: str, number: int, step: int, parts: bytes
+    ) -> None:
+        scope = self._scope(link, phext)
+        if not scope:
+            raise ProtocolError(f"expected a comparison of a phext in common, found {phext!r:.60}")
+        session = link.sessions.get(phext)
+        if session is None or session.number != number:
+            if self._starts(link) or step != 0:
+                raise ProtocolError(f"expected a running comparison, found number {number}")
+            session = link.sessions[phext] = _Session(number)
+        if not session.is_open and parts:
+            raise ProtocolError("expected no more of a comparison that has ended")
+        if step != session.step:
+            raise ProtocolError(f"expected step {session.step} of a comparison, found {step}")
+        session.step += 1
+        if not parts:
+            self._end_session(link, phext)
+            return
+        index = self.replicas.open(phext).index
+        answer, found = reconcile.next_step(index, parts, self._parameters)
+        self._take_differences(link, phext, found)
+        if session.step >= self.limits.compare_steps_max - 1:
+            raise ProtocolError(f"expected a comparison of fewer than {session.step} steps")
+        self._say_compare(link, phext, answer or b"")
+
+    def _take_differences(
+        self, link: _Link, phext: str, found: reconcile.Differences
+    ) -> None:
+        for range_ in found.our_ranges:
+            link.streams.append((phext, range_))
+        for coordinate in found.ours:
+            link.asked.setdefault((phext, coordinate), EMPTY_VERSION)
+        for coordinate in (*found.theirs, *found.changed):
+            self._want(link, (phext, coordinate))
+
+    def _compare_again(self, link: _Link, phext: str) -> None:
+        session = link.sessions.get(phext)
+        if session is not None and not session.is_open and link.is_quiet(phext):
+            del link.compare_due[phext]
+            if self._starts(link):
+                self._start_session(link, phext)
+            else:
+                self._schedule(link, phext, self.timing.compare_interval_s)
+                self._say_summary(link, phext)
+        else:
+            link.compare_due[phext] = self._now + self.timing.compare_delay_s
+
+    def _schedule(self, link: _Link, phext: str, delay_s: float) -> None:
+        due = self._now + delay_s * (1 + self._random.random() / 4)
+        link.compare_due[phext] = min(due, link.compare_due.get(phext, due))
+
+    def _say_summary(self, link: _Link, phext: str) -> None:
+        summary = self._summary(phext)
+        link.announced[phext] = summary.digest
+        self._mark_uncommitted(link, phext)
+        link.control.append(Summary(summary))
+        self.on_ready(link.link)
+
+    def _summary(self, phext: str) -> PhextSummary:
+        interest = self._interest(phext)
+        count, digest = reconcile.scope_digest(self.replicas.open(phext).index, interest)
+        return PhextSummary(phext, interest, count, digest)
+
+    # -- sending ---------------------------------------------------------------------------
+
+    def _next_message(self, link: _Link) -> Message | None:
+        if link.goodbye is not None:
+            link.is_finished = True
+            return Goodbye(_reason(link.goodbye))
+        if link.control:
+            return link.control.popleft()
+        if not link.is_ready:
+            return None
+        if link.durable > link.durable_sent:
+            link.durable_sent = link.durable
+            return Acknowledge(link.durable)
+        if link.wants:
+            return self._next_want(link)
+        if link.compares:
+            return link.compares.popleft()
+        if link.parts:
+            return self._next_part(link)
+        if link.sent - link.acknowledged >= self.limits.window_frames:
+            return None
+        return self._next_updates(link)
+
+    def _hello(self, link: _Link) -> Hello:
+        summaries = tuple(
+            self._summary(phext) for phext in self.replicas.names() if self._interest(phext)
+        )
+        link.announced = {summary.name: summary.digest for summary in summaries}
+        for summary in summaries:
+            self._mark_uncommitted(link, summary.name)
+        return Hello(
+            PROTOCOL_MAJOR, PROTOCOL_MINOR, self.node_id, self.name, self.incarnation, summaries
+        )
+
+    def _next_want(self, link: _Link) -> Want:
+        phext = next(iter(link.wants))[0]
+        replica = self.replicas.open(phext)
+        scrolls: list[tuple[Coordinate, bytes, bytes]] = []
+        size = 0
+        for place in list(link.wants):
+            if place[0] != phext:
+                continue
+            if len(scrolls) == self.limits.wants_max or size > self.limits.updates_bytes_goal:
+                break
+            del link.wants[place]
+            link.wanted[place] = None
+            scrolls.append(self._want_of(link, replica, place))
+            size += len(scrolls[-1][1]) + _ENTRY_BYTES
+        return Want(phext, tuple(scrolls))
+
+    def _want_of(
+        self, link: _Link, replica: Replica, place: Place
+    ) -> tuple[Coordinate, bytes, bytes]:
+        coordinate = place[1]
+        if place not in link.adopting:
+            try:
+                version = replica.version(coordinate)
+                if len(version) <= self.limits.version_bytes_max:
+                    fingerprint = replica.fingerprint(coordinate)
+                    return coordinate, version, fingerprint[: reconcile.ROOT_DIGEST_BYTES]
+            except StoreDamagedError:
+                pass
+        return coordinate, EMPTY_VERSION, b""
+
+    def _next_part(self, link: _Link) -> Part:
+        part = link.parts.popleft()
+        if part.index + 1 == part.total:
+            self._number(link, part.phext, (part.coordinate,))
+        return part
+
+    def _next_updates(self, link: _Link) -> Message | None:
+        """Let live updates, answers and streams take turns, so that none starves another."""
+        makers = (self._dirty_entries, self._asked_entries, self._stream_entries)
+        for i in range(len(makers)):
+            turn = (link.turn + i) % len(makers)
+            entries: list[Entry] = []
+            phext = makers[turn](link, entries)
+            if entries:
+                link.turn = (turn + 1) % len(makers)
+                return self._updates(link, phext, entries)
+        if link.wants:  # a dirty scroll whose updates are no longer at hand
+            return self._next_want(link)
+        return None
+
+    def _updates(self, link: _Link, phext: str, entries: list[Entry]) -> Message:
+        link.traffic.updates_out += len(entries)
+        last = entries[-1]
+        if len(last.update) + _ENTRY_BYTES + 300 > self.limits.frame_bytes_max:
+            # Entries are added until a frame is full: only a lone one can be too large.
+            return self._split(link, phext, last)
+        self._number(link, phext, tuple(dict.fromkeys(e.coordinate for e in entries)))
+        return Updates(phext, tuple(entries))
+
+    def _split(self, link: _Link, phext: str, entry: Entry) -> Part:
+        size = self.limits.frame_bytes_max // 2
+        total = -(-len(entry.update) // size)
+        link.parts.extend(
+            Part(phext, entry.coordinate, i, total, entry.update[i * size : (i + 1) * size])
+            for i in range(total)
+        )
+        return self._next_part(link)
+
+    def _number(self, link: _Link, phext: str, coordinates: tuple[Coordinate, ...]) -> None:
+        link.sent += 1
+        link.unacknowledged.append((link.sent, phext, coordinates))
+
+    def _dirty_entries(self, link: _Link, entries: list[Entry]) -> str:
+        phext, size = "", 0
+        for place in list(link.dirty):
+            if entries and (place[0] != phext or size > self.limits.updates_bytes_goal):
+                break
+            first = link.dirty[place]
+            if not _contains(link.interests.get(place[0], (EVERYTHING,)), place[1]):
+                del link.dirty[place]
+                continue
+            updates = [
+                entry
+                for sequence, entry, source in self._recent.get(place, ())
+                if sequence >= first and source != link.link
+            ]
+            added = sum(len(entry.update) + _ENTRY_BYTES for entry in updates)
+            if first < self._tail_floor or added > self.limits.frame_bytes_max // 2:
+                del link.dirty[place]
+                self._offer(link, place)
+                continue
+            if entries and size + added > self.limits.frame_bytes_max // 2:
+                break
+            del link.dirty[place]
+            phext = place[0]
+            size += added
+            entries.extend(
+                Entry(place[1], e.update, e.origin or self.node_id, e.time_ms) for e in updates
+            )
+        return phext
+
+    def _offer(self, link: _Link, place: Place) -> None:
+        """Show our version; the peer asks for what it lacks."""
+        link.wants[place] = None
+
+    def _asked_entries(self, link: _Link, entries: list[Entry]) -> str:
+        phext, size = "", 0
+        for place in list(link.asked):
+            if entries and (place[0] != phext or size > self.limits.updates_bytes_goal):
+                break
+            try:
+                update = self.replicas.open(place[0]).difference(place[1], link.asked[place])
+            except StoreDamagedError:
+                update = None
+            if entries and size + len(update or b"") > self.limits.frame_bytes_max // 2:
+                break
+            del link.asked[place]
+            phext = place[0]
+            size += len(update or b"") + _ENTRY_BYTES
+            entries.append(Entry(place[1], update or b""))
+        return phext
+
+    def _stream_entries(self, link: _Link, entries: list[Entry]) -> str:
+        while link.streams and not entries:
+            phext, range_ = link.streams.popleft()
+            lower, upper = range_.to_keys()
+            found = self.replicas.read_range(
+                phext, lower, upper, self.limits.updates_bytes_goal
+            )
+            if not found:
+                continue
+            entries.extend(Entry(Coordinate.from_key(key), state) for key, state in found)
+            after = entries[-1].coordinate.successor()
+            if after is not None and after in range_:
+                link.streams.appendleft((phext, CoordinateRange(after, range_.upper)))
+            if len(entries) > 1 and len(entries[-1].update) > self.limits.frame_bytes_max // 2:
+                # Too large to travel with others: it goes next, alone.
+                link.asked[phext, entries.pop().coordinate] = EMPTY_VERSION
+            return phext
+        return ""
+
+    # -- what changed here -----------------------------------------------------------------
+
+    def _take_update(self, new: NewUpdate) -> None:
+        """An update took effect: keep it at hand and mark it for the links that want it."""
+        place = (new.phext, new.coordinate)
+        self._sequence += 1
+        if not new.entry.origin:
+            self._news.setdefault(new.phext, {})[new.source] = None
+            return
+        is_wanted = False
+        for link in self._links.values():
+            if link.link == new.source or link.goodbye is not None or link.peer_id == new.entry.origin:
+                continue
+            link.refused.pop(place, None)
+            link.dirty.setdefault(place, self._sequence)
+            is_wanted = True
+            if link.is_ready:
+                self.on_ready(link.link)
+        if is_wanted:
+            self._remember(place, new)
+
+    def _phext_opened(self, phext: str) -> None:
+        if self._interest(phext):
+            for link in self._links.values():
+                if phext not in link.announced:
+                    self._say_summary(link, phext)
+
+    def _remember(self, place: Place, new: NewUpdate) -> None:
+        recent = self._recent.setdefault(place, deque())
+        recent.append((self._sequence, new.entry, new.source))
+        size = len(new.entry.update) + 200
+        self._tail.append((self._sequence, place, size))
+        self._tail_bytes += size
+        while self._tail_bytes > self.limits.tail_bytes_max:
+            sequence, old, size = self._tail.popleft()
+            self._tail_bytes -= size
+            self._tail_floor = sequence + 1
+            self._recent[old].popleft()
+            if not self._recent[old]:
+                del self._recent[old]
+
+    def _forget_dirty(self, link: _Link, place: Place, update: bytes) -> None:
+        """The peer has sent us what we were about to send it."""
+        first = link.dirty.get(place)
+        if first is not None:
+            recent = [e for s, e, _ in self._recent.get(place, ()) if s >= first]
+            if len(recent) == 1 and recent[0].update == update:
+                del link.dirty[place]
+
+    def _mark_uncommitted(self, link: _Link, phext: str) -> None:
+        """What is not durable is not in the digest that is sent: offer it besides."""
+        for coordinate in self.replicas.open(phext).uncommitted():
+            link.dirty.setdefault((phext, coordinate), 0)
+
+    def _want(self, link: _Link, place: Place) -> None:
+        if place not in link.wanted:
+            link.wants[place] = None
+
+    def _complete(self, link: _Link) -> int:
+        """Return the number of the last frame up to which nothing received is incomplete."""
+        return min(link.gaps.values()) - 1 if link.gaps else link.received
+
+    # -- helpers ---------------------------------------------------------------------------
+
+    def _has_work(self, link: _Link) -> bool:
+        return bool(
+            link.goodbye is not None
+            or link.control
+            or link.wants
+            or link.compares
+            or link.asked
+            or link.streams
+            or link.dirty
+            or link.parts
+            or link.durable > link.durable_sent
+        )
+
+    def _interest(self, phext: str) -> tuple[CoordinateRange, ...]:
+        if self._interests is None:
+            return (EVERYTHING,)
+        return tuple(self._interests.get(phext, ()))
+
+    def _scope(self, link: _Link, phext: str) -> tuple[CoordinateRange, ...]:
+        """Return the ranges of the phext that both sides hold, in order."""
+        common = [
+            both
+            for ours in self._interest(phext)
+            for theirs in link.interests.get(phext, ())
+            if (both := ours.intersect(theirs)) is not None
+        ]
+        return tuple(sorted(common, key=lambda range_: range_.lower))
+
+    def _end(self, link: _Link, reason: str) -> None:
+        if link.goodbye is None:
+            link.goodbye = reason
+            self.on_ready(link.link)
+
+    def _ping(self, link: _Link) -> None:
+        self._ping_token += 1
+        link.pinged_at = self._now
+        link.control.append(Ping(self._ping_token))
+        self.on_ready(link.link)
+
+    # -- two links to one peer -------------------------------------------------------------
+
+    def _settle_double(self, link: _Link, hello: Hello) -> bool:
+        """Decide which of two links to one node stays. Return whether `link` goes on now."""
+        for other in list(self._links.values()):
+            if other is link or other.peer_id != link.peer_id or other.hello is None:
+                continue
+            if other.goodbye is not None:
+                continue
+            if other.hello.incarnation != hello.incarnation:
+                # Another start of that node, or a second node with its identity: does the
+                # first one still live?
+                link.is_held = True
+                self._ping(other)
+                link.probe = self._ping_token
+                return False
+            if self._keeps(link) and not self._keeps(other):
+                self._end(other, "both sides dialled; the other link stays")
+            elif self._keeps(other) and not self._keeps(link):
+                self._end(link, "both sides dialled; the other link stays")
+                return False
+            else:
+                self._end(other, "a newer link of the same node took its place")
+        return True
+
+    def _keeps(self, link: _Link) -> bool:
+        """Of two links that both sides dialled, the one dialled by the smaller node id stays."""
+        return link.dialled == (self.node_id < link.peer_id)
+
+    def _refuse_held(self, first: _Link, token: int) -> None:
+        """`first` answered: whoever else came with its identity is refused."""
+        for link in self._links.values():
+            if link.is_held and link.peer_id == first.peer_id and link.probe <= token:
+                self._end(link, "a node with this identity is already here: give one a new identity")
+
+    def _release_held(self, peer_id: bytes) -> None:
+        """The first link of `peer_id` is gone: a second one that waited takes its place."""
+        for link in self._links.values():
+            if link.is_held and link.peer_id == peer_id and link.goodbye is None:
+                link.is_held = False
+                self._join(link)
+                self.on_ready(link.link)
+                return
+
+
+def _ignore(link: int) -> None:
+    """Nobody listens."""
+
+
+def _ignore_all() -> None:
+    """Nobody listens."""
+
+
+def _reason(text: str) -> str:
+    return text.encode()[:_REASON_BYTES_MAX].decode("utf-8", "ignore")
+
+
+def _contains(ranges: Sequence[CoordinateRange], coordinate: Coordinate) -> bool:
+    return any(coordinate in range_ for range_ in ranges)
+
+
+def _holds(ranges: Sequence[CoordinateRange], range_: CoordinateRange) -> bool:
+    return any(held.intersect(range_) == range_ for held in ranges)

@@ -1,0 +1,726 @@
+"""Replica: one phext as a mapping of coordinates to texts, over an index and a store.
+
+Edits take effect at once in memory; `ReplicaSet` gathers them into batches that a store makes
+durable. The index holds what is durable and nothing else, so that two replicas compare only what
+neither can lose. What a user holds is a replica and a coordinate, never a document: there is one
+document for one scroll, opened on demand, pinned while it has changes that are not yet durable,
+and closed when open documents exceed their budget.
+
+Sans-IO but for the store. Used in one thread.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from random import Random
+from typing import Final
+
+from phextsync.crdt import ROOT, Fingerprinter, Scroll, check_text, import_update, merge_updates
+from phextsync.errors import (
+    PhextsyncError,
+    ScrollError,
+    StoreDamagedError,
+    StoreError,
+    StoreFullError,
+)
+from phextsync.index import (
+    EMPTY_VERSION,
+    EVERYTHING,
+    Coordinate,
+    CoordinateIndex,
+    CoordinateRange,
+    check_update,
+    clock_of,
+    covers_update,
+    plain_text,
+    update_clock,
+    update_version,
+)
+from phextsync.messages import is_phext_name
+from phextsync.store import Batch, LogEntry, ScrollWrite, Store, StoredScroll
+
+# An open document costs about 4 KiB before its text, which Yrs and the cached string both hold.
+_OPEN_SCROLL_BYTES: Final = 4096
+# A log is folded into the state when it outgrows the state, so each byte is rewritten about once.
+_LOG_BYTES_MIN: Final = 4096
+_LOG_ENTRY_BYTES: Final = 48
+_REPORTS_MAX: Final = 100
+
+CLIENTS: Final = ".clients"
+"""The phext that says which node wrote under which client id: one line a scroll."""
+
+Key = Coordinate | str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Scrolls of `phext` whose text changed. `origin` is the peer's node id, or None for here."""
+
+    phext: str
+    coordinates: tuple[Coordinate, ...]
+    origin: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewUpdate:
+    """An update that took effect here. `source` is the link that brought it, or None for here."""
+
+    phext: str
+    coordinate: Coordinate
+    entry: LogEntry
+    source: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What became of a peer's update: all of it took effect; the text changed."""
+
+    covered: bool
+    changed: bool
+
+
+@dataclass(slots=True)
+class _Open:
+    """An open scroll, what its state and log occupy in the store, and its share of the budget."""
+
+    scroll: Scroll
+    state_bytes: int = 0
+    log_bytes: int = 0
+    cost: int = 0
+    used: bool = True
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What is not yet durable of a scroll: a state that replaces the stored one, log entries.
+
+    A state that no document was made of brings its fingerprint and the size of its text.
+    """
+
+    log: list[LogEntry] = field(default_factory=list)
+    rewrite: bool = False
+    state: bytes | None = None
+    fingerprint: bytes = b""
+    size: int = 0
+
+
+class Replica(MutableMapping[Key, str]):
+    """This node's copy of one phext, made by `ReplicaSet.open`.
+
+    Keys are coordinates or their texts; a missing or empty scroll is a `KeyError`. Setting a
+    scroll changes it by a minimal difference, so concurrent changes merge; deleting clears it.
+    """
+
+    def __init__(self, name: str, owner: "ReplicaSet") -> None:
+        self.name = name
+        self.index = CoordinateIndex()
+        heads = owner.store.heads(name)
+        self.index.bulk_load(heads.keys, heads.fingerprints, heads.sizes)
+        self._owner = owner
+        self._fingerprinter = Fingerprinter(name)
+        self._client_id = owner.store.lease(name)
+        self._fresh: dict[Coordinate, _Open] = {}  # open scrolls that the index does not know yet
+        self._pending: dict[Coordinate, _Pending] = {}
+        self._committing: dict[Coordinate, _Pending] = {}
+        self._subscribers: dict[int, tuple[CoordinateRange, Callable[[Change], None]]] = {}
+        self._subscriptions = 0
+        self._collected: dict[Coordinate, None] | None = None
+
+    # -- the mapping -----------------------------------------------------------------------
+
+    def __getitem__(self, key: Key) -> str:
+        opened = self.index.get(key)
+        if opened is None:
+            opened = self._open(_coordinate(key))
+            if opened is None:
+                raise KeyError(key)
+        opened.used = True
+        text: str = opened.scroll.text
+        if not text:
+            raise KeyError(key)
+        return text
+
+    def __setitem__(self, key: Key, text: str) -> None:
+        self.edit(key, text)
+
+    def __delitem__(self, key: Key) -> None:
+        if self.size(key) == 0:
+            raise KeyError(key)
+        self.clear_scroll(key)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, Coordinate | str) and self.size(key) > 0
+
+    def __len__(self) -> int:
+        unsettled = self._unsettled()
+        return self.index.filled + sum(
+            (self.size(c) > 0) - (self.index.size_of(c) > 0) for c in unsettled
+        )
+
+    def __iter__(self) -> Iterator[Key]:
+        return self.coordinates()
+
+    def clear(self) -> None:
+        """Clear every scroll."""
+        for coordinate in list(self):
+            self.clear_scroll(coordinate)
+
+    def coordinates(self, range_: CoordinateRange = EVERYTHING) -> Iterator[Coordinate]:
+        """Iterate in order over the coordinates in `range_` whose scroll has text."""
+        unsettled = {c for c in self._unsettled() if c in range_}
+        settled = (c for c in self.index.coordinates(range_, filled=True) if c not in unsettled)
+        return heapq.merge(settled, sorted(c for c in unsettled if self.size(c)))
+
+    def scrolls(self, range_: CoordinateRange = EVERYTHING) -> Iterator[tuple[Coordinate, str]]:
+        """Iterate in order over the scrolls in `range_` that have text, as of the call."""
+        for coordinate in list(self.coordinates(range_)):
+            text = self.get(coordinate)
+            if text:
+                yield coordinate, text
+
+    def size(self, key: Key) -> int:
+        """Return the bytes of the scroll's text in UTF-8, 0 when there is none. Opens nothing."""
+        coordinate = _coordinate(key)
+        opened = self._opened(coordinate)
+        if opened is not None:
+            return opened.scroll.size
+        pending = self._pending.get(coordinate) or self._committing.get(coordinate)
+        return self.index.size_of(coordinate) if pending is None else pending.size
+
+    # -- edits -----------------------------------------------------------------------------
+
+    def edit(self, key: Key, text: str) -> None:
+        """Make `text` the scroll's text by a minimal difference against what is there."""
+        self._edit(key, lambda scroll: scroll.edit(text))
+
+    def insert(self, key: Key, offset: int, text: str) -> None:
+        """Insert `text` before character `offset`."""
+        self._edit(key, lambda scroll: scroll.insert(offset, text))
+
+    def delete(self, key: Key, start: int, stop: int) -> None:
+        """Delete the characters from `start` to `stop`, `stop` excluded."""
+        self._edit(key, lambda scroll: scroll.delete(start, stop))
+
+    def append(self, key: Key, text: str) -> None:
+        """Add `text` at the end of the scroll."""
+        self._edit(key, lambda scroll: scroll.append(text))
+
+    def clear_scroll(self, key: Key) -> None:
+        """Delete the scroll's whole text; what others type meanwhile survives."""
+        self._edit(key, lambda scroll: scroll.clear())
+
+    def import_text(self, key: Key, text: str) -> None:
+        """Make `text` the scroll's text such that equal imports on equal versions are one.
+
+        Two nodes that import the same text into the same version of a scroll make the same
+        update, so that their copies merge into one. The price: it is one insertion for all.
+        """
+        coordinate = _coordinate(key)
+        if self._is_known(coordinate):
+            self._edit(coordinate, lambda scroll: scroll.import_text(text))
+        elif text:
+            self._owner.check_writable()
+            check_text(text)
+            update = import_update(coordinate.key, text)
+            entry = self._owner.stamp(update)
+            self._set_state(coordinate, update, update_version(update), text.encode())
+            self._owner.announce(NewUpdate(self.name, coordinate, entry, None))
+            self._publish_own(coordinate)
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Gather the changes made inside into one `Change` for each subscriber."""
+        if self._collected is not None:
+            yield
+            return
+        self._collected = {}
+        try:
+            yield
+        finally:
+            coordinates, self._collected = tuple(self._collected), None
+            self.publish(coordinates, None)
+
+    def subscribe(
+        self, callback: Callable[[Change], None], range_: CoordinateRange = EVERYTHING
+    ) -> Callable[[], None]:
+        """Call `callback` after each change in `range_`; return what ends the subscription."""
+        self._subscriptions += 1
+        token = self._subscriptions
+        self._subscribers[token] = (range_, callback)
+
+        def unsubscribe() -> None:
+            self._subscribers.pop(token, None)
+
+        return unsubscribe
+
+    # -- what peers need -------------------------------------------------------------------
+
+    def uncommitted(self) -> tuple[Coordinate, ...]:
+        """Return the coordinates whose last change is not yet durable, in no special order."""
+        return tuple(self._unsettled())
+
+    def version(self, coordinate: Coordinate) -> bytes:
+        """Return the version of the scroll as it is now, `EMPTY_VERSION` when it is unknown."""
+        opened = self._open(coordinate)
+        return EMPTY_VERSION if opened is None else opened.scroll.version()
+
+    def fingerprint(self, coordinate: Coordinate) -> bytes:
+        """Return the fingerprint of the scroll as it is now; empty when it is unknown."""
+        opened = self._open(coordinate)
+        return b"" if opened is None else opened.scroll.fingerprint(self._fingerprinter)
+
+    def difference(self, coordinate: Coordinate, version: bytes) -> bytes | None:
+        """Return an update with all that `version` lacks, None when it lacks nothing.
+
+        For the empty version it is what is stored, and no document is opened.
+        """
+        opened = self._opened(coordinate)
+        if opened is None and version == EMPTY_VERSION:
+            pending = self._pending.get(coordinate) or self._committing.get(coordinate)
+            if pending is not None:
+                return pending.state
+            if coordinate in self.index:
+                return self._read_state(coordinate)
+        opened = opened or self._open(coordinate)
+        return None if opened is None else opened.scroll.difference(version)
+
+    def apply(
+        self, coordinate: Coordinate, entry: LogEntry, source: int | None = None
+    ) -> Merged:
+        """Merge an update that a peer sent over link `source`; `publish` the change afterwards.
+
+        UpdateError when it is no update of a text; ScrollError when the document failed and was
+        thrown away. An update that builds on text which is not here yet is not covered: whoever
+        calls asks for what is missing.
+        """
+        if not self._is_known(coordinate):
+            merged = self._apply_state(coordinate, entry, source)
+            if merged is not None:
+                return merged
+        opened = self._open(coordinate) or self._create(coordinate)
+        try:
+            self._guard_client_id(opened.scroll, entry.update)
+            applied = opened.scroll.apply(entry.update)
+        except ScrollError:
+            self._forget(coordinate)
+            raise
+        if applied.update is not None:
+            entry = LogEntry(applied.update, entry.origin, entry.time_ms)
+            self._log(coordinate, opened, entry)
+            self._owner.announce(NewUpdate(self.name, coordinate, entry, source))
+        return Merged(applied.covered, applied.changed)
+
+    def adopt(self, coordinate: Coordinate, state: bytes) -> None:
+        """Take `state` in place of ours, then add the lines that only ours had.
+
+        For two states with one version and different texts: somebody wrote a client id twice.
+        """
+        check_update(state, ROOT)
+        opened = self._open(coordinate)
+        ours = "" if opened is None else opened.scroll.text
+        self.renew_client_id()
+        self._forget(coordinate)
+        opened = _Open(Scroll(coordinate, self._client(), [state]))
+        self._keep_open(coordinate, opened)
+        self._pending[coordinate] = _Pending(rewrite=True)
+        self._owner.touched(self)
+        update = opened.scroll.union(ours)
+        if update is not None:
+            entry = self._owner.stamp(update)
+            self._log(coordinate, opened, entry)
+            self._owner.announce(NewUpdate(self.name, coordinate, entry, None))
+        self._publish_own(coordinate)
+
+    def renew_client_id(self) -> None:
+        """Write under a new client id from now on."""
+        self._client_id = self._owner.draw_client_id(self.name)
+        for coordinate in list(self._unsettled()):
+            opened = self._opened(coordinate)
+            if opened is not None:
+                opened.scroll = Scroll(coordinate, self._client_id, [opened.scroll.state()])
+        self._owner.close_unpinned(self)
+
+    def publish(self, coordinates: tuple[Coordinate, ...], origin: bytes | None) -> None:
+        """Tell the subscribers that the texts at `coordinates` changed."""
+        for range_, callback in tuple(self._subscribers.values()):
+            inside = tuple(c for c in coordinates if c in range_)
+            if inside:
+                try:
+                    callback(Change(self.name, inside, origin))
+                except Exception as error:
+                    self._owner.report(f"a subscriber of {self.name!r} failed: {error!r}")
+
+    def __repr__(self) -> str:
+        return f"<Replica {self.name!r}: {len(self)} scrolls>"
+
+    # -- opening and closing ---------------------------------------------------------------
+
+    def _opened(self, coordinate: Coordinate) -> _Open | None:
+        opened: _Open | None = self.index.get(coordinate)
+        return opened if opened is not None else self._fresh.get(coordinate)
+
+    def _is_known(self, coordinate: Coordinate) -> bool:
+        return (
+            coordinate in self.index
+            or coordinate in self._fresh
+            or coordinate in self._pending
+            or coordinate in self._committing
+        )
+
+    def _open(self, coordinate: Coordinate) -> _Open | None:
+        opened = self._opened(coordinate)
+        if opened is not None:
+            return opened
+        opened = self._read(coordinate) if coordinate in self.index else None
+        for pending in (self._committing.get(coordinate), self._pending.get(coordinate)):
+            if pending is not None:
+                # Only a document that failed leaves a log behind: open scrolls are pinned.
+                state = [] if pending.state is None else [pending.state]
+                opened = opened or _Open(Scroll(coordinate, self._client(), state))
+                for entry in pending.log:
+                    opened.scroll.apply(entry.update)
+        if opened is not None:
+            self._keep_open(coordinate, opened)
+        return opened
+
+    def _read(self, coordinate: Coordinate) -> _Open:
+        stored = self._read_stored(coordinate)
+        scroll = Scroll(coordinate, self._client(), stored.updates)
+        log_bytes = stored.log_bytes + _LOG_ENTRY_BYTES * len(stored.log)
+        return _Open(scroll, len(stored.state or b""), log_bytes)
+
+    def _read_state(self, coordinate: Coordinate) -> bytes:
+        return merge_updates(self._read_stored(coordinate).updates)
+
+    def _read_stored(self, coordinate: Coordinate) -> StoredScroll:
+        """Read a scroll that the index knows; one that is damaged is set aside and reported."""
+        try:
+            stored = self._owner.store.read(self.name, coordinate.key)
+            if stored is None:
+                raise StoreDamagedError(f"{self.name} {coordinate}: its text is missing")
+            return stored
+        except StoreDamagedError as error:
+            self._owner.store.quarantine(self.name, coordinate.key)
+            self.index.remove(coordinate)
+            self._owner.report(f"{error}; set aside, to be fetched again from a peer")
+            raise
+
+    def _create(self, coordinate: Coordinate) -> _Open:
+        opened = _Open(Scroll(coordinate, self._client()))
+        self._keep_open(coordinate, opened)
+        return opened
+
+    def _keep_open(self, coordinate: Coordinate, opened: _Open) -> None:
+        if coordinate in self.index:
+            self.index.set_value(coordinate, opened)
+        else:
+            self._fresh[coordinate] = opened
+        self._owner.opened(self, coordinate, opened)
+
+    def _forget(self, coordinate: Coordinate) -> None:
+        """Throw the document away; the next use makes it anew from what is stored and pending."""
+        opened = self._opened(coordinate)
+        if opened is not None:
+            self._owner.closed(opened)
+            if self._fresh.pop(coordinate, None) is None:
+                self.index.set_value(coordinate, None)
+
+    def close_if_unpinned(self, coordinate: Coordinate, opened: _Open) -> bool:
+        """Close an open scroll unless it has changes that are not yet durable."""
+        if coordinate in self._pending or coordinate in self._committing:
+            return False
+        if self._fresh.pop(coordinate, None) is None and self.index.get(coordinate) is opened:
+            self.index.set_value(coordinate, None)
+        return True
+
+    def _client(self) -> int:
+        if self._client_id is None:
+            self._client_id = self._owner.draw_client_id(self.name)
+        return self._client_id
+
+    # -- changing --------------------------------------------------------------------------
+
+    def _edit(self, key: Key, operation: Callable[[Scroll], bytes | None]) -> None:
+        self._owner.check_writable()
+        coordinate = _coordinate(key)
+        opened = self._open(coordinate) or self._create(coordinate)
+        opened.used = True
+        update = operation(opened.scroll)
+        if update is not None:
+            entry = self._owner.stamp(update)
+            self._log(coordinate, opened, entry)
+            self._owner.announce(NewUpdate(self.name, coordinate, entry, None))
+            self._publish_own(coordinate)
+
+    def _log(self, coordinate: Coordinate, opened: _Open, entry: LogEntry) -> None:
+        pending = self._pending.get(coordinate)
+        if pending is None:
+            pending = self._pending[coordinate] = _Pending()
+            self._owner.touched(self)
+        pending.log.append(entry)
+        opened.log_bytes += len(entry.update) + _LOG_ENTRY_BYTES
+
+    def _apply_state(
+        self, coordinate: Coordinate, entry: LogEntry, source: int | None
+    ) -> Merged | None:
+        """Take the whole state of an unknown scroll without a document, when it is so plain."""
+        check_update(entry.update, ROOT)
+        text = plain_text(entry.update)
+        if text is None:
+            return None
+        version = update_version(entry.update)
+        if not covers_update(version, entry.update):
+            return None
+        self._set_state(coordinate, entry.update, version, text)
+        self._owner.announce(NewUpdate(self.name, coordinate, entry, source))
+        return Merged(covered=True, changed=bool(text))
+
+    def _set_state(
+        self, coordinate: Coordinate, state: bytes, version: bytes, text: bytes
+    ) -> None:
+        fingerprint = self._fingerprinter.of(coordinate.key, version, text)
+        self._pending[coordinate] = _Pending(
+            state=state, fingerprint=fingerprint, size=len(text)
+        )
+        self._owner.touched(self)
+
+    def _guard_client_id(self, scroll: Scroll, update: bytes) -> None:
+        """Take a new client id when a peer shows a higher clock for ours than we have."""
+        client = self._client()
+        shown = update_clock(update, client)
+        if shown and shown > clock_of(scroll.version(), client):
+            self._owner.report(f"{self.name}: client id {client} was used elsewhere; took another")
+            self.renew_client_id()
+
+    def _publish_own(self, coordinate: Coordinate) -> None:
+        if self._collected is not None:
+            self._collected[coordinate] = None
+        elif self._subscribers:
+            self.publish((coordinate,), None)
+
+    # -- batches ---------------------------------------------------------------------------
+
+    def _unsettled(self) -> dict[Coordinate, None]:
+        return dict.fromkeys((*self._committing, *self._pending))
+
+    def take_writes(self) -> list[ScrollWrite]:
+        """Return what a batch has to write; `settle` or `unsettle` must follow."""
+        assert not self._committing
+        self._committing, self._pending = self._pending, {}
+        return [self._write(c, pending) for c, pending in self._committing.items()]
+
+    def _write(self, coordinate: Coordinate, pending: _Pending) -> ScrollWrite:
+        opened = self._opened(coordinate)
+        if opened is None:
+            return ScrollWrite(
+                coordinate.key, pending.fingerprint, pending.size, pending.state, ()
+            )
+        scroll = opened.scroll
+        pending.fingerprint = scroll.fingerprint(self._fingerprinter)
+        pending.size = scroll.size
+        log = tuple(pending.log)
+        state = pending.state
+        stored = opened.state_bytes or len(state or b"")
+        if pending.rewrite or opened.log_bytes > max(stored, _LOG_BYTES_MIN):
+            state, log = scroll.state(), ()
+            opened.state_bytes, opened.log_bytes = len(state), 0
+        return ScrollWrite(coordinate.key, pending.fingerprint, pending.size, state, log)
+
+    def settle(self) -> None:
+        """The writes taken last are durable: put them into the index."""
+        for coordinate, pending in self._committing.items():
+            opened = self._opened(coordinate)
+            self._fresh.pop(coordinate, None)
+            self.index.set(coordinate, pending.fingerprint, pending.size, opened)
+        self._committing = {}
+
+    def unsettle(self) -> None:
+        """The writes taken last failed: they go back before what has come since."""
+        for coordinate, pending in self._pending.items():
+            before = self._committing.get(coordinate)
+            if before is not None:
+                before.log.extend(pending.log)
+                before.rewrite |= pending.rewrite
+            else:
+                self._committing[coordinate] = pending
+        for coordinate, pending in self._committing.items():
+            opened = self._opened(coordinate)
+            # What the failed write replaced is not known to be there: write all of it.
+            pending.rewrite |= opened is not None
+        self._pending, self._committing = self._committing, {}
+
+
+class ReplicaSet:
+    """All replicas of one node over one store: their batches, client ids and open documents.
+
+    `wall_time_ms` is stored beside updates for people to read and decides nothing. `listener`
+    is told of every update that takes effect, `on_dirty` that a batch has something to take,
+    `on_open` of a phext that was opened.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        node_id: bytes,
+        random: Random,
+        wall_time_ms: Callable[[], int],
+        open_bytes_max: int = 64 << 20,
+    ) -> None:
+        self.store = store
+        self.node_id = node_id
+        self.open_bytes_max = open_bytes_max
+        self.open_bytes = 0
+        self.listener: Callable[[NewUpdate], None] | None = None
+        self.on_dirty: Callable[[], None] | None = None
+        self.on_open: Callable[[str], None] | None = None
+        self.reports: deque[str] = deque(maxlen=_REPORTS_MAX)
+        self._random = random
+        self._wall_time_ms = wall_time_ms
+        self._replicas: dict[str, Replica] = {}
+        self._touched: dict[str, Replica] = {}
+        self._committing: list[Replica] = []
+        self._leases: dict[str, int] = {}
+        self._open: deque[tuple[Replica, Coordinate, _Open]] = deque()
+        self._failure: StoreError | None = None
+
+    def open(self, name: str) -> Replica:
+        """Return the replica of the phext `name`, which comes into being with its first scroll."""
+        replica = self._replicas.get(name)
+        if replica is None:
+            if not is_phext_name(name):
+                raise PhextsyncError(f"expected the name of a phext, found {name!r:.60}")
+            replica = self._replicas[name] = Replica(name, self)
+            if self.on_open is not None:
+                self.on_open(name)
+        return replica
+
+    def names(self) -> list[str]:
+        """Return the names of all phexts that are open or stored, sorted."""
+        return sorted({*self.store.phexts(), *self._replicas})
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether something is not yet durable, or on its way to be."""
+        return bool(self._touched or self._committing)
+
+    def commit(self) -> None:
+        """Make every change durable before returning. StoreError when it cannot be done."""
+        batch = self.take_batch()
+        if batch is not None:
+            try:
+                self.store.commit(batch)
+            except StoreError as error:
+                self.failed(error)
+                raise
+            self.committed()
+
+    def take_batch(self) -> Batch | None:
+        """Return what the store has to commit; `committed` or `failed` must follow."""
+        if not self._touched:
+            return None
+        assert not self._committing
+        self._committing, self._touched = list(self._touched.values()), {}
+        writes = [(r.name, write) for r in self._committing for write in r.take_writes()]
+        leases, self._leases = tuple(self._leases.items()), {}
+        return Batch(tuple(writes), leases=leases)
+
+    def committed(self) -> None:
+        """The batch taken last is durable."""
+        for replica in self._committing:
+            replica.settle()
+        self._committing = []
+        self._failure = None
+        self._evict()
+
+    def failed(self, error: StoreError) -> None:
+        """The batch taken last was refused: keep it, and refuse edits until one is taken."""
+        for replica in self._committing:
+            replica.unsettle()
+            self._touched[replica.name] = replica
+        self._committing = []
+        self._failure = error
+
+    def check_writable(self) -> None:
+        """StoreFullError while the store refuses writes."""
+        if self._failure is not None:
+            raise StoreFullError(f"the store refused the last write: {self._failure}")
+
+    def stamp(self, update: bytes) -> LogEntry:
+        """Return the log entry of an update that was made here and now."""
+        return LogEntry(update, self.node_id, self._wall_time_ms())
+
+    def draw_client_id(self, phext: str) -> int:
+        """Return a new client id for `phext`; the next batch makes its lease durable."""
+        client_id = self._random.getrandbits(52)  # bit 52 is set in those of imports
+        self._leases[phext] = client_id
+        if phext != CLIENTS:
+            place = blake2b(client_id.to_bytes(8, "big"), digest_size=18).digest()
+            parts = [1 + int.from_bytes(place[i : i + 2], "big") % 999 for i in range(0, 18, 2)]
+            line = f"{client_id} {self.node_id.hex()} {phext}\n"
+            self.open(CLIENTS).import_text(Coordinate(*parts), line)
+        return client_id
+
+    def read_range(
+        self, phext: str, lower: bytes, upper: bytes | None, bytes_max: int
+    ) -> list[tuple[bytes, bytes]]:
+        """Return keys and whole states as they are stored, in order, about `bytes_max` of them."""
+        found = self.store.read_range(phext, lower, upper, bytes_max)
+        return [(key, merge_updates(stored.updates)) for key, stored in found]
+
+    def announce(self, update: NewUpdate) -> None:
+        """Pass an update that took effect to whoever listens."""
+        if self.listener is not None:
+            self.listener(update)
+
+    def touched(self, replica: Replica) -> None:
+        """Remember that `replica` has something for the next batch."""
+        self._touched[replica.name] = replica
+        if self.on_dirty is not None:
+            self.on_dirty()
+
+    def report(self, text: str) -> None:
+        """Keep a line for the node's operator; the oldest go first."""
+        self.reports.append(text)
+
+    def opened(self, replica: Replica, coordinate: Coordinate, opened: _Open) -> None:
+        """Count an open scroll against the budget and close others when it is exceeded."""
+        self._evict()  # before it joins: whoever opened it is about to use it
+        opened.cost = _OPEN_SCROLL_BYTES + 3 * opened.scroll.size
+        self.open_bytes += opened.cost
+        self._open.append((replica, coordinate, opened))
+
+    def closed(self, opened: _Open) -> None:
+        self.open_bytes -= opened.cost
+        opened.cost = 0
+
+    def close_unpinned(self, replica: Replica) -> None:
+        """Close every scroll of `replica` that has no change on its way to the store."""
+        kept: deque[tuple[Replica, Coordinate, _Open]] = deque()
+        for entry in self._open:
+            if entry[0] is replica and replica.close_if_unpinned(entry[1], entry[2]):
+                self.closed(entry[2])
+            else:
+                kept.append(entry)
+        self._open = kept
+
+    def _evict(self) -> None:
+        """Close scrolls that were not used since the last look, oldest first (second chance)."""
+        looks = 2 * len(self._open) if self.open_bytes > self.open_bytes_max else 0
+        while self.open_bytes > self.open_bytes_max and looks > 0:
+            looks -= 1
+            replica, coordinate, opened = entry = self._open.popleft()
+            if opened.cost == 0:
+                continue  # already thrown away
+            if opened.used or not replica.close_if_unpinned(coordinate, opened):
+                opened.used = False
+                self._open.append(entry)
+            else:
+                self.closed(opened)
+
+
+def _coordinate(key: Key) -> Coordinate:
+    return Coordinate.parse(key) if isinstance(key, str) else key
