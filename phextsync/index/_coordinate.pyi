@@ -57,7 +57,9 @@ class Coordinate:
 class CoordinateRange:
     lower: Coordinate
     upper: Coordinate | None
-    def __init__(self, lower: Coordinate | None = None, upper: Coordinate | None = None) -> None: ...
+    def __init__(
+        self, lower: Coordinate | None = None, upper: Coordinate | None = None
+    ) -> None: ...
     @staticmethod
     def parse(text: str) -> CoordinateRange: ...
     @staticmethod

@@ -54,7 +54,7 @@ cdef Coordinate make_coordinate(uint64_t hi, uint32_t lo):
 
 
 cdef bint scan_parts(const unsigned char* at, Py_ssize_t count, uint32_t* parts) noexcept nogil:
-    """Read nine numbers in the canonical or the URL form; leading zeros are accepted."""
+    """Read nine numbers in the canonical or the URL form; signs and leading zeros are accepted."""
     cdef const unsigned char* end = at + count
     cdef uint32_t value
     cdef int i, digits
@@ -65,6 +65,8 @@ cdef bint scan_parts(const unsigned char* at, Py_ssize_t count, uint32_t* parts)
     for i in range(9):
         value = 0
         digits = 0
+        if at < end and at[0] == c"+":
+            at += 1
         while at < end and c"0" <= at[0] and at[0] <= c"9" and digits < 9:
             value = value * 10 + (at[0] - c"0")
             at += 1
