@@ -47,7 +47,7 @@ _BREAK_NAMES: Final = (
 _FORBIDDEN: Final = re.compile(f"[{BREAKS}\ud800-\udfff]")
 _WORDS: Final = re.compile(r"\w+|\s+|[^\w\s]+")
 _LINES: Final = re.compile(r"[^\n]*\n|[^\n]+")
-# Comparing costs at most about this many steps for a pair of pieces; beyond, one replaces the other.
+# Comparing two pieces costs at most about this many steps; beyond, one replaces the other.
 _COMPARE_MAX: Final = 1 << 14
 
 
@@ -89,7 +89,7 @@ class Scroll:
     def __init__(
         self, coordinate: Coordinate, client_id: int, updates: Iterable[bytes] = ()
     ) -> None:
-        """Open a scroll that writes as `client_id`. ScrollError when the updates are no document."""
+        """Open a scroll that writes as `client_id`. ScrollError when `updates` are no document."""
         self.coordinate = coordinate
         self._doc: Doc[Text] = Doc(client_id=client_id)
         self._yrs = self._doc.get(ROOT, type=Text)
@@ -140,7 +140,7 @@ class Scroll:
         return self._splice(old, [(offset, offset, text)]) if text else None
 
     def delete(self, start: int, stop: int) -> bytes | None:
-        """Delete characters from `start` to `stop`. IndexError when the range is not in the text."""
+        """Delete characters from `start` to `stop`. IndexError when the range is not there."""
         old = self.text
         if not 0 <= start <= stop <= len(old):
             raise IndexError(f"expected a range within 0 to {len(old)}, found {start} to {stop}")
@@ -307,9 +307,7 @@ def _word_edits(old: str, new: str, offset: int, edits: list[tuple[int, int, str
             edits.append((offset + offsets[i], offset + offsets[j], "".join(theirs[k:n])))
 
 
-def _changed_blocks(
-    ours: Sequence[str], theirs: Sequence[str]
-) -> list[tuple[int, int, int, int]]:
+def _changed_blocks(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int, int, int]]:
     """Return blocks (a, b, c, d): ours[a:b] became theirs[c:d]; what lies between is equal.
 
     Lines that are unique on both sides, in the longest run that has one order, hold the two
@@ -408,9 +406,7 @@ def _offsets(pieces: Sequence[str]) -> list[int]:
     return offsets
 
 
-def _byte_offsets(
-    text: str, edits: Sequence[tuple[int, int, str]]
-) -> list[tuple[int, int, str]]:
+def _byte_offsets(text: str, edits: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     """Turn the offsets of ascending edits from characters into bytes of UTF-8."""
     if text.isascii():
         return list(edits)

@@ -145,6 +145,7 @@ class _Link:
         self.dialled = dialled
         self.hello: Hello | None = None
         self.interests: dict[str, tuple[CoordinateRange, ...]] = {}
+        self.counts: dict[str, int] = {}
         self.traffic = Traffic()
         self.goodbye: str | None = None
         self.is_finished = False
@@ -367,10 +368,20 @@ class Synchronizer:
         self._news_committing = {}
         self.on_progress()
 
+    def progress(self) -> dict[str, tuple[int, int]]:
+        """Return for each phext how many scrolls we have, and the most that a peer announced."""
+        most: dict[str, int] = {}
+        for link in self._links.values():
+            for phext, count in link.counts.items():
+                most[phext] = max(count, most.get(phext, 0))
+        return {
+            phext: (len(self.replicas.open(phext).index), count) for phext, count in most.items()
+        }
+
     def lacking(
         self, phext: str, range_: CoordinateRange = EVERYTHING
     ) -> tuple[list[bytes], list[Lack]]:
-        """Return the connected peers that have all of `range_` on their disks, and what others lack.
+        """Return the peers that have all of `range_` on their disks, and what the others lack.
 
         Peers whose interest does not cover the range are in neither list.
         """
@@ -402,9 +413,7 @@ class Synchronizer:
         for _, name, coordinates in link.unacknowledged:
             if name == phext:
                 places.update((name, c) for c in coordinates if c in range_)
-        places.update(
-            (phext, c) for c in self.replicas.open(phext).uncommitted() if c in range_
-        )
+        places.update((phext, c) for c in self.replicas.open(phext).uncommitted() if c in range_)
         if not places:
             return None
         refused = next((link.refused[p] for p in sorted(places) if p in link.refused), None)
@@ -467,6 +476,7 @@ class Synchronizer:
         theirs = {summary.name: summary for summary in link.hello.phexts}
         for summary in link.hello.phexts:
             link.interests[summary.name] = summary.interest
+            link.counts[summary.name] = summary.count
         for phext in sorted({*theirs, *link.announced}):
             self._meet_phext(link, phext, theirs.get(phext))
         self.on_progress()
@@ -488,6 +498,7 @@ class Synchronizer:
 
     def _receive_summary(self, link: _Link, summary: PhextSummary) -> None:
         link.interests[summary.name] = summary.interest
+        link.counts[summary.name] = summary.count
         if not self._scope(link, summary.name):
             return
         if len(link.interests) > self.limits.phexts_max:
@@ -583,9 +594,7 @@ class Synchronizer:
             link.unacknowledged.popleft()
         self.on_progress()
 
-    def _receive_want(
-        self, link: _Link, place: Place, version: bytes, fingerprint: bytes
-    ) -> None:
+    def _receive_want(self, link: _Link, place: Place, version: bytes, fingerprint: bytes) -> None:
         try:
             check_version(version)
         except ValueError as error:
@@ -679,9 +688,7 @@ class Synchronizer:
             raise ProtocolError(f"expected a comparison of fewer than {session.step} steps")
         self._say_compare(link, phext, answer or b"")
 
-    def _take_differences(
-        self, link: _Link, phext: str, found: reconcile.Differences
-    ) -> None:
+    def _take_differences(self, link: _Link, phext: str, found: reconcile.Differences) -> None:
         for range_ in found.our_ranges:
             link.streams.append((phext, range_))
         for coordinate in found.ours:
@@ -877,9 +884,7 @@ class Synchronizer:
         while link.streams and not entries:
             phext, range_ = link.streams.popleft()
             lower, upper = range_.to_keys()
-            found = self.replicas.read_range(
-                phext, lower, upper, self.limits.updates_bytes_goal
-            )
+            found = self.replicas.read_range(phext, lower, upper, self.limits.updates_bytes_goal)
             if not found:
                 continue
             entries.extend(Entry(Coordinate.from_key(key), state) for key, state in found)
@@ -903,7 +908,11 @@ class Synchronizer:
             return
         is_wanted = False
         for link in self._links.values():
-            if link.link == new.source or link.goodbye is not None or link.peer_id == new.entry.origin:
+            if (
+                link.link == new.source
+                or link.goodbye is not None
+                or link.peer_id == new.entry.origin
+            ):
                 continue
             link.refused.pop(place, None)
             link.dirty.setdefault(place, self._sequence)
@@ -1028,7 +1037,9 @@ class Synchronizer:
         """`first` answered: whoever else came with its identity is refused."""
         for link in self._links.values():
             if link.is_held and link.peer_id == first.peer_id and link.probe <= token:
-                self._end(link, "a node with this identity is already here: give one a new identity")
+                self._end(
+                    link, "a node with this identity is already here: give one a new identity"
+                )
 
     def _release_held(self, peer_id: bytes) -> None:
         """The first link of `peer_id` is gone: a second one that waited takes its place."""

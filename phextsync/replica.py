@@ -287,9 +287,7 @@ class Replica(MutableMapping[Key, str]):
         opened = opened or self._open(coordinate)
         return None if opened is None else opened.scroll.difference(version)
 
-    def apply(
-        self, coordinate: Coordinate, entry: LogEntry, source: int | None = None
-    ) -> Merged:
+    def apply(self, coordinate: Coordinate, entry: LogEntry, source: int | None = None) -> Merged:
         """Merge an update that a peer sent over link `source`; `publish` the change afterwards.
 
         UpdateError when it is no update of a text; ScrollError when the document failed and was
@@ -478,13 +476,9 @@ class Replica(MutableMapping[Key, str]):
         self._owner.announce(NewUpdate(self.name, coordinate, entry, source))
         return Merged(covered=True, changed=bool(text))
 
-    def _set_state(
-        self, coordinate: Coordinate, state: bytes, version: bytes, text: bytes
-    ) -> None:
+    def _set_state(self, coordinate: Coordinate, state: bytes, version: bytes, text: bytes) -> None:
         fingerprint = self._fingerprinter.of(coordinate.key, version, text)
-        self._pending[coordinate] = _Pending(
-            state=state, fingerprint=fingerprint, size=len(text)
-        )
+        self._pending[coordinate] = _Pending(state=state, fingerprint=fingerprint, size=len(text))
         self._owner.touched(self)
 
     def _guard_client_id(self, scroll: Scroll, update: bytes) -> None:
@@ -515,9 +509,7 @@ class Replica(MutableMapping[Key, str]):
     def _write(self, coordinate: Coordinate, pending: _Pending) -> ScrollWrite:
         opened = self._opened(coordinate)
         if opened is None:
-            return ScrollWrite(
-                coordinate.key, pending.fingerprint, pending.size, pending.state, ()
-            )
+            return ScrollWrite(coordinate.key, pending.fingerprint, pending.size, pending.state, ())
         scroll = opened.scroll
         pending.fingerprint = scroll.fingerprint(self._fingerprinter)
         pending.size = scroll.size

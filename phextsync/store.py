@@ -12,7 +12,7 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -255,13 +255,14 @@ class LmdbStore:
         version = txn.get(b"version", db=self._meta)
         if version is None:
             txn.put(b"version", b"%d" % FORMAT_VERSION, db=self._meta)
-        elif version != b"%d" % FORMAT_VERSION:
+        elif bytes(version) != b"%d" % FORMAT_VERSION:
+            found = bytes(version).decode("ascii", "replace")
             raise StoreVersionError(
-                f"{self.folder}: expected format {FORMAT_VERSION}, found {version.decode()}"
+                f"{self.folder}: expected format {FORMAT_VERSION}, found {found}"
             )
         place = _place(self.folder)
         keep = txn.get(b"closed-at", db=self._meta) == place
-        for key, value in list(txn.cursor(db=self._meta)):
+        for key, value in list(_scan(txn.cursor(db=self._meta), b"")):
             name = key[1:].decode()
             if key[:1] == b"n":
                 self._numbers[name] = value
@@ -331,7 +332,7 @@ class LmdbStore:
 
     def _read(self, txn: "lmdb.Transaction", place: bytes) -> StoredScroll | None:
         value = txn.get(place, db=self._states)
-        state = None if value is None else _checked(value)
+        state = None if value is None else _checked(bytes(value))
         log: list[LogEntry] = []
         for key, value in _scan(txn.cursor(db=self._logs), place):
             if int.from_bytes(key[16:], "big") != len(log):
@@ -491,8 +492,9 @@ def _walk_here(path: Path) -> None:
                 if name != b"meta":
                     bytes(value)
             if entries != txn.stat(db)["entries"]:
-                raise StoreDamagedError(f"{name.decode()} has {entries} entries of "
-                                        f"{txn.stat(db)['entries']}")
+                raise StoreDamagedError(
+                    f"{name.decode()} has {entries} entries of {txn.stat(db)['entries']}"
+                )
 
 
 def _salvage_here(damaged: Path, path: Path, after: str) -> None:
@@ -521,12 +523,12 @@ def _salvage_here(damaged: Path, path: Path, after: str) -> None:
 def _salvage_scroll(
     txn: "lmdb.Transaction",
     target: "lmdb.Environment",
-    of: dict[bytes, object],
-    to: dict[bytes, object],
+    of: "Mapping[bytes, lmdb._Database]",
+    to: "Mapping[bytes, lmdb._Database]",
     place: bytes,
 ) -> None:
-    head = bytes(txn.get(place, db=of[b"heads"]))
-    state = txn.get(place, db=of[b"states"])
+    head = bytes(txn.get(place, b"", db=of[b"heads"]))
+    state = bytes(txn.get(place, b"", db=of[b"states"])) or None
     logged = list(_scan(txn.cursor(db=of[b"logs"]), place))
     for value in (head, *(() if state is None else (state,)), *(value for _, value in logged)):
         try:
@@ -611,22 +613,20 @@ def _scan(
     """Iterate over what begins with `prefix`, from `start` on."""
     found = cursor.set_range(start or prefix)
     while found:
-        key, value = cursor.item()
+        key = bytes(cursor.key())
         if not key.startswith(prefix):
             return
-        yield bytes(key), bytes(value)
+        yield key, bytes(cursor.value())
         found = cursor.next()
 
 
 def _log_length(cursor: "lmdb.Cursor", place: bytes) -> int:
     """Return the number of entries in a scroll's log: sequence numbers begin at 0."""
-    if not cursor.set_range(place + b"\xff\xff\xff\xff"):
-        found = cursor.last()
-    else:
-        found = cursor.prev()
-    if not found or not cursor.key().startswith(place):
+    is_behind = cursor.set_range(place + b"\xff\xff\xff\xff")
+    found = cursor.prev() if is_behind else cursor.last()
+    if not found or not bytes(cursor.key()).startswith(place):
         return 0
-    return int.from_bytes(cursor.key()[16:], "big") + 1
+    return int.from_bytes(bytes(cursor.key())[16:], "big") + 1
 
 
 def _checked(value: bytes) -> bytes:

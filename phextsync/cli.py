@@ -1,0 +1,457 @@
+"""The phextsync command: a thin layer over the operations of `control` and `open_node`.
+
+Every command works on one data folder. When a node runs there, the command asks it; when none
+does, it opens the folder, does the same by itself and closes it.
+"""
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import SystemRandom
+from typing import Annotated, NoReturn, Protocol
+
+import trio
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from phextsync import phextfile
+from phextsync.control import Attachment, Value, is_change, perform, summarize
+from phextsync.errors import PhextsyncError, StoreLockedError
+from phextsync.identity import MeshKey, NodeIdentity
+from phextsync.index import Coordinate, CoordinateRange
+from phextsync.node import DEFAULT_PHEXT, DEFAULT_PORT, Node, open_node
+from phextsync.replica import ReplicaSet
+from phextsync.store import LmdbStore
+
+app = typer.Typer(
+    help="Keep phexts - text in nine dimensions - the same on many machines without a server.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_IMPORT_BYTES = 256 << 10
+
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data", envvar="PHEXTSYNC_DATA", help="The data folder."
+    ),
+]
+Phext = Annotated[str, typer.Option("--phext", envvar="PHEXTSYNC_PHEXT", help="The phext.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Place = Annotated[str, typer.Argument(metavar="COORDINATE", help="Such as 1.5.2/3.7.3/9.1.1.")]
+Range = Annotated[
+    str, typer.Argument(metavar="[RANGE]", help="A coordinate, a prefix such as '2.*', or A..B.")
+]
+_DATA = Path("~/.phextsync")
+
+
+def main() -> None:
+    """Run the command; an expected failure is one line on standard error and status 1."""
+    try:
+        app()
+    except (PhextsyncError, OSError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+# -- setting up ----------------------------------------------------------------------------
+
+
+@app.command()
+def init(
+    data: Data = _DATA,
+    name: Annotated[str, typer.Option(help="This node's name.", show_default="the host name")] = "",
+) -> None:
+    """Make a new mesh and this machine's identity in it; print the code for the others."""
+    key = MeshKey.generate(os.urandom(32))
+    _create_identity(data, key, name)
+    _out.print(f"a new mesh; on each other machine run:\n\n  phextsync join {key.join_code()}\n")
+
+
+@app.command()
+def join(
+    code: Annotated[str, typer.Argument(help="What `phextsync init` or `code` printed.")],
+    data: Data = _DATA,
+    name: Annotated[str, typer.Option(help="This node's name.", show_default="the host name")] = "",
+) -> None:
+    """Join a mesh by its code."""
+    _create_identity(data, MeshKey.from_join_code(code), name)
+
+
+@app.command()
+def code(data: Data = _DATA) -> None:
+    """Print the code that lets another machine join this mesh."""
+    identity = NodeIdentity.load(_folder(data))
+    if identity.mesh_key is None:
+        _fail("this node does not hold the mesh key; ask the mesh's administrator")
+    print(identity.mesh_key.join_code())
+
+
+def _create_identity(data: Path, key: MeshKey, name: str) -> None:
+    folder = data.expanduser()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    identity = NodeIdentity.create(key, name or socket.gethostname(), os.urandom(32))
+    identity.save(folder)
+    _out.print(f"{identity.name} ({identity.node_id.hex()[:8]}) lives in {folder}")
+
+
+# -- running -------------------------------------------------------------------------------
+
+
+@app.command()
+def up(
+    data: Data = _DATA,
+    port: Annotated[
+        int, typer.Option(help="TCP port; any free one when it is taken.")
+    ] = DEFAULT_PORT,
+    host: Annotated[str, typer.Option(help="Address to listen on.", show_default="all")] = "",
+    peer: Annotated[
+        list[str] | None, typer.Option("--peer", help="HOST[:PORT] to dial; may be repeated.")
+    ] = None,
+    mdns: Annotated[bool, typer.Option(help="Find peers on the local network.")] = True,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
+) -> None:
+    """Run the node until it is interrupted."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(name)s: %(message)s",
+    )
+    trio.run(_up, _folder(data), host or None, port, tuple(peer or ()), mdns)
+
+
+async def _up(
+    folder: Path, host: str | None, port: int, peers: tuple[str, ...], mdns: bool
+) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with open_node(folder, host=host, port=port, peers=peers, discover=mdns) as node:
+            identity = node.identity
+            print(
+                f"{identity.name} ({identity.node_id.hex()[:8]}) listens on port {node.port}",
+                flush=True,
+            )
+            async with trio.open_nursery() as nursery:
+                if _err.is_terminal:
+                    nursery.start_soon(_show_progress, node)
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+                    return
+
+
+async def _show_progress(node: Node) -> None:
+    """Draw a bar for each phext of which peers hold more scrolls than we have."""
+    with _progress() as progress:
+        bars = {}
+        while True:
+            for phext, (have, of) in node.core.progress().items():
+                if have < of and phext not in bars:
+                    bars[phext] = progress.add_task(f"receiving {phext}", total=of)
+                if phext in bars:
+                    progress.update(bars[phext], completed=min(have, of), total=of)
+                    if have >= of:
+                        progress.remove_task(bars.pop(phext))
+            await trio.sleep(0.2)
+
+
+# -- reading and writing -------------------------------------------------------------------
+
+
+@app.command()
+def get(coordinate: Place, data: Data = _DATA, phext: Phext = DEFAULT_PHEXT) -> None:
+    """Print a scroll's text."""
+    with _session(data) as session:
+        text = session.ask("get", phext, _coordinate(coordinate))
+    if not isinstance(text, str):
+        _fail(f"there is no scroll at {coordinate} in {phext}")
+    sys.stdout.write(text)
+    if sys.stdout.isatty() and not text.endswith("\n"):
+        sys.stdout.write("\n")
+
+
+@app.command(name="set")
+def set_(
+    coordinate: Place,
+    text: Annotated[str, typer.Argument(help="The new text; '-' reads it from standard input.")],
+    data: Data = _DATA,
+    phext: Phext = DEFAULT_PHEXT,
+) -> None:
+    """Make TEXT the scroll's text by the smallest change."""
+    with _session(data) as session:
+        session.ask("set", phext, _coordinate(coordinate), _text(text))
+
+
+@app.command()
+def append(
+    coordinate: Place,
+    text: Annotated[str, typer.Argument(help="What to add; '-' reads it from standard input.")],
+    data: Data = _DATA,
+    phext: Phext = DEFAULT_PHEXT,
+) -> None:
+    """Add TEXT at the end of a scroll, as a line of its own."""
+    text = _text(text)
+    line = text if text.endswith("\n") else text + "\n"
+    with _session(data) as session:
+        session.ask("append", phext, _coordinate(coordinate), line)
+
+
+@app.command()
+def rm(coordinate: Place, data: Data = _DATA, phext: Phext = DEFAULT_PHEXT) -> None:
+    """Delete a scroll; what others type in it meanwhile survives."""
+    with _session(data) as session:
+        if not session.ask("remove", phext, _coordinate(coordinate)):
+            _fail(f"there is no scroll at {coordinate} in {phext}")
+
+
+@app.command()
+def ls(
+    range_: Range = "*", data: Data = _DATA, phext: Phext = DEFAULT_PHEXT, as_json: Json = False
+) -> None:
+    """List the scrolls in a range: coordinate, bytes, first line."""
+    CoordinateRange.parse(range_)
+    with _session(data) as session:
+        rows = list(_pages(session, "list", phext, range_))
+    if as_json:
+        names = ("coordinate", "bytes", "first_line")
+        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], ensure_ascii=False))
+        return
+    width = max((len(str(row[0])) for row in rows), default=0)
+    for coordinate, size, line in rows:
+        print(f"{coordinate!s:{width}}  {size!s:>9}  {line!s}")
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE.phext", exists=True, dir_okay=False)],
+    data: Data = _DATA,
+    phext: Phext = DEFAULT_PHEXT,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave scrolls alone that have text.")
+    ] = False,
+    clamp: Annotated[
+        bool, typer.Option("--clamp", help="Read breaks beyond 999 as 999 and join what collides.")
+    ] = False,
+) -> None:
+    """Read a .phext file: the file wins at its own coordinates, others stay as they are."""
+    parsed = phextfile.read(file.read_bytes(), clamp=clamp)
+    for collision in parsed.collisions:
+        _err.print(f"{collision.texts} texts beyond 999 were joined at {collision.coordinate}")
+    scrolls = [(str(coordinate), text) for coordinate, text in parsed.joined().items()]
+    taken = 0
+    with _session(data) as session, _progress() as progress:
+        bar = progress.add_task(f"importing {file.name}", total=len(scrolls))
+        for chunk in _chunks(scrolls):
+            count = session.ask("import", phext, keep, chunk)
+            taken += count if isinstance(count, int) else 0
+            progress.advance(bar, len(chunk))
+    _err.print(f"{taken} of {len(scrolls)} scrolls imported into {phext}")
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE.phext", dir_okay=False)],
+    data: Data = _DATA,
+    phext: Phext = DEFAULT_PHEXT,
+    range_: Annotated[str, typer.Option("--range", help="Only this range.")] = "*",
+) -> None:
+    """Write the scrolls to a .phext file."""
+    CoordinateRange.parse(range_)
+    with _session(data) as session:
+        scrolls = [
+            (Coordinate.parse(str(coordinate)), str(text))
+            for coordinate, text in _pages(session, "read", phext, range_)
+        ]
+    replaced = sum(phextfile.has_breaks(text) for _, text in scrolls)
+    if replaced:
+        _err.print(f"{replaced} scrolls have break characters, written as control pictures")
+    file.write_bytes(phextfile.implode(scrolls).encode())
+    _err.print(f"{len(scrolls)} scrolls of {phext} written to {file}")
+
+
+@app.command()
+def status(data: Data = _DATA, as_json: Json = False) -> None:
+    """Show this node, its phexts and its peers."""
+    with _session(data) as session:
+        answer = json.loads(str(session.ask("status")))
+    if as_json:
+        print(json.dumps(answer))
+        return
+    state = f"runs on port {answer['port']}" if answer["running"] else "is not running"
+    _out.print(f"{answer['name']} ({answer['node_id'][:8]}) {state}, data in {answer['folder']}")
+    table = Table("phext", "scrolls", "bytes", "fingerprint", box=None)
+    for row in answer["phexts"]:
+        table.add_row(row["name"], str(row["scrolls"]), str(row["bytes"]), row["fingerprint"])
+    _out.print(table)
+    if answer["running"]:
+        table = Table("peer", "address", "round trip", "in", "out", "state", box=None)
+        for peer in answer["peers"]:
+            trip = peer["round_trip_ms"]
+            table.add_row(
+                f"{peer['name']} ({peer['node_id'][:8]})",
+                peer["address"],
+                "" if trip is None else f"{trip:.2f} ms",
+                str(peer["bytes_in"]),
+                str(peer["bytes_out"]),
+                "; ".join(peer["lacks"]) or "in sync",
+            )
+        for address, reason in answer["unreachable"]:
+            table.add_row("", address, "", "", "", reason)
+        _out.print(table)
+
+
+@app.command()
+def watch(
+    range_: Range = "*", data: Data = _DATA, phext: Phext = DEFAULT_PHEXT, as_json: Json = False
+) -> None:
+    """Print a line for each change in a range until interrupted."""
+    CoordinateRange.parse(range_)
+    try:
+        attachment = Attachment(_folder(data))
+    except (FileNotFoundError, ConnectionRefusedError):
+        _fail(f"no node runs on {_folder(data)}; start one with `phextsync up`")
+    with attachment:
+        attachment.ask("watch", phext, range_)
+        while True:
+            match attachment.next_answer():
+                case [str(coordinate), int(size), bytes(origin)]:
+                    if as_json:
+                        row = {"coordinate": coordinate, "bytes": size, "origin": origin.hex()}
+                        print(json.dumps(row), flush=True)
+                    else:
+                        whose = origin.hex()[:8] or "here"
+                        print(f"{coordinate}  {size:>9}  {whose}", flush=True)
+
+
+# -- helpers -------------------------------------------------------------------------------
+
+
+class _Session(Protocol):
+    def ask(self, *request: Value) -> Value: ...
+
+
+class _Alone:
+    """The operations of `control` on a folder where no node runs."""
+
+    def __init__(self, folder: Path, identity: NodeIdentity, store: LmdbStore) -> None:
+        self._folder = folder
+        self._identity = identity
+        self._replicas = ReplicaSet(
+            store,
+            node_id=identity.node_id,
+            random=SystemRandom(),
+            wall_time_ms=lambda: time.time_ns() // 1_000_000,
+        )
+
+    def ask(self, *request: Value) -> Value:
+        if request == ("status",):
+            return json.dumps(
+                {
+                    "running": False,
+                    "name": self._identity.name,
+                    "node_id": self._identity.node_id.hex(),
+                    "folder": str(self._folder),
+                    "phexts": summarize(self._replicas),
+                }
+            )
+        answer = perform(self._replicas, list(request))
+        if is_change(list(request)):
+            self._replicas.commit()
+        return answer
+
+
+@contextmanager
+def _session(data: Path) -> Iterator[_Session]:
+    folder = _folder(data)
+    try:
+        with Attachment(folder) as attachment:
+            yield attachment
+            return
+    except (FileNotFoundError, ConnectionRefusedError):
+        identity = NodeIdentity.load(folder)
+    try:
+        store = LmdbStore(folder)
+    except StoreLockedError:
+        # A node that is just starting owns the folder before it answers.
+        time.sleep(0.5)
+        with Attachment(folder) as attachment:
+            yield attachment
+            return
+    is_clean = False
+    try:
+        for line in store.report:
+            _err.print(line)
+        yield _Alone(folder, identity, store)
+        is_clean = True
+    finally:
+        store.close(clean=is_clean)
+
+
+def _pages(session: _Session, operation: str, phext: str, range_: str) -> Iterator[list[Value]]:
+    after = ""
+    while True:
+        match session.ask(operation, phext, range_, after):
+            case [list(page), bool(more)]:
+                rows = [row for row in page if isinstance(row, list)]
+                yield from rows
+                if not more:
+                    return
+                after = str(rows[-1][0])
+            case other:
+                _fail(f"expected a page of scrolls, found {other!r:.60}")
+
+
+def _chunks(scrolls: list[tuple[str, str]]) -> Iterator[list[Value]]:
+    chunk: list[Value] = []
+    size = 0
+    for coordinate, text in scrolls:
+        chunk.append([coordinate, text])
+        size += len(text) + 40
+        if size >= _IMPORT_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=_err,
+        transient=True,
+        disable=not _err.is_terminal,
+    )
+
+
+def _folder(data: Path) -> Path:
+    folder = data.expanduser()
+    if not folder.is_dir():
+        _fail(f"there is no data folder {folder}; make one with `phextsync init` or `join`")
+    return folder
+
+
+def _coordinate(text: str) -> str:
+    return str(Coordinate.parse(text))
+
+
+def _text(text: str) -> str:
+    return sys.stdin.read() if text == "-" else text
+
+
+def _fail(reason: str) -> NoReturn:
+    print(f"phextsync: {reason}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,534 @@
+"""Node: the one place where the core meets IO: links, the writer, the clock, discovery.
+
+One nursery holds all tasks of a node; leaving `open_node` cancels them, writes what is not yet
+durable and closes the store. Nothing here decides what to say to a peer: see `protocol`.
+"""
+
+import json
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import trio
+
+from phextsync import control, discovery, transport
+from phextsync.errors import LinkError, StoreError
+from phextsync.identity import NodeIdentity
+from phextsync.index import EVERYTHING, CoordinateRange
+from phextsync.protocol import Lack, PeerJoined, PeerLost, Synchronizer, Timing, Traffic
+from phextsync.replica import CLIENTS, Replica, ReplicaSet
+from phextsync.store import LmdbStore, Store
+
+DEFAULT_PORT: Final = 7439  # PHEX on a keypad
+DEFAULT_PHEXT: Final = "memory"
+
+# A batch gathers what comes within this time after its first change; durable within 50 ms.
+_GATHER_S: Final = 0.005
+_COMMIT_PAUSE_S: Final = 0.015
+_RETRY_S: Final = 1.0
+_STOP_S: Final = 5.0
+_SEND_BYTES: Final = 256 << 10
+_BACKOFF_MIN_S: Final = 0.1
+_BACKOFF_MAX_S: Final = 2.0
+_BACKOFF_MAX_STRANGER_S: Final = 60.0
+_NEIGHBOUR_S: Final = 3600.0
+
+_log = logging.getLogger("phextsync.node")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """A connected peer. `round_trip_s` is None before the first ping."""
+
+    node_id: bytes
+    name: str
+    address: str
+    round_trip_s: float | None
+    traffic: Traffic
+    lacks: tuple[tuple[str, Lack], ...]
+
+
+@dataclass(slots=True)
+class _Target:
+    """An address to dial, and the node that answers there, if known."""
+
+    address: discovery.Address
+    peer_id: bytes | None
+    is_neighbour: bool  # seen on this network within the last hour
+    wake: trio.Event
+    backoff_s: float = _BACKOFF_MIN_S
+    last_error: str = ""
+
+
+@dataclass(slots=True)
+class _LinkTask:
+    """What runs one link: its channel, the event that says there is something to send."""
+
+    peer_id: bytes
+    address: str
+    has_work: trio.Event
+    reason: str = "the connection was closed"
+
+
+class Node:
+    """A running node, made by `open_node`. `phext` gives the replicas to read and edit."""
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: NodeIdentity,
+        store: Store,
+        *,
+        host: str | None,
+        port: int,
+        peers: Sequence[str],
+        discoveries: Sequence[discovery.Discovery],
+        interests: Mapping[str, Sequence[CoordinateRange]] | None,
+        links_max: int,
+        timing: Timing,
+        seed: Random,
+    ) -> None:
+        self.folder = folder
+        self.identity = identity
+        self.port = 0
+        self.incarnation = seed.randbytes(16)
+        self.replicas = ReplicaSet(
+            store,
+            node_id=identity.node_id,
+            random=Random(seed.getrandbits(64)),
+            wall_time_ms=lambda: time.time_ns() // 1_000_000,
+        )
+        self.core = Synchronizer(
+            self.replicas,
+            name=identity.name,
+            incarnation=self.incarnation,
+            random=Random(seed.getrandbits(64)),
+            interests=interests,
+            timing=timing,
+        )
+        self._random = seed
+        self._host = host
+        self._wanted_port = port
+        self._static = [discovery.parse_address(peer, DEFAULT_PORT) for peer in peers]
+        self._discoveries = discoveries
+        self._links_max = links_max
+        self._links: dict[int, _LinkTask] = {}
+        self._link_number = 0
+        self._targets: dict[discovery.Address, _Target] = {}
+        self._remembered = discovery.RememberedPeers(folder / "peers.json")
+        self._dirty = trio.Event()
+        self._durable = trio.Event()
+        self._progress = trio.Event()
+        self._timer_wake = trio.Event()
+        self.core.on_ready = self._link_has_work
+        self.core.on_progress = self._progressed
+        self.replicas.on_dirty = self._is_dirty
+
+    # -- what users call -------------------------------------------------------------------
+
+    def phext(self, name: str = DEFAULT_PHEXT) -> Replica:
+        """Return the replica of the phext `name`; peers learn of it with its first scroll."""
+        return self.replicas.open(name)
+
+    def phexts(self) -> list[str]:
+        """Return the names of the phexts that this node holds, without those of the library."""
+        return [name for name in self.replicas.names() if name != CLIENTS]
+
+    async def durable(self) -> None:
+        """Wait until every change made so far is on this node's disk."""
+        while self.replicas.is_dirty:
+            await self._durable.wait()
+
+    async def synced(
+        self,
+        phext: str = DEFAULT_PHEXT,
+        range_: CoordinateRange = EVERYTHING,
+        *,
+        peers: int | None = None,
+    ) -> None:
+        """Wait until `peers` connected peers (None: all of them, at least one) have what we have
+        in `range_` on their disks. `lacking` says meanwhile which peer lacks what."""
+        while True:
+            progress = self._progress
+            complete, lacks = self.core.lacking(phext, range_)
+            enough = max(1, len(complete) + len(lacks)) if peers is None else peers
+            if len(complete) >= enough and not self.replicas.is_dirty:
+                return
+            await progress.wait()
+
+    def lacking(
+        self, phext: str = DEFAULT_PHEXT, range_: CoordinateRange = EVERYTHING
+    ) -> list[Lack]:
+        """Say which connected peers are not known to have `range_` on their disks, and why."""
+        return self.core.lacking(phext, range_)[1]
+
+    def peers(self) -> list[PeerStatus]:
+        """Return the connected peers, by node id."""
+        names = self.phexts()
+        lacks: dict[bytes, list[tuple[str, Lack]]] = {}
+        for phext in names:
+            for lack in self.core.lacking(phext)[1]:
+                lacks.setdefault(lack.peer_id, []).append((phext, lack))
+        return sorted(
+            (
+                PeerStatus(
+                    peer_id,
+                    name,
+                    self._links[link].address,
+                    self.core.round_trip_s(link),
+                    self.core.traffic(link),
+                    tuple(lacks.get(peer_id, ())),
+                )
+                for link, peer_id, name in self.core.peers()
+                if link in self._links
+            ),
+            key=lambda peer: peer.node_id,
+        )
+
+    def unreachable(self) -> list[tuple[str, str]]:
+        """Return the addresses that are dialled in vain, each with the last error."""
+        connected = self._connected()
+        return sorted(
+            (str(target.address), target.last_error)
+            for target in self._targets.values()
+            if target.last_error and target.peer_id not in connected
+        )
+
+    def status(self) -> dict[str, object]:
+        """Return what `phextsync status --json` prints."""
+        return {
+            "running": True,
+            "name": self.identity.name,
+            "node_id": self.identity.node_id.hex(),
+            "mesh": self.identity.mesh_tag,
+            "port": self.port,
+            "folder": str(self.folder),
+            "phexts": control.summarize(self.replicas),
+            "peers": [_peer_row(peer) for peer in self.peers()],
+            "unreachable": self.unreachable(),
+        }
+
+    def _status_json(self) -> str:
+        return json.dumps(self.status())
+
+    # -- running ---------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled; started when the node listens and can be found."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write)
+            nursery.start_soon(self._keep_time)
+            self.port = await nursery.start(
+                transport.serve, self.identity, self._host, self._wanted_port, self._accept
+            )
+            for address in self._static:
+                self._dial(nursery, address, None, is_neighbour=True)
+            for peer_id, address, seen_s in self._remembered.addresses():
+                recent = time.time() - seen_s < _NEIGHBOUR_S
+                self._dial(nursery, address, peer_id, is_neighbour=recent)
+            for found in self._discoveries:
+                await nursery.start(self._discover, nursery, found)
+            await nursery.start(
+                control.serve, self.folder, self.replicas, self._status_json, self.durable
+            )
+            task_status.started()
+
+    async def _write(self) -> None:
+        """Commit batch after batch; a store that refuses keeps its batch and is asked again."""
+        while True:
+            await self._dirty.wait()
+            await trio.sleep(_GATHER_S)
+            self._dirty = trio.Event()
+            if await self._commit():
+                await trio.sleep(_COMMIT_PAUSE_S)
+            else:
+                await trio.sleep(_RETRY_S)
+
+    async def _commit(self) -> bool:
+        batch = self.replicas.take_batch()
+        if batch is None:
+            return True
+        self.core.committing()
+        try:
+            await trio.to_thread.run_sync(self.replicas.store.commit, batch)
+        except StoreError as error:
+            self.replicas.failed(error)
+            self._is_dirty()
+            _log.error("cannot write to %s: %s", self.folder, error)
+            return False
+        self.replicas.committed()
+        self.core.committed()
+        if not self.replicas.is_dirty:
+            self._durable.set()
+            self._durable = trio.Event()
+        return True
+
+    async def _keep_time(self) -> None:
+        while True:
+            now = trio.current_time()
+            deadline = self.core.tick(now)
+            self._drain()
+            self._remembered.save_if_changed()
+            with trio.move_on_at(deadline):
+                await trio.sleep_until(deadline)
+
+    async def stop(self) -> bool:
+        """Write what is not yet durable; say whether all of it is, within seconds."""
+        with trio.move_on_after(_STOP_S) as scope:
+            scope.shield = True
+            while self.replicas.is_dirty:
+                if not await self._commit():
+                    return False
+        return not self.replicas.is_dirty
+
+    def _is_dirty(self) -> None:
+        self._dirty.set()
+
+    def _progressed(self) -> None:
+        self._progress.set()
+        self._progress = trio.Event()
+
+    def _link_has_work(self, link: int) -> None:
+        task = self._links.get(link)
+        if task is not None:
+            task.has_work.set()
+
+    def _drain(self) -> None:
+        """Log what the core has to tell."""
+        while self.core.events:
+            match self.core.events.popleft():
+                case PeerJoined(_, peer_id, name):
+                    _log.info("%s (%s) joined", name, peer_id.hex()[:8])
+                case PeerLost(_, peer_id, name, reason):
+                    _log.info("%s (%s) is gone: %s", name, peer_id.hex()[:8], reason)
+        while self.replicas.reports:
+            _log.warning("%s", self.replicas.reports.popleft())
+
+    # -- links -----------------------------------------------------------------------------
+
+    async def _accept(self, link: transport.SecureLink) -> None:
+        await self._run_link(link, dialled=False)
+
+    async def _run_link(self, secure: transport.SecureLink, *, dialled: bool) -> None:
+        self._link_number += 1
+        link = self._link_number
+        task = _LinkTask(secure.peer_id, secure.address, trio.Event())
+        self._links[link] = task
+        self.core.link_opened(trio.current_time(), link, secure.peer_id, dialled=dialled)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._receive, link, task, secure.channel, nursery.cancel_scope)
+                await self._send(link, task, secure.channel)
+                nursery.cancel_scope.cancel()
+        finally:
+            del self._links[link]
+            self.core.link_closed(trio.current_time(), link, task.reason)
+            self._drain()
+            with trio.move_on_after(1) as scope:
+                scope.shield = True
+                await secure.channel.aclose()
+
+    async def _send(self, link: int, task: _LinkTask, channel: transport.FrameChannel) -> None:
+        try:
+            while not self.core.is_finished(link):
+                frames = self._frames(link)
+                if frames:
+                    await channel.send_many(frames)
+                else:
+                    await task.has_work.wait()
+                    task.has_work = trio.Event()
+        except LinkError as error:
+            task.reason = str(error)
+
+    def _frames(self, link: int) -> list[bytes]:
+        frames: list[bytes] = []
+        size = 0
+        while size < _SEND_BYTES:
+            frame = self.core.next_frame(trio.current_time(), link)
+            if frame is None:
+                break
+            frames.append(frame)
+            size += len(frame)
+        return frames
+
+    async def _receive(
+        self,
+        link: int,
+        task: _LinkTask,
+        channel: transport.FrameChannel,
+        scope: trio.CancelScope,
+    ) -> None:
+        try:
+            while True:
+                for frame in await channel.receive_many():
+                    self.core.receive(trio.current_time(), link, frame)
+                self._drain()
+        except trio.EndOfChannel:
+            pass
+        except LinkError as error:
+            task.reason = str(error)
+        scope.cancel()
+
+    # -- finding peers ---------------------------------------------------------------------
+
+    async def _discover(
+        self,
+        nursery: trio.Nursery,
+        found: discovery.Discovery,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        own = discovery.Announcement(
+            self.identity.node_id, self.identity.name, self.port, self.identity.mesh_tag
+        )
+        async with found.open(own) as sightings:
+            task_status.started()
+            async for sighting in sightings:
+                if sighting.node_id != self.identity.node_id:
+                    for address in sighting.addresses:
+                        self._dial(nursery, address, sighting.node_id, is_neighbour=True)
+
+    def _dial(
+        self,
+        nursery: trio.Nursery,
+        address: discovery.Address,
+        peer_id: bytes | None,
+        *,
+        is_neighbour: bool,
+    ) -> None:
+        """Take up an address, or, if it is known, try it again now."""
+        target = self._targets.get(address)
+        if target is None:
+            target = _Target(address, peer_id, is_neighbour, trio.Event())
+            self._targets[address] = target
+            nursery.start_soon(self._keep_dialling, target)
+        else:
+            target.peer_id = peer_id or target.peer_id
+            target.backoff_s = _BACKOFF_MIN_S
+            target.wake.set()
+
+    async def _keep_dialling(self, target: _Target) -> None:
+        """Hold a link to one address whenever its node has none with us."""
+        while True:
+            if self._wants(target):
+                await self._dial_once(target)
+            target.wake = trio.Event()
+            with trio.move_on_after(target.backoff_s * (0.5 + self._random.random())):
+                await target.wake.wait()
+
+    async def _dial_once(self, target: _Target) -> None:
+        host, port = target.address.host, target.address.port
+        try:
+            secure = await transport.connect(self.identity, host, port)
+        except LinkError as error:
+            if str(error) != target.last_error:
+                _log.info("%s", error)
+            target.last_error = str(error)
+            limit = _BACKOFF_MAX_S if target.is_neighbour else _BACKOFF_MAX_STRANGER_S
+            target.backoff_s = min(2 * target.backoff_s, limit)
+            return
+        target.last_error = ""
+        target.backoff_s = _BACKOFF_MIN_S
+        target.peer_id = secure.peer_id
+        if secure.peer_id == self.identity.node_id:
+            await secure.channel.aclose()
+            target.last_error = "this is the node itself"
+            return
+        self._remembered.remember(secure.peer_id, target.address, time.time())
+        await self._run_link(secure, dialled=True)
+
+    def _wants(self, target: _Target) -> bool:
+        """Whether to dial: not ourselves, nobody we have, and within the bound on links."""
+        if target.peer_id is None:
+            return True
+        if target.peer_id == self.identity.node_id or target.peer_id in self._connected():
+            return False
+        return target.peer_id in self._chosen()
+
+    def _connected(self) -> set[bytes]:
+        return {task.peer_id for task in self._links.values()}
+
+    def _chosen(self) -> set[bytes]:
+        """Choose `links_max` of the known peers by rendezvous hashing: both ends agree on a rank,
+        and a peer that comes or goes changes few links."""
+        known = sorted({t.peer_id for t in self._targets.values() if t.peer_id is not None})
+        ranked = sorted(
+            known,
+            key=lambda peer: blake2b(
+                min(peer, self.identity.node_id) + max(peer, self.identity.node_id)
+            ).digest(),
+        )
+        return set(ranked[: self._links_max])
+
+
+def _peer_row(peer: PeerStatus) -> dict[str, object]:
+    trip = peer.round_trip_s
+    return {
+        "node_id": peer.node_id.hex(),
+        "name": peer.name,
+        "address": peer.address,
+        "round_trip_ms": None if trip is None else trip * 1000,
+        **asdict(peer.traffic),
+        "lacks": [f"{phext}: {lack.scrolls}, {lack.reason}" for phext, lack in peer.lacks],
+    }
+
+
+@asynccontextmanager
+async def open_node(
+    folder: str | Path,
+    *,
+    host: str | None = None,
+    port: int = DEFAULT_PORT,
+    peers: Sequence[str] = (),
+    discover: bool = True,
+    discoveries: Sequence[discovery.Discovery] | None = None,
+    interests: Mapping[str, Sequence[CoordinateRange]] | None = None,
+    links_max: int = 16,
+    timing: Timing | None = None,
+    seed: int | None = None,
+) -> AsyncIterator[Node]:
+    """Run the node whose identity and store are in `folder` for as long as the block lasts.
+
+    `peers` are addresses (`host`, `host:port`) to dial besides those that mDNS finds and those
+    that were met before; `discover=False` leaves mDNS out. `interests` maps phexts to the ranges
+    that this node holds (None: all of everything). `host` None listens on all interfaces.
+    IdentityError when the folder has no identity, StoreError when it cannot be opened.
+    """
+    path = Path(folder)
+    identity = NodeIdentity.load(path)
+    if discoveries is None:
+        discoveries = [discovery.Mdns()] if discover else []
+    store = LmdbStore(path)
+    is_clean = False
+    try:
+        node = Node(
+            path,
+            identity,
+            store,
+            host=host,
+            port=port,
+            peers=peers,
+            discoveries=discoveries,
+            interests=interests,
+            links_max=links_max,
+            timing=timing or Timing(),
+            seed=Random(seed) if seed is not None else random.SystemRandom(),
+        )
+        for line in store.report:
+            _log.warning("%s", line)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            try:
+                yield node
+            finally:
+                nursery.cancel_scope.cancel()
+        is_clean = await node.stop()
+    finally:
+        store.close(clean=is_clean)

@@ -1,0 +1,527 @@
+"""Frames over any trio stream, and the TLS links that carry them. Knows nothing of messages.
+
+A frame on a stream is its length in four bytes, big-endian, and its body. A link is TLS 1.3 with
+certificates on both sides, issued by the mesh's authority. In TLS 1.3 the dialler learns only at
+its first read whether it was accepted, so the acceptor speaks first: one byte, `_WELCOME`. When
+`connect` returns or the handler of `serve` is called, both sides have proved who they are.
+"""
+
+import contextlib
+import errno
+import logging
+import ssl
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+import trio
+
+from phextsync.errors import IdentityError, LinkError
+from phextsync.identity import NodeIdentity, certificate_name, certificate_node_id
+
+PORT: Final = 7439  # PHEX on a keypad
+
+FRAME_BYTES_MAX: Final = 1 << 20
+"""What a peer may make us hold for one frame."""
+HANDSHAKES_MAX: Final = 64
+"""Strangers between connecting and proving who they are; each costs about 100 KiB."""
+HANDSHAKE_TIMEOUT_S: Final = 5.0
+CONNECT_TIMEOUT_S: Final = 5.0
+
+_HEADER_BYTES: Final = 4
+_RECEIVE_BYTES: Final = 128 << 10  # one system call of the kernel's default receive buffer
+_SEND_BYTES: Final = 128 << 10  # frames joined for one system call
+_RECORD_BYTES: Final = 16 << 10  # TLS has no larger ones
+_BACKLOG_BYTES_MAX: Final = 64 << 10  # answers to TLS key updates that were never sent
+_CLOSE_TIMEOUT_S: Final = 1.0
+_WELCOME: Final = b"\x01"
+_PORT_ATTEMPTS: Final = 16
+
+_logger = logging.getLogger("phextsync.transport")
+
+
+class FrameChannel(trio.abc.Channel[bytes]):
+    """Frames over a stream. A cancelled `receive` loses nothing; a cancelled `send` ends the link.
+
+    A stream that breaks, or ends within a frame, raises `LinkError`; one that ends between frames
+    raises `trio.EndOfChannel`. One task may send while another receives.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+        self._stream = stream
+        self._frame_bytes_max = frame_bytes_max
+        self._buffer = bytearray()
+        self._start = 0  # what lies before it in the buffer has been handed out
+        self._send_failed = False
+
+    async def send(self, value: bytes) -> None:
+        """Send one frame in one piece."""
+        self._check_size(value)
+        await self._send_all(b"".join((len(value).to_bytes(_HEADER_BYTES), value)))
+
+    async def send_many(self, frames: Iterable[bytes]) -> None:
+        """Send frames in order, small ones joined so that many cost one system call."""
+        pieces: list[bytes] = []
+        joined_bytes = 0
+        for frame in frames:
+            self._check_size(frame)
+            pieces += (len(frame).to_bytes(_HEADER_BYTES), frame)
+            joined_bytes += _HEADER_BYTES + len(frame)
+            if joined_bytes >= _SEND_BYTES:
+                await self._send_all(b"".join(pieces))
+                pieces.clear()
+                joined_bytes = 0
+        await self._send_all(b"".join(pieces))
+
+    async def receive(self) -> bytes:
+        """Return the next frame."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        frame = self._take_frame()
+        if frame is not None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        while frame is None:
+            await self._receive_more()
+            frame = self._take_frame()
+        return frame
+
+    async def receive_many(self) -> list[bytes]:
+        """Return all frames that have arrived, at least one; cheaper than `receive` in a burst."""
+        frames = [await self.receive()]
+        try:
+            while (frame := self._take_frame()) is not None:
+                frames.append(frame)
+        except LinkError:
+            pass  # the frames before it count; the next call meets it again
+        return frames
+
+    async def aclose(self) -> None:
+        """Close the stream, with a goodbye if the peer takes it within a second."""
+        with trio.move_on_after(_CLOSE_TIMEOUT_S):
+            await self._stream.aclose()
+
+    def _check_size(self, frame: bytes) -> None:
+        if len(frame) > self._frame_bytes_max:
+            raise ValueError(f"frame of {len(frame)} bytes exceeds {self._frame_bytes_max}")
+
+    async def _send_all(self, data: bytes) -> None:
+        if self._send_failed:
+            raise LinkError("the link ended in the middle of a frame that was sent")
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError as error:
+            self._send_failed = True
+            raise LinkError(_broken_reason(error)) from error
+        except trio.BusyResourceError:
+            raise
+        except BaseException:
+            self._send_failed = True
+            raise
+
+    def _take_frame(self) -> bytes | None:
+        """Return the first whole frame in the buffer; check its length before its body is here."""
+        body = self._start + _HEADER_BYTES
+        if len(self._buffer) < body:
+            return None
+        length = int.from_bytes(self._buffer[self._start : body])
+        if length > self._frame_bytes_max:
+            raise LinkError(f"frame of {length} bytes exceeds {self._frame_bytes_max}")
+        end = body + length
+        if len(self._buffer) < end:
+            return None
+        with memoryview(self._buffer) as view:
+            frame = bytes(view[body:end])
+        self._start = end
+        return frame
+
+    async def _receive_more(self) -> None:
+        try:
+            data = await self._stream.receive_some(_RECEIVE_BYTES)
+        except trio.BrokenResourceError as error:
+            raise LinkError(_broken_reason(error)) from error
+        # CPython drops the front of a bytearray without moving the rest.
+        del self._buffer[: self._start]
+        self._start = 0
+        if data:
+            self._buffer += data
+        elif self._buffer:
+            raise LinkError(f"the link ended within a frame, {len(self._buffer)} bytes into it")
+        else:
+            raise trio.EndOfChannel
+
+
+class TlsStream(trio.abc.Stream):
+    """TLS over a stream, by the standard `ssl` module.
+
+    Two things `trio.SSLStream` does not do: it sends the alert that tells the peer why it was
+    refused, and it takes neither locks nor turns of the scheduler on the way of a frame.
+    """
+
+    def __init__(
+        self, stream: trio.abc.Stream, context: ssl.SSLContext, *, server_side: bool
+    ) -> None:
+        self._stream = stream
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        self._is_sending = False
+        self._is_broken = True  # until the handshake is done
+        self._is_closed = False
+
+    async def do_handshake(self) -> None:
+        """Prove who we are and see who the peer is; LinkError says who refused whom, and why."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await self._fill()
+            except ssl.SSLError as error:
+                with contextlib.suppress(trio.BrokenResourceError):
+                    await self._flush()  # the alert
+                raise LinkError(_refusal(error)) from error
+            else:
+                await self._flush()
+                self._is_broken = False
+                return
+
+    def peer_certificate(self) -> bytes:
+        """Return the certificate that the peer has shown, in DER."""
+        certificate = self._tls.getpeercert(binary_form=True)
+        assert certificate is not None, "the contexts demand a certificate"
+        return certificate
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and send; cancelled, it leaves the stream broken."""
+        self._check_usable()
+        if self._is_sending:
+            raise trio.BusyResourceError("another task is sending on this TLS stream")
+        if not data:
+            await trio.lowlevel.checkpoint()
+            return
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._is_sending = True
+        try:
+            self._tls.write(data)
+            await self._flush()
+        except ssl.SSLError as error:
+            self._is_broken = True
+            raise trio.BrokenResourceError(str(error)) from error
+        except BaseException:
+            self._is_broken = True
+            raise
+        finally:
+            self._is_sending = False
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the stream below takes data."""
+        self._check_usable()
+        if self._is_sending:
+            raise trio.BusyResourceError("another task is sending on this TLS stream")
+        self._is_sending = True
+        try:
+            await self._stream.wait_send_all_might_not_block()
+        finally:
+            self._is_sending = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Return what has been decrypted, up to `max_bytes`; b"" after the peer's goodbye."""
+        limit = _RECEIVE_BYTES if max_bytes is None else max_bytes
+        if limit < 1:
+            raise ValueError(f"expected to receive at least 1 byte, found {limit}")
+        self._check_usable()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        has_waited = False
+        while (data := self._decrypt(limit)) is None:
+            await self._fill()
+            has_waited = True
+        if not has_waited:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        return data
+
+    async def aclose(self) -> None:
+        """Say goodbye without waiting for an answer, and close the stream below."""
+        if self._is_closed:
+            await trio.lowlevel.checkpoint()
+            return
+        self._is_closed = True
+        try:
+            if not (self._is_broken or self._is_sending):
+                with contextlib.suppress(ssl.SSLError):
+                    self._tls.unwrap()
+                with contextlib.suppress(trio.BrokenResourceError):
+                    await self._flush()
+        except BaseException:
+            await trio.aclose_forcefully(self._stream)
+            raise
+        await self._stream.aclose()
+
+    def _check_usable(self) -> None:
+        if self._is_closed:
+            raise trio.ClosedResourceError("this TLS stream was closed")
+        if self._is_broken:
+            raise trio.BrokenResourceError("this TLS stream has failed")
+
+    def _decrypt(self, limit: int) -> bytes | None:
+        """Return what is here, b"" at the peer's goodbye, None when more has to arrive first."""
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while size < limit:
+                piece = self._tls.read(min(limit - size, _RECORD_BYTES))
+                pieces.append(piece)
+                size += len(piece)
+                if not piece or not (self._incoming.pending or self._tls.pending()):
+                    break
+        except ssl.SSLWantReadError:
+            if not pieces:
+                return None
+        except ssl.SSLZeroReturnError:
+            pass  # the goodbye; whatever came before it counts first
+        except ssl.SSLError as error:
+            if not pieces:
+                self._is_broken = True
+                raise trio.BrokenResourceError(_refusal(error)) from error
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _fill(self) -> None:
+        data = await self._stream.receive_some(_RECEIVE_BYTES)
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+        if self._outgoing.pending > _BACKLOG_BYTES_MAX:
+            self._is_broken = True
+            raise trio.BrokenResourceError("the peer asks for new keys without end")
+
+    async def _flush(self) -> None:
+        data = self._outgoing.read()
+        if data:
+            await self._stream.send_all(data)
+
+
+@dataclass(frozen=True, slots=True)
+class SecureLink:
+    """A link whose two ends know each other. `address` is the peer's, for people to read."""
+
+    channel: FrameChannel
+    peer_id: bytes
+    peer_name: str
+    address: str
+    certificate: bytes
+
+
+async def connect(
+    identity: NodeIdentity,
+    host: str,
+    port: int,
+    *,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+    frame_bytes_max: int = FRAME_BYTES_MAX,
+) -> SecureLink:
+    """Dial a node; the link is accepted on both sides. LinkError names the address and why."""
+    address = format_address(host, port)
+    try:
+        with trio.fail_after(timeout_s):
+            stream = await trio.open_tcp_stream(host, port)
+            return await open_link(
+                stream,
+                client_context(identity),
+                server_side=False,
+                address=address,
+                frame_bytes_max=frame_bytes_max,
+            )
+    except trio.TooSlowError:
+        raise LinkError(f"{address}: no answer within {timeout_s:g} s") from None
+    except LinkError as error:
+        raise LinkError(f"{address}: {error}") from error
+    except (OSError, UnicodeError) as error:
+        raise LinkError(f"{address}: {_dial_failure(error)}") from error
+
+
+async def serve(
+    identity: NodeIdentity,
+    host: str | None,
+    port: int,
+    handler: Callable[[SecureLink], Awaitable[None]],
+    *,
+    handshakes_max: int = HANDSHAKES_MAX,
+    handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
+    frame_bytes_max: int = FRAME_BYTES_MAX,
+    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+) -> NoReturn:
+    """Listen until cancelled and run `handler` for each accepted link; started with the port.
+
+    `host` None listens on all addresses, IPv4 and IPv6. When the port is `PORT` and taken, any
+    free one is used, as for port 0. A link is closed when its handler returns; what the handler
+    raises ends the server.
+    """
+    context = server_context(identity)
+    listeners = await _listen(host, port)
+    # When full, the oldest is dropped: an honest handshake takes milliseconds, so the oldest of
+    # many is the likeliest to be stalled.
+    handshakes: dict[trio.CancelScope, None] = {}
+
+    async def accept(stream: trio.SocketStream) -> None:
+        address = _peer_address(stream)
+        if len(handshakes) >= handshakes_max:
+            next(iter(handshakes)).cancel()
+        with trio.move_on_after(handshake_timeout_s) as scope:
+            handshakes[scope] = None
+            try:
+                link = await open_link(
+                    stream,
+                    context,
+                    server_side=True,
+                    address=address,
+                    frame_bytes_max=frame_bytes_max,
+                )
+            except LinkError as error:
+                _logger.warning("refused a link from %s: %s", address, error)
+                return
+            finally:
+                del handshakes[scope]
+        if scope.cancelled_caught:
+            _logger.warning("refused a link from %s: its handshake was too slow", address)
+            return
+        try:
+            await handler(link)
+        finally:
+            with trio.CancelScope(shield=True):
+                await link.channel.aclose()
+
+    task_status.started(listeners[0].socket.getsockname()[1])
+    await trio.serve_listeners(accept, listeners)
+
+
+async def open_link(
+    stream: trio.abc.Stream,
+    context: ssl.SSLContext,
+    *,
+    server_side: bool,
+    address: str,
+    frame_bytes_max: int = FRAME_BYTES_MAX,
+) -> SecureLink:
+    """Make a link of any connected stream; close the stream when that fails with LinkError."""
+    tls = TlsStream(stream, context, server_side=server_side)
+    try:
+        await tls.do_handshake()
+        if server_side:
+            await tls.send_all(_WELCOME)
+        elif (welcome := await tls.receive_some(1)) != _WELCOME:
+            raise LinkError(f"expected the welcome {_WELCOME!r}, found {welcome!r}")
+        certificate = tls.peer_certificate()
+        return SecureLink(
+            FrameChannel(tls, frame_bytes_max),
+            certificate_node_id(certificate),
+            certificate_name(certificate),
+            address,
+            certificate,
+        )
+    except BaseException as error:
+        await trio.aclose_forcefully(tls)
+        match error:
+            case trio.BrokenResourceError():
+                raise LinkError(_broken_reason(error)) from error
+            case IdentityError():
+                raise LinkError(str(error)) from error
+            case _:
+                raise
+
+
+def client_context(identity: NodeIdentity) -> ssl.SSLContext:
+    """Return the TLS settings of the side that dials. Costs under a millisecond."""
+    return _context(identity, ssl.PROTOCOL_TLS_CLIENT)
+
+
+def server_context(identity: NodeIdentity) -> ssl.SSLContext:
+    """Return the TLS settings of the side that is dialled."""
+    context = _context(identity, ssl.PROTOCOL_TLS_SERVER)
+    context.num_tickets = 0  # a session that is resumed would show no certificate
+    return context
+
+
+def format_address(host: str, port: int) -> str:
+    """Return `host:port`, or `[host]:port` for an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _context(identity: NodeIdentity, protocol: int) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # nodes are known by key; their addresses change
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=identity.authority_der())
+    # `ssl` reads keys from files only: this one has mode 0600 and is gone with the block.
+    with tempfile.NamedTemporaryFile(prefix="phextsync-") as file:
+        file.write(identity.certificate_chain_pem())
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
+
+
+async def _listen(host: str | None, port: int) -> list[trio.SocketListener]:
+    """Listen on one port for every family of addresses that `host` has."""
+    try:
+        if port != 0:
+            try:
+                return await trio.open_tcp_listeners(port, host=host)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or port != PORT:
+                    raise
+        for _ in range(_PORT_ATTEMPTS):
+            listeners = await trio.open_tcp_listeners(0, host=host)
+            if len(listeners) == 1:
+                return listeners
+            # Each family has been given a port of its own: try the first one's for all.
+            free_port = listeners[0].socket.getsockname()[1]
+            for listener in listeners:
+                listener.socket.close()
+            try:
+                return await trio.open_tcp_listeners(free_port, host=host)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+    except (OSError, UnicodeError) as error:
+        where = format_address(host or "*", port)
+        raise LinkError(f"cannot listen on {where}: {_dial_failure(error)}") from error
+    raise LinkError(f"expected a port that is free for IPv4 and IPv6, found none for {host or '*'}")
+
+
+def _peer_address(stream: trio.SocketStream) -> str:
+    try:
+        host, port = stream.socket.getpeername()[:2]
+    except OSError:
+        return "an address that is gone"
+    return format_address(host, port)
+
+
+def _broken_reason(error: trio.BrokenResourceError) -> str:
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, ssl.SSLError):
+        return f"the connection broke: {cause.strerror}"
+    return str(error) or "the peer ended the connection"
+
+
+def _dial_failure(error: Exception) -> str:
+    """Say in one line why a name or an address could not be used."""
+    cause = error.__cause__
+    causes = cause.exceptions if isinstance(cause, ExceptionGroup) else (cause or error,)
+    reasons = {getattr(each, "strerror", None) or str(each): None for each in causes}
+    return ", ".join(reasons)
+
+
+def _refusal(error: ssl.SSLError) -> str:
+    """Say in one line who ended the TLS connection, and why."""
+    reason = error.reason or type(error).__name__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"refused the peer, it belongs to another mesh: {error.verify_message}"
+    if reason in ("TLSV1_ALERT_UNKNOWN_CA", "TLSV1_ALERT_DECRYPT_ERROR"):
+        return "the peer refused us, it belongs to another mesh"
+    if reason in ("PEER_DID_NOT_RETURN_A_CERTIFICATE", "TLSV13_ALERT_CERTIFICATE_REQUIRED"):
+        return "refused a peer without a certificate"
+    if isinstance(error, ssl.SSLEOFError) or "EOF" in reason:
+        return "the peer ended the connection without a goodbye"
+    if "ALERT" in reason:
+        return f"the peer refused us: {reason.lower().replace('_', ' ')}"
+    return f"the peer does not speak TLS as expected: {reason.lower().replace('_', ' ')}"
