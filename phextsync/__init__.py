@@ -1,0 +1,71 @@
+"""Keep phexts - text in nine dimensions - the same on many machines without a server.
+
+A map of the package, ground floor first; each room imports only rooms listed before it:
+
+* `errors`: what is raised
+* `index`: compiled: `Coordinate`, `CoordinateRange`, `CoordinateIndex`, bytes of updates
+* `phextfile`: .phext text
+* `messages`: the wire's vocabulary and limits
+* `identity`: mesh keys, certificates, join codes
+* `crdt`: one scroll, a conflict-free replicated document
+* `store`: what is on disk
+* `replica`: a phext as a mapping of coordinates to texts
+* `reconcile`: what differs between two indexes
+* `protocol`: what to say to each peer, without IO
+* `transport`: frames over TLS
+* `discovery`: finding peers
+* `control`: operations that other processes ask of a node
+* `node`: `open_node`, where all of it meets
+* `cli`: the `phextsync` command
+"""
+
+from phextsync.errors import (
+    CoordinateError,
+    IdentityError,
+    LinkError,
+    PhextFileError,
+    PhextsyncError,
+    ProtocolError,
+    ScrollError,
+    StoreDamagedError,
+    StoreError,
+    StoreFullError,
+    StoreLockedError,
+    StoreVersionError,
+    TextError,
+    UpdateError,
+)
+from phextsync.identity import MeshKey, NodeIdentity
+from phextsync.index import Coordinate, CoordinateIndex, CoordinateRange
+from phextsync.node import Node, open_node
+from phextsync.replica import Change, Replica, ReplicaSet
+from phextsync.store import LmdbStore, MemoryStore
+
+__all__ = [
+    "Change",
+    "Coordinate",
+    "CoordinateError",
+    "CoordinateIndex",
+    "CoordinateRange",
+    "IdentityError",
+    "LinkError",
+    "LmdbStore",
+    "MemoryStore",
+    "MeshKey",
+    "Node",
+    "NodeIdentity",
+    "PhextFileError",
+    "PhextsyncError",
+    "ProtocolError",
+    "Replica",
+    "ReplicaSet",
+    "ScrollError",
+    "StoreDamagedError",
+    "StoreError",
+    "StoreFullError",
+    "StoreLockedError",
+    "StoreVersionError",
+    "TextError",
+    "UpdateError",
+    "open_node",
+]

@@ -45,9 +45,7 @@ _IMPORT_BYTES = 256 << 10
 
 Data = Annotated[
     Path,
-    typer.Option(
-        "--data", envvar="PHEXTSYNC_DATA", help="The data folder."
-    ),
+    typer.Option("--data", envvar="PHEXTSYNC_DATA", help="The data folder."),
 ]
 Phext = Annotated[str, typer.Option("--phext", envvar="PHEXTSYNC_PHEXT", help="The phext.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -455,3 +453,7 @@ def _text(text: str) -> str:
 def _fail(reason: str) -> NoReturn:
     print(f"phextsync: {reason}", file=sys.stderr)
     sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

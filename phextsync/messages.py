@@ -50,6 +50,8 @@ class Limits:
     """Scrolls asked for in one frame."""
     window_frames: int = 256
     """Frames of updates under way on one link without an acknowledgement."""
+    held_frames_max: int = 64
+    """Frames kept of a link of which it is not yet known whether it stays: 3 s at most."""
     compare_steps_max: int = 64
     """Messages of one reconciliation: twice what the deepest tree of coordinates needs."""
     tail_bytes_max: int = 4 << 20
@@ -156,11 +158,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """The sender's whole state of a scroll that has our version and another text."""
+    """The scroll has our version and, by this BLAKE2b-128, another text."""
 
     phext: str
     coordinate: Coordinate
-    state: bytes
+    text_digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +268,8 @@ def _to_array(message: Message) -> list[object]:
             return [_PART, phext, coordinate.key, index, total, piece]
         case Refused(phext, coordinate, reason):
             return [_REFUSED, phext, coordinate.key, reason]
-        case Conflict(phext, coordinate, state):
-            return [_CONFLICT, phext, coordinate.key, state]
+        case Conflict(phext, coordinate, text_digest):
+            return [_CONFLICT, phext, coordinate.key, text_digest]
         case Goodbye(reason):
             return [_GOODBYE, reason]
 
@@ -487,7 +489,7 @@ def _read_refused(fields: _Fields) -> Refused:
 
 def _read_conflict(fields: _Fields) -> Conflict:
     message = Conflict(
-        fields.phext(), fields.coordinate(), fields.octets(fields.limits.frame_bytes_max)
+        fields.phext(), fields.coordinate(), fields.octets(DIGEST_BYTES, DIGEST_BYTES)
     )
     fields.end()
     return message

@@ -150,6 +150,7 @@ class _Link:
         self.goodbye: str | None = None
         self.is_finished = False
         self.is_held = False  # a second link of a node whose first one is being probed
+        self.held: list[bytes] = []
         self.probe = 0
         # out
         self.announced: dict[str, bytes] = {}
@@ -248,11 +249,12 @@ class Synchronizer:
     def link_opened(self, now: float, link: int, peer_id: bytes, *, dialled: bool) -> None:
         """A link to the authenticated node `peer_id` is up; `dialled` says who called."""
         self._now = max(self._now, now)
-        opened = self._links[link] = _Link(link, peer_id, dialled=dialled, now=now)
+        opened = _Link(link, peer_id, dialled=dialled, now=now)
         if peer_id == self.node_id:
             opened.goodbye = "both ends have one identity: a node dialled itself, or two share it"
         else:
-            opened.control.append(self._hello(opened))
+            opened.control.append(self._hello(opened))  # may open phexts: not for this link to see
+        self._links[link] = opened
         self.on_ready(link)
 
     def link_closed(self, now: float, link: int, reason: str) -> None:
@@ -275,10 +277,10 @@ class Synchronizer:
         from_link.heard_at = now
         from_link.traffic.frames_in += 1
         from_link.traffic.bytes_in += len(frame) + 4
-        try:
-            self._receive(from_link, decode(frame, self.limits))
-        except ProtocolError as error:
-            self._end(from_link, str(error))
+        if from_link.is_held:
+            self._hold(from_link, frame)
+        else:
+            self._receive_frame(from_link, frame)
         if self._has_work(from_link):
             self.on_ready(link)
 
@@ -421,6 +423,12 @@ class Synchronizer:
         return Lack(link.peer_id, len(places), reason)
 
     # -- receiving -------------------------------------------------------------------------
+
+    def _receive_frame(self, link: _Link, frame: bytes) -> None:
+        try:
+            self._receive(link, decode(frame, self.limits))
+        except ProtocolError as error:
+            self._end(link, str(error))
 
     def _receive(self, link: _Link, message: Message) -> None:
         if link.hello is None and not isinstance(message, Hello | Goodbye | Ping | Pong):
@@ -625,7 +633,7 @@ class Synchronizer:
         ours = self._text_digest(place)
         if ours > theirs:
             link.adopting[place] = None
-            self._want(link, place)
+            link.wants[place] = None  # even if an answer to an earlier want is on its way
         elif ours < theirs:
             self._say_conflict(link, place)
 
@@ -1041,12 +1049,21 @@ class Synchronizer:
                     link, "a node with this identity is already here: give one a new identity"
                 )
 
+    def _hold(self, link: _Link, frame: bytes) -> None:
+        """Keep what a link brings while it is not yet known whether it stays."""
+        link.held.append(frame)
+        if len(link.held) > self.limits.held_frames_max:
+            self._end(link, "too much was sent before it was clear whether the link stays")
+
     def _release_held(self, peer_id: bytes) -> None:
         """The first link of `peer_id` is gone: a second one that waited takes its place."""
         for link in self._links.values():
             if link.is_held and link.peer_id == peer_id and link.goodbye is None:
                 link.is_held = False
                 self._join(link)
+                for frame in link.held:
+                    self._receive_frame(link, frame)
+                link.held.clear()
                 self.on_ready(link.link)
                 return
 

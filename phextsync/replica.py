@@ -298,9 +298,9 @@ class Replica(MutableMapping[Key, str]):
             merged = self._apply_state(coordinate, entry, source)
             if merged is not None:
                 return merged
+        self._guard_client_id(coordinate, entry.update)
         opened = self._open(coordinate) or self._create(coordinate)
         try:
-            self._guard_client_id(opened.scroll, entry.update)
             applied = opened.scroll.apply(entry.update)
         except ScrollError:
             self._forget(coordinate)
@@ -481,11 +481,11 @@ class Replica(MutableMapping[Key, str]):
         self._pending[coordinate] = _Pending(state=state, fingerprint=fingerprint, size=len(text))
         self._owner.touched(self)
 
-    def _guard_client_id(self, scroll: Scroll, update: bytes) -> None:
+    def _guard_client_id(self, coordinate: Coordinate, update: bytes) -> None:
         """Take a new client id when a peer shows a higher clock for ours than we have."""
-        client = self._client()
-        shown = update_clock(update, client)
-        if shown and shown > clock_of(scroll.version(), client):
+        client = self._client_id
+        shown = 0 if client is None else update_clock(update, client)
+        if client is not None and shown > clock_of(self.version(coordinate), client):
             self._owner.report(f"{self.name}: client id {client} was used elsewhere; took another")
             self.renew_client_id()
 

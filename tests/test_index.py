@@ -14,7 +14,9 @@ from tests.index_model import IndexModel
 from tests.strategies import coordinates, near_coordinates, ranges
 
 _any_coordinate = near_coordinates | coordinates
-_fingerprints = st.one_of(st.sampled_from([bytes(32), b"\xff" * 32]), st.binary(min_size=32, max_size=32))
+_fingerprints = st.one_of(
+    st.sampled_from([bytes(32), b"\xff" * 32]), st.binary(min_size=32, max_size=32)
+)
 _sizes = st.sampled_from([0, 0, 1, 7, 2**32 - 1])
 _ranges = ranges(near_coordinates) | ranges(coordinates)
 
@@ -33,8 +35,15 @@ class IndexMachine(RuleBasedStateMachine):
         self.index.set(coordinate, fingerprint, size)
         self.model.entries[coordinate] = (value, fingerprint, size)
 
-    @rule(coordinate=_any_coordinate, fingerprint=_fingerprints, size=_sizes, value=st.none() | st.text())
-    def set_with_value(self, coordinate: Coordinate, fingerprint: bytes, size: int, value: object) -> None:
+    @rule(
+        coordinate=_any_coordinate,
+        fingerprint=_fingerprints,
+        size=_sizes,
+        value=st.none() | st.text(),
+    )
+    def set_with_value(
+        self, coordinate: Coordinate, fingerprint: bytes, size: int, value: object
+    ) -> None:
         self.index.set(str(coordinate), fingerprint, size, value)
         self.model.entries[coordinate] = (value, fingerprint, size)
 
@@ -49,7 +58,9 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
-        known = st.sampled_from(sorted(self.model.entries)) if self.model.entries else _any_coordinate
+        known = (
+            st.sampled_from(sorted(self.model.entries)) if self.model.entries else _any_coordinate
+        )
         coordinate = data.draw(known | _any_coordinate)
         if coordinate in self.model.entries:
             self.index.remove(coordinate)
@@ -58,7 +69,10 @@ class IndexMachine(RuleBasedStateMachine):
             with pytest.raises(KeyError):
                 self.index.remove(coordinate)
 
-    @rule(chosen=st.lists(st.tuples(_any_coordinate, _fingerprints, _sizes), max_size=30), whole=st.booleans())
+    @rule(
+        chosen=st.lists(st.tuples(_any_coordinate, _fingerprints, _sizes), max_size=30),
+        whole=st.booleans(),
+    )
     def load(self, chosen: list[tuple[Coordinate, bytes, int]], whole: bool) -> None:
         unique = {c: (f, s) for c, f, s in chosen}
         packed = (
@@ -118,7 +132,10 @@ class IndexMachine(RuleBasedStateMachine):
             self.index._check()
             assert len(self.index) == len(self.model.entries)
             sizes = [size for _, _, size in self.model.entries.values()]
-            assert (self.index.filled, self.index.text_bytes) == (sum(s > 0 for s in sizes), sum(sizes))
+            assert (self.index.filled, self.index.text_bytes) == (
+                sum(s > 0 for s in sizes),
+                sum(sizes),
+            )
 
 
 TestIndexMachine = IndexMachine.TestCase
@@ -211,9 +228,9 @@ def test_the_audit_is_siphash_128_of_each_entry_summed() -> None:
     coordinates_ = [Coordinate(1, 2, 3, 4, 5, 6, 7, 8, i) for i in (1, 500, 999)]
     for i, coordinate in enumerate(coordinates_):
         index.set(coordinate, bytes([i]) * 32, i)
-    total = sum(
-        _siphash_128(key, c.key + bytes([i]) * 32) for i, c in enumerate(coordinates_)
-    ) % 2**128
+    total = (
+        sum(_siphash_128(key, c.key + bytes([i]) * 32) for i, c in enumerate(coordinates_)) % 2**128
+    )
     assert index.audit(EVERYTHING, key) == total.to_bytes(16, "big")
     # Appendix A of the SipHash paper's reference code: vectors_sip128, 15 bytes of input.
     assert _siphash_128(key, bytes(range(15))).to_bytes(16, "little").hex() == (

@@ -18,6 +18,7 @@ _BREAK_NAMES = (
     *("library", "shelf", "series", "collection", "volume", "book"),
     *("chapter", "section", "scroll"),
 )
+_BEYOND = {"monthly-beer-production-in-australia.phext", "tracer.phext"}
 _parse = Coordinate.parse
 
 
@@ -129,15 +130,14 @@ def test_every_sample_file_is_read_or_refused_with_one_line() -> None:
     if not _SAMPLES.is_dir():
         pytest.skip("the sample files are not beside this project")
     for path in sorted(_SAMPLES.glob("*.phext")):
-        try:
-            scrolls = phextfile.read(path.read_bytes()).scrolls
-        except PhextFileError as error:
-            assert "expected coordinates up to 999" in str(error)
-            assert "\n" not in str(error)
+        if path.name in _BEYOND:
+            with pytest.raises(PhextFileError, match="expected coordinates up to 999") as refusal:
+                phextfile.read(path.read_bytes())
+            assert "\n" not in str(refusal.value)
             assert phextfile.read(path.read_bytes(), clamp=True).scrolls
         else:
-            canonical = phextfile.implode(scrolls)
-            assert phextfile.explode(canonical) == dict(scrolls)
+            scrolls = phextfile.read(path.read_bytes()).scrolls
+            assert phextfile.explode(phextfile.implode(scrolls)) == dict(scrolls)
 
 
 @given(st.dictionaries(coordinates, documents, max_size=8))

@@ -1,0 +1,146 @@
+"""A network of protocol cores in one thread: virtual time, links that can be cut, one seed."""
+
+from collections.abc import Callable
+from random import Random
+
+from phextsync.index import EVERYTHING, Coordinate
+from phextsync.protocol import Synchronizer
+from phextsync.reconcile import scope_digest
+from phextsync.replica import Replica, ReplicaSet
+from phextsync.store import MemoryStore
+
+PHEXT = "memory"
+TICK_S = 0.05
+
+
+class Peer:
+    """One node: a core, its replicas, and the store that survives its crashes."""
+
+    def __init__(self, number: int, seed: int) -> None:
+        self.node_id = bytes([number]) * 16
+        self.random = Random(seed * 1000 + number)
+        self.store = MemoryStore()
+        self.start()
+
+    def start(self) -> None:
+        """Start on what the store holds; what was not committed is gone."""
+        self.store = self.store.reopened()
+        self.replicas = ReplicaSet(
+            self.store,
+            node_id=self.node_id,
+            random=Random(self.random.getrandbits(64)),
+            wall_time_ms=lambda: 0,
+        )
+        self.core = Synchronizer(
+            self.replicas,
+            name=f"node-{self.node_id[0]}",
+            incarnation=self.random.randbytes(16),
+            random=Random(self.random.getrandbits(64)),
+        )
+        self.replicas.open(PHEXT)
+
+    @property
+    def replica(self) -> Replica:
+        return self.replicas.open(PHEXT)
+
+    def commit(self) -> None:
+        """Make everything durable."""
+        batch = self.replicas.take_batch()
+        if batch is not None:
+            self.core.committing()
+            self.store.commit(batch)
+            self.replicas.committed()
+            self.core.committed()
+
+
+class Network:
+    """Peers and links between them. `step` moves one frame each way on each link."""
+
+    def __init__(self, count: int, seed: int = 0) -> None:
+        self.now = 0.0
+        self.peers = [Peer(i + 1, seed) for i in range(count)]
+        self.links: dict[int, tuple[int, int]] = {}
+        self.bytes = 0
+        self._number = 0
+
+    def link(self, dialler: int, listener: int) -> int:
+        """Open a link and return its number."""
+        self._number += 1
+        link = self._number
+        self.links[link] = (dialler, listener)
+        a, b = self.peers[dialler], self.peers[listener]
+        a.core.link_opened(self.now, link, b.node_id, dialled=True)
+        b.core.link_opened(self.now, link, a.node_id, dialled=False)
+        return link
+
+    def link_all(self) -> None:
+        """Link every pair that is not linked."""
+        linked = {frozenset(ends) for ends in self.links.values()}
+        for a in range(len(self.peers)):
+            for b in range(a):
+                if {a, b} not in linked:
+                    self.link(a, b)
+
+    def cut(self, link: int) -> None:
+        """End a link; both ends notice."""
+        for end in self.links.pop(link):
+            self.peers[end].core.link_closed(self.now, link, "cut")
+
+    def crash(self, number: int) -> None:
+        """Kill a peer and start it again: its links end, what was not committed is gone."""
+        for link, ends in list(self.links.items()):
+            if number in ends:
+                self.cut(link)
+        self.peers[number].start()
+
+    def step(self, deliver: Callable[[], bool] = lambda: True) -> bool:
+        """Move frames; a frame that is not delivered ends its link. Return whether any moved."""
+        moved = False
+        for link, ends in list(self.links.items()):
+            for sender, receiver in (ends, ends[::-1]):
+                if link not in self.links:
+                    break
+                frame = self.peers[sender].core.next_frame(self.now, link)
+                if frame is None:
+                    continue
+                moved = True
+                self.bytes += len(frame)
+                if deliver():
+                    self.peers[receiver].core.receive(self.now, link, frame)
+                else:
+                    self.cut(link)
+            if link in self.links and any(self.peers[e].core.is_finished(link) for e in ends):
+                self.cut(link)
+        return moved
+
+    def run(self, seconds: float) -> None:
+        """Let time pass: frames move at once, batches are committed, cores tick."""
+        end = self.now + seconds
+        while True:
+            while self.step():
+                pass
+            for peer in self.peers:
+                peer.commit()
+            if self.step():
+                continue
+            if self.now >= end:
+                return
+            self.now += TICK_S
+            for peer in self.peers:
+                peer.core.tick(self.now)
+
+    def texts(self) -> list[dict[Coordinate, str]]:
+        """Return what each peer holds."""
+        return [dict(peer.replica.scrolls()) for peer in self.peers]
+
+    def digests(self) -> list[bytes]:
+        """Return the digest of each peer's durable scrolls."""
+        return [scope_digest(peer.replica.index, [EVERYTHING])[1] for peer in self.peers]
+
+    def assert_equal(self) -> dict[Coordinate, str]:
+        """Check that all peers hold the same, and return it."""
+        texts = self.texts()
+        for other in texts[1:]:
+            assert other == texts[0]
+        assert len(set(self.digests())) == 1
+        return texts[0]

@@ -1,0 +1,170 @@
+"""Messages survive the wire; anything else is refused with what was expected and found."""
+
+from contextlib import suppress
+from typing import Any
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phextsync.errors import ProtocolError
+from phextsync.index import EVERYTHING, ORIGIN
+from phextsync.messages import (
+    Acknowledge,
+    Compare,
+    Conflict,
+    Entry,
+    Goodbye,
+    Hello,
+    Limits,
+    Message,
+    Part,
+    PhextSummary,
+    Ping,
+    Pong,
+    Refused,
+    Summary,
+    Updates,
+    Want,
+    decode,
+    encode,
+    is_phext_name,
+)
+from tests.strategies import coordinates, ranges
+
+_LIMITS = Limits()
+_ids = st.binary(min_size=16, max_size=16)
+_numbers = st.integers(0, 2**63 - 1)
+_names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20)
+_summaries = st.builds(
+    PhextSummary, _names, st.lists(ranges(), max_size=3).map(tuple), _numbers, _ids
+)
+_entries = st.one_of(
+    st.builds(Entry, coordinates, st.binary(max_size=50)),
+    st.builds(Entry, coordinates, st.binary(max_size=50), _ids, _numbers),
+)
+_messages: st.SearchStrategy[Message] = st.one_of(
+    st.builds(
+        Hello,
+        st.just(1),
+        st.just(0),
+        _ids,
+        _names,
+        _ids,
+        st.lists(_summaries, max_size=3).map(tuple),
+    ),
+    st.builds(Summary, _summaries),
+    st.builds(Compare, _names, _numbers, st.integers(0, 63), st.binary(max_size=50)),
+    st.builds(
+        Want,
+        _names,
+        st.lists(
+            st.tuples(coordinates, st.binary(max_size=9), st.binary(max_size=16)), max_size=3
+        ).map(tuple),
+    ),
+    st.builds(Updates, _names, st.lists(_entries, max_size=4).map(tuple)),
+    st.builds(
+        Part, _names, coordinates, st.just(2), st.integers(3, 9), st.binary(min_size=1, max_size=9)
+    ),
+    st.builds(Acknowledge, _numbers),
+    st.builds(Refused, _names, coordinates, _names),
+    st.builds(Conflict, _names, coordinates, _ids),
+    st.builds(Ping, _numbers),
+    st.builds(Pong, _numbers),
+    st.builds(Goodbye, _names),
+)
+
+
+@given(_messages)
+def test_a_message_survives_the_wire(message: Message) -> None:
+    assert decode(encode(message), _LIMITS) == message
+
+
+@given(_messages, st.data())
+def test_a_frame_with_a_byte_changed_is_read_or_refused_and_nothing_else(
+    message: Message, data: st.DataObject
+) -> None:
+    frame = bytearray(encode(message))
+    frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(ProtocolError):
+        decode(bytes(frame), _LIMITS)
+
+
+@given(_messages, st.data())
+def test_a_frame_that_is_cut_or_has_bytes_left_over_is_refused(
+    message: Message, data: st.DataObject
+) -> None:
+    frame = encode(message)
+    with pytest.raises(ProtocolError):
+        decode(frame[: data.draw(st.integers(0, len(frame) - 1))], _LIMITS)
+    with pytest.raises(ProtocolError, match="left over"):
+        decode(frame + b"\0", _LIMITS)
+
+
+def test_every_tag_is_refused_before_it_is_interpreted() -> None:
+    for tag in [*range(300), 1004, 43000, 55799, 65535]:
+        for value in (1, "(a+)+$", b"x", [1, 2]):
+            with pytest.raises(ProtocolError, match="expected a CBOR array"):
+                decode(cbor2.dumps([9, cbor2.CBORTag(tag, value)]), _LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("frame", "found"),
+    [
+        (b"\x9f\x09\x01\xff", "indefinite"),
+        (b"\x81" * 2000 + b"\x00", "depth"),
+        (b"\x9b\x7f\xff\xff\xff\xff\xff\xff\xff", "found"),
+        (b"\x5b\x7f\xff\xff\xff\xff\xff\xff\xff", "found"),
+        (b"\x82\x09\xa1\x01\x02", "expected an integer"),
+        (b"\x82\x09\xfb\x3f\xf0\x00\x00\x00\x00\x00\x00", "expected an integer"),
+        (b"\x82\x09\xf5", "expected an integer"),
+        (b"\x82\x09\x20", "expected an integer"),
+        (b"\x80", "expected a CBOR array"),
+        (b"\x01", "expected a CBOR array, found int"),
+        (b"\x81\x18\x63", "expected a message kind below 12, found 99"),
+        (b"\x81\x09", "expected an integer as field 1, found the end"),
+        (b"\x83\x09\x01\x01", "expected 2 fields, found 3"),
+    ],
+)
+def test_bytes_outside_the_subset_are_refused(frame: bytes, found: str) -> None:
+    with pytest.raises(ProtocolError, match=found):
+        decode(frame, _LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("array", "found"),
+    [
+        ([4, "memory", [[b"short", b""]]], "expected 12 to 12 bytes, found 5 bytes"),
+        ([4, "memory", [[bytes(12), b""]]], "expected a key of nine parts"),
+        ([4, "", []], "expected the name of a phext"),
+        ([4, "a/b", []], "expected the name of a phext"),
+        ([4, "x" * 300, []], "at most 255 bytes, found 300"),
+        ([3, "memory", [[ORIGIN.key, b"", b""]] * 4097], "at most 4096 items, found 4097"),
+        ([5, "memory", ORIGIN.key, 3, 3, b"x"], "expected a part below 3, found 3"),
+        ([2, "memory", 1, 64, b""], "expected an integer below 64, found 64"),
+        ([0, 2, 0, bytes(16), "n", bytes(16), []], "expected protocol version 1, found 2.0"),
+    ],
+)
+def test_a_field_over_its_limit_is_refused(array: list[Any], found: str) -> None:
+    with pytest.raises(ProtocolError, match=found):
+        decode(cbor2.dumps(array), _LIMITS)
+
+
+def test_a_newer_minor_version_may_append_fields_to_its_hello() -> None:
+    newer = [0, 1, 5, bytes(16), "n", bytes(16), [], "something new"]
+    assert decode(cbor2.dumps(newer), _LIMITS) == Hello(1, 5, bytes(16), "n", bytes(16), ())
+    newer[2] = 0
+    with pytest.raises(ProtocolError, match="expected 7 fields"):
+        decode(cbor2.dumps(newer), _LIMITS)
+
+
+def test_an_entry_without_origin_is_short() -> None:
+    assert len(encode(Updates("m", (Entry(ORIGIN, b""),)))) == 20
+    summary = PhextSummary("m", (EVERYTHING,), 0, bytes(16))
+    assert len(encode(Summary(summary))) < 40
+
+
+def test_the_name_of_a_phext_is_short_printable_and_no_path() -> None:
+    assert all(map(is_phext_name, ["memory", "日本", "a b", ".clients"]))
+    assert not any(map(is_phext_name, ["", "a/b", "a\\b", "a\nb", "x" * 256, "\x17"]))

@@ -1,0 +1,471 @@
+"""The core makes replicas equal, loses nothing, and says truthfully what peers have."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phextsync.index import Coordinate, CoordinateRange
+from phextsync.messages import Goodbye, Hello, Limits, Ping, Updates, decode, encode
+from phextsync.protocol import Lack, PeerJoined, PeerLost, Synchronizer
+from phextsync.replica import CLIENTS
+from phextsync.store import LogEntry
+from tests.network import PHEXT, Network
+from tests.strategies import near_coordinates
+
+_A = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1)
+_B = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 2)
+
+
+def _connected(count: int = 2) -> Network:
+    network = Network(count)
+    for peer in network.peers:
+        assert len(peer.replica) == 0
+    network.link_all()
+    network.run(0.2)
+    return network
+
+
+def test_an_edit_reaches_a_connected_peer_without_time_passing() -> None:
+    network = _connected()
+    network.peers[0].replica[_A] = "hello"
+    while network.step():
+        pass
+    assert network.peers[1].replica[_A] == "hello"
+
+
+def test_two_nodes_that_edited_apart_hold_both_edits_when_they_meet() -> None:
+    network = Network(2)
+    for number, peer in enumerate(network.peers):
+        peer.replica[_A] = f"line of {number}\n"
+        peer.replica[Coordinate(*[number + 2] * 9)] = "own"
+    network.link(0, 1)
+    network.run(1)
+    merged = network.assert_equal()
+    assert sorted(merged[_A].splitlines()) == ["line of 0", "line of 1"]
+    assert len(merged) == 3
+
+
+def test_thousands_of_scrolls_and_few_differences_are_found_without_sending_all() -> None:
+    network = Network(2)
+    for peer in network.peers:
+        for i in range(3000):
+            peer.replica.import_text(Coordinate(*[1] * 7, 1 + i // 900, 1 + i % 900), f"{i}")
+        peer.commit()
+    network.link(0, 1)
+    network.run(0.3)
+    network.cut(1)
+    network.peers[0].replica.append(_A, "more")
+    network.peers[1].replica.append(_B, "more")
+    network.bytes = 0
+    network.link(0, 1)
+    network.run(0.3)
+    network.assert_equal()
+    assert network.bytes < 6000
+
+
+def test_a_chain_of_links_converges() -> None:
+    network = Network(5)
+    network.peers[0].replica[_A] = "from the end"
+    for i in range(4):
+        network.link(i, i + 1)
+    network.run(3)
+    network.peers[4].replica.append(_A, " and back")
+    network.run(0.2)
+    assert network.assert_equal()[_A] == "from the end and back"
+
+
+def test_a_deleted_scroll_stays_deleted_when_a_peer_comes_back_after_other_edits() -> None:
+    network = _connected()
+    network.peers[0].replica[_A] = "doomed"
+    network.run(0.5)
+    network.cut(next(iter(network.links)))
+    del network.peers[0].replica[_A]
+    network.peers[1].replica[_B] = "unrelated"
+    network.run(100)
+    network.link(1, 0)
+    network.run(1)
+    assert network.assert_equal() == {_B: "unrelated"}
+
+
+def test_text_typed_while_the_scroll_was_deleted_elsewhere_survives() -> None:
+    network = _connected()
+    network.peers[0].replica[_A] = "old"
+    network.run(0.5)
+    network.cut(next(iter(network.links)))
+    del network.peers[0].replica[_A]
+    network.peers[1].replica.append(_A, "typed")
+    network.link(0, 1)
+    network.run(1)
+    assert network.assert_equal() == {_A: "typed"}
+
+
+def test_equal_imports_are_one_copy_and_different_ones_are_both_there() -> None:
+    network = Network(2)
+    for number, peer in enumerate(network.peers):
+        peer.replica.import_text(_A, "same file\n")
+        peer.replica.import_text(_B, f"file of {number}\n")
+    network.link(0, 1)
+    network.run(1)
+    merged = network.assert_equal()
+    assert merged[_A] == "same file\n"
+    assert sorted(merged[_B].splitlines()) == ["file of 0", "file of 1"]
+    for peer in network.peers:
+        peer.replica.import_text(_A, "same file\nnew line\n")
+    network.run(1)
+    assert network.assert_equal()[_A] == "same file\nnew line\n"
+    network.peers[0].replica.import_text(_A, "")
+    network.run(1)
+    network.peers[1].replica.import_text(_A, "same file\n")
+    network.run(1)
+    assert network.assert_equal()[_A] == "same file\n"
+
+
+def test_a_node_killed_after_its_edit_was_sent_and_before_it_was_stored_does_not_diverge() -> None:
+    network = _connected()
+    first, second = network.peers
+    first.replica[_A] = "committed\n"
+    network.run(0.2)
+    first.replica.append(_A, "sent, not stored\n")
+    while network.step():
+        pass
+    assert "sent" in second.replica[_A]
+    network.crash(0)
+    assert first.replica[_A] == "committed\n"
+    first.replica.append(_A, "after the crash\n")
+    network.link_all()
+    network.run(1)
+    assert sorted(network.assert_equal()[_A].splitlines()) == [
+        "after the crash",
+        "committed",
+        "sent, not stored",
+    ]
+
+
+def test_a_deletion_that_comes_before_its_text_holds_even_after_a_restart() -> None:
+    network = Network(3)
+    author, deleter, reader = network.peers
+    author.replica[_A] = "doomed text"
+    network.link(0, 1)
+    network.run(0.5)
+    link = network.link(1, 2)
+    network.run(0.5)
+    network.cut(link)
+    # The reader has the scroll; new text and its deletion reach the deleter only.
+    author.replica.append(_A, " and more")
+    network.run(0.5)
+    before = deleter.replica.version(_A)
+    deleter.replica.edit(_A, "")
+    update = deleter.replica.difference(_A, before)
+    assert update is not None
+    merged = reader.replica.apply(_A, LogEntry(update, deleter.node_id, 0))
+    assert not merged.covered
+    reader.commit()
+    network.crash(2)
+    network.run(0.2)
+    network.link_all()
+    network.run(1)
+    assert network.assert_equal() == {}
+
+
+def test_synced_counts_only_what_is_on_the_peers_disk() -> None:
+    network = _connected()
+    first, second = network.peers
+    first.replica[_A] = "x"
+    first.commit()
+    while network.step():
+        pass
+    complete, lacks = first.core.lacking(PHEXT)
+    assert complete == []
+    assert lacks == [Lack(second.node_id, 1, "not yet on its disk")]
+    second.commit()
+    while network.step():
+        pass
+    assert first.core.lacking(PHEXT) == ([second.node_id], [])
+
+
+def test_an_update_that_builds_on_what_is_missing_is_not_acknowledged_until_it_is_whole() -> None:
+    network = _connected()
+    first, second = network.peers
+    first.replica[_A] = "base"
+    network.run(0.2)
+    second.replica._forget(_A)
+    second.replica.index.remove(_A)
+    second.store.quarantine(PHEXT, _A.key)
+    first.replica.append(_A, " more")
+    link = next(iter(network.links))
+    frame = first.core.next_frame(network.now, link)
+    assert frame is not None
+    second.core.receive(network.now, link, frame)
+    second.commit()
+    assert second.core._links[link].durable < second.core._links[link].received
+    network.run(0.2)
+    assert second.replica[_A] == "base more"
+    assert second.core._links[link].durable == second.core._links[link].received
+
+
+def test_equal_versions_with_different_texts_are_noticed_and_mended_without_losing_a_line() -> None:
+    network = Network(2)
+    first, second = network.peers
+    # One client id, two contents: what a machine brought back to an older state would write.
+    for peer, line in ((first, "line one\n"), (second, "line two\n")):
+        peer.replica._client_id = 7
+        peer.replica[_A] = line
+        peer.commit()
+    assert first.replica.version(_A) == second.replica.version(_A)
+    network.link(0, 1)
+    network.run(2)
+    assert sorted(network.assert_equal()[_A].splitlines()) == ["line one", "line two"]
+    assert any("equal versions" in r for p in network.peers for r in p.replicas.reports)
+
+
+def test_a_peer_that_shows_a_higher_clock_for_our_client_id_makes_us_take_another() -> None:
+    network = Network(2)
+    first = network.peers[0]
+    first.replica._client_id = 9
+    first.replica[_A] = "a\n"
+    network.link(0, 1)
+    network.run(0.5)
+    first.replica.append(_A, "lost\n")
+    while network.step():
+        pass
+    network.crash(0)
+    first.replica._client_id = 9
+    network.link_all()
+    network.run(1)
+    assert first.replica._client_id != 9
+    assert sorted(network.assert_equal()[_A].splitlines()) == ["a", "lost"]
+
+
+def test_partial_interest_holds_its_range_and_nothing_else() -> None:
+    network = Network(2)
+    narrow = network.peers[1]
+    inside = CoordinateRange.parse("2.*")
+    narrow.core._interests = {PHEXT: [inside], CLIENTS: []}
+    full = network.peers[0].replica
+    full[Coordinate(*[1] * 9)] = "outside"
+    full[Coordinate(*[2] * 9)] = "inside"
+    network.link(0, 1)
+    network.run(0.5)
+    full.append(Coordinate(*[1] * 9), "!")
+    full.append(Coordinate(*[2] * 9), "!")
+    network.run(0.5)
+    assert dict(narrow.replica.scrolls()) == {Coordinate(*[2] * 9): "inside!"}
+    assert network.peers[0].core.lacking(PHEXT) == ([], [])
+    assert network.peers[0].core.lacking(PHEXT, inside) == ([narrow.node_id], [])
+
+
+def test_a_scroll_larger_than_a_frame_travels_in_parts() -> None:
+    network = _connected()
+    text = "".join(f"line {i}\n" for i in range(300_000))
+    network.peers[0].replica[_A] = text
+    network.run(0.5)
+    assert network.assert_equal()[_A] == text
+
+
+def test_a_burst_of_edits_is_coalesced_into_few_frames() -> None:
+    network = _connected()
+    sender = network.peers[0]
+    link = next(iter(network.links))
+    before = sender.core.traffic(link).frames_out
+    for i in range(500):
+        sender.replica.append(_A, f"{i}\n")
+    while network.step():
+        pass
+    # One frame for the edits; three say whose client id it is, and what is durable.
+    assert sender.core.traffic(link).frames_out - before <= 4
+    assert network.peers[1].replica[_A] == sender.replica[_A]
+
+
+def test_what_no_longer_fits_the_tail_is_offered_and_fetched() -> None:
+    network = _connected()
+    sender = network.peers[0]
+    sender.core.limits = replace(Limits(), tail_bytes_max=1000)
+    for i in range(50):
+        sender.replica.append(Coordinate(*[1] * 8, 1 + i % 20), f"line {i}\n" * 5)
+    network.run(0.5)
+    assert len(network.assert_equal()) == 20
+
+
+def test_two_nodes_that_dial_each_other_keep_one_link() -> None:
+    network = Network(2)
+    network.link(0, 1)
+    network.link(1, 0)
+    network.run(1)
+    assert list(network.links.values()) == [(0, 1)]
+
+
+def test_a_second_node_with_one_identity_is_refused_while_the_first_lives() -> None:
+    network = _connected()
+    first, other = network.peers
+    clone = Synchronizer(first.replicas, name="clone", incarnation=b"c" * 16, random=Random(1))
+    clone.link_opened(network.now, 99, other.node_id, dialled=True)
+    other.core.link_opened(network.now, 99, first.node_id, dialled=False)
+    for _ in range(6):
+        frame = clone.next_frame(network.now, 99)
+        if frame is not None:
+            other.core.receive(network.now, 99, frame)
+        network.step()
+        answer = other.core.next_frame(network.now, 99)
+        if answer is not None:
+            clone.receive(network.now, 99, answer)
+    assert other.core.is_finished(99)
+    assert "identity" in str(clone._links[99].goodbye)
+    assert len(other.core.peers()) == 1
+
+
+def test_a_restarted_node_takes_the_place_of_its_dead_link() -> None:
+    network = _connected()
+    first, other = network.peers
+    dead = next(iter(network.links))
+    del network.links[dead]  # nobody answers on it any more, and nobody noticed
+    first.start()
+    first.replica[_A] = "after restart"
+    network.link(0, 1)
+    network.run(4)
+    assert other.core.is_finished(dead)
+    other.core.link_closed(network.now, dead, "")
+    network.run(1)
+    assert network.assert_equal()[_A] == "after restart"
+    assert [peer[1] for peer in other.core.peers()] == [first.node_id]
+
+
+def test_a_silent_peer_is_noticed_within_seconds() -> None:
+    network = _connected()
+    core = network.peers[0].core
+    network.links.clear()
+    for _ in range(70):
+        network.now += 0.05
+        core.tick(network.now)
+    assert core.is_finished(1)
+    core.link_closed(network.now, 1, "")
+    events = list(core.events)
+    assert isinstance(events[0], PeerJoined)
+    assert isinstance(events[-1], PeerLost)
+    assert "nothing was heard for 3 s" in events[-1].reason
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (b"\xff", "expected a CBOR array"),
+        (encode(Updates(PHEXT, ())), "expected a hello first"),
+        (encode(Hello(9, 0, bytes(16), "x", bytes(16), ())), "expected protocol version 1"),
+        (encode(Hello(1, 0, bytes(16), "x", bytes(16), ())), "expected a hello of"),
+    ],
+)
+def test_a_peer_that_breaks_the_protocol_is_told_why_and_left(frame: bytes, reason: str) -> None:
+    network = Network(1)
+    core = network.peers[0].core
+    core.link_opened(0, 1, b"p" * 16, dialled=False)
+    core.next_frame(0, 1)
+    core.receive(0, 1, frame)
+    goodbye = core.next_frame(0, 1)
+    assert goodbye is not None
+    message = decode(goodbye, Limits())
+    assert isinstance(message, Goodbye)
+    assert reason in message.reason
+    assert core.is_finished(1)
+
+
+def test_an_unknown_newer_minor_version_still_talks() -> None:
+    network = Network(1)
+    core = network.peers[0].core
+    core.link_opened(0, 1, b"p" * 16, dialled=False)
+    core.receive(0, 1, encode(Hello(1, 7, b"p" * 16, "newer", bytes(16), ())))
+    core.receive(0, 1, encode(Ping(1)))
+    assert core.peers() == [(1, b"p" * 16, "newer")]
+
+
+_actions = st.one_of(
+    st.tuples(st.just("append"), st.integers(0, 4), near_coordinates),
+    st.tuples(st.just("prepend"), st.integers(0, 4), near_coordinates),
+    st.tuples(st.just("delete"), st.integers(0, 4), near_coordinates),
+    st.tuples(st.just("import"), st.integers(0, 4), near_coordinates),
+    st.tuples(st.just("step"), st.integers(1, 6)),
+    st.tuples(st.just("lossy"), st.integers(1, 3)),
+    st.tuples(st.just("commit"), st.integers(0, 4)),
+    st.tuples(st.just("link"), st.integers(0, 4), st.integers(0, 4)),
+    st.tuples(st.just("cut"), st.integers(0, 9)),
+    st.tuples(st.just("crash"), st.integers(0, 4)),
+    st.tuples(st.just("time"), st.sampled_from([0.05, 0.5, 4.0])),
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.integers(2, 5), st.lists(_actions, max_size=40), st.integers(0, 2**16))
+def test_any_interleaving_of_edits_links_losses_and_crashes_converges_and_loses_nothing(
+    count: int, actions: list[tuple[object, ...]], seed: int
+) -> None:
+    network = Network(count, seed)
+    network.link(0, 1)
+    written: dict[str, Coordinate] = {}
+    durable: set[str] = set()
+    touched: set[Coordinate] = set()
+    for i, action in enumerate(actions):
+        _perform(network, action, f"<{i}>", written, durable, touched)
+    network.link_all()
+    network.run(8)
+    network.link_all()
+    network.run(2)
+    merged = network.assert_equal()
+    for peer in network.peers:
+        complete, lacks = peer.core.lacking(PHEXT)
+        assert (len(complete), lacks) == (count - 1, [])
+        peer.replica.index._check()
+    for token in durable:
+        place = written[token]
+        if place not in touched:
+            assert merged.get(place, "").count(token) == 1, f"{token} at {place}"
+    for text in merged.values():
+        for token in written:
+            assert text.count(token) <= 1, f"{token} is doubled"
+
+
+def _perform(
+    network: Network,
+    action: tuple[object, ...],
+    token: str,
+    written: dict[str, Coordinate],
+    durable: set[str],
+    touched: set[Coordinate],
+) -> None:
+    match action:
+        case ("append" | "prepend" | "import" as how, int(who), Coordinate() as place):
+            peer = network.peers[who % len(network.peers)]
+            old = peer.replica.get(place, "")
+            if how == "append":
+                peer.replica.append(place, token)
+            elif how == "prepend":
+                peer.replica.insert(place, 0, token)
+            else:
+                peer.replica.import_text(place, old + token)
+            written[token] = place
+        case ("delete", int(who), Coordinate() as place):
+            touched.add(place)
+            network.peers[who % len(network.peers)].replica.clear_scroll(place)
+        case ("step", int(times)):
+            for _ in range(times):
+                network.step()
+        case ("lossy", int(times)):
+            for i in range(times):
+                network.step(lambda i=i: i % 2 == 0)  # type: ignore[misc]
+        case ("commit", int(who)):
+            peer = network.peers[who % len(network.peers)]
+            peer.commit()
+            for text in dict(peer.replica.scrolls()).values():
+                durable.update(token for token in written if token in text)
+        case ("link", int(a), int(b)):
+            a, b = a % len(network.peers), b % len(network.peers)
+            if a != b:
+                network.link(a, b)
+        case ("cut", int(which)) if network.links:
+            network.cut(sorted(network.links)[which % len(network.links)])
+        case ("crash", int(who)):
+            network.crash(who % len(network.peers))
+        case ("time", float(seconds)):
+            network.now += seconds
+            for peer in network.peers:
+                peer.core.tick(network.now)

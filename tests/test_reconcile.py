@@ -1,0 +1,146 @@
+"""A comparison finds exactly what differs, ends, and refuses what is malformed."""
+
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phextsync import reconcile
+from phextsync.errors import ProtocolError
+from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange
+from phextsync.reconcile import Parameters
+from tests.strategies import coordinates, near_coordinates, ranges
+
+_SMALL = Parameters(branches=2, list_max=2)
+
+
+def _index(entries: dict[Coordinate, int]) -> CoordinateIndex:
+    index = CoordinateIndex(leaf_max=4)
+    for coordinate, state in entries.items():
+        index.set(coordinate, bytes([state]) * 32, 1)
+    return index
+
+
+def _compare(
+    ours: CoordinateIndex,
+    theirs: CoordinateIndex,
+    scope: list[CoordinateRange],
+    parameters: Parameters,
+) -> tuple[list[set[Coordinate]], int, int]:
+    """Run a comparison; return what each side lacks of the other, and messages and bytes."""
+    sides = (ours, theirs)
+    needed: list[set[Coordinate]] = [set(), set()]
+    message: bytes | None = reconcile.first_step(ours, scope, parameters)
+    messages, size, turn = 0, 0, 1
+    while message is not None:
+        messages, size = messages + 1, size + len(message)
+        assert messages < 64
+        message, found = reconcile.next_step(sides[turn], message, parameters)
+        needed[turn].update(found.theirs, found.changed)
+        needed[1 - turn].update(found.ours, found.changed)
+        for range_ in found.our_ranges:
+            needed[1 - turn].update(sides[turn].coordinates(range_))
+        turn = 1 - turn
+    return needed, messages, size
+
+
+_entries = st.dictionaries(near_coordinates | coordinates, st.integers(0, 3), max_size=40)
+
+
+@settings(deadline=None)
+@given(
+    _entries,
+    _entries,
+    st.sampled_from([Parameters(), _SMALL, Parameters(4, 8), Parameters(3, 2, bytes_max=40)]),
+    ranges(near_coordinates),
+)
+def test_a_comparison_finds_exactly_what_differs_in_its_scope(
+    ours: dict[Coordinate, int],
+    theirs: dict[Coordinate, int],
+    parameters: Parameters,
+    scope: CoordinateRange,
+) -> None:
+    needed, _, _ = _compare(_index(ours), _index(theirs), [scope], parameters)
+    differing = {c for c in {*ours, *theirs} if ours.get(c) != theirs.get(c) and c in scope}
+    assert needed[0] == {c for c in differing if c in theirs}
+    assert needed[1] == {c for c in differing if c in ours}
+
+
+def test_equal_indexes_notice_in_one_message() -> None:
+    entries = {Coordinate(*[1] * 8, i): i % 7 for i in range(1, 900)}
+    needed, messages, size = _compare(_index(entries), _index(entries), [EVERYTHING], Parameters())
+    assert (needed, messages) == ([set(), set()], 1)
+    assert size < 20
+
+
+def _random_entries(count: int, seed: int) -> dict[Coordinate, int]:
+    source = Random(seed)
+    return {
+        Coordinate(*[1] * 6, 1 + i // 90_000, 1 + i // 300 % 300, 1 + i % 300): source.randrange(
+            200
+        )
+        for i in range(count)
+    }
+
+
+def test_few_differences_among_many_cost_few_bytes_and_messages() -> None:
+    ours = _random_entries(20_000, 1)
+    theirs = dict(ours)
+    for coordinate in Random(2).sample(sorted(ours), 10):
+        theirs[coordinate] = 255
+    needed, messages, size = _compare(_index(ours), _index(theirs), [EVERYTHING], Parameters())
+    assert needed[0] == needed[1] == {c for c in ours if ours[c] != theirs[c]}
+    assert messages <= 6
+    assert size < 10 * 900
+
+
+def test_a_missing_block_costs_next_to_nothing_a_scroll() -> None:
+    ours = _random_entries(20_000, 1)
+    missing = sorted(ours)[5000:9000]
+    theirs = {c: state for c, state in ours.items() if c not in set(missing)}
+    needed, _, size = _compare(_index(theirs), _index(ours), [EVERYTHING], Parameters())
+    assert needed[0] == set(missing)
+    assert size < 2 * len(missing)
+
+
+def test_several_scopes_are_compared_and_nothing_between_them() -> None:
+    ours = {Coordinate(*[i] * 9): 1 for i in range(1, 6)}
+    scope = [CoordinateRange.parse("2.*"), CoordinateRange.parse("4.*")]
+    needed, _, _ = _compare(_index(ours), _index({}), scope, _SMALL)
+    assert needed == [set(), {Coordinate(*[2] * 9), Coordinate(*[4] * 9)}]
+    count, digest = reconcile.scope_digest(_index(ours), scope)
+    inside = _index({c: 1 for c in needed[1]})
+    assert (count, digest) == reconcile.range_digest(inside, EVERYTHING)
+
+
+@pytest.mark.parametrize(
+    ("message", "found"),
+    [
+        (b"\x00", "found 0"),
+        (b"\x00\x0d\x02", "mode below 2, found 2"),
+        (b"\x0f", "at most 12 bytes, found 15"),
+        (b"\x00\x00\x00", "upper bound above"),
+        (
+            b"\x00\x0d\x00\x01" + bytes(8) + b"\x00\x0d\x00\x01" + bytes(8),
+            "found a range above all",
+        ),
+        (b"\x00\x0d\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff", "at most 8 bytes"),
+        (b"\x00\x0d\x01\xff\xff\xff\xff\x0f", "in a comparison, found 0"),
+        (b"\x00\x0d\x01\x01" + bytes(20), "expected a key"),
+        (b"\x01\xff\x0d\x00\x00" + bytes(8), "higher bits set"),
+    ],
+)
+def test_a_malformed_message_is_refused(message: bytes, found: str) -> None:
+    with pytest.raises(ProtocolError, match=found):
+        reconcile.next_step(CoordinateIndex(), message, Parameters())
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_answered_or_refused(message: bytes) -> None:
+    index = _index({Coordinate(*[1] * 8, i): i for i in range(1, 100)})
+    try:
+        answer, _ = reconcile.next_step(index, message, Parameters())
+    except ProtocolError:
+        return
+    assert answer is None or len(answer) < 10_000

@@ -1,0 +1,386 @@
+"""A replica is a mapping of coordinates to texts whose changes become durable in batches."""
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phextsync.errors import (
+    CoordinateError,
+    PhextsyncError,
+    ScrollError,
+    StoreDamagedError,
+    StoreFullError,
+    TextError,
+    UpdateError,
+)
+from phextsync.index import Coordinate, CoordinateRange
+from phextsync.replica import CLIENTS, Change, NewUpdate, Replica, ReplicaSet
+from phextsync.store import Batch, LogEntry, MemoryStore
+from tests.strategies import documents, near_coordinates
+
+_A, _B = (Coordinate(*[1] * 8, i) for i in (1, 2))
+_NODE = b"n" * 16
+
+
+def _open(store: MemoryStore, seed: int = 0, **options: int) -> ReplicaSet:
+    return ReplicaSet(
+        store, node_id=_NODE, random=Random(seed), wall_time_ms=lambda: 1234, **options
+    )
+
+
+@pytest.fixture
+def replicas() -> ReplicaSet:
+    return _open(MemoryStore())
+
+
+@pytest.fixture
+def replica(replicas: ReplicaSet) -> Replica:
+    return replicas.open("memory")
+
+
+def test_it_is_a_mapping_of_coordinates_or_their_texts(replica: Replica) -> None:
+    replica["1.1.1/1.1.1/1.1.2"] = "two"
+    replica[_A] = "one"
+    assert replica["1.1.1;1.1.1;1.1.1"] == replica[_A] == "one"
+    assert list(replica) == [_A, _B]
+    assert len(replica) == 2
+    assert _A in replica
+    assert "9.9.9/9.9.9/9.9.9" not in replica
+    assert 7 not in replica
+    assert replica.pop(_A) == "one"
+    assert list(replica.items()) == [(_B, "two")]
+    with pytest.raises(KeyError):
+        replica[_A]
+    with pytest.raises(KeyError):
+        del replica[_A]
+    replica.clear()
+    assert len(replica) == 0
+
+
+def test_a_bad_coordinate_or_text_is_refused_and_changes_nothing(replica: Replica) -> None:
+    replica[_A] = "text"
+    with pytest.raises(CoordinateError):
+        replica["1.1.1"] = "x"
+    with pytest.raises(TextError, match="a scroll break"):
+        replica[_A] = "a\x17b"
+    with pytest.raises(TextError):
+        replica[_B] = "\x01"
+    with pytest.raises(TextError):
+        replica.import_text(_B, "\x1f")
+    assert dict(replica) == {_A: "text"}
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["set", "delete", "append", "import", "commit", "reopen", "tiny"]),
+            near_coordinates,
+            documents,
+        ),
+        max_size=30,
+    ),
+    st.sampled_from([0, 20_000, 64 << 20]),
+)
+def test_it_behaves_as_a_dict_whatever_is_committed_evicted_or_reopened(
+    actions: list[tuple[str, Coordinate, str]], open_bytes_max: int
+) -> None:
+    store = MemoryStore()
+    replicas = _open(store, open_bytes_max=open_bytes_max)
+    model: dict[Coordinate, str] = {}
+    for seed, (action, coordinate, text) in enumerate(actions):
+        replica = replicas.open("memory")
+        match action:
+            case "set":
+                replica[coordinate] = text
+                model[coordinate] = text
+            case "import":
+                replica.import_text(coordinate, text)
+                model[coordinate] = text
+            case "append":
+                replica.append(coordinate, text)
+                model[coordinate] = model.get(coordinate, "") + text
+            case "delete":
+                replica.clear_scroll(coordinate)
+                model[coordinate] = ""
+            case "commit":
+                replicas.commit()
+            case "reopen":
+                replicas.commit()
+                store.close(clean=seed % 2 == 0)
+                store = store.reopened()
+                replicas = _open(store, seed, open_bytes_max=open_bytes_max)
+        replica = replicas.open("memory")
+        expected = {c: t for c, t in sorted(model.items()) if t}
+        assert list(replica) == list(expected)
+        assert len(replica) == len(expected)
+        assert replica.size(coordinate) == len(expected.get(coordinate, "").encode())
+    assert dict(replicas.open("memory").scrolls()) == expected if actions else True
+    replicas.commit()
+    index = replicas.open("memory").index
+    index._check()
+    for coordinate in index:
+        replica = replicas.open("memory")
+        assert index.fingerprint_of(coordinate) == replica.fingerprint(coordinate)
+
+
+def test_scrolls_of_a_range_come_in_order_committed_or_not(
+    replicas: ReplicaSet, replica: Replica
+) -> None:
+    for i in (5, 1, 3):
+        replica[Coordinate(2, *[1] * 7, i)] = str(i)
+    replicas.commit()
+    for i in (4, 2):
+        replica[Coordinate(2, *[1] * 7, i)] = str(i)
+    replica[Coordinate(3, *[1] * 8)] = "outside"
+    inside = CoordinateRange.parse("2.*")
+    assert [text for _, text in replica.scrolls(inside)] == ["1", "2", "3", "4", "5"]
+
+
+def test_nothing_is_in_the_index_before_it_is_durable(
+    replicas: ReplicaSet, replica: Replica
+) -> None:
+    replica[_A] = "text"
+    assert _A not in replica.index
+    batch = replicas.take_batch()
+    assert batch is not None
+    assert _A not in replica.index
+    assert replica[_A] == "text"
+    replicas.store.commit(batch)
+    replicas.committed()
+    assert replica.index.fingerprint_of(_A) == replica.fingerprint(_A)
+    assert replica.uncommitted() == ()
+
+
+def test_changes_say_where_and_from_whom_and_a_batch_is_one_change(replica: Replica) -> None:
+    seen: list[Change] = []
+    stop = replica.subscribe(seen.append, CoordinateRange.of(_A))
+    replica[_A] = "one"
+    replica[_B] = "outside the range"
+    with replica.batch():
+        replica.append(_A, "two")
+        replica.append(_A, "three")
+        assert len(seen) == 1
+    replica.publish((_A, _B), b"p" * 16)
+    stop()
+    replica[_A] = "unseen"
+    assert seen == [
+        Change("memory", (_A,), None),
+        Change("memory", (_A,), None),
+        Change("memory", (_A,), b"p" * 16),
+    ]
+
+
+def test_a_subscriber_that_fails_is_reported_and_harms_nobody(
+    replicas: ReplicaSet, replica: Replica
+) -> None:
+    def fail(change: Change) -> None:
+        raise RuntimeError("boom")
+
+    replica.subscribe(fail)
+    replica[_A] = "text"
+    assert replica[_A] == "text"
+    assert "boom" in replicas.reports[0]
+
+
+class _FailingStore(MemoryStore):
+    """Refuses commits while `is_full`."""
+
+    is_full = False
+
+    def commit(self, batch: Batch) -> None:
+        if self.is_full:
+            raise StoreFullError("no space left")
+        super().commit(batch)
+
+
+def test_a_full_disk_keeps_what_was_edited_and_refuses_more_until_there_is_space() -> None:
+    store = _FailingStore()
+    replicas = _open(store)
+    replica = replicas.open("memory")
+    replica[_A] = "before\n"
+    replicas.commit()
+    store.is_full = True
+    replica.append(_A, "kept\n")
+    replica[_B] = "kept too"
+    replica.import_text(Coordinate(*[9] * 9), "imported")
+    with pytest.raises(StoreFullError):
+        replicas.commit()
+    with pytest.raises(StoreFullError, match="refused the last write"):
+        replica.append(_A, "refused")
+    with pytest.raises(StoreFullError):
+        replicas.commit()
+    store.is_full = False
+    replicas.commit()
+    replica.append(_A, "after\n")
+    replicas.commit()
+    again = _open(store.reopened()).open("memory")
+    assert again[_A] == "before\nkept\nafter\n"
+    assert again[_B] == "kept too"
+    assert again[Coordinate(*[9] * 9)] == "imported"
+
+
+def test_open_scrolls_stay_within_their_budget_and_unstored_ones_are_never_closed() -> None:
+    replicas = _open(MemoryStore(), open_bytes_max=50_000)
+    replica = replicas.open("memory")
+    for i in range(1, 60):
+        replica[Coordinate(*[1] * 8, i)] = f"text {i}"
+    assert replicas.open_bytes > 50_000  # all of them are pinned
+    replicas.commit()
+    assert replicas.open_bytes <= 50_000
+    for i in range(1, 60):
+        assert replica[Coordinate(*[1] * 8, i)] == f"text {i}"
+        assert replicas.open_bytes <= 60_000
+
+
+def test_a_log_is_folded_into_the_state_when_it_outgrows_it(replicas: ReplicaSet) -> None:
+    replica = replicas.open("memory")
+    sizes = []
+    for i in range(300):
+        replica.append(_A, f"line {i}\n")
+        replicas.commit()
+        stored = replicas.store.read("memory", _A.key)
+        assert stored is not None
+        sizes.append(len(stored.log))
+    assert 0 in sizes[10:]
+    assert max(sizes) < 250
+
+
+def test_a_damaged_scroll_is_set_aside_and_reported_with_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = MemoryStore()
+    replicas = _open(store)
+    replicas.open("memory")[_A] = "text"
+    replicas.commit()
+    replicas = _open(store.reopened())
+
+    def read(phext: str, key: bytes) -> None:
+        raise StoreDamagedError(f"{phext} {Coordinate.from_key(key)}: its bytes are damaged")
+
+    monkeypatch.setattr(replicas.store, "read", read)
+    replica = replicas.open("memory")
+    with pytest.raises(StoreDamagedError, match=r"memory 1\.1\.1/1\.1\.1/1\.1\.1"):
+        replica[_A]
+    assert _A not in replica
+    assert _A not in replica.index
+    assert "set aside" in replicas.reports[-1]
+
+
+def test_a_client_id_is_used_again_only_after_a_clean_stop() -> None:
+    store = MemoryStore()
+    replicas = _open(store)
+    replicas.open("memory")[_A] = "text"
+    replicas.commit()
+    first = store.lease("memory")
+    assert first is not None
+    store.close(clean=True)
+    assert store.reopened().lease("memory") == first
+    assert store.cloned().lease("memory") is None
+    crashed = store.reopened()
+    assert crashed.reopened().lease("memory") is None
+
+
+def test_the_phext_of_client_ids_says_which_node_wrote(
+    replicas: ReplicaSet, replica: Replica
+) -> None:
+    replica[_A] = "text"
+    replicas.commit()
+    lines = list(replicas.open(CLIENTS).values())
+    assert lines == [f"{replicas.store.lease('memory')} {_NODE.hex()} memory\n"]
+
+
+def test_updates_carry_their_author_and_time(replicas: ReplicaSet, replica: Replica) -> None:
+    seen: list[NewUpdate] = []
+    replicas.listener = seen.append
+    replica[_A] = "text"
+    replicas.commit()
+    stored = replicas.store.read("memory", _A.key)
+    assert stored is not None
+    own = [new for new in seen if new.phext == "memory"]
+    assert [(e.origin, e.time_ms) for e in stored.log] == [(_NODE, 1234)]
+    assert [new.entry for new in own] == list(stored.log)
+
+
+def _update_of(text: str) -> bytes:
+    source = _open(MemoryStore(), 99).open("memory")
+    source[_A] = "x"
+    source[_A] = text
+    update = source.difference(_A, b"\0\0")
+    assert update is not None
+    return update
+
+
+def test_the_plain_state_of_an_unknown_scroll_is_taken_without_a_document(
+    replicas: ReplicaSet,
+) -> None:
+    source = _open(MemoryStore(), 99).open("memory")
+    source.import_text(_A, "imported text")
+    state = source.difference(_A, b"\0\0")
+    assert state is not None
+    replica = replicas.open("memory")
+    assert replica.apply(_A, LogEntry(state, b"", 0)).covered
+    assert replicas.open_bytes == 0
+    replicas.commit()
+    assert replicas.open_bytes == 0
+    assert replica.index.fingerprint_of(_A) == source.fingerprint(_A)
+    assert replica[_A] == "imported text"
+
+
+def test_garbage_is_refused_and_leaves_no_scroll_behind(
+    replicas: ReplicaSet, replica: Replica
+) -> None:
+    with pytest.raises(UpdateError):
+        replica.apply(_A, LogEntry(b"\xff\xff\xff", b"", 0))
+    assert _A not in replica
+    replicas.commit()
+    assert replicas.store.phexts() == []
+
+
+def test_a_document_that_failed_is_made_anew_from_the_store_and_what_is_pending(
+    monkeypatch: pytest.MonkeyPatch, replicas: ReplicaSet, replica: Replica
+) -> None:
+    replica[_A] = "stored\n"
+    replicas.commit()
+    replica.append(_A, "pending\n")
+    from phextsync.crdt import Scroll
+
+    def fail(scroll: Scroll, update: bytes) -> None:
+        raise ScrollError("its document failed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Scroll, "apply", fail)
+        with pytest.raises(ScrollError):
+            replica.apply(_A, LogEntry(_update_of("other"), b"p" * 16, 0))
+    assert replica[_A] == "stored\npending\n"
+    replicas.commit()
+    assert replica[_A] == "stored\npending\n"
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "x" * 300])
+def test_a_bad_name_for_a_phext_is_refused(replicas: ReplicaSet, name: str) -> None:
+    with pytest.raises(PhextsyncError, match="expected the name of a phext"):
+        replicas.open(name)
+
+
+_edits: list[Callable[[Replica], None]] = [
+    lambda replica: replica.insert(_A, 1, "é"),
+    lambda replica: replica.delete(_A, 0, 2),
+    lambda replica: replica.edit(_A, "entirely new"),
+]
+
+
+@pytest.mark.parametrize("edit", _edits)
+def test_a_replica_on_the_same_store_reads_what_was_committed(
+    edit: Callable[[Replica], None],
+) -> None:
+    store = MemoryStore()
+    replicas = _open(store)
+    replica = replicas.open("memory")
+    replica[_A] = "日本語 text"
+    edit(replica)
+    replicas.commit()
+    assert _open(store.reopened(), 5).open("memory")[_A] == replica[_A]
