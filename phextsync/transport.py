@@ -11,7 +11,7 @@ import errno
 import logging
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -460,7 +460,7 @@ def _context(identity: NodeIdentity, protocol: int) -> ssl.SSLContext:
     return context
 
 
-async def _listen(host: str | None, port: int) -> list[trio.SocketListener]:
+async def _listen(host: str | None, port: int) -> Sequence[trio.SocketListener]:
     """Listen on one port for every family of addresses that `host` has."""
     try:
         if port != 0:
