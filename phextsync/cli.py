@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from random import SystemRandom
 from typing import Annotated, NoReturn, Protocol
@@ -58,6 +59,9 @@ _DATA = Path("~/.phextsync")
 
 def main() -> None:
     """Run the command; an expected failure is one line on standard error and status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")  # whatever the locale says
     try:
         app()
     except (PhextsyncError, OSError) as error:
@@ -447,7 +451,13 @@ def _coordinate(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    return sys.stdin.read() if text == "-" else text
+    """Return an argument, or standard input byte for byte: line ends are text."""
+    if text != "-":
+        return text
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        _fail(f"expected UTF-8 on standard input, found other bytes at offset {error.start}")
 
 
 def _fail(reason: str) -> NoReturn:

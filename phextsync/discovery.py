@@ -1,254 +1,410 @@
-"""Finding peers: mDNS, addresses that are given, and peers that were met before.
+"""Who may be near: mDNS, static addresses and remembered peers.
 
-Discovery only suggests: what it says is neither complete nor trusted; the link proves who is
-there. A `Discovery` announces a node while it is open and yields `Sighting`s.
+Discovery only suggests addresses to dial; who answers there is the transport's affair. A record
+is kept small and every stranger's record is checked, since anyone on the network may send one.
 """
 
+import ipaddress
 import json
 import logging
-import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
+import ifaddr
 import trio
-from zeroconf import (
-    InterfaceChoice,
-    IPVersion,
-    ServiceBrowser,
-    ServiceInfo,
-    ServiceStateChange,
-    Zeroconf,
-)
+import zeroconf
 
-SERVICE: Final = "_phextsync._tcp.local."
-REMEMBERED_MAX: Final = 64
-"""Peers kept in the file of remembered ones; the longest unseen go first."""
-SIGHTINGS_MAX: Final = 256
-"""Services kept between zeroconf's thread and the node; more than these are not heard of."""
+from phextsync.errors import IdentityError, LinkError, StoreDamagedError
+from phextsync.identity import NODE_ID_BYTES, check_node_name
+from phextsync.transport import PORT, format_address
 
-_RESOLVE_TIMEOUT_MS: Final = 3000
+SERVICE_TYPE: Final = "_phextsync._tcp.local."
 
-_log = logging.getLogger("phextsync.discovery")
+ADDRESSES_MAX: Final = 8
+"""Addresses of one peer; more only delay the one that works."""
+NAMES_MAX: Final = 1024
+"""Service names waiting to be looked up; when full, the oldest waits for its next announcement."""
+REMEMBERED_PEERS_MAX: Final = 1024
+"""When full, the peer seen longest ago is forgotten."""
+
+NETWORK_CHECK_S: Final = 5.0
+"""Between two looks at this machine's addresses."""
+
+_SIGHTINGS_MAX: Final = 16  # between the look-ups and the node; when full, names wait and coalesce
+_LOOKUPS_AT_ONCE: Final = 4  # so that one silent name does not hold up the others
+_LOOKUP_TIMEOUT_MS: Final = 1000
+_TOKEN_BYTES_MAX: Final = 64
+
+_logger = logging.getLogger("phextsync.discovery")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Address:
-    """Where a node may listen: a host name or an IP address, and a TCP port."""
+    """A place to dial. `str` gives `host:port` or `[v6]:port`."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return format_address(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What a node says of itself. `mesh_tag` keeps meshes apart that share a network."""
+    """What a node tells the network about itself. No `addresses` means all of this machine."""
 
     node_id: bytes
     name: str
     port: int
     mesh_tag: str
+    incarnation: bytes = b""
+    protocol: str = "1"
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A node of our mesh that was seen, and where."""
+    """What was seen of another node of the mesh; nothing in it is proved."""
 
     node_id: bytes
+    name: str
     addresses: tuple[Address, ...]
+    mesh_tag: str
+    incarnation: bytes
+    protocol: str
 
 
 class Discovery(Protocol):
-    """A way of finding peers."""
+    """A way to be found and to find: announces while the block lasts and gives what it sees.
+
+    Only other nodes of the same mesh are given. The channel is bounded: for a slow reader the
+    sightings of one node coalesce. It never ends by itself.
+    """
 
     def open(
-        self, own: Announcement
-    ) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Sighting]]:
-        """Announce `own` while the block lasts; yield what is seen of the same mesh."""
+        self, announcement: Announcement
+    ) -> AbstractAsyncContextManager[trio.abc.ReceiveChannel[Sighting]]: ...
 
 
-def parse_address(text: str, default_port: int) -> Address:
-    """Read `host`, `host:port`, `[v6]:port` or a bare IPv6 address. ValueError otherwise."""
-    host, port = text.strip(), ""
-    if host.startswith("["):
-        host, _, rest = host[1:].partition("]")
-        port = rest.removeprefix(":")
-    elif host.count(":") == 1:
-        host, _, port = host.partition(":")
-    if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
-        raise ValueError(f"expected an address such as host or host:7439, found {text!r:.80}")
-    return Address(host, int(port) if port else default_port)
+def local_addresses() -> tuple[str, ...]:
+    """Return this machine's addresses, IPv4 first; loopback only if there is nothing else."""
+    found = [ip for adapter in ifaddr.get_adapters() for ip in adapter.ips]
+    hosts = sorted({str(ip.ip) for ip in found if ip.is_IPv4})
+    hosts += sorted({ip.ip[0] for ip in found if ip.is_IPv6})
+    outside = tuple(host for host in hosts if not ipaddress.ip_address(host).is_loopback)
+    return outside or tuple(hosts)
 
 
 class Mdns:
-    """Multicast DNS by zeroconf, which has a thread of its own.
-
-    `interfaces` are addresses of this machine, or all of them.
-    """
-
-    def __init__(self, interfaces: Sequence[str] | InterfaceChoice = InterfaceChoice.All) -> None:
-        self._interfaces = interfaces
-
-    @asynccontextmanager
-    async def open(self, own: Announcement) -> AsyncIterator[trio.MemoryReceiveChannel[Sighting]]:
-        """See `Discovery`. Where multicast is impossible, says so once and yields nothing."""
-        send, receive = trio.open_memory_channel[Sighting](SIGHTINGS_MAX)
-        with send, receive:
-            try:
-                zeroconf = await trio.to_thread.run_sync(self._start)
-            except OSError as error:
-                _log.warning("no mDNS here: %s", error)
-                yield receive
-                return
-            bridge = _Bridge(zeroconf, own, trio.lowlevel.current_trio_token())
-            try:
-                await trio.to_thread.run_sync(bridge.announce)
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(bridge.resolve_all, send)
-                    yield receive
-                    nursery.cancel_scope.cancel()
-            finally:
-                with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(bridge.close)
-
-    def _start(self) -> Zeroconf:
-        return Zeroconf(interfaces=self._interfaces, ip_version=IPVersion.V4Only)
-
-
-class _Bridge:
-    """Between zeroconf's thread, which names services, and the trio task that resolves them."""
+    """Discovery by multicast DNS on the given interfaces (addresses), or on all."""
 
     def __init__(
-        self, zeroconf: Zeroconf, own: Announcement, token: trio.lowlevel.TrioToken
+        self,
+        interfaces: Sequence[str] | None = None,
+        *,
+        addresses: Callable[[], tuple[str, ...]] = local_addresses,
+        network_check_s: float = NETWORK_CHECK_S,
     ) -> None:
-        self._zeroconf = zeroconf
-        self._own = own
-        self._token = token
-        self._seen: dict[str, None] = {}
-        self._has_seen = trio.Event()
-        self._info = ServiceInfo(
-            SERVICE,
-            f"{own.node_id.hex()}.{SERVICE}",
-            port=own.port,
-            properties={"mesh": own.mesh_tag, "name": own.name},
-            server=f"phextsync-{own.node_id.hex()[:16]}.local.",
-            parsed_addresses=_own_addresses(zeroconf),
-        )
-        self._browser: ServiceBrowser | None = None
+        self._interfaces = tuple(interfaces) if interfaces is not None else None
+        self._addresses = addresses
+        self._network_check_s = network_check_s
 
-    def announce(self) -> None:
-        """Blocking: register our service and begin to browse."""
-        self._zeroconf.register_service(self._info, cooperating_responders=True)
-        self._browser = ServiceBrowser(self._zeroconf, SERVICE, handlers=[self._changed])
-
-    def close(self) -> None:
-        """Blocking: say goodbye and end zeroconf's thread."""
-        if self._browser is not None:
-            self._browser.cancel()
-        self._zeroconf.unregister_service(self._info)
-        self._zeroconf.close()
-
-    def _changed(
-        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
-    ) -> None:
-        """In zeroconf's thread: a service came, changed or went."""
-        if state_change is not ServiceStateChange.Removed:
-            self._token.run_sync_soon(self._note, name)
-
-    def _note(self, name: str) -> None:
-        if len(self._seen) < SIGHTINGS_MAX:
-            self._seen[name] = None
-            self._has_seen.set()
-
-    async def resolve_all(self, send: trio.MemorySendChannel[Sighting]) -> None:
-        """Ask for the details of each service that was seen and pass those of our mesh on."""
+    @asynccontextmanager
+    async def open(
+        self, announcement: Announcement
+    ) -> AsyncIterator[trio.abc.ReceiveChannel[Sighting]]:
+        """Announce and browse; leaving says goodbye, which takes about half a second."""
+        send, receive = trio.open_memory_channel[Sighting](_SIGHTINGS_MAX)
         async with trio.open_nursery() as nursery:
-            limit = trio.CapacityLimiter(8)
-            while True:
-                await self._has_seen.wait()
-                self._has_seen = trio.Event()
-                names, self._seen = list(self._seen), {}
-                for name in names:
-                    nursery.start_soon(self._resolve, name, send, limit)
+            nursery.start_soon(self._run, announcement, send)
+            try:
+                async with receive:
+                    yield receive
+            finally:
+                nursery.cancel_scope.cancel()
 
-    async def _resolve(
-        self, name: str, send: trio.MemorySendChannel[Sighting], limit: trio.CapacityLimiter
+    async def _run(
+        self, announcement: Announcement, send: trio.MemorySendChannel[Sighting]
     ) -> None:
-        info = await trio.to_thread.run_sync(
-            self._zeroconf.get_service_info, SERVICE, name, _RESOLVE_TIMEOUT_MS, limiter=limit
+        """Keep one mDNS session; begin another when the network has changed."""
+        last_failure = ""
+        while True:
+            network = self._addresses()
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._session, announcement, network, send)
+                    while self._addresses() == network:  # noqa: ASYNC110  no event tells of it
+                        await trio.sleep(self._network_check_s)
+                    nursery.cancel_scope.cancel()
+            except* (OSError, zeroconf.Error) as group:
+                failure = _first_reason(group)
+                if failure != last_failure:
+                    _logger.warning("mDNS cannot be used at the moment: %s", failure)
+                last_failure = failure
+                await trio.sleep(self._network_check_s)
+
+    async def _session(
+        self,
+        announcement: Announcement,
+        network: tuple[str, ...],
+        send: trio.MemorySendChannel[Sighting],
+    ) -> None:
+        names = _Names(announcement.mesh_tag)
+        # Naming them leaves out ::1, where multicast does not work.
+        interfaces = self._interfaces or (*(ip for ip in network if ip != "::1"), "127.0.0.1")
+        mdns = await trio.to_thread.run_sync(
+            lambda: zeroconf.Zeroconf(interfaces=sorted(set(interfaces)), use_asyncio=False)
         )
-        sighting = None if info is None else _sighting(info, self._own)
-        if sighting is not None:
-            await send.send(sighting)
-
-
-def _own_addresses(zeroconf: Zeroconf) -> list[str]:
-    """Return the addresses of the interfaces that zeroconf answers on."""
-    found: dict[str, None] = {}
-    for transport in zeroconf.engine.senders:
-        host = transport.sock_name[0] if transport.sock_name else ""
-        if host and host != "0.0.0.0":
-            found[host] = None
-    return list(found) or ["127.0.0.1"]
-
-
-def _sighting(info: ServiceInfo, own: Announcement) -> Sighting | None:
-    """Return the sighting that a service stands for; None for another mesh, ourselves, nonsense."""
-    try:
-        node_id = bytes.fromhex(info.name.removesuffix(f".{SERVICE}"))
-    except ValueError:
-        return None
-    mesh = info.properties.get(b"mesh")
-    if len(node_id) != len(own.node_id) or node_id == own.node_id or not info.port:
-        return None
-    if mesh != own.mesh_tag.encode():
-        return None
-    addresses = tuple(Address(host, info.port) for host in info.parsed_addresses())
-    return Sighting(node_id, _nearest_first(addresses)) if addresses else None
-
-
-def _nearest_first(addresses: Sequence[Address]) -> tuple[Address, ...]:
-    """Put loopback addresses last: they are right only for a node on this machine."""
-    return tuple(sorted(addresses, key=lambda a: (a.host.startswith("127."), a)))
+        try:
+            browser = zeroconf.ServiceBrowser(mdns, SERVICE_TYPE, handlers=[names.put])
+            try:
+                async with trio.open_nursery() as nursery:
+                    for _ in range(_LOOKUPS_AT_ONCE):
+                        nursery.start_soon(_look_up, mdns, names, announcement, send)
+                    info = _service_info(announcement, self._interfaces or network)
+                    # The name holds the node id: probing for another owner would cost 0.5 s.
+                    await trio.to_thread.run_sync(
+                        lambda: mdns.register_service(info, cooperating_responders=True)
+                    )
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(browser.cancel)
+        finally:
+            with trio.CancelScope(shield=True), suppress(zeroconf.Error):
+                await trio.to_thread.run_sync(mdns.close)  # says goodbye, ends its threads
 
 
 class RememberedPeers:
-    """The addresses at which peers were reached before, kept in a file. No clock of its own."""
+    """Where peers answered before, for a start where multicast is blocked. Time is an argument."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._peers: dict[str, tuple[Address, float]] = {}
-        self._has_changed = False
+        self._seen: dict[bytes, tuple[Address, float]] = {}
+        self._is_changed = False
+
+    def remember(self, node_id: bytes, address: Address, time_s: float) -> None:
+        """Note that the node answered at `address` at `time_s`."""
+        self._seen[node_id] = (address, time_s)
+        self._is_changed = True
+        if len(self._seen) > REMEMBERED_PEERS_MAX:
+            del self._seen[min(self._seen, key=lambda known: (self._seen[known][1], known))]
+
+    def forget(self, node_id: bytes) -> None:
+        """Forget a node, if it is known."""
+        self._is_changed |= self._seen.pop(node_id, None) is not None
+
+    def last_seen_s(self, node_id: bytes) -> float | None:
+        """Return when the node last answered, or None."""
+        seen = self._seen.get(node_id)
+        return None if seen is None else seen[1]
+
+    def addresses(self) -> tuple[Address, ...]:
+        """Return the address of each peer, the one seen last first."""
+        return tuple(address for _, (address, _) in self.latest_first())
+
+    def to_json(self) -> str:
+        """Return all of it as text that `from_json` reads."""
+        entries = [
+            {"node_id": node_id.hex(), "address": str(address), "last_seen_s": time_s}
+            for node_id, (address, time_s) in self.latest_first()
+        ]
+        return json.dumps({"peers": entries}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote; StoreDamagedError for anything else."""
+        remembered = cls()
         try:
-            for node_id, host, port, seen in json.loads(path.read_text()):
-                self._peers[str(node_id)] = (Address(str(host), int(port)), float(seen))
-        except (OSError, ValueError, TypeError):
-            self._peers.clear()  # a hint that is lost costs nothing
+            for entry in json.loads(text)["peers"][:REMEMBERED_PEERS_MAX]:
+                node_id = _hex_bytes(entry["node_id"], NODE_ID_BYTES)
+                address = parse_address(entry["address"])
+                remembered._seen[node_id] = (address, float(entry["last_seen_s"]))
+        except (ValueError, LookupError, TypeError, AttributeError, LinkError) as error:
+            raise StoreDamagedError(f"expected remembered peers, found {text[:40]!r}") from error
+        return remembered
 
-    def addresses(self) -> list[tuple[bytes, Address, float]]:
-        """Return node ids, addresses and when they were last reached, the latest first."""
-        latest = sorted(self._peers.items(), key=lambda item: -item[1][1])
-        return [(bytes.fromhex(node_id), *place) for node_id, place in latest]
-
-    def remember(self, node_id: bytes, address: Address, seen_s: float) -> None:
-        """A peer was reached at `address` at the time `seen_s`."""
-        self._peers[node_id.hex()] = (address, seen_s)
-        while len(self._peers) > REMEMBERED_MAX:
-            del self._peers[min(self._peers, key=lambda known: self._peers[known][1])]
-        self._has_changed = True
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the file at `path`. They are hints: a damaged file is logged and none are known."""
+        remembered = cls()
+        try:
+            remembered = cls.from_json(path.read_text("utf-8"))
+        except FileNotFoundError:
+            pass
+        except (OSError, UnicodeError, StoreDamagedError) as error:
+            _logger.warning("remembered peers in %s cannot be read: %s", path, error)
+        remembered._path = path
+        return remembered
 
     def save_if_changed(self) -> None:
-        """Write the file, whole or not at all."""
-        if self._has_changed:
-            self._has_changed = False
-            rows = [(node_id, a.host, a.port, seen) for node_id, (a, seen) in self._peers.items()]
-            temporary = self._path.with_suffix(".new")
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(rows, file)
-            temporary.replace(self._path)
+        """Write the file that it was loaded from, when there is something new."""
+        if not self._is_changed or self._path is None:
+            return
+        self._is_changed = False
+        draft = self._path.with_name(self._path.name + ".new")
+        try:
+            draft.write_text(self.to_json(), "utf-8")
+            draft.replace(self._path)
+        except OSError as error:
+            _logger.warning("remembered peers cannot be kept in %s: %s", self._path, error)
+
+    def latest_first(self) -> list[tuple[bytes, tuple[Address, float]]]:
+        """Return each node with its address and when it last answered there."""
+        return sorted(self._seen.items(), key=lambda item: (-item[1][1], item[0]))
+
+
+def parse_address(text: str, default_port: int = PORT) -> Address:
+    """Read `host`, `host:port`, `v6` or `[v6]:port`; LinkError for anything else."""
+    text = text.strip()
+    try:
+        if text.startswith("["):
+            host, bracket, rest = text[1:].partition("]")
+            ipaddress.IPv6Address(host)
+            if not bracket or (rest and not rest.startswith(":")):
+                raise ValueError
+            port = _port(rest[1:]) if rest else default_port
+        elif text.count(":") > 1:
+            ipaddress.IPv6Address(text)
+            host, port = text, default_port
+        else:
+            host, colon, rest = text.partition(":")
+            port = _port(rest) if colon else default_port
+            if not host or any(character.isspace() or character in "[]/@" for character in host):
+                raise ValueError
+    except ValueError:
+        raise LinkError(f"expected host, host:port or [v6]:port, found {text!r}") from None
+    return Address(host, port)
+
+
+class _Names:
+    """Service names from zeroconf's thread for trio's. Each name waits once; bounded."""
+
+    def __init__(self, mesh_tag: str) -> None:
+        self._tag = mesh_tag
+        self._lock = threading.Lock()
+        self._waiting: dict[str, None] = {}
+        self._token = trio.lowlevel.current_trio_token()
+        self._takers = trio.lowlevel.ParkingLot()
+
+    def put(
+        self,
+        zeroconf: zeroconf.Zeroconf,
+        service_type: str,
+        name: str,
+        state_change: zeroconf.ServiceStateChange,
+    ) -> None:
+        """Called in zeroconf's thread. Goodbyes do not matter: pings notice who is gone."""
+        if state_change.name == "Removed" or f"-{self._tag}" not in name:
+            return
+        with self._lock:
+            self._waiting[name] = None
+            if len(self._waiting) > NAMES_MAX:
+                del self._waiting[next(iter(self._waiting))]
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._takers.unpark_all, idempotent=True)
+
+    async def take(self) -> str:
+        """Return the name that has waited longest."""
+        while True:
+            with self._lock:
+                for name in self._waiting:
+                    del self._waiting[name]
+                    return name
+            await self._takers.park()
+
+
+async def _look_up(
+    mdns: zeroconf.Zeroconf,
+    names: _Names,
+    own: Announcement,
+    send: trio.MemorySendChannel[Sighting],
+) -> None:
+    while True:
+        name = await names.take()
+        info = await trio.to_thread.run_sync(
+            mdns.get_service_info, SERVICE_TYPE, name, _LOOKUP_TIMEOUT_MS
+        )
+        if info is None:
+            continue
+        try:
+            sighting = _sighting(info)
+        except (ValueError, IdentityError) as error:
+            _logger.debug("ignored the record %r: %s", name, error)
+            continue
+        if sighting.mesh_tag != own.mesh_tag:
+            continue
+        if sighting.node_id != own.node_id:
+            await send.send(sighting)
+        elif sighting.incarnation != own.incarnation:
+            _logger.warning(
+                "another node announces our identity at %s: was a data folder copied?",
+                ", ".join(map(str, sighting.addresses)),
+            )
+
+
+def _service_info(announcement: Announcement, local: Sequence[str]) -> zeroconf.ServiceInfo:
+    node_id = announcement.node_id.hex()
+    addresses = announcement.addresses or local
+    return zeroconf.ServiceInfo(
+        SERVICE_TYPE,
+        f"{node_id}-{announcement.mesh_tag}.{SERVICE_TYPE}",
+        port=announcement.port,
+        server=f"{node_id}.local.",
+        parsed_addresses=list(addresses[:ADDRESSES_MAX]),
+        properties={
+            "v": announcement.protocol,
+            "id": node_id,
+            "name": announcement.name,
+            "mesh": announcement.mesh_tag,
+            "inc": announcement.incarnation.hex(),
+        },
+    )
+
+
+def _sighting(info: zeroconf.ServiceInfo) -> Sighting:
+    """Read a stranger's record; ValueError or IdentityError when it is none of ours."""
+    properties = info.decoded_properties
+    name = properties.get("name") or ""
+    check_node_name(name)
+    tokens = [properties.get(key) or "" for key in ("mesh", "v")]
+    if not all(0 < len(token) <= _TOKEN_BYTES_MAX and token.isprintable() for token in tokens):
+        raise ValueError(f"expected a mesh and a protocol version, found {tokens!r}")
+    if not info.port or not 0 < info.port < 1 << 16:
+        raise ValueError(f"expected a port, found {info.port!r}")
+    # A link-local address is of use only with the interface on which it was heard.
+    hosts = [
+        host
+        for host in info.parsed_scoped_addresses()
+        if "%" in host or not ipaddress.ip_address(host).is_link_local
+    ]
+    incarnation = properties.get("inc") or ""
+    return Sighting(
+        _hex_bytes(properties.get("id"), NODE_ID_BYTES),
+        name,
+        tuple(Address(host, info.port) for host in hosts[:ADDRESSES_MAX]),
+        tokens[0],
+        _hex_bytes(incarnation[: 2 * _TOKEN_BYTES_MAX], len(incarnation) // 2),
+        tokens[1],
+    )
+
+
+def _first_reason(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__
+
+
+def _hex_bytes(text: object, length: int) -> bytes:
+    if not isinstance(text, str) or len(text) != 2 * length:
+        raise ValueError(f"expected {2 * length} hexadecimal digits, found {text!r}")
+    return bytes.fromhex(text)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 1 << 16):
+        raise ValueError
+    return int(text)

@@ -122,7 +122,7 @@ class Node:
         self._links: dict[int, _LinkTask] = {}
         self._link_number = 0
         self._targets: dict[discovery.Address, _Target] = {}
-        self._remembered = discovery.RememberedPeers(folder / "peers.json")
+        self._remembered = discovery.RememberedPeers.load(folder / "peers.json")
         self._dirty = trio.Event()
         self._durable = trio.Event()
         self._progress = trio.Event()
@@ -230,7 +230,7 @@ class Node:
             )
             for address in self._static:
                 self._dial(nursery, address, None, is_neighbour=True)
-            for peer_id, address, seen_s in self._remembered.addresses():
+            for peer_id, (address, seen_s) in self._remembered.latest_first():
                 recent = time.time() - seen_s < _NEIGHBOUR_S
                 self._dial(nursery, address, peer_id, is_neighbour=recent)
             for found in self._discoveries:
@@ -468,6 +468,10 @@ class Node:
         return set(ranked[: self._links_max])
 
 
+def _expanded(folder: str | Path) -> Path:
+    return Path(folder).expanduser()
+
+
 def _peer_row(peer: PeerStatus) -> dict[str, object]:
     trip = peer.round_trip_s
     return {
@@ -501,7 +505,7 @@ async def open_node(
     that this node holds (None: all of everything). `host` None listens on all interfaces.
     IdentityError when the folder has no identity, StoreError when it cannot be opened.
     """
-    path = Path(folder)
+    path = _expanded(folder)
     identity = NodeIdentity.load(path)
     if discoveries is None:
         discoveries = [discovery.Mdns()] if discover else []

@@ -11,7 +11,7 @@ import errno
 import logging
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -391,7 +391,7 @@ async def serve(
                 await link.channel.aclose()
 
     task_status.started(listeners[0].socket.getsockname()[1])
-    await trio.serve_listeners(accept, listeners)
+    await trio.serve_listeners(accept, list(listeners))
 
 
 async def open_link(
@@ -460,17 +460,17 @@ def _context(identity: NodeIdentity, protocol: int) -> ssl.SSLContext:
     return context
 
 
-async def _listen(host: str | None, port: int) -> Sequence[trio.SocketListener]:
+async def _listen(host: str | None, port: int) -> list[trio.SocketListener]:
     """Listen on one port for every family of addresses that `host` has."""
     try:
         if port != 0:
             try:
-                return await trio.open_tcp_listeners(port, host=host)
+                return list(await trio.open_tcp_listeners(port, host=host))
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or port != PORT:
                     raise
         for _ in range(_PORT_ATTEMPTS):
-            listeners = await trio.open_tcp_listeners(0, host=host)
+            listeners = list(await trio.open_tcp_listeners(0, host=host))
             if len(listeners) == 1:
                 return listeners
             # Each family has been given a port of its own: try the first one's for all.
@@ -478,7 +478,7 @@ async def _listen(host: str | None, port: int) -> Sequence[trio.SocketListener]:
             for listener in listeners:
                 listener.socket.close()
             try:
-                return await trio.open_tcp_listeners(free_port, host=host)
+                return list(await trio.open_tcp_listeners(free_port, host=host))
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise

@@ -36,9 +36,9 @@ from phextsync.index._coordinate cimport (
 )
 
 from phextsync.errors import CoordinateError
-from phextsync.index._coordinate import EVERYTHING
+from phextsync.index import _coordinate
 
-cdef CoordinateRange _everything = EVERYTHING
+cdef CoordinateRange _everything = _coordinate.EVERYTHING
 
 cdef enum:
     LEAF = 256

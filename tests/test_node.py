@@ -1,0 +1,190 @@
+"""Real nodes on loopback: TLS, mDNS, restarts, and processes that are killed."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from phextsync.discovery import Mdns
+from phextsync.errors import IdentityError, StoreLockedError
+from phextsync.identity import MeshKey, NodeIdentity
+from phextsync.index import CoordinateRange
+from phextsync.node import Node, open_node
+from phextsync.replica import Change
+from tests.processes import mesh, wait_until_equal
+
+pytestmark = pytest.mark.real
+
+_PLACE = "1.1.1/1.1.1/1.1.1"
+_LOOPBACK = "127.0.0.1"
+
+
+def _folders(folder: Path, names: Sequence[str]) -> list[Path]:
+    key = MeshKey.generate(os.urandom(32))
+    for name in names:
+        NodeIdentity.create(key, name, os.urandom(32)).save(folder / name)
+    return [folder / name for name in names]
+
+
+@asynccontextmanager
+async def _nodes(folder: Path, count: int, *, mdns: bool = False) -> AsyncIterator[list[Node]]:
+    """Run nodes on loopback; without mDNS each dials the first."""
+    async with AsyncExitStack() as stack:
+        nodes: list[Node] = []
+        for path in _folders(folder, [f"node{i}" for i in range(count)]):
+            peers = [] if mdns or not nodes else [f"{_LOOPBACK}:{nodes[0].port}"]
+            discoveries = [Mdns([_LOOPBACK])] if mdns else []
+            context = open_node(path, host=_LOOPBACK, port=0, peers=peers, discoveries=discoveries)
+            nodes.append(await stack.enter_async_context(context))
+        yield nodes
+
+
+async def _until_text(node: Node, text: str) -> None:
+    """Wait until the node's scroll is `text`."""
+    changed = trio.Event()
+
+    def check(change: Change) -> None:
+        if node.phext().get(_PLACE) == text:
+            changed.set()
+
+    stop = node.phext().subscribe(check)
+    if node.phext().get(_PLACE) != text:
+        await changed.wait()
+    stop()
+
+
+async def test_nodes_find_each_other_by_mdns_and_converge(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with trio.fail_after(30):
+        async with _nodes(tmp_path, 3, mdns=True) as nodes:
+            nodes[0].phext()[_PLACE] = "hello"
+            await nodes[0].synced(peers=2)
+            assert [node.phext()[_PLACE] for node in nodes] == ["hello"] * 3
+    # trio keeps idle worker threads for a few seconds; zeroconf's are gone.
+    names = [t.name for t in threading.enumerate()[before:] if "rio" not in t.name]
+    assert names == []
+
+
+async def test_synced_returns_when_the_edit_is_on_the_peers_disk(tmp_path: Path) -> None:
+    with trio.fail_after(30):
+        async with _nodes(tmp_path, 2) as (first, second):
+            first.phext()[_PLACE] = "text"
+            await first.synced(range_=CoordinateRange.parse(_PLACE))
+            stored = second.replicas.store.heads("memory")
+            assert len(stored.keys) == 12
+            assert first.lacking() == []
+
+
+async def test_an_edit_of_either_side_is_visible_on_the_other(tmp_path: Path) -> None:
+    with trio.fail_after(30):
+        async with _nodes(tmp_path, 2) as (first, second):
+            first.phext()[_PLACE] = "one\n"
+            await _until_text(second, "one\n")
+            second.phext().append(_PLACE, "two\n")
+            await _until_text(first, "one\ntwo\n")
+
+
+async def test_a_node_comes_back_to_a_peer_that_was_restarted(tmp_path: Path) -> None:
+    path, other = _folders(tmp_path, ["a", "b"])
+    with trio.fail_after(30):
+        async with open_node(path, host=_LOOPBACK, port=0, discoveries=[]) as first:
+            address = f"{_LOOPBACK}:{first.port}"
+            for round_ in range(2):
+                async with open_node(
+                    other, host=_LOOPBACK, port=0, peers=[address], discoveries=[]
+                ) as second:
+                    second.phext().append(_PLACE, f"{round_}\n")
+                    await second.synced(peers=1)
+                first.phext().append("2.1.1/1.1.1/1.1.1", "while it was away\n")
+            assert first.phext()[_PLACE] == "0\n1\n"
+
+
+async def test_another_mesh_key_is_refused_before_any_frame(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for path in (ours, theirs):
+        key = MeshKey.generate(os.urandom(32))
+        NodeIdentity.create(key, path.name, os.urandom(32)).save(path)
+    refused = trio.Event()
+
+    def note(record: logging.LogRecord) -> bool:
+        if "refused" in record.getMessage():
+            refused.set()
+        return True
+
+    logging.getLogger("phextsync.node").addFilter(note)
+    with caplog.at_level(logging.INFO), trio.fail_after(30):
+        async with open_node(ours, host=_LOOPBACK, port=0, discoveries=[]) as first:
+            first.phext()[_PLACE] = "secret"
+            address = f"{_LOOPBACK}:{first.port}"
+            async with open_node(
+                theirs, host=_LOOPBACK, port=0, peers=[address], discoveries=[]
+            ) as second:
+                await refused.wait()
+                assert second.unreachable()[0][0] == address
+                assert first.peers() == second.peers() == []
+                assert _PLACE not in second.phext()
+    logging.getLogger("phextsync.node").removeFilter(note)
+    refusals = [r for r in caplog.records if "refused a link" in r.getMessage()]
+    assert refusals
+    assert all("\n" not in record.getMessage() for record in refusals)
+
+
+async def test_a_folder_has_one_node_and_needs_an_identity(tmp_path: Path) -> None:
+    (path,) = _folders(tmp_path, ["a"])
+    async with open_node(path, host=_LOOPBACK, port=0, discoveries=[]):
+        with pytest.raises(StoreLockedError, match=str(os.getpid())):
+            async with open_node(path, discoveries=[]):
+                pass
+    with pytest.raises(IdentityError):
+        async with open_node(tmp_path, discoveries=[]):
+            pass
+
+
+async def test_what_was_edited_last_is_durable_after_a_clean_stop(tmp_path: Path) -> None:
+    (path,) = _folders(tmp_path, ["a"])
+    for i in range(3):
+        async with open_node(path, host=_LOOPBACK, port=0, discoveries=[]) as node:
+            node.phext().append(_PLACE, f"{i}\n")
+            lease = node.replicas.open("memory")._client_id
+    async with open_node(path, host=_LOOPBACK, port=0, discoveries=[]) as node:
+        assert node.phext()[_PLACE] == "0\n1\n2\n"
+        node.phext().append(_PLACE, "x")
+        assert node.replicas.open("memory")._client_id == lease
+
+
+def test_a_node_killed_amid_a_thousand_edits_has_every_acknowledged_one_and_converges(
+    tmp_path: Path,
+) -> None:
+    options = ["--no-mdns", "--host", _LOOPBACK]
+    with mesh(tmp_path, ["victim", "witness"], options=options) as (victim, witness):
+        witness.start()
+        victim.options = (*options, f"--peer={_LOOPBACK}:{witness.status()['port']}")
+        victim.start()
+        acknowledged = []
+        killer = threading.Timer(0.7, lambda: os.kill(victim.pid, signal.SIGKILL))
+        killer.start()
+        try:
+            for i in range(1000):
+                victim.ask("append", "memory", _PLACE, f"edit {i}\n")
+                acknowledged.append(f"edit {i}")
+        except Exception:
+            assert acknowledged
+        killer.join()
+        victim.stop()
+        assert 0 < len(acknowledged) < 1000
+        victim.start()
+        victim.wait_until(lambda status: len(status["peers"]) == 1)
+        victim.ask("append", "memory", _PLACE, "after\n")
+        wait_until_equal([victim, witness])
+        lines = str(witness.ask("get", "memory", _PLACE)).splitlines()
+        assert set(acknowledged) <= set(lines)
+        assert len(lines) == len(set(lines))
+        assert lines[-1] == "after"
