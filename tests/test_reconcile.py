@@ -1,5 +1,6 @@
 """A comparison finds exactly what differs, ends, and refuses what is malformed."""
 
+from hashlib import blake2b
 from random import Random
 
 import pytest
@@ -18,7 +19,7 @@ _SMALL = Parameters(branches=2, list_max=2)
 def _index(entries: dict[Coordinate, int]) -> CoordinateIndex:
     index = CoordinateIndex(leaf_max=4)
     for coordinate, state in entries.items():
-        index.set(coordinate, bytes([state]) * 32, 1)
+        index.set(coordinate, blake2b(coordinate.key + bytes([state]), digest_size=32).digest(), 1)
     return index
 
 
