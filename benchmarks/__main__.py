@@ -1,0 +1,22 @@
+"""`python -m benchmarks NAME [--json] [--quick]`."""
+
+import argparse
+
+from benchmarks import index, sync
+
+_BENCHMARKS = {"index": index.run, "sync": sync.run}
+
+
+def main() -> None:
+    """Run one benchmark and print its report."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("name", choices=sorted(_BENCHMARKS))
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller runs")
+    options = parser.parse_args()
+    report = _BENCHMARKS[options.name](quick=options.quick)
+    print(report.to_json() if options.json else report.to_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What every benchmark prints: figures with units and yardsticks, and the machine."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+
+_PACKAGES = ("pycrdt", "lmdb", "trio", "cbor2", "cryptography")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """The median of `runs` measurements; `yardstick` names the figure it is to be held against."""
+
+    value: float
+    unit: str
+    yardstick: str | None
+    runs: int
+
+
+@dataclass(slots=True)
+class Report:
+    """The figures of one benchmark, by name."""
+
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+    def add(
+        self, name: str, values: Sequence[float], unit: str, yardstick: str | None = None
+    ) -> None:
+        """Add the median of `values`."""
+        self.figures[name] = Figure(statistics.median(values), unit, yardstick, len(values))
+
+    def to_json(self) -> str:
+        """Return one JSON object."""
+        figures = {name: asdict(figure) for name, figure in self.figures.items()}
+        return json.dumps({"figures": figures, "machine": machine()})
+
+    def to_text(self) -> str:
+        """Return a line for each figure."""
+        width = max(map(len, self.figures))
+        return "\n".join(
+            f"{name:{width}}  {figure.value:12.4g} {figure.unit:14} runs {figure.runs}"
+            + (f"  beside {figure.yardstick}" if figure.yardstick else "")
+            for name, figure in self.figures.items()
+        )
+
+
+def machine() -> dict[str, str | int]:
+    """Return what the figures depend on."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count() or 0,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in _PACKAGES},
+    }
+
+
+def repeat(runs: int, measure: Callable[[], float]) -> list[float]:
+    """Return the results of several runs."""
+    return [measure() for _ in range(runs)]

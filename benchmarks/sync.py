@@ -1,0 +1,243 @@
+"""Two node processes on loopback over TLS: first synchronisation, reconnection, latency.
+
+Each process is pinned to a core where there are two; both tell the time by one monotonic clock.
+"Visible" means that the subscriber's callback has the new text. Yardsticks of the same run: for
+the first synchronisation a bare loop that makes a pycrdt document of each state, for latency a
+round trip of one byte over plain TCP between two threads.
+"""
+
+import multiprocessing
+import os
+import socket
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from random import Random
+
+import pycrdt
+import trio
+
+from benchmarks.report import Report
+from phextsync.crdt import ROOT, import_update
+from phextsync.identity import MeshKey, NodeIdentity
+from phextsync.index import EMPTY_VERSION, Coordinate
+from phextsync.node import Node, open_node
+from phextsync.replica import Change
+
+_LOOPBACK = "127.0.0.1"
+_TEXT_BYTES = 1024
+_EDITS_PER_S = 200
+_POLL_S = 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class _Sync:
+    """What one pair of nodes measured."""
+
+    first_s: float
+    wire_ratio: float
+    reconnect_ms: float
+    reconnect_bytes: float
+
+
+def run(*, quick: bool) -> Report:
+    """Measure; `quick` takes fewer runs, scrolls and edits."""
+    report = Report()
+    runs, exponent, edits = (1, 3, 400) if quick else (3, 4, 1000)
+    count, size = 10**exponent, f"1e{exponent}"
+    bare = [_bare_documents_per_s(count) for _ in range(runs)]
+    syncs = [_measure_sync(count) for _ in range(runs)]
+    yardstick = f"bare_documents_per_s@{size}"
+    report.add(yardstick, bare, "documents/s")
+    rates = [count / sync.first_s for sync in syncs]
+    report.add(f"first_sync_scrolls_per_s@{size}", rates, "scrolls/s", yardstick)
+    report.add(f"first_sync_wire_ratio@{size}", [sync.wire_ratio for sync in syncs], "ratio")
+    report.add(f"reconnect_ms@{size}", [sync.reconnect_ms for sync in syncs], "ms")
+    report.add(f"reconnect_bytes@{size}", [sync.reconnect_bytes for sync in syncs], "bytes")
+    trip = "loopback_round_trip_ms"
+    report.add(trip, [_round_trip_ms() for _ in range(runs)], "ms")
+    latencies = [sorted(_measure_latency(edits)) for _ in range(runs)]
+    for name, part in (("p50", 0.5), ("p99", 0.99)):
+        values = [found[int(len(found) * part)] for found in latencies]
+        report.add(f"edit_visible_{name}_ms", values, "ms", trip)
+    return report
+
+
+def _measure_sync(count: int) -> _Sync:
+    with _other_node(_serve_scrolls, count) as (folder, port, pipe):
+        return trio.run(_synchronize, folder, port, pipe, count)
+
+
+async def _synchronize(folder: Path, port: int, pipe: Connection, count: int) -> _Sync:
+    peers = [f"{_LOOPBACK}:{port}"]
+    async with open_node(folder, host=_LOOPBACK, port=0, peers=peers, discover=False) as node:
+        index = node.phext().index
+        await _until(lambda: bool(node.peers()))
+        start = time.monotonic()
+        await _until(lambda: len(index) == count)  # the index holds what is durable
+        first_s = time.monotonic() - start
+        received = node.peers()[0].traffic.bytes_in
+        states = (node.phext().difference(_scroll(i)[0], EMPTY_VERSION) for i in range(count))
+        encoded = sum(len(state or b"") for state in states)
+    pipe.send("edit")
+    await trio.to_thread.run_sync(pipe.recv)
+    async with open_node(folder, host=_LOOPBACK, port=0, discover=False) as node:
+        for i in range(10):
+            node.phext().append(_scroll(i * 7)[0], "edited here\n")
+    (folder / "peers.json").unlink(missing_ok=True)
+    async with open_node(folder, host=_LOOPBACK, port=0, peers=peers, discover=False) as node:
+        edited = [_scroll(i * 11 + 1)[0] for i in range(10)]
+        await _until(lambda: bool(node.peers()))
+        start = time.monotonic()
+        await _until(lambda: all("there" in node.phext()[place] for place in edited))
+        await node.synced()
+        reconnect_ms = (time.monotonic() - start) * 1000
+        traffic = node.peers()[0].traffic
+    total = traffic.bytes_in + traffic.bytes_out
+    return _Sync(first_s, received / encoded, reconnect_ms, total)
+
+
+async def _serve_scrolls(node: Node, pipe: Connection, count: int) -> None:
+    replica = node.phext()
+    for i in range(count):
+        replica.import_text(*_scroll(i))
+    await node.durable()
+    pipe.send(node.port)
+    while await trio.to_thread.run_sync(pipe.recv) == "edit":
+        await _until(lambda: not node.peers())
+        for i in range(10):
+            replica.append(_scroll(i * 11 + 1)[0], "edited there\n")
+        await node.durable()
+        pipe.send("done")
+
+
+def _measure_latency(edits: int) -> list[float]:
+    """Return milliseconds from an edit in the other process to the callback here."""
+    with _other_node(_serve_edits, edits) as (folder, port, pipe):
+        return trio.run(_collect, folder, port, pipe, edits)
+
+
+async def _collect(folder: Path, port: int, pipe: Connection, edits: int) -> list[float]:
+    peers = [f"{_LOOPBACK}:{port}"]
+    place = _scroll(0)[0]
+    found: list[float] = []
+    is_done = trio.Event()
+    async with open_node(folder, host=_LOOPBACK, port=0, peers=peers, discover=False) as node:
+        replica = node.phext()
+
+        def seen(change: Change) -> None:
+            now = time.monotonic_ns()
+            for line in replica[place].splitlines()[len(found) :]:
+                found.append((now - int(line)) / 1e6)
+            if len(found) >= edits:
+                is_done.set()
+
+        replica.subscribe(seen)
+        await _until(lambda: bool(node.peers()))
+        pipe.send("go")
+        await is_done.wait()
+    return found
+
+
+async def _serve_edits(node: Node, pipe: Connection, edits: int) -> None:
+    pipe.send(node.port)
+    await trio.to_thread.run_sync(pipe.recv)
+    replica, place = node.phext(), _scroll(0)[0]
+    start = trio.current_time()
+    for i in range(edits):
+        await trio.sleep_until(start + i / _EDITS_PER_S)
+        replica.append(place, f"{time.monotonic_ns()}\n")
+    await trio.to_thread.run_sync(pipe.recv)
+
+
+def _scroll(i: int) -> tuple[Coordinate, str]:
+    text = f"scroll {i} " + "".join(Random(i).choices("abcdefghij klmnop\n", k=_TEXT_BYTES))
+    place = Coordinate(*[1] * 6, 1 + i // 90_000, 1 + i // 300 % 300, 1 + i % 300)
+    return place, text[:_TEXT_BYTES]
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 - what is awaited has many causes and no event
+        await trio.sleep(_POLL_S)
+
+
+@contextmanager
+def _other_node(serve: Callable[..., object], count: int) -> Iterator[tuple[Path, int, Connection]]:
+    """Run a node in another process; yield a folder for ours, its port and a pipe to it."""
+    with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary:
+        key = MeshKey.generate(os.urandom(32))
+        ours, theirs = Path(temporary) / "ours", Path(temporary) / "theirs"
+        for path in (ours, theirs):
+            NodeIdentity.create(key, path.name, os.urandom(32)).save(path)
+        pipe, end = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(target=_run_other, args=(theirs, serve, end, count))
+        process.start()
+        _pin(0)
+        try:
+            yield ours, pipe.recv(), pipe
+        finally:
+            pipe.send("stop")
+            process.join()
+
+
+def _run_other(folder: Path, serve: Callable[..., object], pipe: Connection, count: int) -> None:
+    _pin(1)
+    trio.run(_hold_node, folder, serve, pipe, count)
+
+
+async def _hold_node(
+    folder: Path, serve: Callable[..., object], pipe: Connection, count: int
+) -> None:
+    async with open_node(folder, host=_LOOPBACK, port=0, discover=False) as node:
+        await serve(node, pipe, count)  # type: ignore[misc]
+
+
+def _pin(number: int) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[number % len(cores)]} if len(cores) > 1 else set(cores))
+
+
+def _bare_documents_per_s(count: int) -> float:
+    """Make a document of each state and ask for its version: what no synchronisation can skip
+    that makes documents."""
+    states = [import_update(place.key, text) for place, text in map(_scroll, range(count))]
+    start = time.perf_counter()
+    for state in states:
+        document: pycrdt.Doc[pycrdt.Text] = pycrdt.Doc()
+        document.get(ROOT, type=pycrdt.Text)
+        document.apply_update(state)
+        document.get_state()
+    return count / (time.perf_counter() - start)
+
+
+def _round_trip_ms() -> float:
+    """Return the median round trip of one byte over plain TCP between two threads."""
+    with socket.create_server((_LOOPBACK, 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    with ours, theirs:
+
+        def echo() -> None:
+            while data := theirs.recv(1):
+                theirs.sendall(data)
+
+        for end in (ours, theirs):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        thread = threading.Thread(target=echo)
+        thread.start()
+        trips = []
+        for _ in range(1000):
+            start = time.perf_counter()
+            ours.sendall(b"x")
+            ours.recv(1)
+            trips.append((time.perf_counter() - start) * 1000)
+        ours.shutdown(socket.SHUT_WR)
+        thread.join()
+    return statistics.median(trips)
