@@ -133,8 +133,8 @@ class Mdns:
         """Keep one mDNS session; begin another when the network has changed."""
         last_failure = ""
         while True:
-            network = self._addresses()
             try:
+                network = self._addresses()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._session, announcement, network, send)
                     while self._addresses() == network:  # noqa: ASYNC110  no event tells of it
@@ -156,9 +156,7 @@ class Mdns:
         names = _Names(announcement.mesh_tag)
         # Naming them leaves out ::1, where multicast does not work.
         interfaces = self._interfaces or (*(ip for ip in network if ip != "::1"), "127.0.0.1")
-        mdns = await trio.to_thread.run_sync(
-            lambda: zeroconf.Zeroconf(interfaces=sorted(set(interfaces)), use_asyncio=False)
-        )
+        mdns = await trio.to_thread.run_sync(_open_sockets, sorted(set(interfaces)))
         try:
             browser = zeroconf.ServiceBrowser(mdns, SERVICE_TYPE, handlers=[names.put])
             try:
@@ -315,6 +313,13 @@ class _Names:
                     del self._waiting[name]
                     return name
             await self._takers.park()
+
+
+def _open_sockets(interfaces: list[str]) -> zeroconf.Zeroconf:
+    try:
+        return zeroconf.Zeroconf(interfaces=interfaces, use_asyncio=False)
+    except RuntimeError as error:  # an IPv6 address that has just gone
+        raise OSError(str(error)) from error
 
 
 async def _look_up(

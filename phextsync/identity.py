@@ -196,12 +196,13 @@ class NodeIdentity:
         path = folder / IDENTITY_FILE
         if not replace and path.exists():
             raise IdentityError(f"{path} exists already: expected a folder without an identity")
-        text = self.certificate_chain_pem() + self.authority.public_bytes(
-            serialization.Encoding.PEM
-        )
+        # The mesh key comes first, so that no truncated file passes for an administered mesh.
+        text = b""
         if self.mesh_key is not None:
             body = base64.b64encode(self.mesh_key.secret).decode("ascii")
-            text += f"{_MESH_KEY_BEGIN}\n{body}\n{_MESH_KEY_END}\n".encode("ascii")
+            text = f"{_MESH_KEY_BEGIN}\n{body}\n{_MESH_KEY_END}\n".encode("ascii")
+        text += self.certificate_chain_pem()
+        text += self.authority.public_bytes(serialization.Encoding.PEM)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write_private(path, text)
