@@ -24,6 +24,7 @@ from phextsync.index import (
     EMPTY_VERSION,
     Coordinate,
     check_update,
+    clean_update,
     covers,
     covers_update,
     encode_plain_insert,
@@ -199,13 +200,14 @@ class Scroll:
         not be used any more.
         """
         check_update(update, ROOT)
+        update = clean_update(update)
         self._apply(update)
         observed = self._take_observed()
         return Applied(observed, covers_update(self.version(), update), observed is not None)
 
     def state(self) -> bytes:
-        """Return one update with everything: `Scroll(..., [state])` is the same scroll."""
-        return self._doc.get_update()
+        """Return one update with everything but what waits for other updates."""
+        return clean_update(self._doc.get_update(), self.version())
 
     def version(self) -> bytes:
         """Return state vector and delete set in canonical form; kept until the next change."""
@@ -217,7 +219,8 @@ class Scroll:
         """Return an update with exactly what `version` lacks, None when it lacks nothing."""
         if covers(version, self.version()):
             return None
-        return strip_deletes(self._doc.get_update(state_vector(version)), version)
+        update = self._doc.get_update(state_vector(version))
+        return strip_deletes(clean_update(update, self.version()), version)
 
     def fingerprint(self, fingerprinter: Fingerprinter) -> bytes:
         """Return the scroll's fingerprint, 32 bytes."""
@@ -247,7 +250,7 @@ class Scroll:
         if not updates:
             return None
         self._text = self._version = None
-        return merge_updates(updates)
+        return clean_update(merge_updates(updates))
 
 
 def check_text(text: str) -> None:

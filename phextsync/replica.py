@@ -33,6 +33,7 @@ from phextsync.index import (
     CoordinateIndex,
     CoordinateRange,
     check_update,
+    clean_update,
     clock_of,
     covers_update,
     plain_text,
@@ -317,6 +318,7 @@ class Replica(MutableMapping[Key, str]):
         For two states with one version and different texts: somebody wrote a client id twice.
         """
         check_update(state, ROOT)
+        state = clean_update(state)
         opened = self._open(coordinate)
         ours = "" if opened is None else opened.scroll.text
         self.renew_client_id()

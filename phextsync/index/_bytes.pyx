@@ -60,7 +60,6 @@ cdef enum:
     LEFT_OVER
     NOT_CANONICAL
     NO_MEMORY
-    EMPTY_STRUCT
 
 cdef dict _EXPECTED = {
     TRUNCATED: "more bytes, found the end",
@@ -75,7 +74,6 @@ cdef dict _EXPECTED = {
     BAD_INFO: "a known kind of struct, found another",
     LEFT_OVER: "the end, found more bytes",
     NOT_CANONICAL: "the canonical form, found another order or empty parts",
-    EMPTY_STRUCT: "structs of at least one unit, found an empty one",
 }
 
 
@@ -276,10 +274,6 @@ cdef void read_struct(
             read_parent(reader, root, root_bytes)
         if reader.error == OK:
             read_content(reader, found)
-    # Yrs writes an empty string where a format splits text at its edge, and divides by zero when
-    # it reads such a one at the start of a client's clocks.
-    if reader.error == OK and found.length == 0:
-        fail(reader, EMPTY_STRUCT)
     if found.clock + found.length >= CLOCK_END:
         fail(reader, BAD_CLOCK)
 
@@ -328,7 +322,7 @@ cdef void read_structs(
         found.clock = read_clock(reader)
         while count > 0 and reader.error == OK:
             read_struct(reader, &found, root, root_bytes)
-            if (structs != NULL and found.kind != GAP and reader.error == OK
+            if (structs != NULL and found.kind != GAP and found.length and reader.error == OK
                     and push(structs, found.client, found.clock, found.clock + found.length)):
                 fail(reader, NO_MEMORY)
             found.clock += found.length
@@ -710,8 +704,6 @@ def strip_deletes(bytes update not None, bytes version not None):
     cdef uint64_t start
     cdef Range* item
     cdef Range* held
-    cdef bytes tail
-    cdef uint8_t* at
     open_reader(&reader, update)
     read_structs(&reader, NULL, NULL, 0)
     head = reader.at - reader.start
@@ -739,9 +731,80 @@ def strip_deletes(bytes update not None, bytes version not None):
             start = held.end
             if start < item.end:
                 j += 1
-    tail = PyBytes_FromStringAndSize(NULL, 20 + 24 * sets.clocks.count)
-    at = write_deletes(<uint8_t*>PyBytes_AS_STRING(tail), &sets.clocks, False)
-    return update[:head] + tail[: at - <uint8_t*>PyBytes_AS_STRING(tail)]
+    return update[:head] + deletes_bytes(&sets.clocks)
+
+
+def clean_update(bytes update not None, bytes version=None):
+    """Return `update` without empty structs and, given a version, without what lies beyond it.
+
+    Yrs leaves empty structs behind where it cuts text, writes them out, and divides by zero when
+    it reads some of them. It also writes out what still waits for other updates: with the
+    version of the document that is left out, and the deletions are those of the version.
+    """
+    cdef _Sets have = None if version is None else _Sets.of_version(version)
+    cdef Reader reader
+    cdef Struct found
+    cdef uint64_t clients, count, kept, first, limit
+    cdef bint is_clean = True, is_over
+    cdef const uint8_t* start
+    cdef list blocks = []
+    cdef list pieces
+    open_reader(&reader, update)
+    clients = read_varint(&reader)
+    while clients > 0 and reader.error == OK:
+        count = read_varint(&reader)
+        found.client = read_client(&reader)
+        found.clock = first = read_clock(&reader)
+        limit = CLOCK_END if have is None else clock_limit(&have.clocks, found.client)
+        kept = 0
+        is_over = False
+        pieces = []
+        while count > 0 and reader.error == OK:
+            start = reader.at
+            read_struct(&reader, &found, NULL, 0)
+            if not is_over and found.clock < limit and found.clock + found.length > limit:
+                if found.kind != GAP:
+                    raise UpdateError("update: expected structs that took effect whole, found a part")
+            is_over = is_over or found.clock + found.length > limit or (
+                have is not None and found.kind == GAP
+            )
+            if is_over or (found.length == 0 and reader.error == OK):
+                is_clean = False
+            else:
+                pieces.append(start[: reader.at - start])
+                kept += 1
+            found.clock += found.length
+            count -= 1
+        if kept:
+            blocks.append(varint_bytes(kept) + varint_bytes(found.client) + varint_bytes(first))
+            blocks.append(b"".join(pieces))
+        clients -= 1
+    if reader.error:
+        raise_error(reader.error, "update")
+    if is_clean and (have is None or is_covered(have, _Sets.of_update(update))):
+        return update
+    tail = update[reader.at - reader.start :] if have is None else deletes_bytes(&have.deletes)
+    return varint_bytes(len(blocks) // 2) + b"".join(blocks) + tail
+
+
+cdef uint64_t clock_limit(Ranges* clocks, uint64_t client) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(clocks.count):
+        if clocks.items[i].client == client:
+            return clocks.items[i].end
+    return 0
+
+
+cdef bytes varint_bytes(uint64_t value):
+    cdef uint8_t data[10]
+    return (<const char*>data)[: write_varint(data, value) - data]
+
+
+cdef bytes deletes_bytes(Ranges* deletes):
+    """Return merged ranges as the delete set of an update."""
+    cdef bytes data = PyBytes_FromStringAndSize(NULL, 20 + 24 * deletes.count)
+    cdef uint8_t* start = <uint8_t*>PyBytes_AS_STRING(data)
+    return data[: write_deletes(start, deletes, False) - start]
 
 
 def plain_text(bytes update not None):
@@ -767,7 +830,7 @@ def plain_text(bytes update not None):
         return None
     while count > 0 and reader.error == OK:
         read_struct(&reader, &found, NULL, 0)
-        if reader.error != OK or found.kind == FORMAT or found.kind == GAP:
+        if reader.error != OK or found.kind == FORMAT or found.kind == GAP or found.length == 0:
             return None
         if found.kind != GARBAGE:
             if found.has_right_origin or bool(found.has_origin) != (found.clock > 0):

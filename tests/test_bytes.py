@@ -1,0 +1,270 @@
+"""The compiled reader of updates agrees with a plain one, and with pycrdt, on all bytes."""
+
+from random import Random
+
+import pycrdt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phextsync.crdt import ROOT, Scroll
+from phextsync.errors import UpdateError
+from phextsync.index import (
+    EMPTY_VERSION,
+    Coordinate,
+    check_update,
+    check_version,
+    clean_update,
+    clock_of,
+    covers,
+    covers_update,
+    encode_plain_insert,
+    is_whole,
+    plain_text,
+    snapshot_version,
+    state_vector,
+    strip_deletes,
+    update_clock,
+    update_version,
+)
+from tests import update_model
+from tests.strategies import texts
+
+_PLACE = Coordinate(*[1] * 9)
+
+
+def _history(source: Random, steps: int) -> tuple[list[Scroll], list[bytes]]:
+    """Return three scrolls that edited and exchanged, and all updates they made."""
+    scrolls = [Scroll(_PLACE, source.getrandbits(52)) for _ in range(3)]
+    updates: list[bytes] = []
+    for _ in range(steps):
+        scroll = source.choice(scrolls)
+        length = len(scroll.text)
+        match source.randrange(4):
+            case 0 if length:
+                start = source.randrange(length)
+                update = scroll.delete(start, source.randint(start, length))
+            case 1 if updates:
+                update = scroll.apply(source.choice(updates)).update
+            case _:
+                text = source.choice(["a", "bc", "é", "\U0001f600", "line\n"])
+                update = scroll.insert(source.randint(0, length), text)
+        if update is not None:
+            updates.append(update)
+    return scrolls, updates
+
+
+_histories = st.builds(_history, st.randoms(use_true_random=False), st.integers(1, 30))
+
+
+@settings(max_examples=150, deadline=None)
+@given(_histories)
+def test_versions_and_coverage_agree_with_the_plain_reader(
+    history: tuple[list[Scroll], list[bytes]],
+) -> None:
+    scrolls, updates = history
+    versions = [scroll.version() for scroll in scrolls]
+    for scroll, version in zip(scrolls, versions, strict=True):
+        state = scroll.state()
+        model = update_model.read_update(state)
+        check_update(state, ROOT)
+        check_version(version)
+        assert is_whole(state)
+        assert update_version(state) == version == update_model.version(model)
+        assert pycrdt.get_state(state).startswith(state_vector(version)[:1])
+        for client, ranges in model.structs.items():
+            end = max(end for _, end in ranges)
+            assert clock_of(version, client) == update_clock(state, client) == end
+        assert clock_of(version, 5) == update_clock(state, 5) == 0
+        for update in updates:
+            check_update(update, ROOT)
+            assert covers_update(version, update) == _covers(model, update)
+        for other in versions:
+            theirs = update_model.read_update(scrolls[versions.index(other)].state())
+            assert covers(version, other) == (
+                not update_model.lacking(theirs.structs, model.structs)
+                and not update_model.lacking(theirs.deletes, model.deletes)
+            )
+
+
+def _covers(model: update_model.Update, update: bytes) -> bool:
+    read = update_model.read_update(update)
+    return not (
+        update_model.lacking(read.structs, model.structs)
+        or update_model.lacking(read.deletes, model.deletes)
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(_histories)
+def test_stripping_leaves_exactly_the_deletions_that_are_lacking(
+    history: tuple[list[Scroll], list[bytes]],
+) -> None:
+    scrolls, _ = history
+    for a in scrolls:
+        for b in scrolls:
+            state, held = a.state(), update_model.read_update(b.state()).deletes
+            stripped = strip_deletes(state, b.version())
+            check_update(stripped, ROOT)
+            before, after = update_model.read_update(state), update_model.read_update(stripped)
+            assert after.structs == before.structs
+            assert update_model.lacking(after.deletes, {}) == update_model.lacking(
+                before.deletes, held
+            )
+
+
+@settings(max_examples=150, deadline=None)
+@given(_histories)
+def test_plain_text_is_the_text_or_nothing(history: tuple[list[Scroll], list[bytes]]) -> None:
+    for scroll in history[0]:
+        text = plain_text(scroll.state())
+        assert text is None or text.decode() == scroll.text
+
+
+@given(texts.filter(bool), st.integers(0, 2**53 - 1))
+def test_an_insertion_is_encoded_as_pycrdt_encodes_it(text: str, client: int) -> None:
+    document: pycrdt.Doc[pycrdt.Text] = pycrdt.Doc(client_id=client)
+    document.get(ROOT, type=pycrdt.Text).insert(0, text)
+    update = encode_plain_insert(client, ROOT, text.encode())
+    assert update == document.get_update()
+    assert plain_text(update) == text.encode()
+    assert update_version(update) == snapshot_version(pycrdt.Snapshot.from_doc(document).encode())
+
+
+def test_an_append_log_is_plain_even_after_deletions() -> None:
+    scroll = Scroll(_PLACE, 7)
+    for i in range(20):
+        scroll.append(f"line {i}\n")
+    scroll.delete(0, 7)
+    assert plain_text(scroll.state()) == scroll.text.encode()
+
+
+def test_encoded_snapshots_of_equal_documents_differ_and_their_versions_do_not() -> None:
+    raw, versions = set(), set()
+    for seed in range(20):
+        scrolls, _ = _history(Random(seed), 30)
+        for a in scrolls:
+            for b in scrolls:
+                update = a.difference(b.version())
+                if update is not None:
+                    b.apply(update)
+        for a in scrolls:
+            update = scrolls[2].difference(a.version())
+            if update is not None:
+                a.apply(update)
+        snapshots = {pycrdt.Snapshot.from_doc(s._doc).encode() for s in scrolls}
+        raw.add(len(snapshots))
+        versions.add(len({snapshot_version(s) for s in snapshots}))
+    assert versions == {1}
+    assert max(raw) > 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(_histories, st.data())
+def test_changed_bytes_are_read_alike_or_refused_and_never_kill(
+    history: tuple[list[Scroll], list[bytes]], data: st.DataObject
+) -> None:
+    changed = bytearray(data.draw(st.sampled_from([s.state() for s in history[0]])))
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    mutated = bytes(changed)
+    version = history[0][0].version()
+    for function in (plain_text, update_version, is_whole):
+        try:
+            function(mutated)
+        except UpdateError:
+            continue
+    try:
+        check_update(mutated, ROOT)
+    except UpdateError:
+        return
+    model = update_model.read_update(mutated)
+    assert update_version(mutated) == update_model.version(model)
+    strip_deletes(mutated, version)
+    covers_update(version, mutated)
+    document: pycrdt.Doc[pycrdt.Text] = pycrdt.Doc()
+    document.get(ROOT, type=pycrdt.Text)
+    document.apply_update(clean_update(mutated))  # neither an error nor a panic
+
+
+def test_empty_structs_that_yrs_writes_are_left_out() -> None:
+    # What Yrs wrote of a gap, an inserted letter, and the empty half of a string that it cut.
+    update = bytes.fromhex(
+        "0103f381ceb0d6888105000a05c4f6a29ee5bcfba10702f6a29ee5bcfba1070302c3a9"
+        "c4f381ceb0d688810505f6a29ee5bcfba107030000"
+    )
+    cleaned = bytes.fromhex(
+        "0102f381ceb0d6888105000a05c4f6a29ee5bcfba10702f6a29ee5bcfba1070302c3a900"
+    )
+    assert clean_update(update) == cleaned
+    assert clean_update(cleaned) is cleaned
+
+
+def test_what_waits_for_other_updates_is_left_out_of_a_state() -> None:
+    author = Scroll(_PLACE, 1)
+    base, more, deletion = author.append("base"), author.append(" more"), author.delete(0, 2)
+    reader = Scroll(_PLACE, 2)
+    for update in (more, deletion):
+        assert update is not None
+        assert not reader.apply(update).covered
+        assert reader.state() == b"\0\0"
+        assert reader.version() == EMPTY_VERSION
+    assert base is not None
+    reader.apply(base)
+    assert (reader.text, reader.version()) == (author.text, author.version())
+    assert update_version(reader.state()) == author.version()
+
+
+@pytest.mark.parametrize(
+    ("update", "found"),
+    [
+        (b"", "found the end"),
+        (b"\0\0\0", "found more bytes"),
+        (b"\xff" * 12, "an integer below"),
+        (b"\xff\xff\xff\xff\xff\xff\x7f", "found the end"),
+        (b"\1\xff\xff\xff\xff\x7f\1\0", "found the end"),
+        (b"\1\1\1\0\4\1\4text\xff\xff\xff\xff\x0f", "found the end"),
+        (b"\1\1\1\xff\xff\xff\xff\x7f\4\1\4text\1a\0", "clocks below"),
+        (b"\1\1\xff\xff\xff\xff\xff\xff\xff\xff\x1f\0\4\1\4text\1a\0", "a client id below"),
+        (b"\1\1\1\0\4\1\4text\1\xff\0", "well-formed UTF-8"),
+        (b"\1\1\1\0\4\1\5other\1a\0", "another root"),
+        (b"\1\1\1\0\x24\1\4text\1a\1a\0", "an entry of a map"),
+        (b"\1\1\1\0\4\0\1\1\1a\0", "a nested type"),
+        (b"\1\1\1\0\7\1\4text\0\0", "an embed, a nested type or a document"),
+        (b"\1\1\1\0\x80\1\0", "found another"),
+        (b"\0\1\1\1\xff\xff\xff\xff\7\1", "clocks below"),
+    ],
+)
+def test_bytes_that_are_no_update_are_refused_with_what_was_expected(
+    update: bytes, found: str
+) -> None:
+    with pytest.raises(UpdateError, match=found):
+        check_update(update, ROOT)
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        b"\1\1\0\0",  # a clock of 0
+        b"\2\2\1\1\1\0",  # clients descend
+        b"\2\1\1\1\1\0",  # a client twice
+        b"\0\1\1\0",  # no ranges
+        b"\0\1\1\1\0\0",  # an empty range
+        b"\0\1\1\2\0\1\0\1",  # ranges that touch
+        b"\0\0\0",  # left over
+        b"\0",
+        b"",
+        b"\xff\xff\xff\xff\xff\xff\xff\x7f",
+    ],
+)
+def test_a_version_that_is_not_canonical_is_refused(version: bytes) -> None:
+    with pytest.raises(UpdateError):
+        check_version(version)
+
+
+def test_the_empty_version_is_covered_by_all_and_covers_nothing_else() -> None:
+    update = encode_plain_insert(1, ROOT, b"a")
+    version = update_version(update)
+    assert covers(version, EMPTY_VERSION)
+    assert not covers(EMPTY_VERSION, version)
+    assert update_version(b"\0\0") == EMPTY_VERSION

@@ -1,0 +1,465 @@
+"""Scrolls merge, keep their versions truthfully, and refuse what is not text."""
+
+from collections.abc import Callable
+from random import Random
+
+import pycrdt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phextsync import crdt
+from phextsync.crdt import (
+    BREAKS,
+    ROOT,
+    Fingerprinter,
+    Scroll,
+    check_text,
+    import_update,
+    merge_updates,
+    minimal_edits,
+)
+from phextsync.errors import ScrollError, TextError, UpdateError
+from phextsync.index import EMPTY_VERSION, Coordinate, covers, state_vector, update_version
+from tests.strategies import documents, texts
+
+_PLACE = Coordinate(1, 5, 2, 3, 7, 3, 9, 1, 1)
+_EMOJI = "a\U0001f469\u200d\U0001f4bbb e\u0301 \r\n\u4e2d\u6587\n"
+
+
+def _scroll(client_id: int, *updates: bytes) -> Scroll:
+    return Scroll(_PLACE, client_id, updates)
+
+
+def _exchange(a: Scroll, b: Scroll) -> None:
+    """Give each what it lacks of the other."""
+    for source, target in ((a, b), (b, a)):
+        update = source.difference(target.version())
+        if update is not None:
+            assert target.apply(update).covered
+
+
+# -- editing -------------------------------------------------------------------------------
+
+
+@given(documents, documents)
+def test_minimal_edits_make_the_new_text_of_the_old(old: str, new: str) -> None:
+    made, at = "", 0
+    for start, stop, replacement in minimal_edits(old, new):
+        assert at <= start <= stop
+        made += old[at:start] + replacement
+        at = stop
+    assert made + old[at:] == new
+
+
+@given(st.lists(documents, min_size=1, max_size=5))
+def test_an_edit_makes_its_text_the_text(wanted: list[str]) -> None:
+    scroll = _scroll(1)
+    for text in wanted:
+        update = scroll.edit(text)
+        assert (update is None) == (scroll.text == text and update is None)
+        assert scroll.text == text
+        assert scroll.size == len(text.encode())
+    assert _scroll(2, scroll.state()).text == wanted[-1]
+
+
+@given(texts, st.data())
+def test_offsets_count_characters_of_the_string(text: str, data: st.DataObject) -> None:
+    scroll = _scroll(1)
+    scroll.append(_EMOJI)
+    offset = data.draw(st.integers(0, len(_EMOJI)))
+    scroll.insert(offset, text)
+    expected = _EMOJI[:offset] + text + _EMOJI[offset:]
+    assert scroll.text == expected
+    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, len(expected))] * 2)))
+    scroll.delete(start, stop)
+    assert scroll.text == expected[:start] + expected[stop:]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda scroll: scroll.insert(4, "x"),
+        lambda scroll: scroll.insert(-1, "x"),
+        lambda scroll: scroll.delete(0, 4),
+        lambda scroll: scroll.delete(2, 1),
+        lambda scroll: scroll.delete(-1, 1),
+    ],
+)
+def test_offsets_outside_the_text_are_refused(operation: Callable[[Scroll], None]) -> None:
+    scroll = _scroll(1)
+    scroll.append("abc")
+    with pytest.raises(IndexError, match=r"from 0 to 3|within 0 to 3"):
+        operation(scroll)
+    assert scroll.text == "abc"
+
+
+def test_changing_nothing_makes_no_update() -> None:
+    scroll = _scroll(1)
+    scroll.append("abc")
+    assert scroll.edit("abc") is None
+    assert scroll.append("") is None
+    assert scroll.insert(1, "") is None
+    assert scroll.delete(1, 1) is None
+    assert scroll.import_text("abc") is None
+    scroll.clear()
+    assert scroll.clear() is None
+
+
+def test_one_word_changed_in_a_mebibyte_makes_a_small_update() -> None:
+    source = Random(1)
+    lines = [" ".join(f"word{source.randrange(999)}" for _ in range(10)) for _ in range(16_000)]
+    text = "\n".join(lines)
+    assert len(text) > 1 << 20
+    scroll = _scroll(1)
+    scroll.edit(text)
+    lines[9000] = lines[9000].replace(lines[9000].split()[4], "CHANGED")
+    lines[40] += " more"
+    update = scroll.edit("\n".join(lines))
+    assert scroll.text == "\n".join(lines)
+    assert update is not None
+    assert len(update) < 300
+
+
+def test_unrelated_large_texts_are_replaced_whole_in_bounded_work() -> None:
+    source = Random(2)
+    old, new = ("".join(source.choices("abcdefgh \n", k=200_000)) for _ in range(2))
+    edits = minimal_edits(old, new)
+    assert sum(stop - start for start, stop, _ in edits) > 100_000
+
+
+def test_two_people_who_change_words_of_one_sentence_both_get_their_words_in() -> None:
+    a = _scroll(1)
+    a.edit("The quick brown fox jumps over the lazy dog.\n")
+    b = _scroll(2, a.state())
+    a.edit("The slow brown fox jumps over the lazy dog.\n")
+    b.edit("The quick brown fox jumps over the happy dog.\n")
+    _exchange(a, b)
+    assert a.text == b.text == "The slow brown fox jumps over the happy dog.\n"
+
+
+def test_equal_overwrites_made_apart_do_not_mix_letters() -> None:
+    a = _scroll(1)
+    a.edit("colour\n")
+    b = _scroll(2, a.state())
+    a.edit("flavour\n")
+    b.edit("flavour\n")
+    _exchange(a, b)
+    assert a.text == b.text == "flavourflavour\n"
+
+
+@pytest.mark.parametrize("character", BREAKS)
+def test_break_characters_are_refused_by_name_and_offset(character: str) -> None:
+    scroll = _scroll(1)
+    scroll.append("kept")
+    for operation in (scroll.edit, scroll.append, scroll.import_text, scroll.union):
+        with pytest.raises(TextError, match=r"a \w+ break \(U\+00\w\w\) at offset 2"):
+            operation(f"ab{character}c")
+    with pytest.raises(TextError):
+        scroll.insert(0, character)
+    assert scroll.text == "kept"
+
+
+def test_lone_surrogates_are_refused_and_other_controls_are_text() -> None:
+    with pytest.raises(TextError, match=r"a lone surrogate \(U\+D83D\) at offset 1"):
+        check_text("a\ud83d")
+    check_text("\x00\x07\x1b\r\n\t\x7f\ufeff")
+
+
+def test_union_adds_missing_lines_and_deletes_nothing() -> None:
+    scroll = _scroll(1)
+    scroll.edit("one\ntwo\nthree\n")
+    scroll.union("zero\none\nthree\nfour\n")
+    assert scroll.text.splitlines() == ["zero", "one", "two", "three", "four"]
+    assert scroll.union("two\n") is None
+
+
+# -- merging -------------------------------------------------------------------------------
+
+
+def test_clearing_keeps_what_was_typed_meanwhile() -> None:
+    a = _scroll(1)
+    a.append("old text")
+    b = _scroll(2, a.state())
+    a.clear()
+    b.append(" and new")
+    _exchange(a, b)
+    assert a.text == b.text == " and new"
+
+
+def test_a_state_vector_does_not_see_a_deletion_and_a_version_does() -> None:
+    a = _scroll(1)
+    a.append("hello")
+    before = a.version()
+    a.delete(0, 2)
+    assert state_vector(before) == state_vector(a.version())
+    assert before != a.version()
+    assert covers(a.version(), before)
+    assert not covers(before, a.version())
+
+
+_steps = st.lists(
+    st.tuples(st.integers(0, 2), st.sampled_from(["edit", "insert", "delete", "send"]), texts),
+    max_size=25,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_steps, st.randoms(use_true_random=False))
+def test_updates_dropped_doubled_and_reordered_converge_to_equal_versions_and_texts(
+    steps: list[tuple[int, str, str]], source: Random
+) -> None:
+    scrolls = [_scroll(i + 1) for i in range(3)]
+    stored: list[list[bytes]] = [[], [], []]
+    sent: list[bytes] = []
+    for who, action, text in steps:
+        scroll = scrolls[who]
+        length = len(scroll.text)
+        if action == "send" and sent:
+            applied = scroll.apply(source.choice(sent))
+            update = applied.update
+        elif action == "edit":
+            update = scroll.edit(text)
+        elif action == "insert":
+            update = scroll.insert(source.randint(0, length), text)
+        else:
+            start = source.randint(0, length)
+            update = scroll.delete(start, source.randint(start, length))
+        if update is not None:
+            sent.append(update)
+            stored[who].append(update)
+    for who, scroll in enumerate(scrolls):
+        again = _scroll(9, *stored[who])
+        assert (again.version(), again.text) == (scroll.version(), scroll.text)
+        assert update_version(scroll.state()) == scroll.version()
+    for a in scrolls:
+        for b in scrolls:
+            _exchange(a, b)
+    for a in scrolls:
+        _exchange(a, scrolls[0])
+    assert len({scroll.version() for scroll in scrolls}) == 1
+    assert len({scroll.text for scroll in scrolls}) == 1
+    assert len({scroll.fingerprint(Fingerprinter("p")) for scroll in scrolls}) == 1
+    assert scrolls[0].difference(scrolls[1].version()) is None
+
+
+def test_an_update_without_its_base_is_not_covered_until_the_base_has_come() -> None:
+    a = _scroll(1)
+    base = a.append("base")
+    more = a.append(" more")
+    assert base is not None
+    assert more is not None
+    b = _scroll(2)
+    applied = b.apply(more)
+    assert (applied.update, applied.covered, applied.changed) == (None, False, False)
+    assert b.version() == EMPTY_VERSION
+    assert b.apply(base).changed
+    assert b.text == "base more"
+
+
+def test_a_deletion_without_its_text_is_not_covered_and_a_difference_brings_both() -> None:
+    a = _scroll(1)
+    a.append("doomed")
+    deletion = a.clear()
+    assert deletion is not None
+    b = _scroll(2)
+    assert not b.apply(deletion).covered
+    # As after a restart, which forgets what waited.
+    again = _scroll(2, b.state())
+    difference = a.difference(again.version())
+    assert difference is not None
+    assert again.apply(difference).covered
+    assert (again.text, again.version()) == ("", a.version())
+
+
+def test_what_waited_is_reported_when_its_base_comes_so_that_it_can_be_stored() -> None:
+    a = _scroll(1)
+    base, more = a.append("base"), a.append(" more")
+    assert base is not None
+    assert more is not None
+    b = _scroll(2)
+    b.apply(more)
+    taken = b.apply(base).update
+    assert taken is not None
+    assert _scroll(3, taken).text == "base more"
+
+
+def test_a_difference_has_only_the_deletions_that_are_lacking() -> None:
+    a = _scroll(1)
+    a.append("ab" * 10_000)
+    for i in range(10_000):
+        a.delete(i, i + 1)
+    b = _scroll(2, a.state())
+    a.append("!")
+    difference = a.difference(b.version())
+    assert difference is not None
+    assert len(difference) < 100
+    assert len(a.state()) > 10_000
+    assert b.apply(difference).covered
+    assert a.version() == b.version()
+
+
+def test_merged_updates_are_worth_all_of_them() -> None:
+    a = _scroll(1)
+    updates = [a.append("one "), a.append("two"), a.delete(0, 1)]
+    assert _scroll(2, merge_updates([u for u in updates if u])).text == a.text == "ne two"
+
+
+# -- importing -----------------------------------------------------------------------------
+
+
+def test_equal_imports_made_apart_are_one_copy_without_an_exchange() -> None:
+    a, b = _scroll(1), _scroll(2)
+    a.import_text("line one\nline two\n")
+    b.import_text("line one\nline two\n")
+    assert a.version() == b.version()
+    a.import_text("line one\nline 1.5\nline two\n")
+    b.import_text("line one\nline 1.5\nline two\n")
+    assert (a.version(), a.text) == (b.version(), b.text)
+    _exchange(a, b)
+    assert a.text == "line one\nline 1.5\nline two\n"
+
+
+def test_different_imports_made_apart_are_both_there_once() -> None:
+    a, b = _scroll(1), _scroll(2)
+    a.import_text("of a\n")
+    b.import_text("of b\n")
+    _exchange(a, b)
+    assert sorted(a.text.splitlines()) == ["of a", "of b"]
+
+
+def test_a_text_imported_emptied_and_imported_again_is_there() -> None:
+    a = _scroll(1)
+    a.import_text("text\n")
+    a.import_text("")
+    assert a.text == ""
+    a.import_text("text\n")
+    assert a.text == "text\n"
+
+
+@given(texts.filter(bool))
+def test_an_import_without_a_document_makes_the_same_bytes(text: str) -> None:
+    slow = _scroll(1)
+    update = slow.import_text(text)
+    assert import_update(_PLACE.key, text) == update == slow.state()
+
+
+def test_the_client_id_of_an_import_has_its_bit_and_depends_on_everything() -> None:
+    ids = set()
+    for place, text in ((_PLACE, "a"), (_PLACE, "b"), (Coordinate(*[2] * 9), "a")):
+        clients = pycrdt.get_state(import_update(place.key, text))
+        ids.add(clients)
+    scroll = _scroll(1)
+    scroll.import_text("a")
+    scroll.clear()
+    ids.add(scroll.import_text("a") or b"")
+    assert len(ids) == 4
+    assert crdt._import_client_id(_PLACE.key, EMPTY_VERSION, "a") >> 52 == 1
+
+
+# -- fingerprints --------------------------------------------------------------------------
+
+
+def test_a_fingerprint_tells_coordinate_version_text_and_phext_apart() -> None:
+    marks = {
+        Fingerprinter(phext).of(place.key, version, text)
+        for phext in ("p", "q")
+        for place in (_PLACE, Coordinate(*[2] * 9))
+        for version in (b"\1\1\1\0", b"\1\1\2\0")
+        for text in (b"a", b"b")
+    }
+    assert len(marks) == 16
+    assert {len(mark) for mark in marks} == {32}
+
+
+# -- what peers may send -------------------------------------------------------------------
+
+
+def _foreign(make: Callable[[pycrdt.Doc[pycrdt.Text]], None]) -> bytes:
+    document: pycrdt.Doc[pycrdt.Text] = pycrdt.Doc(client_id=77)
+    make(document)
+    return document.get_update()
+
+
+def _nested(document: pycrdt.Doc[pycrdt.Text]) -> None:
+    document[ROOT] = pycrdt.Map({"inside": pycrdt.Text("x")})  # type: ignore[assignment]
+
+
+def _array(document: pycrdt.Doc[pycrdt.Text]) -> None:
+    document[ROOT] = pycrdt.Array([1, 2])  # type: ignore[assignment]
+
+
+def _embed(document: pycrdt.Doc[pycrdt.Text]) -> None:
+    document.get(ROOT, type=pycrdt.Text).insert_embed(0, {"image": "x"})
+
+
+def _other_root(document: pycrdt.Doc[pycrdt.Text]) -> None:
+    document.get("other", type=pycrdt.Text).insert(0, "x")
+
+
+def _entry(document: pycrdt.Doc[pycrdt.Text]) -> None:
+    document[ROOT] = pycrdt.Map({"key": 1})  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("make", [_nested, _array, _embed, _other_root, _entry])
+def test_an_update_of_anything_but_the_one_text_is_refused(
+    make: Callable[[pycrdt.Doc[pycrdt.Text]], None],
+) -> None:
+    scroll = _scroll(1)
+    scroll.append("kept")
+    with pytest.raises(UpdateError, match="expected"):
+        scroll.apply(_foreign(make))
+    assert scroll.text == "kept"
+
+
+def test_formats_of_a_foreign_peer_are_kept_and_do_not_show() -> None:
+    def bold(document: pycrdt.Doc[pycrdt.Text]) -> None:
+        text = document.get(ROOT, type=pycrdt.Text)
+        text.insert(0, "plain bold")
+        text.format(6, 10, {"bold": True})
+
+    scroll = _scroll(1)
+    assert scroll.apply(_foreign(bold)).covered
+    assert scroll.text == "plain bold"
+    scroll.append("!")
+    document: pycrdt.Doc[pycrdt.Text] = pycrdt.Doc()
+    document.apply_update(scroll.state())
+    assert any(attributes for _, attributes in document.get(ROOT, type=pycrdt.Text).diff())
+
+
+@given(st.binary(max_size=40))
+def test_garbage_is_refused_and_changes_nothing(data: bytes) -> None:
+    scroll = _scroll(1)
+    scroll.append("kept")
+    before = scroll.version()
+    try:
+        scroll.apply(data)
+    except UpdateError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - some of these bytes are updates
+        assert scroll.version() == before
+
+
+class PanicException(BaseException):
+    """What a panic of Yrs looks like from Python."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "seen"),
+    [
+        (PanicException("attempt to divide by zero"), ScrollError),
+        (ValueError("cannot decode"), ScrollError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_a_panic_is_an_error_of_the_scroll_and_an_interrupt_stays_one(
+    monkeypatch: pytest.MonkeyPatch, raised: BaseException, seen: type[BaseException]
+) -> None:
+    scroll = _scroll(1)
+    update = import_update(_PLACE.key, "text")
+
+    def fail(document: object, update: bytes) -> None:
+        raise raised
+
+    monkeypatch.setattr(pycrdt.Doc, "apply_update", fail)
+    with pytest.raises(seen):
+        scroll.apply(update)
