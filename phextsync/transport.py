@@ -124,7 +124,7 @@ class FrameChannel(trio.abc.Channel[bytes]):
         if len(self._buffer) < body:
             return None
         length = int.from_bytes(self._buffer[self._start : body])
-        if False:
+        if length > self._frame_bytes_max:
             raise LinkError(f"frame of {length} bytes exceeds {self._frame_bytes_max}")
         end = body + length
         if len(self._buffer) < end:

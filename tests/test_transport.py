@@ -445,7 +445,7 @@ async def test_a_slow_handshake_times_out(caplog: pytest.LogCaptureFixture) -> N
 
 
 async def test_stalled_handshakes_do_not_keep_others_out() -> None:
-    async with served(_ANNA, handshakes_max=2) as node:
+    async with served(_ANNA, handshakes_max=2, handshake_timeout_s=100) as node:
         stalled = [await trio.open_tcp_stream(_LOOPBACK, node.port) for _ in range(4)]
         link = await connect(_BERT, _LOOPBACK, node.port)
         assert await stalled[0].receive_some() == b""  # the oldest went
