@@ -25,12 +25,12 @@ PORT: Final = 7439  # PHEX on a keypad
 FRAME_BYTES_MAX: Final = 1 << 20
 """What a peer may make us hold for one frame."""
 HANDSHAKES_MAX: Final = 64
-"""Strangers between connecting and proving who they are; each costs about 100 KiB."""
+"""Strangers between connecting and proving who they are; each holds a socket and TLS state."""
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
 
 _HEADER_BYTES: Final = 4
-_RECEIVE_BYTES: Final = 128 << 10  # one system call of the kernel's default receive buffer
+_RECEIVE_BYTES: Final = 64 << 10  # buffers of 128 KiB cost a third of the throughput
 _SEND_BYTES: Final = 128 << 10  # frames joined for one system call
 _RECORD_BYTES: Final = 16 << 10  # TLS has no larger ones
 _BACKLOG_BYTES_MAX: Final = 64 << 10  # answers to TLS key updates that were never sent
