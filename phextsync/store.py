@@ -38,6 +38,7 @@ _HEAD: Final = struct.Struct(">32sI")
 _LOG: Final = struct.Struct(">QB")
 _WALK_TIMEOUT_S: Final = 600
 _PAGE_BYTES: Final = 4096
+_SPACE_BYTES_MIN: Final = 8 << 20  # a batch may need this much
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,8 +371,10 @@ class LmdbStore:
     def commit(self, batch: Batch) -> None:
         numbers = dict(self._numbers)
         with _translated(self.folder), self._env.begin(write=True) as txn:
-            states, logs = txn.cursor(db=self._states), txn.cursor(db=self._logs)
-            heads = txn.cursor(db=self._heads)
+            # One call for each kind: between calls a busy main thread would take the GIL.
+            heads: list[tuple[bytes, bytes]] = []
+            states: list[tuple[bytes, bytes]] = []
+            logs = txn.cursor(db=self._logs)
             for phext, write in batch.writes:
                 number = numbers.get(phext)
                 if number is None:
@@ -379,10 +382,10 @@ class LmdbStore:
                     txn.put(b"n" + phext.encode(), number, db=self._meta)
                 place = number + write.key
                 head = _HEAD.pack(write.fingerprint, write.size)
-                heads.put(place, head + xxhash.xxh3_64_digest(head))
+                heads.append((place, head + xxhash.xxh3_64_digest(head)))
                 sequence = 0
                 if write.state is not None:
-                    states.put(place, write.state + xxhash.xxh3_64_digest(write.state))
+                    states.append((place, write.state + xxhash.xxh3_64_digest(write.state)))
                     for key in [key for key, _ in _scan(logs, place)]:
                         txn.delete(key, db=self._logs)
                 elif write.log:
@@ -391,6 +394,8 @@ class LmdbStore:
                     value = _write_entry(entry)
                     key = place + (sequence + i).to_bytes(4, "big")
                     logs.put(key, value + xxhash.xxh3_64_digest(value))
+            txn.cursor(db=self._heads).putmulti(heads)
+            txn.cursor(db=self._states).putmulti(states)
             for phext, client_id in batch.leases:
                 txn.put(b"c" + phext.encode(), client_id.to_bytes(8, "big"), db=self._meta)
         self._numbers = numbers
@@ -499,7 +504,7 @@ def _walk_here(path: Path) -> None:
 
 def _salvage_here(damaged: Path, path: Path, after: str) -> None:
     source = _open_damaged(damaged)
-    target = lmdb.open(os.fspath(path), map_size=_MAP_BYTES, max_dbs=8, mode=0o600)
+    target = lmdb.open(os.fspath(path), map_size=_MAP_BYTES, max_dbs=8, mode=0o600, sync=False)
     names = (b"meta", b"heads", b"states", b"logs")
     to = {name: target.open_db(name) for name in names}
     target.open_db(b"damaged")
@@ -518,6 +523,7 @@ def _salvage_here(damaged: Path, path: Path, after: str) -> None:
                 _salvage_scroll(txn, target, of, to, place)
                 print("+" + place.hex(), flush=True)
             found = cursor.next()
+    target.sync(True)
 
 
 def _salvage_scroll(
@@ -596,15 +602,26 @@ class _translated:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         match error:
-            case lmdb.MapFullError() | lmdb.DiskError():
-                raise StoreFullError(f"{self._path}: no space left") from error
             case lmdb.Error():
                 message = str(error)
-                if os.strerror(errno.ENOSPC) in message or os.strerror(errno.EDQUOT) in message:
-                    raise StoreFullError(f"{self._path}: no space left") from error
+                refusals = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+                if isinstance(error, lmdb.MapFullError | lmdb.DiskError) or any(
+                    os.strerror(number) in message for number in refusals
+                ):
+                    # LMDB says EIO where a write to a full disk came out short.
+                    reason = "no space left" if _is_full(self._path) else message
+                    raise StoreFullError(f"{self._path}: {reason}") from error
                 raise StoreError(f"{self._path}: {message}") from error
             case OSError():
                 raise StoreError(f"{self._path}: {error.strerror}") from error
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        free = os.statvfs(path)
+    except OSError:
+        return False
+    return free.f_bavail * free.f_frsize < _SPACE_BYTES_MIN
 
 
 def _scan(

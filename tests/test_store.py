@@ -1,0 +1,414 @@
+"""What a store promises: the same on disk and in memory."""
+
+import array
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lmdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phextsync.errors import (
+    StoreDamagedError,
+    StoreError,
+    StoreFullError,
+    StoreLockedError,
+    StoreVersionError,
+)
+from phextsync.index import Coordinate, CoordinateIndex
+from phextsync.store import (
+    Batch,
+    LmdbStore,
+    LogEntry,
+    MemoryStore,
+    ScrollWrite,
+    Store,
+    StoredScroll,
+)
+
+_KEYS = [Coordinate(*[1] * 8, i).key for i in range(1, 9)]
+_NODE = b"n" * 16
+
+
+class Shelf:
+    """A place where stores of one kind are opened again and again."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind = kind
+        self.folder = folder
+        self.store: Store = self._first()
+
+    def _first(self) -> Store:
+        return MemoryStore() if self.kind == "memory" else LmdbStore(self.folder)
+
+    def reopen(self, *, clean: bool) -> Store:
+        """Close and open; not clean is what a killed process leaves."""
+        self.store.close(clean=clean)
+        if isinstance(self.store, MemoryStore):
+            self.store = self.store.reopened()
+        else:
+            self.store = LmdbStore(self.folder)
+        return self.store
+
+
+@pytest.fixture(params=["memory", "lmdb"])
+def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shelf]:
+    made = Shelf(request.param, tmp_path)
+    yield made
+    made.store.close(clean=True)
+
+
+def _entry(text: str, time_ms: int = 5) -> LogEntry:
+    return LogEntry(text.encode(), _NODE, time_ms)
+
+
+def _write(
+    key: bytes, *, state: bytes | None = None, log: tuple[LogEntry, ...] = (), size: int = 1
+) -> ScrollWrite:
+    return ScrollWrite(key, bytes([size % 256]) * 32, size, state, log)
+
+
+def _commit(store: Store, *writes: ScrollWrite, phext: str = "memory") -> None:
+    store.commit(Batch(tuple((phext, write) for write in writes)))
+
+
+def test_a_state_and_its_log_are_read_back_in_order_after_reopening(shelf: Shelf) -> None:
+    _commit(shelf.store, _write(_KEYS[0], state=b"state", log=(_entry("one", 1),)))
+    _commit(shelf.store, _write(_KEYS[0], log=(_entry("two", 2), _entry("three", 3))))
+    expected = StoredScroll(b"state", (_entry("one", 1), _entry("two", 2), _entry("three", 3)))
+    for clean in (True, False):
+        assert shelf.store.read("memory", _KEYS[0]) == expected
+        shelf.reopen(clean=clean)
+    assert expected.updates == (b"state", b"one", b"two", b"three")
+    assert expected.log_bytes == 11
+
+
+def test_a_new_state_replaces_state_and_log(shelf: Shelf) -> None:
+    _commit(shelf.store, _write(_KEYS[0], log=(_entry("one"), _entry("two"))))
+    _commit(shelf.store, _write(_KEYS[0], state=b"all", log=(_entry("three"),)))
+    assert shelf.store.read("memory", _KEYS[0]) == StoredScroll(b"all", (_entry("three"),))
+
+
+def test_an_entry_may_have_no_author(shelf: Shelf) -> None:
+    _commit(shelf.store, _write(_KEYS[0], log=(LogEntry(b"x", b"", 0),)))
+    assert shelf.store.read("memory", _KEYS[0]) == StoredScroll(None, (LogEntry(b"x", b"", 0),))
+
+
+def test_heads_load_an_index(shelf: Shelf) -> None:
+    for i in (3, 1, 2):
+        _commit(shelf.store, _write(_KEYS[i], state=b"s", size=i * 1000))
+    heads = shelf.store.heads("memory")
+    assert heads.keys == _KEYS[1] + _KEYS[2] + _KEYS[3]
+    assert list(array.array("I", heads.sizes)) == [1000, 2000, 3000]
+    index = CoordinateIndex()
+    index.bulk_load(heads.keys, heads.fingerprints, heads.sizes)
+    assert index.fingerprint_of(Coordinate.from_key(_KEYS[2])) == bytes([2000 % 256]) * 32
+    assert shelf.store.heads("unknown").keys == b""
+
+
+def test_phexts_are_apart_and_named_in_order(shelf: Shelf) -> None:
+    for name in ("zeta", "alpha", "日本"):
+        _commit(shelf.store, _write(_KEYS[0], state=name.encode()), phext=name)
+    shelf.reopen(clean=False)
+    assert shelf.store.phexts() == ["alpha", "zeta", "日本"]
+    assert shelf.store.read("zeta", _KEYS[0]) == StoredScroll(b"zeta", ())
+    assert shelf.store.read("alpha", _KEYS[1]) is None
+    assert shelf.store.read("unknown", _KEYS[0]) is None
+
+
+def test_a_range_is_read_in_order_up_to_its_bytes(shelf: Shelf) -> None:
+    _commit(shelf.store, *(_write(key, state=bytes(100)) for key in _KEYS))
+    _commit(shelf.store, _write(_KEYS[0], state=b"other"), phext="other")
+
+    def read(lower: int, upper: int | None, bytes_max: int) -> list[bytes]:
+        end = None if upper is None else _KEYS[upper]
+        found = shelf.store.read_range("memory", _KEYS[lower], end, bytes_max)
+        assert all(scroll.state == bytes(100) for _, scroll in found)
+        return [key for key, _ in found]
+
+    assert read(0, None, 10_000) == _KEYS
+    assert read(2, 5, 10_000) == _KEYS[2:5]
+    assert read(2, 5, 150) == _KEYS[2:4]
+    assert read(2, None, 1) == [_KEYS[2]]
+    assert shelf.store.read_range("unknown", _KEYS[0], None, 100) == []
+
+
+def test_a_client_id_is_kept_over_a_clean_close_and_no_other(shelf: Shelf) -> None:
+    assert shelf.store.lease("memory") is None
+    shelf.store.commit(Batch((), (("memory", 2**52 - 1), ("c", 7))))
+    assert shelf.reopen(clean=True).lease("memory") == 2**52 - 1
+    assert shelf.reopen(clean=True).lease("c") == 7
+    assert shelf.reopen(clean=False).lease("memory") is None
+    assert shelf.reopen(clean=True).lease("memory") is None
+
+
+def test_a_scroll_that_was_set_aside_is_absent(shelf: Shelf) -> None:
+    _commit(shelf.store, _write(_KEYS[0], state=b"bad", log=(_entry("x"),)), _write(_KEYS[1]))
+    shelf.store.quarantine("memory", _KEYS[0])
+    shelf.store.quarantine("unknown", _KEYS[0])
+    assert shelf.store.read("memory", _KEYS[0]) is None
+    assert shelf.store.heads("memory").keys == _KEYS[1]
+    _commit(shelf.store, _write(_KEYS[0], log=(_entry("new"),)))
+    assert shelf.store.read("memory", _KEYS[0]) == StoredScroll(None, (_entry("new"),))
+
+
+_writes = st.lists(
+    st.tuples(
+        st.sampled_from(["memory", "other"]),
+        st.sampled_from(_KEYS[:4]),
+        st.none() | st.binary(max_size=9),
+        st.lists(
+            st.builds(LogEntry, st.binary(max_size=9), st.just(_NODE), st.integers(0, 9)),
+            max_size=3,
+        ),
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(_writes, max_size=6))
+def test_both_stores_hold_the_same_whatever_is_committed(
+    tmp_path_factory: pytest.TempPathFactory,
+    batches: list[list[tuple[str, bytes, bytes | None, list[LogEntry]]]],
+) -> None:
+    disk, memory = LmdbStore(tmp_path_factory.mktemp("store")), MemoryStore()
+    for writes in batches:
+        batch = Batch(
+            tuple(
+                (phext, _write(key, state=state, log=tuple(log)))
+                for phext, key, state, log in writes
+            )
+        )
+        for store in (disk, memory):
+            store.commit(batch)
+    assert disk.phexts() == memory.phexts()
+    for phext in ("memory", "other"):
+        assert disk.heads(phext) == memory.heads(phext)
+        for key in _KEYS[:4]:
+            assert (disk.read(phext, key) or StoredScroll(None, ())) == (
+                memory.read(phext, key) or StoredScroll(None, ())
+            )
+    disk.close(clean=True)
+
+
+# -- on disk only --------------------------------------------------------------------------
+
+
+def test_a_folder_has_one_owner_who_is_named(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path)
+    with pytest.raises(StoreLockedError, match=f"in use by process {os.getpid()}"):
+        LmdbStore(tmp_path)
+    store.close(clean=True)
+    LmdbStore(tmp_path).close(clean=True)
+    with pytest.raises(StoreError, match="cannot open"):
+        LmdbStore(tmp_path / "missing")
+
+
+def test_files_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path)
+    _commit(store, _write(_KEYS[0], state=b"secret"))
+    for path in tmp_path.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    store.close(clean=True)
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    LmdbStore(tmp_path).close(clean=True)
+    with lmdb.open(str(tmp_path / "store"), max_dbs=8) as env:
+        meta = env.open_db(b"meta")
+        with env.begin(write=True) as txn:
+            txn.put(b"version", b"99", db=meta)
+    with pytest.raises(StoreVersionError, match="expected format 1, found 99"):
+        LmdbStore(tmp_path)
+
+
+def test_a_copied_folder_takes_new_client_ids(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path / "." if (tmp_path / "a").mkdir() else tmp_path / "a")
+    _commit(store, _write(_KEYS[0], state=b"s"))
+    store.commit(Batch((), (("memory", 7),)))
+    store.close(clean=True)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    copy, original = LmdbStore(tmp_path / "b"), LmdbStore(tmp_path / "a")
+    assert (copy.lease("memory"), original.lease("memory")) == (None, 7)
+    assert copy.read("memory", _KEYS[0]) == StoredScroll(b"s", ())
+    copy.close(clean=True)
+    original.close(clean=True)
+
+
+def test_a_commit_in_another_thread_does_not_disturb_reads(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path)
+    _commit(store, _write(_KEYS[0], state=b"0" * 5000))
+    failures: list[BaseException] = []
+
+    def commit_many() -> None:
+        try:
+            for i in range(10):
+                _commit(store, _write(_KEYS[i % 8], state=bytes([48 + i % 10]) * 5000))
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=commit_many)
+    thread.start()
+    while thread.is_alive():
+        found = store.read("memory", _KEYS[0])
+        assert found is not None
+        assert found.state is not None
+        assert len(set(found.state)) == 1
+    thread.join()
+    assert failures == []
+    store.close(clean=True)
+
+
+def _flip(folder: Path, marker: bytes) -> None:
+    """Change a byte in each copy of `marker` in the data file."""
+    path = folder / "store" / "data.mdb"
+    data = path.read_bytes()
+    assert marker in data
+    path.write_bytes(data.replace(marker, b"\x00" + marker[1:]))
+
+
+@pytest.mark.parametrize("part", ["state", "log"])
+def test_a_damaged_value_is_named_by_its_place_and_never_served(tmp_path: Path, part: str) -> None:
+    store = LmdbStore(tmp_path)
+    marker = b"precious text of a scroll"
+    log = (LogEntry(marker, _NODE, 1),) if part == "log" else ()
+    _commit(store, _write(_KEYS[0], state=marker if part == "state" else None, log=log))
+    _commit(store, _write(_KEYS[1], state=b"sound"))
+    store.close(clean=True)
+    _flip(tmp_path, marker)
+    store = LmdbStore(tmp_path)
+    with pytest.raises(StoreDamagedError, match=r"memory 1\.1\.1/1\.1\.1/1\.1\.1: its bytes"):
+        store.read("memory", _KEYS[0])
+    assert [key for key, _ in store.read_range("memory", _KEYS[0], None, 9999)] == [_KEYS[1]]
+    store.quarantine("memory", _KEYS[0])
+    assert store.read("memory", _KEYS[0]) is None
+    store.close(clean=True)
+
+
+def test_a_damaged_head_is_set_aside_and_reported(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path)
+    head = ScrollWrite(_KEYS[0], b"fingerprint" * 2 + b"0123456789", 5, b"state", ())
+    _commit(store, head, _write(_KEYS[1], state=b"sound"))
+    store.close(clean=True)
+    _flip(tmp_path, b"fingerprint" * 2)
+    store = LmdbStore(tmp_path)
+    assert store.heads("memory").keys == _KEYS[1]
+    assert "1.1.1/1.1.1/1.1.1: its head is damaged" in store.report[0]
+    store.close(clean=True)
+
+
+def test_a_full_disk_refuses_a_batch_whole_and_loses_nothing(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
+    subprocess.run(command, check=True)
+    try:
+        store = LmdbStore(tmp_path)
+        _commit(store, _write(_KEYS[0], state=b"before"))
+        for _ in range(3):
+            with pytest.raises(StoreFullError, match="no space left"):
+                _commit(store, *(_write(key, state=os.urandom(300_000)) for key in _KEYS))
+            assert store.read("memory", _KEYS[0]) == StoredScroll(b"before", ())
+            assert store.read("memory", _KEYS[1]) is None
+        _commit(store, _write(_KEYS[1], state=b"small"))
+        store.close(clean=True)
+        store = LmdbStore(tmp_path)
+        assert store.report == ()
+        assert store.read("memory", _KEYS[1]) == StoredScroll(b"small", ())
+        store.close(clean=True)
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+# -- killed and damaged --------------------------------------------------------------------
+
+_WRITER = """
+import sys
+from phextsync.index import Coordinate
+from phextsync.store import Batch, LmdbStore, LogEntry, ScrollWrite
+store = LmdbStore(sys.argv[1])
+start = int(sys.argv[2])
+for i in range(start, start + 100000):
+    key = Coordinate(*[1] * 8, 1 + i % 50).key
+    entry = LogEntry(b"%d" % i, b"", i)
+    store.commit(Batch((("memory", ScrollWrite(key, bytes(32), 1, None, (entry,))),)))
+    print(i, flush=True)
+"""
+
+
+@pytest.mark.crash
+def test_a_killed_writer_has_every_batch_that_it_acknowledged(tmp_path: Path) -> None:
+    start = 0
+    for round_ in range(8):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(tmp_path), str(start)], stdout=subprocess.PIPE
+        )
+        assert writer.stdout is not None
+        acknowledged = start - 1
+        for _ in range(20 + 37 * round_):
+            acknowledged = int(writer.stdout.readline())
+        writer.kill()
+        acknowledged = max([acknowledged, *map(int, writer.stdout.read().split())])
+        writer.wait()
+        writer.stdout.close()
+        store = LmdbStore(tmp_path)
+        assert store.report == ()
+        assert store.lease("memory") is None
+        found = sorted(
+            int(entry.update)
+            for _, scroll in store.read_range("memory", bytes(12), None, 1 << 40)
+            for entry in scroll.log
+        )
+        assert found[: acknowledged + 1] == list(range(acknowledged + 1))
+        assert len(found) <= acknowledged + 2
+        start = len(found)
+        store.close(clean=False)
+
+
+def _truncate(data: bytearray) -> None:
+    del data[len(data) // 2 :]
+
+
+def _cut_odd(data: bytearray) -> None:
+    del data[-100:]
+
+
+def _zero(data: bytearray) -> None:
+    data[4096 * 20 : 4096 * 24] = bytes(4096 * 4)
+
+
+def _garbage(data: bytearray) -> None:
+    data[4096 * 30 : 4096 * 33] = b"\xa5" * (4096 * 3)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("damage", [_truncate, _cut_odd, _zero, _garbage])
+def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_kept(
+    tmp_path: Path, damage: Callable[[bytearray], None]
+) -> None:
+    keys = [Coordinate(*[1] * 7, 1 + i // 100, 1 + i % 100).key for i in range(300)]
+    store = LmdbStore(tmp_path)
+    _commit(store, *(_write(key, state=b"state of " + key * 80) for key in keys))
+    store.close(clean=False)
+    path = tmp_path / "store" / "data.mdb"
+    data = bytearray(path.read_bytes())
+    damage(data)
+    path.write_bytes(data)
+    store = LmdbStore(tmp_path)
+    assert "the store was damaged" in store.report[0]
+    assert "set aside as store.damaged-1" in store.report[0]
+    assert (tmp_path / "store.damaged-1" / "data.mdb").read_bytes() == data
+    for key, scroll in store.read_range("memory", bytes(12), None, 1 << 30):
+        assert scroll.state == b"state of " + key * 80
+    _commit(store, _write(keys[0], state=b"new"))
+    assert store.read("memory", keys[0]) == StoredScroll(b"new", ())
+    store.close(clean=True)
+    assert LmdbStore(tmp_path).report == ()
