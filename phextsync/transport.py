@@ -30,7 +30,7 @@ HANDSHAKE_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
 
 _HEADER_BYTES: Final = 4
-_RECEIVE_BYTES: Final = 64 << 10  # buffers of 128 KiB cost a third of the throughput
+_RECEIVE_BYTES: Final = 64 << 10  # buffers of 256 KiB cost a third of the throughput
 _SEND_BYTES: Final = 128 << 10  # frames joined for one system call
 _RECORD_BYTES: Final = 16 << 10  # TLS has no larger ones
 _BACKLOG_BYTES_MAX: Final = 64 << 10  # answers to TLS key updates that were never sent
