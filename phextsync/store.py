@@ -447,20 +447,12 @@ def walk(path: Path) -> str | None:
 def salvage(damaged: Path, path: Path) -> int:
     """Copy the scrolls that can still be read into a new store; return their number.
 
-    A child process does it phext by phext, scroll by scroll; where it dies, it is begun again
-    behind the scroll that killed it.
+    A child process does it, and it forks a worker that reads scroll by scroll: where a worker
+    dies, the next one begins behind the scroll that killed it.
     """
     path.mkdir(mode=0o700, exist_ok=True)
-    after = ""
-    kept = 0
-    while True:
-        done = _child("salvage", damaged, path, after)
-        lines = done.stdout.split()
-        kept += sum(1 for line in lines if line.startswith("+"))
-        tried = [line[1:] for line in lines if line.startswith("?")]
-        if done.returncode == 0 or not tried or tried[-1] == after:
-            return kept
-        after = tried[-1]
+    done = _child("salvage", damaged, path)
+    return int(done.stdout or 0)
 
 
 def _child(command: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
@@ -502,7 +494,28 @@ def _walk_here(path: Path) -> None:
                 )
 
 
-def _salvage_here(damaged: Path, path: Path, after: str) -> None:
+def _salvage_here(damaged: Path, path: Path) -> int:
+    kept, after = 0, b""
+    while True:
+        reading, writing = os.pipe()
+        worker = os.fork()
+        if worker == 0:
+            os.close(reading)
+            _salvage_from(damaged, path, after, writing)
+            os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as progress:
+            lines = progress.read().split()
+        _, status = os.waitpid(worker, 0)
+        kept += sum(1 for line in lines if line.startswith(b"+"))
+        tried = [line[1:] for line in lines if line.startswith(b"?")]
+        if status == 0 or not tried or tried[-1] == after:
+            return kept
+        after = tried[-1]
+
+
+def _salvage_from(damaged: Path, path: Path, after: bytes, progress: int) -> None:
+    """Copy the scrolls behind `after`; write `?` and its key before each one, `+` behind it."""
     source = _open_damaged(damaged)
     target = lmdb.open(os.fspath(path), map_size=_MAP_BYTES, max_dbs=8, mode=0o600, sync=False)
     names = (b"meta", b"heads", b"states", b"logs")
@@ -514,15 +527,11 @@ def _salvage_here(damaged: Path, path: Path, after: str) -> None:
             for key, value in txn.cursor(db=of[b"meta"]):
                 if key[:1] == b"n" or key == b"version":
                     out.put(key, value, db=to[b"meta"])
-        cursor = txn.cursor(db=of[b"heads"])
-        found = cursor.set_range(bytes.fromhex(after)) if after else cursor.first()
-        while found:
-            place = bytes(cursor.key())
-            if place.hex() != after:
-                print("?" + place.hex(), flush=True)
-                _salvage_scroll(txn, target, of, to, place)
-                print("+" + place.hex(), flush=True)
-            found = cursor.next()
+        start = bytes.fromhex(after.decode()) + b"\0" if after else b""
+        for place, _ in _scan(txn.cursor(db=of[b"heads"]), b"", start):
+            os.write(progress, b"?%s\n" % place.hex().encode())
+            if _salvage_scroll(txn, target, of, to, place):
+                os.write(progress, b"+%s\n" % place.hex().encode())
     target.sync(True)
 
 
@@ -532,7 +541,8 @@ def _salvage_scroll(
     of: "Mapping[bytes, lmdb._Database]",
     to: "Mapping[bytes, lmdb._Database]",
     place: bytes,
-) -> None:
+) -> bool:
+    """Copy one scroll whose checksums hold; say whether they do."""
     head = bytes(txn.get(place, b"", db=of[b"heads"]))
     state = bytes(txn.get(place, b"", db=of[b"states"])) or None
     logged = list(_scan(txn.cursor(db=of[b"logs"]), place))
@@ -540,13 +550,14 @@ def _salvage_scroll(
         try:
             _checked(value)
         except StoreDamagedError:
-            return
+            return False
     with target.begin(write=True) as out:
         out.put(place, head, db=to[b"heads"])
         if state is not None:
             out.put(place, state, db=to[b"states"])
         for key, value in logged:
             out.put(key, value, db=to[b"logs"])
+    return True
 
 
 # -- helpers -------------------------------------------------------------------------------
@@ -675,8 +686,8 @@ def _main(arguments: Iterable[str]) -> None:
     match list(arguments):
         case ["walk", path]:
             _walk_here(Path(path))
-        case ["salvage", damaged, path, after]:
-            _salvage_here(Path(damaged), Path(path), after)
+        case ["salvage", damaged, path]:
+            print(_salvage_here(Path(damaged), Path(path)))
 
 
 if __name__ == "__main__":
