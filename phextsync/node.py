@@ -386,14 +386,17 @@ class Node:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         own = discovery.Announcement(
-            self.identity.node_id, self.identity.name, self.port, self.identity.mesh_tag
+            self.identity.node_id,
+            self.identity.name,
+            self.port,
+            self.identity.mesh_tag,
+            self.incarnation,
         )
         async with found.open(own) as sightings:
             task_status.started()
             async for sighting in sightings:
-                if sighting.node_id != self.identity.node_id:
-                    for address in sighting.addresses:
-                        self._dial(nursery, address, sighting.node_id, is_neighbour=True)
+                for address in sighting.addresses:
+                    self._dial(nursery, address, sighting.node_id, is_neighbour=True)
 
     def _dial(
         self,

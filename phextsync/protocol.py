@@ -17,6 +17,7 @@ The rules of this file:
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from random import Random
@@ -426,7 +427,13 @@ class Synchronizer:
 
     def _receive_frame(self, link: _Link, frame: bytes) -> None:
         try:
-            self._receive(link, decode(frame, self.limits))
+            message = decode(frame, self.limits)
+            is_done = False
+            while not is_done:
+                # A damaged scroll is set aside as soon as it is read, so each is met once.
+                with suppress(StoreDamagedError):
+                    self._receive(link, message)
+                    is_done = True
         except ProtocolError as error:
             self._end(link, str(error))
 

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phextsync.errors import StoreDamagedError
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.messages import Goodbye, Hello, Limits, Ping, Updates, decode, encode
+from phextsync.messages import Goodbye, Hello, Limits, Ping, Updates, Want, decode, encode
 from phextsync.protocol import Lack, PeerJoined, PeerLost, Synchronizer
 from phextsync.replica import CLIENTS
-from phextsync.store import LogEntry
+from phextsync.store import LogEntry, StoredScroll
 from tests.network import PHEXT, Network
 from tests.strategies import near_coordinates
 
@@ -237,6 +238,33 @@ def test_a_peer_that_shows_a_higher_clock_for_our_client_id_makes_us_take_anothe
     network.run(1)
     assert first.replica._client_id != 9
     assert sorted(network.assert_equal()[_A].splitlines()) == ["a", "lost"]
+
+
+def test_a_damaged_scroll_is_fetched_again_from_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = _connected()
+    first, second = network.peers
+    first.replica[_A] = "precious"
+    first.replica[_B] = "sound"
+    network.run(0.5)
+    second.replicas.close_unpinned(second.replica)
+    read = second.store.read
+
+    def damaged(phext: str, key: bytes) -> StoredScroll | None:
+        if (phext, key) == (PHEXT, _A.key) and read(phext, key) is not None:
+            raise StoreDamagedError("its bytes do not have their checksum")
+        return read(phext, key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(second.store, "read", damaged)
+        # A peer asks for it before anybody here has read it.
+        link = next(iter(network.links))
+        version = first.replica.version(_A)
+        want = Want(PHEXT, ((_A, version, bytes(16)), (_B, version, b"")))
+        second.core.receive(network.now, link, encode(want))
+        assert _A not in second.replica.index
+    network.run(1)
+    assert network.assert_equal() == {_A: "precious", _B: "sound"}
+    assert any("set aside" in report for report in second.replicas.reports)
 
 
 def test_partial_interest_holds_its_range_and_nothing_else() -> None:
