@@ -26,8 +26,8 @@ from phextsync.index import (
     check_update,
     clean_update,
     covers,
-    covers_update,
     encode_plain_insert,
+    fits,
     snapshot_version,
     state_vector,
     strip_deletes,
@@ -195,19 +195,22 @@ class Scroll:
     def apply(self, update: bytes) -> Applied:
         """Merge an update. Applying twice changes nothing.
 
-        What builds on text that is not here waits in the document's memory and is not covered.
+        One that builds on text that is not here is not covered, and nothing of it takes effect:
+        Yrs would keep it, show parts of it, and count none of them in its state vector.
         UpdateError when it is no update of a text. ScrollError when the document failed: it must
         not be used any more.
         """
         check_update(update, ROOT)
         update = clean_update(update)
+        if not fits(self._doc.get_state(), update):
+            return Applied(None, covered=False, changed=False)
         self._apply(update)
         observed = self._take_observed()
-        return Applied(observed, covers_update(self.version(), update), observed is not None)
+        return Applied(observed, covered=True, changed=observed is not None)
 
     def state(self) -> bytes:
-        """Return one update with everything but what waits for other updates."""
-        return clean_update(self._doc.get_update(), self.version())
+        """Return one update with everything: `Scroll(..., [state])` is the same scroll."""
+        return clean_update(self._doc.get_update())
 
     def version(self) -> bytes:
         """Return state vector and delete set in canonical form; kept until the next change."""
@@ -220,7 +223,7 @@ class Scroll:
         if covers(version, self.version()):
             return None
         update = self._doc.get_update(state_vector(version))
-        return strip_deletes(clean_update(update, self.version()), version)
+        return strip_deletes(clean_update(update), version)
 
     def fingerprint(self, fingerprinter: Fingerprinter) -> bytes:
         """Return the scroll's fingerprint, 32 bytes."""

@@ -142,9 +142,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
-    """Everything up to frame `number` of updates on this link is on the sender's disk."""
+    """On the sender's disk is everything in the first `received` frames of updates that came to
+    it on this link, and everything in the first `sent` ones that it sent."""
 
-    number: int
+    received: int
+    sent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +251,8 @@ def _to_array(message: Message) -> list[object]:
     match message:
         case Updates(phext, entries):
             return [_UPDATES, phext, [_entry_to_array(entry) for entry in entries]]
-        case Acknowledge(number):
-            return [_ACKNOWLEDGE, number]
+        case Acknowledge(received, sent):
+            return [_ACKNOWLEDGE, received, sent]
         case Want(phext, scrolls):
             return [_WANT, phext, [[c.key, version, digest] for c, version, digest in scrolls]]
         case Ping(token):
@@ -476,7 +478,7 @@ def _read_part(fields: _Fields) -> Part:
 
 
 def _read_acknowledge(fields: _Fields) -> Acknowledge:
-    message = Acknowledge(fields.integer())
+    message = Acknowledge(fields.integer(), fields.integer())
     fields.end()
     return message
 

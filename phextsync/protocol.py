@@ -6,8 +6,8 @@ The rules of this file:
   opens the next one finds.
 * Sending is pulled. A link keeps sets of coordinates, never a queue of updates; `next_frame`
   makes a frame of them when the link can take one. Bursts coalesce; a slow peer costs a set.
-* Only what is durable here is compared and acknowledged. `Acknowledge n` says that everything in
-  the first n frames of updates on this link is on disk.
+* Only what is durable here is compared and acknowledged. `Acknowledge` says of how many frames
+  of updates, received and sent on this link, everything is on disk.
 * The receiver is in charge: an update that builds on something it lacks is not acknowledged; it
   asks with its version and gets exactly what it lacks.
 * The peer with the smaller node id starts comparisons; the other asks for one with a `Summary`.
@@ -172,6 +172,10 @@ class _Link:
         self.durable = 0
         self.durable_sent = 0
         self.durable_next = 0
+        self.own_durable = 0  # frames that we sent whose content is on our own disk
+        self.own_durable_sent = 0
+        self.own_durable_next = 0
+        self.unsettled: deque[tuple[int, str, tuple[Coordinate, ...]]] = deque()
         self.gaps: dict[Place, int] = {}
         self.wanted: dict[Place, None] = {}
         self.adopting: dict[Place, None] = {}
@@ -195,7 +199,7 @@ class _Link:
         return not (
             any(place[0] == phext for place in (*self.dirty, *self.asked, *self.wanted))
             or any(name == phext for name, _ in self.streams)
-            or any(name == phext for _, name, _ in self.unacknowledged)
+            or any(name == phext for _, name, _ in (*self.unacknowledged, *self.unsettled))
             or self.parts
         )
 
@@ -357,13 +361,17 @@ class Synchronizer:
         self._news_committing, self._news = self._news, {}
         for link in self._links.values():
             link.durable_next = self._complete(link)
+            link.own_durable_next = link.sent
 
     def committed(self) -> None:
         """The batch taken last is durable."""
         for link in self._links.values():
-            complete = link.durable_next if self.replicas.is_dirty else self._complete(link)
-            if complete > link.durable:
-                link.durable = complete
+            is_dirty = self.replicas.is_dirty
+            complete = link.durable_next if is_dirty else self._complete(link)
+            own = link.own_durable_next if is_dirty else link.sent
+            if complete > link.durable or own > link.own_durable:
+                link.durable = max(complete, link.durable)
+                link.own_durable = max(own, link.own_durable)
                 self.on_ready(link.link)
             for phext, sources in self._news_committing.items():
                 if phext in link.sessions and tuple(sources) != (link.link,):
@@ -413,7 +421,7 @@ class Synchronizer:
         }
         for part in link.parts:
             places.add((part.phext, part.coordinate))
-        for _, name, coordinates in link.unacknowledged:
+        for _, name, coordinates in (*link.unacknowledged, *link.unsettled):
             if name == phext:
                 places.update((name, c) for c in coordinates if c in range_)
         places.update((phext, c) for c in self.replicas.open(phext).uncommitted() if c in range_)
@@ -443,8 +451,8 @@ class Synchronizer:
         match message:
             case Updates(phext, entries):
                 self._receive_updates(link, phext, entries)
-            case Acknowledge(number):
-                self._receive_acknowledge(link, number)
+            case Acknowledge(received, sent):
+                self._receive_acknowledge(link, received, sent)
             case Ping(token):
                 link.control.append(Pong(token))
             case Pong(token):
@@ -528,6 +536,8 @@ class Synchronizer:
 
     def _receive_updates(self, link: _Link, phext: str, entries: Sequence[Entry]) -> None:
         link.received += 1
+        coordinates = tuple(dict.fromkeys(entry.coordinate for entry in entries))
+        link.unsettled.append((link.received, phext, coordinates))
         changed: dict[Coordinate, None] = {}
         interest = self._interest(phext)
         if interest:
@@ -601,12 +611,16 @@ class Synchronizer:
             entry = Entry(part.coordinate, b"".join(assembly.pieces))
             self._receive_updates(link, part.phext, (entry,))
 
-    def _receive_acknowledge(self, link: _Link, number: int) -> None:
-        if number > link.sent:
-            raise ProtocolError(f"expected an acknowledgement up to {link.sent}, found {number}")
-        link.acknowledged = max(link.acknowledged, number)
-        while link.unacknowledged and link.unacknowledged[0][0] <= number:
-            link.unacknowledged.popleft()
+    def _receive_acknowledge(self, link: _Link, received: int, sent: int) -> None:
+        if received > link.sent or sent > link.received:
+            raise ProtocolError(
+                f"expected an acknowledgement up to {link.sent} and {link.received}, "
+                f"found {received} and {sent}"
+            )
+        link.acknowledged = max(link.acknowledged, received)
+        for waiting, number in ((link.unacknowledged, received), (link.unsettled, sent)):
+            while waiting and waiting[0][0] <= number:
+                waiting.popleft()
         self.on_progress()
 
     def _receive_want(self, link: _Link, place: Place, version: bytes, fingerprint: bytes) -> None:
@@ -750,17 +764,23 @@ class Synchronizer:
         if not link.is_ready:
             return None
         if link.durable > link.durable_sent:
-            link.durable_sent = link.durable
-            return Acknowledge(link.durable)
+            return self._acknowledge(link)
         if link.wants:
             return self._next_want(link)
         if link.compares:
             return link.compares.popleft()
         if link.parts:
             return self._next_part(link)
-        if link.sent - link.acknowledged >= self.limits.window_frames:
-            return None
-        return self._next_updates(link)
+        updates: Message | None = None
+        if link.sent - link.acknowledged < self.limits.window_frames:
+            updates = self._next_updates(link)
+        if updates is None and link.own_durable > link.own_durable_sent:
+            return self._acknowledge(link)  # last: it concerns what went before
+        return updates
+
+    def _acknowledge(self, link: _Link) -> Acknowledge:
+        link.durable_sent, link.own_durable_sent = link.durable, link.own_durable
+        return Acknowledge(link.durable, link.own_durable)
 
     def _hello(self, link: _Link) -> Hello:
         summaries = tuple(
@@ -843,6 +863,8 @@ class Synchronizer:
 
     def _number(self, link: _Link, phext: str, coordinates: tuple[Coordinate, ...]) -> None:
         link.sent += 1
+        if not self.replicas.is_dirty:
+            link.own_durable = link.sent
         link.unacknowledged.append((link.sent, phext, coordinates))
 
     def _dirty_entries(self, link: _Link, entries: list[Entry]) -> str:
@@ -991,6 +1013,7 @@ class Synchronizer:
             or link.dirty
             or link.parts
             or link.durable > link.durable_sent
+            or link.own_durable > link.own_durable_sent
         )
 
     def _interest(self, phext: str) -> tuple[CoordinateRange, ...]:

@@ -35,7 +35,6 @@ from phextsync.index import (
     check_update,
     clean_update,
     clock_of,
-    covers_update,
     plain_text,
     update_clock,
     update_version,
@@ -471,10 +470,7 @@ class Replica(MutableMapping[Key, str]):
         text = plain_text(entry.update)
         if text is None:
             return None
-        version = update_version(entry.update)
-        if not covers_update(version, entry.update):
-            return None
-        self._set_state(coordinate, entry.update, version, text)
+        self._set_state(coordinate, entry.update, update_version(entry.update), text)
         self._owner.announce(NewUpdate(self.name, coordinate, entry, source))
         return Merged(covered=True, changed=bool(text))
 

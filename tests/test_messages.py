@@ -67,7 +67,7 @@ _messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(
         Part, _names, coordinates, st.just(2), st.integers(3, 9), st.binary(min_size=1, max_size=9)
     ),
-    st.builds(Acknowledge, _numbers),
+    st.builds(Acknowledge, _numbers, _numbers),
     st.builds(Refused, _names, coordinates, _names),
     st.builds(Conflict, _names, coordinates, _ids),
     st.builds(Ping, _numbers),

@@ -13,7 +13,7 @@ from phextsync.messages import Goodbye, Hello, Limits, Ping, Updates, Want, deco
 from phextsync.protocol import Lack, PeerJoined, PeerLost, Synchronizer
 from phextsync.replica import CLIENTS
 from phextsync.store import LogEntry, StoredScroll
-from tests.network import PHEXT, Network
+from sims.network import PHEXT, Network
 from tests.strategies import near_coordinates
 
 _A = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1)

@@ -7,10 +7,11 @@ Ranges = dict[int, list[tuple[int, int]]]
 
 @dataclass
 class Update:
-    """Ranges of clocks by client that structs and deletions cover; gaps left out."""
+    """Ranges of clocks by client: of structs but gaps, of deletions, of what structs refer to."""
 
     structs: Ranges = field(default_factory=dict)
     deletes: Ranges = field(default_factory=dict)
+    origins: Ranges = field(default_factory=dict)
 
 
 class Reader:
@@ -46,7 +47,7 @@ def read_update(data: bytes) -> Update:
     for _ in range(reader.varint()):
         count, client, clock = reader.varint(), reader.varint(), reader.varint()
         for _ in range(count):
-            kind, length = _read_struct(reader)
+            kind, length = _read_struct(reader, update.origins)
             if kind != 10:
                 update.structs.setdefault(client, []).append((clock, clock + length))
             clock += length
@@ -59,15 +60,15 @@ def read_update(data: bytes) -> Update:
     return update
 
 
-def _read_struct(reader: Reader) -> tuple[int, int]:
+def _read_struct(reader: Reader, origins: Ranges) -> tuple[int, int]:
     info = reader.byte()
     kind = info & 31
     if kind in (0, 10):
         return kind, reader.varint()
     for bit in (128, 64):
         if info & bit:
-            reader.varint()
-            reader.varint()
+            client, clock = reader.varint(), reader.varint()
+            origins.setdefault(client, []).append((clock, clock + 1))
     if not info & 192:
         assert reader.varint() == 1
         reader.text()

@@ -102,6 +102,8 @@ cdef struct Struct:
     uint64_t length
     uint64_t origin_client
     uint64_t origin_clock
+    uint64_t right_client
+    uint64_t right_clock
     int kind
     int has_origin
     int has_right_origin
@@ -266,8 +268,8 @@ cdef void read_struct(
             found.origin_client = read_client(reader)
             found.origin_clock = read_clock(reader)
         if found.has_right_origin:
-            read_client(reader)
-            read_clock(reader)
+            found.right_client = read_client(reader)
+            found.right_clock = read_clock(reader)
         if info & HAS_PARENT_KEY:
             fail(reader, BAD_KEY)
         elif not found.has_origin and not found.has_right_origin:
@@ -570,19 +572,6 @@ def update_version(bytes update not None):
     return write_version(&sets.clocks, &sets.deletes)
 
 
-def is_whole(bytes update not None):
-    """Whether the update needs nothing before it: its clocks begin at 0 and have no gaps."""
-    cdef _Sets sets = _Sets.of_update(update)
-    cdef Py_ssize_t i
-    merge_ranges(&sets.clocks)
-    for i in range(sets.clocks.count):
-        if sets.clocks.items[i].start != 0:
-            return False
-        if i and sets.clocks.items[i].client == sets.clocks.items[i - 1].client:
-            return False
-    return True
-
-
 def snapshot_version(bytes snapshot not None):
     """Return the version that an encoded Yjs snapshot (delete set, state vector) stands for."""
     cdef _Sets sets = _Sets.__new__(_Sets)
@@ -604,13 +593,6 @@ def snapshot_version(bytes snapshot not None):
     merge_ranges(&sets.clocks)
     merge_ranges(&sets.deletes)
     return write_version(&sets.clocks, &sets.deletes)
-
-
-def covers_update(bytes version not None, bytes update not None):
-    """Whether every struct and every deletion of `update` lies within `version`."""
-    cdef _Sets have = _Sets.of_version(version)
-    cdef _Sets need = _Sets.of_update(update)
-    return is_covered(have, need)
 
 
 def covers(bytes version not None, bytes other not None):
@@ -690,11 +672,6 @@ def update_clock(bytes update not None, uint64_t client):
     return end
 
 
-def is_empty_update(bytes update not None):
-    """Whether the update has neither structs nor deletions."""
-    return update == b"\0\0"
-
-
 def strip_deletes(bytes update not None, bytes version not None):
     """Return `update` with only those deletions that `version` lacks."""
     cdef _Sets have = _Sets.of_version(version)
@@ -734,18 +711,16 @@ def strip_deletes(bytes update not None, bytes version not None):
     return update[:head] + deletes_bytes(&sets.clocks)
 
 
-def clean_update(bytes update not None, bytes version=None):
-    """Return `update` without empty structs and, given a version, without what lies beyond it.
+def clean_update(bytes update not None):
+    """Return `update` without empty structs.
 
     Yrs leaves empty structs behind where it cuts text, writes them out, and divides by zero when
-    it reads some of them. It also writes out what still waits for other updates: with the
-    version of the document that is left out, and the deletions are those of the version.
+    it reads some of them.
     """
-    cdef _Sets have = None if version is None else _Sets.of_version(version)
     cdef Reader reader
     cdef Struct found
-    cdef uint64_t clients, count, kept, first, limit
-    cdef bint is_clean = True, is_over
+    cdef uint64_t clients, count, kept, first
+    cdef bint is_clean = True
     cdef const uint8_t* start
     cdef list blocks = []
     cdef list pieces
@@ -755,24 +730,16 @@ def clean_update(bytes update not None, bytes version=None):
         count = read_varint(&reader)
         found.client = read_client(&reader)
         found.clock = first = read_clock(&reader)
-        limit = CLOCK_END if have is None else clock_limit(&have.clocks, found.client)
         kept = 0
-        is_over = False
         pieces = []
         while count > 0 and reader.error == OK:
             start = reader.at
             read_struct(&reader, &found, NULL, 0)
-            if not is_over and found.clock < limit and found.clock + found.length > limit:
-                if found.kind != GAP:
-                    raise UpdateError("update: expected structs that took effect whole, found a part")
-            is_over = is_over or found.clock + found.length > limit or (
-                have is not None and found.kind == GAP
-            )
-            if is_over or (found.length == 0 and reader.error == OK):
-                is_clean = False
-            else:
+            if found.length:
                 pieces.append(start[: reader.at - start])
                 kept += 1
+            else:
+                is_clean = False
             found.clock += found.length
             count -= 1
         if kept:
@@ -781,18 +748,75 @@ def clean_update(bytes update not None, bytes version=None):
         clients -= 1
     if reader.error:
         raise_error(reader.error, "update")
-    if is_clean and (have is None or is_covered(have, _Sets.of_update(update))):
+    if is_clean:
         return update
-    tail = update[reader.at - reader.start :] if have is None else deletes_bytes(&have.deletes)
+    tail = update[reader.at - reader.start :]
     return varint_bytes(len(blocks) // 2) + b"".join(blocks) + tail
 
 
-cdef uint64_t clock_limit(Ranges* clocks, uint64_t client) noexcept nogil:
+def fits(bytes state_vector not None, bytes update not None):
+    """Whether all of `update` can take effect in a document with this state vector.
+
+    That is: its clocks follow on without a gap, and all that it refers to or deletes is in the
+    document or in the update. The state vector is as Yjs encodes it, in any order.
+    """
+    cdef _Sets sets = _Sets.__new__(_Sets)  # clocks: what there will be; deletes: what is needed
+    cdef Reader reader
+    cdef Struct found
+    cdef uint64_t clients, count, clock
     cdef Py_ssize_t i
-    for i in range(clocks.count):
-        if clocks.items[i].client == client:
-            return clocks.items[i].end
-    return 0
+    cdef Range* item
+    open_reader(&reader, state_vector)
+    clients = read_varint(&reader)
+    while clients > 0 and reader.error == OK:
+        found.client = read_client(&reader)
+        clock = read_clock(&reader)
+        if clock and push(&sets.clocks, found.client, 0, clock):
+            fail(&reader, NO_MEMORY)
+        clients -= 1
+    if reader.error:
+        raise_error(reader.error, "state vector")
+    open_reader(&reader, update)
+    clients = read_varint(&reader)
+    while clients > 0 and reader.error == OK:
+        count = read_varint(&reader)
+        found.client = read_client(&reader)
+        found.clock = read_clock(&reader)
+        while count > 0 and reader.error == OK:
+            read_struct(&reader, &found, NULL, 0)
+            if reader.error == OK and found.kind != GAP:
+                need_struct(&reader, &found, sets)
+            found.clock += found.length
+            count -= 1
+        clients -= 1
+    if reader.error == OK:
+        read_deletes(&reader, &sets.deletes)
+    if reader.error:
+        raise_error(reader.error, "update")
+    merge_ranges(&sets.clocks)
+    for i in range(sets.clocks.count):
+        if sets.clocks.items[i].start != 0:
+            return False
+    for i in range(sets.deletes.count):
+        item = &sets.deletes.items[i]
+        if not contains(&sets.clocks, item.client, item.start, item.end):
+            return False
+    return True
+
+
+cdef void need_struct(Reader* reader, Struct* found, _Sets sets) noexcept:
+    """Note that a struct will be there, and what it refers to."""
+    cdef bint has_origin = found.kind != GARBAGE and found.has_origin
+    cdef bint has_right = found.kind != GARBAGE and found.has_right_origin
+    if (
+        (found.length
+            and push(&sets.clocks, found.client, found.clock, found.clock + found.length))
+        or (has_origin and push(
+            &sets.deletes, found.origin_client, found.origin_clock, found.origin_clock + 1))
+        or (has_right and push(
+            &sets.deletes, found.right_client, found.right_clock, found.right_clock + 1))
+    ):
+        fail(reader, NO_MEMORY)
 
 
 cdef bytes varint_bytes(uint64_t value):

@@ -39,6 +39,13 @@ class Peer:
         )
         self.replicas.open(PHEXT)
 
+    def durable_texts(self) -> dict[Coordinate, str]:
+        """Return what a restart would find now."""
+        fresh = ReplicaSet(
+            self.store.cloned(), node_id=self.node_id, random=Random(0), wall_time_ms=lambda: 0
+        )
+        return dict(fresh.open(PHEXT).scrolls())
+
     @property
     def replica(self) -> Replica:
         return self.replicas.open(PHEXT)
