@@ -185,6 +185,7 @@ class _Link:
         self.sessions: dict[str, _Session] = {}
         self.session_number = 0
         self.compare_due: dict[str, float] = {}
+        self.stale: dict[str, bool] = {}  # phexts with news of other links; whether it is durable
         # time
         self.heard_at = now
         self.pinged_at = now
@@ -374,7 +375,9 @@ class Synchronizer:
                 link.own_durable = max(own, link.own_durable)
                 self.on_ready(link.link)
             for phext, sources in self._news_committing.items():
-                if phext in link.sessions and tuple(sources) != (link.link,):
+                if tuple(sources) != (link.link,) and phext not in self._news:
+                    link.stale[phext] = True
+                if phext in link.sessions and phext in link.stale:
                     self._schedule(link, phext, self.timing.compare_delay_s)
         self._news_committing = {}
         self.on_progress()
@@ -409,7 +412,7 @@ class Synchronizer:
 
     def _lack(self, link: _Link, phext: str, range_: CoordinateRange) -> Lack | None:
         session = link.sessions.get(phext)
-        if session is None or session.is_open or link.is_held:
+        if session is None or session.is_open or phext in link.stale:
             return Lack(link.peer_id, 0, "still comparing")
         if any(name == phext and r.intersect(range_) for name, r in link.streams):
             return Lack(link.peer_id, 0, "still receiving what it had not")
@@ -669,12 +672,18 @@ class Synchronizer:
 
     def _start_session(self, link: _Link, phext: str) -> None:
         link.session_number += 1
-        link.sessions[phext] = _Session(link.session_number)
+        self._open_session(link, phext, link.session_number)
         link.compare_due.pop(phext, None)
         link.traffic.comparisons += 1
         index = self.replicas.open(phext).index
         parts = reconcile.first_step(index, self._scope(link, phext), self._parameters)
         self._say_compare(link, phext, parts)
+
+    def _open_session(self, link: _Link, phext: str, number: int) -> _Session:
+        if link.stale.get(phext):
+            del link.stale[phext]  # it is durable: this comparison sees it
+        session = link.sessions[phext] = _Session(number)
+        return session
 
     def _say_compare(self, link: _Link, phext: str, parts: bytes) -> None:
         session = link.sessions[phext]
@@ -701,7 +710,7 @@ class Synchronizer:
         if session is None or session.number != number:
             if self._starts(link) or step != 0:
                 raise ProtocolError(f"expected a running comparison, found number {number}")
-            session = link.sessions[phext] = _Session(number)
+            session = self._open_session(link, phext, number)
         if not session.is_open and parts:
             raise ProtocolError("expected no more of a comparison that has ended")
         if step != session.step:
@@ -942,6 +951,9 @@ class Synchronizer:
         self._sequence += 1
         if not new.entry.origin:
             self._news.setdefault(new.phext, {})[new.source] = None
+            for link in self._links.values():
+                if link.link != new.source:
+                    link.stale[new.phext] = False
             return
         is_wanted = False
         for link in self._links.values():
