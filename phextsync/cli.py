@@ -66,6 +66,11 @@ def main() -> None:
         app()
     except (PhextsyncError, OSError) as error:
         _fail(str(error))
+    except ExceptionGroup as group:
+        expected, others = group.split((PhextsyncError, OSError))
+        if expected is None or others is not None:
+            raise
+        _fail(str(_first(expected)))
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -458,6 +463,13 @@ def _text(text: str) -> str:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         _fail(f"expected UTF-8 on standard input, found other bytes at offset {error.start}")
+
+
+def _first(group: BaseException) -> BaseException:
+    """Return the first exception in nested groups."""
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
 
 
 def _fail(reason: str) -> NoReturn:

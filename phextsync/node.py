@@ -39,6 +39,7 @@ _BACKOFF_MIN_S: Final = 0.1
 _BACKOFF_MAX_S: Final = 2.0
 _BACKOFF_MAX_STRANGER_S: Final = 60.0
 _NEIGHBOUR_S: Final = 3600.0
+_ACCEPTED_PER_DIALLED: Final = 4  # links in all for each that a node chooses to dial
 
 _log = logging.getLogger("phextsync.node")
 
@@ -124,7 +125,7 @@ class Node:
         self._targets: dict[discovery.Address, _Target] = {}
         self._remembered = discovery.RememberedPeers.load(folder / "peers.json")
         self._dirty = trio.Event()
-        self._durable = trio.Event()
+        self._settled = trio.Event()
         self._progress = trio.Event()
         self._timer_wake = trio.Event()
         self.core.on_ready = self._link_has_work
@@ -142,9 +143,11 @@ class Node:
         return [name for name in self.replicas.names() if name != CLIENTS]
 
     async def durable(self) -> None:
-        """Wait until every change made so far is on this node's disk."""
+        """Wait until every change made so far is on this node's disk. StoreFullError when the
+        disk refuses: the change stays in memory and is tried again."""
         while self.replicas.is_dirty:
-            await self._durable.wait()
+            await self._settled.wait()
+            self.replicas.check_writable()
 
     async def synced(
         self,
@@ -261,14 +264,18 @@ class Node:
         except StoreError as error:
             self.replicas.failed(error)
             self._is_dirty()
+            self._settle()
             _log.error("cannot write to %s: %s", self.folder, error)
             return False
         self.replicas.committed()
         self.core.committed()
-        if not self.replicas.is_dirty:
-            self._durable.set()
-            self._durable = trio.Event()
+        self._settle()
         return True
+
+    def _settle(self) -> None:
+        """Wake whoever waits for the end of a commit, good or bad."""
+        self._settled.set()
+        self._settled = trio.Event()
 
     async def _keep_time(self) -> None:
         while True:
@@ -314,6 +321,9 @@ class Node:
     # -- links -----------------------------------------------------------------------------
 
     async def _accept(self, link: transport.SecureLink) -> None:
+        if len(self._links) >= _ACCEPTED_PER_DIALLED * self._links_max:
+            _log.warning("refused %s: %d links are open", link.address, len(self._links))
+            return  # which closes it
         await self._run_link(link, dialled=False)
 
     async def _run_link(self, secure: transport.SecureLink, *, dialled: bool) -> None:
@@ -329,6 +339,9 @@ class Node:
                 nursery.cancel_scope.cancel()
         finally:
             del self._links[link]
+            for target in self._targets.values():
+                if target.peer_id == task.peer_id:
+                    target.wake.set()
             self.core.link_closed(trio.current_time(), link, task.reason)
             self._drain()
             with trio.move_on_after(1) as scope:
@@ -423,7 +436,8 @@ class Node:
             if self._wants(target):
                 await self._dial_once(target)
             target.wake = trio.Event()
-            with trio.move_on_after(target.backoff_s * (0.5 + self._random.random())):
+            rest_s = target.backoff_s if self._wants(target) else _BACKOFF_MAX_STRANGER_S
+            with trio.move_on_after(rest_s * (0.5 + self._random.random())):
                 await target.wake.wait()
 
     async def _dial_once(self, target: _Target) -> None:

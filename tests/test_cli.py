@@ -1,6 +1,7 @@
 """The command line works the same with and without a running node; errors are one line."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,15 @@ def test_commands_work_while_a_node_runs_on_the_folder(tmp_path: Path) -> None:
         process.start()
         _use(Cli(process.folder), tmp_path)
         assert json.loads(Cli(process.folder).out("status", "--json"))["running"]
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
+    cli = Cli(tmp_path / "data")
+    cli.out("init")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        error = cli.error("up", "--no-mdns", "--host", "127.0.0.1", "--port", port)
+    assert f"cannot listen on 127.0.0.1:{port}" in error
 
 
 def test_watch_prints_each_change(tmp_path: Path) -> None:

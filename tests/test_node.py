@@ -5,14 +5,14 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 import trio
 
 from phextsync.discovery import Mdns
-from phextsync.errors import IdentityError, StoreLockedError
+from phextsync.errors import IdentityError, StoreFullError, StoreLockedError
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import CoordinateRange
 from phextsync.node import Node, open_node
@@ -158,6 +158,25 @@ async def test_what_was_edited_last_is_durable_after_a_clean_stop(tmp_path: Path
         assert node.phext()[_PLACE] == "0\n1\n2\n"
         node.phext().append(_PLACE, "x")
         assert node.replicas.open("memory")._client_id == lease
+
+
+async def test_a_disk_that_refuses_is_told_and_tried_again(small_disk: Path) -> None:
+    (path,) = _folders(small_disk, ["a"])
+    with trio.fail_after(30):
+        async with open_node(path, host=_LOOPBACK, port=0, discoveries=[]) as node:
+            ballast = small_disk / "ballast"
+            ballast.write_bytes(bytes(700_000))
+            node.phext()[_PLACE] = "".join(f"line {i}\n" for i in range(40_000))
+            with pytest.raises(StoreFullError, match="no space left"):
+                await node.durable()
+            with pytest.raises(StoreFullError):
+                node.phext().append(_PLACE, "refused")
+            assert len(node.phext()[_PLACE]) > 400_000
+            ballast.unlink()
+            while node.replicas.is_dirty:
+                with suppress(StoreFullError):
+                    await node.durable()
+            node.phext().append(_PLACE, "accepted")
 
 
 def test_a_node_killed_amid_a_thousand_edits_has_every_acknowledged_one_and_converges(
