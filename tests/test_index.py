@@ -24,9 +24,11 @@ _ranges = ranges(near_coordinates) | ranges(coordinates)
 class IndexMachine(RuleBasedStateMachine):
     """Random operations on an index with small leaves and on the model."""
 
-    @initialize(leaf_max=st.integers(2, 7), seed=st.integers(0, 2**64 - 1))
-    def create(self, leaf_max: int, seed: int) -> None:
-        self.index = CoordinateIndex(leaf_max=leaf_max, seed=seed)
+    @initialize(
+        leaf_max=st.integers(2, 7), inner_max=st.integers(4, 6), seed=st.integers(0, 2**64 - 1)
+    )
+    def create(self, leaf_max: int, inner_max: int, seed: int) -> None:
+        self.index = CoordinateIndex(leaf_max=leaf_max, inner_max=inner_max, seed=seed)
         self.model = IndexModel()
 
     @rule(coordinate=_any_coordinate, fingerprint=_fingerprints, size=_sizes)
@@ -142,9 +144,9 @@ TestIndexMachine = IndexMachine.TestCase
 TestIndexMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
-def _filled_index(count: int, leaf_max: int = 256) -> CoordinateIndex:
+def _filled_index(count: int, leaf_max: int = 64, inner_max: int = 128) -> CoordinateIndex:
     source = random.Random(count)
-    index = CoordinateIndex(leaf_max=leaf_max)
+    index = CoordinateIndex(leaf_max=leaf_max, inner_max=inner_max)
     for _ in range(count):
         coordinate = Coordinate(*(source.randint(1, 4) for _ in range(9)))
         index.set(coordinate, source.randbytes(32), source.randint(0, 9))
