@@ -45,6 +45,8 @@ def test_the_parts_have_their_names() -> None:
     assert [getattr(c, name) for name in (*names, "scroll")] == list(range(1, 10))
     with pytest.raises(AttributeError):
         c.library = 5  # type: ignore[misc]
+    with pytest.raises(TypeError, match="does not change"):
+        c.__init__(*[1] * 9)  # type: ignore[misc]
 
 
 @given(coordinates)

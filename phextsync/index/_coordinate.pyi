@@ -1,4 +1,4 @@
-from typing import final
+from typing import Self, final
 
 @final
 class Coordinate:
@@ -57,9 +57,7 @@ class Coordinate:
 class CoordinateRange:
     lower: Coordinate
     upper: Coordinate | None
-    def __init__(
-        self, lower: Coordinate | None = None, upper: Coordinate | None = None
-    ) -> None: ...
+    def __new__(cls, lower: Coordinate | None = None, upper: Coordinate | None = None) -> Self: ...
     @staticmethod
     def parse(text: str) -> CoordinateRange: ...
     @staticmethod

@@ -6,6 +6,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
+from cpython.tuple cimport PyTuple_GET_ITEM
 
 from phextsync.errors import CoordinateError
 
@@ -13,10 +14,14 @@ from phextsync.errors import CoordinateError
 cdef extern from *:
     """
     #define ascii_data(text) ((const unsigned char *)PyUnicode_1BYTE_DATA(text))
-    #define is_one_byte(text) (PyUnicode_KIND(text) == PyUnicode_1BYTE_KIND)
+    #define text_length(text) PyUnicode_GET_LENGTH(text)
+    #define is_ascii(text) PyUnicode_IS_ASCII(text)
     """
     const unsigned char* ascii_data(object text)
-    bint is_one_byte(object text)
+    bint is_ascii(object text)
+    Py_ssize_t text_length(object text)
+    int PyUnicode_1BYTE_KIND
+    str PyUnicode_FromKindAndData(int kind, const void* buffer, Py_ssize_t size)
 
 
 cdef enum:
@@ -46,11 +51,76 @@ cdef inline void split(uint64_t hi, uint32_t lo, uint32_t* parts) noexcept nogil
     parts[8] = lo & 1023
 
 
+cdef inline uint32_t part_of(Coordinate coordinate, int part) noexcept:
+    cdef uint32_t parts[9]
+    split(coordinate._hi, coordinate._lo, parts)
+    return parts[part]
+
+
+cdef str written(uint64_t hi, uint32_t lo, uint8_t divider):
+    """Write the nine numbers, with `divider` between the groups."""
+    cdef uint32_t parts[9]
+    cdef char text[36]
+    cdef char* at = text
+    cdef int i
+    split(hi, lo, parts)
+    for i in range(9):
+        if parts[i] >= 100:
+            at[0] = <char>(c"0" + parts[i] // 100)
+            at += 1
+        if parts[i] >= 10:
+            at[0] = <char>(c"0" + parts[i] // 10 % 10)
+            at += 1
+        at[0] = <char>(c"0" + parts[i] % 10)
+        at[1] = <char>(divider if i == 2 or i == 5 else c".")
+        at += 2
+    return PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, text, at - text - 1)
+
+
 cdef Coordinate make_coordinate(uint64_t hi, uint32_t lo):
     cdef Coordinate made = Coordinate.__new__(Coordinate)
     made._hi = hi
     made._lo = lo
     return made
+
+
+cdef inline const uint8_t* scan_part(const uint8_t* at, uint32_t* part) noexcept nogil:
+    """Read one to three digits; return where they end, NULL when there is none."""
+    cdef uint32_t value = <uint32_t>at[0] - c"0", digit
+    if value > 9:
+        return NULL
+    digit = <uint32_t>at[1] - c"0"
+    if digit > 9:
+        part[0] = value
+        return at + 1
+    value = value * 10 + digit
+    digit = <uint32_t>at[2] - c"0"
+    if digit > 9:
+        part[0] = value
+        return at + 2
+    part[0] = value * 10 + digit
+    return at + 3
+
+
+cdef inline bint scan_plain(const uint8_t* at, const uint8_t* end, uint32_t* parts) noexcept nogil:
+    """Read the canonical or the URL form, as nearly every text has it. A zero must follow it."""
+    cdef bint is_plain = True
+    cdef int i
+    for i in range(9):
+        at = scan_part(at, parts + i)
+        if at == NULL:
+            return False
+        is_plain &= parts[i] != 0
+        if i == 8:
+            is_plain &= at == end
+        elif i == 2 or i == 5:
+            is_plain &= (at[0] == c"/") | (at[0] == c";")
+        else:
+            is_plain &= at[0] == c"."
+        if not is_plain:
+            return False
+        at += 1
+    return True
 
 
 cdef bint scan_parts(const unsigned char* at, Py_ssize_t count, uint32_t* parts) noexcept nogil:
@@ -89,7 +159,16 @@ cdef bint scan_parts(const unsigned char* at, Py_ssize_t count, uint32_t* parts)
 
 cdef int parse_key(str text, Key* key) except -1:
     cdef uint32_t parts[9]
-    if not is_one_byte(text) or not scan_parts(ascii_data(text), len(text), parts):
+    cdef const uint8_t* data
+    cdef Py_ssize_t count
+    if not is_ascii(text):
+        count = 0
+    else:
+        data = ascii_data(text)
+        count = text_length(text)
+    if count == 0 or not (
+        scan_plain(data, data + count, parts) or scan_parts(data, count, parts)
+    ):
         raise CoordinateError(
             f"expected nine numbers from 1 to 999 such as 1.5.2/3.7.3/9.1.1, found {text!r:.80}"
         )
@@ -104,14 +183,16 @@ cdef int tuple_key(tuple numbers, Key* key) except -1:
     cdef long value
     if len(numbers) != 9:
         raise CoordinateError(f"expected nine numbers, found {len(numbers)}")
-    for i in range(9):
-        try:
-            value = numbers[i]
-        except OverflowError:
-            value = 0
-        if value < 1 or value > PART_MAX:
-            raise CoordinateError(f"expected nine numbers from 1 to 999, found {numbers[i]!r:.40}")
-        parts[i] = <uint32_t>value
+    try:
+        for i in range(9):
+            value = <object>PyTuple_GET_ITEM(numbers, i)
+            if value < 1 or value > PART_MAX:
+                raise OverflowError
+            parts[i] = <uint32_t>value
+    except OverflowError:
+        raise CoordinateError(
+            f"expected nine numbers from 1 to 999, found {numbers[i]!r:.40}"
+        ) from None
     key.hi = high(parts)
     key.lo = low(parts)
     return 0
@@ -158,6 +239,8 @@ cdef class Coordinate:
         long scroll,
     ):
         cdef Key key
+        if self._hi:
+            raise TypeError("a coordinate does not change")
         tuple_key(
             (library, shelf, series, collection, volume, book, chapter, section, scroll), &key
         )
@@ -228,43 +311,43 @@ cdef class Coordinate:
     @property
     def url(self):
         """The form with `;` between the groups."""
-        return str(self).replace("/", ";")
+        return written(self._hi, self._lo, c";")
 
     @property
     def library(self):
-        return self.parts[0]
+        return part_of(self, 0)
 
     @property
     def shelf(self):
-        return self.parts[1]
+        return part_of(self, 1)
 
     @property
     def series(self):
-        return self.parts[2]
+        return part_of(self, 2)
 
     @property
     def collection(self):
-        return self.parts[3]
+        return part_of(self, 3)
 
     @property
     def volume(self):
-        return self.parts[4]
+        return part_of(self, 4)
 
     @property
     def book(self):
-        return self.parts[5]
+        return part_of(self, 5)
 
     @property
     def chapter(self):
-        return self.parts[6]
+        return part_of(self, 6)
 
     @property
     def section(self):
-        return self.parts[7]
+        return part_of(self, 7)
 
     @property
     def scroll(self):
-        return self.parts[8]
+        return part_of(self, 8)
 
     def successor(self):
         """Return the next coordinate, None for the last."""
@@ -279,7 +362,7 @@ cdef class Coordinate:
         return None
 
     def __str__(self):
-        return "%d.%d.%d/%d.%d.%d/%d.%d.%d" % self.parts
+        return written(self._hi, self._lo, c"/")
 
     def __repr__(self):
         return f"Coordinate('{self}')"
@@ -319,7 +402,7 @@ ORIGIN = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1)
 cdef class CoordinateRange:
     """The coordinates from `lower`, included, to `upper`, excluded; None is no bound above."""
 
-    def __init__(self, Coordinate lower=None, Coordinate upper=None):
+    def __cinit__(self, Coordinate lower=None, Coordinate upper=None):
         self.lower = ORIGIN if lower is None else lower
         self.upper = upper
         if upper is not None and not self.lower < upper:

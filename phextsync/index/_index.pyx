@@ -95,6 +95,8 @@ cdef inline int read_key(object coordinate, Key* key) except -1:
     if type(coordinate) is Coordinate:
         key.hi = (<Coordinate>coordinate)._hi
         key.lo = (<Coordinate>coordinate)._lo
+        if key.hi == 0:
+            raise CoordinateError("expected a coordinate, found one without numbers")
         return 0
     if type(coordinate) is str:
         return parse_key(<str>coordinate, key)
@@ -223,30 +225,26 @@ cdef class CoordinateIndex:
     def clear(self):
         """Remove everything."""
         cdef Tree tree = self._tree
-        memset(&tree.sum, 0, sizeof(Sum))
+        cdef Table table
         tree.root = NULL
         tree.height = 0
         tree.count = 0
-        self._replace(&tree, 0)
-        self.filled = 0
-        self.text_bytes = 0
+        memset(&tree.sum, 0, sizeof(Sum))
+        _empty_table(&table, &self._table, 1)
+        self._replace(&tree, &table, 0, 0)
 
-    cdef int _replace(self, const Tree* tree, uint64_t count) except -1:
-        """Take another tree, and an empty table with room for `count` entries."""
+    cdef void _replace(
+        self, const Tree* tree, const Table* table, Py_ssize_t filled, uint64_t text_bytes
+    ) noexcept:
+        """Take another tree and table in place of the present ones."""
         cdef Table old = self._table
-        cdef void* root = self._tree.root
-        cdef Py_ssize_t height = self._tree.height
-        self._table.entries = NULL
-        self._table.room = 0
-        self._table.count = 0
-        if reserve(&self._table, count + 1):
-            self._table = old
-            raise MemoryError
+        tree_free(self._tree.root, self._tree.height)
         self._tree = tree[0]
+        self._table = table[0]
+        self.filled = filled
+        self.text_bytes = text_bytes
         self._changes += 1
-        tree_free(root, height)
-        _drop_entries(&old)
-        return 0
+        _drop_entries(&old)  # last: an object's end may run code that uses the index
 
     def bulk_load(self, bytes keys not None, bytes fingerprints not None, bytes sizes not None):
         """Replace everything: n keys of 12 bytes, fingerprints of 32, sizes of 4 (native order).
@@ -260,48 +258,32 @@ cdef class CoordinateIndex:
         cdef Loaded* memory
         cdef const Loaded* loaded
         cdef Tree tree = self._tree
+        cdef Table table
+        cdef Py_ssize_t filled = 0, i
+        cdef uint64_t text_bytes = 0
+        cdef uint32_t size
         if count == 0:
             self.clear()
             return
         memory = <Loaded*>malloc(2 * <size_t>count * sizeof(Loaded))
         if memory == NULL:
             raise MemoryError
+        table.entries = NULL
         try:
             loaded = _sorted_keys(<const uint8_t*>PyBytes_AS_STRING(keys), count, memory)
-            _build(&tree, loaded, count, marks, size_at)
-            self._fill(&tree, loaded, count, size_at)
+            _empty_table(&table, &self._table, <uint64_t>count)
+            _build_tree(&tree, loaded, count, marks, size_at)
+            _fill_table(&table, loaded, count, size_at)
+        except BaseException:
+            free(table.entries)
+            raise
         finally:
             free(memory)
-
-    cdef int _fill(
-        self, const Tree* tree, const Loaded* loaded, Py_ssize_t count, const uint8_t* size_at
-    ) except -1:
-        """Take a tree and put its entries into an empty table."""
-        cdef Entry* entry
-        cdef Py_ssize_t i, filled = 0
-        cdef uint64_t text_bytes = 0
-        cdef Table table
-        try:
-            self._replace(tree, <uint64_t>count)
-        except MemoryError:
-            tree_free(tree.root, tree.height)
-            raise
-        table = self._table
         for i in range(count):
-            if i + AHEAD < count:
-                prefetch(
-                    table.entries + home_of(&table, loaded[i + AHEAD].hi, loaded[i + AHEAD].lo)
-                )
-            entry = find(&table, loaded[i].hi, loaded[i].lo)
-            entry.hi = loaded[i].hi
-            entry.lo = loaded[i].lo
-            memcpy(&entry.size, size_at + 4 * <Py_ssize_t>loaded[i].source, 4)
-            filled += entry.size > 0
-            text_bytes += entry.size
-        self._table.count = <uint64_t>count
-        self.filled = filled
-        self.text_bytes = text_bytes
-        return 0
+            memcpy(&size, size_at + 4 * i, 4)
+            filled += size > 0
+            text_bytes += size
+        self._replace(&tree, &table, filled, text_bytes)
 
     def set_many(self, bytes keys not None, bytes fingerprints not None, bytes sizes not None):
         """Insert or update n entries, given as `bulk_load` takes them. Objects stay.
@@ -606,6 +588,33 @@ cdef void _drop_entries(Table* table) noexcept:
     free(table.entries)
 
 
+cdef int _empty_table(Table* table, const Table* seeded, uint64_t count) except -1:
+    """Make an empty table with room for `count` entries and the secret of another."""
+    table[0] = seeded[0]
+    table.entries = NULL
+    table.room = 0
+    table.count = 0
+    if reserve(table, count):
+        raise MemoryError
+    return 0
+
+
+cdef void _fill_table(
+    Table* table, const Loaded* loaded, Py_ssize_t count, const uint8_t* size_at
+) noexcept nogil:
+    """Put keys that differ into an empty table."""
+    cdef Entry* entry
+    cdef Py_ssize_t i
+    for i in range(count):
+        if i + AHEAD < count:
+            prefetch(table.entries + home_of(table, loaded[i + AHEAD].hi, loaded[i + AHEAD].lo))
+        entry = find(table, loaded[i].hi, loaded[i].lo)
+        entry.hi = loaded[i].hi
+        entry.lo = loaded[i].lo
+        memcpy(&entry.size, size_at + 4 * <Py_ssize_t>loaded[i].source, 4)
+    table.count = <uint64_t>count
+
+
 cdef void _look_up(
     const Table* table, const uint8_t* keys, Py_ssize_t count, uint8_t* sizes
 ) noexcept nogil:
@@ -696,7 +705,7 @@ cdef inline int part_of(Loaded key, int part) noexcept nogil:
     return <int>(key.hi >> (50 - 10 * part) if part < 6 else key.lo >> (80 - 10 * part)) & 1023
 
 
-cdef int _build(
+cdef int _build_tree(
     Tree* tree, const Loaded* loaded, Py_ssize_t count, const uint8_t* marks,
     const uint8_t* size_at
 ) except -1:
