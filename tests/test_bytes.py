@@ -186,6 +186,17 @@ def test_changed_bytes_are_read_alike_or_refused_and_never_kill(
     document.apply_update(clean_update(mutated))  # neither an error nor a panic
 
 
+def test_a_deletion_of_nothing_is_no_part_of_a_version() -> None:
+    update = bytearray(encode_plain_insert(2, ROOT, b"ab"))
+    update[-1:] = b"\1\2\2\0\1\1\0"  # client 2 deletes one letter from 0 on, and none from 1 on
+    assert update_version(bytes(update)) == b"\1\2\2\1\2\1\0\1"
+    update[-7:] = b"\1\2\1\1\0"
+    assert update_version(bytes(update)) == b"\1\2\2\0"
+    assert update_version(bytes(update)) == update_model.version(
+        update_model.read_update(bytes(update))
+    )
+
+
 def test_empty_structs_that_yrs_writes_are_left_out() -> None:
     # What Yrs wrote of a gap, an inserted letter, and the empty half of a string that it cut.
     update = bytes.fromhex(

@@ -55,7 +55,8 @@ def read_update(data: bytes) -> Update:
         client = reader.varint()
         for _ in range(reader.varint()):
             start, length = reader.varint(), reader.varint()
-            update.deletes.setdefault(client, []).append((start, start + length))
+            if length:
+                update.deletes.setdefault(client, []).append((start, start + length))
     assert reader.at == len(data)
     return update
 
