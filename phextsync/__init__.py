@@ -10,7 +10,9 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `crdt`: one scroll, a conflict-free replicated document
 * `store`: what is on disk
 * `replica`: a phext as a mapping of coordinates to texts
-* `reconcile`: what differs between two indexes
+* `reconcile`: what differs between two indexes, by ranges
+* `sketch`: few differences between two indexes, in one round trip
+* `comparison`: the turns of two nodes until both know what differs
 * `protocol`: what to say to each peer, without IO
 * `transport`: frames over TLS
 * `discovery`: finding peers

@@ -21,6 +21,7 @@ from typing import Annotated, NoReturn, Protocol
 import trio
 import typer
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -163,13 +164,20 @@ async def _show_progress(node: Node) -> None:
     with _progress() as progress:
         bars = {}
         while True:
-            for phext, (have, of) in node.core.progress().items():
-                if have < of and phext not in bars:
-                    bars[phext] = progress.add_task(f"receiving {phext}", total=of)
-                if phext in bars:
-                    progress.update(bars[phext], completed=min(have, of), total=of)
+            for row in node.core.progress():
+                have, of = row.scrolls, row.scrolls_of
+                if have < of and row.phext not in bars:
+                    bars[row.phext] = progress.add_task("", total=of)
+                if row.phext in bars:
+                    size = f"{decimal(row.text_bytes)} of {decimal(row.text_bytes_of)}"
+                    progress.update(
+                        bars[row.phext],
+                        description=f"receiving {row.phext}, {size}",
+                        completed=min(have, of),
+                        total=of,
+                    )
                     if have >= of:
-                        progress.remove_task(bars.pop(phext))
+                        progress.remove_task(bars.pop(row.phext))
             await trio.sleep(0.2)
 
 

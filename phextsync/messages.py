@@ -53,7 +53,13 @@ class Limits:
     held_frames_max: int = 64
     """Frames kept of a link of which it is not yet known whether it stays: 3 s at most."""
     compare_steps_max: int = 64
-    """Messages of one reconciliation: twice what the deepest tree of coordinates needs."""
+    """Messages of one comparison that finds little: twice what the deepest tree of coordinates
+    needs. One that finds much may take more, see `entries_per_step_min`."""
+    entries_per_step_min: int = 1024
+    """Scrolls for each of which a comparison may take another message. A message of ranges has
+    256 KiB when there is so much to say: lists of over 10,000 scrolls."""
+    audit_entries_max: int = 100_000
+    """Scrolls up to which every change is audited; an audit takes 30 ns for each."""
     tail_bytes_max: int = 4 << 20
     """Recent updates kept for peers that are in step; a peer behind them gets a difference."""
     version_bytes_max: int = 256 << 10
@@ -62,11 +68,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class PhextSummary:
-    """What a node holds of one phext: its interest, and count and digest of what is durable."""
+    """What a node holds of one phext: its interest, and of what is durable in it the number of
+    scrolls, about how many bytes of text they have, and their digest."""
 
     name: str
     interest: tuple[CoordinateRange, ...]
     count: int
+    text_bytes: int
     digest: bytes
 
 
@@ -91,12 +99,13 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """One step of a reconciliation; `parts` is read by `phextsync.reconcile`."""
+    """One turn of a comparison; `form` and `body` are read by `phextsync.comparison`."""
 
     phext: str
     session: int
     step: int
-    parts: bytes
+    form: int
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,8 +268,8 @@ def _to_array(message: Message) -> list[object]:
             return [_PING, token]
         case Pong(token):
             return [_PONG, token]
-        case Compare(phext, session, step, parts):
-            return [_COMPARE, phext, session, step, parts]
+        case Compare(phext, session, step, form, body):
+            return [_COMPARE, phext, session, step, form, body]
         case Hello(major, minor, node_id, name, incarnation, phexts):
             summaries = [_summary_to_array(phext) for phext in phexts]
             return [_HELLO, major, minor, node_id, name, incarnation, summaries]
@@ -287,7 +296,7 @@ def _summary_to_array(summary: PhextSummary) -> list[object]:
     for range_ in summary.interest:
         lower, upper = range_.to_keys()
         interest.append([lower, upper or b""])
-    return [summary.name, interest, summary.count, summary.digest]
+    return [summary.name, interest, summary.count, summary.text_bytes, summary.digest]
 
 
 class _Fields:
@@ -396,9 +405,9 @@ def _read_hello(fields: _Fields) -> Hello:
 def _read_summary(fields: _Fields) -> PhextSummary:
     name = fields.phext()
     interest = tuple(map(_read_range, fields.arrays(fields.limits.ranges_max)))
-    summary = PhextSummary(
-        name, interest, fields.integer(), fields.octets(DIGEST_BYTES, DIGEST_BYTES)
-    )
+    count, text_bytes = fields.integer(), fields.integer()
+    digest = fields.octets(DIGEST_BYTES, DIGEST_BYTES)
+    summary = PhextSummary(name, interest, count, text_bytes, digest)
     fields.end()
     return summary
 
@@ -421,7 +430,8 @@ def _read_compare(fields: _Fields) -> Compare:
     message = Compare(
         fields.phext(),
         fields.integer(),
-        fields.integer(limits.compare_steps_max),
+        fields.integer(),
+        fields.integer(256),
         fields.octets(limits.frame_bytes_max),
     )
     fields.end()

@@ -214,6 +214,9 @@ class Node:
             "port": self.port,
             "folder": str(self.folder),
             "phexts": control.summarize(self.replicas),
+            "receiving": [
+                asdict(row) for row in self.core.progress() if row.scrolls < row.scrolls_of
+            ],
             "peers": [_peer_row(peer) for peer in self.peers()],
             "unreachable": self.unreachable(),
         }

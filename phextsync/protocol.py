@@ -24,6 +24,7 @@ from random import Random
 from typing import Final, TypeAlias
 
 from phextsync import reconcile
+from phextsync.comparison import Comparison, Turn
 from phextsync.errors import ProtocolError, ScrollError, StoreDamagedError, UpdateError
 from phextsync.index import (
     EMPTY_VERSION,
@@ -68,12 +69,14 @@ _REASON_BYTES_MAX: Final = 200
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Seconds. A dead peer is noticed after `dead_after_s`; a comparison that found nothing new
-    is repeated after `compare_interval_s`."""
+    is repeated after `compare_interval_s`, one that did after `compare_delay_s`; a large phext is
+    audited at most every `audit_interval_s`."""
 
     ping_interval_s: float = 1.0
     dead_after_s: float = 3.0
     compare_interval_s: float = 30.0
     compare_delay_s: float = 0.1
+    audit_interval_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,18 @@ class Lack:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many scrolls of a phext, and bytes of their text, are durable here, and the most that
+    a peer announced when it was last compared."""
+
+    phext: str
+    scrolls: int
+    scrolls_of: int
+    text_bytes: int
+    text_bytes_of: int
+
+
 @dataclass(slots=True)
 class Traffic:
     """Counters of one link. `redundant` counts updates received that changed nothing."""
@@ -120,11 +135,18 @@ class Traffic:
 
 @dataclass(slots=True)
 class _Session:
-    """A comparison of one phext over one link, from its first message to the empty one."""
+    """A comparison of one phext over one link, from its first message to the empty one.
+
+    `comparison` is None while the peer is to begin one. `is_needed`: the digests differed.
+    """
 
     number: int
+    comparison: Comparison | None
+    steps_max: int = 0
+    is_needed: bool = False
     step: int = 0
     is_open: bool = True
+    has_found: bool = False
 
 
 @dataclass(slots=True)
@@ -146,7 +168,7 @@ class _Link:
         self.dialled = dialled
         self.hello: Hello | None = None
         self.interests: dict[str, tuple[CoordinateRange, ...]] = {}
-        self.counts: dict[str, int] = {}
+        self.theirs: dict[str, PhextSummary] = {}
         self.traffic = Traffic()
         self.goodbye: str | None = None
         self.is_finished = False
@@ -185,6 +207,7 @@ class _Link:
         self.sessions: dict[str, _Session] = {}
         self.session_number = 0
         self.compare_due: dict[str, float] = {}
+        self.audits: dict[str, tuple[float, bytes]] = {}  # when the next may be; digest of the last
         self.stale: dict[str, bool] = {}  # phexts with news of other links; whether it is durable
         # time
         self.heard_at = now
@@ -382,15 +405,21 @@ class Synchronizer:
         self._news_committing = {}
         self.on_progress()
 
-    def progress(self) -> dict[str, tuple[int, int]]:
-        """Return for each phext how many scrolls we have, and the most that a peer announced."""
-        most: dict[str, int] = {}
+    def progress(self) -> list[Progress]:
+        """Return for each phext what we have of the most that a peer announced, by name."""
+        most: dict[str, tuple[int, int]] = {}
         for link in self._links.values():
-            for phext, count in link.counts.items():
-                most[phext] = max(count, most.get(phext, 0))
-        return {
-            phext: (len(self.replicas.open(phext).index), count) for phext, count in most.items()
-        }
+            for phext, summary in link.theirs.items():
+                scrolls, text_bytes = most.get(phext, (0, 0))
+                most[phext] = (
+                    max(scrolls, summary.count),
+                    max(text_bytes, summary.text_bytes),
+                )
+        indexes = {phext: self.replicas.open(phext).index for phext in sorted(most)}
+        return [
+            Progress(phext, len(index), most[phext][0], index.text_bytes, most[phext][1])
+            for phext, index in indexes.items()
+        ]
 
     def lacking(
         self, phext: str, range_: CoordinateRange = EVERYTHING
@@ -464,8 +493,8 @@ class Synchronizer:
             case Want(phext, scrolls):
                 for coordinate, version, fingerprint in scrolls:
                     self._receive_want(link, (phext, coordinate), version, fingerprint)
-            case Compare(phext, session, step, parts):
-                self._receive_compare(link, phext, session, step, parts)
+            case Compare():
+                self._receive_compare(link, message)
             case Part():
                 self._receive_part(link, message)
             case Hello():
@@ -502,7 +531,7 @@ class Synchronizer:
         theirs = {summary.name: summary for summary in link.hello.phexts}
         for summary in link.hello.phexts:
             link.interests[summary.name] = summary.interest
-            link.counts[summary.name] = summary.count
+            link.theirs[summary.name] = summary
         for phext in sorted({*theirs, *link.announced}):
             self._meet_phext(link, phext, theirs.get(phext))
         self.on_progress()
@@ -515,16 +544,16 @@ class Synchronizer:
         if sent is None:
             self._say_summary(link, phext)
         if sent == summary.digest:
-            link.sessions[phext] = _Session(0, is_open=False)
+            link.sessions[phext] = _Session(0, None, is_open=False)
             self._schedule(link, phext, self.timing.compare_interval_s)
         elif self._starts(link):
-            self._start_session(link, phext)
+            self._start_session(link, phext, summary.count)
         else:
-            link.sessions[phext] = _Session(0)
+            link.sessions[phext] = _Session(0, None)
 
     def _receive_summary(self, link: _Link, summary: PhextSummary) -> None:
         link.interests[summary.name] = summary.interest
-        link.counts[summary.name] = summary.count
+        link.theirs[summary.name] = summary
         if not self._scope(link, summary.name):
             return
         if len(link.interests) > self.limits.phexts_max:
@@ -533,9 +562,10 @@ class Synchronizer:
             self._say_summary(link, summary.name)
         session = link.sessions.get(summary.name)
         if not self._starts(link):
-            link.sessions.setdefault(summary.name, _Session(0))
+            link.sessions.setdefault(summary.name, _Session(0, None))
         elif session is None or not session.is_open:
-            self._start_session(link, summary.name)
+            is_equal = self._summary(summary.name).digest == summary.digest
+            self._start_session(link, summary.name, None if is_equal else summary.count)
 
     def _receive_updates(self, link: _Link, phext: str, entries: Sequence[Entry]) -> None:
         link.received += 1
@@ -670,63 +700,101 @@ class Synchronizer:
     def _starts(self, link: _Link) -> bool:
         return self.node_id < link.peer_id
 
-    def _start_session(self, link: _Link, phext: str) -> None:
+    def _start_session(self, link: _Link, phext: str, theirs: int | None = None) -> None:
+        """Begin a comparison with a peer that announced `theirs` scrolls and another digest; None:
+        it is not known whether there is a difference."""
         link.session_number += 1
-        self._open_session(link, phext, link.session_number)
-        link.compare_due.pop(phext, None)
+        last = link.sessions.get(phext)
+        # Digests that stay different although nothing was found: somebody made entries alike.
+        is_fruitless = last is not None and last.is_needed and not last.has_found
+        session = self._open_session(link, phext, link.session_number)
+        session.is_needed = theirs is not None
         link.traffic.comparisons += 1
-        index = self.replicas.open(phext).index
-        parts = reconcile.first_step(index, self._scope(link, phext), self._parameters)
-        self._say_compare(link, phext, parts)
+        assert session.comparison is not None
+        if is_fruitless if session.is_needed else self._takes_audit(link, phext):
+            turn = session.comparison.begin_audit()
+        else:
+            turn = session.comparison.begin(theirs)
+        self._say_turn(link, phext, turn)
 
     def _open_session(self, link: _Link, phext: str, number: int) -> _Session:
         if link.stale.get(phext):
             del link.stale[phext]  # it is durable: this comparison sees it
-        session = link.sessions[phext] = _Session(number)
+        link.compare_due.pop(phext, None)
+        index = self.replicas.open(phext).index
+        nonce = self._random.randbytes(16)
+        comparison = Comparison(index, self._scope(link, phext), self._parameters, nonce)
+        entries = len(index) + min(link.theirs[phext].count, 1 << 24)
+        steps_max = self.limits.compare_steps_max + entries // self.limits.entries_per_step_min
+        session = link.sessions[phext] = _Session(number, comparison, steps_max)
         return session
 
-    def _say_compare(self, link: _Link, phext: str, parts: bytes) -> None:
+    def _takes_audit(self, link: _Link, phext: str) -> bool:
+        """Say whether the next comparison is to be an audit, and note it.
+
+        What was audited is not audited again; large phexts wait, since it reads every entry.
+        """
+        count, digest = reconcile.scope_digest(
+            self.replicas.open(phext).index, self._scope(link, phext)
+        )
+        due, audited = link.audits.get(phext, (0.0, b""))
+        is_large = count > self.limits.audit_entries_max
+        if not count or digest == audited or (is_large and self._now < due):
+            return False
+        link.audits[phext] = (self._now + self.timing.audit_interval_s, digest)
+        return True
+
+    def _say_turn(self, link: _Link, phext: str, turn: Turn) -> None:
         session = link.sessions[phext]
-        link.compares.append(Compare(phext, session.number, session.step, parts))
+        link.compares.append(Compare(phext, session.number, session.step, turn.form, turn.body))
         link.traffic.compare_messages += 1
         session.step += 1
-        if not parts:
+        if turn.is_last:
             self._end_session(link, phext)
         self.on_ready(link.link)
 
     def _end_session(self, link: _Link, phext: str) -> None:
-        link.sessions[phext].is_open = False
+        session = link.sessions[phext]
+        session.is_open = False
         link.conflicts_said = {p: None for p in link.conflicts_said if p[0] != phext}
-        self._schedule(link, phext, self.timing.compare_interval_s)
+        # What was found is compared once more, by its root, when it has been exchanged.
+        timing = self.timing
+        delay_s = timing.compare_delay_s if session.has_found else timing.compare_interval_s
+        self._schedule(link, phext, delay_s)
         self.on_progress()
 
-    def _receive_compare(
-        self, link: _Link, phext: str, number: int, step: int, parts: bytes
-    ) -> None:
-        scope = self._scope(link, phext)
-        if not scope:
+    def _receive_compare(self, link: _Link, message: Compare) -> None:
+        phext = message.phext
+        if not self._scope(link, phext):
             raise ProtocolError(f"expected a comparison of a phext in common, found {phext!r:.60}")
         session = link.sessions.get(phext)
-        if session is None or session.number != number:
-            if self._starts(link) or step != 0:
-                raise ProtocolError(f"expected a running comparison, found number {number}")
-            session = self._open_session(link, phext, number)
-        if not session.is_open and parts:
+        if session is None or session.number != message.session:
+            if self._starts(link) or message.step != 0:
+                raise ProtocolError(
+                    f"expected a running comparison, found number {message.session}"
+                )
+            session = self._open_session(link, phext, message.session)
+        if session.comparison is None or (not session.is_open and message.body):
             raise ProtocolError("expected no more of a comparison that has ended")
-        if step != session.step:
-            raise ProtocolError(f"expected step {session.step} of a comparison, found {step}")
+        if message.step != session.step:
+            raise ProtocolError(
+                f"expected step {session.step} of a comparison, found {message.step}"
+            )
         session.step += 1
-        if not parts:
+        if not message.body:
             self._end_session(link, phext)
             return
-        index = self.replicas.open(phext).index
-        answer, found = reconcile.next_step(index, parts, self._parameters)
-        self._take_differences(link, phext, found)
-        if session.step >= self.limits.compare_steps_max - 1:
+        turn = session.comparison.answer(message.form, message.body)
+        if turn.found is not None:
+            self._take_differences(link, phext, session, turn.found)
+        if session.step >= session.steps_max:
             raise ProtocolError(f"expected a comparison of fewer than {session.step} steps")
-        self._say_compare(link, phext, answer or b"")
+        self._say_turn(link, phext, turn)
 
-    def _take_differences(self, link: _Link, phext: str, found: reconcile.Differences) -> None:
+    def _take_differences(
+        self, link: _Link, phext: str, session: _Session, found: reconcile.Differences
+    ) -> None:
+        session.has_found |= not found.is_empty
         for range_ in found.our_ranges:
             link.streams.append((phext, range_))
         for coordinate in found.ours:
@@ -759,8 +827,10 @@ class Synchronizer:
 
     def _summary(self, phext: str) -> PhextSummary:
         interest = self._interest(phext)
-        count, digest = reconcile.scope_digest(self.replicas.open(phext).index, interest)
-        return PhextSummary(phext, interest, count, digest)
+        index = self.replicas.open(phext).index
+        count, digest = reconcile.scope_digest(index, interest)
+        text_bytes = index.text_bytes * count // max(1, len(index))
+        return PhextSummary(phext, interest, count, text_bytes, digest)
 
     # -- sending ---------------------------------------------------------------------------
 

@@ -9,6 +9,9 @@ scroll. (A. Meyer, "Range-Based Set Reconciliation", SRDS 2023.)
 
 It ends: an answer to a fingerprint is either a list or consists of ranges with strictly fewer of
 the answerer's entries, since it is split only when it has more entries than `list_max` >= 2.
+
+Under a `key` of 16 bytes, digests are those of SipHash under it instead of fingerprints: whoever
+chose texts before both sides drew the key together could not foresee them. Costs O(entries).
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +26,8 @@ ROOT_DIGEST_BYTES: Final = 16
 _RANGE_DIGEST_BYTES: Final = 8
 _ENTRY_DIGEST_BYTES: Final = 8
 _KEY_BYTES: Final = 12
-_FINGERPRINT, _LIST = range(2)
+_FINGERPRINT, _LIST, _ROOT = range(3)
+_ROOT_MESSAGE_BYTES_MAX: Final = 64
 _UNBOUNDED: Final = 13  # in place of a length of at most 12: no bound above
 
 
@@ -47,6 +51,10 @@ class Differences:
     theirs: list[Coordinate]
     changed: list[Coordinate]
     our_ranges: list[CoordinateRange]
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.ours or self.theirs or self.changed or self.our_ranges)
 
 
 def digest(count: int, fingerprint_sum: bytes) -> bytes:
@@ -73,30 +81,57 @@ def scope_digest(index: CoordinateIndex, scope: Sequence[CoordinateRange]) -> tu
 
 
 def first_step(
-    index: CoordinateIndex, scope: Sequence[CoordinateRange], parameters: Parameters
+    index: CoordinateIndex,
+    scope: Sequence[CoordinateRange],
+    parameters: Parameters,
+    key: bytes | None = None,
 ) -> bytes:
     """Return the message that opens a reconciliation of the ranges in `scope`."""
-    writer = _Writer(parameters)
+    writer = _Writer(parameters, key)
     for range_ in scope:
-        _describe(index, range_, writer)
+        count = index.count(range_)
+        if 0 < count <= parameters.list_max:
+            writer.list(range_, _entries(index, range_, key), count)
+        else:
+            writer.root(range_, *_digest(index, range_, key))
     return writer.finish()
 
 
 def next_step(
-    index: CoordinateIndex, message: bytes, parameters: Parameters
+    index: CoordinateIndex, message: bytes, parameters: Parameters, key: bytes | None = None
 ) -> tuple[bytes | None, Differences]:
     """Answer one message: the next one, or None when nothing is open, and what was found.
 
     ProtocolError when the message is malformed.
     """
-    writer = _Writer(parameters)
+    writer = _Writer(parameters, key)
     found = Differences([], [], [], [])
     for range_, mode, count, payload in _read(message):
         if mode == _LIST:
-            _compare_list(index, range_, payload, found)
+            _compare_list(index, range_, payload, found, key)
         else:
             _compare_fingerprint(index, range_, count, payload, writer, found)
     return (None if writer.is_idle else writer.finish()), found
+
+
+def count_of_root(message: bytes) -> int | None:
+    """Return how many entries their sender has if `message` is one root of everything."""
+    parts = list(_read(message)) if len(message) < _ROOT_MESSAGE_BYTES_MAX else []
+    if len(parts) == 1 and parts[0][0].is_everything and parts[0][1] == _ROOT:
+        return parts[0][2]
+    return None
+
+
+def _digest(
+    index: CoordinateIndex, range_: CoordinateRange, key: bytes | None
+) -> tuple[int, bytes]:
+    if key is None:
+        return range_digest(index, range_)
+    return index.count(range_), index.audit(range_, key)
+
+
+def _entries(index: CoordinateIndex, range_: CoordinateRange, key: bytes | None) -> bytes:
+    return index.entries_packed(range_, _ENTRY_DIGEST_BYTES, key)
 
 
 def _compare_fingerprint(
@@ -107,29 +142,27 @@ def _compare_fingerprint(
     writer: "_Writer",
     found: Differences,
 ) -> None:
-    our_count, ours = range_digest(index, range_)
-    if ours[:_RANGE_DIGEST_BYTES] == theirs and our_count == count:
+    our_count, ours = _digest(index, range_, writer.key)
+    if ours[: len(theirs)] == theirs and our_count == count:
         return
     if count == 0:
         found.our_ranges.append(range_)
     else:
-        _describe(index, range_, writer, split=True)
+        _describe(index, range_, our_count, writer)
 
 
 def _describe(
-    index: CoordinateIndex, range_: CoordinateRange, writer: "_Writer", *, split: bool = False
+    index: CoordinateIndex, range_: CoordinateRange, count: int, writer: "_Writer"
 ) -> None:
-    """Write what we have in `range_`: one fingerprint or, if it is known to differ, more."""
-    count = index.count(range_)
+    """Write what we have in a range that differs, `count` entries."""
     parameters = writer.parameters
-    if count <= parameters.list_max and (split or count):
-        entries = index.entries_packed(range_, _ENTRY_DIGEST_BYTES)
-        writer.list(range_, entries, count)
-    elif not split or writer.is_full:
-        writer.fingerprint(range_, *range_digest(index, range_))
+    if count <= parameters.list_max:
+        writer.list(range_, _entries(index, range_, writer.key), count)
+    elif writer.is_full:
+        writer.fingerprint(range_, *_digest(index, range_, writer.key))
     else:
         for piece in _split(index, range_, count, parameters.branches):
-            writer.fingerprint(piece, *range_digest(index, piece))
+            writer.fingerprint(piece, *_digest(index, piece, writer.key))
 
 
 def _split(
@@ -157,23 +190,27 @@ def _separator(below: Coordinate, above: Coordinate) -> Coordinate:
 
 
 def _compare_list(
-    index: CoordinateIndex, range_: CoordinateRange, payload: bytes, found: Differences
+    index: CoordinateIndex,
+    range_: CoordinateRange,
+    payload: bytes,
+    found: Differences,
+    key: bytes | None,
 ) -> None:
     size = _KEY_BYTES + _ENTRY_DIGEST_BYTES
     theirs = {payload[i : i + 12]: payload[i + 12 : i + size] for i in range(0, len(payload), size)}
     if not theirs:
         found.our_ranges.append(range_)
         return
-    packed = index.entries_packed(range_, _ENTRY_DIGEST_BYTES)
+    packed = _entries(index, range_, key)
     for i in range(0, len(packed), size):
-        key = packed[i : i + 12]
-        other = theirs.pop(key, None)
+        place = packed[i : i + 12]
+        other = theirs.pop(place, None)
         if other is None:
-            found.ours.append(Coordinate.from_key(key))
+            found.ours.append(Coordinate.from_key(place))
         elif other != packed[i + 12 : i + size]:
-            found.changed.append(Coordinate.from_key(key))
-    for key in theirs:
-        coordinate = _coordinate(key)
+            found.changed.append(Coordinate.from_key(place))
+    for place in theirs:
+        coordinate = _coordinate(place)
         if coordinate not in range_:
             raise ProtocolError(f"expected entries in {range_}, found {coordinate}")
         found.theirs.append(coordinate)
@@ -182,7 +219,7 @@ def _compare_list(
 # -- bytes ---------------------------------------------------------------------------------
 #
 # message = *part
-# part    = lower upper mode [count digest | count *entry]
+# part    = lower upper mode [count digest | count *entry]; a root has 16 bytes of digest
 # bound   = length (1 byte) and that many bytes of the key, whose parts equal to 1 at the end are
 #           left out; a lower bound of length 14 repeats the upper bound before it; 13 = no bound
 
@@ -191,8 +228,9 @@ _SAME: Final = 14
 
 
 class _Writer:
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, parameters: Parameters, key: bytes | None) -> None:
         self.parameters = parameters
+        self.key = key
         self.is_idle = True
         self._parts = bytearray()
         self._upper: Coordinate | None = None
@@ -204,6 +242,10 @@ class _Writer:
     def fingerprint(self, range_: CoordinateRange, count: int, range_digest: bytes) -> None:
         self._range(range_, _FINGERPRINT)
         self._parts += _varint(count) + range_digest[:_RANGE_DIGEST_BYTES]
+
+    def root(self, range_: CoordinateRange, count: int, range_digest: bytes) -> None:
+        self._range(range_, _ROOT)
+        self._parts += _varint(count) + range_digest
 
     def list(self, range_: CoordinateRange, entries: bytes, count: int) -> None:
         self._range(range_, _LIST)
@@ -241,14 +283,11 @@ def _read(message: bytes) -> Iterator[tuple[CoordinateRange, int, int, bytes]]:
         is_first = False
         mode = reader.byte()
         range_ = CoordinateRange(lower, upper)
-        if mode == _FINGERPRINT:
-            count = reader.varint()
-            yield range_, mode, count, reader.take(_RANGE_DIGEST_BYTES)
-        elif mode == _LIST:
-            count = reader.varint()
-            yield range_, mode, count, reader.take(count * (_KEY_BYTES + _ENTRY_DIGEST_BYTES))
-        else:
-            raise ProtocolError(f"expected a mode below 2, found {mode}")
+        if mode > _ROOT:
+            raise ProtocolError(f"expected a mode below 3, found {mode}")
+        count = reader.varint()
+        sizes = (_RANGE_DIGEST_BYTES, count * (_KEY_BYTES + _ENTRY_DIGEST_BYTES), ROOT_DIGEST_BYTES)
+        yield range_, mode, count, reader.take(sizes[mode])
 
 
 class _Reader:

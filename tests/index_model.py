@@ -1,5 +1,7 @@
 """A plain-Python CoordinateIndex: the oracle of the compiled one."""
 
+import math
+
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 
 
@@ -21,3 +23,36 @@ class IndexModel:
         inside = self.inside(range_)
         total = sum(int.from_bytes(self.entries[c][1], "big") for c in inside) % 2**256
         return len(inside), total.to_bytes(32, "big")
+
+    def sketch(self, cells: int) -> tuple[bytes, bytes]:
+        """Return the strata and the first cells of the sketch, by its definition."""
+        strata = [0] * 160
+        sums = [[0, 0, 0] for _ in range(cells)]
+        for c, (_, fingerprint, _) in self.entries.items():
+            hi, lo = int.from_bytes(c.key[:8], "big"), int.from_bytes(c.key[8:], "big")
+            value = int.from_bytes(fingerprint[:8], "big") >> 3
+            value = value if 0 < value < _P else 1
+            seed = _mixed(hi ^ _mixed(lo + _GOLDEN & _WORD))
+            stratum = next((k for k in range(9) if seed >> k & 1), 9)
+            bucket = 16 * stratum + (seed >> 60)
+            strata[bucket] = (strata[bucket] + value) % 256
+            state, at = seed, 0
+            while at < cells:
+                for i, weight in enumerate((1, hi, lo)):
+                    sums[at][i] = (sums[at][i] + value * weight) % _P
+                state = state + _GOLDEN & _WORD
+                draw = (_mixed(state) >> 12) + 0.5
+                at += 1 + int((at + 1.5) * (2.0**26 / math.sqrt(draw) - 1))
+        packed = b"".join(word.to_bytes(8, "big") for cell in sums for word in cell)
+        return bytes(strata), packed
+
+
+_P = 2**61 - 1
+_WORD = 2**64 - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def _mixed(value: int) -> int:
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _WORD
+    value = (value ^ value >> 27) * 0x94D049BB133111EB & _WORD
+    return value ^ value >> 31

@@ -145,6 +145,13 @@ class IndexMachine(RuleBasedStateMachine):
         with pytest.raises(IndexError):
             self.index.select(len(inside))
 
+    @rule(cells=st.sampled_from([0, 1, 60]))
+    def sketch(self, cells: int) -> None:
+        strata, packed = self.model.sketch(cells)
+        assert self.index.sketch_strata() == strata
+        assert self.index.sketch_cells(cells) == packed
+        assert self.index.sketch_difference(packed) == ([], [], [])
+
     @invariant()
     def holds_together(self) -> None:
         if hasattr(self, "index"):

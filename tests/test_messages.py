@@ -38,7 +38,7 @@ _ids = st.binary(min_size=16, max_size=16)
 _numbers = st.integers(0, 2**63 - 1)
 _names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20)
 _summaries = st.builds(
-    PhextSummary, _names, st.lists(ranges(), max_size=3).map(tuple), _numbers, _ids
+    PhextSummary, _names, st.lists(ranges(), max_size=3).map(tuple), _numbers, _numbers, _ids
 )
 _entries = st.one_of(
     st.builds(Entry, coordinates, st.binary(max_size=50)),
@@ -55,7 +55,7 @@ _messages: st.SearchStrategy[Message] = st.one_of(
         st.lists(_summaries, max_size=3).map(tuple),
     ),
     st.builds(Summary, _summaries),
-    st.builds(Compare, _names, _numbers, st.integers(0, 63), st.binary(max_size=50)),
+    st.builds(Compare, _names, _numbers, _numbers, st.integers(0, 255), st.binary(max_size=50)),
     st.builds(
         Want,
         _names,
@@ -142,7 +142,7 @@ def test_bytes_outside_the_subset_are_refused(frame: bytes, found: str) -> None:
         ([4, "x" * 300, []], "at most 255 bytes, found 300"),
         ([3, "memory", [[ORIGIN.key, b"", b""]] * 4097], "at most 4096 items, found 4097"),
         ([5, "memory", ORIGIN.key, 3, 3, b"x"], "expected a part below 3, found 3"),
-        ([2, "memory", 1, 64, b""], "expected an integer below 64, found 64"),
+        ([2, "memory", 1, 0, 256, b""], "expected an integer below 256, found 256"),
         ([0, 2, 0, bytes(16), "n", bytes(16), []], "expected protocol version 1, found 2.0"),
     ],
 )
@@ -161,7 +161,7 @@ def test_a_newer_minor_version_may_append_fields_to_its_hello() -> None:
 
 def test_an_entry_without_origin_is_short() -> None:
     assert len(encode(Updates("m", (Entry(ORIGIN, b""),)))) == 20
-    summary = PhextSummary("m", (EVERYTHING,), 0, bytes(16))
+    summary = PhextSummary("m", (EVERYTHING,), 0, 0, bytes(16))
     assert len(encode(Summary(summary))) < 40
 
 

@@ -18,7 +18,7 @@ try:
         update_version,
     )
     from phextsync.index._coordinate import EVERYTHING, ORIGIN, Coordinate, CoordinateRange
-    from phextsync.index._index import CoordinateIndex
+    from phextsync.index._index import SKETCH_CELLS, CoordinateIndex
 except ModuleNotFoundError as error:
     raise ImportError(
         f"phextsync.index is not compiled ({error}): build it with `pip install .`"
@@ -28,6 +28,7 @@ __all__ = [
     "EMPTY_VERSION",
     "EVERYTHING",
     "ORIGIN",
+    "SKETCH_CELLS",
     "Coordinate",
     "CoordinateIndex",
     "CoordinateRange",

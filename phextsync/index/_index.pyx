@@ -3,7 +3,8 @@
 
 A hash table (`_table.pxd`) answers for single coordinates, a B+ tree (`_tree.pxd`) for order, ranks
 and the fingerprints of ranges. Every entry is in both, with one size; objects are in the table,
-fingerprints in the tree. `_check` asserts this and what both files say of themselves.
+fingerprints in the tree. `_check` asserts this and what both files say of themselves. Once it was
+asked for, a sketch (`_sketch.pxd`) of keys and fingerprints follows every change.
 
 One thread; nothing here lets another run. Objects must not refer back to the index: Python's
 collector does not look inside.
@@ -13,8 +14,8 @@ import os
 
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
@@ -30,6 +31,20 @@ from phextsync.index._coordinate cimport (
     tuple_key,
 )
 from phextsync.index._siphash cimport read_word, siphash
+from phextsync.index._sketch cimport (
+    BUCKETS,
+    CELLS,
+    STRATA,
+    Cell,
+    P,
+    Pair,
+    Peeling,
+    Sketch,
+    minus,
+    peel,
+    sketch_change,
+    value_of,
+)
 from phextsync.index._sums cimport (
     DIGEST,
     KEY,
@@ -40,6 +55,7 @@ from phextsync.index._sums cimport (
     store_key,
     store_sum,
     subtract,
+    write_u64,
 )
 from phextsync.index._table cimport (
     Entry,
@@ -73,11 +89,14 @@ from phextsync.index._tree cimport (
 from phextsync.errors import CoordinateError
 from phextsync.index._coordinate import EVERYTHING as _EVERYTHING
 
+SKETCH_CELLS = CELLS
+
 cdef CoordinateRange _everything = _EVERYTHING
 cdef object _keep = object()
 
 cdef enum:
     AHEAD = 16  # entries fetched before they are looked at
+    CELL = 24
 
 
 cdef struct Loaded:
@@ -128,6 +147,7 @@ cdef class CoordinateIndex:
 
     cdef Table _table
     cdef Tree _tree
+    cdef Sketch* _sketch  # NULL until it is asked for
     cdef uint64_t _changes
     cdef readonly Py_ssize_t filled
     cdef readonly uint64_t text_bytes
@@ -147,13 +167,15 @@ cdef class CoordinateIndex:
 
     def __dealloc__(self):
         tree_free(self._tree.root, self._tree.height)
+        free(self._sketch)
         _drop_entries(&self._table)
 
     def __sizeof__(self):
-        """Bytes of the object, its table and its tree. O(leaves)."""
+        """Bytes of the object, its table, its tree and its sketch. O(leaves)."""
         return (
             object.__sizeof__(self) + self._table.room * sizeof(Entry)
             + _tree_bytes(self._tree.root, self._tree.height)
+            + (0 if self._sketch == NULL else sizeof(Sketch))
         )
 
     # -- changing ------------------------------------------------------------------------------
@@ -162,10 +184,12 @@ cdef class CoordinateIndex:
                   ) except -1:
         """Insert or update an entry; its object stays."""
         cdef Entry* entry = find(&self._table, hi, lo)
-        cdef Sum mark
+        cdef Sum mark, old
+        cdef uint64_t before = 0
         load_sum(&mark, fingerprint)
         if entry.hi:
-            tree_update(&self._tree, hi, lo, size, &mark)
+            old = tree_update(&self._tree, hi, lo, size, &mark)
+            before = value_of(old.limb[3])
             self.filled -= entry.size > 0
             self.text_bytes -= entry.size
         else:
@@ -179,6 +203,8 @@ cdef class CoordinateIndex:
             entry.lo = lo
             self._table.count += 1
             self._changes += 1
+        if self._sketch != NULL:
+            sketch_change(self._sketch, hi, lo, before, value_of(mark.limb[3]))
         entry.size = size
         self.filled += size > 0
         self.text_bytes += size
@@ -209,6 +235,7 @@ cdef class CoordinateIndex:
         cdef Key key
         cdef Entry* entry
         cdef PyObject* value
+        cdef Sum old
         read_key(coordinate, &key)
         entry = find(&self._table, key.hi, key.lo)
         if entry.hi == 0:
@@ -217,7 +244,9 @@ cdef class CoordinateIndex:
         self.filled -= entry.size > 0
         self.text_bytes -= entry.size
         erase(&self._table, entry)
-        tree_remove(&self._tree, key.hi, key.lo)
+        old = tree_remove(&self._tree, key.hi, key.lo)
+        if self._sketch != NULL:
+            sketch_change(self._sketch, key.hi, key.lo, value_of(old.limb[3]), 0)
         self._changes += 1
         if value != NULL:  # last: an object's end may run code that uses the index
             Py_DECREF(<object>value)
@@ -239,6 +268,8 @@ cdef class CoordinateIndex:
         """Take another tree and table in place of the present ones."""
         cdef Table old = self._table
         tree_free(self._tree.root, self._tree.height)
+        free(self._sketch)
+        self._sketch = NULL
         self._tree = tree[0]
         self._table = table[0]
         self.filled = filled
@@ -444,16 +475,28 @@ cdef class CoordinateIndex:
         return self.entries_packed(range_, 0)
 
     def entries_packed(
-        self, CoordinateRange range_ not None=_everything, Py_ssize_t digest_bytes=8
+        self, CoordinateRange range_ not None=_everything, Py_ssize_t digest_bytes=8,
+        bytes key=None
     ):
-        """Return for each entry in a range its key and the first bytes of its fingerprint."""
+        """Return for each entry in a range its key and the first bytes of its fingerprint.
+
+        With a `key` of 16 bytes those of SipHash-2-4-128 under it, as in `audit`.
+        """
+        cdef const uint8_t* secret = NULL
+        cdef Py_ssize_t digest_max = DIGEST
         cdef Span span
         cdef bytes packed
-        if not 0 <= digest_bytes <= DIGEST:
-            raise ValueError(f"expected 0 to 32 bytes of a fingerprint, found {digest_bytes}")
+        if key is not None:
+            _check_secret(key)
+            secret = <const uint8_t*>PyBytes_AS_STRING(key)
+            digest_max = 16
+        if not 0 <= digest_bytes <= digest_max:
+            raise ValueError(
+                f"expected 0 to {digest_max} bytes of a digest, found {digest_bytes}"
+            )
         span = self._span(range_)
         packed = PyBytes_FromStringAndSize(NULL, span.count * (KEY + digest_bytes))
-        _pack(span, digest_bytes, <uint8_t*>PyBytes_AS_STRING(packed))
+        _pack(span, digest_bytes, secret, <uint8_t*>PyBytes_AS_STRING(packed))
         return packed
 
     def audit(self, CoordinateRange range_ not None, bytes key not None):
@@ -462,10 +505,92 @@ cdef class CoordinateIndex:
         Hashed are an entry's key and its fingerprint. 16 bytes, big-endian. O(entries).
         """
         cdef uint64_t total[2]
-        if PyBytes_GET_SIZE(key) != 16:
-            raise ValueError(f"expected a key of 16 bytes, found {len(key)}")
+        _check_secret(key)
         _audit(self._span(range_), <const uint8_t*>PyBytes_AS_STRING(key), total)
         return (int(total[1]) << 64 | int(total[0])).to_bytes(16, "big")
+
+    # -- the sketch ----------------------------------------------------------------------------
+
+    cdef Sketch* _kept_sketch(self) except NULL:
+        if self._sketch == NULL:
+            self._sketch = _new_sketch(&self._tree)
+        return self._sketch
+
+    def sketch_strata(self):
+        """Return the strata of the sketch, 10 rows of 16 bytes.
+
+        O(entries) the first time after a bulk load, then kept up to date.
+        """
+        cdef Sketch* sketch = self._kept_sketch()
+        return PyBytes_FromStringAndSize(<char*>sketch.bucket, STRATA * BUCKETS)
+
+    def sketch_cells(self, Py_ssize_t count):
+        """Return the first `count` cells of the sketch: three integers of 8 bytes, big-endian.
+
+        O(entries) the first time after a bulk load, then kept up to date.
+        """
+        cdef const uint64_t* words
+        cdef bytes packed
+        cdef Py_ssize_t i
+        if not 0 <= count <= CELLS:
+            raise ValueError(f"expected 0 to {CELLS} cells, found {count}")
+        words = <const uint64_t*>self._kept_sketch().cell
+        packed = PyBytes_FromStringAndSize(NULL, CELL * count)
+        for i in range(3 * count):
+            write_u64(words[i], <uint8_t*>PyBytes_AS_STRING(packed) + 8 * i)
+        return packed
+
+    def sketch_difference(self, bytes theirs not None):
+        """Read the difference to another index from its cells, as `sketch_cells` gives them.
+
+        Return the coordinates (only here, only there, changed), or None when there are too many
+        for the cells. A hint: values are 61 bits. ValueError when they are no cells.
+        """
+        cdef Py_ssize_t count = PyBytes_GET_SIZE(theirs) // CELL, i
+        cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(theirs)
+        cdef const uint64_t* ours = <const uint64_t*>self._kept_sketch().cell
+        cdef uint64_t* left
+        cdef uint64_t word
+        cdef Peeling work
+        if count > CELLS or PyBytes_GET_SIZE(theirs) != CELL * count:
+            raise ValueError(f"expected up to {CELLS} cells of {CELL} bytes, found {len(theirs)} bytes")
+        memset(&work, 0, sizeof(Peeling))
+        work.count = count
+        work.cell = <Cell*>malloc(<size_t>(count + 1) * (sizeof(Cell) + sizeof(Pair) + 17))
+        if work.cell == NULL:
+            raise MemoryError
+        work.found = <Pair*>(work.cell + count)
+        work.inverse = <uint64_t*>(work.found + count)
+        work.now = <uint32_t*>(work.inverse + count)
+        work.later = work.now + count
+        work.is_later = <uint8_t*>(work.later + count)
+        left = <uint64_t*>work.cell
+        try:
+            for i in range(3 * count):
+                word = read_u64(data + 8 * i)
+                if word >= P:
+                    raise ValueError(f"expected integers below 2^61 - 1 in cells, found {word}")
+                left[i] = minus(ours[i], word)
+            return self._sorted_out(&work) if peel(&work) else None
+        finally:
+            free(work.cell)
+
+    cdef tuple _sorted_out(self, Peeling* work):
+        """Tell of each pair that was found who has it."""
+        cdef list ours = [], theirs = [], changed = []
+        cdef Pair* pair
+        cdef Place place
+        cdef Py_ssize_t i
+        for i in range(work.found_count):
+            pair = work.found + i
+            place = tree_seek(&self._tree, pair.hi, pair.lo, NULL, NULL)
+            if not is_at(place, pair.hi, pair.lo):
+                theirs.append(make_coordinate(pair.hi, pair.lo))
+            elif value_of(place.leaf.fingerprint[place.slot].limb[3]) == pair.value:
+                ours.append(make_coordinate(pair.hi, pair.lo))
+            else:
+                changed.append(make_coordinate(pair.hi, pair.lo))
+        return ours, theirs, changed
 
     # -- invariants ----------------------------------------------------------------------------
 
@@ -476,6 +601,12 @@ cdef class CoordinateIndex:
         cdef uint64_t entries = 0, text_bytes = 0, i
         cdef Py_ssize_t filled = 0, j
         cdef Entry* entry
+        cdef Sketch* sketch
+        if self._sketch != NULL:
+            sketch = _new_sketch(&self._tree)
+            is_same = memcmp(sketch, self._sketch, sizeof(Sketch)) == 0
+            free(sketch)
+            assert is_same, "the sketch"
         if self._tree.root != NULL:
             _check_node(&self._tree, self._tree.root, self._tree.height, True, NULL, NULL)
             add_up(self._tree.root, self._tree.height == 0, &entries, &total)
@@ -760,32 +891,65 @@ cdef void _fill_leaf(
 # -- passing over entries ----------------------------------------------------------------------
 
 
-cdef void _pack(Span span, Py_ssize_t digest_bytes, uint8_t* out) noexcept nogil:
+cdef int _check_secret(bytes key) except -1:
+    if PyBytes_GET_SIZE(key) != 16:
+        raise ValueError(f"expected a key of 16 bytes, found {len(key)}")
+    return 0
+
+
+cdef inline void _siphash_at(Place at, uint64_t k0, uint64_t k1, uint64_t* digest) noexcept nogil:
+    """Hash an entry's key and fingerprint."""
+    cdef uint8_t data[KEY + DIGEST]
+    store_key(at.leaf.hi[at.slot], at.leaf.lo[at.slot], data)
+    store_sum(&at.leaf.fingerprint[at.slot], data + KEY)
+    siphash(k0, k1, data, KEY + DIGEST, digest)
+
+
+cdef void _pack(
+    Span span, Py_ssize_t digest_bytes, const uint8_t* secret, uint8_t* out
+) noexcept nogil:
+    cdef uint64_t digest[2]
     cdef uint8_t mark[DIGEST]
     cdef Py_ssize_t i
     for i in range(span.count):
         store_key(span.at.leaf.hi[span.at.slot], span.at.leaf.lo[span.at.slot], out)
-        if digest_bytes:
+        if secret != NULL:
+            _siphash_at(span.at, read_word(secret, 8), read_word(secret + 8, 8), digest)
+            write_u64(digest[0], mark)
+            write_u64(digest[1], mark + 8)
+        else:
             store_sum(&span.at.leaf.fingerprint[span.at.slot], mark)
-            memcpy(out + KEY, mark, <size_t>digest_bytes)
+        memcpy(out + KEY, mark, <size_t>digest_bytes)
         out += KEY + digest_bytes
         step(&span.at)
 
 
 cdef void _audit(Span span, const uint8_t* key, uint64_t* total) noexcept nogil:
     cdef uint64_t k0 = read_word(key, 8), k1 = read_word(key + 8, 8)
-    cdef uint8_t data[KEY + DIGEST]
     cdef uint64_t digest[2]
     cdef Py_ssize_t i
     total[0] = 0
     total[1] = 0
     for i in range(span.count):
-        store_key(span.at.leaf.hi[span.at.slot], span.at.leaf.lo[span.at.slot], data)
-        store_sum(&span.at.leaf.fingerprint[span.at.slot], data + KEY)
-        siphash(k0, k1, data, KEY + DIGEST, digest)
+        _siphash_at(span.at, k0, k1, digest)
         total[0] += digest[0]
         total[1] += digest[1] + (total[0] < digest[0])
         step(&span.at)
+
+
+cdef Sketch* _new_sketch(const Tree* tree) except NULL:
+    cdef Sketch* sketch = <Sketch*>calloc(1, sizeof(Sketch))
+    cdef const Leaf* leaf = _first_leaf(tree)
+    cdef Py_ssize_t i
+    if sketch == NULL:
+        raise MemoryError
+    while leaf != NULL:
+        for i in range(leaf.used):
+            sketch_change(
+                sketch, leaf.hi[i], leaf.lo[i], 0, value_of(leaf.fingerprint[i].limb[3])
+            )
+        leaf = leaf.next
+    return sketch
 
 
 # -- the tree as a whole -----------------------------------------------------------------------
@@ -803,6 +967,7 @@ cdef Py_ssize_t _tree_bytes(const void* node, Py_ssize_t height) noexcept nogil:
 
 
 cdef Leaf* _first_leaf(const Tree* tree) noexcept nogil:
+    """Return the first leaf, NULL when there is no entry."""
     cdef void* node = tree.root
     cdef Py_ssize_t level
     for level in range(tree.height):

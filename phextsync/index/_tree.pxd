@@ -224,20 +224,22 @@ cdef inline void add_up(const void* node, bint is_leaf, uint64_t* count, Sum* to
 # -- changing ----------------------------------------------------------------------------------
 
 
-cdef inline void tree_update(
+cdef inline Sum tree_update(
     Tree* tree, uint64_t hi, uint32_t lo, uint32_t size, const Sum* fingerprint
 ) noexcept nogil:
-    """Give an entry that is there another size and fingerprint."""
+    """Give an entry that is there another size and fingerprint; return the one before."""
     cdef Path path
-    cdef Sum change = fingerprint[0]
+    cdef Sum change = fingerprint[0], before
     cdef Py_ssize_t level
     tree_walk(tree, hi, lo, &path)
-    subtract(&change, &path.place.leaf.fingerprint[path.place.slot])
+    before = path.place.leaf.fingerprint[path.place.slot]
+    subtract(&change, &before)
     path.place.leaf.fingerprint[path.place.slot] = fingerprint[0]
     path.place.leaf.size[path.place.slot] = size
     for level in range(tree.height):
         add(&path.inner[level].sum[path.child[level]], &change)
     add(&tree.sum, &change)
+    return before
 
 
 cdef inline int tree_insert(
@@ -413,8 +415,11 @@ cdef inline void share(Inner* inner, Py_ssize_t at, bint is_leaf) noexcept nogil
     inner.sum[at] = total
 
 
-cdef inline void tree_remove(Tree* tree, uint64_t hi, uint32_t lo) noexcept nogil:
-    """Remove a key that is there; nodes that fall below half join or share with a neighbour."""
+cdef inline Sum tree_remove(Tree* tree, uint64_t hi, uint32_t lo) noexcept nogil:
+    """Remove a key that is there and return its fingerprint.
+
+    Nodes that fall below half join or share with a neighbour.
+    """
     cdef Path path
     cdef Leaf* leaf
     cdef Sum gone
@@ -441,6 +446,7 @@ cdef inline void tree_remove(Tree* tree, uint64_t hi, uint32_t lo) noexcept nogi
     elif tree.count == 0:
         free(tree.root)
         tree.root = NULL
+    return gone
 
 
 cdef inline bint mend(
