@@ -2,9 +2,9 @@
 
 import argparse
 
-from benchmarks import index, sync
+from benchmarks import index, reconcile, sync
 
-_BENCHMARKS = {"index": index.run, "sync": sync.run}
+_BENCHMARKS = {"index": index.run, "reconcile": reconcile.run, "sync": sync.run}
 
 
 def main() -> None:

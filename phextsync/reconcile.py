@@ -19,16 +19,13 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 
-from phextsync.errors import ProtocolError
-from phextsync.index import Coordinate, CoordinateIndex, CoordinateRange
+from phextsync.errors import CoordinateError, ProtocolError
+from phextsync.index import ORIGIN, Coordinate, CoordinateIndex, CoordinateRange
 
 ROOT_DIGEST_BYTES: Final = 16
 _RANGE_DIGEST_BYTES: Final = 8
-_ENTRY_DIGEST_BYTES: Final = 8
-_KEY_BYTES: Final = 12
 _FINGERPRINT, _LIST, _ROOT = range(3)
-_ROOT_MESSAGE_BYTES_MAX: Final = 64
-_UNBOUNDED: Final = 13  # in place of a length of at most 12: no bound above
+_COUNT_BYTES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,7 @@ class Parameters:
     they are listed instead. `bytes_max`: size of one message; what does not fit waits, and is
     covered by one fingerprint."""
 
-    branches: int = 16
+    branches: int = 12
     list_max: int = 32
     bytes_max: int = 256 << 10
 
@@ -89,9 +86,8 @@ def first_step(
     """Return the message that opens a reconciliation of the ranges in `scope`."""
     writer = _Writer(parameters, key)
     for range_ in scope:
-        count = index.count(range_)
-        if 0 < count <= parameters.list_max:
-            writer.list(range_, _entries(index, range_, key), count)
+        if index.count(range_) <= parameters.list_max:
+            writer.list(range_, index.list_entries(range_, key))
         else:
             writer.root(range_, *_digest(index, range_, key))
     return writer.finish()
@@ -106,20 +102,23 @@ def next_step(
     """
     writer = _Writer(parameters, key)
     found = Differences([], [], [], [])
-    for range_, mode, count, payload in _read(message):
+    for range_, mode, payload in _read(message):
         if mode == _LIST:
             _compare_list(index, range_, payload, found, key)
-        else:
-            _compare_fingerprint(index, range_, count, payload, writer, found)
+            continue
+        our_count, ours = _digest(index, range_, key)
+        if ours[: len(payload)] != payload:
+            _describe(index, range_, our_count, writer)
     return (None if writer.is_idle else writer.finish()), found
 
 
 def count_of_root(message: bytes) -> int | None:
     """Return how many entries their sender has if `message` is one root of everything."""
-    parts = list(_read(message)) if len(message) < _ROOT_MESSAGE_BYTES_MAX else []
-    if len(parts) == 1 and parts[0][0].is_everything and parts[0][1] == _ROOT:
-        return parts[0][2]
-    return None
+    if len(message) != len(_ROOT_HEAD) + _COUNT_BYTES + ROOT_DIGEST_BYTES:
+        return None
+    if not message.startswith(_ROOT_HEAD):
+        return None
+    return int.from_bytes(message[len(_ROOT_HEAD) :][:_COUNT_BYTES], "big")
 
 
 def _digest(
@@ -130,50 +129,33 @@ def _digest(
     return index.count(range_), index.audit(range_, key)
 
 
-def _entries(index: CoordinateIndex, range_: CoordinateRange, key: bytes | None) -> bytes:
-    return index.entries_packed(range_, _ENTRY_DIGEST_BYTES, key)
-
-
-def _compare_fingerprint(
-    index: CoordinateIndex,
-    range_: CoordinateRange,
-    count: int,
-    theirs: bytes,
-    writer: "_Writer",
-    found: Differences,
-) -> None:
-    our_count, ours = _digest(index, range_, writer.key)
-    if ours[: len(theirs)] == theirs and our_count == count:
-        return
-    if count == 0:
-        found.our_ranges.append(range_)
-    else:
-        _describe(index, range_, our_count, writer)
-
-
 def _describe(
     index: CoordinateIndex, range_: CoordinateRange, count: int, writer: "_Writer"
 ) -> None:
     """Write what we have in a range that differs, `count` entries."""
     parameters = writer.parameters
     if count <= parameters.list_max:
-        writer.list(range_, _entries(index, range_, writer.key), count)
+        writer.list(range_, index.list_entries(range_, writer.key))
     elif writer.is_full:
-        writer.fingerprint(range_, *_digest(index, range_, writer.key))
+        writer.fingerprint(range_, _digest(index, range_, writer.key)[1])
     else:
-        for piece in _split(index, range_, count, parameters.branches):
-            writer.fingerprint(piece, *_digest(index, piece, writer.key))
+        for piece in _split(index, range_, count, min(count, parameters.branches)):
+            writer.fingerprint(piece, _digest(index, piece, writer.key)[1])
 
 
 def _split(
     index: CoordinateIndex, range_: CoordinateRange, count: int, branches: int
 ) -> Iterator[CoordinateRange]:
-    """Cut `range_` into `branches` ranges with equally many of our `count` entries."""
+    """Cut `range_` into `branches` ranges with about equally many of our `count` entries.
+
+    They may have a quarter more or fewer, if that makes their bounds short.
+    """
     first = index.rank(range_.lower)
     lower = range_.lower
+    slack = count // branches // 8
     for branch in range(1, branches):
         position = first + branch * count // branches
-        upper = _separator(index.select(position - 1), index.select(position))
+        upper = _separator(index.select(position - slack - 1), index.select(position + slack))
         yield CoordinateRange(lower, upper)
         lower = upper
     yield CoordinateRange(lower, range_.upper)
@@ -196,35 +178,35 @@ def _compare_list(
     found: Differences,
     key: bytes | None,
 ) -> None:
-    size = _KEY_BYTES + _ENTRY_DIGEST_BYTES
-    theirs = {payload[i : i + 12]: payload[i + 12 : i + size] for i in range(0, len(payload), size)}
-    if not theirs:
-        found.our_ranges.append(range_)
+    if not payload:
+        if index.count(range_):
+            found.our_ranges.append(range_)
         return
-    packed = _entries(index, range_, key)
-    for i in range(0, len(packed), size):
-        place = packed[i : i + 12]
-        other = theirs.pop(place, None)
-        if other is None:
-            found.ours.append(Coordinate.from_key(place))
-        elif other != packed[i + 12 : i + size]:
-            found.changed.append(Coordinate.from_key(place))
-    for place in theirs:
-        coordinate = _coordinate(place)
-        if coordinate not in range_:
-            raise ProtocolError(f"expected entries in {range_}, found {coordinate}")
-        found.theirs.append(coordinate)
+    try:
+        ours, theirs, changed = index.compare_list(range_, payload, key)
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error
+    found.ours += ours
+    found.theirs += theirs
+    found.changed += changed
 
 
 # -- bytes ---------------------------------------------------------------------------------
 #
-# message = *part
-# part    = lower upper mode [count digest | count *entry]; a root has 16 bytes of digest
-# bound   = length (1 byte) and that many bytes of the key, whose parts equal to 1 at the end are
-#           left out; a lower bound of length 14 repeats the upper bound before it; 13 = no bound
+# message  = *part
+# part     = head [level distance] [distance] content
+# head     = mode + 4 * level of the upper bound + 64 if the lower bound is not the upper one of
+#            the part before, or the origin; only then level and distance of it follow
+# level    = number of parts, the others being 1; as upper bound 0: none
+# distance = LEB128 of the bound less the bound before it, both cut to the level's parts and read
+#            as numbers of 10 bits a part; left out for level 0
+# content  = mode 0: first 8 bytes of the digest of the range
+#            mode 1: length (LEB128) and list of its entries, see `CoordinateIndex.list_entries`
+#            mode 2: count (8 bytes) and digest (16 bytes) of the range
 
-
-_SAME: Final = 14
+_LEVEL_SHIFT: Final = 2
+_JUMP: Final = 64
+_ROOT_HEAD: Final = bytes([_ROOT])
 
 
 class _Writer:
@@ -233,61 +215,86 @@ class _Writer:
         self.key = key
         self.is_idle = True
         self._parts = bytearray()
-        self._upper: Coordinate | None = None
+        self._at: Coordinate | None = ORIGIN
 
     @property
     def is_full(self) -> bool:
         return len(self._parts) > self.parameters.bytes_max
 
-    def fingerprint(self, range_: CoordinateRange, count: int, range_digest: bytes) -> None:
+    def fingerprint(self, range_: CoordinateRange, range_digest: bytes) -> None:
         self._range(range_, _FINGERPRINT)
-        self._parts += _varint(count) + range_digest[:_RANGE_DIGEST_BYTES]
+        self._parts += range_digest[:_RANGE_DIGEST_BYTES]
 
     def root(self, range_: CoordinateRange, count: int, range_digest: bytes) -> None:
         self._range(range_, _ROOT)
-        self._parts += _varint(count) + range_digest
+        self._parts += count.to_bytes(_COUNT_BYTES, "big") + range_digest
 
-    def list(self, range_: CoordinateRange, entries: bytes, count: int) -> None:
+    def list(self, range_: CoordinateRange, entries: bytes) -> None:
         self._range(range_, _LIST)
-        self._parts += _varint(count) + entries
+        self._parts += _varint(len(entries)) + entries
 
     def finish(self) -> bytes:
         return bytes(self._parts)
 
     def _range(self, range_: CoordinateRange, mode: int) -> None:
-        if self._upper is not None and range_.lower == self._upper:
-            self._parts.append(_SAME)
+        before = self._at or ORIGIN
+        level = 0 if range_.upper is None else _level(range_.upper)
+        head = mode | level << _LEVEL_SHIFT
+        if range_.lower == before:
+            self._parts.append(head)
         else:
-            self._parts += _bound(range_.lower)
-        self._parts += bytes([_UNBOUNDED]) if range_.upper is None else _bound(range_.upper)
-        self._upper = range_.upper
-        self._parts.append(mode)
+            jump = _level(range_.lower)
+            self._parts += bytes([head | _JUMP, jump])
+            self._parts += _distance(before, range_.lower, jump)
+        if range_.upper is not None:
+            self._parts += _distance(range_.lower, range_.upper, level)
+        self._at = range_.upper
         self.is_idle = False
 
 
-def _read(message: bytes) -> Iterator[tuple[CoordinateRange, int, int, bytes]]:
+def _level(bound: Coordinate) -> int:
+    """Return how many parts are left when those that are 1 at the end are cut off."""
+    parts = bound.parts
+    level = 9
+    while level and parts[level - 1] == 1:
+        level -= 1
+    return level
+
+
+def _cut(bound: Coordinate, level: int) -> int:
+    number = 0
+    for part in bound.parts[:level]:
+        number = number << 10 | part
+    return number
+
+
+def _distance(before: Coordinate, bound: Coordinate, level: int) -> bytes:
+    return _varint(_cut(bound, level) - _cut(before, level)) if level else b""
+
+
+def _read(message: bytes) -> Iterator[tuple[CoordinateRange, int, bytes]]:
+    """Yield range, mode, and digest or list."""
     reader = _Reader(message)
-    upper: Coordinate | None = None
-    is_first = True
+    at: Coordinate | None = ORIGIN
     while reader.left:
-        if not is_first and upper is None:
+        if at is None:
             raise ProtocolError("expected the end of a comparison, found a range above all")
-        length = reader.byte()
-        lower = upper if length == _SAME and upper is not None else reader.bound(length)
-        if not is_first and upper is not None and lower < upper:
-            raise ProtocolError(f"expected a range from {upper} on, found {lower}")
-        length = reader.byte()
-        upper = None if length == _UNBOUNDED else reader.bound(length)
+        head = reader.byte()
+        mode, level = head & 3, head >> _LEVEL_SHIFT & 15
+        if mode > _ROOT or head >= 2 * _JUMP:
+            raise ProtocolError(f"expected a mode below 3, found {head}")
+        lower = reader.bound(at, reader.byte()) if head & _JUMP else at
+        upper = reader.bound(lower, level) if level else None
         if upper is not None and upper <= lower:
             raise ProtocolError(f"expected an upper bound above {lower}, found {upper}")
-        is_first = False
-        mode = reader.byte()
-        range_ = CoordinateRange(lower, upper)
-        if mode > _ROOT:
-            raise ProtocolError(f"expected a mode below 3, found {mode}")
-        count = reader.varint()
-        sizes = (_RANGE_DIGEST_BYTES, count * (_KEY_BYTES + _ENTRY_DIGEST_BYTES), ROOT_DIGEST_BYTES)
-        yield range_, mode, count, reader.take(sizes[mode])
+        range_, at = CoordinateRange(lower, upper), upper
+        if mode == _FINGERPRINT:
+            yield range_, mode, reader.take(_RANGE_DIGEST_BYTES)
+        elif mode == _LIST:
+            yield range_, mode, reader.take(reader.varint())
+        else:
+            reader.take(_COUNT_BYTES)
+            yield range_, mode, reader.take(ROOT_DIGEST_BYTES)
 
 
 class _Reader:
@@ -316,45 +323,21 @@ class _Reader:
             if byte < 0x80:
                 return value
             shift += 7
-            if shift > 56:
-                raise ProtocolError("expected an integer of at most 8 bytes, found more")
+            if shift > 84:
+                raise ProtocolError("expected an integer of at most 13 bytes, found more")
 
-    def bound(self, length: int) -> Coordinate:
-        if length > _KEY_BYTES:
-            raise ProtocolError(f"expected a bound of at most 12 bytes, found {length}")
-        return _coordinate(self.take(length) + bytes(_KEY_BYTES - length), fill=True)
-
-
-def _coordinate(key: bytes, *, fill: bool = False) -> Coordinate:
-    """Read a key; with `fill`, its parts that are 0 stand for 1."""
-    try:
-        return Coordinate.from_key(key) if not fill else Coordinate(*_filled(key))
-    except ValueError as error:
-        raise ProtocolError(str(error)) from error
-
-
-def _filled(key: bytes) -> list[int]:
-    high, low = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
-    parts = [high >> shift & 1023 for shift in (50, 40, 30, 20, 10, 0)]
-    parts += [low >> shift & 1023 for shift in (20, 10, 0)]
-    if high >> 60 or low >> 30:
-        raise ProtocolError("expected a key of nine parts of 10 bits, found higher bits set")
-    return [part or 1 for part in parts]
-
-
-def _bound(coordinate: Coordinate) -> bytes:
-    parts = list(coordinate.parts)
-    for i in range(8, -1, -1):
-        if parts[i] != 1:
-            break
-        parts[i] = 0
-    high = low = 0
-    for part in parts[:6]:
-        high = high << 10 | part
-    for part in parts[6:]:
-        low = low << 10 | part
-    key = (high.to_bytes(8, "big") + low.to_bytes(4, "big")).rstrip(b"\0")
-    return bytes([len(key)]) + key
+    def bound(self, before: Coordinate, level: int) -> Coordinate:
+        """Read a bound that is not below `before`."""
+        if level > 9:
+            raise ProtocolError(f"expected a bound of at most 9 parts, found {level}")
+        number = _cut(before, level) + (self.varint() if level else 0)
+        parts = [number >> 10 * i & 1023 for i in range(level - 1, -1, -1)]
+        try:
+            if number >> 10 * level:
+                raise CoordinateError("expected nine parts from 1 to 999, found more")
+            return Coordinate(*parts, *[1] * (9 - level))
+        except CoordinateError as error:
+            raise ProtocolError(str(error)) from error
 
 
 def _varint(value: int) -> bytes:

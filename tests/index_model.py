@@ -24,6 +24,18 @@ class IndexModel:
         total = sum(int.from_bytes(self.entries[c][1], "big") for c in inside) % 2**256
         return len(inside), total.to_bytes(32, "big")
 
+    def list_entries(self, range_: CoordinateRange) -> bytes:
+        out = bytearray()
+        before = _number(range_.lower)
+        for c in self.inside(range_):
+            distance, before = _number(c) - before, _number(c)
+            while distance >= 128:
+                out.append(distance & 127 | 128)
+                distance >>= 7
+            out.append(distance)
+            out += self.entries[c][1][:8]
+        return bytes(out)
+
     def sketch(self, cells: int) -> tuple[bytes, bytes]:
         """Return the strata and the first cells of the sketch, by its definition."""
         strata = [0] * 160
@@ -45,6 +57,13 @@ class IndexModel:
                 at += 1 + int((at + 1.5) * (2.0**26 / math.sqrt(draw) - 1))
         packed = b"".join(word.to_bytes(8, "big") for cell in sums for word in cell)
         return bytes(strata), packed
+
+
+def _number(coordinate: Coordinate) -> int:
+    """Return the key as a number of nine parts of ten bits."""
+    return int.from_bytes(coordinate.key[:8], "big") << 30 | int.from_bytes(
+        coordinate.key[8:], "big"
+    )
 
 
 _P = 2**61 - 1

@@ -115,7 +115,7 @@ def test_equal_sides_say_one_message_and_the_end() -> None:
     states = dict.fromkeys(range(1000), 1)
     pair = _Pair(_index(states), _index(states))
     pair.run(pair.sides[0].begin(None))
-    assert [len(turn.body) for turn in pair.turns] == [21, 0]
+    assert [len(turn.body) for turn in pair.turns] == [25, 0]
 
 
 def _with_changes(count: int, changes: int) -> tuple[CoordinateIndex, CoordinateIndex]:

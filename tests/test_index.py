@@ -118,8 +118,8 @@ class IndexMachine(RuleBasedStateMachine):
         found = array.array("I", self.index.lookup_many(keys))
         assert list(found) == [size if fingerprint is not None else 2**32 - 1, 2**32 - 1] * 20
 
-    @rule(range_=_ranges, digest_bytes=st.integers(0, 32))
-    def order(self, range_: CoordinateRange, digest_bytes: int) -> None:
+    @rule(range_=_ranges)
+    def order(self, range_: CoordinateRange) -> None:
         inside = self.model.inside(range_)
         entries = self.model.entries
         assert list(self.index.coordinates(range_)) == inside
@@ -131,8 +131,7 @@ class IndexMachine(RuleBasedStateMachine):
         assert self.index.fingerprint(range_) == self.model.fingerprint(range_)
         assert self.index.entries(range_) == [(c, *entries[c][1:]) for c in inside]
         assert self.index.entries(range_, 2) == self.index.entries(range_)[:2]
-        packed = b"".join(c.key + entries[c][1][:digest_bytes] for c in inside)
-        assert self.index.entries_packed(range_, digest_bytes) == packed
+        assert self.index.list_entries(range_) == self.model.list_entries(range_)
         assert self.index.keys_packed(range_) == b"".join(c.key for c in inside)
 
     @rule(coordinate=_any_coordinate)
@@ -144,6 +143,27 @@ class IndexMachine(RuleBasedStateMachine):
         assert [self.index.select(i) for i in range(len(inside))] == inside
         with pytest.raises(IndexError):
             self.index.select(len(inside))
+
+    @rule(range_=_ranges, data=st.data(), key=st.none() | st.just(bytes(range(16))))
+    def compare(self, range_: CoordinateRange, data: st.DataObject, key: bytes | None) -> None:
+        theirs = CoordinateIndex()
+        for c in self.model.entries:
+            if data.draw(st.booleans()):
+                theirs.set(c, data.draw(_fingerprints), 1)
+        extra = data.draw(st.sets(_any_coordinate, max_size=2)) - {*self.model.entries}
+        for c in extra:
+            theirs.set(c, bytes(32), 1)
+        listed = theirs.list_entries(range_, key)
+        inside = self.model.inside(range_)
+        changed = [
+            c
+            for c in inside
+            if c in theirs and theirs.fingerprint_of(c) != self.model.entries[c][1]
+        ]
+        found = self.index.compare_list(range_, listed, key)
+        assert found[0] == [c for c in inside if c not in theirs]
+        assert found[1] == sorted(c for c in extra if c in range_)
+        assert found[2] == changed
 
     @rule(cells=st.sampled_from([0, 1, 60]))
     def sketch(self, cells: int) -> None:
@@ -311,6 +331,11 @@ def test_bad_arguments_are_refused_and_change_nothing() -> None:
         index.audit(EVERYTHING, b"short")
     with pytest.raises(ValueError, match="4 to 128 children"):
         CoordinateIndex(inner_max=3)
+    with pytest.raises(ValueError, match="a key of 16 bytes"):
+        index.list_entries(EVERYTHING, b"short")
+    with pytest.raises(ValueError, match="list of entries in 1"):
+        index.compare_list(CoordinateRange.of(ORIGIN), b"\1" + bytes(8))
+    assert index.compare_list(CoordinateRange.of(ORIGIN), b"\0" + b"\1" * 8)[1] == [ORIGIN]
     assert index.entries() == before
 
 

@@ -118,23 +118,37 @@ def test_several_scopes_are_compared_and_nothing_between_them() -> None:
 @pytest.mark.parametrize(
     ("message", "found"),
     [
-        (b"\x00", "found 0"),
-        (b"\x00\x0d\x03", "mode below 3, found 3"),
-        (b"\x0f", "at most 12 bytes, found 15"),
-        (b"\x00\x00\x00", "upper bound above"),
-        (
-            b"\x00\x0d\x00\x01" + bytes(8) + b"\x00\x0d\x00\x01" + bytes(8),
-            "found a range above all",
-        ),
-        (b"\x00\x0d\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff", "at most 8 bytes"),
-        (b"\x00\x0d\x01\xff\xff\xff\xff\x0f", "in a comparison, found 0"),
-        (b"\x00\x0d\x01\x01" + bytes(20), "expected a key"),
-        (b"\x01\xff\x0d\x00\x00" + bytes(8), "higher bits set"),
+        (b"\x00", "expected 8 bytes"),
+        (b"\x03", "mode below 3, found 3"),
+        (b"\x80", "mode below 3, found 128"),
+        (b"\x28\x01", "at most 9 parts, found 10"),
+        (b"\x40\x0a", "at most 9 parts, found 10"),
+        (b"\x04\x00", "upper bound above"),
+        (b"\x04\xe7\x07", "1 to 999"),
+        (b"\x04\xff\xff\x01", "found more"),
+        (b"\x00" + bytes(8) + b"\x00", "found a range above all"),
+        (b"\x24" + b"\xff" * 13, "at most 13 bytes"),
+        (b"\x01\xff\xff\xff\xff\x0f", "in a comparison, found 0"),
+        (b"\x02" + bytes(23), "expected 16 bytes"),
+        (b"\x01\x08" + bytes(8), "expected a list of entries"),
+        (b"\x01\x12" + bytes(18), "expected a list of entries"),
+        (b"\x01\x0b\xff\xff\x7f" + bytes(8), "expected a list of entries"),
+        (b"\x01\x16" + b"\xff" * 14 + bytes(8), "expected a list of entries"),
     ],
 )
 def test_a_malformed_message_is_refused(message: bytes, found: str) -> None:
     with pytest.raises(ProtocolError, match=found):
         reconcile.next_step(CoordinateIndex(), message, Parameters())
+
+
+def test_an_empty_side_asks_for_everything_and_two_empty_ones_find_nothing() -> None:
+    ours = _index({Coordinate(*[2] * 9): 1})
+    needed, messages, size = _compare(_index({}), ours, [EVERYTHING], Parameters())
+    assert (needed, messages, size) == ([{Coordinate(*[2] * 9)}, set()], 1, 2)
+    message = reconcile.first_step(_index({}), [EVERYTHING], Parameters())
+    answer, found = reconcile.next_step(_index({}), message, Parameters())
+    assert answer is None
+    assert found.is_empty
 
 
 @given(st.binary(max_size=60))

@@ -40,6 +40,7 @@ from phextsync.index._sketch cimport (
     Pair,
     Peeling,
     Sketch,
+    is_parts,
     minus,
     peel,
     sketch_change,
@@ -97,6 +98,8 @@ cdef object _keep = object()
 cdef enum:
     AHEAD = 16  # entries fetched before they are looked at
     CELL = 24
+    MARK = 8
+    DISTANCE_MAX = 13
 
 
 cdef struct Loaded:
@@ -472,32 +475,68 @@ cdef class CoordinateIndex:
 
     def keys_packed(self, CoordinateRange range_ not None=_everything):
         """Return the keys in a range, 12 bytes each, in order."""
-        return self.entries_packed(range_, 0)
-
-    def entries_packed(
-        self, CoordinateRange range_ not None=_everything, Py_ssize_t digest_bytes=8,
-        bytes key=None
-    ):
-        """Return for each entry in a range its key and the first bytes of its fingerprint.
-
-        With a `key` of 16 bytes those of SipHash-2-4-128 under it, as in `audit`.
-        """
-        cdef const uint8_t* secret = NULL
-        cdef Py_ssize_t digest_max = DIGEST
-        cdef Span span
-        cdef bytes packed
-        if key is not None:
-            _check_secret(key)
-            secret = <const uint8_t*>PyBytes_AS_STRING(key)
-            digest_max = 16
-        if not 0 <= digest_bytes <= digest_max:
-            raise ValueError(
-                f"expected 0 to {digest_max} bytes of a digest, found {digest_bytes}"
+        cdef Span span = self._span(range_)
+        cdef bytes packed = PyBytes_FromStringAndSize(NULL, span.count * KEY)
+        cdef Py_ssize_t i
+        for i in range(span.count):
+            store_key(
+                span.at.leaf.hi[span.at.slot], span.at.leaf.lo[span.at.slot],
+                <uint8_t*>PyBytes_AS_STRING(packed) + i * KEY,
             )
-        span = self._span(range_)
-        packed = PyBytes_FromStringAndSize(NULL, span.count * (KEY + digest_bytes))
-        _pack(span, digest_bytes, secret, <uint8_t*>PyBytes_AS_STRING(packed))
+            step(&span.at)
         return packed
+
+    def list_entries(self, CoordinateRange range_ not None, bytes key=None):
+        """Return the entries in a range as a list for `compare_list`.
+
+        For each entry the distance of its key to the one before, at first to the lower bound, as
+        LEB128 of the keys as numbers of 90 bits, and the first 8 bytes of its fingerprint or, under
+        a `key` of 16 bytes, of SipHash-2-4-128 as in `audit`.
+        """
+        cdef const uint8_t* secret = _secret(key)
+        cdef Span span = self._span(range_)
+        cdef bytes listed = PyBytes_FromStringAndSize(NULL, span.count * (DISTANCE_MAX + MARK))
+        cdef uint8_t* start = <uint8_t*>PyBytes_AS_STRING(listed)
+        return listed[: _list(span, range_.lower._hi, range_.lower._lo, secret, start) - start]
+
+    def compare_list(self, CoordinateRange range_ not None, bytes listed not None, bytes key=None):
+        """Compare the entries in a range with a list of another index's, from `list_entries`.
+
+        Return the coordinates (only here, only there, different). ValueError when it is no list
+        of entries in the range.
+        """
+        cdef const uint8_t* secret = _secret(key)
+        cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(listed)
+        cdef const uint8_t* end = at + PyBytes_GET_SIZE(listed)
+        cdef Span span = self._span(range_)
+        cdef list ours = [], theirs = [], different = []
+        cdef Key theirs_key
+        cdef uint8_t mark[MARK]
+        cdef bint is_first = True
+        theirs_key.hi = range_.lower._hi
+        theirs_key.lo = range_.lower._lo
+        while at < end:
+            at = _read_entry(at, end, &theirs_key, is_first)
+            if at == NULL or (
+                range_.upper is not None
+                and not key_less(theirs_key.hi, theirs_key.lo, range_.upper._hi, range_.upper._lo)
+            ):
+                raise ValueError(f"expected a list of entries in {range_}, found something else")
+            is_first = False
+            while span.count and _is_below(span.at, &theirs_key):
+                ours.append(coordinate_at(span.at))
+                _advance(&span)
+            if span.count and is_at(span.at, theirs_key.hi, theirs_key.lo):
+                _mark_at(span.at, secret, mark)
+                if memcmp(mark, at - MARK, MARK):
+                    different.append(coordinate_at(span.at))
+                _advance(&span)
+            else:
+                theirs.append(make_coordinate(theirs_key.hi, theirs_key.lo))
+        while span.count:
+            ours.append(coordinate_at(span.at))
+            _advance(&span)
+        return ours, theirs, different
 
     def audit(self, CoordinateRange range_ not None, bytes key not None):
         """Return the sum modulo 2^128 of SipHash-2-4-128 under `key` (16 bytes) over the range.
@@ -505,8 +544,7 @@ cdef class CoordinateIndex:
         Hashed are an entry's key and its fingerprint. 16 bytes, big-endian. O(entries).
         """
         cdef uint64_t total[2]
-        _check_secret(key)
-        _audit(self._span(range_), <const uint8_t*>PyBytes_AS_STRING(key), total)
+        _audit(self._span(range_), _secret(key), total)
         return (int(total[1]) << 64 | int(total[0])).to_bytes(16, "big")
 
     # -- the sketch ----------------------------------------------------------------------------
@@ -891,47 +929,105 @@ cdef void _fill_leaf(
 # -- passing over entries ----------------------------------------------------------------------
 
 
-cdef int _check_secret(bytes key) except -1:
+cdef const uint8_t* _secret(bytes key) except? NULL:
+    if key is None:
+        return NULL
     if PyBytes_GET_SIZE(key) != 16:
         raise ValueError(f"expected a key of 16 bytes, found {len(key)}")
-    return 0
+    return <const uint8_t*>PyBytes_AS_STRING(key)
 
 
-cdef inline void _siphash_at(Place at, uint64_t k0, uint64_t k1, uint64_t* digest) noexcept nogil:
+cdef inline void _siphash_at(Place at, const uint8_t* secret, uint64_t* digest) noexcept nogil:
     """Hash an entry's key and fingerprint."""
     cdef uint8_t data[KEY + DIGEST]
     store_key(at.leaf.hi[at.slot], at.leaf.lo[at.slot], data)
     store_sum(&at.leaf.fingerprint[at.slot], data + KEY)
-    siphash(k0, k1, data, KEY + DIGEST, digest)
+    siphash(read_word(secret, 8), read_word(secret + 8, 8), data, KEY + DIGEST, digest)
 
 
-cdef void _pack(
-    Span span, Py_ssize_t digest_bytes, const uint8_t* secret, uint8_t* out
-) noexcept nogil:
+cdef inline void _mark_at(Place at, const uint8_t* secret, uint8_t* mark) noexcept nogil:
+    """Write the 8 bytes that stand for an entry in a list."""
     cdef uint64_t digest[2]
-    cdef uint8_t mark[DIGEST]
-    cdef Py_ssize_t i
-    for i in range(span.count):
-        store_key(span.at.leaf.hi[span.at.slot], span.at.leaf.lo[span.at.slot], out)
-        if secret != NULL:
-            _siphash_at(span.at, read_word(secret, 8), read_word(secret + 8, 8), digest)
-            write_u64(digest[0], mark)
-            write_u64(digest[1], mark + 8)
-        else:
-            store_sum(&span.at.leaf.fingerprint[span.at.slot], mark)
-        memcpy(out + KEY, mark, <size_t>digest_bytes)
-        out += KEY + digest_bytes
+    if secret == NULL:
+        write_u64(at.leaf.fingerprint[at.slot].limb[3], mark)
+    else:
+        _siphash_at(at, secret, digest)
+        write_u64(digest[0], mark)
+
+
+cdef inline void _advance(Span* span) noexcept nogil:
+    span.count -= 1
+    if span.count:
         step(&span.at)
 
 
-cdef void _audit(Span span, const uint8_t* key, uint64_t* total) noexcept nogil:
-    cdef uint64_t k0 = read_word(key, 8), k1 = read_word(key + 8, 8)
+cdef inline bint _is_below(Place at, const Key* key) noexcept nogil:
+    return key_less(at.leaf.hi[at.slot], at.leaf.lo[at.slot], key.hi, key.lo)
+
+
+cdef uint8_t* _list(
+    Span span, uint64_t hi, uint32_t lo, const uint8_t* secret, uint8_t* out
+) noexcept nogil:
+    cdef uint64_t above  # the distance: its upper bits, and its lower 30
+    cdef uint32_t below
+    while span.count:
+        above = span.at.leaf.hi[span.at.slot] - hi
+        below = span.at.leaf.lo[span.at.slot] - lo
+        above -= below >> 31  # it was less: borrow
+        below &= 0x3FFFFFFF
+        while above or below >= 128:
+            out[0] = <uint8_t>(below | 128)
+            out += 1
+            below = below >> 7 | <uint32_t>(above & 127) << 23
+            above >>= 7
+        out[0] = <uint8_t>below
+        hi = span.at.leaf.hi[span.at.slot]
+        lo = span.at.leaf.lo[span.at.slot]
+        _mark_at(span.at, secret, out + 1)
+        out += 1 + MARK
+        _advance(&span)
+    return out
+
+
+cdef const uint8_t* _read_entry(
+    const uint8_t* at, const uint8_t* end, Key* key, bint is_first
+) noexcept nogil:
+    """Read an entry of a list whose key follows `key`, which it replaces; NULL: it is none."""
+    cdef uint64_t above = 0, byte
+    cdef uint32_t below = 0
+    cdef int shift = 0
+    cdef bint is_last = False
+    while not is_last:
+        if at == end or shift >= 7 * DISTANCE_MAX:
+            return NULL
+        is_last = at[0] < 128
+        byte = at[0] & 127
+        if shift < 28:
+            below |= <uint32_t>byte << shift
+        elif shift == 28:
+            below |= <uint32_t>(byte & 3) << 28
+            above = byte >> 2
+        else:
+            above |= byte << (shift - 30)
+        shift += 7
+        at += 1
+    if end - at < MARK or (not above and not below and not is_first):
+        return NULL
+    below += key.lo
+    key.hi += above + (below >> 30)
+    key.lo = below & 0x3FFFFFFF
+    if above >> 60 or not is_parts(key.hi, 6) or not is_parts(key.lo, 3):
+        return NULL
+    return at + MARK
+
+
+cdef void _audit(Span span, const uint8_t* secret, uint64_t* total) noexcept nogil:
     cdef uint64_t digest[2]
     cdef Py_ssize_t i
     total[0] = 0
     total[1] = 0
     for i in range(span.count):
-        _siphash_at(span.at, k0, k1, digest)
+        _siphash_at(span.at, secret, digest)
         total[0] += digest[0]
         total[1] += digest[1] + (total[0] < digest[0])
         step(&span.at)
