@@ -62,7 +62,11 @@ def read(index: CoordinateIndex, cells: bytes) -> Differences | None:
         found = index.sketch_difference(cells)
     except ValueError as error:
         raise ProtocolError(str(error)) from error
-    return None if found is None else Differences(*found, [])
+    if found is None:
+        return None
+    names = [coordinate for side in found for coordinate in side]
+    # A pair that is none, put in and taken out again, shows up twice.
+    return Differences(*found, []) if len({*names}) == len(names) else None
 
 
 def cells_for(ours: bytes, theirs: bytes, entries: int) -> int | None:

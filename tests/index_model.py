@@ -45,12 +45,15 @@ class IndexModel:
             value = int.from_bytes(fingerprint[:8], "big") >> 3
             value = value if 0 < value < _P else 1
             seed = _mixed(hi ^ _mixed(lo + _GOLDEN & _WORD))
+            y = (lo ^ _mixed(hi)) % 2**30
+            x = hi ^ _mixed(y + _GOLDEN & _WORD) >> 4
+            y = (y ^ _mixed(x + _GOLDEN & _WORD)) % 2**30
             stratum = next((k for k in range(9) if seed >> k & 1), 9)
             bucket = 16 * stratum + (seed >> 60)
             strata[bucket] = (strata[bucket] + value) % 256
             state, at = seed, 0
             while at < cells:
-                for i, weight in enumerate((1, hi, lo)):
+                for i, weight in enumerate((1, x, y)):
                     sums[at][i] = (sums[at][i] + value * weight) % _P
                 state = state + _GOLDEN & _WORD
                 draw = (_mixed(state) >> 12) + 0.5

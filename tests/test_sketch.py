@@ -56,6 +56,20 @@ def test_what_is_read_is_exactly_what_differs(differences: int, seed: int, cells
         assert found is not None
 
 
+def test_scrolls_whose_coordinates_have_equal_parts_are_not_mixed_up() -> None:
+    # Sums of v * hi and v * lo over keys with one lo would look like one key with that lo.
+    source = Random(1)
+    for _ in range(300):
+        ours, theirs = CoordinateIndex(), CoordinateIndex()
+        expected = set()
+        for book in source.sample(range(1, 999), 20):
+            coordinate = Coordinate(book, *[source.randint(1, 3) for _ in range(5)], 4, 4, 5)
+            expected.add(coordinate)
+            theirs.set(coordinate, source.randbytes(32), 1)
+        found = ours.sketch_difference(theirs.sketch_cells(40))
+        assert found is None or (found[0], sorted(found[1]), found[2]) == ([], sorted(expected), [])
+
+
 def test_ten_differences_are_read_from_the_opening_nearly_always() -> None:
     failed = 0
     for seed in range(200):

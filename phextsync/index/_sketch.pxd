@@ -1,7 +1,8 @@
 """A sketch of (key, value) pairs from which the difference of two sets can be read.
 
-Cell i holds, over the pairs that the key maps to it, the sums of v, v * hi and v * lo modulo
-P = 2^61 - 1, where v is never 0. Every key maps to cell 0, and to cell i with probability
+Cell i holds, over the pairs that the key maps to it, the sums of v, v * x and v * y modulo
+P = 2^61 - 1, where v is never 0, and x (60 bits) and y (30 bits) are the key, scrambled: keys of
+one book have equal parts, and sums of those would look like a key. Every key maps to cell 0, and to cell i with probability
 2 / (i + 2), by its key alone: a pair whose value changed stays one element. Sums are linear, so
 the cells of two sets, subtracted, are those of their difference; in a cell with one pair, the
 key is the quotient of its sums. The first cells are worth as much as their number: a sketch is
@@ -37,8 +38,8 @@ cdef extern from *:
 
 cdef struct Cell:
     uint64_t value
-    uint64_t hi
-    uint64_t lo
+    uint64_t x
+    uint64_t y
 
 
 cdef struct Sketch:
@@ -98,6 +99,20 @@ cdef inline uint64_t seed_of(uint64_t hi, uint32_t lo) noexcept nogil:
     return mixed(hi ^ mixed(lo + GOLDEN))
 
 
+cdef inline void scramble(uint64_t hi, uint32_t lo, uint64_t* x, uint64_t* y) noexcept nogil:
+    """Turn a key into x and y, one to one, by three rounds of a Feistel cipher without a secret."""
+    y[0] = (lo ^ mixed(hi)) & 0x3FFFFFFF
+    x[0] = hi ^ mixed(y[0] + GOLDEN) >> 4
+    y[0] = (y[0] ^ mixed(x[0] + GOLDEN)) & 0x3FFFFFFF
+
+
+cdef inline void unscramble(uint64_t* x, uint64_t* y) noexcept nogil:
+    """Turn x and y back into the words of a key."""
+    y[0] = (y[0] ^ mixed(x[0] + GOLDEN)) & 0x3FFFFFFF
+    x[0] = x[0] ^ mixed(y[0] + GOLDEN) >> 4
+    y[0] = (y[0] ^ mixed(x[0])) & 0x3FFFFFFF
+
+
 cdef inline uint64_t next_cell(uint64_t* state, uint64_t cell) noexcept nogil:
     """Return the next cell of a key behind `cell`: SplitMix64 draws from its seed on."""
     cdef uint64_t draw
@@ -127,11 +142,14 @@ cdef inline void spread(
 ) noexcept nogil:
     """Add `change` to a key's value in the first `count` cells."""
     cdef uint64_t state = seed_of(hi, lo), at = 0
-    cdef uint64_t hi_change = times(change, hi), lo_change = times(change, lo)
+    cdef uint64_t x, y
+    scramble(hi, lo, &x, &y)
+    x = times(change, x)
+    y = times(change, y)
     while at < count:
         cells[at].value = plus(cells[at].value, change)
-        cells[at].hi = plus(cells[at].hi, hi_change)
-        cells[at].lo = plus(cells[at].lo, lo_change)
+        cells[at].x = plus(cells[at].x, x)
+        cells[at].y = plus(cells[at].y, y)
         at = next_cell(&state, at)
 
 
@@ -199,7 +217,7 @@ cdef inline bint peel(Peeling* work) noexcept nogil:
         for i in range(now_count):
             work.is_later[work.now[i]] = False
     for i in range(work.count):
-        if work.cell[i].value | work.cell[i].hi | work.cell[i].lo:
+        if work.cell[i].value | work.cell[i].x | work.cell[i].y:
             return False
     return True
 
@@ -227,13 +245,13 @@ cdef inline bint try_cell(Peeling* work, uint32_t at, uint64_t inverted) noexcep
     A wrong one passes with a chance of 2^-32; it leaves cells that are not empty in the end.
     """
     cdef Cell cell = work.cell[at]
-    cdef uint64_t hi = times(cell.hi, inverted), lo = times(cell.lo, inverted)
+    cdef uint64_t hi = times(cell.x, inverted), lo = times(cell.y, inverted)
     cdef uint64_t state, i = 0
     cdef Pair* pair = work.found + work.found_count
-    if (
-        work.is_later[at] or cell.value == 0
-        or not is_parts(hi, 6) or not is_parts(lo, 3) or not maps_to(hi, <uint32_t>lo, at)
-    ):
+    if work.is_later[at] or cell.value == 0 or hi >> 60 or lo >> 30:
+        return True
+    unscramble(&hi, &lo)
+    if not is_parts(hi, 6) or not is_parts(lo, 3) or not maps_to(hi, <uint32_t>lo, at):
         return True
     if work.found_count == work.count:
         return False
