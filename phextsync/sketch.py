@@ -11,22 +11,21 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from phextsync.errors import ProtocolError
+from phextsync.errors import CoordinateError, ProtocolError
 from phextsync.index import SKETCH_CELLS, Coordinate, CoordinateIndex
 from phextsync.reconcile import ROOT_DIGEST_BYTES, Differences, digest
 
-CELL_BYTES: Final = 24
+CELL_BYTES: Final = 23
 STRATA_BYTES: Final = 160
 _BUCKETS: Final = 16
 _COUNT_BYTES: Final = 8
-_KEY_BYTES: Final = 12
 # 10 differences are read from 40 cells 996 times of 1,000, 20 from them 9 times of 10.
 _FIRST_CELLS: Final = 40
 _SECOND_CELLS_MIN: Final = 64
 # Reading d differences takes 1.45 d cells at 100 and 1.37 d above; estimates are within 20 %.
 _CELLS_PER_DIFFERENCE: Final = 1.45
 _CELLS_PER_ESTIMATE: Final = 1.7
-# Naming a scroll in a list takes 20 bytes, a cell 24: below this, lists are shorter.
+# Below this, a few ranges and lists are shorter than an opening of 1,080 bytes.
 _ENTRIES_MIN: Final = 64
 # The share of a bucket's values that cancel although they differ.
 _BLIND: Final = 1 / 256
@@ -110,24 +109,28 @@ def _slope(unequal: Sequence[int], differences: float) -> float:
 
 
 def name_found(index: CoordinateIndex, found: Differences) -> bytes:
-    """Return the coordinates that differ, behind count and digest of what else we have."""
+    """Return the coordinates that differ, behind count and digest of what else we have.
+
+    Each as the number of parts shared with the one before, and the others in one byte or two.
+    """
     coordinates = sorted((*found.ours, *found.theirs, *found.changed))
     count, rest = _rest(index, coordinates)
     packed = bytearray(count.to_bytes(_COUNT_BYTES, "big") + rest)
-    before = b""
+    before: tuple[int, ...] = (0,)
     for coordinate in coordinates:
-        key = coordinate.key
-        shared = next((i for i, (a, b) in enumerate(zip(before, key, strict=False)) if a != b), 0)
+        parts = coordinate.parts
+        shared = next(i for i, (a, b) in enumerate(zip(before, parts, strict=False)) if a != b)
         packed.append(shared)
-        packed += key[shared:]
-        before = key
+        for part in parts[shared:]:
+            packed += bytes([part]) if part < 128 else bytes([part & 127 | 128, part >> 7])
+        before = parts
     return bytes(packed)
 
 
 def is_all(index: CoordinateIndex, named: bytes) -> bool:
     """Say whether we differ from the sender of `named` in nothing but what it names."""
     start = _COUNT_BYTES + ROOT_DIGEST_BYTES
-    coordinates = _read_keys(named[start:])
+    coordinates = _read_names(named[start:])
     count, rest = _rest(index, coordinates)
     return named[:start] == count.to_bytes(_COUNT_BYTES, "big") + rest
 
@@ -144,21 +147,24 @@ def _rest(index: CoordinateIndex, coordinates: Sequence[Coordinate]) -> tuple[in
     return count, digest(count, (total % (1 << 256)).to_bytes(32, "big"))
 
 
-def _read_keys(packed: bytes) -> list[Coordinate]:
-    """Read ascending keys, each as the number of bytes shared with the one before, and the rest."""
+def _read_names(packed: bytes) -> list[Coordinate]:
+    """Read coordinates as `name_found` writes them. ProtocolError unless they ascend."""
     coordinates: list[Coordinate] = []
-    key, at = b"", 0
-    while at < len(packed):
-        shared = packed[at]
-        if shared > len(key):
-            raise ProtocolError(f"expected at most {len(key)} shared bytes, found {shared}")
-        end = at + 1 + _KEY_BYTES - shared
-        before, key = key, key[:shared] + packed[at + 1 : end]
-        if key <= before:
-            raise ProtocolError("expected ascending keys of what differs")
-        try:
-            coordinates.append(Coordinate.from_key(key))
-        except ValueError as error:
-            raise ProtocolError(str(error)) from error
-        at = end
+    numbers = iter(packed)
+    try:
+        for shared in numbers:
+            parts = list(coordinates[-1].parts[:shared] if coordinates else ())
+            if len(parts) != shared:
+                raise ProtocolError(f"expected at most {len(parts)} shared parts, found {shared}")
+            while len(parts) < 9:
+                part = next(numbers)
+                parts.append(part if part < 128 else part & 127 | next(numbers) << 7)
+            coordinate = Coordinate(*parts)
+            if coordinates and coordinate <= coordinates[-1]:
+                raise ProtocolError(f"expected a coordinate above {coordinates[-1]}, found another")
+            coordinates.append(coordinate)
+    except StopIteration:
+        raise ProtocolError("expected nine parts of a coordinate, found the end") from None
+    except CoordinateError as error:
+        raise ProtocolError(str(error)) from error
     return coordinates

@@ -58,8 +58,12 @@ class IndexModel:
                 state = state + _GOLDEN & _WORD
                 draw = (_mixed(state) >> 12) + 0.5
                 at += 1 + int((at + 1.5) * (2.0**26 / math.sqrt(draw) - 1))
-        packed = b"".join(word.to_bytes(8, "big") for cell in sums for word in cell)
-        return bytes(strata), packed
+        return bytes(strata), b"".join(map(pack_cell, sums))
+
+
+def pack_cell(words: list[int]) -> bytes:
+    """Write three integers of 61 bits behind each other."""
+    return ((words[0] << 122 | words[1] << 61 | words[2]) << 1).to_bytes(23, "big")
 
 
 def _number(coordinate: Coordinate) -> int:

@@ -10,6 +10,7 @@ from phextsync import sketch
 from phextsync.errors import ProtocolError
 from phextsync.index import SKETCH_CELLS, Coordinate, CoordinateIndex
 from phextsync.reconcile import Differences
+from tests.index_model import pack_cell
 from tests.strategies import coordinates
 
 _P = 2**61 - 1
@@ -133,9 +134,12 @@ def test_what_is_named_is_proven_by_the_rest(
 @pytest.mark.parametrize(
     ("cells", "found"),
     [
-        (bytes(23), "found 23 bytes"),
-        (bytes(24 * (SKETCH_CELLS + 1)), "up to 4096 cells"),
-        (_P.to_bytes(8, "big") + bytes(16), "below 2\\^61 - 1"),
+        (bytes(22), "found 22 bytes"),
+        (bytes(23 * (SKETCH_CELLS + 1)), "up to 4096 cells"),
+        (pack_cell([_P, 0, 0]), "below 2\\^61 - 1"),
+        (pack_cell([0, _P, 0]), "below 2\\^61 - 1"),
+        (bytes(23) + pack_cell([0, 0, _P]), "in cell 1"),
+        (bytes(22) + b"\1", "in cell 0"),
     ],
 )
 def test_bytes_that_are_no_cells_are_refused(cells: bytes, found: str) -> None:
@@ -145,28 +149,31 @@ def test_bytes_that_are_no_cells_are_refused(cells: bytes, found: str) -> None:
 
 @given(st.lists(st.integers(0, _P - 1), max_size=90))
 def test_any_cells_are_read_or_not_and_nothing_breaks(words: list[int]) -> None:
-    cells = b"".join(word.to_bytes(8, "big") for word in words[: len(words) // 3 * 3])
+    cells = b"".join(pack_cell(words[i : i + 3]) for i in range(0, len(words) // 3 * 3, 3))
     sketch.read(_pair(8, 1)[0], cells)
 
 
 def test_cells_that_name_the_same_scroll_again_and_again_come_to_an_end() -> None:
     # One pair in each cell alone, over and over: taking it out of one puts it into the others.
     coordinate = Coordinate(*[1] * 9)
-    hi, lo = int.from_bytes(coordinate.key[:8], "big"), int.from_bytes(coordinate.key[8:], "big")
-    cell = b"".join((word % _P).to_bytes(8, "big") for word in (5, 5 * hi, 5 * lo))
-    assert sketch.read(CoordinateIndex(), cell * 500) is None
+    index = CoordinateIndex()
+    index.set(coordinate, bytes(32), 1)
+    assert sketch.read(CoordinateIndex(), index.sketch_cells(1) * 500) is None
 
 
 @pytest.mark.parametrize(
-    ("keys", "found"),
+    ("names", "found"),
     [
         (b"\1", "at most 0 shared"),
-        (b"\0" + Coordinate(*[1] * 9).key + b"\x0c", "ascending"),
-        (b"\0" + bytes(12), "ascending|expected a key"),
-        (b"\0\1", "12 bytes"),
-        (b"\0" + b"\xff" * 12, "expected"),
+        (b"\0" + b"\1" * 9 + b"\x09", "above 1.1.1/1.1.1/1.1.1"),
+        (b"\0" + b"\2" * 9 + b"\x08\1", "above 2.2.2/2.2.2/2.2.2"),
+        (b"\0" + b"\1" * 9 + b"\x0a", "at most 9 shared"),
+        (b"\0\1", "found the end"),
+        (b"\0" + b"\1" * 8 + b"\x80", "found the end"),
+        (b"\0" + bytes(9), "expected nine numbers"),
+        (b"\0" + b"\1" * 8 + b"\xff\xff", "expected nine numbers"),
     ],
 )
-def test_malformed_names_are_refused(keys: bytes, found: str) -> None:
+def test_malformed_names_are_refused(names: bytes, found: str) -> None:
     with pytest.raises(ProtocolError, match=found):
-        sketch.is_all(CoordinateIndex(), bytes(24) + keys)
+        sketch.is_all(CoordinateIndex(), bytes(24) + names)

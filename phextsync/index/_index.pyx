@@ -97,7 +97,7 @@ cdef object _keep = object()
 
 cdef enum:
     AHEAD = 16  # entries fetched before they are looked at
-    CELL = 24
+    CELL = 23
     MARK = 8
     DISTANCE_MAX = 13
 
@@ -563,19 +563,19 @@ cdef class CoordinateIndex:
         return PyBytes_FromStringAndSize(<char*>sketch.bucket, STRATA * BUCKETS)
 
     def sketch_cells(self, Py_ssize_t count):
-        """Return the first `count` cells of the sketch: three integers of 8 bytes, big-endian.
+        """Return the first `count` cells of the sketch: 3 integers of 61 bits in 23 bytes each.
 
         O(entries) the first time after a bulk load, then kept up to date.
         """
-        cdef const uint64_t* words
+        cdef Sketch* sketch
         cdef bytes packed
         cdef Py_ssize_t i
         if not 0 <= count <= CELLS:
             raise ValueError(f"expected 0 to {CELLS} cells, found {count}")
-        words = <const uint64_t*>self._kept_sketch().cell
+        sketch = self._kept_sketch()
         packed = PyBytes_FromStringAndSize(NULL, CELL * count)
-        for i in range(3 * count):
-            write_u64(words[i], <uint8_t*>PyBytes_AS_STRING(packed) + 8 * i)
+        for i in range(count):
+            _store_cell(&sketch.cell[i], <uint8_t*>PyBytes_AS_STRING(packed) + CELL * i)
         return packed
 
     def sketch_difference(self, bytes theirs not None):
@@ -586,9 +586,7 @@ cdef class CoordinateIndex:
         """
         cdef Py_ssize_t count = PyBytes_GET_SIZE(theirs) // CELL, i
         cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(theirs)
-        cdef const uint64_t* ours = <const uint64_t*>self._kept_sketch().cell
-        cdef uint64_t* left
-        cdef uint64_t word
+        cdef Sketch* sketch = self._kept_sketch()
         cdef Peeling work
         if count > CELLS or PyBytes_GET_SIZE(theirs) != CELL * count:
             raise ValueError(f"expected up to {CELLS} cells of {CELL} bytes, found {len(theirs)} bytes")
@@ -602,13 +600,10 @@ cdef class CoordinateIndex:
         work.now = <uint32_t*>(work.inverse + count)
         work.later = work.now + count
         work.is_later = <uint8_t*>(work.later + count)
-        left = <uint64_t*>work.cell
         try:
-            for i in range(3 * count):
-                word = read_u64(data + 8 * i)
-                if word >= P:
-                    raise ValueError(f"expected integers below 2^61 - 1 in cells, found {word}")
-                left[i] = minus(ours[i], word)
+            for i in range(count):
+                if not _subtract_cell(&sketch.cell[i], data + CELL * i, &work.cell[i]):
+                    raise ValueError(f"expected integers below 2^61 - 1 in cell {i}, found others")
             return self._sorted_out(&work) if peel(&work) else None
         finally:
             free(work.cell)
@@ -1031,6 +1026,32 @@ cdef void _audit(Span span, const uint8_t* secret, uint64_t* total) noexcept nog
         total[0] += digest[0]
         total[1] += digest[1] + (total[0] < digest[0])
         step(&span.at)
+
+
+cdef void _store_cell(const Cell* cell, uint8_t* out) noexcept nogil:
+    """Write three integers of 61 bits behind each other, big-endian, and one bit of 0."""
+    cdef uint8_t last[8]
+    write_u64(cell.value << 3 | cell.x >> 58, out)
+    write_u64(cell.x << 6 | cell.y >> 55, out + 8)
+    write_u64(cell.y << 9, last)
+    memcpy(out + 16, last, CELL - 16)
+
+
+cdef bint _subtract_cell(const Cell* ours, const uint8_t* data, Cell* left) noexcept nogil:
+    """Subtract a cell of a peer from ours; return whether it is one."""
+    cdef uint8_t last[8]
+    cdef uint64_t first = read_u64(data), second = read_u64(data + 8), third, x, y
+    memset(last, 0, sizeof(last))
+    memcpy(last, data + 16, CELL - 16)
+    third = read_u64(last)
+    x = (first & 7) << 58 | second >> 6
+    y = (second & 63) << 55 | third >> 9
+    if first >> 3 >= P or x >= P or y >= P or third & 256:
+        return False
+    left.value = minus(ours.value, first >> 3)
+    left.x = minus(ours.x, x)
+    left.y = minus(ours.y, y)
+    return True
 
 
 cdef Sketch* _new_sketch(const Tree* tree) except NULL:
