@@ -366,7 +366,7 @@ class Node:
     def _frames(self, link: int) -> list[bytes]:
         frames: list[bytes] = []
         size = 0
-        while size < _SEND_BYTES:
+        while size < _SEND_BYTES and self.core.has_work(link):
             frame = self.core.next_frame(trio.current_time(), link)
             if frame is None:
                 break

@@ -327,6 +327,11 @@ class Synchronizer:
         to_link.traffic.bytes_out += len(frame) + 4
         return frame
 
+    def has_work(self, link: int) -> bool:
+        """Whether `next_frame` may have something to return; cheaper than asking it in vain."""
+        known = self._links.get(link)
+        return known is not None and self._has_work(known)
+
     def is_finished(self, link: int) -> bool:
         """Whether the link has said goodbye, or is unknown: the node closes it."""
         known = self._links.get(link)
@@ -955,11 +960,7 @@ class Synchronizer:
             if not _contains(link.interests.get(place[0], (EVERYTHING,)), place[1]):
                 del link.dirty[place]
                 continue
-            updates = [
-                entry
-                for sequence, entry, source in self._recent.get(place, ())
-                if sequence >= first and source != link.link
-            ]
+            updates = self._updates_since(place, first, link.link)
             added = sum(len(entry.update) + _ENTRY_BYTES for entry in updates)
             if first < self._tail_floor or added > self.limits.frame_bytes_max // 2:
                 del link.dirty[place]
@@ -974,6 +975,18 @@ class Synchronizer:
                 Entry(place[1], e.update, e.origin or self.node_id, e.time_ms) for e in updates
             )
         return phext
+
+    def _updates_since(self, place: Place, first: int, link: int) -> list[LogEntry]:
+        """Return the recent updates of a scroll from sequence number `first` on, without those
+        that `link` brought. Costs nothing for what is older."""
+        found: list[LogEntry] = []
+        for sequence, entry, source in reversed(self._recent.get(place, ())):
+            if sequence < first:
+                break
+            if source != link:
+                found.append(entry)
+        found.reverse()
+        return found
 
     def _offer(self, link: _Link, place: Place) -> None:
         """Show our version; the peer asks for what it lacks."""
@@ -1065,7 +1078,7 @@ class Synchronizer:
         """The peer has sent us what we were about to send it."""
         first = link.dirty.get(place)
         if first is not None:
-            recent = [e for s, e, _ in self._recent.get(place, ()) if s >= first]
+            recent = self._updates_since(place, first, link.link)
             if len(recent) == 1 and recent[0].update == update:
                 del link.dirty[place]
 
