@@ -2,9 +2,14 @@
 
 import argparse
 
-from benchmarks import index, reconcile, sync
+from benchmarks import index, reconcile, scale, sync
 
-_BENCHMARKS = {"index": index.run, "reconcile": reconcile.run, "sync": sync.run}
+_BENCHMARKS = {
+    "index": index.run,
+    "reconcile": reconcile.run,
+    "scale": scale.run,
+    "sync": sync.run,
+}
 
 
 def main() -> None:

@@ -6,15 +6,11 @@ the first synchronisation a bare loop that makes a pycrdt document of each state
 round trip of one byte over plain TCP between two threads.
 """
 
-import multiprocessing
-import os
 import socket
 import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,17 +19,15 @@ from random import Random
 import pycrdt
 import trio
 
+from benchmarks.nodes import LOOPBACK, make_folders, other_node, until
 from benchmarks.report import Report
 from phextsync.crdt import ROOT, import_update
-from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import EMPTY_VERSION, Coordinate
 from phextsync.node import Node, open_node
 from phextsync.replica import Change
 
-_LOOPBACK = "127.0.0.1"
 _TEXT_BYTES = 1024
 _EDITS_PER_S = 200
-_POLL_S = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,32 +64,34 @@ def run(*, quick: bool) -> Report:
 
 
 def _measure_sync(count: int) -> _Sync:
-    with _other_node(_serve_scrolls, count) as (folder, port, pipe):
-        return trio.run(_synchronize, folder, port, pipe, count)
+    with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary:
+        ours, theirs = make_folders(Path(temporary), "ours", "theirs")
+        with other_node(theirs, _serve_scrolls, count) as (port, pipe):
+            return trio.run(_synchronize, ours, port, pipe, count)
 
 
 async def _synchronize(folder: Path, port: int, pipe: Connection, count: int) -> _Sync:
-    peers = [f"{_LOOPBACK}:{port}"]
-    async with open_node(folder, host=_LOOPBACK, port=0, peers=peers, discover=False) as node:
+    peers = [f"{LOOPBACK}:{port}"]
+    async with open_node(folder, host=LOOPBACK, port=0, peers=peers, discover=False) as node:
         index = node.phext().index
-        await _until(lambda: bool(node.peers()))
+        await until(lambda: bool(node.peers()))
         start = time.monotonic()
-        await _until(lambda: len(index) == count)  # the index holds what is durable
+        await until(lambda: len(index) == count)  # the index holds what is durable
         first_s = time.monotonic() - start
         received = node.peers()[0].traffic.bytes_in
         states = (node.phext().difference(_scroll(i)[0], EMPTY_VERSION) for i in range(count))
         encoded = sum(len(state or b"") for state in states)
     pipe.send("edit")
     await trio.to_thread.run_sync(pipe.recv)
-    async with open_node(folder, host=_LOOPBACK, port=0, discover=False) as node:
+    async with open_node(folder, host=LOOPBACK, port=0, discover=False) as node:
         for i in range(10):
             node.phext().append(_scroll(i * 7)[0], "edited here\n")
     (folder / "peers.json").unlink(missing_ok=True)
-    async with open_node(folder, host=_LOOPBACK, port=0, peers=peers, discover=False) as node:
+    async with open_node(folder, host=LOOPBACK, port=0, peers=peers, discover=False) as node:
         edited = [_scroll(i * 11 + 1)[0] for i in range(10)]
-        await _until(lambda: bool(node.peers()))
+        await until(lambda: bool(node.peers()))
         start = time.monotonic()
-        await _until(lambda: all("there" in node.phext()[place] for place in edited))
+        await until(lambda: all("there" in node.phext()[place] for place in edited))
         await node.synced()
         reconnect_ms = (time.monotonic() - start) * 1000
         traffic = node.peers()[0].traffic
@@ -110,7 +106,7 @@ async def _serve_scrolls(node: Node, pipe: Connection, count: int) -> None:
     await node.durable()
     pipe.send(node.port)
     while await trio.to_thread.run_sync(pipe.recv) == "edit":
-        await _until(lambda: not node.peers())
+        await until(lambda: not node.peers())
         for i in range(10):
             replica.append(_scroll(i * 11 + 1)[0], "edited there\n")
         await node.durable()
@@ -119,16 +115,18 @@ async def _serve_scrolls(node: Node, pipe: Connection, count: int) -> None:
 
 def _measure_latency(edits: int) -> list[float]:
     """Return milliseconds from an edit in the other process to the callback here."""
-    with _other_node(_serve_edits, edits) as (folder, port, pipe):
-        return trio.run(_collect, folder, port, pipe, edits)
+    with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary:
+        ours, theirs = make_folders(Path(temporary), "ours", "theirs")
+        with other_node(theirs, _serve_edits, edits) as (port, pipe):
+            return trio.run(_collect, ours, port, pipe, edits)
 
 
 async def _collect(folder: Path, port: int, pipe: Connection, edits: int) -> list[float]:
-    peers = [f"{_LOOPBACK}:{port}"]
+    peers = [f"{LOOPBACK}:{port}"]
     place = _scroll(0)[0]
     found: list[float] = []
     is_done = trio.Event()
-    async with open_node(folder, host=_LOOPBACK, port=0, peers=peers, discover=False) as node:
+    async with open_node(folder, host=LOOPBACK, port=0, peers=peers, discover=False) as node:
         replica = node.phext()
 
         def seen(change: Change) -> None:
@@ -139,7 +137,7 @@ async def _collect(folder: Path, port: int, pipe: Connection, edits: int) -> lis
                 is_done.set()
 
         replica.subscribe(seen)
-        await _until(lambda: bool(node.peers()))
+        await until(lambda: bool(node.peers()))
         pipe.send("go")
         await is_done.wait()
     return found
@@ -162,48 +160,6 @@ def _scroll(i: int) -> tuple[Coordinate, str]:
     return place, text[:_TEXT_BYTES]
 
 
-async def _until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110 - what is awaited has many causes and no event
-        await trio.sleep(_POLL_S)
-
-
-@contextmanager
-def _other_node(serve: Callable[..., object], count: int) -> Iterator[tuple[Path, int, Connection]]:
-    """Run a node in another process; yield a folder for ours, its port and a pipe to it."""
-    with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary:
-        key = MeshKey.generate(os.urandom(32))
-        ours, theirs = Path(temporary) / "ours", Path(temporary) / "theirs"
-        for path in (ours, theirs):
-            NodeIdentity.create(key, path.name, os.urandom(32)).save(path)
-        pipe, end = multiprocessing.Pipe()
-        context = multiprocessing.get_context("spawn")
-        process = context.Process(target=_run_other, args=(theirs, serve, end, count))
-        process.start()
-        _pin(0)
-        try:
-            yield ours, pipe.recv(), pipe
-        finally:
-            pipe.send("stop")
-            process.join()
-
-
-def _run_other(folder: Path, serve: Callable[..., object], pipe: Connection, count: int) -> None:
-    _pin(1)
-    trio.run(_hold_node, folder, serve, pipe, count)
-
-
-async def _hold_node(
-    folder: Path, serve: Callable[..., object], pipe: Connection, count: int
-) -> None:
-    async with open_node(folder, host=_LOOPBACK, port=0, discover=False) as node:
-        await serve(node, pipe, count)  # type: ignore[misc]
-
-
-def _pin(number: int) -> None:
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[number % len(cores)]} if len(cores) > 1 else set(cores))
-
-
 def _bare_documents_per_s(count: int) -> float:
     """Make a document of each state and ask for its version: what no synchronisation can skip
     that makes documents."""
@@ -219,7 +175,7 @@ def _bare_documents_per_s(count: int) -> float:
 
 def _round_trip_ms() -> float:
     """Return the median round trip of one byte over plain TCP between two threads."""
-    with socket.create_server((_LOOPBACK, 0)) as server:
+    with socket.create_server((LOOPBACK, 0)) as server:
         ours = socket.create_connection(server.getsockname())
         theirs, _ = server.accept()
     with ours, theirs:
