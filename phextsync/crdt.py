@@ -17,7 +17,7 @@ from hashlib import blake2b
 from typing import Final, NoReturn
 
 import pycrdt
-from pycrdt import Doc, Snapshot, Text, TransactionEvent
+from pycrdt import Doc, Snapshot, Subscription, Text, Transaction, TransactionEvent
 
 from phextsync.errors import ScrollError, TextError
 from phextsync.index import (
@@ -94,18 +94,17 @@ class Scroll:
         self.coordinate = coordinate
         self._doc: Doc[Text] = Doc(client_id=client_id)
         self._yrs = self._doc.get(ROOT, type=Text)
-        for update in updates:
-            self._apply(update)
-        observed: list[bytes] = []
-
-        def observe(event: TransactionEvent) -> None:
-            observed.append(event.update)
-
-        # The callback must not hold the scroll: Python's collector cannot see through Rust.
-        self._observed = observed
-        self._subscription = self._doc.observe(observe)
+        self._observed: list[bytes] = []
+        self._subscription: Subscription | None = None
         self._text: str | None = None
         self._version: bytes | None = None
+        for update in updates:
+            self._apply(update)
+
+    def __del__(self) -> None:
+        # The subscription holds the document, through Rust, where Python's collector cannot see.
+        if self._subscription is not None:
+            self._doc.unobserve(self._subscription)
 
     @property
     def client_id(self) -> int:
@@ -152,7 +151,7 @@ class Scroll:
         check_text(text)
         if not text:
             return None
-        with self._doc.transaction():
+        with self._transaction():
             self._yrs.insert(len(self._yrs), text)
         return self._take_observed()
 
@@ -161,7 +160,7 @@ class Scroll:
         size = len(self._yrs)
         if not size:
             return None
-        with self._doc.transaction():
+        with self._transaction():
             del self._yrs[0:size]
         return self._take_observed()
 
@@ -204,6 +203,7 @@ class Scroll:
         update = clean_update(update)
         if not fits(self._doc.get_state(), update):
             return Applied(None, covered=False, changed=False)
+        self._observe()
         self._apply(update)
         observed = self._take_observed()
         return Applied(observed, covered=True, changed=observed is not None)
@@ -232,13 +232,27 @@ class Scroll:
     def _splice(self, old: str, edits: Sequence[tuple[int, int, str]]) -> bytes | None:
         """Apply ascending edits (start, stop, replacement) as one transaction."""
         located = _byte_offsets(old, edits)
-        with self._doc.transaction():
+        with self._transaction():
             for start, stop, replacement in reversed(located):
                 if stop > start:
                     del self._yrs[start:stop]
                 if replacement:
                     self._yrs.insert(start, replacement)
         return self._take_observed()
+
+    def _transaction(self) -> Transaction:
+        self._observe()
+        return self._doc.transaction()
+
+    def _observe(self) -> None:
+        """Keep the updates of transactions from now on: a scroll that is only read need not."""
+        if self._subscription is None:
+            observed = self._observed
+
+            def observe(event: TransactionEvent) -> None:
+                observed.append(event.update)
+
+            self._subscription = self._doc.observe(observe)
 
     def _apply(self, update: bytes) -> None:
         try:

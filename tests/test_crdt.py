@@ -1,5 +1,7 @@
 """Scrolls merge, keep their versions truthfully, and refuse what is not text."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from random import Random
 
@@ -425,6 +427,15 @@ def test_garbage_is_refused_and_changes_nothing(data: bytes) -> None:
     except UpdateError as error:
         assert "\n" not in str(error)  # noqa: PT017 - some of these bytes are updates
         assert scroll.version() == before
+
+
+def test_a_scroll_that_is_let_go_takes_its_document_along() -> None:
+    scroll = _scroll(1, import_update(_PLACE.key, "text"))
+    scroll.append(" and more")
+    document = weakref.ref(scroll._doc)
+    del scroll
+    gc.collect()
+    assert document() is None
 
 
 class PanicException(BaseException):
