@@ -54,6 +54,18 @@ def other_node(
         process.join()
 
 
+@contextmanager
+def in_other(run: Callable[..., object], *arguments: object) -> Iterator[Connection]:
+    """Run `run(pipe, *arguments)` in another process until it ends; yield our end of the pipe."""
+    pipe, end = _context.Pipe()
+    process = _context.Process(target=run, args=(end, *arguments))
+    process.start()
+    try:
+        yield pipe
+    finally:
+        process.join()
+
+
 def in_child(measure: Callable[..., Result], *arguments: object) -> tuple[Result, float]:
     """Return what `measure(*arguments)` returns in a fresh process, and the most anonymous memory
     that the process had, in MB. Pages of mapped files do not count."""

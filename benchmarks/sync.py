@@ -1,15 +1,11 @@
 """Two node processes on loopback over TLS: first synchronisation, reconnection, latency.
 
 Each process is pinned to a core where there are two; both tell the time by one monotonic clock.
-"Visible" means that the subscriber's callback has the new text. Yardsticks of the same run: for
-the first synchronisation a bare loop that makes a pycrdt document of each state, for latency a
-round trip of one byte over plain TCP between two threads.
+Yardstick of the same run for the first synchronisation: a bare loop that makes a pycrdt document
+of each state. `latency` has the edits.
 """
 
-import socket
-import statistics
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -19,15 +15,14 @@ from random import Random
 import pycrdt
 import trio
 
+from benchmarks import latency
 from benchmarks.nodes import LOOPBACK, make_folders, other_node, until
 from benchmarks.report import Report
 from phextsync.crdt import ROOT, import_update
 from phextsync.index import EMPTY_VERSION, Coordinate
 from phextsync.node import Node, open_node
-from phextsync.replica import Change
 
 _TEXT_BYTES = 1024
-_EDITS_PER_S = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +38,7 @@ class _Sync:
 def run(*, quick: bool) -> Report:
     """Measure; `quick` takes fewer runs, scrolls and edits."""
     report = Report()
-    runs, exponent, edits = (1, 3, 400) if quick else (3, 4, 1000)
+    runs, exponent = (1, 3) if quick else (3, 4)
     count, size = 10**exponent, f"1e{exponent}"
     bare = [_bare_documents_per_s(count) for _ in range(runs)]
     syncs = [_measure_sync(count) for _ in range(runs)]
@@ -54,12 +49,7 @@ def run(*, quick: bool) -> Report:
     report.add(f"first_sync_wire_ratio@{size}", [sync.wire_ratio for sync in syncs], "ratio")
     report.add(f"reconnect_ms@{size}", [sync.reconnect_ms for sync in syncs], "ms")
     report.add(f"reconnect_bytes@{size}", [sync.reconnect_bytes for sync in syncs], "bytes")
-    trip = "loopback_round_trip_ms"
-    report.add(trip, [_round_trip_ms() for _ in range(runs)], "ms")
-    latencies = [sorted(_measure_latency(edits)) for _ in range(runs)]
-    for name, part in (("p50", 0.5), ("p99", 0.99)):
-        values = [found[int(len(found) * part)] for found in latencies]
-        report.add(f"edit_visible_{name}_ms", values, "ms", trip)
+    latency.measure(report, runs=runs, edits=400 if quick else 1000, is_quick=quick)
     return report
 
 
@@ -113,47 +103,6 @@ async def _serve_scrolls(node: Node, pipe: Connection, count: int) -> None:
         pipe.send("done")
 
 
-def _measure_latency(edits: int) -> list[float]:
-    """Return milliseconds from an edit in the other process to the callback here."""
-    with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary:
-        ours, theirs = make_folders(Path(temporary), "ours", "theirs")
-        with other_node(theirs, _serve_edits, edits) as (port, pipe):
-            return trio.run(_collect, ours, port, pipe, edits)
-
-
-async def _collect(folder: Path, port: int, pipe: Connection, edits: int) -> list[float]:
-    peers = [f"{LOOPBACK}:{port}"]
-    place = _scroll(0)[0]
-    found: list[float] = []
-    is_done = trio.Event()
-    async with open_node(folder, host=LOOPBACK, port=0, peers=peers, discover=False) as node:
-        replica = node.phext()
-
-        def seen(change: Change) -> None:
-            now = time.monotonic_ns()
-            for line in replica[place].splitlines()[len(found) :]:
-                found.append((now - int(line)) / 1e6)
-            if len(found) >= edits:
-                is_done.set()
-
-        replica.subscribe(seen)
-        await until(lambda: bool(node.peers()))
-        pipe.send("go")
-        await is_done.wait()
-    return found
-
-
-async def _serve_edits(node: Node, pipe: Connection, edits: int) -> None:
-    pipe.send(node.port)
-    await trio.to_thread.run_sync(pipe.recv)
-    replica, place = node.phext(), _scroll(0)[0]
-    start = trio.current_time()
-    for i in range(edits):
-        await trio.sleep_until(start + i / _EDITS_PER_S)
-        replica.append(place, f"{time.monotonic_ns()}\n")
-    await trio.to_thread.run_sync(pipe.recv)
-
-
 def _scroll(i: int) -> tuple[Coordinate, str]:
     text = f"scroll {i} " + "".join(Random(i).choices("abcdefghij klmnop\n", k=_TEXT_BYTES))
     place = Coordinate(*[1] * 6, 1 + i // 90_000, 1 + i // 300 % 300, 1 + i % 300)
@@ -171,29 +120,3 @@ def _bare_documents_per_s(count: int) -> float:
         document.apply_update(state)
         document.get_state()
     return count / (time.perf_counter() - start)
-
-
-def _round_trip_ms() -> float:
-    """Return the median round trip of one byte over plain TCP between two threads."""
-    with socket.create_server((LOOPBACK, 0)) as server:
-        ours = socket.create_connection(server.getsockname())
-        theirs, _ = server.accept()
-    with ours, theirs:
-
-        def echo() -> None:
-            while data := theirs.recv(1):
-                theirs.sendall(data)
-
-        for end in (ours, theirs):
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        thread = threading.Thread(target=echo)
-        thread.start()
-        trips = []
-        for _ in range(1000):
-            start = time.perf_counter()
-            ours.sendall(b"x")
-            ours.recv(1)
-            trips.append((time.perf_counter() - start) * 1000)
-        ours.shutdown(socket.SHUT_WR)
-        thread.join()
-    return statistics.median(trips)
