@@ -14,8 +14,10 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import lmdb
 import xxhash
@@ -39,6 +41,7 @@ _LOG: Final = struct.Struct(">QB")
 _WALK_TIMEOUT_S: Final = 600
 _PAGE_BYTES: Final = 4096
 _SPACE_BYTES_MIN: Final = 8 << 20  # a batch may need this much
+_PAIRS_AT_ONCE: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,23 +306,25 @@ class LmdbStore:
 
     def heads(self, phext: str) -> Heads:
         number = self._numbers.get(phext)
-        keys: list[bytes] = []
-        marks: list[bytes] = []
-        sizes = array.array("I")
+        keys, marks, sizes = BytesIO(), BytesIO(), BytesIO()
         damaged: list[bytes] = []
         if number is not None:
+            digest = xxhash.xxh3_64_digest
             with self._env.begin() as txn:
-                for key, value in _scan(txn.cursor(db=self._heads), number):
-                    if xxhash.xxh3_64_digest(value[:36]) != value[36:]:
-                        damaged.append(key)
-                        continue
-                    keys.append(key[4:])
-                    marks.append(value[:32])
-                    sizes.append(int.from_bytes(value[32:36], "big"))
+                for piece in _pieces(txn.cursor(db=self._heads), number):
+                    whole = [pair for pair in piece if digest(pair[1][:36]) == pair[1][36:]]
+                    if len(whole) < len(piece):
+                        damaged += sorted({key for key, _ in piece} - {key for key, _ in whole})
+                    keys.write(b"".join([key[4:] for key, _ in whole]))
+                    marks.write(b"".join([value[:32] for _, value in whole]))
+                    sizes.write(b"".join([value[32:36] for _, value in whole]))
         for key in damaged:
             self._reports.append(f"{phext} {_text(key[4:])}: its head is damaged; set aside")
             self.quarantine(phext, key[4:])
-        return Heads(b"".join(keys), b"".join(marks), sizes.tobytes())
+        native = array.array("I", sizes.getvalue())
+        if sys.byteorder == "little":
+            native.byteswap()
+        return Heads(keys.getvalue(), marks.getvalue(), native.tobytes())
 
     def read(self, phext: str, key: bytes) -> StoredScroll | None:
         number = self._numbers.get(phext)
@@ -639,13 +644,25 @@ def _scan(
     cursor: "lmdb.Cursor", prefix: bytes, start: bytes | None = None
 ) -> Iterator[tuple[bytes, bytes]]:
     """Iterate over what begins with `prefix`, from `start` on."""
-    found = cursor.set_range(start or prefix)
-    while found:
-        key = bytes(cursor.key())
+    for key, value in _from(cursor, start or prefix):
         if not key.startswith(prefix):
             return
-        yield key, bytes(cursor.value())
-        found = cursor.next()
+        yield key, value
+
+
+def _pieces(cursor: "lmdb.Cursor", prefix: bytes) -> Iterator[list[tuple[bytes, bytes]]]:
+    """Iterate over what begins with `prefix`, many pairs at once: for passes over a million."""
+    pairs = _from(cursor, prefix)
+    while piece := list(islice(pairs, _PAIRS_AT_ONCE)):
+        if not piece[-1][0].startswith(prefix):
+            yield [pair for pair in piece if pair[0].startswith(prefix)]
+            return
+        yield piece
+
+
+def _from(cursor: "lmdb.Cursor", start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    pairs = iter(cursor) if cursor.set_range(start) else iter(())
+    return cast("Iterator[tuple[bytes, bytes]]", pairs)  # no transaction here gives out buffers
 
 
 def _log_length(cursor: "lmdb.Cursor", place: bytes) -> int:

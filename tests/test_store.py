@@ -293,6 +293,19 @@ def test_a_damaged_value_is_named_by_its_place_and_never_served(tmp_path: Path, 
     store.close(clean=True)
 
 
+def test_heads_of_thousands_are_those_of_their_phext(tmp_path: Path) -> None:
+    disk, memory = LmdbStore(tmp_path), MemoryStore()
+    keys = [Coordinate(*[1] * 7, 1 + i // 500, 1 + i % 500).key for i in range(2500)]
+    for phext, some in (("a", keys[:10]), ("b", keys), ("c", keys[:1024]), ("d", keys[:1])):
+        batch = Batch(tuple((phext, _write(key, state=key)) for key in some))
+        for store in (disk, memory):
+            store.commit(batch)
+        assert len(disk.heads(phext).keys) == 12 * len(some)
+    for phext in "abcd":
+        assert disk.heads(phext) == memory.heads(phext)
+    disk.close(clean=True)
+
+
 def test_a_damaged_head_is_set_aside_and_reported(tmp_path: Path) -> None:
     store = LmdbStore(tmp_path)
     head = ScrollWrite(_KEYS[0], b"fingerprint" * 2 + b"0123456789", 5, b"state", ())
