@@ -165,7 +165,10 @@ def _read(folder: Path, count: int) -> Figures:
         start = time.perf_counter()
         listed = sum(1 for _ in replica.coordinates())
         listed_ns = (time.perf_counter() - start) / count * 1e9
-        assert listed == len(replica) == count
+        start = time.perf_counter()
+        passed = sum(1 for _ in replica.scrolls())
+        passed_us = (time.perf_counter() - start) / count * 1e6
+        assert listed == passed == len(replica) == count
         lowers = [_place(100 * i) for i in source.sample(range(count // 100 - 1), _READS // 10)]
         ranges = [CoordinateRange(lower, _section_after(lower)) for lower in lowers]
         queries_ms = _median_ms(partial(_exhaust, replica.coordinates, range_) for range_ in ranges)
@@ -173,6 +176,7 @@ def _read(folder: Path, count: int) -> Figures:
         reads_ms = _median_ms(partial(replica.__getitem__, place) for place in places)
     return {
         "list_ns_per_scroll": (listed_ns, "ns", "dict_sorted_ns_per_scroll"),
+        "pass_us_per_scroll": (passed_us, "us", None),
         "prefix_query_us": (1000 * queries_ms, "us", None),
         "read_us": (1000 * reads_ms, "us", None),
     }

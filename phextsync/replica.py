@@ -175,9 +175,12 @@ class Replica(MutableMapping[Key, str]):
         return heapq.merge(settled, sorted(c for c in unsettled if self.size(c)))
 
     def scrolls(self, range_: CoordinateRange = EVERYTHING) -> Iterator[tuple[Coordinate, str]]:
-        """Iterate in order over the scrolls in `range_` that have text, as of the call."""
+        """Iterate in order over the scrolls in `range_` that have text, as of the call.
+
+        For passes over many: scrolls that are closed stay closed, unless they were edited.
+        """
         for coordinate in list(self.coordinates(range_)):
-            text = self.get(coordinate)
+            text = self._read_text(coordinate)
             if text:
                 yield coordinate, text
 
@@ -390,6 +393,15 @@ class Replica(MutableMapping[Key, str]):
         scroll = Scroll(coordinate, self._client(), stored.updates)
         log_bytes = stored.log_bytes + _LOG_ENTRY_BYTES * len(stored.log)
         return _Open(scroll, len(stored.state or b""), log_bytes)
+
+    def _read_text(self, coordinate: Coordinate) -> str:
+        """Return the text, by itself where what is stored holds nothing else."""
+        if self._opened(coordinate) is None:
+            state = self.difference(coordinate, EMPTY_VERSION)
+            text = None if state is None else plain_text(state)
+            if text is not None:
+                return text.decode()
+        return self.get(coordinate, "")
 
     def _read_state(self, coordinate: Coordinate) -> bytes:
         return merge_updates(self._read_stored(coordinate).updates)

@@ -140,6 +140,21 @@ def test_scrolls_of_a_range_come_in_order_committed_or_not(
     assert [text for _, text in replica.scrolls(inside)] == ["1", "2", "3", "4", "5"]
 
 
+def test_a_pass_over_all_scrolls_leaves_closed_ones_closed() -> None:
+    store = MemoryStore()
+    before = _open(store)
+    before.open("memory").import_text(_A, "imported")
+    before.open("memory")[_B] = "typed"
+    before.commit()
+    replicas = _open(store)
+    replica = replicas.open("memory")
+    assert dict(replica.scrolls()) == {_A: "imported", _B: "typed"}
+    assert replicas.open_bytes == 0
+    replica.append(_A, " and edited")
+    replica.import_text("1.1.1/1.1.1/1.1.3", "new")
+    assert [text for _, text in replica.scrolls()] == ["imported and edited", "typed", "new"]
+
+
 def test_nothing_is_in_the_index_before_it_is_durable(
     replicas: ReplicaSet, replica: Replica
 ) -> None:
