@@ -376,35 +376,40 @@ class LmdbStore:
     def commit(self, batch: Batch) -> None:
         numbers = dict(self._numbers)
         with _translated(self.folder), self._env.begin(write=True) as txn:
-            # One call for each kind: between calls a busy main thread would take the GIL.
-            heads: list[tuple[bytes, bytes]] = []
-            states: list[tuple[bytes, bytes]] = []
-            logs = txn.cursor(db=self._logs)
-            for phext, write in batch.writes:
-                number = numbers.get(phext)
-                if number is None:
-                    number = numbers[phext] = len(numbers).to_bytes(4, "big")
-                    txn.put(b"n" + phext.encode(), number, db=self._meta)
-                place = number + write.key
-                head = _HEAD.pack(write.fingerprint, write.size)
-                heads.append((place, head + xxhash.xxh3_64_digest(head)))
-                sequence = 0
-                if write.state is not None:
-                    states.append((place, write.state + xxhash.xxh3_64_digest(write.state)))
-                    for key in [key for key, _ in _scan(logs, place)]:
-                        txn.delete(key, db=self._logs)
-                elif write.log:
-                    sequence = _log_length(logs, place)
-                for i, entry in enumerate(write.log):
-                    value = _write_entry(entry)
-                    key = place + (sequence + i).to_bytes(4, "big")
-                    logs.put(key, value + xxhash.xxh3_64_digest(value))
-            txn.cursor(db=self._heads).putmulti(heads)
-            txn.cursor(db=self._states).putmulti(states)
+            writes = iter(batch.writes)
+            # Many writes in one call: between calls a busy main thread would take the GIL.
+            while some := list(islice(writes, _PAIRS_AT_ONCE)):
+                for phext, _ in some:
+                    if phext not in numbers:
+                        numbers[phext] = len(numbers).to_bytes(4, "big")
+                        txn.put(b"n" + phext.encode(), numbers[phext], db=self._meta)
+                self._put(txn, [(numbers[phext] + write.key, write) for phext, write in some])
             for phext, client_id in batch.leases:
                 txn.put(b"c" + phext.encode(), client_id.to_bytes(8, "big"), db=self._meta)
         self._numbers = numbers
         self._leases.update(batch.leases)
+
+    def _put(self, txn: "lmdb.Transaction", writes: list[tuple[bytes, ScrollWrite]]) -> None:
+        heads: list[tuple[bytes, bytes]] = []
+        states: list[tuple[bytes, bytes]] = []
+        logs = txn.cursor(db=self._logs)
+        for place, write in writes:
+            head = _HEAD.pack(write.fingerprint, write.size)
+            heads.append((place, head + xxhash.xxh3_64_digest(head)))
+            sequence = 0
+            if write.state is not None:
+                states.append((place, write.state + xxhash.xxh3_64_digest(write.state)))
+                logs.set_range(place)
+                while bytes(logs.key()).startswith(place):
+                    logs.delete()
+            elif write.log:
+                sequence = _log_length(logs, place)
+            for i, entry in enumerate(write.log):
+                value = _write_entry(entry)
+                key = place + (sequence + i).to_bytes(4, "big")
+                logs.put(key, value + xxhash.xxh3_64_digest(value))
+        txn.cursor(db=self._heads).putmulti(heads)
+        txn.cursor(db=self._states).putmulti(states)
 
     def quarantine(self, phext: str, key: bytes) -> None:
         number = self._numbers.get(phext)
