@@ -47,6 +47,8 @@ _OPEN_SCROLL_BYTES: Final = 4096
 # A log is folded into the state when it outgrows the state, so each byte is rewritten about once.
 _LOG_BYTES_MIN: Final = 4096
 _LOG_ENTRY_BYTES: Final = 48
+# Who opens a scroll looks at no more scrolls that cannot be closed: all may be such.
+_PINNED_MAX: Final = 8
 _REPORTS_MAX: Final = 100
 
 CLIENTS: Final = ".clients"
@@ -267,11 +269,20 @@ class Replica(MutableMapping[Key, str]):
 
     def version(self, coordinate: Coordinate) -> bytes:
         """Return the version of the scroll as it is now, `EMPTY_VERSION` when it is unknown."""
+        state = self._plain_state(coordinate)
+        if state is not None:
+            return update_version(state)
         opened = self._open(coordinate)
         return EMPTY_VERSION if opened is None else opened.scroll.version()
 
     def fingerprint(self, coordinate: Coordinate) -> bytes:
         """Return the fingerprint of the scroll as it is now; empty when it is unknown."""
+        if self._opened(coordinate) is None:
+            pending = self._pending.get(coordinate) or self._committing.get(coordinate)
+            if pending is None:
+                return self.index.fingerprint_of(coordinate) or b""
+            if pending.state is not None and not pending.log:
+                return pending.fingerprint
         opened = self._open(coordinate)
         return b"" if opened is None else opened.scroll.fingerprint(self._fingerprinter)
 
@@ -395,13 +406,16 @@ class Replica(MutableMapping[Key, str]):
         return _Open(scroll, len(stored.state or b""), log_bytes)
 
     def _read_text(self, coordinate: Coordinate) -> str:
-        """Return the text, by itself where what is stored holds nothing else."""
-        if self._opened(coordinate) is None:
-            state = self.difference(coordinate, EMPTY_VERSION)
-            text = None if state is None else plain_text(state)
-            if text is not None:
-                return text.decode()
-        return self.get(coordinate, "")
+        state = self._plain_state(coordinate)
+        text = None if state is None else plain_text(state)
+        return self.get(coordinate, "") if text is None else text.decode()
+
+    def _plain_state(self, coordinate: Coordinate) -> bytes | None:
+        """Return the state of a closed scroll that tells text and version without a document."""
+        if self._opened(coordinate) is not None:
+            return None
+        state = self.difference(coordinate, EMPTY_VERSION)
+        return None if state is None or plain_text(state) is None else state
 
     def _read_state(self, coordinate: Coordinate) -> bytes:
         return merge_updates(self._read_stored(coordinate).updates)
@@ -636,7 +650,7 @@ class ReplicaSet:
             replica.settle()
         self._committing = []
         self._failure = None
-        self._evict()
+        self._evict(len(self._open))
 
     def failed(self, error: StoreError) -> None:
         """The batch taken last was refused: keep it, and refuse edits until one is taken."""
@@ -690,7 +704,7 @@ class ReplicaSet:
 
     def opened(self, replica: Replica, coordinate: Coordinate, opened: _Open) -> None:
         """Count an open scroll against the budget and close others when it is exceeded."""
-        self._evict()  # before it joins: whoever opened it is about to use it
+        self._evict(_PINNED_MAX)  # before it joins: whoever opened it is about to use it
         opened.cost = _OPEN_SCROLL_BYTES + 3 * opened.scroll.size
         self.open_bytes += opened.cost
         self._open.append((replica, coordinate, opened))
@@ -709,19 +723,21 @@ class ReplicaSet:
                 kept.append(entry)
         self._open = kept
 
-    def _evict(self) -> None:
-        """Close scrolls that were not used since the last look, oldest first (second chance)."""
-        looks = 2 * len(self._open) if self.open_bytes > self.open_bytes_max else 0
-        while self.open_bytes > self.open_bytes_max and looks > 0:
-            looks -= 1
+    def _evict(self, pinned_max: int) -> None:
+        """Close scrolls that were not used since the last look, oldest first (second chance),
+        until the budget holds or `pinned_max` could not be closed."""
+        while self.open_bytes > self.open_bytes_max and pinned_max > 0:
             replica, coordinate, opened = entry = self._open.popleft()
             if opened.cost == 0:
                 continue  # already thrown away
-            if opened.used or not replica.close_if_unpinned(coordinate, opened):
+            if opened.used:
                 opened.used = False
                 self._open.append(entry)
-            else:
+            elif replica.close_if_unpinned(coordinate, opened):
                 self.closed(opened)
+            else:
+                pinned_max -= 1
+                self._open.append(entry)
 
 
 def _coordinate(key: Key) -> Coordinate:

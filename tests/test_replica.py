@@ -140,7 +140,7 @@ def test_scrolls_of_a_range_come_in_order_committed_or_not(
     assert [text for _, text in replica.scrolls(inside)] == ["1", "2", "3", "4", "5"]
 
 
-def test_a_pass_over_all_scrolls_leaves_closed_ones_closed() -> None:
+def test_texts_versions_and_fingerprints_of_closed_scrolls_open_nothing() -> None:
     store = MemoryStore()
     before = _open(store)
     before.open("memory").import_text(_A, "imported")
@@ -149,6 +149,9 @@ def test_a_pass_over_all_scrolls_leaves_closed_ones_closed() -> None:
     replicas = _open(store)
     replica = replicas.open("memory")
     assert dict(replica.scrolls()) == {_A: "imported", _B: "typed"}
+    for coordinate in (_A, _B):
+        assert replica.version(coordinate) == before.open("memory").version(coordinate)
+        assert replica.fingerprint(coordinate) == before.open("memory").fingerprint(coordinate)
     assert replicas.open_bytes == 0
     replica.append(_A, " and edited")
     replica.import_text("1.1.1/1.1.1/1.1.3", "new")
@@ -236,6 +239,24 @@ def test_a_full_disk_keeps_what_was_edited_and_refuses_more_until_there_is_space
     assert again[_A] == "before\nkept\nafter\n"
     assert again[_B] == "kept too"
     assert again[Coordinate(*[9] * 9)] == "imported"
+
+
+def test_opening_looks_at_few_scrolls_that_cannot_be_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+
+    def look(replica: Replica, coordinate: Coordinate, opened: object) -> bool:
+        nonlocal looks
+        looks += 1
+        return close(replica, coordinate, opened)  # type: ignore[arg-type]
+
+    close = Replica.close_if_unpinned
+    monkeypatch.setattr(Replica, "close_if_unpinned", look)
+    replica = _open(MemoryStore(), open_bytes_max=0).open("memory")
+    for i in range(1, 500):
+        replica[Coordinate(*[1] * 8, i)] = "not yet durable"
+    assert looks < 10 * 500
 
 
 def test_open_scrolls_stay_within_their_budget_and_unstored_ones_are_never_closed() -> None:
