@@ -1,5 +1,5 @@
-"""A million scrolls of 100 bytes: importing, starting, idling, listing, reading, editing, a first
-synchronisation.
+"""A million scrolls of 100 bytes: importing, starting, idling, listing, reading, a first
+synchronisation, editing, and the synchronisation of a hundred edits.
 
 Every part runs in a fresh process. Memory is anonymous memory (`RssAnon`): the store's mapped
 pages belong to the page cache and are given up under pressure. "Cold" means that the scroll's
@@ -10,7 +10,7 @@ with plain LMDB, one durable write with plain LMDB, a `dict` of as many texts.
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -54,10 +54,11 @@ def run(*, quick: bool) -> Report:
             in_child(_put_plainly, plain, count)[0],
             in_child(_scan_plainly, plain)[0],
             in_child(_hold_dict, count)[0],
-            in_child(_start, theirs, time.monotonic())[0],
+            _peaking(in_child(_start, theirs, time.monotonic()), "start_peak_mb"),
             in_child(_read, theirs, count)[0],
+            _peaking(_beside(theirs, count, _receive, ours), "first_sync_peak_mb"),
             in_child(_edit, theirs, count)[0],
-            _synchronize(ours, theirs, count),
+            _beside(theirs, count, _catch_up, ours)[0],
         ):
             for name, (value, unit, yardstick) in figures.items():
                 report.add(f"{name}@{size}", [value], unit, yardstick and f"{yardstick}@{size}")
@@ -194,10 +195,9 @@ def _edit(folder: Path, count: int) -> Figures:
 
 
 async def _edit_durably(folder: Path, count: int) -> Figures:
-    places = [_place(i) for i in Random(2).sample(range(count), _EDITS)]
     found = []
     async with open_node(folder, host=LOOPBACK, port=0, discover=False) as node:
-        for place in places:
+        for place in _edited(count):
             start = time.perf_counter()
             node.phext().append(place, "edited\n")
             await node.durable()
@@ -205,17 +205,22 @@ async def _edit_durably(folder: Path, count: int) -> Figures:
     return {"edit_durable_ms": (sorted(found)[_EDITS // 2], "ms", "plain_put_durable_ms")}
 
 
-def _synchronize(ours: Path, theirs: Path, count: int) -> Figures:
+def _beside(
+    theirs: Path, count: int, measure: Callable[..., Awaitable[Figures]], ours: Path
+) -> tuple[Figures, float]:
+    """Measure at a node whose peer, in another process, has all scrolls."""
     with other_node(theirs, _serve, count) as (port, _):
-        return _peaking(in_child(_receive, ours, port, count), "first_sync_peak_mb")
+        return in_child(_run_pinned, measure, ours, port, count)
 
 
-def _receive(folder: Path, port: int, count: int) -> Figures:
+def _run_pinned(
+    measure: Callable[..., Awaitable[Figures]], folder: Path, port: int, count: int
+) -> Figures:
     pin(0)
-    return trio.run(_receive_all, folder, port, count)
+    return trio.run(measure, folder, port, count)
 
 
-async def _receive_all(folder: Path, port: int, count: int) -> Figures:
+async def _receive(folder: Path, port: int, count: int) -> Figures:
     peers = [f"{LOOPBACK}:{port}"]
     async with open_node(folder, host=LOOPBACK, port=0, peers=peers, discover=False) as node:
         index = node.phext().index
@@ -224,6 +229,23 @@ async def _receive_all(folder: Path, port: int, count: int) -> Figures:
             await until(lambda: len(index) == count) - start
         )  # the index holds what is durable
     return {"first_sync_scrolls_per_s": (count / taken_s, "scrolls/s", "import_scrolls_per_s")}
+
+
+async def _catch_up(folder: Path, port: int, count: int) -> Figures:
+    peers = [f"{LOOPBACK}:{port}"]
+    async with open_node(folder, host=LOOPBACK, port=0, peers=peers, discover=False) as node:
+        index, edited = node.phext().index, _edited(count)
+        start = await until(lambda: bool(node.peers()))
+        end = await until(lambda: all(index.size_of(place) > _TEXT_BYTES for place in edited))
+        traffic = node.peers()[0].traffic
+    return {
+        "catch_up_ms": (1000 * (end - start), "ms", None),
+        "catch_up_bytes": (traffic.bytes_in + traffic.bytes_out, "bytes", None),
+    }
+
+
+def _edited(count: int) -> list[Coordinate]:
+    return [_place(i) for i in Random(2).sample(range(count), _EDITS)]
 
 
 async def _serve(node: Node, pipe: Connection, count: int) -> None:
