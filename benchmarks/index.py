@@ -61,7 +61,7 @@ def run(*, quick: bool) -> Report:
     gc.disable()
     try:
         for exponent in (4, 5) if quick else (4, 5, 6):
-            coordinates = _coordinates(10**exponent)
+            coordinates = nested_coordinates(10**exponent)
             measures = [_resident, _changes, _points, _other_keys, _chain, _order]
             if len(coordinates) == _FILES:
                 measures.append(_files)
@@ -82,7 +82,7 @@ def _add(report: Report, size: str, runs: Iterable[dict[str, float]]) -> None:
         report.add(f"{name}@{size}", found, unit, yardstick and f"{yardstick}@{size}")
 
 
-def _coordinates(count: int) -> list[Coordinate]:
+def nested_coordinates(count: int) -> list[Coordinate]:
     """Return the coordinates of a nested document, ragged, in order."""
     source = random.Random(count)
     fan = max(2, round(count ** (1 / 6)))
@@ -130,6 +130,7 @@ def _changes(coordinates: Sequence[Coordinate], runs: int) -> Iterator[dict[str,
         loaded.bulk_load(*packed)
         bulk_s = time.perf_counter() - start
         index = CoordinateIndex()
+        index.sketch_strata()  # kept from now on, as in a node
         first_ns = _insert(index, order[:last], marks)
         last_ns = _insert(index, order[last:], marks[last:])
         index_bytes = max(sys.getsizeof(index), sys.getsizeof(loaded))

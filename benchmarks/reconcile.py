@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
 
-from benchmarks.index import _coordinates as nested_coordinates
+from benchmarks.index import nested_coordinates
 from benchmarks.report import Report
 from phextsync.comparison import SKETCH, Comparison, Turn
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange

@@ -121,6 +121,7 @@ class Replica(MutableMapping[Key, str]):
         self.index = CoordinateIndex()
         heads = owner.store.heads(name)
         self.index.bulk_load(heads.keys, heads.fingerprints, heads.sizes)
+        self.index.sketch_strata()  # from now on it follows every change: no session has to wait
         self._owner = owner
         self._fingerprinter = Fingerprinter(name)
         self._client_id = owner.store.lease(name)

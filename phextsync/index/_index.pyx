@@ -44,6 +44,7 @@ from phextsync.index._sketch cimport (
     minus,
     peel,
     sketch_change,
+    sketch_settle,
     value_of,
 )
 from phextsync.index._sums cimport (
@@ -73,6 +74,7 @@ from phextsync.index._tree cimport (
     LEAF,
     Inner,
     Leaf,
+    Path,
     Place,
     Tree,
     add_up,
@@ -85,6 +87,7 @@ from phextsync.index._tree cimport (
     tree_seek,
     tree_select,
     tree_update,
+    tree_walk,
 )
 
 from phextsync.errors import CoordinateError
@@ -186,12 +189,17 @@ cdef class CoordinateIndex:
     cdef int _put(self, uint64_t hi, uint32_t lo, const uint8_t* fingerprint, uint32_t size
                   ) except -1:
         """Insert or update an entry; its object stays."""
-        cdef Entry* entry = find(&self._table, hi, lo)
+        cdef Entry* entry
         cdef Sum mark, old
         cdef uint64_t before = 0
+        cdef Path path
+        prefetch(fingerprint)
+        prefetch(self._table.entries + home_of(&self._table, hi, lo))
+        tree_walk(&self._tree, hi, lo, &path)
         load_sum(&mark, fingerprint)
+        entry = find(&self._table, hi, lo)
         if entry.hi:
-            old = tree_update(&self._tree, hi, lo, size, &mark)
+            old = tree_update(&self._tree, &path, size, &mark)
             before = value_of(old.limb[3])
             self.filled -= entry.size > 0
             self.text_bytes -= entry.size
@@ -200,7 +208,7 @@ cdef class CoordinateIndex:
                 if reserve(&self._table, self._table.count + 1):
                     raise MemoryError
                 entry = find(&self._table, hi, lo)
-            if tree_insert(&self._tree, hi, lo, size, &mark):
+            if tree_insert(&self._tree, &path, hi, lo, size, &mark):
                 raise MemoryError
             entry.hi = hi
             entry.lo = lo
@@ -552,6 +560,7 @@ cdef class CoordinateIndex:
     cdef Sketch* _kept_sketch(self) except NULL:
         if self._sketch == NULL:
             self._sketch = _new_sketch(&self._tree)
+        sketch_settle(self._sketch)
         return self._sketch
 
     def sketch_strata(self):
@@ -637,7 +646,11 @@ cdef class CoordinateIndex:
         cdef Sketch* sketch
         if self._sketch != NULL:
             sketch = _new_sketch(&self._tree)
-            is_same = memcmp(sketch, self._sketch, sizeof(Sketch)) == 0
+            sketch_settle(self._sketch)
+            is_same = (
+                memcmp(sketch.cell, self._sketch.cell, sizeof(sketch.cell)) == 0
+                and memcmp(sketch.bucket, self._sketch.bucket, sizeof(sketch.bucket)) == 0
+            )
             free(sketch)
             assert is_same, "the sketch"
         if self._tree.root != NULL:
@@ -1066,6 +1079,7 @@ cdef Sketch* _new_sketch(const Tree* tree) except NULL:
                 sketch, leaf.hi[i], leaf.lo[i], 0, value_of(leaf.fingerprint[i].limb[3])
             )
         leaf = leaf.next
+    sketch_settle(sketch)
     return sketch
 
 

@@ -26,6 +26,7 @@ cdef enum:
     CELLS = 4096
     STRATA = 10
     BUCKETS = 16
+    WAITING = 256
 
 cdef extern from *:
     """
@@ -42,9 +43,18 @@ cdef struct Cell:
     uint64_t y
 
 
+cdef struct Change:
+    uint64_t hi
+    uint64_t before  # 0 stands for none
+    uint64_t after
+    uint32_t lo
+
+
 cdef struct Sketch:
     Cell cell[CELLS]
     uint8_t bucket[STRATA * BUCKETS]
+    Change waiting[WAITING]  # changes that the cells and buckets do not have yet
+    Py_ssize_t waiting_count
 
 
 # -- the field ---------------------------------------------------------------------------------
@@ -137,32 +147,48 @@ cdef inline uint64_t value_of(uint64_t top) noexcept nogil:
     return top if 0 < top < P else 1
 
 
-cdef inline void spread(
-    Cell* cells, uint64_t count, uint64_t hi, uint32_t lo, uint64_t change
-) noexcept nogil:
-    """Add `change` to a key's value in the first `count` cells."""
-    cdef uint64_t state = seed_of(hi, lo), at = 0
-    cdef uint64_t x, y
-    scramble(hi, lo, &x, &y)
-    x = times(change, x)
-    y = times(change, y)
-    while at < count:
-        cells[at].value = plus(cells[at].value, change)
-        cells[at].x = plus(cells[at].x, x)
-        cells[at].y = plus(cells[at].y, y)
-        at = next_cell(&state, at)
+cdef inline void add_to(Cell* cell, uint64_t change, uint64_t x, uint64_t y) noexcept nogil:
+    cell.value = plus(cell.value, change)
+    cell.x = plus(cell.x, x)
+    cell.y = plus(cell.y, y)
 
 
 cdef inline void sketch_change(
     Sketch* sketch, uint64_t hi, uint32_t lo, uint64_t before, uint64_t after
 ) noexcept nogil:
     """Replace the value `before` of a key by `after`; 0 stands for none."""
-    cdef uint64_t seed = seed_of(hi, lo)
+    cdef Change* change
+    if sketch.waiting_count == WAITING:
+        sketch_settle(sketch)
+    change = sketch.waiting + sketch.waiting_count
+    change.hi = hi
+    change.lo = lo
+    change.before = before
+    change.after = after
+    sketch.waiting_count += 1
+
+
+cdef inline void sketch_settle(Sketch* sketch) noexcept nogil:
+    """Put the waiting changes into cells and buckets: many at once, while those are at hand."""
+    cdef Py_ssize_t i
+    for i in range(sketch.waiting_count):
+        settle(sketch, sketch.waiting + i)
+    sketch.waiting_count = 0
+
+
+cdef inline void settle(Sketch* sketch, const Change* change) noexcept nogil:
+    cdef uint64_t seed = seed_of(change.hi, change.lo), state = seed, at = 0, x, y
+    cdef uint64_t value = minus(change.after, change.before)
     cdef int stratum = 0
     while stratum < STRATA - 1 and not (seed >> stratum) & 1:
         stratum += 1
-    sketch.bucket[stratum * BUCKETS + <int>(seed >> 60)] += <uint8_t>(after - before)
-    spread(sketch.cell, CELLS, hi, lo, minus(after, before))
+    sketch.bucket[stratum * BUCKETS + <int>(seed >> 60)] += <uint8_t>(change.after - change.before)
+    scramble(change.hi, change.lo, &x, &y)
+    x = times(value, x)
+    y = times(value, y)
+    while at < CELLS:
+        add_to(&sketch.cell[at], value, x, y)
+        at = next_cell(&state, at)
 
 
 # -- reading a difference ----------------------------------------------------------------------
@@ -259,9 +285,12 @@ cdef inline bint try_cell(Peeling* work, uint32_t at, uint64_t inverted) noexcep
     pair.lo = <uint32_t>lo
     pair.value = cell.value
     work.found_count += 1
-    spread(work.cell, <uint64_t>work.count, hi, <uint32_t>lo, minus(0, cell.value))
+    cell.value = minus(0, cell.value)
+    cell.x = minus(0, cell.x)
+    cell.y = minus(0, cell.y)
     state = seed_of(hi, <uint32_t>lo)
     while i < <uint64_t>work.count:
+        add_to(&work.cell[i], cell.value, cell.x, cell.y)
         if not work.is_later[i]:
             work.is_later[i] = True
             work.later[work.later_count] = <uint32_t>i

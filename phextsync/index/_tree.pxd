@@ -16,11 +16,13 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memmove, memset
 
 from phextsync.index._coordinate cimport key_less
+from phextsync.index._table cimport prefetch
 from phextsync.index._sums cimport Sum, add, add_first, added_up, subtract
 
 cdef enum:
     LEAF = 64
     INNER = 128
+    LINE = 64  # bytes that memory is read in
     DEPTH = 48  # above log2 of any number of entries
 
 
@@ -95,6 +97,14 @@ cdef inline Py_ssize_t child_of(const Inner* inner, uint64_t hi, uint32_t lo) no
     return not_above(inner.hi + 1, inner.lo + 1, inner.used - 1, hi, lo)
 
 
+cdef inline void fetch(const void* data, size_t size) noexcept nogil:
+    """Have memory read that is needed soon, while something else is done."""
+    cdef size_t at = 0
+    while at < size:
+        prefetch(<const char*>data + at)
+        at += LINE
+
+
 cdef inline Place tree_seek(
     const Tree* tree, uint64_t hi, uint32_t lo, uint64_t* rank, Sum* before
 ) noexcept nogil:
@@ -117,7 +127,13 @@ cdef inline Place tree_seek(
         return place
     for level in range(tree.height):
         inner = <Inner*>node
+        if before != NULL:
+            fetch(inner.hi, inner.used * sizeof(uint64_t))
         child = child_of(inner, hi, lo)
+        if level + 1 == tree.height:
+            fetch((<Leaf*>inner.child[child]).hi, LEAF * sizeof(uint64_t))
+            if before != NULL:
+                fetch((<Leaf*>inner.child[child]).fingerprint, LEAF * sizeof(Sum))
         if rank != NULL:
             for i in range(child):
                 rank[0] += inner.count[i]
@@ -173,17 +189,26 @@ cdef inline void step(Place* place) noexcept nogil:
 cdef inline void tree_walk(
     const Tree* tree, uint64_t hi, uint32_t lo, Path* path
 ) noexcept nogil:
-    """Note the nodes down to the leaf where (hi, lo) is or would be, and its slot there."""
+    """Note the nodes down to the leaf where (hi, lo) is or would be, and its slot there.
+
+    In an empty tree there is neither.
+    """
     cdef void* node = tree.root
     cdef Py_ssize_t level
+    path.place.leaf = NULL
+    path.place.slot = 0
+    if node == NULL:
+        return
     for level in range(tree.height):
         path.inner[level] = <Inner*>node
         path.child[level] = child_of(path.inner[level], hi, lo)
         node = path.inner[level].child[path.child[level]]
     path.place.leaf = <Leaf*>node
+    fetch(path.place.leaf.hi, LEAF * sizeof(uint64_t))
     path.place.slot = below(
         path.place.leaf.hi, path.place.leaf.lo, path.place.leaf.used, hi, lo
     )
+    fetch(path.place.leaf.fingerprint + path.place.slot, sizeof(Sum))
 
 
 # -- moving ------------------------------------------------------------------------------------
@@ -225,13 +250,11 @@ cdef inline void add_up(const void* node, bint is_leaf, uint64_t* count, Sum* to
 
 
 cdef inline Sum tree_update(
-    Tree* tree, uint64_t hi, uint32_t lo, uint32_t size, const Sum* fingerprint
+    Tree* tree, const Path* path, uint32_t size, const Sum* fingerprint
 ) noexcept nogil:
-    """Give an entry that is there another size and fingerprint; return the one before."""
-    cdef Path path
+    """Give the entry at `path` another size and fingerprint; return the fingerprint before."""
     cdef Sum change = fingerprint[0], before
     cdef Py_ssize_t level
-    tree_walk(tree, hi, lo, &path)
     before = path.place.leaf.fingerprint[path.place.slot]
     subtract(&change, &before)
     path.place.leaf.fingerprint[path.place.slot] = fingerprint[0]
@@ -243,10 +266,10 @@ cdef inline Sum tree_update(
 
 
 cdef inline int tree_insert(
-    Tree* tree, uint64_t hi, uint32_t lo, uint32_t size, const Sum* fingerprint
+    Tree* tree, Path* path, uint64_t hi, uint32_t lo, uint32_t size, const Sum* fingerprint
 ) noexcept nogil:
-    """Insert a key that is not there. Return -1, with nothing changed, when memory is short."""
-    cdef Path path
+    """Insert a key that is not there, at its `path`. Return -1, with nothing changed, when memory
+    is short."""
     cdef void* fresh[DEPTH + 2]
     cdef Leaf* leaf
     cdef Py_ssize_t splits, level, slot
@@ -259,8 +282,8 @@ cdef inline int tree_insert(
         leaf.previous = NULL
         tree.root = leaf
         tree.height = 0
-    tree_walk(tree, hi, lo, &path)
-    splits = reserve_nodes(tree, &path, fresh)
+        tree_walk(tree, hi, lo, path)
+    splits = reserve_nodes(tree, path, fresh)
     if splits < 0:
         return -1
     for level in range(tree.height):
@@ -271,7 +294,7 @@ cdef inline int tree_insert(
     leaf = path.place.leaf
     slot = path.place.slot
     if splits:
-        slot = split_leaf(tree, &path, <Leaf*>fresh[0], &leaf)
+        slot = split_leaf(tree, path, <Leaf*>fresh[0], &leaf)
     move_entries(leaf, slot + 1, leaf, slot, leaf.used - slot)
     leaf.hi[slot] = hi
     leaf.lo[slot] = lo
@@ -279,7 +302,7 @@ cdef inline int tree_insert(
     leaf.fingerprint[slot] = fingerprint[0]
     leaf.used += 1
     if splits:
-        hang_in(tree, &path, fresh)
+        hang_in(tree, path, fresh)
     return 0
 
 
