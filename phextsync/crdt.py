@@ -28,6 +28,8 @@ from phextsync.index import (
     covers,
     encode_plain_insert,
     fits,
+    insert_behind,
+    is_news,
     snapshot_version,
     state_vector,
     strip_deletes,
@@ -85,7 +87,16 @@ class Fingerprinter:
 class Scroll:
     """The text at one coordinate, made of updates; every change gives the update it made."""
 
-    __slots__ = ("_doc", "_observed", "_subscription", "_text", "_version", "_yrs", "coordinate")
+    __slots__ = (
+        "_doc",
+        "_observed",
+        "_subscription",
+        "_tail",
+        "_text",
+        "_version",
+        "_yrs",
+        "coordinate",
+    )
 
     def __init__(
         self, coordinate: Coordinate, client_id: int, updates: Iterable[bytes] = ()
@@ -98,13 +109,13 @@ class Scroll:
         self._subscription: Subscription | None = None
         self._text: str | None = None
         self._version: bytes | None = None
+        self._tail: bytes | None = None  # what was appended here last, if nothing came after it
         for update in updates:
             self._apply(update)
 
     def __del__(self) -> None:
         # The subscription holds the document, through Rust, where Python's collector cannot see.
-        if self._subscription is not None:
-            self._doc.unobserve(self._subscription)
+        self._stop_observing()
 
     @property
     def client_id(self) -> int:
@@ -151,9 +162,18 @@ class Scroll:
         check_text(text)
         if not text:
             return None
-        with self._transaction():
-            self._yrs.insert(len(self._yrs), text)
-        return self._take_observed()
+        update = None if self._tail is None else insert_behind(self._tail, text.encode())
+        if update is not None:
+            # What Yrs would make of it is known: it has not to be observed, which takes longer.
+            self._stop_observing()
+            self._apply(update)
+            self._changed()
+        else:
+            with self._transaction():
+                self._yrs.insert(len(self._yrs), text)
+            update = self._take_observed()
+        self._tail = update
+        return update
 
     def clear(self) -> bytes | None:
         """Delete the whole text. What others type meanwhile survives."""
@@ -201,7 +221,14 @@ class Scroll:
         """
         check_update(update, ROOT)
         update = clean_update(update)
-        if not fits(self._doc.get_state(), update):
+        before = self._doc.get_state()
+        if is_news(before, update):
+            # All of it takes effect: there is no need to observe what does.
+            self._stop_observing()
+            self._apply(update)
+            self._changed()
+            return Applied(update, covered=True, changed=True)
+        if not fits(before, update):
             return Applied(None, covered=False, changed=False)
         self._observe()
         self._apply(update)
@@ -254,6 +281,15 @@ class Scroll:
 
             self._subscription = self._doc.observe(observe)
 
+    def _stop_observing(self) -> None:
+        if self._subscription is not None:
+            self._doc.unobserve(self._subscription)
+            self._subscription = None
+
+    def _changed(self) -> None:
+        """Forget what was computed before a change."""
+        self._text = self._version = self._tail = None
+
     def _apply(self, update: bytes) -> None:
         try:
             self._doc.apply_update(update)
@@ -266,7 +302,7 @@ class Scroll:
         self._observed.clear()
         if not updates:
             return None
-        self._text = self._version = None
+        self._changed()
         return clean_update(merge_updates(updates))
 
 

@@ -19,6 +19,8 @@ from phextsync.index import (
     covers,
     encode_plain_insert,
     fits,
+    insert_behind,
+    is_news,
     plain_text,
     snapshot_version,
     state_vector,
@@ -77,6 +79,7 @@ def test_versions_and_coverage_agree_with_the_plain_reader(
         for update in updates:
             check_update(update, ROOT)
             assert fits(state_vector(version), update) == _fits(model, update)
+            assert is_news(state_vector(version), update) == _is_news(model, update)
         for other in versions:
             theirs = update_model.read_update(scrolls[versions.index(other)].state())
             assert covers(version, other) == (
@@ -95,6 +98,74 @@ def _fits(model: update_model.Update, update: bytes) -> bool:
     if any(len(update_model.merged(r)) > 1 or min(r)[0] for r in both.values()):
         return False
     return not update_model.lacking({**read.deletes, **_joined(read)}, both)
+
+
+def _is_news(model: update_model.Update, update: bytes) -> bool:
+    read = update_model.read_update(update)
+    ends = {client: max(end for _, end in ranges) for client, ranges in model.structs.items()}
+    return (
+        _fits(model, update)
+        and bool(read.structs)
+        and not read.deletes
+        and all(ranges[0][0] >= ends.get(client, 0) for client, ranges in read.structs.items())
+    )
+
+
+@given(_histories)
+def test_what_is_news_takes_effect_as_it_is(history: tuple[list[Scroll], list[bytes]]) -> None:
+    scrolls, updates = history
+    for scroll in scrolls:
+        for update in updates:
+            if not is_news(state_vector(scroll.version()), update):
+                continue
+            document: pycrdt.Doc[pycrdt.Text] = pycrdt.Doc()
+            document.get(ROOT, type=pycrdt.Text)
+            document.apply_update(scroll.state())
+            observed: list[bytes] = []
+            subscription = document.observe(lambda event, into=observed: into.append(event.update))
+            document.apply_update(update)
+            document.unobserve(subscription)
+            found = update_model.read_update(observed[0])
+            given_ = update_model.read_update(update)
+            assert not found.deletes
+            assert {c: update_model.merged(r) for c, r in found.structs.items()} == {
+                c: update_model.merged(r) for c, r in given_.structs.items()
+            }
+
+
+@given(st.lists(texts.filter(bool), min_size=2, max_size=6), st.text("ab"), st.booleans())
+def test_an_insertion_behind_the_last_is_what_pycrdt_would_make(
+    pieces: list[str], before: str, is_cut: bool
+) -> None:
+    document: pycrdt.Doc[pycrdt.Text] = pycrdt.Doc(client_id=7)
+    text = document.get(ROOT, type=pycrdt.Text)
+    observed: list[bytes] = []
+    subscription = document.observe(lambda event: observed.append(event.update))
+    if before:
+        text.insert(0, before)
+        if is_cut:
+            del text[len(before) - 1 :]
+    made: bytes | None = None
+    for piece in pieces:
+        text.insert(len(text), piece)
+        if made is not None:
+            made = insert_behind(made, piece.encode())
+            assert made == clean_update(observed[-1])
+        else:
+            made = clean_update(observed[-1])
+            made = made if insert_behind(made, b"x") is not None else None
+    document.unobserve(subscription)
+
+
+def test_nothing_is_inserted_behind_what_is_not_one_string_at_the_end() -> None:
+    scroll = Scroll(_PLACE, 7)
+    first = scroll.append("ab")
+    assert first is not None
+    assert insert_behind(first, b"c") is not None
+    assert insert_behind(scroll.insert(0, "x") or b"", b"c") is None
+    assert insert_behind(scroll.delete(0, 1) or b"", b"c") is None
+    assert insert_behind(scroll.state(), b"c") is None
+    assert insert_behind(b"", b"c") is None
 
 
 def _joined(read: update_model.Update) -> update_model.Ranges:

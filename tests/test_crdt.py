@@ -462,3 +462,31 @@ def test_a_panic_is_an_error_of_the_scroll_and_an_interrupt_stays_one(
     monkeypatch.setattr(pycrdt.Doc, "apply_update", fail)
     with pytest.raises(seen):
         scroll.apply(update)
+
+
+@given(st.lists(st.tuples(st.sampled_from("apedir"), texts), max_size=20))
+def test_appends_among_other_changes_make_the_text_that_they_say(
+    changes: list[tuple[str, str]],
+) -> None:
+    ours, theirs = Scroll(_PLACE, 5), Scroll(_PLACE, 6)
+    for kind, text in changes:
+        before = ours.text
+        match kind:
+            case "a" | "p":
+                update = ours.append(text)
+                assert ours.text == before + text
+            case "e":
+                update = ours.edit(text)
+            case "d":
+                update = ours.delete(0, len(before) // 2)
+            case "i":
+                update = ours.insert(len(before) // 2, text)
+            case _:
+                reply = theirs.append(text)
+                update = None
+                if reply is not None:
+                    assert ours.apply(reply).covered
+        if update is not None:
+            assert theirs.apply(update).covered
+        assert ours.text == theirs.text
+        assert ours.version() == theirs.version()

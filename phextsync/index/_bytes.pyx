@@ -760,12 +760,31 @@ def fits(bytes state_vector not None, bytes update not None):
     That is: its clocks follow on without a gap, and all that it refers to or deletes is in the
     document or in the update. The state vector is as Yjs encodes it, in any order.
     """
+    return fit(state_vector, update) != NOT
+
+
+def is_news(bytes state_vector not None, bytes update not None):
+    """Whether `update` fits, none of it is in the document yet, and it deletes nothing.
+
+    Then what takes effect of it is all of it.
+    """
+    return fit(state_vector, update) == WHOLLY_NEW
+
+
+cdef enum:
+    NOT
+    FITTING
+    WHOLLY_NEW
+
+
+cdef int fit(bytes state_vector, bytes update) except -1:
     cdef _Sets sets = _Sets.__new__(_Sets)  # clocks: what there will be; deletes: what is needed
     cdef Reader reader
     cdef Struct found
     cdef uint64_t clients, count, clock
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, known, needed
     cdef Range* item
+    cdef bint is_new = False
     open_reader(&reader, state_vector)
     clients = read_varint(&reader)
     while clients > 0 and reader.error == OK:
@@ -776,32 +795,41 @@ def fits(bytes state_vector not None, bytes update not None):
         clients -= 1
     if reader.error:
         raise_error(reader.error, "state vector")
+    known = sets.clocks.count
     open_reader(&reader, update)
     clients = read_varint(&reader)
+    is_new = clients > 0
     while clients > 0 and reader.error == OK:
         count = read_varint(&reader)
         found.client = read_client(&reader)
         found.clock = read_clock(&reader)
+        is_new &= count > 0
+        for i in range(known):
+            item = &sets.clocks.items[i]
+            is_new &= item.client != found.client or item.end <= found.clock
         while count > 0 and reader.error == OK:
             read_struct(&reader, &found, NULL, 0)
             if reader.error == OK and found.kind != GAP:
                 need_struct(&reader, &found, sets)
+            is_new &= found.length > 0
             found.clock += found.length
             count -= 1
         clients -= 1
+    needed = sets.deletes.count
     if reader.error == OK:
         read_deletes(&reader, &sets.deletes)
     if reader.error:
         raise_error(reader.error, "update")
+    is_new &= sets.deletes.count == needed
     merge_ranges(&sets.clocks)
     for i in range(sets.clocks.count):
         if sets.clocks.items[i].start != 0:
-            return False
+            return NOT
     for i in range(sets.deletes.count):
         item = &sets.deletes.items[i]
         if not contains(&sets.clocks, item.client, item.start, item.end):
-            return False
-    return True
+            return NOT
+    return WHOLLY_NEW if is_new else FITTING
 
 
 cdef void need_struct(Reader* reader, Struct* found, _Sets sets) noexcept:
@@ -905,6 +933,42 @@ def encode_plain_insert(uint64_t client, str root not None, bytes text not None)
     return (
         (<const char*>head)[: at - head]
         + name
+        + (<const char*>size)[: write_varint(size, <uint64_t>len(text)) - size]
+        + text
+        + b"\0"
+    )
+
+
+def insert_behind(bytes update not None, bytes text not None):
+    """Return the update by which the client of `update` inserts `text` (UTF-8, not empty) behind
+    what that inserted; None unless that is one string with nothing to its right."""
+    cdef Reader reader
+    cdef Struct found
+    cdef uint8_t head[64]
+    cdef uint8_t size[10]
+    cdef uint8_t* at = head
+    cdef uint64_t last
+    open_reader(&reader, update)
+    if read_varint(&reader) != 1 or read_varint(&reader) != 1:
+        return None
+    found.client = read_client(&reader)
+    found.clock = read_clock(&reader)
+    read_struct(&reader, &found, NULL, 0)
+    if (
+        reader.error or found.kind != STRING or found.length == 0 or found.has_right_origin
+        or reader.end - reader.at != 1 or reader.at[0] != 0
+    ):
+        return None
+    last = found.clock + found.length - 1
+    at[0] = 1
+    at[1] = 1
+    at = write_varint(at + 2, found.client)
+    at = write_varint(at, last + 1)
+    at[0] = HAS_ORIGIN | STRING
+    at = write_varint(at + 1, found.client)
+    at = write_varint(at, last)
+    return (
+        (<const char*>head)[: at - head]
         + (<const char*>size)[: write_varint(size, <uint64_t>len(text)) - size]
         + text
         + b"\0"
