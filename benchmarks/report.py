@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 
+from benchmarks.bands import verdict
+
 _PACKAGES = ("pycrdt", "lmdb", "trio", "cbor2", "cryptography")
 
 
@@ -44,6 +46,7 @@ class Report:
         return "\n".join(
             f"{name:{width}}  {figure.value:12.4g} {figure.unit:14} runs {figure.runs}"
             + (f"  beside {figure.yardstick}" if figure.yardstick else "")
+            + (f"  ({asked})" if (asked := verdict(name, figure.value)) else "")
             for name, figure in self.figures.items()
         )
 

@@ -1,0 +1,54 @@
+"""What each figure has to reach, whatever its size, on two cores of a server of 2023 or better.
+
+Ratios hold anywhere; times and rates on such a machine when nothing else runs on it.
+"""
+
+from typing import Final
+
+AT_MOST: Final = {
+    "lookup_coordinate_ratio@1e4": 0.55,
+    "lookup_coordinate_ratio@1e5": 0.40,
+    "lookup_coordinate_ratio@1e6": 0.35,
+    "lookup_text_ratio@1e4": 1.0,
+    "lookup_text_ratio@1e5": 0.70,
+    "lookup_text_ratio@1e6": 0.70,
+    "lookup_chain_ratio@1e6": 0.60,
+    "lookup_file_ratio@1e4": 0.01,
+    "range_fingerprint_us@1e5": 0.9,
+    "range_fingerprint_us@1e6": 2.0,
+    "insert_us@1e6": 1.2,
+    "index_bytes_per_entry@1e6": 135,
+    "audit_ns_per_entry@1e6": 40,
+    "reconcile_equal_bytes@1e6": 48,
+    "reconcile_10_bytes@1e6": 1300,
+    "reconcile_10_round_trips@1e6": 1,
+    "reconcile_100_bytes_each@1e6": 65,
+    "reconcile_100_flights@1e6": 2,
+    "ranges_100_bytes_each@1e6": 500,
+    "reconcile_block_bytes_each@1e5": 0.5,
+    "first_sync_wire_ratio@1e4": 1.05,
+    "reconnect_ms@1e4": 15,
+    "reconnect_bytes@1e4": 5000,
+    "edit_visible_p50_ms": 0.30,
+    "edit_visible_p99_ms": 1.0,
+    "flood_lost": 0,
+    "flood_doubled": 0,
+    "idle_mb@1e6": 150,
+    "start_s@1e6": 1.0,
+}
+AT_LEAST: Final = {
+    "bulk_keys_per_s@1e6": 6e6,
+    "first_sync_scrolls_per_s@1e4": 30_000,
+    "first_sync_scrolls_per_s@1e6": 40_000,
+}
+
+
+def verdict(name: str, value: float) -> str:
+    """Return what is asked of a figure and, if it misses that, say so; empty if nothing is."""
+    if name in AT_MOST:
+        text, is_reached = f"at most {AT_MOST[name]:g}", value <= AT_MOST[name]
+    elif name in AT_LEAST:
+        text, is_reached = f"at least {AT_LEAST[name]:g}", value >= AT_LEAST[name]
+    else:
+        return ""
+    return text if is_reached else f"{text}: MISSED"
