@@ -309,6 +309,11 @@ def status(data: Data = _DATA, as_json: Json = False) -> None:
     for row in answer["phexts"]:
         table.add_row(row["name"], str(row["scrolls"]), str(row["bytes"]), row["fingerprint"])
     _out.print(table)
+    for row in answer.get("receiving", ()):
+        _out.print(
+            f"receiving {row['phext']}: {row['scrolls']} of {row['scrolls_of']} scrolls, "
+            f"{decimal(row['text_bytes'])} of {decimal(row['text_bytes_of'])}"
+        )
     if answer["running"]:
         table = Table("peer", "address", "round trip", "in", "out", "state", box=None)
         for peer in answer["peers"]:

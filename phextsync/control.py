@@ -114,7 +114,7 @@ def _list(replica: Replica, range_: CoordinateRange | None) -> Value:
     for coordinate in () if range_ is None else replica.coordinates(range_):
         if len(page) == PAGE_ITEMS:
             return [page, True]
-        text = replica.get(coordinate, "")
+        text = replica.read(coordinate)
         line = text[: 4 * _SUMMARY_CHARACTERS].strip().split("\n", 1)[0][:_SUMMARY_CHARACTERS]
         page.append([str(coordinate), replica.size(coordinate), line])
     return [page, False]
@@ -126,8 +126,8 @@ def _read(replica: Replica, range_: CoordinateRange | None) -> Value:
     for coordinate in () if range_ is None else replica.coordinates(range_):
         if size >= PAGE_BYTES:
             return [page, True]
-        text = replica.get(coordinate)
-        if text is not None:
+        text = replica.read(coordinate)
+        if text:
             page.append([str(coordinate), text])
             size += len(text)
     return [page, False]

@@ -183,9 +183,16 @@ class Replica(MutableMapping[Key, str]):
         For passes over many: scrolls that are closed stay closed, unless they were edited.
         """
         for coordinate in list(self.coordinates(range_)):
-            text = self._read_text(coordinate)
+            text = self.read(coordinate)
             if text:
                 yield coordinate, text
+
+    def read(self, coordinate: Coordinate) -> str:
+        """Return the scroll's text, "" when there is none. For passes over many: a scroll that is
+        closed stays closed, unless it was edited."""
+        state = self._plain_state(coordinate)
+        text = None if state is None else plain_text(state)
+        return self.get(coordinate, "") if text is None else text.decode()
 
     def size(self, key: Key) -> int:
         """Return the bytes of the scroll's text in UTF-8, 0 when there is none. Opens nothing."""
@@ -405,11 +412,6 @@ class Replica(MutableMapping[Key, str]):
         scroll = Scroll(coordinate, self._client(), stored.updates)
         log_bytes = stored.log_bytes + _LOG_ENTRY_BYTES * len(stored.log)
         return _Open(scroll, len(stored.state or b""), log_bytes)
-
-    def _read_text(self, coordinate: Coordinate) -> str:
-        state = self._plain_state(coordinate)
-        text = None if state is None else plain_text(state)
-        return self.get(coordinate, "") if text is None else text.decode()
 
     def _plain_state(self, coordinate: Coordinate) -> bytes | None:
         """Return the state of a closed scroll that tells text and version without a document."""

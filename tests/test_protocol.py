@@ -2,15 +2,18 @@
 
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phextsync.comparison import AUDIT
 from phextsync.errors import StoreDamagedError
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.messages import Goodbye, Hello, Limits, Ping, Updates, Want, decode, encode
-from phextsync.protocol import Lack, PeerJoined, PeerLost, Synchronizer
+from phextsync.messages import Compare, Goodbye, Hello, Limits, Ping, Updates, Want, decode, encode
+from phextsync.protocol import Lack, PeerJoined, PeerLost, Progress, Synchronizer
+from phextsync.reconcile import Parameters
 from phextsync.replica import CLIENTS
 from phextsync.store import LogEntry, StoredScroll
 from sims.network import PHEXT, Network
@@ -497,3 +500,76 @@ def _perform(
             network.now += seconds
             for peer in network.peers:
                 peer.core.tick(network.now)
+
+
+def _forms(network: Network, seconds: float) -> list[int]:
+    """Let time pass; return the forms of the turns of comparisons of the phext meanwhile."""
+    forms: list[int] = []
+    for peer in network.peers:
+        receive = peer.core.receive
+
+        def note(now: float, link: int, frame: bytes, receive: Any = receive) -> None:
+            message = decode(frame, Limits())
+            if isinstance(message, Compare) and message.phext == PHEXT and message.body:
+                forms.append(message.form)
+            receive(now, link, frame)
+
+        peer.core.receive = note  # type: ignore[method-assign]
+    network.run(seconds)
+    return forms
+
+
+def test_what_changed_is_audited_once_when_the_link_is_quiet() -> None:
+    network = _connected()
+    network.peers[0].replica[_A] = "hello"
+    network.run(1)
+    assert _forms(network, 100).count(AUDIT) == 2  # a nonce from each side
+    network.peers[1].replica.append(_A, "more")
+    assert AUDIT in _forms(network, 100)
+
+
+def test_an_audit_finds_what_equal_sums_hide() -> None:
+    network = _connected()
+    for number in range(1, 9):
+        network.peers[0].replica[Coordinate(*[1] * 8, number)] = f"{number}"
+    network.run(1)
+    index = network.peers[0].replica.index
+    for place, change in ((_A, 1), (_B, -1)):
+        old = int.from_bytes(index.fingerprint_of(place) or b"", "big")
+        index.set(place, (old + change).to_bytes(32, "big"), 1)
+    assert len(set(network.digests())) == 1
+    wanted: list[Coordinate] = []
+    for peer in network.peers:
+        take = peer.core._want
+        peer.core._want = lambda link, place, take=take: (  # type: ignore[method-assign]
+            wanted.append(place[1]),
+            take(link, place),
+        )
+    network.run(100)
+    assert {*wanted} == {_A, _B}
+
+
+def test_a_large_comparison_by_ranges_takes_as_many_steps_as_it_needs() -> None:
+    network = Network(2)
+    for number, peer in enumerate(network.peers):
+        peer.core.limits = replace(Limits(), compare_steps_max=4, entries_per_step_min=100)
+        peer.core._parameters = Parameters(branches=4, list_max=4, bytes_max=2000)
+        for i in range(1500):
+            peer.replica.import_text(Coordinate(*[1] * 7, 1 + i // 900, 1 + i % 900), f"{number}")
+    network.link(0, 1)
+    network.run(3)
+    assert len(network.assert_equal()) == 1500
+
+
+def test_progress_tells_scrolls_and_bytes_of_how_many() -> None:
+    network = Network(2)
+    for i in range(1, 501):
+        network.peers[0].replica.import_text(Coordinate(*[1] * 8, i), "ten bytes.")
+    network.peers[0].commit()
+    network.link(0, 1)
+    for _ in range(3):
+        network.step()
+    assert network.peers[1].core.progress() == [Progress(PHEXT, 0, 500, 0, 5000)]
+    network.run(1)
+    (row,) = [row for row in network.peers[1].core.progress() if row.phext == PHEXT]
+    assert (row.scrolls, row.text_bytes) == (500, 5000)
