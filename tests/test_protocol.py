@@ -556,8 +556,10 @@ def test_a_large_comparison_by_ranges_takes_as_many_steps_as_it_needs() -> None:
         peer.core._parameters = Parameters(branches=4, list_max=4, bytes_max=2000)
         for i in range(1500):
             peer.replica.import_text(Coordinate(*[1] * 7, 1 + i // 900, 1 + i % 900), f"{number}")
+        peer.commit()
     network.link(0, 1)
     network.run(3)
+    assert network.links
     assert len(network.assert_equal()) == 1500
 
 
