@@ -8,10 +8,11 @@ import json
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -21,7 +22,7 @@ import trio
 from phextsync import control, discovery, transport
 from phextsync.errors import LinkError, StoreError
 from phextsync.identity import NodeIdentity
-from phextsync.index import EVERYTHING, CoordinateRange
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.protocol import Lack, PeerJoined, PeerLost, Synchronizer, Timing, Traffic
 from phextsync.replica import CLIENTS, Replica, ReplicaSet
 from phextsync.store import LmdbStore, Store
@@ -34,6 +35,7 @@ DEFAULT_PHEXT: Final = "memory"
 _GATHER_S: Final = 0.003
 _COMMIT_PAUSE_S: Final = 0.015
 _RETRY_S: Final = 1.0
+_IMPORTED_AT_ONCE: Final = 5000
 _STOP_S: Final = 5.0
 _SEND_BYTES: Final = 256 << 10
 _BACKOFF_MIN_S: Final = 0.1
@@ -151,6 +153,25 @@ class Node:
             self._hurry.set()
             await self._settled.wait()
             self.replicas.check_writable()
+
+    async def import_texts(
+        self, scrolls: Iterable[tuple[Coordinate | str, str]], phext: str = DEFAULT_PHEXT
+    ) -> int:
+        """Import many texts, as `Replica.import_text` does one; return how many there were.
+
+        A few thousand are made durable at a time, so that memory stays small and others get
+        their turns. All of them are durable at the end.
+        """
+        replica = self.phext(phext)
+        source = iter(scrolls)
+        count = 0
+        while some := list(islice(source, _IMPORTED_AT_ONCE)):
+            with replica.batch():
+                for place, text in some:
+                    replica.import_text(place, text)
+            count += len(some)
+            await self.durable()
+        return count
 
     async def synced(
         self,

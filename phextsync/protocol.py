@@ -15,11 +15,12 @@ The rules of this file:
   brought is not: the other links are compared again shortly after.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from itertools import chain
 from random import Random
 from typing import Final, TypeAlias
 
@@ -175,13 +176,13 @@ class _Link:
         self.is_held = False  # a second link of a node whose first one is being probed
         self.held: list[bytes] = []
         self.probe = 0
-        # out
+        # out; ordered dictionaries, since what is taken first is found without a walk
         self.announced: dict[str, bytes] = {}
         self.control: deque[Message] = deque()
-        self.wants: dict[Place, None] = {}
+        self.wants: OrderedDict[Place, None] = OrderedDict()
         self.compares: deque[Message] = deque()
-        self.dirty: dict[Place, int] = {}
-        self.asked: dict[Place, bytes] = {}
+        self.dirty: OrderedDict[Place, int] = OrderedDict()
+        self.asked: OrderedDict[Place, bytes] = OrderedDict()
         self.streams: deque[tuple[str, CoordinateRange]] = deque()
         self.parts: deque[Part] = deque()
         self.turn = 0
@@ -220,12 +221,12 @@ class _Link:
 
     def is_quiet(self, phext: str) -> bool:
         """Whether nothing of the phext is under way that a comparison would see twice."""
-        return not (
-            any(place[0] == phext for place in (*self.dirty, *self.asked, *self.wanted))
-            or any(name == phext for name, _ in self.streams)
-            or any(name == phext for _, name, _ in (*self.unacknowledged, *self.unsettled))
-            or self.parts
+        under_way = (
+            (place[0] for place in chain(self.dirty, self.asked, self.wanted)),
+            (name for name, _ in self.streams),
+            (name for _, name, _ in chain(self.unacknowledged, self.unsettled)),
         )
+        return not self.parts and phext not in chain(*under_way)
 
 
 class Synchronizer:
@@ -882,10 +883,10 @@ class Synchronizer:
         replica = self.replicas.open(phext)
         scrolls: list[tuple[Coordinate, bytes, bytes]] = []
         size = 0
-        for place in list(link.wants):
-            if place[0] != phext:
-                continue
-            if len(scrolls) == self.limits.wants_max or size > self.limits.updates_bytes_goal:
+        while link.wants:
+            place = next(iter(link.wants))
+            is_full = len(scrolls) == self.limits.wants_max or size > self.limits.updates_bytes_goal
+            if place[0] != phext or is_full:
                 break
             del link.wants[place]
             link.wanted[place] = None
@@ -953,7 +954,8 @@ class Synchronizer:
 
     def _dirty_entries(self, link: _Link, entries: list[Entry]) -> str:
         phext, size = "", 0
-        for place in list(link.dirty):
+        while link.dirty:
+            place = next(iter(link.dirty))
             if entries and (place[0] != phext or size > self.limits.updates_bytes_goal):
                 break
             first = link.dirty[place]
@@ -994,7 +996,8 @@ class Synchronizer:
 
     def _asked_entries(self, link: _Link, entries: list[Entry]) -> str:
         phext, size = "", 0
-        for place in list(link.asked):
+        while link.asked:
+            place = next(iter(link.asked))
             if entries and (place[0] != phext or size > self.limits.updates_bytes_goal):
                 break
             try:

@@ -14,7 +14,7 @@ import trio
 from phextsync.discovery import Mdns
 from phextsync.errors import IdentityError, StoreError, StoreFullError, StoreLockedError
 from phextsync.identity import MeshKey, NodeIdentity
-from phextsync.index import CoordinateRange
+from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node import Node, open_node
 from phextsync.replica import Change
 from tests.processes import mesh, wait_until_equal
@@ -214,3 +214,16 @@ def test_a_node_killed_amid_a_thousand_edits_has_every_acknowledged_one_and_conv
         assert len(lines) == len(set(lines))
         # An edit that was sent and not yet acknowledged survives with the witness, on either side.
         assert "after" in lines
+
+
+async def test_many_imports_are_durable_a_part_at_a_time_and_reach_a_peer(tmp_path: Path) -> None:
+    scrolls = [(Coordinate(*[1] * 7, 1 + i // 999, 1 + i % 999), f"{i}") for i in range(12_000)]
+    async with _nodes(tmp_path, 2) as (first, second):
+        sizes = []
+        first.phext().subscribe(lambda change: sizes.append(len(change.coordinates)))
+        with trio.fail_after(60):
+            assert await first.import_texts(iter(scrolls)) == 12_000
+            assert not first.replicas.is_dirty
+            assert sizes == [5000, 5000, 2000]
+            await first.synced()
+        assert dict(second.phext().scrolls()) == dict(scrolls)
