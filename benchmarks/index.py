@@ -12,6 +12,7 @@ each value found is the next key. Garbage collection is off, as in `timeit`.
 
 import array
 import gc
+import mmap
 import random
 import sys
 import tempfile
@@ -336,4 +337,4 @@ def _resident_bytes() -> int:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
         return 0
-    return pages * 4096
+    return pages * mmap.PAGESIZE
