@@ -388,7 +388,9 @@ class Synchronizer:
 
     def committing(self) -> None:
         """A batch was taken: what has arrived so far will be durable with it."""
-        self._news_committing, self._news = self._news, {}
+        for phext, sources in self._news.items():  # beside those of a batch that was refused
+            self._news_committing.setdefault(phext, {}).update(sources)
+        self._news = {}
         for link in self._links.values():
             link.durable_next = self._complete(link)
             link.own_durable_next = link.sent
