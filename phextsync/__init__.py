@@ -19,6 +19,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `control`: operations that other processes ask of a node
 * `node`: `open_node`, where all of it meets
 * `cli`: the `phextsync` command
+* `testing`: whole meshes under faults, in virtual time
 """
 
 from phextsync.errors import (

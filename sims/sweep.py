@@ -1,149 +1,92 @@
-"""Random schedules of edits, links, losses and crashes, checked by an independent oracle.
+"""Sweeps over seeds on all cores, what they found, and how two of them compare."""
 
-One seed makes one schedule. The oracle remembers every token that was written and every one that
-a node had on its disk; at the end all nodes must hold the same, no token twice, and every durable
-token that nobody may have deleted.
-"""
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
 
-import sys
-from dataclasses import dataclass, field
-from hashlib import blake2b
-from random import Random
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from phextsync.index import Coordinate
-from sims.network import PHEXT, Network
+from sims.scenarios import Outcome, run
 
-_STEPS = 150
-_SETTLE_S = 8.0
-
-
-@dataclass(slots=True)
-class Oracle:
-    """What was written where, what was durable somewhere, and which scrolls were cleared."""
-
-    written: dict[str, Coordinate] = field(default_factory=dict)
-    durable: dict[str, None] = field(default_factory=dict)
-    cleared: dict[Coordinate, None] = field(default_factory=dict)
-    broken: str | None = None
-
-    def check_claims(self, network: Network, who: int) -> None:
-        """Whoever `who` takes for complete must have on its disk every token that `who` has."""
-        peer = network.peers[who]
-        complete, _ = peer.core.lacking(PHEXT)
-        ours = dict(peer.replica.scrolls()) if complete else {}
-        for other in network.peers:
-            if other.node_id in complete:
-                theirs = other.durable_texts()
-                for token, place in self.written.items():
-                    is_ours = token in ours.get(place, "") and place not in self.cleared
-                    if is_ours and token not in theirs.get(place, ""):
-                        self.broken = f"{token} was acknowledged and is not on the peer's disk"
-
-    def failure(self, texts: dict[Coordinate, str]) -> str | None:
-        """Say what is wrong with the texts that all nodes hold, or None."""
-        if self.broken is not None:
-            return self.broken
-        everything = "".join(texts.values())
-        for token, place in self.written.items():
-            count = everything.count(token)
-            if count > 1:
-                return f"{token} stands {count} times"
-            is_owed = token in self.durable and place not in self.cleared
-            if is_owed and token not in texts.get(place, ""):
-                return f"{token} was durable and is lost"
-        return None
+_err = Console(stderr=True)
+_COMPARED: Final = ("converged_s", "bytes", "frames", "redundant", "buffer_bytes_max")
 
 
-def run(seed: int) -> tuple[str | None, str]:
-    """Run one schedule; return what failed, or None, and a digest of the outcome."""
-    source = Random(seed)
-    network = Network(source.randint(2, 6), seed)
-    oracle = Oracle()
-    network.link(0, 1)
-    for number in range(_STEPS):
-        _act(network, oracle, source, f"<{seed}.{number}>")
-    network.link_all()
-    network.run(_SETTLE_S)
-    network.link_all()  # pairs whose links ended because both had dialled
-    network.run(_SETTLE_S)
-    texts = network.texts()
-    digest = blake2b(repr(sorted(texts[0].items())).encode(), digest_size=8).hexdigest()
-    if any(other != texts[0] for other in texts) or len(set(network.digests())) != 1:
-        return "the nodes differ", digest
-    lacks = [peer.core.lacking(PHEXT)[1] for peer in network.peers]
-    if any(lacks):
-        return f"somebody is not in sync: {lacks}", digest
-    return oracle.failure(texts[0]), digest
-
-
-def _act(network: Network, oracle: Oracle, source: Random, token: str) -> None:
-    who = source.randrange(len(network.peers))
-    peer = network.peers[who]
-    place = Coordinate(*[1] * 8, source.randint(1, 12))
-    match source.choices(
-        (
-            "append",
-            "insert",
-            "import",
-            "clear",
-            "step",
-            "lossy",
-            "commit",
-            "link",
-            "cut",
-            "crash",
-            "time",
-            "claim",
-        ),
-        (20, 10, 8, 3, 30, 2, 12, 8, 4, 2, 3, 8),
-    )[0]:
-        case "append":
-            peer.replica.append(place, token)
-            oracle.written[token] = place
-        case "insert":
-            text = peer.replica.get(place, "")
-            edges = [0, *(i + 1 for i, character in enumerate(text) if character == ">")]
-            peer.replica.insert(place, source.choice(edges), token)
-            oracle.written[token] = place
-        case "import":
-            peer.replica.import_text(place, peer.replica.get(place, "") + token)
-            oracle.written[token] = place
-        case "clear":
-            peer.replica.clear_scroll(place)
-            oracle.cleared[place] = None
-        case "step":
-            for _ in range(source.randint(1, 5)):
-                network.step()
-        case "lossy":
-            network.step(lambda: source.random() < 0.5)
-        case "commit":
-            peer.commit()
-            held = "".join(text for _, text in peer.replica.scrolls())
-            oracle.durable.update((t, None) for t in oracle.written if t in held)
-        case "link" if len(network.peers) > 1:
-            network.link(
-                who, (who + source.randint(1, len(network.peers) - 1)) % len(network.peers)
-            )
-        case "cut" if network.links:
-            network.cut(source.choice(sorted(network.links)))
-        case "crash":
-            network.crash(who)
-        case "claim":
-            oracle.check_claims(network, who)
-        case "time":
-            network.now += source.choice([0.05, 0.5, 4.0])
-            for each in network.peers:
-                each.core.tick(network.now)
-
-
-def main(seeds: range) -> int:
-    """Run every seed; print the failures and the command that repeats each."""
-    failed = 0
-    for seed in seeds:
-        failure, digest = run(seed)
-        if failure is not None:
-            failed += 1
-            print(f"seed {seed}: {failure} (outcome {digest})")
-            print(f"  again: python -m sims sweep --seeds {seed}-{seed}")
-    print(f"{len(seeds) - failed} passed, {failed} failed", file=sys.stdout)
+def sweep(names: Sequence[str], seeds: Sequence[int], *, jobs: int, json_file: Path | None) -> int:
+    """Run every scenario with every seed; print a line for each and for what failed, with the
+    command that repeats it. Return the exit status."""
+    outcomes = []
+    with _progress() as progress, ProcessPoolExecutor(jobs) as pool:
+        bar = progress.add_task("", total=len(names) * len(seeds))
+        todo = [(name, seed) for name in names for seed in seeds]
+        failed = 0
+        for outcome in pool.map(_run, todo, chunksize=max(1, min(16, len(todo) // (4 * jobs)))):
+            outcomes.append(outcome)
+            failed += outcome.failure is not None
+            progress.update(bar, advance=1, description=f"{failed} failed")
+    for name in names:
+        print(_row(name, [o for o in outcomes if o.scenario == name]))
+    for outcome in outcomes:
+        if outcome.failure is not None:
+            print(f"{outcome.scenario}, seed {outcome.seed}: {outcome.failure}")
+            print(f"  again: python -m sims run {outcome.scenario} --seed {outcome.seed}")
+    print(f"{len(outcomes) - failed} passed, {failed} failed")
+    if json_file is not None:
+        json_file.write_text(json.dumps([asdict(outcome) for outcome in outcomes]))
     return 1 if failed else 0
+
+
+def compare(old: Path, new: Path) -> None:
+    """Print the medians of two sweeps side by side."""
+    before, after = (json.loads(path.read_text()) for path in (old, new))
+    for name in sorted({row["scenario"] for row in before} & {row["scenario"] for row in after}):
+        for metric in _COMPARED:
+            medians = [
+                _median(row["metrics"].get(metric) for row in rows if row["scenario"] == name)
+                for rows in (before, after)
+            ]
+            if None not in medians:
+                print(f"{name:13} {metric:17} {medians[0]:12.6g} {medians[1]:12.6g}")
+
+
+def _run(todo: tuple[str, int]) -> Outcome:
+    return run(*todo)
+
+
+def _row(name: str, outcomes: Sequence[Outcome]) -> str:
+    def median(metric: str) -> float | None:
+        return _median(outcome.metrics.get(metric) for outcome in outcomes)
+
+    frames = sum(outcome.metrics.get("frames") or 0 for outcome in outcomes)
+    seconds = sum(outcome.seconds for outcome in outcomes)
+    failed = sum(outcome.failure is not None for outcome in outcomes)
+    text = f"{name:13} {len(outcomes) - failed:5} passed {failed:3} failed"
+    converged = median("converged_s")
+    if converged is not None:
+        worst = max(outcome.metrics["converged_s"] or 0 for outcome in outcomes)
+        text += f"  in sync after {converged:.2f} s, at most {worst:.2f}"
+        text += f"  {median('bytes') or 0:.0f} bytes  {frames / seconds:.0f} frames/s"
+    return text
+
+
+def _median(values: Iterable[float | int | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _progress() -> Progress:
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("{task.speed:.1f}/s") if _err.is_terminal else TextColumn(""),
+        TimeRemainingColumn(),
+        console=_err,
+        transient=True,
+        disable=not _err.is_terminal,
+    )

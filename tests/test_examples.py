@@ -43,3 +43,9 @@ def test_the_program_in_the_readme_runs(tmp_path: Path) -> None:
     )
     out = _run("-c", again, home=tmp_path)
     assert out == "(Coordinate('1.1.1/1.1.1/1.1.1'),) changed by None\n"
+
+
+def test_the_simulation_in_the_readme_runs(tmp_path: Path) -> None:
+    programs = re.findall(r"```python\n(.*?)```", (_ROOT / "README.md").read_text(), re.DOTALL)
+    out = _run("-c", programs[1], home=tmp_path)
+    assert sorted(out.splitlines()) == ["", "q0z from 0", "q1z from 1"]

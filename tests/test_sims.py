@@ -9,7 +9,7 @@ import pytest
 from phextsync.crdt import Scroll
 from phextsync.protocol import Synchronizer
 from phextsync.replica import ReplicaSet
-from sims import sweep
+from sims import steps
 
 # 172: Yrs showed text behind a gap that it did not count in its state vector, so that equal
 # versions had different texts.
@@ -18,11 +18,11 @@ _REGRESSIONS = (172,)
 
 @pytest.mark.parametrize("seed", [*range(10), *_REGRESSIONS])
 def test_a_random_schedule_converges_and_loses_nothing(seed: int) -> None:
-    assert sweep.run(seed)[0] is None
+    assert steps.run(seed)[0] is None
 
 
 def test_one_seed_has_one_outcome_in_every_process() -> None:
-    program = "from sims import sweep; print([sweep.run(seed) for seed in range(4)])"
+    program = "from sims import steps; print([steps.run(seed) for seed in range(4)])"
     outcomes = {
         subprocess.run(
             [sys.executable, "-c", program],
@@ -36,7 +36,7 @@ def test_one_seed_has_one_outcome_in_every_process() -> None:
 
 
 def _first_failure(seeds: int) -> str | None:
-    return next((found for seed in range(seeds) if (found := sweep.run(seed)[0])), None)
+    return next((found for seed in range(seeds) if (found := steps.run(seed)[0])), None)
 
 
 def test_a_client_id_used_again_after_a_crash_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

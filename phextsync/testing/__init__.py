@@ -1,0 +1,56 @@
+"""Simulate meshes of nodes under faults, in virtual time, from one seed.
+
+A map of the package; each module imports only those before it:
+
+* `faults`: what can go wrong, as data
+* `oracle`: what must hold, remembered without the library's own bookkeeping
+* `world`: discrete events: the real core of many nodes over simulated links and disks
+* `workloads`: what users of the nodes do, as data
+"""
+
+from phextsync.testing.faults import (
+    Action,
+    Clone,
+    Crash,
+    Fault,
+    FillDisk,
+    FreeDisk,
+    Garbage,
+    Hold,
+    Partition,
+    Repair,
+    Reset,
+    Restart,
+    Shape,
+    Sleep,
+    faults_from_json,
+    faults_to_json,
+)
+from phextsync.testing.oracle import Oracle, Violation
+from phextsync.testing.workloads import Workload
+from phextsync.testing.world import PHEXT, Metrics, World
+
+__all__ = [
+    "PHEXT",
+    "Action",
+    "Clone",
+    "Crash",
+    "Fault",
+    "FillDisk",
+    "FreeDisk",
+    "Garbage",
+    "Hold",
+    "Metrics",
+    "Oracle",
+    "Partition",
+    "Repair",
+    "Reset",
+    "Restart",
+    "Shape",
+    "Sleep",
+    "Violation",
+    "Workload",
+    "World",
+    "faults_from_json",
+    "faults_to_json",
+]

@@ -1,0 +1,178 @@
+"""Faults as data: a schedule is a tuple of `Fault`s, which can be stored, shrunk and replayed.
+
+Links are those of TCP: frames arrive in order or the link ends. So a loss is a delay, and what a
+partition holds back arrives when it is repaired, if both ends still hold the link by then.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Final, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Nodes of different groups cannot reach each other; a node in no group reaches nobody.
+
+    `is_oneway`: frames from an earlier group to a later one still arrive.
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+    is_oneway: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Frames from `source` to `target` wait; nothing else tells of it."""
+
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Every partition and hold ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The path from `source` to `target`: seconds of latency and of jitter, bytes a second (0: no
+    bound), and the fraction of frames that are lost and sent again."""
+
+    source: int
+    target: int
+    latency_s: float
+    jitter_s: float = 0.0
+    bytes_per_s: float = 0.0
+    loss: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The link between two nodes ends, with everything that was under way on it."""
+
+    one: int
+    other: int
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A node ends without warning. A batch on its way to the disk is written wholly or not at all.
+
+    `is_silent`: the machine went with it, so that peers learn of it only by its silence.
+    """
+
+    node: int
+    is_silent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A node starts again on its disk; a running one stops cleanly before."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """The data folder of `source` is copied to `target`, which starts on it as itself."""
+
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """A node does nothing for `seconds`; what arrives meanwhile waits in its socket."""
+
+    node: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FillDisk:
+    """The disk of a node refuses writes."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class FreeDisk:
+    """The disk of a node takes writes again."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """A frame of random bytes arrives at `target` on its link to `source`."""
+
+    source: int
+    target: int
+
+
+Action: TypeAlias = (
+    Partition
+    | Hold
+    | Repair
+    | Shape
+    | Reset
+    | Crash
+    | Restart
+    | Clone
+    | Sleep
+    | FillDisk
+    | FreeDisk
+    | Garbage
+)
+
+_ACTIONS: Final[dict[str, type[Action]]] = {
+    kind.__name__: kind
+    for kind in (
+        Partition,
+        Hold,
+        Repair,
+        Shape,
+        Reset,
+        Crash,
+        Restart,
+        Clone,
+        Sleep,
+        FillDisk,
+        FreeDisk,
+        Garbage,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An action at a virtual time, in seconds."""
+
+    at: float
+    action: Action
+
+
+def faults_to_json(faults: Iterable[Fault]) -> str:
+    """Return a schedule as JSON, a line for each fault."""
+    rows = [
+        json.dumps({"at": fault.at, "action": type(fault.action).__name__, **asdict(fault.action)})
+        for fault in faults
+    ]
+    return "[" + ",\n ".join(rows) + "]"
+
+
+def faults_from_json(text: str) -> tuple[Fault, ...]:
+    """Read a schedule. ValueError when an action is unknown or its fields are others."""
+    faults = []
+    for row in json.loads(text):
+        at, name = row.pop("at"), row.pop("action")
+        if name not in _ACTIONS:
+            raise ValueError(f"expected one of {', '.join(sorted(_ACTIONS))}, found {name}")
+        if "groups" in row:
+            row["groups"] = tuple(tuple(group) for group in row["groups"])
+        try:
+            faults.append(Fault(at, _ACTIONS[name](**row)))
+        except TypeError as error:
+            raise ValueError(f"expected the fields of {name}, found {sorted(row)}") from error
+    return tuple(faults)

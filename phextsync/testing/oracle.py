@@ -1,0 +1,129 @@
+"""Oracle: what must hold, from what users wrote and were told, and from the texts that they read.
+
+Users write tokens, `q17z`, each once: one word each, since changed lines merge word by word, and
+told apart even when two who replaced one word are left side by side. The oracle remembers where
+each was written, whether a node said that it was durable, and whether somebody deleted it. It
+knows nothing of versions, fingerprints or acknowledgements between nodes.
+
+* While time passes: no node shows a token twice, or one again that it had shown and lost.
+* In the end: every node shows the same; each durable token that nobody deleted is there, where it
+  was written; no token is there whose deletion was durable.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from phextsync.index import Coordinate
+
+TOKEN: Final = re.compile(r"q\d+z")
+
+
+class Violation(AssertionError):
+    """Something happened that must not."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What one node has shown since it started."""
+
+    shown: dict[Coordinate, dict[str, None]] = field(default_factory=dict)
+    gone: dict[str, None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Edit:
+    """Tokens that one edit wrote and deleted."""
+
+    written: tuple[str, ...]
+    deleted: tuple[str, ...]
+
+
+class Oracle:
+    """Told of every edit, of every batch that became durable, and of every text that changed."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, Coordinate] = {}
+        self.durable: dict[str, None] = {}
+        self.deleted: dict[str, None] = {}  # by anybody, durable or not
+        self.deleted_durably: dict[str, None] = {}
+        self.violation: Violation | None = None
+        self._waiting: dict[int, list[_Edit]] = {}  # edits that the next batch of a node takes
+        self._taken: dict[int, list[_Edit]] = {}
+        self._seen: dict[int, _Seen] = {}
+
+    def token(self) -> str:
+        """Return a token that nobody has written."""
+        return f"q{len(self.places)}z"
+
+    def edited(self, node: int, place: Coordinate, before: str, after: str) -> None:
+        """A node's user changed a text."""
+        old, new = TOKEN.findall(before), TOKEN.findall(after)
+        written = tuple(token for token in new if token not in self.places)
+        deleted = tuple(sorted({*old} - {*new}))
+        self.places.update((token, place) for token in written)
+        self.deleted.update(dict.fromkeys(deleted))
+        self._waiting.setdefault(node, []).append(_Edit(written, deleted))
+        self.changed(node, place, after)
+
+    def taken(self, node: int) -> None:
+        """A node began to write a batch, with everything that was edited so far."""
+        self._taken.setdefault(node, []).extend(self._waiting.pop(node, ()))
+
+    def committed(self, node: int) -> None:
+        """What a node began to write is durable."""
+        for edit in self._taken.pop(node, ()):
+            self.durable.update(dict.fromkeys(edit.written))
+            self.deleted_durably.update(dict.fromkeys(edit.deleted))
+
+    def started(self, node: int) -> None:
+        """A node started anew: what was not durable is no longer promised."""
+        self._waiting.pop(node, None)
+        self._taken.pop(node, None)
+        self._seen.pop(node, None)
+
+    def changed(self, node: int, place: Coordinate, text: str) -> None:
+        """A node shows another text. A violation is kept: subscribers must not raise."""
+        try:
+            self._check_text(node, place, text)
+        except Violation as violation:
+            self.violation = self.violation or violation
+
+    def _check_text(self, node: int, place: Coordinate, text: str) -> None:
+        tokens = TOKEN.findall(text)
+        shown = dict.fromkeys(tokens)
+        if len(shown) < len(tokens):
+            twice = next(token for token in shown if tokens.count(token) > 1)
+            raise Violation(f"{twice} stands {tokens.count(twice)} times at {place} on {node}")
+        seen = self._seen.setdefault(node, _Seen())
+        for token in shown:
+            if token in seen.gone:
+                raise Violation(f"{token} came back at {place} on {node}")
+            if self.places.get(token) != place:
+                raise Violation(f"{token} is at {place} on {node}, where nobody wrote it")
+        for token in seen.shown.get(place, ()):
+            if token not in shown:
+                seen.gone[token] = None
+        seen.shown[place] = shown
+
+    def check(self) -> None:
+        """Raise the first violation, if there was one."""
+        if self.violation is not None:
+            raise self.violation
+
+    def finish(self, texts: Sequence[Mapping[Coordinate, str]]) -> None:
+        """Check what all nodes show in the end. Violation when it is not what was promised."""
+        self.check()
+        first = texts[0]
+        for number, other in enumerate(texts):
+            if other != first:
+                places = sorted(c for c in {*first, *other} if first.get(c) != other.get(c))
+                raise Violation(f"nodes 0 and {number} differ at {places[0]}")
+        present = {token for text in first.values() for token in TOKEN.findall(text)}
+        for token in self.durable:
+            if token not in present and token not in self.deleted:
+                raise Violation(f"{token} was durable and is lost from {self.places[token]}")
+        for token in self.deleted_durably:
+            if token in present:
+                raise Violation(f"{token} was deleted durably and is at {self.places[token]}")

@@ -1,0 +1,146 @@
+"""Workloads as data: what the users of the nodes do, drawn from a generator of the run.
+
+Every line that is written has a token of the oracle, so that nothing can be lost, doubled or
+brought back unseen.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Literal
+
+from phextsync.index import Coordinate
+from phextsync.testing.world import World
+
+Kind = Literal["logs", "memory", "mailboxes", "churn", "bulk", "unicode"]
+
+_WORDS: Final = ("ask", "build", "check", "deploy", "note", "read", "recall", "test", "write")
+_UNICODE: Final = "aé\u0301ßאبक中\U0001f600\u200d\U0001f469 \t\r"
+_BULK: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Each node makes an edit of this kind `per_s` times a second, at random times.
+
+    * `logs`: adds a line to its own daily log, or to one that all share
+    * `memory`: adds, inserts, replaces or deletes a line of one scroll that all edit
+    * `mailboxes`: adds a line to its mailbox for another node: one writer, many readers
+    * `churn`: empties one of a few scrolls, or writes it anew
+    * `bulk`: imports many new scrolls at once
+    * `unicode`: inserts texts of many scripts at random places between lines
+    """
+
+    kind: Kind
+    per_s: float = 1.0
+
+    def schedule(self, world: World, seconds: float) -> None:
+        """Let the users of all nodes of a world do this for some time from now on."""
+        for node in range(world.count):
+            source = world.random(f"{self.kind} of {node}")
+            time = world.now + source.expovariate(self.per_s)
+            while time < world.now + seconds:
+                world.at(time, lambda node=node, source=source: self.step(world, node, source))  # type: ignore[misc]
+                time += source.expovariate(self.per_s)
+
+    def step(self, world: World, node: int, source: Random) -> None:
+        """Let one node's user do this once, now."""
+        _STEPS[self.kind](world, node, source)
+
+
+def _line(world: World, source: Random) -> str:
+    return f"{world.oracle.token()} {' '.join(source.choices(_WORDS, k=source.randint(0, 6)))}\n"
+
+
+def _place(*numbers: int) -> Coordinate:
+    return Coordinate(*[1] * (9 - len(numbers)), *(1 + number % 999 for number in numbers))
+
+
+def _log(world: World, node: int, source: Random) -> None:
+    owner = node if source.random() < 0.8 else 998
+    place = _place(1, owner, int(world.now) // 10)
+    line = _line(world, source)
+    world.edit(node, place, lambda replica: replica.append(place, line))
+
+
+def _memory(world: World, node: int, source: Random) -> None:
+    _edit_lines(world, node, source, _place(2, 0, 0))
+
+
+def _edit_lines(world: World, node: int, source: Random, place: Coordinate) -> None:
+    if not world.is_up(node):
+        return
+    lines = world.text(node, place).splitlines(keepends=True)
+    at = source.randint(0, len(lines))
+    match source.choices(("append", "insert", "delete", "edit"), (4, 3, 2, 2))[0]:
+        case "append":
+            line = _line(world, source)
+            world.edit(node, place, lambda replica: replica.append(place, line))
+        case "insert":
+            line = _line(world, source)
+            offset = len("".join(lines[:at]))
+            world.edit(node, place, lambda replica: replica.insert(place, offset, line))
+        case "delete" if at < len(lines):
+            start = len("".join(lines[:at]))
+            stop = start + len(lines[at])
+            world.edit(node, place, lambda replica: replica.delete(place, start, stop))
+        case "edit":
+            changed = [*lines[:at], _line(world, source), *lines[at + 1 :]]
+            world.edit(node, place, lambda replica: replica.edit(place, "".join(changed)))
+
+
+def _mailbox(world: World, node: int, source: Random) -> None:
+    reader = source.randrange(world.count)
+    place = _place(3, node, reader)
+    line = _line(world, source)
+    world.edit(node, place, lambda replica: replica.append(place, line))
+
+
+def _churn(world: World, node: int, source: Random) -> None:
+    place = _place(4, 0, source.randrange(6))
+    if not world.is_up(node):
+        return
+    if world.text(node, place):
+        world.edit(node, place, lambda replica: replica.clear_scroll(place))
+    else:
+        line = _line(world, source)
+        world.edit(node, place, lambda replica: replica.edit(place, line))
+
+
+def _bulk(world: World, node: int, source: Random) -> None:
+    shelf = source.randrange(999)
+    for number in range(_BULK):
+        place = _place(5 + node, shelf, number)
+        if world.is_up(node) and not world.text(node, place):
+            line = _line(world, source)
+            world.edit(
+                node,
+                place,
+                lambda replica, place=place, line=line: replica.import_text(place, line),  # type: ignore[misc]
+            )
+
+
+def _unicode(world: World, node: int, source: Random) -> None:
+    place = _place(2, 1, source.randrange(3))
+    if not world.is_up(node):
+        return
+    lines = world.text(node, place).split("\n")
+    offset = len("\n".join(lines[: source.randint(0, len(lines) - 1)]))
+    text = world.oracle.token() + "".join(source.choices(_UNICODE, k=source.randint(0, 9)))
+    world.edit(node, place, lambda replica: replica.insert(place, offset, f"\n{text}"))
+
+
+_STEPS: Final[dict[Kind, Callable[[World, int, Random], None]]] = {
+    "logs": _log,
+    "memory": _memory,
+    "mailboxes": _mailbox,
+    "churn": _churn,
+    "bulk": _bulk,
+    "unicode": _unicode,
+}
+
+
+def schedule_all(world: World, workloads: Sequence[Workload], seconds: float) -> None:
+    """Let all of them happen at the same time."""
+    for workload in workloads:
+        workload.schedule(world, seconds)
