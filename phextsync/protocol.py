@@ -397,6 +397,13 @@ class Synchronizer:
 
     def committed(self) -> None:
         """The batch taken last is durable."""
+        settled: dict[str, dict[int | None, None]] = {}
+        for phext, sources in self._news_committing.items():
+            if phext in self._news:
+                self._news[phext].update(sources)  # more has come: all of it with the next batch
+            else:
+                settled[phext] = sources
+        self._news_committing = {}
         for link in self._links.values():
             is_dirty = self.replicas.is_dirty
             complete = link.durable_next if is_dirty else self._complete(link)
@@ -405,12 +412,11 @@ class Synchronizer:
                 link.durable = max(complete, link.durable)
                 link.own_durable = max(own, link.own_durable)
                 self.on_ready(link.link)
-            for phext, sources in self._news_committing.items():
-                if tuple(sources) != (link.link,) and phext not in self._news:
+            for phext, sources in settled.items():
+                if tuple(sources) != (link.link,):
                     link.stale[phext] = True
-                if phext in link.sessions and phext in link.stale:
-                    self._schedule(link, phext, self.timing.compare_delay_s)
-        self._news_committing = {}
+                    if phext in link.sessions:
+                        self._schedule(link, phext, self.timing.compare_delay_s)
         self.on_progress()
 
     def progress(self) -> list[Progress]:

@@ -593,3 +593,29 @@ def test_what_a_comparison_brought_is_passed_on_although_the_disk_was_full_meanw
     network.run(3)
     assert last.replica[_A] == "from afar"
     assert not any(peer.core.lacking(PHEXT)[1] for peer in network.peers)
+
+
+def test_news_of_one_link_are_passed_to_another_that_brings_some_before_the_next_batch() -> None:
+    # Found by the scenario "islands", seed 37: the second link was taken for incomplete for ever.
+    network = Network(3)
+    first, middle, last = network.peers
+    network.run(0.1)
+    first.replica[_A] = "of the first"
+    last.replica[_B] = "of the last"
+    for peer in (first, last):
+        peer.commit()
+    network.link(0, 1)
+    network.link(1, 2)
+    while not middle.replica.size(_A):
+        assert network.step()
+    batch = middle.replicas.take_batch()
+    assert batch is not None
+    middle.core.committing()
+    while not middle.replica.size(_B):
+        assert network.step()
+    middle.store.commit(batch)
+    middle.replicas.committed()
+    middle.core.committed()
+    network.run(3)
+    assert len(network.assert_equal()) == 2
+    assert not any(peer.core.lacking(PHEXT)[1] for peer in network.peers)

@@ -357,6 +357,7 @@ class World:
     def _start(self, node: _Node) -> None:
         node.life += 1
         node.is_up = True
+        node.asleep_until = 0.0
         node.batch, node.is_writing, node.ready, node.inbox = None, False, {}, []
         node.store = node.store.reopened()
         self.oracle.started(node.number)
