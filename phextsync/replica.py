@@ -42,8 +42,8 @@ from phextsync.index import (
 from phextsync.messages import is_phext_name
 from phextsync.store import Batch, LogEntry, ScrollWrite, Store, StoredScroll
 
-# An open document costs about 4 KiB before its text, which Yrs and the cached string both hold.
-_OPEN_SCROLL_BYTES: Final = 4096
+# An open document costs about 6 KiB before its text, which Yrs and the cached string both hold.
+_OPEN_SCROLL_BYTES: Final = 6144
 # A log is folded into the state when it outgrows the state, so each byte is rewritten about once.
 _LOG_BYTES_MIN: Final = 4096
 _LOG_ENTRY_BYTES: Final = 48
@@ -302,10 +302,10 @@ class Replica(MutableMapping[Key, str]):
         opened = self._opened(coordinate)
         if opened is None and version == EMPTY_VERSION:
             pending = self._pending.get(coordinate) or self._committing.get(coordinate)
-            if pending is not None:
+            if pending is None:
+                return self._read_state(coordinate) if coordinate in self.index else None
+            if pending.state is not None and not pending.log:
                 return pending.state
-            if coordinate in self.index:
-                return self._read_state(coordinate)
         opened = opened or self._open(coordinate)
         return None if opened is None else opened.scroll.difference(version)
 

@@ -16,7 +16,7 @@ from phextsync.errors import (
     TextError,
     UpdateError,
 )
-from phextsync.index import Coordinate, CoordinateRange
+from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
 from phextsync.replica import CLIENTS, Change, NewUpdate, Replica, ReplicaSet
 from phextsync.store import Batch, LogEntry, MemoryStore
 from tests.strategies import documents, near_coordinates
@@ -391,6 +391,9 @@ def test_a_document_that_failed_is_made_anew_from_the_store_and_what_is_pending(
         patched.setattr(Scroll, "apply", fail)
         with pytest.raises(ScrollError):
             replica.apply(_A, LogEntry(_update_of("other"), b"p" * 16, 0))
+    whole = replica.difference(_A, EMPTY_VERSION)
+    assert whole is not None
+    assert Scroll(_A, 1, [whole]).text == "stored\npending\n"
     assert replica[_A] == "stored\npending\n"
     replicas.commit()
     assert replica[_A] == "stored\npending\n"
