@@ -7,7 +7,7 @@ partition holds back arrives when it is repaired, if both ends still hold the li
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, get_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,23 +126,7 @@ Action: TypeAlias = (
     | Garbage
 )
 
-_ACTIONS: Final[dict[str, type[Action]]] = {
-    kind.__name__: kind
-    for kind in (
-        Partition,
-        Hold,
-        Repair,
-        Shape,
-        Reset,
-        Crash,
-        Restart,
-        Clone,
-        Sleep,
-        FillDisk,
-        FreeDisk,
-        Garbage,
-    )
-}
+_ACTIONS: Final[dict[str, type[Action]]] = {kind.__name__: kind for kind in get_args(Action)}
 
 
 @dataclass(frozen=True, slots=True)
