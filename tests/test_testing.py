@@ -176,6 +176,16 @@ def test_the_oracle_owes_only_what_was_durable() -> None:
         oracle.finish([{_PLACE: "q0z"}, {}])
 
 
+def test_the_oracle_owes_nothing_that_only_a_destroyed_disk_had() -> None:
+    oracle = _told("q0z", "q0z q1z")
+    oracle.taken(0)
+    oracle.committed(0)
+    oracle.destroyed([{_PLACE: "q0z"}])
+    oracle.finish([{_PLACE: "q0z"}])
+    with pytest.raises(Violation, match="q0z was durable and is lost"):
+        oracle.finish([{}])
+
+
 def test_the_oracle_holds_durable_deletions() -> None:
     oracle = _told("q0z", "")
     oracle.finish([{_PLACE: "q0z"}])

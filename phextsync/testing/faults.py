@@ -75,7 +75,8 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Clone:
-    """The data folder of `source` is copied to `target`, which starts on it as itself."""
+    """The data folder of `source` is copied to `target`, which starts on it as itself. What only
+    `target` had on its disk is gone."""
 
     source: int
     target: int

@@ -11,13 +11,13 @@ knows nothing of versions, fingerprints or acknowledgements between nodes.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from phextsync.index import Coordinate
 
-TOKEN: Final = re.compile(r"q\d+z")
+_TOKEN: Final = re.compile(r"q\d+z")
 
 
 class Violation(AssertionError):
@@ -59,7 +59,7 @@ class Oracle:
 
     def edited(self, node: int, place: Coordinate, before: str, after: str) -> None:
         """A node's user changed a text."""
-        old, new = TOKEN.findall(before), TOKEN.findall(after)
+        old, new = _tokens(before), _tokens(after)
         written = tuple(token for token in new if token not in self.places)
         deleted = tuple(sorted({*old} - {*new}))
         self.places.update((token, place) for token in written)
@@ -83,6 +83,12 @@ class Oracle:
         self._taken.pop(node, None)
         self._seen.pop(node, None)
 
+    def destroyed(self, left: Iterable[Mapping[Coordinate, str]]) -> None:
+        """A disk is gone; these texts are on the others. What was on it alone is no longer owed."""
+        present = {token for texts in left for text in texts.values() for token in _tokens(text)}
+        self.durable = {token: None for token in self.durable if token in present}
+        self.deleted_durably = {t: None for t in self.deleted_durably if t not in present}
+
     def changed(self, node: int, place: Coordinate, text: str) -> None:
         """A node shows another text. A violation is kept: subscribers must not raise."""
         try:
@@ -91,7 +97,7 @@ class Oracle:
             self.violation = self.violation or violation
 
     def _check_text(self, node: int, place: Coordinate, text: str) -> None:
-        tokens = TOKEN.findall(text)
+        tokens = _tokens(text)
         shown = dict.fromkeys(tokens)
         if len(shown) < len(tokens):
             twice = next(token for token in shown if tokens.count(token) > 1)
@@ -120,10 +126,14 @@ class Oracle:
             if other != first:
                 places = sorted(c for c in {*first, *other} if first.get(c) != other.get(c))
                 raise Violation(f"nodes 0 and {number} differ at {places[0]}")
-        present = {token for text in first.values() for token in TOKEN.findall(text)}
+        present = {token for text in first.values() for token in _tokens(text)}
         for token in self.durable:
             if token not in present and token not in self.deleted:
                 raise Violation(f"{token} was durable and is lost from {self.places[token]}")
         for token in self.deleted_durably:
             if token in present:
                 raise Violation(f"{token} was deleted durably and is at {self.places[token]}")
+
+
+def _tokens(text: str) -> list[str]:
+    return _TOKEN.findall(text)

@@ -329,7 +329,15 @@ class World:
         if target.is_up:
             self._stop(target, is_silent=False)
         target.store = source.store.cloned()
+        self.oracle.destroyed(map(self._on_disk, self._nodes))
         self._start(target)
+
+    def _on_disk(self, node: _Node) -> dict[Coordinate, str]:
+        """Return what a start would find now."""
+        replicas = ReplicaSet(
+            node.store.cloned(), node_id=bytes(16), random=Random(0), wall_time_ms=lambda: 0
+        )
+        return dict(replicas.open(PHEXT).scrolls())
 
     def _sleep(self, node: _Node, seconds: float) -> None:
         node.asleep_until = max(node.asleep_until, self.now + seconds)
