@@ -54,7 +54,8 @@ _CHECK_S: Final = 0.05
 
 @dataclass(slots=True)
 class Metrics:
-    """What a run cost. Times in virtual seconds, buffers in bytes under way on one link."""
+    """What a run cost. Times in virtual seconds, buffers in bytes under way on one link; updates
+    are those that nodes received, redundant ones changed nothing."""
 
     frames: int = 0
     bytes: int = 0
@@ -240,6 +241,10 @@ class World:
                 raise AssertionError(f"not in sync after {within_s:g} s: {lacks}")
             self.run_until(self.now + _CHECK_S)
         self.metrics.converged_s = self.now - began
+        for connection in self._connections.values():
+            for end, is_open in connection.open.items():
+                if is_open:
+                    self._count(self._core(end), connection)
         self.oracle.finish(self.texts())
 
     def is_settled(self) -> bool:
@@ -596,15 +601,18 @@ class World:
         node = self._nodes[end]
         self._note("close", connection.number, end)
         if node.is_up and node.core is not None:
-            traffic = node.core.traffic(connection.number)
-            self.metrics.updates += traffic.updates_in
-            self.metrics.redundant += traffic.redundant
+            self._count(node.core, connection)
             node.core.link_closed(self.now, connection.number, "the link ended")
         if not any(connection.open.values()) or not self._nodes[connection.other(end)].is_up:
             self._connections.pop(connection.number, None)
             if self._connected.get(connection.ends) == connection.number:
                 del self._connected[connection.ends]
                 self._dial_later(connection.ends, self._backoff_s[connection.ends])
+
+    def _count(self, core: Synchronizer, connection: _Connection) -> None:
+        traffic = core.traffic(connection.number)
+        self.metrics.updates += traffic.updates_in
+        self.metrics.redundant += traffic.redundant
 
     # -- trace -----------------------------------------------------------------------------
 
