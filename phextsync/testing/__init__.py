@@ -4,6 +4,7 @@ A map of the package; each module imports only those before it:
 
 * `faults`: what can go wrong, as data
 * `oracle`: what must hold, remembered without the library's own bookkeeping
+* `mesh`: what workloads need of the nodes, simulated or real
 * `world`: discrete events: the real core of many nodes over simulated links and disks
 * `workloads`: what users of the nodes do, as data
 """
@@ -26,20 +27,23 @@ from phextsync.testing.faults import (
     faults_from_json,
     faults_to_json,
 )
+from phextsync.testing.mesh import PHEXT, Editor, Mesh
 from phextsync.testing.oracle import Oracle, Violation
 from phextsync.testing.workloads import Workload
-from phextsync.testing.world import PHEXT, Metrics, World
+from phextsync.testing.world import Metrics, World
 
 __all__ = [
     "PHEXT",
     "Action",
     "Clone",
     "Crash",
+    "Editor",
     "Fault",
     "FillDisk",
     "FreeDisk",
     "Garbage",
     "Hold",
+    "Mesh",
     "Metrics",
     "Oracle",
     "Partition",

@@ -10,7 +10,7 @@ from random import Random
 from typing import Final, Literal
 
 from phextsync.index import Coordinate
-from phextsync.testing.world import World
+from phextsync.testing.mesh import Mesh
 
 Kind = Literal["logs", "memory", "mailboxes", "churn", "bulk", "unicode"]
 
@@ -34,103 +34,103 @@ class Workload:
     kind: Kind
     per_s: float = 1.0
 
-    def schedule(self, world: World, seconds: float) -> None:
-        """Let the users of all nodes of a world do this for some time from now on."""
-        for node in range(world.count):
-            source = world.random(f"{self.kind} of {node}")
-            time = world.now + source.expovariate(self.per_s)
-            while time < world.now + seconds:
-                world.at(time, lambda node=node, source=source: self.step(world, node, source))  # type: ignore[misc]
+    def schedule(self, mesh: Mesh, seconds: float) -> None:
+        """Let the users of all nodes of a mesh do this for some time from now on."""
+        for node in range(mesh.count):
+            source = mesh.random(f"{self.kind} of {node}")
+            time = mesh.now + source.expovariate(self.per_s)
+            while time < mesh.now + seconds:
+                mesh.at(time, lambda node=node, source=source: self.step(mesh, node, source))  # type: ignore[misc]
                 time += source.expovariate(self.per_s)
 
-    def step(self, world: World, node: int, source: Random) -> None:
+    def step(self, mesh: Mesh, node: int, source: Random) -> None:
         """Let one node's user do this once, now."""
-        _STEPS[self.kind](world, node, source)
+        _STEPS[self.kind](mesh, node, source)
 
 
-def _line(world: World, source: Random) -> str:
-    return f"{world.oracle.token()} {' '.join(source.choices(_WORDS, k=source.randint(0, 6)))}\n"
+def _line(mesh: Mesh, source: Random) -> str:
+    return f"{mesh.oracle.token()} {' '.join(source.choices(_WORDS, k=source.randint(0, 6)))}\n"
 
 
 def _place(*numbers: int) -> Coordinate:
     return Coordinate(*[1] * (9 - len(numbers)), *(1 + number % 999 for number in numbers))
 
 
-def _log(world: World, node: int, source: Random) -> None:
+def _log(mesh: Mesh, node: int, source: Random) -> None:
     owner = node if source.random() < 0.8 else 998
-    place = _place(1, owner, int(world.now) // 10)
-    line = _line(world, source)
-    world.edit(node, place, lambda replica: replica.append(place, line))
+    place = _place(1, owner, int(mesh.now) // 10)
+    line = _line(mesh, source)
+    mesh.edit(node, place, lambda replica: replica.append(place, line))
 
 
-def _memory(world: World, node: int, source: Random) -> None:
-    _edit_lines(world, node, source, _place(2, 0, 0))
+def _memory(mesh: Mesh, node: int, source: Random) -> None:
+    _edit_lines(mesh, node, source, _place(2, 0, 0))
 
 
-def _edit_lines(world: World, node: int, source: Random, place: Coordinate) -> None:
-    if not world.is_up(node):
+def _edit_lines(mesh: Mesh, node: int, source: Random, place: Coordinate) -> None:
+    if not mesh.is_up(node):
         return
-    lines = world.text(node, place).splitlines(keepends=True)
+    lines = mesh.text(node, place).splitlines(keepends=True)
     at = source.randint(0, len(lines))
     match source.choices(("append", "insert", "delete", "edit"), (4, 3, 2, 2))[0]:
         case "append":
-            line = _line(world, source)
-            world.edit(node, place, lambda replica: replica.append(place, line))
+            line = _line(mesh, source)
+            mesh.edit(node, place, lambda replica: replica.append(place, line))
         case "insert":
-            line = _line(world, source)
+            line = _line(mesh, source)
             offset = len("".join(lines[:at]))
-            world.edit(node, place, lambda replica: replica.insert(place, offset, line))
+            mesh.edit(node, place, lambda replica: replica.insert(place, offset, line))
         case "delete" if at < len(lines):
             start = len("".join(lines[:at]))
             stop = start + len(lines[at])
-            world.edit(node, place, lambda replica: replica.delete(place, start, stop))
+            mesh.edit(node, place, lambda replica: replica.delete(place, start, stop))
         case "edit":
-            changed = [*lines[:at], _line(world, source), *lines[at + 1 :]]
-            world.edit(node, place, lambda replica: replica.edit(place, "".join(changed)))
+            changed = [*lines[:at], _line(mesh, source), *lines[at + 1 :]]
+            mesh.edit(node, place, lambda replica: replica.edit(place, "".join(changed)))
 
 
-def _mailbox(world: World, node: int, source: Random) -> None:
-    reader = source.randrange(world.count)
+def _mailbox(mesh: Mesh, node: int, source: Random) -> None:
+    reader = source.randrange(mesh.count)
     place = _place(3, node, reader)
-    line = _line(world, source)
-    world.edit(node, place, lambda replica: replica.append(place, line))
+    line = _line(mesh, source)
+    mesh.edit(node, place, lambda replica: replica.append(place, line))
 
 
-def _churn(world: World, node: int, source: Random) -> None:
+def _churn(mesh: Mesh, node: int, source: Random) -> None:
     place = _place(4, 0, source.randrange(6))
-    if not world.is_up(node):
+    if not mesh.is_up(node):
         return
-    if world.text(node, place):
-        world.edit(node, place, lambda replica: replica.clear_scroll(place))
+    if mesh.text(node, place):
+        mesh.edit(node, place, lambda replica: replica.clear_scroll(place))
     else:
-        line = _line(world, source)
-        world.edit(node, place, lambda replica: replica.edit(place, line))
+        line = _line(mesh, source)
+        mesh.edit(node, place, lambda replica: replica.edit(place, line))
 
 
-def _bulk(world: World, node: int, source: Random) -> None:
+def _bulk(mesh: Mesh, node: int, source: Random) -> None:
     shelf = source.randrange(999)
     for number in range(_BULK):
         place = _place(5 + node, shelf, number)
-        if world.is_up(node) and not world.text(node, place):
-            line = _line(world, source)
-            world.edit(
+        if mesh.is_up(node) and not mesh.text(node, place):
+            line = _line(mesh, source)
+            mesh.edit(
                 node,
                 place,
                 lambda replica, place=place, line=line: replica.import_text(place, line),  # type: ignore[misc]
             )
 
 
-def _unicode(world: World, node: int, source: Random) -> None:
+def _unicode(mesh: Mesh, node: int, source: Random) -> None:
     place = _place(2, 1, source.randrange(3))
-    if not world.is_up(node):
+    if not mesh.is_up(node):
         return
-    lines = world.text(node, place).split("\n")
+    lines = mesh.text(node, place).split("\n")
     offset = len("\n".join(lines[: source.randint(0, len(lines) - 1)]))
-    text = world.oracle.token() + "".join(source.choices(_UNICODE, k=source.randint(0, 9)))
-    world.edit(node, place, lambda replica: replica.insert(place, offset, f"\n{text}"))
+    text = mesh.oracle.token() + "".join(source.choices(_UNICODE, k=source.randint(0, 9)))
+    mesh.edit(node, place, lambda replica: replica.insert(place, offset, f"\n{text}"))
 
 
-_STEPS: Final[dict[Kind, Callable[[World, int, Random], None]]] = {
+_STEPS: Final[dict[Kind, Callable[[Mesh, int, Random], None]]] = {
     "logs": _log,
     "memory": _memory,
     "mailboxes": _mailbox,
@@ -140,7 +140,7 @@ _STEPS: Final[dict[Kind, Callable[[World, int, Random], None]]] = {
 }
 
 
-def schedule_all(world: World, workloads: Sequence[Workload], seconds: float) -> None:
+def schedule_all(mesh: Mesh, workloads: Sequence[Workload], seconds: float) -> None:
     """Let all of them happen at the same time."""
     for workload in workloads:
-        workload.schedule(world, seconds)
+        workload.schedule(mesh, seconds)

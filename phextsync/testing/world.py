@@ -37,9 +37,8 @@ from phextsync.testing.faults import (
     Shape,
     Sleep,
 )
+from phextsync.testing.mesh import PHEXT, Editor
 from phextsync.testing.oracle import Oracle
-
-PHEXT: Final = "memory"
 
 _LATENCY_S: Final = 0.0002
 _RETRANSMISSION_S: Final = 0.2
@@ -203,7 +202,7 @@ class World:
         """Return what a node's user reads, "" for nothing."""
         return self.replica(node).get(place, "")
 
-    def edit(self, node: int, place: Coordinate, change: Callable[[Replica], None]) -> bool:
+    def edit(self, node: int, place: Coordinate, change: Callable[[Editor], None]) -> bool:
         """Let a node's user change one scroll; say whether the node took it."""
         if not self.is_up(node):
             self.metrics.reads_unanswered += 1
