@@ -3,6 +3,7 @@
 A map of the package; each module imports only those before it:
 
 * `faults`: what can go wrong, as data
+* `links`: when what one node sends arrives at another
 * `oracle`: what must hold, remembered without the library's own bookkeeping
 * `mesh`: what workloads need of the nodes, simulated or real
 * `world`: discrete events: the real core of many nodes over simulated links and disks

@@ -8,14 +8,13 @@ hear of it, else by the silence. Disks are those of LMDB: a batch is there wholl
 """
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
 from typing import Final
 
-from phextsync.errors import PhextsyncError, StoreFullError
+from phextsync.errors import StoreFullError
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.protocol import Synchronizer, Timing
 from phextsync.reconcile import scope_digest
@@ -37,11 +36,10 @@ from phextsync.testing.faults import (
     Shape,
     Sleep,
 )
+from phextsync.testing.links import Paths
 from phextsync.testing.mesh import PHEXT, Editor
 from phextsync.testing.oracle import Oracle
 
-_LATENCY_S: Final = 0.0002
-_RETRANSMISSION_S: Final = 0.2
 _SOCKET_BYTES: Final = 256 << 10
 _GATHER_S: Final = 0.003
 _PAUSE_S: Final = 0.015
@@ -67,21 +65,6 @@ class Metrics:
     reads_unanswered: int = 0
     buffer_bytes_max: int = 0
     converged_s: float | None = None
-
-
-@dataclass(slots=True)
-class _Path:
-    """The way of frames from one node to another."""
-
-    latency_s: float = _LATENCY_S
-    jitter_s: float = 0.0
-    bytes_per_s: float = 0.0
-    loss: float = 0.0
-    is_blocked: bool = False
-    is_held: bool = False
-    busy_until: float = 0.0
-    last_arrival: float = 0.0
-    waiting: "deque[tuple[_Connection, bytes]]" = field(default_factory=deque)
 
 
 @dataclass(slots=True)
@@ -139,23 +122,16 @@ class World:
         self._digest = blake2b(digest_size=16)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
-        self._paths = (
-            {(a, b): _Path() for a in range(count) for b in range(count) if a != b}
-            if overlay is None
-            else {}
-        )
         self._pairs = (
             [(a, b) for b in range(count) for a in range(b)] if overlay is None else sorted(overlay)
         )
-        for a, b in self._pairs:
-            self._paths.setdefault((a, b), _Path())
-            self._paths.setdefault((b, a), _Path())
         self._dialling = {pair: False for pair in self._pairs}
         self._backoff_s = {pair: _BACKOFF_S[0] for pair in self._pairs}
         self._connections: dict[int, _Connection] = {}
         self._connected: dict[tuple[int, int], int] = {}
         self._number = 0
         self._links_random = self.random("links")
+        self._paths = Paths(self, self._links_random, self._pairs)
         self._disks_random = self.random("disks")
         self._nodes = [
             _Node(number, self.random(f"node {number}"), MemoryStore()) for number in range(count)
@@ -226,8 +202,7 @@ class World:
         Violation when they are not within that time, or not what they must be.
         """
         self.apply(Repair())
-        for path in self._paths.values():
-            path.latency_s, path.jitter_s, path.bytes_per_s, path.loss = _LATENCY_S, 0.0, 0.0, 0.0
+        self._paths.smooth()
         for node in self._nodes:
             node.is_disk_full = False
             if not node.is_up:
@@ -271,18 +246,8 @@ class World:
         """Let a fault happen now. One that concerns a node that is down changes nothing."""
         self._note(repr(action))
         match action:
-            case Partition(groups, is_oneway):
-                self._partition(groups, is_oneway=is_oneway)
-            case Hold(source, target):
-                self._path(source, target).is_held = True
-            case Repair():
-                for path in self._paths.values():
-                    path.is_blocked = path.is_held = False
-                    self._release(path)
-            case Shape(source, target, latency_s, jitter_s, bytes_per_s, loss):
-                path = self._path(source, target)
-                path.latency_s, path.jitter_s = latency_s, jitter_s
-                path.bytes_per_s, path.loss = bytes_per_s, loss
+            case Partition() | Hold() | Repair() | Shape():
+                self._paths.apply(action)
             case Reset(one, other):
                 for connection in list(self._connections.values()):
                     if {one, other} == {*connection.ends}:
@@ -301,13 +266,6 @@ class World:
                 self._nodes[number].is_disk_full = False
             case Garbage(source, target):
                 self._send_garbage(source, target)
-
-    def _partition(self, groups: tuple[tuple[int, ...], ...], *, is_oneway: bool) -> None:
-        group_of = {node: i for i, group in enumerate(groups) for node in group}
-        for (source, target), path in self._paths.items():
-            a, b = group_of.get(source, -1), group_of.get(target, -1)
-            is_open = a == b != -1 or (is_oneway and -1 < a < b)
-            path.is_blocked = not is_open
 
     def _crash(self, node: _Node, *, is_silent: bool) -> None:
         if not node.is_up:
@@ -472,11 +430,6 @@ class World:
 
     # -- links -----------------------------------------------------------------------------
 
-    def _path(self, source: int, target: int) -> _Path:
-        if (source, target) not in self._paths:
-            raise PhextsyncError(f"expected two nodes of a pair, found {source} and {target}")
-        return self._paths[source, target]
-
     def _dial_later(self, pair: tuple[int, int], delay_s: float) -> None:
         if not self._dialling[pair]:
             self._dialling[pair] = True
@@ -486,8 +439,7 @@ class World:
         self._dialling[pair] = False
         if pair in self._connected:
             return
-        ways = (self._paths[pair], self._paths[pair[::-1]])
-        if all(self.is_up(n) for n in pair) and not any(w.is_blocked or w.is_held for w in ways):
+        if all(self.is_up(n) for n in pair) and self._paths.are_open(*pair):
             self._backoff_s[pair] = _BACKOFF_S[0]
             self._connect(pair)
             return
@@ -531,35 +483,15 @@ class World:
             self._end(connection, "finished", node.number)
 
     def _transmit(self, connection: _Connection, source: int, frame: bytes) -> None:
-        path = self._paths[source, connection.other(source)]
         connection.under_way[source] += len(frame)
         metrics = self.metrics
         metrics.frames += 1
         metrics.bytes += len(frame)
         metrics.buffer_bytes_max = max(metrics.buffer_bytes_max, connection.under_way[source])
-        if path.is_blocked or path.is_held:
-            path.waiting.append((connection, frame))
-        else:
-            self._carry(path, connection, source, frame)
+        path = self._paths.between(source, connection.other(source))
+        path.send(len(frame), lambda: self._arrive(connection, source, frame))
 
-    def _carry(self, path: _Path, connection: _Connection, source: int, frame: bytes) -> None:
-        source_random = self._links_random
-        start = max(self.now, path.busy_until)
-        if path.bytes_per_s:
-            start += len(frame) / path.bytes_per_s
-        path.busy_until = start
-        arrival = start + path.latency_s
-        if path.jitter_s:
-            arrival += source_random.random() * path.jitter_s
-        while path.loss and source_random.random() < path.loss:
-            arrival += _RETRANSMISSION_S
-        arrival = path.last_arrival = max(arrival, path.last_arrival)  # TCP keeps the order
-        self.at(arrival, lambda: self._arrive(path, connection, source, frame))
-
-    def _arrive(self, path: _Path, connection: _Connection, source: int, frame: bytes) -> None:
-        if path.is_blocked or path.is_held:
-            path.waiting.append((connection, frame))
-            return
+    def _arrive(self, connection: _Connection, source: int, frame: bytes) -> None:
         target = self._nodes[connection.other(source)]
         if connection.open[target.number]:
             if self.is_up(target.number):
@@ -577,21 +509,13 @@ class World:
         if connection.open[sender]:
             self._is_ready(self._nodes[sender], connection.number)
 
-    def _release(self, path: _Path) -> None:
-        waiting, path.waiting = path.waiting, deque()
-        for connection, frame in waiting:
-            source = next(s for s in connection.ends if self._paths[s, connection.other(s)] is path)
-            self._carry(path, connection, source, frame)
-
     def _end(self, connection: _Connection, reason: str, *ends: int) -> None:
         """Close ends of a link; an end that can hear of it follows."""
         for end in ends:
             self._close(connection, end)
-            path = self._paths[end, connection.other(end)]
-            if not (path.is_blocked or path.is_held):
-                arrival = max(self.now + path.latency_s, path.last_arrival)
-                other = connection.other(end)
-                self.at(arrival, lambda other=other: self._close(connection, other))  # type: ignore[misc]
+            other = connection.other(end)
+            path = self._paths.between(end, other)
+            path.signal(lambda other=other: self._close(connection, other))  # type: ignore[misc]
 
     def _close(self, connection: _Connection, end: int) -> None:
         if not connection.open[end]:

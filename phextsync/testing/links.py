@@ -1,0 +1,138 @@
+"""Links: when what leaves one node arrives at another, or that it waits. Shared by all tiers.
+
+A path is one direction between two nodes and keeps the order of what is sent on it, as TCP does:
+what is lost is sent again, later, and what is held back arrives when the path is repaired. Time
+comes from a timeline and chance from a generator; nothing here knows what is carried.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final, Protocol, TypeAlias, assert_never
+
+from phextsync.errors import PhextsyncError
+from phextsync.testing.faults import Hold, Partition, Repair, Shape
+
+PathAction: TypeAlias = Partition | Hold | Repair | Shape
+"""The faults that concern paths alone."""
+
+_LATENCY_S: Final = 0.0002
+_RETRANSMISSION_S: Final = 0.2
+
+
+class Timeline(Protocol):
+    """Virtual time."""
+
+    @property
+    def now(self) -> float: ...
+
+    def at(self, time: float, call: Callable[[], None]) -> None:
+        """Call something at a time; what is due at once comes in the order of these calls."""
+
+
+@dataclass(slots=True)
+class Path:
+    """The way of what one node sends to another."""
+
+    timeline: Timeline
+    random: Random
+    latency_s: float = _LATENCY_S
+    jitter_s: float = 0.0
+    bytes_per_s: float = 0.0
+    loss: float = 0.0
+    is_blocked: bool = False
+    is_held: bool = False
+    _busy_until: float = 0.0
+    _last_arrival: float = 0.0
+    _waiting: deque[tuple[int, Callable[[], None]]] = field(default_factory=deque)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what is sent now goes on its way."""
+        return not (self.is_blocked or self.is_held)
+
+    def send(self, size: int, arrive: Callable[[], None]) -> None:
+        """Call `arrive` when `size` bytes that leave now are there, after all that left before."""
+        if not self.is_open:
+            self._waiting.append((size, arrive))
+            return
+        start = max(self.timeline.now, self._busy_until)
+        if self.bytes_per_s:
+            start += size / self.bytes_per_s
+        self._busy_until = start
+        arrival = start + self.latency_s
+        if self.jitter_s:
+            arrival += self.random.random() * self.jitter_s
+        while self.loss and self.random.random() < self.loss:
+            arrival += _RETRANSMISSION_S
+        self._last_arrival = max(arrival, self._last_arrival)
+        self.timeline.at(self._last_arrival, lambda: self._arrive(size, arrive))
+
+    def signal(self, arrive: Callable[[], None]) -> None:
+        """Call `arrive` when a goodbye that leaves now is there, after all that left before; never
+        when the path is not open: nobody sends it again."""
+        if self.is_open:
+            arrival = max(self.timeline.now + self.latency_s, self._last_arrival)
+            self.timeline.at(arrival, arrive)
+
+    def release(self) -> None:
+        """Unblock the path, and send what has waited."""
+        self.is_blocked = self.is_held = False
+        waiting, self._waiting = self._waiting, deque()
+        for size, arrive in waiting:
+            self.send(size, arrive)
+
+    def _arrive(self, size: int, arrive: Callable[[], None]) -> None:
+        if self.is_open:
+            arrive()
+        else:
+            self._waiting.append((size, arrive))
+
+
+class Paths:
+    """The paths between the nodes of each pair, both ways."""
+
+    def __init__(
+        self, timeline: Timeline, random: Random, pairs: Iterable[tuple[int, int]]
+    ) -> None:
+        ways = {way for pair in pairs for way in (pair, pair[::-1])}
+        self._paths = {way: Path(timeline, random) for way in sorted(ways)}
+
+    def between(self, source: int, target: int) -> Path:
+        """Return the path from one node to another. PhextsyncError when they are no pair."""
+        if (source, target) not in self._paths:
+            raise PhextsyncError(f"expected two nodes of a pair, found {source} and {target}")
+        return self._paths[source, target]
+
+    def are_open(self, one: int, other: int) -> bool:
+        """Whether both ways between two nodes are open, so that one can dial the other."""
+        return self.between(one, other).is_open and self.between(other, one).is_open
+
+    def apply(self, action: PathAction) -> None:
+        """Let a fault happen now."""
+        match action:
+            case Partition(groups, is_oneway):
+                self._partition(groups, is_oneway=is_oneway)
+            case Hold(source, target):
+                self.between(source, target).is_held = True
+            case Repair():
+                for path in self._paths.values():
+                    path.release()
+            case Shape(source, target, latency_s, jitter_s, bytes_per_s, loss):
+                path = self.between(source, target)
+                path.latency_s, path.jitter_s = latency_s, jitter_s
+                path.bytes_per_s, path.loss = bytes_per_s, loss
+            case _:
+                assert_never(action)
+
+    def smooth(self) -> None:
+        """Let all paths have the shape that they had at first."""
+        for source, target in self._paths:
+            self.apply(Shape(source, target, _LATENCY_S))
+
+    def _partition(self, groups: tuple[tuple[int, ...], ...], *, is_oneway: bool) -> None:
+        group_of = {node: i for i, group in enumerate(groups) for node in group}
+        for (source, target), path in self._paths.items():
+            a, b = group_of.get(source, -1), group_of.get(target, -1)
+            path.is_blocked = not (a == b != -1 or (is_oneway and -1 < a < b))
