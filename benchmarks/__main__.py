@@ -2,9 +2,10 @@
 
 import argparse
 
-from benchmarks import index, reconcile, scale, sync
+from benchmarks import http, index, reconcile, scale, sync
 
 _BENCHMARKS = {
+    "http": http.run,
     "index": index.run,
     "reconcile": reconcile.run,
     "scale": scale.run,

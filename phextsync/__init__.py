@@ -10,6 +10,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `crdt`: one scroll, a conflict-free replicated document
 * `store`: what is on disk
 * `replica`: a phext as a mapping of coordinates to texts
+* `sq`: SQ's REST API over replicas, without IO
 * `reconcile`: what differs between two indexes, by ranges
 * `sketch`: few differences between two indexes, in one round trip
 * `comparison`: the turns of two nodes until both know what differs
@@ -18,6 +19,8 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `discovery`: finding peers
 * `control`: operations that other processes ask of a node
 * `node`: `open_node`, where all of it meets
+* `metrics`: what Prometheus reads of a node
+* `gateway`: HTTP: SQ's API, changes, metrics, health
 * `cli`: the `phextsync` command
 * `testing`: whole meshes under faults, in virtual time
 """

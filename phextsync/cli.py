@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
@@ -27,6 +27,7 @@ from rich.table import Table
 
 from phextsync import phextfile
 from phextsync.control import Attachment, Value, is_change, perform, summarize
+from phextsync.discovery import parse_address
 from phextsync.errors import PhextsyncError, StoreLockedError
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
@@ -131,6 +132,12 @@ def up(
         list[str] | None, typer.Option("--peer", help="HOST[:PORT] to dial; may be repeated.")
     ] = None,
     mdns: Annotated[bool, typer.Option(help="Find peers on the local network.")] = True,
+    http: Annotated[
+        str, typer.Option(help="HOST[:PORT] to serve SQ's API on.", show_default="not served")
+    ] = "",
+    http_token: Annotated[
+        str, typer.Option(envvar="PHEXTSYNC_HTTP_TOKEN", help="What HTTP clients must show.")
+    ] = "",
     verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
 ) -> None:
     """Run the node until it is interrupted."""
@@ -138,11 +145,32 @@ def up(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(name)s: %(message)s",
     )
-    trio.run(_up, _folder(data), host or None, port, tuple(peer or ()), mdns)
+    serve_http = _http_server(http, http_token or None) if http else None
+    trio.run(_up, _folder(data), host or None, port, tuple(peer or ()), mdns, serve_http)
+
+
+def _http_server(http: str, token: str | None) -> Callable[[Node, trio.Nursery], Awaitable[int]]:
+    try:
+        from phextsync import gateway  # only whoever serves HTTP needs its packages
+    except ImportError:
+        _fail("serving HTTP needs more packages: pip install 'phextsync[http]'")
+    address = parse_address(http, gateway.DEFAULT_PORT)
+
+    async def serve(node: Node, nursery: trio.Nursery) -> int:
+        served = gateway.Gateway(node, token=token)
+        port: int = await nursery.start(served.serve, address)
+        return port
+
+    return serve
 
 
 async def _up(
-    folder: Path, host: str | None, port: int, peers: tuple[str, ...], mdns: bool
+    folder: Path,
+    host: str | None,
+    port: int,
+    peers: tuple[str, ...],
+    mdns: bool,
+    serve_http: Callable[[Node, trio.Nursery], Awaitable[int]] | None,
 ) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with open_node(folder, host=host, port=port, peers=peers, discover=mdns) as node:
@@ -152,6 +180,8 @@ async def _up(
                 flush=True,
             )
             async with trio.open_nursery() as nursery:
+                if serve_http is not None:
+                    print(f"HTTP on port {await serve_http(node, nursery)}", flush=True)
                 if _err.is_terminal:
                     nursery.start_soon(_show_progress, node)
                 async for _ in signals:

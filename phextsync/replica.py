@@ -617,6 +617,10 @@ class ReplicaSet:
                 self.on_open(name)
         return replica
 
+    def known(self, name: str) -> Replica | None:
+        """Return the replica of a phext that is open or stored, None when there is none."""
+        return self.open(name) if name in self._replicas or name in self.store.phexts() else None
+
     def names(self) -> list[str]:
         """Return the names of all phexts that are open or stored, sorted."""
         return sorted({*self.store.phexts(), *self._replicas})
@@ -662,6 +666,11 @@ class ReplicaSet:
             self._touched[replica.name] = replica
         self._committing = []
         self._failure = error
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the store took the last write."""
+        return self._failure is None
 
     def check_writable(self) -> None:
         """StoreFullError while the store refuses writes."""

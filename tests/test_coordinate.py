@@ -121,6 +121,18 @@ def test_the_lenient_reader_refuses_what_would_do_damage(text: str) -> None:
         Coordinate.parse_lenient(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("1..1/0.1000.5/1.1.1", "1.1.1/1.999.5/1.1.1"),
+        ("99999999999999999999.1.1", "999.1.1/1.1.1/1.1.1"),
+        ("1.1.1/c.d.2/1.1.0", "1.1.1/1.1.2/1.1.1"),
+    ],
+)
+def test_a_lenient_reader_may_clamp_what_lies_outside(text: str, found: str) -> None:
+    assert str(Coordinate.parse_lenient(text, clamp=True)) == found
+
+
 # -- ranges --------------------------------------------------------------------------------
 
 

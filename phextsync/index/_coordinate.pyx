@@ -255,11 +255,12 @@ cdef class Coordinate:
         return make_coordinate(key.hi, key.lo)
 
     @staticmethod
-    def parse_lenient(str text not None):
+    def parse_lenient(str text not None, *, bint clamp=False):
         """Read a coordinate as SQ does: anything but digits and separators is skipped.
 
         Parts that are not reached are 1; text without a digit is the origin. A part that is not
-        from 1 to 999 is a CoordinateError, where SQ would damage the phext.
+        from 1 to 999 is a CoordinateError, where SQ would damage the phext; `clamp` takes the
+        nearest part instead.
         """
         cdef long parts[9]
         cdef long value = 0
@@ -278,6 +279,9 @@ cdef class Coordinate:
                 value = 0
         if position:
             parts[8] = value  # wherever the text ended
+        if clamp:
+            for i in range(9):
+                parts[i] = min(max(parts[i], 1), 999)
         return Coordinate(*[parts[i] for i in range(9)])
 
     @staticmethod
