@@ -2,13 +2,14 @@
 
 import argparse
 
-from benchmarks import http, index, reconcile, scale, sync
+from benchmarks import http, index, reconcile, scale, search, sync
 
 _BENCHMARKS = {
     "http": http.run,
     "index": index.run,
     "reconcile": reconcile.run,
     "scale": scale.run,
+    "search": search.run,
     "sync": sync.run,
 }
 

@@ -18,6 +18,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `transport`: frames over TLS
 * `discovery`: finding peers
 * `control`: operations that other processes ask of a node
+* `search`: full text search over replicas
 * `node`: `open_node`, where all of it meets
 * `metrics`: what Prometheus reads of a node
 * `gateway`: HTTP: SQ's API, changes, metrics, health

@@ -1,0 +1,285 @@
+"""Full text search over replicas: an SQLite FTS5 index of their texts beside the store.
+
+The index is derived data. It follows the durable text within a second, is compared with it by
+fingerprints when it is opened, and is made anew when it is missing or damaged; a write never waits
+for it. Results are ranked by BM25 (Robertson and Zaragoza 2009) as FTS5 computes it.
+"""
+
+import logging
+import re
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import trio
+
+from phextsync.errors import StoreDamagedError, StoreError
+from phextsync.index import EVERYTHING, ORIGIN, Coordinate, CoordinateIndex, CoordinateRange
+from phextsync.replica import CLIENTS, Change, Replica, ReplicaSet
+
+FILE_NAME: Final = "search.sqlite"
+
+_SCHEMA_VERSION: Final = 1
+_SCHEMA: Final = f"""
+BEGIN;
+CREATE TABLE scrolls (
+  id INTEGER PRIMARY KEY, phext TEXT NOT NULL, key BLOB NOT NULL, fingerprint BLOB NOT NULL,
+  UNIQUE (phext, key)
+);
+CREATE VIRTUAL TABLE texts USING fts5(text, tokenize = "unicode61 remove_diacritics 2");
+PRAGMA user_version = {_SCHEMA_VERSION};
+COMMIT;
+"""
+_FIND: Final = """
+SELECT id, key, -bm25(texts) FROM texts JOIN scrolls ON scrolls.id = texts.rowid
+WHERE texts MATCH ? AND phext = ? AND key >= ? AND key < ? ORDER BY rank, key LIMIT ?
+"""
+# Apart from the search, which would make a snippet of everything that it then sorts.
+_SNIPPET: Final = """
+SELECT snippet(texts, 0, '[', ']', '…', 16) FROM texts WHERE texts MATCH ? AND rowid = ?
+"""
+_KEY_END: Final = b"\xff" * 13
+_ROUND_S: Final = 0.25
+_ROWS_AT_ONCE: Final = 256
+_TERM: Final = re.compile(r'"([^"]*)"|(\S+)')
+
+_log = logging.getLogger("phextsync.search")
+
+Row = tuple[bytes, bytes, str]
+"""Key, fingerprint and text of a scroll; an empty text removes it."""
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A scroll that was found, the place in its text with the words in brackets, and its score:
+    the greater the better, comparable within one search."""
+
+    coordinate: Coordinate
+    snippet: str
+    score: float
+
+
+class SearchIndex:
+    """The index in one file. Usable from any thread; calls wait for one another."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the index, or make it. StoreError when the folder does not take the file."""
+        self._path = path
+        self._lock = threading.Lock()
+        self._connection = self._opened()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    def put(self, phext: str, rows: Iterable[Row]) -> None:
+        """Take the texts of scrolls, all or none of them."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            with connection:
+                for key, fingerprint, text in rows:
+                    _put_row(connection, phext, key, fingerprint, text)
+
+        self._do(write)
+
+    def remove(self, phext: str, keys: Iterable[bytes]) -> None:
+        """Forget scrolls."""
+        self.put(phext, ((key, b"", "") for key in keys))
+
+    def phexts(self) -> list[str]:
+        """Return the names of the phexts that have scrolls here, sorted."""
+        query = "SELECT DISTINCT phext FROM scrolls ORDER BY phext"
+        return self._do(lambda connection: [row[0] for row in connection.execute(query)])
+
+    def fingerprints(self, phext: str, after: bytes, last: bytes) -> dict[bytes, bytes]:
+        """Return for keys behind `after`, up to `last`, the fingerprints of the indexed texts."""
+        query = "SELECT key, fingerprint FROM scrolls WHERE phext = ? AND key > ? AND key <= ?"
+        return self._do(lambda c: dict(c.execute(query, (phext, after, last))))
+
+    def find(
+        self, words: str, phext: str, range_: CoordinateRange = EVERYTHING, limit: int = 20
+    ) -> list[Hit]:
+        """Return the best scrolls in `range_` that have all the words, the best first.
+
+        Words are told apart by white space and punctuation, without regard to case and accents;
+        `"several words"` have to follow each other, `wor*` is the beginning of one.
+        """
+        match = _match(words)
+        if not match:
+            return []
+        lower, upper = range_.to_keys()
+        arguments = (match, phext, lower, upper or _KEY_END, limit)
+
+        def read(connection: sqlite3.Connection) -> list[Hit]:
+            hits = []
+            for number, key, score in connection.execute(_FIND, arguments).fetchall():
+                (snippet,) = connection.execute(_SNIPPET, (match, number)).fetchone()
+                hits.append(Hit(Coordinate.from_key(key), snippet, score))
+            return hits
+
+        return self._do(read)
+
+    def _do(self, call: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Carry something out; once more on a new file when this one is damaged."""
+        with self._lock:
+            try:
+                return call(self._connection)
+            except sqlite3.OperationalError as error:
+                raise StoreError(f"{self._path}: {error}") from error
+            except sqlite3.DatabaseError as error:
+                _log.warning("%s is damaged (%s); it is made anew", self._path, error)
+                self._connection.close()
+                self._delete()
+                self._connection = self._opened()
+                return call(self._connection)
+
+    def _opened(self) -> sqlite3.Connection:
+        try:
+            return self._connect()
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"cannot open {self._path}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            _log.warning("%s cannot be used (%s); it is made anew", self._path, error)
+            self._delete()
+            return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        self._path.touch(mode=0o600)
+        connection = sqlite3.connect(self._path, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version not in (0, _SCHEMA_VERSION):
+                raise sqlite3.DatabaseError(f"its schema is {version}, not {_SCHEMA_VERSION}")
+            if version == 0:
+                connection.executescript(_SCHEMA)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _delete(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+
+def _put_row(
+    connection: sqlite3.Connection, phext: str, key: bytes, fingerprint: bytes, text: str
+) -> None:
+    found = connection.execute(
+        "SELECT id FROM scrolls WHERE phext = ? AND key = ?", (phext, key)
+    ).fetchone()
+    if found is not None:
+        connection.execute("DELETE FROM texts WHERE rowid = ?", found)
+        if not text:
+            connection.execute("DELETE FROM scrolls WHERE id = ?", found)
+        else:
+            connection.execute(
+                "UPDATE scrolls SET fingerprint = ? WHERE id = ?", (fingerprint, *found)
+            )
+    elif text:
+        cursor = connection.execute(
+            "INSERT INTO scrolls (phext, key, fingerprint) VALUES (?, ?, ?)",
+            (phext, key, fingerprint),
+        )
+        found = (cursor.lastrowid,)
+    if text:
+        connection.execute("INSERT INTO texts (rowid, text) VALUES (?, ?)", (*found, text))
+
+
+def _match(words: str) -> str:
+    """Return the query in FTS5's language, in which every term is quoted: nobody's text is it."""
+    terms = []
+    for phrase, word in _TERM.findall(words):
+        text = phrase or word.rstrip("*").replace('"', "")
+        if any(character.isalnum() for character in text):
+            terms.append(f'"{text}"' + ("*" if word.endswith("*") else ""))
+    return " ".join(terms)
+
+
+class Indexer:
+    """Keeps a search index in step with replicas. Runs in their thread; SQLite has others."""
+
+    def __init__(self, replicas: ReplicaSet, index: SearchIndex, window: int = 4096) -> None:
+        """`window` is how many scrolls are compared at a time."""
+        self._replicas = replicas
+        self._index = index
+        self._window = window
+        self._changed: dict[str, dict[Coordinate, None]] = {}
+        self._subscriptions: list[Callable[[], None]] = []
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow every change until cancelled; started when the index is up to date."""
+        try:
+            await self.catch_up()
+            task_status.started()
+            while True:
+                await trio.sleep(_ROUND_S)
+                await self.refresh()
+        finally:
+            for unsubscribe in self._subscriptions:
+                unsubscribe()
+
+    async def catch_up(self) -> None:
+        """Index every durable text that is not indexed as it is, and forget what is no more."""
+        indexed = await trio.to_thread.run_sync(self._index.phexts)
+        for phext in sorted({*indexed} - {*self._replicas.names()}):
+            await self._compare(phext, CoordinateIndex())
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Index what became durable since the last time."""
+        for phext in sorted({*self._replicas.names()} - {CLIENTS, *self._changed}):
+            replica = self._replicas.open(phext)
+            self._changed[phext] = dict.fromkeys(replica.uncommitted())
+            self._subscriptions.append(replica.subscribe(self._note))
+            await self._compare(phext, replica.index)
+        for phext in self._changed:
+            await self._take_changes(phext)
+
+    def _note(self, change: Change) -> None:
+        self._changed[change.phext].update(dict.fromkeys(change.coordinates))
+
+    async def _take_changes(self, phext: str) -> None:
+        replica = self._replicas.open(phext)
+        changed = self._changed[phext]
+        waiting = set(replica.uncommitted())
+        durable = [coordinate for coordinate in changed if coordinate not in waiting]
+        for coordinate in durable:
+            del changed[coordinate]
+        await self._put(phext, durable)
+
+    async def _compare(self, phext: str, durable: CoordinateIndex) -> None:
+        """Compare fingerprints, one window of coordinates after the other."""
+        after, lower = b"", ORIGIN
+        while True:
+            entries = durable.entries(CoordinateRange(lower, None), self._window)
+            following = entries[-1][0].successor() if len(entries) == self._window else None
+            last = _KEY_END if following is None else entries[-1][0].key
+            indexed = await trio.to_thread.run_sync(self._index.fingerprints, phext, after, last)
+            differing = [c for c, mark, size in entries if size and indexed.pop(c.key, b"") != mark]
+            await self._put(phext, differing)
+            await trio.to_thread.run_sync(self._index.remove, phext, list(indexed))
+            if following is None:
+                return
+            after, lower = last, following
+
+    async def _put(self, phext: str, coordinates: Sequence[Coordinate]) -> None:
+        for start in range(0, len(coordinates), _ROWS_AT_ONCE):
+            replica = self._replicas.open(phext)
+            rows = [_row(replica, c) for c in coordinates[start : start + _ROWS_AT_ONCE]]
+            await trio.to_thread.run_sync(self._index.put, phext, rows)
+
+
+def _row(replica: Replica, coordinate: Coordinate) -> Row:
+    try:
+        text = replica.read(coordinate)
+    except StoreDamagedError:
+        text = ""  # set aside, and a change once a peer has sent it again
+    return coordinate.key, replica.index.fingerprint_of(coordinate) or b"", text

@@ -1,0 +1,238 @@
+"""Search finds what is durable, ranks it, and follows every change; its file may vanish."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phextsync import Coordinate, CoordinateRange, MemoryStore, ReplicaSet
+from phextsync.search import FILE_NAME, Indexer, SearchIndex
+from tests.strategies import near_coordinates, texts
+
+_A, _B, _C = (Coordinate(*[1] * 8, i) for i in (1, 2, 3))
+_MARK = bytes(32)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[SearchIndex]:
+    opened = SearchIndex(tmp_path / FILE_NAME)
+    yield opened
+    opened.close()
+
+
+def _replicas() -> ReplicaSet:
+    return ReplicaSet(MemoryStore(), node_id=bytes(16), random=Random(1), wall_time_ms=lambda: 0)
+
+
+@pytest.fixture
+def replicas() -> ReplicaSet:
+    return _replicas()
+
+
+def _found(index: SearchIndex, words: str, phext: str = "n") -> list[Coordinate]:
+    return [hit.coordinate for hit in index.find(words, phext)]
+
+
+def _put(index: SearchIndex, *scrolls: tuple[Coordinate, str], phext: str = "n") -> None:
+    index.put(phext, [(c.key, _MARK, text) for c, text in scrolls])
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("milk", [_A, _B]),
+        ("MILK bread", [_A]),
+        ("brea*", [_A, _C]),
+        ('"the milk"', [_B]),
+        ("milk -bread", [_A]),
+        ("cafe", [_C]),
+        ("AND OR NOT NEAR( ^ : {", []),
+        ('"unbalanced milk', []),
+        ('"', []),
+        ("", []),
+    ],
+)
+def test_words_find_scrolls(index: SearchIndex, words: str, found: list[Coordinate]) -> None:
+    _put(
+        index,
+        (_A, "milk, bread"),
+        (_B, "remember the milk of the cow in the field by the house"),
+        (_C, "breakfast at the café"),
+    )
+    assert _found(index, words) == found
+
+
+def test_a_hit_shows_the_words_where_they_stand(index: SearchIndex) -> None:
+    _put(index, (_A, "far " * 100 + "Remember the milk " + "away " * 100))
+    (hit,) = index.find("milk", "n")
+    assert "Remember the [milk] away" in hit.snippet
+    assert len(hit.snippet) < 150
+    assert hit.score > 0
+
+
+def test_rare_words_and_short_texts_rank_first(index: SearchIndex) -> None:
+    _put(index, (_A, "milk " + "other words " * 50), (_B, "milk"), (_C, "milk milk"))
+    assert _found(index, "milk")[-1] == _A
+
+
+def test_only_the_phext_and_the_range_are_searched(index: SearchIndex) -> None:
+    _put(index, (_A, "milk"), (_B, "milk"))
+    _put(index, (_C, "milk"), phext="other")
+    assert _found(index, "milk", "other") == [_C]
+    assert [h.coordinate for h in index.find("milk", "n", CoordinateRange(_B, None))] == [_B]
+    assert [h.coordinate for h in index.find("milk", "n", CoordinateRange(None, _B))] == [_A]
+    assert len(index.find("milk", "n", limit=1)) == 1
+
+
+def test_a_text_is_replaced_and_removed(index: SearchIndex) -> None:
+    _put(index, (_A, "milk"))
+    _put(index, (_A, "bread"))
+    assert (_found(index, "milk"), _found(index, "bread")) == ([], [_A])
+    index.remove("n", [_A.key, _B.key])
+    assert _found(index, "bread") == []
+    assert index.fingerprints("n", b"", b"\xff") == {}
+
+
+def test_the_file_is_readable_by_its_owner_alone(index: SearchIndex, tmp_path: Path) -> None:
+    assert stat.S_IMODE(os.stat(tmp_path / FILE_NAME).st_mode) == 0o600
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a database" * 1000])
+def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / FILE_NAME
+    index = SearchIndex(path)
+    _put(index, (_A, "milk"))
+    index.close()
+    path.write_bytes(damage)
+    index = SearchIndex(path)
+    assert index.phexts() == []
+    _put(index, (_A, "milk"))
+    assert _found(index, "milk") == [_A]
+    index.close()
+
+
+def test_a_page_that_is_damaged_while_the_index_is_open_costs_only_the_index(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / FILE_NAME
+    index = SearchIndex(path)
+    _put(index, *((Coordinate(*[1] * 8, i), f"milk {i} " * 50) for i in range(1, 200)))
+    index.close()
+    whole = bytearray(path.read_bytes())
+    whole[8192:] = os.urandom(len(whole) - 8192)
+    index = SearchIndex(path)
+    path.write_bytes(whole)
+    assert _found(index, "milk") in ([], [_A]) or "made anew" in caplog.text
+    _put(index, (_A, "bread"))
+    assert _found(index, "bread") == [_A]
+    index.close()
+
+
+# -- following replicas --------------------------------------------------------------------
+
+
+def _expected(replicas: ReplicaSet, word: str) -> list[Coordinate]:
+    return [c for c, text in replicas.open("n").scrolls() if word in text.split()]
+
+
+async def test_what_is_there_and_what_has_gone_is_found_at_the_start(
+    index: SearchIndex, replicas: ReplicaSet
+) -> None:
+    _put(index, (_A, "old"), (_B, "gone"), (_C, "cleared"))
+    _put(index, (_A, "forgotten"), phext="forgotten")
+    replica = replicas.open("n")
+    replica[_A] = "new"
+    replica[_C] = "x"
+    del replica[_C]
+    replicas.commit()
+    await Indexer(replicas, index).catch_up()
+    assert _found(index, "new") == [_A]
+    assert not any(_found(index, word) for word in ("old", "gone", "cleared"))
+    assert not _found(index, "forgotten", "forgotten")
+    assert replicas.names() == [".clients", "n"]
+
+
+async def test_what_is_indexed_as_it_is_is_not_read_again(
+    index: SearchIndex, replicas: ReplicaSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = replicas.open("n")
+    replica.update({_A: "milk", _B: "bread"})
+    replicas.commit()
+    await Indexer(replicas, index).catch_up()
+    replica[_B] = "butter"
+    replicas.commit()
+    read: list[bytes] = []
+    put = SearchIndex.put
+
+    def note(index: SearchIndex, phext: str, rows: list[tuple[bytes, bytes, str]]) -> None:
+        read.extend(key for key, _, _ in rows)
+        put(index, phext, rows)
+
+    monkeypatch.setattr(SearchIndex, "put", note)
+    await Indexer(replicas, index).catch_up()
+    assert read == [_B.key]
+
+
+async def test_changes_are_followed_once_they_are_durable(
+    index: SearchIndex, replicas: ReplicaSet
+) -> None:
+    indexer = Indexer(replicas, index)
+    await indexer.catch_up()
+    replica = replicas.open("n")
+    replica[_A] = "milk"
+    await indexer.refresh()
+    assert _found(index, "milk") == []
+    replicas.commit()
+    await indexer.refresh()
+    assert _found(index, "milk") == [_A]
+    del replica[_A]
+    replicas.commit()
+    await indexer.refresh()
+    assert _found(index, "milk") == []
+
+
+async def test_it_follows_while_it_runs_and_not_afterwards(
+    index: SearchIndex, replicas: ReplicaSet
+) -> None:
+    replica = replicas.open("n")
+    replica[_A] = "milk"
+    replicas.commit()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Indexer(replicas, index).run)
+        assert _found(index, "milk") == [_A]
+        assert len(replica._subscribers) == 1
+        nursery.cancel_scope.cancel()
+    assert not replica._subscribers
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(
+        st.tuples(near_coordinates, st.sampled_from(["", "milk", "bread", "milk bread"]) | texts),
+        max_size=12,
+    ),
+    st.sampled_from([1, 2, 4096]),
+)
+def test_any_history_is_indexed_as_it_ends(
+    edits: list[tuple[Coordinate, str]], window: int
+) -> None:
+    replicas = _replicas()
+    with TemporaryDirectory() as folder:
+        index = SearchIndex(Path(folder) / FILE_NAME)
+        for number, (coordinate, text) in enumerate(edits):
+            replicas.open("n").edit(coordinate, text)
+            if number % 4 == 0:
+                replicas.commit()
+                trio.run(Indexer(replicas, index, window).catch_up)
+        replicas.commit()
+        trio.run(Indexer(replicas, index, window).catch_up)
+        for word in ("milk", "bread"):
+            assert sorted(_found(index, word)) == _expected(replicas, word)
+        index.close()
