@@ -7,6 +7,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `phextfile`: .phext text
 * `messages`: the wire's vocabulary and limits
 * `identity`: mesh keys, certificates, join codes
+* `edits`: what changes one text into another
 * `crdt`: one scroll, a conflict-free replicated document
 * `store`: what is on disk
 * `replica`: a phext as a mapping of coordinates to texts
@@ -32,6 +33,7 @@ from phextsync.errors import (
     LinkError,
     PhextFileError,
     PhextsyncError,
+    PositionError,
     ProtocolError,
     ScrollError,
     StoreDamagedError,
@@ -63,6 +65,7 @@ __all__ = [
     "NodeIdentity",
     "PhextFileError",
     "PhextsyncError",
+    "PositionError",
     "ProtocolError",
     "Replica",
     "ReplicaSet",

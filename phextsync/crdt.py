@@ -10,16 +10,16 @@ the same change to the same version makes the same update. One id never stands f
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from hashlib import blake2b
 from typing import Final, NoReturn
 
 import pycrdt
 from pycrdt import Doc, Snapshot, Subscription, Text, Transaction, TransactionEvent
 
-from phextsync.errors import ScrollError, TextError
+from phextsync.edits import Edit, merged_edits, minimal_edits, missing_lines
+from phextsync.errors import PositionError, ScrollError, TextError
 from phextsync.index import (
     EMPTY_VERSION,
     Coordinate,
@@ -48,10 +48,6 @@ _BREAK_NAMES: Final = (
     *("volume", "collection", "series", "shelf", "library"),
 )
 _FORBIDDEN: Final = re.compile(f"[{BREAKS}\ud800-\udfff]")
-_WORDS: Final = re.compile(r"\w+|\s+|[^\w\s]+")
-_LINES: Final = re.compile(r"[^\n]*\n|[^\n]+")
-# Comparing two pieces costs at most about this many steps; beyond, one replaces the other.
-_COMPARE_MAX: Final = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +197,7 @@ class Scroll:
         """Insert the lines of `text` that are missing here, and delete nothing."""
         check_text(text)
         old = self.text
-        edits = []
-        ours, theirs = _LINES.findall(old), _LINES.findall(text)
-        offsets = _offsets(ours)
-        for a, b, c, d in _changed_blocks(ours, theirs):
-            present = set(ours[a:b])
-            missing = "".join(line for line in theirs[c:d] if line not in present)
-            if missing:
-                edits.append((offsets[b], offsets[b], missing))
+        edits = missing_lines(old, text)
         return self._splice(old, edits) if edits else None
 
     def apply(self, update: bytes) -> Applied:
@@ -256,7 +245,7 @@ class Scroll:
         """Return the scroll's fingerprint, 32 bytes."""
         return fingerprinter.of(self.coordinate.key, self.version(), self.text.encode())
 
-    def _splice(self, old: str, edits: Sequence[tuple[int, int, str]]) -> bytes | None:
+    def _splice(self, old: str, edits: Sequence[Edit]) -> bytes | None:
         """Apply ascending edits (start, stop, replacement) as one transaction."""
         located = _byte_offsets(old, edits)
         with self._transaction():
@@ -331,138 +320,7 @@ def import_update(key: bytes, text: str) -> bytes:
     return encode_plain_insert(client_id, ROOT, text.encode())
 
 
-def minimal_edits(old: str, new: str) -> list[tuple[int, int, str]]:
-    """Return ascending edits (start, stop, replacement) in offsets of `old` that make `new`.
-
-    Whole words are replaced in lines that changed, so that two people's edits do not interleave
-    letters. Costs O(n log n) and a bounded number of comparisons; pieces too large for that are
-    replaced whole.
-    """
-    start, stop = _common_ends(old, new)
-    a, b = old[start : len(old) - stop], new[start : len(new) - stop]
-    if not a or not b:
-        return [(start, start + len(a), b)] if a or b else []
-    start, stop = _to_words(old, new, start, stop)
-    a, b = old[start : len(old) - stop], new[start : len(new) - stop]
-    edits: list[tuple[int, int, str]] = []
-    ours, theirs = _LINES.findall(a), _LINES.findall(b)
-    offsets = _offsets(ours)
-    for i, j, k, n in _changed_blocks(ours, theirs):
-        _word_edits("".join(ours[i:j]), "".join(theirs[k:n]), start + offsets[i], edits)
-    return edits
-
-
-def _word_edits(old: str, new: str, offset: int, edits: list[tuple[int, int, str]]) -> None:
-    ours, theirs = _WORDS.findall(old), _WORDS.findall(new)
-    if len(ours) * len(theirs) > _COMPARE_MAX:
-        edits.append((offset, offset + len(old), new))
-        return
-    offsets = _offsets(ours)
-    for tag, i, j, k, n in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
-        if tag != "equal":
-            edits.append((offset + offsets[i], offset + offsets[j], "".join(theirs[k:n])))
-
-
-def _changed_blocks(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int, int, int]]:
-    """Return blocks (a, b, c, d): ours[a:b] became theirs[c:d]; what lies between is equal.
-
-    Lines that are unique on both sides, in the longest run that has one order, hold the two
-    together (B. Cohen, patience diff); what lies between them is compared when it is small.
-    """
-    blocks: list[tuple[int, int, int, int]] = []
-    a = c = 0
-    for i, k in [*_anchors(ours, theirs), (len(ours), len(theirs))]:
-        b, d = i, k
-        while a < b and c < d and ours[a] == theirs[c]:
-            a, c = a + 1, c + 1
-        while a < b and c < d and ours[b - 1] == theirs[d - 1]:
-            b, d = b - 1, d - 1
-        if (b - a) * (d - c) > _COMPARE_MAX:
-            blocks.append((a, b, c, d))
-        elif a < b or c < d:
-            matcher = SequenceMatcher(None, ours[a:b], theirs[c:d], autojunk=False)
-            for tag, w, x, y, z in matcher.get_opcodes():
-                if tag != "equal":
-                    blocks.append((a + w, a + x, c + y, c + z))
-        a, c = i + 1, k + 1
-    return blocks
-
-
-def _anchors(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the longest ascending sequence of lines that occur once on each side."""
-    places = _unique(theirs)
-    pairs = [(i, places[line]) for line, i in _unique(ours).items() if line in places]
-    piles: list[int] = []  # the pair on top of each pile, by its second number
-    before: list[int] = []
-    for number, (_, k) in enumerate(pairs):
-        low, high = 0, len(piles)
-        while low < high:
-            middle = (low + high) // 2
-            if pairs[piles[middle]][1] < k:
-                low = middle + 1
-            else:
-                high = middle
-        before.append(piles[low - 1] if low else -1)
-        piles[low : low + 1] = [number]
-    chain: list[tuple[int, int]] = []
-    number = piles[-1] if piles else -1
-    while number >= 0:
-        chain.append(pairs[number])
-        number = before[number]
-    return chain[::-1]
-
-
-def _unique(lines: Sequence[str]) -> dict[str, int]:
-    """Return the lines that occur once, in order, with their places."""
-    places: dict[str, int] = {}
-    for i, line in enumerate(lines):
-        places[line] = -1 if line in places else i
-    return {line: i for line, i in places.items() if i >= 0}
-
-
-def _common_ends(old: str, new: str) -> tuple[int, int]:
-    """Return how many characters are equal at the start, and behind that at the end."""
-    limit = min(len(old), len(new))
-    start = _longest(limit, lambda n: old[:n] == new[:n])
-    limit -= start
-    stop = _longest(limit, lambda n: old[len(old) - n :] == new[len(new) - n :])
-    return start, stop
-
-
-def _longest(limit: int, holds: Callable[[int], bool]) -> int:
-    """Return the largest number up to `limit` for which `holds`, true up to some number."""
-    low, high = 0, limit
-    while low < high:
-        middle = (low + high + 1) // 2
-        if holds(middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _to_words(old: str, new: str, start: int, stop: int) -> tuple[int, int]:
-    """Shorten equal ends to the edges of words, so that words are replaced whole."""
-    while start and not _is_edge(old, start) and not _is_edge(new, start):
-        start -= 1
-    while stop and not _is_edge(old, len(old) - stop) and not _is_edge(new, len(new) - stop):
-        stop -= 1
-    return start, stop
-
-
-def _is_edge(text: str, offset: int) -> bool:
-    return offset >= len(text) or text[offset - 1].isspace() or text[offset].isspace()
-
-
-def _offsets(pieces: Sequence[str]) -> list[int]:
-    """Return where each piece begins, and the end."""
-    offsets = [0]
-    for piece in pieces:
-        offsets.append(offsets[-1] + len(piece))
-    return offsets
-
-
-def _byte_offsets(text: str, edits: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+def _byte_offsets(text: str, edits: Sequence[Edit]) -> list[Edit]:
     """Turn the offsets of ascending edits from characters into bytes of UTF-8."""
     if text.isascii():
         return list(edits)

@@ -17,6 +17,10 @@ class TextError(PhextsyncError, ValueError):
     """A text that a scroll cannot hold: a break character or a lone surrogate, with its offset."""
 
 
+class PositionError(PhextsyncError, ValueError):
+    """A position that cannot be read, or one in a text that has not come here yet."""
+
+
 class UpdateError(PhextsyncError, ValueError):
     """Bytes that are no update of a text scroll."""
 

@@ -19,7 +19,6 @@ from phextsync.crdt import (
     check_text,
     import_update,
     merge_updates,
-    minimal_edits,
 )
 from phextsync.errors import ScrollError, TextError, UpdateError
 from phextsync.index import EMPTY_VERSION, Coordinate, covers, state_vector, update_version
@@ -42,16 +41,6 @@ def _exchange(a: Scroll, b: Scroll) -> None:
 
 
 # -- editing -------------------------------------------------------------------------------
-
-
-@given(documents, documents)
-def test_minimal_edits_make_the_new_text_of_the_old(old: str, new: str) -> None:
-    made, at = "", 0
-    for start, stop, replacement in minimal_edits(old, new):
-        assert at <= start <= stop
-        made += old[at:start] + replacement
-        at = stop
-    assert made + old[at:] == new
 
 
 @given(st.lists(documents, min_size=1, max_size=5))
@@ -123,11 +112,14 @@ def test_one_word_changed_in_a_mebibyte_makes_a_small_update() -> None:
     assert len(update) < 300
 
 
-def test_unrelated_large_texts_are_replaced_whole_in_bounded_work() -> None:
-    source = Random(2)
-    old, new = ("".join(source.choices("abcdefgh \n", k=200_000)) for _ in range(2))
-    edits = minimal_edits(old, new)
-    assert sum(stop - start for start, stop, _ in edits) > 100_000
+def test_a_line_deleted_by_one_does_not_part_the_line_before_which_another_inserts() -> None:
+    a = _scroll(1)
+    a.edit("line 0\nline 1\n")
+    b = _scroll(2, a.state())
+    a.edit("line 1\n")
+    b.edit("line 0\nnew\nline 1\n")
+    _exchange(a, b)
+    assert a.text == b.text == "new\nline 1\n"
 
 
 def test_two_people_who_change_words_of_one_sentence_both_get_their_words_in() -> None:

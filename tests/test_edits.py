@@ -1,0 +1,89 @@
+"""Edits make one text of another, and two changes of one text are both in what is merged."""
+
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phextsync.edits import apply_edits, merged_edits, merged_text, minimal_edits
+from tests.strategies import documents
+
+
+@given(documents, documents)
+def test_minimal_edits_make_the_new_text_of_the_old(old: str, new: str) -> None:
+    edits = minimal_edits(old, new)
+    at = 0
+    for start, stop, _ in edits:
+        assert at <= start <= stop
+        at = stop
+    assert apply_edits(old, edits) == new
+
+
+def test_unrelated_large_texts_are_replaced_whole_in_bounded_work() -> None:
+    source = Random(2)
+    old, new = ("".join(source.choices("abcdefgh \n", k=200_000)) for _ in range(2))
+    edits = minimal_edits(old, new)
+    assert sum(stop - start for start, stop, _ in edits) > 100_000
+
+
+@given(documents, documents)
+def test_a_change_of_one_side_alone_is_the_result(base: str, changed: str) -> None:
+    assert merged_text(base, base, changed) == changed
+    assert merged_text(base, changed, base) == changed
+
+
+@given(documents, documents)
+def test_the_same_change_on_both_sides_is_made_once(base: str, new: str) -> None:
+    assert merged_text(base, new, new) == new
+
+
+@given(documents, documents, documents)
+def test_merged_edits_ascend_and_insert_nothing_that_was_not_new(
+    base: str, current: str, new: str
+) -> None:
+    edits = merged_edits(base, current, new)
+    at = 0
+    for start, stop, _ in edits:
+        assert at <= start <= stop <= len(current)
+        at = stop
+    inserted = Counter("".join(replacement for _, _, replacement in edits))
+    assert inserted <= Counter("".join(r for _, _, r in minimal_edits(base, new)))
+
+
+@given(st.lists(st.integers(0, 5), max_size=6), st.data())
+def test_lines_of_both_sides_stay_and_deleted_ones_go(
+    numbers: list[int], data: st.DataObject
+) -> None:
+    # Pairs of lines are kept, deleted, or parted by a new line. (A line that is deleted beside
+    # one that is inserted is a change of words, of which the other side may have others.)
+    base = [[f"line {i} {n}\n", f"end {i}\n"] for i, n in enumerate(numbers)]
+    actions = [
+        [data.draw(st.sampled_from(["keep", "delete", "insert"])) for _ in base] for _ in "ab"
+    ]
+    expected, sides = "", ["", ""]
+    for i, (first, last) in enumerate(base):
+        inserted = [f"side {side} {i}\n" for side in (0, 1) if actions[side][i] == "insert"]
+        if "delete" in (actions[0][i], actions[1][i]):
+            expected += "".join(inserted)
+        else:
+            expected += first + "".join(inserted) + last
+        for side in (0, 1):
+            middle = f"side {side} {i}\n" if actions[side][i] == "insert" else ""
+            sides[side] += "" if actions[side][i] == "delete" else first + middle + last
+    assert merged_text("".join(a + b for a, b in base), *sides) == expected
+
+
+@pytest.mark.parametrize(
+    ("base", "current", "new", "merged"),
+    [
+        ("a\n", "a\nb\n", "a\nc\n", "a\nb\nc\n"),
+        ("a\n", "a\nb\nc\nd\n", "a\nc\n", "a\nb\nc\nd\n"),  # done again, later
+        ("one two three", "one 2 three", "one two 3", "one 2 3"),
+        ("one two three", "three", "one two four", "four"),
+        ("keep\ndrop\n", "keep\ndrop\nnew\n", "keep\n", "keep\nnew\n"),
+    ],
+)
+def test_changes_meet_as_expected(base: str, current: str, new: str, merged: str) -> None:
+    assert merged_text(base, current, new) == merged
