@@ -10,13 +10,22 @@ the same change to the same version makes the same update. One id never stands f
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, NoReturn
 
 import pycrdt
-from pycrdt import Doc, Snapshot, Subscription, Text, Transaction, TransactionEvent
+from pycrdt import (
+    Doc,
+    Snapshot,
+    StickyIndex,
+    Subscription,
+    Text,
+    Transaction,
+    TransactionEvent,
+    UndoManager,
+)
 
 from phextsync.edits import Edit, merged_edits, minimal_edits, missing_lines
 from phextsync.errors import PositionError, ScrollError, TextError
@@ -25,6 +34,7 @@ from phextsync.index import (
     Coordinate,
     check_update,
     clean_update,
+    clock_of,
     covers,
     encode_plain_insert,
     fits,
@@ -48,6 +58,7 @@ _BREAK_NAMES: Final = (
     *("volume", "collection", "series", "shelf", "library"),
 )
 _FORBIDDEN: Final = re.compile(f"[{BREAKS}\ud800-\udfff]")
+_POSITION: Final = re.compile(r"([<>])(?:([0-9a-f]{1,14})\.([0-9a-f]{1,8})\.([12]))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +97,13 @@ class Scroll:
     __slots__ = (
         "_doc",
         "_observed",
+        "_step",
         "_subscription",
         "_tail",
         "_text",
+        "_undo_managers",
         "_version",
+        "_writer",
         "_yrs",
         "coordinate",
     )
@@ -106,6 +120,9 @@ class Scroll:
         self._text: str | None = None
         self._version: bytes | None = None
         self._tail: bytes | None = None  # what was appended here last, if nothing came after it
+        self._undo_managers: dict[str, UndoManager] = {}
+        self._writer = ""
+        self._step = [0]  # a list that undo managers hold: Python cannot see cycles through Rust
         for update in updates:
             self._apply(update)
 
@@ -138,6 +155,29 @@ class Scroll:
             return None
         return self._splice(old, minimal_edits(old, text))
 
+    def edit_from(self, base: str, text: str) -> bytes | None:
+        """Do here what made `text` of `base`, an older text of this scroll; see `merged_edits`."""
+        check_text(text)
+        old = self.text
+        edits = merged_edits(base, old, text)
+        return self._splice(old, edits) if edits else None
+
+    def replace(self, old: str, new: str, count: int | None) -> bytes | None:
+        """Replace the `count` places where exactly `old` stands (None: all there are, at least
+        one). TextError when there are not as many."""
+        check_text(new)
+        text = self.text
+        found = text.count(old) if old else 0
+        if found != (count or found or 1):
+            wanted = f"{count}" if count else "at least 1"
+            raise TextError(
+                f"{self.coordinate}: expected {wanted} of {old!r:.60}, found {found} in the text"
+            )
+        starts = [0]
+        for piece in text.split(old)[:-1]:
+            starts.append(starts[-1] + len(piece) + len(old))
+        return self._splice(text, [(start - len(old), start, new) for start in starts[1:]])
+
     def insert(self, offset: int, text: str) -> bytes | None:
         """Insert `text` before character `offset`. IndexError when there is no such place."""
         check_text(text)
@@ -162,7 +202,7 @@ class Scroll:
         if update is not None:
             # What Yrs would make of it is known: it has not to be observed, which takes longer.
             self._stop_observing()
-            self._apply(update)
+            self._apply(update, is_ours=True)
             self._changed()
         else:
             with self._transaction():
@@ -191,7 +231,7 @@ class Scroll:
             update: bytes | None = encode_plain_insert(client_id, ROOT, text.encode())
         else:
             update = Scroll(self.coordinate, client_id, [self.state()]).edit(text)
-        return self.apply(update).update if update is not None else None
+        return self.apply(update, is_ours=True).update if update is not None else None
 
     def union(self, text: str) -> bytes | None:
         """Insert the lines of `text` that are missing here, and delete nothing."""
@@ -200,8 +240,8 @@ class Scroll:
         edits = missing_lines(old, text)
         return self._splice(old, edits) if edits else None
 
-    def apply(self, update: bytes) -> Applied:
-        """Merge an update. Applying twice changes nothing.
+    def apply(self, update: bytes, *, is_ours: bool = False) -> Applied:
+        """Merge an update; `is_ours`: the writer can undo it. Applying twice changes nothing.
 
         One that builds on text that is not here is not covered, and nothing of it takes effect:
         Yrs would keep it, show parts of it, and count none of them in its state vector.
@@ -214,13 +254,13 @@ class Scroll:
         if is_news(before, update):
             # All of it takes effect: there is no need to observe what does.
             self._stop_observing()
-            self._apply(update)
+            self._apply(update, is_ours=is_ours)
             self._changed()
             return Applied(update, covered=True, changed=True)
         if not fits(before, update):
             return Applied(None, covered=False, changed=False)
         self._observe()
-        self._apply(update)
+        self._apply(update, is_ours=is_ours)
         observed = self._take_observed()
         return Applied(observed, covered=True, changed=observed is not None)
 
@@ -245,6 +285,100 @@ class Scroll:
         """Return the scroll's fingerprint, 32 bytes."""
         return fingerprinter.of(self.coordinate.key, self.version(), self.text.encode())
 
+    # -- positions -------------------------------------------------------------------------
+
+    def position(self, offset: int, *, after: bool) -> str:
+        """Name the place before character `offset` such that it is found again whatever others
+        write: with `after` it stays before the character that follows, else behind the one before
+        it. O(size).
+
+        pycrdt has such positions and finds them by offsets in two units, which agree in ASCII
+        alone; the character's own id comes from what a copy of the document says of its deletion.
+        """
+        size = len(self.text)
+        if not 0 <= offset <= size:
+            raise IndexError(f"expected an offset from 0 to {size}, found {offset}")
+        side = ">" if after else "<"
+        if offset == (size if after else 0):
+            return side
+        first = offset if after else offset - 1
+        update = self._copy().delete(first, first + 1)
+        assert update is not None
+        _, _, client, _, clock, units = _varints(update)[:6]
+        return f"{side}{client:x}.{clock:x}.{units}"
+
+    def offset(self, position: str) -> int:
+        """Return the offset at which `position` is now. PositionError when it is none, or in text
+        that is not here. O(size)."""
+        match = _POSITION.fullmatch(position)
+        if match is None:
+            raise PositionError(f"expected a position in a scroll, found {position!r:.60}")
+        if match[2] is None:
+            return 0 if match[1] == "<" else len(self.text)
+        client, clock, units = int(match[2], 16), int(match[3], 16), int(match[4])
+        if clock + units > clock_of(self.version(), client):
+            raise PositionError(f"{self.coordinate}: expected text at {position}, found none yet")
+        copy = self._copy()
+        # Without its character the place is the start of an item, where both units agree.
+        is_there = copy.apply(_from_varints(0, 1, client, 1, clock, units)).changed
+        item = {"item": {"client": client, "clock": clock}, "assoc": 0}
+        try:
+            place = StickyIndex.from_json(item, copy._yrs).get_index()
+        except BaseException as error:
+            _translate(self.coordinate, error)
+        offset = len(copy.text.encode()[:place].decode())
+        return offset + 1 if is_there and match[1] == "<" else offset
+
+    def _copy(self) -> "Scroll":
+        return Scroll(self.coordinate, self.client_id, [self.state()])
+
+    # -- undoing ---------------------------------------------------------------------------
+
+    def begin(self, writer: str, step: int) -> None:
+        """What follows is written by `writer`, and undone together if `step` is the same."""
+        self._writer = writer
+        self._step[0] = step
+
+    def track(self, writer: str) -> None:
+        """Remember from now on what `writer` does, so that it can be undone."""
+        if writer not in self._undo_managers:
+            step = self._step
+            manager = UndoManager(
+                scopes=[self._yrs], capture_timeout_millis=1, timestamp=lambda: step[0]
+            )
+            manager.include_origin(writer)
+            self._undo_managers[writer] = manager
+
+    def untrack(self, writer: str) -> None:
+        """Forget what `writer` did."""
+        self._undo_managers.pop(writer).clear()
+
+    def can_undo(self, writer: str) -> bool:
+        """Whether there is a step of `writer` to undo."""
+        return self._undo_managers[writer].can_undo()
+
+    def can_redo(self, writer: str) -> bool:
+        """Whether a step of `writer` was undone, and nothing written by it since."""
+        return self._undo_managers[writer].can_redo()
+
+    def undo(self, writer: str) -> bytes | None:
+        """Take back the last step of `writer`: what others wrote stays."""
+        return self._travel(self._undo_managers[writer].undo)
+
+    def redo(self, writer: str) -> bytes | None:
+        """Do again what `undo` took back last."""
+        return self._travel(self._undo_managers[writer].redo)
+
+    def _travel(self, step: Callable[[], bool]) -> bytes | None:
+        self._observe()
+        try:
+            step()
+        except BaseException as error:
+            _translate(self.coordinate, error)
+        return self._take_observed()
+
+    # -- pycrdt ----------------------------------------------------------------------------
+
     def _splice(self, old: str, edits: Sequence[Edit]) -> bytes | None:
         """Apply ascending edits (start, stop, replacement) as one transaction."""
         located = _byte_offsets(old, edits)
@@ -258,7 +392,7 @@ class Scroll:
 
     def _transaction(self) -> Transaction:
         self._observe()
-        return self._doc.transaction()
+        return self._doc.transaction(origin=self._writer if self._undo_managers else None)
 
     def _observe(self) -> None:
         """Keep the updates of transactions from now on: a scroll that is only read need not."""
@@ -279,9 +413,13 @@ class Scroll:
         """Forget what was computed before a change."""
         self._text = self._version = self._tail = None
 
-    def _apply(self, update: bytes) -> None:
+    def _apply(self, update: bytes, *, is_ours: bool = False) -> None:
         try:
-            self._doc.apply_update(update)
+            if is_ours and self._undo_managers:
+                with self._doc.transaction(origin=self._writer):
+                    self._doc.apply_update(update)
+            else:
+                self._doc.apply_update(update)
         except BaseException as error:
             _translate(self.coordinate, error)
 
@@ -338,6 +476,29 @@ def _import_client_id(key: bytes, version: bytes, text: str) -> int:
     hasher = blake2b(key + len(version).to_bytes(4, "big") + version, digest_size=8)
     hasher.update(text.encode())
     return _IMPORT_BIT | int.from_bytes(hasher.digest(), "big") >> 12
+
+
+def _varints(data: bytes) -> list[int]:
+    """Read `data` as integers of 7 bits a byte, the lower ones first, as Yjs does."""
+    values: list[int] = []
+    value = shift = 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            values.append(value)
+            value = shift = 0
+    return values
+
+
+def _from_varints(*values: int) -> bytes:
+    data = bytearray()
+    for value in values:
+        while value > 0x7F:
+            data.append(value & 0x7F | 0x80)
+            value >>= 7
+        data.append(value)
+    return bytes(data)
 
 
 def _translate(coordinate: Coordinate, error: BaseException) -> NoReturn:
