@@ -10,6 +10,8 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `edits`: what changes one text into another
 * `crdt`: one scroll, a conflict-free replicated document
 * `store`: what is on disk
+* `changes`: what happened to texts, and who did it
+* `views`: a range of a phext as a mapping
 * `replica`: a phext as a mapping of coordinates to texts
 * `sq`: SQ's REST API over replicas, without IO
 * `reconcile`: what differs between two indexes, by ranges
@@ -27,6 +29,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `testing`: whole meshes under faults, in virtual time
 """
 
+from phextsync.changes import Change, ChangeFeed, TextChange, current_writer, writing_as
 from phextsync.errors import (
     CoordinateError,
     IdentityError,
@@ -47,15 +50,18 @@ from phextsync.errors import (
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateIndex, CoordinateRange
 from phextsync.node import Node, open_node
-from phextsync.replica import Change, Replica, ReplicaSet
+from phextsync.replica import History, Replica, ReplicaSet
 from phextsync.store import LmdbStore, MemoryStore
+from phextsync.views import RangeView
 
 __all__ = [
     "Change",
+    "ChangeFeed",
     "Coordinate",
     "CoordinateError",
     "CoordinateIndex",
     "CoordinateRange",
+    "History",
     "IdentityError",
     "LinkError",
     "LmdbStore",
@@ -67,6 +73,7 @@ __all__ = [
     "PhextsyncError",
     "PositionError",
     "ProtocolError",
+    "RangeView",
     "Replica",
     "ReplicaSet",
     "ScrollError",
@@ -75,7 +82,10 @@ __all__ = [
     "StoreFullError",
     "StoreLockedError",
     "StoreVersionError",
+    "TextChange",
     "TextError",
     "UpdateError",
+    "current_writer",
     "open_node",
+    "writing_as",
 ]

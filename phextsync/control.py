@@ -18,11 +18,12 @@ from typing import Final, TypeAlias
 import cbor2
 import trio
 
+from phextsync.changes import Change
 from phextsync.errors import PhextsyncError, ProtocolError, StoreError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.messages import load_array
 from phextsync.reconcile import scope_digest
-from phextsync.replica import CLIENTS, Change, Replica, ReplicaSet
+from phextsync.replica import CLIENTS, Replica, ReplicaSet
 from phextsync.transport import FrameChannel
 
 SOCKET_NAME: Final = "node.sock"

@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 import h11
 import trio
 
+from phextsync.changes import Change
 from phextsync.discovery import Address
 from phextsync.errors import LinkError, PhextsyncError, StoreFullError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.metrics import NodeMetrics
 from phextsync.node import Node
-from phextsync.replica import Change
 from phextsync.sq import Answer, Request, SqApi, operation_name
 
 DEFAULT_PORT: Final = 1337

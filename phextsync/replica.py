@@ -11,13 +11,22 @@ Sans-IO but for the store. Used in one thread.
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, ItemsView, Iterator, KeysView, MutableMapping, ValuesView
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
-from typing import Final
+from typing import Final, overload
 
+from phextsync.changes import (
+    COORDINATES_MAX,
+    TEXTS_MAX,
+    Change,
+    ChangeFeed,
+    TextChange,
+    current_writer,
+    writing_as,
+)
 from phextsync.crdt import ROOT, Fingerprinter, Scroll, check_text, import_update, merge_updates
 from phextsync.errors import (
     PhextsyncError,
@@ -41,6 +50,7 @@ from phextsync.index import (
 )
 from phextsync.messages import is_phext_name
 from phextsync.store import Batch, LogEntry, ScrollWrite, Store, StoredScroll
+from phextsync.views import Bounds, Key, Range, RangeView, as_coordinate, as_range
 
 # An open document costs about 6 KiB before its text, which Yrs and the cached string both hold.
 _OPEN_SCROLL_BYTES: Final = 6144
@@ -53,17 +63,6 @@ _REPORTS_MAX: Final = 100
 
 CLIENTS: Final = ".clients"
 """The phext that says which node wrote under which client id: one line a scroll."""
-
-Key = Coordinate | str
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Scrolls of `phext` whose text changed. `origin` is the peer's node id, or None for here."""
-
-    phext: str
-    coordinates: tuple[Coordinate, ...]
-    origin: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +108,19 @@ class _Pending:
     size: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Subscriber:
+    range: CoordinateRange
+    callback: Callable[[Change], None]
+    wants_texts: bool
+
+
 class Replica(MutableMapping[Key, str]):
     """This node's copy of one phext, made by `ReplicaSet.open`.
 
     Keys are coordinates or their texts; a missing or empty scroll is a `KeyError`. Setting a
     scroll changes it by a minimal difference, so concurrent changes merge; deleting clears it.
+    `LOWER:UPPER` and ranges give views. Used in one thread, as all that it gives.
     """
 
     def __init__(self, name: str, owner: "ReplicaSet") -> None:
@@ -128,16 +135,27 @@ class Replica(MutableMapping[Key, str]):
         self._fresh: dict[Coordinate, _Open] = {}  # open scrolls that the index does not know yet
         self._pending: dict[Coordinate, _Pending] = {}
         self._committing: dict[Coordinate, _Pending] = {}
-        self._subscribers: dict[int, tuple[CoordinateRange, Callable[[Change], None]]] = {}
+        self._subscribers: dict[int, _Subscriber] = {}
         self._subscriptions = 0
-        self._collected: dict[Coordinate, None] | None = None
+        self._before: dict[Coordinate, str] = {}  # texts before changes not yet published
+        self._before_size = 0
+        self._collected: dict[Coordinate, str] | None = None  # changed in this batch, by whom
+        self._is_split = False
+        self._step = 0  # what is undone together has one number
+        self._histories: dict[Coordinate, dict[str, int]] = {}  # how many of each writer
 
     # -- the mapping -----------------------------------------------------------------------
 
-    def __getitem__(self, key: Key) -> str:
+    @overload
+    def __getitem__(self, key: Key) -> str: ...
+    @overload
+    def __getitem__(self, key: Bounds | CoordinateRange) -> RangeView: ...
+    def __getitem__(self, key: Key | Bounds | CoordinateRange) -> str | RangeView:
+        if isinstance(key, slice | CoordinateRange):
+            return self.within(key)
         opened = self.index.get(key)
         if opened is None:
-            opened = self._open(_coordinate(key))
+            opened = self._open(as_coordinate(key))
             if opened is None:
                 raise KeyError(key)
         opened.used = True
@@ -149,7 +167,10 @@ class Replica(MutableMapping[Key, str]):
     def __setitem__(self, key: Key, text: str) -> None:
         self.edit(key, text)
 
-    def __delitem__(self, key: Key) -> None:
+    def __delitem__(self, key: Key | Bounds | CoordinateRange) -> None:
+        if isinstance(key, slice | CoordinateRange):
+            self.within(key).clear()
+            return
         if self.size(key) == 0:
             raise KeyError(key)
         self.clear_scroll(key)
@@ -163,21 +184,37 @@ class Replica(MutableMapping[Key, str]):
             (self.size(c) > 0) - (self.index.size_of(c) > 0) for c in unsettled
         )
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[Coordinate]:
         return self.coordinates()
 
-    def clear(self) -> None:
-        """Clear every scroll."""
-        for coordinate in list(self):
-            self.clear_scroll(coordinate)
+    def within(self, range_: Range | Bounds) -> RangeView:
+        """Return the scrolls in `range_` as a mapping of its own, which follows this one."""
+        return RangeView(self, as_range(range_))
 
-    def coordinates(self, range_: CoordinateRange = EVERYTHING) -> Iterator[Coordinate]:
+    def items(self, range_: Range = EVERYTHING) -> ItemsView[Key, str]:
+        """Return coordinates and texts in `range_`, in order; reading them opens no documents."""
+        return self.within(range_).items()
+
+    def keys(self, range_: Range = EVERYTHING) -> KeysView[Key]:
+        """Return the coordinates in `range_` whose scroll has text, in order."""
+        return self.within(range_).keys()
+
+    def values(self, range_: Range = EVERYTHING) -> ValuesView[str]:
+        """Return the texts in `range_`, in order; reading them opens no documents."""
+        return self.within(range_).values()
+
+    def clear(self) -> None:
+        """Clear every scroll, as one batch."""
+        self.within(EVERYTHING).clear()
+
+    def coordinates(self, range_: Range = EVERYTHING) -> Iterator[Coordinate]:
         """Iterate in order over the coordinates in `range_` whose scroll has text."""
+        range_ = as_range(range_)
         unsettled = {c for c in self._unsettled() if c in range_}
         settled = (c for c in self.index.coordinates(range_, filled=True) if c not in unsettled)
         return heapq.merge(settled, sorted(c for c in unsettled if self.size(c)))
 
-    def scrolls(self, range_: CoordinateRange = EVERYTHING) -> Iterator[tuple[Coordinate, str]]:
+    def scrolls(self, range_: Range = EVERYTHING) -> Iterator[tuple[Coordinate, str]]:
         """Iterate in order over the scrolls in `range_` that have text, as of the call.
 
         For passes over many: scrolls that are closed stay closed, unless they were edited.
@@ -196,7 +233,7 @@ class Replica(MutableMapping[Key, str]):
 
     def size(self, key: Key) -> int:
         """Return the bytes of the scroll's text in UTF-8, 0 when there is none. Opens nothing."""
-        coordinate = _coordinate(key)
+        coordinate = as_coordinate(key)
         opened = self._opened(coordinate)
         if opened is not None:
             return opened.scroll.size
@@ -208,6 +245,19 @@ class Replica(MutableMapping[Key, str]):
     def edit(self, key: Key, text: str) -> None:
         """Make `text` the scroll's text by a minimal difference against what is there."""
         self._edit(key, lambda scroll: scroll.edit(text))
+
+    def edit_from(self, key: Key, base: str, text: str) -> None:
+        """Do what made `text` of `base`, which the scroll's text was when somebody read it.
+
+        For whoever edits apart: another process, a file. What came since stays, and to do the
+        same twice changes nothing the second time. With `base` the text as it is, it is `edit`.
+        """
+        self._edit(key, lambda scroll: scroll.edit_from(base, text))
+
+    def replace(self, key: Key, old: str, new: str, count: int | None = 1) -> None:
+        """Replace the `count` places in which exactly `old` stands (None: all, at least one).
+        TextError says how many were found if there are more or fewer."""
+        self._edit(key, lambda scroll: scroll.replace(old, new, count))
 
     def insert(self, key: Key, offset: int, text: str) -> None:
         """Insert `text` before character `offset`."""
@@ -231,12 +281,13 @@ class Replica(MutableMapping[Key, str]):
         Two nodes that import the same text into the same version of a scroll make the same
         update, so that their copies merge into one. The price: it is one insertion for all.
         """
-        coordinate = _coordinate(key)
+        coordinate = as_coordinate(key)
         if self._is_known(coordinate):
             self._edit(coordinate, lambda scroll: scroll.import_text(text))
         elif text:
             self._owner.check_writable()
             check_text(text)
+            self._keep_before(coordinate)
             update = import_update(coordinate.key, text)
             entry = self._owner.stamp(update)
             self._set_state(coordinate, update, update_version(update), text.encode())
@@ -245,29 +296,126 @@ class Replica(MutableMapping[Key, str]):
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Gather the changes made inside into one `Change` for each subscriber."""
+        """Make the changes inside one commit, one `Change` and one step to undo.
+
+        A batch inside a batch is part of it. What was done before an error stays done. It must
+        not be held across an `await`: a RuntimeError at its end says that it was, if a part of
+        it was committed by then.
+        """
         if self._collected is not None:
             yield
             return
         self._collected = {}
+        self._step += 1
         try:
             yield
         finally:
-            coordinates, self._collected = tuple(self._collected), None
-            self.publish(coordinates, None)
+            collected, self._collected = self._collected, None
+            for writer in dict.fromkeys(collected.values()):
+                self.publish(tuple(c for c in collected if collected[c] == writer), None, writer)
+            is_split, self._is_split = self._is_split, False
+        if is_split:
+            raise RuntimeError("a batch was held across an await: a part of it was committed first")
+
+    def history(self, key: Key, writer: str | None = None) -> "History":
+        """Remember from now on what `writer` (None: the current one, see `writing_as`) does to a
+        scroll, so that it can be undone, until the history is closed."""
+        coordinate = as_coordinate(key)
+        return History(self, coordinate, current_writer() if writer is None else writer)
+
+    # -- positions -------------------------------------------------------------------------
+
+    def position(self, key: Key, offset: int, *, after: bool = True) -> str:
+        """Name the place before character `offset` by a short text that `offset` understands on
+        any node and at any time, whatever is written meanwhile.
+
+        With `after` it stays before the character that follows, else behind the one before it.
+        If that character is deleted, it is where that was. Costs as much as reading the scroll.
+        """
+        return self._scroll(key).position(offset, after=after)
+
+    def offset(self, key: Key, position: str) -> int:
+        """Return the offset in characters at which a `position` is now. PositionError when it is
+        none, or in text that has not come here yet."""
+        return self._scroll(key).offset(position)
+
+    def _scroll(self, key: Key) -> Scroll:
+        opened = self._open(as_coordinate(key))
+        if opened is None:
+            raise KeyError(key)
+        opened.used = True
+        return opened.scroll
+
+    # -- changes ---------------------------------------------------------------------------
 
     def subscribe(
-        self, callback: Callable[[Change], None], range_: CoordinateRange = EVERYTHING
+        self, callback: Callable[[Change], None], range_: Range = EVERYTHING, *, texts: bool = False
     ) -> Callable[[], None]:
-        """Call `callback` after each change in `range_`; return what ends the subscription."""
+        """Call `callback` after each change in `range_`; return what ends the subscription.
+
+        It runs within the change and must be quick: whoever needs time takes a `feed`. One that
+        fails is reported and harms nobody. `texts` asks for the texts before and after.
+        """
         self._subscriptions += 1
         token = self._subscriptions
-        self._subscribers[token] = (range_, callback)
+        self._subscribers[token] = _Subscriber(as_range(range_), callback, texts)
 
         def unsubscribe() -> None:
             self._subscribers.pop(token, None)
 
         return unsubscribe
+
+    def feed(
+        self,
+        range_: Range = EVERYTHING,
+        *,
+        texts: bool = False,
+        coordinates_max: int = COORDINATES_MAX,
+        texts_max: int = TEXTS_MAX,
+    ) -> ChangeFeed:
+        """Return a mailbox of the changes in `range_` from now on, to be closed after use.
+
+        Above `coordinates_max` it says that anything in the range may have changed; with `texts`
+        it keeps about `texts_max` characters of old texts.
+        """
+        return ChangeFeed(
+            self.name,
+            as_range(range_),
+            lambda push: self.subscribe(push, range_, texts=texts),
+            read=self.read if texts else None,
+            coordinates_max=coordinates_max,
+            texts_max=texts_max,
+        )
+
+    def publish(
+        self, coordinates: tuple[Coordinate, ...], origin: bytes | None, label: str = ""
+    ) -> None:
+        """Tell the subscribers that the texts at `coordinates` changed."""
+        before = self._before
+        if self._collected is None:
+            self._before, self._before_size = {}, 0
+        for subscriber in tuple(self._subscribers.values()):
+            inside = tuple(c for c in coordinates if c in subscriber.range)
+            if inside:
+                texts: tuple[TextChange, ...] = ()
+                if subscriber.wants_texts:
+                    texts = tuple(TextChange(before.get(c), self.read(c)) for c in inside)
+                try:
+                    subscriber.callback(Change(self.name, inside, origin, label, texts))
+                except Exception as error:
+                    self._owner.report(f"a subscriber of {self.name!r} failed: {error!r}")
+
+    def _keep_before(self, coordinate: Coordinate) -> None:
+        """Keep the text as it is before a change, if a subscriber wants it."""
+        if coordinate not in self._before and any(
+            subscriber.wants_texts and coordinate in subscriber.range
+            for subscriber in self._subscribers.values()
+        ):
+            text = self.read(coordinate)
+            size = self._before_size + len(text)
+            if len(self._before) < COORDINATES_MAX and size <= TEXTS_MAX:
+                self._before[coordinate] = text
+                self._before_size = size
 
     # -- what peers need -------------------------------------------------------------------
 
@@ -316,6 +464,7 @@ class Replica(MutableMapping[Key, str]):
         thrown away. An update that builds on text which is not here yet is not covered: whoever
         calls asks for what is missing.
         """
+        self._keep_before(coordinate)
         if not self._is_known(coordinate):
             merged = self._apply_state(coordinate, entry, source)
             if merged is not None:
@@ -340,6 +489,7 @@ class Replica(MutableMapping[Key, str]):
         """
         check_update(state, ROOT)
         state = clean_update(state)
+        self._keep_before(coordinate)
         opened = self._open(coordinate)
         ours = "" if opened is None else opened.scroll.text
         self.renew_client_id()
@@ -358,21 +508,12 @@ class Replica(MutableMapping[Key, str]):
     def renew_client_id(self) -> None:
         """Write under a new client id from now on."""
         self._client_id = self._owner.draw_client_id(self.name)
-        for coordinate in list(self._unsettled()):
+        for coordinate in dict.fromkeys((*self._unsettled(), *self._histories)):
             opened = self._opened(coordinate)
             if opened is not None:
                 opened.scroll = Scroll(coordinate, self._client_id, [opened.scroll.state()])
+                self._track(coordinate, opened.scroll)
         self._owner.close_unpinned(self)
-
-    def publish(self, coordinates: tuple[Coordinate, ...], origin: bytes | None) -> None:
-        """Tell the subscribers that the texts at `coordinates` changed."""
-        for range_, callback in tuple(self._subscribers.values()):
-            inside = tuple(c for c in coordinates if c in range_)
-            if inside:
-                try:
-                    callback(Change(self.name, inside, origin))
-                except Exception as error:
-                    self._owner.report(f"a subscriber of {self.name!r} failed: {error!r}")
 
     def __repr__(self) -> str:
         return f"<Replica {self.name!r}: {len(self)} scrolls>"
@@ -442,11 +583,17 @@ class Replica(MutableMapping[Key, str]):
         return opened
 
     def _keep_open(self, coordinate: Coordinate, opened: _Open) -> None:
+        self._track(coordinate, opened.scroll)
         if coordinate in self.index:
             self.index.set_value(coordinate, opened)
         else:
             self._fresh[coordinate] = opened
         self._owner.opened(self, coordinate, opened)
+
+    def _track(self, coordinate: Coordinate, scroll: Scroll) -> None:
+        """Let a new document remember what its histories ask for, from now on."""
+        for writer in self._histories.get(coordinate, ()):
+            scroll.track(writer)
 
     def _forget(self, coordinate: Coordinate) -> None:
         """Throw the document away; the next use makes it anew from what is stored and pending."""
@@ -457,8 +604,8 @@ class Replica(MutableMapping[Key, str]):
                 self.index.set_value(coordinate, None)
 
     def close_if_unpinned(self, coordinate: Coordinate, opened: _Open) -> bool:
-        """Close an open scroll unless it has changes that are not yet durable."""
-        if coordinate in self._pending or coordinate in self._committing:
+        """Close an open scroll unless it has changes that are not yet durable, or a history."""
+        if any(coordinate in pins for pins in (self._pending, self._committing, self._histories)):
             return False
         if self._fresh.pop(coordinate, None) is None and self.index.get(coordinate) is opened:
             self.index.set_value(coordinate, None)
@@ -473,10 +620,18 @@ class Replica(MutableMapping[Key, str]):
 
     def _edit(self, key: Key, operation: Callable[[Scroll], bytes | None]) -> None:
         self._owner.check_writable()
-        coordinate = _coordinate(key)
+        coordinate = as_coordinate(key)
         opened = self._open(coordinate) or self._create(coordinate)
         opened.used = True
-        update = operation(opened.scroll)
+        self._keep_before(coordinate)
+        if coordinate in self._histories:
+            self._step += self._collected is None
+            opened.scroll.begin(current_writer(), self._step)
+        try:
+            update = operation(opened.scroll)
+        except ScrollError:
+            self._forget(coordinate)
+            raise
         if update is not None:
             entry = self._owner.stamp(update)
             self._log(coordinate, opened, entry)
@@ -518,9 +673,9 @@ class Replica(MutableMapping[Key, str]):
 
     def _publish_own(self, coordinate: Coordinate) -> None:
         if self._collected is not None:
-            self._collected[coordinate] = None
+            self._collected[coordinate] = current_writer()
         elif self._subscribers:
-            self.publish((coordinate,), None)
+            self.publish((coordinate,), None, current_writer())
 
     # -- batches ---------------------------------------------------------------------------
 
@@ -530,6 +685,7 @@ class Replica(MutableMapping[Key, str]):
     def take_writes(self) -> list[ScrollWrite]:
         """Return what a batch has to write; `settle` or `unsettle` must follow."""
         assert not self._committing
+        self._is_split |= self._collected is not None
         self._committing, self._pending = self._pending, {}
         return [self._write(c, pending) for c, pending in self._committing.items()]
 
@@ -570,6 +726,72 @@ class Replica(MutableMapping[Key, str]):
             # What the failed write replaced is not known to be there: write all of it.
             pending.rewrite |= opened is not None
         self._pending, self._committing = self._committing, {}
+
+
+class History:
+    """What one writer did to one scroll, made by `Replica.history`: takes back its steps and does
+    them again, and leaves alone what others wrote.
+
+    A step is one change, or a batch. It keeps the scroll's document open until it is closed, and
+    is lost with it: after a restart, or when the node has to take another client id.
+    """
+
+    def __init__(self, replica: Replica, coordinate: Coordinate, writer: str) -> None:
+        self.coordinate = coordinate
+        self.writer = writer
+        self._replica = replica
+        self._is_open = True
+        writers = replica._histories.setdefault(coordinate, {})
+        writers[writer] = writers.get(writer, 0) + 1
+        self._scroll().track(writer)
+
+    def __enter__(self) -> "History":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a step to take back."""
+        return self._scroll().can_undo(self.writer)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether a step was taken back and the writer has done nothing since."""
+        return self._scroll().can_redo(self.writer)
+
+    def undo(self) -> bool:
+        """Take back the last step; say whether there was one."""
+        return self.can_undo and self._travel(lambda scroll: scroll.undo(self.writer))
+
+    def redo(self) -> bool:
+        """Do the step again that was taken back last; say whether there was one."""
+        return self.can_redo and self._travel(lambda scroll: scroll.redo(self.writer))
+
+    def close(self) -> None:
+        """Forget the steps, and let the document be closed."""
+        if not self._is_open:
+            return
+        writers = self._replica._histories[self.coordinate]
+        writers[self.writer] -= 1
+        if writers[self.writer] == 0:
+            self._scroll().untrack(self.writer)
+            del writers[self.writer]
+        if not writers:
+            del self._replica._histories[self.coordinate]
+        self._is_open = False
+
+    def _travel(self, step: Callable[[Scroll], bytes | None]) -> bool:
+        with writing_as(self.writer):
+            self._replica._edit(self.coordinate, step)
+        return True
+
+    def _scroll(self) -> Scroll:
+        if not self._is_open:
+            raise PhextsyncError(f"{self.coordinate}: expected an open history, found a closed one")
+        replica = self._replica
+        return (replica._open(self.coordinate) or replica._create(self.coordinate)).scroll
 
 
 class ReplicaSet:
@@ -750,7 +972,3 @@ class ReplicaSet:
             else:
                 pinned_max -= 1
                 self._open.append(entry)
-
-
-def _coordinate(key: Key) -> Coordinate:
-    return Coordinate.parse(key) if isinstance(key, str) else key

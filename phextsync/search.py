@@ -16,9 +16,10 @@ from typing import Final, TypeVar
 
 import trio
 
+from phextsync.changes import Change
 from phextsync.errors import StoreDamagedError, StoreError
 from phextsync.index import EVERYTHING, ORIGIN, Coordinate, CoordinateIndex, CoordinateRange
-from phextsync.replica import CLIENTS, Change, Replica, ReplicaSet
+from phextsync.replica import CLIENTS, Replica, ReplicaSet
 
 FILE_NAME: Final = "search.sqlite"
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from phextsync.changes import Change
 from phextsync.discovery import Mdns
 from phextsync.errors import IdentityError, StoreError, StoreFullError, StoreLockedError
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node import Node, open_node
-from phextsync.replica import Change
 from tests.processes import mesh, wait_until_equal
 
 pytestmark = pytest.mark.real

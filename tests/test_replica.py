@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phextsync.changes import Change
 from phextsync.errors import (
     CoordinateError,
     PhextsyncError,
@@ -17,7 +18,7 @@ from phextsync.errors import (
     UpdateError,
 )
 from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
-from phextsync.replica import CLIENTS, Change, NewUpdate, Replica, ReplicaSet
+from phextsync.replica import CLIENTS, NewUpdate, Replica, ReplicaSet
 from phextsync.store import Batch, LogEntry, MemoryStore
 from tests.strategies import documents, near_coordinates
 

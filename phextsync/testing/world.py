@@ -14,11 +14,12 @@ from hashlib import blake2b
 from random import Random
 from typing import Final
 
+from phextsync.changes import Change
 from phextsync.errors import StoreFullError
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.protocol import Synchronizer, Timing
 from phextsync.reconcile import scope_digest
-from phextsync.replica import Change, Replica, ReplicaSet
+from phextsync.replica import Replica, ReplicaSet
 from phextsync.store import Batch, MemoryStore
 from phextsync.testing.faults import (
     Action,

@@ -1,0 +1,168 @@
+"""Changes: what happened to the texts of a phext, who did it, and mailboxes that stay small.
+
+A `ChangeFeed` holds what a slow reader has not taken yet. It grows with the coordinates that
+changed, not with the changes, up to a bound; beyond it, one change stands for its whole range.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, TypeAlias
+
+from phextsync.index import Coordinate, CoordinateRange
+
+COORDINATES_MAX: Final = 10_000
+"""Coordinates that a feed holds unless told otherwise: about 2 MB."""
+TEXTS_MAX: Final = 1 << 20
+"""Characters of old texts that a feed holds, and of texts in one change that it gives."""
+
+Source: TypeAlias = tuple[bytes | None, str]
+
+_writer: ContextVar[str] = ContextVar("writer", default="")
+
+
+@contextmanager
+def writing_as(label: str) -> Iterator[None]:
+    """Name whoever writes in this block, for its changes and for undoing: `file:notes.md`."""
+    token = _writer.set(label)
+    try:
+        yield
+    finally:
+        _writer.reset(token)
+
+
+def current_writer() -> str:
+    """Return the label under which this task or thread writes; the empty text by default."""
+    return _writer.get()
+
+
+@dataclass(frozen=True, slots=True)
+class TextChange:
+    """What a scroll's text was and is. `old` is None when it was not kept."""
+
+    old: str | None
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Scrolls of `phext` whose text changed, in the order in which they changed first.
+
+    `origin` is the node id of the peer that brought it, None for here; `label` is the peer's
+    name, or how the writer here calls itself (`writing_as`). `texts` has a member for each
+    coordinate when the subscriber asked for texts. When `missed` is not None, more happened than
+    a feed holds: any scroll in that range may have changed, and `coordinates` is empty.
+    """
+
+    phext: str
+    coordinates: tuple[Coordinate, ...]
+    origin: bytes | None = None
+    label: str = ""
+    texts: tuple[TextChange, ...] = ()
+    missed: CoordinateRange | None = None
+
+
+class ChangeFeed:
+    """A mailbox of changes in a range of a phext, made by `Replica.feed`.
+
+    Whenever something comes, `on_ready` is called; `take` gives it, until it gives None. A scroll
+    that changes again before it is taken waits once for each origin, and its old text is the one
+    that the reader knows.
+    """
+
+    def __init__(
+        self,
+        phext: str,
+        range_: CoordinateRange,
+        subscribe: Callable[[Callable[[Change], None]], Callable[[], None]],
+        *,
+        read: Callable[[Coordinate], str] | None,
+        coordinates_max: int,
+        texts_max: int,
+    ) -> None:
+        """`subscribe` takes what is to be called at a change and returns what ends that; `read`
+        gives a text as it is now, and is None when texts were not asked for."""
+        self.phext = phext
+        self.range = range_
+        self.on_ready: Callable[[], None] = _nothing
+        self._read = read
+        self._coordinates_max = coordinates_max
+        self._texts_max = texts_max
+        self._waiting: dict[Source, dict[Coordinate, None]] = {}
+        self._count = 0
+        self._old: dict[Coordinate, str | None] = {}
+        self._old_size = 0
+        self._has_missed = False
+        self._unsubscribe = subscribe(self._push)
+
+    def __len__(self) -> int:
+        """How many coordinates are waiting, each counted once for each origin."""
+        return self._count
+
+    def take(self) -> Change | None:
+        """Return the next change, None when nothing is waiting."""
+        if self._has_missed:
+            self._has_missed = False
+            return Change(self.phext, (), missed=self.range)
+        for source, group in self._waiting.items():
+            texts = [] if self._read is None else self._take_texts(group, self._read)
+            coordinates = tuple(group) if self._read is None else tuple(islice(group, len(texts)))
+            for coordinate in coordinates:
+                del group[coordinate]
+            self._count -= len(coordinates)
+            if not group:
+                del self._waiting[source]
+            return Change(self.phext, coordinates, *source, texts=tuple(texts))
+        return None
+
+    def close(self) -> None:
+        """End the subscription and forget what was not taken."""
+        self._unsubscribe()
+        self._clear()
+
+    def _push(self, change: Change) -> None:
+        if not self._has_missed:
+            group = self._waiting.setdefault((change.origin, change.label), {})
+            before = len(group)
+            group.update(dict.fromkeys(change.coordinates))
+            self._count += len(group) - before
+            for coordinate, text in zip(change.coordinates, change.texts, strict=False):
+                if coordinate not in self._old:
+                    self._keep(coordinate, text.old)
+            if self._count > self._coordinates_max:
+                self._clear()
+                self._has_missed = True
+        self.on_ready()
+
+    def _take_texts(
+        self, group: Iterable[Coordinate], read: Callable[[Coordinate], str]
+    ) -> list[TextChange]:
+        """Return the texts of the first coordinates of `group`, as many as fit in one change."""
+        texts: list[TextChange] = []
+        size = 0
+        for coordinate in group:
+            text = TextChange(self._old.pop(coordinate, None), read(coordinate))
+            texts.append(text)
+            self._old_size -= len(text.old or "")
+            if sum(coordinate in others for others in self._waiting.values()) > 1:
+                self._keep(coordinate, text.new)
+            size += len(text.old or "") + len(text.new)
+            if size > self._texts_max:
+                break
+        return texts
+
+    def _keep(self, coordinate: Coordinate, old: str | None) -> None:
+        kept = old if self._old_size + len(old or "") <= self._texts_max else None
+        self._old[coordinate] = kept
+        self._old_size += len(kept or "")
+
+    def _clear(self) -> None:
+        self._waiting.clear()
+        self._old.clear()
+        self._count = self._old_size = 0
+
+
+def _nothing() -> None:
+    """Nobody listens."""

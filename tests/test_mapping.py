@@ -1,0 +1,396 @@
+"""What users hold: ranges as views, batches, changes with their origin, undoing per writer."""
+
+import gc
+import weakref
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phextsync.changes import Change, TextChange, current_writer, writing_as
+from phextsync.errors import CoordinateError, PhextsyncError, PositionError, TextError
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.replica import Replica, ReplicaSet
+from phextsync.store import LogEntry, MemoryStore
+from tests.strategies import near_coordinates, ranges
+
+_A, _B, _C = (Coordinate(*[1] * 8, i) for i in (1, 2, 3))
+_KEY = "1.1.1/1.1.1/1.1.1"
+_PEER = b"p" * 16
+
+
+def _replicas(seed: int = 0, **options: int) -> ReplicaSet:
+    return ReplicaSet(
+        MemoryStore(), node_id=b"n" * 16, random=Random(seed), wall_time_ms=lambda: 0, **options
+    )
+
+
+@pytest.fixture
+def replica() -> Replica:
+    return _replicas().open("memory")
+
+
+def _peer_writes(replica: Replica, coordinate: Coordinate, text: str) -> None:
+    """Let a peer that has what `replica` has append `text`."""
+    other = _replicas(seed=len(text) + 1).open("memory")
+    state = replica.difference(coordinate, b"\0\0")
+    if state is not None:
+        other.apply(coordinate, LogEntry(state, _PEER, 0))
+    before = other.version(coordinate)
+    other.append(coordinate, text)
+    update = other.difference(coordinate, before)
+    assert update is not None
+    replica.apply(coordinate, LogEntry(update, _PEER, 0))
+    replica.publish((coordinate,), _PEER, "hestia")
+
+
+# -- ranges --------------------------------------------------------------------------------
+
+
+@given(st.dictionaries(near_coordinates, st.sampled_from(["x", "y"])), ranges(near_coordinates))
+def test_a_view_is_the_part_of_the_mapping_in_its_range(
+    texts: dict[Coordinate, str], range_: CoordinateRange
+) -> None:
+    replica = _replicas().open("memory")
+    replica.update(texts)
+    inside = {c: texts[c] for c in sorted(texts) if c in range_}
+    view = replica.within(range_)
+    assert list(view) == list(inside)
+    assert len(view) == len(inside)
+    assert list(view.items()) == list(replica.items(range_)) == list(inside.items())
+    assert list(replica.values(str(range_))) == list(inside.values())
+    assert list(replica[range_.lower : range_.upper]) == list(inside)
+    assert all((c in view) == (c in inside) for c in texts)
+    view.clear()
+    assert dict(replica) == {c: text for c, text in texts.items() if c not in range_}
+    assert not view
+
+
+def test_slices_take_coordinates_or_prefixes_and_delete(replica: Replica) -> None:
+    for library in (1, 2, 3):
+        replica[Coordinate(library, *[1] * 8)] = str(library)
+    assert list(replica["2.*":].values()) == ["2", "3"]
+    assert list(replica["1.1.1/1.1.1/1.1.1":"2.1.1/1.1.1/1.1.1"].values()) == ["1"]
+    assert list(replica[:].values()) == ["1", "2", "3"]
+    del replica["2.*":"3.*"]
+    assert list(replica.values()) == ["1", "3"]
+    del replica[CoordinateRange.parse("3.*")]
+    assert list(replica.keys()) == [Coordinate(*[1] * 9)]
+    with pytest.raises(CoordinateError):
+        replica["3.*":"2.*"]
+    with pytest.raises(CoordinateError, match="step"):
+        replica["1.*":"2.*":"3.*"]
+
+
+def test_a_view_refuses_what_is_outside_it(replica: Replica) -> None:
+    view = replica.within("2.*")
+    replica[_A] = "outside"
+    with pytest.raises(CoordinateError, match=r"expected a coordinate in 2\.\*"):
+        view[_A] = "x"
+    for operation in (lambda: view[_A], lambda: view.pop(_A)):
+        with pytest.raises(KeyError):
+            operation()
+    assert view.get(_A, "none") == "none"
+    view["2.1.1/1.1.1/1.1.1"] = "inside"
+    assert view.setdefault("2.1.1/1.1.1/1.1.1", "other") == "inside"
+    assert replica["2.1.1/1.1.1/1.1.1"] == "inside"
+
+
+def test_reading_the_items_of_a_range_opens_no_documents() -> None:
+    replicas = _replicas()
+    replica = replicas.open("memory")
+    for coordinate in (_A, _B, _C):
+        replica.import_text(coordinate, str(coordinate))
+    replicas.commit()
+    before = replicas.open_bytes
+    assert len(list(replica.items())) == 3
+    assert replicas.open_bytes == before
+
+
+# -- edits ---------------------------------------------------------------------------------
+
+
+def test_an_edit_made_on_an_older_text_keeps_what_came_since(replica: Replica) -> None:
+    replica[_A] = "one\ntwo\n"
+    base = replica[_A]
+    replica.append(_A, "three\n")
+    for _ in range(2):  # asked again, it changes nothing
+        replica.edit_from(_A, base, "one\n2\n")
+        assert replica[_A] == "one\n2\nthree\n"
+    with pytest.raises(TextError):
+        replica.edit_from(_A, base, "\x17")
+
+
+def test_replacing_wants_as_many_places_as_it_is_told(replica: Replica) -> None:
+    replica[_A] = "a b a"
+    with pytest.raises(TextError, match="expected 1 of 'a', found 2"):
+        replica.replace(_A, "a", "c")
+    replica.replace(_A, "b", "\U0001f600")
+    replica.replace(_A, "a", "c", count=2)
+    assert replica[_A] == "c \U0001f600 c"
+
+
+def test_a_position_survives_edits_eviction_and_restarts() -> None:
+    replicas = _replicas(open_bytes_max=0)
+    replica = replicas.open("memory")
+    replica[_A] = "h\u00e9llo w\u00f6rld"
+    position = replica.position(_A, 6)
+    replica.insert(_A, 0, "\U0001f600 ")
+    replicas.commit()
+    assert replica[_A][replica.offset(_A, position) :] == "w\u00f6rld"
+    with pytest.raises(KeyError):
+        replica.position(_B, 0)
+    with pytest.raises(PositionError):
+        replica.offset(_A, "somewhere")
+
+
+# -- batches and changes -------------------------------------------------------------------
+
+
+def test_a_batch_is_one_change_and_one_commit() -> None:
+    replicas = _replicas()
+    replica = replicas.open("memory")
+    changes: list[Change] = []
+    replica.subscribe(changes.append)
+    with replica.batch():
+        replica[_A] = "one"
+        with replica.batch():
+            replica[_B] = "two"
+        replica.append(_A, " more")
+    assert [change.coordinates for change in changes] == [(_A, _B)]
+    batch = replicas.take_batch()
+    assert batch is not None
+    assert len([name for name, _ in batch.writes if name == "memory"]) == 2
+
+
+def test_a_batch_that_a_commit_parts_says_so(replica: Replica) -> None:
+    def wait_inside() -> None:
+        with replica.batch():
+            replica[_A] = "one"
+            replica._owner.commit()  # as the node does, while the block awaits something
+
+    with pytest.raises(RuntimeError, match="held across an await"):
+        wait_inside()
+    assert replica[_A] == "one"
+    with replica.batch():
+        replica[_B] = "two"
+
+
+def test_what_was_done_before_an_error_in_a_batch_stays_and_is_told(replica: Replica) -> None:
+    changes: list[Change] = []
+    replica.subscribe(changes.append)
+
+    def fail() -> None:
+        with replica.batch():
+            replica[_A] = "one"
+            raise KeyError("reason")
+
+    with pytest.raises(KeyError, match="reason"):
+        fail()
+    assert replica[_A] == "one"
+    assert [change.coordinates for change in changes] == [(_A,)]
+
+
+def test_a_change_says_who_made_it(replica: Replica) -> None:
+    changes: list[Change] = []
+    replica.subscribe(changes.append)
+    replica[_A] = "here"
+    with writing_as("file:notes.md"):
+        assert current_writer() == "file:notes.md"
+        replica[_A] = "from a file"
+    _peer_writes(replica, _A, " and a peer")
+    with replica.batch():
+        replica[_A] = "1"
+        with writing_as("gateway"):
+            replica[_B] = "2"
+    assert [(change.origin, change.label) for change in changes] == [
+        (None, ""),
+        (None, "file:notes.md"),
+        (_PEER, "hestia"),
+        (None, ""),
+        (None, "gateway"),
+    ]
+
+
+def test_texts_are_told_to_whoever_asks(replica: Replica) -> None:
+    changes: list[Change] = []
+    plain: list[Change] = []
+    replica.subscribe(changes.append, "1.*", texts=True)
+    replica.subscribe(plain.append)
+    replica[_A] = "one\n"
+    _peer_writes(replica, _A, "two\n")
+    _peer_writes(replica, _B, "new\n")
+    with replica.batch():
+        replica[_A] = "three\n"
+        replica[_A] = "four\n"
+        del replica[_B]
+    assert [change.texts for change in changes] == [
+        (TextChange("", "one\n"),),
+        (TextChange("one\n", "one\ntwo\n"),),
+        (TextChange("", "new\n"),),
+        (TextChange("one\ntwo\n", "four\n"), TextChange("new\n", "")),
+    ]
+    assert not any(change.texts for change in plain)
+
+
+def test_a_subscriber_that_fails_is_reported_and_the_others_are_told(replica: Replica) -> None:
+    changes: list[Change] = []
+    replica.subscribe(lambda change: 1 // 0)
+    replica.subscribe(changes.append)
+    replica[_A] = "one"
+    assert len(changes) == 1
+    assert "ZeroDivisionError" in replica._owner.reports[-1]
+
+
+# -- feeds ---------------------------------------------------------------------------------
+
+
+def test_a_feed_holds_each_coordinate_once_for_each_origin(replica: Replica) -> None:
+    calls: list[None] = []
+    feed = replica.feed("1.*")
+    feed.on_ready = lambda: calls.append(None)
+    for i in range(100):
+        replica.append(_A, f"{i}\n")
+    replica["2.1.1/1.1.1/1.1.1"] = "outside"
+    _peer_writes(replica, _A, "peer\n")
+    assert len(feed) == 2
+    assert len(calls) == 101
+    assert feed.take() == Change("memory", (_A,))
+    assert feed.take() == Change("memory", (_A,), _PEER, "hestia")
+    assert feed.take() is None
+    feed.close()
+    replica[_B] = "after"
+    assert feed.take() is None
+
+
+def test_a_feed_beyond_its_bound_stands_for_its_whole_range(replica: Replica) -> None:
+    feed = replica.feed("1.*", coordinates_max=10)
+    for i in range(1, 100):
+        replica[Coordinate(*[1] * 8, i)] = "x"
+    assert len(feed) == 0
+    assert feed.take() == Change("memory", (), missed=CoordinateRange.parse("1.*"))
+    assert feed.take() is None
+    replica[_A] = "y"
+    assert feed.take() == Change("memory", (_A,))
+
+
+_events = st.lists(
+    st.tuples(
+        st.sampled_from(["write", "clear", "peer", "take"]),
+        st.sampled_from([_A, _B, _C]),
+        st.text("ab", min_size=1, max_size=3),
+    ),
+    max_size=20,
+)
+
+
+@settings(deadline=None)
+@given(_events, st.sampled_from([1, 2, 10_000]), st.sampled_from([0, 5, 1 << 20]))
+def test_whoever_follows_a_feed_knows_every_text(
+    events: list[tuple[str, Coordinate, str]], coordinates_max: int, texts_max: int
+) -> None:
+    replica = _replicas().open("memory")
+    feed = replica.feed(texts=True, coordinates_max=coordinates_max, texts_max=texts_max)
+    known: dict[Coordinate, str] = {}
+
+    def take() -> None:
+        while (change := feed.take()) is not None:
+            if change.missed is not None:
+                known.clear()
+                known.update(replica.scrolls(change.missed))
+            for coordinate, text in zip(change.coordinates, change.texts, strict=True):
+                assert text.old is None or text.old == known.get(coordinate, "")
+                assert texts_max < 1 << 20 or text.old is not None
+                known[coordinate] = text.new
+
+    for action, coordinate, text in events:
+        match action:
+            case "write":
+                replica[coordinate] = text
+            case "clear":
+                replica.clear_scroll(coordinate)
+            case "peer":
+                _peer_writes(replica, coordinate, text)
+            case "take":
+                take()
+        assert len(feed) <= coordinates_max
+        assert feed._old_size <= texts_max
+    take()
+    assert {c: text for c, text in known.items() if text} == dict(replica.scrolls(EVERYTHING))
+    assert not feed._old
+    assert feed._old_size == 0
+
+
+# -- undoing -------------------------------------------------------------------------------
+
+
+def test_a_history_takes_back_its_writers_steps_and_leaves_a_peers(replica: Replica) -> None:
+    changes: list[Change] = []
+    with replica.history(_KEY, "me") as history:
+        with writing_as("me"):
+            replica.append(_KEY, "mine\n")
+            with replica.batch():
+                replica.append(_KEY, "and\n")
+                replica.append(_KEY, "more\n")
+        replica.append(_KEY, "another's\n")
+        _peer_writes(replica, _A, "a peer's\n")
+        replica.subscribe(changes.append)
+        assert history.undo()
+        assert replica[_KEY] == "mine\nanother's\na peer's\n"
+        assert history.undo()
+        assert replica[_KEY] == "another's\na peer's\n"
+        assert not history.undo()
+        assert history.redo()
+        assert replica[_KEY] == "mine\nanother's\na peer's\n"
+        assert [change.label for change in changes] == ["me"] * 3
+    with pytest.raises(PhextsyncError, match="closed"):
+        history.undo()
+
+
+def test_what_was_undone_reaches_the_disk_and_peers() -> None:
+    replicas = _replicas()
+    replica, other = replicas.open("memory"), _replicas(1).open("memory")
+    replicas.listener = lambda new: other.apply(new.coordinate, new.entry) and None
+    with replica.history(_A) as history:
+        replica[_A] = "one two three"
+        replica[_A] = "one 2 three"
+        history.undo()
+        assert other[_A] == "one two three"
+        history.redo()
+    replicas.commit()
+    again = ReplicaSet(
+        replicas.store, node_id=b"n" * 16, random=Random(2), wall_time_ms=lambda: 0
+    ).open("memory")
+    assert again[_A] == other[_A] == replica[_A] == "one 2 three"
+    assert again.version(_A) == other.version(_A)
+
+
+def test_a_history_keeps_its_document_open_and_lets_it_go() -> None:
+    replicas = _replicas(open_bytes_max=0)
+    replica = replicas.open("memory")
+    history = replica.history(_A)
+    replica[_A] = "text"
+    document = weakref.ref(replica._scroll(_A)._doc)
+    for coordinate in (_B, _C):
+        replica[coordinate] = "another"
+        replicas.commit()
+    assert history.can_undo
+    history.close()
+    for coordinate in (_B, _C):
+        replica[coordinate] = "more"
+        replicas.commit()
+    gc.collect()
+    assert document() is None
+    assert replicas.open_bytes == 0
+    assert not replica._histories
+
+
+def test_a_history_starts_anew_under_another_client_id(replica: Replica) -> None:
+    with replica.history(_A) as history:
+        replica[_A] = "before"
+        replica.renew_client_id()
+        assert not history.can_undo
+        replica.append(_A, " after")
+        assert history.undo()
+        assert replica[_A] == "before"
