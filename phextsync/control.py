@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -19,7 +20,7 @@ import cbor2
 import trio
 
 from phextsync.changes import Change
-from phextsync.errors import PhextsyncError, ProtocolError, StoreError
+from phextsync.errors import PhextsyncError, ProtocolError, StoreError, TextError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.messages import load_array
 from phextsync.reconcile import scope_digest
@@ -44,14 +45,16 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
     | request | answer |
     | --- | --- |
     | get, phext, coordinate | the text, or null |
-    | set, phext, coordinate, text | null |
+    | set, phext, coordinate, text, seen? | null |
     | append, phext, coordinate, text | null |
+    | splice, phext, coordinate, start, stop, text, seen | null |
     | remove, phext, coordinate | whether there was a text |
     | list, phext, range, after | a page of [coordinate, bytes, first line], and whether more come |
     | read, phext, range, after | a page of [coordinate, text], and whether more come |
     | import, phext, keep, scrolls | how many of [coordinate, text] were taken |
 
-    `after` is a coordinate or an empty text. Errors are those of `Replica`.
+    `after` is a coordinate or an empty text. `seen` is the `digest` of the text that the caller
+    saw, or empty: TextError when the scroll has another. Other errors are those of `Replica`.
     """
     match request:
         case ["get", str(phext), str(coordinate)]:
@@ -59,8 +62,20 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
         case ["set", str(phext), str(coordinate), str(text)]:
             replicas.open(phext).edit(coordinate, text)
             return None
+        case ["set", str(phext), str(coordinate), str(text), bytes(seen)]:
+            replica = replicas.open(phext)
+            _check_seen(replica, coordinate, seen)
+            replica.edit(coordinate, text)
+            return None
         case ["append", str(phext), str(coordinate), str(text)]:
             replicas.open(phext).append(coordinate, text)
+            return None
+        case ["splice", str(phext), str(coordinate), int(start), int(stop), str(text), bytes(seen)]:
+            replica = replicas.open(phext)
+            _check_seen(replica, coordinate, seen)
+            with replica.batch():
+                replica.delete(coordinate, start, stop)
+                replica.insert(coordinate, start, text)
             return None
         case ["remove", str(phext), str(coordinate)]:
             replica = replicas.open(phext)
@@ -78,19 +93,24 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
             raise ProtocolError(f"expected an operation, found {request[:2]!r:.80}")
 
 
+def digest(text: str) -> bytes:
+    """Return what `seen` is for a text."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
 def summarize(replicas: ReplicaSet) -> list[dict[str, str | int]]:
     """Return name, scrolls, bytes of text and fingerprint of each phext, for people to read."""
     rows: list[dict[str, str | int]] = []
     for name in replicas.names():
         if name != CLIENTS:
             replica = replicas.open(name)
-            digest = scope_digest(replica.index, [EVERYTHING])[1]
+            fingerprint = scope_digest(replica.index, [EVERYTHING])[1]
             rows.append(
                 {
                     "name": name,
                     "scrolls": len(replica),
                     "bytes": replica.index.text_bytes,
-                    "fingerprint": digest.hex(),
+                    "fingerprint": fingerprint.hex(),
                 }
             )
     return rows
@@ -98,7 +118,12 @@ def summarize(replicas: ReplicaSet) -> list[dict[str, str | int]]:
 
 def is_change(request: list[Value]) -> bool:
     """Whether the operation writes, so that its answer has to wait for the disk."""
-    return request[0] in ("set", "append", "remove", "import")
+    return request[0] in ("set", "append", "splice", "remove", "import")
+
+
+def _check_seen(replica: Replica, coordinate: str, seen: bytes) -> None:
+    if seen and digest(replica.get(coordinate, "")) != seen:
+        raise TextError(f"{replica.name} {coordinate} has changed since it was read")
 
 
 def _rest(range_: str, after: str) -> CoordinateRange | None:
