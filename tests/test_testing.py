@@ -180,10 +180,26 @@ def test_the_oracle_owes_nothing_that_only_a_destroyed_disk_had() -> None:
     oracle = _told("q0z", "q0z q1z")
     oracle.taken(0)
     oracle.committed(0)
-    oracle.destroyed([{_PLACE: "q0z"}])
+    oracle.destroyed(0, [{_PLACE: "q0z"}])
     oracle.finish([{_PLACE: "q0z"}])
     with pytest.raises(Violation, match="q0z was durable and is lost"):
         oracle.finish([{}])
+
+
+def test_the_oracle_asks_of_a_disk_what_its_node_answered() -> None:
+    oracle = Oracle()
+    written = oracle.asked(_PLACE, "", "q0z")
+    oracle.check_disk(0, {})
+    oracle.answered(0, written)
+    oracle.check_disk(0, {_PLACE: "q0z"})
+    oracle.check_disk(1, {})
+    with pytest.raises(Violation, match="q0z was on the disk of 0"):
+        oracle.check_disk(0, {})
+    deleted = oracle.asked(_PLACE, "q0z", "")
+    oracle.check_disk(0, {})
+    oracle.answered(0, deleted)
+    with pytest.raises(Violation, match="q0z was deleted from the disk of 0"):
+        oracle.check_disk(0, {_PLACE: "q0z"})
 
 
 def test_the_oracle_holds_durable_deletions() -> None:

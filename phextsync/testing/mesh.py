@@ -58,4 +58,4 @@ class Mesh(Protocol):
         """Return what a node's user reads, "" for nothing."""
 
     def edit(self, node: int, place: Coordinate, change: Callable[[Editor], None]) -> bool:
-        """Let a node's user change one scroll; say whether the node took it."""
+        """Let a node's user change one scroll; say whether the node took it, or was asked to."""

@@ -32,8 +32,8 @@ class _Seen:
     gone: dict[str, None] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Edit:
+@dataclass(frozen=True, slots=True)
+class Edit:
     """Tokens that one edit wrote and deleted."""
 
     written: tuple[str, ...]
@@ -49,8 +49,9 @@ class Oracle:
         self.deleted: dict[str, None] = {}  # by anybody, durable or not
         self.deleted_durably: dict[str, None] = {}
         self.violation: Violation | None = None
-        self._waiting: dict[int, list[_Edit]] = {}  # edits that the next batch of a node takes
-        self._taken: dict[int, list[_Edit]] = {}
+        self._waiting: dict[int, list[Edit]] = {}  # edits that the next batch of a node takes
+        self._taken: dict[int, list[Edit]] = {}
+        self._disks: dict[int, dict[str, bool]] = {}  # whether a token is there, as the node said
         self._seen: dict[int, _Seen] = {}
 
     def token(self) -> str:
@@ -59,13 +60,26 @@ class Oracle:
 
     def edited(self, node: int, place: Coordinate, before: str, after: str) -> None:
         """A node's user changed a text."""
+        self._waiting.setdefault(node, []).append(self.asked(place, before, after))
+        self.changed(node, place, after)
+
+    def asked(self, place: Coordinate, before: str, after: str) -> Edit:
+        """A user asked a node to change a text. What comes of it is not known before `answered`:
+        what it writes may appear and what it deletes may go, and neither is owed."""
         old, new = _tokens(before), _tokens(after)
         written = tuple(token for token in new if token not in self.places)
         deleted = tuple(sorted({*old} - {*new}))
         self.places.update((token, place) for token in written)
         self.deleted.update(dict.fromkeys(deleted))
-        self._waiting.setdefault(node, []).append(_Edit(written, deleted))
-        self.changed(node, place, after)
+        return Edit(written, deleted)
+
+    def answered(self, node: int, edit: Edit) -> None:
+        """A node told a user that an edit is on its disk."""
+        self.durable.update(dict.fromkeys(edit.written))
+        self.deleted_durably.update(dict.fromkeys(edit.deleted))
+        disk = self._disks.setdefault(node, {})
+        disk.update(dict.fromkeys(edit.written, True))
+        disk.update(dict.fromkeys(edit.deleted, False))
 
     def taken(self, node: int) -> None:
         """A node began to write a batch, with everything that was edited so far."""
@@ -74,8 +88,7 @@ class Oracle:
     def committed(self, node: int) -> None:
         """What a node began to write is durable."""
         for edit in self._taken.pop(node, ()):
-            self.durable.update(dict.fromkeys(edit.written))
-            self.deleted_durably.update(dict.fromkeys(edit.deleted))
+            self.answered(node, edit)
 
     def started(self, node: int) -> None:
         """A node started anew: what was not durable is no longer promised."""
@@ -83,8 +96,20 @@ class Oracle:
         self._taken.pop(node, None)
         self._seen.pop(node, None)
 
-    def destroyed(self, left: Iterable[Mapping[Coordinate, str]]) -> None:
-        """A disk is gone; these texts are on the others. What was on it alone is no longer owed."""
+    def check_disk(self, node: int, texts: Mapping[Coordinate, str]) -> None:
+        """A node that ended would start with these texts. Violation when they are not what it said
+        was on its disk."""
+        present = {token for text in texts.values() for token in _tokens(text)}
+        for token, is_there in self._disks.get(node, {}).items():
+            if is_there and token not in present and token not in self.deleted:
+                raise Violation(f"{token} was on the disk of {node} and is lost from it")
+            if not is_there and token in present:
+                raise Violation(f"{token} was deleted from the disk of {node} and is on it")
+
+    def destroyed(self, node: int, left: Iterable[Mapping[Coordinate, str]]) -> None:
+        """The disk of a node is gone; these texts are on the others. What was on it alone is no
+        longer owed."""
+        self._disks.pop(node, None)
         present = {token for texts in left for text in texts.values() for token in _tokens(text)}
         self.durable = {token: None for token in self.durable if token in present}
         self.deleted_durably = {t: None for t in self.deleted_durably if t not in present}

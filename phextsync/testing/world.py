@@ -292,7 +292,7 @@ class World:
         if target.is_up:
             self._stop(target, is_silent=False)
         target.store = source.store.cloned()
-        self.oracle.destroyed(map(self._on_disk, self._nodes))
+        self.oracle.destroyed(target.number, map(self._on_disk, self._nodes))
         self._start(target)
 
     def _on_disk(self, node: _Node) -> dict[Coordinate, str]:
