@@ -4,9 +4,11 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import get_args
 
+from phextsync.errors import PhextsyncError
 from sims import sweep
-from sims.scenarios import LARGE, NAMES, run
+from sims.scenarios import LARGE, NAMES, Tier, run
 
 
 def main() -> int:
@@ -16,6 +18,7 @@ def main() -> int:
     one = commands.add_parser("run", help="run one scenario from one seed")
     one.add_argument("scenario", choices=NAMES)
     one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--tier", choices=get_args(Tier), default="world", help="what it runs on")
     one.add_argument("--trace", type=Path, help="write a line for everything that happens")
     many = commands.add_parser("sweep", help="run many seeds of many scenarios")
     many.add_argument("--scenarios", type=_names, default=[n for n in NAMES if n not in LARGE])
@@ -33,12 +36,16 @@ def main() -> int:
         return sweep.sweep(
             options.scenarios, options.seeds, jobs=options.jobs, json_file=options.json
         )
-    return _run_one(options.scenario, options.seed, options.trace)
+    return _run_one(options.scenario, options.seed, options.trace, options.tier)
 
 
-def _run_one(scenario: str, seed: int, trace: Path | None) -> int:
+def _run_one(scenario: str, seed: int, trace: Path | None, tier: Tier) -> int:
     lines: list[str] = []
-    outcome = run(scenario, seed, None if trace is None else lines.append)
+    try:
+        outcome = run(scenario, seed, None if trace is None else lines.append, tier=tier)
+    except PhextsyncError as error:
+        print(f"python -m sims: {error}", file=sys.stderr)
+        return 2
     if trace is not None:
         trace.write_text("\n".join(lines))
     for name, value in outcome.metrics.items():

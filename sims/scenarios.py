@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from random import Random
-from typing import Final
+from typing import Final, Literal
 
+from phextsync.errors import PhextsyncError
 from phextsync.testing import (
     Clone,
     Crash,
@@ -30,11 +31,14 @@ from phextsync.testing import (
 )
 from phextsync.testing.workloads import schedule_all
 from sims import steps
+from sims.real import RealMesh
 
+Tier = Literal["world", "real"]
 Schedule = Callable[[Random, int], list[Fault]]
 
 _SECONDS: Final = 8.0
 _SETTLE_S: Final = 15.0
+_REAL_SETTLE_S: Final = 60.0  # of a machine that is busy with other things
 _AGENTS: Final = (
     Workload("logs", 3),
     Workload("memory", 1),
@@ -68,8 +72,12 @@ class Outcome:
     metrics: dict[str, float | int | None]
 
 
-def run(name: str, seed: int, trace: Callable[[str], None] | None = None) -> Outcome:
-    """Run one scenario from one seed."""
+def run(
+    name: str, seed: int, trace: Callable[[str], None] | None = None, *, tier: Tier = "world"
+) -> Outcome:
+    """Run one scenario from one seed. PhextsyncError when the tier cannot have it."""
+    if tier == "real":
+        return run_real(name, seed, trace)
     began = time.perf_counter()
     if name == _STEPS:
         failure, digest = steps.run(seed)
@@ -89,6 +97,36 @@ def run(name: str, seed: int, trace: Callable[[str], None] | None = None) -> Out
     return Outcome(
         name, seed, failure, world.digest(), time.perf_counter() - began, asdict(metrics)
     )
+
+
+def run_real(
+    name: str,
+    seed: int,
+    trace: Callable[[str], None] | None = None,
+    *,
+    nodes: int | None = None,
+    seconds: float | None = None,
+) -> Outcome:
+    """Run one scenario on processes and hosts of this machine; one seed has many outcomes.
+
+    `nodes`, `seconds`: fewer than the scenario has. PhextsyncError when it cannot be had.
+    """
+    began = time.perf_counter()
+    scenario = SCENARIOS.get(name)
+    if scenario is None or scenario.degree:
+        raise PhextsyncError(f"expected a scenario of nodes that are all linked, found {name}")
+    seconds = scenario.seconds if seconds is None else seconds
+    failure = None
+    with RealMesh(seed, nodes or scenario.nodes, trace=trace) as mesh:
+        schedule_all(mesh, scenario.workloads, seconds)
+        mesh.schedule(scenario.faults(mesh.random("faults"), mesh.count))
+        try:
+            mesh.run_until(seconds)
+            mesh.settle(_REAL_SETTLE_S)
+        except (AssertionError, PhextsyncError, OSError) as error:
+            failure = str(error) if isinstance(error, AssertionError) else repr(error)
+    took = time.perf_counter() - began
+    return Outcome(name, seed, failure, "none in real time", took, asdict(mesh.metrics))
 
 
 def ring_overlay(nodes: int, degree: int) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from phextsync.control import Attachment
-from tests.processes import mesh
+from sims.processes import mesh
 
 pytestmark = pytest.mark.real
 

@@ -1,14 +1,13 @@
 """Hosts in network namespaces: real mDNS, real TLS, cables that are pulled and plugged in."""
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.processes import Process, mesh, wait_until_equal
+from sims.lan import Lan, missing
+from sims.processes import Process, mesh, wait_until_equal
+from sims.scenarios import run_real
 
 pytestmark = pytest.mark.hosts
 
@@ -16,67 +15,17 @@ _NAMES = ("one", "two", "three")
 _PLACE = "1.1.1/1.1.1/1.1.1"
 
 
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
-
-
-class Lan:
-    """A bridge and hosts on it, in namespaces named after this process."""
-
-    def __init__(self) -> None:
-        self.bridge = f"px{os.getpid() % 100000}"
-        self.hosts = [f"{self.bridge}-{i}" for i in range(3)]
-
-    def build(self) -> None:
-        """Make the switch, a namespace of its own, and the hosts."""
-        _ip("netns", "add", self.bridge)
-        self._in_switch("link", "add", "br0", "type", "bridge")
-        self._in_switch("link", "set", "br0", "up")
-        for i, host in enumerate(self.hosts):
-            _ip("netns", "add", host)
-            _ip("-n", host, "link", "set", "lo", "up")
-            self._in_switch(
-                "link", "add", f"port{i}", "type", "veth", "peer", "name", "eth0", "netns", host
-            )
-            self._in_switch("link", "set", f"port{i}", "master", "br0", "up")
-            _ip("-n", host, "addr", "add", f"10.77.0.{i + 1}/24", "dev", "eth0")
-            _ip("-n", host, "link", "set", "eth0", "up")
-            _ip("-n", host, "route", "add", "default", "dev", "eth0")
-
-    def remove(self) -> None:
-        """Take everything away again."""
-        for name in (*self.hosts, self.bridge):
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
-
-    def unplug(self, host: int) -> None:
-        self._in_switch("link", "set", f"port{host}", "down")
-
-    def plug_in(self, host: int) -> None:
-        self._in_switch("link", "set", f"port{host}", "up")
-
-    def block_multicast(self) -> None:
-        for host in self.hosts:
-            _ip("-n", host, "link", "set", "eth0", "multicast", "off")
-            _ip("-n", host, "link", "set", "lo", "multicast", "off")
-
-    def prefixes(self) -> list[list[str]]:
-        """Return what runs a command on each host."""
-        return [["ip", "netns", "exec", host] for host in self.hosts]
-
-    def _in_switch(self, *arguments: str) -> None:
-        _ip("-n", self.bridge, *arguments)
-
-
 @pytest.fixture
 def lan() -> Iterator[Lan]:
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("network namespaces need root and iproute2")
-    made = Lan()
-    try:
-        made.build()
+    _need_hosts()
+    with Lan(len(_NAMES)) as made:
         yield made
-    finally:
-        made.remove()
+
+
+def _need_hosts() -> None:
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
 
 
 def _see(process: Process, peers: int) -> None:
@@ -123,3 +72,11 @@ def test_static_addresses_do_where_multicast_is_blocked(lan: Lan, tmp_path: Path
         wait_until_equal(hosts)
         text = str(hosts[0].ask("get", "memory", _PLACE))
         assert sorted(text.split()) == sorted(_NAMES)
+
+
+@pytest.mark.parametrize(("scenario", "seed"), [("halves", 25), ("crashes", 0), ("sleepers", 0)])
+def test_a_scenario_ends_well_on_real_hosts(scenario: str, seed: int) -> None:
+    _need_hosts()
+    outcome = run_real(scenario, seed, nodes=4, seconds=3.0)
+    assert outcome.failure is None
+    assert outcome.metrics["writes"]

@@ -17,7 +17,7 @@ from phextsync.errors import IdentityError, StoreError, StoreFullError, StoreLoc
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node import Node, open_node
-from tests.processes import mesh, wait_until_equal
+from sims.processes import mesh, wait_until_equal
 
 pytestmark = pytest.mark.real
 

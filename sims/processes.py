@@ -1,4 +1,4 @@
-"""Real node processes, each with a folder, for the tests that need them."""
+"""Real node processes, each with a folder."""
 
 import json
 import os
@@ -25,17 +25,30 @@ class Process:
         self.folder = folder
         self.prefix = tuple(prefix)
         self.options = tuple(options)
-        self.log = folder / "log"
+        self.log = folder.with_name(folder.name + ".log")  # not on the node's own disk
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        self.launch()
+        self.wait_until(lambda status: status["running"])
+
+    def launch(self) -> None:
+        """Start it."""
         command = [*self.prefix, sys.executable, "-m", "phextsync.cli", "up", "--verbose"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--data", str(self.folder), *self.options], stdout=log, stderr=log
             )
-        self.wait_until(lambda status: status["running"])
+
+    def send_signal(self, which: signal.Signals) -> None:
+        """Send it a signal, if it has not ended."""
+        if self._process is not None:
+            self._process.send_signal(which)
+
+    def has_ended(self) -> bool:
+        """Whether it does not run, by itself or because it was never started."""
+        return self._process is None or self._process.poll() is not None
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it with a signal and wait until it is gone."""
