@@ -6,6 +6,7 @@ durable and closes the store. Nothing here decides what to say to a peer: see `p
 
 import json
 import logging
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -42,6 +43,7 @@ _BACKOFF_MIN_S: Final = 0.1
 _BACKOFF_MAX_S: Final = 2.0
 _BACKOFF_MAX_STRANGER_S: Final = 60.0
 _NEIGHBOUR_S: Final = 3600.0
+_HEAD_START_S: Final = 0.25  # of one address of a peer over its others, as RFC 8305 has it
 _ACCEPTED_PER_DIALLED: Final = 4  # links in all for each that a node chooses to dial
 
 _log = logging.getLogger("phextsync.node")
@@ -126,6 +128,7 @@ class Node:
         self._links: dict[int, _LinkTask] = {}
         self._link_number = 0
         self._targets: dict[discovery.Address, _Target] = {}
+        self._head_starts: dict[bytes, float] = {}  # until when a dial of a peer goes alone
         self._remembered = discovery.RememberedPeers.load(folder / "peers.json")
         self._dirty = trio.Event()
         self._hurry = trio.Event()
@@ -462,7 +465,7 @@ class Node:
     async def _keep_dialling(self, target: _Target) -> None:
         """Hold a link to one address whenever its node has none with us."""
         while True:
-            if self._wants(target):
+            if self._wants(target) and not self._is_being_dialled(target.peer_id):
                 await self._dial_once(target)
             target.wake = trio.Event()
             rest_s = target.backoff_s if self._wants(target) else _BACKOFF_MAX_STRANGER_S
@@ -471,6 +474,9 @@ class Node:
 
     async def _dial_once(self, target: _Target) -> None:
         host, port = target.address.host, target.address.port
+        peer_id = target.peer_id
+        if peer_id is not None:
+            self._head_starts[peer_id] = trio.current_time() + _HEAD_START_S
         try:
             secure = await transport.connect(self.identity, host, port)
         except LinkError as error:
@@ -480,6 +486,9 @@ class Node:
             limit = _BACKOFF_MAX_S if target.is_neighbour else _BACKOFF_MAX_STRANGER_S
             target.backoff_s = min(2 * target.backoff_s, limit)
             return
+        finally:
+            if peer_id is not None:
+                self._head_starts.pop(peer_id, None)
         target.last_error = ""
         target.backoff_s = _BACKOFF_MIN_S
         target.peer_id = secure.peer_id
@@ -497,6 +506,13 @@ class Node:
         if target.peer_id == self.identity.node_id or target.peer_id in self._connected():
             return False
         return target.peer_id in self._chosen()
+
+    def _is_being_dialled(self, peer_id: bytes | None) -> bool:
+        """Whether another address of a peer was dialled just now: who dials two at a time makes
+        two links and ends one."""
+        if peer_id is None:
+            return False
+        return trio.current_time() < self._head_starts.get(peer_id, -math.inf)
 
     def _connected(self) -> set[bytes]:
         return {task.peer_id for task in self._links.values()}

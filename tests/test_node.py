@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from phextsync.changes import Change
-from phextsync.discovery import Mdns
+from phextsync.discovery import Address, Announcement, Mdns, Sighting
 from phextsync.errors import IdentityError, StoreError, StoreFullError, StoreLockedError
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
@@ -103,6 +104,42 @@ async def test_a_node_comes_back_to_a_peer_that_was_restarted(tmp_path: Path) ->
                     await second.synced(peers=1)
                 first.phext().append("2.1.1/1.1.1/1.1.1", "while it was away\n")
             assert first.phext()[_PLACE] == "0\n1\n"
+
+
+class _Seen:
+    """Discovery that has seen one node at some addresses."""
+
+    def __init__(self, node: Node, hosts: Sequence[str]) -> None:
+        self._sighting = Sighting(
+            node.identity.node_id,
+            node.identity.name,
+            tuple(Address(host, node.port) for host in hosts),
+            node.identity.mesh_tag,
+            node.incarnation,
+            "1",
+        )
+
+    @asynccontextmanager
+    async def open(self, own: Announcement) -> AsyncIterator[trio.MemoryReceiveChannel[Sighting]]:
+        send, receive = trio.open_memory_channel[Sighting](1)
+        send.send_nowait(self._sighting)
+        yield receive
+
+
+async def test_a_peer_with_several_addresses_is_dialled_at_one_of_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mock_clock: MockClock
+) -> None:
+    mock_clock.rate = 0.1  # a busy machine must not use up the head start of the first address
+    path, other = _folders(tmp_path, ["a", "b"])
+    caplog.set_level(logging.INFO)
+    with trio.fail_after(3):
+        async with open_node(path, host="0.0.0.0", port=0, discoveries=[]) as first:
+            seen = _Seen(first, ["127.0.0.2", "127.0.0.3", "127.0.0.4"])
+            async with open_node(other, host=_LOOPBACK, port=0, discoveries=[seen]) as second:
+                second.phext()[_PLACE] = "text"
+                await second.synced(peers=1)
+    # One line of each side; without the rule, some more, and links that end at once.
+    assert sum("joined" in message for message in caplog.messages) == 2
 
 
 async def test_another_mesh_key_is_refused_before_any_frame(
