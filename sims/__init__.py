@@ -1,1 +1,1 @@
-"""Simulations of meshes in one thread: `python -m sims sweep --seeds 0-99`."""
+"""Simulations of meshes: `python -m sims sweep --seeds 0-99`; or real ones: `run --tier real`."""
