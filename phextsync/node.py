@@ -1,7 +1,8 @@
 """Node: the one place where the core meets IO: links, the writer, the clock, discovery.
 
 One nursery holds all tasks of a node; leaving `open_node` cancels them, writes what is not yet
-durable and closes the store. Nothing here decides what to say to a peer: see `protocol`.
+durable and closes the store. Nothing here decides what to say to a peer: see `protocol`. What a
+node touches outside of itself is in its `Surroundings`, so that a simulator can take its place.
 """
 
 import json
@@ -9,7 +10,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -26,10 +27,11 @@ from phextsync.identity import NodeIdentity
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.protocol import Lack, PeerJoined, PeerLost, Synchronizer, Timing, Traffic
 from phextsync.replica import CLIENTS, Replica, ReplicaSet
-from phextsync.store import LmdbStore, Store
+from phextsync.store import Batch, LmdbStore, Store
 
 DEFAULT_PORT: Final = 7439  # PHEX on a keypad
 DEFAULT_PHEXT: Final = "memory"
+LINKS_MAX: Final = 16
 
 # A batch gathers what comes within this time after its first change; durable within 50 ms.
 # Whoever waits for the disk ends both times.
@@ -83,33 +85,47 @@ class _LinkTask:
     reason: str = "the connection was closed"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a node touches outside of itself.
+
+    `commit` does what `store.commit` does, where it does not hold up the node, and cannot be
+    cancelled; `folder` is for people to read.
+    """
+
+    folder: Path
+    store: Store
+    commit: Callable[[Batch], Awaitable[None]]
+    network: transport.Network
+    discoveries: Sequence[discovery.Discovery]
+    remembered: discovery.RememberedPeers
+    random: Random
+    wall_time_s: Callable[[], float] = time.time
+
+
 class Node:
     """A running node, made by `open_node`. `phext` gives the replicas to read and edit."""
 
     def __init__(
         self,
-        folder: Path,
         identity: NodeIdentity,
-        store: Store,
+        surroundings: Surroundings,
         *,
-        host: str | None,
-        port: int,
-        peers: Sequence[str],
-        discoveries: Sequence[discovery.Discovery],
-        interests: Mapping[str, Sequence[CoordinateRange]] | None,
-        links_max: int,
-        timing: Timing,
-        seed: Random,
+        peers: Sequence[str] = (),
+        interests: Mapping[str, Sequence[CoordinateRange]] | None = None,
+        links_max: int = LINKS_MAX,
+        timing: Timing | None = None,
     ) -> None:
-        self.folder = folder
+        seed = surroundings.random
+        self.folder = surroundings.folder
         self.identity = identity
         self.port = 0
         self.incarnation = seed.randbytes(16)
         self.replicas = ReplicaSet(
-            store,
+            surroundings.store,
             node_id=identity.node_id,
             random=Random(seed.getrandbits(64)),
-            wall_time_ms=lambda: time.time_ns() // 1_000_000,
+            wall_time_ms=lambda: int(surroundings.wall_time_s() * 1000),
         )
         self.core = Synchronizer(
             self.replicas,
@@ -119,22 +135,19 @@ class Node:
             interests=interests,
             timing=timing,
         )
+        self._surroundings = surroundings
         self._random = seed
-        self._host = host
-        self._wanted_port = port
+        self._remembered = surroundings.remembered
         self._static = [discovery.parse_address(peer, DEFAULT_PORT) for peer in peers]
-        self._discoveries = discoveries
         self._links_max = links_max
         self._links: dict[int, _LinkTask] = {}
         self._link_number = 0
         self._targets: dict[discovery.Address, _Target] = {}
         self._head_starts: dict[bytes, float] = {}  # until when a dial of a peer goes alone
-        self._remembered = discovery.RememberedPeers.load(folder / "peers.json")
         self._dirty = trio.Event()
         self._hurry = trio.Event()
         self._settled = trio.Event()
         self._progress = trio.Event()
-        self._timer_wake = trio.Event()
         self.core.on_ready = self._link_has_work
         self.core.on_progress = self._progressed
         self.replicas.on_dirty = self._is_dirty
@@ -248,9 +261,6 @@ class Node:
             "unreachable": self.unreachable(),
         }
 
-    def _status_json(self) -> str:
-        return json.dumps(self.status())
-
     # -- running ---------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -258,19 +268,14 @@ class Node:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write)
             nursery.start_soon(self._keep_time)
-            self.port = await nursery.start(
-                transport.serve, self.identity, self._host, self._wanted_port, self._accept
-            )
+            self.port = await nursery.start(self._surroundings.network.serve, self._accept)
             for address in self._static:
                 self._dial(nursery, address, None, is_neighbour=True)
             for peer_id, (address, seen_s) in self._remembered.latest_first():
-                recent = time.time() - seen_s < _NEIGHBOUR_S
+                recent = self._surroundings.wall_time_s() - seen_s < _NEIGHBOUR_S
                 self._dial(nursery, address, peer_id, is_neighbour=recent)
-            for found in self._discoveries:
+            for found in self._surroundings.discoveries:
                 await nursery.start(self._discover, nursery, found)
-            await nursery.start(
-                control.serve, self.folder, self.replicas, self._status_json, self.durable
-            )
             task_status.started()
 
     async def _write(self) -> None:
@@ -292,7 +297,7 @@ class Node:
             return True
         self.core.committing()
         try:
-            await trio.to_thread.run_sync(self.replicas.store.commit, batch)
+            await self._surroundings.commit(batch)
         except StoreError as error:
             self.replicas.failed(error)
             self._is_dirty()
@@ -315,8 +320,7 @@ class Node:
             deadline = self.core.tick(now)
             self._drain()
             self._remembered.save_if_changed()
-            with trio.move_on_at(deadline):
-                await trio.sleep_until(deadline)
+            await trio.sleep_until(deadline)
 
     async def stop(self) -> bool:
         """Write what is not yet durable; say whether all of it is, within seconds."""
@@ -478,7 +482,7 @@ class Node:
         if peer_id is not None:
             self._head_starts[peer_id] = trio.current_time() + _HEAD_START_S
         try:
-            secure = await transport.connect(self.identity, host, port)
+            secure = await self._surroundings.network.connect(host, port)
         except LinkError as error:
             if str(error) != target.last_error:
                 _log.info("%s", error)
@@ -496,7 +500,8 @@ class Node:
             await secure.channel.aclose()
             target.last_error = "this is the node itself"
             return
-        self._remembered.remember(secure.peer_id, target.address, time.time())
+        now_s = self._surroundings.wall_time_s()
+        self._remembered.remember(secure.peer_id, target.address, now_s)
         await self._run_link(secure, dialled=True)
 
     def _wants(self, target: _Target) -> bool:
@@ -530,6 +535,25 @@ class Node:
         return set(ranked[: self._links_max])
 
 
+@asynccontextmanager
+async def running(node: Node) -> AsyncIterator[None]:
+    """Run a node for as long as the block lasts; then write what is not yet durable and
+    close its store."""
+    is_clean = False
+    try:
+        for line in node.replicas.store.report:
+            _log.warning("%s", line)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            try:
+                yield
+            finally:
+                nursery.cancel_scope.cancel()
+        is_clean = await node.stop()
+    finally:
+        node.replicas.store.close(clean=is_clean)
+
+
 def _expanded(folder: str | Path) -> Path:
     return Path(folder).expanduser()
 
@@ -556,7 +580,7 @@ async def open_node(
     discover: bool = True,
     discoveries: Sequence[discovery.Discovery] | None = None,
     interests: Mapping[str, Sequence[CoordinateRange]] | None = None,
-    links_max: int = 16,
+    links_max: int = LINKS_MAX,
     timing: Timing | None = None,
     seed: int | None = None,
 ) -> AsyncIterator[Node]:
@@ -572,29 +596,32 @@ async def open_node(
     if discoveries is None:
         discoveries = [discovery.Mdns()] if discover else []
     store = LmdbStore(path)
-    is_clean = False
+    surroundings = Surroundings(
+        folder=path,
+        store=store,
+        commit=lambda batch: trio.to_thread.run_sync(store.commit, batch),
+        network=transport.TlsNetwork(identity, host, port),
+        discoveries=discoveries,
+        remembered=discovery.RememberedPeers.load(path / "peers.json"),
+        random=Random(seed) if seed is not None else random.SystemRandom(),
+    )
     try:
         node = Node(
-            path,
             identity,
-            store,
-            host=host,
-            port=port,
+            surroundings,
             peers=peers,
-            discoveries=discoveries,
             interests=interests,
             links_max=links_max,
-            timing=timing or Timing(),
-            seed=Random(seed) if seed is not None else random.SystemRandom(),
+            timing=timing,
         )
-        for line in store.report:
-            _log.warning("%s", line)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(node.run)
-            try:
-                yield node
-            finally:
-                nursery.cancel_scope.cancel()
-        is_clean = await node.stop()
-    finally:
-        store.close(clean=is_clean)
+    except BaseException:
+        store.close(clean=False)
+        raise
+    async with running(node), trio.open_nursery() as nursery:
+        await nursery.start(
+            control.serve, path, node.replicas, lambda: json.dumps(node.status()), node.durable
+        )
+        try:
+            yield node
+        finally:
+            nursery.cancel_scope.cancel()

@@ -13,7 +13,7 @@ import ssl
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol, TypeVar
 
 import trio
 
@@ -39,6 +39,8 @@ _WELCOME: Final = b"\x01"
 _PORT_ATTEMPTS: Final = 16
 
 _logger = logging.getLogger("phextsync.transport")
+
+StreamT = TypeVar("StreamT", bound=trio.abc.Stream)
 
 
 class FrameChannel(trio.abc.Channel[bytes]):
@@ -311,11 +313,48 @@ class SecureLink:
     certificate: bytes
 
 
+class Network(Protocol):
+    """How a node reaches others and is reached."""
+
+    async def connect(self, host: str, port: int) -> SecureLink:
+        """Dial a node; the link is accepted on both sides. LinkError names the address and why."""
+
+    async def serve(
+        self,
+        handler: Callable[[SecureLink], Awaitable[None]],
+        *,
+        task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+    ) -> NoReturn:
+        """Run `handler` for each accepted link until cancelled; started with the port. A link is
+        closed when its handler returns; what the handler raises ends the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsNetwork:
+    """TLS over TCP; listens as `serve` says."""
+
+    identity: NodeIdentity
+    host: str | None
+    port: int
+
+    async def connect(self, host: str, port: int) -> SecureLink:
+        return await connect(self.identity, host, port)
+
+    async def serve(
+        self,
+        handler: Callable[[SecureLink], Awaitable[None]],
+        *,
+        task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+    ) -> NoReturn:
+        await serve(self.identity, self.host, self.port, handler, task_status=task_status)
+
+
 async def connect(
     identity: NodeIdentity,
     host: str,
     port: int,
     *,
+    open_stream: Callable[[str, int], Awaitable[trio.abc.Stream]] = trio.open_tcp_stream,
     timeout_s: float = CONNECT_TIMEOUT_S,
     frame_bytes_max: int = FRAME_BYTES_MAX,
 ) -> SecureLink:
@@ -323,7 +362,7 @@ async def connect(
     address = format_address(host, port)
     try:
         with trio.fail_after(timeout_s):
-            stream = await trio.open_tcp_stream(host, port)
+            stream = await open_stream(host, port)
             return await open_link(
                 stream,
                 client_context(identity),
@@ -356,14 +395,37 @@ async def serve(
     free one is used, as for port 0. A link is closed when its handler returns; what the handler
     raises ends the server.
     """
-    context = server_context(identity)
     listeners = await _listen(host, port)
+    task_status.started(listeners[0].socket.getsockname()[1])
+    await serve_listeners(
+        identity,
+        listeners,
+        handler,
+        peer_address=_peer_address,
+        handshakes_max=handshakes_max,
+        handshake_timeout_s=handshake_timeout_s,
+        frame_bytes_max=frame_bytes_max,
+    )
+
+
+async def serve_listeners(
+    identity: NodeIdentity,
+    listeners: Iterable[trio.abc.Listener[StreamT]],
+    handler: Callable[[SecureLink], Awaitable[None]],
+    *,
+    peer_address: Callable[[StreamT], str],
+    handshakes_max: int = HANDSHAKES_MAX,
+    handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
+    frame_bytes_max: int = FRAME_BYTES_MAX,
+) -> NoReturn:
+    """Do as `serve` on listeners of any kind, each of whose streams has a peer with an address."""
+    context = server_context(identity)
     # When full, the oldest is dropped: an honest handshake takes milliseconds, so the oldest of
     # many is the likeliest to be stalled.
     handshakes: dict[trio.CancelScope, None] = {}
 
-    async def accept(stream: trio.SocketStream) -> None:
-        address = _peer_address(stream)
+    async def accept(stream: StreamT) -> None:
+        address = peer_address(stream)
         if len(handshakes) >= handshakes_max:
             next(iter(handshakes)).cancel()
         with trio.move_on_after(handshake_timeout_s) as scope:
@@ -390,7 +452,6 @@ async def serve(
             with trio.CancelScope(shield=True):
                 await link.channel.aclose()
 
-    task_status.started(listeners[0].socket.getsockname()[1])
     await trio.serve_listeners(accept, list(listeners))
 
 
