@@ -537,19 +537,21 @@ class Node:
 
 @asynccontextmanager
 async def running(node: Node) -> AsyncIterator[None]:
-    """Run a node for as long as the block lasts; then write what is not yet durable and
-    close its store."""
+    """Run a node for as long as the block lasts; then write what is not yet durable, however the
+    block ended, and close its store."""
     is_clean = False
     try:
         for line in node.replicas.store.report:
             _log.warning("%s", line)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(node.run)
-            try:
-                yield
-            finally:
-                nursery.cancel_scope.cancel()
-        is_clean = await node.stop()
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(node.run)
+                try:
+                    yield
+                finally:
+                    nursery.cancel_scope.cancel()
+        finally:
+            is_clean = await node.stop()
     finally:
         node.replicas.store.close(clean=is_clean)
 

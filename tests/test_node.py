@@ -197,6 +197,19 @@ async def test_what_was_edited_last_is_durable_after_a_clean_stop(tmp_path: Path
         assert node.replicas.open("memory")._client_id == lease
 
 
+async def test_what_was_edited_last_is_durable_although_the_node_was_cancelled(
+    tmp_path: Path,
+) -> None:
+    (path,) = _folders(tmp_path, ["a"])
+    with trio.CancelScope() as scope:
+        async with open_node(path, host=_LOOPBACK, port=0, discoveries=[]) as node:
+            node.phext()[_PLACE] = "last words"
+            scope.cancel()
+            await trio.sleep_forever()
+    async with open_node(path, host=_LOOPBACK, port=0, discoveries=[]) as node:
+        assert node.phext()[_PLACE] == "last words"
+
+
 async def test_a_disk_that_refuses_is_told_and_tried_again(small_disk: Path) -> None:
     (path,) = _folders(small_disk, ["a"])
     with trio.fail_after(30):
