@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -141,6 +141,7 @@ class Node:
         self._static = [discovery.parse_address(peer, DEFAULT_PORT) for peer in peers]
         self._links_max = links_max
         self._links: dict[int, _LinkTask] = {}
+        self._ended_traffic = Traffic()  # of links that are no more
         self._link_number = 0
         self._targets: dict[discovery.Address, _Target] = {}
         self._head_starts: dict[bytes, float] = {}  # until when a dial of a peer goes alone
@@ -234,6 +235,13 @@ class Node:
             ),
             key=lambda peer: peer.node_id,
         )
+
+    def traffic(self) -> Traffic:
+        """Return what all links have carried since the start."""
+        total = self._ended_traffic
+        for link in self._links:
+            total = _sum(total, self.core.traffic(link))
+        return total
 
     def unreachable(self) -> list[tuple[str, str]]:
         """Return the addresses that are dialled in vain, each with the last error."""
@@ -378,6 +386,7 @@ class Node:
             for target in self._targets.values():
                 if target.peer_id == task.peer_id:
                     target.wake.set()
+            self._ended_traffic = _sum(self._ended_traffic, self.core.traffic(link))
             self.core.link_closed(trio.current_time(), link, task.reason)
             self._drain()
             with trio.move_on_after(1) as scope:
@@ -558,6 +567,10 @@ async def running(node: Node) -> AsyncIterator[None]:
 
 def _expanded(folder: str | Path) -> Path:
     return Path(folder).expanduser()
+
+
+def _sum(one: Traffic, other: Traffic) -> Traffic:
+    return Traffic(*(a + b for a, b in zip(astuple(one), astuple(other), strict=True)))
 
 
 def _peer_row(peer: PeerStatus) -> dict[str, object]:

@@ -7,6 +7,8 @@ A map of the package; each module imports only those before it:
 * `oracle`: what must hold, remembered without the library's own bookkeeping
 * `mesh`: what workloads need of the nodes, simulated or real
 * `world`: discrete events: the real core of many nodes over simulated links and disks
+* `network`: hosts that dial, listen and discover each other in memory
+* `memory`: the real `Node`, many of them over that network, in virtual time
 * `workloads`: what users of the nodes do, as data
 """
 
@@ -28,6 +30,7 @@ from phextsync.testing.faults import (
     faults_from_json,
     faults_to_json,
 )
+from phextsync.testing.memory import MemoryMesh
 from phextsync.testing.mesh import PHEXT, Editor, Mesh
 from phextsync.testing.oracle import Oracle, Violation
 from phextsync.testing.workloads import Workload
@@ -44,6 +47,7 @@ __all__ = [
     "FreeDisk",
     "Garbage",
     "Hold",
+    "MemoryMesh",
     "Mesh",
     "Metrics",
     "Oracle",

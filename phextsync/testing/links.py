@@ -105,6 +105,10 @@ class Paths:
             raise PhextsyncError(f"expected two nodes of a pair, found {source} and {target}")
         return self._paths[source, target]
 
+    def peers(self, node: int) -> list[int]:
+        """Return the nodes that one has paths to, in order."""
+        return [target for source, target in self._paths if source == node]
+
     def are_open(self, one: int, other: int) -> bool:
         """Whether both ways between two nodes are open, so that one can dial the other."""
         return self.between(one, other).is_open and self.between(other, one).is_open

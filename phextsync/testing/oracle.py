@@ -138,6 +138,20 @@ class Oracle:
                 seen.gone[token] = None
         seen.shown[place] = shown
 
+    def claimed(
+        self, shown: Mapping[Coordinate, str], disks: Iterable[Mapping[Coordinate, str]]
+    ) -> None:
+        """A node said that each of these disks has all that it shows."""
+        for disk in disks:
+            for place, text in shown.items():
+                there = _tokens(disk.get(place, ""))
+                for token in _tokens(text):
+                    if token not in there and token not in self.deleted:
+                        broken = Violation(
+                            f"{token} was acknowledged, and the peer's disk lacks it"
+                        )
+                        self.violation = self.violation or broken
+
     def check(self) -> None:
         """Raise the first violation, if there was one."""
         if self.violation is not None:

@@ -1,0 +1,518 @@
+"""MemoryMesh: real nodes over a network in memory, in virtual time; one seed makes one run.
+
+The world runs the core of many nodes and is fast; here the whole `Node` runs: its nursery and
+writer, its timers and back-off, discovery, framing, and TLS if wanted. One trio run holds all
+nodes, and its clock jumps to whatever is due next. Faults, links, workloads and oracle are those
+of the world, but the oracle believes what users are told: an edit is durable when `Node.durable`
+returned or the node stopped cleanly, and a peer has what `Node.synced` would say it has.
+
+A sleeping machine neither sends nor hears, its disk and its wall clock stand still, and its users
+are away; its timers go on, since all nodes share one clock.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from random import Random
+from typing import Final, TypeVar
+
+import trio
+import trio._core._run as scheduler
+import trio.testing
+
+from phextsync.discovery import RememberedPeers
+from phextsync.errors import PhextsyncError, StoreError, StoreFullError
+from phextsync.identity import MeshKey, NodeIdentity
+from phextsync.index import EVERYTHING, Coordinate
+from phextsync.node import LINKS_MAX, Node, Surroundings, running
+from phextsync.protocol import Timing
+from phextsync.reconcile import scope_digest
+from phextsync.replica import Change, Replica, ReplicaSet
+from phextsync.store import Batch, MemoryStore
+from phextsync.testing.faults import (
+    Action,
+    Clone,
+    Crash,
+    Fault,
+    FillDisk,
+    FreeDisk,
+    Garbage,
+    Hold,
+    Partition,
+    Repair,
+    Reset,
+    Restart,
+    Shape,
+    Sleep,
+)
+from phextsync.testing.links import Paths
+from phextsync.testing.mesh import PHEXT, Editor
+from phextsync.testing.network import (
+    Host,
+    MemoryDiscovery,
+    MemoryLinks,
+    MemoryNetwork,
+    TrioTimeline,
+)
+from phextsync.testing.oracle import Oracle
+from phextsync.testing.world import Metrics
+
+_DISK_S: Final = (0.0002, 0.001, 0.012)  # a commit takes one of these times
+_CHECK_S: Final = 0.05
+_CLAIMS_S: Final = 0.5
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Life:
+    """A node from its start to its end."""
+
+    store: MemoryStore
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    stopping: trio.Event = field(default_factory=trio.Event)
+    node: Node | None = None  # while users reach it
+    users: trio.Nursery | None = None
+    batch: Batch | None = None  # on its way to the disk
+    is_over: bool = False
+
+
+@dataclass(slots=True)
+class _Machine:
+    """What is there before, between and after the lives of a node."""
+
+    host: Host
+    identity: NodeIdentity
+    random: Random
+    store: MemoryStore = field(default_factory=MemoryStore)
+    remembered: RememberedPeers = field(default_factory=RememberedPeers)
+    life: _Life | None = None
+    is_disk_full: bool = False
+    was_replaced: bool = False  # its disk: what it had said of it may be wrong
+    asleep_since: float = 0.0
+    asleep_until: float = 0.0
+
+
+class MemoryMesh:
+    """Nodes 0 to `count` - 1, each pair of `overlay` on one network (None: all of them).
+
+    Call `at`, `schedule` and workloads before or within `run`, which calls its argument when all
+    nodes run; there, `await run_until(...)` lets time pass, and `await settle(...)` ends a run and
+    checks it.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        count: int,
+        *,
+        overlay: Iterable[tuple[int, int]] | None = None,
+        has_tls: bool = False,
+        timing: Timing | None = None,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self.seed = seed
+        self.count = count
+        self.oracle = Oracle()
+        self.metrics = Metrics()
+        self._has_tls = has_tls
+        self._timing = timing
+        self._trace = trace
+        self._digest = blake2b(digest_size=16)
+        self._timeline = TrioTimeline()
+        self._disks_random = self.random("disks")
+        self._links_random = self.random("links")
+        self._users_random = self.random("users")
+        pairs = [(a, b) for b in range(count) for a in range(b)] if overlay is None else overlay
+        self._paths = Paths(self._timeline, self._links_random, pairs)
+        self._network = MemoryNetwork(self._timeline, self._paths, count, self._note_bytes)
+        key = MeshKey(self.random("mesh key").randbytes(32))
+        self._machines = [
+            _Machine(host, NodeIdentity.create(key, host.name, source.randbytes(32)), source)
+            for host in self._network.hosts
+            for source in [self.random(f"node {host.number}")]
+        ]
+        self._nursery: trio.Nursery | None = None
+        self._pause = trio.Event()
+
+    # -- what users of a run call ----------------------------------------------------------
+
+    def run(self, body: Callable[["MemoryMesh"], Awaitable[T]]) -> T:
+        """Run all nodes, and `body` with them; return what it returns. Once for each mesh."""
+        with _repeatable_scheduler(self.random("scheduler")), _logged(self._note):
+            clock = trio.testing.MockClock(autojump_threshold=0)
+            return trio.run(self._main, body, clock=clock)
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the run began."""
+        return self._timeline.now
+
+    def random(self, name: str) -> Random:
+        """Return the generator of that name."""
+        name_digest = blake2b(f"{self.seed} {name}".encode(), digest_size=8).digest()
+        return Random(int.from_bytes(name_digest, "big"))
+
+    def at(self, time: float, call: Callable[[], None]) -> None:
+        """Call something at a virtual time."""
+        self._timeline.at(time, call)
+
+    def schedule(self, faults: Iterable[Fault]) -> None:
+        """Let faults happen at their times."""
+        for fault in faults:
+            self.at(fault.at, partial(self.apply, fault.action))
+
+    async def run_until(self, time: float) -> None:
+        """Let time pass; Violation as soon as there is one."""
+        self.at(time, self._pause.set)
+        await self._pause.wait()
+        self._pause = trio.Event()
+        self.oracle.check()
+
+    def node(self, number: int) -> Node:
+        """Return a node that runs."""
+        life = self._machines[number].life
+        assert life is not None, f"node {number} is down"
+        assert life.node is not None, f"node {number} starts or stops"
+        return life.node
+
+    def is_up(self, node: int) -> bool:
+        """Whether a node runs and is awake."""
+        machine = self._machines[node]
+        return (
+            machine.life is not None
+            and machine.life.node is not None
+            and self.now >= machine.asleep_until
+        )
+
+    def replica(self, node: int) -> Replica:
+        """Return a node's replica, to read from."""
+        return self.node(node).phext(PHEXT)
+
+    def text(self, node: int, place: Coordinate) -> str:
+        """Return what a node's user reads, "" for nothing."""
+        return self.replica(node).get(place, "")
+
+    def edit(self, node: int, place: Coordinate, change: Callable[[Editor], None]) -> bool:
+        """Let a node's user change one scroll; say whether the node took it. Every other user
+        waits until the change is durable."""
+        if not self.is_up(node):
+            self.metrics.reads_unanswered += 1
+            return False
+        replica = self.replica(node)
+        before = replica.get(place, "")
+        self.metrics.writes += 1
+        try:
+            change(replica)
+        except StoreFullError:
+            self.metrics.writes_refused += 1
+            return False
+        after = replica.get(place, "")
+        self._note("edit", node, str(place), len(after))
+        self.oracle.edited(node, place, before, after)
+        life = self._machines[node].life
+        if life is not None and life.users is not None and self._users_random.random() < 0.5:
+            life.users.start_soon(self._wait_for_disk, node, life)
+        return True
+
+    async def settle(self, within_s: float) -> None:
+        """End every fault, let all nodes run, and wait until they are linked and equal; then
+        check them. Violation when they are not within that time, or not what they must be."""
+        self.apply(Repair())
+        self._paths.smooth()
+        for machine in self._machines:
+            machine.is_disk_full = False
+            if machine.life is None:
+                self._start(machine)
+        began = self.now
+        while not self.is_settled():
+            if self.now - began > within_s:
+                self.oracle.finish(self.texts())
+                raise AssertionError(f"not in sync after {within_s:g} s: {self._complaints()}")
+            await self.run_until(self.now + _CHECK_S)
+        self.metrics.converged_s = self.now - began
+        for number in range(self.count):
+            self._count(self.node(number))
+        self.oracle.finish(self.texts())
+
+    def is_settled(self) -> bool:
+        """Whether all nodes are awake, linked to each other, durable, equal, and know it."""
+        return not self._complaints()
+
+    def texts(self) -> list[dict[Coordinate, str]]:
+        """Return what each node shows."""
+        return [dict(self.replica(number).scrolls()) for number in range(self.count)]
+
+    def digest(self) -> str:
+        """Return the digest of everything that happened, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    def _complaints(self) -> list[str]:
+        """Say what is missing until the mesh is settled."""
+        if not all(map(self.is_up, range(self.count))):
+            return ["not all nodes are up"]
+        found = []
+        digests = set()
+        for number in range(self.count):
+            node = self.node(number)
+            if node.replicas.is_dirty:
+                found.append(f"{number} has changes that are not durable")
+            found += [f"{number}: {lack}" for lack in node.lacking(PHEXT)]
+            linked = {peer.node_id for peer in node.peers()}
+            peers = self._paths.peers(number)
+            for peer in peers if len(peers) <= LINKS_MAX else ():
+                if self._machines[peer].identity.node_id not in linked:
+                    found.append(f"{number} has no link to {peer}")
+            digests.add(scope_digest(node.phext(PHEXT).index, [EVERYTHING]))
+        return found if len(digests) == 1 else [*found, "the nodes differ"]
+
+    # -- faults ----------------------------------------------------------------------------
+
+    def apply(self, action: Action) -> None:
+        """Let a fault happen now. One that concerns a node that is down changes nothing."""
+        self._note(repr(action))
+        match action:
+            case Partition() | Hold() | Repair() | Shape():
+                self._paths.apply(action)
+            case Reset(one, other):
+                self._network.cut(one, other)
+            case Crash(number, is_silent):
+                self._kill(self._machines[number], is_silent=is_silent)
+            case Restart(number):
+                self._restart(self._machines[number])
+            case Clone(source, target):
+                self._clone(self._machines[source], self._machines[target])
+            case Sleep(number, seconds):
+                self._sleep(self._machines[number], seconds)
+            case FillDisk(number):
+                self._machines[number].is_disk_full = True
+            case FreeDisk(number):
+                self._machines[number].is_disk_full = False
+            case Garbage(source, target):
+                self._send_garbage(source, target)
+            case _:
+                raise PhextsyncError(f"expected a fault that can be imitated, found {action}")
+
+    def _kill(self, machine: _Machine, *, is_silent: bool) -> None:
+        life = machine.life
+        if life is None:
+            return
+        if life.batch is not None and self._disks_random.random() < 0.5:
+            life.store.commit(life.batch)  # the disk had it, and nobody was told
+        machine.store = life.store.cloned()
+        machine.life = life.node = None
+        machine.asleep_until = 0.0
+        machine.host.halt(is_silent=is_silent)
+        life.is_over = True
+        life.scope.cancel()
+
+    def _restart(self, machine: _Machine) -> None:
+        if machine.life is None:
+            self._start(machine)
+        else:
+            machine.life.node = None
+            machine.life.stopping.set()
+
+    def _clone(self, source: _Machine, target: _Machine) -> None:
+        self._kill(target, is_silent=False)
+        target.store = source.store.cloned()
+        target.was_replaced = True
+        self.oracle.destroyed(map(_on_disk, self._machines))
+        self._start(target)
+
+    def _sleep(self, machine: _Machine, seconds: float) -> None:
+        if machine.life is None:
+            return
+        if self.now >= machine.asleep_until:
+            machine.asleep_since = self.now
+        machine.asleep_until = max(machine.asleep_until, self.now + seconds)
+        machine.host.sleep()
+        self.at(machine.asleep_until, partial(self._wake, machine))
+
+    def _wake(self, machine: _Machine) -> None:
+        if self.now >= machine.asleep_until:
+            machine.host.wake()
+
+    def _send_garbage(self, source: int, target: int) -> None:
+        for stream in self._network.between(source, target)[:1]:
+            if stream.twin is not None:
+                frame = self._links_random.randbytes(self._links_random.randint(1, 200))
+                stream.put(len(frame).to_bytes(4, "big") + frame)
+
+    # -- nodes -----------------------------------------------------------------------------
+
+    async def _main(self, body: Callable[["MemoryMesh"], Awaitable[T]]) -> T:
+        result: list[T] = []
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._timeline.run)
+            for machine in self._machines:
+                self._start(machine)
+            self.at(_CLAIMS_S, self._check_claims)
+            try:
+                while not all(map(self.is_up, range(self.count))):
+                    await self.run_until(self.now + _CHECK_S)
+                result.append(await body(self))
+            except Exception as error:  # as it is, not in a group
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return result[0]
+
+    def _start(self, machine: _Machine) -> None:
+        assert self._nursery is not None, "nodes run within `run`"
+        machine.store = machine.store.reopened()
+        machine.life = _Life(machine.store)
+        machine.host.boot()
+        self.oracle.started(machine.host.number)
+        self._note("start", machine.host.number)
+        self._nursery.start_soon(self._live, machine, machine.life)
+
+    async def _live(self, machine: _Machine, life: _Life) -> None:
+        """Run a node until it is stopped or killed; a stopped one starts again."""
+        node = Node(machine.identity, self._surroundings(machine, life), timing=self._timing)
+        with life.scope:
+            async with running(node), trio.open_nursery() as users:
+                node.phext(PHEXT).subscribe(partial(self._changed, machine.host.number, life))
+                life.node, life.users = node, users
+                await life.stopping.wait()
+                users.cancel_scope.cancel()
+        self._count(node)
+        if not life.is_over and life.stopping.is_set():
+            if not node.replicas.is_dirty:
+                self._durable(machine.host.number)
+            left = machine.host.streams()
+            assert not left, f"a node stopped and left {len(left)} connections open"
+            self._start(machine)
+
+    def _surroundings(self, machine: _Machine, life: _Life) -> Surroundings:
+        return Surroundings(
+            folder=Path(machine.host.name),
+            store=life.store,
+            commit=partial(self._commit, machine, life),
+            network=MemoryLinks(machine.host, machine.identity, self._has_tls),
+            discoveries=[MemoryDiscovery(machine.host)],
+            remembered=machine.remembered,
+            random=Random(machine.random.getrandbits(64)),
+            wall_time_s=lambda: self._wall_time_s(machine),
+        )
+
+    def _wall_time_s(self, machine: _Machine) -> float:
+        return self.now if self.now >= machine.asleep_until else machine.asleep_since
+
+    async def _commit(self, machine: _Machine, life: _Life, batch: Batch) -> None:
+        """Write a batch as a disk does. Nobody cancels a disk."""
+        life.batch = batch
+        with trio.CancelScope(shield=True):
+            await trio.sleep(self._disks_random.choices(_DISK_S, (70, 25, 5))[0])
+            while self.now < machine.asleep_until:  # noqa: ASYNC110  it may be put off
+                await trio.sleep_until(machine.asleep_until)
+        life.batch = None
+        if life.is_over:
+            raise StoreError("the machine is gone")
+        if machine.is_disk_full:
+            raise StoreFullError("the simulated disk is full")
+        life.store.commit(batch)
+        self.metrics.commits += 1
+        self._note("commit", machine.host.number, len(batch.writes))
+
+    # -- what users are told ---------------------------------------------------------------
+
+    async def _wait_for_disk(self, number: int, life: _Life) -> None:
+        assert life.node is not None, "users of a node that runs"
+        try:
+            await life.node.durable()
+        except StoreFullError:
+            return
+        self._durable(number)
+
+    def _durable(self, number: int) -> None:
+        """A node has said that all it has is durable."""
+        self.oracle.taken(number)
+        self.oracle.committed(number)
+
+    def _changed(self, number: int, life: _Life, change: Change) -> None:
+        if change.origin is not None and life.node is not None:
+            replica = life.node.phext(PHEXT)
+            for place in change.coordinates:
+                self.oracle.changed(number, place, replica.get(place, ""))
+            if self.oracle.violation is not None:
+                self._pause.set()
+
+    def _check_claims(self) -> None:
+        """Whoever a node takes for in sync must have on its disk all that the node shows."""
+        self.at(self.now + _CLAIMS_S, self._check_claims)
+        number = self._users_random.randrange(self.count)
+        if not self.is_up(number) or self.node(number).replicas.is_dirty:
+            return
+        complete, _ = self.node(number).core.lacking(PHEXT)
+        peers = [m for m in self._machines if m.identity.node_id in complete and not m.was_replaced]
+        if peers:
+            self.oracle.claimed(dict(self.replica(number).scrolls()), map(_on_disk, peers))
+
+    # -- trace -----------------------------------------------------------------------------
+
+    def _count(self, node: Node) -> None:
+        traffic = node.traffic()
+        metrics = self.metrics
+        metrics.frames += traffic.frames_in
+        metrics.updates += traffic.updates_in
+        metrics.redundant += traffic.redundant
+        metrics.bytes = self._network.bytes_sent
+        metrics.buffer_bytes_max = self._network.buffer_bytes_max
+        metrics.events = self._timeline.made
+
+    def _note_bytes(self, what: str, node: int, connection: int, data: bytes) -> None:
+        """Ciphertext differs from run to run; its length does not."""
+        self._note(what, node, connection, len(data) if self._has_tls else data)
+
+    def _note(self, *what: object) -> None:
+        line = f"{self.now:.6f} {what}"
+        self._digest.update(line.encode())
+        if self._trace is not None:
+            self._trace(line if len(line) < 200 else line[:200] + "...")
+
+
+def _on_disk(machine: _Machine) -> dict[Coordinate, str]:
+    """Return what a start would find now."""
+    replicas = ReplicaSet(
+        machine.store.cloned(), node_id=bytes(16), random=Random(0), wall_time_ms=lambda: 0
+    )
+    return dict(replicas.open(PHEXT).scrolls())
+
+
+@contextmanager
+def _repeatable_scheduler(source: Random) -> Iterator[None]:
+    """Let trio take the order of tasks that are ready from a generator. The one such place."""
+    before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r
+    # As trio does it for Hypothesis; there is no public way.
+    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
+    scheduler._r = source
+    try:
+        yield
+    finally:
+        scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r = before  # type: ignore[misc]
+
+
+@contextmanager
+def _logged(note: Callable[..., None]) -> Iterator[None]:
+    """Note what the library logs."""
+
+    def take(record: logging.LogRecord) -> bool:
+        note("log", record.getMessage())
+        return False
+
+    handler = logging.Handler()
+    handler.addFilter(take)
+    logger = logging.getLogger("phextsync")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
