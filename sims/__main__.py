@@ -8,7 +8,7 @@ from typing import get_args
 
 from phextsync.errors import PhextsyncError
 from sims import sweep
-from sims.scenarios import LARGE, NAMES, Tier, run
+from sims.scenarios import NAMES, Tier, run, small
 
 
 def main() -> int:
@@ -21,7 +21,8 @@ def main() -> int:
     one.add_argument("--tier", choices=get_args(Tier), default="world", help="what it runs on")
     one.add_argument("--trace", type=Path, help="write a line for everything that happens")
     many = commands.add_parser("sweep", help="run many seeds of many scenarios")
-    many.add_argument("--scenarios", type=_names, default=[n for n in NAMES if n not in LARGE])
+    many.add_argument("--scenarios", type=_names, help="all small ones if not given")
+    many.add_argument("--tier", choices=("world", "memory"), default="world")
     many.add_argument("--seeds", type=_seeds, default=range(10), help="such as 0-99")
     many.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     many.add_argument("--json", type=Path, help="write every outcome")
@@ -34,7 +35,11 @@ def main() -> int:
         return 0
     if options.command == "sweep":
         return sweep.sweep(
-            options.scenarios, options.seeds, jobs=options.jobs, json_file=options.json
+            options.scenarios or small(options.tier),
+            options.seeds,
+            tier=options.tier,
+            jobs=options.jobs,
+            json_file=options.json,
         )
     return _run_one(options.scenario, options.seed, options.trace, options.tier)
 

@@ -7,6 +7,7 @@ every fault ends, and the nodes must become equal within `settle_s` virtual seco
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from random import Random
 from typing import Final, Literal
 
@@ -19,7 +20,7 @@ from phextsync.testing import (
     FreeDisk,
     Garbage,
     Hold,
-    Metrics,
+    MemoryMesh,
     Partition,
     Repair,
     Reset,
@@ -33,7 +34,7 @@ from phextsync.testing.workloads import schedule_all
 from sims import steps
 from sims.real import RealMesh
 
-Tier = Literal["world", "real"]
+Tier = Literal["world", "memory", "real"]
 Schedule = Callable[[Random, int], list[Fault]]
 
 _SECONDS: Final = 8.0
@@ -73,30 +74,48 @@ class Outcome:
 
 
 def run(
-    name: str, seed: int, trace: Callable[[str], None] | None = None, *, tier: Tier = "world"
+    name: str,
+    seed: int,
+    trace: Callable[[str], None] | None = None,
+    *,
+    tier: Tier = "world",
+    has_tls: bool = False,
 ) -> Outcome:
-    """Run one scenario from one seed. PhextsyncError when the tier cannot have it."""
+    """Run one scenario from one seed: cores of nodes in the `world`, whole ones in `memory`, or
+    processes that are `real`. PhextsyncError when the tier cannot have it."""
     if tier == "real":
         return run_real(name, seed, trace)
     began = time.perf_counter()
     if name == _STEPS:
+        if tier != "world":
+            raise PhextsyncError(f"expected a scenario of whole nodes, found {name}")
         failure, digest = steps.run(seed)
         return Outcome(name, seed, failure, digest, time.perf_counter() - began, {})
     scenario = SCENARIOS[name]
     overlay = ring_overlay(scenario.nodes, scenario.degree) if scenario.degree else None
-    world = World(seed, scenario.nodes, overlay=overlay, trace=trace)
-    schedule_all(world, scenario.workloads, scenario.seconds)
-    world.schedule(scenario.faults(world.random("faults"), scenario.nodes))
+    mesh: World | MemoryMesh
+    if tier == "world":
+        mesh = World(seed, scenario.nodes, overlay=overlay, trace=trace)
+    else:
+        mesh = MemoryMesh(seed, scenario.nodes, overlay=overlay, has_tls=has_tls, trace=trace)
+    schedule_all(mesh, scenario.workloads, scenario.seconds)
+    mesh.schedule(scenario.faults(mesh.random("faults"), scenario.nodes))
     failure = None
     try:
-        world.run_until(scenario.seconds)
-        world.settle(scenario.settle_s)
-    except Exception as error:  # whatever the core raises is a finding, with its seed
+        if isinstance(mesh, World):
+            mesh.run_until(scenario.seconds)
+            mesh.settle(scenario.settle_s)
+        else:
+            mesh.run(partial(_pass_time, mesh, scenario))
+    except Exception as error:  # whatever a node raises is a finding, with its seed
         failure = str(error) if isinstance(error, AssertionError) else repr(error)
-    metrics: Metrics = world.metrics
-    return Outcome(
-        name, seed, failure, world.digest(), time.perf_counter() - began, asdict(metrics)
-    )
+    seconds = time.perf_counter() - began
+    return Outcome(name, seed, failure, mesh.digest(), seconds, asdict(mesh.metrics))
+
+
+async def _pass_time(mesh: MemoryMesh, scenario: Scenario) -> None:
+    await mesh.run_until(scenario.seconds)
+    await mesh.settle(scenario.settle_s)
 
 
 def run_real(
@@ -308,3 +327,8 @@ SCENARIOS: Final = {
 NAMES: Final = (*SCENARIOS, _STEPS)
 LARGE: Final = ("fifty", "five-hundred")
 """Scenarios that a sweep takes only when they are named."""
+
+
+def small(tier: Tier) -> list[str]:
+    """Return the names of the scenarios that a sweep takes in a tier when none are named."""
+    return [name for name in NAMES if name not in LARGE and (tier == "world" or name != _STEPS)]

@@ -11,19 +11,21 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sims.scenarios import Outcome, run
+from sims.scenarios import Outcome, Tier, run
 
 _err = Console(stderr=True)
 _COMPARED: Final = ("converged_s", "bytes", "frames", "redundant", "buffer_bytes_max")
 
 
-def sweep(names: Sequence[str], seeds: Sequence[int], *, jobs: int, json_file: Path | None) -> int:
+def sweep(
+    names: Sequence[str], seeds: Sequence[int], *, tier: Tier, jobs: int, json_file: Path | None
+) -> int:
     """Run every scenario with every seed; print a line for each and for what failed, with the
     command that repeats it. Return the exit status."""
     outcomes = []
     with _progress() as progress, ProcessPoolExecutor(jobs) as pool:
         bar = progress.add_task("", total=len(names) * len(seeds))
-        todo = [(name, seed) for name in names for seed in seeds]
+        todo = [(name, seed, tier) for name in names for seed in seeds]
         failed = 0
         for outcome in pool.map(_run, todo, chunksize=max(1, min(16, len(todo) // (4 * jobs)))):
             outcomes.append(outcome)
@@ -34,7 +36,8 @@ def sweep(names: Sequence[str], seeds: Sequence[int], *, jobs: int, json_file: P
     for outcome in outcomes:
         if outcome.failure is not None:
             print(f"{outcome.scenario}, seed {outcome.seed}: {outcome.failure}")
-            print(f"  again: python -m sims run {outcome.scenario} --seed {outcome.seed}")
+            command = f"python -m sims run {outcome.scenario} --seed {outcome.seed}"
+            print(f"  again: {command}" + ("" if tier == "world" else f" --tier {tier}"))
     print(f"{len(outcomes) - failed} passed, {failed} failed")
     if json_file is not None:
         json_file.write_text(json.dumps([asdict(outcome) for outcome in outcomes]))
@@ -54,8 +57,9 @@ def compare(old: Path, new: Path) -> None:
                 print(f"{name:13} {metric:17} {medians[0]:12.6g} {medians[1]:12.6g}")
 
 
-def _run(todo: tuple[str, int]) -> Outcome:
-    return run(*todo)
+def _run(todo: tuple[str, int, Tier]) -> Outcome:
+    name, seed, tier = todo
+    return run(name, seed, tier=tier)
 
 
 def _row(name: str, outcomes: Sequence[Outcome]) -> str:

@@ -141,7 +141,7 @@ class MemoryMesh:
 
     # -- what users of a run call ----------------------------------------------------------
 
-    def run(self, body: Callable[["MemoryMesh"], Awaitable[T]]) -> T:
+    def run(self, body: Callable[[], Awaitable[T]]) -> T:
         """Run all nodes, and `body` with them; return what it returns. Once for each mesh."""
         with _repeatable_scheduler(self.random("scheduler")), _logged(self._note):
             clock = trio.testing.MockClock(autojump_threshold=0)
@@ -345,7 +345,7 @@ class MemoryMesh:
 
     # -- nodes -----------------------------------------------------------------------------
 
-    async def _main(self, body: Callable[["MemoryMesh"], Awaitable[T]]) -> T:
+    async def _main(self, body: Callable[[], Awaitable[T]]) -> T:
         result: list[T] = []
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
@@ -357,7 +357,7 @@ class MemoryMesh:
             try:
                 while not all(map(self.is_up, range(self.count))):
                     await self.run_until(self.now + _CHECK_S)
-                result.append(await body(self))
+                result.append(await body())
             except Exception as error:  # as it is, not in a group
                 failure = error
             nursery.cancel_scope.cancel()
