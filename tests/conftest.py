@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("phextsync.testing.acceptance")
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:

@@ -3,7 +3,7 @@
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,25 +19,21 @@ from phextsync.discovery import (
     REMEMBERED_PEERS_MAX,
     SERVICE_TYPE,
     Address,
-    Announcement,
     Mdns,
     RememberedPeers,
-    Sighting,
     _Names,
     local_addresses,
     parse_address,
 )
 from phextsync.errors import LinkError, StoreDamagedError
+from phextsync.testing import acceptance
+from phextsync.testing.acceptance import announcement as _announcement
+from phextsync.testing.network import MemoryDiscovery
+from tests.memory_networks import memory_network
 
 _LOOPBACK = "127.0.0.1"
 _MESH = "ab" * 8
 _PATIENCE_S = 20  # only a bug takes that long
-
-
-def _announcement(number: int, mesh_tag: str = _MESH) -> Announcement:
-    return Announcement(
-        bytes([number]) * 16, f"küche {number}", 7000 + number, mesh_tag, bytes([number]) * 8
-    )
 
 
 def _mdns() -> Mdns:
@@ -48,20 +44,18 @@ def _mdns() -> Mdns:
 
 
 @pytest.mark.real
-async def test_nodes_of_a_mesh_see_each_other_and_nobody_else() -> None:
-    anna, bert = _announcement(1), _announcement(2)
-    with trio.fail_after(_PATIENCE_S):
-        async with (
-            _mdns().open(_announcement(3, "cd" * 8)) as seen_by_stranger,
-            _mdns().open(anna) as seen_by_anna,
-            _mdns().open(bert) as seen_by_bert,
-        ):
-            assert await seen_by_anna.receive() == _sighting_of(bert)
-            assert await seen_by_bert.receive() == _sighting_of(anna)
-            for channel in (seen_by_stranger, seen_by_anna, seen_by_bert):
-                assert isinstance(channel, trio.MemoryReceiveChannel)
-                with pytest.raises(trio.WouldBlock):
-                    channel.receive_nowait()
+@pytest.mark.parametrize("claim", acceptance.DISCOVERY, ids=lambda claim: claim.__name__)
+async def test_mdns_is_accepted(claim: Callable[[acceptance.Discoveries], Awaitable[None]]) -> None:
+    await claim(_mdns)
+
+
+@pytest.mark.parametrize("claim", acceptance.DISCOVERY, ids=lambda claim: claim.__name__)
+async def test_discovery_in_memory_is_accepted(
+    claim: Callable[[acceptance.Discoveries], Awaitable[None]],
+) -> None:
+    async with memory_network(3) as network:
+        hosts = iter(network.hosts)
+        await claim(lambda: MemoryDiscovery(next(hosts)))
 
 
 @pytest.mark.real
@@ -182,17 +176,6 @@ async def test_strangers_records_that_make_no_sense_are_ignored() -> None:
             async with _mdns().open(_announcement(2)):
                 assert (await sightings.receive()).node_id == _announcement(2).node_id
         await trio.to_thread.run_sync(mallory.close)
-
-
-def _sighting_of(announcement: Announcement) -> Sighting:
-    return Sighting(
-        announcement.node_id,
-        announcement.name,
-        (Address(_LOOPBACK, announcement.port),),
-        announcement.mesh_tag,
-        announcement.incarnation,
-        announcement.protocol,
-    )
 
 
 def _foreign_threads() -> set[str]:

@@ -1,6 +1,5 @@
 """What a store promises: the same on disk and in memory."""
 
-import array
 import os
 import shutil
 import stat
@@ -22,7 +21,7 @@ from phextsync.errors import (
     StoreLockedError,
     StoreVersionError,
 )
-from phextsync.index import Coordinate, CoordinateIndex
+from phextsync.index import Coordinate
 from phextsync.store import (
     Batch,
     LmdbStore,
@@ -32,6 +31,9 @@ from phextsync.store import (
     Store,
     StoredScroll,
 )
+from phextsync.testing import acceptance
+from phextsync.testing.acceptance import commit as _commit
+from phextsync.testing.acceptance import write as _write
 
 _KEYS = [Coordinate(*[1] * 8, i).key for i in range(1, 9)]
 _NODE = b"n" * 16
@@ -65,98 +67,9 @@ def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shelf]:
     made.store.close(clean=True)
 
 
-def _entry(text: str, time_ms: int = 5) -> LogEntry:
-    return LogEntry(text.encode(), _NODE, time_ms)
-
-
-def _write(
-    key: bytes, *, state: bytes | None = None, log: tuple[LogEntry, ...] = (), size: int = 1
-) -> ScrollWrite:
-    return ScrollWrite(key, bytes([size % 256]) * 32, size, state, log)
-
-
-def _commit(store: Store, *writes: ScrollWrite, phext: str = "memory") -> None:
-    store.commit(Batch(tuple((phext, write) for write in writes)))
-
-
-def test_a_state_and_its_log_are_read_back_in_order_after_reopening(shelf: Shelf) -> None:
-    _commit(shelf.store, _write(_KEYS[0], state=b"state", log=(_entry("one", 1),)))
-    _commit(shelf.store, _write(_KEYS[0], log=(_entry("two", 2), _entry("three", 3))))
-    expected = StoredScroll(b"state", (_entry("one", 1), _entry("two", 2), _entry("three", 3)))
-    for clean in (True, False):
-        assert shelf.store.read("memory", _KEYS[0]) == expected
-        shelf.reopen(clean=clean)
-    assert expected.updates == (b"state", b"one", b"two", b"three")
-    assert expected.log_bytes == 11
-
-
-def test_a_new_state_replaces_state_and_log(shelf: Shelf) -> None:
-    _commit(shelf.store, _write(_KEYS[0], log=(_entry("one"), _entry("two"))))
-    _commit(shelf.store, _write(_KEYS[0], state=b"all", log=(_entry("three"),)))
-    assert shelf.store.read("memory", _KEYS[0]) == StoredScroll(b"all", (_entry("three"),))
-
-
-def test_an_entry_may_have_no_author(shelf: Shelf) -> None:
-    _commit(shelf.store, _write(_KEYS[0], log=(LogEntry(b"x", b"", 0),)))
-    assert shelf.store.read("memory", _KEYS[0]) == StoredScroll(None, (LogEntry(b"x", b"", 0),))
-
-
-def test_heads_load_an_index(shelf: Shelf) -> None:
-    for i in (3, 1, 2):
-        _commit(shelf.store, _write(_KEYS[i], state=b"s", size=i * 1000))
-    heads = shelf.store.heads("memory")
-    assert heads.keys == _KEYS[1] + _KEYS[2] + _KEYS[3]
-    assert list(array.array("I", heads.sizes)) == [1000, 2000, 3000]
-    index = CoordinateIndex()
-    index.bulk_load(heads.keys, heads.fingerprints, heads.sizes)
-    assert index.fingerprint_of(Coordinate.from_key(_KEYS[2])) == bytes([2000 % 256]) * 32
-    assert shelf.store.heads("unknown").keys == b""
-
-
-def test_phexts_are_apart_and_named_in_order(shelf: Shelf) -> None:
-    for name in ("zeta", "alpha", "日本"):
-        _commit(shelf.store, _write(_KEYS[0], state=name.encode()), phext=name)
-    shelf.reopen(clean=False)
-    assert shelf.store.phexts() == ["alpha", "zeta", "日本"]
-    assert shelf.store.read("zeta", _KEYS[0]) == StoredScroll(b"zeta", ())
-    assert shelf.store.read("alpha", _KEYS[1]) is None
-    assert shelf.store.read("unknown", _KEYS[0]) is None
-
-
-def test_a_range_is_read_in_order_up_to_its_bytes(shelf: Shelf) -> None:
-    _commit(shelf.store, *(_write(key, state=bytes(100)) for key in _KEYS))
-    _commit(shelf.store, _write(_KEYS[0], state=b"other"), phext="other")
-
-    def read(lower: int, upper: int | None, bytes_max: int) -> list[bytes]:
-        end = None if upper is None else _KEYS[upper]
-        found = shelf.store.read_range("memory", _KEYS[lower], end, bytes_max)
-        assert all(scroll.state == bytes(100) for _, scroll in found)
-        return [key for key, _ in found]
-
-    assert read(0, None, 10_000) == _KEYS
-    assert read(2, 5, 10_000) == _KEYS[2:5]
-    assert read(2, 5, 150) == _KEYS[2:4]
-    assert read(2, None, 1) == [_KEYS[2]]
-    assert shelf.store.read_range("unknown", _KEYS[0], None, 100) == []
-
-
-def test_a_client_id_is_kept_over_a_clean_close_and_no_other(shelf: Shelf) -> None:
-    assert shelf.store.lease("memory") is None
-    shelf.store.commit(Batch((), (("memory", 2**52 - 1), ("c", 7))))
-    assert shelf.reopen(clean=True).lease("memory") == 2**52 - 1
-    assert shelf.reopen(clean=True).lease("c") == 7
-    assert shelf.reopen(clean=False).lease("memory") is None
-    assert shelf.reopen(clean=True).lease("memory") is None
-
-
-def test_a_scroll_that_was_set_aside_is_absent(shelf: Shelf) -> None:
-    _commit(shelf.store, _write(_KEYS[0], state=b"bad", log=(_entry("x"),)), _write(_KEYS[1]))
-    shelf.store.quarantine("memory", _KEYS[0])
-    shelf.store.quarantine("unknown", _KEYS[0])
-    assert shelf.store.read("memory", _KEYS[0]) is None
-    assert shelf.store.heads("memory").keys == _KEYS[1]
-    _commit(shelf.store, _write(_KEYS[0], log=(_entry("new"),)))
-    assert shelf.store.read("memory", _KEYS[0]) == StoredScroll(None, (_entry("new"),))
+@pytest.mark.parametrize("claim", acceptance.STORE, ids=lambda claim: claim.__name__)
+def test_every_store_is_accepted(claim: Callable[[acceptance.Shelf], None], shelf: Shelf) -> None:
+    claim(shelf)
 
 
 _writes = st.lists(

@@ -6,6 +6,7 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,18 @@ from hypothesis import strategies as st
 
 from phextsync.errors import LinkError
 from phextsync.identity import MeshKey, NodeIdentity
+from phextsync.testing import acceptance
+from phextsync.testing.network import (
+    SOCKET_BYTES,
+    MemoryLinks,
+    MemoryNetwork,
+    MemoryStream,
+)
 from phextsync.transport import (
     PORT,
     FrameChannel,
     SecureLink,
+    TlsNetwork,
     TlsStream,
     client_context,
     connect,
@@ -27,6 +36,7 @@ from phextsync.transport import (
     serve,
     server_context,
 )
+from tests.memory_networks import memory_network
 
 _KEY, _OTHER_KEY = MeshKey(bytes(32)), MeshKey(bytes([1]) * 32)
 _ANNA = NodeIdentity.create(_KEY, "anna", bytes([1]) * 32)
@@ -59,6 +69,26 @@ async def tcp_streams() -> AsyncIterator[Streams]:
 
 
 @asynccontextmanager
+async def host_streams() -> AsyncIterator[Streams]:
+    async with memory_network(2) as network:
+        yield await _connected(network)
+
+
+async def _connected(network: MemoryNetwork) -> Streams:
+    listener = network.hosts[1].listen()
+    dialled = await network.hosts[0].dial(network.hosts[1].name, PORT)
+    accepted = await listener.accept()
+    await listener.aclose()
+    return dialled, accepted
+
+
+@asynccontextmanager
+async def tls_over_hosts() -> AsyncIterator[Streams]:
+    async with host_streams() as (dialled, accepted):
+        yield await _tls(dialled, accepted)
+
+
+@asynccontextmanager
 async def tls_over_memory() -> AsyncIterator[Streams]:
     yield await _tls(*trio.testing.memory_stream_pair())
 
@@ -80,7 +110,12 @@ async def _tls(dialled: trio.abc.Stream, accepted: trio.abc.Stream) -> Streams:
     return client, server
 
 
-@pytest.fixture(params=[memory_streams, tcp_streams, tls_over_memory, tls_over_tcp])
+@pytest.fixture(
+    params=[
+        *(memory_streams, tcp_streams, host_streams),
+        *(tls_over_memory, tls_over_tcp, tls_over_hosts),
+    ]
+)
 async def streams(request: pytest.FixtureRequest) -> AsyncIterator[Streams]:
     with trio.fail_after(_PATIENCE_S):
         async with request.param() as pair:
@@ -279,7 +314,30 @@ def test_frames_do_not_depend_on_how_the_bytes_arrive(frames: list[bytes], cuts:
     assert trio.run(main) == frames
 
 
-# -- TLS as a stream ---------------------------------------------------------------------------
+# -- streams by trio's measure -----------------------------------------------------------------
+
+
+async def test_streams_between_hosts_keep_trios_contract_for_streams() -> None:
+    async with memory_network(2) as network:
+        await trio.testing.check_two_way_stream(
+            lambda: _connected(network), lambda: _clogged_hosts(network)
+        )
+
+
+async def _clogged_hosts(network: MemoryNetwork) -> Streams:
+    streams = await _connected(network)
+    for stream in streams:
+        assert isinstance(stream, MemoryStream)
+        stream.put(bytes(SOCKET_BYTES))
+    return streams
+
+
+async def test_tls_between_hosts_keeps_trios_contract_for_streams() -> None:
+    async def make() -> Streams:
+        return await _tls(*await _connected(network))
+
+    async with memory_network(2) as network:
+        await trio.testing.check_two_way_stream(make, None)
 
 
 async def test_tls_streams_keep_trios_contract_for_streams() -> None:
@@ -310,6 +368,46 @@ async def test_answers_that_cannot_be_sent_do_not_pile_up() -> None:
     await server.send_all(b"more")
     with pytest.raises(trio.BrokenResourceError, match="new keys without end"):
         await client.receive_some()
+
+
+# -- networks ----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def tls_over_tcp_network() -> AsyncIterator[acceptance.Places]:
+    yield lambda identity: acceptance.Place(TlsNetwork(identity, _LOOPBACK, 0), _LOOPBACK)
+
+
+@asynccontextmanager
+async def in_memory(*, has_tls: bool) -> AsyncIterator[acceptance.Places]:
+    async with memory_network(2) as network:
+        hosts = iter(network.hosts)
+
+        def place(identity: NodeIdentity) -> acceptance.Place:
+            host = next(hosts)
+            return acceptance.Place(MemoryLinks(host, identity, has_tls), host.name)
+
+        yield place
+
+
+@pytest.mark.parametrize("claim", acceptance.SECURE_NETWORK, ids=lambda claim: claim.__name__)
+@pytest.mark.parametrize(
+    "network", [tls_over_tcp_network, partial(in_memory, has_tls=True)], ids=["tcp", "memory"]
+)
+async def test_every_network_with_tls_is_accepted(
+    network: Callable[[], AbstractAsyncContextManager[acceptance.Places]],
+    claim: Callable[[acceptance.Places], Awaitable[None]],
+) -> None:
+    async with network() as places:
+        await claim(places)
+
+
+@pytest.mark.parametrize("claim", acceptance.NETWORK, ids=lambda claim: claim.__name__)
+async def test_the_network_in_memory_without_tls_is_accepted(
+    claim: Callable[[acceptance.Places], Awaitable[None]],
+) -> None:
+    async with in_memory(has_tls=False) as places:
+        await claim(places)
 
 
 # -- who gets a link ---------------------------------------------------------------------------
@@ -357,18 +455,6 @@ async def _until_logged(caplog: pytest.LogCaptureFixture, lines: int = 1) -> lis
     while len(_warnings(caplog)) < lines:
         await trio.lowlevel.checkpoint()
     return _warnings(caplog)
-
-
-async def test_two_nodes_of_a_mesh_know_each_other() -> None:
-    async with served(_ANNA) as node:
-        link = await connect(_BERT, _LOOPBACK, node.port)
-        await link.channel.send(b"hello")
-        assert await link.channel.receive() == b"hello"
-        assert (link.peer_id, link.peer_name) == (_ANNA.node_id, "anna")
-        assert link.address == f"{_LOOPBACK}:{node.port}"
-        (theirs,) = node.links
-        assert (theirs.peer_id, theirs.peer_name) == (_BERT.node_id, "bert")
-        await link.channel.aclose()
 
 
 async def test_a_node_of_another_mesh_is_refused_and_both_sides_say_so_once(
@@ -462,14 +548,6 @@ async def test_a_dialled_node_that_says_nothing_is_given_up() -> None:
             await connect(_BERT, _LOOPBACK, port, timeout_s=0.02)
 
 
-async def test_an_address_where_nobody_listens_is_named() -> None:
-    (listener,) = await trio.open_tcp_listeners(0, host=_LOOPBACK)
-    port = listener.socket.getsockname()[1]
-    await listener.aclose()
-    with pytest.raises(LinkError, match=rf"^{_LOOPBACK}:{port}: .*refused$"):
-        await connect(_BERT, _LOOPBACK, port)
-
-
 async def test_a_host_name_that_is_none_is_a_link_error() -> None:
     with pytest.raises(LinkError, match="label"):
         await connect(_BERT, "a" * 70 + ".example", PORT)
@@ -512,18 +590,6 @@ def test_no_key_stays_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     client_context(_ANNA)
     server_context(_ANNA)
     assert list(tmp_path.iterdir()) == []
-
-
-async def test_a_link_is_closed_when_its_handler_returns() -> None:
-    async def leave(link: SecureLink) -> None:
-        await link.channel.send(b"bye")
-
-    async with trio.open_nursery() as nursery:
-        port = await nursery.start(serve, _ANNA, _LOOPBACK, 0, leave)
-        link = await connect(_BERT, _LOOPBACK, port)
-        assert [frame async for frame in link.channel] == [b"bye"]
-        await link.channel.aclose()
-        nursery.cancel_scope.cancel()
 
 
 async def test_links_of_memory_streams_are_links_too() -> None:

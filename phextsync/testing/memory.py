@@ -12,7 +12,7 @@ are away; its timers go on, since all nodes share one clock.
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -58,7 +58,7 @@ from phextsync.testing.network import (
     MemoryNetwork,
     TrioTimeline,
 )
-from phextsync.testing.oracle import Oracle
+from phextsync.testing.oracle import Edit, Oracle
 from phextsync.testing.world import Metrics
 
 _DISK_S: Final = (0.0002, 0.001, 0.012)  # a commit takes one of these times
@@ -77,6 +77,7 @@ class _Life:
     stopping: trio.Event = field(default_factory=trio.Event)
     node: Node | None = None  # while users reach it
     users: trio.Nursery | None = None
+    edits: list[Edit] = field(default_factory=list)
     batch: Batch | None = None  # on its way to the disk
     is_over: bool = False
 
@@ -175,10 +176,14 @@ class MemoryMesh:
 
     def node(self, number: int) -> Node:
         """Return a node that runs."""
+        node = self._life(number).node
+        assert node is not None, f"node {number} starts or stops"
+        return node
+
+    def _life(self, number: int) -> _Life:
         life = self._machines[number].life
         assert life is not None, f"node {number} is down"
-        assert life.node is not None, f"node {number} starts or stops"
-        return life.node
+        return life
 
     def is_up(self, node: int) -> bool:
         """Whether a node runs and is awake."""
@@ -213,10 +218,12 @@ class MemoryMesh:
             return False
         after = replica.get(place, "")
         self._note("edit", node, str(place), len(after))
-        self.oracle.edited(node, place, before, after)
-        life = self._machines[node].life
-        if life is not None and life.users is not None and self._users_random.random() < 0.5:
-            life.users.start_soon(self._wait_for_disk, node, life)
+        edit = self.oracle.asked(place, before, after)
+        self.oracle.changed(node, place, after)
+        life = self._life(node)
+        life.edits.append(edit)
+        if life.users is not None and self._users_random.random() < 0.5:
+            life.users.start_soon(self._wait_for_disk, life, edit)
         return True
 
     async def settle(self, within_s: float) -> None:
@@ -385,8 +392,8 @@ class MemoryMesh:
                 users.cancel_scope.cancel()
         self._count(node)
         if not life.is_over and life.stopping.is_set():
-            if not node.replicas.is_dirty:
-                self._durable(machine.host.number)
+            for edit in () if node.replicas.is_dirty else life.edits:
+                self.oracle.answered(edit)
             left = machine.host.streams()
             assert not left, f"a node stopped and left {len(left)} connections open"
             self._start(machine)
@@ -424,18 +431,11 @@ class MemoryMesh:
 
     # -- what users are told ---------------------------------------------------------------
 
-    async def _wait_for_disk(self, number: int, life: _Life) -> None:
+    async def _wait_for_disk(self, life: _Life, edit: Edit) -> None:
         assert life.node is not None, "users of a node that runs"
-        try:
+        with suppress(StoreFullError):
             await life.node.durable()
-        except StoreFullError:
-            return
-        self._durable(number)
-
-    def _durable(self, number: int) -> None:
-        """A node has said that all it has is durable."""
-        self.oracle.taken(number)
-        self.oracle.committed(number)
+            self.oracle.answered(edit)
 
     def _changed(self, number: int, life: _Life, change: Change) -> None:
         if change.origin is not None and life.node is not None:
