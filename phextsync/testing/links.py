@@ -5,6 +5,7 @@ what is lost is sent again, later, and what is held back arrives when the path i
 comes from a timeline and chance from a generator; nothing here knows what is carried.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -32,6 +33,15 @@ class Timeline(Protocol):
 
 
 @dataclass(slots=True)
+class _Parcel:
+    """What was sent and has not arrived. `due` is infinite until it leaves."""
+
+    size: int
+    arrive: Callable[[], None]
+    due: float = math.inf
+
+
+@dataclass(slots=True)
 class Path:
     """The way of what one node sends to another."""
 
@@ -44,8 +54,8 @@ class Path:
     is_blocked: bool = False
     is_held: bool = False
     _busy_until: float = 0.0
-    _last_arrival: float = 0.0
-    _waiting: deque[tuple[int, Callable[[], None]]] = field(default_factory=deque)
+    _last_due: float = 0.0
+    _parcels: deque[_Parcel] = field(default_factory=deque)  # in the order of sending
 
     @property
     def is_open(self) -> bool:
@@ -54,40 +64,50 @@ class Path:
 
     def send(self, size: int, arrive: Callable[[], None]) -> None:
         """Call `arrive` when `size` bytes that leave now are there, after all that left before."""
-        if not self.is_open:
-            self._waiting.append((size, arrive))
-            return
-        start = max(self.timeline.now, self._busy_until)
-        if self.bytes_per_s:
-            start += size / self.bytes_per_s
-        self._busy_until = start
-        arrival = start + self.latency_s
-        if self.jitter_s:
-            arrival += self.random.random() * self.jitter_s
-        while self.loss and self.random.random() < self.loss:
-            arrival += _RETRANSMISSION_S
-        self._last_arrival = max(arrival, self._last_arrival)
-        self.timeline.at(self._last_arrival, lambda: self._arrive(size, arrive))
+        parcel = _Parcel(size, arrive)
+        self._parcels.append(parcel)
+        if self.is_open:
+            self._launch(parcel)
 
     def signal(self, arrive: Callable[[], None]) -> None:
         """Call `arrive` when a goodbye that leaves now is there, after all that left before; never
         when the path is not open: nobody sends it again."""
         if self.is_open:
-            arrival = max(self.timeline.now + self.latency_s, self._last_arrival)
-            self.timeline.at(arrival, arrive)
+            self.timeline.at(max(self.timeline.now + self.latency_s, self._last_due), arrive)
 
-    def release(self) -> None:
-        """Unblock the path, and send what has waited."""
-        self.is_blocked = self.is_held = False
-        waiting, self._waiting = self._waiting, deque()
-        for size, arrive in waiting:
-            self.send(size, arrive)
+    def gate(self, *, is_blocked: bool, is_held: bool) -> None:
+        """Close the path or open it. When it opens, what should have arrived meanwhile is sent
+        again, in order."""
+        was_open = self.is_open
+        self.is_blocked, self.is_held = is_blocked, is_held
+        if was_open or not self.is_open:
+            return
+        self._last_due = 0.0
+        for parcel in self._parcels:
+            if self.timeline.now < parcel.due < math.inf:
+                self._expect(parcel, parcel.due)
+            else:
+                self._launch(parcel)
 
-    def _arrive(self, size: int, arrive: Callable[[], None]) -> None:
-        if self.is_open:
-            arrive()
-        else:
-            self._waiting.append((size, arrive))
+    def _launch(self, parcel: _Parcel) -> None:
+        start = max(self.timeline.now, self._busy_until)
+        if self.bytes_per_s:
+            start += parcel.size / self.bytes_per_s
+        self._busy_until = start
+        due = start + self.latency_s
+        if self.jitter_s:
+            due += self.random.random() * self.jitter_s
+        while self.loss and self.random.random() < self.loss:
+            due += _RETRANSMISSION_S
+        self._expect(parcel, due)
+
+    def _expect(self, parcel: _Parcel, due: float) -> None:
+        parcel.due = self._last_due = max(due, self._last_due)
+        self.timeline.at(parcel.due, self._hand_over)
+
+    def _hand_over(self) -> None:
+        while self.is_open and self._parcels and self._parcels[0].due <= self.timeline.now:
+            self._parcels.popleft().arrive()
 
 
 class Paths:
@@ -119,10 +139,11 @@ class Paths:
             case Partition(groups, is_oneway):
                 self._partition(groups, is_oneway=is_oneway)
             case Hold(source, target):
-                self.between(source, target).is_held = True
+                path = self.between(source, target)
+                path.gate(is_blocked=path.is_blocked, is_held=True)
             case Repair():
                 for path in self._paths.values():
-                    path.release()
+                    path.gate(is_blocked=False, is_held=False)
             case Shape(source, target, latency_s, jitter_s, bytes_per_s, loss):
                 path = self.between(source, target)
                 path.latency_s, path.jitter_s = latency_s, jitter_s
@@ -139,4 +160,5 @@ class Paths:
         group_of = {node: i for i, group in enumerate(groups) for node in group}
         for (source, target), path in self._paths.items():
             a, b = group_of.get(source, -1), group_of.get(target, -1)
-            path.is_blocked = not (a == b != -1 or (is_oneway and -1 < a < b))
+            is_open = a == b != -1 or (is_oneway and -1 < a < b)
+            path.gate(is_blocked=not is_open, is_held=path.is_held)

@@ -392,11 +392,18 @@ class MemoryMesh:
                 users.cancel_scope.cancel()
         self._count(node)
         if not life.is_over and life.stopping.is_set():
-            for edit in () if node.replicas.is_dirty else life.edits:
-                self.oracle.answered(edit)
-            left = machine.host.streams()
-            assert not left, f"a node stopped and left {len(left)} connections open"
+            self._has_stopped(machine, life, node)
             self._start(machine)
+
+    def _has_stopped(self, machine: _Machine, life: _Life, node: Node) -> None:
+        """A node that has stopped cleanly left nothing open and, if it could, nothing unwritten."""
+        left = machine.host.streams()
+        assert not left, f"a node stopped and left {len(left)} connections open"
+        if node.replicas.is_dirty:
+            assert machine.is_disk_full, "a node stopped and left changes unwritten"
+        else:
+            for edit in life.edits:
+                self.oracle.answered(edit)
 
     def _surroundings(self, machine: _Machine, life: _Life) -> Surroundings:
         return Surroundings(
