@@ -223,7 +223,7 @@ class MemoryMesh:
         life = self._life(node)
         life.edits.append(edit)
         if life.users is not None and self._users_random.random() < 0.5:
-            life.users.start_soon(self._wait_for_disk, life, edit)
+            life.users.start_soon(self._wait_for_disk, self.node(node), edit)
         return True
 
     async def settle(self, within_s: float) -> None:
@@ -236,6 +236,7 @@ class MemoryMesh:
             if machine.life is None:
                 self._start(machine)
         began = self.now
+        await trio.testing.wait_all_tasks_blocked()  # nodes notice first what has just happened
         while not self.is_settled():
             if self.now - began > within_s:
                 self.oracle.finish(self.texts())
@@ -438,10 +439,9 @@ class MemoryMesh:
 
     # -- what users are told ---------------------------------------------------------------
 
-    async def _wait_for_disk(self, life: _Life, edit: Edit) -> None:
-        assert life.node is not None, "users of a node that runs"
+    async def _wait_for_disk(self, node: Node, edit: Edit) -> None:
         with suppress(StoreFullError):
-            await life.node.durable()
+            await node.durable()
             self.oracle.answered(edit)
 
     def _changed(self, number: int, life: _Life, change: Change) -> None:

@@ -260,7 +260,9 @@ class MemoryStream(trio.abc.Stream):
             raise trio.BusyResourceError("another task is receiving on this stream")
         self._is_receiving = True
         try:
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if self._received or self._is_ended or self._is_broken:
+                await trio.lowlevel.cancel_shielded_checkpoint()
             while not (self._received or self._is_ended or self._is_broken or self._is_closed):
                 self._may_receive = trio.Event()
                 await self._may_receive.wait()
