@@ -24,6 +24,7 @@ import trio
 import trio._core._run as scheduler
 import trio.testing
 
+from phextsync.changes import Change
 from phextsync.discovery import RememberedPeers
 from phextsync.errors import PhextsyncError, StoreError, StoreFullError
 from phextsync.identity import MeshKey, NodeIdentity
@@ -31,7 +32,7 @@ from phextsync.index import EVERYTHING, Coordinate
 from phextsync.node import LINKS_MAX, Node, Surroundings, running
 from phextsync.protocol import Timing
 from phextsync.reconcile import scope_digest
-from phextsync.replica import Change, Replica, ReplicaSet
+from phextsync.replica import Replica, ReplicaSet
 from phextsync.store import Batch, MemoryStore
 from phextsync.testing.faults import (
     Action,
