@@ -1,9 +1,5 @@
 """Real nodes in virtual time: every scenario passes, repeats itself, and notices defects."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from phextsync.index import Coordinate
@@ -25,6 +21,7 @@ from phextsync.testing import (
 from phextsync.testing.workloads import schedule_all
 from phextsync.transport import FrameChannel
 from sims import scenarios
+from tests.repetition import outputs
 
 _PLACE = Coordinate(*[1] * 9)
 
@@ -47,16 +44,7 @@ def test_one_seed_has_one_trace_in_every_process() -> None:
 from tests.test_memory_tier import troubled
 print([troubled(has_tls).digest() for has_tls in (False, True)])
 """
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            check=True,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        ).stdout
-        for hash_seed in ("1", "2")
-    }
-    assert len(digests) == 1
+    assert len(outputs(program)) == 1
 
 
 def troubled(has_tls: bool) -> MemoryMesh:

@@ -1,15 +1,12 @@
 """The simulation repeats itself, finds planted defects, and keeps seeds that found real ones."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from phextsync.crdt import Scroll
 from phextsync.protocol import Synchronizer
 from phextsync.replica import ReplicaSet
 from sims import steps
+from tests.repetition import outputs
 
 # 172: Yrs showed text behind a gap that it did not count in its state vector, so that equal
 # versions had different texts.
@@ -23,16 +20,7 @@ def test_a_random_schedule_converges_and_loses_nothing(seed: int) -> None:
 
 def test_one_seed_has_one_outcome_in_every_process() -> None:
     program = "from sims import steps; print([steps.run(seed) for seed in range(4)])"
-    outcomes = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            check=True,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        ).stdout
-        for hash_seed in ("1", "2")
-    }
-    assert len(outcomes) == 1
+    assert len(outputs(program)) == 1
 
 
 def _first_failure(seeds: int) -> str | None:
