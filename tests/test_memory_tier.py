@@ -154,6 +154,17 @@ def test_a_full_disk_refuses_edits_and_is_tried_again() -> None:
     mesh.run(body)
 
 
+def test_a_node_that_crashes_at_once_holds_up_nobody() -> None:
+    mesh = MemoryMesh(1, 3)
+    mesh.schedule([Fault(0.0, Crash(0))])
+
+    async def body() -> None:
+        assert [mesh.is_up(node) for node in range(3)] == [False, True, True]
+        await mesh.settle(5)
+
+    mesh.run(body)
+
+
 def test_a_bug_in_a_run_comes_out_as_it_is() -> None:
     async def body() -> None:
         raise ZeroDivisionError
