@@ -224,7 +224,7 @@ class MemoryMesh:
         life = self._life(node)
         life.edits.append(edit)
         if life.users is not None and self._users_random.random() < 0.5:
-            life.users.start_soon(self._wait_for_disk, self.node(node), edit)
+            life.users.start_soon(self._wait_for_disk, node, self.node(node), edit)
         return True
 
     async def settle(self, within_s: float) -> None:
@@ -404,7 +404,7 @@ class MemoryMesh:
             assert machine.is_disk_full, "a node stopped and left changes unwritten"
         else:
             for edit in life.edits:
-                self.oracle.answered(edit)
+                self.oracle.answered(machine.host.number, edit)
 
     def _surroundings(self, machine: _Machine, life: _Life) -> Surroundings:
         return Surroundings(
@@ -439,10 +439,10 @@ class MemoryMesh:
 
     # -- what users are told ---------------------------------------------------------------
 
-    async def _wait_for_disk(self, node: Node, edit: Edit) -> None:
+    async def _wait_for_disk(self, number: int, node: Node, edit: Edit) -> None:
         with suppress(StoreFullError):
             await node.durable()
-            self.oracle.answered(edit)
+            self.oracle.answered(number, edit)
 
     def _changed(self, number: int, life: _Life, change: Change) -> None:
         if change.origin is not None and life.node is not None:
