@@ -330,7 +330,7 @@ class MemoryMesh:
         self._kill(target, is_silent=False)
         target.store = source.store.cloned()
         target.was_replaced = True
-        self.oracle.destroyed(map(_on_disk, self._machines))
+        self.oracle.destroyed(target.host.number, map(_on_disk, self._machines))
         self._start(target)
 
     def _sleep(self, machine: _Machine, seconds: float) -> None:
