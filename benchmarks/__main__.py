@@ -2,9 +2,10 @@
 
 import argparse
 
-from benchmarks import http, index, reconcile, scale, search, sync
+from benchmarks import files, http, index, reconcile, scale, search, sync
 
 _BENCHMARKS = {
+    "files": files.run,
     "http": http.run,
     "index": index.run,
     "reconcile": reconcile.run,

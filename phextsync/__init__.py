@@ -13,6 +13,8 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `changes`: what happened to texts, and who did it
 * `views`: a range of a phext as a mapping
 * `replica`: a phext as a mapping of coordinates to texts
+* `names`: which scroll is which file of a directory
+* `files`: a directory and a range of scrolls that are the same
 * `sq`: SQ's REST API over replicas, without IO
 * `reconcile`: what differs between two indexes, by ranges
 * `sketch`: few differences between two indexes, in one round trip
@@ -25,6 +27,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `node`: `open_node`, where all of it meets
 * `metrics`: what Prometheus reads of a node
 * `gateway`: HTTP: SQ's API, changes, metrics, health
+* `folders`: bound directories on disk, watched
 * `cli`: the `phextsync` command
 * `testing`: whole meshes under faults, in virtual time
 """
@@ -32,6 +35,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 from phextsync.changes import Change, ChangeFeed, TextChange, current_writer, writing_as
 from phextsync.errors import (
     CoordinateError,
+    DirectoryError,
     IdentityError,
     LinkError,
     PhextFileError,
@@ -61,6 +65,7 @@ __all__ = [
     "CoordinateError",
     "CoordinateIndex",
     "CoordinateRange",
+    "DirectoryError",
     "History",
     "IdentityError",
     "LinkError",

@@ -25,7 +25,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from phextsync import phextfile
+from phextsync import folders, phextfile
 from phextsync.control import Attachment, Value, is_change, perform, summarize
 from phextsync.discovery import parse_address
 from phextsync.errors import PhextsyncError, StoreLockedError
@@ -180,6 +180,7 @@ async def _up(
                 flush=True,
             )
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(folders.serve, node)
                 if serve_http is not None:
                     print(f"HTTP on port {await serve_http(node, nursery)}", flush=True)
                 if _err.is_terminal:
@@ -382,6 +383,41 @@ def watch(
                     else:
                         whose = origin.hex()[:8] or "here"
                         print(f"{coordinate}  {size:>9}  {whose}", flush=True)
+
+
+# -- bound directories ---------------------------------------------------------------------
+
+
+@app.command()
+def bind(
+    directory: Annotated[Path, typer.Argument(help="Made if it is not there.")],
+    at: Annotated[str, typer.Option(help="A prefix with four free parts, such as '7.*'.")],
+    data: Data = _DATA,
+    phext: Phext = DEFAULT_PHEXT,
+) -> None:
+    """Keep the text files of a directory and the scrolls of a range the same."""
+    bound = folders.Bound(directory.expanduser().absolute(), phext, CoordinateRange.parse(at))
+    folders.BindingStore(_folder(data)).bind(bound)
+    _err.print(f"{bound.directory} is bound to {bound.range} of {phext} while a node runs")
+
+
+@app.command()
+def unbind(directory: Annotated[Path, typer.Argument()], data: Data = _DATA) -> None:
+    """End a binding; files and scrolls stay as they are."""
+    path = directory.expanduser().absolute()
+    if not folders.BindingStore(_folder(data)).unbind(path):
+        _fail(f"{path} is not bound")
+
+
+@app.command()
+def bindings(data: Data = _DATA, as_json: Json = False) -> None:
+    """List the bound directories."""
+    rows = folders.BindingStore(_folder(data)).bindings()
+    if as_json:
+        print(json.dumps([[str(row.directory), row.phext, str(row.range)] for row in rows]))
+        return
+    for row in rows:
+        print(f"{row.directory}  {row.phext}  {row.range}")
 
 
 # -- helpers -------------------------------------------------------------------------------

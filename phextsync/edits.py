@@ -27,7 +27,7 @@ def minimal_edits(old: str, new: str) -> list[Edit]:
     letters. Costs O(n log n) and a bounded number of comparisons; pieces too large for that are
     replaced whole.
     """
-    start, stop = _common_ends(old, new)
+    start, stop = common_ends(old, new)
     if start + stop == min(len(old), len(new)):
         return _lone_edit(old, new, start, stop)
     start, stop = _to_lines(old, new, start, stop)
@@ -116,7 +116,7 @@ def _without_common_lines(inserted: str, replacement: str) -> str:
 
 
 def _word_edits(old: str, new: str) -> list[Edit]:
-    start, stop = _common_ends(old, new)
+    start, stop = common_ends(old, new)
     if start + stop == min(len(old), len(new)):
         return _lone_edit(old, new, start, stop)
     start, stop = _to_words(old, new, start, stop)
@@ -215,7 +215,7 @@ def _unique(lines: Sequence[str]) -> dict[str, int]:
     return {line: i for line, i in places.items() if i >= 0}
 
 
-def _common_ends(old: str, new: str) -> tuple[int, int]:
+def common_ends(old: str, new: str) -> tuple[int, int]:
     """Return how many characters are equal at the start, and behind that at the end."""
     limit = min(len(old), len(new))
     start = _longest(limit, lambda n: old[:n] == new[:n])

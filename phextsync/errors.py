@@ -53,6 +53,10 @@ class IdentityError(PhextsyncError):
     """A mesh key, join code, node key or certificate that cannot be used."""
 
 
+class DirectoryError(PhextsyncError):
+    """A bound directory, or a file of it, cannot be used as it is."""
+
+
 class LinkError(PhextsyncError):
     """A connection to a peer failed or was ended; the message says why."""
 

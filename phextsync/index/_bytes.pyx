@@ -672,6 +672,33 @@ def update_clock(bytes update not None, uint64_t client):
     return end
 
 
+def root_clients(bytes update not None):
+    """Return the clients whose first struct in `update` hangs on no other text, ascending.
+
+    They wrote into the empty scroll, each without knowing of the others.
+    """
+    cdef Reader reader
+    cdef uint64_t clients, count
+    cdef Struct found
+    cdef list roots = []
+    open_reader(&reader, update)
+    clients = read_varint(&reader)
+    while clients > 0 and reader.error == OK:
+        count = read_varint(&reader)
+        found.client = read_client(&reader)
+        found.clock = read_clock(&reader)
+        while count > 0 and reader.error == OK:
+            read_struct(&reader, &found, NULL, 0)
+            if found.clock == 0 and not found.has_origin and not found.has_right_origin:
+                roots.append(found.client)
+            found.clock += found.length
+            count -= 1
+        clients -= 1
+    if reader.error:
+        raise_error(reader.error, "update")
+    return sorted(roots)
+
+
 def strip_deletes(bytes update not None, bytes version not None):
     """Return `update` with only those deletions that `version` lacks."""
     cdef _Sets have = _Sets.of_version(version)
