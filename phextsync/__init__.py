@@ -19,6 +19,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `reconcile`: what differs between two indexes, by ranges
 * `sketch`: few differences between two indexes, in one round trip
 * `comparison`: the turns of two nodes until both know what differs
+* `presence`: who is there, and what each node tells of itself
 * `protocol`: what to say to each peer, without IO
 * `transport`: frames over TLS
 * `discovery`: finding peers
@@ -54,6 +55,7 @@ from phextsync.errors import (
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateIndex, CoordinateRange
 from phextsync.node import Node, open_node
+from phextsync.presence import PeerPresence, PresenceBoard
 from phextsync.replica import History, Replica, ReplicaSet
 from phextsync.store import LmdbStore, MemoryStore
 from phextsync.views import RangeView
@@ -74,9 +76,11 @@ __all__ = [
     "MeshKey",
     "Node",
     "NodeIdentity",
+    "PeerPresence",
     "PhextFileError",
     "PhextsyncError",
     "PositionError",
+    "PresenceBoard",
     "ProtocolError",
     "RangeView",
     "Replica",

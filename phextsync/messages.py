@@ -16,7 +16,10 @@ from phextsync.errors import ProtocolError
 from phextsync.index import Coordinate, CoordinateRange
 
 PROTOCOL_MAJOR: Final = 1
-PROTOCOL_MINOR: Final = 0
+PROTOCOL_MINOR: Final = 1
+
+PRESENCE_MINOR: Final = 1
+"""The minor version from which on a node understands `Presence`."""
 
 NODE_ID_BYTES: Final = 16
 KEY_BYTES: Final = 12
@@ -64,6 +67,12 @@ class Limits:
     """Recent updates kept for peers that are in step; a peer behind them gets a difference."""
     version_bytes_max: int = 256 << 10
     """The version of one scroll in a request."""
+    presences_max: int = 1024
+    """Nodes whose presence is kept: 1.5 MB at most. Peers of ours always find room."""
+    presence_bytes_max: int = 1024
+    """The facts that one node tells of itself; it tells them to everybody every few seconds."""
+    presence_left_s_max: int = 300
+    """Seconds for which a presence may claim to hold without a word from its node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +196,33 @@ class Pong:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """What a node tells of itself: the one with the highest `counter` holds, for `left_ms` from
+    now on. Counters begin anew with each incarnation."""
+
+    node_id: bytes
+    incarnation: bytes
+    counter: int
+    left_ms: int
+    name: str
+    facts: tuple[tuple[str, str | int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Notices that are newer than what the peer is known to have; see `phextsync.presence`."""
+
+    notices: tuple[Notice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A kind of message that a newer minor version may have: nothing to be sent."""
+
+    kind: int
+
+
+@dataclass(frozen=True, slots=True)
 class Goodbye:
     """The link ends; nothing follows."""
 
@@ -206,10 +242,12 @@ Message: TypeAlias = (
     | Ping
     | Pong
     | Goodbye
+    | Presence
 )
 
 _HELLO, _SUMMARY, _COMPARE, _WANT, _UPDATES, _PART = range(6)
-_ACKNOWLEDGE, _REFUSED, _CONFLICT, _PING, _PONG, _GOODBYE = range(6, 12)
+_ACKNOWLEDGE, _REFUSED, _CONFLICT, _PING, _PONG, _GOODBYE, _PRESENCE = range(6, 13)
+_KINDS_MAX: Final = 256
 
 
 def encode(message: Message) -> bytes:
@@ -217,12 +255,14 @@ def encode(message: Message) -> bytes:
     return cbor2.dumps(_to_array(message))
 
 
-def decode(frame: bytes, limits: Limits) -> Message:
+def decode(frame: bytes, limits: Limits) -> Message | Unknown:
     """Read one frame. ProtocolError says what was expected and what was found."""
     array = load_array(frame)
     kind = array[0]
-    if type(kind) is not int or not 0 <= kind < len(_READERS):
-        raise ProtocolError(f"expected a message kind below {len(_READERS)}, found {kind!r:.40}")
+    if type(kind) is not int or not 0 <= kind < _KINDS_MAX:
+        raise ProtocolError(f"expected a message kind below {_KINDS_MAX}, found {kind!r:.40}")
+    if kind >= len(_READERS):
+        return Unknown(kind)
     return _READERS[kind](_Fields(array, limits))
 
 
@@ -283,12 +323,20 @@ def _to_array(message: Message) -> list[object]:
             return [_CONFLICT, phext, coordinate.key, text_digest]
         case Goodbye(reason):
             return [_GOODBYE, reason]
+        case Presence(notices):
+            return [_PRESENCE, [_notice_to_array(notice) for notice in notices]]
 
 
 def _entry_to_array(entry: Entry) -> list[object]:
     if entry.origin:
         return [entry.coordinate.key, entry.update, entry.origin, entry.time_ms]
     return [entry.coordinate.key, entry.update]
+
+
+def _notice_to_array(notice: Notice) -> list[object]:
+    facts = [list(fact) for fact in notice.facts]
+    claim = [notice.node_id, notice.incarnation, notice.counter, notice.left_ms]
+    return [*claim, notice.name, facts]
 
 
 def _summary_to_array(summary: PhextSummary) -> list[object]:
@@ -347,6 +395,11 @@ class _Fields:
                 f"found {len(value.encode())}"
             )
         return value
+
+    def text_or_integer(self) -> str | int:
+        if self.left and type(self._array[self._next]) is int:
+            return self.integer()
+        return self.text()
 
     def phext(self) -> str:
         name = self.text()
@@ -525,6 +578,49 @@ def _read_goodbye(fields: _Fields) -> Goodbye:
     return message
 
 
+def _read_presence(fields: _Fields) -> Presence:
+    message = Presence(tuple(map(_read_notice, fields.arrays(fields.limits.presences_max))))
+    fields.end()
+    return message
+
+
+def _read_notice(fields: _Fields) -> Notice:
+    limits = fields.limits
+    notice = Notice(
+        fields.octets(NODE_ID_BYTES, NODE_ID_BYTES),
+        fields.octets(NODE_ID_BYTES, NODE_ID_BYTES),
+        fields.integer(1 << 62),
+        fields.integer(limits.presence_left_s_max * 1000 + 1),
+        fields.text(),
+        tuple(map(_read_fact, fields.arrays(limits.presence_bytes_max))),
+    )
+    fields.end()
+    check_facts(notice.facts, limits)
+    return notice
+
+
+def _read_fact(fields: _Fields) -> tuple[str, str | int]:
+    fact = (fields.text(), fields.text_or_integer())
+    fields.end()
+    return fact
+
+
+def check_facts(facts: tuple[tuple[str, str | int], ...], limits: Limits) -> None:
+    """ProtocolError when facts are too large to be told, or an integer is not below 2^63."""
+    size = 0
+    for name, value in facts:
+        if isinstance(value, int) and not 0 <= value < 1 << 63:
+            raise ProtocolError(f"expected a fact from 0 to 2**63 - 1, found {value}")
+        for part in (name, str(value)):
+            size += len(part.encode("utf-8", "replace")) + 2
+            if len(part.encode("utf-8", "replace")) > limits.name_bytes_max:
+                raise ProtocolError(
+                    f"expected names and texts of at most {limits.name_bytes_max} bytes in facts"
+                )
+    if size > limits.presence_bytes_max:
+        raise ProtocolError(f"expected facts of at most {limits.presence_bytes_max} bytes")
+
+
 _READERS: tuple[Callable[[_Fields], Message], ...] = (
     _read_hello,
     _read_lone_summary,
@@ -538,4 +634,5 @@ _READERS: tuple[Callable[[_Fields], Message], ...] = (
     _read_ping,
     _read_pong,
     _read_goodbye,
+    _read_presence,
 )

@@ -149,6 +149,8 @@ class Node:
         self._hurry = trio.Event()
         self._settled = trio.Event()
         self._progress = trio.Event()
+        self.presence = self.core.presence
+        self.presence.publish({})  # everybody is to know that this node is there
         self.core.on_ready = self._link_has_work
         self.core.on_progress = self._progressed
         self.replicas.on_dirty = self._is_dirty

@@ -36,6 +36,7 @@ from phextsync.index import (
     covers,
 )
 from phextsync.messages import (
+    PRESENCE_MINOR,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
     Acknowledge,
@@ -50,13 +51,16 @@ from phextsync.messages import (
     PhextSummary,
     Ping,
     Pong,
+    Presence,
     Refused,
     Summary,
+    Unknown,
     Updates,
     Want,
     decode,
     encode,
 )
+from phextsync.presence import PresenceBoard
 from phextsync.replica import NewUpdate, Replica, ReplicaSet
 from phextsync.store import LogEntry
 
@@ -71,13 +75,15 @@ _REASON_BYTES_MAX: Final = 200
 class Timing:
     """Seconds. A dead peer is noticed after `dead_after_s`; a comparison that found nothing new
     is repeated after `compare_interval_s`, one that did after `compare_delay_s`; a large phext is
-    audited at most every `audit_interval_s`."""
+    audited at most every `audit_interval_s`. A node tells its presence at least every
+    `presence_interval_s` and is gone after three times as long."""
 
     ping_interval_s: float = 1.0
     dead_after_s: float = 3.0
     compare_interval_s: float = 30.0
     compare_delay_s: float = 0.1
     audit_interval_s: float = 600.0
+    presence_interval_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +191,7 @@ class _Link:
         self.asked: OrderedDict[Place, bytes] = OrderedDict()
         self.streams: deque[tuple[str, CoordinateRange]] = deque()
         self.parts: deque[Part] = deque()
+        self.presences: Mapping[tuple[bytes, bytes], None] = {}
         self.turn = 0
         self.sent = 0
         self.acknowledged = 0
@@ -258,6 +265,15 @@ class Synchronizer:
         self.on_ready: Callable[[int], None] = _ignore
         self.on_progress: Callable[[], None] = _ignore_all
         self.events: deque[Event] = deque()
+        self.presence = PresenceBoard(
+            self.node_id,
+            name,
+            incarnation,
+            limits=self.limits,
+            interval_s=self.timing.presence_interval_s,
+            report=replicas.report,
+        )
+        self.presence.on_ready = lambda link: self.on_ready(link)
         self._random = random
         self._interests = None if interests is None else dict(interests)
         self._parameters = parameters or reconcile.Parameters()
@@ -291,6 +307,7 @@ class Synchronizer:
         """The link is gone, whoever ended it."""
         self._now = max(self._now, now)
         closed = self._links.pop(link, None)
+        self.presence.link_closed(self._now, link)
         if closed is not None and closed.hello is not None:
             if not closed.is_held:
                 reason = closed.goodbye or reason
@@ -378,7 +395,7 @@ class Synchronizer:
             for phext, due in list(link.compare_due.items()):
                 if due <= now and link.is_ready:
                     self._compare_again(link, phext)
-        deadline = now + timing.ping_interval_s / 2
+        deadline = min(self.presence.tick(now), now + timing.ping_interval_s / 2)
         for link in self._links.values():
             for due in link.compare_due.values():
                 deadline = min(deadline, max(due, now + timing.compare_delay_s))
@@ -491,7 +508,7 @@ class Synchronizer:
         except ProtocolError as error:
             self._end(link, str(error))
 
-    def _receive(self, link: _Link, message: Message) -> None:
+    def _receive(self, link: _Link, message: Message | Unknown) -> None:
         if link.hello is None and not isinstance(message, Hello | Goodbye | Ping | Pong):
             raise ProtocolError(f"expected a hello first, found {type(message).__name__}")
         match message:
@@ -521,6 +538,12 @@ class Synchronizer:
                 self.on_progress()
             case Conflict(phext, coordinate, theirs):
                 self._receive_conflict(link, (phext, coordinate), theirs)
+            case Presence(notices):
+                self.presence.receive(self._now, link.link, notices)
+            case Unknown(kind):
+                assert link.hello is not None
+                if link.hello.minor <= PROTOCOL_MINOR:
+                    raise ProtocolError(f"expected a known kind of message, found {kind}")
             case Goodbye(reason):
                 link.goodbye = f"the peer ended it: {reason}"
                 link.is_finished = True
@@ -542,6 +565,8 @@ class Synchronizer:
         """The link is the one for its peer: from now on it carries phexts."""
         assert link.hello is not None
         self.events.append(PeerJoined(link.link, link.peer_id, link.hello.name))
+        if link.hello.minor >= PRESENCE_MINOR:
+            link.presences = self.presence.link_opened(self._now, link.link, link.peer_id)
         theirs = {summary.name: summary for summary in link.hello.phexts}
         for summary in link.hello.phexts:
             link.interests[summary.name] = summary.interest
@@ -862,6 +887,8 @@ class Synchronizer:
             return self._next_want(link)
         if link.compares:
             return link.compares.popleft()
+        if link.presences and (notices := self.presence.next_notices(self._now, link.link)):
+            return Presence(notices)
         if link.parts:
             return self._next_part(link)
         updates: Message | None = None
@@ -1118,6 +1145,7 @@ class Synchronizer:
             or link.streams
             or link.dirty
             or link.parts
+            or link.presences
             or link.durable > link.durable_sent
             or link.own_durable > link.own_durable_sent
         )

@@ -19,12 +19,15 @@ from phextsync.messages import (
     Hello,
     Limits,
     Message,
+    Notice,
     Part,
     PhextSummary,
     Ping,
     Pong,
+    Presence,
     Refused,
     Summary,
+    Unknown,
     Updates,
     Want,
     decode,
@@ -43,6 +46,10 @@ _summaries = st.builds(
 _entries = st.one_of(
     st.builds(Entry, coordinates, st.binary(max_size=50)),
     st.builds(Entry, coordinates, st.binary(max_size=50), _ids, _numbers),
+)
+_facts = st.lists(st.tuples(_names, _names | _numbers), max_size=3).map(tuple)
+_notices = st.builds(
+    Notice, _ids, _ids, st.integers(0, 2**62 - 1), st.integers(0, 300_000), _names, _facts
 )
 _messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(
@@ -73,6 +80,7 @@ _messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Ping, _numbers),
     st.builds(Pong, _numbers),
     st.builds(Goodbye, _names),
+    st.builds(Presence, st.lists(_notices, max_size=3).map(tuple)),
 )
 
 
@@ -102,6 +110,28 @@ def test_a_frame_that_is_cut_or_has_bytes_left_over_is_refused(
         decode(frame + b"\0", _LIMITS)
 
 
+def test_a_kind_of_a_newer_version_is_read_as_unknown() -> None:
+    assert decode(cbor2.dumps([99, "anything", [1]]), _LIMITS) == Unknown(99)
+
+
+@pytest.mark.parametrize(
+    ("facts", "found"),
+    [
+        ([["load", -1]], "below 9223372036854775808, found -1"),
+        ([["load", 1 << 63]], "below 9223372036854775808"),
+        ([["load", None]], "expected a text"),
+        ([["text", "x" * 256]], "at most 255 bytes"),
+        ([[f"fact {i}", "x" * 200] for i in range(5)], "at most 1024 bytes"),
+        ([["load"]], "found the end"),
+        ([["load", 1, 2]], "expected 2 fields"),
+    ],
+)
+def test_facts_beyond_their_bounds_are_refused(facts: list[list[Any]], found: str) -> None:
+    frame = cbor2.dumps([12, [[bytes(16), bytes(16), 1, 1, "name", facts]]])
+    with pytest.raises(ProtocolError, match=found):
+        decode(frame, _LIMITS)
+
+
 def test_every_tag_is_refused_before_it_is_interpreted() -> None:
     for tag in [*range(300), 1004, 43000, 55799, 65535]:
         for value in (1, "(a+)+$", b"x", [1, 2]):
@@ -122,7 +152,7 @@ def test_every_tag_is_refused_before_it_is_interpreted() -> None:
         (b"\x82\x09\x20", "expected an integer"),
         (b"\x80", "expected a CBOR array"),
         (b"\x01", "expected a CBOR array, found int"),
-        (b"\x81\x18\x63", "expected a message kind below 12, found 99"),
+        (b"\x81\x19\x01\x00", "expected a message kind below 256, found 256"),
         (b"\x81\x09", "expected an integer as field 1, found the end"),
         (b"\x83\x09\x01\x01", "expected 2 fields, found 3"),
     ],

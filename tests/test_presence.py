@@ -1,0 +1,288 @@
+"""Who is there is known within seconds, by everybody who can be reached, and costs little."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phextsync.errors import PhextsyncError
+from phextsync.messages import Goodbye, Hello, Limits, Notice, Presence, decode, encode
+from phextsync.presence import PeerPresence, PresenceBoard
+from sims.network import Network
+
+_SETTLED_S = 16.0  # three tellings and a second
+
+
+def _network(count: int) -> Network:
+    network = Network(count)
+    for number, peer in enumerate(network.peers):
+        peer.core.presence.publish({"home": f"{number + 1}.1.1/1.1.1/1.1.1", "load": number})
+    return network
+
+
+def _seen(network: Network, number: int) -> dict[int, object]:
+    """Return the loads that a peer knows, by the number of the node that told it."""
+    board = network.peers[number].core.presence
+    return {peer.node_id[0] - 1: peer.facts["load"] for peer in board.peers()}
+
+
+def _reachable(network: Network, number: int) -> set[int]:
+    found = {number}
+    for _ in network.peers:
+        found |= {end for ends in network.links.values() if found & {*ends} for end in ends}
+    return found
+
+
+def test_each_node_of_a_chain_knows_what_every_other_tells_of_itself() -> None:
+    network = _network(5)
+    for i in range(4):
+        network.link(i, i + 1)
+    network.run(0.1)
+    for number in range(5):
+        assert _seen(network, number) == {other: other for other in range(5) if other != number}
+    network.peers[0].core.presence.publish({"load": 7})
+    network.run(0.1)
+    (first, *_) = network.peers[4].core.presence.peers()
+    assert first == PeerPresence(b"\x01" * 16, "node-1", {"load": 7})
+
+
+def test_a_node_whose_links_end_is_gone_within_seconds() -> None:
+    network = _network(4)
+    network.link_all()
+    network.run(12)
+    for link, ends in list(network.links.items()):
+        if 3 in ends:
+            network.cut(link)
+    network.run(7)
+    assert [set(_seen(network, number)) for number in range(3)] == [{1, 2}, {0, 2}, {0, 1}]
+
+
+def test_a_node_that_lost_one_link_of_two_stays_without_a_gap() -> None:
+    network = _network(3)
+    network.link_all()
+    network.run(1)
+    gone: list[PeerPresence] = []
+    network.peers[0].core.presence.subscribe(lambda peer: peer.is_here or gone.append(peer))
+    network.cut(next(link for link, ends in network.links.items() if {*ends} == {0, 1}))
+    network.run(30)
+    assert set(_seen(network, 0)) == {1, 2}
+    assert gone == []
+
+
+def test_subscribers_hear_who_comes_changes_and_goes_and_a_bad_one_is_reported() -> None:
+    network = _network(2)
+    board = network.peers[0].core.presence
+    heard: list[tuple[object, bool]] = []
+    board.subscribe(lambda peer: 1 // 0)
+    stop = board.subscribe(lambda peer: heard.append((peer.facts.get("load"), peer.is_here)))
+    link = network.link(1, 0)
+    network.run(11)  # told again meanwhile, which is no news
+    network.peers[1].core.presence.publish({"load": 2})
+    network.run(0.1)
+    network.cut(link)
+    network.run(7)
+    assert heard == [(1, True), (2, True), (2, False)]
+    assert any("ZeroDivisionError" in line for line in network.peers[0].replicas.reports)
+    stop()
+    network.link(1, 0)
+    network.run(0.1)
+    assert len(heard) == 3
+
+
+def test_a_node_that_starts_again_is_one_node_with_its_new_facts() -> None:
+    network = _network(3)
+    network.link_all()
+    network.run(8)
+    network.crash(2)
+    network.peers[2].core.presence.publish({"load": 9})
+    network.link_all()
+    network.run(0.2)
+    assert _seen(network, 0) == {1: 1, 2: 9}
+    network.run(_SETTLED_S)
+    assert _seen(network, 0) == {1: 1, 2: 9}
+    assert len(network.peers[0].core.presence._known) == 2
+
+
+_actions = st.lists(
+    st.tuples(
+        st.sampled_from(["link", "cut", "crash", "publish", "wait"]),
+        st.integers(0, 3),
+        st.integers(0, 3),
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(_actions)
+def test_each_knows_the_last_word_of_exactly_those_it_can_reach(
+    actions: list[tuple[str, int, int]],
+) -> None:
+    network = _network(4)
+    loads = dict(enumerate(range(4)))
+    for number, (action, a, b) in enumerate(actions):
+        match action:
+            case "link" if a != b:
+                network.link(a, b)
+            case "cut" if network.links:
+                network.cut(sorted(network.links)[a % len(network.links)])
+            case "crash":
+                network.crash(a)
+                network.peers[a].core.presence.publish({"load": loads[a]})
+            case "publish":
+                loads[a] = 100 + number
+                network.peers[a].core.presence.publish({"load": loads[a]})
+            case "wait":
+                network.run(0.05 + 2 * b)
+    network.run(_SETTLED_S)
+    for number, peer in enumerate(network.peers):
+        others = _reachable(network, number) - {number}
+        assert _seen(network, number) == {other: loads[other] for other in others}
+        assert len(peer.core.presence._known) == len(others)
+    for link in list(network.links):
+        network.cut(link)
+    network.run(_SETTLED_S)
+    for peer in network.peers:
+        assert not peer.core.presence._known
+        assert not peer.core.presence._links
+
+
+def test_a_telling_crosses_each_link_at_most_once_in_each_direction() -> None:
+    network = _network(6)
+    network.link_all()
+    network.run(2)
+    notices: list[tuple[bytes, int]] = []
+    for peer in network.peers:
+        receive = peer.core.presence.receive
+
+        def count(
+            now: float, link: int, told: tuple[Notice, ...], receive: object = receive
+        ) -> None:
+            notices.extend((notice.node_id, notice.counter) for notice in told)
+            receive(now, link, told)  # type: ignore[operator]
+
+        peer.core.presence.receive = count  # type: ignore[method-assign,assignment]
+    network.run(5)
+    tellings = len(set(notices))
+    assert tellings == 6
+    assert len(notices) <= tellings * 2 * len(network.links)
+
+
+# -- bounds --------------------------------------------------------------------------------
+
+
+def _board(**limits: int) -> PresenceBoard:
+    return PresenceBoard(
+        b"o" * 16, "own", b"i" * 16, limits=Limits(**limits), interval_s=5, report=lambda line: None
+    )
+
+
+def _notice(node_id: bytes, counter: int = 1, **values: object) -> Notice:
+    notice = Notice(node_id, bytes(16), counter, 15_000, "peer", (("load", counter),))
+    return replace(notice, **values)  # type: ignore[arg-type]
+
+
+def test_strangers_fill_no_more_than_the_bound_and_leave_room_for_peers() -> None:
+    board = _board(presences_max=10)
+    due = board.link_opened(0, 1, b"p" * 16)
+    board.link_opened(0, 2, b"q" * 16)
+    source = Random(1)
+    for i in range(1000):
+        board.receive(i / 1000, 2, [_notice(source.randbytes(16))])
+    assert len(board.peers()) == 10
+    assert len(due) == 10
+    board.receive(1, 1, [_notice(b"p" * 16)])
+    assert len(board.peers()) == 10
+    assert b"p" * 16 in {peer.node_id for peer in board.peers()}
+    board.tick(17)
+    assert board.peers() == ()
+    assert not due
+
+
+def test_old_news_and_lies_about_oneself_do_not_hold() -> None:
+    board = _board()
+    board.publish({"load": 1})
+    board.link_opened(0, 1, b"p" * 16)
+    board.receive(0, 1, [_notice(b"x" * 16, 5), _notice(b"x" * 16, 4)])
+    assert [peer.facts for peer in board.peers()] == [{"load": 5}]
+    board.receive(1, 1, [_notice(b"o" * 16, 50, incarnation=b"i" * 16)])
+    assert len(board.peers()) == 1
+    (own,) = [n for n in board.next_notices(1, 1) if n.node_id == b"o" * 16]
+    assert (own.counter, own.facts) == (51, (("load", 1),))
+
+
+def test_what_is_passed_on_has_only_the_time_that_is_left() -> None:
+    board = _board()
+    board.link_opened(0, 1, b"p" * 16)
+    board.receive(0, 1, [_notice(b"p" * 16)])
+    board.link_opened(10, 2, b"q" * 16)
+    assert [notice.left_ms for notice in board.next_notices(10, 2)] == [5000]
+    board.link_opened(15, 3, b"r" * 16)
+    assert board.next_notices(15, 3) == ()
+
+
+def test_a_large_mesh_is_told_less_often() -> None:
+    board = _board()
+    board.link_opened(0, 1, b"p" * 16)
+    board.receive(0, 1, [_notice(i.to_bytes(16, "big")) for i in range(500)])
+    assert board.interval_s == 25
+
+
+@pytest.mark.parametrize(
+    "facts", [{"load": -1}, {"load": 1 << 63}, {"x" * 256: 1}, {"x": "y" * 256}]
+)
+def test_facts_that_cannot_be_told_are_refused(facts: dict[str, str | int]) -> None:
+    board = _board()
+    with pytest.raises(PhextsyncError, match="expected"):
+        board.publish(facts)
+
+
+# -- other versions ------------------------------------------------------------------------
+
+
+def _hello(frame: bytes, minor: int) -> bytes:
+    hello = decode(frame, Limits())
+    assert isinstance(hello, Hello)
+    return encode(replace(hello, minor=minor))
+
+
+@pytest.mark.parametrize(("minor", "hears"), [(0, False), (1, True), (2, True)])
+def test_only_peers_that_understand_presence_are_told(minor: int, hears: bool) -> None:
+    network = _network(2)
+    first, second = network.peers
+    link = network.link(0, 1)
+    frame = second.core.next_frame(0, link)
+    assert frame is not None
+    first.core.receive(0, link, _hello(frame, minor))
+    frames: list[bytes] = []
+    while (sent := first.core.next_frame(0, link)) is not None:
+        frames.append(sent)
+    messages = [decode(frame, Limits()) for frame in frames]
+    assert any(isinstance(message, Presence) for message in messages) == hears
+
+
+@pytest.mark.parametrize(
+    ("minor", "frame", "ends"),
+    [
+        (1, b"\x82\x18\x63\x01", "expected a known kind of message, found 99"),
+        (2, b"\x82\x18\x63\x01", None),
+        (0, b"\x82\x0c\x80", "expected no presence from a peer of an older version"),
+    ],
+)
+def test_a_kind_that_is_not_known_is_skipped_if_the_peer_is_newer(
+    minor: int, frame: bytes, ends: str | None
+) -> None:
+    network = Network(2)
+    first, second = network.peers
+    link = network.link(0, 1)
+    hello = second.core.next_frame(0, link)
+    assert hello is not None
+    first.core.receive(0, link, _hello(hello, minor))
+    first.core.receive(0, link, frame)
+    said = []
+    while (sent := first.core.next_frame(0, link)) is not None:
+        said.append(decode(sent, Limits()))
+    reasons = [message.reason for message in said if isinstance(message, Goodbye)]
+    assert reasons == ([] if ends is None else [ends])
