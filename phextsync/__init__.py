@@ -25,6 +25,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `discovery`: finding peers
 * `control`: operations that other processes ask of a node
 * `search`: full text search over replicas
+* `streams`: changes for trio
 * `node`: `open_node`, where all of it meets
 * `metrics`: what Prometheus reads of a node
 * `gateway`: HTTP: SQ's API, changes, metrics, health
@@ -39,6 +40,7 @@ from phextsync.errors import (
     DirectoryError,
     IdentityError,
     LinkError,
+    NotSyncedError,
     PhextFileError,
     PhextsyncError,
     PositionError,
@@ -58,11 +60,13 @@ from phextsync.node import Node, open_node
 from phextsync.presence import PeerPresence, PresenceBoard
 from phextsync.replica import History, Replica, ReplicaSet
 from phextsync.store import LmdbStore, MemoryStore
+from phextsync.streams import ChangeStream
 from phextsync.views import RangeView
 
 __all__ = [
     "Change",
     "ChangeFeed",
+    "ChangeStream",
     "Coordinate",
     "CoordinateError",
     "CoordinateIndex",
@@ -76,6 +80,7 @@ __all__ = [
     "MeshKey",
     "Node",
     "NodeIdentity",
+    "NotSyncedError",
     "PeerPresence",
     "PhextFileError",
     "PhextsyncError",

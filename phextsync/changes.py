@@ -86,7 +86,7 @@ class ChangeFeed:
         gives a text as it is now, and is None when texts were not asked for."""
         self.phext = phext
         self.range = range_
-        self.on_ready: Callable[[], None] = _nothing
+        self.on_ready: Callable[[], object] = _nothing
         self._read = read
         self._coordinates_max = coordinates_max
         self._texts_max = texts_max

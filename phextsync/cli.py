@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from random import SystemRandom
-from typing import Annotated, NoReturn, Protocol
+from typing import Annotated, NoReturn, Protocol, TypedDict
 
 import trio
 import typer
@@ -328,7 +328,11 @@ def export(
 
 @app.command()
 def status(data: Data = _DATA, as_json: Json = False) -> None:
-    """Show this node, its phexts and its peers."""
+    """Show this node, its phexts and its peers.
+
+    The lag of a peer is what it does not yet have on its disk: scrolls, and the bytes of their
+    texts, of which only what changed is to be sent.
+    """
     with _session(data) as session:
         answer = json.loads(str(session.ask("status")))
     if as_json:
@@ -346,20 +350,65 @@ def status(data: Data = _DATA, as_json: Json = False) -> None:
             f"{decimal(row['text_bytes'])} of {decimal(row['text_bytes_of'])}"
         )
     if answer["running"]:
-        table = Table("peer", "address", "round trip", "in", "out", "state", box=None)
-        for peer in answer["peers"]:
-            trip = peer["round_trip_ms"]
-            table.add_row(
-                f"{peer['name']} ({peer['node_id'][:8]})",
-                peer["address"],
-                "" if trip is None else f"{trip:.2f} ms",
-                str(peer["bytes_in"]),
-                str(peer["bytes_out"]),
-                "; ".join(peer["lacks"]) or "in sync",
-            )
-        for address, reason in answer["unreachable"]:
-            table.add_row("", address, "", "", "", reason)
-        _out.print(table)
+        _out.print(_peer_table(answer["peers"]))
+        if answer["absent"]:
+            _out.print(_absent_table(answer["absent"]))
+        for warning in answer["warnings"]:
+            _out.print(f"warning: {warning}")
+
+
+class _PeerRow(TypedDict):
+    node_id: str
+    name: str
+    address: str
+    state: str
+    lag_scrolls: int
+    lag_bytes: int
+    round_trip_ms: float | None
+    bytes_in: int
+    bytes_out: int
+    last_error: str
+
+
+class _AbsentRow(TypedDict):
+    node_id: str | None
+    name: str
+    address: str
+    last_seen_s: float | None
+    reason: str
+
+
+def _peer_table(peers: list[_PeerRow]) -> Table:
+    table = Table("peer", "address", "state", "lag", "round trip", "in", "out", box=None)
+    table.add_column("last error")
+    for peer in peers:
+        trip = peer["round_trip_ms"]
+        scrolls, text_bytes = peer["lag_scrolls"], peer["lag_bytes"]
+        table.add_row(
+            f"{peer['name']} ({peer['node_id'][:8]})",
+            peer["address"],
+            peer["state"],
+            f"{scrolls} scrolls, {decimal(text_bytes)}" if scrolls else "",
+            "" if trip is None else f"{trip:.2f} ms",
+            decimal(peer["bytes_in"]),
+            decimal(peer["bytes_out"]),
+            peer["last_error"],
+        )
+    return table
+
+
+def _absent_table(peers: list[_AbsentRow]) -> Table:
+    table = Table("not connected", "address", "last seen", "why", box=None)
+    for peer in peers:
+        seen_s = peer["last_seen_s"]
+        node_id = (peer["node_id"] or "")[:8]
+        table.add_row(
+            f"{peer['name']} ({node_id})" if peer["name"] else node_id,
+            peer["address"],
+            "" if seen_s is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seen_s)),
+            peer["reason"],
+        )
+    return table
 
 
 @app.command()

@@ -182,6 +182,7 @@ class RememberedPeers:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._seen: dict[bytes, tuple[Address, float]] = {}
+        self._names: dict[bytes, str] = {}
         self._is_changed = False
 
     def remember(self, node_id: bytes, address: Address, time_s: float) -> None:
@@ -189,11 +190,22 @@ class RememberedPeers:
         self._seen[node_id] = (address, time_s)
         self._is_changed = True
         if len(self._seen) > REMEMBERED_PEERS_MAX:
-            del self._seen[min(self._seen, key=lambda known: (self._seen[known][1], known))]
+            self.forget(min(self._seen, key=lambda known: (self._seen[known][1], known)))
+
+    def remember_name(self, node_id: bytes, name: str) -> None:
+        """Note how a node that is remembered calls itself."""
+        if node_id in self._seen and self._names.get(node_id) != name:
+            self._names[node_id] = name
+            self._is_changed = True
+
+    def name(self, node_id: bytes) -> str:
+        """Return how the node called itself, the empty text when that is not known."""
+        return self._names.get(node_id, "")
 
     def forget(self, node_id: bytes) -> None:
         """Forget a node, if it is known."""
         self._is_changed |= self._seen.pop(node_id, None) is not None
+        self._names.pop(node_id, None)
 
     def last_seen_s(self, node_id: bytes) -> float | None:
         """Return when the node last answered, or None."""
@@ -207,7 +219,12 @@ class RememberedPeers:
     def to_json(self) -> str:
         """Return all of it as text that `from_json` reads."""
         entries = [
-            {"node_id": node_id.hex(), "address": str(address), "last_seen_s": time_s}
+            {
+                "node_id": node_id.hex(),
+                "name": self.name(node_id),
+                "address": str(address),
+                "last_seen_s": time_s,
+            }
             for node_id, (address, time_s) in self.latest_first()
         ]
         return json.dumps({"peers": entries}, indent=1) + "\n"
@@ -221,6 +238,8 @@ class RememberedPeers:
                 node_id = _hex_bytes(entry["node_id"], NODE_ID_BYTES)
                 address = parse_address(entry["address"])
                 remembered._seen[node_id] = (address, float(entry["last_seen_s"]))
+                if "name" in entry:
+                    remembered._names[node_id] = str(entry["name"])
         except (ValueError, LookupError, TypeError, AttributeError, LinkError) as error:
             raise StoreDamagedError(f"expected remembered peers, found {text[:40]!r}") from error
         return remembered

@@ -49,6 +49,17 @@ class StoreVersionError(StoreError):
     """The data folder was written by another version of the format."""
 
 
+class NotSyncedError(PhextsyncError):
+    """Peers do not have on their disks in time what they were to have.
+
+    `lacks` has a line for each peer that lacks something, and says why.
+    """
+
+    def __init__(self, message: str, lacks: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.lacks = lacks
+
+
 class IdentityError(PhextsyncError):
     """A mesh key, join code, node key or certificate that cannot be used."""
 

@@ -22,12 +22,15 @@ from typing import Final
 import trio
 
 from phextsync import control, discovery, transport
-from phextsync.errors import LinkError, StoreError
+from phextsync.errors import LinkError, NotSyncedError, StoreError
 from phextsync.identity import NodeIdentity
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.presence import PeerPresence
 from phextsync.protocol import Lack, PeerJoined, PeerLost, Synchronizer, Timing, Traffic
 from phextsync.replica import CLIENTS, Replica, ReplicaSet
 from phextsync.store import Batch, LmdbStore, Store
+from phextsync.streams import ChangeStream
+from phextsync.views import Range, as_range
 
 DEFAULT_PORT: Final = 7439  # PHEX on a keypad
 DEFAULT_PHEXT: Final = "memory"
@@ -46,6 +49,7 @@ _BACKOFF_MAX_S: Final = 2.0
 _BACKOFF_MAX_STRANGER_S: Final = 60.0
 _NEIGHBOUR_S: Final = 3600.0
 _HEAD_START_S: Final = 0.25  # of one address of a peer over its others, as RFC 8305 has it
+_LOST_MAX: Final = 256
 _ACCEPTED_PER_DIALLED: Final = 4  # links in all for each that a node chooses to dial
 
 _log = logging.getLogger("phextsync.node")
@@ -53,14 +57,38 @@ _log = logging.getLogger("phextsync.node")
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """A connected peer. `round_trip_s` is None before the first ping."""
+    """A connected peer. `round_trip_s` is None before the first ping; `lacks` has what it lacks
+    of each phext; `last_error` is why the link before this one ended, empty for the first."""
 
     node_id: bytes
     name: str
     address: str
+    state: str
     round_trip_s: float | None
     traffic: Traffic
     lacks: tuple[tuple[str, Lack], ...]
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentPeer:
+    """A peer that is known and not connected, and why. The node id is None and the name empty
+    while nobody has answered at its address; `seen_s` is when it was seen last, in Unix time."""
+
+    node_id: bytes | None
+    name: str
+    address: str
+    seen_s: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """The end of the last link with a peer."""
+
+    name: str
+    reason: str
+    time_s: float
 
 
 @dataclass(slots=True)
@@ -145,6 +173,7 @@ class Node:
         self._link_number = 0
         self._targets: dict[discovery.Address, _Target] = {}
         self._head_starts: dict[bytes, float] = {}  # until when a dial of a peer goes alone
+        self._lost: dict[bytes, _Lost] = {}
         self._dirty = trio.Event()
         self._hurry = trio.Event()
         self._settled = trio.Event()
@@ -192,51 +221,76 @@ class Node:
             await self.durable()
         return count
 
+    def changes(
+        self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING, *, texts: bool = False
+    ) -> ChangeStream:
+        """Return the changes in `range_` from now on: `async with ... as changes: async for ...`.
+        See `Replica.feed`."""
+        return ChangeStream(self.phext(phext).feed(range_, texts=texts))
+
     async def synced(
         self,
         phext: str = DEFAULT_PHEXT,
-        range_: CoordinateRange = EVERYTHING,
+        range_: Range = EVERYTHING,
         *,
         peers: int | None = None,
+        within_s: float | None = None,
     ) -> None:
         """Wait until `peers` connected peers (None: all of them, at least one) have what we have
-        in `range_` on their disks. `lacking` says meanwhile which peer lacks what."""
-        while True:
-            progress = self._progress
-            complete, lacks = self.core.lacking(phext, range_)
-            enough = max(1, len(complete) + len(lacks)) if peers is None else peers
-            if len(complete) >= enough and not self.replicas.is_dirty:
-                return
-            await progress.wait()
+        in `range_` on their disks.
 
-    def lacking(
-        self, phext: str = DEFAULT_PHEXT, range_: CoordinateRange = EVERYTHING
-    ) -> list[Lack]:
+        Only peers that hold the whole range count. NotSyncedError after `within_s` says which
+        peer lacks what; `lacking` says it meanwhile.
+        """
+        whole = as_range(range_)
+        with trio.move_on_after(math.inf if within_s is None else within_s):
+            while self.replicas.is_dirty or not self._is_synced(phext, whole, peers):
+                await self._progress.wait()
+            return
+        raise self._not_synced(phext, whole, peers, f" within {within_s:g} s")
+
+    def _is_synced(self, phext: str, range_: CoordinateRange, peers: int | None) -> bool:
+        complete, lacks = self.core.lacking(phext, range_)
+        return len(complete) >= (max(1, len(complete) + len(lacks)) if peers is None else peers)
+
+    def _not_synced(
+        self, phext: str, range_: CoordinateRange, peers: int | None, when: str
+    ) -> NotSyncedError:
+        complete, lacks = self.core.lacking(phext, range_)
+        lines = [str(lack) for lack in lacks]
+        if self.replicas.is_dirty:
+            lines.append("this node has not yet written it to its own disk")
+        if not complete and not lacks:
+            lines.append(f"no peer that holds {range_} of {phext!r} is connected")
+        wanted = "all peers" if peers is None else f"{peers} peers"
+        return NotSyncedError(
+            f"expected {range_} of {phext!r} on the disks of {wanted}{when}, "
+            f"found it on {len(complete)}: {'; '.join(lines)}",
+            tuple(lines),
+        )
+
+    def lacking(self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING) -> list[Lack]:
         """Say which connected peers are not known to have `range_` on their disks, and why."""
-        return self.core.lacking(phext, range_)[1]
+        return self.core.lacking(phext, as_range(range_))[1]
 
     def peers(self) -> list[PeerStatus]:
         """Return the connected peers, by node id."""
-        names = self.phexts()
-        lacks: dict[bytes, list[tuple[str, Lack]]] = {}
-        for phext in names:
-            for lack in self.core.lacking(phext)[1]:
-                lacks.setdefault(lack.peer_id, []).append((phext, lack))
-        return sorted(
-            (
-                PeerStatus(
+        rows = []
+        for link, peer_id, name in self.core.peers():
+            if link in self._links:
+                lost = self._lost.get(peer_id)
+                row = PeerStatus(
                     peer_id,
                     name,
                     self._links[link].address,
+                    self.core.state(link),
                     self.core.round_trip_s(link),
                     self.core.traffic(link),
-                    tuple(lacks.get(peer_id, ())),
+                    self.core.lacks_of(link),
+                    "" if lost is None else lost.reason,
                 )
-                for link, peer_id, name in self.core.peers()
-                if link in self._links
-            ),
-            key=lambda peer: peer.node_id,
-        )
+                rows.append(row)
+        return sorted(rows, key=lambda peer: peer.node_id)
 
     def traffic(self) -> Traffic:
         """Return what all links have carried since the start."""
@@ -245,14 +299,41 @@ class Node:
             total = _sum(total, self.core.traffic(link))
         return total
 
-    def unreachable(self) -> list[tuple[str, str]]:
-        """Return the addresses that are dialled in vain, each with the last error."""
-        connected = self._connected()
-        return sorted(
-            (str(target.address), target.last_error)
-            for target in self._targets.values()
-            if target.last_error and target.peer_id not in connected
-        )
+    def absent(self) -> list[AbsentPeer]:
+        """Return the peers that are known and not connected, and why; those seen last first."""
+        present = {*self._connected(), self.identity.node_id}
+        rows: dict[bytes | discovery.Address, AbsentPeer] = {}
+        for target in self._targets.values():
+            if target.peer_id not in present:
+                rows.setdefault(target.peer_id or target.address, self._absent(target))
+        for peer_id, lost in self._lost.items():
+            if peer_id not in present and peer_id not in rows:
+                rows[peer_id] = AbsentPeer(peer_id, lost.name, "", lost.time_s, lost.reason)
+        return sorted(rows.values(), key=lambda row: (-(row.seen_s or 0), row.address))
+
+    def _absent(self, target: _Target) -> AbsentPeer:
+        peer_id, address = target.peer_id, str(target.address)
+        if peer_id is None:
+            return AbsentPeer(None, "", address, None, target.last_error or "no answer yet")
+        lost = self._lost.get(peer_id)
+        if target.last_error:
+            reason = target.last_error
+        elif not self._wants(target):
+            reason = f"links to {self._links_max} others are preferred"
+        else:
+            reason = "no answer yet" if lost is None else lost.reason
+        if lost is not None:
+            return AbsentPeer(peer_id, lost.name, address, lost.time_s, reason)
+        seen_s = self._remembered.last_seen_s(peer_id)
+        return AbsentPeer(peer_id, self._remembered.name(peer_id), address, seen_s, reason)
+
+    def warnings(self) -> list[str]:
+        """Say what is only here: ranges of phexts that no connected peer holds."""
+        return [
+            f"{phext}: no connected peer holds {range_}"
+            for phext in self.phexts()
+            for range_ in self.core.unheld(phext)
+        ]
 
     def status(self) -> dict[str, object]:
         """Return what `phextsync status --json` prints."""
@@ -268,7 +349,9 @@ class Node:
                 asdict(row) for row in self.core.progress() if row.scrolls < row.scrolls_of
             ],
             "peers": [_peer_row(peer) for peer in self.peers()],
-            "unreachable": self.unreachable(),
+            "absent": [_absent_row(row) for row in self.absent()],
+            "presence": [_presence_row(row) for row in self.presence.peers()],
+            "warnings": self.warnings(),
         }
 
     # -- running ---------------------------------------------------------------------------
@@ -358,8 +441,13 @@ class Node:
         while self.core.events:
             match self.core.events.popleft():
                 case PeerJoined(_, peer_id, name):
+                    self._remembered.remember_name(peer_id, name)
                     _log.info("%s (%s) joined", name, peer_id.hex()[:8])
                 case PeerLost(_, peer_id, name, reason):
+                    self._lost.pop(peer_id, None)  # the latest comes last
+                    self._lost[peer_id] = _Lost(name, reason, self._surroundings.wall_time_s())
+                    if len(self._lost) > _LOST_MAX:
+                        del self._lost[next(iter(self._lost))]
                     _log.info("%s (%s) is gone: %s", name, peer_id.hex()[:8], reason)
         while self.replicas.reports:
             _log.warning("%s", self.replicas.reports.popleft())
@@ -582,9 +670,27 @@ def _peer_row(peer: PeerStatus) -> dict[str, object]:
         "name": peer.name,
         "address": peer.address,
         "round_trip_ms": None if trip is None else trip * 1000,
+        "state": peer.state,
+        "lag_scrolls": sum(lack.scrolls for _, lack in peer.lacks),
+        "lag_bytes": sum(lack.text_bytes for _, lack in peer.lacks),
+        "last_error": peer.last_error,
         **asdict(peer.traffic),
         "lacks": [f"{phext}: {lack.scrolls}, {lack.reason}" for phext, lack in peer.lacks],
     }
+
+
+def _absent_row(peer: AbsentPeer) -> dict[str, object]:
+    return {
+        "node_id": None if peer.node_id is None else peer.node_id.hex(),
+        "name": peer.name,
+        "address": peer.address,
+        "last_seen_s": peer.seen_s,
+        "reason": peer.reason,
+    }
+
+
+def _presence_row(peer: PeerPresence) -> dict[str, object]:
+    return {"node_id": peer.node_id.hex(), "name": peer.name, "facts": dict(peer.facts)}
 
 
 @asynccontextmanager

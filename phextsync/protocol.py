@@ -106,11 +106,20 @@ Event: TypeAlias = PeerJoined | PeerLost
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """What a connected peer is not known to have on its disk: scrolls, and why."""
+    """What a connected peer is not known to have on its disk: how many scrolls, why, and how many
+    bytes their texts have: at most so much is to be sent. While it is compared, what it lacks is
+    not known and both are 0."""
 
     peer_id: bytes
     scrolls: int
     reason: str
+    name: str = ""
+    text_bytes: int = 0
+
+    def __str__(self) -> str:
+        who = self.name or self.peer_id.hex()[:8]
+        what = f" {self.scrolls} scrolls ({self.text_bytes} bytes)" if self.scrolls else ""
+        return f"{who} lacks{what or ' something'}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,11 +480,16 @@ class Synchronizer:
         return complete, lacks
 
     def _lack(self, link: _Link, phext: str, range_: CoordinateRange) -> Lack | None:
+        name = link.hello.name if link.hello else ""
         session = link.sessions.get(phext)
         if session is None or session.is_open or phext in link.stale:
-            return Lack(link.peer_id, 0, "still comparing")
-        if any(name == phext and r.intersect(range_) for name, r in link.streams):
-            return Lack(link.peer_id, 0, "still receiving what it had not")
+            return Lack(link.peer_id, 0, "still comparing", name)
+        replica = self.replicas.open(phext)
+        streams = [
+            both
+            for streamed, stream in link.streams
+            if streamed == phext and (both := stream.intersect(range_)) is not None
+        ]
         places = {
             place
             for source in (link.dirty, link.asked, link.wanted, link.wants, link.refused)
@@ -484,15 +498,64 @@ class Synchronizer:
         }
         for part in link.parts:
             places.add((part.phext, part.coordinate))
-        for _, name, coordinates in (*link.unacknowledged, *link.unsettled):
-            if name == phext:
-                places.update((name, c) for c in coordinates if c in range_)
-        places.update((phext, c) for c in self.replicas.open(phext).uncommitted() if c in range_)
-        if not places:
+        for _, numbered, coordinates in (*link.unacknowledged, *link.unsettled):
+            if numbered == phext:
+                places.update((numbered, c) for c in coordinates if c in range_)
+        places.update((phext, c) for c in replica.uncommitted() if c in range_)
+        if not places and not streams:
             return None
         refused = next((link.refused[p] for p in sorted(places) if p in link.refused), None)
         reason = f"it refused: {refused}" if refused else "not yet on its disk"
-        return Lack(link.peer_id, len(places), reason)
+        streamed_count = sum(replica.index.count(stream) for stream in streams)
+        text_bytes = sum(replica.size(place[1]) for place in places if place[0] == phext)
+        text_bytes += replica.index.text_bytes * streamed_count // max(1, len(replica.index))
+        return Lack(link.peer_id, len(places) + streamed_count, reason, name, text_bytes)
+
+    def lacks_of(self, link: int) -> tuple[tuple[str, Lack], ...]:
+        """Return what the peer of a link lacks of each phext, in the ranges that both hold."""
+        known = self._links[link]
+        found: list[tuple[str, Lack]] = []
+        for phext in sorted(known.interests) if known.is_ready else ():
+            parts = [self._lack(known, phext, range_) for range_ in self._scope(known, phext)]
+            lacks = [lack for lack in parts if lack is not None]
+            if lacks:
+                scrolls = sum(lack.scrolls for lack in lacks)
+                text_bytes = sum(lack.text_bytes for lack in lacks)
+                found.append((phext, replace(lacks[0], scrolls=scrolls, text_bytes=text_bytes)))
+        return tuple(found)
+
+    def state(self, link: int) -> str:
+        """Say in a word or two what a link is about."""
+        known = self._links[link]
+        if known.hello is None or known.is_held:
+            return "greeting"
+        if known.goodbye is not None:
+            return "ending"
+        if known.stale or any(session.is_open for session in known.sessions.values()):
+            return "comparing"
+        if known.wants or known.wanted or known.assembly is not None:
+            return "receiving"
+        if known.dirty or known.asked or known.streams or known.parts or known.unacknowledged:
+            return "sending"
+        return "in sync"
+
+    def unheld(self, phext: str) -> tuple[CoordinateRange, ...]:
+        """Return the parts of our interest in which there are scrolls and that no peer here holds:
+        nobody else has what is written there."""
+        held = [
+            range_
+            for link in self._links.values()
+            if link.is_ready
+            for range_ in link.interests.get(phext, ())
+        ]
+        index = self.replicas.open(phext).index
+        parts = [
+            part
+            for ours in self._interest(phext)
+            for part in subtract(ours, held)
+            if index.count(part)
+        ]
+        return tuple(parts)
 
     # -- receiving -------------------------------------------------------------------------
 
@@ -618,7 +681,7 @@ class Synchronizer:
                 if _contains(interest, entry.coordinate):
                     self._receive_entry(link, replica, entry, changed)
         if changed:
-            replica.publish(tuple(changed), link.peer_id)
+            replica.publish(tuple(changed), link.peer_id, link.hello.name if link.hello else "")
         if not self.replicas.is_dirty:
             link.durable = max(link.durable, self._complete(link))
 
@@ -1238,6 +1301,25 @@ def _ignore(link: int) -> None:
 
 def _ignore_all() -> None:
     """Nobody listens."""
+
+
+def subtract(
+    whole: CoordinateRange, parts: Sequence[CoordinateRange]
+) -> tuple[CoordinateRange, ...]:
+    """Return what is left of `whole` without `parts`, in order."""
+    left: list[CoordinateRange] = []
+    lower: Coordinate | None = whole.lower
+    for part in sorted(parts, key=lambda range_: range_.lower):
+        both = None if lower is None else part.intersect(CoordinateRange(lower, whole.upper))
+        if both is not None and lower is not None:
+            if lower < both.lower:
+                left.append(CoordinateRange(lower, both.lower))
+            lower = both.upper
+            if lower is None or lower == whole.upper:
+                return tuple(left)
+    if lower is not None:
+        left.append(CoordinateRange(lower, whole.upper))
+    return tuple(left)
 
 
 def _reason(text: str) -> str:

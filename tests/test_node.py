@@ -1,5 +1,6 @@
 """Real nodes on loopback: TLS, mDNS, restarts, and processes that are killed."""
 
+import json
 import logging
 import os
 import signal
@@ -12,9 +13,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from phextsync.changes import Change
+from phextsync.changes import Change, TextChange
 from phextsync.discovery import Address, Announcement, Mdns, Sighting
-from phextsync.errors import IdentityError, StoreError, StoreFullError, StoreLockedError
+from phextsync.errors import (
+    IdentityError,
+    NotSyncedError,
+    StoreError,
+    StoreFullError,
+    StoreLockedError,
+)
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node import Node, open_node
@@ -165,7 +172,9 @@ async def test_another_mesh_key_is_refused_before_any_frame(
                 theirs, host=_LOOPBACK, port=0, peers=[address], discoveries=[]
             ) as second:
                 await refused.wait()
-                assert second.unreachable()[0][0] == address
+                (absent,) = second.absent()
+                assert (absent.node_id, absent.address) == (None, address)
+                assert "refused" in absent.reason or "closed" in absent.reason
                 assert first.peers() == second.peers() == []
                 assert _PLACE not in second.phext()
     logging.getLogger("phextsync.node").removeFilter(note)
@@ -277,3 +286,46 @@ async def test_many_imports_are_durable_a_part_at_a_time_and_reach_a_peer(tmp_pa
             assert sizes == [5000, 5000, 2000]
             await first.synced()
         assert dict(second.phext().scrolls()) == dict(scrolls)
+
+
+async def test_a_node_tells_changes_presence_and_what_is_wrong_with_its_peers(
+    tmp_path: Path,
+) -> None:
+    first_folder, second_folder = _folders(tmp_path, ["first", "second"])
+    with trio.fail_after(60):
+        async with open_node(first_folder, host=_LOOPBACK, port=0, discoveries=[]) as first:
+            with pytest.raises(NotSyncedError, match=r"no peer that holds 1\.\* of 'memory'"):
+                await first.synced(range_="1.*", within_s=0)
+            present = trio.Event()
+            first.presence.subscribe(lambda peer: present.set() if peer.facts else None)
+            address = f"{_LOOPBACK}:{first.port}"
+            async with (
+                first.changes(range_="1.*", texts=True) as changes,
+                open_node(
+                    second_folder, host=_LOOPBACK, port=0, peers=[address], discoveries=[]
+                ) as second,
+            ):
+                second.presence.publish({"editing": _PLACE, "load": 3})
+                second.phext()[_PLACE] = "text"
+                change = await changes.receive()
+                assert (change.origin, change.label) == (second.identity.node_id, "second")
+                assert change.texts == (TextChange("", "text"),)
+                await present.wait()
+                assert [dict(peer.facts) for peer in first.presence.peers()] == [
+                    {"editing": _PLACE, "load": 3}
+                ]
+                await second.synced(within_s=30)
+                (row,) = json.loads(json.dumps(second.status()))["peers"]
+                assert (row["name"], row["lag_scrolls"], row["last_error"]) == ("first", 0, "")
+                assert row["state"] in ("in sync", "comparing")
+                assert second.status()["warnings"] == []
+            while first.peers():
+                await first._progress.wait()
+            (absent,) = first.absent()
+            assert (absent.name, absent.node_id) == ("second", second.identity.node_id)
+            assert absent.seen_s is not None
+            assert first.warnings() == ["memory: no connected peer holds *"]
+            with pytest.raises(NotSyncedError) as raised:
+                await first.synced(peers=1, within_s=0)
+            assert "on the disks of 1 peers within 0 s, found it on 0" in str(raised.value)
+            assert raised.value.lacks == ("no peer that holds * of 'memory' is connected",)

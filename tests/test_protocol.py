@@ -12,12 +12,12 @@ from phextsync.comparison import AUDIT
 from phextsync.errors import StoreDamagedError, StoreFullError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.messages import Compare, Goodbye, Hello, Limits, Ping, Updates, Want, decode, encode
-from phextsync.protocol import Lack, PeerJoined, PeerLost, Progress, Synchronizer
+from phextsync.protocol import Lack, PeerJoined, PeerLost, Progress, Synchronizer, subtract
 from phextsync.reconcile import Parameters
 from phextsync.replica import CLIENTS
 from phextsync.store import LogEntry, StoredScroll
 from sims.network import PHEXT, Network
-from tests.strategies import near_coordinates
+from tests.strategies import near_coordinates, ranges
 
 _A = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1)
 _B = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 2)
@@ -183,7 +183,7 @@ def test_synced_counts_only_what_is_on_the_peers_disk() -> None:
         pass
     complete, lacks = first.core.lacking(PHEXT)
     assert complete == []
-    assert lacks == [Lack(second.node_id, 1, "not yet on its disk")]
+    assert lacks == [Lack(second.node_id, 1, "not yet on its disk", "node-2", 1)]
     second.commit()
     while network.step():
         pass
@@ -286,6 +286,53 @@ def test_partial_interest_holds_its_range_and_nothing_else() -> None:
     assert dict(narrow.replica.scrolls()) == {Coordinate(*[2] * 9): "inside!"}
     assert network.peers[0].core.lacking(PHEXT) == ([], [])
     assert network.peers[0].core.lacking(PHEXT, inside) == ([narrow.node_id], [])
+
+
+@given(ranges(near_coordinates), st.lists(ranges(near_coordinates), max_size=4), near_coordinates)
+def test_what_is_left_of_a_range_is_in_it_and_in_no_part(
+    whole: CoordinateRange, parts: list[CoordinateRange], coordinate: Coordinate
+) -> None:
+    left = subtract(whole, parts)
+    expected = coordinate in whole and not any(coordinate in part for part in parts)
+    assert sum(coordinate in range_ for range_ in left) == expected
+    assert [range_.lower for range_ in left] == sorted(range_.lower for range_ in left)
+
+
+def test_what_no_connected_peer_holds_is_told() -> None:
+    network = Network(2)
+    first, narrow = network.peers
+    inside = CoordinateRange.parse("2.*")
+    narrow.core._interests = {PHEXT: [inside]}
+    for library in (1, 2, 3):
+        first.replica[Coordinate(library, *[1] * 8)] = "text"
+    first.commit()
+    assert first.core.unheld(PHEXT) == (CoordinateRange(),)
+    network.link(0, 1)
+    network.run(1)
+    assert [str(range_) for range_ in first.core.unheld(PHEXT)] == [
+        "1.*",
+        "3.1.1/1.1.1/1.1.1..",
+    ]
+    assert narrow.core.unheld(PHEXT) == ()
+
+
+def test_a_link_tells_its_state_and_what_its_peer_lacks_of_what_both_hold() -> None:
+    network = Network(2)
+    first, narrow = network.peers
+    narrow.core._interests = {PHEXT: [CoordinateRange.parse("2.*")]}
+    link = network.link(0, 1)
+    assert first.core.state(link) == "greeting"
+    network.run(1)
+    assert first.core.state(link) == narrow.core.state(link) == "in sync"
+    for library in (1, 2):
+        first.replica[Coordinate(library, *[1] * 8)] = "h\u00e9llo"
+    assert first.core.state(link) == "sending"
+    ((phext, lack),) = first.core.lacks_of(link)
+    assert (phext, lack.name, lack.scrolls, lack.text_bytes) == (PHEXT, "node-2", 1, 6)
+    assert str(lack) == "node-2 lacks 1 scrolls (6 bytes): not yet on its disk"
+    network.run(1)
+    assert first.core.lacks_of(link) == ()
+    assert first.core.state(link) == "in sync"
 
 
 def test_a_scroll_larger_than_a_frame_travels_in_parts() -> None:

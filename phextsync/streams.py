@@ -1,0 +1,36 @@
+"""Streams: changes as an asynchronous iterator for trio."""
+
+import trio
+
+from phextsync.changes import Change, ChangeFeed
+
+
+class ChangeStream(trio.abc.ReceiveChannel[Change]):
+    """What a feed holds, change by change: `async with stream: async for change in stream: ...`.
+
+    However slow its reader is, the node is not: a feed coalesces and is bounded.
+    """
+
+    def __init__(self, feed: ChangeFeed) -> None:
+        self._feed = feed
+        self._is_closed = False
+        self._readers = trio.lowlevel.ParkingLot()
+        feed.on_ready = self._readers.unpark_all
+
+    async def receive(self) -> Change:
+        """Return the next change when there is one."""
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self._is_closed:
+                raise trio.ClosedResourceError
+            change = self._feed.take()
+            if change is not None:
+                return change
+            await self._readers.park()
+
+    async def aclose(self) -> None:
+        """End the subscription."""
+        self._is_closed = True
+        self._feed.close()
+        self._readers.unpark_all()
+        await trio.lowlevel.checkpoint()
