@@ -45,6 +45,7 @@ _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _IMPORT_BYTES = 256 << 10
+_WIDE = 200
 
 Data = Annotated[
     Path,
@@ -350,9 +351,9 @@ def status(data: Data = _DATA, as_json: Json = False) -> None:
             f"{decimal(row['text_bytes'])} of {decimal(row['text_bytes_of'])}"
         )
     if answer["running"]:
-        _out.print(_peer_table(answer["peers"]))
-        if answer["absent"]:
-            _out.print(_absent_table(answer["absent"]))
+        for table in (_peer_table(answer["peers"]), _absent_table(answer["absent"])):
+            if table.row_count:
+                _out.print(table, width=max(_out.width, _WIDE))  # a terminal wraps whole lines
         for warning in answer["warnings"]:
             _out.print(f"warning: {warning}")
 

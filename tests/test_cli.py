@@ -88,10 +88,15 @@ def test_commands_work_where_no_node_runs(tmp_path: Path) -> None:
 
 
 def test_commands_work_while_a_node_runs_on_the_folder(tmp_path: Path) -> None:
-    with mesh(tmp_path, ["solo"], options=["--no-mdns", "--host", "127.0.0.1"]) as (process,):
+    options = ["--no-mdns", "--host", "127.0.0.1", "--peer", "127.0.0.1:9"]
+    with mesh(tmp_path, ["solo"], options=options) as (process,):
         process.start()
         _use(Cli(process.folder), tmp_path)
-        assert json.loads(Cli(process.folder).out("status", "--json"))["running"]
+        process.wait_until(lambda status: "refused" in status["absent"][0]["reason"])
+        shown = Cli(process.folder).out("status")
+        assert "not connected" in shown
+        assert "127.0.0.1:9" in shown
+        assert "warning: memory: no connected peer holds *" in shown
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:

@@ -49,3 +49,10 @@ def test_the_simulation_in_the_readme_runs(tmp_path: Path) -> None:
     programs = re.findall(r"```python\n(.*?)```", (_ROOT / "README.md").read_text(), re.DOTALL)
     out = _run("-c", programs[1], home=tmp_path)
     assert sorted(out.splitlines()) == ["", "q0z from 0", "q1z from 1"]
+
+
+def test_the_examples_of_the_mapping_run(tmp_path: Path) -> None:
+    page = (_ROOT / "docs" / "mapping.md").read_text()
+    programs = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(programs) == 8
+    assert _run("-c", "".join(programs), home=tmp_path) == ""
