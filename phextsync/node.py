@@ -250,8 +250,8 @@ class Node:
         raise self._not_synced(phext, whole, peers, f" within {within_s:g} s")
 
     def _is_synced(self, phext: str, range_: CoordinateRange, peers: int | None) -> bool:
-        complete, lacks = self.core.lacking(phext, range_)
-        return len(complete) >= (max(1, len(complete) + len(lacks)) if peers is None else peers)
+        complete, lacking = self.core.holders(phext, range_)
+        return complete >= (max(1, complete + lacking) if peers is None else peers)
 
     def _not_synced(
         self, phext: str, range_: CoordinateRange, peers: int | None, when: str

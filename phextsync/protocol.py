@@ -16,7 +16,7 @@ The rules of this file:
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -479,37 +479,58 @@ class Synchronizer:
                     lacks.append(lack)
         return complete, lacks
 
+    def holders(self, phext: str, range_: CoordinateRange) -> tuple[int, int]:
+        """Return of how many peers that hold all of `range_` it is on their disks, and how many
+        lack something. Costs little while they lack much, unlike `lacking`."""
+        links = [
+            link
+            for link in self._links.values()
+            if link.is_ready and _holds(link.interests.get(phext, ()), range_)
+        ]
+        lacking = sum(
+            self._is_comparing(link, phext)
+            or next(self._under_way(link, phext, range_), None) is not None
+            or any(_streams(link, phext, range_))
+            for link in links
+        )
+        return len(links) - lacking, lacking
+
+    def _is_comparing(self, link: _Link, phext: str) -> bool:
+        session = link.sessions.get(phext)
+        return session is None or session.is_open or phext in link.stale
+
     def _lack(self, link: _Link, phext: str, range_: CoordinateRange) -> Lack | None:
         name = link.hello.name if link.hello else ""
-        session = link.sessions.get(phext)
-        if session is None or session.is_open or phext in link.stale:
+        if self._is_comparing(link, phext):
             return Lack(link.peer_id, 0, "still comparing", name)
-        replica = self.replicas.open(phext)
-        streams = [
-            both
-            for streamed, stream in link.streams
-            if streamed == phext and (both := stream.intersect(range_)) is not None
-        ]
-        places = {
-            place
-            for source in (link.dirty, link.asked, link.wanted, link.wants, link.refused)
-            for place in source
-            if place[0] == phext and place[1] in range_
-        }
-        for part in link.parts:
-            places.add((part.phext, part.coordinate))
-        for _, numbered, coordinates in (*link.unacknowledged, *link.unsettled):
-            if numbered == phext:
-                places.update((numbered, c) for c in coordinates if c in range_)
-        places.update((phext, c) for c in replica.uncommitted() if c in range_)
-        if not places and not streams:
+        index = self.replicas.open(phext).index
+        coordinates = dict.fromkeys(self._under_way(link, phext, range_))
+        streamed = sum(index.count(stream) for stream in _streams(link, phext, range_))
+        if not coordinates and not streamed:
             return None
-        refused = next((link.refused[p] for p in sorted(places) if p in link.refused), None)
+        refused = next(
+            (link.refused[phext, c] for c in sorted(coordinates) if (phext, c) in link.refused), ""
+        )
         reason = f"it refused: {refused}" if refused else "not yet on its disk"
-        streamed_count = sum(replica.index.count(stream) for stream in streams)
-        text_bytes = sum(replica.size(place[1]) for place in places if place[0] == phext)
-        text_bytes += replica.index.text_bytes * streamed_count // max(1, len(replica.index))
-        return Lack(link.peer_id, len(places) + streamed_count, reason, name, text_bytes)
+        replica = self.replicas.open(phext)
+        text_bytes = sum(replica.size(coordinate) for coordinate in coordinates)
+        text_bytes += index.text_bytes * streamed // max(1, len(index))
+        return Lack(link.peer_id, len(coordinates) + streamed, reason, name, text_bytes)
+
+    def _under_way(self, link: _Link, phext: str, range_: CoordinateRange) -> Iterator[Coordinate]:
+        """Iterate over the scrolls that the peer is not known to have, some more than once."""
+        for coordinate in self.replicas.open(phext).uncommitted():
+            if coordinate in range_:
+                yield coordinate
+        for _, numbered, coordinates in chain(link.unacknowledged, link.unsettled):
+            if numbered == phext:
+                yield from (c for c in coordinates if c in range_)
+        for place in chain(link.dirty, link.asked, link.wanted, link.wants, link.refused):
+            if place[0] == phext and place[1] in range_:
+                yield place[1]
+        for part in link.parts:
+            if part.phext == phext and part.coordinate in range_:
+                yield part.coordinate
 
     def lacks_of(self, link: int) -> tuple[tuple[str, Lack], ...]:
         """Return what the peer of a link lacks of each phext, in the ranges that both hold."""
@@ -1324,6 +1345,14 @@ def subtract(
 
 def _reason(text: str) -> str:
     return text.encode()[:_REASON_BYTES_MAX].decode("utf-8", "ignore")
+
+
+def _streams(link: _Link, phext: str, range_: CoordinateRange) -> Iterator[CoordinateRange]:
+    """Iterate over the parts of `range_` of which everything is still to be sent."""
+    for streamed, stream in link.streams:
+        both = stream.intersect(range_) if streamed == phext else None
+        if both is not None:
+            yield both
 
 
 def _contains(ranges: Sequence[CoordinateRange], coordinate: Coordinate) -> bool:
