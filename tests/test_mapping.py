@@ -48,6 +48,7 @@ def _peer_writes(replica: Replica, coordinate: Coordinate, text: str) -> None:
 # -- ranges --------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.dictionaries(near_coordinates, st.sampled_from(["x", "y"])), ranges(near_coordinates))
 def test_a_view_is_the_part_of_the_mapping_in_its_range(
     texts: dict[Coordinate, str], range_: CoordinateRange

@@ -64,6 +64,7 @@ class _Pair:
                 assert self.scrolls[1 - side].apply(update).covered
 
 
+@settings(deadline=None)
 @given(_edits, _edits)
 def test_a_position_stays_with_its_character_or_where_that_was(
     before: list[tuple[str, int, int, int]], after: list[tuple[str, int, int, int]]
@@ -136,6 +137,7 @@ def test_undoing_all_of_ones_own_leaves_exactly_what_the_other_wrote(
     assert Scroll(_PLACE, 3, [scroll.state()]).text == scroll.text
 
 
+@settings(deadline=None)
 @given(_edits)
 def test_undo_and_redo_walk_through_the_same_texts_when_nobody_else_writes(
     edits: list[tuple[str, int, int, int]],

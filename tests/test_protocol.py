@@ -288,6 +288,7 @@ def test_partial_interest_holds_its_range_and_nothing_else() -> None:
     assert network.peers[0].core.lacking(PHEXT, inside) == ([narrow.node_id], [])
 
 
+@settings(deadline=None)
 @given(ranges(near_coordinates), st.lists(ranges(near_coordinates), max_size=4), near_coordinates)
 def test_what_is_left_of_a_range_is_in_it_and_in_no_part(
     whole: CoordinateRange, parts: list[CoordinateRange], coordinate: Coordinate
