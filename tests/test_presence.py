@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phextsync.errors import PhextsyncError
-from phextsync.messages import Goodbye, Hello, Limits, Notice, Presence, decode, encode
+from phextsync.messages import (
+    Goodbye,
+    Hello,
+    Limits,
+    Message,
+    Notice,
+    Presence,
+    Unknown,
+    decode,
+    encode,
+)
 from phextsync.presence import PeerPresence, PresenceBoard
 from sims.network import Network
 
@@ -242,47 +252,38 @@ def test_facts_that_cannot_be_told_are_refused(facts: dict[str, str | int]) -> N
 # -- other versions ------------------------------------------------------------------------
 
 
-def _hello(frame: bytes, minor: int) -> bytes:
-    hello = decode(frame, Limits())
-    assert isinstance(hello, Hello)
-    return encode(replace(hello, minor=minor))
-
-
-@pytest.mark.parametrize(("minor", "hears"), [(0, False), (1, True), (2, True)])
-def test_only_peers_that_understand_presence_are_told(minor: int, hears: bool) -> None:
+def _said_to(minor: int, *frames: bytes) -> list[Message | Unknown]:
+    """Return what a node says to a peer of a minor version that says hello and then `frames`."""
     network = _network(2)
     first, second = network.peers
     link = network.link(0, 1)
     frame = second.core.next_frame(0, link)
     assert frame is not None
-    first.core.receive(0, link, _hello(frame, minor))
-    frames: list[bytes] = []
-    while (sent := first.core.next_frame(0, link)) is not None:
-        frames.append(sent)
-    messages = [decode(frame, Limits()) for frame in frames]
-    assert any(isinstance(message, Presence) for message in messages) == hears
+    hello = decode(frame, Limits())
+    assert isinstance(hello, Hello)
+    for frame in (encode(replace(hello, minor=minor)), *frames):
+        first.core.receive(0, link, frame)
+    said = []
+    while (frame := first.core.next_frame(0, link)) is not None:
+        said.append(decode(frame, Limits()))
+    return said
+
+
+@pytest.mark.parametrize(("minor", "hears"), [(0, False), (1, True), (2, True)])
+def test_only_peers_that_understand_presence_are_told(minor: int, hears: bool) -> None:
+    assert any(isinstance(message, Presence) for message in _said_to(minor)) == hears
 
 
 @pytest.mark.parametrize(
     ("minor", "frame", "ends"),
     [
-        (1, b"\x82\x18\x63\x01", "expected a known kind of message, found 99"),
-        (2, b"\x82\x18\x63\x01", None),
-        (0, b"\x82\x0c\x80", "expected no presence from a peer of an older version"),
+        (1, b"\x82\x18\x63\x01", ["expected a known kind of message, found 99"]),
+        (2, b"\x82\x18\x63\x01", []),
+        (0, b"\x82\x0c\x80", ["expected no presence from a peer of an older version"]),
     ],
 )
 def test_a_kind_that_is_not_known_is_skipped_if_the_peer_is_newer(
-    minor: int, frame: bytes, ends: str | None
+    minor: int, frame: bytes, ends: list[str]
 ) -> None:
-    network = Network(2)
-    first, second = network.peers
-    link = network.link(0, 1)
-    hello = second.core.next_frame(0, link)
-    assert hello is not None
-    first.core.receive(0, link, _hello(hello, minor))
-    first.core.receive(0, link, frame)
-    said = []
-    while (sent := first.core.next_frame(0, link)) is not None:
-        said.append(decode(sent, Limits()))
-    reasons = [message.reason for message in said if isinstance(message, Goodbye)]
-    assert reasons == ([] if ends is None else [ends])
+    said = _said_to(minor, frame)
+    assert [message.reason for message in said if isinstance(message, Goodbye)] == ends
