@@ -262,7 +262,7 @@ class Node:
             lines.append("this node has not yet written it to its own disk")
         if not complete and not lacks:
             lines.append(f"no peer that holds {range_} of {phext!r} is connected")
-        wanted = "all peers" if peers is None else f"{peers} peers"
+        wanted = "all peers" if peers is None else "1 peer" if peers == 1 else f"{peers} peers"
         return NotSyncedError(
             f"expected {range_} of {phext!r} on the disks of {wanted}{when}, "
             f"found it on {len(complete)}: {'; '.join(lines)}",

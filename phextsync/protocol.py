@@ -118,8 +118,9 @@ class Lack:
 
     def __str__(self) -> str:
         who = self.name or self.peer_id.hex()[:8]
-        what = f" {self.scrolls} scrolls ({self.text_bytes} bytes)" if self.scrolls else ""
-        return f"{who} lacks{what or ' something'}: {self.reason}"
+        scrolls = "1 scroll" if self.scrolls == 1 else f"{self.scrolls} scrolls"
+        what = f"{scrolls} ({self.text_bytes} bytes)" if self.scrolls else "something"
+        return f"{who} lacks {what}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -327,5 +327,5 @@ async def test_a_node_tells_changes_presence_and_what_is_wrong_with_its_peers(
             assert first.warnings() == ["memory: no connected peer holds *"]
             with pytest.raises(NotSyncedError) as raised:
                 await first.synced(peers=1, within_s=0)
-            assert "on the disks of 1 peers within 0 s, found it on 0" in str(raised.value)
+            assert "on the disks of 1 peer within 0 s, found it on 0" in str(raised.value)
             assert raised.value.lacks == ("no peer that holds * of 'memory' is connected",)

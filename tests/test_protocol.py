@@ -330,7 +330,7 @@ def test_a_link_tells_its_state_and_what_its_peer_lacks_of_what_both_hold() -> N
     assert first.core.state(link) == "sending"
     ((phext, lack),) = first.core.lacks_of(link)
     assert (phext, lack.name, lack.scrolls, lack.text_bytes) == (PHEXT, "node-2", 1, 6)
-    assert str(lack) == "node-2 lacks 1 scrolls (6 bytes): not yet on its disk"
+    assert str(lack) == "node-2 lacks 1 scroll (6 bytes): not yet on its disk"
     network.run(1)
     assert first.core.lacks_of(link) == ()
     assert first.core.state(link) == "in sync"
