@@ -247,14 +247,14 @@ class Node:
             while self.replicas.is_dirty or not self._is_synced(phext, whole, peers):
                 await self._progress.wait()
             return
-        raise self._not_synced(phext, whole, peers, f" within {within_s:g} s")
+        raise self._not_synced(phext, whole, peers, within_s or 0)
 
     def _is_synced(self, phext: str, range_: CoordinateRange, peers: int | None) -> bool:
         complete, lacking = self.core.holders(phext, range_)
         return complete >= (max(1, complete + lacking) if peers is None else peers)
 
     def _not_synced(
-        self, phext: str, range_: CoordinateRange, peers: int | None, when: str
+        self, phext: str, range_: CoordinateRange, peers: int | None, within_s: float
     ) -> NotSyncedError:
         complete, lacks = self.core.lacking(phext, range_)
         lines = [str(lack) for lack in lacks]
@@ -264,7 +264,7 @@ class Node:
             lines.append(f"no peer that holds {range_} of {phext!r} is connected")
         wanted = "all peers" if peers is None else "1 peer" if peers == 1 else f"{peers} peers"
         return NotSyncedError(
-            f"expected {range_} of {phext!r} on the disks of {wanted}{when}, "
+            f"expected {range_} of {phext!r} on the disks of {wanted} within {within_s:g} s, "
             f"found it on {len(complete)}: {'; '.join(lines)}",
             tuple(lines),
         )

@@ -107,8 +107,8 @@ Event: TypeAlias = PeerJoined | PeerLost
 @dataclass(frozen=True, slots=True)
 class Lack:
     """What a connected peer is not known to have on its disk: how many scrolls, why, and how many
-    bytes their texts have: at most so much is to be sent. While it is compared, what it lacks is
-    not known and both are 0."""
+    bytes their texts have; of a scroll that it has in part, only the difference is to be sent.
+    While it is compared, what it lacks is not known and both are 0."""
 
     peer_id: bytes
     scrolls: int
