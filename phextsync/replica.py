@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
-from typing import Final, overload
+from typing import Final
 
 from phextsync.changes import (
     COORDINATES_MAX,
@@ -39,8 +39,9 @@ from phextsync.index import (
     EMPTY_VERSION,
     EVERYTHING,
     Coordinate,
-    CoordinateIndex,
     CoordinateRange,
+    OpenText,
+    OpenTexts,
     check_update,
     clean_update,
     clock_of,
@@ -83,15 +84,17 @@ class Merged:
     changed: bool
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(OpenText):
     """An open scroll, what its state and log occupy in the store, and its share of the budget."""
 
-    scroll: Scroll
-    state_bytes: int = 0
-    log_bytes: int = 0
-    cost: int = 0
-    used: bool = True
+    __slots__ = ("cost", "log_bytes", "scroll", "state_bytes")
+
+    def __init__(self, scroll: Scroll, state_bytes: int = 0, log_bytes: int = 0) -> None:
+        self.scroll = scroll
+        self.state_bytes = state_bytes
+        self.log_bytes = log_bytes
+        self.cost = 0
+        self.used = True
 
 
 @dataclass(slots=True)
@@ -115,17 +118,17 @@ class _Subscriber:
     wants_texts: bool
 
 
-class Replica(MutableMapping[Key, str]):
+class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     """This node's copy of one phext, made by `ReplicaSet.open`.
 
     Keys are coordinates or their texts; a missing or empty scroll is a `KeyError`. Setting a
     scroll changes it by a minimal difference, so concurrent changes merge; deleting clears it.
-    `LOWER:UPPER` and ranges give views. Used in one thread, as all that it gives.
+    `LOWER:UPPER` and ranges give views. Used in one thread, as all that it gives, but for
+    `glance`. `replica[key]` is compiled, in `OpenTexts`.
     """
 
     def __init__(self, name: str, owner: "ReplicaSet") -> None:
         self.name = name
-        self.index = CoordinateIndex()
         heads = owner.store.heads(name)
         self.index.bulk_load(heads.keys, heads.fingerprints, heads.sizes)
         self.index.sketch_strata()  # from now on it follows every change: no session has to wait
@@ -143,26 +146,44 @@ class Replica(MutableMapping[Key, str]):
         self._is_split = False
         self._step = 0  # what is undone together has one number
         self._histories: dict[Coordinate, dict[str, int]] = {}  # how many of each writer
+        self._turn = 0  # counts the moves between pending, committing and the store
 
     # -- the mapping -----------------------------------------------------------------------
 
-    @overload
-    def __getitem__(self, key: Key) -> str: ...
-    @overload
-    def __getitem__(self, key: Bounds | CoordinateRange) -> RangeView: ...
-    def __getitem__(self, key: Key | Bounds | CoordinateRange) -> str | RangeView:
+    def fetch(self, key: Key | Bounds | CoordinateRange) -> str | RangeView:
+        """Return a view, or a text that is not there to be taken: its scroll is closed, or was
+        changed."""
         if isinstance(key, slice | CoordinateRange):
             return self.within(key)
-        opened = self.index.get(key)
-        if opened is None:
-            opened = self._open(as_coordinate(key))
-            if opened is None:
-                raise KeyError(key)
-        opened.used = True
-        text: str = opened.scroll.text
-        if not text:
+        opened = self._open(as_coordinate(key))
+        if opened is None or not opened.scroll.text:
             raise KeyError(key)
-        return text
+        opened.used = True
+        opened.text = opened.scroll.text
+        return opened.text
+
+    def glance(self, key: Key) -> str | None:
+        """Return the text of a closed scroll, "" when it has none, without opening it.
+
+        For any thread while another uses the replica, as long as the store stays open. None: only
+        the replica's own thread can tell, since the scroll is open or on its way to the store.
+        """
+        coordinate, turn = as_coordinate(key), self._turn
+        if (
+            coordinate in self._pending
+            or coordinate in self._committing
+            or coordinate in self._fresh
+            or self.is_open(coordinate)
+        ):
+            return None
+        text: bytes | None = b""
+        if coordinate in self.index:
+            try:
+                stored = self._owner.store.read(self.name, coordinate.key)
+            except StoreDamagedError:
+                return None
+            text = None if stored is None else plain_text(merge_updates(stored.updates))
+        return None if text is None or turn != self._turn else text.decode()
 
     def __setitem__(self, key: Key, text: str) -> None:
         self.edit(key, text)
@@ -471,6 +492,7 @@ class Replica(MutableMapping[Key, str]):
                 return merged
         self._guard_client_id(coordinate, entry.update)
         opened = self._open(coordinate) or self._create(coordinate)
+        opened.text = None
         try:
             applied = opened.scroll.apply(entry.update)
         except ScrollError:
@@ -627,6 +649,7 @@ class Replica(MutableMapping[Key, str]):
         if coordinate in self._histories:
             self._step += self._collected is None
             opened.scroll.begin(current_writer(), self._step)
+        opened.text = None
         try:
             update = operation(opened.scroll)
         except ScrollError:
@@ -686,6 +709,7 @@ class Replica(MutableMapping[Key, str]):
         """Return what a batch has to write; `settle` or `unsettle` must follow."""
         assert not self._committing
         self._is_split |= self._collected is not None
+        self._turn += 1
         self._committing, self._pending = self._pending, {}
         return [self._write(c, pending) for c, pending in self._committing.items()]
 
@@ -706,6 +730,7 @@ class Replica(MutableMapping[Key, str]):
 
     def settle(self) -> None:
         """The writes taken last are durable: put them into the index."""
+        self._turn += 1
         for coordinate, pending in self._committing.items():
             opened = self._opened(coordinate)
             self._fresh.pop(coordinate, None)
@@ -714,6 +739,7 @@ class Replica(MutableMapping[Key, str]):
 
     def unsettle(self) -> None:
         """The writes taken last failed: they go back before what has come since."""
+        self._turn += 1
         for coordinate, pending in self._pending.items():
             before = self._committing.get(coordinate)
             if before is not None:

@@ -21,7 +21,7 @@ try:
         update_version,
     )
     from phextsync.index._coordinate import EVERYTHING, ORIGIN, Coordinate, CoordinateRange
-    from phextsync.index._index import SKETCH_CELLS, CoordinateIndex
+    from phextsync.index._index import SKETCH_CELLS, CoordinateIndex, OpenText, OpenTexts
 except ModuleNotFoundError as error:
     raise ImportError(
         f"phextsync.index is not compiled ({error}): build it with `pip install .`"
@@ -35,6 +35,8 @@ __all__ = [
     "Coordinate",
     "CoordinateIndex",
     "CoordinateRange",
+    "OpenText",
+    "OpenTexts",
     "check_update",
     "check_version",
     "clean_update",

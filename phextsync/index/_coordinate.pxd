@@ -17,6 +17,7 @@ cdef class Coordinate:
 
 
 cdef Coordinate make_coordinate(uint64_t hi, uint32_t lo)
+cdef bint try_key(str text, Key* key) noexcept
 cdef int parse_key(str text, Key* key) except -1
 cdef int tuple_key(tuple parts, Key* key) except -1
 cdef int bytes_key(const unsigned char* data, Key* key) except -1

@@ -157,23 +157,27 @@ cdef bint scan_parts(const unsigned char* at, Py_ssize_t count, uint32_t* parts)
     return False
 
 
-cdef int parse_key(str text, Key* key) except -1:
+cdef bint try_key(str text, Key* key) noexcept:
+    """Read a coordinate; return whether `text` is one."""
     cdef uint32_t parts[9]
     cdef const uint8_t* data
     cdef Py_ssize_t count
     if not is_ascii(text):
-        count = 0
-    else:
-        data = ascii_data(text)
-        count = text_length(text)
-    if count == 0 or not (
-        scan_plain(data, data + count, parts) or scan_parts(data, count, parts)
-    ):
+        return False
+    data = ascii_data(text)
+    count = text_length(text)
+    if not (scan_plain(data, data + count, parts) or scan_parts(data, count, parts)):
+        return False
+    key.hi = high(parts)
+    key.lo = low(parts)
+    return True
+
+
+cdef int parse_key(str text, Key* key) except -1:
+    if not try_key(text, key):
         raise CoordinateError(
             f"expected nine numbers from 1 to 999 such as 1.5.2/3.7.3/9.1.1, found {text!r:.80}"
         )
-    key.hi = high(parts)
-    key.lo = low(parts)
     return 0
 
 

@@ -1,8 +1,11 @@
 from collections.abc import Iterator
-from typing import Any, Self, TypeAlias, final
+from typing import Any, Generic, Self, TypeAlias, TypeVar, final, overload
+
+from typing_extensions import disjoint_base
 
 from phextsync.index._coordinate import Coordinate, CoordinateRange
 
+_View = TypeVar("_View")
 _Key: TypeAlias = Coordinate | str | tuple[int, int, int, int, int, int, int, int, int]
 
 SKETCH_CELLS: int
@@ -52,3 +55,19 @@ class CoordinateIndex:
         self, theirs: bytes
     ) -> tuple[list[Coordinate], list[Coordinate], list[Coordinate]] | None: ...
     def _check(self) -> None: ...
+
+@disjoint_base
+class OpenText:
+    text: str | None
+    used: bool
+
+@disjoint_base
+class OpenTexts(Generic[_View]):
+    index: CoordinateIndex
+    def __new__(cls, *args: object, **kwargs: object) -> Self: ...
+    @overload
+    def __getitem__(self, key: Coordinate | str, /) -> str: ...
+    @overload
+    def __getitem__(self, key: slice | CoordinateRange, /) -> _View: ...
+    def is_open(self, key: object) -> bool: ...
+    def fetch(self, key: Any) -> str | _View: ...

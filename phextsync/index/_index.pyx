@@ -28,6 +28,7 @@ from phextsync.index._coordinate cimport (
     key_less,
     make_coordinate,
     parse_key,
+    try_key,
     tuple_key,
 )
 from phextsync.index._siphash cimport read_word, siphash
@@ -685,6 +686,65 @@ cdef class CoordinateIndex:
         assert entries == 0, "the table has other entries"
         assert self._table.count * 8 <= self._table.room * 5, "the table is too full"
         assert filled == self.filled and text_bytes == self.text_bytes, "totals"
+
+
+cdef class OpenText:
+    """What is attached to the coordinate of an open scroll: its text for whoever reads.
+
+    `text` is None when the scroll has none or a newer one; `used` is set by every read.
+    """
+
+    cdef public str text
+    cdef public bint used
+
+
+cdef class OpenTexts:
+    """A mapping's subscript in C: the texts of open scrolls; `fetch` is asked for all others.
+
+    A read of an open text runs no Python code and lets no other thread run, so it is whole and
+    current in any thread.
+    """
+
+    cdef public CoordinateIndex index
+
+    def __cinit__(self, *_, **__):
+        self.index = CoordinateIndex()
+
+    def __class_getitem__(cls, _):
+        """The type of what ranges and slices give is for the checker of types alone."""
+        return cls
+
+    cdef OpenText _opened(self, key):
+        """Return what is attached to `key`; None also for what is no coordinate."""
+        cdef Key place
+        cdef Entry* entry
+        if type(key) is str:
+            if not try_key(<str>key, &place):
+                return None
+        elif type(key) is Coordinate:
+            place.hi = (<Coordinate>key)._hi
+            place.lo = (<Coordinate>key)._lo
+        else:
+            return None
+        entry = find(&self.index._table, place.hi, place.lo)
+        if entry.value == NULL or not isinstance(<object>entry.value, OpenText):
+            return None
+        return <OpenText>entry.value
+
+    def __getitem__(self, key):
+        cdef OpenText opened = self._opened(key)
+        if opened is not None and opened.text is not None:
+            opened.used = True
+            return opened.text
+        return self.fetch(key)
+
+    def is_open(self, key):
+        """Whether something is attached to a coordinate. From any thread."""
+        return self._opened(key) is not None
+
+    def fetch(self, key):
+        """Return the text at `key`, or what else the mapping has for it."""
+        raise KeyError(key)
 
 
 # -- iteration ---------------------------------------------------------------------------------
