@@ -30,12 +30,20 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `metrics`: what Prometheus reads of a node
 * `gateway`: HTTP: SQ's API, changes, metrics, health
 * `folders`: bound directories on disk, watched
+* `attach`: one process at a folder: it runs the node, or asks the one that does
+* `embed`: `open`, the same for any thread
+* `aio`: the same for asyncio
 * `cli`: the `phextsync` command
 * `testing`: whole meshes under faults, in virtual time
 """
 
+from phextsync import aio
 from phextsync.changes import Change, ChangeFeed, TextChange, current_writer, writing_as
+from phextsync.embed import Handle, Phext, open
 from phextsync.errors import (
+    AnswerLostError,
+    ClosedError,
+    ConflictError,
     CoordinateError,
     DirectoryError,
     IdentityError,
@@ -64,14 +72,18 @@ from phextsync.streams import ChangeStream
 from phextsync.views import RangeView
 
 __all__ = [
+    "AnswerLostError",
     "Change",
     "ChangeFeed",
     "ChangeStream",
+    "ClosedError",
+    "ConflictError",
     "Coordinate",
     "CoordinateError",
     "CoordinateIndex",
     "CoordinateRange",
     "DirectoryError",
+    "Handle",
     "History",
     "IdentityError",
     "LinkError",
@@ -82,6 +94,7 @@ __all__ = [
     "NodeIdentity",
     "NotSyncedError",
     "PeerPresence",
+    "Phext",
     "PhextFileError",
     "PhextsyncError",
     "PositionError",
@@ -99,7 +112,9 @@ __all__ = [
     "TextChange",
     "TextError",
     "UpdateError",
+    "aio",
     "current_writer",
+    "open",
     "open_node",
     "writing_as",
 ]

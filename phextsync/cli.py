@@ -10,13 +10,11 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from io import TextIOWrapper
 from pathlib import Path
-from random import SystemRandom
-from typing import Annotated, NoReturn, Protocol, TypedDict
+from typing import Annotated, NoReturn, TypedDict
 
 import trio
 import typer
@@ -26,14 +24,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from phextsync import folders, phextfile
-from phextsync.control import Attachment, Value, is_change, perform, summarize
+from phextsync.attach import Asked, visit
+from phextsync.control import Attachment, Value
 from phextsync.discovery import parse_address
-from phextsync.errors import PhextsyncError, StoreLockedError
+from phextsync.errors import PhextsyncError
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node import DEFAULT_PHEXT, DEFAULT_PORT, Node, open_node
-from phextsync.replica import ReplicaSet
-from phextsync.store import LmdbStore
 
 app = typer.Typer(
     help="Keep phexts - text in nine dimensions - the same on many machines without a server.",
@@ -473,68 +470,11 @@ def bindings(data: Data = _DATA, as_json: Json = False) -> None:
 # -- helpers -------------------------------------------------------------------------------
 
 
-class _Session(Protocol):
-    def ask(self, *request: Value) -> Value: ...
+def _session(data: Path) -> AbstractContextManager[Asked]:
+    return visit(_folder(data), _err.print)
 
 
-class _Alone:
-    """The operations of `control` on a folder where no node runs."""
-
-    def __init__(self, folder: Path, identity: NodeIdentity, store: LmdbStore) -> None:
-        self._folder = folder
-        self._identity = identity
-        self._replicas = ReplicaSet(
-            store,
-            node_id=identity.node_id,
-            random=SystemRandom(),
-            wall_time_ms=lambda: time.time_ns() // 1_000_000,
-        )
-
-    def ask(self, *request: Value) -> Value:
-        if request == ("status",):
-            return json.dumps(
-                {
-                    "running": False,
-                    "name": self._identity.name,
-                    "node_id": self._identity.node_id.hex(),
-                    "folder": str(self._folder),
-                    "phexts": summarize(self._replicas),
-                }
-            )
-        answer = perform(self._replicas, list(request))
-        if is_change(list(request)):
-            self._replicas.commit()
-        return answer
-
-
-@contextmanager
-def _session(data: Path) -> Iterator[_Session]:
-    folder = _folder(data)
-    try:
-        with Attachment(folder) as attachment:
-            yield attachment
-            return
-    except (FileNotFoundError, ConnectionRefusedError):
-        identity = NodeIdentity.load(folder)
-    try:
-        store = LmdbStore(folder)
-    except StoreLockedError:
-        # A node that is just starting owns the folder before it answers.
-        time.sleep(0.5)
-        with Attachment(folder) as attachment:
-            yield attachment
-            return
-    is_clean = False
-    try:
-        for line in store.report:
-            _err.print(line)
-        yield _Alone(folder, identity, store)
-        is_clean = True
-    finally:
-        store.close(clean=is_clean)
-
-
-def _pages(session: _Session, operation: str, phext: str, range_: str) -> Iterator[list[Value]]:
+def _pages(session: Asked, operation: str, phext: str, range_: str) -> Iterator[list[Value]]:
     after = ""
     while True:
         match session.ask(operation, phext, range_, after):

@@ -74,3 +74,15 @@ class LinkError(PhextsyncError):
 
 class ProtocolError(PhextsyncError):
     """A peer broke the protocol; its link ends with this reason."""
+
+
+class ConflictError(PhextsyncError):
+    """A scroll is no longer what it was when the caller saw it; nothing was changed."""
+
+
+class ClosedError(PhextsyncError):
+    """A handle was used after it was closed, or in the child of a fork."""
+
+
+class AnswerLostError(PhextsyncError):
+    """A change was made, once; its answer was lost with the process that made it."""

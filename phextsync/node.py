@@ -174,6 +174,7 @@ class Node:
         self._targets: dict[discovery.Address, _Target] = {}
         self._head_starts: dict[bytes, float] = {}  # until when a dial of a peer goes alone
         self._lost: dict[bytes, _Lost] = {}
+        self._batches_taken = self._batches_durable = 0
         self._dirty = trio.Event()
         self._hurry = trio.Event()
         self._settled = trio.Event()
@@ -183,6 +184,7 @@ class Node:
         self.core.on_ready = self._link_has_work
         self.core.on_progress = self._progressed
         self.replicas.on_dirty = self._is_dirty
+        self.desk = control.Desk(self)
 
     # -- what users call -------------------------------------------------------------------
 
@@ -197,7 +199,8 @@ class Node:
     async def durable(self) -> None:
         """Wait until every change made so far is on this node's disk. StoreFullError when the
         disk refuses: the change stays in memory and is tried again."""
-        while self.replicas.is_dirty:
+        last = self._batches_taken + self.replicas.is_changed
+        while self._batches_durable < last:
             self._hurry.set()
             await self._settled.wait()
             self.replicas.check_writable()
@@ -354,6 +357,10 @@ class Node:
             "warnings": self.warnings(),
         }
 
+    def status_json(self) -> str:
+        """Return the status as a JSON text."""
+        return json.dumps(self.status())
+
     # -- running ---------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -388,6 +395,7 @@ class Node:
         batch = self.replicas.take_batch()
         if batch is None:
             return True
+        self._batches_taken += 1
         self.core.committing()
         try:
             await self._surroundings.commit(batch)
@@ -398,6 +406,7 @@ class Node:
             _log.error("cannot write to %s: %s", self.folder, error)
             return False
         self.replicas.committed()
+        self._batches_durable = self._batches_taken
         self.core.committed()
         self._settle()
         return True
@@ -741,9 +750,7 @@ async def open_node(
         store.close(clean=False)
         raise
     async with running(node), trio.open_nursery() as nursery:
-        await nursery.start(
-            control.serve, path, node.replicas, lambda: json.dumps(node.status()), node.durable
-        )
+        await nursery.start(control.serve, path, node.desk)
         try:
             yield node
         finally:

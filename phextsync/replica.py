@@ -851,6 +851,8 @@ class ReplicaSet:
         self._touched: dict[str, Replica] = {}
         self._committing: list[Replica] = []
         self._leases: dict[str, int] = {}
+        self._receipts: dict[bytes, Callable[[], bytes]] = {}
+        self._taken_receipts: dict[bytes, Callable[[], bytes]] = {}
         self._open: deque[tuple[Replica, Coordinate, _Open]] = deque()
         self._failure: StoreError | None = None
 
@@ -869,9 +871,18 @@ class ReplicaSet:
         """Return the replica of a phext that is open or stored, None when there is none."""
         return self.open(name) if name in self._replicas or name in self.store.phexts() else None
 
+    def opened_replica(self, name: str) -> Replica | None:
+        """Return the replica of `name` if it has been opened. From any thread."""
+        return self._replicas.get(name)
+
     def names(self) -> list[str]:
         """Return the names of all phexts that are open or stored, sorted."""
         return sorted({*self.store.phexts(), *self._replicas})
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether there is a change that no batch has taken yet."""
+        return bool(self._touched)
 
     @property
     def is_dirty(self) -> bool:
@@ -891,13 +902,15 @@ class ReplicaSet:
 
     def take_batch(self) -> Batch | None:
         """Return what the store has to commit; `committed` or `failed` must follow."""
-        if not self._touched:
+        if not self._touched and not self._receipts:
             return None
         assert not self._committing
         self._committing, self._touched = list(self._touched.values()), {}
         writes = [(r.name, write) for r in self._committing for write in r.take_writes()]
         leases, self._leases = tuple(self._leases.items()), {}
-        return Batch(tuple(writes), leases=leases)
+        self._taken_receipts, self._receipts = self._receipts, {}
+        receipts = tuple((client, encode()) for client, encode in self._taken_receipts.items())
+        return Batch(tuple(writes), leases, receipts)
 
     def committed(self) -> None:
         """The batch taken last is durable."""
@@ -913,6 +926,7 @@ class ReplicaSet:
             replica.unsettle()
             self._touched[replica.name] = replica
         self._committing = []
+        self._receipts = {**self._taken_receipts, **self._receipts}
         self._failure = error
 
     @property
@@ -955,6 +969,12 @@ class ReplicaSet:
     def touched(self, replica: Replica) -> None:
         """Remember that `replica` has something for the next batch."""
         self._touched[replica.name] = replica
+        if self.on_dirty is not None:
+            self.on_dirty()
+
+    def give_receipt(self, client: bytes, encode: Callable[[], bytes]) -> None:
+        """Let the next batch hold the receipt of `client`, as `encode` says it is then."""
+        self._receipts[client] = encode
         if self.on_dirty is not None:
             self.on_dirty()
 

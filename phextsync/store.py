@@ -67,10 +67,15 @@ class ScrollWrite:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Changes that become durable together: scrolls by phext, and client ids by phext."""
+    """Changes that become durable together: scrolls by phext, and client ids by phext.
+
+    A receipt says what of the changes that another process asked for is in this batch and those
+    before it, by the process's id; an empty one removes it.
+    """
 
     writes: tuple[tuple[str, ScrollWrite], ...]
     leases: tuple[tuple[str, int], ...] = ()
+    receipts: tuple[tuple[bytes, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,9 @@ class Store(Protocol):
     def lease(self, phext: str) -> int | None:
         """Return the client id that this store may go on using, None when it needs a new one."""
 
+    def receipts(self) -> dict[bytes, bytes]:
+        """Return the receipts as they were when the store was opened."""
+
     def quarantine(self, phext: str, key: bytes) -> None:
         """Set a damaged scroll aside: it is absent from now on."""
 
@@ -144,6 +152,7 @@ class MemoryStore:
         self.report: tuple[str, ...] = ()
         self._scrolls: dict[str, dict[bytes, tuple[ScrollWrite, StoredScroll]]] = {}
         self._leases: dict[str, int] = {}
+        self._receipts: dict[bytes, bytes] = {}
         self._is_clean = False
 
     def phexts(self) -> list[str]:
@@ -180,9 +189,13 @@ class MemoryStore:
                 old = StoredScroll(write.state, ())
             scrolls[write.key] = (write, StoredScroll(old.state, (*old.log, *write.log)))
         self._leases.update(batch.leases)
+        self._receipts.update(batch.receipts)
 
     def lease(self, phext: str) -> int | None:
         return self._leases.get(phext)
+
+    def receipts(self) -> dict[bytes, bytes]:
+        return {client: receipt for client, receipt in self._receipts.items() if receipt}
 
     def quarantine(self, phext: str, key: bytes) -> None:
         self._scrolls.get(phext, {}).pop(key, None)
@@ -201,6 +214,7 @@ class MemoryStore:
         """Return what an open of a copy on another machine finds."""
         other = MemoryStore()
         other._scrolls = {name: dict(scrolls) for name, scrolls in self._scrolls.items()}
+        other._receipts = self.receipts()
         return other
 
 
@@ -208,8 +222,9 @@ class LmdbStore:
     """A store in a folder. StoreLockedError when another process owns it.
 
     Layout: `store.lock` names the owner; `store/data.mdb` has the databases `meta` (format
-    version, mark of use, leases, numbers of phexts), `heads`, `states` and `logs` (number of the
-    phext, key, for logs a sequence number) and `damaged`. Every value ends with its XXH3-64.
+    version, mark of use, leases, receipts, numbers of phexts), `heads`, `states` and `logs`
+    (number of the phext, key, for logs a sequence number) and `damaged`. Every value ends with
+    its XXH3-64.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -249,6 +264,7 @@ class LmdbStore:
             self._damaged = self._env.open_db(b"damaged")
             self._numbers: dict[str, bytes] = {}
             self._leases: dict[str, int] = {}
+            self._receipts: dict[bytes, bytes] = {}
             with self._env.begin(write=True) as txn:
                 self._start(txn)
         (self.folder / "in-use").touch(mode=0o600)
@@ -275,6 +291,8 @@ class LmdbStore:
                     self._leases[name] = int.from_bytes(value, "big")
                 else:
                     txn.delete(key, db=self._meta)
+            elif key[:1] == b"r":
+                self._receipts[bytes.fromhex(name)] = value
         txn.delete(b"closed-at", db=self._meta)
 
     def _check_after_crash(self, path: Path) -> None:
@@ -371,6 +389,9 @@ class LmdbStore:
     def lease(self, phext: str) -> int | None:
         return self._leases.get(phext)
 
+    def receipts(self) -> dict[bytes, bytes]:
+        return self._receipts
+
     # -- writing ---------------------------------------------------------------------------
 
     def commit(self, batch: Batch) -> None:
@@ -386,6 +407,12 @@ class LmdbStore:
                 self._put(txn, [(numbers[phext] + write.key, write) for phext, write in some])
             for phext, client_id in batch.leases:
                 txn.put(b"c" + phext.encode(), client_id.to_bytes(8, "big"), db=self._meta)
+            for client, receipt in batch.receipts:
+                key = b"r" + client.hex().encode()
+                if receipt:
+                    txn.put(key, receipt, db=self._meta)
+                else:
+                    txn.delete(key, db=self._meta)
         self._numbers = numbers
         self._leases.update(batch.leases)
 
@@ -571,6 +598,21 @@ def _salvage_scroll(
 
 
 # -- helpers -------------------------------------------------------------------------------
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether somebody owns the folder at this moment. Cheap; nothing is opened."""
+    try:
+        descriptor = os.open(folder / "store.lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _lock(folder: Path) -> int:

@@ -1,0 +1,281 @@
+"""A node for asyncio: `open` gives an asynchronous context manager whose calls are awaited.
+
+The engine is that of `embed`: the node runs in a thread of its own, so that neither loop holds up
+the other. Awaiting a read that needs no node thread returns without giving way. Callbacks run in
+the loop.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Mapping as AnyMapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from phextsync.attach import Call, Inbox
+from phextsync.changes import Change
+from phextsync.control import Value
+from phextsync.embed import (
+    Batch,
+    Engine,
+    Range,
+    as_lacks,
+    as_number,
+    as_object,
+    as_page,
+    as_scrolls,
+    as_text,
+    as_texts,
+    at,
+    checked_name,
+    import_rows,
+    seen_as,
+)
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, OpenTexts
+from phextsync.node import DEFAULT_PHEXT, DEFAULT_PORT
+from phextsync.protocol import Lack
+from phextsync.views import Key
+
+
+class AsyncHandle:
+    """A folder that is open in this process, for one event loop; made by `open`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether the node runs in this process; if not, another process has it."""
+        return self._engine.place.is_owner
+
+    def phext(self, name: str = DEFAULT_PHEXT) -> "AsyncPhext":
+        """Return the phext `name`."""
+        return AsyncPhext(self._engine, checked_name(name))
+
+    async def phexts(self) -> list[str]:
+        """Return the names of the phexts that the node holds."""
+        return as_texts(await _ask(self._engine, "phexts"))
+
+    async def status(self) -> dict[str, object]:
+        """Return what `phextsync status --json` prints."""
+        return as_object(await _ask(self._engine, "status"))
+
+    async def durable(self) -> None:
+        """Wait until every change made so far is on the node's disk."""
+        await _ask(self._engine, "durable")
+
+    async def synced(
+        self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING, *, peers: int | None = None
+    ) -> None:
+        """Wait as `Node.synced` does; `asyncio.timeout` bounds it."""
+        await _ask(self._engine, "synced", phext, str(range_), peers)
+
+    async def lacking(self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING) -> list[Lack]:
+        """Say which connected peers are not known to have a range on their disks, and why."""
+        return as_lacks(await _ask(self._engine, "lacking", phext, str(range_)))
+
+
+class AsyncPhext:
+    """A phext of an open folder. The methods are those of `embed.Phext`, awaited."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self.name = name
+        self._engine = engine
+        self._texts = _Texts(engine, name)
+
+    async def _ask(self, operation: str, *arguments: Value) -> Value:
+        return await _ask(self._engine, operation, self.name, *arguments)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def peek(self, key: Key) -> str | None:
+        """Return the text at once, "" when there is none; None when that has to be awaited."""
+        try:
+            return self._texts[key]
+        except KeyError:
+            return ""
+        except BlockingIOError:
+            return None
+
+    async def get(self, key: Key, default: str | None = None) -> str | None:
+        """Return the scroll's text, `default` when it has none."""
+        text = self.peek(key)
+        if text is None:
+            text = as_text(await self._ask("get", at(key)))
+        return text or default
+
+    async def size(self, key: Key) -> int:
+        return as_number(await self._ask("size", at(key)))
+
+    async def count(self, range_: Range = EVERYTHING) -> int:
+        """Return how many scrolls in a range have text."""
+        return as_number(await self._ask("count", str(range_)))
+
+    async def coordinates(self, range_: Range = EVERYTHING) -> AsyncIterator[Coordinate]:
+        after = ""
+        while True:
+            page, more = as_page(await self._ask("coordinates", str(range_), after))
+            for text in as_texts(page):
+                yield Coordinate.parse(text)
+            if not more:
+                return
+            after = str(page[-1])
+
+    async def items(self, range_: Range = EVERYTHING) -> AsyncIterator[tuple[Coordinate, str]]:
+        """Iterate in order over the scrolls in a range that have text."""
+        after = ""
+        while True:
+            page, more = as_page(await self._ask("read", str(range_), after))
+            scrolls = as_scrolls(page)
+            for scroll in scrolls:
+                yield scroll
+            if not more:
+                return
+            after = str(scrolls[-1][0])
+
+    # -- changing --------------------------------------------------------------------------
+
+    async def edit(self, key: Key, text: str, *, seen: str | None = None) -> None:
+        await self._ask("set", at(key), text, seen_as(seen))
+
+    async def append(self, key: Key, text: str) -> None:
+        await self._ask("append", at(key), text)
+
+    async def insert(self, key: Key, offset: int, text: str, *, seen: str | None = None) -> None:
+        await self._ask("splice", at(key), offset, offset, text, seen_as(seen))
+
+    async def delete(self, key: Key, start: int, stop: int, *, seen: str | None = None) -> None:
+        await self._ask("splice", at(key), start, stop, "", seen_as(seen))
+
+    async def clear_scroll(self, key: Key) -> bool:
+        """Delete the scroll's whole text; return whether there was any."""
+        return bool(await self._ask("remove", at(key)))
+
+    async def import_text(self, key: Key, text: str) -> None:
+        await self._ask("import", False, [[at(key), text]])
+
+    async def import_texts(self, scrolls: Iterable[tuple[Key, str]], *, keep: bool = False) -> int:
+        source, taken = iter(scrolls), 0
+        while some := import_rows(source):
+            taken += as_number(await self._ask("import", keep, some))
+        return taken
+
+    async def pop(self, key: Key, default: str | None = None) -> str | None:
+        """Delete a scroll's text and return it, `default` when there was none, in one step."""
+        text = as_text(await self._ask("pop", at(key)))
+        return default if text is None else text
+
+    async def setdefault(self, key: Key, default: str) -> str:
+        return as_text(await self._ask("setdefault", at(key), default)) or ""
+
+    async def update(self, scrolls: AnyMapping[Key, str] | Iterable[tuple[Key, str]]) -> None:
+        """Set many scrolls as one change."""
+        async with self.batch() as batch:
+            for key, text in scrolls.items() if isinstance(scrolls, AnyMapping) else scrolls:
+                batch[key] = text
+
+    @asynccontextmanager
+    async def batch(self) -> AsyncGenerator[Batch]:
+        """Gather changes for the end of the block, as `embed.Phext.batch` does."""
+        batch = Batch()
+        yield batch
+        if batch.changes:
+            await self._ask("batch", batch.changes)
+
+    # -- changes ---------------------------------------------------------------------------
+
+    async def subscribe(
+        self, callback: Callable[[Change], None], range_: Range = EVERYTHING
+    ) -> Callable[[], None]:
+        """Call `callback` in the loop after changes in a range; return what ends it."""
+        loop = asyncio.get_running_loop()
+
+        def deliver() -> None:
+            for change in inbox.take():
+                loop.call_soon(callback, change)
+
+        inbox = Inbox(lambda: _wake(loop, deliver))
+        call = self._engine.begin(["watch", self.name, str(range_)], inbox)
+        await _answer(self._engine, call)
+        return lambda: self._engine.cancel(call)
+
+    @asynccontextmanager
+    async def changes(self, range_: Range = EVERYTHING) -> AsyncGenerator[AsyncIterator[Change]]:
+        """Iterate over the changes in a range while the block lasts."""
+        loop = asyncio.get_running_loop()
+        has_some = asyncio.Event()
+        inbox = Inbox(lambda: _wake(loop, has_some.set))
+        call = self._engine.begin(["watch", self.name, str(range_)], inbox)
+        await _answer(self._engine, call)
+        try:
+            yield _iterate(inbox, has_some)
+        finally:
+            self._engine.cancel(call)
+
+
+class _Texts(OpenTexts):
+    """The texts that need no waiting. BlockingIOError for all others."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine = engine
+        self._name = name
+
+    def fetch(self, key: Key) -> str:
+        text = self._engine.read(self, self._name, key)
+        if text is None:
+            raise BlockingIOError
+        return text
+
+
+@asynccontextmanager
+async def open(
+    folder: str | Path,
+    *,
+    host: str | None = None,
+    port: int = DEFAULT_PORT,
+    peers: Sequence[str] = (),
+    discover: bool = True,
+    interests: AnyMapping[str, Sequence[CoordinateRange]] | None = None,
+    links_max: int = 16,
+) -> AsyncGenerator[AsyncHandle]:
+    """Open the folder of a node for as long as the block lasts, as `phextsync.open` does."""
+    engine = Engine(
+        folder,
+        host=host,
+        port=port,
+        peers=peers,
+        discover=discover,
+        interests=interests,
+        links_max=links_max,
+    )
+    try:
+        await _answer(engine, engine.start())
+        yield AsyncHandle(engine)
+    finally:
+        await asyncio.shield(asyncio.to_thread(engine.stop))
+
+
+async def _ask(engine: Engine, *request: Value) -> Value:
+    return await _answer(engine, engine.begin(list(request)))
+
+
+async def _answer(engine: Engine, call: Call) -> Value:
+    try:
+        return await asyncio.wrap_future(call.future)
+    except asyncio.CancelledError:
+        engine.cancel(call)
+        raise
+
+
+async def _iterate(inbox: Inbox, has_some: asyncio.Event) -> AsyncIterator[Change]:
+    while True:
+        await has_some.wait()
+        has_some.clear()
+        for change in inbox.take():
+            yield change
+        if inbox.is_closed:
+            return
+
+
+def _wake(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(function)

@@ -1,0 +1,403 @@
+"""Place: one process at a data folder, running its node or attached to the process that does.
+
+The first process at a folder owns it: it holds the lock and runs the node. All others attach to
+the owner's socket and ask it. When the owner goes, each of them tries the lock; one gets it, runs
+the node from then on, and the others attach to it.
+
+Requests are numbered, and those without an answer are asked again at the next owner, in order. A
+change that the last owner had made durable has a receipt there and is not made twice; one that it
+had not made durable is gone with it and is made now. So each change is made exactly once, unless
+this process ends too.
+
+A place lives in one trio task. `replica` is for other threads.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random, SystemRandom
+from socket import socket
+from typing import Final, Protocol
+
+import cbor2
+import trio
+
+from phextsync.changes import Change
+from phextsync.control import (
+    FRAME_BYTES_MAX,
+    Answer,
+    Attachment,
+    Desk,
+    Value,
+    connect,
+    decode_answer,
+    is_change,
+    perform,
+    summarize,
+)
+from phextsync.errors import ClosedError, LinkError, StoreLockedError
+from phextsync.identity import NodeIdentity
+from phextsync.index import Coordinate
+from phextsync.node import Node
+from phextsync.replica import Replica, ReplicaSet
+from phextsync.store import LmdbStore, is_locked
+from phextsync.transport import FrameChannel
+
+# Whoever owns the folder without answering is starting, stopping, or a command that is soon done.
+_PATIENCE_S: Final = 10.0
+_PAUSE_S: Final = 0.01
+_ABSENT: Final = (FileNotFoundError, ConnectionRefusedError, BlockingIOError, TimeoutError)
+
+
+class Inbox:
+    """Changes that a subscriber has not taken yet: at most one entry for a scroll, however often
+    it changes. `wake` is called, in the place's thread, when the first one comes and at the end.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._changed: dict[tuple[str, Coordinate], bytes | None] = {}
+        self.is_closed = False
+
+    def put(self, change: Change) -> None:
+        with self._lock:
+            was_empty = not self._changed
+            for coordinate in change.coordinates:
+                self._changed[change.phext, coordinate] = change.origin
+        if was_empty:
+            self._wake()
+
+    def take(self) -> list[Change]:
+        """Return what has changed since the last call, as one change for each origin."""
+        with self._lock:
+            changed, self._changed = self._changed, {}
+        by_origin: dict[tuple[str, bytes | None], list[Coordinate]] = {}
+        for (phext, coordinate), origin in changed.items():
+            by_origin.setdefault((phext, origin), []).append(coordinate)
+        return [
+            Change(phext, tuple(coordinates), origin)
+            for (phext, origin), coordinates in by_origin.items()
+        ]
+
+    def close(self) -> None:
+        self.is_closed = True
+        self._wake()
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A request, and where its answer goes. A watch puts changes into `inbox` until it ends."""
+
+    request: list[Value]
+    inbox: Inbox | None = None
+    future: Future[Value] = field(default_factory=Future)
+    number: int = 0
+    was_sent: bool = False
+    stop: Callable[[], None] | None = None  # what ends a watch or a wait at our own node
+
+    def complete(self, answer: Answer) -> None:
+        """Give the answer to whoever waits for it, if somebody still does."""
+        if self.future.done() or not self.future.set_running_or_notify_cancel():
+            return
+        if isinstance(answer, Exception):
+            self.future.set_exception(answer)
+        else:
+            self.future.set_result(answer)
+
+
+class Place:
+    """This process at a folder. `open_own` runs the folder's node, as `open_node` does."""
+
+    def __init__(
+        self, folder: Path, open_own: Callable[[], AbstractAsyncContextManager[Node]]
+    ) -> None:
+        self._folder = folder
+        self._open_own = open_own
+        self._client = os.urandom(16)
+        self._number = 0
+        self._calls: dict[int, Call] = {}  # without an answer, in order
+        self._watches: dict[int, Call] = {}
+        self._desk: Desk | None = None
+        self._outbox: list[bytes] | None = None  # None while no owner is connected
+        self._has_outgoing = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._end: str | None = None  # why nothing is answered any more
+        self.reading = threading.Lock()
+        self.on_leave: Callable[[], None] = lambda: None
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether the node runs in this process. From any thread."""
+        return self._desk is not None
+
+    def replica(self, phext: str) -> Replica | None:
+        """Return an open replica of this process's node. For any thread that holds `reading`."""
+        return None if self._desk is None else self._desk.replicas.opened_replica(phext)
+
+    def abandon(self) -> None:
+        """Forget the node: this is the child of a fork, and the node runs in its parent."""
+        self.reading = threading.Lock()  # a thread that does not exist here may hold the other
+        self._desk = None
+
+    # -- requests --------------------------------------------------------------------------
+
+    def start(self, call: Call) -> None:
+        """Take up a request; its future has the answer later."""
+        if self._end is not None:
+            call.complete(ClosedError(self._end))
+            return
+        self._number += 1
+        call.number = self._number
+        (self._calls if call.inbox is None else self._watches)[call.number] = call
+        self._advance(call)
+
+    def cancel(self, call: Call) -> None:
+        """Stop waiting for an answer, or watching. A change may be made all the same."""
+        self._calls.pop(call.number, None)
+        self._watches.pop(call.number, None)
+        if call.stop is not None:
+            call.stop()
+        elif self._outbox is not None and call.was_sent:
+            self._number += 1
+            self._send_soon([self._number, 0, "cancel", call.number])
+
+    def _advance(self, call: Call) -> None:
+        """Carry a request out here, or send it to the owner; without either, it waits."""
+        if self._desk is not None:
+            self._perform(self._desk, call)
+        elif self._outbox is not None:
+            again = [call.was_sent] if call.inbox is not None else []
+            call.was_sent = True
+            self._send_soon([call.number, self._received(), *call.request, *again])
+
+    def _received(self) -> int:
+        """Return the number up to which every request has its answer."""
+        return next(iter(self._calls), self._number + 1) - 1
+
+    def _send_soon(self, message: list[Value]) -> None:
+        assert self._outbox is not None
+        self._outbox.append(cbor2.dumps(message))
+        self._has_outgoing.set()
+
+    def _perform(self, desk: Desk, call: Call) -> None:
+        assert self._nursery is not None
+        request = call.request
+        if call.request[0] in ("durable", "synced"):
+            scope = trio.CancelScope()
+            call.stop = scope.cancel
+            self._nursery.start_soon(self._wait, desk, call, scope)
+            return
+        try:
+            if call.inbox is not None:
+                call.stop = desk.watch([*request, call.was_sent], call.inbox.put)
+                answer: Answer = None
+            elif call.was_sent and is_change(request):
+                frame = desk.answer(self._client, call.number, self._received(), request)
+                answer = decode_answer(frame)[1]
+            else:
+                answer = desk.ask(request)
+        except Exception as error:  # whatever it is, it is the caller's
+            answer = error
+        self._answered(call.number, answer)
+
+    async def _wait(self, desk: Desk, call: Call, scope: trio.CancelScope) -> None:
+        answer: Answer = None
+        with scope:
+            try:
+                await desk.wait(call.request)
+            except Exception as error:  # whatever it is, it is the caller's
+                answer = error
+            self._answered(call.number, answer)
+
+    def _answered(self, number: int, answer: Answer) -> None:
+        watch = self._watches.get(number)
+        call = self._calls.pop(number, None) or watch
+        if watch is not None and isinstance(answer, Exception):
+            del self._watches[number]
+        if call is not None:
+            call.complete(answer)
+
+    # -- places ----------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold a place at the folder until cancelled; started when it is first taken."""
+        reason = f"{self._folder} was closed"
+        try:
+            async with trio.open_nursery() as self._nursery:
+                while True:
+                    await self._take_a_place(task_status)
+                    task_status = trio.TASK_STATUS_IGNORED
+        except BaseException as error:
+            reason = f"{self._folder} had to be closed: {error}"
+            if isinstance(error, trio.Cancelled):
+                reason = f"{self._folder} was closed"
+            raise
+        finally:
+            self._finish(reason)
+
+    def _finish(self, reason: str) -> None:
+        self._end = reason
+        for call in [*self._calls.values(), *self._watches.values()]:
+            call.complete(ClosedError(reason))
+            if call.inbox is not None:
+                call.inbox.close()
+        self._calls.clear()
+        self._watches.clear()
+
+    async def _take_a_place(self, task_status: trio.TaskStatus[None]) -> None:
+        """Attach to the owner or own the folder, and stay until the owner goes."""
+        deadline = trio.current_time() + _PATIENCE_S
+        while True:
+            try:
+                connected = connect(self._folder)
+            except _ABSENT:
+                pass
+            else:
+                await self._attach(connected, task_status)
+                return
+            is_late = trio.current_time() > deadline
+            if is_late or not is_locked(self._folder):
+                try:
+                    await self._own(task_status)
+                except StoreLockedError:  # another was faster
+                    if is_late:
+                        raise
+            await trio.sleep(_PAUSE_S)
+
+    async def _own(self, task_status: trio.TaskStatus[None]) -> None:
+        async with self._open_own() as node:
+            self._desk = node.desk
+            for call in [*self._watches.values(), *self._calls.values()]:
+                self._perform(node.desk, call)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                with self.reading:  # nobody reads from a store that is being closed
+                    self._desk = None
+                self.on_leave()
+
+    async def _attach(self, connected: socket, task_status: trio.TaskStatus[None]) -> None:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(connected))
+        async with FrameChannel(stream, FRAME_BYTES_MAX) as channel:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._send, channel)
+                    self._outbox = []
+                    self._send_soon([0, 0, "attach", self._client])
+                    for call in [*self._watches.values(), *self._calls.values()]:
+                        self._advance(call)
+                    task_status.started()
+                    await self._receive(channel)
+                    nursery.cancel_scope.cancel()
+            except* LinkError:
+                pass  # the owner is gone
+            finally:
+                self._outbox = None
+
+    async def _send(self, channel: FrameChannel) -> None:
+        while True:
+            await self._has_outgoing.wait()
+            self._has_outgoing = trio.Event()
+            frames, self._outbox = self._outbox or [], []
+            await channel.send_many(frames)
+
+    async def _receive(self, channel: FrameChannel) -> None:
+        try:
+            while True:
+                for frame in await channel.receive_many():
+                    number, answer, is_row = decode_answer(frame)
+                    if is_row:
+                        self._changed(number, answer)
+                    else:
+                        self._answered(number, answer)
+        except trio.EndOfChannel:
+            return
+
+    def _changed(self, number: int, rows: Answer) -> None:
+        watch = self._watches.get(number)
+        if watch is None or watch.inbox is None or not isinstance(rows, list):
+            return
+        for row in rows:
+            match row:
+                case [str(coordinate), int(), bytes(origin)]:
+                    place = Coordinate.parse(coordinate)
+                    watch.inbox.put(Change(str(watch.request[1]), (place,), origin or None))
+
+
+# -- without a node ------------------------------------------------------------------------
+
+
+class Asked(Protocol):
+    """Whoever answers requests."""
+
+    def ask(self, *request: Value) -> Value: ...
+
+
+class Alone:
+    """The operations of `control` on a folder where no node runs."""
+
+    def __init__(self, folder: Path, identity: NodeIdentity, store: LmdbStore) -> None:
+        self._folder = folder
+        self._identity = identity
+        self._replicas = ReplicaSet(
+            store,
+            node_id=identity.node_id,
+            random=Random(SystemRandom().getrandbits(64)),
+            wall_time_ms=lambda: time.time_ns() // 1_000_000,
+        )
+
+    def ask(self, *request: Value) -> Value:
+        if request == ("status",):
+            return json.dumps(
+                {
+                    "running": False,
+                    "name": self._identity.name,
+                    "node_id": self._identity.node_id.hex(),
+                    "folder": str(self._folder),
+                    "phexts": summarize(self._replicas),
+                }
+            )
+        answer = perform(self._replicas, list(request))
+        if is_change(list(request)):
+            self._replicas.commit()
+        return answer
+
+
+@contextmanager
+def visit(folder: Path, report: Callable[[str], None]) -> Iterator[Asked]:
+    """Ask the node that runs on a folder, or, where none does, own the folder for as long as the
+    block lasts. `report` is told what an operator should know of how the store was opened."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            attachment = Attachment(folder)
+        except _ABSENT:
+            identity = NodeIdentity.load(folder)
+        else:
+            with attachment:
+                yield attachment
+            return
+        try:
+            store = LmdbStore(folder)
+        except StoreLockedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_S)
+        else:
+            break
+    is_clean = False
+    try:
+        for line in store.report:
+            report(line)
+        yield Alone(folder, identity, store)
+        is_clean = True
+    finally:
+        store.close(clean=is_clean)

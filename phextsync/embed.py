@@ -1,0 +1,655 @@
+"""A node behind plain calls: `open` gives a handle for scripts, threads, web servers, notebooks.
+
+A handle has a thread of its own, in which trio runs a place at the folder (`attach`). What is
+asked of it crosses to that thread and back, but for reads where the node runs in this process:
+the texts of open scrolls are taken where they lie, those of closed ones from the store, in the
+caller's thread. A scroll that was changed since it was last read takes the long way once.
+
+A read sees every write of the same handle that has returned, and never an older text than an
+earlier read of the same scroll. Callbacks run in threads of the handle, never in the node's.
+"""
+
+import json
+import logging
+import os
+import threading
+import weakref
+from collections.abc import (
+    Callable,
+    Generator,
+    ItemsView,
+    Iterable,
+    Iterator,
+    MutableMapping,
+    Sequence,
+)
+from collections.abc import Mapping as AnyMapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Final, TypeVar, overload
+
+import trio
+
+from phextsync.attach import Call, Inbox, Place
+from phextsync.changes import Change
+from phextsync.control import Value, digest
+from phextsync.errors import ClosedError, PhextsyncError, ProtocolError
+from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange, OpenTexts
+from phextsync.messages import is_phext_name
+from phextsync.node import DEFAULT_PHEXT, DEFAULT_PORT, open_node
+from phextsync.protocol import Lack
+from phextsync.views import Key
+
+Range = CoordinateRange | str
+"""A range of coordinates, or its text, such as `2.*`."""
+
+_IMPORTED_AT_ONCE: Final = 1000
+
+_log = logging.getLogger("phextsync.embed")
+_missing: Final = object()
+T = TypeVar("T")
+
+
+class Engine:
+    """A place at a folder in a thread of its own: what handles of every kind are made of."""
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        host: str | None = None,
+        port: int = DEFAULT_PORT,
+        peers: Sequence[str] = (),
+        discover: bool = True,
+        interests: AnyMapping[str, Sequence[CoordinateRange]] | None = None,
+        links_max: int = 16,
+    ) -> None:
+        self.folder = Path(folder).expanduser()
+        own = partial(
+            open_node,
+            self.folder,
+            host=host,
+            port=port,
+            peers=peers,
+            discover=discover,
+            interests=interests,
+            links_max=links_max,
+        )
+        self.place = Place(self.folder, own)
+        self.place.on_leave = self._leave
+        self.closed_because = ""
+        self._readers: weakref.WeakValueDictionary[int, OpenTexts] = weakref.WeakValueDictionary()
+        self._started = Call([])
+        self._scope = trio.CancelScope()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._has_begun = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"phextsync {folder}", daemon=True)
+
+    # -- its life --------------------------------------------------------------------------
+
+    def start(self) -> Call:
+        """Begin; the call is answered when the folder is owned or attached to."""
+        _engines.add(self)
+        self._thread.start()
+        return self._started
+
+    def stop(self) -> None:
+        """Stop and wait for the end. From any thread, any number of times."""
+        if self not in _engines:
+            return
+        self._has_begun.wait()
+        if self._token is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._scope.cancel)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        reason = f"{self.folder} was closed"
+        try:
+            trio.run(self._hold)
+        except BaseException as error:  # the thread ends here: whoever waits for it is told
+            cause = _first(error)
+            reason = f"{self.folder} had to be closed: {cause}"
+            if self._started.future.done():
+                _log.error("%s", reason, exc_info=error)
+            elif isinstance(cause, Exception):
+                self._started.complete(cause)
+        finally:
+            self._has_begun.set()
+            self._leave()
+            self.closed_because = reason
+            self._started.complete(ClosedError(reason))
+            _engines.discard(self)
+
+    async def _hold(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._has_begun.set()
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.place.run)
+                self._started.complete(None)
+
+    def _leave(self) -> None:
+        """The node stops being here: its texts are no longer to be read."""
+        with self.place.reading:
+            for reader in list(self._readers.values()):
+                reader.index = CoordinateIndex()
+
+    def abandon(self) -> None:
+        """The child of a fork has the memory of this engine, and not its thread."""
+        self.closed_because = (
+            f"{self.folder} was opened before a fork, in process {os.getppid()}; "
+            f"open it again in process {os.getpid()}"
+        )
+        self.place.abandon()
+        self._leave()
+        _engines.discard(self)
+
+    # -- requests --------------------------------------------------------------------------
+
+    def begin(self, request: list[Value], inbox: Inbox | None = None) -> Call:
+        """Send a request on its way."""
+        call = Call(request, inbox)
+        self._soon(partial(self.place.start, call))
+        return call
+
+    def cancel(self, call: Call) -> None:
+        """Stop waiting for an answer, or watching."""
+        with suppress(ClosedError):
+            self._soon(partial(self.place.cancel, call))
+
+    def ask(self, *request: Value, timeout_s: float | None = None) -> Value:
+        """Send a request and wait for its answer; its error is raised here."""
+        call = self.begin(list(request))
+        return self.wait(call, timeout_s)
+
+    def wait(self, call: Call, timeout_s: float | None = None) -> Value:
+        """Wait for the answer to a call. TimeoutError when it takes longer."""
+        try:
+            return call.future.result(timeout_s)
+        finally:  # a time-out and an interrupt leave it unanswered
+            if not call.future.done():
+                self.cancel(call)
+
+    def read(self, reader: OpenTexts, phext: str, key: Key) -> str | None:
+        """Return a text, "" when there is none, without the node's thread; None when only that
+        can tell. If the node is here, `reader` has its open texts from now on."""
+        with self.place.reading:
+            replica = self.place.replica(phext)
+            if replica is None:
+                return None
+            if reader.index is not replica.index:
+                self._readers[id(reader)] = reader
+                reader.index = replica.index
+            return replica.glance(key)
+
+    def _soon(self, function: Callable[[], object]) -> None:
+        if self.closed_because or self._token is None:
+            raise ClosedError(self.closed_because or f"{self.folder} is not open yet")
+        try:
+            self._token.run_sync_soon(function)
+        except trio.RunFinishedError:
+            raise ClosedError(f"{self.folder} was closed") from None
+
+
+_engines: set[Engine] = set()
+
+
+def _abandon_all() -> None:
+    for engine in list(_engines):
+        engine.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
+
+
+# -- the blocking handle -------------------------------------------------------------------
+
+
+class Handle:
+    """A folder that is open in this process, for any thread; made by `open`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        # At exit this runs when other threads and pools have ended, and before modules go.
+        self._finish = weakref.finalize(self, engine.stop)
+
+    def __enter__(self) -> "Handle":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is not yet durable and stop. Calls that still wait get a ClosedError."""
+        self._finish()
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether the node runs in this process; if not, another process has it."""
+        return self._engine.place.is_owner
+
+    def phext(self, name: str = DEFAULT_PHEXT) -> "Phext":
+        """Return the phext `name` as a mapping."""
+        return Phext(self, self._engine, checked_name(name))
+
+    def phexts(self) -> list[str]:
+        """Return the names of the phexts that the node holds."""
+        return as_texts(self._engine.ask("phexts"))
+
+    def status(self) -> dict[str, object]:
+        """Return what `phextsync status --json` prints."""
+        return as_object(self._engine.ask("status"))
+
+    def durable(self, *, timeout_s: float | None = None) -> None:
+        """Wait until every change made so far is on the node's disk."""
+        self._engine.ask("durable", timeout_s=timeout_s)
+
+    def synced(
+        self,
+        phext: str = DEFAULT_PHEXT,
+        range_: Range = EVERYTHING,
+        *,
+        peers: int | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Wait as `Node.synced` does. TimeoutError after `timeout_s`."""
+        self._engine.ask("synced", phext, str(range_), peers, timeout_s=timeout_s)
+
+    def lacking(self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING) -> list[Lack]:
+        """Say which connected peers are not known to have a range on their disks, and why."""
+        return as_lacks(self._engine.ask("lacking", phext, str(range_)))
+
+    def __repr__(self) -> str:
+        return f"<Handle {str(self._engine.folder)!r}>"
+
+
+class Phext(OpenTexts, MutableMapping[Key, str]):
+    """A phext of an open folder, as a mapping of coordinates to texts, for any thread.
+
+    What `Replica` says of keys and edits holds here. `seen` is the text on which a change is
+    based: if the scroll has another by now, nothing is changed and ConflictError is raised.
+    """
+
+    def __init__(self, handle: Handle, engine: Engine, name: str) -> None:
+        self.name = name
+        self._handle = handle  # which is not closed as long as somebody has one of its phexts
+        self._engine = engine
+
+    def _ask(self, operation: str, *arguments: Value) -> Value:
+        return self._engine.ask(operation, self.name, *arguments)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def fetch(self, key: Key) -> str:
+        """Return a text that is not there to be taken."""
+        text = self._engine.read(self, self.name, key)
+        if text is None:
+            text = as_text(self._ask("get", at(key)))
+        if not text:
+            raise KeyError(key)
+        return text
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, Coordinate | str) and self.get(key) is not None
+
+    def __len__(self) -> int:
+        return as_number(self._ask("count", "*"))
+
+    def __iter__(self) -> Iterator[Key]:
+        return self.coordinates()
+
+    def coordinates(self, range_: Range = EVERYTHING) -> Iterator[Coordinate]:
+        """Iterate in order over the coordinates in a range whose scroll has text. What changes
+        meanwhile may be in or not."""
+        after = ""
+        while True:
+            page, more = as_page(self._ask("coordinates", str(range_), after))
+            yield from map(Coordinate.parse, as_texts(page))
+            if not more:
+                return
+            after = str(page[-1])
+
+    def scrolls(self, range_: Range = EVERYTHING) -> Iterator[tuple[Coordinate, str]]:
+        """Iterate in order over the scrolls in a range that have text."""
+        after = ""
+        while True:
+            page, more = as_page(self._ask("read", str(range_), after))
+            yield from (pair := as_scrolls(page))
+            if not more:
+                return
+            after = str(pair[-1][0])
+
+    def items(self, range_: Range = EVERYTHING) -> ItemsView[Key, str]:
+        """Return a view of the scrolls in a range."""
+        return _Items(self, range_)
+
+    def size(self, key: Key) -> int:
+        """Return the bytes of the scroll's text in UTF-8, 0 when there is none."""
+        return as_number(self._ask("size", at(key)))
+
+    # -- changing --------------------------------------------------------------------------
+
+    def __setitem__(self, key: Key, text: str) -> None:
+        self._ask("set", at(key), text)
+
+    def __delitem__(self, key: Key) -> None:
+        if not self._ask("remove", at(key)):
+            raise KeyError(key)
+
+    def edit(self, key: Key, text: str, *, seen: str | None = None) -> None:
+        """Make `text` the scroll's text by a minimal difference."""
+        self._ask("set", at(key), text, seen_as(seen))
+
+    def append(self, key: Key, text: str) -> None:
+        """Add `text` at the end of the scroll."""
+        self._ask("append", at(key), text)
+
+    def insert(self, key: Key, offset: int, text: str, *, seen: str | None = None) -> None:
+        """Insert `text` before character `offset`."""
+        self._ask("splice", at(key), offset, offset, text, seen_as(seen))
+
+    def delete(self, key: Key, start: int, stop: int, *, seen: str | None = None) -> None:
+        """Delete the characters from `start` to `stop`, `stop` excluded."""
+        self._ask("splice", at(key), start, stop, "", seen_as(seen))
+
+    def clear_scroll(self, key: Key) -> None:
+        """Delete the scroll's whole text, if it has any."""
+        self._ask("remove", at(key))
+
+    def import_text(self, key: Key, text: str) -> None:
+        """Make `text` the scroll's text such that equal imports on equal versions are one."""
+        self._ask("import", False, [[at(key), text]])
+
+    def import_texts(self, scrolls: Iterable[tuple[Key, str]], *, keep: bool = False) -> int:
+        """Import many texts, `keep` only where there is none; return how many were taken."""
+        source, taken = iter(scrolls), 0
+        while some := import_rows(source):
+            taken += as_number(self._ask("import", keep, some))
+        return taken
+
+    @overload
+    def pop(self, key: Key, /) -> str: ...
+    @overload
+    def pop(self, key: Key, /, default: str) -> str: ...
+    @overload
+    def pop(self, key: Key, /, default: T) -> str | T: ...
+    def pop(self, key: Key, /, default: object = _missing) -> object:
+        """Delete a scroll's text and return it, in one step."""
+        text = as_text(self._ask("pop", at(key)))
+        if text is None and default is _missing:
+            raise KeyError(key)
+        return default if text is None else text
+
+    def setdefault(self, key: Key, default: str, /) -> str:
+        """Return the scroll's text, after making it `default` if there was none, in one step."""
+        return as_text(self._ask("setdefault", at(key), default)) or ""
+
+    # Without keywords, which are no coordinates.
+    def update(  # type: ignore[override]
+        self, *others: AnyMapping[Key, str] | Iterable[tuple[Key, str]]
+    ) -> None:
+        """Set many scrolls as one change."""
+        with self.batch() as batch:
+            for other in others:
+                for key, text in other.items() if isinstance(other, AnyMapping) else other:
+                    batch[key] = text
+
+    @contextmanager
+    def batch(self) -> Generator["Batch"]:
+        """Gather changes; they are made together at the end of the block: one commit, one event.
+
+        If the block raises, none is made. One that fails, such as an insertion at an offset that
+        is not there, raises its error at the end of the block; those before it stand.
+        """
+        batch = Batch()
+        yield batch
+        if batch.changes:
+            self._ask("batch", batch.changes)
+
+    # -- changes ---------------------------------------------------------------------------
+
+    def subscribe(
+        self, callback: Callable[[Change], None], range_: Range = EVERYTHING
+    ) -> Callable[[], None]:
+        """Call `callback` after changes in a range, from a thread of its own; return what ends it.
+
+        While it runs, changes gather; however many they are, each scroll comes once.
+        """
+        changes = self.changes(range_)
+        threading.Thread(
+            target=_deliver, args=(changes, callback), name="phextsync changes", daemon=True
+        ).start()
+        return changes.close
+
+    def changes(self, range_: Range = EVERYTHING) -> "Changes":
+        """Iterate over the changes in a range from now on; each waits for the next."""
+        return Changes(self._engine, self.name, range_)
+
+    def __repr__(self) -> str:
+        return f"<Phext {self.name!r} of {str(self._engine.folder)!r}>"
+
+
+class Batch:
+    """Changes to one phext that are to be made together; see `Phext.batch`."""
+
+    def __init__(self) -> None:
+        self.changes: list[Value] = []
+
+    def __setitem__(self, key: Key, text: str) -> None:
+        self.edit(key, text)
+
+    def __delitem__(self, key: Key) -> None:
+        self.changes.append(["remove", at(key)])
+
+    def edit(self, key: Key, text: str, *, seen: str | None = None) -> None:
+        self.changes.append(["set", at(key), text, seen_as(seen)])
+
+    def append(self, key: Key, text: str) -> None:
+        self.changes.append(["append", at(key), text])
+
+    def insert(self, key: Key, offset: int, text: str, *, seen: str | None = None) -> None:
+        self.changes.append(["splice", at(key), offset, offset, text, seen_as(seen)])
+
+    def delete(self, key: Key, start: int, stop: int, *, seen: str | None = None) -> None:
+        self.changes.append(["splice", at(key), start, stop, "", seen_as(seen)])
+
+    def import_text(self, key: Key, text: str) -> None:
+        self.changes.append(["import", False, [[at(key), text]]])
+
+
+class Changes:
+    """Changes of a phext as they come; see `Phext.changes`. Ends when it or the handle closes."""
+
+    def __init__(self, engine: Engine, phext: str, range_: Range) -> None:
+        self._engine = engine
+        self._has_some = threading.Event()
+        self._inbox = Inbox(self._has_some.set)
+        self._taken: list[Change] = []
+        self._call = engine.begin(["watch", phext, str(range_)], self._inbox)
+        engine.wait(self._call)
+
+    def __enter__(self) -> "Changes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Change]:
+        return self
+
+    def __next__(self) -> Change:
+        while not self._taken:
+            self._has_some.wait()
+            self._has_some.clear()
+            self._taken = self._inbox.take()
+            if self._inbox.is_closed and not self._taken:
+                self._has_some.set()
+                raise StopIteration
+        return self._taken.pop(0)
+
+    def close(self) -> None:
+        """End the iteration, in whatever thread it waits."""
+        self._engine.cancel(self._call)
+        self._inbox.close()
+
+
+class _Items(ItemsView[Key, str]):
+    """The scrolls of a range; one page of them at a time crosses from the node."""
+
+    def __init__(self, phext: Phext, range_: Range) -> None:
+        super().__init__(phext)
+        self._phext = phext
+        self._range = range_
+
+    def __iter__(self) -> Iterator[tuple[Key, str]]:
+        return iter(self._phext.scrolls(self._range))
+
+    def __len__(self) -> int:
+        return as_number(self._phext._ask("count", str(self._range)))
+
+    def __contains__(self, item: object) -> bool:
+        match item:
+            case (Coordinate() | str() as key, str(text)):
+                place = Coordinate.parse(key) if isinstance(key, str) else key
+                return place in as_range(self._range) and self._phext.get(place) == text
+            case _:
+                return False
+
+
+def open(
+    folder: str | Path,
+    *,
+    host: str | None = None,
+    port: int = DEFAULT_PORT,
+    peers: Sequence[str] = (),
+    discover: bool = True,
+    interests: AnyMapping[str, Sequence[CoordinateRange]] | None = None,
+    links_max: int = 16,
+) -> Handle:
+    """Open the folder of a node for plain calls from any thread; close it, or use `with`.
+
+    Runs the node unless another process does; then that one is asked, and if it goes, this
+    process or another takes the node over. The options are those of `open_node`.
+    """
+    engine = Engine(
+        folder,
+        host=host,
+        port=port,
+        peers=peers,
+        discover=discover,
+        interests=interests,
+        links_max=links_max,
+    )
+    try:
+        engine.start().future.result()
+    except BaseException:
+        engine.stop()
+        raise
+    return Handle(engine)
+
+
+def _deliver(changes: Changes, callback: Callable[[Change], None]) -> None:
+    for change in changes:
+        try:
+            callback(change)
+        except Exception:
+            _log.exception("a subscriber of %r failed", change.phext)
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the first exception in nested groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+# -- requests and answers ------------------------------------------------------------------
+
+
+def checked_name(name: str) -> str:
+    """PhextsyncError when `name` cannot name a phext."""
+    if not is_phext_name(name):
+        raise PhextsyncError(f"expected the name of a phext, found {name!r:.60}")
+    return name
+
+
+def at(key: Key) -> str:
+    """Return a coordinate as requests have it."""
+    return key if isinstance(key, str) else str(key)
+
+
+def seen_as(text: str | None) -> bytes:
+    """Return what stands for the text that a change is based on."""
+    return b"" if text is None else digest(text)
+
+
+def import_rows(source: Iterator[tuple[Key, str]]) -> list[Value]:
+    """Take the next scrolls of many for a request."""
+    return [[at(key), text] for key, text in islice(source, _IMPORTED_AT_ONCE)]
+
+
+def as_range(range_: Range) -> CoordinateRange:
+    return CoordinateRange.parse(range_) if isinstance(range_, str) else range_
+
+
+def as_text(value: Value) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise _unexpected("a text", value)
+
+
+def as_number(value: Value) -> int:
+    if isinstance(value, int):
+        return value
+    raise _unexpected("a number", value)
+
+
+def as_texts(value: Value) -> list[str]:
+    if isinstance(value, list):
+        return [item for item in value if isinstance(item, str)]
+    raise _unexpected("texts", value)
+
+
+def as_object(value: Value) -> dict[str, object]:
+    found = json.loads(as_text(value) or "")
+    if isinstance(found, dict):
+        return found
+    raise _unexpected("an object", value)
+
+
+def as_page(value: Value) -> tuple[list[Value], bool]:
+    match value:
+        case [list(page), bool(more)]:
+            return page, more
+        case _:
+            raise _unexpected("a page", value)
+
+
+def as_scrolls(page: list[Value]) -> list[tuple[Coordinate, str]]:
+    scrolls = []
+    for row in page:
+        match row:
+            case [str(coordinate), str(text)]:
+                scrolls.append((Coordinate.parse(coordinate), text))
+            case _:
+                raise _unexpected("a scroll", row)
+    return scrolls
+
+
+def as_lacks(value: Value) -> list[Lack]:
+    lacks = []
+    for row in value if isinstance(value, list) else []:
+        match row:
+            case [bytes(peer_id), int(scrolls), str(reason)]:
+                lacks.append(Lack(peer_id, scrolls, reason))
+            case _:
+                raise _unexpected("what a peer lacks", row)
+    return lacks
+
+
+def _unexpected(what: str, found: Value) -> ProtocolError:
+    return ProtocolError(f"expected {what}, found {found!r:.80}")
