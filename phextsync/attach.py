@@ -234,10 +234,8 @@ class Place:
                 while True:
                     await self._take_a_place(task_status)
                     task_status = trio.TASK_STATUS_IGNORED
-        except BaseException as error:
-            reason = f"{self._folder} had to be closed: {error}"
-            if isinstance(error, trio.Cancelled):
-                reason = f"{self._folder} was closed"
+        except Exception as error:
+            reason = f"{self._folder} had to be closed: {first(error)}"
             raise
         finally:
             self._finish(reason)
@@ -325,11 +323,20 @@ class Place:
         watch = self._watches.get(number)
         if watch is None or watch.inbox is None or not isinstance(rows, list):
             return
+        by_origin: dict[bytes, list[Coordinate]] = {}
         for row in rows:
             match row:
                 case [str(coordinate), int(), bytes(origin)]:
-                    place = Coordinate.parse(coordinate)
-                    watch.inbox.put(Change(str(watch.request[1]), (place,), origin or None))
+                    by_origin.setdefault(origin, []).append(Coordinate.parse(coordinate))
+        for origin, coordinates in by_origin.items():
+            watch.inbox.put(Change(str(watch.request[1]), tuple(coordinates), origin or None))
+
+
+def first(error: BaseException) -> BaseException:
+    """Return the first exception in nested groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 # -- without a node ------------------------------------------------------------------------

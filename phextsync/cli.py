@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from phextsync import folders, phextfile
-from phextsync.attach import Asked, visit
+from phextsync.attach import Asked, first, visit
 from phextsync.control import Attachment, Value
 from phextsync.discovery import parse_address
 from phextsync.errors import PhextsyncError
@@ -70,7 +70,7 @@ def main() -> None:
         expected, others = group.split((PhextsyncError, OSError))
         if expected is None or others is not None:
             raise
-        _fail(str(_first(expected)))
+        _fail(str(first(expected)))
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -532,13 +532,6 @@ def _text(text: str) -> str:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         _fail(f"expected UTF-8 on standard input, found other bytes at offset {error.start}")
-
-
-def _first(group: BaseException) -> BaseException:
-    """Return the first exception in nested groups."""
-    while isinstance(group, BaseExceptionGroup):
-        group = group.exceptions[0]
-    return group
 
 
 def _fail(reason: str) -> NoReturn:

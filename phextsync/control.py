@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
@@ -45,7 +46,7 @@ from phextsync.messages import load_array
 from phextsync.protocol import Lack
 from phextsync.reconcile import scope_digest
 from phextsync.replica import CLIENTS, Replica, ReplicaSet
-from phextsync.transport import FrameChannel
+from phextsync.transport import FrameChannel, close_in_children
 
 SOCKET_NAME: Final = "node.sock"
 FRAME_BYTES_MAX: Final = 128 << 20
@@ -386,6 +387,7 @@ async def serve(
             nursery.start_soon(desk.forget_missing)
             task_status.started()
             listener = trio.SocketListener(listening)
+            close_in_children(listener)
             while True:
                 nursery.start_soon(_serve_one, desk, await listener.accept())
 
@@ -515,8 +517,8 @@ class _Connection:
                     await has_changed.wait()
                     has_changed = trio.Event()
                     rows: list[Value] = []
-                    while changed and len(rows) < PAGE_ITEMS:
-                        (phext, place), origin = changed.popitem()
+                    for phext, place in list(islice(changed, PAGE_ITEMS)):
+                        origin = changed.pop((phext, place))
                         size = self._desk.replicas.open(phext).size(place)
                         rows.append([str(place), size, origin or b""])
                     if changed:

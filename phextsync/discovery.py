@@ -9,7 +9,12 @@ import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    suppress,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, Self
@@ -169,11 +174,16 @@ class Mdns:
                         lambda: mdns.register_service(info, cooperating_responders=True)
                     )
             finally:
-                with trio.CancelScope(shield=True):
+                with trio.CancelScope(shield=True), _at_exit():
                     await trio.to_thread.run_sync(browser.cancel)
         finally:
-            with trio.CancelScope(shield=True), suppress(zeroconf.Error):
+            with trio.CancelScope(shield=True), suppress(zeroconf.Error), _at_exit():
                 await trio.to_thread.run_sync(mdns.close)  # says goodbye, ends its threads
+
+
+def _at_exit() -> AbstractContextManager[None]:
+    """No goodbye from an interpreter that is ending: it starts no threads (Python 3.12)."""
+    return suppress(RuntimeError)
 
 
 class RememberedPeers:

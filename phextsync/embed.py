@@ -32,7 +32,7 @@ from typing import Final, TypeVar, overload
 
 import trio
 
-from phextsync.attach import Call, Inbox, Place
+from phextsync.attach import Call, Inbox, Place, first
 from phextsync.changes import Change
 from phextsync.control import Value, digest
 from phextsync.errors import ClosedError, PhextsyncError, ProtocolError
@@ -111,7 +111,7 @@ class Engine:
         try:
             trio.run(self._hold)
         except BaseException as error:  # the thread ends here: whoever waits for it is told
-            cause = _first(error)
+            cause = first(error)
             reason = f"{self.folder} had to be closed: {cause}"
             if self._started.future.done():
                 _log.error("%s", reason, exc_info=error)
@@ -483,11 +483,12 @@ class Changes:
 
     def __next__(self) -> Change:
         while not self._taken:
-            self._has_some.wait()
-            self._has_some.clear()
+            is_last = self._inbox.is_closed
+            if not is_last:
+                self._has_some.wait()
+                self._has_some.clear()
             self._taken = self._inbox.take()
-            if self._inbox.is_closed and not self._taken:
-                self._has_some.set()
+            if is_last and not self._taken:
                 raise StopIteration
         return self._taken.pop(0)
 
@@ -558,13 +559,6 @@ def _deliver(changes: Changes, callback: Callable[[Change], None]) -> None:
             callback(change)
         except Exception:
             _log.exception("a subscriber of %r failed", change.phext)
-
-
-def _first(error: BaseException) -> BaseException:
-    """Return the first exception in nested groups."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 # -- requests and answers ------------------------------------------------------------------

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, astuple, dataclass
+from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -398,7 +399,8 @@ class Node:
         self._batches_taken += 1
         self.core.committing()
         try:
-            await self._surroundings.commit(batch)
+            with trio.CancelScope(shield=True):  # a batch that was taken has to end, well or badly
+                await self._surroundings.commit(batch)
         except StoreError as error:
             self.replicas.failed(error)
             self._is_dirty()
@@ -664,6 +666,13 @@ async def running(node: Node) -> AsyncIterator[None]:
         node.replicas.store.close(clean=is_clean)
 
 
+async def _commit_in_thread(store: Store, batch: Batch) -> None:
+    try:
+        await trio.to_thread.run_sync(store.commit, batch)
+    except RuntimeError:  # an interpreter that is ending starts no threads
+        store.commit(batch)
+
+
 def _expanded(folder: str | Path) -> Path:
     return Path(folder).expanduser()
 
@@ -731,7 +740,7 @@ async def open_node(
     surroundings = Surroundings(
         folder=path,
         store=store,
-        commit=lambda batch: trio.to_thread.run_sync(store.commit, batch),
+        commit=partial(_commit_in_thread, store),
         network=transport.TlsNetwork(identity, host, port),
         discoveries=discoveries,
         remembered=discovery.RememberedPeers.load(path / "peers.json"),

@@ -239,6 +239,11 @@ class LmdbStore:
         except BaseException:
             os.close(self._lock)
             raise
+        _stores.add(self)
+
+    def let_go(self) -> None:
+        """Give up the lock in the child of a fork: it is held as long as anybody has it open."""
+        os.close(self._lock)
 
     @property
     def report(self) -> tuple[str, ...]:
@@ -462,7 +467,20 @@ class LmdbStore:
         if clean:
             (self.folder / "in-use").unlink(missing_ok=True)
             _sync_folder(self.folder)
+        _stores.discard(self)
         os.close(self._lock)
+
+
+_stores: set[LmdbStore] = set()
+
+
+def _let_go_of_all() -> None:
+    for store in list(_stores):
+        store.let_go()
+    _stores.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_of_all)
 
 
 # -- after a crash -------------------------------------------------------------------------

@@ -9,8 +9,10 @@ its first read whether it was accepted, so the acceptor speaks first: one byte, 
 import contextlib
 import errno
 import logging
+import os
 import ssl
 import tempfile
+import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol, TypeVar
@@ -43,6 +45,28 @@ _logger = logging.getLogger("phextsync.transport")
 StreamT = TypeVar("StreamT", bound=trio.abc.Stream)
 
 
+_sockets: weakref.WeakSet[trio.socket.SocketType] = weakref.WeakSet()
+
+
+def close_in_children(end: trio.abc.Stream | trio.SocketListener) -> None:
+    """Let forked children close their copy of a socket: it is open as long as anybody has it, and
+    others would wait for a process that is gone."""
+    while isinstance(end, trio.SSLStream):
+        end = end.transport_stream
+    if isinstance(end, trio.SocketStream | trio.SocketListener):
+        _sockets.add(end.socket)
+
+
+def _close_all() -> None:
+    for socket in list(_sockets):
+        descriptor = socket.detach()
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+os.register_at_fork(after_in_child=_close_all)
+
+
 class FrameChannel(trio.abc.Channel[bytes]):
     """Frames over a stream. A cancelled `receive` loses nothing; a cancelled `send` ends the link.
 
@@ -52,6 +76,7 @@ class FrameChannel(trio.abc.Channel[bytes]):
 
     def __init__(self, stream: trio.abc.Stream, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self._stream = stream
+        close_in_children(stream)
         self._frame_bytes_max = frame_bytes_max
         self._buffer = bytearray()
         self._start = 0  # what lies before it in the buffer has been handed out
@@ -396,6 +421,8 @@ async def serve(
     raises ends the server.
     """
     listeners = await _listen(host, port)
+    for listener in listeners:
+        close_in_children(listener)
     task_status.started(listeners[0].socket.getsockname()[1])
     await serve_listeners(
         identity,

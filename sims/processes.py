@@ -18,6 +18,12 @@ PATIENCE_S = 30.0
 POLL_S = 0.01
 
 
+def make_folder(folder: Path, name: str = "solo") -> Path:
+    """Make `folder` that of a node in a mesh of its own; return it."""
+    NodeIdentity.create(MeshKey.generate(os.urandom(32)), name, os.urandom(32)).save(folder)
+    return folder
+
+
 class Process:
     """A `phextsync up` process. `prefix` runs it elsewhere, such as in a network namespace."""
 

@@ -1,0 +1,440 @@
+"""A folder behind plain calls: any thread, read while it is written, stopped cleanly, forked."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import phextsync
+from phextsync import (
+    Change,
+    ClosedError,
+    ConflictError,
+    Coordinate,
+    CoordinateError,
+    Handle,
+    IdentityError,
+    Phext,
+    TextError,
+)
+from tests.processes import PATIENCE_S, make_folder
+
+pytestmark = pytest.mark.real
+
+_A, _B = "1.1.1/1.1.1/1.1.1", "2.1.1/1.1.1/1.1.1"
+
+
+def _open(folder: Path) -> Handle:
+    return phextsync.open(folder, host="127.0.0.1", port=0, discover=False)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Handle, Handle]]:
+    """An owner and a handle that is attached to it."""
+    folder = make_folder(tmp_path_factory.mktemp("shared"))
+    with _open(folder) as owner, _open(folder) as attached:
+        yield owner, attached
+
+
+@pytest.fixture
+def handle(tmp_path: Path) -> Iterator[Handle]:
+    with _open(make_folder(tmp_path)) as handle:
+        yield handle
+
+
+def _run(folder: Path, program: str) -> str:
+    """Run a program in a process of its own; `memory` is what it has of the folder."""
+    head = (
+        "import os, signal, sys, threading, time, phextsync\n"
+        f"def open_(): return phextsync.open({str(folder)!r}, host='127.0.0.1', port=0, "
+        "discover=False)\n"
+        f"A = {_A!r}\nnode = open_()\nmemory = node.phext()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", head + program],
+        capture_output=True,
+        check=False,
+        timeout=4 * PATIENCE_S,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stderr == b""
+    return done.stdout.decode()
+
+
+# -- the mapping -----------------------------------------------------------------------------
+
+_keys = st.sampled_from([_A, _B, "2.1.1/1.1.1/1.1.2", "3.1.1/1.1.1/1.1.1"])
+_texts = st.text("ab\né", max_size=5)
+_steps = st.lists(
+    st.tuples(st.sampled_from(["set", "append", "pop", "del", "default", "update"]), _keys, _texts)
+)
+
+
+def _step(phext: Phext | dict[str, str], step: tuple[str, str, str]) -> object:
+    operation, key, text = step
+    match operation:
+        case "set":
+            phext[key] = text
+        case "append" if isinstance(phext, dict):
+            phext[key] = phext.get(key, "") + text
+        case "append" if isinstance(phext, Phext):
+            phext.append(key, text)
+        case "pop":
+            return phext.pop(key, None)
+        case "del" if key in phext:
+            del phext[key]
+        case "default" if text:
+            return phext.setdefault(key, text)
+        case "update":
+            phext.update({key: text, _A: "x"})
+    return None
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["owner", "attached"])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(_steps)
+def test_a_handle_is_a_dict_without_empty_texts(
+    shared: tuple[Handle, Handle], which: int, steps: list[tuple[str, str, str]]
+) -> None:
+    phext, model = shared[which].phext(), dict[str, str]()
+    phext.clear()
+    for step in steps:
+        assert _step(phext, step) == _step(model, step)
+        model = {key: text for key, text in model.items() if text}
+        assert phext.get(step[1]) == model.get(step[1])
+    assert {str(key): text for key, text in phext.items()} == model
+    assert [str(key) for key in phext] == sorted(model)
+    assert len(phext) == len(model)
+    inside = {key: text for key, text in model.items() if key.startswith("2.")}
+    assert {str(key): text for key, text in phext.items("2.*")} == inside
+    assert len(phext.items("2.*")) == len(inside)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["owner", "attached"])
+def test_errors_are_those_of_the_node(shared: tuple[Handle, Handle], which: int) -> None:
+    phext = shared[which].phext("errors")
+    phext[_A] = "text"
+    with pytest.raises(TextError, match="offset 1"):
+        phext[_A] = "a\x17"
+    with pytest.raises(IndexError, match="0 to 4"):
+        phext.insert(_A, 5, "x")
+    with pytest.raises(CoordinateError, match="nine numbers"):
+        phext.append("1.1", "x")
+    with pytest.raises(CoordinateError, match="nine numbers"):
+        phext["1.1"]
+    for take in (phext.__getitem__, phext.__delitem__, phext.pop):
+        with pytest.raises(KeyError):
+            take(_B)
+    with pytest.raises(ConflictError, match="has changed"):
+        phext.edit(_A, "other", seen="what it was")
+    with pytest.raises(ConflictError, match="has changed"):
+        phext.insert(_A, 0, "other", seen="what it was")
+    phext.insert(_A, 4, "!", seen="text")
+    assert phext[_A] == "text!"
+    with pytest.raises(phextsync.PhextsyncError, match="name of a phext"):
+        shared[which].phext("a/b")
+
+
+def test_an_error_shows_where_in_the_node_it_arose(handle: Handle) -> None:
+    with pytest.raises(TextError) as caught:
+        handle.phext()[_A] = "\x17"
+    assert caught.traceback[-1].name == "check_text"
+    assert caught.traceback[0].name == "test_an_error_shows_where_in_the_node_it_arose"
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["owner", "attached"])
+def test_a_batch_is_one_event(shared: tuple[Handle, Handle], which: int) -> None:
+    phext = shared[which].phext(f"batches{which}")
+    with phext.changes() as changes:
+        with phext.batch() as batch:
+            batch[_A] = "one"
+            batch.append(_A, " two")
+            batch[_B] = "x"
+        change = next(changes)
+        assert set(change.coordinates) == {Coordinate.parse(_A), Coordinate.parse(_B)}
+        assert phext[_A] == "one two"
+
+
+def test_a_batch_that_raises_changes_nothing(handle: Handle) -> None:
+    phext = handle.phext()
+    with suppress(ZeroDivisionError), phext.batch() as batch:
+        batch[_A] = "never"
+        raise ZeroDivisionError
+    assert _A not in phext
+
+
+def test_imports_in_any_thread_read_at_once(shared: tuple[Handle, Handle]) -> None:
+    scrolls = [(Coordinate(*[1] * 7, 1 + i // 900, 1 + i % 900), f"{i}") for i in range(2500)]
+    for number, handle in enumerate(shared):
+        phext = handle.phext(f"imports{number}")
+        assert phext.import_texts(scrolls) == 2500
+        assert [phext[place] for place, _ in scrolls[::97]] == [text for _, text in scrolls[::97]]
+        assert list(phext.scrolls()) == scrolls
+        assert phext.import_texts(scrolls, keep=True) == 0
+
+
+# -- reading beside the node -----------------------------------------------------------------
+
+
+def test_reads_do_not_wait_for_a_node_that_is_busy(handle: Handle) -> None:
+    phext = handle.phext()
+    phext[_A] = "open"
+    phext.import_text(_B, "closed")
+    handle.durable()
+    assert phext[_A] == "open"
+    busy, free = threading.Event(), threading.Event()
+    handle._engine._soon(lambda: (busy.set(), free.wait(PATIENCE_S)))
+    busy.wait()
+    try:
+        assert phext[_A] == "open"
+        assert phext[_B] == "closed"
+        assert "9.1.1/1.1.1/1.1.1" not in phext
+        write = threading.Thread(target=phext.append, args=(_A, "!"))
+        write.start()
+        assert phext[_A] == "open"
+    finally:
+        free.set()
+    write.join()
+    assert phext[_A] == "open!"
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads take turns as often as they can, which shows more of what can happen."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_readers_see_whole_texts_that_never_grow_older(handle: Handle) -> None:
+    node = handle._engine.place._desk
+    assert node is not None
+    phext = handle.phext()
+    failures: list[str] = []
+    is_over = threading.Event()
+
+    def read(key: str) -> None:
+        mine, last = handle.phext(), 0
+        while not is_over.is_set():
+            words = mine.get(key, "0").split()
+            if len(set(words)) != 1 or int(words[0]) < last:
+                failures.append(f"{last}: {words[:3]}")
+            last = int(words[0])
+
+    readers = [threading.Thread(target=read, args=(key,)) for key in (_A, _B) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for number in range(30):
+        text = f"{number} " * 50
+        for key in (_A, _B):
+            phext.import_text(key, text) if number % 3 else phext.edit(key, text)
+            if phext[key] != text:
+                failures.append(f"own write {number}")
+        if number % 5 == 0:  # from now on scrolls are closed as soon as they are durable, or not
+            node.replicas.open_bytes_max = (64 << 20) * (number % 10 == 0)
+    is_over.set()
+    for reader in readers:
+        reader.join()
+    assert failures == []
+
+
+# -- changes ---------------------------------------------------------------------------------
+
+
+def test_a_slow_subscriber_costs_the_node_nothing_and_hears_of_each_scroll_once(
+    handle: Handle,
+) -> None:
+    phext = handle.phext()
+    heard: list[Change] = []
+    has_heard, go_on = threading.Event(), threading.Event()
+
+    def slow(change: Change) -> None:
+        heard.append(change)
+        has_heard.set()
+        go_on.wait(PATIENCE_S)
+
+    stop = phext.subscribe(slow, "1.*")
+    phext[_A] = "first"
+    has_heard.wait()
+    for number in range(50):
+        phext.append(_A, f"{number}\n")
+        phext[_B] = "outside"
+    assert len(heard) == 1
+    has_heard.clear()
+    go_on.set()
+    has_heard.wait()
+    stop()
+    assert [change.coordinates for change in heard] == [(Coordinate.parse(_A),)] * 2
+
+
+def test_a_subscriber_that_fails_is_logged_and_hears_on(
+    handle: Handle, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = threading.Semaphore(0)
+
+    def fail(_: Change) -> None:
+        calls.release()
+        raise ZeroDivisionError
+
+    handle.phext().subscribe(fail)
+    handle.phext()[_A] = "1"
+    assert calls.acquire(timeout=PATIENCE_S)
+    handle.phext()[_A] = "2"
+    assert calls.acquire(timeout=PATIENCE_S)
+    assert "a subscriber of 'memory' failed" in caplog.text
+
+
+def test_an_iteration_ends_with_its_handle(tmp_path: Path) -> None:
+    with _open(make_folder(tmp_path)) as handle:
+        changes = handle.phext().changes()
+        handle.phext()[_A] = "x"
+    assert [change.coordinates for change in changes] == [(Coordinate.parse(_A),)]
+
+
+# -- starting and stopping -------------------------------------------------------------------
+
+
+def test_two_hundred_handles_leave_neither_threads_nor_descriptors(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+
+    def counts() -> tuple[int, list[str]]:
+        # trio keeps idle worker threads for a few seconds.
+        names = [t.name for t in threading.enumerate() if "Trio" not in t.name]
+        return len(os.listdir("/proc/self/fd")), names
+
+    with _open(folder) as handle:
+        handle.phext()[_A] = ""
+    before = counts()
+    for number in range(200):
+        with _open(folder) as handle:
+            handle.phext().append(_A, f"{number}\n")
+            handle.phext().subscribe(print)
+    for thread in threading.enumerate():
+        if thread.name.startswith("phextsync"):
+            thread.join(PATIENCE_S)
+    assert counts() == before
+    with _open(folder) as handle:
+        assert handle.phext()[_A].split() == [str(number) for number in range(200)]
+
+
+def test_a_folder_that_cannot_be_opened_says_so_and_leaves_no_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with pytest.raises(IdentityError):
+        _open(tmp_path)
+    assert threading.active_count() == before
+
+
+def test_what_waits_when_the_handle_closes_is_told(tmp_path: Path) -> None:
+    handle = _open(make_folder(tmp_path))
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(handle.synced, peers=1)
+        handle.phext()[_A] = "x"
+        handle.close()
+        with pytest.raises(ClosedError, match="was closed"):
+            waiting.result(PATIENCE_S)
+    for use in (lambda: handle.phext()[_A], handle.status, lambda: handle.phext().append(_A, "x")):
+        with pytest.raises(ClosedError, match="was closed"):
+            use()
+    handle.close()
+
+
+def test_waiting_can_be_bounded(handle: Handle) -> None:
+    with pytest.raises(TimeoutError):
+        handle.synced(peers=1, timeout_s=0.01)
+    handle.synced(peers=0, timeout_s=PATIENCE_S)
+
+
+def test_a_script_that_ends_without_closing_stops_cleanly(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    out = _run(
+        folder,
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "pool = ThreadPoolExecutor()\n"
+        "pool.submit(lambda: (time.sleep(0.2), memory.append(A, 'late')))\n"
+        "memory.append(A, 'last, ')\n",
+    )
+    assert out == ""
+    assert not (folder / "in-use").exists()
+    with _open(folder) as handle:
+        assert handle.phext()[_A] == "last, late"
+
+
+def test_an_interrupt_wakes_a_call_and_leaves_the_handle_usable(tmp_path: Path) -> None:
+    out = _run(
+        make_folder(tmp_path),
+        "wait = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))\n"
+        "wait.start()\n"
+        "try: node.synced(peers=1)\n"
+        "except KeyboardInterrupt: print('interrupted')\n"
+        "memory.append(A, 'usable')\n"
+        "print(memory[A])\n",
+    )
+    assert out == "interrupted\nusable\n"
+
+
+def test_the_child_of_a_fork_has_to_open_the_folder_again(tmp_path: Path) -> None:
+    out = _run(
+        make_folder(tmp_path),
+        "memory[A] = 'parent, '\n"
+        "memory[A]\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    for use in (lambda: memory[A], lambda: memory.append(A, 'x'), node.status):\n"
+        "        try: use()\n"
+        "        except phextsync.ClosedError as error:\n"
+        "            assert 'before a fork' in str(error), error\n"
+        "        else: os._exit(1)\n"
+        "    with open_() as mine:\n"
+        "        assert not mine.is_owner\n"
+        "        mine.phext().append(A, 'child')\n"
+        "    sys.exit()\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+        "print(memory[A])\n",
+    )
+    assert out == "parent, child\n"
+
+
+def test_a_child_that_lives_on_does_not_hold_the_folder(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    child = int(
+        _run(
+            folder,
+            "memory[A] = 'x'\n"
+            "node.durable()\n"
+            "child = os.fork()\n"
+            "if child == 0:\n"
+            "    for stream in (0, 1, 2): os.close(stream)\n"
+            "    time.sleep(600)\n"
+            "print(child, flush=True)\n"
+            "os._exit(0)\n",  # no clean stop either
+        )
+    )
+    try:
+        with _open(folder) as handle:
+            assert handle.is_owner
+            assert handle.phext()[_A] == "x"
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_handle_that_nobody_has_is_closed(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    phext = _open(folder).phext()
+    phext[_A] = "kept"
+    del phext
+    with _open(folder) as handle:
+        assert handle.phext()[_A] == "kept"
+        assert handle.is_owner
