@@ -92,5 +92,7 @@ def _write(folder: Path, name: int, writes: int, pipe: Connection, notes: Path) 
         pipe.send("ready")
         pipe.recv()
         for number in range(writes):
+            if pipe.poll():  # told to stop
+                break
             phext.append(place(name), f"{name} {number}\n")
             os.pwrite(acknowledged.fileno(), b"%d" % (number + 1), 0)

@@ -1,0 +1,119 @@
+"""A folder in an asyncio program: reads at once, waits that end, callbacks in the loop."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from phextsync import Change, ClosedError, ConflictError, Coordinate, IdentityError, aio
+from tests.processes import PATIENCE_S, make_folder
+
+pytestmark = pytest.mark.real
+
+_A, _B = "1.1.1/1.1.1/1.1.1", "2.1.1/1.1.1/1.1.1"
+
+
+def _run(folder: Path, use: Callable[[aio.AsyncHandle], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            aio.open(folder, host="127.0.0.1", port=0, discover=False) as handle,
+        ):
+            await use(handle)
+
+    asyncio.run(main())
+
+
+def test_a_phext_is_read_and_written(tmp_path: Path) -> None:
+    async def use(handle: aio.AsyncHandle) -> None:
+        phext = handle.phext()
+        await phext.edit(_A, "one\n")
+        await phext.append(_A, "three\n")
+        await phext.insert(_A, 4, "two\n", seen="one\nthree\n")
+        await phext.delete(_A, 0, 4)
+        assert await phext.get(_A) == "two\nthree\n"
+        with pytest.raises(ConflictError):
+            await phext.edit(_A, "x", seen="y")
+        await phext.update({_B: "b", "2.2.1/1.1.1/1.1.1": "c"})
+        assert [(str(c), text) async for c, text in phext.items("2.1.*")] == [(_B, "b")]
+        assert [str(c) async for c in phext.coordinates("1.*")] == [_A]
+        assert await phext.count() == 3
+        assert await phext.pop(_B) == "b"
+        assert await phext.pop(_B, "none") == "none"
+        assert await phext.setdefault(_B, "new") == "new"
+        assert await phext.size(_B) == 3
+        assert await phext.import_texts([(Coordinate.parse(_A), "x"), (_B, "y")]) == 2
+        assert await phext.clear_scroll(_B)
+        assert await phext.get(_B) is None
+        assert await handle.phexts() == ["memory"]
+        assert (await handle.status())["name"] == "solo"
+        await handle.durable()
+        assert await handle.lacking() == []
+
+    _run(make_folder(tmp_path), use)
+
+
+def test_what_is_open_or_closed_is_told_without_waiting(tmp_path: Path) -> None:
+    async def use(handle: aio.AsyncHandle) -> None:
+        phext = handle.phext()
+        await phext.import_text(_A, "text")
+        await handle.durable()
+        assert phext.peek(_A) == "text"
+        assert phext.peek(_B) == ""
+        await phext.append(_A, "!")
+        assert phext.peek(_A) is None
+        assert await phext.get(_A) == "text!"
+        assert phext.peek(_A) == "text!"
+
+    _run(make_folder(tmp_path), use)
+
+
+def test_a_wait_that_is_cancelled_ends_in_the_node_too(tmp_path: Path) -> None:
+    async def use(handle: aio.AsyncHandle) -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await handle.synced(peers=1)
+        await handle.synced(peers=0)
+        assert not handle._engine.place._calls
+
+    _run(make_folder(tmp_path), use)
+
+
+def test_callbacks_and_iterations_run_in_the_loop(tmp_path: Path) -> None:
+    async def use(handle: aio.AsyncHandle) -> None:
+        heard: asyncio.Queue[tuple[Change, int]] = asyncio.Queue()
+        phext = handle.phext()
+        stop = await phext.subscribe(
+            lambda change: heard.put_nowait((change, threading.get_ident())), "1.*"
+        )
+        async with phext.changes() as changes:
+            await phext.edit(_A, "x")
+            change, thread = await heard.get()
+            assert change == Change("memory", (Coordinate.parse(_A),), None)
+            assert thread == threading.get_ident()
+            assert await anext(changes) == change
+            stop()
+            await phext.edit(_A, "y")
+            await anext(changes)
+        assert heard.empty()
+
+    _run(make_folder(tmp_path), use)
+
+
+def test_a_folder_without_identity_is_an_error_and_a_closed_one_too(tmp_path: Path) -> None:
+    async def fail() -> None:
+        async with aio.open(tmp_path):
+            pass
+
+    with pytest.raises(IdentityError):
+        asyncio.run(fail())
+    handles: list[aio.AsyncHandle] = []
+
+    async def use(handle: aio.AsyncHandle) -> None:
+        handles.append(handle)
+
+    _run(make_folder(tmp_path / "good"), use)
+    with pytest.raises(ClosedError):
+        asyncio.run(handles[0].durable())

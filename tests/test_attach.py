@@ -1,0 +1,200 @@
+"""Many processes at one folder: each change once, whoever is killed; the next one takes over."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import phextsync
+from benchmarks.attached import Writer, faults, place, run_writers, start_writers
+from phextsync.control import Desk, Value, decode_answer
+from phextsync.errors import AnswerLostError
+from phextsync.index import CoordinateRange
+from phextsync.protocol import Lack
+from phextsync.replica import ReplicaSet
+from phextsync.store import MemoryStore
+from tests.processes import PATIENCE_S, make_folder
+
+_A = "1.1.1/1.1.1/1.1.1"
+
+
+class _Node:
+    """A node as a desk sees it, over a store."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.replicas = ReplicaSet(
+            store, node_id=bytes(16), random=Random(1), wall_time_ms=lambda: 0
+        )
+
+    def status_json(self) -> str:
+        return "{}"
+
+    def lacking(self, phext: str, range_: CoordinateRange) -> list[Lack]:
+        return []
+
+    async def durable(self) -> None:
+        self.replicas.commit()
+
+    async def synced(
+        self, phext: str, range_: CoordinateRange, *, peers: int | None = None
+    ) -> None:
+        return
+
+
+# -- receipts --------------------------------------------------------------------------------
+
+
+@given(st.lists(st.sampled_from(["ask", "commit", "die"]), max_size=30))
+def test_each_change_is_made_once_though_owners_die(steps: list[str]) -> None:
+    store = MemoryStore()
+    desk, asked = Desk(_Node(store)), 0
+    unanswered: dict[int, list[Value]] = {}
+
+    def ask(number: int) -> None:
+        _, answer, _ = decode_answer(desk.answer(b"me", number, 0, unanswered[number]))
+        assert answer is None
+
+    for step in [*steps, "die", "commit"]:
+        match step:
+            case "ask":
+                asked += 1
+                unanswered[asked] = ["append", "memory", _A, f"{asked}\n"]
+                ask(asked)
+            case "commit":
+                desk.replicas.commit()
+                unanswered.clear()  # what is durable is answered
+            case "die":
+                store = store.cloned()
+                desk = Desk(_Node(store))
+                for number in sorted(unanswered):
+                    ask(number)
+    text = desk.replicas.open("memory").get(_A, "")
+    assert text == "".join(f"{n + 1}\n" for n in range(asked))
+
+
+def test_an_answer_is_kept_until_the_process_has_it_and_while_it_is_short() -> None:
+    store = MemoryStore()
+    desk = Desk(_Node(store))
+    requests: list[list[Value]] = [
+        ["setdefault", "memory", _A, "short"],
+        ["append", "memory", _A, "x" * 5000],
+        ["pop", "memory", _A],
+        ["splice", "memory", _A, 9, 9, "there is no such place", b""],
+    ]
+    answers = [
+        decode_answer(desk.answer(b"me", number, 0, request))[1]
+        for number, request in enumerate(requests, 1)
+    ]
+    desk.replicas.commit()
+    again = Desk(_Node(store.cloned()))
+    repeated = [
+        decode_answer(again.answer(b"me", number, 1, request))[1]
+        for number, request in enumerate(requests, 1)
+    ]
+    assert answers[0] == "short"
+    assert isinstance(repeated[0], AnswerLostError)  # it had said that it has this one
+    assert repeated[1] is None
+    assert isinstance(answers[2], str)
+    assert isinstance(repeated[2], AnswerLostError)
+    assert isinstance(repeated[3], IndexError)
+    assert str(repeated[3]) == str(answers[3])
+    assert _A not in again.replicas.open("memory")
+
+
+def test_the_receipt_of_a_process_goes_with_it() -> None:
+    store = MemoryStore()
+    desk = Desk(_Node(store))
+    desk.answer(b"me", 1, 0, ["append", "memory", _A, "x"])
+    desk.replicas.commit()
+    assert list(store.receipts()) == [b"me"]
+    desk.left(b"me")
+    desk.replicas.commit()
+    assert store.receipts() == {}
+
+
+# -- processes -------------------------------------------------------------------------------
+
+
+@pytest.mark.real
+def test_ten_processes_write_at_once_and_all_is_there_in_order(tmp_path: Path) -> None:
+    _, found = run_writers(make_folder(tmp_path), 10, 200)
+    assert found == (0, 0, 0)
+
+
+@contextmanager
+def _writers(folder: Path, count: int, writes: int) -> Iterator[list[Writer]]:
+    writers = start_writers(folder, count, writes)
+    try:
+        yield writers
+    finally:
+        for writer in writers:
+            writer.process.kill()
+            writer.process.join()
+
+
+@pytest.mark.real
+@pytest.mark.crash
+def test_three_owners_killed_in_a_row_lose_and_double_nothing(tmp_path: Path) -> None:
+    folder, count = make_folder(tmp_path), 5
+    with _writers(folder, count, 1_000_000) as writers:
+        killed: set[int] = set()
+        for _ in range(3):
+            _wait_for_progress(writers, killed)
+            owner = _owner(folder)
+            killed |= {writer.name for writer in writers if writer.process.pid == owner}
+            os.kill(owner, signal.SIGKILL)
+        _wait_for_progress(writers, killed)
+        living = [writer for writer in writers if writer.name not in killed]
+        for writer in living:
+            writer.pipe.send("stop")
+        for writer in living:
+            writer.process.join(PATIENCE_S)
+        assert [writer.process.exitcode for writer in living] == [0, 0]
+        acknowledged = [writer.acknowledged() for writer in writers]
+    with phextsync.open(folder, host="127.0.0.1", port=0, discover=False) as handle:
+        texts = {name: handle.phext()[place(name)] for name in range(count)}
+    for name in killed:
+        # What an owner wrote itself and did not wait for may be gone with it, but only the end.
+        acknowledged[name] = sum(line.startswith(f"{name} ") for line in texts[name].splitlines())
+    assert faults(texts, acknowledged) == (0, 0, 0)
+
+
+@pytest.mark.real
+def test_watchers_and_waiting_calls_move_to_the_next_owner(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    with _open(folder) as heir, _open(folder) as first:  # which is attached
+        assert heir.is_owner
+        changes = first.phext().changes("1.*")
+        heir.phext()[_A] = "before"
+        assert [str(c) for c in next(changes).coordinates] == [_A]
+        heir.close()
+        first.phext().append(_A, ", after")
+        assert first.is_owner
+        assert [str(c) for c in next(changes).coordinates] == [_A]
+        assert first.phext()[_A] == "before, after"
+
+
+def _open(folder: Path) -> phextsync.Handle:
+    return phextsync.open(folder, host="127.0.0.1", port=0, discover=False)
+
+
+def _owner(folder: Path) -> int:
+    """Return the process that owns the folder."""
+    return int((folder / "store.lock").read_text().split()[0])
+
+
+def _wait_for_progress(writers: list[Writer], killed: set[int]) -> None:
+    """Wait until every writer that lives has twenty more lines acknowledged."""
+    living = [writer for writer in writers if writer.name not in killed]
+    wanted = [writer.acknowledged() + 20 for writer in living]
+    deadline = time.monotonic() + PATIENCE_S
+    while any(w.acknowledged() < n for w, n in zip(living, wanted, strict=True)):
+        assert time.monotonic() < deadline, "the writers do not get on"
+        time.sleep(0.01)
