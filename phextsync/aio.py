@@ -11,13 +11,12 @@ from collections.abc import Mapping as AnyMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from phextsync.attach import Call, Inbox
+from phextsync.attach import Call
 from phextsync.changes import Change
-from phextsync.control import Value
+from phextsync.control import Inbox, Value
 from phextsync.embed import (
     Batch,
     Engine,
-    Range,
     as_lacks,
     as_number,
     as_object,
@@ -33,7 +32,7 @@ from phextsync.embed import (
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, OpenTexts
 from phextsync.node import DEFAULT_PHEXT, DEFAULT_PORT
 from phextsync.protocol import Lack
-from phextsync.views import Key
+from phextsync.views import Key, Range, RangeView
 
 
 class AsyncHandle:
@@ -137,6 +136,18 @@ class AsyncPhext:
     async def edit(self, key: Key, text: str, *, seen: str | None = None) -> None:
         await self._ask("set", at(key), text, seen_as(seen))
 
+    async def edit_from(self, key: Key, base: str, text: str) -> None:
+        await self._ask("edit_from", at(key), base, text)
+
+    async def replace(self, key: Key, old: str, new: str, count: int | None = 1) -> None:
+        await self._ask("replace", at(key), old, new, count)
+
+    async def position(self, key: Key, offset: int, *, after: bool = True) -> str:
+        return as_text(await self._ask("position", at(key), offset, after)) or ""
+
+    async def offset(self, key: Key, position: str) -> int:
+        return as_number(await self._ask("offset", at(key), position))
+
     async def append(self, key: Key, text: str) -> None:
         await self._ask("append", at(key), text)
 
@@ -212,7 +223,7 @@ class AsyncPhext:
             self._engine.cancel(call)
 
 
-class _Texts(OpenTexts):
+class _Texts(OpenTexts[RangeView]):
     """The texts that need no waiting. BlockingIOError for all others."""
 
     def __init__(self, engine: Engine, name: str) -> None:

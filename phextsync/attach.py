@@ -34,6 +34,7 @@ from phextsync.control import (
     Answer,
     Attachment,
     Desk,
+    Inbox,
     Value,
     connect,
     decode_answer,
@@ -43,7 +44,7 @@ from phextsync.control import (
 )
 from phextsync.errors import ClosedError, LinkError, StoreLockedError
 from phextsync.identity import NodeIdentity
-from phextsync.index import Coordinate
+from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node import Node
 from phextsync.replica import Replica, ReplicaSet
 from phextsync.store import LmdbStore, is_locked
@@ -53,42 +54,6 @@ from phextsync.transport import FrameChannel
 _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 0.01
 _ABSENT: Final = (FileNotFoundError, ConnectionRefusedError, BlockingIOError, TimeoutError)
-
-
-class Inbox:
-    """Changes that a subscriber has not taken yet: at most one entry for a scroll, however often
-    it changes. `wake` is called, in the place's thread, when the first one comes and at the end.
-    """
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        self._lock = threading.Lock()
-        self._changed: dict[tuple[str, Coordinate], bytes | None] = {}
-        self.is_closed = False
-
-    def put(self, change: Change) -> None:
-        with self._lock:
-            was_empty = not self._changed
-            for coordinate in change.coordinates:
-                self._changed[change.phext, coordinate] = change.origin
-        if was_empty:
-            self._wake()
-
-    def take(self) -> list[Change]:
-        """Return what has changed since the last call, as one change for each origin."""
-        with self._lock:
-            changed, self._changed = self._changed, {}
-        by_origin: dict[tuple[str, bytes | None], list[Coordinate]] = {}
-        for (phext, coordinate), origin in changed.items():
-            by_origin.setdefault((phext, origin), []).append(coordinate)
-        return [
-            Change(phext, tuple(coordinates), origin)
-            for (phext, origin), coordinates in by_origin.items()
-        ]
-
-    def close(self) -> None:
-        self.is_closed = True
-        self._wake()
 
 
 @dataclass(slots=True, eq=False)
@@ -323,13 +288,17 @@ class Place:
         watch = self._watches.get(number)
         if watch is None or watch.inbox is None or not isinstance(rows, list):
             return
-        by_origin: dict[bytes, list[Coordinate]] = {}
+        phext = str(watch.request[1])
+        if not rows:
+            watch.inbox.put(Change(phext, (), missed=CoordinateRange.parse(str(watch.request[2]))))
+        by_source: dict[tuple[bytes, str], list[Coordinate]] = {}
         for row in rows:
             match row:
-                case [str(coordinate), int(), bytes(origin)]:
-                    by_origin.setdefault(origin, []).append(Coordinate.parse(coordinate))
-        for origin, coordinates in by_origin.items():
-            watch.inbox.put(Change(str(watch.request[1]), tuple(coordinates), origin or None))
+                case [str(coordinate), int(), bytes(origin), str(label)]:
+                    place = Coordinate.parse(coordinate)
+                    by_source.setdefault((origin, label), []).append(place)
+        for (origin, label), coordinates in by_source.items():
+            watch.inbox.put(Change(phext, tuple(coordinates), origin or None, label))
 
 
 def first(error: BaseException) -> BaseException:

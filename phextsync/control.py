@@ -7,7 +7,8 @@ Unix socket in the data folder, readable by its owner alone:
 * `[number, received, operation, argument, ...]`: numbers ascend; all answers up to `received`
   have come;
 * `[number, "ok", value]`, `[number, "error", kind, message]`, or, after `watch`, any number of
-  `[number, "change", rows]`, a row being coordinate, bytes and origin. Answers come in any order.
+  `[number, "change", rows]`, a row being coordinate, bytes, origin and label; no rows say that
+  anything in the range may have changed. Answers come in any order.
 
 Requests of one connection are carried out in order. Reads are answered at once, changes when they
 are on the disk. Whoever begins with `attach, id` gets receipts: what became of its changes is
@@ -20,12 +21,12 @@ performs the same operations by itself.
 
 import os
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
@@ -33,7 +34,7 @@ import cbor2
 import trio
 
 from phextsync import errors
-from phextsync.changes import Change
+from phextsync.changes import COORDINATES_MAX, Change
 from phextsync.errors import (
     AnswerLostError,
     ConflictError,
@@ -59,7 +60,18 @@ _CONNECT_TIMEOUT_S: Final = 5.0
 _OUTBOX_BYTES_MAX: Final = 8 << 20  # of answers that a process does not take
 _KEPT_ANSWER_BYTES: Final = 4096  # a longer one is lost when the owner dies before it is taken
 _RETURN_S: Final = 30.0  # attached processes are back at a new owner in about a second
-_CHANGES: Final = ("set", "append", "splice", "remove", "pop", "setdefault", "import", "batch")
+_CHANGES: Final = (
+    "set",
+    "edit_from",
+    "replace",
+    "append",
+    "splice",
+    "remove",
+    "pop",
+    "setdefault",
+    "import",
+    "batch",
+)
 
 Value: TypeAlias = "bool | int | str | bytes | list[Value] | None"
 Answer: TypeAlias = "Value | Exception"
@@ -74,8 +86,12 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
     | get, phext, coordinate | the text, or null |
     | size, phext, coordinate | bytes of the text, 0 when there is none |
     | count, phext, range | how many scrolls have text |
+    | position, phext, coordinate, offset, after | a position |
+    | offset, phext, coordinate, position | where it is now |
     | set, phext, coordinate, text, seen? | null |
     | append, phext, coordinate, text | null |
+    | edit_from, phext, coordinate, base, text | null |
+    | replace, phext, coordinate, old, new, count or null | null |
     | splice, phext, coordinate, start, stop, text, seen | null |
     | remove, phext, coordinate | whether there was a text |
     | pop, phext, coordinate | the text that was removed, or null |
@@ -94,6 +110,10 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
             return replicas.open(phext).get(coordinate)
         case ["size", str(phext), str(coordinate)]:
             return replicas.open(phext).size(coordinate)
+        case ["position", str(phext), str(coordinate), int(offset), bool(after)]:
+            return replicas.open(phext).position(coordinate, offset, after=after)
+        case ["offset", str(phext), str(coordinate), str(position)]:
+            return replicas.open(phext).offset(coordinate, position)
         case ["count", str(phext), str(range_)]:
             return sum(1 for _ in replicas.open(phext).coordinates(CoordinateRange.parse(range_)))
         case ["coordinates", str(phext), str(range_), str(after)]:
@@ -122,6 +142,10 @@ def _change(replica: Replica, operation: str, arguments: list[Value]) -> Value:
             replica.edit(coordinate, text)
         case ["append", str(coordinate), str(text)]:
             replica.append(coordinate, text)
+        case ["edit_from", str(coordinate), str(base), str(text)]:
+            replica.edit_from(coordinate, base, text)
+        case ["replace", str(coordinate), str(old), str(new), int() | None as count]:
+            replica.replace(coordinate, old, new, count)
         case ["splice", str(coordinate), int(start), int(stop), str(text), bytes(seen)]:
             _check_seen(replica, coordinate, seen)
             with replica.batch():
@@ -310,8 +334,8 @@ class Desk:
                 raise ProtocolError(f"expected something to wait for, found {request!r:.80}")
 
     def watch(self, request: list[Value], note: Watcher) -> Callable[[], None]:
-        """Call `note` after each change until what this returns is called. `again` begins with
-        everything that may have changed since the watch at another owner ended."""
+        """Call `note` after each change until what this returns is called. `again` says
+        first that anything may have changed since the watch at another owner ended."""
         match request:
             case ["watch", str(phext), str(text), *again] if again in ([], [True], [False]):
                 range_ = CoordinateRange.parse(text)
@@ -319,9 +343,7 @@ class Desk:
                 raise ProtocolError(f"expected a phext and a range to watch, found {request!r:.80}")
         replica = self.replicas.open(phext)
         if again == [True]:
-            held = tuple(replica.index.coordinates(range_))
-            if held:
-                note(Change(phext, held, None))
+            note(Change(phext, (), missed=range_))
         return replica.subscribe(note, range_)
 
     def answer(self, client: bytes, number: int, received: int, request: list[Value]) -> bytes:
@@ -344,7 +366,7 @@ class Desk:
     def _encoded(self, number: int, request: list[Value]) -> bytes:
         try:
             return cbor2.dumps([number, "ok", self.ask(request)])
-        except (PhextsyncError, IndexError) as error:
+        except (PhextsyncError, IndexError, KeyError) as error:
             return encode_error(number, error)
 
     def arrived(self, client: bytes) -> None:
@@ -372,7 +394,8 @@ def _lost(request: list[Value]) -> AnswerLostError:
 
 def encode_error(number: int, error: Exception) -> bytes:
     """Return the answer that says that a request failed."""
-    return cbor2.dumps([number, "error", type(error).__name__, str(error)])
+    message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    return cbor2.dumps([number, "error", type(error).__name__, message])
 
 
 async def serve(
@@ -430,11 +453,14 @@ class _Connection:
             while True:
                 for frame in await self._channel.receive_many():
                     self._take(frame, nursery)
-                while self._outbox_bytes > _OUTBOX_BYTES_MAX:
-                    self._has_room = trio.Event()
-                    await self._has_room.wait()
+                await self._room()
         except trio.EndOfChannel:
             return
+
+    async def _room(self) -> None:
+        """Wait until the other side has taken most of its answers."""
+        while self._outbox_bytes > _OUTBOX_BYTES_MAX:
+            await self._has_room.wait()
 
     def _take(self, frame: bytes, nursery: trio.Nursery) -> None:
         match plain(load_array(frame)):
@@ -472,6 +498,7 @@ class _Connection:
             await self._channel.send_many(answers)
             self._outbox_bytes -= sum(map(len, answers))
             self._has_room.set()
+            self._has_room = trio.Event()
 
     async def _settle(self) -> None:
         """Answer changes when they are on the disk."""
@@ -498,15 +525,14 @@ class _Connection:
 
     async def _watch(self, number: int, request: list[Value]) -> None:
         """Send changes; a slow reader costs a set of coordinates."""
-        changed: dict[tuple[str, Coordinate], bytes | None] = {}
         has_changed = trio.Event()
 
-        def note(change: Change) -> None:
-            changed.update(((change.phext, place), change.origin) for place in change.coordinates)
+        def wake() -> None:
             has_changed.set()
 
+        inbox = Inbox(wake)
         try:
-            unsubscribe = self._desk.watch(request, note)
+            unsubscribe = self._desk.watch(request, inbox.put)
         except PhextsyncError as error:
             self._put(encode_error(number, error))
             return
@@ -516,17 +542,74 @@ class _Connection:
                 while True:
                     await has_changed.wait()
                     has_changed = trio.Event()
-                    rows: list[Value] = []
-                    for phext, place in list(islice(changed, PAGE_ITEMS)):
-                        origin = changed.pop((phext, place))
-                        size = self._desk.replicas.open(phext).size(place)
-                        rows.append([str(place), size, origin or b""])
-                    if changed:
-                        has_changed.set()
-                    await self._channel.send_many([cbor2.dumps([number, "change", rows])])
+                    for change in inbox.take():
+                        await self._tell(number, change)
         finally:
             unsubscribe()
             self._tasks.pop(number, None)
+
+    async def _tell(self, number: int, change: Change) -> None:
+        replica = self._desk.replicas.open(change.phext)
+        rows: list[Value] = [
+            [str(place), replica.size(place), change.origin or b"", change.label]
+            for place in change.coordinates
+        ]
+        for start in range(0, max(1, len(rows)), PAGE_ITEMS):
+            page = rows[start : start + PAGE_ITEMS]
+            self._put(cbor2.dumps([number, "change", page]))
+            await self._room()
+
+
+class Inbox:
+    """Changes that a subscriber has not taken yet: each scroll once for each origin, and beyond
+    `COORDINATES_MAX` one change that stands for the range. For two threads.
+
+    `wake` is called when the first one comes and at the end.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._changed: dict[tuple[str, bytes | None, str], dict[Coordinate, None]] = {}
+        self._count = 0
+        self._missed: dict[str, CoordinateRange | None] = {}
+        self.is_closed = False
+
+    def put(self, change: Change) -> None:
+        """Add a change."""
+        with self._lock:
+            was_empty = not self._changed and not self._missed
+            if change.missed is not None or self._count > COORDINATES_MAX:
+                self._missed[change.phext] = change.missed or EVERYTHING
+                self._changed.clear()
+                self._count = 0
+            elif change.phext not in self._missed:
+                source = change.phext, change.origin, change.label
+                group = self._changed.setdefault(source, {})
+                self._count -= len(group)
+                group.update(dict.fromkeys(change.coordinates))
+                self._count += len(group)
+        if was_empty:
+            self._wake()
+
+    def take(self) -> list[Change]:
+        """Return what has changed since the last call, as one change for each origin."""
+        with self._lock:
+            changed, self._changed = self._changed, {}
+            missed, self._missed = self._missed, {}
+            self._count = 0
+        return [
+            *(Change(phext, (), missed=range_) for phext, range_ in missed.items()),
+            *(
+                Change(phext, tuple(group), origin, label)
+                for (phext, origin, label), group in changed.items()
+            ),
+        ]
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self.is_closed = True
+        self._wake()
 
 
 @contextmanager
@@ -619,7 +702,8 @@ class Attachment:
         """After `watch`: return the next change as coordinate, bytes and origin."""
         while not self._rows:
             rows = self._next()
-            self._rows.extend(rows if isinstance(rows, list) else [])
+            if isinstance(rows, list):
+                self._rows.extend(row[:3] for row in rows if isinstance(row, list))
         return self._rows.popleft()
 
     def _next(self) -> Value:
@@ -642,6 +726,7 @@ class Attachment:
 
 _ERRORS: Final[dict[str, type[Exception]]] = {
     "IndexError": IndexError,
+    "KeyError": KeyError,
     **{
         name: kind
         for name, kind in vars(errors).items()

@@ -20,8 +20,10 @@ from collections.abc import (
     ItemsView,
     Iterable,
     Iterator,
+    KeysView,
     MutableMapping,
     Sequence,
+    ValuesView,
 )
 from collections.abc import Mapping as AnyMapping
 from contextlib import contextmanager, suppress
@@ -32,18 +34,15 @@ from typing import Final, TypeVar, overload
 
 import trio
 
-from phextsync.attach import Call, Inbox, Place, first
+from phextsync.attach import Call, Place, first
 from phextsync.changes import Change
-from phextsync.control import Value, digest
+from phextsync.control import Inbox, Value, digest
 from phextsync.errors import ClosedError, PhextsyncError, ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange, OpenTexts
 from phextsync.messages import is_phext_name
 from phextsync.node import DEFAULT_PHEXT, DEFAULT_PORT, open_node
 from phextsync.protocol import Lack
-from phextsync.views import Key
-
-Range = CoordinateRange | str
-"""A range of coordinates, or its text, such as `2.*`."""
+from phextsync.views import Bounds, Key, Range, RangeView, as_range
 
 _IMPORTED_AT_ONCE: Final = 1000
 
@@ -80,7 +79,9 @@ class Engine:
         self.place = Place(self.folder, own)
         self.place.on_leave = self._leave
         self.closed_because = ""
-        self._readers: weakref.WeakValueDictionary[int, OpenTexts] = weakref.WeakValueDictionary()
+        self._readers: weakref.WeakValueDictionary[int, OpenTexts[RangeView]] = (
+            weakref.WeakValueDictionary()
+        )
         self._started = Call([])
         self._scope = trio.CancelScope()
         self._token: trio.lowlevel.TrioToken | None = None
@@ -174,7 +175,7 @@ class Engine:
             if not call.future.done():
                 self.cancel(call)
 
-    def read(self, reader: OpenTexts, phext: str, key: Key) -> str | None:
+    def read(self, reader: OpenTexts[RangeView], phext: str, key: Key) -> str | None:
         """Return a text, "" when there is none, without the node's thread; None when only that
         can tell. If the node is here, `reader` has its open texts from now on."""
         with self.place.reading:
@@ -267,7 +268,7 @@ class Handle:
         return f"<Handle {str(self._engine.folder)!r}>"
 
 
-class Phext(OpenTexts, MutableMapping[Key, str]):
+class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
     """A phext of an open folder, as a mapping of coordinates to texts, for any thread.
 
     What `Replica` says of keys and edits holds here. `seen` is the text on which a change is
@@ -284,8 +285,10 @@ class Phext(OpenTexts, MutableMapping[Key, str]):
 
     # -- reading ---------------------------------------------------------------------------
 
-    def fetch(self, key: Key) -> str:
-        """Return a text that is not there to be taken."""
+    def fetch(self, key: Key | Bounds | CoordinateRange) -> str | RangeView:
+        """Return a view, or a text that is not there to be taken."""
+        if isinstance(key, slice | CoordinateRange):
+            return self.within(key)
         text = self._engine.read(self, self.name, key)
         if text is None:
             text = as_text(self._ask("get", at(key)))
@@ -323,9 +326,29 @@ class Phext(OpenTexts, MutableMapping[Key, str]):
                 return
             after = str(pair[-1][0])
 
+    def within(self, range_: Range | Bounds) -> RangeView:
+        """Return the scrolls in a range as a mapping of its own, which follows this one."""
+        return RangeView(self, as_range(range_))
+
     def items(self, range_: Range = EVERYTHING) -> ItemsView[Key, str]:
-        """Return a view of the scrolls in a range."""
-        return _Items(self, range_)
+        """Return coordinates and texts in a range, in order."""
+        return self.within(range_).items()
+
+    def keys(self, range_: Range = EVERYTHING) -> KeysView[Key]:
+        """Return the coordinates in a range whose scroll has text, in order."""
+        return self.within(range_).keys()
+
+    def values(self, range_: Range = EVERYTHING) -> ValuesView[str]:
+        """Return the texts in a range, in order."""
+        return self.within(range_).values()
+
+    def position(self, key: Key, offset: int, *, after: bool = True) -> str:
+        """Name the place before character `offset`, as `Replica.position` does."""
+        return as_text(self._ask("position", at(key), offset, after)) or ""
+
+    def offset(self, key: Key, position: str) -> int:
+        """Return the offset in characters at which a position is now."""
+        return as_number(self._ask("offset", at(key), position))
 
     def size(self, key: Key) -> int:
         """Return the bytes of the scroll's text in UTF-8, 0 when there is none."""
@@ -336,13 +359,24 @@ class Phext(OpenTexts, MutableMapping[Key, str]):
     def __setitem__(self, key: Key, text: str) -> None:
         self._ask("set", at(key), text)
 
-    def __delitem__(self, key: Key) -> None:
-        if not self._ask("remove", at(key)):
+    def __delitem__(self, key: Key | Bounds | CoordinateRange) -> None:
+        if isinstance(key, slice | CoordinateRange):
+            self.within(key).clear()
+        elif not self._ask("remove", at(key)):
             raise KeyError(key)
 
     def edit(self, key: Key, text: str, *, seen: str | None = None) -> None:
         """Make `text` the scroll's text by a minimal difference."""
         self._ask("set", at(key), text, seen_as(seen))
+
+    def edit_from(self, key: Key, base: str, text: str) -> None:
+        """Do what made `text` of `base`, which the text was when somebody read it; what came since
+        stays."""
+        self._ask("edit_from", at(key), base, text)
+
+    def replace(self, key: Key, old: str, new: str, count: int | None = 1) -> None:
+        """Replace the `count` places in which exactly `old` stands (None: all, at least one)."""
+        self._ask("replace", at(key), old, new, count)
 
     def append(self, key: Key, text: str) -> None:
         """Add `text` at the end of the scroll."""
@@ -498,29 +532,6 @@ class Changes:
         self._inbox.close()
 
 
-class _Items(ItemsView[Key, str]):
-    """The scrolls of a range; one page of them at a time crosses from the node."""
-
-    def __init__(self, phext: Phext, range_: Range) -> None:
-        super().__init__(phext)
-        self._phext = phext
-        self._range = range_
-
-    def __iter__(self) -> Iterator[tuple[Key, str]]:
-        return iter(self._phext.scrolls(self._range))
-
-    def __len__(self) -> int:
-        return as_number(self._phext._ask("count", str(self._range)))
-
-    def __contains__(self, item: object) -> bool:
-        match item:
-            case (Coordinate() | str() as key, str(text)):
-                place = Coordinate.parse(key) if isinstance(key, str) else key
-                return place in as_range(self._range) and self._phext.get(place) == text
-            case _:
-                return False
-
-
 def open(
     folder: str | Path,
     *,
@@ -584,10 +595,6 @@ def seen_as(text: str | None) -> bytes:
 def import_rows(source: Iterator[tuple[Key, str]]) -> list[Value]:
     """Take the next scrolls of many for a request."""
     return [[at(key), text] for key, text in islice(source, _IMPORTED_AT_ONCE)]
-
-
-def as_range(range_: Range) -> CoordinateRange:
-    return CoordinateRange.parse(range_) if isinstance(range_, str) else range_
 
 
 def as_text(value: Value) -> str | None:
