@@ -2,12 +2,13 @@
 
 import argparse
 
-from benchmarks import files, http, index, reconcile, scale, search, sync
+from benchmarks import files, http, index, local, reconcile, scale, search, sync
 
 _BENCHMARKS = {
     "files": files.run,
     "http": http.run,
     "index": index.run,
+    "local": local.run,
     "reconcile": reconcile.run,
     "scale": scale.run,
     "search": search.run,

@@ -4,7 +4,8 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -81,6 +82,28 @@ def run_writers(folder: Path, count: int, writes: int) -> tuple[float, tuple[int
         phext = handle.phext()
         texts = {writer.name: phext[place(writer.name)] for writer in writers}
         return seconds, faults(texts, [writes] * count)
+
+
+@contextmanager
+def owner(folder: Path) -> Iterator[BaseProcess]:
+    """Let another process own a folder."""
+    ours, theirs = _context.Pipe()
+    process = _context.Process(target=_own, args=(folder, theirs))
+    process.start()
+    theirs.close()
+    ours.recv()
+    try:
+        yield process
+    finally:
+        ours.close()
+        process.join()
+
+
+def _own(folder: Path, pipe: Connection) -> None:
+    with phextsync.open(folder, host="127.0.0.1", port=0, discover=False):
+        pipe.send("ready")
+        with suppress(EOFError):
+            pipe.recv()
 
 
 def _write(folder: Path, name: int, writes: int, pipe: Connection, notes: Path) -> None:

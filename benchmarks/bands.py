@@ -33,6 +33,11 @@ AT_MOST: Final = {
     "edit_visible_p99_ms": 1.0,
     "flood_lost": 0,
     "flood_doubled": 0,
+    "read_open_ratio": 5,
+    "attached_lost": 0,
+    "attached_doubled": 0,
+    "attached_disordered": 0,
+    "takeover_ms": 1000,
     "idle_mb@1e6": 150,
     "start_s@1e6": 1.0,
 }

@@ -146,6 +146,29 @@ def test_errors_are_those_of_the_node(shared: tuple[Handle, Handle], which: int)
         shared[which].phext("a/b")
 
 
+@pytest.mark.parametrize("which", [0, 1], ids=["owner", "attached"])
+def test_places_views_and_replacements_are_those_of_a_replica(
+    shared: tuple[Handle, Handle], which: int
+) -> None:
+    phext = shared[which].phext(f"places{which}")
+    phext[_A] = "one two"
+    place = phext.position(_A, 4)
+    phext.insert(_A, 0, "zero ")
+    assert phext[_A][phext.offset(_A, place) :] == "two"
+    phext.edit_from(_A, "one two", "one three")
+    assert phext[_A] == "zero one three"
+    phext.replace(_A, "one", "1")
+    with pytest.raises(TextError):
+        phext.replace(_A, "one", "1")
+    with pytest.raises(KeyError):
+        phext.position(_B, 0)
+    phext[_B] = "b"
+    assert dict(phext["2.*":]) == {Coordinate.parse(_B): "b"}
+    del phext["2.*":]
+    assert list(phext.keys()) == [Coordinate.parse(_A)]
+    assert list(phext.values("1.*")) == ["zero 1 three"]
+
+
 def test_an_error_shows_where_in_the_node_it_arose(handle: Handle) -> None:
     with pytest.raises(TextError) as caught:
         handle.phext()[_A] = "\x17"
