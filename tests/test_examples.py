@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from phextsync.identity import MeshKey, NodeIdentity
+from tests.processes import make_folder
 
 _ROOT = Path(__file__).parents[1]
+_PROGRAM = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 def _run(*command: str, home: Path) -> str:
@@ -56,3 +58,15 @@ def test_the_examples_of_the_mapping_run(tmp_path: Path) -> None:
     programs = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(programs) == 8
     assert _run("-c", "".join(programs), home=tmp_path) == ""
+
+
+@pytest.mark.real
+def test_the_programs_of_the_page_on_embedding_run_one_after_another(tmp_path: Path) -> None:
+    page = (_ROOT / "docs" / "embedding.md").read_text()
+    make_folder(tmp_path / ".phextsync")
+    outs = [_run("-c", program, home=tmp_path) for program in _PROGRAM.findall(page)]
+    assert outs == [
+        "2.1.1/1.1.1/1.1.1 one\n2.1.1/1.1.1/1.1.2 two\nRemember the milk.\nAnd the bread.\n",
+        "From a coroutine.\n3.1.1/1.1.1/1.1.1 18\n(Coordinate('3.1.1/1.1.1/1.1.1'),)\n",
+        "Written where the node runs.\n",
+    ]
