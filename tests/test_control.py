@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from phextsync.control import digest, is_change, perform
-from phextsync.errors import TextError
+from phextsync.errors import ConflictError
 from phextsync.replica import ReplicaSet
 from phextsync.store import MemoryStore
 
@@ -37,6 +37,6 @@ def test_a_splice_replaces_characters_of_the_text_that_was_seen(replicas: Replic
 def test_an_edit_of_another_text_than_was_seen_does_nothing(
     replicas: ReplicaSet, change: list[object]
 ) -> None:
-    with pytest.raises(TextError, match="has changed since it was read"):
+    with pytest.raises(ConflictError, match="has changed since it was read"):
         perform(replicas, change)  # type: ignore[arg-type]
     assert perform(replicas, ["read", "memory", "*", ""]) == [[[_PLACE, "one two"]], False]
