@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from phextsync import Change, ClosedError, ConflictError, Coordinate, IdentityError, aio
-from tests.processes import PATIENCE_S, make_folder
+from sims.processes import PATIENCE_S, make_folder
 
 pytestmark = pytest.mark.real
 

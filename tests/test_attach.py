@@ -20,7 +20,7 @@ from phextsync.index import CoordinateRange
 from phextsync.protocol import Lack
 from phextsync.replica import ReplicaSet
 from phextsync.store import MemoryStore
-from tests.processes import PATIENCE_S, make_folder
+from sims.processes import PATIENCE_S, make_folder
 
 _A = "1.1.1/1.1.1/1.1.1"
 

@@ -26,7 +26,7 @@ from phextsync import (
     Phext,
     TextError,
 )
-from tests.processes import PATIENCE_S, make_folder
+from sims.processes import PATIENCE_S, make_folder
 
 pytestmark = pytest.mark.real
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from phextsync.identity import MeshKey, NodeIdentity
-from tests.processes import make_folder
+from sims.processes import make_folder
 
 _ROOT = Path(__file__).parents[1]
 _PROGRAM = re.compile(r"```python\n(.*?)```", re.DOTALL)
