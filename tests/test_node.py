@@ -206,17 +206,33 @@ async def test_what_was_edited_last_is_durable_after_a_clean_stop(tmp_path: Path
         assert node.replicas.open("memory")._client_id == lease
 
 
-async def test_what_was_edited_last_is_durable_although_the_node_was_cancelled(
-    tmp_path: Path,
-) -> None:
+async def test_what_was_edited_before_a_cancellation_is_durable(tmp_path: Path) -> None:
     (path,) = _folders(tmp_path, ["a"])
     with trio.CancelScope() as scope:
         async with open_node(path, host=_LOOPBACK, port=0, discoveries=[]) as node:
-            node.phext()[_PLACE] = "last words"
+            node.phext()[_PLACE] = "last"
             scope.cancel()
             await trio.sleep_forever()
+    assert not (path / "in-use").exists()
     async with open_node(path, host=_LOOPBACK, port=0, discoveries=[]) as node:
-        assert node.phext()[_PLACE] == "last words"
+        assert node.phext()[_PLACE] == "last"
+
+
+async def test_waiting_for_the_disk_ends_though_others_go_on_writing(tmp_path: Path) -> None:
+    (path,) = _folders(tmp_path, ["a"])
+    async with open_node(path, host=_LOOPBACK, port=0, discoveries=[]) as node:
+
+        async def write() -> None:
+            while True:
+                node.phext().append(_PLACE, "more\n")
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            await trio.lowlevel.checkpoint()
+            with trio.fail_after(30):
+                await node.durable()
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_disk_that_refuses_is_told_and_tried_again(small_disk: Path) -> None:
