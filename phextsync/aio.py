@@ -6,10 +6,11 @@ the loop.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from collections.abc import Mapping as AnyMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Unpack
 
 from phextsync.attach import Call
 from phextsync.changes import Change
@@ -17,6 +18,7 @@ from phextsync.control import Inbox, Value
 from phextsync.embed import (
     Batch,
     Engine,
+    Options,
     as_lacks,
     as_number,
     as_object,
@@ -29,8 +31,8 @@ from phextsync.embed import (
     import_rows,
     seen_as,
 )
-from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, OpenTexts
-from phextsync.node import DEFAULT_PHEXT, DEFAULT_PORT
+from phextsync.index import EVERYTHING, Coordinate, OpenTexts
+from phextsync.node import DEFAULT_PHEXT
 from phextsync.protocol import Lack
 from phextsync.views import Key, Range, RangeView
 
@@ -238,26 +240,9 @@ class _Texts(OpenTexts[RangeView]):
 
 
 @asynccontextmanager
-async def open(
-    folder: str | Path,
-    *,
-    host: str | None = None,
-    port: int = DEFAULT_PORT,
-    peers: Sequence[str] = (),
-    discover: bool = True,
-    interests: AnyMapping[str, Sequence[CoordinateRange]] | None = None,
-    links_max: int = 16,
-) -> AsyncGenerator[AsyncHandle]:
+async def open(folder: str | Path, **options: Unpack[Options]) -> AsyncGenerator[AsyncHandle]:
     """Open the folder of a node for as long as the block lasts, as `phextsync.open` does."""
-    engine = Engine(
-        folder,
-        host=host,
-        port=port,
-        peers=peers,
-        discover=discover,
-        interests=interests,
-        links_max=links_max,
-    )
+    engine = Engine(folder, options)
     try:
         await _answer(engine, engine.start())
         yield AsyncHandle(engine)

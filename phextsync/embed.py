@@ -30,7 +30,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final, TypeVar, overload
+from typing import Final, TypedDict, TypeVar, Unpack, overload
 
 import trio
 
@@ -40,7 +40,7 @@ from phextsync.control import Inbox, Value, digest
 from phextsync.errors import ClosedError, PhextsyncError, ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange, OpenTexts
 from phextsync.messages import is_phext_name
-from phextsync.node import DEFAULT_PHEXT, DEFAULT_PORT, open_node
+from phextsync.node import DEFAULT_PHEXT, open_node
 from phextsync.protocol import Lack
 from phextsync.views import Bounds, Key, Range, RangeView, as_range
 
@@ -51,32 +51,23 @@ _missing: Final = object()
 T = TypeVar("T")
 
 
+class Options(TypedDict, total=False):
+    """How the node runs, if it runs in this process: the options of `open_node`."""
+
+    host: str | None
+    port: int
+    peers: Sequence[str]
+    discover: bool
+    interests: AnyMapping[str, Sequence[CoordinateRange]] | None
+    links_max: int
+
+
 class Engine:
     """A place at a folder in a thread of its own: what handles of every kind are made of."""
 
-    def __init__(
-        self,
-        folder: str | Path,
-        *,
-        host: str | None = None,
-        port: int = DEFAULT_PORT,
-        peers: Sequence[str] = (),
-        discover: bool = True,
-        interests: AnyMapping[str, Sequence[CoordinateRange]] | None = None,
-        links_max: int = 16,
-    ) -> None:
+    def __init__(self, folder: str | Path, options: Options) -> None:
         self.folder = Path(folder).expanduser()
-        own = partial(
-            open_node,
-            self.folder,
-            host=host,
-            port=port,
-            peers=peers,
-            discover=discover,
-            interests=interests,
-            links_max=links_max,
-        )
-        self.place = Place(self.folder, own)
+        self.place = Place(self.folder, lambda: open_node(self.folder, **options))
         self.place.on_leave = self._leave
         self.closed_because = ""
         self._readers: weakref.WeakValueDictionary[int, OpenTexts[RangeView]] = (
@@ -532,30 +523,13 @@ class Changes:
         self._inbox.close()
 
 
-def open(
-    folder: str | Path,
-    *,
-    host: str | None = None,
-    port: int = DEFAULT_PORT,
-    peers: Sequence[str] = (),
-    discover: bool = True,
-    interests: AnyMapping[str, Sequence[CoordinateRange]] | None = None,
-    links_max: int = 16,
-) -> Handle:
+def open(folder: str | Path, **options: Unpack[Options]) -> Handle:
     """Open the folder of a node for plain calls from any thread; close it, or use `with`.
 
     Runs the node unless another process does; then that one is asked, and if it goes, this
     process or another takes the node over. The options are those of `open_node`.
     """
-    engine = Engine(
-        folder,
-        host=host,
-        port=port,
-        peers=peers,
-        discover=discover,
-        interests=interests,
-        links_max=links_max,
-    )
+    engine = Engine(folder, options)
     try:
         engine.start().future.result()
     except BaseException:
