@@ -2,10 +2,11 @@
 
 import argparse
 
-from benchmarks import files, http, index, local, reconcile, scale, search, sync
+from benchmarks import files, growth, http, index, local, reconcile, scale, search, sync
 
 _BENCHMARKS = {
     "files": files.run,
+    "growth": growth.run,
     "http": http.run,
     "index": index.run,
     "local": local.run,

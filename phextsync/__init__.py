@@ -9,6 +9,10 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `identity`: mesh keys, certificates, join codes
 * `edits`: what changes one text into another
 * `crdt`: one scroll, a conflict-free replicated document
+* `pages`: an LMDB file without LMDB, damaged or not
+* `records`: databases, keys and checksums of a data folder
+* `rebuild`: a new data file from an old one
+* `folder`: the files of a data folder
 * `store`: what is on disk
 * `changes`: what happened to texts, and who did it
 * `views`: a range of a phext as a mapping
@@ -26,6 +30,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `control`: operations that other processes ask of a node
 * `search`: full text search over replicas
 * `streams`: changes for trio
+* `upkeep`: checking, repairing, backing up and restoring a data folder
 * `node`: `open_node`, where all of it meets
 * `metrics`: what Prometheus reads of a node
 * `gateway`: HTTP: SQ's API, changes, metrics, health

@@ -43,11 +43,12 @@ from phextsync.control import (
     summarize,
 )
 from phextsync.errors import ClosedError, LinkError, StoreLockedError
+from phextsync.folder import is_locked
 from phextsync.identity import NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node import Node
 from phextsync.replica import Replica, ReplicaSet
-from phextsync.store import LmdbStore, is_locked
+from phextsync.store import LmdbStore
 from phextsync.transport import FrameChannel
 
 # Whoever owns the folder without answering is starting, stopping, or a command that is soon done.

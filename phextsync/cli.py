@@ -4,6 +4,7 @@ Every command works on one data folder. When a node runs there, the command asks
 does, it opens the folder, does the same by itself and closes it.
 """
 
+import faulthandler
 import json
 import logging
 import os
@@ -12,9 +13,10 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from io import TextIOWrapper
 from pathlib import Path
+from random import SystemRandom
 from typing import Annotated, NoReturn, TypedDict
 
 import trio
@@ -24,7 +26,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from phextsync import folders, phextfile
+from phextsync import folders, phextfile, upkeep
 from phextsync.attach import Asked, first, visit
 from phextsync.control import Attachment, Value
 from phextsync.discovery import parse_address
@@ -32,6 +34,7 @@ from phextsync.errors import PhextsyncError
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node import DEFAULT_PHEXT, DEFAULT_PORT, Node, open_node
+from phextsync.rebuild import Rebuilt
 
 app = typer.Typer(
     help="Keep phexts - text in nine dimensions - the same on many machines without a server.",
@@ -60,6 +63,7 @@ _DATA = Path("~/.phextsync")
 
 def main() -> None:
     """Run the command; an expected failure is one line on standard error and status 1."""
+    faulthandler.enable()  # a damaged page can end the process with a signal: not in silence
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8")  # whatever the locale says
@@ -466,6 +470,93 @@ def bindings(data: Data = _DATA, as_json: Json = False) -> None:
         return
     for row in rows:
         print(f"{row.directory}  {row.phext}  {row.range}")
+
+
+# -- keeping the folder --------------------------------------------------------------------
+
+
+@app.command()
+def check(data: Data = _DATA, as_json: Json = False) -> None:
+    """Verify the data folder: structure, checksums, every scroll; status 1 if anything is wrong."""
+    with _bar("checking") as show:
+        findings = upkeep.check(_folder(data), show)
+    if as_json:
+        print(json.dumps({"scrolls": findings.scrolls, "problems": findings.problems}))
+    else:
+        for problem in findings.problems:
+            print(problem)
+        _err.print(f"{findings.scrolls} sound scrolls, {len(findings.problems)} problems")
+    if findings.problems:
+        sys.exit(1)
+
+
+@app.command()
+def repair(
+    data: Data = _DATA,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Give up the scrolls that are still missing.")
+    ] = False,
+) -> None:
+    """Rebuild what can be rebuilt, set aside what cannot, and compact the file."""
+    now_ms = time.time_ns() // 1_000_000
+    with _bar("repairing") as show:
+        done = upkeep.repair(
+            _folder(data), random=SystemRandom(), now_ms=now_ms, forget=forget, progress=show
+        )
+    for line in done.reports:
+        print(line)
+    for place in done.missing:
+        print(f"{place}: lost here; a peer that has it sends it again")
+    _err.print(f"{decimal(done.bytes_before)} before, {decimal(done.bytes_after)} now")
+    if done.missing:
+        sys.exit(1)
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False)], data: Data = _DATA
+) -> None:
+    """Copy the scrolls into one new file, also while a node runs; not the node's identity."""
+    with _bar("backing up") as show:
+        done = upkeep.backup(_folder(data), file, show)
+    _err.print(f"{done.scrolls} scrolls written to {file}")
+    _fail_if_lost(done, "are not in the backup")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False)],
+    data: Data = _DATA,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Keep a store that is there as store.before-restore.")
+    ] = False,
+) -> None:
+    """Bring a backup into a data folder where no node runs; the node takes new client ids."""
+    folder = data.expanduser()
+    with _bar("restoring") as show:
+        done = upkeep.restore(file, folder, replace=replace, progress=show)
+    _err.print(f"{done.scrolls} scrolls restored into {folder}")
+    _fail_if_lost(done, "could not be read")
+
+
+def _fail_if_lost(done: Rebuilt, what: str) -> None:
+    for line in done.lost:
+        print(line)
+    if done.lost or done.unnamed != 0:
+        more = "an unknown number of" if done.unnamed is None else str(done.unnamed)
+        _fail(f"{len(done.lost)} scrolls and {more} others are damaged and {what}")
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far something is."""
+    with _progress() as progress:
+        bar = progress.add_task(name, total=None)
+
+        def show(done: int, of: int) -> None:
+            progress.update(bar, completed=done, total=of)
+
+        yield show
 
 
 # -- helpers -------------------------------------------------------------------------------

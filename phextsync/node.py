@@ -681,6 +681,10 @@ def _sum(one: Traffic, other: Traffic) -> Traffic:
     return Traffic(*(a + b for a, b in zip(astuple(one), astuple(other), strict=True)))
 
 
+def _log_progress(done: int, of: int) -> None:
+    _log.warning("rebuilding the store: %d of %d scrolls", done, of)
+
+
 def _peer_row(peer: PeerStatus) -> dict[str, object]:
     trip = peer.round_trip_s
     return {
@@ -736,7 +740,7 @@ async def open_node(
     identity = NodeIdentity.load(path)
     if discoveries is None:
         discoveries = [discovery.Mdns()] if discover else []
-    store = LmdbStore(path)
+    store = LmdbStore(path, progress=_log_progress)
     surroundings = Surroundings(
         folder=path,
         store=store,

@@ -70,6 +70,11 @@ Place: TypeAlias = tuple[str, Coordinate]
 _ENTRY_BYTES: Final = 40  # what an entry adds to its update in a frame, at most
 _REASON_BYTES_MAX: Final = 200
 
+DUPLICATE: Final = (
+    "a node with this identity runs already: stop one; if this folder is a copy, delete its "
+    "identity.pem and run `phextsync join CODE`: the scrolls stay"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -297,6 +302,7 @@ class Synchronizer:
         self._news: dict[str, dict[int | None, None]] = {}
         self._news_committing: dict[str, dict[int | None, None]] = {}
         self._ping_token = 0
+        self._is_duplicate = False
         replicas.listener = self._take_update
         replicas.on_open = self._phext_opened
 
@@ -631,6 +637,9 @@ class Synchronizer:
                     raise ProtocolError(f"expected a known kind of message, found {kind}")
             case Goodbye(reason):
                 link.goodbye = f"the peer ended it: {reason}"
+                if reason == DUPLICATE and not self._is_duplicate:
+                    self._is_duplicate = True  # said once: it is dialled again and again
+                    self.replicas.report(reason)
                 link.is_finished = True
                 self.on_ready(link.link)
 
@@ -1294,9 +1303,7 @@ class Synchronizer:
         """`first` answered: whoever else came with its identity is refused."""
         for link in self._links.values():
             if link.is_held and link.peer_id == first.peer_id and link.probe <= token:
-                self._end(
-                    link, "a node with this identity is already here: give one a new identity"
-                )
+                self._end(link, DUPLICATE)
 
     def _hold(self, link: _Link, frame: bytes) -> None:
         """Keep what a link brings while it is not yet known whether it stays."""

@@ -55,9 +55,11 @@ from phextsync.views import Bounds, Key, Range, RangeView, as_coordinate, as_ran
 
 # An open document costs about 6 KiB before its text, which Yrs and the cached string both hold.
 _OPEN_SCROLL_BYTES: Final = 6144
-# A log is folded into the state when it outgrows the state, so each byte is rewritten about once.
+# A log is folded into the state when it outgrows half of it: a scroll never occupies more than
+# one and a half times its state, and each byte is rewritten about twice.
+_LOG_SHARE: Final = 2
 _LOG_BYTES_MIN: Final = 4096
-_LOG_ENTRY_BYTES: Final = 48
+_LOG_ENTRY_BYTES: Final = 64  # what an entry costs besides its update
 # Who opens a scroll looks at no more scrolls that cannot be closed: all may be such.
 _PINNED_MAX: Final = 8
 _REPORTS_MAX: Final = 100
@@ -247,10 +249,14 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
 
     def read(self, coordinate: Coordinate) -> str:
         """Return the scroll's text, "" when there is none. For passes over many: a scroll that is
-        closed stays closed, unless it was edited."""
-        state = self._plain_state(coordinate)
-        text = None if state is None else plain_text(state)
-        return self.get(coordinate, "") if text is None else text.decode()
+        closed stays closed, unless it was edited, and one that is damaged, which is set aside and
+        reported, does not end the pass."""
+        try:
+            state = self._plain_state(coordinate)
+            text = None if state is None else plain_text(state)
+            return self.get(coordinate, "") if text is None else text.decode()
+        except StoreDamagedError:
+            return ""
 
     def size(self, key: Key) -> int:
         """Return the bytes of the scroll's text in UTF-8, 0 when there is none. Opens nothing."""
@@ -527,6 +533,12 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
             self._owner.announce(NewUpdate(self.name, coordinate, entry, None))
         self._publish_own(coordinate)
 
+    def rewrite(self, coordinate: Coordinate) -> None:
+        """Write the scroll anew, with the head that its content has."""
+        if self._open(coordinate) is not None:
+            self._pending.setdefault(coordinate, _Pending()).rewrite = True
+            self._owner.touched(self)
+
     def renew_client_id(self) -> None:
         """Write under a new client id from now on."""
         self._client_id = self._owner.draw_client_id(self.name)
@@ -596,6 +608,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         except StoreDamagedError as error:
             self._owner.store.quarantine(self.name, coordinate.key)
             self.index.remove(coordinate)
+            self._client_id = None  # it may have written what is lost, and must not again
+            self._owner.close_unpinned(self)
             self._owner.report(f"{error}; set aside, to be fetched again from a peer")
             raise
 
@@ -723,7 +737,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         log = tuple(pending.log)
         state = pending.state
         stored = opened.state_bytes or len(state or b"")
-        if pending.rewrite or opened.log_bytes > max(stored, _LOG_BYTES_MIN):
+        if pending.rewrite or opened.log_bytes > max(stored // _LOG_SHARE, _LOG_BYTES_MIN):
             state, log = scroll.state(), ()
             opened.state_bytes, opened.log_bytes = len(state), 0
         return ScrollWrite(coordinate.key, pending.fingerprint, pending.size, state, log)

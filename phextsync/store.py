@@ -6,13 +6,12 @@ reads; each call begins and ends its own transaction, and no buffer leaves it.
 """
 
 import array
-import errno
-import fcntl
 import os
+import shutil
 import struct
-import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -25,32 +24,50 @@ import xxhash
 from phextsync.errors import (
     StoreDamagedError,
     StoreError,
-    StoreFullError,
-    StoreLockedError,
     StoreVersionError,
 )
-from phextsync.index import Coordinate
+from phextsync.folder import (
+    CLOSED,
+    DATA_FILE,
+    FIRST,
+    NEW,
+    STORE,
+    inode_of,
+    lock_folder,
+    mark_of,
+    open_records,
+    put_in_place,
+    sync_folder,
+    translated,
+)
+from phextsync.rebuild import MAP_BYTES, Databases, Progress, Rebuilt, create, rebuild
+from phextsync.records import (
+    DAMAGED,
+    DATABASES,
+    FORMAT_VERSION,
+    HEAD,
+    HEAD_BYTES,
+    HEADS,
+    LOGS,
+    META,
+    NAMES,
+    PLACE_BYTES,
+    STATE_SUFFIX,
+    STATES,
+    Records,
+    Stored,
+    add_content,
+    content_of,
+    coordinate_text,
+    seal,
+    unseal,
+)
 
-FORMAT_VERSION: Final = 1
-
-_MAP_BYTES: Final = 1 << 40  # address space, never resized: resizing under a reader is a SIGBUS
-_KEY_BYTES: Final = 12
-_CHECKSUM_BYTES: Final = 8
-_HEAD: Final = struct.Struct(">32sI")
 _LOG: Final = struct.Struct(">QB")
-_WALK_TIMEOUT_S: Final = 600
-_PAGE_BYTES: Final = 4096
-_SPACE_BYTES_MIN: Final = 8 << 20  # a batch may need this much
 _PAIRS_AT_ONCE: Final = 1024
-# A child that examines a store imports this module and not the package, which takes five times as
-# long: whoever takes over a folder from a process that was killed waits for it.
-_CHILD: Final = """
-import sys, types
-sys.modules["phextsync"] = package = types.ModuleType("phextsync")
-package.__path__ = [sys.argv[1]]
-from phextsync.store import main
-main(sys.argv[2:])
-"""
+_NAMED_MAX: Final = 20
+_REPLACED: Final = "store.replaced"
+_LOST: Final = "lost.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +165,8 @@ class Store(Protocol):
         """Return the receipts as they were when the store was opened."""
 
     def quarantine(self, phext: str, key: bytes) -> None:
-        """Set a damaged scroll aside: it is absent from now on."""
+        """Set a damaged scroll aside: it is absent from now on. The phext's client id has written
+        what is lost, and must not write again: its lease ends."""
 
     def close(self, *, clean: bool) -> None:
         """Close. Only a clean close, after the last commit, lets client ids be used again."""
@@ -208,6 +226,7 @@ class MemoryStore:
 
     def quarantine(self, phext: str, key: bytes) -> None:
         self._scrolls.get(phext, {}).pop(key, None)
+        self._leases.pop(phext, None)
 
     def close(self, *, clean: bool) -> None:
         self._is_clean = clean
@@ -230,21 +249,23 @@ class MemoryStore:
 class LmdbStore:
     """A store in a folder. StoreLockedError when another process owns it.
 
-    Layout: `store.lock` names the owner; `store/data.mdb` has the databases `meta` (format
-    version, mark of use, leases, receipts, numbers of phexts), `heads`, `states` and `logs`
-    (number of the phext, key, for logs a sequence number) and `damaged`. Every value ends with
-    its XXH3-64.
+    Layout: `store.lock` names the owner; `store/data.mdb` has the databases that `records` lists;
+    `closed` says how a clean stop left that file. It is removed before LMDB sees the file again,
+    so whatever ends the process, even a damaged page, the next open finds it missing (or the file
+    changed), reads the whole structure without LMDB, and rebuilds a file that is damaged.
+    `progress` is told how far a rebuild is.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, *, progress: Progress | None = None) -> None:
         self.folder = Path(folder)
+        self._data = self.folder / STORE / DATA_FILE
         self._reports: list[str] = []
-        self._lock = _lock(self.folder)
+        self._is_suspect = False  # damage was seen since the file was looked through
+        self._lock = lock_folder(self.folder)
         try:
-            path = self.folder / "store"
-            if _was_unclean(path):
-                self._check_after_crash(path)
-            self._open(path)
+            with translated(self.folder):
+                is_as_left = self._prepare(progress)
+                self._open(keep_leases=is_as_left)
         except BaseException:
             os.close(self._lock)
             raise
@@ -258,125 +279,242 @@ class LmdbStore:
     def report(self) -> tuple[str, ...]:
         return tuple(self._reports)
 
-    def _open(self, path: Path) -> None:
-        path.mkdir(mode=0o700, exist_ok=True)
-        with _translated(path):
-            self._env = lmdb.open(
-                os.fspath(path),
-                map_size=_MAP_BYTES,
-                max_dbs=8,
-                mode=0o600,
-                lock=True,
-                readahead=False,
-                max_spare_txns=4,
-            )
+    # -- opening ---------------------------------------------------------------------------
+
+    def _prepare(self, progress: Progress | None) -> bool:
+        """See to it that there is a sound file of today's format; say whether it is exactly as a
+        clean stop left it."""
+        path, new, first = (self.folder / name for name in (STORE, NEW, FIRST))
+        if new.exists() and not path.exists():
+            new.rename(path)  # a rebuild was done but for this
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(first, ignore_errors=True)
+        shutil.rmtree(self.folder / _REPLACED, ignore_errors=True)
+        if not path.exists():
+            create(first, is_durable=True)[0].close()
+            sync_folder(first)
+            first.rename(path)
+            sync_folder(self.folder)
+        if not self._data.exists():
+            self._begin_anew("it has no data file")
+            return False
+        try:
+            with open_records(self._data) as records:
+                return self._inspect(records, progress)
+        except StoreDamagedError as error:
+            self._begin_anew(str(error))
+            return False
+        except StoreVersionError as error:
+            raise StoreVersionError(f"{self.folder}: {error}") from None
+
+    def _inspect(self, records: Records, progress: Progress | None) -> bool:
+        is_as_left = self._unmark()
+        if not is_as_left:
+            records.check_pages()
+        if records.problems or records.version != FORMAT_VERSION:
+            self._rebuild(records, progress)
+            return False
+        return is_as_left
+
+    def _unmark(self) -> bool:
+        """Remove the mark of a clean stop; say whether it was there and fits the file."""
+        mark = self.folder / CLOSED
+        is_as_left = mark.exists() and mark.read_bytes() == mark_of(self._data)
+        mark.unlink(missing_ok=True)
+        sync_folder(self.folder)
+        return is_as_left
+
+    def _begin_anew(self, problem: str) -> None:
+        aside = self._replace(lambda new: create(new, is_durable=True)[0].close(), "store.damaged")
+        self._reports.append(
+            f"{self.folder}: the store cannot be read ({problem}); it was set aside as "
+            f"{aside.name}, its scrolls come back from peers"
+        )
+
+    def _rebuild(self, records: Records, progress: Progress | None) -> None:
+        """Put a new file in the place of one that is damaged or of an older format."""
+        rebuilt: list[Rebuilt] = []
+        is_damaged = bool(records.problems)
+        stem = "store.damaged" if is_damaged else f"store.format-{records.version}"
+        aside = self._replace(lambda new: rebuilt.append(rebuild(records, new, progress)), stem)
+        (done,) = rebuilt
+        if is_damaged:
+            what = f"was damaged ({'; '.join(records.problems[:3])})"
+        else:
+            what = f"was upgraded from format {records.version} to {FORMAT_VERSION}"
+            (self.folder / "in-use").unlink(missing_ok=True)  # the mark of format 1
+        self._reports.append(
+            f"{self.folder}: the store {what}; {done.scrolls} scrolls were taken over, "
+            f"the old one is kept as {aside.name}"
+        )
+        self._report_lost(done, aside)
+
+    def _report_lost(self, rebuilt: Rebuilt, aside: Path) -> None:
+        if not rebuilt.lost and rebuilt.unnamed == 0:
+            return
+        (aside / _LOST).write_text("".join(f"{line}\n" for line in rebuilt.lost))
+        for line in rebuilt.lost[:_NAMED_MAX]:
+            self._reports.append(f"{line}; set aside, to be fetched again from a peer")
+        if len(rebuilt.lost) > _NAMED_MAX:
+            more = len(rebuilt.lost) - _NAMED_MAX
+            self._reports.append(f"{more} more scrolls were set aside: see {aside / _LOST}")
+        if rebuilt.unnamed != 0:
+            count = "any number of" if rebuilt.unnamed is None else str(rebuilt.unnamed)
+            self._reports.append(f"{count} scrolls could not even be named; peers send them again")
+
+    def _replace(self, build: Callable[[Path], object], stem: str) -> Path:
+        """Build a store, put it in the place of the present one, and return where that one is."""
+        build(self.folder / NEW)
+        return put_in_place(self.folder, stem)
+
+    def _open(self, *, keep_leases: bool) -> None:
+        self._env = lmdb.open(
+            os.fspath(self.folder / STORE),
+            map_size=MAP_BYTES,
+            max_dbs=8,
+            mode=0o600,
+            lock=True,
+            readahead=False,
+            max_spare_txns=4,
+        )
+        try:
             self._env.reader_check()
-            self._meta = self._env.open_db(b"meta")
-            self._heads = self._env.open_db(b"heads")
-            self._states = self._env.open_db(b"states")
-            self._logs = self._env.open_db(b"logs")
-            self._damaged = self._env.open_db(b"damaged")
+            self._dbs: Databases = {name: self._env.open_db(name) for name in DATABASES}
             self._numbers: dict[str, bytes] = {}
+            self._counts: dict[bytes, int] = {}
             self._leases: dict[str, int] = {}
             self._receipts: dict[bytes, bytes] = {}
+            self._load_meta(keep_leases=keep_leases)
+            self._report_waiting()
+            self._inode = inode_of(self._data)
+        except BaseException:
+            self._env.close()
+            raise
+
+    def _load_meta(self, *, keep_leases: bool) -> None:
+        leases: list[bytes] = []
+        with self._env.begin() as txn:
+            for key, value in _scan(txn.cursor(db=self._dbs[META]), b""):
+                body = unseal(META, key, value)
+                match key[:1]:
+                    case b"n":
+                        self._numbers[key[1:].decode()] = body
+                    case b"k":
+                        self._counts[key[1:]] = int.from_bytes(body, "big")
+                    case b"c":
+                        leases.append(key)
+                        self._leases[key[1:].decode()] = int.from_bytes(body, "big")
+                    case b"r":
+                        self._receipts[bytes.fromhex(key[1:].decode())] = body
+        if leases and not keep_leases:
+            # Gone from the disk too: the next clean stop must not vouch for them.
+            self._leases.clear()
             with self._env.begin(write=True) as txn:
-                self._start(txn)
-        (self.folder / "in-use").touch(mode=0o600)
-        _sync_folder(self.folder)
+                for key in leases:
+                    txn.delete(key, db=self._dbs[META])
 
-    def _start(self, txn: "lmdb.Transaction") -> None:
-        """Check the format, keep or drop the leases, and mark the folder as in use."""
-        version = txn.get(b"version", db=self._meta)
-        if version is None:
-            txn.put(b"version", b"%d" % FORMAT_VERSION, db=self._meta)
-        elif bytes(version) != b"%d" % FORMAT_VERSION:
-            found = bytes(version).decode("ascii", "replace")
-            raise StoreVersionError(
-                f"{self.folder}: expected format {FORMAT_VERSION}, found {found}"
-            )
-        place = _place(self.folder)
-        keep = txn.get(b"closed-at", db=self._meta) == place
-        for key, value in list(_scan(txn.cursor(db=self._meta), b"")):
-            name = key[1:].decode()
-            if key[:1] == b"n":
-                self._numbers[name] = value
-            elif key[:1] == b"c" and key != b"closed-at":
-                if keep:
-                    self._leases[name] = int.from_bytes(value, "big")
-                else:
-                    txn.delete(key, db=self._meta)
-            elif key[:1] == b"r":
-                self._receipts[bytes.fromhex(name)] = value
-        txn.delete(b"closed-at", db=self._meta)
-
-    def _check_after_crash(self, path: Path) -> None:
-        """Walk the file in a child process: a damaged one may kill whoever maps it."""
-        problem = walk(path)
-        if problem is None:
-            return
-        number = 1
-        while (aside := self.folder / f"store.damaged-{number}").exists():
-            number += 1
-        path.rename(aside)
-        _sync_folder(self.folder)
-        kept = salvage(aside, path)
-        self._reports.append(
-            f"{self.folder}: the store was damaged ({problem}); it was set aside as {aside.name}, "
-            f"{kept} scrolls were read from it, the others come back from peers"
-        )
+    def _report_waiting(self) -> None:
+        """Name what earlier starts set aside and no peer has sent since."""
+        names = {number: name for name, number in self._numbers.items()}
+        waiting: dict[str, None] = {}
+        with self._env.begin() as txn:
+            for key, _ in _scan(txn.cursor(db=self._dbs[DAMAGED]), b""):
+                place = key[:PLACE_BYTES]
+                if place[:4] in names and _get(txn, place, self._dbs[HEADS]) is None:
+                    waiting[f"{names[place[:4]]} {coordinate_text(place[4:])}"] = None
+        told = {line.split(": ", 1)[0] for line in self._reports}
+        untold = [name for name in waiting if name not in told]
+        for name in untold[:_NAMED_MAX]:
+            self._reports.append(f"{name}: was set aside, and no peer has sent it again")
+        if len(untold) > _NAMED_MAX:
+            self._reports.append(f"{len(untold) - _NAMED_MAX} more scrolls were set aside")
 
     # -- reading ---------------------------------------------------------------------------
 
     def phexts(self) -> list[str]:
-        found = []
-        with self._env.begin() as txn:
-            cursor = txn.cursor(db=self._heads)
-            for name, number in self._numbers.items():
-                if cursor.set_range(number) and cursor.key()[:4] == number:
-                    found.append(name)
-        return sorted(found)
+        return sorted(name for name, number in self._numbers.items() if self._counts.get(number))
 
     def heads(self, phext: str) -> Heads:
         number = self._numbers.get(phext)
+        if number is None:
+            return Heads(b"", b"", b"")
         keys, marks, sizes = BytesIO(), BytesIO(), BytesIO()
         damaged: list[bytes] = []
-        if number is not None:
-            digest = xxhash.xxh3_64_digest
-            with self._env.begin() as txn:
-                for piece in _pieces(txn.cursor(db=self._heads), number):
-                    whole = [pair for pair in piece if digest(pair[1][:36]) == pair[1][36:]]
-                    if len(whole) < len(piece):
-                        damaged += sorted({key for key, _ in piece} - {key for key, _ in whole})
-                    keys.write(b"".join([key[4:] for key, _ in whole]))
-                    marks.write(b"".join([value[:32] for _, value in whole]))
-                    sizes.write(b"".join([value[32:36] for _, value in whole]))
-        for key in damaged:
-            self._reports.append(f"{phext} {_text(key[4:])}: its head is damaged; set aside")
-            self.quarantine(phext, key[4:])
+        found = 0
+        digest, seed = xxhash.xxh3_64_digest, xxhash.xxh3_64_intdigest
+        with translated(self.folder), self._env.begin() as txn:
+            for piece in _pieces(txn.cursor(db=self._dbs[HEADS]), number):
+                whole = [
+                    pair
+                    for pair in piece
+                    if digest(pair[1][:HEAD_BYTES], seed=seed(HEADS + pair[0]))
+                    == pair[1][HEAD_BYTES:]
+                ]
+                if len(whole) < len(piece):
+                    damaged += sorted({key for key, _ in piece} - {key for key, _ in whole})
+                found += len(whole)
+                keys.write(b"".join([key[4:] for key, _ in whole]))
+                marks.write(b"".join([value[:32] for _, value in whole]))
+                sizes.write(b"".join([value[32:36] for _, value in whole]))
+        if found != self._counts.get(number, 0):
+            self._set_headless_aside(phext, number, damaged, found)
         native = array.array("I", sizes.getvalue())
         if sys.byteorder == "little":
             native.byteswap()
         return Heads(keys.getvalue(), marks.getvalue(), native.tobytes())
 
+    def _set_headless_aside(
+        self, phext: str, number: bytes, damaged: list[bytes], sound: int
+    ) -> None:
+        """Set aside what has no sound head, and say what it is: nobody else would miss it."""
+        with translated(self.folder), self._env.begin() as txn:
+            stored = {key[:PLACE_BYTES] for key, _ in self._contents(txn, number)}
+            heads = {key for key, _ in _scan(txn.cursor(db=self._dbs[HEADS]), number)}
+        headless = sorted({*damaged, *(stored - heads)})
+        for place in headless:
+            self._reports.append(
+                f"{phext} {coordinate_text(place[4:])}: its head is damaged; set aside, to be "
+                "fetched again from a peer"
+            )
+            self.quarantine(phext, place[4:])
+        missing = self._counts.get(number, 0) - sound - (len(headless) - len(damaged))
+        if missing:
+            self._reports.append(
+                f"{phext}: {abs(missing)} scrolls could not even be named; peers send them again"
+            )
+        with translated(self.folder), self._env.begin(write=True) as txn:
+            self._set_count(txn, number, sound)
+        self._counts[number] = sound
+
+    def _contents(self, txn: "lmdb.Transaction", number: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for database in (STATES, LOGS):
+            yield from _scan(txn.cursor(db=self._dbs[database]), number)
+
     def read(self, phext: str, key: bytes) -> StoredScroll | None:
         number = self._numbers.get(phext)
         if number is None:
             return None
-        with self._env.begin() as txn:
-            try:
+        try:
+            with self._env.begin() as txn:
                 return self._read(txn, number + key)
-            except StoreDamagedError as error:
-                raise StoreDamagedError(f"{phext} {_text(key)}: {error}") from None
+        except (StoreDamagedError, lmdb.Error) as error:
+            raise StoreDamagedError(f"{phext} {coordinate_text(key)}: {error}") from None
 
     def _read(self, txn: "lmdb.Transaction", place: bytes) -> StoredScroll | None:
-        value = txn.get(place, db=self._states)
-        state = None if value is None else _checked(bytes(value))
-        log: list[LogEntry] = []
-        for key, value in _scan(txn.cursor(db=self._logs), place):
-            if int.from_bytes(key[16:], "big") != len(log):
-                raise StoreDamagedError("an update is missing from its log")
-            log.append(_read_entry(_checked(value)))
-        return None if state is None and not log else StoredScroll(state, tuple(log))
+        head = _get(txn, place, self._dbs[HEADS])
+        if head is None:
+            return None
+        state = _get(txn, place, self._dbs[STATES])
+        log = list(_scan(txn.cursor(db=self._dbs[LOGS]), place))
+        content = HEAD.unpack(unseal(HEADS, place, head))[2]
+        if content != content_of(state, (value for _, value in log)):
+            raise StoreDamagedError("its state or log is not the one that its head names")
+        if state is None and not log:
+            return None
+        return StoredScroll(
+            None if state is None else unseal(STATES, place, state),
+            tuple(_read_entry(unseal(LOGS, log_key, value)) for log_key, value in log),
+        )
 
     def read_range(
         self, phext: str, lower: bytes, upper: bytes | None, bytes_max: int
@@ -387,8 +525,8 @@ class LmdbStore:
             return found
         end = None if upper is None else number + upper
         size = 0
-        with self._env.begin() as txn:
-            for place, _ in _scan(txn.cursor(db=self._heads), number, number + lower):
+        with translated(self.folder), self._env.begin() as txn:
+            for place, _ in _scan(txn.cursor(db=self._dbs[HEADS]), number, number + lower):
                 if size >= bytes_max or (end is not None and place >= end):
                     break
                 try:
@@ -409,75 +547,167 @@ class LmdbStore:
     # -- writing ---------------------------------------------------------------------------
 
     def commit(self, batch: Batch) -> None:
-        numbers = dict(self._numbers)
-        with _translated(self.folder), self._env.begin(write=True) as txn:
+        numbers, counts = dict(self._numbers), dict(self._counts)
+        with translated(self.folder), self._env.begin(write=True) as txn:
             writes = iter(batch.writes)
             # Many writes in one call: between calls a busy main thread would take the GIL.
             while some := list(islice(writes, _PAIRS_AT_ONCE)):
                 for phext, _ in some:
                     if phext not in numbers:
-                        numbers[phext] = len(numbers).to_bytes(4, "big")
-                        txn.put(b"n" + phext.encode(), numbers[phext], db=self._meta)
-                self._put(txn, [(numbers[phext] + write.key, write) for phext, write in some])
+                        self._number(txn, numbers, phext)
+                self._put(
+                    txn, counts, [(numbers[phext] + write.key, write) for phext, write in some]
+                )
+            for number in counts:
+                if counts[number] != self._counts.get(number):
+                    self._set_count(txn, number, counts[number])
             for phext, client_id in batch.leases:
-                txn.put(b"c" + phext.encode(), client_id.to_bytes(8, "big"), db=self._meta)
+                key = b"c" + phext.encode()
+                txn.put(key, seal(META, key, client_id.to_bytes(8, "big")), db=self._dbs[META])
             for client, receipt in batch.receipts:
                 key = b"r" + client.hex().encode()
                 if receipt:
-                    txn.put(key, receipt, db=self._meta)
+                    txn.put(key, seal(META, key, receipt), db=self._dbs[META])
                 else:
-                    txn.delete(key, db=self._meta)
-        self._numbers = numbers
+                    txn.delete(key, db=self._dbs[META])
+        # What a folder that was moved or replaced meanwhile has taken is not durable here.
+        if inode_of(self._data) != self._inode:
+            raise StoreError(f"{self._data} is not there any more: put the folder back")
+        self._numbers, self._counts = numbers, counts
         self._leases.update(batch.leases)
 
-    def _put(self, txn: "lmdb.Transaction", writes: list[tuple[bytes, ScrollWrite]]) -> None:
-        heads: list[tuple[bytes, bytes]] = []
+    def _number(self, txn: "lmdb.Transaction", numbers: dict[str, bytes], phext: str) -> None:
+        """Give a phext its number."""
+        number = 1 + max((int.from_bytes(n, "big") for n in numbers.values()), default=-1)
+        numbers[phext] = number.to_bytes(4, "big")
+        key, name = b"n" + phext.encode(), phext.encode()
+        txn.put(key, seal(META, key, numbers[phext]), db=self._dbs[META])
+        txn.put(numbers[phext], seal(NAMES, numbers[phext], name), db=self._dbs[NAMES])
+
+    def _set_count(self, txn: "lmdb.Transaction", number: bytes, count: int) -> None:
+        key = b"k" + number
+        txn.put(key, seal(META, key, count.to_bytes(8, "big")), db=self._dbs[META])
+
+    def _put(
+        self,
+        txn: "lmdb.Transaction",
+        counts: dict[bytes, int],
+        writes: list[tuple[bytes, ScrollWrite]],
+    ) -> None:
+        heads: dict[bytes, bytes] = {}
         states: list[tuple[bytes, bytes]] = []
-        logs = txn.cursor(db=self._logs)
+        logs = txn.cursor(db=self._dbs[LOGS])
         for place, write in writes:
-            head = _HEAD.pack(write.fingerprint, write.size)
-            heads.append((place, head + xxhash.xxh3_64_digest(head)))
-            sequence = 0
+            before = heads.get(place) or _get(txn, place, self._dbs[HEADS])
+            if before is None:
+                counts[place[:4]] = counts.get(place[:4], 0) + 1
+            content, sequence = 0, 0
             if write.state is not None:
-                states.append((place, write.state + xxhash.xxh3_64_digest(write.state)))
+                states.append((place, seal(STATES, place, write.state)))
+                content = add_content(0, states[-1][1])
                 logs.set_range(place)
                 while bytes(logs.key()).startswith(place):
                     logs.delete()
-            elif write.log:
+            elif before is not None:
+                content = HEAD.unpack(unseal(HEADS, place, before))[2]
                 sequence = _log_length(logs, place)
             for i, entry in enumerate(write.log):
-                value = _write_entry(entry)
                 key = place + (sequence + i).to_bytes(4, "big")
-                logs.put(key, value + xxhash.xxh3_64_digest(value))
-        txn.cursor(db=self._heads).putmulti(heads)
-        txn.cursor(db=self._states).putmulti(states)
+                value = seal(LOGS, key, _write_entry(entry))
+                content = add_content(content, value)
+                logs.put(key, value)
+            head = HEAD.pack(write.fingerprint, write.size, content)
+            heads[place] = seal(HEADS, place, head)
+        txn.cursor(db=self._dbs[HEADS]).putmulti(list(heads.items()))
+        txn.cursor(db=self._dbs[STATES]).putmulti(states)
 
     def quarantine(self, phext: str, key: bytes) -> None:
         number = self._numbers.get(phext)
         if number is None:
             return
+        self._is_suspect = True
         place = number + key
-        with _translated(self.folder), self._env.begin(write=True) as txn:
-            state = txn.get(place, db=self._states)
-            logged = list(_scan(txn.cursor(db=self._logs), place))
-            for suffix, value in [(b"state", state), *((k[16:], v) for k, v in logged)]:
+        count = self._counts.get(number, 0)
+        with translated(self.folder), self._env.begin(write=True) as txn:
+            state = txn.get(place, db=self._dbs[STATES])
+            logged = list(_scan(txn.cursor(db=self._dbs[LOGS]), place))
+            aside = [(place, seal(DAMAGED, place, b"")), (place + STATE_SUFFIX, state), *logged]
+            for aside_key, value in aside:
                 if value is not None:
-                    txn.put(place + suffix, value, db=self._damaged)
-            txn.delete(place, db=self._heads)
-            txn.delete(place, db=self._states)
+                    txn.put(aside_key, value, db=self._dbs[DAMAGED])
+            if txn.delete(place, db=self._dbs[HEADS]) and count:
+                count -= 1
+                self._set_count(txn, number, count)
+            txn.delete(place, db=self._dbs[STATES])
             for log_key, _ in logged:
-                txn.delete(log_key, db=self._logs)
+                txn.delete(log_key, db=self._dbs[LOGS])
+            txn.delete(b"c" + phext.encode(), db=self._dbs[META])
+        self._counts[number] = count
+        self._leases.pop(phext, None)
+
+    def set_aside(self) -> list[tuple[str, bytes, tuple[bytes, ...], bool]]:
+        """Return what was set aside: phext, key, the updates whose checksum is good, and whether
+        that is every one that was there."""
+        names = {number: name for name, number in self._numbers.items()}
+        found: dict[bytes, list[bytes]] = {}
+        cut: set[bytes] = set()
+        with translated(self.folder), self._env.begin() as txn:
+            for key, value in _scan(txn.cursor(db=self._dbs[DAMAGED]), b""):
+                place = key[:PLACE_BYTES]
+                updates = found.setdefault(place, [])
+                if key == place:
+                    continue
+                try:
+                    if key[PLACE_BYTES:] == STATE_SUFFIX:
+                        updates.insert(0, unseal(STATES, place, value))
+                    else:
+                        updates.append(_read_entry(unseal(LOGS, key, value)).update)
+                except StoreDamagedError:
+                    cut.add(place)
+        return [
+            (names[place[:4]], place[4:], tuple(updates), place not in cut)
+            for place, updates in found.items()
+            if place[:4] in names
+        ]
+
+    def drop_aside(self, phext: str, key: bytes) -> None:
+        """Throw away what was set aside of a scroll."""
+        place = self._numbers[phext] + key
+        with translated(self.folder), self._env.begin(write=True) as txn:
+            for aside_key, _ in list(_scan(txn.cursor(db=self._dbs[DAMAGED]), place)):
+                txn.delete(aside_key, db=self._dbs[DAMAGED])
+
+    def compact(self, progress: Progress | None = None) -> None:
+        """Write the file anew, without free pages. Client ids are new ones afterwards."""
+        self._env.close()
+        with translated(self.folder):
+            with open_records(self._data) as records:
+                aside = self._replace(lambda new: rebuild(records, new, progress), _REPLACED)
+            shutil.rmtree(aside)
+            self._open(keep_leases=False)
 
     def close(self, *, clean: bool) -> None:
-        if clean:
-            with _translated(self.folder), self._env.begin(write=True) as txn:
-                txn.put(b"closed-at", _place(self.folder), db=self._meta)
         self._env.close()
         if clean:
-            (self.folder / "in-use").unlink(missing_ok=True)
-            _sync_folder(self.folder)
+            # Without the mark the next open looks closer, no more: a full disk is no failure.
+            with suppress(OSError):
+                self._mark()
         _stores.discard(self)
         os.close(self._lock)
+
+    def _mark(self) -> None:
+        """Say in `closed` how the data file was left."""
+        if self._is_suspect or inode_of(self._data) != self._inode:
+            return
+        path = self.folder / f"{CLOSED}.new"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, mark_of(self._data))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        path.rename(self.folder / CLOSED)
+        sync_folder(self.folder)
 
 
 _stores: set[LmdbStore] = set()
@@ -492,226 +722,13 @@ def _let_go_of_all() -> None:
 os.register_at_fork(after_in_child=_let_go_of_all)
 
 
-# -- after a crash -------------------------------------------------------------------------
-
-
-def walk(path: Path) -> str | None:
-    """Read every page of the store in `path` in a child process; say what is wrong, or None."""
-    size = (path / "data.mdb").stat().st_size
-    if size % _PAGE_BYTES:
-        return f"its file has {size} bytes, not whole pages of {_PAGE_BYTES}"
-    done = _child("walk", path)
-    if done.returncode == 0:
-        return None
-    if done.returncode < 0:
-        return f"reading it ended with signal {-done.returncode}"
-    return done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it cannot be read"
-
-
-def salvage(damaged: Path, path: Path) -> int:
-    """Copy the scrolls that can still be read into a new store; return their number.
-
-    A child process does it, and it forks a worker that reads scroll by scroll: where a worker
-    dies, the next one begins behind the scroll that killed it.
-    """
-    path.mkdir(mode=0o700, exist_ok=True)
-    done = _child("salvage", damaged, path)
-    return int(done.stdout or 0)
-
-
-def _child(command: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-c", _CHILD, str(Path(__file__).parent), command, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=_WALK_TIMEOUT_S,
-        check=False,
-    )
-
-
-def _open_damaged(path: Path) -> "lmdb.Environment":
-    # Not readonly=False with lock: nothing may be written into what is being examined.
-    return lmdb.open(
-        os.fspath(path), map_size=_MAP_BYTES, max_dbs=8, readonly=True, lock=False, create=False
-    )
-
-
-def _walk_here(path: Path) -> None:
-    env = _open_damaged(path)
-    last_page = env.info()["last_pgno"]
-    size = (path / "data.mdb").stat().st_size
-    if size < (last_page + 1) * _PAGE_BYTES:
-        raise StoreDamagedError(f"its file has {size} bytes of {(last_page + 1) * _PAGE_BYTES}")
-    with env.begin() as txn:
-        for name in (b"meta", b"heads", b"states", b"logs", b"damaged"):
-            db = env.open_db(name, txn=txn, create=False)
-            entries, before = 0, b""
-            for key, value in txn.cursor(db=db):
-                if key <= before and entries:
-                    raise StoreDamagedError(f"keys out of order in {name.decode()}")
-                entries, before = entries + 1, key
-                if name != b"meta":
-                    bytes(value)
-            if entries != txn.stat(db)["entries"]:
-                raise StoreDamagedError(
-                    f"{name.decode()} has {entries} entries of {txn.stat(db)['entries']}"
-                )
-
-
-def _salvage_here(damaged: Path, path: Path) -> int:
-    kept, after = 0, b""
-    while True:
-        reading, writing = os.pipe()
-        worker = os.fork()
-        if worker == 0:
-            os.close(reading)
-            _salvage_from(damaged, path, after, writing)
-            os._exit(0)
-        os.close(writing)
-        with os.fdopen(reading, "rb") as progress:
-            lines = progress.read().split()
-        _, status = os.waitpid(worker, 0)
-        kept += sum(1 for line in lines if line.startswith(b"+"))
-        tried = [line[1:] for line in lines if line.startswith(b"?")]
-        if status == 0 or not tried or tried[-1] == after:
-            return kept
-        after = tried[-1]
-
-
-def _salvage_from(damaged: Path, path: Path, after: bytes, progress: int) -> None:
-    """Copy the scrolls behind `after`; write `?` and its key before each one, `+` behind it."""
-    source = _open_damaged(damaged)
-    target = lmdb.open(os.fspath(path), map_size=_MAP_BYTES, max_dbs=8, mode=0o600, sync=False)
-    names = (b"meta", b"heads", b"states", b"logs")
-    to = {name: target.open_db(name) for name in names}
-    target.open_db(b"damaged")
-    with source.begin() as txn:
-        of = {name: source.open_db(name, txn=txn, create=False) for name in names}
-        with target.begin(write=True) as out:
-            for key, value in txn.cursor(db=of[b"meta"]):
-                if key[:1] == b"n" or key == b"version":
-                    out.put(key, value, db=to[b"meta"])
-        start = bytes.fromhex(after.decode()) + b"\0" if after else b""
-        for place, _ in _scan(txn.cursor(db=of[b"heads"]), b"", start):
-            os.write(progress, b"?%s\n" % place.hex().encode())
-            if _salvage_scroll(txn, target, of, to, place):
-                os.write(progress, b"+%s\n" % place.hex().encode())
-    target.sync(True)
-
-
-def _salvage_scroll(
-    txn: "lmdb.Transaction",
-    target: "lmdb.Environment",
-    of: "Mapping[bytes, lmdb._Database]",
-    to: "Mapping[bytes, lmdb._Database]",
-    place: bytes,
-) -> bool:
-    """Copy one scroll whose checksums hold; say whether they do."""
-    head = bytes(txn.get(place, b"", db=of[b"heads"]))
-    state = bytes(txn.get(place, b"", db=of[b"states"])) or None
-    logged = list(_scan(txn.cursor(db=of[b"logs"]), place))
-    for value in (head, *(() if state is None else (state,)), *(value for _, value in logged)):
-        try:
-            _checked(value)
-        except StoreDamagedError:
-            return False
-    with target.begin(write=True) as out:
-        out.put(place, head, db=to[b"heads"])
-        if state is not None:
-            out.put(place, state, db=to[b"states"])
-        for key, value in logged:
-            out.put(key, value, db=to[b"logs"])
-    return True
+def updates_of(stored: Stored) -> tuple[bytes, ...]:
+    """Return the updates that together make a scroll of `Records`."""
+    first = () if stored.state is None else (unseal(STATES, stored.place, stored.state),)
+    return (*first, *(_read_entry(unseal(LOGS, key, value)).update for key, value in stored.log))
 
 
 # -- helpers -------------------------------------------------------------------------------
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether somebody owns the folder at this moment. Cheap; nothing is opened."""
-    try:
-        descriptor = os.open(folder / "store.lock", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def _lock(folder: Path) -> int:
-    """Take the folder's lock; the file tells whose it is."""
-    path = folder / "store.lock"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreError(f"cannot open {folder}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.read(descriptor, 200).decode("utf-8", "replace").strip()
-        os.close(descriptor)
-        raise StoreLockedError(f"{folder} is in use by process {owner or '(unknown)'}") from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()} {Path(sys.argv[0] or 'python').name}\n".encode(), 0)
-    return descriptor
-
-
-def _was_unclean(path: Path) -> bool:
-    return (path.parent / "in-use").exists() and (path / "data.mdb").exists()
-
-
-def _place(folder: Path) -> bytes:
-    """Return what a copy of the folder, or the folder on another machine, does not have."""
-    try:
-        machine = Path("/etc/machine-id").read_bytes().strip()
-    except OSError:
-        machine = b""
-    return b"%s:%d" % (machine, (folder / "store").stat().st_ino)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-class _translated:
-    """Turns what LMDB and the system raise into errors of this library."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        match error:
-            case lmdb.Error():
-                message = str(error)
-                refusals = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
-                if isinstance(error, lmdb.MapFullError | lmdb.DiskError) or any(
-                    os.strerror(number) in message for number in refusals
-                ):
-                    # LMDB says EIO where a write to a full disk came out short.
-                    reason = "no space left" if _is_full(self._path) else message
-                    raise StoreFullError(f"{self._path}: {reason}") from error
-                raise StoreError(f"{self._path}: {message}") from error
-            case OSError():
-                raise StoreError(f"{self._path}: {error.strerror}") from error
-
-
-def _is_full(path: Path) -> bool:
-    try:
-        free = os.statvfs(path)
-    except OSError:
-        return False
-    return free.f_bavail * free.f_frsize < _SPACE_BYTES_MIN
 
 
 def _scan(
@@ -739,6 +756,10 @@ def _from(cursor: "lmdb.Cursor", start: bytes) -> Iterator[tuple[bytes, bytes]]:
     return cast("Iterator[tuple[bytes, bytes]]", pairs)  # no transaction here gives out buffers
 
 
+def _get(txn: "lmdb.Transaction", key: bytes, database: "lmdb._Database") -> bytes | None:
+    return cast("bytes | None", txn.get(key, db=database))  # as above
+
+
 def _log_length(cursor: "lmdb.Cursor", place: bytes) -> int:
     """Return the number of entries in a scroll's log: sequence numbers begin at 0."""
     is_behind = cursor.set_range(place + b"\xff\xff\xff\xff")
@@ -746,13 +767,6 @@ def _log_length(cursor: "lmdb.Cursor", place: bytes) -> int:
     if not found or not bytes(cursor.key()).startswith(place):
         return 0
     return int.from_bytes(bytes(cursor.key())[16:], "big") + 1
-
-
-def _checked(value: bytes) -> bytes:
-    body = value[:-_CHECKSUM_BYTES]
-    if xxhash.xxh3_64_digest(body) != value[-_CHECKSUM_BYTES:]:
-        raise StoreDamagedError("its bytes do not have their checksum")
-    return body
 
 
 def _write_entry(entry: LogEntry) -> bytes:
@@ -763,19 +777,3 @@ def _read_entry(value: bytes) -> LogEntry:
     time_ms, origin_bytes = _LOG.unpack_from(value)
     start = _LOG.size + origin_bytes
     return LogEntry(value[start:], value[_LOG.size : start], time_ms)
-
-
-def _text(key: bytes) -> str:
-    try:
-        return str(Coordinate.from_key(key))
-    except ValueError:
-        return key.hex()
-
-
-def main(arguments: Iterable[str]) -> None:
-    """What the child processes do; see `walk` and `salvage`."""
-    match list(arguments):
-        case ["walk", path]:
-            _walk_here(Path(path))
-        case ["salvage", damaged, path]:
-            print(_salvage_here(Path(damaged), Path(path)))

@@ -24,7 +24,7 @@ class Peer:
 
     def start(self) -> None:
         """Start on what the store holds; what was not committed is gone."""
-        self.store = self.store.reopened()
+        self.store = self._reopened()
         self.replicas = ReplicaSet(
             self.store,
             node_id=self.node_id,
@@ -38,6 +38,9 @@ class Peer:
             random=Random(self.random.getrandbits(64)),
         )
         self.replicas.open(PHEXT)
+
+    def _reopened(self) -> MemoryStore:
+        return self.store.reopened()
 
     def durable_texts(self) -> dict[Coordinate, str]:
         """Return what a restart would find now."""

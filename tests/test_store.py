@@ -3,11 +3,10 @@
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import lmdb
 import pytest
@@ -22,6 +21,8 @@ from phextsync.errors import (
     StoreVersionError,
 )
 from phextsync.index import Coordinate
+from phextsync.records import FORMAT_VERSION, seal
+from phextsync.replica import ReplicaSet
 from phextsync.store import (
     Batch,
     LmdbStore,
@@ -34,6 +35,7 @@ from phextsync.store import (
 from phextsync.testing import acceptance
 from phextsync.testing.acceptance import commit as _commit
 from phextsync.testing.acceptance import write as _write
+from tests.golden import expected, unpack
 
 _KEYS = [Coordinate(*[1] * 8, i).key for i in range(1, 9)]
 _NODE = b"n" * 16
@@ -138,8 +140,10 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     with lmdb.open(str(tmp_path / "store"), max_dbs=8) as env:
         meta = env.open_db(b"meta")
         with env.begin(write=True) as txn:
-            txn.put(b"version", b"99", db=meta)
-    with pytest.raises(StoreVersionError, match="expected format 1, found 99"):
+            txn.put(b"version", seal(b"meta", b"version", b"3"), db=meta)
+    with pytest.raises(
+        StoreVersionError, match="expected a store of format 2 or older, found format 3"
+    ):
         LmdbStore(tmp_path)
 
 
@@ -247,49 +251,51 @@ def test_a_full_disk_refuses_a_batch_whole_and_loses_nothing(small_disk: Path) -
     store.close(clean=True)
 
 
-# -- killed and damaged --------------------------------------------------------------------
-
-_WRITER = """
-import sys
-from phextsync.index import Coordinate
-from phextsync.store import Batch, LmdbStore, LogEntry, ScrollWrite
-store = LmdbStore(sys.argv[1])
-start = int(sys.argv[2])
-for i in range(start, start + 100000):
-    key = Coordinate(*[1] * 8, 1 + i % 50).key
-    entry = LogEntry(b"%d" % i, b"", i)
-    store.commit(Batch((("memory", ScrollWrite(key, bytes(32), 1, None, (entry,))),)))
-    print(i, flush=True)
-"""
+# -- upgraded ------------------------------------------------------------------------------
 
 
-@pytest.mark.crash
-def test_a_killed_writer_has_every_batch_that_it_acknowledged(tmp_path: Path) -> None:
-    start = 0
-    for round_ in range(8):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", _WRITER, str(tmp_path), str(start)], stdout=subprocess.PIPE
-        )
-        assert writer.stdout is not None
-        acknowledged = start - 1
-        for _ in range(20 + 37 * round_):
-            acknowledged = int(writer.stdout.readline())
-        writer.kill()
-        acknowledged = max([acknowledged, *map(int, writer.stdout.read().split())])
-        writer.wait()
-        writer.stdout.close()
-        store = LmdbStore(tmp_path)
-        assert store.report == ()
-        assert store.lease("memory") is None
-        found = sorted(
-            int(entry.update)
-            for _, scroll in store.read_range("memory", bytes(12), None, 1 << 40)
-            for entry in scroll.log
-        )
-        assert found[: acknowledged + 1] == list(range(acknowledged + 1))
-        assert len(found) <= acknowledged + 2
-        start = len(found)
-        store.close(clean=False)
+def test_a_folder_of_format_1_is_rebuilt_with_progress_and_kept(tmp_path: Path) -> None:
+    unpack(1, tmp_path)
+    before = (tmp_path / "store" / "data.mdb").read_bytes()
+    told: list[tuple[int, int]] = []
+    store = LmdbStore(tmp_path, progress=lambda done, of: told.append((done, of)))
+    assert "was upgraded from format 1 to 2; 42 scrolls were taken over" in store.report[0]
+    assert told[-1] == (42, 42)
+    assert (tmp_path / "store.format-1" / "data.mdb").read_bytes() == before
+    _check_golden(store)
+    store.close(clean=True)
+    store = LmdbStore(tmp_path)
+    assert not any("upgraded" in line for line in store.report)
+    _check_golden(store)
+    store.close(clean=True)
+
+
+def test_a_folder_of_todays_format_opens_as_it_was_left(tmp_path: Path) -> None:
+    unpack(FORMAT_VERSION, tmp_path)
+    store = LmdbStore(tmp_path)
+    assert not any("upgraded" in line or "damaged (" in line for line in store.report)
+    _check_golden(store)
+    store.close(clean=True)
+
+
+def _check_golden(store: LmdbStore) -> None:
+    golden = expected()
+    replicas = ReplicaSet(store, node_id=_NODE, random=Random(1), wall_time_ms=lambda: 0)
+    for name, scrolls in golden["texts"].items():
+        assert {str(c): text for c, text in replicas.open(name).scrolls()} == scrolls
+    for name, fingerprints in golden["fingerprints"].items():
+        found = store.heads(name)
+        assert {
+            str(Coordinate.from_key(found.keys[12 * i : 12 * i + 12])): found.fingerprints[
+                32 * i : 32 * i + 32
+            ].hex()
+            for i in range(len(found.keys) // 12)
+        } == fingerprints
+    aside = {name: str(Coordinate.from_key(key)) for name, key, _, _ in store.set_aside()}
+    assert {name: [place] for name, place in aside.items()} == golden["quarantined"]
+
+
+# -- damaged ------------------------------------------------------------------------------
 
 
 def _truncate(data: bytearray) -> None:
@@ -323,11 +329,12 @@ def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_kept(
     path.write_bytes(data)
     store = LmdbStore(tmp_path)
     assert "the store was damaged" in store.report[0]
-    assert "set aside as store.damaged-1" in store.report[0]
-    assert (tmp_path / "store.damaged-1" / "data.mdb").read_bytes() == data
+    assert "kept as store.damaged" in store.report[0]
+    assert (tmp_path / "store.damaged" / "data.mdb").read_bytes() == data
     for key, scroll in store.read_range("memory", bytes(12), None, 1 << 30):
         assert scroll.state == b"state of " + key * 80
     _commit(store, _write(keys[0], state=b"new"))
     assert store.read("memory", keys[0]) == StoredScroll(b"new", ())
     store.close(clean=True)
-    assert LmdbStore(tmp_path).report == ()
+    waiting = LmdbStore(tmp_path).report
+    assert all("was set aside, and no peer has sent it again" in line for line in waiting)

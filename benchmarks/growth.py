@@ -1,0 +1,134 @@
+"""What a scroll and a store grow to: many small edits of one scroll, and a log over weeks.
+
+Yardsticks of the same run: the state that pycrdt alone keeps of the same edits made in one
+document, and the bytes of the text. "Used" are the pages of the file that hold something; the
+file itself never shrinks by itself: what is free is used by later writes, and `phextsync repair`
+gives it back.
+"""
+
+import os
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from pycrdt import Doc, Text
+
+from benchmarks.report import Report
+from phextsync.folder import DATA_FILE, STORE, open_records
+from phextsync.index import Coordinate
+from phextsync.node import DEFAULT_PHEXT
+from phextsync.replica import ReplicaSet
+from phextsync.store import LmdbStore
+from phextsync.upkeep import repair
+
+_EDITS: Final = 100_000
+_EDITS_PER_COMMIT: Final = 20
+_LINES_PER_DAY: Final = 10_000
+_DAYS: Final = 30
+_QUICK: Final = 20
+_PLACE: Final = Coordinate(*[1] * 9)
+
+
+def run(*, quick: bool) -> Report:
+    """Measure 100,000 edits of a character and 30 days of 10,000 lines, or a 20th if `quick`."""
+    report = Report()
+    of = _QUICK if quick else 1
+    for kind in ("anywhere", "appended"):
+        with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as folder:
+            _edit_characters(report, Path(folder), kind, _EDITS // of)
+    with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as folder:
+        _keep_log(report, Path(folder), _LINES_PER_DAY // of, _DAYS if not quick else _DAYS // 10)
+    return report
+
+
+def _edit_characters(report: Report, folder: Path, kind: str, count: int) -> None:
+    """Insert or delete one character at a time, at random places or at the end."""
+    random = Random(1)
+    plain: Doc[None] = Doc(client_id=random.getrandbits(52))  # as ours are
+    text = plain.get("text", type=Text)
+    store, replicas = _open(folder)
+    replica = replicas.open(DEFAULT_PHEXT)
+    size = 0
+    for i in range(count):
+        at = size if kind == "appended" else random.randint(0, size)
+        if kind == "anywhere" and size and random.random() < 0.2:
+            at = min(at, size - 1)
+            del text[at : at + 1]
+            replica.delete(_PLACE, at, at + 1)
+            size -= 1
+        else:
+            character = chr(97 + i % 26)
+            text.insert(at, character)
+            replica.insert(_PLACE, at, character)
+            size += 1
+        if i % _EDITS_PER_COMMIT == 0:
+            replicas.commit()
+    replicas.commit()
+    stored = store.read(DEFAULT_PHEXT, _PLACE.key)
+    assert stored is not None
+    own = len(stored.state or b"") + stored.log_bytes
+    store.close(clean=True)
+    used, file = _used(folder), _file_bytes(folder)
+    fresh = f"{kind}_fresh_state_bytes"
+    report.add(fresh, [len(plain.get_update())], "bytes")
+    report.add(f"{kind}_stored_bytes", [own], "bytes", fresh)
+    report.add(f"{kind}_stored_ratio", [own / len(plain.get_update())], "", fresh)
+    report.add(f"{kind}_used_bytes", [used], "bytes", fresh)
+    report.add(f"{kind}_used_ratio", [used / len(plain.get_update())], "", fresh)
+    report.add(f"{kind}_file_bytes", [file], "bytes", fresh)
+    _compact(folder)
+    report.add(f"{kind}_repaired_file_bytes", [_file_bytes(folder)], "bytes", fresh)
+
+
+def _keep_log(report: Report, folder: Path, lines: int, days: int) -> None:
+    """Append lines to a scroll a day, committing as a node does that gets one every 8 s."""
+    random = Random(2)
+    sizes = [(0, 0, 0)]
+    commits_s = []
+    for day in range(days):
+        store, replicas = _open(folder)
+        replica = replicas.open(DEFAULT_PHEXT)
+        place = Coordinate(*[1] * 8, 1 + day)
+        for i in range(lines):
+            replica.append(place, f"{day:02} {i:05} agent {random.randrange(6)} did {i % 97}\n")
+            start = time.perf_counter()
+            replicas.commit()
+            commits_s.append(time.perf_counter() - start)
+        written = sum(replica.size(place) for place in replica.coordinates())
+        store.close(clean=True)
+        sizes.append((written, _used(folder), _file_bytes(folder)))
+    growth = [
+        tuple(after - before for before, after in zip(*pair, strict=True))
+        for pair in pairwise(sizes)
+    ]
+    text = "log_text_bytes_per_day"
+    report.add(text, [row[0] for row in growth], "bytes")
+    report.add("log_used_bytes_per_day", [row[1] for row in growth], "bytes", text)
+    report.add("log_used_ratio", [row[1] / row[0] for row in growth], "", text)
+    report.add("log_file_bytes_per_day", [sizes[-1][2] / days], "bytes", text)
+    report.add("log_commit_ms", [1000 * value for value in commits_s], "ms")
+    _compact(folder)
+    report.add("log_repaired_bytes_per_day", [_file_bytes(folder) / days], "bytes", text)
+
+
+def _open(folder: Path) -> tuple[LmdbStore, ReplicaSet]:
+    store = LmdbStore(folder)
+    now = time.time_ns() // 1_000_000
+    random = Random(3)
+    return store, ReplicaSet(store, node_id=os.urandom(16), random=random, wall_time_ms=lambda: now)
+
+
+def _compact(folder: Path) -> None:
+    repair(folder, random=Random(4), now_ms=0)
+
+
+def _used(folder: Path) -> int:
+    with open_records(folder / STORE / DATA_FILE) as records:
+        return records.used_bytes()
+
+
+def _file_bytes(folder: Path) -> int:
+    return (folder / STORE / DATA_FILE).stat().st_blocks * 512

@@ -1,0 +1,58 @@
+"""A damaged data file is never served, never silent, and never the end of a node."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from phextsync.folder import CLOSED, mark_of
+from phextsync.identity import MeshKey, NodeIdentity
+from tests.crash_images import SHM
+from tests.damage_cases import make
+from tests.workers import share
+
+pytestmark = pytest.mark.crash
+
+_CASES = 2000
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[Path]:
+    """A data folder with scrolls of all kinds, and what they hold."""
+    with TemporaryDirectory(prefix="damage-", dir=SHM) as folder:
+        make(Path(folder))
+        yield Path(folder)
+
+
+def test_whatever_is_damaged_is_named_never_shown_and_comes_back(source: Path) -> None:
+    tried = share("tests.damage_cases", [str(source), str(_CASES)])
+    kinds = ("flip", "byte", "zero", "garbage", "truncate", "swap", "header")
+    assert sum(tried[kind] for kind in kinds) == _CASES
+    assert tried["reported"] > _CASES / 3
+
+
+def _run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "phextsync.cli", *arguments, "--data", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.real
+def test_a_process_that_a_damaged_file_ended_is_followed_by_one_that_says_so(
+    source: Path,
+) -> None:
+    key = MeshKey.generate(bytes(32))
+    NodeIdentity.create(key, "node", bytes(32)).save(source)
+    path = source / "store" / "data.mdb"
+    data = path.read_bytes()
+    path.write_bytes(data[: 4096 * 3])
+    (source / CLOSED).write_bytes(mark_of(path))  # as if nobody had touched it
+    first = _run(source, "ls")
+    second = _run(source, "ls") if first.returncode else first
+    assert first.returncode in (0, 1, -7, -6), first
+    assert first.stderr
+    assert second.returncode == 0, second.stderr
+    assert "damaged" in second.stderr or "cannot be read" in second.stderr
+    assert _run(source, "ls").stderr == ""

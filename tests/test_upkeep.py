@@ -1,0 +1,225 @@
+"""A data folder is checked, repaired, backed up and restored."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import lmdb
+import pytest
+
+from phextsync.errors import StoreError, StoreFullError, StoreLockedError
+from phextsync.index import Coordinate
+from phextsync.records import HEAD, HEADS, STATES, content_of, seal, unseal
+from phextsync.replica import ReplicaSet
+from phextsync.store import LmdbStore
+from phextsync.upkeep import backup, check, repair, restore
+
+_PLACES = [Coordinate(*[1] * 8, i) for i in range(1, 30)]
+_TEXTS = {place: f"text of {place}\n" for place in _PLACES}
+
+
+@contextmanager
+def _replicas(folder: Path) -> Iterator[ReplicaSet]:
+    store = LmdbStore(folder)
+    yield ReplicaSet(store, node_id=b"n" * 16, random=Random(1), wall_time_ms=lambda: 0)
+    store.close(clean=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A data folder with scrolls."""
+    made = tmp_path / "data"
+    made.mkdir()
+    with _replicas(made) as replicas:
+        for place, text in _TEXTS.items():
+            replicas.open("memory")[place] = text
+        replicas.commit()
+    return made
+
+
+def _texts(folder: Path) -> dict[Coordinate, str]:
+    with _replicas(folder) as replicas:
+        return dict(replicas.open("memory").scrolls())
+
+
+def _repair(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    done = repair(folder, random=Random(2), now_ms=0)
+    return done.reports, done.missing
+
+
+@contextmanager
+def _edited(folder: Path) -> Iterator[tuple["lmdb.Transaction", dict[bytes, "lmdb._Database"]]]:
+    """Change a store behind the back of the library."""
+    with lmdb.open(str(folder / "store"), max_dbs=8) as environment:
+        names = (b"heads", b"states", b"logs")
+        databases = {name: environment.open_db(name) for name in names}
+        with environment.begin(write=True) as txn:
+            yield txn, databases
+
+
+def _place(txn: "lmdb.Transaction", heads: "lmdb._Database", wanted: Coordinate) -> bytes:
+    (found,) = (bytes(k) for k, _ in txn.cursor(db=heads) if bytes(k)[4:] == wanted.key)
+    return found
+
+
+def test_a_sound_folder_has_no_problems(folder: Path) -> None:
+    assert check(folder).problems == ()
+    assert check(folder).scrolls == len(_TEXTS) + 1  # and who wrote them
+    assert _repair(folder) == ((), ())
+    assert _texts(folder) == _TEXTS
+
+
+def test_a_head_that_lies_is_found_and_written_anew(folder: Path) -> None:
+    with _edited(folder) as (txn, databases):
+        place = _place(txn, databases[HEADS], _PLACES[3])
+        _, size, content = HEAD.unpack(
+            unseal(HEADS, place, bytes(txn.get(place, db=databases[HEADS])))
+        )
+        txn.put(place, seal(HEADS, place, HEAD.pack(bytes(32), size, content)), db=databases[HEADS])
+    problem = f"memory {_PLACES[3]}: its fingerprint or size is not that of its content"
+    assert check(folder).problems == (problem,)
+    assert _repair(folder) == (
+        (f"memory {_PLACES[3]}: its head was written anew from its content",),
+        (),
+    )
+    assert check(folder).problems == ()
+    assert _texts(folder) == _TEXTS
+
+
+def test_a_scroll_without_its_head_is_named_and_taken_back(folder: Path) -> None:
+    with _edited(folder) as (txn, databases):
+        txn.delete(_place(txn, databases[HEADS], _PLACES[5]), db=databases[HEADS])
+    assert check(folder).problems == (f"memory {_PLACES[5]}: its head is missing",)
+    reports, missing = _repair(folder)
+    assert f"memory {_PLACES[5]}: taken back from what was set aside" in reports
+    assert missing == ()
+    assert _texts(folder) == _TEXTS
+
+
+def test_content_that_is_lost_is_named_and_waits_for_a_peer(folder: Path) -> None:
+    with _edited(folder) as (txn, databases):
+        for database in (databases[b"states"], databases[b"logs"]):
+            for key, value in list(txn.cursor(db=database)):
+                if bytes(key)[4:16] == _PLACES[7].key:
+                    txn.put(key, bytes(value)[:-1] + b"?", db=database)
+    assert [line.split(": ")[0] for line in check(folder).problems] == [f"memory {_PLACES[7]}"]
+    _, missing = _repair(folder)
+    assert missing == (f"memory {_PLACES[7]}",)
+    assert check(folder).problems == (
+        f"memory {_PLACES[7]}: set aside, and no peer has sent it again",
+    )
+    assert _texts(folder) == {p: t for p, t in _TEXTS.items() if p != _PLACES[7]}
+
+
+def test_valid_bytes_that_are_no_scroll_are_named_and_set_aside(folder: Path) -> None:
+    with _edited(folder) as (txn, databases):
+        place = _place(txn, databases[HEADS], _PLACES[9])
+        for key, _ in list(txn.cursor(db=databases[b"logs"])):
+            if bytes(key)[:16] == place:
+                txn.delete(key, db=databases[b"logs"])
+        value = seal(STATES, place, b"no update")
+        txn.put(place, value, db=databases[b"states"])
+        head = HEAD.pack(bytes(32), 9, content_of(value, ()))
+        txn.put(place, seal(HEADS, place, head), db=databases[HEADS])
+    assert "it is no scroll" in check(folder).problems[0]
+    reports, missing = _repair(folder)
+    assert reports[0].startswith(f"memory {_PLACES[9]}: ")
+    assert missing == (f"memory {_PLACES[9]}",)
+
+
+def test_a_backup_of_a_store_in_use_holds_one_moment_of_it(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "backup"
+    with _replicas(folder) as replicas:
+        replicas.open("memory").append(_PLACES[0], "committed\n")
+        replicas.commit()
+        replicas.open("memory").append(_PLACES[0], "not committed\n")
+        for command in (["backup", str(file)], ["check"]):
+            program = [sys.executable, "-m", "phextsync.cli", *command, "--data", str(folder)]
+            subprocess.run(program, check=True)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "data"]
+    target = tmp_path / "other"
+    restore(file, target)
+    assert _texts(target) == {**_TEXTS, _PLACES[0]: _TEXTS[_PLACES[0]] + "committed\n"}
+
+
+def test_a_backup_does_not_replace_a_file(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "backup").write_text("precious")
+    with pytest.raises(StoreError, match="exists already"):
+        backup(folder, tmp_path / "backup")
+    assert (tmp_path / "backup").read_text() == "precious"
+
+
+def test_a_backup_that_cannot_be_written_leaves_nothing(
+    small_disk: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("data")
+    with _replicas(folder) as replicas:
+        for place in _PLACES:
+            replicas.open("memory")[place] = os.urandom(30_000).hex()
+        replicas.commit()
+    with pytest.raises(StoreFullError, match="no space left"):
+        backup(folder, small_disk / "backup")
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_restored_store_takes_new_client_ids_and_keeps_the_one_before(
+    folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "backup"
+    backup(folder, file)
+    with _replicas(folder) as replicas:
+        lease = replicas.store.lease("memory")
+        replicas.open("memory").append(_PLACES[0], "sent to peers\n")
+        replicas.commit()
+    assert lease is not None
+    with pytest.raises(StoreError, match="has a store: expected a folder without one, or --rep"):
+        restore(file, folder)
+    restore(file, folder, replace=True)
+    assert (folder / "store.before-restore").is_dir()
+    with _replicas(folder) as replicas:
+        assert replicas.store.lease("memory") is None
+        assert dict(replicas.open("memory").scrolls()) == _TEXTS
+
+
+def test_a_folder_in_use_is_neither_repaired_nor_restored(folder: Path, tmp_path: Path) -> None:
+    backup(folder, tmp_path / "backup")
+    with _replicas(folder):
+        with pytest.raises(StoreLockedError, match="in use by process"):
+            repair(folder, random=Random(1), now_ms=0)
+        with pytest.raises(StoreLockedError, match="in use by process"):
+            restore(tmp_path / "backup", folder, replace=True)
+
+
+def test_a_data_file_copied_back_in_place_takes_new_client_ids(folder: Path) -> None:
+    data = folder / "store" / "data.mdb"
+    shutil.copy2(data, folder / "copy")
+    with _replicas(folder) as replicas:
+        assert replicas.store.lease("memory") is not None
+        replicas.open("memory").append(_PLACES[0], "sent to peers\n")
+        replicas.commit()
+    shutil.copy2(folder / "copy", data)
+    with _replicas(folder) as replicas:
+        assert replicas.store.lease("memory") is None
+        assert dict(replicas.open("memory").scrolls()) == _TEXTS
+
+
+def test_repair_gives_free_pages_back(folder: Path) -> None:
+    with _replicas(folder) as replicas:
+        for round_ in range(3):
+            for place in _PLACES:
+                replicas.open("memory")[place] = Random(round_).randbytes(20_000).hex()
+            replicas.commit()
+        for place in _PLACES:
+            replicas.open("memory")[place] = _TEXTS[place]
+        replicas.commit()
+    before = (folder / "store" / "data.mdb").stat().st_size
+    _repair(folder)
+    assert (folder / "store" / "data.mdb").stat().st_size < before / 2
+    assert _texts(folder) == _TEXTS
