@@ -11,7 +11,8 @@ import os
 import sqlite3
 import stat
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -125,13 +126,28 @@ class BindingStore:
         row = (*where, record.text, *numbers, record.place.key, roots)
         self._change("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
+    def state(self) -> tuple[int, ...]:
+        """Return what changes whenever somebody writes; cheap."""
+        paths = (self._path, self._path.with_name(f"{FILE_NAME}-wal"))
+        return tuple(path.stat().st_mtime_ns for path in paths if path.exists())
+
     def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[tuple]:  # type: ignore[type-arg]
-        with closing(self._connect()) as connection:
+        if not self._path.exists():
+            return []
+        with self._connected() as connection:
             return connection.execute(query, values).fetchall()
 
     def _change(self, query: str, values: tuple[object, ...]) -> int:
-        with closing(self._connect()) as connection, connection:
+        with self._connected() as connection, connection:
             return connection.execute(query, values).rowcount
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(self._connect()) as connection:
+                yield connection
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"{self._path}: {error}") from error
 
     def _connect(self) -> sqlite3.Connection:
         self._path.touch(mode=0o600)
@@ -356,19 +372,34 @@ async def serve(
     started when the ones there are at the start are the same."""
     store = BindingStore(node.folder)
     running: dict[Path, trio.CancelScope] = {}
+    state: tuple[int, ...] | None = None
     async with trio.open_nursery() as nursery:
-        is_first = True
         while True:
-            bound = {each.directory: each for each in await trio.to_thread.run_sync(store.bindings)}
-            for directory in [d for d in running if d not in bound]:
-                running.pop(directory).cancel()
-            for directory, each in bound.items():
-                if directory not in running:
-                    running[directory] = await nursery.start(_serve_one, node, each, store)
-            if is_first:
-                task_status.started()
-                is_first = False
+            if (now := await trio.to_thread.run_sync(store.state)) != state:
+                try:
+                    bound = await trio.to_thread.run_sync(store.bindings)
+                    await _serve_all(nursery, node, store, bound, running)
+                    state = now
+                except StoreError as error:
+                    _log.warning("%s; tried again", error)
+            task_status.started()
+            task_status = trio.TASK_STATUS_IGNORED
             await trio.sleep(_RETRY_S)
+
+
+async def _serve_all(
+    nursery: trio.Nursery,
+    node: Node,
+    store: BindingStore,
+    bound: list[Bound],
+    running: dict[Path, trio.CancelScope],
+) -> None:
+    """Begin what is not running yet, and end what is no longer bound."""
+    for directory in {*running} - {each.directory for each in bound}:
+        running.pop(directory).cancel()
+    for each in bound:
+        if each.directory not in running:
+            running[each.directory] = await nursery.start(_serve_one, node, each, store)
 
 
 async def _serve_one(
