@@ -305,6 +305,7 @@ class Synchronizer:
         self._is_duplicate = False
         replicas.listener = self._take_update
         replicas.on_open = self._phext_opened
+        replicas.on_set_aside = self._scroll_set_aside
 
     # -- links -----------------------------------------------------------------------------
 
@@ -1191,6 +1192,12 @@ class Synchronizer:
             for link in self._links.values():
                 if phext not in link.announced:
                     self._say_summary(link, phext)
+
+    def _scroll_set_aside(self, phext: str) -> None:
+        """A scroll was damaged and is gone: a comparison finds it at the peers."""
+        for link in self._links.values():
+            if phext in link.sessions:
+                self._schedule(link, phext, self.timing.compare_delay_s)
 
     def _remember(self, place: Place, new: NewUpdate) -> None:
         recent = self._recent.setdefault(place, deque())

@@ -610,7 +610,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
             self.index.remove(coordinate)
             self._client_id = None  # it may have written what is lost, and must not again
             self._owner.close_unpinned(self)
-            self._owner.report(f"{error}; set aside, to be fetched again from a peer")
+            self._owner.set_aside(self.name, str(error))
             raise
 
     def _create(self, coordinate: Coordinate) -> _Open:
@@ -839,7 +839,7 @@ class ReplicaSet:
 
     `wall_time_ms` is stored beside updates for people to read and decides nothing. `listener`
     is told of every update that takes effect, `on_dirty` that a batch has something to take,
-    `on_open` of a phext that was opened.
+    `on_open` of a phext that was opened, `on_set_aside` of one of which a scroll was damaged.
     """
 
     def __init__(
@@ -858,6 +858,7 @@ class ReplicaSet:
         self.listener: Callable[[NewUpdate], None] | None = None
         self.on_dirty: Callable[[], None] | None = None
         self.on_open: Callable[[str], None] | None = None
+        self.on_set_aside: Callable[[str], None] | None = None
         self.reports: deque[str] = deque(maxlen=_REPORTS_MAX)
         self._random = random
         self._wall_time_ms = wall_time_ms
@@ -991,6 +992,12 @@ class ReplicaSet:
         self._receipts[client] = encode
         if self.on_dirty is not None:
             self.on_dirty()
+
+    def set_aside(self, phext: str, problem: str) -> None:
+        """A damaged scroll is absent from now on."""
+        self.report(f"{problem}; set aside, to be fetched again from a peer")
+        if self.on_set_aside is not None:
+            self.on_set_aside(phext)
 
     def report(self, text: str) -> None:
         """Keep a line for the node's operator; the oldest go first."""

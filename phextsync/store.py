@@ -180,6 +180,7 @@ class MemoryStore:
         self._scrolls: dict[str, dict[bytes, tuple[ScrollWrite, StoredScroll]]] = {}
         self._leases: dict[str, int] = {}
         self._receipts: dict[bytes, bytes] = {}
+        self._damaged: dict[tuple[str, bytes], None] = {}
         self._is_clean = False
 
     def phexts(self) -> list[str]:
@@ -194,6 +195,8 @@ class MemoryStore:
         )
 
     def read(self, phext: str, key: bytes) -> StoredScroll | None:
+        if (phext, key) in self._damaged:
+            raise StoreDamagedError(f"{phext} {_text(key)}: its bytes do not have their checksum")
         found = self._scrolls.get(phext, {}).get(key)
         return None if found is None else found[1]
 
@@ -203,6 +206,8 @@ class MemoryStore:
         found: list[tuple[bytes, StoredScroll]] = []
         size = 0
         for key, (_, scroll) in sorted(self._scrolls.get(phext, {}).items()):
+            if (phext, key) in self._damaged:
+                continue
             if key >= lower and (upper is None or key < upper) and size < bytes_max:
                 found.append((key, scroll))
                 size += len(scroll.state or b"") + scroll.log_bytes
@@ -214,6 +219,7 @@ class MemoryStore:
             old = scrolls[write.key][1] if write.key in scrolls else StoredScroll(None, ())
             if write.state is not None:
                 old = StoredScroll(write.state, ())
+                self._damaged.pop((phext, write.key), None)
             scrolls[write.key] = (write, StoredScroll(old.state, (*old.log, *write.log)))
         self._leases.update(batch.leases)
         self._receipts.update(batch.receipts)
@@ -226,7 +232,12 @@ class MemoryStore:
 
     def quarantine(self, phext: str, key: bytes) -> None:
         self._scrolls.get(phext, {}).pop(key, None)
+        self._damaged.pop((phext, key), None)
         self._leases.pop(phext, None)
+
+    def damage(self, phext: str, key: bytes) -> None:
+        """Let what is stored of a scroll fail its checksum, until its state is written again."""
+        self._damaged[phext, key] = None
 
     def close(self, *, clean: bool) -> None:
         self._is_clean = clean
@@ -243,6 +254,7 @@ class MemoryStore:
         other = MemoryStore()
         other._scrolls = {name: dict(scrolls) for name, scrolls in self._scrolls.items()}
         other._receipts = self.receipts()
+        other._damaged = dict(self._damaged)
         return other
 
 

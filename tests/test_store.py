@@ -74,6 +74,26 @@ def test_every_store_is_accepted(claim: Callable[[acceptance.Shelf], None], shel
     claim(shelf)
 
 
+def test_a_client_id_is_not_leased_again_once_a_scroll_was_set_aside(shelf: Shelf) -> None:
+    shelf.store.commit(Batch((("memory", _write(_KEYS[0])),), (("memory", 6), ("other", 7))))
+    shelf.store.quarantine("memory", _KEYS[0])
+    assert (shelf.store.lease("memory"), shelf.store.lease("other")) == (None, 7)
+    shelf.reopen(clean=True)
+    assert (shelf.store.lease("memory"), shelf.store.lease("other")) == (None, 7)
+
+
+def test_a_damaged_value_in_memory_is_met_until_it_is_written_anew() -> None:
+    store = MemoryStore()
+    _commit(store, _write(_KEYS[0]), _write(_KEYS[1]))
+    store.damage("memory", _KEYS[0])
+    for found in (store, store.reopened()):
+        with pytest.raises(StoreDamagedError, match="its bytes do not have"):
+            found.read("memory", _KEYS[0])
+        assert [key for key, _ in found.read_range("memory", b"", None, 100)] == [_KEYS[1]]
+    _commit(store, _write(_KEYS[0], state=b"whole"))
+    assert store.read("memory", _KEYS[0]) == StoredScroll(b"whole", ())
+
+
 _writes = st.lists(
     st.tuples(
         st.sampled_from(["memory", "other"]),
