@@ -314,12 +314,17 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         elif text:
             self._owner.check_writable()
             check_text(text)
-            self._keep_before(coordinate)
-            update = import_update(coordinate.key, text)
-            entry = self._owner.stamp(update)
-            self._set_state(coordinate, update, update_version(update), text.encode())
-            self._owner.announce(NewUpdate(self.name, coordinate, entry, None))
-            self._publish_own(coordinate)
+            self.import_unknown(coordinate, text)
+
+    def import_unknown(self, coordinate: Coordinate, text: str) -> None:
+        """Import into a scroll that is not known here, also while the store refuses writes: for
+        what the library has to note itself."""
+        self._keep_before(coordinate)
+        update = import_update(coordinate.key, text)
+        entry = self._owner.stamp(update)
+        self._set_state(coordinate, update, update_version(update), text.encode())
+        self._owner.announce(NewUpdate(self.name, coordinate, entry, None))
+        self._publish_own(coordinate)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -966,7 +971,7 @@ class ReplicaSet:
             place = blake2b(client_id.to_bytes(8, "big"), digest_size=18).digest()
             parts = [1 + int.from_bytes(place[i : i + 2], "big") % 999 for i in range(0, 18, 2)]
             line = f"{client_id} {self.node_id.hex()} {phext}\n"
-            self.open(CLIENTS).import_text(Coordinate(*parts), line)
+            self.open(CLIENTS).import_unknown(Coordinate(*parts), line)
         return client_id
 
     def read_range(

@@ -17,7 +17,7 @@ from phextsync.errors import (
     TextError,
     UpdateError,
 )
-from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
+from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange, covers
 from phextsync.replica import CLIENTS, NewUpdate, Replica, ReplicaSet
 from phextsync.store import Batch, LogEntry, MemoryStore
 from tests.strategies import documents, near_coordinates
@@ -305,6 +305,36 @@ def test_a_damaged_scroll_is_set_aside_and_reported_with_its_place(
     assert _A not in replica
     assert _A not in replica.index
     assert "set aside" in replicas.reports[-1]
+
+
+def test_a_scroll_that_was_set_aside_is_written_under_another_client_id() -> None:
+    store = MemoryStore()
+    replicas = _open(store)
+    replicas.open("memory")[_A] = "text"
+    replicas.commit()
+    lost = replicas.open("memory").version(_A)
+    store.damage("memory", _A.key)
+    store.close(clean=True)
+    replicas = _open(store.reopened(), seed=1)
+    with pytest.raises(StoreDamagedError):
+        replicas.open("memory")[_A]
+    replicas.open("memory")[_A] = "else"
+    assert not covers(replicas.open("memory").version(_A), lost)
+
+
+def test_a_peers_update_is_taken_although_the_disk_is_full_and_there_is_no_client_id() -> None:
+    replicas = _open(MemoryStore())
+    replicas.open("other")[_A] = "text"
+    replicas.take_batch()
+    replicas.failed(StoreFullError("full"))
+    replica, peer = replicas.open("memory"), _open(MemoryStore(), seed=1).open("memory")
+    for line in ("one", "two"):
+        before = peer.version(_A)
+        peer.append(_A, line)
+        update = peer.difference(_A, before)
+        assert update is not None
+        assert replica.apply(_A, LogEntry(update, _NODE, 0)).covered
+    assert replica[_A] == "onetwo"
 
 
 def test_a_client_id_is_used_again_only_after_a_clean_stop() -> None:
