@@ -169,6 +169,7 @@ class _Session:
     step: int = 0
     is_open: bool = True
     has_found: bool = False
+    sees: tuple[Place, ...] = ()  # what was unheard of the peer and is durable here
 
 
 @dataclass(slots=True)
@@ -221,6 +222,7 @@ class _Link:
         self.own_durable_sent = 0
         self.own_durable_next = 0
         self.unsettled: deque[tuple[int, str, tuple[Coordinate, ...]]] = deque()
+        self.unheard: dict[Place, float] = {}  # the peer wrote it, and others told us, since when
         self.gaps: dict[Place, int] = {}
         self.wanted: dict[Place, None] = {}
         self.adopting: dict[Place, None] = {}
@@ -409,6 +411,10 @@ class Synchronizer:
                 and now - link.pinged_at >= timing.ping_interval_s
             ):
                 self._ping(link)
+            if link.unheard:
+                (phext, _), since = next(iter(link.unheard.items()))
+                if now - since >= timing.ping_interval_s and phext in link.sessions:
+                    self._schedule(link, phext, timing.compare_delay_s)
             for phext, due in list(link.compare_due.items()):
                 if due <= now and link.is_ready:
                     self._compare_again(link, phext)
@@ -533,7 +539,8 @@ class Synchronizer:
         for _, numbered, coordinates in chain(link.unacknowledged, link.unsettled):
             if numbered == phext:
                 yield from (c for c in coordinates if c in range_)
-        for place in chain(link.dirty, link.asked, link.wanted, link.wants, link.refused):
+        sets = (link.dirty, link.asked, link.wanted, link.wants, link.refused, link.unheard)
+        for place in chain(*sets):
             if place[0] == phext and place[1] in range_:
                 yield place[1]
         for part in link.parts:
@@ -721,6 +728,7 @@ class Synchronizer:
         self, link: _Link, replica: Replica, entry: Entry, changed: dict[Coordinate, None]
     ) -> None:
         place = (replica.name, entry.coordinate)
+        link.unheard.pop(place, None)  # from now on its acknowledgement tells
         link.traffic.updates_in += 1
         is_answer = not entry.origin
         if is_answer:
@@ -861,6 +869,9 @@ class Synchronizer:
         entries = len(index) + min(link.theirs[phext].count, 1 << 24)
         steps_max = self.limits.compare_steps_max + entries // self.limits.entries_per_step_min
         session = link.sessions[phext] = _Session(number, comparison, steps_max)
+        if link.unheard:
+            unsettled = set(self.replicas.open(phext).uncommitted())
+            session.sees = tuple(p for p in link.unheard if p[0] == phext and p[1] not in unsettled)
         return session
 
     def _takes_audit(self, link: _Link, phext: str) -> bool:
@@ -890,6 +901,8 @@ class Synchronizer:
     def _end_session(self, link: _Link, phext: str) -> None:
         session = link.sessions[phext]
         session.is_open = False
+        for place in session.sees:
+            link.unheard.pop(place, None)
         link.conflicts_said = {p: None for p in link.conflicts_said if p[0] != phext}
         # What was found is compared once more, by its root, when it has been exchanged.
         timing = self.timing
@@ -1173,11 +1186,10 @@ class Synchronizer:
             return
         is_wanted = False
         for link in self._links.values():
-            if (
-                link.link == new.source
-                or link.goodbye is not None
-                or link.peer_id == new.entry.origin
-            ):
+            if link.link == new.source or link.goodbye is not None:
+                continue
+            if link.peer_id == new.entry.origin:  # it has it, perhaps not yet on its disk
+                link.unheard.setdefault(place, self._now)
                 continue
             link.refused.pop(place, None)
             link.dirty.setdefault(place, self._sequence)

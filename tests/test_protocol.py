@@ -190,6 +190,22 @@ def test_synced_counts_only_what_is_on_the_peers_disk() -> None:
     assert first.core.lacking(PHEXT) == ([second.node_id], [])
 
 
+def test_who_wrote_what_others_told_is_not_taken_to_have_it_on_its_disk() -> None:
+    network = _connected(3)
+    writer, reader, other = network.peers
+    links = {frozenset(ends): link for link, ends in network.links.items()}
+    writer.replica[_A] = "x"
+    for source, target, ends in ((writer, other, {0, 2}), (other, reader, {1, 2})):
+        link = links[frozenset(ends)]
+        while (frame := source.core.next_frame(network.now, link)) is not None:
+            target.core.receive(network.now, link, frame)
+    reader.commit()
+    assert reader.replica[_A] == "x"
+    assert writer.node_id not in reader.core.lacking(PHEXT)[0]
+    network.run(0.5)
+    assert reader.core.lacking(PHEXT)[1] == []
+
+
 def test_an_update_that_builds_on_what_is_missing_is_not_acknowledged_until_it_is_whole() -> None:
     network = _connected()
     first, second = network.peers
