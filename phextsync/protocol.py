@@ -390,6 +390,22 @@ class Synchronizer:
         """Return a copy of the counters of `link`."""
         return replace(self._links[link].traffic)
 
+    def backlog(self, link: int) -> int:
+        """Return how many messages and notes are kept for `link`, or 0 when it is unknown. Beside
+        them there are sets of coordinates."""
+        known = self._links.get(link)
+        if known is None:
+            return 0
+        return (
+            len(known.control)
+            + len(known.compares)
+            + len(known.parts)
+            + len(known.held)
+            + len(known.streams)
+            + len(known.unacknowledged)
+            + len(known.unsettled)
+        )
+
     def round_trip_s(self, link: int) -> float | None:
         """Return the last measured round trip, or None before the first."""
         return self._links[link].round_trip_s

@@ -33,19 +33,24 @@ from phextsync.testing import (
     Action,
     Clone,
     Crash,
+    Damage,
+    Deafen,
     Editor,
     Fault,
     FillDisk,
     FreeDisk,
     Garbage,
+    HalfOpen,
     Hold,
     Oracle,
     Partition,
     Repair,
     Reset,
     Restart,
+    SetClock,
     Shape,
     Sleep,
+    Tear,
 )
 from phextsync.testing.oracle import Edit
 from sims.lan import FOLDER_PREFIX, Counters, Lan
@@ -274,6 +279,8 @@ class RealMesh:
                 (self._nodes[number].process.folder / _BALLAST).unlink(missing_ok=True)
             case Garbage(source, target):
                 self._lan.garble(source, target)
+            case HalfOpen() | Tear() | Damage() | SetClock() | Deafen():
+                raise PhextsyncError(f"expected a fault of real machines, found {action!r}")
             case _:
                 assert_never(action)
 

@@ -1,51 +1,42 @@
-"""Scenarios by name: how many nodes, what their users do, and what goes wrong meanwhile.
+"""Scenarios as data, and how one is run: those of `scenarios.toml` by name, others from files.
 
 The faults of a run are drawn from its seed as data, see `phextsync.testing.faults`; after them
 every fault ends, and the nodes must become equal within `settle_s` virtual seconds.
+
+A stored schedule is a JSON file with the same fields as a table of `scenarios.toml`, the seed, and
+the faults themselves in place of generators.
 """
 
+import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from random import Random
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from phextsync.errors import PhextsyncError
 from phextsync.testing import (
-    Clone,
-    Crash,
     Fault,
-    FillDisk,
-    FreeDisk,
-    Garbage,
-    Hold,
     MemoryMesh,
-    Partition,
-    Repair,
-    Reset,
-    Restart,
-    Shape,
-    Sleep,
     Workload,
     World,
+    faults_from_json,
+    faults_to_json,
 )
+from phextsync.testing.metrics import Number
 from phextsync.testing.workloads import schedule_all
-from sims import steps
+from phextsync.testing.world import generator
+from sims import schedules, steps
 from sims.real import RealMesh
 
 Tier = Literal["world", "memory", "real"]
-Schedule = Callable[[Random, int], list[Fault]]
 
-_SECONDS: Final = 8.0
-_SETTLE_S: Final = 15.0
+_SAMPLES: Final = Path(__file__).parents[2] / "shared" / "phext" / "samples"
 _REAL_SETTLE_S: Final = 60.0  # of a machine that is busy with other things
-_AGENTS: Final = (
-    Workload("logs", 3),
-    Workload("memory", 1),
-    Workload("mailboxes", 1),
-    Workload("unicode", 0.5),
-)
+_SOCKET_BYTES: Final = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +44,24 @@ class Scenario:
     """What a run consists of. `degree`: how many others each node is linked to, 0: all."""
 
     about: str
-    faults: Schedule
-    nodes: int = 6
-    workloads: tuple[Workload, ...] = _AGENTS
-    seconds: float = _SECONDS
-    settle_s: float = _SETTLE_S
+    nodes: int
+    workloads: tuple[Workload, ...]
+    seconds: float
+    settle_s: float
     degree: int = 0
+    socket_bytes: int = _SOCKET_BYTES
+    tier: Tier | None = None  # the only one that has such faults
+    generators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fixed: tuple[Fault, ...] = ()
+
+    def faults(self, source: Random, nodes: int) -> list[Fault]:
+        """Return the schedule of a run of so many nodes, drawn from `source`."""
+        return [*self.fixed, *schedules.draw(self.generators, source, nodes)]
+
+    @property
+    def overlay(self) -> list[tuple[int, int]] | None:
+        """The pairs that are linked, None: all."""
+        return ring_overlay(self.nodes, self.degree) if self.degree else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Outcome:
     failure: str | None
     digest: str
     seconds: float
-    metrics: dict[str, float | int | None]
+    metrics: dict[str, Number]
 
 
 def run(
@@ -83,19 +86,33 @@ def run(
 ) -> Outcome:
     """Run one scenario from one seed: cores of nodes in the `world`, whole ones in `memory`, or
     processes that are `real`. PhextsyncError when the tier cannot have it."""
+    scenario = SCENARIOS.get(name)
+    if tier != "world" and (scenario is None or scenario.tier == "world"):
+        raise PhextsyncError(f"expected a scenario that whole nodes can have, found {name}")
     if tier == "real":
         return run_real(name, seed, trace)
-    began = time.perf_counter()
-    if name == _STEPS:
-        if tier != "world":
-            raise PhextsyncError(f"expected a scenario of whole nodes, found {name}")
-        failure, digest = steps.run(seed)
-        return Outcome(name, seed, failure, digest, time.perf_counter() - began, {})
-    scenario = SCENARIOS[name]
-    overlay = ring_overlay(scenario.nodes, scenario.degree) if scenario.degree else None
+    if scenario is not None:
+        return run_scenario(name, scenario, seed, trace, tier=tier, has_tls=has_tls)
+    began = time.process_time()
+    failure, digest = steps.run(seed)
+    return Outcome(name, seed, failure, digest, time.process_time() - began, {})
+
+
+def run_scenario(
+    name: str,
+    scenario: Scenario,
+    seed: int,
+    trace: Callable[[str], None] | None = None,
+    *,
+    tier: Tier = "world",
+    has_tls: bool = False,
+) -> Outcome:
+    """Run a scenario that need not have a name from one seed, in virtual time."""
+    began = time.process_time()
+    overlay, socket_bytes = scenario.overlay, scenario.socket_bytes
     mesh: World | MemoryMesh
     if tier == "world":
-        mesh = World(seed, scenario.nodes, overlay=overlay, trace=trace)
+        mesh = World(seed, scenario.nodes, overlay=overlay, socket_bytes=socket_bytes, trace=trace)
     else:
         mesh = MemoryMesh(seed, scenario.nodes, overlay=overlay, has_tls=has_tls, trace=trace)
     schedule_all(mesh, scenario.workloads, scenario.seconds)
@@ -109,8 +126,8 @@ def run(
             mesh.run(partial(_pass_time, mesh, scenario))
     except Exception as error:  # whatever a node raises is a finding, with its seed
         failure = str(error) if isinstance(error, AssertionError) else repr(error)
-    seconds = time.perf_counter() - began
-    return Outcome(name, seed, failure, mesh.digest(), seconds, asdict(mesh.metrics))
+    seconds = time.process_time() - began
+    return Outcome(name, seed, failure, mesh.digest(), seconds, mesh.metrics.as_dict())
 
 
 async def _pass_time(mesh: MemoryMesh, scenario: Scenario) -> None:
@@ -145,7 +162,8 @@ def run_real(
         except (AssertionError, PhextsyncError, OSError) as error:
             failure = str(error) if isinstance(error, AssertionError) else repr(error)
     took = time.perf_counter() - began
-    return Outcome(name, seed, failure, "none in real time", took, asdict(mesh.metrics))
+    metrics = {name: value for name, value in asdict(mesh.metrics).items() if value is not None}
+    return Outcome(name, seed, failure, "none in real time", took, metrics)
 
 
 def ring_overlay(nodes: int, degree: int) -> list[tuple[int, int]]:
@@ -157,173 +175,48 @@ def ring_overlay(nodes: int, degree: int) -> list[tuple[int, int]]:
     return sorted((a, b) for a, b in pairs if a != b)
 
 
-# -- faults --------------------------------------------------------------------------------
+# -- data ----------------------------------------------------------------------------------
 
 
-def _calm(source: Random, nodes: int) -> list[Fault]:
-    return []
+def read_schedule(path: Path) -> tuple[Scenario, int]:
+    """Read a stored schedule and its seed. ValueError when it is none."""
+    table = json.loads(path.read_text())
+    seed = table.pop("seed")
+    fixed = faults_from_json(json.dumps(table.pop("faults")))
+    return _scenario(table, fixed), seed
 
 
-def _halves(source: Random, nodes: int) -> list[Fault]:
-    order = source.sample(range(nodes), nodes)
-    cut = source.randint(1, nodes - 1)
-    groups = (tuple(order[:cut]), tuple(order[cut:]))
-    return [Fault(source.uniform(1, 3), Partition(groups)), Fault(source.uniform(4, 7), Repair())]
+def schedule_to_json(scenario: Scenario, seed: int) -> str:
+    """Return what a run of a scenario consists of, its faults as they are drawn from the seed."""
+    faults = scenario.faults(generator(seed, "faults"), scenario.nodes)
+    head = {
+        "about": scenario.about,
+        "seed": seed,
+        "nodes": scenario.nodes,
+        "degree": scenario.degree,
+        "seconds": scenario.seconds,
+        "settle_s": scenario.settle_s,
+        "socket_bytes": scenario.socket_bytes,
+        "workloads": {workload.kind: workload.per_s for workload in scenario.workloads},
+    }
+    return json.dumps(head)[:-1] + ',\n"faults":\n' + faults_to_json(faults) + "}\n"
 
 
-def _islands(source: Random, nodes: int) -> list[Fault]:
-    """Split into a few groups, and again into others before they have met."""
-    faults = []
-    for at in (1.0, 3.5, 6.0):
-        count = source.randint(2, 4)
-        groups: list[list[int]] = [[] for _ in range(count)]
-        for node in range(nodes):
-            source.choice(groups).append(node)
-        faults.append(Fault(at + source.random(), Partition(tuple(map(tuple, groups)))))
-    return faults
-
-
-def _oneway(source: Random, nodes: int) -> list[Fault]:
-    faults = _halves(source, nodes)
-    action = faults[0].action
-    assert isinstance(action, Partition)
-    return [Fault(faults[0].at, Partition(action.groups, is_oneway=True)), faults[1]]
-
-
-def _rolling(source: Random, nodes: int) -> list[Fault]:
-    """One node after the other is cut off, then comes back."""
-    faults = []
-    for i, node in enumerate(source.sample(range(nodes), nodes)):
-        others = tuple(n for n in range(nodes) if n != node)
-        at = 0.5 + i * 7 / nodes
-        faults.append(Fault(at, Partition(((node,), others))))
-    return faults
-
-
-def _flapping(source: Random, nodes: int) -> list[Fault]:
-    faults = []
-    for _ in range(60):
-        one, other = source.sample(range(nodes), 2)
-        faults.append(Fault(source.uniform(0, _SECONDS), Reset(one, other)))
-    return faults
-
-
-def _slow(source: Random, nodes: int) -> list[Fault]:
-    faults = []
-    for one in range(nodes):
-        for other in range(nodes):
-            if one != other:
-                shape = Shape(
-                    one,
-                    other,
-                    latency_s=source.choice((0.001, 0.02, 0.15, 0.4)),
-                    jitter_s=source.choice((0.0, 0.05)),
-                    bytes_per_s=source.choice((0.0, 20_000.0, 200_000.0)),
-                    loss=source.choice((0.0, 0.02, 0.1)),
-                )
-                faults.append(Fault(0.0, shape))
-    return faults
-
-
-def _halfopen(source: Random, nodes: int) -> list[Fault]:
-    faults = []
-    for _ in range(8):
-        one, other = source.sample(range(nodes), 2)
-        at = source.uniform(0, 6)
-        faults += [Fault(at, Hold(one, other)), Fault(at + source.uniform(0.1, 4), Repair())]
-    return faults
-
-
-def _crashes(source: Random, nodes: int) -> list[Fault]:
-    faults = []
-    for _ in range(12):
-        node, at = source.randrange(nodes), source.uniform(0.2, 7)
-        faults.append(Fault(at, Crash(node, is_silent=source.random() < 0.3)))
-        faults.append(Fault(at + source.uniform(0.01, 2), Restart(node)))
-    return faults
-
-
-def _full(source: Random, nodes: int) -> list[Fault]:
-    faults = []
-    for node in source.sample(range(nodes), 3):
-        at = source.uniform(0.5, 5)
-        faults += [Fault(at, FillDisk(node)), Fault(at + source.uniform(0.5, 3), FreeDisk(node))]
-        if source.random() < 0.3:
-            faults += [Fault(at + 0.4, Crash(node)), Fault(at + 0.8, Restart(node))]
-    return faults
-
-
-def _sleepers(source: Random, nodes: int) -> list[Fault]:
-    return [
-        Fault(source.uniform(0, 6), Sleep(source.randrange(nodes), source.uniform(0.5, 6)))
-        for _ in range(6)
-    ]
-
-
-def _clones(source: Random, nodes: int) -> list[Fault]:
-    faults = []
-    for _ in range(4):
-        one, other = source.sample(range(nodes), 2)
-        faults.append(Fault(source.uniform(1, 7), Clone(one, other)))
-    return faults
-
-
-def _hostile(source: Random, nodes: int) -> list[Fault]:
-    faults = []
-    for _ in range(30):
-        one, other = source.sample(range(nodes), 2)
-        faults.append(Fault(source.uniform(0, _SECONDS), Garbage(one, other)))
-    return faults
-
-
-def _chaos(source: Random, nodes: int) -> list[Fault]:
-    kinds = (_halves, _oneway, _flapping, _halfopen, _crashes, _full, _sleepers, _hostile)
-    return [fault for kind in source.sample(kinds, 3) for fault in kind(source, nodes)]
+def _scenario(table: Mapping[str, Any], fixed: tuple[Fault, ...] = ()) -> Scenario:
+    known = {"about", "nodes", "degree", "seconds", "settle_s", "socket_bytes", "tier", "faults"}
+    unknown = sorted({*table} - known - {"workloads"})
+    if unknown:
+        raise ValueError(f"expected a scenario of {', '.join(sorted(known))}, found {unknown[0]}")
+    values = {**_DEFAULTS, **table}
+    workloads = tuple(Workload(k, per_s, _SAMPLES) for k, per_s in values.pop("workloads").items())
+    generators = values.pop("faults", {})
+    return Scenario(**values, workloads=workloads, generators=generators, fixed=fixed)
 
 
 _STEPS: Final = "steps"
-SCENARIOS: Final = {
-    "calm": Scenario("nothing goes wrong", _calm),
-    "halves": Scenario("two groups edit apart and meet again", _halves),
-    "islands": Scenario("ever other groups, never all together", _islands),
-    "oneway": Scenario("one group hears the other and cannot answer", _oneway),
-    "rolling": Scenario("one machine after the other is cut off", _rolling),
-    "flapping": Scenario("links end again and again", _flapping),
-    "slow": Scenario("latency, jitter, loss and narrow links, each way its own", _slow),
-    "halfopen": Scenario("frames of one direction wait, unnoticed", _halfopen),
-    "crashes": Scenario("kill -9 and power cuts, at once started again", _crashes),
-    "full": Scenario("disks fill up and are freed", _full),
-    "sleepers": Scenario("lids are closed and opened", _sleepers),
-    "clones": Scenario("data folders are copied to other machines", _clones),
-    "hostile": Scenario("garbage arrives on links", _hostile),
-    "churn": Scenario(
-        "scrolls are emptied and written anew on both sides of a partition",
-        _halves,
-        workloads=(Workload("churn", 5), Workload("memory", 2)),
-    ),
-    "bulk": Scenario(
-        "many imports while machines crash",
-        _crashes,
-        workloads=(Workload("bulk", 0.5), Workload("logs", 1)),
-    ),
-    "chaos": Scenario("three kinds of trouble at a time", _chaos),
-    "fifty": Scenario(
-        "fifty nodes, eight links each, two groups",
-        _halves,
-        nodes=50,
-        workloads=(Workload("logs", 0.5), Workload("mailboxes", 0.2)),
-        degree=8,
-    ),
-    "five-hundred": Scenario(
-        "five hundred nodes, ten links each",
-        _calm,
-        nodes=500,
-        workloads=(Workload("logs", 0.05),),
-        seconds=4.0,
-        settle_s=30.0,
-        degree=10,
-    ),
-}
+_TABLES: Final = tomllib.loads((Path(__file__).parent / "scenarios.toml").read_text())
+_DEFAULTS: Final = _TABLES.pop("defaults")
+SCENARIOS: Final = {name: _scenario(table) for name, table in _TABLES.items()}
 NAMES: Final = (*SCENARIOS, _STEPS)
 LARGE: Final = ("fifty", "five-hundred")
 """Scenarios that a sweep takes only when they are named."""
@@ -331,4 +224,5 @@ LARGE: Final = ("fifty", "five-hundred")
 
 def small(tier: Tier) -> list[str]:
     """Return the names of the scenarios that a sweep takes in a tier when none are named."""
-    return [name for name in NAMES if name not in LARGE and (tier == "world" or name != _STEPS)]
+    fit = [name for name, s in SCENARIOS.items() if s.tier in (None, tier) and name not in LARGE]
+    return [*fit, _STEPS] if tier == "world" else fit

@@ -74,7 +74,7 @@ def test_static_addresses_do_where_multicast_is_blocked(lan: Lan, tmp_path: Path
         assert sorted(text.split()) == sorted(_NAMES)
 
 
-@pytest.mark.parametrize(("scenario", "seed"), [("halves", 25), ("crashes", 0), ("sleepers", 0)])
+@pytest.mark.parametrize(("scenario", "seed"), [("halves", 25), ("crash", 0), ("sleepers", 0)])
 def test_a_scenario_ends_well_on_real_hosts(scenario: str, seed: int) -> None:
     _need_hosts()
     outcome = run_real(scenario, seed, nodes=4, seconds=3.0)

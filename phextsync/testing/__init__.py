@@ -4,6 +4,8 @@ A map of the package; each module imports only those before it:
 
 * `faults`: what can go wrong, as data
 * `links`: when what one node sends arrives at another
+* `metrics`: what a run cost
+* `disks`: what is on a simulated disk
 * `oracle`: what must hold, remembered without the library's own bookkeeping
 * `mesh`: what workloads need of the nodes, simulated or real
 * `world`: discrete events: the real core of many nodes over simulated links and disks
@@ -16,36 +18,45 @@ from phextsync.testing.faults import (
     Action,
     Clone,
     Crash,
+    Damage,
+    Deafen,
     Fault,
     FillDisk,
     FreeDisk,
     Garbage,
+    HalfOpen,
     Hold,
     Partition,
     Repair,
     Reset,
     Restart,
+    SetClock,
     Shape,
     Sleep,
+    Tear,
     faults_from_json,
     faults_to_json,
 )
 from phextsync.testing.memory import MemoryMesh
 from phextsync.testing.mesh import PHEXT, Editor, Mesh
+from phextsync.testing.metrics import Metrics
 from phextsync.testing.oracle import Oracle, Violation
 from phextsync.testing.workloads import Workload
-from phextsync.testing.world import Metrics, World
+from phextsync.testing.world import World
 
 __all__ = [
     "PHEXT",
     "Action",
     "Clone",
     "Crash",
+    "Damage",
+    "Deafen",
     "Editor",
     "Fault",
     "FillDisk",
     "FreeDisk",
     "Garbage",
+    "HalfOpen",
     "Hold",
     "MemoryMesh",
     "Mesh",
@@ -55,8 +66,10 @@ __all__ = [
     "Repair",
     "Reset",
     "Restart",
+    "SetClock",
     "Shape",
     "Sleep",
+    "Tear",
     "Violation",
     "Workload",
     "World",

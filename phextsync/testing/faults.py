@@ -1,18 +1,20 @@
 """Faults as data: a schedule is a tuple of `Fault`s, which can be stored, shrunk and replayed.
 
 Links are those of TCP: frames arrive in order or the link ends. So a loss is a delay, and what a
-partition holds back arrives when it is repaired, if both ends still hold the link by then.
+partition holds back arrives when it is repaired, if both ends still hold the link by then. A
+`Shape` may be harsher than TCP: what duplicates and overtakes may end a link, never harm a text.
 """
 
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Final, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """Nodes of different groups cannot reach each other; a node in no group reaches nobody.
+    """Nodes of different groups, as many as there are, cannot reach each other; a node in no group
+    reaches nobody. A partition takes the place of the one before: a row of them rolls.
 
     `is_oneway`: frames from an earlier group to a later one still arrive.
     """
@@ -37,7 +39,8 @@ class Repair:
 @dataclass(frozen=True, slots=True)
 class Shape:
     """The path from `source` to `target`: seconds of latency and of jitter, bytes a second (0: no
-    bound), and the fraction of frames that are lost and sent again."""
+    bound), and the fractions of frames that are lost and sent again, that arrive twice, and that
+    the next ones overtake."""
 
     source: int
     target: int
@@ -45,6 +48,8 @@ class Shape:
     jitter_s: float = 0.0
     bytes_per_s: float = 0.0
     loss: float = 0.0
+    duplication: float = 0.0
+    reordering: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,14 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
+class HalfOpen:
+    """The end at `node` of its link to `peer` is gone, and the peer is not told."""
+
+    node: int
+    peer: int
+
+
+@dataclass(frozen=True, slots=True)
 class Crash:
     """A node ends without warning. A batch on its way to the disk is written wholly or not at all.
 
@@ -64,6 +77,21 @@ class Crash:
 
     node: int
     is_silent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tear:
+    """A node crashes silently in the middle of its next write. The disk has all of that batch or
+    nothing, as copy-on-write makes it."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A scroll on the disk of a node, any one, no longer has its checksum."""
+
+    node: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +112,30 @@ class Clone:
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """A node does nothing for `seconds`; what arrives meanwhile waits in its socket."""
+    """A node does nothing for `seconds`; what arrives meanwhile waits in its socket.
+
+    `is_counted`: its monotonic clock went on meanwhile; on some systems it stands still.
+    """
+
+    node: int
+    seconds: float
+    is_counted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SetClock:
+    """The wall clock of a node is set forward by `wall_s`, or back; its monotonic clock leaps
+    forward by `leap_s`."""
+
+    node: int
+    wall_s: float
+    leap_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deafen:
+    """A node reads and does nothing for `seconds`, and pings its peers all the while, so that none
+    takes it for dead."""
 
     node: int
     seconds: float
@@ -104,12 +155,18 @@ class FreeDisk:
     node: int
 
 
+Rubbish: TypeAlias = Literal["noise", "frames", "updates"]
+
+
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """A frame of random bytes arrives at `target` on its link to `source`."""
+    """`source` sends `target` rubbish on their link: `noise` is random bytes; `frames` are copies
+    of the last frame on that way that carried no text, with a few bytes changed; `updates` of the
+    last one that did. Who may change updates may write what he likes: see `Oracle.tampered`."""
 
     source: int
     target: int
+    of: Rubbish = "noise"
 
 
 Action: TypeAlias = (
@@ -118,10 +175,15 @@ Action: TypeAlias = (
     | Repair
     | Shape
     | Reset
+    | HalfOpen
     | Crash
+    | Tear
+    | Damage
     | Restart
     | Clone
     | Sleep
+    | SetClock
+    | Deafen
     | FillDisk
     | FreeDisk
     | Garbage

@@ -1,14 +1,16 @@
 """Links: when what leaves one node arrives at another, or that it waits. Shared by all tiers.
 
 A path is one direction between two nodes and keeps the order of what is sent on it, as TCP does:
-what is lost is sent again, later, and what is held back arrives when the path is repaired. Time
-comes from a timeline and chance from a generator; nothing here knows what is carried.
+what is lost is sent again, later, and what is held back arrives when the path is repaired. Only
+where a `Shape` says so, something arrives twice or is overtaken. Time comes from a timeline and
+chance from a generator; nothing here knows what is carried.
 """
 
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Final, Protocol, TypeAlias, assert_never
 
@@ -20,6 +22,7 @@ PathAction: TypeAlias = Partition | Hold | Repair | Shape
 
 _LATENCY_S: Final = 0.0002
 _RETRANSMISSION_S: Final = 0.2
+_OVERTAKEN_S: Final = 0.03
 
 
 class Timeline(Protocol):
@@ -51,6 +54,8 @@ class Path:
     jitter_s: float = 0.0
     bytes_per_s: float = 0.0
     loss: float = 0.0
+    duplication: float = 0.0
+    reordering: float = 0.0
     is_blocked: bool = False
     is_held: bool = False
     _busy_until: float = 0.0
@@ -64,6 +69,11 @@ class Path:
 
     def send(self, size: int, arrive: Callable[[], None]) -> None:
         """Call `arrive` when `size` bytes that leave now are there, after all that left before."""
+        if self.reordering and self.random.random() < self.reordering:
+            self.timeline.at(self.timeline.now + _OVERTAKEN_S, lambda: self.send(size, arrive))
+            return
+        if self.duplication and self.random.random() < self.duplication:
+            arrive = partial(_twice, arrive)
         parcel = _Parcel(size, arrive)
         self._parcels.append(parcel)
         if self.is_open:
@@ -144,10 +154,11 @@ class Paths:
             case Repair():
                 for path in self._paths.values():
                     path.gate(is_blocked=False, is_held=False)
-            case Shape(source, target, latency_s, jitter_s, bytes_per_s, loss):
+            case Shape(source, target):
                 path = self.between(source, target)
-                path.latency_s, path.jitter_s = latency_s, jitter_s
-                path.bytes_per_s, path.loss = bytes_per_s, loss
+                path.latency_s, path.jitter_s = action.latency_s, action.jitter_s
+                path.bytes_per_s, path.loss = action.bytes_per_s, action.loss
+                path.duplication, path.reordering = action.duplication, action.reordering
             case _:
                 assert_never(action)
 
@@ -162,3 +173,8 @@ class Paths:
             a, b = group_of.get(source, -1), group_of.get(target, -1)
             is_open = a == b != -1 or (is_oneway and -1 < a < b)
             path.gate(is_blocked=not is_open, is_held=path.is_held)
+
+
+def _twice(arrive: Callable[[], None]) -> None:
+    arrive()
+    arrive()

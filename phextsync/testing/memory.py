@@ -52,6 +52,7 @@ from phextsync.testing.faults import (
 )
 from phextsync.testing.links import Paths
 from phextsync.testing.mesh import PHEXT, Editor
+from phextsync.testing.metrics import Metrics
 from phextsync.testing.network import (
     Host,
     MemoryDiscovery,
@@ -60,7 +61,6 @@ from phextsync.testing.network import (
     TrioTimeline,
 )
 from phextsync.testing.oracle import Edit, Oracle
-from phextsync.testing.world import Metrics
 
 _DISK_S: Final = (0.0002, 0.001, 0.012)  # a commit takes one of these times
 _CHECK_S: Final = 0.05
@@ -201,13 +201,15 @@ class MemoryMesh:
 
     def text(self, node: int, place: Coordinate) -> str:
         """Return what a node's user reads, "" for nothing."""
-        return self.replica(node).get(place, "")
+        self.metrics.reads += 1
+        text = self.replica(node).get(place, "")
+        self.metrics.reads_answered += 1
+        return text
 
     def edit(self, node: int, place: Coordinate, change: Callable[[Editor], None]) -> bool:
         """Let a node's user change one scroll; say whether the node took it. Every other user
         waits until the change is durable."""
         if not self.is_up(node):
-            self.metrics.reads_unanswered += 1
             return False
         replica = self.replica(node)
         before = replica.get(place, "")
@@ -215,8 +217,8 @@ class MemoryMesh:
         try:
             change(replica)
         except StoreFullError:
-            self.metrics.writes_refused += 1
             return False
+        self.metrics.writes_accepted += 1
         after = replica.get(place, "")
         self._note("edit", node, str(place), len(after))
         edit = self.oracle.asked(place, before, after)
@@ -243,7 +245,7 @@ class MemoryMesh:
                 self.oracle.finish(self.texts())
                 raise AssertionError(f"not in sync after {within_s:g} s: {self._complaints()}")
             await self.run_until(self.now + _CHECK_S)
-        self.metrics.converged_s = self.now - began
+        self.metrics.converged_ms = self.metrics.synced_ms = round(1000 * (self.now - began))
         for number in range(self.count):
             self._count(self.node(number))
         self.oracle.finish(self.texts())

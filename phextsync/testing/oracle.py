@@ -2,12 +2,14 @@
 
 Users write tokens, `q17z`, each once: one word each, since changed lines merge word by word, and
 told apart even when two who replaced one word are left side by side. The oracle remembers where
-each was written, whether a node said that it was durable, and whether somebody deleted it. It
-knows nothing of versions, fingerprints or acknowledgements between nodes.
+each was written, whether somebody deleted it, and on whose disk it is because that node said so.
+It knows nothing of versions, fingerprints or updates; what nodes claim of each other it checks.
 
-* While time passes: no node shows a token twice, or one again that it had shown and lost.
-* In the end: every node shows the same; each durable token that nobody deleted is there, where it
-  was written; no token is there whose deletion was durable.
+* While time passes: no node shows a token twice, or one again that it had shown and lost, or where
+  nobody wrote it; none disappears that nobody deleted, and after a start all of a disk is there.
+  Who is taken for complete has on its disk whatever the other shows.
+* In the end: every node shows the same; each token on a disk that nobody deleted is there, where
+  it was written; no token is there whose deletion is on a disk.
 """
 
 import re
@@ -20,16 +22,11 @@ from phextsync.index import Coordinate
 _TOKEN: Final = re.compile(r"q\d+z")
 
 
+_SOMEBODY: Final = -1
+
+
 class Violation(AssertionError):
     """Something happened that must not."""
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What one node has shown since it started."""
-
-    shown: dict[Coordinate, dict[str, None]] = field(default_factory=dict)
-    gone: dict[str, None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,103 +37,159 @@ class Edit:
     deleted: tuple[str, ...]
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What one node shows: since its start, on its way to its disk, and what it said is there.
+
+    `rotten`: places whose stored value was damaged; nothing is asked of them on this node.
+    """
+
+    shown: dict[Coordinate, dict[str, None]] = field(default_factory=dict)
+    gone: dict[str, None] = field(default_factory=dict)
+    waiting: dict[str, bool] = field(default_factory=dict)  # token: whether it is there
+    taken: dict[str, bool] = field(default_factory=dict)
+    disk: dict[str, bool] = field(default_factory=dict)
+    rotten: dict[Coordinate, None] = field(default_factory=dict)
+    is_replaced: bool = False  # another disk took the place of the one that others know
+
+
 class Oracle:
     """Told of every edit, of every batch that became durable, and of every text that changed."""
 
     def __init__(self) -> None:
         self.places: dict[str, Coordinate] = {}
-        self.durable: dict[str, None] = {}
         self.deleted: dict[str, None] = {}  # by anybody, durable or not
-        self.deleted_durably: dict[str, None] = {}
         self.violation: Violation | None = None
-        self._waiting: dict[int, list[Edit]] = {}  # edits that the next batch of a node takes
-        self._taken: dict[int, list[Edit]] = {}
-        self._disks: dict[int, dict[str, bool]] = {}  # whether a token is there, as the node said
-        self._seen: dict[int, _Seen] = {}
+        self.are_claims_exact = True
+        self._is_tampered = False
+        self._nodes: dict[int, _Seen] = {}
 
     def token(self) -> str:
         """Return a token that nobody has written."""
         return f"q{len(self.places)}z"
 
-    def edited(self, node: int, place: Coordinate, before: str, after: str) -> None:
-        """A node's user changed a text."""
-        self._waiting.setdefault(node, []).append(self.asked(place, before, after))
-        self.changed(node, place, after)
+    def edited(self, node: int, place: Coordinate, before: str, after: str) -> tuple[str, ...]:
+        """A node's user changed a text; return the tokens that it had not shown there."""
+        self.asked(place, before, after)
+        return self.changed(node, place, after)
 
     def asked(self, place: Coordinate, before: str, after: str) -> Edit:
         """A user asked a node to change a text. What comes of it is not known before `answered`:
         what it writes may appear and what it deletes may go, and neither is owed."""
         old, new = _tokens(before), _tokens(after)
         written = tuple(token for token in new if token not in self.places)
-        deleted = tuple(sorted({*old} - {*new}))
-        self.places.update((token, place) for token in written)
+        deleted = tuple(token for token in old if token not in new)
+        self.places.update(dict.fromkeys(written, place))
         self.deleted.update(dict.fromkeys(deleted))
         return Edit(written, deleted)
 
     def answered(self, node: int, edit: Edit) -> None:
         """A node told a user that an edit is on its disk."""
-        self.durable.update(dict.fromkeys(edit.written))
-        self.deleted_durably.update(dict.fromkeys(edit.deleted))
-        disk = self._disks.setdefault(node, {})
+        disk = self._of(node).disk
         disk.update(dict.fromkeys(edit.written, True))
         disk.update(dict.fromkeys(edit.deleted, False))
 
+    def changed(self, node: int, place: Coordinate, text: str) -> tuple[str, ...]:
+        """A node shows another text; return the tokens that it had not shown there.
+
+        A violation is kept, for `check`: subscribers must not raise.
+        """
+        tokens = _tokens(text)
+        shown = dict.fromkeys(tokens)
+        seen = self._of(node)
+        before = seen.shown.get(place, {})
+        seen.shown[place] = shown
+        came = tuple(token for token in shown if token not in before)
+        went = tuple(token for token in before if token not in shown)
+        seen.waiting.update(dict.fromkeys(came, True))
+        seen.waiting.update((token, False) for token in went if token in self.deleted)
+        if len(shown) < len(tokens):
+            twice = next(token for token in shown if tokens.count(token) > 1)
+            self._found(f"{twice} stands {tokens.count(twice)} times at {place} on {node}")
+        for token in came:
+            if token in seen.gone:
+                self._found(f"{token} came back at {place} on {node}")
+            if self.places.get(token) != place:
+                self._found(f"{token} is at {place} on {node}, where nobody wrote it")
+        for token in went:
+            if place not in seen.rotten:
+                seen.gone[token] = None
+                if token not in self.deleted:
+                    self._found(f"{token} disappeared from {place} on {node}; nobody deleted it")
+        return came
+
+    # -- disks -----------------------------------------------------------------------------
+
     def taken(self, node: int) -> None:
-        """A node began to write a batch, with everything that was edited so far."""
-        self._taken.setdefault(node, []).extend(self._waiting.pop(node, ()))
+        """A node began to write a batch, with everything that it shows so far."""
+        seen = self._of(node)
+        seen.taken.update(seen.waiting)
+        seen.waiting = {}
 
     def committed(self, node: int) -> None:
         """What a node began to write is durable."""
-        for edit in self._taken.pop(node, ()):
-            self.answered(node, edit)
+        seen = self._of(node)
+        seen.disk.update(seen.taken)
+        seen.taken = {}
 
-    def started(self, node: int) -> None:
-        """A node started anew: what was not durable is no longer promised."""
-        self._waiting.pop(node, None)
-        self._taken.pop(node, None)
-        self._seen.pop(node, None)
+    def started(self, node: int, texts: Mapping[Coordinate, str] | None = None) -> None:
+        """A node started. It shows `texts`: what was on its disk must be there, and all else that
+        is there is on its disk. None: it is not known what it shows."""
+        before = self._of(node)
+        seen = self._nodes[node] = _Seen(
+            disk=before.disk, rotten=before.rotten, is_replaced=before.is_replaced
+        )
+        if texts is not None:
+            self._compare_disk(node, texts)
+            for place, text in texts.items():
+                seen.shown[place] = dict.fromkeys(_tokens(text))
+                seen.disk.update(dict.fromkeys(seen.shown[place], True))
 
     def check_disk(self, node: int, texts: Mapping[Coordinate, str]) -> None:
         """A node that ended would start with these texts. Violation when they are not what it said
         was on its disk."""
-        present = {token for text in texts.values() for token in _tokens(text)}
-        for token, is_there in self._disks.get(node, {}).items():
-            if is_there and token not in present and token not in self.deleted:
-                raise Violation(f"{token} was on the disk of {node} and is lost from it")
-            if not is_there and token in present:
-                raise Violation(f"{token} was deleted from the disk of {node} and is on it")
+        self._compare_disk(node, texts)
+        self.check()
 
-    def destroyed(self, node: int, left: Iterable[Mapping[Coordinate, str]]) -> None:
-        """The disk of a node is gone; these texts are on the others. What was on it alone is no
-        longer owed."""
-        self._disks.pop(node, None)
-        present = {token for texts in left for text in texts.values() for token in _tokens(text)}
-        self.durable = {token: None for token in self.durable if token in present}
-        self.deleted_durably = {t: None for t in self.deleted_durably if t not in present}
+    def _compare_disk(self, node: int, texts: Mapping[Coordinate, str]) -> None:
+        seen = self._of(node)
+        there = {token for text in texts.values() for token in _tokens(text)}
+        for token, is_there in seen.disk.items():
+            if is_there and token not in there and token not in self.deleted:
+                if self.places[token] not in seen.rotten:
+                    self._found(f"{token} was on the disk of {node} and is lost from it")
+            elif not is_there and token in there:
+                self._found(f"{token} was deleted from the disk of {node} and is on it")
 
-    def changed(self, node: int, place: Coordinate, text: str) -> None:
-        """A node shows another text. A violation is kept: subscribers must not raise."""
-        try:
-            self._check_text(node, place, text)
-        except Violation as violation:
-            self.violation = self.violation or violation
+    def destroyed(self, node: int, left: Iterable[Mapping[Coordinate, str]] | None = None) -> None:
+        """The disk of a node is gone. What was on it alone is no longer owed; where nodes do not
+        tell of all that they write, `left` is what is on the other disks."""
+        lost = self._of(node).disk
+        self._nodes[node] = _Seen(is_replaced=True)
+        if left is not None:
+            present = {
+                token for texts in left for text in texts.values() for token in _tokens(text)
+            }
+            kept = {token: there for token, there in lost.items() if there == (token in present)}
+            self._of(_SOMEBODY).disk.update(kept)
 
-    def _check_text(self, node: int, place: Coordinate, text: str) -> None:
-        tokens = _tokens(text)
-        shown = dict.fromkeys(tokens)
-        if len(shown) < len(tokens):
-            twice = next(token for token in shown if tokens.count(token) > 1)
-            raise Violation(f"{twice} stands {tokens.count(twice)} times at {place} on {node}")
-        seen = self._seen.setdefault(node, _Seen())
-        for token in shown:
-            if token in seen.gone:
-                raise Violation(f"{token} came back at {place} on {node}")
-            if self.places.get(token) != place:
-                raise Violation(f"{token} is at {place} on {node}, where nobody wrote it")
-        for token in seen.shown.get(place, ()):
-            if token not in shown:
-                seen.gone[token] = None
-        seen.shown[place] = shown
+    def damaged(self, node: int, place: Coordinate) -> None:
+        """What a node's disk holds of one scroll can no longer be read."""
+        seen = self._of(node)
+        seen.rotten[place] = None
+        seen.disk = {t: there for t, there in seen.disk.items() if self.places[t] != place}
+
+    def rotten(self, node: int) -> tuple[Coordinate, ...]:
+        """Return the places of a node that were damaged."""
+        return tuple(self._of(node).rotten)
+
+    # -- checks ----------------------------------------------------------------------------
+
+    def tampered(self) -> None:
+        """A member wrote what he liked: from now on only equality is asked of the texts."""
+        self._is_tampered = True
+        self.are_claims_exact = False
+        self.violation = None
 
     def claimed(
         self, shown: Mapping[Coordinate, str], disks: Iterable[Mapping[Coordinate, str]]
@@ -157,6 +210,26 @@ class Oracle:
         if self.violation is not None:
             raise self.violation
 
+    def check_claim(self, node: int, peer: int) -> None:
+        """A node takes a peer for complete. Not asked of a peer whose disk was damaged or replaced,
+        nor where frames were doubled, reordered or changed: they may be acknowledgements."""
+        seen, its = self._of(node), self._of(peer)
+        if not self.are_claims_exact or its.rotten or its.is_replaced:
+            return
+        for shown in seen.shown.values():
+            for token in shown:
+                if not its.disk.get(token) and token not in self.deleted:
+                    self._found(f"{token} was acknowledged to {node} and is not on disk {peer}")
+
+    def is_current(self, place: Coordinate, text: str) -> bool:
+        """Whether a text has every token that is on somebody's disk there, if not deleted."""
+        return all(
+            token in text or token in self.deleted
+            for seen in self._nodes.values()
+            for token in seen.shown.get(place, ())
+            if seen.disk.get(token)
+        )
+
     def finish(self, texts: Sequence[Mapping[Coordinate, str]]) -> None:
         """Check what all nodes show in the end. Violation when it is not what was promised."""
         self.check()
@@ -165,13 +238,26 @@ class Oracle:
             if other != first:
                 places = sorted(c for c in {*first, *other} if first.get(c) != other.get(c))
                 raise Violation(f"nodes 0 and {number} differ at {places[0]}")
+        if self._is_tampered:
+            return
         present = {token for text in first.values() for token in _tokens(text)}
-        for token in self.durable:
-            if token not in present and token not in self.deleted:
-                raise Violation(f"{token} was durable and is lost from {self.places[token]}")
-        for token in self.deleted_durably:
-            if token in present:
-                raise Violation(f"{token} was deleted durably and is at {self.places[token]}")
+        for node, seen in self._nodes.items():
+            for token, is_there in seen.disk.items():
+                if is_there and token not in present and token not in self.deleted:
+                    raise Violation(
+                        f"{token} was durable on {node} and is lost from {self.places[token]}"
+                    )
+                if not is_there and token in present:
+                    raise Violation(
+                        f"{token} was deleted durably on {node} and is at {self.places[token]}"
+                    )
+
+    def _of(self, node: int) -> _Seen:
+        return self._nodes.setdefault(node, _Seen())
+
+    def _found(self, what: str) -> None:
+        if self.violation is None and not self._is_tampered:
+            self.violation = Violation(what)
 
 
 def _tokens(text: str) -> list[str]:

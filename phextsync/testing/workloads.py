@@ -4,15 +4,18 @@ Every line that is written has a token of the oracle, so that nothing can be los
 brought back unseen.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from random import Random
 from typing import Final, Literal
 
+from phextsync import phextfile
 from phextsync.index import Coordinate
 from phextsync.testing.mesh import Mesh
 
-Kind = Literal["logs", "memory", "mailboxes", "churn", "bulk", "unicode"]
+Kind = Literal["logs", "memory", "mailboxes", "churn", "bulk", "unicode", "reads", "samples"]
 
 _WORDS: Final = ("ask", "build", "check", "deploy", "note", "read", "recall", "test", "write")
 _UNICODE: Final = "aé\u0301ßאبक中\U0001f600\u200d\U0001f469 \t\r"
@@ -29,10 +32,13 @@ class Workload:
     * `churn`: empties one of a few scrolls, or writes it anew
     * `bulk`: imports many new scrolls at once
     * `unicode`: inserts texts of many scripts at random places between lines
+    * `reads`: reads a daily log or a mailbox of anybody
+    * `samples`: imports a scroll of the .phext files in `folder`, or edits what is there
     """
 
     kind: Kind
     per_s: float = 1.0
+    folder: Path = Path()
 
     def schedule(self, mesh: Mesh, seconds: float) -> None:
         """Let the users of all nodes of a mesh do this for some time from now on."""
@@ -45,7 +51,10 @@ class Workload:
 
     def step(self, mesh: Mesh, node: int, source: Random) -> None:
         """Let one node's user do this once, now."""
-        _STEPS[self.kind](mesh, node, source)
+        if self.kind == "samples":
+            _sample(mesh, node, source, self.folder)
+        else:
+            _STEPS[self.kind](mesh, node, source)
 
 
 def _line(mesh: Mesh, source: Random) -> str:
@@ -130,13 +139,40 @@ def _unicode(mesh: Mesh, node: int, source: Random) -> None:
     mesh.edit(node, place, lambda replica: replica.insert(place, offset, f"\n{text}"))
 
 
-_STEPS: Final[dict[Kind, Callable[[Mesh, int, Random], None]]] = {
+def _read(mesh: Mesh, node: int, source: Random) -> None:
+    owner = source.randrange(mesh.count)
+    log, mailbox = _place(1, owner, int(mesh.now) // 10), _place(3, owner, node)
+    if mesh.is_up(node):
+        mesh.text(node, source.choice((log, mailbox)))
+
+
+def _sample(mesh: Mesh, node: int, source: Random, folder: Path) -> None:
+    scrolls = _samples(folder)
+    if not scrolls or not mesh.is_up(node):
+        return
+    place, text = source.choice(scrolls)
+    if mesh.text(node, place):
+        _edit_lines(mesh, node, source, place)
+    else:
+        mesh.edit(node, place, lambda replica: replica.import_text(place, text))
+
+
+@cache
+def _samples(folder: Path) -> tuple[tuple[Coordinate, str], ...]:
+    """Return the scrolls of all files, read where they lie."""
+    files = sorted(folder.glob("*.phext"))
+    parsed = [phextfile.read(file.read_bytes(), clamp=True).joined() for file in files]
+    return tuple((place, text) for texts in parsed for place, text in sorted(texts.items()) if text)
+
+
+_STEPS: Final[Mapping[Kind, Callable[[Mesh, int, Random], None]]] = {
     "logs": _log,
     "memory": _memory,
     "mailboxes": _mailbox,
     "churn": _churn,
     "bulk": _bulk,
     "unicode": _unicode,
+    "reads": _read,
 }
 
 

@@ -15,31 +15,40 @@ from random import Random
 from typing import Final
 
 from phextsync.changes import Change
-from phextsync.errors import StoreFullError
+from phextsync.errors import StoreDamagedError, StoreFullError
 from phextsync.index import EVERYTHING, Coordinate
+from phextsync.messages import Limits, Part, Ping, Updates, encode
 from phextsync.protocol import Synchronizer, Timing
 from phextsync.reconcile import scope_digest
-from phextsync.replica import Replica, ReplicaSet
+from phextsync.replica import NewUpdate, Replica, ReplicaSet
 from phextsync.store import Batch, MemoryStore
+from phextsync.testing.disks import fingerprint_on, texts_on
 from phextsync.testing.faults import (
     Action,
     Clone,
     Crash,
+    Damage,
+    Deafen,
     Fault,
     FillDisk,
     FreeDisk,
     Garbage,
+    HalfOpen,
     Hold,
     Partition,
     Repair,
     Reset,
     Restart,
+    Rubbish,
+    SetClock,
     Shape,
     Sleep,
+    Tear,
 )
 from phextsync.testing.links import Paths
 from phextsync.testing.mesh import PHEXT, Editor
-from phextsync.testing.oracle import Oracle
+from phextsync.testing.metrics import Journeys, Metrics
+from phextsync.testing.oracle import Oracle, Violation
 
 _SOCKET_BYTES: Final = 256 << 10
 _GATHER_S: Final = 0.003
@@ -47,25 +56,17 @@ _PAUSE_S: Final = 0.015
 _RETRY_S: Final = 1.0
 _DISK_S: Final = (0.0002, 0.001, 0.012)  # a commit takes one of these times
 _BACKOFF_S: Final = (0.1, 2.0)
-_CHECK_S: Final = 0.05
-
-
-@dataclass(slots=True)
-class Metrics:
-    """What a run cost. Times in virtual seconds, buffers in bytes under way on one link; updates
-    are those that nodes received, redundant ones changed nothing."""
-
-    frames: int = 0
-    bytes: int = 0
-    events: int = 0
-    updates: int = 0
-    redundant: int = 0
-    commits: int = 0
-    writes: int = 0
-    writes_refused: int = 0
-    reads_unanswered: int = 0
-    buffer_bytes_max: int = 0
-    converged_s: float | None = None
+_BOOT_S: Final = 1_700_000_000
+_CHECK_PER_NODE_S: Final = 1 / 10_000
+_CHECK_S: Final = 0.01
+_CLAIMS_S: Final = 0.25
+_COMMITS_PER_CHECK: Final = 16
+_PING_S: Final = 0.01
+_TEXT_KINDS: Final = tuple(  # the second byte of a frame is the kind of its message
+    encode(message)[1] for message in (Updates("", ()), Part("", Coordinate(*[1] * 9), 0, 1, b""))
+)
+_BACKLOG_MAX: Final = 2048
+"""More messages and notes kept for one link than this are a queue without a bound."""
 
 
 @dataclass(slots=True)
@@ -76,6 +77,7 @@ class _Connection:
     ends: tuple[int, int]
     open: dict[int, bool]
     under_way: dict[int, int]  # bytes sent by a node and not yet received
+    last: dict[int, dict[Rubbish, bytes]]  # frames that a node sent last, to be changed
 
     def other(self, node: int) -> int:
         return self.ends[1] if node == self.ends[0] else self.ends[0]
@@ -89,7 +91,11 @@ class _Node:
     life: int = 0
     is_up: bool = False
     is_disk_full: bool = False
+    is_torn: bool = False  # it ends in the middle of its next write
     asleep_until: float = 0.0
+    ticks_at: float = 0.0
+    ahead_s: float = 0.0  # of its monotonic clock
+    wall_ahead_s: float = 0.0
     inbox: list[tuple[_Connection, bytes]] = field(default_factory=list)
     batch: Batch | None = None
     is_writing: bool = False
@@ -111,6 +117,7 @@ class World:
         *,
         overlay: Iterable[tuple[int, int]] | None = None,
         timing: Timing | None = None,
+        socket_bytes: int = _SOCKET_BYTES,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.seed = seed
@@ -119,6 +126,10 @@ class World:
         self.metrics = Metrics()
         self.count = count
         self._timing = timing or Timing()
+        self._limits = Limits()
+        self._socket_bytes = socket_bytes
+        self._journeys = Journeys()
+        self._is_editing = False
         self._trace = trace
         self._digest = blake2b(digest_size=16)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -139,13 +150,13 @@ class World:
         ]
         for node in self._nodes:
             self._start(node)
+        self._check_claims(0)
 
     # -- what users of a run call ----------------------------------------------------------
 
     def random(self, name: str) -> Random:
         """Return the generator of that name."""
-        name_digest = blake2b(f"{self.seed} {name}".encode(), digest_size=8).digest()
-        return Random(int.from_bytes(name_digest, "big"))
+        return generator(self.seed, name)
 
     def at(self, time: float, call: Callable[[], None]) -> None:
         """Call something at a virtual time."""
@@ -176,25 +187,35 @@ class World:
         return self._replicas(node).open(PHEXT)
 
     def text(self, node: int, place: Coordinate) -> str:
-        """Return what a node's user reads, "" for nothing."""
-        return self.replica(node).get(place, "")
+        """Return what a node's user reads, "" for nothing and for what is damaged."""
+        self.metrics.reads += 1
+        try:
+            text = self.replica(node).get(place, "")
+        except StoreDamagedError:
+            return ""
+        self.metrics.reads_answered += 1
+        self.metrics.reads_current += self.oracle.is_current(place, text)
+        return text
 
     def edit(self, node: int, place: Coordinate, change: Callable[[Editor], None]) -> bool:
         """Let a node's user change one scroll; say whether the node took it."""
         if not self.is_up(node):
-            self.metrics.reads_unanswered += 1
             return False
         replica = self.replica(node)
-        before = replica.get(place, "")
         self.metrics.writes += 1
         try:
+            before = replica.get(place, "")
+            self._is_editing = True
             change(replica)
-        except StoreFullError:
-            self.metrics.writes_refused += 1
+        except (StoreFullError, StoreDamagedError):
             return False
+        finally:
+            self._is_editing = False
+        self.metrics.writes_accepted += 1
         after = replica.get(place, "")
         self._note("edit", node, str(place), len(after))
-        self.oracle.edited(node, place, before, after)
+        came = self.oracle.edited(node, place, before, after)
+        self._journeys.arrived(node, came, None)
         return True
 
     def settle(self, within_s: float) -> None:
@@ -208,34 +229,56 @@ class World:
             node.is_disk_full = False
             if not node.is_up:
                 self._start(node)
+            node.is_torn = False
+        self._read_all()
         began = self.now
-        while not self.is_settled():
-            if self.now - began > within_s:
-                lacks = [self._core(n.number).lacking(PHEXT)[1] for n in self._nodes]
-                self.oracle.finish(self.texts())
-                raise AssertionError(f"not in sync after {within_s:g} s: {lacks}")
-            self.run_until(self.now + _CHECK_S)
-        self.metrics.converged_s = self.now - began
+        self._wait(self.is_equal, began + within_s)
+        self.metrics.converged_ms = round(1000 * (self.now - began))
+        self._wait(self.is_settled, began + within_s)
+        self.metrics.synced_ms = round(1000 * (self.now - began))
+        self._journeys.finish(self.metrics)
         for connection in self._connections.values():
             for end, is_open in connection.open.items():
                 if is_open:
                     self._count(self._core(end), connection)
         self.oracle.finish(self.texts())
 
-    def is_settled(self) -> bool:
-        """Whether all nodes are awake, durable, equal, and know it of their peers."""
-        digests = set()
+    def is_equal(self) -> bool:
+        """Whether all nodes are awake and have the same on their disks."""
+        first = None
         for node in self._nodes:
             if not self.is_up(node.number) or self._replicas(node.number).is_dirty:
                 return False
-            digests.add(scope_digest(self.replica(node.number).index, [EVERYTHING]))
-        return len(digests) == 1 and all(
-            not self._core(node.number).lacking(PHEXT)[1] for node in self._nodes
+            digest = scope_digest(self.replica(node.number).index, [EVERYTHING])
+            first = first or digest
+            if digest != first:
+                return False
+        return True
+
+    def is_settled(self) -> bool:
+        """Whether all nodes are equal, and know it of their peers."""
+        return self.is_equal() and not any(
+            self._core(number).lacking(PHEXT)[1] for number in range(self.count)
         )
+
+    def _wait(self, condition: Callable[[], bool], until: float) -> None:
+        while not condition():
+            if self.now > until:
+                lacks = [self._core(number).lacking(PHEXT)[1] for number in range(self.count)]
+                self.oracle.finish(self.texts())
+                raise AssertionError(f"not in sync in time: {lacks}")
+            self.run_until(self.now + max(_CHECK_S, self.count * _CHECK_PER_NODE_S))
 
     def texts(self) -> list[dict[Coordinate, str]]:
         """Return what each node shows."""
         return [dict(self.replica(number).scrolls()) for number in range(self.count)]
+
+    def _read_all(self) -> None:
+        """Let users read everything that was damaged, so that it is noticed."""
+        for node in self._nodes:
+            for place in self.oracle.rotten(node.number):
+                if self.is_up(node.number):
+                    self.text(node.number, place)
 
     def digest(self) -> str:
         """Return the digest of everything that happened, in hexadecimal."""
@@ -249,24 +292,36 @@ class World:
         match action:
             case Partition() | Hold() | Repair() | Shape():
                 self._paths.apply(action)
+                if isinstance(action, Shape) and (action.duplication or action.reordering):
+                    self.oracle.are_claims_exact = False
             case Reset(one, other):
                 for connection in list(self._connections.values()):
                     if {one, other} == {*connection.ends}:
                         self._end(connection, "reset", one, other)
+            case HalfOpen(number, peer):
+                self._half_open(number, peer)
             case Crash(number, is_silent):
                 self._crash(self._nodes[number], is_silent=is_silent)
+            case Tear(number):
+                self._nodes[number].is_torn = True
+            case Damage(number):
+                self._damage(self._nodes[number])
             case Restart(number):
                 self._restart(self._nodes[number])
             case Clone(source, target):
                 self._clone(self._nodes[source], self._nodes[target])
-            case Sleep(number, seconds):
-                self._sleep(self._nodes[number], seconds)
+            case Sleep(number, seconds, is_counted):
+                self._sleep(self._nodes[number], seconds, is_counted=is_counted)
+            case SetClock(number, wall_s, leap_s):
+                self._set_clock(self._nodes[number], wall_s, leap_s)
+            case Deafen(number, seconds):
+                self._deafen(self._nodes[number], seconds)
             case FillDisk(number):
                 self._nodes[number].is_disk_full = True
             case FreeDisk(number):
                 self._nodes[number].is_disk_full = False
-            case Garbage(source, target):
-                self._send_garbage(source, target)
+            case Garbage(source, target, of):
+                self._send_garbage(source, target, of)
 
     def _crash(self, node: _Node, *, is_silent: bool) -> None:
         if not node.is_up:
@@ -292,19 +347,42 @@ class World:
         if target.is_up:
             self._stop(target, is_silent=False)
         target.store = source.store.cloned()
-        self.oracle.destroyed(target.number, map(self._on_disk, self._nodes))
+        self.oracle.destroyed(target.number)
+        for place in self.oracle.rotten(source.number):
+            self.oracle.damaged(target.number, place)
         self._start(target)
 
-    def _on_disk(self, node: _Node) -> dict[Coordinate, str]:
-        """Return what a start would find now."""
-        replicas = ReplicaSet(
-            node.store.cloned(), node_id=bytes(16), random=Random(0), wall_time_ms=lambda: 0
-        )
-        return dict(replicas.open(PHEXT).scrolls())
+    def _damage(self, node: _Node) -> None:
+        keys = node.store.heads(PHEXT).keys
+        if keys:
+            at = 12 * self._disks_random.randrange(len(keys) // 12)
+            key = keys[at : at + 12]
+            node.store.damage(PHEXT, key)
+            self.oracle.damaged(node.number, Coordinate.from_key(key))
 
-    def _sleep(self, node: _Node, seconds: float) -> None:
+    def _sleep(self, node: _Node, seconds: float, *, is_counted: bool) -> None:
+        if not is_counted and self.is_up(node.number):
+            node.ahead_s -= seconds
         node.asleep_until = max(node.asleep_until, self.now + seconds)
         self.at(node.asleep_until, lambda life=node.life: self._wake(node, life))  # type: ignore[misc]
+
+    def _set_clock(self, node: _Node, wall_s: float, leap_s: float) -> None:
+        node.wall_ahead_s += wall_s
+        node.ahead_s += leap_s
+        self._tick(node, node.life)
+
+    def _deafen(self, node: _Node, seconds: float) -> None:
+        if self.is_up(node.number):
+            self._sleep(node, seconds, is_counted=True)
+            self._ping_all(node, node.life)
+
+    def _ping_all(self, node: _Node, life: int) -> None:
+        """Pretend to live, while deaf."""
+        if node.life == life and node.is_up and not self.is_up(node.number):
+            for connection in list(self._connections.values()):
+                if connection.open.get(node.number):
+                    self._transmit(connection, node.number, encode(Ping(0)))
+            self.at(self.now + _PING_S, lambda: self._ping_all(node, life))
 
     def _wake(self, node: _Node, life: int) -> None:
         if node.life != life or not self.is_up(node.number):
@@ -317,26 +395,42 @@ class World:
             if node.number in connection.ends:
                 self._is_ready(node, number)
 
-    def _send_garbage(self, source: int, target: int) -> None:
+    def _send_garbage(self, source: int, target: int, of: Rubbish) -> None:
         number = self._connected.get((min(source, target), max(source, target)))
-        if number is not None:
+        if number is None:
+            return
+        connection = self._connections[number]
+        frame = connection.last[source].get(of, b"")
+        if of == "noise":
             frame = self._links_random.randbytes(self._links_random.randint(1, 200))
-            self._transmit(self._connections[number], source, frame)
+        elif frame:
+            frame = _changed(self._links_random, frame)
+            self.oracle.are_claims_exact = False
+            if of == "updates":
+                self.oracle.tampered()
+        if frame:
+            self._transmit(connection, source, frame)
+
+    def _half_open(self, number: int, peer: int) -> None:
+        connected = self._connected.get((min(number, peer), max(number, peer)))
+        if connected is not None:
+            self._half_close(self._connections[connected], number)
 
     # -- nodes -----------------------------------------------------------------------------
 
     def _start(self, node: _Node) -> None:
         node.life += 1
         node.is_up = True
+        node.is_torn = False
         node.asleep_until = 0.0
         node.batch, node.is_writing, node.ready, node.inbox = None, False, {}, []
         node.store = node.store.reopened()
-        self.oracle.started(node.number)
+        self.oracle.started(node.number, texts_on(node.store, PHEXT))
         node.replicas = replicas = ReplicaSet(
             node.store,
             node_id=node.number.to_bytes(16, "big"),
             random=Random(node.random.getrandbits(64)),
-            wall_time_ms=lambda: int(self.now * 1000),
+            wall_time_ms=lambda: max(0, int(1000 * (_BOOT_S + self.now + node.wall_ahead_s))),
         )
         node.core = core = Synchronizer(
             replicas,
@@ -344,7 +438,11 @@ class World:
             incarnation=node.random.randbytes(16),
             random=Random(node.random.getrandbits(64)),
             timing=self._timing,
+            limits=self._limits,
         )
+        inner = replicas.listener
+        assert inner is not None
+        replicas.listener = lambda new: self._took_effect(inner, new)
         replica = replicas.open(PHEXT)
         replica.subscribe(lambda change: self._changed(node, change))
         replicas.on_dirty = lambda: self._is_dirty(node)
@@ -362,7 +460,7 @@ class World:
         for connection in list(self._connections.values()):
             if node.number in connection.ends:
                 if is_silent:
-                    self._close(connection, node.number)
+                    self._half_close(connection, node.number)
                 else:
                     self._end(connection, "the node ended", node.number)
         node.core = node.replicas = None
@@ -370,14 +468,30 @@ class World:
     def _tick(self, node: _Node, life: int) -> None:
         if node.life != life or not self.is_up(node.number):
             return
-        deadline = self._core(node.number).tick(self.now)
-        self.at(deadline, lambda: self._tick(node, life))
+        deadline = self._core(node.number).tick(self._clock(node))
+        node.ticks_at = at = max(self.now, deadline - node.ahead_s)
+        self.at(at, lambda: self._tick_at(node, life, at))
+
+    def _tick_at(self, node: _Node, life: int, time: float) -> None:
+        if node.ticks_at == time:  # else it was called earlier, and another tick is to come
+            self._tick(node, life)
+
+    def _clock(self, node: _Node) -> float:
+        """Return a node's monotonic clock."""
+        return self.now + node.ahead_s
+
+    def _took_effect(self, inner: Callable[[NewUpdate], None], new: NewUpdate) -> None:
+        if new.source is not None:
+            self.metrics.bytes_needed += len(new.entry.update)
+        inner(new)
 
     def _changed(self, node: _Node, change: Change) -> None:
-        if change.origin is not None:
+        if not self._is_editing:
             replica = self.replica(node.number)
+            source = None if change.origin is None else int.from_bytes(change.origin, "big")
             for place in change.coordinates:
-                self.oracle.changed(node.number, place, replica.get(place, ""))
+                came = self.oracle.changed(node.number, place, replica.get(place, ""))
+                self._journeys.arrived(node.number, came, source)
 
     def _core(self, number: int) -> Synchronizer:
         core = self._nodes[number].core
@@ -409,7 +523,14 @@ class World:
         self._core(node.number).committing()
         self.oracle.taken(node.number)
         delay_s = self._disks_random.choices(_DISK_S, (70, 25, 5))[0]
+        if node.is_torn:
+            self.at(self.now + delay_s / 2, lambda: self._tear(node, life))
         self.at(self.now + delay_s, lambda: self._written(node, life))
+
+    def _tear(self, node: _Node, life: int) -> None:
+        if node.life == life and node.is_torn:
+            node.is_torn = False
+            self._crash(node, is_silent=True)
 
     def _written(self, node: _Node, life: int) -> None:
         batch = node.batch
@@ -427,6 +548,8 @@ class World:
         self.oracle.committed(node.number)
         self.metrics.commits += 1
         self._note("commit", node.number, len(batch.writes))
+        if self.metrics.commits % _COMMITS_PER_CHECK == 0:
+            self._check_fingerprint(node, batch)
         self.at(self.now + _PAUSE_S, lambda: self._write(node, life))
 
     # -- links -----------------------------------------------------------------------------
@@ -451,7 +574,11 @@ class World:
     def _connect(self, pair: tuple[int, int]) -> None:
         self._number += 1
         connection = _Connection(
-            self._number, pair, dict.fromkeys(pair, True), dict.fromkeys(pair, 0)
+            self._number,
+            pair,
+            dict.fromkeys(pair, True),
+            dict.fromkeys(pair, 0),
+            {end: {} for end in pair},
         )
         self._connections[self._number] = connection
         self._connected[pair] = self._number
@@ -459,7 +586,8 @@ class World:
         for node, peer in (pair, pair[::-1]):
             peer_id = peer.to_bytes(16, "big")
             core = self._core(node)
-            core.link_opened(self.now, connection.number, peer_id, dialled=node == pair[0])
+            now = self._clock(self._nodes[node])
+            core.link_opened(now, connection.number, peer_id, dialled=node == pair[0])
 
     def _is_ready(self, node: _Node, number: int) -> None:
         if number not in node.ready:
@@ -475,10 +603,14 @@ class World:
         if connection is None or not connection.open[node.number] or not self.is_up(node.number):
             return
         core = self._core(node.number)
-        while connection.under_way[node.number] < _SOCKET_BYTES and core.has_work(number):
-            frame = core.next_frame(self.now, number)
+        now = self._clock(node)
+        while connection.under_way[node.number] < self._socket_bytes and core.has_work(number):
+            frame = core.next_frame(now, number)
             if frame is None:
                 break
+            self._check_frame(node, frame)
+            is_text = frame[1] in _TEXT_KINDS
+            connection.last[node.number]["updates" if is_text else "frames"] = frame
             self._transmit(connection, node.number, frame)
         if core.is_finished(number):
             self._end(connection, "finished", node.number)
@@ -504,9 +636,11 @@ class World:
         if not connection.open[node.number]:
             return
         self._note("frame", connection.number, node.number, frame)
-        self._core(node.number).receive(self.now, connection.number, frame)
+        core = self._core(node.number)
+        core.receive(self._clock(node), connection.number, frame)
+        self._check_backlog(core, connection, node)
         sender = connection.other(node.number)
-        connection.under_way[sender] -= len(frame)
+        connection.under_way[sender] = max(0, connection.under_way[sender] - len(frame))
         if connection.open[sender]:
             self._is_ready(self._nodes[sender], connection.number)
 
@@ -526,17 +660,55 @@ class World:
         self._note("close", connection.number, end)
         if node.is_up and node.core is not None:
             self._count(node.core, connection)
-            node.core.link_closed(self.now, connection.number, "the link ended")
+            node.core.link_closed(self._clock(node), connection.number, "the link ended")
         if not any(connection.open.values()) or not self._nodes[connection.other(end)].is_up:
             self._connections.pop(connection.number, None)
             if self._connected.get(connection.ends) == connection.number:
                 del self._connected[connection.ends]
                 self._dial_later(connection.ends, self._backoff_s[connection.ends])
 
+    def _half_close(self, connection: _Connection, end: int) -> None:
+        """Close one end; the other is not told, and the pair may be linked anew."""
+        self._close(connection, end)
+        if self._connected.get(connection.ends) == connection.number:
+            del self._connected[connection.ends]
+            self._dial_later(connection.ends, self._backoff_s[connection.ends])
+
     def _count(self, core: Synchronizer, connection: _Connection) -> None:
         traffic = core.traffic(connection.number)
         self.metrics.updates += traffic.updates_in
         self.metrics.redundant += traffic.redundant
+
+    # -- checks ----------------------------------------------------------------------------
+
+    def _check_frame(self, node: _Node, frame: bytes) -> None:
+        if len(frame) > self._limits.frame_bytes_max:
+            raise Violation(f"node {node.number} made a frame of {len(frame)} bytes")
+
+    def _check_backlog(self, core: Synchronizer, connection: _Connection, node: _Node) -> None:
+        backlog = core.backlog(connection.number)
+        self.metrics.backlog_max = max(self.metrics.backlog_max, backlog)
+        if backlog > _BACKLOG_MAX:
+            peer = connection.other(node.number)
+            raise Violation(f"node {node.number} keeps {backlog} messages for {peer}")
+
+    def _check_fingerprint(self, node: _Node, batch: Batch) -> None:
+        """Compare a fingerprint in the index with what is stored, read by other code."""
+        for phext, write in batch.writes:
+            if phext == PHEXT:
+                expected = fingerprint_on(node.store, phext, write.key)
+                place = Coordinate.from_key(write.key)
+                if expected and self.replica(node.number).index.fingerprint_of(place) != expected:
+                    raise Violation(f"the fingerprint at {place} on {node.number} is of other text")
+                return
+
+    def _check_claims(self, turn: int) -> None:
+        """Check whom one node takes for complete; the next one in turn a little later."""
+        number = turn % self.count
+        if self.is_up(number):
+            for peer_id in self._core(number).lacking(PHEXT)[0]:
+                self.oracle.check_claim(number, int.from_bytes(peer_id, "big"))
+        self.at(self.now + _CLAIMS_S, lambda: self._check_claims(turn + 1))
 
     # -- trace -----------------------------------------------------------------------------
 
@@ -545,3 +717,24 @@ class World:
         self._digest.update(line.encode())
         if self._trace is not None:
             self._trace(line if len(line) < 200 else line[:200] + "...")
+
+
+def generator(seed: int, name: str) -> Random:
+    """Return the generator of that name in a run from `seed`."""
+    name_digest = blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
+    return Random(int.from_bytes(name_digest, "big"))
+
+
+def _changed(source: Random, frame: bytes) -> bytes:
+    """Return a frame with a few bytes changed, cut off, or written twice."""
+    data = bytearray(frame)
+    for _ in range(source.randint(1, 3)):
+        at = source.randrange(len(data))
+        match source.choice(("change", "change", "change", "cut", "double")):
+            case "change":
+                data[at] = source.randrange(256)
+            case "cut" if at:
+                del data[at:]
+            case _:
+                data[at:at] = data[at : at + source.randint(1, 16)]
+    return bytes(data)

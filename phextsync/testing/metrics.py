@@ -1,0 +1,72 @@
+"""Metrics: what a run cost, in the words of the field. `docs/simulation.md` defines them."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+Number = int | float
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Counters of a run, over all nodes.
+
+    `bytes_needed` counts an update once for each node that lacked it when it came; `updates` are
+    those that nodes received, `redundant` ones changed nothing. A read or write is counted where
+    the machine is on; a read is current when it shows all that is durable anywhere. Buffers are
+    the most that one link had under way, and the most messages and notes that a core kept for one.
+    `hops` are the links over which a line travelled to its last receiver. After the last fault,
+    virtual milliseconds: until all nodes hold the same on their disks, and until all know it.
+    """
+
+    frames: int = 0
+    bytes: int = 0
+    bytes_needed: int = 0
+    events: int = 0
+    updates: int = 0
+    redundant: int = 0
+    commits: int = 0
+    writes: int = 0
+    writes_accepted: int = 0
+    reads: int = 0
+    reads_answered: int = 0
+    reads_current: int = 0
+    buffer_bytes_max: int = 0
+    backlog_max: int = 0
+    hops_max: int = 0
+    hops_mean: float = 0.0
+    converged_ms: int = 0
+    synced_ms: int = 0
+
+    def as_dict(self) -> dict[str, Number]:
+        """Return the counters and what follows from them."""
+        return {
+            **asdict(self),
+            "overhead": _ratio(self.bytes, self.bytes_needed),
+            "redundancy": _ratio(self.redundant, self.updates - self.redundant),
+            "read_availability": _ratio(self.reads_answered, self.reads),
+            "write_availability": _ratio(self.writes_accepted, self.writes),
+            "read_currency": _ratio(self.reads_current, self.reads_answered),
+        }
+
+
+class Journeys:
+    """Over how many links each line travelled to each node."""
+
+    def __init__(self) -> None:
+        self._hops: dict[str, dict[int, int]] = {}
+
+    def arrived(self, node: int, tokens: Iterable[str], source: int | None) -> None:
+        """A node shows tokens that came from `source`, None: from its user."""
+        for token in tokens:
+            hops = self._hops.setdefault(token, {})
+            hops.setdefault(node, 0 if source is None else hops.get(source, 0) + 1)
+
+    def finish(self, metrics: Metrics) -> None:
+        """Write the last delivery hops: the most, and the mean over all lines."""
+        last = [max(hops.values()) for hops in self._hops.values()]
+        metrics.hops_max = max(last, default=0)
+        metrics.hops_mean = _ratio(sum(last), len(last))
+
+
+def _ratio(part: Number, whole: Number) -> float:
+    return round(part / whole, 4) if whole else 0.0

@@ -1,0 +1,239 @@
+"""Generators of fault schedules: from a seed's generator and a few parameters to data.
+
+Each is a function of a `Random`, the number of nodes and its parameters. Schedules fill the first
+eight seconds of a run.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any, Final
+
+from phextsync.testing import (
+    Action,
+    Clone,
+    Crash,
+    Damage,
+    Deafen,
+    Fault,
+    FillDisk,
+    FreeDisk,
+    Garbage,
+    HalfOpen,
+    Hold,
+    Partition,
+    Repair,
+    Reset,
+    Restart,
+    SetClock,
+    Shape,
+    Sleep,
+    Tear,
+)
+
+Schedule = list[Fault]
+_SECONDS: Final = 8.0
+
+
+def draw(generators: Mapping[str, Mapping[str, Any]], source: Random, nodes: int) -> Schedule:
+    """Return what these generators, with these parameters, make of a run."""
+    return [
+        fault
+        for name, parameters in generators.items()
+        for fault in GENERATORS[name](source, nodes, **parameters)
+    ]
+
+
+def _halves(source: Random, nodes: int, *, is_oneway: bool = False) -> Schedule:
+    order = source.sample(range(nodes), nodes)
+    cut = source.randint(1, nodes - 1)
+    partition = Partition((tuple(order[:cut]), tuple(order[cut:])), is_oneway)
+    faults = [Fault(source.uniform(1, 3), partition)]
+    if source.random() < 0.5:  # else they meet when the run ends
+        faults.append(Fault(source.uniform(4, 7), Repair()))
+    return faults
+
+
+def _islands(source: Random, nodes: int) -> Schedule:
+    """Split into a few groups, and again into others before they have met."""
+    faults = []
+    for at in (1.0, 3.5, 6.0):
+        count = source.randint(2, 4)
+        groups: list[list[int]] = [[] for _ in range(count)]
+        for node in range(nodes):
+            source.choice(groups).append(node)
+        faults.append(Fault(at + source.random(), Partition(tuple(map(tuple, groups)))))
+    return faults
+
+
+def _rolling(source: Random, nodes: int) -> Schedule:
+    """One node after the other is cut off, then comes back."""
+    faults = []
+    for i, node in enumerate(source.sample(range(nodes), nodes)):
+        others = tuple(n for n in range(nodes) if n != node)
+        faults.append(Fault(0.5 + i * 7 / nodes, Partition(((node,), others))))
+    return faults
+
+
+def _resets(source: Random, nodes: int, *, times: int = 60) -> Schedule:
+    return _anywhere(source, nodes, times, Reset)
+
+
+def _shapes(
+    source: Random, nodes: int, *, duplication: float = 0.0, reordering: float = 0.0
+) -> Schedule:
+    """Every way between two nodes has its own latency, width and loss; where frames double or
+    overtake one another, that is all."""
+    faults = []
+    for one in range(nodes):
+        for other in range(nodes):
+            if one == other:
+                continue
+            if duplication or reordering:
+                shape = Shape(one, other, 0.001, 0, 0, 0, duplication, reordering)
+            else:
+                shape = Shape(
+                    one,
+                    other,
+                    latency_s=source.choice((0.001, 0.02, 0.15, 0.4)),
+                    jitter_s=source.choice((0.0, 0.05)),
+                    bytes_per_s=source.choice((0.0, 20_000.0, 200_000.0)),
+                    loss=source.choice((0.0, 0.02, 0.1)),
+                )
+            faults.append(Fault(0.0, shape))
+    return faults
+
+
+def _holds(source: Random, nodes: int, *, times: int = 8) -> Schedule:
+    faults = []
+    for _ in range(times):
+        one, other = source.sample(range(nodes), 2)
+        at = source.uniform(0, 6)
+        faults += [Fault(at, Hold(one, other)), Fault(at + source.uniform(0.1, 4), Repair())]
+    return faults
+
+
+def _halfopen(source: Random, nodes: int, *, times: int = 8) -> Schedule:
+    return _anywhere(source, nodes, times, HalfOpen)
+
+
+def _crashes(source: Random, nodes: int, *, times: int = 12) -> Schedule:
+    faults = []
+    for _ in range(times):
+        node, at = source.randrange(nodes), source.uniform(0.2, 7)
+        faults.append(Fault(at, Crash(node, is_silent=source.random() < 0.3)))
+        faults.append(Fault(at + source.uniform(0.01, 2), Restart(node)))
+    return faults
+
+
+def _torn(source: Random, nodes: int, *, times: int = 8) -> Schedule:
+    """Power cuts in the middle of a write; where the disk rots, an orderly restart finds it."""
+    faults = []
+    for _ in range(times):
+        node, at = source.randrange(nodes), source.uniform(0.5, 6)
+        again = at + source.uniform(0.1, 2)
+        if source.random() < 0.5:
+            faults.append(Fault(at, Tear(node)))
+        else:
+            faults += [Fault(again - 0.05, Damage(node)) for _ in range(source.randint(1, 3))]
+        faults.append(Fault(again, Restart(node)))
+    return faults
+
+
+def _full_disks(source: Random, nodes: int, *, times: int = 3) -> Schedule:
+    faults = []
+    for node in source.sample(range(nodes), min(times, nodes)):
+        at = source.uniform(0.5, 5)
+        faults += [Fault(at, FillDisk(node)), Fault(at + source.uniform(0.5, 3), FreeDisk(node))]
+        if source.random() < 0.3:
+            faults += [Fault(at + 0.4, Crash(node)), Fault(at + 0.8, Restart(node))]
+    return faults
+
+
+def _sleepers(source: Random, nodes: int, *, times: int = 6) -> Schedule:
+    return [
+        Fault(source.uniform(0, 6), Sleep(source.randrange(nodes), source.uniform(0.5, 6)))
+        for _ in range(times)
+    ]
+
+
+def _clocks(source: Random, nodes: int, *, times: int = 12) -> Schedule:
+    """Wall clocks go years forward and back, monotonic ones leap or stand still in sleep."""
+    faults = []
+    for _ in range(times):
+        node, at = source.randrange(nodes), source.uniform(0, 7)
+        if source.random() < 0.4:
+            sleep = Sleep(node, source.uniform(0.5, 4), is_counted=source.random() < 0.5)
+            faults.append(Fault(at, sleep))
+        wall_s = source.choice((-1e9, -3600.0, 0.0, 3600.0, 1e9))
+        leap_s = source.choice((0.0, 2.0, 60.0, 86_400.0))
+        faults.append(Fault(at, SetClock(node, wall_s, leap_s)))
+    return faults
+
+
+def _clones(source: Random, nodes: int, *, times: int = 4) -> Schedule:
+    faults = []
+    for _ in range(times):
+        one, other = source.sample(range(nodes), 2)
+        faults.append(Fault(source.uniform(1, 7), Clone(one, other)))
+    return faults
+
+
+def _garbage(source: Random, nodes: int, *, times: int = 30, of: str = "") -> Schedule:
+    """Noise and changed frames, or what `of` says."""
+    faults = []
+    for _ in range(times):
+        one, other = source.sample(range(nodes), 2)
+        kind = of or source.choice(("noise", "frames"))
+        faults.append(Fault(source.uniform(0, _SECONDS), Garbage(one, other, kind)))
+    return faults
+
+
+def _deaf(source: Random, nodes: int, *, times: int = 2) -> Schedule:
+    return [
+        Fault(source.uniform(0, 6), Deafen(source.randrange(nodes), source.uniform(2, 8)))
+        for _ in range(times)
+    ]
+
+
+def _offline(source: Random, nodes: int, *, machines: int) -> Schedule:
+    return [
+        Fault(source.uniform(1, 2), Crash(node, is_silent=True))
+        for node in source.sample(range(nodes), machines)
+    ]
+
+
+def _some(source: Random, nodes: int, *, count: int, of: Sequence[str]) -> Schedule:
+    """A few of these kinds of trouble."""
+    return draw({name: {} for name in source.sample(of, count)}, source, nodes)
+
+
+def _anywhere(
+    source: Random, nodes: int, times: int, action: Callable[[int, int], Action]
+) -> Schedule:
+    """An action on two nodes, at any time."""
+    faults = []
+    for _ in range(times):
+        one, other = source.sample(range(nodes), 2)
+        faults.append(Fault(source.uniform(0, _SECONDS), action(one, other)))
+    return faults
+
+
+GENERATORS: Final[dict[str, Callable[..., Schedule]]] = {
+    "halves": _halves,
+    "islands": _islands,
+    "rolling": _rolling,
+    "resets": _resets,
+    "shapes": _shapes,
+    "holds": _holds,
+    "halfopen": _halfopen,
+    "crashes": _crashes,
+    "torn": _torn,
+    "full-disks": _full_disks,
+    "sleepers": _sleepers,
+    "clocks": _clocks,
+    "clones": _clones,
+    "garbage": _garbage,
+    "deaf": _deaf,
+    "offline": _offline,
+    "some": _some,
+}
