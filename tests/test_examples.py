@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,3 +71,18 @@ def test_the_programs_of_the_page_on_embedding_run_one_after_another(tmp_path: P
         "From a coroutine.\n3.1.1/1.1.1/1.1.1 18\n(Coordinate('3.1.1/1.1.1/1.1.1'),)\n",
         "Written where the node runs.\n",
     ]
+
+
+def test_the_rule_of_the_claims_holds_under_partitions(tmp_path: Path) -> None:
+    out = _run(str(_ROOT / "examples" / "claims.py"), home=tmp_path)
+    assert out == "the agents always agreed\n"
+
+
+def test_the_program_of_the_claims_is_short_and_a_rule_that_does_not_hold_is_refuted() -> None:
+    text = (_ROOT / "examples" / "claims.py").read_text()
+    program = text[text.index("from hypothesis") :]
+    assert sum(1 for line in program.splitlines() if line.strip()) < 40
+    scope: dict[str, Any] = {"__name__": "claims"}
+    exec(program.replace("min(text.splitlines(), default=None)", "object()"), scope)
+    with pytest.raises(AssertionError):
+        scope["test_agents_agree_who_owns_a_task"]()
