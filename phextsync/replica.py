@@ -137,6 +137,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._owner = owner
         self._fingerprinter = Fingerprinter(name)
         self._client_id = owner.store.lease(name)
+        self._is_client_noted = self._client_id is not None
         self._fresh: dict[Coordinate, _Open] = {}  # open scrolls that the index does not know yet
         self._pending: dict[Coordinate, _Pending] = {}
         self._committing: dict[Coordinate, _Pending] = {}
@@ -531,6 +532,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._keep_open(coordinate, opened)
         self._pending[coordinate] = _Pending(rewrite=True)
         self._owner.touched(self)
+        self._sign()
         update = opened.scroll.union(ours)
         if update is not None:
             entry = self._owner.stamp(update)
@@ -546,7 +548,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
 
     def renew_client_id(self) -> None:
         """Write under a new client id from now on."""
-        self._client_id = self._owner.draw_client_id(self.name)
+        self._client_id = self._owner.draw_client_id()
+        self._is_client_noted = False
         for coordinate in dict.fromkeys((*self._unsettled(), *self._histories)):
             opened = self._opened(coordinate)
             if opened is not None:
@@ -654,8 +657,17 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
 
     def _client(self) -> int:
         if self._client_id is None:
-            self._client_id = self._owner.draw_client_id(self.name)
+            self._client_id = self._owner.draw_client_id()
+            self._is_client_noted = False
         return self._client_id
+
+    def _sign(self) -> None:
+        """Note under which client id this node writes, before it does so for the first time: who
+        only reads and relays has nothing to tell the mesh."""
+        client = self._client()
+        if not self._is_client_noted:
+            self._is_client_noted = True
+            self._owner.note_client_id(self.name, client)
 
     # -- changing --------------------------------------------------------------------------
 
@@ -663,6 +675,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._owner.check_writable()
         coordinate = as_coordinate(key)
         opened = self._open(coordinate) or self._create(coordinate)
+        self._sign()
         opened.used = True
         self._keep_before(coordinate)
         if coordinate in self._histories:
@@ -963,16 +976,18 @@ class ReplicaSet:
         """Return the log entry of an update that was made here and now."""
         return LogEntry(update, self.node_id, self._wall_time_ms())
 
-    def draw_client_id(self, phext: str) -> int:
-        """Return a new client id for `phext`; the next batch makes its lease durable."""
-        client_id = self._random.getrandbits(52)  # bit 52 is set in those of imports
+    def draw_client_id(self) -> int:
+        """Return a new client id."""
+        return self._random.getrandbits(52)  # bit 52 is set in those of imports
+
+    def note_client_id(self, phext: str, client_id: int) -> None:
+        """Let the next batch make the lease of a client id durable, and tell whose it is."""
         self._leases[phext] = client_id
         if phext != CLIENTS:
             place = blake2b(client_id.to_bytes(8, "big"), digest_size=18).digest()
             parts = [1 + int.from_bytes(place[i : i + 2], "big") % 999 for i in range(0, 18, 2)]
             line = f"{client_id} {self.node_id.hex()} {phext}\n"
             self.open(CLIENTS).import_unknown(Coordinate(*parts), line)
-        return client_id
 
     def read_range(
         self, phext: str, lower: bytes, upper: bytes | None, bytes_max: int

@@ -131,7 +131,7 @@ def test_acknowledging_before_the_write_is_a_false_claim(
 def test_a_client_id_used_again_after_a_restore_makes_two_texts_of_one_version(
     monkeypatch: pytest.MonkeyPatch, record: Record
 ) -> None:
-    def same(replicas: ReplicaSet, phext: str) -> int:
+    def same(replicas: ReplicaSet) -> int:
         return 1 + replicas.node_id[-1]
 
     monkeypatch.setattr(ReplicaSet, "draw_client_id", same)

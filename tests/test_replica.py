@@ -322,6 +322,19 @@ def test_a_scroll_that_was_set_aside_is_written_under_another_client_id() -> Non
     assert not covers(replicas.open("memory").version(_A), lost)
 
 
+def test_who_only_takes_updates_of_peers_tells_nobody_of_a_client_id() -> None:
+    replicas, peer = _open(MemoryStore()), _open(MemoryStore(), seed=1).open("memory")
+    for line in ("one", "two"):
+        before = peer.version(_A)
+        peer.append(_A, line)
+        update = peer.difference(_A, before)
+        assert update is not None
+        replicas.open("memory").apply(_A, LogEntry(update, _NODE, 0))
+    assert len(replicas.open(CLIENTS)) == 0
+    replicas.open("memory").append(_A, "three")
+    assert len(replicas.open(CLIENTS)) == 1
+
+
 def test_a_peers_update_is_taken_although_the_disk_is_full_and_there_is_no_client_id() -> None:
     replicas = _open(MemoryStore())
     replicas.open("other")[_A] = "text"

@@ -295,7 +295,7 @@ def test_a_partition_keeps_texts_apart_until_it_is_repaired() -> None:
     assert [world.text(node, _PLACE) for node in range(3)] == ["q0z\n", "", ""]
     world.settle(10)
     assert world.text(2, _PLACE) == "q0z\n"
-    assert world.metrics.updates > world.metrics.redundant > 0
+    assert world.metrics.updates > world.metrics.redundant
 
 
 def test_fifty_nodes_with_eight_links_each_converge() -> None:

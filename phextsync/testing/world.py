@@ -230,8 +230,9 @@ class World:
             if not node.is_up:
                 self._start(node)
             node.is_torn = False
-        self._read_all()
         began = self.now
+        self._wait(lambda: all(map(self.is_up, range(self.count))), began + within_s)
+        self._read_all()
         self._wait(self.is_equal, began + within_s)
         self.metrics.converged_ms = round(1000 * (self.now - began))
         self._wait(self.is_settled, began + within_s)
