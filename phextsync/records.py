@@ -105,28 +105,24 @@ class Records:
         if version is None:
             self._note("the version of its format cannot be read")
         self.version = version or FORMAT_VERSION
-        self.is_count_known = not self.problems
-        names = {
-            body: key[1:]
-            for key, value in meta.items()
-            if key[:1] == b"n" and (body := self._body(META, key, value)) is not None
-        }
+        bodies: dict[bytes, bytes] = {}
+        for key, value in meta.items():
+            body = self._body(META, key, value)
+            if body is not None:
+                bodies[key] = body
+            else:
+                self._note(f"a record of {META.decode()} does not have its checksum")
+        names = {body: key[1:] for key, body in bodies.items() if key[:1] == b"n"}
         for number, value in self._pairs(NAMES):
             body = self._body(NAMES, number, value)
             if body is not None:
                 names.setdefault(number, body)
         self.names = {number: name.decode("utf-8", "replace") for number, name in names.items()}
         self.counts = {
-            key[1:]: int.from_bytes(body, "big")
-            for key, value in meta.items()
-            if key[:1] == b"k" and (body := self._body(META, key, value)) is not None
+            key[1:]: int.from_bytes(body, "big") for key, body in bodies.items() if key[:1] == b"k"
         }
-
-        self.receipts = {
-            key: body
-            for key, value in meta.items()
-            if key[:1] == b"r" and (body := self._body(META, key, value)) is not None
-        }
+        self.receipts = {key: body for key, body in bodies.items() if key[:1] == b"r"}
+        self.is_count_known = not self.problems
 
     @property
     def expected(self) -> int:

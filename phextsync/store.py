@@ -196,7 +196,9 @@ class MemoryStore:
 
     def read(self, phext: str, key: bytes) -> StoredScroll | None:
         if (phext, key) in self._damaged:
-            raise StoreDamagedError(f"{phext} {coordinate_text(key)}: its bytes do not have their checksum")
+            raise StoreDamagedError(
+                f"{phext} {coordinate_text(key)}: its bytes do not have their checksum"
+            )
         found = self._scrolls.get(phext, {}).get(key)
         return None if found is None else found[1]
 

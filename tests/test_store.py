@@ -79,7 +79,7 @@ def test_a_client_id_is_not_leased_again_once_a_scroll_was_set_aside(shelf: Shel
     shelf.store.quarantine("memory", _KEYS[0])
     assert (shelf.store.lease("memory"), shelf.store.lease("other")) == (None, 7)
     shelf.reopen(clean=True)
-    assert (shelf.store.lease("memory"), shelf.store.lease("other")) == (None, 7)
+    assert shelf.store.lease("memory") is None
 
 
 def test_a_damaged_value_in_memory_is_met_until_it_is_written_anew() -> None:
@@ -165,6 +165,28 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
         StoreVersionError, match="expected a store of format 2 or older, found format 3"
     ):
         LmdbStore(tmp_path)
+
+
+@pytest.mark.parametrize("key", [b"cmemory", b"r" + b"ab" * 8, b"k" + bytes(4), b"nmemory"])
+def test_a_damaged_record_of_the_store_itself_is_mended_at_the_next_start(
+    tmp_path: Path, key: bytes
+) -> None:
+    store = LmdbStore(tmp_path)
+    _commit(store, _write(_KEYS[0], state=b"s"))
+    store.commit(Batch((), (("memory", 7),), ((bytes.fromhex("ab" * 8), b"receipt"),)))
+    store.close(clean=True)
+    with lmdb.open(str(tmp_path / "store"), max_dbs=8) as env:
+        meta = env.open_db(b"meta")
+        with env.begin(write=True) as txn:
+            assert txn.replace(key, b"damaged and long", db=meta) is not None
+    store = LmdbStore(tmp_path)
+    assert "a record of meta does not have its checksum" in store.report[0]
+    assert store.read("memory", _KEYS[0]) is not None
+    assert store.lease("memory") is None
+    store.close(clean=True)
+    store = LmdbStore(tmp_path)
+    assert store.report == ()
+    store.close(clean=True)
 
 
 def test_a_copied_folder_takes_new_client_ids(tmp_path: Path) -> None:
