@@ -4,6 +4,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 
 * `errors`: what is raised
 * `index`: compiled: `Coordinate`, `CoordinateRange`, `CoordinateIndex`, bytes of updates
+* `permissions`: which ranges of which phexts a node may read and write
 * `phextfile`: .phext text
 * `messages`: the wire's vocabulary and limits
 * `identity`: mesh keys, certificates, join codes
@@ -54,6 +55,7 @@ from phextsync.errors import (
     IdentityError,
     LinkError,
     NotSyncedError,
+    PermissionDeniedError,
     PhextFileError,
     PhextsyncError,
     PositionError,
@@ -70,6 +72,7 @@ from phextsync.errors import (
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateIndex, CoordinateRange
 from phextsync.node import Node, open_node
+from phextsync.permissions import Permissions
 from phextsync.presence import PeerPresence, PresenceBoard
 from phextsync.replica import History, Replica, ReplicaSet
 from phextsync.store import LmdbStore, MemoryStore
@@ -99,6 +102,8 @@ __all__ = [
     "NodeIdentity",
     "NotSyncedError",
     "PeerPresence",
+    "PermissionDeniedError",
+    "Permissions",
     "Phext",
     "PhextFileError",
     "PhextsyncError",

@@ -44,7 +44,8 @@ _END: Final = Turn(RANGES, b"")
 
 
 class Comparison:
-    """One side of a comparison of one index with a peer's, within `scope`.
+    """One side of a comparison of one index with a peer's, within `scope`: nothing that it says
+    depends on what lies outside.
 
     `nonce` is random, 16 bytes; only an audit uses it.
     """
@@ -110,7 +111,9 @@ class Comparison:
         return Turn(RANGES, body)
 
     def _answer_ranges(self, body: bytes) -> Turn:
-        answer, found = reconcile.next_step(self._index, body, self._parameters, self._key)
+        answer, found = reconcile.next_step(
+            self._index, self._scope, body, self._parameters, self._key
+        )
         return Turn(RANGES, answer or b"", found)
 
     def _open_sketch(self) -> Turn:

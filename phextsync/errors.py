@@ -72,6 +72,10 @@ class LinkError(PhextsyncError):
     """A connection to a peer failed or was ended; the message says why."""
 
 
+class PermissionDeniedError(PhextsyncError, PermissionError):
+    """This node's certificate does not allow the edit; the text is as it was."""
+
+
 class ProtocolError(PhextsyncError):
     """A peer broke the protocol; its link ends with this reason."""
 

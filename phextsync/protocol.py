@@ -11,6 +11,9 @@ The rules of this file:
 * The receiver is in charge: an update that builds on something it lacks is not acknowledged; it
   asks with its version and gets exactly what it lacks.
 * The peer with the smaller node id starts comparisons; the other asks for one with a `Summary`.
+* Every link has rights: what the peer may be shown, what it may take from us, and what we take
+  from it (`_Rights`). Each frame that is sent or received passes one of the three; what may not
+  be shown is in no summary, comparison, request or update, nor does it cause one.
 * An update with an origin is live and is relayed at once to the other links. What a comparison
   brought is not: the other links are compared again shortly after.
 """
@@ -60,6 +63,7 @@ from phextsync.messages import (
     decode,
     encode,
 )
+from phextsync.permissions import UNRESTRICTED, Permissions, Ranges, contains, holds, intersection
 from phextsync.presence import PresenceBoard
 from phextsync.replica import NewUpdate, Replica, ReplicaSet
 from phextsync.store import LogEntry
@@ -69,6 +73,7 @@ Place: TypeAlias = tuple[str, Coordinate]
 
 _ENTRY_BYTES: Final = 40  # what an entry adds to its update in a frame, at most
 _REASON_BYTES_MAX: Final = 200
+_NOT_ALLOWED: Final = "your certificate does not allow writing there"
 
 DUPLICATE: Final = (
     "a node with this identity runs already: stop one; if this folder is a copy, delete its "
@@ -170,6 +175,14 @@ class _Session:
     is_open: bool = True
     has_found: bool = False
     sees: tuple[Place, ...] = ()  # what was unheard of the peer and is durable here
+    is_uneven: bool = False  # something differs and stays, since a certificate does not allow it
+    is_withheld: bool = False  # in particular: something that we have and the peer has not
+
+    def note(self, *, is_found: bool, is_withheld: bool = False) -> None:
+        """Note a difference: whether it will be settled, and whether the peer will lack it."""
+        self.has_found |= is_found
+        self.is_uneven |= not is_found
+        self.is_withheld |= is_withheld
 
 
 @dataclass(slots=True)
@@ -182,12 +195,28 @@ class _Assembly:
     size: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Rights:
+    """Of one phext on one link: what the peer may see, and what of that we hold; what it may take
+    from us (it may see it and we may write it); what we take from it (it may write it and we hold
+    it)."""
+
+    show: Ranges
+    held: Ranges
+    send: Ranges
+    take: Ranges
+
+
 class _Link:
     """All that the core keeps of one link."""
 
-    def __init__(self, link: int, peer_id: bytes, *, dialled: bool, now: float) -> None:
+    def __init__(
+        self, link: int, peer_id: bytes, permissions: Permissions, *, dialled: bool, now: float
+    ) -> None:
         self.link = link
         self.peer_id = peer_id
+        self.permissions = permissions
+        self.rights: dict[str, _Rights] = {}
         self.dialled = dialled
         self.hello: Hello | None = None
         self.interests: dict[str, tuple[CoordinateRange, ...]] = {}
@@ -213,6 +242,8 @@ class _Link:
         self.acknowledged = 0
         self.unacknowledged: deque[tuple[int, str, tuple[Coordinate, ...]]] = deque()
         self.refused: dict[Place, str] = {}
+        # differing scrolls that only one side may write: exchanged once, until they change here
+        self.exchanged: dict[Place, None] = {}
         # in
         self.received = 0
         self.durable = 0
@@ -311,11 +342,23 @@ class Synchronizer:
 
     # -- links -----------------------------------------------------------------------------
 
-    def link_opened(self, now: float, link: int, peer_id: bytes, *, dialled: bool) -> None:
-        """A link to the authenticated node `peer_id` is up; `dialled` says who called."""
+    def link_opened(
+        self,
+        now: float,
+        link: int,
+        peer_id: bytes,
+        *,
+        dialled: bool,
+        permissions: Permissions = UNRESTRICTED,
+        refusal: str | None = None,
+    ) -> None:
+        """A link to the authenticated node `peer_id` is up; `dialled` says who called and
+        `permissions` what its certificate allows. With a `refusal` it only hears that reason."""
         self._now = max(self._now, now)
-        opened = _Link(link, peer_id, dialled=dialled, now=now)
-        if peer_id == self.node_id:
+        opened = _Link(link, peer_id, permissions, dialled=dialled, now=now)
+        if refusal is not None:
+            opened.goodbye = refusal
+        elif peer_id == self.node_id:
             opened.goodbye = "both ends have one identity: a node dialled itself, or two share it"
         else:
             opened.control.append(self._hello(opened))  # may open phexts: not for this link to see
@@ -385,6 +428,11 @@ class Synchronizer:
             for link in self._links.values()
             if link.hello is not None and not link.is_held
         ]
+
+    def refusal(self, link: int) -> str | None:
+        """Return why `link` ends before both sides have said hello, None when they have."""
+        known = self._links.get(link)
+        return None if known is None or known.hello is not None else known.goodbye
 
     def traffic(self, link: int) -> Traffic:
         """Return a copy of the counters of `link`."""
@@ -469,7 +517,9 @@ class Synchronizer:
                 link.own_durable = max(own, link.own_durable)
                 self.on_ready(link.link)
             for phext, sources in settled.items():
-                if tuple(sources) != (link.link,):
+                # A peer with limits is marked by `_take_update` where the news concerns it.
+                is_concerned = link.permissions.is_everything or phext in link.stale
+                if is_concerned and tuple(sources) != (link.link,):
                     link.stale[phext] = True
                     if phext in link.sessions:
                         self._schedule(link, phext, self.timing.compare_delay_s)
@@ -501,7 +551,7 @@ class Synchronizer:
         complete: list[bytes] = []
         lacks: list[Lack] = []
         for link in self._links.values():
-            if link.is_ready and _holds(link.interests.get(phext, ()), range_):
+            if link.is_ready and holds(link.interests.get(phext, ()), range_):
                 lack = self._lack(link, phext, range_)
                 if lack is None:
                     complete.append(link.peer_id)
@@ -515,10 +565,11 @@ class Synchronizer:
         links = [
             link
             for link in self._links.values()
-            if link.is_ready and _holds(link.interests.get(phext, ()), range_)
+            if link.is_ready and holds(link.interests.get(phext, ()), range_)
         ]
         lacking = sum(
             self._is_comparing(link, phext)
+            or link.sessions[phext].is_withheld
             or next(self._under_way(link, phext, range_), None) is not None
             or any(_streams(link, phext, range_))
             for link in links
@@ -533,6 +584,9 @@ class Synchronizer:
         name = link.hello.name if link.hello else ""
         if self._is_comparing(link, phext):
             return Lack(link.peer_id, 0, "still comparing", name)
+        if link.sessions[phext].is_withheld:
+            reason = "our certificate does not allow writing what it lacks"
+            return Lack(link.peer_id, 0, reason, name)
         index = self.replicas.open(phext).index
         coordinates = dict.fromkeys(self._under_way(link, phext, range_))
         streamed = sum(index.count(stream) for stream in _streams(link, phext, range_))
@@ -648,9 +702,7 @@ class Synchronizer:
             case Summary(summary):
                 self._receive_summary(link, summary)
             case Refused(phext, coordinate, reason):
-                link.refused[phext, coordinate] = reason
-                self.replicas.report(f"a peer refused {phext} {coordinate}: {reason}")
-                self.on_progress()
+                self._receive_refused(link, (phext, coordinate), reason)
             case Conflict(phext, coordinate, theirs):
                 self._receive_conflict(link, (phext, coordinate), theirs)
             case Presence(notices):
@@ -684,14 +736,23 @@ class Synchronizer:
         assert link.hello is not None
         self.events.append(PeerJoined(link.link, link.peer_id, link.hello.name))
         if link.hello.minor >= PRESENCE_MINOR:
-            link.presences = self.presence.link_opened(self._now, link.link, link.peer_id)
+            told = self.presence.link_opened(self._now, link.link, link.peer_id)
+            if link.permissions.reads_everything:  # facts may speak of any text
+                link.presences = told
         theirs = {summary.name: summary for summary in link.hello.phexts}
         for summary in link.hello.phexts:
-            link.interests[summary.name] = summary.interest
-            link.theirs[summary.name] = summary
+            self._note_summary(link, summary)
         for phext in sorted({*theirs, *link.announced}):
             self._meet_phext(link, phext, theirs.get(phext))
         self.on_progress()
+
+    def _note_summary(self, link: _Link, summary: PhextSummary) -> None:
+        readable = link.permissions.readable(summary.name)
+        link.interests[summary.name] = intersection(summary.interest, readable)
+        if len(link.interests) > self.limits.phexts_max:
+            raise ProtocolError(f"expected at most {self.limits.phexts_max} phexts, found more")
+        if self._scope(link, summary.name):
+            link.theirs[summary.name] = summary
 
     def _meet_phext(self, link: _Link, phext: str, summary: PhextSummary | None) -> None:
         ours = self._scope(link, phext)
@@ -709,19 +770,16 @@ class Synchronizer:
             link.sessions[phext] = _Session(0, None)
 
     def _receive_summary(self, link: _Link, summary: PhextSummary) -> None:
-        link.interests[summary.name] = summary.interest
-        link.theirs[summary.name] = summary
+        self._note_summary(link, summary)
         if not self._scope(link, summary.name):
             return
-        if len(link.interests) > self.limits.phexts_max:
-            raise ProtocolError(f"expected at most {self.limits.phexts_max} phexts, found more")
         if summary.name not in link.announced:
             self._say_summary(link, summary.name)
         session = link.sessions.get(summary.name)
         if not self._starts(link):
             link.sessions.setdefault(summary.name, _Session(0, None))
         elif session is None or not session.is_open:
-            is_equal = self._summary(summary.name).digest == summary.digest
+            is_equal = self._summary(link, summary.name).digest == summary.digest
             self._start_session(link, summary.name, None if is_equal else summary.count)
 
     def _receive_updates(self, link: _Link, phext: str, entries: Sequence[Entry]) -> None:
@@ -729,14 +787,15 @@ class Synchronizer:
         coordinates = tuple(dict.fromkeys(entry.coordinate for entry in entries))
         link.unsettled.append((link.received, phext, coordinates))
         changed: dict[Coordinate, None] = {}
-        interest = self._interest(phext)
-        if interest:
-            replica = self.replicas.open(phext)
-            for entry in entries:
-                if _contains(interest, entry.coordinate):
-                    self._receive_entry(link, replica, entry, changed)
+        interest, take = self._interest(phext), self._rights(link, phext).take
+        for entry in entries:
+            if contains(take, entry.coordinate):
+                self._receive_entry(link, self.replicas.open(phext), entry, changed)
+            elif contains(interest, entry.coordinate):
+                self._refuse(link, (phext, entry.coordinate), _NOT_ALLOWED)
         if changed:
-            replica.publish(tuple(changed), link.peer_id, link.hello.name if link.hello else "")
+            name = link.hello.name if link.hello else ""
+            self.replicas.open(phext).publish(tuple(changed), link.peer_id, name)
         if not self.replicas.is_dirty:
             link.durable = max(link.durable, self._complete(link))
 
@@ -762,8 +821,7 @@ class Synchronizer:
             logged = LogEntry(entry.update, entry.origin, entry.time_ms)
             merged = replica.apply(entry.coordinate, logged, link.link)
         except (UpdateError, ScrollError) as error:
-            link.control.append(Refused(*place, _reason(str(error))))
-            self.replicas.report(f"refused {place[0]} {place[1]} from a peer: {error}")
+            self._refuse(link, place, str(error))
             return
         except StoreDamagedError:
             merged = None  # set aside and reported; the peer has it whole
@@ -778,6 +836,19 @@ class Synchronizer:
         else:
             link.gaps.setdefault(place, link.received)
             self._want(link, place)
+
+    def _refuse(self, link: _Link, place: Place, reason: str) -> None:
+        link.control.append(Refused(*place, _reason(reason)))
+        self.replicas.report(f"refused {place[0]} {place[1]} from a peer: {reason}")
+
+    def _receive_refused(self, link: _Link, place: Place, reason: str) -> None:
+        session = link.sessions.get(place[0])
+        if contains(self._rights(link, place[0]).send, place[1]):
+            link.refused[place] = reason
+            self.replicas.report(f"a peer refused {place[0]} {place[1]}: {reason}")
+        elif session is not None:  # it was found by a comparison, not sent
+            session.note(is_found=False, is_withheld=True)
+        self.on_progress()
 
     def _receive_part(self, link: _Link, part: Part) -> None:
         place = (part.phext, part.coordinate)
@@ -820,10 +891,12 @@ class Synchronizer:
         except ValueError as error:
             raise ProtocolError(str(error)) from error
         phext, coordinate = place
-        if not _contains(self._interest(phext), coordinate):
+        rights = self._rights(link, phext)
+        if not contains(rights.held, coordinate):
             return
-        link.refused.pop(place, None)
-        link.asked[place] = version
+        if contains(rights.send, coordinate):
+            link.refused.pop(place, None)
+            link.asked[place] = version
         if version == EMPTY_VERSION:
             return
         replica = self.replicas.open(phext)
@@ -842,8 +915,11 @@ class Synchronizer:
             self.replicas.report(f"{place[0]} {place[1]}: equal versions, different texts; mending")
 
     def _receive_conflict(self, link: _Link, place: Place, theirs: bytes) -> None:
+        rights = self._rights(link, place[0])
+        if not contains(rights.held, place[1]):
+            return
         ours = self._text_digest(place)
-        if ours > theirs:
+        if ours > theirs and contains(rights.take, place[1]):
             link.adopting[place] = None
             link.wants[place] = None  # even if an answer to an earlier want is on its way
         elif ours < theirs:
@@ -864,7 +940,9 @@ class Synchronizer:
         link.session_number += 1
         last = link.sessions.get(phext)
         # Digests that stay different although nothing was found: somebody made entries alike.
-        is_fruitless = last is not None and last.is_needed and not last.has_found
+        is_fruitless = (
+            last is not None and last.is_needed and not last.has_found and not last.is_uneven
+        )
         session = self._open_session(link, phext, link.session_number)
         session.is_needed = theirs is not None
         link.traffic.comparisons += 1
@@ -957,13 +1035,36 @@ class Synchronizer:
     def _take_differences(
         self, link: _Link, phext: str, session: _Session, found: reconcile.Differences
     ) -> None:
-        session.has_found |= not found.is_empty
+        rights = self._rights(link, phext)
         for range_ in found.our_ranges:
-            link.streams.append((phext, range_))
+            allowed = intersection((range_,), rights.send)
+            link.streams.extend((phext, each) for each in allowed)
+            session.note(is_found=bool(allowed), is_withheld=allowed != (range_,))
         for coordinate in found.ours:
-            link.asked.setdefault((phext, coordinate), EMPTY_VERSION)
-        for coordinate in (*found.theirs, *found.changed):
+            sends = contains(rights.send, coordinate)
+            if sends:
+                link.asked.setdefault((phext, coordinate), EMPTY_VERSION)
+            session.note(is_found=sends, is_withheld=not sends)
+        for coordinate in found.theirs:
+            session.note(is_found=contains(rights.take, coordinate))
             self._want(link, (phext, coordinate))
+        for coordinate in found.changed:
+            self._take_changed(link, rights, session, (phext, coordinate))
+        for coordinate in (*found.theirs, *found.changed):
+            if not contains(rights.take, coordinate):
+                # One stands for all: the peer learns that we lack something of its own.
+                link.control.append(Refused(phext, coordinate, _NOT_ALLOWED))
+                break
+
+    def _take_changed(self, link: _Link, rights: _Rights, session: _Session, place: Place) -> None:
+        sends, takes = contains(rights.send, place[1]), contains(rights.take, place[1])
+        if sends != takes and place not in link.exchanged:
+            link.exchanged[place] = None
+            link.wants[place] = None  # also an offer: the peer asks back
+            session.note(is_found=True)
+        else:
+            self._want(link, place)
+            session.note(is_found=sends and takes, is_withheld=not sends)
 
     def _compare_again(self, link: _Link, phext: str) -> None:
         session = link.sessions.get(phext)
@@ -982,18 +1083,20 @@ class Synchronizer:
         link.compare_due[phext] = min(due, link.compare_due.get(phext, due))
 
     def _say_summary(self, link: _Link, phext: str) -> None:
-        summary = self._summary(phext)
+        summary = self._summary(link, phext)
         link.announced[phext] = summary.digest
         self._mark_uncommitted(link, phext)
         link.control.append(Summary(summary))
         self.on_ready(link.link)
 
-    def _summary(self, phext: str) -> PhextSummary:
-        interest = self._interest(phext)
+    def _summary(self, link: _Link, phext: str) -> PhextSummary:
+        held = self._rights(link, phext).held
         index = self.replicas.open(phext).index
-        count, digest = reconcile.scope_digest(index, interest)
-        text_bytes = index.text_bytes * count // max(1, len(index))
-        return PhextSummary(phext, interest, count, text_bytes, digest)
+        count, digest = reconcile.scope_digest(index, held)
+        # An average over everything: only for whoever may know everything.
+        sees_all = link.permissions.readable(phext) == (EVERYTHING,)
+        text_bytes = index.text_bytes * count // max(1, len(index)) if sees_all else 0
+        return PhextSummary(phext, held, count, text_bytes, digest)
 
     # -- sending ---------------------------------------------------------------------------
 
@@ -1028,7 +1131,9 @@ class Synchronizer:
 
     def _hello(self, link: _Link) -> Hello:
         summaries = tuple(
-            self._summary(phext) for phext in self.replicas.names() if self._interest(phext)
+            self._summary(link, phext)
+            for phext in self.replicas.names()
+            if self._rights(link, phext).held
         )
         link.announced = {summary.name: summary.digest for summary in summaries}
         for summary in summaries:
@@ -1048,7 +1153,8 @@ class Synchronizer:
             if place[0] != phext or is_full:
                 break
             del link.wants[place]
-            link.wanted[place] = None
+            if contains(self._rights(link, phext).take, place[1]):
+                link.wanted[place] = None  # an answer will come
             scrolls.append(self._want_of(link, replica, place))
             size += len(scrolls[-1][1]) + _ENTRY_BYTES
         return Want(phext, tuple(scrolls))
@@ -1118,7 +1224,7 @@ class Synchronizer:
             if entries and (place[0] != phext or size > self.limits.updates_bytes_goal):
                 break
             first = link.dirty[place]
-            if not _contains(link.interests.get(place[0], (EVERYTHING,)), place[1]):
+            if not contains(link.interests.get(place[0], (EVERYTHING,)), place[1]):
                 del link.dirty[place]
                 continue
             updates = self._updates_since(place, first, link.link)
@@ -1194,32 +1300,32 @@ class Synchronizer:
         """An update took effect: keep it at hand and mark it for the links that want it."""
         place = (new.phext, new.coordinate)
         self._sequence += 1
-        if not new.entry.origin:
-            self._news.setdefault(new.phext, {})[new.source] = None
-            for link in self._links.values():
-                if link.link != new.source:
-                    link.stale[new.phext] = False
-            return
         is_wanted = False
         for link in self._links.values():
-            if link.link == new.source or link.goodbye is not None:
+            link.exchanged.pop(place, None)
+            rights = self._rights(link, new.phext)
+            if link.link == new.source or not contains(rights.show, new.coordinate):
                 continue
-            if link.peer_id == new.entry.origin:  # it has it, perhaps not yet on its disk
+            if not new.entry.origin or not contains(rights.send, new.coordinate):
+                self._news.setdefault(new.phext, {})[new.source] = None
+                link.stale[new.phext] = False
+            elif link.goodbye is not None:
+                continue
+            elif link.peer_id == new.entry.origin:  # it has it, perhaps not yet on its disk
                 link.unheard.setdefault(place, self._now)
-                continue
-            link.refused.pop(place, None)
-            link.dirty.setdefault(place, self._sequence)
-            is_wanted = True
-            if link.is_ready:
-                self.on_ready(link.link)
+            else:
+                link.refused.pop(place, None)
+                link.dirty.setdefault(place, self._sequence)
+                is_wanted = True
+                if link.is_ready:
+                    self.on_ready(link.link)
         if is_wanted:
             self._remember(place, new)
 
     def _phext_opened(self, phext: str) -> None:
-        if self._interest(phext):
-            for link in self._links.values():
-                if phext not in link.announced:
-                    self._say_summary(link, phext)
+        for link in self._links.values():
+            if phext not in link.announced and self._rights(link, phext).held:
+                self._say_summary(link, phext)
 
     def _scroll_set_aside(self, phext: str) -> None:
         """A scroll was damaged and is gone: a comparison finds it at the peers."""
@@ -1251,11 +1357,14 @@ class Synchronizer:
 
     def _mark_uncommitted(self, link: _Link, phext: str) -> None:
         """What is not durable is not in the digest that is sent: offer it besides."""
+        send = self._rights(link, phext).send
         for coordinate in self.replicas.open(phext).uncommitted():
-            link.dirty.setdefault((phext, coordinate), 0)
+            if contains(send, coordinate):
+                link.dirty.setdefault((phext, coordinate), 0)
 
     def _want(self, link: _Link, place: Place) -> None:
-        if place not in link.wanted:
+        """Ask for a scroll, unless that was done or the peer's answer would be refused."""
+        if place not in link.wanted and contains(self._rights(link, place[0]).take, place[1]):
             link.wants[place] = None
 
     def _complete(self, link: _Link) -> int:
@@ -1279,20 +1388,30 @@ class Synchronizer:
             or link.own_durable > link.own_durable_sent
         )
 
-    def _interest(self, phext: str) -> tuple[CoordinateRange, ...]:
+    def _interest(self, phext: str) -> Ranges:
+        readable = self.replicas.permissions.readable(phext)
         if self._interests is None:
-            return (EVERYTHING,)
-        return tuple(self._interests.get(phext, ()))
+            return readable
+        return intersection(self._interests.get(phext, ()), readable)
 
-    def _scope(self, link: _Link, phext: str) -> tuple[CoordinateRange, ...]:
-        """Return the ranges of the phext that both sides hold, in order."""
-        common = [
-            both
-            for ours in self._interest(phext)
-            for theirs in link.interests.get(phext, ())
-            if (both := ours.intersect(theirs)) is not None
-        ]
-        return tuple(sorted(common, key=lambda range_: range_.lower))
+    def _rights(self, link: _Link, phext: str) -> _Rights:
+        rights = link.rights.get(phext)
+        if rights is None:
+            if len(link.rights) > self.limits.phexts_max:
+                link.rights.clear()  # they can be worked out again
+            interest, own = self._interest(phext), self.replicas.permissions
+            show = intersection(own.readable(phext), link.permissions.readable(phext))
+            rights = link.rights[phext] = _Rights(
+                show=show,
+                held=intersection(interest, show),
+                send=intersection(own.writable(phext), show),
+                take=intersection(interest, link.permissions.writable(phext)),
+            )
+        return rights
+
+    def _scope(self, link: _Link, phext: str) -> Ranges:
+        """Return the ranges of the phext that both sides hold and both may see."""
+        return intersection(self._interest(phext), link.interests.get(phext, ()))
 
     def _end(self, link: _Link, reason: str) -> None:
         if link.goodbye is None:
@@ -1396,11 +1515,3 @@ def _streams(link: _Link, phext: str, range_: CoordinateRange) -> Iterator[Coord
         both = stream.intersect(range_) if streamed == phext else None
         if both is not None:
             yield both
-
-
-def _contains(ranges: Sequence[CoordinateRange], coordinate: Coordinate) -> bool:
-    return any(coordinate in range_ for range_ in ranges)
-
-
-def _holds(ranges: Sequence[CoordinateRange], range_: CoordinateRange) -> bool:
-    return any(held.intersect(range_) == range_ for held in ranges)

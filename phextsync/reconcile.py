@@ -21,6 +21,7 @@ from typing import Final
 
 from phextsync.errors import CoordinateError, ProtocolError
 from phextsync.index import ORIGIN, Coordinate, CoordinateIndex, CoordinateRange
+from phextsync.permissions import holds
 
 ROOT_DIGEST_BYTES: Final = 16
 _RANGE_DIGEST_BYTES: Final = 8
@@ -48,10 +49,6 @@ class Differences:
     theirs: list[Coordinate]
     changed: list[Coordinate]
     our_ranges: list[CoordinateRange]
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.ours or self.theirs or self.changed or self.our_ranges)
 
 
 def digest(count: int, fingerprint_sum: bytes) -> bytes:
@@ -94,15 +91,21 @@ def first_step(
 
 
 def next_step(
-    index: CoordinateIndex, message: bytes, parameters: Parameters, key: bytes | None = None
+    index: CoordinateIndex,
+    scope: Sequence[CoordinateRange],
+    message: bytes,
+    parameters: Parameters,
+    key: bytes | None = None,
 ) -> tuple[bytes | None, Differences]:
     """Answer one message: the next one, or None when nothing is open, and what was found.
 
-    ProtocolError when the message is malformed.
+    ProtocolError when the message is malformed or speaks of more than `scope`.
     """
     writer = _Writer(parameters, key)
     found = Differences([], [], [], [])
     for range_, mode, payload in _read(message):
+        if not holds(scope, range_):
+            raise ProtocolError(f"expected ranges that both sides may compare, found {range_}")
         if mode == _LIST:
             _compare_list(index, range_, payload, found, key)
             continue

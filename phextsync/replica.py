@@ -29,6 +29,7 @@ from phextsync.changes import (
 )
 from phextsync.crdt import ROOT, Fingerprinter, Scroll, check_text, import_update, merge_updates
 from phextsync.errors import (
+    PermissionDeniedError,
     PhextsyncError,
     ScrollError,
     StoreDamagedError,
@@ -50,6 +51,7 @@ from phextsync.index import (
     update_version,
 )
 from phextsync.messages import is_phext_name
+from phextsync.permissions import UNRESTRICTED, Permissions, contains
 from phextsync.store import Batch, LogEntry, ScrollWrite, Store, StoredScroll
 from phextsync.views import Bounds, Key, Range, RangeView, as_coordinate, as_range
 
@@ -314,6 +316,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
             self._edit(coordinate, lambda scroll: scroll.import_text(text))
         elif text:
             self._owner.check_writable()
+            self._owner.check_allowed(self.name, coordinate)
             check_text(text)
             self.import_unknown(coordinate, text)
 
@@ -517,7 +520,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         return Merged(applied.covered, applied.changed)
 
     def adopt(self, coordinate: Coordinate, state: bytes) -> None:
-        """Take `state` in place of ours, then add the lines that only ours had.
+        """Take `state` in place of ours, then add the lines that only ours had, if we may write.
 
         For two states with one version and different texts: somebody wrote a client id twice.
         """
@@ -533,7 +536,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._pending[coordinate] = _Pending(rewrite=True)
         self._owner.touched(self)
         self._sign()
-        update = opened.scroll.union(ours)
+        may_add = self._owner.may_write(self.name, coordinate)
+        update = opened.scroll.union(ours) if may_add else None
         if update is not None:
             entry = self._owner.stamp(update)
             self._log(coordinate, opened, entry)
@@ -674,6 +678,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     def _edit(self, key: Key, operation: Callable[[Scroll], bytes | None]) -> None:
         self._owner.check_writable()
         coordinate = as_coordinate(key)
+        self._owner.check_allowed(self.name, coordinate)
         opened = self._open(coordinate) or self._create(coordinate)
         self._sign()
         opened.used = True
@@ -855,8 +860,9 @@ class History:
 class ReplicaSet:
     """All replicas of one node over one store: their batches, client ids and open documents.
 
-    `wall_time_ms` is stored beside updates for people to read and decides nothing. `listener`
-    is told of every update that takes effect, `on_dirty` that a batch has something to take,
+    `wall_time_ms` is stored beside updates for people to read and decides nothing. `permissions`
+    are this node's own: edits that they do not allow raise PermissionDeniedError. `listener` is
+    told of every update that takes effect, `on_dirty` that a batch has something to take,
     `on_open` of a phext that was opened, `on_set_aside` of one of which a scroll was damaged.
     """
 
@@ -868,9 +874,11 @@ class ReplicaSet:
         random: Random,
         wall_time_ms: Callable[[], int],
         open_bytes_max: int = 64 << 20,
+        permissions: Permissions = UNRESTRICTED,
     ) -> None:
         self.store = store
         self.node_id = node_id
+        self.permissions = permissions
         self.open_bytes_max = open_bytes_max
         self.open_bytes = 0
         self.listener: Callable[[NewUpdate], None] | None = None
@@ -972,6 +980,20 @@ class ReplicaSet:
         if self._failure is not None:
             raise StoreFullError(f"the store refused the last write: {self._failure}")
 
+    def may_write(self, phext: str, coordinate: Coordinate) -> bool:
+        """Whether this node's own permissions allow an edit there."""
+        permissions = self.permissions
+        return permissions.is_everything or contains(permissions.writable(phext), coordinate)
+
+    def check_allowed(self, phext: str, coordinate: Coordinate) -> None:
+        """PermissionDeniedError when this node may not edit there."""
+        if not self.may_write(phext, coordinate):
+            allowed = ", ".join(map(str, self.permissions.writable(phext))) or "nothing"
+            raise PermissionDeniedError(
+                f"this node's certificate does not allow writing {phext} {coordinate}: "
+                f"expected a coordinate in {allowed}"
+            )
+
     def stamp(self, update: bytes) -> LogEntry:
         """Return the log entry of an update that was made here and now."""
         return LogEntry(update, self.node_id, self._wall_time_ms())
@@ -986,8 +1008,10 @@ class ReplicaSet:
         if phext != CLIENTS:
             place = blake2b(client_id.to_bytes(8, "big"), digest_size=18).digest()
             parts = [1 + int.from_bytes(place[i : i + 2], "big") % 999 for i in range(0, 18, 2)]
-            line = f"{client_id} {self.node_id.hex()} {phext}\n"
-            self.open(CLIENTS).import_unknown(Coordinate(*parts), line)
+            coordinate = Coordinate(*parts)
+            if self.may_write(CLIENTS, coordinate):
+                line = f"{client_id} {self.node_id.hex()} {phext}\n"
+                self.open(CLIENTS).import_unknown(coordinate, line)
 
     def read_range(
         self, phext: str, lower: bytes, upper: bytes | None, bytes_max: int

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from random import Random
 
 from phextsync.index import EVERYTHING, Coordinate
+from phextsync.permissions import UNRESTRICTED, Permissions
 from phextsync.protocol import Synchronizer
 from phextsync.reconcile import scope_digest
 from phextsync.replica import Replica, ReplicaSet
@@ -14,9 +15,14 @@ TICK_S = 0.05
 
 
 class Peer:
-    """One node: a core, its replicas, and the store that survives its crashes."""
+    """One node: a core, its replicas, and the store that survives its crashes.
+
+    `certificate` is what others allow it, `permissions` what it allows itself: a liar's differ.
+    """
 
     def __init__(self, number: int, seed: int) -> None:
+        self.certificate = UNRESTRICTED
+        self.permissions = UNRESTRICTED
         self.node_id = bytes([number]) * 16
         self.random = Random(seed * 1000 + number)
         self.store = MemoryStore()
@@ -30,6 +36,7 @@ class Peer:
             node_id=self.node_id,
             random=Random(self.random.getrandbits(64)),
             wall_time_ms=lambda: 0,
+            permissions=self.permissions,
         )
         self.core = Synchronizer(
             self.replicas,
@@ -38,6 +45,12 @@ class Peer:
             random=Random(self.random.getrandbits(64)),
         )
         self.replicas.open(PHEXT)
+
+    def restrict(self, certificate: Permissions, *, is_liar: bool = False) -> None:
+        """Start with a certificate; a liar behaves as if it had none."""
+        self.certificate = certificate
+        self.permissions = UNRESTRICTED if is_liar else certificate
+        self.start()
 
     def _reopened(self) -> MemoryStore:
         return self.store.reopened()
@@ -71,6 +84,7 @@ class Network:
         self.peers = [Peer(i + 1, seed) for i in range(count)]
         self.links: dict[int, tuple[int, int]] = {}
         self.bytes = 0
+        self.on_frame: Callable[[Peer, Peer, bytes], None] = lambda sender, receiver, frame: None
         self._number = 0
 
     def link(self, dialler: int, listener: int) -> int:
@@ -79,8 +93,10 @@ class Network:
         link = self._number
         self.links[link] = (dialler, listener)
         a, b = self.peers[dialler], self.peers[listener]
-        a.core.link_opened(self.now, link, b.node_id, dialled=True)
-        b.core.link_opened(self.now, link, a.node_id, dialled=False)
+        for end, other, dialled in ((a, b, True), (b, a, False)):
+            end.core.link_opened(
+                self.now, link, other.node_id, dialled=dialled, permissions=other.certificate
+            )
         return link
 
     def link_all(self) -> None:
@@ -115,6 +131,7 @@ class Network:
                     continue
                 moved = True
                 self.bytes += len(frame)
+                self.on_frame(self.peers[sender], self.peers[receiver], frame)
                 if deliver():
                     self.peers[receiver].core.receive(self.now, link, frame)
                 else:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from phextsync import reconcile
 from phextsync.errors import ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange
-from phextsync.reconcile import Parameters
+from phextsync.reconcile import Differences, Parameters
 from tests.strategies import coordinates, near_coordinates, ranges
 
 _SMALL = Parameters(branches=2, list_max=2)
@@ -37,7 +37,7 @@ def _compare(
     while message is not None:
         messages, size = messages + 1, size + len(message)
         assert messages < 64
-        message, found = reconcile.next_step(sides[turn], message, parameters)
+        message, found = reconcile.next_step(sides[turn], scope, message, parameters)
         needed[turn].update(found.theirs, found.changed)
         needed[1 - turn].update(found.ours, found.changed)
         for range_ in found.our_ranges:
@@ -138,7 +138,7 @@ def test_several_scopes_are_compared_and_nothing_between_them() -> None:
 )
 def test_a_malformed_message_is_refused(message: bytes, found: str) -> None:
     with pytest.raises(ProtocolError, match=found):
-        reconcile.next_step(CoordinateIndex(), message, Parameters())
+        reconcile.next_step(CoordinateIndex(), [EVERYTHING], message, Parameters())
 
 
 def test_an_empty_side_asks_for_everything_and_two_empty_ones_find_nothing() -> None:
@@ -146,16 +146,16 @@ def test_an_empty_side_asks_for_everything_and_two_empty_ones_find_nothing() -> 
     needed, messages, size = _compare(_index({}), ours, [EVERYTHING], Parameters())
     assert (needed, messages, size) == ([{Coordinate(*[2] * 9)}, set()], 1, 2)
     message = reconcile.first_step(_index({}), [EVERYTHING], Parameters())
-    answer, found = reconcile.next_step(_index({}), message, Parameters())
+    answer, found = reconcile.next_step(_index({}), [EVERYTHING], message, Parameters())
     assert answer is None
-    assert found.is_empty
+    assert found == Differences([], [], [], [])
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_answered_or_refused(message: bytes) -> None:
     index = _index({Coordinate(*[1] * 8, i): i for i in range(1, 100)})
     try:
-        answer, _ = reconcile.next_step(index, message, Parameters())
+        answer, _ = reconcile.next_step(index, [EVERYTHING], message, Parameters())
     except ProtocolError:
         return
     assert answer is None or len(answer) < 10_000
