@@ -8,17 +8,23 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phextsync.errors import IdentityError
 from phextsync.identity import (
     Authority,
+    Bundle,
     MeshKey,
     NodeIdentity,
+    PendingIdentity,
     certificate_name,
     certificate_node_id,
+    certificate_permissions,
 )
+from phextsync.index import CoordinateRange
+from phextsync.permissions import EVERY_PHEXT, UNRESTRICTED, Permissions
+from tests.strategies import near_coordinates, ranges
 
 _KEY = MeshKey(bytes(range(32)))
 _OTHER_KEY = MeshKey(bytes(32))
@@ -210,3 +216,137 @@ def test_a_node_cannot_issue_certificates() -> None:
     )
     with pytest.raises(IdentityError, match="not issued by"):
         NodeIdentity(Ed25519PrivateKey.from_private_bytes(bytes(32)), forged, node.authority)
+
+
+# -- administered meshes and changes of the authority --------------------------------------
+
+
+def _with_another_signature(request: bytes) -> bytes:
+    der = bytearray(x509.load_pem_x509_csr(request).public_bytes(serialization.Encoding.DER))
+    der[-1] ^= 1
+    return x509.load_der_x509_csr(bytes(der)).public_bytes(serialization.Encoding.PEM)
+
+
+_RANGE = CoordinateRange.parse("1.2.*")
+_grants = st.dictionaries(
+    st.just(EVERY_PHEXT) | st.sampled_from(["memory", "a b/%?#&é=+", ".clients"]),
+    st.lists(ranges(near_coordinates), min_size=1, max_size=3),
+    max_size=3,
+)
+
+
+@settings(deadline=None)
+@given(_grants, _grants)
+def test_a_certificate_says_what_was_granted(
+    read: dict[str, list[CoordinateRange]], write: dict[str, list[CoordinateRange]]
+) -> None:
+    permissions = Permissions.of(read, write)
+    pending = PendingIdentity.create("anna", bytes(32))
+    authority = Authority.generate(bytes(32))
+    if not read and not write:
+        with pytest.raises(IdentityError, match="expected a range"):
+            authority.answer(pending.request(), permissions, now_s=0, valid_s=None)
+        return
+    bundle = authority.answer(pending.request(), permissions, now_s=0, valid_s=None)
+    read_back = certificate_permissions(bundle.certificate_der())
+    for phext in (*read, *write, "another"):
+        assert read_back.readable(phext) == permissions.readable(phext)
+        assert read_back.writable(phext) == permissions.writable(phext)
+    assert read_back.is_everything == permissions.is_everything
+
+
+def test_grants_stand_in_standard_fields() -> None:
+    authority = Authority.generate(bytes(32))
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key()
+    permissions = Permissions.of({EVERY_PHEXT: [_RANGE]}, {"memory": [_RANGE]})
+    names = authority.issue(key, "anna", permissions).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert names.value.get_values_for_type(x509.UniformResourceIdentifier) == [
+        "phext:?read=1.2.*",
+        "phext:memory?read=1.2.*",
+        "phext:memory?write=1.2.*",
+    ]
+    with pytest.raises(x509.ExtensionNotFound):
+        authority.issue(key, "anna").extensions.get_extension_for_class(x509.SubjectAlternativeName)
+
+
+@pytest.mark.parametrize(
+    ("uris", "message"),
+    [
+        (["phext:memory?read=nonsense"], "expected ranges in a certificate"),
+        (["phext:memory?write=0.1.1/1.1.1/1.1.1"], "expected ranges in a certificate"),
+        (["phext://[bad?read=*"], "expected ranges in a certificate"),
+    ],
+)
+def test_a_grant_that_cannot_be_read_is_refused(uris: list[str], message: str) -> None:
+    with pytest.raises(IdentityError, match=message):
+        Permissions.from_uris(uris)
+
+
+def test_what_is_no_grant_allows_nothing_and_other_names_restrict_nothing() -> None:
+    for uri in ("phext:memory", "PHEXT:memory?admin=*", "phext:"):
+        nothing = Permissions.from_uris([uri])
+        assert nothing.readable("memory") == nothing.writable("memory") == ()
+    assert Permissions.from_uris(["https://example.org/", "mailto:a@b"]).is_everything
+
+
+def test_an_authority_answers_a_request_that_its_key_has_signed(tmp_path: Path) -> None:
+    authority = Authority.generate(b"a" * 32)
+    authority.save(tmp_path)
+    with pytest.raises(IdentityError, match="exists already"):
+        authority.save(tmp_path)
+    pending = PendingIdentity.create("anna", b"k" * 32)
+    pending.save(tmp_path)
+    pending = PendingIdentity.load(tmp_path)
+    bundle = Authority.load(tmp_path).answer(
+        pending.request(), UNRESTRICTED, now_s=86400.0, valid_s=3600.0
+    )
+    identity = pending.accepted(Bundle.from_pem(bundle.to_pem()))
+    assert identity.name == "anna"
+    assert identity.mesh_key is None
+    assert [moment.timestamp() for moment in identity.bundles[0].period] == [0, 90000]
+    identity.save(tmp_path)
+    assert NodeIdentity.load(tmp_path).mesh_tag == authority.mesh_tag
+    pending.discard(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["authority.pem", "identity.pem"]
+    for request in (b"nonsense", _with_another_signature(pending.request())):
+        with pytest.raises(IdentityError, match="expected a request"):
+            authority.answer(request, UNRESTRICTED, now_s=0, valid_s=None)
+    with pytest.raises(IdentityError, match="does not belong"):
+        PendingIdentity.create("anna", b"x" * 32).accepted(bundle)
+
+
+def test_a_node_has_both_certificates_while_the_mesh_key_changes(tmp_path: Path) -> None:
+    before = _node(_KEY)
+    during = before.rotated(_OTHER_KEY)
+    during.save(tmp_path)
+    during = NodeIdentity.load(tmp_path)
+    assert during.node_id == before.node_id
+    assert [bundle.mesh_tag for bundle in during.bundles] == [
+        _node(_OTHER_KEY).mesh_tag,
+        before.mesh_tag,
+    ]
+    assert during.rotated(_OTHER_KEY) is during
+    with pytest.raises(IdentityError, match="--finish"):
+        during.rotated(MeshKey(b"z" * 32))
+    after = during.finished()
+    peer = _der(_node(_KEY, "bert", 2).certificate)
+    assert during.recognises(peer)
+    assert before.recognises(peer)
+    assert not after.recognises(peer)
+    with pytest.raises(IdentityError, match="found none"):
+        after.finished()
+
+
+def test_a_certificate_of_another_authority_is_accepted_only_on_demand() -> None:
+    old, new = Authority.generate(b"o" * 32), Authority.generate(b"n" * 32)
+    pending = PendingIdentity.create("anna", bytes(32))
+    first = old.answer(pending.request(), UNRESTRICTED, now_s=0, valid_s=None)
+    second = new.answer(pending.request(), UNRESTRICTED, now_s=0, valid_s=None)
+    identity = pending.accepted(first)
+    with pytest.raises(IdentityError, match="--rotate"):
+        identity.accepted(second)
+    assert identity.accepted(second, rotates=True).previous == first
+    with pytest.raises(IdentityError, match="ask the administrator"):
+        identity.rotated(_KEY)
