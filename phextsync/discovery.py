@@ -69,6 +69,12 @@ class Announcement:
     incarnation: bytes = b""
     protocol: str = "1"
     addresses: tuple[str, ...] = ()
+    previous_tags: tuple[str, ...] = ()
+    """Of a mesh that changes its authority: who still announces the old one is looked for."""
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return (self.mesh_tag, *self.previous_tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +164,7 @@ class Mdns:
         network: tuple[str, ...],
         send: trio.MemorySendChannel[Sighting],
     ) -> None:
-        names = _Names(announcement.mesh_tag)
+        names = _Names(announcement.tags)
         # Naming them leaves out ::1, where multicast does not work.
         interfaces = self._interfaces or (*(ip for ip in network if ip != "::1"), "127.0.0.1")
         mdns = await trio.to_thread.run_sync(_open_sockets, sorted(set(interfaces)))
@@ -310,8 +316,8 @@ def parse_address(text: str, default_port: int = PORT) -> Address:
 class _Names:
     """Service names from zeroconf's thread for trio's. Each name waits once; bounded."""
 
-    def __init__(self, mesh_tag: str) -> None:
-        self._tag = mesh_tag
+    def __init__(self, tags: Sequence[str]) -> None:
+        self._tags = tags
         self._lock = threading.Lock()
         self._waiting: dict[str, None] = {}
         self._token = trio.lowlevel.current_trio_token()
@@ -325,7 +331,7 @@ class _Names:
         state_change: zeroconf.ServiceStateChange,
     ) -> None:
         """Called in zeroconf's thread. Goodbyes do not matter: pings notice who is gone."""
-        if state_change.name == "Removed" or f"-{self._tag}" not in name:
+        if state_change.name == "Removed" or not any(f"-{tag}" in name for tag in self._tags):
             return
         with self._lock:
             self._waiting[name] = None
@@ -369,7 +375,7 @@ async def _look_up(
         except (ValueError, IdentityError) as error:
             _logger.debug("ignored the record %r: %s", name, error)
             continue
-        if sighting.mesh_tag != own.mesh_tag:
+        if sighting.mesh_tag not in own.tags:
             continue
         if sighting.node_id != own.node_id:
             await send.send(sighting)

@@ -20,7 +20,7 @@ from typing import Final, NoReturn, Protocol, TypeVar
 import trio
 
 from phextsync.errors import IdentityError, LinkError
-from phextsync.identity import NodeIdentity, certificate_name, certificate_node_id
+from phextsync.identity import Bundle, NodeIdentity, certificate_name, certificate_node_id
 
 PORT: Final = 7439  # PHEX on a keypad
 
@@ -185,12 +185,19 @@ class TlsStream(trio.abc.Stream):
     """
 
     def __init__(
-        self, stream: trio.abc.Stream, context: ssl.SSLContext, *, server_side: bool
+        self,
+        stream: trio.abc.Stream,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_name: str | None = None,
     ) -> None:
         self._stream = stream
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name
+        )
         self._is_sending = False
         self._is_broken = True  # until the handshake is done
         self._is_closed = False
@@ -339,7 +346,9 @@ class SecureLink:
 
 
 class Network(Protocol):
-    """How a node reaches others and is reached."""
+    """How a node reaches others and is reached. Its identity may be replaced while it serves."""
+
+    identity: NodeIdentity
 
     async def connect(self, host: str, port: int) -> SecureLink:
         """Dial a node; the link is accepted on both sides. LinkError names the address and why."""
@@ -354,7 +363,7 @@ class Network(Protocol):
         closed when its handler returns; what the handler raises ends the server."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TlsNetwork:
     """TLS over TCP; listens as `serve` says."""
 
@@ -371,7 +380,7 @@ class TlsNetwork:
         *,
         task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     ) -> NoReturn:
-        await serve(self.identity, self.host, self.port, handler, task_status=task_status)
+        await serve(lambda: self.identity, self.host, self.port, handler, task_status=task_status)
 
 
 async def connect(
@@ -383,18 +392,20 @@ async def connect(
     timeout_s: float = CONNECT_TIMEOUT_S,
     frame_bytes_max: int = FRAME_BYTES_MAX,
 ) -> SecureLink:
-    """Dial a node; the link is accepted on both sides. LinkError names the address and why."""
+    """Dial a node; the link is accepted on both sides. LinkError names the address and why.
+
+    While the mesh changes its authority, the link is under the newest one that both sides have.
+    """
     address = format_address(host, port)
+    *newer, oldest = identity.bundles
     try:
         with trio.fail_after(timeout_s):
+            for bundle in newer:
+                with contextlib.suppress(LinkError):
+                    stream = await open_stream(host, port)
+                    return await _dial(identity, bundle, stream, address, frame_bytes_max)
             stream = await open_stream(host, port)
-            return await open_link(
-                stream,
-                client_context(identity),
-                server_side=False,
-                address=address,
-                frame_bytes_max=frame_bytes_max,
-            )
+            return await _dial(identity, oldest, stream, address, frame_bytes_max)
     except trio.TooSlowError:
         raise LinkError(f"{address}: no answer within {timeout_s:g} s") from None
     except LinkError as error:
@@ -403,8 +414,25 @@ async def connect(
         raise LinkError(f"{address}: {_dial_failure(error)}") from error
 
 
-async def serve(
+async def _dial(
     identity: NodeIdentity,
+    bundle: Bundle,
+    stream: trio.abc.Stream,
+    address: str,
+    frame_bytes_max: int,
+) -> SecureLink:
+    return await open_link(
+        stream,
+        client_context(identity, bundle),
+        server_side=False,
+        address=address,
+        frame_bytes_max=frame_bytes_max,
+        mesh_tag=bundle.mesh_tag,
+    )
+
+
+async def serve(
+    identity: NodeIdentity | Callable[[], NodeIdentity],
     host: str | None,
     port: int,
     handler: Callable[[SecureLink], Awaitable[None]],
@@ -418,9 +446,9 @@ async def serve(
 
     `host` None listens on all addresses, IPv4 and IPv6. When the port is `PORT` and taken, any
     free one is used, as for port 0. A link is closed when its handler returns; what the handler
-    raises ends the server.
+    raises ends the server. Where `identity` is a function, each handshake is under what it gives.
     """
-    listeners = await _listen(host, port)
+    listeners = await listen(host, port)
     for listener in listeners:
         close_in_children(listener)
     task_status.started(listeners[0].socket.getsockname()[1])
@@ -436,7 +464,7 @@ async def serve(
 
 
 async def serve_listeners(
-    identity: NodeIdentity,
+    identity: NodeIdentity | Callable[[], NodeIdentity],
     listeners: Iterable[trio.abc.Listener[StreamT]],
     handler: Callable[[SecureLink], Awaitable[None]],
     *,
@@ -446,7 +474,7 @@ async def serve_listeners(
     frame_bytes_max: int = FRAME_BYTES_MAX,
 ) -> NoReturn:
     """Do as `serve` on listeners of any kind, each of whose streams has a peer with an address."""
-    context = server_context(identity)
+    contexts = _ServerContexts(identity)
     # When full, the oldest is dropped: an honest handshake takes milliseconds, so the oldest of
     # many is the likeliest to be stalled.
     handshakes: dict[trio.CancelScope, None] = {}
@@ -460,7 +488,7 @@ async def serve_listeners(
             try:
                 link = await open_link(
                     stream,
-                    context,
+                    contexts.current(),
                     server_side=True,
                     address=address,
                     frame_bytes_max=frame_bytes_max,
@@ -489,9 +517,13 @@ async def open_link(
     server_side: bool,
     address: str,
     frame_bytes_max: int = FRAME_BYTES_MAX,
+    mesh_tag: str | None = None,
 ) -> SecureLink:
-    """Make a link of any connected stream; close the stream when that fails with LinkError."""
-    tls = TlsStream(stream, context, server_side=server_side)
+    """Make a link of any connected stream; close the stream when that fails with LinkError.
+
+    The dialler names the mesh in which it wants to know the acceptor by its `mesh_tag`.
+    """
+    tls = TlsStream(stream, context, server_side=server_side, server_name=mesh_tag)
     try:
         await tls.do_handshake()
         if server_side:
@@ -517,15 +549,41 @@ async def open_link(
                 raise
 
 
-def client_context(identity: NodeIdentity) -> ssl.SSLContext:
+def client_context(identity: NodeIdentity, bundle: Bundle | None = None) -> ssl.SSLContext:
     """Return the TLS settings of the side that dials. Costs under a millisecond."""
-    return _context(identity, ssl.PROTOCOL_TLS_CLIENT)
+    return _context(identity, bundle or identity.bundles[0], ssl.PROTOCOL_TLS_CLIENT)
 
 
 def server_context(identity: NodeIdentity) -> ssl.SSLContext:
-    """Return the TLS settings of the side that is dialled."""
-    context = _context(identity, ssl.PROTOCOL_TLS_SERVER)
-    context.num_tickets = 0  # a session that is resumed would show no certificate
+    """Return the TLS settings of the side that is dialled.
+
+    While the mesh changes its authority, the dialler says by which one it wants to be known.
+    """
+    contexts = {
+        bundle.mesh_tag: _context(identity, bundle, ssl.PROTOCOL_TLS_SERVER)
+        for bundle in identity.bundles
+    }
+
+    def choose(tls: ssl.SSLObject, mesh_tag: str | None, _: ssl.SSLContext) -> None:
+        if mesh_tag in contexts:
+            tls.context = contexts[mesh_tag]
+
+    for context in contexts.values():
+        context.num_tickets = 0  # a session that is resumed would show no certificate
+    newest = contexts[identity.mesh_tag]
+    newest.sni_callback = choose
+    return newest
+
+
+def exchange_context(identity: NodeIdentity | None) -> ssl.SSLContext:
+    """Return TLS settings that ask no certificate of the other side: those of a node, or, without
+    an identity, of whoever has none yet and has to check the node's certificate by itself."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if identity else ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if identity is not None:
+        _load_chain(context, identity, identity.bundles[0])
     return context
 
 
@@ -534,22 +592,41 @@ def format_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _context(identity: NodeIdentity, protocol: int) -> ssl.SSLContext:
+class _ServerContexts:
+    """The TLS settings of an acceptor whose identity may change; made when it does."""
+
+    def __init__(self, identity: NodeIdentity | Callable[[], NodeIdentity]) -> None:
+        self._identity = identity
+        self._made_of: NodeIdentity | None = None
+        self.current()
+
+    def current(self) -> ssl.SSLContext:
+        identity = self._identity if isinstance(self._identity, NodeIdentity) else self._identity()
+        if identity is not self._made_of:
+            self._made_of, self._context = identity, server_context(identity)
+        return self._context
+
+
+def _context(identity: NodeIdentity, bundle: Bundle, protocol: int) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False  # nodes are known by key; their addresses change
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(cadata=identity.authority_der())
-    # `ssl` reads keys from files only: this one has mode 0600 and is gone with the block.
-    with tempfile.NamedTemporaryFile(prefix="phextsync-") as file:
-        file.write(identity.certificate_chain_pem())
-        file.flush()
-        context.load_cert_chain(file.name)
+    context.load_verify_locations(cadata=bundle.authority_der())
+    _load_chain(context, identity, bundle)
     return context
 
 
-async def _listen(host: str | None, port: int) -> list[trio.SocketListener]:
-    """Listen on one port for every family of addresses that `host` has."""
+def _load_chain(context: ssl.SSLContext, identity: NodeIdentity, bundle: Bundle) -> None:
+    # `ssl` reads keys from files only: this one has mode 0600 and is gone with the block.
+    with tempfile.NamedTemporaryFile(prefix="phextsync-") as file:
+        file.write(identity.certificate_chain_pem(bundle))
+        file.flush()
+        context.load_cert_chain(file.name)
+
+
+async def listen(host: str | None, port: int) -> list[trio.SocketListener]:
+    """Listen on one port for every family of addresses that `host` has. LinkError when taken."""
     try:
         if port != 0:
             try:
@@ -603,9 +680,13 @@ def _refusal(error: ssl.SSLError) -> str:
     """Say in one line who ended the TLS connection, and why."""
     reason = error.reason or type(error).__name__
     if isinstance(error, ssl.SSLCertVerificationError):
+        if "expired" in error.verify_message or "not yet valid" in error.verify_message:
+            return f"refused the peer: its {error.verify_message}"
         return f"refused the peer, it belongs to another mesh: {error.verify_message}"
     if reason in ("TLSV1_ALERT_UNKNOWN_CA", "TLSV1_ALERT_DECRYPT_ERROR"):
         return "the peer refused us, it belongs to another mesh"
+    if reason.endswith("ALERT_CERTIFICATE_EXPIRED"):
+        return "the peer refused us: our certificate has expired"
     if reason in ("PEER_DID_NOT_RETURN_A_CERTIFICATE", "TLSV13_ALERT_CERTIFICATE_REQUIRED"):
         return "refused a peer without a certificate"
     if isinstance(error, ssl.SSLEOFError) or "EOF" in reason:

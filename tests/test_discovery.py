@@ -186,7 +186,7 @@ def _foreign_threads() -> set[str]:
 
 
 async def test_names_of_a_flood_coalesce_and_are_bounded() -> None:
-    names = _Names(_MESH)
+    names = _Names([_MESH])
     added = zeroconf.ServiceStateChange.Added
 
     def flood() -> None:
@@ -206,7 +206,7 @@ async def test_names_of_a_flood_coalesce_and_are_bounded() -> None:
 
 
 async def test_a_name_wakes_whoever_waits_for_one() -> None:
-    names = _Names(_MESH)
+    names = _Names([_MESH])
     taken: list[str] = []
 
     async def take() -> None:

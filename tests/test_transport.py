@@ -469,6 +469,47 @@ async def test_a_node_of_another_mesh_is_refused_and_both_sides_say_so_once(
     assert node.links == []
 
 
+_NEW_KEY = MeshKey(b"n" * 32)
+_STAGES = {
+    "before": lambda identity: identity,
+    "during": lambda identity: identity.rotated(_NEW_KEY),
+    "after": lambda identity: identity.rotated(_NEW_KEY).finished(),
+}
+
+
+@pytest.mark.parametrize("dialler", _STAGES)
+@pytest.mark.parametrize("acceptor", _STAGES)
+async def test_while_the_mesh_key_changes_whoever_has_a_key_in_common_is_linked(
+    dialler: str, acceptor: str
+) -> None:
+    anna, bert = _STAGES[acceptor](_ANNA), _STAGES[dialler](_BERT)
+    common = [b.mesh_tag for b in bert.bundles if b.mesh_tag in {a.mesh_tag for a in anna.bundles}]
+    async with served(anna) as node:
+        if not common:
+            with pytest.raises(LinkError, match="another mesh"):
+                await connect(bert, _LOOPBACK, node.port)
+            assert node.links == []
+            return
+        link = await connect(bert, _LOOPBACK, node.port)
+        await link.channel.send(b"hello")
+        assert await link.channel.receive() == b"hello"
+        assert (link.peer_id, node.links[0].peer_id) == (_ANNA.node_id, _BERT.node_id)
+        newest = next(b for b in bert.bundles if b.mesh_tag == common[0])
+        assert node.links[0].certificate == newest.certificate_der()
+        await link.channel.aclose()
+
+
+async def test_a_certificate_of_the_old_key_does_not_pass_for_one_of_the_new_key() -> None:
+    async with served(_ANNA.rotated(_NEW_KEY)) as node:
+        stream = await trio.open_tcp_stream(_LOOPBACK, node.port)
+        context = client_context(_BERT)
+        context.verify_mode = ssl.CERT_NONE
+        tag = _BERT.rotated(_NEW_KEY).mesh_tag
+        with pytest.raises(LinkError, match="another mesh"):
+            await open_link(stream, context, server_side=False, address="anna", mesh_tag=tag)
+        assert node.links == []
+
+
 async def test_a_stranger_that_trusts_anybody_is_refused_before_a_frame_is_read(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -486,7 +527,7 @@ async def test_a_stranger_that_trusts_anybody_is_refused_before_a_frame_is_read(
 async def test_a_dialler_without_a_certificate_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.load_verify_locations(cadata=_ANNA.authority_der())
+    context.load_verify_locations(cadata=_ANNA.bundles[0].authority_der())
     async with served(_ANNA) as node:
         stream = await trio.open_tcp_stream(_LOOPBACK, node.port)
         with pytest.raises(LinkError, match="without a certificate"):

@@ -406,7 +406,7 @@ class MemoryListener(trio.abc.Listener[MemoryStream]):
 # -- what a node is given ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MemoryLinks:
     """The `transport.Network` of a node on a host. Without TLS, which costs more than all else,
     certificates are shown and not proved."""
@@ -440,7 +440,7 @@ class MemoryLinks:
         task_status.started(transport.PORT)
         if self.has_tls:
             await transport.serve_listeners(
-                self.identity, [listener], handler, peer_address=_peer_name
+                lambda: self.identity, [listener], handler, peer_address=_peer_name
             )
         await trio.serve_listeners(partial(self._accept, handler), [listener])
 
