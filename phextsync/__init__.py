@@ -28,6 +28,8 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `protocol`: what to say to each peer, without IO
 * `transport`: frames over TLS
 * `discovery`: finding peers
+* `membership`: whom this node knows by which name, and whom it lets in
+* `invitation`: how a new machine gets its certificate from the administrator's node
 * `control`: operations that other processes ask of a node
 * `search`: full text search over replicas
 * `streams`: changes for trio
@@ -39,6 +41,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `attach`: one process at a folder: it runs the node, or asks the one that does
 * `embed`: `open`, the same for any thread
 * `aio`: the same for asyncio
+* `membership_cli`: the commands about who belongs to a mesh
 * `cli`: the `phextsync` command
 * `testing`: whole meshes under faults, in virtual time
 """

@@ -329,6 +329,7 @@ class Alone:
             node_id=identity.node_id,
             random=Random(SystemRandom().getrandbits(64)),
             wall_time_ms=lambda: time.time_ns() // 1_000_000,
+            permissions=identity.permissions,
         )
 
     def ask(self, *request: Value) -> Value:

@@ -7,9 +7,7 @@ does, it opens the folder, does the same by itself and closes it.
 import faulthandler
 import json
 import logging
-import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from random import SystemRandom
-from typing import Annotated, NoReturn, TypedDict
+from typing import Annotated, TypedDict
 
 import trio
 import typer
@@ -31,8 +29,12 @@ from phextsync.attach import Asked, first, visit
 from phextsync.control import Attachment, Value
 from phextsync.discovery import parse_address
 from phextsync.errors import PhextsyncError
-from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
+from phextsync.membership_cli import DATA as _DATA
+from phextsync.membership_cli import Data, Json
+from phextsync.membership_cli import app as _membership_app
+from phextsync.membership_cli import existing_folder as _folder
+from phextsync.membership_cli import fail as _fail
 from phextsync.node import DEFAULT_PHEXT, DEFAULT_PORT, Node, open_node
 from phextsync.rebuild import Rebuilt
 
@@ -42,23 +44,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(_membership_app)
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _IMPORT_BYTES = 256 << 10
 _WIDE = 200
 
-Data = Annotated[
-    Path,
-    typer.Option("--data", envvar="PHEXTSYNC_DATA", help="The data folder."),
-]
 Phext = Annotated[str, typer.Option("--phext", envvar="PHEXTSYNC_PHEXT", help="The phext.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Place = Annotated[str, typer.Argument(metavar="COORDINATE", help="Such as 1.5.2/3.7.3/9.1.1.")]
 Range = Annotated[
     str, typer.Argument(metavar="[RANGE]", help="A coordinate, a prefix such as '2.*', or A..B.")
 ]
-_DATA = Path("~/.phextsync")
 
 
 def main() -> None:
@@ -78,47 +75,6 @@ def main() -> None:
         _fail(str(first(expected)))
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-# -- setting up ----------------------------------------------------------------------------
-
-
-@app.command()
-def init(
-    data: Data = _DATA,
-    name: Annotated[str, typer.Option(help="This node's name.", show_default="the host name")] = "",
-) -> None:
-    """Make a new mesh and this machine's identity in it; print the code for the others."""
-    key = MeshKey.generate(os.urandom(32))
-    _create_identity(data, key, name)
-    _out.print(f"a new mesh; on each other machine run:\n\n  phextsync join {key.join_code()}\n")
-
-
-@app.command()
-def join(
-    code: Annotated[str, typer.Argument(help="What `phextsync init` or `code` printed.")],
-    data: Data = _DATA,
-    name: Annotated[str, typer.Option(help="This node's name.", show_default="the host name")] = "",
-) -> None:
-    """Join a mesh by its code."""
-    _create_identity(data, MeshKey.from_join_code(code), name)
-
-
-@app.command()
-def code(data: Data = _DATA) -> None:
-    """Print the code that lets another machine join this mesh."""
-    identity = NodeIdentity.load(_folder(data))
-    if identity.mesh_key is None:
-        _fail("this node does not hold the mesh key; ask the mesh's administrator")
-    print(identity.mesh_key.join_code())
-
-
-def _create_identity(data: Path, key: MeshKey, name: str) -> None:
-    folder = data.expanduser()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    identity = NodeIdentity.create(key, name or socket.gethostname(), os.urandom(32))
-    identity.save(folder)
-    _out.print(f"{identity.name} ({identity.node_id.hex()[:8]}) lives in {folder}")
 
 
 # -- running -------------------------------------------------------------------------------
@@ -203,7 +159,7 @@ async def _show_progress(node: Node) -> None:
                 if have < of and row.phext not in bars:
                     bars[row.phext] = progress.add_task("", total=of)
                 if row.phext in bars:
-                    size = f"{decimal(row.text_bytes)} of {decimal(row.text_bytes_of)}"
+                    size = _of_bytes(row.text_bytes, row.text_bytes_of)
                     progress.update(
                         bars[row.phext],
                         description=f"receiving {row.phext}, {size}",
@@ -350,7 +306,7 @@ def status(data: Data = _DATA, as_json: Json = False) -> None:
     for row in answer.get("receiving", ()):
         _out.print(
             f"receiving {row['phext']}: {row['scrolls']} of {row['scrolls_of']} scrolls, "
-            f"{decimal(row['text_bytes'])} of {decimal(row['text_bytes_of'])}"
+            f"{_of_bytes(row['text_bytes'], row['text_bytes_of'])}"
         )
     if answer["running"]:
         for table in (_peer_table(answer["peers"]), _absent_table(answer["absent"])):
@@ -605,11 +561,9 @@ def _progress() -> Progress:
     )
 
 
-def _folder(data: Path) -> Path:
-    folder = data.expanduser()
-    if not folder.is_dir():
-        _fail(f"there is no data folder {folder}; make one with `phextsync init` or `join`")
-    return folder
+def _of_bytes(have: int, of: int) -> str:
+    """Say how much has come; a peer that does not tell us its whole size says 0."""
+    return f"{decimal(have)} of {decimal(of)}" if of else decimal(have)
 
 
 def _coordinate(text: str) -> str:
@@ -624,11 +578,6 @@ def _text(text: str) -> str:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         _fail(f"expected UTF-8 on standard input, found other bytes at offset {error.start}")
-
-
-def _fail(reason: str) -> NoReturn:
-    print(f"phextsync: {reason}", file=sys.stderr)
-    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -274,6 +274,8 @@ class Served(Protocol):
 
     def status_json(self) -> str: ...
 
+    def reload(self) -> None: ...
+
     def lacking(self, phext: str, range_: CoordinateRange) -> list[Lack]: ...
 
     async def durable(self) -> None: ...
@@ -315,6 +317,9 @@ class Desk:
         match request:
             case ["status"]:
                 return self._node.status_json()
+            case ["reload"]:  # the files that say who belongs to the mesh
+                self._node.reload()
+                return None
             case ["phexts"]:
                 return [name for name in self.replicas.names() if name != CLIENTS]
             case ["lacking", str(phext), str(range_)]:

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, field
 from functools import partial
 from hashlib import blake2b
 from itertools import islice
@@ -22,10 +22,12 @@ from typing import Final
 
 import trio
 
-from phextsync import control, discovery, transport
-from phextsync.errors import LinkError, NotSyncedError, StoreError
-from phextsync.identity import NodeIdentity
+from phextsync import control, discovery, invitation, transport
+from phextsync.errors import IdentityError, LinkError, NotSyncedError, PhextsyncError, StoreError
+from phextsync.identity import NodeIdentity, certificate_end_s, certificate_permissions
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.membership import KnownPeers
+from phextsync.permissions import NOTHING, Permissions
 from phextsync.presence import PeerPresence
 from phextsync.protocol import Lack, PeerJoined, PeerLost, Synchronizer, Timing, Traffic
 from phextsync.replica import CLIENTS, Replica, ReplicaSet
@@ -51,6 +53,8 @@ _BACKOFF_MAX_STRANGER_S: Final = 60.0
 _NEIGHBOUR_S: Final = 3600.0
 _HEAD_START_S: Final = 0.25  # of one address of a peer over its others, as RFC 8305 has it
 _LOST_MAX: Final = 256
+_REFUSALS_MAX: Final = 256
+_BLOCKED: Final = "blocked on this node"
 _ACCEPTED_PER_DIALLED: Final = 4  # links in all for each that a node chooses to dial
 
 _log = logging.getLogger("phextsync.node")
@@ -109,7 +113,10 @@ class _LinkTask:
     """What runs one link: its channel, the event that says there is something to send."""
 
     peer_id: bytes
+    name: str
     address: str
+    certificate: bytes
+    certificate_end_s: float
     has_work: trio.Event
     reason: str = "the connection was closed"
 
@@ -128,6 +135,7 @@ class Surroundings:
     network: transport.Network
     discoveries: Sequence[discovery.Discovery]
     remembered: discovery.RememberedPeers
+    known: KnownPeers = field(default_factory=KnownPeers)
     random: Random
     wall_time_s: Callable[[], float] = time.time
 
@@ -155,7 +163,9 @@ class Node:
             node_id=identity.node_id,
             random=Random(seed.getrandbits(64)),
             wall_time_ms=lambda: int(surroundings.wall_time_s() * 1000),
+            permissions=identity.permissions,
         )
+        self.known = surroundings.known
         self.core = Synchronizer(
             self.replicas,
             name=identity.name,
@@ -172,6 +182,7 @@ class Node:
         self._links: dict[int, _LinkTask] = {}
         self._ended_traffic = Traffic()  # of links that are no more
         self._link_number = 0
+        self._last_refusals: dict[bytes, str] = {}  # what was logged of whom
         self._targets: dict[discovery.Address, _Target] = {}
         self._head_starts: dict[bytes, float] = {}  # until when a dial of a peer goes alone
         self._lost: dict[bytes, _Lost] = {}
@@ -182,6 +193,7 @@ class Node:
         self._progress = trio.Event()
         self.presence = self.core.presence
         self.presence.publish({})  # everybody is to know that this node is there
+        self._reloaded = trio.Event()
         self.core.on_ready = self._link_has_work
         self.core.on_progress = self._progressed
         self.replicas.on_dirty = self._is_dirty
@@ -312,7 +324,8 @@ class Node:
                 rows.setdefault(target.peer_id or target.address, self._absent(target))
         for peer_id, lost in self._lost.items():
             if peer_id not in present and peer_id not in rows:
-                rows[peer_id] = AbsentPeer(peer_id, lost.name, "", lost.time_s, lost.reason)
+                reason = _BLOCKED if self.known.is_blocked(peer_id) else lost.reason
+                rows[peer_id] = AbsentPeer(peer_id, lost.name, "", lost.time_s, reason)
         return sorted(rows.values(), key=lambda row: (-(row.seen_s or 0), row.address))
 
     def _absent(self, target: _Target) -> AbsentPeer:
@@ -320,7 +333,9 @@ class Node:
         if peer_id is None:
             return AbsentPeer(None, "", address, None, target.last_error or "no answer yet")
         lost = self._lost.get(peer_id)
-        if target.last_error:
+        if self.known.is_blocked(peer_id):
+            reason = _BLOCKED
+        elif target.last_error:
             reason = target.last_error
         elif not self._wants(target):
             reason = f"links to {self._links_max} others are preferred"
@@ -424,6 +439,9 @@ class Node:
             deadline = self.core.tick(now)
             self._drain()
             self._remembered.save_if_changed()
+            for link, task in self._links.items():
+                if self._surroundings.wall_time_s() >= task.certificate_end_s:
+                    self.core.end_link(link, "your certificate has expired")
             await trio.sleep_until(deadline)
 
     async def stop(self) -> bool:
@@ -463,6 +481,50 @@ class Node:
         while self.replicas.reports:
             _log.warning("%s", self.replicas.reports.popleft())
 
+    # -- who belongs -----------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Read again what the folder says of peers and of this node. Links stay unless they are no
+        longer allowed, or the certificate allows this node something else now."""
+        identity = NodeIdentity.load(self.folder)
+        if identity.node_id != self.identity.node_id:
+            raise IdentityError("expected the node's own key, found another: start the node anew")
+        self.known.refresh()
+        has_changed = identity.permissions != self.identity.permissions
+        self.identity = self._surroundings.network.identity = identity
+        self.replicas.permissions = identity.permissions
+        for link, task in self._links.items():
+            if not identity.recognises(task.certificate):
+                self.core.end_link(link, "the mesh has changed its key")
+            elif has_changed:
+                self.core.end_link(link, "this node has a new certificate")
+            elif (refusal := self.known.admit(task.peer_id, task.name)) is not None:
+                self.core.end_link(link, refusal)
+        for target in self._targets.values():
+            target.wake.set()
+        self._reloaded.set()
+        self._reloaded = trio.Event()
+
+    def _judge(self, secure: transport.SecureLink) -> tuple[Permissions, str | None]:
+        """Return what a peer may do, and why it is refused, if it is."""
+        try:
+            permissions = certificate_permissions(secure.certificate)
+            refusal = None
+            if secure.peer_id != self.identity.node_id:
+                refusal = self.known.admit(secure.peer_id, secure.peer_name)
+        except PhextsyncError as error:
+            permissions, refusal = NOTHING, str(error)
+        if refusal is not None and refusal != self._last_refusals.get(secure.peer_id):
+            if len(self._last_refusals) >= _REFUSALS_MAX:
+                self._last_refusals.clear()
+            self._last_refusals[secure.peer_id] = refusal
+            _log.warning("refused %s at %s: %s", secure.peer_name, secure.address, refusal)
+        return permissions, refusal
+
+    async def reloaded(self) -> None:
+        """Wait for the next `reload`."""
+        await self._reloaded.wait()
+
     # -- links -----------------------------------------------------------------------------
 
     async def _accept(self, link: transport.SecureLink) -> None:
@@ -471,12 +533,28 @@ class Node:
             return  # which closes it
         await self._run_link(link, dialled=False)
 
-    async def _run_link(self, secure: transport.SecureLink, *, dialled: bool) -> None:
+    async def _run_link(self, secure: transport.SecureLink, *, dialled: bool) -> str | None:
+        """Run a link to its end; return why it was refused by either side, if it was."""
+        permissions, refusal = self._judge(secure)
         self._link_number += 1
         link = self._link_number
-        task = _LinkTask(secure.peer_id, secure.address, trio.Event())
+        task = _LinkTask(
+            secure.peer_id,
+            secure.peer_name,
+            secure.address,
+            secure.certificate,
+            certificate_end_s(secure.certificate),
+            trio.Event(),
+        )
         self._links[link] = task
-        self.core.link_opened(trio.current_time(), link, secure.peer_id, dialled=dialled)
+        self.core.link_opened(
+            trio.current_time(),
+            link,
+            secure.peer_id,
+            dialled=dialled,
+            permissions=permissions,
+            refusal=refusal,
+        )
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._receive, link, task, secure.channel, nursery.cancel_scope)
@@ -484,8 +562,9 @@ class Node:
                 nursery.cancel_scope.cancel()
         finally:
             del self._links[link]
+            refusal = self.core.refusal(link)
             for target in self._targets.values():
-                if target.peer_id == task.peer_id:
+                if target.peer_id == task.peer_id and refusal is None:
                     target.wake.set()
             self._ended_traffic = _sum(self._ended_traffic, self.core.traffic(link))
             self.core.link_closed(trio.current_time(), link, task.reason)
@@ -493,6 +572,7 @@ class Node:
             with trio.move_on_after(1) as scope:
                 scope.shield = True
                 await secure.channel.aclose()
+        return refusal
 
     async def _send(self, link: int, task: _LinkTask, channel: transport.FrameChannel) -> None:
         try:
@@ -544,18 +624,33 @@ class Node:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        own = discovery.Announcement(
+        while True:
+            announced = self._announcement()
+            async with found.open(announced) as sightings, trio.open_nursery() as session:
+                session.start_soon(self._take_sightings, nursery, sightings)
+                task_status.started()
+                task_status = trio.TASK_STATUS_IGNORED
+                while announced == self._announcement():
+                    await self._reloaded.wait()
+                session.cancel_scope.cancel()
+
+    def _announcement(self) -> discovery.Announcement:
+        tag, *previous = (bundle.mesh_tag for bundle in self.identity.bundles)
+        return discovery.Announcement(
             self.identity.node_id,
             self.identity.name,
             self.port,
-            self.identity.mesh_tag,
+            tag,
             self.incarnation,
+            previous_tags=tuple(previous),
         )
-        async with found.open(own) as sightings:
-            task_status.started()
-            async for sighting in sightings:
-                for address in sighting.addresses:
-                    self._dial(nursery, address, sighting.node_id, is_neighbour=True)
+
+    async def _take_sightings(
+        self, nursery: trio.Nursery, sightings: trio.abc.ReceiveChannel[discovery.Sighting]
+    ) -> None:
+        async for sighting in sightings:
+            for address in sighting.addresses:
+                self._dial(nursery, address, sighting.node_id, is_neighbour=True)
 
     def _dial(
         self,
@@ -594,17 +689,12 @@ class Node:
         try:
             secure = await self._surroundings.network.connect(host, port)
         except LinkError as error:
-            if str(error) != target.last_error:
-                _log.info("%s", error)
-            target.last_error = str(error)
-            limit = _BACKOFF_MAX_S if target.is_neighbour else _BACKOFF_MAX_STRANGER_S
-            target.backoff_s = min(2 * target.backoff_s, limit)
+            _note_failure(target, str(error))
             return
         finally:
             if peer_id is not None:
                 self._head_starts.pop(peer_id, None)
         target.last_error = ""
-        target.backoff_s = _BACKOFF_MIN_S
         target.peer_id = secure.peer_id
         if secure.peer_id == self.identity.node_id:
             await secure.channel.aclose()
@@ -612,13 +702,19 @@ class Node:
             return
         now_s = self._surroundings.wall_time_s()
         self._remembered.remember(secure.peer_id, target.address, now_s)
-        await self._run_link(secure, dialled=True)
+        refusal = await self._run_link(secure, dialled=True)
+        if refusal is None:
+            target.backoff_s = _BACKOFF_MIN_S
+        else:
+            _note_failure(target, f"{target.address}: {refusal}")
 
     def _wants(self, target: _Target) -> bool:
         """Whether to dial: not ourselves, nobody we have, and within the bound on links."""
         if target.peer_id is None:
             return True
         if target.peer_id == self.identity.node_id or target.peer_id in self._connected():
+            return False
+        if self.known.is_blocked(target.peer_id):
             return False
         return target.peer_id in self._chosen()
 
@@ -671,6 +767,14 @@ async def _commit_in_thread(store: Store, batch: Batch) -> None:
         await trio.to_thread.run_sync(store.commit, batch)
     except RuntimeError:  # an interpreter that is ending starts no threads
         store.commit(batch)
+
+
+def _note_failure(target: _Target, reason: str) -> None:
+    if reason != target.last_error:
+        _log.info("%s", reason)
+    target.last_error = reason
+    limit = _BACKOFF_MAX_S if target.is_neighbour else _BACKOFF_MAX_STRANGER_S
+    target.backoff_s = min(2 * target.backoff_s, limit)
 
 
 def _expanded(folder: str | Path) -> Path:
@@ -737,7 +841,7 @@ async def open_node(
     IdentityError when the folder has no identity, StoreError when it cannot be opened.
     """
     path = _expanded(folder)
-    identity = NodeIdentity.load(path)
+    identity, known = NodeIdentity.load(path), KnownPeers.load(path)
     if discoveries is None:
         discoveries = [discovery.Mdns()] if discover else []
     store = LmdbStore(path, progress=_log_progress)
@@ -748,6 +852,7 @@ async def open_node(
         network=transport.TlsNetwork(identity, host, port),
         discoveries=discoveries,
         remembered=discovery.RememberedPeers.load(path / "peers.json"),
+        known=known,
         random=Random(seed) if seed is not None else random.SystemRandom(),
     )
     try:
@@ -764,6 +869,13 @@ async def open_node(
         raise
     async with running(node), trio.open_nursery() as nursery:
         await nursery.start(control.serve, path, node.desk)
+        nursery.start_soon(
+            invitation.keep_serving,
+            invitation.Invitations(path),
+            lambda: node.identity,
+            host,
+            node.reloaded,
+        )
         try:
             yield node
         finally:

@@ -1,0 +1,193 @@
+"""New machines get a certificate for an invitation, as often and as long as it says."""
+
+import os
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import cbor2
+import pytest
+import trio
+
+from phextsync.errors import IdentityError, LinkError, StoreDamagedError
+from phextsync.identity import (
+    Authority,
+    NodeIdentity,
+    PendingIdentity,
+    certificate_permissions,
+    key_pin,
+)
+from phextsync.index import CoordinateRange
+from phextsync.invitation import (
+    INVITATIONS_FILE,
+    Invitation,
+    InvitationCode,
+    Invitations,
+    redeem,
+    secret_digest,
+    serving,
+)
+from phextsync.permissions import UNRESTRICTED, Permissions
+from phextsync.transport import FrameChannel, TlsStream, exchange_context
+
+_LOOPBACK = "127.0.0.1"
+_SECRET = bytes(range(16))
+_READ_ONLY = Permissions.of({"memory": [CoordinateRange.parse("2.*")]}, {})
+
+
+def _invitation(authority: Path, **changes: object) -> Invitation:
+    row = Invitation(secret_digest(_SECRET), 1, None, [], None, str(authority))
+    return replace(row, **changes)  # type: ignore[arg-type]
+
+
+def _pending(name: str = "new") -> PendingIdentity:
+    return PendingIdentity.create(name, os.urandom(32))
+
+
+def _administrator(folder: Path) -> NodeIdentity:
+    """Make an authority in `folder` and return the identity of its administrator's node."""
+    authority = Authority.generate(os.urandom(32))
+    authority.save(folder)
+    pending = _pending("administrator")
+    return pending.accepted(
+        authority.answer(pending.request(), UNRESTRICTED, now_s=0, valid_s=None)
+    )
+
+
+def _code(identity: NodeIdentity, port: int, secret: bytes = _SECRET) -> InvitationCode:
+    bundle = identity.bundles[0]
+    pin = key_pin(bundle.certificate_der(), bundle.authority_der())
+    return InvitationCode(secret, pin, (f"{_LOOPBACK}:{port}",))
+
+
+@asynccontextmanager
+async def _serving(folder: Path, identity: NodeIdentity, now_s: float = 0.0) -> AsyncIterator[int]:
+    """Redeem the folder's invitations on loopback; yield the port."""
+    (listener,) = await trio.open_tcp_listeners(0, host=_LOOPBACK)
+    port: int = listener.socket.getsockname()[1]
+    await listener.aclose()
+    async with serving(Invitations(folder), identity, _LOOPBACK, port, wall_time_s=lambda: now_s):
+        yield port
+
+
+# -- codes and the file --------------------------------------------------------------------
+
+
+def test_a_code_survives_being_retyped_and_holds_what_it_was_made_of() -> None:
+    code = InvitationCode(_SECRET, bytes(16), ("10.0.0.1:7440", "[fe80::1]:7440"))
+    text = code.to_text()
+    assert text.isprintable()
+    assert " " not in text
+    assert InvitationCode.from_text(f" {text.upper()}\n") == code
+    assert _SECRET.hex() not in repr(code)
+    with pytest.raises(IdentityError, match="mistyped"):
+        InvitationCode.from_text(text[:-1] + ("0" if text[-1] != "0" else "1"))
+    for wrong in ("", "phextsync1-abc", text[:-1], text[:30]):
+        with pytest.raises(IdentityError):
+            InvitationCode.from_text(wrong)
+
+
+def test_an_invitation_is_used_as_often_and_as_long_as_it_says(tmp_path: Path) -> None:
+    invitations = Invitations(tmp_path)
+    invitations.add(_invitation(tmp_path, uses=2, until_s=100.0), 7000, 0)
+    assert stat.S_IMODE((tmp_path / INVITATIONS_FILE).stat().st_mode) == 0o600
+    assert _SECRET.hex() not in (tmp_path / INVITATIONS_FILE).read_text()
+    with pytest.raises(IdentityError, match="expired or was used up"):
+        invitations.take(bytes(16), 0)
+    with pytest.raises(IdentityError, match="expired or was used up"):
+        invitations.take(_SECRET, 100)
+    assert invitations.take(_SECRET, 99).uses == 2
+    assert Invitations(tmp_path).take(_SECRET, 99).uses == 1
+    assert invitations.read(99) == (7000, [])
+    with pytest.raises(IdentityError):
+        invitations.take(_SECRET, 99)
+
+
+def test_damaged_invitations_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / INVITATIONS_FILE).write_text('{"port": 1, "invitations": [{}]}')
+    with pytest.raises(StoreDamagedError):
+        Invitations(tmp_path).read(0)
+
+
+# -- redeeming -----------------------------------------------------------------------------
+
+
+@pytest.mark.real
+async def test_a_machine_gets_the_certificate_that_the_invitation_names(tmp_path: Path) -> None:
+    identity = _administrator(tmp_path)
+    row = _invitation(tmp_path, uses=1, grants=_READ_ONLY.to_uris(), valid_s=3600.0)
+    Invitations(tmp_path).add(row, 0, 0)
+    with trio.fail_after(30):
+        async with _serving(tmp_path, identity, now_s=1000.0) as port:
+            pending = _pending()
+            bundle = await redeem(_code(identity, port), pending)
+            got = pending.accepted(bundle)
+            assert got.name == "new"
+            assert got.authority == identity.authority
+            assert certificate_permissions(bundle.certificate_der()) == _READ_ONLY
+            assert bundle.period[1].timestamp() == 4600
+            with pytest.raises(IdentityError, match="used up"):
+                await redeem(_code(identity, port), _pending())
+
+
+@pytest.mark.real
+async def test_an_expired_or_wrong_secret_gets_nothing(tmp_path: Path) -> None:
+    identity = _administrator(tmp_path)
+    Invitations(tmp_path).add(_invitation(tmp_path, until_s=500.0), 0, 0)
+    with trio.fail_after(30):
+        async with _serving(tmp_path, identity, now_s=501.0) as port:
+            for secret in (_SECRET, bytes(16)):
+                with pytest.raises(IdentityError, match="expired or was used up"):
+                    await redeem(_code(identity, port, secret), _pending())
+
+
+@pytest.mark.real
+async def test_a_machine_says_its_secret_to_nobody_but_the_node_that_the_code_names(
+    tmp_path: Path,
+) -> None:
+    identity = _administrator(tmp_path)
+    other = _pending("member")
+    bundle = Authority.load(tmp_path).answer(other.request(), UNRESTRICTED, now_s=0, valid_s=None)
+    member = other.accepted(bundle)
+    Invitations(tmp_path).add(_invitation(tmp_path), 0, 0)
+    with trio.fail_after(30):
+        async with _serving(tmp_path, member) as port:
+            with pytest.raises(LinkError, match="found others"):
+                await redeem(_code(identity, port), _pending())
+    assert len(Invitations(tmp_path).read(0)[1]) == 1
+
+
+@pytest.mark.real
+async def test_nonsense_at_the_door_harms_nobody(tmp_path: Path) -> None:
+    identity = _administrator(tmp_path)
+    Invitations(tmp_path).add(_invitation(tmp_path), 0, 0)
+    with trio.fail_after(30):
+        async with _serving(tmp_path, identity) as port:
+            plain = await trio.open_tcp_stream(_LOOPBACK, port)
+            await plain.send_all(b"GET / HTTP/1.1\r\n\r\n")
+            silent = await trio.open_tcp_stream(_LOOPBACK, port)
+            for said in (b"", b"\x80", cbor2.dumps([1, 2]), cbor2.dumps([_SECRET, b"no request"])):
+                stream = await trio.open_tcp_stream(_LOOPBACK, port)
+                tls = TlsStream(stream, exchange_context(None), server_side=False)
+                await tls.do_handshake()
+                async with FrameChannel(tls) as channel:
+                    await channel.receive()
+                    await channel.send(said)
+                    with pytest.raises((trio.EndOfChannel, LinkError, AssertionError)):
+                        assert cbor2.loads(await channel.receive())[0] == "ok"
+            await redeem(_code(identity, port), _pending())
+            await plain.aclose()
+            await silent.aclose()
+
+
+@pytest.mark.real
+async def test_no_address_of_a_code_that_answers_is_an_error_that_names_them(
+    tmp_path: Path,
+) -> None:
+    identity = _administrator(tmp_path)
+    async with _serving(tmp_path, identity) as port:
+        pass
+    with pytest.raises(LinkError, match=f"127.0.0.1:{port}"):
+        await redeem(_code(identity, port), _pending())

@@ -1,0 +1,186 @@
+"""Meshes are made, joined, administered and changed by commands, also while nodes run."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from phextsync.cli import app
+from phextsync.errors import PhextsyncError
+from sims.processes import Process
+
+pytestmark = pytest.mark.real
+
+_LOOPBACK = "127.0.0.1"
+_A, _B = "1.1.1/1.1.1/1.1.1", "2.1.1/1.1.1/1.1.1"
+_OPTIONS = ("--no-mdns", "--host", _LOOPBACK, "--port", "0")
+
+
+class Cli:
+    """The command on one folder, in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _run(self, arguments: tuple[str, ...], text: str) -> Result:
+        takes_data = arguments[0] != "issue"
+        data = ["--data", str(self.folder)] if takes_data else []
+        return CliRunner().invoke(app, [*arguments, *data], input=text)
+
+    def out(self, *arguments: str, text: str = "") -> str:
+        """Return the output of a command that succeeds."""
+        result = self._run(arguments, text)
+        assert result.exit_code == 0, (arguments, result.output, result.exception)
+        return result.stdout
+
+    def error(self, *arguments: str) -> str:
+        """Return the one line of a command that fails."""
+        result = self._run(arguments, "")
+        assert result.exit_code == 1
+        if isinstance(result.exception, SystemExit):
+            line = result.stderr.removesuffix("\n")
+        else:  # `main` prints it
+            assert isinstance(result.exception, PhextsyncError | OSError)
+            line = str(result.exception)
+        assert "\n" not in line
+        return line
+
+
+@contextmanager
+def _up(*folders: Path) -> Iterator[list[Process]]:
+    """Run a node on each folder; each dials the first."""
+    processes: list[Process] = []
+    try:
+        for folder in folders:
+            options = _OPTIONS
+            if processes:
+                options = (*_OPTIONS, f"--peer={_LOOPBACK}:{processes[0].status()['port']}")
+            processes.append(Process(folder, (), options))
+            processes[-1].start()
+        yield processes
+    finally:
+        for process in processes:
+            process.stop(signal.SIGTERM)
+
+
+def _is_linked(count: int) -> Callable[[dict[str, Any]], bool]:
+    return lambda status: len(status["peers"]) == count
+
+
+def test_a_node_of_an_administered_mesh_asks_and_gets_its_certificate(tmp_path: Path) -> None:
+    boss, node = Cli(tmp_path / "boss"), Cli(tmp_path / "node")
+    authority = str(tmp_path / "authority")
+    boss.out("init", "--administered", "--authority", authority, "--name", "boss")
+    assert "ask the mesh's administrator" in boss.error("code")
+    assert "ask the administrator" in boss.error("rotate")
+    request, bundle = tmp_path / "request", tmp_path / "bundle"
+    node.out("request", "--name", "node", "--out", str(request))
+    limits = ("--read", "1.*", "--write", "2.*", "--phext", "memory", "--days", "30")
+    told = boss.out("issue", str(request), "--authority", authority, *limits, "--out", str(bundle))
+    assert told == ""
+    assert "may read" in node.out("accept", str(bundle))
+    shown = json.loads(node.out("mesh", "--json"))
+    assert shown["kind"] == "administered"
+    assert shown["read"] == {"memory": ["1.1.1/1.1.1/1.1.1..3.1.1/1.1.1/1.1.1"]}
+    assert shown["write"] == {"memory": ["2.*"]}
+    assert "administered" in node.out("mesh")
+    node.out("set", _B, "allowed")
+    assert "does not allow writing memory 1.1.1" in node.error("set", _A, "refused")
+    # A renewal keeps the node's key.
+    renewed = node.out("request")
+    node_id = shown["node_id"]
+    bundle.write_text(boss.out("issue", "-", "--authority", authority, text=renewed))
+    node.out("accept", str(bundle))
+    shown = json.loads(node.out("mesh", "--json"))
+    assert shown["node_id"] == node_id
+    assert shown["write"] == {"": ["*"]}
+    other = Cli(tmp_path / "other")
+    other.out("init", "--administered", "--authority", str(tmp_path / "second"))
+    bundle.write_text(
+        other.out("issue", "-", "--authority", str(tmp_path / "second"), text=renewed)
+    )
+    assert "--rotate changes the mesh's authority" in node.error("accept", str(bundle))
+    node.out("accept", str(bundle), "--rotate")
+    assert json.loads(node.out("mesh", "--json"))["previous"] == shown["mesh"]
+    for wrong in (str(request), authority + "/authority.pem", str(tmp_path / "none")):
+        node.error("accept", wrong)
+    boss.error("issue", str(bundle), "--authority", authority)
+
+
+def test_machines_join_by_invitation_while_the_administrators_node_runs(tmp_path: Path) -> None:
+    boss = Cli(tmp_path / "boss")
+    authority = ("--authority", str(tmp_path / "authority"))
+    boss.out("init", "--administered", *authority, "--name", "boss")
+    with _up(boss.folder) as (process,):
+        here = ("--address", _LOOPBACK)
+        code = boss.out("invite", *authority, *here, "--read", "1.*", "--uses", "1").strip()
+        gone = boss.out("invite", *authority, *here, "--expires", "0s").strip()
+        guest = Cli(tmp_path / "guest")
+        guest.out("join", code, "--name", "guest")
+        late = Cli(tmp_path / "late")
+        for used_up in (code, gone):
+            assert "the invitation" in late.error("join", used_up)
+        assert not (late.folder / "identity.pem").exists()
+        process.ask("set", "memory", _A, "for guests")
+        process.ask("set", "memory", _B, "not for guests")
+        with _up_beside(process, guest.folder) as second:
+            second.wait_until(lambda _: second.ask("get", "memory", _A) == "for guests")
+            assert second.ask("get", "memory", _B) is None
+            assert "guest" in boss.out("peers")
+
+
+@contextmanager
+def _up_beside(first: Process, folder: Path) -> Iterator[Process]:
+    process = Process(folder, (), (*_OPTIONS, f"--peer={_LOOPBACK}:{first.status()['port']}"))
+    try:
+        process.start()
+        yield process
+    finally:
+        process.stop()
+
+
+def test_a_peer_is_blocked_and_allowed_by_name_while_the_node_runs(tmp_path: Path) -> None:
+    anna, bert = Cli(tmp_path / "anna"), Cli(tmp_path / "bert")
+    anna.out("init", "--name", "anna")
+    bert.out("join", anna.out("code").strip(), "--name", "bert")
+    with _up(anna.folder, bert.folder) as (first, second):
+        first.wait_until(_is_linked(1))
+        told = anna.out("peers", "block", "bert")
+        assert "phextsync rotate" in told
+        first.wait_until(_is_linked(0))
+        second.wait_until(lambda status: "has blocked you" in str(status["absent"]))
+        assert "blocked" in anna.out("peers")
+    assert json.loads(anna.out("peers", "--json"))[0]["state"] == "blocked"
+    anna.out("peers", "allow", "bert")
+    assert json.loads(anna.out("peers", "--json"))[0]["state"] == "known"
+    assert "expected one peer" in anna.error("peers", "block", "carl")
+    anna.out("peers", "forget", "bert")
+    assert json.loads(anna.out("peers", "--json")) == []
+
+
+def test_the_mesh_key_is_changed_by_commands_while_nodes_run(tmp_path: Path) -> None:
+    anna, bert = Cli(tmp_path / "anna"), Cli(tmp_path / "bert")
+    anna.out("init", "--name", "anna")
+    before = anna.out("code").strip()
+    bert.out("join", before, "--name", "bert")
+    with _up(anna.folder, bert.folder) as (first, second):
+        first.wait_until(_is_linked(1))
+        new = anna.out("rotate")
+        code = anna.out("code").strip()
+        assert code in new
+        assert code != before
+        assert "on its way" in anna.error("rotate")
+        bert.out("join", "--rotate", code)
+        first.ask("set", "memory", _A, "meanwhile")
+        anna.out("rotate", "--finish")
+        bert.out("rotate", "--finish")
+        second.ask("set", "memory", _B, "afterwards")
+        for process in (first, second):
+            process.wait_until(lambda _, p=process: p.ask("get", "memory", _A) == "meanwhile")
+            process.wait_until(lambda _, p=process: p.ask("get", "memory", _B) == "afterwards")
+    assert "under way" in anna.error("rotate", "--finish")
