@@ -130,11 +130,11 @@ class Mdns:
     ) -> AsyncIterator[trio.abc.ReceiveChannel[Sighting]]:
         """Announce and browse; leaving says goodbye, which takes about half a second."""
         send, receive = trio.open_memory_channel[Sighting](_SIGHTINGS_MAX)
-        async with trio.open_nursery() as nursery:
+        # The channel closes last: who finds must not send into a closed one.
+        async with receive, trio.open_nursery() as nursery:
             nursery.start_soon(self._run, announcement, send)
             try:
-                async with receive:
-                    yield receive
+                yield receive
             finally:
                 nursery.cancel_scope.cancel()
 

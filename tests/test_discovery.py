@@ -4,6 +4,7 @@ import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from phextsync.discovery import (
     REMEMBERED_PEERS_MAX,
     SERVICE_TYPE,
     Address,
+    Announcement,
     Mdns,
     RememberedPeers,
+    Sighting,
     _Names,
     local_addresses,
     parse_address,
@@ -56,6 +59,29 @@ async def test_discovery_in_memory_is_accepted(
     async with memory_network(3) as network:
         hosts = iter(network.hosts)
         await claim(lambda: MemoryDiscovery(next(hosts)))
+
+
+class _Flood(Mdns):
+    """As if nodes were found without end."""
+
+    async def _run(
+        self, announcement: Announcement, send: trio.MemorySendChannel[Sighting]
+    ) -> None:
+        found = Sighting(bytes(16), "another", (), announcement.mesh_tag, b"", "1")
+        while True:
+            await send.send(found)
+
+
+async def test_leaving_while_more_is_found_than_was_taken_is_quiet() -> None:
+    async with _Flood().open(_announcement(1)):
+        await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_leaving_in_memory_while_more_is_found_than_was_taken_is_quiet() -> None:
+    async with memory_network(70) as network, AsyncExitStack() as stack:
+        for number, host in enumerate(network.hosts, 1):
+            await stack.enter_async_context(MemoryDiscovery(host).open(_announcement(number)))
+        await trio.sleep(0.5)
 
 
 @pytest.mark.real

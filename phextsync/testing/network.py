@@ -495,12 +495,11 @@ class MemoryDiscovery:
         send, receive = trio.open_memory_channel[Sighting](_SIGHTINGS_MAX)
         self._announcement = announcement
         self._host._browser = self
-        async with trio.open_nursery() as nursery:
+        async with receive, trio.open_nursery() as nursery:
             nursery.start_soon(self._ask_again_and_again)
             nursery.start_soon(self._hand_over, send)
             try:
-                async with receive:
-                    yield receive
+                yield receive
             finally:
                 if self._host._browser is self:
                     self._host._browser = None
@@ -545,7 +544,7 @@ class MemoryDiscovery:
     def _see(self, sighting: Sighting) -> None:
         own = self._announcement
         assert own is not None, "who browses has announced itself"
-        if sighting.mesh_tag != own.mesh_tag or self._known.get(sighting.node_id) == sighting:
+        if sighting.mesh_tag not in own.tags or self._known.get(sighting.node_id) == sighting:
             return
         self._known[sighting.node_id] = sighting
         if sighting.node_id != own.node_id:
