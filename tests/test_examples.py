@@ -51,7 +51,7 @@ def test_the_program_in_the_readme_runs(tmp_path: Path) -> None:
 def test_the_simulation_in_the_readme_runs(tmp_path: Path) -> None:
     programs = re.findall(r"```python\n(.*?)```", (_ROOT / "README.md").read_text(), re.DOTALL)
     out = _run("-c", programs[1], home=tmp_path)
-    assert sorted(out.splitlines()) == ["", "q0z from 0", "q1z from 1"]
+    assert sorted(out.splitlines()) == ["", "q000000z from 0", "q000001z from 1"]
 
 
 def test_the_examples_of_the_mapping_run(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
+from phextsync.edits import minimal_edits
 from phextsync.index import Coordinate
 from phextsync.messages import Limits, Ping, encode
 from phextsync.testing import (
@@ -267,6 +268,18 @@ def test_of_what_a_member_may_write_only_equality_is_asked() -> None:
     oracle.finish([{_PLACE: "q7z q7z"}] * 2)
     with pytest.raises(Violation, match="differ"):
         oracle.finish([{_PLACE: "q7z"}, {}])
+
+
+@given(st.integers(0, 99), st.integers(0, 99))
+def test_a_line_that_is_replaced_loses_its_token_whole(one: int, other: int) -> None:
+    oracle = Oracle()
+    tokens = []
+    for _ in range(100):
+        tokens.append(oracle.token())
+        oracle.places[tokens[-1]] = _PLACE
+    old, new = tokens[one], tokens[other]
+    edits = minimal_edits(f"{old} note\n", f"{new} note\n")
+    assert edits == ([] if old == new else [(0, len(old), new)])
 
 
 # -- what a user meets ---------------------------------------------------------------------

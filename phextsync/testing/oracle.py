@@ -65,8 +65,9 @@ class Oracle:
         self._nodes: dict[int, _Seen] = {}
 
     def token(self) -> str:
-        """Return a token that nobody has written."""
-        return f"q{len(self.places)}z"
+        """Return a token that nobody has written. All have one width: else one could be another
+        with something put in, and who replaces a line would keep a part of its token."""
+        return f"q{len(self.places):06}z"
 
     def edited(self, node: int, place: Coordinate, before: str, after: str) -> tuple[str, ...]:
         """A node's user changed a text; return the tokens that it had not shown there."""
