@@ -13,7 +13,7 @@ from typing import Final, NoReturn, TypeAlias, TypeGuard
 import cbor2
 
 from phextsync.errors import ProtocolError
-from phextsync.index import Coordinate, CoordinateRange
+from phextsync.index import Coordinate, CoordinateRange, cbor_items
 
 PROTOCOL_MAJOR: Final = 1
 PROTOCOL_MINOR: Final = 1
@@ -43,18 +43,47 @@ class Limits:
     a frame vanishes, small enough that a live edit never waits behind more than one."""
     scroll_bytes_max: int = 64 << 20
     """The encoded state of one scroll, put together from its parts."""
+    assemblies_bytes_max: int = 256 << 20
+    """Parts that wait for the rest of their scrolls, over all links: four of the largest."""
+    entries_max: int = 1 << 14
+    """Entries in one frame. The largest frame of ours has 13,000: the updates of one scroll that
+    was changed so often while a peer was slow."""
+    scrolls_max: int = 1 << 11
+    """Different scrolls in one frame of updates: a new one may take half a millisecond, and others
+    wait meanwhile. Ours have 1,640 at most."""
+    items_max: int = 1 << 17
+    """CBOR items in one frame. One of a byte takes 56 when it is read; 16,384 entries have five."""
     phexts_max: int = 256
-    """Phexts that one peer may announce."""
+    """Phexts of one node, and so of one peer. Each costs 110 KB in memory."""
     ranges_max: int = 64
     """Interest ranges for one phext."""
     name_bytes_max: int = 255
     """A phext's or a node's name in UTF-8, a reason."""
     wants_max: int = 4096
-    """Scrolls asked for in one frame."""
+    """Scrolls asked for and not yet answered on one link, and so in one frame."""
+    wants_bytes_max: int = 1 << 20
+    """Versions in requests that are not yet answered on one link, and one frame more."""
+    found_max: int = 1 << 16
+    """Scrolls that comparisons found and that wait to be asked for or sent, on one link, of each
+    kind about 250 bytes; what is beyond is found by the next comparison."""
+    gaps_max: int = 1 << 14
+    """Scrolls of which a peer sent updates without those that they build on."""
+    answers_max: int = 1 << 12
+    """Short messages (pongs, refusals, conflicts) that wait for a peer that does not read them,
+    half a kilobyte each. Whoever reads never has more than one frame asks for."""
+    refusals_max: int = 1 << 14
+    """Scrolls whose updates a peer refused, on one link."""
+    refusals_reported_max: int = 8
+    """Lines for the operator about what one link brought and was refused; one more says that
+    there is more."""
+    conflicts_max: int = 4
+    """Times that one link may have us take another text of one scroll with its version."""
     window_frames: int = 256
     """Frames of updates under way on one link without an acknowledgement."""
     held_frames_max: int = 64
     """Frames kept of a link of which it is not yet known whether it stays: 3 s at most."""
+    held_bytes_max: int = 4 << 20
+    """Bytes of those frames: as many at the size that frames of updates aim at."""
     compare_steps_max: int = 64
     """Messages of one comparison that finds little: twice what the deepest tree of coordinates
     needs. One that finds much may take more, see `entries_per_step_min`."""
@@ -62,7 +91,12 @@ class Limits:
     """Scrolls for each of which a comparison may take another message. A message of ranges has
     256 KiB when there is so much to say: lists of over 10,000 scrolls."""
     audit_entries_max: int = 100_000
-    """Scrolls up to which every change is audited; an audit takes 30 ns for each."""
+    """Scrolls up to which every change is audited; an audit takes 30 ns for each. As many per
+    second a peer may have us audit, saved up for `audit_saved_s` at most: 0.3 % of our time."""
+    audit_saved_s: float = 8.0
+    compares_bytes_max: int = 4 << 20
+    """Turns of comparisons that wait for a peer that does not read them; beyond, a comparison is
+    ended and repeated later."""
     tail_bytes_max: int = 4 << 20
     """Recent updates kept for peers that are in step; a peer behind them gets a difference."""
     version_bytes_max: int = 256 << 10
@@ -257,6 +291,9 @@ def encode(message: Message) -> bytes:
 
 def decode(frame: bytes, limits: Limits) -> Message | Unknown:
     """Read one frame. ProtocolError says what was expected and what was found."""
+    items = cbor_items(frame)
+    if items > limits.items_max:
+        raise ProtocolError(f"expected at most {limits.items_max} items in a frame, found {items}")
     array = load_array(frame)
     kind = array[0]
     if type(kind) is not int or not 0 <= kind < _KINDS_MAX:
@@ -509,8 +546,7 @@ def _read_want(fields: _Fields) -> Want:
 
 def _read_updates(fields: _Fields) -> Updates:
     phext = fields.phext()
-    # An entry takes at least 15 bytes, so the frame's own limit bounds their number.
-    entries = tuple(map(_read_entry, fields.arrays(fields.limits.frame_bytes_max // 15)))
+    entries = tuple(map(_read_entry, fields.arrays(fields.limits.entries_max)))
     fields.end()
     return Updates(phext, entries)
 

@@ -28,15 +28,19 @@ from random import Random
 from typing import Final, TypeAlias
 
 from phextsync import reconcile
-from phextsync.comparison import Comparison, Turn
+from phextsync.comparison import AUDIT, RANGES, Comparison, Turn
+from phextsync.crdt import ROOT
 from phextsync.errors import ProtocolError, ScrollError, StoreDamagedError, UpdateError
 from phextsync.index import (
     EMPTY_VERSION,
     EVERYTHING,
     Coordinate,
     CoordinateRange,
+    check_update,
     check_version,
+    clean_update,
     covers,
+    update_version,
 )
 from phextsync.messages import (
     PRESENCE_MINOR,
@@ -74,6 +78,8 @@ Place: TypeAlias = tuple[str, Coordinate]
 _ENTRY_BYTES: Final = 40  # what an entry adds to its update in a frame, at most
 _REASON_BYTES_MAX: Final = 200
 _NOT_ALLOWED: Final = "your certificate does not allow writing there"
+_STEPS_PER_AUDIT: Final = 8  # of one audit that cost as much as reading every entry once more
+_OF_A_PHEXT: Final = (Updates, Want, Part, Compare, Refused, Conflict)
 
 DUPLICATE: Final = (
     "a node with this identity runs already: stop one; if this folder is a copy, delete its "
@@ -83,13 +89,15 @@ DUPLICATE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds. A dead peer is noticed after `dead_after_s`; a comparison that found nothing new
+    """Seconds. A dead peer is noticed after `dead_after_s`, one that says no hello after
+    `hello_within_s`; a comparison that found nothing new
     is repeated after `compare_interval_s`, one that did after `compare_delay_s`; a large phext is
     audited at most every `audit_interval_s`. A node tells its presence at least every
     `presence_interval_s` and is gone after three times as long."""
 
     ping_interval_s: float = 1.0
     dead_after_s: float = 3.0
+    hello_within_s: float = 10.0
     compare_interval_s: float = 30.0
     compare_delay_s: float = 0.1
     audit_interval_s: float = 600.0
@@ -171,6 +179,7 @@ class _Session:
     comparison: Comparison | None
     steps_max: int = 0
     is_needed: bool = False
+    is_audit: bool = False
     step: int = 0
     is_open: bool = True
     has_found: bool = False
@@ -226,14 +235,17 @@ class _Link:
         self.is_finished = False
         self.is_held = False  # a second link of a node whose first one is being probed
         self.held: list[bytes] = []
+        self.held_bytes = 0
         self.probe = 0
         # out; ordered dictionaries, since what is taken first is found without a walk
         self.announced: dict[str, bytes] = {}
         self.control: deque[Message] = deque()
         self.wants: OrderedDict[Place, None] = OrderedDict()
-        self.compares: deque[Message] = deque()
+        self.compares: deque[Compare] = deque()
         self.dirty: OrderedDict[Place, int] = OrderedDict()
+        self.found: OrderedDict[Place, None] = OrderedDict()  # of comparisons: it lacks them
         self.asked: OrderedDict[Place, bytes] = OrderedDict()
+        self.asked_bytes = 0
         self.streams: deque[tuple[str, CoordinateRange]] = deque()
         self.parts: deque[Part] = deque()
         self.presences: Mapping[tuple[bytes, bytes], None] = {}
@@ -254,18 +266,26 @@ class _Link:
         self.own_durable_next = 0
         self.unsettled: deque[tuple[int, str, tuple[Coordinate, ...]]] = deque()
         self.unheard: dict[Place, float] = {}  # the peer wrote it, and others told us, since when
+        self.unsettled_count = 0  # coordinates in it
+        self.unsettled_rest: dict[str, int] = {}  # phexts, the last frame that was left out of it
         self.gaps: dict[Place, int] = {}
-        self.wanted: dict[Place, None] = {}
+        self.wanted: dict[Place, int] = {}  # bytes of the request
+        self.wanted_bytes = 0
         self.adopting: dict[Place, None] = {}
+        self.adopted: dict[Place, int] = {}  # how many times
+        self.refusals = 0
         self.conflicts_said: dict[Place, None] = {}
         self.assembly: _Assembly | None = None
         # comparison
+        self.audit_saved = 0.0  # entries that may be audited
+        self.audit_saved_at = now
         self.sessions: dict[str, _Session] = {}
         self.session_number = 0
         self.compare_due: dict[str, float] = {}
         self.audits: dict[str, tuple[float, bytes]] = {}  # when the next may be; digest of the last
         self.stale: dict[str, bool] = {}  # phexts with news of other links; whether it is durable
         # time
+        self.opened_at = now
         self.heard_at = now
         self.pinged_at = now
         self.round_trip_s: float | None = None
@@ -277,11 +297,22 @@ class _Link:
     def is_quiet(self, phext: str) -> bool:
         """Whether nothing of the phext is under way that a comparison would see twice."""
         under_way = (
-            (place[0] for place in chain(self.dirty, self.asked, self.wanted)),
+            (place[0] for place in chain(self.dirty, self.found, self.asked, self.wanted)),
+            self.unsettled_rest,
             (name for name, _ in self.streams),
             (name for _, name, _ in chain(self.unacknowledged, self.unsettled)),
         )
         return not self.parts and phext not in chain(*under_way)
+
+    def settle(self, number: int) -> None:
+        """The peer has made durable what it sent up to frame `number`."""
+        while self.unsettled and self.unsettled[0][0] <= number:
+            self.unsettled_count -= len(self.unsettled.popleft()[2])
+        self.unsettled_rest = {p: last for p, last in self.unsettled_rest.items() if last > number}
+
+    def answered(self, place: Place) -> None:
+        """The peer has answered what we asked for, if we did."""
+        self.wanted_bytes -= self.wanted.pop(place, 0)
 
 
 class Synchronizer:
@@ -323,7 +354,9 @@ class Synchronizer:
         )
         self.presence.on_ready = lambda link: self.on_ready(link)
         self._random = random
-        self._interests = None if interests is None else dict(interests)
+        self._interests = (
+            None if interests is None else {p: reconcile.disjoint(r) for p, r in interests.items()}
+        )
         self._parameters = parameters or reconcile.Parameters()
         self._links: dict[int, _Link] = {}
         self._now = 0.0
@@ -336,6 +369,7 @@ class Synchronizer:
         self._news_committing: dict[str, dict[int | None, None]] = {}
         self._ping_token = 0
         self._is_duplicate = False
+        self._assemblies_bytes = 0
         replicas.listener = self._take_update
         replicas.on_open = self._phext_opened
         replicas.on_set_aside = self._scroll_set_aside
@@ -370,6 +404,8 @@ class Synchronizer:
         self._now = max(self._now, now)
         closed = self._links.pop(link, None)
         self.presence.link_closed(self._now, link)
+        if closed is not None and closed.assembly is not None:
+            self._assemblies_bytes -= closed.assembly.size
         if closed is not None and closed.hello is not None:
             if not closed.is_held:
                 reason = closed.goodbye or reason
@@ -469,6 +505,9 @@ class Synchronizer:
                 self._end(link, f"nothing was heard for {timing.dead_after_s:g} s")
                 link.is_finished = True  # nobody listens: no goodbye
                 self.on_ready(link.link)
+                continue
+            if link.hello is None and now - link.opened_at >= timing.hello_within_s:
+                self._end(link, f"expected a hello within {timing.hello_within_s:g} s, found none")
                 continue
             if (
                 now - link.heard_at >= timing.ping_interval_s
@@ -570,6 +609,7 @@ class Synchronizer:
         lacking = sum(
             self._is_comparing(link, phext)
             or link.sessions[phext].is_withheld
+            or phext in link.unsettled_rest
             or next(self._under_way(link, phext, range_), None) is not None
             or any(_streams(link, phext, range_))
             for link in links
@@ -587,6 +627,8 @@ class Synchronizer:
         if link.sessions[phext].is_withheld:
             reason = "our certificate does not allow writing what it lacks"
             return Lack(link.peer_id, 0, reason, name)
+        if phext in link.unsettled_rest:
+            return Lack(link.peer_id, 0, "not yet on its disk", name)
         index = self.replicas.open(phext).index
         coordinates = dict.fromkeys(self._under_way(link, phext, range_))
         streamed = sum(index.count(stream) for stream in _streams(link, phext, range_))
@@ -609,8 +651,8 @@ class Synchronizer:
         for _, numbered, coordinates in chain(link.unacknowledged, link.unsettled):
             if numbered == phext:
                 yield from (c for c in coordinates if c in range_)
-        sets = (link.dirty, link.asked, link.wanted, link.wants, link.refused, link.unheard)
-        for place in chain(*sets):
+        sets = (link.dirty, link.found, link.asked, link.wanted, link.wants)
+        for place in chain(*sets, link.refused, link.unheard):
             if place[0] == phext and place[1] in range_:
                 yield place[1]
         for part in link.parts:
@@ -680,13 +722,17 @@ class Synchronizer:
     def _receive(self, link: _Link, message: Message | Unknown) -> None:
         if link.hello is None and not isinstance(message, Hello | Goodbye | Ping | Pong):
             raise ProtocolError(f"expected a hello first, found {type(message).__name__}")
+        if isinstance(message, _OF_A_PHEXT) and not (
+            message.phext in link.interests or message.phext in link.announced
+        ):
+            raise ProtocolError(f"expected a phext in common, found {message.phext!r:.60}")
         match message:
             case Updates(phext, entries):
                 self._receive_updates(link, phext, entries)
             case Acknowledge(received, sent):
                 self._receive_acknowledge(link, received, sent)
             case Ping(token):
-                link.control.append(Pong(token))
+                self._say(link, Pong(token))
             case Pong(token):
                 link.round_trip_s = self._now - link.pinged_at
                 self._refuse_held(link, token)
@@ -782,10 +828,25 @@ class Synchronizer:
             is_equal = self._summary(link, summary.name).digest == summary.digest
             self._start_session(link, summary.name, None if is_equal else summary.count)
 
+    def _note_summary(self, link: _Link, summary: PhextSummary) -> None:
+        link.interests[summary.name] = reconcile.disjoint(summary.interest)
+        link.theirs[summary.name] = summary
+        if len(link.interests) > self.limits.phexts_max:
+            raise ProtocolError(f"expected at most {self.limits.phexts_max} phexts, found more")
+
     def _receive_updates(self, link: _Link, phext: str, entries: Sequence[Entry]) -> None:
         link.received += 1
         coordinates = tuple(dict.fromkeys(entry.coordinate for entry in entries))
+        if len(coordinates) > self.limits.scrolls_max:
+            raise ProtocolError(
+                f"expected at most {self.limits.scrolls_max} scrolls, found {len(coordinates)}"
+            )
         link.unsettled.append((link.received, phext, coordinates))
+        link.unsettled_count += len(coordinates)
+        while link.unsettled_count > self.limits.found_max:
+            number, name, left_out = link.unsettled.popleft()
+            link.unsettled_count -= len(left_out)
+            link.unsettled_rest[name] = number
         changed: dict[Coordinate, None] = {}
         interest, take = self._interest(phext), self._rights(link, phext).take
         for entry in entries:
@@ -807,7 +868,7 @@ class Synchronizer:
         link.traffic.updates_in += 1
         is_answer = not entry.origin
         if is_answer:
-            link.wanted.pop(place, None)
+            link.answered(place)
             if not entry.update:
                 link.gaps.pop(place, None)
                 return
@@ -815,9 +876,10 @@ class Synchronizer:
         try:
             if place in link.adopting:
                 del link.adopting[place]
-                replica.adopt(entry.coordinate, entry.update)
-                changed[entry.coordinate] = None
-                return
+                if _is_version(entry.update, replica.version(entry.coordinate)):
+                    replica.adopt(entry.coordinate, entry.update)
+                    changed[entry.coordinate] = None
+                    return
             logged = LogEntry(entry.update, entry.origin, entry.time_ms)
             merged = replica.apply(entry.coordinate, logged, link.link)
         except (UpdateError, ScrollError) as error:
@@ -835,24 +897,42 @@ class Synchronizer:
                 link.gaps.pop(place, None)
         else:
             link.gaps.setdefault(place, link.received)
+            if len(link.gaps) > self.limits.gaps_max:
+                raise ProtocolError(
+                    f"expected updates of what is here, found {len(link.gaps)} of what is not"
+                )
             self._want(link, place)
 
     def _refuse(self, link: _Link, place: Place, reason: str) -> None:
-        link.control.append(Refused(*place, _reason(reason)))
-        self.replicas.report(f"refused {place[0]} {place[1]} from a peer: {reason}")
+        self._say(link, Refused(*place, _reason(reason)))
+        self._report_refusal(link, f"refused {place[0]} {place[1]} from a peer: {reason}")
 
     def _receive_refused(self, link: _Link, place: Place, reason: str) -> None:
         session = link.sessions.get(place[0])
         if contains(self._rights(link, place[0]).send, place[1]):
+            replica = self.replicas.known(place[0])
+            if replica is None or replica.version(place[1]) == EMPTY_VERSION:
+                return  # nothing that we could have sent
             link.refused[place] = reason
-            self.replicas.report(f"a peer refused {place[0]} {place[1]}: {reason}")
+            if len(link.refused) > self.limits.refusals_max:
+                raise ProtocolError(f"expected fewer refusals, found {len(link.refused)}")
+            self._report_refusal(link, f"a peer refused {place[0]} {place[1]}: {reason}")
         elif session is not None:  # it was found by a comparison, not sent
             session.note(is_found=False, is_withheld=True)
         self.on_progress()
 
+    def _report_refusal(self, link: _Link, text: str) -> None:
+        """Tell the operator of the first of them: a peer decides how many there are."""
+        link.refusals += 1
+        if link.refusals <= self.limits.refusals_reported_max:
+            self.replicas.report(text)
+        elif link.refusals == self.limits.refusals_reported_max + 1:
+            self.replicas.report("more was refused on this link; it is not reported")
+
     def _receive_part(self, link: _Link, part: Part) -> None:
         place = (part.phext, part.coordinate)
         if part.index == 0:
+            self._drop_assembly(link)
             link.assembly = _Assembly(place, part.total)
         assembly = link.assembly
         if (
@@ -864,14 +944,22 @@ class Synchronizer:
             raise ProtocolError(f"expected the next part of a scroll, found part {part.index}")
         assembly.pieces.append(part.piece)
         assembly.size += len(part.piece)
+        self._assemblies_bytes += len(part.piece)
         if assembly.size > self.limits.scroll_bytes_max:
             raise ProtocolError(
                 f"scroll of more than {self.limits.scroll_bytes_max} bytes at {part.coordinate}"
             )
+        if self._assemblies_bytes > self.limits.assemblies_bytes_max:
+            raise ProtocolError("too many large scrolls arrive at once")
         if part.index + 1 == part.total:
-            link.assembly = None
+            self._drop_assembly(link)
             entry = Entry(part.coordinate, b"".join(assembly.pieces))
             self._receive_updates(link, part.phext, (entry,))
+
+    def _drop_assembly(self, link: _Link) -> None:
+        if link.assembly is not None:
+            self._assemblies_bytes -= link.assembly.size
+            link.assembly = None
 
     def _receive_acknowledge(self, link: _Link, received: int, sent: int) -> None:
         if received > link.sent or sent > link.received:
@@ -880,9 +968,9 @@ class Synchronizer:
                 f"found {received} and {sent}"
             )
         link.acknowledged = max(link.acknowledged, received)
-        for waiting, number in ((link.unacknowledged, received), (link.unsettled, sent)):
-            while waiting and waiting[0][0] <= number:
-                waiting.popleft()
+        while link.unacknowledged and link.unacknowledged[0][0] <= received:
+            link.unacknowledged.popleft()
+        link.settle(sent)
         self.on_progress()
 
     def _receive_want(self, link: _Link, place: Place, version: bytes, fingerprint: bytes) -> None:
@@ -896,7 +984,7 @@ class Synchronizer:
             return
         if contains(rights.send, coordinate):
             link.refused.pop(place, None)
-            link.asked[place] = version
+            self._ask(link, place, version)
         if version == EMPTY_VERSION:
             return
         replica = self.replicas.open(phext)
@@ -908,18 +996,36 @@ class Synchronizer:
             if mine != fingerprint:
                 self._say_conflict(link, place)
 
+    def _ask(self, link: _Link, place: Place, version: bytes) -> None:
+        """Note that the peer asks for what it lacks beyond a version."""
+        link.asked_bytes += len(version) - len(link.asked.get(place, b""))
+        link.asked[place] = version
+        limits = self.limits
+        # What it has not yet seen answered, and what we have not yet sent, cross on the way.
+        if len(link.asked) > 2 * limits.wants_max or link.asked_bytes > 2 * (
+            limits.wants_bytes_max + limits.frame_bytes_max
+        ):
+            raise ProtocolError(f"expected fewer requests at once, found {len(link.asked)}")
+
     def _say_conflict(self, link: _Link, place: Place) -> None:
         if place not in link.conflicts_said:
             link.conflicts_said[place] = None
-            link.control.append(Conflict(*place, self._text_digest(place)))
-            self.replicas.report(f"{place[0]} {place[1]}: equal versions, different texts; mending")
+            self._say(link, Conflict(*place, self._text_digest(place)))
+            self._report_refusal(
+                link, f"{place[0]} {place[1]}: equal versions, different texts; mending"
+            )
 
     def _receive_conflict(self, link: _Link, place: Place, theirs: bytes) -> None:
         rights = self._rights(link, place[0])
         if not contains(rights.held, place[1]):
             return
+        if self.replicas.open(place[0]).version(place[1]) == EMPTY_VERSION:
+            return
         ours = self._text_digest(place)
         if ours > theirs and contains(rights.take, place[1]):
+            link.adopted[place] = link.adopted.get(place, 0) + 1
+            if link.adopted[place] > self.limits.conflicts_max:
+                raise ProtocolError(f"expected an end of the conflict at {place[1]}, found another")
             link.adopting[place] = None
             link.wants[place] = None  # even if an answer to an earlier want is on its way
         elif ours < theirs:
@@ -947,7 +1053,11 @@ class Synchronizer:
         session.is_needed = theirs is not None
         link.traffic.comparisons += 1
         assert session.comparison is not None
-        if is_fruitless if session.is_needed else self._takes_audit(link, phext):
+        if (
+            is_fruitless and self._may_audit(link, phext)
+            if session.is_needed
+            else self._takes_audit(link, phext)
+        ):
             turn = session.comparison.begin_audit()
         else:
             turn = session.comparison.begin(theirs)
@@ -980,8 +1090,24 @@ class Synchronizer:
         is_large = count > self.limits.audit_entries_max
         if not count or digest == audited or (is_large and self._now < due):
             return False
+        if not self._may_audit(link, phext):
+            return False
         link.audits[phext] = (self._now + self.timing.audit_interval_s, digest)
         return True
+
+    def _may_audit(self, link: _Link, phext: str, shares: int = 1) -> bool:
+        """Say whether the link has saved up for an audit of the phext, and take it off: whoever
+        starts audits has the other side read every entry. Who answers allows for two shares, so
+        that clocks need not agree."""
+        limits = self.limits
+        rate = shares * limits.audit_entries_max
+        most = rate * limits.audit_saved_s
+        cost = max(len(self.replicas.open(phext).index), min(link.theirs[phext].count, 1 << 24))
+        saved = min(most, link.audit_saved + rate * (self._now - link.audit_saved_at))
+        link.audit_saved_at = self._now
+        may = saved >= min(most, cost)
+        link.audit_saved = saved - cost if may else saved
+        return may
 
     def _say_turn(self, link: _Link, phext: str, turn: Turn) -> None:
         session = link.sessions[phext]
@@ -1021,9 +1147,14 @@ class Synchronizer:
             raise ProtocolError(
                 f"expected step {session.step} of a comparison, found {message.step}"
             )
+        if any(waiting.phext == phext for waiting in link.compares):
+            raise ProtocolError("expected no turn of a comparison before ours was read")
         session.step += 1
         if not message.body:
             self._end_session(link, phext)
+            return
+        if not self._may_answer(link, phext, session, message.form):
+            self._say_turn(link, phext, Turn(RANGES, b""))
             return
         turn = session.comparison.answer(message.form, message.body)
         if turn.found is not None:
@@ -1032,29 +1163,47 @@ class Synchronizer:
             raise ProtocolError(f"expected a comparison of fewer than {session.step} steps")
         self._say_turn(link, phext, turn)
 
+    def _may_answer(self, link: _Link, phext: str, session: _Session, form: int) -> bool:
+        """Say whether to go on with a comparison, or to end it and leave the rest to a later one:
+        the peer reads too slowly, or has us audit too much."""
+        if sum(len(waiting.body) for waiting in link.compares) > self.limits.compares_bytes_max:
+            link.stale[phext] = True
+            return False
+        session.is_audit |= form == AUDIT
+        is_due = session.is_audit and session.step % _STEPS_PER_AUDIT == 1
+        return not is_due or self._starts(link) or self._may_audit(link, phext, shares=2)
+
     def _take_differences(
         self, link: _Link, phext: str, session: _Session, found: reconcile.Differences
     ) -> None:
         rights = self._rights(link, phext)
-        for range_ in found.our_ranges:
+        most = self.limits.found_max
+        streams = found.our_ranges[: max(0, most - len(link.streams))]
+        ours = found.ours[: max(0, most - len(link.found))]
+        room = max(0, most - len(link.wants))
+        theirs = found.theirs[:room]
+        changed = found.changed[: room - len(theirs)]
+        for range_ in streams:
             allowed = intersection((range_,), rights.send)
             link.streams.extend((phext, each) for each in allowed)
             session.note(is_found=bool(allowed), is_withheld=allowed != (range_,))
-        for coordinate in found.ours:
+        for coordinate in ours:
             sends = contains(rights.send, coordinate)
             if sends:
-                link.asked.setdefault((phext, coordinate), EMPTY_VERSION)
+                link.found[phext, coordinate] = None
             session.note(is_found=sends, is_withheld=not sends)
-        for coordinate in found.theirs:
+        for coordinate in theirs:
             session.note(is_found=contains(rights.take, coordinate))
             self._want(link, (phext, coordinate))
-        for coordinate in found.changed:
+        for coordinate in changed:
             self._take_changed(link, rights, session, (phext, coordinate))
-        for coordinate in (*found.theirs, *found.changed):
+        for coordinate in (*theirs, *changed):
             if not contains(rights.take, coordinate):
                 # One stands for all: the peer learns that we lack something of its own.
-                link.control.append(Refused(phext, coordinate, _NOT_ALLOWED))
+                self._say(link, Refused(phext, coordinate, _NOT_ALLOWED))
                 break
+        if len(streams) + len(ours) + len(theirs) + len(changed) < found.count:
+            link.stale[phext] = True  # the next comparison finds the rest
 
     def _take_changed(self, link: _Link, rights: _Rights, session: _Session, place: Place) -> None:
         sends, takes = contains(rights.send, place[1]), contains(rights.take, place[1])
@@ -1110,7 +1259,7 @@ class Synchronizer:
             return None
         if link.durable > link.durable_sent:
             return self._acknowledge(link)
-        if link.wants:
+        if self._may_want(link):
             return self._next_want(link)
         if link.compares:
             return link.compares.popleft()
@@ -1142,6 +1291,15 @@ class Synchronizer:
             PROTOCOL_MAJOR, PROTOCOL_MINOR, self.node_id, self.name, self.incarnation, summaries
         )
 
+    def _may_want(self, link: _Link) -> bool:
+        """Whether there is something to ask for, and the peer has answered enough of the rest."""
+        limits = self.limits
+        return (
+            bool(link.wants)
+            and len(link.wanted) < limits.wants_max
+            and link.wanted_bytes < limits.wants_bytes_max
+        )
+
     def _next_want(self, link: _Link) -> Want:
         phext = next(iter(link.wants))[0]
         replica = self.replicas.open(phext)
@@ -1149,14 +1307,17 @@ class Synchronizer:
         size = 0
         while link.wants:
             place = next(iter(link.wants))
-            is_full = len(scrolls) == self.limits.wants_max or size > self.limits.updates_bytes_goal
+            is_full = size > self.limits.updates_bytes_goal or not self._may_want(link)
             if place[0] != phext or is_full:
                 break
             del link.wants[place]
-            if contains(self._rights(link, phext).take, place[1]):
-                link.wanted[place] = None  # an answer will come
             scrolls.append(self._want_of(link, replica, place))
-            size += len(scrolls[-1][1]) + _ENTRY_BYTES
+            request_bytes = len(scrolls[-1][1]) + _ENTRY_BYTES
+            if contains(self._rights(link, phext).take, place[1]):  # an answer will come
+                link.answered(place)  # a request that is repeated counts once
+                link.wanted[place] = request_bytes
+                link.wanted_bytes += request_bytes
+            size += request_bytes
         return Want(phext, tuple(scrolls))
 
     def _want_of(
@@ -1181,7 +1342,10 @@ class Synchronizer:
 
     def _next_updates(self, link: _Link) -> Message | None:
         """Let live updates, answers and streams take turns, so that none starves another."""
-        makers = (self._dirty_entries, self._asked_entries, self._stream_entries)
+        makers = (
+            *(self._dirty_entries, self._asked_entries),
+            *(self._found_entries, self._stream_entries),
+        )
         for i in range(len(makers)):
             turn = (link.turn + i) % len(makers)
             entries: list[Entry] = []
@@ -1189,7 +1353,7 @@ class Synchronizer:
             if entries:
                 link.turn = (turn + 1) % len(makers)
                 return self._updates(link, phext, entries)
-        if link.wants:  # a dirty scroll whose updates are no longer at hand
+        if self._may_want(link):  # a dirty scroll whose updates are no longer at hand
             return self._next_want(link)
         return None
 
@@ -1265,17 +1429,38 @@ class Synchronizer:
             place = next(iter(link.asked))
             if entries and (place[0] != phext or size > self.limits.updates_bytes_goal):
                 break
-            try:
-                update = self.replicas.open(place[0]).difference(place[1], link.asked[place])
-            except StoreDamagedError:
-                update = None
-            if entries and size + len(update or b"") > self.limits.frame_bytes_max // 2:
+            update = self._lacking(place, link.asked[place])
+            if entries and size + len(update) > self.limits.frame_bytes_max // 2:
                 break
-            del link.asked[place]
+            link.asked_bytes -= len(link.asked.pop(place))
             phext = place[0]
-            size += len(update or b"") + _ENTRY_BYTES
-            entries.append(Entry(place[1], update or b""))
+            size += len(update) + _ENTRY_BYTES
+            entries.append(Entry(place[1], update))
         return phext
+
+    def _found_entries(self, link: _Link, entries: list[Entry]) -> str:
+        phext, size = "", 0
+        while link.found:
+            place = next(iter(link.found))
+            if entries and (place[0] != phext or size > self.limits.updates_bytes_goal):
+                break
+            update = self._lacking(place, EMPTY_VERSION)
+            if entries and size + len(update) > self.limits.frame_bytes_max // 2:
+                break
+            del link.found[place]
+            phext = place[0]
+            size += len(update) + _ENTRY_BYTES
+            entries.append(Entry(place[1], update))
+        return phext
+
+    def _lacking(self, place: Place, version: bytes) -> bytes:
+        """Return what a peer with `version` lacks of a scroll, empty when that is nothing."""
+        if not contains(self._interest(place[0]), place[1]):
+            return b""
+        try:
+            return self.replicas.open(place[0]).difference(place[1], version) or b""
+        except StoreDamagedError:
+            return b""
 
     def _stream_entries(self, link: _Link, entries: list[Entry]) -> str:
         while link.streams and not entries:
@@ -1284,13 +1469,14 @@ class Synchronizer:
             found = self.replicas.read_range(phext, lower, upper, self.limits.updates_bytes_goal)
             if not found:
                 continue
+            del found[self.limits.updates_bytes_goal // _ENTRY_BYTES :]
             entries.extend(Entry(Coordinate.from_key(key), state) for key, state in found)
             after = entries[-1].coordinate.successor()
             if after is not None and after in range_:
                 link.streams.appendleft((phext, CoordinateRange(after, range_.upper)))
             if len(entries) > 1 and len(entries[-1].update) > self.limits.frame_bytes_max // 2:
                 # Too large to travel with others: it goes next, alone.
-                link.asked[phext, entries.pop().coordinate] = EMPTY_VERSION
+                link.found[phext, entries.pop().coordinate] = None
             return phext
         return ""
 
@@ -1377,8 +1563,9 @@ class Synchronizer:
         return bool(
             link.goodbye is not None
             or link.control
-            or link.wants
+            or self._may_want(link)
             or link.compares
+            or link.found
             or link.asked
             or link.streams
             or link.dirty
@@ -1389,6 +1576,8 @@ class Synchronizer:
         )
 
     def _interest(self, phext: str) -> Ranges:
+        if not self.replicas.has_room_for(phext):
+            return ()
         readable = self.replicas.permissions.readable(phext)
         if self._interests is None:
             return readable
@@ -1418,6 +1607,12 @@ class Synchronizer:
             link.goodbye = reason
             self.on_ready(link.link)
 
+    def _say(self, link: _Link, message: Message) -> None:
+        """Answer by a short message."""
+        if len(link.control) >= self.limits.answers_max:
+            raise ProtocolError(f"expected a peer that reads, found {len(link.control)} answers")
+        link.control.append(message)
+
     def _ping(self, link: _Link) -> None:
         self._ping_token += 1
         link.pinged_at = self._now
@@ -1428,6 +1623,9 @@ class Synchronizer:
 
     def _settle_double(self, link: _Link, hello: Hello) -> bool:
         """Decide which of two links to one node stays. Return whether `link` goes on now."""
+        if any(other.is_held and other.peer_id == link.peer_id for other in self._links.values()):
+            self._end(link, "another link of this node waits already")
+            return False
         for other in list(self._links.values()):
             if other is link or other.peer_id != link.peer_id or other.hello is None:
                 continue
@@ -1462,7 +1660,11 @@ class Synchronizer:
     def _hold(self, link: _Link, frame: bytes) -> None:
         """Keep what a link brings while it is not yet known whether it stays."""
         link.held.append(frame)
-        if len(link.held) > self.limits.held_frames_max:
+        link.held_bytes += len(frame)
+        if (
+            len(link.held) > self.limits.held_frames_max
+            or link.held_bytes > self.limits.held_bytes_max
+        ):
             self._end(link, "too much was sent before it was clear whether the link stays")
 
     def _release_held(self, peer_id: bytes) -> None:
@@ -1515,3 +1717,9 @@ def _streams(link: _Link, phext: str, range_: CoordinateRange) -> Iterator[Coord
         both = stream.intersect(range_) if streamed == phext else None
         if both is not None:
             yield both
+
+
+def _is_version(update: bytes, version: bytes) -> bool:
+    """Whether an update from a peer is a state of this version."""
+    check_update(update, ROOT)
+    return bool(update_version(clean_update(update)) == version)

@@ -14,7 +14,7 @@ Under a `key` of 16 bytes, digests are those of SipHash under it instead of fing
 chose texts before both sides drew the key together could not foresee them. Costs O(entries).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -50,6 +50,11 @@ class Differences:
     changed: list[Coordinate]
     our_ranges: list[CoordinateRange]
 
+    @property
+    def count(self) -> int:
+        """Scrolls and ranges in all."""
+        return len(self.ours) + len(self.theirs) + len(self.changed) + len(self.our_ranges)
+
 
 def digest(count: int, fingerprint_sum: bytes) -> bytes:
     """Return 16 bytes that stand for a range: BLAKE2b-128 of its sum and its count."""
@@ -72,6 +77,18 @@ def scope_digest(index: CoordinateIndex, scope: Sequence[CoordinateRange]) -> tu
         count += part
         total += int.from_bytes(fingerprint_sum, "big")
     return count, digest(count, (total % (1 << 256)).to_bytes(32, "big"))
+
+
+def disjoint(ranges: Iterable[CoordinateRange]) -> tuple[CoordinateRange, ...]:
+    """Return ranges that hold the same coordinates, in order and apart from each other."""
+    found: list[CoordinateRange] = []
+    for range_ in sorted(ranges, key=lambda range_: range_.lower):
+        last = found[-1] if found else None
+        if last is None or (last.upper is not None and last.upper < range_.lower):
+            found.append(range_)
+        elif last.upper is not None and (range_.upper is None or range_.upper > last.upper):
+            found[-1] = CoordinateRange(last.lower, range_.upper)
+    return tuple(found)
 
 
 def first_step(
@@ -338,9 +355,12 @@ class _Reader:
         try:
             if number >> 10 * level:
                 raise CoordinateError("expected nine parts from 1 to 999, found more")
-            return Coordinate(*parts, *[1] * (9 - level))
+            bound = Coordinate(*parts, *[1] * (9 - level))
         except CoordinateError as error:
             raise ProtocolError(str(error)) from error
+        if bound < before:  # what was cut off counts too
+            raise ProtocolError(f"expected a bound from {before} on, found {bound}")
+        return bound
 
 
 def _varint(value: int) -> bytes:

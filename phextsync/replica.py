@@ -46,11 +46,12 @@ from phextsync.index import (
     check_update,
     clean_update,
     clock_of,
+    fits,
     plain_text,
     update_clock,
     update_version,
 )
-from phextsync.messages import is_phext_name
+from phextsync.messages import Limits, is_phext_name
 from phextsync.permissions import UNRESTRICTED, Permissions, contains
 from phextsync.store import Batch, LogEntry, ScrollWrite, Store, StoredScroll
 from phextsync.views import Bounds, Key, Range, RangeView, as_coordinate, as_range
@@ -65,6 +66,7 @@ _LOG_ENTRY_BYTES: Final = 64  # what an entry costs besides its update
 # Who opens a scroll looks at no more scrolls that cannot be closed: all may be such.
 _PINNED_MAX: Final = 8
 _REPORTS_MAX: Final = 100
+_NOTHING: Final = b"\0"  # a state vector
 
 CLIENTS: Final = ".clients"
 """The phext that says which node wrote under which client id: one line a scroll."""
@@ -522,14 +524,16 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     def adopt(self, coordinate: Coordinate, state: bytes) -> None:
         """Take `state` in place of ours, then add the lines that only ours had, if we may write.
 
-        For two states with one version and different texts: somebody wrote a client id twice.
+        For two states with one version and different texts: somebody wrote a client id twice. If
+        it is the one that we write under, we take another.
         """
         check_update(state, ROOT)
         state = clean_update(state)
         self._keep_before(coordinate)
         opened = self._open(coordinate)
         ours = "" if opened is None else opened.scroll.text
-        self.renew_client_id()
+        if self._client_id is not None and update_clock(state, self._client_id):
+            self.renew_client_id()
         self._forget(coordinate)
         opened = _Open(Scroll(coordinate, self._client(), [state]))
         self._keep_open(coordinate, opened)
@@ -713,7 +717,9 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         check_update(entry.update, ROOT)
         text = plain_text(entry.update)
         if text is None:
-            return None
+            # What builds on something unknown gets no document: a peer may send much of it.
+            is_fit = fits(_NOTHING, clean_update(entry.update))
+            return None if is_fit else Merged(covered=False, changed=False)
         self._set_state(coordinate, entry.update, update_version(entry.update), text)
         self._owner.announce(NewUpdate(self.name, coordinate, entry, source))
         return Merged(covered=True, changed=bool(text))
@@ -875,11 +881,13 @@ class ReplicaSet:
         wall_time_ms: Callable[[], int],
         open_bytes_max: int = 64 << 20,
         permissions: Permissions = UNRESTRICTED,
+        phexts_max: int = Limits().phexts_max,
     ) -> None:
         self.store = store
         self.node_id = node_id
         self.permissions = permissions
         self.open_bytes_max = open_bytes_max
+        self.phexts_max = phexts_max
         self.open_bytes = 0
         self.listener: Callable[[NewUpdate], None] | None = None
         self.on_dirty: Callable[[], None] | None = None
@@ -903,6 +911,10 @@ class ReplicaSet:
         if replica is None:
             if not is_phext_name(name):
                 raise PhextsyncError(f"expected the name of a phext, found {name!r:.60}")
+            if not self.has_room_for(name):
+                raise PhextsyncError(
+                    f"expected at most {self.phexts_max} phexts, found another: {name!r:.60}"
+                )
             replica = self._replicas[name] = Replica(name, self)
             if self.on_open is not None:
                 self.on_open(name)
@@ -915,6 +927,13 @@ class ReplicaSet:
     def opened_replica(self, name: str) -> Replica | None:
         """Return the replica of `name` if it has been opened. From any thread."""
         return self._replicas.get(name)
+
+    def has_room_for(self, name: str) -> bool:
+        """Say whether the phext is here or may come into being."""
+        if name in self._replicas or name == CLIENTS:
+            return True
+        names = {*self.names(), CLIENTS}
+        return name in names or len(names) < self.phexts_max
 
     def names(self) -> list[str]:
         """Return the names of all phexts that are open or stored, sorted."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync.errors import ProtocolError
-from phextsync.index import EVERYTHING, ORIGIN
+from phextsync.index import EVERYTHING, ORIGIN, cbor_items
 from phextsync.messages import (
     Acknowledge,
     Compare,
@@ -198,3 +198,21 @@ def test_an_entry_without_origin_is_short() -> None:
 def test_the_name_of_a_phext_is_short_printable_and_no_path() -> None:
     assert all(map(is_phext_name, ["memory", "日本", "a b", ".clients"]))
     assert not any(map(is_phext_name, ["", "a/b", "a\\b", "a\nb", "x" * 256, "\x17"]))
+
+
+def test_a_frame_of_many_tiny_items_is_refused_before_they_are_made() -> None:
+    frame = b"\x83\x04\x66memory\x9a\x00\x0f\xff\x00" + b"\x80" * 0xFFF00
+    with pytest.raises(ProtocolError, match="at most 131072 items in a frame, found 1048324"):
+        decode(frame, _LIMITS)
+
+
+@given(_messages)
+def test_items_are_counted_without_making_them(message: Message) -> None:
+    frame = encode(message)
+    assert cbor_items(frame) == _items(cbor2.loads(frame))
+    for cut in range(len(frame)):
+        assert cbor_items(frame[:cut]) <= cbor_items(frame)
+
+
+def _items(value: Any) -> int:
+    return 1 + sum(map(_items, value)) if isinstance(value, list) else 1

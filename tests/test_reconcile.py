@@ -1,6 +1,7 @@
 """A comparison finds exactly what differs, ends, and refuses what is malformed."""
 
 from hashlib import blake2b
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from phextsync import reconcile
 from phextsync.errors import ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange
-from phextsync.reconcile import Differences, Parameters
+from phextsync.reconcile import Parameters, disjoint, next_step
 from tests.strategies import coordinates, near_coordinates, ranges
 
 _SMALL = Parameters(branches=2, list_max=2)
@@ -148,7 +149,7 @@ def test_an_empty_side_asks_for_everything_and_two_empty_ones_find_nothing() -> 
     message = reconcile.first_step(_index({}), [EVERYTHING], Parameters())
     answer, found = reconcile.next_step(_index({}), [EVERYTHING], message, Parameters())
     assert answer is None
-    assert found == Differences([], [], [], [])
+    assert found.count == 0
 
 
 @given(st.binary(max_size=60))
@@ -159,3 +160,23 @@ def test_any_bytes_are_answered_or_refused(message: bytes) -> None:
     except ProtocolError:
         return
     assert answer is None or len(answer) < 10_000
+
+
+def test_bounds_that_go_back_are_refused() -> None:
+    index = CoordinateIndex()
+    upper = b"\x08\x81\x08" + bytes(8)  # a fingerprint up to 2.2.1/...
+    assert next_step(index, upper, Parameters())[1].count == 0
+    for jump in (b"\x40\x00", b"\x40\x01\x00"):  # from 1.1.1/... or 2.1.1/... on
+        with pytest.raises(ProtocolError, match=r"expected a bound from 2\.2"):
+            next_step(index, b"\x08\x81\x08" + bytes(8) + jump + bytes(8), Parameters())
+
+
+@given(st.lists(ranges(near_coordinates), max_size=6), near_coordinates)
+def test_ranges_made_disjoint_hold_the_same_coordinates(
+    given_: list[CoordinateRange], coordinate: Coordinate
+) -> None:
+    found = disjoint(given_)
+    assert any(coordinate in range_ for range_ in found) == any(coordinate in r for r in given_)
+    for before, after in pairwise(found):
+        assert before.upper is not None
+        assert before.upper < after.lower

@@ -3,6 +3,7 @@
 try:
     from phextsync.index._bytes import (
         EMPTY_VERSION,
+        cbor_items,
         check_update,
         check_version,
         clean_update,
@@ -37,6 +38,7 @@ __all__ = [
     "CoordinateRange",
     "OpenText",
     "OpenTexts",
+    "cbor_items",
     "check_update",
     "check_version",
     "clean_update",

@@ -52,10 +52,12 @@ cdef enum:
     BAD_CLIENT
     BAD_CLOCK
     BAD_CONTENT
+    BAD_ORIGIN
     BAD_PARENT
     BAD_ROOT
     BAD_KEY
     BAD_TEXT
+    CUT_TEXT
     BAD_INFO
     LEFT_OVER
     NOT_CANONICAL
@@ -67,10 +69,12 @@ cdef dict _EXPECTED = {
     BAD_CLIENT: "a client id below 2**53, found more",
     BAD_CLOCK: "clocks below 2**31, found more",
     BAD_CONTENT: "text, formats or deletions, found an embed, a nested type or a document",
+    BAD_ORIGIN: "text between two places that were there before, found others",
     BAD_PARENT: "text in the root, found it in a nested type",
     BAD_ROOT: "text in the one root of a scroll, found another root",
     BAD_KEY: "text, found an entry of a map",
     BAD_TEXT: "well-formed UTF-8, found other bytes",
+    CUT_TEXT: "whole characters behind what is known, found half of one",
     BAD_INFO: "a known kind of struct, found another",
     LEFT_OVER: "the end, found more bytes",
     NOT_CANONICAL: "the canonical form, found another order or empty parts",
@@ -245,6 +249,22 @@ cdef void read_content(Reader* reader, Struct* found) noexcept nogil:
         fail(reader, BAD_CONTENT)
 
 
+cdef bint is_impossible(const Struct* found) noexcept nogil:
+    """Whether what stands beside a struct came after it, or is one and the same.
+
+    Yrs would place such text anew each time that it reads it.
+    """
+    return (
+        (found.has_origin and found.origin_client == found.client
+            and found.origin_clock >= found.clock)
+        or (found.has_right_origin and found.right_client == found.client
+            and found.right_clock >= found.clock)
+        or (found.has_origin and found.has_right_origin
+            and found.origin_client == found.right_client
+            and found.origin_clock == found.right_clock)
+    )
+
+
 cdef void read_struct(
     Reader* reader, Struct* found, const uint8_t* root, Py_ssize_t root_bytes
 ) noexcept nogil:
@@ -272,6 +292,8 @@ cdef void read_struct(
             found.right_clock = read_clock(reader)
         if info & HAS_PARENT_KEY:
             fail(reader, BAD_KEY)
+        elif is_impossible(found):
+            fail(reader, BAD_ORIGIN)
         elif not found.has_origin and not found.has_right_origin:
             read_parent(reader, root, root_bytes)
         if reader.error == OK:
@@ -808,7 +830,7 @@ cdef int fit(bytes state_vector, bytes update) except -1:
     cdef _Sets sets = _Sets.__new__(_Sets)  # clocks: what there will be; deletes: what is needed
     cdef Reader reader
     cdef Struct found
-    cdef uint64_t clients, count, clock
+    cdef uint64_t clients, count, clock, held
     cdef Py_ssize_t i, known, needed
     cdef Range* item
     cdef bint is_new = False
@@ -831,11 +853,16 @@ cdef int fit(bytes state_vector, bytes update) except -1:
         found.client = read_client(&reader)
         found.clock = read_clock(&reader)
         is_new &= count > 0
+        held = 0
         for i in range(known):
             item = &sets.clocks.items[i]
-            is_new &= item.client != found.client or item.end <= found.clock
+            if item.client == found.client and item.end > held:
+                held = item.end
+        is_new &= held <= found.clock
         while count > 0 and reader.error == OK:
             read_struct(&reader, &found, NULL, 0)
+            if reader.error == OK and is_cut(&found, held):
+                fail(&reader, CUT_TEXT)
             if reader.error == OK and found.kind != GAP:
                 need_struct(&reader, &found, sets)
             is_new &= found.length > 0
@@ -857,6 +884,21 @@ cdef int fit(bytes state_vector, bytes update) except -1:
         if not contains(&sets.clocks, item.client, item.start, item.end):
             return NOT
     return WHOLLY_NEW if is_new else FITTING
+
+
+cdef bint is_cut(const Struct* found, uint64_t held) noexcept nogil:
+    """Whether a string is known up to the middle of a character of two units, where Yrs would
+    cut it and lose the other half."""
+    cdef Py_ssize_t i = 0
+    cdef uint64_t clock = found.clock
+    if found.kind != STRING or held <= clock or held >= clock + found.length:
+        return False
+    while clock < held:
+        clock += 2 if found.text[i] >= 0xF0 else 1
+        i += 1
+        while i < found.text_bytes and found.text[i] & 0xC0 == 0x80:
+            i += 1
+    return clock != held
 
 
 cdef void need_struct(Reader* reader, Struct* found, _Sets sets) noexcept:
@@ -1000,3 +1042,34 @@ def insert_behind(bytes update not None, bytes text not None):
         + text
         + b"\0"
     )
+
+
+def cbor_items(bytes data not None):
+    """Return how many items CBOR has, those of arrays included, up to where it is malformed.
+
+    A reader makes an object of each: one of a byte may take fifty.
+    """
+    cdef Reader reader
+    cdef uint64_t count = 0, size
+    cdef uint8_t head
+    cdef int width
+    open_reader(&reader, data)
+    while reader.at < reader.end:
+        head = reader.at[0]
+        reader.at += 1
+        count += 1
+        size = head & 31
+        if size >= 24:
+            width = 1 << (size - 24) if size < 28 else 0
+            if width > reader.end - reader.at:
+                break
+            size = 0
+            while width > 0:
+                size = size << 8 | reader.at[0]
+                reader.at += 1
+                width -= 1
+        if head >> 5 == 2 or head >> 5 == 3:  # a string: its bytes are no items
+            if size > <uint64_t>(reader.end - reader.at):
+                break
+            reader.at += size
+    return count

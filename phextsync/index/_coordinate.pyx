@@ -504,7 +504,7 @@ cdef CoordinateRange prefix_range(str text, str stripped):
             break
         numbers.append(piece)
     if len(pieces) > 9 or any(piece != "*" for piece in pieces[len(numbers):]) or not all(
-        piece.isascii() and piece.isdigit() for piece in numbers
+        piece.isascii() and piece.isdigit() and len(piece) <= 9 for piece in numbers
     ):
         raise CoordinateError(f"expected a prefix such as 2.*.*/*.*.*/*.*.*, found {text!r:.80}")
     if not numbers:
