@@ -55,6 +55,8 @@ _HEAD_START_S: Final = 0.25  # of one address of a peer over its others, as RFC 
 _LOST_MAX: Final = 256
 _REFUSALS_MAX: Final = 256
 _BLOCKED: Final = "blocked on this node"
+_LINKS_PER_PEER: Final = 4  # of which one stays; an honest peer has two for a moment
+_TARGETS_MAX: Final = 512  # addresses; anybody on the network may announce as many as it likes
 _ACCEPTED_PER_DIALLED: Final = 4  # links in all for each that a node chooses to dial
 
 _log = logging.getLogger("phextsync.node")
@@ -104,6 +106,8 @@ class _Target:
     peer_id: bytes | None
     is_neighbour: bool  # seen on this network within the last hour
     wake: trio.Event
+    is_proven: bool = False  # given to us, or a peer of ours has answered there
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     backoff_s: float = _BACKOFF_MIN_S
     last_error: str = ""
 
@@ -118,6 +122,7 @@ class _LinkTask:
     certificate: bytes
     certificate_end_s: float
     has_work: trio.Event
+    scope: trio.CancelScope
     reason: str = "the connection was closed"
 
 
@@ -187,6 +192,7 @@ class Node:
         self._head_starts: dict[bytes, float] = {}  # until when a dial of a peer goes alone
         self._lost: dict[bytes, _Lost] = {}
         self._batches_taken = self._batches_durable = 0
+        self._complaints = transport.Complaints()
         self._dirty = trio.Event()
         self._hurry = trio.Event()
         self._settled = trio.Event()
@@ -386,10 +392,10 @@ class Node:
             nursery.start_soon(self._keep_time)
             self.port = await nursery.start(self._surroundings.network.serve, self._accept)
             for address in self._static:
-                self._dial(nursery, address, None, is_neighbour=True)
+                self._dial(nursery, address, None, is_neighbour=True, is_proven=True)
             for peer_id, (address, seen_s) in self._remembered.latest_first():
                 recent = self._surroundings.wall_time_s() - seen_s < _NEIGHBOUR_S
-                self._dial(nursery, address, peer_id, is_neighbour=recent)
+                self._dial(nursery, address, peer_id, is_neighbour=recent, is_proven=True)
             for found in self._surroundings.discoveries:
                 await nursery.start(self._discover, nursery, found)
             task_status.started()
@@ -464,6 +470,8 @@ class Node:
         task = self._links.get(link)
         if task is not None:
             task.has_work.set()
+            if self.core.is_finished(link):
+                task.scope.cancel()  # what is being sent, the peer will not take
 
     def _drain(self) -> None:
         """Log what the core has to tell."""
@@ -528,8 +536,12 @@ class Node:
     # -- links -----------------------------------------------------------------------------
 
     async def _accept(self, link: transport.SecureLink) -> None:
-        if len(self._links) >= _ACCEPTED_PER_DIALLED * self._links_max:
-            _log.warning("refused %s: %d links are open", link.address, len(self._links))
+        same = sum(task.peer_id == link.peer_id for task in self._links.values())
+        if len(self._links) >= _ACCEPTED_PER_DIALLED * self._links_max or same >= _LINKS_PER_PEER:
+            self._complaints.log(
+                "refused %s: %d links are open, %d of its own",
+                *(link.address, len(self._links), same),
+            )
             return  # which closes it
         await self._run_link(link, dialled=False)
 
@@ -545,6 +557,7 @@ class Node:
             secure.certificate,
             certificate_end_s(secure.certificate),
             trio.Event(),
+            trio.CancelScope(),
         )
         self._links[link] = task
         self.core.link_opened(
@@ -556,10 +569,13 @@ class Node:
             refusal=refusal,
         )
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._receive, link, task, secure.channel, nursery.cancel_scope)
-                await self._send(link, task, secure.channel)
-                nursery.cancel_scope.cancel()
+            with task.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(
+                        self._receive, link, task, secure.channel, nursery.cancel_scope
+                    )
+                    await self._send(link, task, secure.channel)
+                    nursery.cancel_scope.cancel()
         finally:
             del self._links[link]
             refusal = self.core.refusal(link)
@@ -659,11 +675,21 @@ class Node:
         peer_id: bytes | None,
         *,
         is_neighbour: bool,
+        is_proven: bool = False,
     ) -> None:
-        """Take up an address, or, if it is known, try it again now."""
+        """Take up an address, or, if it is known, try it again now.
+
+        When there are too many, the oldest goes at which no peer has ever answered.
+        """
         target = self._targets.get(address)
         if target is None:
-            target = _Target(address, peer_id, is_neighbour, trio.Event())
+            if len(self._targets) >= _TARGETS_MAX:
+                strange = next((t for t in self._targets.values() if not t.is_proven), None)
+                if strange is None:
+                    return
+                strange.scope.cancel()
+                del self._targets[strange.address]
+            target = _Target(address, peer_id, is_neighbour, trio.Event(), is_proven)
             self._targets[address] = target
             nursery.start_soon(self._keep_dialling, target)
         else:
@@ -673,13 +699,14 @@ class Node:
 
     async def _keep_dialling(self, target: _Target) -> None:
         """Hold a link to one address whenever its node has none with us."""
-        while True:
-            if self._wants(target) and not self._is_being_dialled(target.peer_id):
-                await self._dial_once(target)
-            target.wake = trio.Event()
-            rest_s = target.backoff_s if self._wants(target) else _BACKOFF_MAX_STRANGER_S
-            with trio.move_on_after(rest_s * (0.5 + self._random.random())):
-                await target.wake.wait()
+        with target.scope:
+            while True:
+                if self._wants(target) and not self._is_being_dialled(target.peer_id):
+                    await self._dial_once(target)
+                target.wake = trio.Event()
+                rest_s = target.backoff_s if self._wants(target) else _BACKOFF_MAX_STRANGER_S
+                with trio.move_on_after(rest_s * (0.5 + self._random.random())):
+                    await target.wake.wait()
 
     async def _dial_once(self, target: _Target) -> None:
         host, port = target.address.host, target.address.port
@@ -696,6 +723,7 @@ class Node:
                 self._head_starts.pop(peer_id, None)
         target.last_error = ""
         target.peer_id = secure.peer_id
+        target.is_proven = True
         if secure.peer_id == self.identity.node_id:
             await secure.channel.aclose()
             target.last_error = "this is the node itself"
@@ -716,7 +744,7 @@ class Node:
             return False
         if self.known.is_blocked(target.peer_id):
             return False
-        return target.peer_id in self._chosen()
+        return target.peer_id in self._chosen(target.peer_id)
 
     def _is_being_dialled(self, peer_id: bytes | None) -> bool:
         """Whether another address of a peer was dialled just now: who dials two at a time makes
@@ -728,10 +756,12 @@ class Node:
     def _connected(self) -> set[bytes]:
         return {task.peer_id for task in self._links.values()}
 
-    def _chosen(self) -> set[bytes]:
-        """Choose `links_max` of the known peers by rendezvous hashing: both ends agree on a rank,
-        and a peer that comes or goes changes few links."""
-        known = sorted({t.peer_id for t in self._targets.values() if t.peer_id is not None})
+    def _chosen(self, candidate: bytes) -> set[bytes]:
+        """Choose `links_max` of the peers that were met and one candidate by rendezvous hashing:
+        both ends agree on a rank, and a peer that comes or goes changes few links. Peers that were
+        only announced do not count: anybody could announce enough to displace all others."""
+        met = {t.peer_id for t in self._targets.values() if t.peer_id is not None and t.is_proven}
+        known = sorted(met | {candidate})
         ranked = sorted(
             known,
             key=lambda peer: blake2b(
@@ -773,7 +803,8 @@ def _note_failure(target: _Target, reason: str) -> None:
     if reason != target.last_error:
         _log.info("%s", reason)
     target.last_error = reason
-    limit = _BACKOFF_MAX_S if target.is_neighbour else _BACKOFF_MAX_STRANGER_S
+    is_near = target.is_neighbour and target.is_proven
+    limit = _BACKOFF_MAX_S if is_near else _BACKOFF_MAX_STRANGER_S
     target.backoff_s = min(2 * target.backoff_s, limit)
 
 

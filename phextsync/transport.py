@@ -30,6 +30,11 @@ HANDSHAKES_MAX: Final = 64
 """Strangers between connecting and proving who they are; each holds a socket and TLS state."""
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
+SEND_TIMEOUT_S: Final = 60.0
+"""A peer that takes no frame, or 128 KiB of small ones, for so long does not read; 20 KB/s do."""
+LINES_MAX: Final = 10
+"""Lines logged in `LINES_S` about strangers; who they are and how many is up to them."""
+LINES_S: Final = 10.0
 
 _HEADER_BYTES: Final = 4
 _RECEIVE_BYTES: Final = 64 << 10  # buffers of 256 KiB cost a third of the throughput
@@ -135,7 +140,11 @@ class FrameChannel(trio.abc.Channel[bytes]):
         if self._send_failed:
             raise LinkError("the link ended in the middle of a frame that was sent")
         try:
-            await self._stream.send_all(data)
+            with trio.move_on_after(SEND_TIMEOUT_S) as scope:
+                await self._stream.send_all(data)
+            if scope.cancelled_caught:
+                self._send_failed = True
+                raise LinkError(f"the peer took nothing for {SEND_TIMEOUT_S:g} s")
         except trio.BrokenResourceError as error:
             self._send_failed = True
             raise LinkError(_broken_reason(error)) from error
@@ -175,6 +184,25 @@ class FrameChannel(trio.abc.Channel[bytes]):
             raise LinkError(f"the link ended within a frame, {len(self._buffer)} bytes into it")
         else:
             raise trio.EndOfChannel
+
+
+class Complaints:
+    """Warnings about strangers, at most `LINES_MAX` in `LINES_S`; a later one tells of the rest."""
+
+    def __init__(self) -> None:
+        self._since = -LINES_S
+        self._lines = 0
+
+    def log(self, text: str, *arguments: object) -> None:
+        """Log one line, or count it."""
+        now = trio.current_time()
+        if now - self._since >= LINES_S:
+            if self._lines > LINES_MAX:
+                _logger.warning("refused %d more links", self._lines - LINES_MAX)
+            self._since, self._lines = now, 0
+        self._lines += 1
+        if self._lines <= LINES_MAX:
+            _logger.warning(text, *arguments)
 
 
 class TlsStream(trio.abc.Stream):
@@ -478,6 +506,7 @@ async def serve_listeners(
     # When full, the oldest is dropped: an honest handshake takes milliseconds, so the oldest of
     # many is the likeliest to be stalled.
     handshakes: dict[trio.CancelScope, None] = {}
+    complaints = Complaints()
 
     async def accept(stream: StreamT) -> None:
         address = peer_address(stream)
@@ -494,12 +523,12 @@ async def serve_listeners(
                     frame_bytes_max=frame_bytes_max,
                 )
             except LinkError as error:
-                _logger.warning("refused a link from %s: %s", address, error)
+                complaints.log("refused a link from %s: %s", address, error)
                 return
             finally:
                 del handshakes[scope]
         if scope.cancelled_caught:
-            _logger.warning("refused a link from %s: its handshake was too slow", address)
+            complaints.log("refused a link from %s: its handshake was too slow", address)
             return
         try:
             await handler(link)
