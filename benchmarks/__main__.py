@@ -7,6 +7,14 @@ from benchmarks import files, growth, http, index, local, reconcile, scale, sear
 _BENCHMARKS = {
     "files": files.run,
     "growth": growth.run,
+from benchmarks import files, hostile, http, index, local, reconcile, scale, search, sync
+
+_BENCHMARKS = {
+
+
+_BENCHMARKS = {
+    "files": files.run,
+    "hostile": hostile.run,
     "http": http.run,
     "index": index.run,
     "local": local.run,

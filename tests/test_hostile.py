@@ -1,0 +1,102 @@
+"""A hostile member costs a bounded amount of memory and time; the others go on."""
+
+import pytest
+
+from benchmarks.hostile import measure
+from phextsync.comparison import AUDIT, RANGES
+from phextsync.crdt import Scroll
+from phextsync.index import EMPTY_VERSION, Coordinate
+from phextsync.messages import Compare, Conflict, Entry, Limits, Updates
+from sims.attacks import ATTACKS, Attacker, meet, place, suffer
+from sims.network import PHEXT, Network
+
+_LARGE = {"new_scrolls", "requests_without_end", "scrolls_that_are_not_there", "never_durable"}
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS.keys() - _LARGE))
+def test_an_attack_ends_with_its_reason_and_honest_peers_go_on(name: str) -> None:
+    suffer(name)
+
+
+@pytest.mark.parametrize("name", sorted(_LARGE))
+def test_an_attack_by_sheer_size_is_borne(name: str) -> None:
+    suffer(name)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["parts_without_end", "phexts", "unread_large_requests"])
+def test_the_memory_that_an_attack_takes_is_within_its_limit(name: str) -> None:
+    measure(name)
+
+
+def test_no_attack_makes_the_operator_read_more_than_a_few_lines() -> None:
+    for name in ("refuses_everything", "unread_refusals", "conflicts"):
+        attacker = suffer(name)
+        lines = attacker.network.peers[0].replicas.reports
+        assert len(lines) <= Limits().refusals_reported_max + 2, name
+
+
+def test_a_peer_has_us_audit_no_more_entries_than_it_has_saved_up_for() -> None:
+    attacker = Attacker(meet())
+    victim = attacker.network.peers[0]
+    entries = len(victim.replica.index)
+    victim.core.limits = Limits(audit_entries_max=entries)
+    attacker.connect(b"\0" * 16)
+    attacker.network.now += 3.5
+    answered = 0
+    for session in range(1, 100):
+        attacker.compare(session, 0, AUDIT, bytes(16))
+        turns = [said for said in attacker.read() if isinstance(said, Compare)]
+        if any(len(turn.body) > 16 for turn in turns):
+            answered += 1
+            attacker.compare(session, 2, RANGES, b"")
+    assert answered == 7  # two a second
+
+
+def test_another_text_is_adopted_only_for_the_very_version() -> None:
+    attacker = Attacker(meet())
+    victim = attacker.network.peers[0]
+    at = Coordinate(*[1] * 9)
+    attacker.connect()
+    attacker.send(Conflict(PHEXT, at, bytes(16)))
+    other = Scroll(at, 77).append("other text\n") or b""
+    attacker.send(Updates(PHEXT, (Entry(at, other),)))
+    assert sorted(victim.replica[at].splitlines()) == ["other text", "scroll 0"]  # merged
+    attacker.send(Conflict(PHEXT, place(5), bytes(16)))
+    assert place(5) not in victim.replica.index
+    second = Coordinate(*[1] * 8, 2)
+    state = victim.replica.difference(second, EMPTY_VERSION) or b""
+    attacker.send(Conflict(PHEXT, second, bytes(16)))
+    attacker.send(Updates(PHEXT, (Entry(second, state.replace(b"scroll", b"SCROLL")),)))
+    assert victim.replica[second].splitlines() == ["SCROLL 1", "scroll 1"]
+
+
+def test_no_more_is_asked_for_than_may_be_under_way() -> None:
+    network = Network(2)
+    first, second = network.peers
+    limits = Limits(wants_max=5)
+    for peer in network.peers:
+        peer.core.limits = limits
+        for i in range(60):
+            if peer is first or i % 2:
+                peer.replica.import_text(Coordinate(*[1] * 8, 1 + i), f"{i}")
+        peer.commit()
+    link = network.link(0, 1)
+    while network.step():
+        assert len(second.core._links[link].wanted) <= limits.wants_max
+    network.run(2)
+    assert len(network.assert_equal()) == 60
+
+
+def test_what_a_comparison_found_beyond_the_bound_is_found_by_the_next() -> None:
+    network = Network(2)
+    for number, peer in enumerate(network.peers):
+        peer.core.limits = Limits(found_max=10)
+        for i in range(120):
+            peer.replica.import_text(Coordinate(*[1] * 7, 1 + number, 1 + 2 * i + number), f"{i}")
+            peer.replica.import_text(Coordinate(*[1] * 7, 3, 1 + 2 * i + number), f"{i}")
+        peer.commit()
+    network.link(0, 1)
+    network.run(20)
+    assert len(network.assert_equal()) == 480
+    assert not any(peer.core.lacking(PHEXT)[1] for peer in network.peers)
