@@ -105,7 +105,8 @@ def varint(value: int) -> bytes:
 
 def version(update: Update) -> bytes:
     """Write the canonical version of a whole state."""
-    clocks = {c: max(end for _, end in ranges) for c, ranges in sorted(update.structs.items())}
+    ends = {c: max(end for _, end in ranges) for c, ranges in sorted(update.structs.items())}
+    clocks = {c: end for c, end in ends.items() if end}
     out = varint(len(clocks)) + b"".join(varint(c) + varint(end) for c, end in clocks.items())
     out += varint(len(update.deletes))
     for client, ranges in sorted(update.deletes.items()):
