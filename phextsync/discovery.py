@@ -341,12 +341,12 @@ class _Names:
             self._token.run_sync_soon(self._takers.unpark_all, idempotent=True)
 
     async def take(self) -> str:
-        """Return the name that has waited longest."""
+        """Return the name that came last: a flood before it, each of whose names may take a second
+        to look up in vain, does not hold it up."""
         while True:
             with self._lock:
-                for name in self._waiting:
-                    del self._waiting[name]
-                    return name
+                if self._waiting:
+                    return self._waiting.popitem()[0]
             await self._takers.park()
 
 
