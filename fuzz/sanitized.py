@@ -15,6 +15,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parent.parent
 _BUILT: Final = ROOT / "build" / "sanitized"
 COVERAGE: Final = _BUILT / "libcoverage.so"
+_SUFFIX: Final = str(sysconfig.get_config_var("EXT_SUFFIX"))  # here: threads may not ask first
 _SANITIZE: Final = (
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=undefined",
@@ -58,7 +59,7 @@ def environment() -> dict[str, str]:
 
 def _build_extension(source: Path, sources: list[Path]) -> None:
     folder = _BUILT / "phextsync" / "index"
-    built = folder / (source.stem + sysconfig.get_config_var("EXT_SUFFIX"))
+    built = folder / (source.stem + _SUFFIX)
     if not _is_older(built, sources):
         return
     generated = folder / f"{source.stem}.c"
