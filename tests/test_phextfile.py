@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phextsync import phextfile
@@ -140,6 +140,7 @@ def test_every_sample_file_is_read_or_refused_with_one_line() -> None:
             assert phextfile.explode(phextfile.implode(scrolls)) == dict(scrolls)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(coordinates, documents, max_size=8))
 def test_what_is_written_is_read_back(scrolls: dict[Coordinate, str]) -> None:
     text = phextfile.implode(scrolls)
