@@ -10,9 +10,6 @@ _BENCHMARKS = {
 from benchmarks import files, hostile, http, index, local, reconcile, scale, search, sync
 
 _BENCHMARKS = {
-
-
-_BENCHMARKS = {
     "files": files.run,
     "hostile": hostile.run,
     "http": http.run,
