@@ -2,15 +2,11 @@
 
 import argparse
 
-from benchmarks import files, growth, http, index, local, reconcile, scale, search, sync
+from benchmarks import files, growth, hostile, http, index, local, reconcile, scale, search, sync
 
 _BENCHMARKS = {
     "files": files.run,
     "growth": growth.run,
-from benchmarks import files, hostile, http, index, local, reconcile, scale, search, sync
-
-_BENCHMARKS = {
-    "files": files.run,
     "hostile": hostile.run,
     "http": http.run,
     "index": index.run,
