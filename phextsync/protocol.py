@@ -794,7 +794,8 @@ class Synchronizer:
 
     def _note_summary(self, link: _Link, summary: PhextSummary) -> None:
         readable = link.permissions.readable(summary.name)
-        link.interests[summary.name] = intersection(summary.interest, readable)
+        interest = reconcile.disjoint(summary.interest)
+        link.interests[summary.name] = intersection(interest, readable)
         if len(link.interests) > self.limits.phexts_max:
             raise ProtocolError(f"expected at most {self.limits.phexts_max} phexts, found more")
         if self._scope(link, summary.name):
@@ -827,12 +828,6 @@ class Synchronizer:
         elif session is None or not session.is_open:
             is_equal = self._summary(link, summary.name).digest == summary.digest
             self._start_session(link, summary.name, None if is_equal else summary.count)
-
-    def _note_summary(self, link: _Link, summary: PhextSummary) -> None:
-        link.interests[summary.name] = reconcile.disjoint(summary.interest)
-        link.theirs[summary.name] = summary
-        if len(link.interests) > self.limits.phexts_max:
-            raise ProtocolError(f"expected at most {self.limits.phexts_max} phexts, found more")
 
     def _receive_updates(self, link: _Link, phext: str, entries: Sequence[Entry]) -> None:
         link.received += 1
