@@ -148,7 +148,7 @@ async def _drip(link: transport.SecureLink) -> None:
 async def test_a_flood_of_key_updates_ends_the_connection(tmp_path: Path) -> None:
     identity = _identity("mallory")
     pem = tmp_path / "mallory.pem"
-    pem.write_bytes(identity.certificate_chain_pem())
+    pem.write_bytes(identity.certificate_chain_pem(identity.bundles[0]))
     (listener,) = await trio.open_tcp_listeners(0, host=_LOOPBACK)
     port = listener.socket.getsockname()[1]
     command = ["openssl", "s_client", "-connect", f"{_LOOPBACK}:{port}", "-cert", str(pem)]

@@ -165,10 +165,11 @@ def test_any_bytes_are_answered_or_refused(message: bytes) -> None:
 def test_bounds_that_go_back_are_refused() -> None:
     index = CoordinateIndex()
     upper = b"\x08\x81\x08" + bytes(8)  # a fingerprint up to 2.2.1/...
-    assert next_step(index, upper, Parameters())[1].count == 0
+    assert next_step(index, [EVERYTHING], upper, Parameters())[1].count == 0
     for jump in (b"\x40\x00", b"\x40\x01\x00"):  # from 1.1.1/... or 2.1.1/... on
         with pytest.raises(ProtocolError, match=r"expected a bound from 2\.2"):
-            next_step(index, b"\x08\x81\x08" + bytes(8) + jump + bytes(8), Parameters())
+            message = b"\x08\x81\x08" + bytes(8) + jump + bytes(8)
+            next_step(index, [EVERYTHING], message, Parameters())
 
 
 @given(st.lists(ranges(near_coordinates), max_size=6), near_coordinates)
