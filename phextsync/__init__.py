@@ -30,8 +30,8 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `discovery`: finding peers
 * `membership`: whom this node knows by which name, and whom it lets in
 * `invitation`: how a new machine gets its certificate from the administrator's node
-* `control`: operations that other processes ask of a node
 * `search`: full text search over replicas
+* `control`: operations that other processes ask of a node
 * `streams`: changes for trio
 * `upkeep`: checking, repairing, backing up and restoring a data folder
 * `node`: `open_node`, where all of it meets
@@ -78,6 +78,7 @@ from phextsync.node import Node, open_node
 from phextsync.permissions import Permissions
 from phextsync.presence import PeerPresence, PresenceBoard
 from phextsync.replica import History, Replica, ReplicaSet
+from phextsync.search import Hit
 from phextsync.store import LmdbStore, MemoryStore
 from phextsync.streams import ChangeStream
 from phextsync.views import RangeView
@@ -96,6 +97,7 @@ __all__ = [
     "DirectoryError",
     "Handle",
     "History",
+    "Hit",
     "IdentityError",
     "LinkError",
     "LmdbStore",

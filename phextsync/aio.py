@@ -19,6 +19,7 @@ from phextsync.embed import (
     Batch,
     Engine,
     Options,
+    as_hits,
     as_lacks,
     as_number,
     as_object,
@@ -34,6 +35,7 @@ from phextsync.embed import (
 from phextsync.index import EVERYTHING, Coordinate, OpenTexts
 from phextsync.node import DEFAULT_PHEXT
 from phextsync.protocol import Lack
+from phextsync.search import Hit
 from phextsync.views import Key, Range, RangeView
 
 
@@ -73,6 +75,17 @@ class AsyncHandle:
     async def lacking(self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING) -> list[Lack]:
         """Say which connected peers are not known to have a range on their disks, and why."""
         return as_lacks(await _ask(self._engine, "lacking", phext, str(range_)))
+
+    async def search(
+        self,
+        words: str,
+        phext: str = DEFAULT_PHEXT,
+        range_: Range = EVERYTHING,
+        *,
+        limit: int = 20,
+    ) -> list[Hit]:
+        """Search as `Node.search` does; `asyncio.timeout` bounds it."""
+        return as_hits(await _ask(self._engine, "search", phext, str(range_), words, limit))
 
 
 class AsyncPhext:

@@ -38,9 +38,11 @@ from phextsync.control import (
     Value,
     connect,
     decode_answer,
+    hit_rows,
     is_change,
     perform,
     summarize,
+    takes_time,
 )
 from phextsync.errors import ClosedError, LinkError, StoreLockedError
 from phextsync.folder import is_locked
@@ -48,6 +50,7 @@ from phextsync.identity import NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node import Node
 from phextsync.replica import Replica, ReplicaSet
+from phextsync.search import find_alone
 from phextsync.store import LmdbStore
 from phextsync.transport import FrameChannel
 
@@ -155,7 +158,7 @@ class Place:
     def _perform(self, desk: Desk, call: Call) -> None:
         assert self._nursery is not None
         request = call.request
-        if call.request[0] in ("durable", "synced"):
+        if takes_time(request):
             scope = trio.CancelScope()
             call.stop = scope.cancel
             self._nursery.start_soon(self._wait, desk, call, scope)
@@ -177,7 +180,7 @@ class Place:
         answer: Answer = None
         with scope:
             try:
-                await desk.wait(call.request)
+                answer = await desk.wait(call.request)
             except Exception as error:  # whatever it is, it is the caller's
                 answer = error
             self._answered(call.number, answer)
@@ -333,20 +336,28 @@ class Alone:
         )
 
     def ask(self, *request: Value) -> Value:
-        if request == ("status",):
-            return json.dumps(
-                {
-                    "running": False,
-                    "name": self._identity.name,
-                    "node_id": self._identity.node_id.hex(),
-                    "folder": str(self._folder),
-                    "phexts": summarize(self._replicas),
-                }
-            )
+        match request:
+            case ("status",):
+                return self._status()
+            case ("search", str(phext), str(range_), str(words), int(limit)):
+                within = CoordinateRange.parse(range_)
+                hits = find_alone(self._replicas, self._folder, words, phext, within, limit=limit)
+                return hit_rows(hits)
         answer = perform(self._replicas, list(request))
         if is_change(list(request)):
             self._replicas.commit()
         return answer
+
+    def _status(self) -> str:
+        return json.dumps(
+            {
+                "running": False,
+                "name": self._identity.name,
+                "node_id": self._identity.node_id.hex(),
+                "folder": str(self._folder),
+                "phexts": summarize(self._replicas),
+            }
+        )
 
 
 @contextmanager

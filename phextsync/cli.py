@@ -28,6 +28,7 @@ from phextsync import folders, phextfile, upkeep
 from phextsync.attach import Asked, first, visit
 from phextsync.control import Attachment, Value
 from phextsync.discovery import parse_address
+from phextsync.embed import as_hits
 from phextsync.errors import PhextsyncError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.membership_cli import DATA as _DATA
@@ -97,6 +98,9 @@ def up(
     http_token: Annotated[
         str, typer.Option(envvar="PHEXTSYNC_HTTP_TOKEN", help="What HTTP clients must show.")
     ] = "",
+    index: Annotated[
+        bool, typer.Option(help="Keep the search index in step, not only once it is asked.")
+    ] = True,
     verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
 ) -> None:
     """Run the node until it is interrupted."""
@@ -105,7 +109,7 @@ def up(
         format="%(asctime)s %(name)s: %(message)s",
     )
     serve_http = _http_server(http, http_token or None) if http else None
-    trio.run(_up, _folder(data), host or None, port, tuple(peer or ()), mdns, serve_http)
+    trio.run(_up, _folder(data), host or None, port, tuple(peer or ()), mdns, index, serve_http)
 
 
 def _http_server(http: str, token: str | None) -> Callable[[Node, trio.Nursery], Awaitable[int]]:
@@ -129,6 +133,7 @@ async def _up(
     port: int,
     peers: tuple[str, ...],
     mdns: bool,
+    index: bool,
     serve_http: Callable[[Node, trio.Nursery], Awaitable[int]] | None,
 ) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -138,6 +143,8 @@ async def _up(
                 f"{identity.name} ({identity.node_id.hex()[:8]}) listens on port {node.port}",
                 flush=True,
             )
+            if index:
+                node.searcher.start()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(folders.serve, node)
                 if serve_http is not None:
@@ -235,6 +242,35 @@ def ls(
     width = max((len(str(row[0])) for row in rows), default=0)
     for coordinate, size, line in rows:
         print(f"{coordinate!s:{width}}  {size!s:>9}  {line!s}")
+
+
+@app.command()
+def search(
+    words: Annotated[
+        str, typer.Argument(help='All of them; "a phrase" in quotation marks, beginnings as wor*.')
+    ],
+    range_: Annotated[str, typer.Option("--range", help="Only this range.")] = "*",
+    data: Data = _DATA,
+    phext: Phext = DEFAULT_PHEXT,
+    limit: Annotated[int, typer.Option(help="How many results at most.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Find the scrolls that have all the words, the best first: coordinate, score, snippet."""
+    CoordinateRange.parse(range_)
+    with _session(data) as session:
+        hits = as_hits(session.ask("search", phext, range_, words, limit))
+    if as_json:
+        rows = [
+            {"coordinate": str(hit.coordinate), "score": hit.score, "snippet": hit.snippet}
+            for hit in hits
+        ]
+        print(json.dumps(rows, ensure_ascii=False))
+        return
+    width = max((len(str(hit.coordinate)) for hit in hits), default=0)
+    for hit in hits:
+        print(f"{hit.coordinate!s:{width}}  {hit.score:6.2f}  {' '.join(hit.snippet.split())}")
+    if not hits:
+        _fail(f"no scroll in {range_} of {phext} has {words!r}")
 
 
 @app.command(name="import")

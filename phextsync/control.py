@@ -47,6 +47,7 @@ from phextsync.messages import load_array
 from phextsync.protocol import Lack
 from phextsync.reconcile import scope_digest
 from phextsync.replica import CLIENTS, Replica, ReplicaSet
+from phextsync.search import Hit
 from phextsync.transport import FrameChannel, close_in_children
 
 SOCKET_NAME: Final = "node.sock"
@@ -73,7 +74,7 @@ _CHANGES: Final = (
     "batch",
 )
 
-Value: TypeAlias = "bool | int | str | bytes | list[Value] | None"
+Value: TypeAlias = "bool | int | float | str | bytes | list[Value] | None"
 Answer: TypeAlias = "Value | Exception"
 Watcher: TypeAlias = Callable[[Change], None]
 
@@ -207,6 +208,16 @@ def is_change(request: list[Value]) -> bool:
     return request[0] in _CHANGES
 
 
+def takes_time(request: list[Value]) -> bool:
+    """Whether the operation waits, so that others are answered before it: see `Desk.wait`."""
+    return request[0] in ("durable", "synced", "search")
+
+
+def hit_rows(hits: list[Hit]) -> Value:
+    """Return what a search found as [coordinate, snippet, score], the best first."""
+    return [[str(hit.coordinate), hit.snippet, hit.score] for hit in hits]
+
+
 def _rest(range_: str, after: str) -> CoordinateRange | None:
     """Return what is left of a range behind `after`; None when that is nothing."""
     whole = CoordinateRange.parse(range_)
@@ -284,6 +295,10 @@ class Served(Protocol):
         self, phext: str, range_: CoordinateRange, *, peers: int | None = None
     ) -> None: ...
 
+    async def search(
+        self, words: str, phext: str, range_: CoordinateRange, *, limit: int
+    ) -> list[Hit]: ...
+
 
 @dataclass(slots=True)
 class _Receipt:
@@ -328,15 +343,20 @@ class Desk:
             case _:
                 return perform(self.replicas, request)
 
-    async def wait(self, request: list[Value]) -> None:
-        """Wait for what a request asks to wait for: `durable`, or `synced, phext, range, peers`."""
+    async def wait(self, request: list[Value]) -> Value:
+        """Answer a request that needs waiting: `durable`, `synced, phext, range, peers`, or
+        `search, phext, range, words, limit`."""
         match request:
             case ["durable"]:
                 await self._node.durable()
             case ["synced", str(phext), str(range_), int() | None as peers]:
                 await self._node.synced(phext, CoordinateRange.parse(range_), peers=peers)
+            case ["search", str(phext), str(range_), str(words), int(limit)]:
+                within = CoordinateRange.parse(range_)
+                return hit_rows(await self._node.search(words, phext, within, limit=limit))
             case _:
                 raise ProtocolError(f"expected something to wait for, found {request!r:.80}")
+        return None
 
     def watch(self, request: list[Value], note: Watcher) -> Callable[[], None]:
         """Call `note` after each change until what this returns is called. `again` says
@@ -478,8 +498,8 @@ class _Connection:
                     self._tasks.pop(number).cancel()
             case [int(number), int(), "watch", *rest]:
                 nursery.start_soon(self._watch, number, ["watch", *rest])
-            case [int(number), int(), "durable" | "synced" as operation, *rest]:
-                nursery.start_soon(self._wait, number, [operation, *rest])
+            case [int(number), int(), *request] if request and takes_time(request):
+                nursery.start_soon(self._wait, number, request)
             case [int(number), int(received), *request] if request:
                 answer = self._desk.answer(self._client, number, received, request)
                 if is_change(request):
@@ -521,11 +541,11 @@ class _Connection:
     async def _wait(self, number: int, request: list[Value]) -> None:
         with trio.CancelScope() as self._tasks[number]:
             try:
-                await self._desk.wait(request)
+                answer = await self._desk.wait(request)
             except PhextsyncError as error:
                 self._put(encode_error(number, error))
             else:
-                self._put(cbor2.dumps([number, "ok", None]))
+                self._put(cbor2.dumps([number, "ok", answer]))
         self._tasks.pop(number, None)
 
     async def _watch(self, number: int, request: list[Value]) -> None:
@@ -746,7 +766,7 @@ def plain(array: list[object]) -> list[Value]:
     for item in array:
         if isinstance(item, list):
             values.append(plain(item))
-        elif item is None or isinstance(item, bool | int | str | bytes):
+        elif item is None or isinstance(item, bool | int | float | str | bytes):
             values.append(item)
         else:
             raise ProtocolError(f"expected a plain value, found {type(item).__name__}")

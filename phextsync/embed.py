@@ -42,6 +42,7 @@ from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateR
 from phextsync.messages import is_phext_name
 from phextsync.node import DEFAULT_PHEXT, open_node
 from phextsync.protocol import Lack
+from phextsync.search import Hit
 from phextsync.views import Bounds, Key, Range, RangeView, as_range
 
 _IMPORTED_AT_ONCE: Final = 1000
@@ -254,6 +255,19 @@ class Handle:
     def lacking(self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING) -> list[Lack]:
         """Say which connected peers are not known to have a range on their disks, and why."""
         return as_lacks(self._engine.ask("lacking", phext, str(range_)))
+
+    def search(
+        self,
+        words: str,
+        phext: str = DEFAULT_PHEXT,
+        range_: Range = EVERYTHING,
+        *,
+        limit: int = 20,
+        timeout_s: float | None = None,
+    ) -> list[Hit]:
+        """Search as `Node.search` does. TimeoutError after `timeout_s`."""
+        hits = self._engine.ask("search", phext, str(range_), words, limit, timeout_s=timeout_s)
+        return as_hits(hits)
 
     def __repr__(self) -> str:
         return f"<Handle {str(self._engine.folder)!r}>"
@@ -624,6 +638,17 @@ def as_lacks(value: Value) -> list[Lack]:
             case _:
                 raise _unexpected("what a peer lacks", row)
     return lacks
+
+
+def as_hits(value: Value) -> list[Hit]:
+    hits = []
+    for row in value if isinstance(value, list) else []:
+        match row:
+            case [str(coordinate), str(snippet), float(score)]:
+                hits.append(Hit(Coordinate.parse(coordinate), snippet, score))
+            case _:
+                raise _unexpected("what was found", row)
+    return hits
 
 
 def _unexpected(what: str, found: Value) -> ProtocolError:

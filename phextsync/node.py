@@ -31,6 +31,7 @@ from phextsync.permissions import NOTHING, Permissions
 from phextsync.presence import PeerPresence
 from phextsync.protocol import Lack, PeerJoined, PeerLost, Synchronizer, Timing, Traffic
 from phextsync.replica import CLIENTS, Replica, ReplicaSet
+from phextsync.search import Hit, Searcher
 from phextsync.store import Batch, LmdbStore, Store
 from phextsync.streams import ChangeStream
 from phextsync.views import Range, as_range
@@ -203,6 +204,7 @@ class Node:
         self.core.on_ready = self._link_has_work
         self.core.on_progress = self._progressed
         self.replicas.on_dirty = self._is_dirty
+        self.searcher = Searcher(self.replicas, self.folder)
         self.desk = control.Desk(self)
 
     # -- what users call -------------------------------------------------------------------
@@ -294,6 +296,22 @@ class Node:
     def lacking(self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING) -> list[Lack]:
         """Say which connected peers are not known to have `range_` on their disks, and why."""
         return self.core.lacking(phext, as_range(range_))[1]
+
+    async def search(
+        self,
+        words: str,
+        phext: str = DEFAULT_PHEXT,
+        range_: Range = EVERYTHING,
+        *,
+        limit: int = 20,
+    ) -> list[Hit]:
+        """Return the `limit` best scrolls in `range_` that have all the words, the best first:
+        what was durable at the time of the call.
+
+        The first search makes the index or brings it up to date, and waits for that;
+        `searcher.start` does it beforehand. StoreError when there can be none.
+        """
+        return await self.searcher.find(words, phext, as_range(range_), limit=limit)
 
     def peers(self) -> list[PeerStatus]:
         """Return the connected peers, by node id."""
@@ -390,6 +408,7 @@ class Node:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write)
             nursery.start_soon(self._keep_time)
+            nursery.start_soon(self.searcher.run)
             self.port = await nursery.start(self._surroundings.network.serve, self._accept)
             for address in self._static:
                 self._dial(nursery, address, None, is_neighbour=True, is_proven=True)

@@ -10,14 +10,15 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
 import trio
 
 from phextsync.changes import Change
-from phextsync.errors import StoreDamagedError, StoreError
+from phextsync.errors import PhextsyncError, StoreDamagedError, StoreError
 from phextsync.index import EVERYTHING, ORIGIN, Coordinate, CoordinateIndex, CoordinateRange
 from phextsync.replica import CLIENTS, Replica, ReplicaSet
 
@@ -45,6 +46,7 @@ SELECT snippet(texts, 0, '[', ']', '…', 16) FROM texts WHERE texts MATCH ? AND
 _KEY_END: Final = b"\xff" * 13
 _ROUND_S: Final = 0.25
 _ROWS_AT_ONCE: Final = 256
+_HITS_MAX: Final = 10_000
 _TERM: Final = re.compile(r'"([^"]*)"|(\S+)')
 
 _log = logging.getLogger("phextsync.search")
@@ -71,11 +73,13 @@ class SearchIndex:
         """Open the index, or make it. StoreError when the folder does not take the file."""
         self._path = path
         self._lock = threading.Lock()
+        self._is_closed = False
         self._connection = self._opened()
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
+            self._is_closed = True
             self._connection.close()
 
     def put(self, phext: str, rows: Iterable[Row]) -> None:
@@ -128,6 +132,8 @@ class SearchIndex:
     def _do(self, call: Callable[[sqlite3.Connection], Result]) -> Result:
         """Carry something out; once more on a new file when this one is damaged."""
         with self._lock:
+            if self._is_closed:
+                raise StoreError(f"{self._path} was closed")
             try:
                 return call(self._connection)
             except sqlite3.OperationalError as error:
@@ -205,7 +211,7 @@ def _match(words: str) -> str:
 
 
 class Indexer:
-    """Keeps a search index in step with replicas. Runs in their thread; SQLite has others."""
+    """Brings a search index in step with replicas. Used in their thread; SQLite has others."""
 
     def __init__(self, replicas: ReplicaSet, index: SearchIndex, window: int = 4096) -> None:
         """`window` is how many scrolls are compared at a time."""
@@ -215,17 +221,10 @@ class Indexer:
         self._changed: dict[str, dict[Coordinate, None]] = {}
         self._subscriptions: list[Callable[[], None]] = []
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Follow every change until cancelled; started when the index is up to date."""
-        try:
-            await self.catch_up()
-            task_status.started()
-            while True:
-                await trio.sleep(_ROUND_S)
-                await self.refresh()
-        finally:
-            for unsubscribe in self._subscriptions:
-                unsubscribe()
+    def close(self) -> None:
+        """Follow no more."""
+        for unsubscribe in self._subscriptions:
+            unsubscribe()
 
     async def catch_up(self) -> None:
         """Index every durable text that is not indexed as it is, and forget what is no more."""
@@ -284,3 +283,105 @@ def _row(replica: Replica, coordinate: Coordinate) -> Row:
     except StoreDamagedError:
         text = ""  # set aside, and a change once a peer has sent it again
     return coordinate.key, replica.index.fingerprint_of(coordinate) or b"", text
+
+
+@dataclass(slots=True)
+class _Round:
+    """One time that the index was brought up to date, for those who wait for it."""
+
+    ended: trio.Event = field(default_factory=trio.Event)
+    outcome: "SearchIndex | StoreError | None" = None
+
+    def end(self, outcome: "SearchIndex | StoreError") -> None:
+        self.outcome = outcome
+        self.ended.set()
+
+
+class Searcher:
+    """Search over the replicas of a node.
+
+    The index is opened when it is first wanted and follows every change from then on. When its
+    file cannot be used, searches fail and nothing else does; the next one tries again.
+    """
+
+    def __init__(self, replicas: ReplicaSet, folder: Path) -> None:
+        self._replicas = replicas
+        self._path = folder / FILE_NAME
+        self._wanted = trio.Event()
+        self._hurry = trio.Event()
+        self._next = _Round()
+
+    def start(self) -> None:
+        """Have the index from now on, without waiting for it."""
+        self._wanted.set()
+
+    async def find(
+        self, words: str, phext: str, range_: CoordinateRange, *, limit: int
+    ) -> list[Hit]:
+        """Search as `SearchIndex.find` does in what was durable at the time of the call. The
+        first search waits until everything is indexed."""
+        _check_limit(limit)
+        awaited = self._next
+        self._wanted.set()
+        self._hurry.set()
+        await awaited.ended.wait()
+        if not isinstance(awaited.outcome, SearchIndex):
+            raise StoreError(str(awaited.outcome))
+        return await trio.to_thread.run_sync(
+            awaited.outcome.find, words, phext, range_, limit, abandon_on_cancel=True
+        )
+
+    async def run(self) -> None:
+        """Keep the index while it is wanted, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            try:
+                with closing(await trio.to_thread.run_sync(SearchIndex, self._path)) as index:
+                    await self._follow(index)
+            except StoreError as error:
+                _log.warning("texts cannot be searched: %s", error)
+                self._wanted = trio.Event()
+                self._begin_round().end(error)
+
+    async def _follow(self, index: SearchIndex) -> None:
+        with closing(Indexer(self._replicas, index)) as indexer:
+            await indexer.catch_up()
+            while True:
+                self._hurry = trio.Event()
+                current = self._begin_round()
+                try:
+                    await indexer.refresh()
+                except StoreError as error:
+                    current.end(error)
+                    raise
+                current.end(index)
+                with trio.move_on_after(_ROUND_S):
+                    await self._hurry.wait()
+
+    def _begin_round(self) -> _Round:
+        """Return the round that begins; who asks from now on waits for the one after it."""
+        current, self._next = self._next, _Round()
+        return current
+
+
+def find_alone(
+    replicas: ReplicaSet,
+    folder: Path,
+    words: str,
+    phext: str,
+    range_: CoordinateRange,
+    *,
+    limit: int,
+) -> list[Hit]:
+    """Bring the index of a folder up to date and search, where no node runs and no trio."""
+    _check_limit(limit)
+    with closing(SearchIndex(folder / FILE_NAME)) as index:
+        with closing(Indexer(replicas, index)) as indexer:
+            trio.run(indexer.catch_up)
+        return index.find(words, phext, range_, limit)
+
+
+def _check_limit(limit: int) -> None:
+    """PhextsyncError when `limit` is no number of results."""
+    if not 1 <= limit <= _HITS_MAX:
+        raise PhextsyncError(f"expected a limit from 1 to {_HITS_MAX}, found {limit}")

@@ -19,6 +19,7 @@ from phextsync.errors import AnswerLostError
 from phextsync.index import CoordinateRange
 from phextsync.protocol import Lack
 from phextsync.replica import ReplicaSet
+from phextsync.search import Hit
 from phextsync.store import MemoryStore
 from sims.processes import PATIENCE_S, make_folder
 
@@ -46,6 +47,11 @@ class _Node:
         self, phext: str, range_: CoordinateRange, *, peers: int | None = None
     ) -> None:
         return
+
+    async def search(
+        self, words: str, phext: str, range_: CoordinateRange, *, limit: int
+    ) -> list[Hit]:
+        return []
 
 
 # -- receipts --------------------------------------------------------------------------------

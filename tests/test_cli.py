@@ -56,6 +56,12 @@ def _use(cli: Cli, folder: Path) -> None:
     cli.out("append", _A, "two")
     assert cli.out("get", _A) == "one and more\ntwo\n"
     cli.out("set", _B, "elsewhere", "--phext", "other")
+    assert cli.out("search", "two").split(maxsplit=2)[::2] == [_A, "one and more [two]\n"]
+    (hit,) = json.loads(cli.out("search", "else*", "--phext", "other", "--json"))
+    assert (hit["coordinate"], hit["snippet"]) == (_B, "[elsewhere]")
+    assert hit["score"] > 0
+    assert "no scroll in 1.*" in cli.error("search", "else*", "--phext", "other", "--range", "1.*")
+    assert "from 1 to 10000, found 0" in cli.error("search", "two", "--limit", "0")
     assert cli.out("ls") == f"{_A}         17  one and more\n"
     rows = json.loads(cli.out("ls", "2.*", "--phext", "other", "--json"))
     assert rows == [{"coordinate": _B, "bytes": 9, "first_line": "elsewhere"}]

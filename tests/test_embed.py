@@ -70,6 +70,22 @@ def _run(folder: Path, program: str) -> str:
     return done.stdout.decode()
 
 
+# -- search ----------------------------------------------------------------------------------
+
+
+def test_what_one_handle_wrote_another_finds(shared: tuple[Handle, Handle]) -> None:
+    owner, attached = shared
+    notes = attached.phext("found")
+    notes.update({_A: "the milk of the cow\n", _B: "bread\n", "2.1.1/1.1.1/1.1.2": "more milk"})
+    for handle in (owner, attached):
+        hits = handle.search("milk", "found", timeout_s=PATIENCE_S)
+        assert {str(hit.coordinate) for hit in hits} == {_A, "2.1.1/1.1.1/1.1.2"}
+        (hit,) = handle.search("milk", "found", "2.*", limit=1, timeout_s=PATIENCE_S)
+        assert hit.snippet == "more [milk]"
+        with pytest.raises(CoordinateError):
+            handle.search("milk", "found", "nowhere", timeout_s=PATIENCE_S)
+
+
 # -- the mapping -----------------------------------------------------------------------------
 
 _keys = st.sampled_from([_A, _B, "2.1.1/1.1.1/1.1.2", "3.1.1/1.1.1/1.1.1"])

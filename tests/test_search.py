@@ -2,18 +2,28 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync import Coordinate, CoordinateRange, MemoryStore, ReplicaSet
-from phextsync.search import FILE_NAME, Indexer, SearchIndex
+from phextsync import (
+    Coordinate,
+    CoordinateRange,
+    MemoryStore,
+    PhextsyncError,
+    ReplicaSet,
+    StoreError,
+)
+from phextsync.index import EVERYTHING
+from phextsync.search import FILE_NAME, Indexer, Searcher, SearchIndex
 from tests.strategies import near_coordinates, texts
 
 _A, _B, _C = (Coordinate(*[1] * 8, i) for i in (1, 2, 3))
@@ -198,18 +208,68 @@ async def test_changes_are_followed_once_they_are_durable(
     assert _found(index, "milk") == []
 
 
-async def test_it_follows_while_it_runs_and_not_afterwards(
-    index: SearchIndex, replicas: ReplicaSet
+@asynccontextmanager
+async def _searching(replicas: ReplicaSet, folder: Path) -> AsyncIterator[Searcher]:
+    searcher = Searcher(replicas, folder)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(searcher.run)
+        yield searcher
+        nursery.cancel_scope.cancel()
+
+
+async def _hits(searcher: Searcher, words: str) -> list[Coordinate]:
+    return [hit.coordinate for hit in await searcher.find(words, "n", EVERYTHING, limit=9)]
+
+
+async def test_each_search_sees_what_was_durable_when_it_was_asked(
+    replicas: ReplicaSet, tmp_path: Path
 ) -> None:
     replica = replicas.open("n")
-    replica[_A] = "milk"
-    replicas.commit()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(Indexer(replicas, index).run)
-        assert _found(index, "milk") == [_A]
+    async with _searching(replicas, tmp_path) as searcher:
+        for number in range(20):
+            replica.append(_A, f"word{number}\n")
+            replicas.commit()
+            assert await _hits(searcher, f"word{number}") == [_A]
         assert len(replica._subscribers) == 1
-        nursery.cancel_scope.cancel()
     assert not replica._subscribers
+
+
+async def test_nothing_is_indexed_until_it_is_wanted(replicas: ReplicaSet, tmp_path: Path) -> None:
+    async with _searching(replicas, tmp_path) as searcher:
+        await trio.testing.wait_all_tasks_blocked()
+        assert not list(tmp_path.iterdir())
+        await _hits(searcher, "milk")
+        assert (tmp_path / FILE_NAME).exists()
+
+
+async def test_a_search_that_cannot_be_made_fails_alone_and_is_tried_again(
+    replicas: ReplicaSet, tmp_path: Path
+) -> None:
+    replicas.open("n")[_A] = "milk"
+    replicas.commit()
+    (tmp_path / FILE_NAME).mkdir()
+    async with _searching(replicas, tmp_path) as searcher:
+        for _ in range(2):
+            with pytest.raises(StoreError, match="cannot open"):
+                await _hits(searcher, "milk")
+        (tmp_path / FILE_NAME).rmdir()
+        assert await _hits(searcher, "milk") == [_A]
+
+
+async def test_a_limit_is_bounded(replicas: ReplicaSet, tmp_path: Path) -> None:
+    with pytest.raises(PhextsyncError, match="expected a limit from 1 to 10000, found -1"):
+        await Searcher(replicas, tmp_path).find("milk", "n", EVERYTHING, limit=-1)
+
+
+def test_a_closed_index_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
+    index = SearchIndex(tmp_path / FILE_NAME)
+    _put(index, (_A, "milk"))
+    index.close()
+    with pytest.raises(StoreError, match="was closed"):
+        index.find("milk", "n")
+    index = SearchIndex(tmp_path / FILE_NAME)
+    assert _found(index, "milk") == [_A]
+    index.close()
 
 
 @settings(deadline=None, max_examples=25)
