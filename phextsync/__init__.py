@@ -41,6 +41,8 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `attach`: one process at a folder: it runs the node, or asks the one that does
 * `embed`: `open`, the same for any thread
 * `aio`: the same for asyncio
+* `agent`: what a language model may ask of scrolls
+* `mcp_server`: the same as a server of the Model Context Protocol
 * `membership_cli`: the commands about who belongs to a mesh
 * `cli`: the `phextsync` command
 * `testing`: whole meshes under faults, in virtual time

@@ -124,7 +124,7 @@ class AsyncPhext:
         """Return how many scrolls in a range have text."""
         return as_number(await self._ask("count", str(range_)))
 
-    async def coordinates(self, range_: Range = EVERYTHING) -> AsyncIterator[Coordinate]:
+    async def coordinates(self, range_: Range = EVERYTHING) -> AsyncGenerator[Coordinate]:
         after = ""
         while True:
             page, more = as_page(await self._ask("coordinates", str(range_), after))

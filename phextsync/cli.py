@@ -4,6 +4,7 @@ Every command works on one data folder. When a node runs there, the command asks
 does, it opens the folder, does the same by itself and closes it.
 """
 
+import asyncio
 import faulthandler
 import json
 import logging
@@ -27,9 +28,10 @@ from rich.table import Table
 from phextsync import folders, phextfile, upkeep
 from phextsync.attach import Asked, first, visit
 from phextsync.control import Attachment, Value
-from phextsync.discovery import parse_address
-from phextsync.embed import as_hits
+from phextsync.discovery import Address, parse_address
+from phextsync.embed import Options, as_hits
 from phextsync.errors import PhextsyncError
+from phextsync.identity import NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.membership_cli import DATA as _DATA
 from phextsync.membership_cli import Data, Json
@@ -56,6 +58,15 @@ Phext = Annotated[str, typer.Option("--phext", envvar="PHEXTSYNC_PHEXT", help="T
 Place = Annotated[str, typer.Argument(metavar="COORDINATE", help="Such as 1.5.2/3.7.3/9.1.1.")]
 Range = Annotated[
     str, typer.Argument(metavar="[RANGE]", help="A coordinate, a prefix such as '2.*', or A..B.")
+]
+Port = Annotated[int, typer.Option(help="TCP port; any free one when it is taken.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.", show_default="all")]
+Peers = Annotated[
+    list[str] | None, typer.Option("--peer", help="HOST[:PORT] to dial; may be repeated.")
+]
+FindPeers = Annotated[bool, typer.Option("--mdns/--no-mdns", help="Find peers on the LAN.")]
+Token = Annotated[
+    str, typer.Option(envvar="PHEXTSYNC_HTTP_TOKEN", help="What HTTP clients must show.")
 ]
 
 
@@ -84,20 +95,14 @@ def main() -> None:
 @app.command()
 def up(
     data: Data = _DATA,
-    port: Annotated[
-        int, typer.Option(help="TCP port; any free one when it is taken.")
-    ] = DEFAULT_PORT,
-    host: Annotated[str, typer.Option(help="Address to listen on.", show_default="all")] = "",
-    peer: Annotated[
-        list[str] | None, typer.Option("--peer", help="HOST[:PORT] to dial; may be repeated.")
-    ] = None,
-    mdns: Annotated[bool, typer.Option(help="Find peers on the local network.")] = True,
+    port: Port = DEFAULT_PORT,
+    host: Host = "",
+    peer: Peers = None,
+    mdns: FindPeers = True,
     http: Annotated[
         str, typer.Option(help="HOST[:PORT] to serve SQ's API on.", show_default="not served")
     ] = "",
-    http_token: Annotated[
-        str, typer.Option(envvar="PHEXTSYNC_HTTP_TOKEN", help="What HTTP clients must show.")
-    ] = "",
+    http_token: Token = "",
     index: Annotated[
         bool, typer.Option(help="Keep the search index in step, not only once it is asked.")
     ] = True,
@@ -176,6 +181,44 @@ async def _show_progress(node: Node) -> None:
                     if have >= of:
                         progress.remove_task(bars.pop(row.phext))
             await trio.sleep(0.2)
+
+
+@app.command()
+def mcp(
+    data: Data = _DATA,
+    http: Annotated[
+        str, typer.Option(help="HOST[:PORT] to serve streamable HTTP on.", show_default="stdio")
+    ] = "",
+    http_token: Token = "",
+    port: Port = DEFAULT_PORT,
+    host: Host = "",
+    peer: Peers = None,
+    mdns: FindPeers = True,
+) -> None:
+    """Serve the scrolls to an agent over the Model Context Protocol, on standard input and output.
+
+    Asks the node that runs on the folder; where none does, it runs the node, with the last four
+    options.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    try:
+        from phextsync import mcp_server  # only whoever serves agents needs its packages
+    except ImportError:
+        _fail("serving agents needs more packages: pip install 'phextsync[mcp]'")
+    options = Options(host=host or None, port=port, peers=tuple(peer or ()), discover=mdns)
+    folder = _folder(data)
+    NodeIdentity.load(folder)
+    if not http:
+        asyncio.run(mcp_server.serve_stdio(folder, options))
+        return
+    address = parse_address(http, mcp_server.DEFAULT_PORT)
+
+    def started(port: int) -> None:
+        print(f"MCP at http://{Address(address.host, port)}{mcp_server.PATH}", flush=True)
+
+    asyncio.run(
+        mcp_server.serve_http(folder, options, address, http_token or None, started=started)
+    )
 
 
 # -- reading and writing -------------------------------------------------------------------

@@ -118,11 +118,11 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
         case ["count", str(phext), str(range_)]:
             return sum(1 for _ in replicas.open(phext).coordinates(CoordinateRange.parse(range_)))
         case ["coordinates", str(phext), str(range_), str(after)]:
-            return _coordinates(replicas.open(phext), _rest(range_, after))
+            return _coordinates(replicas.open(phext), rest_of(range_, after))
         case ["list", str(phext), str(range_), str(after)]:
-            return _list(replicas.open(phext), _rest(range_, after))
+            return _list(replicas.open(phext), rest_of(range_, after))
         case ["read", str(phext), str(range_), str(after)]:
-            return _read(replicas.open(phext), _rest(range_, after))
+            return _read(replicas.open(phext), rest_of(range_, after))
         case [str(operation), str(phext), *arguments] if operation in _CHANGES:
             return _change(replicas.open(phext), operation, arguments)
         case _:
@@ -218,7 +218,7 @@ def hit_rows(hits: list[Hit]) -> Value:
     return [[str(hit.coordinate), hit.snippet, hit.score] for hit in hits]
 
 
-def _rest(range_: str, after: str) -> CoordinateRange | None:
+def rest_of(range_: str, after: str) -> CoordinateRange | None:
     """Return what is left of a range behind `after`; None when that is nothing."""
     whole = CoordinateRange.parse(range_)
     if not after:

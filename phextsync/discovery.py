@@ -101,6 +101,14 @@ class Discovery(Protocol):
     ) -> AbstractAsyncContextManager[trio.abc.ReceiveChannel[Sighting]]: ...
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address stands for this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def local_addresses() -> tuple[str, ...]:
     """Return this machine's addresses, IPv4 first; loopback only if there is nothing else."""
     found = [ip for adapter in ifaddr.get_adapters() for ip in adapter.ips]

@@ -5,7 +5,6 @@ as leniently as SQ reads it before `h11` judges the rest: bytes in a request lin
 been encoded, no `Host`.
 """
 
-import ipaddress
 import json
 import logging
 import re
@@ -20,7 +19,7 @@ import h11
 import trio
 
 from phextsync.changes import Change
-from phextsync.discovery import Address
+from phextsync.discovery import Address, is_loopback
 from phextsync.errors import LinkError, PhextsyncError, StoreFullError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.metrics import NodeMetrics
@@ -79,7 +78,7 @@ class Gateway:
     ) -> None:
         """Listen until cancelled; started with the port. Without a token only loopback addresses
         are served: LinkError for another one, and when the address cannot be used."""
-        if not self._has_token and not _is_loopback(address.host):
+        if not self._has_token and not is_loopback(address.host):
             raise LinkError(
                 f"expected a loopback address for HTTP without a token, found {address.host}"
             )
@@ -178,7 +177,7 @@ class Gateway:
         origin = request.headers.get("origin")
         if self._has_token or origin is None or request.method == "OPTIONS":
             return False
-        return not _is_loopback(urlsplit(origin).hostname or "")
+        return not is_loopback(urlsplit(origin).hostname or "")
 
     def _health(self) -> Answer:
         is_writable = self.node.replicas.is_writable
@@ -401,10 +400,3 @@ def _lenient(head: bytes) -> bytes:
     if not re.search(rb"\r\nhost:", head, re.IGNORECASE):
         end += b"Host: localhost\r\n"
     return line + end + rest
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

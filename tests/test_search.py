@@ -234,12 +234,16 @@ async def test_each_search_sees_what_was_durable_when_it_was_asked(
     assert not replica._subscribers
 
 
+def _is_there(folder: Path) -> bool:
+    return (folder / FILE_NAME).exists()
+
+
 async def test_nothing_is_indexed_until_it_is_wanted(replicas: ReplicaSet, tmp_path: Path) -> None:
     async with _searching(replicas, tmp_path) as searcher:
         await trio.testing.wait_all_tasks_blocked()
-        assert not list(tmp_path.iterdir())
+        assert not _is_there(tmp_path)
         await _hits(searcher, "milk")
-        assert (tmp_path / FILE_NAME).exists()
+        assert _is_there(tmp_path)
 
 
 async def test_a_search_that_cannot_be_made_fails_alone_and_is_tried_again(

@@ -1,0 +1,369 @@
+"""The Model Context Protocol: scrolls as tools and resources, over stdio and streamable HTTP.
+
+The protocol itself is the SDK's (`mcp`), which speaks the handshake versions and 2026-07-28; the
+tools are those of `agent`. It runs under asyncio and reaches the node through `aio`.
+"""
+
+import asyncio
+import hmac
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, Never, TypeAlias
+
+import uvicorn
+from mcp import types
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.session import ServerSession
+from mcp.server.stdio import stdio_server
+from mcp.server.subscriptions import (
+    InMemorySubscriptionBus,
+    ListenHandler,
+    ResourcesListChanged,
+    ResourceUpdated,
+)
+from mcp.shared.exceptions import MCPError
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from phextsync import aio
+from phextsync.agent import PAGE_ROWS, TOOLS, Agent
+from phextsync.changes import Change
+from phextsync.control import rest_of
+from phextsync.discovery import Address, is_loopback
+from phextsync.embed import Options
+from phextsync.errors import LinkError, PhextsyncError
+from phextsync.index import Coordinate
+from phextsync.node import DEFAULT_PHEXT
+
+PATH: Final = "/mcp"
+DEFAULT_PORT: Final = 7438
+
+_SCHEME: Final = "phext://"
+_INSTRUCTIONS: Final = """\
+Memory that is the same on all machines of a mesh: texts ("scrolls") at coordinates such as
+1.5.2/3.7.3/9.1.1, in collections ("phexts"); the usual one is `memory`. Begin with list or search.
+"""
+_RESOURCE_CHARACTERS_MAX: Final = 1 << 20
+_SUBSCRIPTIONS_MAX: Final = 1000
+_PAUSE_S: Final = 0.1  # within which changes of one scroll are one notification
+_STOP_S: Final = 2
+
+Context: TypeAlias = ServerRequestContext[None, Request]
+
+
+class _Served:
+    """The handlers of the protocol over one node, for all sessions."""
+
+    def __init__(self, node: aio.AsyncHandle) -> None:
+        self._node = node
+        self._agent = Agent(node)
+        self._agent.on_change = self._note
+        self._bus = InMemorySubscriptionBus()
+        self._listen_handler = ListenHandler(self._bus)
+        self._listening: dict[str, int] = {}  # resources that streams of 2026-07-28 listen to
+        self._subscribed: dict[tuple[str, str], ServerSession] = {}  # of earlier versions
+        self._changed: dict[str, None] = {}
+        self._has_changed = asyncio.Event()
+        self.server: Server[None] = Server(
+            "phextsync",
+            version=version("phextsync"),
+            instructions=_INSTRUCTIONS,
+            lifespan=_no_state,
+            on_list_tools=self._list_tools,
+            on_call_tool=self._call_tool,
+            on_list_resources=self._list_resources,
+            on_list_resource_templates=self._list_templates,
+            on_read_resource=self._read_resource,
+            on_subscribe_resource=self._subscribe,
+            on_unsubscribe_resource=self._unsubscribe,
+            on_subscriptions_listen=self._listen,
+        )
+
+    async def publish(self) -> Never:
+        """Tell sessions what they want to know of, as of now."""
+        for phext in sorted({DEFAULT_PHEXT, *await self._node.phexts()}):
+            await self._agent.watch(phext)
+        while True:
+            await self._has_changed.wait()
+            self._has_changed.clear()
+            changed, self._changed = self._changed, {}
+            for uri in changed:
+                await self._bus.publish(ResourceUpdated(uri))
+                for (_, subscribed), session in tuple(self._subscribed.items()):
+                    if subscribed == uri:
+                        await session.send_resource_updated(uri)
+            await self._bus.publish(ResourcesListChanged())
+            await asyncio.sleep(_PAUSE_S)
+
+    # -- tools -----------------------------------------------------------------------------
+
+    async def _list_tools(
+        self, context: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListToolsResult:
+        return types.ListToolsResult(
+            tools=[
+                types.Tool(
+                    name=tool.name,
+                    description=tool.description,
+                    input_schema=tool.schema(),
+                    annotations=types.ToolAnnotations(
+                        read_only_hint=not tool.writes,
+                        destructive_hint=tool.replaces,
+                        open_world_hint=False,
+                    ),
+                )
+                for tool in TOOLS.values()
+            ]
+        )
+
+    async def _call_tool(
+        self, context: Context, params: types.CallToolRequestParams
+    ) -> types.CallToolResult:
+        if params.name not in TOOLS:
+            raise MCPError(
+                types.INVALID_PARAMS,
+                f"there is no tool {params.name!r:.40}; the tools are {', '.join(TOOLS)}",
+            )
+        try:
+            texts, failed = await self._agent.call(params.name, params.arguments or {}), False
+        except PhextsyncError as error:
+            texts, failed = [str(error)], True
+        return types.CallToolResult(
+            content=[types.TextContent(type="text", text=text) for text in texts], is_error=failed
+        )
+
+    # -- resources -------------------------------------------------------------------------
+
+    async def _list_resources(
+        self, context: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListResourcesResult:
+        """List a page of scrolls; the cursor is the last resource of the page before."""
+        cursor = params.cursor if params is not None else None
+        first, after = ("", "") if cursor is None else _parts(cursor)
+        resources: list[types.Resource] = []
+        for name in sorted(await self._node.phexts()):
+            if name < first:
+                continue
+            rest = rest_of("*", str(after) if name == first else "")
+            async with aclosing(self._agent.rows(self._node.phext(name), rest)) as rows:
+                async for place, size, line in rows:
+                    if len(resources) == PAGE_ROWS:
+                        return types.ListResourcesResult(
+                            resources=resources, next_cursor=resources[-1].uri
+                        )
+                    resources.append(
+                        types.Resource(
+                            uri=f"{_SCHEME}{name}/{place}",
+                            name=f"{name} {place}",
+                            title=line or None,
+                            mime_type="text/plain",
+                            size=size,
+                        )
+                    )
+        return types.ListResourcesResult(resources=resources)
+
+    async def _list_templates(
+        self, context: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
+        template = types.ResourceTemplate(
+            uri_template=_SCHEME + "{phext}/{+coordinate}",
+            name="scroll",
+            description="The scroll at a coordinate: phext://memory/1.1.1/1.1.1/1.1.1",
+            mime_type="text/plain",
+        )
+        return types.ListResourceTemplatesResult(resource_templates=[template])
+
+    async def _read_resource(
+        self, context: Context, params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
+        phext, place = _parts(params.uri)
+        try:
+            text = await self._agent.read(phext, place)
+        except PhextsyncError as error:
+            raise _bad_resource(params.uri, str(error)) from error
+        if len(text) > _RESOURCE_CHARACTERS_MAX:
+            reason = f"it has {len(text)} characters; use the tool read, which reads by pages"
+            raise _bad_resource(params.uri, reason)
+        contents = types.TextResourceContents(uri=params.uri, text=text, mime_type="text/plain")
+        return types.ReadResourceResult(contents=[contents])
+
+    # -- subscriptions ---------------------------------------------------------------------
+
+    async def _subscribe(
+        self, context: Context, params: types.SubscribeRequestParams
+    ) -> types.EmptyResult:
+        await self._watch(params.uri)
+        key = _session_key(context), params.uri
+        self._subscribed.pop(key, None)
+        self._subscribed[key] = context.session
+        if len(self._subscribed) > _SUBSCRIPTIONS_MAX:  # sessions end without telling
+            del self._subscribed[next(iter(self._subscribed))]
+        return types.EmptyResult()
+
+    async def _unsubscribe(
+        self, context: Context, params: types.UnsubscribeRequestParams
+    ) -> types.EmptyResult:
+        self._subscribed.pop((_session_key(context), params.uri), None)
+        return types.EmptyResult()
+
+    async def _listen(
+        self, context: Context, params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        uris = tuple(params.notifications.resource_subscriptions or ())
+        for uri in uris:
+            await self._watch(uri)
+        for uri in uris:
+            self._listening[uri] = self._listening.get(uri, 0) + 1
+        try:
+            return await self._listen_handler(context, params)
+        finally:
+            for uri in uris:
+                self._listening[uri] -= 1
+                if not self._listening[uri]:
+                    del self._listening[uri]
+
+    async def _watch(self, uri: str) -> None:
+        phext, place = _parts(uri)
+        if uri != f"{_SCHEME}{phext}/{place}":
+            raise _bad_resource(uri, f"expected {_SCHEME}{phext}/{place}")
+        await self._agent.watch(phext)
+
+    def _note(self, change: Change) -> None:
+        if change.missed is None:
+            uris = [f"{_SCHEME}{change.phext}/{place}" for place in change.coordinates]
+        else:  # any of them may have changed
+            wanted = (*self._listening, *(uri for _, uri in self._subscribed))
+            uris = [uri for uri in wanted if uri.startswith(f"{_SCHEME}{change.phext}/")]
+        self._changed.update(dict.fromkeys(uris))
+        self._has_changed.set()
+
+
+@asynccontextmanager
+async def _no_state(server: Server[None]) -> AsyncIterator[None]:
+    yield
+
+
+def _session_key(context: Context) -> str:
+    """Name the session of a request: there is one on stdio, and many over HTTP."""
+    return "" if context.request is None else context.request.headers.get("mcp-session-id", "")
+
+
+def _parts(uri: str) -> tuple[str, Coordinate]:
+    """Return phext and coordinate of a resource."""
+    phext, _, coordinate = uri.removeprefix(_SCHEME).partition("/")
+    try:
+        if not uri.startswith(_SCHEME):
+            raise PhextsyncError("expected phext://PHEXT/COORDINATE")
+        return phext, Coordinate.parse(coordinate)
+    except PhextsyncError as error:
+        example = f"{_SCHEME}{DEFAULT_PHEXT}/1.1.1/1.1.1/1.1.1"
+        raise _bad_resource(uri, f"{error}; a resource is such as {example}") from error
+
+
+def _bad_resource(uri: str, reason: str) -> MCPError:
+    return MCPError(types.INVALID_PARAMS, f"{uri:.200}: {reason}", {"uri": uri})
+
+
+# -- transports ----------------------------------------------------------------------------
+
+
+async def serve_stdio(folder: Path, options: Options) -> None:
+    """Serve one client on standard input and output until it hangs up or a signal comes."""
+    stopped = asyncio.Event()
+    async with _serving(folder, options, stopped.set) as server:
+        session = asyncio.create_task(_talk(server))
+        signalled = asyncio.create_task(stopped.wait())
+        await asyncio.wait((session, signalled), return_when=asyncio.FIRST_COMPLETED)
+        signalled.cancel()
+    if session.done():
+        await session
+    else:
+        os._exit(0)  # nothing else ends the thread that reads standard input
+
+
+async def _talk(server: Server[None]) -> None:
+    async with stdio_server() as (incoming, outgoing):
+        await server.run(incoming, outgoing, server.create_initialization_options())
+
+
+async def serve_http(
+    folder: Path,
+    options: Options,
+    address: Address,
+    token: str | None,
+    *,
+    started: Callable[[int], None] = lambda port: None,
+) -> None:
+    """Serve clients over streamable HTTP until a signal comes; `started` gets the port.
+
+    Without a token only loopback addresses are served: LinkError for another one. There the names
+    and origins of requests are checked, so that no page from elsewhere reaches it by DNS.
+    """
+    if token is None and not is_loopback(address.host):
+        raise LinkError(
+            f"expected a loopback address for HTTP without a token, found {address.host}"
+        )
+    with _listening_socket(address) as listening:
+        stop: list[Callable[[], None]] = []
+        async with _serving(folder, options, lambda: stop[0]()) as server:
+            host = "127.0.0.1" if is_loopback(address.host) else address.host
+            app: ASGIApp = server.streamable_http_app(streamable_http_path=PATH, host=host)
+            config = uvicorn.Config(
+                app if token is None else _Guard(app, token),
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=_STOP_S,
+            )
+            http = uvicorn.Server(config)
+            stop.append(lambda: setattr(http, "should_exit", True))
+            started(listening.getsockname()[1])
+            await http.serve(sockets=[listening])
+
+
+def _listening_socket(address: Address) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((address.host, address.port), family=family)
+    except OSError as error:
+        raise LinkError(f"cannot serve HTTP on {address}: {error}") from error
+
+
+@asynccontextmanager
+async def _serving(
+    folder: Path, options: Options, stop: Callable[[], None]
+) -> AsyncIterator[Server[None]]:
+    """Open the folder and give a server over it; `stop` is called at a signal."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    async with aio.open(folder, **options) as node:
+        served = _Served(node)
+        publishing = asyncio.create_task(served.publish())
+        try:
+            yield served.server
+        finally:
+            publishing.cancel()
+
+
+class _Guard:
+    """Lets in who shows the token, as `Authorization: Bearer TOKEN`."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer: Callable[[Scope, Receive, Send], Awaitable[None]] = self._app
+        if scope["type"] == "http":
+            shown = Headers(scope=scope).get("authorization", "").encode()
+            if not hmac.compare_digest(shown, self._expected):
+                answer = Response("Unauthorized", 401, {"WWW-Authenticate": "Bearer"})
+        await answer(scope, receive, send)
