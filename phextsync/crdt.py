@@ -176,7 +176,14 @@ class Scroll:
         starts = [0]
         for piece in text.split(old)[:-1]:
             starts.append(starts[-1] + len(piece) + len(old))
-        return self._splice(text, [(start - len(old), start, new) for start in starts[1:]])
+        # What both have in common stays: of two insertions behind one line, that line comes once.
+        changed = minimal_edits(old, new)
+        edits = [
+            (end - len(old) + start, end - len(old) + stop, replacement)
+            for end in starts[1:]
+            for start, stop, replacement in changed
+        ]
+        return self._splice(text, edits) if edits else None
 
     def insert(self, offset: int, text: str) -> bytes | None:
         """Insert `text` before character `offset`. IndexError when there is no such place."""

@@ -54,6 +54,19 @@ def test_an_edit_makes_its_text_the_text(wanted: list[str]) -> None:
     assert _scroll(2, scroll.state()).text == wanted[-1]
 
 
+def test_two_who_put_lines_behind_one_line_keep_it_once() -> None:
+    ours, theirs = _scroll(1), _scroll(2)
+    ours.edit("## Shopping\n\nrest\n")
+    _exchange(ours, theirs)
+    ours.replace("## Shopping\n", "## Shopping\n- milk\n", 1)
+    theirs.replace("## Shopping\n", "## Shopping\n- bread\n", 1)
+    assert ours.replace("rest", "rest", 1) is None
+    _exchange(ours, theirs)
+    assert ours.text == theirs.text
+    assert ours.text.count("## Shopping") == 1
+    assert sorted(ours.text.split("\n")[1:3]) == ["- bread", "- milk"]
+
+
 @given(texts, st.data())
 def test_offsets_count_characters_of_the_string(text: str, data: st.DataObject) -> None:
     scroll = _scroll(1)
