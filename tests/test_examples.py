@@ -1,17 +1,23 @@
 """The examples and the README's program run as they are written."""
 
+import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from phextsync.agent import TOOLS
+from phextsync.cli import app
 from phextsync.identity import MeshKey, NodeIdentity
 from sims.processes import make_folder
 
 _ROOT = Path(__file__).parents[1]
+_SKILL = _ROOT / "integrations" / "skill" / "phextsync-memory" / "SKILL.md"
 _PROGRAM = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -31,6 +37,39 @@ def _run(*command: str, home: Path) -> str:
 def test_a_replica_alone_keeps_what_was_written(tmp_path: Path) -> None:
     out = _run(str(_ROOT / "examples" / "alone.py"), home=tmp_path)
     assert out.splitlines()[-1] == r"26.1.1/1.1.1/1.1.1 'It rained.\nIt rained.\n'"
+
+
+@pytest.mark.real
+def test_two_agents_lose_nothing_to_a_partition(tmp_path: Path) -> None:
+    out = _run(str(_ROOT / "examples" / "two_agents.py"), home=tmp_path)
+    assert "they differ: True" in out
+    assert out.endswith("both machines hold the same\n")
+
+
+def test_the_skill_is_named_as_its_folder_and_knows_the_tools() -> None:
+    text = _SKILL.read_text()
+    front = re.match(r"---\nname: (.*)\ndescription: (.*)\n", text)
+    assert front is not None
+    assert front[1] == _SKILL.parent.name
+    assert len(front[2]) <= 1024
+    assert all(name in text for name in TOOLS)
+
+
+@pytest.mark.parametrize("command", re.findall(r"^    (phextsync .*)", _SKILL.read_text(), re.M))
+def test_the_commands_of_the_skill_work(tmp_path: Path, command: str) -> None:
+    make_folder(tmp_path)
+    words = shlex.split(re.sub(" [<>] .*", "", command).replace("1.1.N", "1.1.9"), comments=True)
+    done = CliRunner().invoke(app, words[1:], input="text", env={"PHEXTSYNC_DATA": str(tmp_path)})
+    assert done.exit_code == 0 or re.search("(there is )?no scroll", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((_ROOT / "integrations" / "mcp").glob("*.json")))
+def test_configurations_start_the_server(path: Path) -> None:
+    found = json.loads(path.read_text())
+    while "phextsync" not in found:
+        (found,) = found.values()
+    server = found["phextsync"]
+    assert (server["command"], server["args"][:2]) == ("phextsync", ["mcp", "--data"])
 
 
 @pytest.mark.real

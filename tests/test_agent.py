@@ -1,0 +1,188 @@
+"""What a model asks is checked, bounded and carried out; each error says what to do next."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phextsync import PhextsyncError, aio
+from phextsync.agent import PAGE_CHARACTERS, PAGE_ROWS, TOOLS, Agent
+from sims.processes import PATIENCE_S, make_folder
+
+_A = "1.1.1/1.1.1/1.1.1"
+
+
+def _run(folder: Path, use: Callable[[Agent, aio.AsyncPhext], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            aio.open(folder, host="127.0.0.1", port=0, discover=False) as handle,
+        ):
+            await use(Agent(handle), handle.phext())
+
+    asyncio.run(main())
+
+
+# -- arguments -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "reason"),
+    [
+        ("read", {}, "read needs 'coordinate'; it takes coordinate, phext, offset"),
+        ("read", {"path": "x"}, "read has no argument 'path'; it takes coordinate"),
+        ("peers", {"x": 1}, "it takes no arguments"),
+        ("read", {"coordinate": _A, "offset": "5"}, "'offset' has to be a integer, not '5'"),
+        ("read", {"coordinate": _A, "offset": True}, "'offset' has to be a integer, not True"),
+        ("write", {"coordinate": _A, "text": None}, "write needs 'text'"),
+        ("replace", {"coordinate": _A, "old": "", "new": 3}, "'new' has to be a string, not 3"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(
+    name: str, given: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(PhextsyncError, match=reason):
+        TOOLS[name].arguments(given)
+
+
+_json = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats()
+
+
+@given(
+    st.sampled_from(sorted(TOOLS)),
+    st.dictionaries(st.sampled_from(["coordinate", "text", "phext", "offset", "x"]), _json),
+)
+def test_arguments_are_of_the_kinds_that_the_schema_promises(
+    name: str, given: dict[str, object]
+) -> None:
+    tool = TOOLS[name]
+    try:
+        arguments = tool.arguments(given)
+    except PhextsyncError:
+        return
+    assert [type(argument) for argument in arguments] == [p.kind for p in tool.parameters]
+    assert set(given) <= {parameter.name for parameter in tool.parameters}
+
+
+def test_descriptions_are_short() -> None:
+    assert all(len(tool.description) < 240 for tool in TOOLS.values())
+    assert all(len(p.description) < 80 for tool in TOOLS.values() for p in tool.parameters)
+
+
+# -- reading and writing -------------------------------------------------------------------
+
+
+@pytest.mark.real
+def test_what_others_write_between_reading_and_writing_stays(tmp_path: Path) -> None:
+    async def use(agent: Agent, memory: aio.AsyncPhext) -> None:
+        await memory.edit(_A, "one\ntwo\n")
+        await agent.call("read", {"coordinate": _A})
+        await memory.edit(_A, "zero\none\ntwo\n")
+        answer = await agent.call("write", {"coordinate": _A, "text": "one\nTWO\n"})
+        assert await memory.get(_A) == "zero\none\nTWO\n"
+        assert "both are kept" in answer[0]
+        await memory.append(_A, "three\n")
+        await agent.call("append", {"coordinate": _A, "text": "four"})
+        await agent.call("replace", {"coordinate": _A, "old": "TWO", "new": "2"})
+        await agent.call("write", {"coordinate": _A, "text": "one\n2\nfour\nfive\n"})
+        assert await memory.get(_A) == "zero\none\n2\nthree\nfour\nfive\n"
+        assert await agent.call("write", {"coordinate": _A, "text": ""}) == [f"{_A} is deleted"]
+        assert await memory.get(_A) is None
+
+    _run(make_folder(tmp_path), use)
+
+
+@pytest.mark.real
+def test_what_is_added_stands_on_lines_of_its_own(tmp_path: Path) -> None:
+    async def use(agent: Agent, memory: aio.AsyncPhext) -> None:
+        await agent.call("write", {"coordinate": _A, "text": "no line end"})
+        for text in ("a", "b\n"):
+            await agent.call("append", {"coordinate": _A, "text": text})
+        assert await memory.get(_A) == "no line end\na\nb\n"
+
+    _run(make_folder(tmp_path), use)
+
+
+@pytest.mark.real
+def test_answers_come_in_pages(tmp_path: Path) -> None:
+    async def use(agent: Agent, memory: aio.AsyncPhext) -> None:
+        text = "".join(f"line {n}\n" for n in range(3000))
+        await memory.edit(_A, text)
+        pieces, offset = [], 0
+        while offset < len(text):
+            page, note = await agent.call("read", {"coordinate": _A, "offset": offset})
+            assert len(page) <= PAGE_CHARACTERS
+            assert ("go on with offset=" in note) == (offset + len(page) < len(text))
+            pieces.append(page)
+            offset += len(page)
+        assert "".join(pieces) == text
+        await memory.update({f"2.1.1/1.1.1/1.1.{n}": f"scroll {n}" for n in range(1, 251)})
+        listed, after = [], ""
+        while True:
+            page, *more = await agent.call("list", {"range": "2.*", "after": after})
+            listed += page.split("\n")
+            assert len(page.split("\n")) <= PAGE_ROWS
+            if not more:
+                break
+            after = more[0].rpartition("after=")[2].rstrip("]")
+        assert [row.split("  ")[2] for row in listed] == [f"scroll {n}" for n in range(1, 251)]
+
+    _run(make_folder(tmp_path), use)
+
+
+@pytest.mark.real
+def test_errors_and_empty_answers_say_what_to_do_next(tmp_path: Path) -> None:
+    async def use(agent: Agent, memory: aio.AsyncPhext) -> None:
+        async def error(name: str, **given: object) -> str:
+            with pytest.raises(PhextsyncError) as raised:
+                await agent.call(name, given)
+            assert "\n" not in str(raised.value)
+            return str(raised.value)
+
+        await memory.edit(_A, "milk milk\n")
+        assert "Use list with a range such as 2.*" in await error(
+            "read", coordinate="2.1.1/1.1.1/1.1.1"
+        )
+        assert "nine numbers from 1 to 999 such as 1.5.2/3.7.3/9.1.1" in await error(
+            "append", coordinate="1.1", text="x"
+        )
+        assert "LOWER..UPPER" in await error("list", range="all")
+        assert "outside of the 10 characters" in await error("read", coordinate=_A, offset=10)
+        assert "Read it and copy the text exactly" in await error(
+            "replace", coordinate=_A, old="beer", new="x"
+        )
+        assert "stands 2 times" in await error("replace", coordinate=_A, old="milk", new="x")
+        assert "Leave that character out" in await error("write", coordinate=_A, text="a\x17b")
+        assert "name of a phext" in await error("list", phext="no/name")
+        assert await memory.get(_A) == "milk milk\n"
+        answer = await agent.call(
+            "replace", {"coordinate": _A, "old": "milk", "new": "x", "all": True}
+        )
+        assert "replaced 2 times" in answer[0]
+        assert "phexts that exist: memory" in (await agent.call("list", {"range": "9.*"}))[0]
+        assert "try fewer words" in (await agent.call("search", {"words": "cow"}))[0]
+        assert "no peer is connected" in (await agent.call("peers", {}))[0]
+
+    _run(make_folder(tmp_path), use)
+
+
+@pytest.mark.real
+def test_changes_are_told_once_with_a_number_to_go_on_from(tmp_path: Path) -> None:
+    async def use(agent: Agent, memory: aio.AsyncPhext) -> None:
+        assert "no changes of memory" in (await agent.call("changes", {}))[0]
+        await memory.edit(_A, "one")
+        await memory.edit("2.1.1/1.1.1/1.1.1", "two")
+        await memory.append(_A, "more")
+        while len((rows := await agent.call("changes", {}))[0].split("\n")) < 2:
+            pass
+        assert [row.split("  ")[:2] for row in rows[0].split("\n")] == [
+            ["2.1.1/1.1.1/1.1.1", "by this machine"],
+            [_A, "by this machine"],
+        ]
+        since = int(rows[1].rpartition("since=")[2].rstrip("]"))
+        assert "no changes" in (await agent.call("changes", {"since": since}))[0]
+
+    _run(make_folder(tmp_path), use)

