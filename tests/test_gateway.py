@@ -11,8 +11,9 @@ import trio
 
 from phextsync import Coordinate, LinkError, MeshKey, NodeIdentity, open_node
 from phextsync.discovery import Address
+from phextsync.errors import StoreFullError
 from phextsync.gateway import Gateway, HttpLimits
-from phextsync.store import Batch, LmdbStore, StoreFullError
+from phextsync.store import Batch, LmdbStore
 from tests.test_sq import DIFFERENCES, SESSIONS, key_of, load_files, name_of
 
 pytestmark = pytest.mark.real
