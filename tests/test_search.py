@@ -2,6 +2,7 @@
 
 import os
 import stat
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from phextsync import (
     StoreError,
 )
 from phextsync.index import EVERYTHING
-from phextsync.search import FILE_NAME, Indexer, Searcher, SearchIndex
+from phextsync.search import FILE_NAME, Indexer, Row, Searcher, SearchIndex
 from tests.strategies import near_coordinates, texts
 
 _A, _B, _C = (Coordinate(*[1] * 8, i) for i in (1, 2, 3))
@@ -236,6 +237,35 @@ async def test_each_search_sees_what_was_durable_when_it_was_asked(
 
 def _is_there(folder: Path) -> bool:
     return (folder / FILE_NAME).exists()
+
+
+async def test_a_search_asked_while_the_index_is_written_waits_for_the_next_time(
+    replicas: ReplicaSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, gate, put = trio.Event(), threading.Event(), SearchIndex.put
+
+    def wait(index: SearchIndex, phext: str, rows: list[Row]) -> None:
+        trio.from_thread.run_sync(writing.set)
+        gate.wait()
+        put(index, phext, rows)
+
+    replica = replicas.open("n")
+    async with _searching(replicas, tmp_path) as searcher, trio.open_nursery() as nursery:
+        await _hits(searcher, "milk")
+        monkeypatch.setattr(SearchIndex, "put", wait)
+        replica[_A] = "milk"
+        replicas.commit()
+        await writing.wait()
+        replica[_B] = "milk"
+        replicas.commit()
+        nursery.start_soon(trio.to_thread.run_sync, _let_pass, gate)
+        assert await _hits(searcher, "milk") == [_A, _B]
+
+
+def _let_pass(gate: threading.Event) -> None:
+    """Open the gate from a thread, after the task that starts it has gone on to wait."""
+    trio.from_thread.run(trio.testing.wait_all_tasks_blocked)
+    gate.set()
 
 
 async def test_nothing_is_indexed_until_it_is_wanted(replicas: ReplicaSet, tmp_path: Path) -> None:
