@@ -9,7 +9,7 @@ demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/ready
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .

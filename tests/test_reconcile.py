@@ -167,8 +167,8 @@ def test_bounds_that_go_back_are_refused() -> None:
     upper = b"\x08\x81\x08" + bytes(8)  # a fingerprint up to 2.2.1/...
     assert next_step(index, [EVERYTHING], upper, Parameters())[1].count == 0
     for jump in (b"\x40\x00", b"\x40\x01\x00"):  # from 1.1.1/... or 2.1.1/... on
+        message = b"\x08\x81\x08" + bytes(8) + jump + bytes(8)
         with pytest.raises(ProtocolError, match=r"expected a bound from 2\.2"):
-            message = b"\x08\x81\x08" + bytes(8) + jump + bytes(8)
             next_step(index, [EVERYTHING], message, Parameters())
 
 
