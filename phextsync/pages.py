@@ -77,8 +77,9 @@ class PageFile:
     def __init__(self, read: Callable[[int, int], bytes]) -> None:
         self._read = read
         self.problems: list[str] = []
+        self._written = self._count_pages()
         self._root = self._find_root()
-        self._used = bytearray(self._root.last_page + 1)
+        self._used = bytearray(self._written)
 
     @property
     def transaction(self) -> int:
@@ -102,6 +103,8 @@ class PageFile:
         for page in self._free_pages():
             if not 2 <= page <= self._root.last_page:
                 self._problem(f"page {page} is free and does not exist")
+            elif page >= self._written:
+                continue  # at the end of the file, and never written
             elif self._used[page]:
                 self._problem(f"page {page} is free and in use")
             else:
@@ -122,6 +125,20 @@ class PageFile:
                 yield from self._walk(record, name.decode("ascii", "replace"), with_values=True)
 
     # -- the root --------------------------------------------------------------------------
+
+    def _count_pages(self) -> int:
+        """Return how many pages the file has, a part of one included."""
+        high = 1
+        while self._read((high - 1) * PAGE_BYTES, 1):
+            high *= 2
+        low = high // 2
+        while low < high:
+            middle = (low + high) // 2
+            if self._read(middle * PAGE_BYTES, 1):
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
     def _find_root(self) -> _Root:
         found = [root for root in map(self._read_root, (0, 1)) if root is not None]
@@ -164,7 +181,7 @@ class PageFile:
 
     def _records(self) -> Iterator[tuple[bytes, _Tree]]:
         """Begin a pass: iterate over the names and records of the databases."""
-        self._used = bytearray(self._root.last_page + 1)
+        self._used = bytearray(self._written)
         for key, value in self._walk(self._root.main, "main", with_values=True, trees=True):
             if len(value) == _TREE.size:
                 yield key, _Tree.read(value)
@@ -204,6 +221,9 @@ class PageFile:
         if not 2 <= number <= self._root.last_page:
             self._problem(f"{name} points to page {number} of {self._root.last_page + 1}")
             return None
+        if number >= self._written:
+            self._problem(f"page {number} of {name} is behind the end of the file")
+            return None
         if self._used[number]:
             self._problem(f"page {number} is used twice")
             return None
@@ -226,7 +246,7 @@ class PageFile:
         flags, pages = struct.unpack_from("<HI", page, 10)
         # A value that replaced a longer one keeps all its pages.
         is_long_enough = _HEADER_BYTES + size <= PAGE_BYTES * pages
-        if flags != _OVERFLOW or not is_long_enough or number + pages > self._root.last_page + 1:
+        if flags != _OVERFLOW or not is_long_enough or number + pages > self._written:
             self._problem(f"page {number} of {name} does not begin a value of {size} bytes")
             return b""
         count.overflows += pages

@@ -19,6 +19,7 @@ from random import Random
 
 from phextsync.crdt import Fingerprinter, Scroll
 from phextsync.index import EVERYTHING, Coordinate, clock_of
+from phextsync.permissions import UNRESTRICTED
 from phextsync.replica import ReplicaSet
 from phextsync.store import LmdbStore, LogEntry, MemoryStore, Store
 from sims.network import Network, Peer
@@ -37,6 +38,7 @@ class DiskPeer(Peer):
         self.node_id = node_id
         self.random = Random(seed)
         self.store = store
+        self.certificate = self.permissions = UNRESTRICTED
         self.start()
 
     def _reopened(self) -> Store:

@@ -1,5 +1,6 @@
 """A data file is read page by page as LMDB reads it, and nothing in it raises anything else."""
 
+import tracemalloc
 from pathlib import Path
 from random import Random
 
@@ -62,6 +63,23 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("sound")
     _write(folder, Random(8), 12)
     return (folder / "data.mdb").read_bytes()
+
+
+def test_a_root_that_speaks_of_pages_without_number_costs_no_memory(sound: bytes) -> None:
+    changed = bytearray(sound)
+    for page in (0, 1):
+        # The last page stands behind two records of trees, 48 bytes each.
+        at = page * PAGE_BYTES + 16 + 24 + 96
+        changed[at : at + 8] = (1 << 39).to_bytes(8, "little")
+    tracemalloc.start()
+    try:
+        file = _pages(bytes(changed))
+        file.check()
+        for name in _NAMES:
+            list(file.pairs(name))
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @settings(max_examples=300, deadline=None)
