@@ -1,8 +1,7 @@
-"""The main job, end to end, in two acts; exits with status 1 if anything differs or is lost.
+"""The main job, end to end; exits with status 1 if anything differs or is lost.
 
 Three real processes with folders of their own find each other by mDNS on this machine. One
-imports a corpus, all three edit, one is switched off and edited meanwhile, and comes back. Then
-six nodes keep the notes of six directories the same: see `directories`.
+imports a corpus, all three edit, one is switched off and edited meanwhile, and comes back.
 """
 
 import subprocess
@@ -10,7 +9,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import directories
 from processes import Node, console, set_up, stopping, timed, wait_until_equal
 from rich.table import Table
 
@@ -32,7 +30,7 @@ def main() -> int:
         set_up(list(nodes.values()))
         with stopping(nodes.values()):
             status = act(nodes, Path(folder))
-    return status or directories.act()
+    return status
 
 
 def act(nodes: "dict[str, Node]", folder: Path) -> int:

@@ -1,10 +1,11 @@
-"""Second act: six nodes, each bound to a directory of notes; two are switched off for a while.
+"""Six nodes, each bound to a directory of notes; two are switched off for a while.
 
 All six directories are edited meanwhile, those of the two as well. In the end they are equal, and
 no line is lost or there twice.
 """
 
 import shutil
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -112,3 +113,7 @@ def last_lines(directory: Path) -> list[str]:
     """Return the last line of each file that is written to by all."""
     files = read(directory)
     return [files[name].splitlines()[-1] for name in ("MEMORY.md", TODAY) if files.get(name)]
+
+
+if __name__ == "__main__":
+    sys.exit(act())

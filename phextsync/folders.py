@@ -48,6 +48,7 @@ _IGNORED: Final = ("*~", "#*#", "*.swp", "*.swx", "*.tmp", "*.part", "4913", "__
 _STEP_MS: Final = 10  # a burst ends when nothing happens for so long, ...
 _DEBOUNCE_MS: Final = 40  # ... or after so long
 _RESCAN_S: Final = 30.0
+_FIRST_RESCAN_S: Final = 1.0  # of what changed before the directory was watched
 _WAITING_S: Final = 0.1
 _RETRY_S: Final = 1.0
 _LATE_S: Final = 5.0
@@ -420,6 +421,7 @@ async def _serve_one(
             task_status.started(scope)
             await service.run()
         finally:
+            service.close()
             directory.close()
 
 
@@ -437,25 +439,27 @@ class _Service:
         self._wake = trio.Event()
         self._stop = trio.Event()
         self._failure = ""
+        # From the start: what comes while the directory is first looked through counts too.
+        self._feed = node.phext(bound.phext).feed(bound.range)
+        self._feed.on_ready = self._wake_up
 
     async def run(self) -> None:
         """Follow files and scrolls until cancelled."""
-        feed = self._node.phext(self._bound.phext).feed(self._bound.range)
-        feed.on_ready = self._wake_up
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch)
-                try:
-                    await self._follow(feed)
-                finally:
-                    self._stop.set()  # which the watching thread hears, and no cancellation
-        finally:
-            feed.close()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
+            try:
+                await self._follow(self._feed)
+            finally:
+                self._stop.set()  # which the watching thread hears, and no cancellation
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._feed.close()
 
     async def _follow(self, feed: ChangeFeed) -> None:
-        rescan_at = trio.current_time() + _RESCAN_S
+        rescan_at = trio.current_time() + _FIRST_RESCAN_S
         while True:
-            with trio.move_on_after(self._patience_s()):
+            with trio.move_on_after(min(self._patience_s(), rescan_at - trio.current_time())):
                 await self._wake.wait()
             self._wake = trio.Event()
             names, self._names = self._names, {}

@@ -3,7 +3,7 @@
 import os
 import stat
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from phextsync import (
     folders,
     open_node,
 )
-from phextsync.files import Record
+from phextsync.files import Binding, Record
 from phextsync.folders import MARKER_FILE, BindingStore, Bound, DiskDirectory
+from phextsync.names import NameMap
 from phextsync.node import Node
 
 pytestmark = pytest.mark.real
@@ -276,6 +277,24 @@ async def test_a_directory_that_is_gone_or_another_one_deletes_nothing(
         one.rmdir()
         (tmp_path / "elsewhere").rename(one)
         await _until_text(one / "m.md", "x")
+
+
+async def test_what_comes_while_a_directory_is_first_looked_through_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = Binding.sync
+
+    async def sync_and_hear(binding: Binding, names: Iterable[str], now: float) -> None:
+        await sync(binding, names, now)
+        replica = binding._replica
+        named = NameMap.of(_RANGE, replica.get(_RANGE.lower, ""))
+        if "late.md" not in named.places:
+            replica.edit(named.add("late.md"), "late\n")
+            replica.edit(named.map_place, named.text())
+
+    monkeypatch.setattr(Binding, "sync", sync_and_hear)
+    async with _node(tmp_path / "one"):
+        await _until_text(tmp_path / "one-notes" / "late.md", "late\n")
 
 
 async def test_a_binding_made_while_the_node_runs_is_served_and_one_ended_is_not(
