@@ -312,8 +312,8 @@ async def serve_http(
             f"expected a loopback address for HTTP without a token, found {address.host}"
         )
     with _listening_socket(address) as listening:
-        stop: list[Callable[[], None]] = []
-        async with _serving(folder, options, lambda: stop[0]()) as server:
+        stopped = asyncio.Event()
+        async with _serving(folder, options, stopped.set) as server:
             host = "127.0.0.1" if is_loopback(address.host) else address.host
             app: ASGIApp = server.streamable_http_app(streamable_http_path=PATH, host=host)
             config = uvicorn.Config(
@@ -323,9 +323,15 @@ async def serve_http(
                 timeout_graceful_shutdown=_STOP_S,
             )
             http = uvicorn.Server(config)
-            stop.append(lambda: setattr(http, "should_exit", True))
+            ending = asyncio.create_task(_end_when(stopped, http))
             started(listening.getsockname()[1])
             await http.serve(sockets=[listening])
+            ending.cancel()
+
+
+async def _end_when(stopped: asyncio.Event, http: uvicorn.Server) -> None:
+    await stopped.wait()
+    http.should_exit = True
 
 
 def _listening_socket(address: Address) -> socket.socket:

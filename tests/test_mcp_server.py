@@ -57,12 +57,21 @@ def _free_address() -> str:
 @contextmanager
 def _http(folder: Path, *options: str) -> Iterator[str]:
     command = _command(folder, "--http", _free_address(), *options)
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with _running(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
+        yield process.stdout.readline().decode().split()[-1]
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE_S)
+
+
+@contextmanager
+def _running(command: Sequence[str], **pipes: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command, and leave no process behind when a test fails."""
+    with subprocess.Popen(command, **pipes) as process:
         try:
-            yield process.stdout.readline().decode().split()[-1]
+            yield process
         finally:
-            process.send_signal(signal.SIGTERM)
+            process.kill()
 
 
 @contextmanager
@@ -290,9 +299,8 @@ def test_without_its_packages_the_command_says_what_to_install(tmp_path: Path) -
 def test_a_signal_ends_it_with_everything_written(tmp_path: Path, transport: str) -> None:
     make_folder(tmp_path)
     options = ["--http", _free_address()] if transport == "http" else []
-    with subprocess.Popen(
-        _command(tmp_path, *options), stdin=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    command = _command(tmp_path, *options)
+    with _running(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while not (tmp_path / "node.sock").exists():
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
@@ -300,6 +308,31 @@ def test_a_signal_ends_it_with_everything_written(tmp_path: Path, transport: str
         assert process.stderr is not None
         assert process.stderr.read() == b""
     assert not (tmp_path / "node.sock").exists()
+
+
+def test_a_signal_while_it_starts_ends_it_too(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    program = (
+        "import asyncio, os, signal, sys\n"
+        "from contextlib import asynccontextmanager\n"
+        "from phextsync import aio, cli\n"
+        "really_open = aio.open\n"
+        "@asynccontextmanager\n"
+        "async def open_slowly(*args, **options):\n"
+        "    async with really_open(*args, **options) as node:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        for _ in range(9):\n"
+        "            await asyncio.sleep(0)\n"
+        "        yield node\n"
+        "aio.open = open_slowly\n"
+        "cli.main()\n"
+    )
+    arguments = _command(tmp_path, "--http", _free_address())[3:]
+    command = [sys.executable, "-c", program, *arguments]
+    with _running(command, stderr=subprocess.PIPE) as process:
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
 
 
 # -- a client that is not ours -------------------------------------------------------------
