@@ -200,7 +200,7 @@ class Binding:
         self._missing.pop(name, None)
         place = self._map().places.get(name)
         if place != record.place:
-            await self._move(name, file, record, place)
+            await self._move(name, file, record)
             return
         self._join_twins(record)
         if text != record.text:
@@ -215,18 +215,19 @@ class Binding:
     async def _meet(self, name: str, file: File | None) -> None:
         """A file and a scroll that never agreed: keep every line of both."""
         text = "" if file is None else file.text
-        named = self._map()
-        place = named.places.get(name)
+        place = self._map().places.get(name)
         scroll = "" if place is None else self._replica.get(place, "")
         if not text and not scroll:
             return
-        if place is None:
-            place = named.add(name)
-            self._write_map(named)
-            scroll = self._replica.get(place, "")
         if text and scroll and text != scroll:
             await self._directory.back_up(name, text)
             self.reports.append(f"{name}: merged with other text at {place}; the file is backed up")
+        named = self._map()  # again: the disk took its time
+        place = named.places.get(name)
+        if place is None:
+            place = named.add(name)
+            self._write_map(named)
+        scroll = self._replica.get(place, "")
         with self._writing(name):
             whole = apply_edits(scroll, missing_lines(scroll, text)) if scroll else text
             self._replica.import_text(place, whole)
@@ -244,23 +245,23 @@ class Binding:
 
     async def _give(self, name: str, file: File | None, place: Coordinate) -> None:
         """Make the file what its scroll is, unless it has changed again."""
-        text = self._replica.get(place, "")
+        text, roots = self._replica.get(place, ""), self._roots(place)
         mark = None if file is None else file.mark
         held = "" if file is None else file.text
         if text != held:
             # Before the file has it: after a crash between, it is no change of the file's.
-            await self._keep(name, text, mark, place)
+            await self._keep(name, Record(text, mark, place, roots))
             if text:
                 mark = await self._directory.write(name, text, mark)
             elif mark is not None and not await self._directory.remove(name, mark):
                 mark = None
             if text and mark is None:
-                await self._keep(name, held, None, place)  # it has changed: there is an event
+                # It has changed: there is an event.
+                await self._keep(name, Record(held, None, place, roots))
                 return
-        await self._keep(name, text, mark, place)
+        await self._keep(name, Record(text, mark, place, roots))
 
-    async def _keep(self, name: str, text: str, mark: Mark | None, place: Coordinate) -> None:
-        record = Record(text, mark, place, self._roots(place))
+    async def _keep(self, name: str, record: Record) -> None:
         if self._records.get(name) != record:
             self._records[name] = record
             await self._directory.remember(name, record)
@@ -269,14 +270,14 @@ class Binding:
         del self._records[name]
         await self._directory.remember(name, None)
 
-    async def _move(
-        self, name: str, file: File | None, record: Record, place: Coordinate | None
-    ) -> None:
+    async def _move(self, name: str, file: File | None, record: Record) -> None:
         """Another machine has given this file's scroll another name, or the name another scroll."""
         if file is not None and file.text != record.text:
             self._take(name, record, file.text, is_replaced=_is_replaced(record, file))
         await self._forget(name)
-        if self._map().name_at(record.place) in (None, name):
+        named = self._map()
+        place = named.places.get(name)
+        if named.name_at(record.place) in (None, name):
             await self._meet(name, file)
         elif place is not None:
             await self._give(name, file, place)  # what the file has is where its scroll is now
@@ -305,23 +306,28 @@ class Binding:
             for name, file in files.items()
             if file is None and name in self._records and self._records[name].text
         ]
-        renamed: list[str] = []
+        renamed: dict[str, str] = {}
         for name, file in files.items():
-            if file is None or not file.text or name in named.places or name in self._records:
+            if file is None or not file.text or name in self._records:
                 continue
             old = next((g for g in gone if _is_same_file(self._records[g], file)), None)
-            if old is not None and named.places.get(old) == self._records[old].place:
+            # The scroll has its old name, or already the new one: it was renamed elsewhere too.
+            place = named.places.get(name) or named.places.get(old or "")
+            if old is not None and place == self._records[old].place:
                 gone.remove(old)
-                named.rename(old, name)
                 self._missing.pop(old, None)
-                record = self._records[old]
-                await self._forget(old)
-                self._records[name] = record
-                await self._directory.remember(name, record)
-                renamed.append(old)
-        if renamed:
+                renamed[old] = name
+        ours = [old for old in renamed if old in named.places]
+        for old in ours:
+            named.rename(old, renamed[old])
+        if ours:
             self._write_map(named)
-        return renamed
+        for old, name in renamed.items():
+            record = self._records[old]
+            await self._forget(old)
+            self._records[name] = record
+            await self._directory.remember(name, record)
+        return list(renamed)
 
     def _merge_aliases(self) -> None:
         """Move text that came to a second place of a name to its first, and tidy the map."""

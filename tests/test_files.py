@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from random import Random
 
@@ -25,9 +25,10 @@ def _run(coroutine: Coroutine[None, None, None]) -> None:
 
 
 class MemoryDirectory:
-    """Files in memory. `before_write` is called between the look at a file and its replacement."""
+    """Files in memory. `meanwhile` is what happens elsewhere while the disk is at work."""
 
     def __init__(self) -> None:
+        self.meanwhile: Callable[[], None] = lambda: None
         self.files: dict[str, File] = {}
         self.records: dict[str, Record] = {}
         self.backups: list[tuple[str, str]] = []
@@ -45,9 +46,11 @@ class MemoryDirectory:
         return {name: file.text for name, file in self.files.items() if file.text}
 
     async def read(self, name: str) -> File | None:
+        self.meanwhile()
         return self.files.get(name)
 
     async def write(self, name: str, text: str, expected: Mark | None) -> Mark | None:
+        self.meanwhile()
         old = self.files.get(name)
         if (None if old is None else old.mark) != expected:
             return None
@@ -56,15 +59,18 @@ class MemoryDirectory:
         return self.files[name].mark
 
     async def remove(self, name: str, expected: Mark) -> bool:
+        self.meanwhile()
         if self.files[name].mark != expected:
             return False
         del self.files[name]
         return True
 
     async def back_up(self, name: str, text: str) -> None:
+        self.meanwhile()
         self.backups.append((name, text))
 
     async def remember(self, name: str, record: Record | None) -> None:
+        self.meanwhile()
         if record is None:
             self.records.pop(name, None)
         else:
@@ -212,6 +218,25 @@ def test_a_first_merge_is_reported_and_backed_up(mesh: Mesh) -> None:
     assert "n.md: merged with other text" in two.binding.reports[0]
 
 
+def test_what_arrives_while_a_file_is_backed_up_stays(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.directory.put("n.md", "one was here\n")
+    one.sync()
+    mesh.network.run(1)
+    one.directory.put("n.md", "one was here\nthree was here\n")
+    one.sync()
+    two.directory.put("n.md", "two was here\n")
+
+    async def back_up(name: str, text: str) -> None:
+        mesh.network.run(0)
+
+    two.directory.back_up = back_up  # type: ignore[method-assign]
+    two.sync()
+    assert sorted(mesh.settle()["n.md"].splitlines()) == [
+        *("one was here", "three was here", "two was here")
+    ]
+
+
 def test_a_file_that_is_gone_or_emptied_for_a_moment_is_not_deleted(mesh: Mesh) -> None:
     one, _ = mesh.machines
     one.directory.put("n.md", "one\n")
@@ -270,6 +295,19 @@ def test_the_same_rename_on_two_machines_is_one(mesh: Mesh) -> None:
     mesh.join()
     mesh.machines[1].sync()
     assert mesh.settle() == {"new.md": "one\n"}
+
+
+def test_a_name_that_is_used_again_after_both_renamed_it_is_another_scroll(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.directory.put("n.md", "one\n")
+    mesh.settle()
+    for machine in mesh.machines:
+        machine.directory.files["m.md"] = machine.directory.files.pop("n.md")
+    one.sync()
+    mesh.network.run(1)
+    two.sync()
+    two.directory.put("n.md", "new\n")
+    assert mesh.settle() == {"m.md": "one\n", "n.md": "new\n"}
 
 
 def test_a_name_that_is_used_again_is_another_scroll(mesh: Mesh) -> None:
@@ -333,14 +371,27 @@ _steps = st.one_of(
 )
 
 
+def _token(number: int) -> str:
+    return f"t{number:03}"  # none is another with a letter put in
+
+
+def _tokens(text: str) -> list[str]:
+    return re.findall(r"t\d{3}", text)
+
+
 @dataclass
 class _History:
-    """What users did to the files of a mesh, each line with a token of its own."""
+    """What users did to the files of a mesh, each line with a token and words that all have."""
 
     mesh: Mesh
     random: Random
     tokens: int = 0
     deleted: set[str] = field(default_factory=set)
+
+    def pass_time(self) -> None:
+        """Let what was sent arrive, at half of all occasions."""
+        if self.random.random() < 0.5:
+            self.mesh.network.run(0)
 
     def act(self, step: str, number: int, name: str) -> None:
         machine = self.mesh.machines[number]
@@ -368,14 +419,14 @@ class _History:
                 machine.sync()
             return
         if step == "delete":
-            self.deleted.update(line.strip() for line in lines)
+            self.deleted.update(_tokens("".join(lines)))
             machine.directory.files.pop(name, None)
             return
         if step == "drop" and at < len(lines):
-            self.deleted.add(lines.pop(at).strip())
+            self.deleted.update(_tokens(lines.pop(at)))
         else:
             place = {"append": len(lines), "prepend": 0}.get(step, at)
-            lines.insert(place, f"t{self.tokens}\n")
+            lines.insert(place, f"{_token(self.tokens)} was noted here\n")
             self.tokens += 1
         machine.directory.put(name, "".join(lines), is_replaced=step == "replace")
         if step != "write":
@@ -389,9 +440,11 @@ def test_any_history_ends_with_equal_directories_and_every_line_once(
 ) -> None:
     history = _History(Mesh(3), Random(seed))
     history.mesh.join()
+    for machine in history.mesh.machines:
+        machine.directory.meanwhile = history.pass_time
     for step in steps:
         history.act(*step)
-    found = Counter(re.findall(r"t\d+", "\n".join(history.mesh.settle().values())))
+    found = Counter(_tokens("\n".join(history.mesh.settle().values())))
     assert not {token: count for token, count in found.items() if count > 1}
-    lost = {f"t{i}" for i in range(history.tokens)} - {*found} - history.deleted
+    lost = {_token(i) for i in range(history.tokens)} - {*found} - history.deleted
     assert not lost
