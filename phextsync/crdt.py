@@ -391,10 +391,11 @@ class Scroll:
         located = _byte_offsets(old, edits)
         with self._transaction():
             for start, stop, replacement in reversed(located):
+                if replacement:
+                    # Behind what it replaces: a line that somebody puts before that stays one.
+                    self._yrs.insert(stop, replacement)
                 if stop > start:
                     del self._yrs[start:stop]
-                if replacement:
-                    self._yrs.insert(start, replacement)
         return self._take_observed()
 
     def _transaction(self) -> Transaction:

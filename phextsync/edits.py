@@ -5,8 +5,8 @@ ascend and do not overlap. Pure functions with bounded work that know of no docu
 """
 
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import takewhile
 from typing import Final, TypeAlias
@@ -17,6 +17,7 @@ _WORDS: Final = re.compile(r"\w+|\s+|[^\w\s]+")
 _LINES: Final = re.compile(r"[^\n]*\n|[^\n]+")
 # Comparing two pieces costs at most about this many steps; beyond, one replaces the other.
 _COMPARE_MAX: Final = 1 << 14
+_PAIRS_MAX: Final = 1 << 10
 _WORD_MAX: Final = 64
 
 
@@ -24,8 +25,9 @@ def minimal_edits(old: str, new: str) -> list[Edit]:
     """Return ascending edits (start, stop, replacement) in offsets of `old` that make `new`.
 
     Whole words are replaced in lines that changed, so that two people's edits do not interleave
-    letters. Costs O(n log n) and a bounded number of comparisons; pieces too large for that are
-    replaced whole.
+    letters, and no edit spans the words of two lines, so that a line that somebody else puts
+    between them stays a line. Costs O(n log n) and a bounded number of comparisons; pieces too
+    large for that are replaced whole.
     """
     start, stop = common_ends(old, new)
     if start + stop == min(len(old), len(new)):
@@ -36,8 +38,11 @@ def minimal_edits(old: str, new: str) -> list[Edit]:
     theirs = _LINES.findall(new, start, len(new) - stop)
     offsets = _offsets(ours)
     for i, j, k, n in _changed_blocks(ours, theirs):
-        for first, last, words in _word_edits("".join(ours[i:j]), "".join(theirs[k:n])):
-            edits.append((start + offsets[i] + first, start + offsets[i] + last, words))
+        at = start + offsets[i]
+        for first, last, words in _block_edits(ours[i:j], theirs[k:n]):
+            if edits and edits[-1][:2] == (at + first, at + first):
+                words = edits.pop()[2] + words
+            edits.append((at + first, at + last, words))
     return edits
 
 
@@ -54,13 +59,13 @@ def merged_edits(base: str, current: str, new: str) -> list[Edit]:
         shifts.append(shifts[-1] + len(inserted) - (stop - start))
     merged: list[Edit] = []
     for start, stop, replacement in minimal_edits(base, new):
-        i = bisect_right(starts, start)
-        end = 0
-        if i:
-            before, end, inserted = theirs[i - 1]
-            if (before, end) == (start, stop):
-                replacement = _without_common_lines(inserted, replacement)
-        place = max(start, end)
+        i = bisect_left(starts, start)
+        end = theirs[i - 1][1] if i else 0
+        if i < len(theirs) and starts[i] == start:
+            if theirs[i][1] == stop:
+                replacement = _without_common_lines(theirs[i][2], replacement)
+            if theirs[i][1] == start:  # what they inserted here comes first
+                i, end = i + 1, start
         kept: list[Edit] = []  # what is still there of what is to be deleted
         for j in range(i, len(theirs) + 1):
             low = max(start, end)
@@ -70,11 +75,11 @@ def merged_edits(base: str, current: str, new: str) -> list[Edit]:
             if high == stop:
                 break
             end = theirs[j][1]
-        place += shifts[i]
-        if kept and kept[0][0] == place:
-            kept[0] = (place, kept[0][1], replacement)
+        place = max(stop, end) + shifts[j]
+        if kept and kept[-1][1] == place:
+            kept[-1] = (kept[-1][0], place, replacement)
         elif replacement:
-            kept.insert(0, (place, place, replacement))
+            kept.append((place, place, replacement))
         merged += kept
     return merged
 
@@ -113,6 +118,45 @@ def _without_common_lines(inserted: str, replacement: str) -> str:
         return ""
     pairs = zip(_LINES.findall(inserted), _LINES.findall(replacement), strict=False)
     return replacement[sum(len(a) for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) :]
+
+
+def _block_edits(ours: Sequence[str], theirs: Sequence[str]) -> Iterator[Edit]:
+    """Give the edits of lines of which each differs: those that became one another by words."""
+    at = i = k = 0
+    for j, n in [*_pairs(ours, theirs), (len(ours), len(theirs))]:
+        gone, new = sum(map(len, ours[i:j])), "".join(theirs[k:n])
+        if gone or new:
+            yield at, at + gone, new
+        at += gone
+        i, k = j + 1, n + 1
+        if j < len(ours):
+            for start, stop, words in _word_edits(ours[j], theirs[n]):
+                yield at + start, at + stop, words
+            at += len(ours[j])
+
+
+def _pairs(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int]]:
+    """Return ascending pairs of lines, as many as there can be, that have most in common."""
+    few, many = sorted((ours, theirs), key=len)
+    spare = len(many) - len(few)
+    if len(few) * (spare + 1) > _PAIRS_MAX:
+        spare = 0
+    # best[s]: how much the lines of `few` up to one share when s of `many` were passed over.
+    best = [0] * (spare + 1)
+    passed: list[list[int]] = []
+    for i, line in enumerate(few):
+        tops = [0]
+        for s in range(1, spare + 1):
+            tops.append(s if best[s] > best[tops[-1]] else tops[-1])
+        passed.append(tops)
+        best = [best[top] + sum(common_ends(line, many[i + s])) for s, top in enumerate(tops)]
+    s = max(range(spare + 1), key=lambda s: best[s])
+    places: list[int] = []
+    for i in reversed(range(len(few))):
+        places.append(i + s)
+        s = passed[i][s]
+    pairs = [*enumerate(reversed(places))]
+    return pairs if few is ours else [(place, i) for i, place in pairs]
 
 
 def _word_edits(old: str, new: str) -> list[Edit]:

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phextsync import Coordinate
+from phextsync.crdt import Scroll
 from phextsync.edits import apply_edits, merged_edits, merged_text, minimal_edits
 from tests.strategies import documents
 
@@ -75,6 +77,32 @@ def test_lines_of_both_sides_stay_and_deleted_ones_go(
     assert merged_text("".join(a + b for a, b in base), *sides) == expected
 
 
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=5, unique=True), st.data())
+def test_a_line_put_beside_changed_words_stays_a_line(
+    numbers: list[int], data: st.DataObject
+) -> None:
+    base = [f"the note {number} of all\n" for number in numbers]
+    changed = [
+        data.draw(st.sampled_from([line, "", line.replace("note", "log"), f"new {i} of all\n"]))
+        for i, line in enumerate(base)
+    ]
+    places = data.draw(st.lists(st.integers(0, len(base)), max_size=3, unique=True))
+    added = [f"the line put at {place}\n" for place in places]
+    new = list(base)
+    for place, line in sorted(zip(places, added, strict=True), reverse=True):
+        new.insert(place, line)
+    texts = "".join(base), "".join(changed), "".join(new)
+    ours = Scroll(Coordinate.parse("1.1.1/1.1.1/1.1.1"), 1)
+    theirs = Scroll(ours.coordinate, 2, [ours.edit(texts[0]) or b""])
+    changes = ours.edit(texts[1]), theirs.edit(texts[2])
+    for scroll, change in zip((theirs, ours), changes, strict=True):
+        if change is not None:
+            scroll.apply(change)
+    merged = (ours.text, theirs.text, merged_text(*texts), merged_text(texts[0], *texts[:0:-1]))
+    for text in merged:
+        assert sorted(set(text.splitlines(keepends=True)) & set(added)) == sorted(added)
+
+
 @pytest.mark.parametrize(
     ("base", "current", "new", "merged"),
     [
@@ -83,6 +111,7 @@ def test_lines_of_both_sides_stay_and_deleted_ones_go(
         ("one two three", "one 2 three", "one two 3", "one 2 3"),
         ("one two three", "three", "one two four", "four"),
         ("keep\ndrop\n", "keep\ndrop\nnew\n", "keep\n", "keep\nnew\n"),
+        ("a b\nc d\n", "a x\n", "a b\nnew\nc d\n", "a x\nnew\n"),
     ],
 )
 def test_changes_meet_as_expected(base: str, current: str, new: str, merged: str) -> None:
