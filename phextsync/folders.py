@@ -459,7 +459,7 @@ class _Service:
     async def _follow(self, feed: ChangeFeed) -> None:
         rescan_at = trio.current_time() + _FIRST_RESCAN_S
         while True:
-            with trio.move_on_after(min(self._patience_s(), rescan_at - trio.current_time())):
+            with trio.move_on_at(min(trio.current_time() + self._patience_s(), rescan_at)):
                 await self._wake.wait()
             self._wake = trio.Event()
             names, self._names = self._names, {}

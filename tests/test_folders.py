@@ -297,6 +297,15 @@ async def test_what_comes_while_a_directory_is_first_looked_through_is_not_misse
         await _until_text(tmp_path / "one-notes" / "late.md", "late\n")
 
 
+async def test_a_round_that_takes_longer_than_until_the_next_look_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "_FIRST_RESCAN_S", -1.0)
+    async with _two(tmp_path) as (one, two):
+        (one / "n.md").write_text("one\n")
+        await _until_text(two / "n.md", "one\n")
+
+
 async def test_a_binding_made_while_the_node_runs_is_served_and_one_ended_is_not(
     tmp_path: Path,
 ) -> None:
