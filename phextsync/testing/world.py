@@ -641,8 +641,9 @@ class World:
         core.receive(self._clock(node), connection.number, frame)
         self._check_backlog(core, connection, node)
         sender = connection.other(node.number)
+        was_full = connection.under_way[sender] >= self._socket_bytes
         connection.under_way[sender] = max(0, connection.under_way[sender] - len(frame))
-        if connection.open[sender]:
+        if was_full and connection.open[sender]:
             self._is_ready(self._nodes[sender], connection.number)
 
     def _end(self, connection: _Connection, reason: str, *ends: int) -> None:
