@@ -60,6 +60,7 @@ class PresenceBoard:
         self._limits = limits
         self._interval_s = interval_s
         self._report = report
+        self._parts: dict[bytes, Mapping[str, str | int]] = {}  # by session
         self._facts: tuple[tuple[str, str | int], ...] | None = None
         self._counter = 0
         self._told_at = 0.0
@@ -71,18 +72,23 @@ class PresenceBoard:
 
     # -- what users call -------------------------------------------------------------------
 
-    def publish(self, facts: Mapping[str, str | int]) -> None:
+    def publish(self, facts: Mapping[str, str | int], session: bytes = b"") -> None:
         """Tell everybody `facts`, in place of those told before, until this node goes.
 
         Names, texts, and integers from 0 on; about 1 KB in all (`Limits.presence_bytes_max`).
-        PhextsyncError when they are more.
+        PhextsyncError when they are more. Those of a `session` (a process at this node) are told
+        beside the others; of two facts of one name the later one is told. No facts end it.
         """
-        told = tuple(sorted(facts.items()))
+        parts = {key: part for key, part in self._parts.items() if key != session}
+        if facts:
+            parts[session] = dict(facts)
+        merged = {name: fact for part in parts.values() for name, fact in part.items()}
+        told = tuple(sorted(merged.items()))
         try:
             check_facts(told, self._limits)
         except ProtocolError as error:
             raise PhextsyncError(str(error)) from error
-        self._facts = told
+        self._parts, self._facts = parts, told
         self._tell()
 
     def peers(self) -> tuple[PeerPresence, ...]:

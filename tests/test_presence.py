@@ -287,3 +287,26 @@ def test_a_kind_that_is_not_known_is_skipped_if_the_peer_is_newer(
 ) -> None:
     said = _said_to(minor, frame)
     assert [message.reason for message in said if isinstance(message, Goodbye)] == ends
+
+
+def test_processes_at_one_node_tell_their_facts_side_by_side() -> None:
+    network = _network(2)
+    network.link(0, 1)
+    board = network.peers[0].core.presence
+
+    def seen() -> object:
+        network.run(0.1)
+        (first,) = network.peers[1].core.presence.peers()
+        return first.facts
+
+    board.publish({"load": 1})
+    board.publish({"load": 2, "editing": "notes"}, b"one")
+    assert seen() == {"load": 2, "editing": "notes"}
+    board.publish({"cursor": 5}, b"two")
+    with pytest.raises(PhextsyncError):
+        board.publish({"much": "x" * 2000}, b"two")
+    assert seen() == {"load": 2, "editing": "notes", "cursor": 5}
+    board.publish({}, b"one")
+    assert seen() == {"load": 1, "cursor": 5}
+    board.publish({}, b"two")
+    assert seen() == {"load": 1}
