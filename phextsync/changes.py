@@ -4,8 +4,7 @@ A `ChangeFeed` holds what a slow reader has not taken yet. It grows with the coo
 changed, not with the changes, up to a bound; beyond it, one change stands for its whole range.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import islice
@@ -20,22 +19,42 @@ TEXTS_MAX: Final = 1 << 20
 
 Source: TypeAlias = tuple[bytes | None, str]
 
-_writer: ContextVar[str] = ContextVar("writer", default="")
+_writer: ContextVar[tuple[str, bytes]] = ContextVar("writer", default=("", b""))
 
 
-@contextmanager
-def writing_as(label: str) -> Iterator[None]:
-    """Name whoever writes in this block, for its changes and for undoing: `file:notes.md`."""
-    token = _writer.set(label)
-    try:
-        yield
-    finally:
-        _writer.reset(token)
+class writing_as:
+    """Name whoever writes in this block, for its changes and for undoing: `file:notes.md`.
+
+    Writers of one label in two `session`s (processes at one node) are undone apart; None: in the
+    one that it is.
+    """
+
+    __slots__ = ("_token", "_writer")
+
+    def __init__(self, label: str, session: bytes | None = None) -> None:
+        self._writer = label, current_session() if session is None else session
+
+    def __enter__(self) -> None:
+        self._token = _writer.set(self._writer)
+
+    def __exit__(self, *_: object) -> None:
+        _writer.reset(self._token)
 
 
 def current_writer() -> str:
     """Return the label under which this task or thread writes; the empty text by default."""
-    return _writer.get()
+    return _writer.get()[0]
+
+
+def current_session() -> bytes:
+    """Return for which process this task or thread writes; nothing for the node's own."""
+    return _writer.get()[1]
+
+
+def current_author() -> str:
+    """Return what tells this writer from all others, of any session."""
+    label, session = _writer.get()
+    return f"{label}\0{session.hex()}" if session else label
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +136,11 @@ class ChangeFeed:
             return Change(self.phext, coordinates, *source, texts=tuple(texts))
         return None
 
+    def miss(self) -> None:
+        """Say that anything in the range may have changed, in place of all that waits."""
+        self._miss()
+        self.on_ready()
+
     def close(self) -> None:
         """End the subscription and forget what was not taken."""
         self._unsubscribe()
@@ -132,9 +156,12 @@ class ChangeFeed:
                 if coordinate not in self._old:
                     self._keep(coordinate, text.old)
             if self._count > self._coordinates_max:
-                self._clear()
-                self._has_missed = True
+                self._miss()
         self.on_ready()
+
+    def _miss(self) -> None:
+        self._clear()
+        self._has_missed = True
 
     def _take_texts(
         self, group: Iterable[Coordinate], read: Callable[[Coordinate], str]

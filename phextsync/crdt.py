@@ -19,6 +19,7 @@ import pycrdt
 from pycrdt import (
     Doc,
     Snapshot,
+    StackItem,
     StickyIndex,
     Subscription,
     Text,
@@ -51,6 +52,11 @@ ROOT: Final = "text"
 BREAKS: Final = "\x17\x18\x19\x1a\x1c\x1d\x1e\x1f\x01"
 """The characters that end a scroll, section, ..., library in a .phext file."""
 
+STEPS_MAX: Final = 1000
+"""Steps of one writer that can be undone or done again. What exceeds it, and the oldest quarter of
+it, is forgotten when another step begins."""
+
+_STEPS_LEFT: Final = STEPS_MAX * 3 // 4
 _IMPORT_BIT: Final = 1 << 52
 _NO_UPDATE: Final = b"\0\0"
 _BREAK_NAMES: Final = (
@@ -98,6 +104,7 @@ class Scroll:
         "_doc",
         "_observed",
         "_step",
+        "_steps",
         "_subscription",
         "_tail",
         "_text",
@@ -121,6 +128,8 @@ class Scroll:
         self._version: bytes | None = None
         self._tail: bytes | None = None  # what was appended here last, if nothing came after it
         self._undo_managers: dict[str, UndoManager] = {}
+        # At least as many steps as each of them holds, and the number of the last one begun.
+        self._steps: dict[str, tuple[int, int]] = {}
         self._writer = ""
         self._step = [0]  # a list that undo managers hold: Python cannot see cycles through Rust
         for update in updates:
@@ -344,20 +353,23 @@ class Scroll:
     def begin(self, writer: str, step: int) -> None:
         """What follows is written by `writer`, and undone together if `step` is the same."""
         self._writer = writer
+        if writer in self._steps:
+            count, last = self._steps[writer]
+            if step != last:
+                count = self._forget_oldest(writer) if count > STEPS_MAX else count
+                self._steps[writer] = count + 1, step
         self._step[0] = step
 
     def track(self, writer: str) -> None:
         """Remember from now on what `writer` does, so that it can be undone."""
         if writer not in self._undo_managers:
-            step = self._step
-            manager = UndoManager(
-                scopes=[self._yrs], capture_timeout_millis=1, timestamp=lambda: step[0]
-            )
-            manager.include_origin(writer)
-            self._undo_managers[writer] = manager
+            self._undo_managers[writer] = self._undo_manager([], [])
+            self._undo_managers[writer].include_origin(writer)
+            self._steps[writer] = 0, 0
 
     def untrack(self, writer: str) -> None:
         """Forget what `writer` did."""
+        del self._steps[writer]
         self._undo_managers.pop(writer).clear()
 
     def can_undo(self, writer: str) -> bool:
@@ -370,13 +382,41 @@ class Scroll:
 
     def undo(self, writer: str) -> bytes | None:
         """Take back the last step of `writer`: what others wrote stays."""
-        return self._travel(self._undo_managers[writer].undo)
+        return self._travel(writer, self._undo_managers[writer].undo)
 
     def redo(self, writer: str) -> bytes | None:
         """Do again what `undo` took back last."""
-        return self._travel(self._undo_managers[writer].redo)
+        return self._travel(writer, self._undo_managers[writer].redo)
 
-    def _travel(self, step: Callable[[], bool]) -> bytes | None:
+    def _undo_manager(
+        self, undo: list[StackItem[None]], redo: list[StackItem[None]]
+    ) -> UndoManager:
+        step = self._step
+        return UndoManager(
+            scopes=[self._yrs],
+            capture_timeout_millis=1,
+            timestamp=lambda: step[0],
+            undo_stack=undo,
+            redo_stack=redo,
+        )
+
+    def _forget_oldest(self, writer: str) -> int:
+        """Leave room for more steps of `writer`, and return how many are left: of those that can
+        be undone the oldest go."""
+        before = self._undo_managers[writer]
+        undo, redo = before.undo_stack, before.redo_stack
+        excess = max(0, min(len(undo), len(undo) + len(redo) - _STEPS_LEFT))
+        if excess:
+            manager = self._undo_manager(undo[excess:], redo)
+            manager.include_origin(writer)
+            self._undo_managers[writer] = manager
+            # What they deleted is kept for them until somebody clears them.
+            self._undo_manager(undo[:excess], []).clear()
+        return len(undo) - excess + len(redo)
+
+    def _travel(self, writer: str, step: Callable[[], bool]) -> bytes | None:
+        count, last = self._steps[writer]
+        self._steps[writer] = count - 1, last  # one moves, none is added
         self._observe()
         try:
             step()

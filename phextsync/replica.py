@@ -24,6 +24,8 @@ from phextsync.changes import (
     Change,
     ChangeFeed,
     TextChange,
+    current_author,
+    current_session,
     current_writer,
     writing_as,
 )
@@ -152,7 +154,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._collected: dict[Coordinate, str] | None = None  # changed in this batch, by whom
         self._is_split = False
         self._step = 0  # what is undone together has one number
-        self._histories: dict[Coordinate, dict[str, int]] = {}  # how many of each writer
+        self._histories: dict[Coordinate, dict[str, int]] = {}  # how many of each author
         self._turn = 0  # counts the moves between pending, committing and the store
 
     # -- the mapping -----------------------------------------------------------------------
@@ -197,7 +199,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
 
     def __delitem__(self, key: Key | Bounds | CoordinateRange) -> None:
         if isinstance(key, slice | CoordinateRange):
-            self.within(key).clear()
+            self.clear(as_range(key))
             return
         if self.size(key) == 0:
             raise KeyError(key)
@@ -231,9 +233,11 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Return the texts in `range_`, in order; reading them opens no documents."""
         return self.within(range_).values()
 
-    def clear(self) -> None:
-        """Clear every scroll, as one batch."""
-        self.within(EVERYTHING).clear()
+    def clear(self, range_: Range = EVERYTHING) -> None:
+        """Clear every scroll in `range_`, as one batch."""
+        with self.batch():
+            for coordinate in list(self.coordinates(range_)):
+                self.clear_scroll(coordinate)
 
     def coordinates(self, range_: Range = EVERYTHING) -> Iterator[Coordinate]:
         """Iterate in order over the coordinates in `range_` whose scroll has text."""
@@ -689,7 +693,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._keep_before(coordinate)
         if coordinate in self._histories:
             self._step += self._collected is None
-            opened.scroll.begin(current_writer(), self._step)
+            opened.scroll.begin(current_author(), self._step)
         opened.text = None
         try:
             update = operation(opened.scroll)
@@ -801,18 +805,22 @@ class History:
     """What one writer did to one scroll, made by `Replica.history`: takes back its steps and does
     them again, and leaves alone what others wrote.
 
-    A step is one change, or a batch. It keeps the scroll's document open until it is closed, and
-    is lost with it: after a restart, or when the node has to take another client id.
+    A step is one change, or a batch; of more than `crdt.STEPS_MAX` the oldest are forgotten. It
+    keeps the scroll's document open until it is closed, and is lost with it: after a restart, or
+    when the node has to take another client id.
     """
 
     def __init__(self, replica: Replica, coordinate: Coordinate, writer: str) -> None:
         self.coordinate = coordinate
         self.writer = writer
+        self._session = current_session()
+        with writing_as(writer):
+            self._author = current_author()
         self._replica = replica
         self._is_open = True
-        writers = replica._histories.setdefault(coordinate, {})
-        writers[writer] = writers.get(writer, 0) + 1
-        self._scroll().track(writer)
+        authors = replica._histories.setdefault(coordinate, {})
+        authors[self._author] = authors.get(self._author, 0) + 1
+        self._scroll().track(self._author)
 
     def __enter__(self) -> "History":
         return self
@@ -823,36 +831,36 @@ class History:
     @property
     def can_undo(self) -> bool:
         """Whether there is a step to take back."""
-        return self._scroll().can_undo(self.writer)
+        return self._scroll().can_undo(self._author)
 
     @property
     def can_redo(self) -> bool:
         """Whether a step was taken back and the writer has done nothing since."""
-        return self._scroll().can_redo(self.writer)
+        return self._scroll().can_redo(self._author)
 
     def undo(self) -> bool:
         """Take back the last step; say whether there was one."""
-        return self.can_undo and self._travel(lambda scroll: scroll.undo(self.writer))
+        return self.can_undo and self._travel(lambda scroll: scroll.undo(self._author))
 
     def redo(self) -> bool:
         """Do the step again that was taken back last; say whether there was one."""
-        return self.can_redo and self._travel(lambda scroll: scroll.redo(self.writer))
+        return self.can_redo and self._travel(lambda scroll: scroll.redo(self._author))
 
     def close(self) -> None:
         """Forget the steps, and let the document be closed."""
         if not self._is_open:
             return
-        writers = self._replica._histories[self.coordinate]
-        writers[self.writer] -= 1
-        if writers[self.writer] == 0:
-            self._scroll().untrack(self.writer)
-            del writers[self.writer]
-        if not writers:
+        authors = self._replica._histories[self.coordinate]
+        authors[self._author] -= 1
+        if authors[self._author] == 0:
+            self._scroll().untrack(self._author)
+            del authors[self._author]
+        if not authors:
             del self._replica._histories[self.coordinate]
         self._is_open = False
 
     def _travel(self, step: Callable[[Scroll], bytes | None]) -> bool:
-        with writing_as(self.writer):
+        with writing_as(self.writer, self._session):
             self._replica._edit(self.coordinate, step)
         return True
 

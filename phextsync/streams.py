@@ -28,9 +28,13 @@ class ChangeStream(trio.abc.ReceiveChannel[Change]):
                 return change
             await self._readers.park()
 
-    async def aclose(self) -> None:
-        """End the subscription."""
+    def close(self) -> None:
+        """End the subscription; who waits for a change gets a ClosedResourceError."""
         self._is_closed = True
         self._feed.close()
         self._readers.unpark_all()
+
+    async def aclose(self) -> None:
+        """End the subscription."""
+        self.close()
         await trio.lowlevel.checkpoint()

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phextsync.changes import Change, TextChange, current_writer, writing_as
+from phextsync.crdt import STEPS_MAX
 from phextsync.errors import CoordinateError, PhextsyncError, PositionError, TextError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica import Replica, ReplicaSet
@@ -395,3 +396,83 @@ def test_a_history_starts_anew_under_another_client_id(replica: Replica) -> None
         replica.append(_A, " after")
         assert history.undo()
         assert replica[_A] == "before"
+
+
+def test_writers_of_one_label_in_two_sessions_are_undone_apart(replica: Replica) -> None:
+    def write(session: bytes, text: str) -> None:
+        with writing_as("editor", session):
+            replica.append(_A, text)
+
+    with writing_as("editor", b"1"):
+        first = replica.history(_A)
+    with replica.history(_A, "editor") as own, first:
+        write(b"1", "one ")
+        write(b"", "own ")
+        write(b"2", "two")
+        assert first.undo()
+        assert not first.undo()
+        assert replica[_A] == "own two"
+        assert own.undo()
+        assert first.redo()
+        assert replica[_A] == "one two"
+
+
+def test_a_history_holds_a_bounded_number_of_steps_and_forgets_the_oldest(
+    replica: Replica,
+) -> None:
+    written = 2 * STEPS_MAX + 1
+    with replica.history(_A) as history:
+        for number in range(written):
+            replica.append(_A, f"{number} ")
+            if number % 10 == 0:  # what is undone and done again is no more than one step
+                assert history.undo()
+                assert history.redo()
+        undone = 0
+        while history.undo():
+            undone += 1
+        assert STEPS_MAX * 3 // 4 <= undone <= STEPS_MAX + 1
+        assert replica[_A] == "".join(f"{number} " for number in range(written - undone))
+        while history.redo():
+            undone -= 1
+        assert undone == 0
+        assert replica[_A].split() == [str(number) for number in range(written)]
+
+
+def test_steps_of_two_writers_in_one_batch_are_bounded_for_both(replica: Replica) -> None:
+    with replica.history(_A, "a") as first, replica.history(_A, "b") as second:
+        for _ in range(STEPS_MAX + 2):
+            with replica.batch():
+                for writer in "ab":
+                    with writing_as(writer):
+                        replica.append(_A, writer)
+        for history in (first, second):
+            undone = 0
+            while history.undo():
+                undone += 1
+            assert undone == STEPS_MAX * 3 // 4 + 1
+        assert replica[_A] == "ab" * (STEPS_MAX // 4 + 1)
+
+
+def test_what_is_undone_at_the_bound_can_be_done_again(replica: Replica) -> None:
+    with replica.history(_A) as history:
+        for number in range(STEPS_MAX):
+            replica.append(_A, f"{number} ")
+        for _ in range(2):
+            undone = 0
+            while history.undo():
+                undone += 1
+            assert undone == STEPS_MAX
+            assert _A not in replica
+            while history.redo():
+                pass
+            assert len(replica[_A].split()) == STEPS_MAX
+
+
+def test_a_range_is_cleared_as_one_change(replica: Replica) -> None:
+    told: list[Change] = []
+    replica.update({_A: "a", _B: "b", _C: "c"})
+    replica.subscribe(told.append)
+    replica.within(f"{_A}..{_C}").clear()
+    assert [change.coordinates for change in told] == [(_A, _B)]
+    replica.clear()
+    assert [change.coordinates for change in told[1:]] == [(_C,)]
