@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from phextsync.changes import Change
+from phextsync.changes import ChangeFeed
 from phextsync.errors import PhextsyncError, StoreDamagedError, StoreError
 from phextsync.index import EVERYTHING, ORIGIN, Coordinate, CoordinateIndex, CoordinateRange
 from phextsync.replica import CLIENTS, Replica, ReplicaSet
@@ -46,6 +46,7 @@ SELECT snippet(texts, 0, '[', ']', '…', 16) FROM texts WHERE texts MATCH ? AND
 _KEY_END: Final = b"\xff" * 13
 _ROUND_S: Final = 0.25
 _ROWS_AT_ONCE: Final = 256
+_CHANGES_MAX: Final = 100_000  # about 20 MB; of more, all scrolls are compared
 _HITS_MAX: Final = 10_000
 _TERM: Final = re.compile(r'"([^"]*)"|(\S+)')
 
@@ -213,18 +214,27 @@ def _match(words: str) -> str:
 class Indexer:
     """Brings a search index in step with replicas. Used in their thread; SQLite has others."""
 
-    def __init__(self, replicas: ReplicaSet, index: SearchIndex, window: int = 4096) -> None:
-        """`window` is how many scrolls are compared at a time."""
+    def __init__(
+        self,
+        replicas: ReplicaSet,
+        index: SearchIndex,
+        window: int = 4096,
+        *,
+        changes_max: int = _CHANGES_MAX,
+    ) -> None:
+        """`window` is how many scrolls are compared at a time; when more than `changes_max` have
+        changed since the last time, all of a phext are."""
         self._replicas = replicas
         self._index = index
         self._window = window
-        self._changed: dict[str, dict[Coordinate, None]] = {}
-        self._subscriptions: list[Callable[[], None]] = []
+        self._changes_max = changes_max
+        self._feeds: dict[str, ChangeFeed] = {}
+        self._undurable: dict[str, dict[Coordinate, None]] = {}  # changed, when last looked at
 
     def close(self) -> None:
         """Follow no more."""
-        for unsubscribe in self._subscriptions:
-            unsubscribe()
+        for feed in self._feeds.values():
+            feed.close()
 
     async def catch_up(self) -> None:
         """Index every durable text that is not indexed as it is, and forget what is no more."""
@@ -235,20 +245,22 @@ class Indexer:
 
     async def refresh(self) -> None:
         """Index what became durable since the last time."""
-        for phext in sorted({*self._replicas.names()} - {CLIENTS, *self._changed}):
-            replica = self._replicas.open(phext)
-            self._changed[phext] = dict.fromkeys(replica.uncommitted())
-            self._subscriptions.append(replica.subscribe(self._note))
-            await self._compare(phext, replica.index)
-        for phext in self._changed:
-            await self._take_changes(phext)
+        for phext in sorted({*self._replicas.names()} - {CLIENTS, *self._feeds}):
+            feed = self._replicas.open(phext).feed(coordinates_max=self._changes_max)
+            self._feeds[phext] = feed
+            self._undurable[phext] = {}
+            feed.miss()
+        for phext, feed in self._feeds.items():
+            await self._take_changes(phext, feed)
 
-    def _note(self, change: Change) -> None:
-        self._changed[change.phext].update(dict.fromkeys(change.coordinates))
-
-    async def _take_changes(self, phext: str) -> None:
+    async def _take_changes(self, phext: str, feed: ChangeFeed) -> None:
         replica = self._replicas.open(phext)
-        changed = self._changed[phext]
+        changed = self._undurable[phext]
+        while (change := feed.take()) is not None:
+            changed.update(dict.fromkeys(change.coordinates))
+            if change.missed is not None:
+                changed.update(dict.fromkeys(replica.uncommitted()))
+                await self._compare(phext, replica.index)
         waiting = set(replica.uncommitted())
         durable = [coordinate for coordinate in changed if coordinate not in waiting]
         for coordinate in durable:

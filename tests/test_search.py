@@ -330,3 +330,33 @@ def test_any_history_is_indexed_as_it_ends(
         for word in ("milk", "bread"):
             assert sorted(_found(index, word)) == _expected(replicas, word)
         index.close()
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.tuples(near_coordinates, st.sampled_from(["", "milk", "bread"])), max_size=12),
+    st.integers(1, 5),
+    st.sampled_from([0, 1, 100]),
+)
+def test_an_index_that_follows_has_what_is_durable_however_much_changed(
+    edits: list[tuple[Coordinate, str]], every: int, changes_max: int
+) -> None:
+    async def follow(replicas: ReplicaSet, index: SearchIndex) -> None:
+        indexer = Indexer(replicas, index, changes_max=changes_max)
+        await indexer.catch_up()
+        for number, (coordinate, text) in enumerate(edits):
+            replicas.open("n").edit(coordinate, text)
+            if number % every == 0:
+                await indexer.refresh()
+            if number % 3 == 0:
+                replicas.commit()
+        replicas.commit()
+        await indexer.refresh()
+
+    replicas = _replicas()
+    with TemporaryDirectory() as folder:
+        index = SearchIndex(Path(folder) / FILE_NAME)
+        trio.run(follow, replicas, index)
+        for word in ("milk", "bread"):
+            assert sorted(_found(index, word)) == _expected(replicas, word)
+        index.close()
