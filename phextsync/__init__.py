@@ -31,8 +31,8 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `membership`: whom this node knows by which name, and whom it lets in
 * `invitation`: how a new machine gets its certificate from the administrator's node
 * `search`: full text search over replicas
-* `control`: operations that other processes ask of a node
 * `streams`: changes for trio
+* `control`: operations that other processes ask of a node
 * `upkeep`: checking, repairing, backing up and restoring a data folder
 * `node`: `open_node`, where all of it meets
 * `metrics`: what Prometheus reads of a node

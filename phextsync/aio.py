@@ -8,13 +8,14 @@ the loop.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from collections.abc import Mapping as AnyMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
 from phextsync.attach import Call
-from phextsync.changes import Change
-from phextsync.control import Inbox, Value
+from phextsync.changes import Change, current_writer, writing_as
+from phextsync.control import Value, as_change
 from phextsync.embed import (
     Batch,
     Engine,
@@ -24,16 +25,23 @@ from phextsync.embed import (
     as_number,
     as_object,
     as_page,
+    as_presences,
     as_scrolls,
+    as_steps,
     as_text,
     as_texts,
     at,
     checked_name,
+    closed_history,
+    fact_rows,
     import_rows,
     seen_as,
+    signed,
 )
+from phextsync.errors import ClosedError
 from phextsync.index import EVERYTHING, Coordinate, OpenTexts
 from phextsync.node import DEFAULT_PHEXT
+from phextsync.presence import PeerPresence
 from phextsync.protocol import Lack
 from phextsync.search import Hit
 from phextsync.views import Key, Range, RangeView
@@ -87,6 +95,14 @@ class AsyncHandle:
         """Search as `Node.search` does; `asyncio.timeout` bounds it."""
         return as_hits(await _ask(self._engine, "search", phext, str(range_), words, limit))
 
+    async def publish(self, facts: AnyMapping[str, str | int]) -> None:
+        """Tell the other nodes `facts` of this process, as `embed.Handle.publish` does."""
+        await _ask(self._engine, "tell", fact_rows(facts))
+
+    async def presence(self) -> list[PeerPresence]:
+        """Return what the other nodes tell of themselves, by node id."""
+        return as_presences(await _ask(self._engine, "presence"))
+
 
 class AsyncPhext:
     """A phext of an open folder. The methods are those of `embed.Phext`, awaited."""
@@ -97,7 +113,7 @@ class AsyncPhext:
         self._texts = _Texts(engine, name)
 
     async def _ask(self, operation: str, *arguments: Value) -> Value:
-        return await _ask(self._engine, operation, self.name, *arguments)
+        return await _ask(self._engine, *signed([operation, self.name, *arguments]))
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -176,6 +192,10 @@ class AsyncPhext:
         """Delete the scroll's whole text; return whether there was any."""
         return bool(await self._ask("remove", at(key)))
 
+    async def clear(self, range_: Range = EVERYTHING) -> None:
+        """Delete every scroll in a range: one commit, one event."""
+        await self._ask("clear", str(range_))
+
     async def import_text(self, key: Key, text: str) -> None:
         await self._ask("import", False, [[at(key), text]])
 
@@ -207,35 +227,114 @@ class AsyncPhext:
         if batch.changes:
             await self._ask("batch", batch.changes)
 
+    @asynccontextmanager
+    async def history(self, key: Key, writer: str | None = None) -> AsyncGenerator["AsyncSteps"]:
+        """Remember what `writer` (None: the current one) does to a scroll through this handle
+        while the block lasts, so that it can be undone, as `embed.Phext.history` does."""
+        label = current_writer() if writer is None else writer
+        held = self._engine.begin(["track", self.name, at(key), label])
+        await _answer(self._engine, held)
+        steps = AsyncSteps(self, at(key), label)
+        try:
+            yield steps
+        finally:
+            steps.is_open = False
+            self._engine.cancel(held)
+
     # -- changes ---------------------------------------------------------------------------
 
     async def subscribe(
-        self, callback: Callable[[Change], None], range_: Range = EVERYTHING
+        self, callback: Callable[[Change], None], range_: Range = EVERYTHING, *, texts: bool = False
     ) -> Callable[[], None]:
-        """Call `callback` in the loop after changes in a range; return what ends it."""
-        loop = asyncio.get_running_loop()
+        """Call `callback` in the loop after changes in a range; return what ends it. `texts` asks
+        for the texts before and after."""
+        changes = await self._watch(range_, texts=texts)
+        task = asyncio.create_task(_deliver(changes, callback))
 
-        def deliver() -> None:
-            for change in inbox.take():
-                loop.call_soon(callback, change)
+        def end() -> None:
+            changes.close()
+            task.cancel()
 
-        inbox = Inbox(lambda: _wake(loop, deliver))
-        call = self._engine.begin(["watch", self.name, str(range_)], inbox)
-        await _answer(self._engine, call)
-        return lambda: self._engine.cancel(call)
+        return end
 
     @asynccontextmanager
-    async def changes(self, range_: Range = EVERYTHING) -> AsyncGenerator[AsyncIterator[Change]]:
+    async def changes(
+        self, range_: Range = EVERYTHING, *, texts: bool = False
+    ) -> AsyncGenerator["AsyncChanges"]:
         """Iterate over the changes in a range while the block lasts."""
-        loop = asyncio.get_running_loop()
-        has_some = asyncio.Event()
-        inbox = Inbox(lambda: _wake(loop, has_some.set))
-        call = self._engine.begin(["watch", self.name, str(range_)], inbox)
-        await _answer(self._engine, call)
+        changes = await self._watch(range_, texts=texts)
         try:
-            yield _iterate(inbox, has_some)
+            yield changes
         finally:
-            self._engine.cancel(call)
+            changes.close()
+
+    async def _watch(self, range_: Range, *, texts: bool) -> "AsyncChanges":
+        held = self._engine.begin(["watch", self.name, str(range_), texts])
+        await _answer(self._engine, held)
+        return AsyncChanges(self._engine, self.name, held)
+
+
+class AsyncSteps:
+    """What one writer did to one scroll; see `embed.Steps`."""
+
+    def __init__(self, phext: AsyncPhext, coordinate: str, writer: str) -> None:
+        self.writer = writer
+        self.is_open = True
+        self._phext = phext
+        self._coordinate = coordinate
+
+    async def can_undo(self) -> bool:
+        """Return whether there is a step to take back."""
+        return as_steps(await self._ask("steps"))[0]
+
+    async def can_redo(self) -> bool:
+        """Return whether a step was taken back and the writer has done nothing since."""
+        return as_steps(await self._ask("steps"))[1]
+
+    async def undo(self) -> bool:
+        """Take back the last step; say whether there was one."""
+        return bool(await self._ask("undo"))
+
+    async def redo(self) -> bool:
+        """Do the step again that was taken back last; say whether there was one."""
+        return bool(await self._ask("redo"))
+
+    async def _ask(self, operation: str) -> Value:
+        if not self.is_open:
+            raise closed_history(self._coordinate)
+        with writing_as(self.writer):
+            return await self._phext._ask(operation, self._coordinate)
+
+
+class AsyncChanges(AsyncIterator[Change]):
+    """Changes as they come; see `AsyncPhext.changes`. A wait that is cancelled loses none."""
+
+    def __init__(self, engine: Engine, phext: str, held: Call) -> None:
+        self._engine = engine
+        self._phext = phext
+        self._held = held
+        self._next: Call | None = None  # without an answer, though the wait was cancelled
+        self._has_answer = asyncio.Event()
+
+    async def __anext__(self) -> Change:
+        try:
+            if self._next is None:
+                self._next = self._engine.begin(["next", self._held.number])
+                wake = partial(_wake, asyncio.get_running_loop(), self._has_answer)
+                self._next.future.add_done_callback(lambda _: wake())
+            await self._has_answer.wait()
+            self._has_answer.clear()
+            call, self._next = self._next, None
+            answer = call.future.result()
+        except ClosedError:
+            raise StopAsyncIteration from None
+        if answer is None:
+            raise StopAsyncIteration
+        return as_change(self._phext, answer)
+
+    def close(self) -> None:
+        """End the iteration."""
+        self._engine.cancel(self._held)
 
 
 class _Texts(OpenTexts[RangeView]):
@@ -275,16 +374,12 @@ async def _answer(engine: Engine, call: Call) -> Value:
         raise
 
 
-async def _iterate(inbox: Inbox, has_some: asyncio.Event) -> AsyncIterator[Change]:
-    while True:
-        await has_some.wait()
-        has_some.clear()
-        for change in inbox.take():
-            yield change
-        if inbox.is_closed:
-            return
+async def _deliver(changes: AsyncChanges, callback: Callable[[Change], None]) -> None:
+    loop = asyncio.get_running_loop()
+    async for change in changes:
+        loop.call_soon(callback, change)
 
 
-def _wake(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(function)
+def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    with suppress(RuntimeError):  # the loop has ended, and with it who waited
+        loop.call_soon_threadsafe(event.set)

@@ -7,7 +7,8 @@ the node from then on, and the others attach to it.
 Requests are numbered, and those without an answer are asked again at the next owner, in order. A
 change that the last owner had made durable has a receipt there and is not made twice; one that it
 had not made durable is gone with it and is made now. So each change is made exactly once, unless
-this process ends too.
+this process ends too. What an owner holds for this process (`control.Session.hold`) is asked for
+again first.
 
 A place lives in one trio task. `replica` is for other threads.
 """
@@ -28,18 +29,17 @@ from typing import Final, Protocol
 import cbor2
 import trio
 
-from phextsync.changes import Change
 from phextsync.control import (
     FRAME_BYTES_MAX,
     Answer,
     Attachment,
-    Desk,
-    Inbox,
+    Session,
     Value,
     connect,
     decode_answer,
     hit_rows,
     is_change,
+    is_held,
     perform,
     summarize,
     takes_time,
@@ -47,7 +47,7 @@ from phextsync.control import (
 from phextsync.errors import ClosedError, LinkError, StoreLockedError
 from phextsync.folder import is_locked
 from phextsync.identity import NodeIdentity
-from phextsync.index import Coordinate, CoordinateRange
+from phextsync.index import CoordinateRange
 from phextsync.node import Node
 from phextsync.replica import Replica, ReplicaSet
 from phextsync.search import find_alone
@@ -62,14 +62,13 @@ _ABSENT: Final = (FileNotFoundError, ConnectionRefusedError, BlockingIOError, Ti
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A request, and where its answer goes. A watch puts changes into `inbox` until it ends."""
+    """A request, and where its answer goes."""
 
     request: list[Value]
-    inbox: Inbox | None = None
     future: Future[Value] = field(default_factory=Future)
     number: int = 0
     was_sent: bool = False
-    stop: Callable[[], None] | None = None  # what ends a watch or a wait at our own node
+    stop: Callable[[], None] | None = None  # what ends a wait at our own node
 
     def complete(self, answer: Answer) -> None:
         """Give the answer to whoever waits for it, if somebody still does."""
@@ -92,8 +91,8 @@ class Place:
         self._client = os.urandom(16)
         self._number = 0
         self._calls: dict[int, Call] = {}  # without an answer, in order
-        self._watches: dict[int, Call] = {}
-        self._desk: Desk | None = None
+        self._held: dict[int, Call] = {}  # asked again at each owner
+        self._session: Session | None = None  # at our own node
         self._outbox: list[bytes] | None = None  # None while no owner is connected
         self._has_outgoing = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -104,16 +103,17 @@ class Place:
     @property
     def is_owner(self) -> bool:
         """Whether the node runs in this process. From any thread."""
-        return self._desk is not None
+        return self._session is not None
 
     def replica(self, phext: str) -> Replica | None:
         """Return an open replica of this process's node. For any thread that holds `reading`."""
-        return None if self._desk is None else self._desk.replicas.opened_replica(phext)
+        session = self._session
+        return None if session is None else session.desk.replicas.opened_replica(phext)
 
     def abandon(self) -> None:
         """Forget the node: this is the child of a fork, and the node runs in its parent."""
         self.reading = threading.Lock()  # a thread that does not exist here may hold the other
-        self._desk = None
+        self._session = None
 
     # -- requests --------------------------------------------------------------------------
 
@@ -124,72 +124,80 @@ class Place:
             return
         self._number += 1
         call.number = self._number
-        (self._calls if call.inbox is None else self._watches)[call.number] = call
+        (self._held if is_held(call.request) else self._calls)[call.number] = call
         self._advance(call)
 
     def cancel(self, call: Call) -> None:
-        """Stop waiting for an answer, or watching. A change may be made all the same."""
+        """Stop waiting for an answer, or end what is held. A change may be made all the same."""
         self._calls.pop(call.number, None)
-        self._watches.pop(call.number, None)
+        self._held.pop(call.number, None)
         if call.stop is not None:
             call.stop()
+        elif self._session is not None:
+            self._session.drop(call.number)
         elif self._outbox is not None and call.was_sent:
             self._number += 1
             self._send_soon([self._number, 0, "cancel", call.number])
 
     def _advance(self, call: Call) -> None:
         """Carry a request out here, or send it to the owner; without either, it waits."""
-        if self._desk is not None:
-            self._perform(self._desk, call)
+        if self._session is not None:
+            self._perform(self._session, call)
         elif self._outbox is not None:
-            again = [call.was_sent] if call.inbox is not None else []
+            request = _as_held(call)
             call.was_sent = True
-            self._send_soon([call.number, self._received(), *call.request, *again])
+            self._send_soon([call.number, self._received(), *request])
 
     def _received(self) -> int:
-        """Return the number up to which every request has its answer."""
-        return next(iter(self._calls), self._number + 1) - 1
+        """Return the number up to which every change has its answer."""
+        changes = (number for number, call in self._calls.items() if is_change(call.request))
+        return next(changes, self._number + 1) - 1
 
     def _send_soon(self, message: list[Value]) -> None:
         assert self._outbox is not None
         self._outbox.append(cbor2.dumps(message))
         self._has_outgoing.set()
 
-    def _perform(self, desk: Desk, call: Call) -> None:
+    def _perform(self, session: Session, call: Call) -> None:
         assert self._nursery is not None
         request = call.request
         if takes_time(request):
             scope = trio.CancelScope()
             call.stop = scope.cancel
-            self._nursery.start_soon(self._wait, desk, call, scope)
+            self._nursery.start_soon(self._wait, session, call, scope)
             return
+        answer: Answer = None
         try:
-            if call.inbox is not None:
-                call.stop = desk.watch([*request, call.was_sent], call.inbox.put)
-                answer: Answer = None
+            if is_held(request):
+                session.hold(call.number, _as_held(call))
             elif call.was_sent and is_change(request):
-                frame = desk.answer(self._client, call.number, self._received(), request)
+                received = self._received()
+                frame = session.desk.answer(self._client, call.number, received, request)
                 answer = decode_answer(frame)[1]
             else:
-                answer = desk.ask(request)
+                answer = session.desk.ask(request, self._client)
         except Exception as error:  # whatever it is, it is the caller's
             answer = error
         self._answered(call.number, answer)
 
-    async def _wait(self, desk: Desk, call: Call, scope: trio.CancelScope) -> None:
+    async def _wait(self, session: Session, call: Call, scope: trio.CancelScope) -> None:
         answer: Answer = None
         with scope:
             try:
-                answer = await desk.wait(call.request)
+                answer = await session.wait(call.request)
             except Exception as error:  # whatever it is, it is the caller's
                 answer = error
             self._answered(call.number, answer)
 
     def _answered(self, number: int, answer: Answer) -> None:
-        watch = self._watches.get(number)
-        call = self._calls.pop(number, None) or watch
-        if watch is not None and isinstance(answer, Exception):
-            del self._watches[number]
+        held = self._held.get(number)
+        call = self._calls.pop(number, None) or held
+        if held is not None and isinstance(answer, Exception):
+            del self._held[number]
+        elif held is not None and held.request[0] == "tell":
+            for before in [n for n, other in self._held.items() if other.request[0] == "tell"]:
+                if before < number:
+                    del self._held[before]
         if call is not None:
             call.complete(answer)
 
@@ -211,12 +219,10 @@ class Place:
 
     def _finish(self, reason: str) -> None:
         self._end = reason
-        for call in [*self._calls.values(), *self._watches.values()]:
+        for call in [*self._calls.values(), *self._held.values()]:
             call.complete(ClosedError(reason))
-            if call.inbox is not None:
-                call.inbox.close()
         self._calls.clear()
-        self._watches.clear()
+        self._held.clear()
 
     async def _take_a_place(self, task_status: trio.TaskStatus[None]) -> None:
         """Attach to the owner or own the folder, and stay until the owner goes."""
@@ -240,15 +246,16 @@ class Place:
 
     async def _own(self, task_status: trio.TaskStatus[None]) -> None:
         async with self._open_own() as node:
-            self._desk = node.desk
-            for call in [*self._watches.values(), *self._calls.values()]:
-                self._perform(node.desk, call)
+            self._session = session = Session(node.desk, self._client)
+            for call in [*self._held.values(), *self._calls.values()]:
+                self._perform(session, call)
             task_status.started()
             try:
                 await trio.sleep_forever()
             finally:
                 with self.reading:  # nobody reads from a store that is being closed
-                    self._desk = None
+                    self._session = None
+                session.close()
                 self.on_leave()
 
     async def _attach(self, connected: socket, task_status: trio.TaskStatus[None]) -> None:
@@ -259,7 +266,7 @@ class Place:
                     nursery.start_soon(self._send, channel)
                     self._outbox = []
                     self._send_soon([0, 0, "attach", self._client])
-                    for call in [*self._watches.values(), *self._calls.values()]:
+                    for call in [*self._held.values(), *self._calls.values()]:
                         self._advance(call)
                     task_status.started()
                     await self._receive(channel)
@@ -280,29 +287,14 @@ class Place:
         try:
             while True:
                 for frame in await channel.receive_many():
-                    number, answer, is_row = decode_answer(frame)
-                    if is_row:
-                        self._changed(number, answer)
-                    else:
-                        self._answered(number, answer)
+                    self._answered(*decode_answer(frame))
         except trio.EndOfChannel:
             return
 
-    def _changed(self, number: int, rows: Answer) -> None:
-        watch = self._watches.get(number)
-        if watch is None or watch.inbox is None or not isinstance(rows, list):
-            return
-        phext = str(watch.request[1])
-        if not rows:
-            watch.inbox.put(Change(phext, (), missed=CoordinateRange.parse(str(watch.request[2]))))
-        by_source: dict[tuple[bytes, str], list[Coordinate]] = {}
-        for row in rows:
-            match row:
-                case [str(coordinate), int(), bytes(origin), str(label)]:
-                    place = Coordinate.parse(coordinate)
-                    by_source.setdefault((origin, label), []).append(place)
-        for (origin, label), coordinates in by_source.items():
-            watch.inbox.put(Change(phext, tuple(coordinates), origin or None, label))
+
+def _as_held(call: Call) -> list[Value]:
+    """Return the request as the next owner has to see it."""
+    return ["again", *call.request] if call.was_sent and is_held(call.request) else call.request
 
 
 def first(error: BaseException) -> BaseException:

@@ -453,23 +453,35 @@ def _absent_table(peers: list[_AbsentRow]) -> Table:
 def watch(
     range_: Range = "*", data: Data = _DATA, phext: Phext = DEFAULT_PHEXT, as_json: Json = False
 ) -> None:
-    """Print a line for each change in a range until interrupted."""
+    """Print a line for each change in a range until interrupted, and one when some were missed."""
     CoordinateRange.parse(range_)
     try:
         attachment = Attachment(_folder(data))
     except (FileNotFoundError, ConnectionRefusedError):
         _fail(f"no node runs on {_folder(data)}; start one with `phextsync up`")
     with attachment:
-        attachment.ask("watch", phext, range_)
+        next_change = attachment.watch(phext, range_)
         while True:
-            match attachment.next_answer():
-                case [str(coordinate), int(size), bytes(origin)]:
-                    if as_json:
-                        row = {"coordinate": coordinate, "bytes": size, "origin": origin.hex()}
-                        print(json.dumps(row), flush=True)
-                    else:
-                        whose = origin.hex()[:8] or "here"
-                        print(f"{coordinate}  {size:>9}  {whose}", flush=True)
+            for line in _change_lines(next_change(), as_json=as_json):
+                print(line, flush=True)
+
+
+def _change_lines(change: Value, *, as_json: bool) -> Iterator[str]:
+    """Give a line for each scroll of a change, and one when some were missed."""
+    match change:
+        case [_, _, str(missed), _]:
+            text = f"changes were missed: anything in {missed} may have changed"
+            yield json.dumps({"missed": missed}) if as_json else text
+        case [bytes() | None as origin, str(label), None, list(scrolls)]:
+            whose = origin.hex() if origin else ""
+            for scroll in scrolls:
+                match scroll:
+                    case [str(coordinate), int(size)] if as_json:
+                        row = {"coordinate": coordinate, "bytes": size, "origin": whose}
+                        yield json.dumps({**row, "label": label, "missed": None})
+                    case [str(coordinate), int(size)]:
+                        who = " ".join(filter(None, (whose[:8] or "here", label)))
+                        yield f"{coordinate}  {size:>9}  {who}"
 
 
 # -- bound directories ---------------------------------------------------------------------

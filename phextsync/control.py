@@ -6,12 +6,12 @@ Unix socket in the data folder, readable by its owner alone:
 
 * `[number, received, operation, argument, ...]`: numbers ascend; all answers up to `received`
   have come;
-* `[number, "ok", value]`, `[number, "error", kind, message]`, or, after `watch`, any number of
-  `[number, "change", rows]`, a row being coordinate, bytes, origin and label; no rows say that
-  anything in the range may have changed. Answers come in any order.
+* `[number, "ok", value]` or `[number, "error", kind, message]`, in any order.
 
-Requests of one connection are carried out in order. Reads are answered at once, changes when they
-are on the disk. Whoever begins with `attach, id` gets receipts: what became of its changes is
+`["as", label, operation, ...]` is an operation by a writer of that label. Requests of one
+connection are carried out in order. Reads are answered at once, changes when they are on the
+disk; what is held (`Session.hold`) lasts until `cancel, number`, or as long as the connection.
+Whoever begins with `attach, id` gets receipts: what became of its changes is
 stored with them, so that after the owner's death the next owner knows which of the unanswered
 requests were carried out, and repeats the answer instead of the change.
 
@@ -21,8 +21,6 @@ performs the same operations by itself.
 
 import os
 import socket
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +32,7 @@ import cbor2
 import trio
 
 from phextsync import errors
-from phextsync.changes import COORDINATES_MAX, Change
+from phextsync.changes import Change, TextChange, writing_as
 from phextsync.errors import (
     AnswerLostError,
     ConflictError,
@@ -44,10 +42,12 @@ from phextsync.errors import (
 )
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.messages import load_array
+from phextsync.presence import PresenceBoard
 from phextsync.protocol import Lack
 from phextsync.reconcile import scope_digest
 from phextsync.replica import CLIENTS, Replica, ReplicaSet
 from phextsync.search import Hit
+from phextsync.streams import ChangeStream
 from phextsync.transport import FrameChannel, close_in_children
 
 SOCKET_NAME: Final = "node.sock"
@@ -71,12 +71,17 @@ _CHANGES: Final = (
     "pop",
     "setdefault",
     "import",
+    "clear",
+    "undo",
+    "redo",
     "batch",
 )
+_HELD: Final = ("watch", "track", "tell", "again")
+_HELD_MAX: Final = 1000  # by one process: each may keep a document open
+_FACTS: Final = 0  # the number under which a session holds its facts; requests begin at 1
 
 Value: TypeAlias = "bool | int | float | str | bytes | list[Value] | None"
 Answer: TypeAlias = "Value | Exception"
-Watcher: TypeAlias = Callable[[Change], None]
 
 
 def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
@@ -97,6 +102,10 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
     | remove, phext, coordinate | whether there was a text |
     | pop, phext, coordinate | the text that was removed, or null |
     | setdefault, phext, coordinate, text | the text that is there now |
+    | clear, phext, range | null; one commit, one event |
+    | undo, phext, coordinate | whether the writer had a step to take back |
+    | redo, phext, coordinate | whether it had one to do again |
+    | steps, phext, coordinate | whether the writer has a step to undo, and one to redo |
     | import, phext, keep, scrolls | how many of [coordinate, text] were taken |
     | batch, phext, changes | null; one commit, one event, and an error ends it where it happens |
     | coordinates, phext, range, after | a page of coordinates, and whether more come |
@@ -115,6 +124,9 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
             return replicas.open(phext).position(coordinate, offset, after=after)
         case ["offset", str(phext), str(coordinate), str(position)]:
             return replicas.open(phext).offset(coordinate, position)
+        case ["steps", str(phext), str(coordinate)]:
+            with replicas.open(phext).history(coordinate) as history:
+                return [history.can_undo, history.can_redo]
         case ["count", str(phext), str(range_)]:
             return sum(1 for _ in replicas.open(phext).coordinates(CoordinateRange.parse(range_)))
         case ["coordinates", str(phext), str(range_), str(after)]:
@@ -158,6 +170,14 @@ def _change(replica: Replica, operation: str, arguments: list[Value]) -> Value:
             return _pop(replica, coordinate)
         case ["setdefault", str(coordinate), str(text)]:
             return replica.setdefault(coordinate, text)
+        case ["clear", str(range_)]:
+            replica.clear(range_)
+        case ["undo", str(coordinate)]:
+            with replica.history(coordinate) as history:
+                return history.undo()
+        case ["redo", str(coordinate)]:
+            with replica.history(coordinate) as history:
+                return history.redo()
         case ["import", bool(keep), list(scrolls)]:
             return _import(replica, scrolls, keep=keep)
         case ["batch", list(changes)]:
@@ -205,12 +225,22 @@ def summarize(replicas: ReplicaSet) -> list[dict[str, str | int]]:
 
 def is_change(request: list[Value]) -> bool:
     """Whether the operation writes, so that its answer has to wait for the disk."""
-    return request[0] in _CHANGES
+    return operation_of(request) in _CHANGES
+
+
+def is_held(request: list[Value]) -> bool:
+    """Whether what the operation begins lasts until it is dropped: see `Session.hold`."""
+    return request[0] in _HELD
+
+
+def operation_of(request: list[Value]) -> Value:
+    """Return the name of the operation, whoever asks for it."""
+    return request[2] if request[0] == "as" and len(request) > 2 else request[0]
 
 
 def takes_time(request: list[Value]) -> bool:
-    """Whether the operation waits, so that others are answered before it: see `Desk.wait`."""
-    return request[0] in ("durable", "synced", "search")
+    """Whether the operation waits, so that others are answered before it: see `Session.wait`."""
+    return request[0] in ("durable", "synced", "search", "next")
 
 
 def hit_rows(hits: list[Hit]) -> Value:
@@ -283,6 +313,9 @@ class Served(Protocol):
     @property
     def replicas(self) -> ReplicaSet: ...
 
+    @property
+    def presence(self) -> PresenceBoard: ...
+
     def status_json(self) -> str: ...
 
     def reload(self) -> None: ...
@@ -327,8 +360,22 @@ class Desk:
         self._receipts = {client: _Receipt.decode(data) for client, data in stored.items()}
         self._awaited = set(self._receipts)
 
-    def ask(self, request: list[Value]) -> Value:
-        """Answer one request that needs no waiting."""
+    @property
+    def presence(self) -> PresenceBoard:
+        """What this node and the others tell of themselves."""
+        return self._node.presence
+
+    def ask(self, request: list[Value], client: bytes = b"") -> Value:
+        """Answer one request of a process that needs no waiting."""
+        label = ""
+        if request[0] == "as":
+            match request:
+                case ["as", str(label), *request]:
+                    pass
+        with writing_as(label, client):
+            return self._ask(request)
+
+    def _ask(self, request: list[Value]) -> Value:
         match request:
             case ["status"]:
                 return self._node.status_json()
@@ -340,6 +387,11 @@ class Desk:
             case ["lacking", str(phext), str(range_)]:
                 lacks = self._node.lacking(phext, CoordinateRange.parse(range_))
                 return [[lack.peer_id, lack.scrolls, lack.reason] for lack in lacks]
+            case ["presence"]:
+                return [
+                    [peer.node_id, peer.name, [[*fact] for fact in peer.facts.items()]]
+                    for peer in self.presence.peers()
+                ]
             case _:
                 return perform(self.replicas, request)
 
@@ -358,39 +410,26 @@ class Desk:
                 raise ProtocolError(f"expected something to wait for, found {request!r:.80}")
         return None
 
-    def watch(self, request: list[Value], note: Watcher) -> Callable[[], None]:
-        """Call `note` after each change until what this returns is called. `again` says
-        first that anything may have changed since the watch at another owner ended."""
-        match request:
-            case ["watch", str(phext), str(text), *again] if again in ([], [True], [False]):
-                range_ = CoordinateRange.parse(text)
-            case _:
-                raise ProtocolError(f"expected a phext and a range to watch, found {request!r:.80}")
-        replica = self.replicas.open(phext)
-        if again == [True]:
-            note(Change(phext, (), missed=range_))
-        return replica.subscribe(note, range_)
-
     def answer(self, client: bytes, number: int, received: int, request: list[Value]) -> bytes:
         """Return the encoded answer to a request, which is carried out once even if it comes
         again from the same client."""
         if not client or not is_change(request):
-            return self._encoded(number, request)
+            return self._encoded(number, request, client)
         receipt = self._receipts.setdefault(client, _Receipt())
         for old in [known for known in receipt.answers if known <= received]:
             del receipt.answers[old]
         if number <= receipt.performed:
             return receipt.answers.get(number) or encode_error(number, _lost(request))
-        answer = self._encoded(number, request)
+        answer = self._encoded(number, request, client)
         receipt.performed = number
         is_short = len(answer) <= _KEPT_ANSWER_BYTES
         receipt.answers[number] = answer if is_short else encode_error(number, _lost(request))
         self.replicas.give_receipt(client, receipt.encode)
         return answer
 
-    def _encoded(self, number: int, request: list[Value]) -> bytes:
+    def _encoded(self, number: int, request: list[Value], client: bytes) -> bytes:
         try:
-            return cbor2.dumps([number, "ok", self.ask(request)])
+            return cbor2.dumps([number, "ok", self.ask(request, client)])
         except (PhextsyncError, IndexError, KeyError) as error:
             return encode_error(number, error)
 
@@ -411,9 +450,122 @@ class Desk:
         self._awaited.clear()
 
 
+class Session:
+    """One process at a desk: the changes that it waits for, the steps that it may undo, the facts
+    that it tells. They go with it."""
+
+    def __init__(self, desk: Desk, client: bytes) -> None:
+        self.desk = desk
+        self.client = client
+        self._streams: dict[int, ChangeStream] = {}
+        self._ends: dict[int, Callable[[], None]] = {}
+
+    def hold(self, number: int, request: list[Value]) -> None:
+        """Begin what lasts until it is dropped:
+
+        * `watch, phext, range, texts`: `next, number` gives its changes from now on;
+        * `track, phext, coordinate, label`: the steps of that writer can be undone from now on;
+        * `tell, facts`: this process publishes them in place of those before.
+
+        `again, ...` says that another owner held it before; what it knew is lost with it.
+        """
+        replicas = self.desk.replicas
+        if len(self._ends) >= _HELD_MAX:
+            raise PhextsyncError(f"expected a process to hold at most {_HELD_MAX} such requests")
+        match request[1:] if request[0] == "again" else request:
+            case ["watch", str(phext), str(range_), bool(texts)]:
+                feed = replicas.open(phext).feed(range_, texts=texts)
+                if request[0] == "again":
+                    feed.miss()
+                stream = self._streams[number] = ChangeStream(feed)
+                self._ends[number] = stream.close
+            case ["track", str(phext), str(coordinate), str(label)]:
+                with writing_as(label, self.client):
+                    self._ends[number] = replicas.open(phext).history(coordinate).close
+            case ["tell", list(facts)]:
+                self.desk.presence.publish(as_facts(facts), self.client)
+                self._ends[_FACTS] = lambda: self.desk.presence.publish({}, self.client)
+            case _:
+                raise ProtocolError(f"expected something to hold, found {request!r:.80}")
+
+    def drop(self, number: int) -> None:
+        """End what was held under a number, if anything was."""
+        self._streams.pop(number, None)
+        self._ends.pop(number, _nothing)()
+
+    async def wait(self, request: list[Value]) -> Value:
+        """Answer a request that needs waiting: those of `Desk.wait`, or `next, number`, which
+        gives [origin, label, range that was missed, scrolls], a scroll being coordinate, bytes
+        and, if it was asked for, the old and the new text; null when that watch has ended."""
+        match request:
+            case ["next", int(number)]:
+                return await self._next(number)
+            case _:
+                return await self.desk.wait(request)
+
+    async def _next(self, number: int) -> Value:
+        if number not in self._streams:
+            return None
+        try:
+            change = await self._streams[number].receive()
+        except trio.ClosedResourceError:
+            return None
+        replica = self.desk.replicas.open(change.phext)
+        scrolls: list[Value] = [[str(place), replica.size(place)] for place in change.coordinates]
+        if change.texts:
+            scrolls = [
+                [str(place), replica.size(place), text.old, text.new]
+                for place, text in zip(change.coordinates, change.texts, strict=True)
+            ]
+        missed = None if change.missed is None else str(change.missed)
+        return [change.origin, change.label, missed, scrolls]
+
+    def close(self) -> None:
+        """The process is gone: end all that is held."""
+        for number in tuple(self._ends):
+            self.drop(number)
+
+
+def _nothing() -> None:
+    """Nothing was held."""
+
+
+def as_facts(rows: list[Value]) -> dict[str, str | int]:
+    """Return the facts that a request or an answer holds."""
+    facts: dict[str, str | int] = {}
+    for row in rows:
+        match row:
+            case [str(name), str() | int() as fact]:
+                facts[name] = fact
+            case _:
+                raise ProtocolError(f"expected a name and a fact, found {row!r:.60}")
+    return facts
+
+
+def as_change(phext: str, answer: Value) -> Change:
+    """Return the change that `next` was answered with."""
+    match answer:
+        case [bytes() | None as origin, str(label), str() | None as text, list(rows)]:
+            missed = None if text is None else CoordinateRange.parse(text)
+        case _:
+            raise ProtocolError(f"expected a change, found {answer!r:.80}")
+    coordinates, texts = [], []
+    for row in rows:
+        match row:
+            case [str(place), int()]:
+                coordinates.append(Coordinate.parse(place))
+            case [str(place), int(), str() | None as old, str(new)]:
+                coordinates.append(Coordinate.parse(place))
+                texts.append(TextChange(old, new))
+            case _:
+                raise ProtocolError(f"expected a scroll that changed, found {row!r:.80}")
+    return Change(phext, tuple(coordinates), origin, label, tuple(texts), missed)
+
+
 def _lost(request: list[Value]) -> AnswerLostError:
     return AnswerLostError(
-        f"{request[0]!r} was carried out once; its answer was lost with the process that did it"
+        f"{operation_of(request)!r} was carried out once; "
+        "its answer was lost with the process that did it"
     )
 
 
@@ -452,6 +604,7 @@ class _Connection:
         self._desk = desk
         self._channel = channel
         self._client = b""
+        self._session = Session(desk, os.urandom(16))
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
         self._undurable: list[tuple[int, bytes]] = []
@@ -472,6 +625,8 @@ class _Connection:
             self._desk.left(self._client)
         else:
             self._desk.left(self._client)
+        finally:
+            self._session.close()
 
     async def _receive(self, nursery: trio.Nursery) -> None:
         try:
@@ -491,13 +646,16 @@ class _Connection:
         match plain(load_array(frame)):
             case [int(number), int(), "attach", bytes(client)]:
                 self._client = client
+                self._session.close()
+                self._session = Session(self._desk, client)
                 self._desk.arrived(client)
                 self._put(cbor2.dumps([number, "ok", None]))
             case [int(), int(), "cancel", int(number)]:
                 if number in self._tasks:
                     self._tasks.pop(number).cancel()
-            case [int(number), int(), "watch", *rest]:
-                nursery.start_soon(self._watch, number, ["watch", *rest])
+                self._session.drop(number)
+            case [int(number), int(), *request] if request and is_held(request):
+                self._put(self._hold(number, request))
             case [int(number), int(), *request] if request and takes_time(request):
                 nursery.start_soon(self._wait, number, request)
             case [int(number), int(received), *request] if request:
@@ -509,6 +667,13 @@ class _Connection:
                     self._put(answer)
             case other:
                 raise ProtocolError(f"expected a request, found {other!r:.80}")
+
+    def _hold(self, number: int, request: list[Value]) -> bytes:
+        try:
+            self._session.hold(number, request)
+        except PhextsyncError as error:
+            return encode_error(number, error)
+        return cbor2.dumps([number, "ok", None])
 
     def _put(self, answer: bytes) -> None:
         self._outbox.append(answer)
@@ -541,100 +706,12 @@ class _Connection:
     async def _wait(self, number: int, request: list[Value]) -> None:
         with trio.CancelScope() as self._tasks[number]:
             try:
-                answer = await self._desk.wait(request)
+                answer = await self._session.wait(request)
             except PhextsyncError as error:
                 self._put(encode_error(number, error))
             else:
                 self._put(cbor2.dumps([number, "ok", answer]))
         self._tasks.pop(number, None)
-
-    async def _watch(self, number: int, request: list[Value]) -> None:
-        """Send changes; a slow reader costs a set of coordinates."""
-        has_changed = trio.Event()
-
-        def wake() -> None:
-            has_changed.set()
-
-        inbox = Inbox(wake)
-        try:
-            unsubscribe = self._desk.watch(request, inbox.put)
-        except PhextsyncError as error:
-            self._put(encode_error(number, error))
-            return
-        try:
-            with trio.CancelScope() as self._tasks[number]:
-                self._put(cbor2.dumps([number, "ok", None]))
-                while True:
-                    await has_changed.wait()
-                    has_changed = trio.Event()
-                    for change in inbox.take():
-                        await self._tell(number, change)
-        finally:
-            unsubscribe()
-            self._tasks.pop(number, None)
-
-    async def _tell(self, number: int, change: Change) -> None:
-        replica = self._desk.replicas.open(change.phext)
-        rows: list[Value] = [
-            [str(place), replica.size(place), change.origin or b"", change.label]
-            for place in change.coordinates
-        ]
-        for start in range(0, max(1, len(rows)), PAGE_ITEMS):
-            page = rows[start : start + PAGE_ITEMS]
-            self._put(cbor2.dumps([number, "change", page]))
-            await self._room()
-
-
-class Inbox:
-    """Changes that a subscriber has not taken yet: each scroll once for each origin, and beyond
-    `COORDINATES_MAX` one change that stands for the range. For two threads.
-
-    `wake` is called when the first one comes and at the end.
-    """
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        self._lock = threading.Lock()
-        self._changed: dict[tuple[str, bytes | None, str], dict[Coordinate, None]] = {}
-        self._count = 0
-        self._missed: dict[str, CoordinateRange | None] = {}
-        self.is_closed = False
-
-    def put(self, change: Change) -> None:
-        """Add a change."""
-        with self._lock:
-            was_empty = not self._changed and not self._missed
-            if change.missed is not None or self._count > COORDINATES_MAX:
-                self._missed[change.phext] = change.missed or EVERYTHING
-                self._changed.clear()
-                self._count = 0
-            elif change.phext not in self._missed:
-                source = change.phext, change.origin, change.label
-                group = self._changed.setdefault(source, {})
-                self._count -= len(group)
-                group.update(dict.fromkeys(change.coordinates))
-                self._count += len(group)
-        if was_empty:
-            self._wake()
-
-    def take(self) -> list[Change]:
-        """Return what has changed since the last call, as one change for each origin."""
-        with self._lock:
-            changed, self._changed = self._changed, {}
-            missed, self._missed = self._missed, {}
-            self._count = 0
-        return [
-            *(Change(phext, (), missed=range_) for phext, range_ in missed.items()),
-            *(
-                Change(phext, tuple(group), origin, label)
-                for (phext, origin, label), group in changed.items()
-            ),
-        ]
-
-    def close(self) -> None:
-        """Nothing more will come."""
-        self.is_closed = True
-        self._wake()
 
 
 @contextmanager
@@ -688,15 +765,13 @@ def connect(folder: Path) -> socket.socket:
     return connected
 
 
-def decode_answer(frame: bytes) -> tuple[int, Answer, bool]:
-    """Return the number of the request, its answer or its error, and whether it is a change."""
+def decode_answer(frame: bytes) -> tuple[int, Answer]:
+    """Return the number of the request, and its answer or its error."""
     match plain(load_array(frame)):
         case [int(number), "ok", answer]:
-            return number, answer, False
-        case [int(number), "change", rows]:
-            return number, rows, True
+            return number, answer
         case [int(number), "error", str(kind), str(message)]:
-            return number, _ERRORS.get(kind, PhextsyncError)(message), False
+            return number, _ERRORS.get(kind, PhextsyncError)(message)
         case other:
             raise ProtocolError(f"expected an answer, found {other!r:.80}")
 
@@ -708,7 +783,6 @@ class Attachment:
         """Connect. FileNotFoundError or ConnectionRefusedError when no node runs there."""
         self._socket = connect(folder)
         self._number = 0
-        self._rows: deque[Value] = deque()
 
     def __enter__(self) -> "Attachment":
         return self
@@ -721,22 +795,17 @@ class Attachment:
         self._number += 1
         frame = cbor2.dumps([self._number, self._number - 1, *request])
         self._socket.sendall(len(frame).to_bytes(4, "big") + frame)
-        return self._next()
-
-    def next_answer(self) -> Value:
-        """After `watch`: return the next change as coordinate, bytes and origin."""
-        while not self._rows:
-            rows = self._next()
-            if isinstance(rows, list):
-                self._rows.extend(row[:3] for row in rows if isinstance(row, list))
-        return self._rows.popleft()
-
-    def _next(self) -> Value:
-        frame = self._receive(int.from_bytes(self._receive(4), "big"))
-        _, answer, _ = decode_answer(frame)
+        _, answer = decode_answer(self._receive(int.from_bytes(self._receive(4), "big")))
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def watch(self, phext: str, range_: str) -> Callable[[], Value]:
+        """Watch a range; return what gives the next change as `Session.wait` says it, again and
+        again."""
+        self.ask("watch", phext, range_, False)
+        number = self._number
+        return lambda: self.ask("next", number)
 
     def _receive(self, count: int) -> bytes:
         pieces: list[bytes] = []

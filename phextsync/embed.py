@@ -35,12 +35,13 @@ from typing import Final, TypedDict, TypeVar, Unpack, overload
 import trio
 
 from phextsync.attach import Call, Place, first
-from phextsync.changes import Change
-from phextsync.control import Inbox, Value, digest
+from phextsync.changes import Change, current_writer
+from phextsync.control import Value, as_change, as_facts, digest
 from phextsync.errors import ClosedError, PhextsyncError, ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange, OpenTexts
 from phextsync.messages import is_phext_name
 from phextsync.node import DEFAULT_PHEXT, open_node
+from phextsync.presence import PeerPresence
 from phextsync.protocol import Lack
 from phextsync.search import Hit
 from phextsync.views import Bounds, Key, Range, RangeView, as_range
@@ -143,14 +144,14 @@ class Engine:
 
     # -- requests --------------------------------------------------------------------------
 
-    def begin(self, request: list[Value], inbox: Inbox | None = None) -> Call:
+    def begin(self, request: list[Value]) -> Call:
         """Send a request on its way."""
-        call = Call(request, inbox)
+        call = Call(request)
         self._soon(partial(self.place.start, call))
         return call
 
     def cancel(self, call: Call) -> None:
-        """Stop waiting for an answer, or watching."""
+        """Stop waiting for an answer, or end what is held."""
         with suppress(ClosedError):
             self._soon(partial(self.place.cancel, call))
 
@@ -269,6 +270,15 @@ class Handle:
         hits = self._engine.ask("search", phext, str(range_), words, limit, timeout_s=timeout_s)
         return as_hits(hits)
 
+    def publish(self, facts: AnyMapping[str, str | int]) -> None:
+        """Tell the other nodes `facts` of this process, in place of those told before, until the
+        handle closes. See `PresenceBoard.publish`."""
+        self._engine.ask("tell", fact_rows(facts))
+
+    def presence(self) -> list[PeerPresence]:
+        """Return what the other nodes tell of themselves, by node id."""
+        return as_presences(self._engine.ask("presence"))
+
     def __repr__(self) -> str:
         return f"<Handle {str(self._engine.folder)!r}>"
 
@@ -286,7 +296,7 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._engine = engine
 
     def _ask(self, operation: str, *arguments: Value) -> Value:
-        return self._engine.ask(operation, self.name, *arguments)
+        return self._engine.ask(*signed([operation, self.name, *arguments]))
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -366,7 +376,7 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
 
     def __delitem__(self, key: Key | Bounds | CoordinateRange) -> None:
         if isinstance(key, slice | CoordinateRange):
-            self.within(key).clear()
+            self.clear(as_range(key))
         elif not self._ask("remove", at(key)):
             raise KeyError(key)
 
@@ -398,6 +408,10 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
     def clear_scroll(self, key: Key) -> None:
         """Delete the scroll's whole text, if it has any."""
         self._ask("remove", at(key))
+
+    def clear(self, range_: Range = EVERYTHING) -> None:
+        """Delete every scroll in a range: one commit, one event."""
+        self._ask("clear", str(range_))
 
     def import_text(self, key: Key, text: str) -> None:
         """Make `text` the scroll's text such that equal imports on equal versions are one."""
@@ -449,24 +463,31 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
         if batch.changes:
             self._ask("batch", batch.changes)
 
+    def history(self, key: Key, writer: str | None = None) -> "Steps":
+        """Remember from now on what `writer` (None: the current one, see `writing_as`) does to a
+        scroll through this handle, so that it can be undone, until that is closed."""
+        label = current_writer() if writer is None else writer
+        return Steps(self._handle, self._engine, self.name, at(key), label)
+
     # -- changes ---------------------------------------------------------------------------
 
     def subscribe(
-        self, callback: Callable[[Change], None], range_: Range = EVERYTHING
+        self, callback: Callable[[Change], None], range_: Range = EVERYTHING, *, texts: bool = False
     ) -> Callable[[], None]:
         """Call `callback` after changes in a range, from a thread of its own; return what ends it.
 
-        While it runs, changes gather; however many they are, each scroll comes once.
+        While it runs, changes gather; however many they are, each scroll comes once. `texts` asks
+        for the texts before and after.
         """
-        changes = self.changes(range_)
+        changes = self.changes(range_, texts=texts)
         threading.Thread(
             target=_deliver, args=(changes, callback), name="phextsync changes", daemon=True
         ).start()
         return changes.close
 
-    def changes(self, range_: Range = EVERYTHING) -> "Changes":
+    def changes(self, range_: Range = EVERYTHING, *, texts: bool = False) -> "Changes":
         """Iterate over the changes in a range from now on; each waits for the next."""
-        return Changes(self._engine, self.name, range_)
+        return Changes(self._engine, self.name, range_, texts=texts)
 
     def __repr__(self) -> str:
         return f"<Phext {self.name!r} of {str(self._engine.folder)!r}>"
@@ -500,16 +521,69 @@ class Batch:
         self.changes.append(["import", False, [[at(key), text]]])
 
 
+class Steps:
+    """What one writer of a handle did to one scroll, made by `Phext.history`: takes back its steps
+    and does them again, as `History` does where the node runs.
+
+    They are held where the node runs. When another process takes the node over they are forgotten,
+    and what is done from then on can be undone.
+    """
+
+    def __init__(
+        self, handle: Handle, engine: Engine, phext: str, coordinate: str, writer: str
+    ) -> None:
+        self.writer = writer
+        self._handle = handle
+        self._engine = engine
+        self._scroll = phext, coordinate
+        self._held = engine.begin(["track", phext, coordinate, writer])
+        engine.wait(self._held)
+        self._finish = weakref.finalize(self, engine.cancel, self._held)
+
+    def __enter__(self) -> "Steps":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a step to take back."""
+        return as_steps(self._ask("steps"))[0]
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether a step was taken back and the writer has done nothing since."""
+        return as_steps(self._ask("steps"))[1]
+
+    def undo(self) -> bool:
+        """Take back the last step; say whether there was one."""
+        return bool(self._ask("undo"))
+
+    def redo(self) -> bool:
+        """Do the step again that was taken back last; say whether there was one."""
+        return bool(self._ask("redo"))
+
+    def close(self) -> None:
+        """Forget the steps."""
+        self._finish()
+
+    def _ask(self, operation: str) -> Value:
+        if not self._finish.alive:
+            raise closed_history(self._scroll[1])
+        return self._engine.ask(*signed([operation, *self._scroll], self.writer))
+
+
 class Changes:
     """Changes of a phext as they come; see `Phext.changes`. Ends when it or the handle closes."""
 
-    def __init__(self, engine: Engine, phext: str, range_: Range) -> None:
+    def __init__(self, engine: Engine, phext: str, range_: Range, *, texts: bool) -> None:
         self._engine = engine
-        self._has_some = threading.Event()
-        self._inbox = Inbox(self._has_some.set)
-        self._taken: list[Change] = []
-        self._call = engine.begin(["watch", phext, str(range_)], self._inbox)
-        engine.wait(self._call)
+        self._phext = phext
+        self._next: Call | None = None  # without an answer, though an interrupt ended the wait
+        self._turn = threading.Lock()  # of those who want the next change
+        self._held = engine.begin(["watch", phext, str(range_), texts])
+        engine.wait(self._held)
 
     def __enter__(self) -> "Changes":
         return self
@@ -521,20 +595,21 @@ class Changes:
         return self
 
     def __next__(self) -> Change:
-        while not self._taken:
-            is_last = self._inbox.is_closed
-            if not is_last:
-                self._has_some.wait()
-                self._has_some.clear()
-            self._taken = self._inbox.take()
-            if is_last and not self._taken:
-                raise StopIteration
-        return self._taken.pop(0)
+        with self._turn:
+            try:
+                if self._next is None:
+                    self._next = self._engine.begin(["next", self._held.number])
+                answer = self._next.future.result()
+            except ClosedError:
+                raise StopIteration from None
+            self._next = None
+        if answer is None:
+            raise StopIteration
+        return as_change(self._phext, answer)
 
     def close(self) -> None:
         """End the iteration, in whatever thread it waits."""
-        self._engine.cancel(self._call)
-        self._inbox.close()
+        self._engine.cancel(self._held)
 
 
 def open(folder: str | Path, **options: Unpack[Options]) -> Handle:
@@ -573,6 +648,16 @@ def checked_name(name: str) -> str:
 def at(key: Key) -> str:
     """Return a coordinate as requests have it."""
     return key if isinstance(key, str) else str(key)
+
+
+def closed_history(coordinate: str) -> PhextsyncError:
+    return PhextsyncError(f"{coordinate}: expected an open history, found a closed one")
+
+
+def signed(request: list[Value], writer: str | None = None) -> list[Value]:
+    """Return a request with the label of its writer, the current one if it is None."""
+    label = current_writer() if writer is None else writer
+    return ["as", label, *request] if label else request
 
 
 def seen_as(text: str | None) -> bytes:
@@ -638,6 +723,30 @@ def as_lacks(value: Value) -> list[Lack]:
             case _:
                 raise _unexpected("what a peer lacks", row)
     return lacks
+
+
+def fact_rows(facts: AnyMapping[str, str | int]) -> list[Value]:
+    """Return facts for a request."""
+    return [[name, fact] for name, fact in facts.items()]
+
+
+def as_presences(value: Value) -> list[PeerPresence]:
+    found = []
+    for row in value if isinstance(value, list) else []:
+        match row:
+            case [bytes(node_id), str(name), list(facts)]:
+                found.append(PeerPresence(node_id, name, as_facts(facts)))
+            case _:
+                raise _unexpected("what a node tells", row)
+    return found
+
+
+def as_steps(value: Value) -> tuple[bool, bool]:
+    match value:
+        case [bool(undo), bool(redo)]:
+            return undo, redo
+        case _:
+            raise _unexpected("whether there are steps", value)
 
 
 def as_hits(value: Value) -> list[Hit]:

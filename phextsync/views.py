@@ -5,7 +5,6 @@ what it shows.
 """
 
 from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from phextsync.errors import CoordinateError
@@ -30,7 +29,7 @@ class Whole(Protocol):
     def __delitem__(self, key: Key, /) -> None: ...
     def coordinates(self, range_: CoordinateRange, /) -> Iterator[Coordinate]: ...
     def scrolls(self, range_: CoordinateRange, /) -> Iterator[tuple[Coordinate, str]]: ...
-    def batch(self) -> AbstractContextManager[object]: ...
+    def clear(self, range_: CoordinateRange, /) -> None: ...
 
 
 class RangeView(MutableMapping[Key, str]):
@@ -85,9 +84,7 @@ class RangeView(MutableMapping[Key, str]):
 
     def clear(self) -> None:
         """Delete every scroll of the range, as one batch."""
-        with self._whole.batch():
-            for coordinate in list(self):
-                del self._whole[coordinate]
+        self._whole.clear(self.range)
 
 
 class _Items(ItemsView[Key, str]):

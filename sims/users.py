@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from phextsync.control import Attachment, Value, digest
+from phextsync.control import Attachment, Value, as_change, digest
 from phextsync.errors import StoreError
 from phextsync.index import Coordinate
 from phextsync.testing import PHEXT
@@ -25,8 +25,8 @@ class Session:
             self._edits, self._reads, watching = (
                 stack.enter_context(ThreadPoolExecutor(1)) for _ in range(3)
             )
-            watching.submit(watcher.ask, "watch", PHEXT, "*").result(PATIENCE_S)
-            watching.submit(_watch, watcher, changed)
+            next_change = watching.submit(watcher.watch, PHEXT, "*").result(PATIENCE_S)
+            watching.submit(_watch, next_change, changed)
             self._stack = stack.pop_all()
 
     def edit(self, *request: Value) -> "Future[Value]":
@@ -43,13 +43,12 @@ class Session:
         self._stack.close()
 
 
-def _watch(watcher: Attachment, changed: Callable[[Coordinate], None]) -> None:
+def _watch(next_change: Callable[[], Value], changed: Callable[[Coordinate], None]) -> None:
     """Say what changes until the node ends."""
     with suppress(StoreError, ConnectionError):
         while True:
-            match watcher.next_answer():
-                case [str(place), *_]:
-                    changed(Coordinate.parse(place))
+            for place in as_change(PHEXT, next_change()).coordinates:
+                changed(place)
 
 
 class Hand:

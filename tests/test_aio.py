@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from phextsync import Change, ClosedError, ConflictError, Coordinate, IdentityError, aio
+from phextsync import (
+    Change,
+    ClosedError,
+    ConflictError,
+    Coordinate,
+    IdentityError,
+    PhextsyncError,
+    TextChange,
+    aio,
+    writing_as,
+)
 from sims.processes import PATIENCE_S, make_folder
 
 pytestmark = pytest.mark.real
@@ -99,6 +109,64 @@ def test_callbacks_and_iterations_run_in_the_loop(tmp_path: Path) -> None:
             await phext.edit(_A, "y")
             await anext(changes)
         assert heard.empty()
+
+    _run(make_folder(tmp_path), use)
+
+
+def test_changes_have_texts_and_labels_and_a_wait_that_is_cancelled_loses_none(
+    tmp_path: Path,
+) -> None:
+    async def use(handle: aio.AsyncHandle) -> None:
+        phext = handle.phext()
+        async with phext.changes(texts=True) as changes:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(changes), 0.01)
+            with writing_as("editor"):
+                await phext.edit(_A, "text")
+            waiting = asyncio.ensure_future(anext(changes))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            try:
+                change = await waiting
+            except asyncio.CancelledError:
+                change = await anext(changes)
+            assert (change.label, change.texts) == ("editor", (TextChange("", "text"),))
+            await phext.update({_B: "b"})
+            assert [str(c) for c in (await anext(changes)).coordinates] == [_B]
+            await phext.clear()
+            assert len((await anext(changes)).coordinates) == 2
+        with pytest.raises(StopAsyncIteration):
+            await anext(changes)
+
+    _run(make_folder(tmp_path), use)
+
+
+def test_a_task_takes_back_what_it_wrote(tmp_path: Path) -> None:
+    async def use(handle: aio.AsyncHandle) -> None:
+        phext = handle.phext()
+        with writing_as("editor"):
+            async with phext.history(_A) as history:
+                await phext.edit(_A, "one")
+                await phext.append(_A, " two")
+                assert await history.can_undo()
+                assert not await history.can_redo()
+                assert await history.undo()
+                assert await phext.get(_A) == "one"
+                assert await history.can_redo()
+                assert await history.redo()
+                assert await phext.get(_A) == "one two"
+        with pytest.raises(PhextsyncError, match="found a closed one"):
+            await history.undo()
+
+    _run(make_folder(tmp_path), use)
+
+
+def test_facts_are_published_within_their_bound(tmp_path: Path) -> None:
+    async def use(handle: aio.AsyncHandle) -> None:
+        await handle.publish({"load": 3})
+        with pytest.raises(PhextsyncError):
+            await handle.publish({"much": "x" * 2000})
+        assert await handle.presence() == []
 
     _run(make_folder(tmp_path), use)
 

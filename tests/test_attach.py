@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 import phextsync
 from benchmarks.attached import Writer, faults, place, run_writers, start_writers
-from phextsync.control import Desk, Value, decode_answer
+from phextsync.attach import Call
+from phextsync.control import Desk, Session, Value, decode_answer
 from phextsync.errors import AnswerLostError
 from phextsync.index import CoordinateRange
 from phextsync.protocol import Lack
 from phextsync.replica import ReplicaSet
 from phextsync.search import Hit
 from phextsync.store import MemoryStore
-from sims.processes import PATIENCE_S, make_folder
+from sims.processes import PATIENCE_S, make_folder, mesh
 
 _A = "1.1.1/1.1.1/1.1.1"
 
@@ -64,7 +65,7 @@ def test_each_change_is_made_once_though_owners_die(steps: list[str]) -> None:
     unanswered: dict[int, list[Value]] = {}
 
     def ask(number: int) -> None:
-        _, answer, _ = decode_answer(desk.answer(b"me", number, 0, unanswered[number]))
+        _, answer = decode_answer(desk.answer(b"me", number, 0, unanswered[number]))
         assert answer is None
 
     for step in [*steps, "die", "answer"]:
@@ -85,6 +86,74 @@ def test_each_change_is_made_once_though_owners_die(steps: list[str]) -> None:
                     ask(number)
     text = desk.replicas.open("memory").get(_A, "")
     assert text == "".join(f"{n + 1}\n" for n in range(asked))
+
+
+@given(
+    st.lists(
+        st.sampled_from(["write", "write", "undo", "redo", "commit", "answer", "die"]), max_size=30
+    )
+)
+def test_steps_are_undone_once_though_owners_die(steps: list[str]) -> None:
+    store = MemoryStore()
+    desk, number = Desk(_Node(store)), 0
+    asked: dict[int, list[Value]] = {}
+    unanswered: set[int] = set()
+    answers: dict[int, object] = {}
+
+    def hold(*again: Value) -> None:
+        Session(desk, b"me").hold(1, [*again, "track", "memory", _A, "writer"])
+
+    def ask(number: int) -> None:
+        frame = desk.answer(b"me", number, 0, ["as", "writer", *asked[number]])
+        answers[number] = decode_answer(frame)[1]
+
+    hold()
+    for step in [*steps, "die", "answer"]:
+        match step:
+            case "write" | "undo" | "redo":
+                number += 1
+                text: list[Value] = [f"{number} "] if step == "write" else []
+                asked[number] = ["append" if text else step, "memory", _A, *text]
+                unanswered.add(number)
+                ask(number)
+            case "commit":  # and nobody hears of it
+                desk.replicas.commit()
+            case "answer":  # which only what is durable gets
+                desk.replicas.commit()
+                unanswered.clear()
+            case "die":  # and its steps are forgotten
+                store = store.cloned()
+                desk = Desk(_Node(store))
+                hold("again")
+                for number_ in sorted(unanswered):
+                    ask(number_)
+    texts, undone = list[Value](), list[Value]()
+    for number_, request in asked.items():
+        match request[0], answers[number_]:
+            case "append", None:
+                texts.append(request[3])
+                undone.clear()
+            case "undo", True:
+                undone.append(texts.pop())
+            case "redo", True:
+                texts.append(undone.pop())
+            case _, answer:
+                assert answer is False
+    assert desk.replicas.open("memory").get(_A, "").split() == [str(t).strip() for t in texts]
+
+
+def test_what_a_process_holds_is_bounded_and_goes_with_it() -> None:
+    desk = Desk(_Node(MemoryStore()))
+    session = Session(desk, b"me")
+    session.hold(1, ["track", "memory", _A, "writer"])
+    for number in range(2, 1001):
+        session.hold(number, ["watch", "memory", "*", False])
+    with pytest.raises(phextsync.PhextsyncError, match="at most 1000"):
+        session.hold(1001, ["watch", "memory", "*", False])
+    replica = desk.replicas.open("memory")
+    assert (len(replica._subscribers), len(replica._histories)) == (999, 1)
+    session.close()
+    assert (len(replica._subscribers), len(replica._histories)) == (0, 0)
 
 
 def test_an_answer_is_kept_until_the_process_has_it_and_while_it_is_short() -> None:
@@ -175,6 +244,33 @@ def test_three_owners_killed_in_a_row_lose_and_double_nothing(tmp_path: Path) ->
 
 
 @pytest.mark.real
+@pytest.mark.crash
+def test_an_owner_that_is_killed_leaves_each_step_done_or_undone_once(tmp_path: Path) -> None:
+    with mesh(tmp_path, ["solo"], options=["--no-mdns", "--host", "127.0.0.1"]) as (process,):
+        process.start()
+        with _open(process.folder) as handle, handle.phext().history(_A, "writer"):
+            asked: list[tuple[str, Call]] = []
+            for number in range(600):
+                operation = "undo" if number % 3 == 2 else "append"
+                text: list[Value] = [] if operation == "undo" else [f"{number} "]
+                request: list[Value] = [operation, "memory", _A, *text]
+                asked.append((f"{number}", handle._engine.begin(["as", "writer", *request])))
+                if number == 300:
+                    asked[100][1].future.result(PATIENCE_S)
+                    process.stop(signal.SIGKILL)
+            written: list[str] = []
+            for name, call in asked:
+                answer = call.future.result(PATIENCE_S)
+                assert answer in (None, True, False)
+                if answer is None:
+                    written.append(name)
+                elif answer:
+                    written.pop()
+            assert handle.is_owner
+            assert handle.phext()[_A].split() == written
+
+
+@pytest.mark.real
 def test_watchers_and_waiting_calls_move_to_the_next_owner(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
     with _open(folder) as heir, _open(folder) as first:  # which is attached
@@ -182,11 +278,17 @@ def test_watchers_and_waiting_calls_move_to_the_next_owner(tmp_path: Path) -> No
         changes = first.phext().changes("1.*")
         heir.phext()[_A] = "before"
         assert [str(c) for c in next(changes).coordinates] == [_A]
+        steps = first.phext().history(_A)
+        first.phext().append(_A, ", here")
+        assert steps.can_undo
         heir.close()
-        first.phext().append(_A, ", after")
+        assert not steps.undo()  # its history is gone, and nobody else's is taken
         assert first.is_owner
+        first.phext().append(_A, ", gone")
+        assert steps.undo()
+        first.phext().append(_A, ", after")
         assert next(changes).missed == CoordinateRange.parse("1.*")
-        assert first.phext()[_A] == "before, after"
+        assert first.phext()[_A] == "before, here, after"
 
 
 def _open(folder: Path) -> phextsync.Handle:

@@ -1,15 +1,17 @@
 """The command line works the same with and without a running node; errors are one line."""
 
 import json
+import select
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from phextsync.control import Attachment
-from sims.processes import mesh
+from sims.processes import PATIENCE_S, mesh
 
 pytestmark = pytest.mark.real
 
@@ -118,10 +120,44 @@ def test_watch_prints_each_change(tmp_path: Path) -> None:
     with mesh(tmp_path, ["solo"], options=["--no-mdns", "--host", "127.0.0.1"]) as (process,):
         process.start()
         with Attachment(process.folder) as watcher:
-            watcher.ask("watch", "memory", "1.*")
+            next_change = watcher.watch("memory", "1.*")
             process.ask("set", "memory", _B, "outside")
             process.ask("set", "memory", _A, "inside")
-            assert watcher.next_answer() == [_A, 6, b""]
+            assert next_change() == [None, "", None, [[_A, 6]]]
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_watch_says_who_wrote_and_when_changes_were_missed(
+    tmp_path: Path, flags: list[str]
+) -> None:
+    places = [f"1.1.1/1.1.1/1.{1 + i // 999}.{1 + i % 999}" for i in range(10_001)]
+    with mesh(tmp_path, ["solo"], options=["--no-mdns", "--host", "127.0.0.1"]) as (process,):
+        process.start()
+        command = [sys.executable, "-m", "phextsync.cli", "watch", "1.*", *flags]
+        with subprocess.Popen(
+            [*command, "--data", str(process.folder)], stdout=subprocess.PIPE
+        ) as watching:
+            assert watching.stdout is not None
+            deadline = time.monotonic() + PATIENCE_S
+            try:
+                while not select.select([watching.stdout], [], [], 0.05)[0]:
+                    process.ask("as", "editor", "append", "memory", _A, "x")
+                    assert time.monotonic() < deadline
+                process.ask("import", "memory", False, [[place, "x"] for place in places])
+                lines = [watching.stdout.readline()]
+                while b"missed" not in lines[-1].replace(b'"missed": null', b""):
+                    lines.append(watching.stdout.readline())
+            finally:
+                watching.kill()
+    if flags:
+        first = json.loads(lines[0])
+        assert first.pop("bytes") > 0
+        assert first == {"coordinate": _A, "origin": "", "label": "editor", "missed": None}
+        assert json.loads(lines[-1]) == {"missed": "1.*"}
+    else:
+        assert lines[0].split()[::2] == [_A.encode(), b"here"]
+        assert lines[0].endswith(b" here editor\n")
+        assert lines[-1] == b"changes were missed: anything in 1.* may have changed\n"
 
 
 def test_joining_by_code_makes_a_second_node_of_the_same_mesh(tmp_path: Path) -> None:

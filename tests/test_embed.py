@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import phextsync
+from benchmarks.nodes import make_folders
 from phextsync import (
     Change,
     ClosedError,
@@ -24,7 +26,10 @@ from phextsync import (
     Handle,
     IdentityError,
     Phext,
+    PhextsyncError,
+    TextChange,
     TextError,
+    writing_as,
 )
 from sims.processes import PATIENCE_S, make_folder
 
@@ -259,8 +264,8 @@ def hasty() -> Iterator[None]:
 
 @pytest.mark.usefixtures("hasty")
 def test_readers_see_whole_texts_that_never_grow_older(handle: Handle) -> None:
-    node = handle._engine.place._desk
-    assert node is not None
+    session = handle._engine.place._session
+    assert session is not None
     phext = handle.phext()
     failures: list[str] = []
     is_over = threading.Event()
@@ -283,7 +288,7 @@ def test_readers_see_whole_texts_that_never_grow_older(handle: Handle) -> None:
             if phext[key] != text:
                 failures.append(f"own write {number}")
         if number % 5 == 0:  # from now on scrolls are closed as soon as they are durable, or not
-            node.replicas.open_bytes_max = (64 << 20) * (number % 10 == 0)
+            session.desk.replicas.open_bytes_max = (64 << 20) * (number % 10 == 0)
     is_over.set()
     for reader in readers:
         reader.join()
@@ -340,7 +345,138 @@ def test_an_iteration_ends_with_its_handle(tmp_path: Path) -> None:
     with _open(make_folder(tmp_path)) as handle:
         changes = handle.phext().changes()
         handle.phext()[_A] = "x"
-    assert [change.coordinates for change in changes] == [(Coordinate.parse(_A),)]
+        assert next(changes).coordinates == (Coordinate.parse(_A),)
+    assert list(changes) == []
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["owner", "attached"])
+def test_a_change_says_who_made_it_and_of_what_it_made_what(
+    shared: tuple[Handle, Handle], which: int
+) -> None:
+    phext = shared[which].phext(f"labels{which}")
+    other = shared[1 - which].phext(f"labels{which}")
+    with phext.changes("1.*", texts=True) as changes:
+        for number, one in enumerate((phext, other)):
+            with writing_as(f"editor {number}"):
+                one[_B] = "elsewhere"
+                one[_A] = f"text {number}"
+        other.append(_A, "!")
+        told = [next(changes) for _ in range(3)]
+    assert [(change.label, change.origin) for change in told] == [
+        ("editor 0", None),
+        ("editor 1", None),
+        ("", None),
+    ]
+    assert [change.texts for change in told][::2] == [
+        (TextChange("", told[0].texts[0].new),),
+        (TextChange(told[1].texts[0].new, "text 1!"),),
+    ]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["owner", "attached"])
+def test_a_range_is_cleared_as_one_event(shared: tuple[Handle, Handle], which: int) -> None:
+    phext = shared[which].phext(f"cleared{which}")
+    second = "2.1.1/1.1.1/1.1.2"
+    phext.update({_A: "a", _B: "b", second: "c"})
+    with phext.changes() as changes:
+        phext.within("2.*").clear()
+        assert [str(place) for place in next(changes).coordinates] == [_B, second]
+        phext[_B] = "again"
+        next(changes)
+        phext.clear()
+        assert len(next(changes).coordinates) == 2
+    assert len(phext) == 0
+
+
+# -- undoing ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["owner", "attached"])
+def test_a_writer_takes_back_what_it_wrote_through_its_handle(
+    shared: tuple[Handle, Handle], which: int
+) -> None:
+    phext = shared[which].phext(f"undone{which}")
+    other = shared[1 - which].phext(f"undone{which}")
+    with writing_as("editor"), phext.history(_A) as history, other.history(_A) as others:
+        phext[_A] = "mine\n"
+        with phext.batch() as batch:
+            batch.append(_A, "and ")
+            batch.append(_A, "more\n")
+        other.append(_A, "of another process\n")
+        with writing_as("somebody"):
+            phext.append(_A, "another's\n")
+        assert history.can_undo
+        assert not history.can_redo
+        assert history.undo()
+        assert phext[_A] == "mine\nof another process\nanother's\n"
+        assert history.undo()
+        assert not history.undo()
+        assert history.can_redo
+        assert history.redo()
+        assert others.undo()
+        assert phext[_A] == "mine\nanother's\n"
+    with pytest.raises(PhextsyncError, match="found a closed one"):
+        history.undo()
+    with phext.history(_A, "editor") as history:
+        assert not history.undo()
+
+
+def test_a_history_goes_with_the_process_that_has_it(tmp_path: Path) -> None:
+    with _open(make_folder(tmp_path)) as owner:
+        owner.phext()[_A] = "text"
+        replica = owner._engine.place.replica("memory")
+        assert replica is not None
+        with _open(tmp_path) as attached:
+            history = attached.phext().history(_A)
+            kept = attached.phext().history(_B)
+            assert len(replica._histories) == 2
+            del history
+            assert attached.phext()[_A] == "text"  # asked after the end of the first one
+            assert list(map(str, replica._histories)) == [_B]
+        deadline = time.monotonic() + PATIENCE_S
+        while replica._histories:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert kept.writer == ""
+
+
+# -- presence --------------------------------------------------------------------------------
+
+
+def test_each_process_tells_its_facts_and_an_heir_tells_them_again(tmp_path: Path) -> None:
+    here, there = make_folders(tmp_path, "here", "there")
+    with _open(there) as peer:
+        address = f"127.0.0.1:{peer.status()['port']}"
+
+        def open_() -> Handle:
+            return phextsync.open(here, host="127.0.0.1", port=0, discover=False, peers=[address])
+
+        with open_() as owner, open_() as attached:
+            owner.publish({"load": 1})
+            attached.publish({"editing": "notes"})
+            attached.publish({"editing": _A})
+            assert len(attached._engine.place._held) == 1
+            peer.publish({"home": _B})
+            _wait_for(peer, {"load": 1, "editing": _A})
+            for handle in (owner, attached):
+                _wait_for(handle, {"home": _B})
+                assert [row.name for row in handle.presence()] == ["there"]
+            with pytest.raises(PhextsyncError, match="facts"):
+                attached.publish({"much": "x" * 2000})
+            owner.close()
+            attached.durable()
+            assert attached.is_owner
+            _wait_for(peer, {"editing": _A})
+            attached.publish({})
+            _wait_for(peer, {})
+
+
+def _wait_for(handle: Handle, facts: dict[str, str | int]) -> None:
+    """Wait until a handle reads these facts of another node."""
+    deadline = time.monotonic() + PATIENCE_S
+    while [row.facts for row in handle.presence()] != [facts]:
+        assert time.monotonic() < deadline, handle.presence()
+        time.sleep(0.01)
 
 
 # -- starting and stopping -------------------------------------------------------------------
