@@ -18,19 +18,22 @@ from urllib.parse import urlsplit
 import h11
 import trio
 
-from phextsync.changes import Change
+from phextsync.changes import Change, writing_as
 from phextsync.discovery import Address, is_loopback
 from phextsync.errors import LinkError, PhextsyncError, StoreFullError
-from phextsync.index import Coordinate, CoordinateRange
+from phextsync.index import CoordinateRange
 from phextsync.metrics import NodeMetrics
 from phextsync.node import Node
 from phextsync.sq import Answer, Request, SqApi, operation_name
+from phextsync.streams import ChangeStream
 
 DEFAULT_PORT: Final = 1337
 
 _RECEIVE_BYTES: Final = 64 << 10
 _HEARTBEAT_S: Final = 15.0
 _CHANGES_MAX: Final = 4096
+_HEARTBEAT: Final = b":\n\n"
+_WRITER: Final = "gateway"
 
 _log = logging.getLogger("phextsync.gateway")
 
@@ -154,7 +157,8 @@ class Gateway:
             if not self._sq.is_authorized(request):
                 return Answer(401, b"Unauthorized")
             return Answer(200, self._metrics.text(), (("Content-Type", "text/plain"),))
-        answer = self._sq.answer(request)
+        with writing_as(_WRITER):
+            answer = self._sq.answer(request)
         if answer.has_changed:
             try:
                 await self.node.durable()
@@ -197,25 +201,25 @@ class Gateway:
             self._check_stream(request)
             name = request.parameters.get("p", "")
             range_ = CoordinateRange.parse(request.parameters.get("range", "*"))
-            replica = self.node.phext(name)
+            feed = self.node.phext(name).feed(range_, coordinates_max=_CHANGES_MAX)
         except (PhextsyncError, _Refusal) as error:
             status = error.status if isinstance(error, _Refusal) else 400
             await connection.refuse(status, str(error))
             return
-        changes = _Changes()
-        unsubscribe = replica.subscribe(changes.note, range_)
+        changes = ChangeStream(feed)
         self.streams += 1
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection.until_closed, nursery.cancel_scope)
                 await connection.start_events()
                 while True:
+                    events = _HEARTBEAT
                     with trio.move_on_after(_HEARTBEAT_S):
-                        await changes.has_some.wait()
-                    await connection.send_event(changes.take())
+                        events = _events(await changes.receive())
+                    await connection.send_event(events)
         finally:
             self.streams -= 1
-            unsubscribe()
+            changes.close()
 
     def _check_stream(self, request: Request) -> None:
         if not self._sq.is_authorized(request):
@@ -234,40 +238,20 @@ class _Refusal(Exception):
         self.status = status
 
 
-class _Changes:
-    """Changes that a stream has not sent yet: coordinates, or that there were too many."""
-
-    def __init__(self) -> None:
-        self.has_some = trio.Event()
-        self._changed: dict[Coordinate, bytes | None] = {}
-        self._phext = ""
-        self._is_overrun = False
-
-    def note(self, change: Change) -> None:
-        self._phext = change.phext
-        if not self._is_overrun:
-            self._changed.update(dict.fromkeys(change.coordinates, change.origin))
-            if len(self._changed) > _CHANGES_MAX:
-                self._is_overrun = True
-                self._changed.clear()
-        self.has_some.set()
-
-    def take(self) -> bytes:
-        """Return what there is as events, a comment when there is nothing."""
-        changed, self._changed = self._changed, {}
-        is_overrun, self._is_overrun = self._is_overrun, False
-        self.has_some = trio.Event()
-        if is_overrun:
-            return _event("reset", {"phext": self._phext})
-        rows = (
-            {
-                "phext": self._phext,
-                "coordinate": str(coordinate),
-                "origin": origin.hex() if origin else None,
-            }
-            for coordinate, origin in changed.items()
-        )
-        return b"".join(_event("change", row) for row in rows) or b":\n\n"
+def _events(change: Change) -> bytes:
+    """Return a change as events, one for each scroll."""
+    if change.missed is not None:
+        return _event("reset", {"phext": change.phext})
+    rows = (
+        {
+            "phext": change.phext,
+            "coordinate": str(coordinate),
+            "origin": change.origin.hex() if change.origin else None,
+            "label": change.label,
+        }
+        for coordinate in change.coordinates
+    )
+    return b"".join(_event("change", row) for row in rows)
 
 
 def _event(name: str, row: Mapping[str, str | None]) -> bytes:

@@ -225,7 +225,12 @@ async def test_changes_are_streamed(tmp_path: Path) -> None:
             while b"}" not in received:
                 received += await stream.receive_some()
             row = json.loads(received[received.index(b"{") : received.index(b"}") + 1])
-            assert row == {"phext": "n", "coordinate": "2.1.1/1.1.1/1.1.1", "origin": None}
+            assert row == {
+                "phext": "n",
+                "coordinate": "2.1.1/1.1.1/1.1.1",
+                "origin": None,
+                "label": "gateway",
+            }
             assert gateway.streams == 1
         while gateway.streams:
             await trio.lowlevel.checkpoint()
