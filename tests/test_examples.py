@@ -109,6 +109,9 @@ def test_the_programs_of_the_page_on_embedding_run_one_after_another(tmp_path: P
         "2.1.1/1.1.1/1.1.1 one\n2.1.1/1.1.1/1.1.2 two\nRemember the milk.\nAnd the bread.\n",
         "From a coroutine.\n3.1.1/1.1.1/1.1.1 18\n(Coordinate('3.1.1/1.1.1/1.1.1'),)\n",
         "Written where the node runs.\n",
+        "None editor A line.\n",
+        "One.\nOne.\nTwo.\n",
+        "One.\nTwo.\nFour.\n",
     ]
 
 
