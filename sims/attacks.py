@@ -361,8 +361,9 @@ def _updates_that_claim_gigabytes(attacker: Attacker) -> None:
             b"\0" + claim + b"\5" + claim,
             b"\0\1\5\1\0" + claim,
         ):
-            attacker.send(Updates(PHEXT, (Entry(place(0), update),)))
-            attacker.read()
+            for told in (Entry(place(0), update, b"o" * 16, 1), Entry(place(0), update)):
+                attacker.send(Updates(PHEXT, (told,)))
+                attacker.read()
 
 
 def _conflicts(attacker: Attacker) -> None:

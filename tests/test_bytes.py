@@ -233,6 +233,9 @@ def test_changed_bytes_are_read_alike_or_refused_and_never_kill(
     document: pycrdt.Doc[pycrdt.Text] = pycrdt.Doc()
     document.get(ROOT, type=pycrdt.Text)
     document.apply_update(clean_update(mutated))  # neither an error nor a panic
+    if plain_text(mutated) is not None:
+        whole = snapshot_version(pycrdt.Snapshot.from_doc(document).encode())
+        assert update_version(mutated) == whole
 
 
 def test_a_deletion_of_nothing_is_no_part_of_a_version() -> None:
@@ -244,6 +247,12 @@ def test_a_deletion_of_nothing_is_no_part_of_a_version() -> None:
     assert update_version(bytes(update)) == update_model.version(
         update_model.read_update(bytes(update))
     )
+
+
+@pytest.mark.parametrize("struct", [b"\0\3", b"\1\1\4text\3"])
+def test_what_has_no_content_is_deleted_though_no_delete_set_names_it(struct: bytes) -> None:
+    update = b"\1\1\5\0" + struct + b"\0"
+    assert Scroll(_PLACE, 1, [update]).version() == update_version(update) == b"\1\5\3\1\5\1\0\3"
 
 
 def test_empty_structs_that_yrs_writes_are_left_out() -> None:

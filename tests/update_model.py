@@ -7,9 +7,11 @@ Ranges = dict[int, list[tuple[int, int]]]
 
 @dataclass
 class Update:
-    """Ranges of clocks by client: of structs but gaps, of deletions, of what structs refer to."""
+    """Ranges of clocks by client: of structs but gaps, of those without content, of deletions, of
+    what structs refer to."""
 
     structs: Ranges = field(default_factory=dict)
+    gone: Ranges = field(default_factory=dict)
     deletes: Ranges = field(default_factory=dict)
     origins: Ranges = field(default_factory=dict)
 
@@ -50,6 +52,8 @@ def read_update(data: bytes) -> Update:
             kind, length = _read_struct(reader, update.origins)
             if kind != 10:
                 update.structs.setdefault(client, []).append((clock, clock + length))
+            if kind in (0, 1) and length:
+                update.gone.setdefault(client, []).append((clock, clock + length))
             clock += length
     for _ in range(reader.varint()):
         client = reader.varint()
@@ -108,8 +112,9 @@ def version(update: Update) -> bytes:
     ends = {c: max(end for _, end in ranges) for c, ranges in sorted(update.structs.items())}
     clocks = {c: end for c, end in ends.items() if end}
     out = varint(len(clocks)) + b"".join(varint(c) + varint(end) for c, end in clocks.items())
-    out += varint(len(update.deletes))
-    for client, ranges in sorted(update.deletes.items()):
+    deleted = {c: ranges + update.deletes.get(c, []) for c, ranges in update.gone.items()}
+    out += varint(len({**update.deletes, **deleted}))
+    for client, ranges in sorted({**update.deletes, **deleted}.items()):
         joined = merged(ranges)
         out += varint(client) + varint(len(joined))
         before = 0

@@ -335,9 +335,10 @@ cdef void read_deletes(Reader* reader, Ranges* deletes) noexcept nogil:
 
 
 cdef void read_structs(
-    Reader* reader, Ranges* structs, const uint8_t* root, Py_ssize_t root_bytes
+    Reader* reader, Ranges* structs, Ranges* gone, const uint8_t* root, Py_ssize_t root_bytes
 ) noexcept nogil:
-    """Read all structs; what is not a gap goes to `structs`, unless that is NULL."""
+    """Read all structs; what is not a gap goes to `structs`, what has no content any more to
+    `gone` as well, unless these are NULL."""
     cdef uint64_t clients = read_varint(reader), count
     cdef Struct found
     while clients > 0 and reader.error == OK:
@@ -349,15 +350,24 @@ cdef void read_structs(
             if (structs != NULL and found.kind != GAP and found.length and reader.error == OK
                     and push(structs, found.client, found.clock, found.clock + found.length)):
                 fail(reader, NO_MEMORY)
+            if (gone != NULL and (found.kind == GARBAGE or found.kind == DELETED)
+                    and found.length and reader.error == OK
+                    and push(gone, found.client, found.clock, found.clock + found.length)):
+                fail(reader, NO_MEMORY)
             found.clock += found.length
             count -= 1
         clients -= 1
 
 
 cdef void read_update(
-    Reader* reader, Ranges* structs, Ranges* deletes, const uint8_t* root, Py_ssize_t root_bytes
+    Reader* reader,
+    Ranges* structs,
+    Ranges* gone,
+    Ranges* deletes,
+    const uint8_t* root,
+    Py_ssize_t root_bytes,
 ) noexcept nogil:
-    read_structs(reader, structs, root, root_bytes)
+    read_structs(reader, structs, gone, root, root_bytes)
     if reader.error == OK:
         read_deletes(reader, deletes)
     if reader.error == OK and reader.at != reader.end:
@@ -420,6 +430,35 @@ cdef bint contains(Ranges* ranges, uint64_t client, uint64_t start, uint64_t end
         return False
     item = &ranges.items[low - 1]
     return item.client == client and item.start <= start and end <= item.end
+
+
+cdef bint contains_all(Ranges* ranges, Ranges* others) noexcept nogil:
+    """Whether merged ranges hold all of others that are merged too. O(ranges)."""
+    cdef Py_ssize_t i, j = 0
+    cdef Range* item
+    cdef Range* held
+    for i in range(others.count):
+        item = &others.items[i]
+        while j < ranges.count and (
+            ranges.items[j].client < item.client
+            or (ranges.items[j].client == item.client and ranges.items[j].end < item.end)
+        ):
+            j += 1
+        if j == ranges.count:
+            return False
+        held = &ranges.items[j]
+        if held.client != item.client or held.start > item.start:
+            return False
+    return True
+
+
+cdef int add_ranges(Ranges* ranges, Ranges* more) except -1:
+    cdef Py_ssize_t i
+    for i in range(more.count):
+        if push(ranges, more.items[i].client, more.items[i].start, more.items[i].end):
+            raise MemoryError
+    merge_ranges(ranges)
+    return 0
 
 
 # -- writing -----------------------------------------------------------------------------------
@@ -546,16 +585,6 @@ cdef class _Sets:
             raise_error(reader.error, "version")
         return sets
 
-    @staticmethod
-    cdef _Sets of_update(bytes update):
-        cdef _Sets sets = _Sets.__new__(_Sets)
-        cdef Reader reader
-        open_reader(&reader, update)
-        read_update(&reader, &sets.clocks, &sets.deletes, NULL, 0)
-        if reader.error:
-            raise_error(reader.error, "update")
-        return sets
-
 
 # -- what is public ----------------------------------------------------------------------------
 
@@ -569,7 +598,7 @@ def check_update(bytes update not None, str root not None):
     cdef bytes name = root.encode()
     open_reader(&reader, update)
     read_update(
-        &reader, NULL, NULL, <const uint8_t*>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)
+        &reader, NULL, NULL, NULL, <const uint8_t*>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)
     )
     if reader.error:
         raise_error(reader.error, "update")
@@ -583,14 +612,24 @@ def check_version(bytes version not None):
 def update_version(bytes update not None):
     """Return the version of a document from its whole state as one update.
 
-    An update that leaves a gap before one of its clocks counts from 0 on all the same.
+    An update that leaves a gap before one of its clocks counts from 0 on all the same. A struct
+    without content counts as deleted, as it does in a document, even if no delete set names it.
     """
-    cdef _Sets sets = _Sets.of_update(update)
+    cdef _Sets sets = _Sets.__new__(_Sets)
+    cdef _Sets gone = _Sets.__new__(_Sets)
+    cdef Reader reader
     cdef Py_ssize_t i
+    open_reader(&reader, update)
+    read_update(&reader, &sets.clocks, &gone.deletes, &sets.deletes, NULL, 0)
+    if reader.error:
+        raise_error(reader.error, "update")
     for i in range(sets.clocks.count):
         sets.clocks.items[i].start = 0
     merge_ranges(&sets.clocks)
     merge_ranges(&sets.deletes)
+    merge_ranges(&gone.deletes)
+    if not contains_all(&sets.deletes, &gone.deletes):  # no document writes such a state
+        add_ranges(&sets.deletes, &gone.deletes)
     return write_version(&sets.clocks, &sets.deletes)
 
 
@@ -632,11 +671,7 @@ cdef bint is_covered(_Sets have, _Sets need) noexcept:
         if not contains(&have.clocks, item.client, item.start, item.end):
             return False
     merge_ranges(&need.deletes)
-    for i in range(need.deletes.count):
-        item = &need.deletes.items[i]
-        if not contains(&have.deletes, item.client, item.start, item.end):
-            return False
-    return True
+    return contains_all(&have.deletes, &need.deletes)
 
 
 def state_vector(bytes version not None):
@@ -731,7 +766,7 @@ def strip_deletes(bytes update not None, bytes version not None):
     cdef Range* item
     cdef Range* held
     open_reader(&reader, update)
-    read_structs(&reader, NULL, NULL, 0)
+    read_structs(&reader, NULL, NULL, NULL, 0)
     head = reader.at - reader.start
     if reader.error == OK:
         read_deletes(&reader, &sets.deletes)
