@@ -15,6 +15,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `rebuild`: a new data file from an old one
 * `folder`: the files of a data folder
 * `store`: what is on disk
+* `history`: what was written when, and by whom
 * `changes`: what happened to texts, and who did it
 * `views`: a range of a phext as a mapping
 * `replica`: a phext as a mapping of coordinates to texts
@@ -74,6 +75,7 @@ from phextsync.errors import (
     TextError,
     UpdateError,
 )
+from phextsync.history import BlamedLine, LoggedChange
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateIndex, CoordinateRange
 from phextsync.node import Node, open_node
@@ -87,6 +89,7 @@ from phextsync.views import RangeView
 
 __all__ = [
     "AnswerLostError",
+    "BlamedLine",
     "Change",
     "ChangeFeed",
     "ChangeStream",
@@ -103,6 +106,7 @@ __all__ = [
     "IdentityError",
     "LinkError",
     "LmdbStore",
+    "LoggedChange",
     "MemoryStore",
     "MeshKey",
     "Node",

@@ -44,6 +44,7 @@ from phextsync.index import (
     snapshot_version,
     state_vector,
     strip_deletes,
+    update_version,
 )
 
 ROOT: Final = "text"
@@ -64,6 +65,7 @@ _BREAK_NAMES: Final = (
     *("volume", "collection", "series", "shelf", "library"),
 )
 _FORBIDDEN: Final = re.compile(f"[{BREAKS}\ud800-\udfff]")
+_LINES: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _POSITION: Final = re.compile(r"([<>])(?:([0-9a-f]{1,14})\.([0-9a-f]{1,8})\.([12]))?")
 
 
@@ -297,6 +299,23 @@ class Scroll:
         update = self._doc.get_update(state_vector(version))
         return strip_deletes(clean_update(update), version)
 
+    def lines(self) -> list[tuple[str, list[tuple[int, int, int]]]]:
+        """Return the lines without their ends, and the runs of characters (client, clock, units)
+        that each is made of; an empty line is made of its end. O(size + lines * items).
+
+        Yrs tells the ids of characters when they are deleted: so they are, in a copy.
+        """
+        copy = self._copy()
+        at = 0  # in bytes; the ends of the lines before stay
+        lines = []
+        for line in _LINES.findall(self.text):
+            content = line.removesuffix("\n")
+            with copy._transaction():
+                del copy._yrs[at : at + len(content.encode() or line)]
+            lines.append((content, _deleted(copy._take_observed() or _NO_UPDATE)))
+            at += bool(content)
+        return lines
+
     def fingerprint(self, fingerprinter: Fingerprinter) -> bytes:
         """Return the scroll's fingerprint, 32 bytes."""
         return fingerprinter.of(self.coordinate.key, self.version(), self.text.encode())
@@ -500,6 +519,12 @@ def merge_updates(updates: Sequence[bytes]) -> bytes:
     return updates[0] if len(updates) == 1 else pycrdt.merge_updates(*updates)
 
 
+def client_clocks(update: bytes) -> dict[int, int]:
+    """Return the clients of which an update brings something, and the clocks behind that."""
+    values = _varints(state_vector(update_version(update)))
+    return dict(zip(values[1::2], values[2::2], strict=True))
+
+
 def import_update(key: bytes, text: str) -> bytes:
     """Return what `import_text` makes of `text` in a scroll without history, and no document."""
     client_id = _import_client_id(key, EMPTY_VERSION, text)
@@ -524,6 +549,17 @@ def _import_client_id(key: bytes, version: bytes, text: str) -> int:
     hasher = blake2b(key + len(version).to_bytes(4, "big") + version, digest_size=8)
     hasher.update(text.encode())
     return _IMPORT_BIT | int.from_bytes(hasher.digest(), "big") >> 12
+
+
+def _deleted(update: bytes) -> list[tuple[int, int, int]]:
+    """Return what an update without insertions deletes: clients, clocks, units."""
+    values = iter(_varints(update))
+    assert next(values) == 0
+    return [
+        (client, next(values), next(values))
+        for client, count in ((next(values), next(values)) for _ in range(next(values)))
+        for _ in range(count)
+    ]
 
 
 def _varints(data: bytes) -> list[int]:

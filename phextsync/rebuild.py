@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import lmdb
 
@@ -14,6 +14,8 @@ from phextsync.records import (
     DATABASES,
     FORMAT_VERSION,
     HEADS,
+    HISTORY,
+    HISTORY_KEPT,
     LOGS,
     META,
     NAMES,
@@ -27,6 +29,7 @@ from phextsync.records import (
 MAP_BYTES: Final = 1 << 40  # address space, never resized: resizing under a reader is a SIGBUS
 _SCROLLS_AT_ONCE: Final = 5000
 
+T = TypeVar("T")
 Databases = dict[bytes, "lmdb._Database"]
 Progress = Callable[[int, int], None]
 """Told of how many scrolls are done, and of how many."""
@@ -69,9 +72,13 @@ def rebuild(records: Records, path: Path, progress: Progress | None) -> Rebuilt:
                 txn.put(number, seal(NAMES, number, name.encode()), db=databases[NAMES])
             for key, receipt in records.receipts.items():
                 txn.put(key, seal(META, key, receipt), db=databases[META])
+            if records.history_kept is not None:
+                kept = seal(META, HISTORY_KEPT, records.history_kept)
+                txn.put(HISTORY_KEPT, kept, db=databases[META])
             for key, value in records.set_aside():
                 txn.put(key, value, db=databases[DAMAGED])
         rebuilt = _copy(records, environment, databases, progress)
+        _copy_history(records, environment, databases[HISTORY])
         environment.sync(True)
     finally:
         environment.close()
@@ -110,6 +117,17 @@ def _copy(
     return Rebuilt(kept, tuple(lost), unnamed)
 
 
+def _copy_history(
+    records: Records, environment: "lmdb.Environment", database: "lmdb._Database"
+) -> None:
+    """Copy what is sound; an empty piece says where something is missing."""
+    for some in _pieces(records.histories()):
+        with environment.begin(write=True) as txn:
+            for key, value in some:
+                if key[:4] in records.names:
+                    txn.put(key, value or seal(HISTORY, key, b""), db=database)
+
+
 def _put(txn: "lmdb.Transaction", databases: Databases, stored: Stored) -> None:
     assert stored.head is not None
     txn.put(stored.place, stored.head, db=databases[HEADS], append=True)
@@ -127,7 +145,7 @@ def _set_aside(txn: "lmdb.Transaction", database: "lmdb._Database", stored: Stor
         txn.put(key, value, db=database)
 
 
-def _pieces(scrolls: Iterable[Stored]) -> Iterator[list[Stored]]:
-    source = iter(scrolls)
+def _pieces(things: Iterable[T]) -> Iterator[list[T]]:
+    source = iter(things)
     while some := list(islice(source, _SCROLLS_AT_ONCE)):
         yield some

@@ -12,11 +12,14 @@
 | logs | number, key, sequence number | time, origin, update |
 | damaged | number, key | nothing: this scroll was set aside |
 | damaged | number, key, `state` or sequence number | what was set aside of it |
+| meta | `history` | how long history is kept and since when, in ms, 8 bytes each; absent: none is |
+| history | number, key, number of the piece | log entries that were folded into the state |
 
 A key is the 12 bytes of a coordinate; number and key together are the *place* of a scroll. Every
 value ends with its checksum, which covers the database and the key as well, so that a value under
 another key is as bad as a changed one. A head names the state and the log entries that belong to
-it, so that none can be missing or old unnoticed.
+it, so that none can be missing or old unnoticed. It does not name the history: no scroll depends on
+that. A file without that database has none.
 """
 
 import struct
@@ -36,8 +39,10 @@ FORMAT_VERSION: Final = 2
 """1 had checksums of the bytes alone, and heads that did not name their content."""
 
 META, NAMES, HEADS, STATES = b"meta", b"names", b"heads", b"states"
-LOGS, DAMAGED = b"logs", b"damaged"
-DATABASES: Final = (META, NAMES, HEADS, STATES, LOGS, DAMAGED)
+LOGS, DAMAGED, HISTORY = b"logs", b"damaged", b"history"
+DATABASES: Final = (META, NAMES, HEADS, STATES, LOGS, DAMAGED, HISTORY)
+HISTORY_KEPT: Final = b"history"
+KEPT: Final = struct.Struct(">QQ")
 
 PLACE_BYTES: Final = 16
 LOG_KEY_BYTES: Final = PLACE_BYTES + 4
@@ -122,6 +127,7 @@ class Records:
             key[1:]: int.from_bytes(body, "big") for key, body in bodies.items() if key[:1] == b"k"
         }
         self.receipts = {key: body for key, body in bodies.items() if key[:1] == b"r"}
+        self.history_kept = bodies.get(HISTORY_KEPT)
         self.is_count_known = not self.problems
 
     @property
@@ -161,10 +167,19 @@ class Records:
             if body is not None:
                 yield key, seal(database, own, body)
 
+    def histories(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """Iterate over keys and sealed values of `history`; one that is damaged is None."""
+        for key, value in self._pairs(HISTORY):
+            yield key, None if self._body(HISTORY, key, value) is None else value
+
     def name(self, stored: Stored) -> str:
         """Return the phext and the coordinate of a place, for people."""
-        phext = self.names.get(stored.number, f"phext number {int.from_bytes(stored.number)}")
-        return f"{phext} {coordinate_text(stored.key)}"
+        return self.place_name(stored.place)
+
+    def place_name(self, place: bytes) -> str:
+        """Return the phext and the coordinate of a place, for people."""
+        phext = self.names.get(place[:4], f"phext number {int.from_bytes(place[:4])}")
+        return f"{phext} {coordinate_text(place[4:])}"
 
     def _ranked(self, database: bytes) -> Iterator[tuple[bytes, int, bytes, bytes]]:
         rank = (HEADS, STATES, LOGS).index(database)

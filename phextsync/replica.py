@@ -12,7 +12,7 @@ Sans-IO but for the store. Used in one thread.
 import heapq
 from collections import deque
 from collections.abc import Callable, ItemsView, Iterator, KeysView, MutableMapping, ValuesView
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
@@ -29,7 +29,15 @@ from phextsync.changes import (
     current_writer,
     writing_as,
 )
-from phextsync.crdt import ROOT, Fingerprinter, Scroll, check_text, import_update, merge_updates
+from phextsync.crdt import (
+    ROOT,
+    Fingerprinter,
+    Scroll,
+    check_text,
+    client_clocks,
+    import_update,
+    merge_updates,
+)
 from phextsync.errors import (
     PermissionDeniedError,
     PhextsyncError,
@@ -38,6 +46,7 @@ from phextsync.errors import (
     StoreError,
     StoreFullError,
 )
+from phextsync.history import FOREVER, BlamedLine, Changes, LoggedChange, Past, anew, fold, prune
 from phextsync.index import (
     EMPTY_VERSION,
     EVERYTHING,
@@ -55,7 +64,16 @@ from phextsync.index import (
 )
 from phextsync.messages import Limits, is_phext_name
 from phextsync.permissions import UNRESTRICTED, Permissions, contains
-from phextsync.store import Batch, LogEntry, ScrollWrite, Store, StoredScroll
+from phextsync.store import (
+    NO_HISTORY,
+    Batch,
+    HistoryKept,
+    HistoryPiece,
+    LogEntry,
+    ScrollWrite,
+    Store,
+    StoredScroll,
+)
 from phextsync.views import Bounds, Key, Range, RangeView, as_coordinate, as_range
 
 # An open document costs about 6 KiB before its text, which Yrs and the cached string both hold.
@@ -68,6 +86,8 @@ _LOG_ENTRY_BYTES: Final = 64  # what an entry costs besides its update
 # Who opens a scroll looks at no more scrolls that cannot be closed: all may be such.
 _PINNED_MAX: Final = 8
 _REPORTS_MAX: Final = 100
+# With each batch that folds a log, as many histories are looked at: what is too old goes in turn.
+_LOOKED_AT: Final = 4
 _NOTHING: Final = b"\0"  # a state vector
 
 CLIENTS: Final = ".clients"
@@ -109,12 +129,16 @@ class _Open(OpenText):
 class _Pending:
     """What is not yet durable of a scroll: a state that replaces the stored one, log entries.
 
-    A state that no document was made of brings its fingerprint and the size of its text.
+    A state that no document was made of brings its fingerprint, the size of its text, and its
+    entry, which a log has in its place where history is kept. `is_other`: it does not build on the
+    state that is stored.
     """
 
     log: list[LogEntry] = field(default_factory=list)
     rewrite: bool = False
+    is_other: bool = False
     state: bytes | None = None
+    entry: LogEntry | None = None
     fingerprint: bytes = b""
     size: int = 0
 
@@ -332,7 +356,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._keep_before(coordinate)
         update = import_update(coordinate.key, text)
         entry = self._owner.stamp(update)
-        self._set_state(coordinate, update, update_version(update), text.encode())
+        self._set_state(coordinate, entry, update_version(update), text.encode())
         self._owner.announce(NewUpdate(self.name, coordinate, entry, None))
         self._publish_own(coordinate)
 
@@ -364,6 +388,45 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         scroll, so that it can be undone, until the history is closed."""
         coordinate = as_coordinate(key)
         return History(self, coordinate, current_writer() if writer is None else writer)
+
+    # -- the past --------------------------------------------------------------------------
+
+    def log(self, key: Key, last: int | None = None) -> list[LoggedChange]:
+        """Return the `last` changes of a scroll (None: all) that are kept, newest last. Replays
+        what is kept: milliseconds for a hundred updates."""
+        return self.past(key).log(last)
+
+    def blame(self, key: Key) -> list[BlamedLine]:
+        """Return the lines of a scroll, with who wrote their newest characters, and when."""
+        return self.past(key).blame()
+
+    def text_at(self, key: Key, time_ms: int) -> str:
+        """Return the text of what was written up to a time by the clocks of those who wrote it,
+        as far as it is here. PhextsyncError when history does not reach back so far."""
+        return self.past(key).text_at(time_ms)
+
+    def past(self, key: Key) -> Past:
+        """Return what is kept of a scroll's past, to be looked through in any thread."""
+        coordinate, owner = as_coordinate(key), self._owner
+        state = self.difference(coordinate, EMPTY_VERSION) or b""
+        clients = client_clocks(state) if state else ()
+        writers = {client: owner.writer_of(self.name, client) for client in clients}
+        news: list[LogEntry] = []
+        for pending in (self._committing.get(coordinate), self._pending.get(coordinate)):
+            if pending is not None:
+                news += [*([] if pending.entry is None else [pending.entry]), *pending.log]
+        return Past(
+            self.name,
+            coordinate,
+            state,
+            owner.now_ms(),
+            # In this order: a batch that is being written may fold the log into pieces.
+            self._read_stored(coordinate) if coordinate in self.index else None,
+            news,
+            owner.store.pieces(self.name, coordinate.key),
+            owner.store.history.began_ms,
+            {client: writer for client, writer in writers.items() if writer},
+        )
 
     # -- positions -------------------------------------------------------------------------
 
@@ -521,7 +584,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
             raise
         if applied.update is not None:
             entry = LogEntry(applied.update, entry.origin, entry.time_ms)
-            self._log(coordinate, opened, entry)
+            self._log(coordinate, opened, self._owner.seen(entry))
             self._owner.announce(NewUpdate(self.name, coordinate, entry, source))
         return Merged(applied.covered, applied.changed)
 
@@ -541,7 +604,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._forget(coordinate)
         opened = _Open(Scroll(coordinate, self._client(), [state]))
         self._keep_open(coordinate, opened)
-        self._pending[coordinate] = _Pending(rewrite=True)
+        self._pending[coordinate] = _Pending(rewrite=True, is_other=True)
         self._owner.touched(self)
         self._sign()
         may_add = self._owner.may_write(self.name, coordinate)
@@ -724,13 +787,18 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
             # What builds on something unknown gets no document: a peer may send much of it.
             is_fit = fits(_NOTHING, clean_update(entry.update))
             return None if is_fit else Merged(covered=False, changed=False)
-        self._set_state(coordinate, entry.update, update_version(entry.update), text)
+        seen = self._owner.seen(entry)
+        self._set_state(coordinate, seen, update_version(entry.update), text)
         self._owner.announce(NewUpdate(self.name, coordinate, entry, source))
         return Merged(covered=True, changed=bool(text))
 
-    def _set_state(self, coordinate: Coordinate, state: bytes, version: bytes, text: bytes) -> None:
+    def _set_state(
+        self, coordinate: Coordinate, entry: LogEntry, version: bytes, text: bytes
+    ) -> None:
         fingerprint = self._fingerprinter.of(coordinate.key, version, text)
-        self._pending[coordinate] = _Pending(state=state, fingerprint=fingerprint, size=len(text))
+        self._pending[coordinate] = _Pending(
+            state=entry.update, entry=entry, fingerprint=fingerprint, size=len(text)
+        )
         self._owner.touched(self)
 
     def _guard_client_id(self, coordinate: Coordinate, update: bytes) -> None:
@@ -762,16 +830,18 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
 
     def _write(self, coordinate: Coordinate, pending: _Pending) -> ScrollWrite:
         opened = self._opened(coordinate)
+        state, log = pending.state, tuple(pending.log)
+        if pending.entry is not None and self._owner.history_kept_ms:
+            state, log = None, (pending.entry, *log)
         if opened is None:
-            return ScrollWrite(coordinate.key, pending.fingerprint, pending.size, pending.state, ())
+            return ScrollWrite(coordinate.key, pending.fingerprint, pending.size, state, log)
         scroll = opened.scroll
         pending.fingerprint = scroll.fingerprint(self._fingerprinter)
         pending.size = scroll.size
-        log = tuple(pending.log)
-        state = pending.state
-        stored = opened.state_bytes or len(state or b"")
+        stored = opened.state_bytes or len(pending.state or b"")
         if pending.rewrite or opened.log_bytes > max(stored // _LOG_SHARE, _LOG_BYTES_MIN):
-            state, log = scroll.state(), ()
+            news, state, log = log, scroll.state(), ()
+            self._owner.folded(self.name, coordinate.key, news, state, is_other=pending.is_other)
             opened.state_bytes, opened.log_bytes = len(state), 0
         return ScrollWrite(coordinate.key, pending.fingerprint, pending.size, state, log)
 
@@ -792,6 +862,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
             if before is not None:
                 before.log.extend(pending.log)
                 before.rewrite |= pending.rewrite
+                before.is_other |= pending.is_other
             else:
                 self._committing[coordinate] = pending
         for coordinate, pending in self._committing.items():
@@ -910,6 +981,14 @@ class ReplicaSet:
         self._leases: dict[str, int] = {}
         self._receipts: dict[bytes, Callable[[], bytes]] = {}
         self._taken_receipts: dict[bytes, Callable[[], bytes]] = {}
+        self._pieces: list[HistoryPiece] = []
+        self._kept_ms: int | None = None  # a setting for the next batch
+        self._taken_kept_ms: int | None = None
+        self._looked_at: tuple[str, bytes] | None = None  # the scroll whose history was, last
+        self._is_looking = False
+        self._damaged: set[tuple[str, bytes]] = (
+            set()
+        )  # histories that begin anew with the next fold
         self._open: deque[tuple[Replica, Coordinate, _Open]] = deque()
         self._failure: StoreError | None = None
 
@@ -950,7 +1029,7 @@ class ReplicaSet:
     @property
     def is_changed(self) -> bool:
         """Whether there is a change that no batch has taken yet."""
-        return bool(self._touched)
+        return bool(self._touched) or self._kept_ms is not None
 
     @property
     def is_dirty(self) -> bool:
@@ -970,7 +1049,8 @@ class ReplicaSet:
 
     def take_batch(self) -> Batch | None:
         """Return what the store has to commit; `committed` or `failed` must follow."""
-        if not self._touched and not self._receipts:
+        is_idle = self._kept_ms is None and not self._is_looking
+        if not self._touched and not self._receipts and is_idle:
             return None
         assert not self._committing
         self._committing, self._touched = list(self._touched.values()), {}
@@ -978,15 +1058,24 @@ class ReplicaSet:
         leases, self._leases = tuple(self._leases.items()), {}
         self._taken_receipts, self._receipts = self._receipts, {}
         receipts = tuple((client, encode()) for client, encode in self._taken_receipts.items())
-        return Batch(tuple(writes), leases, receipts)
+        if self._pieces or self._is_looking:
+            self._look_at_some()
+        # Those of a batch that fails are made again: its scrolls are folded again.
+        pieces, self._pieces = tuple(self._pieces), []
+        kept_ms, self._kept_ms = self._kept_ms, None
+        self._taken_kept_ms = kept_ms
+        return Batch(tuple(writes), leases, receipts, pieces, self._kept_from_now(kept_ms))
 
     def committed(self) -> None:
         """The batch taken last is durable."""
         for replica in self._committing:
             replica.settle()
         self._committing = []
+        self._taken_kept_ms = None
         self._failure = None
         self._evict(len(self._open))
+        if self._is_looking and self.on_dirty is not None:
+            self.on_dirty()
 
     def failed(self, error: StoreError) -> None:
         """The batch taken last was refused: keep it, and refuse edits until one is taken."""
@@ -995,6 +1084,8 @@ class ReplicaSet:
             self._touched[replica.name] = replica
         self._committing = []
         self._receipts = {**self._taken_receipts, **self._receipts}
+        if self._kept_ms is None:
+            self._kept_ms = self._taken_kept_ms
         self._failure = error
 
     @property
@@ -1025,6 +1116,17 @@ class ReplicaSet:
         """Return the log entry of an update that was made here and now."""
         return LogEntry(update, self.node_id, self._wall_time_ms())
 
+    def seen(self, entry: LogEntry) -> LogEntry:
+        """Return what is kept of an entry: one without origin gets the time at which it came.
+
+        It stays one without origin: for peers that is what a comparison brought.
+        """
+        return entry if entry.origin else LogEntry(entry.update, b"", self._wall_time_ms())
+
+    def now_ms(self) -> int:
+        """Return the time by this node's clock."""
+        return self._wall_time_ms()
+
     def draw_client_id(self) -> int:
         """Return a new client id."""
         return self._random.getrandbits(52)  # bit 52 is set in those of imports
@@ -1033,12 +1135,92 @@ class ReplicaSet:
         """Let the next batch make the lease of a client id durable, and tell whose it is."""
         self._leases[phext] = client_id
         if phext != CLIENTS:
-            place = blake2b(client_id.to_bytes(8, "big"), digest_size=18).digest()
-            parts = [1 + int.from_bytes(place[i : i + 2], "big") % 999 for i in range(0, 18, 2)]
-            coordinate = Coordinate(*parts)
+            coordinate = _place_of(client_id)
             if self.may_write(CLIENTS, coordinate):
                 line = f"{client_id} {self.node_id.hex()} {phext}\n"
                 self.open(CLIENTS).import_unknown(coordinate, line)
+
+    def writer_of(self, phext: str, client_id: int) -> bytes | None:
+        """Return the node that writes `phext` under a client id, None when that is not known."""
+        clients = self.known(CLIENTS)
+        lines = "" if clients is None else clients.read(_place_of(client_id))
+        for line in lines.splitlines():
+            match line.split(" ", 2):
+                case [client, node, name] if (client, name) == (str(client_id), phext):
+                    with suppress(ValueError):
+                        return bytes.fromhex(node)
+        return None
+
+    # -- history: beside the scrolls, in the same batches; nothing here may stop a write ------
+
+    @property
+    def history_kept_ms(self) -> int:
+        """How long history is kept in this folder, in milliseconds; 0: none is."""
+        for kept_ms in (self._kept_ms, self._taken_kept_ms):
+            if kept_ms is not None:
+                return kept_ms
+        return self.store.history.kept_ms
+
+    def keep_history(self, kept_ms: int) -> None:
+        """Let the next batch set how long history is kept in this folder; with 0, forget it."""
+        if not 0 <= kept_ms <= FOREVER:
+            raise PhextsyncError(f"expected milliseconds from 0 to {FOREVER}, found {kept_ms}")
+        self._kept_ms = kept_ms
+        self._looked_at = None
+        self._is_looking = kept_ms > 0
+        if self.on_dirty is not None:
+            self.on_dirty()
+
+    def _kept_from_now(self, kept_ms: int | None) -> HistoryKept | None:
+        """Return what a setting means for the store."""
+        if not kept_ms:
+            return None if kept_ms is None else NO_HISTORY
+        history = self.store.history
+        return HistoryKept(kept_ms, history.began_ms if history.kept_ms else self.now_ms())
+
+    def folded(
+        self, phext: str, key: bytes, news: tuple[LogEntry, ...], state: bytes, *, is_other: bool
+    ) -> None:
+        """The log of a scroll, and `news` that were to follow in it, are in its new `state`, which
+        is another, not one that builds on them, with `is_other`."""
+        history, now_ms = self.store.history, self.now_ms()
+        if history.kept_ms:
+            pieces = anew(state, now_ms)
+            if not is_other and (phext, key) not in self._damaged:
+                with suppress(StoreError):  # whoever reads the scroll sees to that
+                    stored, last = self.store.read(phext, key), self.store.last_piece(phext, key)
+                    pieces = fold(stored, last, news, now_ms, history.began_ms)
+            self._damaged.discard((phext, key))
+            self._keep_pieces(phext, key, pieces)
+
+    def _look_at_some(self) -> None:
+        """Look whether something is to be forgotten of the next few histories in turn."""
+        history, now_ms = self.store.history, self.now_ms()
+        beginning = {(piece.phext, piece.key) for piece in self._pieces if piece.number is None}
+        folding = {(piece.phext, piece.key) for piece in self._pieces}
+        with suppress(StoreError):
+            places = self.store.histories(self._looked_at, _LOOKED_AT)
+            self._looked_at = places[-1] if len(places) == _LOOKED_AT else None
+            self._is_looking &= self._looked_at is not None
+            for place in places:
+                if place not in beginning:
+                    pieces = self.store.pieces(*place, oldest=_LOOKED_AT)
+                    if all(pieces.values()):
+                        self._keep_pieces(*place, prune(pieces, now_ms - history.kept_ms))
+                    elif place in folding:
+                        self._damaged.add(place)
+                    else:
+                        self._begin_anew(*place, now_ms)
+
+    def _begin_anew(self, phext: str, key: bytes, now_ms: int) -> None:
+        """Forget a history that is damaged."""
+        stored = self.store.read(phext, key)
+        state = None if stored is None else merge_updates(stored.updates)
+        self._keep_pieces(phext, key, {None: b""} if state is None else anew(state, now_ms))
+        self.report(f"{phext} {Coordinate.from_key(key)}: its history was damaged, and begins anew")
+
+    def _keep_pieces(self, phext: str, key: bytes, pieces: Changes) -> None:
+        self._pieces += [HistoryPiece(phext, key, number, data) for number, data in pieces.items()]
 
     def read_range(
         self, phext: str, lower: bytes, upper: bytes | None, bytes_max: int
@@ -1110,3 +1292,9 @@ class ReplicaSet:
             else:
                 pinned_max -= 1
                 self._open.append(entry)
+
+
+def _place_of(client_id: int) -> Coordinate:
+    """Return where `CLIENTS` says who writes under a client id."""
+    place = blake2b(client_id.to_bytes(8, "big"), digest_size=18).digest()
+    return Coordinate(*[1 + int.from_bytes(place[i : i + 2], "big") % 999 for i in range(0, 18, 2)])

@@ -12,7 +12,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -48,6 +48,9 @@ from phextsync.records import (
     HEAD,
     HEAD_BYTES,
     HEADS,
+    HISTORY,
+    HISTORY_KEPT,
+    KEPT,
     LOGS,
     META,
     NAMES,
@@ -68,6 +71,8 @@ _PAIRS_AT_ONCE: Final = 1024
 _NAMED_MAX: Final = 20
 _REPLACED: Final = "store.replaced"
 _LOST: Final = "lost.txt"
+_BEHIND: Final = b"\xff" * 5  # after a place: behind all that is there
+_NOWHERE: Final = b"\xff" * 4  # the number of no phext
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,28 @@ class ScrollWrite:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryPiece:
+    """A part of what is kept of a scroll's past; an empty one is removed, and all with None."""
+
+    phext: str
+    key: bytes
+    number: int | None
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryKept:
+    """How long history is kept, in milliseconds (0: none is), and since when it is."""
+
+    kept_ms: int
+    began_ms: int
+
+
+NEVER_MS: Final = (1 << 63) - 1
+NO_HISTORY: Final = HistoryKept(0, NEVER_MS)
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Changes that become durable together: scrolls by phext, and client ids by phext.
 
@@ -102,6 +129,8 @@ class Batch:
     writes: tuple[tuple[str, ScrollWrite], ...]
     leases: tuple[tuple[str, int], ...] = ()
     receipts: tuple[tuple[bytes, bytes], ...] = ()
+    history: tuple[HistoryPiece, ...] = ()
+    kept: HistoryKept | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +197,21 @@ class Store(Protocol):
         """Set a damaged scroll aside: it is absent from now on. The phext's client id has written
         what is lost, and must not write again: its lease ends."""
 
+    @property
+    def history(self) -> HistoryKept:
+        """How long history is kept: a setting of the folder."""
+
+    def pieces(self, phext: str, key: bytes, *, oldest: int | None = None) -> dict[int, bytes]:
+        """Return the pieces of a scroll's history by number, ascending, damaged ones empty;
+        of many only some of the `oldest`."""
+
+    def last_piece(self, phext: str, key: bytes) -> int:
+        """Return the number of the newest piece of a scroll's history, -1 when it has none."""
+
+    def histories(self, after: tuple[str, bytes] | None, count: int) -> list[tuple[str, bytes]]:
+        """Return phexts and keys of `count` scrolls that have a history, behind one of them, in an
+        order of the store's own; fewer at the end."""
+
     def close(self, *, clean: bool) -> None:
         """Close. Only a clean close, after the last commit, lets client ids be used again."""
 
@@ -181,6 +225,8 @@ class MemoryStore:
         self._leases: dict[str, int] = {}
         self._receipts: dict[bytes, bytes] = {}
         self._damaged: dict[tuple[str, bytes], None] = {}
+        self._history: dict[tuple[str, bytes], dict[int, bytes]] = {}
+        self.history = NO_HISTORY
         self._is_clean = False
 
     def phexts(self) -> list[str]:
@@ -225,6 +271,27 @@ class MemoryStore:
             scrolls[write.key] = (write, StoredScroll(old.state, (*old.log, *write.log)))
         self._leases.update(batch.leases)
         self._receipts.update(batch.receipts)
+        self.history = batch.kept or self.history
+        if not self.history.kept_ms:
+            self._history.clear()
+        for piece in batch.history if self.history.kept_ms else ():
+            pieces = self._history.setdefault((piece.phext, piece.key), {})
+            if piece.number is None:
+                pieces.clear()
+            elif piece.data:
+                pieces[piece.number] = piece.data
+            else:
+                pieces.pop(piece.number, None)
+
+    def pieces(self, phext: str, key: bytes, *, oldest: int | None = None) -> dict[int, bytes]:
+        return dict(sorted(self._history.get((phext, key), {}).items())[:oldest])
+
+    def last_piece(self, phext: str, key: bytes) -> int:
+        return max(self._history.get((phext, key), ()), default=-1)
+
+    def histories(self, after: tuple[str, bytes] | None, count: int) -> list[tuple[str, bytes]]:
+        places = sorted(place for place, pieces in self._history.items() if pieces)
+        return [place for place in places if after is None or place > after][:count]
 
     def lease(self, phext: str) -> int | None:
         return self._leases.get(phext)
@@ -257,7 +324,13 @@ class MemoryStore:
         other._scrolls = {name: dict(scrolls) for name, scrolls in self._scrolls.items()}
         other._receipts = self.receipts()
         other._damaged = dict(self._damaged)
+        other._history = {place: dict(pieces) for place, pieces in self._history.items()}
+        other.history = self.history
         return other
+
+
+class _HistoryDamagedError(Exception):
+    """LMDB did not take a history: the transaction has to go on without."""
 
 
 class LmdbStore:
@@ -398,6 +471,7 @@ class LmdbStore:
             self._counts: dict[bytes, int] = {}
             self._leases: dict[str, int] = {}
             self._receipts: dict[bytes, bytes] = {}
+            self.history = NO_HISTORY
             self._load_meta(keep_leases=keep_leases)
             self._report_waiting()
             self._inode = inode_of(self._data)
@@ -420,6 +494,8 @@ class LmdbStore:
                         self._leases[key[1:].decode()] = int.from_bytes(body, "big")
                     case b"r":
                         self._receipts[bytes.fromhex(key[1:].decode())] = body
+                    case b"h":
+                        self.history = HistoryKept(*KEPT.unpack(body))
         if leases and not keep_leases:
             # Gone from the disk too: the next clean stop must not vouch for them.
             self._leases.clear()
@@ -558,9 +634,46 @@ class LmdbStore:
     def receipts(self) -> dict[bytes, bytes]:
         return self._receipts
 
+    def pieces(self, phext: str, key: bytes, *, oldest: int | None = None) -> dict[int, bytes]:
+        place = self._numbers.get(phext, _NOWHERE) + key
+        pieces: dict[int, bytes] = {}
+        with translated(self.folder), self._env.begin() as txn:
+            stored = _scan(txn.cursor(db=self._dbs[HISTORY]), place)
+            for piece_key, value in islice(stored, oldest):
+                number = int.from_bytes(piece_key[PLACE_BYTES:], "big")
+                try:
+                    pieces[number] = unseal(HISTORY, piece_key, value)
+                except StoreDamagedError:
+                    pieces[number] = b""
+        return pieces
+
+    def last_piece(self, phext: str, key: bytes) -> int:
+        place = self._numbers.get(phext, _NOWHERE) + key
+        with translated(self.folder), self._env.begin() as txn:
+            return _next_number(txn.cursor(db=self._dbs[HISTORY]), place) - 1
+
+    def histories(self, after: tuple[str, bytes] | None, count: int) -> list[tuple[str, bytes]]:
+        names = {number: name for name, number in self._numbers.items()}
+        start = b"" if after is None else self._numbers[after[0]] + after[1] + _BEHIND
+        places: list[bytes] = []
+        with translated(self.folder), self._env.begin() as txn:
+            cursor = txn.cursor(db=self._dbs[HISTORY])
+            while len(places) < count and cursor.set_range(start):
+                places.append(bytes(cursor.key())[:PLACE_BYTES])
+                start = places[-1] + _BEHIND
+        return [(names[place[:4]], place[4:]) for place in places]
+
     # -- writing ---------------------------------------------------------------------------
 
     def commit(self, batch: Batch) -> None:
+        try:
+            self._commit(batch)
+        except _HistoryDamagedError:
+            # No reason to lose a write. The next open looks at all pages, and saves the others.
+            self._is_suspect = True
+            self._commit(replace(batch, history=(), kept=None))
+
+    def _commit(self, batch: Batch) -> None:
         numbers, counts = dict(self._numbers), dict(self._counts)
         with translated(self.folder), self._env.begin(write=True) as txn:
             writes = iter(batch.writes)
@@ -584,11 +697,38 @@ class LmdbStore:
                     txn.put(key, seal(META, key, receipt), db=self._dbs[META])
                 else:
                     txn.delete(key, db=self._dbs[META])
+            if batch.kept or batch.history:
+                try:
+                    self._put_history(txn, numbers, batch)
+                except lmdb.Error as error:
+                    raise _HistoryDamagedError from error
         # What a folder that was moved or replaced meanwhile has taken is not durable here.
         if inode_of(self._data) != self._inode:
             raise StoreError(f"{self._data} is not there any more: put the folder back")
         self._numbers, self._counts = numbers, counts
         self._leases.update(batch.leases)
+        self.history = batch.kept or self.history
+
+    def _put_history(
+        self, txn: "lmdb.Transaction", numbers: dict[str, bytes], batch: Batch
+    ) -> None:
+        kept, database = batch.kept or self.history, self._dbs[HISTORY]
+        if batch.kept is not None:
+            body = KEPT.pack(kept.kept_ms, kept.began_ms)
+            txn.put(HISTORY_KEPT, seal(META, HISTORY_KEPT, body), db=self._dbs[META])
+            if not kept.kept_ms:
+                txn.drop(database, delete=False)
+        for piece in batch.history if kept.kept_ms else ():
+            place = numbers[piece.phext] + piece.key
+            if piece.number is None:
+                for key, _ in list(_scan(txn.cursor(db=database), place)):
+                    txn.delete(key, db=database)
+                continue
+            key = place + piece.number.to_bytes(4, "big")
+            if piece.data:
+                txn.put(key, seal(HISTORY, key, piece.data), db=database)
+            else:
+                txn.delete(key, db=database)
 
     def _number(self, txn: "lmdb.Transaction", numbers: dict[str, bytes], phext: str) -> None:
         """Give a phext its number."""
@@ -624,7 +764,7 @@ class LmdbStore:
                     logs.delete()
             elif before is not None:
                 content = HEAD.unpack(unseal(HEADS, place, before))[2]
-                sequence = _log_length(logs, place)
+                sequence = _next_number(logs, place)
             for i, entry in enumerate(write.log):
                 key = place + (sequence + i).to_bytes(4, "big")
                 value = seal(LOGS, key, _write_entry(entry))
@@ -774,8 +914,8 @@ def _get(txn: "lmdb.Transaction", key: bytes, database: "lmdb._Database") -> byt
     return cast("bytes | None", txn.get(key, db=database))  # as above
 
 
-def _log_length(cursor: "lmdb.Cursor", place: bytes) -> int:
-    """Return the number of entries in a scroll's log: sequence numbers begin at 0."""
+def _next_number(cursor: "lmdb.Cursor", place: bytes) -> int:
+    """Return the number behind those that what lies at a place has; they begin at 0."""
     is_behind = cursor.set_range(place + b"\xff\xff\xff\xff")
     found = cursor.prev() if is_behind else cursor.last()
     if not found or not bytes(cursor.key()).startswith(place):

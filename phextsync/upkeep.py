@@ -80,6 +80,7 @@ def check(folder: Path, progress: Progress | None = None) -> Findings:
                 name = records.names.get(number, number.hex())
                 problems.append(f"{name} has {counts.get(number, 0)} scrolls of {count}")
         problems += _waiting(records)
+        problems += _forgotten(records)
         return Findings(scrolls, (*records.problems, *problems))
 
 
@@ -109,6 +110,13 @@ def _waiting(records: Records) -> Iterator[str]:
     for place in sorted(aside - present):
         name = records.names.get(place[:4], place[:4].hex())
         yield f"{name} {coordinate_text(place[4:])}: set aside, and no peer has sent it again"
+
+
+def _forgotten(records: Records) -> Iterator[str]:
+    """Iterate over the scrolls of whose history something is damaged."""
+    damaged = (key[:PLACE_BYTES] for key, value in records.histories() if value is None)
+    for place in dict.fromkeys(damaged):
+        yield f"{records.place_name(place)}: a part of its history is damaged, not the scroll"
 
 
 def repair(

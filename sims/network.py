@@ -26,6 +26,7 @@ class Peer:
         self.node_id = bytes([number]) * 16
         self.random = Random(seed * 1000 + number)
         self.store = MemoryStore()
+        self.wall_time_ms = 0
         self.start()
 
     def start(self) -> None:
@@ -35,7 +36,7 @@ class Peer:
             self.store,
             node_id=self.node_id,
             random=Random(self.random.getrandbits(64)),
-            wall_time_ms=lambda: 0,
+            wall_time_ms=lambda: self.wall_time_ms,
             permissions=self.permissions,
         )
         self.core = Synchronizer(

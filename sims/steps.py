@@ -7,6 +7,7 @@ a node had on its disk; at the end all nodes must hold the same, no token twice,
 token that nobody may have deleted.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
@@ -55,10 +56,11 @@ class Oracle:
         return None
 
 
-def run(seed: int) -> tuple[str | None, str]:
-    """Run one schedule; return what failed, or None, and a digest of the outcome."""
+def run(seed: int, make: Callable[[int, int], Network] = Network) -> tuple[str | None, str]:
+    """Run one schedule on what `make` makes of a count and a seed; return what failed, or None,
+    and a digest of the outcome."""
     source = Random(seed)
-    network = Network(source.randint(2, 6), seed)
+    network = make(source.randint(2, 6), seed)
     oracle = Oracle()
     network.link(0, 1)
     for number in range(_STEPS):

@@ -39,6 +39,7 @@ class DiskPeer(Peer):
         self.random = Random(seed)
         self.store = store
         self.certificate = self.permissions = UNRESTRICTED
+        self.wall_time_ms = 0
         self.start()
 
     def _reopened(self) -> Store:

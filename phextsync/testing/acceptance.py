@@ -21,7 +21,16 @@ from phextsync.discovery import Announcement, Discovery, Sighting
 from phextsync.errors import LinkError
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateIndex
-from phextsync.store import Batch, LogEntry, ScrollWrite, Store, StoredScroll
+from phextsync.store import (
+    NO_HISTORY,
+    Batch,
+    HistoryKept,
+    HistoryPiece,
+    LogEntry,
+    ScrollWrite,
+    Store,
+    StoredScroll,
+)
 from phextsync.transport import FRAME_BYTES_MAX, Network, SecureLink
 
 PATIENCE_S: Final = 20.0
@@ -81,6 +90,35 @@ def a_new_state_replaces_state_and_log(shelf: Shelf) -> None:
 def an_entry_may_have_no_author(shelf: Shelf) -> None:
     commit(shelf.store, write(_KEYS[0], log=(LogEntry(b"x", b"", 0),)))
     assert shelf.store.read("memory", _KEYS[0]) == StoredScroll(None, (LogEntry(b"x", b"", 0),))
+
+
+def pieces_of_history_are_kept_beside_the_scrolls_while_history_is(shelf: Shelf) -> None:
+    def piece(i: int, number: int | None, data: bytes) -> HistoryPiece:
+        return HistoryPiece("memory", _KEYS[i], number, data)
+
+    kept = HistoryKept(5, 7)
+    commit(shelf.store, *(write(key, state=b"s") for key in _KEYS))
+    shelf.store.commit(Batch((), history=(piece(0, 0, b"x"),)))
+    assert (shelf.store.last_piece("memory", _KEYS[0]), shelf.store.history) == (-1, NO_HISTORY)
+    pieces = [piece(i, number, b"%d" % number) for i in (2, 0, 1) for number in range(3)]
+    shelf.store.commit(Batch((), history=tuple(pieces), kept=kept))
+    shelf.store.commit(Batch((), history=(piece(1, None, b""), piece(1, 0, b"new"))))
+    shelf.store.commit(Batch((), history=(piece(0, 1, b""), piece(2, 3, b"3"))))
+    places = [("memory", key) for key in _KEYS[:3]]
+    for clean in (True, False):
+        store = shelf.store
+        assert store.history == kept
+        assert store.pieces("memory", _KEYS[0]) == {0: b"0", 2: b"2"}
+        assert store.pieces("memory", _KEYS[1]) == {0: b"new"}
+        assert list(store.pieces("memory", _KEYS[2], oldest=2)) == [0, 1]
+        assert [store.last_piece("memory", key) for key in _KEYS[:4]] == [2, 0, 3, -1]
+        assert store.pieces("unknown", _KEYS[0]) == {}
+        assert store.histories(None, 2) == places[:2]
+        assert store.histories(places[1], 2) == places[2:]
+        shelf.reopen(clean=clean)
+    shelf.store.commit(Batch((), kept=NO_HISTORY))
+    assert shelf.reopen(clean=True).histories(None, 9) == []
+    assert shelf.store.history == NO_HISTORY
 
 
 def heads_load_an_index(shelf: Shelf) -> None:
@@ -145,6 +183,7 @@ STORE: Final[tuple[Callable[[Shelf], None], ...]] = (
     a_state_and_its_log_are_read_back_in_order_after_reopening,
     a_new_state_replaces_state_and_log,
     an_entry_may_have_no_author,
+    pieces_of_history_are_kept_beside_the_scrolls_while_history_is,
     heads_load_an_index,
     phexts_are_apart_and_named_in_order,
     a_range_is_read_in_order_up_to_its_bytes,

@@ -1,0 +1,322 @@
+"""History: what was written in a scroll, when and by which node, from the updates that are kept.
+
+What is kept of a scroll is a *base*, the state before everything that is known singly, and the
+updates that came since, in the order in which they took effect here. Most of them lie in *pieces*:
+when a log is folded into the state, its entries become one more piece, compressed; pieces that were
+folded too long ago become part of the base. The newest updates are in the scroll's log.
+
+Which characters an update brought follows from clocks alone: Yjs numbers the characters of each
+client without gaps, so they are those between the clock known before and the one that it shows.
+Times are those of the clock of the node that wrote. What a comparison brought has none (an entry
+without origin), so it is kept with the time at which it was *seen here*. Nodes' clocks differ;
+nothing here believes that times ascend, and how old a piece is is judged by our own clock alone.
+"""
+
+import re
+import struct
+import zlib
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from phextsync.crdt import Scroll, client_clocks, merge_updates
+from phextsync.edits import minimal_edits
+from phextsync.errors import PhextsyncError
+from phextsync.index import Coordinate
+from phextsync.store import NEVER_MS, LogEntry, StoredScroll
+
+FOREVER: Final = NEVER_MS
+"""How long history is kept that is never given up, in milliseconds."""
+
+_BASE: Final = 0  # its number among the pieces; the others follow
+_FOLDED: Final = struct.Struct(">Q")  # when, before the compressed entries
+_ENTRY: Final = struct.Struct(">QBI")
+_CLIENT: Final = 1  # nothing is written under it
+_LINE_CHARACTERS: Final = 80
+
+Changes: TypeAlias = dict[int | None, bytes]
+"""Pieces to write by number; an empty one is removed, and all that there are with None."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedChange:
+    """One update: who wrote it (node ids; none when unknown) and when, by the clock of the node
+    that did or, with `seen_here`, when it came here by ours; characters added and removed, the
+    number of the first line that it changed and how that line reads afterwards."""
+
+    time_ms: int
+    seen_here: bool
+    writers: tuple[bytes, ...]
+    added: int
+    removed: int
+    line_number: int
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlamedLine:
+    """A line, without its end, and who wrote its newest characters (None: unknown) and when, as in
+    `LoggedChange`. Without `time_ms` it is older than the kept history."""
+
+    text: str
+    writer: bytes | None
+    time_ms: int | None
+    seen_here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What there is of a scroll's past, as bytes: looking back takes time, and any thread will do.
+
+    `state` is the scroll as it is at `now_ms`; `news` follow in its log; `writers` are the nodes
+    that write under the client ids in it, as far as they are known.
+    """
+
+    phext: str
+    place: Coordinate
+    state: bytes
+    now_ms: int
+    stored: StoredScroll | None
+    news: Sequence[LogEntry]
+    pieces: Mapping[int, bytes]
+    began_ms: int
+    writers: Mapping[int, bytes]
+
+    def log(self, last: int | None = None) -> list[LoggedChange]:
+        """Return the `last` changes (None: all) that are kept, newest last."""
+        return self._kept().changes(self.place, self.writers.get, last)
+
+    def blame(self) -> list[BlamedLine]:
+        """Return the lines, with who wrote their newest characters, and when."""
+        return self._kept().blame(self._now(), self.writers.get) if self.state else []
+
+    def text_at(self, time_ms: int) -> str:
+        """Return the text of what was written up to a time by the clocks of those who wrote it,
+        as far as it is here. PhextsyncError when history does not reach back so far."""
+        if time_ms >= self.now_ms:
+            return self._now().text if self.state else ""
+        kept = self._kept()
+        text = kept.text_at(self.place, time_ms)
+        if text is None or not all(self.pieces.values()):
+            why = "a part of it is damaged" if text is not None else "that is before what is kept"
+            raise PhextsyncError(
+                f"{self.phext} {self.place}: expected a time in its history: {why}"
+            )
+        return text
+
+    def _now(self) -> Scroll:
+        return Scroll(self.place, _CLIENT, [self.state])
+
+    def _kept(self) -> "_Kept":
+        """Without pieces the stored state is as it was when history began to be kept here, or
+        before the log. An entry may be there twice, in its order."""
+        state, log = (None, ()) if self.stored is None else (self.stored.state, self.stored.log)
+        pieces = self.pieces
+        entries = [entry for number, piece in pieces.items() if number for entry in _entries(piece)]
+        entries += [*log, *self.news]
+        base: LogEntry | None = None
+        if pieces:
+            base = next(iter(_entries(pieces.get(_BASE, b""))), None)
+        elif state is not None:
+            times = [self.began_ms, *(entry.time_ms for entry in entries[:1])]
+            base = LogEntry(state, b"", min(times))
+        return _Kept(base, tuple(entries))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """`base` is the state before the entries, with the time from which on history is known."""
+
+    base: LogEntry | None
+    entries: tuple[LogEntry, ...]
+
+    def changes(
+        self, place: Coordinate, writer_of: Callable[[int], bytes | None], last: int | None
+    ) -> list[LoggedChange]:
+        """Return the `last` changes (None: all), newest last. Replays all that is kept."""
+        scroll = _opened(place, self.base)
+        clocks = _clocks(self.base)
+        rows: list[LoggedChange] = []
+        first = 0 if last is None else len(self.entries) - last
+        for i, entry in enumerate(self.entries):
+            before = scroll.text if i >= first else ""
+            if scroll.apply(entry.update).update is None:
+                continue  # it was here already, or builds on what is damaged
+            clients = _brought(clocks, entry)
+            if i >= first:
+                found = {writer_of(client) or entry.origin for client in clients}
+                writers = tuple(sorted(found - {b""})) or ((entry.origin,) if entry.origin else ())
+                rows.append(_change(entry, writers, before, scroll.text))
+        return rows
+
+    def blame(self, scroll: Scroll, writer_of: Callable[[int], bytes | None]) -> list[BlamedLine]:
+        """Return who wrote which line of `scroll`, as it is now."""
+        spans: dict[int, list[tuple[int, LogEntry | None]]] = {}
+        clocks = _clocks(self.base)
+        for client in clocks:
+            spans[client] = [(0, None)]
+        for entry in self.entries:
+            for client, start in _brought(clocks, entry).items():
+                spans.setdefault(client, []).append((start, entry))
+        return [
+            _blamed(text, [_newest(spans, clocks, *run) for run in runs], writer_of)
+            for text, runs in scroll.lines()
+        ]
+
+    def text_at(self, place: Coordinate, time_ms: int) -> str | None:
+        """Return the text of what was written up to a time, None when that is not known.
+
+        What is earlier by its clock than the text that it builds on counts as later.
+        """
+        first = self.base or next(iter(self.entries), None)
+        if first is not None and not first.origin and time_ms < first.time_ms:
+            return None
+        scroll = _opened(place, self.base)
+        for entry in self.entries:
+            if entry.time_ms <= time_ms:
+                scroll.apply(entry.update)
+        return scroll.text
+
+
+def anew(state: bytes, now_ms: int) -> Changes:
+    """Return what to write when all that is known of a scroll is its state of now."""
+    return {None: b"", _BASE: _piece(now_ms, LogEntry(state, b"", now_ms))}
+
+
+def fold(
+    stored: StoredScroll | None,
+    last: int,
+    news: Sequence[LogEntry],
+    now_ms: int,
+    began_ms: int,
+) -> Changes:
+    """Return what to write when a scroll's log and `news` become part of its state; `last`
+    is the number of its newest piece, -1 when there is none."""
+    state, log = (None, ()) if stored is None else (stored.state, stored.log)
+    entries = (*log, *news)
+    changed: Changes = {}
+    if entries:
+        if last < _BASE and state is not None:
+            known_ms = min(began_ms, entries[0].time_ms)
+            changed[_BASE] = _piece(now_ms, LogEntry(state, b"", known_ms))
+        changed[1 + max(last, _BASE)] = _piece(now_ms, *entries)
+    return changed
+
+
+def prune(pieces: Mapping[int, bytes], since_ms: int) -> Changes:
+    """Return what to write to forget what was folded before a time.
+    `pieces` are the oldest of a scroll, ascending, none of them damaged."""
+    old: list[LogEntry] = []
+    numbers = []
+    folded_ms = 0
+    for number, piece in pieces.items():
+        if number != _BASE:
+            piece_ms = _FOLDED.unpack_from(piece)[0]
+            if piece_ms >= since_ms:
+                break
+            folded_ms = max(folded_ms, piece_ms)
+            numbers.append(number)
+            old += _entries(piece)
+    if not numbers:
+        return {}
+    base = _entries(pieces.get(_BASE, b""))  # none before the first text of a scroll
+    merged = merge_updates([entry.update for entry in (*base, *old)])
+    # A clock that is far ahead does not hide what is kept.
+    known_ms = min(folded_ms, max(entry.time_ms for entry in old))
+    return {
+        **dict.fromkeys(numbers, b""),
+        _BASE: _piece(folded_ms, LogEntry(merged, b"", known_ms)),
+    }
+
+
+def _piece(folded_ms: int, *entries: LogEntry) -> bytes:
+    body = b"".join(
+        _ENTRY.pack(entry.time_ms, len(entry.origin), len(entry.update))
+        + entry.origin
+        + entry.update
+        for entry in entries
+    )
+    return _FOLDED.pack(folded_ms) + zlib.compress(body, 1)  # the batch waits for this
+
+
+def _entries(piece: bytes) -> list[LogEntry]:
+    """Return what is in a piece; nothing in one that is damaged, which comes as empty."""
+    data = zlib.decompress(piece[_FOLDED.size :]) if piece else b""
+    entries = []
+    at = 0
+    while at < len(data):
+        time_ms, origin_bytes, update_bytes = _ENTRY.unpack_from(data, at)
+        middle = at + _ENTRY.size + origin_bytes
+        at = middle + update_bytes
+        entries.append(LogEntry(data[middle:at], data[middle - origin_bytes : middle], time_ms))
+    return entries
+
+
+def _opened(place: Coordinate, base: LogEntry | None) -> Scroll:
+    return Scroll(place, _CLIENT, () if base is None else (base.update,))
+
+
+def _clocks(base: LogEntry | None) -> dict[int, int]:
+    return {} if base is None else client_clocks(base.update)
+
+
+def _brought(clocks: dict[int, int], entry: LogEntry) -> dict[int, int]:
+    """Count an update in `clocks`; return the clients of which it brought characters, and the
+    clocks of the first ones."""
+    found = {}
+    for client, clock in sorted(client_clocks(entry.update).items()):
+        known = clocks.get(client, 0)
+        if clock > known:
+            found[client] = known
+            clocks[client] = clock
+    return found
+
+
+def _newest(
+    spans: dict[int, list[tuple[int, LogEntry | None]]],
+    clocks: dict[int, int],
+    client: int,
+    start: int,
+    length: int,
+) -> tuple[int, LogEntry | None]:
+    """Return a run's client and the newest entry that brought a part of it."""
+    of_client = spans.get(client, [])
+    first = max(0, bisect_right(of_client, start, key=lambda span: span[0]) - 1)
+    stop = min(start + length, clocks.get(client, 0))
+    entries = [entry for lower, entry in of_client[first:] if lower < stop]
+    return client, max(entries, key=_age, default=None)
+
+
+def _age(entry: LogEntry | None) -> int:
+    return -1 if entry is None else entry.time_ms
+
+
+def _blamed(
+    text: str,
+    found: list[tuple[int, LogEntry | None]],
+    writer_of: Callable[[int], bytes | None],
+) -> BlamedLine:
+    client, entry = max(found, key=lambda pair: _age(pair[1]))
+    writer = writer_of(client)
+    if entry is None:
+        return BlamedLine(text, writer, None, seen_here=False)
+    return BlamedLine(text, writer or entry.origin or None, entry.time_ms, not entry.origin)
+
+
+def _change(entry: LogEntry, writers: tuple[bytes, ...], before: str, after: str) -> LoggedChange:
+    edits = minimal_edits(before, after) if before != after else []
+    start = edits[0][0] if edits else 0
+    if edits and edits[0][2].startswith("\n") and start and before[start - 1] != "\n":
+        start += 1  # the line before it stays as it was
+    line_start = after.rfind("\n", 0, start) + 1
+    line = re.compile(r"[^\n]*").match(after, line_start)
+    return LoggedChange(
+        entry.time_ms,
+        not entry.origin,
+        writers,
+        sum(len(text) for _, _, text in edits),
+        sum(stop - begin for begin, stop, _ in edits),
+        1 + after.count("\n", 0, line_start),
+        line[0][:_LINE_CHARACTERS] if line else "",
+    )
