@@ -9,6 +9,7 @@ gives it back.
 import os
 import tempfile
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -18,14 +19,16 @@ from pycrdt import Doc, Text
 
 from benchmarks.report import Report
 from phextsync.folder import DATA_FILE, STORE, open_records
+from phextsync.history import FOREVER
 from phextsync.index import Coordinate
 from phextsync.node import DEFAULT_PHEXT
-from phextsync.replica import ReplicaSet
+from phextsync.replica import NewUpdate, ReplicaSet
 from phextsync.store import LmdbStore
 from phextsync.upkeep import repair
 
 _EDITS: Final = 100_000
 _EDITS_PER_COMMIT: Final = 20
+_LINE_EDITS: Final = 10_000
 _LINES_PER_DAY: Final = 10_000
 _DAYS: Final = 30
 _QUICK: Final = 20
@@ -33,12 +36,15 @@ _PLACE: Final = Coordinate(*[1] * 9)
 
 
 def run(*, quick: bool) -> Report:
-    """Measure 100,000 edits of a character and 30 days of 10,000 lines, or a 20th if `quick`."""
+    """Measure 100,000 edits of a character, 10,000 of a line, and 30 days of 10,000 lines, or a
+    20th if `quick`."""
     report = Report()
     of = _QUICK if quick else 1
     for kind in ("anywhere", "appended"):
         with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as folder:
             _edit_characters(report, Path(folder), kind, _EDITS // of)
+    with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as folder:
+        _keep_history(report, Path(folder), _LINE_EDITS // of)
     with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as folder:
         _keep_log(report, Path(folder), _LINES_PER_DAY // of, _DAYS if not quick else _DAYS // 10)
     return report
@@ -112,6 +118,61 @@ def _keep_log(report: Report, folder: Path, lines: int, days: int) -> None:
     report.add("log_commit_ms", [1000 * value for value in commits_s], "ms")
     _compact(folder)
     report.add("log_repaired_bytes_per_day", [_file_bytes(folder) / days], "bytes", text)
+
+
+def _keep_history(report: Report, folder: Path, count: int) -> None:
+    """Edit lines of one scroll: what its history takes, and what looking back costs."""
+    used = []
+    sizes: list[int] = []
+    for kept_ms in (0, FOREVER):
+        path = folder / str(kept_ms)
+        path.mkdir()
+        clock_ms, random = [0], Random(5)
+        store = LmdbStore(path)
+        replicas = ReplicaSet(
+            store,
+            node_id=bytes(range(16)),
+            random=Random(3),
+            wall_time_ms=partial(clock_ms.__getitem__, 0),
+        )
+        replicas.keep_history(kept_ms)
+        sizes = []
+        replicas.listener = partial(_note_size, sizes)
+        _edit_lines(replicas, random, clock_ms, count)
+        replica = replicas.open(DEFAULT_PHEXT)
+        if kept_ms:
+            start = time.perf_counter()
+            replica.blame(_PLACE)
+            report.add("history_blame_ms", [1000 * (time.perf_counter() - start)], "ms")
+            start = time.perf_counter()
+            replica.text_at(_PLACE, clock_ms[0] // 2)
+            report.add("history_show_ms", [1000 * (time.perf_counter() - start)], "ms")
+        store.close(clean=True)
+        _compact(path)
+        used.append(_used(path))
+    report.add("history_update_bytes", [sum(sizes) / count], "bytes")
+    per_edit = (used[1] - used[0]) / count
+    report.add("history_bytes_per_edit", [per_edit], "bytes", "history_update_bytes")
+
+
+def _note_size(sizes: list[int], new: NewUpdate) -> None:
+    if new.phext == DEFAULT_PHEXT:
+        sizes.append(len(new.entry.update))
+
+
+def _edit_lines(replicas: ReplicaSet, random: Random, clock_ms: list[int], count: int) -> None:
+    """Insert a line at a time, and delete one when there are a hundred; some seconds apart."""
+    replica = replicas.open(DEFAULT_PHEXT)
+    lines: list[str] = []
+    for i in range(count):
+        clock_ms[0] += random.randrange(10_000)
+        if len(lines) > 100:
+            del lines[random.randrange(len(lines))]
+        lines.insert(random.randint(0, len(lines)), f"{i} edited\n")
+        replica.edit(_PLACE, "".join(lines))
+        if i % _EDITS_PER_COMMIT == 0:
+            replicas.commit()
+    replicas.commit()
 
 
 def _open(folder: Path) -> tuple[LmdbStore, ReplicaSet]:

@@ -15,7 +15,7 @@ from typing import Unpack
 
 from phextsync.attach import Call
 from phextsync.changes import Change, current_writer, writing_as
-from phextsync.control import Value, as_change
+from phextsync.control import Value, as_change, blamed_lines, logged_changes
 from phextsync.embed import (
     Batch,
     Engine,
@@ -39,6 +39,7 @@ from phextsync.embed import (
     signed,
 )
 from phextsync.errors import ClosedError
+from phextsync.history import BlamedLine, LoggedChange
 from phextsync.index import EVERYTHING, Coordinate, OpenTexts
 from phextsync.node import DEFAULT_PHEXT
 from phextsync.presence import PeerPresence
@@ -178,6 +179,15 @@ class AsyncPhext:
 
     async def offset(self, key: Key, position: str) -> int:
         return as_number(await self._ask("offset", at(key), position))
+
+    async def log(self, key: Key, last: int | None = None) -> list[LoggedChange]:
+        return logged_changes(await self._ask("log", at(key), last))
+
+    async def blame(self, key: Key) -> list[BlamedLine]:
+        return blamed_lines(await self._ask("blame", at(key)))
+
+    async def text_at(self, key: Key, time_ms: int) -> str:
+        return as_text(await self._ask("show", at(key), time_ms)) or ""
 
     async def append(self, key: Key, text: str) -> None:
         await self._ask("append", at(key), text)

@@ -24,6 +24,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
@@ -40,6 +41,7 @@ from phextsync.errors import (
     ProtocolError,
     StoreError,
 )
+from phextsync.history import BlamedLine, LoggedChange, Past
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.messages import load_array
 from phextsync.presence import PresenceBoard
@@ -75,6 +77,7 @@ _CHANGES: Final = (
     "undo",
     "redo",
     "batch",
+    "keep_history",
 )
 _HELD: Final = ("watch", "track", "tell", "again")
 _HELD_MAX: Final = 1000  # by one process: each may keep a document open
@@ -111,6 +114,11 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
     | coordinates, phext, range, after | a page of coordinates, and whether more come |
     | list, phext, range, after | a page of [coordinate, bytes, first line], and whether more come |
     | read, phext, range, after | a page of [coordinate, text], and whether more come |
+    | log, phext, coordinate, last or null | changes: the fields of `LoggedChange` |
+    | blame, phext, coordinate | lines: the fields of `BlamedLine` |
+    | show, phext, coordinate, time in ms | the text of then |
+    | history | how long history is kept, in ms |
+    | keep_history, ms | null |
 
     `after` is a coordinate or an empty text. `seen` is the `digest` of the text that the caller
     saw, or empty: ConflictError when the scroll has another. Other errors are those of `Replica`.
@@ -135,10 +143,68 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
             return _list(replicas.open(phext), rest_of(range_, after))
         case ["read", str(phext), str(range_), str(after)]:
             return _read(replicas.open(phext), rest_of(range_, after))
+        case ["log" | "blame" | "show", *_]:
+            return look_back(replicas, request)()
+        case ["history"]:
+            return replicas.history_kept_ms
+        case ["keep_history", int(kept_ms)]:
+            replicas.keep_history(kept_ms)
+            return None
         case [str(operation), str(phext), *arguments] if operation in _CHANGES:
             return _change(replicas.open(phext), operation, arguments)
         case _:
             raise ProtocolError(f"expected an operation, found {request[:2]!r:.80}")
+
+
+def look_back(replicas: ReplicaSet, request: list[Value]) -> Callable[[], Value]:
+    """Return what answers `log`, `blame` or `show`, in any thread: it may take a while."""
+    match request:
+        case ["log", str(phext), str(coordinate), int() | None as last]:
+            return partial(_log, replicas.open(phext).past(coordinate), last)
+        case ["blame", str(phext), str(coordinate)]:
+            return partial(_blame, replicas.open(phext).past(coordinate))
+        case ["show", str(phext), str(coordinate), int(time_ms)]:
+            return partial(replicas.open(phext).past(coordinate).text_at, time_ms)
+        case _:
+            raise ProtocolError(f"expected a look at the past, found {request!r:.80}")
+
+
+def _log(past: Past, last: int | None) -> Value:
+    return [_plain_change(row) for row in past.log(last)]
+
+
+def _blame(past: Past) -> Value:
+    return [[line.text, line.writer, line.time_ms, line.seen_here] for line in past.blame()]
+
+
+def _plain_change(row: LoggedChange) -> Value:
+    writers: list[Value] = [*row.writers]
+    return [row.time_ms, row.seen_here, writers, row.added, row.removed, row.line_number, row.line]
+
+
+def logged_changes(answer: Value) -> list[LoggedChange]:
+    """Return what a `log` was answered with."""
+    rows = []
+    for row in answer if isinstance(answer, list) else []:
+        match row:
+            case [int(ms), bool(seen), list(found), int(added), int(cut), int(number), str(line)]:
+                writers = tuple(writer for writer in found if isinstance(writer, bytes))
+                rows.append(LoggedChange(ms, seen, writers, added, cut, number, line))
+            case _:
+                raise ProtocolError(f"expected a change of a log, found {row!r:.80}")
+    return rows
+
+
+def blamed_lines(answer: Value) -> list[BlamedLine]:
+    """Return what a `blame` was answered with."""
+    lines = []
+    for row in answer if isinstance(answer, list) else []:
+        match row:
+            case [str(text), bytes() | None as writer, int() | None as time_ms, bool(seen)]:
+                lines.append(BlamedLine(text, writer, time_ms, seen))
+            case _:
+                raise ProtocolError(f"expected a line and its writer, found {row!r:.80}")
+    return lines
 
 
 def digest(text: str) -> bytes:
@@ -240,7 +306,7 @@ def operation_of(request: list[Value]) -> Value:
 
 def takes_time(request: list[Value]) -> bool:
     """Whether the operation waits, so that others are answered before it: see `Session.wait`."""
-    return request[0] in ("durable", "synced", "search", "next")
+    return request[0] in ("durable", "synced", "search", "next", "log", "blame", "show")
 
 
 def hit_rows(hits: list[Hit]) -> Value:
@@ -396,8 +462,8 @@ class Desk:
                 return perform(self.replicas, request)
 
     async def wait(self, request: list[Value]) -> Value:
-        """Answer a request that needs waiting: `durable`, `synced, phext, range, peers`, or
-        `search, phext, range, words, limit`."""
+        """Answer a request that needs waiting: `durable`, `synced, phext, range, peers`,
+        `search, phext, range, words, limit`, or what `look_back` knows."""
         match request:
             case ["durable"]:
                 await self._node.durable()
@@ -406,6 +472,9 @@ class Desk:
             case ["search", str(phext), str(range_), str(words), int(limit)]:
                 within = CoordinateRange.parse(range_)
                 return hit_rows(await self._node.search(words, phext, within, limit=limit))
+            case ["log" | "blame" | "show", *_]:
+                look = look_back(self.replicas, request)
+                return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
             case _:
                 raise ProtocolError(f"expected something to wait for, found {request!r:.80}")
         return None

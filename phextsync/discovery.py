@@ -33,6 +33,7 @@ ADDRESSES_MAX: Final = 8
 """Addresses of one peer; more only delay the one that works."""
 NAMES_MAX: Final = 1024
 """Service names waiting to be looked up; when full, the oldest waits for its next announcement."""
+PEERS_FILE: Final = "peers.json"
 REMEMBERED_PEERS_MAX: Final = 1024
 """When full, the peer seen longest ago is forgotten."""
 

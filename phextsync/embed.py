@@ -36,8 +36,9 @@ import trio
 
 from phextsync.attach import Call, Place, first
 from phextsync.changes import Change, current_writer
-from phextsync.control import Value, as_change, as_facts, digest
+from phextsync.control import Value, as_change, as_facts, blamed_lines, digest, logged_changes
 from phextsync.errors import ClosedError, PhextsyncError, ProtocolError
+from phextsync.history import BlamedLine, LoggedChange
 from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange, OpenTexts
 from phextsync.messages import is_phext_name
 from phextsync.node import DEFAULT_PHEXT, open_node
@@ -364,6 +365,18 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
     def offset(self, key: Key, position: str) -> int:
         """Return the offset in characters at which a position is now."""
         return as_number(self._ask("offset", at(key), position))
+
+    def log(self, key: Key, last: int | None = None) -> list[LoggedChange]:
+        """Return the `last` changes that are kept, newest last, as `Replica.log` does."""
+        return logged_changes(self._ask("log", at(key), last))
+
+    def blame(self, key: Key) -> list[BlamedLine]:
+        """Return the lines of a scroll, with who wrote them and when, as `Replica.blame` does."""
+        return blamed_lines(self._ask("blame", at(key)))
+
+    def text_at(self, key: Key, time_ms: int) -> str:
+        """Return the text of a scroll at a time, as `Replica.text_at` does."""
+        return as_text(self._ask("show", at(key), time_ms)) or ""
 
     def size(self, key: Key) -> int:
         """Return the bytes of the scroll's text in UTF-8, 0 when there is none."""

@@ -901,7 +901,7 @@ async def open_node(
         commit=partial(_commit_in_thread, store),
         network=transport.TlsNetwork(identity, host, port),
         discoveries=discoveries,
-        remembered=discovery.RememberedPeers.load(path / "peers.json"),
+        remembered=discovery.RememberedPeers.load(path / discovery.PEERS_FILE),
         known=known,
         random=Random(seed) if seed is not None else random.SystemRandom(),
     )

@@ -66,6 +66,19 @@ def test_a_phext_is_read_and_written(tmp_path: Path) -> None:
     _run(make_folder(tmp_path), use)
 
 
+def test_the_past_of_a_scroll_is_told(tmp_path: Path) -> None:
+    async def use(handle: aio.AsyncHandle) -> None:
+        phext = handle.phext()
+        await phext.append(_A, "one\n")
+        (change,) = await phext.log(_A, last=1)
+        (line,) = await phext.blame(_A)
+        assert (change.line, line.text, line.time_ms) == ("one", "one", change.time_ms)
+        assert change.writers == (line.writer,)
+        assert await phext.text_at(_A, change.time_ms) == "one\n"
+
+    _run(make_folder(tmp_path), use)
+
+
 def test_what_is_open_or_closed_is_told_without_waiting(tmp_path: Path) -> None:
     async def use(handle: aio.AsyncHandle) -> None:
         phext = handle.phext()

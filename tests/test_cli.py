@@ -187,3 +187,35 @@ def test_errors_are_one_line_and_change_nothing(tmp_path: Path) -> None:
     assert "expected coordinates up to 999" in cli.error("import", str(bad))
     cli.out("import", str(bad), "--clamp", "--phext", "far")
     assert cli.out("get", _A) == "text"
+
+
+def test_the_past_is_shown_by_node_and_time(tmp_path: Path) -> None:
+    cli = Cli(tmp_path / "data")
+    cli.out("init", "--name", "solo")
+    assert cli.out("history", "--keep", "30d") == "history is kept for 30 days, 0:00:00\n"
+    cli.out("set", _A, "one\n")
+    cli.out("append", _A, "two")
+    first, second = cli.out("log", _A).splitlines()
+    assert first.endswith("  solo  +4 -0  1: one")
+    assert second.endswith("  solo  +4 -0  2: two")
+    at = first.split("  ")[0]
+    assert cli.out("show", _A, "--at", at) == "one\n"
+    assert [line.split() for line in cli.out("blame", _A).splitlines()] == [
+        ["solo", *at.split(), "one"],
+        ["solo", *second.split("  ")[0].split(), "two"],
+    ]
+    assert "expected a time" in cli.error("show", _A, "--at", "yesterday")
+    assert "expected a time" in cli.error("history", "--keep", "soon")
+
+
+def test_the_past_is_shown_while_a_node_runs(tmp_path: Path) -> None:
+    with mesh(tmp_path, ["solo"], options=["--no-mdns", "--host", "127.0.0.1"]) as (process,):
+        process.start()
+        cli = Cli(process.folder)
+        assert cli.out("history", "--keep", "forever") == "history is kept forever\n"
+        process.ask("set", "memory", _A, "one")
+        (row,) = json.loads(cli.out("log", _A, "--json", "--last", "1"))
+        assert (row["line"], row["writers"], row["seen_here"]) == ("one", ["solo"], False)
+        (line,) = json.loads(cli.out("blame", _A, "--json"))
+        assert (line["text"], line["writer"], line["time_ms"]) == ("one", "solo", row["time_ms"])
+        assert process.ask("show", "memory", _A, row["time_ms"]) == "one"

@@ -115,6 +115,15 @@ def test_the_programs_of_the_page_on_embedding_run_one_after_another(tmp_path: P
     ]
 
 
+@pytest.mark.real
+def test_the_program_of_the_page_on_history_runs(tmp_path: Path) -> None:
+    page = (_ROOT / "docs" / "history.md").read_text()
+    make_folder(tmp_path / ".phextsync")
+    (program,) = _PROGRAM.findall(page)
+    text = "Remember the milk.\n"
+    assert _run("-c", program, home=tmp_path) == f"+19 -0 {text}{text[:-1]} True True\n{text}"
+
+
 def test_the_rule_of_the_claims_holds_under_partitions(tmp_path: Path) -> None:
     out = _run(str(_ROOT / "examples" / "claims.py"), home=tmp_path)
     assert out == "the agents always agreed\n"
