@@ -3,6 +3,7 @@
 A map of the package, ground floor first; each room imports only rooms listed before it:
 
 * `errors`: what is raised
+* `durations`: how long things took
 * `index`: compiled: `Coordinate`, `CoordinateRange`, `CoordinateIndex`, bytes of updates
 * `permissions`: which ranges of which phexts a node may read and write
 * `phextfile`: .phext text
@@ -45,6 +46,8 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `agent`: what a language model may ask of scrolls
 * `mcp_server`: the same as a server of the Model Context Protocol
 * `membership_cli`: the commands about who belongs to a mesh
+* `reporting`: measured series as tables, files and figures
+* `measure`: what a running node measures of its mesh
 * `cli`: the `phextsync` command
 * `testing`: whole meshes under faults, in virtual time
 """

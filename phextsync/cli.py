@@ -28,7 +28,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from phextsync import folders, phextfile, upkeep
+from phextsync import folders, measure, phextfile, upkeep
 from phextsync.attach import Asked, first, visit
 from phextsync.control import Attachment, Value, blamed_lines, logged_changes
 from phextsync.discovery import PEERS_FILE, Address, RememberedPeers, parse_address
@@ -397,6 +397,27 @@ def status(data: Data = _DATA, as_json: Json = False) -> None:
                 _out.print(table, width=max(_out.width, _WIDE))  # a terminal wraps whole lines
         for warning in answer["warnings"]:
             _out.print(f"warning: {warning}")
+
+
+@app.command(name="measure")
+def measure_(
+    data: Data = _DATA,
+    out: Annotated[Path, typer.Option("--out", help="Where to write the report.")] = Path(
+        "measured"
+    ),
+) -> None:
+    """Measure the mesh from this node while it runs; write report.md, CSV, JSON and figures.
+
+    Lines go into one scroll of the phext `measure`, which is cleared at the end.
+    """
+    folder = _folder(data)
+    try:
+        with _bar("measuring") as show:
+            document = measure.measure(folder, f"phextsync measure --out {out}", show)
+    except (FileNotFoundError, ConnectionRefusedError):
+        _fail(f"no node runs on {folder}; start one with `phextsync up`")
+    document.write(out)
+    _err.print(f"written to {out / 'report.md'}")
 
 
 class _PeerRow(TypedDict):

@@ -5,7 +5,12 @@ from dataclasses import asdict
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from phextsync.control import summarize
@@ -55,6 +60,22 @@ class NodeMetrics(Collector):
         writable = GaugeMetricFamily("phextsync_writable", "Whether the disk takes writes")
         writable.add_metric([], float(self._node.replicas.is_writable))
         yield writable
+        yield from self._store()
+
+    def _store(self) -> Iterator[Metric]:
+        replicas = self._node.replicas
+        opened = GaugeMetricFamily("phextsync_open_scrolls", "Scrolls that are open in memory")
+        opened.add_metric([], replicas.open_scrolls)
+        evicted = CounterMetricFamily("phextsync_evictions", "Scrolls closed to save memory")
+        evicted.add_metric([], replicas.evictions)
+        yield from (opened, evicted)
+        for name, about, times in (
+            ("commit", "From taking a batch to its being durable", self._node.commits),
+            ("sync", "Writing a batch's pages and waiting for the disk", replicas.store.syncs),
+        ):
+            family = HistogramMetricFamily(f"phextsync_{name}_seconds", about)
+            family.add_metric([], buckets=times.buckets(), sum_value=times.sum_s)
+            yield family
 
     def _links(self) -> Iterator[Metric]:
         peers = self._node.peers()

@@ -23,6 +23,7 @@ from typing import Final
 import trio
 
 from phextsync import control, discovery, invitation, transport
+from phextsync.durations import Durations
 from phextsync.errors import IdentityError, LinkError, NotSyncedError, PhextsyncError, StoreError
 from phextsync.identity import NodeIdentity, certificate_end_s, certificate_permissions
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
@@ -194,6 +195,7 @@ class Node:
         self._lost: dict[bytes, _Lost] = {}
         self._batches_taken = self._batches_durable = 0
         self._complaints = transport.Complaints()
+        self.commits = Durations()  # as the node waits for them, with the turns of threads
         self._dirty = trio.Event()
         self._hurry = trio.Event()
         self._settled = trio.Event()
@@ -395,6 +397,13 @@ class Node:
             "absent": [_absent_row(row) for row in self.absent()],
             "presence": [_presence_row(row) for row in self.presence.peers()],
             "warnings": self.warnings(),
+            "store": {
+                "open_scrolls": self.replicas.open_scrolls,
+                "open_bytes": self.replicas.open_bytes,
+                "evictions": self.replicas.evictions,
+                "commits": self.commits.row(),
+                "syncs": self.replicas.store.syncs.row(),
+            },
         }
 
     def status_json(self) -> str:
@@ -439,6 +448,7 @@ class Node:
         self._batches_taken += 1
         self.core.committing()
         try:
+            began = trio.current_time()
             with trio.CancelScope(shield=True):  # a batch that was taken has to end, well or badly
                 await self._surroundings.commit(batch)
         except StoreError as error:
@@ -447,6 +457,7 @@ class Node:
             self._settle()
             _log.error("cannot write to %s: %s", self.folder, error)
             return False
+        self.commits.add(trio.current_time() - began)
         self.replicas.committed()
         self._batches_durable = self._batches_taken
         self.core.committed()
@@ -894,7 +905,7 @@ async def open_node(
     identity, known = NodeIdentity.load(path), KnownPeers.load(path)
     if discoveries is None:
         discoveries = [discovery.Mdns()] if discover else []
-    store = LmdbStore(path, progress=_log_progress)
+    store = LmdbStore(path, progress=_log_progress, clock=time.perf_counter)
     surroundings = Surroundings(
         folder=path,
         store=store,

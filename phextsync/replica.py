@@ -968,6 +968,8 @@ class ReplicaSet:
         self.open_bytes_max = open_bytes_max
         self.phexts_max = phexts_max
         self.open_bytes = 0
+        self.open_scrolls = 0
+        self.evictions = 0
         self.listener: Callable[[NewUpdate], None] | None = None
         self.on_dirty: Callable[[], None] | None = None
         self.on_open: Callable[[str], None] | None = None
@@ -1261,10 +1263,12 @@ class ReplicaSet:
         self._evict(_PINNED_MAX)  # before it joins: whoever opened it is about to use it
         opened.cost = _OPEN_SCROLL_BYTES + 3 * opened.scroll.size
         self.open_bytes += opened.cost
+        self.open_scrolls += 1
         self._open.append((replica, coordinate, opened))
 
     def closed(self, opened: _Open) -> None:
         self.open_bytes -= opened.cost
+        self.open_scrolls -= opened.cost > 0
         opened.cost = 0
 
     def close_unpinned(self, replica: Replica) -> None:
@@ -1289,6 +1293,7 @@ class ReplicaSet:
                 self._open.append(entry)
             elif replica.close_if_unpinned(coordinate, opened):
                 self.closed(opened)
+                self.evictions += 1
             else:
                 pinned_max -= 1
                 self._open.append(entry)

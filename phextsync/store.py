@@ -21,6 +21,7 @@ from typing import Final, Protocol, cast
 import lmdb
 import xxhash
 
+from phextsync.durations import Durations
 from phextsync.errors import (
     StoreDamagedError,
     StoreError,
@@ -163,7 +164,9 @@ class Heads:
 
 
 class Store(Protocol):
-    """What a replica needs of a store."""
+    """What a replica needs of a store. `syncs`: how long the disk took, where it is timed."""
+
+    syncs: Durations
 
     @property
     def report(self) -> tuple[str, ...]:
@@ -221,6 +224,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.report: tuple[str, ...] = ()
+        self.syncs = Durations()
         self._scrolls: dict[str, dict[bytes, tuple[ScrollWrite, StoredScroll]]] = {}
         self._leases: dict[str, int] = {}
         self._receipts: dict[bytes, bytes] = {}
@@ -340,11 +344,20 @@ class LmdbStore:
     `closed` says how a clean stop left that file. It is removed before LMDB sees the file again,
     so whatever ends the process, even a damaged page, the next open finds it missing (or the file
     changed), reads the whole structure without LMDB, and rebuilds a file that is damaged.
-    `progress` is told how far a rebuild is.
+    `progress` is told how far a rebuild is. With a `clock`, `syncs` has how long the disk took to
+    write each batch and wait for it.
     """
 
-    def __init__(self, folder: Path | str, *, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        progress: Progress | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self.folder = Path(folder)
+        self.syncs = Durations()
+        self._clock = clock
         self._data = self.folder / STORE / DATA_FILE
         self._reports: list[str] = []
         self._is_suspect = False  # damage was seen since the file was looked through
@@ -702,6 +715,9 @@ class LmdbStore:
                     self._put_history(txn, numbers, batch)
                 except lmdb.Error as error:
                     raise _HistoryDamagedError from error
+            began_s = self._clock() if self._clock else 0.0
+        if self._clock:
+            self.syncs.add(self._clock() - began_s)
         # What a folder that was moved or replaced meanwhile has taken is not durable here.
         if inode_of(self._data) != self._inode:
             raise StoreError(f"{self._data} is not there any more: put the folder back")

@@ -1,0 +1,93 @@
+"""Reports hold every value that they were given, and refuse to be written with holes."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phextsync.errors import PhextsyncError
+from phextsync.reporting import Curve, Document, Plot, Section, Series, cumulative, draw, ring
+from sims.processes import mesh
+
+_VALUES = (0.5, 1.25, 3.0)
+_PLOT = Plot("growth", "Growth", (Curve("a|b", (1.0, 10.0), (2.0, 3.0)),), "days", "MB", True)
+
+
+def _document(*series: Series) -> Document:
+    section = Section("Times", "Three runs.", series, (_PLOT,))
+    return Document("Report", "do it", [section], {"cores": "2"})
+
+
+def test_a_report_has_every_value_in_csv_and_json(tmp_path: Path) -> None:
+    _document(Series("a|b", "ms", _VALUES, "beside c")).write(tmp_path)
+    with (tmp_path / "figures" / "series.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["series"], float(row["value"])) for row in rows] == [("a|b", v) for v in _VALUES]
+    found = json.loads((tmp_path / "figures" / "series.json").read_text())
+    assert found["sections"]["Times"][0]["values"] == list(_VALUES)
+    text = (tmp_path / "report.md").read_text()
+    assert "| a\\|b | ms | 3 | 1.25 | 0.5 to 3 |  |  | 3 | beside c |" in text
+    assert "    do it\n" in text
+    assert "| cores | 2 |" in text
+    assert "(figures/growth.svg)" in text
+
+
+@pytest.mark.parametrize("document", [_document(Series("a", "ms", ())), _document()])
+def test_an_empty_series_is_refused(document: Document, tmp_path: Path) -> None:
+    with pytest.raises(PhextsyncError, match="expected values in every series"):
+        document.write(tmp_path)
+
+
+def test_equal_figures_are_equal_bytes(tmp_path: Path) -> None:
+    curves, labels = ring(["one", "two"], [(0, 1)])
+    for plot in (_PLOT, Plot("ring", "Ring", curves, labels=labels)):
+        for folder in (tmp_path / "a", tmp_path / "b"):
+            folder.mkdir(exist_ok=True)
+            draw(plot, folder)
+        for kind in ("svg", "png"):
+            one, other = ((tmp_path / f / f"{plot.name}.{kind}").read_bytes() for f in "ab")
+            assert one == other
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.01, 1))
+def test_a_quantile_is_the_least_value_that_holds_its_part(found: list[float], part: float) -> None:
+    value = Series("a", "ms", tuple(found)).quantile(part)
+    assert sum(other <= value for other in found) >= part * len(found) - 1e-9
+    assert sum(other < value for other in found) < part * len(found) + 1e-9
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1))
+def test_a_cumulative_curve_rises_to_one(found: list[float]) -> None:
+    curve = cumulative("a", found)
+    assert list(curve.xs) == sorted(found)
+    assert curve.ys[-1] == 1.0
+
+
+@pytest.mark.real
+def test_a_running_node_measures_and_leaves_nothing(tmp_path: Path) -> None:
+    options = ("--host", "127.0.0.1", "--port", "0", "--no-mdns")
+    with mesh(tmp_path, ["one", "two"], options=options) as nodes:
+        nodes[0].start()
+        nodes[1].options += ("--peer", f"127.0.0.1:{nodes[0].status()['port']}")
+        nodes[1].start()
+        nodes[0].wait_until(lambda status: len(status["peers"]) == 1)
+        nodes[1].wait_until(lambda status: len(status["peers"]) == 1)
+        out = tmp_path / "out"
+        command = [sys.executable, "-m", "phextsync.cli", "measure", "--out", os.fspath(out)]
+        command += ["--data", os.fspath(nodes[0].folder)]
+        subprocess.run(command, check=True, capture_output=True)
+        assert nodes[0].ask("count", "measure", "*") == 0
+        text = (out / "report.md").read_text()
+        assert "edit to durable at all peers" in text
+        assert (out / "figures" / "topology.svg").exists()
+        node_count = nodes[0].status()["store"]["syncs"]["count"]
+        assert node_count >= 50
+        nodes[0].ask("set", "measure", "1.1.1/1.1.1/1.1.2", "mine")
+        again = subprocess.run(command, capture_output=True, text=True)
+        assert (again.returncode, "to be empty, found scrolls" in again.stderr) == (1, True)
