@@ -1,8 +1,21 @@
 """`python -m benchmarks NAME [--json] [--quick]`."""
 
 import argparse
+from pathlib import Path
 
-from benchmarks import files, growth, hostile, http, index, local, reconcile, scale, search, sync
+from benchmarks import (
+    files,
+    growth,
+    hostile,
+    http,
+    index,
+    local,
+    measurements,
+    reconcile,
+    scale,
+    search,
+    sync,
+)
 
 _BENCHMARKS = {
     "files": files.run,
@@ -21,10 +34,14 @@ _BENCHMARKS = {
 def main() -> None:
     """Run one benchmark and print its report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("name", choices=sorted(_BENCHMARKS))
+    parser.add_argument("name", choices=sorted([*_BENCHMARKS, "report"]))
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller runs")
+    parser.add_argument("--out", type=Path, help="where `report` writes", default=Path("docs"))
     options = parser.parse_args()
+    if options.name == "report":
+        measurements.main(options.out, quick=options.quick)
+        return
     report = _BENCHMARKS[options.name](quick=options.quick)
     print(report.to_json() if options.json else report.to_text())
 

@@ -43,11 +43,16 @@ AT_MOST: Final = {
     "takeover_ms": 1000,
     "idle_mb@1e6": 150,
     "start_s@1e6": 1.0,
+    "report_lookup_ratio": 1.2,
+    "report_reconcile_10_bytes": 1300,
+    "report_reconcile_10_round_trips": 1,
+    "report_disk_ratio": 1.0,
 }
 AT_LEAST: Final = {
     "bulk_keys_per_s@1e6": 6e6,
     "first_sync_scrolls_per_s@1e4": 30_000,
     "first_sync_scrolls_per_s@1e6": 40_000,
+    "report_answered": 1,
 }
 
 
@@ -60,3 +65,11 @@ def verdict(name: str, value: float) -> str:
     else:
         return ""
     return text if is_reached else f"{text}: MISSED"
+
+
+def is_far(name: str, value: float) -> bool:
+    """Whether a figure misses what is asked of it by more than a factor of two, or all of it when
+    it is a part of 1."""
+    if name in AT_MOST:
+        return not value <= 2 * AT_MOST[name]
+    return not value >= AT_LEAST[name] / 2

@@ -55,7 +55,7 @@ def _edit_characters(report: Report, folder: Path, kind: str, count: int) -> Non
     random = Random(1)
     plain: Doc[None] = Doc(client_id=random.getrandbits(52))  # as ours are
     text = plain.get("text", type=Text)
-    store, replicas = _open(folder)
+    store, replicas = open_replicas(folder)
     replica = replicas.open(DEFAULT_PHEXT)
     size = 0
     for i in range(count):
@@ -95,7 +95,7 @@ def _keep_log(report: Report, folder: Path, lines: int, days: int) -> None:
     sizes = [(0, 0, 0)]
     commits_s = []
     for day in range(days):
-        store, replicas = _open(folder)
+        store, replicas = open_replicas(folder)
         replica = replicas.open(DEFAULT_PHEXT)
         place = Coordinate(*[1] * 8, 1 + day)
         for i in range(lines):
@@ -175,7 +175,8 @@ def _edit_lines(replicas: ReplicaSet, random: Random, clock_ms: list[int], count
     replicas.commit()
 
 
-def _open(folder: Path) -> tuple[LmdbStore, ReplicaSet]:
+def open_replicas(folder: Path) -> tuple[LmdbStore, ReplicaSet]:
+    """Return a store and replicas over it, without a node."""
     store = LmdbStore(folder)
     now = time.time_ns() // 1_000_000
     random = Random(3)

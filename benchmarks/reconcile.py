@@ -47,6 +47,24 @@ def run(*, quick: bool) -> Report:
     return report
 
 
+def ten_differences(count: int, runs: int) -> list[tuple[float, float, float]]:
+    """Return bytes, round trips and milliseconds of finding 10 differences among `count`."""
+    coordinates = nested_coordinates(count + count // 10)
+    Random(1).shuffle(coordinates)
+    coordinates, spare = coordinates[:count], coordinates[count:]
+    ours, theirs = _index(coordinates), _index(coordinates)
+    ours.sketch_strata()
+    theirs.sketch_strata()
+    rows = []
+    for run_number in range(runs):
+        undo = _change(theirs, coordinates, spare, 10, Random(run_number))
+        outcome = _compare(ours, theirs, count)
+        undo()
+        trips = (len(outcome.sizes) - 1) / 2  # less the one that ends it
+        rows.append((float(sum(outcome.sizes)), trips, outcome.seconds * 1000))
+    return rows
+
+
 def _measure(report: Report, size: str, count: int, runs: int) -> None:
     coordinates = nested_coordinates(count + count // 10)
     Random(1).shuffle(coordinates)

@@ -22,17 +22,20 @@ from phextsync.crdt import ROOT, import_update
 from phextsync.index import EMPTY_VERSION, Coordinate
 from phextsync.node import Node, open_node
 
-_TEXT_BYTES = 1024
+TEXT_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Sync:
-    """What one pair of nodes measured."""
+class PairSync:
+    """What one pair of nodes measured: a first synchronisation, and, after 10 edits on each side,
+    a second. `wire_ratio` is to the bytes of the states."""
 
     first_s: float
+    first_bytes: float
     wire_ratio: float
     reconnect_ms: float
     reconnect_bytes: float
+    reconnect_round_trips: float
 
 
 def run(*, quick: bool) -> Report:
@@ -41,7 +44,7 @@ def run(*, quick: bool) -> Report:
     runs, exponent = (1, 3) if quick else (3, 4)
     count, size = 10**exponent, f"1e{exponent}"
     bare = [_bare_documents_per_s(count) for _ in range(runs)]
-    syncs = [_measure_sync(count) for _ in range(runs)]
+    syncs = [measure_sync(count) for _ in range(runs)]
     yardstick = f"bare_documents_per_s@{size}"
     report.add(yardstick, bare, "documents/s")
     rates = [count / sync.first_s for sync in syncs]
@@ -53,14 +56,15 @@ def run(*, quick: bool) -> Report:
     return report
 
 
-def _measure_sync(count: int) -> _Sync:
+def measure_sync(count: int) -> PairSync:
+    """Measure a pair of nodes of which one has `count` scrolls."""
     with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary:
         ours, theirs = make_folders(Path(temporary), "ours", "theirs")
         with other_node(theirs, _serve_scrolls, count) as (port, pipe):
             return trio.run(_synchronize, ours, port, pipe, count)
 
 
-async def _synchronize(folder: Path, port: int, pipe: Connection, count: int) -> _Sync:
+async def _synchronize(folder: Path, port: int, pipe: Connection, count: int) -> PairSync:
     peers = [f"{LOOPBACK}:{port}"]
     async with open_node(folder, host=LOOPBACK, port=0, peers=peers, discover=False) as node:
         index = node.phext().index
@@ -86,7 +90,8 @@ async def _synchronize(folder: Path, port: int, pipe: Connection, count: int) ->
         reconnect_ms = (time.monotonic() - start) * 1000
         traffic = node.peers()[0].traffic
     total = traffic.bytes_in + traffic.bytes_out
-    return _Sync(first_s, received / encoded, reconnect_ms, total)
+    trips = traffic.compare_messages / 2
+    return PairSync(first_s, received, received / encoded, reconnect_ms, total, trips)
 
 
 async def _serve_scrolls(node: Node, pipe: Connection, count: int) -> None:
@@ -104,9 +109,9 @@ async def _serve_scrolls(node: Node, pipe: Connection, count: int) -> None:
 
 
 def _scroll(i: int) -> tuple[Coordinate, str]:
-    text = f"scroll {i} " + "".join(Random(i).choices("abcdefghij klmnop\n", k=_TEXT_BYTES))
+    text = f"scroll {i} " + "".join(Random(i).choices("abcdefghij klmnop\n", k=TEXT_BYTES))
     place = Coordinate(*[1] * 6, 1 + i // 90_000, 1 + i // 300 % 300, 1 + i % 300)
-    return place, text[:_TEXT_BYTES]
+    return place, text[:TEXT_BYTES]
 
 
 def _bare_documents_per_s(count: int) -> float:
