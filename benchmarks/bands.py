@@ -68,8 +68,7 @@ def verdict(name: str, value: float) -> str:
 
 
 def is_far(name: str, value: float) -> bool:
-    """Whether a figure misses what is asked of it by more than a factor of two, or all of it when
-    it is a part of 1."""
+    """Whether a figure misses what is asked of it by more than a factor of two."""
     if name in AT_MOST:
         return not value <= 2 * AT_MOST[name]
     return not value >= AT_LEAST[name] / 2

@@ -77,9 +77,9 @@ def missed(document: Document) -> list[str]:
 
 
 def _mesh_steps(quick: bool) -> list[tuple[str, mesh.Measure]]:
-    edits = 100 if quick else 1000
+    edits = 100 if quick else 300
     minutes = (1, 60) if quick else (1, 60, 1440)
-    days, lines = (3, 30) if quick else (14, 200)
+    days, lines = (3, 30) if quick else (14, 100)
     return [
         ("topology", mesh.topology),
         ("latency", lambda nodes: mesh.latency(nodes, edits)),

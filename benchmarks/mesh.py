@@ -40,6 +40,9 @@ _MEMORY_EVERY: Final = 10
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
+Measure = Callable[[Sequence[Process]], Section]
+
+
 @contextmanager
 def six() -> Iterator[list[Process]]:
     """Run six nodes, each linked to all others."""
@@ -387,7 +390,7 @@ def growth(nodes: Sequence[Process], days: int, lines: int) -> Section:
 
 _NOTES: Final = {
     "text": "of all scrolls",
-    "store": "the file of one node",
+    "store": "the file of one node, whose free pages are used first",
     "network": "sent by all six, in frames",
 }
 
@@ -431,6 +434,3 @@ def _processor_s(pid: int) -> float:
     """Return the seconds that a process has computed (proc(5): utime and stime)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-
-
-Measure = Callable[[Sequence[Process]], Section]

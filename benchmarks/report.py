@@ -1,16 +1,12 @@
 """What every benchmark prints: figures with units and yardsticks, and the machine."""
 
 import json
-import os
-import platform
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 
 from benchmarks.bands import verdict
-
-_PACKAGES = ("pycrdt", "lmdb", "trio", "cbor2", "cryptography")
+from phextsync.reporting import machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +45,6 @@ class Report:
             + (f"  ({asked})" if (asked := verdict(name, figure.value)) else "")
             for name, figure in self.figures.items()
         )
-
-
-def machine() -> dict[str, str | int]:
-    """Return what the figures depend on."""
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count() or 0,
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        **{name: version(name) for name in _PACKAGES},
-    }
 
 
 def repeat(runs: int, measure: Callable[[], float]) -> list[float]:

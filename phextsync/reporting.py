@@ -16,6 +16,7 @@ from phextsync.errors import PhextsyncError
 
 _PACKAGES: Final = ("phextsync", "pycrdt", "lmdb", "trio", "cbor2", "cryptography", "zeroconf")
 _TAIL_MIN: Final = 20  # values from which a tail is told
+_POINTS: Final = 200  # of a cumulative curve
 _ENERGY: Final = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
@@ -231,9 +232,11 @@ def has_matplotlib() -> bool:
 
 
 def cumulative(name: str, values: Sequence[float]) -> Curve:
-    """Return which part of the values lies at or below each of them."""
+    """Return which part of the values lies at or below each of them, or each of 200 of them."""
     count = len(values)
-    return Curve(name, tuple(sorted(values)), tuple((i + 1) / count for i in range(count)))
+    ranks = sorted({count * (i + 1) // _POINTS for i in range(_POINTS)} - {0} | {1, count})
+    ordered = sorted(values)
+    return Curve(name, tuple(ordered[r - 1] for r in ranks), tuple(r / count for r in ranks))
 
 
 def ring(
@@ -254,7 +257,7 @@ def draw(plot: Plot, folder: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context({"svg.hashsalt": plot.name, "font.size": 9}):
+    with rc_context({"svg.hashsalt": plot.name, "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(6.4, 3.8), layout="constrained")
         axes = figure.subplots()
         has_axes = bool(plot.x_label)

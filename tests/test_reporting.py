@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.measurements import missed
 from phextsync.errors import PhextsyncError
 from phextsync.reporting import Curve, Document, Plot, Section, Series, cumulative, draw, ring
 from sims.processes import mesh
@@ -65,8 +66,19 @@ def test_a_quantile_is_the_least_value_that_holds_its_part(found: list[float], p
 @given(st.lists(st.floats(0, 1e6), min_size=1))
 def test_a_cumulative_curve_rises_to_one(found: list[float]) -> None:
     curve = cumulative("a", found)
-    assert list(curve.xs) == sorted(found)
     assert curve.ys[-1] == 1.0
+    for x, y in zip(curve.xs, curve.ys, strict=True):
+        assert sum(value <= x for value in found) >= y * len(found) - 1e-9
+        assert sum(value < x for value in found) < y * len(found)
+
+
+def test_a_series_far_from_its_band_is_named() -> None:
+    document = Document("Report", "do it")
+    assert "index over dict @1e4: expected at most 1.2: MISSED, found nan" in missed(document)
+    for value, is_far in ((1.0, False), (2.3, False), (2.5, True)):
+        series = Series("index over dict @1e4", "ratio", (value,))
+        document.sections = [Section("Look-ups", "", (series,))]
+        assert any(line.startswith("index over dict") for line in missed(document)) is is_far
 
 
 @pytest.mark.real
