@@ -10,6 +10,7 @@ Sans-IO but for the store. Used in one thread.
 """
 
 import heapq
+import sys
 from collections import deque
 from collections.abc import Callable, ItemsView, Iterator, KeysView, MutableMapping, ValuesView
 from contextlib import contextmanager, suppress
@@ -78,6 +79,7 @@ from phextsync.views import Bounds, Key, Range, RangeView, as_coordinate, as_ran
 
 # An open document costs about 6 KiB before its text, which Yrs and the cached string both hold.
 _OPEN_SCROLL_BYTES: Final = 6144
+_OPEN_TEXT_BYTES: Final = 256  # what a text costs that is kept without a document
 # A log is folded into the state when it outgrows half of it: a scroll never occupies more than
 # one and a half times its state, and each byte is rewritten about twice.
 _LOG_SHARE: Final = 2
@@ -113,15 +115,14 @@ class Merged:
 
 
 class _Open(OpenText):
-    """An open scroll, what its state and log occupy in the store, and its share of the budget."""
+    """An open document, and what its state and log occupy in the store."""
 
-    __slots__ = ("cost", "log_bytes", "scroll", "state_bytes")
+    __slots__ = ("log_bytes", "scroll", "state_bytes")
 
     def __init__(self, scroll: Scroll, state_bytes: int = 0, log_bytes: int = 0) -> None:
         self.scroll = scroll
         self.state_bytes = state_bytes
         self.log_bytes = log_bytes
-        self.cost = 0
         self.used = True
 
 
@@ -185,10 +186,17 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
 
     def fetch(self, key: Key | Bounds | CoordinateRange) -> str | RangeView:
         """Return a view, or a text that is not there to be taken: its scroll is closed, or was
-        changed."""
+        changed. Where the text can be told without a document, none is made."""
         if isinstance(key, slice | CoordinateRange):
             return self.within(key)
-        opened = self._open(as_coordinate(key))
+        coordinate = as_coordinate(key)
+        stored = None
+        if self._is_settled(coordinate) and self._opened(coordinate) is None:
+            stored = self._read_stored(coordinate)
+            text = _plain_text(stored)
+            if text:
+                return self._keep_text(coordinate, text.decode())
+        opened = self._open(coordinate, stored)
         if opened is None or not opened.scroll.text:
             raise KeyError(key)
         opened.used = True
@@ -215,7 +223,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
                 stored = self._owner.store.read(self.name, coordinate.key)
             except StoreDamagedError:
                 return None
-            text = None if stored is None else plain_text(merge_updates(stored.updates))
+            text = None if stored is None else _plain_text(stored)
         return None if text is None or turn != self._turn else text.decode()
 
     def __setitem__(self, key: Key, text: str) -> None:
@@ -284,6 +292,9 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Return the scroll's text, "" when there is none. For passes over many: a scroll that is
         closed stays closed, unless it was edited, and one that is damaged, which is set aside and
         reported, does not end the pass."""
+        kept: OpenText | None = self.index.get(coordinate)
+        if kept is not None and kept.text is not None:
+            return kept.text
         try:
             state = self._plain_state(coordinate)
             text = None if state is None else plain_text(state)
@@ -638,8 +649,17 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     # -- opening and closing ---------------------------------------------------------------
 
     def _opened(self, coordinate: Coordinate) -> _Open | None:
-        opened: _Open | None = self.index.get(coordinate)
-        return opened if opened is not None else self._fresh.get(coordinate)
+        """Return the scroll's document, if it is open: a text may be kept without."""
+        opened: OpenText | None = self.index.get(coordinate)
+        return opened if isinstance(opened, _Open) else self._fresh.get(coordinate)
+
+    def _is_settled(self, coordinate: Coordinate) -> bool:
+        """Whether the store has the scroll as it is now."""
+        return (
+            coordinate in self.index
+            and coordinate not in self._pending
+            and coordinate not in self._committing
+        )
 
     def _is_known(self, coordinate: Coordinate) -> bool:
         return (
@@ -649,11 +669,14 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
             or coordinate in self._committing
         )
 
-    def _open(self, coordinate: Coordinate) -> _Open | None:
+    def _open(self, coordinate: Coordinate, stored: StoredScroll | None = None) -> _Open | None:
+        """Return the scroll's document, made of what is `stored` and pending if it is closed."""
         opened = self._opened(coordinate)
         if opened is not None:
             return opened
-        opened = self._read(coordinate) if coordinate in self.index else None
+        if stored is None and coordinate in self.index:
+            stored = self._read_stored(coordinate)
+        opened = None if stored is None else self._made(coordinate, stored)
         for pending in (self._committing.get(coordinate), self._pending.get(coordinate)):
             if pending is not None:
                 # Only a document that failed leaves a log behind: open scrolls are pinned.
@@ -665,8 +688,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
             self._keep_open(coordinate, opened)
         return opened
 
-    def _read(self, coordinate: Coordinate) -> _Open:
-        stored = self._read_stored(coordinate)
+    def _made(self, coordinate: Coordinate, stored: StoredScroll) -> _Open:
         scroll = Scroll(coordinate, self._client(), stored.updates)
         log_bytes = stored.log_bytes + _LOG_ENTRY_BYTES * len(stored.log)
         return _Open(scroll, len(stored.state or b""), log_bytes)
@@ -703,11 +725,27 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
 
     def _keep_open(self, coordinate: Coordinate, opened: _Open) -> None:
         self._track(coordinate, opened.scroll)
+        self._let_go_text(coordinate)
         if coordinate in self.index:
             self.index.set_value(coordinate, opened)
         else:
             self._fresh[coordinate] = opened
-        self._owner.opened(self, coordinate, opened)
+        cost = _OPEN_SCROLL_BYTES + 3 * opened.scroll.size
+        self._owner.opened(self, coordinate, opened, cost)
+
+    def _keep_text(self, coordinate: Coordinate, text: str) -> str:
+        """Keep the text of a scroll whose document nobody needs yet; return it."""
+        kept = OpenText()
+        kept.text, kept.used = text, True
+        self.index.set_value(coordinate, kept)
+        self._owner.opened(self, coordinate, kept, _OPEN_TEXT_BYTES + sys.getsizeof(text))
+        return text
+
+    def _let_go_text(self, coordinate: Coordinate) -> None:
+        kept: OpenText | None = self.index.get(coordinate)
+        if kept is not None:
+            kept.text = None
+            self._owner.closed(kept)
 
     def _track(self, coordinate: Coordinate, scroll: Scroll) -> None:
         """Let a new document remember what its histories ask for, from now on."""
@@ -722,7 +760,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
             if self._fresh.pop(coordinate, None) is None:
                 self.index.set_value(coordinate, None)
 
-    def close_if_unpinned(self, coordinate: Coordinate, opened: _Open) -> bool:
+    def close_if_unpinned(self, coordinate: Coordinate, opened: OpenText) -> bool:
         """Close an open scroll unless it has changes that are not yet durable, or a history."""
         if any(coordinate in pins for pins in (self._pending, self._committing, self._histories)):
             return False
@@ -872,6 +910,13 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._pending, self._committing = self._committing, {}
 
 
+def _plain_text(stored: StoredScroll) -> bytes | None:
+    """Return the text in UTF-8, None when it takes a document to tell."""
+    updates = stored.updates
+    text = plain_text(updates[0])
+    return text if text is None or len(updates) == 1 else plain_text(merge_updates(updates))
+
+
 class History:
     """What one writer did to one scroll, made by `Replica.history`: takes back its steps and does
     them again, and leaves alone what others wrote.
@@ -991,7 +1036,7 @@ class ReplicaSet:
         self._damaged: set[tuple[str, bytes]] = (
             set()
         )  # histories that begin anew with the next fold
-        self._open: deque[tuple[Replica, Coordinate, _Open]] = deque()
+        self._open: deque[tuple[Replica, Coordinate, OpenText]] = deque()
         self._failure: StoreError | None = None
 
     def open(self, name: str) -> Replica:
@@ -1258,22 +1303,22 @@ class ReplicaSet:
         """Keep a line for the node's operator; the oldest go first."""
         self.reports.append(text)
 
-    def opened(self, replica: Replica, coordinate: Coordinate, opened: _Open) -> None:
+    def opened(self, replica: Replica, coordinate: Coordinate, opened: OpenText, cost: int) -> None:
         """Count an open scroll against the budget and close others when it is exceeded."""
         self._evict(_PINNED_MAX)  # before it joins: whoever opened it is about to use it
-        opened.cost = _OPEN_SCROLL_BYTES + 3 * opened.scroll.size
-        self.open_bytes += opened.cost
+        opened.cost = cost
+        self.open_bytes += cost
         self.open_scrolls += 1
         self._open.append((replica, coordinate, opened))
 
-    def closed(self, opened: _Open) -> None:
+    def closed(self, opened: OpenText) -> None:
         self.open_bytes -= opened.cost
         self.open_scrolls -= opened.cost > 0
         opened.cost = 0
 
     def close_unpinned(self, replica: Replica) -> None:
         """Close every scroll of `replica` that has no change on its way to the store."""
-        kept: deque[tuple[Replica, Coordinate, _Open]] = deque()
+        kept: deque[tuple[Replica, Coordinate, OpenText]] = deque()
         for entry in self._open:
             if entry[0] is replica and replica.close_if_unpinned(entry[1], entry[2]):
                 self.closed(entry[2])

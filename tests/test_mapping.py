@@ -110,6 +110,42 @@ def test_reading_the_items_of_a_range_opens_no_documents() -> None:
     assert replicas.open_bytes == before
 
 
+def test_a_closed_scroll_that_is_read_gets_a_document_when_it_is_edited() -> None:
+    replicas = _replicas()
+    replica = replicas.open("memory")
+    for coordinate in (_A, _B):
+        replica.import_text(coordinate, "text")
+    replicas.commit()
+    replicas.close_unpinned(replica)
+    assert replica[_A] == replica[_B] == "text"
+    assert 0 < replicas.open_bytes < 1000
+    replica.append(_A, " and more")
+    assert replica[_A] == replica.read(_A) == "text and more"
+    assert replicas.open_scrolls == 2
+    replicas.commit()
+    replicas.open_bytes_max = 0
+    replica.append(_B, "!")
+    replicas.commit()
+    assert replicas.open_bytes == 0
+    assert [replica[_A], replica[_B]] == ["text and more", "text!"]
+
+
+def test_a_text_that_several_wrote_is_read_from_the_store() -> None:
+    replicas, other = _replicas(), _replicas(seed=1).open("memory")
+    replica = replicas.open("memory")
+    replica[_A] = "one"
+    state = replica.difference(_A, b"\0\0")
+    assert state is not None
+    other.apply(_A, LogEntry(state, b"", 0))
+    other.insert(_A, 0, "two ")
+    state = other.difference(_A, b"\0\0")
+    assert state is not None
+    replica.apply(_A, LogEntry(state, b"", 0))
+    replicas.commit()
+    replicas.close_unpinned(replica)
+    assert replica[_A] == "two one"
+
+
 # -- edits ---------------------------------------------------------------------------------
 
 

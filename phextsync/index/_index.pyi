@@ -60,6 +60,7 @@ class CoordinateIndex:
 class OpenText:
     text: str | None
     used: bool
+    cost: int
 
 @disjoint_base
 class OpenTexts(Generic[_View]):

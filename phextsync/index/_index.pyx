@@ -691,11 +691,13 @@ cdef class CoordinateIndex:
 cdef class OpenText:
     """What is attached to the coordinate of an open scroll: its text for whoever reads.
 
-    `text` is None when the scroll has none or a newer one; `used` is set by every read.
+    `text` is None when the scroll has none or a newer one; `used` is set by every read. `cost` is
+    its share of a budget of bytes, for whoever keeps one.
     """
 
     cdef public str text
     cdef public bint used
+    cdef public Py_ssize_t cost
 
 
 cdef class OpenTexts:
