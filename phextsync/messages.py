@@ -16,10 +16,13 @@ from phextsync.errors import ProtocolError
 from phextsync.index import Coordinate, CoordinateRange, cbor_items
 
 PROTOCOL_MAJOR: Final = 1
-PROTOCOL_MINOR: Final = 1
+PROTOCOL_MINOR: Final = 2
 
 PRESENCE_MINOR: Final = 1
 """The minor version from which on a node understands `Presence`."""
+
+NEIGHBOURS_MINOR: Final = 2
+"""The minor version from which on a node understands `Neighbours`."""
 
 NODE_ID_BYTES: Final = 16
 KEY_BYTES: Final = 12
@@ -107,6 +110,8 @@ class Limits:
     """The facts that one node tells of itself; it tells them to everybody every few seconds."""
     presence_left_s_max: int = 300
     """Seconds for which a presence may claim to hold without a word from its node."""
+    neighbours_max: int = 256
+    """Peers that a node tells of; of those beyond it is sent what it has from them already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +255,14 @@ class Presence:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The nodes that the sender is linked with, besides the receiver: what they write, they send
+    it themselves. It takes the place of what was told before."""
+
+    node_ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A kind of message that a newer minor version may have: nothing to be sent."""
 
@@ -277,10 +290,11 @@ Message: TypeAlias = (
     | Pong
     | Goodbye
     | Presence
+    | Neighbours
 )
 
 _HELLO, _SUMMARY, _COMPARE, _WANT, _UPDATES, _PART = range(6)
-_ACKNOWLEDGE, _REFUSED, _CONFLICT, _PING, _PONG, _GOODBYE, _PRESENCE = range(6, 13)
+_ACKNOWLEDGE, _REFUSED, _CONFLICT, _PING, _PONG, _GOODBYE, _PRESENCE, _NEIGHBOURS = range(6, 14)
 _KINDS_MAX: Final = 256
 
 
@@ -362,6 +376,8 @@ def _to_array(message: Message) -> list[object]:
             return [_GOODBYE, reason]
         case Presence(notices):
             return [_PRESENCE, [_notice_to_array(notice) for notice in notices]]
+        case Neighbours(node_ids):
+            return [_NEIGHBOURS, b"".join(node_ids)]
 
 
 def _entry_to_array(entry: Entry) -> list[object]:
@@ -620,6 +636,17 @@ def _read_presence(fields: _Fields) -> Presence:
     return message
 
 
+def _read_neighbours(fields: _Fields) -> Neighbours:
+    packed = fields.octets(NODE_ID_BYTES * fields.limits.neighbours_max)
+    fields.end()
+    if len(packed) % NODE_ID_BYTES:
+        raise ProtocolError(
+            f"expected node ids of {NODE_ID_BYTES} bytes each, found {len(packed)} bytes"
+        )
+    starts = range(0, len(packed), NODE_ID_BYTES)
+    return Neighbours(tuple(packed[start : start + NODE_ID_BYTES] for start in starts))
+
+
 def _read_notice(fields: _Fields) -> Notice:
     limits = fields.limits
     notice = Notice(
@@ -671,4 +698,5 @@ _READERS: tuple[Callable[[_Fields], Message], ...] = (
     _read_pong,
     _read_goodbye,
     _read_presence,
+    _read_neighbours,
 )

@@ -14,8 +14,12 @@ The rules of this file:
 * Every link has rights: what the peer may be shown, what it may take from us, and what we take
   from it (`_Rights`). Each frame that is sent or received passes one of the three; what may not
   be shown is in no summary, comparison, request or update, nor does it cause one.
-* An update with an origin is live and is relayed at once to the other links. What a comparison
-  brought is not: the other links are compared again shortly after.
+* An update with an origin is live and is relayed at once to the other links, but not to a peer
+  that says that it is linked with the origin (`Neighbours`). What a comparison brought is not
+  relayed: the other links are compared again shortly after.
+* A peer that was spared an update is not known to have it until a comparison says so. One follows
+  when somebody asks (`lacking`, `holders`), and when a link that was relied on is gone. While
+  somebody asks, nobody is spared: whoever waits would wait for a comparison after every update.
 """
 
 from collections import OrderedDict, deque
@@ -43,6 +47,7 @@ from phextsync.index import (
     update_version,
 )
 from phextsync.messages import (
+    NEIGHBOURS_MINOR,
     PRESENCE_MINOR,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
@@ -54,6 +59,7 @@ from phextsync.messages import (
     Hello,
     Limits,
     Message,
+    Neighbours,
     Part,
     PhextSummary,
     Ping,
@@ -78,6 +84,7 @@ Place: TypeAlias = tuple[str, Coordinate]
 _ENTRY_BYTES: Final = 40  # what an entry adds to its update in a frame, at most
 _REASON_BYTES_MAX: Final = 200
 _NOT_ALLOWED: Final = "your certificate does not allow writing there"
+_ASKED_DELAYS: Final = 5  # of a comparison: so long after a question somebody may wait for more
 _STEPS_PER_AUDIT: Final = 8  # of one audit that cost as much as reading every entry once more
 _OF_A_PHEXT: Final = (Updates, Want, Part, Compare, Refused, Conflict)
 
@@ -183,7 +190,8 @@ class _Session:
     step: int = 0
     is_open: bool = True
     has_found: bool = False
-    sees: tuple[Place, ...] = ()  # what was unheard of the peer and is durable here
+    # What was unheard of the peer, or spared it, is durable here and has not changed since.
+    sees: dict[Place, None] = field(default_factory=dict)
     is_uneven: bool = False  # something differs and stays, since a certificate does not allow it
     is_withheld: bool = False  # in particular: something that we have and the peer has not
 
@@ -249,6 +257,9 @@ class _Link:
         self.streams: deque[tuple[str, CoordinateRange]] = deque()
         self.parts: deque[Part] = deque()
         self.presences: Mapping[tuple[bytes, bytes], None] = {}
+        self.neighbours: frozenset[bytes] = frozenset()  # whom the peer is linked with besides us
+        self.has_neighbours_to_tell = False
+        self.spared: dict[Place, None] = {}  # not relayed, since who wrote it sends it
         self.turn = 0
         self.sent = 0
         self.acknowledged = 0
@@ -367,6 +378,7 @@ class Synchronizer:
         self._recent: dict[Place, deque[tuple[int, LogEntry, int | None]]] = {}
         self._news: dict[str, dict[int | None, None]] = {}
         self._news_committing: dict[str, dict[int | None, None]] = {}
+        self._asked_at: dict[str, float] = {}  # phexts, when somebody asked who has them
         self._ping_token = 0
         self._is_duplicate = False
         self._assemblies_bytes = 0
@@ -411,6 +423,9 @@ class Synchronizer:
                 reason = closed.goodbye or reason
                 self.events.append(PeerLost(link, closed.peer_id, closed.hello.name, reason))
             self._release_held(closed.peer_id)
+            self._neighbours_changed()
+            for other in self._links.values():
+                self._compare_spared(other)  # it may have gone before it had sent it to all
             self.on_progress()
 
     def receive(self, now: float, link: int, frame: bytes) -> None:
@@ -589,9 +604,11 @@ class Synchronizer:
         """
         complete: list[bytes] = []
         lacks: list[Lack] = []
+        self._asked_at[phext] = self._now
         for link in self._links.values():
             if link.is_ready and holds(link.interests.get(phext, ()), range_):
-                lack = self._lack(link, phext, range_)
+                self._compare_spared(link, phext)
+                lack = self._lack(link, phext, range_, with_spared=True)
                 if lack is None:
                     complete.append(link.peer_id)
                 else:
@@ -606,11 +623,14 @@ class Synchronizer:
             for link in self._links.values()
             if link.is_ready and holds(link.interests.get(phext, ()), range_)
         ]
+        self._asked_at[phext] = self._now
+        for link in links:
+            self._compare_spared(link, phext)
         lacking = sum(
             self._is_comparing(link, phext)
             or link.sessions[phext].is_withheld
             or phext in link.unsettled_rest
-            or next(self._under_way(link, phext, range_), None) is not None
+            or next(self._under_way(link, phext, range_, with_spared=True), None) is not None
             or any(_streams(link, phext, range_))
             for link in links
         )
@@ -620,7 +640,9 @@ class Synchronizer:
         session = link.sessions.get(phext)
         return session is None or session.is_open or phext in link.stale
 
-    def _lack(self, link: _Link, phext: str, range_: CoordinateRange) -> Lack | None:
+    def _lack(
+        self, link: _Link, phext: str, range_: CoordinateRange, *, with_spared: bool = False
+    ) -> Lack | None:
         name = link.hello.name if link.hello else ""
         if self._is_comparing(link, phext):
             return Lack(link.peer_id, 0, "still comparing", name)
@@ -630,7 +652,7 @@ class Synchronizer:
         if phext in link.unsettled_rest:
             return Lack(link.peer_id, 0, "not yet on its disk", name)
         index = self.replicas.open(phext).index
-        coordinates = dict.fromkeys(self._under_way(link, phext, range_))
+        coordinates = dict.fromkeys(self._under_way(link, phext, range_, with_spared=with_spared))
         streamed = sum(index.count(stream) for stream in _streams(link, phext, range_))
         if not coordinates and not streamed:
             return None
@@ -643,8 +665,11 @@ class Synchronizer:
         text_bytes += index.text_bytes * streamed // max(1, len(index))
         return Lack(link.peer_id, len(coordinates) + streamed, reason, name, text_bytes)
 
-    def _under_way(self, link: _Link, phext: str, range_: CoordinateRange) -> Iterator[Coordinate]:
-        """Iterate over the scrolls that the peer is not known to have, some more than once."""
+    def _under_way(
+        self, link: _Link, phext: str, range_: CoordinateRange, *, with_spared: bool
+    ) -> Iterator[Coordinate]:
+        """Iterate over the scrolls that the peer is not known to have, some more than once;
+        `with_spared` also those that it should have from who wrote them."""
         for coordinate in self.replicas.open(phext).uncommitted():
             if coordinate in range_:
                 yield coordinate
@@ -652,7 +677,8 @@ class Synchronizer:
             if numbered == phext:
                 yield from (c for c in coordinates if c in range_)
         sets = (link.dirty, link.found, link.asked, link.wanted, link.wants)
-        for place in chain(*sets, link.refused, link.unheard):
+        spared = link.spared if with_spared else ()
+        for place in chain(*sets, link.refused, link.unheard, spared):
             if place[0] == phext and place[1] in range_:
                 yield place[1]
         for part in link.parts:
@@ -753,6 +779,8 @@ class Synchronizer:
                 self._receive_conflict(link, (phext, coordinate), theirs)
             case Presence(notices):
                 self.presence.receive(self._now, link.link, notices)
+            case Neighbours(node_ids):
+                self._receive_neighbours(link, node_ids)
             case Unknown(kind):
                 assert link.hello is not None
                 if link.hello.minor <= PROTOCOL_MINOR:
@@ -785,6 +813,7 @@ class Synchronizer:
             told = self.presence.link_opened(self._now, link.link, link.peer_id)
             if link.permissions.reads_everything:  # facts may speak of any text
                 link.presences = told
+        self._neighbours_changed()
         theirs = {summary.name: summary for summary in link.hello.phexts}
         for summary in link.hello.phexts:
             self._note_summary(link, summary)
@@ -1068,9 +1097,10 @@ class Synchronizer:
         entries = len(index) + min(link.theirs[phext].count, 1 << 24)
         steps_max = self.limits.compare_steps_max + entries // self.limits.entries_per_step_min
         session = link.sessions[phext] = _Session(number, comparison, steps_max)
-        if link.unheard:
+        if link.unheard or link.spared:
             unsettled = set(self.replicas.open(phext).uncommitted())
-            session.sees = tuple(p for p in link.unheard if p[0] == phext and p[1] not in unsettled)
+            places = chain(link.unheard, link.spared)
+            session.sees = {p: None for p in places if p[0] == phext and p[1] not in unsettled}
         return session
 
     def _takes_audit(self, link: _Link, phext: str) -> bool:
@@ -1118,6 +1148,7 @@ class Synchronizer:
         session.is_open = False
         for place in session.sees:
             link.unheard.pop(place, None)
+            link.spared.pop(place, None)
         link.conflicts_said = {p: None for p in link.conflicts_said if p[0] != phext}
         # What was found is compared once more, by its root, when it has been exchanged.
         timing = self.timing
@@ -1258,6 +1289,8 @@ class Synchronizer:
             return self._next_want(link)
         if link.compares:
             return link.compares.popleft()
+        if link.has_neighbours_to_tell:
+            return self._tell_neighbours(link)
         if link.presences and (notices := self.presence.next_notices(self._now, link.link)):
             return Presence(notices)
         if link.parts:
@@ -1482,6 +1515,9 @@ class Synchronizer:
         place = (new.phext, new.coordinate)
         self._sequence += 1
         is_wanted = False
+        asked_for_s = _ASKED_DELAYS * self.timing.compare_delay_s
+        asked_at = self._asked_at.get(new.phext, -asked_for_s)
+        may_spare = new.source is not None and self._now - asked_at >= asked_for_s
         for link in self._links.values():
             link.exchanged.pop(place, None)
             rights = self._rights(link, new.phext)
@@ -1494,6 +1530,10 @@ class Synchronizer:
                 continue
             elif link.peer_id == new.entry.origin:  # it has it, perhaps not yet on its disk
                 link.unheard.setdefault(place, self._now)
+                _unsee(link, place)
+            elif may_spare and new.entry.origin in link.neighbours and place not in link.dirty:
+                link.spared[place] = None
+                _unsee(link, place)
             else:
                 link.refused.pop(place, None)
                 link.dirty.setdefault(place, self._sequence)
@@ -1502,6 +1542,30 @@ class Synchronizer:
                     self.on_ready(link.link)
         if is_wanted:
             self._remember(place, new)
+
+    def _neighbours_changed(self) -> None:
+        """Tell every peer that may know everything whom we are linked with."""
+        for link in self._links.values():
+            is_told = link.hello is not None and link.hello.minor >= NEIGHBOURS_MINOR
+            if is_told and link.is_ready and link.permissions.reads_everything:
+                link.has_neighbours_to_tell = True
+                self.on_ready(link.link)
+
+    def _tell_neighbours(self, link: _Link) -> Neighbours:
+        link.has_neighbours_to_tell = False
+        others = {other.peer_id for other in self._links.values() if other.is_ready}
+        return Neighbours(tuple(sorted(others - {link.peer_id})[: self.limits.neighbours_max]))
+
+    def _receive_neighbours(self, link: _Link, node_ids: tuple[bytes, ...]) -> None:
+        before, link.neighbours = link.neighbours, frozenset(node_ids) - {self.node_id}
+        if before - link.neighbours:
+            self._compare_spared(link)
+
+    def _compare_spared(self, link: _Link, phext: str | None = None) -> None:
+        """Compare soon, of one phext or all, if something was not relayed on the link."""
+        for name in dict.fromkeys(place[0] for place in link.spared):
+            if phext in (None, name) and name in link.sessions:
+                self._schedule(link, name, self.timing.compare_delay_s)
 
     def _phext_opened(self, phext: str) -> None:
         for link in self._links.values():
@@ -1566,6 +1630,7 @@ class Synchronizer:
             or link.dirty
             or link.parts
             or link.presences
+            or link.has_neighbours_to_tell
             or link.durable > link.durable_sent
             or link.own_durable > link.own_durable_sent
         )
@@ -1600,6 +1665,7 @@ class Synchronizer:
     def _end(self, link: _Link, reason: str) -> None:
         if link.goodbye is None:
             link.goodbye = reason
+            self._neighbours_changed()
             self.on_ready(link.link)
 
     def _say(self, link: _Link, message: Message) -> None:
@@ -1700,6 +1766,13 @@ def subtract(
     if lower is not None:
         left.append(CoordinateRange(lower, whole.upper))
     return tuple(left)
+
+
+def _unsee(link: _Link, place: Place) -> None:
+    """A comparison that is under way does not tell of what has come since it began."""
+    session = link.sessions.get(place[0])
+    if session is not None:
+        session.sees.pop(place, None)
 
 
 def _reason(text: str) -> str:

@@ -19,6 +19,7 @@ from phextsync.messages import (
     Hello,
     Limits,
     Message,
+    Neighbours,
     Notice,
     Part,
     PhextSummary,
@@ -81,6 +82,7 @@ _messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Pong, _numbers),
     st.builds(Goodbye, _names),
     st.builds(Presence, st.lists(_notices, max_size=3).map(tuple)),
+    st.builds(Neighbours, st.lists(_ids, max_size=3).map(tuple)),
 )
 
 

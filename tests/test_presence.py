@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from phextsync.errors import PhextsyncError
 from phextsync.messages import (
+    PROTOCOL_MINOR,
     Goodbye,
     Hello,
     Limits,
     Message,
+    Neighbours,
     Notice,
     Presence,
     Unknown,
@@ -274,11 +276,16 @@ def test_only_peers_that_understand_presence_are_told(minor: int, hears: bool) -
     assert any(isinstance(message, Presence) for message in _said_to(minor)) == hears
 
 
+@pytest.mark.parametrize(("minor", "hears"), [(1, False), (2, True)])
+def test_only_peers_that_understand_it_are_told_of_neighbours(minor: int, hears: bool) -> None:
+    assert any(isinstance(message, Neighbours) for message in _said_to(minor)) == hears
+
+
 @pytest.mark.parametrize(
     ("minor", "frame", "ends"),
     [
         (1, b"\x82\x18\x63\x01", ["expected a known kind of message, found 99"]),
-        (2, b"\x82\x18\x63\x01", []),
+        (PROTOCOL_MINOR + 1, b"\x82\x18\x63\x01", []),
         (0, b"\x82\x0c\x80", ["expected no presence from a peer of an older version"]),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from phextsync.comparison import AUDIT
 from phextsync.errors import StoreDamagedError, StoreFullError
-from phextsync.index import Coordinate, CoordinateRange
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.messages import Compare, Goodbye, Hello, Limits, Ping, Updates, Want, decode, encode
 from phextsync.protocol import Lack, PeerJoined, PeerLost, Progress, Synchronizer, subtract
 from phextsync.reconcile import Parameters
@@ -190,20 +190,88 @@ def test_synced_counts_only_what_is_on_the_peers_disk() -> None:
     assert first.core.lacking(PHEXT) == ([second.node_id], [])
 
 
+def _carry(network: Network, source: int, target: int) -> None:
+    """Let one peer say all that it has to say to another."""
+    link = next(n for n, ends in network.links.items() if {*ends} == {source, target})
+    while (frame := network.peers[source].core.next_frame(network.now, link)) is not None:
+        network.peers[target].core.receive(network.now, link, frame)
+
+
 def test_who_wrote_what_others_told_is_not_taken_to_have_it_on_its_disk() -> None:
     network = _connected(3)
     writer, reader, other = network.peers
-    links = {frozenset(ends): link for link, ends in network.links.items()}
+    for known in other.core._links.values():
+        known.neighbours = frozenset()  # as of peers that do not tell them
     writer.replica[_A] = "x"
-    for source, target, ends in ((writer, other, {0, 2}), (other, reader, {1, 2})):
-        link = links[frozenset(ends)]
-        while (frame := source.core.next_frame(network.now, link)) is not None:
-            target.core.receive(network.now, link, frame)
+    _carry(network, 0, 2)
+    _carry(network, 2, 1)
     reader.commit()
     assert reader.replica[_A] == "x"
     assert writer.node_id not in reader.core.lacking(PHEXT)[0]
     network.run(0.5)
     assert reader.core.lacking(PHEXT)[1] == []
+
+
+def test_what_peers_get_from_the_writer_itself_is_not_relayed_to_them() -> None:
+    network = _connected(5)
+    for i in range(20):
+        network.peers[i % 5].replica.append(_A, f"line {i}\n")
+        network.run(0.02)
+    network.assert_equal()
+    ends = [(link, end) for link, ends in network.links.items() for end in ends]
+    traffic = [network.peers[end].core.traffic(link) for link, end in ends]
+    assert sum(counted.redundant for counted in traffic) == 0
+    assert sum(counted.updates_in for counted in traffic) == 4 * (20 + 5)  # and of client ids
+
+
+def test_a_peer_that_was_spared_an_update_is_not_taken_to_have_it() -> None:
+    network = _connected(3)
+    writer, reader, other = network.peers
+    writer.replica[_A] = "x"
+    _carry(network, 0, 2)
+    other.commit()
+    _carry(network, 2, 1)
+    assert _A not in reader.replica
+    assert reader.node_id not in other.core.lacking(PHEXT)[0]
+    assert other.core.holders(PHEXT, EVERYTHING)[0] == 0
+    network.run(0.5)  # asking was enough to find out
+    assert other.core.lacking(PHEXT)[1] == []
+    assert other.core.holders(PHEXT, EVERYTHING) == (2, 0)
+
+
+def test_what_comes_during_a_comparison_is_not_taken_to_be_compared() -> None:
+    network = _connected(3)
+    other, reader, writer = network.peers
+    writer.replica[_A] = "x"
+    for target in (0, 1):
+        _carry(network, 2, target)
+        network.peers[target].commit()
+    link = next(n for n, ends in network.links.items() if {*ends} == {0, 1})
+    other.core._compare_spared(other.core._links[link])
+    network.now += 0.2
+    other.core.tick(network.now)  # begins it
+    writer.replica.append(_A, "y")
+    _carry(network, 2, 0)
+    _carry(network, 0, 1)
+    _carry(network, 1, 0)
+    other.commit()
+    assert reader.replica[_A] == "x"
+    assert not other.core._links[link].sessions[PHEXT].is_open
+    assert reader.node_id not in other.core.lacking(PHEXT)[0]
+
+
+@pytest.mark.parametrize("lost", [({0, 1}, {0, 2}), ({0, 1},)])
+def test_what_a_writer_told_one_peer_reaches_the_others_when_its_links_end(
+    lost: tuple[set[int], ...],
+) -> None:
+    network = _connected(3)
+    network.peers[0].replica[_A] = "x"
+    _carry(network, 0, 2)
+    for link, ends in list(network.links.items()):
+        if {*ends} in lost:
+            network.cut(link)
+    network.run(0.5)
+    assert network.peers[1].replica[_A] == "x"
 
 
 def test_an_update_that_builds_on_what_is_missing_is_not_acknowledged_until_it_is_whole() -> None:
@@ -504,6 +572,8 @@ def test_any_interleaving_of_edits_links_losses_and_crashes_converges_and_loses_
     network.link_all()
     network.run(8)
     network.link_all()
+    for peer in network.peers:
+        peer.core.lacking(PHEXT)  # to be asked makes it find out
     network.run(2)
     merged = network.assert_equal()
     for peer in network.peers:

@@ -140,6 +140,7 @@ class MemoryMesh:
         ]
         self._nursery: trio.Nursery | None = None
         self._pause = trio.Event()
+        self._asked = 0  # whose claims are checked next
 
     # -- what users of a run call ----------------------------------------------------------
 
@@ -457,7 +458,9 @@ class MemoryMesh:
     def _check_claims(self) -> None:
         """Whoever a node takes for in sync must have on its disk all that the node shows."""
         self.at(self.now + _CLAIMS_S, self._check_claims)
-        number = self._users_random.randrange(self.count)
+        number, self._asked = self._asked, self._users_random.randrange(self.count)
+        if self.is_up(self._asked):  # it finds out until the next time
+            self.node(self._asked).core.lacking(PHEXT)
         if not self.is_up(number) or self.node(number).replicas.is_dirty:
             return
         complete, _ = self.node(number).core.lacking(PHEXT)

@@ -258,8 +258,9 @@ class World:
 
     def is_settled(self) -> bool:
         """Whether all nodes are equal, and know it of their peers."""
+        # All are asked at once: to be asked makes a node find out.
         return self.is_equal() and not any(
-            self._core(number).lacking(PHEXT)[1] for number in range(self.count)
+            [self._core(number).lacking(PHEXT)[1] for number in range(self.count)]
         )
 
     def _wait(self, condition: Callable[[], bool], until: float) -> None:
@@ -705,11 +706,14 @@ class World:
                 return
 
     def _check_claims(self, turn: int) -> None:
-        """Check whom one node takes for complete; the next one in turn a little later."""
-        number = turn % self.count
+        """Check whom one node takes for complete; the next one in turn a little later. That is
+        asked already, since to be asked makes a node find out."""
+        number, following = turn % self.count, (turn + 1) % self.count
         if self.is_up(number):
             for peer_id in self._core(number).lacking(PHEXT)[0]:
                 self.oracle.check_claim(number, int.from_bytes(peer_id, "big"))
+        if self.is_up(following):
+            self._core(following).lacking(PHEXT)
         self.at(self.now + _CLAIMS_S, lambda: self._check_claims(turn + 1))
 
     # -- trace -----------------------------------------------------------------------------
