@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("name", choices=sorted([*_BENCHMARKS, "report"]))
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller runs")
-    parser.add_argument("--out", type=Path, help="where `report` writes", default=Path("docs"))
+    parser.add_argument("--out", type=Path, help="a folder, or an .md file", default=Path("report"))
     options = parser.parse_args()
     if options.name == "report":
         measurements.main(options.out, quick=options.quick)

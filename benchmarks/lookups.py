@@ -74,18 +74,18 @@ def section(exponents: Sequence[int], runs: int) -> Section:
 
 
 def _path(medians_ns: dict[str, float]) -> Plot:
-    """Draw the way of a look-up through a node, down to where it ends."""
-    stages = (
-        ("index, hit", "the index: is there one?"),
-        ("open scroll, hit", "an open scroll: its text"),
-        ("closed scroll, hit", "a closed scroll: from the store"),
-        ("scroll, miss", "none: the index says so"),
+    """Draw where a look-up through a node ends, and what the same takes by other ways."""
+    ends = (
+        ("open scroll, hit", "1. open scroll: its text"),
+        ("closed scroll, hit", "2. closed scroll: store, kept open"),
+        ("scroll, miss", "3. no scroll: the index says so"),
+        ("dict, hit", "a dict in its place"),
+        ("LMDB, hit", "LMDB alone"),
+        ("SQLite, hit", "SQLite"),
+        ("file: open, read, close", "a file"),
     )
-    xs = tuple(medians_ns[name] for name, _ in stages)
-    ys = tuple(float(-i) for i in range(len(stages)))
-    labels = tuple((x, y + 0.2, text) for x, y, (_, text) in zip(xs, ys, stages, strict=True))
-    title = "How a coordinate is found: no read waits for a peer"
-    return Plot("found", title, (Curve("", xs, ys),), "ns", "step", is_log_x=True, labels=labels)
+    bars = tuple((text, medians_ns[name]) for name, text in ends)
+    return Plot("found", "How a coordinate is found", x_label="ns", is_log_x=True, bars=bars)
 
 
 def _measure(count: int, runs: int) -> Times:

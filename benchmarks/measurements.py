@@ -1,4 +1,7 @@
-"""The whole report of one machine: `python -m benchmarks report --out DIR [--quick]`."""
+"""The whole report of one machine: `python -m benchmarks report --out DIR [--quick]`.
+
+It writes `DIR/report.md` and `DIR/figures`; for `--out docs/NAME.md` that file and `docs/NAME`.
+"""
 
 import math
 import os
@@ -23,7 +26,6 @@ from phextsync.reporting import Curve, Document, Plot, Section, Series, machine
 
 _DIFFERENCES: Final = 10
 _SCROLLS: Final = 2000
-_EDITS: Final = 300
 _TEXT: Final = "~" * 100
 
 # Which band a series of the report has to keep.
@@ -39,7 +41,7 @@ _BANDS: Final = {
 
 
 def run(out: Path, *, quick: bool) -> list[str]:
-    """Measure, write the report into `out`, and return what is wrong with it."""
+    """Measure, write the report to `out`, and return what is wrong with it."""
     command = f"python -m benchmarks report --out {out}" + (" --quick" if quick else "")
     document = Document("What a mesh of six nodes measures", command, machine=machine())
     began = time.monotonic()
@@ -61,7 +63,10 @@ def run(out: Path, *, quick: bool) -> list[str]:
             document.sections.append(step())
             progress.advance(bar)
     document.machine["time taken"] = f"{time.monotonic() - began:.0f} s"
-    document.write(out, name="measurements.md", figures="measurements")
+    if out.suffix == ".md":
+        document.write(out.parent, name=out.name, figures=out.stem)
+    else:
+        document.write(out)
     return missed(document)
 
 
@@ -90,12 +95,12 @@ def _mesh_steps(quick: bool) -> list[tuple[str, mesh.Measure]]:
 
 def _steps(quick: bool) -> list[tuple[str, Callable[[], Section]]]:
     runs = 2 if quick else 5
-    exponents = (4,) if quick else (4, 5, 6)
+    exponents = (3, 4) if quick else (4, 5, 6)
     return [
         ("look-ups", lambda: lookups.section(exponents, runs)),
         ("bulk", lambda: _bulk((3, 4) if quick else (3, 4, 5), 1 if quick else 3)),
         ("reconciliation", lambda: _reconciliation((3, 4, 5) if quick else (3, 4, 5, 6), runs + 1)),
-        ("flat files", lambda: _overhead(runs)),
+        ("flat files", lambda: _overhead(runs, 100 if quick else 300)),
     ]
 
 
@@ -168,12 +173,12 @@ def _reconciliation(exponents: tuple[int, ...], runs: int) -> Section:
 # -- flat files ----------------------------------------------------------------------------
 
 
-def _overhead(runs: int) -> Section:
+def _overhead(runs: int, edits: int) -> Section:
     rows: dict[tuple[str, str], list[float]] = {}
     for _ in range(runs):
         with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary:
-            ours = _write_scrolls(Path(temporary) / "ours")
-            flat = _write_files(Path(temporary) / "flat")
+            ours = _write_scrolls(Path(temporary) / "ours", edits)
+            flat = _write_files(Path(temporary) / "flat", edits)
         for (name, unit), value in ours.items():
             rows.setdefault((f"scrolls: {name}", unit), []).append(value)
         for (name, unit), value in flat.items():
@@ -182,7 +187,7 @@ def _overhead(runs: int) -> Section:
         rows.setdefault(("store over flat files", "ratio"), []).append(ratio)
     series = tuple(Series(name, unit, tuple(values)) for (name, unit), values in rows.items())
     method = (
-        f"{_SCROLLS} texts of 100 bytes, then {_EDITS} appended lines, each durable before "
+        f"{_SCROLLS} texts of 100 bytes, then {edits} appended lines, each durable before "
         "the next (a commit, or fsync of the file). Bytes on disk are allocated blocks."
     )
     return Section("Against flat files", method, series)
@@ -193,7 +198,7 @@ _DISK: Final = ("on disk", "bytes/scroll")
 Row = dict[tuple[str, str], float]
 
 
-def _write_scrolls(folder: Path) -> Row:
+def _write_scrolls(folder: Path, edits: int) -> Row:
     folder.mkdir()
     coordinates = nested_coordinates(_SCROLLS)
     store, replicas = open_replicas(folder)
@@ -208,14 +213,14 @@ def _write_scrolls(folder: Path) -> Row:
         replica.append(coordinates[i], f"line {i}\n")
         replicas.commit()
 
-    row = _edited(edit)
+    row = _edited(edit, edits)
     store.close(clean=True)
     row[_DISK] = (folder / STORE / DATA_FILE).stat().st_blocks * 512 / _SCROLLS
     row["write all", "us/scroll"] = written_s / _SCROLLS * 1e6
     return row
 
 
-def _write_files(folder: Path) -> Row:
+def _write_files(folder: Path, edits: int) -> Row:
     folder.mkdir()
     paths = [folder / coordinate.key.hex() for coordinate in nested_coordinates(_SCROLLS)]
     start = time.perf_counter()
@@ -230,19 +235,19 @@ def _write_files(folder: Path) -> Row:
             file.flush()
             os.fsync(file.fileno())
 
-    row = _edited(edit)
+    row = _edited(edit, edits)
     row[_DISK] = sum(path.stat().st_blocks * 512 for path in paths) / _SCROLLS
     row["write all", "us/scroll"] = written_s / _SCROLLS * 1e6
     return row
 
 
-def _edited(edit: Callable[[int], None]) -> Row:
+def _edited(edit: Callable[[int], None], edits: int) -> Row:
     wall, computed = time.perf_counter(), time.process_time()
-    for i in range(_EDITS):
+    for i in range(edits):
         edit(i)
     return {
-        ("edit to durable, mean", "ms"): (time.perf_counter() - wall) / _EDITS * 1000,
-        ("processor per 1,000 edits", "s"): (time.process_time() - computed) / _EDITS * 1000,
+        ("edit to durable, mean", "ms"): (time.perf_counter() - wall) / edits * 1000,
+        ("processor per 1,000 edits", "s"): (time.process_time() - computed) / edits * 1000,
     }
 
 

@@ -1,4 +1,4 @@
-"""Six real node processes: in network namespaces where this machine has any, else on loopback."""
+"""Six real node processes: on hosts of their own where there can be any, else on loopback."""
 
 import multiprocessing
 import os
@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.synchronize import Event
@@ -16,13 +16,14 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from benchmarks.hosts import hosts
 from benchmarks.nodes import LOOPBACK, anonymous_mb
 from phextsync.control import Attachment, Value
+from phextsync.errors import PhextsyncError
 from phextsync.folder import DATA_FILE, STORE
 from phextsync.node import DEFAULT_PHEXT
 from phextsync.reporting import Curve, Plot, Section, Series, cumulative, energy_j, ring
 from phextsync.upkeep import repair
-from sims.lan import Lan, missing
 from sims.processes import Process, mesh, wait_until_equal
 
 COUNT: Final = 6
@@ -48,8 +49,10 @@ def six() -> Iterator[list[Process]]:
     """Run six nodes, each linked to all others."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="phextsync-bench-")))
-        if missing() is None:
-            prefixes = stack.enter_context(Lan(COUNT)).prefixes()
+        prefixes: list[list[str]] = []
+        with suppress(PhextsyncError):
+            prefixes = stack.enter_context(hosts(COUNT))
+        if prefixes:
             nodes = stack.enter_context(mesh(folder, _NAMES, prefixes=prefixes))
             for node in nodes:
                 node.launch()
@@ -93,8 +96,9 @@ def topology(nodes: Sequence[Process]) -> Section:
         Series("links", "links", (float(len(edges)),)),
         Series("round trip by pings", "ms", trips, "each link, both ends"),
     )
-    where = "network namespaces, mDNS" if missing() is None else f"loopback ({missing()})"
-    method = f"Six processes of `phextsync up` on one machine: {where}."
+    has_hosts = bool(nodes[0].prefix)
+    where = "each in a network namespace, on a bridge of the kernel's, found by mDNS"
+    method = f"Six processes of `phextsync up`, {where if has_hosts else 'on loopback'}."
     plot = Plot("topology", "The mesh as it is connected", curves, labels=labels)
     return Section("Topology", method, series, (plot,))
 
@@ -377,7 +381,7 @@ def growth(nodes: Sequence[Process], days: int, lines: int) -> Section:
         Curve(name, axis, tuple(getattr(size, name) / 1e6 for size in sizes))
         for name in ("text", "store", "resident")
     )
-    plot = Plot("growth", "What one node holds", curves, "days", "MB")
+    plot = Plot("growth", "What one node holds", curves, "days", "MB", is_log_y=True)
     method = (
         f"{days} days of six agents, one at each node, seeded: each appends {lines} lines a "
         f"day to its own daily log, every {_MEMORY_EVERY}th also to one MEMORY.md that all "

@@ -10,15 +10,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from phextsync.errors import PhextsyncError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _PACKAGES: Final = ("phextsync", "pycrdt", "lmdb", "trio", "cbor2", "cryptography", "zeroconf")
 _TAIL_MIN: Final = 20  # values from which a tail is told
 _POINTS: Final = 200  # of a cumulative curve
 _ENERGY: Final = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_STYLES: Final = ("-", "--")  # for each round through the colours
+_LEGEND_MAX: Final = 6  # lines; a longer one stands beside the axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +56,18 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A figure. `labels` are texts at points; without `x_label` there are no axes."""
+    """A figure: curves, or bars, each with a name and a length. `labels` are texts at points;
+    without `x_label` there are no axes."""
 
     name: str
     title: str
-    curves: tuple[Curve, ...]
+    curves: tuple[Curve, ...] = ()
     x_label: str = ""
     y_label: str = ""
     is_log_x: bool = False
     is_log_y: bool = False
     labels: tuple[tuple[float, float, str], ...] = ()
+    bars: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,28 +267,68 @@ def draw(plot: Plot, folder: Path) -> None:
     with rc_context({"svg.hashsalt": plot.name, "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(6.4, 3.8), layout="constrained")
         axes = figure.subplots()
-        has_axes = bool(plot.x_label)
-        for i, curve in enumerate(plot.curves):
-            axes.plot(
-                curve.xs,
-                curve.ys,
-                label=curve.name or f"_{i}",
-                color=_COLOURS[i % len(_COLOURS) if has_axes else 0],
-                marker="o" if len(curve.xs) < 30 else None,
-                markersize=4,
-            )
-        for x, y, text in plot.labels:
-            axes.annotate(text, (x, y), ha="left" if has_axes else "center", va="center")
         axes.set_title(plot.title)
-        if has_axes:
-            axes.set(xlabel=plot.x_label, ylabel=plot.y_label)
-            axes.set_xscale("log" if plot.is_log_x else "linear")
-            axes.set_yscale("log" if plot.is_log_y else "linear")
-            axes.grid(alpha=0.3)
-            if any(curve.name for curve in plot.curves):
-                axes.legend()
+        if not plot.x_label:
+            _draw_graph(plot, axes)
         else:
-            axes.set_axis_off()
-            axes.set(aspect="equal", xlim=(-1.6, 1.6), ylim=(-1.35, 1.35))
+            (_draw_bars if plot.bars else _draw_curves)(plot, axes)
+            _draw_axes(plot, axes)
         figure.savefig(folder / f"{plot.name}.svg", metadata={"Date": None})
-        figure.savefig(folder / f"{plot.name}.png", dpi=80, metadata={"Software": None})
+        figure.savefig(folder / f"{plot.name}.png", dpi=100, metadata={"Software": None})
+
+
+def _draw_axes(plot: Plot, axes: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set(xlabel=plot.x_label, ylabel=plot.y_label)
+    axes.grid(alpha=0.3, axis="x" if plot.bars else "both")
+    if all(x.is_integer() for curve in plot.curves for x in curve.xs):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if plot.is_log_x:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: _number(value))
+    if plot.is_log_y:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: _number(value))
+
+
+def _draw_curves(plot: Plot, axes: "Axes") -> None:
+    for i, curve in enumerate(plot.curves):
+        axes.plot(
+            curve.xs,
+            curve.ys,
+            label=curve.name or f"_{i}",
+            color=_COLOURS[i % len(_COLOURS)],
+            linestyle=_STYLES[i // len(_COLOURS) % len(_STYLES)],
+            marker="o" if len(curve.xs) < 30 else None,
+            markersize=4,
+        )
+    names = sum(bool(curve.name) for curve in plot.curves)
+    if names > _LEGEND_MAX:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    elif names:
+        axes.legend()
+
+
+def _draw_bars(plot: Plot, axes: "Axes") -> None:
+    """Draw bars from top to bottom, each with its length at its end."""
+    names, lengths = zip(*plot.bars, strict=True)
+    drawn = axes.barh(range(len(names)), lengths, color=_COLOURS[0], height=0.6)
+    axes.bar_label(drawn, labels=[_number(length) for length in lengths], padding=3)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    # Room for the numbers; a logarithmic scale has no zero for bars to begin at.
+    lower, upper = (
+        (min(lengths) / 4, max(lengths) * 4) if plot.is_log_x else (0, max(lengths) * 1.2)
+    )
+    axes.set_xlim(lower, upper)
+
+
+def _draw_graph(plot: Plot, axes: "Axes") -> None:
+    for curve in plot.curves:
+        axes.plot(curve.xs, curve.ys, color=_COLOURS[0], marker="o", markersize=6)
+    for x, y, text in plot.labels:
+        side = "center" if abs(x) < 0.1 else "left" if x > 0 else "right"
+        axes.annotate(text, (x, y), ha=side, va="center")
+    axes.set_axis_off()
+    axes.set(aspect="equal", xlim=(-1.8, 1.8), ylim=(-1.3, 1.3))

@@ -17,6 +17,7 @@ from phextsync.reporting import Curve, Document, Plot, Section, Series, cumulati
 from sims.processes import mesh
 
 _VALUES = (0.5, 1.25, 3.0)
+_BARS = Plot("ways", "Ways", x_label="ns", is_log_x=True, bars=(("a file", 20.0), ("a dict", 1.5)))
 _PLOT = Plot("growth", "Growth", (Curve("a|b", (1.0, 10.0), (2.0, 3.0)),), "days", "MB", True)
 
 
@@ -47,7 +48,7 @@ def test_an_empty_series_is_refused(document: Document, tmp_path: Path) -> None:
 
 def test_equal_figures_are_equal_bytes(tmp_path: Path) -> None:
     curves, labels = ring(["one", "two"], [(0, 1)])
-    for plot in (_PLOT, Plot("ring", "Ring", curves, labels=labels)):
+    for plot in (_PLOT, _BARS, Plot("ring", "Ring", curves, labels=labels)):
         for folder in (tmp_path / "a", tmp_path / "b"):
             folder.mkdir(exist_ok=True)
             draw(plot, folder)
