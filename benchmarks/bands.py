@@ -47,6 +47,7 @@ AT_MOST: Final = {
     "report_reconcile_10_bytes": 1300,
     "report_reconcile_10_round_trips": 1,
     "report_disk_ratio": 1.0,
+    "report_updates": 6,
 }
 AT_LEAST: Final = {
     "bulk_keys_per_s@1e6": 6e6,

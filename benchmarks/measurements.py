@@ -35,6 +35,7 @@ _BANDS: Final = {
     "finding 10 differences @1e4": "report_reconcile_10_bytes",
     "finding 10 differences, round trips @1e4": "report_reconcile_10_round_trips",
     "store over flat files": "report_disk_ratio",
+    "updates received per edit": "report_updates",
     **{f"reads answered, {n} of 6 offline": "report_answered" for n in range(4)},
     **{f"writes accepted, {n} of 6 offline": "report_answered" for n in range(4)},
 }

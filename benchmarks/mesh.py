@@ -333,13 +333,15 @@ def _text_bytes(attachment: Attachment) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """What a mesh has come to, in bytes; processor seconds."""
+    """What a mesh has come to: bytes, processor seconds, updates that its nodes received."""
 
     text: float
     store: float
     resident: float
     network: float
     processor_s: float
+    updates: float
+    redundant: float
 
 
 def growth(nodes: Sequence[Process], days: int, lines: int) -> Section:
@@ -361,16 +363,17 @@ def growth(nodes: Sequence[Process], days: int, lines: int) -> Section:
     used_j = energy_j()
     nodes[0].stop()
     done = repair(nodes[0].folder, random=Random(4), now_ms=0)
-    per_day = [
-        (name, unit, tuple((getattr(b, name) - getattr(a, name)) / 1e6 for a, b in pairwise(sizes)))
-        for name, unit in (("text", "MB/day"), ("store", "MB/day"), ("network", "MB/day"))
+    series = [
+        Series(
+            name,
+            "MB/day",
+            tuple((getattr(b, name) - getattr(a, name)) / 1e6 for a, b in pairwise(sizes)),
+            _NOTES[name],
+        )
+        for name in ("text", "store", "network")
     ]
-    series = [Series(name, unit, values, _NOTES[name]) for name, unit, values in per_day]
     series.append(Series("resident", "MB", tuple(s.resident / 1e6 for s in sizes), "of one node"))
-    processor_s = (sizes[-1].processor_s - sizes[0].processor_s) / edits * 1000
-    series.append(
-        Series("processor per 1,000 edits", "s", (processor_s,), "all six nodes together")
-    )
+    series += _costs(sizes[0], sizes[-1], edits)
     if joules is not None and used_j is not None:
         used = (used_j - joules) / edits * 1000
         series.append(Series("energy per 1,000 edits", "J", (used,), "the whole processor"))
@@ -392,10 +395,29 @@ def growth(nodes: Sequence[Process], days: int, lines: int) -> Section:
     return Section("Memory growth", method, tuple(series), (plot,))
 
 
+def _costs(first: _Size, last: _Size, edits: float) -> list[Series]:
+    """Return what an edit costs."""
+    processor_s = (last.processor_s - first.processor_s) / edits * 1000
+    return [
+        Series("processor per 1,000 edits", "s", (processor_s,), "all six nodes together"),
+        *(
+            Series(
+                f"{name} received per edit",
+                "updates",
+                ((getattr(last, name) - getattr(first, name)) / edits,),
+                _NOTES[name],
+            )
+            for name in ("updates", "redundant")
+        ),
+    ]
+
+
 _NOTES: Final = {
     "text": "of all scrolls",
     "store": "the file of one node, whose free pages are used first",
     "network": "sent by all six, in frames",
+    "updates": "by all; five are needed",
+    "redundant": "of these, by all",
 }
 
 
@@ -425,12 +447,15 @@ _DEEDS: Final = (
 
 def _size(nodes: Sequence[Process]) -> _Size:
     status = nodes[0].status()
+    peers = [peer for node in nodes for peer in node.status()["peers"]]
     return _Size(
         sum(row["bytes"] for row in status["phexts"]),
         (nodes[0].folder / STORE / DATA_FILE).stat().st_blocks * 512,
         anonymous_mb(nodes[0].pid) * 1e6,
-        sum(peer["bytes_out"] for node in nodes for peer in node.status()["peers"]),
+        sum(peer["bytes_out"] for peer in peers),
         sum(_processor_s(node.pid) for node in nodes),
+        sum(peer["updates_in"] for peer in peers),
+        sum(peer["redundant"] for peer in peers),
     )
 
 
