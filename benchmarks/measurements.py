@@ -98,7 +98,7 @@ def _steps(quick: bool) -> list[tuple[str, Callable[[], Section]]]:
     runs = 2 if quick else 5
     exponents = (3, 4) if quick else (4, 5, 6)
     return [
-        ("look-ups", lambda: lookups.section(exponents, runs)),
+        ("look-ups", lambda: lookups.section(exponents, 5)),
         ("bulk", lambda: _bulk((3, 4) if quick else (3, 4, 5), 1 if quick else 3)),
         ("reconciliation", lambda: _reconciliation((3, 4, 5) if quick else (3, 4, 5, 6), runs + 1)),
         ("flat files", lambda: _overhead(runs, 100 if quick else 300)),
