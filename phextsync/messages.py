@@ -110,6 +110,9 @@ class Limits:
     """The facts that one node tells of itself; it tells them to everybody every few seconds."""
     presence_left_s_max: int = 300
     """Seconds for which a presence may claim to hold without a word from its node."""
+    spared_max: int = 1 << 12
+    """Scrolls of a peer that get an update from who wrote it and not from us, since the last
+    comparison: with more, a comparison is due, and until it has ended the rest is sent."""
     neighbours_max: int = 256
     """Peers that a node tells of; of those beyond it is sent what it has from them already."""
 

@@ -259,7 +259,7 @@ class _Link:
         self.presences: Mapping[tuple[bytes, bytes], None] = {}
         self.neighbours: frozenset[bytes] = frozenset()  # whom the peer is linked with besides us
         self.has_neighbours_to_tell = False
-        self.spared: dict[Place, None] = {}  # not relayed, since who wrote it sends it
+        self.spared: dict[Place, float] = {}  # not relayed, since who wrote it sends it: since when
         self.turn = 0
         self.sent = 0
         self.acknowledged = 0
@@ -533,6 +533,10 @@ class Synchronizer:
                 (phext, _), since = next(iter(link.unheard.items()))
                 if now - since >= timing.ping_interval_s and phext in link.sessions:
                     self._schedule(link, phext, timing.compare_delay_s)
+            if link.spared:
+                is_full = len(link.spared) >= self.limits.spared_max
+                if is_full or now - next(iter(link.spared.values())) >= timing.dead_after_s:
+                    self._compare_spared(link)  # who was to send it may not have written it
             for phext, due in list(link.compare_due.items()):
                 if due <= now and link.is_ready:
                     self._compare_again(link, phext)
@@ -1531,8 +1535,8 @@ class Synchronizer:
             elif link.peer_id == new.entry.origin:  # it has it, perhaps not yet on its disk
                 link.unheard.setdefault(place, self._now)
                 _unsee(link, place)
-            elif may_spare and new.entry.origin in link.neighbours and place not in link.dirty:
-                link.spared[place] = None
+            elif may_spare and self._is_spared(link, place, new.entry.origin):
+                link.spared.setdefault(place, self._now)
                 _unsee(link, place)
             else:
                 link.refused.pop(place, None)
@@ -1542,6 +1546,11 @@ class Synchronizer:
                     self.on_ready(link.link)
         if is_wanted:
             self._remember(place, new)
+
+    def _is_spared(self, link: _Link, place: Place, origin: bytes) -> bool:
+        """Whether the peer gets an update from who wrote it, and there is room to note that."""
+        has_room = place in link.spared or len(link.spared) < self.limits.spared_max
+        return has_room and origin in link.neighbours and place not in link.dirty
 
     def _neighbours_changed(self) -> None:
         """Tell every peer that may know everything whom we are linked with."""

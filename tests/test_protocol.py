@@ -239,6 +239,38 @@ def test_a_peer_that_was_spared_an_update_is_not_taken_to_have_it() -> None:
     assert other.core.holders(PHEXT, EVERYTHING) == (2, 0)
 
 
+def test_an_update_whose_writer_never_had_it_reaches_all_the_same() -> None:
+    network = Network(4)
+    liar, named, _, reader = network.peers
+    for ends in ((0, 2), (2, 3), (1, 3)):
+        network.link(*ends)
+    network.run(1)
+    liar.replicas.stamp = lambda update: LogEntry(update, named.node_id, 0)  # type: ignore[method-assign]
+    liar.replica[_A] = "x"
+    network.run(1)
+    assert _A not in reader.replica  # which is linked with the node that is named
+    network.run(3)
+    assert reader.replica[_A] == named.replica[_A] == "x"
+
+
+def test_only_so_many_scrolls_are_left_to_their_writer() -> None:
+    network = _connected(3)
+    writer, reader, other = network.peers
+    other.core.limits = replace(other.core.limits, spared_max=2)
+    for i in range(1, 6):
+        writer.replica[f"1.1.1/1.1.1/1.1.{i}"] = "x"
+    _carry(network, 0, 2)
+    link = next(n for n, ends in network.links.items() if {*ends} == {1, 2})
+    assert len(other.core._links[link].spared) == 2
+    other.commit()
+    _carry(network, 2, 1)
+    assert len(reader.replica) == 4  # the other of the two was a client id
+    network.run(0.5)
+    assert len(other.core._links[link].spared) < 2
+    network.run(4)
+    assert not other.core._links[link].spared
+
+
 def test_what_comes_during_a_comparison_is_not_taken_to_be_compared() -> None:
     network = _connected(3)
     other, reader, writer = network.peers
