@@ -550,6 +550,8 @@ def test_a_script_that_ends_without_closing_stops_cleanly(tmp_path: Path) -> Non
 def test_an_interrupt_wakes_a_call_and_leaves_the_handle_usable(tmp_path: Path) -> None:
     out = _run(
         make_folder(tmp_path),
+        # A shell has what it starts in the background ignore interrupts.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "wait = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))\n"
         "wait.start()\n"
         "try: node.synced(peers=1)\n"
