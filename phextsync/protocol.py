@@ -843,7 +843,10 @@ class Synchronizer:
             self._say_summary(link, phext)
         if sent == summary.digest:
             link.sessions[phext] = _Session(0, None, is_open=False)
-            self._schedule(link, phext, self.timing.compare_interval_s)
+            timing = self.timing
+            is_stale = phext in link.stale  # by what came while the link waited for its turn
+            delay_s = timing.compare_delay_s if is_stale else timing.compare_interval_s
+            self._schedule(link, phext, delay_s)
         elif self._starts(link):
             self._start_session(link, phext, summary.count)
         else:

@@ -212,6 +212,29 @@ def test_who_wrote_what_others_told_is_not_taken_to_have_it_on_its_disk() -> Non
     assert reader.core.lacking(PHEXT)[1] == []
 
 
+def test_what_comes_while_a_link_waits_for_its_turn_is_compared_then() -> None:
+    network = _connected(3)
+    one, restarted, writer = network.peers
+    for link, ends in list(network.links.items()):
+        if 2 in ends:
+            network.cut(link)
+        else:
+            del network.links[dead := link]  # and nobody tells the first node
+    writer.replica[_A] = "x"
+    network.run(0.1)
+    restarted.start()
+    network.link(1, 0)
+    network.run(0.2)
+    network.link(2, 0)
+    network.run(0.5)
+    assert _A in one.replica
+    assert _A not in restarted.replica
+    one.core.link_closed(network.now, dead, "nobody is there")
+    network.run(1)
+    assert restarted.replica[_A] == "x"
+    assert one.core.lacking(PHEXT)[1] == []
+
+
 def test_what_peers_get_from_the_writer_itself_is_not_relayed_to_them() -> None:
     network = _connected(5)
     for i in range(20):
