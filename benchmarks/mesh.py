@@ -163,12 +163,12 @@ def _see(
     folder: Path, place: str, edits: int, ready: threading.Barrier, seen: "queue.Queue[float]"
 ) -> None:
     with Attachment(folder) as attachment:
-        attachment.ask("watch", DEFAULT_PHEXT, place)
+        next_change = attachment.watch(DEFAULT_PHEXT, place)
         ready.wait(_WAIT_S)
         lines = 0
         while lines < edits:
-            match attachment.next_answer():
-                case [str(), int(size), bytes()] if size > lines * _LINE_BYTES:
+            match next_change():
+                case [_, _, _, [[str(), int(size)]]] if size > lines * _LINE_BYTES:
                     seen.put(time.monotonic())
                     lines += 1
 
