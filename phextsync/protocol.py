@@ -17,9 +17,9 @@ The rules of this file:
 * An update with an origin is live and is relayed at once to the other links, but not to a peer
   that says that it is linked with the origin (`Neighbours`). What a comparison brought is not
   relayed: the other links are compared again shortly after.
-* A peer that was spared an update is not known to have it until a comparison says so. One follows
-  when somebody asks (`lacking`, `holders`), and when a link that was relied on is gone. While
-  somebody asks, nobody is spared: whoever waits would wait for a comparison after every update.
+* A peer that was spared an update is not known to have it until it says so: when somebody asks
+  (`lacking`, `holders`) our version is offered to it, and when a link that was relied on is gone
+  there is a comparison. While somebody asks, nobody is spared.
 """
 
 from collections import OrderedDict, deque
@@ -611,7 +611,7 @@ class Synchronizer:
         self._asked_at[phext] = self._now
         for link in self._links.values():
             if link.is_ready and holds(link.interests.get(phext, ()), range_):
-                self._compare_spared(link, phext)
+                self._offer_spared(link, phext, range_)
                 lack = self._lack(link, phext, range_, with_spared=True)
                 if lack is None:
                     complete.append(link.peer_id)
@@ -629,7 +629,7 @@ class Synchronizer:
         ]
         self._asked_at[phext] = self._now
         for link in links:
-            self._compare_spared(link, phext)
+            self._offer_spared(link, phext, range_)
         lacking = sum(
             self._is_comparing(link, phext)
             or link.sessions[phext].is_withheld
@@ -1153,9 +1153,11 @@ class Synchronizer:
     def _end_session(self, link: _Link, phext: str) -> None:
         session = link.sessions[phext]
         session.is_open = False
-        for place in session.sees:
-            link.unheard.pop(place, None)
-            link.spared.pop(place, None)
+        # The peer may end an audit, or a comparison whose turns it cannot send, before all is seen.
+        if not session.is_audit and (session.has_found or session.step <= 2):
+            for place in session.sees:
+                link.unheard.pop(place, None)
+                link.spared.pop(place, None)
         link.conflicts_said = {p: None for p in link.conflicts_said if p[0] != phext}
         # What was found is compared once more, by its root, when it has been exchanged.
         timing = self.timing
@@ -1573,11 +1575,23 @@ class Synchronizer:
         if before - link.neighbours:
             self._compare_spared(link)
 
-    def _compare_spared(self, link: _Link, phext: str | None = None) -> None:
-        """Compare soon, of one phext or all, if something was not relayed on the link."""
-        for name in dict.fromkeys(place[0] for place in link.spared):
-            if phext in (None, name) and name in link.sessions:
-                self._schedule(link, name, self.timing.compare_delay_s)
+    def _compare_spared(self, link: _Link) -> None:
+        """Compare soon, if something was not relayed on the link."""
+        for phext in dict.fromkeys(place[0] for place in link.spared):
+            if phext in link.sessions:
+                self._schedule(link, phext, self.timing.compare_delay_s)
+
+    def _offer_spared(self, link: _Link, phext: str, range_: CoordinateRange) -> None:
+        """Offer what was not relayed on the link: whoever asks does not wait for a comparison,
+        which a busy link puts off."""
+        if not link.spared:
+            return
+        unsettled = set(self.replicas.open(phext).uncommitted())
+        for place in list(link.spared):
+            if place[0] == phext and place[1] in range_ and place[1] not in unsettled:
+                del link.spared[place]
+                self._offer(link, place)
+        self.on_ready(link.link)
 
     def _phext_opened(self, phext: str) -> None:
         for link in self._links.values():

@@ -262,6 +262,23 @@ def test_a_peer_that_was_spared_an_update_is_not_taken_to_have_it() -> None:
     assert other.core.holders(PHEXT, EVERYTHING) == (2, 0)
 
 
+def test_whoever_asks_of_a_scroll_waits_for_no_pause_in_the_others() -> None:
+    network = _connected(3)
+    writer, _, asked = network.peers
+    writer.replica[_A] = "x"
+    network.run(0.1)
+    only = CoordinateRange.of(_A)
+    answers = []
+    for _ in range(20):
+        asked.replica.append(_B, "y")
+        network.run(0)
+        answers.append(asked.core.lacking(PHEXT, only)[1])
+        asked.replica.append(_B, "y")  # never is all of the phext acknowledged
+        network.now += 0.05
+        asked.core.tick(network.now)
+    assert not answers[-1]
+
+
 def test_an_update_whose_writer_never_had_it_reaches_all_the_same() -> None:
     network = Network(4)
     liar, named, _, reader = network.peers
