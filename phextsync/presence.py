@@ -77,18 +77,18 @@ class PresenceBoard:
 
         Names, texts, and integers from 0 on; about 1 KB in all (`Limits.presence_bytes_max`).
         PhextsyncError when they are more. Those of a `session` (a process at this node) are told
-        beside the others; of two facts of one name the later one is told. No facts end it.
+        beside the others, and count with them; of two facts of one name the later one is told. No
+        facts end it.
         """
         parts = {key: part for key, part in self._parts.items() if key != session}
         if facts:
             parts[session] = dict(facts)
-        merged = {name: fact for part in parts.values() for name, fact in part.items()}
-        told = tuple(sorted(merged.items()))
+        every = tuple(fact for part in parts.values() for fact in part.items())
         try:
-            check_facts(told, self._limits)
+            check_facts(every, self._limits)  # so that what any session leaves behind fits too
         except ProtocolError as error:
             raise PhextsyncError(str(error)) from error
-        self._parts, self._facts = parts, told
+        self._parts, self._facts = parts, tuple(sorted(dict(every).items()))
         self._tell()
 
     def peers(self) -> tuple[PeerPresence, ...]:

@@ -1,10 +1,12 @@
 """Who is there is known within seconds, by everybody who can be reached, and costs little."""
 
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from phextsync.errors import PhextsyncError
@@ -317,3 +319,21 @@ def test_processes_at_one_node_tell_their_facts_side_by_side() -> None:
     assert seen() == {"load": 1, "cursor": 5}
     board.publish({}, b"two")
     assert seen() == {"load": 1}
+
+
+_parts = st.dictionaries(
+    st.sampled_from("abcdef"), st.integers(0, 9).map(lambda n: "x" * (25 * n)), max_size=6
+)
+_long = dict.fromkeys("abcd", "x" * 225)
+
+
+@example([(b"one", _long), (b"two", dict.fromkeys("abc", "")), (b"", {"e": "x" * 225})])
+@given(st.lists(st.tuples(st.sampled_from([b"", b"one", b"two"]), _parts), max_size=10))
+def test_facts_can_be_withdrawn_whatever_they_covered(steps: list[tuple[bytes, Any]]) -> None:
+    board = _board()
+    for session, facts in steps:
+        with suppress(PhextsyncError):
+            board.publish(facts, session)
+    for session in (b"two", b"one", b""):
+        board.publish({}, session)
+    assert board._facts == ()
