@@ -22,7 +22,7 @@ performs the same operations by itself.
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -590,9 +590,10 @@ class Session:
         return [change.origin, change.label, missed, scrolls]
 
     def close(self) -> None:
-        """The process is gone: end all that is held."""
-        for number in tuple(self._ends):
-            self.drop(number)
+        """The process is gone: end all that is held, even if an end fails."""
+        with ExitStack() as stack:
+            for number in tuple(self._ends):
+                stack.callback(self.drop, number)
 
 
 def _nothing() -> None:

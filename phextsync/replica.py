@@ -936,7 +936,11 @@ class History:
         self._is_open = True
         authors = replica._histories.setdefault(coordinate, {})
         authors[self._author] = authors.get(self._author, 0) + 1
-        self._scroll().track(self._author)
+        try:
+            self._scroll().track(self._author)
+        except PhextsyncError:
+            self.close()
+            raise
 
     def __enter__(self) -> "History":
         return self
@@ -969,7 +973,9 @@ class History:
         authors = self._replica._histories[self.coordinate]
         authors[self._author] -= 1
         if authors[self._author] == 0:
-            self._scroll().untrack(self._author)
+            opened = self._replica._opened(self.coordinate)
+            if opened is not None:  # else its document failed, and the steps went with it
+                opened.scroll.untrack(self._author)
             del authors[self._author]
         if not authors:
             del self._replica._histories[self.coordinate]

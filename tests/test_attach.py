@@ -16,7 +16,7 @@ import phextsync
 from benchmarks.attached import Writer, faults, place, run_writers, start_writers
 from phextsync.attach import Call
 from phextsync.control import Desk, Session, Value, decode_answer
-from phextsync.errors import AnswerLostError
+from phextsync.errors import AnswerLostError, PhextsyncError
 from phextsync.index import CoordinateRange
 from phextsync.protocol import Lack
 from phextsync.replica import ReplicaSet
@@ -154,6 +154,20 @@ def test_what_a_process_holds_is_bounded_and_goes_with_it() -> None:
     assert (len(replica._subscribers), len(replica._histories)) == (999, 1)
     session.close()
     assert (len(replica._subscribers), len(replica._histories)) == (0, 0)
+
+
+def test_all_that_a_process_holds_ends_though_an_end_fails() -> None:
+    session = Session(Desk(_Node(MemoryStore())), b"me")
+
+    def fail() -> None:
+        raise PhextsyncError("this end failed")
+
+    session._ends[1] = fail
+    session.hold(2, ["watch", "memory", "*", False])
+    session._ends[3] = fail
+    with pytest.raises(PhextsyncError, match="this end failed"):
+        session.close()
+    assert not session.desk.replicas.open("memory")._subscribers
 
 
 def test_an_answer_is_kept_until_the_process_has_it_and_while_it_is_short() -> None:

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from phextsync.changes import Change, TextChange, current_writer, writing_as
 from phextsync.crdt import STEPS_MAX
-from phextsync.errors import CoordinateError, PhextsyncError, PositionError, TextError
+from phextsync.errors import (
+    CoordinateError,
+    PhextsyncError,
+    PositionError,
+    StoreDamagedError,
+    TextError,
+)
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica import Replica, ReplicaSet
 from phextsync.store import LogEntry, MemoryStore
@@ -21,9 +27,13 @@ _KEY = "1.1.1/1.1.1/1.1.1"
 _PEER = b"p" * 16
 
 
-def _replicas(seed: int = 0, **options: int) -> ReplicaSet:
+def _replicas(store: MemoryStore | None = None, *, seed: int = 0, **options: int) -> ReplicaSet:
     return ReplicaSet(
-        MemoryStore(), node_id=b"n" * 16, random=Random(seed), wall_time_ms=lambda: 0, **options
+        store or MemoryStore(),
+        node_id=b"n" * 16,
+        random=Random(seed),
+        wall_time_ms=lambda: 0,
+        **options,
     )
 
 
@@ -388,7 +398,7 @@ def test_a_history_takes_back_its_writers_steps_and_leaves_a_peers(replica: Repl
 
 def test_what_was_undone_reaches_the_disk_and_peers() -> None:
     replicas = _replicas()
-    replica, other = replicas.open("memory"), _replicas(1).open("memory")
+    replica, other = replicas.open("memory"), _replicas(seed=1).open("memory")
     replicas.listener = lambda new: other.apply(new.coordinate, new.entry) and None
     with replica.history(_A) as history:
         replica[_A] = "one two three"
@@ -421,6 +431,22 @@ def test_a_history_keeps_its_document_open_and_lets_it_go() -> None:
     gc.collect()
     assert document() is None
     assert replicas.open_bytes == 0
+    assert not replica._histories
+
+
+def test_a_history_of_a_scroll_that_was_damaged_can_be_closed_and_none_is_begun() -> None:
+    store = MemoryStore()
+    replicas = _replicas(store)
+    replica = replicas.open("memory")
+    replica[_A] = replica[_B] = "text"
+    replicas.commit()
+    history = replica.history(_A)
+    for coordinate in (_A, _B):
+        replica._forget(coordinate)
+        store.damage("memory", coordinate.key)
+    history.close()
+    with pytest.raises(StoreDamagedError):
+        replica.history(_B)
     assert not replica._histories
 
 
