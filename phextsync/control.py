@@ -605,10 +605,10 @@ def as_facts(rows: list[Value]) -> dict[str, str | int]:
     facts: dict[str, str | int] = {}
     for row in rows:
         match row:
-            case [str(name), str() | int() as fact]:
+            case [str(name), str() | int() as fact] if not isinstance(fact, bool):
                 facts[name] = fact
             case _:
-                raise ProtocolError(f"expected a name and a fact, found {row!r:.60}")
+                raise ProtocolError(f"expected a name, and a text or an integer, found {row!r:.60}")
     return facts
 
 

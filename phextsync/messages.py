@@ -672,14 +672,21 @@ def _read_fact(fields: _Fields) -> tuple[str, str | int]:
 
 
 def check_facts(facts: tuple[tuple[str, str | int], ...], limits: Limits) -> None:
-    """ProtocolError when facts are too large to be told, or an integer is not below 2^63."""
+    """ProtocolError when facts are not what can be told, or too large."""
     size = 0
     for name, value in facts:
+        if type(name) is not str or type(value) not in (str, int):  # a bool is neither
+            found = f"{name!r:.40} and {value!r:.40}"
+            raise ProtocolError(f"expected a name, and a text or an integer, found {found}")
         if isinstance(value, int) and not 0 <= value < 1 << 63:
             raise ProtocolError(f"expected a fact from 0 to 2**63 - 1, found {value}")
         for part in (name, str(value)):
-            size += len(part.encode("utf-8", "replace")) + 2
-            if len(part.encode("utf-8", "replace")) > limits.name_bytes_max:
+            try:
+                part_bytes = len(part.encode())
+            except UnicodeEncodeError as error:
+                raise ProtocolError(f"expected facts in UTF-8, found {part!r:.80}") from error
+            size += part_bytes + 2
+            if part_bytes > limits.name_bytes_max:
                 raise ProtocolError(
                     f"expected names and texts of at most {limits.name_bytes_max} bytes in facts"
                 )

@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
-from phextsync.control import digest, is_change, perform
-from phextsync.errors import ConflictError
+from phextsync.control import Value, as_facts, digest, is_change, perform
+from phextsync.errors import ConflictError, PhextsyncError
 from phextsync.replica import ReplicaSet
 from phextsync.store import MemoryStore
 
@@ -40,3 +40,10 @@ def test_an_edit_of_another_text_than_was_seen_does_nothing(
     with pytest.raises(ConflictError, match="has changed since it was read"):
         perform(replicas, change)  # type: ignore[arg-type]
     assert perform(replicas, ["read", "memory", "*", ""]) == [[[_PLACE, "one two"]], False]
+
+
+@pytest.mark.parametrize("fact", [True, False, 0.5, None, b"x"])
+def test_a_fact_is_a_text_or_an_integer(fact: Value) -> None:
+    assert as_facts([["load", 1], ["editing", "notes"]]) == {"load": 1, "editing": "notes"}
+    with pytest.raises(PhextsyncError, match="expected a name, and a text or an integer, found"):
+        as_facts([["load", 1], ["busy", fact]])

@@ -245,12 +245,26 @@ def test_a_large_mesh_is_told_less_often() -> None:
 
 
 @pytest.mark.parametrize(
-    "facts", [{"load": -1}, {"load": 1 << 63}, {"x" * 256: 1}, {"x": "y" * 256}]
+    "facts",
+    [
+        {"load": -1},
+        {"load": 1 << 63},
+        {"x" * 256: 1},
+        {"x": "y" * 256},
+        {"busy": True},
+        {"load": 0.5},
+        {"x": None},
+        {1: "x"},
+        {"x": "\ud800"},
+        {"\ud800": 1},
+    ],
 )
-def test_facts_that_cannot_be_told_are_refused(facts: dict[str, str | int]) -> None:
+def test_facts_that_cannot_be_told_are_refused(facts: dict[str, Any]) -> None:
     board = _board()
+    board.publish({"load": 1})
     with pytest.raises(PhextsyncError, match="expected"):
         board.publish(facts)
+    assert board._facts == (("load", 1),)
 
 
 # -- other versions ------------------------------------------------------------------------
