@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeAlias
 
+from phextsync.errors import PhextsyncError
 from phextsync.index import Coordinate, CoordinateRange
 
 COORDINATES_MAX: Final = 10_000
@@ -26,12 +27,16 @@ class writing_as:
     """Name whoever writes in this block, for its changes and for undoing: `file:notes.md`.
 
     Writers of one label in two `session`s (processes at one node) are undone apart; None: in the
-    one that it is.
+    one that it is. PhextsyncError for a label that is no UTF-8.
     """
 
     __slots__ = ("_token", "_writer")
 
     def __init__(self, label: str, session: bytes | None = None) -> None:
+        try:
+            label.encode()
+        except UnicodeEncodeError as error:  # others are to be told of it
+            raise PhextsyncError(f"expected a label in UTF-8, found {label!r:.80}") from error
         self._writer = label, current_session() if session is None else session
 
     def __enter__(self) -> None:

@@ -40,6 +40,7 @@ from phextsync.errors import (
     PhextsyncError,
     ProtocolError,
     StoreError,
+    TextError,
 )
 from phextsync.history import BlamedLine, LoggedChange, Past
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
@@ -80,6 +81,9 @@ _CHANGES: Final = (
     "keep_history",
 )
 _HELD: Final = ("watch", "track", "tell", "again")
+_DEPTH_MAX: Final = 5  # of arrays, as in a batch of imports
+_HEAD_BYTES: Final = 9
+_REQUEST_BYTES_MAX: Final = FRAME_BYTES_MAX - 64  # the rest is for its numbers
 _HELD_MAX: Final = 1000  # by one process: each may keep a document open
 _FACTS: Final = 0  # the number under which a session holds its facts; requests begin at 1
 
@@ -307,6 +311,40 @@ def operation_of(request: list[Value]) -> Value:
 def takes_time(request: list[Value]) -> bool:
     """Whether the operation waits, so that others are answered before it: see `Session.wait`."""
     return request[0] in ("durable", "synced", "search", "next", "log", "blame", "show")
+
+
+def check_request(request: list[Value]) -> None:
+    """PhextsyncError for what cannot be sent, or not be read at the other end: where the caller
+    is, since what fails on the way there or back is of no one request."""
+    size = _size(request, _DEPTH_MAX)
+    if size > _REQUEST_BYTES_MAX:
+        raise PhextsyncError(
+            f"expected a request of at most {_REQUEST_BYTES_MAX} bytes, found {size}"
+        )
+
+
+def _size(value: Value, depth: int) -> int:
+    """Return at most how many bytes a value takes that may be sent."""
+    match value:
+        case str():
+            try:
+                return _HEAD_BYTES + len(value if value.isascii() else value.encode())
+            except UnicodeEncodeError as error:
+                found = f"a lone surrogate (U+{ord(value[error.start]):04X})"
+                raise TextError(
+                    f"expected text in UTF-8, found {found} at offset {error.start}"
+                ) from error
+        case bytes():
+            return _HEAD_BYTES + len(value)
+        case None | float():
+            return _HEAD_BYTES
+        case int() if -(1 << 64) <= value < 1 << 64:
+            return _HEAD_BYTES
+        case list() if depth > 0:
+            return _HEAD_BYTES + sum(_size(item, depth - 1) for item in value)
+        case _:
+            found = type(value).__name__
+            raise PhextsyncError(f"expected texts, bytes and numbers of 64 bits, found {found}")
 
 
 def hit_rows(hits: list[Hit]) -> Value:
@@ -861,7 +899,9 @@ class Attachment:
         self._socket.close()
 
     def ask(self, *request: Value) -> Value:
-        """Send one request and return its answer. Errors are those that the owner raised."""
+        """Send one request and return its answer. Errors are those that the owner raised, and
+        that of `check_request`."""
+        check_request(list(request))
         self._number += 1
         frame = cbor2.dumps([self._number, self._number - 1, *request])
         self._socket.sendall(len(frame).to_bytes(4, "big") + frame)

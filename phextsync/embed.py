@@ -36,7 +36,15 @@ import trio
 
 from phextsync.attach import Call, Place, first
 from phextsync.changes import Change, current_writer
-from phextsync.control import Value, as_change, as_facts, blamed_lines, digest, logged_changes
+from phextsync.control import (
+    Value,
+    as_change,
+    as_facts,
+    blamed_lines,
+    check_request,
+    digest,
+    logged_changes,
+)
 from phextsync.errors import ClosedError, PhextsyncError, ProtocolError
 from phextsync.history import BlamedLine, LoggedChange
 from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange, OpenTexts
@@ -146,7 +154,8 @@ class Engine:
     # -- requests --------------------------------------------------------------------------
 
     def begin(self, request: list[Value]) -> Call:
-        """Send a request on its way."""
+        """Send a request on its way. See `control.check_request`."""
+        check_request(request)
         call = Call(request)
         self._soon(partial(self.place.start, call))
         return call

@@ -675,7 +675,8 @@ def check_facts(facts: tuple[tuple[str, str | int], ...], limits: Limits) -> Non
     """ProtocolError when facts are not what can be told, or too large."""
     size = 0
     for name, value in facts:
-        if type(name) is not str or type(value) not in (str, int):  # a bool is neither
+        is_plain = isinstance(name, str) and isinstance(value, str | int)
+        if not is_plain or isinstance(value, bool):
             found = f"{name!r:.40} and {value!r:.40}"
             raise ProtocolError(f"expected a name, and a text or an integer, found {found}")
         if isinstance(value, int) and not 0 <= value < 1 << 63:

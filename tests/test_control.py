@@ -2,10 +2,14 @@
 
 from random import Random
 
+import cbor2
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from phextsync.control import Value, as_facts, digest, is_change, perform
+from phextsync.control import Value, as_facts, check_request, digest, is_change, perform, plain
 from phextsync.errors import ConflictError, PhextsyncError
+from phextsync.messages import load_array
 from phextsync.replica import ReplicaSet
 from phextsync.store import MemoryStore
 
@@ -47,3 +51,34 @@ def test_a_fact_is_a_text_or_an_integer(fact: Value) -> None:
     assert as_facts([["load", 1], ["editing", "notes"]]) == {"load": 1, "editing": "notes"}
     with pytest.raises(PhextsyncError, match="expected a name, and a text or an integer, found"):
         as_facts([["load", 1], ["busy", fact]])
+
+
+_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 65), 1 << 65)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters())
+    | st.binary()
+    | st.sampled_from([(), {}, 1j, "\ud800"]),
+    lambda values: st.lists(values, max_size=3),
+)
+
+
+@example([[[[[]]]]])
+@example([[[[[[]]]]]])
+@example([1 << 64])
+@given(st.lists(_values, min_size=1, max_size=4))
+def test_a_request_is_refused_or_arrives(request: list[Value]) -> None:
+    try:
+        check_request(request)
+    except PhextsyncError:
+        return
+    assert plain(load_array(cbor2.dumps([1, 0, *request]))) == [1, 0, *request]
+
+
+def test_a_request_is_as_large_as_a_frame_at_most() -> None:
+    check_request(["set", "memory", _PLACE, "x" * 1000, ["é" * 1000]])
+    half = "x" * (1 << 26)
+    with pytest.raises(PhextsyncError, match=r"expected a request of at most 134217664 bytes"):
+        check_request(["batch", "memory", [["set", _PLACE, half], ["set", _PLACE, half]]])

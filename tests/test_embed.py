@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -188,6 +189,29 @@ def test_places_views_and_replacements_are_those_of_a_replica(
     del phext["2.*":]
     assert list(phext.keys()) == [Coordinate.parse(_A)]
     assert list(phext.values("1.*")) == ["zero 1 three"]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["owner", "attached"])
+def test_what_cannot_be_sent_is_refused_where_it_is_asked_for(
+    shared: tuple[Handle, Handle], which: int
+) -> None:
+    phext = shared[which].phext("unsendable")
+    bad: Any = "a\ud800"
+    with phext.changes() as changes:
+        for ask in (
+            lambda: phext.append(_A, bad),
+            lambda: phext.append(bad, "x"),
+            lambda: phext.append(_A, {"a": "set"}),  # type: ignore[arg-type]
+            lambda: phext.insert(_A, 1 << 70, "x"),
+            lambda: phext.history(_A, bad),
+            lambda: shared[which].publish({"editing": bad}),
+            lambda: shared[which].publish({"busy": True}),
+            lambda: writing_as(bad),
+        ):
+            with pytest.raises(PhextsyncError, match=r"^expected .* found [^\n]*$"):
+                ask()
+        phext.append(_A, "fine")
+        assert [str(place) for place in next(changes).coordinates] == [_A]
 
 
 def test_an_error_shows_where_in_the_node_it_arose(handle: Handle) -> None:
