@@ -80,10 +80,13 @@ _CHANGES: Final = (
     "batch",
     "keep_history",
 )
+_WAITS: Final = ("durable", "synced", "search", "next", "log", "blame", "show")
 _HELD: Final = ("watch", "track", "tell", "again")
+_LOOKS_BACK_MAX: Final = 2  # at a time; the threads of commits are not theirs
 _DEPTH_MAX: Final = 5  # of arrays, as in a batch of imports
 _HEAD_BYTES: Final = 9
 _REQUEST_BYTES_MAX: Final = FRAME_BYTES_MAX - 64  # the rest is for its numbers
+_CALLERS_OWN: Final = (PhextsyncError, IndexError, KeyError)
 _HELD_MAX: Final = 1000  # by one process: each may keep a document open
 _FACTS: Final = 0  # the number under which a session holds its facts; requests begin at 1
 
@@ -310,7 +313,7 @@ def operation_of(request: list[Value]) -> Value:
 
 def takes_time(request: list[Value]) -> bool:
     """Whether the operation waits, so that others are answered before it: see `Session.wait`."""
-    return request[0] in ("durable", "synced", "search", "next", "log", "blame", "show")
+    return operation_of(request) in _WAITS
 
 
 def check_request(request: list[Value]) -> None:
@@ -463,6 +466,7 @@ class Desk:
         stored = node.replicas.store.receipts()
         self._receipts = {client: _Receipt.decode(data) for client, data in stored.items()}
         self._awaited = set(self._receipts)
+        self._looking_back = trio.CapacityLimiter(_LOOKS_BACK_MAX)
 
     @property
     def presence(self) -> PresenceBoard:
@@ -512,7 +516,9 @@ class Desk:
                 return hit_rows(await self._node.search(words, phext, within, limit=limit))
             case ["log" | "blame" | "show", *_]:
                 look = look_back(self.replicas, request)
-                return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+                return await trio.to_thread.run_sync(
+                    look, abandon_on_cancel=True, limiter=self._looking_back
+                )
             case _:
                 raise ProtocolError(f"expected something to wait for, found {request!r:.80}")
         return None
@@ -537,7 +543,7 @@ class Desk:
     def _encoded(self, number: int, request: list[Value], client: bytes) -> bytes:
         try:
             return cbor2.dumps([number, "ok", self.ask(request, client)])
-        except (PhextsyncError, IndexError, KeyError) as error:
+        except _CALLERS_OWN as error:
             return encode_error(number, error)
 
     def arrived(self, client: bytes) -> None:
@@ -607,6 +613,8 @@ class Session:
         match request:
             case ["next", int(number)]:
                 return await self._next(number)
+            case ["as", str(), *unsigned]:  # it does not matter who waits
+                return await self.desk.wait(unsigned)
             case _:
                 return await self.desk.wait(request)
 
@@ -815,7 +823,7 @@ class _Connection:
         with trio.CancelScope() as self._tasks[number]:
             try:
                 answer = await self._session.wait(request)
-            except PhextsyncError as error:
+            except _CALLERS_OWN as error:
                 self._put(encode_error(number, error))
             else:
                 self._put(cbor2.dumps([number, "ok", answer]))

@@ -2,18 +2,23 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
 import phextsync
 from benchmarks.attached import Writer, faults, place, run_writers, start_writers
+from phextsync import control
 from phextsync.attach import Call
 from phextsync.control import Desk, Session, Value, decode_answer
 from phextsync.errors import AnswerLostError, PhextsyncError
@@ -208,6 +213,24 @@ def test_the_receipt_of_a_process_goes_with_it() -> None:
     desk.left(b"me")
     desk.replicas.commit()
     assert store.receipts() == {}
+
+
+async def test_fifty_looks_at_the_past_leave_a_thread_to_commits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_end = threading.Event()
+    answer = partial(may_end.wait, PATIENCE_S)
+    monkeypatch.setattr(control, "look_back", lambda replicas, request: answer)
+    session = Session(Desk(_Node(MemoryStore())), b"me")
+    async with trio.open_nursery() as nursery:
+        for label in range(50):
+            nursery.start_soon(session.wait, ["as", str(label), "log", "memory", _A, None])
+        await trio.testing.wait_all_tasks_blocked()
+        try:
+            with trio.fail_after(PATIENCE_S / 2):
+                await trio.to_thread.run_sync(session.desk.replicas.commit)
+        finally:
+            may_end.set()
 
 
 # -- processes -------------------------------------------------------------------------------

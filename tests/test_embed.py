@@ -30,8 +30,10 @@ from phextsync import (
     PhextsyncError,
     TextChange,
     TextError,
+    control,
     writing_as,
 )
+from phextsync.history import Past
 from sims.processes import PATIENCE_S, make_folder
 
 pytestmark = pytest.mark.real
@@ -219,6 +221,25 @@ def test_an_error_shows_where_in_the_node_it_arose(handle: Handle) -> None:
         handle.phext()[_A] = "\x17"
     assert caught.traceback[-1].name == "check_text"
     assert caught.traceback[0].name == "test_an_error_shows_where_in_the_node_it_arose"
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["owner", "attached"])
+def test_whoever_looks_back_does_not_hold_up_the_node(
+    shared: tuple[Handle, Handle], which: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phext = shared[which].phext(f"past {which}")
+    look, threads = control._log, list[threading.Thread]()
+
+    def look_noted(past: Past, last: int | None) -> control.Value:
+        threads.append(threading.current_thread())
+        return look(past, last)
+
+    monkeypatch.setattr(control, "_log", look_noted)
+    with writing_as("me"):
+        phext.append(_A, "text")
+        (change,) = phext.log(_A, 1)
+        assert (change.line, phext.text_at(_A, change.time_ms)) == ("text", "text")
+    assert not {shared[0]._engine._thread, shared[1]._engine._thread} & set(threads)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["owner", "attached"])
