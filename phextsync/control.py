@@ -688,7 +688,8 @@ def _lost(request: list[Value]) -> AnswerLostError:
 def encode_error(number: int, error: Exception) -> bytes:
     """Return the answer that says that a request failed."""
     message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-    return cbor2.dumps([number, "error", type(error).__name__, message])
+    sendable = message.encode("utf-8", "backslashreplace").decode()  # paths need not be UTF-8
+    return cbor2.dumps([number, "error", type(error).__name__, sendable])
 
 
 async def serve(

@@ -7,8 +7,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from phextsync.control import Value, as_facts, check_request, digest, is_change, perform, plain
-from phextsync.errors import ConflictError, PhextsyncError
+from phextsync.control import (
+    Value,
+    as_facts,
+    check_request,
+    decode_answer,
+    digest,
+    encode_error,
+    is_change,
+    perform,
+    plain,
+)
+from phextsync.errors import ConflictError, PhextsyncError, StoreError
 from phextsync.messages import load_array
 from phextsync.replica import ReplicaSet
 from phextsync.store import MemoryStore
@@ -75,6 +85,12 @@ def test_a_request_is_refused_or_arrives(request: list[Value]) -> None:
     except PhextsyncError:
         return
     assert plain(load_array(cbor2.dumps([1, 0, *request]))) == [1, 0, *request]
+
+
+def test_an_error_about_a_path_that_is_no_text_arrives() -> None:
+    number, error = decode_answer(encode_error(1, StoreError("/data/\udcff: the disk is gone")))
+    assert (number, type(error)) == (1, StoreError)
+    assert str(error) == r"/data/\udcff: the disk is gone"
 
 
 def test_a_request_is_as_large_as_a_frame_at_most() -> None:
