@@ -22,6 +22,7 @@ from phextsync.errors import (
     UpdateError,
 )
 from phextsync.index import (
+    EMPTY_VERSION,
     EVERYTHING,
     Coordinate,
     CoordinateIndex,
@@ -240,6 +241,7 @@ def _document(data: bytes) -> None:
         assert scroll.version() == before
         return
     state = scroll.state()
+    check_update(state, ROOT)
     if update_version(state) != scroll.version():
         # Yrs loses the other half of a character of two units that an update cuts in the middle
         # (docs/security.md); without such characters nothing differs.
@@ -250,8 +252,11 @@ def _document(data: bytes) -> None:
     # it again (docs/security.md); nothing is lost or added.
     assert sorted(again.text) == sorted(scroll.text)
     assert again.version() == scroll.version()
-    plain = plain_text(state)
-    assert plain is None or plain.decode() == scroll.text
+    for update in (state, data[1:]) if before == EMPTY_VERSION else (state,):
+        plain = plain_text(update)
+        if plain is not None:
+            assert plain.decode() == scroll.text
+            assert update_version(update) == scroll.version()
     difference = scroll.difference(before)
     if difference is not None:
         check_update(difference, ROOT)

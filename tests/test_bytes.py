@@ -233,7 +233,9 @@ def test_changed_bytes_are_read_alike_or_refused_and_never_kill(
     document: pycrdt.Doc[pycrdt.Text] = pycrdt.Doc()
     document.get(ROOT, type=pycrdt.Text)
     document.apply_update(clean_update(mutated))  # neither an error nor a panic
-    if plain_text(mutated) is not None:
+    plain = plain_text(mutated)
+    if plain is not None:
+        assert plain.decode() == str(document.get(ROOT, type=pycrdt.Text))
         whole = snapshot_version(pycrdt.Snapshot.from_doc(document).encode())
         assert update_version(mutated) == whole
 
@@ -253,6 +255,13 @@ def test_a_deletion_of_nothing_is_no_part_of_a_version() -> None:
 def test_what_has_no_content_is_deleted_though_no_delete_set_names_it(struct: bytes) -> None:
     update = b"\1\1\5\0" + struct + b"\0"
     assert Scroll(_PLACE, 1, [update]).version() == update_version(update) == b"\1\5\3\1\5\1\0\3"
+
+
+def test_only_a_document_tells_what_hangs_on_garbage() -> None:
+    # Yrs makes garbage of it: the text was "abc" until a document was made, and none from then on.
+    update = b"\1\2\x09\0\0\3\x84\x09\2\3abc\0"
+    assert Scroll(_PLACE, 1, [update]).text == ""
+    assert plain_text(update) is None
 
 
 def test_empty_structs_that_yrs_writes_are_left_out() -> None:
@@ -306,6 +315,7 @@ def test_what_would_wait_for_other_updates_leaves_no_trace() -> None:
         (b"\1\1\1\0\4\0\1\1\1a\0", "a nested type"),
         (b"\1\1\1\0\7\1\4text\0\0", "an embed, a nested type or a document"),
         (b"\1\1\1\0\x80\1\0", "found another"),
+        (b"\1\2\x09\0\0\3\x84\x09\2\3abc\0", "the rest of a nested type"),
         (b"\1\1\1\5\x84\1\5\1a\0", "that were there before"),
         (b"\1\1\1\5\x44\1\6\1a\0", "that were there before"),
         (b"\1\1\1\5\xc4\2\1\2\1\1a\0", "that were there before"),

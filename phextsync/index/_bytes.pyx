@@ -52,6 +52,7 @@ cdef enum:
     BAD_CLIENT
     BAD_CLOCK
     BAD_CONTENT
+    BAD_GARBAGE
     BAD_ORIGIN
     BAD_PARENT
     BAD_ROOT
@@ -69,6 +70,7 @@ cdef dict _EXPECTED = {
     BAD_CLIENT: "a client id below 2**53, found more",
     BAD_CLOCK: "clocks below 2**31, found more",
     BAD_CONTENT: "text, formats or deletions, found an embed, a nested type or a document",
+    BAD_GARBAGE: "text, formats or deletions, found the rest of a nested type",
     BAD_ORIGIN: "text between two places that were there before, found others",
     BAD_PARENT: "text in the root, found it in a nested type",
     BAD_ROOT: "text in the one root of a scroll, found another root",
@@ -282,6 +284,8 @@ cdef void read_struct(
     if found.kind == GARBAGE or found.kind == GAP:
         if info != found.kind:
             fail(reader, BAD_INFO)
+        elif found.kind == GARBAGE and root != NULL:
+            fail(reader, BAD_GARBAGE)
         found.length = read_clock(reader)
     else:
         if found.has_origin:
@@ -592,7 +596,9 @@ cdef class _Sets:
 def check_update(bytes update not None, str root not None):
     """Walk a whole update of a text in the root `root`. UpdateError says what was expected.
 
-    Embeds, nested types, maps and other roots are refused; formats pass. O(bytes).
+    Embeds, nested types, maps and other roots are refused; formats pass. So is garbage, which is
+    what Yjs leaves of the text in a nested type: what hangs on it becomes garbage too when Yrs
+    reads it, so that version and text would depend on whether a document was made. O(bytes).
     """
     cdef Reader reader
     cdef bytes name = root.encode()
@@ -986,15 +992,16 @@ def plain_text(bytes update not None):
         return None
     while count > 0 and reader.error == OK:
         read_struct(&reader, &found, NULL, 0)
-        if reader.error != OK or found.kind == FORMAT or found.kind == GAP or found.length == 0:
+        if reader.error != OK or found.length == 0:
             return None
-        if found.kind != GARBAGE:
-            if found.has_right_origin or bool(found.has_origin) != (found.clock > 0):
-                return None
-            if found.has_origin and (
-                found.origin_client != found.client or found.origin_clock + 1 != found.clock
-            ):
-                return None
+        if found.kind != STRING and found.kind != DELETED:
+            return None
+        if found.has_right_origin or bool(found.has_origin) != (found.clock > 0):
+            return None
+        if found.has_origin and (
+            found.origin_client != found.client or found.origin_clock + 1 != found.clock
+        ):
+            return None
         if found.kind == STRING:
             pieces.append(found.text[: found.text_bytes])
             if push(&sets.clocks, found.client, found.clock, found.clock + found.length):
