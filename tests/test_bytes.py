@@ -277,6 +277,12 @@ def test_empty_structs_that_yrs_writes_are_left_out() -> None:
     assert clean_update(cleaned) is cleaned
 
 
+def test_a_client_without_structs_is_left_out() -> None:
+    update = b"\1\0\7\0\0"
+    assert clean_update(update) == b"\0\0"
+    assert plain_text(update) is None
+
+
 def test_what_would_wait_for_other_updates_leaves_no_trace() -> None:
     author = Scroll(_PLACE, 1)
     base, more, deletion = author.append("base"), author.append(" more"), author.delete(0, 2)

@@ -802,10 +802,10 @@ def strip_deletes(bytes update not None, bytes version not None):
 
 
 def clean_update(bytes update not None):
-    """Return `update` without empty structs.
+    """Return `update` without empty structs, and without clients that have none.
 
     Yrs leaves empty structs behind where it cuts text, writes them out, and divides by zero when
-    it reads some of them.
+    it reads some of them; clients without structs it cannot take.
     """
     cdef Reader reader
     cdef Struct found
@@ -835,6 +835,8 @@ def clean_update(bytes update not None):
         if kept:
             blocks.append(varint_bytes(kept) + varint_bytes(found.client) + varint_bytes(first))
             blocks.append(b"".join(pieces))
+        else:
+            is_clean = False
         clients -= 1
     if reader.error:
         raise_error(reader.error, "update")
@@ -988,7 +990,7 @@ def plain_text(bytes update not None):
     count = read_varint(&reader)
     found.client = read_client(&reader)
     found.clock = read_clock(&reader)
-    if found.clock != 0:
+    if found.clock != 0 or count == 0:
         return None
     while count > 0 and reader.error == OK:
         read_struct(&reader, &found, NULL, 0)
