@@ -1251,10 +1251,11 @@ class ReplicaSet:
         history, now_ms = self.store.history, self.now_ms()
         beginning = {(piece.phext, piece.key) for piece in self._pieces if piece.number is None}
         folding = {(piece.phext, piece.key) for piece in self._pieces}
+        is_looking, self._is_looking = self._is_looking, False  # not on and on where it cannot
         with suppress(StoreError):
             places = self.store.histories(self._looked_at, _LOOKED_AT)
             self._looked_at = places[-1] if len(places) == _LOOKED_AT else None
-            self._is_looking &= self._looked_at is not None
+            self._is_looking = is_looking and self._looked_at is not None
             for place in places:
                 if place not in beginning:
                     pieces = self.store.pieces(*place, oldest=_LOOKED_AT)

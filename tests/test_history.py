@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from phextsync.control import blamed_lines, logged_changes, perform
 from phextsync.crdt import Scroll
-from phextsync.errors import PhextsyncError, StoreFullError
+from phextsync.errors import PhextsyncError, StoreError, StoreFullError
 from phextsync.history import FOREVER, BlamedLine
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.permissions import Permissions
@@ -408,6 +408,21 @@ def test_a_write_that_failed_costs_no_history() -> None:
                 replicas.commit()
     assert store.refusals == 0
     assert [replica.text_at(_A, 1000 + i) for i in range(len(texts))] == texts
+
+
+def test_histories_that_cannot_be_read_are_not_looked_at_for_ever() -> None:
+    class Unreadable(MemoryStore):
+        def histories(self, after: tuple[str, bytes] | None, count: int) -> list[tuple[str, bytes]]:
+            raise StoreError("a page is damaged")
+
+    replicas, dirty = _set_of(Unreadable(), Clock()), list[bool]()
+    replicas.keep_history(FOREVER)
+    replicas.on_dirty = lambda: dirty.append(True)
+    replicas.commit()
+    assert (dirty, replicas.take_batch()) == ([], None)
+    replicas.open("memory").append(_A, "text")
+    replicas.commit()
+    assert replicas.open("memory")[_A] == "text"
 
 
 @pytest.mark.parametrize("is_disk_full", [False, True])
