@@ -80,7 +80,7 @@ _CHANGES: Final = (
     "batch",
     "keep_history",
 )
-_WAITS: Final = ("durable", "synced", "search", "next", "log", "blame", "show")
+_WAITS: Final = ("durable", "synced", "search", "next", "log", "blame", "show", "keep_history")
 _HELD: Final = ("watch", "track", "tell", "again")
 _LOOKS_BACK_MAX: Final = 2  # at a time; the threads of commits are not theirs
 _DEPTH_MAX: Final = 5  # of arrays, as in a batch of imports
@@ -505,10 +505,14 @@ class Desk:
 
     async def wait(self, request: list[Value]) -> Value:
         """Answer a request that needs waiting: `durable`, `synced, phext, range, peers`,
-        `search, phext, range, words, limit`, or what `look_back` knows."""
+        `search, phext, range, words, limit`, `keep_history, ms`, or what `look_back` knows."""
         match request:
             case ["durable"]:
                 await self._node.durable()
+            case ["keep_history", *_]:
+                perform(self.replicas, request)
+                await self._node.durable()
+                self.replicas.check_history()
             case ["synced", str(phext), str(range_), int() | None as peers]:
                 await self._node.synced(phext, CoordinateRange.parse(range_), peers=peers)
             case ["search", str(phext), str(range_), str(words), int(limit)]:

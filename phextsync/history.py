@@ -23,7 +23,7 @@ from typing import Final, TypeAlias
 from phextsync.crdt import Scroll, client_clocks, merge_updates
 from phextsync.edits import minimal_edits
 from phextsync.errors import PhextsyncError
-from phextsync.index import Coordinate
+from phextsync.index import Coordinate, covers
 from phextsync.store import NEVER_MS, LogEntry, StoredScroll
 
 FOREVER: Final = NEVER_MS
@@ -89,16 +89,21 @@ class Past:
 
     def blame(self) -> list[BlamedLine]:
         """Return the lines, with who wrote their newest characters, and when."""
-        return self._kept().blame(self._now(), self.writers.get) if self.state else []
+        if not self.state:
+            return []
+        kept, now = self._kept(), self._now()
+        if not kept.leads_to(now):  # what came behind a gap would be taken for what is lost
+            kept = _Kept(LogEntry(self.state, b"", self.now_ms), ())
+        return kept.blame(now, self.writers.get)
 
     def text_at(self, time_ms: int) -> str:
         """Return the text of what was written up to a time by the clocks of those who wrote it,
         as far as it is here. PhextsyncError when history does not reach back so far."""
         if time_ms >= self.now_ms:
-            return self._now().text if self.state else ""
+            return self._now().text
         kept = self._kept()
         text = kept.text_at(self.place, time_ms)
-        if text is None or not all(self.pieces.values()):
+        if text is None or not kept.leads_to(self._now()):
             why = "a part of it is damaged" if text is not None else "that is before what is kept"
             raise PhextsyncError(
                 f"{self.phext} {self.place}: expected a time in its history: {why}"
@@ -106,7 +111,7 @@ class Past:
         return text
 
     def _now(self) -> Scroll:
-        return Scroll(self.place, _CLIENT, [self.state])
+        return Scroll(self.place, _CLIENT, [self.state] if self.state else [])
 
     def _kept(self) -> "_Kept":
         """Without pieces the stored state is as it was when history began to be kept here, or
@@ -149,6 +154,12 @@ class _Kept:
                 writers = tuple(sorted(found - {b""})) or ((entry.origin,) if entry.origin else ())
                 rows.append(_change(entry, writers, before, scroll.text))
         return rows
+
+    def leads_to(self, now: Scroll) -> bool:
+        """Whether nothing of a scroll as it is now is missing."""
+        entries = self.entries if self.base is None else (self.base, *self.entries)
+        last = Scroll(now.coordinate, _CLIENT, [entry.update for entry in entries])
+        return covers(last.version(), now.version())
 
     def blame(self, scroll: Scroll, writer_of: Callable[[int], bytes | None]) -> list[BlamedLine]:
         """Return who wrote which line of `scroll`, as it is now."""

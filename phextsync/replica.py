@@ -1035,8 +1035,10 @@ class ReplicaSet:
         self._receipts: dict[bytes, Callable[[], bytes]] = {}
         self._taken_receipts: dict[bytes, Callable[[], bytes]] = {}
         self._pieces: list[HistoryPiece] = []
+        self._taken_pieces: tuple[HistoryPiece, ...] = ()
         self._kept_ms: int | None = None  # a setting for the next batch
         self._taken_kept_ms: int | None = None
+        self._is_setting_refused = False
         self._looked_at: tuple[str, bytes] | None = None  # the scroll whose history was, last
         self._is_looking = False
         self._damaged: set[tuple[str, bytes]] = (
@@ -1090,7 +1092,8 @@ class ReplicaSet:
         return bool(self._touched or self._committing)
 
     def commit(self) -> None:
-        """Make every change durable before returning. StoreError when it cannot be done."""
+        """Make every change durable before returning. StoreError when it cannot be done, and when
+        a setting of history could not, which is given up."""
         batch = self.take_batch()
         if batch is not None:
             try:
@@ -1099,6 +1102,7 @@ class ReplicaSet:
                 self.failed(error)
                 raise
             self.committed()
+            self.check_history()
 
     def take_batch(self) -> Batch | None:
         """Return what the store has to commit; `committed` or `failed` must follow."""
@@ -1115,6 +1119,7 @@ class ReplicaSet:
             self._look_at_some()
         # Those of a batch that fails are made again: its scrolls are folded again.
         pieces, self._pieces = tuple(self._pieces), []
+        self._taken_pieces = pieces
         kept_ms, self._kept_ms = self._kept_ms, None
         self._taken_kept_ms = kept_ms
         return Batch(tuple(writes), leases, receipts, pieces, self._kept_from_now(kept_ms))
@@ -1124,7 +1129,10 @@ class ReplicaSet:
         for replica in self._committing:
             replica.settle()
         self._committing = []
+        if self.store.refused_history:
+            self._history_was_refused()
         self._taken_kept_ms = None
+        self._taken_pieces = ()
         self._failure = None
         self._evict(len(self._open))
         if self._is_looking and self.on_dirty is not None:
@@ -1139,6 +1147,7 @@ class ReplicaSet:
         self._receipts = {**self._taken_receipts, **self._receipts}
         if self._kept_ms is None:
             self._kept_ms = self._taken_kept_ms
+        self._damaged |= {(p.phext, p.key) for p in self._taken_pieces if p.number is None}
         self._failure = error
 
     @property
@@ -1219,10 +1228,31 @@ class ReplicaSet:
         if not 0 <= kept_ms <= FOREVER:
             raise PhextsyncError(f"expected milliseconds from 0 to {FOREVER}, found {kept_ms}")
         self._kept_ms = kept_ms
+        self._is_setting_refused = False
         self._looked_at = None
         self._is_looking = kept_ms > 0
         if self.on_dirty is not None:
             self.on_dirty()
+
+    def check_history(self) -> None:
+        """StoreError when the store did not take the last setting."""
+        if self._is_setting_refused:
+            self._is_setting_refused = False
+            raise StoreError(
+                "the setting of history could not be written, since what is stored of history is "
+                "damaged: repair the folder, and set it again"
+            )
+
+    def _history_was_refused(self) -> None:
+        """The batch taken last is durable but for its history."""
+        self._is_setting_refused = self._taken_kept_ms is not None
+        self._is_looking = False
+        # What was only to be forgotten stays as it was.
+        lost = [p for p in self._taken_pieces if p.number is None or (p.number and p.data)]
+        for phext, key in sorted({(piece.phext, piece.key) for piece in lost}):
+            self._damaged.add((phext, key))
+            place = Coordinate.from_key(key)
+            self.report(f"{phext} {place}: a part of its history could not be written")
 
     def _kept_from_now(self, kept_ms: int | None) -> HistoryKept | None:
         """Return what a setting means for the store."""
@@ -1265,6 +1295,9 @@ class ReplicaSet:
                         self._damaged.add(place)
                     else:
                         self._begin_anew(*place, now_ms)
+            for place in sorted(self._damaged - folding)[:_LOOKED_AT]:
+                self._damaged.discard(place)
+                self._begin_anew(*place, now_ms)
 
     def _begin_anew(self, phext: str, key: bytes, now_ms: int) -> None:
         """Forget a history that is damaged."""

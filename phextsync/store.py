@@ -164,9 +164,11 @@ class Heads:
 
 
 class Store(Protocol):
-    """What a replica needs of a store. `syncs`: how long the disk took, where it is timed."""
+    """What a replica needs of a store. `syncs`: how long the disk took, where it is timed.
+    `refused_history`: whether the last batch was written without its history and its setting."""
 
     syncs: Durations
+    refused_history: bool
 
     @property
     def report(self) -> tuple[str, ...]:
@@ -188,7 +190,8 @@ class Store(Protocol):
         there is one, and no more once they have `bytes_max`. Damaged ones are left out."""
 
     def commit(self, batch: Batch) -> None:
-        """Make a batch durable, all or nothing. StoreFullError when the disk refuses."""
+        """Make a batch durable, all or nothing but for `refused_history`. StoreFullError when the
+        disk refuses."""
 
     def lease(self, phext: str) -> int | None:
         """Return the client id that this store may go on using, None when it needs a new one."""
@@ -225,6 +228,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.report: tuple[str, ...] = ()
         self.syncs = Durations()
+        self.refused_history = False
         self._scrolls: dict[str, dict[bytes, tuple[ScrollWrite, StoredScroll]]] = {}
         self._leases: dict[str, int] = {}
         self._receipts: dict[bytes, bytes] = {}
@@ -357,6 +361,7 @@ class LmdbStore:
     ) -> None:
         self.folder = Path(folder)
         self.syncs = Durations()
+        self.refused_history = False
         self._clock = clock
         self._data = self.folder / STORE / DATA_FILE
         self._reports: list[str] = []
@@ -679,12 +684,14 @@ class LmdbStore:
     # -- writing ---------------------------------------------------------------------------
 
     def commit(self, batch: Batch) -> None:
+        self.refused_history = False
         try:
             self._commit(batch)
         except _HistoryDamagedError:
             # No reason to lose a write. The next open looks at all pages, and saves the others.
             self._is_suspect = True
             self._commit(replace(batch, history=(), kept=None))
+            self.refused_history = True
 
     def _commit(self, batch: Batch) -> None:
         numbers, counts = dict(self._numbers), dict(self._counts)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -26,7 +27,7 @@ from phextsync.index import CoordinateRange
 from phextsync.protocol import Lack
 from phextsync.replica import ReplicaSet
 from phextsync.search import Hit
-from phextsync.store import MemoryStore
+from phextsync.store import Batch, MemoryStore
 from sims.processes import PATIENCE_S, make_folder, mesh
 
 _A = "1.1.1/1.1.1/1.1.1"
@@ -173,6 +174,25 @@ def test_all_that_a_process_holds_ends_though_an_end_fails() -> None:
     with pytest.raises(PhextsyncError, match="this end failed"):
         session.close()
     assert not session.desk.replicas.open("memory")._subscribers
+
+
+def test_a_setting_of_history_that_is_refused_is_no_success() -> None:
+    class Refusing(MemoryStore):
+        def commit(self, batch: Batch) -> None:
+            super().commit(replace(batch, history=(), kept=None))
+            self.refused_history = True
+
+    class Node(_Node):
+        async def durable(self) -> None:
+            batch = self.replicas.take_batch()
+            assert batch is not None
+            self.replicas.store.commit(batch)
+            self.replicas.committed()
+
+    desk = Desk(Node(Refusing()))
+    with pytest.raises(phextsync.PhextsyncError, match="could not be written"):
+        trio.run(desk.wait, ["keep_history", 7])
+    assert desk.ask(["history"]) == 0
 
 
 def test_an_answer_is_kept_until_the_process_has_it_and_while_it_is_short() -> None:

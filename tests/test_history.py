@@ -18,7 +18,7 @@ from phextsync.errors import PhextsyncError, StoreError, StoreFullError
 from phextsync.history import FOREVER, BlamedLine
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.permissions import Permissions
-from phextsync.replica import ReplicaSet
+from phextsync.replica import Replica, ReplicaSet
 from phextsync.store import Batch, HistoryKept, LmdbStore, LogEntry, MemoryStore, Store
 from phextsync.upkeep import backup, check, repair, restore
 from sims import steps
@@ -552,13 +552,90 @@ def test_what_is_written_on_a_damaged_history_is_kept(folder: Path) -> None:
     store.close(clean=True)
 
 
-def test_a_history_that_lmdb_refuses_costs_no_write(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise lmdb.CorruptedError("a page of the history")
 
     monkeypatch.setattr(LmdbStore, "_put_history", refuse)
+
+
+@pytest.mark.parametrize("kept_ms", [0, 7])
+def test_a_setting_that_lmdb_refuses_is_said_and_given_up(folder: Path, kept_ms: int) -> None:
+    with _opened(folder) as replicas:
+        replicas.open("memory").append(_B, "written")
+        replicas.keep_history(kept_ms)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            _refuse(monkeypatch)
+            with pytest.raises(StoreError, match="could not be written"):
+                replicas.commit()
+        assert (replicas.history_kept_ms, replicas.take_batch()) == (FOREVER, None)
+        replicas.keep_history(kept_ms)
+        replicas.commit()
+        assert replicas.history_kept_ms == kept_ms
+    with _opened(folder) as replicas:
+        assert replicas.open("memory")[_B] == "written"
+
+
+def _check_past(replica: Replica, texts: list[str], from_ms: int) -> None:
+    """What is told of the past is right: texts by time, and when lines were written."""
+    for i, text in enumerate(texts):
+        with suppress(PhextsyncError):
+            assert replica.text_at(_A, from_ms + i) == text
+    for line in replica.blame(_A):
+        if line.time_ms is not None:
+            i = line.time_ms - from_ms
+            assert texts[i].count(line.text) == texts[i - 1].count(line.text) + 1
+
+
+def test_nothing_wrong_is_told_of_what_lmdb_refused(folder: Path) -> None:
+    clock = Clock()
+    clock.now_ms = from_ms = 1000 + _MANY
+    store = LmdbStore(folder)
+    replicas = _set_of(store, clock)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _refuse(monkeypatch)
+        texts = _write(replicas, clock, _MANY // 2)
+    replica = replicas.open("memory")
+    assert any("could not be written" in line for line in replicas.reports)
+    with pytest.raises(PhextsyncError, match="a part of it is damaged"):
+        replica.text_at(_A, from_ms)
+    _check_past(replica, texts, from_ms)
+    store.close(clean=True)
+    with _opened(folder) as reopened:
+        _check_past(reopened.open("memory"), texts, from_ms)
+
+
+@pytest.mark.parametrize("is_disk_full", [False, True])
+@pytest.mark.parametrize("other", [_A, _B])
+def test_a_history_that_lmdb_refused_begins_anew(
+    folder: Path, other: Coordinate, is_disk_full: bool
+) -> None:
+    store, clock = LmdbStore(folder), Clock()
+    clock.now_ms = 1000 + _MANY
+    replicas = _set_of(store, clock)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _refuse(monkeypatch)
+        _write(replicas, clock, _MANY // 2)
+    replica = replicas.open("memory")
+    for _ in range(_MANY // 2):  # until logs were folded, of whatever scroll
+        clock.now_ms += 1
+        replica.append(other, "more\n")
+        for _ in range(2 * is_disk_full):  # the second one folds the log
+            replicas.take_batch()
+            replicas.failed(StoreFullError("no space left"))
+        replicas.commit()
+    from_ms = clock.now_ms
+    texts = _write(replicas, clock, _MANY)
+    assert [replica.text_at(_A, from_ms + i) for i in range(len(texts))] == texts
+    with pytest.raises(PhextsyncError, match="before what is kept"):
+        replica.text_at(_A, 1000 + _MANY)
+    store.close(clean=True)
+
+
+def test_a_history_that_lmdb_refuses_costs_no_write(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _refuse(monkeypatch)
     clock = Clock()
     store = LmdbStore(folder)
     texts = _write(_set_of(store, clock), clock, _MANY)
