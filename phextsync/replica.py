@@ -1041,9 +1041,8 @@ class ReplicaSet:
         self._is_setting_refused = False
         self._looked_at: tuple[str, bytes] | None = None  # the scroll whose history was, last
         self._is_looking = False
-        self._damaged: set[tuple[str, bytes]] = (
-            set()
-        )  # histories that begin anew with the next fold
+        # Histories that begin anew with the next fold.
+        self._damaged: set[tuple[str, bytes]] = set()
         self._open: deque[tuple[Replica, Coordinate, OpenText]] = deque()
         self._failure: StoreError | None = None
 
