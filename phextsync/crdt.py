@@ -11,9 +11,8 @@ the same change to the same version makes the same update. One id never stands f
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 import pycrdt
 from pycrdt import (
@@ -69,8 +68,7 @@ _LINES: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _POSITION: Final = re.compile(r"([<>])(?:([0-9a-f]{1,14})\.([0-9a-f]{1,8})\.([12]))?")
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(NamedTuple):
     """What became of a peer's update: what took effect (to be stored and relayed; None when
     nothing did), whether all of it did, and whether the text may have changed."""
 

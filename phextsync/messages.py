@@ -8,7 +8,7 @@ limit in `Limits`. `docs/protocol.md` has the grammar.
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NoReturn, TypeAlias, TypeGuard
+from typing import Final, NamedTuple, NoReturn, TypeAlias, TypeGuard
 
 import cbor2
 
@@ -159,16 +159,14 @@ class Compare:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(NamedTuple):
     """Scrolls that the sender asks for, each with the version and fingerprint that it has."""
 
     phext: str
     scrolls: tuple[tuple[Coordinate, bytes, bytes], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An update of one scroll. `update` is empty when the asked-for scroll lacks nothing.
 
     `origin` and `time_ms` tell who wrote it and when by that node's clock; they are carried and
@@ -181,8 +179,7 @@ class Entry:
     time_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Updates:
+class Updates(NamedTuple):
     """Updates of scrolls of one phext; numbered by position among such frames on the link."""
 
     phext: str
@@ -200,8 +197,7 @@ class Part:
     piece: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
+class Acknowledge(NamedTuple):
     """On the sender's disk is everything in the first `received` frames of updates that came to
     it on this link, and everything in the first `sent` ones that it sent."""
 

@@ -400,7 +400,7 @@ class Synchronizer:
     ) -> None:
         """A link to the authenticated node `peer_id` is up; `dialled` says who called and
         `permissions` what its certificate allows. With a `refusal` it only hears that reason."""
-        self._now = max(self._now, now)
+        self._now = now if now > self._now else self._now
         opened = _Link(link, peer_id, permissions, dialled=dialled, now=now)
         if refusal is not None:
             opened.goodbye = refusal
@@ -413,7 +413,7 @@ class Synchronizer:
 
     def link_closed(self, now: float, link: int, reason: str) -> None:
         """The link is gone, whoever ended it."""
-        self._now = max(self._now, now)
+        self._now = now if now > self._now else self._now
         closed = self._links.pop(link, None)
         self.presence.link_closed(self._now, link)
         if closed is not None and closed.assembly is not None:
@@ -430,7 +430,7 @@ class Synchronizer:
 
     def receive(self, now: float, link: int, frame: bytes) -> None:
         """Take one frame. What breaks the protocol ends the link with a reason."""
-        self._now = max(self._now, now)
+        self._now = now if now > self._now else self._now
         from_link = self._links.get(link)
         if from_link is None or from_link.goodbye is not None:
             return
@@ -446,7 +446,7 @@ class Synchronizer:
 
     def next_frame(self, now: float, link: int) -> bytes | None:
         """Return the next frame for `link`, or None when there is nothing to say now."""
-        self._now = max(self._now, now)
+        self._now = now if now > self._now else self._now
         to_link = self._links.get(link)
         if to_link is None or to_link.is_finished:
             return None
@@ -513,7 +513,7 @@ class Synchronizer:
 
     def tick(self, now: float) -> float:
         """Do what time asks for; return when to be called again at the latest."""
-        self._now = max(self._now, now)
+        self._now = now if now > self._now else self._now
         timing = self.timing
         for link in list(self._links.values()):
             if now - link.heard_at >= timing.dead_after_s:
@@ -566,8 +566,8 @@ class Synchronizer:
             else:
                 settled[phext] = sources
         self._news_committing = {}
+        is_dirty = self.replicas.is_dirty
         for link in self._links.values():
-            is_dirty = self.replicas.is_dirty
             complete = link.durable_next if is_dirty else self._complete(link)
             own = link.own_durable_next if is_dirty else link.sent
             if complete > link.durable or own > link.own_durable:
@@ -1380,13 +1380,16 @@ class Synchronizer:
     def _next_updates(self, link: _Link) -> Message | None:
         """Let live updates, answers and streams take turns, so that none starves another."""
         makers = (
-            *(self._dirty_entries, self._asked_entries),
-            *(self._found_entries, self._stream_entries),
+            (link.dirty, self._dirty_entries),
+            (link.asked, self._asked_entries),
+            (link.found, self._found_entries),
+            (link.streams, self._stream_entries),
         )
         for i in range(len(makers)):
             turn = (link.turn + i) % len(makers)
+            waiting, make = makers[turn]
             entries: list[Entry] = []
-            phext = makers[turn](link, entries)
+            phext = make(link, entries) if waiting else ""
             if entries:
                 link.turn = (turn + 1) % len(makers)
                 return self._updates(link, phext, entries)
@@ -1648,7 +1651,7 @@ class Synchronizer:
         return bool(
             link.goodbye is not None
             or link.control
-            or self._may_want(link)
+            or (link.wants and self._may_want(link))
             or link.compares
             or link.found
             or link.asked

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 from phextsync.changes import (
     COORDINATES_MAX,
@@ -96,8 +96,7 @@ CLIENTS: Final = ".clients"
 """The phext that says which node wrote under which client id: one line a scroll."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewUpdate:
+class NewUpdate(NamedTuple):
     """An update that took effect here. `source` is the link that brought it, or None for here."""
 
     phext: str
@@ -106,8 +105,7 @@ class NewUpdate:
     source: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
+class Merged(NamedTuple):
     """What became of a peer's update: all of it took effect; the text changed."""
 
     covered: bool

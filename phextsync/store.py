@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 import lmdb
 import xxhash
@@ -76,8 +76,7 @@ _BEHIND: Final = b"\xff" * 5  # after a place: behind all that is there
 _NOWHERE: Final = b"\xff" * 4  # the number of no phext
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(NamedTuple):
     """An update, the node that wrote it (16 bytes or none), and when by that node's clock."""
 
     update: bytes

@@ -116,8 +116,9 @@ class Path:
         self.timeline.at(parcel.due, self._hand_over)
 
     def _hand_over(self) -> None:
-        while self.is_open and self._parcels and self._parcels[0].due <= self.timeline.now:
-            self._parcels.popleft().arrive()
+        parcels, now = self._parcels, self.timeline.now
+        while self.is_open and parcels and parcels[0].due <= now:
+            parcels.popleft().arrive()
 
 
 class Paths:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
+from struct import Struct
 from typing import Final
 
 from phextsync.changes import Change
@@ -65,6 +66,7 @@ _PING_S: Final = 0.01
 _TEXT_KINDS: Final = tuple(  # the second byte of a frame is the kind of its message
     encode(message)[1] for message in (Updates("", ()), Part("", Coordinate(*[1] * 9), 0, 1, b""))
 )
+_ARRIVAL: Final = Struct("<dQQQ")  # of a frame: time, connection, node, bytes
 _BACKLOG_MAX: Final = 2048
 """More messages and notes kept for one link than this are a queue without a bound."""
 
@@ -161,7 +163,8 @@ class World:
     def at(self, time: float, call: Callable[[], None]) -> None:
         """Call something at a virtual time."""
         self._sequence += 1
-        heapq.heappush(self._events, (max(time, self.now), self._sequence, call))
+        due = time if time > self.now else self.now
+        heapq.heappush(self._events, (due, self._sequence, call))
 
     def schedule(self, faults: Iterable[Fault]) -> None:
         """Let faults happen at their times."""
@@ -170,12 +173,13 @@ class World:
 
     def run_until(self, time: float) -> None:
         """Let time pass."""
-        while self._events and self._events[0][0] <= time:
-            self.now, _, call = heapq.heappop(self._events)
-            self.metrics.events += 1
+        events, oracle, metrics = self._events, self.oracle, self.metrics
+        while events and events[0][0] <= time:
+            self.now, _, call = heapq.heappop(events)
+            metrics.events += 1
             call()
-            if self.oracle.violation is not None:
-                raise self.oracle.violation
+            if oracle.violation is not None:
+                raise oracle.violation
         self.now = time
 
     def is_up(self, node: int) -> bool:
@@ -606,25 +610,27 @@ class World:
             return
         core = self._core(node.number)
         now = self._clock(node)
-        while connection.under_way[node.number] < self._socket_bytes and core.has_work(number):
+        under_way, last = connection.under_way, connection.last[node.number]
+        while under_way[node.number] < self._socket_bytes and core.has_work(number):
             frame = core.next_frame(now, number)
             if frame is None:
                 break
             self._check_frame(node, frame)
-            is_text = frame[1] in _TEXT_KINDS
-            connection.last[node.number]["updates" if is_text else "frames"] = frame
+            last["updates" if frame[1] in _TEXT_KINDS else "frames"] = frame
             self._transmit(connection, node.number, frame)
         if core.is_finished(number):
             self._end(connection, "finished", node.number)
 
     def _transmit(self, connection: _Connection, source: int, frame: bytes) -> None:
-        connection.under_way[source] += len(frame)
+        size = len(frame)
+        connection.under_way[source] = under_way = connection.under_way[source] + size
         metrics = self.metrics
         metrics.frames += 1
-        metrics.bytes += len(frame)
-        metrics.buffer_bytes_max = max(metrics.buffer_bytes_max, connection.under_way[source])
+        metrics.bytes += size
+        if under_way > metrics.buffer_bytes_max:
+            metrics.buffer_bytes_max = under_way
         path = self._paths.between(source, connection.other(source))
-        path.send(len(frame), lambda: self._arrive(connection, source, frame))
+        path.send(size, lambda: self._arrive(connection, source, frame))
 
     def _arrive(self, connection: _Connection, source: int, frame: bytes) -> None:
         target = self._nodes[connection.other(source)]
@@ -637,7 +643,7 @@ class World:
     def _receive(self, connection: _Connection, node: _Node, frame: bytes) -> None:
         if not connection.open[node.number]:
             return
-        self._note("frame", connection.number, node.number, frame)
+        self._note_frame(connection, node, frame)
         core = self._core(node.number)
         core.receive(self._clock(node), connection.number, frame)
         self._check_backlog(core, connection, node)
@@ -690,7 +696,8 @@ class World:
 
     def _check_backlog(self, core: Synchronizer, connection: _Connection, node: _Node) -> None:
         backlog = core.backlog(connection.number)
-        self.metrics.backlog_max = max(self.metrics.backlog_max, backlog)
+        if backlog > self.metrics.backlog_max:
+            self.metrics.backlog_max = backlog
         if backlog > _BACKLOG_MAX:
             peer = connection.other(node.number)
             raise Violation(f"node {node.number} keeps {backlog} messages for {peer}")
@@ -721,6 +728,16 @@ class World:
     def _note(self, *what: object) -> None:
         line = f"{self.now:.6f} {what}"
         self._digest.update(line.encode())
+        self._tell(line)
+
+    def _note_frame(self, connection: _Connection, node: _Node, frame: bytes) -> None:
+        """Note what arrives: most of a run, so it is put into words only for a reader."""
+        self._digest.update(_ARRIVAL.pack(self.now, connection.number, node.number, len(frame)))
+        self._digest.update(frame)
+        if self._trace is not None:
+            self._tell(f"{self.now:.6f} {('frame', connection.number, node.number, frame)}")
+
+    def _tell(self, line: str) -> None:
         if self._trace is not None:
             self._trace(line if len(line) < 200 else line[:200] + "...")
 
