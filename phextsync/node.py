@@ -200,10 +200,12 @@ class Node:
         self._hurry = trio.Event()
         self._settled = trio.Event()
         self._progress = trio.Event()
+        self._alarm = trio.CancelScope()
         self.presence = self.core.presence
         self.presence.publish({})  # everybody is to know that this node is there
         self._reloaded = trio.Event()
         self.core.on_ready = self._link_has_work
+        self.core.on_due = self._is_due
         self.core.on_progress = self._progressed
         self.replicas.on_dirty = self._is_dirty
         self.searcher = Searcher(self.replicas, self.folder)
@@ -478,7 +480,11 @@ class Node:
             for link, task in self._links.items():
                 if self._surroundings.wall_time_s() >= task.certificate_end_s:
                     self.core.end_link(link, "your certificate has expired")
-            await trio.sleep_until(deadline)
+            with trio.CancelScope(deadline=deadline) as self._alarm:
+                await trio.sleep_forever()
+
+    def _is_due(self, time: float) -> None:
+        self._alarm.deadline = min(time, self._alarm.deadline)
 
     async def stop(self) -> bool:
         """Write what is not yet durable; say whether all of it is, within seconds."""

@@ -330,8 +330,9 @@ class Synchronizer:
     """The core of a node: one for all phexts and links.
 
     Feed it `link_opened`, `receive`, `committed`, `tick` and `link_closed`; pull `next_frame`.
-    `on_ready(link)` is called when a link may have a frame to send; `on_progress()` when
-    something was acknowledged or a comparison ended.
+    `on_ready(link)` is called when a link may have a frame to send; `on_due(time)` when `tick` is
+    to be called by then, earlier than it said; `on_progress()` when something was acknowledged or
+    a comparison ended.
     """
 
     def __init__(
@@ -353,6 +354,7 @@ class Synchronizer:
         self.limits = limits or Limits()
         self.timing = timing or Timing()
         self.on_ready: Callable[[int], None] = _ignore
+        self.on_due: Callable[[float], None] = _ignore
         self.on_progress: Callable[[], None] = _ignore_all
         self.events: deque[Event] = deque()
         self.presence = PresenceBoard(
@@ -371,6 +373,8 @@ class Synchronizer:
         self._parameters = parameters or reconcile.Parameters()
         self._links: dict[int, _Link] = {}
         self._now = 0.0
+        self._ticked_at = 0.0
+        self._tick_due = 0.0
         self._sequence = 1
         self._tail: deque[tuple[int, Place, int]] = deque()
         self._tail_bytes = 0
@@ -515,6 +519,7 @@ class Synchronizer:
         """Do what time asks for; return when to be called again at the latest."""
         self._now = now if now > self._now else self._now
         timing = self.timing
+        self._ticked_at = self._tick_due = now
         for link in list(self._links.values()):
             if now - link.heard_at >= timing.dead_after_s:
                 self._end(link, f"nothing was heard for {timing.dead_after_s:g} s")
@@ -544,6 +549,7 @@ class Synchronizer:
         for link in self._links.values():
             for due in link.compare_due.values():
                 deadline = min(deadline, max(due, now + timing.compare_delay_s))
+        self._tick_due = deadline
         return deadline
 
     # -- replicas --------------------------------------------------------------------------
@@ -1265,6 +1271,10 @@ class Synchronizer:
     def _schedule(self, link: _Link, phext: str, delay_s: float) -> None:
         due = self._now + delay_s * (1 + self._random.random() / 4)
         link.compare_due[phext] = min(due, link.compare_due.get(phext, due))
+        due = max(due, self._ticked_at + self.timing.compare_delay_s)
+        if due < self._tick_due:
+            self._tick_due = due
+            self.on_due(due)
 
     def _say_summary(self, link: _Link, phext: str) -> None:
         summary = self._summary(link, phext)
@@ -1770,7 +1780,7 @@ class Synchronizer:
                 return
 
 
-def _ignore(link: int) -> None:
+def _ignore(_: float) -> None:
     """Nobody listens."""
 
 

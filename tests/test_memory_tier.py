@@ -237,3 +237,18 @@ def test_a_stop_that_writes_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ExceptionGroup) as caught:
         mesh.run(body)
     assert "left changes unwritten" in repr(caught.value)
+
+
+def test_a_comparison_begins_when_it_is_due_and_not_with_a_later_tick() -> None:
+    mesh = MemoryMesh(1, 2)
+
+    async def body() -> None:
+        await mesh.run_until(2)
+        node = min((mesh.node(0), mesh.node(1)), key=lambda node: node.identity.node_id)
+        for turn in range(1, 5):
+            before = node.traffic().comparisons
+            node.replicas.set_aside("memory", "a scroll was damaged")
+            await mesh.run_until(2 + turn * 0.2)
+            assert node.traffic().comparisons == before + 1
+
+    mesh.run(body)

@@ -235,6 +235,23 @@ def test_what_comes_while_a_link_waits_for_its_turn_is_compared_then() -> None:
     assert one.core.lacking(PHEXT)[1] == []
 
 
+def test_a_comparison_that_falls_due_before_the_next_tick_asks_for_an_earlier_one() -> None:
+    network = _connected()
+    core = min((peer.core for peer in network.peers), key=lambda core: core.node_id)
+    asked: list[float] = []
+    core.on_due = asked.append
+    link = core.peers()[0][0]
+    said = core.tick(network.now)
+    before = core.traffic(link).comparisons
+    core.replicas.set_aside(PHEXT, "a scroll was damaged")
+    assert len(asked) == 1
+    assert network.now + core.timing.compare_delay_s <= asked[0] < said
+    core.replicas.set_aside(PHEXT, "another one was")
+    assert len(asked) == 1
+    core.tick(asked[0])
+    assert core.traffic(link).comparisons == before + 1
+
+
 def test_what_peers_get_from_the_writer_itself_is_not_relayed_to_them() -> None:
     network = _connected(5)
     for i in range(20):

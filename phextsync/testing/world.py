@@ -8,6 +8,7 @@ hear of it, else by the silence. Disks are those of LMDB: a batch is there wholl
 """
 
 import heapq
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -453,6 +454,7 @@ class World:
         replica.subscribe(lambda change: self._changed(node, change))
         replicas.on_dirty = lambda: self._is_dirty(node)
         core.on_ready = lambda number: self._is_ready(node, number)
+        core.on_due = lambda time: self._tick_by(node, time)
         self._note("start", node.number)
         self._tick(node, node.life)
         for pair in self._pairs:
@@ -475,8 +477,15 @@ class World:
         if node.life != life or not self.is_up(node.number):
             return
         deadline = self._core(node.number).tick(self._clock(node))
-        node.ticks_at = at = max(self.now, deadline - node.ahead_s)
-        self.at(at, lambda: self._tick_at(node, life, at))
+        node.ticks_at = math.inf
+        self._tick_by(node, deadline)
+
+    def _tick_by(self, node: _Node, deadline: float) -> None:
+        """Call a node's core by a time of its clock, or earlier if it asked for that before."""
+        at = max(self.now, deadline - node.ahead_s)
+        if at < node.ticks_at:
+            node.ticks_at = at
+            self.at(at, lambda life=node.life: self._tick_at(node, life, at))  # type: ignore[misc]
 
     def _tick_at(self, node: _Node, life: int, time: float) -> None:
         if node.ticks_at == time:  # else it was called earlier, and another tick is to come
