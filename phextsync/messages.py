@@ -5,7 +5,6 @@ integers, byte strings, text strings and null, and nothing else; every count and
 limit in `Limits`. `docs/protocol.md` has the grammar.
 """
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn, TypeAlias, TypeGuard
@@ -13,7 +12,7 @@ from typing import Final, NamedTuple, NoReturn, TypeAlias, TypeGuard
 import cbor2
 
 from phextsync.errors import ProtocolError
-from phextsync.index import Coordinate, CoordinateRange, cbor_items
+from phextsync.index import Coordinate, CoordinateRange, cbor_items, cbor_size
 
 PROTOCOL_MAJOR: Final = 1
 PROTOCOL_MINOR: Final = 2
@@ -318,21 +317,21 @@ def decode(frame: bytes, limits: Limits) -> Message | Unknown:
 
 def load_array(frame: bytes) -> list[object]:
     """Read one non-empty CBOR array that fills `frame`, in the subset that this wire allows."""
-    source = io.BytesIO(frame)
     try:
-        value = cbor2.CBORDecoder(
-            source,
+        value = cbor2.loads(
+            frame,
             tag_hook=_refuse_tag,
             semantic_decoders=_SEMANTIC_DECODERS,
             max_depth=6,
             allow_indefinite=False,
             allow_duplicate_keys=False,
-        ).decode()
+        )
     except (cbor2.CBORError, UnicodeDecodeError, ValueError) as error:
         raise ProtocolError(f"expected a CBOR array, found {error}"[:200]) from error
-    if source.tell() != len(frame):
+    size = cbor_size(frame)
+    if size != len(frame):
         raise ProtocolError(
-            f"expected {source.tell()} bytes in a frame, found {len(frame)}: something is left over"
+            f"expected {size} bytes in a frame, found {len(frame)}: something is left over"
         )
     if type(value) is not list or not value:
         raise ProtocolError(f"expected a CBOR array, found {type(value).__name__}")

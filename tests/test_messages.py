@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync.errors import ProtocolError
-from phextsync.index import EVERYTHING, ORIGIN, cbor_items
+from phextsync.index import EVERYTHING, ORIGIN, cbor_items, cbor_size
 from phextsync.messages import (
     Acknowledge,
     Compare,
@@ -45,7 +45,7 @@ _summaries = st.builds(
     PhextSummary, _names, st.lists(ranges(), max_size=3).map(tuple), _numbers, _numbers, _ids
 )
 _entries = st.one_of(
-    st.builds(Entry, coordinates, st.binary(max_size=50)),
+    st.builds(Entry, coordinates, st.binary(max_size=50), st.just(b""), st.just(0)),
     st.builds(Entry, coordinates, st.binary(max_size=50), _ids, _numbers),
 )
 _facts = st.lists(st.tuples(_names, _names | _numbers), max_size=3).map(tuple)
@@ -214,6 +214,18 @@ def test_items_are_counted_without_making_them(message: Message) -> None:
     assert cbor_items(frame) == _items(cbor2.loads(frame))
     for cut in range(len(frame)):
         assert cbor_items(frame[:cut]) <= cbor_items(frame)
+
+
+_plain: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.binary() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(_plain, st.binary())
+def test_the_end_of_an_item_is_found_without_making_it(value: Any, rest: bytes) -> None:
+    data = cbor2.dumps(value)
+    assert cbor_size(data + rest) == len(data)
 
 
 def _items(value: Any) -> int:

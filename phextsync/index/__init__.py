@@ -4,6 +4,7 @@ try:
     from phextsync.index._bytes import (
         EMPTY_VERSION,
         cbor_items,
+        cbor_size,
         check_update,
         check_version,
         clean_update,
@@ -39,6 +40,7 @@ __all__ = [
     "OpenText",
     "OpenTexts",
     "cbor_items",
+    "cbor_size",
     "check_update",
     "check_version",
     "clean_update",

@@ -1088,6 +1088,29 @@ def insert_behind(bytes update not None, bytes text not None):
     )
 
 
+cdef bint read_cbor_head(Reader* reader, int* kind, uint64_t* size) noexcept nogil:
+    """Read the head of an item, and its bytes if it is a string. False where it is malformed."""
+    cdef uint8_t head = reader.at[0]
+    cdef int width
+    reader.at += 1
+    kind[0] = head >> 5
+    size[0] = head & 31
+    if size[0] >= 24:
+        width = 1 << (size[0] - 24) if size[0] < 28 else 0
+        if width > reader.end - reader.at:
+            return False
+        size[0] = 0
+        while width > 0:
+            size[0] = size[0] << 8 | reader.at[0]
+            reader.at += 1
+            width -= 1
+    if kind[0] == 2 or kind[0] == 3:
+        if size[0] > <uint64_t>(reader.end - reader.at):
+            return False
+        reader.at += size[0]
+    return True
+
+
 def cbor_items(bytes data not None):
     """Return how many items CBOR has, those of arrays included, up to where it is malformed.
 
@@ -1095,25 +1118,28 @@ def cbor_items(bytes data not None):
     """
     cdef Reader reader
     cdef uint64_t count = 0, size
-    cdef uint8_t head
-    cdef int width
+    cdef int kind
     open_reader(&reader, data)
     while reader.at < reader.end:
-        head = reader.at[0]
-        reader.at += 1
         count += 1
-        size = head & 31
-        if size >= 24:
-            width = 1 << (size - 24) if size < 28 else 0
-            if width > reader.end - reader.at:
-                break
-            size = 0
-            while width > 0:
-                size = size << 8 | reader.at[0]
-                reader.at += 1
-                width -= 1
-        if head >> 5 == 2 or head >> 5 == 3:  # a string: its bytes are no items
-            if size > <uint64_t>(reader.end - reader.at):
-                break
-            reader.at += size
+        if not read_cbor_head(&reader, &kind, &size):
+            break
     return count
+
+
+def cbor_size(bytes data not None):
+    """Return how many bytes the first item of CBOR takes, which must be well-formed and of
+    definite length."""
+    cdef Reader reader
+    cdef uint64_t left = 1, size
+    cdef int kind
+    open_reader(&reader, data)
+    while left > 0 and reader.at < reader.end and read_cbor_head(&reader, &kind, &size):
+        left -= 1
+        if kind == 4:
+            left += size
+        elif kind == 5:
+            left += 2 * size
+        elif kind == 6:
+            left += 1
+    return len(data) - (reader.end - reader.at)
