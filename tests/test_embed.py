@@ -85,6 +85,7 @@ def test_what_one_handle_wrote_another_finds(shared: tuple[Handle, Handle]) -> N
     owner, attached = shared
     notes = attached.phext("found")
     notes.update({_A: "the milk of the cow\n", _B: "bread\n", "2.1.1/1.1.1/1.1.2": "more milk"})
+    attached.durable(timeout_s=PATIENCE_S)
     for handle in (owner, attached):
         hits = handle.search("milk", "found", timeout_s=PATIENCE_S)
         assert {str(hit.coordinate) for hit in hits} == {_A, "2.1.1/1.1.1/1.1.2"}
