@@ -278,18 +278,18 @@ def draw(plot: Plot, folder: Path) -> None:
 
 
 def _draw_axes(plot: Plot, axes: "Axes") -> None:
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogFormatter, MaxNLocator
 
     axes.set(xlabel=plot.x_label, ylabel=plot.y_label)
     axes.grid(alpha=0.3, axis="x" if plot.bars else "both")
     if all(x.is_integer() for curve in plot.curves for x in curve.xs):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if plot.is_log_x:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: _number(value))
-    if plot.is_log_y:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: _number(value))
+    for name, is_log in (("x", plot.is_log_x), ("y", plot.is_log_y)):
+        if is_log:
+            axes.set(**{f"{name}scale": "log"})
+            axis = getattr(axes, f"{name}axis")
+            axis.set_major_formatter(lambda value, _: _number(value))
+            axis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
 
 
 def _draw_curves(plot: Plot, axes: "Axes") -> None:
