@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint hosts inspector clean
+.PHONY: demo test lint lowest hosts inspector clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
@@ -23,6 +23,21 @@ $(VENV)/ready: pyproject.toml $(wildcard phextsync/index/*.pyx phextsync/index/*
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
 
+# The oldest dependencies that pyproject.toml allows.
+lowest: .lowest/ready
+	.lowest/bin/pytest -n auto -W ignore::DeprecationWarning $(addprefix tests/test_, \
+	    cli.py crdt.py discovery.py files.py gateway.py identity.py messages.py node.py store.py)
+
+.lowest/ready: pyproject.toml
+	$(PYTHON) -m venv .lowest
+	$(PYTHON) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	    extras = project["optional-dependencies"]; \
+	    print(*project["dependencies"], *extras["http"], *extras["mcp"], sep="\n")' \
+	    | sed 's/>=/==/; s/,.*//' > .lowest/constraints.txt
+	.lowest/bin/pip install --quiet --constraint .lowest/constraints.txt '.[http,mcp]' \
+	    hypothesis phext pytest pytest-timeout pytest-trio pytest-xdist
+	touch $@
+
 # The MCP Inspector, a client of `phextsync mcp` that is not ours, with the Node.js that it asks for.
 inspector: .inspector/ready
 
@@ -32,4 +47,4 @@ inspector: .inspector/ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) .inspector build *.egg-info phextsync/index/*.c phextsync/index/*.so
+	rm -rf $(VENV) .inspector .lowest build *.egg-info phextsync/index/*.c phextsync/index/*.so
