@@ -157,7 +157,7 @@ class PresenceBoard:
                 self._forget(node)
         deadline = min((known.expires_at for known in self._known.values()), default=math.inf)
         if self._facts is not None:
-            if now - self._told_at >= self.interval_s:
+            if now >= self._told_at + self.interval_s:  # as below: a difference may be rounded
                 self._tell()
             deadline = min(deadline, self._told_at + self.interval_s)
         return deadline

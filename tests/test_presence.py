@@ -215,6 +215,18 @@ def test_strangers_fill_no_more_than_the_bound_and_leave_room_for_peers() -> Non
     assert not due
 
 
+@given(st.floats(0, 100))
+@example(27.05983200665486)
+def test_what_is_due_is_done_in_one_tick(now: float) -> None:
+    board = _board()
+    board.tick(now)
+    board.publish({"load": 1})
+    for _ in range(5):
+        due = board.tick(now)
+        assert due > now
+        now = due
+
+
 def test_old_news_and_lies_about_oneself_do_not_hold() -> None:
     board = _board()
     board.publish({"load": 1})
