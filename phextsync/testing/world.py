@@ -483,6 +483,8 @@ class World:
     def _tick_by(self, node: _Node, deadline: float) -> None:
         """Call a node's core by a time of its clock, or earlier if it asked for that before."""
         at = max(self.now, deadline - node.ahead_s)
+        while at + node.ahead_s < deadline:  # rounded: it would come a little too early
+            at = math.nextafter(at, math.inf)
         if at < node.ticks_at:
             node.ticks_at = at
             self.at(at, lambda life=node.life: self._tick_at(node, life, at))  # type: ignore[misc]
