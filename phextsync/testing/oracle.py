@@ -108,7 +108,7 @@ class Oracle:
             twice = next(token for token in shown if tokens.count(token) > 1)
             self._found(f"{twice} stands {tokens.count(twice)} times at {place} on {node}")
         for token in came:
-            if token in seen.gone:
+            if token in seen.gone and place not in seen.rotten:
                 self._found(f"{token} came back at {place} on {node}")
             if self.places.get(token) != place:
                 self._found(f"{token} is at {place} on {node}, where nobody wrote it")
