@@ -23,18 +23,19 @@ $(VENV)/ready: pyproject.toml $(wildcard phextsync/index/*.pyx phextsync/index/*
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
 
-# The oldest dependencies that pyproject.toml allows.
-lowest: .lowest/ready
+# The oldest dependencies that pyproject.toml allows, under what $(VENV) has compiled.
+lowest: $(VENV)/ready .lowest/ready
 	.lowest/bin/pytest -n auto -W ignore::DeprecationWarning $(addprefix tests/test_, \
 	    cli.py crdt.py discovery.py files.py gateway.py identity.py messages.py node.py store.py)
 
-.lowest/ready: pyproject.toml
+.lowest/ready: pyproject.toml Makefile
 	$(PYTHON) -m venv .lowest
 	$(PYTHON) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	    extras = project["optional-dependencies"]; \
-	    print(*project["dependencies"], *extras["http"], *extras["mcp"], sep="\n")' \
-	    | sed 's/>=/==/; s/,.*//' > .lowest/constraints.txt
-	.lowest/bin/pip install --quiet --constraint .lowest/constraints.txt '.[http,mcp]' \
+	    found = [*project["dependencies"], *extras["http"], *extras["mcp"]]; \
+	    print(*(name.partition(",")[0].replace(">=", "==") for name in found), sep="\n")' \
+	    > .lowest/requirements.txt
+	.lowest/bin/pip install --quiet --requirement .lowest/requirements.txt \
 	    hypothesis phext pytest pytest-timeout pytest-trio pytest-xdist
 	touch $@
 

@@ -63,7 +63,8 @@ class Target:
 def _frame(data: bytes) -> None:
     with suppress(ProtocolError):
         message = decode(data, Limits())
-        assert decode(encode(message), Limits()) == message
+        again = decode(encode(message), Limits())
+        assert (type(again), again) == (type(message), message)
 
 
 # -- .phext files --------------------------------------------------------------------------

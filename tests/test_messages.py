@@ -88,7 +88,8 @@ _messages: st.SearchStrategy[Message] = st.one_of(
 
 @given(_messages)
 def test_a_message_survives_the_wire(message: Message) -> None:
-    assert decode(encode(message), _LIMITS) == message
+    read = decode(encode(message), _LIMITS)
+    assert (type(read), read) == (type(message), message)
 
 
 @given(_messages, st.data())
