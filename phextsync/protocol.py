@@ -1248,13 +1248,14 @@ class Synchronizer:
 
     def _take_changed(self, link: _Link, rights: _Rights, session: _Session, place: Place) -> None:
         sends, takes = contains(rights.send, place[1]), contains(rights.take, place[1])
-        if sends != takes and place not in link.exchanged:
+        is_one_way = sends != takes and place not in link.exchanged
+        if is_one_way:
             link.exchanged[place] = None
-            link.wants[place] = None  # also an offer: the peer asks back
-            session.note(is_found=True)
-        else:
-            self._want(link, place)
-            session.note(is_found=sends and takes, is_withheld=not sends)
+        if is_one_way or takes:
+            # Also an offer: the peer asks back. One that is on its way may be of what was before.
+            link.wants[place] = None
+        is_found = is_one_way or (sends and takes)
+        session.note(is_found=is_found, is_withheld=not (is_found or sends))
 
     def _compare_again(self, link: _Link, phext: str) -> None:
         session = link.sessions.get(phext)

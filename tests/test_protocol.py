@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from phextsync.comparison import AUDIT
 from phextsync.errors import StoreDamagedError, StoreFullError
-from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
 from phextsync.messages import Compare, Goodbye, Hello, Limits, Ping, Updates, Want, decode, encode
 from phextsync.protocol import Lack, PeerJoined, PeerLost, Progress, Synchronizer, subtract
 from phextsync.reconcile import Parameters
@@ -277,6 +277,31 @@ def test_a_peer_that_was_spared_an_update_is_not_taken_to_have_it() -> None:
     network.run(0.5)  # asking was enough to find out
     assert other.core.lacking(PHEXT)[1] == []
     assert other.core.holders(PHEXT, EVERYTHING) == (2, 0)
+
+
+def test_what_was_offered_before_it_was_newer_is_offered_again() -> None:
+    network = _connected()
+    starter, holder = network.peers
+    starter.replica[_A] = "x\n"
+    network.run(0.2)
+    link = next(iter(network.links))
+    holder.core._links[link].wants[PHEXT, _A] = None
+    offer = holder.core.next_frame(network.now, link)  # is long on its way
+    assert offer is not None
+    third = Network(1, seed=3).peers[0].replica
+    third.apply(_A, LogEntry(holder.replica.difference(_A, EMPTY_VERSION) or b"", b"", 0))
+    third.append(_A, "y\n")
+    newer = third.difference(_A, EMPTY_VERSION) or b""
+    holder.replica.apply(_A, LogEntry(newer, b"", 0), 99)  # as a comparison brings it
+    holder.commit()
+    starter.core._start_session(starter.core._links[link], PHEXT, 1)
+    _carry(network, 0, 1)
+    starter.core.receive(network.now, link, offer)
+    _carry(network, 0, 1)
+    assert starter.node_id not in holder.core.lacking(PHEXT)[0]
+    while network.step():
+        pass
+    assert starter.replica[_A] == "x\ny\n"
 
 
 def test_whoever_asks_of_a_scroll_waits_for_no_pause_in_the_others() -> None:
@@ -762,12 +787,13 @@ def test_an_audit_finds_what_equal_sums_hide() -> None:
         index.set(place, (old + change).to_bytes(32, "big"), 1)
     assert len(set(network.digests())) == 1
     wanted: list[Coordinate] = []
-    for peer in network.peers:
-        take = peer.core._want
-        peer.core._want = lambda link, place, take=take: (  # type: ignore[method-assign]
-            wanted.append(place[1]),
-            take(link, place),
-        )
+
+    def note(_: object, __: object, frame: bytes) -> None:
+        match decode(frame, Limits()):
+            case Want("memory", scrolls):
+                wanted.extend(place for place, _, _ in scrolls)
+
+    network.on_frame = note
     network.run(100)
     assert {*wanted} == {_A, _B}
 
