@@ -81,8 +81,12 @@ def _text(found: Mapping[str, Sequence[Outcome]], figures: Iterable[str]) -> str
     rows: list[Row] = []
     for name, outcomes in found.items():
         failed = sum(outcome.failure is not None for outcome in outcomes)
-        medians = [sweep.median(outcomes, metric) for metric, _ in _COLUMNS]
-        rows.append([name, SCENARIOS[name].nodes, len(outcomes), failed, *medians])
+        medians: dict[str, str | int | float] = {
+            metric: sweep.median(outcomes, metric) for metric, _ in _COLUMNS
+        }
+        if not sweep.median(outcomes, "reads"):
+            medians["read_availability"] = ""  # nobody read: none were answered, none were not
+        rows.append([name, SCENARIOS[name].nodes, len(outcomes), failed, *medians.values()])
     about = [[name, SCENARIOS[name].about] for name in found]
     times: list[Row] = []
     for name, outcomes in found.items():
