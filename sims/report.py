@@ -153,11 +153,12 @@ def _draw_topology(found: Mapping[str, Sequence[Outcome]]) -> Figure:
 def _draw_convergence(found: Mapping[str, Sequence[Outcome]]) -> Figure:
     title = "Virtual time until equal, after the last fault"
     figure, axes = _figure(title, "milliseconds", "fraction of seeds")
-    for name, outcomes in found.items():
+    for number, (name, outcomes) in enumerate(found.items()):
         taken = sorted(outcome.metrics["converged_ms"] for outcome in outcomes)
         if taken[-1] > 0:
-            parts = [(i + 1) / len(taken) for i in range(len(taken))]
-            axes.step([0, *taken], [0, *parts], where="post", label=name, linewidth=1)
+            parts = [0.0, *((i + 1) / len(taken) for i in range(len(taken)))]
+            style = ("-", "--", ":")[number // 10 % 3]  # there are ten colours
+            axes.step([0, *taken], parts, style, where="post", label=name, linewidth=1)
     axes.set_xscale("symlog", linthresh=10)
     figure.set_size_inches(7, 6)
     if axes.lines:
