@@ -404,7 +404,7 @@ class Synchronizer:
     ) -> None:
         """A link to the authenticated node `peer_id` is up; `dialled` says who called and
         `permissions` what its certificate allows. With a `refusal` it only hears that reason."""
-        self._now = now if now > self._now else self._now
+        self._now = max(self._now, now)
         opened = _Link(link, peer_id, permissions, dialled=dialled, now=now)
         if refusal is not None:
             opened.goodbye = refusal
@@ -417,7 +417,7 @@ class Synchronizer:
 
     def link_closed(self, now: float, link: int, reason: str) -> None:
         """The link is gone, whoever ended it."""
-        self._now = now if now > self._now else self._now
+        self._now = max(self._now, now)
         closed = self._links.pop(link, None)
         self.presence.link_closed(self._now, link)
         if closed is not None and closed.assembly is not None:
@@ -434,7 +434,7 @@ class Synchronizer:
 
     def receive(self, now: float, link: int, frame: bytes) -> None:
         """Take one frame. What breaks the protocol ends the link with a reason."""
-        self._now = now if now > self._now else self._now
+        self._now = max(self._now, now)
         from_link = self._links.get(link)
         if from_link is None or from_link.goodbye is not None:
             return
@@ -450,7 +450,7 @@ class Synchronizer:
 
     def next_frame(self, now: float, link: int) -> bytes | None:
         """Return the next frame for `link`, or None when there is nothing to say now."""
-        self._now = now if now > self._now else self._now
+        self._now = max(self._now, now)
         to_link = self._links.get(link)
         if to_link is None or to_link.is_finished:
             return None
@@ -517,7 +517,7 @@ class Synchronizer:
 
     def tick(self, now: float) -> float:
         """Do what time asks for; return when to be called again at the latest."""
-        self._now = now if now > self._now else self._now
+        self._now = max(self._now, now)
         timing = self.timing
         self._ticked_at = self._tick_due = now
         for link in list(self._links.values()):
@@ -1391,16 +1391,13 @@ class Synchronizer:
     def _next_updates(self, link: _Link) -> Message | None:
         """Let live updates, answers and streams take turns, so that none starves another."""
         makers = (
-            (link.dirty, self._dirty_entries),
-            (link.asked, self._asked_entries),
-            (link.found, self._found_entries),
-            (link.streams, self._stream_entries),
+            *(self._dirty_entries, self._asked_entries),
+            *(self._found_entries, self._stream_entries),
         )
         for i in range(len(makers)):
             turn = (link.turn + i) % len(makers)
-            waiting, make = makers[turn]
             entries: list[Entry] = []
-            phext = make(link, entries) if waiting else ""
+            phext = makers[turn](link, entries)
             if entries:
                 link.turn = (turn + 1) % len(makers)
                 return self._updates(link, phext, entries)
@@ -1662,7 +1659,7 @@ class Synchronizer:
         return bool(
             link.goodbye is not None
             or link.control
-            or (link.wants and self._may_want(link))
+            or self._may_want(link)
             or link.compares
             or link.found
             or link.asked
