@@ -28,6 +28,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `comparison`: the turns of two nodes until both know what differs
 * `presence`: who is there, and what each node tells of itself
 * `protocol`: what to say to each peer, without IO
+* `boundaries`: where an error of one part of a node stops
 * `transport`: frames over TLS
 * `discovery`: finding peers
 * `membership`: whom this node knows by which name, and whom it lets in

@@ -10,7 +10,7 @@ import phextsync
 
 _ROOT = Path(phextsync.__file__).parent
 _ROOMS = re.findall(r"^\* `(\w+)`:", phextsync.__doc__ or "", re.MULTILINE)
-_CORE = _ROOMS[: _ROOMS.index("transport")]
+_CORE = _ROOMS[: _ROOMS.index("boundaries")]
 _IO = {"trio", "asyncio", "socket", "threading", "logging", "time", "zeroconf", "ssl"}
 
 

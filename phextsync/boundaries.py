@@ -1,0 +1,178 @@
+"""Boundaries: an error of one part of a node ends that part, is told once, and goes no further.
+
+A part is whatever its neighbours can do without: a connection, a binding, a request, a round of a
+task. Cancellation, KeyboardInterrupt and the like pass, also out of a group of errors.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn, TypeVar
+
+import trio
+
+from phextsync.errors import PhextsyncError
+
+PAUSE_MIN_S: Final = 0.05
+PAUSE_MAX_S: Final = 5.0
+
+_LINE_CHARACTERS_MAX: Final = 300
+_EXPECTED: Final = (PhextsyncError, OSError, trio.BrokenResourceError, trio.TooSlowError)
+"""Errors of the world. Any other is a bug: it is told with its traceback."""
+
+StreamT = TypeVar("StreamT", bound=trio.abc.Stream)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a block ended: `error` is what stopped at its boundary, None when nothing did."""
+
+    error: Exception | None = None
+
+
+class Boundary:
+    """Where the errors of parts of one kind stop.
+
+    An error is logged when it comes for the first, tenth, hundredth, ... time: the part, what
+    happened and where in the code, and how often. Errors are the same when they have one type and
+    come from one line of code, whatever part they ended.
+    """
+
+    def __init__(
+        self, logger: logging.Logger, *, on_error: Callable[[Exception], object] | None = None
+    ) -> None:
+        """`on_error` is told each error too; when it raises, that passes the boundary."""
+        self._logger = logger
+        self._on_error = on_error
+        self._counts: Counter[tuple[type[Exception], str]] = Counter()
+
+    @contextmanager
+    def around(self, part: str) -> Iterator[Outcome]:
+        """End the block at an error, and go on behind it. `part` names it for people to read."""
+        outcome = Outcome()
+        try:
+            yield outcome
+        except* Exception as group:
+            errors = list(_leaves(group))
+            outcome.error = errors[0]
+            for error in errors:
+                self.note(part, error)
+
+    def note(self, part: str, error: Exception) -> None:
+        """Count an error that ended a part; log it when it is due."""
+        place = _place(error)
+        self._counts[type(error), place] += 1
+        count = self._counts[type(error), place]
+        if set(str(count)[1:]) <= {"0"} and str(count)[0] == "1":
+            is_bug = count == 1 and not isinstance(error, _EXPECTED)
+            self._logger.error(
+                "%s failed: %s (%s%s)",
+                printable(part),
+                one_line(error),
+                place,
+                f"; {count} times so far" if count > 1 else "",
+                exc_info=error if is_bug else None,
+            )
+        if self._on_error is not None:
+            self._on_error(error)
+
+    async def keep_running(self, part: str, call: Callable[[], Awaitable[object]]) -> None:
+        """Run `call` until it returns; after an error again, after a pause that grows to
+        `PAUSE_MAX_S` and is short again once it has run for longer than that."""
+        pause_s = PAUSE_MIN_S
+        while True:
+            began = trio.current_time()
+            with self.around(part) as outcome:
+                await call()
+            if outcome.error is None:
+                return
+            if trio.current_time() - began > PAUSE_MAX_S:
+                pause_s = PAUSE_MIN_S
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, PAUSE_MAX_S)
+
+    async def serve_listeners(
+        self,
+        listeners: Iterable[trio.abc.Listener[StreamT]],
+        handler: Callable[[StreamT], Awaitable[object]],
+        *,
+        part: Callable[[StreamT], str],
+    ) -> NoReturn:
+        """Accept connections until cancelled; each has a boundary of its own and is closed when its
+        handler ends. `part` names one.
+
+        Where the system cannot accept (too many open files, a connection that is gone already),
+        accepting goes on after a pause.
+        """
+        async with trio.open_nursery() as nursery:
+            for listener in listeners:
+                nursery.start_soon(self._accept, listener, handler, part, nursery)
+        raise AssertionError("listeners accept until they are cancelled")
+
+    async def _accept(
+        self,
+        listener: trio.abc.Listener[StreamT],
+        handler: Callable[[StreamT], Awaitable[object]],
+        part: Callable[[StreamT], str],
+        nursery: trio.Nursery,
+    ) -> None:
+        pause_s = PAUSE_MIN_S
+        async with listener:
+            while True:
+                with self.around("accepting connections") as outcome:
+                    stream = await listener.accept()
+                    nursery.start_soon(self._serve, stream, handler, part)
+                    pause_s = PAUSE_MIN_S
+                if outcome.error is not None:
+                    await trio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, PAUSE_MAX_S)
+
+    async def _serve(
+        self,
+        stream: StreamT,
+        handler: Callable[[StreamT], Awaitable[object]],
+        part: Callable[[StreamT], str],
+    ) -> None:
+        name = "a connection"
+        with self.around(name):
+            name = part(stream)
+        with self.around(name):
+            async with stream:
+                await handler(stream)
+
+
+def one_line(error: BaseException) -> str:
+    """Say what happened in one line that a terminal may show."""
+    text = str(error)
+    if not isinstance(error, PhextsyncError | OSError) or not text:
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """Return at most 300 characters of a text, with those shown that a terminal would obey."""
+    cut = text[:_LINE_CHARACTERS_MAX] + ("..." if len(text) > _LINE_CHARACTERS_MAX else "")
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in cut
+    )
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _place(error: Exception) -> str:
+    """Return the file and the line that raised an error."""
+    traceback = error.__traceback__
+    if traceback is None:
+        return "at an unknown line"
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return f"{Path(traceback.tb_frame.f_code.co_filename).name}:{traceback.tb_lineno}"
