@@ -47,6 +47,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `agent`: what a language model may ask of scrolls
 * `mcp_server`: the same as a server of the Model Context Protocol
 * `membership_cli`: the commands about who belongs to a mesh
+* `past_cli`: the commands about the past of scrolls
 * `reporting`: measured series as tables, files and figures
 * `measure`: what a running node measures of its mesh
 * `cli`: the `phextsync` command

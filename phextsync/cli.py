@@ -8,14 +8,11 @@ import asyncio
 import faulthandler
 import json
 import logging
-import re
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
-from datetime import datetime, timedelta
 from io import TextIOWrapper
 from pathlib import Path
 from random import SystemRandom
@@ -30,11 +27,10 @@ from rich.table import Table
 
 from phextsync import folders, measure, phextfile, upkeep
 from phextsync.attach import Asked, first, visit
-from phextsync.control import Attachment, Value, blamed_lines, logged_changes
-from phextsync.discovery import PEERS_FILE, Address, RememberedPeers, parse_address
+from phextsync.control import Attachment, Value
+from phextsync.discovery import Address, parse_address
 from phextsync.embed import Options, as_hits
 from phextsync.errors import PhextsyncError
-from phextsync.history import FOREVER
 from phextsync.identity import NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.membership_cli import DATA as _DATA
@@ -43,6 +39,8 @@ from phextsync.membership_cli import app as _membership_app
 from phextsync.membership_cli import existing_folder as _folder
 from phextsync.membership_cli import fail as _fail
 from phextsync.node import DEFAULT_PHEXT, DEFAULT_PORT, Node, open_node
+from phextsync.past_cli import Phext, Place, Range
+from phextsync.past_cli import app as _past_app
 from phextsync.rebuild import Rebuilt
 
 app = typer.Typer(
@@ -52,17 +50,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(_membership_app)
+app.add_typer(_past_app)
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _IMPORT_BYTES = 256 << 10
 _WIDE = 200
 
-Phext = Annotated[str, typer.Option("--phext", envvar="PHEXTSYNC_PHEXT", help="The phext.")]
-Place = Annotated[str, typer.Argument(metavar="COORDINATE", help="Such as 1.5.2/3.7.3/9.1.1.")]
-Range = Annotated[
-    str, typer.Argument(metavar="[RANGE]", help="A coordinate, a prefix such as '2.*', or A..B.")
-]
 Port = Annotated[int, typer.Option(help="TCP port; any free one when it is taken.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.", show_default="all")]
 Peers = Annotated[
@@ -507,141 +501,6 @@ def _change_lines(change: Value, *, as_json: bool) -> Iterator[str]:
                     case [str(coordinate), int(size)]:
                         who = " ".join(filter(None, (whose[:8] or "here", label)))
                         yield f"{coordinate}  {size:>9}  {who}"
-
-
-# -- the past ------------------------------------------------------------------------------
-
-
-@app.command()
-def log(
-    coordinate: Place,
-    data: Data = _DATA,
-    phext: Phext = DEFAULT_PHEXT,
-    last: Annotated[int | None, typer.Option(min=1, help="Only so many changes.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Print the changes of a scroll that are kept, newest last: time, node, what changed.
-
-    Times are those of the clock of the node that wrote; what came late, by a comparison, did not
-    bring its time: then it is when it was seen here.
-    """
-    with _session(data) as session:
-        rows = logged_changes(session.ask("log", phext, _coordinate(coordinate), last))
-        names = _node_names(session, data)
-    if as_json:
-        print(json.dumps([_json_row(asdict(row), names) for row in rows], ensure_ascii=False))
-        return
-    for row in rows:
-        by = ", ".join(map(names, row.writers)) or "?"
-        seen = " (seen here)" if row.seen_here else ""
-        change = f"+{row.added} -{row.removed}"
-        print(f"{_when(row.time_ms)}  {by}{seen}  {change}  {row.line_number}: {row.line}")
-
-
-@app.command()
-def blame(
-    coordinate: Place, data: Data = _DATA, phext: Phext = DEFAULT_PHEXT, as_json: Json = False
-) -> None:
-    """Print each line with the node that wrote its newest characters, and when.
-
-    Times are those of the clock of the node that wrote; '*' marks when it was seen here.
-    """
-    with _session(data) as session:
-        lines = blamed_lines(session.ask("blame", phext, _coordinate(coordinate)))
-        names = _node_names(session, data)
-    if as_json:
-        print(json.dumps([_json_row(asdict(line), names) for line in lines], ensure_ascii=False))
-        return
-    heads = []
-    for line in lines:
-        mark = "*" if line.seen_here else " "
-        when = "before the kept history" if line.time_ms is None else _when(line.time_ms)
-        heads.append((names(line.writer) if line.writer else "?", f"{when}{mark}"))
-    widths = [max(map(len, column)) for column in zip(*heads, strict=True)]
-    for (who, when), line in zip(heads, lines, strict=True):
-        print(f"{who:{widths[0]}}  {when:{widths[1]}} {line.text}")
-
-
-@app.command()
-def show(
-    coordinate: Place,
-    at: Annotated[
-        str, typer.Option(help="A time, such as '2026-02-28 09:30' (local) or with +01:00.")
-    ],
-    data: Data = _DATA,
-    phext: Phext = DEFAULT_PHEXT,
-) -> None:
-    """Print a scroll as it was, by the clocks of the nodes that wrote it."""
-    try:
-        time_ms = round(datetime.fromisoformat(at).timestamp() * 1000)
-    except ValueError:
-        _fail(f"expected a time such as '2026-02-28 09:30', found {at!r:.40}")
-    with _session(data) as session:
-        sys.stdout.write(str(session.ask("show", phext, _coordinate(coordinate), time_ms)))
-
-
-@app.command()
-def history(
-    data: Data = _DATA,
-    keep: Annotated[
-        str, typer.Option(help="How long: 30d, 12h, forever; none forgets what is kept.")
-    ] = "",
-) -> None:
-    """Say, or set, how long this folder keeps the history of its scrolls."""
-    with _session(data) as session:
-        if keep:
-            session.ask("keep_history", _kept_ms(keep))
-        kept_ms = session.ask("history")
-    match kept_ms:
-        case 0:
-            print("history is not kept, but for the latest changes")
-        case int() if kept_ms == FOREVER:
-            print("history is kept forever")
-        case _:
-            print(f"history is kept for {timedelta(milliseconds=int(str(kept_ms)))}")
-
-
-def _kept_ms(text: str) -> int:
-    """Read how long to keep history."""
-    match = re.fullmatch(r"(\d{1,6})([dh])", text)
-    if match:
-        return int(match[1]) * {"d": 24, "h": 1}[match[2]] * 3_600_000
-    if text not in ("forever", "none"):
-        _fail(f"expected a time such as 30d or 12h, 'forever' or 'none', found {text!r:.40}")
-    return FOREVER if text == "forever" else 0
-
-
-def _node_names(session: Asked, data: Path) -> Callable[[bytes], str]:
-    """Return what tells the name of a node, or the start of its id where that is not known."""
-    status = json.loads(str(session.ask("status")))
-    remembered = RememberedPeers.load(_folder(data) / PEERS_FILE)
-    rows = [status, *status.get("peers", ()), *status.get("absent", ())]
-    names = {row["node_id"]: row["name"] for row in rows if row["name"]}
-
-    def name(node_id: bytes) -> str:
-        return names.get(node_id.hex()) or remembered.name(node_id) or node_id.hex()[:8]
-
-    return name
-
-
-def _json_row(row: dict[str, object], names: Callable[[bytes], str]) -> dict[str, object]:
-    """Name the nodes in a row."""
-    named: dict[str, object] = {}
-    for field, value in row.items():
-        if isinstance(value, bytes):
-            named[field] = names(value) if value else None
-        elif isinstance(value, tuple):
-            named[field] = [names(item) for item in value]
-        else:
-            named[field] = value
-    return named
-
-
-def _when(time_ms: int) -> str:
-    try:
-        return datetime.fromtimestamp(time_ms / 1000).isoformat(" ", "milliseconds")
-    except (ValueError, OverflowError, OSError):  # a clock that is no clock
-        return f"{time_ms} ms"
 
 
 # -- bound directories ---------------------------------------------------------------------
