@@ -3,6 +3,7 @@
 A map of the package, ground floor first; each room imports only rooms listed before it:
 
 * `errors`: what is raised
+* `durable_files`: files that are written whole or not at all
 * `durations`: how long things took
 * `index`: compiled: `Coordinate`, `CoordinateRange`, `CoordinateIndex`, bytes of updates
 * `permissions`: which ranges of which phexts a node may read and write

@@ -23,6 +23,7 @@ import ifaddr
 import trio
 import zeroconf
 
+from phextsync.durable_files import write_whole
 from phextsync.errors import IdentityError, LinkError, StoreDamagedError
 from phextsync.identity import NODE_ID_BYTES, check_node_name
 from phextsync.transport import PORT, format_address
@@ -287,10 +288,8 @@ class RememberedPeers:
         if not self._is_changed or self._path is None:
             return
         self._is_changed = False
-        draft = self._path.with_name(self._path.name + ".new")
         try:
-            draft.write_text(self.to_json(), "utf-8")
-            draft.replace(self._path)
+            write_whole(self._path, self.to_json().encode())
         except OSError as error:
             _logger.warning("remembered peers cannot be kept in %s: %s", self._path, error)
 

@@ -19,6 +19,7 @@ from typing import Final
 
 import lmdb
 
+from phextsync.durable_files import sync_folder
 from phextsync.errors import StoreError, StoreFullError, StoreLockedError
 from phextsync.pages import PAGE_BYTES, PageFile
 from phextsync.rebuild import MAP_BYTES
@@ -110,14 +111,6 @@ def put_in_place(folder: Path, stem: str) -> Path:
     new.rename(path)
     sync_folder(folder)
     return aside
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

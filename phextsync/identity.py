@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from phextsync.durable_files import write_whole
 from phextsync.errors import IdentityError
 from phextsync.permissions import UNRESTRICTED, Permissions
 
@@ -508,7 +509,7 @@ def save_private(path: Path, data: bytes) -> None:
     """Write a file of mode 0600, whole or not at all, into a folder that is made if need be."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_private(path, data)
+        write_whole(path, data)
     except OSError as error:
         raise IdentityError(f"{path} cannot be written: {error}") from error
 
@@ -675,20 +676,3 @@ def _read_private(path: Path) -> bytes:
     if len(data) > _FILE_BYTES_MAX:
         raise IdentityError(f"{path} exceeds {_FILE_BYTES_MAX} bytes: expected an identity")
     return data
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """Replace `path` by a file of mode 0600 with `data`, durably; never half of it."""
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)  # left by a crash
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple, Protocol, cast
 import lmdb
 import xxhash
 
+from phextsync.durable_files import sync_folder, write_whole
 from phextsync.durations import Durations
 from phextsync.errors import (
     StoreDamagedError,
@@ -38,7 +39,6 @@ from phextsync.folder import (
     mark_of,
     open_records,
     put_in_place,
-    sync_folder,
     translated,
 )
 from phextsync.rebuild import MAP_BYTES, Databases, Progress, Rebuilt, create, rebuild
@@ -456,7 +456,7 @@ class LmdbStore:
     def _report_lost(self, rebuilt: Rebuilt, aside: Path) -> None:
         if not rebuilt.lost and rebuilt.unnamed == 0:
             return
-        (aside / _LOST).write_text("".join(f"{line}\n" for line in rebuilt.lost))
+        write_whole(aside / _LOST, "".join(f"{line}\n" for line in rebuilt.lost).encode())
         for line in rebuilt.lost[:_NAMED_MAX]:
             self._reports.append(f"{line}; set aside, to be fetched again from a peer")
         if len(rebuilt.lost) > _NAMED_MAX:
@@ -875,15 +875,7 @@ class LmdbStore:
         """Say in `closed` how the data file was left."""
         if self._is_suspect or inode_of(self._data) != self._inode:
             return
-        path = self.folder / f"{CLOSED}.new"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, mark_of(self._data))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        path.rename(self.folder / CLOSED)
-        sync_folder(self.folder)
+        write_whole(self.folder / CLOSED, mark_of(self._data))
 
 
 _stores: set[LmdbStore] = set()

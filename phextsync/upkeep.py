@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 from phextsync.crdt import Fingerprinter, Scroll
+from phextsync.durable_files import sync_folder
 from phextsync.errors import PhextsyncError, ScrollError, StoreError, UpdateError
 from phextsync.folder import (
     CLOSED,
@@ -22,7 +23,6 @@ from phextsync.folder import (
     open_folder,
     open_records,
     put_in_place,
-    sync_folder,
     translated,
 )
 from phextsync.index import EVERYTHING, Coordinate

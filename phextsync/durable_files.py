@@ -1,0 +1,67 @@
+"""Files that are written whole or not at all, whatever ends the process or the machine."""
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_DRAFT: Final = ".new"
+
+
+def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Put a file of this mode with `data` at `path`, durably, in place of one that is there.
+
+    At every moment, also after a power cut, `path` is the old file or the new one, whole. Of two
+    that write at once, one is the last. OSError leaves the old file, and no other behind; a crash
+    may leave `path` + `.new`, which the next write uses up.
+    """
+    draft = path.with_name(path.name + _DRAFT)
+    descriptor = _locked_draft(draft)
+    try:
+        try:
+            os.ftruncate(descriptor, 0)  # what a crash left
+            os.fchmod(descriptor, mode)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+            os.replace(draft, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(draft)
+            raise
+    finally:
+        os.close(descriptor)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was created, renamed and removed in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked_draft(draft: Path) -> int:
+    """Open the draft, which nobody else writes until it is closed."""
+    while True:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(draft, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(descriptor, draft):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # another has put it in place meanwhile
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
