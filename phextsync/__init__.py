@@ -12,6 +12,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `identity`: mesh keys, certificates, join codes
 * `edits`: what changes one text into another
 * `crdt`: one scroll, a conflict-free replicated document
+* `retention`: where history is kept and for how long
 * `pages`: an LMDB file without LMDB, damaged or not
 * `records`: databases, keys and checksums of a data folder
 * `rebuild`: a new data file from an old one
