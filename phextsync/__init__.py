@@ -11,6 +11,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `messages`: the wire's vocabulary and limits
 * `identity`: mesh keys, certificates, join codes
 * `edits`: what changes one text into another
+* `conflicts`: where two changes of one text met
 * `crdt`: one scroll, a conflict-free replicated document
 * `retention`: where history is kept and for how long
 * `pages`: an LMDB file without LMDB, damaged or not
