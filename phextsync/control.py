@@ -34,6 +34,7 @@ import trio
 
 from phextsync import errors
 from phextsync.changes import Change, TextChange, writing_as
+from phextsync.crdt import check_text
 from phextsync.errors import (
     AnswerLostError,
     ConflictError,
@@ -245,6 +246,7 @@ def _change(replica: Replica, operation: str, arguments: list[Value]) -> Value:
             replica.replace(coordinate, old, new, count)
         case ["splice", str(coordinate), int(start), int(stop), str(text), bytes(seen)]:
             _check_seen(replica, coordinate, seen)
+            check_text(text)  # before anything is deleted
             with replica.batch():
                 replica.delete(coordinate, start, stop)
                 replica.insert(coordinate, start, text)

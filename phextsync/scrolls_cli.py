@@ -184,7 +184,7 @@ def export(
         ]
     replaced = sum(phextfile.has_breaks(text) for _, text in scrolls)
     if replaced:
-        warn(f"{replaced} scrolls have break characters, written as control pictures")
+        warn(f"{replaced} scrolls have break characters or zero bytes, written as pictures")
     text = phextfile.implode(scrolls)
     if file == "-":
         say_text(text)
