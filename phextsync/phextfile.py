@@ -8,7 +8,7 @@ Operations on serialized text read it, change the scrolls and write the canonica
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +24,7 @@ _DIMENSION: Final = {character: dimension for dimension, character in enumerate(
 _RUN: Final = re.compile(f"[^{BREAKS}]+")
 _PART_MAX: Final = 999
 _SUMMARY_BYTES: Final = 32
-_PICTURES: Final = {ord(character): 0x2400 + ord(character) for character in f"\0{BREAKS}"}
+_PICTURES: Final = {ord(character): 0x2400 + ord(character) for character in BREAKS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,7 @@ class ParsedPhext:
 
 
 def read(data: bytes, *, clamp: bool = False) -> ParsedPhext:
-    """Read the bytes of a file. PhextFileError when they are not UTF-8 or hold a zero byte, and as
-    `parse` raises."""
-    if b"\0" in data:
-        raise PhextFileError(
-            f"expected text, found a zero byte at offset {data.index(0)}; leave it out"
-        )
+    """Read the bytes of a file. PhextFileError when they are not UTF-8, and as `parse` raises."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -129,8 +124,7 @@ def explode(text: str) -> dict[Coordinate, str]:
 def implode(scrolls: Mapping[Coordinate, str] | Iterable[tuple[Coordinate, str]]) -> str:
     """Return the canonical text of scrolls in any order; of equal coordinates the last one counts.
 
-    A break or a zero byte in a text, which others may have brought, is written as its control
-    picture (U+2401, ...): it cannot be escaped.
+    A break in a text is written as its control picture (U+2401, ...): it cannot be escaped.
     """
     at = ORIGIN
     pieces: list[str] = []
@@ -141,9 +135,48 @@ def implode(scrolls: Mapping[Coordinate, str] | Iterable[tuple[Coordinate, str]]
     return "".join(pieces)
 
 
+def implode_in_steps(scrolls: Iterable[tuple[Coordinate, str]]) -> Iterator[str]:
+    """Iterate over the pieces of the canonical text of scrolls that come in order, without empty
+    ones and two at one coordinate."""
+    at = ORIGIN
+    for coordinate, text in scrolls:
+        yield breaks_between(at, coordinate) + text.translate(_PICTURES)
+        at = coordinate
+
+
+def parse_in_steps(pieces: Iterable[str]) -> Iterator[list[tuple[Coordinate, str]]]:
+    """Read a phext that comes in pieces, as `parse` with `clamp` does; give the scrolls that end in
+    each piece."""
+    place = _Place()
+    begun: list[str] = []
+    for piece in pieces:
+        ended: list[tuple[Coordinate, str]] = []
+        at = 0
+        for run in _RUN.finditer(piece):
+            if run.start() > at:
+                _end(place, begun, ended)
+                place.move(piece[at : run.start()])
+            begun.append(run[0])
+            at = run.end()
+        if at < len(piece):
+            _end(place, begun, ended)
+            place.move(piece[at:])
+        yield ended
+    last: list[tuple[Coordinate, str]] = []
+    _end(place, begun, last)
+    yield last
+
+
+def _end(place: _Place, begun: list[str], ended: list[tuple[Coordinate, str]]) -> None:
+    """Move the scroll that has begun to those that have ended."""
+    if begun:
+        ended.append((Coordinate(*place.parts), "".join(begun)))
+        begun.clear()
+
+
 def has_breaks(text: str) -> bool:
-    """Whether `text` has break characters or zero bytes, which a file cannot hold."""
-    return any(character in text for character in f"\0{BREAKS}")
+    """Whether `text` has break characters, which a file cannot hold."""
+    return any(character in text for character in BREAKS)
 
 
 def normalize(text: str) -> str:

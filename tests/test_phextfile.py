@@ -153,14 +153,22 @@ def test_normalizing_keeps_every_scroll(text: str) -> None:
     assert phextfile.explode(phextfile.normalize(text)) == phextfile.explode(text)
 
 
+@given(st.text("\x01\x17\x18ab", max_size=60), st.integers(1, 9))
+def test_a_phext_in_pieces_is_read_as_in_one(text: str, size: int) -> None:
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    found = [scroll for ended in phextfile.parse_in_steps(pieces) for scroll in ended]
+    assert tuple(found) == phextfile.parse(text, clamp=True).scrolls
+
+
+@given(st.dictionaries(coordinates, documents, max_size=8))
+def test_a_phext_is_written_in_pieces_as_in_one(scrolls: dict[Coordinate, str]) -> None:
+    full = sorted((place, text) for place, text in scrolls.items() if text)
+    assert "".join(phextfile.implode_in_steps(full)) == phextfile.implode(full)
+
+
 def test_bytes_that_are_not_utf_8_are_refused_with_their_offset() -> None:
     with pytest.raises(PhextFileError, match="found byte 0xff at offset 3"):
         phextfile.read(b"abc\xff")
-
-
-def test_a_zero_byte_is_refused_with_its_offset() -> None:
-    with pytest.raises(PhextFileError, match="found a zero byte at offset 5; leave it out"):
-        phextfile.read("é\x17a\n\0b".encode())
 
 
 def test_a_break_beyond_999_is_refused_or_read_with_a_report() -> None:
@@ -181,8 +189,7 @@ def test_breaks_beyond_999_without_text_there_lose_nothing() -> None:
 
 def test_a_break_in_a_text_is_written_as_its_picture() -> None:
     assert phextfile.has_breaks("a\x17b")
-    assert phextfile.has_breaks("a\0b")
-    assert phextfile.implode({ORIGIN: "a\x17b\x01\0"}) == "a\u2417b\u2401\u2400"
+    assert phextfile.implode({ORIGIN: "a\x17b\x01"}) == "a\u2417b\u2401"
 
 
 def test_a_byte_order_mark_and_carriage_returns_are_text() -> None:
