@@ -4,7 +4,6 @@ A map of the package, ground floor first; each room imports only rooms listed be
 
 * `errors`: what is raised
 * `durable_files`: files that are written whole or not at all
-* `terminal`: what others wrote, as a terminal may show it
 * `durations`: how long things took
 * `index`: compiled: `Coordinate`, `CoordinateRange`, `CoordinateIndex`, bytes of updates
 * `permissions`: which ranges of which phexts a node may read and write
@@ -12,9 +11,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `messages`: the wire's vocabulary and limits
 * `identity`: mesh keys, certificates, join codes
 * `edits`: what changes one text into another
-* `conflicts`: where two changes of one text met
 * `crdt`: one scroll, a conflict-free replicated document
-* `retention`: where history is kept and for how long
 * `pages`: an LMDB file without LMDB, damaged or not
 * `records`: databases, keys and checksums of a data folder
 * `rebuild`: a new data file from an old one
@@ -43,6 +40,8 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `upkeep`: checking, repairing, backing up and restoring a data folder
 * `node`: `open_node`, where all of it meets
 * `metrics`: what Prometheus reads of a node
+* `guard`: which requests the HTTP doors let in
+* `http1`: HTTP/1.1 connections and their limits
 * `gateway`: HTTP: SQ's API, changes, metrics, health
 * `folders`: bound directories on disk, watched
 * `attach`: one process at a folder: it runs the node, or asks the one that does
@@ -50,19 +49,13 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `aio`: the same for asyncio
 * `agent`: what a language model may ask of scrolls
 * `mcp_server`: the same as a server of the Model Context Protocol
-* `cli_common`: what all commands have in common
 * `membership_cli`: the commands about who belongs to a mesh
 * `past_cli`: the commands about the past of scrolls
 * `reporting`: measured series as tables, files and figures
 * `measure`: what a running node measures of its mesh
-* `scrolls_cli`: the commands that read and write scrolls
-* `node_cli`: the commands that run this node and say how it is
-* `folder_cli`: the commands that keep the data folder
 * `cli`: the `phextsync` command
 * `testing`: whole meshes under faults, in virtual time
 """
-
-from importlib.metadata import version
 
 from phextsync import aio
 from phextsync.changes import Change, ChangeFeed, TextChange, current_writer, writing_as
@@ -101,8 +94,6 @@ from phextsync.search import Hit
 from phextsync.store import LmdbStore, MemoryStore
 from phextsync.streams import ChangeStream
 from phextsync.views import RangeView
-
-__version__ = version("phextsync")
 
 __all__ = [
     "AnswerLostError",
@@ -150,7 +141,6 @@ __all__ = [
     "TextChange",
     "TextError",
     "UpdateError",
-    "__version__",
     "aio",
     "current_writer",
     "open",

@@ -5,7 +5,6 @@ tools are those of `agent`. It runs under asyncio and reaches the node through `
 """
 
 import asyncio
-import hmac
 import os
 import signal
 import socket
@@ -27,8 +26,8 @@ from mcp.server.subscriptions import (
     ResourcesListChanged,
     ResourceUpdated,
 )
+from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -37,9 +36,10 @@ from phextsync import aio
 from phextsync.agent import PAGE_ROWS, TOOLS, Agent
 from phextsync.changes import Change
 from phextsync.control import rest_of
-from phextsync.discovery import Address, is_loopback
+from phextsync.discovery import Address
 from phextsync.embed import Options
 from phextsync.errors import LinkError, PhextsyncError
+from phextsync.guard import Guard
 from phextsync.index import Coordinate
 from phextsync.node import DEFAULT_PHEXT
 
@@ -55,6 +55,8 @@ _RESOURCE_CHARACTERS_MAX: Final = 1 << 20
 _SUBSCRIPTIONS_MAX: Final = 1000
 _PAUSE_S: Final = 0.1  # within which changes of one scroll are one notification
 _STOP_S: Final = 2
+_SESSION_IDLE_S: Final = 30 * 60.0
+_SESSIONS_MAX: Final = 256
 
 Context: TypeAlias = ServerRequestContext[None, Request]
 
@@ -298,26 +300,24 @@ async def serve_http(
     folder: Path,
     options: Options,
     address: Address,
-    token: str | None,
+    guard: Guard,
     *,
     started: Callable[[int], None] = lambda port: None,
 ) -> None:
-    """Serve clients over streamable HTTP until a signal comes; `started` gets the port.
-
-    Without a token only loopback addresses are served: LinkError for another one. There the names
-    and origins of requests are checked, so that no page from elsewhere reaches it by DNS.
-    """
-    if token is None and not is_loopback(address.host):
-        raise LinkError(
-            f"expected a loopback address for HTTP without a token, found {address.host}"
-        )
+    """Serve requests that `guard` lets in over streamable HTTP until a signal comes; `started`
+    gets the port. LinkError when the address cannot be used, or not without a token."""
+    guard.check_address(address.host)
     with _listening_socket(address) as listening:
         stopped = asyncio.Event()
         async with _serving(folder, options, stopped.set) as server:
-            host = "127.0.0.1" if is_loopback(address.host) else address.host
-            app: ASGIApp = server.streamable_http_app(streamable_http_path=PATH, host=host)
+            app = server.streamable_http_app(
+                streamable_http_path=PATH,
+                session_idle_timeout=_SESSION_IDLE_S,
+                max_sessions=_SESSIONS_MAX,
+                transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+            )
             config = uvicorn.Config(
-                app if token is None else _Guard(app, token),
+                _Guarded(app, guard),
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=_STOP_S,
@@ -359,17 +359,20 @@ async def _serving(
             publishing.cancel()
 
 
-class _Guard:
-    """Lets in who shows the token, as `Authorization: Bearer TOKEN`."""
+class _Guarded:
+    """An ASGI application behind the guard of all HTTP doors."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, guard: Guard) -> None:
         self._app = app
-        self._expected = f"Bearer {token}".encode()
+        self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer: Callable[[Scope, Receive, Send], Awaitable[None]] = self._app
         if scope["type"] == "http":
-            shown = Headers(scope=scope).get("authorization", "").encode()
-            if not hmac.compare_digest(shown, self._expected):
-                answer = Response("Unauthorized", 401, {"WWW-Authenticate": "Bearer"})
+            pairs: list[tuple[bytes, bytes]] = scope["headers"]
+            headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs]
+            refused = self._guard.refusal(scope["method"], headers)
+            if refused is not None:
+                more = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
+                answer = Response(refused.reason, refused.status, more)
         await answer(scope, receive, send)

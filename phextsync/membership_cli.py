@@ -1,30 +1,23 @@
-"""The commands about who belongs to a mesh. They work on files; a running node reads them again."""
+"""The commands about who belongs to a mesh. They work on files; a node that runs reads them again.
 
+`Data` and its companions are what every command of `phextsync` takes and does alike.
+"""
+
+import json
 import os
+import re
 import socket
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import trio
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from phextsync import invitation, membership
-from phextsync.cli_common import (
-    DATA,
-    MESH,
-    Data,
-    Json,
-    duration_s,
-    existing_folder,
-    fail,
-    line_or_input,
-    say,
-    say_columns,
-    say_json,
-    warn,
-)
 from phextsync.control import Attachment
 from phextsync.discovery import local_addresses
 from phextsync.errors import IdentityError
@@ -46,7 +39,14 @@ from phextsync.transport import format_address
 
 app = typer.Typer()
 peers_app = typer.Typer(help="Show, block, allow and forget peers of this node.")
-app.add_typer(peers_app, name="peers", invoke_without_command=True, rich_help_panel=MESH)
+app.add_typer(peers_app, name="peers", invoke_without_command=True)
+
+Data = Annotated[
+    Path,
+    typer.Option("--data", envvar="PHEXTSYNC_DATA", help="The data folder."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DATA: Final = Path("~/.phextsync")
 
 _Name = Annotated[str, typer.Option(help="This node's name.", show_default="the host name")]
 _Who = Annotated[str, typer.Argument(help="A peer's name, or the beginning of its id.")]
@@ -72,12 +72,30 @@ _Out = Annotated[
 _AUTHORITY: Final = Path("~/.phextsync-authority")
 _ADDRESSES_MAX: Final = 3
 _DAY_S: Final = 86400.0
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": _DAY_S}
+
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def fail(reason: str) -> NoReturn:
+    """End the command with one line."""
+    print(f"phextsync: {reason}", file=sys.stderr)
+    sys.exit(1)
+
+
+def existing_folder(data: Path) -> Path:
+    """Return the data folder, which must be there."""
+    folder = data.expanduser()
+    if not folder.is_dir():
+        fail(f"there is no data folder {folder}; make one with `phextsync init` or `join`")
+    return folder
 
 
 # -- joining -------------------------------------------------------------------------------
 
 
-@app.command(rich_help_panel=MESH)
+@app.command()
 def init(
     data: Data = DATA,
     name: _Name = "",
@@ -94,27 +112,20 @@ def init(
         _check_is_new(data)
         issuer.save(authority.expanduser())
         _save_new(data, pending.accepted(bundle))
-        say(
+        _out.print(
             f"the authority's key lies in {authority.expanduser()}; whoever has it decides who "
-            "belongs to the mesh",
-            "on each other machine run `phextsync request`, or invite it here by "
-            "`phextsync invite` while this node runs",
+            "belongs to the mesh\non each other machine run `phextsync request`, or invite it here "
+            "by `phextsync invite` while this node runs"
         )
         return
     key = MeshKey.generate(os.urandom(32))
     _create(data, key, name)
-    say("a new mesh; on each other machine run:", "", f"  phextsync join {key.join_code()}", "")
+    _out.print(f"a new mesh; on each other machine run:\n\n  phextsync join {key.join_code()}\n")
 
 
-@app.command(rich_help_panel=MESH)
+@app.command()
 def join(
-    code: Annotated[
-        str,
-        typer.Argument(
-            help="What `init`, `code`, `rotate` or `invite` printed; '-' reads it from standard "
-            "input, so that no other user sees it among the processes."
-        ),
-    ],
+    code: Annotated[str, typer.Argument(help="What `init`, `code`, `rotate` or `invite` printed.")],
     data: Data = DATA,
     name: _Name = "",
     rotate: Annotated[
@@ -122,11 +133,10 @@ def join(
     ] = False,
 ) -> None:
     """Join a mesh by its code."""
-    code = line_or_input(code)
     if rotate:
         folder = existing_folder(data)
         _replace(folder, NodeIdentity.load(folder).rotated(MeshKey.from_join_code(code)))
-        say("the new key is accepted beside the old one until `phextsync rotate --finish`")
+        _out.print("the new key is accepted beside the old one until `phextsync rotate --finish`")
     elif "".join(code.lower().split()).startswith(INVITATION_PREFIX):
         invited = InvitationCode.from_text(code)
         _check_is_new(data)
@@ -136,16 +146,16 @@ def join(
         _create(data, MeshKey.from_join_code(code), name)
 
 
-@app.command(rich_help_panel=MESH)
+@app.command()
 def code(data: Data = DATA) -> None:
     """Print the code that lets another machine join this mesh."""
     identity = NodeIdentity.load(existing_folder(data))
     if identity.mesh_key is None:
         fail("this node does not hold the mesh key; ask the mesh's administrator")
-    say(identity.mesh_key.join_code())
+    print(identity.mesh_key.join_code())
 
 
-@app.command(rich_help_panel=MESH)
+@app.command()
 def rotate(
     data: Data = DATA,
     finish: Annotated[
@@ -157,25 +167,23 @@ def rotate(
     identity = NodeIdentity.load(folder)
     if finish:
         _replace(folder, identity.finished())
-        say(f"only the mesh {identity.mesh_tag} is accepted here now")
+        _out.print(f"only the mesh {identity.mesh_tag} is accepted here now")
         return
     if identity.previous is not None:
         fail("a new key is on its way: print its code with `phextsync code`, end it by --finish")
     key = MeshKey.generate(os.urandom(32))
     _replace(folder, identity.rotated(key))
-    say(
-        "a new key, accepted beside the old one; on each machine that stays run:",
-        "",
-        f"  phextsync join --rotate {key.join_code()}",
-        "",
-        "and when all have it, on all of them `phextsync rotate --finish`",
+    _out.print(
+        "a new key, accepted beside the old one; on each machine that stays run:\n\n"
+        f"  phextsync join --rotate {key.join_code()}\n\n"
+        "and when all have it, on all of them `phextsync rotate --finish`"
     )
 
 
 # -- an administered mesh ------------------------------------------------------------------
 
 
-@app.command(rich_help_panel=MESH)
+@app.command()
 def request(data: Data = DATA, name: _Name = "", out: _Out = None) -> None:
     """Ask for a certificate: print a request (PKCS#10) to be taken to the administrator."""
     folder = data.expanduser()
@@ -188,7 +196,7 @@ def request(data: Data = DATA, name: _Name = "", out: _Out = None) -> None:
     _write(out, wanted)
 
 
-@app.command(rich_help_panel=MESH)
+@app.command()
 def issue(
     file: Annotated[str, typer.Argument(metavar="REQUEST", help="A file; '-': standard input.")],
     authority: _AuthorityFolder = _AUTHORITY,
@@ -204,11 +212,11 @@ def issue(
     permissions = _permissions(read, write, phext)
     valid_s = None if days is None else days * _DAY_S
     bundle = issuer.answer(wanted, permissions, now_s=time.time(), valid_s=valid_s)
-    warn(f"{read_request(wanted)[0]} {_told(permissions)}")
+    _err.print(f"{read_request(wanted)[0]} {_told(permissions)}")
     _write(out, bundle.to_pem())
 
 
-@app.command(rich_help_panel=MESH)
+@app.command()
 def accept(
     file: Annotated[str, typer.Argument(metavar="BUNDLE", help="A file; '-': standard input.")],
     data: Data = DATA,
@@ -227,10 +235,10 @@ def accept(
         identity = pending.accepted(bundle)
         _save_new(data, identity)
         pending.discard(folder)
-    say(f"a certificate of the mesh {identity.mesh_tag}: {_told(identity.permissions)}")
+    _out.print(f"a certificate of the mesh {identity.mesh_tag}: {_told(identity.permissions)}")
 
 
-@app.command(rich_help_panel=MESH)
+@app.command()
 def invite(
     data: Data = DATA,
     authority: _AuthorityFolder = _AUTHORITY,
@@ -248,8 +256,6 @@ def invite(
     """Print a code by which machines join an administered mesh, while this node runs."""
     folder = existing_folder(data)
     identity = NodeIdentity.load(folder)
-    if identity.mesh_key is not None:
-        fail("this mesh has one key for all: `phextsync code` prints the code by which others join")
     issuer = Authority.load(authority.expanduser())
     if issuer.certificate != identity.authority:
         fail(f"expected the authority of mesh {identity.mesh_tag}, found that of {issuer.mesh_tag}")
@@ -266,36 +272,36 @@ def invite(
     row = Invitation(
         invitation.secret_digest(secret),
         uses,
-        now_s + duration_s(expires),
+        now_s + _duration_s(expires),
         permissions.to_uris(),
         None if days is None else days * _DAY_S,
         str(authority.expanduser().absolute()),
     )
     invitations.add(row, port, now_s)
     if not _reload(folder):
-        warn("no node runs here: the code holds once `phextsync up` does")
-    say(invited.to_text())
+        _err.print("no node runs here: the code holds once `phextsync up` does")
+    print(invited.to_text())
 
 
 # -- who is here ---------------------------------------------------------------------------
 
 
-@app.command(rich_help_panel=MESH)
+@app.command()
 def mesh(data: Data = DATA, as_json: Json = False) -> None:
     """Show the mesh, this node's certificate, and the peers that it knows."""
     folder = existing_folder(data)
     identity = NodeIdentity.load(folder)
     known = KnownPeers.load(folder)
     if as_json:
-        say_json(membership.describe(identity, known))
+        print(json.dumps(membership.describe(identity, known)))
         return
     kind = "administered" if identity.mesh_key is None else "of one key, which every node holds"
-    say(f"mesh {identity.mesh_tag}, {kind}")
+    _out.print(f"mesh {identity.mesh_tag}, {kind}")
     if identity.previous is not None:
-        say(f"the mesh {identity.previous.mesh_tag} before it is accepted too")
-    say(f"{identity.name} ({identity.node_id.hex()}) {_told(identity.permissions)}")
+        _out.print(f"the mesh {identity.previous.mesh_tag} before it is accepted too")
+    _out.print(f"{identity.name} ({identity.node_id.hex()}) {_told(identity.permissions)}")
     first, last = identity.bundles[0].period
-    say(f"its certificate is valid from {first:%Y-%m-%d} until {last:%Y-%m-%d %H:%M} UTC")
+    _out.print(f"its certificate is valid from {first:%Y-%m-%d} until {last:%Y-%m-%d %H:%M} UTC")
     _show_peers(known)
 
 
@@ -306,7 +312,7 @@ def peers(context: typer.Context, data: Data = DATA, as_json: Json = False) -> N
         return
     known = KnownPeers.load(existing_folder(data))
     if as_json:
-        say_json(membership.rows(known))
+        print(json.dumps(membership.rows(known)))
     else:
         _show_peers(known)
 
@@ -316,7 +322,7 @@ def block(who: _Who, data: Data = DATA) -> None:
     """Let a peer in no more: its link ends."""
     folder = _change_peers(data, "block", who, "is blocked on this node; others decide themselves")
     if NodeIdentity.load(folder).mesh_key is not None:
-        say(
+        _out.print(
             "whoever holds the mesh key can come back as another node: "
             "to remove a machine from the mesh, change the key with `phextsync rotate`"
         )
@@ -338,7 +344,7 @@ def _change_peers(data: Path, verb: str, who: str, told: str) -> Path:
     folder = existing_folder(data)
     peer = membership.perform(KnownPeers.load(folder), verb, who)
     _reload(folder)
-    say(f"{peer} {told}")
+    _out.print(f"{peer} {told}")
     return folder
 
 
@@ -350,24 +356,20 @@ def _new_pending(name: str) -> PendingIdentity:
 
 
 def _create(data: Path, key: MeshKey, name: str) -> None:
-    _check_is_new(data)
     _save_new(data, NodeIdentity.create(key, name or socket.gethostname(), os.urandom(32)))
 
 
 def _check_is_new(data: Path) -> None:
     """Refuse a folder that has an identity, before anything else is done."""
-    folder = data.expanduser()
-    if (folder / IDENTITY_FILE).exists():
-        raise IdentityError(
-            f"the identity of a node exists already in {folder}: `phextsync code` prints the code "
-            "for other machines; for a second node name another folder with --data"
-        )
+    path = data.expanduser() / IDENTITY_FILE
+    if path.exists():
+        raise IdentityError(f"{path} exists already: expected a folder without an identity")
 
 
 def _save_new(data: Path, identity: NodeIdentity) -> None:
     folder = data.expanduser()
     identity.save(folder)
-    say(f"{identity.name} ({identity.node_id.hex()[:8]}) lives in {folder}")
+    _out.print(f"{identity.name} ({identity.node_id.hex()[:8]}) lives in {folder}")
 
 
 def _replace(folder: Path, identity: NodeIdentity) -> None:
@@ -416,8 +418,17 @@ def _told(permissions: Permissions) -> str:
 
 
 def _show_peers(known: KnownPeers) -> None:
-    rows = [(peer.name, peer.node_id.hex(), peer.state) for peer in known.peers()]
-    say_columns([("peer", "id", "state"), *rows])
+    table = Table("peer", "id", "state", box=None)
+    for peer in known.peers():
+        table.add_row(peer.name, peer.node_id.hex(), peer.state)
+    _out.print(table)
+
+
+def _duration_s(text: str) -> float:
+    match = re.fullmatch(r"(\d+)([smhd])", text.strip())
+    if match is None:
+        fail(f"expected a time such as 30m, 2h or 7d, found {text!r}")
+    return int(match[1]) * _UNITS_S[match[2]]
 
 
 def _free_port() -> int:

@@ -487,6 +487,12 @@ def is_phext_name(name: str) -> TypeGuard[str]:
     )
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a phext belongs to the library or to one of its doors: its name begins with a dot.
+    Nobody reads or writes it by name from outside of the library."""
+    return name.startswith(".")
+
+
 def _checked_array(value: object) -> list[object]:
     if type(value) is not list:
         raise ProtocolError(f"expected an array, found {type(value).__name__}")

@@ -1,18 +1,26 @@
 """The HTTP gateway answers on real sockets what SQ answers, within its limits."""
 
+import errno
 import json
-from collections.abc import AsyncIterator
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from trio.testing import lockstep_stream_pair
 
 from phextsync import Coordinate, LinkError, MeshKey, NodeIdentity, open_node
 from phextsync.discovery import Address
 from phextsync.errors import StoreFullError
-from phextsync.gateway import Gateway, HttpLimits
+from phextsync.gateway import Gateway
+from phextsync.guard import Guard
+from phextsync.http1 import HttpConnection, HttpLimits
+from phextsync.sq import Answer, Request, SqApi
 from phextsync.store import Batch, LmdbStore
 from tests.test_sq import DIFFERENCES, SESSIONS, key_of, load_files, name_of
 
@@ -33,7 +41,8 @@ async def _serving(
             open_node(folder, host=_HOST, port=0, discover=False) as node,
             trio.open_nursery() as nursery,
         ):
-            gateway = Gateway(node, token=token, limits=limits)
+            guard = Guard(token, allowed_hosts=["sq.example"])  # as recorded clients called it
+            gateway = Gateway(node, guard=guard, limits=limits)
             yield gateway, await nursery.start(gateway.serve, Address(_HOST, 0))
             nursery.cancel_scope.cancel()
 
@@ -46,7 +55,7 @@ async def _ask(port: int, request: bytes) -> bytes:
 
 
 def _closing(line: str, *headers: str, body: bytes = b"") -> bytes:
-    lines = [line, "Host: x", "Connection: close", *headers]
+    lines = [line, "Host: localhost", "Connection: close", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
@@ -72,9 +81,9 @@ async def test_a_recorded_session_has_the_recorded_bytes(
         for step in session["steps"]:
             request, response = step["request"], step["response"]
             line = request["line"].removesuffix(" HTTP/1.1")
-            if line in DIFFERENCES or line.startswith("HEAD"):
-                continue
             answer = await _ask(port, _recorded(request))
+            if line in DIFFERENCES:
+                continue
             reason = response.get("line", "").partition(" ")[2]
             wanted = [*response["headers"], "Connection: close"]
             head, _, body = answer.partition(b"\r\n\r\n")
@@ -90,7 +99,7 @@ async def test_many_requests_share_a_connection_even_unawaited(tmp_path: Path) -
         _serving(tmp_path) as (_, port),
         await trio.open_tcp_stream(_HOST, port) as stream,
     ):
-        asked = b"GET /api/v2/insert?p=n&s=x HTTP/1.1\r\nHost: x\r\n\r\n" * 3
+        asked = b"GET /api/v2/insert?p=n&s=x HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3
         await stream.send_all(asked + _closing("GET /api/v2/select?p=n HTTP/1.1"))
         answer = b"".join([piece async for piece in stream])
         assert answer.count(b"Inserted 1 bytes") == 3
@@ -135,7 +144,7 @@ async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(tmp_path: P
         (_closing("POST /api/v2/update HTTP/1.1", "Content-Length: x"), b"400 Bad Request"),
         (
             _closing("POST /api/v2/update HTTP/1.1", "Content-Length: 99"),
-            b"413 Request Entity Too Large",
+            b"413 Payload Too Large",
         ),
         (
             _closing(
@@ -143,19 +152,30 @@ async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(tmp_path: P
                 "Transfer-Encoding: chunked",
                 body=b"63\r\n" + b"x" * 99,
             ),
-            b"413 Request Entity Too Large",
+            b"413 Payload Too Large",
         ),
-        (b"GET /" + b"x" * 4000, b"413 Request Entity Too Large"),
+        (b"GET /" + b"x" * 4000, b"413 Payload Too Large"),
+        (
+            _closing(
+                "POST /api/v2/update?p=n HTTP/1.1",
+                "Content-Length: 1",
+                "Transfer-Encoding: chunked",
+                body=b"1\r\nx\r\n0\r\n\r\n",
+            ),
+            b"400 Bad Request",
+        ),
     ],
-    ids=["no request", "no length", "large body", "large chunks", "large header"],
+    ids=["no request", "no length", "large body", "large chunks", "large header", "two lengths"],
 )
 async def test_what_is_no_request_or_too_large_is_refused(
     request_: bytes, answer: bytes, tmp_path: Path
 ) -> None:
     limits = HttpLimits(header_bytes_max=2000, body_bytes_max=50)
     async with _serving(tmp_path, limits=limits) as (gateway, port):
-        assert (await _ask(port, request_)).startswith(b"HTTP/1.1 " + answer)
-        assert gateway.body_bytes == 0
+        answered = await _ask(port, request_)
+        assert answered.startswith(b"HTTP/1.1 " + answer)
+        assert answered.count(b"HTTP/1.1") == 1
+        assert gateway.bodies.size == 0
         assert await _get(port, "/api/v2/version") == (200, "0.5.6")
 
 
@@ -178,7 +198,7 @@ async def test_connections_and_requests_beyond_their_bounds_are_refused(tmp_path
         _serving(tmp_path, limits=limits) as (_, port),
         await trio.open_tcp_stream(_HOST, port) as stream,
     ):
-        await stream.send_all(b"GET /api/v2/version HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+        await stream.send_all(b"GET /api/v2/version HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
         answers = b""
         while answers.count(b"HTTP/1.1") < 3:
             answers += await stream.receive_some()
@@ -199,13 +219,29 @@ async def test_only_loopback_is_served_without_a_token(tmp_path: Path) -> None:
             await gateway.serve(Address("0.0.0.0", 0))
 
 
-async def test_a_page_from_elsewhere_is_refused_unless_it_knows_the_token(tmp_path: Path) -> None:
-    async with _serving(tmp_path / "a") as (_, port):
-        for target in ("/api/v2/select?p=n", "/events?p=n", "/metrics"):
-            status, text = await _get(port, target, "Origin: https://evil.example")
-            assert (status, text) == (403, "Forbidden: pages of other sites need a token")
+_DOORS = ("/api/v2/select?p=n", "/events?p=n", "/metrics", "/health", "/nowhere")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_one_guard_stands_before_every_door(tmp_path: Path, method: str) -> None:
+    async with _serving(tmp_path) as (_, port):
+        for target in _DOORS:
+            for line, status in [
+                ("Host: evil.example", b"421"),
+                ("Origin: https://evil.example", b"403"),
+                ("Origin: http://[", b"403"),
+                ("Sec-Fetch-Site: cross-site", b"403"),
+                ("Authorization: a\r\nAuthorization: b", b"400"),
+            ]:
+                host = [] if line.startswith("Host") else ["Host: localhost"]
+                head = [f"{method} {target} HTTP/1.1", "Connection: close", *host, line, "", ""]
+                answer = await _ask(port, "\r\n".join(head).encode())
+                assert answer[9:12] == status, (target, line)
         assert (await _get(port, "/api/v2/select?p=n", "Origin: http://localhost:8080"))[0] == 200
-    async with _serving(tmp_path / "b", token="secret") as (_, port):
+
+
+async def test_a_page_that_knows_the_token_may_be_from_anywhere(tmp_path: Path) -> None:
+    async with _serving(tmp_path, token="secret") as (_, port):
         shown = ("Origin: https://app.example", "Authorization: Bearer secret")
         assert (await _get(port, "/api/v2/select?p=n", *shown))[0] == 200
         for target in ("/events?p=n", "/metrics"):
@@ -213,10 +249,230 @@ async def test_a_page_from_elsewhere_is_refused_unless_it_knows_the_token(tmp_pa
         assert (await _get(port, "/health"))[0] == 200
 
 
+async def test_what_a_page_sends_without_a_script_writes_nothing(tmp_path: Path) -> None:
+    async with _serving(tmp_path) as (_, port):
+        await _get(port, "/api/v2/update?p=n&s=mine")
+        for operation in ("update", "insert", "delete"):
+            for site in ("same-site", "cross-site"):
+                target = f"/api/v2/{operation}?p=n&s=theirs"
+                assert (await _get(port, target, f"Sec-Fetch-Site: {site}"))[0] == 403
+        assert await _get(port, "/api/v2/select?p=n") == (200, "mine")
+        own_page = await _get(port, "/api/v2/insert?p=n&s=+too", "Sec-Fetch-Site: same-origin")
+        assert own_page == (200, "Inserted 4 bytes")
+
+
+@pytest.mark.parametrize("target", [*_DOORS[:1], *_DOORS[2:], "/api/v2/get?p=n"])
+async def test_head_is_answered_as_get_is_without_a_body(tmp_path: Path, target: str) -> None:
+    async with _serving(tmp_path) as (_, port):
+        await _get(port, "/api/v2/update?p=n&s=text")
+        asked = await _ask(port, _closing(f"GET {target} HTTP/1.1"))
+        looked = await _ask(port, _closing(f"HEAD {target} HTTP/1.1"))
+        assert looked.endswith(b"\r\n\r\n")
+        if target != "/metrics":  # counts the requests before it
+            assert looked == asked[: len(looked)]
+
+
+async def test_head_of_the_stream_is_its_head(tmp_path: Path) -> None:
+    async with _serving(tmp_path) as (gateway, port):
+        answer = await _ask(port, b"HEAD /events?p=n HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"Content-Type: text/event-stream" in answer
+        assert answer.endswith(b"\r\n\r\n")
+        assert gateway.streams == 0
+
+
+@pytest.mark.parametrize("more", [b"\n", b"P", b"GET", b"ole\n", b"\r\n", b"x" * 100_000])
+@pytest.mark.parametrize("body", [b"half", b"h" * 200_000], ids=["short", "long"])
+async def test_a_body_that_is_longer_than_announced_is_refused_whole(
+    tmp_path: Path, more: bytes, body: bytes
+) -> None:
+    async with _serving(tmp_path) as (_, port):
+        head = b"POST /api/v2/%s?p=n HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+        answer = await _ask(port, head % (b"update", len(body)) + body + more)
+        assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert b"Connection: close\r\n" in answer
+        assert await _get(port, "/api/v2/select?p=n") == (200, "")
+        answer = await _ask(port, head % (b"where", len(body)) + body + more)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"Connection: close\r\n" in answer
+
+
+async def test_a_body_without_a_length_is_refused(tmp_path: Path) -> None:
+    async with _serving(tmp_path) as (_, port):
+        request = b"POST /api/v2/update?p=n HTTP/1.1\r\nHost: localhost\r\n\r\ntext"
+        assert (await _ask(port, request)).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert await _get(port, "/api/v2/select?p=n") == (200, "")
+
+
+async def test_a_request_may_follow_a_body_at_once(tmp_path: Path) -> None:
+    async with _serving(tmp_path) as (_, port):
+        post = b"POST /api/v2/insert?p=n HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx"
+        last = _closing("GET /api/v2/select?p=n HTTP/1.1")
+        assert (await _ask(port, post + post + b"\r\n" + last)).endswith(b"\r\n\r\nxx")
+
+
+async def test_connections_are_counted_as_sq_counts_them(tmp_path: Path) -> None:
+    async with _serving(tmp_path) as (_, port):
+        await _get(port, "/api/v2/version")
+        asked = b"GET /api/v2/status?p=n HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        answer = await _ask(port, asked + _closing("GET /api/v2/status?p=n HTTP/1.1"))
+        assert answer.count(b"Connection ID: 2\n") == 2
+
+
+async def test_a_refused_coordinate_is_a_line_of_the_log_but_not_a_flood(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with _serving(tmp_path) as (_, port):
+        for _ in range(30):
+            assert (await _get(port, "/api/v2/update?p=n&c=1.1.20260309&s=x"))[0] == 400
+    lines = [record.getMessage() for record in caplog.records]
+    assert "refused to update '1.1.20260309': expected numbers from 1 to 999" in lines[0]
+    assert 1 <= len(lines) <= 20
+
+
+# -- what fails stays where it is ----------------------------------------------------------
+
+
+async def test_a_client_that_leaves_ends_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    requests = [
+        b"GET /events?p=n HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        _closing("POST /api/v2/update?p=n HTTP/1.1", "Content-Length: 9", body=b"half"),
+        b"GET /api/v2/vers",
+        b"GET /api/v2/version HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50,
+    ]
+    async with _serving(tmp_path) as (gateway, port):
+        for round_ in range(3):
+            for request in requests:
+                stream = await trio.open_tcp_stream(_HOST, port)
+                await stream.send_all(request)
+                for _ in range(round_ * 5):
+                    await trio.lowlevel.checkpoint()
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                await stream.aclose()
+        while gateway.connections:
+            await trio.lowlevel.checkpoint()
+        assert (await _get(port, "/health"))[0] == 200
+    assert not caplog.records
+
+
+async def test_an_error_inside_is_answered_told_once_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(api: SqApi, request: Request, connection: int) -> Generator[None, None, Answer]:
+        raise ZeroDivisionError
+
+    async with _serving(tmp_path) as (_, port):
+        with monkeypatch.context() as patch:
+            patch.setattr(SqApi, "steps", fail)
+            for _ in range(3):
+                assert await _get(port, "/api/v2/toc?p=n") == (500, "Internal Server Error")
+        assert (await _get(port, "/api/v2/toc?p=n"))[0] == 200
+    assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
+        "GET toc failed: ZeroDivisionError"
+    ]
+
+
+async def test_an_error_of_one_connection_ends_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(connection: HttpConnection) -> Request | None:
+        raise ExceptionGroup("odd", [ZeroDivisionError()])
+
+    async with _serving(tmp_path) as (gateway, port):
+        with monkeypatch.context() as patch:
+            patch.setattr(HttpConnection, "next_request", fail)
+            assert await _ask(port, b"GET / HTTP/1.1\r\n\r\n") == b""
+        assert gateway.connections == 0
+        assert (await _get(port, "/health"))[0] == 200
+    assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
+        "an HTTP connection failed: ZeroDivisionError"
+    ]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, errno.ENOBUFS])
+async def test_accepting_survives_what_the_system_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    refusals = [OSError(number, "refused")] * 2
+    really_accept = trio.SocketListener.accept
+
+    async def accept(listener: trio.SocketListener) -> trio.SocketStream:
+        if refusals:
+            raise refusals.pop()
+        return await really_accept(listener)
+
+    async with _serving(tmp_path) as (_, port):
+        with monkeypatch.context() as patch:
+            patch.setattr(trio.SocketListener, "accept", accept)
+            for _ in range(2):
+                assert (await _get(port, "/health"))[0] == 200
+    assert not refusals
+
+
+@pytest.mark.parametrize("target", ["/api/v2/select?p=n", "/events?p=n", "/health", "/x?\r\n x"])
+async def test_a_client_that_takes_no_answer_is_left(tmp_path: Path, target: str) -> None:
+    async with _serving(tmp_path, limits=HttpLimits(send_s=0.05)) as (gateway, port):
+        ours, theirs = lockstep_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gateway.answer_all, theirs)
+            await ours.send_all(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert gateway.connections == gateway.streams == 0
+        assert (await _get(port, "/health"))[0] == 200
+
+
+async def test_a_large_answer_to_a_slow_client_arrives_whole(tmp_path: Path) -> None:
+    async with _serving(tmp_path) as (gateway, _):
+        text = "".join(map(str, range(500_000)))
+        gateway.node.phext("n").edit(Coordinate(*[1] * 9), text)
+        ours, theirs = lockstep_stream_pair()
+        received = b""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gateway.answer_all, theirs)
+            await ours.send_all(_closing("GET /api/v2/select?p=n HTTP/1.1"))
+            async with ours:
+                async for piece in ours:
+                    received += piece
+        assert received.partition(b"\r\n\r\n")[2].decode() == text
+
+
+async def test_others_have_their_turn_during_long_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, during = 0, 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    def work(api: SqApi, request: Request, connection: int) -> Generator[None, None, Answer]:
+        nonlocal during
+        before = turns
+        for _ in range(5):
+            until = time.perf_counter() + 0.003
+            while time.perf_counter() < until:
+                pass
+            yield
+        during = turns - before
+        return Answer(200)
+
+    async with _serving(tmp_path) as (_, port), trio.open_nursery() as nursery:
+        nursery.start_soon(take_turns)
+        monkeypatch.setattr(SqApi, "steps", work)
+        assert (await _get(port, "/api/v2/toc?p=n"))[0] == 200
+        nursery.cancel_scope.cancel()
+    assert during >= 4
+
+
+# -- beside SQ's API -----------------------------------------------------------------------
+
+
 async def test_changes_are_streamed(tmp_path: Path) -> None:
     async with _serving(tmp_path) as (gateway, port):
         async with await trio.open_tcp_stream(_HOST, port) as stream:
-            await stream.send_all(b"GET /events?p=n&range=2.* HTTP/1.1\r\nHost: x\r\n\r\n")
+            await stream.send_all(b"GET /events?p=n&range=2.* HTTP/1.1\r\nHost: localhost\r\n\r\n")
             head = await stream.receive_some()
             assert b"Content-Type: text/event-stream" in head
             await _get(port, "/api/v2/update?p=n&c=1.1.1/1.1.1/1.1.1&s=outside")
@@ -241,7 +497,7 @@ async def test_a_stream_that_is_not_read_costs_no_more_than_its_bound(tmp_path: 
         _serving(tmp_path) as (gateway, port),
         await trio.open_tcp_stream(_HOST, port) as stream,
     ):
-        await stream.send_all(b"GET /events?p=n HTTP/1.1\r\nHost: x\r\n\r\n")
+        await stream.send_all(b"GET /events?p=n HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await stream.receive_some()
         replica = gateway.node.phext("n")
         with replica.batch():

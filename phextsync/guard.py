@@ -1,0 +1,138 @@
+"""The guard of all HTTP doors: which requests may come in, by token, host and page of origin.
+
+With a token, a client that shows it may ask for everything. Without one, only this machine is
+served, and web pages have to be kept out: they run in a browser on this machine, and only what the
+browser adds to their requests tells them from other programs.
+"""
+
+import hmac
+import ipaddress
+import re
+import socket
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import ifaddr
+
+from phextsync.discovery import is_loopback
+from phextsync.errors import LinkError, PhextsyncError
+
+_NAME: Final = r"(\[[0-9a-fA-F:.]+(?:%25?[\w.~-]+)?\]|[A-Za-z0-9._~-]+)"
+_HOST: Final = re.compile(rf"{_NAME}(?::\w*)?")  # no browser sends an odd port, and programs may
+_ORIGIN: Final = re.compile(rf"https?://{_NAME}(?::\d{{0,5}})?", re.IGNORECASE)
+_NEAR_SITES: Final = frozenset({"same-origin", "none", "same-site"})
+_FOREIGN_PAGE: Final = "Forbidden: pages of other sites need a token"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The status that answers a request that may not come in, and why."""
+
+    status: int
+    reason: str
+
+
+def own_names() -> frozenset[str]:
+    """Return the names and addresses of this machine, in lower case."""
+    full = socket.gethostname().lower()
+    short = full.partition(".")[0]
+    found = [ip for adapter in ifaddr.get_adapters() for ip in adapter.ips]
+    addresses = {str(ip.ip) if ip.is_IPv4 else ip.ip[0].partition("%")[0] for ip in found}
+    return frozenset({full, short, f"{short}.local", *addresses} - {"", ".local"})
+
+
+class Guard:
+    """Decides for one server. `token` is what clients must show, None for nothing; `allowed_hosts`
+    are names by which this machine is also asked."""
+
+    def __init__(
+        self,
+        token: str | None = None,
+        *,
+        allowed_hosts: Iterable[str] = (),
+        own_names: Callable[[], Collection[str]] = own_names,
+    ) -> None:
+        self._token = token
+        self._allowed = frozenset(map(_checked_host, allowed_hosts))
+        self._own_names = own_names
+
+    def check_address(self, host: str) -> None:
+        """LinkError unless a server with this guard may listen on `host`."""
+        if self._token is None and not is_loopback(host):
+            raise LinkError(
+                f"expected a loopback address for HTTP without a token, found {host};"
+                " give a token to serve others"
+            )
+
+    def refusal(
+        self, method: str, headers: Iterable[tuple[str, str]], *, writes: bool = False
+    ) -> Refused | None:
+        """Return why a request may not come in, None when it may.
+
+        `headers` are names and values (bytes as ISO 8859-1), `writes` says whether a request by
+        GET would change something.
+        """
+        lines = [(name.lower(), value) for name, value in headers]
+        shown = {value for name, value in lines if name == "authorization"}
+        if len(shown) > 1:
+            return Refused(400, f"Bad Request: {len(shown)} different Authorization lines")
+        if self._token is not None:
+            is_in = method == "OPTIONS" or any(map(self._is_token, shown))
+            return None if is_in else Refused(401, "Unauthorized")
+        if not all(self._is_here(_host(value)) for name, value in lines if name == "host"):
+            reason = "this is another machine than the one of Host (see --allow-host)"
+            return Refused(421, f"Misdirected Request: {reason}")
+        if method == "OPTIONS":  # a browser asks beforehand: it gets no text and changes nothing
+            return None
+        origins = [value for name, value in lines if name == "origin"]
+        sites = [value.strip() for name, value in lines if name == "sec-fetch-site"]
+        if len(origins) > 1 or not all(map(self._is_here, map(_host_of_origin, origins))):
+            return Refused(403, _FOREIGN_PAGE)
+        # A page of another port of this machine may ask, but nothing that it sends without a
+        # script (an image, a link, a form by GET) may write.
+        near = {"same-origin", "none"} if writes and method == "GET" else _NEAR_SITES
+        if len(sites) > 1 or not near.issuperset(sites):
+            return Refused(403, _FOREIGN_PAGE)
+        return None
+
+    def _is_token(self, shown: str) -> bool:
+        value = shown.strip()
+        if value[:7].lower() == "bearer ":
+            value = value[7:].strip()
+        assert self._token is not None
+        return hmac.compare_digest(value.encode("latin-1", "replace"), self._token.encode())
+
+    def _is_here(self, host: str | None) -> bool:
+        if host is None:
+            return False
+        if is_loopback(host) or host.endswith(".localhost") or host in self._allowed:
+            return True
+        return host in self._own_names()
+
+
+def _host(authority: str) -> str | None:
+    """Return the name or the address of `HOST[:PORT]` in one form; None when it is neither."""
+    found = _HOST.fullmatch(authority.strip())
+    if found is None:
+        return None
+    host = found[1].lower()
+    if not host.startswith("["):
+        return host.removesuffix(".")
+    try:
+        address = ipaddress.IPv6Address(host[1:-1].partition("%")[0])
+    except ValueError:
+        return None
+    return str(address.ipv4_mapped or address)
+
+
+def _host_of_origin(origin: str) -> str | None:
+    found = _ORIGIN.fullmatch(origin.strip())
+    return None if found is None else _host(found[1])
+
+
+def _checked_host(name: str) -> str:
+    host = _host(name)
+    if not host:
+        raise PhextsyncError(f"expected the name of a host to allow, found {name!r:.60}")
+    return host
