@@ -4,6 +4,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 
 * `errors`: what is raised
 * `durable_files`: files that are written whole or not at all
+* `terminal`: what others wrote, as a terminal may show it
 * `durations`: how long things took
 * `index`: compiled: `Coordinate`, `CoordinateRange`, `CoordinateIndex`, bytes of updates
 * `permissions`: which ranges of which phexts a node may read and write
@@ -11,7 +12,9 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `messages`: the wire's vocabulary and limits
 * `identity`: mesh keys, certificates, join codes
 * `edits`: what changes one text into another
+* `conflicts`: where two changes of one text met
 * `crdt`: one scroll, a conflict-free replicated document
+* `retention`: where history is kept and for how long
 * `pages`: an LMDB file without LMDB, damaged or not
 * `records`: databases, keys and checksums of a data folder
 * `rebuild`: a new data file from an old one
@@ -49,13 +52,19 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `aio`: the same for asyncio
 * `agent`: what a language model may ask of scrolls
 * `mcp_server`: the same as a server of the Model Context Protocol
+* `cli_common`: what all commands have in common
 * `membership_cli`: the commands about who belongs to a mesh
 * `past_cli`: the commands about the past of scrolls
 * `reporting`: measured series as tables, files and figures
 * `measure`: what a running node measures of its mesh
+* `scrolls_cli`: the commands that read and write scrolls
+* `node_cli`: the commands that run this node and say how it is
+* `folder_cli`: the commands that keep the data folder
 * `cli`: the `phextsync` command
 * `testing`: whole meshes under faults, in virtual time
 """
+
+from importlib.metadata import version
 
 from phextsync import aio
 from phextsync.changes import Change, ChangeFeed, TextChange, current_writer, writing_as
@@ -94,6 +103,8 @@ from phextsync.search import Hit
 from phextsync.store import LmdbStore, MemoryStore
 from phextsync.streams import ChangeStream
 from phextsync.views import RangeView
+
+__version__ = version("phextsync")
 
 __all__ = [
     "AnswerLostError",
@@ -141,6 +152,7 @@ __all__ = [
     "TextChange",
     "TextError",
     "UpdateError",
+    "__version__",
     "aio",
     "current_writer",
     "open",

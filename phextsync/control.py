@@ -34,6 +34,7 @@ import trio
 
 from phextsync import errors
 from phextsync.changes import Change, TextChange, writing_as
+from phextsync.crdt import check_text
 from phextsync.errors import (
     AnswerLostError,
     ConflictError,
@@ -69,6 +70,7 @@ _CHANGES: Final = (
     "edit_from",
     "replace",
     "append",
+    "append_line",
     "splice",
     "remove",
     "pop",
@@ -88,6 +90,7 @@ _HEAD_BYTES: Final = 9
 _REQUEST_BYTES_MAX: Final = FRAME_BYTES_MAX - 64  # the rest is for its numbers
 _CALLERS_OWN: Final = (PhextsyncError, IndexError, KeyError)
 _HELD_MAX: Final = 1000  # by one process: each may keep a document open
+_STOPPED: Final = "the node that owns this folder has stopped"
 _FACTS: Final = 0  # the number under which a session holds its facts; requests begin at 1
 
 Value: TypeAlias = "bool | int | float | str | bytes | list[Value] | None"
@@ -106,6 +109,7 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
     | offset, phext, coordinate, position | where it is now |
     | set, phext, coordinate, text, seen? | null |
     | append, phext, coordinate, text | null |
+    | append_line, phext, coordinate, text | null; the last line gets an end first, if it has none |
     | edit_from, phext, coordinate, base, text | null |
     | replace, phext, coordinate, old, new, count or null | null |
     | splice, phext, coordinate, start, stop, text, seen | null |
@@ -158,6 +162,10 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
             replicas.keep_history(kept_ms)
             return None
         case [str(operation), str(phext), *arguments] if operation in _CHANGES:
+            if phext.startswith("."):
+                raise PhextsyncError(
+                    f"{phext}: phexts whose names begin with a dot are the library's own"
+                )
             return _change(replicas.open(phext), operation, arguments)
         case _:
             raise ProtocolError(f"expected an operation, found {request[:2]!r:.80}")
@@ -228,12 +236,17 @@ def _change(replica: Replica, operation: str, arguments: list[Value]) -> Value:
             replica.edit(coordinate, text)
         case ["append", str(coordinate), str(text)]:
             replica.append(coordinate, text)
+        case ["append_line", str(coordinate), str(text)]:
+            before = replica.get(coordinate, "")
+            is_open = bool(before) and not before.endswith("\n")
+            replica.append(coordinate, f"\n{text}" if is_open else text)
         case ["edit_from", str(coordinate), str(base), str(text)]:
             replica.edit_from(coordinate, base, text)
         case ["replace", str(coordinate), str(old), str(new), int() | None as count]:
             replica.replace(coordinate, old, new, count)
         case ["splice", str(coordinate), int(start), int(stop), str(text), bytes(seen)]:
             _check_seen(replica, coordinate, seen)
+            check_text(text)  # before anything is deleted
             with replica.batch():
                 replica.delete(coordinate, start, stop)
                 replica.insert(coordinate, start, text)
@@ -917,7 +930,10 @@ class Attachment:
         check_request(list(request))
         self._number += 1
         frame = cbor2.dumps([self._number, self._number - 1, *request])
-        self._socket.sendall(len(frame).to_bytes(4, "big") + frame)
+        try:
+            self._socket.sendall(len(frame).to_bytes(4, "big") + frame)
+        except ConnectionError:
+            raise StoreError(_STOPPED) from None
         _, answer = decode_answer(self._receive(int.from_bytes(self._receive(4), "big")))
         if isinstance(answer, Exception):
             raise answer
@@ -933,9 +949,12 @@ class Attachment:
     def _receive(self, count: int) -> bytes:
         pieces: list[bytes] = []
         while count:
-            piece = self._socket.recv(min(count, 1 << 20))
+            try:
+                piece = self._socket.recv(min(count, 1 << 20))
+            except ConnectionError:
+                piece = b""
             if not piece:
-                raise StoreError("the node that owns this folder has stopped")
+                raise StoreError(_STOPPED)
             pieces.append(piece)
             count -= len(piece)
         return b"".join(pieces)

@@ -63,7 +63,7 @@ _BREAK_NAMES: Final = (
     *("scroll", "section", "chapter", "book"),
     *("volume", "collection", "series", "shelf", "library"),
 )
-_FORBIDDEN: Final = re.compile(f"[{BREAKS}\ud800-\udfff]")
+_FORBIDDEN: Final = re.compile(f"[\0{BREAKS}\ud800-\udfff]")
 _LINES: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _POSITION: Final = re.compile(r"([<>])(?:([0-9a-f]{1,14})\.([0-9a-f]{1,8})\.([12]))?")
 
@@ -499,11 +499,16 @@ class Scroll:
 
 
 def check_text(text: str) -> None:
-    """TextError when `text` has a break character or a lone surrogate, which no scroll can hold."""
+    """TextError when `text` has what no scroll can hold: a break character, a lone surrogate, or a
+    zero byte, which neither a file of text nor most programs take."""
     found = _FORBIDDEN.search(text)
     if found is None:
         return
     offset, character = found.start(), found[0]
+    if character == "\0":
+        raise TextError(
+            f"expected text, found a zero byte (U+0000) at offset {offset}; leave it out"
+        )
     if character in BREAKS:
         name = _BREAK_NAMES[BREAKS.index(character)]
         what = f"a {name} break (U+{ord(character):04X})"

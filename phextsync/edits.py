@@ -6,19 +6,26 @@ ascend and do not overlap. Pure functions with bounded work that know of no docu
 
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import takewhile
 from typing import Final, TypeAlias
 
 Edit: TypeAlias = tuple[int, int, str]
+LineChange: TypeAlias = tuple[int, int, int, int]
 
 _WORDS: Final = re.compile(r"\w+|\s+|[^\w\s]+")
 _LINES: Final = re.compile(r"[^\n]*\n|[^\n]+")
+_TOKENS: Final = re.compile(r"\w+|[^\w\s]")
 # Comparing two pieces costs at most about this many steps; beyond, one replaces the other.
 _COMPARE_MAX: Final = 1 << 14
-_PAIRS_MAX: Final = 1 << 10
+_PAIRS_MAX: Final = 1 << 8
 _WORD_MAX: Final = 64
+# Two lines are one that was changed if they have so much in common.
+_LINE_LIKE: Final = 0.3
+# Of what two texts have not in common by lines, so many characters are compared by words.
+_LIKE_MAX: Final = 1 << 16
 
 
 def minimal_edits(old: str, new: str) -> list[Edit]:
@@ -112,6 +119,58 @@ def missing_lines(text: str, other: str) -> list[Edit]:
     return edits
 
 
+def likeness(a: str, b: str) -> float:
+    """Return what two texts have in common, from 0 (nothing) to 1 (equal): of their characters but
+    blanks the share in lines of both and, in the lines that remain, in words of both, or at both
+    ends. Costs O(n)."""
+    if a == b:
+        return 1.0
+    lines = [Counter(line for line in map(str.strip, text.split("\n")) if line) for text in (a, b)]
+    size = sum(_size(of_text) for of_text in lines)
+    if not size:
+        return 0.0
+    common = _size(lines[0] & lines[1])
+    rest = [
+        " ".join((ours - theirs).elements())[:_LIKE_MAX]
+        for ours, theirs in zip(lines, lines[::-1], strict=True)
+    ]
+    words = [Counter(_TOKENS.findall(text)) for text in rest]
+    alike = max(_size(words[0] & words[1]), sum(common_ends(*rest)))
+    return min(1.0, 2 * (common + alike) / size)
+
+
+def line_changes(ours: Sequence[str], theirs: Sequence[str]) -> list[LineChange]:
+    """Return ascending changes (a, b, c, d): lines ours[a:b] became theirs[c:d]. A line that became
+    one that is like it is a change of its own."""
+    changes: list[LineChange] = []
+    for a, b, c, d in _changed_blocks(ours, theirs):
+        i, k = a, c
+        for j, n in [*_pairs(ours[a:b], theirs[c:d]), (b - a, d - c)]:
+            is_end = j == b - a
+            if not is_end and likeness(ours[a + j], theirs[c + n]) < _LINE_LIKE:
+                continue
+            if i < a + j or k < c + n:
+                changes.append((i, a + j, k, c + n))
+            if not is_end and ours[a + j] != theirs[c + n]:
+                changes.append((a + j, a + j + 1, c + n, c + n + 1))
+            i, k = a + j + 1, c + n + 1
+    return changes
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text, with their ends."""
+    return _LINES.findall(text)
+
+
+def without_end(line: str) -> str:
+    """Return a line without its end, LF or CR LF."""
+    return line.removesuffix("\n").removesuffix("\r") if line.endswith("\n") else line
+
+
+def _size(pieces: "Counter[str]") -> int:
+    return sum(len(piece.replace(" ", "")) * count for piece, count in pieces.items())
+
+
 def _without_common_lines(inserted: str, replacement: str) -> str:
     """Return the lines of `replacement` that remain to be inserted where `inserted` is."""
     if f"\n{replacement}" in f"\n{inserted}":
@@ -136,27 +195,36 @@ def _block_edits(ours: Sequence[str], theirs: Sequence[str]) -> Iterator[Edit]:
 
 
 def _pairs(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int]]:
-    """Return ascending pairs of lines, as many as there can be, that have most in common."""
-    few, many = sorted((ours, theirs), key=len)
-    spare = len(many) - len(few)
-    if len(few) * (spare + 1) > _PAIRS_MAX:
-        spare = 0
-    # best[s]: how much the lines of `few` up to one share when s of `many` were passed over.
-    best = [0] * (spare + 1)
-    passed: list[list[int]] = []
-    for i, line in enumerate(few):
-        tops = [0]
-        for s in range(1, spare + 1):
-            tops.append(s if best[s] > best[tops[-1]] else tops[-1])
-        passed.append(tops)
-        best = [best[top] + sum(common_ends(line, many[i + s])) for s, top in enumerate(tops)]
-    s = max(range(spare + 1), key=lambda s: best[s])
-    places: list[int] = []
-    for i in reversed(range(len(few))):
-        places.append(i + s)
-        s = passed[i][s]
-    pairs = [*enumerate(reversed(places))]
-    return pairs if few is ours else [(place, i) for i, place in pairs]
+    """Return ascending pairs of lines that together have most in common at their ends. Of many
+    lines the first are paired, the second, and so on."""
+    if len(ours) * len(theirs) > _PAIRS_MAX:
+        return [(i, i) for i in range(min(len(ours), len(theirs)))]
+    # best[i][k]: how much the pairs of the lines from `i` and from `k` on share at most.
+    best = [[0] * (len(theirs) + 1) for _ in range(len(ours) + 1)]
+    shared = [[_shared(line, other) for other in theirs] for line in ours]
+    for i in reversed(range(len(ours))):
+        for k in reversed(range(len(theirs))):
+            pair = shared[i][k] + best[i + 1][k + 1]
+            best[i][k] = max(pair, best[i + 1][k], best[i][k + 1])
+    pairs = []
+    i = k = 0
+    while i < len(ours) and k < len(theirs):
+        if best[i][k] == shared[i][k] + best[i + 1][k + 1]:
+            pairs.append((i, k))
+            i, k = i + 1, k + 1
+        elif best[i][k] == best[i + 1][k]:
+            i += 1
+        else:
+            k += 1
+    return pairs
+
+
+def _shared(line: str, other: str) -> int:
+    """Return how many characters two lines share at their ends."""
+    line, other = without_end(line), without_end(other)
+    if line[:1] != other[:1] and line[-1:] != other[-1:]:
+        return 0
+    return sum(common_ends(line, other))
 
 
 def _word_edits(old: str, new: str) -> list[Edit]:
@@ -202,13 +270,13 @@ def _word_start(text: str, offset: int) -> int:
     return offset
 
 
-def _changed_blocks(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int, int, int]]:
+def _changed_blocks(ours: Sequence[str], theirs: Sequence[str]) -> list[LineChange]:
     """Return blocks (a, b, c, d): ours[a:b] became theirs[c:d]; what lies between is equal.
 
     Lines that are unique on both sides, in the longest run that has one order, hold the two
     together (B. Cohen, patience diff); what lies between them is compared when it is small.
     """
-    blocks: list[tuple[int, int, int, int]] = []
+    blocks: list[LineChange] = []
     a = c = 0
     for i, k in [*_anchors(ours, theirs), (len(ours), len(theirs))]:
         b, d = i, k

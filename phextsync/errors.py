@@ -14,7 +14,8 @@ class PhextFileError(PhextsyncError, ValueError):
 
 
 class TextError(PhextsyncError, ValueError):
-    """A text that a scroll cannot hold: a break character or a lone surrogate, with its offset."""
+    """A text that a scroll cannot hold: a break character, a lone surrogate or a zero byte, with
+    its offset."""
 
 
 class PositionError(PhextsyncError, ValueError):

@@ -24,11 +24,16 @@ from phextsync.crdt import Scroll, client_clocks, merge_updates
 from phextsync.edits import minimal_edits
 from phextsync.errors import PhextsyncError
 from phextsync.index import Coordinate, covers
-from phextsync.store import NEVER_MS, LogEntry, StoredScroll
+from phextsync.retention import NEVER_MS, Kept
+from phextsync.store import LogEntry, StoredScroll
 
 FOREVER: Final = NEVER_MS
 """How long history is kept that is never given up, in milliseconds."""
 
+NOT_KEPT: Final = "no history is kept here: phextsync history --keep 30d"
+"""Why something of the past may be missing, and what to do."""
+
+_EARLIER: Final = "that is before what is kept"
 _BASE: Final = 0  # its number among the pieces; the others follow
 _FOLDED: Final = struct.Struct(">Q")  # when, before the compressed entries
 _ENTRY: Final = struct.Struct(">QBI")
@@ -80,7 +85,7 @@ class Past:
     stored: StoredScroll | None
     news: Sequence[LogEntry]
     pieces: Mapping[int, bytes]
-    began_ms: int
+    kept: Kept
     writers: Mapping[int, bytes]
 
     def log(self, last: int | None = None) -> list[LoggedChange]:
@@ -104,11 +109,14 @@ class Past:
         kept = self._kept()
         text = kept.text_at(self.place, time_ms)
         if text is None or not kept.leads_to(self._now()):
-            why = "a part of it is damaged" if text is not None else "that is before what is kept"
-            raise PhextsyncError(
-                f"{self.phext} {self.place}: expected a time in its history: {why}"
-            )
+            raise self._unknown("a part of it is damaged" if text is not None else _EARLIER)
         return text
+
+    def _unknown(self, why: str) -> PhextsyncError:
+        hint = "" if self.kept.kept_ms else f"; {NOT_KEPT}"
+        return PhextsyncError(
+            f"{self.phext} {self.place}: expected a time in its history: {why}{hint}"
+        )
 
     def _now(self) -> Scroll:
         return Scroll(self.place, _CLIENT, [self.state] if self.state else [])
@@ -124,7 +132,7 @@ class Past:
         if pieces:
             base = next(iter(_entries(pieces.get(_BASE, b""))), None)
         elif state is not None:
-            times = [self.began_ms, *(entry.time_ms for entry in entries[:1])]
+            times = [self.kept.began_ms, *(entry.time_ms for entry in entries[:1])]
             base = LogEntry(state, b"", min(times))
         return _Kept(base, tuple(entries))
 

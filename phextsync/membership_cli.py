@@ -1,23 +1,30 @@
-"""The commands about who belongs to a mesh. They work on files; a node that runs reads them again.
+"""The commands about who belongs to a mesh. They work on files; a running node reads them again."""
 
-`Data` and its companions are what every command of `phextsync` takes and does alike.
-"""
-
-import json
 import os
-import re
 import socket
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
 import trio
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from phextsync import invitation, membership
+from phextsync.cli_common import (
+    DATA,
+    MESH,
+    Data,
+    Json,
+    duration_s,
+    existing_folder,
+    fail,
+    line_or_input,
+    say,
+    say_columns,
+    say_json,
+    warn,
+)
 from phextsync.control import Attachment
 from phextsync.discovery import local_addresses
 from phextsync.errors import IdentityError
@@ -39,14 +46,7 @@ from phextsync.transport import format_address
 
 app = typer.Typer()
 peers_app = typer.Typer(help="Show, block, allow and forget peers of this node.")
-app.add_typer(peers_app, name="peers", invoke_without_command=True)
-
-Data = Annotated[
-    Path,
-    typer.Option("--data", envvar="PHEXTSYNC_DATA", help="The data folder."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DATA: Final = Path("~/.phextsync")
+app.add_typer(peers_app, name="peers", invoke_without_command=True, rich_help_panel=MESH)
 
 _Name = Annotated[str, typer.Option(help="This node's name.", show_default="the host name")]
 _Who = Annotated[str, typer.Argument(help="A peer's name, or the beginning of its id.")]
@@ -72,30 +72,12 @@ _Out = Annotated[
 _AUTHORITY: Final = Path("~/.phextsync-authority")
 _ADDRESSES_MAX: Final = 3
 _DAY_S: Final = 86400.0
-_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": _DAY_S}
-
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def fail(reason: str) -> NoReturn:
-    """End the command with one line."""
-    print(f"phextsync: {reason}", file=sys.stderr)
-    sys.exit(1)
-
-
-def existing_folder(data: Path) -> Path:
-    """Return the data folder, which must be there."""
-    folder = data.expanduser()
-    if not folder.is_dir():
-        fail(f"there is no data folder {folder}; make one with `phextsync init` or `join`")
-    return folder
 
 
 # -- joining -------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(rich_help_panel=MESH)
 def init(
     data: Data = DATA,
     name: _Name = "",
@@ -112,20 +94,27 @@ def init(
         _check_is_new(data)
         issuer.save(authority.expanduser())
         _save_new(data, pending.accepted(bundle))
-        _out.print(
+        say(
             f"the authority's key lies in {authority.expanduser()}; whoever has it decides who "
-            "belongs to the mesh\non each other machine run `phextsync request`, or invite it here "
-            "by `phextsync invite` while this node runs"
+            "belongs to the mesh",
+            "on each other machine run `phextsync request`, or invite it here by "
+            "`phextsync invite` while this node runs",
         )
         return
     key = MeshKey.generate(os.urandom(32))
     _create(data, key, name)
-    _out.print(f"a new mesh; on each other machine run:\n\n  phextsync join {key.join_code()}\n")
+    say("a new mesh; on each other machine run:", "", f"  phextsync join {key.join_code()}", "")
 
 
-@app.command()
+@app.command(rich_help_panel=MESH)
 def join(
-    code: Annotated[str, typer.Argument(help="What `init`, `code`, `rotate` or `invite` printed.")],
+    code: Annotated[
+        str,
+        typer.Argument(
+            help="What `init`, `code`, `rotate` or `invite` printed; '-' reads it from standard "
+            "input, so that no other user sees it among the processes."
+        ),
+    ],
     data: Data = DATA,
     name: _Name = "",
     rotate: Annotated[
@@ -133,10 +122,11 @@ def join(
     ] = False,
 ) -> None:
     """Join a mesh by its code."""
+    code = line_or_input(code)
     if rotate:
         folder = existing_folder(data)
         _replace(folder, NodeIdentity.load(folder).rotated(MeshKey.from_join_code(code)))
-        _out.print("the new key is accepted beside the old one until `phextsync rotate --finish`")
+        say("the new key is accepted beside the old one until `phextsync rotate --finish`")
     elif "".join(code.lower().split()).startswith(INVITATION_PREFIX):
         invited = InvitationCode.from_text(code)
         _check_is_new(data)
@@ -146,16 +136,16 @@ def join(
         _create(data, MeshKey.from_join_code(code), name)
 
 
-@app.command()
+@app.command(rich_help_panel=MESH)
 def code(data: Data = DATA) -> None:
     """Print the code that lets another machine join this mesh."""
     identity = NodeIdentity.load(existing_folder(data))
     if identity.mesh_key is None:
         fail("this node does not hold the mesh key; ask the mesh's administrator")
-    print(identity.mesh_key.join_code())
+    say(identity.mesh_key.join_code())
 
 
-@app.command()
+@app.command(rich_help_panel=MESH)
 def rotate(
     data: Data = DATA,
     finish: Annotated[
@@ -167,23 +157,25 @@ def rotate(
     identity = NodeIdentity.load(folder)
     if finish:
         _replace(folder, identity.finished())
-        _out.print(f"only the mesh {identity.mesh_tag} is accepted here now")
+        say(f"only the mesh {identity.mesh_tag} is accepted here now")
         return
     if identity.previous is not None:
         fail("a new key is on its way: print its code with `phextsync code`, end it by --finish")
     key = MeshKey.generate(os.urandom(32))
     _replace(folder, identity.rotated(key))
-    _out.print(
-        "a new key, accepted beside the old one; on each machine that stays run:\n\n"
-        f"  phextsync join --rotate {key.join_code()}\n\n"
-        "and when all have it, on all of them `phextsync rotate --finish`"
+    say(
+        "a new key, accepted beside the old one; on each machine that stays run:",
+        "",
+        f"  phextsync join --rotate {key.join_code()}",
+        "",
+        "and when all have it, on all of them `phextsync rotate --finish`",
     )
 
 
 # -- an administered mesh ------------------------------------------------------------------
 
 
-@app.command()
+@app.command(rich_help_panel=MESH)
 def request(data: Data = DATA, name: _Name = "", out: _Out = None) -> None:
     """Ask for a certificate: print a request (PKCS#10) to be taken to the administrator."""
     folder = data.expanduser()
@@ -196,7 +188,7 @@ def request(data: Data = DATA, name: _Name = "", out: _Out = None) -> None:
     _write(out, wanted)
 
 
-@app.command()
+@app.command(rich_help_panel=MESH)
 def issue(
     file: Annotated[str, typer.Argument(metavar="REQUEST", help="A file; '-': standard input.")],
     authority: _AuthorityFolder = _AUTHORITY,
@@ -212,11 +204,11 @@ def issue(
     permissions = _permissions(read, write, phext)
     valid_s = None if days is None else days * _DAY_S
     bundle = issuer.answer(wanted, permissions, now_s=time.time(), valid_s=valid_s)
-    _err.print(f"{read_request(wanted)[0]} {_told(permissions)}")
+    warn(f"{read_request(wanted)[0]} {_told(permissions)}")
     _write(out, bundle.to_pem())
 
 
-@app.command()
+@app.command(rich_help_panel=MESH)
 def accept(
     file: Annotated[str, typer.Argument(metavar="BUNDLE", help="A file; '-': standard input.")],
     data: Data = DATA,
@@ -235,10 +227,10 @@ def accept(
         identity = pending.accepted(bundle)
         _save_new(data, identity)
         pending.discard(folder)
-    _out.print(f"a certificate of the mesh {identity.mesh_tag}: {_told(identity.permissions)}")
+    say(f"a certificate of the mesh {identity.mesh_tag}: {_told(identity.permissions)}")
 
 
-@app.command()
+@app.command(rich_help_panel=MESH)
 def invite(
     data: Data = DATA,
     authority: _AuthorityFolder = _AUTHORITY,
@@ -256,6 +248,8 @@ def invite(
     """Print a code by which machines join an administered mesh, while this node runs."""
     folder = existing_folder(data)
     identity = NodeIdentity.load(folder)
+    if identity.mesh_key is not None:
+        fail("this mesh has one key for all: `phextsync code` prints the code by which others join")
     issuer = Authority.load(authority.expanduser())
     if issuer.certificate != identity.authority:
         fail(f"expected the authority of mesh {identity.mesh_tag}, found that of {issuer.mesh_tag}")
@@ -272,36 +266,36 @@ def invite(
     row = Invitation(
         invitation.secret_digest(secret),
         uses,
-        now_s + _duration_s(expires),
+        now_s + duration_s(expires),
         permissions.to_uris(),
         None if days is None else days * _DAY_S,
         str(authority.expanduser().absolute()),
     )
     invitations.add(row, port, now_s)
     if not _reload(folder):
-        _err.print("no node runs here: the code holds once `phextsync up` does")
-    print(invited.to_text())
+        warn("no node runs here: the code holds once `phextsync up` does")
+    say(invited.to_text())
 
 
 # -- who is here ---------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(rich_help_panel=MESH)
 def mesh(data: Data = DATA, as_json: Json = False) -> None:
     """Show the mesh, this node's certificate, and the peers that it knows."""
     folder = existing_folder(data)
     identity = NodeIdentity.load(folder)
     known = KnownPeers.load(folder)
     if as_json:
-        print(json.dumps(membership.describe(identity, known)))
+        say_json(membership.describe(identity, known))
         return
     kind = "administered" if identity.mesh_key is None else "of one key, which every node holds"
-    _out.print(f"mesh {identity.mesh_tag}, {kind}")
+    say(f"mesh {identity.mesh_tag}, {kind}")
     if identity.previous is not None:
-        _out.print(f"the mesh {identity.previous.mesh_tag} before it is accepted too")
-    _out.print(f"{identity.name} ({identity.node_id.hex()}) {_told(identity.permissions)}")
+        say(f"the mesh {identity.previous.mesh_tag} before it is accepted too")
+    say(f"{identity.name} ({identity.node_id.hex()}) {_told(identity.permissions)}")
     first, last = identity.bundles[0].period
-    _out.print(f"its certificate is valid from {first:%Y-%m-%d} until {last:%Y-%m-%d %H:%M} UTC")
+    say(f"its certificate is valid from {first:%Y-%m-%d} until {last:%Y-%m-%d %H:%M} UTC")
     _show_peers(known)
 
 
@@ -312,7 +306,7 @@ def peers(context: typer.Context, data: Data = DATA, as_json: Json = False) -> N
         return
     known = KnownPeers.load(existing_folder(data))
     if as_json:
-        print(json.dumps(membership.rows(known)))
+        say_json(membership.rows(known))
     else:
         _show_peers(known)
 
@@ -322,7 +316,7 @@ def block(who: _Who, data: Data = DATA) -> None:
     """Let a peer in no more: its link ends."""
     folder = _change_peers(data, "block", who, "is blocked on this node; others decide themselves")
     if NodeIdentity.load(folder).mesh_key is not None:
-        _out.print(
+        say(
             "whoever holds the mesh key can come back as another node: "
             "to remove a machine from the mesh, change the key with `phextsync rotate`"
         )
@@ -344,7 +338,7 @@ def _change_peers(data: Path, verb: str, who: str, told: str) -> Path:
     folder = existing_folder(data)
     peer = membership.perform(KnownPeers.load(folder), verb, who)
     _reload(folder)
-    _out.print(f"{peer} {told}")
+    say(f"{peer} {told}")
     return folder
 
 
@@ -356,20 +350,24 @@ def _new_pending(name: str) -> PendingIdentity:
 
 
 def _create(data: Path, key: MeshKey, name: str) -> None:
+    _check_is_new(data)
     _save_new(data, NodeIdentity.create(key, name or socket.gethostname(), os.urandom(32)))
 
 
 def _check_is_new(data: Path) -> None:
     """Refuse a folder that has an identity, before anything else is done."""
-    path = data.expanduser() / IDENTITY_FILE
-    if path.exists():
-        raise IdentityError(f"{path} exists already: expected a folder without an identity")
+    folder = data.expanduser()
+    if (folder / IDENTITY_FILE).exists():
+        raise IdentityError(
+            f"the identity of a node exists already in {folder}: `phextsync code` prints the code "
+            "for other machines; for a second node name another folder with --data"
+        )
 
 
 def _save_new(data: Path, identity: NodeIdentity) -> None:
     folder = data.expanduser()
     identity.save(folder)
-    _out.print(f"{identity.name} ({identity.node_id.hex()[:8]}) lives in {folder}")
+    say(f"{identity.name} ({identity.node_id.hex()[:8]}) lives in {folder}")
 
 
 def _replace(folder: Path, identity: NodeIdentity) -> None:
@@ -418,17 +416,8 @@ def _told(permissions: Permissions) -> str:
 
 
 def _show_peers(known: KnownPeers) -> None:
-    table = Table("peer", "id", "state", box=None)
-    for peer in known.peers():
-        table.add_row(peer.name, peer.node_id.hex(), peer.state)
-    _out.print(table)
-
-
-def _duration_s(text: str) -> float:
-    match = re.fullmatch(r"(\d+)([smhd])", text.strip())
-    if match is None:
-        fail(f"expected a time such as 30m, 2h or 7d, found {text!r}")
-    return int(match[1]) * _UNITS_S[match[2]]
+    rows = [(peer.name, peer.node_id.hex(), peer.state) for peer in known.peers()]
+    say_columns([("peer", "id", "state"), *rows])
 
 
 def _free_port() -> int:

@@ -1,45 +1,44 @@
-"""The commands about the past of scrolls: what was written when and by whom, and what is kept.
-
-`Phext`, `Place` and `Range` are what every command of `phextsync` takes and does alike.
-"""
+"""The commands about the past of scrolls: what was written when and by whom, and what is kept."""
 
 import json
 import re
-import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from phextsync.attach import Asked, visit
+from phextsync.attach import Asked
+from phextsync.cli_common import (
+    DATA,
+    PAST,
+    PHEXT,
+    Data,
+    Json,
+    Phext,
+    Place,
+    existing_folder,
+    fail,
+    say,
+    say_json,
+    say_text,
+    session,
+)
 from phextsync.control import blamed_lines, logged_changes
 from phextsync.discovery import PEERS_FILE, RememberedPeers
 from phextsync.history import FOREVER
 from phextsync.index import Coordinate
-from phextsync.membership_cli import DATA, Data, Json, existing_folder, fail
-from phextsync.node import DEFAULT_PHEXT
 
 app = typer.Typer()
 
-Phext = Annotated[str, typer.Option("--phext", envvar="PHEXTSYNC_PHEXT", help="The phext.")]
-Place = Annotated[str, typer.Argument(metavar="COORDINATE", help="Such as 1.5.2/3.7.3/9.1.1.")]
-Range = Annotated[
-    str, typer.Argument(metavar="[RANGE]", help="A coordinate, a prefix such as '2.*', or A..B.")
-]
 
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-@app.command()
+@app.command(rich_help_panel=PAST)
 def log(
     coordinate: Place,
     data: Data = DATA,
-    phext: Phext = DEFAULT_PHEXT,
+    phext: Phext = PHEXT,
     last: Annotated[int | None, typer.Option(min=1, help="Only so many changes.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -48,32 +47,32 @@ def log(
     Times are those of the clock of the node that wrote; what came late, by a comparison, did not
     bring its time: then it is when it was seen here.
     """
-    with _session(data) as session:
-        rows = logged_changes(session.ask("log", phext, _place(session, coordinate), last))
-        names = _node_names(session, data)
+    with session(data) as asked:
+        rows = logged_changes(asked.ask("log", phext, _place(asked, coordinate), last))
+        names = _node_names(asked, data)
     if as_json:
-        print(json.dumps([_json_row(asdict(row), names) for row in rows], ensure_ascii=False))
+        say_json([_json_row(asdict(row), names) for row in rows])
         return
     for row in rows:
         by = ", ".join(map(names, row.writers)) or "?"
         seen = " (seen here)" if row.seen_here else ""
         change = f"+{row.added} -{row.removed}"
-        print(f"{_when(row.time_ms)}  {by}{seen}  {change}  {row.line_number}: {row.line}")
+        say(f"{_when(row.time_ms)}  {by}{seen}  {change}  {row.line_number}: {row.line}")
 
 
-@app.command()
+@app.command(rich_help_panel=PAST)
 def blame(
-    coordinate: Place, data: Data = DATA, phext: Phext = DEFAULT_PHEXT, as_json: Json = False
+    coordinate: Place, data: Data = DATA, phext: Phext = PHEXT, as_json: Json = False
 ) -> None:
     """Print each line with the node that wrote its newest characters, and when.
 
     Times are those of the clock of the node that wrote; '*' marks when it was seen here.
     """
-    with _session(data) as session:
-        lines = blamed_lines(session.ask("blame", phext, _place(session, coordinate)))
-        names = _node_names(session, data)
+    with session(data) as asked:
+        lines = blamed_lines(asked.ask("blame", phext, _place(asked, coordinate)))
+        names = _node_names(asked, data)
     if as_json:
-        print(json.dumps([_json_row(asdict(line), names) for line in lines], ensure_ascii=False))
+        say_json([_json_row(asdict(line), names) for line in lines])
         return
     heads = []
     for line in lines:
@@ -82,28 +81,29 @@ def blame(
         heads.append((names(line.writer) if line.writer else "?", f"{when}{mark}"))
     widths = [max(map(len, column)) for column in zip(*heads, strict=True)]
     for (who, when), line in zip(heads, lines, strict=True):
-        print(f"{who:{widths[0]}}  {when:{widths[1]}} {line.text}")
+        say(f"{who:{widths[0]}}  {when:{widths[1]}} {line.text.expandtabs()}")
 
 
-@app.command()
+@app.command(rich_help_panel=PAST)
 def show(
     coordinate: Place,
     at: Annotated[
         str, typer.Option(help="A time, such as '2026-02-28 09:30' (local) or with +01:00.")
     ],
     data: Data = DATA,
-    phext: Phext = DEFAULT_PHEXT,
+    phext: Phext = PHEXT,
 ) -> None:
     """Print a scroll as it was, by the clocks of the nodes that wrote it."""
     try:
         time_ms = round(datetime.fromisoformat(at).timestamp() * 1000)
     except ValueError:
         fail(f"expected a time such as '2026-02-28 09:30', found {at!r:.40}")
-    with _session(data) as session:
-        sys.stdout.write(str(session.ask("show", phext, _place(session, coordinate), time_ms)))
+    with session(data) as asked:
+        text = asked.ask("show", phext, _place(asked, coordinate), time_ms)
+    say_text(str(text))
 
 
-@app.command()
+@app.command(rich_help_panel=PAST)
 def history(
     data: Data = DATA,
     keep: Annotated[
@@ -111,17 +111,17 @@ def history(
     ] = "",
 ) -> None:
     """Say, or set, how long this folder keeps the history of its scrolls."""
-    with _session(data) as session:
+    with session(data) as asked:
         if keep:
-            session.ask("keep_history", _kept_ms(keep))
-        kept_ms = session.ask("history")
+            asked.ask("keep_history", _kept_ms(keep))
+        kept_ms = asked.ask("history")
     match kept_ms:
         case 0:
-            print("history is not kept, but for the latest changes")
+            say("history is not kept, but for the latest changes")
         case int() if kept_ms == FOREVER:
-            print("history is kept forever")
+            say("history is kept forever")
         case _:
-            print(f"history is kept for {timedelta(milliseconds=int(str(kept_ms)))}")
+            say(f"history is kept for {timedelta(milliseconds=int(str(kept_ms)))}")
 
 
 def _kept_ms(text: str) -> int:
@@ -137,18 +137,14 @@ def _kept_ms(text: str) -> int:
 # -- helpers -------------------------------------------------------------------------------
 
 
-def _session(data: Path) -> AbstractContextManager[Asked]:
-    return visit(existing_folder(data), _err.print)
-
-
 def _place(_session: Asked, text: str) -> str:
     """Return the coordinate that an argument names."""
     return str(Coordinate.parse(text))
 
 
-def _node_names(session: Asked, data: Path) -> Callable[[bytes], str]:
+def _node_names(asked: Asked, data: Path) -> Callable[[bytes], str]:
     """Return what tells the name of a node, or the start of its id where that is not known."""
-    status = json.loads(str(session.ask("status")))
+    status = json.loads(str(asked.ask("status")))
     remembered = RememberedPeers.load(existing_folder(data) / PEERS_FILE)
     rows = [status, *status.get("peers", ()), *status.get("absent", ())]
     names = {row["node_id"]: row["name"] for row in rows if row["name"]}

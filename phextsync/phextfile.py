@@ -24,7 +24,7 @@ _DIMENSION: Final = {character: dimension for dimension, character in enumerate(
 _RUN: Final = re.compile(f"[^{BREAKS}]+")
 _PART_MAX: Final = 999
 _SUMMARY_BYTES: Final = 32
-_PICTURES: Final = {ord(character): 0x2400 + ord(character) for character in BREAKS}
+_PICTURES: Final = {ord(character): 0x2400 + ord(character) for character in f"\0{BREAKS}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,12 @@ class ParsedPhext:
 
 
 def read(data: bytes, *, clamp: bool = False) -> ParsedPhext:
-    """Read the bytes of a file. PhextFileError when they are not UTF-8, and as `parse` raises."""
+    """Read the bytes of a file. PhextFileError when they are not UTF-8 or hold a zero byte, and as
+    `parse` raises."""
+    if b"\0" in data:
+        raise PhextFileError(
+            f"expected text, found a zero byte at offset {data.index(0)}; leave it out"
+        )
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -124,7 +129,8 @@ def explode(text: str) -> dict[Coordinate, str]:
 def implode(scrolls: Mapping[Coordinate, str] | Iterable[tuple[Coordinate, str]]) -> str:
     """Return the canonical text of scrolls in any order; of equal coordinates the last one counts.
 
-    A break in a text is written as its control picture (U+2401, ...): it cannot be escaped.
+    A break or a zero byte in a text, which others may have brought, is written as its control
+    picture (U+2401, ...): it cannot be escaped.
     """
     at = ORIGIN
     pieces: list[str] = []
@@ -175,8 +181,8 @@ def _end(place: _Place, begun: list[str], ended: list[tuple[Coordinate, str]]) -
 
 
 def has_breaks(text: str) -> bool:
-    """Whether `text` has break characters, which a file cannot hold."""
-    return any(character in text for character in BREAKS)
+    """Whether `text` has break characters or zero bytes, which a file cannot hold."""
+    return any(character in text for character in f"\0{BREAKS}")
 
 
 def normalize(text: str) -> str:

@@ -15,7 +15,6 @@ from phextsync.records import (
     FORMAT_VERSION,
     HEADS,
     HISTORY,
-    HISTORY_KEPT,
     LOGS,
     META,
     NAMES,
@@ -72,9 +71,8 @@ def rebuild(records: Records, path: Path, progress: Progress | None) -> Rebuilt:
                 txn.put(number, seal(NAMES, number, name.encode()), db=databases[NAMES])
             for key, receipt in records.receipts.items():
                 txn.put(key, seal(META, key, receipt), db=databases[META])
-            if records.history_kept is not None:
-                kept = seal(META, HISTORY_KEPT, records.history_kept)
-                txn.put(HISTORY_KEPT, kept, db=databases[META])
+            for key, body in records.retention.items():
+                txn.put(key, seal(META, key, body), db=databases[META])
             for key, value in records.set_aside():
                 txn.put(key, value, db=databases[DAMAGED])
         rebuilt = _copy(records, environment, databases, progress)

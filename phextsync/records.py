@@ -13,6 +13,7 @@
 | damaged | number, key | nothing: this scroll was set aside |
 | damaged | number, key, `state` or sequence number | what was set aside of it |
 | meta | `history` | how long history is kept and since when, in ms, 8 bytes each; absent: none is |
+| meta | `policy` | settings of history for ranges: `Retention.encode_ranges`; absent: none |
 | history | number, key, number of the piece | log entries that were folded into the state |
 
 A key is the 12 bytes of a coordinate; number and key together are the *place* of a scroll. Every
@@ -42,6 +43,7 @@ META, NAMES, HEADS, STATES = b"meta", b"names", b"heads", b"states"
 LOGS, DAMAGED, HISTORY = b"logs", b"damaged", b"history"
 DATABASES: Final = (META, NAMES, HEADS, STATES, LOGS, DAMAGED, HISTORY)
 HISTORY_KEPT: Final = b"history"
+HISTORY_RANGES: Final = b"policy"
 KEPT: Final = struct.Struct(">QQ")
 
 PLACE_BYTES: Final = 16
@@ -127,7 +129,8 @@ class Records:
             key[1:]: int.from_bytes(body, "big") for key, body in bodies.items() if key[:1] == b"k"
         }
         self.receipts = {key: body for key, body in bodies.items() if key[:1] == b"r"}
-        self.history_kept = bodies.get(HISTORY_KEPT)
+        kept = (HISTORY_KEPT, HISTORY_RANGES)
+        self.retention = {key: bodies[key] for key in kept if key in bodies}
         self.is_count_known = not self.problems
 
     @property

@@ -65,10 +65,9 @@ from phextsync.index import (
 )
 from phextsync.messages import Limits, is_phext_name
 from phextsync.permissions import UNRESTRICTED, Permissions, contains
+from phextsync.retention import Retention
 from phextsync.store import (
-    NO_HISTORY,
     Batch,
-    HistoryKept,
     HistoryPiece,
     LogEntry,
     ScrollWrite,
@@ -94,6 +93,22 @@ _NOTHING: Final = b"\0"  # a state vector
 
 CLIENTS: Final = ".clients"
 """The phext that says which node wrote under which client id: one line a scroll."""
+
+
+class HistorySetting(NamedTuple):
+    """How long history is kept in a range of a phext, in milliseconds (0: it is not), or, with
+    None, in the whole folder."""
+
+    phext: str | None
+    range: CoordinateRange
+    kept_ms: int
+
+
+class _Setting(NamedTuple):
+    """What was asked for, as `Retention.changed` takes it."""
+
+    kept_ms: int | None
+    where: tuple[str, bytes, bytes | None] | None
 
 
 class NewUpdate(NamedTuple):
@@ -433,7 +448,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
             self._read_stored(coordinate) if coordinate in self.index else None,
             news,
             owner.store.pieces(self.name, coordinate.key),
-            owner.store.history.began_ms,
+            owner.store.history.of(self.name, coordinate.key),
             {client: writer for client, writer in writers.items() if writer},
         )
 
@@ -867,7 +882,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     def _write(self, coordinate: Coordinate, pending: _Pending) -> ScrollWrite:
         opened = self._opened(coordinate)
         state, log = pending.state, tuple(pending.log)
-        if pending.entry is not None and self._owner.history_kept_ms:
+        if pending.entry is not None and self._owner.keeps(self.name, coordinate.key):
             state, log = None, (pending.entry, *log)
         if opened is None:
             return ScrollWrite(coordinate.key, pending.fingerprint, pending.size, state, log)
@@ -1034,8 +1049,9 @@ class ReplicaSet:
         self._taken_receipts: dict[bytes, Callable[[], bytes]] = {}
         self._pieces: list[HistoryPiece] = []
         self._taken_pieces: tuple[HistoryPiece, ...] = ()
-        self._kept_ms: int | None = None  # a setting for the next batch
-        self._taken_kept_ms: int | None = None
+        self._settings: list[_Setting] = []  # of history, for the next batch
+        self._taken_settings: list[_Setting] = []
+        self._retention: Retention | None = None  # what these are in the batch taken last
         self._is_setting_refused = False
         self._looked_at: tuple[str, bytes] | None = None  # the scroll whose history was, last
         self._is_looking = False
@@ -1081,7 +1097,7 @@ class ReplicaSet:
     @property
     def is_changed(self) -> bool:
         """Whether there is a change that no batch has taken yet."""
-        return bool(self._touched) or self._kept_ms is not None
+        return bool(self._touched) or bool(self._settings)
 
     @property
     def is_dirty(self) -> bool:
@@ -1103,10 +1119,12 @@ class ReplicaSet:
 
     def take_batch(self) -> Batch | None:
         """Return what the store has to commit; `committed` or `failed` must follow."""
-        is_idle = self._kept_ms is None and not self._is_looking
+        is_idle = not self._settings and not self._is_looking
         if not self._touched and not self._receipts and is_idle:
             return None
         assert not self._committing
+        self._retention = self.retention if self._settings else None  # also for these writes
+        self._taken_settings, self._settings = self._settings, []
         self._committing, self._touched = list(self._touched.values()), {}
         writes = [(r.name, write) for r in self._committing for write in r.take_writes()]
         leases, self._leases = tuple(self._leases.items()), {}
@@ -1117,9 +1135,7 @@ class ReplicaSet:
         # Those of a batch that fails are made again: its scrolls are folded again.
         pieces, self._pieces = tuple(self._pieces), []
         self._taken_pieces = pieces
-        kept_ms, self._kept_ms = self._kept_ms, None
-        self._taken_kept_ms = kept_ms
-        return Batch(tuple(writes), leases, receipts, pieces, self._kept_from_now(kept_ms))
+        return Batch(tuple(writes), leases, receipts, pieces, self._retention)
 
     def committed(self) -> None:
         """The batch taken last is durable."""
@@ -1128,7 +1144,7 @@ class ReplicaSet:
         self._committing = []
         if self.store.refused_history:
             self._history_was_refused()
-        self._taken_kept_ms = None
+        self._taken_settings, self._retention = [], None
         self._taken_pieces = ()
         self._failure = None
         self._evict(len(self._open))
@@ -1142,8 +1158,8 @@ class ReplicaSet:
             self._touched[replica.name] = replica
         self._committing = []
         self._receipts = {**self._taken_receipts, **self._receipts}
-        if self._kept_ms is None:
-            self._kept_ms = self._taken_kept_ms
+        self._settings = [*self._taken_settings, *self._settings]
+        self._taken_settings, self._retention = [], None
         self._damaged |= {(p.phext, p.key) for p in self._taken_pieces if p.number is None}
         self._failure = error
 
@@ -1213,23 +1229,67 @@ class ReplicaSet:
     # -- history: beside the scrolls, in the same batches; nothing here may stop a write ------
 
     @property
-    def history_kept_ms(self) -> int:
-        """How long history is kept in this folder, in milliseconds; 0: none is."""
-        for kept_ms in (self._kept_ms, self._taken_kept_ms):
-            if kept_ms is not None:
-                return kept_ms
-        return self.store.history.kept_ms
+    def retention(self) -> Retention:
+        """Where history is kept and for how long, with what was set and is not yet durable."""
+        retention = self._retention or self.store.history
+        for setting in self._settings:
+            retention = retention.changed(*setting, self.now_ms())
+        return retention
 
-    def keep_history(self, kept_ms: int) -> None:
-        """Let the next batch set how long history is kept in this folder; with 0, forget it."""
-        if not 0 <= kept_ms <= FOREVER:
+    @property
+    def history_kept_ms(self) -> int:
+        """How long history is kept in this folder where no range has a setting of its own, in
+        milliseconds; 0: it is not."""
+        return self.retention.kept_ms
+
+    def history_settings(self) -> list[HistorySetting]:
+        """Return how long history is kept: first in the whole folder, then in ranges."""
+        retention = self.retention
+        rows = [HistorySetting(None, EVERYTHING, retention.kept_ms)]
+        for phext, lower, upper, kept_ms in retention.ranges:
+            end = None if upper is None else Coordinate.from_key(upper)
+            range_ = CoordinateRange(Coordinate.from_key(lower), end)
+            rows.append(HistorySetting(phext, range_, kept_ms))
+        return rows
+
+    def keep_history(
+        self,
+        kept_ms: int | None,
+        phext: str | None = None,
+        range_: Range = EVERYTHING,
+        *,
+        unless_set: bool = False,
+    ) -> None:
+        """Let the next batch set how long history is kept: in a range of a phext, or, without
+        `phext`, in this folder where no range has a setting. Where the smallest range that has
+        one says 0, what is kept is forgotten. None removes the setting of a range.
+
+        To set what is set changes nothing; `unless_set` leaves a range alone that has a setting.
+        PhextsyncError for a time, a phext or a range that cannot be.
+        """
+        if kept_ms is not None and not 0 <= kept_ms <= FOREVER:
             raise PhextsyncError(f"expected milliseconds from 0 to {FOREVER}, found {kept_ms}")
-        self._kept_ms = kept_ms
+        if phext is not None and not is_phext_name(phext):
+            raise PhextsyncError(f"expected the name of a phext, found {phext!r:.60}")
+        if phext is None and (kept_ms is None or not as_range(range_).is_everything):
+            raise PhextsyncError("expected a time for the whole folder, or a phext and a range")
+        where = None if phext is None else (phext, *as_range(range_).to_keys())
+        before = self.retention
+        if unless_set and any(row.where == where for row in before.ranges):
+            return
+        retention = before.changed(kept_ms, where, self.now_ms())
+        if retention == before:
+            return
+        self._settings.append(_Setting(kept_ms, where))
         self._is_setting_refused = False
         self._looked_at = None
-        self._is_looking = kept_ms > 0
+        self._is_looking = retention.is_kept
         if self.on_dirty is not None:
             self.on_dirty()
+
+    def keeps(self, phext: str, key: bytes) -> bool:
+        """Whether history of a scroll is kept in the batch taken last."""
+        return (self._retention or self.store.history).of(phext, key).kept_ms > 0
 
     def check_history(self) -> None:
         """StoreError when the store did not take the last setting."""
@@ -1242,7 +1302,7 @@ class ReplicaSet:
 
     def _history_was_refused(self) -> None:
         """The batch taken last is durable but for its history."""
-        self._is_setting_refused = self._taken_kept_ms is not None
+        self._is_setting_refused = bool(self._taken_settings)
         self._is_looking = False
         # What was only to be forgotten stays as it was.
         lost = [p for p in self._taken_pieces if p.number is None or (p.number and p.data)]
@@ -1251,31 +1311,25 @@ class ReplicaSet:
             place = Coordinate.from_key(key)
             self.report(f"{phext} {place}: a part of its history could not be written")
 
-    def _kept_from_now(self, kept_ms: int | None) -> HistoryKept | None:
-        """Return what a setting means for the store."""
-        if not kept_ms:
-            return None if kept_ms is None else NO_HISTORY
-        history = self.store.history
-        return HistoryKept(kept_ms, history.began_ms if history.kept_ms else self.now_ms())
-
     def folded(
         self, phext: str, key: bytes, news: tuple[LogEntry, ...], state: bytes, *, is_other: bool
     ) -> None:
         """The log of a scroll, and `news` that were to follow in it, are in its new `state`, which
         is another, not one that builds on them, with `is_other`."""
-        history, now_ms = self.store.history, self.now_ms()
-        if history.kept_ms:
+        now_ms = self.now_ms()
+        kept = (self._retention or self.store.history).of(phext, key)
+        if kept.kept_ms:
             pieces = anew(state, now_ms)
             if not is_other and (phext, key) not in self._damaged:
                 with suppress(StoreError):  # whoever reads the scroll sees to that
                     stored, last = self.store.read(phext, key), self.store.last_piece(phext, key)
-                    pieces = fold(stored, last, news, now_ms, history.began_ms)
+                    pieces = fold(stored, last, news, now_ms, kept.began_ms)
             self._damaged.discard((phext, key))
             self._keep_pieces(phext, key, pieces)
 
     def _look_at_some(self) -> None:
         """Look whether something is to be forgotten of the next few histories in turn."""
-        history, now_ms = self.store.history, self.now_ms()
+        retention, now_ms = self._retention or self.store.history, self.now_ms()
         beginning = {(piece.phext, piece.key) for piece in self._pieces if piece.number is None}
         folding = {(piece.phext, piece.key) for piece in self._pieces}
         is_looking, self._is_looking = self._is_looking, False  # not on and on where it cannot
@@ -1287,7 +1341,9 @@ class ReplicaSet:
                 if place not in beginning:
                     pieces = self.store.pieces(*place, oldest=_LOOKED_AT)
                     if all(pieces.values()):
-                        self._keep_pieces(*place, prune(pieces, now_ms - history.kept_ms))
+                        self._keep_pieces(
+                            *place, prune(pieces, now_ms - retention.of(*place).kept_ms)
+                        )
                     elif place in folding:
                         self._damaged.add(place)
                     else:

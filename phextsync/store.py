@@ -51,6 +51,7 @@ from phextsync.records import (
     HEADS,
     HISTORY,
     HISTORY_KEPT,
+    HISTORY_RANGES,
     KEPT,
     LOGS,
     META,
@@ -66,6 +67,7 @@ from phextsync.records import (
     seal,
     unseal,
 )
+from phextsync.retention import NO_HISTORY, Retention
 
 _LOG: Final = struct.Struct(">QB")
 _PAIRS_AT_ONCE: Final = 1024
@@ -107,18 +109,6 @@ class HistoryPiece:
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryKept:
-    """How long history is kept, in milliseconds (0: none is), and since when it is."""
-
-    kept_ms: int
-    began_ms: int
-
-
-NEVER_MS: Final = (1 << 63) - 1
-NO_HISTORY: Final = HistoryKept(0, NEVER_MS)
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
     """Changes that become durable together: scrolls by phext, and client ids by phext.
 
@@ -130,7 +120,7 @@ class Batch:
     leases: tuple[tuple[str, int], ...] = ()
     receipts: tuple[tuple[bytes, bytes], ...] = ()
     history: tuple[HistoryPiece, ...] = ()
-    kept: HistoryKept | None = None
+    kept: Retention | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +193,8 @@ class Store(Protocol):
         what is lost, and must not write again: its lease ends."""
 
     @property
-    def history(self) -> HistoryKept:
-        """How long history is kept: a setting of the folder."""
+    def history(self) -> Retention:
+        """Where history is kept and for how long: settings of the folder."""
 
     def pieces(self, phext: str, key: bytes, *, oldest: int | None = None) -> dict[int, bytes]:
         """Return the pieces of a scroll's history by number, ascending, damaged ones empty;
@@ -279,9 +269,12 @@ class MemoryStore:
         self._leases.update(batch.leases)
         self._receipts.update(batch.receipts)
         self.history = batch.kept or self.history
-        if not self.history.kept_ms:
-            self._history.clear()
-        for piece in batch.history if self.history.kept_ms else ():
+        if batch.kept is not None:
+            for place in [p for p in self._history if not batch.kept.of(*p).kept_ms]:
+                del self._history[place]
+        for piece in batch.history:
+            if not self.history.of(piece.phext, piece.key).kept_ms:
+                continue
             pieces = self._history.setdefault((piece.phext, piece.key), {})
             if piece.number is None:
                 pieces.clear()
@@ -512,7 +505,9 @@ class LmdbStore:
                     case b"r":
                         self._receipts[bytes.fromhex(key[1:].decode())] = body
                     case b"h":
-                        self.history = HistoryKept(*KEPT.unpack(body))
+                        self.history = Retention(*KEPT.unpack(body))
+                    case b"p":  # sorted behind it
+                        self.history = self.history.with_ranges(body)
         if leases and not keep_leases:
             # Gone from the disk too: the next clean stop must not vouch for them.
             self._leases.clear()
@@ -737,10 +732,12 @@ class LmdbStore:
         kept, database = batch.kept or self.history, self._dbs[HISTORY]
         if batch.kept is not None:
             body = KEPT.pack(kept.kept_ms, kept.began_ms)
-            txn.put(HISTORY_KEPT, seal(META, HISTORY_KEPT, body), db=self._dbs[META])
-            if not kept.kept_ms:
-                txn.drop(database, delete=False)
-        for piece in batch.history if kept.kept_ms else ():
+            for key, data in ((HISTORY_KEPT, body), (HISTORY_RANGES, kept.encode_ranges())):
+                txn.put(key, seal(META, key, data), db=self._dbs[META])
+            self._forget(txn, numbers, kept)
+        for piece in batch.history:
+            if not kept.of(piece.phext, piece.key).kept_ms:
+                continue
             place = numbers[piece.phext] + piece.key
             if piece.number is None:
                 for key, _ in list(_scan(txn.cursor(db=database), place)):
@@ -751,6 +748,22 @@ class LmdbStore:
                 txn.put(key, seal(HISTORY, key, piece.data), db=database)
             else:
                 txn.delete(key, db=database)
+
+    def _forget(self, txn: "lmdb.Transaction", numbers: dict[str, bytes], kept: Retention) -> None:
+        """Remove what is stored where nothing is kept."""
+        database = self._dbs[HISTORY]
+        if not kept.is_kept:
+            txn.drop(database, delete=False)
+            return
+        cursor = txn.cursor(db=database)
+        for phext, number in numbers.items():
+            for lower, upper in kept.gaps(phext):
+                is_there = cursor.set_range(number + lower)
+                while is_there:
+                    place = bytes(cursor.key())
+                    if place[:4] != number or (upper is not None and place[4:] >= upper):
+                        break
+                    is_there = cursor.delete()
 
     def _number(self, txn: "lmdb.Transaction", numbers: dict[str, bytes], phext: str) -> None:
         """Give a phext its number."""

@@ -4,22 +4,21 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Final, get_args
 
 from phextsync.errors import PhextsyncError
 from sims import sweep
-from sims.scenarios import (
-    NAMES,
-    SCENARIOS,
-    Outcome,
+from sims.scenarios import LARGE, Outcome, names, run, run_scenario, small
+from sims.tables import (
+    STEPS,
+    Scenario,
     Tier,
+    built_in,
+    read_scenarios,
     read_schedule,
-    run,
-    run_scenario,
     schedule_to_json,
-    small,
 )
 
 
@@ -29,43 +28,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.freeze()  # a run makes little garbage in cycles: looking for it took a tenth of the time
     gc.set_threshold(100_000, 50, 50)
     try:
-        match options.command:
-            case "run":
-                return _run_one(options)
-            case "sweep":
-                return sweep.sweep(
-                    options.scenarios or small(options.tier),
-                    options.seeds,
-                    tier=options.tier,
-                    jobs=options.jobs,
-                    where=options.executor,
-                    json_file=options.json,
-                )
-            case "compare":
-                sweep.compare(options.old, options.new)
-            case "report":
-                from sims import report  # needs matplotlib, which the other commands do not
-
-                report.write(options.folder, options.sweeps, options.seeds, options.jobs)
-    except (ValueError, OSError, PhextsyncError, argparse.ArgumentTypeError) as error:
+        return _COMMANDS[options.command](options)
+    except (ValueError, OSError, PhextsyncError) as error:
         print(f"sims: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sims")
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("run", help="run one scenario from one seed, or a stored schedule")
-    one.add_argument("scenario", metavar="NAME|FILE", help=", ".join(NAMES))
+    one.add_argument("scenario", metavar="NAME|FILE", help="of scenarios.toml, or a JSON file")
     one.add_argument("--seed", type=int, default=None, help="0, or as the file says")
     one.add_argument("--tier", choices=get_args(Tier), default="world", help="what it runs on")
     one.add_argument("--trace", type=Path, help="write a line for everything that happens")
     one.add_argument("--store", type=Path, help="write the schedule, to be run again or shrunk")
     many = commands.add_parser("sweep", help="run many seeds of many scenarios")
-    many.add_argument("--scenarios", type=_names, help="all small ones if not given")
+    many.add_argument("--scenarios", help="names with commas between; all small ones if not given")
     many.add_argument("--tier", choices=("world", "memory"), default="world")
-    many.add_argument("--seeds", type=_seeds, default=range(10), help="such as 0-99")
+    many.add_argument("--seeds", default="0-9", help="such as 0-99")
     many.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     many.add_argument("--json", type=Path, help="write every outcome")
     many.add_argument("--executor", help="a Dask cluster, dask://host:port; else processes")
@@ -75,8 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     paper = commands.add_parser("report", help="write tables and figures into a folder")
     paper.add_argument("folder", type=Path)
     paper.add_argument("sweeps", type=Path, nargs="*", help="what sweeps wrote; none: run some")
-    paper.add_argument("--seeds", type=_seeds, default=range(10), help="when it runs them itself")
+    paper.add_argument("--seeds", default="0-9", help="when it runs them itself")
     paper.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    for command in (one, many, paper):
+        command.add_argument("--file", type=Path, help="a TOML file of scenarios of your own")
     return parser
 
 
@@ -100,25 +83,86 @@ def _outcome(options: argparse.Namespace, trace: Callable[[str], None] | None) -
             raise ValueError(f"expected a scenario by its name on this tier, found {name}")
         scenario, stored = read_schedule(Path(name))
         return run_scenario(name, scenario, stored if seed is None else seed, trace)
-    _names(name)
+    known = _known(options)
+    _names(name, known)
     if options.store is not None:
-        if name not in SCENARIOS:
+        if name == STEPS:
             raise ValueError(f"expected a scenario with a schedule of faults, found {name}")
-        options.store.write_text(schedule_to_json(SCENARIOS[name], seed or 0))
-    return run(name, seed or 0, trace, tier=options.tier)
+        options.store.write_text(schedule_to_json(known[name], seed or 0))
+    return run(name, seed or 0, trace, tier=options.tier, known=known)
 
 
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    for name in names:
-        if name not in NAMES:
-            raise argparse.ArgumentTypeError(f"expected one of {', '.join(NAMES)}, found {name}")
-    return names
+def _sweep(options: argparse.Namespace) -> int:
+    known = _known(options)
+    return sweep.sweep(
+        _small(options) if options.scenarios is None else _names(options.scenarios, known),
+        _seeds(options.seeds),
+        tier=options.tier,
+        jobs=options.jobs,
+        where=options.executor,
+        json_file=options.json,
+        known=known,
+        file=options.file,
+    )
+
+
+def _compare(options: argparse.Namespace) -> int:
+    sweep.compare(options.old, options.new)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from sims import report  # needs matplotlib, which the other commands do not
+
+    report.write(
+        options.folder,
+        options.sweeps,
+        known=_known(options),
+        names=_small(options),
+        large=LARGE[:1] if options.file is None else (),
+        seeds=_seeds(options.seeds),
+        jobs=options.jobs,
+    )
+    return 0
+
+
+_COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "run": _run_one,
+    "sweep": _sweep,
+    "compare": _compare,
+    "report": _report,
+}
+
+
+def _known(options: argparse.Namespace) -> Mapping[str, Scenario]:
+    """Return the scenarios that can be named; one of the user's own file comes first."""
+    own = {} if options.file is None else read_scenarios(options.file)
+    return {**built_in(), **own}
+
+
+def _small(options: argparse.Namespace) -> list[str]:
+    """Return the names of what is run when none are given: of the user's own file, if any."""
+    tier: Tier = getattr(options, "tier", "world")  # reports are of the world
+    if options.file is None:
+        return small(tier)
+    own = read_scenarios(options.file)
+    return [name for name, scenario in own.items() if scenario.tier in (None, tier)]
+
+
+def _names(text: str, known: Mapping[str, Scenario]) -> list[str]:
+    for name in text.split(","):
+        if name not in names(known):
+            raise ValueError(f"expected one of {', '.join(names(known))}, found {name}")
+    return text.split(",")
 
 
 def _seeds(text: str) -> range:
-    first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1)
+    first, dash, last = text.partition("-")
+    if first.isdecimal() and (last.isdecimal() if dash else not last):
+        seeds = range(int(first), int(last or first) + 1)
+        if seeds:
+            return seeds
+    raise ValueError(f"expected seeds such as 7 or 0-99, found {text}")
 
 
 if __name__ == "__main__":

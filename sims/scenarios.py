@@ -1,67 +1,38 @@
-"""Scenarios as data, and how one is run: those of `scenarios.toml` by name, others from files.
+"""How a scenario is run: on cores of nodes, on whole ones, or on real processes.
 
 The faults of a run are drawn from its seed as data, see `phextsync.testing.faults`; after them
 every fault ends, and the nodes must become equal within `settle_s` virtual seconds.
-
-A stored schedule is a JSON file with the same fields as a table of `scenarios.toml`, the seed, and
-the faults themselves in place of generators.
 """
 
-import json
 import time
-import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
-from random import Random
-from typing import Any, Final, Literal
+from typing import Final
 
 from phextsync.errors import PhextsyncError
 from phextsync.testing import (
+    Damage,
+    Deafen,
     Fault,
+    Garbage,
+    HalfOpen,
     MemoryMesh,
-    Workload,
+    SetClock,
+    Shape,
+    Tear,
     World,
-    faults_from_json,
-    faults_to_json,
 )
 from phextsync.testing.metrics import Number
 from phextsync.testing.workloads import schedule_all
-from phextsync.testing.world import generator
-from sims import schedules, steps
+from sims import steps
 from sims.real import RealMesh
+from sims.tables import STEPS, Scenario, Tier, built_in
 
-Tier = Literal["world", "memory", "real"]
-
-_SAMPLES: Final = Path(__file__).parents[2] / "shared" / "phext" / "samples"
+LARGE: Final = ("fifty", "five-hundred")
+"""Scenarios that a sweep takes only when they are named."""
 _REAL_SETTLE_S: Final = 60.0  # of a machine that is busy with other things
-_SOCKET_BYTES: Final = 256 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """What a run consists of. `degree`: how many others each node is linked to, 0: all."""
-
-    about: str
-    nodes: int
-    workloads: tuple[Workload, ...]
-    seconds: float
-    settle_s: float
-    degree: int = 0
-    socket_bytes: int = _SOCKET_BYTES
-    tier: Tier | None = None  # the only one that has such faults
-    generators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    fixed: tuple[Fault, ...] = ()
-
-    def faults(self, source: Random, nodes: int) -> list[Fault]:
-        """Return the schedule of a run of so many nodes, drawn from `source`."""
-        return [*self.fixed, *schedules.draw(self.generators, source, nodes)]
-
-    @property
-    def overlay(self) -> list[tuple[int, int]] | None:
-        """The pairs that are linked, None: all."""
-        return ring_overlay(self.nodes, self.degree) if self.degree else None
+_OF_MODELS: Final = (HalfOpen, Tear, Damage, SetClock, Deafen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +54,27 @@ def run(
     *,
     tier: Tier = "world",
     has_tls: bool = False,
+    known: Mapping[str, Scenario] | None = None,
 ) -> Outcome:
     """Run one scenario from one seed: cores of nodes in the `world`, whole ones in `memory`, or
-    processes that are `real`. PhextsyncError when the tier cannot have it."""
-    scenario = SCENARIOS.get(name)
-    if tier != "world" and (scenario is None or scenario.tier == "world"):
-        raise PhextsyncError(f"expected a scenario that whole nodes can have, found {name}")
+    processes that are `real`. `known`: scenarios by name, None: those of `scenarios.toml`.
+
+    ValueError when there is none of that name, PhextsyncError when the tier cannot have it.
+    """
+    known = built_in() if known is None else known
+    if name not in names(known):
+        raise ValueError(f"expected one of {', '.join(names(known))}, found {name}")
+    scenario = known.get(name)
+    only = "world" if scenario is None else scenario.tier
+    if only not in (None, tier):
+        raise PhextsyncError(f"scenario {name}: expected the tier {only}, found {tier}")
+    if scenario is None:
+        began = time.process_time()
+        failure, digest = steps.run(seed)
+        return Outcome(name, seed, failure, digest, time.process_time() - began, {})
     if tier == "real":
-        return run_real(name, seed, trace)
-    if scenario is not None:
-        return run_scenario(name, scenario, seed, trace, tier=tier, has_tls=has_tls)
-    began = time.process_time()
-    failure, digest = steps.run(seed)
-    return Outcome(name, seed, failure, digest, time.process_time() - began, {})
+        return run_real(name, seed, trace, known=known)
+    return run_scenario(name, scenario, seed, trace, tier=tier, has_tls=has_tls)
 
 
 def run_scenario(
@@ -109,14 +88,17 @@ def run_scenario(
 ) -> Outcome:
     """Run a scenario that need not have a name from one seed, in virtual time."""
     began = time.process_time()
-    overlay, socket_bytes = scenario.overlay, scenario.socket_bytes
+    overlay, socket_bytes = scenario.pairs, scenario.socket_bytes
     mesh: World | MemoryMesh
     if tier == "world":
         mesh = World(seed, scenario.nodes, overlay=overlay, socket_bytes=socket_bytes, trace=trace)
     else:
         mesh = MemoryMesh(seed, scenario.nodes, overlay=overlay, has_tls=has_tls, trace=trace)
     schedule_all(mesh, scenario.workloads, scenario.seconds)
-    mesh.schedule(scenario.faults(mesh.random("faults"), scenario.nodes))
+    faults = scenario.faults(mesh.random("faults"))
+    if tier != "world":
+        _check_faults(name, faults)
+    mesh.schedule(faults)
     failure = None
     try:
         if isinstance(mesh, World):
@@ -142,20 +124,23 @@ def run_real(
     *,
     nodes: int | None = None,
     seconds: float | None = None,
+    known: Mapping[str, Scenario] | None = None,
 ) -> Outcome:
     """Run one scenario on processes and hosts of this machine; one seed has many outcomes.
 
     `nodes`, `seconds`: fewer than the scenario has. PhextsyncError when it cannot be had.
     """
     began = time.perf_counter()
-    scenario = SCENARIOS.get(name)
+    scenario = (built_in() if known is None else known).get(name)
     if scenario is None or scenario.degree:
         raise PhextsyncError(f"expected a scenario of nodes that are all linked, found {name}")
     seconds = scenario.seconds if seconds is None else seconds
     failure = None
     with RealMesh(seed, nodes or scenario.nodes, trace=trace) as mesh:
+        faults = scenario.faults(mesh.random("faults"), nodes=mesh.count, seconds=seconds)
+        _check_faults(name, faults)
         schedule_all(mesh, scenario.workloads, seconds)
-        mesh.schedule(scenario.faults(mesh.random("faults"), mesh.count))
+        mesh.schedule(faults)
         try:
             mesh.run_until(seconds)
             mesh.settle(_REAL_SETTLE_S)
@@ -166,63 +151,28 @@ def run_real(
     return Outcome(name, seed, failure, "none in real time", took, metrics)
 
 
-def ring_overlay(nodes: int, degree: int) -> list[tuple[int, int]]:
-    """Link each node to `degree` others, at distances that double: any two are near each other."""
-    pairs = set()
-    for node in range(nodes):
-        for i in range(degree // 2):
-            pairs.add(tuple(sorted((node, (node + 2**i) % nodes))))
-    return sorted((a, b) for a, b in pairs if a != b)
+def names(known: Mapping[str, Scenario]) -> list[str]:
+    """Return the names of all that can be run."""
+    return [*known, STEPS]
 
 
-# -- data ----------------------------------------------------------------------------------
-
-
-def read_schedule(path: Path) -> tuple[Scenario, int]:
-    """Read a stored schedule and its seed. ValueError when it is none."""
-    table = json.loads(path.read_text())
-    seed = table.pop("seed")
-    fixed = faults_from_json(json.dumps(table.pop("faults")))
-    return _scenario(table, fixed), seed
-
-
-def schedule_to_json(scenario: Scenario, seed: int) -> str:
-    """Return what a run of a scenario consists of, its faults as they are drawn from the seed."""
-    faults = scenario.faults(generator(seed, "faults"), scenario.nodes)
-    head = {
-        "about": scenario.about,
-        "seed": seed,
-        "nodes": scenario.nodes,
-        "degree": scenario.degree,
-        "seconds": scenario.seconds,
-        "settle_s": scenario.settle_s,
-        "socket_bytes": scenario.socket_bytes,
-        "workloads": {workload.kind: workload.per_s for workload in scenario.workloads},
-    }
-    return json.dumps(head)[:-1] + ',\n"faults":\n' + faults_to_json(faults) + "}\n"
-
-
-def _scenario(table: Mapping[str, Any], fixed: tuple[Fault, ...] = ()) -> Scenario:
-    known = {"about", "nodes", "degree", "seconds", "settle_s", "socket_bytes", "tier", "faults"}
-    unknown = sorted({*table} - known - {"workloads"})
-    if unknown:
-        raise ValueError(f"expected a scenario of {', '.join(sorted(known))}, found {unknown[0]}")
-    values = {**_DEFAULTS, **table}
-    workloads = tuple(Workload(k, per_s, _SAMPLES) for k, per_s in values.pop("workloads").items())
-    generators = values.pop("faults", {})
-    return Scenario(**values, workloads=workloads, generators=generators, fixed=fixed)
-
-
-_STEPS: Final = "steps"
-_TABLES: Final = tomllib.loads((Path(__file__).parent / "scenarios.toml").read_text())
-_DEFAULTS: Final = _TABLES.pop("defaults")
-SCENARIOS: Final = {name: _scenario(table) for name, table in _TABLES.items()}
-NAMES: Final = (*SCENARIOS, _STEPS)
-LARGE: Final = ("fifty", "five-hundred")
-"""Scenarios that a sweep takes only when they are named."""
-
-
-def small(tier: Tier) -> list[str]:
+def small(tier: Tier, known: Mapping[str, Scenario] | None = None) -> list[str]:
     """Return the names of the scenarios that a sweep takes in a tier when none are named."""
-    fit = [name for name, s in SCENARIOS.items() if s.tier in (None, tier) and name not in LARGE]
-    return [*fit, _STEPS] if tier == "world" else fit
+    known = built_in() if known is None else known
+    fit = [name for name, s in known.items() if s.tier in (None, tier) and name not in LARGE]
+    return [*fit, STEPS] if tier == "world" else fit
+
+
+def _check_faults(name: str, faults: Iterable[Fault]) -> None:
+    """PhextsyncError when one of them is of models alone."""
+    for fault in faults:
+        match fault.action:
+            case Shape(duplication=a, reordering=b) if a or b:
+                found = "frames that arrive twice or are overtaken"
+            case Garbage(of="updates"):
+                found = "changed updates"
+            case action if isinstance(action, _OF_MODELS):
+                found = type(action).__name__
+            case _:
+                continue
+        raise PhextsyncError(f"scenario {name}: expected faults of whole nodes, found {found}")

@@ -1,10 +1,11 @@
 """Generators of fault schedules: from a seed's generator and a few parameters to data.
 
-Each is a function of a `Random`, the number of nodes and its parameters. Schedules fill the first
-eight seconds of a run.
+Each is a function of a `Random`, the overlay and its parameters; faults of links happen to nodes
+that are linked. Schedules are made for runs of eight seconds, and drawn out to those of a scenario.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
@@ -29,21 +30,28 @@ from phextsync.testing import (
     Sleep,
     Tear,
 )
+from sims.overlays import Overlay
 
 Schedule = list[Fault]
 _SECONDS: Final = 8.0
 
 
-def draw(generators: Mapping[str, Mapping[str, Any]], source: Random, nodes: int) -> Schedule:
-    """Return what these generators, with these parameters, make of a run."""
+def draw(
+    generators: Mapping[str, Mapping[str, Any]],
+    source: Random,
+    overlay: Overlay,
+    seconds: float = _SECONDS,
+) -> Schedule:
+    """Return what these generators, with these parameters, make of a run of so many seconds."""
     return [
-        fault
+        replace(fault, at=fault.at * seconds / _SECONDS)
         for name, parameters in generators.items()
-        for fault in GENERATORS[name](source, nodes, **parameters)
+        for fault in GENERATORS[name](source, overlay, **parameters)
     ]
 
 
-def _halves(source: Random, nodes: int, *, is_oneway: bool = False) -> Schedule:
+def _halves(source: Random, overlay: Overlay, *, is_oneway: bool = False) -> Schedule:
+    nodes = overlay.nodes
     order = source.sample(range(nodes), nodes)
     cut = source.randint(1, nodes - 1)
     partition = Partition((tuple(order[:cut]), tuple(order[cut:])), is_oneway)
@@ -53,20 +61,21 @@ def _halves(source: Random, nodes: int, *, is_oneway: bool = False) -> Schedule:
     return faults
 
 
-def _islands(source: Random, nodes: int) -> Schedule:
+def _islands(source: Random, overlay: Overlay) -> Schedule:
     """Split into a few groups, and again into others before they have met."""
     faults = []
     for at in (1.0, 3.5, 6.0):
         count = source.randint(2, 4)
         groups: list[list[int]] = [[] for _ in range(count)]
-        for node in range(nodes):
+        for node in range(overlay.nodes):
             source.choice(groups).append(node)
         faults.append(Fault(at + source.random(), Partition(tuple(map(tuple, groups)))))
     return faults
 
 
-def _rolling(source: Random, nodes: int) -> Schedule:
+def _rolling(source: Random, overlay: Overlay) -> Schedule:
     """One node after the other is cut off, then comes back."""
+    nodes = overlay.nodes
     faults = []
     for i, node in enumerate(source.sample(range(nodes), nodes)):
         others = tuple(n for n in range(nodes) if n != node)
@@ -74,19 +83,19 @@ def _rolling(source: Random, nodes: int) -> Schedule:
     return faults
 
 
-def _resets(source: Random, nodes: int, *, times: int = 60) -> Schedule:
-    return _anywhere(source, nodes, times, Reset)
+def _resets(source: Random, overlay: Overlay, *, times: int = 60) -> Schedule:
+    return _anywhere(source, overlay, times, Reset)
 
 
 def _shapes(
-    source: Random, nodes: int, *, duplication: float = 0.0, reordering: float = 0.0
+    source: Random, overlay: Overlay, *, duplication: float = 0.0, reordering: float = 0.0
 ) -> Schedule:
     """Every way between two nodes has its own latency, width and loss; where frames double or
     overtake one another, that is all."""
     faults = []
-    for one in range(nodes):
-        for other in range(nodes):
-            if one == other:
+    for one in range(overlay.nodes):
+        for other in range(overlay.nodes):
+            if not overlay.are_linked(one, other):
                 continue
             if duplication or reordering:
                 shape = Shape(one, other, 0.001, 0, 0, 0, duplication, reordering)
@@ -103,33 +112,33 @@ def _shapes(
     return faults
 
 
-def _holds(source: Random, nodes: int, *, times: int = 8) -> Schedule:
+def _holds(source: Random, overlay: Overlay, *, times: int = 8) -> Schedule:
     faults = []
     for _ in range(times):
-        one, other = source.sample(range(nodes), 2)
+        one, other = overlay.draw(source)
         at = source.uniform(0, 6)
         faults += [Fault(at, Hold(one, other)), Fault(at + source.uniform(0.1, 4), Repair())]
     return faults
 
 
-def _halfopen(source: Random, nodes: int, *, times: int = 8) -> Schedule:
-    return _anywhere(source, nodes, times, HalfOpen)
+def _halfopen(source: Random, overlay: Overlay, *, times: int = 8) -> Schedule:
+    return _anywhere(source, overlay, times, HalfOpen)
 
 
-def _crashes(source: Random, nodes: int, *, times: int = 12) -> Schedule:
+def _crashes(source: Random, overlay: Overlay, *, times: int = 12) -> Schedule:
     faults = []
     for _ in range(times):
-        node, at = source.randrange(nodes), source.uniform(0.2, 7)
+        node, at = source.randrange(overlay.nodes), source.uniform(0.2, 7)
         faults.append(Fault(at, Crash(node, is_silent=source.random() < 0.3)))
         faults.append(Fault(at + source.uniform(0.01, 2), Restart(node)))
     return faults
 
 
-def _torn(source: Random, nodes: int, *, times: int = 8) -> Schedule:
+def _torn(source: Random, overlay: Overlay, *, times: int = 8) -> Schedule:
     """Power cuts in the middle of a write; where the disk rots, an orderly restart finds it."""
     faults = []
     for _ in range(times):
-        node, at = source.randrange(nodes), source.uniform(0.5, 6)
+        node, at = source.randrange(overlay.nodes), source.uniform(0.5, 6)
         again = at + source.uniform(0.1, 2)
         if source.random() < 0.5:
             faults.append(Fault(at, Tear(node)))
@@ -139,9 +148,9 @@ def _torn(source: Random, nodes: int, *, times: int = 8) -> Schedule:
     return faults
 
 
-def _full_disks(source: Random, nodes: int, *, times: int = 3) -> Schedule:
+def _full_disks(source: Random, overlay: Overlay, *, times: int = 3) -> Schedule:
     faults = []
-    for node in source.sample(range(nodes), min(times, nodes)):
+    for node in source.sample(range(overlay.nodes), min(times, overlay.nodes)):
         at = source.uniform(0.5, 5)
         faults += [Fault(at, FillDisk(node)), Fault(at + source.uniform(0.5, 3), FreeDisk(node))]
         if source.random() < 0.3:
@@ -149,18 +158,18 @@ def _full_disks(source: Random, nodes: int, *, times: int = 3) -> Schedule:
     return faults
 
 
-def _sleepers(source: Random, nodes: int, *, times: int = 6) -> Schedule:
+def _sleepers(source: Random, overlay: Overlay, *, times: int = 6) -> Schedule:
     return [
-        Fault(source.uniform(0, 6), Sleep(source.randrange(nodes), source.uniform(0.5, 6)))
+        Fault(source.uniform(0, 6), Sleep(source.randrange(overlay.nodes), source.uniform(0.5, 6)))
         for _ in range(times)
     ]
 
 
-def _clocks(source: Random, nodes: int, *, times: int = 12) -> Schedule:
+def _clocks(source: Random, overlay: Overlay, *, times: int = 12) -> Schedule:
     """Wall clocks go years forward and back, monotonic ones leap or stand still in sleep."""
     faults = []
     for _ in range(times):
-        node, at = source.randrange(nodes), source.uniform(0, 7)
+        node, at = source.randrange(overlay.nodes), source.uniform(0, 7)
         if source.random() < 0.4:
             sleep = Sleep(node, source.uniform(0.5, 4), is_counted=source.random() < 0.5)
             faults.append(Fault(at, sleep))
@@ -170,50 +179,50 @@ def _clocks(source: Random, nodes: int, *, times: int = 12) -> Schedule:
     return faults
 
 
-def _clones(source: Random, nodes: int, *, times: int = 4) -> Schedule:
+def _clones(source: Random, overlay: Overlay, *, times: int = 4) -> Schedule:
     faults = []
     for _ in range(times):
-        one, other = source.sample(range(nodes), 2)
+        one, other = source.sample(range(overlay.nodes), 2)
         faults.append(Fault(source.uniform(1, 7), Clone(one, other)))
     return faults
 
 
-def _garbage(source: Random, nodes: int, *, times: int = 30, of: str = "") -> Schedule:
+def _garbage(source: Random, overlay: Overlay, *, times: int = 30, of: str = "") -> Schedule:
     """Noise and changed frames, or what `of` says."""
     faults = []
     for _ in range(times):
-        one, other = source.sample(range(nodes), 2)
+        one, other = overlay.draw(source)
         kind = of or source.choice(("noise", "frames"))
         faults.append(Fault(source.uniform(0, _SECONDS), Garbage(one, other, kind)))
     return faults
 
 
-def _deaf(source: Random, nodes: int, *, times: int = 2) -> Schedule:
+def _deaf(source: Random, overlay: Overlay, *, times: int = 2) -> Schedule:
     return [
-        Fault(source.uniform(0, 6), Deafen(source.randrange(nodes), source.uniform(2, 8)))
+        Fault(source.uniform(0, 6), Deafen(source.randrange(overlay.nodes), source.uniform(2, 8)))
         for _ in range(times)
     ]
 
 
-def _offline(source: Random, nodes: int, *, machines: int) -> Schedule:
+def _offline(source: Random, overlay: Overlay, *, machines: int) -> Schedule:
     return [
         Fault(source.uniform(1, 2), Crash(node, is_silent=True))
-        for node in source.sample(range(nodes), machines)
+        for node in source.sample(range(overlay.nodes), machines)
     ]
 
 
-def _some(source: Random, nodes: int, *, count: int, of: Sequence[str]) -> Schedule:
+def _some(source: Random, overlay: Overlay, *, count: int, of: Sequence[str]) -> Schedule:
     """A few of these kinds of trouble."""
-    return draw({name: {} for name in source.sample(of, count)}, source, nodes)
+    return draw({name: {} for name in source.sample(of, count)}, source, overlay)
 
 
 def _anywhere(
-    source: Random, nodes: int, times: int, action: Callable[[int, int], Action]
+    source: Random, overlay: Overlay, times: int, action: Callable[[int, int], Action]
 ) -> Schedule:
-    """An action on two nodes, at any time."""
+    """An action on two linked nodes, at any time."""
     faults = []
     for _ in range(times):
-        one, other = source.sample(range(nodes), 2)
+        one, other = overlay.draw(source)
         faults.append(Fault(source.uniform(0, _SECONDS), action(one, other)))
     return faults
 

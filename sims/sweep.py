@@ -1,6 +1,7 @@
 """Sweeps over seeds on all cores or on a cluster, what they found, and how two of them compare."""
 
 import json
+import shlex
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
@@ -13,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from phextsync.testing.metrics import Number
-from sims.scenarios import Outcome, Tier, run
+from sims.scenarios import Outcome, run
+from sims.tables import Scenario, Tier
 
 Todo = tuple[str, int]
 _CLUSTER: Final = "dask://"
@@ -51,9 +53,11 @@ def gather(
     seeds: Sequence[int],
     pool: Executor,
     jobs: int,
+    known: Mapping[str, Scenario],
     tier: Tier = "world",
 ) -> list[Outcome]:
-    """Run every scenario with every seed; return the outcomes in that order."""
+    """Run every scenario of these `known` ones with every seed; return the outcomes in that
+    order."""
     todo = [(name, seed) for name in names for seed in seeds]
     size = max(1, min(_CHUNK_MAX, len(todo) // (4 * jobs)))
     chunks = [todo[i : i + size] for i in range(0, len(todo), size)]
@@ -61,7 +65,11 @@ def gather(
     failed = 0
     with _progress() as progress:
         bar = progress.add_task("", total=len(todo))
-        for future in as_completed([pool.submit(_run_all, chunk, tier) for chunk in chunks]):
+        futures = [
+            pool.submit(_run_all, chunk, tier, {k: known[k] for k, _ in chunk if k in known})
+            for chunk in chunks
+        ]
+        for future in as_completed(futures):
             for outcome in future.result():
                 found[outcome.scenario, outcome.seed] = outcome
                 failed += outcome.failure is not None
@@ -77,18 +85,23 @@ def sweep(
     jobs: int,
     where: str | None = None,
     json_file: Path | None = None,
+    known: Mapping[str, Scenario],
+    file: Path | None = None,
 ) -> int:
-    """Run every scenario with every seed; print a line for each and for what failed, with the
-    command that repeats it. Return the exit status."""
+    """Run every scenario of these `known` ones with every seed; print a line for each and for what
+    failed, with the command that repeats it: `file` is where they came from. Return the exit
+    status."""
     with executor(where, jobs) as pool:
-        outcomes = gather(names, seeds, pool, jobs, tier)
+        outcomes = gather(names, seeds, pool, jobs, known, tier)
     for name in names:
         print(_row(name, [o for o in outcomes if o.scenario == name]))
     failures = [outcome for outcome in outcomes if outcome.failure is not None]
     for outcome in failures:
         print(f"{outcome.scenario}, seed {outcome.seed}: {outcome.failure}")
-        command = f"python -m sims run {outcome.scenario} --seed {outcome.seed}"
-        print(f"  again: {command}" + ("" if tier == "world" else f" --tier {tier}"))
+        words = ["run", outcome.scenario, "--seed", str(outcome.seed)]
+        words += [] if tier == "world" else ["--tier", tier]
+        words += [] if file is None else ["--file", str(file)]
+        print(f"  again: python -m sims {shlex.join(words)}")
     print(f"{len(outcomes) - len(failures)} passed, {len(failures)} failed")
     if json_file is not None:
         write(json_file, outcomes)
@@ -110,12 +123,13 @@ def compare(old: Path, new: Path) -> None:
     before, after = by_scenario(read(old)), by_scenario(read(new))
     print(f"{'':13} {'':17} {'old':>12} {'new':>12}")
     for name in sorted({*before} & {*after}):
-        rows = [
-            (metric, *(median(o[name], metric) for o in (before, after))) for metric in _COMPARED
-        ]
-        failed = [sum(o.failure is not None for o in side[name]) for side in (before, after)]
-        for metric, first, second in [*rows, ("failed", *failed)]:
-            print(f"{name:13} {metric:17} {first:12.6g} {second:12.6g}")
+        sides = before[name], after[name]
+        rows = [(metric, [median(side, metric) for side in sides]) for metric in _COMPARED]
+        rows.append(("failed", [sum(o.failure is not None for o in side) for side in sides]))
+        for metric, values in rows:
+            if any(value is not None for value in values):
+                cells = [f"{'' if value is None else f'{value:.6g}':>12}" for value in values]
+                print(f"{name:13} {metric:17} {' '.join(cells)}")
 
 
 def by_scenario(outcomes: Iterable[Outcome]) -> Mapping[str, list[Outcome]]:
@@ -126,25 +140,33 @@ def by_scenario(outcomes: Iterable[Outcome]) -> Mapping[str, list[Outcome]]:
     return found
 
 
-def median(outcomes: Sequence[Outcome], metric: str) -> Number:
-    """Return the median of a metric, 0 where no outcome has it."""
-    known = [o.metrics[metric] for o in outcomes if metric in o.metrics]
-    return statistics.median(known) if known else 0
+def median(outcomes: Sequence[Outcome], metric: str) -> Number | None:
+    """Return the median of a metric, None where no outcome has it."""
+    known = values(outcomes, metric)
+    return statistics.median(known) if known else None
 
 
-def _run_all(todo: Sequence[Todo], tier: Tier) -> list[Outcome]:
-    return [run(name, seed, tier=tier) for name, seed in todo]
+def values(outcomes: Iterable[Outcome], metric: str) -> list[Number]:
+    """Return the values of a metric, of the outcomes that have it, in order of size."""
+    return sorted(o.metrics[metric] for o in outcomes if metric in o.metrics)
+
+
+def _run_all(todo: Sequence[Todo], tier: Tier, known: Mapping[str, Scenario]) -> list[Outcome]:
+    return [run(name, seed, tier=tier, known=known) for name, seed in todo]
 
 
 def _row(name: str, outcomes: Sequence[Outcome]) -> str:
     failed = sum(outcome.failure is not None for outcome in outcomes)
     text = f"{name:13} {len(outcomes) - failed:5} passed {failed:3} failed"
-    frames = sum(outcome.metrics.get("frames", 0) for outcome in outcomes)
+    taken, sizes = values(outcomes, "converged_ms"), values(outcomes, "bytes")
+    if taken:
+        text += f"  equal after {statistics.median(taken):.0f} ms, at most {taken[-1]:.0f}"
+    if sizes:
+        text += f"  {statistics.median(sizes):.0f} bytes"
+    frames = sum(values(outcomes, "frames"))
     if frames:
         seconds = sum(outcome.seconds for outcome in outcomes)
-        worst = max(outcome.metrics["converged_ms"] for outcome in outcomes)
-        text += f"  equal after {median(outcomes, 'converged_ms'):.0f} ms, at most {worst:.0f}"
-        text += f"  {median(outcomes, 'bytes'):.0f} bytes  {frames / seconds:.0f} frames/s"
+        text += f"  {frames / seconds:.0f} frames/s"
     return text
 
 

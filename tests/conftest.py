@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("steady", deadline=None)  # no test fails because the machine is busy
+settings.load_profile("steady")
 pytest.register_assert_rewrite("phextsync.testing.acceptance")
 
 

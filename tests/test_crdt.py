@@ -170,7 +170,38 @@ def test_break_characters_are_refused_by_name_and_offset(character: str) -> None
 def test_lone_surrogates_are_refused_and_other_controls_are_text() -> None:
     with pytest.raises(TextError, match=r"a lone surrogate \(U\+D83D\) at offset 1"):
         check_text("a\ud83d")
-    check_text("\x00\x07\x1b\r\n\t\x7f\ufeff")
+    check_text("\x07\x1b\r\n\t\x7f\ufeff")
+
+
+def test_a_zero_byte_is_refused_by_every_way_to_write_with_its_offset() -> None:
+    scroll = _scroll(1)
+    scroll.append("kept")
+    for operation in (
+        scroll.edit,
+        scroll.append,
+        scroll.import_text,
+        scroll.union,
+        lambda text: scroll.edit_from("kept", text),
+        lambda text: scroll.insert(0, text),
+        lambda text: scroll.replace("kept", text, 1),
+    ):
+        with pytest.raises(TextError, match=r"^expected text, found a zero byte \(U\+0000\) at o"):
+            operation("ab\0c")
+    assert scroll.text == "kept"
+
+
+def test_a_zero_byte_that_a_peer_brings_stays_in_the_document() -> None:
+    scroll = _scroll(1)
+    scroll.append("kept")
+    foreign = pycrdt.Doc()
+    foreign[ROOT] = text = pycrdt.Text()
+    foreign.apply_update(scroll.state())
+    text.insert(2, "\0")
+    assert scroll.apply(foreign.get_update()).covered
+    assert scroll.text == "ke\0pt"
+    scroll.append(" and more")
+    scroll.edit("kept and more")
+    assert scroll.text == "kept and more"
 
 
 def test_union_adds_missing_lines_and_deletes_nothing() -> None:

@@ -20,13 +20,14 @@ from phextsync.replica import NewUpdate, ReplicaSet
 from phextsync.store import Batch, LogEntry, MemoryStore
 from phextsync.testing import Fault, Partition, Restart, Tear, Workload
 from sims import steps
-from sims.scenarios import SCENARIOS, Scenario, run_scenario
+from sims.scenarios import run_scenario
+from sims.tables import Scenario, built_in
 
 Record = Callable[[str, object], None]
-_CHURN = replace(SCENARIOS["churn"], settle_s=3)
+_CHURN = replace(built_in()["churn"], settle_s=3)
 _DELETIONS = replace(_CHURN, nodes=4, seconds=5, workloads=(Workload("churn", 0.3),))
-_CALM = replace(SCENARIOS["calm"], seconds=3, settle_s=3)
-_CRASH = replace(SCENARIOS["crash"], settle_s=5)
+_CALM = replace(built_in()["calm"], seconds=3, settle_s=3)
+_CRASH = replace(built_in()["crash"], settle_s=5)
 _TORN = replace(
     _CALM,
     nodes=3,
@@ -46,7 +47,7 @@ _IMPORTS = replace(
     workloads=(Workload("bulk", 1.5),),
     fixed=(Fault(0.1, Partition(((0,), (1,)))),),
 )
-_SILENT = replace(SCENARIOS["silent"], nodes=3, workloads=(Workload("logs", 8),), settle_s=3)
+_SILENT = replace(built_in()["silent"], nodes=3, workloads=(Workload("logs", 8),), settle_s=3)
 
 
 def _caught(record: Record, scenario: Scenario, seeds: int, by: str) -> None:

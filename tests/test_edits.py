@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from phextsync import Coordinate
 from phextsync.crdt import Scroll
-from phextsync.edits import apply_edits, merged_edits, merged_text, minimal_edits
+from phextsync.edits import apply_edits, likeness, merged_edits, merged_text, minimal_edits
 from tests.strategies import documents
 
 
@@ -116,3 +116,28 @@ def test_a_line_put_beside_changed_words_stays_a_line(
 )
 def test_changes_meet_as_expected(base: str, current: str, new: str, merged: str) -> None:
     assert merged_text(base, current, new) == merged
+
+
+@given(documents, documents)
+def test_likeness_is_symmetric_and_one_for_equal_texts(a: str, b: str) -> None:
+    assert likeness(a, a) == 1
+    assert likeness(a, b) == likeness(b, a)
+    assert 0 <= likeness(a, b) <= 1
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "least", "most"),
+    [
+        ("", "x", 0, 0),
+        ("one two\n", "three four\n", 0, 0),
+        ("one two\n", "one three\n", 0.5, 0.8),
+        ("a\nb\nc\nd\n", "a\nb\nc\nx\n", 0.7, 0.8),
+        ("a\nb\n" * 9, "a\r\nb\r\n" * 9, 1, 1),
+        ("\u4e2d\u6587\u6587\u672c\u5f88\u597d", "\u4e2d\u6587\u6587\u5b57\u5f88\u597d", 0.7, 0.9),
+        ("x" * 100_000, "y" * 100_000, 0, 0),
+    ],
+)
+def test_likeness_is_the_share_of_lines_and_words_in_common(
+    a: str, b: str, least: float, most: float
+) -> None:
+    assert least <= likeness(a, b) <= most

@@ -195,6 +195,29 @@ def test_places_views_and_replacements_are_those_of_a_replica(
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["owner", "attached"])
+def test_what_no_scroll_can_hold_is_refused_and_changes_nothing(
+    shared: tuple[Handle, Handle], which: int
+) -> None:
+    phext = shared[which].phext(f"refused{which}")
+    phext[_A] = "kept"
+    for write in (
+        lambda text: phext.edit(_A, text),
+        lambda text: phext.append(_A, text),
+        lambda text: phext.insert(_A, 1, text),
+        lambda text: phext.replace(_A, "kept", text),
+        lambda text: phext.edit_from(_A, "kept", text),
+        lambda text: phext.import_text(_A, text),
+        lambda text: phext.import_texts([(_B, text)]),
+        lambda text: phext.update({_B: text}),
+        lambda text: phext.setdefault(_B, text),
+        lambda text: phext._ask("splice", _A, 0, 4, text, control.digest("kept")),
+    ):
+        with pytest.raises(TextError, match=r"a zero byte \(U\+0000\) at offset 1"):
+            write("a\0b")
+    assert dict(phext.items()) == {Coordinate.parse(_A): "kept"}
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["owner", "attached"])
 def test_what_cannot_be_sent_is_refused_where_it_is_asked_for(
     shared: tuple[Handle, Handle], which: int
 ) -> None:

@@ -19,7 +19,8 @@ from phextsync.history import FOREVER, BlamedLine
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.permissions import Permissions
 from phextsync.replica import Replica, ReplicaSet
-from phextsync.store import Batch, HistoryKept, LmdbStore, LogEntry, MemoryStore, Store
+from phextsync.retention import Retention
+from phextsync.store import Batch, LmdbStore, LogEntry, MemoryStore, Store
 from phextsync.upkeep import backup, check, repair, restore
 from sims import steps
 from sims.network import PHEXT, Network
@@ -74,7 +75,7 @@ def _keeping(count: int, seed: int = 0) -> Network:
     """Return a network in which history is kept."""
     network = Network(count, seed)
     for peer in network.peers:
-        peer.store.history = HistoryKept(FOREVER, 0)
+        peer.store.history = Retention(FOREVER, 0)
     return network
 
 
@@ -351,7 +352,7 @@ def test_the_setting_is_a_change_that_the_next_batch_makes_durable(store: Store)
     store.commit(batch)
     replicas.committed()
     assert (replicas.is_changed, replicas.history_kept_ms) == (False, 7)
-    assert store.history == HistoryKept(7, 1000)
+    assert store.history == Retention(7, 1000)
 
 
 def test_what_is_too_old_is_forgotten_and_the_rest_stays_as_it_was(store: Store) -> None:

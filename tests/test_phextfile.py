@@ -171,6 +171,11 @@ def test_bytes_that_are_not_utf_8_are_refused_with_their_offset() -> None:
         phextfile.read(b"abc\xff")
 
 
+def test_a_zero_byte_is_refused_with_its_offset() -> None:
+    with pytest.raises(PhextFileError, match="found a zero byte at offset 5; leave it out"):
+        phextfile.read("é\x17a\n\0b".encode())
+
+
 def test_a_break_beyond_999_is_refused_or_read_with_a_report() -> None:
     text = "\x17" * 998 + "one\x17two\x17three"
     with pytest.raises(PhextFileError, match=r"beyond 1\.1\.1/1\.1\.1/1\.1\.999 at byte 1002"):
@@ -189,7 +194,8 @@ def test_breaks_beyond_999_without_text_there_lose_nothing() -> None:
 
 def test_a_break_in_a_text_is_written_as_its_picture() -> None:
     assert phextfile.has_breaks("a\x17b")
-    assert phextfile.implode({ORIGIN: "a\x17b\x01"}) == "a\u2417b\u2401"
+    assert phextfile.has_breaks("a\0b")
+    assert phextfile.implode({ORIGIN: "a\x17b\x01\0"}) == "a\u2417b\u2401\u2400"
 
 
 def test_a_byte_order_mark_and_carriage_returns_are_text() -> None:

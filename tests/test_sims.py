@@ -13,6 +13,7 @@ from phextsync.testing import faults_to_json
 from phextsync.testing.world import generator
 from sims import scenarios, steps, sweep
 from sims.__main__ import main
+from sims.tables import built_in, read_schedule
 from tests.repetition import outputs
 
 # 172: Yrs showed text behind a gap that it did not count in its state vector, so that equal
@@ -56,7 +57,7 @@ _STORED = sorted((Path(__file__).parent / "vectors" / "schedules").glob("*.json"
 
 @pytest.mark.parametrize("path", _STORED, ids=lambda path: path.stem)
 def test_a_stored_schedule_passes(path: Path) -> None:
-    scenario, seed = scenarios.read_schedule(path)
+    scenario, seed = read_schedule(path)
     assert scenarios.run_scenario(path.stem, scenario, seed).failure is None
 
 
@@ -70,8 +71,8 @@ def test_a_schedule_that_is_stored_runs_as_the_seed_did(
         assert main(arguments) == 0
         digests.append(capsys.readouterr().out.partition("digest")[2].split()[0])
     assert digests[0] == digests[1]
-    scenario, _ = scenarios.read_schedule(path)
-    drawn = scenarios.SCENARIOS["crash"].faults(generator(3, "faults"), 6)
+    scenario, _ = read_schedule(path)
+    drawn = built_in()["crash"].faults(generator(3, "faults"))
     assert faults_to_json(scenario.fixed) == faults_to_json(drawn)
 
 

@@ -187,6 +187,11 @@ def test_a_text_with_breaks_is_refused_and_changes_nothing(api: SqApi) -> None:
     assert answer.status == 400
     assert b"a scroll break" in answer.body
     assert not answer.has_changed
+    for operation in ("update", "insert"):
+        answer = api.answer(Request("POST", f"/api/v2/{operation}", "p=n", body=b"two\0two"))
+        assert answer.status == 400
+        assert b"a zero byte (U+0000) at offset 3" in answer.body
+        assert not answer.has_changed
     assert _get(api, "select?p=n") == "text"
 
 

@@ -41,6 +41,8 @@ from phextsync.testing import (
 )
 from phextsync.testing.workloads import schedule_all
 from sims import scenarios
+from sims.overlays import Overlay
+from sims.tables import built_in, schedule_to_json
 
 _PLACE = Coordinate(*[1] * 9)
 _nodes = st.integers(0, 2)
@@ -91,7 +93,7 @@ _schedules = st.lists(st.builds(Fault, st.sampled_from([0.1, 0.5, 1.0, 1.5]), _a
 
 
 _SHORT = replace(
-    scenarios.SCENARIOS["calm"],
+    built_in()["calm"],
     nodes=3,
     seconds=2,
     workloads=(Workload("logs", 4), Workload("memory", 4), Workload("churn", 2)),
@@ -102,7 +104,7 @@ _SHORT = replace(
 @given(_schedules, st.integers(0, 3))
 def test_any_schedule_of_faults_ends_with_equal_nodes(faults: list[Fault], seed: int) -> None:
     scenario = replace(_SHORT, fixed=tuple(faults))
-    note(scenarios.schedule_to_json(scenario, seed))  # a file for tests/vectors/schedules
+    note(schedule_to_json(scenario, seed))  # a file for tests/vectors/schedules
     assert scenarios.run_scenario("drawn", scenario, seed).failure is None
 
 
@@ -318,7 +320,7 @@ def test_a_partition_keeps_texts_apart_until_it_is_repaired() -> None:
 
 
 def test_fifty_nodes_with_eight_links_each_converge() -> None:
-    world = World(1, 50, overlay=scenarios.ring_overlay(50, 8))
+    world = World(1, 50, overlay=Overlay(50, 8).pairs)
     schedule_all(world, [Workload("logs", 0.2)], 2)
     world.run_until(2)
     world.settle(10)

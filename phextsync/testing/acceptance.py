@@ -21,10 +21,9 @@ from phextsync.discovery import Announcement, Discovery, Sighting
 from phextsync.errors import LinkError
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateIndex
+from phextsync.retention import NO_HISTORY, Retention
 from phextsync.store import (
-    NO_HISTORY,
     Batch,
-    HistoryKept,
     HistoryPiece,
     LogEntry,
     ScrollWrite,
@@ -96,7 +95,7 @@ def pieces_of_history_are_kept_beside_the_scrolls_while_history_is(shelf: Shelf)
     def piece(i: int, number: int | None, data: bytes) -> HistoryPiece:
         return HistoryPiece("memory", _KEYS[i], number, data)
 
-    kept = HistoryKept(5, 7)
+    kept = Retention(5, 7)
     commit(shelf.store, *(write(key, state=b"s") for key in _KEYS))
     shelf.store.commit(Batch((), history=(piece(0, 0, b"x"),)))
     assert (shelf.store.last_piece("memory", _KEYS[0]), shelf.store.history) == (-1, NO_HISTORY)
@@ -115,6 +114,13 @@ def pieces_of_history_are_kept_beside_the_scrolls_while_history_is(shelf: Shelf)
         assert store.pieces("unknown", _KEYS[0]) == {}
         assert store.histories(None, 2) == places[:2]
         assert store.histories(places[1], 2) == places[2:]
+        shelf.reopen(clean=clean)
+    only = NO_HISTORY.changed(9, ("memory", _KEYS[1], _KEYS[2]), 11)
+    shelf.store.commit(Batch((), history=(piece(1, 1, b"1"), piece(2, 4, b"4")), kept=only))
+    for clean in (True, False):
+        assert shelf.store.history == only
+        assert shelf.store.histories(None, 9) == places[1:2]
+        assert shelf.store.pieces("memory", _KEYS[1]) == {0: b"new", 1: b"1"}
         shelf.reopen(clean=clean)
     shelf.store.commit(Batch((), kept=NO_HISTORY))
     assert shelf.reopen(clean=True).histories(None, 9) == []

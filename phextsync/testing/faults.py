@@ -8,7 +8,7 @@ partition holds back arrives when it is repaired, if both ends still hold the li
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args, get_type_hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,16 +210,60 @@ def faults_to_json(faults: Iterable[Fault]) -> str:
 
 
 def faults_from_json(text: str) -> tuple[Fault, ...]:
-    """Read a schedule. ValueError when an action is unknown or its fields are others."""
-    faults = []
-    for row in json.loads(text):
-        at, name = row.pop("at"), row.pop("action")
-        if name not in _ACTIONS:
-            raise ValueError(f"expected one of {', '.join(sorted(_ACTIONS))}, found {name}")
-        if "groups" in row:
-            row["groups"] = tuple(tuple(group) for group in row["groups"])
-        try:
-            faults.append(Fault(at, _ACTIONS[name](**row)))
-        except TypeError as error:
-            raise ValueError(f"expected the fields of {name}, found {sorted(row)}") from error
-    return tuple(faults)
+    """Read a schedule. ValueError when it is not a list of faults, when an action is unknown, or
+    when its fields are others."""
+    rows = json.loads(text)
+    if not isinstance(rows, list):
+        raise ValueError(f"expected a list of faults, found {rows!r}")
+    return tuple(map(_fault, rows))
+
+
+def nodes_of(action: Action) -> tuple[int, ...]:
+    """Return the numbers of the nodes that an action names, in the order of its fields."""
+    match action:
+        case Partition(groups):
+            return tuple(node for group in groups for node in group)
+        case Repair():
+            return ()
+        case Hold() | Shape() | Clone() | Garbage():
+            return action.source, action.target
+        case Reset(one, other):
+            return one, other
+        case HalfOpen(node, peer):
+            return node, peer
+        case _:
+            return (action.node,)
+
+
+def _fault(row: object) -> Fault:
+    if not isinstance(row, dict) or not _fits(row.get("at"), float):
+        raise ValueError(f"expected a fault at a time in seconds, found {row!r}")
+    values = dict(row)
+    at, name = values.pop("at"), values.pop("action", None)
+    if name not in _ACTIONS:
+        raise ValueError(f"expected one of {', '.join(sorted(_ACTIONS))}, found {name}")
+    hints = get_type_hints(_ACTIONS[name])
+    for field, value in values.items():
+        if field not in hints or not _fits(value, hints[field]):
+            raise ValueError(f"expected the fields of {name}, found {field} = {value!r}")
+    if "groups" in values:
+        values["groups"] = tuple(tuple(group) for group in values["groups"])
+    try:
+        return Fault(at, _ACTIONS[name](**values))
+    except TypeError as error:  # one is missing
+        raise ValueError(f"expected the fields of {name}, found {sorted(values)}") from error
+
+
+def _fits(value: object, hint: object) -> bool:
+    """Whether a value of JSON is one of a field of an action."""
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint == Rubbish:
+        return value in get_args(Rubbish)
+    return isinstance(value, list) and all(  # groups of nodes
+        isinstance(group, list) and all(_fits(node, int) for node in group) for group in value
+    )

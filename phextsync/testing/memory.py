@@ -65,6 +65,7 @@ from phextsync.testing.oracle import Edit, Oracle
 _DISK_S: Final = (0.0002, 0.001, 0.012)  # a commit takes one of these times
 _CHECK_S: Final = 0.05
 _CLAIMS_S: Final = 0.5
+_NOT_MEASURED: Final = ("bytes_needed", "reads_current", "read_currency", "backlog_max")
 
 T = TypeVar("T")
 
@@ -120,7 +121,7 @@ class MemoryMesh:
         self.seed = seed
         self.count = count
         self.oracle = Oracle()
-        self.metrics = Metrics()
+        self.metrics = Metrics(_NOT_MEASURED)
         self._has_tls = has_tls
         self._timing = timing
         self._trace = trace

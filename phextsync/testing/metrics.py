@@ -16,8 +16,10 @@ class Metrics:
     the most that one link had under way, and the most messages and notes that a core kept for one.
     `hops` are the links over which a line travelled to its last receiver. After the last fault,
     virtual milliseconds: until all nodes hold the same on their disks, and until all know it.
+    None: not known, or not yet. `without`: metrics that this kind of run does not measure.
     """
 
+    without: tuple[str, ...] = ()
     frames: int = 0
     bytes: int = 0
     bytes_needed: int = 0
@@ -32,14 +34,14 @@ class Metrics:
     reads_current: int = 0
     buffer_bytes_max: int = 0
     backlog_max: int = 0
-    hops_max: int = 0
-    hops_mean: float = 0.0
-    converged_ms: int = 0
-    synced_ms: int = 0
+    hops_max: int | None = None
+    hops_mean: float | None = None
+    converged_ms: int | None = None
+    synced_ms: int | None = None
 
     def as_dict(self) -> dict[str, Number]:
-        """Return the counters and what follows from them."""
-        return {
+        """Return the counters and what follows from them, without those that have no data."""
+        values: dict[str, Number | None] = {
             **asdict(self),
             "overhead": _ratio(self.bytes, self.bytes_needed),
             "redundancy": _ratio(self.redundant, self.updates - self.redundant),
@@ -47,6 +49,8 @@ class Metrics:
             "write_availability": _ratio(self.writes_accepted, self.writes),
             "read_currency": _ratio(self.reads_current, self.reads_answered),
         }
+        left_out = {"without", *self.without}
+        return {k: v for k, v in values.items() if v is not None and k not in left_out}
 
 
 class Journeys:
@@ -62,11 +66,11 @@ class Journeys:
             hops.setdefault(node, 0 if source is None else hops.get(source, 0) + 1)
 
     def finish(self, metrics: Metrics) -> None:
-        """Write the last delivery hops: the most, and the mean over all lines."""
+        """Write the last delivery hops, if there was a line: the most, and the mean over all."""
         last = [max(hops.values()) for hops in self._hops.values()]
-        metrics.hops_max = max(last, default=0)
+        metrics.hops_max = max(last, default=None)
         metrics.hops_mean = _ratio(sum(last), len(last))
 
 
-def _ratio(part: Number, whole: Number) -> float:
-    return round(part / whole, 4) if whole else 0.0
+def _ratio(part: Number, whole: Number) -> float | None:
+    return round(part / whole, 4) if whole else None

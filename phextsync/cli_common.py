@@ -1,0 +1,211 @@
+"""What all commands of `phextsync` have in common: options, the folder, printing, errors.
+
+Everything is printed by `say`, `say_json` and `say_text`, which show control characters instead of
+sending them (`terminal`), and never by way of rich, which would take names for markup.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Annotated, Final, NoReturn, cast
+
+import typer
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from phextsync.attach import Asked, visit
+from phextsync.control import Value
+from phextsync.index import Coordinate
+from phextsync.node import DEFAULT_PHEXT
+from phextsync.terminal import visible, visible_json, visible_text
+
+SCROLLS: Final = "Scrolls"
+NODE: Final = "This node"
+PAST: Final = "The past"
+FOLDER: Final = "The data folder"
+MESH: Final = "The mesh"
+DIRECTORIES: Final = "Directories"
+
+_errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _given_before(
+    context: typer.Context, parameter: typer.CallbackParam, value: str | Path
+) -> str | Path:
+    """Return what the option has where it stands nearest: it may stand before the command too."""
+    name = str(parameter.name)
+    place = context
+    while not _is_given(place, name) and place.parent is not None:
+        place = cast("typer.Context", place.parent)  # which has the same methods
+    return value if place is context else place.params.get(name, value)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
+
+
+Data = Annotated[
+    Path,
+    typer.Option("--data", help="The data folder.", callback=_given_before),
+]
+Phext = Annotated[str, typer.Option("--phext", help="The phext.", callback=_given_before)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Place = Annotated[str, typer.Argument(metavar="COORDINATE", help="Such as 1.5.2/3.7.3/9.1.1.")]
+Range = Annotated[
+    str, typer.Argument(metavar="[RANGE]", help="A coordinate, a prefix such as '2.*', or A..B.")
+]
+DATA: Final = Path("~/.phextsync")
+PHEXT: Final = DEFAULT_PHEXT
+
+
+# -- the folder ----------------------------------------------------------------------------
+
+
+def existing_folder(data: Path) -> Path:
+    """Return the data folder, which must be there."""
+    folder = data.expanduser()
+    if not folder.is_dir():
+        fail(f"there is no data folder {folder}; make one with `phextsync init` or `join`")
+    return folder
+
+
+def session(data: Path) -> AbstractContextManager[Asked]:
+    """Ask the node that runs on the folder, or own the folder for as long as the block lasts."""
+    return visit(existing_folder(data), warn)
+
+
+def pages(asked: Asked, operation: str, phext: str, range_: str) -> Iterator[list[Value]]:
+    """Iterate over the rows of an operation whose answers come in pages."""
+    after = ""
+    while True:
+        match asked.ask(operation, phext, range_, after):
+            case [list(page), bool(more)]:
+                rows = [row for row in page if isinstance(row, list)]
+                yield from rows
+                if not more:
+                    return
+                after = str(rows[-1][0])
+            case other:
+                fail(f"expected a page of scrolls, found {other!r:.60}")
+
+
+# -- arguments -----------------------------------------------------------------------------
+
+
+def coordinate_of(text: str) -> str:
+    """Return a coordinate as requests have it. CoordinateError when it is none."""
+    return str(Coordinate.parse(text))
+
+
+def text_or_input(text: str) -> str:
+    """Return an argument, or for `-` standard input byte for byte: line ends are text."""
+    if text != "-":
+        return text
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        fail(f"expected UTF-8 on standard input, found other bytes at offset {error.start}")
+
+
+def line_or_input(text: str) -> str:
+    """Return an argument, or for `-` what stands on standard input, without its line end: for what
+    other users of the machine are not to see among its processes."""
+    return text_or_input(text).strip() if text == "-" else text
+
+
+def duration_s(text: str) -> float:
+    """Read a time such as 30m."""
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text.strip())
+    if match is None:
+        fail(f"expected a time such as 30m, 2h or 7d, found {text!r:.40}")
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+# -- printing ------------------------------------------------------------------------------
+
+
+def say(*lines: str) -> None:
+    """Print lines, with their control characters shown."""
+    for line in lines:
+        print(visible(line))
+
+
+def say_json(value: object) -> None:
+    """Print JSON that a terminal may have too."""
+    print(visible_json(value))
+
+
+def say_text(text: str) -> None:
+    """Write a text byte for byte; to a terminal with its control characters shown, and say so."""
+    if not sys.stdout.isatty():
+        sys.stdout.write(text)
+        return
+    shown = visible_text(text)
+    sys.stdout.write(shown if shown.endswith("\n") else shown + "\n")
+    if shown != text:
+        warn("control characters are shown, not sent; write to a file or a pipe to have them")
+
+
+def say_columns(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns as wide as they need to be: nothing is cut."""
+    shown = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
+        cells = [
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def warn(line: str) -> None:
+    """Print a line on standard error."""
+    print(visible(line), file=sys.stderr)
+
+
+def fail(reason: str, status: int = 1) -> NoReturn:
+    """End the command with one line."""
+    warn(f"phextsync: {reason}")
+    sys.exit(status)
+
+
+def close_output() -> None:
+    """Standard output has nobody who reads it any more: what follows goes nowhere, quietly."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def progress_bars() -> Progress:
+    """Return bars on a terminal's standard error; elsewhere nothing."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=_errors,
+        transient=True,
+        disable=not _errors.is_terminal,
+    )
+
+
+@contextmanager
+def bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far something is."""
+    with progress_bars() as progress:
+        task = progress.add_task(visible(name), total=None)
+
+        def show(done: int, of: int) -> None:
+            progress.update(task, completed=done, total=of)
+
+        yield show
+
+
+def is_terminal() -> bool:
+    """Whether bars are seen."""
+    return _errors.is_terminal

@@ -1,0 +1,103 @@
+"""The commands that keep the data folder: check, repair, back up, restore."""
+
+import sys
+import time
+from pathlib import Path
+from random import SystemRandom
+from typing import Annotated
+
+import typer
+from rich.filesize import decimal
+
+from phextsync import upkeep
+from phextsync.cli_common import (
+    DATA,
+    FOLDER,
+    Data,
+    Json,
+    bar,
+    existing_folder,
+    fail,
+    say,
+    say_json,
+    warn,
+)
+from phextsync.rebuild import Rebuilt
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=FOLDER)
+def check(data: Data = DATA, as_json: Json = False) -> None:
+    """Verify the data folder: structure, checksums, every scroll; status 1 if anything is wrong."""
+    with bar("checking") as show:
+        findings = upkeep.check(existing_folder(data), show)
+    if as_json:
+        say_json({"scrolls": findings.scrolls, "problems": findings.problems})
+    else:
+        for problem in findings.problems:
+            say(problem)
+        warn(f"{findings.scrolls} sound scrolls, {len(findings.problems)} problems")
+    if findings.problems:
+        sys.exit(1)
+
+
+@app.command(rich_help_panel=FOLDER)
+def repair(
+    data: Data = DATA,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Give up the scrolls that are still missing.")
+    ] = False,
+) -> None:
+    """Rebuild what can be rebuilt, set aside what cannot, and compact the file."""
+    now_ms = time.time_ns() // 1_000_000
+    with bar("repairing") as show:
+        done = upkeep.repair(
+            existing_folder(data),
+            random=SystemRandom(),
+            now_ms=now_ms,
+            forget=forget,
+            progress=show,
+        )
+    for line in done.reports:
+        say(line)
+    for place in done.missing:
+        say(f"{place}: lost here; a peer that has it sends it again")
+    warn(f"{decimal(done.bytes_before)} before, {decimal(done.bytes_after)} now")
+    if done.missing:
+        sys.exit(1)
+
+
+@app.command(rich_help_panel=FOLDER)
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False)], data: Data = DATA
+) -> None:
+    """Copy the scrolls into one new file, also while a node runs; not the node's identity."""
+    with bar("backing up") as show:
+        done = upkeep.backup(existing_folder(data), file, show)
+    warn(f"{done.scrolls} scrolls written to {file}")
+    _fail_if_lost(done, "are not in the backup")
+
+
+@app.command(rich_help_panel=FOLDER)
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False)],
+    data: Data = DATA,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Keep a store that is there as store.before-restore.")
+    ] = False,
+) -> None:
+    """Bring a backup into a data folder where no node runs; the node takes new client ids."""
+    folder = data.expanduser()
+    with bar("restoring") as show:
+        done = upkeep.restore(file, folder, replace=replace, progress=show)
+    warn(f"{done.scrolls} scrolls restored into {folder}")
+    _fail_if_lost(done, "could not be read")
+
+
+def _fail_if_lost(done: Rebuilt, what: str) -> None:
+    for line in done.lost:
+        say(line)
+    if done.lost or done.unnamed != 0:
+        more = "an unknown number of" if done.unnamed is None else str(done.unnamed)
+        fail(f"{len(done.lost)} scrolls and {more} others are damaged and {what}")

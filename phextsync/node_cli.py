@@ -1,0 +1,331 @@
+"""The commands that run this node, serve its scrolls, and say how it is."""
+
+import asyncio
+import json
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Annotated, TypedDict
+
+import trio
+import typer
+from rich.filesize import decimal
+
+from phextsync import folders, measure
+from phextsync.cli_common import (
+    DATA,
+    NODE,
+    Data,
+    Json,
+    bar,
+    existing_folder,
+    fail,
+    is_terminal,
+    progress_bars,
+    say,
+    say_columns,
+    say_json,
+    session,
+    warn,
+)
+from phextsync.discovery import Address, parse_address
+from phextsync.embed import Options
+from phextsync.guard import Guard
+from phextsync.identity import NodeIdentity
+from phextsync.node import DEFAULT_PORT, Node, open_node
+from phextsync.terminal import visible, visible_text
+
+app = typer.Typer()
+
+Port = Annotated[int, typer.Option(help="TCP port; any free one when it is taken.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.", show_default="all")]
+Peers = Annotated[
+    list[str] | None, typer.Option("--peer", help="HOST[:PORT] to dial; may be repeated.")
+]
+FindPeers = Annotated[bool, typer.Option("--mdns/--no-mdns", help="Find peers on the LAN.")]
+Token = Annotated[
+    str, typer.Option(envvar="PHEXTSYNC_HTTP_TOKEN", help="What HTTP clients must show.")
+]
+TokenFile = Annotated[
+    Path | None, typer.Option(help="A file with the token, which `ps` does not show.")
+]
+AllowedHosts = Annotated[
+    list[str] | None, typer.Option(help="Another name by which HTTP clients reach this machine.")
+]
+
+
+class _VisibleFormatter(logging.Formatter):
+    """Lines of a log that show the control characters in what others wrote."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible_text(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = visible(record.message)
+        return super().formatMessage(record)
+
+
+def _log_to_terminal(level: int) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_VisibleFormatter("%(asctime)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+@app.command(rich_help_panel=NODE)
+def up(
+    data: Data = DATA,
+    port: Port = DEFAULT_PORT,
+    host: Host = "",
+    peer: Peers = None,
+    mdns: FindPeers = True,
+    http: Annotated[
+        str, typer.Option(help="HOST[:PORT] to serve SQ's API on.", show_default="not served")
+    ] = "",
+    http_token: Token = "",
+    http_token_file: TokenFile = None,
+    allow_host: AllowedHosts = None,
+    index: Annotated[
+        bool, typer.Option(help="Keep the search index in step, not only once it is asked.")
+    ] = True,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
+) -> None:
+    """Run the node until it is interrupted."""
+    _log_to_terminal(logging.INFO if verbose else logging.WARNING)
+    guard = _guard(http_token, http_token_file, allow_host)
+    serve_http = _http_server(http, guard) if http else None
+    trio.run(
+        _up, existing_folder(data), host or None, port, tuple(peer or ()), mdns, index, serve_http
+    )
+
+
+def _guard(token: str, token_file: Path | None, hosts: list[str] | None) -> Guard:
+    if token_file is not None:
+        token = token_file.read_text().strip()
+        if not token:
+            fail(f"expected a token in {token_file}, found nothing")
+    return Guard(token or None, allowed_hosts=hosts or ())
+
+
+def _http_server(http: str, guard: Guard) -> Callable[[Node, trio.Nursery], Awaitable[int]]:
+    try:
+        from phextsync import gateway  # only whoever serves HTTP needs its packages
+    except ImportError:
+        fail("serving HTTP needs more packages: pip install 'phextsync[http]'")
+    address = parse_address(http, gateway.DEFAULT_PORT)
+
+    async def serve(node: Node, nursery: trio.Nursery) -> int:
+        served = gateway.Gateway(node, guard=guard)
+        port: int = await nursery.start(served.serve, address)
+        return port
+
+    return serve
+
+
+async def _up(
+    folder: Path,
+    host: str | None,
+    port: int,
+    peers: tuple[str, ...],
+    mdns: bool,
+    index: bool,
+    serve_http: Callable[[Node, trio.Nursery], Awaitable[int]] | None,
+) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with open_node(folder, host=host, port=port, peers=peers, discover=mdns) as node:
+            identity = node.identity
+            print(
+                f"{identity.name} ({identity.node_id.hex()[:8]}) listens on port {node.port}",
+                flush=True,
+            )
+            if index:
+                node.searcher.start()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(folders.serve, node)
+                if serve_http is not None:
+                    print(f"HTTP on port {await serve_http(node, nursery)}", flush=True)
+                if is_terminal():
+                    nursery.start_soon(_show_progress, node)
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+                    return
+
+
+async def _show_progress(node: Node) -> None:
+    """Draw a bar for each phext of which peers hold more scrolls than we have."""
+    with progress_bars() as progress:
+        bars = {}
+        while True:
+            for row in node.core.progress():
+                have, of = row.scrolls, row.scrolls_of
+                if have < of and row.phext not in bars:
+                    bars[row.phext] = progress.add_task("", total=of)
+                if row.phext in bars:
+                    size = _of_bytes(row.text_bytes, row.text_bytes_of)
+                    progress.update(
+                        bars[row.phext],
+                        description=visible(f"receiving {row.phext}, {size}"),
+                        completed=min(have, of),
+                        total=of,
+                    )
+                    if have >= of:
+                        progress.remove_task(bars.pop(row.phext))
+            await trio.sleep(0.2)
+
+
+@app.command(rich_help_panel=NODE)
+def mcp(
+    data: Data = DATA,
+    http: Annotated[
+        str, typer.Option(help="HOST[:PORT] to serve streamable HTTP on.", show_default="stdio")
+    ] = "",
+    http_token: Token = "",
+    http_token_file: TokenFile = None,
+    allow_host: AllowedHosts = None,
+    port: Port = DEFAULT_PORT,
+    host: Host = "",
+    peer: Peers = None,
+    mdns: FindPeers = True,
+) -> None:
+    """Serve the scrolls to an agent over the Model Context Protocol, on standard input and output.
+
+    Asks the node that runs on the folder; where none does, it runs the node, with the last four
+    options.
+    """
+    _log_to_terminal(logging.WARNING)
+    try:
+        from phextsync import mcp_server  # only whoever serves agents needs its packages
+    except ImportError:
+        fail("serving agents needs more packages: pip install 'phextsync[mcp]'")
+    options = Options(host=host or None, port=port, peers=tuple(peer or ()), discover=mdns)
+    folder = existing_folder(data)
+    NodeIdentity.load(folder)
+    if not http:
+        asyncio.run(mcp_server.serve_stdio(folder, options))
+        return
+    guard = _guard(http_token, http_token_file, allow_host)
+    address = parse_address(http, mcp_server.DEFAULT_PORT)
+
+    def started(port: int) -> None:
+        print(f"MCP at http://{Address(address.host, port)}{mcp_server.PATH}", flush=True)
+
+    asyncio.run(mcp_server.serve_http(folder, options, address, guard, started=started))
+
+
+# -- how it is -----------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=NODE)
+def status(data: Data = DATA, as_json: Json = False) -> None:
+    """Show this node, its phexts and its peers.
+
+    The lag of a peer is what it does not yet have on its disk: scrolls, and the bytes of their
+    texts, of which only what changed is to be sent.
+    """
+    with session(data) as asked:
+        answer = json.loads(str(asked.ask("status")))
+    if as_json:
+        say_json(answer)
+        return
+    state = f"runs on port {answer['port']}" if answer["running"] else "is not running"
+    say(f"{answer['name']} ({answer['node_id'][:8]}) {state}, data in {answer['folder']}")
+    rows = [["phext", "scrolls", "bytes", "fingerprint"]]
+    for row in answer["phexts"]:
+        rows.append([row["name"], str(row["scrolls"]), str(row["bytes"]), row["fingerprint"]])
+    say_columns(rows)
+    if answer["running"]:
+        say(*_running_lines(answer))
+
+
+class _ReceivingRow(TypedDict):
+    phext: str
+    scrolls: int
+    scrolls_of: int
+    text_bytes: int
+    text_bytes_of: int
+
+
+class _PeerRow(TypedDict):
+    node_id: str
+    name: str
+    address: str
+    state: str
+    lag_scrolls: int
+    lag_bytes: int
+    round_trip_ms: float | None
+    bytes_in: int
+    bytes_out: int
+
+
+class _AbsentRow(TypedDict):
+    node_id: str | None
+    name: str
+    address: str
+    last_seen_s: float | None
+    reason: str
+
+
+class _Running(TypedDict):
+    receiving: list[_ReceivingRow]
+    peers: list[_PeerRow]
+    absent: list[_AbsentRow]
+    warnings: list[str]
+
+
+def _running_lines(answer: _Running) -> Iterator[str]:
+    """Give what a running node knows of others. Each address has a line with room for it."""
+    for row in answer["receiving"]:
+        size = _of_bytes(row["text_bytes"], row["text_bytes_of"])
+        yield f"receiving {row['phext']}: {row['scrolls']} of {row['scrolls_of']} scrolls, {size}"
+    for peer in answer["peers"]:
+        yield from _peer_lines(peer)
+    for absent in answer["absent"]:
+        yield from _absent_lines(absent)
+    for warning in answer["warnings"]:
+        yield f"warning: {warning}"
+
+
+def _peer_lines(peer: _PeerRow) -> Iterator[str]:
+    scrolls, trip = peer["lag_scrolls"], peer["round_trip_ms"]
+    lag = f", lacks {scrolls} scrolls, {decimal(peer['lag_bytes'])}" if scrolls else ""
+    yield f"peer {peer['name']} ({peer['node_id'][:8]}): {peer['state']}{lag}"
+    yield f"  at {peer['address']}"
+    took = "" if trip is None else f"round trip {trip:.2f} ms, "
+    yield f"  {took}{decimal(peer['bytes_in'])} in, {decimal(peer['bytes_out'])} out"
+
+
+def _absent_lines(peer: _AbsentRow) -> Iterator[str]:
+    node_id, seen_s = (peer["node_id"] or "")[:8], peer["last_seen_s"]
+    who = f"{peer['name']} ({node_id})" if peer["name"] else node_id or "somebody"
+    when = "" if seen_s is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seen_s))
+    yield f"not connected: {who}" + (f", last seen {when}" if when else "")
+    if peer["address"]:
+        yield f"  at {peer['address']}"
+    yield f"  {peer['reason']}"
+
+
+def _of_bytes(have: int, of: int) -> str:
+    """Say how much has come; a peer that does not tell us its whole size says 0."""
+    return f"{decimal(have)} of {decimal(of)}" if of else decimal(have)
+
+
+@app.command(name="measure", rich_help_panel=NODE)
+def measure_(
+    data: Data = DATA,
+    out: Annotated[Path, typer.Option("--out", help="Where to write the report.")] = Path(
+        "measured"
+    ),
+) -> None:
+    """Measure the mesh from this node while it runs; write report.md, CSV, JSON and figures.
+
+    Lines go into one scroll of the phext `measure`, which is cleared at the end.
+    """
+    folder = existing_folder(data)
+    try:
+        with bar("measuring") as show:
+            document = measure.measure(folder, f"phextsync measure --out {out}", show)
+    except (FileNotFoundError, ConnectionRefusedError):
+        fail(f"no node runs on {folder}; start one with `phextsync up`")
+    document.write(out)
+    warn(f"written to {out / 'report.md'}")

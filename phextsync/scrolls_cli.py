@@ -1,0 +1,229 @@
+"""The commands that read and write scrolls."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from phextsync import phextfile
+from phextsync.cli_common import (
+    DATA,
+    PHEXT,
+    SCROLLS,
+    Data,
+    Json,
+    Phext,
+    Place,
+    Range,
+    coordinate_of,
+    existing_folder,
+    fail,
+    pages,
+    progress_bars,
+    say,
+    say_json,
+    say_text,
+    session,
+    text_or_input,
+    warn,
+)
+from phextsync.control import Attachment, Value
+from phextsync.embed import as_hits
+from phextsync.index import Coordinate, CoordinateRange
+from phextsync.terminal import visible, visible_json
+
+app = typer.Typer()
+
+_IMPORT_BYTES: Final = 256 << 10
+
+
+@app.command(rich_help_panel=SCROLLS)
+def get(coordinate: Place, data: Data = DATA, phext: Phext = PHEXT) -> None:
+    """Print a scroll's text."""
+    with session(data) as asked:
+        text = asked.ask("get", phext, coordinate_of(coordinate))
+    if not isinstance(text, str):
+        fail(f"there is no scroll at {coordinate} in {phext}")
+    say_text(text)
+
+
+@app.command(name="set", rich_help_panel=SCROLLS)
+def set_(
+    coordinate: Place,
+    text: Annotated[str, typer.Argument(help="The new text; '-' reads it from standard input.")],
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+) -> None:
+    """Make TEXT the scroll's text by the smallest change."""
+    with session(data) as asked:
+        asked.ask("set", phext, coordinate_of(coordinate), text_or_input(text))
+
+
+@app.command(rich_help_panel=SCROLLS)
+def append(
+    coordinate: Place,
+    text: Annotated[str, typer.Argument(help="What to add; '-' reads it from standard input.")],
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+) -> None:
+    """Add TEXT at the end of a scroll, as a line of its own."""
+    text = text_or_input(text)
+    line = text if text.endswith("\n") else text + "\n"
+    with session(data) as asked:
+        asked.ask("append_line", phext, coordinate_of(coordinate), line)
+
+
+@app.command(rich_help_panel=SCROLLS)
+def rm(coordinate: Place, data: Data = DATA, phext: Phext = PHEXT) -> None:
+    """Delete a scroll; what others type in it meanwhile survives."""
+    with session(data) as asked:
+        if not asked.ask("remove", phext, coordinate_of(coordinate)):
+            fail(f"there is no scroll at {coordinate} in {phext}")
+
+
+@app.command(rich_help_panel=SCROLLS)
+def ls(range_: Range = "*", data: Data = DATA, phext: Phext = PHEXT, as_json: Json = False) -> None:
+    """List the scrolls in a range: coordinate, bytes, first line."""
+    CoordinateRange.parse(range_)
+    with session(data) as asked:
+        rows = list(pages(asked, "list", phext, range_))
+    if as_json:
+        names = ("coordinate", "bytes", "first_line")
+        say_json([dict(zip(names, row, strict=True)) for row in rows])
+        return
+    width = max((len(str(row[0])) for row in rows), default=0)
+    for coordinate, size, line in rows:
+        say(f"{coordinate!s:{width}}  {size!s:>9}  {line!s}")
+
+
+@app.command(rich_help_panel=SCROLLS)
+def search(
+    words: Annotated[
+        str, typer.Argument(help='All of them; "a phrase" in quotation marks, beginnings as wor*.')
+    ],
+    range_: Annotated[str, typer.Option("--range", help="Only this range.")] = "*",
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    limit: Annotated[int, typer.Option(help="How many results at most.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Find the scrolls that have all the words, the best first: coordinate, score, snippet."""
+    CoordinateRange.parse(range_)
+    with session(data) as asked:
+        hits = as_hits(asked.ask("search", phext, range_, words, limit))
+    if as_json:
+        rows = [
+            {"coordinate": str(hit.coordinate), "score": hit.score, "snippet": hit.snippet}
+            for hit in hits
+        ]
+        say_json(rows)
+        return
+    width = max((len(str(hit.coordinate)) for hit in hits), default=0)
+    for hit in hits:
+        say(f"{hit.coordinate!s:{width}}  {hit.score:6.2f}  {' '.join(hit.snippet.split())}")
+    if not hits:
+        fail(f"no scroll in {range_} of {phext} has {words!r}")
+
+
+@app.command(name="import", rich_help_panel=SCROLLS)
+def import_(
+    file: Annotated[str, typer.Argument(metavar="FILE.phext", help="'-' is standard input.")],
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave scrolls alone that have text.")
+    ] = False,
+    clamp: Annotated[
+        bool, typer.Option("--clamp", help="Read breaks beyond 999 as 999 and join what collides.")
+    ] = False,
+) -> None:
+    """Read a .phext file: the file wins at its own coordinates, others stay as they are."""
+    found = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    parsed = phextfile.read(found, clamp=clamp)
+    for collision in parsed.collisions:
+        warn(f"{collision.texts} texts beyond 999 were joined at {collision.coordinate}")
+    scrolls = [(str(coordinate), text) for coordinate, text in parsed.joined().items()]
+    taken = 0
+    with session(data) as asked, progress_bars() as progress:
+        bar = progress.add_task(visible(f"importing {file}"), total=len(scrolls))
+        for chunk in _chunks(scrolls):
+            count = asked.ask("import", phext, keep, chunk)
+            taken += count if isinstance(count, int) else 0
+            progress.advance(bar, len(chunk))
+    warn(f"{taken} of {len(scrolls)} scrolls imported into {phext}")
+
+
+def _chunks(scrolls: list[tuple[str, str]]) -> Iterator[list[Value]]:
+    chunk: list[Value] = []
+    size = 0
+    for coordinate, text in scrolls:
+        chunk.append([coordinate, text])
+        size += len(text) + 40
+        if size >= _IMPORT_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+@app.command(rich_help_panel=SCROLLS)
+def export(
+    file: Annotated[str, typer.Argument(metavar="FILE.phext", help="'-' is standard output.")],
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    range_: Annotated[str, typer.Option("--range", help="Only this range.")] = "*",
+) -> None:
+    """Write the scrolls to a .phext file."""
+    CoordinateRange.parse(range_)
+    with session(data) as asked:
+        scrolls = [
+            (Coordinate.parse(str(coordinate)), str(text))
+            for coordinate, text in pages(asked, "read", phext, range_)
+        ]
+    replaced = sum(phextfile.has_breaks(text) for _, text in scrolls)
+    if replaced:
+        warn(f"{replaced} scrolls have break characters or zero bytes, written as pictures")
+    text = phextfile.implode(scrolls)
+    if file == "-":
+        say_text(text)
+        return
+    Path(file).write_bytes(text.encode())
+    warn(f"{len(scrolls)} scrolls of {phext} written to {file}")
+
+
+@app.command(rich_help_panel=SCROLLS)
+def watch(
+    range_: Range = "*", data: Data = DATA, phext: Phext = PHEXT, as_json: Json = False
+) -> None:
+    """Print a line for each change in a range until interrupted, and one when some were missed."""
+    CoordinateRange.parse(range_)
+    folder = existing_folder(data)
+    try:
+        attachment = Attachment(folder)
+    except (FileNotFoundError, ConnectionRefusedError):
+        fail(f"no node runs on {folder}; start one with `phextsync up`")
+    with attachment:
+        next_change = attachment.watch(phext, range_)
+        while True:
+            for line in _change_lines(next_change(), as_json=as_json):
+                print(line, flush=True)
+
+
+def _change_lines(change: Value, *, as_json: bool) -> Iterator[str]:
+    """Give a line for each scroll of a change, and one when some were missed."""
+    match change:
+        case [_, _, str(missed), _]:
+            text = f"changes were missed: anything in {missed} may have changed"
+            yield visible_json({"missed": missed}) if as_json else text
+        case [bytes() | None as origin, str(label), None, list(scrolls)]:
+            whose = origin.hex() if origin else ""
+            for scroll in scrolls:
+                match scroll:
+                    case [str(coordinate), int(size)] if as_json:
+                        row = {"coordinate": coordinate, "bytes": size, "origin": whose}
+                        yield visible_json({**row, "label": label, "missed": None})
+                    case [str(coordinate), int(size)]:
+                        who = " ".join(filter(None, (whose[:8] or "here", label)))
+                        yield visible(f"{coordinate}  {size:>9}  {who}")

@@ -1,0 +1,208 @@
+"""Each command says what is meant, takes what its users give, and sends nothing to a terminal."""
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import phextsync
+from phextsync.cli import app
+from phextsync.identity import MeshKey, NodeIdentity
+from sims.processes import Process, make_folder
+
+_A = "1.1.1/1.1.1/1.1.1"
+_ESCAPES = "\x1b]0;title\x07\x1b[2J milk \x9b31m \u202e[/red]\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a node that does not run."""
+    return make_folder(tmp_path / "data")
+
+
+def _run(folder: Path, *arguments: str, text: str = "") -> Result:
+    return CliRunner().invoke(app, ["--data", str(folder), *arguments], input=text)
+
+
+def _out(folder: Path, *arguments: str, text: str = "") -> str:
+    result = _run(folder, *arguments, text=text)
+    assert result.exit_code == 0, (arguments, result.output, result.exception)
+    return result.stdout
+
+
+def _error(folder: Path, *arguments: str, text: str = "") -> str:
+    result = _run(folder, *arguments, text=text)
+    assert result.exit_code != 0, result.output
+    is_ours = not isinstance(result.exception, SystemExit)
+    return str(result.exception) if is_ours else result.stderr
+
+
+def _process(*arguments: str, text: str = "") -> tuple[int, str, str]:
+    command = [sys.executable, "-m", "phextsync.cli", *arguments]
+    done = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+# -- options and arguments -------------------------------------------------------------------
+
+
+def test_options_that_all_commands_have_may_stand_before_them(tmp_path: Path) -> None:
+    one, other = make_folder(tmp_path / "one"), make_folder(tmp_path / "other", "other")
+    runner, place = CliRunner(), {"PHEXTSYNC_DATA": str(other)}
+    before = ["--data", str(one), "--phext", "notes"]
+    assert runner.invoke(app, [*before, "set", _A, "here"], env=place).exit_code == 0
+    for words in (
+        ["--data", str(one), "get", _A, "--phext", "notes"],
+        [*before, "get", _A],
+        ["--data", str(other), "get", _A, "--data", str(one), "--phext", "notes"],
+    ):
+        assert runner.invoke(app, words, env=place).stdout == "here"
+    assert "there is no scroll" in runner.invoke(app, ["get", _A], env=place).stderr
+    _out(one, "peers", "--json")
+    assert _error(tmp_path / "none", "peers", "forget", "x").startswith("phextsync: there is no")
+
+
+def test_the_version_is_told() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"phextsync {phextsync.__version__}\n"
+
+
+@pytest.mark.real
+def test_a_shell_can_complete_commands() -> None:
+    command = [sys.executable, "-m", "phextsync.cli"]
+    typed = {
+        "_PHEXTSYNC_COMPLETE": "complete_bash",
+        "COMP_WORDS": "phextsync exp",
+        "COMP_CWORD": "1",
+    }
+    done = subprocess.run(command, env=os.environ | typed, capture_output=True, check=True)
+    assert done.stdout.split() == [b"export"]
+
+
+@pytest.mark.real
+def test_a_text_that_begins_with_a_dash_is_told_of_two_dashes(folder: Path) -> None:
+    status, _, errors = _process("set", _A, "-x", "--data", str(folder))
+    assert status == 2
+    assert errors.startswith("phextsync: No such option: -x")
+    assert "set COORDINATE -- -text" in errors
+    assert errors.count("\n") == 1
+    _out(folder, "set", _A, "--", "-x")
+    assert _out(folder, "get", _A) == "-x"
+
+
+@pytest.mark.real
+def test_a_file_that_is_not_there_is_one_line_without_numbers(folder: Path) -> None:
+    status, _, errors = _process("import", str(folder / "none"), "--data", str(folder))
+    assert (status, errors) == (1, f"phextsync: {folder / 'none'}: No such file or directory\n")
+
+
+def test_append_adds_a_line_of_its_own(folder: Path) -> None:
+    for text in ("hello", "world\n", "again"):
+        _out(folder, "append", _A, text)
+    _out(folder, "set", _A, "hello\nworld\nagain")
+    _out(folder, "append", _A, "-", text="and more")
+    assert _out(folder, "get", _A) == "hello\nworld\nagain\nand more\n"
+
+
+def test_a_dash_is_standard_input_and_output(folder: Path, tmp_path: Path) -> None:
+    _out(folder, "import", "-", text="one\x17two")
+    assert _out(folder, "export", "-") == "one\x17two"
+    joined = tmp_path / "joined"
+    _out(joined, "join", "-", text=_out(folder, "code"))
+    assert _out(joined, "code") == _out(folder, "code")
+    assert not Path("-").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["set", _A, "x"], ["append", _A, "x"], ["rm", _A], ["import", "-"]]
+)
+def test_phexts_of_the_library_are_not_written(folder: Path, command: list[str]) -> None:
+    found = _error(folder, *command, "--phext", ".clients", text="a note")
+    assert ".clients: phexts whose names begin with a dot" in found
+
+
+# -- what is printed -------------------------------------------------------------------------
+
+
+def test_escapes_of_others_reach_no_terminal(folder: Path) -> None:
+    _out(folder, "set", _A, "-", text=_ESCAPES)
+    for words in (["ls"], ["search", "milk"], ["log", _A], ["blame", _A]):
+        for out in (_out(folder, *words), _out(folder, *words, "--json")):
+            assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(out), words
+    assert r"\x1b]0;title\x07" in _out(folder, "ls")
+    assert _out(folder, "get", _A) == _ESCAPES
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("words", [("get", _A), ("export", "-")])
+def test_a_terminal_is_shown_a_text_with_its_controls_seen(
+    folder: Path, words: Sequence[str]
+) -> None:
+    _out(folder, "set", _A, "-", text=_ESCAPES)
+    command = [sys.executable, "-m", "phextsync.cli", *words, "--data", str(folder)]
+    ours, its = pty.openpty()
+    try:
+        done = subprocess.run(command, stdout=its, stderr=subprocess.PIPE, check=True)
+        shown = os.read(ours, 4096).decode()
+    finally:
+        os.close(its)
+        os.close(ours)
+    assert r"\x1b]0;title\x07" in shown
+    assert "\x1b" not in shown
+    assert b"control characters are shown" in done.stderr
+
+
+@pytest.mark.real
+def test_a_name_with_brackets_harms_nobody(tmp_path: Path) -> None:
+    key, name = MeshKey.generate(os.urandom(32)), "[/red]"
+    folders = [tmp_path / "one", tmp_path / "two"]
+    assert name in _out(folders[0], "join", key.join_code(), "--name", name)
+    NodeIdentity.create(key, "[bold]x", os.urandom(32)).save(folders[1])
+    options = ("--no-mdns", "--host", "127.0.0.1", "--port", "0")
+    first = Process(folders[0], (), options)
+    try:
+        first.start()
+        second = Process(folders[1], (), (*options, f"--peer=127.0.0.1:{first.status()['port']}"))
+        try:
+            second.start()
+            second.wait_until(lambda status: len(status["peers"]) == 1)
+            shown = _out(folders[1], "status")
+            assert name in shown
+            assert f"  at 127.0.0.1:{first.status()['port']}\n" in shown  # whole, in any terminal
+            assert name in _out(folders[1], "peers")
+        finally:
+            second.stop()
+    finally:
+        first.stop()
+
+
+@pytest.mark.real
+def test_an_output_that_nobody_reads_any_more_ends_quietly(folder: Path) -> None:
+    _out(folder, "set", _A, "-", text="line\n" * 100_000)
+    command = [sys.executable, "-m", "phextsync.cli", "get", _A, "--data", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"line\n"
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (0, b"")
+
+
+# -- what is meant ---------------------------------------------------------------------------
+
+
+def test_who_has_an_identity_is_told_of_code_and_data(folder: Path) -> None:
+    code = _out(folder, "code").strip()
+    for words in (["init"], ["join", code], ["init", "--administered"]):
+        found = _error(folder, *words)
+        assert "phextsync code" in found
+        assert "--data" in found
+
+
+def test_invite_in_a_mesh_of_one_key_tells_of_code(folder: Path) -> None:
+    assert "phextsync code" in _error(folder, "invite")
