@@ -11,7 +11,7 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, astuple, dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -24,7 +24,14 @@ import trio
 
 from phextsync import control, discovery, invitation, transport
 from phextsync.durations import Durations
-from phextsync.errors import IdentityError, LinkError, NotSyncedError, PhextsyncError, StoreError
+from phextsync.errors import (
+    IdentityError,
+    LinkError,
+    NotSyncedError,
+    PhextsyncError,
+    StoreError,
+    StoreFullError,
+)
 from phextsync.identity import NodeIdentity, certificate_end_s, certificate_permissions
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.membership import KnownPeers
@@ -310,11 +317,13 @@ class Node:
         limit: int = 20,
     ) -> list[Hit]:
         """Return the `limit` best scrolls in `range_` that have all the words, the best first:
-        what was durable at the time of the call.
+        what was written before the call. On a full disk: what is durable.
 
         The first search makes the index or brings it up to date, and waits for that;
         `searcher.start` does it beforehand. StoreError when there can be none.
         """
+        with suppress(StoreFullError):
+            await self.durable()  # only then it is indexed
         return await self.searcher.find(words, phext, as_range(range_), limit=limit)
 
     def peers(self) -> list[PeerStatus]:

@@ -25,7 +25,7 @@ from phextsync.errors import (
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node import Node, open_node
-from sims.processes import mesh, wait_until_equal
+from sims.processes import PATIENCE_S, mesh, wait_until_equal
 
 pytestmark = pytest.mark.real
 
@@ -69,7 +69,7 @@ async def _until_text(node: Node, text: str) -> None:
 
 async def test_nodes_find_each_other_by_mdns_and_converge(tmp_path: Path) -> None:
     before = threading.active_count()
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with _nodes(tmp_path, 3, mdns=True) as nodes:
             nodes[0].phext()[_PLACE] = "hello"
             await nodes[0].synced(peers=2)
@@ -80,7 +80,7 @@ async def test_nodes_find_each_other_by_mdns_and_converge(tmp_path: Path) -> Non
 
 
 async def test_synced_returns_when_the_edit_is_on_the_peers_disk(tmp_path: Path) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with _nodes(tmp_path, 2) as (first, second):
             first.phext()[_PLACE] = "text"
             await first.synced(range_=CoordinateRange.parse(_PLACE))
@@ -90,7 +90,7 @@ async def test_synced_returns_when_the_edit_is_on_the_peers_disk(tmp_path: Path)
 
 
 async def test_an_edit_of_either_side_is_visible_on_the_other(tmp_path: Path) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with _nodes(tmp_path, 2) as (first, second):
             first.phext()[_PLACE] = "one\n"
             await _until_text(second, "one\n")
@@ -100,7 +100,7 @@ async def test_an_edit_of_either_side_is_visible_on_the_other(tmp_path: Path) ->
 
 async def test_a_node_comes_back_to_a_peer_that_was_restarted(tmp_path: Path) -> None:
     path, other = _folders(tmp_path, ["a", "b"])
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with open_node(path, host=_LOOPBACK, port=0, discoveries=[]) as first:
             address = f"{_LOOPBACK}:{first.port}"
             for round_ in range(2):
@@ -139,7 +139,7 @@ async def test_a_peer_with_several_addresses_is_dialled_at_one_of_them(
     mock_clock.rate = 0.1  # a busy machine must not use up the head start of the first address
     path, other = _folders(tmp_path, ["a", "b"])
     caplog.set_level(logging.INFO)
-    with trio.fail_after(3):
+    with trio.fail_after(0.1 * PATIENCE_S):
         async with open_node(path, host="0.0.0.0", port=0, discoveries=[]) as first:
             seen = _Seen(first, ["127.0.0.2", "127.0.0.3", "127.0.0.4"])
             async with open_node(other, host=_LOOPBACK, port=0, discoveries=[seen]) as second:
@@ -147,6 +147,15 @@ async def test_a_peer_with_several_addresses_is_dialled_at_one_of_them(
                 await second.synced(peers=1)
     # One line of each side; without the rule, some more, and links that end at once.
     assert sum("joined" in message for message in caplog.messages) == 2
+
+
+async def test_a_search_finds_what_was_written_just_before(tmp_path: Path) -> None:
+    (path,) = _folders(tmp_path, ["node"])
+    async with open_node(path, discover=False) as node:
+        for number in range(5):
+            node.phext().append(_PLACE, f"word{number}\n")
+            (hit,) = await node.search(f"word{number}")
+            assert str(hit.coordinate) == _PLACE
 
 
 async def test_another_mesh_key_is_refused_before_any_frame(
@@ -164,7 +173,7 @@ async def test_another_mesh_key_is_refused_before_any_frame(
         return True
 
     logging.getLogger("phextsync.node").addFilter(note)
-    with caplog.at_level(logging.INFO), trio.fail_after(30):
+    with caplog.at_level(logging.INFO), trio.fail_after(PATIENCE_S):
         async with open_node(ours, host=_LOOPBACK, port=0, discoveries=[]) as first:
             first.phext()[_PLACE] = "secret"
             address = f"{_LOOPBACK}:{first.port}"
@@ -230,14 +239,14 @@ async def test_waiting_for_the_disk_ends_though_others_go_on_writing(tmp_path: P
         async with trio.open_nursery() as nursery:
             nursery.start_soon(write)
             await trio.lowlevel.checkpoint()
-            with trio.fail_after(30):
+            with trio.fail_after(PATIENCE_S):
                 await node.durable()
             nursery.cancel_scope.cancel()
 
 
 async def test_a_disk_that_refuses_is_told_and_tried_again(small_disk: Path) -> None:
     (path,) = _folders(small_disk, ["a"])
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with open_node(path, host=_LOOPBACK, port=0, discoveries=[]) as node:
             ballast = small_disk / "ballast"
             ballast.write_bytes(bytes(700_000))
@@ -296,7 +305,7 @@ async def test_many_imports_are_durable_a_part_at_a_time_and_reach_a_peer(tmp_pa
     async with _nodes(tmp_path, 2) as (first, second):
         sizes = []
         first.phext().subscribe(lambda change: sizes.append(len(change.coordinates)))
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             assert await first.import_texts(iter(scrolls)) == 12_000
             assert not first.replicas.is_dirty
             assert sizes == [5000, 5000, 2000]
@@ -308,7 +317,7 @@ async def test_a_node_tells_changes_presence_and_what_is_wrong_with_its_peers(
     tmp_path: Path,
 ) -> None:
     first_folder, second_folder = _folders(tmp_path, ["first", "second"])
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         async with open_node(first_folder, host=_LOOPBACK, port=0, discoveries=[]) as first:
             with pytest.raises(NotSyncedError, match=r"no peer that holds 1\.\* of 'memory'"):
                 await first.synced(range_="1.*", within_s=0)
@@ -330,7 +339,7 @@ async def test_a_node_tells_changes_presence_and_what_is_wrong_with_its_peers(
                 assert [dict(peer.facts) for peer in first.presence.peers()] == [
                     {"editing": _PLACE, "load": 3}
                 ]
-                await second.synced(within_s=30)
+                await second.synced(within_s=PATIENCE_S)
                 (row,) = json.loads(json.dumps(second.status()))["peers"]
                 assert (row["name"], row["lag_scrolls"], row["last_error"]) == ("first", 0, "")
                 assert row["state"] in ("in sync", "comparing")
