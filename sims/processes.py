@@ -14,7 +14,7 @@ from typing import Any
 from phextsync.control import Attachment, Value
 from phextsync.identity import MeshKey, NodeIdentity
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0  # only a bug takes that long
 POLL_S = 0.01
 
 

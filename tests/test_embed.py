@@ -126,7 +126,11 @@ def _step(phext: Phext | dict[str, str], step: tuple[str, str, str]) -> object:
 
 @pytest.mark.parametrize("which", [0, 1], ids=["owner", "attached"])
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    suppress_health_check=[
+        *settings.default.suppress_health_check,
+        HealthCheck.function_scoped_fixture,
+    ],
 )
 @given(_steps)
 def test_a_handle_is_a_dict_without_empty_texts(

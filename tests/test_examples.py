@@ -27,7 +27,7 @@ def _run(*command: str, home: Path) -> str:
         capture_output=True,
         env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
         check=False,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()

@@ -27,7 +27,7 @@ from phextsync.node import Node
 
 pytestmark = pytest.mark.real
 
-_PATIENCE_S = 30.0
+_PATIENCE_S = 120.0
 _HOST = "127.0.0.1"
 _RANGE = CoordinateRange.parse("7.*")
 

@@ -26,7 +26,7 @@ from tests.test_sq import DIFFERENCES, SESSIONS, key_of, load_files, name_of
 
 pytestmark = pytest.mark.real
 
-_PATIENCE_S = 30.0
+_PATIENCE_S = 120.0
 _HOST = "127.0.0.1"
 
 

@@ -24,7 +24,7 @@ from sims.attacks import place, summary
 pytestmark = pytest.mark.real
 
 _LOOPBACK = "127.0.0.1"
-_PATIENCE_S = 60
+_PATIENCE_S = 120
 _KEY = MeshKey.generate(os.urandom(32))
 
 

@@ -31,6 +31,7 @@ from phextsync.invitation import (
 )
 from phextsync.permissions import UNRESTRICTED, Permissions
 from phextsync.transport import FrameChannel, TlsStream, exchange_context
+from sims.processes import PATIENCE_S
 
 _LOOPBACK = "127.0.0.1"
 _SECRET = bytes(range(16))
@@ -119,7 +120,7 @@ async def test_a_machine_gets_the_certificate_that_the_invitation_names(tmp_path
     identity = _administrator(tmp_path)
     row = _invitation(tmp_path, uses=1, grants=_READ_ONLY.to_uris(), valid_s=3600.0)
     Invitations(tmp_path).add(row, 0, 0)
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with _serving(tmp_path, identity, now_s=1000.0) as port:
             pending = _pending()
             bundle = await redeem(_code(identity, port), pending)
@@ -136,7 +137,7 @@ async def test_a_machine_gets_the_certificate_that_the_invitation_names(tmp_path
 async def test_an_expired_or_wrong_secret_gets_nothing(tmp_path: Path) -> None:
     identity = _administrator(tmp_path)
     Invitations(tmp_path).add(_invitation(tmp_path, until_s=500.0), 0, 0)
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with _serving(tmp_path, identity, now_s=501.0) as port:
             for secret in (_SECRET, bytes(16)):
                 with pytest.raises(IdentityError, match="expired or was used up"):
@@ -152,7 +153,7 @@ async def test_a_machine_says_its_secret_to_nobody_but_the_node_that_the_code_na
     bundle = Authority.load(tmp_path).answer(other.request(), UNRESTRICTED, now_s=0, valid_s=None)
     member = other.accepted(bundle)
     Invitations(tmp_path).add(_invitation(tmp_path), 0, 0)
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with _serving(tmp_path, member) as port:
             with pytest.raises(LinkError, match="found others"):
                 await redeem(_code(identity, port), _pending())
@@ -163,7 +164,7 @@ async def test_a_machine_says_its_secret_to_nobody_but_the_node_that_the_code_na
 async def test_nonsense_at_the_door_harms_nobody(tmp_path: Path) -> None:
     identity = _administrator(tmp_path)
     Invitations(tmp_path).add(_invitation(tmp_path), 0, 0)
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with _serving(tmp_path, identity) as port:
             plain = await trio.open_tcp_stream(_LOOPBACK, port)
             await plain.send_all(b"GET / HTTP/1.1\r\n\r\n")

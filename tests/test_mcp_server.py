@@ -148,7 +148,10 @@ async def test_it_attaches_to_the_node_that_runs(tmp_path: Path) -> None:
 
 
 async def test_peers_say_who_is_there_and_who_is_not(tmp_path: Path) -> None:
-    with mesh(tmp_path, ["here", "there"], options=_ALONE) as (here, there), trio.fail_after(60):
+    with (
+        mesh(tmp_path, ["here", "there"], options=_ALONE) as (here, there),
+        trio.fail_after(PATIENCE_S),
+    ):
         here.start()
         there.options = (*_ALONE, "--peer", f"127.0.0.1:{here.status()['port']}")
         there.start()

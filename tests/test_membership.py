@@ -17,6 +17,7 @@ from phextsync.index import Coordinate, CoordinateRange
 from phextsync.membership import KNOWN_FILE, KnownPeers, State
 from phextsync.node import Node, open_node
 from phextsync.permissions import UNRESTRICTED, Permissions
+from sims.processes import PATIENCE_S
 
 _LOOPBACK = "127.0.0.1"
 _PLACE = "1.1.1/1.1.1/1.1.1"
@@ -176,7 +177,7 @@ def _names(node: Node) -> set[str]:
 @pytest.mark.real
 async def test_a_blocked_peer_loses_its_link_and_is_back_when_it_is_allowed(tmp_path: Path) -> None:
     key = MeshKey(os.urandom(32))
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         async with _star(*(_member(tmp_path, key, name) for name in ("anna", "bert"))) as nodes:
             anna, bert = nodes
             await _until(lambda: _names(anna) == {"bert"})
@@ -201,7 +202,7 @@ async def test_a_new_key_under_a_known_name_is_refused_and_reported(
     key = MeshKey(os.urandom(32))
     anna, bert = (_member(tmp_path, key, name) for name in ("anna", "bert"))
     impostor = _member(tmp_path / "elsewhere", key, "bert")
-    with trio.fail_after(60), caplog.at_level(logging.WARNING):
+    with trio.fail_after(PATIENCE_S), caplog.at_level(logging.WARNING):
         async with _star(anna, bert) as nodes:
             await _until(lambda: _names(nodes[0]) == {"bert"})
         async with _star(anna, impostor) as nodes:
@@ -228,7 +229,7 @@ async def test_the_mesh_key_changes_while_nodes_run_and_whoever_lacks_it_is_out(
         change_of(NodeIdentity.load(node.folder)).save(node.folder, replace=True)
         node.reload()
 
-    with trio.fail_after(90):
+    with trio.fail_after(PATIENCE_S):
         async with _star(*folders) as nodes:
             anna, bert, thief = nodes
             await _until(lambda: _names(anna) == {"bert", "thief"})
@@ -271,7 +272,7 @@ async def test_nodes_of_an_administered_mesh_read_and_write_what_their_certifica
         _issued(tmp_path, authority, "reader", Permissions.of({"memory": [whole]}, {})),
         _issued(tmp_path, authority, "half", Permissions.of({}, {"memory": [half]})),
     ]
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         async with _star(*folders) as (administrator, reader, writer):
             administrator.phext()[_PLACE] = "for readers"
             administrator.phext("secret")[_OTHER] = "for nobody"
@@ -305,7 +306,7 @@ async def test_a_link_ends_when_the_peers_certificate_expires_and_is_refused_aft
         _issued(tmp_path, authority, "anna"),
         _issued(tmp_path, authority, "guest", valid_s=4),
     ]
-    with trio.fail_after(60), caplog.at_level(logging.INFO):
+    with trio.fail_after(PATIENCE_S), caplog.at_level(logging.INFO):
         async with _star(*folders) as (anna, guest):
             await _until(lambda: _names(anna) == {"guest"})
             await _until(lambda: not anna.peers())

@@ -95,6 +95,23 @@ def test_nodes_that_start_apart_find_each_other_when_they_can() -> None:
     mesh.run(body)
 
 
+def test_a_node_that_was_cut_off_has_caught_up_within_5_seconds_of_its_return() -> None:
+    mesh = MemoryMesh(1, 3)
+
+    async def body() -> None:
+        await mesh.run_until(1)
+        mesh.apply(Partition(((0, 1), (2,))))
+        await mesh.run_until(60)
+        for node in range(3):
+            assert _append(mesh, node, f"q{node}z\n")
+        await mesh.run_until(61)
+        await mesh.settle(5)
+        assert mesh.metrics.synced_ms is not None
+        assert {"q0z", "q1z", "q2z"} == {*mesh.text(0, _PLACE).split()}
+
+    mesh.run(body)
+
+
 def test_what_was_not_yet_on_the_disk_is_gone_after_a_crash_and_only_then() -> None:
     mesh = MemoryMesh(1, 2)
 

@@ -44,7 +44,7 @@ _BERT = NodeIdentity.create(_KEY, "bert", bytes([2]) * 32)
 _MALLORY = NodeIdentity.create(_OTHER_KEY, "mallory", bytes([3]) * 32)
 _LOOPBACK = "127.0.0.1"
 _LIMIT = 1 << 20
-_PATIENCE_S = 20  # only a bug takes that long
+_PATIENCE_S = 120  # only a bug takes that long
 
 Streams = tuple[trio.abc.Stream, trio.abc.Stream]
 StreamMaker = Callable[[], AbstractAsyncContextManager[Streams]]
