@@ -8,14 +8,17 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import count
 from typing import Final, TypeAlias
 
 from phextsync.aio import AsyncHandle, AsyncPhext
 from phextsync.changes import Change
 from phextsync.control import rest_of
+from phextsync.crdt import check_text
 from phextsync.errors import CoordinateError, PhextsyncError, StoreFullError, TextError
 from phextsync.index import Coordinate, CoordinateRange
+from phextsync.messages import is_hidden
 from phextsync.node import DEFAULT_PHEXT
 
 PAGE_CHARACTERS: Final = 16_000
@@ -25,6 +28,8 @@ PAGE_ROWS: Final = 100
 _LINE_CHARACTERS: Final = 80
 _RECENT_MAX: Final = 1000
 _SEEN_CHARACTERS_MAX: Final = 4 << 20
+_SEEN_MAX: Final = 4096
+_TOKEN_BYTES: Final = 5
 
 Argument: TypeAlias = str | int | bool
 
@@ -76,7 +81,8 @@ class Tool:
         }
 
     def arguments(self, given: Mapping[str, object]) -> list[Argument]:
-        """Return the arguments in order, defaults filled in. PhextsyncError names what is wrong."""
+        """Return the arguments in order, defaults filled in for what is left out or null, and whole
+        floats as integers. PhextsyncError names what is wrong."""
         taken = ", ".join(item.name for item in self.parameters) or "no arguments"
         for name in given:
             if all(name != item.name for item in self.parameters):
@@ -84,9 +90,13 @@ class Tool:
         return [self._argument(item, given, taken) for item in self.parameters]
 
     def _argument(self, item: Parameter, given: Mapping[str, object], taken: str) -> Argument:
-        value = given.get(item.name, item.default)
+        value = given.get(item.name)
+        if value is None:
+            value = item.default
         if value is None:
             raise PhextsyncError(f"{self.name} needs {item.name!r}; it takes {taken}")
+        if item.kind is int and isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, str | int) and type(value) is item.kind:
             return value
         wanted = _SCHEMA_TYPES[item.kind]
@@ -109,9 +119,15 @@ TOOLS: Final = {
         ),
         Tool(
             "write",
-            "Make TEXT the whole text of a scroll. Read it first; what others write meanwhile is"
-            " kept. Empty text deletes the scroll. To add or change a part, use append or replace.",
-            (_COORDINATE, Parameter("text", "The whole new text."), _PHEXT),
+            "Make TEXT the whole text of a scroll. Read all of it first; what others write"
+            " meanwhile is kept. Empty text deletes what you read. To add or change a part, use"
+            " append or replace.",
+            (
+                _COORDINATE,
+                Parameter("text", "The whole new text."),
+                _PHEXT,
+                Parameter("read", "The value of READ that the answer of read named, if any.", ""),
+            ),
             writes=True,
             replaces=True,
         ),
@@ -174,11 +190,69 @@ class _Noted:
     coordinate: Coordinate | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The text of a scroll as somebody knows it: its first `known` characters."""
+
+    text: str
+    known: int
+
+    @property
+    def is_whole(self) -> bool:
+        return self.known >= len(self.text)
+
+
+class _Views:
+    """What each reader knows of scrolls, so that writing a whole scroll does only what its writer
+    did to the text that it had read, and what others wrote since stays.
+
+    A reader is a session. Who has none gets a token with a text that it reads whole, and shows it
+    when it writes; equal texts have one token. What was not used for longest is forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str, str], _Seen] = {}  # the oldest first
+        self._characters = 0
+
+    def of(self, reader: str, phext: str, place: Coordinate) -> _Seen | None:
+        """Return what a reader knows of a scroll."""
+        return self._seen.get((reader, phext, str(place)))
+
+    def keep(self, session: str | None, phext: str, place: Coordinate, seen: _Seen) -> str:
+        """Keep what somebody knows of a scroll now; return the token for it, "" for none."""
+        if session is None and not seen.is_whole:
+            return ""
+        token = "" if session is not None else _token(seen.text)
+        key = (_reader(session, token), phext, str(place))
+        self._forget(key)
+        self._seen[key] = seen
+        self._characters += len(seen.text)
+        while self._characters > _SEEN_CHARACTERS_MAX or len(self._seen) > _SEEN_MAX:
+            self._forget(next(iter(self._seen)))
+        return token
+
+    def forget(self, session: str | None, phext: str, place: Coordinate) -> None:
+        """Forget what a session knows of a scroll."""
+        self._forget((_reader(session, ""), phext, str(place)))
+
+    def _forget(self, key: tuple[str, str, str]) -> None:
+        seen = self._seen.pop(key, None)
+        self._characters -= 0 if seen is None else len(seen.text)
+
+
+def _reader(session: str | None, token: str) -> str:
+    return f"token {token}" if token or session is None else f"session {session}"
+
+
+def _token(text: str) -> str:
+    return blake2b(text.encode(), digest_size=_TOKEN_BYTES).hexdigest()
+
+
 class Agent:
     """Carries out tools on a node. For one event loop.
 
-    It remembers which text of a scroll was read last, so that writing the whole scroll does only
-    what its writer did to that text, and what others wrote since stays.
+    `session` names who asks: what it has read decides what it may write over. None is somebody who
+    is not known from one call to the next.
     """
 
     def __init__(self, node: AsyncHandle) -> None:
@@ -186,44 +260,58 @@ class Agent:
         self._numbers = count(1)
         self._noted: dict[tuple[str, Coordinate | None], _Noted] = {}  # the oldest first
         self._watched: dict[str, float] = {}
-        self._seen: dict[tuple[str, str], str] = {}  # the oldest first
-        self._seen_characters = 0
+        self._views = _Views()
         self.on_change: Callable[[Change], None] = lambda change: None
 
-    async def call(self, name: str, given: Mapping[str, object]) -> list[str]:
+    async def call(
+        self, name: str, given: Mapping[str, object], session: str | None = ""
+    ) -> list[str]:
         """Carry out a tool of `TOOLS`; PhextsyncError says what the caller should do."""
         try:
-            return await self._call(name, TOOLS[name].arguments(given))
+            return await self._call(name, TOOLS[name].arguments(given), session)
         except PhextsyncError as error:
             raise PhextsyncError(f"{error}. {_advice(error)}".strip()) from error
 
-    async def _call(self, name: str, arguments: Sequence[Argument]) -> list[str]:
+    async def _call(
+        self, name: str, arguments: Sequence[Argument], session: str | None
+    ) -> list[str]:
         match [name, *arguments]:
             case ["read", str(coordinate), str(phext), int(offset)]:
-                return await self._read(self._node.phext(phext), _place(coordinate), offset)
-            case ["write", str(coordinate), str(text), str(phext)]:
-                return await self._write(self._node.phext(phext), _place(coordinate), text)
+                return await self._read(self._phext(phext), _place(coordinate), offset, session)
+            case ["write", str(coordinate), str(text), str(phext), str(token)]:
+                scroll = self._phext(phext), _place(coordinate)
+                return await self._write(*scroll, text, token.strip(), session)
             case ["append", str(coordinate), str(text), str(phext)]:
-                return await self._append(self._node.phext(phext), _place(coordinate), text)
+                return await self._append(self._phext(phext), _place(coordinate), text, session)
             case ["replace", str(coordinate), str(old), str(new), str(phext), bool(everywhere)]:
-                scroll = self._node.phext(phext), _place(coordinate)
-                return await self._replace(*scroll, old, new, None if everywhere else 1)
+                scroll = self._phext(phext), _place(coordinate)
+                return await self._replace(*scroll, old, new, None if everywhere else 1, session)
             case ["list", str(range_), str(phext), str(after)]:
-                return await self._list(self._node.phext(phext), range_, after)
+                return await self._list(self._phext(phext), range_, after)
             case ["search", str(words), str(range_), str(phext), int(limit)]:
-                return await self._search(words, phext, CoordinateRange.parse(range_), limit)
+                name = self._phext(phext).name
+                return await self._search(words, name, CoordinateRange.parse(range_), limit)
             case ["changes", int(since), str(phext)]:
-                return await self._changes(self._node.phext(phext).name, since)
+                return await self._changes(self._phext(phext).name, since)
             case _:
                 return await self._peers()
 
+    def _phext(self, name: str) -> AsyncPhext:
+        if is_hidden(name):
+            raise PhextsyncError(f"expected the name of a phext, found {name!r:.60}: it is hidden")
+        return self._node.phext(name)
+
+    async def phexts(self) -> list[str]:
+        """Return the names of the phexts that may be asked for, sorted."""
+        return sorted(name for name in await self._node.phexts() if not is_hidden(name))
+
     # -- reading ---------------------------------------------------------------------------
 
-    async def read(self, phext: str, place: Coordinate) -> str:
+    async def read(self, phext: str, place: Coordinate, session: str | None = "") -> str:
         """Return the text of a scroll for somebody who may write it next. PhextsyncError when
         there is none."""
-        text = await self._text(self._node.phext(phext), place)
-        self._remember((phext, str(place)), text)
+        text = await self._text(self._phext(phext), place)
+        self._views.keep(session, phext, place, _Seen(text, len(text)))
         return text
 
     async def _text(self, phext: AsyncPhext, place: Coordinate) -> str:
@@ -236,15 +324,24 @@ class Agent:
             )
         return text
 
-    async def _read(self, phext: AsyncPhext, place: Coordinate, offset: int) -> list[str]:
-        text = await self.read(phext.name, place)
+    async def _read(
+        self, phext: AsyncPhext, place: Coordinate, offset: int, session: str | None
+    ) -> list[str]:
+        text = await self._text(phext, place)
         if not 0 <= offset < len(text):
             raise PhextsyncError(f"offset {offset} is outside of the {len(text)} characters")
-        end = offset + PAGE_CHARACTERS
+        end = min(offset + PAGE_CHARACTERS, len(text))
+        before = (
+            None if session is None else self._views.of(_reader(session, ""), phext.name, place)
+        )
+        # Pages of two versions of a text are no text.
+        known = before.known if before is not None and before.text == text else 0
+        known = max(known, end) if offset <= known else known
+        token = self._views.keep(session, phext.name, place, _Seen(text, known))
         page = text[offset:end]
         if len(page) == len(text):
-            return [page]
-        note = f"[characters {offset} to {offset + len(page)} of {len(text)}"
+            return [page, f"[to write it: read={token}]"] if token else [page]
+        note = f"[characters {offset} to {end} of {len(text)}"
         return [page, f"{note}; go on with offset={end}]" if end < len(text) else f"{note}]"]
 
     async def rows(
@@ -268,7 +365,7 @@ class Agent:
                 lines.append(f"{coordinate}  {size}  {line}")
         if lines:
             return ["\n".join(lines)]
-        names = ", ".join(await self._node.phexts()) or "none"
+        names = ", ".join(await self.phexts()) or "none"
         return [f"no scrolls in {range_} of {phext.name}; phexts that exist: {names}"]
 
     async def _search(
@@ -286,6 +383,8 @@ class Agent:
         status = await self._node.status()
         lines = [f"this is {status['name']}"]
         for phext in _rows(status["phexts"]):
+            if is_hidden(str(phext["name"])):
+                continue
             lines.append(f"phext {phext['name']}: {phext['scrolls']} scrolls")
         peers = _rows(status["peers"])
         for peer in peers:
@@ -301,30 +400,55 @@ class Agent:
 
     # -- writing ---------------------------------------------------------------------------
 
-    async def _write(self, phext: AsyncPhext, place: Coordinate, text: str) -> list[str]:
-        key = phext.name, str(place)
-        base = self._seen.get(key)
-        if base is None or not text:
-            await phext.edit(place, text)
-        else:
-            await phext.edit_from(place, base, text)
-        self._remember(key, text)
-        if not text:
-            return [f"{place} is deleted"]
+    async def _write(
+        self, phext: AsyncPhext, place: Coordinate, text: str, token: str, session: str | None
+    ) -> list[str]:
+        check_text(text)
+        before = await phext.get(place)
+        seen = self._views.of(_reader(session, token), phext.name, place)
+        if before and (seen is None or not seen.is_whole):
+            raise PhextsyncError(_unread(place, before, seen, session))
+        base = seen.text if seen is not None and seen.is_whole else ""
+        await phext.edit_from(place, base, text)
+        token = self._views.keep(session, phext.name, place, _Seen(text, len(text)))
         now = await phext.get(place, "") or ""
-        merged = "" if now == text else "; others wrote in it since you read it, and both are kept"
-        return [f"{place} has {len(now)} characters{merged}"]
+        if not text and not now:
+            return [f"{place} is deleted"]
+        both = "both are kept" if text else "that is kept"
+        merged = "" if now == text else f"; others wrote in it since you read it, and {both}"
+        again = f" [to write it again: read={token}]" if token else ""
+        return [f"{place} has {len(now)} characters{merged}{again}"]
 
-    async def _append(self, phext: AsyncPhext, place: Coordinate, text: str) -> list[str]:
+    async def _append(
+        self, phext: AsyncPhext, place: Coordinate, text: str, session: str | None
+    ) -> list[str]:
         before = await phext.get(place, "") or ""
         start = "\n" if before and not before.endswith("\n") else ""
         added = start + text + ("" if text.endswith("\n") else "\n")
         await phext.append(place, added)
-        self._amend((phext.name, str(place)), lambda seen: seen + added)
+        if session is not None:
+            self._note_append(session, phext.name, place, added, is_new=not before)
         return [f"added to {place}, which has {len(before) + len(added)} characters"]
 
+    def _note_append(
+        self, session: str, phext: str, place: Coordinate, added: str, *, is_new: bool
+    ) -> None:
+        seen = self._views.of(_reader(session, ""), phext, place)
+        if seen is None and is_new:
+            seen = _Seen("", 0)
+        if seen is not None:
+            text = seen.text + added
+            known = len(text) if seen.is_whole else seen.known
+            self._views.keep(session, phext, place, _Seen(text, known))
+
     async def _replace(
-        self, phext: AsyncPhext, place: Coordinate, old: str, new: str, times: int | None
+        self,
+        phext: AsyncPhext,
+        place: Coordinate,
+        old: str,
+        new: str,
+        times: int | None,
+        session: str | None,
     ) -> list[str]:
         before = await self._text(phext, place)
         found = before.count(old) if old else 0
@@ -338,27 +462,28 @@ class Agent:
                 " one you mean, or all=true"
             )
         await phext.replace(place, old, new, times)
-        self._amend((phext.name, str(place)), lambda seen: seen.replace(old, new))
+        if session is not None:
+            self._note_replace(session, phext.name, place, old, new)
         return [f"replaced {found} times in {place}" if times is None else f"replaced in {place}"]
 
-    def _remember(self, key: tuple[str, str], text: str) -> None:
-        """Keep what the scroll's text is to whoever writes it next; forget the oldest."""
-        self._seen_characters += len(text) - len(self._seen.pop(key, ""))
-        self._seen[key] = text
-        while self._seen_characters > _SEEN_CHARACTERS_MAX:
-            self._seen_characters -= len(self._seen.pop(next(iter(self._seen))))
-
-    def _amend(self, key: tuple[str, str], change: Callable[[str], str]) -> None:
-        if key in self._seen:
-            self._remember(key, change(self._seen[key]))
+    def _note_replace(
+        self, session: str, phext: str, place: Coordinate, old: str, new: str
+    ) -> None:
+        seen = self._views.of(_reader(session, ""), phext, place)
+        if seen is not None and seen.is_whole:
+            text = seen.text.replace(old, new)
+            self._views.keep(session, phext, place, _Seen(text, len(text)))
+        else:
+            self._views.forget(session, phext, place)
 
     # -- changes ---------------------------------------------------------------------------
 
     async def watch(self, phext: str) -> None:
         """Take note of the changes of a phext from now on."""
         if phext not in self._watched:
+            followed = self._phext(phext)
             self._watched[phext] = time.time()
-            await self._node.phext(phext).subscribe(self._note)
+            await followed.subscribe(self._note)
 
     def _note(self, change: Change) -> None:
         who = change.label or (change.origin.hex()[:8] if change.origin else "this machine")
@@ -391,6 +516,27 @@ class Agent:
 
 def _place(coordinate: str) -> Coordinate:
     return Coordinate.parse(coordinate)
+
+
+def _unread(place: Coordinate, text: str, seen: _Seen | None, session: str | None) -> str:
+    """Say why a scroll cannot be written over, and what to do."""
+    others = "Or use append or replace, which keep the rest"
+    if session is None and len(text) > PAGE_CHARACTERS:
+        return (
+            f"{place} has {len(text)} characters, too many to write over without a session. Use"
+            " append or replace"
+        )
+    if session is None:
+        return (
+            f"{place} has text, and nothing says that you have read it. Read it, and give write the"
+            f" value of READ that the answer names. {others}"
+        )
+    if seen is None:
+        return f"{place} has {len(text)} characters that you have not read. Read it first. {others}"
+    return (
+        f"of the {len(text)} characters of {place} you have read {seen.known}. Read on with"
+        f" offset={seen.known}, or from the start if it has changed. {others}"
+    )
 
 
 def _advice(error: PhextsyncError) -> str:

@@ -5,10 +5,11 @@ tools are those of `agent`. It runs under asyncio and reaches the node through `
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from phextsync import aio
 from phextsync.agent import PAGE_ROWS, TOOLS, Agent
+from phextsync.boundaries import Boundary, printable
 from phextsync.changes import Change
 from phextsync.control import rest_of
 from phextsync.discovery import Address
@@ -55,8 +57,12 @@ _RESOURCE_CHARACTERS_MAX: Final = 1 << 20
 _SUBSCRIPTIONS_MAX: Final = 1000
 _PAUSE_S: Final = 0.1  # within which changes of one scroll are one notification
 _STOP_S: Final = 2
+_TELL_S: Final = 5.0
+_CONNECTIONS_MAX: Final = 512
 _SESSION_IDLE_S: Final = 30 * 60.0
 _SESSIONS_MAX: Final = 256
+
+_log = logging.getLogger("phextsync.mcp")
 
 Context: TypeAlias = ServerRequestContext[None, Request]
 
@@ -64,10 +70,11 @@ Context: TypeAlias = ServerRequestContext[None, Request]
 class _Served:
     """The handlers of the protocol over one node, for all sessions."""
 
-    def __init__(self, node: aio.AsyncHandle) -> None:
+    def __init__(self, node: aio.AsyncHandle, boundary: Boundary) -> None:
         self._node = node
         self._agent = Agent(node)
         self._agent.on_change = self._note
+        self._boundary = boundary
         self._bus = InMemorySubscriptionBus()
         self._listen_handler = ListenHandler(self._bus)
         self._listening: dict[str, int] = {}  # resources that streams of 2026-07-28 listen to
@@ -91,19 +98,29 @@ class _Served:
 
     async def publish(self) -> Never:
         """Tell sessions what they want to know of, as of now."""
-        for phext in sorted({DEFAULT_PHEXT, *await self._node.phexts()}):
-            await self._agent.watch(phext)
+        with self._boundary.around("watching for changes"):
+            for phext in sorted({DEFAULT_PHEXT, *await self._agent.phexts()}):
+                await self._agent.watch(phext)
         while True:
             await self._has_changed.wait()
             self._has_changed.clear()
             changed, self._changed = self._changed, {}
-            for uri in changed:
-                await self._bus.publish(ResourceUpdated(uri))
-                for (_, subscribed), session in tuple(self._subscribed.items()):
-                    if subscribed == uri:
-                        await session.send_resource_updated(uri)
-            await self._bus.publish(ResourcesListChanged())
+            with self._boundary.around("telling of changes"):
+                for uri in changed:
+                    await self._bus.publish(ResourceUpdated(uri))
+                    await self._tell_subscribers(uri)
+                await self._bus.publish(ResourcesListChanged())
             await asyncio.sleep(_PAUSE_S)
+
+    async def _tell_subscribers(self, uri: str) -> None:
+        """Tell sessions of earlier versions; one that has ended or takes nothing is left out."""
+        for key, session in tuple(self._subscribed.items()):
+            if key[1] == uri:
+                with self._boundary.around("telling a session of a change") as outcome:
+                    async with asyncio.timeout(_TELL_S):
+                        await session.send_resource_updated(uri)
+                if outcome.error is not None:
+                    self._subscribed.pop(key, None)
 
     # -- tools -----------------------------------------------------------------------------
 
@@ -135,7 +152,8 @@ class _Served:
                 f"there is no tool {params.name!r:.40}; the tools are {', '.join(TOOLS)}",
             )
         try:
-            texts, failed = await self._agent.call(params.name, params.arguments or {}), False
+            given = params.arguments or {}
+            texts, failed = await self._agent.call(params.name, given, _session_of(context)), False
         except PhextsyncError as error:
             texts, failed = [str(error)], True
         return types.CallToolResult(
@@ -151,7 +169,7 @@ class _Served:
         cursor = params.cursor if params is not None else None
         first, after = ("", "") if cursor is None else _parts(cursor)
         resources: list[types.Resource] = []
-        for name in sorted(await self._node.phexts()):
+        for name in await self._agent.phexts():
             if name < first:
                 continue
             rest = rest_of("*", str(after) if name == first else "")
@@ -188,7 +206,7 @@ class _Served:
     ) -> types.ReadResourceResult:
         phext, place = _parts(params.uri)
         try:
-            text = await self._agent.read(phext, place)
+            text = await self._agent.read(phext, place, _session_of(context))
         except PhextsyncError as error:
             raise _bad_resource(params.uri, str(error)) from error
         if len(text) > _RESOURCE_CHARACTERS_MAX:
@@ -203,7 +221,7 @@ class _Served:
         self, context: Context, params: types.SubscribeRequestParams
     ) -> types.EmptyResult:
         await self._watch(params.uri)
-        key = _session_key(context), params.uri
+        key = _session_of(context) or "", params.uri
         self._subscribed.pop(key, None)
         self._subscribed[key] = context.session
         if len(self._subscribed) > _SUBSCRIPTIONS_MAX:  # sessions end without telling
@@ -213,7 +231,7 @@ class _Served:
     async def _unsubscribe(
         self, context: Context, params: types.UnsubscribeRequestParams
     ) -> types.EmptyResult:
-        self._subscribed.pop((_session_key(context), params.uri), None)
+        self._subscribed.pop((_session_of(context) or "", params.uri), None)
         return types.EmptyResult()
 
     async def _listen(
@@ -236,7 +254,10 @@ class _Served:
         phext, place = _parts(uri)
         if uri != f"{_SCHEME}{phext}/{place}":
             raise _bad_resource(uri, f"expected {_SCHEME}{phext}/{place}")
-        await self._agent.watch(phext)
+        try:
+            await self._agent.watch(phext)
+        except PhextsyncError as error:
+            raise _bad_resource(uri, str(error)) from error
 
     def _note(self, change: Change) -> None:
         if change.missed is None:
@@ -253,9 +274,10 @@ async def _no_state(server: Server[None]) -> AsyncIterator[None]:
     yield
 
 
-def _session_key(context: Context) -> str:
-    """Name the session of a request: there is one on stdio, and many over HTTP."""
-    return "" if context.request is None else context.request.headers.get("mcp-session-id", "")
+def _session_of(context: Context) -> str | None:
+    """Name the session of a request: there is one on stdio, many over HTTP by earlier versions,
+    and none (None) over HTTP by 2026-07-28."""
+    return "" if context.request is None else context.request.headers.get("mcp-session-id")
 
 
 def _parts(uri: str) -> tuple[str, Coordinate]:
@@ -310,23 +332,29 @@ async def serve_http(
     with _listening_socket(address) as listening:
         stopped = asyncio.Event()
         async with _serving(folder, options, stopped.set) as server:
-            app = server.streamable_http_app(
-                streamable_http_path=PATH,
-                session_idle_timeout=_SESSION_IDLE_S,
-                max_sessions=_SESSIONS_MAX,
-                transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
-            )
             config = uvicorn.Config(
-                _Guarded(app, guard),
+                _Guarded(http_app(server), guard),
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=_STOP_S,
+                limit_concurrency=_CONNECTIONS_MAX,
             )
             http = uvicorn.Server(config)
             ending = asyncio.create_task(_end_when(stopped, http))
             started(listening.getsockname()[1])
             await http.serve(sockets=[listening])
             ending.cancel()
+
+
+def http_app(server: Server[None]) -> ASGIApp:
+    """Return the application that serves streamable HTTP, without a guard. Sessions end when they
+    are idle, and there is a bound for them."""
+    return server.streamable_http_app(
+        streamable_http_path=PATH,
+        session_idle_timeout=_SESSION_IDLE_S,
+        max_sessions=_SESSIONS_MAX,
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+    )
 
 
 async def _end_when(stopped: asyncio.Event, http: uvicorn.Server) -> None:
@@ -350,13 +378,24 @@ async def _serving(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+    boundary = Boundary(_log)
+    # What asyncio meets by itself: it cannot accept, a task of a session failed.
+    loop.set_exception_handler(lambda loop, context: _note(boundary, context))
     async with aio.open(folder, **options) as node:
-        served = _Served(node)
+        served = _Served(node, boundary)
         publishing = asyncio.create_task(served.publish())
         try:
             yield served.server
         finally:
             publishing.cancel()
+
+
+def _note(boundary: Boundary, context: Mapping[str, object]) -> None:
+    error, part = context.get("exception"), str(context.get("message", "asyncio"))
+    if isinstance(error, Exception):
+        boundary.note(part, error)
+    elif error is None:
+        _log.error("%s", printable(part))
 
 
 class _Guarded:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phextsync import PhextsyncError, aio
+from phextsync import Coordinate, PhextsyncError, aio
 from phextsync.agent import PAGE_CHARACTERS, PAGE_ROWS, TOOLS, Agent
 from sims.processes import PATIENCE_S, make_folder
 
@@ -67,6 +67,16 @@ def test_arguments_are_of_the_kinds_that_the_schema_promises(
     assert set(given) <= {parameter.name for parameter in tool.parameters}
 
 
+def test_null_is_left_out_and_a_whole_float_is_an_integer() -> None:
+    read, search = TOOLS["read"], TOOLS["search"]
+    given = {"coordinate": _A, "phext": None, "offset": None}
+    assert read.arguments(given) == [_A, "memory", 0]
+    assert search.arguments({"words": "x", "limit": 5.0}) == ["x", "*", "memory", 5]
+    for value in (5.5, float("nan"), float("inf"), "5", True):
+        with pytest.raises(PhextsyncError, match="'limit' has to be a integer"):
+            search.arguments({"words": "x", "limit": value})
+
+
 def test_descriptions_are_short() -> None:
     assert all(len(tool.description) < 240 for tool in TOOLS.values())
     assert all(len(p.description) < 80 for tool in TOOLS.values() for p in tool.parameters)
@@ -89,8 +99,140 @@ def test_what_others_write_between_reading_and_writing_stays(tmp_path: Path) -> 
         await agent.call("replace", {"coordinate": _A, "old": "TWO", "new": "2"})
         await agent.call("write", {"coordinate": _A, "text": "one\n2\nfour\nfive\n"})
         assert await memory.get(_A) == "zero\none\n2\nthree\nfour\nfive\n"
+        await agent.call("read", {"coordinate": _A})
         assert await agent.call("write", {"coordinate": _A, "text": ""}) == [f"{_A} is deleted"]
         assert await memory.get(_A) is None
+
+    _run(make_folder(tmp_path), use)
+
+
+@pytest.mark.real
+def test_what_others_wrote_survives_that_the_rest_is_deleted(tmp_path: Path) -> None:
+    async def use(agent: Agent, memory: aio.AsyncPhext) -> None:
+        await memory.edit(_A, "mine\n")
+        await agent.call("read", {"coordinate": _A})
+        await memory.append(_A, "theirs\n")
+        answer = await agent.call("write", {"coordinate": _A, "text": ""})
+        assert await memory.get(_A) == "theirs\n"
+        assert "others wrote in it since you read it, and that is kept" in answer[0]
+
+    _run(make_folder(tmp_path), use)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("sessions", [("one", "two"), ("two", None), (None, "one"), (None, None)])
+def test_what_one_has_read_says_nothing_of_another(
+    tmp_path: Path, sessions: tuple[str | None, str | None]
+) -> None:
+    first, second = sessions
+
+    async def use(agent: Agent, memory: aio.AsyncPhext) -> None:
+        plan = "# Plan\nshared\n"
+        await memory.edit(_A, plan)
+        page, *notes = await agent.call("read", {"coordinate": _A}, first)
+        shown = {} if first is not None else {"read": notes[0].rpartition("=")[2].rstrip("]")}
+        for text in ("", "over\n"):
+            with pytest.raises(PhextsyncError, match=r"[Rr]ead it.*append or replace"):
+                await agent.call("write", {"coordinate": _A, "text": text}, second)
+        await agent.call("append", {"coordinate": _A, "text": "by the second"}, second)
+        with pytest.raises(PhextsyncError, match=r"[Rr]ead it"):
+            await agent.call("write", {"coordinate": _A, "text": "over\n"}, second)
+        written = {"coordinate": _A, "text": page + "by the first\n", **shown}
+        await agent.call("write", written, first)
+        assert sorted((await memory.get(_A) or "").splitlines()) == sorted(
+            ["# Plan", "shared", "by the first", "by the second"]
+        )
+
+    _run(make_folder(tmp_path), use)
+
+
+@pytest.mark.real
+def test_without_a_session_each_writing_names_the_token_of_the_next(tmp_path: Path) -> None:
+    async def use(agent: Agent, memory: aio.AsyncPhext) -> None:
+        given: dict[str, object] = {"coordinate": _A, "text": "one\n"}
+        for text in ("two\n", "three\n", "four\n"):
+            (answer,) = await agent.call("write", given, None)
+            given = {"coordinate": _A, "text": text}
+            with pytest.raises(PhextsyncError, match="the value of READ that the answer names"):
+                await agent.call("write", {**given, "read": "0" * 10}, None)
+            given["read"] = answer.rpartition("read=")[2].rstrip("]")
+        assert await memory.get(_A) == "three\n"
+
+    _run(make_folder(tmp_path), use)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("session", ["one", None])
+def test_who_has_read_a_part_may_not_write_over_the_rest(
+    tmp_path: Path, session: str | None
+) -> None:
+    async def use(agent: Agent, memory: aio.AsyncPhext) -> None:
+        text = "".join(f"line {n}\n" for n in range(4000))
+        await memory.edit(_A, text)
+        page, *_ = await agent.call("read", {"coordinate": _A}, session)
+        for offset in (2 * PAGE_CHARACTERS, 0):
+            await agent.call("read", {"coordinate": _A, "offset": offset}, session)
+            with pytest.raises(PhextsyncError, match="append or replace"):
+                await agent.call("write", {"coordinate": _A, "text": page}, session)
+        assert await memory.get(_A) == text
+        await agent.call("replace", {"coordinate": _A, "old": "line 3\n", "new": ""}, session)
+        text = text.replace("line 3\n", "")
+        for offset in range(0, len(text), PAGE_CHARACTERS):
+            await agent.call("read", {"coordinate": _A, "offset": offset}, session)
+        if session is not None:
+            await agent.call("write", {"coordinate": _A, "text": text + "last\n"}, session)
+            assert await memory.get(_A) == text + "last\n"
+
+    _run(make_folder(tmp_path), use)
+
+
+@pytest.mark.real
+def test_pages_of_two_versions_are_no_reading(tmp_path: Path) -> None:
+    async def use(agent: Agent, memory: aio.AsyncPhext) -> None:
+        text = "x" * PAGE_CHARACTERS + "y" * 10
+        await memory.edit(_A, text)
+        await agent.call("read", {"coordinate": _A})
+        await memory.edit(_A, "z" + text)
+        await agent.call("read", {"coordinate": _A, "offset": PAGE_CHARACTERS})
+        with pytest.raises(PhextsyncError, match="from the start if it has changed"):
+            await agent.call("write", {"coordinate": _A, "text": "x"})
+
+    _run(make_folder(tmp_path), use)
+
+
+@pytest.mark.real
+def test_what_is_remembered_is_bounded_and_what_is_forgotten_is_refused(tmp_path: Path) -> None:
+    async def use(agent: Agent, memory: aio.AsyncPhext) -> None:
+        await memory.edit(_A, "text")
+        await agent.call("read", {"coordinate": _A}, "first")
+        for number in range(5000):
+            await agent.read("memory", Coordinate.parse(_A), f"other {number}")
+        with pytest.raises(PhextsyncError, match="characters that you have not read"):
+            await agent.call("write", {"coordinate": _A, "text": "x"}, "first")
+
+    _run(make_folder(tmp_path), use)
+
+
+@pytest.mark.real
+def test_phexts_of_the_library_are_closed(tmp_path: Path) -> None:
+    async def use(agent: Agent, memory: aio.AsyncPhext) -> None:
+        await memory.edit(_A, "text")
+        place = {"coordinate": _A, "phext": ".clients"}
+        for name, asked in [
+            ("read", place),
+            ("write", {**place, "text": "x"}),
+            ("append", {**place, "text": "x"}),
+            ("replace", {**place, "old": "x", "new": "y"}),
+            ("list", {"phext": ".clients"}),
+            ("search", {"words": "x", "phext": ".clients"}),
+            ("changes", {"phext": ".clients"}),
+        ]:
+            with pytest.raises(PhextsyncError, match=r"found '\.clients': it is hidden"):
+                await agent.call(name, asked)
+        with pytest.raises(PhextsyncError, match="it is hidden"):
+            await agent.watch(".clients")
+        assert await agent.phexts() == ["memory"]
+        assert ".clients" not in (await agent.call("peers", {}))[0]
 
     _run(make_folder(tmp_path), use)
 

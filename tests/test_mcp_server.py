@@ -18,11 +18,13 @@ from mcp.client import Client, IncomingMessage
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ResourceUpdated
+from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 
 import phextsync
 from phextsync import Handle
 from phextsync.agent import PAGE_ROWS, TOOLS
+from phextsync.mcp_server import http_app
 from sims.processes import PATIENCE_S, make_folder, mesh
 
 pytestmark = [
@@ -37,6 +39,17 @@ _URI = f"phext://memory/{_A}"
 _ALONE = ("--host", "127.0.0.1", "--port", "0", "--no-mdns")
 _INSPECTOR = Path(__file__).parents[1] / ".inspector" / "node_modules"
 _ERAS = ["2026-07-28", "legacy"]
+_HEADERS = {"Accept": "application/json, text/event-stream"}
+_INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    },
+}
 
 
 def _command(folder: Path, *options: str) -> list[str]:
@@ -94,7 +107,8 @@ async def _use(client: Client) -> None:
     await _call(client, "write", coordinate=_A, text="# Memory\n")
     await _call(client, "append", coordinate=_A, text="Remember the milk.")
     await _call(client, "replace", coordinate=_A, old="milk", new="bread")
-    assert await _call(client, "read", coordinate=_A) == "# Memory\nRemember the bread.\n"
+    read = await _call(client, "read", coordinate=_A)  # without a session, a token follows
+    assert read.partition("\n[")[0].rstrip("\n") == "# Memory\nRemember the bread."
     assert await _call(client, "list") == f"{_A}  29  # Memory"
     found = await _call(client, "search", words="bread")
     assert found == f"{_A}  # Memory Remember the [bread]."
@@ -136,6 +150,40 @@ async def test_every_tool_and_resource_works_over_http(tmp_path: Path, era: str)
         async with Client(url, mode=era) as client:
             await _use(client)
             await _use_resources(client)
+
+
+@pytest.mark.parametrize("era", _ERAS)
+async def test_two_agents_over_http_keep_both_lines(tmp_path: Path, era: str) -> None:
+    with _http(make_folder(tmp_path)) as url, trio.fail_after(PATIENCE_S):
+        async with Client(url, mode=era) as first, Client(url, mode=era) as second:
+            await _call(first, "append", coordinate=_A, text="shared")
+            pages = [await _call(client, "read", coordinate=_A) for client in (first, second)]
+            _, _, token = pages[0].partition("read=")
+            shown = {"read": token.rstrip("]")} if token else {}
+            assert bool(token) == (era == "2026-07-28")
+            for client, who in ((second, "second"), (first, "first")):
+                text = f"shared\nby the {who}\n"
+                answer = await _call(client, "write", coordinate=_A, text=text, **shown)
+                assert "characters" in answer
+            text = (await _call(second, "read", coordinate=_A)).partition("\n[")[0]
+            assert sorted(text.split()) == ["by", "by", "first", "second", "shared", "the", "the"]
+            refused = await _call(second, "write", coordinate=_B, text="new")
+            assert not refused.startswith("ERROR")
+        async with Client(url, mode=era) as third:
+            answer = await _call(third, "write", coordinate=_A, text="over")
+            assert answer.startswith("ERROR")
+            assert "append or replace" in answer
+
+
+async def test_phexts_of_the_library_are_no_resources(tmp_path: Path) -> None:
+    with trio.fail_after(PATIENCE_S):
+        async with Client(_stdio(make_folder(tmp_path)), mode="legacy") as client:
+            await _call(client, "append", coordinate=_A, text="x")
+            assert [r.uri for r in (await client.list_resources()).resources] == [_URI]
+            hidden = f"phext://.clients/{_A}"
+            for ask in (client.read_resource, client.subscribe_resource):
+                with pytest.raises(MCPError, match="it is hidden"):
+                    await ask(hidden)
 
 
 async def test_it_attaches_to_the_node_that_runs(tmp_path: Path) -> None:
@@ -248,15 +296,29 @@ async def test_pages_from_elsewhere_get_no_answer(tmp_path: Path) -> None:
     with _http(make_folder(tmp_path)) as url:
         for headers, status in [
             ({"Origin": "http://evil.example"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Origin": "http://["}, 403),
+            ({"Sec-Fetch-Site": "cross-site"}, 403),
             ({"Host": "evil.example"}, 421),
         ]:
             assert httpx2.post(url, json=body, headers=headers).status_code == status
+    allowing = ("--allow-host", "notes.example")
+    with _http(tmp_path, *allowing) as url, httpx2.Client(headers=_HEADERS) as http:
+        opened = http.post(url, json=_INITIALIZE, headers={"Host": "notes.example:80"})
+        assert opened.status_code == 200
 
 
-async def test_a_token_is_asked_for(tmp_path: Path) -> None:
-    with _http(make_folder(tmp_path), "--http-token", "secret") as url:
+@pytest.mark.parametrize("option", ["--http-token", "--http-token-file"])
+async def test_a_token_is_asked_for(tmp_path: Path, option: str) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    value = "secret" if option == "--http-token" else str(tmp_path / "token")
+    with _http(make_folder(tmp_path / "data"), option, value) as url:
         for headers in ({}, {"Authorization": "Bearer other"}):
-            assert httpx2.post(url, headers=headers, json={}).status_code == 401
+            refused = httpx2.post(url, headers=headers, json={})
+            assert refused.status_code == 401
+            assert refused.headers["WWW-Authenticate"] == "Bearer"
+        twice = [("Authorization", "other"), ("Authorization", "Bearer secret")]
+        assert httpx2.post(url, headers=twice, json={}).status_code == 400
         headers = {"Authorization": "Bearer secret"}
         with trio.fail_after(PATIENCE_S):
             async with (
@@ -264,6 +326,13 @@ async def test_a_token_is_asked_for(tmp_path: Path) -> None:
                 Client(streamable_http_client(url, http_client=http)) as client,
             ):
                 await _use(client)
+
+
+def test_sessions_end_after_half_an_idle_hour_and_are_bounded() -> None:
+    server: Server[None] = Server("test")
+    http_app(server)
+    manager = server.session_manager
+    assert (manager.session_idle_timeout, manager.max_sessions) == (1800, 256)
 
 
 def _ended(folder: Path, *options: str) -> tuple[int, str]:
@@ -278,6 +347,8 @@ def _ended(folder: Path, *options: str) -> tuple[int, str]:
     [
         (["--http", "0.0.0.0:1"], "expected a loopback address for HTTP without a token"),
         (["--http", "127.0.0.1:x"], "expected host, host:port or [v6]:port"),
+        (["--http", "127.0.0.1:1", "--allow-host", "a/b"], "expected the name of a host to allow"),
+        (["--http", "127.0.0.1:1", "--http-token-file", "/dev/null"], "expected a token in"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(
