@@ -92,13 +92,13 @@ from phextsync.errors import (
     TextError,
     UpdateError,
 )
-from phextsync.history import BlamedLine, LoggedChange
+from phextsync.history import BlamedLine, DeletedScroll, LoggedChange, Version
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateIndex, CoordinateRange
 from phextsync.node import Node, open_node
 from phextsync.permissions import Permissions
 from phextsync.presence import PeerPresence, PresenceBoard
-from phextsync.replica import History, Replica, ReplicaSet
+from phextsync.replica import History, HistorySetting, Replica, ReplicaSet
 from phextsync.search import Hit
 from phextsync.store import LmdbStore, MemoryStore
 from phextsync.streams import ChangeStream
@@ -118,9 +118,11 @@ __all__ = [
     "CoordinateError",
     "CoordinateIndex",
     "CoordinateRange",
+    "DeletedScroll",
     "DirectoryError",
     "Handle",
     "History",
+    "HistorySetting",
     "Hit",
     "IdentityError",
     "LinkError",
@@ -152,6 +154,7 @@ __all__ = [
     "TextChange",
     "TextError",
     "UpdateError",
+    "Version",
     "__version__",
     "aio",
     "current_writer",

@@ -15,7 +15,15 @@ from typing import Unpack
 
 from phextsync.attach import Call
 from phextsync.changes import Change, current_writer, writing_as
-from phextsync.control import Value, as_change, blamed_lines, logged_changes
+from phextsync.control import (
+    Value,
+    as_change,
+    blamed_lines,
+    deleted_scrolls,
+    history_settings,
+    logged_changes,
+    versions,
+)
 from phextsync.embed import (
     Batch,
     Engine,
@@ -35,17 +43,27 @@ from phextsync.embed import (
     closed_history,
     fact_rows,
     import_rows,
+    keep_request,
     seen_as,
     signed,
 )
 from phextsync.errors import ClosedError
-from phextsync.history import BlamedLine, LoggedChange
+from phextsync.history import (
+    BlamedLine,
+    DeletedScroll,
+    LoggedChange,
+    Version,
+    has_text,
+    newest_first,
+    to_restore,
+)
 from phextsync.index import EVERYTHING, Coordinate, OpenTexts
 from phextsync.node import DEFAULT_PHEXT
 from phextsync.presence import PeerPresence
 from phextsync.protocol import Lack
+from phextsync.replica import HistorySetting
 from phextsync.search import Hit
-from phextsync.views import Key, Range, RangeView
+from phextsync.views import Key, Range, RangeView, as_coordinate
 
 
 class AsyncHandle:
@@ -95,6 +113,16 @@ class AsyncHandle:
     ) -> list[Hit]:
         """Search as `Node.search` does; `asyncio.timeout` bounds it."""
         return as_hits(await _ask(self._engine, "search", phext, str(range_), words, limit))
+
+    async def history_settings(self) -> list[HistorySetting]:
+        """Return how long history is kept: first in the whole folder, then in ranges."""
+        return history_settings(await _ask(self._engine, "history"))
+
+    async def keep_history(
+        self, kept_ms: int | None, phext: str | None = None, range_: Range = EVERYTHING
+    ) -> None:
+        """Set how long history is kept, as `embed.Handle.keep_history` does."""
+        await _ask(self._engine, *keep_request(kept_ms, phext, range_))
 
     async def publish(self, facts: AnyMapping[str, str | int]) -> None:
         """Tell the other nodes `facts` of this process, as `embed.Handle.publish` does."""
@@ -188,6 +216,27 @@ class AsyncPhext:
 
     async def text_at(self, key: Key, time_ms: int) -> str:
         return as_text(await self._ask("show", at(key), time_ms)) or ""
+
+    async def versions(self, key: Key, last: int | None = None) -> list[Version]:
+        return versions(await self._ask("versions", at(key), last))
+
+    async def undeletable(self, range_: Range = EVERYTHING) -> list[DeletedScroll]:
+        found: list[DeletedScroll] = []
+        rest: str | None = str(range_)
+        while rest is not None:
+            rows, rest = deleted_scrolls(await self._ask("undeletable", rest))
+            found += rows
+        return newest_first(found)
+
+    async def undelete(self, key: Key, *, force: bool = False) -> str:
+        text = as_text(await self._ask("deleted", at(key))) or ""
+        if not await self._ask("import", not force, [[at(key), text]]):
+            raise has_text(self.name, as_coordinate(key))
+        return text
+
+    async def restore(self, key: Key, time_ms: int) -> None:
+        text = await self.text_at(key, time_ms)
+        await self.import_text(key, to_restore(self.name, as_coordinate(key), text))
 
     async def append(self, key: Key, text: str) -> None:
         await self._ask("append", at(key), text)

@@ -43,13 +43,13 @@ from phextsync.errors import (
     StoreError,
     TextError,
 )
-from phextsync.history import BlamedLine, LoggedChange, Past
+from phextsync.history import BlamedLine, DeletedScroll, LoggedChange, Past, Version
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.messages import load_array
 from phextsync.presence import PresenceBoard
 from phextsync.protocol import Lack
 from phextsync.reconcile import scope_digest
-from phextsync.replica import CLIENTS, Replica, ReplicaSet
+from phextsync.replica import CLIENTS, HistorySetting, Replica, ReplicaSet
 from phextsync.search import Hit
 from phextsync.streams import ChangeStream
 from phextsync.transport import FrameChannel, close_in_children
@@ -82,7 +82,8 @@ _CHANGES: Final = (
     "batch",
     "keep_history",
 )
-_WAITS: Final = ("durable", "synced", "search", "next", "log", "blame", "show", "keep_history")
+_LOOKS_BACK: Final = ("log", "blame", "show", "versions", "undeletable", "deleted")
+_WAITS: Final = ("durable", "synced", "search", "next", "keep_history", *_LOOKS_BACK)
 _HELD: Final = ("watch", "track", "tell", "again")
 _LOOKS_BACK_MAX: Final = 2  # at a time; the threads of commits are not theirs
 _DEPTH_MAX: Final = 5  # of arrays, as in a batch of imports
@@ -128,8 +129,12 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
     | log, phext, coordinate, last or null | changes: the fields of `LoggedChange` |
     | blame, phext, coordinate | lines: the fields of `BlamedLine` |
     | show, phext, coordinate, time in ms | the text of then |
-    | history | how long history is kept, in ms |
+    | versions, phext, coordinate, last or null | the fields of `Version` of each |
+    | undeletable, phext, range | fields of `DeletedScroll`; the rest of the range, or null |
+    | deleted, phext, coordinate | the text before the scroll was last emptied |
+    | history | how long history is kept: [phext or null, range, ms] |
     | keep_history, ms | null |
+    | keep_history, ms or null, phext, range, unless_set | null |
 
     `after` is a coordinate or an empty text. `seen` is the `digest` of the text that the caller
     saw, or empty: ConflictError when the scroll has another. Other errors are those of `Replica`.
@@ -154,12 +159,15 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
             return _list(replicas.open(phext), rest_of(range_, after))
         case ["read", str(phext), str(range_), str(after)]:
             return _read(replicas.open(phext), rest_of(range_, after))
-        case ["log" | "blame" | "show", *_]:
+        case [str(operation), *_] if operation in _LOOKS_BACK:
             return look_back(replicas, request)()
         case ["history"]:
-            return replicas.history_kept_ms
+            return [[row.phext, str(row.range), row.kept_ms] for row in replicas.history_settings()]
         case ["keep_history", int(kept_ms)]:
             replicas.keep_history(kept_ms)
+            return None
+        case ["keep_history", int() | None as ms, str(phext), str(range_), bool(unless_set)]:
+            replicas.keep_history(ms, phext, range_, unless_set=unless_set)
             return None
         case [str(operation), str(phext), *arguments] if operation in _CHANGES:
             if phext.startswith("."):
@@ -172,7 +180,7 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
 
 
 def look_back(replicas: ReplicaSet, request: list[Value]) -> Callable[[], Value]:
-    """Return what answers `log`, `blame` or `show`, in any thread: it may take a while."""
+    """Return what answers a look at the past, in any thread: it may take a while."""
     match request:
         case ["log", str(phext), str(coordinate), int() | None as last]:
             return partial(_log, replicas.open(phext).past(coordinate), last)
@@ -180,6 +188,13 @@ def look_back(replicas: ReplicaSet, request: list[Value]) -> Callable[[], Value]
             return partial(_blame, replicas.open(phext).past(coordinate))
         case ["show", str(phext), str(coordinate), int(time_ms)]:
             return partial(replicas.open(phext).past(coordinate).text_at, time_ms)
+        case ["versions", str(phext), str(coordinate), int() | None as last]:
+            return partial(_versions, replicas.open(phext).past(coordinate), last)
+        case ["deleted", str(phext), str(coordinate)]:
+            return replicas.open(phext).past(coordinate).deleted_text
+        case ["undeletable", str(phext), str(range_)]:
+            pasts, rest = replicas.open(phext).emptied(CoordinateRange.parse(range_))
+            return partial(_undeletable, pasts, rest)
         case _:
             raise ProtocolError(f"expected a look at the past, found {request!r:.80}")
 
@@ -190,6 +205,24 @@ def _log(past: Past, last: int | None) -> Value:
 
 def _blame(past: Past) -> Value:
     return [[line.text, line.writer, line.time_ms, line.seen_here] for line in past.blame()]
+
+
+def _versions(past: Past, last: int | None) -> Value:
+    return [
+        [row.time_ms, row.seen_here, [*row.writers], row.size, row.added, row.removed]
+        for row in past.versions(last)
+    ]
+
+
+def _undeletable(pasts: list[Past], rest: CoordinateRange | None) -> Value:
+    rows: list[Value] = []
+    for past in pasts:
+        found = past.deletion()
+        if found is not None:
+            row = found[0]
+            when: list[Value] = [row.time_ms, row.seen_here, row.writer]
+            rows.append([str(row.coordinate), *when, row.size, row.first_line])
+    return [rows, None if rest is None else str(rest)]
 
 
 def _plain_change(row: LoggedChange) -> Value:
@@ -220,6 +253,48 @@ def blamed_lines(answer: Value) -> list[BlamedLine]:
             case _:
                 raise ProtocolError(f"expected a line and its writer, found {row!r:.80}")
     return lines
+
+
+def versions(answer: Value) -> list[Version]:
+    """Return what a `versions` was answered with."""
+    rows = []
+    for row in answer if isinstance(answer, list) else []:
+        match row:
+            case [int(ms), bool(seen), list(found), int(size), int(added), int(cut)]:
+                writers = tuple(writer for writer in found if isinstance(writer, bytes))
+                rows.append(Version(ms, seen, writers, size, added, cut))
+            case _:
+                raise ProtocolError(f"expected a version of a scroll, found {row!r:.80}")
+    return rows
+
+
+def deleted_scrolls(answer: Value) -> tuple[list[DeletedScroll], str | None]:
+    """Return what an `undeletable` was answered with: scrolls, and the range to go on with."""
+    match answer:
+        case [list(page), str() | None as rest]:
+            return [_deleted_scroll(row) for row in page], rest
+        case _:
+            raise ProtocolError(f"expected a page of deleted scrolls, found {answer!r:.80}")
+
+
+def _deleted_scroll(row: Value) -> DeletedScroll:
+    match row:
+        case [str(at), int(ms), bool(seen), bytes() | None as who, int(size), str(line)]:
+            return DeletedScroll(Coordinate.parse(at), ms, seen, who, size, line)
+        case _:
+            raise ProtocolError(f"expected a deleted scroll, found {row!r:.80}")
+
+
+def history_settings(answer: Value) -> list[HistorySetting]:
+    """Return what a `history` was answered with."""
+    rows = []
+    for row in answer if isinstance(answer, list) else []:
+        match row:
+            case [str() | None as phext, str(range_), int(kept_ms)]:
+                rows.append(HistorySetting(phext, CoordinateRange.parse(range_), kept_ms))
+            case _:
+                raise ProtocolError(f"expected a setting of history, found {row!r:.80}")
+    return rows
 
 
 def digest(text: str) -> bytes:
@@ -531,7 +606,7 @@ class Desk:
             case ["search", str(phext), str(range_), str(words), int(limit)]:
                 within = CoordinateRange.parse(range_)
                 return hit_rows(await self._node.search(words, phext, within, limit=limit))
-            case ["log" | "blame" | "show", *_]:
+            case [str(operation), *_] if operation in _LOOKS_BACK:
                 look = look_back(self.replicas, request)
                 return await trio.to_thread.run_sync(
                     look, abandon_on_cancel=True, limiter=self._looking_back

@@ -42,18 +42,30 @@ from phextsync.control import (
     as_facts,
     blamed_lines,
     check_request,
+    deleted_scrolls,
     digest,
+    history_settings,
     logged_changes,
+    versions,
 )
 from phextsync.errors import ClosedError, PhextsyncError, ProtocolError
-from phextsync.history import BlamedLine, LoggedChange
+from phextsync.history import (
+    BlamedLine,
+    DeletedScroll,
+    LoggedChange,
+    Version,
+    has_text,
+    newest_first,
+    to_restore,
+)
 from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange, OpenTexts
 from phextsync.messages import is_phext_name
 from phextsync.node import DEFAULT_PHEXT, open_node
 from phextsync.presence import PeerPresence
 from phextsync.protocol import Lack
+from phextsync.replica import HistorySetting
 from phextsync.search import Hit
-from phextsync.views import Bounds, Key, Range, RangeView, as_range
+from phextsync.views import Bounds, Key, Range, RangeView, as_coordinate, as_range
 
 _IMPORTED_AT_ONCE: Final = 1000
 
@@ -280,6 +292,17 @@ class Handle:
         hits = self._engine.ask("search", phext, str(range_), words, limit, timeout_s=timeout_s)
         return as_hits(hits)
 
+    def history_settings(self) -> list[HistorySetting]:
+        """Return how long history is kept: first in the whole folder, then in ranges."""
+        return history_settings(self._engine.ask("history"))
+
+    def keep_history(
+        self, kept_ms: int | None, phext: str | None = None, range_: Range = EVERYTHING
+    ) -> None:
+        """Set how long history is kept, and wait until that is on the node's disk. See
+        `ReplicaSet.keep_history`."""
+        self._engine.ask(*keep_request(kept_ms, phext, range_))
+
     def publish(self, facts: AnyMapping[str, str | int]) -> None:
         """Tell the other nodes `facts` of this process, in place of those told before, until the
         handle closes. See `PresenceBoard.publish`."""
@@ -387,6 +410,20 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Return the text of a scroll at a time, as `Replica.text_at` does."""
         return as_text(self._ask("show", at(key), time_ms)) or ""
 
+    def versions(self, key: Key, last: int | None = None) -> list[Version]:
+        """Return the `last` points in time that `text_at` tells apart, newest last."""
+        return versions(self._ask("versions", at(key), last))
+
+    def undeletable(self, range_: Range = EVERYTHING) -> list[DeletedScroll]:
+        """Return what was deleted in a range and can be brought back, newest first, as
+        `Replica.undeletable` does. Others are answered meanwhile."""
+        found: list[DeletedScroll] = []
+        rest: str | None = str(range_)
+        while rest is not None:
+            rows, rest = deleted_scrolls(self._ask("undeletable", rest))
+            found += rows
+        return newest_first(found)
+
     def size(self, key: Key) -> int:
         """Return the bytes of the scroll's text in UTF-8, 0 when there is none."""
         return as_number(self._ask("size", at(key)))
@@ -445,6 +482,19 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
         while some := import_rows(source):
             taken += as_number(self._ask("import", keep, some))
         return taken
+
+    def undelete(self, key: Key, *, force: bool = False) -> str:
+        """Bring the text back that a scroll had before it was emptied, and return it, as
+        `Replica.undelete` does."""
+        text = as_text(self._ask("deleted", at(key))) or ""
+        if not self._ask("import", not force, [[at(key), text]]):
+            raise has_text(self.name, as_coordinate(key))
+        return text
+
+    def restore(self, key: Key, time_ms: int) -> None:
+        """Make the text of a time, as `text_at` tells it, the text of now."""
+        text = self.text_at(key, time_ms)
+        self.import_text(key, to_restore(self.name, as_coordinate(key), text))
 
     @overload
     def pop(self, key: Key, /) -> str: ...
@@ -745,6 +795,14 @@ def as_lacks(value: Value) -> list[Lack]:
             case _:
                 raise _unexpected("what a peer lacks", row)
     return lacks
+
+
+def keep_request(kept_ms: int | None, phext: str | None, range_: Range) -> list[Value]:
+    """Return the request that sets how long history is kept."""
+    where: list[Value] = [] if phext is None else [phext, str(range_), False]
+    if not where and (kept_ms is None or not as_range(range_).is_everything):
+        raise PhextsyncError("expected a time for the whole folder, or a phext and a range")
+    return ["keep_history", kept_ms, *where]
 
 
 def fact_rows(facts: AnyMapping[str, str | int]) -> list[Value]:

@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 from rich.filesize import decimal
 
-from phextsync import upkeep
+from phextsync import past_cli, upkeep
 from phextsync.cli_common import (
     DATA,
     FOLDER,
+    PHEXT,
     Data,
     Json,
+    Phext,
     bar,
     existing_folder,
     fail,
@@ -81,13 +83,26 @@ def backup(
 
 @app.command(rich_help_panel=FOLDER)
 def restore(
-    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False)],
+    what: Annotated[str, typer.Argument(metavar="FILE|COORDINATE")],
     data: Data = DATA,
     replace: Annotated[
         bool, typer.Option("--replace", help="Keep a store that is there as store.before-restore.")
     ] = False,
+    at: Annotated[
+        str, typer.Option("--at", help="A time, as `show` takes it: only a scroll.")
+    ] = "",
+    phext: Phext = PHEXT,
 ) -> None:
-    """Bring a backup into a data folder where no node runs; the node takes new client ids."""
+    """Bring a backup into a data folder where no node runs; the node takes new client ids.
+
+    With --at, make the text that one scroll had at a time its text of now.
+    """
+    if at:
+        past_cli.restore_at(what, at, data, phext)
+        return
+    file = Path(what)
+    if not file.exists() or file.is_dir():
+        fail(f"expected a backup, or a coordinate with --at, found no file {what}")
     folder = data.expanduser()
     with bar("restoring") as show:
         done = upkeep.restore(file, folder, replace=replace, progress=show)

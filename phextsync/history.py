@@ -16,7 +16,8 @@ import re
 import struct
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -71,6 +72,33 @@ class BlamedLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """A point in time at which a scroll changed, for `text_at`: who changed it (node ids, none when
+    unknown), bytes of the text afterwards, lines that came and lines that went; a line that moved
+    is neither. The first one is the text before all that is known singly."""
+
+    time_ms: int
+    seen_here: bool
+    writers: tuple[bytes, ...]
+    size: int
+    added: int
+    removed: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedScroll:
+    """A scroll that has no text and had one: when it was emptied and by which node (None: unknown),
+    as in `LoggedChange`, bytes of the text before, and the first line of that."""
+
+    coordinate: Coordinate
+    time_ms: int
+    seen_here: bool
+    writer: bytes | None
+    size: int
+    first_line: str
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
     """What there is of a scroll's past, as bytes: looking back takes time, and any thread will do.
 
@@ -87,6 +115,13 @@ class Past:
     pieces: Mapping[int, bytes]
     kept: Kept
     writers: Mapping[int, bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes of what is kept."""
+        stored = () if self.stored is None else self.stored.updates
+        parts = (*stored, *(entry.update for entry in self.news), *self.pieces.values())
+        return sum(map(len, parts))
 
     def log(self, last: int | None = None) -> list[LoggedChange]:
         """Return the `last` changes (None: all) that are kept, newest last."""
@@ -111,6 +146,41 @@ class Past:
         if text is None or not kept.leads_to(self._now()):
             raise self._unknown("a part of it is damaged" if text is not None else _EARLIER)
         return text
+
+    def versions(self, last: int | None = None) -> list[Version]:
+        """Return the `last` points in time (None: all) that `text_at` tells apart, newest last.
+        PhextsyncError when a part of what is kept is damaged."""
+        kept = self._kept()
+        if not kept.leads_to(self._now()):
+            raise self._unknown("a part of it is damaged")
+        if not kept.entries and not self.kept.kept_ms:
+            return []
+        rows = kept.versions(self.place, self.writers.get)
+        return rows if last is None else rows[max(0, len(rows) - last) :]
+
+    def deletion(self) -> tuple[DeletedScroll, str] | None:
+        """Return when the scroll was last emptied, and the text before; None when what is kept
+        does not say."""
+        kept = self._kept()
+        found = kept.deletion(self.place) if kept.leads_to(self._now()) else None
+        if found is None:
+            return None
+        entry, text = found
+        size, line = len(text.encode()), text.strip().split("\n", 1)[0][:_LINE_CHARACTERS]
+        writer, seen_here = entry.origin or None, not entry.origin
+        return DeletedScroll(self.place, entry.time_ms, seen_here, writer, size, line), text
+
+    def deleted_text(self) -> str:
+        """Return the text that was there before the scroll was last emptied. PhextsyncError when
+        what is kept does not say."""
+        found = self.deletion()
+        if found is None:
+            hint = "" if self.kept.kept_ms else f"; {NOT_KEPT}"
+            raise PhextsyncError(
+                f"{self.phext} {self.place}: expected a text that was deleted, found none in what "
+                f"is kept{hint}"
+            )
+        return found[1]
 
     def _unknown(self, why: str) -> PhextsyncError:
         hint = "" if self.kept.kept_ms else f"; {NOT_KEPT}"
@@ -163,6 +233,52 @@ class _Kept:
                 rows.append(_change(entry, writers, before, scroll.text))
         return rows
 
+    def versions(
+        self, place: Coordinate, writer_of: Callable[[int], bytes | None]
+    ) -> list[Version]:
+        """Return what `text_at` tells apart, newest last. Replays all that is kept."""
+        scroll, clocks = _opened(place, self.base), _clocks(self.base)
+        first = self.base or next(iter(self.entries), None)
+        from_ms = 0 if first is None or first.origin else first.time_ms
+        moments: dict[int, list[LogEntry]] = {} if self.base is None else {from_ms: []}
+        for entry in self.entries:
+            moments.setdefault(max(from_ms, entry.time_ms), []).append(entry)
+        rows: list[Version] = []
+        before, waiting = "", list[LogEntry]()
+        for time_ms, entries in sorted(moments.items()):
+            waiting += entries
+            is_base = self.base is not None and time_ms == from_ms
+            writers: set[bytes] = set()
+            seen_here = is_base
+            for entry in _apply_some(scroll, waiting):
+                clients = _brought(clocks, entry)
+                writers |= {writer_of(client) or entry.origin for client in clients}
+                writers |= {entry.origin} if not clients else set()
+                seen_here |= not entry.origin
+            text = scroll.text
+            if text != before:
+                added, removed = _moved_lines(before, text)
+                who = tuple(sorted(writers - {b""}))
+                rows.append(Version(time_ms, seen_here, who, scroll.size, added, removed))
+            before = text
+        return rows
+
+    def deletion(self, place: Coordinate) -> tuple[LogEntry, str] | None:
+        """Return the last entry that left no text where there was some, and that text."""
+        scroll, found = _opened(place, self.base), -1
+        size = scroll.size
+        for i, entry in enumerate(self.entries):
+            scroll.apply(entry.update)
+            if size and not scroll.size:
+                found = i
+            size = scroll.size
+        if found < 0:
+            return None
+        before = _opened(place, self.base)
+        for entry in self.entries[:found]:
+            before.apply(entry.update)
+        return self.entries[found], before.text
+
     def leads_to(self, now: Scroll) -> bool:
         """Whether nothing of a scroll as it is now is missing."""
         entries = self.entries if self.base is None else (self.base, *self.entries)
@@ -196,6 +312,26 @@ class _Kept:
             if entry.time_ms <= time_ms:
                 scroll.apply(entry.update)
         return scroll.text
+
+
+def newest_first(rows: Iterable[DeletedScroll]) -> list[DeletedScroll]:
+    """Return what was deleted, in the order in which people look for it."""
+    return sorted(rows, key=lambda row: (-row.time_ms, row.coordinate))
+
+
+def to_restore(phext: str, coordinate: Coordinate, text: str) -> str:
+    """Return a text of the past that is to come back. PhextsyncError when it is empty."""
+    if not text:
+        raise PhextsyncError(
+            f"{phext} {coordinate}: expected a time at which it had a text, found none then"
+        )
+    return text
+
+
+def has_text(phext: str, coordinate: Coordinate) -> PhextsyncError:
+    return PhextsyncError(
+        f"{phext} {coordinate}: expected no text to bring one back, found some: force replaces it"
+    )
 
 
 def anew(state: bytes, now_ms: int) -> Changes:
@@ -274,6 +410,27 @@ def _entries(piece: bytes) -> list[LogEntry]:
 
 def _opened(place: Coordinate, base: LogEntry | None) -> Scroll:
     return Scroll(place, _CLIENT, () if base is None else (base.update,))
+
+
+def _apply_some(scroll: Scroll, waiting: list[LogEntry]) -> list[LogEntry]:
+    """Apply those of the waiting entries that build on what is there, and return them."""
+    applied: list[LogEntry] = []
+    is_new = True
+    while is_new:
+        is_new = False
+        for entry in tuple(waiting):
+            found = scroll.apply(entry.update)
+            if found.covered:
+                waiting.remove(entry)
+                applied += [entry] if found.update is not None else []
+                is_new = True
+    return applied
+
+
+def _moved_lines(before: str, after: str) -> tuple[int, int]:
+    """Return how many lines came, and how many went."""
+    old, new = Counter(before.splitlines()), Counter(after.splitlines())
+    return (new - old).total(), (old - new).total()
 
 
 def _clocks(base: LogEntry | None) -> dict[int, int]:

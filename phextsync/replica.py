@@ -47,7 +47,21 @@ from phextsync.errors import (
     StoreError,
     StoreFullError,
 )
-from phextsync.history import FOREVER, BlamedLine, Changes, LoggedChange, Past, anew, fold, prune
+from phextsync.history import (
+    FOREVER,
+    BlamedLine,
+    Changes,
+    DeletedScroll,
+    LoggedChange,
+    Past,
+    Version,
+    anew,
+    fold,
+    has_text,
+    newest_first,
+    prune,
+    to_restore,
+)
 from phextsync.index import (
     EMPTY_VERSION,
     EVERYTHING,
@@ -89,6 +103,10 @@ _PINNED_MAX: Final = 8
 _REPORTS_MAX: Final = 100
 # With each batch that folds a log, as many histories are looked at: what is too old goes in turn.
 _LOOKED_AT: Final = 4
+# What one step of a search for what was deleted looks at: some milliseconds.
+_WALKED_MAX: Final = 1024
+_PASTS_MAX: Final = 64
+_PASTS_BYTES: Final = 1 << 20
 _NOTHING: Final = b"\0"  # a state vector
 
 CLIENTS: Final = ".clients"
@@ -429,12 +447,67 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         as far as it is here. PhextsyncError when history does not reach back so far."""
         return self.past(key).text_at(time_ms)
 
+    def versions(self, key: Key, last: int | None = None) -> list[Version]:
+        """Return the `last` points in time (None: all) that `text_at` tells apart, newest last."""
+        return self.past(key).versions(last)
+
+    def undeletable(self, range_: Range = EVERYTHING) -> list[DeletedScroll]:
+        """Return the scrolls of a range without text of which the text before is kept, those that
+        were emptied last first. Replays the past of each."""
+        found: list[DeletedScroll] = []
+        rest: CoordinateRange | None = as_range(range_)
+        while rest is not None:
+            pasts, rest = self.emptied(rest)
+            found += [deletion[0] for past in pasts if (deletion := past.deletion())]
+        return newest_first(found)
+
+    def undelete(self, key: Key, *, force: bool = False) -> str:
+        """Make the text before the scroll was last emptied its text again, and return it. Two
+        nodes that do so at once make the same update. PhextsyncError when none is kept, and, but
+        with `force`, when the scroll has a text."""
+        if self.size(key) and not force:
+            raise has_text(self.name, as_coordinate(key))
+        text = self.past(key).deleted_text()
+        self.import_text(key, text)
+        return text
+
+    def restore(self, key: Key, time_ms: int) -> None:
+        """Make the text of a time, as `text_at` tells it, the text of now. PhextsyncError when
+        there was none."""
+        text = self.text_at(key, time_ms)
+        self.import_text(key, to_restore(self.name, as_coordinate(key), text))
+
+    def emptied(self, range_: CoordinateRange) -> tuple[list[Past], CoordinateRange | None]:
+        """Return the pasts of the next few scrolls in a range that have no text any more, and what
+        is left of the range. Looks at a bounded number of scrolls, and of bytes."""
+        entries = self.index.entries(range_, _WALKED_MAX)
+        last = entries[-1][0] if len(entries) == _WALKED_MAX else None
+        end = None if last is None else last.successor()
+        part = range_ if end is None else CoordinateRange(range_.lower, end)
+        unsettled = self._unsettled()
+        places = [place for place, _, size in entries if not size and place not in unsettled]
+        places += [place for place in unsettled if place in part and not self.size(place)]
+        pasts: list[Past] = []
+        size = 0
+        for place in sorted(places):
+            if len(pasts) == _PASTS_MAX or size > _PASTS_BYTES:
+                return pasts, range_.intersect(CoordinateRange(place, None))
+            with suppress(StoreDamagedError):  # it is set aside and reported
+                pasts.append(self._past(place, self.difference(place, EMPTY_VERSION) or b"", {}))
+                size += pasts[-1].size
+        return pasts, None if end is None else range_.intersect(CoordinateRange(end, None))
+
     def past(self, key: Key) -> Past:
         """Return what is kept of a scroll's past, to be looked through in any thread."""
         coordinate, owner = as_coordinate(key), self._owner
         state = self.difference(coordinate, EMPTY_VERSION) or b""
         clients = client_clocks(state) if state else ()
         writers = {client: owner.writer_of(self.name, client) for client in clients}
+        known = {client: writer for client, writer in writers.items() if writer}
+        return self._past(coordinate, state, known)
+
+    def _past(self, coordinate: Coordinate, state: bytes, writers: dict[int, bytes]) -> Past:
+        owner = self._owner
         news: list[LogEntry] = []
         for pending in (self._committing.get(coordinate), self._pending.get(coordinate)):
             if pending is not None:
@@ -449,7 +522,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
             news,
             owner.store.pieces(self.name, coordinate.key),
             owner.store.history.of(self.name, coordinate.key),
-            {client: writer for client, writer in writers.items() if writer},
+            writers,
         )
 
     # -- positions -------------------------------------------------------------------------

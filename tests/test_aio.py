@@ -75,6 +75,23 @@ def test_the_past_of_a_scroll_is_told(tmp_path: Path) -> None:
         assert (change.line, line.text, line.time_ms) == ("one", "one", change.time_ms)
         assert change.writers == (line.writer,)
         assert await phext.text_at(_A, change.time_ms) == "one\n"
+        await phext.clear_scroll(_A)
+        (row,) = await phext.undeletable()
+        assert (row.coordinate, row.first_line) == (Coordinate.parse(_A), "one")
+        assert await phext.undelete(_A) == "one\n"
+        with pytest.raises(PhextsyncError, match="found some"):
+            await phext.undelete(_A)
+        await phext.append(_A, "two\n")
+        (last,) = await phext.versions(_A, last=1)
+        assert (last.size, last.added, last.removed) == (8, 1, 0)
+        await phext.restore(_A, change.time_ms)
+        assert await phext.get(_A) == "one\n"
+        with pytest.raises(PhextsyncError, match="at which it had a text"):
+            await phext.restore(_B, change.time_ms)
+        await handle.keep_history(7, "memory", "2.*")
+        with pytest.raises(PhextsyncError, match="expected a time"):
+            await handle.keep_history(None)
+        assert [row.kept_ms for row in await handle.history_settings()] == [0, 7]
 
     _run(make_folder(tmp_path), use)
 

@@ -192,7 +192,7 @@ def test_a_setting_of_history_that_is_refused_is_no_success() -> None:
     desk = Desk(Node(Refusing()))
     with pytest.raises(phextsync.PhextsyncError, match="could not be written"):
         trio.run(desk.wait, ["keep_history", 7])
-    assert desk.ask(["history"]) == 0
+    assert desk.ask(["history"]) == [[None, "*", 0]]
 
 
 def test_an_answer_is_kept_until_the_process_has_it_and_while_it_is_short() -> None:

@@ -192,7 +192,7 @@ def test_errors_are_one_line_and_change_nothing(tmp_path: Path) -> None:
 def test_the_past_is_shown_by_node_and_time(tmp_path: Path) -> None:
     cli = Cli(tmp_path / "data")
     cli.out("init", "--name", "solo")
-    assert cli.out("history", "--keep", "30d") == "history is kept for 30 days, 0:00:00\n"
+    assert cli.out("history", "--keep", "30d") == "history is kept for 30 days\n"
     cli.out("set", _A, "one\n")
     cli.out("append", _A, "two")
     first, second = cli.out("log", _A).splitlines()
@@ -206,6 +206,92 @@ def test_the_past_is_shown_by_node_and_time(tmp_path: Path) -> None:
     ]
     assert "expected a time" in cli.error("show", _A, "--at", "yesterday")
     assert "expected a time" in cli.error("history", "--keep", "soon")
+
+
+def test_without_history_the_commands_say_how_to_keep_it(tmp_path: Path) -> None:
+    cli = Cli(tmp_path / "data")
+    cli.out("init", "--name", "solo")
+    how = "no history is kept here: phextsync history --keep 30d"
+    assert how in cli.error("undelete", "2.*")
+    assert how in cli.run("undelete")[2]
+    assert how in cli.error("undelete", _A)
+    assert how in cli.error("versions", _A)
+
+
+def test_what_was_deleted_or_overwritten_is_brought_back(tmp_path: Path) -> None:
+    with mesh(tmp_path, ["solo"], options=["--no-mdns", "--host", "127.0.0.1"]) as (process,):
+        process.start()
+        cli = Cli(process.folder)
+        process.ask("keep_history", 10**9, "memory", "*", False)
+        for text in ("one\n", "one\ntwo\n"):
+            process.ask("set", "memory", _A, text)
+        process.ask("set", "memory", _B, "text\n")
+        first, second = cli.out("versions", _A).splitlines()
+        assert first.endswith("  solo  4 bytes  +1 -0")
+        assert second.endswith("  solo  8 bytes  +1 -0")
+        cli.out("restore", _A, "--at", first.split("  ")[0])
+        assert cli.out("get", _A) == "one\n"
+        (row,) = json.loads(cli.out("versions", _A, "--last", "1", "--json"))
+        assert (row["writers"], row["added"], row["removed"]) == (["solo"], 0, 1)
+        assert "at which it had a text" in cli.error("restore", _A, "--at", "3d")
+        assert "has text; --force replaces it" in cli.error("undelete", _A)
+        for place in (_A, _B):
+            process.ask("remove", "memory", place)
+        listed = [line.split("  ")[1:] for line in cli.out("undelete").splitlines()]
+        assert ["solo", _B, "5 bytes", "text"] in listed
+        assert ["solo", _A, "4 bytes", "one"] in listed
+        rows = json.loads(cli.out("undelete", "--json"))
+        (row,) = (row for row in rows if row["coordinate"] == _B)
+        assert (row["writer"], row["file"], row["first_line"]) == ("solo", None, "text")
+        cli.out("undelete", _A)
+        assert "expected one coordinate with --force" in cli.error("undelete", "2.*", "--force")
+        assert "1 scroll brought back" in cli.run("undelete", "2.*")[2]
+        assert process.ask("get", "memory", _A) == "one\n"
+        assert process.ask("get", "memory", _B) == "text\n"
+        process.ask("remove", "memory", _B)
+        process.ask("set", "memory", _B, "other")
+        cli.out("undelete", _B, "--force")
+        assert process.ask("get", "memory", _B) == "text\n"
+        assert cli.run("undelete")[2] == "nothing was deleted that is kept\n"
+
+
+def test_history_is_set_by_range(tmp_path: Path) -> None:
+    cli = Cli(tmp_path / "data")
+    cli.out("init", "--name", "solo")
+    assert cli.out("history", "--keep", "36h") == "history is kept for 36 hours\n"
+    cli.out("history", "2.*", "--keep", "1d")
+    assert cli.out("history", "3.*", "--keep", "none", "--phext", "other").splitlines() == [
+        "history is kept for 36 hours",
+        "in 2.* of memory it is kept for 1 day",
+        "in 3.* of other it is not kept, but for the latest changes",
+    ]
+    cli.out("history", "2.*", "--keep", "default")
+    assert json.loads(cli.out("history", "--json")) == [
+        {"phext": None, "range": "*", "kept_ms": 36 * 3_600_000},
+        {"phext": "other", "range": "3.*", "kept_ms": 0},
+    ]
+    assert "expected --keep with a range" in cli.error("history", "2.*")
+    assert "expected a range or a phext" in cli.error("history", "--keep", "default")
+    assert "expected a backup, or a coordinate with --at" in cli.error("restore", _A)
+
+
+def test_deleted_files_are_listed_by_name(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "todo.md").write_text("milk\n")
+    with mesh(tmp_path, ["solo"], options=["--no-mdns", "--host", "127.0.0.1"]) as (process,):
+        cli = Cli(process.folder)
+        cli.out("history", "--keep", "forever")
+        cli.out("bind", str(notes), "--at", "7.*")
+        process.start()
+        while not cli.out("ls", "7.*").count("milk"):
+            time.sleep(0.05)
+        (notes / "todo.md").unlink()
+        while not (rows := json.loads(cli.out("undelete", "--json"))):
+            time.sleep(0.05)
+        assert [(row["file"], row["first_line"]) for row in rows] == [
+            (str(notes / "todo.md"), "milk")
+        ]
 
 
 def test_the_past_is_shown_while_a_node_runs(tmp_path: Path) -> None:

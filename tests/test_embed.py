@@ -24,7 +24,9 @@ from phextsync import (
     ConflictError,
     Coordinate,
     CoordinateError,
+    CoordinateRange,
     Handle,
+    HistorySetting,
     IdentityError,
     Phext,
     PhextsyncError,
@@ -268,6 +270,36 @@ def test_whoever_looks_back_does_not_hold_up_the_node(
         (change,) = phext.log(_A, 1)
         assert (change.line, phext.text_at(_A, change.time_ms)) == ("text", "text")
     assert not {shared[0]._engine._thread, shared[1]._engine._thread} & set(threads)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["owner", "attached"])
+def test_what_was_deleted_or_overwritten_comes_back(
+    shared: tuple[Handle, Handle], which: int
+) -> None:
+    handle, phext = shared[which], shared[which].phext(f"deleted{which}")
+    handle.keep_history(7, phext.name, "2.*")
+    assert HistorySetting(phext.name, CoordinateRange.parse("2.*"), 7) in handle.history_settings()
+    handle.keep_history(None, phext.name, "2.*")
+    assert phext.name not in [row.phext for row in handle.history_settings()]
+    phext[_A] = "one\n"
+    (first,) = phext.versions(_A)
+    phext[_A] = "one\ntwo\n"
+    del phext[_A]
+    (row,) = phext.undeletable("1.*")
+    assert (row.coordinate, row.first_line, row.size) == (Coordinate.parse(_A), "one", 8)
+    with phext.history(_A) as steps:
+        assert phext.undelete(_A) == phext[_A] == "one\ntwo\n"
+        with pytest.raises(PhextsyncError, match="found some"):
+            phext.undelete(_A)
+        steps.undo()
+        assert _A not in phext
+    assert phext.undelete(_A, force=True) == "one\ntwo\n"
+    phext.restore(_A, first.time_ms)
+    assert phext[_A] == "one\n"
+    with pytest.raises(PhextsyncError, match="at which it had a text"):
+        phext.restore(_B, first.time_ms)
+    with pytest.raises(PhextsyncError, match="expected a time"):
+        handle.keep_history(7, range_="2.*")
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["owner", "attached"])

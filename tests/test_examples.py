@@ -121,7 +121,8 @@ def test_the_program_of_the_page_on_history_runs(tmp_path: Path) -> None:
     make_folder(tmp_path / ".phextsync")
     (program,) = _PROGRAM.findall(page)
     text = "Remember the milk.\n"
-    assert _run("-c", program, home=tmp_path) == f"+19 -0 {text}{text[:-1]} True True\n{text}"
+    out = f"+19 -0 {text}{text[:-1]} True True\n{text}1.5.2/3.7.3/9.1.1 {text}"
+    assert _run("-c", program, home=tmp_path) == out
 
 
 def test_the_rule_of_the_claims_holds_under_partitions(tmp_path: Path) -> None:
