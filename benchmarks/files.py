@@ -21,8 +21,8 @@ import trio
 
 from benchmarks.nodes import LOOPBACK, in_other, make_folders, pin
 from benchmarks.report import Report
-from phextsync import folders
-from phextsync.folders import BindingStore, Bound
+from phextsync.files import service
+from phextsync.files.bindings import BindingStore, Bound
 from phextsync.index import CoordinateRange
 from phextsync.node import open_node
 
@@ -111,7 +111,7 @@ async def _hold(pipe: Connection, folder: Path, peers: tuple[str, ...]) -> None:
         open_node(folder, host=LOOPBACK, port=0, discover=False, peers=peers) as node,
         trio.open_nursery() as nursery,
     ):
-        await nursery.start(folders.serve, node)
+        await nursery.start(service.serve, node)
         pipe.send(node.port)
         await trio.to_thread.run_sync(pipe.recv)
         nursery.cancel_scope.cancel()

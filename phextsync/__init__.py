@@ -24,8 +24,6 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `changes`: what happened to texts, and who did it
 * `views`: a range of a phext as a mapping
 * `replica`: a phext as a mapping of coordinates to texts
-* `names`: which scroll is which file of a directory
-* `files`: a directory and a range of scrolls that are the same
 * `sq`: SQ's REST API over replicas, without IO
 * `reconcile`: what differs between two indexes, by ranges
 * `sketch`: few differences between two indexes, in one round trip
@@ -46,7 +44,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `guard`: which requests the HTTP doors let in
 * `http1`: HTTP/1.1 connections and their limits
 * `gateway`: HTTP: SQ's API, changes, metrics, health
-* `folders`: bound directories on disk, watched
+* `files`: directories and ranges of scrolls that are the same
 * `attach`: one process at a folder: it runs the node, or asks the one that does
 * `embed`: `open`, the same for any thread
 * `aio`: the same for asyncio
@@ -54,6 +52,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `mcp_server`: the same as a server of the Model Context Protocol
 * `cli_common`: what all commands have in common
 * `membership_cli`: the commands about who belongs to a mesh
+* `files_cli`: the commands about bound directories
 * `past_cli`: the commands about the past of scrolls
 * `reporting`: measured series as tables, files and figures
 * `measure`: what a running node measures of its mesh

@@ -14,8 +14,8 @@ import typer
 
 from phextsync import (
     __version__,
+    files_cli,
     folder_cli,
-    folders,
     membership_cli,
     node_cli,
     past_cli,
@@ -24,26 +24,18 @@ from phextsync import (
 from phextsync.attach import first
 from phextsync.cli_common import (
     DATA,
-    DIRECTORIES,
     PHEXT,
-    Data,
-    Json,
-    Phext,
     close_output,
-    existing_folder,
     fail,
     say,
-    say_json,
-    warn,
 )
 from phextsync.errors import PhextsyncError
-from phextsync.index import CoordinateRange
 
 app = typer.Typer(
     help="Keep phexts - text in nine dimensions - the same on many machines without a server.",
     pretty_exceptions_enable=False,
 )
-for _part in (scrolls_cli, past_cli, node_cli, folder_cli, membership_cli):
+for _part in (scrolls_cli, past_cli, files_cli, node_cli, folder_cli, membership_cli):
     app.add_typer(_part.app)
 
 # Of typer itself, or of click, which it is built on: versions differ.
@@ -122,41 +114,6 @@ def _options(
     ] = False,
 ) -> None:
     """Take the options that may stand before the command; `cli_common.Data` looks them up."""
-
-
-# -- bound directories ---------------------------------------------------------------------
-
-
-@app.command(rich_help_panel=DIRECTORIES)
-def bind(
-    directory: Annotated[Path, typer.Argument(help="Made if it is not there.")],
-    at: Annotated[str, typer.Option(help="A prefix with four free parts, such as '7.*'.")],
-    data: Data = DATA,
-    phext: Phext = PHEXT,
-) -> None:
-    """Keep the text files of a directory and the scrolls of a range the same."""
-    bound = folders.Bound(directory.expanduser().absolute(), phext, CoordinateRange.parse(at))
-    folders.BindingStore(existing_folder(data)).bind(bound)
-    warn(f"{bound.directory} is bound to {bound.range} of {phext} while a node runs")
-
-
-@app.command(rich_help_panel=DIRECTORIES)
-def unbind(directory: Annotated[Path, typer.Argument()], data: Data = DATA) -> None:
-    """End a binding; files and scrolls stay as they are."""
-    path = directory.expanduser().absolute()
-    if not folders.BindingStore(existing_folder(data)).unbind(path):
-        fail(f"{path} is not bound")
-
-
-@app.command(rich_help_panel=DIRECTORIES)
-def bindings(data: Data = DATA, as_json: Json = False) -> None:
-    """List the bound directories."""
-    rows = folders.BindingStore(existing_folder(data)).bindings()
-    if as_json:
-        say_json([[str(row.directory), row.phext, str(row.range)] for row in rows])
-        return
-    for row in rows:
-        say(f"{row.directory}  {row.phext}  {row.range}")
 
 
 if __name__ == "__main__":

@@ -171,6 +171,16 @@ class Scroll:
         edits = merged_edits(base, old, text)
         return self._splice(old, edits) if edits else None
 
+    def splice(self, edits: Sequence[Edit]) -> bytes | None:
+        """Do `edits`, ascending, to the text. IndexError when one is outside of it."""
+        size, at = len(self.text), 0
+        for start, stop, replacement in edits:
+            check_text(replacement)
+            if not at <= start <= stop <= size:
+                raise IndexError(f"expected an edit within {at} to {size}, found {start} to {stop}")
+            at = stop
+        return self._splice(self.text, list(edits)) if edits else None
+
     def replace(self, old: str, new: str, count: int | None) -> bytes | None:
         """Replace the `count` places where exactly `old` stands (None: all there are, at least
         one). TextError when there are not as many."""
@@ -515,6 +525,11 @@ def check_text(text: str) -> None:
     else:
         what = f"a lone surrogate (U+{ord(character):04X})"
     raise TextError(f"expected text without breaks, found {what} at offset {offset}")
+
+
+def is_import(client_id: int) -> bool:
+    """Whether a client id is that of an import."""
+    return bool(client_id & _IMPORT_BIT)
 
 
 def merge_updates(updates: Sequence[bytes]) -> bytes:

@@ -13,7 +13,7 @@ import trio
 import typer
 from rich.filesize import decimal
 
-from phextsync import folders, measure
+from phextsync import measure
 from phextsync.cli_common import (
     DATA,
     NODE,
@@ -32,6 +32,7 @@ from phextsync.cli_common import (
 )
 from phextsync.discovery import Address, parse_address
 from phextsync.embed import Options
+from phextsync.files import service
 from phextsync.guard import Guard
 from phextsync.identity import NodeIdentity
 from phextsync.node import DEFAULT_PORT, Node, open_node
@@ -142,7 +143,7 @@ async def _up(
             if index:
                 node.searcher.start()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(folders.serve, node)
+                nursery.start_soon(service.serve, node)
                 if serve_http is not None:
                     print(f"HTTP on port {await serve_http(node, nursery)}", flush=True)
                 if is_terminal():

@@ -18,6 +18,7 @@ from phextsync.records import (
     LOGS,
     META,
     NAMES,
+    NOTES,
     STATE_SUFFIX,
     STATES,
     Records,
@@ -77,6 +78,10 @@ def rebuild(records: Records, path: Path, progress: Progress | None) -> Rebuilt:
                 txn.put(key, value, db=databases[DAMAGED])
         rebuilt = _copy(records, environment, databases, progress)
         _copy_history(records, environment, databases[HISTORY])
+        for some in _pieces(records.notes()):
+            with environment.begin(write=True) as txn:
+                for key, value in some:
+                    txn.put(key, value, db=databases[NOTES])
         environment.sync(True)
     finally:
         environment.close()

@@ -15,12 +15,13 @@
 | meta | `history` | how long history is kept and since when, in ms, 8 bytes each; absent: none is |
 | meta | `policy` | settings of history for ranges: `Retention.encode_ranges`; absent: none |
 | history | number, key, number of the piece | log entries that were folded into the state |
+| notes | what another part of the library chose | what it has to remember together with scrolls |
 
 A key is the 12 bytes of a coordinate; number and key together are the *place* of a scroll. Every
 value ends with its checksum, which covers the database and the key as well, so that a value under
 another key is as bad as a changed one. A head names the state and the log entries that belong to
 it, so that none can be missing or old unnoticed. It does not name the history: no scroll depends on
-that. A file without that database has none.
+that. A file without that database has none; so it is with the notes.
 """
 
 import struct
@@ -40,8 +41,8 @@ FORMAT_VERSION: Final = 2
 """1 had checksums of the bytes alone, and heads that did not name their content."""
 
 META, NAMES, HEADS, STATES = b"meta", b"names", b"heads", b"states"
-LOGS, DAMAGED, HISTORY = b"logs", b"damaged", b"history"
-DATABASES: Final = (META, NAMES, HEADS, STATES, LOGS, DAMAGED, HISTORY)
+LOGS, DAMAGED, HISTORY, NOTES = b"logs", b"damaged", b"history", b"notes"
+DATABASES: Final = (META, NAMES, HEADS, STATES, LOGS, DAMAGED, HISTORY, NOTES)
 HISTORY_KEPT: Final = b"history"
 HISTORY_RANGES: Final = b"policy"
 KEPT: Final = struct.Struct(">QQ")
@@ -174,6 +175,12 @@ class Records:
         """Iterate over keys and sealed values of `history`; one that is damaged is None."""
         for key, value in self._pairs(HISTORY):
             yield key, None if self._body(HISTORY, key, value) is None else value
+
+    def notes(self) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over keys and sealed values of `notes`, without those that are damaged."""
+        for key, value in self._pairs(NOTES):
+            if self._body(NOTES, key, value) is not None:
+                yield key, value
 
     def name(self, stored: Stored) -> str:
         """Return the phext and the coordinate of a place, for people."""

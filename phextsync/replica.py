@@ -12,7 +12,15 @@ Sans-IO but for the store. Used in one thread.
 import heapq
 import sys
 from collections import deque
-from collections.abc import Callable, ItemsView, Iterator, KeysView, MutableMapping, ValuesView
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterator,
+    KeysView,
+    MutableMapping,
+    Sequence,
+    ValuesView,
+)
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -39,6 +47,7 @@ from phextsync.crdt import (
     import_update,
     merge_updates,
 )
+from phextsync.edits import Edit
 from phextsync.errors import (
     PermissionDeniedError,
     PhextsyncError,
@@ -355,6 +364,10 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         same twice changes nothing the second time. With `base` the text as it is, it is `edit`.
         """
         self._edit(key, lambda scroll: scroll.edit_from(base, text))
+
+    def splice(self, key: Key, edits: Sequence[Edit]) -> None:
+        """Do `edits` (start, stop, replacement), ascending, to the text as it is."""
+        self._edit(key, lambda scroll: scroll.splice(edits))
 
     def replace(self, key: Key, old: str, new: str, count: int | None = 1) -> None:
         """Replace the `count` places in which exactly `old` stands (None: all, at least one).
@@ -1120,6 +1133,8 @@ class ReplicaSet:
         self._leases: dict[str, int] = {}
         self._receipts: dict[bytes, Callable[[], bytes]] = {}
         self._taken_receipts: dict[bytes, Callable[[], bytes]] = {}
+        self._notes: dict[bytes, bytes] = {}
+        self._taken_notes: dict[bytes, bytes] = {}
         self._pieces: list[HistoryPiece] = []
         self._taken_pieces: tuple[HistoryPiece, ...] = ()
         self._settings: list[_Setting] = []  # of history, for the next batch
@@ -1170,12 +1185,12 @@ class ReplicaSet:
     @property
     def is_changed(self) -> bool:
         """Whether there is a change that no batch has taken yet."""
-        return bool(self._touched) or bool(self._settings)
+        return bool(self._touched or self._notes or self._settings)
 
     @property
     def is_dirty(self) -> bool:
         """Whether something is not yet durable, or on its way to be."""
-        return bool(self._touched or self._committing)
+        return bool(self._touched or self._committing or self._notes or self._taken_notes)
 
     def commit(self) -> None:
         """Make every change durable before returning. StoreError when it cannot be done, and when
@@ -1192,7 +1207,7 @@ class ReplicaSet:
 
     def take_batch(self) -> Batch | None:
         """Return what the store has to commit; `committed` or `failed` must follow."""
-        is_idle = not self._settings and not self._is_looking
+        is_idle = not self._settings and not self._notes and not self._is_looking
         if not self._touched and not self._receipts and is_idle:
             return None
         assert not self._committing
@@ -1203,12 +1218,14 @@ class ReplicaSet:
         leases, self._leases = tuple(self._leases.items()), {}
         self._taken_receipts, self._receipts = self._receipts, {}
         receipts = tuple((client, encode()) for client, encode in self._taken_receipts.items())
+        self._taken_notes, self._notes = self._notes, {}
+        notes = tuple(self._taken_notes.items())
         if self._pieces or self._is_looking:
             self._look_at_some()
         # Those of a batch that fails are made again: its scrolls are folded again.
         pieces, self._pieces = tuple(self._pieces), []
         self._taken_pieces = pieces
-        return Batch(tuple(writes), leases, receipts, pieces, self._retention)
+        return Batch(tuple(writes), leases, receipts, pieces, self._retention, notes)
 
     def committed(self) -> None:
         """The batch taken last is durable."""
@@ -1219,6 +1236,7 @@ class ReplicaSet:
             self._history_was_refused()
         self._taken_settings, self._retention = [], None
         self._taken_pieces = ()
+        self._taken_notes = {}
         self._failure = None
         self._evict(len(self._open))
         if self._is_looking and self.on_dirty is not None:
@@ -1233,6 +1251,7 @@ class ReplicaSet:
         self._receipts = {**self._taken_receipts, **self._receipts}
         self._settings = [*self._taken_settings, *self._settings]
         self._taken_settings, self._retention = [], None
+        self._notes, self._taken_notes = {**self._taken_notes, **self._notes}, {}
         self._damaged |= {(p.phext, p.key) for p in self._taken_pieces if p.number is None}
         self._failure = error
 
@@ -1458,6 +1477,27 @@ class ReplicaSet:
         self._receipts[client] = encode
         if self.on_dirty is not None:
             self.on_dirty()
+
+    def note(self, key: bytes, value: bytes) -> None:
+        """Let the next batch hold a note, with the changes of scrolls made before the next await;
+        an empty one is removed."""
+        self._notes[key] = value
+        if self.on_dirty is not None:
+            self.on_dirty()
+
+    def noted(self, key: bytes) -> bytes:
+        """Return a note as it was set last, nothing when there is none."""
+        for notes in (self._notes, self._taken_notes):
+            if key in notes:
+                return notes[key]
+        return self.store.note(key)
+
+    def notes(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        """Return the notes whose key begins with `prefix`, in order."""
+        notes = dict(self.store.notes(prefix))
+        for news in (self._taken_notes, self._notes):
+            notes.update((key, value) for key, value in news.items() if key.startswith(prefix))
+        return sorted((key, value) for key, value in notes.items() if value)
 
     def set_aside(self, phext: str, problem: str) -> None:
         """A damaged scroll is absent from now on."""

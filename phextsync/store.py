@@ -56,6 +56,7 @@ from phextsync.records import (
     LOGS,
     META,
     NAMES,
+    NOTES,
     PLACE_BYTES,
     STATE_SUFFIX,
     STATES,
@@ -113,7 +114,8 @@ class Batch:
     """Changes that become durable together: scrolls by phext, and client ids by phext.
 
     A receipt says what of the changes that another process asked for is in this batch and those
-    before it, by the process's id; an empty one removes it.
+    before it, by the process's id; an empty one removes it. A note is what another part of the
+    library has to remember of what it did to scrolls; an empty one is removed.
     """
 
     writes: tuple[tuple[str, ScrollWrite], ...]
@@ -121,6 +123,7 @@ class Batch:
     receipts: tuple[tuple[bytes, bytes], ...] = ()
     history: tuple[HistoryPiece, ...] = ()
     kept: Retention | None = None
+    notes: tuple[tuple[bytes, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,12 @@ class Store(Protocol):
     def receipts(self) -> dict[bytes, bytes]:
         """Return the receipts as they were when the store was opened."""
 
+    def note(self, key: bytes) -> bytes:
+        """Return a note, nothing when there is none, or when it is damaged."""
+
+    def notes(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        """Return the notes whose key begins with `prefix`, in order, without damaged ones."""
+
     def quarantine(self, phext: str, key: bytes) -> None:
         """Set a damaged scroll aside: it is absent from now on. The phext's client id has written
         what is lost, and must not write again: its lease ends."""
@@ -221,6 +230,7 @@ class MemoryStore:
         self._scrolls: dict[str, dict[bytes, tuple[ScrollWrite, StoredScroll]]] = {}
         self._leases: dict[str, int] = {}
         self._receipts: dict[bytes, bytes] = {}
+        self._notes: dict[bytes, bytes] = {}
         self._damaged: dict[tuple[str, bytes], None] = {}
         self._history: dict[tuple[str, bytes], dict[int, bytes]] = {}
         self.history = NO_HISTORY
@@ -268,6 +278,7 @@ class MemoryStore:
             scrolls[write.key] = (write, StoredScroll(old.state, (*old.log, *write.log)))
         self._leases.update(batch.leases)
         self._receipts.update(batch.receipts)
+        self._notes.update(batch.notes)
         self.history = batch.kept or self.history
         if batch.kept is not None:
             for place in [p for p in self._history if not batch.kept.of(*p).kept_ms]:
@@ -299,6 +310,12 @@ class MemoryStore:
     def receipts(self) -> dict[bytes, bytes]:
         return {client: receipt for client, receipt in self._receipts.items() if receipt}
 
+    def note(self, key: bytes) -> bytes:
+        return self._notes.get(key, b"")
+
+    def notes(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        return sorted((k, v) for k, v in self._notes.items() if v and k.startswith(prefix))
+
     def quarantine(self, phext: str, key: bytes) -> None:
         self._scrolls.get(phext, {}).pop(key, None)
         self._damaged.pop((phext, key), None)
@@ -323,6 +340,7 @@ class MemoryStore:
         other = MemoryStore()
         other._scrolls = {name: dict(scrolls) for name, scrolls in self._scrolls.items()}
         other._receipts = self.receipts()
+        other._notes = dict(self._notes)
         other._damaged = dict(self._damaged)
         other._history = {place: dict(pieces) for place, pieces in self._history.items()}
         other.history = self.history
@@ -675,6 +693,25 @@ class LmdbStore:
                 start = places[-1] + _BEHIND
         return [(names[place[:4]], place[4:]) for place in places]
 
+    def note(self, key: bytes) -> bytes:
+        with translated(self.folder), self._env.begin() as txn:
+            value = _get(txn, key, self._dbs[NOTES])
+        try:
+            return b"" if value is None else unseal(NOTES, key, value)
+        except StoreDamagedError:
+            self._is_suspect = True
+            return b""
+
+    def notes(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        found: list[tuple[bytes, bytes]] = []
+        with translated(self.folder), self._env.begin() as txn:
+            for key, value in _scan(txn.cursor(db=self._dbs[NOTES]), prefix):
+                try:
+                    found.append((key, unseal(NOTES, key, value)))
+                except StoreDamagedError:
+                    self._is_suspect = True
+        return found
+
     # -- writing ---------------------------------------------------------------------------
 
     def commit(self, batch: Batch) -> None:
@@ -711,6 +748,11 @@ class LmdbStore:
                     txn.put(key, seal(META, key, receipt), db=self._dbs[META])
                 else:
                     txn.delete(key, db=self._dbs[META])
+            for key, note in batch.notes:
+                if note:
+                    txn.put(key, seal(NOTES, key, note), db=self._dbs[NOTES])
+                else:
+                    txn.delete(key, db=self._dbs[NOTES])
             if batch.kept or batch.history:
                 try:
                     self._put_history(txn, numbers, batch)

@@ -1,0 +1,224 @@
+"""Bindings: which directories of this machine are bound, a file in the data folder."""
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from secrets import token_hex
+from typing import Final
+
+from phextsync.durable_files import write_whole
+from phextsync.errors import DirectoryError, StoreError
+from phextsync.files.directory import MARKER_FILE
+from phextsync.files.names import prefix_of
+from phextsync.files.records import Record, digest_of
+from phextsync.index import Coordinate, CoordinateRange
+
+FILE_NAME: Final = "bindings.json"
+KEPT_DAYS: Final = 30
+"""How long the history of a bound range is kept unless told otherwise."""
+
+_LOCK: Final = "bindings.lock"
+_OLD_FILE: Final = "bindings.sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A directory that is bound to a range of a phext. `token` is what its marker holds, nothing
+    for one that was bound before markers had tokens; `confirmed` counts how often deletions were
+    confirmed."""
+
+    directory: Path
+    phext: str
+    range: CoordinateRange
+    id: str = ""
+    token: str = ""
+    kept_days: int | None = KEPT_DAYS
+    confirmed: int = 0
+
+
+class BindingStore:
+    """The bindings of a data folder. Usable from any process; each change is durable."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / FILE_NAME
+
+    def bind(self, bound: Bound, *, create: bool = False) -> Bound:
+        """Bind a directory and return what it is bound as. A directory that is not there is made
+        where its parent is, or with `create`. DirectoryError when it, or a part of the range, is
+        bound already, or when keys or data of a node lie in it or above it; CoordinateError when
+        the range does not suit."""
+        prefix_of(bound.range)
+        with self._changing() as all_bound:
+            for other in all_bound:
+                _check_apart(bound, other)
+            _check_secrets(bound.directory)
+            _make(bound.directory, create=create)
+            made = replace(bound, id=token_hex(8), token=token_hex(8))
+            try:
+                write_whole(made.directory / MARKER_FILE, f"{made.token}\n".encode(), 0o644)
+            except OSError as error:
+                raise DirectoryError(f"{made.directory}: {error.strerror}") from error
+            all_bound.append(made)
+        return made
+
+    def unbind(self, directory: Path) -> bool:
+        """End a binding; files and scrolls stay. Say whether there was one."""
+        with self._changing() as all_bound:
+            kept = [bound for bound in all_bound if bound.directory != directory]
+            is_there = len(kept) < len(all_bound)
+            all_bound[:] = kept
+        return is_there
+
+    def confirm(self, directory: Path) -> bool:
+        """Let the deletions be done that a binding holds, and let the directory that lies there
+        now count as the one that was bound. Say whether there is such a binding."""
+        with self._changing() as all_bound:
+            for number, bound in enumerate(all_bound):
+                if bound.directory == directory:
+                    all_bound[number] = replace(bound, confirmed=bound.confirmed + 1)
+                    return True
+        return False
+
+    def bindings(self) -> list[Bound]:
+        """Return all bindings, by directory. StoreError when their file cannot be read."""
+        try:
+            rows = json.loads(self._path.read_bytes())
+            return [_from_row(row) for row in rows]
+        except FileNotFoundError:
+            return self._old_bindings()
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise StoreError(f"{self._path}: expected a list of bindings: {error}") from error
+
+    def state(self) -> tuple[int, ...]:
+        """Return what changes whenever somebody writes; cheap."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return ()
+        return (status.st_mtime_ns, status.st_ino)
+
+    @contextmanager
+    def _changing(self) -> Iterator[list[Bound]]:
+        """Give the bindings to be changed, and write them; alone."""
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            descriptor = os.open(self._folder / _LOCK, flags, 0o600)
+        except OSError as error:
+            raise StoreError(f"{self._folder}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            bound = self.bindings()
+            yield bound
+            rows = [_to_row(each) for each in sorted(bound, key=lambda each: each.directory)]
+            write_whole(self._path, json.dumps(rows, indent=1).encode())
+        finally:
+            os.close(descriptor)
+
+    # -- as they were kept before --------------------------------------------------------------
+
+    def _old_bindings(self) -> list[Bound]:
+        rows = self._old_rows("SELECT directory, phext, range FROM bindings ORDER BY directory")
+        return [
+            Bound(Path(row[0]), row[1], CoordinateRange.parse(row[2]), digest_of(row[0]).hex()[:16])
+            for row in rows
+        ]
+
+    def old_records(self, bound: Bound) -> dict[Coordinate, tuple[Record, str]]:
+        """Return the records and texts of a binding that an older version kept."""
+        if bound.id != digest_of(str(bound.directory)).hex()[:16]:
+            return {}
+        rows = self._old_rows(
+            "SELECT name, text, place, roots FROM records WHERE directory = ?",
+            (str(bound.directory),),
+        )
+        return {
+            Coordinate.from_key(place): (
+                Record(name, digest_of(text), None, roots=tuple(map(int, roots.split()))),
+                text,
+            )
+            for name, text, place, roots in rows
+        }
+
+    def _old_rows(self, query: str, values: tuple[str, ...] = ()) -> list[tuple]:  # type: ignore[type-arg]
+        path = self._folder / _OLD_FILE
+        if not path.exists():
+            return []
+        try:
+            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+                return connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"{path}: {error}") from error
+
+
+def _check_apart(bound: Bound, other: Bound) -> None:
+    if bound.directory == other.directory:
+        raise DirectoryError(f"{bound.directory} is bound already, to {other.range}")
+    for inner, outer in ((bound, other), (other, bound)):
+        if inner.directory.is_relative_to(outer.directory):
+            raise DirectoryError(
+                f"expected a directory apart from others that are bound, found {bound.directory} "
+                f"beside {other.directory}"
+            )
+    if bound.phext == other.phext and bound.range.intersect(other.range) is not None:
+        raise DirectoryError(
+            f"{bound.range} of {bound.phext} is bound already, to {other.directory}"
+        )
+
+
+def _check_secrets(directory: Path) -> None:
+    """DirectoryError when keys or data of a node lie in a directory, below it, or above it."""
+    real = Path(os.path.realpath(directory))
+    for folder in (real, *real.parents):
+        if _has_secrets(os.listdir(folder) if folder.is_dir() else []):
+            raise DirectoryError(
+                f"expected a directory without the keys or data of a node, found them in {folder}"
+            )
+    for below, folders, files in os.walk(real):
+        if _has_secrets([*folders, *files]):
+            raise DirectoryError(
+                f"expected a directory without the keys or data of a node, found them in {below}"
+            )
+
+
+def _has_secrets(names: list[str]) -> bool:
+    return "identity.pem" in names or "authority.pem" in names or "data.mdb" in names
+
+
+def _make(directory: Path, *, create: bool) -> None:
+    if directory.is_dir():
+        return
+    if os.path.lexists(directory):
+        raise DirectoryError(f"expected a directory at {directory}, found a file")
+    if not create and not directory.parent.is_dir():
+        raise DirectoryError(
+            f"expected a directory at {directory}, found none, and none above it; "
+            "make it, or bind with --create"
+        )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DirectoryError(f"{directory}: {error.strerror}") from error
+
+
+def _to_row(bound: Bound) -> dict[str, object]:
+    return {**asdict(bound), "directory": str(bound.directory), "range": str(bound.range)}
+
+
+def _from_row(row: dict[str, object]) -> Bound:
+    kept_days = row.get("kept_days", KEPT_DAYS)
+    confirmed = row.get("confirmed", 0)
+    return Bound(
+        Path(str(row["directory"])),
+        str(row["phext"]),
+        CoordinateRange.parse(str(row["range"])),
+        str(row["id"]),
+        str(row["token"]),
+        kept_days if isinstance(kept_days, int) else None,
+        confirmed if isinstance(confirmed, int) else 0,
+    )

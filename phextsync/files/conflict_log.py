@@ -1,0 +1,101 @@
+"""ConflictLog: lines that two sides changed apart, as both had them, until somebody settles them.
+
+It stays on the machine that saw them meet, for as long as the history of a bound range is kept.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
+import cbor2
+
+from phextsync.conflicts import Conflict
+from phextsync.index import Coordinate
+from phextsync.replica import ReplicaSet
+
+CONFLICTS_MAX: Final = 10_000
+"""Conflicts of one binding that are kept; the oldest go first."""
+
+_KIND: Final = b"c"
+_NUMBER_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedConflict:
+    """A conflict in a file: `path` is its path then, `time_ms` by this node's clock, `mine` what
+    this machine had, `theirs_by` the name of who wrote the other lines, if it is known."""
+
+    number: str
+    coordinate: Coordinate
+    path: str
+    time_ms: int
+    conflict: Conflict
+    theirs_by: str
+
+
+class ConflictLog:
+    """The conflicts of one binding."""
+
+    def __init__(self, replicas: ReplicaSet, binding_id: bytes) -> None:
+        self._replicas = replicas
+        self._prefix = b"b" + binding_id + _KIND
+        self._keys = [key for key, _ in replicas.notes(self._prefix)]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[LoggedConflict]:
+        """Iterate over what is kept, the oldest first."""
+        for key in self._keys:
+            yield self._decoded(key, self._replicas.noted(key))
+
+    def add(self, coordinate: Coordinate, path: str, conflict: Conflict, theirs_by: str) -> bool:
+        """Keep a conflict, unless it is known; say whether it was new."""
+        time_ms = self._replicas.now_ms()
+        body = [path, conflict.line, conflict.base, conflict.mine, conflict.theirs]
+        digest = blake2b(coordinate.key + cbor2.dumps(body), digest_size=_NUMBER_BYTES).digest()
+        if any(key.endswith(digest) for key in self._keys):
+            return False
+        # The time comes first, so that keys are in its order.
+        key = self._prefix + time_ms.to_bytes(8, "big") + coordinate.key + digest
+        self._replicas.note(key, cbor2.dumps([*body, theirs_by]))
+        self._keys.append(key)
+        while len(self._keys) > CONFLICTS_MAX:
+            self._drop(self._keys[0])
+        return True
+
+    def find(self, number: str) -> LoggedConflict | None:
+        """Return the conflict of a number, None when there is none."""
+        return next((each for each in self if each.number == number), None)
+
+    def settle(self, number: str) -> bool:
+        """Forget a conflict; say whether there was one."""
+        for key in self._keys:
+            if key[-_NUMBER_BYTES:].hex() == number:
+                self._drop(key)
+                return True
+        return False
+
+    def prune(self, kept_ms: int) -> None:
+        """Forget what is older than `kept_ms`."""
+        oldest = (self._replicas.now_ms() - kept_ms).to_bytes(8, "big", signed=True)
+        start = len(self._prefix)
+        for key in [key for key in self._keys if key[start : start + 8] < oldest]:
+            self._drop(key)
+
+    def _drop(self, key: bytes) -> None:
+        self._keys.remove(key)
+        self._replicas.note(key, b"")
+
+    def _decoded(self, key: bytes, value: bytes) -> LoggedConflict:
+        path, line, base, mine, theirs, theirs_by = cbor2.loads(value)
+        start = len(self._prefix)
+        return LoggedConflict(
+            key[-_NUMBER_BYTES:].hex(),
+            Coordinate.from_key(key[start + 8 : -_NUMBER_BYTES]),
+            path,
+            int.from_bytes(key[start : start + 8], "big"),
+            Conflict(line, base, mine, theirs),
+            theirs_by,
+        )

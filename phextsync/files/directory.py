@@ -1,0 +1,705 @@
+"""Directory: the files of a bound directory, read and written so that nobody's text is lost.
+
+A file is replaced by another that was written whole beside it, in one step in which both change
+places: what was there at that moment is looked at afterwards, so nothing is written over unseen. A
+program that goes on writing into the replaced file is heard for some seconds more.
+
+Calls do what they can for each path and say of the others why not: one path's trouble is its own.
+"""
+
+import errno
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from phextsync.errors import DirectoryError, PhextsyncError
+from phextsync.files.filesystem import FileSystem, OpenFile, Status
+from phextsync.files.ignoring import IGNORE_FILE, Ignoring
+from phextsync.files.names import EXECUTABLE, PRIVATE, check_name
+from phextsync.files.records import Intent, Mark, digest_of
+from phextsync.index import Coordinate
+
+MARKER_FILE: Final = ".phextsync-bound"
+BACKUPS: Final = ".phextsync-backups"
+TEXT_BYTES_MAX: Final = 8 << 20
+"""A larger file is left alone."""
+WRITERS: Final = 16  # the disk takes what several write in one go
+LATE_S: Final = 5.0
+"""How long a replaced file is looked at."""
+
+_DRAFT: Final = ".phextsync-"
+_DRAFT_CHARACTERS: Final = len(_DRAFT) + 16
+_SECRETS: Final = ("identity.pem", "authority.pem", "data.mdb")
+_LATE_MAX: Final = 64
+_READ_ATTEMPTS: Final = 3
+_MARKER_BYTES_MAX: Final = 256
+_IGNORE_BYTES_MAX: Final = 1 << 20
+_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as it was read."""
+
+    mark: Mark
+    text: str
+    marks: str = ""
+    born_ns: int = 0
+    is_outside: bool = False
+    is_writable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """No file is at a path, and the way to it could be looked at. `is_outside`: what is left of
+    the way lies on another file system than the directory."""
+
+    is_outside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a path cannot be read or written now."""
+
+    reason: str
+
+
+Found = File | Gone | Trouble
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A file that is to be made, or to take the place of `expected`; an empty text removes it."""
+
+    coordinate: Coordinate
+    path: str
+    text: str
+    marks: str
+    expected: File | None
+    is_read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A new file, whole and on the disk, that is not yet at its path."""
+
+    path: str
+    inode: int
+    size: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A write was done. `mark` is None when somebody has changed the file since. `late` is what
+    somebody had put there unseen, which is not there any more."""
+
+    mark: Mark | None
+    marks: str = ""
+    born_ns: int = 0
+    is_outside: bool = False
+    late: str | None = None
+
+
+class Changed(NamedTuple):
+    """A write was not done: the file is not as it was read."""
+
+
+Outcome = Placed | Changed | Trouble
+
+
+class LateChange(NamedTuple):
+    """What somebody made of the text of a file that had been replaced under his hands."""
+
+    coordinate: Coordinate
+    before: str
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What lies in a directory: the marks of its files by path, what is no file to keep and why,
+    drafts that were left behind, and what of the way could not be looked at."""
+
+    marks: Mapping[str, Mark]
+    left_alone: Mapping[str, str]
+    drafts: Sequence[str]
+
+
+@dataclass(slots=True)
+class _Late:
+    coordinate: Coordinate
+    file: OpenFile
+    text: str
+    until: float
+
+
+class Directory:
+    """The files of one bound directory. Used by one caller at a time, in any thread."""
+
+    def __init__(self, files: FileSystem, token: str, *, writers: int = WRITERS) -> None:
+        """`token` is what the directory's marker holds; `writers` write new files at a time."""
+        self._files = files
+        self._token = token
+        self._writers = writers
+        self._device = 0
+        self._ignoring = Ignoring()
+        self._ignore_mark: Mark | None = None
+        self.ignore_problem = ""
+        self._late: list[_Late] = []
+        self.abilities = files.abilities(MARKER_FILE)
+
+    # -- the directory as a whole ------------------------------------------------------------
+
+    def check(self) -> bool:
+        """Look whether this is the directory that was bound, and read its ignore file. Return
+        whether it was, or False when it is another one that somebody marked by hand, which from
+        now on is it. DirectoryError when it is gone or another one lies in its place, such as
+        that of a disk that is not mounted: its files are not deleted."""
+        try:
+            root = self._files.status("")
+            if root is None or not root.is_folder:
+                raise DirectoryError("expected a directory, found none; put it back, or unbind it")
+            if self._files.status(MARKER_FILE) is None:
+                raise DirectoryError(
+                    f"expected {MARKER_FILE} in it, found none: another directory lies there; "
+                    "put the right one back, or bind again with --confirm"
+                )
+            self._device = root.device
+            token = self._read_small(MARKER_FILE, _MARKER_BYTES_MAX).strip()
+            if token == self._token:
+                self._read_ignore_file()
+                return True
+            if token:
+                raise DirectoryError(
+                    f"expected the {MARKER_FILE} that was made when it was bound, found another: "
+                    "put the right directory back, or bind again with --confirm"
+                )
+            self.mark()
+            self._read_ignore_file()
+            return False
+        except OSError as error:
+            raise DirectoryError(f"expected a directory that can be used: {why(error)}") from error
+
+    def mark(self) -> None:
+        """Write the marker."""
+        draft = _draft_of(MARKER_FILE)
+        self._discard(draft)
+        self._files.write(draft, f"{self._token}\n".encode(), 0o644)
+        self._files.rename(draft, MARKER_FILE)
+        self._files.sync_folder("")
+
+    def _read_small(self, path: str, bytes_max: int) -> str:
+        file = self._files.open(path)
+        try:
+            return file.read(bytes_max).decode("utf-8", "replace")
+        finally:
+            file.close()
+
+    def _read_ignore_file(self) -> None:
+        status = self._files.status(IGNORE_FILE)
+        mark = _mark(status) if status is not None and status.is_file else None
+        if mark == self._ignore_mark:
+            return
+        text = "" if mark is None else self._read_small(IGNORE_FILE, _IGNORE_BYTES_MAX)
+        self._ignore_mark = mark
+        try:
+            self._ignoring = Ignoring(text)
+            self.ignore_problem = ""
+        except PhextsyncError as error:  # the older rules hold: nothing is sent by mistake
+            self.ignore_problem = str(error)
+
+    def is_ignored(self, path: str) -> bool:
+        """Whether a path is left alone: hidden, left behind by a program, in the ignore file."""
+        return self._ignoring.covers(path)
+
+    def scan(self) -> Scan:
+        """Look through the whole directory."""
+        marks: dict[str, Mark] = {}
+        left_alone: dict[str, str] = {}
+        drafts: list[str] = []
+        todo = [""]
+        while todo:
+            folder = todo.pop()
+            try:
+                entries = sorted(self._files.entries(folder), key=lambda entry: entry[0])
+            except OSError as error:
+                left_alone[f"{folder}/"] = f"expected a folder that can be read: {why(error)}"
+                continue
+            if any(name in _SECRETS for name, _ in entries):
+                left_alone[f"{folder}/"] = _SECRET
+                continue
+            for name, status in entries:
+                path = f"{folder}/{name}" if folder else name
+                if _is_draft(name):
+                    drafts.append(path)
+                elif not self._ignoring.covers(path, is_folder=status.is_folder):
+                    if status.is_folder:
+                        todo.append(path)
+                    elif reason := _unfit(path, status):
+                        left_alone[path] = reason
+                    else:
+                        marks[path] = _mark(status)
+        return Scan(marks, left_alone, drafts)
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def read(self, paths: Iterable[str]) -> dict[str, Found]:
+        """Read files."""
+        ways: dict[str, Gone | Trouble | None] = {}
+        return {path: self._read(path, ways) for path in paths}
+
+    def _read(self, path: str, ways: dict[str, Gone | Trouble | None]) -> Found:
+        try:
+            check_name(path)
+            way = self._way_to(path, ways)
+            if way is not None:
+                return way
+            return self._read_file(path)
+        except PhextsyncError as error:
+            return Trouble(str(error))
+        except OSError as error:
+            return Trouble(why(error))
+
+    def _way_to(self, path: str, ways: dict[str, Gone | Trouble | None]) -> Gone | Trouble | None:
+        """Look at the folders on the way to a path: None when they are there, Gone when the last
+        of them are not, and Trouble when one is something else, or holds keys."""
+        folder, _, _ = path.rpartition("/")
+        if folder not in ways:
+            above = self._way_to(folder, ways) if folder else None
+            ways[folder] = above if above is not None else self._look_at(folder)
+        return ways[folder]
+
+    def _look_at(self, folder: str) -> Gone | Trouble | None:
+        status = self._files.status(folder)
+        if status is None:
+            above = self._files.status(folder.rpartition("/")[0])
+            return Gone(above is not None and above.device != self._device)
+        if not status.is_folder:
+            return Trouble(f"expected a folder at {folder}, found {_kind(status)}")
+        inside = [f"{folder}/{name}" if folder else name for name in _SECRETS]
+        if any(self._files.status(path) is not None for path in inside):
+            return Trouble(_SECRET)
+        return None
+
+    def _read_file(self, path: str) -> Found:
+        status = self._files.status(path)
+        if status is None or status.is_folder:
+            folder = self._files.status(path.rpartition("/")[0])
+            return Gone(folder is not None and folder.device != self._device)
+        if not status.is_file:
+            return Trouble(f"expected a file, found {_kind(status)}")
+        file = self._files.open(path)
+        try:
+            return self._read_open(file)
+        finally:
+            file.close()
+
+    def _read_open(self, file: OpenFile) -> File | Trouble:
+        for _ in range(_READ_ATTEMPTS):
+            status = file.status()
+            if not status.is_file:
+                return Trouble(f"expected a file, found {_kind(status)}")
+            if status.size > TEXT_BYTES_MAX:
+                return Trouble(
+                    f"expected at most {TEXT_BYTES_MAX} bytes, found {status.size}; "
+                    "split it, or put it into .phextsyncignore"
+                )
+            data = file.read(TEXT_BYTES_MAX + 1)
+            if _mark(file.status()) == _mark(status):
+                break
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            return Trouble(f"expected UTF-8, found other bytes at offset {error.start}")
+        return File(
+            _mark(status),
+            text,
+            _marks(status),
+            status.born_ns,
+            status.device != self._device,
+            bool(status.mode & 0o200),
+        )
+
+    def gone(self, paths: Iterable[str]) -> list[str]:
+        """Return the paths at which no file is, as far as that can be told."""
+        ways: dict[str, Gone | Trouble | None] = {}
+        found: list[str] = []
+        for path in paths:
+            with suppress(OSError):
+                way = self._way_to(path, ways)
+                if way is None:
+                    status = self._files.status(path)
+                    if status is None or status.is_folder:
+                        found.append(path)
+                elif isinstance(way, Gone):
+                    found.append(path)
+        return found
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def prepare(self, writes: Sequence[Write]) -> list[Draft | Trouble]:
+        """Write new files beside those whose place they are to take; none for empty texts."""
+        ways: dict[str, Gone | Trouble | None] = {}
+        reasons = [self._make_way(write.path, ways) for write in writes]
+
+        def one(number: int) -> Draft | Trouble:
+            reason = reasons[number]
+            return reason if reason is not None else self._prepare(writes[number])
+
+        if min(len(writes), self._writers) <= 1:
+            return [one(number) for number in range(len(writes))]
+        with ThreadPoolExecutor(self._writers) as pool:
+            return list(pool.map(one, range(len(writes))))
+
+    def _make_way(self, path: str, ways: dict[str, Gone | Trouble | None]) -> Trouble | None:
+        """Make the folders on the way to a path."""
+        try:
+            check_name(path)
+            way = self._way_to(path, ways)
+            if isinstance(way, Gone):
+                folders = path.split("/")[:-1]
+                for i in range(1, len(folders) + 1):
+                    folder = "/".join(folders[:i])
+                    if self._files.status(folder) is None:
+                        self._files.make_folder(folder)
+                        self._files.sync_folder("/".join(folders[: i - 1]))
+                    ways[folder] = None
+                return None
+            return way
+        except PhextsyncError as error:
+            return Trouble(str(error))
+        except OSError as error:
+            return Trouble(why(error))
+
+    def _prepare(self, write: Write) -> Draft | Trouble:
+        draft = _draft_of(write.path)
+        if not write.text:
+            return Draft(draft, 0, 0, 0)
+        try:
+            self._discard(draft)
+            old = None if write.expected is None else self._files.status(write.path)
+            mode = None if old is None else old.mode
+            owner = None if old is None else old.owner
+            self._files.write(draft, write.text.encode(), mode, owner)
+            status = self._files.status(draft)
+            if status is None:
+                return Trouble("the new file vanished while it was written")
+            marks = write.marks if old is None else ""
+            wanted = _mode_with(status.mode, marks, is_read_only=write.is_read_only)
+            if wanted != status.mode:
+                self._files.set_mode(draft, wanted)
+            return Draft(draft, status.inode, status.size, status.time_ns)
+        except OSError as error:
+            with suppress(OSError):
+                self._discard(draft)
+            return Trouble(why(error))
+
+    def _discard(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            self._files.unlink(path)
+
+    def intent_of(self, write: Write, draft: Draft) -> Intent:
+        """Say what `place` is about to do."""
+        digest = digest_of(write.text)
+        numbers = (draft.inode, draft.size, draft.time_ns, draft.path)
+        return Intent(write.path, digest, write.marks, *numbers)
+
+    def place(self, works: Sequence[tuple[Write, Draft]], now: float) -> list[Outcome]:
+        """Put drafts where they belong, and remove what is to go."""
+        outcomes: list[Outcome] = []
+        folders: dict[str, None] = {}
+        for write, draft in works:
+            try:
+                outcome = self._place(write, draft, now)
+                folders[write.path.rpartition("/")[0]] = None
+            except OSError as error:
+                outcome = Trouble(why(error))
+            if not isinstance(outcome, Placed):
+                with suppress(OSError):
+                    self._discard(draft.path)
+            outcomes.append(outcome)
+        for folder in folders:
+            with suppress(OSError):
+                self._files.sync_folder(folder)
+        for write, _ in works:
+            if not write.text:
+                self._tidy_up(write.path)
+        return outcomes
+
+    def _place(self, write: Write, draft: Draft, now: float) -> Outcome:
+        if write.expected is None:
+            self._clear_way(write.path)
+            if not self._put_new(draft.path, write.path):
+                return Changed()
+            return self._placed(write, draft)
+        status = self._files.status(write.path)
+        if status is None or _mark(status) != write.expected.mark:
+            return Changed()
+        if not write.text:
+            return self._take_away(write, draft, now)
+        try:
+            self._files.exchange(draft.path, write.path)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return self._put_over(write, draft, now)
+        status = self._files.status(draft.path)
+        if status is None or not status.is_file:
+            self._files.exchange(draft.path, write.path)  # a folder, or a link: not ours to move
+            return Changed()
+        late = self._look_after(write, draft.path, now)
+        return self._placed(write, draft, late)
+
+    def _put_over(self, write: Write, draft: Draft, now: float) -> Outcome:
+        """Replace a file where two cannot change places."""
+        old = self._files.open(write.path)
+        self._files.rename(draft.path, write.path)
+        return self._placed(write, draft, self._listen(write, old, now))
+
+    def _take_away(self, write: Write, draft: Draft, now: float) -> Outcome:
+        """Remove a file: away from its path first, then looked at."""
+        self._discard(draft.path)
+        self._files.rename(write.path, draft.path)
+        late = self._look_after(write, draft.path, now)
+        return Placed(None, late=late)
+
+    def _look_after(self, write: Write, path: str, now: float) -> str | None:
+        """Remove the file that was replaced, and listen to who still writes into it."""
+        old = self._files.open(path)
+        self._files.unlink(path)
+        return self._listen(write, old, now)
+
+    def _listen(self, write: Write, old: OpenFile, now: float) -> str | None:
+        """Return what an old file holds if it is not what was read."""
+        before = "" if write.expected is None else write.expected.text
+        found = self._read_open(old)
+        text = found.text if isinstance(found, File) else before
+        self._late.append(_Late(write.coordinate, old, text, now + LATE_S))
+        return None if text == before else text
+
+    def _placed(self, write: Write, draft: Draft, late: str | None = None) -> Placed:
+        try:
+            file = self._files.open(write.path)
+        except OSError:
+            return Placed(None, late=late)
+        try:
+            status = file.status()
+        finally:
+            file.close()
+        numbers = (draft.inode, draft.size, draft.time_ns)
+        is_ours = (status.inode, status.size, status.time_ns) == numbers
+        mark = _mark(status) if is_ours else None
+        return Placed(mark, _marks(status), status.born_ns, status.device != self._device, late)
+
+    def _clear_way(self, path: str) -> None:
+        """Remove an empty folder that lies where a file is to be. OSError when it is not empty."""
+        status = self._files.status(path)
+        if status is not None and status.is_folder:
+            try:
+                self._files.remove_folder(path)
+            except OSError as error:
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from error
+
+    def _put_new(self, draft: str, path: str) -> bool:
+        """Give a file the path where nothing is; say whether nothing was."""
+        try:
+            self._files.link(draft, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if self._files.status(path) is not None:
+                return False
+            self._files.rename(draft, path)
+            return True
+        self._files.unlink(draft)
+        return True
+
+    def move(self, old: str, new: str, expected: Mark) -> Outcome:
+        """Let a file that is as it was read lie at another path where nothing is."""
+        reason = self._make_way(new, {})
+        if reason is not None:
+            return reason
+        try:
+            status = self._files.status(old)
+            if status is None or (status.inode, status.time_ns) != (
+                expected.inode,
+                expected.time_ns,
+            ):
+                return Changed()
+            self._clear_way(new)
+            if not self._put_new(old, new):
+                return Changed()
+            for folder in {old.rpartition("/")[0], new.rpartition("/")[0]}:
+                self._files.sync_folder(folder)
+            self._tidy_up(old)
+            moved = self._files.status(new)
+            if moved is None:
+                return Placed(None)
+            is_outside = moved.device != self._device
+            return Placed(_mark(moved), _marks(moved), is_outside=is_outside)
+        except OSError as error:
+            return Trouble(why(error))
+
+    def set_marks(self, path: str, marks: str, *, is_read_only: bool) -> Outcome:
+        """Let a file be private or not, executable or not."""
+        try:
+            status = self._files.status(path)
+            if status is None or not status.is_file:
+                return Changed()
+            mode = _mode_marked(status.mode, marks, is_read_only=is_read_only)
+            if mode != status.mode:
+                self._files.set_mode(path, mode)
+                status = self._files.status(path)
+            return Changed() if status is None else Placed(_mark(status), _marks(status))
+        except OSError as error:
+            return Trouble(why(error))
+
+    def _tidy_up(self, path: str) -> None:
+        """Remove the folders on the way to a file that is gone, as far as they are empty."""
+        folder = path.rpartition("/")[0]
+        with suppress(OSError):
+            while folder:
+                self._files.remove_folder(folder)
+                folder = folder.rpartition("/")[0]
+
+    def back_up(self, path: str, text: str) -> str:
+        """Keep a text aside; return where. OSError when that cannot be done."""
+        digest = blake2b(f"{path}\0{text}".encode(), digest_size=8).hexdigest()
+        name = path.replace("/", "_").encode()[:180].decode(errors="ignore")
+        kept = f"{BACKUPS}/{name}.{digest}"
+        if self._files.status(BACKUPS) is None:
+            self._files.make_folder(BACKUPS)
+        with suppress(FileExistsError):
+            self._files.write(kept, text.encode(), 0o600)
+            self._files.sync_folder(BACKUPS)
+        return kept
+
+    # -- after a crash -----------------------------------------------------------------------
+
+    def after_crash(self, intent: Intent) -> tuple[Found, Found]:
+        """Return what is at the path of an intent, and at that of its draft."""
+        at_path = self.read([intent.path])[intent.path]
+        try:
+            at_draft = self._read_file(intent.draft)
+        except OSError as error:
+            at_draft = Trouble(why(error))
+        return at_path, at_draft
+
+    def discard(self, drafts: Iterable[str]) -> None:
+        """Remove drafts that nobody needs."""
+        for draft in drafts:
+            with suppress(OSError):
+                self._discard(draft)
+
+    # -- who writes into replaced files ------------------------------------------------------
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether replaced files are still looked at."""
+        return bool(self._late)
+
+    def late_changes(self, now: float) -> list[LateChange]:
+        """Return what was written into replaced files since the last look."""
+        changes: list[LateChange] = []
+        for late in list(self._late):
+            try:
+                found = self._read_open(late.file)
+            except OSError:
+                found = Trouble("")
+            if isinstance(found, File) and found.text != late.text:
+                changes.append(LateChange(late.coordinate, late.text, found.text))
+                late.text = found.text
+            if now >= late.until or len(self._late) > _LATE_MAX:
+                late.file.close()
+                self._late.remove(late)
+        return changes
+
+    def close(self) -> None:
+        """Look at replaced files no more."""
+        for late in self._late:
+            late.file.close()
+        self._late.clear()
+
+
+_SECRET: Final = "left alone with all beside it: the keys or the data of a node lie there"
+_HELP: Final = {
+    errno.ENOSPC: "the disk is full; make room",
+    errno.EDQUOT: "the quota is used up; make room",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "this node's user may not; change the permissions",
+    errno.EPERM: "this is not permitted; change the permissions or attributes",
+    errno.ENAMETOOLONG: "the name is too long for this file system",
+    errno.EMFILE: "this process has too many open files",
+    errno.ENFILE: "this machine has too many open files",
+    errno.EIO: "the disk fails",
+    errno.ENOTDIR: "a file is in the place of a folder",
+    errno.EISDIR: "a folder is in the place of a file",
+    errno.EEXIST: "something else is in its place",
+    errno.ELOOP: "a link is in its place",
+}
+
+
+def why(error: OSError) -> str:
+    """Return what an error of the file system means and what would help."""
+    text = os.strerror(error.errno) if error.errno else str(error)
+    helping = _HELP.get(error.errno or 0)
+    return f"{text}: {helping}" if helping else text
+
+
+def _draft_of(path: str) -> str:
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{_DRAFT}{blake2b(name.encode(), digest_size=8).hexdigest()}"
+
+
+def _is_draft(name: str) -> bool:
+    return len(name) == _DRAFT_CHARACTERS and name.startswith(_DRAFT)
+
+
+def _unfit(path: str, status: Status) -> str:
+    """Return why what is at a path is no file to keep, nothing when it is one."""
+    if not status.is_file:
+        return f"expected a file, found {_kind(status)}"
+    try:
+        check_name(path)
+    except PhextsyncError as error:
+        return f"{error}; rename it"
+    return ""
+
+
+def _kind(status: Status) -> str:
+    if status.is_folder:
+        return "a folder"
+    return "a file" if status.is_file else "a link or a device"
+
+
+def _mark(status: Status) -> Mark:
+    return Mark(status.inode, status.size, status.time_ns, status.changed_ns)
+
+
+def _marks(status: Status) -> str:
+    private = PRIVATE if not status.mode & 0o077 else ""
+    return private + (EXECUTABLE if status.mode & 0o100 else "")
+
+
+def _mode_with(mode: int, marks: str, *, is_read_only: bool) -> int:
+    """Return the mode of a new file to which the system gave `mode`."""
+    if PRIVATE in marks:
+        mode &= 0o700
+    if EXECUTABLE in marks:
+        mode |= (mode & 0o444) >> 2
+    return mode & ~0o222 if is_read_only else mode
+
+
+def _mode_marked(mode: int, marks: str, *, is_read_only: bool) -> int:
+    """Return the mode of a file whose marks were changed elsewhere: others may read it unless it
+    is private, and execute what they may read if it is executable."""
+    if PRIVATE not in marks and not mode & 0o077:
+        mode |= (mode & 0o400) >> 3 | (mode & 0o400) >> 6
+    return _mode_with(mode & ~0o111, marks, is_read_only=is_read_only)

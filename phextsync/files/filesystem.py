@@ -1,0 +1,251 @@
+"""FileSystem: what a bound directory asks of a file system, one call at a time, and the real one.
+
+Paths are relative to the directory, with `/` between their parts. A name that is not UTF-8 has
+surrogates in it, as in `os.fsdecode`. Every call may raise OSError; none follows a link.
+"""
+
+import ctypes
+import errno
+import os
+import stat
+import struct
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from phextsync.files.layout import Abilities
+from phextsync.files.names import PART_BYTES_MAX
+
+_AT_FDCWD: Final = -100
+_AT_EMPTY_PATH: Final = 0x1000
+_RENAME_EXCHANGE: Final = 2
+_STATX_BTIME: Final = 0x800
+_STATX_BYTES: Final = 256
+_STATX_BORN: Final = struct.Struct("=qI")  # seconds, nanoseconds
+_STATX_BORN_AT: Final = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is known of a file. `born_ns` is when it was made, 0 where that is not known."""
+
+    is_file: bool
+    is_folder: bool
+    device: int
+    inode: int
+    size: int
+    time_ns: int
+    changed_ns: int
+    mode: int
+    owner: tuple[int, int]
+    born_ns: int = 0
+
+
+class OpenFile(Protocol):
+    """A file that is open, whatever its name is by now."""
+
+    def status(self) -> Status:
+        """Return its status, with `born_ns`."""
+
+    def read(self, bytes_max: int) -> bytes:
+        """Return its first bytes."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class FileSystem(Protocol):
+    """The part of a file system below one directory."""
+
+    def abilities(self, known: str) -> Abilities:
+        """Say what it does with names; `known` is one that has letters and is there."""
+
+    def status(self, path: str) -> Status | None:
+        """Return the status of what is at a path, None when there is nothing."""
+
+    def open(self, path: str) -> OpenFile:
+        """Open a file for reading."""
+
+    def write(
+        self, path: str, data: bytes, mode: int | None = None, owner: tuple[int, int] | None = None
+    ) -> None:
+        """Make a new file with these bytes, on the disk at the end. `mode` None leaves that to
+        the system; an owner that may not be given is not. FileExistsError when something is
+        there."""
+
+    def exchange(self, one: str, other: str) -> None:
+        """Let two files have each other's path at one moment. OSError with EINVAL where the file
+        system cannot do it."""
+
+    def link(self, path: str, new: str) -> None:
+        """Give a file one more path. FileExistsError when something is there."""
+
+    def rename(self, path: str, new: str) -> None:
+        """Give a file another path, whatever is there."""
+
+    def unlink(self, path: str) -> None:
+        """Remove a file."""
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder."""
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder that is empty."""
+
+    def entries(self, path: str) -> list[tuple[str, Status]]:
+        """Return what lies in a folder, by name, without `born_ns`."""
+
+    def sync_folder(self, path: str) -> None:
+        """Let the names in a folder be on the disk."""
+
+    def set_mode(self, path: str, mode: int) -> None:
+        """Set the permissions of a file."""
+
+
+class _OsFile:
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def status(self) -> Status:
+        status = os.fstat(self._descriptor)
+        return _status(status, _born_ns(self._descriptor))
+
+    def read(self, bytes_max: int) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while size < bytes_max and (data := os.pread(self._descriptor, bytes_max - size, size)):
+            pieces.append(data)
+            size += len(data)
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class OsFileSystem:
+    """The file system below a directory of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = os.fspath(root)
+
+    def abilities(self, known: str) -> Abilities:
+        found, other = self.status(known), self.status(known.swapcase())
+        folds_case = found is not None and other is not None and found.inode == other.inode
+        try:
+            part_bytes_max = min(PART_BYTES_MAX, os.pathconf(self.root, "PC_NAME_MAX"))
+        except (OSError, ValueError):
+            part_bytes_max = PART_BYTES_MAX
+        return Abilities(part_bytes_max, folds_case, normalizes=sys.platform == "darwin")
+
+    def status(self, path: str) -> Status | None:
+        try:
+            return _status(os.lstat(self._at(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def open(self, path: str) -> OpenFile:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        return _OsFile(os.open(self._at(path), flags))
+
+    def write(
+        self, path: str, data: bytes, mode: int | None = None, owner: tuple[int, int] | None = None
+    ) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._at(path), flags, 0o666 if mode is None else 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if owner is not None and owner != (os.geteuid(), os.getegid()):
+                with suppress(PermissionError):
+                    os.fchown(descriptor, *owner)
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def exchange(self, one: str, other: str) -> None:
+        if _libc is None:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), one)
+        paths = os.fsencode(self._at(one)), os.fsencode(self._at(other))
+        if _libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE):
+            number = ctypes.get_errno()
+            number = errno.EINVAL if number == errno.ENOSYS else number
+            raise OSError(number, os.strerror(number), one)
+
+    def link(self, path: str, new: str) -> None:
+        os.link(self._at(path), self._at(new), follow_symlinks=False)
+
+    def rename(self, path: str, new: str) -> None:
+        os.rename(self._at(path), self._at(new))
+
+    def unlink(self, path: str) -> None:
+        os.unlink(self._at(path))
+
+    def make_folder(self, path: str) -> None:
+        os.mkdir(self._at(path))
+
+    def remove_folder(self, path: str) -> None:
+        os.rmdir(self._at(path))
+
+    def entries(self, path: str) -> list[tuple[str, Status]]:
+        found: list[tuple[str, Status]] = []
+        with os.scandir(self._at(path)) as entries:
+            for entry in entries:
+                try:
+                    found.append((entry.name, _status(entry.stat(follow_symlinks=False))))
+                except FileNotFoundError:
+                    continue  # gone meanwhile
+        return found
+
+    def sync_folder(self, path: str) -> None:
+        descriptor = os.open(self._at(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def set_mode(self, path: str, mode: int) -> None:
+        os.chmod(self._at(path), mode)
+
+    def _at(self, path: str) -> str:
+        return f"{self.root}/{path}" if path else self.root
+
+
+def _status(status: os.stat_result, born_ns: int = 0) -> Status:
+    return Status(
+        stat.S_ISREG(status.st_mode),
+        stat.S_ISDIR(status.st_mode),
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        stat.S_IMODE(status.st_mode),
+        (status.st_uid, status.st_gid),
+        born_ns,
+    )
+
+
+def _born_ns(descriptor: int) -> int:
+    """Return when a file was made; 0 where neither the system nor the C library tells."""
+    if _libc is None:
+        return 0
+    buffer = ctypes.create_string_buffer(_STATX_BYTES)
+    if _libc.statx(descriptor, b"", _AT_EMPTY_PATH, _STATX_BTIME, buffer):
+        return 0
+    (mask,) = struct.unpack_from("=I", buffer.raw)
+    seconds, nanoseconds = _STATX_BORN.unpack_from(buffer.raw, _STATX_BORN_AT)
+    return int(seconds * 1_000_000_000 + nanoseconds) if mask & _STATX_BTIME else 0
+
+
+def _c_library() -> ctypes.CDLL | None:
+    """Return the C library where it has what Linux added, None elsewhere."""
+    library = ctypes.CDLL(None, use_errno=True)
+    return library if hasattr(library, "renameat2") and hasattr(library, "statx") else None
+
+
+_libc = _c_library()

@@ -1,0 +1,142 @@
+"""Merging: how the change of a file is done to its scroll, and what is remembered of it.
+
+A change that may be made elsewhere unseen (a machine is away, a version-control checkout moved) is
+imported: the same change on two machines is then one. A client id for each such change stays in
+the scroll for ever, so what is made in sight of all is an edit under this node's own id, and a
+file that is saved very often goes over to edits.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Final
+
+from phextsync.changes import writing_as
+from phextsync.crdt import check_text, is_import
+from phextsync.edits import apply_edits, common_ends, merged_text, missing_lines
+from phextsync.files.directory import File
+from phextsync.files.records import Record
+from phextsync.index import EMPTY_VERSION, Coordinate, root_clients
+from phextsync.replica import Replica
+
+APART_BYTES_MAX: Final = 24_000
+"""Bytes of a scroll's version up to which changes that others may make unseen are imported: about
+a thousand saves."""
+TOGETHER_BYTES_MAX: Final = 1_000
+"""The same for files that were replaced in sight of all, which others may do at that moment too."""
+
+
+class Merging:
+    """Does to the scrolls of a replica what was done to their files."""
+
+    def __init__(self, replica: Replica, is_apart: Callable[[], bool]) -> None:
+        self._replica = replica
+        self._is_apart = is_apart
+
+    def take(
+        self, coordinate: Coordinate, record: Record, base: str, file: File, *, is_unseen: bool
+    ) -> None:
+        """Do to the scroll what made the file's text of `base`. `is_unseen`: it happened while
+        nobody looked, or a version-control checkout moved. TextError for a text that no scroll
+        may hold; PermissionDeniedError."""
+        check_text(file.text)
+        with _writing(record.path):
+            if self._is_to_import(coordinate, record, base, file, is_unseen=is_unseen):
+                scroll = self._replica.get(coordinate, "")
+                whole = merged_text(base, scroll, file.text)
+                self._replica.import_text(coordinate, whole)
+            else:
+                self._replica.edit_from(coordinate, base, file.text)
+
+    def take_late(self, coordinate: Coordinate, path: str, before: str, now: str) -> None:
+        """Do what somebody did to a file that was replaced under his hands."""
+        with _writing(path):
+            self._replica.edit_from(coordinate, before, now)
+
+    def delete(self, coordinate: Coordinate, path: str, base: str) -> None:
+        """Delete what the file held; lines that came to the scroll meanwhile stay."""
+        with _writing(path):
+            self._replica.edit_from(coordinate, base, "")
+
+    def meet(self, coordinate: Coordinate, path: str, text: str) -> None:
+        """Bring a file to a scroll that it never agreed with: every line of both stays."""
+        check_text(text)
+        scroll = self._replica.get(coordinate, "")
+        if text != scroll:
+            whole = apply_edits(scroll, missing_lines(scroll, text)) if scroll else text
+            with _writing(path):
+                self._replica.import_text(coordinate, whole)
+
+    def _is_to_import(
+        self, coordinate: Coordinate, record: Record, base: str, file: File, *, is_unseen: bool
+    ) -> bool:
+        is_replaced = record.mark is None or record.mark.inode != file.mark.inode
+        is_replaced |= record.born_ns != file.born_ns or not file.born_ns
+        if is_unseen or self._is_apart():
+            if not is_replaced and file.text.startswith(base):
+                return False  # somebody appended: two that do so wrote two lines
+            limit = APART_BYTES_MAX
+        elif record.mark is not None and record.mark.inode == file.mark.inode:
+            return False
+        else:
+            limit = TOGETHER_BYTES_MAX
+        return len(self._replica.version(coordinate)) < limit
+
+    # -- scrolls that were begun twice -------------------------------------------------------
+
+    def roots(self, coordinate: Coordinate) -> tuple[int, ...]:
+        """Return the imports that were made into the empty scroll."""
+        state = self._replica.difference(coordinate, EMPTY_VERSION)
+        return () if state is None else tuple(filter(is_import, root_clients(state)))
+
+    def join_twins(self, coordinate: Coordinate, record: Record, base: str) -> None:
+        """Two machines began one scroll apart, from files that differ: each line that both had
+        stands twice. Delete the later one of each pair, which every machine does alike."""
+        if not record.roots:
+            return
+        scroll = self._replica.get(coordinate, "")
+        if scroll == base or not set(self.roots(coordinate)) - set(record.roots):
+            return
+        doubled = doubled_lines(base, scroll)
+        if doubled:
+            with _writing(record.path):
+                self._replica.splice(coordinate, [(start, stop, "") for start, stop in doubled])
+
+
+def doubled_lines(text: str, whole: str) -> list[tuple[int, int]]:
+    """Return which lines of `whole`, as ascending ranges of characters, stand twice since a piece
+    was put into `text`: the later one of each pair. Empty when it is not one piece."""
+    start, stop = common_ends(text, whole)
+    if start + stop < len(text):
+        return []
+    start = whole.rfind("\n", 0, start) + 1
+    end = len(whole) - stop
+    lines = [*_line_ranges(whole)]
+    before = [line for line in lines if line[0] < start]
+    piece = [line for line in lines if start <= line[0] < end]
+    behind = [line for line in lines if line[0] >= end]
+    return sorted({*_repeated(whole, before, piece), *_repeated(whole, piece, behind)})
+
+
+def _repeated(
+    text: str, first: list[tuple[int, int]], later: list[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """Give the lines of `later` that stand in `first` too, each as often as there."""
+    left = Counter(text[start:stop] for start, stop in first)
+    for start, stop in later:
+        if left[text[start:stop]] > 0:
+            left[text[start:stop]] -= 1
+            yield start, stop
+
+
+def _line_ranges(text: str) -> Iterator[tuple[int, int]]:
+    at = 0
+    for line in text.split("\n"):
+        end = min(at + len(line) + 1, len(text))
+        if at < end:
+            yield at, end
+        at = end
+
+
+def _writing(path: str) -> AbstractContextManager[None]:
+    return writing_as(f"file:{path}")

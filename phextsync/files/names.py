@@ -1,0 +1,287 @@
+"""Names: which scroll of a range is which file of a bound directory. A scroll says it, as text.
+
+The range is a prefix with at least four free parts. Counted in the last four, its first scroll,
+1.1.1.1, is the map: a line `COORDINATE NAME` for each name that ever was, sorted by name, with a
+tab and marks behind the name where it has any. A daily log `YYYY-MM-DD.md` lies at
+3.YEAR.MONTH.DAY, years counted from 2000; every other name at 2.CHAPTER.SECTION.SCROLL from its
+digest, or from the next digest when that place is taken. So two machines that meet a name apart
+give it one place, and their lines are one line.
+
+Others write the map: a line that names no scroll of the range, or no possible file, is passed
+over and reported.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
+from phextsync.edits import Edit, common_ends
+from phextsync.errors import CoordinateError, PhextsyncError
+from phextsync.index import Coordinate, CoordinateRange
+
+NAME_BYTES_MAX: Final = 3072
+"""Bytes of a name with all its folders, in UTF-8; a path has 4,096 on most systems."""
+PART_BYTES_MAX: Final = 255
+"""Bytes of a file's or a folder's own name: what file systems allow."""
+
+EXECUTABLE: Final = "x"
+PRIVATE: Final = "p"
+
+_DAILY_LOG: Final = re.compile(r"20(\d\d)-(\d\d)-(\d\d)\.md")
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_ROWS: Final = re.compile(r"[^\n]*\n|[^\n]+")
+_FREE_MIN: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a map: a scroll, the name of its file, and the marks `x` (executable by its owner)
+    and `p` (private to its owner)."""
+
+    coordinate: Coordinate
+    name: str
+    marks: str = ""
+
+    def __str__(self) -> str:
+        marks = f"\t{self.marks}" if self.marks else ""
+        return f"{self.coordinate} {_escaped(self.name)}{marks}\n"
+
+
+class NameMap:
+    """The names of one directory, read from the text of their scroll. Of several names of one
+    coordinate the least counts; one name may stand at several coordinates."""
+
+    def __init__(self, range_: CoordinateRange, text: str = "") -> None:
+        """CoordinateError when the range is no prefix with four free parts."""
+        self._prefix = prefix_of(range_)
+        self.range = range_
+        self.map_coordinate = Coordinate(*[*self._prefix, *[1] * (9 - len(self._prefix))])
+        self.text = ""
+        self.rejected: dict[str, str] = {}  # lines that do not count, and why
+        self._lines: dict[Coordinate, list[Line]] = {}
+        self._by_name: dict[str, dict[Coordinate, None]] = {}
+        self._spare = 0  # how many lines there are besides the first of each scroll
+        self.read(text)
+
+    def read(self, text: str) -> set[Coordinate]:
+        """Take `text` as the map from now on; return the coordinates whose line changed. Costs in
+        proportion to the lines that changed."""
+        before, self.text = self.text, text
+        start, stop = common_ends(before, text)
+        start = text.rfind("\n", 0, start) + 1
+        if stop:  # whole lines only
+            end = text.find("\n", len(text) - stop)
+            stop = 0 if end < 0 else len(text) - end - 1
+        changed: set[Coordinate] = set()
+        for line in _split(before[start : len(before) - stop]):
+            self._drop(line, changed)
+        for line in _split(text[start : len(text) - stop]):
+            self._take(line, changed)
+        return changed
+
+    def line_at(self, coordinate: Coordinate) -> Line | None:
+        """Return what the map says of a scroll."""
+        lines = self._lines.get(coordinate)
+        return None if lines is None else min(lines, key=lambda line: (line.name, line.marks))
+
+    def places_of(self, name: str) -> list[Coordinate]:
+        """Return the coordinates that have a name, in order."""
+        return sorted(
+            c
+            for c in self._by_name.get(name, ())
+            if (line := self.line_at(c)) and line.name == name
+        )
+
+    def lines(self) -> Iterator[Line]:
+        """Iterate over the line of each scroll, in no special order."""
+        for coordinate in self._lines:
+            line = self.line_at(coordinate)
+            assert line is not None
+            yield line
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __contains__(self, coordinate: object) -> bool:
+        return coordinate in self._lines
+
+    def free_place(self, name: str, is_free: Callable[[Coordinate], bool]) -> Coordinate:
+        """Return the coordinate that a name gets which has none."""
+        places = (c for c in self._candidates(name) if c not in self._lines)
+        return next(c for c in places if is_free(c))
+
+    def tidy(self) -> list[Edit]:
+        """Return the edits that leave each scroll the one line that counts."""
+        edits: list[Edit] = []
+        seen: set[Coordinate] = set()
+        at = 0
+        for row in _ROWS.findall(self.text):
+            line = self._parsed(row.removesuffix("\n"))
+            if isinstance(line, Line):
+                if line.coordinate in seen or line != self.line_at(line.coordinate):
+                    edits.append((at, at + len(row), ""))
+                else:
+                    seen.add(line.coordinate)
+            at += len(row)
+        return _joined(edits)
+
+    @property
+    def is_tidy(self) -> bool:
+        """Whether each scroll has one line."""
+        return self._spare == 0
+
+    def edits(self, gone: Iterable[Coordinate], new: Iterable[Line]) -> list[Edit]:
+        """Return the edits of the map's text that delete all lines of the scrolls `gone` and put
+        each line of `new` in its place in the order of names: whole lines, so that what others
+        change meanwhile stays whole too."""
+        rows = _ROWS.findall(self.text)
+        offsets, keys, at = [0], [], 0
+        highest = ""
+        dropped = {str(c) for c in gone}
+        edits: list[Edit] = []
+        for row in rows:
+            place, _, rest = row.partition(" ")
+            # Others may have written it in any order: what is out of order counts as higher.
+            highest = max(highest, rest)
+            keys.append(highest)
+            if place in dropped:
+                edits.append((at, at + len(row), ""))
+            at += len(row)
+            offsets.append(at)
+        unended = bool(rows) and not rows[-1].endswith("\n")
+        inserted: dict[int, list[str]] = {}
+        for line in new:
+            row = str(line)
+            offset = offsets[bisect_left(keys, row.partition(" ")[2])]
+            inserted.setdefault(offset, []).append(row)
+        for offset, lines in inserted.items():
+            text = "".join(sorted(lines, key=lambda row: row.partition(" ")[2]))
+            edits.append((offset, offset, "\n" + text if unended and offset == at else text))
+        return _joined(sorted(edits, key=lambda edit: edit[:2]))
+
+    def _take(self, row: str, changed: set[Coordinate]) -> None:
+        line = self._parsed(row)
+        if isinstance(line, str):
+            self.rejected[row] = line
+            return
+        self._spare += line.coordinate in self._lines
+        self._lines.setdefault(line.coordinate, []).append(line)
+        self._by_name.setdefault(line.name, {})[line.coordinate] = None
+        changed.add(line.coordinate)
+
+    def _drop(self, row: str, changed: set[Coordinate]) -> None:
+        line = self._parsed(row)
+        if isinstance(line, str):
+            self.rejected.pop(row, None)
+            return
+        lines = self._lines[line.coordinate]
+        lines.remove(line)
+        self._spare -= bool(lines)
+        if not lines:
+            del self._lines[line.coordinate]
+        if all(other.name != line.name for other in lines):
+            places = self._by_name[line.name]
+            del places[line.coordinate]
+            if not places:
+                del self._by_name[line.name]
+        changed.add(line.coordinate)
+
+    def _parsed(self, row: str) -> Line | str:
+        """Return a line, or why it does not count."""
+        place, _, rest = row.removesuffix("\r").partition(" ")
+        name, _, marks = rest.partition("\t")
+        try:
+            coordinate = Coordinate.parse(place)
+            name = _unescaped(name)
+            check_name(name)
+        except PhextsyncError as error:
+            return str(error)
+        if coordinate == self.map_coordinate:
+            return "expected the coordinate of a file, found that of the map itself"
+        if coordinate not in self.range:
+            return f"expected a coordinate in {self.range}, found {coordinate}"
+        kept = "".join(mark for mark in (PRIVATE, EXECUTABLE) if mark in marks)
+        return Line(coordinate, name, kept)
+
+    def _candidates(self, name: str) -> Iterator[Coordinate]:
+        free = 9 - len(self._prefix)
+        lead = self._prefix + (1,) * (free - _FREE_MIN)
+        daily = _DAILY_LOG.fullmatch(name)
+        if daily is not None and all(int(part) for part in daily.groups()):
+            yield Coordinate(*[*lead, 3, *map(int, daily.groups())])
+        for attempt in range(1 << 16):
+            digest = blake2b(f"{attempt} {name}".encode(), digest_size=6).digest()
+            parts = (1 + int.from_bytes(digest[i : i + 2], "big") % 999 for i in (0, 2, 4))
+            yield Coordinate(*[*lead, 2, *parts])
+
+
+def prefix_of(range_: CoordinateRange) -> tuple[int, ...]:
+    """Return the parts that all coordinates of a prefix share. CoordinateError when the range is
+    not a prefix, or fewer than four parts of it are free."""
+    for count in range(10 - _FREE_MIN):
+        fixed = (*range_.lower.parts[:count],)
+        pattern = ".".join([*map(str, fixed), "*"])
+        if CoordinateRange.parse(pattern) == range_:
+            return fixed
+    raise CoordinateError(
+        f"expected a prefix with four free parts, such as 7.* or 7.1.1/2.*, found {range_}"
+    )
+
+
+def check_name(name: str) -> None:
+    """PhextsyncError when a name, folders and `/` included, could not be that of a file below a
+    directory on any system, or not be a line of a map."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise PhextsyncError(f"expected a name in UTF-8, found {name!r:.80}") from None
+    found = _CONTROL.search(name)
+    if found is not None:
+        raise PhextsyncError(
+            f"expected a name without control characters and line ends, found {name!r:.80}"
+        )
+    if size > NAME_BYTES_MAX:
+        raise PhextsyncError(f"expected a name of at most {NAME_BYTES_MAX} bytes, found {size}")
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise PhextsyncError(f"expected the name of a file below the directory, found {name!r:.80}")
+    longest = max(len(part.encode()) for part in parts)
+    if longest > PART_BYTES_MAX:
+        raise PhextsyncError(
+            f"expected at most {PART_BYTES_MAX} bytes between two /, found {longest}"
+        )
+
+
+def _escaped(name: str) -> str:
+    """Return a name as the map has it: what an editor would take away at the end is escaped."""
+    name = name.replace("\\", "\\\\")
+    return f"{name[:-1]}\\s" if name.endswith(" ") else name
+
+
+def _unescaped(name: str) -> str:
+    return re.sub(r"\\([\\s])", lambda found: "\\" if found[1] == "\\" else " ", name)
+
+
+def _split(text: str) -> list[str]:
+    """Return the lines of a text that hold something; only a line feed ends a line."""
+    return [row for row in text.split("\n") if row]
+
+
+def _joined(edits: list[Edit]) -> list[Edit]:
+    """Join edits that touch, so that they ascend without touching."""
+    joined: list[Edit] = []
+    for start, stop, text in edits:
+        if joined and joined[-1][1] == start:
+            first, _, before = joined.pop()
+            joined.append((first, stop, before + text))
+        else:
+            joined.append((start, stop, text))
+    return joined
+
+
+def marks_of(line: Line | None) -> str:
+    """Return the marks of a line, none where there is no line."""
+    return "" if line is None else line.marks

@@ -1,0 +1,113 @@
+"""Naming: the map of names of one directory and the paths that follow from it, kept up to date."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from phextsync.changes import writing_as
+from phextsync.edits import apply_edits
+from phextsync.files.layout import Abilities, Layout
+from phextsync.files.names import Line, NameMap
+from phextsync.index import Coordinate, CoordinateRange
+from phextsync.replica import Replica
+
+ORPHAN_S: Final = 30.0
+"""How long a scroll has to be without a name before it gets a path: its line may be on its way."""
+
+_WRITER: Final = "files"
+
+
+class Naming:
+    """Which scroll of a range has its file where. `follow` is told which scrolls changed."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        range_: CoordinateRange,
+        abilities: Abilities,
+        is_apart: Callable[[], bool],
+    ) -> None:
+        """`is_apart` says whether others may be making the same change unseen. CoordinateError
+        when the range is no prefix with four free parts."""
+        self.map = NameMap(range_)
+        self.layout = Layout(abilities)
+        self._replica = replica
+        self._is_apart = is_apart
+        self._orphans: dict[Coordinate, float] = {}  # since when
+
+    def follow(self, coordinates: Iterable[Coordinate], now: float) -> set[Coordinate]:
+        """Take note of scrolls that changed; return them, and those whose line or path did."""
+        changed = {c for c in coordinates if c in self.map.range}
+        if self.map.map_coordinate in changed:
+            changed.discard(self.map.map_coordinate)
+            changed |= self.map.read(self._replica.get(self.map.map_coordinate, ""))
+        changed |= {c for c, since in self._orphans.items() if now - since >= ORPHAN_S}
+        return changed | self.layout.update({c: self._name_of(c, now) for c in changed})
+
+    def load(self, now: float) -> None:
+        """Take note of everything."""
+        held = self._replica.coordinates(self.map.range)
+        self.follow({self.map.map_coordinate, *held}, now)
+
+    @property
+    def next_due(self) -> float | None:
+        """When a scroll has been without a name for long enough, None when none is without."""
+        waiting = (c for c in self._orphans if self.layout.path_of(c) is None)
+        return min((self._orphans[c] + ORPHAN_S for c in waiting), default=None)
+
+    def _name_of(self, coordinate: Coordinate, now: float) -> str | None:
+        if not self._replica.size(coordinate):
+            self._orphans.pop(coordinate, None)
+            return None
+        line = self.map.line_at(coordinate)
+        if line is not None:
+            self._orphans.pop(coordinate, None)
+            return line.name
+        if now - self._orphans.setdefault(coordinate, now) < ORPHAN_S:
+            return None
+        return f"recovered/{str(coordinate).replace('/', '-')}.md"
+
+    # -- writing the map ---------------------------------------------------------------------
+
+    def place_for(self, name: str, is_free: Callable[[Coordinate], bool]) -> Coordinate:
+        """Return the scroll that a new file of this name gets: one that had the name before, if
+        it has no text now."""
+        places = (c for c in self.map.places_of(name) if is_free(c) and not self._replica.size(c))
+        return next(places, None) or self.map.free_place(name, is_free)
+
+    def add(self, lines: Iterable[Line]) -> None:
+        """Add lines to the map, those that it lacks. All at once, since each change costs as much
+        as the map is long."""
+        news = [line for line in lines if line.coordinate not in self.map]
+        if not news:
+            return
+        coordinate = self.map.map_coordinate
+        self._refresh()
+        edits = self.map.edits((), news)
+        with writing_as(_WRITER):
+            if self._is_apart():
+                self._replica.import_text(coordinate, apply_edits(self.map.text, edits))
+            else:
+                self._replica.splice(coordinate, edits)
+        self._refresh()
+
+    def change(self, lines: Mapping[Coordinate, Line]) -> None:
+        """Put other lines in the place of those that scrolls have."""
+        changed = [line for c, line in lines.items() if self.map.line_at(c) != line]
+        if changed:
+            self._refresh()
+            edits = self.map.edits([line.coordinate for line in changed], changed)
+            with writing_as(_WRITER):
+                self._replica.splice(self.map.map_coordinate, edits)
+            self._refresh()
+
+    def tidy(self) -> None:
+        """Leave each scroll one line, if there are more: every machine that does it makes the same
+        change."""
+        if not self.map.is_tidy:
+            text = apply_edits(self.map.text, self.map.tidy())
+            with writing_as(_WRITER):
+                self._replica.import_text(self.map.map_coordinate, text)
+            self._refresh()
+
+    def _refresh(self) -> None:
+        self.map.read(self._replica.get(self.map.map_coordinate, ""))

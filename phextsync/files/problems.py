@@ -1,0 +1,73 @@
+"""Problems: what of a binding cannot be kept in step, since when, and when it is tried again."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+RETRY_MIN_S: Final = 1.0
+RETRY_MAX_S: Final = 60.0
+
+
+@dataclass(slots=True)
+class Problem:
+    """What is wrong with a path, in one line that says what would help. `since` and `due` are
+    monotonic seconds; `due` is None when only a change can help."""
+
+    path: str
+    reason: str
+    since: float
+    due: float | None
+    pause_s: float = RETRY_MIN_S
+
+
+class Problems:
+    """The problems of one binding, by path; the empty path is the directory's own."""
+
+    def __init__(self) -> None:
+        self._problems: dict[str, Problem] = {}
+        self._news: list[Problem] = []
+
+    def __len__(self) -> int:
+        return len(self._problems)
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(sorted(self._problems.values(), key=lambda problem: problem.path))
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._problems
+
+    def note(self, path: str, reason: str, now: float, *, is_retried: bool) -> None:
+        """Note that a path is in trouble; with `is_retried` it is due again after a pause, which
+        doubles each time."""
+        known = self._problems.get(path)
+        if known is None or known.reason != reason:
+            pause_s = RETRY_MIN_S if known is None else known.pause_s
+            since = now if known is None else known.since
+            known = self._problems[path] = Problem(path, reason, since, None, pause_s)
+            self._news.append(known)
+        elif is_retried:
+            known.pause_s = min(2 * known.pause_s, RETRY_MAX_S)
+        known.due = now + known.pause_s if is_retried else None
+
+    def solve(self, path: str) -> None:
+        """Note that a path is in no trouble."""
+        self._problems.pop(path, None)
+
+    def due(self, now: float) -> list[str]:
+        """Return the paths to be tried again."""
+        return [p.path for p in self._problems.values() if p.due is not None and p.due <= now]
+
+    def hurry(self) -> None:
+        """Let everything be tried again at once: there may be room now."""
+        for problem in self._problems.values():
+            if problem.due is not None:
+                problem.due, problem.pause_s = 0.0, RETRY_MIN_S
+
+    def next_due(self) -> float | None:
+        """Return when the next path is to be tried again."""
+        return min((p.due for p in self._problems.values() if p.due is not None), default=None)
+
+    def take_news(self) -> list[Problem]:
+        """Return what was noted for the first time since the last call."""
+        news, self._news = self._news, []
+        return news

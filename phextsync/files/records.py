@@ -1,0 +1,207 @@
+"""Records: what a file held when it was last read or written, as notes beside the scrolls.
+
+A record is committed in one batch with the change of the scroll that it speaks of, so neither runs
+ahead of the other. It never says what a file is going to hold: that is its intent, which stands
+beside the text that the file has, until the file has the other.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+import cbor2
+
+from phextsync.index import Coordinate
+from phextsync.replica import ReplicaSet
+
+_RECORD, _BASE, _INTENDED, _SHARED = b"r", b"t", b"i", b"s"
+_DIGEST_BYTES: Final = 16
+_KIND_AT: Final = 1 + 8  # a note of a binding begins with `b` and the binding's id
+
+
+class Mark(NamedTuple):
+    """What tells that a file was changed: other marks, perhaps other bytes. Times in ns."""
+
+    inode: int
+    size: int
+    time_ns: int
+    changed_ns: int
+
+
+class Intent(NamedTuple):
+    """What is about to happen to a file: it comes to lie at `path`, with the text whose digest is
+    given (empty: the file goes), as the file with these numbers, which lies at `draft` before."""
+
+    path: str
+    digest: bytes
+    marks: str
+    inode: int
+    size: int
+    time_ns: int
+    draft: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A file as it was last read or written.
+
+    `digest` is that of its text, empty when there was none; `mark` is None when it has to be read
+    again. `marks` are those of the file, `line_marks` those of its line in the map. `fingerprint`
+    is that of its scroll if that had the same text. `roots` are the imports that were made into
+    the scroll when it was empty. `is_outside`: on a file system of its own.
+    """
+
+    path: str
+    digest: bytes
+    mark: Mark | None
+    marks: str = ""
+    line_marks: str = ""
+    born_ns: int = 0
+    is_outside: bool = False
+    fingerprint: bytes = b""
+    roots: tuple[int, ...] = ()
+    intent: Intent | None = None
+
+
+def digest_of(text: str) -> bytes:
+    """Return the digest of a text, nothing for the empty one."""
+    return blake2b(text.encode(), digest_size=_DIGEST_BYTES).digest() if text else b""
+
+
+class Records:
+    """The records of one binding, by coordinate. Texts stay on the disk."""
+
+    def __init__(self, replicas: ReplicaSet, binding_id: bytes) -> None:
+        self._replicas = replicas
+        self._prefix = b"b" + binding_id
+        self._records: dict[Coordinate, Record] = {}
+        self._by_path: dict[str, Coordinate] = {}
+        for key, value in replicas.notes(self._prefix + _RECORD):
+            record = _decoded(value)
+            coordinate = Coordinate.from_key(key[_KIND_AT + 1 :])
+            self._records[coordinate] = record
+            self._by_path[record.path] = coordinate
+        self._shared: dict[Coordinate, None] = {
+            Coordinate.from_key(key[_KIND_AT + 1 :]): None
+            for key, _ in replicas.notes(self._prefix + _SHARED)
+        }
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Coordinate]:
+        return iter(list(self._records))
+
+    def get(self, coordinate: Coordinate) -> Record | None:
+        """Return the record of a scroll's file, None when this machine has had none."""
+        return self._records.get(coordinate)
+
+    def at(self, path: str) -> Coordinate | None:
+        """Return the scroll whose file was last seen at a path."""
+        return self._by_path.get(path)
+
+    def base(self, coordinate: Coordinate) -> str:
+        """Return the text that a file held when it was last read or written."""
+        return self._text(_BASE, coordinate)
+
+    def intended(self, coordinate: Coordinate) -> str:
+        """Return the text that a file with an intent is about to have."""
+        return self._text(_INTENDED, coordinate)
+
+    def keep(self, coordinate: Coordinate, record: Record, text: str | None = None) -> None:
+        """Keep a record and, when it is another, the file's text."""
+        old = self._records.get(coordinate)
+        if (
+            old is not None
+            and old.path != record.path
+            and self._by_path.get(old.path) == coordinate
+        ):
+            del self._by_path[old.path]
+        if old is not None and old.intent is not None and record.intent is None:
+            self._note(_INTENDED, coordinate, b"")
+        if old != record:
+            self._note(_RECORD, coordinate, _encoded(record))
+        if text is not None and (old is None or old.digest != record.digest):
+            self._note(_BASE, coordinate, text.encode())
+        self._records[coordinate] = record
+        self._by_path[record.path] = coordinate
+
+    def intend(self, coordinate: Coordinate, record: Record, intent: Intent, text: str) -> None:
+        """Keep what is about to happen to a file."""
+        self.keep(coordinate, replace(record, intent=intent))
+        self._note(_INTENDED, coordinate, text.encode())
+
+    def forget(self, coordinate: Coordinate) -> None:
+        """Keep nothing of a scroll's file."""
+        record = self._records.pop(coordinate, None)
+        if record is None:
+            return
+        if self._by_path.get(record.path) == coordinate:
+            del self._by_path[record.path]
+        for kind in (_RECORD, _BASE, _INTENDED):
+            self._note(kind, coordinate, b"")
+
+    def forget_all(self) -> None:
+        """Keep nothing: another directory lies there now."""
+        for coordinate in self:
+            self.forget(coordinate)
+
+    # -- what all machines had before this one wrote alone -----------------------------------
+
+    def shared(self, coordinate: Coordinate) -> str | None:
+        """Return the text that was everywhere before the scroll was changed here unseen by
+        others, None when it was not."""
+        return self._text(_SHARED, coordinate) if coordinate in self._shared else None
+
+    def set_shared(self, coordinate: Coordinate, text: str) -> None:
+        """Remember such a text, unless an older one is."""
+        if coordinate not in self._shared:
+            self._shared[coordinate] = None
+            self._note(_SHARED, coordinate, b"t" + text.encode())
+
+    def replace_shared(self, coordinate: Coordinate, text: str) -> None:
+        """Remember another such text: what differed from the old one is settled."""
+        self._note(_SHARED, coordinate, b"t" + text.encode())
+
+    def drop_shared(self) -> None:
+        """Forget all of them: everybody has what this machine wrote."""
+        for coordinate in self._shared:
+            self._note(_SHARED, coordinate, b"")
+        self._shared.clear()
+
+    def _text(self, kind: bytes, coordinate: Coordinate) -> str:
+        value = self._replicas.noted(self._prefix + kind + coordinate.key).decode()
+        return value[1:] if kind == _SHARED else value
+
+    def _note(self, kind: bytes, coordinate: Coordinate, value: bytes) -> None:
+        self._replicas.note(self._prefix + kind + coordinate.key, value)
+
+
+def _encoded(record: Record) -> bytes:
+    mark = None if record.mark is None else list(record.mark)
+    intent = None if record.intent is None else list(record.intent)
+    return cbor2.dumps(
+        [
+            *(record.path, record.digest, mark, record.marks, record.line_marks),
+            *(record.born_ns, record.is_outside, record.fingerprint, list(record.roots), intent),
+        ]
+    )
+
+
+def _decoded(value: bytes) -> Record:
+    path, digest, mark, marks, line_marks, born_ns, outside, fingerprint, roots, intent = (
+        cbor2.loads(value)
+    )
+    return Record(
+        path,
+        digest,
+        None if mark is None else Mark(*mark),
+        marks,
+        line_marks,
+        born_ns,
+        outside,
+        fingerprint,
+        tuple(roots),
+        None if intent is None else Intent(*intent),
+    )

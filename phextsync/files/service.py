@@ -1,0 +1,373 @@
+"""Service: keeps the bound directories of a node in step while it runs.
+
+Each binding has a task of its own, and a boundary: a directory that is not there, a watcher that
+fails, or an error that nobody thought of concerns that binding, which tries again and says so.
+Where the system cannot watch a directory, it is looked through every second or so.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar, TypeVarTuple
+
+import trio
+from watchfiles import awatch
+
+from phextsync.boundaries import Boundary, one_line, printable
+from phextsync.changes import ChangeFeed
+from phextsync.errors import DirectoryError, StoreError
+from phextsync.files.binding import Binding, Situation
+from phextsync.files.bindings import BindingStore, Bound
+from phextsync.files.directory import Directory
+from phextsync.files.filesystem import OsFileSystem
+from phextsync.files.records import Records
+from phextsync.history import FOREVER
+from phextsync.index import Coordinate
+from phextsync.node import Node
+
+_STEP_MS: Final = 10  # a burst ends when nothing happens for so long, ...
+_DEBOUNCE_MS: Final = 40  # ... or after so long
+_RESCAN_S: Final = 30.0
+_FIRST_RESCAN_S: Final = 1.0  # of what changed before the directory was watched
+_POLL_MIN_S: Final = 1.0
+_POLL_SHARE: Final = 10  # looking through takes at most this part of the time
+_LOOK_S: Final = 1.0  # how often it is looked whether the directory is the one that is watched
+_PACE_S: Final = 0.1
+_RETRY_S: Final = 1.0
+_REWATCH_MAX_S: Final = 30.0
+_DAY_MS: Final = 86_400_000
+_CHECKOUT_S: Final = 10.0
+_CHECKOUT_FILES: Final = (".git/index", ".git/index.lock", ".git/HEAD", ".hg/dirstate", ".jj/op")
+
+_log = logging.getLogger("phextsync.files")
+_boundary = Boundary(_log)
+_watching = Boundary(_log)
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+@dataclass(frozen=True, slots=True)
+class BindingStatus:
+    """How it stands with a bound directory. `watcher` says how changes are noticed; `problem` is
+    the directory's own; `situation` is None before it was first looked through."""
+
+    directory: Path
+    phext: str
+    range: str
+    watcher: str
+    problem: str
+    situation: Situation | None
+
+
+class Directories:
+    """The bound directories of a node, as they are served."""
+
+    def __init__(self, node: Node) -> None:
+        self.store = BindingStore(node.folder)
+        self._node = node
+        self._running: dict[str, tuple[Bound, trio.CancelScope, _Service]] = {}
+
+    def status(self) -> list[BindingStatus]:
+        """Say how it stands with each, by directory."""
+        services = [service for _, _, service in self._running.values()]
+        return sorted((s.status() for s in services), key=lambda status: status.directory)
+
+    def binding(self, directory: Path) -> Binding | None:
+        """Return the binding of a directory, None when it is not served."""
+        for bound, _, service in self._running.values():
+            if bound.directory == directory:
+                return service.binding
+        return None
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve every binding of the node's folder until cancelled, those made meanwhile included;
+        started when those that are there at the start have been looked through once, or cannot
+        be."""
+        state: tuple[int, ...] | None = None
+        async with trio.open_nursery() as nursery:
+            while True:
+                if (now := await _in_thread(self.store.state)) != state or state is None:
+                    try:
+                        self._follow(nursery, await _in_thread(self.store.bindings))
+                        state = now
+                    except StoreError as error:
+                        _log.warning("%s; tried again", error)
+                if task_status is not trio.TASK_STATUS_IGNORED:
+                    for _, _, service in list(self._running.values()):
+                        await service.is_taken_up.wait()
+                    task_status.started()
+                    task_status = trio.TASK_STATUS_IGNORED
+                await trio.sleep(_RETRY_S)
+
+    def _follow(self, nursery: trio.Nursery, bound: list[Bound]) -> None:
+        """Begin what is not served yet, end what is no longer bound, confirm what was held."""
+        wanted = {each.id: each for each in bound}
+        for number in {*self._running} - {*wanted}:
+            self._running.pop(number)[1].cancel()
+        for number, each in wanted.items():
+            if number not in self._running:
+                service, scope = _Service(self._node, each, self.store), trio.CancelScope()
+                nursery.start_soon(service.keep_running, scope)
+            else:
+                before, scope, service = self._running[number]
+                if each.confirmed > before.confirmed:
+                    service.confirm()
+            self._running[number] = each, scope, service
+
+
+async def serve(
+    node: Node, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve the bound directories of a node's folder until cancelled; see `Directories.serve`."""
+    await Directories(node).serve(task_status=task_status)
+
+
+class _Service:
+    """One binding while a node runs: what may differ, and rounds that bring it together."""
+
+    def __init__(self, node: Node, bound: Bound, store: BindingStore) -> None:
+        self.binding: Binding | None = None
+        self.is_taken_up = trio.Event()  # it was looked through, or cannot be
+        self._node = node
+        self._bound = bound
+        self._store = store
+        self._paths: dict[str, None] = {}
+        self._coordinates: dict[Coordinate, None] = {}
+        self._writers: dict[Coordinate, str] = {}
+        self._wake = trio.Event()
+        self._stop = trio.Event()
+        self._watched: tuple[int, int] | None = None
+        self._watcher = "not yet watched"
+        self._scan_at = 0.0
+        self._is_to_adopt = False
+        self._problem = ""
+
+    def status(self) -> BindingStatus:
+        """Say how it stands."""
+        bound, binding = self._bound, self.binding
+        situation = None if binding is None else binding.situation()
+        place = bound.directory, bound.phext, str(bound.range)
+        return BindingStatus(*place, self._watcher, self._problem, situation)
+
+    def confirm(self) -> None:
+        """Do the deletions that are held; take the directory that is there for the right one."""
+        self._is_to_adopt = True
+        if self.binding is not None:
+            self.binding.confirm()
+        self._wake_up()
+
+    async def keep_running(self, scope: trio.CancelScope) -> None:
+        """Serve the binding until `scope` is cancelled, whatever happens to it."""
+        with scope:
+            part = f"the directory {self._bound.directory}"
+            await _boundary.keep_running(part, self._run)
+
+    async def _run(self) -> None:
+        bound, node = self._bound, self._node
+        kept_ms = FOREVER if bound.kept_days is None else bound.kept_days * _DAY_MS
+        node.replicas.keep_history(kept_ms, bound.phext, bound.range, unless_set=True)
+        self.binding, self._scan_at, self._stop = None, 0.0, trio.Event()
+        feed = node.phext(bound.phext).feed(bound.range)
+        feed.on_ready = self._wake_up
+        directory: Directory | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_watching)
+                while True:
+                    self._take_changes(feed)
+                    try:
+                        directory = directory or await self._open()
+                        await self._round(directory)
+                        self._problem = ""
+                    except (DirectoryError, StoreError, OSError) as error:
+                        self._failed(str(error))
+                    self._tell()
+                    self.is_taken_up.set()
+                    await self._rest()
+        finally:
+            self._stop.set()  # which the watching thread hears, and no cancellation
+            feed.close()
+            if directory is not None:
+                directory.close()
+
+    async def _open(self) -> Directory:
+        """Return the directory. DirectoryError when it is not there."""
+        files = OsFileSystem(self._bound.directory)
+        return await _in_thread(partial(Directory, files, self._bound.token))
+
+    def _take_changes(self, feed: ChangeFeed) -> None:
+        while (change := feed.take()) is not None:
+            self._coordinates.update(dict.fromkeys(change.coordinates))
+            if change.origin is not None:
+                self._writers.update(dict.fromkeys(change.coordinates, change.label))
+            if change.missed is not None:
+                self._scan_at = 0.0
+
+    async def _round(self, directory: Directory) -> None:
+        """Bring together what may differ."""
+        if self._is_to_adopt:
+            await _in_thread(directory.mark)
+            self._is_to_adopt = False
+        paths, self._paths = self._paths, {}
+        coordinates, self._coordinates = self._coordinates, {}
+        writers, self._writers = self._writers, {}
+        now = trio.current_time()
+        try:
+            if self.binding is None:
+                binding = self._bind(directory)
+                await binding.start(now)
+                self.binding = binding
+                self._scan_at = now + _FIRST_RESCAN_S
+            elif now >= self._scan_at:
+                await self.binding.rescan(now)
+                self._scan_at = trio.current_time() + self._pause_s(trio.current_time() - now)
+            binding = self.binding
+            await binding.round(paths, coordinates, trio.current_time(), writers)
+        except BaseException:
+            self._paths = {**paths, **self._paths}
+            self._coordinates = {**coordinates, **self._coordinates}
+            self._writers = {**writers, **self._writers}
+            raise
+
+    def _bind(self, directory: Directory) -> Binding:
+        bound, node = self._bound, self._node
+        number = bytes.fromhex(bound.id)
+        records = Records(node.replicas, number)
+        for coordinate, (record, text) in self._store.old_records(bound).items():
+            if records.get(coordinate) is None:
+                records.keep(coordinate, record, text)
+        return Binding(
+            node.replicas,
+            bound.phext,
+            bound.range,
+            directory,
+            binding_id=number,
+            run=_in_thread,
+            durable=node.durable,
+            is_apart=lambda: bool(node.absent()),
+            is_checkout_moving=partial(_is_checkout_moving, bound.directory),
+        )
+
+    def _pause_s(self, took_s: float) -> float:
+        """Return how long to wait before the directory is looked through again."""
+        return _RESCAN_S if self._watched else max(_POLL_MIN_S, _POLL_SHARE * took_s)
+
+    def _failed(self, problem: str) -> None:
+        if problem != self._problem:
+            _log.warning("%s: %s; tried again", self._bound.directory, problem)
+        self._problem = problem
+        self._scan_at = 0.0  # what happened meanwhile has no events
+
+    def _tell(self) -> None:
+        """Log what is new of what cannot be kept in step."""
+        if self.binding is not None:
+            for problem in self.binding.problems.take_news():
+                where = self._bound.directory / printable(problem.path)
+                _log.warning("%s: %s; left alone", where, printable(problem.reason))
+
+    async def _rest(self) -> None:
+        """Wait until there is something to do."""
+        now = trio.current_time()
+        if self._problem:
+            until = now + _RETRY_S
+        else:
+            due = None if self.binding is None else self.binding.next_due(now)
+            until = min(self._scan_at, now + _RESCAN_S if due is None else max(due, now + _PACE_S))
+        with trio.move_on_at(until):
+            await self._wake.wait()
+        self._wake = trio.Event()
+
+    def _wake_up(self) -> None:
+        self._wake.set()
+
+    # -- noticing changes --------------------------------------------------------------------
+
+    async def _keep_watching(self) -> None:
+        """Watch the directory; where that fails, look through it often and try again."""
+        pause_s = _RETRY_S
+        while True:
+            root = await _in_thread(_identity, self._bound.directory)
+            if root is not None:
+                self._watched, began = root, trio.current_time()
+                self._watcher = "watching"
+                self._scan_at = min(self._scan_at, began + _FIRST_RESCAN_S)
+                reason = await self._watch_once(root)
+                if trio.current_time() - began > pause_s:
+                    pause_s = _RETRY_S
+                self._watched = None
+                self._watcher = f"looks through it every few seconds: {reason}"
+                self._scan_at = 0.0
+                self._wake_up()
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _REWATCH_MAX_S) if root is not None else _RETRY_S
+
+    async def _watch_once(self, root: tuple[int, int]) -> str:
+        """Watch until that fails or another directory lies there; return why it ended."""
+        stop = trio.Event()
+        with _watching.around(f"watching {self._bound.directory}") as outcome:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._look_at_root, root, stop)
+                await self._watch(stop)
+                nursery.cancel_scope.cancel()
+        stop.set()
+        return "it is another directory" if outcome.error is None else one_line(outcome.error)
+
+    async def _look_at_root(self, root: tuple[int, int], stop: trio.Event) -> None:
+        """Set `stop` when another directory lies there, or this binding ends."""
+        try:
+            while await _in_thread(_identity, self._bound.directory) == root:
+                with trio.move_on_after(_LOOK_S):
+                    await self._stop.wait()
+                    break
+        finally:
+            stop.set()
+
+    async def _watch(self, stop: trio.Event) -> None:
+        root = self._bound.directory
+        async for changes in awatch(
+            root,
+            watch_filter=None,
+            debounce=_DEBOUNCE_MS,
+            step=_STEP_MS,
+            stop_event=stop,
+            ignore_permission_denied=True,
+        ):
+            for _, changed in changes:
+                self._paths[Path(changed).relative_to(root).as_posix()] = None
+            if await _in_thread(_has_folders, [Path(changed) for _, changed in changes], root):
+                self._scan_at = 0.0  # what came with a folder has no events
+            self._wake_up()
+
+
+def _has_folders(paths: list[Path], root: Path) -> bool:
+    return any(p != root and not p.name.startswith(".") and p.is_dir() for p in paths)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a directory from another at its path, None when there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino)
+
+
+def _is_checkout_moving(directory: Path) -> bool:
+    """Whether a version-control checkout that the directory belongs to was changed just now."""
+    recent = time.time() - _CHECKOUT_S
+    for folder in (directory, *directory.parents):
+        for name in _CHECKOUT_FILES:
+            with suppress(OSError):
+                if os.stat(folder / name).st_mtime >= recent:
+                    return True
+    return False
+
+
+async def _in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
+    return await trio.to_thread.run_sync(function, *args)
