@@ -7,6 +7,8 @@ The rules of this file:
   and there is a most.
 * What a sketch found is named with the digest of the rest. Where that does not agree, or no
   sketch suffices, ranges are compared, which always find everything (`reconcile`).
+* Where it is not known whether anything differs, the roots are said, however few scrolls there
+  are: who gets an empty answer to a root knows that nothing differs.
 * An audit draws a key from two nonces and compares ranges under it: sums that somebody made equal
   on purpose differ under a key that he could not know.
 * An empty body ends a comparison.
@@ -73,7 +75,7 @@ class Comparison:
         self._is_first = False
         if theirs is not None and self._may_sketch(theirs):
             return self._open_sketch()
-        return self._open_ranges()
+        return self._open_ranges(has_lists=theirs is not None)
 
     def begin_audit(self) -> Turn:
         """Open an audit."""
@@ -106,8 +108,9 @@ class Comparison:
     def _may_sketch(self, theirs: int) -> bool:
         return self._is_whole and sketch.is_worth(len(self._index), theirs)
 
-    def _open_ranges(self) -> Turn:
-        body = reconcile.first_step(self._index, self._scope, self._parameters, self._key)
+    def _open_ranges(self, *, has_lists: bool = True) -> Turn:
+        index, scope, parameters = self._index, self._scope, self._parameters
+        body = reconcile.first_step(index, scope, parameters, self._key, has_lists=has_lists)
         return Turn(RANGES, body)
 
     def _answer_ranges(self, body: bytes) -> Turn:
@@ -127,7 +130,7 @@ class Comparison:
 
     def _answer_root(self, body: bytes) -> Turn:
         """Answer a root that differs by a sketch instead of splitting it."""
-        if body == reconcile.first_step(self._index, self._scope, self._parameters):
+        if body == self._open_ranges(has_lists=False).body:
             return _END
         return self._open_sketch()
 
@@ -157,5 +160,5 @@ class Comparison:
         self._key = blake2b(b"".join(nonces), digest_size=16).digest()
         self._is_auditing = False
         if is_first:
-            return Turn(AUDIT, self._nonce + self._open_ranges().body)
+            return Turn(AUDIT, self._nonce + self._open_ranges(has_lists=False).body)
         return self._answer_ranges(body)

@@ -7,8 +7,9 @@ is kept small and every stranger's record is checked, since anyone on the networ
 import ipaddress
 import json
 import logging
+import math
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -41,6 +42,7 @@ REMEMBERED_PEERS_MAX: Final = 1024
 NETWORK_CHECK_S: Final = 5.0
 """Between two looks at this machine's addresses."""
 
+_SEEN_BEHIND_S: Final = 3600.0
 _SIGHTINGS_MAX: Final = 16  # between the look-ups and the node; when full, names wait and coalesce
 _LOOKUPS_AT_ONCE: Final = 4  # so that one silent name does not hold up the others
 _LOOKUP_TIMEOUT_MS: Final = 1000
@@ -203,24 +205,39 @@ def _at_exit() -> AbstractContextManager[None]:
 
 
 class RememberedPeers:
-    """Where peers answered before, for a start where multicast is blocked. Time is an argument."""
+    """Where peers answered before, for a start where multicast is blocked, and when each was seen
+    last, wherever it was. Time is an argument."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._seen: dict[bytes, tuple[Address, float]] = {}
+        self._seen_s: dict[bytes, float] = {}
+        self._addresses: dict[bytes, Address] = {}
         self._names: dict[bytes, str] = {}
         self._is_changed = False
 
     def remember(self, node_id: bytes, address: Address, time_s: float) -> None:
         """Note that the node answered at `address` at `time_s`."""
-        self._seen[node_id] = (address, time_s)
+        self._addresses[node_id] = address
+        self._seen_s[node_id] = time_s
         self._is_changed = True
-        if len(self._seen) > REMEMBERED_PEERS_MAX:
-            self.forget(min(self._seen, key=lambda known: (self._seen[known][1], known)))
+        self._make_room()
+
+    def see(self, node_id: bytes, time_s: float) -> None:
+        """Note that the node is there at `time_s`; the file is at most an hour behind."""
+        before = self._seen_s.get(node_id, -math.inf)
+        self._seen_s[node_id] = max(before, time_s)
+        self._is_changed |= time_s - before > _SEEN_BEHIND_S
+        self._make_room()
+
+    def overlook(self, node_id: bytes) -> None:
+        """Take the node for one that was never seen; its address is kept."""
+        if node_id in self._seen_s:
+            self._seen_s[node_id] = 0.0
+            self._is_changed = True
 
     def remember_name(self, node_id: bytes, name: str) -> None:
         """Note how a node that is remembered calls itself."""
-        if node_id in self._seen and self._names.get(node_id) != name:
+        if node_id in self._seen_s and self._names.get(node_id) != name:
             self._names[node_id] = name
             self._is_changed = True
 
@@ -230,29 +247,37 @@ class RememberedPeers:
 
     def forget(self, node_id: bytes) -> None:
         """Forget a node, if it is known."""
-        self._is_changed |= self._seen.pop(node_id, None) is not None
+        self._is_changed |= self._seen_s.pop(node_id, None) is not None
+        self._addresses.pop(node_id, None)
         self._names.pop(node_id, None)
 
     def last_seen_s(self, node_id: bytes) -> float | None:
-        """Return when the node last answered, or None."""
-        seen = self._seen.get(node_id)
-        return None if seen is None else seen[1]
+        """Return when the node was last seen, or None."""
+        return self._seen_s.get(node_id)
+
+    def seen_since(self, time_s: float) -> Iterator[bytes]:
+        """Give the nodes that were seen at `time_s` or later."""
+        return (
+            node_id for node_id, seen_s in self._seen_s.items() if seen_s >= time_s and seen_s > 0
+        )
 
     def addresses(self) -> tuple[Address, ...]:
-        """Return the address of each peer, the one seen last first."""
+        """Return the address of each peer that has one, the one seen last first."""
         return tuple(address for _, (address, _) in self.latest_first())
 
     def to_json(self) -> str:
         """Return all of it as text that `from_json` reads."""
-        entries = [
-            {
-                "node_id": node_id.hex(),
-                "name": self.name(node_id),
-                "address": str(address),
-                "last_seen_s": time_s,
-            }
-            for node_id, (address, time_s) in self.latest_first()
-        ]
+        entries: list[dict[str, str | float]] = []
+        for node_id in self._by_time():
+            address = self._addresses.get(node_id)
+            entries.append(
+                {
+                    "node_id": node_id.hex(),
+                    "name": self.name(node_id),
+                    **({} if address is None else {"address": str(address)}),
+                    "last_seen_s": self._seen_s[node_id],
+                }
+            )
         return json.dumps({"peers": entries}, indent=1) + "\n"
 
     @classmethod
@@ -262,8 +287,9 @@ class RememberedPeers:
         try:
             for entry in json.loads(text)["peers"][:REMEMBERED_PEERS_MAX]:
                 node_id = _hex_bytes(entry["node_id"], NODE_ID_BYTES)
-                address = parse_address(entry["address"])
-                remembered._seen[node_id] = (address, float(entry["last_seen_s"]))
+                if "address" in entry:
+                    remembered._addresses[node_id] = parse_address(entry["address"])
+                remembered._seen_s[node_id] = float(entry["last_seen_s"])
                 if "name" in entry:
                     remembered._names[node_id] = str(entry["name"])
         except (ValueError, LookupError, TypeError, AttributeError, LinkError) as error:
@@ -294,8 +320,25 @@ class RememberedPeers:
             _logger.warning("remembered peers cannot be kept in %s: %s", self._path, error)
 
     def latest_first(self) -> list[tuple[bytes, tuple[Address, float]]]:
-        """Return each node with its address and when it last answered there."""
-        return sorted(self._seen.items(), key=lambda item: (-item[1][1], item[0]))
+        """Return each node that has an address with it, and when it was last seen."""
+        return [
+            (node_id, (self._addresses[node_id], self._seen_s[node_id]))
+            for node_id in self._by_time()
+            if node_id in self._addresses
+        ]
+
+    def _make_room(self) -> None:
+        """Of too many forget one: one that others told of before one that answered."""
+        if len(self._seen_s) > REMEMBERED_PEERS_MAX:
+            self.forget(
+                min(
+                    self._seen_s,
+                    key=lambda known: (known in self._addresses, self._seen_s[known], known),
+                )
+            )
+
+    def _by_time(self) -> list[bytes]:
+        return sorted(self._seen_s, key=lambda node_id: (-self._seen_s[node_id], node_id))
 
 
 def parse_address(text: str, default_port: int = PORT) -> Address:

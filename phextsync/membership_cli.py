@@ -26,7 +26,7 @@ from phextsync.cli_common import (
     warn,
 )
 from phextsync.control import Attachment
-from phextsync.discovery import local_addresses
+from phextsync.discovery import PEERS_FILE, RememberedPeers, local_addresses
 from phextsync.errors import IdentityError
 from phextsync.identity import (
     IDENTITY_FILE,
@@ -336,8 +336,14 @@ def forget(who: _Who, data: Data = DATA) -> None:
 
 def _change_peers(data: Path, verb: str, who: str, told: str) -> Path:
     folder = existing_folder(data)
-    peer = membership.perform(KnownPeers.load(folder), verb, who)
-    _reload(folder)
+    known = KnownPeers.load(folder)
+    before = {peer.node_id for peer in known.peers()}
+    peer = membership.perform(known, verb, who)
+    if not _reload(folder):  # a node that runs does it by itself
+        remembered = RememberedPeers.load(folder / PEERS_FILE)
+        for forgotten in before - {peer.node_id for peer in known.peers()}:
+            remembered.overlook(forgotten)
+        remembered.save_if_changed()
     say(f"{peer} {told}")
     return folder
 

@@ -34,8 +34,8 @@ from phextsync.errors import (
 )
 from phextsync.identity import NodeIdentity, certificate_end_s, certificate_permissions
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.membership import KnownPeers
-from phextsync.permissions import NOTHING, Permissions
+from phextsync.membership import KnownPeers, State
+from phextsync.permissions import NOTHING, Permissions, Ranges, intersection
 from phextsync.presence import PeerPresence
 from phextsync.protocol import Lack, PeerJoined, PeerLost, Synchronizer, Timing, Traffic
 from phextsync.replica import CLIENTS, Replica, ReplicaSet
@@ -60,6 +60,8 @@ _BACKOFF_MIN_S: Final = 0.1
 _BACKOFF_MAX_S: Final = 2.0
 _BACKOFF_MAX_STRANGER_S: Final = 60.0
 _NEIGHBOUR_S: Final = 3600.0
+_MAY_RETURN_S: Final = 30 * 86400.0  # a peer that was not seen for longer is not waited for
+_SEEN_AGAIN_S: Final = 3600.0
 _HEAD_START_S: Final = 0.25  # of one address of a peer over its others, as RFC 8305 has it
 _LOST_MAX: Final = 256
 _REFUSALS_MAX: Final = 256
@@ -105,6 +107,7 @@ class _Lost:
     name: str
     reason: str
     time_s: float
+    interests: Mapping[str, Ranges]
 
 
 @dataclass(slots=True)
@@ -209,6 +212,7 @@ class Node:
         self._progress = trio.Event()
         self._alarm = trio.CancelScope()
         self.presence = self.core.presence
+        self.presence.subscribe(self._note_presence)
         self.presence.publish({})  # everybody is to know that this node is there
         self._reloaded = trio.Event()
         self.core.on_ready = self._link_has_work
@@ -217,6 +221,10 @@ class Node:
         self.replicas.on_dirty = self._is_dirty
         self.searcher = Searcher(self.replicas, self.folder)
         self.desk = control.Desk(self)
+        self._seen_noted = -math.inf
+        for peer in self.known.peers():  # those of before it was noted when a peer was seen
+            if peer.state is State.KNOWN and self._remembered.last_seen_s(peer.node_id) is None:
+                self._remembered.see(peer.node_id, surroundings.wall_time_s())
 
     # -- what users call -------------------------------------------------------------------
 
@@ -307,6 +315,34 @@ class Node:
     def lacking(self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING) -> list[Lack]:
         """Say which connected peers are not known to have `range_` on their disks, and why."""
         return self.core.lacking(phext, as_range(range_))[1]
+
+    def is_whole(self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING) -> bool:
+        """Whether nobody is known to lack something of `range_` that we have, or to have what we
+        lack: every peer that was seen within 30 days and may hold some of it is connected, and was
+        compared since its link began. True where no peer was ever met.
+
+        Costs microseconds. A peer that this node has blocked or forgotten is not waited for.
+        """
+        whole = as_range(range_)
+        awaited = set(self._remembered.seen_since(self._surroundings.wall_time_s() - _MAY_RETURN_S))
+        awaited.update(
+            task.peer_id for link, task in self._links.items() if self.core.refusal(link) is None
+        )
+        awaited.discard(self.identity.node_id)
+        awaited -= self.core.even_peers(phext, whole) if awaited else set()
+        connected = self._connected()
+        return not any(
+            not self.known.is_blocked(peer)
+            and (peer in connected or self._may_hold(peer, phext, whole))
+            for peer in awaited
+        )
+
+    def _may_hold(self, absent: bytes, phext: str, range_: CoordinateRange) -> bool:
+        """Whether a peer that is not here may hold something of a range, by what it told last."""
+        lost = self._lost.get(absent)
+        if lost is None or phext not in lost.interests:
+            return True
+        return bool(intersection((range_,), lost.interests[phext]))
 
     async def search(
         self,
@@ -485,6 +521,7 @@ class Node:
             now = trio.current_time()
             deadline = self.core.tick(now)
             self._drain()
+            self._note_seen(now)
             self._remembered.save_if_changed()
             for link, task in self._links.items():
                 if self._surroundings.wall_time_s() >= task.certificate_end_s:
@@ -492,11 +529,24 @@ class Node:
             with trio.CancelScope(deadline=deadline) as self._alarm:
                 await trio.sleep_forever()
 
+    def _note_seen(self, now: float) -> None:
+        """Note from time to time who is here: a node that is killed knows it afterwards."""
+        if now - self._seen_noted >= _SEEN_AGAIN_S:
+            self._seen_noted = now
+            for peer in (*self._connected(), *(peer.node_id for peer in self.presence.peers())):
+                self._remembered.see(peer, self._surroundings.wall_time_s())
+
+    def _note_presence(self, peer: PeerPresence) -> None:
+        """Note who is somewhere in the mesh, whether it is linked with this node or not."""
+        if peer.node_id != self.identity.node_id:
+            self._remembered.see(peer.node_id, self._surroundings.wall_time_s())
+
     def _is_due(self, time: float) -> None:
         self._alarm.deadline = min(time, self._alarm.deadline)
 
     async def stop(self) -> bool:
         """Write what is not yet durable; say whether all of it is, within seconds."""
+        self._remembered.save_if_changed()
         with trio.move_on_after(_STOP_S) as scope:
             scope.shield = True
             while self.replicas.is_dirty:
@@ -523,11 +573,14 @@ class Node:
         while self.core.events:
             match self.core.events.popleft():
                 case PeerJoined(_, peer_id, name):
+                    self._remembered.see(peer_id, self._surroundings.wall_time_s())
                     self._remembered.remember_name(peer_id, name)
                     _log.info("%s (%s) joined", name, peer_id.hex()[:8])
-                case PeerLost(_, peer_id, name, reason):
+                case PeerLost(_, peer_id, name, reason, interests):
+                    now_s = self._surroundings.wall_time_s()
+                    self._remembered.see(peer_id, now_s)
                     self._lost.pop(peer_id, None)  # the latest comes last
-                    self._lost[peer_id] = _Lost(name, reason, self._surroundings.wall_time_s())
+                    self._lost[peer_id] = _Lost(name, reason, now_s, interests)
                     if len(self._lost) > _LOST_MAX:
                         del self._lost[next(iter(self._lost))]
                     _log.info("%s (%s) is gone: %s", name, peer_id.hex()[:8], reason)
@@ -542,7 +595,10 @@ class Node:
         identity = NodeIdentity.load(self.folder)
         if identity.node_id != self.identity.node_id:
             raise IdentityError("expected the node's own key, found another: start the node anew")
+        before = {peer.node_id for peer in self.known.peers()}
         self.known.refresh()
+        for forgotten in before - {peer.node_id for peer in self.known.peers()}:
+            self._remembered.overlook(forgotten)
         has_changed = identity.permissions != self.identity.permissions
         self.identity = self._surroundings.network.identity = identity
         self.replicas.permissions = identity.permissions

@@ -85,6 +85,8 @@ _ENTRY_BYTES: Final = 40  # what an entry adds to its update in a frame, at most
 _REASON_BYTES_MAX: Final = 200
 _NOT_ALLOWED: Final = "your certificate does not allow writing there"
 _ASKED_DELAYS: Final = 5  # of a comparison: so long after a question somebody may wait for more
+_PINGS_MAX: Final = 16  # that are remembered; a peer that answers none for seconds is dead
+_PLACES_LOOKED_AT_MAX: Final = 1000  # by one question that is asked for every file that is saved
 _STEPS_PER_AUDIT: Final = 8  # of one audit that cost as much as reading every entry once more
 _OF_A_PHEXT: Final = (Updates, Want, Part, Compare, Refused, Conflict)
 
@@ -120,10 +122,13 @@ class PeerJoined:
 
 @dataclass(frozen=True, slots=True)
 class PeerLost:
+    """`interests` has the ranges that the peer held of the phexts that it told of."""
+
     link: int
     peer_id: bytes
     name: str
     reason: str
+    interests: Mapping[str, Ranges] = field(default_factory=dict)
 
 
 Event: TypeAlias = PeerJoined | PeerLost
@@ -195,6 +200,14 @@ class _Session:
     is_uneven: bool = False  # something differs and stays, since a certificate does not allow it
     is_withheld: bool = False  # in particular: something that we have and the peer has not
 
+    @property
+    def found_none(self) -> bool:
+        """Whether it has ended and saw that nothing differs: the answer to a root was empty, or
+        the digests were equal before it began. A list may be answered by nothing and by updates."""
+        steps = (3,) if self.is_audit else (0, 2)
+        is_sure = not (self.is_needed or self.has_found or self.is_uneven)
+        return not self.is_open and is_sure and self.step in steps
+
     def note(self, *, is_found: bool, is_withheld: bool = False) -> None:
         """Note a difference: whether it will be settled, and whether the peer will lack it."""
         self.has_found |= is_found
@@ -247,6 +260,7 @@ class _Link:
         self.probe = 0
         # out; ordered dictionaries, since what is taken first is found without a walk
         self.announced: dict[str, bytes] = {}
+        self.announced_first: dict[str, int] = {}  # the last ping before it
         self.control: deque[Message] = deque()
         self.wants: OrderedDict[Place, None] = OrderedDict()
         self.compares: deque[Compare] = deque()
@@ -266,7 +280,8 @@ class _Link:
         self.unacknowledged: deque[tuple[int, str, tuple[Coordinate, ...]]] = deque()
         self.refused: dict[Place, str] = {}
         # differing scrolls that only one side may write: exchanged once, until they change here
-        self.exchanged: dict[Place, None] = {}
+        # or the peer tells of other ones beside them: the digest of what it told
+        self.exchanged: dict[Place, bytes] = {}
         # in
         self.received = 0
         self.durable = 0
@@ -299,11 +314,22 @@ class _Link:
         self.opened_at = now
         self.heard_at = now
         self.pinged_at = now
+        self.pings: OrderedDict[int, float] = OrderedDict()  # when each was sent that is unanswered
+        self.ping_answered = 0
         self.round_trip_s: float | None = None
 
     @property
     def is_ready(self) -> bool:
         return self.hello is not None and self.goodbye is None and not self.is_held
+
+    @property
+    def places_under_way(self) -> int:
+        """How many places the sets hold that tell what is under way, roughly."""
+        first = (self.dirty, self.found, self.asked, self.wanted, self.wants)
+        more = (self.refused, self.unheard, self.spared, self.gaps, self.adopting)
+        numbered = sum(len(coordinates) for _, _, coordinates in self.unacknowledged)
+        kept: tuple[Mapping[Place, object], ...] = (*first, *more)
+        return sum(len(places) for places in kept) + numbered + self.unsettled_count
 
     def is_quiet(self, phext: str) -> bool:
         """Whether nothing of the phext is under way that a comparison would see twice."""
@@ -425,7 +451,9 @@ class Synchronizer:
         if closed is not None and closed.hello is not None:
             if not closed.is_held:
                 reason = closed.goodbye or reason
-                self.events.append(PeerLost(link, closed.peer_id, closed.hello.name, reason))
+                interests = dict(closed.interests)
+                name = closed.hello.name
+                self.events.append(PeerLost(link, closed.peer_id, name, reason, interests))
             self._release_held(closed.peer_id)
             self._neighbours_changed()
             for other in self._links.values():
@@ -695,6 +723,44 @@ class Synchronizer:
             if part.phext == phext and part.coordinate in range_:
                 yield part.coordinate
 
+    def even_peers(self, phext: str, range_: CoordinateRange) -> set[bytes]:
+        """Return the linked peers that have all that we know of `range_`, and we all that they
+        told; also those that hold nothing of it.
+
+        Only what a comparison has seen since the link began counts. Costs microseconds: a link
+        with much under way is left out without a closer look.
+        """
+        if not holds(self._interest(phext), range_):
+            return set()
+        return {
+            link.peer_id
+            for link in self._links.values()
+            if link.is_ready
+            and (not self._may_hold(link, phext, range_) or self._is_even(link, phext, range_))
+        }
+
+    def _may_hold(self, link: _Link, phext: str, range_: CoordinateRange) -> bool:
+        """Whether the peer holds something of a range, or has not yet said whether it does."""
+        if phext in link.interests:
+            return bool(intersection((range_,), link.interests[phext]))
+        announced = link.announced_first.get(phext)
+        is_silent = announced is not None and link.ping_answered > announced
+        return not is_silent and bool(intersection((range_,), self._rights(link, phext).show))
+
+    def _is_even(self, link: _Link, phext: str, range_: CoordinateRange) -> bool:
+        if self._is_comparing(link, phext) or not link.sessions[phext].found_none:
+            return False
+        if phext in link.unsettled_rest or link.assembly or any(_streams(link, phext, range_)):
+            return False
+        coming = (place for place in chain(link.gaps, link.adopting) if place[0] == phext)
+        under_way = self._under_way(link, phext, range_, with_spared=True)
+        places = link.places_under_way
+        return (
+            places <= _PLACES_LOOKED_AT_MAX
+            and next(under_way, None) is None
+            and not any(place[1] in range_ for place in coming)
+        )
+
     def lacks_of(self, link: int) -> tuple[tuple[str, Lack], ...]:
         """Return what the peer of a link lacks of each phext, in the ranges that both hold."""
         known = self._links[link]
@@ -770,8 +836,7 @@ class Synchronizer:
             case Ping(token):
                 self._say(link, Pong(token))
             case Pong(token):
-                link.round_trip_s = self._now - link.pinged_at
-                self._refuse_held(link, token)
+                self._receive_pong(link, token)
             case Want(phext, scrolls):
                 for coordinate, version, fingerprint in scrolls:
                     self._receive_want(link, (phext, coordinate), version, fingerprint)
@@ -802,6 +867,17 @@ class Synchronizer:
                     self.replicas.report(reason)
                 link.is_finished = True
                 self.on_ready(link.link)
+
+    def _receive_pong(self, link: _Link, token: int) -> None:
+        """An answer counts when we have asked, and answers all that was asked before."""
+        sent_at = link.pings.get(token)
+        if sent_at is None:
+            return
+        while link.pings and next(iter(link.pings)) <= token:
+            link.pings.popitem(last=False)
+        link.ping_answered = token
+        link.round_trip_s = self._now - sent_at
+        self._refuse_held(link, token)
 
     def _receive_hello(self, link: _Link, hello: Hello) -> None:
         if link.hello is not None:
@@ -1095,6 +1171,7 @@ class Synchronizer:
             if session.is_needed
             else self._takes_audit(link, phext)
         ):
+            session.is_audit = True
             turn = session.comparison.begin_audit()
         else:
             turn = session.comparison.begin(theirs)
@@ -1199,7 +1276,9 @@ class Synchronizer:
             return
         turn = session.comparison.answer(message.form, message.body)
         if turn.found is not None:
-            self._take_differences(link, phext, session, turn.found)
+            told = blake2b(message.body, digest_size=8).digest()
+            told = told if message.form == RANGES else b""  # other forms tell no fingerprints
+            self._take_differences(link, phext, session, turn.found, told)
         if session.step >= session.steps_max:
             raise ProtocolError(f"expected a comparison of fewer than {session.step} steps")
         self._say_turn(link, phext, turn)
@@ -1215,7 +1294,12 @@ class Synchronizer:
         return not is_due or self._starts(link) or self._may_audit(link, phext, shares=2)
 
     def _take_differences(
-        self, link: _Link, phext: str, session: _Session, found: reconcile.Differences
+        self,
+        link: _Link,
+        phext: str,
+        session: _Session,
+        found: reconcile.Differences,
+        told: bytes,
     ) -> None:
         rights = self._rights(link, phext)
         most = self.limits.found_max
@@ -1237,7 +1321,7 @@ class Synchronizer:
             session.note(is_found=contains(rights.take, coordinate))
             self._want(link, (phext, coordinate))
         for coordinate in changed:
-            self._take_changed(link, rights, session, (phext, coordinate))
+            self._take_changed(link, rights, session, (phext, coordinate), told)
         for coordinate in (*theirs, *changed):
             if not contains(rights.take, coordinate):
                 # One stands for all: the peer learns that we lack something of its own.
@@ -1246,12 +1330,16 @@ class Synchronizer:
         if len(streams) + len(ours) + len(theirs) + len(changed) < found.count:
             link.stale[phext] = True  # the next comparison finds the rest
 
-    def _take_changed(self, link: _Link, rights: _Rights, session: _Session, place: Place) -> None:
+    def _take_changed(
+        self, link: _Link, rights: _Rights, session: _Session, place: Place, told: bytes
+    ) -> None:
         sends, takes = contains(rights.send, place[1]), contains(rights.take, place[1])
-        is_one_way = sends != takes and place not in link.exchanged
-        if is_one_way:
-            link.exchanged[place] = None
-        if is_one_way or takes:
+        before = link.exchanged.get(place)
+        is_one_way = sends != takes and before is None
+        is_known = not sends and told == before != b""
+        if sends != takes:
+            link.exchanged[place] = told
+        if is_one_way or (takes and not is_known):
             # Also an offer: the peer asks back. One that is on its way may be of what was before.
             link.wants[place] = None
         is_found = is_one_way or (sends and takes)
@@ -1280,6 +1368,7 @@ class Synchronizer:
     def _say_summary(self, link: _Link, phext: str) -> None:
         summary = self._summary(link, phext)
         link.announced[phext] = summary.digest
+        link.announced_first.setdefault(phext, self._ping_token)
         self._mark_uncommitted(link, phext)
         link.control.append(Summary(summary))
         self.on_ready(link.link)
@@ -1333,6 +1422,7 @@ class Synchronizer:
             if self._rights(link, phext).held
         )
         link.announced = {summary.name: summary.digest for summary in summaries}
+        link.announced_first = dict.fromkeys(link.announced, self._ping_token)
         for summary in summaries:
             self._mark_uncommitted(link, summary.name)
         return Hello(
@@ -1714,6 +1804,9 @@ class Synchronizer:
     def _ping(self, link: _Link) -> None:
         self._ping_token += 1
         link.pinged_at = self._now
+        link.pings[self._ping_token] = self._now
+        if len(link.pings) > _PINGS_MAX:
+            link.pings.popitem(last=False)
         link.control.append(Ping(self._ping_token))
         self.on_ready(link.link)
 

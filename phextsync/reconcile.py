@@ -96,11 +96,15 @@ def first_step(
     scope: Sequence[CoordinateRange],
     parameters: Parameters,
     key: bytes | None = None,
+    *,
+    has_lists: bool = True,
 ) -> bytes:
-    """Return the message that opens a reconciliation of the ranges in `scope`."""
+    """Return the message that opens a reconciliation of the ranges in `scope`. With lists one
+    message less is needed when few scrolls differ; without them an empty answer says that nothing
+    differs, since only a list tells its receiver every difference."""
     writer = _Writer(parameters, key)
     for range_ in scope:
-        if index.count(range_) <= parameters.list_max:
+        if has_lists and index.count(range_) <= parameters.list_max:
             writer.list(range_, index.list_entries(range_, key))
         else:
             writer.root(range_, *_digest(index, range_, key))

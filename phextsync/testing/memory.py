@@ -29,6 +29,7 @@ from phextsync.discovery import RememberedPeers
 from phextsync.errors import PhextsyncError, StoreError, StoreFullError
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import EVERYTHING, Coordinate
+from phextsync.membership import KnownPeers
 from phextsync.node import LINKS_MAX, Node, Surroundings, running
 from phextsync.protocol import Timing
 from phextsync.reconcile import scope_digest
@@ -93,6 +94,7 @@ class _Machine:
     random: Random
     store: MemoryStore = field(default_factory=MemoryStore)
     remembered: RememberedPeers = field(default_factory=RememberedPeers)
+    known: KnownPeers = field(default_factory=KnownPeers)
     life: _Life | None = None
     is_disk_full: bool = False
     was_replaced: bool = False  # its disk: what it had said of it may be wrong
@@ -418,6 +420,7 @@ class MemoryMesh:
             network=MemoryLinks(machine.host, machine.identity, self._has_tls),
             discoveries=[MemoryDiscovery(machine.host)],
             remembered=machine.remembered,
+            known=machine.known,
             random=Random(machine.random.getrandbits(64)),
             wall_time_s=lambda: self._wall_time_s(machine),
         )
