@@ -11,7 +11,6 @@ from typing import Annotated, Final
 
 import typer
 
-from phextsync import folders
 from phextsync.attach import Asked
 from phextsync.cli_common import (
     DATA,
@@ -38,9 +37,10 @@ from phextsync.control import (
     versions,
 )
 from phextsync.discovery import PEERS_FILE, RememberedPeers
+from phextsync.files.bindings import BindingStore
+from phextsync.files.names import NameMap
 from phextsync.history import FOREVER, NOT_KEPT, DeletedScroll, newest_first, to_restore
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.names import NameMap
 
 app = typer.Typer()
 
@@ -234,12 +234,12 @@ def _deleted(asked: Asked, phext: str, range_: str) -> Iterator[DeletedScroll]:
 def _file_names(asked: Asked, data: Path, phext: str) -> dict[Coordinate, str]:
     """Return the paths of the files that scrolls are, where a directory is bound here."""
     files = {}
-    for bound in folders.BindingStore(existing_folder(data)).bindings():
+    for bound in BindingStore(existing_folder(data)).bindings():
         if bound.phext == phext:
-            place = NameMap.of(bound.range, "").map_place
-            text = asked.ask("get", phext, str(place))
-            for name, coordinate in NameMap.of(bound.range, str(text or "")).places.items():
-                files[coordinate] = str(bound.directory / name)
+            names = NameMap(bound.range)
+            names.read(str(asked.ask("get", phext, str(names.map_coordinate)) or ""))
+            for line in names.lines():
+                files[line.coordinate] = str(bound.directory / line.name)
     return files
 
 
