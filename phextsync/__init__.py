@@ -50,6 +50,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `aio`: the same for asyncio
 * `agent`: what a language model may ask of scrolls
 * `mcp_server`: the same as a server of the Model Context Protocol
+* `importing`: a note that an import has begun, until it has ended
 * `cli_common`: what all commands have in common
 * `membership_cli`: the commands about who belongs to a mesh
 * `files_cli`: the commands about bound directories

@@ -6,6 +6,7 @@ sending them (`terminal`), and never by way of rich, which would take names for 
 
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from phextsync.attach import Asked, visit
 from phextsync.control import Value
+from phextsync.durable_files import write_whole
+from phextsync.importing import unfinished_import
 from phextsync.index import Coordinate
 from phextsync.node import DEFAULT_PHEXT
 from phextsync.terminal import visible, visible_json, visible_text
@@ -77,7 +80,18 @@ def existing_folder(data: Path) -> Path:
 
 def session(data: Path) -> AbstractContextManager[Asked]:
     """Ask the node that runs on the folder, or own the folder for as long as the block lasts."""
-    return visit(existing_folder(data), warn)
+    folder = existing_folder(data)
+    warn_of_import(folder)
+    return visit(folder, warn)
+
+
+def warn_of_import(folder: Path) -> None:
+    """Say that an import into the folder was cut short, if one was."""
+    if what := unfinished_import(folder):
+        warn(
+            f"an import was cut short: {what}; the same import goes on, "
+            "`phextsync import --forget` leaves it as it is"
+        )
 
 
 def pages(asked: Asked, operation: str, phext: str, range_: str) -> Iterator[list[Value]]:
@@ -204,6 +218,32 @@ def bar(name: str) -> Iterator[Callable[[int, int], None]]:
             progress.update(task, completed=done, total=of)
 
         yield show
+
+
+def write_output(file: str, data: bytes) -> None:
+    """Write a file whole or not at all, with the rights of one that is there; for `-` standard
+    output. What is no file, such as a pipe, is written into. OSError names the file."""
+    if file == "-":
+        sys.stdout.buffer.write(data)
+        return
+    path = Path(file).expanduser().resolve()
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+        else:
+            write_whole(path, data, _mode_of(path))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, file) from error
+
+
+def _mode_of(path: Path) -> int:
+    """Return the rights of a file, or those that a new one gets."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
 
 
 def is_terminal() -> bool:

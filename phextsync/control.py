@@ -45,7 +45,7 @@ from phextsync.errors import (
 )
 from phextsync.history import BlamedLine, DeletedScroll, LoggedChange, Past, Version
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.messages import load_array
+from phextsync.messages import is_reserved, load_array
 from phextsync.presence import PresenceBoard
 from phextsync.protocol import Lack
 from phextsync.reconcile import scope_digest
@@ -170,7 +170,7 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
             replicas.keep_history(ms, phext, range_, unless_set=unless_set)
             return None
         case [str(operation), str(phext), *arguments] if operation in _CHANGES:
-            if phext.startswith("."):
+            if is_reserved(phext):
                 raise PhextsyncError(
                     f"{phext}: phexts whose names begin with a dot are the library's own"
                 )

@@ -2,17 +2,20 @@
 
 * `store.lock` names the process that owns the folder
 * `store/` has LMDB's files; `store.first/` is one that is being made
-* `store.new/` is a rebuilt one, whole as soon as there is no `store/` beside it
+* `store.building/` and `store.restoring/` are ones that are being built, of no use before the end
+* `store.new/` is a whole one that is to take the place of `store/`
 * `closed` says how a clean stop left the data file
+* `importing` says what an import has begun to bring
 * `store.damaged/`, `store.format-1/` and `store.before-restore/` are stores of the past
 """
 
 import errno
 import fcntl
 import os
+import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -28,10 +31,13 @@ from phextsync.records import Records
 STORE: Final = "store"
 DATA_FILE: Final = "data.mdb"
 FIRST: Final = "store.first"
+BUILDING: Final = "store.building"
+RESTORING: Final = "store.restoring"
 NEW: Final = "store.new"
 CLOSED: Final = "closed"
 
 _ROOTS_BYTES: Final = 2 * PAGE_BYTES
+_LOCK_BYTES: Final = 8192  # as many as LMDB needs for 126 readers
 _SPACE_BYTES_MIN: Final = 8 << 20  # a batch may need this much
 _DAMAGES: Final = (
     lmdb.CorruptedError,
@@ -55,8 +61,9 @@ def lock_folder(folder: Path) -> int:
         owner = os.read(descriptor, 200).decode("utf-8", "replace").strip()
         os.close(descriptor)
         raise StoreLockedError(f"{folder} is in use by process {owner or '(unknown)'}") from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()} {Path(sys.argv[0] or 'python').name}\n".encode(), 0)
+    with suppress(OSError):  # it is for people to read; the lock holds on a full disk too
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()} {Path(sys.argv[0] or 'python').name}\n".encode(), 0)
     return descriptor
 
 
@@ -94,13 +101,17 @@ def inode_of(data: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def put_in_place(folder: Path, stem: str) -> Path:
-    """Make `store.new` the store, and return what the present one, if any, is called from now on.
+def put_in_place(folder: Path, built: str, stem: str) -> Path:
+    """Make a store that was built the folder's own, and return what the present one, if any, is
+    called from now on.
 
-    What is called `store.new` is whole once there is no `store`: `LmdbStore` relies on it.
+    What is called `store.new` is whole: a crash here leaves the old store, or none and that one.
     """
     path, new = folder / STORE, folder / NEW
-    sync_folder(new)
+    sync_folder(folder / built)
+    shutil.rmtree(new, ignore_errors=True)
+    (folder / built).rename(new)
+    sync_folder(folder)
     number, aside = 1, folder / stem
     while aside.exists():
         number += 1
@@ -113,10 +124,30 @@ def put_in_place(folder: Path, stem: str) -> Path:
     return aside
 
 
+def check_restored(folder: Path) -> None:
+    """StoreError when a restore did not come to its end, and there is no store beside it."""
+    if (folder / RESTORING).exists() and not any((folder / n).exists() for n in (STORE, NEW)):
+        raise StoreError(
+            f"a restore into {folder} was cut short: `phextsync restore FILE` begins it again, "
+            "`phextsync repair` throws away what there is of it"
+        )
+
+
+def reserve_lock_file(store: Path) -> None:
+    """Give LMDB's lock file its place on the disk. LMDB maps it: without, to write into it on a
+    full disk would end the process."""
+    descriptor = os.open(store / "lock.mdb", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, _LOCK_BYTES)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def open_folder(folder: Path) -> Iterator[Records]:
     """Open the records of a data folder, of this moment if its node runs, else locked."""
     data = folder / STORE / DATA_FILE
+    check_restored(folder)
     if not data.exists():
         raise StoreError(f"{folder} has no store")
     try:
@@ -192,12 +223,14 @@ class translated:
                     message = f"the data file is damaged ({message}); start again to rebuild it"
                 raise StoreError(f"{self._path}: {message}") from error
             case OSError():
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise StoreFullError(f"{self._path}: no space left") from error
                 raise StoreError(f"{self._path}: {error.strerror}") from error
 
 
 def _is_full(path: Path) -> bool:
     try:
-        free = os.statvfs(path)
+        free = os.statvfs(path if path.exists() else path.parent)
     except OSError:
         return False
     return free.f_bavail * free.f_frsize < _SPACE_BYTES_MIN

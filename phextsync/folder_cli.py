@@ -1,10 +1,16 @@
 """The commands that keep the data folder: check, repair, back up, restore."""
 
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from random import SystemRandom
-from typing import Annotated
+from shutil import copyfileobj
+from tempfile import TemporaryDirectory
+from typing import Annotated, Final
 
 import typer
 from rich.filesize import decimal
@@ -24,9 +30,12 @@ from phextsync.cli_common import (
     say_json,
     warn,
 )
+from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.rebuild import Rebuilt
 
 app = typer.Typer()
+
+_ALONE: Final = "restored"  # the name of a node that meets no other
 
 
 @app.command(rich_help_panel=FOLDER)
@@ -35,11 +44,12 @@ def check(data: Data = DATA, as_json: Json = False) -> None:
     with bar("checking") as show:
         findings = upkeep.check(existing_folder(data), show)
     if as_json:
-        say_json({"scrolls": findings.scrolls, "problems": findings.problems})
+        say_json(asdict(findings))
     else:
         for problem in findings.problems:
             say(problem)
-        warn(f"{findings.scrolls} sound scrolls, {len(findings.problems)} problems")
+        others = f" (and {findings.others} deleted or the library's own)" if findings.others else ""
+        warn(f"{findings.scrolls} sound scrolls{others}, {len(findings.problems)} problems")
     if findings.problems:
         sys.exit(1)
 
@@ -72,21 +82,32 @@ def repair(
 
 @app.command(rich_help_panel=FOLDER)
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False)], data: Data = DATA
+    file: Annotated[str, typer.Argument(metavar="FILE", help="'-' is standard output.")],
+    data: Data = DATA,
 ) -> None:
     """Copy the scrolls into one new file, also while a node runs; not the node's identity."""
-    with bar("backing up") as show:
-        done = upkeep.backup(existing_folder(data), file, show)
+    folder = existing_folder(data)
+    with TemporaryDirectory() as drafts, bar("backing up") as show:
+        target = Path(drafts, "backup") if file == "-" else Path(file)
+        done = upkeep.backup(folder, target, show)
+        if file == "-":
+            with target.open("rb") as written:
+                copyfileobj(written, sys.stdout.buffer)
     warn(f"{done.scrolls} scrolls written to {file}")
     _fail_if_lost(done, "are not in the backup")
 
 
 @app.command(rich_help_panel=FOLDER)
 def restore(
-    what: Annotated[str, typer.Argument(metavar="FILE|COORDINATE")],
+    what: Annotated[
+        str, typer.Argument(metavar="FILE|COORDINATE", help="'-' is a backup on standard input.")
+    ],
     data: Data = DATA,
     replace: Annotated[
         bool, typer.Option("--replace", help="Keep a store that is there as store.before-restore.")
+    ] = False,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Into a new folder in a mesh of its own, to look at.")
     ] = False,
     at: Annotated[
         str, typer.Option("--at", help="A time, as `show` takes it: only a scroll.")
@@ -100,14 +121,30 @@ def restore(
     if at:
         past_cli.restore_at(what, at, data, phext)
         return
-    file = Path(what)
-    if not file.exists() or file.is_dir():
-        fail(f"expected a backup, or a coordinate with --at, found no file {what}")
     folder = data.expanduser()
-    with bar("restoring") as show:
+    if alone and folder.exists() and any(folder.glob("identity*")):
+        fail(f"{folder} is the folder of a node: name a new one with --data, or leave --alone out")
+    with _input_file(what) as file, bar("restoring") as show:
         done = upkeep.restore(file, folder, replace=replace, progress=show)
+    if alone:
+        key = MeshKey.generate(os.urandom(32))
+        NodeIdentity.create(key, _ALONE, os.urandom(32)).save(folder)
     warn(f"{done.scrolls} scrolls restored into {folder}")
     _fail_if_lost(done, "could not be read")
+
+
+@contextmanager
+def _input_file(name: str) -> Iterator[Path]:
+    """Give the backup of a name, or for `-` a file with what comes by standard input."""
+    with TemporaryDirectory() as drafts:
+        file = Path(name)
+        if name == "-":
+            file = Path(drafts, "backup")
+            with file.open("wb") as written:
+                copyfileobj(sys.stdin.buffer, written)
+        if not file.is_file():
+            fail(f"expected a backup, or a coordinate with --at, found no file {name}")
+        yield file
 
 
 def _fail_if_lost(done: Rebuilt, what: str) -> None:

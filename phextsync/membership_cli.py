@@ -24,6 +24,7 @@ from phextsync.cli_common import (
     say_columns,
     say_json,
     warn,
+    write_output,
 )
 from phextsync.control import Attachment
 from phextsync.discovery import PEERS_FILE, RememberedPeers, local_addresses
@@ -66,9 +67,7 @@ _Phexts = Annotated[
 _Days = Annotated[
     float | None, typer.Option(help="How long the certificate holds.", show_default="for ever")
 ]
-_Out = Annotated[
-    Path | None, typer.Option("--out", help="Write here.", show_default="standard output")
-]
+_Out = Annotated[str, typer.Option("--out", help="Write here; '-' is standard output.")]
 _AUTHORITY: Final = Path("~/.phextsync-authority")
 _ADDRESSES_MAX: Final = 3
 _DAY_S: Final = 86400.0
@@ -176,7 +175,7 @@ def rotate(
 
 
 @app.command(rich_help_panel=MESH)
-def request(data: Data = DATA, name: _Name = "", out: _Out = None) -> None:
+def request(data: Data = DATA, name: _Name = "", out: _Out = "-") -> None:
     """Ask for a certificate: print a request (PKCS#10) to be taken to the administrator."""
     folder = data.expanduser()
     if (folder / IDENTITY_FILE).exists():
@@ -185,7 +184,7 @@ def request(data: Data = DATA, name: _Name = "", out: _Out = None) -> None:
         pending = _new_pending(name)
         pending.save(folder)
         wanted = pending.request()
-    _write(out, wanted)
+    write_output(out, wanted)
 
 
 @app.command(rich_help_panel=MESH)
@@ -196,7 +195,7 @@ def issue(
     write: _Write = None,
     phext: _Phexts = None,
     days: _Days = None,
-    out: _Out = None,
+    out: _Out = "-",
 ) -> None:
     """Answer a request at the administrator: print the node's certificate, to be taken back."""
     wanted = _read_file(file)
@@ -205,7 +204,7 @@ def issue(
     valid_s = None if days is None else days * _DAY_S
     bundle = issuer.answer(wanted, permissions, now_s=time.time(), valid_s=valid_s)
     warn(f"{read_request(wanted)[0]} {_told(permissions)}")
-    _write(out, bundle.to_pem())
+    write_output(out, bundle.to_pem())
 
 
 @app.command(rich_help_panel=MESH)
@@ -438,10 +437,3 @@ def _free_port() -> int:
 
 def _read_file(file: str) -> bytes:
     return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-
-
-def _write(out: Path | None, data: bytes) -> None:
-    if out is None:
-        sys.stdout.write(data.decode("ascii"))
-    else:
-        out.write_bytes(data)

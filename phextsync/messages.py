@@ -477,6 +477,11 @@ class _Fields:
         return [_Fields(_checked_array(a), self.limits, 0) for a in self.array(count_max)]
 
 
+def is_reserved(name: str) -> bool:
+    """Whether a phext is the library's own, which nobody else writes."""
+    return name.startswith(".")
+
+
 def is_phext_name(name: str) -> TypeGuard[str]:
     """Say whether `name` may name a phext: 1 to 255 bytes, no control characters, no slash."""
     return (

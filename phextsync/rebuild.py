@@ -37,19 +37,21 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What came over: scrolls, and the names and problems of those that did not; `unnamed` is how
-    many more there were of which nothing could be read, None when that cannot be known."""
+    """What came over: scrolls that have text, and `others`, which are deleted or the library's own;
+    the names and problems of those that did not come; `unnamed` is how many more there were of
+    which nothing could be read, None when that cannot be known."""
 
     scrolls: int
+    others: int
     lost: tuple[str, ...]
     unnamed: int | None
 
 
 def create(path: Path, *, is_durable: bool) -> tuple["lmdb.Environment", Databases]:
-    """Make an empty data file. One that is not durable is so after `sync`."""
+    """Make an empty data file for one process. One that is not durable is so after `sync`."""
     path.mkdir(mode=0o700)
     environment = lmdb.open(
-        os.fspath(path), map_size=MAP_BYTES, max_dbs=8, mode=0o600, sync=is_durable
+        os.fspath(path), map_size=MAP_BYTES, max_dbs=8, mode=0o600, sync=is_durable, lock=False
     )
     with environment.begin(write=True) as txn:
         databases = {name: environment.open_db(name, txn=txn) for name in DATABASES}
@@ -96,7 +98,7 @@ def _copy(
 ) -> Rebuilt:
     counts: dict[bytes, int] = dict.fromkeys(records.names, 0)
     lost: list[str] = []
-    done, of = 0, records.expected
+    done, of, others = 0, records.expected, 0
     for some in _pieces(records.scrolls()):
         with environment.begin(write=True) as txn:
             for stored in some:
@@ -108,6 +110,7 @@ def _copy(
                 else:
                     _put(txn, databases, stored)
                     counts[stored.number] += 1
+                    others += not records.is_users(stored)
         done += len(some)
         if progress is not None:
             progress(done, max(done, of))
@@ -117,7 +120,7 @@ def _copy(
             txn.put(key, seal(META, key, count.to_bytes(8, "big")), db=databases[META])
     kept = sum(counts.values())
     unnamed = max(0, of - kept - len(lost)) if records.is_count_known else None
-    return Rebuilt(kept, tuple(lost), unnamed)
+    return Rebuilt(kept - others, others, tuple(lost), unnamed)
 
 
 def _copy_history(

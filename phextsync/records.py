@@ -35,6 +35,7 @@ import xxhash
 
 from phextsync.errors import StoreDamagedError, StoreVersionError
 from phextsync.index import Coordinate
+from phextsync.messages import is_reserved
 from phextsync.pages import PAGE_BYTES, PageFile
 
 FORMAT_VERSION: Final = 2
@@ -181,6 +182,12 @@ class Records:
         for key, value in self._pairs(NOTES):
             if self._body(NOTES, key, value) is not None:
                 yield key, value
+
+    def is_users(self, stored: Stored) -> bool:
+        """Whether a sound scroll has text, and not one of the library's own."""
+        name = self.names.get(stored.number, "")
+        has_text = stored.head is not None and HEAD.unpack(stored.head[:HEAD_BYTES])[1] > 0
+        return has_text and not is_reserved(name)
 
     def name(self, stored: Stored) -> str:
         """Return the phext and the coordinate of a place, for people."""

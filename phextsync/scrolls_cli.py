@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from phextsync import phextfile
+from phextsync.attach import Alone
 from phextsync.cli_common import (
     DATA,
     PHEXT,
@@ -28,9 +29,11 @@ from phextsync.cli_common import (
     session,
     text_or_input,
     warn,
+    write_output,
 )
 from phextsync.control import Attachment, Value
 from phextsync.embed import as_hits
+from phextsync.importing import ImportNote, forget_import
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.terminal import visible, visible_json
 
@@ -129,7 +132,9 @@ def search(
 
 @app.command(name="import", rich_help_panel=SCROLLS)
 def import_(
-    file: Annotated[str, typer.Argument(metavar="FILE.phext", help="'-' is standard input.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE.phext", help="'-' is standard input.", show_default=False)
+    ] = "",
     data: Data = DATA,
     phext: Phext = PHEXT,
     keep: Annotated[
@@ -138,8 +143,17 @@ def import_(
     clamp: Annotated[
         bool, typer.Option("--clamp", help="Read breaks beyond 999 as 999 and join what collides.")
     ] = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Leave an import that was cut short as it is.")
+    ] = False,
 ) -> None:
     """Read a .phext file: the file wins at its own coordinates, others stay as they are."""
+    folder = existing_folder(data)
+    if forget:
+        forget_import(folder)
+        return
+    if not file:
+        fail("expected a file to import, or '-' for standard input")
     found = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     parsed = phextfile.read(found, clamp=clamp)
     for collision in parsed.collisions:
@@ -148,20 +162,24 @@ def import_(
     taken = 0
     with session(data) as asked, progress_bars() as progress:
         bar = progress.add_task(visible(f"importing {file}"), total=len(scrolls))
-        for chunk in _chunks(scrolls):
-            count = asked.ask("import", phext, keep, chunk)
-            taken += count if isinstance(count, int) else 0
-            progress.advance(bar, len(chunk))
+        # Where no node runs it is one commit; a node has others to serve meanwhile.
+        chunk_bytes = None if isinstance(asked, Alone) else _IMPORT_BYTES
+        with ImportNote(folder, f"{file} into {phext}") as note:
+            for chunk in _chunks(scrolls, chunk_bytes):
+                count = asked.ask("import", phext, keep, chunk)
+                note.has_begun = chunk_bytes is not None
+                taken += count if isinstance(count, int) else 0
+                progress.advance(bar, len(chunk))
     warn(f"{taken} of {len(scrolls)} scrolls imported into {phext}")
 
 
-def _chunks(scrolls: list[tuple[str, str]]) -> Iterator[list[Value]]:
+def _chunks(scrolls: list[tuple[str, str]], bytes_max: int | None) -> Iterator[list[Value]]:
     chunk: list[Value] = []
     size = 0
     for coordinate, text in scrolls:
         chunk.append([coordinate, text])
         size += len(text) + 40
-        if size >= _IMPORT_BYTES:
+        if bytes_max is not None and size >= bytes_max:
             yield chunk
             chunk, size = [], 0
     if chunk:
@@ -189,7 +207,7 @@ def export(
     if file == "-":
         say_text(text)
         return
-    Path(file).write_bytes(text.encode())
+    write_output(file, text.encode())
     warn(f"{len(scrolls)} scrolls of {phext} written to {file}")
 
 

@@ -29,16 +29,20 @@ from phextsync.errors import (
     StoreVersionError,
 )
 from phextsync.folder import (
+    BUILDING,
     CLOSED,
     DATA_FILE,
     FIRST,
     NEW,
+    RESTORING,
     STORE,
+    check_restored,
     inode_of,
     lock_folder,
     mark_of,
     open_records,
     put_in_place,
+    reserve_lock_file,
     translated,
 )
 from phextsync.rebuild import MAP_BYTES, Databases, Progress, Rebuilt, create, rebuild
@@ -399,12 +403,14 @@ class LmdbStore:
     def _prepare(self, progress: Progress | None) -> bool:
         """See to it that there is a sound file of today's format; say whether it is exactly as a
         clean stop left it."""
-        path, new, first = (self.folder / name for name in (STORE, NEW, FIRST))
-        if new.exists() and not path.exists():
-            new.rename(path)  # a rebuild was done but for this
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(first, ignore_errors=True)
-        shutil.rmtree(self.folder / _REPLACED, ignore_errors=True)
+        path, first = self.folder / STORE, self.folder / FIRST
+        check_restored(self.folder)
+        if (self.folder / NEW).exists() and not path.exists():
+            (self.folder / NEW).rename(path)  # a rebuild was done but for this
+        if (self.folder / RESTORING).exists():
+            self._reports.append(f"{self.folder}: a restore was cut short; nothing has changed")
+        for name in (NEW, FIRST, BUILDING, RESTORING, _REPLACED):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
         if not path.exists():
             create(first, is_durable=True)[0].close()
             sync_folder(first)
@@ -459,8 +465,8 @@ class LmdbStore:
             what = f"was upgraded from format {records.version} to {FORMAT_VERSION}"
             (self.folder / "in-use").unlink(missing_ok=True)  # the mark of format 1
         self._reports.append(
-            f"{self.folder}: the store {what}; {done.scrolls} scrolls were taken over, "
-            f"the old one is kept as {aside.name}"
+            f"{self.folder}: the store {what}; {done.scrolls + done.others} scrolls were taken "
+            f"over, the old one is kept as {aside.name}"
         )
         self._report_lost(done, aside)
 
@@ -479,10 +485,11 @@ class LmdbStore:
 
     def _replace(self, build: Callable[[Path], object], stem: str) -> Path:
         """Build a store, put it in the place of the present one, and return where that one is."""
-        build(self.folder / NEW)
-        return put_in_place(self.folder, stem)
+        build(self.folder / BUILDING)
+        return put_in_place(self.folder, BUILDING, stem)
 
     def _open(self, *, keep_leases: bool) -> None:
+        reserve_lock_file(self.folder / STORE)
         self._env = lmdb.open(
             os.fspath(self.folder / STORE),
             map_size=MAP_BYTES,

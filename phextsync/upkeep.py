@@ -18,6 +18,7 @@ from phextsync.folder import (
     CLOSED,
     DATA_FILE,
     NEW,
+    RESTORING,
     STORE,
     lock_folder,
     open_folder,
@@ -43,9 +44,11 @@ from phextsync.store import LmdbStore, LogEntry, updates_of
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What `check` found: sound scrolls, and a line for each thing that is wrong."""
+    """What `check` found: sound scrolls that have text, `others` that are deleted or the library's
+    own, and a line for each thing that is wrong."""
 
     scrolls: int
+    others: int
     problems: tuple[str, ...]
 
 
@@ -63,7 +66,7 @@ def check(folder: Path, progress: Progress | None = None) -> Findings:
     """Verify structure, checksums, that each scroll is one, and that heads tell the truth of it."""
     problems: list[str] = []
     counts: dict[bytes, int] = {}
-    scrolls = 0
+    scrolls = others = 0
     with open_folder(folder) as records:
         records.check_pages()
         of = records.expected
@@ -71,7 +74,8 @@ def check(folder: Path, progress: Progress | None = None) -> Findings:
             problem = stored.problem or _problem_of(records, stored)
             if problem:
                 problems.append(f"{records.name(stored)}: {problem}")
-            scrolls += not problem
+            scrolls += not problem and records.is_users(stored)
+            others += not problem and not records.is_users(stored)
             counts[stored.number] = counts.get(stored.number, 0) + 1
             if progress is not None and done % 1000 == 0:
                 progress(done, max(done, of))
@@ -81,7 +85,7 @@ def check(folder: Path, progress: Progress | None = None) -> Findings:
                 problems.append(f"{name} has {counts.get(number, 0)} scrolls of {count}")
         problems += _waiting(records)
         problems += _forgotten(records)
-        return Findings(scrolls, (*records.problems, *problems))
+        return Findings(scrolls, others, (*records.problems, *problems))
 
 
 def _problem_of(records: Records, stored: Stored) -> str:
@@ -134,8 +138,9 @@ def repair(
     """
     data = folder / STORE / DATA_FILE
     before = data.stat().st_size if data.exists() else 0
+    reports = [f"{folder}: threw away a restore that was cut short"] * discard_restore(folder)
     store = LmdbStore(folder, progress=progress)
-    reports = list(store.report)
+    reports += store.report
     try:
         replicas = ReplicaSet(store, node_id=b"", random=random, wall_time_ms=lambda: now_ms)
         for name in store.phexts():
@@ -218,11 +223,12 @@ def backup(folder: Path, file: Path, progress: Progress | None = None) -> Rebuil
         raise StoreError(f"{file} exists already: expected a new file")
     partial_copy = file.with_name(f"{file.name}.partial")
     shutil.rmtree(partial_copy, ignore_errors=True)
-    with open_folder(folder) as records, translated(file.parent):
+    with open_folder(folder) as records:
         try:
-            rebuilt = rebuild(records, partial_copy, progress)
-            os.rename(partial_copy / DATA_FILE, file)
-            sync_folder(file.parent)
+            with translated(file):
+                rebuilt = rebuild(records, partial_copy, progress)
+                os.rename(partial_copy / DATA_FILE, file)
+                sync_folder(file.parent)
         finally:
             shutil.rmtree(partial_copy, ignore_errors=True)
     return rebuilt
@@ -231,7 +237,8 @@ def backup(folder: Path, file: Path, progress: Progress | None = None) -> Rebuil
 def restore(
     file: Path, folder: Path, *, replace: bool = False, progress: Progress | None = None
 ) -> Rebuilt:
-    """Put the store of a backup, or of any data file, into a data folder, where nobody runs.
+    """Put the store of a backup, or of any data file, into a data folder, where nobody runs: whole
+    or not at all.
 
     A store that is there is refused, or, with `replace`, kept as `store.before-restore`. The node
     writes under new client ids: it does not know what was sent since the backup.
@@ -239,14 +246,33 @@ def restore(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = lock_folder(folder)
     try:
-        path, new = folder / STORE, folder / NEW
-        if path.exists() and not replace:
+        if not replace and any((folder / name).exists() for name in (STORE, NEW)):
             raise StoreError(f"{folder} has a store: expected a folder without one, or --replace")
-        shutil.rmtree(new, ignore_errors=True)
-        with translated(folder), open_records(file) as records:
-            rebuilt = rebuild(records, new, progress)
+        if (folder / NEW).exists() and not (folder / STORE).exists():
+            (folder / NEW).rename(folder / STORE)  # a rebuild was done but for this
+        building = folder / RESTORING
+        shutil.rmtree(building, ignore_errors=True)
+        try:
+            with translated(folder), open_records(file) as records:
+                rebuilt = rebuild(records, building, progress)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+        with translated(folder):
             (folder / CLOSED).unlink(missing_ok=True)
-            put_in_place(folder, "store.before-restore")
+            put_in_place(folder, RESTORING, "store.before-restore")
     finally:
         os.close(lock)
     return rebuilt
+
+
+def discard_restore(folder: Path) -> bool:
+    """Throw away what a restore left that was cut short; say whether there was anything."""
+    lock = lock_folder(folder)
+    try:
+        left = folder / RESTORING
+        is_there = left.exists()
+        shutil.rmtree(left, ignore_errors=True)
+    finally:
+        os.close(lock)
+    return is_there

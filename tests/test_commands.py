@@ -5,6 +5,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 import phextsync
 from phextsync.cli import app
 from phextsync.identity import MeshKey, NodeIdentity
+from phextsync.importing import ImportNote, unfinished_import
 from sims.processes import Process, make_folder
 
 _A = "1.1.1/1.1.1/1.1.1"
@@ -206,3 +208,87 @@ def test_who_has_an_identity_is_told_of_code_and_data(folder: Path) -> None:
 
 def test_invite_in_a_mesh_of_one_key_tells_of_code(folder: Path) -> None:
     assert "phextsync code" in _error(folder, "invite")
+
+
+# -- files that are written ------------------------------------------------------------------
+
+
+@pytest.mark.real
+def test_an_export_that_a_disk_refuses_leaves_the_older_file(
+    small_disk: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = make_folder(tmp_path_factory.mktemp("node") / "data")
+    _out(folder, "set", _A, "-", text="x" * 8_000_000)
+    older = small_disk / "notes.phext"
+    older.write_text("an older export")
+    found = _error(folder, "export", str(older))
+    assert str(older) in found
+    assert {path.name: path.read_text() for path in small_disk.iterdir()} == {
+        "notes.phext": "an older export"
+    }
+
+
+def test_an_export_goes_where_a_name_leads_and_keeps_the_rights_of_a_file(
+    folder: Path, tmp_path: Path
+) -> None:
+    _out(folder, "set", _A, "one")
+    file, link = tmp_path / "notes.phext", tmp_path / "link"
+    file.write_text("older")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    _out(folder, "export", str(link))
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("one", 0o640)
+    assert link.is_symlink()
+    _out(folder, "export", os.devnull)
+    assert Path(os.devnull).is_char_device()
+
+
+@pytest.mark.real
+def test_an_import_where_no_node_runs_is_whole_or_not_at_all(small_disk: Path) -> None:
+    make_folder(small_disk)
+    file = "\x17".join(f"{i} " + "y" * 2000 for i in range(900)) * 9
+    found = _error(small_disk, "import", "-", "--clamp", text=file)
+    assert "space left" in found
+    assert _out(small_disk, "ls") == ""
+    assert not (small_disk / "importing").exists()
+
+
+def test_an_import_that_was_cut_short_is_told_until_it_is_done_or_forgotten(folder: Path) -> None:
+    def cut_short() -> None:
+        with suppress(KeyboardInterrupt), ImportNote(folder, "notes into memory") as note:
+            assert unfinished_import(folder) == ""  # it goes on
+            note.has_begun = True
+            raise KeyboardInterrupt
+
+    cut_short()
+    told = "an import was cut short: notes into memory"
+    assert told in _run(folder, "status").stderr
+    _out(folder, "import", "-", text="one")
+    assert told not in _run(folder, "status").stderr
+    cut_short()
+    _out(folder, "import", "--forget")
+    assert told not in _run(folder, "status").stderr
+
+
+def test_a_backup_is_looked_at_in_a_folder_that_meets_no_other(
+    folder: Path, tmp_path: Path
+) -> None:
+    _out(folder, "set", _A, "one")
+    file, scratch = tmp_path / "backup", tmp_path / "scratch"
+    assert "1 scrolls written" in _run(folder, "backup", str(file)).stderr
+    _out(scratch, "restore", str(file), "--alone")
+    assert _out(scratch, "get", _A) == "one"
+    assert _out(scratch, "code") != _out(folder, "code")
+    assert "leave --alone out" in _error(folder, "restore", str(file), "--alone", "--replace")
+
+
+@pytest.mark.real
+def test_a_backup_goes_through_a_pipe(folder: Path, tmp_path: Path) -> None:
+    _out(folder, "set", _A, "one")
+    command = [sys.executable, "-m", "phextsync.cli"]
+    made = subprocess.run(
+        [*command, "backup", "-", "--data", str(folder)], capture_output=True, check=True
+    )
+    words = ["restore", "-", "--alone", "--data", str(tmp_path / "scratch")]
+    subprocess.run([*command, *words], input=made.stdout, check=True)
+    assert _out(tmp_path / "scratch", "get", _A) == "one"

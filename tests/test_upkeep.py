@@ -6,7 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
@@ -70,7 +70,8 @@ def _place(txn: "lmdb.Transaction", heads: "lmdb._Database", wanted: Coordinate)
 
 def test_a_sound_folder_has_no_problems(folder: Path) -> None:
     assert check(folder).problems == ()
-    assert check(folder).scrolls == len(_TEXTS) + 1  # and who wrote them
+    assert check(folder).scrolls == len(_TEXTS)
+    assert check(folder).others == 1  # who wrote them
     assert _repair(folder) == ((), ())
     assert _texts(folder) == _TEXTS
 
@@ -186,6 +187,91 @@ def test_a_restored_store_takes_new_client_ids_and_keeps_the_one_before(
     with _replicas(folder) as replicas:
         assert replicas.store.lease("memory") is None
         assert dict(replicas.open("memory").scrolls()) == _TEXTS
+
+
+def _restore_and_die(file: Path, folder: Path, *, replace: bool = False) -> None:
+    """Let a process restore and end before the store is in its place."""
+    child = os.fork()
+    if child == 0:
+        restore(file, folder, replace=replace, progress=lambda *_: os._exit(7))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_restore_that_was_killed_is_named_and_serves_no_part(
+    folder: Path, tmp_path: Path
+) -> None:
+    file, target = tmp_path / "backup", tmp_path / "target"
+    backup(folder, file)
+    _restore_and_die(file, target)
+    for use in (
+        lambda: LmdbStore(target),
+        lambda: check(target),
+        lambda: backup(target, tmp_path / "other"),
+    ):
+        with pytest.raises(StoreError, match=r"cut short.*restore FILE.*repair"):
+            use()
+    restore(file, target)
+    assert _texts(target) == _TEXTS
+    assert not (target / "store.restoring").exists()
+
+
+def test_a_restore_that_was_killed_is_thrown_away_by_repair(folder: Path, tmp_path: Path) -> None:
+    file, target = tmp_path / "backup", tmp_path / "target"
+    backup(folder, file)
+    _restore_and_die(file, target)
+    assert _repair(target) == ((f"{target}: threw away a restore that was cut short",), ())
+    assert _texts(target) == {}
+
+
+def test_a_restore_that_was_killed_leaves_the_store_that_is_there(
+    folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "backup"
+    backup(folder, file)
+    with _replicas(folder) as replicas:
+        replicas.open("memory")[_PLACES[0]] = "newer"
+        replicas.commit()
+    _restore_and_die(file, folder, replace=True)
+    store = LmdbStore(folder)
+    store.close(clean=True)
+    assert store.report == (f"{folder}: a restore was cut short; nothing has changed",)
+    assert _texts(folder)[_PLACES[0]] == "newer"
+
+
+def test_what_is_deleted_or_the_librarys_is_counted_apart(folder: Path, tmp_path: Path) -> None:
+    with _replicas(folder) as replicas:
+        replicas.open("memory").clear_scroll(_PLACES[0])
+        replicas.commit()
+    assert (check(folder).scrolls, check(folder).others) == (len(_TEXTS) - 1, 2)
+    done = backup(folder, tmp_path / "backup")
+    assert (done.scrolls, done.others) == (len(_TEXTS) - 1, 2)
+
+
+def test_a_full_disk_ends_no_process(
+    small_disk: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("data")
+    with _replicas(folder):
+        pass
+    (small_disk / "one" / "store").mkdir(parents=True)
+    shutil.copy(folder / "store" / "data.mdb", small_disk / "one" / "store")
+    with (small_disk / "ballast").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    program = (
+        "import sys; from pathlib import Path; from phextsync.store import LmdbStore\n"
+        "from phextsync.upkeep import backup\n"
+        "folder, disk = map(Path, sys.argv[1:])\n"
+        "for use in (lambda: LmdbStore(disk / 'one'), lambda: backup(folder, disk / 'backup')):\n"
+        "    try: use()\n"
+        "    except Exception as error: print(type(error).__name__, error)\n"
+    )
+    command = [sys.executable, "-c", program, str(folder), str(small_disk)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["StoreFullError"] * 2
+    assert done.stdout.lower().count("no space left") == 2
+    assert not (small_disk / "backup.partial").exists()
 
 
 def test_a_folder_in_use_is_neither_repaired_nor_restored(folder: Path, tmp_path: Path) -> None:
