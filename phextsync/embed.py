@@ -78,7 +78,7 @@ class Options(TypedDict, total=False):
     """How the node runs, if it runs in this process: the options of `open_node`."""
 
     host: str | None
-    port: int
+    port: int | None
     peers: Sequence[str]
     discover: bool
     interests: AnyMapping[str, Sequence[CoordinateRange]] | None

@@ -215,6 +215,7 @@ class Node:
         self.presence.subscribe(self._note_presence)
         self.presence.publish({})  # everybody is to know that this node is there
         self._reloaded = trio.Event()
+        self.on_peer: Callable[[PeerJoined | PeerLost], None] = _ignore
         self.core.on_ready = self._link_has_work
         self.core.on_due = self._is_due
         self.core.on_progress = self._progressed
@@ -571,7 +572,9 @@ class Node:
     def _drain(self) -> None:
         """Log what the core has to tell."""
         while self.core.events:
-            match self.core.events.popleft():
+            event = self.core.events.popleft()
+            self.on_peer(event)
+            match event:
                 case PeerJoined(_, peer_id, name):
                     self._remembered.see(peer_id, self._surroundings.wall_time_s())
                     self._remembered.remember_name(peer_id, name)
@@ -909,6 +912,10 @@ def _note_failure(target: _Target, reason: str) -> None:
     target.backoff_s = min(2 * target.backoff_s, limit)
 
 
+def _ignore(_event: PeerJoined | PeerLost) -> None:
+    """Nobody wants to know."""
+
+
 def _expanded(folder: str | Path) -> Path:
     return Path(folder).expanduser()
 
@@ -956,7 +963,7 @@ async def open_node(
     folder: str | Path,
     *,
     host: str | None = None,
-    port: int = DEFAULT_PORT,
+    port: int | None = None,
     peers: Sequence[str] = (),
     discover: bool = True,
     discoveries: Sequence[discovery.Discovery] | None = None,
@@ -969,8 +976,9 @@ async def open_node(
 
     `peers` are addresses (`host`, `host:port`) to dial besides those that mDNS finds and those
     that were met before; `discover=False` leaves mDNS out. `interests` maps phexts to the ranges
-    that this node holds (None: all of everything). `host` None listens on all interfaces.
-    IdentityError when the folder has no identity, StoreError when it cannot be opened.
+    that this node holds (None: all of everything). `host` None listens on all interfaces,
+    `port` None on 7439 or, when that is taken, on any free one; another one that is taken is a
+    LinkError. IdentityError when the folder has no identity, StoreError when it cannot be opened.
     """
     path = _expanded(folder)
     identity, known = NodeIdentity.load(path), KnownPeers.load(path)

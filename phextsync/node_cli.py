@@ -4,10 +4,14 @@ import asyncio
 import json
 import logging
 import signal
+import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Annotated, TypedDict
+from typing import Annotated, Final, TypedDict
 
 import trio
 import typer
@@ -20,6 +24,7 @@ from phextsync.cli_common import (
     Data,
     Json,
     bar,
+    close_output,
     existing_folder,
     fail,
     is_terminal,
@@ -29,18 +34,30 @@ from phextsync.cli_common import (
     say_json,
     session,
     warn,
+    warn_of_import,
 )
-from phextsync.discovery import Address, parse_address
+from phextsync.discovery import Address, local_addresses, parse_address
 from phextsync.embed import Options
+from phextsync.errors import StoreError, StoreLockedError
 from phextsync.files import service
+from phextsync.files.bindings import BindingStore
 from phextsync.guard import Guard
 from phextsync.identity import NodeIdentity
-from phextsync.node import DEFAULT_PORT, Node, open_node
+from phextsync.node import Node, open_node
+from phextsync.protocol import PeerJoined, PeerLost
 from phextsync.terminal import visible, visible_text
 
 app = typer.Typer()
 
-Port = Annotated[int, typer.Option(help="TCP port; any free one when it is taken.")]
+_PATIENCE_S: Final = 10.0
+_PAUSE_S: Final = 0.05
+_LINES_MAX: Final = 100
+_LOG_BYTES: Final = 4 << 20
+_LOGS: Final = 5
+
+Port = Annotated[
+    int | None, typer.Option(help="TCP port.", show_default="7439, or any free one if it is taken")
+]
 Host = Annotated[str, typer.Option(help="Address to listen on.", show_default="all")]
 Peers = Annotated[
     list[str] | None, typer.Option("--peer", help="HOST[:PORT] to dial; may be repeated.")
@@ -68,16 +85,39 @@ class _VisibleFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
-def _log_to_terminal(level: int) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_VisibleFormatter("%(asctime)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler])
+def _log_to(level: int, file: Path | None = None) -> None:
+    """Log on standard error from `level` on, and what happens into a file, which is cut in time."""
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    handlers[0].setLevel(level)
+    if file is not None:
+        path = file.expanduser()
+        handlers.append(RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOGS))
+        handlers[1].setLevel(min(level, logging.INFO))
+    for handler in handlers:
+        handler.setFormatter(_VisibleFormatter("%(asctime)s %(name)s: %(message)s"))
+    logging.basicConfig(level=min(handler.level for handler in handlers), handlers=handlers)
+    logging.raiseExceptions = False  # a full disk, or a terminal that is gone, ends no node
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """How the node is to run."""
+
+    folder: Path
+    host: str | None
+    port: int | None
+    peers: tuple[str, ...]
+    discover: bool
+    index: bool
+    is_quiet: bool
+    http: Address | None
+    guard: Guard
 
 
 @app.command(rich_help_panel=NODE)
 def up(
     data: Data = DATA,
-    port: Port = DEFAULT_PORT,
+    port: Port = None,
     host: Host = "",
     peer: Peers = None,
     mdns: FindPeers = True,
@@ -90,15 +130,24 @@ def up(
     index: Annotated[
         bool, typer.Option(help="Keep the search index in step, not only once it is asked.")
     ] = True,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
+    log: Annotated[
+        Path | None, typer.Option(help="Keep a log in this file, the older part in FILE.1 to .5.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
 ) -> None:
-    """Run the node until it is interrupted."""
-    _log_to_terminal(logging.INFO if verbose else logging.WARNING)
+    """Run the node until it is interrupted (SIGINT, SIGTERM, SIGHUP).
+
+    Waits up to 10 s for a command that has the folder open.
+    """
+    level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
+    _log_to(level, log)
+    folder = existing_folder(data)
+    warn_of_import(folder)
     guard = _guard(http_token, http_token_file, allow_host)
-    serve_http = _http_server(http, guard) if http else None
-    trio.run(
-        _up, existing_folder(data), host or None, port, tuple(peer or ()), mdns, index, serve_http
-    )
+    served = _http_address(http) if http else None
+    peers = tuple(peer or ())
+    trio.run(_up, _Run(folder, host or None, port, peers, mdns, index, quiet, served, guard))
 
 
 def _guard(token: str, token_file: Path | None, hosts: list[str] | None) -> Guard:
@@ -109,48 +158,128 @@ def _guard(token: str, token_file: Path | None, hosts: list[str] | None) -> Guar
     return Guard(token or None, allowed_hosts=hosts or ())
 
 
-def _http_server(http: str, guard: Guard) -> Callable[[Node, trio.Nursery], Awaitable[int]]:
+def _http_address(http: str) -> Address:
     try:
         from phextsync import gateway  # only whoever serves HTTP needs its packages
     except ImportError:
         fail("serving HTTP needs more packages: pip install 'phextsync[http]'")
-    address = parse_address(http, gateway.DEFAULT_PORT)
-
-    async def serve(node: Node, nursery: trio.Nursery) -> int:
-        served = gateway.Gateway(node, guard=guard)
-        port: int = await nursery.start(served.serve, address)
-        return port
-
-    return serve
+    return parse_address(http, gateway.DEFAULT_PORT)
 
 
-async def _up(
-    folder: Path,
-    host: str | None,
-    port: int,
-    peers: tuple[str, ...],
-    mdns: bool,
-    index: bool,
-    serve_http: Callable[[Node, trio.Nursery], Awaitable[int]] | None,
-) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with open_node(folder, host=host, port=port, peers=peers, discover=mdns) as node:
-            identity = node.identity
-            print(
-                f"{identity.name} ({identity.node_id.hex()[:8]}) listens on port {node.port}",
-                flush=True,
+async def _up(run: _Run) -> None:
+    with trio.open_signal_receiver(*_ending_signals()) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
+            async with AsyncExitStack() as stack:
+                node = await _opened(run, stack)
+                await _serve(node, run)
+
+
+def _ending_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals at which the node stops: what `nohup` ignores stays ignored."""
+    is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM, *(() if is_ignored else (signal.SIGHUP,)))
+
+
+async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for _ in signals:
+        scope.cancel()
+
+
+async def _opened(run: _Run, stack: AsyncExitStack) -> Node:
+    """Open the node, once whoever has its folder open has closed it."""
+    deadline = trio.current_time() + _PATIENCE_S
+    is_told = run.is_quiet
+    while True:
+        try:
+            return await stack.enter_async_context(
+                open_node(
+                    run.folder,
+                    host=run.host,
+                    port=run.port,
+                    peers=run.peers,
+                    discover=run.discover,
+                )
             )
-            if index:
-                node.searcher.start()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(service.serve, node)
-                if serve_http is not None:
-                    print(f"HTTP on port {await serve_http(node, nursery)}", flush=True)
-                if is_terminal():
-                    nursery.start_soon(_show_progress, node)
-                async for _ in signals:
-                    nursery.cancel_scope.cancel()
-                    return
+        except StoreLockedError as error:
+            if trio.current_time() > deadline:
+                raise
+            if not is_told:
+                warn(f"{error}; waiting for it to end")
+                is_told = True
+        await trio.sleep(_PAUSE_S)
+
+
+async def _serve(node: Node, run: _Run) -> None:
+    """Serve what is to be served, and say what is, until cancelled."""
+    if run.index:
+        node.searcher.start()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service.serve, node)
+        doors = []
+        if run.http is not None:
+            from phextsync import gateway  # which is there: see `_http_address`
+
+            server = gateway.Gateway(node, guard=run.guard)
+            port = await nursery.start(server.serve, run.http)
+            doors.append(f"  HTTP at http://{Address(run.http.host, port)}")
+        if not run.is_quiet:
+            await _tell([*_addresses(node, run.host), *doors, *_bindings(run.folder)])
+            nursery.start_soon(_tell_peers, node)
+            if is_terminal():
+                nursery.start_soon(_show_progress, node)
+        await trio.sleep_forever()
+
+
+def _addresses(node: Node, host: str | None) -> Iterator[str]:
+    identity = node.identity
+    yield f"{identity.name} ({identity.node_id.hex()[:8]}) listens on port {node.port}"
+    for address in (host,) if host is not None else local_addresses():
+        yield f"  at {Address(address, node.port)}"
+
+
+def _bindings(folder: Path) -> Iterator[str]:
+    try:
+        for bound in BindingStore(folder).bindings():
+            yield f"  {bound.directory} is bound to {bound.range} of {bound.phext}"
+    except StoreError as error:
+        yield f"  {error}"
+
+
+async def _tell_peers(node: Node) -> None:
+    """Print a line when a peer comes or goes: whoever reads them holds nobody up."""
+    send, receive = trio.open_memory_channel[str](_LINES_MAX)
+    here: set[bytes] = set()
+
+    def note(event: PeerJoined | PeerLost) -> None:
+        is_here = any(peer.node_id == event.peer_id for peer in node.peers())
+        if is_here == (event.peer_id in here):
+            return  # one of two links
+        here.symmetric_difference_update({event.peer_id})
+        who = f"{event.name} ({event.peer_id.hex()[:8]})"
+        with suppress(trio.WouldBlock):  # nobody reads what there is already
+            match event:
+                case PeerJoined():
+                    send.send_nowait(f"{who} joined")
+                case PeerLost():
+                    send.send_nowait(f"{who} is gone: {event.reason}")
+
+    node.on_peer = note
+    async for line in receive:
+        await _tell([line])
+
+
+async def _tell(lines: Iterable[str]) -> None:
+    """Print lines. A terminal that is gone, or a pipe that nobody reads, ends no node."""
+
+    def tell() -> None:
+        try:
+            say(*lines)
+            sys.stdout.flush()
+        except OSError:
+            close_output()
+
+    await trio.to_thread.run_sync(tell, abandon_on_cancel=True)
 
 
 async def _show_progress(node: Node) -> None:
@@ -184,7 +313,7 @@ def mcp(
     http_token: Token = "",
     http_token_file: TokenFile = None,
     allow_host: AllowedHosts = None,
-    port: Port = DEFAULT_PORT,
+    port: Port = None,
     host: Host = "",
     peer: Peers = None,
     mdns: FindPeers = True,
@@ -194,7 +323,7 @@ def mcp(
     Asks the node that runs on the folder; where none does, it runs the node, with the last four
     options.
     """
-    _log_to_terminal(logging.WARNING)
+    _log_to(logging.WARNING)
     try:
         from phextsync import mcp_server  # only whoever serves agents needs its packages
     except ImportError:

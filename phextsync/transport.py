@@ -397,7 +397,7 @@ class TlsNetwork:
 
     identity: NodeIdentity
     host: str | None
-    port: int
+    port: int | None
 
     async def connect(self, host: str, port: int) -> SecureLink:
         return await connect(self.identity, host, port)
@@ -462,7 +462,7 @@ async def _dial(
 async def serve(
     identity: NodeIdentity | Callable[[], NodeIdentity],
     host: str | None,
-    port: int,
+    port: int | None,
     handler: Callable[[SecureLink], Awaitable[None]],
     *,
     handshakes_max: int = HANDSHAKES_MAX,
@@ -472,9 +472,9 @@ async def serve(
 ) -> NoReturn:
     """Listen until cancelled and run `handler` for each accepted link; started with the port.
 
-    `host` None listens on all addresses, IPv4 and IPv6. When the port is `PORT` and taken, any
-    free one is used, as for port 0. A link is closed when its handler returns; what the handler
-    raises ends the server. Where `identity` is a function, each handshake is under what it gives.
+    `host` and `port` are as `listen` has them. A link is closed when its handler returns; what the
+    handler raises ends the server. Where `identity` is a function, each handshake is under what it
+    gives.
     """
     listeners = await listen(host, port)
     for listener in listeners:
@@ -654,14 +654,15 @@ def _load_chain(context: ssl.SSLContext, identity: NodeIdentity, bundle: Bundle)
         context.load_cert_chain(file.name)
 
 
-async def listen(host: str | None, port: int) -> list[trio.SocketListener]:
-    """Listen on one port for every family of addresses that `host` has. LinkError when taken."""
+async def listen(host: str | None, port: int | None) -> list[trio.SocketListener]:
+    """Listen on one port for every family of addresses that `host` has (None: on all). The port
+    None is `PORT`, or any free one if that is taken. LinkError when a given one is."""
     try:
         if port != 0:
             try:
-                return list(await trio.open_tcp_listeners(port, host=host))
+                return list(await trio.open_tcp_listeners(port or PORT, host=host))
             except OSError as error:
-                if error.errno != errno.EADDRINUSE or port != PORT:
+                if error.errno != errno.EADDRINUSE or port is not None:
                     raise
         for _ in range(_PORT_ATTEMPTS):
             listeners = list(await trio.open_tcp_listeners(0, host=host))
@@ -677,7 +678,7 @@ async def listen(host: str | None, port: int) -> list[trio.SocketListener]:
                 if error.errno != errno.EADDRINUSE:
                     raise
     except (OSError, UnicodeError) as error:
-        where = format_address(host or "*", port)
+        where = format_address(host or "*", port or 0)
         raise LinkError(f"cannot listen on {where}: {_dial_failure(error)}") from error
     raise LinkError(f"expected a port that is free for IPv4 and IPv6, found none for {host or '*'}")
 
