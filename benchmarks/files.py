@@ -1,10 +1,14 @@
-"""Bound directories: how long from a file on one node to the file on another, on loopback.
+"""Bound directories: from a file on one node to the file on another, on loopback; many files.
 
 A line is added to a file of one directory; the time ends when the other directory's file has it.
-Yardstick of the same run: Syncthing with its default settings, where it is installed.
+Many files of 1 KiB are bound, until their scrolls are on the disk, and written on the other side;
+beside the files a second that a plain loop writes, each synced. A start takes up a directory that
+has not changed. Yardstick of the same run: Syncthing with its default settings, where it is
+installed.
 """
 
 import contextlib
+import os
 import re
 import shutil
 import statistics
@@ -15,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from random import Random
 from typing import Final
 
 import trio
@@ -25,6 +30,8 @@ from phextsync.files import service
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.index import CoordinateRange
 from phextsync.node import open_node
+from phextsync.replica import ReplicaSet
+from phextsync.store import LmdbStore
 
 _RANGE: Final = CoordinateRange.parse("7.*")
 _FILE: Final = "MEMORY.md"
@@ -32,6 +39,9 @@ _FIRST: Final = "# what both know\n"
 _PAUSE_S: Final = 0.15
 _POLL_S: Final = 0.0005
 _PATIENCE_S: Final = 60.0
+_PATIENCE_MANY_S: Final = 600.0
+_POLL_MANY_S: Final = 0.1
+_SAVE_PAUSE_S: Final = 0.004
 _SYNCTHING_EDITS: Final = 5
 # What a folder has that is made in Syncthing's window.
 _DEFAULTS: Final = (
@@ -54,7 +64,108 @@ def run(*, quick: bool) -> Report:
             took = _measure(one, two, 40 if quick else 400)
         report.add("file_to_file_p50_ms", took, "ms", yardstick)
         report.add("file_to_file_p99_ms", [statistics.quantiles(took, n=100)[98]], "ms")
+        _measure_many(report, parent / "many", 1_000 if quick else 10_000)
+        _measure_start(report, parent / "start", 2_000 if quick else 50_000)
+        _measure_saves(report, parent / "saves", 300 if quick else 10_000)
     return report
+
+
+def _measure_many(report: Report, parent: Path, count: int) -> None:
+    """Bind many files on one node while another, which is bound already, gets them."""
+    parent.mkdir()
+    plain = parent / "plain"
+    began = time.perf_counter()
+    _fill(plain, min(count, 1_000), is_synced=True)
+    yardstick = "plain_files_per_s"
+    report.add(yardstick, [min(count, 1_000) / (time.perf_counter() - began)], "files/s")
+    ours, theirs = make_folders(parent, "ours", "theirs")
+    directories = parent / "ours-notes", parent / "theirs-notes"
+    _fill(directories[0], count)
+    for folder, directory in zip((ours, theirs), directories, strict=True):
+        BindingStore(folder).bind(Bound(directory, "memory", _RANGE))
+    with in_other(_serve, theirs, 1, ()) as second:
+        port = second.recv()
+        began = time.perf_counter()
+        with in_other(_serve, ours, 0, (f"{LOOPBACK}:{port}",)) as first:
+            first.recv()
+            bound_s = time.perf_counter() - began
+            _wait_for_files(directories[1], count)
+            written_s = time.perf_counter() - began
+            first.send("stop")
+        second.send("stop")
+    name = f"1e{len(str(count)) - 1}"
+    report.add(f"bind_files_per_s@{name}", [count / bound_s], "files/s", yardstick)
+    report.add(f"written_files_per_s@{name}", [count / written_s], "files/s", yardstick)
+
+
+def _measure_start(report: Report, parent: Path, count: int) -> None:
+    """Start a node whose bound directory has many files that did not change."""
+    parent.mkdir()
+    (ours,) = make_folders(parent, "ours")
+    _fill(parent / "notes", count)
+    BindingStore(ours).bind(Bound(parent / "notes", "memory", _RANGE))
+    with in_other(_serve, ours, 0, ()) as first:
+        first.recv()
+        first.send("stop")
+    began = time.perf_counter()
+    with in_other(_serve, ours, 0, ()) as first:
+        first.recv()
+        took = time.perf_counter() - began
+        first.send("stop")
+    report.add(f"start_s@{count // 10_000}e4" if count >= 10_000 else "start_s", [took], "s")
+
+
+def _measure_saves(report: Report, parent: Path, count: int) -> None:
+    """Save one file again and again by renaming, as editors do, on two connected nodes."""
+    parent.mkdir()
+    with _bound_nodes(parent) as (one, two):
+        _wait_for(two / _FILE, _FIRST)
+        lines = [f"line {number} of what an agent knows\n" for number in range(40)]
+        began = time.perf_counter()
+        for number in range(count):
+            lines[number % len(lines)] = f"line {number % len(lines)} was saved {number} times\n"
+            (one / ".draft").write_text("".join(lines))
+            (one / ".draft").replace(one / _FILE)
+            time.sleep(_SAVE_PAUSE_S)
+        took = time.perf_counter() - began
+        _wait_for(two / _FILE, "".join(lines))
+    with _opened(parent / "ours") as store:
+        replicas = ReplicaSet(store, node_id=bytes(16), random=Random(1), wall_time_ms=lambda: 0)
+        coordinate = next(c for c, text in replicas.open("memory").scrolls() if "saved" in text)
+        size = len(replicas.open("memory").version(coordinate))
+    name = f"1e{len(str(count)) - 1}"
+    report.add(f"rename_save_version_bytes@{name}", [size], "bytes")
+    report.add(f"rename_saves_per_s@{name}", [count / took], "saves/s")
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[LmdbStore]:
+    store = LmdbStore(folder)
+    try:
+        yield store
+    finally:
+        store.close(clean=True)
+
+
+def _fill(directory: Path, count: int, *, is_synced: bool = False) -> None:
+    for number in range(count):
+        path = directory / f"{number // 100:03}" / f"note {number}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            file.write((f"note {number} of an agent\n" * 60)[:1024])
+            if is_synced:
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def _wait_for_files(directory: Path, count: int) -> None:
+    deadline = time.monotonic() + _PATIENCE_MANY_S
+    while time.monotonic() < deadline:
+        found = sum(1 for path in directory.rglob("*.md") if not path.name.startswith("."))
+        if found >= count:
+            return
+        time.sleep(_POLL_MANY_S)
+    raise TimeoutError(f"{directory} did not get {count} files within {_PATIENCE_MANY_S:g} s")
 
 
 def _measure(one: Path, two: Path, edits: int) -> list[float]:

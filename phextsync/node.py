@@ -325,17 +325,26 @@ class Node:
         Costs microseconds. A peer that this node has blocked or forgotten is not waited for.
         """
         whole = as_range(range_)
+        return not self._awaited(phext, whole, self.core.even_peers(phext, whole))
+
+    def is_in_sight(self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING) -> bool:
+        """Whether everybody who may change something of `range_` hears at once what we write, and
+        we what they write: as `is_whole`, but what is on its way does not count."""
+        whole = as_range(range_)
+        return not self._awaited(phext, whole, self.core.compared_peers(phext, whole))
+
+    def _awaited(self, phext: str, range_: CoordinateRange, here: set[bytes]) -> bool:
+        """Whether another peer than those `here` may hold something of a range."""
         awaited = set(self._remembered.seen_since(self._surroundings.wall_time_s() - _MAY_RETURN_S))
         awaited.update(
             task.peer_id for link, task in self._links.items() if self.core.refusal(link) is None
         )
         awaited.discard(self.identity.node_id)
-        awaited -= self.core.even_peers(phext, whole) if awaited else set()
         connected = self._connected()
-        return not any(
+        return any(
             not self.known.is_blocked(peer)
-            and (peer in connected or self._may_hold(peer, phext, whole))
-            for peer in awaited
+            and (peer in connected or self._may_hold(peer, phext, range_))
+            for peer in awaited - here
         )
 
     def _may_hold(self, absent: bytes, phext: str, range_: CoordinateRange) -> bool:

@@ -739,6 +739,16 @@ class Synchronizer:
             and (not self._may_hold(link, phext, range_) or self._is_even(link, phext, range_))
         }
 
+    def compared_peers(self, phext: str, range_: CoordinateRange) -> set[bytes]:
+        """Return the linked peers that were compared since the link began, so that each hears of
+        the other's changes at once; also those that hold nothing of a range."""
+        return {
+            link.peer_id
+            for link in self._links.values()
+            if link.is_ready
+            and (not self._is_comparing(link, phext) or not self._may_hold(link, phext, range_))
+        }
+
     def _may_hold(self, link: _Link, phext: str, range_: CoordinateRange) -> bool:
         """Whether the peer holds something of a range, or has not yet said whether it does."""
         if phext in link.interests:

@@ -110,11 +110,12 @@ class Binding:
         run: Runner,
         durable: Callable[[], Awaitable[None]],
         is_apart: Callable[[], bool],
+        is_whole: Callable[[], bool],
         is_checkout_moving: Callable[[], bool] = lambda: False,
     ) -> None:
         """`durable` waits until what was done so far is on the disk; `is_apart` says whether
-        others may be changing the range unseen, `is_checkout_moving` whether a version-control
-        checkout writes files just now."""
+        others may be changing the range unseen, `is_whole` whether nobody lacks anything of it,
+        `is_checkout_moving` whether a version-control checkout writes files just now."""
         self.range = range_
         self.problems = Problems()
         self.conflicts = ConflictLog(replicas, binding_id)
@@ -127,6 +128,7 @@ class Binding:
         self._run = run
         self._durable = durable
         self._is_apart = is_apart
+        self._is_whole = is_whole
         self._is_checkout_moving = is_checkout_moving
         self._merging = Merging(self._replica, is_apart)
         self._missing: dict[Coordinate, float] = {}  # since when files are gone that were here
@@ -137,7 +139,6 @@ class Binding:
         self._unfinished: dict[Coordinate, None] = {}
         self._left_alone: frozenset[str] = frozenset()
         self._is_first = True
-        self._is_together = False
         self._writers: Mapping[Coordinate, str] = {}
         self._last_merge_s: float | None = None
 
@@ -187,7 +188,7 @@ class Binding:
             self.records.forget_all()
         self._note_own_problems(now)
         self._writers = writers or {}
-        self._is_together = not self._is_apart()
+        is_whole = self.records.has_shared and self._is_whole()
         await self._take_late_changes(now)
         touched = dict.fromkeys((*paths, *self._again, *self.problems.due(now)))
         concerned = {*coordinates, *self._unfinished}
@@ -211,7 +212,7 @@ class Binding:
         while some := list(islice(sources, _AT_ONCE)):
             places = [c for c in some if isinstance(c, Coordinate)]
             await self._some(places, [path for path in some if isinstance(path, str)], now)
-        if self._is_together:
+        if is_whole:
             self.records.drop_shared()
 
     async def _take_late_changes(self, now: float) -> None:
@@ -407,7 +408,7 @@ class Binding:
 
     def _merge(self, coordinate: Coordinate, record: Record, file: File, round_: "_Round") -> None:
         base, scroll = self.records.base(coordinate), self._replica.get(coordinate, "")
-        if not self._is_together:
+        if self._is_apart():
             self.records.set_shared(coordinate, scroll)
         self._merging.take(coordinate, record, base, file, is_unseen=round_.is_unseen)
         self._note_conflicts(coordinate, base, file.text, scroll)
@@ -560,7 +561,7 @@ class Binding:
                 continue
             with self._boundary(record.path, round_.now):
                 base, scroll = self.records.base(coordinate), self._replica.get(coordinate, "")
-                if not self._is_together:
+                if self._is_apart():
                     self.records.set_shared(coordinate, scroll)
                 self._merging.delete(coordinate, record.path, base)
                 self._note_conflicts(coordinate, base, "", scroll)

@@ -149,6 +149,11 @@ class Records:
 
     # -- what all machines had before this one wrote alone -----------------------------------
 
+    @property
+    def has_shared(self) -> bool:
+        """Whether there is any such text."""
+        return bool(self._shared)
+
     def shared(self, coordinate: Coordinate) -> str | None:
         """Return the text that was everywhere before the scroll was changed here unseen by
         others, None when it was not."""

@@ -250,7 +250,8 @@ class _Service:
             binding_id=number,
             run=_in_thread,
             durable=node.durable,
-            is_apart=lambda: bool(node.absent()),
+            is_apart=lambda: not node.is_in_sight(bound.phext, bound.range),
+            is_whole=partial(node.is_whole, bound.phext, bound.range),
             is_checkout_moving=partial(_is_checkout_moving, bound.directory),
         )
 
