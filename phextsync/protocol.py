@@ -1666,7 +1666,7 @@ class Synchronizer:
     def _is_spared(self, link: _Link, place: Place, origin: bytes) -> bool:
         """Whether the peer gets an update from who wrote it, and there is room to note that."""
         has_room = place in link.spared or len(link.spared) < self.limits.spared_max
-        return has_room and origin in link.neighbours and place not in link.dirty
+        return has_room and origin in link.neighbours
 
     def _neighbours_changed(self) -> None:
         """Tell every peer that may know everything whom we are linked with."""
