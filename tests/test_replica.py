@@ -335,6 +335,66 @@ def test_who_only_takes_updates_of_peers_tells_nobody_of_a_client_id() -> None:
     assert len(replicas.open(CLIENTS)) == 1
 
 
+def test_what_others_write_costs_no_client_id() -> None:
+    replicas, peer = _open(MemoryStore()), _open(MemoryStore(), seed=1).open("memory")
+    replica = replicas.open("memory")
+    replica[_B] = "ours"  # from now on there is a client id
+    for number in range(20):
+        before = peer.version(_A)
+        peer.append(_A, f"{number}\n")
+        update = peer.difference(_A, before)
+        assert update is not None
+        replica.apply(_A, LogEntry(update, _NODE, 0))
+        replica.append(_B, ".")
+    assert len(replicas.open(CLIENTS)) == 1
+    assert not replicas.reports
+    alone = _open(MemoryStore(), seed=2).open("memory")
+    alone[_B] = "ours" + 20 * "."
+    assert len(replica.version(_B)) == len(alone.version(_B))
+
+
+class _Moved(dict[Coordinate, object]):
+    """Something happens just after another thread has looked for a scroll here."""
+
+    def __init__(self, move: Callable[[], object]) -> None:
+        self._move = move
+
+    def __contains__(self, key: object) -> bool:
+        found = super().__contains__(key)
+        self._move()
+        return found
+
+
+def test_a_glance_at_a_scroll_that_moves_meanwhile_says_nothing(
+    replicas: ReplicaSet, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = _open(MemoryStore(), seed=1).open("memory")
+    peer[_A] = "text"
+    replica.apply(_A, LogEntry(peer.difference(_A, EMPTY_VERSION) or b"", _NODE, 0))
+    assert replicas.take_batch() is not None
+    moved = _Moved(lambda: replicas.failed(StoreFullError("full")))
+    monkeypatch.setattr(replica, "_pending", moved)
+    assert replica.glance(_A) is None  # in no place that was looked at, and not absent
+    assert replica[_A] == "text"
+
+
+def test_after_a_commit_that_failed_a_scroll_is_written_whole() -> None:
+    replicas = _open(MemoryStore(), open_bytes_max=0)
+    replica = replicas.open("memory")
+    replica[_A] = "one\n"
+    replicas.commit()
+    replica.append(_A, "two\n")
+    assert replicas.take_batch() is not None
+    for number in range(3, 9):
+        replica[Coordinate(*[1] * 8, number)] = "others are opened, and there is no room"
+    replicas.failed(StoreFullError("full"))
+    batch = replicas.take_batch()
+    assert batch is not None
+    (write,) = (write for _, write in batch.writes if write.key == _A.key)
+    assert write.state is not None
+    assert write.log == ()
+
+
 def test_a_peers_update_is_taken_although_the_disk_is_full_and_there_is_no_client_id() -> None:
     replicas = _open(MemoryStore())
     replicas.open("other")[_A] = "text"

@@ -380,3 +380,20 @@ def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_kept(
     store.close(clean=True)
     waiting = LmdbStore(tmp_path).report
     assert all("was set aside, and no peer has sent it again" in line for line in waiting)
+
+
+@pytest.mark.parametrize("counted", [1, 3])
+def test_a_count_that_is_not_the_number_of_scrolls_is_told_and_mended(
+    tmp_path: Path, counted: int
+) -> None:
+    store = LmdbStore(tmp_path)
+    _commit(store, *(_write(key, state=b"text") for key in _KEYS[:2]))
+    number = store._numbers["memory"]
+    with store._env.begin(write=True) as txn:
+        store._set_count(txn, number, counted)
+    store.close(clean=True)
+    store = LmdbStore(tmp_path)
+    assert len(store.heads("memory").keys) == 2 * 12
+    assert store.report == ("memory: 1 scrolls could not even be named; peers send them again",)
+    assert store._counts[number] == 2
+    store.close(clean=True)

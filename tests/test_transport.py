@@ -5,7 +5,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -582,6 +582,29 @@ async def test_stalled_handshakes_do_not_keep_others_out() -> None:
         for stream in stalled:
             await stream.aclose()
         await link.channel.aclose()
+
+
+async def test_no_more_handshakes_than_the_limit_are_stalled() -> None:
+    async with served(_ANNA, handshakes_max=2, handshake_timeout_s=1000) as node:
+        stalled = [await trio.open_tcp_stream(_LOOPBACK, node.port) for _ in range(3)]
+        with trio.fail_after(_PATIENCE_S):
+            assert await stalled[0].receive_some() == b""  # one too many came, and it was there
+        for stream in stalled:
+            await stream.aclose()
+
+
+def test_no_session_can_be_resumed() -> None:
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context(_ANNA).wrap_bio(to_client, to_server)
+    server = server_context(_BERT).wrap_bio(to_server, to_client, server_side=True)
+    while client.version() is None or server.version() is None:
+        for end in (client, server):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    server.write(b"x")
+    assert client.read(1) == b"x"  # whatever came before it would have been taken
+    assert client.session is not None
+    assert not client.session.has_ticket
 
 
 async def test_a_dialled_node_that_says_nothing_is_given_up() -> None:
