@@ -19,6 +19,7 @@ from phextsync import (
     writing_as,
 )
 from sims.processes import PATIENCE_S, make_folder
+from tests.clocks import next_millisecond
 
 pytestmark = pytest.mark.real
 
@@ -75,12 +76,14 @@ def test_the_past_of_a_scroll_is_told(tmp_path: Path) -> None:
         assert (change.line, line.text, line.time_ms) == ("one", "one", change.time_ms)
         assert change.writers == (line.writer,)
         assert await phext.text_at(_A, change.time_ms) == "one\n"
+        next_millisecond()
         await phext.clear_scroll(_A)
         (row,) = await phext.undeletable()
         assert (row.coordinate, row.first_line) == (Coordinate.parse(_A), "one")
         assert await phext.undelete(_A) == "one\n"
         with pytest.raises(PhextsyncError, match="found some"):
             await phext.undelete(_A)
+        next_millisecond()
         await phext.append(_A, "two\n")
         (last,) = await phext.versions(_A, last=1)
         assert (last.size, last.added, last.removed) == (8, 1, 0)

@@ -12,6 +12,7 @@ import pytest
 
 from phextsync.control import Attachment
 from sims.processes import PATIENCE_S, mesh
+from tests.clocks import next_millisecond
 
 pytestmark = pytest.mark.real
 
@@ -225,6 +226,7 @@ def test_what_was_deleted_or_overwritten_is_brought_back(tmp_path: Path) -> None
         process.ask("keep_history", 10**9, "memory", "*", False)
         for text in ("one\n", "one\ntwo\n"):
             process.ask("set", "memory", _A, text)
+            next_millisecond()
         process.ask("set", "memory", _B, "text\n")
         first, second = cli.out("versions", _A).splitlines()
         assert first.endswith("  solo  4 bytes  +1 -0")

@@ -37,6 +37,7 @@ from phextsync import (
 )
 from phextsync.history import Past
 from sims.processes import PATIENCE_S, make_folder
+from tests.clocks import next_millisecond
 
 pytestmark = pytest.mark.real
 
@@ -283,6 +284,7 @@ def test_what_was_deleted_or_overwritten_comes_back(
     assert phext.name not in [row.phext for row in handle.history_settings()]
     phext[_A] = "one\n"
     (first,) = phext.versions(_A)
+    next_millisecond()
     phext[_A] = "one\ntwo\n"
     del phext[_A]
     (row,) = phext.undeletable("1.*")
