@@ -369,6 +369,10 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Do `edits` (start, stop, replacement), ascending, to the text as it is."""
         self._edit(key, lambda scroll: scroll.splice(edits))
 
+    def check_allowed(self, key: Key) -> None:
+        """PermissionDeniedError when this node may not edit there."""
+        self._owner.check_allowed(self.name, as_coordinate(key))
+
     def replace(self, key: Key, old: str, new: str, count: int | None = 1) -> None:
         """Replace the `count` places in which exactly `old` stands (None: all, at least one).
         TextError says how many were found if there are more or fewer."""

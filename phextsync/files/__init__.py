@@ -7,7 +7,14 @@
 * `directory`: the files of a directory, read and written without losing what others write
 * `records`: what a file held when it was last read or written
 * `problems`: what cannot be kept in step, and when to try again
-* `binding`: decides what is done to files and scrolls
+* `absences`: which files are gone, and which of these may be deleted
+* `todo`: what has to be looked at again
+* `conflict_log`: lines that two sides changed apart
+* `merging`: how the change of a file is done to its scroll
+* `naming`: the map of names and the paths that follow from it
+* `intake`: what files say about their scrolls
+* `output`: makes files what their scrolls are
+* `binding`: a directory and a range of scrolls that are the same
 * `bindings`: which directories of this machine are bound
 * `service`: keeps them in step while a node runs
 """

@@ -3,19 +3,22 @@
 It stays on the machine that saw them meet, for as long as the history of a bound range is kept.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 
 import cbor2
 
-from phextsync.conflicts import Conflict
+from phextsync.conflicts import Conflict, conflicts
 from phextsync.index import Coordinate
 from phextsync.replica import ReplicaSet
 
 CONFLICTS_MAX: Final = 10_000
 """Conflicts of one binding that are kept; the oldest go first."""
+
+_log = logging.getLogger("phextsync.files")
 
 _KIND: Final = b"c"
 _NUMBER_BYTES: Final = 8
@@ -35,11 +38,12 @@ class LoggedConflict:
 
 
 class ConflictLog:
-    """The conflicts of one binding."""
+    """The conflicts of one binding. `writers` are the names of who changed scrolls last."""
 
     def __init__(self, replicas: ReplicaSet, binding_id: bytes) -> None:
         self._replicas = replicas
         self._prefix = b"b" + binding_id + _KIND
+        self.writers: Mapping[Coordinate, str] = {}
         self._keys = [key for key, _ in replicas.notes(self._prefix)]
 
     def __len__(self) -> int:
@@ -49,6 +53,14 @@ class ConflictLog:
         """Iterate over what is kept, the oldest first."""
         for key in self._keys:
             yield self._decoded(key, self._replicas.noted(key))
+
+    def compare(self, coordinate: Coordinate, path: str, base: str, mine: str, theirs: str) -> None:
+        """Keep the conflicts of two changes of a text."""
+        for conflict in conflicts(base, mine, theirs):
+            by = self.writers.get(coordinate, "")
+            if self.add(coordinate, path, conflict, by):
+                what = "both sides changed line"
+                _log.warning("%s: %s %d; see `phextsync conflicts`", path, what, conflict.line)
 
     def add(self, coordinate: Coordinate, path: str, conflict: Conflict, theirs_by: str) -> bool:
         """Keep a conflict, unless it is known; say whether it was new."""

@@ -9,7 +9,8 @@ Calls do what they can for each path and say of the others why not: one path's t
 
 import errno
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ LATE_S: Final = 5.0
 _DRAFT: Final = ".phextsync-"
 _DRAFT_CHARACTERS: Final = len(_DRAFT) + 16
 _SECRETS: Final = ("identity.pem", "authority.pem", "data.mdb")
+_RACY_NS: Final = 50_000_000  # file systems stamp changes by a clock that ticks
 _LATE_MAX: Final = 64
 _READ_ATTEMPTS: Final = 3
 _MARKER_BYTES_MAX: Final = 256
@@ -43,14 +45,14 @@ _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file as it was read."""
+    """A file as it was read. `is_racy`: so soon after a change that another may have its mark."""
 
     mark: Mark
     text: str
     marks: str = ""
     born_ns: int = 0
     is_outside: bool = False
-    is_writable: bool = True
+    is_racy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +143,20 @@ class _Late:
 class Directory:
     """The files of one bound directory. Used by one caller at a time, in any thread."""
 
-    def __init__(self, files: FileSystem, token: str, *, writers: int = WRITERS) -> None:
-        """`token` is what the directory's marker holds; `writers` write new files at a time."""
+    def __init__(
+        self,
+        files: FileSystem,
+        token: str,
+        *,
+        writers: int = WRITERS,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """`token` is what the directory's marker holds; `writers` write new files at a time;
+        `clock_ns` is the clock by which the file system stamps files."""
         self._files = files
         self._token = token
         self._writers = writers
+        self._clock_ns = clock_ns
         self._device = 0
         self._ignoring = Ignoring()
         self._ignore_mark: Mark | None = None
@@ -322,7 +333,7 @@ class Directory:
             _marks(status),
             status.born_ns,
             status.device != self._device,
-            bool(status.mode & 0o200),
+            self._clock_ns() - status.changed_ns < _RACY_NS,
         )
 
     def gone(self, paths: Iterable[str]) -> list[str]:

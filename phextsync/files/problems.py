@@ -1,8 +1,11 @@
 """Problems: what of a binding cannot be kept in step, since when, and when it is tried again."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
+
+from phextsync.errors import PhextsyncError, StoreError
 
 RETRY_MIN_S: Final = 1.0
 RETRY_MAX_S: Final = 60.0
@@ -66,6 +69,17 @@ class Problems:
     def next_due(self) -> float | None:
         """Return when the next path is to be tried again."""
         return min((p.due for p in self._problems.values() if p.due is not None), default=None)
+
+    @contextmanager
+    def boundary(self, path: str, now: float) -> Iterator[None]:
+        """Let what goes wrong with a name stay with it. StoreError passes: a store that refuses
+        concerns all."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except (PhextsyncError, OSError) as error:
+            self.note(path, str(error), now, is_retried=True)
 
     def take_news(self) -> list[Problem]:
         """Return what was noted for the first time since the last call."""

@@ -50,6 +50,7 @@ class Record:
     again. `marks` are those of the file, `line_marks` those of its line in the map. `fingerprint`
     is that of its scroll if that had the same text. `roots` are the imports that were made into
     the scroll when it was empty. `is_outside`: on a file system of its own.
+    `is_racy`: it was read so soon after it was changed that its mark may be that of other bytes.
     """
 
     path: str
@@ -59,6 +60,7 @@ class Record:
     line_marks: str = ""
     born_ns: int = 0
     is_outside: bool = False
+    is_racy: bool = False
     fingerprint: bytes = b""
     roots: tuple[int, ...] = ()
     intent: Intent | None = None
@@ -189,15 +191,15 @@ def _encoded(record: Record) -> bytes:
     return cbor2.dumps(
         [
             *(record.path, record.digest, mark, record.marks, record.line_marks),
-            *(record.born_ns, record.is_outside, record.fingerprint, list(record.roots), intent),
+            *(record.born_ns, record.is_outside, record.is_racy, record.fingerprint),
+            *(list(record.roots), intent),
         ]
     )
 
 
 def _decoded(value: bytes) -> Record:
-    path, digest, mark, marks, line_marks, born_ns, outside, fingerprint, roots, intent = (
-        cbor2.loads(value)
-    )
+    path, digest, mark, marks, line_marks, *others = cbor2.loads(value)
+    born_ns, is_outside, is_racy, fingerprint, roots, intent = others
     return Record(
         path,
         digest,
@@ -205,7 +207,8 @@ def _decoded(value: bytes) -> Record:
         marks,
         line_marks,
         born_ns,
-        outside,
+        is_outside,
+        is_racy,
         fingerprint,
         tuple(roots),
         None if intent is None else Intent(*intent),

@@ -330,24 +330,24 @@ class _Service:
             stop.set()
 
     async def _watch(self, stop: trio.Event) -> None:
-        root = self._bound.directory
+        top = f"{self._bound.directory}/"
         async for changes in awatch(
-            root,
+            self._bound.directory,
             watch_filter=None,
             debounce=_DEBOUNCE_MS,
             step=_STEP_MS,
             stop_event=stop,
             ignore_permission_denied=True,
         ):
-            for _, changed in changes:
-                self._paths[Path(changed).relative_to(root).as_posix()] = None
-            if await _in_thread(_has_folders, [Path(changed) for _, changed in changes], root):
+            paths = [changed[len(top) :] for _, changed in changes if changed.startswith(top)]
+            self._paths.update(dict.fromkeys(paths))
+            if await _in_thread(_has_folders, top, paths):
                 self._scan_at = 0.0  # what came with a folder has no events
             self._wake_up()
 
 
-def _has_folders(paths: list[Path], root: Path) -> bool:
-    return any(p != root and not p.name.startswith(".") and p.is_dir() for p in paths)
+def _has_folders(top: str, paths: list[str]) -> bool:
+    return any(os.path.isdir(top + path) for path in paths if not path.startswith("."))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

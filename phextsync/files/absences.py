@@ -1,0 +1,100 @@
+"""Absences: which files are gone that this machine had, since when, and which may be deleted.
+
+Editors and programs let a file be gone for a moment, so it waits. More than half of the names
+vanish when somebody slips, or a disk does: such deletions are held until they are confirmed or the
+files are back.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from phextsync.index import Coordinate
+
+GRACE_S: Final = 1.5
+"""How long a file has to be gone or empty before that counts: editors do both before they write,
+some for as long as 0.8 s."""
+GUARD_NAMES: Final = 20
+"""Of at least so many names, ..."""
+GUARD_S: Final = 10.0
+"""... when more than half vanish within this time, that is held until somebody confirms it."""
+
+
+class Absences:
+    """The files of one binding that are gone. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._since: dict[Coordinate, float] = {}
+        self._held: dict[Coordinate, None] = {}
+        self._renamed: dict[Coordinate, str] = {}  # what they seem to be now, in this round
+        self._deleted: deque[tuple[float, int]] = deque()
+        self._is_confirmed = False
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def __iter__(self) -> Iterator[Coordinate]:
+        return iter(self._since)
+
+    @property
+    def held(self) -> int:
+        """How many deletions wait to be confirmed."""
+        return len(self._held)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether what is gone may be deleted at once."""
+        return self._is_confirmed
+
+    def begin_round(self) -> None:
+        """Forget what seems to be renamed: it is to be found again."""
+        self._renamed.clear()
+
+    def note(self, coordinate: Coordinate, now: float) -> None:
+        """Note that a file is gone."""
+        self._since.setdefault(coordinate, now)
+
+    def end(self, coordinate: Coordinate) -> None:
+        """Note that a file is there, or was deleted."""
+        self._since.pop(coordinate, None)
+        self._held.pop(coordinate, None)
+        if not self._since:
+            self._is_confirmed = False
+
+    def is_due(self, coordinate: Coordinate, now: float) -> bool:
+        """Whether a file has been gone for long enough to count."""
+        return now - self._since.setdefault(coordinate, now) >= GRACE_S
+
+    def seems_renamed(self, coordinate: Coordinate, path: str) -> bool:
+        """Note that a file that is gone seems to be the one at `path`; False when another is."""
+        return self._renamed.setdefault(coordinate, path) == path
+
+    def confirm(self) -> None:
+        """Let everything that is gone be deleted."""
+        self._is_confirmed = bool(self._since)
+
+    def doomed(self, gone: Iterable[Coordinate], files: int, now: float) -> list[Coordinate]:
+        """Return which of the files that have been `gone` for long enough are to be deleted;
+        `files` is how many there are with those that are gone."""
+        if self._is_confirmed:
+            self._held.clear()
+        elif self._are_too_many(files, now):
+            self._held.update(dict.fromkeys(c for c in self._since if c not in self._renamed))
+        doomed = [c for c in gone if c not in self._held and c not in self._renamed]
+        if doomed:
+            self._deleted.append((now, len(doomed)))
+        return doomed
+
+    def _are_too_many(self, files: int, now: float) -> bool:
+        while self._deleted and now - self._deleted[0][0] > GUARD_S:
+            self._deleted.popleft()
+        lately = sum(count for _, count in self._deleted)
+        waiting = sum(c not in self._held and c not in self._renamed for c in self._since)
+        total = files + lately - len(self._held)
+        return total >= GUARD_NAMES and 2 * (lately + waiting) > total
+
+    def next_due(self) -> float | None:
+        """Return when the next file has been gone for long enough."""
+        waiting = (since for c, since in self._since.items() if c not in self._held)
+        due = min(waiting, default=None)
+        return None if due is None else due + GRACE_S

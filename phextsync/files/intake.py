@@ -1,0 +1,282 @@
+"""Intake: what the files of a directory say about their scrolls, and what is done to these.
+
+A file changed, appeared, was renamed, or is gone: each is done to its scroll and remembered in one
+batch. What cannot be told now waits, or is a problem of that name alone.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from phextsync.crdt import check_text
+from phextsync.edits import likeness
+from phextsync.errors import PhextsyncError, StoreError
+from phextsync.files.absences import Absences
+from phextsync.files.conflict_log import ConflictLog
+from phextsync.files.directory import File, Found, Gone, Trouble
+from phextsync.files.merging import Merging
+from phextsync.files.names import Line, check_name
+from phextsync.files.naming import Naming
+from phextsync.files.problems import Problems
+from phextsync.files.records import Record, Records, digest_of
+from phextsync.files.todo import Todo
+from phextsync.index import Coordinate
+from phextsync.replica import Replica
+
+_LIKE: Final = 0.5  # how much of its text a renamed file has kept, ...
+_LIKE_STRANGER: Final = 0.8  # ... and one that is another file by its number
+_COMPARED_MAX: Final = 64
+
+
+@dataclass(slots=True)
+class Taken:
+    """What is known of some files: those that may be written now, as they were read, and those
+    that have been gone for long enough. `is_unseen`: what was done to them others may do too."""
+
+    now: float
+    is_unseen: bool
+    ready: dict[Coordinate, File | None] = field(default_factory=dict)
+    gone: list[Coordinate] = field(default_factory=list)
+
+
+class Intake:
+    """Does to scrolls what was done to their files."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        naming: Naming,
+        records: Records,
+        merging: Merging,
+        problems: Problems,
+        conflicts: ConflictLog,
+        absences: Absences,
+        todo: Todo,
+        *,
+        may_write: Callable[[Coordinate], bool],
+        is_apart: Callable[[], bool],
+    ) -> None:
+        self._replica = replica
+        self._naming = naming
+        self._records = records
+        self._merging = merging
+        self._problems = problems
+        self._conflicts = conflicts
+        self._absences = absences
+        self._todo = todo
+        self._may_write = may_write
+        self._is_apart = is_apart
+
+    def take(
+        self,
+        places: Mapping[Coordinate, str],
+        strangers: Iterable[str],
+        found: Mapping[str, Found],
+        taken: Taken,
+    ) -> None:
+        """Take what was `found` at the `places` of scrolls, and at paths that belong to none."""
+        for coordinate, path in places.items():
+            with self._problems.boundary(path, taken.now):
+                self._look_at(coordinate, path, found[path], taken)
+        files = {p: f for p in strangers if isinstance(f := found[p], File) and f.text}
+        for path in strangers:
+            self._note_found(path, found[path], taken.now)
+        self._follow_renames(files, taken)
+        self._add_new(files, taken)
+        self._delete(taken)
+
+    def _look_at(
+        self,
+        coordinate: Coordinate,
+        path: str,
+        found: Found,
+        taken: Taken,
+    ) -> None:
+        """Decide what one file says about its scroll: it is ready to be written, gone, or neither
+        for now."""
+        record, now = self._records.get(coordinate), taken.now
+        if isinstance(found, Trouble):
+            self._note_found(path, found, now)
+            return
+        file = found if isinstance(found, File) else None
+        text = "" if file is None else file.text
+        if record is None:
+            if file is not None and text:
+                self._merging.meet(coordinate, path, text)
+                self._agree(coordinate, path, file)
+        elif record.digest and not text:
+            if isinstance(found, Gone) and record.is_outside and not found.is_outside:
+                reason = "a file system that was mounted on the way to it is not there; mount it"
+                self._problems.note(path, reason, now, is_retried=True)
+                return
+            if self._may_write(coordinate):
+                is_due = self._absences.is_due(coordinate, now) or self._absences.is_confirmed
+                if is_due or not self._replica.size(coordinate):
+                    taken.gone.append(coordinate)
+                self._problems.solve(path)
+                return
+            # It was not ours to delete: it is written again.
+            self._absences.end(coordinate)
+            self._records.forget(coordinate)
+        else:
+            self._absences.end(coordinate)
+            if file is not None and not self._take(coordinate, record, file, taken):
+                return
+        taken.ready[coordinate] = file
+        self._problems.solve(path)
+
+    def _take(self, coordinate: Coordinate, record: Record, file: File, taken: Taken) -> bool:
+        """Do to the scroll what was done to the file; say whether the file may be written now."""
+        is_changed = digest_of(file.text) != record.digest
+        if not self._may_write(coordinate):
+            if is_changed:
+                reason = (
+                    "this machine may read it and not change it: its change stays here alone, and "
+                    "nothing new is written over it; remove the file to get it as it is elsewhere"
+                )
+                self._problems.note(record.path, reason, taken.now, is_retried=False)
+            return not is_changed
+        if is_changed:
+            self._merge(coordinate, record, file, taken)
+        if file.marks != record.marks:
+            line = self._naming.map.line_at(coordinate)
+            if line is not None:
+                self._naming.change({coordinate: replace(line, marks=file.marks)})
+        self._agree(coordinate, record.path, file)
+        return True
+
+    def _merge(self, coordinate: Coordinate, record: Record, file: File, taken: Taken) -> None:
+        base, scroll = self._records.base(coordinate), self._replica.get(coordinate, "")
+        if self._is_apart():
+            self._records.set_shared(coordinate, scroll)
+        self._merging.take(coordinate, record, base, file, is_unseen=taken.is_unseen)
+        self._conflicts.compare(coordinate, record.path, base, file.text, scroll)
+
+    def _agree(self, coordinate: Coordinate, path: str, file: File) -> None:
+        """Remember a file as it was read, now that the scroll has what was done to it."""
+        old = self._records.get(coordinate)
+        line = self._naming.map.line_at(coordinate)
+        line_marks = "" if line is None else line.marks
+        if old is not None and old.marks == file.marks:
+            line_marks = old.line_marks  # what came from elsewhere is still to be done to the file
+        is_same = self._replica.get(coordinate, "") == file.text
+        record = Record(
+            path,
+            digest_of(file.text),
+            file.mark,
+            file.marks,
+            line_marks,
+            file.born_ns,
+            file.is_outside,
+            file.is_racy,
+            self._replica.fingerprint(coordinate) if is_same else b"",
+            self._merging.roots(coordinate) if old is None or not old.digest else old.roots,
+        )
+        self._records.keep(coordinate, record, file.text)
+
+    def _follow_renames(self, files: dict[str, File], taken: Taken) -> None:
+        """Take files that appeared for those that are gone where their texts are alike; `files`
+        keeps the others."""
+        if not self._absences:
+            return
+        for path, file in list(files.items()):
+            coordinate = self._renamed(path, file)
+            record = None if coordinate is None else self._records.get(coordinate)
+            if coordinate is None or record is None:
+                continue
+            del files[path]
+            if not self._absences.is_due(coordinate, taken.now):
+                self._todo.look_at(path)  # the old one may come back
+                continue
+            with self._problems.boundary(path, taken.now):
+                self._rename(coordinate, record, path, file, taken)
+                taken.ready[coordinate] = file
+
+    def _renamed(self, path: str, file: File) -> Coordinate | None:
+        """Return the scroll of the file that is gone and that this one seems to be."""
+        records = {c: r for c in self._absences if (r := self._records.get(c)) is not None}
+        digest = digest_of(file.text)
+        alike = [(c, 1.0) for c, record in records.items() if record.digest == digest]
+        for coordinate, record in list(records.items())[:_COMPARED_MAX]:
+            is_same = record.mark is not None and record.mark.inode == file.mark.inode
+            share = likeness(self._records.base(coordinate), file.text)
+            if share >= (_LIKE if is_same else _LIKE_STRANGER):
+                alike.append((coordinate, share))
+        for coordinate, _ in sorted(alike, key=lambda found: -found[1]):
+            if self._absences.seems_renamed(coordinate, path):
+                return coordinate
+        return None
+
+    def _rename(
+        self, coordinate: Coordinate, record: Record, path: str, file: File, taken: Taken
+    ) -> None:
+        check_name(path)
+        line = self._naming.map.line_at(coordinate)
+        marks = "" if line is None else line.marks
+        self._naming.change({coordinate: Line(coordinate, path, marks)})
+        self._absences.end(coordinate)
+        moved = replace(record, path=path)
+        self._records.keep(coordinate, moved)
+        if digest_of(file.text) != record.digest:
+            self._merge(coordinate, moved, file, taken)
+        self._agree(coordinate, path, file)
+        self._problems.solve(record.path)
+
+    def _add_new(self, files: Mapping[str, File], taken: Taken) -> None:
+        """Give files a scroll that have none."""
+        lines: dict[Coordinate, Line] = {}
+
+        def is_free(coordinate: Coordinate) -> bool:
+            return coordinate not in lines and self._records.get(coordinate) is None
+
+        for path, file in files.items():
+            with self._problems.boundary(path, taken.now):
+                check_name(path)
+                check_text(file.text)
+                coordinate = self._naming.place_for(path, is_free)
+                self._replica.check_allowed(coordinate)
+                lines[coordinate] = Line(coordinate, path, file.marks)
+        try:
+            self._naming.add(lines.values())
+        except StoreError:
+            raise
+        except PhextsyncError as error:
+            for line in lines.values():
+                self._problems.note(line.name, str(error), taken.now, is_retried=True)
+            return
+        for coordinate, line in lines.items():
+            file = files[line.name]
+            with self._problems.boundary(line.name, taken.now):
+                self._merging.meet(coordinate, line.name, file.text)
+                self._agree(coordinate, line.name, file)
+                taken.ready[coordinate] = file
+                self._problems.solve(line.name)
+
+    def _note_found(self, path: str, found: Found, now: float) -> None:
+        if isinstance(found, Trouble):
+            self._problems.note(path, found.reason, now, is_retried=True)
+        elif isinstance(found, Gone) or not found.text:
+            self._problems.solve(path)
+
+    # -- files that are gone -----------------------------------------------------------------
+
+    def _delete(self, taken: Taken) -> None:
+        """Delete from scrolls what files held that are gone, unless they are too many."""
+        if not taken.gone:
+            return
+        files = sum(bool(r and r.digest) for r in map(self._records.get, self._records))
+        for coordinate in self._absences.doomed(taken.gone, files, taken.now):
+            record = self._records.get(coordinate)
+            if record is None:
+                continue
+            with self._problems.boundary(record.path, taken.now):
+                base, scroll = self._records.base(coordinate), self._replica.get(coordinate, "")
+                if self._is_apart():
+                    self._records.set_shared(coordinate, scroll)
+                self._merging.delete(coordinate, record.path, base)
+                self._conflicts.compare(coordinate, record.path, base, "", scroll)
+                gone = replace(record, digest=b"", mark=None, fingerprint=b"")
+                self._records.keep(coordinate, gone, "")
+                taken.ready[coordinate] = None
+                self._absences.end(coordinate)
+                self._problems.solve(record.path)

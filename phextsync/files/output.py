@@ -1,0 +1,378 @@
+"""Output: makes the files of a directory what their scrolls are.
+
+What is about to happen to a file is on the disk before it happens, so that after a crash it can be
+told whether it did. What is refused leaves file, base and scroll as they are.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from phextsync.conflicts import theirs_of
+from phextsync.files.conflict_log import ConflictLog
+from phextsync.files.directory import (
+    TEXT_BYTES_MAX,
+    Changed,
+    Directory,
+    Draft,
+    File,
+    Found,
+    Gone,
+    Outcome,
+    Placed,
+    Trouble,
+    Write,
+)
+from phextsync.files.merging import Merging
+from phextsync.files.naming import Naming
+from phextsync.files.problems import Problems
+from phextsync.files.records import Intent, Record, Records, digest_of
+from phextsync.files.todo import Runner, Todo
+from phextsync.index import Coordinate
+from phextsync.replica import Replica
+
+_AT_ONCE_CHARACTERS: Final = 4 << 20
+_PASSES_MAX: Final = 4
+_MOVING: Final = ".phextsync.moving-"
+
+
+def is_moving(path: str) -> bool:
+    """Whether a path is one at which a file is only while others make room."""
+    return _MOVING in path
+
+
+class Output:
+    """Writes, moves and removes files. `last_merge_s` is when it had something to write."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        naming: Naming,
+        records: Records,
+        merging: Merging,
+        problems: Problems,
+        conflicts: ConflictLog,
+        todo: Todo,
+        directory: Directory,
+        *,
+        run: Runner,
+        durable: Callable[[], Awaitable[None]],
+        may_write: Callable[[Coordinate], bool],
+    ) -> None:
+        self.last_merge_s: float | None = None
+        self._replica = replica
+        self._naming = naming
+        self._records = records
+        self._merging = merging
+        self._problems = problems
+        self._conflicts = conflicts
+        self._todo = todo
+        self._directory = directory
+        self._run = run
+        self._durable = durable
+        self._may_write = may_write
+
+    async def give(self, ready: dict[Coordinate, File | None], now: float) -> None:
+        """Make files what their scrolls are."""
+        for _ in range(_PASSES_MAX):
+            await self._set_marks(ready, now)
+            moves, writes = self._plan(ready, now)
+            if not moves and not writes:
+                return
+            ready = {}
+            if moves:
+                await self._move_all(moves, ready, now)
+            if writes:
+                await self._write_all(writes, ready, now)
+
+    def _path_of(self, coordinate: Coordinate) -> str:
+        """Return where a scroll's file was last seen, or is to be; nothing when that is nowhere."""
+        record = self._records.get(coordinate)
+        path = self._naming.layout.path_of(coordinate) if record is None else record.path
+        return path or ""
+
+    async def _set_marks(self, ready: dict[Coordinate, File | None], now: float) -> None:
+        """Do to files what was done to their marks elsewhere."""
+        for coordinate, file in ready.items():
+            record, line = self._records.get(coordinate), self._naming.map.line_at(coordinate)
+            if record is None or line is None or file is None or line.marks == record.line_marks:
+                continue
+            is_read_only = not self._may_write(coordinate)
+            change = partial(self._directory.set_marks, is_read_only=is_read_only)
+            outcome = await self._run(change, record.path, line.marks)
+            if isinstance(outcome, Placed) and outcome.mark is not None:
+                done = replace(
+                    record, mark=outcome.mark, marks=outcome.marks, line_marks=line.marks
+                )
+                self._records.keep(coordinate, done)
+                ready[coordinate] = replace(file, mark=outcome.mark, marks=outcome.marks)
+            elif isinstance(outcome, Trouble):
+                self._problems.note(record.path, outcome.reason, now, is_retried=True)
+
+    def _plan(
+        self, ready: Mapping[Coordinate, File | None], now: float
+    ) -> tuple[dict[Coordinate, tuple[File, str]], list[Write]]:
+        """Decide which files have to move, and which to be written or removed."""
+        moves: dict[Coordinate, tuple[File, str]] = {}
+        writes: list[Write] = []
+        for coordinate, file in ready.items():
+            path = self._path_of(coordinate)
+            with self._problems.boundary(path, now):
+                wanted = self._naming.layout.path_of(coordinate) or path
+                record = self._records.get(coordinate)
+                if not wanted or (self._directory.is_ignored(wanted) and not is_moving(wanted)):
+                    continue
+                if file is not None and record is not None and wanted != record.path:
+                    moves[coordinate] = file, wanted
+                    continue
+                write = self._write_of(coordinate, file, wanted, now)
+                if write is not None:
+                    writes.append(write)
+        return moves, writes
+
+    def _write_of(
+        self, coordinate: Coordinate, file: File | None, path: str, now: float
+    ) -> Write | None:
+        """Return what has to be written for a file to be what its scroll is, None when it is."""
+        record = self._records.get(coordinate)
+        may_write = self._may_write(coordinate)
+        if file is not None and record is not None and record.digest and may_write:
+            self._merging.join_twins(coordinate, record, file.text)
+        text = self._replica.get(coordinate, "")
+        if text == ("" if file is None else file.text):
+            if record is not None and not text:
+                self._records.forget(coordinate)
+            elif record is not None:
+                fingerprint = self._replica.fingerprint(coordinate)
+                self._records.keep(coordinate, replace(record, fingerprint=fingerprint))
+            return None
+        if "\0" in text or len(text) > TEXT_BYTES_MAX or len(text.encode()) > TEXT_BYTES_MAX:
+            reason = "a zero byte" if "\0" in text else f"more than {TEXT_BYTES_MAX} bytes"
+            what = f"its scroll at {coordinate} has {reason}; the file follows again without"
+            self._problems.note(path, what, now, is_retried=False)
+            return None
+        if file is not None:
+            self._compare_with_elsewhere(coordinate, path, file.text, text)
+        self.last_merge_s = now
+        line = self._naming.map.line_at(coordinate)
+        marks = "" if line is None else line.marks
+        return Write(coordinate, path, text, marks, file, is_read_only=not may_write)
+
+    async def _move_all(
+        self,
+        moves: Mapping[Coordinate, tuple[File, str]],
+        ready: dict[Coordinate, File | None],
+        now: float,
+    ) -> None:
+        """Let files lie where their names say."""
+        targets = self._targets(moves)
+        for coordinate, (file, path) in targets.items():
+            record = self._records.get(coordinate)
+            assert record is not None
+            mark = file.mark
+            numbers = (mark.inode, mark.size, mark.time_ns)
+            intent = Intent(path, record.digest, record.marks, *numbers, record.path)
+            self._records.intend(coordinate, record, intent, "")
+        await self._durable()
+        for coordinate, (file, path) in targets.items():
+            record = self._records.get(coordinate)
+            assert record is not None
+            old = record.path
+            outcome = await self._run(self._directory.move, old, path, file.mark)
+            self._moved(coordinate, record, file, path, outcome, ready, now)
+
+    def _targets(
+        self, moves: Mapping[Coordinate, tuple[File, str]]
+    ) -> dict[Coordinate, tuple[File, str]]:
+        """Return where each file goes first: out of the way where it is in that of another."""
+        targets: dict[Coordinate, tuple[File, str]] = {}
+        for coordinate, (file, path) in moves.items():
+            other = self._records.at(path)
+            if other is not None and other != coordinate:
+                self._todo.finish(coordinate)
+                if other in targets or coordinate in targets:
+                    continue
+                folder, slash, _ = path.rpartition("/")
+                aside = f"{folder}{slash}{_MOVING}{other.key.hex()}"
+                if other in moves:
+                    targets[other] = moves[other][0], aside
+            elif coordinate not in targets:
+                targets[coordinate] = file, path
+        return targets
+
+    def _moved(
+        self,
+        coordinate: Coordinate,
+        record: Record,
+        file: File,
+        path: str,
+        outcome: Outcome,
+        ready: dict[Coordinate, File | None],
+        now: float,
+    ) -> None:
+        if isinstance(outcome, Placed):
+            mark = outcome.mark
+            kept = replace(record, path=path, mark=mark, intent=None, is_outside=outcome.is_outside)
+            self._records.keep(coordinate, kept)
+            self._problems.solve(path)
+            self._problems.solve(record.path)
+            self._todo.look_at(path)
+            if mark is not None:
+                ready[coordinate] = replace(file, mark=mark)
+            return
+        self._records.keep(coordinate, replace(record, intent=None))
+        if isinstance(outcome, Changed):
+            # A file that nobody knows may lie there: it gets a name, and another path, first.
+            self._todo.look_at(path)
+            self._todo.finish(coordinate)
+        else:
+            self._problems.note(path, outcome.reason, now, is_retried=True)
+
+    async def _write_all(
+        self, writes: list[Write], ready: dict[Coordinate, File | None], now: float
+    ) -> None:
+        """Write files: whole ones beside them, then what will happen, then in their place."""
+        for some in _portions(writes):
+            drafts = await self._run(self._directory.prepare, some)
+            works = []
+            for write, draft in zip(some, drafts, strict=True):
+                if isinstance(draft, Trouble):
+                    self._problems.note(write.path, draft.reason, now, is_retried=True)
+                    continue
+                works.append((write, draft))
+                self._intend(write, draft)
+            if not works:
+                continue
+            await self._durable()
+            outcomes = await self._run(self._directory.place, works, now)
+            for (write, _), outcome in zip(works, outcomes, strict=True):
+                with self._problems.boundary(write.path, now):
+                    self._written(write, outcome, now)
+
+    def _intend(self, write: Write, draft: Draft) -> None:
+        record = self._records.get(write.coordinate)
+        if record is None:
+            record = Record(write.path, b"", None)
+        intent = self._directory.intent_of(write, draft)
+        self._records.intend(write.coordinate, record, intent, write.text)
+
+    def _written(self, write: Write, outcome: Outcome, now: float) -> None:
+        coordinate = write.coordinate
+        record = self._records.get(coordinate)
+        assert record is not None
+        if isinstance(outcome, Placed):
+            is_same = self._replica.get(coordinate, "") == write.text
+            kept = replace(
+                record,
+                path=write.path,
+                digest=digest_of(write.text),
+                mark=outcome.mark,
+                marks=outcome.marks,
+                line_marks=write.marks if write.expected is None else record.line_marks,
+                born_ns=outcome.born_ns,
+                is_outside=outcome.is_outside,
+                is_racy=True,  # it was written this moment
+                fingerprint=self._replica.fingerprint(coordinate) if is_same else b"",
+                roots=record.roots if record.digest else self._merging.roots(coordinate),
+                intent=None,
+            )
+            self._records.keep(coordinate, kept, write.text)
+            if not write.text:
+                self._records.forget(coordinate)
+            self._problems.solve(write.path)
+            if outcome.late is not None and write.expected is not None:
+                before = write.expected.text
+                self._merging.take_late(coordinate, write.path, before, outcome.late)
+            if not is_same or outcome.late is not None:
+                self._todo.finish(coordinate)
+            if outcome.mark is None and write.text:
+                self._todo.look_at(write.path)
+            return
+        if not record.digest:
+            self._records.forget(coordinate)
+        else:
+            self._records.keep(coordinate, replace(record, intent=None))
+        if isinstance(outcome, Changed):
+            self._todo.look_at(write.path)
+            self._todo.finish(coordinate)
+        else:
+            self._problems.note(write.path, outcome.reason, now, is_retried=True)
+
+    def _compare_with_elsewhere(
+        self, coordinate: Coordinate, path: str, mine: str, merged: str
+    ) -> None:
+        """Log where others changed lines that were changed here unseen by them."""
+        shared = self._records.shared(coordinate)
+        if shared is not None:
+            self._conflicts.compare(coordinate, path, shared, mine, theirs_of(shared, mine, merged))
+            self._records.replace_shared(coordinate, merged)
+
+    # -- after a crash -----------------------------------------------------------------------
+
+    async def after_crash(self) -> None:
+        """Find out of every file that was about to be written, moved or removed whether it was."""
+        for coordinate in self._records:
+            record = self._records.get(coordinate)
+            if record is not None and record.intent is not None:
+                intent = record.intent
+                at_path, at_draft = await self._run(self._directory.after_crash, intent)
+                if intent.draft == record.path:
+                    self._settle_move(coordinate, record, intent, at_path, at_draft)
+                else:
+                    await self._settle_write(coordinate, record, intent, at_path, at_draft)
+
+    def _settle_move(
+        self, coordinate: Coordinate, record: Record, intent: Intent, there: Found, here: Found
+    ) -> None:
+        is_there = isinstance(there, File) and intent.inode == there.mark.inode
+        is_there |= isinstance(there, File) and digest_of(there.text) == intent.digest
+        if is_there and isinstance(here, Gone):
+            record = replace(record, path=intent.path, mark=None)
+        self._records.keep(coordinate, replace(record, intent=None))
+
+    async def _settle_write(
+        self, coordinate: Coordinate, record: Record, intent: Intent, there: Found, aside: Found
+    ) -> None:
+        text = self._records.intended(coordinate)
+        before = self._records.base(coordinate)
+        if isinstance(there, File):
+            is_done = digest_of(there.text) == intent.digest or (
+                intent.inode != 0 and there.mark.inode == intent.inode
+            )
+        else:
+            is_done = not intent.digest and isinstance(there, Gone)
+        if is_done:
+            done = replace(
+                record,
+                path=intent.path,
+                digest=intent.digest,
+                mark=None,
+                marks=there.marks if isinstance(there, File) else record.marks,
+                line_marks=intent.marks,
+                fingerprint=b"",
+                intent=None,
+            )
+            self._records.keep(coordinate, done, text)
+        else:
+            self._records.keep(coordinate, replace(record, intent=None))
+        is_old = isinstance(aside, File) and is_done and aside.mark.inode != intent.inode
+        if isinstance(aside, File) and is_old and aside.text not in (before, text):
+            self._merging.take_late(coordinate, intent.path, before, aside.text)
+            self._todo.finish(coordinate)
+        await self._durable()
+        await self._run(self._directory.discard, [intent.draft])
+
+
+def _portions(writes: list[Write]) -> Iterator[list[Write]]:
+    """Part writes so that what is in memory at a time stays small."""
+    some: list[Write] = []
+    size = 0
+    for write in writes:
+        some.append(write)
+        size += len(write.text)
+        if size >= _AT_ONCE_CHARACTERS:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
