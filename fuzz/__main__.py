@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def _run_loop(name: str, seconds: float, seed: int, *, is_sanitized: bool) -> Ou
         status, log = _execute(
             [sys.executable, "-P", "-m", "fuzz.loop", name, str(seconds), str(seed), shown.name],
             seconds,
-            sanitized.environment() if is_sanitized else None,
+            sanitized.environment() if is_sanitized else _environment(),
         )
         content = Path(shown.name).read_bytes()
     if status == 0:
@@ -88,6 +89,11 @@ def _run_loop(name: str, seconds: float, seed: int, *, is_sanitized: bool) -> Ou
         return Outcome(name, engine, executions, True, None, log)
     size = int.from_bytes(content[:4])
     return Outcome(name, engine, 0, False, content[4 : 4 + size], log)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a process that finds this package with `-P`."""
+    return {**os.environ, "PYTHONPATH": str(sanitized.ROOT)}
 
 
 def _run_guided(name: str, seconds: float, seed: int) -> Outcome:

@@ -14,7 +14,6 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from phextsync.control import summarize
-from phextsync.messages import is_hidden
 from phextsync.node import Node
 
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -55,8 +54,6 @@ class NodeMetrics(Collector):
         scrolls = _gauge("phextsync_scrolls", "Scrolls with text", "phext")
         size = _gauge("phextsync_text_bytes", "Bytes of durable text", "phext")
         for row in summarize(self._node.replicas):
-            if is_hidden(str(row["name"])):
-                continue
             scrolls.add_metric([str(row["name"])], float(row["scrolls"]))
             size.add_metric([str(row["name"])], float(row["bytes"]))
         yield from (scrolls, size, *self._links())

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import lockstep_stream_pair
+from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 from phextsync import Coordinate, LinkError, MeshKey, NodeIdentity, open_node
 from phextsync.discovery import Address
@@ -296,6 +296,20 @@ async def test_a_body_that_is_longer_than_announced_is_refused_whole(
         assert b"Connection: close\r\n" in answer
 
 
+async def test_what_came_behind_a_body_but_was_not_received_with_it_is_seen(
+    tmp_path: Path,
+) -> None:
+    async with (
+        _serving(tmp_path) as (_, port),
+        await trio.open_tcp_stream(_HOST, port) as stream,
+    ):
+        headers = ("Content-Length: 65536", "Expect: 100-continue")
+        await stream.send_all(_closing("POST /api/v2/update?p=n HTTP/1.1", *headers))
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 100")
+        await stream.send_all(b"x" * 65536 + b"\n")
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 400")
+
+
 async def test_a_body_without_a_length_is_refused(tmp_path: Path) -> None:
     async with _serving(tmp_path) as (_, port):
         request = b"POST /api/v2/update?p=n HTTP/1.1\r\nHost: localhost\r\n\r\ntext"
@@ -354,6 +368,19 @@ async def test_a_client_that_leaves_ends_nobody(
             await trio.lowlevel.checkpoint()
         assert (await _get(port, "/health"))[0] == 200
     assert not caplog.records
+
+
+async def test_a_stream_that_breaks_ends_alone(tmp_path: Path) -> None:
+    async with _serving(tmp_path) as (gateway, _):
+        ours, theirs = memory_stream_pair()
+        assert isinstance(ours, trio.StapledStream)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gateway.answer_all, theirs)
+            await ours.send_all(b"GET /events?p=n HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await ours.receive_some()
+            ours.receive_stream.close()
+            gateway.node.phext("n").edit(Coordinate(*[1] * 9), "text")
+        assert gateway.connections == gateway.streams == 0
 
 
 async def test_an_error_inside_is_answered_told_once_and_ends_nothing(
@@ -490,6 +517,16 @@ async def test_changes_are_streamed(tmp_path: Path) -> None:
             assert gateway.streams == 1
         while gateway.streams:
             await trio.lowlevel.checkpoint()
+
+
+async def test_phexts_of_the_library_are_not_shown(tmp_path: Path) -> None:
+    async with _serving(tmp_path) as (gateway, port):
+        await _get(port, "/api/v2/update?p=n&s=text")
+        hidden = gateway.node.replicas.names()[0]
+        assert hidden.startswith(".")
+        for target in (f"/events?p={hidden}", f"/api/v2/toc?p={hidden}"):
+            assert await _get(port, target) == (403, "Forbidden: invalid phext path")
+        assert f'"{hidden}"' not in (await _get(port, "/metrics"))[1]
 
 
 async def test_a_stream_that_is_not_read_costs_no_more_than_its_bound(tmp_path: Path) -> None:
