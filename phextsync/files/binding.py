@@ -216,12 +216,16 @@ class Binding:
         record = self.records.get(coordinate)
         if record is None:
             return True
-        path = self.naming.layout.path_of(coordinate)
-        if record.intent is not None or (path is not None and path != record.path):
+        if record.intent is not None or self._has_to_move(coordinate):
             return True
         if not record.digest:
             return self._replica.size(coordinate) > 0
         return self._replica.fingerprint(coordinate) != record.fingerprint
+
+    def _has_to_move(self, coordinate: Coordinate) -> bool:
+        """Whether a file does not lie where its name says."""
+        record, path = self.records.get(coordinate), self.naming.layout.path_of(coordinate)
+        return record is not None and path is not None and path != record.path
 
     def _place_at(self, path: str) -> Coordinate | None:
         """Return the scroll whose file is, or is to be, at a path."""
@@ -246,7 +250,9 @@ class Binding:
         map_coordinate = self.naming.map.map_coordinate
         if self._may_write(map_coordinate):
             self.naming.tidy()
-        known = dict.fromkeys(sorted(c for c in changed if c in self.range and c != map_coordinate))
+        changed = {c for c in changed if c in self.range and c != map_coordinate}
+        # What has to move comes first: it may lie in the way of others.
+        known = dict.fromkeys(sorted(changed, key=lambda c: (not self._has_to_move(c), c)))
         unknown: dict[str, None] = {}
         for path in (*paths, *more_paths, *self.problems.due(now)):
             coordinate = self._place_at(path)
@@ -322,7 +328,8 @@ class Binding:
         """Keep files aside that are about to be merged with scrolls they never agreed with."""
         for coordinate, path in places.items():
             file = found[path]
-            if self.records.get(coordinate) is not None or not isinstance(file, File):
+            record = self.records.get(coordinate)
+            if (record is not None and record.digest) or not isinstance(file, File):
                 continue
             if file.text and self._replica.get(coordinate, "") not in ("", file.text):
                 try:

@@ -100,11 +100,12 @@ class Intake:
             return
         file = found if isinstance(found, File) else None
         text = "" if file is None else file.text
-        if record is None:
+        if record is None or not record.digest:
+            self._absences.end(coordinate)
             if file is not None and text:
                 self._merging.meet(coordinate, path, text)
                 self._agree(coordinate, path, file)
-        elif record.digest and not text:
+        elif not text:
             if isinstance(found, Gone) and record.is_outside and not found.is_outside:
                 reason = "a file system that was mounted on the way to it is not there; mount it"
                 self._problems.note(path, reason, now, is_retried=True)
@@ -138,10 +139,10 @@ class Intake:
             return not is_changed
         if is_changed:
             self._merge(coordinate, record, file, taken)
-        if file.marks != record.marks:
-            line = self._naming.map.line_at(coordinate)
-            if line is not None:
-                self._naming.change({coordinate: replace(line, marks=file.marks)})
+        line = self._naming.map.line_at(coordinate)
+        may_name = self._may_write(self._naming.map.map_coordinate)
+        if file.marks != record.marks and line is not None and may_name:
+            self._naming.change({coordinate: replace(line, marks=file.marks)})
         self._agree(coordinate, record.path, file)
         return True
 

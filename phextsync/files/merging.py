@@ -26,6 +26,13 @@ TOGETHER_BYTES_MAX: Final = 1_000
 """The same for files that were replaced in sight of all, which others may do at that moment too."""
 
 
+def may_import(replica: Replica, coordinate: Coordinate, *, is_apart: bool) -> bool:
+    """Whether another import may stay in a scroll for ever: others may make the same change unseen,
+    or there are few as yet."""
+    limit = APART_BYTES_MAX if is_apart else TOGETHER_BYTES_MAX
+    return len(replica.version(coordinate)) < limit
+
+
 class Merging:
     """Does to the scrolls of a replica what was done to their files."""
 
@@ -75,12 +82,10 @@ class Merging:
         if is_unseen or self._is_apart():
             if not is_replaced and file.text.startswith(base):
                 return False  # somebody appended: two that do so wrote two lines
-            limit = APART_BYTES_MAX
-        elif record.mark is not None and record.mark.inode == file.mark.inode:
+            return may_import(self._replica, coordinate, is_apart=True)
+        if record.mark is not None and record.mark.inode == file.mark.inode:
             return False
-        else:
-            limit = TOGETHER_BYTES_MAX
-        return len(self._replica.version(coordinate)) < limit
+        return may_import(self._replica, coordinate, is_apart=False)
 
     # -- scrolls that were begun twice -------------------------------------------------------
 

@@ -6,6 +6,7 @@ from typing import Final
 from phextsync.changes import writing_as
 from phextsync.edits import apply_edits
 from phextsync.files.layout import Abilities, Layout
+from phextsync.files.merging import may_import
 from phextsync.files.names import Line, NameMap
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica import Replica
@@ -84,7 +85,7 @@ class Naming:
         self._refresh()
         edits = self.map.edits((), news)
         with writing_as(_WRITER):
-            if self._is_apart():
+            if may_import(self._replica, coordinate, is_apart=self._is_apart()):
                 self._replica.import_text(coordinate, apply_edits(self.map.text, edits))
             else:
                 self._replica.splice(coordinate, edits)

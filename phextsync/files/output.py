@@ -217,6 +217,7 @@ class Output:
             self._records.keep(coordinate, kept)
             self._problems.solve(path)
             self._problems.solve(record.path)
+            self._problems.hurry()  # it may have been in the way of others
             self._todo.look_at(path)
             if mark is not None:
                 ready[coordinate] = replace(file, mark=mark)
@@ -318,17 +319,22 @@ class Output:
                 intent = record.intent
                 at_path, at_draft = await self._run(self._directory.after_crash, intent)
                 if intent.draft == record.path:
-                    self._settle_move(coordinate, record, intent, at_path, at_draft)
+                    await self._settle_move(coordinate, record, intent, at_path, at_draft)
                 else:
                     await self._settle_write(coordinate, record, intent, at_path, at_draft)
 
-    def _settle_move(
+    async def _settle_move(
         self, coordinate: Coordinate, record: Record, intent: Intent, there: Found, here: Found
     ) -> None:
-        is_there = isinstance(there, File) and intent.inode == there.mark.inode
-        is_there |= isinstance(there, File) and digest_of(there.text) == intent.digest
-        if is_there and isinstance(here, Gone):
-            record = replace(record, path=intent.path, mark=None)
+        if isinstance(there, File):
+            is_same = isinstance(here, File) and here.mark.inode == there.mark.inode
+            is_ours = there.mark.inode == intent.inode or digest_of(there.text) == intent.digest
+            if is_same or (is_ours and isinstance(here, Gone)):
+                moved = replace(record, path=intent.path, mark=None, intent=None)
+                self._records.keep(coordinate, moved)
+                await self._durable()
+                await self._run(self._directory.discard, [intent.draft] if is_same else [])
+                return
         self._records.keep(coordinate, replace(record, intent=None))
 
     async def _settle_write(
