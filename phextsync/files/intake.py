@@ -124,7 +124,6 @@ class Intake:
             if file is not None and not self._take(coordinate, record, file, taken):
                 return
         taken.ready[coordinate] = file
-        self._problems.solve(path)
 
     def _take(self, coordinate: Coordinate, record: Record, file: File, taken: Taken) -> bool:
         """Do to the scroll what was done to the file; say whether the file may be written now."""

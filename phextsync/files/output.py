@@ -122,6 +122,7 @@ class Output:
                 wanted = self._naming.layout.path_of(coordinate) or path
                 record = self._records.get(coordinate)
                 if not wanted or (self._directory.is_ignored(wanted) and not is_moving(wanted)):
+                    self._problems.solve(path)
                     continue
                 if file is not None and record is not None and wanted != record.path:
                     moves[coordinate] = file, wanted
@@ -140,7 +141,10 @@ class Output:
         if file is not None and record is not None and record.digest and may_write:
             self._merging.join_twins(coordinate, record, file.text)
         text = self._replica.get(coordinate, "")
+        line = self._naming.map.line_at(coordinate)
         if text == ("" if file is None else file.text):
+            if file is None or record is None or line is None or line.marks == record.line_marks:
+                self._problems.solve(path)  # not before: one that stays is not new
             if record is not None and not text:
                 self._records.forget(coordinate)
             elif record is not None:
@@ -155,7 +159,6 @@ class Output:
         if file is not None:
             self._compare_with_elsewhere(coordinate, path, file.text, text)
         self.last_merge_s = now
-        line = self._naming.map.line_at(coordinate)
         marks = "" if line is None else line.marks
         return Write(coordinate, path, text, marks, file, is_read_only=not may_write)
 
@@ -228,7 +231,7 @@ class Output:
             self._todo.look_at(path)
             self._todo.finish(coordinate)
         else:
-            self._problems.note(path, outcome.reason, now, is_retried=True)
+            self._problems.note(record.path, outcome.reason, now, is_retried=True)
 
     async def _write_all(
         self, writes: list[Write], ready: dict[Coordinate, File | None], now: float
