@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
+from phextsync.errors import StoreFullError
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.permissions import UNRESTRICTED, Permissions
 from phextsync.protocol import Synchronizer
@@ -27,6 +28,7 @@ class Peer:
         self.random = Random(seed * 1000 + number)
         self.store = MemoryStore()
         self.wall_time_ms = 0
+        self.is_disk_full = False
         self.start()
 
     def start(self) -> None:
@@ -68,10 +70,14 @@ class Peer:
         return self.replicas.open(PHEXT)
 
     def commit(self) -> None:
-        """Make everything durable."""
+        """Make everything durable, if the disk takes it."""
         batch = self.replicas.take_batch()
-        if batch is not None:
-            self.core.committing()
+        if batch is None:
+            return
+        self.core.committing()
+        if self.is_disk_full:
+            self.replicas.failed(StoreFullError("the simulated disk is full"))
+        else:
             self.store.commit(batch)
             self.replicas.committed()
             self.core.committed()

@@ -1,0 +1,192 @@
+"""Machines with bound directories: the real `Binding` over a disk in memory, in a network of cores.
+
+What `files.service` does for a node is done here in virtual time: changes of files and scrolls
+are gathered, a round brings them together, and what goes wrong is tried again.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Final, TypeVar, TypeVarTuple
+
+from phextsync.changes import ChangeFeed
+from phextsync.errors import DirectoryError, StoreError
+from phextsync.files.binding import Binding
+from phextsync.files.directory import MARKER_FILE, Directory
+from phextsync.index import Coordinate, CoordinateRange
+from phextsync.testing.filesystem import MemoryDisk, MemoryFileSystem
+from sims.network import PHEXT, Network, Peer
+
+RANGE: Final = CoordinateRange.parse("7.*")
+CHECKOUT_S: Final = 10.0
+"""How long after a pull its files may be new."""
+
+_ID: Final = bytes(8)
+_TOKEN: Final = "0123456789abcdef"
+_RESCAN_S: Final = 30.0
+_FIRST_RESCAN_S: Final = 1.0
+_RETRY_S: Final = 1.0
+_PACE_S: Final = 0.1
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Machine:
+    """A node of a network with a bound directory. It works when it is told to."""
+
+    def __init__(
+        self,
+        network: Network,
+        number: int,
+        disk: MemoryDisk | None = None,
+        *,
+        has_exchange: bool = True,
+        has_links: bool = True,
+    ) -> None:
+        self.network = network
+        self.number = number
+        self.disk = disk or MemoryDisk(lambda: int(1e9 * network.now))
+        self.files = MemoryFileSystem(self.disk, has_exchange=has_exchange, has_links=has_links)
+        self.disk.put(MARKER_FILE, f"{_TOKEN}\n")
+        self.disk.sync_all()
+        self.disk.on_change = self._on_change
+        self.pulled_at = -CHECKOUT_S  # when a checkout wrote files last
+        self.problem = ""
+        self.start()
+
+    @property
+    def peer(self) -> Peer:
+        """Its node."""
+        return self.network.peers[self.number]
+
+    @property
+    def now(self) -> float:
+        """The time."""
+        return self.network.now
+
+    def start(self) -> None:
+        """Begin to serve the directory, as after a start of the node."""
+        self.binding: Binding | None = None
+        self._directory: Directory | None = None
+        self._paths: dict[str, None] = {}
+        self._coordinates: dict[Coordinate, None] = {}
+        self._writers: dict[Coordinate, str] = {}
+        self._scan_at = 0.0
+        self._retry_at = 0.0
+        self._root = self.disk.get("")
+        self._feed: ChangeFeed = self.peer.replica.feed(RANGE)
+
+    def is_due(self) -> bool:
+        """Whether there is something to do."""
+        if self.now < self._retry_at:
+            return False
+        if (root := self.disk.get("")) is not self._root:
+            self._root, self._scan_at = root, 0.0  # the service looks every second
+        if self.binding is None or self._paths or self.now >= self._scan_at:
+            return True
+        self._take_changes()
+        due = self.binding.next_due(self.now)
+        return bool(self._coordinates) or (due is not None and due <= self.now)
+
+    def work(self) -> None:
+        """Bring together what may differ, once."""
+        self._take_changes()
+        paths, self._paths = self._paths, {}
+        coordinates, self._coordinates = self._coordinates, {}
+        writers, self._writers = self._writers, {}
+        try:
+            _run(self._round(paths, coordinates, writers))
+            self.problem = ""
+            self._retry_at = self.now + _PACE_S
+        except (DirectoryError, StoreError, OSError) as error:
+            self.problem = str(error)
+            self._retry_at, self._scan_at = self.now + _RETRY_S, 0.0
+            self._paths = {**paths, **self._paths}
+            self._coordinates = {**coordinates, **self._coordinates}
+            self._writers = {**writers, **self._writers}
+
+    def look_through(self) -> None:
+        """Look through the whole directory in the next round."""
+        self._scan_at = 0.0
+
+    def visible(self) -> dict[str, str]:
+        """Return the files that the directory shares with others, by path."""
+        assert self._directory is not None
+        return {
+            path: text
+            for path, text in self.disk.files().items()
+            if text and path != MARKER_FILE and not self._directory.is_ignored(path)
+        }
+
+    def _take_changes(self) -> None:
+        while (change := self._feed.take()) is not None:
+            self._coordinates.update(dict.fromkeys(change.coordinates))
+            if change.origin is not None:
+                self._writers.update(dict.fromkeys(change.coordinates, change.label))
+            if change.missed is not None:
+                self._scan_at = 0.0
+
+    async def _round(
+        self,
+        paths: dict[str, None],
+        coordinates: dict[Coordinate, None],
+        writers: dict[Coordinate, str],
+    ) -> None:
+        if self._directory is None:
+            self._directory = Directory(self.files, _TOKEN, writers=1)
+        if self.binding is None:
+            binding = self._bind(self._directory)
+            await binding.start(self.now)
+            self.binding = binding
+            self._scan_at = self.now + _FIRST_RESCAN_S
+        elif self.now >= self._scan_at:
+            await self.binding.rescan(self.now)
+            self._scan_at = self.now + _RESCAN_S
+        await self.binding.round(paths, coordinates, self.now, writers)
+
+    def _bind(self, directory: Directory) -> Binding:
+        return Binding(
+            self.peer.replicas,
+            PHEXT,
+            RANGE,
+            directory,
+            binding_id=_ID,
+            run=_in_thread,
+            durable=self._durable,
+            is_apart=self.is_apart,
+            is_whole=self._is_whole,
+            is_checkout_moving=lambda: self.now < self.pulled_at + CHECKOUT_S,
+        )
+
+    def is_apart(self) -> bool:
+        """Whether others may be changing something unseen."""
+        return not self._others <= self.peer.core.compared_peers(PHEXT, RANGE)
+
+    def _is_whole(self) -> bool:
+        return self._others <= self.peer.core.even_peers(PHEXT, RANGE)
+
+    @property
+    def _others(self) -> set[bytes]:
+        return {peer.node_id for peer in self.network.peers} - {self.peer.node_id}
+
+    async def _durable(self) -> None:
+        self.peer.commit()
+        self.peer.replicas.check_writable()
+
+    def _on_change(self, path: str) -> None:
+        self._paths[path] = None
+        inode = self.disk.find(path)
+        if inode is not None and inode.kind == "folder":
+            self._scan_at = 0.0  # what came with a folder has no events
+
+
+def _run(coroutine: Coroutine[None, None, None]) -> None:
+    """Run what never has to wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("expected a coroutine that does not wait")
+
+
+async def _in_thread(function: Callable[[*Ts], T], /, *args: *Ts) -> T:
+    return function(*args)

@@ -1,0 +1,638 @@
+"""Directories and scrolls become the same, whoever changed what, and no line is lost or doubled."""
+
+import errno
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phextsync.files.absences import GRACE_S, GUARD_NAMES
+from phextsync.files.directory import BACKUPS
+from phextsync.index import Coordinate
+from sims.machines import RANGE, Machine
+from sims.network import Network
+
+_MAP = RANGE.lower
+
+
+class Mesh:
+    """Machines that can be cut off and joined."""
+
+    def __init__(self, count: int) -> None:
+        self.network = Network(count)
+        self.machines = [Machine(self.network, i) for i in range(count)]
+
+    def join(self) -> None:
+        self.network.link_all()
+        self.pass_time(0.2)
+
+    def part(self) -> None:
+        for link in list(self.network.links):
+            self.network.cut(link)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, in which the machines do what is to be done."""
+        end = self.network.now + seconds
+        while self.network.now < end:
+            self.network.run(0.1)
+            for machine in self.machines:
+                if machine.is_due():
+                    machine.work()
+
+    def settle(self, seconds: float = 4.0) -> dict[str, str]:
+        """Join all and let time pass; return the files that all have."""
+        self.join()
+        self.pass_time(seconds)
+        texts = [machine.visible() for machine in self.machines]
+        assert all(other == texts[0] for other in texts), texts
+        return texts[0]
+
+
+@pytest.fixture
+def mesh() -> Mesh:
+    made = Mesh(2)
+    made.join()
+    return made
+
+
+def _replace(machine: Machine, path: str, text: str) -> None:
+    """Save a file as editors do: another beside it, renamed over it."""
+    machine.disk.put(f"{path}.tmp", text)
+    machine.disk.rename(f"{path}.tmp", path)
+
+
+def _place(machine: Machine, name: str) -> Coordinate:
+    assert machine.binding is not None
+    (place,) = machine.binding.naming.map.places_of(name)
+    return place
+
+
+def _problems(machine: Machine) -> dict[str, str]:
+    assert machine.binding is not None
+    return {problem.path: problem.reason for problem in machine.binding.problems}
+
+
+def _refuse(machine: Machine, number: int, *, only: str = "") -> None:
+    """Let the disk refuse what is asked of files with `only` in their path."""
+
+    def before(name: str, path: str) -> None:
+        if only in path and name in ("create", "write", "link", "exchange", "rename", "mkdir"):
+            raise OSError(number, os.strerror(number))
+
+    machine.files.before = before
+
+
+def _allow(machine: Machine) -> None:
+    machine.files.before = lambda name, path: None
+
+
+def test_a_file_becomes_a_file_elsewhere_and_its_changes_follow(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("MEMORY.md", "milk\n")
+    assert mesh.settle() == {"MEMORY.md": "milk\n"}
+    before = one.disk.get("MEMORY.md").number
+    two.disk.put("MEMORY.md", "milk\nbread\n")
+    number = two.disk.get("MEMORY.md").number
+    assert mesh.settle() == {"MEMORY.md": "milk\nbread\n"}
+    assert one.disk.get("MEMORY.md").number != before
+    assert two.disk.get("MEMORY.md").number == number  # no echo
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_changes_made_apart_are_merged(mesh: Mesh, is_replaced: bool) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\ntwo\nthree\n")
+    mesh.settle()
+    mesh.part()
+    for machine, text in ((one, "one\ntwo\nthree\nfour\n"), (two, "zero\none\nthree\n")):
+        if is_replaced:
+            _replace(machine, "n.md", text)
+        else:
+            machine.disk.put("n.md", text)
+    mesh.pass_time(1)
+    assert mesh.settle() == {"n.md": "zero\none\nthree\nfour\n"}
+
+
+def test_the_same_replacement_on_two_machines_is_one(mesh: Mesh) -> None:
+    mesh.machines[0].disk.put("n.md", "one\n")
+    mesh.settle()
+    mesh.part()
+    for machine in mesh.machines:
+        _replace(machine, "n.md", "one\ntwo\n")
+    mesh.pass_time(1)
+    assert mesh.settle() == {"n.md": "one\ntwo\n"}
+
+
+def test_the_same_pull_in_sight_of_each_other_is_one(mesh: Mesh) -> None:
+    mesh.machines[0].disk.put("n.md", "one\n")
+    mesh.settle()
+    for machine in mesh.machines:
+        machine.pulled_at = mesh.network.now
+        _replace(machine, "n.md", "one\ntwo\n")
+        machine.work()
+    assert mesh.settle() == {"n.md": "one\ntwo\n"}
+
+
+def test_what_a_file_holds_is_merged_before_it_is_written_over(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    two.disk.put("n.md", "one\ntwo\n")
+
+    def before(name: str, path: str) -> None:
+        if name == "exchange":
+            _allow(one)
+            one.disk.put("n.md", "zero\none\n")
+
+    one.files.before = before
+    assert mesh.settle() == {"n.md": "zero\none\ntwo\n"}
+
+
+@pytest.mark.parametrize("is_apart", [False, True])
+def test_equal_first_versions_are_one_and_different_ones_keep_each_line_once(
+    is_apart: bool,
+) -> None:
+    mesh = Mesh(3)
+    if not is_apart:
+        mesh.join()
+    texts = ["a\nb\nc\n", "b\nc\nd\n", "b\nx\nc\n"]
+    for machine, text in zip(mesh.machines, texts, strict=True):
+        machine.disk.put("same.md", "same\n")
+        machine.disk.put("n.md", text)
+        machine.work()
+    files = mesh.settle()
+    assert files["same.md"] == "same\n"
+    assert sorted(files["n.md"].split()) == ["a", "b", "c", "d", "x"]
+
+
+def test_a_first_merge_is_told_and_kept_aside(mesh: Mesh, caplog: pytest.LogCaptureFixture) -> None:
+    one, two = mesh.machines
+    mesh.part()
+    one.disk.put("n.md", "a\n")
+    two.work()
+    mesh.pass_time(1)
+    mesh.network.link_all()
+    mesh.network.run(1)
+    two.disk.put("n.md", "b\n")
+    assert sorted(mesh.settle()["n.md"].split()) == ["a", "b"]
+    assert "n.md: merged with other text" in caplog.text
+    kept = [text for path, text in two.disk.files().items() if path.startswith(BACKUPS)]
+    assert kept == ["b\n"]
+
+
+def test_what_arrives_while_a_file_is_kept_aside_stays(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    two.work()
+    one.disk.put("n.md", "one was here\n")
+    one.work()
+    mesh.network.run(1)
+    one.disk.put("n.md", "one was here\nthree was here\n")
+    one.work()
+    two.disk.put("n.md", "two was here\n")
+
+    def before(name: str, path: str) -> None:
+        if name == "create" and BACKUPS in path:
+            mesh.network.run(0)
+
+    two.files.before = before
+    two.work()
+    assert sorted(mesh.settle()["n.md"].splitlines()) == [
+        *("one was here", "three was here", "two was here")
+    ]
+
+
+@pytest.mark.parametrize("is_emptied", [False, True])
+def test_a_file_that_is_gone_or_emptied_for_a_moment_is_not_deleted(
+    mesh: Mesh, is_emptied: bool
+) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    if is_emptied:
+        one.disk.put("n.md", "")
+    else:
+        one.disk.rename("n.md", "n.md~")
+    mesh.pass_time(GRACE_S - 0.5)
+    assert two.visible() == {"n.md": "one\n"}
+    one.disk.put("n.md", "one\ntwo\n")
+    assert mesh.settle() == {"n.md": "one\ntwo\n"}
+    one.disk.unlink("n.md")
+    mesh.pass_time(0.5)
+    assert one.binding is not None
+    assert one.binding.situation().waiting == 1
+    assert mesh.settle() == {}
+
+
+def test_a_deletion_and_a_change_made_apart_keep_the_change(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    mesh.part()
+    one.disk.unlink("n.md")
+    two.disk.put("n.md", "one\ntwo\n")
+    mesh.pass_time(3)
+    assert mesh.settle() == {"n.md": "two\n"}
+    two.disk.put("n.md", "two\nthree\n")
+    assert mesh.settle() == {"n.md": "two\nthree\n"}
+
+
+def test_a_file_that_was_never_here_is_written_and_not_deleted(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    _refuse(two, errno.ENOSPC)
+    one.disk.put("n.md", "one\n")
+    mesh.pass_time(5)
+    assert "the disk is full" in _problems(two)["n.md"]
+    two.start()
+    mesh.pass_time(5)
+    assert one.visible() == {"n.md": "one\n"}
+    _allow(two)
+    assert mesh.settle(20) == {"n.md": "one\n"}
+    assert not _problems(two)
+
+
+def test_a_write_that_is_refused_takes_nothing_back(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    for number in (errno.ENOSPC, errno.EROFS, errno.EPERM, errno.EIO, errno.EMFILE):
+        _refuse(two, number)
+        text = one.visible()["n.md"] + f"{number}\n"
+        one.disk.put("n.md", text)
+        mesh.pass_time(5)
+        assert os.strerror(number) in _problems(two)["n.md"]
+        assert two.binding is not None
+        assert len(two.binding.problems.take_news()) == 1
+        assert (one.visible()["n.md"], two.visible()["n.md"]) == (text, text[:-3].rstrip() + "\n")
+        _allow(two)
+        assert mesh.settle(20) == {"n.md": text}
+
+
+def test_one_name_that_cannot_be_written_holds_up_no_other(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    _refuse(two, errno.ENAMETOOLONG, only="long")
+    for name in ("a.md", "long/n.md", "z.md"):
+        one.disk.make_folders("long")
+        one.disk.put(name, f"{name}\n")
+    mesh.pass_time(3)
+    assert two.visible() == {"a.md": "a.md\n", "z.md": "z.md\n"}
+    assert list(_problems(two)) == ["long/n.md"]
+
+
+def test_a_crash_before_or_after_a_file_took_its_place_loses_and_doubles_nothing() -> None:
+    for has_exchange in (True, False):
+        for number in range(1, 40):
+            mesh = Mesh(1)
+            machine = Machine(mesh.network, 0, has_exchange=has_exchange)
+            mesh.machines = [machine]
+            machine.disk.put("n.md", "one\n")
+            mesh.settle()
+            calls = 0
+
+            def before(name: str, path: str, limit: int = number) -> None:
+                nonlocal calls
+                calls += 1
+                if calls == limit:
+                    raise KeyboardInterrupt
+
+            machine.files.before = before
+            machine.peer.replica.append(_place(machine, "n.md"), "two\n")
+            try:
+                machine.work()
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+            _allow(machine)
+            mesh.network.crash(0)
+            machine.start()
+            is_durable = "two\n" in machine.peer.replica[_place_in(machine)]
+            assert mesh.settle() == {"n.md": "one\ntwo\n" if is_durable else "one\n"}, number
+        assert number > 10
+
+
+def _place_in(machine: Machine) -> Coordinate:
+    (place,) = (c for c in machine.peer.replica.coordinates(RANGE) if c != _MAP)
+    return place
+
+
+def test_a_rename_keeps_the_scroll_and_what_was_written_meanwhile(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("old.md", "one\n")
+    mesh.settle()
+    place = _place(one, "old.md")
+    mesh.part()
+    one.disk.make_folders("new")
+    one.disk.rename("old.md", "new/name.md")
+    two.disk.put("old.md", "one\ntwo\n")
+    mesh.pass_time(3)
+    assert mesh.settle() == {"new/name.md": "one\ntwo\n"}
+    assert one.peer.replica[place] == "one\ntwo\n"
+    one.disk.put("old.md", "another\n")
+    assert mesh.settle() == {"new/name.md": "one\ntwo\n", "old.md": "another\n"}
+
+
+def test_the_same_rename_on_two_machines_is_one(mesh: Mesh) -> None:
+    mesh.machines[0].disk.put("old.md", "one\n")
+    mesh.settle()
+    mesh.part()
+    for machine in mesh.machines:
+        machine.disk.rename("old.md", "new.md")
+    mesh.pass_time(3)
+    assert mesh.settle() == {"new.md": "one\n"}
+
+
+def test_a_name_that_is_used_again_is_another_scroll(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("2026-11-25.md", "old\n")
+    mesh.settle()
+    two.disk.rename("2026-11-25.md", "kept.md")
+    mesh.pass_time(2)
+    two.disk.put("2026-11-25.md", "new\n")
+    assert mesh.settle() == {"2026-11-25.md": "new\n", "kept.md": "old\n"}
+
+
+def test_a_name_that_is_used_again_after_both_renamed_it_is_another_scroll(mesh: Mesh) -> None:
+    _, two = mesh.machines
+    two.disk.put("n.md", "one\n")
+    mesh.settle()
+    for machine in mesh.machines:
+        machine.disk.rename("n.md", "m.md")
+    mesh.pass_time(3)
+    two.disk.put("n.md", "new\n")
+    assert mesh.settle() == {"m.md": "one\n", "n.md": "new\n"}
+
+
+def test_a_file_with_the_number_of_one_that_is_gone_is_another(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "what stood in the first of them\n")
+    mesh.settle()
+    place, number = _place(one, "n.md"), one.disk.get("n.md").number
+    one.disk.unlink("n.md")
+    one.disk.put("other.md", "nothing like that here\n")
+    assert one.disk.get("other.md").number == number
+    assert mesh.settle() == {"other.md": "nothing like that here\n"}
+    assert _place(one, "other.md") != place
+    assert not two.peer.replica.get(place, "")
+
+
+def test_a_file_and_a_folder_of_one_name_are_both_kept(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    mesh.part()
+    one.disk.put("a", "file\n")
+    two.disk.make_folders("a")
+    two.disk.put("a/b.md", "below\n")
+    mesh.pass_time(2)
+    assert mesh.settle() == {"a/b.md": "below\n", "a~file": "file\n"}
+    one.disk.put("a~file", "file\nmore\n")
+    two.disk.unlink("a/b.md")
+    assert mesh.settle(10) == {"a": "file\nmore\n"}
+
+
+def test_a_scroll_without_a_name_gets_one_in_time(mesh: Mesh) -> None:
+    one, _ = mesh.machines
+    one.peer.replica["7.5.5/5.5.5/5.5.5"] = "orphan\n"
+    assert mesh.settle() == {}
+    assert mesh.settle(35) == {"recovered/7.5.5-5.5.5-5.5.5.md": "orphan\n"}
+
+
+def test_what_is_no_text_is_left_alone_and_named(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("a.md", "break \x17 here")
+    one.disk.create("b.bin")
+    one.disk.fill("b.bin", b"caf\xe9")
+    mesh.pass_time(5)
+    assert _problems(one) == {
+        "a.md": "expected text without breaks, found a scroll break (U+0017) at offset 6",
+        "b.bin": "expected UTF-8, found other bytes at offset 3",
+    }
+    assert one.binding is not None
+    assert len(one.binding.problems.take_news()) == 2
+    assert len(one.peer.replica) == 0
+    one.disk.put("a.md", "no break here")
+    mesh.pass_time(2)
+    assert two.visible() == {"a.md": "no break here"}
+    assert list(_problems(one)) == ["b.bin"]
+
+
+def test_a_restart_does_nothing_twice(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    one.disk.put("n.md", "one\ntwo\n")
+    one.work()
+    mesh.network.crash(0)
+    one.start()
+    two.disk.put("m.md", "x\n")
+    assert mesh.settle() == {"m.md": "x\n", "n.md": "one\ntwo\n"}
+
+
+def test_a_directory_that_is_not_there_deletes_nothing(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    one.disk.mount("")
+    mesh.pass_time(5)
+    assert ".phextsync-bound" in one.problem
+    two.disk.put("m.md", "x\n")
+    mesh.pass_time(2)
+    one.disk.unmount("")
+    assert mesh.settle() == {"m.md": "x\n", "n.md": "one\n"}
+    assert one.problem == ""
+
+
+def test_a_folder_of_another_file_system_that_is_not_there_deletes_nothing(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.make_folders("mnt")
+    one.disk.mount("mnt")
+    one.disk.put("mnt/n.md", "one\n")
+    mesh.settle()
+    seen = one.disk.unmount("mnt")
+    one.look_through()
+    mesh.pass_time(5)
+    assert two.visible() == {"mnt/n.md": "one\n"}
+    assert "not there; mount it" in _problems(one)["mnt/n.md"]
+    one.disk.mount("mnt", seen)
+    assert mesh.settle() == {"mnt/n.md": "one\n"}
+
+
+def test_a_deletion_of_most_names_waits_to_be_confirmed(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    for number in range(GUARD_NAMES):
+        one.disk.put(f"{number}.md", f"{number}\n")
+    files = mesh.settle()
+    for number in range(GUARD_NAMES * 3 // 4):
+        one.disk.unlink(f"{number}.md")
+    mesh.pass_time(20)
+    assert two.visible() == files
+    assert one.binding is not None
+    assert one.binding.situation().held == GUARD_NAMES * 3 // 4
+    two.disk.put("19.md", "goes on\n")
+    mesh.pass_time(2)
+    assert one.visible()["19.md"] == "goes on\n"
+    one.binding.confirm()
+    assert len(mesh.settle()) == GUARD_NAMES // 4
+
+
+def test_a_line_of_the_map_that_names_no_file_moves_nothing(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    one.peer.replica["1.1.1/1.1.1/1.1.1"] = "not in the range\n"
+    bad = ["1.1.1/1.1.1/1.1.1 n.md", f"{_MAP} map.md", "7.1.1/1.1.2/9.9.9 ../up.md", "what?"]
+    for line in bad:
+        one.peer.replica.append(_MAP, f"{line}\n")
+    assert mesh.settle() == {"n.md": "one\n"}
+    assert one.peer.replica["1.1.1/1.1.1/1.1.1"] == "not in the range\n"
+    assert two.binding is not None
+    assert [line for line, _ in two.binding.situation().refused_lines] == sorted(bad)
+
+
+def test_a_line_of_the_map_that_is_changed_moves_the_file(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    one.peer.replica.replace(_MAP, " n.md", " sub/m.md")
+    assert mesh.settle() == {"sub/m.md": "one\n"}
+    assert two.disk.find("n.md") is None
+
+
+def test_rules_of_what_is_ignored_hold_for_what_comes_with_them(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    mesh.settle()
+    one.disk.make_folders("build")
+    one.disk.put("build/out.md", "made\n")
+    one.disk.put("n.md", "one\n")
+    one.disk.put(".phextsyncignore", "build/\n")
+    assert mesh.settle() == {".phextsyncignore": "build/\n", "n.md": "one\n"}
+    assert two.disk.find("build") is None
+
+
+def test_marks_of_files_travel(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.create("run.sh", "file", 0o755)
+    one.disk.put("run.sh", "echo\n")
+    one.disk.create("key", "file", 0o600)
+    one.disk.put("key", "secret\n")
+    mesh.settle()
+    assert two.disk.get("run.sh").mode & 0o111 == 0o111
+    assert two.disk.get("key").mode == 0o600
+    two.disk.set_mode("run.sh", 0o644)
+    mesh.settle()
+    assert one.disk.get("run.sh").mode & 0o111 == 0
+
+
+def test_who_goes_on_writing_into_a_replaced_file_is_heard(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("log.md", "one\n")
+    mesh.settle()
+    inode = one.disk.get("log.md")
+    inode.opened += 1
+    two.disk.put("log.md", "zero\none\n")
+    mesh.pass_time(1)
+    assert one.disk.get("log.md") is not inode
+    one.disk.fill_open(inode, b"one\ntwo\n")
+    assert mesh.settle() == {"log.md": "zero\none\ntwo\n"}
+
+
+# -- any history ---------------------------------------------------------------------------
+
+_names = st.sampled_from(["MEMORY.md", "2026-11-25.md", "sub/notes.md"])
+_steps = st.one_of(
+    st.tuples(
+        st.sampled_from(["append", "prepend", "insert", "replace", "drop", "delete", "restart"]),
+        st.integers(0, 2),
+        _names,
+    ),
+    st.tuples(st.just("rename"), st.integers(0, 2), _names),
+    st.tuples(st.sampled_from(["work", "write"]), st.integers(0, 2), _names),
+    st.tuples(st.sampled_from(["join", "part", "time"]), st.just(0), st.just("")),
+)
+
+
+def _token(number: int) -> str:
+    return f"t{number:03}"  # none is another with a letter put in
+
+
+def _tokens(text: str) -> list[str]:
+    return re.findall(r"t\d{3}", text)
+
+
+@dataclass
+class _History:
+    """What users did to the files of a mesh, each line with a token and words that all have."""
+
+    mesh: Mesh
+    random: Random
+    tokens: int = 0
+    deleted: set[str] = field(default_factory=set)
+
+    def pass_time(self, name: str, path: str) -> None:
+        """Let what was sent arrive, at half of all occasions."""
+        if self.random.random() < 0.2:
+            self.mesh.network.step()
+
+    def act(self, step: str, number: int, name: str) -> None:
+        machine = self.mesh.machines[number]
+        match step:
+            case "join":
+                self.mesh.join()
+            case "part":
+                self.mesh.part()
+            case "time":
+                self.mesh.pass_time(1)
+            case "work":
+                machine.work()
+            case "restart":
+                machine.start()
+            case _:
+                self._change(step, machine, name)
+
+    def _change(self, step: str, machine: Machine, name: str) -> None:
+        text = machine.disk.text(name)
+        lines = [] if text is None else text.splitlines(keepends=True)
+        at = self.random.randint(0, len(lines))
+        if step == "rename":
+            if lines and machine.disk.find(f"{name}.prev") is None:
+                machine.disk.rename(name, f"{name}.prev")
+            return
+        if step == "delete":
+            self.deleted.update(_tokens("".join(lines)))
+            if text is not None:
+                machine.disk.unlink(name)
+            return
+        if step == "drop" and at < len(lines):
+            self.deleted.update(_tokens(lines.pop(at)))
+        else:
+            place = {"append": len(lines), "prepend": 0}.get(step, at)
+            lines.insert(place, f"{_token(self.tokens)} was noted here\n")
+            self.tokens += 1
+        if "/" in name:
+            machine.disk.make_folders(name.rpartition("/")[0])
+        if step == "replace":
+            _replace(machine, name, "".join(lines))
+        else:
+            machine.disk.put(name, "".join(lines))
+        if step != "write":
+            machine.work()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(_steps, max_size=25), st.integers(0, 9))
+def test_any_history_ends_with_equal_directories_and_every_line_once(
+    steps: list[tuple[str, int, str]], seed: int
+) -> None:
+    history = _History(Mesh(3), Random(seed))
+    history.mesh.join()
+    for machine in history.mesh.machines:
+        machine.files.before = history.pass_time
+    for step in steps:
+        history.act(*step)
+    found = Counter(_tokens("\n".join(history.mesh.settle(6).values())))
+    assert not {token: count for token, count in found.items() if count > 1}
+    lost = {_token(i) for i in range(history.tokens)} - {*found} - history.deleted
+    assert not lost
