@@ -118,6 +118,9 @@ _PASTS_MAX: Final = 64
 _PASTS_BYTES: Final = 1 << 20
 _NOTHING: Final = b"\0"  # a state vector
 
+IMPORTED_VERSION_BYTES_MAX: Final = 2_000
+"""Bytes of a version up to which a scroll is imported into: about a hundred imports."""
+
 CLIENTS: Final = ".clients"
 """The phext that says which node wrote under which client id: one line a scroll."""
 
@@ -394,15 +397,22 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Delete the scroll's whole text; what others type meanwhile survives."""
         self._edit(key, lambda scroll: scroll.clear())
 
-    def import_text(self, key: Key, text: str) -> None:
+    def import_text(
+        self, key: Key, text: str, *, version_bytes_max: int = IMPORTED_VERSION_BYTES_MAX
+    ) -> None:
         """Make `text` the scroll's text such that equal imports on equal versions are one.
 
         Two nodes that import the same text into the same version of a scroll make the same
-        update, so that their copies merge into one. The price: it is one insertion for all.
+        update, so that their copies merge into one. The price: it is one insertion for all, and
+        each import adds about 20 bytes to the scroll's version for ever. A scroll whose version
+        has more than `version_bytes_max` is edited instead, as by `edit`.
         """
         coordinate = as_coordinate(key)
         if self._is_known(coordinate):
-            self._edit(coordinate, lambda scroll: scroll.import_text(text))
+            if len(self.version(coordinate)) > version_bytes_max:
+                self.edit(coordinate, text)
+            else:
+                self._edit(coordinate, lambda scroll: scroll.import_text(text))
         elif text:
             self._owner.check_writable()
             self._owner.check_allowed(self.name, coordinate)

@@ -19,18 +19,11 @@ from phextsync.files.records import Record
 from phextsync.index import EMPTY_VERSION, Coordinate, root_clients
 from phextsync.replica import Replica
 
-APART_BYTES_MAX: Final = 24_000
+APART_BYTES_MAX: Final = 20_000
 """Bytes of a scroll's version up to which changes that others may make unseen are imported: about
 a thousand saves."""
-TOGETHER_BYTES_MAX: Final = 1_000
+TOGETHER_BYTES_MAX: Final = 300
 """The same for files that were replaced in sight of all, which others may do at that moment too."""
-
-
-def may_import(replica: Replica, coordinate: Coordinate, *, is_apart: bool) -> bool:
-    """Whether another import may stay in a scroll for ever: others may make the same change unseen,
-    or there are few as yet."""
-    limit = APART_BYTES_MAX if is_apart else TOGETHER_BYTES_MAX
-    return len(replica.version(coordinate)) < limit
 
 
 class Merging:
@@ -48,12 +41,13 @@ class Merging:
         may hold; PermissionDeniedError."""
         check_text(file.text)
         with _writing(record.path):
-            if self._is_to_import(coordinate, record, base, file, is_unseen=is_unseen):
+            limit = self._import_limit(record, base, file, is_unseen=is_unseen)
+            if len(self._replica.version(coordinate)) > limit:
+                self._replica.edit_from(coordinate, base, file.text)
+            else:
                 scroll = self._replica.get(coordinate, "")
                 whole = merged_text(base, scroll, file.text)
-                self._replica.import_text(coordinate, whole)
-            else:
-                self._replica.edit_from(coordinate, base, file.text)
+                self._replica.import_text(coordinate, whole, version_bytes_max=limit)
 
     def take_late(self, coordinate: Coordinate, path: str, before: str, now: str) -> None:
         """Do what somebody did to a file that was replaced under his hands."""
@@ -74,18 +68,16 @@ class Merging:
             with _writing(path):
                 self._replica.import_text(coordinate, whole)
 
-    def _is_to_import(
-        self, coordinate: Coordinate, record: Record, base: str, file: File, *, is_unseen: bool
-    ) -> bool:
-        is_replaced = record.mark is None or record.mark.inode != file.mark.inode
-        is_replaced |= record.born_ns != file.born_ns or not file.born_ns
-        if is_unseen or self._is_apart():
-            if not is_replaced and file.text.startswith(base):
-                return False  # somebody appended: two that do so wrote two lines
-            return may_import(self._replica, coordinate, is_apart=True)
-        if record.mark is not None and record.mark.inode == file.mark.inode:
-            return False
-        return may_import(self._replica, coordinate, is_apart=False)
+    def _import_limit(self, record: Record, base: str, file: File, *, is_unseen: bool) -> int:
+        """Return up to which bytes of the scroll's version a change is imported; -1: never."""
+        has_inode = record.mark is not None and record.mark.inode == file.mark.inode
+        is_apart = is_unseen or self._is_apart()
+        if is_apart:
+            # Where files have no time of birth, an inode may be that of another file.
+            is_same = has_inode and record.born_ns == file.born_ns and file.born_ns != 0
+            has_appended = is_same and file.text.startswith(base)
+            return -1 if has_appended else APART_BYTES_MAX  # two that append wrote two lines
+        return -1 if has_inode else TOGETHER_BYTES_MAX
 
     # -- scrolls that were begun twice -------------------------------------------------------
 

@@ -6,7 +6,7 @@ from typing import Final
 from phextsync.changes import writing_as
 from phextsync.edits import apply_edits
 from phextsync.files.layout import Abilities, Layout
-from phextsync.files.merging import may_import
+from phextsync.files.merging import APART_BYTES_MAX, TOGETHER_BYTES_MAX
 from phextsync.files.names import Line, NameMap
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica import Replica
@@ -85,10 +85,12 @@ class Naming:
         self._refresh()
         edits = self.map.edits((), news)
         with writing_as(_WRITER):
-            if may_import(self._replica, coordinate, is_apart=self._is_apart()):
-                self._replica.import_text(coordinate, apply_edits(self.map.text, edits))
-            else:
+            limit = APART_BYTES_MAX if self._is_apart() else TOGETHER_BYTES_MAX
+            if len(self._replica.version(coordinate)) > limit:
                 self._replica.splice(coordinate, edits)
+            else:
+                whole = apply_edits(self.map.text, edits)
+                self._replica.import_text(coordinate, whole, version_bytes_max=limit)
         self._refresh()
 
     def change(self, lines: Mapping[Coordinate, Line]) -> None:
