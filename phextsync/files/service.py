@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -331,19 +331,21 @@ class _Service:
 
     async def _watch(self, stop: trio.Event) -> None:
         top = f"{self._bound.directory}/"
-        async for changes in awatch(
+        watching = awatch(
             self._bound.directory,
             watch_filter=None,
             debounce=_DEBOUNCE_MS,
             step=_STEP_MS,
             stop_event=stop,
             ignore_permission_denied=True,
-        ):
-            paths = [changed[len(top) :] for _, changed in changes if changed.startswith(top)]
-            self._paths.update(dict.fromkeys(paths))
-            if await _in_thread(_has_folders, top, paths):
-                self._scan_at = 0.0  # what came with a folder has no events
-            self._wake_up()
+        )
+        async with aclosing(watching):  # also when this ends between two of its changes
+            async for changes in watching:
+                paths = [changed[len(top) :] for _, changed in changes if changed.startswith(top)]
+                self._paths.update(dict.fromkeys(paths))
+                if await _in_thread(_has_folders, top, paths):
+                    self._scan_at = 0.0  # what came with a folder has no events
+                self._wake_up()
 
 
 def _has_folders(top: str, paths: list[str]) -> bool:
