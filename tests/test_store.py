@@ -167,6 +167,25 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
         LmdbStore(tmp_path)
 
 
+def test_a_damaged_note_is_absent_and_a_rebuild_keeps_the_others(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path)
+    store.commit(Batch((), notes=((b"a1", b"one"), (b"a2", b"two"), (b"a3", bytes(9_000)))))
+    store.close(clean=True)
+    with lmdb.open(str(tmp_path / "store"), max_dbs=8) as env:
+        databases = {name: env.open_db(name) for name in (b"meta", b"notes")}
+        with env.begin(write=True) as txn:
+            txn.put(b"a2", b"of another time", db=databases[b"notes"])
+    store = LmdbStore(tmp_path)
+    for _ in range(2):
+        assert (store.note(b"a1"), store.note(b"a2")) == (b"one", b"")
+        assert store.notes(b"a") == [(b"a1", b"one"), (b"a3", bytes(9_000))]
+        store.close(clean=False)
+        path = tmp_path / "store" / "data.mdb"
+        path.write_bytes(path.read_bytes().replace(b"format", b"forgot"))
+        store = LmdbStore(tmp_path)
+    store.close(clean=True)
+
+
 @pytest.mark.parametrize("key", [b"cmemory", b"r" + b"ab" * 8, b"k" + bytes(4), b"nmemory"])
 def test_a_damaged_record_of_the_store_itself_is_mended_at_the_next_start(
     tmp_path: Path, key: bytes

@@ -1,0 +1,494 @@
+"""Bound directories on disk: what editors do is noticed, nothing unread is written over."""
+
+import os
+import stat
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from phextsync.errors import CoordinateError, DirectoryError
+from phextsync.files import service
+from phextsync.files.binding import Binding
+from phextsync.files.bindings import BindingStore, Bound
+from phextsync.files.directory import (
+    MARKER_FILE,
+    TEXT_BYTES_MAX,
+    Changed,
+    Directory,
+    File,
+    LateChange,
+    Placed,
+    Trouble,
+    Write,
+)
+from phextsync.files.filesystem import OsFileSystem
+from phextsync.files.ignoring import IGNORE_FILE
+from phextsync.files.names import Line
+from phextsync.identity import MeshKey, NodeIdentity
+from phextsync.index import Coordinate, CoordinateRange
+from phextsync.node import Node, open_node
+
+pytestmark = pytest.mark.real
+
+_PATIENCE_S = 120.0
+_HOST = "127.0.0.1"
+_RANGE = CoordinateRange.parse("7.*")
+_PLACE = Coordinate(7, *[1] * 7, 2)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BindingStore:
+    (tmp_path / "data").mkdir()
+    return BindingStore(tmp_path / "data")
+
+
+@pytest.fixture
+def bound(tmp_path: Path, store: BindingStore) -> Bound:
+    return store.bind(Bound(tmp_path / "notes", "memory", _RANGE))
+
+
+@pytest.fixture
+def root(bound: Bound) -> Path:
+    return bound.directory
+
+
+@pytest.fixture
+def directory(bound: Bound) -> Directory:
+    made = Directory(OsFileSystem(bound.directory), bound.token)
+    assert made.check()
+    return made
+
+
+def _read(directory: Directory, path: str) -> File:
+    found = directory.read([path])[path]
+    assert isinstance(found, File), found
+    return found
+
+
+def _write(
+    directory: Directory, path: str, text: str, expected: File | None = None, marks: str = ""
+) -> Placed | Changed | Trouble:
+    """Write a file as a binding does."""
+    write = Write(_PLACE, path, text, marks, expected)
+    (draft,) = directory.prepare([write])
+    if isinstance(draft, Trouble):
+        return draft
+    (outcome,) = directory.place([(write, draft)], 0.0)
+    return outcome
+
+
+# -- files ---------------------------------------------------------------------------------
+
+
+def test_a_file_is_written_whole_with_mode_kept(directory: Directory, root: Path) -> None:
+    outcome = _write(directory, "sub/n.md", "one\n")
+    path = root / "sub" / "n.md"
+    assert isinstance(outcome, Placed)
+    assert (path.read_text(), outcome.mark) == ("one\n", directory.scan().marks["sub/n.md"])
+    path.chmod(0o640)
+    assert isinstance(_write(directory, "sub/n.md", "two\n", _read(directory, "sub/n.md")), Placed)
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("two\n", 0o640)
+    assert sorted(os.listdir(path.parent)) == ["n.md"]
+
+
+def test_a_file_that_changed_is_not_written_over(directory: Directory, root: Path) -> None:
+    path = root / "n.md"
+    assert isinstance(_write(directory, "n.md", "one\n"), Placed)
+    assert isinstance(_write(directory, "n.md", "other\n"), Changed)
+    file = _read(directory, "n.md")
+    path.write_text("user\n")
+    os.utime(path, ns=(file.mark.time_ns, file.mark.time_ns))
+    assert isinstance(_write(directory, "n.md", "two\n", file), Changed)
+    assert isinstance(_write(directory, "n.md", "", file), Changed)
+    assert path.read_text() == "user\n"
+    assert sorted(os.listdir(root)) == [MARKER_FILE, "n.md"]
+
+
+def test_who_goes_on_writing_into_a_replaced_file_is_heard(
+    directory: Directory, root: Path
+) -> None:
+    path = root / "log.md"
+    path.write_text("one\n")
+    with path.open("a") as log:
+        assert isinstance(
+            _write(directory, "log.md", "zero\none\n", _read(directory, "log.md")), Placed
+        )
+        log.write("two\n")
+        log.flush()
+        assert directory.late_changes(1.0) == [LateChange(_PLACE, "one\n", "one\ntwo\n")]
+        assert directory.late_changes(2.0) == []
+    assert directory.is_listening
+    assert directory.late_changes(60.0) == []
+    assert not directory.is_listening
+    directory.close()
+
+
+def test_removing_the_last_file_of_a_folder_removes_the_folder(
+    directory: Directory, root: Path
+) -> None:
+    _write(directory, "a/b/n.md", "x")
+    outcome = _write(directory, "a/b/n.md", "", _read(directory, "a/b/n.md"))
+    assert isinstance(outcome, Placed)
+    assert outcome.mark is None
+    assert os.listdir(root) == [MARKER_FILE]
+
+
+def test_a_file_that_is_moved_keeps_its_number_and_takes_no_place(
+    directory: Directory, root: Path
+) -> None:
+    (root / "a.md").write_text("one\n")
+    (root / "b.md").write_text("two\n")
+    mark = _read(directory, "a.md").mark
+    assert isinstance(directory.move("a.md", "b.md", mark), Changed)
+    outcome = directory.move("a.md", "new/c.md", mark)
+    assert isinstance(outcome, Placed)
+    assert (root / "new" / "c.md").stat().st_ino == mark.inode
+    assert (root / "b.md").read_text() == "two\n"
+    assert not (root / "a.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"caf\xe9", "expected UTF-8, found other bytes at offset 3"),
+        (
+            b"x" * (TEXT_BYTES_MAX + 1),
+            "expected at most 8388608 bytes, found 8388609; split it, or put it into "
+            ".phextsyncignore",
+        ),
+    ],
+)
+def test_what_is_no_text_has_a_problem(
+    directory: Directory, root: Path, data: bytes, problem: str
+) -> None:
+    (root / "n").write_bytes(data)
+    assert directory.read(["n"]) == {"n": Trouble(problem)}
+
+
+def test_links_are_not_followed(directory: Directory, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "n.md").write_text("secret")
+    (root / "folder").symlink_to(tmp_path / "outside")
+    (root / "n.md").symlink_to(tmp_path / "outside" / "n.md")
+    assert directory.read(["n.md", "folder/n.md"]) == {
+        "n.md": Trouble("expected a file, found a link or a device"),
+        "folder/n.md": Trouble("expected a folder at folder, found a link or a device"),
+    }
+    outcome = _write(directory, "folder/m.md", "x")
+    assert isinstance(outcome, Trouble)
+    assert "found a link" in outcome.reason
+    assert os.listdir(tmp_path / "outside") == ["n.md"]
+    scan = directory.scan()
+    assert (dict(scan.marks), [*scan.left_alone]) == ({}, ["folder", "n.md"])
+
+
+def test_hidden_files_and_leftovers_are_ignored(directory: Directory, root: Path) -> None:
+    for name in (".hidden", "n.md~", "n.swp", "4913", "kept.md", "draft.md", "build/out.md"):
+        path = root / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    (root / IGNORE_FILE).write_text("# mine\ndraft.*\nbuild/\n")
+    directory.check()
+    assert [*directory.scan().marks] == [IGNORE_FILE, "kept.md"]
+
+
+def test_rules_that_are_none_leave_the_older_ones_in_force(
+    directory: Directory, root: Path
+) -> None:
+    (root / IGNORE_FILE).write_text("secret.md\n")
+    directory.check()
+    (root / IGNORE_FILE).write_text("!\n")
+    directory.check()
+    assert "a .gitignore" in directory.ignore_problem
+    assert directory.is_ignored("secret.md")
+
+
+def test_folders_with_keys_or_data_of_a_node_are_left_alone(
+    directory: Directory, root: Path
+) -> None:
+    (root / "data").mkdir()
+    (root / "data" / "n.md").write_text("x")
+    (root / "data" / "identity.pem").write_text("key")
+    scan = directory.scan()
+    assert (dict(scan.marks), [*scan.left_alone]) == ({}, ["data/"])
+    for path in ("data/n.md", "data/identity.pem"):
+        assert isinstance(directory.read([path])[path], Trouble)
+        assert isinstance(_write(directory, path, "x"), Trouble)
+    assert (root / "data" / "identity.pem").read_text() == "key"
+
+
+def test_marks_of_a_file_are_made_on_the_other_side(directory: Directory, root: Path) -> None:
+    for marks, mode in (("p", 0o600), ("x", 0o755), ("px", 0o700), ("", 0o644)):
+        _write(directory, f"n{marks}", "x", marks=marks)
+        found = stat.S_IMODE((root / f"n{marks}").stat().st_mode)
+        assert found == mode & ~_umask() | (mode & 0o700)
+        assert _read(directory, f"n{marks}").marks == marks
+    assert isinstance(directory.set_marks("n", "px", is_read_only=True), Placed)
+    assert stat.S_IMODE((root / "n").stat().st_mode) == 0o500
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_another_directory_in_the_place_of_the_bound_one_is_refused(
+    directory: Directory, root: Path
+) -> None:
+    (root / MARKER_FILE).write_text("another\n")
+    with pytest.raises(DirectoryError, match="found another: put the right directory back"):
+        directory.check()
+    (root / MARKER_FILE).unlink()
+    with pytest.raises(DirectoryError, match=f"expected {MARKER_FILE} in it, found none"):
+        directory.check()
+    (root / MARKER_FILE).touch()
+    assert directory.check() is False  # somebody says that it is this one
+    assert directory.check() is True
+    (root / MARKER_FILE).unlink()
+    root.rmdir()
+    with pytest.raises(DirectoryError, match="expected a directory, found none"):
+        directory.check()
+
+
+# -- what is remembered --------------------------------------------------------------------
+
+
+def test_bindings_are_kept(store: BindingStore, bound: Bound) -> None:
+    assert store.bindings() == [bound]
+    assert (bound.directory / MARKER_FILE).read_text() == f"{bound.token}\n"
+    before = store.state()
+    assert store.confirm(bound.directory)
+    assert store.bindings()[0].confirmed == 1
+    assert store.state() != before
+    assert store.unbind(bound.directory)
+    assert not store.unbind(bound.directory)
+    assert not store.confirm(bound.directory)
+
+
+def test_what_is_bound_already_or_does_not_suit_is_refused(
+    store: BindingStore, bound: Bound, tmp_path: Path
+) -> None:
+    with pytest.raises(DirectoryError, match="is bound already, to 7"):
+        store.bind(Bound(bound.directory, "other", _RANGE))
+    with pytest.raises(DirectoryError, match="of memory is bound already"):
+        store.bind(Bound(tmp_path / "b", "memory", CoordinateRange.parse("7.1.1/2.*")))
+    with pytest.raises(DirectoryError, match="a directory apart from others"):
+        store.bind(Bound(bound.directory / "below", "memory", CoordinateRange.parse("8.*")))
+    with pytest.raises(DirectoryError, match="none above it; make it, or bind with --create"):
+        store.bind(Bound(tmp_path / "no" / "where", "memory", CoordinateRange.parse("8.*")))
+    with pytest.raises(CoordinateError, match="a prefix with four free parts"):
+        store.bind(Bound(tmp_path / "c", "memory", CoordinateRange.parse("8.1.1/1.1.1/*")))
+
+
+def test_a_directory_with_keys_below_or_above_is_not_bound(
+    store: BindingStore, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    (home / "deep" / "data").mkdir(parents=True)
+    (home / "deep" / "data" / "identity.pem").touch()
+    (home / "deep" / "data" / "notes").mkdir()
+    for path in (home, home / "deep" / "data", home / "deep" / "data" / "notes"):
+        with pytest.raises(DirectoryError, match="without the keys or data of a node, found"):
+            store.bind(Bound(path, "memory", _RANGE))
+    assert store.bindings() == []
+
+
+# -- two nodes -----------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _two(tmp_path: Path) -> AsyncIterator[tuple[Path, Path]]:
+    """Run two nodes, each with a bound directory, and give the directories."""
+    async with _node(tmp_path / "one") as one, _node(tmp_path / "two", f"{_HOST}:{one.port}"):
+        yield tmp_path / "one-notes", tmp_path / "two-notes"
+
+
+@asynccontextmanager
+async def _node(folder: Path, *peers: str) -> AsyncIterator[Node]:
+    _prepare(folder)
+    async with (
+        open_node(folder, host=_HOST, port=0, discover=False, peers=peers) as node,
+        trio.open_nursery() as nursery,
+    ):
+        await nursery.start(service.serve, node)
+        yield node
+        nursery.cancel_scope.cancel()
+
+
+def _prepare(folder: Path) -> None:
+    if not folder.exists():
+        identity = NodeIdentity.create(MeshKey.generate(bytes(32)), folder.name, os.urandom(32))
+        identity.save(folder)
+        BindingStore(folder).bind(Bound(folder.with_name(folder.name + "-notes"), "memory", _RANGE))
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    with trio.fail_after(_PATIENCE_S):
+        while not holds():  # noqa: ASYNC110  files tell nobody
+            await trio.sleep(0.01)
+
+
+async def _until_text(path: Path, text: str) -> None:
+    await _until(lambda: path.exists() and path.read_text() == text)
+
+
+def _append(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("two\n")
+
+
+def _truncate_and_write(path: Path) -> None:
+    path.write_text("")
+    path.write_text("one\ntwo\n")
+
+
+def _sed(path: Path) -> None:
+    subprocess.run(["sed", "-i", "$ a two", str(path)], check=True)
+
+
+def _save_as_vim(path: Path) -> None:
+    path.rename(path.with_name(path.name + "~"))
+    path.write_text("one\ntwo\n")
+    path.with_name(path.name + "~").unlink()
+
+
+def _save_as_vscode(path: Path) -> None:
+    draft = path.with_name(".draft")
+    draft.write_text("one\ntwo\n")
+    draft.replace(path)
+
+
+@pytest.mark.parametrize(
+    "save", [_append, _truncate_and_write, _sed, _save_as_vim, _save_as_vscode]
+)
+async def test_however_a_file_is_saved_it_is_saved_elsewhere(
+    save: Callable[[Path], None], tmp_path: Path
+) -> None:
+    async with _two(tmp_path) as (one, two):
+        (one / "n.md").write_text("one\n")
+        await _until_text(two / "n.md", "one\n")
+        save(one / "n.md")
+        await _until_text(two / "n.md", "one\ntwo\n")
+        assert (one / "n.md").read_text() == "one\ntwo\n"
+
+
+async def test_renames_deletions_and_folders_follow(tmp_path: Path) -> None:
+    async with _two(tmp_path) as (one, two):
+        (one / "sub").mkdir()
+        (one / "sub" / "n.md").write_text("one\n")
+        await _until_text(two / "sub" / "n.md", "one\n")
+        (two / "sub" / "n.md").rename(two / "m.md")
+        await _until_text(one / "m.md", "one\n")
+        await _until(lambda: not (one / "sub").exists())
+        (one / "m.md").unlink()
+        await _until(lambda: not (two / "m.md").exists())
+
+
+async def test_what_changed_while_a_node_was_down_is_found(tmp_path: Path) -> None:
+    async with _two(tmp_path) as (one, two):
+        (one / "n.md").write_text("one\n")
+        await _until_text(two / "n.md", "one\n")
+    _append(two / "n.md")
+    (one / "n.md").write_text("zero\none\n")
+    async with _two(tmp_path) as (one, two):
+        for notes in (one, two):
+            await _until_text(notes / "n.md", "zero\none\ntwo\n")
+
+
+async def test_a_directory_that_is_gone_or_another_one_deletes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with _two(tmp_path) as (one, two):
+        (one / "n.md").write_text("one\n")
+        await _until_text(two / "n.md", "one\n")
+        one.rename(tmp_path / "elsewhere")
+        one.mkdir()
+        (two / "m.md").write_text("x")
+        await _until(lambda: MARKER_FILE in caplog.text)
+        await _until_text(two / "m.md", "x")
+        assert (two / "n.md").read_text() == "one\n"
+        one.rmdir()
+        (tmp_path / "elsewhere").rename(one)
+        await _until_text(one / "m.md", "x")
+        assert (two / "n.md").read_text() == "one\n"
+
+
+async def test_what_comes_while_a_directory_is_first_looked_through_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Binding.start
+
+    async def start_and_hear(binding: Binding, now: float) -> None:
+        await start(binding, now)
+        place = binding.naming.place_for("late.md", lambda place: True)
+        replica = node.phext()
+        replica.edit(place, "late\n")
+        replica.append(_RANGE.lower, str(Line(place, "late.md")))
+
+    monkeypatch.setattr(Binding, "start", start_and_hear)
+    _prepare(tmp_path / "one")
+    async with (
+        open_node(tmp_path / "one", host=_HOST, port=0, discover=False) as node,
+        trio.open_nursery() as nursery,
+    ):
+        await nursery.start(service.serve, node)
+        await _until_text(tmp_path / "one-notes" / "late.md", "late\n")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_round_that_takes_longer_than_until_the_next_look_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_FIRST_RESCAN_S", -1.0)
+    async with _two(tmp_path) as (one, two):
+        (one / "n.md").write_text("one\n")
+        await _until_text(two / "n.md", "one\n")
+
+
+async def test_a_directory_that_cannot_be_served_holds_up_neither_the_node_nor_another(
+    tmp_path: Path,
+) -> None:
+    _prepare(tmp_path / "one")
+    store = BindingStore(tmp_path / "one")
+    gone = store.bind(Bound(tmp_path / "gone", "memory", CoordinateRange.parse("8.*")))
+    (gone.directory / MARKER_FILE).unlink()
+    gone.directory.rmdir()
+    async with _node(tmp_path / "one") as node:
+        (tmp_path / "one-notes" / "n.md").write_text("one\n")
+        await _until(lambda: "one\n" in node.phext().values(_RANGE))
+
+
+async def test_a_name_that_is_not_utf8_holds_up_no_other(tmp_path: Path) -> None:
+    async with _two(tmp_path) as (one, two):
+        (one / os.fsdecode(b"caf\xe9.md")).write_text("odd\n")
+        (one / "n.md").write_text("one\n")
+        await _until_text(two / "n.md", "one\n")
+        _append(one / "n.md")
+        await _until_text(two / "n.md", "one\ntwo\n")
+        assert sorted(os.listdir(two)) == [MARKER_FILE, "n.md"]
+
+
+async def test_a_binding_made_while_the_node_runs_is_served_and_one_ended_is_not(
+    tmp_path: Path,
+) -> None:
+    async with _node(tmp_path / "one") as node:
+        store = BindingStore(node.folder)
+        notes = tmp_path / "more"
+        places = CoordinateRange.parse("8.*")
+        store.bind(Bound(notes, "memory", places))
+        (notes / "n.md").write_text("one\n")
+        await _until(lambda: "one\n" in node.phext().values(places))
+        store.unbind(notes)
+        store.bind(Bound(tmp_path / "last", "memory", CoordinateRange.parse("9.*")))
+        (tmp_path / "last" / "n.md").write_text("last\n")  # served means: the other one is not
+        await _until(lambda: "last\n" in node.phext().values(CoordinateRange.parse("9.*")))
+        (notes / "n.md").write_text("two\n")
+        (tmp_path / "last" / "m.md").write_text("later\n")
+        await _until(lambda: "later\n" in node.phext().values(CoordinateRange.parse("9.*")))
+        assert "two\n" not in node.phext().values(places)
+        assert Coordinate(*[1] * 9) not in node.phext()

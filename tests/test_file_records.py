@@ -1,0 +1,200 @@
+"""What a binding remembers of its files, and what it says is wrong with them."""
+
+from random import Random
+
+import pytest
+
+from phextsync.conflicts import Conflict
+from phextsync.errors import StoreFullError, TextError
+from phextsync.files.conflict_log import CONFLICTS_MAX, ConflictLog
+from phextsync.files.problems import RETRY_MAX_S, Problems
+from phextsync.files.records import Intent, Mark, Record, Records, digest_of
+from phextsync.index import Coordinate
+from phextsync.replica import ReplicaSet
+from phextsync.store import MemoryStore
+
+_PLACE, _OTHER = Coordinate(7, *[1] * 7, 2), Coordinate(7, *[1] * 7, 3)
+_ID = bytes(8)
+_RECORD = Record(
+    *("n.md", digest_of("one\n"), Mark(5, 4, 10, 11), "x", "p", 9, True, False, b"f" * 32, (5, 7))
+)
+_INTENT = Intent("m.md", digest_of("two\n"), "x", 6, 4, 12, ".draft")
+
+
+class _Clock:
+    now_ms = 1_000
+
+
+def _replicas(store: MemoryStore) -> ReplicaSet:
+    return ReplicaSet(
+        store, node_id=bytes(16), random=Random(0), wall_time_ms=lambda: _Clock.now_ms
+    )
+
+
+@pytest.fixture
+def replicas() -> ReplicaSet:
+    return _replicas(MemoryStore())
+
+
+def _again(replicas: ReplicaSet) -> ReplicaSet:
+    """Return what a start finds after everything was committed."""
+    replicas.commit()
+    assert isinstance(replicas.store, MemoryStore)
+    return _replicas(replicas.store.reopened())
+
+
+# -- records -------------------------------------------------------------------------------
+
+
+def test_a_record_is_found_after_a_start(replicas: ReplicaSet) -> None:
+    records = Records(replicas, _ID)
+    records.keep(_PLACE, _RECORD, "one\n")
+    for found in (records, Records(_again(replicas), _ID)):
+        assert (found.get(_PLACE), found.base(_PLACE)) == (_RECORD, "one\n")
+        assert (found.at("n.md"), found.at("m.md"), [*found]) == (_PLACE, None, [_PLACE])
+    assert len(Records(replicas, b"another.")) == 0
+
+
+def test_an_intent_stands_beside_the_text_that_the_file_has(replicas: ReplicaSet) -> None:
+    records = Records(replicas, _ID)
+    records.keep(_PLACE, _RECORD, "one\n")
+    records.intend(_PLACE, _RECORD, _INTENT, "two\n")
+    replicas = _again(replicas)
+    records = Records(replicas, _ID)
+    record = records.get(_PLACE)
+    assert record is not None
+    assert (record.intent, record.digest) == (_INTENT, digest_of("one\n"))
+    assert (records.base(_PLACE), records.intended(_PLACE)) == ("one\n", "two\n")
+    records.keep(_PLACE, _RECORD)
+    records = Records(_again(replicas), _ID)
+    assert (records.base(_PLACE), records.intended(_PLACE)) == ("one\n", "")
+
+
+def test_records_follow_files_that_change_places(replicas: ReplicaSet) -> None:
+    records = Records(replicas, _ID)
+    a = Record("a", digest_of("a"), None)
+    b = Record("b", digest_of("b"), None)
+    records.keep(_PLACE, a, "a")
+    records.keep(_OTHER, b, "b")
+    records.keep(_PLACE, Record("b", a.digest, None))
+    records.keep(_OTHER, Record("a", b.digest, None))
+    for found in (records, Records(_again(replicas), _ID)):
+        assert (found.at("a"), found.at("b")) == (_OTHER, _PLACE)
+        assert found.base(_PLACE) == "a"
+    records.forget(_OTHER)
+    assert (records.at("a"), records.at("b")) == (None, _PLACE)
+    records.forget_all()
+    assert len(Records(_again(replicas), _ID)) == 0
+
+
+def test_records_and_scrolls_are_committed_together_or_not_at_all() -> None:
+    store = MemoryStore()
+    replicas = _replicas(store)
+    replicas.open("memory").append(_PLACE, "one\n")
+    Records(replicas, _ID).keep(_PLACE, _RECORD, "one\n")
+    assert replicas.take_batch() is not None
+    replicas.failed(StoreFullError("full"))
+    lost = _replicas(store.cloned())
+    assert (len(lost.open("memory")), len(Records(lost, _ID))) == (0, 0)
+    batch = replicas.take_batch()
+    assert batch is not None
+    store.commit(batch)
+    found = _replicas(store.cloned())
+    assert found.open("memory")[_PLACE] == "one\n"
+    assert Records(found, _ID).base(_PLACE) == "one\n"
+
+
+def test_the_oldest_text_that_all_had_is_remembered_until_it_is_settled(
+    replicas: ReplicaSet,
+) -> None:
+    records = Records(replicas, _ID)
+    assert not records.has_shared
+    records.set_shared(_PLACE, "")
+    records.set_shared(_PLACE, "later")
+    records.set_shared(_OTHER, "x")
+    records.replace_shared(_OTHER, "y")
+    records = Records(_again(replicas), _ID)
+    assert (records.shared(_PLACE), records.shared(_OTHER)) == ("", "y")
+    records.drop_shared()
+    assert (records.shared(_PLACE), records.has_shared) == (None, False)
+
+
+# -- problems ------------------------------------------------------------------------------
+
+
+def test_a_problem_is_new_once_and_tried_less_and_less_often() -> None:
+    problems = Problems()
+    now, dues = 0.0, []
+    for _ in range(9):
+        problems.note("n.md", "full", now, is_retried=True)
+        due = problems.next_due()
+        assert due is not None
+        assert problems.due(due) == ["n.md"]
+        assert problems.due(due - 0.1) == []
+        dues.append(due - now)
+        now = due
+    assert dues == [1, 2, 4, 8, 16, 32, RETRY_MAX_S, RETRY_MAX_S, RETRY_MAX_S]
+    assert [p.since for p in problems.take_news()] == [0.0]
+    assert problems.take_news() == []
+    problems.note("n.md", "another reason", now, is_retried=False)
+    assert [(p.reason, p.since) for p in problems.take_news()] == [("another reason", 0.0)]
+    assert problems.next_due() is None
+    problems.solve("n.md")
+    assert "n.md" not in problems
+    problems.note("n.md", "full", now, is_retried=True)
+    assert problems.next_due() == now + 1
+
+
+def test_everything_is_tried_at_once_when_there_may_be_room() -> None:
+    problems = Problems()
+    for _ in range(5):
+        problems.note("n.md", "full", 0.0, is_retried=True)
+    problems.note("odd", "not UTF-8", 0.0, is_retried=False)
+    problems.hurry()
+    assert problems.due(0.0) == ["n.md"]
+    assert [p.path for p in problems] == ["n.md", "odd"]
+
+
+def test_what_goes_wrong_with_a_name_stays_with_it_and_a_store_that_refuses_does_not() -> None:
+    problems = Problems()
+    with problems.boundary("n.md", 0.0):
+        raise TextError("expected text")
+    with problems.boundary("m.md", 0.0):
+        raise OSError(5, "Input/output error")
+    assert [p.path for p in problems] == ["m.md", "n.md"]
+    with pytest.raises(StoreFullError), problems.boundary("o.md", 0.0):
+        raise StoreFullError("full")
+    assert "o.md" not in problems
+
+
+# -- conflicts -----------------------------------------------------------------------------
+
+
+def test_conflicts_are_kept_until_somebody_settles_them(replicas: ReplicaSet) -> None:
+    log = ConflictLog(replicas, _ID)
+    first, second = (Conflict(n, "base", f"mine {n}", "theirs") for n in (1, 2))
+    assert log.add(_PLACE, "n.md", first, "anna")
+    assert not log.add(_PLACE, "n.md", first, "anna")
+    _Clock.now_ms = 5_000
+    assert log.add(_PLACE, "n.md", second, "")
+    replicas = _again(replicas)
+    log = ConflictLog(replicas, _ID)
+    found = [*log]
+    assert [(each.conflict, each.time_ms) for each in found] == [(first, 1_000), (second, 5_000)]
+    assert (found[0].coordinate, found[0].path, found[0].theirs_by) == (_PLACE, "n.md", "anna")
+    assert log.find(found[0].number) == found[0]
+    assert log.settle(found[0].number)
+    assert not log.settle(found[0].number)
+    assert [*ConflictLog(_again(replicas), _ID)] == found[1:]
+    _Clock.now_ms = 6_000
+    log.prune(2_000)
+    assert len(log) == 1
+    log.prune(500)
+    assert len(log) == 0
+
+
+def test_the_oldest_of_too_many_conflicts_go(replicas: ReplicaSet) -> None:
+    log = ConflictLog(replicas, _ID)
+    log._keys = [log._prefix + bytes(8 + 12 + 8)] * CONFLICTS_MAX
+    assert log.add(_PLACE, "n.md", Conflict(1, "", "a", "b"), "")
+    assert len(log) == CONFLICTS_MAX
