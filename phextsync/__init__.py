@@ -20,6 +20,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `rebuild`: a new data file from an old one
 * `folder`: the files of a data folder
 * `store`: what is on disk
+* `snapshot`: what a folder holds at one moment, read beside whoever writes
 * `history`: what was written when, and by whom
 * `changes`: what happened to texts, and who did it
 * `views`: a range of a phext as a mapping
@@ -64,8 +65,6 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `testing`: whole meshes under faults, in virtual time
 """
 
-from importlib.metadata import version
-
 from phextsync import aio
 from phextsync.changes import Change, ChangeFeed, TextChange, current_writer, writing_as
 from phextsync.embed import Handle, Phext, open
@@ -104,7 +103,7 @@ from phextsync.store import LmdbStore, MemoryStore
 from phextsync.streams import ChangeStream
 from phextsync.views import RangeView
 
-__version__ = version("phextsync")
+__version__ = "0.1.0"
 
 __all__ = [
     "AnswerLostError",

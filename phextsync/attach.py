@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random, SystemRandom
@@ -44,14 +44,23 @@ from phextsync.control import (
     summarize,
     takes_time,
 )
-from phextsync.errors import ClosedError, LinkError, StoreLockedError
-from phextsync.folder import is_locked
+from phextsync.errors import (
+    ClosedError,
+    IdentityError,
+    LinkError,
+    PhextsyncError,
+    StoreError,
+    StoreLockedError,
+)
+from phextsync.folder import DATA_FILE, NEW, STORE, check_restored, is_locked
 from phextsync.identity import NodeIdentity
 from phextsync.index import CoordinateRange
 from phextsync.node import Node
+from phextsync.permissions import UNRESTRICTED, Permissions
 from phextsync.replica import Replica, ReplicaSet
 from phextsync.search import find_alone
-from phextsync.store import LmdbStore
+from phextsync.snapshot import Snapshot
+from phextsync.store import LmdbStore, MemoryStore, Store
 from phextsync.transport import FrameChannel
 
 # Whoever owns the folder without answering is starting, stopping, or a command that is soon done.
@@ -314,48 +323,121 @@ class Asked(Protocol):
 
 
 class Alone:
-    """The operations of `control` on a folder where no node runs."""
+    """The operations of `control` on a folder where no node runs, which this process owns."""
 
     def __init__(self, folder: Path, identity: NodeIdentity, store: LmdbStore) -> None:
         self._folder = folder
         self._identity = identity
-        self._replicas = ReplicaSet(
-            store,
-            node_id=identity.node_id,
-            random=Random(SystemRandom().getrandbits(64)),
-            wall_time_ms=lambda: time.time_ns() // 1_000_000,
-            permissions=identity.permissions,
-        )
+        self._replicas = _replicas(store, identity.node_id, identity.permissions)
 
     def ask(self, *request: Value) -> Value:
-        match request:
-            case ("status",):
-                return self._status()
-            case ("search", str(phext), str(range_), str(words), int(limit)):
-                within = CoordinateRange.parse(range_)
-                hits = find_alone(self._replicas, self._folder, words, phext, within, limit=limit)
-                return hit_rows(hits)
-        answer = perform(self._replicas, list(request))
+        answer = _answer(self._replicas, self._folder, list(request))
         if is_change(list(request)):
             self._replicas.commit()
         return answer
 
-    def _status(self) -> str:
-        return json.dumps(
-            {
-                "running": False,
-                "name": self._identity.name,
-                "node_id": self._identity.node_id.hex(),
-                "folder": str(self._folder),
-                "phexts": summarize(self._replicas),
-            }
-        )
+
+class Reading:
+    """Those that read, on a folder that nobody owns and nobody needs to own: see `Snapshot`. If the
+    folder is written while a request is answered, it is answered once more."""
+
+    def __init__(self, folder: Path) -> None:
+        """StoreError, or IdentityError where there is neither a store nor a node."""
+        self._folder = folder
+        self._open(is_pinned=False)
+
+    def _open(self, *, is_pinned: bool) -> None:
+        check_restored(self._folder)
+        has_store = any((self._folder / name / DATA_FILE).exists() for name in (STORE, NEW))
+        if not has_store:
+            NodeIdentity.load(self._folder)
+        self._snapshot = Snapshot(self._folder, is_pinned=is_pinned) if has_store else None
+        self._replicas = _replicas(self._snapshot or MemoryStore(), bytes(16), UNRESTRICTED)
+
+    def ask(self, *request: Value) -> Value:
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            answer: Answer
+            try:
+                answer = _answer(self._replicas, self._folder, list(request))
+            except (PhextsyncError, KeyError, IndexError) as error:
+                answer = error
+            if self._snapshot is None or self._snapshot.is_current():
+                break
+            if time.monotonic() > deadline:
+                raise StoreError(f"{self._folder} is being written by another process; try again")
+            self.close()
+            self._reopen()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _reopen(self) -> None:
+        """Open what is there now; pinned, unless this process may not do that."""
+        try:
+            self._open(is_pinned=True)
+        except StoreError:
+            self._open(is_pinned=False)
+
+    @property
+    def report(self) -> tuple[str, ...]:
+        """What is wrong with what was read, a line each."""
+        return () if self._snapshot is None else self._snapshot.report
+
+    def close(self) -> None:
+        """Let the folder go."""
+        if self._snapshot is not None:
+            self._snapshot.close(clean=False)
+
+
+class Visitor:
+    """Reads without owning the folder for as long as that is enough; the first change asks the node
+    that runs by then, or owns the folder."""
+
+    def __init__(self, folder: Path, stack: ExitStack, report: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._report = report
+        self._reading: Reading | None = None
+        self._owner: Asked | None = None
+
+    def ask(self, *request: Value) -> Value:
+        if self._owner is None and is_change(list(request)):
+            self.finish()
+            self._owner = self._stack.enter_context(own(self._folder, self._report))
+        if self._owner is not None:
+            return self._owner.ask(*request)
+        self._reading = self._reading or Reading(self._folder)
+        return self._reading.ask(*request)
+
+    def finish(self) -> None:
+        """Read no more, and tell what was wrong."""
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            for line in reading.report:
+                self._report(line)
+            reading.close()
 
 
 @contextmanager
 def visit(folder: Path, report: Callable[[str], None]) -> Iterator[Asked]:
+    """Ask the node that runs on a folder, or, where none does, look into the folder for as long as
+    the block lasts, and own it from the first change on. `report` is told what an operator should
+    know of the store."""
+    with ExitStack() as stack:
+        asked: Asked
+        try:
+            asked = stack.enter_context(Attachment(folder))
+        except (*_ABSENT, PermissionError):  # or it is that of another user
+            asked = visitor = Visitor(folder, stack, report)
+            stack.callback(visitor.finish)
+        yield asked
+
+
+@contextmanager
+def own(folder: Path, report: Callable[[str], None]) -> Iterator[Asked]:
     """Ask the node that runs on a folder, or, where none does, own the folder for as long as the
-    block lasts. `report` is told what an operator should know of how the store was opened."""
+    block lasts."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
@@ -382,3 +464,39 @@ def visit(folder: Path, report: Callable[[str], None]) -> Iterator[Asked]:
         is_clean = True
     finally:
         store.close(clean=is_clean)
+
+
+def _replicas(store: Store, node_id: bytes, permissions: Permissions) -> ReplicaSet:
+    return ReplicaSet(
+        store,
+        node_id=node_id,
+        random=Random(SystemRandom().getrandbits(64)),
+        wall_time_ms=lambda: time.time_ns() // 1_000_000,
+        permissions=permissions,
+    )
+
+
+def _answer(replicas: ReplicaSet, folder: Path, request: list[Value]) -> Value:
+    match request:
+        case ["status"]:
+            return _status(replicas, folder)
+        case ["search", str(phext), str(range_), str(words), int(limit)]:
+            within = CoordinateRange.parse(range_)
+            return hit_rows(find_alone(replicas, folder, words, phext, within, limit=limit))
+    return perform(replicas, request)
+
+
+def _status(replicas: ReplicaSet, folder: Path) -> str:
+    try:
+        identity = NodeIdentity.load(folder)
+    except IdentityError:  # somebody else's, or none: there is something to read all the same
+        identity = None
+    return json.dumps(
+        {
+            "running": False,
+            "name": identity.name if identity else "",
+            "node_id": identity.node_id.hex() if identity else "",
+            "folder": str(folder),
+            "phexts": summarize(replicas),
+        }
+    )

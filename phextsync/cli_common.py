@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from phextsync.attach import Asked, visit
+from phextsync.attach import Asked, own, visit
 from phextsync.control import Value
 from phextsync.durable_files import write_whole
 from phextsync.importing import unfinished_import
@@ -78,11 +78,12 @@ def existing_folder(data: Path) -> Path:
     return folder
 
 
-def session(data: Path) -> AbstractContextManager[Asked]:
-    """Ask the node that runs on the folder, or own the folder for as long as the block lasts."""
+def session(data: Path, *, writes: bool = False) -> AbstractContextManager[Asked]:
+    """Ask the node that runs on the folder or, where none does, look into the folder, and own it
+    from the first change on; with `writes` from the beginning."""
     folder = existing_folder(data)
     warn_of_import(folder)
-    return visit(folder, warn)
+    return (own if writes else visit)(folder, warn)
 
 
 def warn_of_import(folder: Path) -> None:

@@ -14,19 +14,21 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import lmdb
 
 from phextsync.durable_files import sync_folder
-from phextsync.errors import StoreError, StoreFullError, StoreLockedError
+from phextsync.errors import PhextsyncError, StoreError, StoreFullError, StoreLockedError
 from phextsync.pages import PAGE_BYTES, PageFile
 from phextsync.rebuild import MAP_BYTES
 from phextsync.records import Records
+
+T = TypeVar("T")
 
 STORE: Final = "store"
 DATA_FILE: Final = "data.mdb"
@@ -38,6 +40,7 @@ CLOSED: Final = "closed"
 
 _ROOTS_BYTES: Final = 2 * PAGE_BYTES
 _LOCK_BYTES: Final = 8192  # as many as LMDB needs for 126 readers
+_LOOKS_MAX: Final = 20
 _SPACE_BYTES_MIN: Final = 8 << 20  # a batch may need this much
 _DAMAGES: Final = (
     lmdb.CorruptedError,
@@ -143,24 +146,85 @@ def reserve_lock_file(store: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def open_folder(folder: Path) -> Iterator[Records]:
-    """Open the records of a data folder, of this moment if its node runs, else locked."""
-    data = folder / STORE / DATA_FILE
+def look(folder: Path, use: Callable[[Records], T]) -> T:
+    """Return what `use` makes of the records of a data folder as they are at one moment. Nothing is
+    locked or written, whether somebody writes or not; if somebody did meanwhile, `use` is called
+    again. StoreError when there is no store."""
     check_restored(folder)
+    data = folder / STORE / DATA_FILE
     if not data.exists():
         raise StoreError(f"{folder} has no store")
+    with translated(folder):
+        for is_pinned in (False, True, *[False] * _LOOKS_MAX):
+            try:
+                opened = OpenData(data, is_pinned=is_pinned)
+            except lmdb.Error:  # this process may not pin it
+                continue
+            with opened:
+                try:
+                    found = use(opened.records)
+                except PhextsyncError:
+                    if opened.is_current():
+                        raise
+                else:
+                    if opened.is_current():
+                        return found
+    raise StoreError(f"{folder} is being written by another process; try again")
+
+
+class OpenData:
+    """A data file that is open for reading without LMDB: nothing in it can end the process.
+
+    The root record is that of the moment of opening. LMDB writes what changes to pages that no
+    state uses, but takes those of an older one again soon: what was read is worth something if
+    `is_current` afterwards. With `is_pinned` a read transaction of LMDB keeps all pages of that
+    moment, which needs the right to write its lock file.
+    """
+
+    def __init__(self, path: Path, *, is_pinned: bool = False) -> None:
+        with ExitStack() as stack:
+            self._descriptor = stack.enter_context(path.open("rb", buffering=0)).fileno()
+            self._is_pinned = is_pinned
+            if is_pinned:
+                self._roots = stack.enter_context(_pinned(path, self._descriptor))
+            else:
+                self._roots = _read_at(self._descriptor, 0, _ROOTS_BYTES)
+            read = partial(_read_at, self._descriptor, roots=self._roots)
+            self.records = Records(partial(PageFile, read))
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> "OpenData":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._stack.close()
+
+    def is_current(self) -> bool:
+        """Whether all that was read is of one moment."""
+        return self._is_pinned or _read_at(self._descriptor, 0, _ROOTS_BYTES) == self._roots
+
+
+@contextmanager
+def _pinned(data: Path, descriptor: int) -> Iterator[bytes]:
+    """Begin a read transaction of LMDB, beside a node that goes on writing, and give the root
+    records that it sees."""
+    environment = lmdb.open(
+        os.fspath(data.parent), map_size=MAP_BYTES, max_dbs=8, readonly=True, create=False
+    )
     try:
-        lock = lock_folder(folder)
-    except StoreLockedError:
-        with translated(folder), _open_running(data) as records:
-            yield records
-        return
-    try:
-        with translated(folder), open_records(data) as records:
-            yield records
+        while True:
+            with environment.begin() as txn:
+                roots = _read_at(descriptor, 0, _ROOTS_BYTES)
+                file = PageFile(partial(_read_at, descriptor, roots=roots))
+                if file.transaction == txn.id():  # else a commit came between
+                    yield roots
+                    return
     finally:
-        os.close(lock)
+        environment.close()
 
 
 @contextmanager
@@ -171,26 +235,6 @@ def open_records(path: Path) -> Iterator[Records]:
     """
     with path.open("rb", buffering=0) as file:
         yield Records(partial(PageFile, partial(_read_at, file.fileno())))
-
-
-@contextmanager
-def _open_running(data: Path) -> Iterator[Records]:
-    """Open the records of a file that a node goes on writing: a read transaction keeps the pages
-    of this moment, and the root record of this moment is kept here."""
-    environment = lmdb.open(
-        os.fspath(data.parent), map_size=MAP_BYTES, max_dbs=8, readonly=True, create=False
-    )
-    try:
-        with data.open("rb", buffering=0) as file:
-            while True:
-                with environment.begin() as txn:
-                    roots = os.pread(file.fileno(), _ROOTS_BYTES, 0)
-                    open_pages = partial(PageFile, partial(_read_at, file.fileno(), roots=roots))
-                    if open_pages().transaction == txn.id():  # else a commit came between
-                        yield Records(open_pages)
-                        return
-    finally:
-        environment.close()
 
 
 def _read_at(descriptor: int, offset: int, count: int, *, roots: bytes = b"") -> bytes:

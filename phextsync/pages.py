@@ -115,14 +115,18 @@ class PageFile:
         """How many pairs the file says that a database has."""
         return sum(record.entries for name, record in self._records() if name == database)
 
-    def pairs(self, database: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate in order over what can be read of one database; of one that is absent, nothing.
+    def pairs(
+        self, database: bytes, lower: bytes = b"", upper: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate in order over what can be read of one database, from the key `lower`, included,
+        to `upper`, excluded; of one that is absent, nothing. Reads the pages that it needs.
 
         What is between damaged pages is left out, and in `problems`.
         """
         for name, record in self._records():
             if name == database:
-                yield from self._walk(record, name.decode("ascii", "replace"), with_values=True)
+                told = name.decode("ascii", "replace")
+                yield from self._walk(record, told, with_values=True, wanted=(lower, upper))
 
     # -- the root --------------------------------------------------------------------------
 
@@ -199,18 +203,27 @@ class PageFile:
     # -- trees -----------------------------------------------------------------------------
 
     def _walk(
-        self, tree: _Tree, name: str, *, with_values: bool, trees: bool = False
+        self,
+        tree: _Tree,
+        name: str,
+        *,
+        with_values: bool,
+        trees: bool = False,
+        wanted: tuple[bytes, bytes | None] = (b"", None),
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over the pairs of a tree. Keys of 8 bytes in the tree of free pages are numbers,
-        in every other tree keys are in the order of their bytes."""
+        """Iterate over the pairs of a tree, or those `wanted` by lower and upper key. Keys of 8
+        bytes in the tree of free pages are numbers, in every other tree keys are in the order of
+        their bytes."""
         count = _Count()
         if tree.root != _NO_PAGE:
             if not 1 <= tree.depth <= _DEPTH_MAX:
                 self._problem(f"{name} is {tree.depth} pages deep")
             else:
                 flags = _TREE_DATA if trees else _BIG_DATA
-                pages = _Pages(self, name, count, flags, with_values=with_values)
+                pages = _Pages(self, name, count, flags, with_values=with_values, wanted=wanted)
                 yield from pages.walk(tree.root, tree.depth, b"", None)
+        if wanted != (b"", None):
+            return  # not all was counted
         found = (count.branches, count.leaves, count.overflows, count.entries)
         said = (tree.branches, tree.leaves, tree.overflows, tree.entries)
         if found != said:
@@ -273,13 +286,21 @@ class _Pages:
     """One pass over the pages of one tree."""
 
     def __init__(
-        self, file: PageFile, name: str, count: _Count, flags: int, *, with_values: bool
+        self,
+        file: PageFile,
+        name: str,
+        count: _Count,
+        flags: int,
+        *,
+        with_values: bool,
+        wanted: tuple[bytes, bytes | None],
     ) -> None:
         self._file = file
         self._name = name
         self._count = count
         self._flags = flags
         self._with_values = with_values
+        self._lower, self._upper = wanted
         self._is_numbered = name == "free pages"
 
     def walk(
@@ -298,6 +319,8 @@ class _Pages:
             self._count.leaves += 1
             self._count.entries += len(nodes)
             for key, data, size, flag in nodes:
+                if not self._is_wanted(key, key):
+                    continue
                 if flag & _BIG_DATA:
                     data = self._file.long_value(
                         data, size, self._name, self._count, whole=self._with_values
@@ -311,7 +334,13 @@ class _Pages:
         for (_, _, child, _), low, high in zip(
             nodes, [lower, *bounds], [*bounds, upper], strict=True
         ):
-            yield from self.walk(child, depth - 1, low, high)
+            if self._is_wanted(low, high):
+                yield from self.walk(child, depth - 1, low, high)
+
+    def _is_wanted(self, low: bytes, high: bytes | None) -> bool:
+        """Whether keys from `low` to `high` may be among those that are wanted."""
+        is_before = high is not None and high < self._lower
+        return not is_before and (self._upper is None or low < self._upper)
 
     def _nodes(
         self, page: bytes, number: int, lower: bytes, upper: bytes | None, *, is_leaf: bool

@@ -153,9 +153,10 @@ class Records:
         file.check()
         return file.used_pages * PAGE_BYTES
 
-    def scrolls(self) -> Iterator[Stored]:
-        """Iterate in order over what lies at each place, sound or not."""
-        streams = map(self._ranked, (HEADS, STATES, LOGS))
+    def scrolls(self, lower: bytes = b"", upper: bytes | None = None) -> Iterator[Stored]:
+        """Iterate in order over what lies at each place from `lower`, included, to `upper`,
+        excluded, sound or not."""
+        streams = [self._ranked(name, lower, upper) for name in (HEADS, STATES, LOGS)]
         for place, group in groupby(merge(*streams), key=lambda found: found[0]):
             if len(place) == PLACE_BYTES:
                 yield self._stored(place, [found[1:] for found in group])
@@ -172,9 +173,21 @@ class Records:
             if body is not None:
                 yield key, seal(database, own, body)
 
-    def histories(self) -> Iterator[tuple[bytes, bytes | None]]:
+    def heads(self, number: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+        """Iterate in order over key, fingerprint and size of the scrolls of a phext, without those
+        whose head is damaged."""
+        for place, value in self._pairs(HEADS, number, behind(number)):
+            body = self._body(HEADS, place, value)
+            if body is None or len(body) < _HEAD_1.size:
+                self._note(f"{self.place_name(place)}: its head is damaged")
+            else:
+                yield place[4:], *_HEAD_1.unpack(body[: _HEAD_1.size])
+
+    def histories(
+        self, lower: bytes = b"", upper: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes | None]]:
         """Iterate over keys and sealed values of `history`; one that is damaged is None."""
-        for key, value in self._pairs(HISTORY):
+        for key, value in self._pairs(HISTORY, lower, upper):
             yield key, None if self._body(HISTORY, key, value) is None else value
 
     def notes(self) -> Iterator[tuple[bytes, bytes]]:
@@ -198,14 +211,18 @@ class Records:
         phext = self.names.get(place[:4], f"phext number {int.from_bytes(place[:4])}")
         return f"{phext} {coordinate_text(place[4:])}"
 
-    def _ranked(self, database: bytes) -> Iterator[tuple[bytes, int, bytes, bytes]]:
+    def _ranked(
+        self, database: bytes, lower: bytes, upper: bytes | None
+    ) -> Iterator[tuple[bytes, int, bytes, bytes]]:
         rank = (HEADS, STATES, LOGS).index(database)
-        for key, value in self._pairs(database):
+        for key, value in self._pairs(database, lower, upper):
             yield key[:PLACE_BYTES], rank, key, value
 
-    def _pairs(self, database: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def _pairs(
+        self, database: bytes, lower: bytes = b"", upper: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
         file = self._open_file()
-        yield from file.pairs(database)
+        yield from file.pairs(database, lower, upper)
         for problem in file.problems:
             self._note(problem)
 
@@ -263,6 +280,12 @@ def content_of(state: bytes | None, log: Iterable[bytes]) -> int:
     for value in log:
         content = add_content(content, value)
     return content
+
+
+def behind(prefix: bytes) -> bytes | None:
+    """Return the least key behind all that begin with `prefix`, None when there is none."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes([stem[-1] + 1]) if stem else None
 
 
 def is_coordinate(key: bytes) -> bool:

@@ -6,14 +6,16 @@ for it. Results are ranked by BM25 (Robertson and Zaragoza 2009) as FTS5 compute
 """
 
 import logging
+import os
 import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
+from urllib.parse import quote
 
 import trio
 
@@ -68,11 +70,13 @@ class Hit:
 
 
 class SearchIndex:
-    """The index in one file. Usable from any thread; calls wait for one another."""
+    """The index in one file, or, `in_memory`, a copy of it that is as good as the file can be read.
+    Usable from any thread; calls wait for one another."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, in_memory: bool = False) -> None:
         """Open the index, or make it. StoreError when the folder does not take the file."""
         self._path = path
+        self._is_in_memory = in_memory
         self._lock = threading.Lock()
         self._is_closed = False
         self._connection = self._opened()
@@ -157,8 +161,11 @@ class SearchIndex:
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        self._path.touch(mode=0o600)
-        connection = sqlite3.connect(self._path, check_same_thread=False)
+        if self._is_in_memory:
+            connection = _copied(self._path)
+        else:
+            self._path.touch(mode=0o600)
+            connection = sqlite3.connect(self._path, check_same_thread=False)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -173,8 +180,21 @@ class SearchIndex:
         return connection
 
     def _delete(self) -> None:
+        if self._is_in_memory:
+            self._path = Path(os.devnull)  # which is copied as nothing
+            return
         for suffix in ("", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+
+def _copied(path: Path) -> sqlite3.Connection:
+    """Return a copy in memory of what can be read of a file; what is missing, the indexer adds."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    if os.access(path, os.R_OK):
+        source = f"file:{quote(os.fspath(path))}?mode=ro&immutable=1"
+        with suppress(sqlite3.Error), closing(sqlite3.connect(source, uri=True)) as file:
+            file.backup(connection)
+    return connection
 
 
 def _put_row(
@@ -385,9 +405,26 @@ def find_alone(
     *,
     limit: int,
 ) -> list[Hit]:
-    """Bring the index of a folder up to date and search, where no node runs and no trio."""
+    """Bring the index of a folder up to date and search, where no node runs and no trio. Where the
+    index cannot be written, a copy of it in memory is."""
     _check_limit(limit)
-    with closing(SearchIndex(folder / FILE_NAME)) as index:
+    path = folder / FILE_NAME
+    if os.access(folder, os.W_OK):
+        with suppress(StoreError):
+            return _find_in(SearchIndex(path), replicas, words, phext, range_, limit)
+    index = SearchIndex(path, in_memory=True)
+    return _find_in(index, replicas, words, phext, range_, limit)
+
+
+def _find_in(
+    index: SearchIndex,
+    replicas: ReplicaSet,
+    words: str,
+    phext: str,
+    range_: CoordinateRange,
+    limit: int,
+) -> list[Hit]:
+    with closing(index):
         with closing(Indexer(replicas, index)) as indexer:
             trio.run(indexer.catch_up)
         return index.find(words, phext, range_, limit)

@@ -954,8 +954,14 @@ os.register_at_fork(after_in_child=_let_go_of_all)
 
 def updates_of(stored: Stored) -> tuple[bytes, ...]:
     """Return the updates that together make a scroll of `Records`."""
-    first = () if stored.state is None else (unseal(STATES, stored.place, stored.state),)
-    return (*first, *(_read_entry(unseal(LOGS, key, value)).update for key, value in stored.log))
+    return scroll_of(stored).updates
+
+
+def scroll_of(stored: Stored) -> StoredScroll:
+    """Return a scroll of `Records` that is sound."""
+    state = None if stored.state is None else unseal(STATES, stored.place, stored.state)
+    log = tuple(_read_entry(unseal(LOGS, key, value)) for key, value in stored.log)
+    return StoredScroll(state, log)
 
 
 # -- helpers -------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from phextsync.folder import (
     RESTORING,
     STORE,
     lock_folder,
-    open_folder,
+    look,
     open_records,
     put_in_place,
     translated,
@@ -63,29 +63,33 @@ class Repaired:
 
 
 def check(folder: Path, progress: Progress | None = None) -> Findings:
-    """Verify structure, checksums, that each scroll is one, and that heads tell the truth of it."""
+    """Verify structure, checksums, that each scroll is one, and that heads tell the truth of it.
+    Changes nothing; works while a node runs, and on a folder that cannot be written."""
+    return look(folder, lambda records: _check(records, progress))
+
+
+def _check(records: Records, progress: Progress | None) -> Findings:
     problems: list[str] = []
     counts: dict[bytes, int] = {}
     scrolls = others = 0
-    with open_folder(folder) as records:
-        records.check_pages()
-        of = records.expected
-        for done, stored in enumerate(records.scrolls(), 1):
-            problem = stored.problem or _problem_of(records, stored)
-            if problem:
-                problems.append(f"{records.name(stored)}: {problem}")
-            scrolls += not problem and records.is_users(stored)
-            others += not problem and not records.is_users(stored)
-            counts[stored.number] = counts.get(stored.number, 0) + 1
-            if progress is not None and done % 1000 == 0:
-                progress(done, max(done, of))
-        for number, count in sorted(records.counts.items()):
-            if count != counts.get(number, 0):
-                name = records.names.get(number, number.hex())
-                problems.append(f"{name} has {counts.get(number, 0)} scrolls of {count}")
-        problems += _waiting(records)
-        problems += _forgotten(records)
-        return Findings(scrolls, others, (*records.problems, *problems))
+    records.check_pages()
+    of = records.expected
+    for done, stored in enumerate(records.scrolls(), 1):
+        problem = stored.problem or _problem_of(records, stored)
+        if problem:
+            problems.append(f"{records.name(stored)}: {problem}")
+        scrolls += not problem and records.is_users(stored)
+        others += not problem and not records.is_users(stored)
+        counts[stored.number] = counts.get(stored.number, 0) + 1
+        if progress is not None and done % 1000 == 0:
+            progress(done, max(done, of))
+    for number, count in sorted(records.counts.items()):
+        if count != counts.get(number, 0):
+            name = records.names.get(number, number.hex())
+            problems.append(f"{name} has {counts.get(number, 0)} scrolls of {count}")
+    problems += _waiting(records)
+    problems += _forgotten(records)
+    return Findings(scrolls, others, (*records.problems, *problems))
 
 
 def _problem_of(records: Records, stored: Stored) -> str:
@@ -222,15 +226,19 @@ def backup(folder: Path, file: Path, progress: Progress | None = None) -> Rebuil
     if file.exists():
         raise StoreError(f"{file} exists already: expected a new file")
     partial_copy = file.with_name(f"{file.name}.partial")
-    shutil.rmtree(partial_copy, ignore_errors=True)
-    with open_folder(folder) as records:
-        try:
-            with translated(file):
-                rebuilt = rebuild(records, partial_copy, progress)
-                os.rename(partial_copy / DATA_FILE, file)
-                sync_folder(file.parent)
-        finally:
-            shutil.rmtree(partial_copy, ignore_errors=True)
+
+    def copy(records: Records) -> Rebuilt:
+        shutil.rmtree(partial_copy, ignore_errors=True)
+        with translated(file):
+            return rebuild(records, partial_copy, progress)
+
+    try:
+        rebuilt = look(folder, copy)
+        with translated(file):
+            os.rename(partial_copy / DATA_FILE, file)
+            sync_folder(file.parent)
+    finally:
+        shutil.rmtree(partial_copy, ignore_errors=True)
     return rebuilt
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ def test_options_that_all_commands_have_may_stand_before_them(tmp_path: Path) ->
 
 
 def test_the_version_is_told() -> None:
+    assert phextsync.__version__ == version("phextsync")
     assert CliRunner().invoke(app, ["--version"]).stdout == f"phextsync {phextsync.__version__}\n"
 
 
