@@ -14,20 +14,11 @@ from phextsync.errors import CoordinateError, DirectoryError
 from phextsync.files import service
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
-from phextsync.files.directory import (
-    MARKER_FILE,
-    TEXT_BYTES_MAX,
-    Changed,
-    Directory,
-    File,
-    LateChange,
-    Placed,
-    Trouble,
-    Write,
-)
+from phextsync.files.directory import MARKER_FILE, Changed, Directory, LateChange, Placed, Write
 from phextsync.files.filesystem import OsFileSystem
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.names import Line
+from phextsync.files.reading import TEXT_BYTES_MAX, File, Trouble
 from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node import Node, open_node

@@ -23,13 +23,14 @@ from typing import Final, TypeVar
 
 from phextsync.files.absences import Absences
 from phextsync.files.conflict_log import ConflictLog
-from phextsync.files.directory import MARKER_FILE, Directory, File, Found, Trouble, why
+from phextsync.files.directory import MARKER_FILE, Directory
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.intake import Intake, Taken
 from phextsync.files.merging import Merging
 from phextsync.files.naming import Naming
 from phextsync.files.output import Output, is_moving
 from phextsync.files.problems import Problems
+from phextsync.files.reading import File, Found, Trouble, why
 from phextsync.files.records import Records
 from phextsync.files.todo import Runner, Todo
 from phextsync.index import Coordinate, CoordinateRange

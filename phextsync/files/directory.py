@@ -21,56 +21,35 @@ from phextsync.errors import DirectoryError, PhextsyncError
 from phextsync.files.filesystem import FileSystem, OpenFile, Status
 from phextsync.files.ignoring import IGNORE_FILE, Ignoring
 from phextsync.files.names import EXECUTABLE, PRIVATE, check_name
+from phextsync.files.reading import (
+    SECRET,
+    SECRETS,
+    File,
+    Found,
+    Gone,
+    Reader,
+    Trouble,
+    Ways,
+    kind_of,
+    mark_of,
+    marks_of,
+    why,
+)
 from phextsync.files.records import Intent, Mark, digest_of
 from phextsync.index import Coordinate
 
 MARKER_FILE: Final = ".phextsync-bound"
 BACKUPS: Final = ".phextsync-backups"
-TEXT_BYTES_MAX: Final = 8 << 20
-"""A larger file is left alone."""
 WRITERS: Final = 16  # the disk takes what several write in one go
 LATE_S: Final = 5.0
 """How long a replaced file is looked at."""
 
 _DRAFT: Final = ".phextsync-"
 _DRAFT_CHARACTERS: Final = len(_DRAFT) + 16
-_SECRETS: Final = ("identity.pem", "authority.pem", "data.mdb")
-_RACY_NS: Final = 50_000_000  # file systems stamp changes by a clock that ticks
 _LATE_MAX: Final = 64
-_READ_ATTEMPTS: Final = 3
 _MARKER_BYTES_MAX: Final = 256
 _IGNORE_BYTES_MAX: Final = 1 << 20
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file as it was read. `is_racy`: so soon after a change that another may have its mark."""
-
-    mark: Mark
-    text: str
-    marks: str = ""
-    born_ns: int = 0
-    is_outside: bool = False
-    is_racy: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """No file is at a path, and the way to it could be looked at. `is_outside`: what is left of
-    the way lies on another file system than the directory."""
-
-    is_outside: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Why a path cannot be read or written now."""
-
-    reason: str
-
-
-Found = File | Gone | Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +135,7 @@ class Directory:
         self._files = files
         self._token = token
         self._writers = writers
-        self._clock_ns = clock_ns
-        self._device = 0
+        self._reader = Reader(files, clock_ns)
         self._ignoring = Ignoring()
         self._ignore_mark: Mark | None = None
         self.ignore_problem = ""
@@ -180,7 +158,7 @@ class Directory:
                     f"expected {MARKER_FILE} in it, found none: another directory lies there; "
                     "put the right one back, or bind again with --confirm"
                 )
-            self._device = root.device
+            self._reader.device = root.device
             token = self._read_small(MARKER_FILE, _MARKER_BYTES_MAX).strip()
             if token == self._token:
                 self._read_ignore_file()
@@ -213,7 +191,7 @@ class Directory:
 
     def _read_ignore_file(self) -> None:
         status = self._files.status(IGNORE_FILE)
-        mark = _mark(status) if status is not None and status.is_file else None
+        mark = mark_of(status) if status is not None and status.is_file else None
         if mark == self._ignore_mark:
             return
         text = "" if mark is None else self._read_small(IGNORE_FILE, _IGNORE_BYTES_MAX)
@@ -241,8 +219,8 @@ class Directory:
             except OSError as error:
                 left_alone[f"{folder}/"] = f"expected a folder that can be read: {why(error)}"
                 continue
-            if any(name in _SECRETS for name, _ in entries):
-                left_alone[f"{folder}/"] = _SECRET
+            if any(name in SECRETS for name, _ in entries):
+                left_alone[f"{folder}/"] = SECRET
                 continue
             for name, status in entries:
                 path = f"{folder}/{name}" if folder else name
@@ -254,108 +232,24 @@ class Directory:
                     elif reason := _unfit(path, status):
                         left_alone[path] = reason
                     else:
-                        marks[path] = _mark(status)
+                        marks[path] = mark_of(status)
         return Scan(marks, left_alone, drafts)
 
     # -- reading -----------------------------------------------------------------------------
 
     def read(self, paths: Iterable[str]) -> dict[str, Found]:
         """Read files."""
-        ways: dict[str, Gone | Trouble | None] = {}
-        return {path: self._read(path, ways) for path in paths}
-
-    def _read(self, path: str, ways: dict[str, Gone | Trouble | None]) -> Found:
-        try:
-            check_name(path)
-            way = self._way_to(path, ways)
-            if way is not None:
-                return way
-            return self._read_file(path)
-        except PhextsyncError as error:
-            return Trouble(str(error))
-        except OSError as error:
-            return Trouble(why(error))
-
-    def _way_to(self, path: str, ways: dict[str, Gone | Trouble | None]) -> Gone | Trouble | None:
-        """Look at the folders on the way to a path: None when they are there, Gone when the last
-        of them are not, and Trouble when one is something else, or holds keys."""
-        folder, _, _ = path.rpartition("/")
-        if folder not in ways:
-            above = self._way_to(folder, ways) if folder else None
-            ways[folder] = above if above is not None else self._look_at(folder)
-        return ways[folder]
-
-    def _look_at(self, folder: str) -> Gone | Trouble | None:
-        status = self._files.status(folder)
-        if status is None:
-            above = self._files.status(folder.rpartition("/")[0])
-            return Gone(above is not None and above.device != self._device)
-        if not status.is_folder:
-            return Trouble(f"expected a folder at {folder}, found {_kind(status)}")
-        inside = [f"{folder}/{name}" if folder else name for name in _SECRETS]
-        if any(self._files.status(path) is not None for path in inside):
-            return Trouble(_SECRET)
-        return None
-
-    def _read_file(self, path: str) -> Found:
-        status = self._files.status(path)
-        if status is None or status.is_folder:
-            folder = self._files.status(path.rpartition("/")[0])
-            return Gone(folder is not None and folder.device != self._device)
-        if not status.is_file:
-            return Trouble(f"expected a file, found {_kind(status)}")
-        file = self._files.open(path)
-        try:
-            return self._read_open(file)
-        finally:
-            file.close()
-
-    def _read_open(self, file: OpenFile) -> File | Trouble:
-        for _ in range(_READ_ATTEMPTS):
-            status = file.status()
-            if not status.is_file:
-                return Trouble(f"expected a file, found {_kind(status)}")
-            if status.size > TEXT_BYTES_MAX:
-                return Trouble(
-                    f"expected at most {TEXT_BYTES_MAX} bytes, found {status.size}; "
-                    "split it, or put it into .phextsyncignore"
-                )
-            data = file.read(TEXT_BYTES_MAX + 1)
-            if _mark(file.status()) == _mark(status):
-                break
-        try:
-            text = data.decode()
-        except UnicodeDecodeError as error:
-            return Trouble(f"expected UTF-8, found other bytes at offset {error.start}")
-        return File(
-            _mark(status),
-            text,
-            _marks(status),
-            status.born_ns,
-            status.device != self._device,
-            self._clock_ns() - status.changed_ns < _RACY_NS,
-        )
+        return self._reader.read(paths)
 
     def gone(self, paths: Iterable[str]) -> list[str]:
         """Return the paths at which no file is, as far as that can be told."""
-        ways: dict[str, Gone | Trouble | None] = {}
-        found: list[str] = []
-        for path in paths:
-            with suppress(OSError):
-                way = self._way_to(path, ways)
-                if way is None:
-                    status = self._files.status(path)
-                    if status is None or status.is_folder:
-                        found.append(path)
-                elif isinstance(way, Gone):
-                    found.append(path)
-        return found
+        return self._reader.gone(paths)
 
     # -- writing -----------------------------------------------------------------------------
 
     def prepare(self, writes: Sequence[Write]) -> list[Draft | Trouble]:
         """Write new files beside those whose place they are to take; none for empty texts."""
-        ways: dict[str, Gone | Trouble | None] = {}
+        ways: Ways = {}
         reasons = [self._make_way(write.path, ways) for write in writes]
 
         def one(number: int) -> Draft | Trouble:
@@ -367,11 +261,11 @@ class Directory:
         with ThreadPoolExecutor(self._writers) as pool:
             return list(pool.map(one, range(len(writes))))
 
-    def _make_way(self, path: str, ways: dict[str, Gone | Trouble | None]) -> Trouble | None:
+    def _make_way(self, path: str, ways: Ways) -> Trouble | None:
         """Make the folders on the way to a path."""
         try:
             check_name(path)
-            way = self._way_to(path, ways)
+            way = self._reader.way_to(path, ways)
             if isinstance(way, Gone):
                 folders = path.split("/")[:-1]
                 for i in range(1, len(folders) + 1):
@@ -449,7 +343,7 @@ class Directory:
                 return Changed()
             return self._placed(write, draft)
         status = self._files.status(write.path)
-        if status is None or _mark(status) != write.expected.mark:
+        if status is None or mark_of(status) != write.expected.mark:
             return Changed()
         if not write.text:
             return self._take_away(write, draft, now)
@@ -488,7 +382,7 @@ class Directory:
     def _listen(self, write: Write, old: OpenFile, now: float) -> str | None:
         """Return what an old file holds if it is not what was read."""
         before = "" if write.expected is None else write.expected.text
-        found = self._read_open(old)
+        found = self._reader.read_open(old)
         text = found.text if isinstance(found, File) else before
         self._late.append(_Late(write.coordinate, old, text, now + LATE_S))
         return None if text == before else text
@@ -504,8 +398,10 @@ class Directory:
             file.close()
         numbers = (draft.inode, draft.size, draft.time_ns)
         is_ours = (status.inode, status.size, status.time_ns) == numbers
-        mark = _mark(status) if is_ours else None
-        return Placed(mark, _marks(status), status.born_ns, status.device != self._device, late)
+        mark = mark_of(status) if is_ours else None
+        return Placed(
+            mark, marks_of(status), status.born_ns, status.device != self._reader.device, late
+        )
 
     def _clear_way(self, path: str) -> None:
         """Remove an empty folder that lies where a file is to be. OSError when it is not empty."""
@@ -553,8 +449,8 @@ class Directory:
             moved = self._files.status(new)
             if moved is None:
                 return Placed(None)
-            is_outside = moved.device != self._device
-            return Placed(_mark(moved), _marks(moved), is_outside=is_outside)
+            is_outside = moved.device != self._reader.device
+            return Placed(mark_of(moved), marks_of(moved), is_outside=is_outside)
         except OSError as error:
             return Trouble(why(error))
 
@@ -568,7 +464,7 @@ class Directory:
             if mode != status.mode:
                 self._files.set_mode(path, mode)
                 status = self._files.status(path)
-            return Changed() if status is None else Placed(_mark(status), _marks(status))
+            return Changed() if status is None else Placed(mark_of(status), marks_of(status))
         except OSError as error:
             return Trouble(why(error))
 
@@ -598,7 +494,7 @@ class Directory:
         """Return what is at the path of an intent, and at that of its draft."""
         at_path = self.read([intent.path])[intent.path]
         try:
-            at_draft = self._read_file(intent.draft)
+            at_draft = self._reader.read_file(intent.draft)
         except OSError as error:
             at_draft = Trouble(why(error))
         return at_path, at_draft
@@ -621,7 +517,7 @@ class Directory:
         changes: list[LateChange] = []
         for late in list(self._late):
             try:
-                found = self._read_open(late.file)
+                found = self._reader.read_open(late.file)
             except OSError:
                 found = Trouble("")
             if isinstance(found, File) and found.text != late.text:
@@ -639,31 +535,6 @@ class Directory:
         self._late.clear()
 
 
-_SECRET: Final = "left alone with all beside it: the keys or the data of a node lie there"
-_HELP: Final = {
-    errno.ENOSPC: "the disk is full; make room",
-    errno.EDQUOT: "the quota is used up; make room",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "this node's user may not; change the permissions",
-    errno.EPERM: "this is not permitted; change the permissions or attributes",
-    errno.ENAMETOOLONG: "the name is too long for this file system",
-    errno.EMFILE: "this process has too many open files",
-    errno.ENFILE: "this machine has too many open files",
-    errno.EIO: "the disk fails",
-    errno.ENOTDIR: "a file is in the place of a folder",
-    errno.EISDIR: "a folder is in the place of a file",
-    errno.EEXIST: "something else is in its place",
-    errno.ELOOP: "a link is in its place",
-}
-
-
-def why(error: OSError) -> str:
-    """Return what an error of the file system means and what would help."""
-    text = os.strerror(error.errno) if error.errno else str(error)
-    helping = _HELP.get(error.errno or 0)
-    return f"{text}: {helping}" if helping else text
-
-
 def _draft_of(path: str) -> str:
     folder, slash, name = path.rpartition("/")
     return f"{folder}{slash}{_DRAFT}{blake2b(name.encode(), digest_size=8).hexdigest()}"
@@ -676,27 +547,12 @@ def _is_draft(name: str) -> bool:
 def _unfit(path: str, status: Status) -> str:
     """Return why what is at a path is no file to keep, nothing when it is one."""
     if not status.is_file:
-        return f"expected a file, found {_kind(status)}"
+        return f"expected a file, found {kind_of(status)}"
     try:
         check_name(path)
     except PhextsyncError as error:
         return f"{error}; rename it"
     return ""
-
-
-def _kind(status: Status) -> str:
-    if status.is_folder:
-        return "a folder"
-    return "a file" if status.is_file else "a link or a device"
-
-
-def _mark(status: Status) -> Mark:
-    return Mark(status.inode, status.size, status.time_ns, status.changed_ns)
-
-
-def _marks(status: Status) -> str:
-    private = PRIVATE if not status.mode & 0o077 else ""
-    return private + (EXECUTABLE if status.mode & 0o100 else "")
 
 
 def _mode_with(mode: int, marks: str, *, is_read_only: bool) -> int:

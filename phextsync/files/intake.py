@@ -13,11 +13,11 @@ from phextsync.edits import likeness
 from phextsync.errors import PhextsyncError, StoreError
 from phextsync.files.absences import Absences
 from phextsync.files.conflict_log import ConflictLog
-from phextsync.files.directory import File, Found, Gone, Trouble
 from phextsync.files.merging import Merging
 from phextsync.files.names import Line, check_name
 from phextsync.files.naming import Naming
 from phextsync.files.problems import Problems
+from phextsync.files.reading import File, Found, Gone, Trouble
 from phextsync.files.records import Record, Records, digest_of
 from phextsync.files.todo import Todo
 from phextsync.index import Coordinate

@@ -14,7 +14,7 @@ from typing import Final
 from phextsync.changes import writing_as
 from phextsync.crdt import check_text, is_import
 from phextsync.edits import apply_edits, common_ends, merged_text, missing_lines
-from phextsync.files.directory import File
+from phextsync.files.reading import File
 from phextsync.files.records import Record
 from phextsync.index import EMPTY_VERSION, Coordinate, root_clients
 from phextsync.replica import Replica

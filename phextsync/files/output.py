@@ -11,22 +11,11 @@ from typing import Final
 
 from phextsync.conflicts import theirs_of
 from phextsync.files.conflict_log import ConflictLog
-from phextsync.files.directory import (
-    TEXT_BYTES_MAX,
-    Changed,
-    Directory,
-    Draft,
-    File,
-    Found,
-    Gone,
-    Outcome,
-    Placed,
-    Trouble,
-    Write,
-)
+from phextsync.files.directory import Changed, Directory, Draft, Outcome, Placed, Write
 from phextsync.files.merging import Merging
 from phextsync.files.naming import Naming
 from phextsync.files.problems import Problems
+from phextsync.files.reading import TEXT_BYTES_MAX, File, Found, Gone, Trouble
 from phextsync.files.records import Intent, Record, Records, digest_of
 from phextsync.files.todo import Runner, Todo
 from phextsync.index import Coordinate

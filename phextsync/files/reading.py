@@ -1,0 +1,202 @@
+"""Reading: what lies at the paths of a bound directory, as far as it can be told.
+
+One path's trouble is its own: each read gives a file, says that none is there, or says why it
+cannot be read.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from phextsync.errors import PhextsyncError
+from phextsync.files.filesystem import FileSystem, OpenFile, Status
+from phextsync.files.names import EXECUTABLE, PRIVATE, check_name
+from phextsync.files.records import Mark
+
+TEXT_BYTES_MAX: Final = 8 << 20
+"""A larger file is left alone."""
+SECRETS: Final = ("identity.pem", "authority.pem", "data.mdb")
+"""Where one of these lies, the keys or the data of a node do: all beside it is left alone."""
+SECRET: Final = "left alone with all beside it: the keys or the data of a node lie there"
+
+_RACY_NS: Final = 50_000_000  # file systems stamp changes by a clock that ticks
+_READ_ATTEMPTS: Final = 3
+_HELP: Final = {
+    errno.ENOSPC: "the disk is full; make room",
+    errno.EDQUOT: "the quota is used up; make room",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "this node's user may not; change the permissions",
+    errno.EPERM: "this is not permitted; change the permissions or attributes",
+    errno.ENAMETOOLONG: "the name is too long for this file system",
+    errno.EMFILE: "this process has too many open files",
+    errno.ENFILE: "this machine has too many open files",
+    errno.EIO: "the disk fails",
+    errno.ENOTDIR: "a file is in the place of a folder",
+    errno.EISDIR: "a folder is in the place of a file",
+    errno.EEXIST: "something else is in its place",
+    errno.ELOOP: "a link is in its place",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as it was read. `is_racy`: so soon after a change that another may have its mark."""
+
+    mark: Mark
+    text: str
+    marks: str = ""
+    born_ns: int = 0
+    is_outside: bool = False
+    is_racy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """No file is at a path, and the way to it could be looked at. `is_outside`: what is left of
+    the way lies on another file system than the directory."""
+
+    is_outside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a path cannot be read or written now."""
+
+    reason: str
+
+
+Found = File | Gone | Trouble
+
+
+Ways = dict[str, "Gone | Trouble | None"]
+"""What was found on the way to paths, by folder."""
+
+
+class Reader:
+    """Reads files below one directory. `device` is that of the directory itself; `clock_ns` the
+    clock by which the file system stamps files."""
+
+    def __init__(self, files: FileSystem, clock_ns: Callable[[], int]) -> None:
+        self.device = 0
+        self._files = files
+        self._clock_ns = clock_ns
+
+    def read(self, paths: Iterable[str]) -> dict[str, Found]:
+        """Read files."""
+        ways: Ways = {}
+        return {path: self._read(path, ways) for path in paths}
+
+    def _read(self, path: str, ways: Ways) -> Found:
+        try:
+            check_name(path)
+            way = self.way_to(path, ways)
+            if way is not None:
+                return way
+            return self.read_file(path)
+        except PhextsyncError as error:
+            return Trouble(str(error))
+        except OSError as error:
+            return Trouble(why(error))
+
+    def way_to(self, path: str, ways: Ways) -> Gone | Trouble | None:
+        """Look at the folders on the way to a path: None when they are there, Gone when the last
+        of them are not, and Trouble when one is something else, or holds keys."""
+        folder, _, _ = path.rpartition("/")
+        if folder not in ways:
+            above = self.way_to(folder, ways) if folder else None
+            ways[folder] = above if above is not None else self._look_at(folder)
+        return ways[folder]
+
+    def _look_at(self, folder: str) -> Gone | Trouble | None:
+        status = self._files.status(folder)
+        if status is None:
+            above = self._files.status(folder.rpartition("/")[0])
+            return Gone(above is not None and above.device != self.device)
+        if not status.is_folder:
+            return Trouble(f"expected a folder at {folder}, found {kind_of(status)}")
+        inside = [f"{folder}/{name}" if folder else name for name in SECRETS]
+        if any(self._files.status(path) is not None for path in inside):
+            return Trouble(SECRET)
+        return None
+
+    def read_file(self, path: str) -> Found:
+        status = self._files.status(path)
+        if status is None or status.is_folder:
+            folder = self._files.status(path.rpartition("/")[0])
+            return Gone(folder is not None and folder.device != self.device)
+        if not status.is_file:
+            return Trouble(f"expected a file, found {kind_of(status)}")
+        file = self._files.open(path)
+        try:
+            return self.read_open(file)
+        finally:
+            file.close()
+
+    def read_open(self, file: OpenFile) -> File | Trouble:
+        for _ in range(_READ_ATTEMPTS):
+            status = file.status()
+            if not status.is_file:
+                return Trouble(f"expected a file, found {kind_of(status)}")
+            if status.size > TEXT_BYTES_MAX:
+                return Trouble(
+                    f"expected at most {TEXT_BYTES_MAX} bytes, found {status.size}; "
+                    "split it, or put it into .phextsyncignore"
+                )
+            data = file.read(TEXT_BYTES_MAX + 1)
+            if mark_of(file.status()) == mark_of(status):
+                break
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            return Trouble(f"expected UTF-8, found other bytes at offset {error.start}")
+        return File(
+            mark_of(status),
+            text,
+            marks_of(status),
+            status.born_ns,
+            status.device != self.device,
+            self._clock_ns() - status.changed_ns < _RACY_NS,
+        )
+
+    def gone(self, paths: Iterable[str]) -> list[str]:
+        """Return the paths at which no file is, as far as that can be told."""
+        ways: Ways = {}
+        found: list[str] = []
+        for path in paths:
+            with suppress(OSError):
+                way = self.way_to(path, ways)
+                if way is None:
+                    status = self._files.status(path)
+                    if status is None or status.is_folder:
+                        found.append(path)
+                elif isinstance(way, Gone):
+                    found.append(path)
+        return found
+
+
+def why(error: OSError) -> str:
+    """Return what an error of the file system means and what would help."""
+    text = os.strerror(error.errno) if error.errno else str(error)
+    helping = _HELP.get(error.errno or 0)
+    return f"{text}: {helping}" if helping else text
+
+
+def kind_of(status: Status) -> str:
+    """Return what lies at a path, for people."""
+    if status.is_folder:
+        return "a folder"
+    return "a file" if status.is_file else "a link or a device"
+
+
+def mark_of(status: Status) -> Mark:
+    """Return the mark of a file."""
+    return Mark(status.inode, status.size, status.time_ns, status.changed_ns)
+
+
+def marks_of(status: Status) -> str:
+    """Return the marks of a file for the map: private, executable."""
+    private = PRIVATE if not status.mode & 0o077 else ""
+    return private + (EXECUTABLE if status.mode & 0o100 else "")
