@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Never, TypeAlias
@@ -29,7 +29,7 @@ from mcp.server.subscriptions import (
 )
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -331,6 +331,7 @@ async def serve_http(
     guard.check_address(address.host)
     with _listening_socket(address) as listening:
         stopped = asyncio.Event()
+        logging.getLogger("mcp.server.streamable_http").addFilter(_is_news)
         async with _serving(folder, options, stopped.set) as server:
             config = uvicorn.Config(
                 _Guarded(http_app(server), guard),
@@ -398,12 +399,18 @@ def _note(boundary: Boundary, context: Mapping[str, object]) -> None:
         _log.error("%s", printable(part))
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of the SDK's log tells more than that a client left."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], ClientDisconnect)
+
+
 class _Guarded:
-    """An ASGI application behind the guard of all HTTP doors."""
+    """An ASGI application behind the guard of all HTTP doors. An error ends its own request."""
 
     def __init__(self, app: ASGIApp, guard: Guard) -> None:
         self._app = app
         self._guard = guard
+        self._boundary = Boundary(_log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer: Callable[[Scope, Receive, Send], Awaitable[None]] = self._app
@@ -414,4 +421,8 @@ class _Guarded:
             if refused is not None:
                 more = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
                 answer = Response(refused.reason, refused.status, more)
-        await answer(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await answer(scope, receive, send)
+            return
+        with self._boundary.around("a request of MCP"), suppress(ClientDisconnect):
+            await answer(scope, receive, send)

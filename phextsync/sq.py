@@ -43,6 +43,7 @@ _PREFLIGHT: Final = (
 _LIMIT: Final = 100
 _PAGE: Final = 100  # scrolls between two yields
 _PIECE: Final = 64 << 10  # characters between two yields
+_PARSED: Final = 4 << 10  # as many of them take as long to parse
 _PART_MAX: Final = 999
 _NUMBER_MAX: Final = 1 << 32  # greater numbers are not told apart
 _SEPARATORS: Final = re.compile("[./;]")
@@ -359,7 +360,7 @@ def _parts_of_checksum(text: str) -> Generator[None, None, list[int]]:
 
 def _parts_of_scrolls(text: str, limit: int) -> Generator[None, None, list[int]]:
     parts = [1] * 9
-    for scrolls in phextfile.parse_in_steps(_cut(text)):
+    for scrolls in phextfile.parse_in_steps(_cut(text, _PARSED)):
         for coordinate, scroll in scrolls:
             if len(scroll.encode()) >= limit:
                 parts = [a ^ b for a, b in zip(parts, coordinate.parts, strict=True)]
@@ -407,8 +408,8 @@ def _canonical(replica: Replica) -> Iterator[str]:
     return phextfile.implode_in_steps(scrolls)
 
 
-def _cut(text: str) -> Iterator[str]:
-    return (text[at : at + _PIECE] for at in range(0, len(text), _PIECE))
+def _cut(text: str, size: int = _PIECE) -> Iterator[str]:
+    return (text[at : at + size] for at in range(0, len(text), size))
 
 
 def _hash(pieces: Iterable[str]) -> _Steps:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -326,6 +327,31 @@ async def test_a_token_is_asked_for(tmp_path: Path, option: str) -> None:
                 Client(streamable_http_client(url, http_client=http)) as client,
             ):
                 await _use(client)
+
+
+def test_clients_that_leave_in_a_request_end_nobody_and_fill_no_log(tmp_path: Path) -> None:
+    command = _command(make_folder(tmp_path), "--http", _free_address())
+    with _running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = process.stdout.readline().decode().split()[-1]
+        host, _, port = url.removeprefix("http://").removesuffix("/mcp").partition(":")
+        for version in ("2025-06-18", "2026-07-28"):
+            lines = [
+                *("POST /mcp HTTP/1.1", "Host: localhost", "Content-Type: application/json"),
+                *(f"{name}: {value}" for name, value in _HEADERS.items()),
+                *(f"Mcp-Protocol-Version: {version}", "Content-Length: 500", "", "{"),
+            ]
+            for _ in range(5):
+                with socket.create_connection((host, int(port)), PATIENCE_S) as client:
+                    client.sendall("\r\n".join(lines).encode())
+                    hurry = struct.pack("ii", 1, 0)
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, hurry)
+        with httpx2.Client(headers=_HEADERS) as http:
+            assert http.post(url, json=_INITIALIZE).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stderr.read() == b""
 
 
 def test_sessions_end_after_half_an_idle_hour_and_are_bounded() -> None:
