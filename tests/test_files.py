@@ -367,6 +367,30 @@ def test_a_name_that_is_used_again_after_both_renamed_it_is_another_scroll(mesh:
     assert mesh.settle() == {"m.md": "one\n", "n.md": "new\n"}
 
 
+def test_a_rename_to_a_name_that_cannot_be_kept_deletes_nothing(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    one.disk.rename("n.md", "line\nend.md")
+    mesh.pass_time(5)
+    mesh.network.crash(0)
+    one.start()
+    mesh.pass_time(5)
+    assert two.visible() == {"n.md": "one\n"}
+    assert "rename it" in _problems(one)["line\nend.md"]
+    assert one.binding is not None
+    assert one.binding.situation().waiting == 0
+    two.disk.put("n.md", "one\ntwo\n")
+    mesh.pass_time(2)
+    one.disk.rename("line\nend.md", "m.md")
+    assert mesh.settle() == {"m.md": "one\ntwo\n"}
+    one.disk.rename("m.md", "line\nend.md")
+    mesh.pass_time(5)
+    one.disk.unlink("line\nend.md")
+    assert mesh.settle() == {}
+    assert not _problems(one)
+
+
 def test_a_file_with_the_number_of_one_that_is_gone_is_another(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("n.md", "what stood in the first of them\n")

@@ -27,6 +27,7 @@ class Absences:
         self._since: dict[Coordinate, float] = {}
         self._held: dict[Coordinate, None] = {}
         self._renamed: dict[Coordinate, str] = {}  # what they seem to be now, in this round
+        self._odd: dict[Coordinate, str] = {}  # those of them whose name cannot be kept
         self._deleted: deque[tuple[float, int]] = deque()
         self._is_confirmed = False
 
@@ -42,13 +43,22 @@ class Absences:
         return len(self._held)
 
     @property
+    def waiting(self) -> int:
+        """How many files may come back, or are to be deleted."""
+        return len(self._since) - len(self._odd)
+
+    @property
     def is_confirmed(self) -> bool:
         """Whether what is gone may be deleted at once."""
         return self._is_confirmed
 
-    def begin_round(self) -> None:
-        """Forget what seems to be renamed: it is to be found again."""
+    def begin_round(self) -> list[str]:
+        """Forget what seems to be renamed: it is to be found again. Return the paths of those
+        whose name cannot be kept."""
+        odd = list(self._odd.values())
         self._renamed.clear()
+        self._odd.clear()
+        return odd
 
     def note(self, coordinate: Coordinate, now: float) -> None:
         """Note that a file is gone."""
@@ -58,6 +68,7 @@ class Absences:
         """Note that a file is there, or was deleted."""
         self._since.pop(coordinate, None)
         self._held.pop(coordinate, None)
+        self._odd.pop(coordinate, None)
         if not self._since:
             self._is_confirmed = False
 
@@ -68,6 +79,11 @@ class Absences:
     def seems_renamed(self, coordinate: Coordinate, path: str) -> bool:
         """Note that a file that is gone seems to be the one at `path`; False when another is."""
         return self._renamed.setdefault(coordinate, path) == path
+
+    def keep_odd(self, coordinate: Coordinate, path: str) -> None:
+        """Note that a file that is gone has a name now that cannot be kept: it is not deleted."""
+        if self.seems_renamed(coordinate, path):
+            self._odd[coordinate] = path
 
     def confirm(self) -> None:
         """Let everything that is gone be deleted."""
@@ -95,6 +111,8 @@ class Absences:
 
     def next_due(self) -> float | None:
         """Return when the next file has been gone for long enough."""
-        waiting = (since for c, since in self._since.items() if c not in self._held)
+        waiting = (
+            since for c, since in self._since.items() if c not in self._held and c not in self._odd
+        )
         due = min(waiting, default=None)
         return None if due is None else due + GRACE_S

@@ -148,7 +148,8 @@ class Binding:
         ]
         gone = [c for c in records if (r := records.get(c)) and r.digest and r.path not in marks]
         changed = [c for c in self._all_scrolls() if self._is_changed(c)]
-        await self.round(paths, [*gone, *changed], now)
+        odd = [path for path in scan.left_alone if not path.endswith("/")] if gone else []
+        await self.round([*paths, *odd], [*gone, *changed], now)
 
     async def round(
         self,
@@ -162,7 +163,7 @@ class Binding:
         not there; StoreError when the store takes no changes now."""
         await self._check(now)
         self.conflicts.writers = writers or {}
-        self._absences.begin_round()
+        paths = [*paths, *self._absences.begin_round()]
         is_whole = self.records.has_shared and self._is_whole()
         await self._take_late_changes(now)
         known, unknown = self._concerned(paths, coordinates, now)
@@ -189,7 +190,7 @@ class Binding:
     def situation(self) -> Situation:
         """Say how it stands."""
         records = [r for c in self.records if (r := self.records.get(c)) and r.digest]
-        waiting = len(self._absences) + len(self._todo)
+        waiting = self._absences.waiting + len(self._todo)
         left = tuple((p.path, p.reason, p.since) for p in self.problems)
         in_step = sum(r.path not in self.problems for r in records) - waiting
         return Situation(

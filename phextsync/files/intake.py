@@ -81,6 +81,10 @@ class Intake:
         files = {p: f for p in strangers if isinstance(f := found[p], File) and f.text}
         for path in strangers:
             self._note_found(path, found[path], taken.now)
+            if isinstance(trouble := found[path], Trouble) and trouble.file is not None:
+                is_now = self._renamed(path, trouble.file)
+                if is_now is not None:
+                    self._absences.keep_odd(is_now, path)
         self._follow_renames(files, taken)
         self._add_new(files, taken)
         self._delete(taken)

@@ -63,9 +63,11 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a path cannot be read or written now."""
+    """Why a path cannot be read or written now. `file` is what lies there when only its name is
+    wrong."""
 
     reason: str
+    file: File | None = None
 
 
 Found = File | Gone | Trouble
@@ -91,15 +93,15 @@ class Reader:
 
     def _read(self, path: str, ways: Ways) -> Found:
         try:
-            check_name(path)
-            way = self.way_to(path, ways)
-            if way is not None:
-                return way
-            return self.read_file(path)
-        except PhextsyncError as error:
-            return Trouble(str(error))
+            found = self.way_to(path, ways) or self.read_file(path)
         except OSError as error:
             return Trouble(why(error))
+        try:
+            check_name(path)
+        except PhextsyncError as error:
+            reason = f"{error}; rename it"
+            return Trouble(reason, found) if isinstance(found, File) else found
+        return found
 
     def way_to(self, path: str, ways: Ways) -> Gone | Trouble | None:
         """Look at the folders on the way to a path: None when they are there, Gone when the last
