@@ -11,6 +11,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `phextfile`: .phext text
 * `messages`: the wire's vocabulary and limits
 * `identity`: mesh keys, certificates, join codes
+* `alignment`: which pieces of two sequences are equal
 * `edits`: what changes one text into another
 * `conflicts`: where two changes of one text met
 * `crdt`: one scroll, a conflict-free replicated document

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from phextsync.edits import LineChange, likeness, line_changes, lines_of, merged_text, without_end
+from phextsync.alignment import Block
+from phextsync.edits import likeness, line_changes, lines_of, merged_text, without_end
 
 # What is left of a conflict is like what the merge made of it, at least so much.
 _LIKE: Final = 0.5
@@ -69,9 +70,7 @@ def settled(text: str, conflict: Conflict, chosen: str) -> str | None:
     return "".join((*lines[:start], chosen, *lines[stop:]))
 
 
-def _overlaps(
-    mine: Sequence[LineChange], theirs: Sequence[LineChange]
-) -> Iterator[tuple[int, int]]:
+def _overlaps(mine: Sequence[Block], theirs: Sequence[Block]) -> Iterator[tuple[int, int]]:
     """Give the ranges of the base's lines that are made of overlapping changes of both sides."""
     changes = sorted(
         (a, b, side)
@@ -90,7 +89,7 @@ def _overlaps(
         sides.add(side)
 
 
-def _of_side(changes: Sequence[LineChange], start: int, stop: int) -> tuple[int, int]:
+def _of_side(changes: Sequence[Block], start: int, stop: int) -> tuple[int, int]:
     """Return the range of a side's lines for lines of the base, of which no change is a part only.
     What was inserted beside them is not in it."""
     inside = [change for change in changes if start <= change[0] and change[1] <= stop]

@@ -27,7 +27,16 @@ from pycrdt import (
     UndoManager,
 )
 
-from phextsync.edits import Edit, merged_edits, minimal_edits, missing_lines
+from phextsync.edits import (
+    Edit,
+    apply_edits,
+    is_line_end,
+    merged_edits,
+    minimal_edits,
+    missing_lines,
+    with_blanks,
+    without_end,
+)
 from phextsync.errors import PositionError, ScrollError, TextError
 from phextsync.index import (
     EMPTY_VERSION,
@@ -162,14 +171,13 @@ class Scroll:
         old = self.text
         if text == old:
             return None
-        return self._splice(old, minimal_edits(old, text))
+        return self._change(minimal_edits(old, text))
 
     def edit_from(self, base: str, text: str) -> bytes | None:
         """Do here what made `text` of `base`, an older text of this scroll; see `merged_edits`."""
         check_text(text)
-        old = self.text
-        edits = merged_edits(base, old, text)
-        return self._splice(old, edits) if edits else None
+        edits = merged_edits(base, self.text, text)
+        return self._change(edits) if edits else None
 
     def splice(self, edits: Sequence[Edit]) -> bytes | None:
         """Do `edits`, ascending, to the text. IndexError when one is outside of it."""
@@ -202,7 +210,7 @@ class Scroll:
             for end in starts[1:]
             for start, stop, replacement in changed
         ]
-        return self._splice(text, edits) if edits else None
+        return self._change(edits) if edits else None
 
     def insert(self, offset: int, text: str) -> bytes | None:
         """Insert `text` before character `offset`. IndexError when there is no such place."""
@@ -256,7 +264,9 @@ class Scroll:
         if version == EMPTY_VERSION:
             update: bytes | None = encode_plain_insert(client_id, ROOT, text.encode())
         else:
-            update = Scroll(self.coordinate, client_id, [self.state()]).edit(text)
+            old = self.text
+            copy = Scroll(self.coordinate, client_id, [self.state()])
+            update = copy._splice(old, with_blanks(old, minimal_edits(old, text)))
         return self.apply(update, is_ours=True).update if update is not None else None
 
     def union(self, text: str) -> bytes | None:
@@ -317,11 +327,11 @@ class Scroll:
         at = 0  # in bytes; the ends of the lines before stay
         lines = []
         for line in _LINES.findall(self.text):
-            content = line.removesuffix("\n")
+            content = without_end(line)
             with copy._transaction():
                 del copy._yrs[at : at + len(content.encode() or line)]
             lines.append((content, _deleted(copy._take_observed() or _NO_UPDATE)))
-            at += bool(content)
+            at += len(line) - len(content) if content else 0
         return lines
 
     def fingerprint(self, fingerprinter: Fingerprinter) -> bytes:
@@ -453,16 +463,56 @@ class Scroll:
 
     # -- pycrdt ----------------------------------------------------------------------------
 
+    def _change(self, edits: Sequence[Edit]) -> bytes | None:
+        """Do the edits that make another text of this one, such that what others write meanwhile
+        stays whole.
+
+        New line ends come first and are an import: made on two machines they are there once, and
+        what others add to a line comes before its new end, for the ids of imports are the largest.
+        """
+        old = self.text
+        ends = [edit for edit in edits if is_line_end(old, edit)]
+        updates = [self.import_text(apply_edits(old, ends))] if ends else []
+        others: list[Edit] = []
+        gained = 0
+        for edit in edits:
+            start, stop, replacement = edit
+            if ends and is_line_end(old, edit):
+                gained += len(replacement) - (stop - start)
+            else:
+                others.append((start + gained, stop + gained, replacement))
+        if others:
+            updates.append(self._splice(self.text, with_blanks(self.text, others)))
+        made = [update for update in updates if update is not None]
+        return clean_update(merge_updates(made)) if made else None
+
     def _splice(self, old: str, edits: Sequence[Edit]) -> bytes | None:
-        """Apply ascending edits (start, stop, replacement) as one transaction."""
+        """Apply ascending edits (start, stop, replacement) as one transaction.
+
+        The one in the middle comes first, then those behind it, then those before: what Yrs walks
+        over, and what it parts, stays small. Costs O(n log n) for n edits.
+        """
         located = _byte_offsets(old, edits)
+        left = [(0, len(located), 0)]  # ranges of edits, and what their offsets gained
         with self._transaction():
-            for start, stop, replacement in reversed(located):
+            while left:
+                first, last, gained = left.pop()
+                middle = (first + last) // 2
+                start, stop, replacement = located[middle]
+                start, stop = start + gained, stop + gained
+                # Behind what it replaces: a line that somebody puts before that stays one. But the
+                # end of a line stays before what somebody puts behind that line.
+                at = start if is_line_end(old, edits[middle]) else stop
                 if replacement:
-                    # Behind what it replaces: a line that somebody puts before that stays one.
-                    self._yrs.insert(stop, replacement)
+                    self._yrs.insert(at, replacement)
+                size = len(replacement.encode())
                 if stop > start:
-                    del self._yrs[start:stop]
+                    begin = start + size if at == start else start
+                    del self._yrs[begin : begin + stop - start]
+                if first < middle:
+                    left.append((first, middle, gained))
+                if middle + 1 < last:
+                    left.append((middle + 1, last, gained + size - (stop - start)))
         return self._take_observed()
 
     def _transaction(self) -> Transaction:

@@ -2,98 +2,93 @@
 
 An edit is (start, stop, replacement) in characters of the text that it changes. Lists of edits
 ascend and do not overlap. Pure functions with bounded work that know of no document.
+
+A line ends with LF or CR LF, which no edit parts: lines are compared without their ends, and an
+end that became another is an edit of its own.
 """
 
 import re
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from difflib import SequenceMatcher
-from itertools import takewhile
-from typing import Final, TypeAlias
+from collections.abc import Iterator, Sequence
+from itertools import chain, takewhile
+from typing import Final, NamedTuple, TypeAlias
+
+from phextsync.alignment import (
+    Block,
+    Work,
+    changed_blocks,
+    common_ends,
+    pairs,
+    shared_ends,
+    shortest_script,
+)
 
 Edit: TypeAlias = tuple[int, int, str]
-LineChange: TypeAlias = tuple[int, int, int, int]
 
 _WORDS: Final = re.compile(r"\w+|\s+|[^\w\s]+")
 _LINES: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _TOKENS: Final = re.compile(r"\w+|[^\w\s]")
-# Comparing two pieces costs at most about this many steps; beyond, one replaces the other.
-_COMPARE_MAX: Final = 1 << 14
-_PAIRS_MAX: Final = 1 << 8
+_ENDS: Final = ("\n", "\r\n")
+# The edge of a word is looked for among so many characters.
 _WORD_MAX: Final = 64
+# So many lines of one word each are replaced one by one.
+_SINGLES_MAX: Final = 64
+# Of more changed lines than these, some are like others by chance.
+_FEW_LINES: Final = 32
+# So many edits at most: what lies between more of them is replaced with them.
+_EDITS_MAX: Final = 1 << 14
 # Two lines are one that was changed if they have so much in common.
 _LINE_LIKE: Final = 0.3
 # Of what two texts have not in common by lines, so many characters are compared by words.
 _LIKE_MAX: Final = 1 << 16
 
 
+# -- what changed ----------------------------------------------------------------------------
+
+
 def minimal_edits(old: str, new: str) -> list[Edit]:
     """Return ascending edits (start, stop, replacement) in offsets of `old` that make `new`.
 
     Whole words are replaced in lines that changed, so that two people's edits do not interleave
-    letters, and no edit spans the words of two lines, so that a line that somebody else puts
-    between them stays a line. Costs O(n log n) and a bounded number of comparisons; pieces too
-    large for that are replaced whole.
+    letters, and no edit spans the words of two lines that are like those that they became, so that
+    a line that somebody else puts between them stays a line. Unlike lines are replaced as blocks.
+    Costs O(n log n).
     """
     start, stop = common_ends(old, new)
     if start + stop == min(len(old), len(new)):
-        return _lone_edit(old, new, start, stop)
+        edits = _lone_edit(old, new, start, stop)
+        if not any(edit[0] < edit[1] and edit[2] for edit in edits):
+            return edits
     start, stop = _to_lines(old, new, start, stop)
-    edits: list[Edit] = []
-    ours = _LINES.findall(old, start, len(old) - stop)
-    theirs = _LINES.findall(new, start, len(new) - stop)
-    offsets = _offsets(ours)
-    for i, j, k, n in _changed_blocks(ours, theirs):
-        at = start + offsets[i]
-        for first, last, words in _block_edits(ours[i:j], theirs[k:n]):
-            if edits and edits[-1][:2] == (at + first, at + first):
-                words = edits.pop()[2] + words
-            edits.append((at + first, at + last, words))
-    return edits
+    ours = lines_of(old[start : len(old) - stop])
+    theirs = lines_of(new[start : len(new) - stop])
+    work = Work(len(old) + len(new))
+    edits = []
+    for edit in _line_edits(ours, theirs, work):
+        first, last, text = start + edit[0], start + edit[1], edit[2]
+        if edits and _are_one(edits[-1], (first, last, text)):
+            first, _, before = edits.pop()
+            text = before + text
+        edits.append((first, last, text))
+    return _coarser(old, edits)
 
 
-def merged_edits(base: str, current: str, new: str) -> list[Edit]:
-    """Return the edits of `current` that do there what made `new` of `base`.
-
-    What either side inserted stays, and what either deleted goes. Lines that both inserted in one
-    place are there once, so that to do the same again changes nothing.
-    """
-    theirs = minimal_edits(base, current)
-    starts = [start for start, _, _ in theirs]
-    shifts = [0]  # what an offset behind so many of their edits gains
-    for start, stop, inserted in theirs:
-        shifts.append(shifts[-1] + len(inserted) - (stop - start))
-    merged: list[Edit] = []
-    for start, stop, replacement in minimal_edits(base, new):
-        i = bisect_left(starts, start)
-        end = theirs[i - 1][1] if i else 0
-        if i < len(theirs) and starts[i] == start:
-            if theirs[i][1] == stop:
-                replacement = _without_common_lines(theirs[i][2], replacement)
-            if theirs[i][1] == start:  # what they inserted here comes first
-                i, end = i + 1, start
-        kept: list[Edit] = []  # what is still there of what is to be deleted
-        for j in range(i, len(theirs) + 1):
-            low = max(start, end)
-            high = min(stop, starts[j]) if j < len(theirs) else stop
-            if low < high:
-                kept.append((low + shifts[j], high + shifts[j], ""))
-            if high == stop:
-                break
-            end = theirs[j][1]
-        place = max(stop, end) + shifts[j]
-        if kept and kept[-1][1] == place:
-            kept[-1] = (kept[-1][0], place, replacement)
-        elif replacement:
-            kept.append((place, place, replacement))
-        merged += kept
-    return merged
+def line_changes(ours: Sequence[str], theirs: Sequence[str]) -> list[Block]:
+    """Return ascending changes (a, b, c, d): lines ours[a:b] became theirs[c:d]. A line that became
+    one that is like it is a change of its own."""
+    work = Work(sum(map(len, ours)) + sum(map(len, theirs)))
+    return [block for block, _ in _line_changes(ours, theirs, work)]
 
 
-def merged_text(base: str, current: str, new: str) -> str:
-    """Return `current` with the changes that made `new` of `base`; see `merged_edits`."""
-    return apply_edits(current, merged_edits(base, current, new))
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text, with their ends."""
+    return _LINES.findall(text)
+
+
+def without_end(line: str) -> str:
+    """Return a line without its end, LF or CR LF."""
+    return line.removesuffix("\n").removesuffix("\r") if line.endswith("\n") else line
 
 
 def apply_edits(text: str, edits: Sequence[Edit]) -> str:
@@ -106,17 +101,10 @@ def apply_edits(text: str, edits: Sequence[Edit]) -> str:
     return "".join((*pieces, text[at:]))
 
 
-def missing_lines(text: str, other: str) -> list[Edit]:
-    """Return the edits of `text` that insert the lines of `other` that it lacks."""
-    edits: list[Edit] = []
-    ours, theirs = _LINES.findall(text), _LINES.findall(other)
-    offsets = _offsets(ours)
-    for a, b, c, d in _changed_blocks(ours, theirs):
-        present = set(ours[a:b])
-        missing = "".join(line for line in theirs[c:d] if line not in present)
-        if missing:
-            edits.append((offsets[b], offsets[b], missing))
-    return edits
+def is_line_end(text: str, edit: Edit) -> bool:
+    """Whether an edit of `text` makes one kind of line end the other."""
+    start, stop, replacement = edit
+    return replacement in _ENDS and stop - start < 3 and text[start:stop] in _ENDS
 
 
 def likeness(a: str, b: str) -> float:
@@ -139,213 +127,105 @@ def likeness(a: str, b: str) -> float:
     return min(1.0, 2 * (common + alike) / size)
 
 
-def line_changes(ours: Sequence[str], theirs: Sequence[str]) -> list[LineChange]:
-    """Return ascending changes (a, b, c, d): lines ours[a:b] became theirs[c:d]. A line that became
-    one that is like it is a change of its own."""
-    changes: list[LineChange] = []
-    for a, b, c, d in _changed_blocks(ours, theirs):
-        i, k = a, c
-        for j, n in [*_pairs(ours[a:b], theirs[c:d]), (b - a, d - c)]:
-            is_end = j == b - a
-            if not is_end and likeness(ours[a + j], theirs[c + n]) < _LINE_LIKE:
-                continue
-            if i < a + j or k < c + n:
-                changes.append((i, a + j, k, c + n))
-            if not is_end and ours[a + j] != theirs[c + n]:
-                changes.append((a + j, a + j + 1, c + n, c + n + 1))
-            i, k = a + j + 1, c + n + 1
-    return changes
-
-
-def lines_of(text: str) -> list[str]:
-    """Return the lines of a text, with their ends."""
-    return _LINES.findall(text)
-
-
-def without_end(line: str) -> str:
-    """Return a line without its end, LF or CR LF."""
-    return line.removesuffix("\n").removesuffix("\r") if line.endswith("\n") else line
-
-
 def _size(pieces: "Counter[str]") -> int:
     return sum(len(piece.replace(" ", "")) * count for piece, count in pieces.items())
 
 
-def _without_common_lines(inserted: str, replacement: str) -> str:
-    """Return the lines of `replacement` that remain to be inserted where `inserted` is."""
-    if f"\n{replacement}" in f"\n{inserted}":
-        return ""
-    pairs = zip(_LINES.findall(inserted), _LINES.findall(replacement), strict=False)
-    return replacement[sum(len(a) for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) :]
+# -- lines -----------------------------------------------------------------------------------
 
 
-def _block_edits(ours: Sequence[str], theirs: Sequence[str]) -> Iterator[Edit]:
-    """Give the edits of lines of which each differs: those that became one another by words."""
-    at = i = k = 0
-    for j, n in [*_pairs(ours, theirs), (len(ours), len(theirs))]:
-        gone, new = sum(map(len, ours[i:j])), "".join(theirs[k:n])
-        if gone or new:
-            yield at, at + gone, new
-        at += gone
-        i, k = j + 1, n + 1
-        if j < len(ours):
-            for start, stop, words in _word_edits(ours[j], theirs[n]):
-                yield at + start, at + stop, words
-            at += len(ours[j])
-
-
-def _pairs(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int]]:
-    """Return ascending pairs of lines that together have most in common at their ends. Of many
-    lines the first are paired, the second, and so on."""
-    if len(ours) * len(theirs) > _PAIRS_MAX:
-        return [(i, i) for i in range(min(len(ours), len(theirs)))]
-    # best[i][k]: how much the pairs of the lines from `i` and from `k` on share at most.
-    best = [[0] * (len(theirs) + 1) for _ in range(len(ours) + 1)]
-    shared = [[_shared(line, other) for other in theirs] for line in ours]
-    for i in reversed(range(len(ours))):
-        for k in reversed(range(len(theirs))):
-            pair = shared[i][k] + best[i + 1][k + 1]
-            best[i][k] = max(pair, best[i + 1][k], best[i][k + 1])
-    pairs = []
-    i = k = 0
-    while i < len(ours) and k < len(theirs):
-        if best[i][k] == shared[i][k] + best[i + 1][k + 1]:
-            pairs.append((i, k))
-            i, k = i + 1, k + 1
-        elif best[i][k] == best[i + 1][k]:
-            i += 1
-        else:
-            k += 1
-    return pairs
-
-
-def _shared(line: str, other: str) -> int:
-    """Return how many characters two lines share at their ends."""
-    line, other = without_end(line), without_end(other)
-    if line[:1] != other[:1] and line[-1:] != other[-1:]:
-        return 0
-    return sum(common_ends(line, other))
-
-
-def _word_edits(old: str, new: str) -> list[Edit]:
-    start, stop = common_ends(old, new)
-    if start + stop == min(len(old), len(new)):
-        return _lone_edit(old, new, start, stop)
-    start, stop = _to_words(old, new, start, stop)
-    ours = _WORDS.findall(old, start, len(old) - stop)
-    theirs = _WORDS.findall(new, start, len(new) - stop)
-    if len(ours) * len(theirs) > _COMPARE_MAX:
-        return [(start, len(old) - stop, new[start : len(new) - stop])]
+def _line_edits(ours: Sequence[str], theirs: Sequence[str], work: Work) -> Iterator[Edit]:
+    """Give the edits that make lines of others: some of them touch."""
+    plain, wanted = [without_end(line) for line in ours], [without_end(line) for line in theirs]
     offsets = _offsets(ours)
-    return [
-        (start + offsets[i], start + offsets[j], "".join(theirs[k:n]))
-        for tag, i, j, k, n in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes()
-        if tag != "equal"
-    ]
+    i = k = 0
 
+    def end_edit(i: int, k: int) -> Iterator[Edit]:
+        end, new = ours[i][len(plain[i]) :], theirs[k][len(wanted[k]) :]
+        if end != new:
+            yield offsets[i + 1] - len(end), offsets[i + 1], new
 
-def _lone_edit(old: str, new: str, start: int, stop: int) -> list[Edit]:
-    """Return the edit of two texts of which one is the other with a piece put in.
-
-    Where the piece repeats what is around it, it could be put in at several places: it begins
-    with a line if it can, else with a word, so that it parts no line in which others write.
-    """
-    if len(old) == len(new):
-        return []
-    longer = max(old, new, key=len)
-    size = abs(len(old) - len(new))
-    for place in (longer.rfind("\n", 0, start) + 1, _word_start(longer, start)):
-        if longer[place:start] == longer[place + size : start + size]:
-            start = place
-            break
-    if len(old) > len(new):
-        return [(start, start + size, "")]
-    return [(start, start, new[start : start + size])]
-
-
-def _word_start(text: str, offset: int) -> int:
-    for place in range(offset, max(0, offset - _WORD_MAX), -1):
-        if _is_edge(text, place):
-            return place
-    return offset
-
-
-def _changed_blocks(ours: Sequence[str], theirs: Sequence[str]) -> list[LineChange]:
-    """Return blocks (a, b, c, d): ours[a:b] became theirs[c:d]; what lies between is equal.
-
-    Lines that are unique on both sides, in the longest run that has one order, hold the two
-    together (B. Cohen, patience diff); what lies between them is compared when it is small.
-    """
-    blocks: list[LineChange] = []
-    a = c = 0
-    for i, k in [*_anchors(ours, theirs), (len(ours), len(theirs))]:
-        b, d = i, k
-        while a < b and c < d and ours[a] == theirs[c]:
-            a, c = a + 1, c + 1
-        while a < b and c < d and ours[b - 1] == theirs[d - 1]:
-            b, d = b - 1, d - 1
-        if (b - a) * (d - c) > _COMPARE_MAX:
-            blocks.append((a, b, c, d))
-        elif a < b or c < d:
-            matcher = SequenceMatcher(None, ours[a:b], theirs[c:d], autojunk=False)
-            for tag, w, x, y, z in matcher.get_opcodes():
-                if tag != "equal":
-                    blocks.append((a + w, a + x, c + y, c + z))
-        a, c = i + 1, k + 1
-    return blocks
-
-
-def _anchors(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the longest ascending sequence of lines that occur once on each side."""
-    places = _unique(theirs)
-    pairs = [(i, places[line]) for line, i in _unique(ours).items() if line in places]
-    piles: list[int] = []  # the pair on top of each pile, by its second number
-    before: list[int] = []
-    for number, (_, k) in enumerate(pairs):
-        low, high = 0, len(piles)
-        while low < high:
-            middle = (low + high) // 2
-            if pairs[piles[middle]][1] < k:
-                low = middle + 1
-            else:
-                high = middle
-        before.append(piles[low - 1] if low else -1)
-        piles[low : low + 1] = [number]
-    chain: list[tuple[int, int]] = []
-    number = piles[-1] if piles else -1
-    while number >= 0:
-        chain.append(pairs[number])
-        number = before[number]
-    return chain[::-1]
-
-
-def _unique(lines: Sequence[str]) -> dict[str, int]:
-    """Return the lines that occur once, in order, with their places."""
-    places: dict[str, int] = {}
-    for i, line in enumerate(lines):
-        places[line] = -1 if line in places else i
-    return {line: i for line, i in places.items() if i >= 0}
-
-
-def common_ends(old: str, new: str) -> tuple[int, int]:
-    """Return how many characters are equal at the start, and behind that at the end."""
-    limit = min(len(old), len(new))
-    start = _longest(limit, lambda n: old[:n] == new[:n])
-    limit -= start
-    stop = _longest(limit, lambda n: old[len(old) - n :] == new[len(new) - n :])
-    return start, stop
-
-
-def _longest(limit: int, holds: Callable[[int], bool]) -> int:
-    """Return the largest number up to `limit` for which `holds`, true up to some number."""
-    low, high = 0, limit
-    while low < high:
-        middle = (low + high + 1) // 2
-        if holds(middle):
-            low = middle
+    end = len(ours), len(ours), len(theirs), len(theirs)
+    for (a, b, c, d), are_alike in chain(_line_changes(plain, wanted, work), [(end, False)]):
+        for j in range(a - i):
+            yield from end_edit(i + j, k + j)
+        if a == b or c == d:
+            if a < b or c < d:
+                yield offsets[a], offsets[b], "".join(theirs[c:d])
+        elif are_alike or _are_singles(plain[a:b], wanted[c:d]):
+            for j in range(b - a):
+                old, new = plain[a + j], wanted[c + j]
+                words = _word_edits(old, new, work) if are_alike else [(0, len(old), new)]
+                yield from ((offsets[a + j] + x, offsets[a + j] + y, text) for x, y, text in words)
+                yield from end_edit(a + j, c + j)
         else:
-            high = middle - 1
-    return low
+            stop = offsets[b - 1] + len(plain[b - 1])
+            yield offsets[a], stop, "".join((*theirs[c : d - 1], wanted[d - 1]))
+            yield from end_edit(b - 1, d - 1)
+        i, k = b, d
+
+
+def _line_changes(
+    ours: Sequence[str], theirs: Sequence[str], work: Work
+) -> Iterator[tuple[Block, bool]]:
+    """Give what changed, and whether it is one line that became one that is like it."""
+    for a, b, c, d in changed_blocks(ours, theirs, work):
+        i, k = a, c
+        for j, n in [*_alike_pairs(ours[a:b], theirs[c:d], work), (b - a, d - c)]:
+            j, n = a + j, c + n
+            if i < j or k < n:
+                yield (i, j, k, n), False
+            if j < b and ours[j] != theirs[n]:
+                yield (j, j + 1, n, n + 1), True
+            i, k = j + 1, n + 1
+
+
+def _alike_pairs(ours: Sequence[str], theirs: Sequence[str], work: Work) -> list[tuple[int, int]]:
+    """Return ascending pairs of lines that are alike: of many lines all that are, or, when fewer
+    than half of them are, which may be by chance, none."""
+    size = max(len(ours), len(theirs))
+    candidates = pairs(ours, theirs, work)
+    if size > _FEW_LINES:
+        some = candidates[:: max(1, len(candidates) // _FEW_LINES)]
+        if 4 * sum(_are_alike(ours[i], theirs[k], work) for i, k in some) < len(some):
+            return []
+    found = [(i, k) for i, k in candidates if _are_alike(ours[i], theirs[k], work)]
+    return [] if size > _FEW_LINES and 2 * len(found) < size else found
+
+
+def _are_alike(line: str, other: str, work: Work) -> bool:
+    if 2 * shared_ends(line, other) >= max(len(line), len(other)):
+        return True
+    return work.take(16 + (len(line) + len(other)) // 4) and likeness(line, other) >= _LINE_LIKE
+
+
+def _are_singles(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    """Whether as many lines of one word each, or one line, became as many others."""
+    if len(ours) != len(theirs) or len(ours) > _SINGLES_MAX:
+        return False
+    return len(ours) == 1 or not any(len(line.split()) > 1 for line in (*ours, *theirs))
+
+
+def _are_one(before: Edit, edit: Edit) -> bool:
+    """Whether two edits that touch are one insertion, or one deletion."""
+    if before[1] != edit[0]:
+        return False
+    are_insertions = before[0] == before[1] and edit[0] == edit[1]
+    return are_insertions or not (before[2] or edit[2])
+
+
+def _coarser(old: str, edits: list[Edit]) -> list[Edit]:
+    """Return at most `_EDITS_MAX` edits that do the same: those that are nearest become one."""
+    near = 1
+    while len(edits) > _EDITS_MAX:
+        joined: list[Edit] = []
+        for start, stop, text in edits:
+            if joined and start - joined[-1][1] <= near:
+                first, last, before = joined.pop()
+                start, text = first, before + old[last:start] + text
+            joined.append((start, stop, text))
+        edits, near = joined, 4 * near
+    return edits
 
 
 def _to_lines(old: str, new: str, start: int, stop: int) -> tuple[int, int]:
@@ -357,22 +237,293 @@ def _to_lines(old: str, new: str, start: int, stop: int) -> tuple[int, int]:
     return start, stop
 
 
-def _to_words(old: str, new: str, start: int, stop: int) -> tuple[int, int]:
-    """Shorten equal ends to the edges of words, so that words are replaced whole."""
-    while start and not _is_edge(old, start) and not _is_edge(new, start):
-        start -= 1
-    while stop and not _is_edge(old, len(old) - stop) and not _is_edge(new, len(new) - stop):
-        stop -= 1
-    return start, stop
-
-
-def _is_edge(text: str, offset: int) -> bool:
-    return offset >= len(text) or text[offset - 1].isspace() or text[offset].isspace()
-
-
 def _offsets(pieces: Sequence[str]) -> list[int]:
     """Return where each piece begins, and the end."""
     offsets = [0]
     for piece in pieces:
         offsets.append(offsets[-1] + len(piece))
     return offsets
+
+
+# -- words -----------------------------------------------------------------------------------
+
+
+def _word_edits(old: str, new: str, work: Work) -> list[Edit]:
+    start, stop = common_ends(old, new)
+    if start + stop == min(len(old), len(new)):
+        return _lone_edit(old, new, start, stop)
+    start, stop = _to_words(old, new, start, stop)
+    ours = _WORDS.findall(old, start, len(old) - stop)
+    theirs = _WORDS.findall(new, start, len(new) - stop)
+    offsets = _offsets(ours)
+    edits: list[Edit] = []
+    for a, b, c, d in shortest_script(ours, theirs, work):
+        first, last, words = start + offsets[a], start + offsets[b], "".join(theirs[c:d])
+        if not words:
+            at = _with_blank_before(old, first, last - first)
+            if not edits or edits[-1][1] <= at:
+                first, last = at, at + last - first
+        edits.append((first, last, words))
+    return edits
+
+
+def _lone_edit(old: str, new: str, start: int, stop: int) -> list[Edit]:
+    """Return the edit of two texts of which one is the other with a piece put in.
+
+    Where the piece repeats what is around it, it could be put in at several places: it begins
+    with a line if it can, else with the blank before a word, so that it parts no line in which
+    others write, and what is deleted leaves the blanks that others count on.
+    """
+    if len(old) == len(new):
+        return []
+    shorter, longer = sorted((old, new), key=len)
+    size = len(longer) - len(shorter)
+    line = longer.rfind("\n", 0, start) + 1
+    if longer[line:start] == longer[line + size : start + size]:
+        start = line
+    else:
+        start = _word_start(shorter, longer, start)
+    start = _with_blank_before(longer, start, size)
+    first, last = start, start + max(0, len(old) - len(new))
+    end = start + max(0, len(new) - len(old))
+    while any(text[first - 1 : first + 1] == "\r\n" for text in (old, new)):
+        first -= 1
+    while old[last - 1 : last + 1] == "\r\n" or new[end - 1 : end + 1] == "\r\n":
+        last, end = last + 1, end + 1
+    return [(first, last, new[first:end])]
+
+
+def _with_blank_before(text: str, start: int, size: int) -> int:
+    """Return where a piece of words begins if it takes the blank before it for the one behind."""
+    piece = text[start : start + size]
+    if start and _is_blank(text[start - 1]) and text[start - 1] == piece[-1] and piece.strip():
+        return start if "\n" in piece else start - 1
+    return start
+
+
+def _to_words(old: str, new: str, start: int, stop: int) -> tuple[int, int]:
+    """Shorten equal ends to the edges of words near by, so that words are replaced whole."""
+    for first in range(start, max(0, start - _WORD_MAX) - 1, -1):
+        if not first or _is_edge(old, first) or _is_edge(new, first):
+            start = first
+            break
+    for last in range(stop, max(0, stop - _WORD_MAX) - 1, -1):
+        if not last or _is_edge(old, len(old) - last) or _is_edge(new, len(new) - last):
+            stop = last
+            break
+    return start, stop
+
+
+def _word_start(shorter: str, longer: str, start: int) -> int:
+    """Return the nearest place up to `start` where the piece that `longer` has more can begin as
+    well, and parts no word."""
+    size = len(longer) - len(shorter)
+    for place in range(start, max(0, start - _WORD_MAX), -1):
+        if _is_edge(shorter, place):
+            return place
+        if longer[place - 1] != longer[place - 1 + size]:
+            break
+    return start
+
+
+def _is_edge(text: str, offset: int) -> bool:
+    return offset >= len(text) or text[offset - 1].isspace() or text[offset].isspace()
+
+
+def _is_blank(text: str) -> bool:
+    """Whether a text is white space within a line."""
+    return text.isspace() and "\n" not in text and "\r" not in text
+
+
+# -- merging ---------------------------------------------------------------------------------
+
+
+def with_blanks(text: str, edits: Sequence[Edit]) -> list[Edit]:
+    """Return edits that do the same to `text`, and whose words stay apart from those that others
+    write meanwhile: what is inserted brings the blanks on both its sides.
+
+    One of two sides may delete what the other needs: so only blanks of its own keep a word from
+    its neighbours, whatever those become. A line of several words that is replaced whole brings its
+    end, for the same reason.
+    """
+    safe: list[Edit] = []
+    for i, edit in enumerate(edits):
+        start, stop, words = edit
+        if words and not is_line_end(text, edit):
+            is_free = not i or edits[i - 1][1] < start
+            if is_free and start and _is_blank(text[start - 1]) and not words[0].isspace():
+                start, words = start - 1, text[start - 1] + words
+            is_free = i + 1 == len(edits) or stop < edits[i + 1][0]
+            if is_free and _is_blank(text[stop : stop + 1]) and not words[-1].isspace():
+                stop, words = stop + 1, words + text[stop]
+        if safe and safe[-1][1] > start:  # both have the blank between them
+            start, _, before = safe.pop()
+            words = before + words[1:]
+        safe.append((start, stop, words))
+    return _with_ends(text, safe)
+
+
+def _with_ends(text: str, edits: Sequence[Edit]) -> list[Edit]:
+    whole: list[Edit] = []
+    for i, (start, stop, words) in enumerate(edits):
+        is_free = i + 1 == len(edits) or stop < edits[i + 1][0]
+        if is_free and words and _is_whole_line(text, (start, stop, words)):
+            end = text[stop : stop + 1 + text.startswith("\r\n", stop)]
+            whole.append((start, stop + len(end), words + end))
+        else:
+            whole.append((start, stop, words))
+    return whole
+
+
+def _is_whole_line(text: str, edit: Edit) -> bool:
+    """Whether an edit replaces whole lines, with several words, but for the last one's end."""
+    start, stop, _ = edit
+    is_whole = text[start - 1 : start] in ("", "\n") and text.startswith(_ENDS, stop)
+    return is_whole and len(text[start:stop].split(maxsplit=2)) > 1
+
+
+def merged_text(base: str, current: str, new: str) -> str:
+    """Return `current` with the changes that made `new` of `base`; see `merged_edits`."""
+    return apply_edits(current, merged_edits(base, current, new))
+
+
+def merged_edits(base: str, current: str, new: str) -> list[Edit]:
+    """Return the edits of `current` that do there what made `new` of `base`.
+
+    What either side inserted stays, and what either deleted goes. Lines and words that both
+    inserted in one place are there once, so that to do the same again changes nothing. Words of
+    both that blanks held apart stay apart: a blank is put between them if none is left.
+    """
+    there = _There(base, minimal_edits(base, current))
+    moved: list[_Moved] = []
+    gained = 0
+    for edit in minimal_edits(base, new):
+        start, stop, words = edit
+        at = start + gained
+        gained += len(words) - (stop - start)
+        around = new[at - 1 : at], new[at + len(words) : at + len(words) + 2]
+        pieces = there.of(start, stop)
+        if not is_line_end(base, edit):
+            if (start, stop) in there.same:
+                words = _without_common(there.same[start, stop], words)
+            place = there.at(stop)
+            if words and (not pieces or pieces[-1][1] != place):
+                pieces.append((place, place))
+        moved += [_Moved(first, last, "", around) for first, last in pieces[:-1]]
+        moved += [_Moved(first, last, words, around) for first, last in pieces[-1:]]
+    return _kept_apart(current, moved)
+
+
+class _Moved(NamedTuple):
+    """An edit of another text than the one it was made for, and the characters it was made
+    between: one before it, up to two behind it."""
+
+    start: int
+    stop: int
+    words: str
+    around: tuple[str, str]
+
+
+class _There:
+    """Where the places of a text are after edits of it. A line end that became another is still
+    there."""
+
+    def __init__(self, base: str, edits: Sequence[Edit]) -> None:
+        self.same = {(start, stop): words for start, stop, words in edits}
+        self._edits = edits
+        self._are_ends = [is_line_end(base, edit) for edit in edits]
+        self._stops = [stop for _, stop, _ in edits]
+        self._shifts = [0]  # what an offset behind so many of the edits gains
+        for start, stop, words in edits:
+            self._shifts.append(self._shifts[-1] + len(words) - (stop - start))
+
+    def at(self, offset: int) -> int:
+        """Return where something is to be put in: behind what was put in at the same place."""
+        i = bisect_right(self._stops, offset)
+        if i < len(self._edits):
+            offset = min(offset, self._edits[i][0])
+        return offset + self._shifts[i]
+
+    def of(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return the pieces that are left of a piece."""
+        pieces: list[tuple[int, int]] = []
+        i = bisect_right(self._stops, start)
+        at = start
+        while at < stop:
+            first, last, words = self._edits[i] if i < len(self._edits) else (stop, stop, "")
+            if at < min(first, stop):
+                pieces.append((at + self._shifts[i], min(first, stop) + self._shifts[i]))
+            if first < stop and self._are_ends[i]:
+                pieces.append((first + self._shifts[i], first + self._shifts[i] + len(words)))
+            at = max(last, first)
+            i += 1
+        return pieces
+
+
+def _kept_apart(text: str, moved: Sequence[_Moved]) -> list[Edit]:
+    """Return edits of `text` that glue no words together which a blank held apart."""
+    edits: list[Edit] = []
+    last = ""  # the last character before an edit
+    for i, (start, stop, words, around) in enumerate(moved):
+        if not edits or edits[-1][1] < start:
+            last = text[start - 1 : start]
+        gap = _gap(*around)
+        if gap and words and _are_words(last, words[0]) and (not around[0] or around[0].isspace()):
+            words = gap + words
+        last = words[-1:] or last
+        is_free = i + 1 == len(moved) or stop < moved[i + 1].start
+        if gap and is_free and _are_words(last, text[stop : stop + 1]):
+            is_apart = not around[1] or around[1][0].isspace()
+            if is_apart or not (words or (around[0] and not around[0].isspace())):
+                words += gap
+        if start < stop or words:
+            edits.append((start, stop, words))
+    return edits
+
+
+def _are_words(before: str, behind: str) -> bool:
+    return bool(before and behind) and not (before.isspace() or behind.isspace())
+
+
+def _gap(before: str, behind: str) -> str:
+    """Return what holds words apart that stood between two characters; empty if nothing did."""
+    if _is_blank(before):
+        return before
+    if _is_blank(behind[:1]):
+        return behind[:1]
+    if before and behind and not (before.isspace() or behind[:1].isspace()):
+        return ""
+    return "\r\n" if behind == "\r\n" else "\n"
+
+
+def _without_common(inserted: str, words: str) -> str:
+    """Return what of `words` remains to be inserted where `inserted` is: not the lines that are
+    there, nor words that are all there."""
+    if "\n" not in words + inserted:
+        here, wanted = (f" {' '.join(text.split())} " for text in (inserted, words))
+        return "" if wanted in here else words
+    wanted = words if words.endswith("\n") else f"{words}\n"
+    if f"\n{wanted}" in f"\n{inserted}\n":
+        return ""
+    both = zip(lines_of(inserted), lines_of(words), strict=False)
+    return words[sum(len(line) for line, _ in takewhile(lambda pair: pair[0] == pair[1], both)) :]
+
+
+def missing_lines(text: str, other: str) -> list[Edit]:
+    """Return the edits of `text` that insert the lines of `other` that it lacks."""
+    edits: list[Edit] = []
+    ours, theirs = lines_of(text), lines_of(other)
+    plain, wanted = [without_end(line) for line in ours], [without_end(line) for line in theirs]
+    offsets = _offsets(ours)
+    for a, b, c, d in changed_blocks(plain, wanted, Work(len(text) + len(other))):
+        present = set(plain[a:b])
+        missing = [line for line in range(c, d) if wanted[line] not in present]
+        if not missing:
+            continue
+        lines = "".join(theirs[line] for line in missing)
+        if b < len(ours):
+            lines = lines if lines.endswith("\n") else f"{lines}\n"
+        elif text and not text.endswith("\n"):
+            lines = f"\n{lines}"
+        edits.append((offsets[b], offsets[b], lines))
+    return edits

@@ -494,5 +494,5 @@ def _change(entry: LogEntry, writers: tuple[bytes, ...], before: str, after: str
         sum(len(text) for _, _, text in edits),
         sum(stop - begin for begin, stop, _ in edits),
         1 + after.count("\n", 0, line_start),
-        line[0][:_LINE_CHARACTERS] if line else "",
+        line[0].removesuffix("\r")[:_LINE_CHARACTERS] if line else "",
     )

@@ -130,7 +130,7 @@ def test_a_conflict_whose_lines_were_changed_since_is_found_while_they_are_alike
 
 
 def test_of_equal_lines_the_nearest_is_settled() -> None:
-    conflict = Conflict(3, "a\n", "b\n", "c\n")
+    conflict = Conflict(4, "a\n", "b\n", "c\n")
     left = merged_text("a\n", "b\n", "c\n")
     text = f"{left}x\ny\n{left}"
     assert settled(text, conflict, "b\n") == f"{left}x\ny\nb\n"

@@ -145,6 +145,51 @@ def test_two_people_who_change_words_of_one_sentence_both_get_their_words_in() -
     assert a.text == b.text == "The slow brown fox jumps over the happy dog.\n"
 
 
+def test_line_ends_that_became_others_on_two_machines_are_one_change() -> None:
+    base, ended = "one\ntwo\n", "one\r\ntwo\r\n"
+    a = _scroll(1)
+    a.edit(base)
+    b = _scroll(2, a.state())
+    a.edit(ended)
+    b.edit(ended + "three\r\n")
+    _exchange(a, b)
+    assert a.text == b.text == ended + "three\r\n"
+    a.edit("ONE\ntwo\nthree\n")
+    assert a.text == "ONE\ntwo\nthree\n"
+
+
+def test_lines_are_told_without_their_ends() -> None:
+    a = _scroll(7)
+    a.append("one\r\n\r\ntwo\n\nthree")
+    assert a.lines() == [
+        ("one", [(7, 0, 3)]),
+        ("", [(7, 5, 2)]),
+        ("two", [(7, 7, 3)]),
+        ("", [(7, 11, 1)]),
+        ("three", [(7, 12, 5)]),
+    ]
+
+
+def test_new_line_ends_and_words_are_undone_in_one_step() -> None:
+    a = _scroll(1)
+    a.edit("one\ntwo\n")
+    a.begin("me", 1)
+    a.track("me")
+    a.begin("me", 2)
+    a.edit("one and\r\ntwo\r\n")
+    a.undo("me")
+    assert a.text == "one\ntwo\n"
+    assert not a.can_undo("me")
+
+
+@given(documents, documents)
+def test_an_import_makes_its_text_the_text(old: str, new: str) -> None:
+    scroll = _scroll(1)
+    scroll.edit(old)
+    scroll.import_text(new)
+    assert scroll.text == new
+
+
 def test_equal_overwrites_made_apart_do_not_mix_letters() -> None:
     a = _scroll(1)
     a.edit("colour\n")

@@ -1,7 +1,11 @@
 """Edits make one text of another, and two changes of one text are both in what is merged."""
 
+import sys
 from collections import Counter
+from collections.abc import Callable
 from random import Random
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +13,14 @@ from hypothesis import strategies as st
 
 from phextsync import Coordinate
 from phextsync.crdt import Scroll
-from phextsync.edits import apply_edits, likeness, merged_edits, merged_text, minimal_edits
+from phextsync.edits import (
+    apply_edits,
+    likeness,
+    merged_edits,
+    merged_text,
+    minimal_edits,
+    with_blanks,
+)
 from tests.strategies import documents
 
 
@@ -50,7 +61,8 @@ def test_merged_edits_ascend_and_insert_nothing_that_was_not_new(
     for start, stop, _ in edits:
         assert at <= start <= stop <= len(current)
         at = stop
-    inserted = Counter("".join(replacement for _, _, replacement in edits))
+    # A blank or a line end may come between words of both sides.
+    inserted = Counter("".join("".join(r for _, _, r in edits).split()))
     assert inserted <= Counter("".join(r for _, _, r in minimal_edits(base, new)))
 
 
@@ -116,6 +128,218 @@ def test_a_line_put_beside_changed_words_stays_a_line(
 )
 def test_changes_meet_as_expected(base: str, current: str, new: str, merged: str) -> None:
     assert merged_text(base, current, new) == merged
+
+
+# -- line ends -----------------------------------------------------------------------------
+
+_ENDED = st.text(st.sampled_from("ab \r\n"), max_size=12) | st.lists(
+    st.sampled_from(["a b", "b", "\r\n", "\n", "\r\n"]), max_size=8
+).map("".join)
+
+
+def _parts_a_line_end(text: str, offset: int) -> bool:
+    return offset > 0 and text[offset - 1 : offset + 1] == "\r\n"
+
+
+@given(_ENDED, _ENDED)
+def test_no_edit_begins_or_ends_within_a_line_end(old: str, new: str) -> None:
+    minimal = minimal_edits(old, new)
+    for edits in (minimal, with_blanks(old, minimal)):
+        assert apply_edits(old, edits) == new
+        gained = 0
+        for start, stop, words in edits:
+            assert not _parts_a_line_end(old, start)
+            assert not _parts_a_line_end(old, stop)
+            assert not _parts_a_line_end(new, start + gained)
+            gained += len(words) - (stop - start)
+            assert not _parts_a_line_end(new, stop + gained)
+
+
+@given(_ENDED, _ENDED, _ENDED)
+def test_what_is_merged_has_no_torn_line_end(base: str, current: str, new: str) -> None:
+    for start, stop, _ in merged_edits(base, current, new):
+        assert not _parts_a_line_end(current, start)
+        assert not _parts_a_line_end(current, stop)
+    if not any("\r" in text.replace("\r\n", "") for text in (base, current, new)):
+        assert "\r" not in merged_text(base, current, new).replace("\r\n", "")
+
+
+# Each line has words of its own: of equal lines it is not known which one somebody changed.
+_WORD_LINES = st.lists(
+    st.lists(st.sampled_from(["one", "two", "three"]), min_size=2, max_size=4),
+    min_size=1,
+    max_size=4,
+).map(lambda lines: [[f"{word}{i}" for word in line] for i, line in enumerate(lines)])
+
+
+def _line_with_a_change(words: list[str], side: str, data: st.DataObject) -> str:
+    """Return a line of which some words became others, and some were added."""
+    words = list(words)
+    action = data.draw(st.sampled_from(["keep", "change", "append", "prepend", "insert", "line"]))
+    place = data.draw(st.integers(0, len(words) - 1))
+    match action:
+        case "change":
+            words[place] = f"{side}{place}"
+        case "append":
+            words.append(f"{side}z")
+        case "prepend":
+            words.insert(0, f"{side}a")
+        case "insert":
+            words.insert(place, f"{side}i{place}")
+        case "line":
+            words[-1] += f"\n{side} line"
+    return " ".join(words) + "\n"
+
+
+def _concurrent(base: str, *changed: str) -> str:
+    """Return what two scrolls become that were edited apart and then merged."""
+    ours = Scroll(Coordinate.parse("1.1.1/1.1.1/1.1.1"), 1)
+    theirs = Scroll(ours.coordinate, 2, [ours.edit(base) or b""])
+    changes = ours.edit(changed[0]), theirs.edit(changed[1])
+    for scroll, change in zip((theirs, ours), changes, strict=True):
+        if change is not None:
+            assert scroll.apply(change).covered
+    assert ours.text == theirs.text
+    return ours.text
+
+
+def _merges(base: str, one: str, other: str) -> tuple[str, str, str, str]:
+    """Return what two changes of a text become, by every way to merge them."""
+    return (
+        merged_text(base, one, other),
+        merged_text(base, other, one),
+        _concurrent(base, one, other),
+        _concurrent(base, other, one),
+    )
+
+
+@given(_WORD_LINES, st.data(), st.booleans())
+def test_new_line_ends_and_new_words_are_each_there_once(
+    lines: list[list[str]], data: st.DataObject, is_crlf: bool
+) -> None:
+    base = "".join(" ".join(words) + "\n" for words in lines)
+    changed = "".join(_line_with_a_change(words, "new", data) for words in lines)
+    ended = base.replace("\n", "\r\n")
+    if is_crlf:
+        base, ended, changed = ended, base, changed.replace("\n", "\r\n")
+    for merged in _merges(base, ended, changed):
+        assert merged.replace("\r\n", "\n") == changed.replace("\r\n", "\n")
+        assert "\r" not in merged.replace("\r\n", "")
+
+
+@given(_WORD_LINES, st.data())
+def test_line_ends_that_both_sides_changed_are_there_once(
+    lines: list[list[str]], data: st.DataObject
+) -> None:
+    base = "".join(" ".join(words) + "\n" for words in lines)
+    changed = "".join(_line_with_a_change(words, "new", data) for words in lines)
+    ended = [text.replace("\n", "\r\n") for text in (base, changed)]
+    for merged in _merges(base, *ended):
+        assert merged == ended[1]
+
+
+# -- words ---------------------------------------------------------------------------------
+
+
+@given(_WORD_LINES, st.data())
+def test_words_of_both_sides_stand_apart(lines: list[list[str]], data: st.DataObject) -> None:
+    base = "".join(" ".join(words) + "\n" for words in lines)
+    texts = ["".join(_line_with_a_change(words, s, data) for words in lines) for s in ("m", "n")]
+    known = {word for text in (base, *texts) for word in text.split()}
+    for merged in _merges(base, *texts):
+        assert set(merged.split()) <= known
+        new = {word for text in texts for word in text.split() if word[0] in "mn"}
+        assert new <= set(merged.split())
+
+
+@given(st.lists(st.sampled_from(["one", "two", "six"]), min_size=2, max_size=4), st.data())
+def test_words_of_one_side_stand_apart_where_the_other_deletes(
+    words: list[str], data: st.DataObject
+) -> None:
+    base = " ".join(words) + "\n"
+    sides = []
+    for side in ("m", "t"):
+        start = data.draw(st.integers(0, len(words) - 1))
+        # A line that is replaced whole brings its end, before which others may have written.
+        stop = data.draw(st.integers(start, len(words) - (not start)))
+        put = data.draw(st.lists(st.sampled_from([side, f"{side}{side}"]), max_size=2))
+        sides.append(" ".join([*words[:start], *put, *words[stop:]]) + "\n")
+    known = {word for text in (base, *sides) for word in text.split()}
+    for merged in _merges(base, *sides):
+        assert set(merged.split()) <= known
+
+
+@pytest.mark.parametrize(
+    ("base", "one", "other", "words"),
+    [
+        ("the quick fox\n", "the slow fox\n", "the rapid fox\n", "the slow rapid fox"),
+        ("one two three four\n", "one 2 three four\n", "one two 3 four\n", "one 2 3 four"),
+        ("buy milk\n", "buy tea\n", "buy rice\n", "buy tea rice"),
+        ("buy milk\n", "get milk\n", "have milk\n", "get have milk"),
+        ("buy milk\n", "get tea now\n", "do nothing\n", "get tea now do nothing"),
+        ("a b c d\n", "a\n", "a x c d\n", "a x"),
+    ],
+)
+def test_two_changes_of_one_line_keep_their_words(
+    base: str, one: str, other: str, words: str
+) -> None:
+    for merged in (merged_text(base, one, other), _concurrent(base, one, other)):
+        assert " ".join(merged.split()) == words
+
+
+# -- bounds --------------------------------------------------------------------------------
+
+
+def _letters(seed: int, letters: str, size: int) -> str:
+    return "".join(Random(seed).choices(letters, k=size))
+
+
+_UNLIKE = {
+    "equal lines": lambda n: ("x\n" * (n // 2), "y\n" * (n // 2)),
+    "lines of two kinds": lambda n: (_letters(1, "a\n", n), _letters(2, "a\n", n)),
+    "lines of a letter": lambda n: tuple("\n".join(_letters(i, "abcdef", n // 2)) for i in (1, 2)),
+    "one long line": lambda n: (_letters(1, "abcdef", n), _letters(2, "abcdef", n)),
+    "one long line of words": lambda n: (_letters(1, "abc ", n), _letters(2, "abc ", n)),
+    "short lines": lambda n: (_letters(1, "abcdefgh \n", n), _letters(2, "abcdefgh \n", n)),
+    "the same words": lambda n: ("a b c d e f g\n" * (n // 14), "g f e d c b a\n" * (n // 14)),
+    "one edit a line": lambda n: tuple(
+        "".join(f"{i} {x} of all\n" for i in range(n // 14)) for x in "ab"
+    ),
+}
+
+
+def _steps(old: str, new: str) -> int:
+    """Return how many lines of Python it takes to compare two texts."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> "Callable[..., Any] | None":
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        minimal_edits(old, new)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("kind", _UNLIKE)
+def test_comparing_unlike_texts_takes_steps_in_proportion(kind: str) -> None:
+    for size in (5_000, 40_000):  # besides a number of steps that any comparison may take
+        assert _steps(*_UNLIKE[kind](size)) < 1_000_000 + 20 * size
+
+
+def test_texts_with_very_many_changes_are_changed_by_a_bounded_number_of_edits() -> None:
+    old, new = ("".join(f"{i} {word} of all\n" for i in range(20_000)) for word in ("old", "new"))
+    edits = minimal_edits(old, new)
+    assert len(edits) <= 1 << 14
+    assert apply_edits(old, edits) == new
+
+
+# -- likeness ------------------------------------------------------------------------------
 
 
 @given(documents, documents)

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Final
 
+from phextsync.alignment import common_ends
 from phextsync.changes import writing_as
 from phextsync.crdt import check_text, is_import
-from phextsync.edits import apply_edits, common_ends, merged_text, missing_lines
+from phextsync.edits import apply_edits, merged_text, missing_lines
 from phextsync.files.reading import File
 from phextsync.files.records import Record
 from phextsync.index import EMPTY_VERSION, Coordinate, root_clients

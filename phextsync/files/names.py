@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 
-from phextsync.edits import Edit, common_ends
+from phextsync.alignment import common_ends
+from phextsync.edits import Edit
 from phextsync.errors import CoordinateError, PhextsyncError
 from phextsync.index import Coordinate, CoordinateRange
 
