@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks import (
+    edits,
     files,
     growth,
     hostile,
@@ -18,6 +19,7 @@ from benchmarks import (
 )
 
 _BENCHMARKS = {
+    "edits": edits.run,
     "files": files.run,
     "growth": growth.run,
     "hostile": hostile.run,

@@ -42,6 +42,8 @@ AT_MOST: Final = {
     "attached_disordered": 0,
     "takeover_ms": 1000,
     "idle_mb@1e6": 150,
+    "replace_unlike_s@400KB": 0.3,
+    "replace_unlike_4_times_ratio": 6,
     "start_s@1e6": 1.0,
     "report_lookup_ratio": 1.2,
     "report_reconcile_10_bytes": 1300,

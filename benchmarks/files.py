@@ -24,6 +24,7 @@ from typing import Final
 
 import trio
 
+from benchmarks import edits
 from benchmarks.nodes import LOOPBACK, in_other, make_folders, pin
 from benchmarks.report import Report
 from phextsync.files import service
@@ -67,6 +68,7 @@ def run(*, quick: bool) -> Report:
         _measure_many(report, parent / "many", 1_000 if quick else 10_000)
         _measure_start(report, parent / "start", 2_000 if quick else 50_000)
         _measure_saves(report, parent / "saves", 300 if quick else 10_000)
+    edits.measure_unlike(report, 1 if quick else 5)
     return report
 
 
