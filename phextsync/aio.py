@@ -30,6 +30,7 @@ from phextsync.embed import (
     Options,
     as_hits,
     as_lacks,
+    as_not_synced,
     as_number,
     as_object,
     as_page,
@@ -46,6 +47,9 @@ from phextsync.embed import (
     keep_request,
     seen_as,
     signed,
+    sync_request,
+    text_of,
+    with_grace,
 )
 from phextsync.errors import ClosedError
 from phextsync.history import (
@@ -89,19 +93,31 @@ class AsyncHandle:
         """Return what `phextsync status --json` prints."""
         return as_object(await _ask(self._engine, "status"))
 
-    async def durable(self) -> None:
-        """Wait until every change made so far is on the node's disk."""
-        await _ask(self._engine, "durable")
+    async def durable(self, *, timeout_s: float | None = None) -> None:
+        """Wait until every change made so far is on the node's disk. TimeoutError after
+        `timeout_s`."""
+        async with asyncio.timeout(timeout_s):
+            await _ask(self._engine, "durable")
 
     async def synced(
-        self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING, *, peers: int | None = None
+        self,
+        phext: str = DEFAULT_PHEXT,
+        range_: Range = EVERYTHING,
+        *,
+        peers: int | None = None,
+        timeout_s: float | None = None,
     ) -> None:
-        """Wait as `Node.synced` does; `asyncio.timeout` bounds it."""
-        await _ask(self._engine, "synced", phext, str(range_), peers)
+        """Wait as `Node.synced` does. NotSyncedError (a TimeoutError too) after `timeout_s`."""
+        request = sync_request(phext, range_, peers, timeout_s)
+        try:
+            async with asyncio.timeout(with_grace(timeout_s)):
+                await _ask(self._engine, *request)
+        except TimeoutError as error:
+            raise as_not_synced(error) from None
 
     async def lacking(self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING) -> list[Lack]:
         """Say which connected peers are not known to have a range on their disks, and why."""
-        return as_lacks(await _ask(self._engine, "lacking", phext, str(range_)))
+        return as_lacks(await _ask(self._engine, "lacking", phext, text_of(range_)))
 
     async def search(
         self,
@@ -110,9 +126,11 @@ class AsyncHandle:
         range_: Range = EVERYTHING,
         *,
         limit: int = 20,
+        timeout_s: float | None = None,
     ) -> list[Hit]:
-        """Search as `Node.search` does; `asyncio.timeout` bounds it."""
-        return as_hits(await _ask(self._engine, "search", phext, str(range_), words, limit))
+        """Search as `Node.search` does. TimeoutError after `timeout_s`."""
+        async with asyncio.timeout(timeout_s):
+            return as_hits(await _ask(self._engine, "search", phext, text_of(range_), words, limit))
 
     async def history_settings(self) -> list[HistorySetting]:
         """Return how long history is kept: first in the whole folder, then in ranges."""
@@ -134,7 +152,8 @@ class AsyncHandle:
 
 
 class AsyncPhext:
-    """A phext of an open folder. The methods are those of `embed.Phext`, awaited."""
+    """A phext of an open folder. The methods are those of `embed.Phext`, awaited, and raise the
+    same; `get` of a scroll without text gives its default."""
 
     def __init__(self, engine: Engine, name: str) -> None:
         self.name = name
@@ -167,12 +186,12 @@ class AsyncPhext:
 
     async def count(self, range_: Range = EVERYTHING) -> int:
         """Return how many scrolls in a range have text."""
-        return as_number(await self._ask("count", str(range_)))
+        return as_number(await self._ask("count", text_of(range_)))
 
     async def coordinates(self, range_: Range = EVERYTHING) -> AsyncGenerator[Coordinate]:
         after = ""
         while True:
-            page, more = as_page(await self._ask("coordinates", str(range_), after))
+            page, more = as_page(await self._ask("coordinates", text_of(range_), after))
             for text in as_texts(page):
                 yield Coordinate.parse(text)
             if not more:
@@ -183,7 +202,7 @@ class AsyncPhext:
         """Iterate in order over the scrolls in a range that have text."""
         after = ""
         while True:
-            page, more = as_page(await self._ask("read", str(range_), after))
+            page, more = as_page(await self._ask("read", text_of(range_), after))
             scrolls = as_scrolls(page)
             for scroll in scrolls:
                 yield scroll
@@ -222,7 +241,7 @@ class AsyncPhext:
 
     async def undeletable(self, range_: Range = EVERYTHING) -> list[DeletedScroll]:
         found: list[DeletedScroll] = []
-        rest: str | None = str(range_)
+        rest: str | None = text_of(range_)
         while rest is not None:
             rows, rest = deleted_scrolls(await self._ask("undeletable", rest))
             found += rows
@@ -253,7 +272,7 @@ class AsyncPhext:
 
     async def clear(self, range_: Range = EVERYTHING) -> None:
         """Delete every scroll in a range: one commit, one event."""
-        await self._ask("clear", str(range_))
+        await self._ask("clear", text_of(range_))
 
     async def import_text(self, key: Key, text: str) -> None:
         await self._ask("import", False, [[at(key), text]])
@@ -328,7 +347,7 @@ class AsyncPhext:
             changes.close()
 
     async def _watch(self, range_: Range, *, texts: bool) -> "AsyncChanges":
-        held = self._engine.begin(["watch", self.name, str(range_), texts])
+        held = self._engine.begin(["watch", self.name, text_of(range_), texts])
         await _answer(self._engine, held)
         return AsyncChanges(self._engine, self.name, held)
 

@@ -6,7 +6,8 @@ Unix socket in the data folder, readable by its owner alone:
 
 * `[number, received, operation, argument, ...]`: numbers ascend; all answers up to `received`
   have come;
-* `[number, "ok", value]` or `[number, "error", kind, message]`, in any order.
+* `[number, "ok", value]` or `[number, "error", kind, message, line, ...]`, in any order; the lines
+  are what `NotSyncedError` says of single peers.
 
 `["as", label, operation, ...]` is an operation by a writer of that label. Requests of one
 connection are carried out in order. Reads are answered at once, changes when they are on the
@@ -27,6 +28,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from types import UnionType
 from typing import Final, Protocol, TypeAlias
 
 import cbor2
@@ -38,6 +40,7 @@ from phextsync.crdt import check_text
 from phextsync.errors import (
     AnswerLostError,
     ConflictError,
+    NotSyncedError,
     PhextsyncError,
     ProtocolError,
     StoreError,
@@ -89,6 +92,11 @@ _LOOKS_BACK_MAX: Final = 2  # at a time; the threads of commits are not theirs
 _DEPTH_MAX: Final = 5  # of arrays, as in a batch of imports
 _HEAD_BYTES: Final = 9
 _REQUEST_BYTES_MAX: Final = FRAME_BYTES_MAX - 64  # the rest is for its numbers
+_AT: Final = ("a coordinate", str)
+_RANGE: Final = ("a range", str)
+_TEXT: Final = ("a text", str)
+_OFFSET: Final = ("an offset in characters", int)
+_SECONDS: Final = ("seconds or None", int | float | None)
 _CALLERS_OWN: Final = (PhextsyncError, IndexError, KeyError)
 _HELD_MAX: Final = 1000  # by one process: each may keep a document open
 _STOPPED: Final = "the node that owns this folder has stopped"
@@ -152,7 +160,7 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
             with replicas.open(phext).history(coordinate) as history:
                 return [history.can_undo, history.can_redo]
         case ["count", str(phext), str(range_)]:
-            return sum(1 for _ in replicas.open(phext).coordinates(CoordinateRange.parse(range_)))
+            return replicas.open(phext).count(range_)
         case ["coordinates", str(phext), str(range_), str(after)]:
             return _coordinates(replicas.open(phext), rest_of(range_, after))
         case ["list", str(phext), str(range_), str(after)]:
@@ -414,6 +422,51 @@ def check_request(request: list[Value]) -> None:
         )
 
 
+_TAKES: Final[dict[str, tuple[tuple[str, type | UnionType], ...]]] = {
+    "set": (_AT, _TEXT),
+    "append": (_AT, _TEXT),
+    "append_line": (_AT, _TEXT),
+    "setdefault": (_AT, _TEXT),
+    "edit_from": (_AT, _TEXT, _TEXT),
+    "replace": (_AT, _TEXT, _TEXT, ("a number or None", int | None)),
+    "splice": (_AT, _OFFSET, _OFFSET, _TEXT),
+    "position": (_AT, _OFFSET, ("True or False", bool)),
+    "offset": (_AT, ("a position", str)),
+    "log": (_AT, ("a number or None", int | None)),
+    "versions": (_AT, ("a number or None", int | None)),
+    "show": (_AT, ("a time in milliseconds", int)),
+    "synced": (_RANGE, ("a number of peers or None", int | None), _SECONDS),
+    "search": (_RANGE, ("words", str), ("a number", int)),
+}
+
+
+def check_arguments(request: list[Value]) -> None:
+    """TypeError when an argument is of another type than its operation takes: where the caller
+    is, who passed it. Coordinates and ranges are texts by then."""
+    match request[2:] if request[:1] == ["as"] else request:
+        case ["import", _, _, list(scrolls)]:
+            for scroll in scrolls:
+                match scroll:
+                    case [_, text] if not isinstance(text, str):
+                        raise _other_type("a text", text)
+        case ["batch", phext, list(changes)]:
+            for change in changes:
+                match change:
+                    case [operation, *arguments]:
+                        check_arguments([operation, phext, *arguments])
+        case [str(operation), phext, *arguments] if operation in _TAKES:
+            if not isinstance(phext, str):
+                raise _other_type("the name of a phext", phext)
+            for (what, kind), value in zip(_TAKES[operation], arguments, strict=False):
+                is_bool = isinstance(value, bool) and kind is not bool
+                if is_bool or not isinstance(value, kind):
+                    raise _other_type(what, value)
+
+
+def _other_type(what: str, value: Value) -> TypeError:
+    return TypeError(f"expected {what}, found {type(value).__name__}")
+
+
 def _size(value: Value, depth: int) -> int:
     """Return at most how many bytes a value takes that may be sent."""
     match value:
@@ -520,7 +573,12 @@ class Served(Protocol):
     async def durable(self) -> None: ...
 
     async def synced(
-        self, phext: str, range_: CoordinateRange, *, peers: int | None = None
+        self,
+        phext: str,
+        range_: CoordinateRange,
+        *,
+        peers: int | None = None,
+        timeout_s: float | None = None,
     ) -> None: ...
 
     async def search(
@@ -592,7 +650,7 @@ class Desk:
                 return perform(self.replicas, request)
 
     async def wait(self, request: list[Value]) -> Value:
-        """Answer a request that needs waiting: `durable`, `synced, phext, range, peers`,
+        """Answer a request that needs waiting: `durable`, `synced, phext, range, peers, seconds?`,
         `search, phext, range, words, limit`, `keep_history, ms`, or what `look_back` knows."""
         match request:
             case ["durable"]:
@@ -601,8 +659,8 @@ class Desk:
                 perform(self.replicas, request)
                 await self._node.durable()
                 self.replicas.check_history()
-            case ["synced", str(phext), str(range_), int() | None as peers]:
-                await self._node.synced(phext, CoordinateRange.parse(range_), peers=peers)
+            case ["synced", str(phext), str(range_), int() | None as peers, *rest]:
+                await self._synced(phext, CoordinateRange.parse(range_), peers, rest)
             case ["search", str(phext), str(range_), str(words), int(limit)]:
                 within = CoordinateRange.parse(range_)
                 return hit_rows(await self._node.search(words, phext, within, limit=limit))
@@ -614,6 +672,17 @@ class Desk:
             case _:
                 raise ProtocolError(f"expected something to wait for, found {request!r:.80}")
         return None
+
+    async def _synced(
+        self, phext: str, range_: CoordinateRange, peers: int | None, rest: list[Value]
+    ) -> None:
+        match rest:
+            case [] | [None]:
+                await self._node.synced(phext, range_, peers=peers)
+            case [int() | float() as timeout_s]:
+                await self._node.synced(phext, range_, peers=peers, timeout_s=timeout_s)
+            case _:
+                raise ProtocolError(f"expected seconds, found {rest!r:.60}")
 
     def answer(self, client: bytes, number: int, received: int, request: list[Value]) -> bytes:
         """Return the encoded answer to a request, which is carried out once even if it comes
@@ -781,7 +850,8 @@ def encode_error(number: int, error: Exception) -> bytes:
     """Return the answer that says that a request failed."""
     message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
     sendable = message.encode("utf-8", "backslashreplace").decode()  # paths need not be UTF-8
-    return cbor2.dumps([number, "error", type(error).__name__, sendable])
+    lacks = error.lacks if isinstance(error, NotSyncedError) else ()
+    return cbor2.dumps([number, "error", type(error).__name__, sendable, *lacks])
 
 
 async def serve(
@@ -979,6 +1049,8 @@ def decode_answer(frame: bytes) -> tuple[int, Answer]:
     match plain(load_array(frame)):
         case [int(number), "ok", answer]:
             return number, answer
+        case [int(number), "error", "NotSyncedError", str(message), *lacks]:
+            return number, NotSyncedError(message, tuple(map(str, lacks)))
         case [int(number), "error", str(kind), str(message)]:
             return number, _ERRORS.get(kind, PhextsyncError)(message)
         case other:

@@ -560,7 +560,9 @@ class Scroll:
 
 def check_text(text: str) -> None:
     """TextError when `text` has what no scroll can hold: a break character, a lone surrogate, or a
-    zero byte, which neither a file of text nor most programs take."""
+    zero byte, which neither a file of text nor most programs take. TypeError when it is no text."""
+    if not isinstance(text, str):
+        raise TypeError(f"expected a text, found {type(text).__name__}")
     found = _FORBIDDEN.search(text)
     if found is None:
         return

@@ -41,6 +41,7 @@ from phextsync.control import (
     as_change,
     as_facts,
     blamed_lines,
+    check_arguments,
     check_request,
     deleted_scrolls,
     digest,
@@ -48,7 +49,7 @@ from phextsync.control import (
     logged_changes,
     versions,
 )
-from phextsync.errors import ClosedError, PhextsyncError, ProtocolError
+from phextsync.errors import ClosedError, NotSyncedError, PhextsyncError, ProtocolError
 from phextsync.history import (
     BlamedLine,
     DeletedScroll,
@@ -68,6 +69,7 @@ from phextsync.search import Hit
 from phextsync.views import Bounds, Key, Range, RangeView, as_coordinate, as_range
 
 _IMPORTED_AT_ONCE: Final = 1000
+_GRACE_S: Final = 5.0
 
 _log = logging.getLogger("phextsync.embed")
 _missing: Final = object()
@@ -166,7 +168,8 @@ class Engine:
     # -- requests --------------------------------------------------------------------------
 
     def begin(self, request: list[Value]) -> Call:
-        """Send a request on its way. See `control.check_request`."""
+        """Send a request on its way. See `control.check_request` and `check_arguments`."""
+        check_arguments(request)
         check_request(request)
         call = Call(request)
         self._soon(partial(self.place.start, call))
@@ -272,12 +275,16 @@ class Handle:
         peers: int | None = None,
         timeout_s: float | None = None,
     ) -> None:
-        """Wait as `Node.synced` does. TimeoutError after `timeout_s`."""
-        self._engine.ask("synced", phext, str(range_), peers, timeout_s=timeout_s)
+        """Wait as `Node.synced` does. NotSyncedError (a TimeoutError too) after `timeout_s`."""
+        request = sync_request(phext, range_, peers, timeout_s)
+        try:
+            self._engine.ask(*request, timeout_s=with_grace(timeout_s))
+        except TimeoutError as error:
+            raise as_not_synced(error) from None
 
     def lacking(self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING) -> list[Lack]:
         """Say which connected peers are not known to have a range on their disks, and why."""
-        return as_lacks(self._engine.ask("lacking", phext, str(range_)))
+        return as_lacks(self._engine.ask("lacking", phext, text_of(range_)))
 
     def search(
         self,
@@ -289,7 +296,7 @@ class Handle:
         timeout_s: float | None = None,
     ) -> list[Hit]:
         """Search as `Node.search` does. TimeoutError after `timeout_s`."""
-        hits = self._engine.ask("search", phext, str(range_), words, limit, timeout_s=timeout_s)
+        hits = self._engine.ask("search", phext, text_of(range_), words, limit, timeout_s=timeout_s)
         return as_hits(hits)
 
     def history_settings(self) -> list[HistorySetting]:
@@ -319,8 +326,9 @@ class Handle:
 class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
     """A phext of an open folder, as a mapping of coordinates to texts, for any thread.
 
-    What `Replica` says of keys and edits holds here. `seen` is the text on which a change is
-    based: if the scroll has another by now, nothing is changed and ConflictError is raised.
+    What `Replica` says of keys, edits and errors holds here. `seen` is the text on which a change
+    is based: if the scroll has another by now, nothing is changed and ConflictError is raised.
+    ClosedError after the handle was closed.
     """
 
     def __init__(self, handle: Handle, engine: Engine, name: str) -> None:
@@ -353,12 +361,16 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
     def __iter__(self) -> Iterator[Key]:
         return self.coordinates()
 
+    def count(self, range_: Range = EVERYTHING) -> int:
+        """Return how many scrolls in a range have text."""
+        return as_number(self._ask("count", text_of(range_)))
+
     def coordinates(self, range_: Range = EVERYTHING) -> Iterator[Coordinate]:
         """Iterate in order over the coordinates in a range whose scroll has text. What changes
         meanwhile may be in or not."""
         after = ""
         while True:
-            page, more = as_page(self._ask("coordinates", str(range_), after))
+            page, more = as_page(self._ask("coordinates", text_of(range_), after))
             yield from map(Coordinate.parse, as_texts(page))
             if not more:
                 return
@@ -368,7 +380,7 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Iterate in order over the scrolls in a range that have text."""
         after = ""
         while True:
-            page, more = as_page(self._ask("read", str(range_), after))
+            page, more = as_page(self._ask("read", text_of(range_), after))
             yield from (pair := as_scrolls(page))
             if not more:
                 return
@@ -418,7 +430,7 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Return what was deleted in a range and can be brought back, newest first, as
         `Replica.undeletable` does. Others are answered meanwhile."""
         found: list[DeletedScroll] = []
-        rest: str | None = str(range_)
+        rest: str | None = text_of(range_)
         while rest is not None:
             rows, rest = deleted_scrolls(self._ask("undeletable", rest))
             found += rows
@@ -470,7 +482,7 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
 
     def clear(self, range_: Range = EVERYTHING) -> None:
         """Delete every scroll in a range: one commit, one event."""
-        self._ask("clear", str(range_))
+        self._ask("clear", text_of(range_))
 
     def import_text(self, key: Key, text: str) -> None:
         """Make `text` the scroll's text such that equal imports on equal versions are one."""
@@ -654,7 +666,7 @@ class Changes:
         self._phext = phext
         self._next: Call | None = None  # without an answer, though an interrupt ended the wait
         self._turn = threading.Lock()  # of those who want the next change
-        self._held = engine.begin(["watch", phext, str(range_), texts])
+        self._held = engine.begin(["watch", phext, text_of(range_), texts])
         engine.wait(self._held)
 
     def __enter__(self) -> "Changes":
@@ -711,15 +723,42 @@ def _deliver(changes: Changes, callback: Callable[[Change], None]) -> None:
 
 
 def checked_name(name: str) -> str:
-    """PhextsyncError when `name` cannot name a phext."""
+    """PhextsyncError when `name` cannot name a phext, TypeError when it is no text."""
+    if not isinstance(name, str):
+        raise TypeError(f"expected the name of a phext, found {type(name).__name__}")
     if not is_phext_name(name):
         raise PhextsyncError(f"expected the name of a phext, found {name!r:.60}")
     return name
 
 
 def at(key: Key) -> str:
-    """Return a coordinate as requests have it."""
-    return key if isinstance(key, str) else str(key)
+    """Return a coordinate as requests have it. TypeError when it is neither one nor a text."""
+    return key if isinstance(key, str) else str(as_coordinate(key))
+
+
+def text_of(range_: Range) -> str:
+    """Return a range as requests have it. TypeError when it is neither one nor a text."""
+    return range_ if isinstance(range_, str) else f"{as_range(range_)}"
+
+
+def sync_request(
+    phext: str, range_: Range, peers: int | None, timeout_s: float | None
+) -> list[Value]:
+    """Return the request for waiting until peers have a range, for so long."""
+    return ["synced", phext, text_of(range_), peers, timeout_s]
+
+
+def with_grace(timeout_s: float | None) -> float | None:
+    """Return how long to wait for the node to say that a time is over."""
+    return None if timeout_s is None else timeout_s + _GRACE_S
+
+
+def as_not_synced(error: TimeoutError) -> NotSyncedError:
+    """Return what to raise when the node said that time is over, or said nothing."""
+    if isinstance(error, NotSyncedError):
+        return error
+    reason = "this node has not answered in time"
+    return NotSyncedError(f"expected peers to have it on their disks: {reason}", (reason,))
 
 
 def closed_history(coordinate: str) -> PhextsyncError:
@@ -799,7 +838,7 @@ def as_lacks(value: Value) -> list[Lack]:
 
 def keep_request(kept_ms: int | None, phext: str | None, range_: Range) -> list[Value]:
     """Return the request that sets how long history is kept."""
-    where: list[Value] = [] if phext is None else [phext, str(range_), False]
+    where: list[Value] = [] if phext is None else [phext, text_of(range_), False]
     if not where and (kept_ms is None or not as_range(range_).is_everything):
         raise PhextsyncError("expected a time for the whole folder, or a phext and a range")
     return ["keep_history", kept_ms, *where]

@@ -50,7 +50,7 @@ class StoreVersionError(StoreError):
     """The data folder was written by another version of the format."""
 
 
-class NotSyncedError(PhextsyncError):
+class NotSyncedError(PhextsyncError, TimeoutError):
     """Peers do not have on their disks in time what they were to have.
 
     `lacks` has a line for each peer that lacks something, and says why.

@@ -278,27 +278,27 @@ class Node:
         range_: Range = EVERYTHING,
         *,
         peers: int | None = None,
-        within_s: float | None = None,
+        timeout_s: float | None = None,
     ) -> None:
         """Wait until `peers` connected peers (None: all of them, at least one) have what we have
         in `range_` on their disks.
 
-        Only peers that hold the whole range count. NotSyncedError after `within_s` says which
+        Only peers that hold the whole range count. NotSyncedError after `timeout_s` says which
         peer lacks what; `lacking` says it meanwhile.
         """
         whole = as_range(range_)
-        with trio.move_on_after(math.inf if within_s is None else within_s):
+        with trio.move_on_after(math.inf if timeout_s is None else timeout_s):
             while self.replicas.is_dirty or not self._is_synced(phext, whole, peers):
                 await self._progress.wait()
             return
-        raise self._not_synced(phext, whole, peers, within_s or 0)
+        raise self._not_synced(phext, whole, peers, timeout_s or 0)
 
     def _is_synced(self, phext: str, range_: CoordinateRange, peers: int | None) -> bool:
         complete, lacking = self.core.holders(phext, range_)
         return complete >= (max(1, complete + lacking) if peers is None else peers)
 
     def _not_synced(
-        self, phext: str, range_: CoordinateRange, peers: int | None, within_s: float
+        self, phext: str, range_: CoordinateRange, peers: int | None, timeout_s: float
     ) -> NotSyncedError:
         complete, lacks = self.core.lacking(phext, range_)
         lines = [str(lack) for lack in lacks]
@@ -308,10 +308,14 @@ class Node:
             lines.append(f"no peer that holds {range_} of {phext!r} is connected")
         wanted = "all peers" if peers is None else "1 peer" if peers == 1 else f"{peers} peers"
         return NotSyncedError(
-            f"expected {range_} of {phext!r} on the disks of {wanted} within {within_s:g} s, "
+            f"expected {range_} of {phext!r} on the disks of {wanted} within {timeout_s:g} s, "
             f"found it on {len(complete)}: {'; '.join(lines)}",
             tuple(lines),
         )
+
+    def publish(self, facts: Mapping[str, str | int]) -> None:
+        """Tell the other nodes `facts`, as `PresenceBoard.publish` does."""
+        self.presence.publish(facts)
 
     def lacking(self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING) -> list[Lack]:
         """Say which connected peers are not known to have `range_` on their disks, and why."""

@@ -197,8 +197,11 @@ class _Subscriber:
 class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     """This node's copy of one phext, made by `ReplicaSet.open`.
 
-    Keys are coordinates or their texts; a missing or empty scroll is a `KeyError`. Setting a
-    scroll changes it by a minimal difference, so concurrent changes merge; deleting clears it.
+    Keys are coordinates or their texts; a missing or empty scroll is a `KeyError`, a text that
+    names no coordinate a CoordinateError, any other key a TypeError. Setting a scroll changes it by
+    a minimal difference, so concurrent changes merge; deleting clears it. Edits raise TextError for
+    what no scroll can hold, TypeError for what is no text, PermissionDeniedError, StoreFullError;
+    reads StoreDamagedError: `docs/mapping.md` has all of it.
     `LOWER:UPPER` and ranges give views. Used in one thread, as all that it gives, but for
     `glance`. `replica[key]` is compiled, in `OpenTexts`.
     """
@@ -313,6 +316,10 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         with self.batch():
             for coordinate in list(self.coordinates(range_)):
                 self.clear_scroll(coordinate)
+
+    def count(self, range_: Range = EVERYTHING) -> int:
+        """Return how many scrolls in `range_` have text."""
+        return sum(1 for _ in self.coordinates(range_))
 
     def coordinates(self, range_: Range = EVERYTHING) -> Iterator[Coordinate]:
         """Iterate in order over the coordinates in `range_` whose scroll has text."""

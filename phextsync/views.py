@@ -106,16 +106,24 @@ class _Values(ValuesView[str]):
 
 
 def as_coordinate(key: Key) -> Coordinate:
-    """Return the coordinate that `key` is or names. CoordinateError when it names none."""
-    return Coordinate.parse(key) if isinstance(key, str) else key
+    """Return the coordinate that `key` is or names. CoordinateError when it names none, TypeError
+    when it is neither a coordinate nor a text."""
+    if isinstance(key, str):
+        return Coordinate.parse(key)
+    if isinstance(key, Coordinate):
+        return key
+    raise TypeError(f"expected a coordinate or its text, found {type(key).__name__}")
 
 
 def as_range(range_: Range | Bounds) -> CoordinateRange:
-    """Return the range that `range_` is, names or bounds. CoordinateError when it is none."""
+    """Return the range that `range_` is, names or bounds. CoordinateError when it is none,
+    TypeError when it is neither a range nor a text."""
     if isinstance(range_, CoordinateRange):
         return range_
     if isinstance(range_, str):
         return CoordinateRange.parse(range_)
+    if not isinstance(range_, slice):
+        raise TypeError(f"expected a range or its text, found {type(range_).__name__}")
     if range_.step is not None:
         raise CoordinateError(f"expected bounds without a step, found {range_.step!r:.40}")
     return CoordinateRange(_bound(range_.start), _bound(range_.stop))

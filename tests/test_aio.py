@@ -13,6 +13,7 @@ from phextsync import (
     ConflictError,
     Coordinate,
     IdentityError,
+    NotSyncedError,
     PhextsyncError,
     TextChange,
     aio,
@@ -119,7 +120,14 @@ def test_a_wait_that_is_cancelled_ends_in_the_node_too(tmp_path: Path) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await handle.synced(peers=1)
-        await handle.synced(peers=0)
+        with pytest.raises(NotSyncedError, match="no peer that holds") as caught:
+            await handle.synced(peers=1, timeout_s=0.01)
+        assert caught.value.lacks
+        await handle.synced(peers=0, timeout_s=PATIENCE_S)
+        await handle.durable(timeout_s=PATIENCE_S)
+        for wrong in (handle.phext().edit(_A, 5), handle.phext().size(5)):  # type: ignore[arg-type]
+            with pytest.raises(TypeError):
+                await wrong
         assert not handle._engine.place._calls
 
     _run(make_folder(tmp_path), use)

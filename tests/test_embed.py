@@ -6,10 +6,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -28,8 +29,12 @@ from phextsync import (
     Handle,
     HistorySetting,
     IdentityError,
+    MemoryStore,
+    NotSyncedError,
     Phext,
     PhextsyncError,
+    Replica,
+    ReplicaSet,
     TextChange,
     TextError,
     control,
@@ -241,7 +246,7 @@ def test_what_cannot_be_sent_is_refused_where_it_is_asked_for(
             lambda: shared[which].publish({"busy": True}),
             lambda: writing_as(bad),
         ):
-            with pytest.raises(PhextsyncError, match=r"^expected .* found [^\n]*$"):
+            with pytest.raises((PhextsyncError, TypeError), match=r"^expected .* found [^\n]*$"):
                 ask()
         phext.append(_A, "fine")
         assert [str(place) for place in next(changes).coordinates] == [_A]
@@ -633,10 +638,61 @@ def test_what_waits_when_the_handle_closes_is_told(tmp_path: Path) -> None:
     handle.close()
 
 
-def test_waiting_can_be_bounded(handle: Handle) -> None:
-    with pytest.raises(TimeoutError):
-        handle.synced(peers=1, timeout_s=0.01)
-    handle.synced(peers=0, timeout_s=PATIENCE_S)
+def test_who_waits_in_vain_is_told_what_is_lacking(shared: tuple[Handle, Handle]) -> None:
+    for handle in shared:
+        with pytest.raises(NotSyncedError, match="no peer that holds") as caught:
+            handle.synced(peers=1, timeout_s=0.01)
+        assert isinstance(caught.value, TimeoutError)
+        assert any("is connected" in line for line in caught.value.lacks)
+        handle.synced(peers=0, timeout_s=PATIENCE_S)
+
+
+_WRONG_TYPES: list[Callable[[Phext | Replica], object]] = [
+    lambda m: m[5],
+    lambda m: m.get(None),
+    lambda m: m.pop(5),
+    lambda m: m.size(5),
+    lambda m: m.__delitem__(5),
+    lambda m: m.__setitem__(5, "x"),
+    lambda m: m.__setitem__(_A, 5),
+    lambda m: m.__setitem__(_A, b"x"),
+    lambda m: m.__setitem__(_A, None),
+    lambda m: m.update({_A: 5}),
+    lambda m: m.setdefault(_B, 5),
+    lambda m: m.append(_A, 5),
+    lambda m: m.insert(_A, 0, 5),
+    lambda m: m.insert(_A, 1.5, "x"),
+    lambda m: m.delete(_A, "0", 1),
+    lambda m: m.edit_from(_A, 5, "x"),
+    lambda m: m.edit_from(_A, "x", 5),
+    lambda m: m.replace(_A, 5, "x"),
+    lambda m: m.replace(_A, "t", 5),
+    lambda m: m.import_text(_B, 5),
+    lambda m: m.position(_A, "0"),
+    lambda m: m.offset(_A, 5),
+    lambda m: m.clear(5),
+    lambda m: list(m.items(5)),
+    lambda m: m.count(5),
+    lambda m: m.text_at(_A, "now"),
+]
+
+
+@pytest.mark.parametrize("use", _WRONG_TYPES)
+def test_what_is_of_a_wrong_type_is_a_type_error_everywhere(
+    shared: tuple[Handle, Handle], use: Callable[[Phext | Replica], object]
+) -> None:
+    replicas = ReplicaSet(
+        MemoryStore(), node_id=bytes(16), random=Random(1), wall_time_ms=lambda: 0
+    )
+    phexts = (*(handle.phext("types") for handle in shared), replicas.open("types"))
+    for phext in phexts:
+        phext[_A] = "text"
+        with pytest.raises(TypeError):
+            use(phext)
+        assert dict(phext) == {_A: "text"} or dict(phext) == {Coordinate.parse(_A): "text"}
+        assert 5 not in phext
+    with pytest.raises(TypeError, match="the name of a phext, found int"):
+        shared[0].phext(5)  # type: ignore[arg-type]
 
 
 def test_a_script_that_ends_without_closing_stops_cleanly(tmp_path: Path) -> None:

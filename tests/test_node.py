@@ -320,7 +320,7 @@ async def test_a_node_tells_changes_presence_and_what_is_wrong_with_its_peers(
     with trio.fail_after(PATIENCE_S):
         async with open_node(first_folder, host=_LOOPBACK, port=0, discoveries=[]) as first:
             with pytest.raises(NotSyncedError, match=r"no peer that holds 1\.\* of 'memory'"):
-                await first.synced(range_="1.*", within_s=0)
+                await first.synced(range_="1.*", timeout_s=0)
             present = trio.Event()
             first.presence.subscribe(lambda peer: present.set() if peer.facts else None)
             address = f"{_LOOPBACK}:{first.port}"
@@ -339,7 +339,7 @@ async def test_a_node_tells_changes_presence_and_what_is_wrong_with_its_peers(
                 assert [dict(peer.facts) for peer in first.presence.peers()] == [
                     {"editing": _PLACE, "load": 3}
                 ]
-                await second.synced(within_s=PATIENCE_S)
+                await second.synced(timeout_s=PATIENCE_S)
                 (row,) = json.loads(json.dumps(second.status()))["peers"]
                 assert (row["name"], row["lag_scrolls"], row["last_error"]) == ("first", 0, "")
                 assert row["state"] in ("in sync", "comparing")
@@ -351,6 +351,6 @@ async def test_a_node_tells_changes_presence_and_what_is_wrong_with_its_peers(
             assert absent.seen_s is not None
             assert first.warnings() == ["memory: no connected peer holds *"]
             with pytest.raises(NotSyncedError) as raised:
-                await first.synced(peers=1, within_s=0)
+                await first.synced(peers=1, timeout_s=0)
             assert "on the disks of 1 peer within 0 s, found it on 0" in str(raised.value)
             assert raised.value.lacks == ("no peer that holds * of 'memory' is connected",)
