@@ -17,6 +17,7 @@ from phextsync.changes import Change
 from phextsync.control import rest_of
 from phextsync.crdt import check_text
 from phextsync.errors import CoordinateError, PhextsyncError, StoreFullError, TextError
+from phextsync.files.finding import is_coordinate
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.messages import is_hidden
 from phextsync.node import DEFAULT_PHEXT
@@ -103,7 +104,10 @@ class Tool:
         raise PhextsyncError(f"{self.name}: {item.name!r} has to be a {wanted}, not {value!r:.40}")
 
 
-_COORDINATE: Final = Parameter("coordinate", "Nine numbers from 1 to 999: 1.5.2/3.7.3/9.1.1")
+_COORDINATE: Final = Parameter(
+    "coordinate",
+    "Nine numbers from 1 to 999: 1.5.2/3.7.3/9.1.1; or a bound file, by its path.",
+)
 _PHEXT: Final = Parameter("phext", "Name of the collection of scrolls.", DEFAULT_PHEXT)
 _RANGE: Final = Parameter(
     "range", "A prefix such as 2.* or 2.1.1/3.*; LOWER..UPPER; * is everything.", "*"
@@ -202,6 +206,18 @@ class _Seen:
         return self.known >= len(self.text)
 
 
+@dataclass(frozen=True, slots=True)
+class _Scroll:
+    """A scroll that was asked for, and the path of the file that it is, if it is one."""
+
+    phext: AsyncPhext
+    place: Coordinate
+    file: str
+
+    def __str__(self) -> str:
+        return self.file or str(self.place)
+
+
 class _Views:
     """What each reader knows of scrolls, so that writing a whole scroll does only what its writer
     did to the text that it had read, and what others wrote since stays.
@@ -276,16 +292,19 @@ class Agent:
         self, name: str, arguments: Sequence[Argument], session: str | None
     ) -> list[str]:
         match [name, *arguments]:
-            case ["read", str(coordinate), str(phext), int(offset)]:
-                return await self._read(self._phext(phext), _place(coordinate), offset, session)
-            case ["write", str(coordinate), str(text), str(phext), str(token)]:
-                scroll = self._phext(phext), _place(coordinate)
-                return await self._write(*scroll, text, token.strip(), session)
-            case ["append", str(coordinate), str(text), str(phext)]:
-                return await self._append(self._phext(phext), _place(coordinate), text, session)
-            case ["replace", str(coordinate), str(old), str(new), str(phext), bool(everywhere)]:
-                scroll = self._phext(phext), _place(coordinate)
-                return await self._replace(*scroll, old, new, None if everywhere else 1, session)
+            case ["read", str(place), str(phext), int(offset)]:
+                return await self._read(await self._scroll(phext, place), offset, session)
+            case ["write", str(place), str(text), str(phext), str(token)]:
+                check_text(text)
+                scroll = await self._scroll(phext, place, is_new=bool(text))
+                return await self._write(scroll, text, token.strip(), session)
+            case ["append", str(place), str(text), str(phext)]:
+                check_text(text)
+                scroll = await self._scroll(phext, place, is_new=True)
+                return await self._append(scroll, text, session)
+            case ["replace", str(place), str(old), str(new), str(phext), bool(everywhere)]:
+                scroll = await self._scroll(phext, place)
+                return await self._replace(scroll, old, new, None if everywhere else 1, session)
             case ["list", str(range_), str(phext), str(after)]:
                 return await self._list(self._phext(phext), range_, after)
             case ["search", str(words), str(range_), str(phext), int(limit)]:
@@ -300,6 +319,15 @@ class Agent:
         if is_hidden(name):
             raise PhextsyncError(f"expected the name of a phext, found {name!r:.60}: it is hidden")
         return self._node.phext(name)
+
+    async def _scroll(self, phext: str, place: str, *, is_new: bool = False) -> _Scroll:
+        """Return the scroll that a coordinate or a file names; with `is_new` the file need not
+        exist yet."""
+        if is_coordinate(place):
+            return _Scroll(self._phext(phext), Coordinate.parse(place), "")
+        find = self._node.name_file if is_new else self._node.find_file
+        file = await find(place)
+        return _Scroll(self._phext(file.phext), file.coordinate, str(file))
 
     async def phexts(self) -> list[str]:
         """Return the names of the phexts that may be asked for, sorted."""
@@ -324,9 +352,8 @@ class Agent:
             )
         return text
 
-    async def _read(
-        self, phext: AsyncPhext, place: Coordinate, offset: int, session: str | None
-    ) -> list[str]:
+    async def _read(self, scroll: _Scroll, offset: int, session: str | None) -> list[str]:
+        phext, place = scroll.phext, scroll.place
         text = await self._text(phext, place)
         if not 0 <= offset < len(text):
             raise PhextsyncError(f"offset {offset} is outside of the {len(text)} characters")
@@ -356,15 +383,15 @@ class Agent:
                     yield coordinate, len(text.encode()), line
 
     async def _list(self, phext: AsyncPhext, range_: str, after: str) -> list[str]:
-        lines: list[str] = []
+        listed: list[tuple[Coordinate, str, str]] = []
         async with aclosing(self.rows(phext, rest_of(range_, after))) as rows:
             async for coordinate, size, line in rows:
-                if len(lines) == PAGE_ROWS:
-                    last = lines[-1].split(" ", 1)[0]
-                    return ["\n".join(lines), f"[there is more: go on with after={last}]"]
-                lines.append(f"{coordinate}  {size}  {line}")
-        if lines:
-            return ["\n".join(lines)]
+                if len(listed) == PAGE_ROWS:
+                    more = f"[there is more: go on with after={listed[-1][0]}]"
+                    return ["\n".join(await self._lines(phext.name, listed)), more]
+                listed.append((coordinate, f"{size}  ", line))
+        if listed:
+            return ["\n".join(await self._lines(phext.name, listed))]
         names = ", ".join(await self.phexts()) or "none"
         return [f"no scrolls in {range_} of {phext.name}; phexts that exist: {names}"]
 
@@ -372,11 +399,22 @@ class Agent:
         self, words: str, phext: str, range_: CoordinateRange, limit: int
     ) -> list[str]:
         hits = await self._node.search(words, phext, range_, limit=min(limit, PAGE_ROWS))
-        lines = [f"{hit.coordinate}  {' '.join(hit.snippet.split())}" for hit in hits]
+        rows = [(hit.coordinate, "", " ".join(hit.snippet.split())) for hit in hits]
+        lines = await self._lines(phext, rows)
         return [
             "\n".join(lines)
             or f"no scroll in {range_} of {phext} has all of {words!r:.80}; try fewer words,"
             " beginnings such as wor*, or list"
+        ]
+
+    async def _lines(self, phext: str, rows: list[tuple[Coordinate, str, str]]) -> list[str]:
+        """Return lines about scrolls, with the names of those that are files."""
+        files = await self._node.file_names([row[0] for row in rows], phext)
+        return [
+            f"{place}  {before}{files[place]}: {line}"
+            if place in files
+            else f"{place}  {before}{line}"
+            for place, before, line in rows
         ]
 
     async def _peers(self) -> list[str]:
@@ -401,34 +439,33 @@ class Agent:
     # -- writing ---------------------------------------------------------------------------
 
     async def _write(
-        self, phext: AsyncPhext, place: Coordinate, text: str, token: str, session: str | None
+        self, scroll: _Scroll, text: str, token: str, session: str | None
     ) -> list[str]:
-        check_text(text)
+        phext, place = scroll.phext, scroll.place
         before = await phext.get(place)
         seen = self._views.of(_reader(session, token), phext.name, place)
         if before and (seen is None or not seen.is_whole):
-            raise PhextsyncError(_unread(place, before, seen, session))
+            raise PhextsyncError(_unread(scroll, before, seen, session))
         base = seen.text if seen is not None and seen.is_whole else ""
         await phext.edit_from(place, base, text)
         token = self._views.keep(session, phext.name, place, _Seen(text, len(text)))
         now = await phext.get(place, "") or ""
         if not text and not now:
-            return [f"{place} is deleted"]
+            return [f"{scroll} is deleted"]
         both = "both are kept" if text else "that is kept"
         merged = "" if now == text else f"; others wrote in it since you read it, and {both}"
         again = f" [to write it again: read={token}]" if token else ""
-        return [f"{place} has {len(now)} characters{merged}{again}"]
+        return [f"{scroll} has {len(now)} characters{merged}{again}"]
 
-    async def _append(
-        self, phext: AsyncPhext, place: Coordinate, text: str, session: str | None
-    ) -> list[str]:
+    async def _append(self, scroll: _Scroll, text: str, session: str | None) -> list[str]:
+        phext, place = scroll.phext, scroll.place
         before = await phext.get(place, "") or ""
         start = "\n" if before and not before.endswith("\n") else ""
         added = start + text + ("" if text.endswith("\n") else "\n")
         await phext.append(place, added)
         if session is not None:
             self._note_append(session, phext.name, place, added, is_new=not before)
-        return [f"added to {place}, which has {len(before) + len(added)} characters"]
+        return [f"added to {scroll}, which has {len(before) + len(added)} characters"]
 
     def _note_append(
         self, session: str, phext: str, place: Coordinate, added: str, *, is_new: bool
@@ -442,29 +479,24 @@ class Agent:
             self._views.keep(session, phext, place, _Seen(text, known))
 
     async def _replace(
-        self,
-        phext: AsyncPhext,
-        place: Coordinate,
-        old: str,
-        new: str,
-        times: int | None,
-        session: str | None,
+        self, scroll: _Scroll, old: str, new: str, times: int | None, session: str | None
     ) -> list[str]:
+        phext, place = scroll.phext, scroll.place
         before = await self._text(phext, place)
         found = before.count(old) if old else 0
         if found == 0:
             raise PhextsyncError(
-                f"{old!r:.60} does not stand in {place}. Read it and copy the text exactly"
+                f"{old!r:.60} does not stand in {scroll}. Read it and copy the text exactly"
             )
         if times is not None and found > times:
             raise PhextsyncError(
-                f"{old!r:.60} stands {found} times in {place}. Give more of the text around the"
+                f"{old!r:.60} stands {found} times in {scroll}. Give more of the text around the"
                 " one you mean, or all=true"
             )
         await phext.replace(place, old, new, times)
         if session is not None:
             self._note_replace(session, phext.name, place, old, new)
-        return [f"replaced {found} times in {place}" if times is None else f"replaced in {place}"]
+        return [f"replaced {found} times in {scroll}" if times is None else f"replaced in {scroll}"]
 
     def _note_replace(
         self, session: str, phext: str, place: Coordinate, old: str, new: str
@@ -503,10 +535,13 @@ class Agent:
         if not shown:
             watched = _ago(now, self._watched[phext])
             return [f"no changes of {phext} after since={since}; watched for {watched}"]
-        lines = [
-            f"{row.coordinate or 'many scrolls'}  by {row.who}  {_ago(now, row.at_s)} ago"
-            for row in shown
-        ]
+        places = [row.coordinate for row in shown if row.coordinate is not None]
+        files = await self._node.file_names(places, phext)
+        lines = []
+        for row in shown:
+            file = None if row.coordinate is None else files.get(row.coordinate)
+            what = f"{row.coordinate or 'many scrolls'}{'' if file is None else f' {file}'}"
+            lines.append(f"{what}  by {row.who}  {_ago(now, row.at_s)} ago")
         older = len(noted) - len(shown)
         note = f"[next time: since={shown[-1].number}" + (
             f"; {older} older left out]" if older else "]"
@@ -514,11 +549,7 @@ class Agent:
         return ["\n".join(lines), note]
 
 
-def _place(coordinate: str) -> Coordinate:
-    return Coordinate.parse(coordinate)
-
-
-def _unread(place: Coordinate, text: str, seen: _Seen | None, session: str | None) -> str:
+def _unread(place: _Scroll, text: str, seen: _Seen | None, session: str | None) -> str:
     """Say why a scroll cannot be written over, and what to do."""
     others = "Or use append or replace, which keep the rest"
     if session is None and len(text) > PAGE_CHARACTERS:

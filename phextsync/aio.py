@@ -28,6 +28,7 @@ from phextsync.embed import (
     Batch,
     Engine,
     Options,
+    about_file,
     as_hits,
     as_lacks,
     as_not_synced,
@@ -52,6 +53,8 @@ from phextsync.embed import (
     with_grace,
 )
 from phextsync.errors import ClosedError
+from phextsync.files.desk import ToldConflict, file_names, found_file, told_conflicts
+from phextsync.files.finding import FoundFile
 from phextsync.history import (
     BlamedLine,
     DeletedScroll,
@@ -131,6 +134,36 @@ class AsyncHandle:
         """Search as `Node.search` does. TimeoutError after `timeout_s`."""
         async with asyncio.timeout(timeout_s):
             return as_hits(await _ask(self._engine, "search", phext, text_of(range_), words, limit))
+
+    async def find_file(self, name: str) -> FoundFile:
+        """Return the bound file that a path names, seen from the current folder, or a name below a
+        bound directory that only one has. CoordinateError when there is none."""
+        return found_file(await _ask(self._engine, *about_file("find", name)))
+
+    async def name_file(self, name: str) -> FoundFile:
+        """Return a bound file as `find_file` does; one that does not exist yet gets a scroll, and
+        appears when that has text."""
+        return found_file(await _ask(self._engine, *about_file("name_file", name)))
+
+    async def file_names(
+        self, coordinates: Iterable[Coordinate], phext: str = DEFAULT_PHEXT
+    ) -> dict[Coordinate, Path]:
+        """Return the paths of those scrolls that are files of bound directories."""
+        places = [*coordinates]
+        answer = await _ask(self._engine, "names", phext, [*map(str, places)])
+        return file_names(answer, places)
+
+    async def conflicts(self) -> list[ToldConflict]:
+        """Return the lines that two sides changed apart and nobody settled, the oldest first."""
+        return told_conflicts(await _ask(self._engine, "conflicts", None, ""))
+
+    async def settle_conflict(self, number: str, side: str, text: str = "") -> None:
+        """Settle a conflict as `Handle.settle_conflict` does."""
+        await _ask(self._engine, "settle_conflict", number, side, text)
+
+    async def forget_conflict(self, number: str) -> None:
+        """Forget a conflict; its file stays as it is."""
+        await _ask(self._engine, "forget_conflict", number)
 
     async def history_settings(self) -> list[HistorySetting]:
         """Return how long history is kept: first in the whole folder, then in ranges."""

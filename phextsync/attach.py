@@ -19,7 +19,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random, SystemRandom
@@ -38,6 +43,7 @@ from phextsync.control import (
     connect,
     decode_answer,
     hit_rows,
+    is_about_files,
     is_change,
     is_held,
     perform,
@@ -52,6 +58,7 @@ from phextsync.errors import (
     StoreError,
     StoreLockedError,
 )
+from phextsync.files.desk import FileDesk, NotServing
 from phextsync.folder import DATA_FILE, NEW, STORE, check_restored, is_locked
 from phextsync.identity import NodeIdentity
 from phextsync.index import CoordinateRange
@@ -255,17 +262,22 @@ class Place:
 
     async def _own(self, task_status: trio.TaskStatus[None]) -> None:
         async with self._open_own() as node:
-            self._session = session = Session(node.desk, self._client)
-            for call in [*self._held.values(), *self._calls.values()]:
-                self._perform(session, call)
-            task_status.started()
-            try:
-                await trio.sleep_forever()
-            finally:
-                with self.reading:  # nobody reads from a store that is being closed
-                    self._session = None
-                session.close()
-                self.on_leave()
+            with _knowing_files(node):
+                await self._answer(node, task_status)
+
+    async def _answer(self, node: Node, task_status: trio.TaskStatus[None]) -> None:
+        """Carry requests out at our own node until cancelled."""
+        self._session = session = Session(node.desk, self._client)
+        for call in [*self._held.values(), *self._calls.values()]:
+            self._perform(session, call)
+        task_status.started()
+        try:
+            await trio.sleep_forever()
+        finally:
+            with self.reading:  # nobody reads from a store that is being closed
+                self._session = None
+            session.close()
+            self.on_leave()
 
     async def _attach(self, connected: socket, task_status: trio.TaskStatus[None]) -> None:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(connected))
@@ -304,6 +316,12 @@ class Place:
 def _as_held(call: Call) -> list[Value]:
     """Return the request as the next owner has to see it."""
     return ["again", *call.request] if call.was_sent and is_held(call.request) else call.request
+
+
+def _knowing_files(node: Node) -> AbstractContextManager[None]:
+    """Let a node answer for its bound directories, which it does not keep in step."""
+    apart = NotServing(lambda bound: not node.is_in_sight(bound.phext, bound.range))
+    return FileDesk(node.replicas, node.folder, apart).at(node)
 
 
 def first(error: BaseException) -> BaseException:
@@ -483,6 +501,8 @@ def _answer(replicas: ReplicaSet, folder: Path, request: list[Value]) -> Value:
         case ["search", str(phext), str(range_), str(words), int(limit)]:
             within = CoordinateRange.parse(range_)
             return hit_rows(find_alone(replicas, folder, words, phext, within, limit=limit))
+    if is_about_files(request):
+        return FileDesk(replicas, folder).ask(request)
     return perform(replicas, request)
 
 
@@ -498,5 +518,6 @@ def _status(replicas: ReplicaSet, folder: Path) -> str:
             "node_id": identity.node_id.hex() if identity else "",
             "folder": str(folder),
             "phexts": summarize(replicas),
+            "directories": FileDesk(replicas, folder).status(),
         }
     )

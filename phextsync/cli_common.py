@@ -8,8 +8,9 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, NoReturn, cast
 
@@ -19,10 +20,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from phextsync.attach import Asked, own, visit
-from phextsync.control import Value
+from phextsync.control import PAGE_ITEMS, Value
 from phextsync.durable_files import write_whole
+from phextsync.files.desk import found_file, found_range
+from phextsync.files.finding import is_coordinate, is_range, whole_path
 from phextsync.importing import unfinished_import
-from phextsync.index import Coordinate
+from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node import DEFAULT_PHEXT
 from phextsync.terminal import visible, visible_json, visible_text
 
@@ -59,9 +62,20 @@ Data = Annotated[
 ]
 Phext = Annotated[str, typer.Option("--phext", help="The phext.", callback=_given_before)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Place = Annotated[str, typer.Argument(metavar="COORDINATE", help="Such as 1.5.2/3.7.3/9.1.1.")]
+Place = Annotated[
+    str,
+    typer.Argument(
+        metavar="COORDINATE|FILE",
+        help="Such as 1.5.2/3.7.3/9.1.1; or a file of a bound directory, by its path, or by its "
+        "name there if only one has it.",
+    ),
+]
 Range = Annotated[
-    str, typer.Argument(metavar="[RANGE]", help="A coordinate, a prefix such as '2.*', or A..B.")
+    str,
+    typer.Argument(
+        metavar="[RANGE]",
+        help="A coordinate, a prefix such as '2.*', or A..B; or a bound directory or file.",
+    ),
 ]
 DATA: Final = Path("~/.phextsync")
 PHEXT: Final = DEFAULT_PHEXT
@@ -113,9 +127,79 @@ def pages(asked: Asked, operation: str, phext: str, range_: str) -> Iterator[lis
 # -- arguments -----------------------------------------------------------------------------
 
 
-def coordinate_of(text: str) -> str:
-    """Return a coordinate as requests have it. CoordinateError when it is none."""
-    return str(Coordinate.parse(text))
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The scroll that an argument names, and its file if it is one."""
+
+    phext: str
+    coordinate: str
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        return self.coordinate if self.file is None else shown_path(self.file)
+
+
+@dataclass(frozen=True, slots=True)
+class RangeTarget:
+    """The range that an argument names; `below` is a folder if only its files are meant."""
+
+    phext: str
+    range: CoordinateRange
+    below: Path | None = None
+
+
+def target(asked: Asked, phext: str, text: str, *, is_new: bool = False) -> Target:
+    """Return the scroll that an argument names; with `is_new` a file that does not exist yet gets
+    one. CoordinateError when it is neither a coordinate nor a bound file."""
+    if is_coordinate(text):
+        return Target(phext, str(Coordinate.parse(text)))
+    operation = "name_file" if is_new else "find"
+    file = found_file(asked.ask(operation, text, whole_path(text, os.getcwd())))
+    return Target(file.phext, str(file.coordinate), file.directory / file.path)
+
+
+def range_target(asked: Asked, phext: str, text: str) -> RangeTarget:
+    """Return the range that an argument names: also that of a bound directory, a folder in it or a
+    file. CoordinateError when it is nothing of these."""
+    if is_range(text):
+        return RangeTarget(phext, CoordinateRange.parse(text))
+    found = found_range(asked.ask("find_range", text, whole_path(text, os.getcwd())))
+    below = found.directory / found.below if found.below else None
+    return RangeTarget(found.phext, found.range, below)
+
+
+def whole_range_target(asked: Asked, phext: str, text: str) -> tuple[str, str]:
+    """Return phext and range that an argument names, which has to be a whole range."""
+    found = range_target(asked, phext, text)
+    if found.below is not None:
+        fail(f"expected a range, a bound directory or a file, found the folder {found.below}")
+    return found.phext, str(found.range)
+
+
+def file_names(asked: Asked, phext: str, places: Iterable[Value]) -> dict[str, Path]:
+    """Return the files that scrolls are, by their coordinates."""
+    coordinates = list(map(str, places))
+    found: dict[str, Path] = {}
+    for start in range(0, len(coordinates), PAGE_ITEMS):
+        some = coordinates[start : start + PAGE_ITEMS]
+        answer = asked.ask("names", phext, [*some])
+        names = answer if isinstance(answer, list) else []
+        pairs = zip(some, names, strict=True)
+        found.update((place, Path(name)) for place, name in pairs if isinstance(name, str))
+    return found
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as short as it can be given to a command here."""
+    for folder, start in ((Path.cwd(), ""), (Path.home(), "~/")):
+        if path.is_relative_to(folder):
+            return f"{start}{path.relative_to(folder)}"
+    return str(path)
+
+
+def with_file(line: str, file: Path | None) -> str:
+    """Return what is known of a scroll, with the file that it is, if it is one."""
+    return line if file is None else f"{shown_path(file)}: {line}"
 
 
 def text_or_input(text: str) -> str:

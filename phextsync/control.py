@@ -16,8 +16,8 @@ Whoever begins with `attach, id` gets receipts: what became of its changes is
 stored with them, so that after the owner's death the next owner knows which of the unanswered
 requests were carried out, and repeats the answer instead of the change.
 
-`perform` is most of the vocabulary; a process that finds no running node opens the folder and
-performs the same operations by itself.
+`perform` is most of the vocabulary, `files.desk` what is about bound directories; a process that
+finds no running node opens the folder and performs the same operations by itself.
 """
 
 import os
@@ -40,6 +40,7 @@ from phextsync.crdt import check_text
 from phextsync.errors import (
     AnswerLostError,
     ConflictError,
+    CoordinateError,
     NotSyncedError,
     PhextsyncError,
     ProtocolError,
@@ -85,6 +86,8 @@ _CHANGES: Final = (
     "batch",
     "keep_history",
 )
+_ABOUT_FILES: Final = ("find", "find_range", "names", "conflicts")
+_CHANGES_OF_FILES: Final = ("name_file", "settle_conflict", "forget_conflict")
 _LOOKS_BACK: Final = ("log", "blame", "show", "versions", "undeletable", "deleted")
 _WAITS: Final = ("durable", "synced", "search", "next", "keep_history", *_LOOKS_BACK)
 _HELD: Final = ("watch", "track", "tell", "again")
@@ -394,7 +397,12 @@ def summarize(replicas: ReplicaSet) -> list[dict[str, str | int]]:
 
 def is_change(request: list[Value]) -> bool:
     """Whether the operation writes, so that its answer has to wait for the disk."""
-    return operation_of(request) in _CHANGES
+    return operation_of(request) in (*_CHANGES, *_CHANGES_OF_FILES)
+
+
+def is_about_files(request: list[Value]) -> bool:
+    """Whether the request is one for `Directories`."""
+    return request[0] in _ABOUT_FILES or request[0] in _CHANGES_OF_FILES
 
 
 def is_held(request: list[Value]) -> bool:
@@ -555,8 +563,19 @@ def _import(replica: Replica, scrolls: list[Value], *, keep: bool) -> int:
 # -- the owner's side ----------------------------------------------------------------------
 
 
+class Directories(Protocol):
+    """What knows of the bound directories of a folder: see `files.desk`."""
+
+    def ask(self, request: list[Value]) -> Value: ...
+
+    def status(self) -> list[dict[str, object]]: ...
+
+
 class Served(Protocol):
     """What a desk needs of the node."""
+
+    @property
+    def directories(self) -> Directories | None: ...
 
     @property
     def replicas(self) -> ReplicaSet: ...
@@ -646,8 +665,24 @@ class Desk:
                     [peer.node_id, peer.name, [[*fact] for fact in peer.facts.items()]]
                     for peer in self.presence.peers()
                 ]
+            case _ if is_about_files(request):
+                return self._ask_about_files(request)
             case _:
                 return perform(self.replicas, request)
+
+    def _ask_about_files(self, request: list[Value]) -> Value:
+        if self._node.directories is not None:
+            return self._node.directories.ask(request)
+        match request:
+            case ["names", str(), list(places)]:
+                return [None] * len(places)
+            case ["conflicts", *_]:
+                return []
+            case _:
+                raise CoordinateError(
+                    "expected a coordinate such as 1.5.2/3.7.3/9.1.1; the process that has this "
+                    "folder knows of no directories"
+                )
 
     async def wait(self, request: list[Value]) -> Value:
         """Answer a request that needs waiting: `durable`, `synced, phext, range, peers, seconds?`,

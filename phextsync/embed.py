@@ -50,6 +50,8 @@ from phextsync.control import (
     versions,
 )
 from phextsync.errors import ClosedError, NotSyncedError, PhextsyncError, ProtocolError
+from phextsync.files.desk import ToldConflict, file_names, found_file, told_conflicts
+from phextsync.files.finding import FoundFile, whole_path
 from phextsync.history import (
     BlamedLine,
     DeletedScroll,
@@ -309,6 +311,36 @@ class Handle:
         """Set how long history is kept, and wait until that is on the node's disk. See
         `ReplicaSet.keep_history`."""
         self._engine.ask(*keep_request(kept_ms, phext, range_))
+
+    def find_file(self, name: str) -> FoundFile:
+        """Return the bound file that a path names, seen from the current folder, or a name below a
+        bound directory that only one has. CoordinateError when there is none."""
+        return found_file(self._engine.ask(*about_file("find", name)))
+
+    def name_file(self, name: str) -> FoundFile:
+        """Return a bound file as `find_file` does; one that does not exist yet gets a scroll, and
+        appears when that has text."""
+        return found_file(self._engine.ask(*about_file("name_file", name)))
+
+    def file_names(
+        self, coordinates: Iterable[Coordinate], phext: str = DEFAULT_PHEXT
+    ) -> dict[Coordinate, Path]:
+        """Return the paths of those scrolls that are files of bound directories."""
+        places = [*coordinates]
+        return file_names(self._engine.ask("names", phext, [*map(str, places)]), places)
+
+    def conflicts(self) -> list[ToldConflict]:
+        """Return the lines that two sides changed apart and nobody settled, the oldest first."""
+        return told_conflicts(self._engine.ask("conflicts", None, ""))
+
+    def settle_conflict(self, number: str, side: str, text: str = "") -> None:
+        """Put the lines of one side ("mine", "theirs"), or `text` ("text"), in the place of what
+        the merge made of a conflict. PhextsyncError when there is no such place any more."""
+        self._engine.ask("settle_conflict", number, side, text)
+
+    def forget_conflict(self, number: str) -> None:
+        """Forget a conflict; its file stays as it is."""
+        self._engine.ask("forget_conflict", number)
 
     def publish(self, facts: AnyMapping[str, str | int]) -> None:
         """Tell the other nodes `facts` of this process, in place of those told before, until the
@@ -720,6 +752,11 @@ def _deliver(changes: Changes, callback: Callable[[Change], None]) -> None:
 
 
 # -- requests and answers ------------------------------------------------------------------
+
+
+def about_file(operation: str, name: str) -> list[Value]:
+    """Return a request about a file that is named as seen from the current folder."""
+    return [operation, name, whole_path(name, os.getcwd())]
 
 
 def checked_name(name: str) -> str:

@@ -100,7 +100,8 @@ def backup(
 @app.command(rich_help_panel=FOLDER)
 def restore(
     what: Annotated[
-        str, typer.Argument(metavar="FILE|COORDINATE", help="'-' is a backup on standard input.")
+        str,
+        typer.Argument(metavar="BACKUP|COORDINATE|FILE", help="'-' is a backup on standard input."),
     ],
     data: Data = DATA,
     replace: Annotated[
@@ -116,7 +117,7 @@ def restore(
 ) -> None:
     """Bring a backup into a data folder where no node runs; the node takes new client ids.
 
-    With --at, make the text that one scroll had at a time its text of now.
+    With --at, make the text that one scroll or bound file had at a time its text of now.
     """
     if at:
         past_cli.restore_at(what, at, data, phext)

@@ -18,6 +18,15 @@ from phextsync.node import Node
 
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
+_OF_DIRECTORIES: Final = {
+    "files": "Files of a bound directory that this machine has",
+    "in_step": "Files that are as their scrolls are",
+    "waiting": "Files and scrolls that wait to be looked at",
+    "left_alone": "Files that cannot be kept in step",
+    "held": "Files whose deletion waits to be confirmed",
+    "conflicts": "Lines that two sides changed apart, and nobody settled",
+}
+
 
 class NodeMetrics(Collector):
     """The figures of one node, read when they are asked for."""
@@ -56,11 +65,21 @@ class NodeMetrics(Collector):
         for row in summarize(self._node.replicas):
             scrolls.add_metric([str(row["name"])], float(row["scrolls"]))
             size.add_metric([str(row["name"])], float(row["bytes"]))
-        yield from (scrolls, size, *self._links())
+        yield from (scrolls, size, *self._links(), *self._directories())
         writable = GaugeMetricFamily("phextsync_writable", "Whether the disk takes writes")
         writable.add_metric([], float(self._node.replicas.is_writable))
         yield writable
         yield from self._store()
+
+    def _directories(self) -> Iterator[Metric]:
+        directories = self._node.directories
+        rows = [] if directories is None else directories.status()
+        for name, about in _OF_DIRECTORIES.items():
+            gauge = _gauge(f"phextsync_directory_{name}", about, "directory")
+            for row in rows:
+                if isinstance(value := row[name], int):
+                    gauge.add_metric([str(row["directory"])], value)
+            yield gauge
 
     def _store(self) -> Iterator[Metric]:
         replicas = self._node.replicas

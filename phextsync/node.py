@@ -91,13 +91,15 @@ class PeerStatus:
 @dataclass(frozen=True, slots=True)
 class AbsentPeer:
     """A peer that is known and not connected, and why. The node id is None and the name empty
-    while nobody has answered at its address; `seen_s` is when it was seen last, in Unix time."""
+    while nobody has answered at its address; `seen_s` is when it was seen last, in Unix time;
+    `is_wanted` is False where no link is: it is blocked, or enough others are linked."""
 
     node_id: bytes | None
     name: str
     address: str
     seen_s: float | None
     reason: str
+    is_wanted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,7 @@ class Node:
         self.core.on_progress = self._progressed
         self.replicas.on_dirty = self._is_dirty
         self.searcher = Searcher(self.replicas, self.folder)
+        self.directories: control.Directories | None = None  # while they are known
         self.desk = control.Desk(self)
         self._seen_noted = -math.inf
         for peer in self.known.peers():  # those of before it was noted when a peer was seen
@@ -411,27 +414,30 @@ class Node:
                 rows.setdefault(target.peer_id or target.address, self._absent(target))
         for peer_id, lost in self._lost.items():
             if peer_id not in present and peer_id not in rows:
-                reason = _BLOCKED if self.known.is_blocked(peer_id) else lost.reason
-                rows[peer_id] = AbsentPeer(peer_id, lost.name, "", lost.time_s, reason)
+                is_blocked = self.known.is_blocked(peer_id)
+                reason = _BLOCKED if is_blocked else lost.reason
+                row = AbsentPeer(peer_id, lost.name, "", lost.time_s, reason, not is_blocked)
+                rows[peer_id] = row
         return sorted(rows.values(), key=lambda row: (-(row.seen_s or 0), row.address))
 
     def _absent(self, target: _Target) -> AbsentPeer:
         peer_id, address = target.peer_id, str(target.address)
         if peer_id is None:
             return AbsentPeer(None, "", address, None, target.last_error or "no answer yet")
-        lost = self._lost.get(peer_id)
+        lost, is_wanted = self._lost.get(peer_id), True
         if self.known.is_blocked(peer_id):
-            reason = _BLOCKED
+            reason, is_wanted = _BLOCKED, False
         elif target.last_error:
             reason = target.last_error
         elif not self._wants(target):
+            is_wanted = False
             reason = f"links to {self._links_max} others are preferred"
         else:
             reason = "no answer yet" if lost is None else lost.reason
         if lost is not None:
-            return AbsentPeer(peer_id, lost.name, address, lost.time_s, reason)
-        seen_s = self._remembered.last_seen_s(peer_id)
-        return AbsentPeer(peer_id, self._remembered.name(peer_id), address, seen_s, reason)
+            return AbsentPeer(peer_id, lost.name, address, lost.time_s, reason, is_wanted)
+        seen_s, name = self._remembered.last_seen_s(peer_id), self._remembered.name(peer_id)
+        return AbsentPeer(peer_id, name, address, seen_s, reason, is_wanted)
 
     def warnings(self) -> list[str]:
         """Say what is only here: ranges of phexts that no connected peer holds."""
@@ -458,6 +464,7 @@ class Node:
             "absent": [_absent_row(row) for row in self.absent()],
             "presence": [_presence_row(row) for row in self.presence.peers()],
             "warnings": self.warnings(),
+            "directories": [] if self.directories is None else self.directories.status(),
             "store": {
                 "open_scrolls": self.replicas.open_scrolls,
                 "open_bytes": self.replicas.open_bytes,
@@ -964,6 +971,7 @@ def _absent_row(peer: AbsentPeer) -> dict[str, object]:
         "address": peer.address,
         "last_seen_s": peer.seen_s,
         "reason": peer.reason,
+        "is_wanted": peer.is_wanted,
     }
 
 

@@ -41,6 +41,7 @@ from phextsync.embed import Options
 from phextsync.errors import StoreError, StoreLockedError
 from phextsync.files import service
 from phextsync.files.bindings import BindingStore
+from phextsync.files.status import DirectoryRow, lines_of, reasons_of
 from phextsync.guard import Guard
 from phextsync.identity import NodeIdentity
 from phextsync.node import Node, open_node
@@ -347,14 +348,25 @@ def mcp(
 
 
 @app.command(rich_help_panel=NODE)
-def status(data: Data = DATA, as_json: Json = False) -> None:
-    """Show this node, its phexts and its peers.
+def status(
+    data: Data = DATA,
+    as_json: Json = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only say what is not in step; status 1 if anything is."),
+    ] = False,
+) -> None:
+    """Show this node, its phexts, its bound directories and its peers.
 
     The lag of a peer is what it does not yet have on its disk: scrolls, and the bytes of their
     texts, of which only what changed is to be sent.
     """
     with session(data) as asked:
         answer = json.loads(str(asked.ask("status")))
+    if check:
+        reasons = list(_out_of_step(answer))
+        say(*reasons)
+        sys.exit(1 if reasons else 0)
     if as_json:
         say_json(answer)
         return
@@ -364,6 +376,7 @@ def status(data: Data = DATA, as_json: Json = False) -> None:
     for row in answer["phexts"]:
         rows.append([row["name"], str(row["scrolls"]), str(row["bytes"]), row["fingerprint"]])
     say_columns(rows)
+    say(*(line for row in answer["directories"] for line in lines_of(row)))
     if answer["running"]:
         say(*_running_lines(answer))
 
@@ -386,6 +399,7 @@ class _PeerRow(TypedDict):
     round_trip_ms: float | None
     bytes_in: int
     bytes_out: int
+    lacks: list[str]
 
 
 class _AbsentRow(TypedDict):
@@ -394,13 +408,35 @@ class _AbsentRow(TypedDict):
     address: str
     last_seen_s: float | None
     reason: str
+    is_wanted: bool
 
 
 class _Running(TypedDict):
+    running: bool
+    folder: str
+    directories: list[DirectoryRow]
     receiving: list[_ReceivingRow]
     peers: list[_PeerRow]
     absent: list[_AbsentRow]
     warnings: list[str]
+
+
+def _out_of_step(answer: _Running) -> Iterator[str]:
+    """Give the reasons why not everything is in step, a line each."""
+    if not answer["running"]:
+        yield f"no node runs on {answer['folder']}"
+    for directory in answer["directories"]:
+        yield from reasons_of(directory)
+    if not answer["running"]:
+        return
+    for row in answer["receiving"]:
+        yield f"receiving {row['phext']}: {row['scrolls']} of {row['scrolls_of']} scrolls"
+    for peer in answer["peers"]:
+        for lack in peer["lacks"]:
+            yield f"peer {peer['name']} ({peer['node_id'][:8]}) lacks {lack}"
+    for absent in answer["absent"]:
+        if absent["is_wanted"]:
+            yield ", ".join(line.strip() for line in _absent_lines(absent))
 
 
 def _running_lines(answer: _Running) -> Iterator[str]:

@@ -20,13 +20,19 @@ from phextsync.cli_common import (
     Json,
     Phext,
     Place,
+    RangeTarget,
     existing_folder,
     fail,
+    file_names,
+    range_target,
     say,
     say_json,
     say_text,
     session,
+    shown_path,
+    target,
     warn,
+    whole_range_target,
 )
 from phextsync.control import (
     Value,
@@ -37,8 +43,6 @@ from phextsync.control import (
     versions,
 )
 from phextsync.discovery import PEERS_FILE, RememberedPeers
-from phextsync.files.bindings import BindingStore
-from phextsync.files.names import NameMap
 from phextsync.history import FOREVER, NOT_KEPT, DeletedScroll, newest_first, to_restore
 from phextsync.index import Coordinate, CoordinateRange
 
@@ -70,11 +74,16 @@ def log(
     bring its time: then it is when it was seen here.
     """
     with session(data) as asked:
-        rows = logged_changes(asked.ask("log", phext, _place(asked, coordinate), last))
+        at = target(asked, phext, coordinate)
+        rows = logged_changes(asked.ask("log", at.phext, at.coordinate, last))
         names = _node_names(asked, data)
+        file = file_names(asked, at.phext, [at.coordinate]).get(at.coordinate)
     if as_json:
-        say_json([_json_row(asdict(row), names) for row in rows])
+        named = {} if file is None else {"file": str(file)}
+        say_json([{**_json_row(asdict(row), names), **named} for row in rows])
         return
+    if file is not None:
+        warn(f"{at.coordinate} of {at.phext} is {shown_path(file)}")
     for row in rows:
         by = _who(row.writers, row.seen_here, names)
         change = f"+{row.added} -{row.removed}"
@@ -90,7 +99,8 @@ def blame(
     Times are those of the clock of the node that wrote; '*' marks when it was seen here.
     """
     with session(data) as asked:
-        lines = blamed_lines(asked.ask("blame", phext, _place(asked, coordinate)))
+        at = target(asked, phext, coordinate)
+        lines = blamed_lines(asked.ask("blame", at.phext, at.coordinate))
         names = _node_names(asked, data)
     if as_json:
         say_json([_json_row(asdict(line), names) for line in lines])
@@ -110,7 +120,8 @@ def show(coordinate: Place, at: At, data: Data = DATA, phext: Phext = PHEXT) -> 
     """Print a scroll as it was, by the clocks of the nodes that wrote it."""
     time_ms = _time_ms(at)
     with session(data) as asked:
-        text = asked.ask("show", phext, _place(asked, coordinate), time_ms)
+        place = target(asked, phext, coordinate)
+        text = asked.ask("show", place.phext, place.coordinate, time_ms)
     say_text(str(text))
 
 
@@ -127,7 +138,8 @@ def versions_(
     Times are those of the clock of the node that wrote; `show` and `restore` take them.
     """
     with session(data) as asked:
-        rows = versions(asked.ask("versions", phext, _place(asked, coordinate), last))
+        at = target(asked, phext, coordinate)
+        rows = versions(asked.ask("versions", at.phext, at.coordinate, last))
         names = _node_names(asked, data)
         if not rows and not _is_kept(asked):
             fail(NOT_KEPT)
@@ -143,11 +155,11 @@ def restore_at(coordinate: str, at: str, data: Path, phext: str) -> None:
     """Make the text that a scroll had at a time its text of now."""
     time_ms = _time_ms(at)
     with session(data) as asked:
-        place = _place(asked, coordinate)
-        text = str(asked.ask("show", phext, place, time_ms))
-        to_restore(phext, Coordinate.parse(place), text)
-        asked.ask("import", phext, False, [[place, text]])
-    warn(f"{coordinate} is as it was at {_when(time_ms)}: {len(text.encode())} bytes")
+        place = target(asked, phext, coordinate)
+        text = str(asked.ask("show", place.phext, place.coordinate, time_ms))
+        to_restore(place.phext, Coordinate.parse(place.coordinate), text)
+        asked.ask("import", place.phext, False, [[place.coordinate, text]])
+    warn(f"{place} is as it was at {_when(time_ms)}: {len(text.encode())} bytes")
 
 
 # -- what was deleted ----------------------------------------------------------------------
@@ -158,8 +170,9 @@ def undelete(
     range_: Annotated[
         str,
         typer.Argument(
-            metavar="[RANGE]",
-            help="What to bring back; without it, list what can be.",
+            metavar="[RANGE|FILE]",
+            help="What to bring back, also a file or a folder of a bound directory by its path; "
+            "without it, list what can be.",
             show_default=False,
         ),
     ] = "",
@@ -173,18 +186,18 @@ def undelete(
     """Bring back the last text of deleted scrolls, or list those that have one, newest first."""
     with session(data) as asked:
         if range_:
-            _bring_back(asked, phext, _range(asked, range_), force=force)
+            _bring_back(asked, range_target(asked, phext, range_), force=force)
             return
         rows = newest_first(_deleted(asked, phext, "*"))
         names = _node_names(asked, data)
-        files = _file_names(asked, data, phext) if rows else {}
+        files = file_names(asked, phext, [str(row.coordinate) for row in rows])
         is_kept = _is_kept(asked)
     if as_json:
         named = [
             {
                 **_json_row(asdict(row), names),
                 "coordinate": str(row.coordinate),
-                "file": files.get(row.coordinate),
+                "file": None if (file := files.get(str(row.coordinate))) is None else str(file),
             }
             for row in rows
         ]
@@ -192,14 +205,16 @@ def undelete(
         return
     for row in rows:
         by = _who((row.writer,) if row.writer else (), row.seen_here, names)
-        what = " ".join(filter(None, (str(row.coordinate), files.get(row.coordinate))))
+        file = files.get(str(row.coordinate))
+        what = " ".join([str(row.coordinate), *([] if file is None else [shown_path(file)])])
         say(f"{_when(row.time_ms)}  {by}  {what}  {row.size} bytes  {row.first_line}")
     if not rows:
         warn(f"nothing was deleted that is kept{'' if is_kept else f'; {NOT_KEPT}'}")
 
 
-def _bring_back(asked: Asked, phext: str, range_: CoordinateRange, *, force: bool) -> None:
+def _bring_back(asked: Asked, found: RangeTarget, *, force: bool) -> None:
     """Make the last text of the deleted scrolls in a range their text again."""
+    phext, range_ = found.phext, found.range
     is_one = range_ == CoordinateRange.of(range_.lower)
     if force and not is_one:
         fail(f"expected one coordinate with --force, found the range {range_}")
@@ -210,6 +225,9 @@ def _bring_back(asked: Asked, phext: str, range_: CoordinateRange, *, force: boo
         if is_one
         else [str(row.coordinate) for row in _deleted(asked, phext, str(range_))]
     )
+    if found.below is not None:
+        files = file_names(asked, phext, places)
+        places = [p for p in places if p in files and files[p].is_relative_to(found.below)]
     taken, some, size = 0, list[Value](), 0
     for i, place in enumerate(places):
         text = str(asked.ask("deleted", phext, place))
@@ -229,18 +247,6 @@ def _deleted(asked: Asked, phext: str, range_: str) -> Iterator[DeletedScroll]:
     while rest is not None:
         rows, rest = deleted_scrolls(asked.ask("undeletable", phext, rest))
         yield from rows
-
-
-def _file_names(asked: Asked, data: Path, phext: str) -> dict[Coordinate, str]:
-    """Return the paths of the files that scrolls are, where a directory is bound here."""
-    files = {}
-    for bound in BindingStore(existing_folder(data)).bindings():
-        if bound.phext == phext:
-            names = NameMap(bound.range)
-            names.read(str(asked.ask("get", phext, str(names.map_coordinate)) or ""))
-            for line in names.lines():
-                files[line.coordinate] = str(bound.directory / line.name)
-    return files
 
 
 # -- how long it is kept -------------------------------------------------------------------
@@ -276,7 +282,7 @@ def history(
     kept_ms = _kept_ms(keep) if keep else None
     with session(data) as asked:
         if is_part:
-            place = str(_range(asked, range_ or "*"))
+            phext, place = whole_range_target(asked, phext, range_ or "*")
             asked.ask("keep_history", kept_ms, phext, place, False)
         elif kept_ms is not None:
             asked.ask("keep_history", kept_ms)
@@ -326,16 +332,6 @@ def _is_kept(asked: Asked) -> bool:
 
 
 # -- helpers -------------------------------------------------------------------------------
-
-
-def _place(_session: Asked, text: str) -> str:
-    """Return the coordinate that an argument names."""
-    return str(Coordinate.parse(text))
-
-
-def _range(_session: Asked, text: str) -> CoordinateRange:
-    """Return the range that an argument names."""
-    return CoordinateRange.parse(text)
 
 
 def _time_ms(text: str) -> int:

@@ -1,7 +1,7 @@
 """The commands that read and write scrolls."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -18,23 +18,28 @@ from phextsync.cli_common import (
     Phext,
     Place,
     Range,
-    coordinate_of,
     existing_folder,
     fail,
+    file_names,
     pages,
     progress_bars,
+    range_target,
     say,
     say_json,
     say_text,
     session,
+    shown_path,
+    target,
     text_or_input,
     warn,
+    whole_range_target,
+    with_file,
     write_output,
 )
 from phextsync.control import Attachment, Value
 from phextsync.embed import as_hits
 from phextsync.importing import ImportNote, forget_import
-from phextsync.index import Coordinate, CoordinateRange
+from phextsync.index import Coordinate
 from phextsync.terminal import visible, visible_json
 
 app = typer.Typer()
@@ -46,9 +51,10 @@ _IMPORT_BYTES: Final = 256 << 10
 def get(coordinate: Place, data: Data = DATA, phext: Phext = PHEXT) -> None:
     """Print a scroll's text."""
     with session(data) as asked:
-        text = asked.ask("get", phext, coordinate_of(coordinate))
+        at = target(asked, phext, coordinate)
+        text = asked.ask("get", at.phext, at.coordinate)
     if not isinstance(text, str):
-        fail(f"there is no scroll at {coordinate} in {phext}")
+        fail(f"there is no scroll at {at} in {at.phext}")
     say_text(text)
 
 
@@ -60,8 +66,10 @@ def set_(
     phext: Phext = PHEXT,
 ) -> None:
     """Make TEXT the scroll's text by the smallest change."""
+    text = text_or_input(text)
     with session(data) as asked:
-        asked.ask("set", phext, coordinate_of(coordinate), text_or_input(text))
+        at = target(asked, phext, coordinate, is_new=bool(text))
+        asked.ask("set", at.phext, at.coordinate, text)
 
 
 @app.command(rich_help_panel=SCROLLS)
@@ -75,30 +83,47 @@ def append(
     text = text_or_input(text)
     line = text if text.endswith("\n") else text + "\n"
     with session(data) as asked:
-        asked.ask("append_line", phext, coordinate_of(coordinate), line)
+        at = target(asked, phext, coordinate, is_new=True)
+        asked.ask("append_line", at.phext, at.coordinate, line)
 
 
 @app.command(rich_help_panel=SCROLLS)
 def rm(coordinate: Place, data: Data = DATA, phext: Phext = PHEXT) -> None:
     """Delete a scroll; what others type in it meanwhile survives."""
     with session(data) as asked:
-        if not asked.ask("remove", phext, coordinate_of(coordinate)):
-            fail(f"there is no scroll at {coordinate} in {phext}")
+        at = target(asked, phext, coordinate)
+        if not asked.ask("remove", at.phext, at.coordinate):
+            fail(f"there is no scroll at {at} in {at.phext}")
 
 
 @app.command(rich_help_panel=SCROLLS)
 def ls(range_: Range = "*", data: Data = DATA, phext: Phext = PHEXT, as_json: Json = False) -> None:
-    """List the scrolls in a range: coordinate, bytes, first line."""
-    CoordinateRange.parse(range_)
+    """List the scrolls in a range: coordinate, bytes, file if it is one, first line."""
     with session(data) as asked:
-        rows = list(pages(asked, "list", phext, range_))
+        within = range_target(asked, phext, range_)
+        rows = list(pages(asked, "list", within.phext, str(within.range)))
+        files = file_names(asked, within.phext, (row[0] for row in rows))
+    if within.below is not None:
+        rows = [row for row in rows if _is_below(files.get(str(row[0])), within.below)]
     if as_json:
         names = ("coordinate", "bytes", "first_line")
-        say_json([dict(zip(names, row, strict=True)) for row in rows])
+        say_json([_with_file(zip(names, row, strict=True), files) for row in rows])
         return
     width = max((len(str(row[0])) for row in rows), default=0)
     for coordinate, size, line in rows:
-        say(f"{coordinate!s:{width}}  {size!s:>9}  {line!s}")
+        what = with_file(str(line), files.get(str(coordinate)))
+        say(f"{coordinate!s:{width}}  {size!s:>9}  {what}")
+
+
+def _is_below(file: Path | None, folder: Path) -> bool:
+    return file is not None and file.is_relative_to(folder)
+
+
+def _with_file(row: Iterable[tuple[str, object]], files: Mapping[str, Path]) -> dict[str, object]:
+    """Return a row that also names the file that its scroll is, if it is one."""
+    named = dict(row)
+    file = files.get(str(named["coordinate"]))
+    return named if file is None else {**named, "file": str(file)}
 
 
 @app.command(rich_help_panel=SCROLLS)
@@ -113,19 +138,21 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the scrolls that have all the words, the best first: coordinate, score, snippet."""
-    CoordinateRange.parse(range_)
     with session(data) as asked:
-        hits = as_hits(asked.ask("search", phext, range_, words, limit))
+        phext, within = whole_range_target(asked, phext, range_)
+        hits = as_hits(asked.ask("search", phext, within, words, limit))
+        files = file_names(asked, phext, (str(hit.coordinate) for hit in hits))
     if as_json:
         rows = [
             {"coordinate": str(hit.coordinate), "score": hit.score, "snippet": hit.snippet}
             for hit in hits
         ]
-        say_json(rows)
+        say_json([_with_file(row.items(), files) for row in rows])
         return
     width = max((len(str(hit.coordinate)) for hit in hits), default=0)
     for hit in hits:
-        say(f"{hit.coordinate!s:{width}}  {hit.score:6.2f}  {' '.join(hit.snippet.split())}")
+        what = with_file(" ".join(hit.snippet.split()), files.get(str(hit.coordinate)))
+        say(f"{hit.coordinate!s:{width}}  {hit.score:6.2f}  {what}")
     if not hits:
         fail(f"no scroll in {range_} of {phext} has {words!r}")
 
@@ -194,8 +221,8 @@ def export(
     range_: Annotated[str, typer.Option("--range", help="Only this range.")] = "*",
 ) -> None:
     """Write the scrolls to a .phext file."""
-    CoordinateRange.parse(range_)
     with session(data) as asked:
+        phext, range_ = whole_range_target(asked, phext, range_)
         scrolls = [
             (Coordinate.parse(str(coordinate)), str(text))
             for coordinate, text in pages(asked, "read", phext, range_)
@@ -216,20 +243,30 @@ def watch(
     range_: Range = "*", data: Data = DATA, phext: Phext = PHEXT, as_json: Json = False
 ) -> None:
     """Print a line for each change in a range until interrupted, and one when some were missed."""
-    CoordinateRange.parse(range_)
     folder = existing_folder(data)
     try:
         attachment = Attachment(folder)
     except (FileNotFoundError, ConnectionRefusedError):
         fail(f"no node runs on {folder}; start one with `phextsync up`")
     with attachment:
+        phext, range_ = whole_range_target(attachment, phext, range_)
         next_change = attachment.watch(phext, range_)
         while True:
-            for line in _change_lines(next_change(), as_json=as_json):
+            change = next_change()
+            files = file_names(attachment, phext, _places_of(change))
+            for line in _change_lines(change, files, as_json=as_json):
                 print(line, flush=True)
 
 
-def _change_lines(change: Value, *, as_json: bool) -> Iterator[str]:
+def _places_of(change: Value) -> list[Value]:
+    match change:
+        case [_, _, None, list(scrolls)]:
+            return [scroll[0] for scroll in scrolls if isinstance(scroll, list)]
+        case _:
+            return []
+
+
+def _change_lines(change: Value, files: Mapping[str, Path], *, as_json: bool) -> Iterator[str]:
     """Give a line for each scroll of a change, and one when some were missed."""
     match change:
         case [_, _, str(missed), _]:
@@ -241,7 +278,10 @@ def _change_lines(change: Value, *, as_json: bool) -> Iterator[str]:
                 match scroll:
                     case [str(coordinate), int(size)] if as_json:
                         row = {"coordinate": coordinate, "bytes": size, "origin": whose}
-                        yield visible_json({**row, "label": label, "missed": None})
+                        named = _with_file({**row, "label": label}.items(), files)
+                        yield visible_json({**named, "missed": None})
                     case [str(coordinate), int(size)]:
                         who = " ".join(filter(None, (whose[:8] or "here", label)))
-                        yield visible(f"{coordinate}  {size:>9}  {who}")
+                        file = files.get(coordinate)
+                        what = "" if file is None else f"  {shown_path(file)}"
+                        yield visible(f"{coordinate}  {size:>9}  {who}{what}")

@@ -17,5 +17,8 @@
 * `output`: makes files what their scrolls are
 * `binding`: a directory and a range of scrolls that are the same
 * `bindings`: which directories of this machine are bound
+* `status`: how it stands with a binding, for programs and for people
+* `finding`: which scroll is meant by the path of a file
+* `desk`: what can be asked about bound directories
 * `service`: keeps them in step while a node runs
 """

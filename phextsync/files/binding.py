@@ -76,10 +76,12 @@ class Binding:
         is_apart: Callable[[], bool],
         is_whole: Callable[[], bool],
         is_checkout_moving: Callable[[], bool] = lambda: False,
+        on_progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> None:
         """`durable` waits until what was done so far is on the disk; `is_apart` says whether
         others may be changing the range unseen, `is_whole` whether nobody lacks anything of it,
-        `is_checkout_moving` whether a version-control checkout writes files just now."""
+        `is_checkout_moving` whether a version-control checkout writes files just now.
+        `on_progress` is told how many files and scrolls of how many a round has been through."""
         replica = replicas.open(phext)
 
         def may_write(coordinate: Coordinate) -> bool:
@@ -95,6 +97,7 @@ class Binding:
         self._run = run
         self._is_whole = is_whole
         self._is_checkout_moving = is_checkout_moving
+        self._on_progress = on_progress
         self._may_write = may_write
         self._absences = Absences()
         self._todo = Todo()
@@ -169,10 +172,15 @@ class Binding:
         known, unknown = self._concerned(paths, coordinates, now)
         await self._take_rules(known, unknown, now)
         await self._find_missing(known, now)
+        done, of = 0, len(known) + len(unknown)
         for strangers in _portions(unknown):  # first: one may be a file that seems to be gone
+            self._on_progress(done, of)
             await self._some([], strangers, now)
+            done += len(strangers)
         for some in _portions(known):
+            self._on_progress(done, of)
             await self._some(some, [], now)
+            done += len(some)
         if is_whole:
             self.records.drop_shared()
 

@@ -17,12 +17,15 @@ from phextsync.files.directory import MARKER_FILE
 from phextsync.files.names import prefix_of
 from phextsync.files.records import Record, digest_of
 from phextsync.index import Coordinate, CoordinateRange
+from phextsync.messages import is_reserved
+from phextsync.permissions import Permissions, holds
 
 FILE_NAME: Final = "bindings.json"
 KEPT_DAYS: Final = 30
 """How long the history of a bound range is kept unless told otherwise."""
 
 _LOCK: Final = "bindings.lock"
+_SECRETS: Final = frozenset({"identity.pem", "authority.pem", "data.mdb"})
 _OLD_FILE: Final = "bindings.sqlite"
 
 
@@ -46,7 +49,7 @@ class BindingStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._path = folder / FILE_NAME
+        self.path = folder / FILE_NAME
 
     def bind(self, bound: Bound, *, create: bool = False) -> Bound:
         """Bind a directory and return what it is bound as. A directory that is not there is made
@@ -54,6 +57,11 @@ class BindingStore:
         bound already, or when keys or data of a node lie in it or above it; CoordinateError when
         the range does not suit."""
         prefix_of(bound.range)
+        if is_reserved(bound.phext):
+            raise DirectoryError(
+                f"expected a phext of your own, found {bound.phext}: those whose names begin with "
+                "a dot are the library's"
+            )
         with self._changing() as all_bound:
             for other in all_bound:
                 _check_apart(bound, other)
@@ -88,17 +96,17 @@ class BindingStore:
     def bindings(self) -> list[Bound]:
         """Return all bindings, by directory. StoreError when their file cannot be read."""
         try:
-            rows = json.loads(self._path.read_bytes())
+            rows = json.loads(self.path.read_bytes())
             return [_from_row(row) for row in rows]
         except FileNotFoundError:
             return self._old_bindings()
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise StoreError(f"{self._path}: expected a list of bindings: {error}") from error
+            raise StoreError(f"{self.path}: expected a list of bindings: {error}") from error
 
     def state(self) -> tuple[int, ...]:
         """Return what changes whenever somebody writes; cheap."""
         try:
-            status = self._path.stat()
+            status = self.path.stat()
         except FileNotFoundError:
             return ()
         return (status.st_mtime_ns, status.st_ino)
@@ -116,7 +124,7 @@ class BindingStore:
             bound = self.bindings()
             yield bound
             rows = [_to_row(each) for each in sorted(bound, key=lambda each: each.directory)]
-            write_whole(self._path, json.dumps(rows, indent=1).encode())
+            write_whole(self.path, json.dumps(rows, indent=1).encode())
         finally:
             os.close(descriptor)
 
@@ -156,6 +164,18 @@ class BindingStore:
             raise StoreError(f"{path}: {error}") from error
 
 
+def check_readable(bound: Bound, permissions: Permissions) -> None:
+    """DirectoryError when a node with these permissions may not read all of a binding's range."""
+    readable = permissions.readable(bound.phext)
+    if not holds(readable, bound.range):
+        found = ", ".join(map(str, readable))
+        what = f"{found} of {bound.phext}" if found else f"nothing of {bound.phext}"
+        raise DirectoryError(
+            f"expected a range that this node may read, found {bound.range}: its certificate "
+            f"allows {what}; bind a range within that, or ask the administrator for more"
+        )
+
+
 def _check_apart(bound: Bound, other: Bound) -> None:
     if bound.directory == other.directory:
         raise DirectoryError(f"{bound.directory} is bound already, to {other.range}")
@@ -175,19 +195,15 @@ def _check_secrets(directory: Path) -> None:
     """DirectoryError when keys or data of a node lie in a directory, below it, or above it."""
     real = Path(os.path.realpath(directory))
     for folder in (real, *real.parents):
-        if _has_secrets(os.listdir(folder) if folder.is_dir() else []):
+        if any(os.path.lexists(folder / name) for name in _SECRETS):
             raise DirectoryError(
                 f"expected a directory without the keys or data of a node, found them in {folder}"
             )
     for below, folders, files in os.walk(real):
-        if _has_secrets([*folders, *files]):
+        if not _SECRETS.isdisjoint([*folders, *files]):
             raise DirectoryError(
                 f"expected a directory without the keys or data of a node, found them in {below}"
             )
-
-
-def _has_secrets(names: list[str]) -> bool:
-    return "identity.pem" in names or "authority.pem" in names or "data.mdb" in names
 
 
 def _make(directory: Path, *, create: bool) -> None:

@@ -51,8 +51,10 @@ class ConflictLog:
 
     def __iter__(self) -> Iterator[LoggedConflict]:
         """Iterate over what is kept, the oldest first."""
-        for key in self._keys:
-            yield self._decoded(key, self._replicas.noted(key))
+        for key in list(self._keys):
+            value = self._replicas.noted(key)
+            if value:  # else another log of this binding settled it
+                yield self._decoded(key, value)
 
     def compare(self, coordinate: Coordinate, path: str, base: str, mine: str, theirs: str) -> None:
         """Keep the conflicts of two changes of a text."""

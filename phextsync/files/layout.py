@@ -81,6 +81,10 @@ class Layout:
         """Return the scroll whose file lies at a path."""
         return self._at.get(self.abilities.key(path))
 
+    def has_folder(self, path: str) -> bool:
+        """Whether a file lies below a path."""
+        return self.abilities.key(path) in self._folders
+
     def yielding(self) -> dict[Coordinate, tuple[str, str]]:
         """Return name and path of the scrolls whose path is not their name, in order."""
         return {c: (self._names[c], self._paths[c]) for c in sorted(self._other)}

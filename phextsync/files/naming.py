@@ -49,6 +49,21 @@ class Naming:
         held = self._replica.coordinates(self.map.range)
         self.follow({self.map.map_coordinate, *held}, now)
 
+    def size(self, coordinate: Coordinate) -> int:
+        """Return how many bytes a scroll has."""
+        return self._replica.size(coordinate)
+
+    def text_of(self, name: str) -> str:
+        """Return the text of the scroll whose file lies at a path, nothing when there is none."""
+        coordinate = self.layout.at(name)
+        return "" if coordinate is None else self._replica.get(coordinate, "")
+
+    def has_folder(self, path: str) -> bool:
+        """Whether files lie below a path, or have lain there."""
+        if self.layout.has_folder(path):
+            return True
+        return any(line.name.startswith(f"{path}/") for line in self.map.lines())
+
     @property
     def next_due(self) -> float | None:
         """When a scroll has been without a name for long enough, None when none is without."""

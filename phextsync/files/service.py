@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
@@ -21,11 +20,13 @@ from watchfiles import awatch
 from phextsync.boundaries import Boundary, one_line, printable
 from phextsync.changes import ChangeFeed
 from phextsync.errors import DirectoryError, StoreError
-from phextsync.files.binding import Binding, Situation
+from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
+from phextsync.files.desk import FileDesk
 from phextsync.files.directory import Directory
 from phextsync.files.filesystem import OsFileSystem
 from phextsync.files.records import Records
+from phextsync.files.status import BindingStatus
 from phextsync.history import FOREVER
 from phextsync.index import Coordinate
 from phextsync.node import Node
@@ -52,19 +53,6 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-@dataclass(frozen=True, slots=True)
-class BindingStatus:
-    """How it stands with a bound directory. `watcher` says how changes are noticed; `problem` is
-    the directory's own; `situation` is None before it was first looked through."""
-
-    directory: Path
-    phext: str
-    range: str
-    watcher: str
-    problem: str
-    situation: Situation | None
-
-
 class Directories:
     """The bound directories of a node, as they are served."""
 
@@ -84,6 +72,10 @@ class Directories:
             if bound.directory == directory:
                 return service.binding
         return None
+
+    def is_apart(self, bound: Bound) -> bool:
+        """Whether others may be changing what is bound unseen."""
+        return not self._node.is_in_sight(bound.phext, bound.range)
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve every binding of the node's folder until cancelled, those made meanwhile included;
@@ -124,8 +116,11 @@ class Directories:
 async def serve(
     node: Node, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Serve the bound directories of a node's folder until cancelled; see `Directories.serve`."""
-    await Directories(node).serve(task_status=task_status)
+    """Serve the bound directories of a node's folder until cancelled, and let the node answer for
+    them; see `Directories.serve`."""
+    directories = Directories(node)
+    with FileDesk(node.replicas, node.folder, directories).at(node):
+        await directories.serve(task_status=task_status)
 
 
 class _Service:
@@ -147,13 +142,15 @@ class _Service:
         self._scan_at = 0.0
         self._is_to_adopt = False
         self._problem = ""
+        self._progress = (0, 0)
 
     def status(self) -> BindingStatus:
         """Say how it stands."""
         bound, binding = self._bound, self.binding
         situation = None if binding is None else binding.situation()
         place = bound.directory, bound.phext, str(bound.range)
-        return BindingStatus(*place, self._watcher, self._problem, situation)
+        watched = self._watcher, self._problem
+        return BindingStatus(*place, *watched, situation, self._progress, trio.current_time())
 
     def confirm(self) -> None:
         """Do the deletions that are held; take the directory that is there for the right one."""
@@ -253,7 +250,11 @@ class _Service:
             is_apart=lambda: not node.is_in_sight(bound.phext, bound.range),
             is_whole=partial(node.is_whole, bound.phext, bound.range),
             is_checkout_moving=partial(_is_checkout_moving, bound.directory),
+            on_progress=self._note_progress,
         )
+
+    def _note_progress(self, done: int, of: int) -> None:
+        self._progress = done, of
 
     def _pause_s(self, took_s: float) -> float:
         """Return how long to wait before the directory is looked through again."""

@@ -1,0 +1,283 @@
+"""Desk: what can be asked about the bound directories of a data folder, with or without a node.
+
+Requests and answers are those of `control`:
+
+| request | answer |
+| --- | --- |
+| find, text, path | [phext, coordinate, directory, path, whether there is text] |
+| find_range, text, path | [phext, range, directory, folder] |
+| name_file, text, path | as `find`; the file gets a scroll if it has none |
+| names, phext, coordinates | the whole path of each scroll's file, or null |
+| conflicts, phext or null, coordinate | fields of `ToldConflict` of each, the oldest first |
+| settle_conflict, number, side, text | [phext, coordinate]; side is mine, theirs or text |
+| forget_conflict, number | null |
+
+A path is the whole path that `text` names, or empty when that cannot be known. The beginning of a
+number will do, where it is the only such one.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from phextsync.changes import writing_as
+from phextsync.conflicts import settled
+from phextsync.control import Value
+from phextsync.errors import PhextsyncError, ProtocolError, StoreError
+from phextsync.files.binding import Binding
+from phextsync.files.bindings import BindingStore, Bound
+from phextsync.files.conflict_log import ConflictLog, LoggedConflict
+from phextsync.files.finding import Finder, FoundFile, FoundRange
+from phextsync.files.layout import Abilities
+from phextsync.files.status import BindingStatus, row_of
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.node import Node
+from phextsync.replica import ReplicaSet
+
+
+class Serving(Protocol):
+    """What keeps directories in step in this process."""
+
+    def status(self) -> list[BindingStatus]: ...
+
+    def binding(self, directory: Path) -> Binding | None: ...
+
+    def is_apart(self, bound: Bound) -> bool: ...
+
+
+class NotServing:
+    """Nothing keeps them in step here. `is_apart` says whether others may be writing unseen."""
+
+    def __init__(self, is_apart: Callable[[Bound], bool] = lambda bound: True) -> None:
+        self.is_apart = is_apart
+
+    def status(self) -> list[BindingStatus]:
+        return []
+
+    def binding(self, directory: Path) -> Binding | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ToldConflict:
+    """Lines that two sides changed apart. `path` is that of the file; `mine` is what this machine
+    had, `theirs` what `theirs_by` had, if that is known; `line` is the first of them in `base`."""
+
+    number: str
+    phext: str
+    coordinate: Coordinate
+    path: str
+    line: int
+    time_ms: int
+    theirs_by: str
+    base: str
+    mine: str
+    theirs: str
+
+
+class FileDesk:
+    """Answers requests about the bound directories of a folder, for the owner of its scrolls."""
+
+    def __init__(self, replicas: ReplicaSet, folder: Path, serving: Serving | None = None) -> None:
+        self._replicas = replicas
+        self._store = BindingStore(folder)
+        self._serving: Serving = NotServing() if serving is None else serving
+        self._finder = Finder(
+            replicas,
+            self._store,
+            is_apart=self._serving.is_apart,
+            abilities=self._abilities,
+            trouble=self._trouble,
+        )
+
+    def ask(self, request: list[Value]) -> Value:
+        """Answer a request. Errors are those of `Finder` and `Replica`."""
+        match request:
+            case ["find", str(text), str(path)]:
+                return _file_row(self._finder.find(text, path))
+            case ["find_range", str(text), str(path)]:
+                found = self._finder.find_range(text, path)
+                return [found.phext, str(found.range), _sent(found.directory), found.below]
+            case ["name_file", str(text), str(path)]:
+                return _file_row(self._finder.name(text, path))
+            case ["names", str(phext), list(places)]:
+                paths = self._finder.names(phext, [Coordinate.parse(str(p)) for p in places])
+                return [None if path is None else _sent(path) for path in paths]
+            case ["conflicts", str() | None as phext, str(place)]:
+                return [_conflict_row(each) for each in self.conflicts(phext, place)]
+            case ["settle_conflict", str(number), str(side), str(text)]:
+                told = self.settle(number, side, text)
+                return [told.phext, str(told.coordinate)]
+            case ["forget_conflict", str(number)]:
+                self.forget(number)
+                return None
+            case _:
+                raise ProtocolError(f"expected a request about files, found {request!r:.80}")
+
+    def find(self, name: str, path: str = "") -> FoundFile:
+        """Return a bound file by its name or whole path. CoordinateError when there is none."""
+        return self._finder.find(name, path or name)
+
+    def status(self) -> list[dict[str, object]]:
+        """Say how it stands with each directory, as `status --json` prints it."""
+        served = {status.directory: status for status in self._serving.status()}
+        rows: list[dict[str, object]] = []
+        try:
+            all_bound = self._store.bindings()
+        except StoreError as error:  # a file of the folder that says what is bound
+            row = row_of(Bound(self._store.path, "", EVERYTHING), None, 0)
+            return [{**row, "problem": str(error)}]
+        for bound in all_bound:
+            row = row_of(bound, served.get(bound.directory), self._replicas.now_ms())
+            if not row["is_taken_up"]:
+                row["conflicts"] = len(self._log(bound))
+            rows.append({**row})
+        return rows
+
+    @contextmanager
+    def at(self, node: Node) -> Iterator[None]:
+        """Answer for a node as long as the block lasts."""
+        node.directories = self
+        try:
+            yield
+        finally:
+            node.directories = None
+            self._finder.close()
+
+    # -- conflicts ---------------------------------------------------------------------------
+
+    def conflicts(self, phext: str | None = None, place: str = "") -> list[ToldConflict]:
+        """Return the conflicts that nobody settled, of all files or of one, the oldest first."""
+        found = [
+            _told(bound, each)
+            for bound, log in self._logs()
+            for each in log
+            if phext is None or (bound.phext == phext and str(each.coordinate) == place)
+        ]
+        return sorted(found, key=lambda told: (told.time_ms, told.number))
+
+    def settle(self, number: str, side: str, text: str = "") -> ToldConflict:
+        """Put one side's lines, or `text`, in the place of what the merge made of a conflict, and
+        forget it. PhextsyncError when there is no such conflict or no such place any more."""
+        bound, log, conflict = self._found(number)
+        sides = {"mine": conflict.conflict.mine, "theirs": conflict.conflict.theirs, "text": text}
+        if side not in sides:
+            raise PhextsyncError(f"expected mine, theirs or text, found {side!r:.40}")
+        replica = self._replicas.open(bound.phext)
+        new = settled(replica.get(conflict.coordinate, ""), conflict.conflict, sides[side])
+        if new is None:
+            raise PhextsyncError(
+                f"{conflict.path} was changed since: line {conflict.conflict.line} is not found; "
+                f"edit the file, then `phextsync conflicts --forget {conflict.number[:8]}`"
+            )
+        with writing_as("files"):
+            replica.edit(conflict.coordinate, new)
+        log.settle(conflict.number)
+        return _told(bound, conflict)
+
+    def forget(self, number: str) -> None:
+        """Forget a conflict; its file stays as it is. PhextsyncError when there is none."""
+        _, log, conflict = self._found(number)
+        log.settle(conflict.number)
+
+    def _found(self, number: str) -> tuple[Bound, ConflictLog, LoggedConflict]:
+        found = [
+            (bound, log, each)
+            for bound, log in self._logs()
+            for each in log
+            if number and each.number.startswith(number)
+        ]
+        if len(found) != 1:
+            what = "several" if found else "none"
+            raise PhextsyncError(
+                f"expected the number of a conflict, found {what} with {number!r:.40}; "
+                "`phextsync conflicts` lists them"
+            )
+        return found[0]
+
+    def _logs(self) -> Iterator[tuple[Bound, ConflictLog]]:
+        for bound in self._store.bindings():
+            yield bound, self._log(bound)
+
+    def _log(self, bound: Bound) -> ConflictLog:
+        served = self._serving.binding(bound.directory)
+        if served is not None:
+            return served.conflicts
+        return ConflictLog(self._replicas, bytes.fromhex(bound.id))
+
+    def _abilities(self, bound: Bound) -> Abilities:
+        served = self._serving.binding(bound.directory)
+        return Abilities() if served is None else served.naming.layout.abilities
+
+    def _trouble(self, bound: Bound, path: str) -> str:
+        served = self._serving.binding(bound.directory)
+        problems = () if served is None else served.problems
+        return next((each.reason for each in problems if each.path == path), "")
+
+
+def found_file(answer: Value) -> FoundFile:
+    """Return what `find` was answered with."""
+    match answer:
+        case [str(phext), str(place), str(directory), str(path), bool(is_there)]:
+            return FoundFile(phext, Coordinate.parse(place), Path(directory), path, is_there)
+        case _:
+            raise ProtocolError(f"expected a file, found {answer!r:.80}")
+
+
+def found_range(answer: Value) -> FoundRange:
+    """Return what `find_range` was answered with."""
+    match answer:
+        case [str(phext), str(range_), str(directory), str(below)]:
+            return FoundRange(phext, CoordinateRange.parse(range_), Path(directory), below)
+        case _:
+            raise ProtocolError(f"expected a range, found {answer!r:.80}")
+
+
+def file_names(answer: Value, places: Sequence[Coordinate]) -> dict[Coordinate, Path]:
+    """Return what `names` was answered with, for the scrolls that are files."""
+    names = answer if isinstance(answer, list) else []
+    pairs = zip(places, names, strict=True)
+    return {place: Path(name) for place, name in pairs if isinstance(name, str)}
+
+
+def told_conflicts(answer: Value) -> list[ToldConflict]:
+    """Return what `conflicts` was answered with."""
+    told = []
+    for row in answer if isinstance(answer, list) else []:
+        match row:
+            case [str(number), str(phext), str(place), str(path), list(when), list(sides)]:
+                match [*when, *sides]:
+                    case [int(line), int(ms), str(by), str(base), str(mine), str(theirs)]:
+                        where = phext, Coordinate.parse(place), path, line
+                        told.append(ToldConflict(number, *where, ms, by, base, mine, theirs))
+                    case _:
+                        raise ProtocolError(f"expected both sides of lines, found {row!r:.80}")
+            case _:
+                raise ProtocolError(f"expected a conflict, found {row!r:.80}")
+    return told
+
+
+def _told(bound: Bound, logged: LoggedConflict) -> ToldConflict:
+    found = logged.conflict
+    path = _sent(bound.directory / logged.path)
+    where = bound.phext, logged.coordinate, path, found.line
+    sides = found.base, found.mine, found.theirs
+    return ToldConflict(logged.number, *where, logged.time_ms, logged.theirs_by, *sides)
+
+
+def _conflict_row(told: ToldConflict) -> Value:
+    when: list[Value] = [told.line, told.time_ms, told.theirs_by]
+    sides: list[Value] = [told.base, told.mine, told.theirs]
+    return [told.number, told.phext, str(told.coordinate), told.path, when, sides]
+
+
+def _file_row(file: FoundFile) -> Value:
+    place = str(file.coordinate)
+    return [file.phext, place, _sent(file.directory), file.path, file.is_there]
+
+
+def _sent(path: Path) -> str:
+    """Return a path as an answer can hold it: a path need not be UTF-8."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
