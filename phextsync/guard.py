@@ -82,7 +82,7 @@ class Guard:
             return None if is_in else Refused(401, "Unauthorized")
         if not all(self._is_here(_host(value)) for name, value in lines if name == "host"):
             reason = "this is another machine than the one of Host (see --allow-host)"
-            return Refused(421, f"Misdirected Request: {reason}")
+            return Refused(403, f"Forbidden: {reason}")
         if method == "OPTIONS":  # a browser asks beforehand: it gets no text and changes nothing
             return None
         origins = [value for name, value in lines if name == "origin"]

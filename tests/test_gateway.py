@@ -227,7 +227,7 @@ async def test_one_guard_stands_before_every_door(tmp_path: Path, method: str) -
     async with _serving(tmp_path) as (_, port):
         for target in _DOORS:
             for line, status in [
-                ("Host: evil.example", b"421"),
+                ("Host: evil.example", b"403"),
                 ("Origin: https://evil.example", b"403"),
                 ("Origin: http://[", b"403"),
                 ("Sec-Fetch-Site: cross-site", b"403"),
