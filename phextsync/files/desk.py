@@ -156,7 +156,7 @@ class FileDesk:
             for each in log
             if phext is None or (bound.phext == phext and str(each.coordinate) == place)
         ]
-        return sorted(found, key=lambda told: (told.time_ms, told.number))
+        return sorted(found, key=lambda told: (told.time_ms, told.path, told.line, told.number))
 
     def settle(self, number: str, side: str, text: str = "") -> ToldConflict:
         """Put one side's lines, or `text`, in the place of what the merge made of a conflict, and
