@@ -570,6 +570,8 @@ class Directories(Protocol):
 
     def status(self) -> list[dict[str, object]]: ...
 
+    def taking_up(self) -> list[tuple[str, int, int]]: ...
+
 
 class Served(Protocol):
     """What a desk needs of the node."""

@@ -16,6 +16,7 @@ from typing import Annotated, Final, TypedDict
 import trio
 import typer
 from rich.filesize import decimal
+from rich.progress import TaskID
 
 from phextsync import measure
 from phextsync.cli_common import (
@@ -284,10 +285,20 @@ async def _tell(lines: Iterable[str]) -> None:
 
 
 async def _show_progress(node: Node) -> None:
-    """Draw a bar for each phext of which peers hold more scrolls than we have."""
+    """Draw a bar for each directory that is being taken up, and for each phext of which peers hold
+    more scrolls than we have."""
     with progress_bars() as progress:
-        bars = {}
+        bars: dict[str, TaskID] = {}
+        directories: dict[str, TaskID] = {}
         while True:
+            rows = [] if node.directories is None else node.directories.taking_up()
+            for gone in {*directories} - {row[0] for row in rows}:
+                progress.remove_task(directories.pop(gone))
+            for directory, done, files in rows:
+                if directory not in directories:
+                    what = visible(f"taking up {directory}")
+                    directories[directory] = progress.add_task(what, total=files)
+                progress.update(directories[directory], completed=done, total=files)
             for row in node.core.progress():
                 have, of = row.scrolls, row.scrolls_of
                 if have < of and row.phext not in bars:

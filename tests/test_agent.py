@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phextsync import Coordinate, PhextsyncError, aio
+from phextsync import Coordinate, CoordinateRange, PhextsyncError, aio
 from phextsync.agent import PAGE_CHARACTERS, PAGE_ROWS, TOOLS, Agent
+from phextsync.files.bindings import BindingStore, Bound
 from sims.processes import PATIENCE_S, make_folder
 
 _A = "1.1.1/1.1.1/1.1.1"
@@ -330,3 +331,35 @@ def test_changes_are_told_once_with_a_number_to_go_on_from(tmp_path: Path) -> No
         assert "no changes" in (await agent.call("changes", {"since": since}))[0]
 
     _run(make_folder(tmp_path), use)
+
+
+# -- files of bound directories --------------------------------------------------------------
+
+
+@pytest.mark.real
+def test_files_are_named_by_their_paths_and_names(tmp_path: Path) -> None:
+    folder, notes = make_folder(tmp_path / "data"), tmp_path / "notes"
+    BindingStore(folder).bind(Bound(notes, "work", CoordinateRange.parse("7.*")))
+    path = str(notes / "MEMORY.md")
+
+    async def use(agent: Agent, memory: aio.AsyncPhext) -> None:
+        assert path in (await agent.call("append", {"coordinate": path, "text": "milk"}))[0]
+        assert (await agent.call("read", {"coordinate": "MEMORY.md"}))[0] == "milk\n"
+        await agent.call("replace", {"coordinate": path, "old": "milk", "new": "tea"})
+        await agent.call("write", {"coordinate": "new.md", "text": "one"})
+        listed = (await agent.call("list", {"phext": "work"}))[0]
+        assert f"{path}: tea" in listed
+        assert f"{notes / 'new.md'}: one" in listed
+        hit = (await agent.call("search", {"words": "tea", "phext": "work"}))[0]
+        assert hit.endswith(f"{path}: [tea]")
+        await agent.call("changes", {"phext": "work"})
+        await agent.call("append", {"coordinate": "MEMORY.md", "text": "coffee"})
+        told = ""
+        while path not in told:
+            await asyncio.sleep(0)  # callbacks run in this loop
+            told = (await agent.call("changes", {"phext": "work"}))[0]
+        with pytest.raises(PhextsyncError, match="or a file of a bound directory"):
+            await agent.call("read", {"coordinate": "none.md"})
+        assert await memory.get(_A) is None
+
+    _run(folder, use)

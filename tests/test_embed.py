@@ -1,6 +1,7 @@
 """A folder behind plain calls: any thread, read while it is written, stopped cleanly, forked."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,7 +41,11 @@ from phextsync import (
     control,
     writing_as,
 )
+from phextsync.conflicts import Conflict
+from phextsync.files.bindings import BindingStore, Bound
+from phextsync.files.conflict_log import ConflictLog
 from phextsync.history import Past
+from phextsync.store import LmdbStore
 from sims.processes import PATIENCE_S, make_folder
 from tests.clocks import next_millisecond
 
@@ -778,3 +783,38 @@ def test_a_handle_that_nobody_has_is_closed(tmp_path: Path) -> None:
     with _open(folder) as handle:
         assert handle.phext()[_A] == "kept"
         assert handle.is_owner
+
+
+# -- files of bound directories --------------------------------------------------------------
+
+
+def test_files_and_their_conflicts_are_reached_from_any_handle(tmp_path: Path) -> None:
+    folder, notes = make_folder(tmp_path / "data"), tmp_path / "notes"
+    bound = BindingStore(folder).bind(Bound(notes, "memory", CoordinateRange.parse("7.*")))
+    clash = Conflict(1, "milk\n", "oat milk\n", "soy milk\n")
+    with _open(folder) as owner, _open(folder) as attached:
+        file = attached.name_file(str(notes / "a.md"))
+        assert (str(file), file.is_there) == (str(notes / "a.md"), False)
+        attached.phext(file.phext)[file.coordinate] = "oat soy milk\n"
+        assert owner.find_file("a.md").coordinate == file.coordinate
+        places = [file.coordinate, Coordinate.parse(_A)]
+        assert owner.file_names(places) == {file.coordinate: notes / "a.md"}
+        with pytest.raises(CoordinateError, match=re.escape(str(notes))):
+            attached.find_file("none.md")
+        assert owner.conflicts() == attached.conflicts() == []
+        rows = owner.status()["directories"]
+        assert isinstance(rows, list)
+        assert [row["directory"] for row in rows] == [str(notes)]
+    store = LmdbStore(folder)
+    replicas = ReplicaSet(store, node_id=b"n" * 16, random=Random(1), wall_time_ms=lambda: 1)
+    ConflictLog(replicas, bytes.fromhex(bound.id)).add(file.coordinate, "a.md", clash, "laptop")
+    replicas.commit()
+    store.close(clean=True)
+    with _open(folder) as owner, _open(folder) as attached:
+        (told,) = attached.conflicts()
+        assert (told.path, told.mine, told.theirs_by) == (str(file), "oat milk\n", "laptop")
+        attached.settle_conflict(told.number, "text", "water\n")
+        assert owner.phext()[file.coordinate] == "water\n"
+        assert owner.conflicts() == []
+        with pytest.raises(PhextsyncError, match="found none"):
+            owner.forget_conflict(told.number)

@@ -93,7 +93,7 @@ class ConflictLog:
 
     def prune(self, kept_ms: int) -> None:
         """Forget what is older than `kept_ms`."""
-        oldest = (self._replicas.now_ms() - kept_ms).to_bytes(8, "big", signed=True)
+        oldest = max(0, self._replicas.now_ms() - kept_ms).to_bytes(8, "big")
         start = len(self._prefix)
         for key in [key for key in self._keys if key[start : start + 8] < oldest]:
             self._drop(key)

@@ -44,6 +44,8 @@ class Serving(Protocol):
 
     def binding(self, directory: Path) -> Binding | None: ...
 
+    def taking_up(self) -> list[tuple[str, int, int]]: ...
+
     def is_apart(self, bound: Bound) -> bool: ...
 
 
@@ -58,6 +60,9 @@ class NotServing:
 
     def binding(self, directory: Path) -> Binding | None:
         return None
+
+    def taking_up(self) -> list[tuple[str, int, int]]:
+        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,10 @@ class FileDesk:
                 row["conflicts"] = len(self._log(bound))
             rows.append({**row})
         return rows
+
+    def taking_up(self) -> list[tuple[str, int, int]]:
+        """Say which directories are being taken up: files that were looked at, and all of them."""
+        return self._serving.taking_up()
 
     @contextmanager
     def at(self, node: Node) -> Iterator[None]:

@@ -41,6 +41,8 @@ _LOOK_S: Final = 1.0  # how often it is looked whether the directory is the one 
 _PACE_S: Final = 0.1
 _RETRY_S: Final = 1.0
 _REWATCH_MAX_S: Final = 30.0
+_TELL_S: Final = 5.0
+_PRUNE_S: Final = 3600.0
 _DAY_MS: Final = 86_400_000
 _CHECKOUT_S: Final = 10.0
 _CHECKOUT_FILES: Final = (".git/index", ".git/index.lock", ".git/HEAD", ".hg/dirstate", ".jj/op")
@@ -72,6 +74,11 @@ class Directories:
             if bound.directory == directory:
                 return service.binding
         return None
+
+    def taking_up(self) -> list[tuple[str, int, int]]:
+        """Say which are being taken up: directory, files that were looked at, all of them."""
+        services = [service for _, _, service in self._running.values()]
+        return [row for service in services if (row := service.taking_up()) is not None]
 
     def is_apart(self, bound: Bound) -> bool:
         """Whether others may be changing what is bound unseen."""
@@ -142,7 +149,9 @@ class _Service:
         self._scan_at = 0.0
         self._is_to_adopt = False
         self._problem = ""
+        self._prune_at = 0.0
         self._progress = (0, 0)
+        self._progress_told_at = 0.0
 
     def status(self) -> BindingStatus:
         """Say how it stands."""
@@ -151,6 +160,11 @@ class _Service:
         place = bound.directory, bound.phext, str(bound.range)
         watched = self._watcher, self._problem
         return BindingStatus(*place, *watched, situation, self._progress, trio.current_time())
+
+    def taking_up(self) -> tuple[str, int, int] | None:
+        """Say how many files of how many were looked at, None when it has been taken up."""
+        is_busy = self.binding is None and self._progress[1] > 0
+        return (str(self._bound.directory), *self._progress) if is_busy else None
 
     def confirm(self) -> None:
         """Do the deletions that are held; take the directory that is there for the right one."""
@@ -167,8 +181,7 @@ class _Service:
 
     async def _run(self) -> None:
         bound, node = self._bound, self._node
-        kept_ms = FOREVER if bound.kept_days is None else bound.kept_days * _DAY_MS
-        node.replicas.keep_history(kept_ms, bound.phext, bound.range, unless_set=True)
+        node.replicas.keep_history(_kept_ms(bound), bound.phext, bound.range, unless_set=True)
         self.binding, self._scan_at, self._stop = None, 0.0, trio.Event()
         feed = node.phext(bound.phext).feed(bound.range)
         feed.on_ready = self._wake_up
@@ -226,6 +239,9 @@ class _Service:
                 self._scan_at = trio.current_time() + self._pause_s(trio.current_time() - now)
             binding = self.binding
             await binding.round(paths, coordinates, trio.current_time(), writers)
+            if now >= self._prune_at:
+                binding.conflicts.prune(_kept_ms(self._bound))
+                self._prune_at = now + _PRUNE_S
         except BaseException:
             self._paths = {**paths, **self._paths}
             self._coordinates = {**coordinates, **self._coordinates}
@@ -255,6 +271,10 @@ class _Service:
 
     def _note_progress(self, done: int, of: int) -> None:
         self._progress = done, of
+        now = trio.current_time()
+        if self.binding is None and now - self._progress_told_at >= _TELL_S and of:
+            self._progress_told_at = now
+            _log.info("taking up %s: %d of %d files", self._bound.directory, done, of)
 
     def _pause_s(self, took_s: float) -> float:
         """Return how long to wait before the directory is looked through again."""
@@ -347,6 +367,10 @@ class _Service:
                 if await _in_thread(_has_folders, top, paths):
                     self._scan_at = 0.0  # what came with a folder has no events
                 self._wake_up()
+
+
+def _kept_ms(bound: Bound) -> int:
+    return FOREVER if bound.kept_days is None else bound.kept_days * _DAY_MS
 
 
 def _has_folders(top: str, paths: list[str]) -> bool:

@@ -108,13 +108,14 @@ def row_of(bound: Bound, status: BindingStatus | None, now_ms: int) -> Directory
 def lines_of(row: DirectoryRow) -> Iterator[str]:
     """Give what a person wants to know of a directory."""
     yield f"directory {row['directory']}: {row['range']} of {row['phext']}"
+    if row["problem"]:
+        yield f"  {row['problem']}"
     if not row["is_served"]:
         yield "  not kept in step: `phextsync up` does that while it runs"
         yield from _conflict_lines(row)
         return
-    if row["problem"]:
-        yield f"  {row['problem']}"
     if not row["is_taken_up"]:
+        yield from _conflict_lines(row)
         if row["to_look_at"]:
             yield f"  being taken up: {row['looked_at']:,} of {row['to_look_at']:,} files"
         elif not row["problem"]:
@@ -142,10 +143,10 @@ def lines_of(row: DirectoryRow) -> Iterator[str]:
 def reasons_of(row: DirectoryRow) -> Iterator[str]:
     """Give the reasons why a directory is not in step, a line each; nothing when it is."""
     where = row["directory"]
-    if not row["is_served"]:
-        yield f"{where}: not kept in step by the process that has the folder"
-    elif row["problem"]:
+    if row["problem"]:
         yield f"{where}: {row['problem']}"
+    elif not row["is_served"]:
+        yield f"{where}: not kept in step, `phextsync up` does that while it runs"
     elif not row["is_taken_up"]:
         yield f"{where}: being taken up"
     if row["waiting"]:

@@ -1,0 +1,124 @@
+"""How it stands with a bound directory: all of it for programs, a few lines for people."""
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from phextsync.conflicts import Conflict
+from phextsync.files.binding import Situation
+from phextsync.files.bindings import BindingStore, Bound
+from phextsync.files.conflict_log import ConflictLog
+from phextsync.files.desk import FileDesk
+from phextsync.files.status import BindingStatus, DirectoryRow, lines_of, reasons_of, row_of
+from phextsync.history import FOREVER
+from phextsync.index import Coordinate, CoordinateRange
+from phextsync.replica import ReplicaSet
+from phextsync.store import MemoryStore
+
+_BOUND = Bound(Path("/home/me/notes"), "memory", CoordinateRange.parse("7.*"), "0a" * 8)
+_NOW_MS = 1_800_000_000_000
+_WELL = Situation(
+    files=3,
+    in_step=3,
+    waiting=0,
+    left_alone=(),
+    held=0,
+    conflicts=0,
+    last_merge_s=None,
+    refused_lines=(),
+    moved=(),
+)
+
+
+def _row(situation: Situation | None, problem: str = "", **changes: int) -> DirectoryRow:
+    found = None if situation is None else replace(situation, **changes)  # type: ignore[arg-type]
+    place = _BOUND.directory, _BOUND.phext, str(_BOUND.range)
+    status = BindingStatus(*place, "watching", problem, found, (300, 10_000), 100.0)
+    return row_of(_BOUND, status, _NOW_MS)
+
+
+def _shown(row: DirectoryRow) -> str:
+    lines = list(lines_of(row))
+    assert all("\n" not in line for line in lines)
+    return "\n".join(lines)
+
+
+def test_a_directory_that_is_in_step_takes_two_lines_and_has_no_reasons() -> None:
+    row = _row(_WELL)
+    assert _shown(row) == ("directory /home/me/notes: 7.* of memory\n  3 files, 3 in step; watched")
+    assert list(reasons_of(row)) == []
+
+
+def test_times_are_those_of_the_wall() -> None:
+    row = _row(replace(_WELL, last_merge_s=90.0, left_alone=(("a.md", "why", 40.0),)))
+    assert row["last_merge_ms"] == _NOW_MS - 10_000
+    assert row["reasons"] == [{"path": "a.md", "reason": "why", "since_ms": _NOW_MS - 60_000}]
+    assert "last written by a merge at 2027-01-1" in _shown(row)
+
+
+def test_of_many_files_that_are_left_alone_the_first_are_shown_and_all_are_counted() -> None:
+    left = tuple((f"{i}.md", "the disk is full", 0.0) for i in range(3000))
+    row = _row(replace(_WELL, left_alone=left))
+    shown = _shown(row)
+    assert "3,000 left alone" in shown
+    assert "left alone: 4.md: the disk is full" in shown
+    assert "and 2,995 more: `phextsync status --json`" in shown
+    assert "5.md" not in shown
+    reasons = list(reasons_of(row))
+    assert reasons[0] == "/home/me/notes/0.md: the disk is full"
+    assert reasons[-1] == "/home/me/notes: 2,000 more files are left alone"
+
+
+def test_deletions_that_are_held_say_what_to_do() -> None:
+    row = _row(_WELL, held=40)
+    told = "40 files vanished at once: their deletion is held; put them back, or `phextsync bind "
+    told += "--confirm /home/me/notes`"
+    assert told in _shown(row)
+    assert list(reasons_of(row)) == [f"/home/me/notes: {told}"]
+
+
+def test_everything_that_is_not_in_step_is_a_reason() -> None:
+    assert list(reasons_of(_row(_WELL, waiting=2))) == ["/home/me/notes: 2 files or scrolls wait"]
+    refused = replace(_WELL, refused_lines=(("1.1 x", "expected nine numbers"),))
+    (reason,) = reasons_of(_row(refused))
+    assert reason.endswith("line of its map refused: 1.1 x: expected nine numbers")
+    assert list(reasons_of(_row(None))) == ["/home/me/notes: being taken up"]
+    assert list(reasons_of(_row(None, "no directory"))) == ["/home/me/notes: no directory"]
+    (reason,) = reasons_of(row_of(_BOUND, None, _NOW_MS))
+    assert "`phextsync up`" in reason
+
+
+def test_conflicts_and_other_paths_are_told_and_are_in_step() -> None:
+    row = _row(replace(_WELL, conflicts=1, moved=(("a", "a~file"),)))
+    assert "1 conflict: see `phextsync conflicts`" in _shown(row)
+    assert "a is at a~file, its own path is taken" in _shown(row)
+    assert list(reasons_of(row)) == []
+
+
+def test_a_directory_that_is_being_taken_up_says_how_far_it_is() -> None:
+    assert "being taken up: 300 of 10,000 files" in _shown(_row(None))
+
+
+@pytest.fixture
+def replicas() -> ReplicaSet:
+    return ReplicaSet(
+        MemoryStore(), node_id=b"n" * 16, random=Random(1), wall_time_ms=lambda: _NOW_MS
+    )
+
+
+def test_bindings_that_cannot_be_read_are_a_reason(tmp_path: Path, replicas: ReplicaSet) -> None:
+    BindingStore(tmp_path).path.write_text("[{")
+    (row,) = FileDesk(replicas, tmp_path).status()
+    assert "expected a list of bindings" in str(row["problem"])
+
+
+def test_conflicts_are_kept_as_long_as_history_is(replicas: ReplicaSet) -> None:
+    log = ConflictLog(replicas, bytes(8))
+    log.add(Coordinate(*[7] * 9), "a.md", Conflict(1, "a\n", "b\n", "c\n"), "")
+    log.prune(FOREVER)
+    log.prune(1000)
+    assert len(log) == 1
+    log.prune(-1)
+    assert len(log) == 0
