@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint lowest hosts inspector clean
+.PHONY: demo test lint lowest mutants inspector clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
@@ -22,6 +22,11 @@ $(VENV)/ready: pyproject.toml $(wildcard phextsync/index/*.pyx phextsync/index/*
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
+
+# Changes in single places that no test notices: `docs/testing.md`. An hour; MUTANTS=... has options.
+mutants: $(VENV)/ready
+	$(BIN)/pip install --quiet 'mutmut>=3.8,<3.9'
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 # The oldest dependencies that pyproject.toml allows, under what $(VENV) has compiled.
 lowest: $(VENV)/ready .lowest/ready
@@ -48,4 +53,4 @@ inspector: .inspector/ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) .inspector .lowest build *.egg-info phextsync/index/*.c phextsync/index/*.so
+	rm -rf $(VENV) .inspector .lowest .mutants build *.egg-info phextsync/index/*.c phextsync/index/*.so

@@ -1,0 +1,311 @@
+"""`make mutants`: change the code in one place at a time, and see whether a test notices.
+
+mutmut makes the changes and runs the tests, a fork for each mutant. Each module is mutated in a
+folder of its own, `.mutants/<module>`, with a copy of the repository and the tests of `MODULES`
+alone, so that a mutant costs seconds. What survives these meets the wider tests of its module.
+
+A sample is drawn by the names of all mutants and a seed; a run that was ended goes on where it was
+as long as the code is the same, and tries again what survived when a test was added.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Container, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from shutil import copy2, rmtree
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).parents[1]
+_WORK: Final = ROOT / ".mutants"
+_EQUIVALENT: Final = Path(__file__).with_name("equivalent_mutants.toml")
+_WIDER_S: Final = 300
+_SCORE: Final = 0.9  # of the sample, without what is equivalent
+_LATEST_S: Final = 60  # before the time is up, no module is begun
+_CONFIG: Final = """
+[tool.mutmut]
+source_paths = ["phextsync"]
+only_mutate = ["{path}"]
+also_copy = ["sims", "docs", "examples", "fuzz", "benchmarks", "README.md", "CHANGELOG.md"]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "--hypothesis-seed=0"]
+pytest_add_cli_args_test_selection = [{tests}]
+timeout_multiplier = 4.0
+timeout_constant = 5.0
+"""
+_MAKE: Final = """
+import sys
+from pathlib import Path
+from mutmut.mutation.file_mutation import mutate_file_contents
+made = mutate_file_contents(sys.argv[1], Path(sys.argv[1]).read_text())
+print(*made.mutant_names, sep="\\n")
+"""
+
+
+class Module(NamedTuple):
+    """Where a module is, the test files that hold it, and those that what survives meets then."""
+
+    path: str
+    tests: tuple[str, ...]
+    wider: tuple[str, ...] = ()
+
+    @property
+    def dotted(self) -> str:
+        return self.path.removesuffix(".py").replace("/", ".")
+
+
+def _module(path: str, tests: str, wider: str = "") -> Module:
+    return Module(f"phextsync/{path}.py", *(_files(names) for names in (tests, wider)))
+
+
+def _files(names: str) -> tuple[str, ...]:
+    return tuple(f"tests/test_{name}.py" for name in names.split())
+
+
+MODULES: Final[Mapping[str, Module]] = {
+    "reconcile": _module("reconcile", "reconcile comparison", "protocol permissions"),
+    "sketch": _module("sketch", "sketch comparison", "protocol hostile"),
+    "comparison": _module("comparison", "comparison", "protocol link_state hostile"),
+    "permissions": _module("permissions", "permissions", "identity membership"),
+    "crdt": _module("crdt", "crdt positions", "replica mapping bytes history"),
+    "edits": _module("edits", "edits", "crdt conflicts"),
+    "names": _module("files/names", "names", "files directories"),
+    "protocol": _module(
+        "protocol", "protocol link_state presence", "permissions hostile hostile_machine testing"
+    ),
+    "replica": _module("replica", "replica mapping positions", "protocol history retention embed"),
+    "store": _module("store", "store", "upkeep damage pages whole"),
+}
+
+
+@dataclass(slots=True)
+class Tried:
+    """The mutants of one module that were tried, by their names: whether a test noticed each."""
+
+    noticed: dict[str, bool] = field(default_factory=dict)
+    differences: dict[str, str] = field(default_factory=dict)  # of those that none noticed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Try a sample of mutants; print what survived and the score. 0 when it is good enough."""
+    options = parse(arguments)
+    modules = {name: MODULES[name] for name in options.modules.split(",")}
+    until = time.monotonic() + 60 * options.minutes
+    for name, module in modules.items():
+        _prepare(name, module, is_fresh=options.fresh)
+    chosen = sample({name: _all(name, module) for name, module in modules.items()}, options)
+    found: dict[str, Tried] = {}
+    for name, module in modules.items():
+        if until - time.monotonic() > _LATEST_S or not _todo(name, module, chosen[name]):
+            found[name] = _try(name, module, chosen[name], options.jobs, until)
+    wanted = sum(map(len, chosen.values()))
+    return tell(found, wanted, _equivalents())
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("--modules", default=",".join(MODULES), help="names with commas between")
+    parser.add_argument("--sample", type=int, default=500, help="how many mutants in all")
+    parser.add_argument("--seed", type=int, default=0, help="another one, another sample")
+    parser.add_argument("--minutes", type=float, default=55.0, help="then it ends, to go on later")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--fresh", action="store_true", help="forget what earlier runs found")
+    return parser.parse_args(arguments)
+
+
+def sample(
+    mutants: Mapping[str, Iterable[str]], options: argparse.Namespace
+) -> dict[str, list[str]]:
+    """Return which of all mutants are tried: those whose names' digests are the least."""
+    ranked = sorted(
+        (blake2b(f"{options.seed} {mutant}".encode()).digest(), name, mutant)
+        for name, some in mutants.items()
+        for mutant in some
+    )
+    chosen: dict[str, list[str]] = {name: [] for name in mutants}
+    for _, name, mutant in ranked[: options.sample]:
+        chosen[name].append(mutant)
+    return chosen
+
+
+# -- folders -------------------------------------------------------------------------------
+
+
+def _prepare(name: str, module: Module, *, is_fresh: bool) -> None:
+    """Have a folder with the repository as it is now. Of other code nothing is kept."""
+    folder = _WORK / name
+    known = folder / "code.txt"
+    code = _digest(path for path in _tracked() if path.startswith("phextsync/"))
+    if is_fresh or not known.exists() or known.read_text() != code:
+        rmtree(folder, ignore_errors=True)
+    for path in (*_tracked(), *(str(p.relative_to(ROOT)) for p in ROOT.glob("phextsync/**/*.so"))):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        copy2(ROOT / path, folder / path)
+    tests = ", ".join(f'"{test}"' for test in module.tests)
+    with (folder / "pyproject.toml").open("a") as file:
+        file.write(_CONFIG.format(path=module.path, tests=tests))
+    known.write_text(code)
+
+
+def _tracked() -> list[str]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True)
+    return [path for path in listed.stdout.decode().split("\n") if (ROOT / path).is_file()]
+
+
+def _digest(paths: Iterable[str]) -> str:
+    parts = (blake2b((ROOT / path).read_bytes()).digest() for path in paths)
+    return blake2b(b"".join(parts)).hexdigest()
+
+
+def _all(name: str, module: Module) -> list[str]:
+    """Return the names of all mutants of a module."""
+    command = [sys.executable, "-c", _MAKE, module.path]
+    made = subprocess.run(command, cwd=_WORK / name, check=True, capture_output=True)
+    return [f"{module.dotted}.{mutant}" for mutant in made.stdout.decode().split()]
+
+
+# -- trying --------------------------------------------------------------------------------
+
+
+def _try(name: str, module: Module, chosen: list[str], jobs: int, until: float) -> Tried:
+    """Try those that have not yet been noticed, by the module's tests and then by wider ones."""
+    folder = _WORK / name
+    todo = _todo(name, module, chosen)
+    if todo:
+        print(f"{name}: {len(todo)} of {len(chosen)} mutants are to be tried", flush=True)
+        command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(jobs), *todo]
+        _run_until(command, folder, until)
+    results = _results(name, module)
+    wider = _wider(folder)
+    survivors = [m for m in chosen if results.get(m) is False and not wider.get(m)]
+    if module.wider:
+        with ThreadPoolExecutor(jobs) as pool:
+            noticed = pool.map(partial(_notices_wider, folder, module, until), survivors)
+            told = zip(survivors, noticed, strict=True)
+            wider |= {mutant: said for mutant, said in told if said is not None}
+        (folder / "wider.json").write_text(json.dumps(wider))
+    tried = Tried()
+    for mutant in chosen:
+        if results.get(mutant) is not None and (
+            results[mutant] or mutant in wider or not module.wider
+        ):
+            tried.noticed[mutant] = bool(results[mutant] or wider.get(mutant))
+            if not tried.noticed[mutant]:
+                tried.differences[mutant] = _difference(folder, mutant)
+    return tried
+
+
+def _run_until(command: list[str], folder: Path, until: float) -> None:
+    """Run mutmut in a folder; it keeps what it has found when the time is up."""
+    with (folder / "log.txt").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            status = process.wait(max(1.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.wait()
+            return
+    if status:
+        tail = (folder / "log.txt").read_text()[-2000:]
+        raise SystemExit(f"expected tests that pass without a change, found in {folder}:\n{tail}")
+
+
+def _todo(name: str, module: Module, chosen: list[str]) -> list[str]:
+    """Return what no test has noticed yet; what survived is tried again with other tests only."""
+    results, told = _results(name, module), _WORK / name / "tests.txt"
+    tests = _digest(path for path in _tracked() if path.startswith(("tests/", "sims/")))
+    is_same = told.exists() and told.read_text() == tests
+    told.write_text(tests)
+    if not is_same:
+        (_WORK / name / "wider.json").unlink(missing_ok=True)
+    return [m for m in chosen if results.get(m) is None or not (results[m] or is_same)]
+
+
+def _results(name: str, module: Module) -> dict[str, bool]:
+    """Return of each mutant that was tried whether a test noticed it."""
+    meta = _WORK / name / "mutants" / f"{module.path}.meta"
+    if not meta.exists():
+        return {}
+    codes = json.loads(meta.read_text())["exit_code_by_key"]
+    return {mutant: code not in _SURVIVED for mutant, code in codes.items() if code is not None}
+
+
+_SURVIVED: Final = (0, 5, 33)  # exit codes of pytest: passed, no tests; of mutmut: no tests
+
+
+def _wider(folder: Path) -> dict[str, bool]:
+    path = folder / "wider.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def _notices_wider(folder: Path, module: Module, until: float, mutant: str) -> bool | None:
+    """Say whether a wider test notices a mutant; None when there is no time to find out."""
+    if time.monotonic() > until:
+        return None
+    words = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *module.wider]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *words],
+            cwd=folder / "mutants",
+            env={**os.environ, "MUTANT_UNDER_TEST": mutant},
+            timeout=_WIDER_S,
+            check=False,
+            capture_output=True,
+        )
+    except subprocess.TimeoutExpired:
+        return True
+    return done.returncode != 0
+
+
+def _difference(folder: Path, mutant: str) -> str:
+    command = [sys.executable, "-m", "mutmut", "show", mutant]
+    shown = subprocess.run(command, cwd=folder, check=True, capture_output=True).stdout.decode()
+    lines = [line for line in shown.splitlines() if re.match(r"[-+](?![-+])", line)]
+    return "\n".join(lines)
+
+
+# -- telling -------------------------------------------------------------------------------
+
+
+def tell(found: Mapping[str, Tried], wanted: int, equivalent: Container[str]) -> int:
+    """Print what survived of the modules, and how many were noticed; 0 when that is enough."""
+    rows: list[tuple[str, int, int, int]] = []
+    for name, tried in found.items():
+        left = {m: d for m, d in tried.differences.items() if squeezed(d) not in equivalent}
+        for mutant, difference in left.items():
+            print(f"\n{mutant}\n{difference}")
+        noticed = sum(tried.noticed.values())
+        rows.append((name, len(tried.noticed), noticed, len(tried.differences) - len(left)))
+    count, noticed, same = (sum(column) for column in zip(*(row[1:] for row in rows), strict=True))
+    rows.append(("all", count, noticed, same))
+    print(f"\n{'module':12} {'tried':>6} {'noticed':>8} {'equivalent':>11} {'score':>7}")
+    for name, of, found_by, alike in rows:
+        score = f"{100 * found_by / (of - alike):.1f} %" if of > alike else ""
+        print(f"{name:12} {of:6} {found_by:8} {alike:11} {score:>7}")
+    if count < wanted:
+        print(f"{wanted - count} of {wanted} mutants were not tried: the same command goes on")
+    return 0 if noticed >= _SCORE * (count - same) else 1
+
+
+def _equivalents() -> set[str]:
+    return {
+        squeezed(entry["difference"]) for entry in tomllib.loads(_EQUIVALENT.read_text())["mutant"]
+    }
+
+
+def squeezed(difference: str) -> str:
+    """Return the lines of a difference without their indentation."""
+    return "\n".join(f"{line[0]} {line[1:].strip()}" for line in difference.strip().splitlines())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

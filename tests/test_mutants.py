@@ -1,0 +1,62 @@
+"""The runner of mutants: the same seed draws the same sample, and its tables name what exists."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.mutants import MODULES, ROOT, Tried, parse, sample, squeezed, tell
+
+_ALL = {name: [f"phextsync.{name}.x_f__mutmut_{i}" for i in range(50)] for name in ("a", "b")}
+
+
+def test_a_sample_follows_from_its_seed_and_grows_by_more() -> None:
+    few, more = (sample(_ALL, parse([f"--sample={count}"])) for count in (10, 20))
+    assert sum(map(len, few.values())) == 10
+    assert all({*few[name]} <= {*more[name]} for name in _ALL)
+    assert sample(_ALL, parse(["--sample=10"])) == few
+    assert sample(_ALL, parse(["--sample=10", "--seed=1"])) != few
+
+
+def test_more_than_there_are_is_all() -> None:
+    assert {name: len(some) for name, some in sample(_ALL, parse([])).items()} == {"a": 50, "b": 50}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_that_is_mutated_exists_with_its_tests(name: str) -> None:
+    module = MODULES[name]
+    assert [path for path in (module.path, *module.tests, *module.wider) if not _exists(path)] == []
+    assert module.tests
+    assert not {*module.tests} & {*module.wider}
+
+
+def _exists(path: str) -> bool:
+    return (ROOT / path).is_file()
+
+
+def test_every_equivalent_mutant_has_a_reason_and_changes_code_that_is_there() -> None:
+    entries = tomllib.loads((Path(__file__).parent / "equivalent_mutants.toml").read_text())
+    for entry in entries["mutant"]:
+        assert entry["why"]
+        code = (ROOT / MODULES[entry["module"]].path).read_text()
+        removed = [
+            line[2:] for line in squeezed(entry["difference"]).splitlines() if line[0] == "-"
+        ]
+        assert removed
+        assert all(line in code for line in removed), entry["difference"]
+
+
+def test_the_score_leaves_out_what_is_equivalent(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"m{i}" for i in range(10)]
+    tried = Tried({name: i > 0 for i, name in enumerate(names)}, {"m0": "-    a\n+    b"})
+    assert tell({"a": tried}, wanted=10, equivalent=set()) == 0
+    assert "m0\n-    a\n+    b\n" in capsys.readouterr().out
+    tried.noticed["m1"] = False
+    tried.differences["m1"] = "- c\n+ d"
+    assert tell({"a": tried}, wanted=12, equivalent=set()) == 1
+    out = capsys.readouterr().out
+    assert "80.0 %" in out
+    assert "2 of 12 mutants were not tried" in out
+    assert tell({"a": tried}, wanted=10, equivalent={"- a\n+ b"}) == 1
+    assert tell({"a": tried}, wanted=10, equivalent={"- a\n+ b", "- c\n+ d"}) == 0
+    assert "100.0 %" in capsys.readouterr().out
