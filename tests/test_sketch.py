@@ -1,5 +1,6 @@
 """A sketch tells exactly what differs, or that it cannot; and what it names is proven."""
 
+import math
 from random import Random
 
 import pytest
@@ -95,6 +96,56 @@ def test_the_strata_tell_how_many_cells_suffice(differences: int) -> None:
     assert enough >= 15 if differences < 2000 else enough >= 5
 
 
+def _strata(unequal: list[int]) -> tuple[bytes, bytes]:
+    """Return two strata of which so many buckets of each level are not equal."""
+    return bytes(160), b"".join(b"\1" * count + bytes(16 - count) for count in unequal)
+
+
+def _log_likelihood(unequal: list[int], differences: float) -> float:
+    """Of seeing that, when a level has half of what the one above it has and the last the rest;
+    a bucket of one byte stays equal when nothing fell into it, or by chance."""
+    shares = [2.0 ** -(level + 1) for level in range(9)] + [2.0**-9]
+    total = 0.0
+    for seen, share in zip(unequal, shares, strict=True):
+        untouched = math.exp(-differences * share / 16)
+        equal = untouched + (1 - untouched) / 256
+        total += (16 - seen) * math.log(equal)
+        total += seen * math.log(1 - equal) if seen else 0.0
+    return total
+
+
+@given(st.lists(st.integers(0, 16), min_size=10, max_size=10))
+def test_an_estimate_is_the_most_likely_number_of_differences(unequal: list[int]) -> None:
+    found = sketch.estimate(*_strata(unequal))
+    assert (found == 0) == (not any(unequal))
+    if found:
+        best = _log_likelihood(unequal, found)
+        for other in (0.97 * found, 1.03 * found):
+            if math.exp(-1) < other < math.exp(16):
+                assert _log_likelihood(unequal, other) < best + 1e-9
+
+
+def test_cells_are_a_little_more_than_what_reading_takes() -> None:
+    for level in range(1, 9):
+        strata = _strata([16] * level + [8] + [1] * (9 - level))
+        found = sketch.estimate(*strata)
+        entries = math.ceil(4 * found)
+        wanted = int(1.7 * found) + 8
+        if found * 1.45 > SKETCH_CELLS:
+            assert sketch.cells_for(*strata, 1 << 30) is None
+        else:
+            assert sketch.cells_for(*strata, entries) == min(max(64, wanted), SKETCH_CELLS)
+            assert sketch.cells_for(*strata, entries - 1) is None
+    assert sketch.cells_for(bytes(160), bytes(160), 0) == 64
+
+
+def test_an_opening_may_have_no_cells_and_not_less_than_strata() -> None:
+    assert sketch.split_opening(bytes(160)) == (bytes(160), b"")
+    assert sketch.split_opening(bytes(160) + b"cells") == (bytes(160), b"cells")
+    with pytest.raises(ProtocolError, match="expected strata of 160 bytes, found 159"):
+        sketch.split_opening(bytes(159))
+
+
 def test_equal_strata_are_of_no_difference_and_full_ones_of_too_many() -> None:
     index = _pair(100, 1)[0]
     assert sketch.estimate(index.sketch_strata(), index.sketch_strata()) == 0
@@ -103,7 +154,12 @@ def test_equal_strata_are_of_no_difference_and_full_ones_of_too_many() -> None:
 
 
 def test_a_sketch_is_worth_it_among_many_of_which_few_differ() -> None:
-    assert sketch.is_worth(100, 100)
+    assert sketch.is_worth(64, 64)
+    assert sketch.is_worth(100, 75)
+    assert sketch.is_worth(75, 100)
+    assert not sketch.is_worth(100, 74)
+    assert sketch.is_worth(10**6, 10**6 - int(SKETCH_CELLS / 1.45))
+    assert not sketch.is_worth(10**6, 10**6 - int(SKETCH_CELLS / 1.45) - 1)
     assert sketch.is_worth(10**6, 10**6 - 2000)
     assert not sketch.is_worth(63, 100)
     assert not sketch.is_worth(0, 10**6)
