@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from phextsync.comparison import RANGES
+from phextsync.comparison import AUDIT, RANGES
 from phextsync.index import EMPTY_VERSION, Coordinate
 from phextsync.messages import Compare, Entry, Goodbye, Limits, Part, Updates, decode, encode
 from phextsync.protocol import Lack
@@ -126,6 +126,26 @@ def test_a_comparison_that_the_peer_cut_short_vouches_for_nothing() -> None:
     end = Compare(PHEXT, session.number, session.step, RANGES, b"")
     other.core.receive(network.now, link, encode(end))
     assert not session.is_open
+    assert _A not in reader.replica
+    assert reader.node_id not in other.core.lacking(PHEXT)[0]
+
+
+def test_an_audit_that_the_peer_cut_short_vouches_for_nothing() -> None:
+    network = _connected(3, scrolls=5)
+    other, reader, writer = network.peers
+    network.run(60)  # audits are saved up for
+    writer.replica[_A] = "x"
+    _carry(network, 2, 0)
+    other.commit()
+    known = other.core._links[link := _number(network, 0, 1)]
+    assert (PHEXT, _A) in known.spared
+    other.core._start_session(known, PHEXT)
+    begun = decode(_until_compare(network, 0, link)[-1], Limits())
+    assert isinstance(begun, Compare)
+    assert begun.form == AUDIT
+    end = Compare(PHEXT, begun.session, 1, RANGES, b"")
+    other.core.receive(network.now, link, encode(end))
+    assert not known.sessions[PHEXT].is_open
     assert _A not in reader.replica
     assert reader.node_id not in other.core.lacking(PHEXT)[0]
 
