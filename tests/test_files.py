@@ -417,6 +417,74 @@ def test_a_file_and_a_folder_of_one_name_are_both_kept(mesh: Mesh) -> None:
     assert mesh.settle(10) == {"a": "file\nmore\n"}
 
 
+def test_a_file_that_goes_into_a_folder_of_its_name_does_so_everywhere(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("a", "one\n")
+    mesh.settle()
+    one.disk.rename("a", "a.tmp")
+    one.disk.create("a", "folder")
+    one.disk.rename("a.tmp", "a/index.md")
+    assert mesh.settle() == {"a/index.md": "one\n"}
+    assert not _problems(one)
+    assert not _problems(two)
+
+
+def test_a_file_that_goes_to_another_file_system_does_so_everywhere(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    two.disk.make_folders("mnt")
+    two.disk.mount("mnt")
+    one.disk.make_folders("mnt")
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    one.disk.rename("n.md", "mnt/n.md")
+    assert mesh.settle() == {"mnt/n.md": "one\n"}
+    assert two.disk.get("mnt/n.md").device != two.disk.get("").device
+
+
+def test_what_was_below_a_folder_that_is_a_file_now_is_no_problem(mesh: Mesh) -> None:
+    one = mesh.machines[0]
+    one.disk.make_folders("a")
+    one.disk.put("a/b", "one\n")
+    mesh.settle()
+    one.disk.remove_tree("a")
+    mesh.settle()
+    one.disk.put("a", "two\n")
+    one.disk.on_change("a/b")
+    assert mesh.settle() == {"a": "two\n"}
+    assert not _problems(one)
+
+
+def test_marks_that_changed_with_a_name_travel(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("a.sh", "one\n")
+    mesh.settle()
+    one.disk.rename("a.sh", "b.sh")
+    one.disk.set_mode("b.sh", 0o755)
+    mesh.settle()
+    assert two.disk.get("b.sh").mode & 0o111
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_nothing_that_was_sent_goes_with_the_power(count: int) -> None:
+    for seed in range(6):
+        mesh = Mesh(2)
+        mesh.join()
+        one = mesh.machines[0]
+        for number in range(count):
+            one.disk.put(f"{number}.md", "one\n")
+        one.disk.put("gone.md", "gone\n")
+        mesh.settle()
+        for number in range(count):
+            _replace(one, f"{number}.md", "one\ntwo\n")
+        one.disk.unlink("gone.md")
+        mesh.pass_time(3)
+        one.files.end()
+        one.disk.cut_power(Random(seed))
+        mesh.network.crash(0)
+        one.start()
+        assert mesh.settle() == {f"{number}.md": "one\ntwo\n" for number in range(count)}
+
+
 def test_a_scroll_without_a_name_gets_one_in_time(mesh: Mesh) -> None:
     one, _ = mesh.machines
     one.peer.replica["7.5.5/5.5.5/5.5.5"] = "orphan\n"

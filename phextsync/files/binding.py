@@ -31,7 +31,7 @@ from phextsync.files.naming import Naming
 from phextsync.files.output import Output, is_moving
 from phextsync.files.problems import Problems
 from phextsync.files.reading import File, Found, Trouble, why
-from phextsync.files.records import Records
+from phextsync.files.records import Records, digest_of
 from phextsync.files.todo import Runner, Todo
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica import ReplicaSet
@@ -327,12 +327,33 @@ class Binding:
         if not places and not strangers:
             return
         found = await self._run(self._directory.read, [*places.values(), *strangers])
+        await self._settle(places, found)
         taken = Taken(now, self._is_first or await self._run(self._is_checkout_moving))
         await self._back_up(places, found)
         self._intake.take(places, strangers, found, taken)
         for coordinate in self.naming.follow(taken.ready, now) - {*taken.ready}:
             self._todo.finish(coordinate)
         await self._output.give(taken.ready, now)
+
+    async def _settle(self, places: Mapping[Coordinate, str], found: dict[str, Found]) -> None:
+        """Let the disk have what is about to be remembered of files."""
+        known = {
+            path
+            for coordinate, path in places.items()
+            if (record := self.records.get(coordinate)) is not None
+            and isinstance(file := found[path], File)
+            and (
+                (record.mark == file.mark and not record.is_racy)
+                or digest_of(file.text) == record.digest
+            )
+        }
+        news = {
+            path: file
+            for path, file in found.items()
+            if isinstance(file, File) and file.text and path not in known
+        }
+        if news:
+            found.update(await self._run(self._directory.settle, news))
 
     async def _back_up(self, places: Mapping[Coordinate, str], found: dict[str, Found]) -> None:
         """Keep files aside that are about to be merged with scrolls they never agreed with."""

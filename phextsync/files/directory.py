@@ -241,6 +241,10 @@ class Directory:
         """Read files."""
         return self._reader.read(paths)
 
+    def settle(self, files: Mapping[str, File]) -> dict[str, Trouble]:
+        """Let files be on the disk as they were read; return why those are not that cannot be."""
+        return self._reader.settle(files)
+
     def gone(self, paths: Iterable[str]) -> list[str]:
         """Return the paths at which no file is, as far as that can be told."""
         return self._reader.gone(paths)
@@ -441,7 +445,7 @@ class Directory:
             ):
                 return Changed()
             self._clear_way(new)
-            if not self._put_new(old, new):
+            if not self._carry(old, new, expected):
                 return Changed()
             for folder in {old.rpartition("/")[0], new.rpartition("/")[0]}:
                 self._files.sync_folder(folder)
@@ -453,6 +457,32 @@ class Directory:
             return Placed(mark_of(moved), marks_of(moved), is_outside=is_outside)
         except OSError as error:
             return Trouble(why(error))
+
+    def _carry(self, old: str, new: str, expected: Mark) -> bool:
+        """Give a file another path where nothing is, on another file system by a copy; say
+        whether that was done."""
+        try:
+            return self._put_new(old, new)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        status = self._files.status(old)
+        found = self._reader.read_file(old)
+        if status is None or not isinstance(found, File) or found.mark != expected:
+            return False
+        draft = _draft_of(new)
+        self._discard(draft)
+        self._files.write(draft, found.text.encode(), status.mode, status.owner)
+        if not self._put_new(draft, new):
+            self._discard(draft)
+            return False
+        self._files.sync_folder(new.rpartition("/")[0])
+        again = self._reader.read_file(old)
+        if not isinstance(again, File) or again.mark != expected:
+            self._files.unlink(new)
+            return False
+        self._files.unlink(old)
+        return True
 
     def set_marks(self, path: str, marks: str, *, is_read_only: bool) -> Outcome:
         """Let a file be private or not, executable or not."""

@@ -10,6 +10,7 @@ import os
 import stat
 import struct
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,12 @@ class FileSystem(Protocol):
 
     def sync_folder(self, path: str) -> None:
         """Let the names in a folder be on the disk."""
+
+    def sync_file(self, path: str) -> None:
+        """Let the bytes of a file be on the disk, and its name."""
+
+    def sync_all(self) -> None:
+        """Let everything be on the disk that lies on the file system of the directory."""
 
     def set_mode(self, path: str, mode: int) -> None:
         """Set the permissions of a file."""
@@ -202,9 +209,25 @@ class OsFileSystem:
         return found
 
     def sync_folder(self, path: str) -> None:
-        descriptor = os.open(self._at(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._sync(path, os.O_DIRECTORY)
+
+    def sync_file(self, path: str) -> None:
+        self._sync(path, os.O_NOFOLLOW | os.O_NONBLOCK)
+        self._sync(path.rpartition("/")[0], os.O_DIRECTORY)
+
+    def sync_all(self) -> None:
+        if _libc is None:
+            os.sync()
+        elif self._sync("", os.O_DIRECTORY, _libc.syncfs):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), self.root)
+
+    def _sync(
+        self, path: str, flags: int, sync: Callable[[int], int | None] = os.fsync
+    ) -> int | None:
+        descriptor = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC | flags)
         try:
-            os.fsync(descriptor)
+            return sync(descriptor)
         finally:
             os.close(descriptor)
 

@@ -80,7 +80,7 @@ class Intake:
                 self._look_at(coordinate, path, found[path], taken)
         files = {p: f for p in strangers if isinstance(f := found[p], File) and f.text}
         for path in strangers:
-            self._note_found(path, found[path], taken.now)
+            self._note_found(path, found[path], taken.now, is_stranger=True)
             if isinstance(trouble := found[path], Trouble) and trouble.file is not None:
                 is_now = self._renamed(path, trouble.file)
                 if is_now is not None:
@@ -216,7 +216,7 @@ class Intake:
     ) -> None:
         check_name(path)
         line = self._naming.map.line_at(coordinate)
-        marks = "" if line is None else line.marks
+        marks = file.marks if line is None or file.marks != record.marks else line.marks
         self._naming.change({coordinate: Line(coordinate, path, marks)})
         self._absences.end(coordinate)
         moved = replace(record, path=path)
@@ -256,10 +256,12 @@ class Intake:
                 taken.ready[coordinate] = file
                 self._problems.solve(line.name)
 
-    def _note_found(self, path: str, found: Found, now: float) -> None:
-        if isinstance(found, Trouble):
+    def _note_found(
+        self, path: str, found: Found, now: float, *, is_stranger: bool = False
+    ) -> None:
+        if isinstance(found, Trouble) and not (is_stranger and found.is_nothing):
             self._problems.note(path, found.reason, now, is_retried=True)
-        elif isinstance(found, Gone) or not found.text:
+        elif not isinstance(found, File) or not found.text:
             self._problems.solve(path)
 
     # -- files that are gone -----------------------------------------------------------------

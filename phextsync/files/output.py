@@ -180,18 +180,27 @@ class Output:
         """Return where each file goes first: out of the way where it is in that of another."""
         targets: dict[Coordinate, tuple[File, str]] = {}
         for coordinate, (file, path) in moves.items():
-            other = self._records.at(path)
-            if other is not None and other != coordinate:
-                self._todo.finish(coordinate)
-                if other in targets or coordinate in targets:
-                    continue
-                folder, slash, _ = path.rpartition("/")
-                aside = f"{folder}{slash}{_MOVING}{other.key.hex()}"
-                if other in moves:
-                    targets[other] = moves[other][0], aside
-            elif coordinate not in targets:
-                targets[coordinate] = file, path
+            other = self._in_the_way(path)
+            if other is None:
+                targets.setdefault(coordinate, (file, path))
+                continue
+            self._todo.finish(coordinate)
+            record = self._records.get(other)
+            if record is None or other in targets or coordinate in targets:
+                continue
+            folder, slash, _ = record.path.rpartition("/")
+            if other in moves:
+                targets[other] = moves[other][0], f"{folder}{slash}{_MOVING}{other.key.hex()}"
         return targets
+
+    def _in_the_way(self, path: str) -> Coordinate | None:
+        """Return the scroll whose file lies at a path, or where a folder on the way is to be."""
+        while path:
+            coordinate = self._records.at(path)
+            if coordinate is not None:
+                return coordinate
+            path = path.rpartition("/")[0]
+        return None
 
     def _moved(
         self,
@@ -319,7 +328,10 @@ class Output:
         self, coordinate: Coordinate, record: Record, intent: Intent, there: Found, here: Found
     ) -> None:
         if isinstance(there, File):
-            is_same = isinstance(here, File) and here.mark.inode == there.mark.inode
+            is_same = isinstance(here, File) and (
+                here.mark.inode == there.mark.inode  # one file with two names, or a copy
+                or digest_of(here.text) == digest_of(there.text) == intent.digest
+            )
             is_ours = there.mark.inode == intent.inode or digest_of(there.text) == intent.digest
             if is_same or (is_ours and isinstance(here, Gone)):
                 moved = replace(record, path=intent.path, mark=None, intent=None)

@@ -6,7 +6,7 @@ cannot be read.
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -64,14 +64,17 @@ class Gone:
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """Why a path cannot be read or written now. `file` is what lies there when only its name is
-    wrong."""
+    wrong; `is_nothing`: nothing lies there, since a file is in the place of a folder."""
 
     reason: str
     file: File | None = None
+    is_nothing: bool = False
 
 
 Found = File | Gone | Trouble
 
+
+_SYNCED_ALONE_MAX: Final = 16
 
 Ways = dict[str, "Gone | Trouble | None"]
 """What was found on the way to paths, by folder."""
@@ -118,7 +121,8 @@ class Reader:
             above = self._files.status(folder.rpartition("/")[0])
             return Gone(above is not None and above.device != self.device)
         if not status.is_folder:
-            return Trouble(f"expected a folder at {folder}, found {kind_of(status)}")
+            reason = f"expected a folder at {folder}, found {kind_of(status)}"
+            return Trouble(reason, is_nothing=status.is_file)
         inside = [f"{folder}/{name}" if folder else name for name in SECRETS]
         if any(self._files.status(path) is not None for path in inside):
             return Trouble(SECRET)
@@ -164,19 +168,54 @@ class Reader:
         )
 
     def gone(self, paths: Iterable[str]) -> list[str]:
-        """Return the paths at which no file is, as far as that can be told."""
+        """Return the paths at which no file is, as far as that can be told, and is none either
+        after the power went."""
         ways: Ways = {}
         found: list[str] = []
+        synced: dict[str, None] = {}
         for path in paths:
             with suppress(OSError):
                 way = self.way_to(path, ways)
+                is_gone = isinstance(way, Gone)
                 if way is None:
                     status = self._files.status(path)
-                    if status is None or status.is_folder:
-                        found.append(path)
-                elif isinstance(way, Gone):
+                    is_gone = status is None or status.is_folder
+                if is_gone:
+                    self._sync_way(path, synced)
                     found.append(path)
         return found
+
+    def _sync_way(self, path: str, synced: dict[str, None]) -> None:
+        """Let it be on the disk what the folder of a path holds, or that there is none."""
+        folder = path.rpartition("/")[0]
+        while folder and ((status := self._files.status(folder)) is None or not status.is_folder):
+            folder = folder.rpartition("/")[0]
+        if folder not in synced:
+            self._files.sync_folder(folder)
+            synced[folder] = None
+
+    def settle(self, files: Mapping[str, File]) -> dict[str, Trouble]:
+        """Let files be on the disk as they were read; return why those are not that cannot be.
+
+        What is on the disk by chance only may be gone after the power went, and would seem to be
+        deleted by somebody.
+        """
+        troubles: dict[str, Trouble] = {}
+        alone = [path for path, file in files.items() if file.is_outside]
+        others = [path for path, file in files.items() if not file.is_outside]
+        if len(others) <= _SYNCED_ALONE_MAX:
+            alone += others
+        else:
+            try:
+                self._files.sync_all()
+            except OSError as error:
+                troubles = dict.fromkeys(others, Trouble(why(error)))
+        for path in alone:
+            try:
+                self._files.sync_file(path)
+            except OSError as error:
+                troubles[path] = Trouble(why(error))
+        return troubles
 
 
 def why(error: OSError) -> str:

@@ -578,6 +578,19 @@ def a_file_is_made_with_its_bytes_and_its_mode(ground: Ground) -> None:
     assert status.changed_ns <= changed.changed_ns
 
 
+def what_others_wrote_is_synced_by_its_path(ground: Ground) -> None:
+    files = ground.files
+    files.make_folder("folder")
+    files.write("folder/a", b"one")
+    ground.write_in_place("folder/a", b"other")
+    files.sync_file("folder/a")
+    files.sync_folder("folder")
+    files.sync_all()
+    assert _read(files, "folder/a") == b"other"
+    assert _refused_as(files.sync_file, "folder/none") == errno.ENOENT
+    assert _refused_as(files.sync_folder, "none") == errno.ENOENT
+
+
 def nothing_is_made_where_something_is(ground: Ground) -> None:
     files = ground.files
     files.write("a", b"one")
@@ -740,6 +753,7 @@ def a_name_that_is_too_long_is_refused(ground: Ground) -> None:
 
 FILE_SYSTEM: Final[tuple[Callable[[Ground], None], ...]] = (
     a_file_is_made_with_its_bytes_and_its_mode,
+    what_others_wrote_is_synced_by_its_path,
     nothing_is_made_where_something_is,
     nothing_is_where_nothing_was_made,
     two_files_change_places_where_the_system_can,

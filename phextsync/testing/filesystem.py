@@ -82,7 +82,7 @@ class MemoryDisk:
         self.abilities = abilities or Abilities()
         self.room = room
         self.on_change: Callable[[str], None] = lambda path: None
-        self._now_ns = now_ns
+        self.now_ns = now_ns
         self._tick_ns = tick_ns
         self._knows_births = knows_births
         self._reuses_numbers = reuses_numbers
@@ -332,6 +332,14 @@ class MemoryDisk:
         mounted, folder.mounted = folder.mounted, None
         return mounted
 
+    def is_mounted(self, path: str) -> bool:
+        """Whether another file system is seen at a folder."""
+        if not path:
+            return self._base.mounted is not None
+        above, name = self._parent(path)
+        found = above.entries.get(self._key(name))
+        return found is not None and found[1].mounted is not None
+
     # -- the power ---------------------------------------------------------------------------
 
     def sync(self, inode: Inode) -> None:
@@ -371,7 +379,7 @@ class MemoryDisk:
             match source.choice(("old", "new", "torn", "new")):
                 case "old":
                     inode.data, inode.time_ns = inode.stable or b"", inode.stable_time_ns
-                case "torn":
+                case "torn" if inode.stable is None:
                     inode.data = inode.data[: source.randint(0, len(inode.data))]
             self._settle(inode)
         self._count_names()
@@ -419,7 +427,7 @@ class MemoryDisk:
             number = self._number
         now = self._time_ns()
         mode = _MODES[kind] if mode is None else mode
-        return Inode(number, device, kind, mode, now, now, self._now_ns() or 1)
+        return Inode(number, device, kind, mode, now, now, self.now_ns() or 1)
 
     def _free_if_gone(self, inode: Inode) -> None:
         if inode.names <= 0 and inode.opened <= 0:
@@ -428,7 +436,7 @@ class MemoryDisk:
                 self._free.append(inode.number)
 
     def _time_ns(self) -> int:
-        return self._now_ns() // self._tick_ns * self._tick_ns
+        return self.now_ns() // self._tick_ns * self._tick_ns
 
     def _key(self, name: str) -> str:
         return self.abilities.key(name)
@@ -631,6 +639,15 @@ class MemoryFileSystem:
             if folder.kind != "folder":
                 raise _error(errno.ENOTDIR, path)
             self.disk.sync(folder)
+
+    def sync_file(self, path: str) -> None:
+        with self.call("fsync", path):
+            self.disk.sync(self.disk.get(path))
+        self.sync_folder(path.rpartition("/")[0])
+
+    def sync_all(self) -> None:
+        with self.call("syncfs", ""):
+            self.disk.sync_all()
 
     def set_mode(self, path: str, mode: int) -> None:
         with self.call("chmod", path):
