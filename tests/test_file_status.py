@@ -13,9 +13,12 @@ from phextsync.files.conflict_log import ConflictLog
 from phextsync.files.desk import FileDesk
 from phextsync.files.status import BindingStatus, DirectoryRow, lines_of, reasons_of, row_of
 from phextsync.history import FOREVER
-from phextsync.index import Coordinate, CoordinateRange
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.permissions import Permissions
 from phextsync.replica import ReplicaSet
 from phextsync.store import MemoryStore
+from sims.network import PHEXT
+from tests.test_files import Mesh
 
 _BOUND = Bound(Path("/home/me/notes"), "memory", CoordinateRange.parse("7.*"), "0a" * 8)
 _NOW_MS = 1_800_000_000_000
@@ -122,3 +125,49 @@ def test_conflicts_are_kept_as_long_as_history_is(replicas: ReplicaSet) -> None:
     assert len(log) == 1
     log.prune(-1)
     assert len(log) == 0
+
+
+# -- on machines -----------------------------------------------------------------------------
+
+
+def test_a_reader_has_the_files_and_its_own_changes_stay_with_it_and_are_told_once() -> None:
+    mesh = Mesh(2)
+    one, reader = mesh.machines
+    reader.peer.replicas.permissions = Permissions.of({PHEXT: [EVERYTHING]}, {})
+    mesh.join()
+    one.disk.put("doc.md", "from one\n")
+    mesh.pass_time(3)
+    assert reader.visible() == {"doc.md": "from one\n"}
+    status = reader.files.status("doc.md")
+    assert status is not None
+    assert not status.mode & 0o222
+    assert reader.binding is not None
+    reader.binding.problems.take_news()
+    reader.disk.put("doc.md", "from one\nof the reader\n")
+    mesh.pass_time(60)
+    assert one.visible() == {"doc.md": "from one\n"}
+    assert [p.path for p in reader.binding.problems.take_news()] == ["doc.md"]
+    reader.disk.unlink("doc.md")
+    mesh.pass_time(5)
+    assert reader.visible() == one.visible() == {"doc.md": "from one\n"}
+    assert len(reader.binding.problems) == 0
+
+
+def test_a_line_that_two_sides_changed_apart_is_a_conflict_where_both_were_seen() -> None:
+    mesh = Mesh(2)
+    one, two = mesh.machines
+    one.disk.put("plan.md", "plan\nbuy milk\n")
+    mesh.settle()
+    mesh.part()
+    for machine, line in ((one, "buy oat milk"), (two, "buy soy milk")):
+        machine.disk.put("plan.md", f"plan\n{line}\n")
+    mesh.pass_time(3)
+    mesh.settle()
+    for machine, mine, theirs in ((one, "oat", "soy"), (two, "soy", "oat")):
+        assert machine.binding is not None
+        (logged,) = machine.binding.conflicts
+        found = logged.conflict
+        assert (logged.path, found.line, found.base) == ("plan.md", 2, "buy milk\n")
+        assert found.mine == f"buy {mine} milk\n"
+        assert found.theirs.split() == ["buy", theirs, "milk"]  # read off what the merge made
+        assert machine.binding.situation().conflicts == 1

@@ -14,9 +14,11 @@ import pytest
 import trio
 from trio.testing import lockstep_stream_pair, memory_stream_pair
 
-from phextsync import Coordinate, LinkError, MeshKey, NodeIdentity, open_node
+from phextsync import Coordinate, CoordinateRange, LinkError, MeshKey, NodeIdentity, open_node
 from phextsync.discovery import Address
 from phextsync.errors import StoreFullError
+from phextsync.files import service
+from phextsync.files.bindings import BindingStore, Bound
 from phextsync.gateway import Gateway
 from phextsync.guard import Guard
 from phextsync.http1 import HttpConnection, HttpLimits
@@ -545,6 +547,25 @@ async def test_a_stream_that_is_not_read_costs_no_more_than_its_bound(tmp_path: 
         while b"event: reset" not in received:
             received += await stream.receive_some()
         assert b"event: change" not in received
+
+
+async def test_metrics_tell_how_it_stands_with_each_bound_directory(tmp_path: Path) -> None:
+    async with _serving(tmp_path / "data") as (gateway, port):
+        node, notes = gateway.node, tmp_path / "notes"
+        BindingStore(node.folder).bind(Bound(notes, "memory", CoordinateRange.parse("7.*")))
+        assert "phextsync_directory_files{" not in (await _get(port, "/metrics"))[1]
+        async with trio.open_nursery() as nursery:
+            (tmp_path / "notes" / "a.md").write_text("text\n")
+            (tmp_path / "notes" / "b.md").write_bytes(b"\xff")
+            nursery.start_soon(service.serve, node)
+            wanted = f'phextsync_directory_left_alone{{directory="{notes}"}} 1.0'
+            text = ""
+            while wanted not in text:
+                _, text = await _get(port, "/metrics")
+            nursery.cancel_scope.cancel()
+        for name, count in (("files", 1), ("in_step", 1), ("waiting", 0), ("held", 0)):
+            assert f'phextsync_directory_{name}{{directory="{notes}"}} {count}.0' in text
+        assert f'phextsync_directory_conflicts{{directory="{notes}"}} 0.0' in text
 
 
 async def test_metrics_and_health_tell_of_the_node(tmp_path: Path) -> None:

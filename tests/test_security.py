@@ -1,23 +1,27 @@
-"""Every promise of docs/security.md names a test that exists."""
+"""Every promise of docs/security.md and docs/files.md names a test that exists."""
 
 import ast
 import re
 from pathlib import Path
 
+import pytest
+
 _TESTS = Path(__file__).parent
-_PAGE = _TESTS.parent / "docs" / "security.md"
+_DOCS = _TESTS.parent / "docs"
 _NAMED = re.compile(r"`(test_\w+)\.py::(test_\w+)`")
 
 
-def test_every_promise_names_a_test_that_exists() -> None:
-    named = _NAMED.findall(_PAGE.read_text())
+@pytest.mark.parametrize("page", ["security.md", "files.md"])
+def test_every_promise_names_a_test_that_exists(page: str) -> None:
+    named = _NAMED.findall((_DOCS / page).read_text())
     missing = [f"{file}::{name}" for file, name in named if name not in _functions(file)]
     assert len(named) > 30
     assert not missing
 
 
-def test_every_row_of_promises_names_a_test() -> None:
-    rows = [line for line in _PAGE.read_text().splitlines() if line.startswith("| ")]
+@pytest.mark.parametrize("page", ["security.md", "files.md"])
+def test_every_row_of_promises_names_a_test(page: str) -> None:
+    rows = [line for line in (_DOCS / page).read_text().splitlines() if line.startswith("| ")]
     promises = [row for row in rows if not row.startswith(("| ---", "| promise", "| limit"))]
     assert [row for row in promises if not _NAMED.search(row) and "sims/" not in row] == []
 
