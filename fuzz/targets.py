@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from fuzz import scripts, web
+from fuzz import desk, scripts, web
 from phextsync import phextfile
 from phextsync.comparison import AUDIT, FOUND, RANGES, SKETCH, Comparison
 from phextsync.crdt import ROOT, Scroll, import_update
@@ -277,6 +277,7 @@ TARGETS: Final = {
     "phextfile": Target(_phextfile, _phextfile_seeds, is_compiled=False),
     "http": Target(web.run_http, web.http_seeds, is_compiled=False),
     "protocol": Target(scripts.run_protocol, scripts.protocol_seeds, is_compiled=False),
+    "control": Target(desk.run_control, desk.control_seeds, is_compiled=False),
     "coordinates": Target(_coordinates, _coordinate_seeds, is_compiled=True),
     "comparison": Target(_comparison, _comparison_seeds, is_compiled=True),
     "updates": Target(_update, _update_seeds, is_compiled=True),

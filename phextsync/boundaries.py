@@ -44,10 +44,10 @@ class Boundary:
     def __init__(
         self, logger: logging.Logger, *, on_error: Callable[[Exception], object] | None = None
     ) -> None:
-        """`on_error` is told each error too; when it raises, that passes the boundary."""
+        """`on_error` is told each error too; what it raises passes the boundary."""
         self._logger = logger
         self._on_error = on_error
-        self._counts: Counter[tuple[type[Exception], str]] = Counter()
+        self._counts: Counter[tuple[type[Exception], int | None, str]] = Counter()
 
     @contextmanager
     def around(self, part: str) -> Iterator[Outcome]:
@@ -56,16 +56,19 @@ class Boundary:
         try:
             yield outcome
         except* Exception as group:
-            errors = list(_leaves(group))
-            outcome.error = errors[0]
-            for error in errors:
-                self.note(part, error)
+            outcome.error = next(_leaves(group))
+            self.note(part, group)
 
     def note(self, part: str, error: Exception) -> None:
-        """Count an error that ended a part; log it when it is due."""
+        """Count an error that ended a part, each of a group; log it when it is due."""
+        if isinstance(error, ExceptionGroup):
+            for each in _leaves(error):
+                self.note(part, each)
+            return
         place = _place(error)
-        self._counts[type(error), place] += 1
-        count = self._counts[type(error), place]
+        kind = type(error), getattr(error, "errno", None), place
+        self._counts[kind] += 1
+        count = self._counts[kind]
         if set(str(count)[1:]) <= {"0"} and str(count)[0] == "1":
             is_bug = count == 1 and not isinstance(error, _EXPECTED)
             self._logger.error(
@@ -160,9 +163,9 @@ def printable(text: str) -> str:
     )
 
 
-def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+def _leaves(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
     for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
+        if isinstance(error, ExceptionGroup):
             yield from _leaves(error)
         else:
             yield error

@@ -35,12 +35,14 @@ import cbor2
 import trio
 
 from phextsync import errors
+from phextsync.boundaries import Boundary, one_line
 from phextsync.changes import Change, TextChange, writing_as
 from phextsync.crdt import check_text
 from phextsync.errors import (
     AnswerLostError,
     ConflictError,
     CoordinateError,
+    LinkError,
     NotSyncedError,
     PhextsyncError,
     ProtocolError,
@@ -585,6 +587,9 @@ class Served(Protocol):
     @property
     def presence(self) -> PresenceBoard: ...
 
+    @property
+    def boundary(self) -> Boundary: ...
+
     def status_json(self) -> str: ...
 
     def reload(self) -> None: ...
@@ -634,6 +639,7 @@ class Desk:
         self._receipts = {client: _Receipt.decode(data) for client, data in stored.items()}
         self._awaited = set(self._receipts)
         self._looking_back = trio.CapacityLimiter(_LOOKS_BACK_MAX)
+        self.boundary = node.boundary
 
     @property
     def presence(self) -> PresenceBoard:
@@ -739,10 +745,23 @@ class Desk:
         return answer
 
     def _encoded(self, number: int, request: list[Value], client: bytes) -> bytes:
-        try:
+        with self.answering(number, request) as failed:
             return cbor2.dumps([number, "ok", self.ask(request, client)])
-        except _CALLERS_OWN as error:
-            return encode_error(number, error)
+        return failed[0]
+
+    @contextmanager
+    def answering(self, number: int, request: list[Value]) -> Iterator[list[bytes]]:
+        """Put into a list what to answer when the block fails. What is not the caller's own error
+        is one of this node: it is told here too, and ends neither the process nor the node."""
+        failed: list[bytes] = []
+        with self.boundary.around(f"the request {operation_of(request)!r:.40}") as outcome:
+            try:
+                yield failed
+            except _CALLERS_OWN as error:
+                failed.append(encode_error(number, error))
+        if outcome.error is not None:
+            text = f"the node could not carry it out: {one_line(outcome.error)}"
+            failed.append(encode_error(number, PhextsyncError(text)))
 
     def arrived(self, client: bytes) -> None:
         """A process is here, perhaps from another owner."""
@@ -901,14 +920,16 @@ async def serve(
     with _bound_socket(folder) as listening:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(desk.forget_missing)
-            task_status.started()
             listener = trio.SocketListener(listening)
             close_in_children(listener)
-            while True:
-                nursery.start_soon(_serve_one, desk, await listener.accept())
+            task_status.started()
+            await desk.boundary.serve_listeners(
+                [listener], partial(serve_one, desk), part=lambda _: "the connection of a process"
+            )
 
 
-async def _serve_one(desk: Desk, stream: trio.SocketStream) -> None:
+async def serve_one(desk: Desk, stream: trio.abc.Stream) -> None:
+    """Answer the requests that come over one stream until it ends."""
     async with FrameChannel(stream, FRAME_BYTES_MAX) as channel:
         await _Connection(desk, channel).run()
 
@@ -930,19 +951,23 @@ class _Connection:
         self._tasks: dict[int, trio.CancelScope] = {}
 
     async def run(self) -> None:
-        """Answer until the other side hangs up or speaks nonsense."""
+        """Answer until the other side hangs up or speaks nonsense, or an error of this node."""
+        try:
+            with self._desk.boundary.around("the connection of a process"):
+                await self._answer_all()
+            self._desk.left(self._client)
+        finally:
+            self._session.close()
+
+    async def _answer_all(self) -> None:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send)
                 nursery.start_soon(self._settle)
                 await self._receive(nursery)
                 nursery.cancel_scope.cancel()
-        except* PhextsyncError:
-            self._desk.left(self._client)
-        else:
-            self._desk.left(self._client)
-        finally:
-            self._session.close()
+        except* LinkError:
+            pass  # it hung up
 
     async def _receive(self, nursery: trio.Nursery) -> None:
         try:
@@ -985,11 +1010,10 @@ class _Connection:
                 raise ProtocolError(f"expected a request, found {other!r:.80}")
 
     def _hold(self, number: int, request: list[Value]) -> bytes:
-        try:
+        with self._desk.answering(number, request) as failed:
             self._session.hold(number, request)
-        except PhextsyncError as error:
-            return encode_error(number, error)
-        return cbor2.dumps([number, "ok", None])
+            return cbor2.dumps([number, "ok", None])
+        return failed[0]
 
     def _put(self, answer: bytes) -> None:
         self._outbox.append(answer)
@@ -1021,12 +1045,11 @@ class _Connection:
 
     async def _wait(self, number: int, request: list[Value]) -> None:
         with trio.CancelScope() as self._tasks[number]:
-            try:
+            with self._desk.answering(number, request) as failed:
                 answer = await self._session.wait(request)
-            except _CALLERS_OWN as error:
-                self._put(encode_error(number, error))
-            else:
                 self._put(cbor2.dumps([number, "ok", answer]))
+            for answer in failed:
+                self._put(answer)
         self._tasks.pop(number, None)
 
 

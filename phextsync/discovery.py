@@ -24,6 +24,7 @@ import ifaddr
 import trio
 import zeroconf
 
+from phextsync.boundaries import Boundary
 from phextsync.durable_files import write_whole
 from phextsync.errors import IdentityError, LinkError, StoreDamagedError
 from phextsync.identity import NODE_ID_BYTES, check_node_name
@@ -154,20 +155,16 @@ class Mdns:
         self, announcement: Announcement, send: trio.MemorySendChannel[Sighting]
     ) -> None:
         """Keep one mDNS session; begin another when the network has changed."""
-        last_failure = ""
+        boundary = Boundary(_logger)
         while True:
-            try:
+            with boundary.around("mDNS") as outcome:
                 network = self._addresses()
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._session, announcement, network, send)
+                    nursery.start_soon(self._session, announcement, network, send, boundary)
                     while self._addresses() == network:  # noqa: ASYNC110  no event tells of it
                         await trio.sleep(self._network_check_s)
                     nursery.cancel_scope.cancel()
-            except* (OSError, zeroconf.Error) as group:
-                failure = _first_reason(group)
-                if failure != last_failure:
-                    _logger.warning("mDNS cannot be used at the moment: %s", failure)
-                last_failure = failure
+            if outcome.error is not None:
                 await trio.sleep(self._network_check_s)
 
     async def _session(
@@ -175,6 +172,7 @@ class Mdns:
         announcement: Announcement,
         network: tuple[str, ...],
         send: trio.MemorySendChannel[Sighting],
+        boundary: Boundary,
     ) -> None:
         names = _Names(announcement.tags)
         # Naming them leaves out ::1, where multicast does not work.
@@ -185,7 +183,7 @@ class Mdns:
             try:
                 async with trio.open_nursery() as nursery:
                     for _ in range(_LOOKUPS_AT_ONCE):
-                        nursery.start_soon(_look_up, mdns, names, announcement, send)
+                        nursery.start_soon(_look_up, mdns, names, announcement, send, boundary)
                     info = _service_info(announcement, self._interfaces or network)
                     # The name holds the node id: probing for another owner would cost 0.5 s.
                     await trio.to_thread.run_sync(
@@ -413,12 +411,15 @@ async def _look_up(
     names: _Names,
     own: Announcement,
     send: trio.MemorySendChannel[Sighting],
+    boundary: Boundary,
 ) -> None:
     while True:
         name = await names.take()
-        info = await trio.to_thread.run_sync(
-            mdns.get_service_info, SERVICE_TYPE, name, _LOOKUP_TIMEOUT_MS
-        )
+        info = None
+        with boundary.around(f"looking up {name}"):
+            info = await trio.to_thread.run_sync(
+                mdns.get_service_info, SERVICE_TYPE, name, _LOOKUP_TIMEOUT_MS
+            )
         if info is None:
             continue
         try:
@@ -481,12 +482,6 @@ def _sighting(info: zeroconf.ServiceInfo) -> Sighting:
         _hex_bytes(incarnation[: 2 * _TOKEN_BYTES_MAX], len(incarnation) // 2),
         tokens[1],
     )
-
-
-def _first_reason(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error) or type(error).__name__
 
 
 def _hex_bytes(text: object, length: int) -> bytes:

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, NoReturn, Self
@@ -23,6 +24,7 @@ from typing import Final, NoReturn, Self
 import cbor2
 import trio
 
+from phextsync.boundaries import Boundary
 from phextsync.discovery import parse_address
 from phextsync.errors import IdentityError, LinkError, PhextsyncError, StoreDamagedError
 from phextsync.identity import (
@@ -153,24 +155,29 @@ async def keep_serving(
     identity: Callable[[], NodeIdentity],
     host: str | None,
     changed: Callable[[], Awaitable[None]],
+    boundary: Boundary,
     *,
     wall_time_s: Callable[[], float] = time.time,
 ) -> NoReturn:
     """Redeem invitations whenever there are any; `changed` waits for news of them or of the
     node's identity."""
     while True:
-        try:
+        rows: list[Invitation] = []
+        with boundary.around("redeeming invitations") as outcome:
             port, rows = invitations.read(wall_time_s())
             if rows:
                 issuer = identity()
-                async with serving(invitations, issuer, host, port, wall_time_s=wall_time_s):
+                async with serving(
+                    invitations, issuer, host, port, boundary, wall_time_s=wall_time_s
+                ):
                     while invitations.read(wall_time_s())[1] and identity() is issuer:
                         with trio.move_on_after(_CHECK_S):
                             await changed()
-                continue
-        except (LinkError, StoreDamagedError) as error:
-            _logger.warning("invitations cannot be redeemed: %s", error)
-        await changed()
+        if outcome.error is not None:
+            with trio.move_on_after(_CHECK_S):
+                await changed()
+        elif not rows:
+            await changed()
 
 
 @asynccontextmanager
@@ -179,6 +186,7 @@ async def serving(
     identity: NodeIdentity,
     host: str | None,
     port: int,
+    boundary: Boundary,
     *,
     wall_time_s: Callable[[], float],
 ) -> AsyncIterator[None]:
@@ -207,7 +215,14 @@ async def serving(
             strangers -= 1
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, answer, listeners)
+        nursery.start_soon(
+            partial(
+                boundary.serve_listeners,
+                listeners,
+                answer,
+                part=lambda _: "a request by invitation",
+            )
+        )
         try:
             yield
         finally:

@@ -23,6 +23,7 @@ from typing import Final
 import trio
 
 from phextsync import control, discovery, invitation, transport
+from phextsync.boundaries import Boundary, one_line
 from phextsync.durations import Durations
 from phextsync.errors import (
     IdentityError,
@@ -53,6 +54,7 @@ LINKS_MAX: Final = 16
 _GATHER_S: Final = 0.003
 _COMMIT_PAUSE_S: Final = 0.015
 _RETRY_S: Final = 1.0
+_DISCOVERY_PAUSE_S: Final = 5.0
 _IMPORTED_AT_ONCE: Final = 5000
 _STOP_S: Final = 5.0
 _SEND_BYTES: Final = 256 << 10
@@ -157,6 +159,8 @@ class Surroundings:
     known: KnownPeers = field(default_factory=KnownPeers)
     random: Random
     wall_time_s: Callable[[], float] = time.time
+    on_error: Callable[[Exception], object] | None = None
+    """Told every error that ended a part of the node."""
 
 
 class Node:
@@ -185,6 +189,8 @@ class Node:
             permissions=identity.permissions,
         )
         self.known = surroundings.known
+        self.boundary = Boundary(_log, on_error=surroundings.on_error)
+        self.replicas.on_failure = self.boundary.note
         self.core = Synchronizer(
             self.replicas,
             name=identity.name,
@@ -206,6 +212,7 @@ class Node:
         self._head_starts: dict[bytes, float] = {}  # until when a dial of a peer goes alone
         self._lost: dict[bytes, _Lost] = {}
         self._batches_taken = self._batches_durable = 0
+        self._is_core_told = True
         self._complaints = transport.Complaints()
         self.commits = Durations()  # as the node waits for them, with the turns of threads
         self._dirty = trio.Event()
@@ -222,7 +229,7 @@ class Node:
         self.core.on_due = self._is_due
         self.core.on_progress = self._progressed
         self.replicas.on_dirty = self._is_dirty
-        self.searcher = Searcher(self.replicas, self.folder)
+        self.searcher = Searcher(self.replicas, self.folder, self.boundary)
         self.directories: control.Directories | None = None  # while they are known
         self.desk = control.Desk(self)
         self._seen_noted = -math.inf
@@ -503,15 +510,20 @@ class Node:
             with trio.move_on_after(_GATHER_S):
                 await self._hurry.wait()
             self._dirty, self._hurry = trio.Event(), trio.Event()
-            if await self._commit():
+            is_done = False
+            with self.boundary.around("writing to the disk"):
+                is_done = await self._commit()
+            if is_done:
                 with trio.move_on_after(_COMMIT_PAUSE_S):
                     await self._hurry.wait()
             else:
+                self._is_dirty()
                 await trio.sleep(_RETRY_S)
 
     async def _commit(self) -> bool:
         batch = self.replicas.take_batch()
         if batch is None:
+            self._tell_core()
             return True
         self._batches_taken += 1
         self.core.committing()
@@ -520,17 +532,30 @@ class Node:
             with trio.CancelScope(shield=True):  # a batch that was taken has to end, well or badly
                 await self._surroundings.commit(batch)
         except StoreError as error:
-            self.replicas.failed(error)
-            self._is_dirty()
-            self._settle()
+            self._commit_failed(error)
             _log.error("cannot write to %s: %s", self.folder, error)
             return False
+        except Exception as error:
+            self._commit_failed(StoreError(f"cannot write to {self.folder}: {one_line(error)}"))
+            raise
         self.commits.add(trio.current_time() - began)
         self.replicas.committed()
         self._batches_durable = self._batches_taken
-        self.core.committed()
         self._settle()
+        self._is_core_told = False
+        self._tell_core()
         return True
+
+    def _tell_core(self) -> None:
+        """Tell the core that the last batch is durable, if it does not know it yet."""
+        if not self._is_core_told:
+            self.core.committed()
+            self._is_core_told = True
+
+    def _commit_failed(self, error: StoreError) -> None:
+        self.replicas.failed(error)
+        self._is_dirty()
+        self._settle()
 
     def _settle(self) -> None:
         """Wake whoever waits for the end of a commit, good or bad."""
@@ -540,13 +565,15 @@ class Node:
     async def _keep_time(self) -> None:
         while True:
             now = trio.current_time()
-            deadline = self.core.tick(now)
-            self._drain()
-            self._note_seen(now)
-            self._remembered.save_if_changed()
-            for link, task in self._links.items():
-                if self._surroundings.wall_time_s() >= task.certificate_end_s:
-                    self.core.end_link(link, "your certificate has expired")
+            deadline = now + _RETRY_S
+            with self.boundary.around("keeping time"):
+                deadline = self.core.tick(now)
+                self._drain()
+                self._note_seen(now)
+                self._remembered.save_if_changed()
+                for link, task in self._links.items():
+                    if self._surroundings.wall_time_s() >= task.certificate_end_s:
+                        self.core.end_link(link, "your certificate has expired")
             with trio.CancelScope(deadline=deadline) as self._alarm:
                 await trio.sleep_forever()
 
@@ -667,10 +694,12 @@ class Node:
                 *(link.address, len(self._links), same),
             )
             return  # which closes it
-        await self._run_link(link, dialled=False)
+        with self.boundary.around(_part(link)):
+            await self._run_link(link, dialled=False)
 
     async def _run_link(self, secure: transport.SecureLink, *, dialled: bool) -> str | None:
-        """Run a link to its end; return why it was refused by either side, if it was."""
+        """Run a link to its end; return why it was refused by either side, if it was. An error
+        of this node while it runs, in the core too, ends the link and nothing else."""
         permissions, refusal = self._judge(secure)
         self._link_number += 1
         link = self._link_number
@@ -684,34 +713,35 @@ class Node:
             trio.CancelScope(),
         )
         self._links[link] = task
-        self.core.link_opened(
-            trio.current_time(),
-            link,
-            secure.peer_id,
-            dialled=dialled,
-            permissions=permissions,
-            refusal=refusal,
-        )
         try:
-            with task.scope:
+            with self.boundary.around(_part(secure)) as outcome, task.scope:
+                self.core.link_opened(
+                    trio.current_time(),
+                    link,
+                    secure.peer_id,
+                    dialled=dialled,
+                    permissions=permissions,
+                    refusal=refusal,
+                )
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(
                         self._receive, link, task, secure.channel, nursery.cancel_scope
                     )
                     await self._send(link, task, secure.channel)
                     nursery.cancel_scope.cancel()
+            if outcome.error is not None:
+                task.reason = f"an error of this node: {one_line(outcome.error)}"
+                return task.reason
         finally:
             del self._links[link]
             refusal = self.core.refusal(link)
             for target in self._targets.values():
-                if target.peer_id == task.peer_id and refusal is None:
+                # After an error, or a refusal, it is dialled when its time has come.
+                if target.peer_id == task.peer_id and refusal is None and outcome.error is None:
                     target.wake.set()
             self._ended_traffic = _sum(self._ended_traffic, self.core.traffic(link))
             self.core.link_closed(trio.current_time(), link, task.reason)
             self._drain()
-            with trio.move_on_after(1) as scope:
-                scope.shield = True
-                await secure.channel.aclose()
         return refusal
 
     async def _send(self, link: int, task: _LinkTask, channel: transport.FrameChannel) -> None:
@@ -764,15 +794,21 @@ class Node:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
+        """Announce and browse; started when that works, or has failed once."""
         while True:
-            announced = self._announcement()
-            async with found.open(announced) as sightings, trio.open_nursery() as session:
-                session.start_soon(self._take_sightings, nursery, sightings)
+            with self.boundary.around("finding peers") as outcome:
+                announced = self._announcement()
+                async with found.open(announced) as sightings, trio.open_nursery() as session:
+                    session.start_soon(self._take_sightings, nursery, sightings)
+                    task_status.started()
+                    task_status = trio.TASK_STATUS_IGNORED
+                    while announced == self._announcement():
+                        await self._reloaded.wait()
+                    session.cancel_scope.cancel()
+            if outcome.error is not None:
                 task_status.started()
                 task_status = trio.TASK_STATUS_IGNORED
-                while announced == self._announcement():
-                    await self._reloaded.wait()
-                session.cancel_scope.cancel()
+                await trio.sleep(_DISCOVERY_PAUSE_S)
 
     def _announcement(self) -> discovery.Announcement:
         tag, *previous = (bundle.mesh_tag for bundle in self.identity.bundles)
@@ -826,7 +862,10 @@ class Node:
         with target.scope:
             while True:
                 if self._wants(target) and not self._is_being_dialled(target.peer_id):
-                    await self._dial_once(target)
+                    with self.boundary.around(f"dialling {target.address}") as outcome:
+                        await self._dial_once(target)
+                    if outcome.error is not None:
+                        _note_failure(target, one_line(outcome.error))
                 target.wake = trio.Event()
                 rest_s = target.backoff_s if self._wants(target) else _BACKOFF_MAX_STRANGER_S
                 with trio.move_on_after(rest_s * (0.5 + self._random.random())):
@@ -845,18 +884,28 @@ class Node:
         finally:
             if peer_id is not None:
                 self._head_starts.pop(peer_id, None)
+        try:
+            await self._use(target, secure)
+        finally:
+            with trio.move_on_after(1) as scope:
+                scope.shield = True
+                await secure.channel.aclose()
+
+    async def _use(self, target: _Target, secure: transport.SecureLink) -> None:
+        """Run the link that a dial has made."""
         target.last_error = ""
         target.peer_id = secure.peer_id
         target.is_proven = True
         if secure.peer_id == self.identity.node_id:
-            await secure.channel.aclose()
             target.last_error = "this is the node itself"
             return
         now_s = self._surroundings.wall_time_s()
         self._remembered.remember(secure.peer_id, target.address, now_s)
+        began = trio.current_time()
         refusal = await self._run_link(secure, dialled=True)
         if refusal is None:
-            target.backoff_s = _BACKOFF_MIN_S
+            has_held = trio.current_time() - began > _BACKOFF_MAX_S
+            target.backoff_s = _BACKOFF_MIN_S if has_held else _longer_backoff_s(target)
         else:
             _note_failure(target, f"{target.address}: {refusal}")
 
@@ -923,13 +972,21 @@ async def _commit_in_thread(store: Store, batch: Batch) -> None:
         store.commit(batch)
 
 
+def _part(link: transport.SecureLink) -> str:
+    return f"the link with {link.peer_name} at {link.address}"
+
+
 def _note_failure(target: _Target, reason: str) -> None:
     if reason != target.last_error:
         _log.info("%s", reason)
     target.last_error = reason
+    target.backoff_s = _longer_backoff_s(target)
+
+
+def _longer_backoff_s(target: _Target) -> float:
     is_near = target.is_neighbour and target.is_proven
     limit = _BACKOFF_MAX_S if is_near else _BACKOFF_MAX_STRANGER_S
-    target.backoff_s = min(2 * target.backoff_s, limit)
+    return min(2 * target.backoff_s, limit)
 
 
 def _ignore(_event: PeerJoined | PeerLost) -> None:
@@ -1036,6 +1093,7 @@ async def open_node(
             lambda: node.identity,
             host,
             node.reloaded,
+            node.boundary,
         )
         try:
             yield node

@@ -52,14 +52,14 @@ class PresenceBoard:
         *,
         limits: Limits,
         interval_s: float,
-        report: Callable[[str], None],
+        on_failure: Callable[[str, Exception], None],
     ) -> None:
         self.on_ready: Callable[[int], None] = _ignore
         self._own = (node_id, incarnation)
         self._name = name
         self._limits = limits
         self._interval_s = interval_s
-        self._report = report
+        self._on_failure = on_failure
         self._parts: dict[bytes, Mapping[str, str | int]] = {}  # by session
         self._facts: tuple[tuple[str, str | int], ...] | None = None
         self._counter = 0
@@ -240,7 +240,7 @@ class PresenceBoard:
             try:
                 callback(presence)
             except Exception as error:
-                self._report(f"a subscriber to presence failed: {error!r}")
+                self._on_failure("a subscriber to presence", error)
 
 
 @dataclass(slots=True)

@@ -389,7 +389,7 @@ class Synchronizer:
             incarnation,
             limits=self.limits,
             interval_s=self.timing.presence_interval_s,
-            report=replicas.report,
+            on_failure=lambda part, error: replicas.on_failure(part, error),
         )
         self.presence.on_ready = lambda link: self.on_ready(link)
         self._random = random
@@ -518,8 +518,9 @@ class Synchronizer:
         return None if known is None or known.hello is not None else known.goodbye
 
     def traffic(self, link: int) -> Traffic:
-        """Return a copy of the counters of `link`."""
-        return replace(self._links[link].traffic)
+        """Return a copy of the counters of `link`, zeros when it is unknown."""
+        known = self._links.get(link)
+        return Traffic() if known is None else replace(known.traffic)
 
     def backlog(self, link: int) -> int:
         """Return how many messages and notes are kept for `link`, or 0 when it is unknown. Beside

@@ -639,7 +639,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
                 try:
                     subscriber.callback(Change(self.name, inside, origin, label, texts))
                 except Exception as error:
-                    self._owner.report(f"a subscriber of {self.name!r} failed: {error!r}")
+                    self._owner.on_failure(f"a subscriber of {self.name!r}", error)
 
     def _keep_before(self, coordinate: Coordinate) -> None:
         """Keep the text as it is before a change, if a subscriber wants it."""
@@ -1146,6 +1146,7 @@ class ReplicaSet:
         self.on_open: Callable[[str], None] | None = None
         self.on_set_aside: Callable[[str], None] | None = None
         self.reports: deque[str] = deque(maxlen=_REPORTS_MAX)
+        self.on_failure: Callable[[str, Exception], None] = self._report_failure
         self._random = random
         self._wall_time_ms = wall_time_ms
         self._replicas: dict[str, Replica] = {}
@@ -1525,6 +1526,9 @@ class ReplicaSet:
         self.report(f"{problem}; set aside, to be fetched again from a peer")
         if self.on_set_aside is not None:
             self.on_set_aside(phext)
+
+    def _report_failure(self, part: str, error: Exception) -> None:
+        self.report(f"{part} failed: {error!r}")
 
     def report(self, text: str) -> None:
         """Keep a line for the node's operator; the oldest go first."""

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import trio
 
+from phextsync.boundaries import Boundary, one_line
 from phextsync.changes import ChangeFeed
 from phextsync.errors import PhextsyncError, StoreDamagedError, StoreError
 from phextsync.index import EVERYTHING, ORIGIN, Coordinate, CoordinateIndex, CoordinateRange
@@ -336,9 +337,10 @@ class Searcher:
     file cannot be used, searches fail and nothing else does; the next one tries again.
     """
 
-    def __init__(self, replicas: ReplicaSet, folder: Path) -> None:
+    def __init__(self, replicas: ReplicaSet, folder: Path, boundary: Boundary) -> None:
         self._replicas = replicas
         self._path = folder / FILE_NAME
+        self._boundary = boundary
         self._wanted = trio.Event()
         self._hurry = trio.Event()
         self._next = _Round()
@@ -367,13 +369,15 @@ class Searcher:
         """Keep the index while it is wanted, until cancelled."""
         while True:
             await self._wanted.wait()
-            try:
-                with closing(await trio.to_thread.run_sync(SearchIndex, self._path)) as index:
-                    await self._follow(index)
-            except StoreError as error:
-                _log.warning("texts cannot be searched: %s", error)
+            with self._boundary.around("searching texts") as outcome:
+                await self._open_and_follow()
+            if outcome.error is not None:
                 self._wanted = trio.Event()
-                self._begin_round().end(error)
+                self._begin_round().end(_as_store_error(outcome.error))
+
+    async def _open_and_follow(self) -> None:
+        with closing(await trio.to_thread.run_sync(SearchIndex, self._path)) as index:
+            await self._follow(index)
 
     async def _follow(self, index: SearchIndex) -> None:
         with closing(Indexer(self._replicas, index)) as indexer:
@@ -383,8 +387,8 @@ class Searcher:
                 current = self._begin_round()
                 try:
                     await indexer.refresh()
-                except StoreError as error:
-                    current.end(error)
+                except Exception as error:
+                    current.end(_as_store_error(error))
                     raise
                 current.end(index)
                 with trio.move_on_after(_ROUND_S):
@@ -428,6 +432,12 @@ def _find_in(
         with closing(Indexer(replicas, index)) as indexer:
             trio.run(indexer.catch_up)
         return index.find(words, phext, range_, limit)
+
+
+def _as_store_error(error: Exception) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    return StoreError(f"texts cannot be searched: {one_line(error)}")
 
 
 def _check_limit(limit: int) -> None:

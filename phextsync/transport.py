@@ -19,6 +19,7 @@ from typing import Final, NoReturn, Protocol, TypeVar
 
 import trio
 
+from phextsync.boundaries import Boundary
 from phextsync.errors import IdentityError, LinkError
 from phextsync.identity import Bundle, NodeIdentity, certificate_name, certificate_node_id
 
@@ -388,7 +389,7 @@ class Network(Protocol):
         task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     ) -> NoReturn:
         """Run `handler` for each accepted link until cancelled; started with the port. A link is
-        closed when its handler returns; what the handler raises ends the server."""
+        closed when its handler returns or raises; that ends no other."""
 
 
 @dataclass(slots=True)
@@ -472,8 +473,8 @@ async def serve(
 ) -> NoReturn:
     """Listen until cancelled and run `handler` for each accepted link; started with the port.
 
-    `host` and `port` are as `listen` has them. A link is closed when its handler returns; what the
-    handler raises ends the server. Where `identity` is a function, each handshake is under what it
+    `host` and `port` are as `listen` has them. A link is closed when its handler returns or
+    raises; that ends no other. Where `identity` is a function, each handshake is under what it
     gives.
     """
     listeners = await listen(host, port)
@@ -503,6 +504,7 @@ async def serve_listeners(
 ) -> NoReturn:
     """Do as `serve` on listeners of any kind, each of whose streams has a peer with an address."""
     contexts = _ServerContexts(identity)
+    boundary = Boundary(_logger)
     # When full, the oldest is dropped: an honest handshake takes milliseconds, so the oldest of
     # many is the likeliest to be stalled.
     handshakes: dict[trio.CancelScope, None] = {}
@@ -536,7 +538,9 @@ async def serve_listeners(
             with trio.CancelScope(shield=True):
                 await link.channel.aclose()
 
-    await trio.serve_listeners(accept, list(listeners))
+    await boundary.serve_listeners(
+        listeners, accept, part=lambda stream: f"the connection from {peer_address(stream)}"
+    )
 
 
 async def open_link(

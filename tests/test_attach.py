@@ -1,5 +1,6 @@
 """Many processes at one folder: each change once, whoever is killed; the next one takes over."""
 
+import logging
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ import phextsync
 from benchmarks.attached import Writer, faults, place, run_writers, start_writers
 from phextsync import control
 from phextsync.attach import Call
+from phextsync.boundaries import Boundary
 from phextsync.control import Desk, Session, Value, decode_answer
 from phextsync.errors import AnswerLostError, PhextsyncError
 from phextsync.index import CoordinateRange
@@ -37,6 +39,7 @@ class _Node:
     """A node as a desk sees it, over a store."""
 
     def __init__(self, store: MemoryStore) -> None:
+        self.boundary = Boundary(logging.getLogger())
         self.replicas = ReplicaSet(
             store, node_id=bytes(16), random=Random(1), wall_time_ms=lambda: 0
         )

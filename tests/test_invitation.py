@@ -1,5 +1,6 @@
 """New machines get a certificate for an invitation, as often and as long as it says."""
 
+import logging
 import os
 import stat
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ import cbor2
 import pytest
 import trio
 
+from phextsync.boundaries import Boundary
 from phextsync.errors import IdentityError, LinkError, StoreDamagedError
 from phextsync.identity import (
     Authority,
@@ -69,7 +71,9 @@ async def _serving(folder: Path, identity: NodeIdentity, now_s: float = 0.0) -> 
     (listener,) = await trio.open_tcp_listeners(0, host=_LOOPBACK)
     port: int = listener.socket.getsockname()[1]
     await listener.aclose()
-    async with serving(Invitations(folder), identity, _LOOPBACK, port, wall_time_s=lambda: now_s):
+    boundary = Boundary(logging.getLogger())
+    invitations = Invitations(folder)
+    async with serving(invitations, identity, _LOOPBACK, port, boundary, wall_time_s=lambda: now_s):
         yield port
 
 

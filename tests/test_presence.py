@@ -189,7 +189,12 @@ def test_a_telling_crosses_each_link_at_most_once_in_each_direction() -> None:
 
 def _board(**limits: int) -> PresenceBoard:
     return PresenceBoard(
-        b"o" * 16, "own", b"i" * 16, limits=Limits(**limits), interval_s=5, report=lambda line: None
+        b"o" * 16,
+        "own",
+        b"i" * 16,
+        limits=Limits(**limits),
+        interval_s=5,
+        on_failure=lambda *_: None,
     )
 
 

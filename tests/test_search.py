@@ -1,5 +1,6 @@
 """Search finds what is durable, ranks it, and follows every change; its file may vanish."""
 
+import logging
 import os
 import stat
 import threading
@@ -23,6 +24,7 @@ from phextsync import (
     ReplicaSet,
     StoreError,
 )
+from phextsync.boundaries import Boundary
 from phextsync.index import EVERYTHING
 from phextsync.search import FILE_NAME, Indexer, Row, Searcher, SearchIndex
 from tests.strategies import near_coordinates, texts
@@ -211,7 +213,7 @@ async def test_changes_are_followed_once_they_are_durable(
 
 @asynccontextmanager
 async def _searching(replicas: ReplicaSet, folder: Path) -> AsyncIterator[Searcher]:
-    searcher = Searcher(replicas, folder)
+    searcher = Searcher(replicas, folder, Boundary(logging.getLogger()))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(searcher.run)
         yield searcher
@@ -292,7 +294,9 @@ async def test_a_search_that_cannot_be_made_fails_alone_and_is_tried_again(
 
 async def test_a_limit_is_bounded(replicas: ReplicaSet, tmp_path: Path) -> None:
     with pytest.raises(PhextsyncError, match="expected a limit from 1 to 10000, found -1"):
-        await Searcher(replicas, tmp_path).find("milk", "n", EVERYTHING, limit=-1)
+        await Searcher(replicas, tmp_path, Boundary(logging.getLogger())).find(
+            "milk", "n", EVERYTHING, limit=-1
+        )
 
 
 def test_a_closed_index_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ Streams have such a suite in `trio.testing.check_two_way_stream`.
 
 import array
 import errno
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -374,23 +375,30 @@ async def a_cancelled_dialler_leaves_the_server_to_others(places: Places) -> Non
         await link.channel.aclose()
 
 
-async def what_a_handler_raises_ends_the_server(places: Places) -> None:
+async def what_a_handler_raises_ends_its_link_alone(places: Places) -> None:
     anna, bert = places(_ANNA), places(_BERT)
 
-    async def fail(_: SecureLink) -> None:
-        raise ZeroDivisionError
+    async def fail_once_told(link: SecureLink) -> None:
+        async for frame in link.channel:
+            if frame == b"fail":
+                async with trio.open_nursery():
+                    raise ZeroDivisionError
+            await link.channel.send(frame)
 
-    has_failed = False
-    try:
-        async with _served(anna, fail) as port:
-            link = await bert.network.connect(anna.host, port)
-            try:
-                await trio.sleep_forever()
-            finally:
-                await trio.aclose_forcefully(link.channel)
-    except* ZeroDivisionError:
-        has_failed = True
-    assert has_failed, "expected the handler's error"
+    async with _served(anna, fail_once_told) as port:
+        sound, failing = [await bert.network.connect(anna.host, port) for _ in range(2)]
+        await failing.channel.send(b"fail")
+        try:
+            await failing.channel.receive()
+        except (LinkError, trio.EndOfChannel):
+            pass
+        else:
+            raise AssertionError("expected the end of the link")
+        await failing.channel.aclose()
+        for link in (sound, await bert.network.connect(anna.host, port)):
+            await link.channel.send(b"still there?")
+            assert await link.channel.receive() == b"still there?"
+            await link.channel.aclose()
 
 
 NETWORK: Final[tuple[Callable[[Places], Awaitable[None]], ...]] = (
@@ -402,7 +410,7 @@ NETWORK: Final[tuple[Callable[[Places], Awaitable[None]], ...]] = (
     where_nobody_listens_is_named,
     a_server_that_is_cancelled_ends_its_links,
     a_cancelled_dialler_leaves_the_server_to_others,
-    what_a_handler_raises_ends_the_server,
+    what_a_handler_raises_ends_its_link_alone,
 )
 
 
@@ -429,7 +437,11 @@ Discoveries: TypeAlias = Callable[[], Discovery]
 """Gives another discovery, as on a host of its own, that hears all others."""
 
 
-def announcement(number: int, mesh_tag: str = "ab" * 8) -> Announcement:
+MESH_TAG: Final = os.urandom(8).hex()
+"""Of this process alone: whoever runs the same claims beside it is no peer."""
+
+
+def announcement(number: int, mesh_tag: str = MESH_TAG) -> Announcement:
     """Return what a node of that number tells of itself."""
     one = bytes([number])
     return Announcement(one * 16, f"küche {number}", 7000 + number, mesh_tag, one * 8)

@@ -143,6 +143,7 @@ class MemoryMesh:
         ]
         self._nursery: trio.Nursery | None = None
         self._pause = trio.Event()
+        self._error: Exception | None = None
         self._asked = 0  # whose claims are checked next
 
     # -- what users of a run call ----------------------------------------------------------
@@ -173,10 +174,12 @@ class MemoryMesh:
             self.at(fault.at, partial(self.apply, fault.action))
 
     async def run_until(self, time: float) -> None:
-        """Let time pass; Violation as soon as there is one."""
+        """Let time pass; Violation as soon as there is one, or the error that a node met."""
         self.at(time, self._pause.set)
         await self._pause.wait()
         self._pause = trio.Event()
+        if self._error is not None:
+            raise self._error
         self.oracle.check()
 
     def node(self, number: int) -> Node:
@@ -423,7 +426,13 @@ class MemoryMesh:
             known=machine.known,
             random=Random(machine.random.getrandbits(64)),
             wall_time_s=lambda: self._wall_time_s(machine),
+            on_error=self._failed,
         )
+
+    def _failed(self, error: Exception) -> None:
+        """An error stopped at a boundary of a node; here it ends the run."""
+        self._error = self._error or error
+        self._pause.set()
 
     def _wall_time_s(self, machine: _Machine) -> float:
         return self.now if self.now >= machine.asleep_until else machine.asleep_since

@@ -24,6 +24,7 @@ import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from phextsync import transport
+from phextsync.boundaries import Boundary
 from phextsync.discovery import Address, Announcement, Sighting
 from phextsync.errors import IdentityError, LinkError
 from phextsync.identity import NodeIdentity, certificate_name, certificate_node_id
@@ -442,7 +443,9 @@ class MemoryLinks:
             await transport.serve_listeners(
                 lambda: self.identity, [listener], handler, peer_address=_peer_name
             )
-        await trio.serve_listeners(partial(self._accept, handler), [listener])
+        await Boundary(_logger).serve_listeners(
+            [listener], partial(self._accept, handler), part=_peer_name
+        )
 
     async def _accept(
         self, handler: Callable[[SecureLink], Awaitable[None]], stream: MemoryStream
