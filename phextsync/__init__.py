@@ -34,6 +34,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 * `protocol`: what to say to each peer, without IO
 * `boundaries`: where an error of one part of a node stops
 * `transport`: frames over TLS
+* `addresses`: where this machine and others are likeliest to be reached
 * `discovery`: finding peers
 * `membership`: whom this node knows by which name, and whom it lets in
 * `invitation`: how a new machine gets its certificate from the administrator's node

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, Self
 
-import ifaddr
 import trio
 import zeroconf
 
+from phextsync.addresses import dial_order, local_addresses, local_interfaces
 from phextsync.boundaries import Boundary
 from phextsync.durable_files import write_whole
 from phextsync.errors import IdentityError, LinkError, StoreDamagedError
@@ -33,7 +33,7 @@ from phextsync.transport import PORT, format_address
 SERVICE_TYPE: Final = "_phextsync._tcp.local."
 
 ADDRESSES_MAX: Final = 8
-"""Addresses of one peer; more only delay the one that works."""
+"""Addresses of one peer, the likeliest first; more only delay the one that works."""
 NAMES_MAX: Final = 1024
 """Service names waiting to be looked up; when full, the oldest waits for its next announcement."""
 PEERS_FILE: Final = "peers.json"
@@ -112,15 +112,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def local_addresses() -> tuple[str, ...]:
-    """Return this machine's addresses, IPv4 first; loopback only if there is nothing else."""
-    found = [ip for adapter in ifaddr.get_adapters() for ip in adapter.ips]
-    hosts = sorted({str(ip.ip) for ip in found if ip.is_IPv4})
-    hosts += sorted({ip.ip[0] for ip in found if ip.is_IPv6})
-    outside = tuple(host for host in hosts if not ipaddress.ip_address(host).is_loopback)
-    return outside or tuple(hosts)
 
 
 class Mdns:
@@ -477,7 +468,10 @@ def _sighting(info: zeroconf.ServiceInfo) -> Sighting:
     return Sighting(
         _hex_bytes(properties.get("id"), NODE_ID_BYTES),
         name,
-        tuple(Address(host, info.port) for host in hosts[:ADDRESSES_MAX]),
+        tuple(
+            Address(host, info.port)
+            for host in dial_order(hosts, local_interfaces())[:ADDRESSES_MAX]
+        ),
         tokens[0],
         _hex_bytes(incarnation[: 2 * _TOKEN_BYTES_MAX], len(incarnation) // 2),
         tokens[1],

@@ -11,6 +11,7 @@ import trio
 import typer
 
 from phextsync import invitation, membership
+from phextsync.addresses import local_addresses
 from phextsync.cli_common import (
     DATA,
     MESH,
@@ -27,7 +28,7 @@ from phextsync.cli_common import (
     write_output,
 )
 from phextsync.control import Attachment
-from phextsync.discovery import PEERS_FILE, RememberedPeers, local_addresses
+from phextsync.discovery import PEERS_FILE, RememberedPeers
 from phextsync.errors import IdentityError
 from phextsync.identity import (
     IDENTITY_FILE,

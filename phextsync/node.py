@@ -65,6 +65,7 @@ _NEIGHBOUR_S: Final = 3600.0
 _MAY_RETURN_S: Final = 30 * 86400.0  # a peer that was not seen for longer is not waited for
 _SEEN_AGAIN_S: Final = 3600.0
 _HEAD_START_S: Final = 0.25  # of one address of a peer over its others, as RFC 8305 has it
+_NEXT_PLACE_S: Final = 0.02  # so late the next address of a peer is looked at
 _LOST_MAX: Final = 256
 _REFUSALS_MAX: Final = 256
 _BLOCKED: Final = "blocked on this node"
@@ -123,6 +124,7 @@ class _Target:
     is_neighbour: bool  # seen on this network within the last hour
     wake: trio.Event
     is_proven: bool = False  # given to us, or a peer of ours has answered there
+    place: int = 0  # among the addresses of its node: the likeliest is dialled first
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     backoff_s: float = _BACKOFF_MIN_S
     last_error: str = ""
@@ -825,8 +827,8 @@ class Node:
         self, nursery: trio.Nursery, sightings: trio.abc.ReceiveChannel[discovery.Sighting]
     ) -> None:
         async for sighting in sightings:
-            for address in sighting.addresses:
-                self._dial(nursery, address, sighting.node_id, is_neighbour=True)
+            for place, address in enumerate(sighting.addresses):
+                self._dial(nursery, address, sighting.node_id, is_neighbour=True, place=place)
 
     def _dial(
         self,
@@ -836,6 +838,7 @@ class Node:
         *,
         is_neighbour: bool,
         is_proven: bool = False,
+        place: int = 0,
     ) -> None:
         """Take up an address, or, if it is known, try it again now.
 
@@ -849,11 +852,12 @@ class Node:
                     return
                 strange.scope.cancel()
                 del self._targets[strange.address]
-            target = _Target(address, peer_id, is_neighbour, trio.Event(), is_proven)
+            target = _Target(address, peer_id, is_neighbour, trio.Event(), is_proven, place)
             self._targets[address] = target
             nursery.start_soon(self._keep_dialling, target)
         else:
             target.peer_id = peer_id or target.peer_id
+            target.place = place
             target.backoff_s = _BACKOFF_MIN_S
             target.wake.set()
 
@@ -861,6 +865,7 @@ class Node:
         """Hold a link to one address whenever its node has none with us."""
         with target.scope:
             while True:
+                await trio.sleep(target.place * _NEXT_PLACE_S)
                 if self._wants(target) and not self._is_being_dialled(target.peer_id):
                     with self.boundary.around(f"dialling {target.address}") as outcome:
                         await self._dial_once(target)

@@ -19,6 +19,7 @@ from rich.filesize import decimal
 from rich.progress import TaskID
 
 from phextsync import measure
+from phextsync.addresses import local_addresses
 from phextsync.cli_common import (
     DATA,
     NODE,
@@ -37,7 +38,7 @@ from phextsync.cli_common import (
     warn,
     warn_of_import,
 )
-from phextsync.discovery import Address, local_addresses, parse_address
+from phextsync.discovery import Address, parse_address
 from phextsync.embed import Options
 from phextsync.errors import StoreError, StoreLockedError
 from phextsync.files import service

@@ -1,7 +1,6 @@
 """Discovery: real mDNS on loopback alone, addresses in text, remembered peers."""
 
 import logging
-import socket
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -25,7 +24,6 @@ from phextsync.discovery import (
     RememberedPeers,
     Sighting,
     _Names,
-    local_addresses,
     parse_address,
 )
 from phextsync.errors import LinkError, StoreDamagedError
@@ -298,14 +296,6 @@ def test_any_text_is_an_address_or_a_link_error(text: str) -> None:
     except LinkError:
         return
     assert parse_address(str(address)) == address
-def test_this_machine_has_addresses_that_can_be_dialled() -> None:
-    addresses = local_addresses()
-    assert addresses
-    for address in addresses:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        socket.inet_pton(family, address)
-
-
 
 
 # -- remembered peers --------------------------------------------------------------------------
