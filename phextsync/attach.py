@@ -59,7 +59,7 @@ from phextsync.errors import (
     StoreLockedError,
 )
 from phextsync.files.desk import FileDesk, NotServing
-from phextsync.folder import DATA_FILE, NEW, STORE, check_restored, is_locked
+from phextsync.folder import check_restored, data_file_of, is_locked
 from phextsync.identity import NodeIdentity
 from phextsync.index import CoordinateRange
 from phextsync.node import Node
@@ -366,10 +366,10 @@ class Reading:
 
     def _open(self, *, is_pinned: bool) -> None:
         check_restored(self._folder)
-        has_store = any((self._folder / name / DATA_FILE).exists() for name in (STORE, NEW))
-        if not has_store:
+        data = data_file_of(self._folder)
+        if data is None:
             NodeIdentity.load(self._folder)
-        self._snapshot = Snapshot(self._folder, is_pinned=is_pinned) if has_store else None
+        self._snapshot = Snapshot(self._folder, data, is_pinned=is_pinned) if data else None
         self._replicas = _replicas(self._snapshot or MemoryStore(), bytes(16), UNRESTRICTED)
 
     def ask(self, *request: Value) -> Value:

@@ -23,7 +23,13 @@ from typing import Final, TypeVar
 import lmdb
 
 from phextsync.durable_files import sync_folder
-from phextsync.errors import PhextsyncError, StoreError, StoreFullError, StoreLockedError
+from phextsync.errors import (
+    PhextsyncError,
+    StoreDamagedError,
+    StoreError,
+    StoreFullError,
+    StoreLockedError,
+)
 from phextsync.pages import PAGE_BYTES, PageFile
 from phextsync.rebuild import MAP_BYTES
 from phextsync.records import Records
@@ -146,13 +152,25 @@ def reserve_lock_file(store: Path) -> None:
         os.close(descriptor)
 
 
+def data_file_of(folder: Path) -> Path | None:
+    """Return where the data of a folder is, None when it has no store yet. StoreError when a store
+    is there without its data."""
+    # Between two renames of a rebuild there is only the new one.
+    store = next((folder / name for name in (STORE, NEW) if (folder / name).exists()), None)
+    if store is None:
+        return None
+    if not (store / DATA_FILE).exists():
+        raise StoreError(f"{store} has no {DATA_FILE}: `phextsync repair` begins a new one")
+    return store / DATA_FILE
+
+
 def look(folder: Path, use: Callable[[Records], T]) -> T:
     """Return what `use` makes of the records of a data folder as they are at one moment. Nothing is
     locked or written, whether somebody writes or not; if somebody did meanwhile, `use` is called
     again. StoreError when there is no store."""
     check_restored(folder)
-    data = folder / STORE / DATA_FILE
-    if not data.exists():
+    data = data_file_of(folder)
+    if data is None:
         raise StoreError(f"{folder} has no store")
     with translated(folder):
         for is_pinned in (False, True, *[False] * _LOOKS_MAX):
@@ -190,7 +208,12 @@ class OpenData:
             else:
                 self._roots = _read_at(self._descriptor, 0, _ROOTS_BYTES)
             read = partial(_read_at, self._descriptor, roots=self._roots)
-            self.records = Records(partial(PageFile, read))
+            try:
+                self.records = Records(partial(PageFile, read))
+            except StoreDamagedError as error:
+                raise StoreDamagedError(
+                    f"{path} cannot be read ({error}); `phextsync repair` sets it aside"
+                ) from error
             self._stack = stack.pop_all()
 
     def __enter__(self) -> "OpenData":

@@ -12,7 +12,7 @@ from typing import Final
 
 from phextsync.durations import Durations
 from phextsync.errors import StoreDamagedError, StoreError
-from phextsync.folder import DATA_FILE, NEW, STORE, OpenData, translated
+from phextsync.folder import OpenData, translated
 from phextsync.records import (
     HISTORY,
     HISTORY_KEPT,
@@ -34,17 +34,16 @@ _NOBODY: Final = b"\xff" * 4  # the number of no phext
 
 
 class Snapshot:
-    """The store of a folder, which has one, as it is now; see `folder.OpenData` for `is_pinned`
-    and `is_current`. `commit` is refused. Scrolls are read in windows, for passes in order."""
+    """The store of a folder, whose data file is `data`, as it is now; see `folder.OpenData` for
+    `is_pinned` and `is_current`. `commit` is refused. Scrolls are read in windows, for passes in
+    order."""
 
-    def __init__(self, folder: Path, *, is_pinned: bool = False) -> None:
+    def __init__(self, folder: Path, data: Path, *, is_pinned: bool = False) -> None:
         self.syncs = Durations()
         self.refused_history = False
         self._folder = folder
         with translated(folder):
-            # Between two renames of a rebuild there is only the new one.
-            store = folder / STORE if (folder / STORE).exists() else folder / NEW
-            self._data = OpenData(store / DATA_FILE, is_pinned=is_pinned)
+            self._data = OpenData(data, is_pinned=is_pinned)
         self._records = self._data.records
         self._numbers = {name: number for number, name in self._records.names.items()}
         self._gone: set[bytes] = set()  # places of damaged scrolls

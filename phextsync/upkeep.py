@@ -13,7 +13,7 @@ from random import Random
 
 from phextsync.crdt import Fingerprinter, Scroll
 from phextsync.durable_files import sync_folder
-from phextsync.errors import PhextsyncError, ScrollError, StoreError, UpdateError
+from phextsync.errors import PhextsyncError, ScrollError, StoreDamagedError, StoreError, UpdateError
 from phextsync.folder import (
     CLOSED,
     DATA_FILE,
@@ -263,8 +263,10 @@ def restore(
         try:
             with translated(folder), open_records(file) as records:
                 rebuilt = rebuild(records, building, progress)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(building, ignore_errors=True)
+            if isinstance(error, StoreDamagedError):
+                raise StoreDamagedError(f"expected a backup, found {file}: {error}") from error
             raise
         with translated(folder):
             (folder / CLOSED).unlink(missing_ok=True)

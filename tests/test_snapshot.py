@@ -17,12 +17,13 @@ from typer.testing import CliRunner
 from phextsync.attach import Reading, visit
 from phextsync.cli import app
 from phextsync.errors import IdentityError, StoreDamagedError, StoreError
-from phextsync.folder import look, open_records
+from phextsync.folder import data_file_of, look, open_records
 from phextsync.index import Coordinate
-from phextsync.records import DATABASES, LOGS, Stored
+from phextsync.records import DATABASES, LOGS, Records
 from phextsync.replica import ReplicaSet
 from phextsync.snapshot import Snapshot
 from phextsync.store import LmdbStore
+from phextsync.upkeep import restore
 from sims.processes import make_folder
 from tests.golden import unpack
 
@@ -59,7 +60,9 @@ def folder(tmp_path: Path) -> Path:
 
 @contextmanager
 def _snapshot(folder: Path) -> Iterator[Snapshot]:
-    snapshot = Snapshot(folder)
+    data = data_file_of(folder)
+    assert data is not None
+    snapshot = Snapshot(folder, data)
     yield snapshot
     snapshot.close(clean=False)
 
@@ -176,7 +179,7 @@ def test_a_request_is_answered_from_one_moment_whoever_writes(tmp_path: Path) ->
                     case [list(rows), False]:
                         assert len(rows) == 40
                         assert len({text for _, text in rows}) == 1
-            assert look(folder, lambda records: sum(map(_is_sound, records.scrolls()))) >= 40
+            assert look(folder, _problems) == []
             assert os.read(ours, 1 << 20)
     finally:
         os.kill(writer, signal.SIGKILL)
@@ -185,9 +188,8 @@ def test_a_request_is_answered_from_one_moment_whoever_writes(tmp_path: Path) ->
         os.close(its)
 
 
-def _is_sound(stored: Stored) -> bool:
-    assert not stored.problem
-    return True
+def _problems(records: Records) -> list[str]:
+    return [stored.problem for stored in records.scrolls() if stored.problem]
 
 
 def test_reading_takes_no_lock_and_leaves_everything_as_it_is(folder: Path) -> None:
@@ -213,6 +215,23 @@ def test_a_folder_without_store_or_node_is_named(tmp_path: Path) -> None:
         assert asked.ask("get", "memory", _A) is None
     (tmp_path / "store.restoring").mkdir()
     with visit(tmp_path, pytest.fail) as asked, pytest.raises(StoreError, match="cut short"):
+        asked.ask("get", "memory", _A)
+
+
+def test_a_store_that_cannot_be_read_is_named_and_what_to_do(folder: Path) -> None:
+    data = folder / "store" / "data.mdb"
+    data.write_bytes(b"x" * 10_000)
+    asks = [("get", "memory", _A), ("status",), ("search", "memory", "*", "word", 9)]
+    for request in asks:
+        with (
+            visit(folder, pytest.fail) as asked,
+            pytest.raises(StoreError, match="phextsync repair"),
+        ):
+            asked.ask(*request)
+    with pytest.raises(StoreError, match="expected a backup, found"):
+        restore(data, folder / "elsewhere")
+    data.unlink()
+    with visit(folder, pytest.fail) as asked, pytest.raises(StoreError, match="has no data"):
         asked.ask("get", "memory", _A)
 
 
