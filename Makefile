@@ -15,6 +15,7 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m mypy.stubtest --allowlist stubtest.txt phextsync.index._coordinate phextsync.index._index phextsync.index._bytes
 
 $(VENV)/ready: pyproject.toml $(wildcard phextsync/index/*.pyx phextsync/index/*.pxd)

@@ -30,9 +30,9 @@ from benchmarks.report import Report
 from phextsync.files import service
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.index import CoordinateRange
-from phextsync.node import open_node
-from phextsync.replica import ReplicaSet
-from phextsync.store import LmdbStore
+from phextsync.node.node import open_node
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.stores import LmdbStore
 
 _RANGE: Final = CoordinateRange.parse("7.*")
 _FILE: Final = "MEMORY.md"

@@ -18,13 +18,13 @@ from typing import Final
 from pycrdt import Doc, Text
 
 from benchmarks.report import Report
-from phextsync.folder import DATA_FILE, STORE, open_records
-from phextsync.history import FOREVER
+from phextsync.control.upkeep import repair
 from phextsync.index import Coordinate
-from phextsync.node import DEFAULT_PHEXT
-from phextsync.replica import NewUpdate, ReplicaSet
-from phextsync.store import LmdbStore
-from phextsync.upkeep import repair
+from phextsync.node.node import DEFAULT_PHEXT
+from phextsync.replica.past import FOREVER
+from phextsync.replica.replicas import NewUpdate, ReplicaSet
+from phextsync.store.folder import DATA_FILE, STORE, open_records
+from phextsync.store.stores import LmdbStore
 
 _EDITS: Final = 100_000
 _EDITS_PER_COMMIT: Final = 20

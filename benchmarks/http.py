@@ -19,9 +19,9 @@ import trio
 from benchmarks.nodes import LOOPBACK, make_folders, other_node
 from benchmarks.report import Report
 from phextsync.discovery import Address
-from phextsync.gateway import Gateway
+from phextsync.gateways.http import Gateway
 from phextsync.index import Coordinate
-from phextsync.node import Node
+from phextsync.node.node import Node
 
 _SCROLLS: Final = 999
 _TEXT: Final = "x" * 256

@@ -23,10 +23,10 @@ import trio
 
 from benchmarks.nodes import LOOPBACK, anonymous_mb, in_other, make_folders, other_node, pin, until
 from benchmarks.report import Report
-from phextsync.changes import Change
 from phextsync.crdt import ROOT
 from phextsync.index import Coordinate
-from phextsync.node import Node, open_node
+from phextsync.node.node import Node, open_node
+from phextsync.replica.changes import Change
 
 _EDITS_PER_S = 200
 _FLOOD_PER_S = 10_000

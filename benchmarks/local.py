@@ -29,7 +29,7 @@ from benchmarks.attached import owner, run_writers
 from benchmarks.nodes import make_folders
 from benchmarks.report import Report
 from phextsync import Replica, aio
-from phextsync.node import open_node
+from phextsync.node.node import open_node
 
 _SCROLLS = 1000
 _FEW = 500  # operations that take microseconds or more

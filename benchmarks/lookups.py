@@ -26,7 +26,7 @@ from benchmarks.growth import open_replicas
 from benchmarks.index import nested_coordinates
 from phextsync import phextfile
 from phextsync.index import Coordinate
-from phextsync.replica import ReplicaSet
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.reporting import Curve, Plot, Section, Series
 
 PLAIN_SCROLLS: Final = 1000

@@ -20,9 +20,9 @@ from benchmarks.growth import open_replicas
 from benchmarks.index import nested_coordinates
 from benchmarks.reconcile import ten_differences
 from benchmarks.sync import TEXT_BYTES, measure_sync
-from phextsync.folder import DATA_FILE, STORE
-from phextsync.node import DEFAULT_PHEXT
+from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.reporting import Curve, Document, Plot, Section, Series, machine
+from phextsync.store.folder import DATA_FILE, STORE
 
 _DIFFERENCES: Final = 10
 _SCROLLS: Final = 2000

@@ -18,12 +18,12 @@ from typing import Final
 
 from benchmarks.hosts import hosts
 from benchmarks.nodes import LOOPBACK, anonymous_mb
-from phextsync.control import Attachment, Value
+from phextsync.control.desk import Attachment, Value
+from phextsync.control.upkeep import repair
 from phextsync.errors import PhextsyncError
-from phextsync.folder import DATA_FILE, STORE
-from phextsync.node import DEFAULT_PHEXT
+from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.reporting import Curve, Plot, Section, Series, cumulative, energy_j, ring
-from phextsync.upkeep import repair
+from phextsync.store.folder import DATA_FILE, STORE
 from sims.processes import Process, mesh, wait_until_equal
 
 COUNT: Final = 6

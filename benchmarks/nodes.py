@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 
 import trio
 
-from phextsync.identity import MeshKey, NodeIdentity
-from phextsync.node import open_node
+from phextsync.node.node import open_node
+from phextsync.trust.identity import MeshKey, NodeIdentity
 
 LOOPBACK: Final = "127.0.0.1"
 

@@ -18,10 +18,10 @@ from random import Random
 
 from benchmarks.index import nested_coordinates
 from benchmarks.report import Report
-from phextsync.comparison import SKETCH, Comparison, Turn
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange
-from phextsync.messages import Compare, Want, encode
-from phextsync.reconcile import Parameters
+from phextsync.sync.comparison import SKETCH, Comparison, Turn
+from phextsync.sync.messages import Compare, Want, encode
+from phextsync.sync.reconcile import Parameters
 
 _VERSION_BYTES = 12  # of a scroll that two nodes have written
 _LENGTH_BYTES = 4

@@ -26,9 +26,9 @@ from benchmarks.nodes import LOOPBACK, anonymous_mb, in_child, make_folders, oth
 from benchmarks.report import Report
 from phextsync.crdt import import_update
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.node import DEFAULT_PHEXT, Node, open_node
-from phextsync.replica import ReplicaSet
-from phextsync.store import LmdbStore
+from phextsync.node.node import DEFAULT_PHEXT, Node, open_node
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.stores import LmdbStore
 
 _TEXT_BYTES: Final = 100
 _IMPORTED_AT_ONCE: Final = 10_000

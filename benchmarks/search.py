@@ -16,9 +16,9 @@ import trio
 
 from benchmarks.report import Report
 from phextsync.index import Coordinate
-from phextsync.replica import ReplicaSet
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import FILE_NAME, Indexer, SearchIndex
-from phextsync.store import MemoryStore
+from phextsync.store.stores import MemoryStore
 
 _WORDS: Final = 20_000
 _WORDS_PER_SCROLL: Final = 40

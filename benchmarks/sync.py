@@ -20,7 +20,7 @@ from benchmarks.nodes import LOOPBACK, make_folders, other_node, until
 from benchmarks.report import Report
 from phextsync.crdt import ROOT, import_update
 from phextsync.index import EMPTY_VERSION, Coordinate
-from phextsync.node import Node, open_node
+from phextsync.node.node import Node, open_node
 
 TEXT_BYTES = 1024
 

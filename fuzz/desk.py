@@ -10,15 +10,15 @@ import trio
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair
 
 from phextsync.boundaries import Boundary
-from phextsync.control import Desk, Value, digest, serve_one
+from phextsync.control.desk import Desk, Value, digest, serve_one
 from phextsync.errors import PhextsyncError
 from phextsync.index import CoordinateRange
-from phextsync.messages import Limits
-from phextsync.presence import PresenceBoard
-from phextsync.protocol import Lack
-from phextsync.replica import ReplicaSet
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import Hit
-from phextsync.store import MemoryStore
+from phextsync.store.stores import MemoryStore
+from phextsync.sync.messages import Limits
+from phextsync.sync.presence import PresenceBoard
+from phextsync.sync.synchronizer import Lack
 
 _PHEXT: Final = "memory"
 _PLACE: Final = "1.1.1/1.1.1/1.1.1"

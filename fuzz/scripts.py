@@ -7,7 +7,7 @@ from typing import Final
 
 from phextsync.crdt import import_update
 from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange, update_version
-from phextsync.messages import (
+from phextsync.sync.messages import (
     Acknowledge,
     Compare,
     Conflict,

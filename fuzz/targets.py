@@ -12,7 +12,6 @@ from typing import Final
 
 from fuzz import desk, scripts, web
 from phextsync import phextfile
-from phextsync.comparison import AUDIT, FOUND, RANGES, SKETCH, Comparison
 from phextsync.crdt import ROOT, Scroll, import_update
 from phextsync.errors import (
     CoordinateError,
@@ -42,8 +41,9 @@ from phextsync.index import (
     update_clock,
     update_version,
 )
-from phextsync.messages import Limits, decode, encode
-from phextsync.reconcile import Parameters
+from phextsync.sync.comparison import AUDIT, FOUND, RANGES, SKETCH, Comparison
+from phextsync.sync.messages import Limits, decode, encode
+from phextsync.sync.reconcile import Parameters
 
 _PLACE: Final = Coordinate(*[1] * 9)
 

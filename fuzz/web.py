@@ -11,9 +11,9 @@ from typing import Final
 import trio
 from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
-from phextsync.gateway import Gateway
-from phextsync.guard import Guard
-from phextsync.http1 import HttpLimits
+from phextsync.gateways.guard import Guard
+from phextsync.gateways.http import Gateway
+from phextsync.gateways.http1 import HttpLimits
 from phextsync.index import Coordinate
 from phextsync.testing import MemoryMesh
 

@@ -13,9 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Unpack
 
-from phextsync.attach import Call
-from phextsync.changes import Change, current_writer, writing_as
-from phextsync.control import (
+from phextsync.control.desk import (
     Value,
     as_change,
     blamed_lines,
@@ -24,7 +22,11 @@ from phextsync.control import (
     logged_changes,
     versions,
 )
-from phextsync.embed import (
+from phextsync.errors import ClosedError
+from phextsync.files.desk import ToldConflict, file_names, found_file, told_conflicts
+from phextsync.files.finding import FoundFile
+from phextsync.handles.attach import Call
+from phextsync.handles.blocking import (
     Batch,
     Engine,
     Options,
@@ -52,10 +54,10 @@ from phextsync.embed import (
     text_of,
     with_grace,
 )
-from phextsync.errors import ClosedError
-from phextsync.files.desk import ToldConflict, file_names, found_file, told_conflicts
-from phextsync.files.finding import FoundFile
-from phextsync.history import (
+from phextsync.index import EVERYTHING, Coordinate, OpenTexts
+from phextsync.node.node import DEFAULT_PHEXT
+from phextsync.replica.changes import Change, current_writer, writing_as
+from phextsync.replica.past import (
     BlamedLine,
     DeletedScroll,
     LoggedChange,
@@ -64,13 +66,11 @@ from phextsync.history import (
     newest_first,
     to_restore,
 )
-from phextsync.index import EVERYTHING, Coordinate, OpenTexts
-from phextsync.node import DEFAULT_PHEXT
-from phextsync.presence import PeerPresence
-from phextsync.protocol import Lack
-from phextsync.replica import HistorySetting
+from phextsync.replica.replicas import HistorySetting
+from phextsync.replica.views import Key, Range, RangeView, as_coordinate
 from phextsync.search import Hit
-from phextsync.views import Key, Range, RangeView, as_coordinate
+from phextsync.sync.presence import PeerPresence
+from phextsync.sync.synchronizer import Lack
 
 
 class AsyncHandle:

@@ -27,8 +27,8 @@ from phextsync.addresses import dial_order, local_addresses, local_interfaces
 from phextsync.boundaries import Boundary
 from phextsync.durable_files import write_whole
 from phextsync.errors import IdentityError, LinkError, StoreDamagedError
-from phextsync.identity import NODE_ID_BYTES, check_node_name
 from phextsync.transport import PORT, format_address
+from phextsync.trust.identity import NODE_ID_BYTES, check_node_name
 
 SERVICE_TYPE: Final = "_phextsync._tcp.local."
 

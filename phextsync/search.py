@@ -20,10 +20,10 @@ from urllib.parse import quote
 import trio
 
 from phextsync.boundaries import Boundary, one_line
-from phextsync.changes import ChangeFeed
 from phextsync.errors import PhextsyncError, StoreDamagedError, StoreError
 from phextsync.index import EVERYTHING, ORIGIN, Coordinate, CoordinateIndex, CoordinateRange
-from phextsync.replica import CLIENTS, Replica, ReplicaSet
+from phextsync.replica.changes import ChangeFeed
+from phextsync.replica.replicas import CLIENTS, Replica, ReplicaSet
 
 FILE_NAME: Final = "search.sqlite"
 

@@ -2,7 +2,7 @@
 
 import trio
 
-from phextsync.changes import Change, ChangeFeed
+from phextsync.replica.changes import Change, ChangeFeed
 
 
 class ChangeStream(trio.abc.ReceiveChannel[Change]):

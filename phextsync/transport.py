@@ -21,7 +21,7 @@ import trio
 
 from phextsync.boundaries import Boundary
 from phextsync.errors import IdentityError, LinkError
-from phextsync.identity import Bundle, NodeIdentity, certificate_name, certificate_node_id
+from phextsync.trust.identity import Bundle, NodeIdentity, certificate_name, certificate_node_id
 
 PORT: Final = 7439  # PHEX on a keypad
 

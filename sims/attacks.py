@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from phextsync.comparison import AUDIT, RANGES, SKETCH
 from phextsync.crdt import ROOT, Scroll
 from phextsync.index import EVERYTHING, Coordinate, encode_plain_insert
-from phextsync.messages import (
+from phextsync.sync.comparison import AUDIT, RANGES, SKETCH
+from phextsync.sync.messages import (
     Acknowledge,
     Compare,
     Conflict,
@@ -31,7 +31,7 @@ from phextsync.messages import (
     decode,
     encode,
 )
-from phextsync.sketch import CELL_BYTES, STRATA_BYTES
+from phextsync.sync.sketch import CELL_BYTES, STRATA_BYTES
 from sims.network import PHEXT, Network
 
 SCROLLS: Final = 2000

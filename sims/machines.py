@@ -7,11 +7,11 @@ are gathered, a round brings them together, and what goes wrong is tried again.
 from collections.abc import Callable, Coroutine
 from typing import Final, TypeVar, TypeVarTuple
 
-from phextsync.changes import ChangeFeed
 from phextsync.errors import DirectoryError, StoreError
 from phextsync.files.binding import Binding
 from phextsync.files.directory import MARKER_FILE, Directory
 from phextsync.index import Coordinate, CoordinateRange
+from phextsync.replica.changes import ChangeFeed
 from phextsync.testing.filesystem import MemoryDisk, MemoryFileSystem
 from sims.network import PHEXT, Network, Peer
 

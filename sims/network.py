@@ -5,11 +5,11 @@ from random import Random
 
 from phextsync.errors import StoreFullError
 from phextsync.index import EVERYTHING, Coordinate
-from phextsync.permissions import UNRESTRICTED, Permissions
-from phextsync.protocol import Synchronizer
-from phextsync.reconcile import scope_digest
-from phextsync.replica import Replica, ReplicaSet
-from phextsync.store import MemoryStore
+from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.store.stores import MemoryStore
+from phextsync.sync.reconcile import scope_digest
+from phextsync.sync.synchronizer import Synchronizer
+from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
 PHEXT = "memory"
 TICK_S = 0.05

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from phextsync.control import Attachment, Value
-from phextsync.identity import MeshKey, NodeIdentity
+from phextsync.control.desk import Attachment, Value
+from phextsync.trust.identity import MeshKey, NodeIdentity
 
 PATIENCE_S = 120.0  # only a bug takes that long
 POLL_S = 0.01

@@ -22,12 +22,11 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any, Final, assert_never
 
-from phextsync.control import SOCKET_NAME, Value
+from phextsync.control.desk import SOCKET_NAME, Value
 from phextsync.errors import PhextsyncError, StoreError
-from phextsync.identity import IDENTITY_FILE, MeshKey, NodeIdentity
 from phextsync.index import Coordinate
-from phextsync.replica import ReplicaSet
-from phextsync.store import LmdbStore
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.stores import LmdbStore
 from phextsync.testing import (
     PHEXT,
     Action,
@@ -53,6 +52,7 @@ from phextsync.testing import (
     Tear,
 )
 from phextsync.testing.oracle import Edit
+from phextsync.trust.identity import IDENTITY_FILE, MeshKey, NodeIdentity
 from sims.lan import FOLDER_PREFIX, Counters, Lan
 from sims.processes import PATIENCE_S, Process
 from sims.users import Hand, Session

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from phextsync.control import Attachment, Value, as_change, digest
+from phextsync.control.desk import Attachment, Value, as_change, digest
 from phextsync.errors import StoreError
 from phextsync.index import Coordinate
 from phextsync.testing import PHEXT

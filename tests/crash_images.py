@@ -19,9 +19,9 @@ from random import Random
 
 from phextsync.crdt import Fingerprinter, Scroll
 from phextsync.index import EVERYTHING, Coordinate, clock_of
-from phextsync.permissions import UNRESTRICTED
-from phextsync.replica import ReplicaSet
-from phextsync.store import LmdbStore, LogEntry, MemoryStore, Store
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.stores import LmdbStore, LogEntry, MemoryStore, Store
+from phextsync.trust.permissions import UNRESTRICTED
 from sims.network import Network, Peer
 from tests.crash_workload import NODE_ID, PLACES, contents
 from tests.recording import Disk, events, write_image

@@ -14,8 +14,8 @@ from pathlib import Path
 from random import Random
 
 from phextsync.index import Coordinate
-from phextsync.replica import NewUpdate, ReplicaSet
-from phextsync.store import LmdbStore
+from phextsync.replica.replicas import NewUpdate, ReplicaSet
+from phextsync.store.stores import LmdbStore
 from tests.recording import MARKS
 
 PHEXT = "memory"

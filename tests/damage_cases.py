@@ -18,10 +18,10 @@ from pathlib import Path
 from random import Random
 
 from phextsync.errors import StoreDamagedError, StoreError
-from phextsync.folder import CLOSED, mark_of
 from phextsync.index import EVERYTHING, Coordinate
-from phextsync.replica import CLIENTS, ReplicaSet
-from phextsync.store import LmdbStore, MemoryStore
+from phextsync.replica.replicas import CLIENTS, ReplicaSet
+from phextsync.store.folder import CLOSED, mark_of
+from phextsync.store.stores import LmdbStore, MemoryStore
 from sims.network import PHEXT, Network
 from tests.crash_images import SHM, DiskPeer, check_index
 

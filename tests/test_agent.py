@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync import Coordinate, CoordinateRange, PhextsyncError, aio
-from phextsync.agent import PAGE_CHARACTERS, PAGE_ROWS, TOOLS, Agent
 from phextsync.files.bindings import BindingStore, Bound
+from phextsync.gateways.agent import PAGE_CHARACTERS, PAGE_ROWS, TOOLS, Agent
 from sims.processes import PATIENCE_S, make_folder
 
 _A = "1.1.1/1.1.1/1.1.1"

@@ -20,16 +20,16 @@ from hypothesis import strategies as st
 
 import phextsync
 from benchmarks.attached import Writer, faults, place, run_writers, start_writers
-from phextsync import control
-from phextsync.attach import Call
 from phextsync.boundaries import Boundary
-from phextsync.control import Desk, Session, Value, decode_answer
+from phextsync.control import desk as control
+from phextsync.control.desk import Desk, Session, Value, decode_answer
 from phextsync.errors import AnswerLostError, PhextsyncError
+from phextsync.handles.attach import Call
 from phextsync.index import CoordinateRange
-from phextsync.protocol import Lack
-from phextsync.replica import ReplicaSet
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import Hit
-from phextsync.store import Batch, MemoryStore
+from phextsync.store.stores import Batch, MemoryStore
+from phextsync.sync.synchronizer import Lack
 from sims.processes import PATIENCE_S, make_folder, mesh
 
 _A = "1.1.1/1.1.1/1.1.1"

@@ -15,20 +15,21 @@ import trio.lowlevel
 from trio.testing import MockClock, memory_stream_pair
 
 from fuzz.desk import Node as DeskNode
-from phextsync import control, invitation
 from phextsync.boundaries import Boundary
-from phextsync.changes import Change
-from phextsync.control import Desk, decode_answer, serve_one
+from phextsync.control import desk as control
+from phextsync.control.desk import Desk, decode_answer, serve_one
 from phextsync.discovery import Address, Announcement, Sighting
 from phextsync.errors import PhextsyncError, StoreError
-from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import EVERYTHING, Coordinate
-from phextsync.invitation import Invitation, Invitations
-from phextsync.node import Node
+from phextsync.node import invitations as invitation
+from phextsync.node.invitations import Invitation, Invitations
+from phextsync.node.node import Node
+from phextsync.replica.changes import Change
 from phextsync.search import Indexer, Searcher
 from phextsync.testing import MemoryMesh, Reset
 from phextsync.testing.mesh import PHEXT
 from phextsync.transport import SecureLink, client_context, open_link, serve_listeners
+from phextsync.trust.identity import MeshKey, NodeIdentity
 
 _A = Coordinate(*[1] * 9)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from phextsync.control import Attachment
+from phextsync.control.desk import Attachment
 from sims.processes import PATIENCE_S, mesh
 from tests.clocks import next_millisecond
 

@@ -13,9 +13,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import phextsync
-from phextsync.cli import app
-from phextsync.identity import MeshKey, NodeIdentity
-from phextsync.importing import ImportNote, unfinished_import
+from phextsync.cli.main import app
+from phextsync.store.import_note import ImportNote, unfinished_import
+from phextsync.trust.identity import MeshKey, NodeIdentity
 from sims.processes import Process, make_folder
 
 _A = "1.1.1/1.1.1/1.1.1"

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync.comparison import AUDIT, FOUND, RANGES, SKETCH, Comparison, Turn
 from phextsync.errors import ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange
-from phextsync.reconcile import Parameters
+from phextsync.sync.comparison import AUDIT, FOUND, RANGES, SKETCH, Comparison, Turn
+from phextsync.sync.reconcile import Parameters
 
 _VECTORS = Path(__file__).parent / "vectors" / "comparison.json"
 

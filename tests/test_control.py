@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from phextsync.control import (
+from phextsync.control.desk import (
     Value,
     as_facts,
     check_request,
@@ -19,9 +19,9 @@ from phextsync.control import (
     plain,
 )
 from phextsync.errors import ConflictError, PhextsyncError, StoreError
-from phextsync.messages import load_array
-from phextsync.replica import ReplicaSet
-from phextsync.store import MemoryStore
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.stores import MemoryStore
+from phextsync.sync.messages import load_array
 
 _PLACE = "1.1.1/1.1.1/1.1.1"
 

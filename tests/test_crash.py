@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from phextsync.replica import ReplicaSet
-from phextsync.store import LmdbStore
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.stores import LmdbStore
 from tests.crash_images import SHM
 from tests.crash_workload import contents
 from tests.golden import unpack
@@ -56,7 +56,7 @@ def test_a_crash_during_an_upgrade_loses_nothing(memory_disk: Path) -> None:
 _WRITER = """
 import sys
 from phextsync.index import Coordinate
-from phextsync.store import Batch, LmdbStore, LogEntry, ScrollWrite
+from phextsync.store.stores import Batch, LmdbStore, LogEntry, ScrollWrite
 store = LmdbStore(sys.argv[1])
 start = int(sys.argv[2])
 for i in range(start, start + 100000):

@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from phextsync.folder import CLOSED, mark_of
-from phextsync.identity import MeshKey, NodeIdentity
+from phextsync.store.folder import CLOSED, mark_of
+from phextsync.trust.identity import MeshKey, NodeIdentity
 from tests.crash_images import SHM
 from tests.damage_cases import make
 from tests.workers import share

@@ -10,14 +10,14 @@ from hashlib import blake2b
 
 import pytest
 
-from phextsync import reconcile
-from phextsync.comparison import Comparison
 from phextsync.crdt import Fingerprinter, Scroll
 from phextsync.index import CoordinateIndex, CoordinateRange, state_vector
-from phextsync.messages import Entry, Updates
-from phextsync.protocol import Synchronizer
-from phextsync.replica import NewUpdate, ReplicaSet
-from phextsync.store import Batch, LogEntry, MemoryStore
+from phextsync.replica.replicas import NewUpdate, ReplicaSet
+from phextsync.store.stores import Batch, LogEntry, MemoryStore
+from phextsync.sync import reconcile
+from phextsync.sync.comparison import Comparison
+from phextsync.sync.messages import Entry, Updates
+from phextsync.sync.synchronizer import Synchronizer
 from phextsync.testing import Fault, Partition, Restart, Tear, Workload
 from sims import steps
 from sims.scenarios import run_scenario

@@ -19,9 +19,9 @@ from phextsync.files.filesystem import OsFileSystem
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.names import Line
 from phextsync.files.reading import TEXT_BYTES_MAX, File, Trouble
-from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.node import Node, open_node
+from phextsync.node.node import Node, open_node
+from phextsync.trust.identity import MeshKey, NodeIdentity
 
 pytestmark = pytest.mark.real
 

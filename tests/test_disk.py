@@ -13,10 +13,10 @@ import trio
 import trio.testing
 
 from phextsync.errors import PhextsyncError, StoreError, StoreFullError
-from phextsync.identity import MeshKey, NodeIdentity
-from phextsync.node import Node, open_node
-from phextsync.replica import ReplicaSet
-from phextsync.store import LmdbStore
+from phextsync.node.node import Node, open_node
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.stores import LmdbStore
+from phextsync.trust.identity import MeshKey, NodeIdentity
 from sims.processes import PATIENCE_S, Process
 from tests.recording import build_recorder
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phextsync.durations import BOUNDS_S, Durations
+from phextsync.store.durations import BOUNDS_S, Durations
 
 
 @given(st.lists(st.floats(0, 10)))

@@ -38,14 +38,14 @@ from phextsync import (
     ReplicaSet,
     TextChange,
     TextError,
-    control,
     writing_as,
 )
 from phextsync.conflicts import Conflict
+from phextsync.control import desk as control
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.conflict_log import ConflictLog
-from phextsync.history import Past
-from phextsync.store import LmdbStore
+from phextsync.replica.past import Past
+from phextsync.store.stores import LmdbStore
 from sims.processes import PATIENCE_S, make_folder
 from tests.clocks import next_millisecond
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from phextsync.agent import TOOLS
-from phextsync.cli import app
-from phextsync.identity import MeshKey, NodeIdentity
+from phextsync.cli.main import app
+from phextsync.gateways.agent import TOOLS
+from phextsync.trust.identity import MeshKey, NodeIdentity
 from sims.processes import make_folder
 
 _ROOT = Path(__file__).parents[1]

@@ -10,8 +10,8 @@ from phextsync.files.conflict_log import CONFLICTS_MAX, ConflictLog
 from phextsync.files.problems import RETRY_MAX_S, Problems
 from phextsync.files.records import Intent, Mark, Record, Records, digest_of
 from phextsync.index import Coordinate
-from phextsync.replica import ReplicaSet
-from phextsync.store import MemoryStore
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.stores import MemoryStore
 
 _PLACE, _OTHER = Coordinate(7, *[1] * 7, 2), Coordinate(7, *[1] * 7, 3)
 _ID = bytes(8)

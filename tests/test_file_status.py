@@ -12,11 +12,11 @@ from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.conflict_log import ConflictLog
 from phextsync.files.desk import FileDesk
 from phextsync.files.status import BindingStatus, DirectoryRow, lines_of, reasons_of, row_of
-from phextsync.history import FOREVER
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.permissions import Permissions
-from phextsync.replica import ReplicaSet
-from phextsync.store import MemoryStore
+from phextsync.replica.past import FOREVER
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.stores import MemoryStore
+from phextsync.trust.permissions import Permissions
 from sims.network import PHEXT
 from tests.test_files import Mesh
 

@@ -10,16 +10,16 @@ from random import Random
 import pytest
 from typer.testing import CliRunner, Result
 
-from phextsync.cli import app
+from phextsync.cli.main import app
 from phextsync.conflicts import Conflict
 from phextsync.files.bindings import BindingStore
 from phextsync.files.conflict_log import ConflictLog
 from phextsync.files.desk import FileDesk
-from phextsync.identity import Authority, MeshKey, NodeIdentity
 from phextsync.index import CoordinateRange
-from phextsync.permissions import Permissions
-from phextsync.replica import ReplicaSet
-from phextsync.store import LmdbStore
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.stores import LmdbStore
+from phextsync.trust.identity import Authority, MeshKey, NodeIdentity
+from phextsync.trust.permissions import Permissions
 from sims.processes import Process, make_folder, mesh
 
 _COORDINATE = "1.1.1/1.1.1/1.1.1"

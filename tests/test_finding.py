@@ -12,9 +12,9 @@ from phextsync.files.desk import FileDesk, found_file, found_range
 from phextsync.files.finding import is_coordinate, is_range, whole_path
 from phextsync.files.names import Line, NameMap
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.permissions import UNRESTRICTED, Permissions
-from phextsync.replica import ReplicaSet
-from phextsync.store import MemoryStore
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.stores import MemoryStore
+from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
 _SEVEN, _EIGHT = CoordinateRange.parse("7.*"), CoordinateRange.parse("8.*")
 

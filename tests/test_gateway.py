@@ -19,11 +19,11 @@ from phextsync.discovery import Address
 from phextsync.errors import StoreFullError
 from phextsync.files import service
 from phextsync.files.bindings import BindingStore, Bound
-from phextsync.gateway import Gateway
-from phextsync.guard import Guard
-from phextsync.http1 import HttpConnection, HttpLimits
-from phextsync.sq import Answer, Request, SqApi
-from phextsync.store import Batch, LmdbStore
+from phextsync.gateways.guard import Guard
+from phextsync.gateways.http import Gateway
+from phextsync.gateways.http1 import HttpConnection, HttpLimits
+from phextsync.gateways.sq import Answer, Request, SqApi
+from phextsync.store.stores import Batch, LmdbStore
 from tests.test_sq import DIFFERENCES, SESSIONS, key_of, load_files, name_of
 
 pytestmark = pytest.mark.real

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync import LinkError, PhextsyncError
-from phextsync.guard import Guard, own_names
+from phextsync.gateways.guard import Guard, own_names
 
 _OWN = {"desk.example.org", "desk", "desk.local", "192.168.1.5", "fe80::1"}
 _OPEN = Guard(own_names=lambda: _OWN, allowed_hosts=["Notes.Example", "[2001:DB8::7]"])

@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync.control import blamed_lines, logged_changes, perform
+from phextsync.control.desk import blamed_lines, logged_changes, perform
+from phextsync.control.upkeep import backup, check, repair, restore
 from phextsync.crdt import Scroll
 from phextsync.errors import PhextsyncError, StoreError, StoreFullError
-from phextsync.history import FOREVER, BlamedLine
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.permissions import Permissions
-from phextsync.replica import Replica, ReplicaSet
-from phextsync.retention import Retention
-from phextsync.store import Batch, LmdbStore, LogEntry, MemoryStore, Store
-from phextsync.upkeep import backup, check, repair, restore
+from phextsync.replica.past import FOREVER, BlamedLine
+from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.store.retention import Retention
+from phextsync.store.stores import Batch, LmdbStore, LogEntry, MemoryStore, Store
+from phextsync.trust.permissions import Permissions
 from sims import steps
 from sims.network import PHEXT, Network
 

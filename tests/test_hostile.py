@@ -3,10 +3,10 @@
 import pytest
 
 from benchmarks.hostile import measure
-from phextsync.comparison import AUDIT, RANGES
 from phextsync.crdt import Scroll
 from phextsync.index import EMPTY_VERSION, Coordinate
-from phextsync.messages import Compare, Conflict, Entry, Limits, Updates
+from phextsync.sync.comparison import AUDIT, RANGES
+from phextsync.sync.messages import Compare, Conflict, Entry, Limits, Updates
 from sims.attacks import ATTACKS, Attacker, meet, place, suffer
 from sims.network import PHEXT, Network
 

@@ -11,8 +11,8 @@ from hypothesis.stateful import (
 )
 
 from fuzz.scripts import frame_seeds
-from phextsync.messages import Limits
-from phextsync.protocol import _Link
+from phextsync.sync.messages import Limits
+from phextsync.sync.synchronizer import _Link
 from sims.attacks import Attacker
 from sims.network import Network
 from tests.strategies import near_coordinates

@@ -14,11 +14,11 @@ import zeroconf
 
 from phextsync import transport
 from phextsync.discovery import SERVICE_TYPE, Announcement, Mdns
-from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import EMPTY_VERSION
-from phextsync.messages import Hello, Limits, PhextSummary, Ping, Want, decode, encode
-from phextsync.node import _LINKS_PER_PEER, _TARGETS_MAX, Node, open_node
+from phextsync.node.node import _LINKS_PER_PEER, _TARGETS_MAX, Node, open_node
+from phextsync.sync.messages import Hello, Limits, PhextSummary, Ping, Want, decode, encode
 from phextsync.transport import LINES_MAX, TlsStream, connect, server_context
+from phextsync.trust.identity import MeshKey, NodeIdentity
 from sims.attacks import place, summary
 
 pytestmark = pytest.mark.real

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ _ROOT = Path(phextsync.__file__).parent
 _ROOMS = re.findall(r"^\* `(\w+)`:", phextsync.__doc__ or "", re.MULTILINE)
 _CORE = _ROOMS[: _ROOMS.index("boundaries")]
 _IO = {"trio", "asyncio", "socket", "threading", "logging", "time", "zeroconf", "ssl"}
+_MAPPED = [room for room in _ROOMS if (_ROOT / room).is_dir() and room not in ("index", "testing")]
 
 
 def _imports(path: Path) -> set[str]:
@@ -26,6 +28,17 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
+def _files(room: str) -> list[Path]:
+    path = _ROOT / f"{room}.py"
+    return [path] if path.exists() else sorted((_ROOT / room).rglob("*.py"))
+
+
+def _map_of(package: str) -> list[str]:
+    """Return the modules that a package lists in its first lines, in order."""
+    source = (_ROOT / package / "__init__.py").read_text()
+    return re.findall(r"^\* `(\w+)`:", ast.get_docstring(ast.parse(source)) or "", re.MULTILINE)
+
+
 def test_every_module_is_a_room_of_the_map() -> None:
     modules = {path.stem for path in _ROOT.glob("*.py")} - {"__init__"}
     packages = {path.parent.name for path in _ROOT.glob("*/__init__.py")}
@@ -34,19 +47,36 @@ def test_every_module_is_a_room_of_the_map() -> None:
 
 @pytest.mark.parametrize("room", _ROOMS)
 def test_a_room_imports_only_rooms_listed_before_it(room: str) -> None:
-    path = _ROOT / f"{room}.py"
-    if not path.exists():
-        path = _ROOT / room / "__init__.py"
-    used = {name.split(".")[1] for name in _imports(path) if name.startswith("phextsync.")}
+    names = {name for path in _files(room) for name in _imports(path)}
+    used = {name.split(".")[1] for name in names if name.startswith("phextsync.")}
     assert used & set(_ROOMS) - {room} <= set(_ROOMS[: _ROOMS.index(room)])
+
+
+def test_the_linter_holds_the_order_of_the_map() -> None:
+    project = tomllib.loads((_ROOT.parent / "pyproject.toml").read_text())
+    (contract,) = project["tool"]["importlinter"]["contracts"]
+    assert [layer.split(".")[1] for layer in reversed(contract["layers"])] == _ROOMS
+
+
+@pytest.mark.parametrize("package", _MAPPED)
+def test_a_package_lists_its_modules_and_each_imports_only_those_before_it(package: str) -> None:
+    listed = _map_of(package)
+    files = {path.stem for path in (_ROOT / package).glob("*.py")} - {"__init__", "__main__"}
+    assert set(listed) == files
+    for module in listed:
+        names = _imports(_ROOT / package / f"{module}.py")
+        prefix = f"phextsync.{package}."
+        used = {name[len(prefix) :].split(".")[0] for name in names if name.startswith(prefix)}
+        assert used & files - {module} <= set(listed[: listed.index(module)]), module
 
 
 @pytest.mark.parametrize("room", [room for room in _CORE if room != "index"])
 def test_the_core_touches_neither_network_nor_clock_nor_threads(room: str) -> None:
-    assert not {name.split(".")[0] for name in _imports(_ROOT / f"{room}.py")} & _IO
+    for path in _files(room):
+        assert not {name.split(".")[0] for name in _imports(path)} & _IO, path.name
 
 
 @pytest.mark.parametrize("room", ["transport", "discovery"])
 def test_links_and_discovery_know_nothing_of_what_is_replicated(room: str) -> None:
     used = {name.split(".")[1] for name in _imports(_ROOT / f"{room}.py") if "phextsync." in name}
-    assert not used & {"protocol", "replica", "crdt", "store", "reconcile"}
+    assert not used & {"sync", "replica", "crdt", "store"}

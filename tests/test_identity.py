@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phextsync.errors import IdentityError
-from phextsync.identity import (
+from phextsync.index import CoordinateRange
+from phextsync.trust.identity import (
     Authority,
     Bundle,
     MeshKey,
@@ -22,8 +23,7 @@ from phextsync.identity import (
     certificate_node_id,
     certificate_permissions,
 )
-from phextsync.index import CoordinateRange
-from phextsync.permissions import EVERY_PHEXT, UNRESTRICTED, Permissions
+from phextsync.trust.permissions import EVERY_PHEXT, UNRESTRICTED, Permissions
 from tests.strategies import near_coordinates, ranges
 
 _KEY = MeshKey(bytes(range(32)))

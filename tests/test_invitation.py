@@ -14,15 +14,8 @@ import trio
 
 from phextsync.boundaries import Boundary
 from phextsync.errors import IdentityError, LinkError, StoreDamagedError
-from phextsync.identity import (
-    Authority,
-    NodeIdentity,
-    PendingIdentity,
-    certificate_permissions,
-    key_pin,
-)
 from phextsync.index import CoordinateRange
-from phextsync.invitation import (
+from phextsync.node.invitations import (
     INVITATIONS_FILE,
     Invitation,
     InvitationCode,
@@ -31,8 +24,15 @@ from phextsync.invitation import (
     secret_digest,
     serving,
 )
-from phextsync.permissions import UNRESTRICTED, Permissions
 from phextsync.transport import FrameChannel, TlsStream, exchange_context
+from phextsync.trust.identity import (
+    Authority,
+    NodeIdentity,
+    PendingIdentity,
+    certificate_permissions,
+    key_pin,
+)
+from phextsync.trust.permissions import UNRESTRICTED, Permissions
 from sims.processes import PATIENCE_S
 
 _LOOPBACK = "127.0.0.1"

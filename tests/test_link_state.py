@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from phextsync.comparison import AUDIT, RANGES
 from phextsync.index import EMPTY_VERSION, Coordinate
-from phextsync.messages import Compare, Entry, Goodbye, Limits, Part, Updates, decode, encode
-from phextsync.protocol import Lack
-from phextsync.reconcile import Parameters
-from phextsync.store import LogEntry
+from phextsync.store.stores import LogEntry
+from phextsync.sync.comparison import AUDIT, RANGES
+from phextsync.sync.messages import Compare, Entry, Goodbye, Limits, Part, Updates, decode, encode
+from phextsync.sync.reconcile import Parameters
+from phextsync.sync.synchronizer import Lack
 from sims.attacks import Attacker
 from sims.network import PHEXT, Network
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync.changes import Change, TextChange, current_writer, writing_as
 from phextsync.crdt import STEPS_MAX
 from phextsync.errors import (
     CoordinateError,
@@ -18,8 +17,9 @@ from phextsync.errors import (
     TextError,
 )
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.replica import Replica, ReplicaSet
-from phextsync.store import LogEntry, MemoryStore
+from phextsync.replica.changes import Change, TextChange, current_writer, writing_as
+from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.store.stores import LogEntry, MemoryStore
 from tests.strategies import near_coordinates, ranges
 
 _A, _B, _C = (Coordinate(*[1] * 8, i) for i in (1, 2, 3))

@@ -24,8 +24,8 @@ from mcp.shared.exceptions import MCPError
 
 import phextsync
 from phextsync import Handle
-from phextsync.agent import PAGE_ROWS, TOOLS
-from phextsync.mcp_server import http_app
+from phextsync.gateways.agent import PAGE_ROWS, TOOLS
+from phextsync.gateways.mcp_server import http_app
 from sims.processes import PATIENCE_S, make_folder, mesh
 
 pytestmark = [
@@ -387,7 +387,7 @@ def test_what_cannot_be_served_is_one_line(
 
 def test_without_its_packages_the_command_says_what_to_install(tmp_path: Path) -> None:
     program = (
-        "import sys; sys.modules['mcp'] = None; from phextsync.cli import main; "
+        "import sys; sys.modules['mcp'] = None; from phextsync.cli.main import main; "
         f"sys.argv = ['phextsync', 'mcp', '--data', {str(tmp_path)!r}]; main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)

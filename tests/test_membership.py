@@ -12,11 +12,11 @@ import pytest
 import trio
 
 from phextsync.errors import IdentityError, PermissionDeniedError, StoreDamagedError
-from phextsync.identity import Authority, MeshKey, NodeIdentity, PendingIdentity
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.membership import KNOWN_FILE, KnownPeers, State
-from phextsync.node import Node, open_node
-from phextsync.permissions import UNRESTRICTED, Permissions
+from phextsync.node.node import Node, open_node
+from phextsync.trust.identity import Authority, MeshKey, NodeIdentity, PendingIdentity
+from phextsync.trust.known_peers import KNOWN_FILE, KnownPeers, State
+from phextsync.trust.permissions import UNRESTRICTED, Permissions
 from sims.processes import PATIENCE_S
 
 _LOOPBACK = "127.0.0.1"

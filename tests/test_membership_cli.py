@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from phextsync.cli import app
+from phextsync.cli.main import app
 from phextsync.errors import PhextsyncError
 from sims.processes import Process
 

@@ -3,7 +3,7 @@
 import pytest
 
 from phextsync.index import Coordinate
-from phextsync.node import Node
+from phextsync.node.node import Node
 from phextsync.testing import (
     Clone,
     Crash,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from phextsync.errors import ProtocolError
 from phextsync.index import EVERYTHING, ORIGIN, cbor_items, cbor_size
-from phextsync.messages import (
+from phextsync.phext_names import is_phext_name
+from phextsync.sync.messages import (
     Acknowledge,
     Compare,
     Conflict,
@@ -33,7 +34,6 @@ from phextsync.messages import (
     Want,
     decode,
     encode,
-    is_phext_name,
 )
 from tests.strategies import coordinates, ranges
 

@@ -13,7 +13,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from phextsync.changes import Change, TextChange
 from phextsync.discovery import Address, Announcement, Mdns, Sighting
 from phextsync.errors import (
     IdentityError,
@@ -22,9 +21,10 @@ from phextsync.errors import (
     StoreFullError,
     StoreLockedError,
 )
-from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.node import Node, open_node
+from phextsync.node.node import Node, open_node
+from phextsync.replica.changes import Change, TextChange
+from phextsync.trust.identity import MeshKey, NodeIdentity
 from sims.processes import PATIENCE_S, mesh, wait_until_equal
 
 pytestmark = pytest.mark.real

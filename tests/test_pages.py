@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phextsync.errors import StoreDamagedError
-from phextsync.pages import PAGE_BYTES, PageFile
+from phextsync.store.pages import PAGE_BYTES, PageFile
 
 _NAMES = (b"one", b"two", b"three")
 _SIZES = (0, 10, 50, 300, 1500, 5000, 30_000)

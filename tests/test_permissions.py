@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync import comparison, reconcile
 from phextsync.crdt import import_update
 from phextsync.errors import PermissionDeniedError
 from phextsync.index import (
@@ -19,7 +18,9 @@ from phextsync.index import (
     CoordinateRange,
     update_version,
 )
-from phextsync.messages import (
+from phextsync.replica.replicas import CLIENTS
+from phextsync.sync import comparison, reconcile
+from phextsync.sync.messages import (
     Compare,
     Conflict,
     Entry,
@@ -36,7 +37,8 @@ from phextsync.messages import (
     decode,
     encode,
 )
-from phextsync.permissions import (
+from phextsync.sync.synchronizer import Synchronizer
+from phextsync.trust.permissions import (
     EVERY_PHEXT,
     UNRESTRICTED,
     Permissions,
@@ -46,8 +48,6 @@ from phextsync.permissions import (
     intersection,
     union,
 )
-from phextsync.protocol import Synchronizer
-from phextsync.replica import CLIENTS
 from sims.network import PHEXT, Network, Peer
 from tests.strategies import near_coordinates, ranges
 

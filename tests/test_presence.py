@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from phextsync.errors import PhextsyncError
-from phextsync.messages import (
+from phextsync.sync.messages import (
     PROTOCOL_MINOR,
     Goodbye,
     Hello,
@@ -23,7 +23,7 @@ from phextsync.messages import (
     decode,
     encode,
 )
-from phextsync.presence import PeerPresence, PresenceBoard
+from phextsync.sync.presence import PeerPresence, PresenceBoard
 from sims.network import Network
 
 _SETTLED_S = 16.0  # three tellings and a second

@@ -8,14 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync.comparison import AUDIT
 from phextsync.errors import StoreDamagedError, StoreFullError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
-from phextsync.messages import Compare, Goodbye, Hello, Limits, Ping, Updates, Want, decode, encode
-from phextsync.protocol import Lack, PeerJoined, PeerLost, Progress, Synchronizer, subtract
-from phextsync.reconcile import Parameters
-from phextsync.replica import CLIENTS
-from phextsync.store import LogEntry, StoredScroll
+from phextsync.replica.replicas import CLIENTS
+from phextsync.store.stores import LogEntry, StoredScroll
+from phextsync.sync.comparison import AUDIT
+from phextsync.sync.messages import (
+    Compare,
+    Goodbye,
+    Hello,
+    Limits,
+    Ping,
+    Updates,
+    Want,
+    decode,
+    encode,
+)
+from phextsync.sync.reconcile import Parameters
+from phextsync.sync.synchronizer import Lack, PeerJoined, PeerLost, Progress, Synchronizer, subtract
 from sims.network import PHEXT, Network
 from tests.strategies import near_coordinates, ranges
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync import reconcile
 from phextsync.errors import ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange
-from phextsync.reconcile import Parameters, disjoint, next_step
+from phextsync.sync import reconcile
+from phextsync.sync.reconcile import Parameters, disjoint, next_step
 from tests.strategies import coordinates, near_coordinates, ranges
 
 _SMALL = Parameters(branches=2, list_max=2)

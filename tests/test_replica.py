@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync.changes import Change
 from phextsync.errors import (
     CoordinateError,
     PhextsyncError,
@@ -18,8 +17,9 @@ from phextsync.errors import (
     UpdateError,
 )
 from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange, covers
-from phextsync.replica import CLIENTS, NewUpdate, Replica, ReplicaSet
-from phextsync.store import Batch, LogEntry, MemoryStore
+from phextsync.replica.changes import Change
+from phextsync.replica.replicas import CLIENTS, NewUpdate, Replica, ReplicaSet
+from phextsync.store.stores import Batch, LogEntry, MemoryStore
 from tests.strategies import documents, near_coordinates
 
 _A, _B = (Coordinate(*[1] * 8, i) for i in (1, 2))

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phextsync.control.upkeep import backup, repair, restore
 from phextsync.errors import PhextsyncError, StoreFullError
-from phextsync.history import FOREVER
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.records import KEPT, seal
-from phextsync.replica import HistorySetting, ReplicaSet
-from phextsync.retention import NEVER_MS, NO_HISTORY, RANGES_MAX, Kept, KeptRange, Retention
-from phextsync.store import LmdbStore, MemoryStore, Store
-from phextsync.upkeep import backup, repair, restore
+from phextsync.replica.past import FOREVER
+from phextsync.replica.replicas import HistorySetting, ReplicaSet
+from phextsync.store.records import KEPT, seal
+from phextsync.store.retention import NEVER_MS, NO_HISTORY, RANGES_MAX, Kept, KeptRange, Retention
+from phextsync.store.stores import LmdbStore, MemoryStore, Store
 
 _A = Coordinate(*[1] * 9)
 _B = Coordinate(*[2] * 9)

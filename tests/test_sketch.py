@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync import sketch
 from phextsync.errors import ProtocolError
 from phextsync.index import SKETCH_CELLS, Coordinate, CoordinateIndex
-from phextsync.reconcile import Differences
+from phextsync.sync import sketch
+from phextsync.sync.reconcile import Differences
 from tests.index_model import pack_cell
 from tests.strategies import coordinates
 

@@ -14,16 +14,16 @@ import lmdb
 import pytest
 from typer.testing import CliRunner
 
-from phextsync.attach import Reading, visit
-from phextsync.cli import app
+from phextsync.cli.main import app
+from phextsync.control.upkeep import restore
 from phextsync.errors import IdentityError, StoreDamagedError, StoreError
-from phextsync.folder import data_file_of, look, open_records
+from phextsync.handles.attach import Reading, visit
 from phextsync.index import Coordinate
-from phextsync.records import DATABASES, LOGS, Records
-from phextsync.replica import ReplicaSet
-from phextsync.snapshot import Snapshot
-from phextsync.store import LmdbStore
-from phextsync.upkeep import restore
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.folder import data_file_of, look, open_records
+from phextsync.store.records import DATABASES, LOGS, Records
+from phextsync.store.snapshot import Snapshot
+from phextsync.store.stores import LmdbStore
 from sims.processes import make_folder
 from tests.golden import unpack
 
@@ -285,7 +285,7 @@ def test_commands_that_read_work_on_the_folder_of_another_user(tmp_path: Path) -
     (folder / "identity.pem").chmod(0o600)
     program = (
         "import os, sys\n"
-        "from phextsync.attach import visit\n"
+        "from phextsync.handles.attach import visit\n"
         "from pathlib import Path\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "with visit(Path(sys.argv[1]), print) as asked:\n"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync import Coordinate, MemoryStore, ReplicaSet, phextfile
-from phextsync.sq import MISSING, Request, SqApi
+from phextsync.gateways.sq import MISSING, Request, SqApi
 from sims.network import Network
 from tests.strategies import near_coordinates, texts
 

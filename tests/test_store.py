@@ -21,9 +21,9 @@ from phextsync.errors import (
     StoreVersionError,
 )
 from phextsync.index import Coordinate
-from phextsync.records import FORMAT_VERSION, seal
-from phextsync.replica import ReplicaSet
-from phextsync.store import (
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.records import FORMAT_VERSION, seal
+from phextsync.store.stores import (
     Batch,
     LmdbStore,
     LogEntry,

@@ -6,10 +6,10 @@ import pytest
 import trio
 import trio.testing
 
-from phextsync.changes import Change
 from phextsync.index import Coordinate
-from phextsync.replica import Replica, ReplicaSet
-from phextsync.store import MemoryStore
+from phextsync.replica.changes import Change
+from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.store.stores import MemoryStore
 from phextsync.streams import ChangeStream
 
 _A, _B = (Coordinate(*[1] * 8, i) for i in (1, 2))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from phextsync.edits import minimal_edits
 from phextsync.index import Coordinate
-from phextsync.messages import Limits, Ping, encode
-from phextsync.protocol import Synchronizer
+from phextsync.sync.messages import Limits, Ping, encode
+from phextsync.sync.synchronizer import Synchronizer
 from phextsync.testing import (
     Clone,
     Crash,

@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync.errors import LinkError
-from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.testing import acceptance
 from phextsync.testing.network import (
     SOCKET_BYTES,
@@ -36,6 +35,7 @@ from phextsync.transport import (
     serve,
     server_context,
 )
+from phextsync.trust.identity import MeshKey, NodeIdentity
 from tests.memory_networks import memory_network
 
 _KEY, _OTHER_KEY = MeshKey(bytes(32)), MeshKey(bytes([1]) * 32)

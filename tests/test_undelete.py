@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phextsync.errors import PermissionDeniedError, PhextsyncError
-from phextsync.history import FOREVER
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.permissions import Permissions
-from phextsync.replica import Replica, ReplicaSet
-from phextsync.store import MemoryStore
+from phextsync.replica.past import FOREVER
+from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.store.stores import MemoryStore
+from phextsync.trust.permissions import Permissions
 from sims.network import PHEXT, Network
 
 _A = Coordinate(*[1] * 9)

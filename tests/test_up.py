@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from phextsync.folder import lock_folder
-from phextsync.identity import MeshKey, NodeIdentity
+from phextsync.store.folder import lock_folder
+from phextsync.trust.identity import MeshKey, NodeIdentity
 from sims.processes import PATIENCE_S, POLL_S, Process, make_folder
 
 pytestmark = pytest.mark.real

@@ -6,11 +6,11 @@ from random import Random
 import pytest
 
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.messages import Limits as WireLimits
-from phextsync.messages import Ping, Pong, decode, encode
-from phextsync.permissions import Permissions
+from phextsync.sync.messages import Limits as WireLimits
+from phextsync.sync.messages import Ping, Pong, decode, encode
 from phextsync.testing import Crash, MemoryMesh, Partition, Repair, Restart
 from phextsync.testing.mesh import PHEXT
+from phextsync.trust.permissions import Permissions
 from sims.network import Network
 
 _A = Coordinate(*[1] * 9)

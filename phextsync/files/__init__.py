@@ -4,9 +4,9 @@
 * `layout`: at which path each file lies
 * `ignoring`: which files are left alone
 * `filesystem`: what is asked of a file system
+* `records`: what a file held when it was last read or written
 * `reading`: what lies at the paths of a directory
 * `directory`: the files of a directory, read and written without losing what others write
-* `records`: what a file held when it was last read or written
 * `problems`: what cannot be kept in step, and when to try again
 * `absences`: which files are gone, and which of these may be deleted
 * `todo`: what has to be looked at again
@@ -17,8 +17,8 @@
 * `output`: makes files what their scrolls are
 * `binding`: a directory and a range of scrolls that are the same
 * `bindings`: which directories of this machine are bound
-* `status`: how it stands with a binding, for programs and for people
 * `finding`: which scroll is meant by the path of a file
+* `status`: how it stands with a binding, for programs and for people
 * `desk`: what can be asked about bound directories
 * `service`: keeps them in step while a node runs
 """

@@ -34,7 +34,7 @@ from phextsync.files.reading import File, Found, Trouble, why
 from phextsync.files.records import Records, digest_of
 from phextsync.files.todo import Runner, Todo
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.replica import ReplicaSet
+from phextsync.replica.replicas import ReplicaSet
 
 _AT_ONCE: Final = 256
 

@@ -17,8 +17,8 @@ from phextsync.files.directory import MARKER_FILE
 from phextsync.files.names import prefix_of
 from phextsync.files.records import Record, digest_of
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.messages import is_reserved
-from phextsync.permissions import Permissions, holds
+from phextsync.phext_names import is_reserved
+from phextsync.trust.permissions import Permissions, holds
 
 FILE_NAME: Final = "bindings.json"
 KEPT_DAYS: Final = 30

@@ -13,7 +13,7 @@ import cbor2
 
 from phextsync.conflicts import Conflict, conflicts
 from phextsync.index import Coordinate
-from phextsync.replica import ReplicaSet
+from phextsync.replica.replicas import ReplicaSet
 
 CONFLICTS_MAX: Final = 10_000
 """Conflicts of one binding that are kept; the oldest go first."""

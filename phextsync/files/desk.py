@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from phextsync.changes import writing_as
 from phextsync.conflicts import settled
-from phextsync.control import Value
+from phextsync.control.desk import Value
 from phextsync.errors import PhextsyncError, ProtocolError, StoreError
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
@@ -33,8 +32,9 @@ from phextsync.files.finding import Finder, FoundFile, FoundRange
 from phextsync.files.layout import Abilities
 from phextsync.files.status import BindingStatus, row_of
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.node import Node
-from phextsync.replica import ReplicaSet
+from phextsync.node.node import Node
+from phextsync.replica.changes import writing_as
+from phextsync.replica.replicas import ReplicaSet
 
 
 class Serving(Protocol):

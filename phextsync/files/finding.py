@@ -20,7 +20,7 @@ from phextsync.files.layout import Abilities
 from phextsync.files.names import Line, check_name
 from phextsync.files.naming import ORPHAN_S, Naming
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.replica import ReplicaSet
+from phextsync.replica.replicas import ReplicaSet
 
 _LIKE_A_COORDINATE: Final = re.compile(r"(?:[\d*\s][\d./\s*]*)?")
 _SHOWN: Final = 5

@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from phextsync.alignment import common_ends
-from phextsync.changes import writing_as
 from phextsync.crdt import check_text, is_import
 from phextsync.edits import apply_edits, merged_text, missing_lines
 from phextsync.files.reading import File
 from phextsync.files.records import Record
 from phextsync.index import EMPTY_VERSION, Coordinate, root_clients
-from phextsync.replica import Replica
+from phextsync.replica.changes import writing_as
+from phextsync.replica.replicas import Replica
 
 APART_BYTES_MAX: Final = 20_000
 """Bytes of a scroll's version up to which changes that others may make unseen are imported: about

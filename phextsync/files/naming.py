@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from phextsync.changes import writing_as
 from phextsync.edits import apply_edits
 from phextsync.files.layout import Abilities, Layout
 from phextsync.files.merging import APART_BYTES_MAX, TOGETHER_BYTES_MAX
 from phextsync.files.names import Line, NameMap
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.replica import Replica
+from phextsync.replica.changes import writing_as
+from phextsync.replica.replicas import Replica
 
 ORPHAN_S: Final = 30.0
 """How long a scroll has to be without a name before it gets a path: its line may be on its way."""

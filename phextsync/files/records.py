@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import cbor2
 
 from phextsync.index import Coordinate
-from phextsync.replica import ReplicaSet
+from phextsync.replica.replicas import ReplicaSet
 
 _RECORD, _BASE, _INTENDED, _SHARED = b"r", b"t", b"i", b"s"
 _DIGEST_BYTES: Final = 16

@@ -18,7 +18,6 @@ import trio
 from watchfiles import awatch
 
 from phextsync.boundaries import Boundary, one_line, printable
-from phextsync.changes import ChangeFeed
 from phextsync.errors import DirectoryError, StoreError
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
@@ -27,9 +26,10 @@ from phextsync.files.directory import Directory
 from phextsync.files.filesystem import OsFileSystem
 from phextsync.files.records import Records
 from phextsync.files.status import BindingStatus
-from phextsync.history import FOREVER
 from phextsync.index import Coordinate
-from phextsync.node import Node
+from phextsync.node.node import Node
+from phextsync.replica.changes import ChangeFeed
+from phextsync.replica.past import FOREVER
 
 _STEP_MS: Final = 10  # a burst ends when nothing happens for so long, ...
 _DEBOUNCE_MS: Final = 40  # ... or after so long

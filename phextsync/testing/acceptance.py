@@ -23,10 +23,9 @@ import trio
 from phextsync.discovery import Announcement, Discovery, Sighting
 from phextsync.errors import LinkError
 from phextsync.files.filesystem import FileSystem
-from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import Coordinate, CoordinateIndex
-from phextsync.retention import NO_HISTORY, Retention
-from phextsync.store import (
+from phextsync.store.retention import NO_HISTORY, Retention
+from phextsync.store.stores import (
     Batch,
     HistoryPiece,
     LogEntry,
@@ -35,6 +34,7 @@ from phextsync.store import (
     StoredScroll,
 )
 from phextsync.transport import FRAME_BYTES_MAX, Network, SecureLink
+from phextsync.trust.identity import MeshKey, NodeIdentity
 
 PATIENCE_S: Final = 20.0
 """Only a defect takes that long."""

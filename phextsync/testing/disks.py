@@ -7,7 +7,7 @@ from pycrdt import Doc, Text
 from phextsync.crdt import ROOT
 from phextsync.errors import StoreDamagedError
 from phextsync.index import Coordinate, plain_text, update_version
-from phextsync.store import MemoryStore, StoredScroll
+from phextsync.store.stores import MemoryStore, StoredScroll
 
 
 def texts_on(store: MemoryStore, phext: str) -> dict[Coordinate, str]:

@@ -24,17 +24,15 @@ import trio
 import trio._core._run as scheduler
 import trio.testing
 
-from phextsync.changes import Change
 from phextsync.discovery import RememberedPeers
 from phextsync.errors import PhextsyncError, StoreError, StoreFullError
-from phextsync.identity import MeshKey, NodeIdentity
 from phextsync.index import EVERYTHING, Coordinate
-from phextsync.membership import KnownPeers
-from phextsync.node import LINKS_MAX, Node, Surroundings, running
-from phextsync.protocol import Timing
-from phextsync.reconcile import scope_digest
-from phextsync.replica import Replica, ReplicaSet
-from phextsync.store import Batch, MemoryStore
+from phextsync.node.node import LINKS_MAX, Node, Surroundings, running
+from phextsync.replica.changes import Change
+from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.store.stores import Batch, MemoryStore
+from phextsync.sync.reconcile import scope_digest
+from phextsync.sync.synchronizer import Timing
 from phextsync.testing.faults import (
     Action,
     Clone,
@@ -62,6 +60,8 @@ from phextsync.testing.network import (
     TrioTimeline,
 )
 from phextsync.testing.oracle import Edit, Oracle
+from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.known_peers import KnownPeers
 
 _DISK_S: Final = (0.0002, 0.001, 0.012)  # a commit takes one of these times
 _CHECK_S: Final = 0.05

@@ -16,14 +16,14 @@ from random import Random
 from struct import Struct
 from typing import Final
 
-from phextsync.changes import Change
 from phextsync.errors import StoreDamagedError, StoreFullError
 from phextsync.index import EVERYTHING, Coordinate
-from phextsync.messages import Limits, Part, Ping, Updates, encode
-from phextsync.protocol import Synchronizer, Timing
-from phextsync.reconcile import scope_digest
-from phextsync.replica import NewUpdate, Replica, ReplicaSet
-from phextsync.store import Batch, MemoryStore
+from phextsync.replica.changes import Change
+from phextsync.replica.replicas import NewUpdate, Replica, ReplicaSet
+from phextsync.store.stores import Batch, MemoryStore
+from phextsync.sync.messages import Limits, Part, Ping, Updates, encode
+from phextsync.sync.reconcile import scope_digest
+from phextsync.sync.synchronizer import Synchronizer, Timing
 from phextsync.testing.disks import fingerprint_on, texts_on
 from phextsync.testing.faults import (
     Action,

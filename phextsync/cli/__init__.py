@@ -1,0 +1,16 @@
+"""The phextsync command.
+
+* `common`: what all commands have in common
+* `measure`: what a running node measures of its mesh
+* `scrolls`: the commands that read and write scrolls
+* `past`: the commands about the past of scrolls
+* `files`: the commands about bound directories
+* `node`: the commands that run this node and say how it is
+* `folder`: the commands that keep the data folder
+* `membership`: the commands about who belongs to a mesh
+* `main`: the command itself
+"""
+
+from phextsync.cli.main import main
+
+__all__ = ["main"]

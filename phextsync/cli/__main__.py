@@ -1,0 +1,5 @@
+"""`python -m phextsync.cli`."""
+
+from phextsync.cli.main import main
+
+main()

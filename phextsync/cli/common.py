@@ -1,0 +1,336 @@
+"""What all commands of `phextsync` have in common: options, the folder, printing, errors.
+
+Everything is printed by `say`, `say_json` and `say_text`, which show control characters instead of
+sending them (`terminal`), and never by way of rich, which would take names for markup.
+"""
+
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, NoReturn, cast
+
+import typer
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from phextsync.control.desk import PAGE_ITEMS, Value
+from phextsync.durable_files import write_whole
+from phextsync.files.desk import found_file, found_range
+from phextsync.files.finding import is_coordinate, is_range, whole_path
+from phextsync.handles.attach import Asked, own, visit
+from phextsync.index import Coordinate, CoordinateRange
+from phextsync.node.node import DEFAULT_PHEXT
+from phextsync.store.import_note import unfinished_import
+from phextsync.terminal import visible, visible_json, visible_text
+
+SCROLLS: Final = "Scrolls"
+NODE: Final = "This node"
+PAST: Final = "The past"
+FOLDER: Final = "The data folder"
+MESH: Final = "The mesh"
+DIRECTORIES: Final = "Directories"
+
+_errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _given_before(
+    context: typer.Context, parameter: typer.CallbackParam, value: str | Path
+) -> str | Path:
+    """Return what the option has where it stands nearest: it may stand before the command too."""
+    name = str(parameter.name)
+    place = context
+    while not _is_given(place, name) and place.parent is not None:
+        place = cast("typer.Context", place.parent)  # which has the same methods
+    return value if place is context else place.params.get(name, value)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
+
+
+Data = Annotated[
+    Path,
+    typer.Option("--data", help="The data folder.", callback=_given_before),
+]
+Phext = Annotated[str, typer.Option("--phext", help="The phext.", callback=_given_before)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Place = Annotated[
+    str,
+    typer.Argument(
+        metavar="COORDINATE|FILE",
+        help="Such as 1.5.2/3.7.3/9.1.1; or a file of a bound directory, by its path, or by its "
+        "name there if only one has it.",
+    ),
+]
+Range = Annotated[
+    str,
+    typer.Argument(
+        metavar="[RANGE]",
+        help="A coordinate, a prefix such as '2.*', or A..B; or a bound directory or file.",
+    ),
+]
+DATA: Final = Path("~/.phextsync")
+PHEXT: Final = DEFAULT_PHEXT
+
+
+# -- the folder ----------------------------------------------------------------------------
+
+
+def existing_folder(data: Path) -> Path:
+    """Return the data folder, which must be there."""
+    folder = data.expanduser()
+    if not folder.is_dir():
+        fail(f"there is no data folder {folder}; make one with `phextsync init` or `join`")
+    return folder
+
+
+def session(data: Path, *, writes: bool = False) -> AbstractContextManager[Asked]:
+    """Ask the node that runs on the folder or, where none does, look into the folder, and own it
+    from the first change on; with `writes` from the beginning."""
+    folder = existing_folder(data)
+    warn_of_import(folder)
+    return (own if writes else visit)(folder, warn)
+
+
+def warn_of_import(folder: Path) -> None:
+    """Say that an import into the folder was cut short, if one was."""
+    if what := unfinished_import(folder):
+        warn(
+            f"an import was cut short: {what}; the same import goes on, "
+            "`phextsync import --forget` leaves it as it is"
+        )
+
+
+def pages(asked: Asked, operation: str, phext: str, range_: str) -> Iterator[list[Value]]:
+    """Iterate over the rows of an operation whose answers come in pages."""
+    after = ""
+    while True:
+        match asked.ask(operation, phext, range_, after):
+            case [list(page), bool(more)]:
+                rows = [row for row in page if isinstance(row, list)]
+                yield from rows
+                if not more:
+                    return
+                after = str(rows[-1][0])
+            case other:
+                fail(f"expected a page of scrolls, found {other!r:.60}")
+
+
+# -- arguments -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The scroll that an argument names, and its file if it is one."""
+
+    phext: str
+    coordinate: str
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        return self.coordinate if self.file is None else shown_path(self.file)
+
+
+@dataclass(frozen=True, slots=True)
+class RangeTarget:
+    """The range that an argument names; `below` is a folder if only its files are meant."""
+
+    phext: str
+    range: CoordinateRange
+    below: Path | None = None
+
+
+def target(asked: Asked, phext: str, text: str, *, is_new: bool = False) -> Target:
+    """Return the scroll that an argument names; with `is_new` a file that does not exist yet gets
+    one. CoordinateError when it is neither a coordinate nor a bound file."""
+    if is_coordinate(text):
+        return Target(phext, str(Coordinate.parse(text)))
+    operation = "name_file" if is_new else "find"
+    file = found_file(asked.ask(operation, text, whole_path(text, os.getcwd())))
+    return Target(file.phext, str(file.coordinate), file.directory / file.path)
+
+
+def range_target(asked: Asked, phext: str, text: str) -> RangeTarget:
+    """Return the range that an argument names: also that of a bound directory, a folder in it or a
+    file. CoordinateError when it is nothing of these."""
+    if is_range(text):
+        return RangeTarget(phext, CoordinateRange.parse(text))
+    found = found_range(asked.ask("find_range", text, whole_path(text, os.getcwd())))
+    below = found.directory / found.below if found.below else None
+    return RangeTarget(found.phext, found.range, below)
+
+
+def whole_range_target(asked: Asked, phext: str, text: str) -> tuple[str, str]:
+    """Return phext and range that an argument names, which has to be a whole range."""
+    found = range_target(asked, phext, text)
+    if found.below is not None:
+        fail(f"expected a range, a bound directory or a file, found the folder {found.below}")
+    return found.phext, str(found.range)
+
+
+def file_names(asked: Asked, phext: str, places: Iterable[Value]) -> dict[str, Path]:
+    """Return the files that scrolls are, by their coordinates."""
+    coordinates = list(map(str, places))
+    found: dict[str, Path] = {}
+    for start in range(0, len(coordinates), PAGE_ITEMS):
+        some = coordinates[start : start + PAGE_ITEMS]
+        answer = asked.ask("names", phext, [*some])
+        names = answer if isinstance(answer, list) else []
+        pairs = zip(some, names, strict=True)
+        found.update((place, Path(name)) for place, name in pairs if isinstance(name, str))
+    return found
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as short as it can be given to a command here."""
+    for folder, start in ((Path.cwd(), ""), (Path.home(), "~/")):
+        if path.is_relative_to(folder):
+            return f"{start}{path.relative_to(folder)}"
+    return str(path)
+
+
+def with_file(line: str, file: Path | None) -> str:
+    """Return what is known of a scroll, with the file that it is, if it is one."""
+    return line if file is None else f"{shown_path(file)}: {line}"
+
+
+def text_or_input(text: str) -> str:
+    """Return an argument, or for `-` standard input byte for byte: line ends are text."""
+    if text != "-":
+        return text
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        fail(f"expected UTF-8 on standard input, found other bytes at offset {error.start}")
+
+
+def line_or_input(text: str) -> str:
+    """Return an argument, or for `-` what stands on standard input, without its line end: for what
+    other users of the machine are not to see among its processes."""
+    return text_or_input(text).strip() if text == "-" else text
+
+
+def duration_s(text: str) -> float:
+    """Read a time such as 30m."""
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text.strip())
+    if match is None:
+        fail(f"expected a time such as 30m, 2h or 7d, found {text!r:.40}")
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+# -- printing ------------------------------------------------------------------------------
+
+
+def say(*lines: str) -> None:
+    """Print lines, with their control characters shown."""
+    for line in lines:
+        print(visible(line))
+
+
+def say_json(value: object) -> None:
+    """Print JSON that a terminal may have too."""
+    print(visible_json(value))
+
+
+def say_text(text: str) -> None:
+    """Write a text byte for byte; to a terminal with its control characters shown, and say so."""
+    if not sys.stdout.isatty():
+        sys.stdout.write(text)
+        return
+    shown = visible_text(text)
+    sys.stdout.write(shown if shown.endswith("\n") else shown + "\n")
+    if shown != text:
+        warn("control characters are shown, not sent; write to a file or a pipe to have them")
+
+
+def say_columns(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns as wide as they need to be: nothing is cut."""
+    shown = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
+        cells = [
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def warn(line: str) -> None:
+    """Print a line on standard error."""
+    print(visible(line), file=sys.stderr)
+
+
+def fail(reason: str, status: int = 1) -> NoReturn:
+    """End the command with one line."""
+    warn(f"phextsync: {reason}")
+    sys.exit(status)
+
+
+def close_output() -> None:
+    """Standard output has nobody who reads it any more: what follows goes nowhere, quietly."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def progress_bars() -> Progress:
+    """Return bars on a terminal's standard error; elsewhere nothing."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=_errors,
+        transient=True,
+        disable=not _errors.is_terminal,
+    )
+
+
+@contextmanager
+def bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far something is."""
+    with progress_bars() as progress:
+        task = progress.add_task(visible(name), total=None)
+
+        def show(done: int, of: int) -> None:
+            progress.update(task, completed=done, total=of)
+
+        yield show
+
+
+def write_output(file: str, data: bytes) -> None:
+    """Write a file whole or not at all, with the rights of one that is there; for `-` standard
+    output. What is no file, such as a pipe, is written into. OSError names the file."""
+    if file == "-":
+        sys.stdout.buffer.write(data)
+        return
+    path = Path(file).expanduser().resolve()
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+        else:
+            write_whole(path, data, _mode_of(path))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, file) from error
+
+
+def _mode_of(path: Path) -> int:
+    """Return the rights of a file, or those that a new one gets."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+def is_terminal() -> bool:
+    """Whether bars are seen."""
+    return _errors.is_terminal

@@ -1,0 +1,203 @@
+"""The commands about bound directories."""
+
+import json
+import re
+from contextlib import suppress
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from phextsync.cli.common import (
+    DATA,
+    DIRECTORIES,
+    PHEXT,
+    Data,
+    Json,
+    Phext,
+    existing_folder,
+    fail,
+    say,
+    say_json,
+    session,
+    shown_path,
+    target,
+    text_or_input,
+    warn,
+)
+from phextsync.control.desk import Attachment
+from phextsync.files.bindings import KEPT_DAYS, BindingStore, Bound, check_readable
+from phextsync.files.desk import ToldConflict, told_conflicts
+from phextsync.files.status import lines_of, row_of
+from phextsync.handles.attach import Asked
+from phextsync.index import CoordinateRange
+from phextsync.trust.identity import NodeIdentity
+
+app = typer.Typer()
+
+NUMBER_SHOWN: Final = 8
+"""How many digits of a conflict's number are shown; as many as tell it from others will do."""
+
+
+@app.command(rich_help_panel=DIRECTORIES)
+def bind(
+    directory: Annotated[Path, typer.Argument(help="The directory.")],
+    at: Annotated[str, typer.Option(help="A prefix with four free parts, such as '7.*'.")] = "",
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    keep: Annotated[int, typer.Option(min=0, help="Days of history to keep.")] = KEPT_DAYS,
+    create: Annotated[bool, typer.Option(help="Make the directory, and those above it.")] = False,
+    confirm: Annotated[
+        bool,
+        typer.Option(
+            help="Of a bound directory: do the deletions that are held, and take the directory "
+            "that lies there now for the one that was bound."
+        ),
+    ] = False,
+) -> None:
+    """Keep the text files of a directory and the scrolls of a range the same."""
+    path, store = directory.expanduser().absolute(), BindingStore(existing_folder(data))
+    if confirm:
+        if not store.confirm(path):
+            fail(f"{path} is not bound; `phextsync bindings` lists those that are")
+        warn(f"confirmed: what is gone from {path} will be deleted everywhere")
+        return
+    if not at:
+        fail("expected a range, such as --at '7.*'")
+    was_there = path.is_dir()
+    bound = replace(Bound(path, phext, CoordinateRange.parse(at)), kept_days=keep)
+    check_readable(bound, NodeIdentity.load(existing_folder(data)).permissions)
+    store.bind(bound, create=create)
+    made = "" if was_there else ", which was made now,"
+    warn(f"{path}{made} is bound to {bound.range} of {phext} while a node runs")
+
+
+@app.command(rich_help_panel=DIRECTORIES)
+def unbind(directory: Annotated[Path, typer.Argument()], data: Data = DATA) -> None:
+    """End a binding; files and scrolls stay as they are."""
+    path = directory.expanduser().absolute()
+    if not BindingStore(existing_folder(data)).unbind(path):
+        fail(f"{path} is not bound; `phextsync bindings` lists those that are")
+
+
+@app.command(rich_help_panel=DIRECTORIES)
+def bindings(data: Data = DATA, as_json: Json = False) -> None:
+    """List the bound directories, and how it stands with them while a node runs."""
+    folder = existing_folder(data)
+    bound = BindingStore(folder).bindings()
+    with suppress(FileNotFoundError, ConnectionRefusedError), Attachment(folder) as asked:
+        rows = json.loads(str(asked.ask("status")))["directories"]
+        if as_json:
+            say_json(rows)
+        else:
+            say(*(line for row in rows for line in lines_of(row)))
+        return
+    if as_json:
+        say_json([row_of(each, None, 0) for each in bound])
+        return
+    for each in bound:
+        say(f"directory {each.directory}: {each.range} of {each.phext}")
+    if bound:
+        warn("no node runs: what changes is found when `phextsync up` starts")
+
+
+@app.command(rich_help_panel=DIRECTORIES)
+def conflicts(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="[FILE|NUMBER]",
+            help="Only those of a file; with --take and --forget which one, by its number, or by "
+            "its file if that has one only.",
+            show_default=False,
+        ),
+    ] = "",
+    data: Data = DATA,
+    take: Annotated[
+        str,
+        typer.Option(
+            metavar="mine|theirs|FILE",
+            help="Settle one: put these lines in the place of what the merge made.",
+        ),
+    ] = "",
+    forget: Annotated[bool, typer.Option("--forget", help="Leave the file as it is.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the lines that two sides changed apart, as both had them, or settle one.
+
+    The merge kept what both wrote; look at what it made. `mine` is what this machine had.
+    """
+    if not take and not forget:
+        _list_conflicts(data, file, as_json=as_json)
+        return
+    if take and forget:
+        fail("expected --take or --forget, found both")
+    text = _lines_to_take(take)
+    with session(data) as asked:
+        told = _conflict(asked, file)
+        if forget:
+            asked.ask("forget_conflict", told.number)
+        else:
+            side = take if text is None else "text"
+            asked.ask("settle_conflict", told.number, side, text or "")
+    what = "forgotten" if forget else "settled"
+    warn(f"{what}: line {told.line} of {shown_path(Path(told.path))}")
+
+
+def _list_conflicts(data: Path, file: str, *, as_json: bool) -> None:
+    with session(data) as asked:
+        told = _conflicts_of(asked, file) if file else _all_conflicts(asked)
+    if as_json:
+        say_json([{**asdict(each), "coordinate": str(each.coordinate)} for each in told])
+        return
+    for each in told:
+        when = datetime.fromtimestamp(each.time_ms / 1000).isoformat(" ", "seconds")
+        by = f" by {each.theirs_by}" if each.theirs_by else ""
+        path = shown_path(Path(each.path))
+        say(f"{each.number[:NUMBER_SHOWN]}  {path}, line {each.line}  {when}{by}")
+        for name, text in (("was", each.base), ("mine", each.mine), ("theirs", each.theirs)):
+            for i, line in enumerate(text.splitlines() or ["(deleted)"]):
+                say(f"  {'' if i else name:8}{line}")
+    if told:
+        warn("settle one with `phextsync conflicts --take mine|theirs|FILE NUMBER`")
+    else:
+        warn("no conflicts")
+
+
+def _all_conflicts(asked: Asked) -> list[ToldConflict]:
+    return told_conflicts(asked.ask("conflicts", None, ""))
+
+
+def _conflicts_of(asked: Asked, file: str) -> list[ToldConflict]:
+    at = target(asked, PHEXT, file)
+    return told_conflicts(asked.ask("conflicts", at.phext, at.coordinate))
+
+
+def _conflict(asked: Asked, which: str) -> ToldConflict:
+    """Return the conflict of a number, or the only one of a file."""
+    if not which:
+        fail("expected the number of a conflict; `phextsync conflicts` lists them")
+    if re.fullmatch(r"[0-9a-f]{4,16}", which):
+        found = [each for each in _all_conflicts(asked) if each.number.startswith(which)]
+    else:
+        found = _conflicts_of(asked, which)
+    if len(found) != 1:
+        what = "none" if not found else f"{len(found)} of them"
+        fail(f"expected one conflict, found {what} for {which}; `phextsync conflicts` lists them")
+    return found[0]
+
+
+def _lines_to_take(take: str) -> str | None:
+    """Return the lines that a file or standard input has, None for a side."""
+    if take in ("", "mine", "theirs"):
+        return None
+    if take == "-":
+        return text_or_input(take)
+    try:
+        return Path(take).expanduser().read_text("utf-8")
+    except UnicodeDecodeError:
+        fail(f"expected UTF-8 in {take}, found other bytes")
+    except FileNotFoundError:
+        fail(f"expected mine, theirs or a file with the lines, found no file {take}")

@@ -1,0 +1,157 @@
+"""The commands that keep the data folder: check, repair, back up, restore."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from random import SystemRandom
+from shutil import copyfileobj
+from tempfile import TemporaryDirectory
+from typing import Annotated, Final
+
+import typer
+from rich.filesize import decimal
+
+from phextsync.cli import past as past_cli
+from phextsync.cli.common import (
+    DATA,
+    FOLDER,
+    PHEXT,
+    Data,
+    Json,
+    Phext,
+    bar,
+    existing_folder,
+    fail,
+    say,
+    say_json,
+    warn,
+)
+from phextsync.control import upkeep
+from phextsync.store.rebuild import Rebuilt
+from phextsync.trust.identity import MeshKey, NodeIdentity
+
+app = typer.Typer()
+
+_ALONE: Final = "restored"  # the name of a node that meets no other
+
+
+@app.command(rich_help_panel=FOLDER)
+def check(data: Data = DATA, as_json: Json = False) -> None:
+    """Verify the data folder: structure, checksums, every scroll; status 1 if anything is wrong."""
+    with bar("checking") as show:
+        findings = upkeep.check(existing_folder(data), show)
+    if as_json:
+        say_json(asdict(findings))
+    else:
+        for problem in findings.problems:
+            say(problem)
+        others = f" (and {findings.others} deleted or the library's own)" if findings.others else ""
+        warn(f"{findings.scrolls} sound scrolls{others}, {len(findings.problems)} problems")
+    if findings.problems:
+        sys.exit(1)
+
+
+@app.command(rich_help_panel=FOLDER)
+def repair(
+    data: Data = DATA,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Give up the scrolls that are still missing.")
+    ] = False,
+) -> None:
+    """Rebuild what can be rebuilt, set aside what cannot, and compact the file."""
+    now_ms = time.time_ns() // 1_000_000
+    with bar("repairing") as show:
+        done = upkeep.repair(
+            existing_folder(data),
+            random=SystemRandom(),
+            now_ms=now_ms,
+            forget=forget,
+            progress=show,
+        )
+    for line in done.reports:
+        say(line)
+    for place in done.missing:
+        say(f"{place}: lost here; a peer that has it sends it again")
+    warn(f"{decimal(done.bytes_before)} before, {decimal(done.bytes_after)} now")
+    if done.missing:
+        sys.exit(1)
+
+
+@app.command(rich_help_panel=FOLDER)
+def backup(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="'-' is standard output.")],
+    data: Data = DATA,
+) -> None:
+    """Copy the scrolls into one new file, also while a node runs; not the node's identity."""
+    folder = existing_folder(data)
+    with TemporaryDirectory() as drafts, bar("backing up") as show:
+        target = Path(drafts, "backup") if file == "-" else Path(file)
+        done = upkeep.backup(folder, target, show)
+        if file == "-":
+            with target.open("rb") as written:
+                copyfileobj(written, sys.stdout.buffer)
+    warn(f"{done.scrolls} scrolls written to {file}")
+    _fail_if_lost(done, "are not in the backup")
+
+
+@app.command(rich_help_panel=FOLDER)
+def restore(
+    what: Annotated[
+        str,
+        typer.Argument(metavar="BACKUP|COORDINATE|FILE", help="'-' is a backup on standard input."),
+    ],
+    data: Data = DATA,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Keep a store that is there as store.before-restore.")
+    ] = False,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Into a new folder in a mesh of its own, to look at.")
+    ] = False,
+    at: Annotated[
+        str, typer.Option("--at", help="A time, as `show` takes it: only a scroll.")
+    ] = "",
+    phext: Phext = PHEXT,
+) -> None:
+    """Bring a backup into a data folder where no node runs; the node takes new client ids.
+
+    With --at, make the text that one scroll or bound file had at a time its text of now.
+    """
+    if at:
+        past_cli.restore_at(what, at, data, phext)
+        return
+    folder = data.expanduser()
+    if alone and folder.exists() and any(folder.glob("identity*")):
+        fail(f"{folder} is the folder of a node: name a new one with --data, or leave --alone out")
+    with _input_file(what) as file, bar("restoring") as show:
+        done = upkeep.restore(file, folder, replace=replace, progress=show)
+    if alone:
+        key = MeshKey.generate(os.urandom(32))
+        NodeIdentity.create(key, _ALONE, os.urandom(32)).save(folder)
+    warn(f"{done.scrolls} scrolls restored into {folder}")
+    _fail_if_lost(done, "could not be read")
+
+
+@contextmanager
+def _input_file(name: str) -> Iterator[Path]:
+    """Give the backup of a name, or for `-` a file with what comes by standard input."""
+    with TemporaryDirectory() as drafts:
+        file = Path(name)
+        if name == "-":
+            file = Path(drafts, "backup")
+            with file.open("wb") as written:
+                copyfileobj(sys.stdin.buffer, written)
+        if not file.is_file():
+            fail(f"expected a backup, or a coordinate with --at, found no file {name}")
+        yield file
+
+
+def _fail_if_lost(done: Rebuilt, what: str) -> None:
+    for line in done.lost:
+        say(line)
+    if done.lost or done.unnamed != 0:
+        more = "an unknown number of" if done.unnamed is None else str(done.unnamed)
+        fail(f"{len(done.lost)} scrolls and {more} others are damaged and {what}")

@@ -1,0 +1,118 @@
+"""The phextsync command: a thin layer over the operations of `control` and `open_node`.
+
+Every command works on one data folder. When a node runs there, the command asks it; when none
+does, it opens the folder, does the same by itself and closes it.
+"""
+
+import faulthandler
+import sys
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated, Final, cast
+
+import typer
+
+from phextsync import __version__
+from phextsync.cli import files as files_cli
+from phextsync.cli import folder as folder_cli
+from phextsync.cli import membership as membership_cli
+from phextsync.cli import node as node_cli
+from phextsync.cli import past as past_cli
+from phextsync.cli import scrolls as scrolls_cli
+from phextsync.cli.common import (
+    DATA,
+    PHEXT,
+    close_output,
+    fail,
+    say,
+)
+from phextsync.errors import PhextsyncError
+from phextsync.handles.attach import first
+
+app = typer.Typer(
+    help="Keep phexts - text in nine dimensions - the same on many machines without a server.",
+    pretty_exceptions_enable=False,
+)
+for _part in (scrolls_cli, past_cli, files_cli, node_cli, folder_cli, membership_cli):
+    app.add_typer(_part.app)
+
+# Of typer itself, or of click, which it is built on: versions differ.
+_UsageError: Final = cast("type[Exception]", typer.BadParameter.__base__)
+_TEXTS: Final = {"text", "words"}  # arguments that may begin with a dash
+_USAGE_STATUS: Final = 2
+
+
+def main() -> None:
+    """Run the command; an expected failure is one line on standard error and status 1."""
+    faulthandler.enable()  # a damaged page can end the process with a signal: not in silence
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # Whatever the locale says; a path need not be UTF-8.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        arguments = sys.argv[1:] or ["--help"]
+        status = app(arguments, prog_name="phextsync", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it, such as `head`, has enough
+        close_output()
+        status = 0
+    except (PhextsyncError, OSError) as error:
+        fail(_told(error))
+    except _UsageError as error:
+        fail(_usage(error), _USAGE_STATUS)
+    except ExceptionGroup as group:
+        expected, others = group.split((PhextsyncError, OSError))
+        if expected is None or others is not None:
+            raise
+        fail(_told(first(expected)))
+    except (KeyboardInterrupt, typer.Abort):
+        status = 130
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _told(error: BaseException) -> str:
+    """Say an error in one line, one of the system without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        named = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return ": ".join([*named, error.strerror])
+    return " ".join(str(error).splitlines())
+
+
+def _usage(error: Exception) -> str:
+    """Say what was wrong with the command line, and where to read how it is done."""
+    message = " ".join(cast("typer.BadParameter", error).format_message().split())
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return message
+    names = {parameter.name for parameter in context.command.params}
+    if getattr(error, "option_name", None) and names & _TEXTS:
+        return f"{message} A text that begins with a dash stands behind --: {_TEXT_EXAMPLE}"
+    return f"{message} See `{context.command_path} --help`."
+
+
+_TEXT_EXAMPLE: Final = "`phextsync set COORDINATE -- -text`"
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        say(f"phextsync {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    data: Annotated[
+        Path, typer.Option("--data", envvar="PHEXTSYNC_DATA", help="The data folder.")
+    ] = DATA,
+    phext: Annotated[
+        str, typer.Option("--phext", envvar="PHEXTSYNC_PHEXT", help="The phext.")
+    ] = PHEXT,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version)
+    ] = False,
+) -> None:
+    """Take the options that may stand before the command; `cli_common.Data` looks them up."""
+
+
+if __name__ == "__main__":
+    main()

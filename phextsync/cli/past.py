@@ -1,0 +1,382 @@
+"""The commands about the past of scrolls: what was written when and by whom, and what is kept."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from phextsync.cli.common import (
+    DATA,
+    PAST,
+    PHEXT,
+    Data,
+    Json,
+    Phext,
+    Place,
+    RangeTarget,
+    existing_folder,
+    fail,
+    file_names,
+    range_target,
+    say,
+    say_json,
+    say_text,
+    session,
+    shown_path,
+    target,
+    warn,
+    whole_range_target,
+)
+from phextsync.control.desk import (
+    Value,
+    blamed_lines,
+    deleted_scrolls,
+    history_settings,
+    logged_changes,
+    versions,
+)
+from phextsync.discovery import PEERS_FILE, RememberedPeers
+from phextsync.handles.attach import Asked
+from phextsync.index import Coordinate, CoordinateRange
+from phextsync.replica.past import FOREVER, NOT_KEPT, DeletedScroll, newest_first, to_restore
+
+app = typer.Typer()
+
+At = Annotated[
+    str,
+    typer.Option(
+        help="A time, such as '2026-02-28 09:30' (local) or with +01:00, or 2h or 3d ago."
+    ),
+]
+
+_AT_ONCE: Final = 256 << 10
+_UNITS_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_KEPT_WORDS: Final = {"forever": FOREVER, "none": 0, "default": None}
+
+
+@app.command(rich_help_panel=PAST)
+def log(
+    coordinate: Place,
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    last: Annotated[int | None, typer.Option(min=1, help="Only so many changes.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the changes of a scroll that are kept, newest last: time, node, what changed.
+
+    Times are those of the clock of the node that wrote; what came late, by a comparison, did not
+    bring its time: then it is when it was seen here.
+    """
+    with session(data) as asked:
+        at = target(asked, phext, coordinate)
+        rows = logged_changes(asked.ask("log", at.phext, at.coordinate, last))
+        names = _node_names(asked, data)
+        file = file_names(asked, at.phext, [at.coordinate]).get(at.coordinate)
+    if as_json:
+        named = {} if file is None else {"file": str(file)}
+        say_json([{**_json_row(asdict(row), names), **named} for row in rows])
+        return
+    if file is not None:
+        warn(f"{at.coordinate} of {at.phext} is {shown_path(file)}")
+    for row in rows:
+        by = _who(row.writers, row.seen_here, names)
+        change = f"+{row.added} -{row.removed}"
+        say(f"{_when(row.time_ms)}  {by}  {change}  {row.line_number}: {row.line}")
+
+
+@app.command(rich_help_panel=PAST)
+def blame(
+    coordinate: Place, data: Data = DATA, phext: Phext = PHEXT, as_json: Json = False
+) -> None:
+    """Print each line with the node that wrote its newest characters, and when.
+
+    Times are those of the clock of the node that wrote; '*' marks when it was seen here.
+    """
+    with session(data) as asked:
+        at = target(asked, phext, coordinate)
+        lines = blamed_lines(asked.ask("blame", at.phext, at.coordinate))
+        names = _node_names(asked, data)
+    if as_json:
+        say_json([_json_row(asdict(line), names) for line in lines])
+        return
+    heads = []
+    for line in lines:
+        mark = "*" if line.seen_here else " "
+        when = "before the kept history" if line.time_ms is None else _when(line.time_ms)
+        heads.append((names(line.writer) if line.writer else "?", f"{when}{mark}"))
+    widths = [max(map(len, column)) for column in zip(*heads, strict=True)]
+    for (who, when), line in zip(heads, lines, strict=True):
+        say(f"{who:{widths[0]}}  {when:{widths[1]}} {line.text.expandtabs()}")
+
+
+@app.command(rich_help_panel=PAST)
+def show(coordinate: Place, at: At, data: Data = DATA, phext: Phext = PHEXT) -> None:
+    """Print a scroll as it was, by the clocks of the nodes that wrote it."""
+    time_ms = _time_ms(at)
+    with session(data) as asked:
+        place = target(asked, phext, coordinate)
+        text = asked.ask("show", place.phext, place.coordinate, time_ms)
+    say_text(str(text))
+
+
+@app.command(name="versions", rich_help_panel=PAST)
+def versions_(
+    coordinate: Place,
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    last: Annotated[int | None, typer.Option(min=1, help="Only so many versions.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the versions of a scroll, newest last: time, node, bytes, lines that came and went.
+
+    Times are those of the clock of the node that wrote; `show` and `restore` take them.
+    """
+    with session(data) as asked:
+        at = target(asked, phext, coordinate)
+        rows = versions(asked.ask("versions", at.phext, at.coordinate, last))
+        names = _node_names(asked, data)
+        if not rows and not _is_kept(asked):
+            fail(NOT_KEPT)
+    if as_json:
+        say_json([_json_row(asdict(row), names) for row in rows])
+        return
+    for row in rows:
+        by = _who(row.writers, row.seen_here, names)
+        say(f"{_when(row.time_ms)}  {by}  {row.size} bytes  +{row.added} -{row.removed}")
+
+
+def restore_at(coordinate: str, at: str, data: Path, phext: str) -> None:
+    """Make the text that a scroll had at a time its text of now."""
+    time_ms = _time_ms(at)
+    with session(data) as asked:
+        place = target(asked, phext, coordinate)
+        text = str(asked.ask("show", place.phext, place.coordinate, time_ms))
+        to_restore(place.phext, Coordinate.parse(place.coordinate), text)
+        asked.ask("import", place.phext, False, [[place.coordinate, text]])
+    warn(f"{place} is as it was at {_when(time_ms)}: {len(text.encode())} bytes")
+
+
+# -- what was deleted ----------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=PAST)
+def undelete(
+    range_: Annotated[
+        str,
+        typer.Argument(
+            metavar="[RANGE|FILE]",
+            help="What to bring back, also a file or a folder of a bound directory by its path; "
+            "without it, list what can be.",
+            show_default=False,
+        ),
+    ] = "",
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the text that a scroll has by now.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring back the last text of deleted scrolls, or list those that have one, newest first."""
+    with session(data) as asked:
+        if range_:
+            _bring_back(asked, range_target(asked, phext, range_), force=force)
+            return
+        rows = newest_first(_deleted(asked, phext, "*"))
+        names = _node_names(asked, data)
+        files = file_names(asked, phext, [str(row.coordinate) for row in rows])
+        is_kept = _is_kept(asked)
+    if as_json:
+        named = [
+            {
+                **_json_row(asdict(row), names),
+                "coordinate": str(row.coordinate),
+                "file": None if (file := files.get(str(row.coordinate))) is None else str(file),
+            }
+            for row in rows
+        ]
+        say_json(named)
+        return
+    for row in rows:
+        by = _who((row.writer,) if row.writer else (), row.seen_here, names)
+        file = files.get(str(row.coordinate))
+        what = " ".join([str(row.coordinate), *([] if file is None else [shown_path(file)])])
+        say(f"{_when(row.time_ms)}  {by}  {what}  {row.size} bytes  {row.first_line}")
+    if not rows:
+        warn(f"nothing was deleted that is kept{'' if is_kept else f'; {NOT_KEPT}'}")
+
+
+def _bring_back(asked: Asked, found: RangeTarget, *, force: bool) -> None:
+    """Make the last text of the deleted scrolls in a range their text again."""
+    phext, range_ = found.phext, found.range
+    is_one = range_ == CoordinateRange.of(range_.lower)
+    if force and not is_one:
+        fail(f"expected one coordinate with --force, found the range {range_}")
+    if is_one and not force and asked.ask("size", phext, str(range_)):
+        fail(f"{range_} of {phext} has text; --force replaces it by what was deleted")
+    places = (
+        [str(range_)]
+        if is_one
+        else [str(row.coordinate) for row in _deleted(asked, phext, str(range_))]
+    )
+    if found.below is not None:
+        files = file_names(asked, phext, places)
+        places = [p for p in places if p in files and files[p].is_relative_to(found.below)]
+    taken, some, size = 0, list[Value](), 0
+    for i, place in enumerate(places):
+        text = str(asked.ask("deleted", phext, place))
+        some.append([place, text])
+        size += len(text)
+        if size >= _AT_ONCE or i + 1 == len(places):
+            taken += int(str(asked.ask("import", phext, not force, some)))
+            some, size = [], 0
+    if not places and not _is_kept(asked):
+        fail(NOT_KEPT)
+    warn(f"{taken} {'scroll' if taken == 1 else 'scrolls'} brought back")
+
+
+def _deleted(asked: Asked, phext: str, range_: str) -> Iterator[DeletedScroll]:
+    """Give what can be brought back, in the order of coordinates."""
+    rest: str | None = range_
+    while rest is not None:
+        rows, rest = deleted_scrolls(asked.ask("undeletable", phext, rest))
+        yield from rows
+
+
+# -- how long it is kept -------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=PAST)
+def history(
+    context: typer.Context,
+    range_: Annotated[
+        str,
+        typer.Argument(
+            metavar="[RANGE]", help="Only for this range.", show_default="the whole folder"
+        ),
+    ] = "",
+    keep: Annotated[
+        str,
+        typer.Option(
+            help="How long: 30d, 12h, forever; none forgets what is kept; default ends the setting "
+            "of a range."
+        ),
+    ] = "",
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    as_json: Json = False,
+) -> None:
+    """Say, or set, how long this folder keeps the history of its scrolls.
+
+    Where ranges with settings overlap, the smallest counts.
+    """
+    is_part = bool(range_) or _is_phext_given(context)
+    if not keep and is_part:
+        fail("expected --keep with a range or a phext, such as --keep 30d")
+    kept_ms = _kept_ms(keep) if keep else None
+    with session(data) as asked:
+        if is_part:
+            phext, place = whole_range_target(asked, phext, range_ or "*")
+            asked.ask("keep_history", kept_ms, phext, place, False)
+        elif kept_ms is not None:
+            asked.ask("keep_history", kept_ms)
+        elif keep:
+            fail("expected a range or a phext whose setting ends, found neither")
+        rows = history_settings(asked.ask("history"))
+    if as_json:
+        say_json([{"phext": p, "range": str(r), "kept_ms": ms} for p, r, ms in rows])
+        return
+    for row in rows:
+        where = "history" if row.phext is None else f"in {row.range} of {row.phext} it"
+        say(f"{where} is {_kept_for(row.kept_ms)}")
+
+
+def _is_phext_given(context: typer.Context) -> bool:
+    """Whether the command line names a phext. The environment does so for whatever needs one."""
+    contexts = (context, *(() if context.parent is None else (context.parent,)))
+    sources = [place.get_parameter_source("phext") for place in contexts]
+    return any(source is not None and source.name == "COMMANDLINE" for source in sources)
+
+
+def _kept_ms(text: str) -> int | None:
+    """Read how long to keep history; None: as where there is no setting."""
+    match = re.fullmatch(r"(\d{1,6})([dh])", text)
+    if match:
+        return int(match[1]) * _UNITS_MS[match[2]]
+    if text not in _KEPT_WORDS:
+        fail(
+            "expected a time such as 30d or 12h, 'forever', 'none' or 'default', "
+            f"found {text!r:.40}"
+        )
+    return _KEPT_WORDS[text]
+
+
+def _kept_for(kept_ms: int) -> str:
+    if kept_ms == 0:
+        return "not kept, but for the latest changes"
+    if kept_ms == FOREVER:
+        return "kept forever"
+    unit = "day" if kept_ms % _UNITS_MS["d"] == 0 else "hour"
+    count = kept_ms / _UNITS_MS[unit[0]]
+    return f"kept for {count:.12g} {unit}{'' if count == 1 else 's'}"
+
+
+def _is_kept(asked: Asked) -> bool:
+    return any(row.kept_ms for row in history_settings(asked.ask("history")))
+
+
+# -- helpers -------------------------------------------------------------------------------
+
+
+def _time_ms(text: str) -> int:
+    """Read a time, or how long ago it is."""
+    ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if ago:
+        return time.time_ns() // 1_000_000 - int(ago[1]) * _UNITS_MS[ago[2]]
+    try:
+        return round(datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        fail(f"expected a time such as '2026-02-28 09:30', or 2h or 3d for ago, found {text!r:.40}")
+
+
+def _who(writers: tuple[bytes, ...], seen_here: bool, names: Callable[[bytes], str]) -> str:
+    return (", ".join(map(names, writers)) or "?") + (" (seen here)" if seen_here else "")
+
+
+def _node_names(asked: Asked, data: Path) -> Callable[[bytes], str]:
+    """Return what tells the name of a node, or the start of its id where that is not known."""
+    status = json.loads(str(asked.ask("status")))
+    remembered = RememberedPeers.load(existing_folder(data) / PEERS_FILE)
+    rows = [status, *status.get("peers", ()), *status.get("absent", ())]
+    names = {row["node_id"]: row["name"] for row in rows if row["name"]}
+
+    def name(node_id: bytes) -> str:
+        return names.get(node_id.hex()) or remembered.name(node_id) or node_id.hex()[:8]
+
+    return name
+
+
+def _json_row(row: dict[str, object], names: Callable[[bytes], str]) -> dict[str, object]:
+    """Name the nodes in a row."""
+    named: dict[str, object] = {}
+    for field, value in row.items():
+        if isinstance(value, bytes):
+            named[field] = names(value) if value else None
+        elif isinstance(value, tuple):
+            named[field] = [names(item) for item in value]
+        else:
+            named[field] = value
+    return named
+
+
+def _when(time_ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(time_ms / 1000).isoformat(" ", "milliseconds")
+    except (ValueError, OverflowError, OSError):  # a clock that is no clock
+        return f"{time_ms} ms"

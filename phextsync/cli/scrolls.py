@@ -1,0 +1,287 @@
+"""The commands that read and write scrolls."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from phextsync import phextfile
+from phextsync.cli.common import (
+    DATA,
+    PHEXT,
+    SCROLLS,
+    Data,
+    Json,
+    Phext,
+    Place,
+    Range,
+    existing_folder,
+    fail,
+    file_names,
+    pages,
+    progress_bars,
+    range_target,
+    say,
+    say_json,
+    say_text,
+    session,
+    shown_path,
+    target,
+    text_or_input,
+    warn,
+    whole_range_target,
+    with_file,
+    write_output,
+)
+from phextsync.control.desk import Attachment, Value
+from phextsync.handles.attach import Alone
+from phextsync.handles.blocking import as_hits
+from phextsync.index import Coordinate
+from phextsync.store.import_note import ImportNote, forget_import
+from phextsync.terminal import visible, visible_json
+
+app = typer.Typer()
+
+_IMPORT_BYTES: Final = 256 << 10
+
+
+@app.command(rich_help_panel=SCROLLS)
+def get(coordinate: Place, data: Data = DATA, phext: Phext = PHEXT) -> None:
+    """Print a scroll's text."""
+    with session(data) as asked:
+        at = target(asked, phext, coordinate)
+        text = asked.ask("get", at.phext, at.coordinate)
+    if not isinstance(text, str):
+        fail(f"there is no scroll at {at} in {at.phext}")
+    say_text(text)
+
+
+@app.command(name="set", rich_help_panel=SCROLLS)
+def set_(
+    coordinate: Place,
+    text: Annotated[str, typer.Argument(help="The new text; '-' reads it from standard input.")],
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+) -> None:
+    """Make TEXT the scroll's text by the smallest change."""
+    text = text_or_input(text)
+    with session(data) as asked:
+        at = target(asked, phext, coordinate, is_new=bool(text))
+        asked.ask("set", at.phext, at.coordinate, text)
+
+
+@app.command(rich_help_panel=SCROLLS)
+def append(
+    coordinate: Place,
+    text: Annotated[str, typer.Argument(help="What to add; '-' reads it from standard input.")],
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+) -> None:
+    """Add TEXT at the end of a scroll, as a line of its own."""
+    text = text_or_input(text)
+    line = text if text.endswith("\n") else text + "\n"
+    with session(data) as asked:
+        at = target(asked, phext, coordinate, is_new=True)
+        asked.ask("append_line", at.phext, at.coordinate, line)
+
+
+@app.command(rich_help_panel=SCROLLS)
+def rm(coordinate: Place, data: Data = DATA, phext: Phext = PHEXT) -> None:
+    """Delete a scroll; what others type in it meanwhile survives."""
+    with session(data) as asked:
+        at = target(asked, phext, coordinate)
+        if not asked.ask("remove", at.phext, at.coordinate):
+            fail(f"there is no scroll at {at} in {at.phext}")
+
+
+@app.command(rich_help_panel=SCROLLS)
+def ls(range_: Range = "*", data: Data = DATA, phext: Phext = PHEXT, as_json: Json = False) -> None:
+    """List the scrolls in a range: coordinate, bytes, file if it is one, first line."""
+    with session(data) as asked:
+        within = range_target(asked, phext, range_)
+        rows = list(pages(asked, "list", within.phext, str(within.range)))
+        files = file_names(asked, within.phext, (row[0] for row in rows))
+    if within.below is not None:
+        rows = [row for row in rows if _is_below(files.get(str(row[0])), within.below)]
+    if as_json:
+        names = ("coordinate", "bytes", "first_line")
+        say_json([_with_file(zip(names, row, strict=True), files) for row in rows])
+        return
+    width = max((len(str(row[0])) for row in rows), default=0)
+    for coordinate, size, line in rows:
+        what = with_file(str(line), files.get(str(coordinate)))
+        say(f"{coordinate!s:{width}}  {size!s:>9}  {what}")
+
+
+def _is_below(file: Path | None, folder: Path) -> bool:
+    return file is not None and file.is_relative_to(folder)
+
+
+def _with_file(row: Iterable[tuple[str, object]], files: Mapping[str, Path]) -> dict[str, object]:
+    """Return a row that also names the file that its scroll is, if it is one."""
+    named = dict(row)
+    file = files.get(str(named["coordinate"]))
+    return named if file is None else {**named, "file": str(file)}
+
+
+@app.command(rich_help_panel=SCROLLS)
+def search(
+    words: Annotated[
+        str, typer.Argument(help='All of them; "a phrase" in quotation marks, beginnings as wor*.')
+    ],
+    range_: Annotated[str, typer.Option("--range", help="Only this range.")] = "*",
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    limit: Annotated[int, typer.Option(help="How many results at most.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Find the scrolls that have all the words, the best first: coordinate, score, snippet."""
+    with session(data) as asked:
+        phext, within = whole_range_target(asked, phext, range_)
+        hits = as_hits(asked.ask("search", phext, within, words, limit))
+        files = file_names(asked, phext, (str(hit.coordinate) for hit in hits))
+    if as_json:
+        rows = [
+            {"coordinate": str(hit.coordinate), "score": hit.score, "snippet": hit.snippet}
+            for hit in hits
+        ]
+        say_json([_with_file(row.items(), files) for row in rows])
+        return
+    width = max((len(str(hit.coordinate)) for hit in hits), default=0)
+    for hit in hits:
+        what = with_file(" ".join(hit.snippet.split()), files.get(str(hit.coordinate)))
+        say(f"{hit.coordinate!s:{width}}  {hit.score:6.2f}  {what}")
+    if not hits:
+        fail(f"no scroll in {range_} of {phext} has {words!r}")
+
+
+@app.command(name="import", rich_help_panel=SCROLLS)
+def import_(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE.phext", help="'-' is standard input.", show_default=False)
+    ] = "",
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave scrolls alone that have text.")
+    ] = False,
+    clamp: Annotated[
+        bool, typer.Option("--clamp", help="Read breaks beyond 999 as 999 and join what collides.")
+    ] = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Leave an import that was cut short as it is.")
+    ] = False,
+) -> None:
+    """Read a .phext file: the file wins at its own coordinates, others stay as they are."""
+    folder = existing_folder(data)
+    if forget:
+        forget_import(folder)
+        return
+    if not file:
+        fail("expected a file to import, or '-' for standard input")
+    found = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    parsed = phextfile.read(found, clamp=clamp)
+    for collision in parsed.collisions:
+        warn(f"{collision.texts} texts beyond 999 were joined at {collision.coordinate}")
+    scrolls = [(str(coordinate), text) for coordinate, text in parsed.joined().items()]
+    taken = 0
+    with session(data, writes=True) as asked, progress_bars() as progress:
+        bar = progress.add_task(visible(f"importing {file}"), total=len(scrolls))
+        # Where no node runs it is one commit; a node has others to serve meanwhile.
+        chunk_bytes = None if isinstance(asked, Alone) else _IMPORT_BYTES
+        with ImportNote(folder, f"{file} into {phext}") as note:
+            for chunk in _chunks(scrolls, chunk_bytes):
+                count = asked.ask("import", phext, keep, chunk)
+                note.has_begun = chunk_bytes is not None
+                taken += count if isinstance(count, int) else 0
+                progress.advance(bar, len(chunk))
+    warn(f"{taken} of {len(scrolls)} scrolls imported into {phext}")
+
+
+def _chunks(scrolls: list[tuple[str, str]], bytes_max: int | None) -> Iterator[list[Value]]:
+    chunk: list[Value] = []
+    size = 0
+    for coordinate, text in scrolls:
+        chunk.append([coordinate, text])
+        size += len(text) + 40
+        if bytes_max is not None and size >= bytes_max:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+@app.command(rich_help_panel=SCROLLS)
+def export(
+    file: Annotated[str, typer.Argument(metavar="FILE.phext", help="'-' is standard output.")],
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    range_: Annotated[str, typer.Option("--range", help="Only this range.")] = "*",
+) -> None:
+    """Write the scrolls to a .phext file."""
+    with session(data) as asked:
+        phext, range_ = whole_range_target(asked, phext, range_)
+        scrolls = [
+            (Coordinate.parse(str(coordinate)), str(text))
+            for coordinate, text in pages(asked, "read", phext, range_)
+        ]
+    replaced = sum(phextfile.has_breaks(text) for _, text in scrolls)
+    if replaced:
+        warn(f"{replaced} scrolls have break characters or zero bytes, written as pictures")
+    text = phextfile.implode(scrolls)
+    if file == "-":
+        say_text(text)
+        return
+    write_output(file, text.encode())
+    warn(f"{len(scrolls)} scrolls of {phext} written to {file}")
+
+
+@app.command(rich_help_panel=SCROLLS)
+def watch(
+    range_: Range = "*", data: Data = DATA, phext: Phext = PHEXT, as_json: Json = False
+) -> None:
+    """Print a line for each change in a range until interrupted, and one when some were missed."""
+    folder = existing_folder(data)
+    try:
+        attachment = Attachment(folder)
+    except (FileNotFoundError, ConnectionRefusedError):
+        fail(f"no node runs on {folder}; start one with `phextsync up`")
+    with attachment:
+        phext, range_ = whole_range_target(attachment, phext, range_)
+        next_change = attachment.watch(phext, range_)
+        while True:
+            change = next_change()
+            files = file_names(attachment, phext, _places_of(change))
+            for line in _change_lines(change, files, as_json=as_json):
+                print(line, flush=True)
+
+
+def _places_of(change: Value) -> list[Value]:
+    match change:
+        case [_, _, None, list(scrolls)]:
+            return [scroll[0] for scroll in scrolls if isinstance(scroll, list)]
+        case _:
+            return []
+
+
+def _change_lines(change: Value, files: Mapping[str, Path], *, as_json: bool) -> Iterator[str]:
+    """Give a line for each scroll of a change, and one when some were missed."""
+    match change:
+        case [_, _, str(missed), _]:
+            text = f"changes were missed: anything in {missed} may have changed"
+            yield visible_json({"missed": missed}) if as_json else text
+        case [bytes() | None as origin, str(label), None, list(scrolls)]:
+            whose = origin.hex() if origin else ""
+            for scroll in scrolls:
+                match scroll:
+                    case [str(coordinate), int(size)] if as_json:
+                        row = {"coordinate": coordinate, "bytes": size, "origin": whose}
+                        named = _with_file({**row, "label": label}.items(), files)
+                        yield visible_json({**named, "missed": None})
+                    case [str(coordinate), int(size)]:
+                        who = " ".join(filter(None, (whose[:8] or "here", label)))
+                        file = files.get(coordinate)
+                        what = "" if file is None else f"  {shown_path(file)}"
+                        yield visible(f"{coordinate}  {size:>9}  {who}{what}")

@@ -1,0 +1,10 @@
+"""Gateways: doors of a node for clients that are not ours.
+
+* `guard`: what may come in at all doors
+* `sq`: SQ's REST API over replicas, without IO
+* `metrics`: what Prometheus reads of a node
+* `http1`: connections of HTTP/1.1, leniently, with limits
+* `http`: SQ's API, changes, metrics, health
+* `agent`: what a language model may ask of scrolls
+* `mcp_server`: the same as a server of the Model Context Protocol
+"""

@@ -1,0 +1,257 @@
+"""The HTTP gateway beside a node: SQ's API, a stream of changes, metrics, health.
+
+`http1` reads and writes, `guard` decides what may come in, `sq` answers SQ's requests; here is
+which path leads where, and what all connections together may take.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Generator, Mapping
+from typing import Final
+
+import trio
+
+from phextsync.boundaries import Boundary, printable
+from phextsync.discovery import Address
+from phextsync.errors import LinkError, PhextsyncError, StoreFullError
+from phextsync.gateways.guard import Guard
+from phextsync.gateways.http1 import Bodies, HttpConnection, HttpLimits, Refusal
+from phextsync.gateways.metrics import NodeMetrics
+from phextsync.gateways.sq import METHODS, Answer, Request, SqApi, is_write, operation_name
+from phextsync.index import CoordinateRange
+from phextsync.node.node import Node
+from phextsync.phext_names import is_reserved
+from phextsync.replica.changes import Change, writing_as
+from phextsync.streams import ChangeStream
+
+DEFAULT_PORT: Final = 1337
+
+_HEARTBEAT_S: Final = 15.0
+_CHANGES_MAX: Final = 4096
+_HEARTBEAT: Final = b":\n\n"
+_WRITER: Final = "gateway"
+_TURN_S: Final = 0.002
+_WARNINGS_PER_S: Final = 0.5
+_WARNINGS_MAX: Final = 10
+_EVENTS: Final = (
+    ("Content-Type", "text/event-stream"),
+    ("Cache-Control", "no-store"),
+    ("Access-Control-Allow-Origin", "*"),
+)
+
+_log = logging.getLogger("phextsync.gateway")
+
+
+class Gateway:
+    """Serves one node over HTTP to requests that `guard` lets in."""
+
+    def __init__(
+        self, node: Node, *, guard: Guard | None = None, limits: HttpLimits | None = None
+    ) -> None:
+        self.node = node
+        self.limits = limits or HttpLimits()
+        self.connections = 0
+        self.bodies = Bodies(self.limits.bodies_bytes_max)
+        self.streams = 0
+        self._accepted = 0
+        self._guard = guard or Guard()
+        self._boundary = Boundary(_log)
+        self._sq = SqApi(node.replicas)
+        self._metrics = NodeMetrics(node)
+        self._requests = _Allowance(self.limits.requests_per_s, self.limits.requests_per_s)
+        self._warnings = _Allowance(_WARNINGS_PER_S, _WARNINGS_MAX)
+
+    async def serve(
+        self, address: Address, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Listen until cancelled; started with the port. LinkError when the address cannot be
+        used, or not without a token."""
+        self._guard.check_address(address.host)
+        try:
+            listeners = await trio.open_tcp_listeners(address.port, host=address.host)
+        except OSError as error:
+            raise LinkError(f"cannot serve HTTP on {address}: {error}") from error
+        task_status.started(listeners[0].socket.getsockname()[1])
+        await self._boundary.serve_listeners(
+            listeners, self.answer_all, part=lambda stream: "an HTTP connection"
+        )
+
+    async def answer_all(self, stream: trio.abc.HalfCloseableStream) -> None:
+        """Answer the requests of one connection until either side wants no more."""
+        self.connections += 1
+        self._accepted += 1
+        connection = HttpConnection(stream, self.limits, self.bodies)
+        try:
+            if self.connections > self.limits.connections_max:
+                reason = "Service Unavailable: connection limit reached"
+                await connection.refuse(Refusal(503, reason))
+            else:
+                await self._answer_each(connection, self._accepted)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            pass  # the client is gone or too slow: there is nobody to tell
+        finally:
+            self.connections -= 1
+            await trio.aclose_forcefully(stream)
+
+    async def _answer_each(self, connection: HttpConnection, number: int) -> None:
+        try:
+            while (request := await connection.next_request()) is not None:
+                began = time.perf_counter()
+                request = await connection.with_body(request)
+                if request.path == "/events" and request.method in ("GET", "HEAD"):
+                    await self._stream_changes(connection, request)
+                    return
+                answer = await self._answer(request, number)
+                took_s = time.perf_counter() - began
+                self._metrics.note(operation_name(request), answer.status, took_s)
+                if not await connection.send(answer):
+                    break
+        except Refusal as refusal:
+            await connection.refuse(refusal)
+        await connection.end()
+
+    async def _answer(self, request: Request, number: int) -> Answer:
+        """Answer one request; an error inside is answered too, and ends nothing else."""
+        answer = Answer(500, b"Internal Server Error")
+        with self._boundary.around(f"{request.method} {operation_name(request)}"):
+            answer = await self._answered(request, number)
+        if answer.warning:
+            self._warn(answer.warning)
+        return answer
+
+    async def _answered(self, request: Request, number: int) -> Answer:
+        if not self._requests.take():
+            return Answer(429, b"Too Many Requests")
+        is_read = request.method in ("GET", "HEAD")
+        refused = self._refusal(request)
+        if refused is not None:
+            return Answer(refused.status, str(refused).encode())
+        if is_read and request.path == "/health":
+            return self._health()
+        if is_read and request.path == "/metrics":
+            return Answer(200, self._metrics.text(), (("Content-Type", "text/plain"),))
+        with writing_as(_WRITER):
+            answer = await _by_turns(self._sq.steps(request, number))
+        if answer.has_changed:
+            try:
+                await self.node.durable()
+            except StoreFullError as error:
+                return Answer(503, f"Service Unavailable: {error}".encode())
+        return answer
+
+    def _refusal(self, request: Request) -> Refusal | None:
+        """Return why a request may not come in. Methods that no door has need no leave."""
+        if request.method not in METHODS:
+            return None
+        writes = is_write(request)
+        refused = self._guard.refusal(request.method, request.headers, writes=writes)
+        if refused is None or (refused.status == 401 and request.path == "/health"):
+            return None
+        return Refusal(refused.status, refused.reason)
+
+    def _health(self) -> Answer:
+        is_writable = self.node.replicas.is_writable
+        row = {
+            "status": "ok" if is_writable else "the disk refuses writes",
+            "node": self.node.identity.name,
+            "peers": len(self.node.peers()),
+        }
+        body = json.dumps(row).encode()
+        return Answer(200 if is_writable else 503, body, (("Content-Type", "application/json"),))
+
+    def _warn(self, text: str) -> None:
+        """Log a line, but not more of them than somebody reads."""
+        if self._warnings.take():
+            _log.warning("%s", printable(text))
+
+    # -- changes ---------------------------------------------------------------------------
+
+    async def _stream_changes(self, connection: HttpConnection, request: Request) -> None:
+        """Send server-sent events until the client leaves; a slow one costs a set."""
+        refused = self._refusal(request)
+        if refused is not None:
+            raise refused
+        if self.streams >= self.limits.streams_max:
+            raise Refusal(503, f"Service Unavailable: {self.streams} streams are open")
+        changes = self._changes(request)
+        self.streams += 1
+        try:
+            if not await connection.start_stream(_EVENTS):
+                return
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(connection.until_closed, nursery.cancel_scope)
+                while True:
+                    events = _HEARTBEAT
+                    with trio.move_on_after(_HEARTBEAT_S):
+                        events = _events(await changes.receive())
+                    await connection.send_piece(events)
+        finally:
+            self.streams -= 1
+            changes.close()
+
+    def _changes(self, request: Request) -> ChangeStream:
+        parameters = request.parameters
+        name = parameters.get("p", "")
+        if is_reserved(name):
+            raise Refusal(403, "Forbidden: invalid phext path")
+        try:
+            range_ = CoordinateRange.parse(parameters.get("range", "*"))
+            feed = self.node.phext(name).feed(range_, coordinates_max=_CHANGES_MAX)
+        except PhextsyncError as error:
+            raise Refusal(400, str(error)) from error
+        return ChangeStream(feed)
+
+
+class _Allowance:
+    """So many a second, after a burst."""
+
+    def __init__(self, per_s: float, burst: float) -> None:
+        self._per_s = per_s
+        self._burst = burst
+        self._left = burst
+        self._at = 0.0
+
+    def take(self) -> bool:
+        """Whether one more is allowed now."""
+        now = trio.current_time()
+        self._left = min(self._burst, self._left + (now - self._at) * self._per_s)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+async def _by_turns(steps: Generator[None, None, Answer]) -> Answer:
+    """Run a calculation to its end; other tasks have their turn every few milliseconds."""
+    began = time.perf_counter()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            answer: Answer = end.value
+            return answer
+        if time.perf_counter() - began > _TURN_S:
+            await trio.lowlevel.checkpoint()
+            began = time.perf_counter()
+
+
+def _events(change: Change) -> bytes:
+    """Return a change as events, one for each scroll."""
+    if change.missed is not None:
+        return _event("reset", {"phext": change.phext})
+    rows = (
+        {
+            "phext": change.phext,
+            "coordinate": str(coordinate),
+            "origin": change.origin.hex() if change.origin else None,
+            "label": change.label,
+        }
+        for coordinate in change.coordinates
+    )
+    return b"".join(_event("change", row) for row in rows)
+
+
+def _event(name: str, row: Mapping[str, str | None]) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(row)}\n\n".encode()

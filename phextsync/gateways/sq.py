@@ -1,0 +1,461 @@
+"""SQ's REST API, version 2, over replicas: from a request to its answer. No IO.
+
+The same bodies and status codes as SQ 0.5.6, so that its clients work unchanged; what is
+different on purpose is listed in docs/gateway.md. Updates are edits by a minimal difference, so
+that two clients on two machines never overwrite each other. Who may ask is decided before.
+
+Operations are functions from a call to the text of the answer. Those that take long over big
+phexts are generators: they yield every few milliseconds, so that others have their turn.
+"""
+
+import json
+import re
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from random import Random
+from typing import Final
+from urllib.parse import unquote_plus, unquote_to_bytes
+
+import xxhash
+
+from phextsync import phextfile
+from phextsync.errors import CoordinateError, PhextsyncError, StoreFullError
+from phextsync.index import ORIGIN, Coordinate, CoordinateRange
+from phextsync.phext_names import is_phext_name, is_reserved
+from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.store.stores import MemoryStore
+
+VERSION: Final = "0.5.6"
+"""The version of SQ whose answers these are; clients ask for it."""
+NAMELESS: Final = ".phext"
+"""The phext of requests that name none."""
+MISSING: Final = "---sq:Scroll-Missing---"
+METHODS: Final = ("GET", "HEAD", "POST", "OPTIONS")
+
+_ALLOW: Final = ("Access-Control-Allow-Origin", "*")
+_PREFLIGHT: Final = (
+    _ALLOW,
+    ("Access-Control-Allow-Methods", "GET, POST, OPTIONS"),
+    ("Access-Control-Allow-Headers", "Authorization, Content-Type"),
+    ("Access-Control-Max-Age", "86400"),
+)
+_LIMIT: Final = 100
+_PAGE: Final = 100  # scrolls between two yields
+_PIECE: Final = 64 << 10  # characters between two yields
+_PARSED: Final = 4 << 10  # as many of them take as long to parse
+_PART_MAX: Final = 999
+_NUMBER_MAX: Final = 1 << 32  # greater numbers are not told apart
+_SEPARATORS: Final = re.compile("[./;]")
+_PREFIX: Final = "/api/v2/"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request. `query` is what follows the first `?`, as it came; `body` is whole.
+    `headers` are names in lower case and values, in the order in which they came."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    is_longer: bool = False
+    """Whether more came than was announced, so that `body` is not all that was meant."""
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Names and values of the query, decoded; of equal names the last one counts."""
+        return {unquote_plus(name): unquote_plus(value) for name, value in self._pairs()}
+
+    def strictly(self, wanted: str) -> str | None:
+        """Return the value of a parameter, None when it is not there. UnicodeDecodeError when it
+        is not UTF-8."""
+        found = [value for name, value in self._pairs() if unquote_plus(name) == wanted]
+        return unquote_to_bytes(found[-1].replace("+", " ")).decode() if found else None
+
+    def _pairs(self) -> Iterator[list[str]]:
+        return (piece.split("=", 1) for piece in self.query.split("&") if "=" in piece)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP response. What `has_changed` something is to be sent when it is on disk; a `warning`
+    is for the operator."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = (_ALLOW,)
+    has_changed: bool = False
+    warning: str = ""
+
+
+class SqApi:
+    """Answers requests. `folder` is what clients read as the place of a phext's file."""
+
+    def __init__(self, replicas: ReplicaSet, *, folder: str = "data") -> None:
+        self._replicas = replicas
+        self._folder = folder
+        # Reading a phext that does not exist must not make it, and peers learn of it.
+        nothing = ReplicaSet(
+            MemoryStore(), node_id=bytes(16), random=Random(0), wall_time_ms=lambda: 0
+        )
+        self._nothing = nothing.open("nothing")
+
+    def answer(self, request: Request, connection: int = 1) -> Answer:
+        """Carry out one request at once, as `steps` does."""
+        steps = self.steps(request, connection)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                answer: Answer = end.value
+                return answer
+
+    def steps(self, request: Request, connection: int) -> Generator[None, None, Answer]:
+        """Carry out one request, which came by the so-and-so-many-th connection, in short steps.
+        Never raises for what a client may send."""
+        if request.method == "OPTIONS":
+            return Answer(204, headers=_PREFLIGHT)
+        if request.method not in METHODS:
+            return _text(400, "Bad Request")
+        try:
+            name = request.strictly("p") or ""
+        except UnicodeDecodeError:
+            name = "."
+        if not _is_allowed(name):
+            return _text(403, "Forbidden: invalid phext path")
+        operation = _route(request)
+        if operation is None:
+            return _text(404, "Not Found")
+        is_change = operation in _CHANGES
+        if request.method == "HEAD" and is_change:
+            return _text(405, "Method Not Allowed: HEAD changes nothing")
+        if request.is_longer and is_change:
+            return _text(400, "Bad Request: the body is longer than its Content-Length, in bytes")
+        try:
+            content = _content(request) if operation in _READ_CONTENT else ""
+        except UnicodeDecodeError as error:
+            found = f"byte {error.object[error.start]:#04x} at offset {error.start}"
+            return _text(400, f"Bad Request: expected UTF-8, found {found}")
+        file = f"{self._folder}/{name}.phext"
+        replica = self._replica(name or NAMELESS, is_made=bool(content) and operation in _WRITES)
+        call = _Call(replica, file, request.parameters, content, connection)
+        return (yield from _carry_out(operation, call, operation_name(request)))
+
+    def _replica(self, phext: str, *, is_made: bool) -> Replica:
+        known = self._replicas.open(phext) if is_made else self._replicas.known(phext)
+        return self._nothing if known is None else known
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A request that may be carried out."""
+
+    replica: Replica
+    file: str
+    parameters: Mapping[str, str]
+    content: str
+    connection: int
+
+    @property
+    def place(self) -> Coordinate:
+        return Coordinate.parse_lenient(self.parameters.get("c", ""), clamp=True)
+
+    def check_place(self) -> None:
+        """CoordinateError when the coordinate has a number that no scroll can have: what is written
+        there would fall on another scroll."""
+        for number in _numbers(self.parameters.get("c", "")):
+            if not 1 <= number <= _PART_MAX:
+                found = f"{number}" if number < _NUMBER_MAX else "a greater one"
+                raise CoordinateError(
+                    f"expected numbers from 1 to 999 in the coordinate of a write, found {found}"
+                )
+
+
+_Steps = Generator[None, None, str]
+_Operation = Callable[[_Call], str] | Callable[[_Call], _Steps]
+
+
+def _carry_out(operation: _Operation, call: _Call, name: str) -> Generator[None, None, Answer]:
+    try:
+        if operation in _CHANGES:
+            call.check_place()
+        body = operation(call)
+        if not isinstance(body, str):
+            body = yield from body
+    except CoordinateError as error:
+        warning = f"refused to {name} {call.parameters.get('c', '')!r:.80}: {error}"
+        return Answer(400, f"Bad Request: {error}".encode(), warning=warning)
+    except StoreFullError as error:
+        return _text(503, f"Service Unavailable: {error}")
+    except PhextsyncError as error:
+        return _text(400, f"Bad Request: {error}")
+    return Answer(200, body.encode(), has_changed=operation in _CHANGES)
+
+
+def _text(status: int, text: str) -> Answer:
+    return Answer(status, text.encode())
+
+
+def _is_allowed(name: str) -> bool:
+    """Whether clients may name a phext so: nothing hidden, nothing that looks like a path."""
+    return not name or (is_phext_name(name) and ".." not in name and not is_reserved(name))
+
+
+def _content(request: Request) -> str:
+    """Return the text that a request brings. UnicodeDecodeError when it is not UTF-8."""
+    if request.method == "POST":
+        if request.body:
+            return request.body.decode()
+        content = request.strictly("content")
+        if content is not None:
+            return content
+    return request.strictly("s") or ""
+
+
+def _numbers(coordinate: str) -> Iterator[int]:
+    """Iterate over the numbers that SQ reads in a coordinate: a 0 where nothing stands. Names in
+    place of numbers, which its clients do send and which are 0 to SQ, are left out."""
+    begun = re.search("[0-9]", coordinate)
+    if begun is None:
+        return
+    for piece in _SEPARATORS.split(coordinate[begun.start() :]):
+        digits = "".join(re.findall("[0-9]+", piece))
+        if digits or not piece.strip():
+            yield int(digits.lstrip("0")[:10] or "0")
+
+
+# -- operations ----------------------------------------------------------------------------
+
+
+def _version(call: _Call) -> str:
+    return VERSION
+
+
+def _load(call: _Call) -> str:
+    return f"Loaded {call.file}"
+
+
+def _select(call: _Call) -> str:
+    return call.replica.get(call.place, "")
+
+
+def _insert(call: _Call) -> str:
+    if call.content:
+        call.replica.append(call.place, call.content)
+    return f"Inserted {len(call.content.encode())} bytes"
+
+
+def _update(call: _Call) -> str:
+    call.replica.edit(call.place, call.content)
+    return f"Updated {len(call.content.encode())} bytes"
+
+
+def _delete(call: _Call) -> str:
+    size = call.replica.size(call.place)
+    if size:
+        call.replica.clear_scroll(call.place)
+    return f"Removed {size} bytes"
+
+
+def _status(call: _Call) -> _Steps:
+    at, size, count = ORIGIN, 0, 0
+    for page in _pages(call.replica):
+        for coordinate in page:
+            size += len(phextfile.breaks_between(at, coordinate)) + call.replica.size(coordinate)
+            at = coordinate
+        count += len(page)
+        yield
+    return (
+        f"Hosting: {call.file}\nConnection ID: {call.connection}\n"
+        f"Phext Size: {size}\nScrolls: {count or 1}"
+    )
+
+
+def _toc(call: _Call) -> _Steps:
+    lines: list[str] = []
+    for scrolls in _scrolls(call.replica):
+        lines += (f"* {place}: {phextfile.summary(text)}\n" for place, text in scrolls)
+        yield
+    return "".join(lines) or f"* {ORIGIN}: \n"
+
+
+def _get(call: _Call) -> _Steps:
+    pieces: list[str] = []
+    for piece in _canonical(call.replica):
+        pieces.append(piece)
+        yield
+    return "".join(pieces)
+
+
+def _checksum(call: _Call) -> _Steps:
+    return (yield from _hash(_canonical(call.replica)))
+
+
+def _delta(call: _Call) -> _Steps:
+    """The scrolls whose checksums are not those of the request, and a mark for each that is only
+    there."""
+    theirs: dict[Coordinate, str] = {}
+    lines = call.content.split("\n")
+    for first in range(0, len(lines), _PAGE):
+        theirs.update(_checksums(lines[first : first + _PAGE]))
+        yield
+    answer = dict.fromkeys(theirs, MISSING)
+    for scrolls in _scrolls(call.replica):
+        for coordinate, text in scrolls:
+            if theirs.get(coordinate) != phextfile.checksum(text):
+                answer[coordinate] = text
+            else:
+                del answer[coordinate]
+        yield
+    pieces: list[str] = []
+    for piece in phextfile.implode_in_steps(sorted(answer.items())):
+        pieces.append(piece)
+        yield
+    return "".join(pieces)
+
+
+def _checksums(lines: Iterable[str]) -> dict[Coordinate, str]:
+    """Read lines `COORDINATE: CHECKSUM`; others are skipped."""
+    found: dict[Coordinate, str] = {}
+    for line in lines:
+        pieces = line.removesuffix("\r").split(": ")
+        if len(pieces) > 1:
+            try:
+                found[Coordinate.parse_lenient(pieces[0])] = pieces[1]
+            except CoordinateError:
+                continue
+    return found
+
+
+def _json_export(call: _Call) -> _Steps:
+    pieces: list[str] = []
+    for scrolls in _scrolls(call.replica):
+        for coordinate, text in scrolls:
+            pieces.append(f'{"," if pieces else ""}   {{ "coord": "{coordinate}", "scroll": "')
+            for piece in _cut(text):
+                pieces.append(json.dumps(piece, ensure_ascii=False)[1:-1])
+                yield
+            pieces.append('" }\n')
+    if not pieces:
+        pieces = [f'   {{ "coord": "{ORIGIN}", "scroll": "" }}\n']
+    return "".join(("[\n", *pieces, "]\n"))
+
+
+def _where(call: _Call) -> _Steps:
+    limit = _number(call.parameters.get("limit", ""))
+    if call.parameters.get("algo") == "checksum":
+        algorithm, parts = "checksum", (yield from _parts_of_checksum(call.content))
+    else:
+        algorithm, parts = "xor", (yield from _parts_of_scrolls(call.content, limit))
+    groups = [".".join(map(str, parts[i : i + 3])) for i in (0, 3, 6)]
+    return f"Calculated coordinate {'/'.join(groups)} for input (algo={algorithm}, limit={limit})."
+
+
+def _parts_of_checksum(text: str) -> Generator[None, None, list[int]]:
+    digits = (yield from _hash(_cut(text))).encode()
+    return [(256 * digits[2 * i] + digits[2 * i + 1]) % _PART_MAX or 1 for i in range(9)]
+
+
+def _parts_of_scrolls(text: str, limit: int) -> Generator[None, None, list[int]]:
+    parts = [1] * 9
+    for scrolls in phextfile.parse_in_steps(_cut(text, _PARSED)):
+        for coordinate, scroll in scrolls:
+            if len(scroll.encode()) >= limit:
+                parts = [a ^ b for a, b in zip(parts, coordinate.parts, strict=True)]
+        yield
+    return parts
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else _LIMIT
+
+
+# -- in steps ------------------------------------------------------------------------------
+
+
+def _pages(replica: Replica) -> Iterator[list[Coordinate]]:
+    """Iterate in order over the coordinates of a replica, which may change from page to page."""
+    lower: Coordinate | None = ORIGIN
+    while lower is not None:
+        page = list(islice(replica.coordinates(CoordinateRange(lower, None)), _PAGE))
+        if not page:
+            return
+        yield page
+        lower = page[-1].successor()
+
+
+def _scrolls(replica: Replica) -> Iterator[list[tuple[Coordinate, str]]]:
+    """Iterate in order over the scrolls of a replica, by pages of few or of one that is large."""
+    for page in _pages(replica):
+        scrolls: list[tuple[Coordinate, str]] = []
+        characters = 0
+        for coordinate in page:
+            text = replica.read(coordinate)
+            if text:
+                scrolls.append((coordinate, text))
+                characters += len(text)
+            if characters > _PIECE:
+                yield scrolls
+                scrolls, characters = [], 0
+        yield scrolls
+
+
+def _canonical(replica: Replica) -> Iterator[str]:
+    """Iterate over the pieces of a replica's canonical text."""
+    scrolls = (scroll for page in _scrolls(replica) for scroll in page)
+    return phextfile.implode_in_steps(scrolls)
+
+
+def _cut(text: str, size: int = _PIECE) -> Iterator[str]:
+    return (text[at : at + size] for at in range(0, len(text), size))
+
+
+def _hash(pieces: Iterable[str]) -> _Steps:
+    """Return what `phextfile.checksum` returns of the whole."""
+    hasher = xxhash.xxh3_128()
+    for piece in pieces:
+        hasher.update(piece.encode())
+        yield
+    return hasher.hexdigest()
+
+
+# A path matches where it begins with one of these.
+_ROUTES: Final[tuple[tuple[str, tuple[str, ...], _Operation], ...]] = (
+    ("version", ("GET",), _version),
+    ("load", ("GET",), _load),
+    ("select", ("GET",), _select),
+    ("insert", ("GET", "POST"), _insert),
+    ("update", ("GET", "POST"), _update),
+    ("delete", ("GET",), _delete),
+    ("status", ("GET",), _status),
+    ("toc", ("GET",), _toc),
+    ("get", ("GET",), _get),
+    ("checksum", ("GET",), _checksum),
+    ("delta", ("GET", "POST"), _delta),
+    ("json-export", ("GET",), _json_export),
+    ("where", ("POST",), _where),
+)
+_WRITES: Final = (_insert, _update)
+_CHANGES: Final = (*_WRITES, _delete)
+_READ_CONTENT: Final = (*_WRITES, _delta, _where)
+
+
+def is_write(request: Request) -> bool:
+    """Whether a request asks for a change."""
+    return _route(request) in _CHANGES
+
+
+def operation_name(request: Request) -> str:
+    """Return the name of the operation that a request's path asks for, "other" for none."""
+    names = (name for name, _, _ in _ROUTES if request.path.startswith(f"{_PREFIX}{name}"))
+    return next(names, "other")
+
+
+def _route(request: Request) -> _Operation | None:
+    method = "GET" if request.method == "HEAD" else request.method
+    for name, methods, operation in _ROUTES:
+        if request.path.startswith(f"{_PREFIX}{name}") and method in methods:
+            return operation
+    return None

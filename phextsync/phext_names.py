@@ -1,0 +1,22 @@
+"""Names of phexts: which there may be, how many, and which are the library's own."""
+
+from typing import Final, TypeGuard
+
+PHEXTS_MAX: Final = 256
+"""Phexts of one node, and so of one peer. Each costs 110 KB in memory."""
+
+
+def is_phext_name(name: str) -> TypeGuard[str]:
+    """Say whether `name` may name a phext: 1 to 255 bytes, no control characters, no slash."""
+    return (
+        0 < len(name.encode("utf-8", "replace")) <= 255
+        and name.isprintable()
+        and "/" not in name
+        and "\\" not in name
+    )
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a phext belongs to the library or to one of its doors: its name begins with a dot.
+    Nobody reads or writes it by name from outside of the library."""
+    return name.startswith(".")

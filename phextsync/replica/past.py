@@ -1,0 +1,498 @@
+"""History: what was written in a scroll, when and by which node, from the updates that are kept.
+
+What is kept of a scroll is a *base*, the state before everything that is known singly, and the
+updates that came since, in the order in which they took effect here. Most of them lie in *pieces*:
+when a log is folded into the state, its entries become one more piece, compressed; pieces that were
+folded too long ago become part of the base. The newest updates are in the scroll's log.
+
+Which characters an update brought follows from clocks alone: Yjs numbers the characters of each
+client without gaps, so they are those between the clock known before and the one that it shows.
+Times are those of the clock of the node that wrote. What a comparison brought has none (an entry
+without origin), so it is kept with the time at which it was *seen here*. Nodes' clocks differ;
+nothing here believes that times ascend, and how old a piece is is judged by our own clock alone.
+"""
+
+import re
+import struct
+import zlib
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from phextsync.crdt import Scroll, client_clocks, merge_updates
+from phextsync.edits import minimal_edits
+from phextsync.errors import PhextsyncError
+from phextsync.index import Coordinate, covers
+from phextsync.store.retention import NEVER_MS, Kept
+from phextsync.store.stores import LogEntry, StoredScroll
+
+FOREVER: Final = NEVER_MS
+"""How long history is kept that is never given up, in milliseconds."""
+
+NOT_KEPT: Final = "no history is kept here: phextsync history --keep 30d"
+"""Why something of the past may be missing, and what to do."""
+
+_EARLIER: Final = "that is before what is kept"
+_BASE: Final = 0  # its number among the pieces; the others follow
+_FOLDED: Final = struct.Struct(">Q")  # when, before the compressed entries
+_ENTRY: Final = struct.Struct(">QBI")
+_CLIENT: Final = 1  # nothing is written under it
+_LINE_CHARACTERS: Final = 80
+
+Changes: TypeAlias = dict[int | None, bytes]
+"""Pieces to write by number; an empty one is removed, and all that there are with None."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedChange:
+    """One update: who wrote it (node ids; none when unknown) and when, by the clock of the node
+    that did or, with `seen_here`, when it came here by ours; characters added and removed, the
+    number of the first line that it changed and how that line reads afterwards."""
+
+    time_ms: int
+    seen_here: bool
+    writers: tuple[bytes, ...]
+    added: int
+    removed: int
+    line_number: int
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlamedLine:
+    """A line, without its end, and who wrote its newest characters (None: unknown) and when, as in
+    `LoggedChange`. Without `time_ms` it is older than the kept history."""
+
+    text: str
+    writer: bytes | None
+    time_ms: int | None
+    seen_here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A point in time at which a scroll changed, for `text_at`: who changed it (node ids, none when
+    unknown), bytes of the text afterwards, lines that came and lines that went; a line that moved
+    is neither. The first one is the text before all that is known singly."""
+
+    time_ms: int
+    seen_here: bool
+    writers: tuple[bytes, ...]
+    size: int
+    added: int
+    removed: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedScroll:
+    """A scroll that has no text and had one: when it was emptied and by which node (None: unknown),
+    as in `LoggedChange`, bytes of the text before, and the first line of that."""
+
+    coordinate: Coordinate
+    time_ms: int
+    seen_here: bool
+    writer: bytes | None
+    size: int
+    first_line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What there is of a scroll's past, as bytes: looking back takes time, and any thread will do.
+
+    `state` is the scroll as it is at `now_ms`; `news` follow in its log; `writers` are the nodes
+    that write under the client ids in it, as far as they are known.
+    """
+
+    phext: str
+    place: Coordinate
+    state: bytes
+    now_ms: int
+    stored: StoredScroll | None
+    news: Sequence[LogEntry]
+    pieces: Mapping[int, bytes]
+    kept: Kept
+    writers: Mapping[int, bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes of what is kept."""
+        stored = () if self.stored is None else self.stored.updates
+        parts = (*stored, *(entry.update for entry in self.news), *self.pieces.values())
+        return sum(map(len, parts))
+
+    def log(self, last: int | None = None) -> list[LoggedChange]:
+        """Return the `last` changes (None: all) that are kept, newest last."""
+        return self._kept().changes(self.place, self.writers.get, last)
+
+    def blame(self) -> list[BlamedLine]:
+        """Return the lines, with who wrote their newest characters, and when."""
+        if not self.state:
+            return []
+        kept, now = self._kept(), self._now()
+        if not kept.leads_to(now):  # what came behind a gap would be taken for what is lost
+            kept = _Kept(LogEntry(self.state, b"", self.now_ms), ())
+        return kept.blame(now, self.writers.get)
+
+    def text_at(self, time_ms: int) -> str:
+        """Return the text of what was written up to a time by the clocks of those who wrote it,
+        as far as it is here. PhextsyncError when history does not reach back so far."""
+        if time_ms >= self.now_ms:
+            return self._now().text
+        kept = self._kept()
+        text = kept.text_at(self.place, time_ms)
+        if text is None or not kept.leads_to(self._now()):
+            raise self._unknown("a part of it is damaged" if text is not None else _EARLIER)
+        return text
+
+    def versions(self, last: int | None = None) -> list[Version]:
+        """Return the `last` points in time (None: all) that `text_at` tells apart, newest last.
+        PhextsyncError when a part of what is kept is damaged."""
+        kept = self._kept()
+        if not kept.leads_to(self._now()):
+            raise self._unknown("a part of it is damaged")
+        if not kept.entries and not self.kept.kept_ms:
+            return []
+        rows = kept.versions(self.place, self.writers.get)
+        return rows if last is None else rows[max(0, len(rows) - last) :]
+
+    def deletion(self) -> tuple[DeletedScroll, str] | None:
+        """Return when the scroll was last emptied, and the text before; None when what is kept
+        does not say."""
+        kept = self._kept()
+        found = kept.deletion(self.place) if kept.leads_to(self._now()) else None
+        if found is None:
+            return None
+        entry, text = found
+        size, line = len(text.encode()), text.strip().split("\n", 1)[0][:_LINE_CHARACTERS]
+        writer, seen_here = entry.origin or None, not entry.origin
+        return DeletedScroll(self.place, entry.time_ms, seen_here, writer, size, line), text
+
+    def deleted_text(self) -> str:
+        """Return the text that was there before the scroll was last emptied. PhextsyncError when
+        what is kept does not say."""
+        found = self.deletion()
+        if found is None:
+            hint = "" if self.kept.kept_ms else f"; {NOT_KEPT}"
+            raise PhextsyncError(
+                f"{self.phext} {self.place}: expected a text that was deleted, found none in what "
+                f"is kept{hint}"
+            )
+        return found[1]
+
+    def _unknown(self, why: str) -> PhextsyncError:
+        hint = "" if self.kept.kept_ms else f"; {NOT_KEPT}"
+        return PhextsyncError(
+            f"{self.phext} {self.place}: expected a time in its history: {why}{hint}"
+        )
+
+    def _now(self) -> Scroll:
+        return Scroll(self.place, _CLIENT, [self.state] if self.state else [])
+
+    def _kept(self) -> "_Kept":
+        """Without pieces the stored state is as it was when history began to be kept here, or
+        before the log. An entry may be there twice, in its order."""
+        state, log = (None, ()) if self.stored is None else (self.stored.state, self.stored.log)
+        pieces = self.pieces
+        entries = [entry for number, piece in pieces.items() if number for entry in _entries(piece)]
+        entries += [*log, *self.news]
+        base: LogEntry | None = None
+        if pieces:
+            base = next(iter(_entries(pieces.get(_BASE, b""))), None)
+        elif state is not None:
+            times = [self.kept.began_ms, *(entry.time_ms for entry in entries[:1])]
+            base = LogEntry(state, b"", min(times))
+        return _Kept(base, tuple(entries))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """`base` is the state before the entries, with the time from which on history is known."""
+
+    base: LogEntry | None
+    entries: tuple[LogEntry, ...]
+
+    def changes(
+        self, place: Coordinate, writer_of: Callable[[int], bytes | None], last: int | None
+    ) -> list[LoggedChange]:
+        """Return the `last` changes (None: all), newest last. Replays all that is kept."""
+        scroll = _opened(place, self.base)
+        clocks = _clocks(self.base)
+        rows: list[LoggedChange] = []
+        first = 0 if last is None else len(self.entries) - last
+        for i, entry in enumerate(self.entries):
+            before = scroll.text if i >= first else ""
+            if scroll.apply(entry.update).update is None:
+                continue  # it was here already, or builds on what is damaged
+            clients = _brought(clocks, entry)
+            if i >= first:
+                found = {writer_of(client) or entry.origin for client in clients}
+                writers = tuple(sorted(found - {b""})) or ((entry.origin,) if entry.origin else ())
+                rows.append(_change(entry, writers, before, scroll.text))
+        return rows
+
+    def versions(
+        self, place: Coordinate, writer_of: Callable[[int], bytes | None]
+    ) -> list[Version]:
+        """Return what `text_at` tells apart, newest last. Replays all that is kept."""
+        scroll, clocks = _opened(place, self.base), _clocks(self.base)
+        first = self.base or next(iter(self.entries), None)
+        from_ms = 0 if first is None or first.origin else first.time_ms
+        moments: dict[int, list[LogEntry]] = {} if self.base is None else {from_ms: []}
+        for entry in self.entries:
+            moments.setdefault(max(from_ms, entry.time_ms), []).append(entry)
+        rows: list[Version] = []
+        before, waiting = "", list[LogEntry]()
+        for time_ms, entries in sorted(moments.items()):
+            waiting += entries
+            is_base = self.base is not None and time_ms == from_ms
+            writers: set[bytes] = set()
+            seen_here = is_base
+            for entry in _apply_some(scroll, waiting):
+                clients = _brought(clocks, entry)
+                writers |= {writer_of(client) or entry.origin for client in clients}
+                writers |= {entry.origin} if not clients else set()
+                seen_here |= not entry.origin
+            text = scroll.text
+            if text != before:
+                added, removed = _moved_lines(before, text)
+                who = tuple(sorted(writers - {b""}))
+                rows.append(Version(time_ms, seen_here, who, scroll.size, added, removed))
+            before = text
+        return rows
+
+    def deletion(self, place: Coordinate) -> tuple[LogEntry, str] | None:
+        """Return the last entry that left no text where there was some, and that text."""
+        scroll, found = _opened(place, self.base), -1
+        size = scroll.size
+        for i, entry in enumerate(self.entries):
+            scroll.apply(entry.update)
+            if size and not scroll.size:
+                found = i
+            size = scroll.size
+        if found < 0:
+            return None
+        before = _opened(place, self.base)
+        for entry in self.entries[:found]:
+            before.apply(entry.update)
+        return self.entries[found], before.text
+
+    def leads_to(self, now: Scroll) -> bool:
+        """Whether nothing of a scroll as it is now is missing."""
+        entries = self.entries if self.base is None else (self.base, *self.entries)
+        last = Scroll(now.coordinate, _CLIENT, [entry.update for entry in entries])
+        return covers(last.version(), now.version())
+
+    def blame(self, scroll: Scroll, writer_of: Callable[[int], bytes | None]) -> list[BlamedLine]:
+        """Return who wrote which line of `scroll`, as it is now."""
+        spans: dict[int, list[tuple[int, LogEntry | None]]] = {}
+        clocks = _clocks(self.base)
+        for client in clocks:
+            spans[client] = [(0, None)]
+        for entry in self.entries:
+            for client, start in _brought(clocks, entry).items():
+                spans.setdefault(client, []).append((start, entry))
+        return [
+            _blamed(text, [_newest(spans, clocks, *run) for run in runs], writer_of)
+            for text, runs in scroll.lines()
+        ]
+
+    def text_at(self, place: Coordinate, time_ms: int) -> str | None:
+        """Return the text of what was written up to a time, None when that is not known.
+
+        What is earlier by its clock than the text that it builds on counts as later.
+        """
+        first = self.base or next(iter(self.entries), None)
+        if first is not None and not first.origin and time_ms < first.time_ms:
+            return None
+        scroll = _opened(place, self.base)
+        for entry in self.entries:
+            if entry.time_ms <= time_ms:
+                scroll.apply(entry.update)
+        return scroll.text
+
+
+def newest_first(rows: Iterable[DeletedScroll]) -> list[DeletedScroll]:
+    """Return what was deleted, in the order in which people look for it."""
+    return sorted(rows, key=lambda row: (-row.time_ms, row.coordinate))
+
+
+def to_restore(phext: str, coordinate: Coordinate, text: str) -> str:
+    """Return a text of the past that is to come back. PhextsyncError when it is empty."""
+    if not text:
+        raise PhextsyncError(
+            f"{phext} {coordinate}: expected a time at which it had a text, found none then"
+        )
+    return text
+
+
+def has_text(phext: str, coordinate: Coordinate) -> PhextsyncError:
+    return PhextsyncError(
+        f"{phext} {coordinate}: expected no text to bring one back, found some: force replaces it"
+    )
+
+
+def anew(state: bytes, now_ms: int) -> Changes:
+    """Return what to write when all that is known of a scroll is its state of now."""
+    return {None: b"", _BASE: _piece(now_ms, LogEntry(state, b"", now_ms))}
+
+
+def fold(
+    stored: StoredScroll | None,
+    last: int,
+    news: Sequence[LogEntry],
+    now_ms: int,
+    began_ms: int,
+) -> Changes:
+    """Return what to write when a scroll's log and `news` become part of its state; `last`
+    is the number of its newest piece, -1 when there is none."""
+    state, log = (None, ()) if stored is None else (stored.state, stored.log)
+    entries = (*log, *news)
+    changed: Changes = {}
+    if entries:
+        if last < _BASE and state is not None:
+            known_ms = min(began_ms, entries[0].time_ms)
+            changed[_BASE] = _piece(now_ms, LogEntry(state, b"", known_ms))
+        changed[1 + max(last, _BASE)] = _piece(now_ms, *entries)
+    return changed
+
+
+def prune(pieces: Mapping[int, bytes], since_ms: int) -> Changes:
+    """Return what to write to forget what was folded before a time.
+    `pieces` are the oldest of a scroll, ascending, none of them damaged."""
+    old: list[LogEntry] = []
+    numbers = []
+    folded_ms = 0
+    for number, piece in pieces.items():
+        if number != _BASE:
+            piece_ms = _FOLDED.unpack_from(piece)[0]
+            if piece_ms >= since_ms:
+                break
+            folded_ms = max(folded_ms, piece_ms)
+            numbers.append(number)
+            old += _entries(piece)
+    if not numbers:
+        return {}
+    base = _entries(pieces.get(_BASE, b""))  # none before the first text of a scroll
+    merged = merge_updates([entry.update for entry in (*base, *old)])
+    # A clock that is far ahead does not hide what is kept.
+    known_ms = min(folded_ms, max(entry.time_ms for entry in old))
+    return {
+        **dict.fromkeys(numbers, b""),
+        _BASE: _piece(folded_ms, LogEntry(merged, b"", known_ms)),
+    }
+
+
+def _piece(folded_ms: int, *entries: LogEntry) -> bytes:
+    body = b"".join(
+        _ENTRY.pack(entry.time_ms, len(entry.origin), len(entry.update))
+        + entry.origin
+        + entry.update
+        for entry in entries
+    )
+    return _FOLDED.pack(folded_ms) + zlib.compress(body, 1)  # the batch waits for this
+
+
+def _entries(piece: bytes) -> list[LogEntry]:
+    """Return what is in a piece; nothing in one that is damaged, which comes as empty."""
+    data = zlib.decompress(piece[_FOLDED.size :]) if piece else b""
+    entries = []
+    at = 0
+    while at < len(data):
+        time_ms, origin_bytes, update_bytes = _ENTRY.unpack_from(data, at)
+        middle = at + _ENTRY.size + origin_bytes
+        at = middle + update_bytes
+        entries.append(LogEntry(data[middle:at], data[middle - origin_bytes : middle], time_ms))
+    return entries
+
+
+def _opened(place: Coordinate, base: LogEntry | None) -> Scroll:
+    return Scroll(place, _CLIENT, () if base is None else (base.update,))
+
+
+def _apply_some(scroll: Scroll, waiting: list[LogEntry]) -> list[LogEntry]:
+    """Apply those of the waiting entries that build on what is there, and return them."""
+    applied: list[LogEntry] = []
+    is_new = True
+    while is_new:
+        is_new = False
+        for entry in tuple(waiting):
+            found = scroll.apply(entry.update)
+            if found.covered:
+                waiting.remove(entry)
+                applied += [entry] if found.update is not None else []
+                is_new = True
+    return applied
+
+
+def _moved_lines(before: str, after: str) -> tuple[int, int]:
+    """Return how many lines came, and how many went."""
+    old, new = Counter(before.splitlines()), Counter(after.splitlines())
+    return (new - old).total(), (old - new).total()
+
+
+def _clocks(base: LogEntry | None) -> dict[int, int]:
+    return {} if base is None else client_clocks(base.update)
+
+
+def _brought(clocks: dict[int, int], entry: LogEntry) -> dict[int, int]:
+    """Count an update in `clocks`; return the clients of which it brought characters, and the
+    clocks of the first ones."""
+    found = {}
+    for client, clock in sorted(client_clocks(entry.update).items()):
+        known = clocks.get(client, 0)
+        if clock > known:
+            found[client] = known
+            clocks[client] = clock
+    return found
+
+
+def _newest(
+    spans: dict[int, list[tuple[int, LogEntry | None]]],
+    clocks: dict[int, int],
+    client: int,
+    start: int,
+    length: int,
+) -> tuple[int, LogEntry | None]:
+    """Return a run's client and the newest entry that brought a part of it."""
+    of_client = spans.get(client, [])
+    first = max(0, bisect_right(of_client, start, key=lambda span: span[0]) - 1)
+    stop = min(start + length, clocks.get(client, 0))
+    entries = [entry for lower, entry in of_client[first:] if lower < stop]
+    return client, max(entries, key=_age, default=None)
+
+
+def _age(entry: LogEntry | None) -> int:
+    return -1 if entry is None else entry.time_ms
+
+
+def _blamed(
+    text: str,
+    found: list[tuple[int, LogEntry | None]],
+    writer_of: Callable[[int], bytes | None],
+) -> BlamedLine:
+    client, entry = max(found, key=lambda pair: _age(pair[1]))
+    writer = writer_of(client)
+    if entry is None:
+        return BlamedLine(text, writer, None, seen_here=False)
+    return BlamedLine(text, writer or entry.origin or None, entry.time_ms, not entry.origin)
+
+
+def _change(entry: LogEntry, writers: tuple[bytes, ...], before: str, after: str) -> LoggedChange:
+    edits = minimal_edits(before, after) if before != after else []
+    start = edits[0][0] if edits else 0
+    if edits and edits[0][2].startswith("\n") and start and before[start - 1] != "\n":
+        start += 1  # the line before it stays as it was
+    line_start = after.rfind("\n", 0, start) + 1
+    line = re.compile(r"[^\n]*").match(after, line_start)
+    return LoggedChange(
+        entry.time_ms,
+        not entry.origin,
+        writers,
+        sum(len(text) for _, _, text in edits),
+        sum(stop - begin for begin, stop, _ in edits),
+        1 + after.count("\n", 0, line_start),
+        line[0].removesuffix("\r")[:_LINE_CHARACTERS] if line else "",
+    )

@@ -1,0 +1,157 @@
+"""Rebuild: a new data file from what an old one holds: upgrades, compaction, after damage."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final, TypeVar
+
+import lmdb
+
+from phextsync.store.records import (
+    DAMAGED,
+    DATABASES,
+    FORMAT_VERSION,
+    HEADS,
+    HISTORY,
+    LOGS,
+    META,
+    NAMES,
+    NOTES,
+    STATE_SUFFIX,
+    STATES,
+    Records,
+    Stored,
+    seal,
+)
+
+MAP_BYTES: Final = 1 << 40  # address space, never resized: resizing under a reader is a SIGBUS
+_SCROLLS_AT_ONCE: Final = 5000
+
+T = TypeVar("T")
+Databases = dict[bytes, "lmdb._Database"]
+Progress = Callable[[int, int], None]
+"""Told of how many scrolls are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What came over: scrolls that have text, and `others`, which are deleted or the library's own;
+    the names and problems of those that did not come; `unnamed` is how many more there were of
+    which nothing could be read, None when that cannot be known."""
+
+    scrolls: int
+    others: int
+    lost: tuple[str, ...]
+    unnamed: int | None
+
+
+def create(path: Path, *, is_durable: bool) -> tuple["lmdb.Environment", Databases]:
+    """Make an empty data file for one process. One that is not durable is so after `sync`."""
+    path.mkdir(mode=0o700)
+    environment = lmdb.open(
+        os.fspath(path), map_size=MAP_BYTES, max_dbs=8, mode=0o600, sync=is_durable, lock=False
+    )
+    with environment.begin(write=True) as txn:
+        databases = {name: environment.open_db(name, txn=txn) for name in DATABASES}
+        version = b"%d" % FORMAT_VERSION
+        txn.put(b"version", seal(META, b"version", version), db=databases[META])
+    return environment, databases
+
+
+def rebuild(records: Records, path: Path, progress: Progress | None) -> Rebuilt:
+    """Copy every sound scroll into a new file in the folder `path`; set the others aside there.
+
+    Client ids do not come over. The file is durable at the end, its name is not.
+    """
+    environment, databases = create(path, is_durable=False)
+    try:
+        with environment.begin(write=True) as txn:
+            for number, name in sorted(records.names.items()):
+                key = b"n" + name.encode()
+                txn.put(key, seal(META, key, number), db=databases[META])
+                txn.put(number, seal(NAMES, number, name.encode()), db=databases[NAMES])
+            for key, receipt in records.receipts.items():
+                txn.put(key, seal(META, key, receipt), db=databases[META])
+            for key, body in records.retention.items():
+                txn.put(key, seal(META, key, body), db=databases[META])
+            for key, value in records.set_aside():
+                txn.put(key, value, db=databases[DAMAGED])
+        rebuilt = _copy(records, environment, databases, progress)
+        _copy_history(records, environment, databases[HISTORY])
+        for some in _pieces(records.notes()):
+            with environment.begin(write=True) as txn:
+                for key, value in some:
+                    txn.put(key, value, db=databases[NOTES])
+        environment.sync(True)
+    finally:
+        environment.close()
+    return rebuilt
+
+
+def _copy(
+    records: Records,
+    environment: "lmdb.Environment",
+    databases: Databases,
+    progress: Progress | None,
+) -> Rebuilt:
+    counts: dict[bytes, int] = dict.fromkeys(records.names, 0)
+    lost: list[str] = []
+    done, of, others = 0, records.expected, 0
+    for some in _pieces(records.scrolls()):
+        with environment.begin(write=True) as txn:
+            for stored in some:
+                if stored.number not in records.names:
+                    lost.append(f"{records.name(stored)}: the name of its phext is lost")
+                elif stored.problem:
+                    _set_aside(txn, databases[DAMAGED], stored)
+                    lost.append(f"{records.name(stored)}: {stored.problem}")
+                else:
+                    _put(txn, databases, stored)
+                    counts[stored.number] += 1
+                    others += not records.is_users(stored)
+        done += len(some)
+        if progress is not None:
+            progress(done, max(done, of))
+    with environment.begin(write=True) as txn:
+        for number, count in counts.items():
+            key = b"k" + number
+            txn.put(key, seal(META, key, count.to_bytes(8, "big")), db=databases[META])
+    kept = sum(counts.values())
+    unnamed = max(0, of - kept - len(lost)) if records.is_count_known else None
+    return Rebuilt(kept - others, others, tuple(lost), unnamed)
+
+
+def _copy_history(
+    records: Records, environment: "lmdb.Environment", database: "lmdb._Database"
+) -> None:
+    """Copy what is sound; an empty piece says where something is missing."""
+    for some in _pieces(records.histories()):
+        with environment.begin(write=True) as txn:
+            for key, value in some:
+                if key[:4] in records.names:
+                    txn.put(key, value or seal(HISTORY, key, b""), db=database)
+
+
+def _put(txn: "lmdb.Transaction", databases: Databases, stored: Stored) -> None:
+    assert stored.head is not None
+    txn.put(stored.place, stored.head, db=databases[HEADS], append=True)
+    if stored.state is not None:
+        txn.put(stored.place, stored.state, db=databases[STATES], append=True)
+    for key, value in stored.log:
+        txn.put(key, value, db=databases[LOGS], append=True)
+
+
+def _set_aside(txn: "lmdb.Transaction", database: "lmdb._Database", stored: Stored) -> None:
+    txn.put(stored.place, seal(DAMAGED, stored.place, b""), db=database)
+    if stored.state is not None:
+        txn.put(stored.place + STATE_SUFFIX, stored.state, db=database)
+    for key, value in stored.log:
+        txn.put(key, value, db=database)
+
+
+def _pieces(things: Iterable[T]) -> Iterator[list[T]]:
+    source = iter(things)
+    while some := list(islice(source, _SCROLLS_AT_ONCE)):
+        yield some

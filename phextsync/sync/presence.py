@@ -1,0 +1,259 @@
+"""Presence: who is there, and what each node tells of itself, for as long as it goes on telling.
+
+A node tells its facts again every few seconds, under a counter that grows. Whoever hears
+something newer passes it on to its other peers, once, with the time that is left of it; what was
+not told again vanishes. No clock is compared with another's: only durations travel.
+
+Sans-IO; used in one thread.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeAlias
+
+from phextsync.errors import PhextsyncError, ProtocolError
+from phextsync.sync.messages import Limits, Notice, check_facts
+
+_TOLD_BEFORE_GONE: Final = 3  # a presence outlives two tellings that were lost
+_NODES_PER_S: Final = 20  # so many are told at most: a large mesh tells each less often
+_GRACE_S: Final = 1.0
+_NOTICE_BYTES: Final = 400
+
+Life: TypeAlias = tuple[bytes, bytes]
+"""A node id and an incarnation: a node from its start to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerPresence:
+    """What a node tells of itself. `is_here` is false in the last word about one that is gone."""
+
+    node_id: bytes
+    name: str
+    facts: Mapping[str, str | int]
+    is_here: bool = True
+
+
+@dataclass(slots=True)
+class _Known:
+    notice: Notice
+    heard_at: float
+    expires_at: float
+
+
+class PresenceBoard:
+    """What is known of who is there. `on_ready(link)` is called when a link has to be told."""
+
+    def __init__(
+        self,
+        node_id: bytes,
+        name: str,
+        incarnation: bytes,
+        *,
+        limits: Limits,
+        interval_s: float,
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        self.on_ready: Callable[[int], None] = _ignore
+        self._own = (node_id, incarnation)
+        self._name = name
+        self._limits = limits
+        self._interval_s = interval_s
+        self._on_failure = on_failure
+        self._parts: dict[bytes, Mapping[str, str | int]] = {}  # by session
+        self._facts: tuple[tuple[str, str | int], ...] | None = None
+        self._counter = 0
+        self._told_at = 0.0
+        self._now = 0.0
+        self._known: dict[Life, _Known] = {}
+        self._links: dict[int, _Link] = {}
+        self._subscribers: dict[int, Callable[[PeerPresence], None]] = {}
+        self._subscriptions = 0
+
+    # -- what users call -------------------------------------------------------------------
+
+    def publish(self, facts: Mapping[str, str | int], session: bytes = b"") -> None:
+        """Tell everybody `facts`, in place of those told before, until this node goes.
+
+        Names, texts, and integers from 0 on; about 1 KB in all (`Limits.presence_bytes_max`).
+        PhextsyncError when they are more. Those of a `session` (a process at this node) are told
+        beside the others, and count with them; of two facts of one name the later one is told. No
+        facts end it.
+        """
+        parts = {key: part for key, part in self._parts.items() if key != session}
+        if facts:
+            parts[session] = dict(facts)
+        every = tuple(fact for part in parts.values() for fact in part.items())
+        try:
+            check_facts(every, self._limits)  # so that what any session leaves behind fits too
+        except ProtocolError as error:
+            raise PhextsyncError(str(error)) from error
+        self._parts, self._facts = parts, tuple(sorted(dict(every).items()))
+        self._tell()
+
+    def peers(self) -> tuple[PeerPresence, ...]:
+        """Return what the other nodes told of themselves, by node id."""
+        latest: dict[bytes, _Known] = {}
+        for (node_id, _), known in self._known.items():
+            if node_id not in latest or latest[node_id].heard_at < known.heard_at:
+                latest[node_id] = known
+        return tuple(_presence(latest[node_id].notice) for node_id in sorted(latest))
+
+    def subscribe(self, callback: Callable[[PeerPresence], None]) -> Callable[[], None]:
+        """Call `callback` when a node comes, tells something else, or is gone; return what ends
+        the subscription. One that fails is reported."""
+        self._subscriptions += 1
+        token = self._subscriptions
+        self._subscribers[token] = callback
+
+        def unsubscribe() -> None:
+            self._subscribers.pop(token, None)
+
+        return unsubscribe
+
+    # -- what the core calls ---------------------------------------------------------------
+
+    def link_opened(self, now: float, link: int, peer_id: bytes) -> dict[Life, None]:
+        """A peer that understands presence is there: tell it everything. The result has something
+        in it for as long as there is something to tell."""
+        self._now = max(self._now, now)
+        due: dict[Life, None] = {} if self._facts is None else {self._own: None}
+        due.update(dict.fromkeys(self._known))
+        self._links[link] = _Link(peer_id, due)
+        return due
+
+    def link_closed(self, now: float, link: int) -> None:
+        """A peer is no longer linked: if it is not told of by others soon, it is gone."""
+        self._now = max(self._now, now)
+        closed = self._links.pop(link, None)
+        if closed is not None:
+            for (node_id, _), known in self._known.items():
+                if node_id == closed.peer_id:
+                    soon = now + self.interval_s + _GRACE_S
+                    known.expires_at = min(known.expires_at, soon)
+
+    def receive(self, now: float, link: int, notices: Sequence[Notice]) -> None:
+        """Take what a peer tells, of itself and of others."""
+        self._now = max(self._now, now)
+        source = self._links.get(link)
+        if source is None:
+            raise ProtocolError("expected no presence from a peer of an older version")
+        for notice in notices:
+            node = (notice.node_id, notice.incarnation)
+            if node == self._own:
+                self._contradict(notice)
+            elif notice.node_id != self._own[0]:
+                known = self._known.get(node)
+                if known is None or notice.counter > known.notice.counter:
+                    self._take(node, notice, is_direct=source.peer_id == notice.node_id)
+                if known is None or notice.counter >= known.notice.counter:
+                    source.due.pop(node, None)  # it knows as much as we do
+
+    def tick(self, now: float) -> float:
+        """Forget who was not told of again, and tell again; return when to be called next."""
+        self._now = max(self._now, now)
+        for node, known in list(self._known.items()):
+            if known.expires_at <= now:
+                self._forget(node)
+        deadline = min((known.expires_at for known in self._known.values()), default=math.inf)
+        if self._facts is not None:
+            if now >= self._told_at + self.interval_s:  # as below: a difference may be rounded
+                self._tell()
+            deadline = min(deadline, self._told_at + self.interval_s)
+        return deadline
+
+    def next_notices(self, now: float, link: int) -> tuple[Notice, ...]:
+        """Return what to tell a peer now, as much as fits in a frame; may be nothing."""
+        self._now = max(self._now, now)
+        due = self._links[link].due
+        notices: list[Notice] = []
+        size = 0
+        while due and size < self._limits.updates_bytes_goal:
+            node = next(iter(due))
+            del due[node]
+            notice = self._notice(node)
+            if notice is not None:
+                notices.append(notice)
+                size += self._limits.presence_bytes_max + _NOTICE_BYTES
+        return tuple(notices)
+
+    @property
+    def interval_s(self) -> float:
+        """How often this node tells its facts; a large mesh makes it less often."""
+        return max(self._interval_s, len(self._known) / _NODES_PER_S)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        self._counter += 1
+        self._told_at = self._now
+        self._pass_on(self._own)
+
+    def _pass_on(self, node: Life) -> None:
+        for link, state in self._links.items():
+            state.due[node] = None
+            self.on_ready(link)
+
+    def _notice(self, node: Life) -> Notice | None:
+        """Return what to say of a node now, None when it is gone."""
+        if node == self._own:
+            left_s = _TOLD_BEFORE_GONE * self.interval_s
+            left_ms = int(1000 * min(left_s, self._limits.presence_left_s_max))
+            assert self._facts is not None
+            return Notice(*node, self._counter, left_ms, self._name, self._facts)
+        known = self._known.get(node)
+        if known is None or known.expires_at <= self._now:
+            return None
+        left_ms = int(1000 * (known.expires_at - self._now))
+        return replace(known.notice, left_ms=left_ms)
+
+    def _contradict(self, notice: Notice) -> None:
+        """Somebody tells more of us than we do: tell everybody how it is."""
+        if notice.counter > self._counter and self._facts is not None:
+            self._counter = notice.counter
+            self._tell()
+
+    def _take(self, node: Life, notice: Notice, *, is_direct: bool) -> None:
+        before = self._known.get(node)
+        if before is None and len(self._known) >= self._limits.presences_max:
+            if not is_direct:
+                return
+            self._forget(min(self._known, key=lambda other: self._known[other].expires_at))
+        expires_at = self._now + notice.left_ms / 1000
+        self._known[node] = _Known(notice, self._now, expires_at)
+        self._pass_on(node)
+        if before is None or (before.notice.name, before.notice.facts) != (
+            notice.name,
+            notice.facts,
+        ):
+            self._publish(_presence(notice))
+
+    def _forget(self, node: Life) -> None:
+        notice = self._known.pop(node).notice
+        for state in self._links.values():
+            state.due.pop(node, None)
+        if not any(node_id == node[0] for node_id, _ in self._known):
+            self._publish(replace(_presence(notice), is_here=False))
+
+    def _publish(self, presence: PeerPresence) -> None:
+        for callback in tuple(self._subscribers.values()):
+            try:
+                callback(presence)
+            except Exception as error:
+                self._on_failure("a subscriber to presence", error)
+
+
+@dataclass(slots=True)
+class _Link:
+    """A peer, and of whom it has to be told."""
+
+    peer_id: bytes
+    due: dict[Life, None] = field(default_factory=dict)
+
+
+def _presence(notice: Notice) -> PeerPresence:
+    return PeerPresence(notice.node_id, notice.name, dict(notice.facts))
+
+
+def _ignore(link: int) -> None:
+    """Nobody listens."""
