@@ -111,8 +111,10 @@ class Output:
                 wanted = self._naming.layout.path_of(coordinate) or path
                 record = self._records.get(coordinate)
                 if not wanted or (self._directory.is_ignored(wanted) and not is_moving(wanted)):
-                    self._problems.solve(path)
-                    continue
+                    if file is None or record is None:
+                        self._problems.solve(path)
+                        continue
+                    wanted = record.path  # it got a name that is ignored: it stays where it is
                 if file is not None and record is not None and wanted != record.path:
                     moves[coordinate] = file, wanted
                     continue
