@@ -485,6 +485,66 @@ def test_nothing_that_was_sent_goes_with_the_power(count: int) -> None:
         assert mesh.settle() == {f"{number}.md": "one\ntwo\n" for number in range(count)}
 
 
+@pytest.mark.parametrize("added", ["", "added\n"])
+def test_a_file_that_replaces_a_folder_lies_where_it_was_written(mesh: Mesh, added: str) -> None:
+    one, two = mesh.machines
+    one.disk.make_folders("a/b")
+    for name in ("a/x.md", "a/b/y.md"):
+        one.disk.put(name, "old\n")
+    mesh.settle()
+    one.disk.remove_tree("a")
+    one.disk.put("a", "one\n")
+    mesh.pass_time(0.5)
+    one.disk.put("a", "one\ntwo\n")
+    mesh.pass_time(0.3)
+    assert one.disk.text("a") == "one\ntwo\n"
+    two.disk.put("a/x.md", f"old\n{added}")
+    both = {"a/x.md": added, "a~file": "one\ntwo\n"}
+    assert mesh.settle(10) == (both if added else {"a": "one\ntwo\n"})
+
+
+def test_a_file_may_take_the_name_of_the_folder_that_it_lay_in(mesh: Mesh) -> None:
+    one, _ = mesh.machines
+    one.disk.make_folders("a")
+    one.disk.put("a/x.md", "kept\n")
+    one.disk.put("a/y.md", "gone\n")
+    mesh.settle()
+    place = _place(one, "a/x.md")
+    one.disk.rename("a/x.md", "aside.tmp")
+    one.disk.remove_tree("a")
+    one.disk.rename("aside.tmp", "a")
+    mesh.pass_time(5)
+    assert one.visible() == {"a": "kept\n"}
+    assert _place(one, "a") == place
+
+
+def test_files_of_a_renamed_folder_are_not_read_again_while_the_old_ones_may_come_back(
+    mesh: Mesh,
+) -> None:
+    one, _ = mesh.machines
+    one.disk.make_folders("old")
+    for number in range(5):
+        one.disk.put(f"old/{number}.md", f"text {number}\n")
+    mesh.settle()
+    reads: Counter[str] = Counter()
+    one.files.before = lambda name, path: reads.update([path] if name == "open" else [])
+    one.disk.rename("old", "new")
+    assert mesh.settle() == {f"new/{number}.md": f"text {number}\n" for number in range(5)}
+    assert max(reads.values()) < 10
+
+
+def test_a_file_whose_name_becomes_an_ignored_one_stays_and_follows(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    one.peer.replica.replace(_MAP, " n.md", " n.bak")
+    mesh.settle()
+    one.disk.put("n.md", "one\ntwo\n")
+    mesh.settle()
+    two.disk.put("n.md", "zero\none\ntwo\n")
+    assert mesh.settle() == {"n.md": "zero\none\ntwo\n"}
+
+
 def test_a_scroll_without_a_name_gets_one_in_time(mesh: Mesh) -> None:
     one, _ = mesh.machines
     one.peer.replica["7.5.5/5.5.5/5.5.5"] = "orphan\n"

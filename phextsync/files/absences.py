@@ -27,7 +27,8 @@ class Absences:
         self._since: dict[Coordinate, float] = {}
         self._held: dict[Coordinate, None] = {}
         self._renamed: dict[Coordinate, str] = {}  # what they seem to be now, in this round
-        self._odd: dict[Coordinate, str] = {}  # those of them whose name cannot be kept
+        self._odd: dict[Coordinate, None] = {}  # those of them whose name cannot be kept
+        self._paths: dict[str, Coordinate] = {}  # which wait until it is settled what is gone
         self._deleted: deque[tuple[float, int]] = deque()
         self._is_confirmed = False
 
@@ -53,12 +54,17 @@ class Absences:
         return self._is_confirmed
 
     def begin_round(self) -> list[str]:
-        """Forget what seems to be renamed: it is to be found again. Return the paths of those
-        whose name cannot be kept."""
-        odd = list(self._odd.values())
+        """Forget what seems to be renamed: it is to be found again. Return the paths that wait."""
+        paths = list(self._paths)
         self._renamed.clear()
         self._odd.clear()
-        return odd
+        self._paths.clear()
+        return paths
+
+    def wait(self, path: str, coordinate: Coordinate) -> None:
+        """Let a path be looked at again in each round, and when it is settled what became of a
+        file that is gone."""
+        self._paths[path] = coordinate
 
     def note(self, coordinate: Coordinate, now: float) -> None:
         """Note that a file is gone."""
@@ -83,7 +89,8 @@ class Absences:
     def keep_odd(self, coordinate: Coordinate, path: str) -> None:
         """Note that a file that is gone has a name now that cannot be kept: it is not deleted."""
         if self.seems_renamed(coordinate, path):
-            self._odd[coordinate] = path
+            self._odd[coordinate] = None
+            self.wait(path, coordinate)
 
     def confirm(self) -> None:
         """Let everything that is gone be deleted."""
@@ -109,8 +116,10 @@ class Absences:
         total = files + lately - len(self._held)
         return total >= GUARD_NAMES and 2 * (lately + waiting) > total
 
-    def next_due(self) -> float | None:
-        """Return when the next file has been gone for long enough."""
+    def next_due(self, now: float) -> float | None:
+        """Return when the next file has been gone for long enough, or a path has waited."""
+        if any(coordinate not in self._since for coordinate in self._paths.values()):
+            return now
         waiting = (
             since for c, since in self._since.items() if c not in self._held and c not in self._odd
         )

@@ -190,7 +190,7 @@ class Binding:
 
     def next_due(self, now: float) -> float | None:
         """Return when a round is due although nothing changes; None when none is."""
-        dues = [self.problems.next_due(), self.naming.next_due, self._absences.next_due()]
+        dues = [self.problems.next_due(), self.naming.next_due, self._absences.next_due(now)]
         if self._todo or self._directory.is_listening or self._absences.is_confirmed:
             dues.append(now)
         return min((due for due in dues if due is not None), default=None)
@@ -270,8 +270,17 @@ class Binding:
                 known[coordinate] = None
             elif path and path != MARKER_FILE and not path.endswith("/"):
                 unknown[path] = None
-        known.update(dict.fromkeys(self._absences))
+        known.update(dict.fromkeys([*self._absences, *self._below(unknown)]))
         return known, unknown
+
+    def _below(self, paths: Iterable[str]) -> Iterator[Coordinate]:
+        """Give the scrolls whose files were seen below paths that were folders: of a folder that
+        is gone, or a file now, no more may be heard."""
+        folders = tuple(f"{path}/" for path in paths if self.naming.layout.has_folder(path))
+        for coordinate in self.records if folders else ():
+            record = self.records.get(coordinate)
+            if record is not None and record.path.startswith(folders):
+                yield coordinate
 
     async def _find_missing(self, known: Iterable[Coordinate], now: float) -> None:
         """Note which files are gone, before anything that appeared is taken for new."""

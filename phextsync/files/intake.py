@@ -6,6 +6,7 @@ batch. What cannot be told now waits, or is a problem of that name alone.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Final
 
 from phextsync.crdt import check_text
@@ -80,12 +81,15 @@ class Intake:
                 self._look_at(coordinate, path, found[path], taken)
         files = {p: f for p in strangers if isinstance(f := found[p], File) and f.text}
         for path in strangers:
-            self._note_found(path, found[path], taken.now, is_stranger=True)
-            if isinstance(trouble := found[path], Trouble) and trouble.file is not None:
-                is_now = self._renamed(path, trouble.file)
-                if is_now is not None:
-                    self._absences.keep_odd(is_now, path)
-        self._follow_renames(files, taken)
+            self._note_found(path, found[path], taken.now)
+        odd = {p: t.file for p in strangers if isinstance(t := found[p], Trouble) and t.file}
+        gone = _Gone(self._absences, self._records)
+        for path, file in odd.items():
+            is_now = gone.like(path, file)
+            if is_now is not None:
+                self._absences.keep_odd(is_now, path)
+        self._follow_renames(gone, files, taken)
+        self._wait_for_folders(files)
         self._add_new(files, taken)
         self._delete(taken)
 
@@ -178,53 +182,79 @@ class Intake:
         )
         self._records.keep(coordinate, record, file.text)
 
-    def _follow_renames(self, files: dict[str, File], taken: Taken) -> None:
+    def _follow_renames(self, gone: "_Gone", files: dict[str, File], taken: Taken) -> None:
         """Take files that appeared for those that are gone where their texts are alike; `files`
         keeps the others."""
         if not self._absences:
             return
+        renamed: dict[Coordinate, tuple[Record, str, File]] = {}
         for path, file in list(files.items()):
-            coordinate = self._renamed(path, file)
+            coordinate = gone.like(path, file)
             record = None if coordinate is None else self._records.get(coordinate)
             if coordinate is None or record is None:
                 continue
             del files[path]
-            if not self._absences.is_due(coordinate, taken.now):
-                self._todo.look_at(path)  # the old one may come back
+            is_due = self._absences.is_due(coordinate, taken.now)
+            if not is_due or self._gone_below(path, but=coordinate) is not None:
+                self._absences.wait(path, coordinate)  # the old one may come back
                 continue
             with self._problems.boundary(path, taken.now):
-                self._rename(coordinate, record, path, file, taken)
+                check_name(path)
+                renamed[coordinate] = record, path, file
+        self._rename(renamed, taken)
+
+    def _rename(self, renamed: Mapping[Coordinate, tuple[Record, str, File]], taken: Taken) -> None:
+        """Give scrolls the names that their files have now."""
+        lines: dict[Coordinate, Line] = {}
+        for coordinate, (record, path, file) in renamed.items():
+            line = self._naming.map.line_at(coordinate)
+            marks = file.marks if line is None or file.marks != record.marks else line.marks
+            lines[coordinate] = Line(coordinate, path, marks)
+        if not self._name(lines, self._naming.change, taken.now):
+            return
+        for coordinate, (record, path, file) in renamed.items():
+            with self._problems.boundary(path, taken.now):
+                self._absences.end(coordinate)
+                moved = replace(record, path=path)
+                self._records.keep(coordinate, moved)
+                if digest_of(file.text) != record.digest:
+                    self._merge(coordinate, moved, file, taken)
+                self._agree(coordinate, path, file)
+                self._problems.solve(record.path)
                 taken.ready[coordinate] = file
 
-    def _renamed(self, path: str, file: File) -> Coordinate | None:
-        """Return the scroll of the file that is gone and that this one seems to be."""
-        records = {c: r for c in self._absences if (r := self._records.get(c)) is not None}
-        digest = digest_of(file.text)
-        alike = [(c, 1.0) for c, record in records.items() if record.digest == digest]
-        for coordinate, record in list(records.items())[:_COMPARED_MAX]:
-            is_same = record.mark is not None and record.mark.inode == file.mark.inode
-            share = likeness(self._records.base(coordinate), file.text)
-            if share >= (_LIKE if is_same else _LIKE_STRANGER):
-                alike.append((coordinate, share))
-        for coordinate, _ in sorted(alike, key=lambda found: -found[1]):
-            if self._absences.seems_renamed(coordinate, path):
-                return coordinate
-        return None
+    def _name(
+        self,
+        lines: Mapping[Coordinate, Line],
+        write: Callable[[Mapping[Coordinate, Line]], None],
+        now: float,
+    ) -> bool:
+        """Write lines of the map, all at once; say whether that was allowed."""
+        try:
+            write(lines)
+        except StoreError:
+            raise
+        except PhextsyncError as error:
+            for line in lines.values():
+                self._problems.note(line.name, str(error), now, is_retried=True)
+            return False
+        return True
 
-    def _rename(
-        self, coordinate: Coordinate, record: Record, path: str, file: File, taken: Taken
-    ) -> None:
-        check_name(path)
-        line = self._naming.map.line_at(coordinate)
-        marks = file.marks if line is None or file.marks != record.marks else line.marks
-        self._naming.change({coordinate: Line(coordinate, path, marks)})
-        self._absences.end(coordinate)
-        moved = replace(record, path=path)
-        self._records.keep(coordinate, moved)
-        if digest_of(file.text) != record.digest:
-            self._merge(coordinate, moved, file, taken)
-        self._agree(coordinate, path, file)
-        self._problems.solve(record.path)
+    def _wait_for_folders(self, files: dict[str, File]) -> None:
+        """Let a file that lies where a folder was wait until what was in the folder is deleted:
+        it would have to yield to it. `files` keeps the others."""
+        for path in list(files):
+            below = self._gone_below(path)
+            if below is not None:
+                self._absences.wait(path, below)
+                del files[path]
+
+    def _gone_below(self, path: str, but: Coordinate | None = None) -> Coordinate | None:
+        """Return a file that is gone and lay in a folder of this path."""
+        if not self._naming.layout.has_folder(path):
+            return None
+        gone = ((c, r) for c in self._absences if (r := self._records.get(c)) is not None)
+        return next((c for c, r in gone if c != but and r.path.startswith(f"{path}/")), None)
 
     def _add_new(self, files: Mapping[str, File], taken: Taken) -> None:
         """Give files a scroll that have none."""
@@ -240,13 +270,7 @@ class Intake:
                 coordinate = self._naming.place_for(path, is_free)
                 self._replica.check_allowed(coordinate)
                 lines[coordinate] = Line(coordinate, path, file.marks)
-        try:
-            self._naming.add(lines.values())
-        except StoreError:
-            raise
-        except PhextsyncError as error:
-            for line in lines.values():
-                self._problems.note(line.name, str(error), taken.now, is_retried=True)
+        if not self._name(lines, lambda lines: self._naming.add(lines.values()), taken.now):
             return
         for coordinate, line in lines.items():
             file = files[line.name]
@@ -256,12 +280,10 @@ class Intake:
                 taken.ready[coordinate] = file
                 self._problems.solve(line.name)
 
-    def _note_found(
-        self, path: str, found: Found, now: float, *, is_stranger: bool = False
-    ) -> None:
-        if isinstance(found, Trouble) and not (is_stranger and found.is_nothing):
+    def _note_found(self, path: str, found: Found, now: float) -> None:
+        if isinstance(found, Trouble):
             self._problems.note(path, found.reason, now, is_retried=True)
-        elif not isinstance(found, File) or not found.text:
+        elif isinstance(found, Gone) or not found.text:
             self._problems.solve(path)
 
     # -- files that are gone -----------------------------------------------------------------
@@ -286,3 +308,43 @@ class Intake:
                 taken.ready[coordinate] = None
                 self._absences.end(coordinate)
                 self._problems.solve(record.path)
+
+
+class _Gone:
+    """The files that are gone, to find the one that another is now. Their texts are read once."""
+
+    def __init__(self, absences: Absences, records: Records) -> None:
+        self._absences = absences
+        self._records = records
+        self._gone = {c: r for c in absences if (r := records.get(c)) is not None}
+        self._by_digest: dict[bytes, list[Coordinate]] = {}
+        self._by_inode: dict[int, Coordinate] = {}
+        self._texts: dict[Coordinate, str] = {}
+        for coordinate, record in self._gone.items():
+            self._by_digest.setdefault(record.digest, []).append(coordinate)
+            if record.mark is not None:
+                self._by_inode[record.mark.inode] = coordinate
+
+    def like(self, path: str, file: File) -> Coordinate | None:
+        """Return the scroll of the file that is gone and that this one seems to be."""
+        for coordinate in self._by_digest.get(digest_of(file.text), ()):
+            if self._absences.seems_renamed(coordinate, path):
+                return coordinate
+        same = self._by_inode.get(file.mark.inode)
+        if same is not None and self._share(same, file) >= _LIKE_STRANGER:
+            others = [same]
+        else:
+            others = [*([] if same is None else [same]), *islice(self._gone, _COMPARED_MAX)]
+        shares = {c: self._share(c, file) for c in others}
+        for coordinate, share in sorted(shares.items(), key=lambda found: -found[1]):
+            is_enough = share >= (_LIKE if coordinate == same else _LIKE_STRANGER)
+            if is_enough and self._absences.seems_renamed(coordinate, path):
+                return coordinate
+        return None
+
+    def _share(self, coordinate: Coordinate, file: File) -> float:
+        """Return how much of the text of a file that is gone this one has."""
+        text = self._texts.get(coordinate)
+        if text is None:
+            text = self._texts[coordinate] = self._records.base(coordinate)
+        return likeness(text, file.text)

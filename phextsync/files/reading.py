@@ -64,11 +64,10 @@ class Gone:
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """Why a path cannot be read or written now. `file` is what lies there when only its name is
-    wrong; `is_nothing`: nothing lies there, since a file is in the place of a folder."""
+    wrong."""
 
     reason: str
     file: File | None = None
-    is_nothing: bool = False
 
 
 Found = File | Gone | Trouble
@@ -108,7 +107,7 @@ class Reader:
 
     def way_to(self, path: str, ways: Ways) -> Gone | Trouble | None:
         """Look at the folders on the way to a path: None when they are there, Gone when the last
-        of them are not, and Trouble when one is something else, or holds keys."""
+        of them are not or one is a file, and Trouble when one is something else, or holds keys."""
         folder, _, _ = path.rpartition("/")
         if folder not in ways:
             above = self.way_to(folder, ways) if folder else None
@@ -117,12 +116,11 @@ class Reader:
 
     def _look_at(self, folder: str) -> Gone | Trouble | None:
         status = self._files.status(folder)
-        if status is None:
+        if status is None or status.is_file:  # below a file is nothing
             above = self._files.status(folder.rpartition("/")[0])
             return Gone(above is not None and above.device != self.device)
         if not status.is_folder:
-            reason = f"expected a folder at {folder}, found {kind_of(status)}"
-            return Trouble(reason, is_nothing=status.is_file)
+            return Trouble(f"expected a folder at {folder}, found {kind_of(status)}")
         inside = [f"{folder}/{name}" if folder else name for name in SECRETS]
         if any(self._files.status(path) is not None for path in inside):
             return Trouble(SECRET)
