@@ -1,6 +1,9 @@
 """Commands about bound files: by their names, with conflicts that are told, and how it stands."""
 
 import json
+import select
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -331,6 +334,16 @@ def test_status_names_what_is_left_alone_until_it_is_mended(user: _User) -> None
         assert (checked.exit_code, checked.stdout.count("\n")) == (1, 1)
         assert checked.stdout.startswith(reason)
         assert "is left alone: expected UTF-8" in user.error("get", "notes/photo.md")
+        assert process.log.read_text().count("photo.md") == 1
+        command = [sys.executable, "-m", "phextsync.cli", "--data", str(user.data), "watch"]
+        with subprocess.Popen([*command, "notes"], stdout=subprocess.PIPE) as watching:
+            assert watching.stdout is not None
+            try:
+                while not select.select([watching.stdout], [], [], 0.05)[0]:
+                    user.out("append", "notes/good.md", "more")
+                assert watching.stdout.readline().split()[-1] == b"notes/good.md"
+            finally:
+                watching.kill()
         user.out("append", "notes/new.md", "by name")
         process.wait_until(lambda _: (user.notes / "new.md").exists())
         (user.notes / "photo.md").write_text("mended\n")

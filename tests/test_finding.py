@@ -209,7 +209,8 @@ def test_a_new_name_needs_a_directory_that_is_meant(folder: _Folder) -> None:
 
 
 def test_a_name_where_this_node_may_not_write_leaves_the_map_alone(tmp_path: Path) -> None:
-    folder = _Folder(tmp_path, Permissions.of({"memory": [_SEVEN]}, {}))
+    names = CoordinateRange.of(Coordinate.parse("7.1.1/1.1.1/1.1.1"))  # the map alone
+    folder = _Folder(tmp_path, Permissions.of({"memory": [_SEVEN]}, {"memory": [names]}))
     notes = folder.bind("notes")
     with pytest.raises(PermissionDeniedError):
         _named(folder, "new.md", notes / "new.md")

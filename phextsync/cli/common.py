@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from phextsync.control.desk import PAGE_ITEMS, Value
 from phextsync.durable_files import write_whole
 from phextsync.files.desk import found_file, found_range
-from phextsync.files.finding import is_coordinate, is_range, whole_path
+from phextsync.files.finding import current_folder, is_coordinate, is_range, whole_path
 from phextsync.handles.attach import Asked, own, visit
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT
@@ -154,7 +154,7 @@ def target(asked: Asked, phext: str, text: str, *, is_new: bool = False) -> Targ
     if is_coordinate(text):
         return Target(phext, str(Coordinate.parse(text)))
     operation = "name_file" if is_new else "find"
-    file = found_file(asked.ask(operation, text, whole_path(text, os.getcwd())))
+    file = found_file(asked.ask(operation, text, whole_path(text, current_folder())))
     return Target(file.phext, str(file.coordinate), file.directory / file.path)
 
 
@@ -163,7 +163,7 @@ def range_target(asked: Asked, phext: str, text: str) -> RangeTarget:
     file. CoordinateError when it is nothing of these."""
     if is_range(text):
         return RangeTarget(phext, CoordinateRange.parse(text))
-    found = found_range(asked.ask("find_range", text, whole_path(text, os.getcwd())))
+    found = found_range(asked.ask("find_range", text, whole_path(text, current_folder())))
     below = found.directory / found.below if found.below else None
     return RangeTarget(found.phext, found.range, below)
 
@@ -191,8 +191,8 @@ def file_names(asked: Asked, phext: str, places: Iterable[Value]) -> dict[str, P
 
 def shown_path(path: Path) -> str:
     """Return a path as short as it can be given to a command here."""
-    for folder, start in ((Path.cwd(), ""), (Path.home(), "~/")):
-        if path.is_relative_to(folder):
+    for folder, start in ((current_folder(), ""), (os.path.expanduser("~"), "~/")):
+        if folder and path.is_relative_to(folder):
             return f"{start}{path.relative_to(folder)}"
     return str(path)
 

@@ -62,7 +62,10 @@ def bind(
     if confirm:
         if not store.confirm(path):
             fail(f"{path} is not bound; `phextsync bindings` lists those that are")
-        warn(f"confirmed: what is gone from {path} will be deleted everywhere")
+        warn(
+            f"confirmed while a node runs: deletions of {path} that are held will be done, and the "
+            "directory that lies there now counts as the one that was bound"
+        )
         return
     if not at:
         fail("expected a range, such as --at '7.*'")

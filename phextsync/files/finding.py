@@ -83,6 +83,14 @@ def whole_path(text: str, folder: str | None = None) -> str:
     return os.path.normpath(text) if os.path.isabs(text) else ""
 
 
+def current_folder() -> str | None:
+    """Return the folder that relative paths are seen from, None when it is gone."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
 class Finder:
     """Finds files and scrolls of all bound directories of a data folder.
 

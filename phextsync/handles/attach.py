@@ -347,9 +347,10 @@ class Alone:
         self._folder = folder
         self._identity = identity
         self._replicas = _replicas(store, identity.node_id, identity.permissions)
+        self._files = FileDesk(self._replicas, folder)
 
     def ask(self, *request: Value) -> Value:
-        answer = _answer(self._replicas, self._folder, list(request))
+        answer = _answer(self._replicas, self._files, self._folder, list(request))
         if is_change(list(request)):
             self._replicas.commit()
         return answer
@@ -371,13 +372,14 @@ class Reading:
             NodeIdentity.load(self._folder)
         self._snapshot = Snapshot(self._folder, data, is_pinned=is_pinned) if data else None
         self._replicas = _replicas(self._snapshot or MemoryStore(), bytes(16), UNRESTRICTED)
+        self._files = FileDesk(self._replicas, self._folder)
 
     def ask(self, *request: Value) -> Value:
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             answer: Answer
             try:
-                answer = _answer(self._replicas, self._folder, list(request))
+                answer = _answer(self._replicas, self._files, self._folder, list(request))
             except (PhextsyncError, KeyError, IndexError) as error:
                 answer = error
             if self._snapshot is None or self._snapshot.is_current():
@@ -494,19 +496,19 @@ def _replicas(store: Store, node_id: bytes, permissions: Permissions) -> Replica
     )
 
 
-def _answer(replicas: ReplicaSet, folder: Path, request: list[Value]) -> Value:
+def _answer(replicas: ReplicaSet, files: FileDesk, folder: Path, request: list[Value]) -> Value:
     match request:
         case ["status"]:
-            return _status(replicas, folder)
+            return _status(replicas, files, folder)
         case ["search", str(phext), str(range_), str(words), int(limit)]:
             within = CoordinateRange.parse(range_)
             return hit_rows(find_alone(replicas, folder, words, phext, within, limit=limit))
     if is_about_files(request):
-        return FileDesk(replicas, folder).ask(request)
+        return files.ask(request)
     return perform(replicas, request)
 
 
-def _status(replicas: ReplicaSet, folder: Path) -> str:
+def _status(replicas: ReplicaSet, files: FileDesk, folder: Path) -> str:
     try:
         identity = NodeIdentity.load(folder)
     except IdentityError:  # somebody else's, or none: there is something to read all the same
@@ -518,6 +520,6 @@ def _status(replicas: ReplicaSet, folder: Path) -> str:
             "node_id": identity.node_id.hex() if identity else "",
             "folder": str(folder),
             "phexts": summarize(replicas),
-            "directories": FileDesk(replicas, folder).status(),
+            "directories": files.status(),
         }
     )

@@ -49,7 +49,7 @@ from phextsync.control.desk import (
 )
 from phextsync.errors import ClosedError, NotSyncedError, PhextsyncError, ProtocolError
 from phextsync.files.desk import ToldConflict, file_names, found_file, told_conflicts
-from phextsync.files.finding import FoundFile, whole_path
+from phextsync.files.finding import FoundFile, current_folder, whole_path
 from phextsync.handles.attach import Call, Place, first
 from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange, OpenTexts
 from phextsync.node.node import DEFAULT_PHEXT, open_node
@@ -756,7 +756,7 @@ def _deliver(changes: Changes, callback: Callable[[Change], None]) -> None:
 
 def about_file(operation: str, name: str) -> list[Value]:
     """Return a request about a file that is named as seen from the current folder."""
-    return [operation, name, whole_path(name, os.getcwd())]
+    return [operation, name, whole_path(name, current_folder())]
 
 
 def checked_name(name: str) -> str:
