@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import lmdb
 import pytest
@@ -133,19 +134,31 @@ def test_a_part_of_a_database_is_what_lies_between_its_bounds(folder: Path) -> N
 
 
 def test_a_damaged_scroll_is_named_and_not_served(folder: Path) -> None:
+    name = "memory"
+    with _snapshot(folder) as snapshot:
+        number = snapshot._numbers[name]
     with lmdb.open(str(folder / "store"), max_dbs=8) as environment:
         database = environment.open_db(LOGS)
         with environment.begin(write=True) as txn:
-            (key, value) = next(iter(txn.cursor(db=database)))
+            logs = [pair for pair in txn.cursor(db=database) if bytes(pair[0])[:4] == number]
+            key, value = logs[len(logs) // 2]
             txn.put(key, bytes(value)[:-1] + b"?", db=database)
     place = Coordinate.from_key(bytes(key)[4:16])
     with _snapshot(folder) as snapshot:
-        name = next(n for n in snapshot.phexts() if snapshot._numbers[n] == bytes(key)[:4])
         with pytest.raises(StoreDamagedError, match=f"{name} {place}: "):
             snapshot.read(name, place.key)
         assert place.key in snapshot.heads(name).keys
         snapshot.quarantine(name, place.key)
         assert snapshot.read(name, place.key) is None
+    for operation in ("list", "read"):
+        with closing(Reading(folder)) as reading:
+            match reading.ask(operation, name, "*", ""):
+                case [list(rows), bool(more)]:
+                    places = [str(row[0]) for row in rows if isinstance(row, list)]
+                    assert str(place) not in places
+                    assert len(places) == len(_PLACES) - 1 or more
+                case other:
+                    pytest.fail(f"{other!r:.80}")
 
 
 # -- beside who writes -----------------------------------------------------------------------
@@ -274,15 +287,9 @@ def test_commands_that_read_work_on_a_disk_that_cannot_be_written(small_disk: Pa
 
 
 @pytest.mark.real
-def test_commands_that_read_work_on_the_folder_of_another_user(tmp_path: Path) -> None:
+def test_commands_that_read_work_on_the_folder_of_another_user() -> None:
     if os.geteuid() != 0:
         pytest.skip("becoming another user needs root")
-    folder = tmp_path / "data"
-    _make_small(folder)
-    for path in (*folder.rglob("*"), folder, *tmp_path.parents, tmp_path):
-        if path.is_relative_to(folder) or path.is_relative_to("/tmp/"):
-            path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
-    (folder / "identity.pem").chmod(0o600)
     program = (
         "import os, sys\n"
         "from phextsync.handles.attach import visit\n"
@@ -293,6 +300,12 @@ def test_commands_that_read_work_on_the_folder_of_another_user(tmp_path: Path) -
         "    print(asked.ask('search', 'memory', '*', 'word', 9)[0][1], end='')\n"
         "    asked.ask('status')\n"
     )
-    command = [sys.executable, "-c", program, str(folder), _A]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    with TemporaryDirectory() as top:  # above which everybody may look
+        folder = Path(top, "data")
+        _make_small(folder)
+        for path in (Path(top), folder, *folder.rglob("*")):
+            path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
+        (folder / "identity.pem").chmod(0o600)
+        command = [sys.executable, "-c", program, str(folder), _A]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (found.stdout, found.stderr) == ("a word\na [word]\n", "")

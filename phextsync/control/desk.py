@@ -27,6 +27,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from types import UnionType
 from typing import Final, Protocol, TypeAlias
@@ -526,26 +527,39 @@ def _coordinates(replica: Replica, range_: CoordinateRange | None) -> Value:
 
 
 def _list(replica: Replica, range_: CoordinateRange | None) -> Value:
-    page: list[Value] = []
-    for coordinate in () if range_ is None else replica.coordinates(range_):
-        if len(page) == PAGE_ITEMS:
-            return [page, True]
-        text = replica.read(coordinate)
+    def row(coordinate: Coordinate, text: str) -> list[Value]:
         line = text[: 4 * _SUMMARY_CHARACTERS].strip().split("\n", 1)[0][:_SUMMARY_CHARACTERS]
-        page.append([str(coordinate), replica.size(coordinate), line])
-    return [page, False]
+        return [str(coordinate), replica.size(coordinate), line]
+
+    return _page(replica, range_, row, bytes_max=None)
 
 
 def _read(replica: Replica, range_: CoordinateRange | None) -> Value:
+    return _page(replica, range_, lambda place, text: [str(place), text], bytes_max=PAGE_BYTES)
+
+
+def _page(
+    replica: Replica,
+    range_: CoordinateRange | None,
+    row: Callable[[Coordinate, str], list[Value]],
+    *,
+    bytes_max: int | None,
+) -> Value:
+    """Return a page of rows of scrolls, and whether more come. To read one that is damaged takes it
+    out of the index, which must not happen while that is iterated over."""
     page: list[Value] = []
     size = 0
-    for coordinate in () if range_ is None else replica.coordinates(range_):
-        if size >= PAGE_BYTES:
-            return [page, True]
-        text = replica.read(coordinate)
-        if text:
-            page.append([str(coordinate), text])
-            size += len(text)
+    while range_ is not None:
+        places = list(islice(replica.coordinates(range_), PAGE_ITEMS + 1))
+        for place in places[:PAGE_ITEMS]:
+            if bytes_max is not None and size >= bytes_max:
+                return [page, True]
+            text = replica.read(place)
+            if text:
+                page.append(row(place, text))
+                size += len(text)
+        if page or len(places) <= PAGE_ITEMS:  # else all of them were damaged, and are gone
+            return [page, len(places) > PAGE_ITEMS]
     return [page, False]
 
 
