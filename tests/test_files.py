@@ -630,6 +630,31 @@ def test_a_deletion_of_most_names_waits_to_be_confirmed(mesh: Mesh) -> None:
     assert len(mesh.settle()) == GUARD_NAMES // 4
 
 
+def test_what_changes_while_many_files_are_taken_up_does_not_wait_for_all(mesh: Mesh) -> None:
+    one = mesh.machines[0]
+    one.disk.put("first.md", "old\n")
+    mesh.settle()
+    for number in range(800):
+        one.disk.put(f"many {number}.md", f"{number}\n")
+    place = _place(one, "first.md")
+    seen: list[tuple[str | None, int]] = []
+
+    def news() -> tuple[list[str], list[Coordinate]]:
+        if not seen:
+            one.disk.put("first.md", "old\nnew\n")
+        seen.append((one.peer.replica.get(place), len(one.peer.replica)))
+        return (["first.md"], []) if len(seen) == 1 else ([], [])
+
+    assert one.binding is not None
+    one.binding._news = news
+    mesh.pass_time(3)
+    text, count = seen[1]
+    assert text == "old\nnew\n"
+    assert count < 800
+    one.binding._news = lambda: ((), ())
+    assert len(mesh.settle()) == 801
+
+
 def test_a_line_of_the_map_that_names_no_file_moves_nothing(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("n.md", "one\n")

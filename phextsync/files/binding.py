@@ -76,12 +76,14 @@ class Binding:
         is_apart: Callable[[], bool],
         is_whole: Callable[[], bool],
         is_checkout_moving: Callable[[], bool] = lambda: False,
+        news: Callable[[], tuple[Iterable[str], Iterable[Coordinate]]] = lambda: ((), ()),
         on_progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> None:
         """`durable` waits until what was done so far is on the disk; `is_apart` says whether
         others may be changing the range unseen, `is_whole` whether nobody lacks anything of it,
         `is_checkout_moving` whether a version-control checkout writes files just now.
-        `on_progress` is told how many files and scrolls of how many a round has been through."""
+        `news` gives paths and scrolls that changed during a round; `on_progress` is told how many
+        files and scrolls of how many a round has been through."""
         replica = replicas.open(phext)
 
         def may_write(coordinate: Coordinate) -> bool:
@@ -97,6 +99,7 @@ class Binding:
         self._run = run
         self._is_whole = is_whole
         self._is_checkout_moving = is_checkout_moving
+        self._news = news
         self._on_progress = on_progress
         self._may_write = may_write
         self._absences = Absences()
@@ -177,10 +180,12 @@ class Binding:
             self._on_progress(done, of)
             await self._some([], strangers, now)
             done += len(strangers)
+            await self._take_news(now)
         for some in _portions(known):
             self._on_progress(done, of)
             await self._some(some, [], now)
             done += len(some)
+            await self._take_news(now)
         if is_whole:
             self.records.drop_shared()
 
@@ -304,6 +309,15 @@ class Binding:
             self.problems.note(IGNORE_FILE, self._directory.ignore_problem, now, is_retried=False)
         else:
             self.problems.solve(IGNORE_FILE)
+
+    async def _take_news(self, now: float) -> None:
+        """Look at what changed during a long round: nobody has to wait for all of it."""
+        paths, coordinates = self._news()
+        if paths or coordinates:
+            known, unknown = self._concerned(paths, coordinates, now)
+            await self._find_missing(known, now)
+            await self._some([], [*unknown], now)
+            await self._some([*known], [], now)
 
     async def _take_late_changes(self, now: float) -> None:
         if not self._directory.is_listening:

@@ -190,10 +190,9 @@ class _Service:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_watching)
                 while True:
-                    self._take_changes(feed)
                     try:
                         directory = directory or await self._open()
-                        await self._round(directory)
+                        await self._round(directory, feed)
                         self._problem = ""
                     except (DirectoryError, StoreError, OSError) as error:
                         self._failed(str(error))
@@ -211,26 +210,29 @@ class _Service:
         files = OsFileSystem(self._bound.directory)
         return await _in_thread(partial(Directory, files, self._bound.token))
 
-    def _take_changes(self, feed: ChangeFeed) -> None:
+    def _take_changes(self, feed: ChangeFeed) -> tuple[dict[str, None], dict[Coordinate, None]]:
+        """Return what may have changed, since the last call, of files and of scrolls."""
+        paths, self._paths = self._paths, {}
+        coordinates, self._coordinates = self._coordinates, {}
         while (change := feed.take()) is not None:
-            self._coordinates.update(dict.fromkeys(change.coordinates))
+            coordinates.update(dict.fromkeys(change.coordinates))
             if change.origin is not None:
                 self._writers.update(dict.fromkeys(change.coordinates, change.label))
             if change.missed is not None:
                 self._scan_at = 0.0
+        return paths, coordinates
 
-    async def _round(self, directory: Directory) -> None:
+    async def _round(self, directory: Directory, feed: ChangeFeed) -> None:
         """Bring together what may differ."""
         if self._is_to_adopt:
             await _in_thread(directory.mark)
             self._is_to_adopt = False
-        paths, self._paths = self._paths, {}
-        coordinates, self._coordinates = self._coordinates, {}
+        paths, coordinates = self._take_changes(feed)
         writers, self._writers = self._writers, {}
         now = trio.current_time()
         try:
             if self.binding is None:
-                binding = self._bind(directory)
+                binding = self._bind(directory, partial(self._take_changes, feed))
                 await binding.start(now)
                 self.binding = binding
                 self._scan_at = now + _FIRST_RESCAN_S
@@ -248,7 +250,11 @@ class _Service:
             self._writers = {**writers, **self._writers}
             raise
 
-    def _bind(self, directory: Directory) -> Binding:
+    def _bind(
+        self,
+        directory: Directory,
+        news: Callable[[], tuple[dict[str, None], dict[Coordinate, None]]],
+    ) -> Binding:
         bound, node = self._bound, self._node
         number = bytes.fromhex(bound.id)
         records = Records(node.replicas, number)
@@ -266,6 +272,7 @@ class _Service:
             is_apart=lambda: not node.is_in_sight(bound.phext, bound.range),
             is_whole=partial(node.is_whole, bound.phext, bound.range),
             is_checkout_moving=partial(_is_checkout_moving, bound.directory),
+            news=news,
             on_progress=self._note_progress,
         )
 
