@@ -14,7 +14,15 @@ from phextsync.errors import CoordinateError, DirectoryError
 from phextsync.files import service
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
-from phextsync.files.directory import MARKER_FILE, Changed, Directory, LateChange, Placed, Write
+from phextsync.files.directory import (
+    LATE_PAUSE_S,
+    MARKER_FILE,
+    Changed,
+    Directory,
+    LateChange,
+    Placed,
+    Write,
+)
 from phextsync.files.filesystem import OsFileSystem
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.names import Line
@@ -112,9 +120,11 @@ def test_who_goes_on_writing_into_a_replaced_file_is_heard(
         log.flush()
         assert directory.late_changes(1.0) == [LateChange(_PLACE, "one\n", "one\ntwo\n")]
         assert directory.late_changes(2.0) == []
-    assert directory.is_listening
-    assert directory.late_changes(60.0) == []
-    assert not directory.is_listening
+        assert directory.late_changes(60.0) == []
+        assert directory.next_late == 60.0 + LATE_PAUSE_S
+        log.write("three\n")
+    assert directory.late_changes(62.0) == [LateChange(_PLACE, "one\ntwo\n", "one\ntwo\nthree\n")]
+    assert directory.next_late is None
     directory.close()
 
 

@@ -714,6 +714,26 @@ def test_who_goes_on_writing_into_a_replaced_file_is_heard(mesh: Mesh) -> None:
     assert one.disk.get("log.md") is not inode
     one.disk.fill_open(inode, b"one\ntwo\n")
     assert mesh.settle() == {"log.md": "zero\none\ntwo\n"}
+    mesh.pass_time(30)
+    one.disk.fill_open(inode, b"one\ntwo\nthree\n")
+    one.disk.release(inode)
+    assert mesh.settle() == {"log.md": "zero\none\ntwo\nthree\n"}
+
+
+def test_of_many_replaced_files_the_one_that_somebody_writes_into_is_heard(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    names = ["log.md", *(f"{number}.md" for number in range(70))]
+    for name in names:
+        one.disk.put(name, "one\n")
+    mesh.settle()
+    inode = one.disk.get("log.md")
+    inode.opened += 1
+    for name in names:
+        two.disk.put(name, "zero\none\n")
+        mesh.pass_time(0.2 if name == "log.md" else 0)
+    mesh.pass_time(1)
+    one.disk.fill_open(inode, b"one\ntwo\n")
+    assert mesh.settle()["log.md"] == "zero\none\ntwo\n"
 
 
 # -- any history ---------------------------------------------------------------------------

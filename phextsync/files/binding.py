@@ -196,7 +196,8 @@ class Binding:
     def next_due(self, now: float) -> float | None:
         """Return when a round is due although nothing changes; None when none is."""
         dues = [self.problems.next_due(), self.naming.next_due, self._absences.next_due(now)]
-        if self._todo or self._directory.is_listening or self._absences.is_confirmed:
+        dues.append(self._directory.next_late)
+        if self._todo or self._absences.is_confirmed:
             dues.append(now)
         return min((due for due in dues if due is not None), default=None)
 
@@ -320,7 +321,7 @@ class Binding:
             await self._some([*known], [], now)
 
     async def _take_late_changes(self, now: float) -> None:
-        if not self._directory.is_listening:
+        if self._directory.next_late is None:
             return
         for late in await self._run(self._directory.late_changes, now):
             record = self.records.get(late.coordinate)

@@ -42,7 +42,9 @@ MARKER_FILE: Final = ".phextsync-bound"
 BACKUPS: Final = ".phextsync-backups"
 WRITERS: Final = 16  # the disk takes what several write in one go
 LATE_S: Final = 5.0
-"""How long a replaced file is looked at."""
+"""How long a replaced file is looked at all the time, ..."""
+LATE_PAUSE_S: Final = 1.0
+"""... and how often afterwards, while a program has it open for writing."""
 
 _DRAFT: Final = ".phextsync-"
 _DRAFT_CHARACTERS: Final = len(_DRAFT) + 16
@@ -117,6 +119,8 @@ class _Late:
     file: OpenFile
     text: str
     until: float
+    mark: Mark | None = None
+    next_at: float = 0.0
 
 
 class Directory:
@@ -538,25 +542,44 @@ class Directory:
     # -- who writes into replaced files ------------------------------------------------------
 
     @property
-    def is_listening(self) -> bool:
-        """Whether replaced files are still looked at."""
-        return bool(self._late)
+    def next_late(self) -> float | None:
+        """When replaced files are to be looked at again, None when there are none."""
+        return min((late.next_at for late in self._late), default=None)
 
     def late_changes(self, now: float) -> list[LateChange]:
         """Return what was written into replaced files since the last look."""
         changes: list[LateChange] = []
-        for late in list(self._late):
-            try:
-                found = self._reader.read_open(late.file)
-            except OSError:
-                found = Trouble("")
-            if isinstance(found, File) and found.text != late.text:
-                changes.append(LateChange(late.coordinate, late.text, found.text))
-                late.text = found.text
-            if now >= late.until or len(self._late) > _LATE_MAX:
+        too_many = len(self._late) - _LATE_MAX
+        waiting: list[_Late] = []
+        for late in self._late:
+            is_over = now >= late.until or too_many > 0
+            is_ending = is_over and not late.file.has_writers()  # asked before the last look
+            if is_ending or now >= late.next_at:
+                self._look_again(late, changes, is_last=is_ending)
+                late.next_at = now if now < late.until else now + LATE_PAUSE_S
+            if is_ending:
                 late.file.close()
-                self._late.remove(late)
+                too_many -= 1
+            else:
+                waiting.append(late)
+        for late in waiting[: max(0, too_many)]:
+            late.file.close()
+        self._late = waiting[max(0, too_many) :]
         return changes
+
+    def _look_again(self, late: _Late, changes: list[LateChange], *, is_last: bool) -> None:
+        """Add what was written into one replaced file."""
+        try:
+            mark = mark_of(late.file.status())
+            if mark == late.mark and not is_last:
+                return
+            late.mark = mark
+            found = self._reader.read_open(late.file)
+        except OSError:
+            return
+        if isinstance(found, File) and found.text != late.text:
+            changes.append(LateChange(late.coordinate, late.text, found.text))
+            late.text = found.text
 
     def close(self) -> None:
         """Look at replaced files no more."""

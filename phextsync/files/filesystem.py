@@ -6,7 +6,9 @@ surrogates in it, as in `os.fsdecode`. Every call may raise OSError; none follow
 
 import ctypes
 import errno
+import fcntl
 import os
+import signal
 import stat
 import struct
 import sys
@@ -26,6 +28,8 @@ _STATX_BTIME: Final = 0x800
 _STATX_BYTES: Final = 256
 _STATX_BORN: Final = struct.Struct("=qI")  # seconds, nanoseconds
 _STATX_BORN_AT: Final = 80
+_SETLEASE: Final[int | None] = getattr(fcntl, "F_SETLEASE", None)  # Linux alone has leases
+_SETSIG: Final[int] = getattr(fcntl, "F_SETSIG", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,10 @@ class OpenFile(Protocol):
 
     def read(self, bytes_max: int) -> bytes:
         """Return its first bytes."""
+
+    def has_writers(self) -> bool:
+        """Whether some program may still write into it although it has no name any more; False
+        where the system does not tell."""
 
     def close(self) -> None:
         """Close it."""
@@ -126,6 +134,19 @@ class _OsFile:
             pieces.append(data)
             size += len(data)
         return b"".join(pieces)
+
+    def has_writers(self) -> bool:
+        if _SETLEASE is None or os.fstat(self._descriptor).st_nlink:
+            return False  # of a file that has a name, a lease would stop who opens it
+        try:
+            fcntl.fcntl(self._descriptor, _SETSIG, signal.SIGURG)  # which ends nobody
+            fcntl.fcntl(self._descriptor, _SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(self._descriptor, _SETLEASE, fcntl.F_UNLCK)
+        except BlockingIOError:  # a lease to read is given where nobody may write
+            return True
+        except OSError:
+            return False
+        return False
 
     def close(self) -> None:
         os.close(self._descriptor)

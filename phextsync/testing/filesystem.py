@@ -522,6 +522,9 @@ class _MemoryFile:
                 raise _error(errno.EISDIR, self._path)
             return self._inode.data[:bytes_max]
 
+    def has_writers(self) -> bool:
+        return self._inode.names <= 0 and self._inode.opened > 1
+
     def close(self) -> None:
         if self._life == self._files.life:
             self._files.disk.release(self._inode)
