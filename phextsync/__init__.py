@@ -21,6 +21,7 @@ is a module, or a package whose first lines are its own map:
 * `transport`: frames over TLS
 * `addresses`: where this machine and others are likeliest to be reached
 * `discovery`: finding peers
+* `words`: what of a text is indexed, and what a query asks
 * `search`: full text search over replicas
 * `streams`: changes for trio
 * `control`: the socket that other processes use, and the upkeep of a folder

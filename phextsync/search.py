@@ -1,13 +1,13 @@
 """Full text search over replicas: an SQLite FTS5 index of their texts beside the store.
 
-The index is derived data. It follows the durable text within a second, is compared with it by
-fingerprints when it is opened, and is made anew when it is missing or damaged; a write never waits
-for it. Results are ranked by BM25 (Robertson and Zaragoza 2009) as FTS5 computes it.
+`words` says what is indexed of a text. The index is derived data: it follows the durable text
+within a second, is compared with it by fingerprints when it is opened, and is made anew when it is
+missing, damaged, or was made by other rules; a write never waits for it. Results are ranked by BM25
+(Robertson and Zaragoza 2009) as FTS5 computes it.
 """
 
 import logging
 import os
-import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import trio
 
+from phextsync import words
 from phextsync.boundaries import Boundary, one_line
 from phextsync.errors import PhextsyncError, StoreDamagedError, StoreError
 from phextsync.index import EVERYTHING, ORIGIN, Coordinate, CoordinateIndex, CoordinateRange
@@ -27,14 +28,14 @@ from phextsync.replica.replicas import CLIENTS, Replica, ReplicaSet
 
 FILE_NAME: Final = "search.sqlite"
 
-_SCHEMA_VERSION: Final = 1
+_SCHEMA_VERSION: Final = 2_000_000 + words.RULES
 _SCHEMA: Final = f"""
 BEGIN;
 CREATE TABLE scrolls (
   id INTEGER PRIMARY KEY, phext TEXT NOT NULL, key BLOB NOT NULL, fingerprint BLOB NOT NULL,
-  UNIQUE (phext, key)
+  text TEXT NOT NULL, UNIQUE (phext, key)
 );
-CREATE VIRTUAL TABLE texts USING fts5(text, tokenize = "unicode61 remove_diacritics 2");
+CREATE VIRTUAL TABLE texts USING fts5(words, content = "", tokenize = "ascii");
 PRAGMA user_version = {_SCHEMA_VERSION};
 COMMIT;
 """
@@ -42,16 +43,14 @@ _FIND: Final = """
 SELECT id, key, -bm25(texts) FROM texts JOIN scrolls ON scrolls.id = texts.rowid
 WHERE texts MATCH ? AND phext = ? AND key >= ? AND key < ? ORDER BY rank, key LIMIT ?
 """
-# Apart from the search, which would make a snippet of everything that it then sorts.
-_SNIPPET: Final = """
-SELECT snippet(texts, 0, '[', ']', '…', 16) FROM texts WHERE texts MATCH ? AND rowid = ?
-"""
+# Apart from the search, which would carry every text that it then sorts.
+_TEXT: Final = "SELECT text FROM scrolls WHERE id = ?"
+_FORGET: Final = "INSERT INTO texts (texts, rowid, words) VALUES ('delete', ?, ?)"
 _KEY_END: Final = b"\xff" * 13
 _ROUND_S: Final = 0.25
 _ROWS_AT_ONCE: Final = 256
 _CHANGES_MAX: Final = 100_000  # about 20 MB; of more, all scrolls are compared
 _HITS_MAX: Final = 10_000
-_TERM: Final = re.compile(r'"([^"]*)"|(\S+)')
 
 _log = logging.getLogger("phextsync.search")
 
@@ -113,37 +112,41 @@ class SearchIndex:
         return self._do(lambda c: dict(c.execute(query, (phext, after, last))))
 
     def find(
-        self, words: str, phext: str, range_: CoordinateRange = EVERYTHING, limit: int = 20
+        self, text: str, phext: str, range_: CoordinateRange = EVERYTHING, limit: int = 20
     ) -> list[Hit]:
         """Return the best scrolls in `range_` that have all the words, the best first.
 
         Words are told apart by white space and punctuation, without regard to case and accents;
-        `"several words"` have to follow each other, `wor*` is the beginning of one.
+        `"several words"` have to follow each other, `wor*` is the beginning of one. A word of a
+        script without blanks between words is found wherever it stands. PhextsyncError for more
+        words than anybody asks for.
         """
-        match = _match(words)
-        if not match:
+        asked = words.query(text)
+        if not asked.match:
             return []
         lower, upper = range_.to_keys()
-        arguments = (match, phext, lower, upper or _KEY_END, limit)
+        arguments = (asked.match, phext, lower, upper or _KEY_END, limit)
 
-        def read(connection: sqlite3.Connection) -> list[Hit]:
-            hits = []
-            for number, key, score in connection.execute(_FIND, arguments).fetchall():
-                (snippet,) = connection.execute(_SNIPPET, (match, number)).fetchone()
-                hits.append(Hit(Coordinate.from_key(key), snippet, score))
-            return hits
+        def read(connection: sqlite3.Connection) -> list[tuple[bytes, str, float]]:
+            return [
+                (key, connection.execute(_TEXT, (number,)).fetchone()[0], score)
+                for number, key, score in connection.execute(_FIND, arguments).fetchall()
+            ]
 
-        return self._do(read)
+        return [
+            Hit(Coordinate.from_key(key), words.snippet(found, asked), score)
+            for key, found, score in self._do(read)
+        ]
 
     def _do(self, call: Callable[[sqlite3.Connection], Result]) -> Result:
         """Carry something out; once more on a new file when this one is damaged."""
         with self._lock:
             if self._is_closed:
-                raise StoreError(f"{self._path} was closed")
+                raise StoreError("the search index was closed")
             try:
                 return call(self._connection)
             except sqlite3.OperationalError as error:
-                raise StoreError(f"{self._path}: {error}") from error
+                raise StoreError(f"the search index cannot be used: {error}") from error
             except sqlite3.DatabaseError as error:
                 _log.warning("%s is damaged (%s); it is made anew", self._path, error)
                 self._connection.close()
@@ -155,7 +158,7 @@ class SearchIndex:
         try:
             return self._connect()
         except sqlite3.OperationalError as error:
-            raise StoreError(f"cannot open {self._path}: {error}") from error
+            raise StoreError(f"the search index cannot be opened: {error}") from error
         except sqlite3.DatabaseError as error:
             _log.warning("%s cannot be used (%s); it is made anew", self._path, error)
             self._delete()
@@ -202,34 +205,21 @@ def _put_row(
     connection: sqlite3.Connection, phext: str, key: bytes, fingerprint: bytes, text: str
 ) -> None:
     found = connection.execute(
-        "SELECT id FROM scrolls WHERE phext = ? AND key = ?", (phext, key)
+        "SELECT id, text FROM scrolls WHERE phext = ? AND key = ?", (phext, key)
     ).fetchone()
     if found is not None:
-        connection.execute("DELETE FROM texts WHERE rowid = ?", found)
-        if not text:
-            connection.execute("DELETE FROM scrolls WHERE id = ?", found)
-        else:
-            connection.execute(
-                "UPDATE scrolls SET fingerprint = ? WHERE id = ?", (fingerprint, *found)
-            )
-    elif text:
-        cursor = connection.execute(
-            "INSERT INTO scrolls (phext, key, fingerprint) VALUES (?, ?, ?)",
-            (phext, key, fingerprint),
-        )
-        found = (cursor.lastrowid,)
+        number, before = found
+        connection.execute(_FORGET, (number, words.indexed(before)))
+        connection.execute("DELETE FROM scrolls WHERE id = ?", (number,))
     if text:
-        connection.execute("INSERT INTO texts (rowid, text) VALUES (?, ?)", (*found, text))
-
-
-def _match(words: str) -> str:
-    """Return the query in FTS5's language, in which every term is quoted: nobody's text is it."""
-    terms = []
-    for phrase, word in _TERM.findall(words):
-        text = phrase or word.rstrip("*").replace('"', "")
-        if any(character.isalnum() for character in text):
-            terms.append(f'"{text}"' + ("*" if word.endswith("*") else ""))
-    return " ".join(terms)
+        cursor = connection.execute(
+            "INSERT INTO scrolls (phext, key, fingerprint, text) VALUES (?, ?, ?, ?)",
+            (phext, key, fingerprint, text),
+        )
+        connection.execute(
+            "INSERT INTO texts (rowid, words) VALUES (?, ?)",
+            (cursor.lastrowid, words.indexed(text)),
+        )
 
 
 class Indexer:
@@ -350,7 +340,7 @@ class Searcher:
         self._wanted.set()
 
     async def find(
-        self, words: str, phext: str, range_: CoordinateRange, *, limit: int
+        self, text: str, phext: str, range_: CoordinateRange, *, limit: int
     ) -> list[Hit]:
         """Search as `SearchIndex.find` does in what was durable at the time of the call. The
         first search waits until everything is indexed."""
@@ -362,7 +352,7 @@ class Searcher:
         if not isinstance(awaited.outcome, SearchIndex):
             raise StoreError(str(awaited.outcome))
         return await trio.to_thread.run_sync(
-            awaited.outcome.find, words, phext, range_, limit, abandon_on_cancel=True
+            awaited.outcome.find, text, phext, range_, limit, abandon_on_cancel=True
         )
 
     async def run(self) -> None:
@@ -403,7 +393,7 @@ class Searcher:
 def find_alone(
     replicas: ReplicaSet,
     folder: Path,
-    words: str,
+    text: str,
     phext: str,
     range_: CoordinateRange,
     *,
@@ -415,15 +405,15 @@ def find_alone(
     path = folder / FILE_NAME
     if os.access(folder, os.W_OK):
         with suppress(StoreError):
-            return _find_in(SearchIndex(path), replicas, words, phext, range_, limit)
+            return _find_in(SearchIndex(path), replicas, text, phext, range_, limit)
     index = SearchIndex(path, in_memory=True)
-    return _find_in(index, replicas, words, phext, range_, limit)
+    return _find_in(index, replicas, text, phext, range_, limit)
 
 
 def _find_in(
     index: SearchIndex,
     replicas: ReplicaSet,
-    words: str,
+    text: str,
     phext: str,
     range_: CoordinateRange,
     limit: int,
@@ -431,7 +421,7 @@ def _find_in(
     with closing(index):
         with closing(Indexer(replicas, index)) as indexer:
             trio.run(indexer.catch_up)
-        return index.find(words, phext, range_, limit)
+        return index.find(text, phext, range_, limit)
 
 
 def _as_store_error(error: Exception) -> StoreError:

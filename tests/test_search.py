@@ -286,7 +286,7 @@ async def test_a_search_that_cannot_be_made_fails_alone_and_is_tried_again(
     (tmp_path / FILE_NAME).mkdir()
     async with _searching(replicas, tmp_path) as searcher:
         for _ in range(2):
-            with pytest.raises(StoreError, match="cannot open"):
+            with pytest.raises(StoreError, match="search index cannot be opened: unable to open"):
                 await _hits(searcher, "milk")
         (tmp_path / FILE_NAME).rmdir()
         assert await _hits(searcher, "milk") == [_A]
