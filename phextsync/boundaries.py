@@ -15,6 +15,7 @@ from typing import Final, NoReturn, TypeVar
 import trio
 
 from phextsync.errors import PhextsyncError
+from phextsync.terminal import visible
 
 PAUSE_MIN_S: Final = 0.05
 PAUSE_MAX_S: Final = 5.0
@@ -73,7 +74,7 @@ class Boundary:
             is_bug = count == 1 and not isinstance(error, _EXPECTED)
             self._logger.error(
                 "%s failed: %s (%s%s)",
-                printable(part),
+                _cut(part),
                 one_line(error),
                 place,
                 f"; {count} times so far" if count > 1 else "",
@@ -152,14 +153,13 @@ def one_line(error: BaseException) -> str:
     text = str(error)
     if not isinstance(error, PhextsyncError | OSError) or not text:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return printable(text)
+    return _cut(text)
 
 
-def printable(text: str) -> str:
+def _cut(text: str) -> str:
     """Return at most 300 characters of a text, with those shown that a terminal would obey."""
-    cut = text[:_LINE_CHARACTERS_MAX] + ("..." if len(text) > _LINE_CHARACTERS_MAX else "")
-    return "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in cut
+    return visible(text[:_LINE_CHARACTERS_MAX]) + (
+        "..." if len(text) > _LINE_CHARACTERS_MAX else ""
     )
 
 

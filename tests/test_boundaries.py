@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
-from phextsync.boundaries import Boundary, printable
+from phextsync.boundaries import Boundary, one_line
 from phextsync.errors import StoreError
 
 _LOGGER = logging.getLogger("phextsync.tests")
@@ -202,5 +202,7 @@ async def test_a_connection_that_fails_ends_no_other(
 
 
 def test_what_others_wrote_is_shown_and_not_obeyed() -> None:
-    assert printable("n\u00f6t\x07\u202e\n") == "n\u00f6t\\x07\\u202e\\n"
-    assert printable("x" * 1000) == "x" * 300 + "..."
+    assert one_line(StoreError("n\u00f6t\x07\u202e\n")) == "n\u00f6t\\x07\\u202e\\n"
+    assert one_line(StoreError("x" * 1000)) == "x" * 300 + "..."
+    assert one_line(KeyError("a")) == "KeyError: 'a'"
+    assert one_line(ZeroDivisionError()) == "ZeroDivisionError"
