@@ -74,7 +74,7 @@ class Boundary:
             is_bug = count == 1 and not isinstance(error, _EXPECTED)
             self._logger.error(
                 "%s failed: %s (%s%s)",
-                _cut(part),
+                printable(part),
                 one_line(error),
                 place,
                 f"; {count} times so far" if count > 1 else "",
@@ -153,10 +153,10 @@ def one_line(error: BaseException) -> str:
     text = str(error)
     if not isinstance(error, PhextsyncError | OSError) or not text:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return _cut(text)
+    return printable(text)
 
 
-def _cut(text: str) -> str:
+def printable(text: str) -> str:
     """Return at most 300 characters of a text, with those shown that a terminal would obey."""
     return visible(text[:_LINE_CHARACTERS_MAX]) + (
         "..." if len(text) > _LINE_CHARACTERS_MAX else ""
