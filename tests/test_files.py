@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from phextsync.files.absences import GRACE_S, GUARD_NAMES
 from phextsync.files.directory import BACKUPS
+from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.index import Coordinate
 from sims.machines import RANGE, Machine
 from sims.network import Network
@@ -531,6 +532,22 @@ def test_files_of_a_renamed_folder_are_not_read_again_while_the_old_ones_may_com
     one.disk.rename("old", "new")
     assert mesh.settle() == {f"new/{number}.md": f"text {number}\n" for number in range(5)}
     assert max(reads.values()) < 10
+
+
+def test_what_is_no_longer_ignored_is_looked_at_at_once(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.log", "one\n")
+    one.disk.put("old.log", "old\n")
+    mesh.settle()
+    one.disk.put(IGNORE_FILE, "*.log\n")
+    mesh.settle()
+    one.disk.put("new.log", "new\n")
+    one.disk.put("n.log", "one\ntwo\n")
+    two.disk.put("n.log", "zero\none\n")
+    two.disk.unlink("old.log")
+    mesh.settle()
+    one.disk.unlink(IGNORE_FILE)
+    assert mesh.settle() == {"n.log": "zero\none\ntwo\n", "new.log": "new\n"}
 
 
 def test_a_file_whose_name_becomes_an_ignored_one_stays_and_follows(mesh: Mesh) -> None:

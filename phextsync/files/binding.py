@@ -136,6 +136,7 @@ class Binding:
     async def rescan(self, now: float) -> None:
         """Look through the whole directory and at all scrolls, and bring together what differs."""
         scan = await self._run(self._directory.scan)
+        self._directory.take_new_rules()
         if scan.drafts:
             await self._run(self._directory.discard, scan.drafts)
         for path, reason in scan.left_alone.items():
@@ -188,6 +189,8 @@ class Binding:
             await self._take_news(now)
         if is_whole:
             self.records.drop_shared()
+        if self._directory.take_new_rules():
+            await self.rescan(now)  # what was ignored has changed meanwhile
 
     def confirm(self) -> None:
         """Let the deletions that are held be done."""

@@ -142,6 +142,7 @@ class Directory:
         self._reader = Reader(files, clock_ns)
         self._ignoring = Ignoring()
         self._ignore_mark: Mark | None = None
+        self._has_new_rules = False
         self.ignore_problem = ""
         self._late: list[_Late] = []
         self.abilities = files.abilities(MARKER_FILE)
@@ -202,9 +203,15 @@ class Directory:
         self._ignore_mark = mark
         try:
             self._ignoring = Ignoring(text)
+            self._has_new_rules = True
             self.ignore_problem = ""
         except PhextsyncError as error:  # the older rules hold: nothing is sent by mistake
             self.ignore_problem = str(error)
+
+    def take_new_rules(self) -> bool:
+        """Whether there are other rules of what is ignored since the last call."""
+        has_new_rules, self._has_new_rules = self._has_new_rules, False
+        return has_new_rules
 
     def is_ignored(self, path: str) -> bool:
         """Whether a path is left alone: hidden, left behind by a program, in the ignore file."""
