@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +20,6 @@ import tomllib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from shutil import copy2, rmtree
@@ -28,7 +28,8 @@ from typing import Final, NamedTuple
 ROOT: Final = Path(__file__).parents[1]
 _WORK: Final = ROOT / ".mutants"
 _EQUIVALENT: Final = Path(__file__).with_name("equivalent_mutants.toml")
-_WIDER_S: Final = 300
+_WIDER_S: Final = 30  # and so many times what they take without a change
+_WIDER_TIMES: Final = 5
 _SCORE: Final = 0.9  # of the sample, without what is equivalent
 _LATEST_S: Final = 60  # before the time is up, no module is begun
 _CONFIG: Final = """
@@ -189,12 +190,9 @@ def _try(name: str, module: Module, chosen: list[str], jobs: int, until: float) 
         _run_until(command, folder, until)
     results = _results(name, module)
     wider = _wider(folder)
-    survivors = [m for m in chosen if results.get(m) is False and not wider.get(m)]
-    if module.wider:
-        with ThreadPoolExecutor(jobs) as pool:
-            noticed = pool.map(partial(_notices_wider, folder, module, until), survivors)
-            told = zip(survivors, noticed, strict=True)
-            wider |= {mutant: said for mutant, said in told if said is not None}
+    survivors = [m for m in chosen if results.get(m) is False and m not in wider]
+    if survivors and module.wider:
+        wider |= _try_wider(folder, module, survivors, jobs, until)
         (folder / "wider.json").write_text(json.dumps(wider))
     tried = Tried()
     for mutant in chosen:
@@ -210,13 +208,17 @@ def _try(name: str, module: Module, chosen: list[str], jobs: int, until: float) 
 def _run_until(command: list[str], folder: Path, until: float) -> None:
     """Run mutmut in a folder; it keeps what it has found when the time is up."""
     with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
             status = process.wait(max(1.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
-            process.terminate()
-            process.wait()
-            return
+            status = 0
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)  # with the forks that it made
+                process.wait()
     if status:
         print(f"expected tests that pass without a change, see {folder / 'log.txt'}", flush=True)
 
@@ -249,17 +251,34 @@ def _wider(folder: Path) -> dict[str, bool]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
-def _notices_wider(folder: Path, module: Module, until: float, mutant: str) -> bool | None:
-    """Say whether a wider test notices a mutant; None when there is no time to find out."""
-    if time.monotonic() > until:
-        return None
+def _try_wider(
+    folder: Path, module: Module, mutants: Sequence[str], jobs: int, until: float
+) -> dict[str, bool]:
+    """Say of each mutant whether a wider test notices it; leave out what there is no time for."""
+    began = time.monotonic()
+    if _fails_wider(folder, module, until - began, ""):
+        print(f"expected {' '.join(module.wider)} to pass without a change, in time", flush=True)
+        return {}
+    patience_s = _WIDER_TIMES * (time.monotonic() - began) + _WIDER_S
+
+    def try_one(mutant: str) -> bool | None:
+        is_late = time.monotonic() > until
+        return None if is_late else _fails_wider(folder, module, patience_s, mutant)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        told = zip(mutants, pool.map(try_one, mutants), strict=True)
+        return {mutant: noticed for mutant, noticed in told if noticed is not None}
+
+
+def _fails_wider(folder: Path, module: Module, patience_s: float, mutant: str) -> bool:
+    """Say whether a wider test fails, or does not end."""
     words = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *module.wider]
     try:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *words],
             cwd=folder / "mutants",
             env={**os.environ, "MUTANT_UNDER_TEST": mutant},
-            timeout=_WIDER_S,
+            timeout=max(1.0, patience_s),
             check=False,
             capture_output=True,
         )
@@ -295,7 +314,7 @@ def tell(found: Mapping[str, Tried], wanted: int, equivalent: Container[str]) ->
         print(f"{name:12} {of:6} {found_by:8} {alike:11} {score:>7}")
     if count < wanted:
         print(f"{wanted - count} of {wanted} mutants were not tried: the same command goes on")
-    return 0 if noticed >= _SCORE * (count - same) else 1
+    return 0 if count and noticed >= _SCORE * (count - same) else 1
 
 
 def _equivalents() -> set[str]:
