@@ -132,9 +132,9 @@ def place(number: int) -> Coordinate:
     return Coordinate(*[7] * 6, 1 + number // 810_000, 1 + number // 900 % 900, 1 + number % 900)
 
 
-def meet() -> Network:
+def meet(limits: Limits | None = None) -> Network:
     """Return two honest nodes, linked and equal, with some thousand scrolls."""
-    network = Network(2)
+    network = Network(2, limits=limits)
     for i in range(SCROLLS):
         at = Coordinate(*[1] * 7, 1 + i // 900, 1 + i % 900)
         network.peers[0].replica.import_text(at, f"scroll {i}\n")

@@ -1,13 +1,14 @@
 """A network of protocol cores in one thread: virtual time, links that can be cut, one seed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from phextsync.errors import StoreFullError
-from phextsync.index import EVERYTHING, Coordinate
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.replicas import Replica, ReplicaSet
 from phextsync.store.stores import MemoryStore
-from phextsync.sync.reconcile import scope_digest
+from phextsync.sync.messages import Limits
+from phextsync.sync.reconcile import Parameters, scope_digest
 from phextsync.sync.synchronizer import Synchronizer
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
@@ -21,10 +22,22 @@ class Peer:
     `certificate` is what others allow it, `permissions` what it allows itself: a liar's differ.
     """
 
-    def __init__(self, number: int, seed: int) -> None:
+    interests: Mapping[str, Sequence[CoordinateRange]] | None = None
+    limits: Limits | None = None
+    parameters: Parameters | None = None
+
+    def __init__(
+        self,
+        number: int,
+        seed: int,
+        limits: Limits | None = None,
+        parameters: Parameters | None = None,
+    ) -> None:
         self.certificate = UNRESTRICTED
         self.permissions = UNRESTRICTED
         self.node_id = bytes([number]) * 16
+        self.limits = limits
+        self.parameters = parameters
         self.random = Random(seed * 1000 + number)
         self.store = MemoryStore()
         self.wall_time_ms = 0
@@ -46,6 +59,9 @@ class Peer:
             name=f"node-{self.node_id[0]}",
             incarnation=self.random.randbytes(16),
             random=Random(self.random.getrandbits(64)),
+            interests=self.interests,
+            limits=self.limits,
+            parameters=self.parameters,
         )
         self.replicas.open(PHEXT)
 
@@ -53,6 +69,11 @@ class Peer:
         """Start with a certificate; a liar behaves as if it had none."""
         self.certificate = certificate
         self.permissions = UNRESTRICTED if is_liar else certificate
+        self.start()
+
+    def hold(self, interests: Mapping[str, Sequence[CoordinateRange]]) -> None:
+        """Start with an interest in a part of what there is."""
+        self.interests = interests
         self.start()
 
     def _reopened(self) -> MemoryStore:
@@ -86,9 +107,16 @@ class Peer:
 class Network:
     """Peers and links between them. `step` moves one frame each way on each link."""
 
-    def __init__(self, count: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        count: int,
+        seed: int = 0,
+        *,
+        limits: Limits | None = None,
+        parameters: Parameters | None = None,
+    ) -> None:
         self.now = 0.0
-        self.peers = [Peer(i + 1, seed) for i in range(count)]
+        self.peers = [Peer(i + 1, seed, limits, parameters) for i in range(count)]
         self.links: dict[int, tuple[int, int]] = {}
         self.bytes = 0
         self.on_frame: Callable[[Peer, Peer, bytes], None] = lambda sender, receiver, frame: None

@@ -16,7 +16,8 @@ from phextsync.replica.replicas import NewUpdate, ReplicaSet
 from phextsync.store.stores import Batch, LogEntry, MemoryStore
 from phextsync.sync import reconcile
 from phextsync.sync.comparison import Comparison
-from phextsync.sync.messages import Entry, Updates
+from phextsync.sync.messages import Entry, ScrollId, Updates
+from phextsync.sync.recent import RecentUpdates
 from phextsync.sync.synchronizer import Synchronizer
 from phextsync.testing import Fault, Partition, Restart, Tear, Workload
 from sims import steps
@@ -122,7 +123,7 @@ def test_acknowledging_before_the_write_is_a_false_claim(
     def receive_and_lie(core: Synchronizer, now: float, link: int, frame: bytes) -> None:
         receive(core, now, link, frame)
         for known in core._links.values():
-            known.durable = known.received
+            known.ledger.durable = known.ledger.received
 
     monkeypatch.setattr(Synchronizer, "receive", receive_and_lie)
     _caught(record, replace(_CALM, seconds=8), 6, "was acknowledged to . and is not on disk")
@@ -142,15 +143,15 @@ def test_a_client_id_used_again_after_a_restore_makes_two_texts_of_one_version(
 def test_a_coalesced_update_that_is_dropped_is_missed(
     monkeypatch: pytest.MonkeyPatch, record: Record
 ) -> None:
-    all_of = Synchronizer._updates_since
+    all_of = RecentUpdates.since
 
     def all_but_the_last(
-        core: Synchronizer, place: tuple[str, object], first: int, link: int
+        recent: RecentUpdates, scroll: ScrollId, first: int, link: int
     ) -> list[LogEntry]:
-        updates = all_of(core, place, first, link)  # type: ignore[arg-type]
+        updates = all_of(recent, scroll, first, link)
         return updates[: max(1, len(updates) - 1)]
 
-    monkeypatch.setattr(Synchronizer, "_updates_since", all_but_the_last)
+    monkeypatch.setattr(RecentUpdates, "since", all_but_the_last)
     _caught(record, _SILENT, 4, r"was acknowledged to . and is not on disk|nodes 0 and \d differ")
 
 
@@ -179,8 +180,8 @@ def test_a_queue_of_updates_for_a_peer_that_does_not_read_has_no_bound(
         entry = Entry(new.coordinate, new.entry.update, core.node_id)
         for link in core._links.values():
             if link.link != new.source:
-                link.control.append(Updates(new.phext, (entry,)))
-                core._number(link, new.phext, (new.coordinate,))
+                link.outbox.say(Updates(new.phext, (entry,)))
+                link.ledger.send(new.phext, (new.coordinate,), is_durable=False)
                 core.on_ready(link.link)
 
     monkeypatch.setattr(Synchronizer, "_take_update", push)

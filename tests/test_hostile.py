@@ -7,7 +7,7 @@ from phextsync.crdt import Scroll
 from phextsync.index import EMPTY_VERSION, Coordinate
 from phextsync.sync.comparison import AUDIT, RANGES
 from phextsync.sync.messages import Compare, Conflict, Entry, Limits, Updates
-from sims.attacks import ATTACKS, Attacker, meet, place, suffer
+from sims.attacks import ATTACKS, SCROLLS, Attacker, meet, place, suffer
 from sims.network import PHEXT, Network
 
 _LARGE = {"new_scrolls", "requests_without_end", "scrolls_that_are_not_there", "never_durable"}
@@ -37,10 +37,7 @@ def test_no_attack_makes_the_operator_read_more_than_a_few_lines() -> None:
 
 
 def test_a_peer_has_us_audit_no_more_entries_than_it_has_saved_up_for() -> None:
-    attacker = Attacker(meet())
-    victim = attacker.network.peers[0]
-    entries = len(victim.replica.index)
-    victim.core.limits = Limits(audit_entries_max=entries)
+    attacker = Attacker(meet(Limits(audit_entries_max=SCROLLS)))
     attacker.connect(b"\0" * 16)
     attacker.network.now += 3.5
     answered = 0
@@ -72,11 +69,10 @@ def test_another_text_is_adopted_only_for_the_very_version() -> None:
 
 
 def test_no_more_is_asked_for_than_may_be_under_way() -> None:
-    network = Network(2)
-    first, second = network.peers
     limits = Limits(wants_max=5)
+    network = Network(2, limits=limits)
+    first, second = network.peers
     for peer in network.peers:
-        peer.core.limits = limits
         for i in range(60):
             if peer is first or i % 2:
                 peer.replica.import_text(Coordinate(*[1] * 8, 1 + i), f"{i}")
@@ -89,9 +85,8 @@ def test_no_more_is_asked_for_than_may_be_under_way() -> None:
 
 
 def test_what_a_comparison_found_beyond_the_bound_is_found_by_the_next() -> None:
-    network = Network(2)
+    network = Network(2, limits=Limits(found_max=10))
     for number, peer in enumerate(network.peers):
-        peer.core.limits = Limits(found_max=10)
         for i in range(120):
             peer.replica.import_text(Coordinate(*[1] * 7, 1 + number, 1 + 2 * i + number), f"{i}")
             peer.replica.import_text(Coordinate(*[1] * 7, 3, 1 + 2 * i + number), f"{i}")

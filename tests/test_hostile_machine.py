@@ -26,9 +26,7 @@ class HostilePeer(RuleBasedStateMachine):
 
     @initialize(small=st.booleans())
     def begin(self, small: bool) -> None:
-        self.network = Network(2)
-        for peer in self.network.peers:
-            peer.core.limits = _LIMITS
+        self.network = Network(2, limits=_LIMITS)
         self.honest = self.network.link(0, 1)
         self.network.run(0.1)
         self.written = 0
@@ -86,15 +84,14 @@ class HostilePeer(RuleBasedStateMachine):
 
 
 def _check_bounds(link: _Link) -> None:
-    assert len(link.control) <= _LIMITS.answers_max + len(link.announced) + 2
+    assert len(link.outbox.waiting) <= _LIMITS.answers_max + len(link.announced) + 2
     assert len(link.wanted) <= _LIMITS.wants_max
     assert len(link.asked) <= 2 * _LIMITS.wants_max + 1
     assert len(link.found) <= _LIMITS.found_max
-    assert len(link.gaps) <= _LIMITS.gaps_max + 1
+    assert len(link.ledger.gaps) <= _LIMITS.gaps_max + 1
+    link.ledger.check()
     assert len(link.refused) <= _LIMITS.refusals_max + 1
-    assert len(link.interests) <= _LIMITS.phexts_max + 1
-    assert link.unsettled_count == sum(len(places) for _, _, places in link.unsettled)
-    assert link.unsettled_count <= _LIMITS.found_max
+    assert len(link.rights.told) <= _LIMITS.phexts_max + 1
     assert link.asked_bytes == sum(map(len, link.asked.values()))
     assert link.wanted_bytes == sum(link.wanted.values())
 

@@ -16,8 +16,14 @@ _PEER = b"p" * 16
 _SMALL = replace(Limits(), frame_bytes_max=1000, scroll_bytes_max=2000)
 
 
-def _connected(count: int, *, scrolls: int = 0) -> Network:
-    network = Network(count)
+def _connected(
+    count: int,
+    *,
+    scrolls: int = 0,
+    limits: Limits | None = None,
+    parameters: Parameters | None = None,
+) -> Network:
+    network = Network(count, limits=limits, parameters=parameters)
     for peer in network.peers:
         for i in range(1, scrolls + 1):
             peer.replica.import_text(f"2.1.1/1.1.1/1.1.{i}", "here from the start\n")
@@ -105,11 +111,10 @@ def test_a_comparison_does_not_vouch_for_what_its_writer_wrote_since_it_began() 
 
 
 def test_a_comparison_that_the_peer_cut_short_vouches_for_nothing() -> None:
-    network = _connected(3, scrolls=40)
+    limits = replace(Limits(), audit_entries_max=1)  # not saved up
+    parameters = Parameters(branches=4, list_max=4)
+    network = _connected(3, scrolls=40, limits=limits, parameters=parameters)
     other, reader, writer = network.peers
-    for peer in (other, reader):
-        peer.core._parameters = Parameters(branches=4, list_max=4)
-        peer.core.limits = replace(peer.core.limits, audit_entries_max=1)  # not saved up
     writer.replica[_A] = "x"
     _carry(network, 2, 0)
     other.commit()
@@ -194,9 +199,7 @@ def test_what_a_node_sends_is_not_taken_for_what_is_on_its_disk() -> None:
 
 
 def _receives_parts(limits: Limits) -> Attacker:
-    attacker = Attacker(Network(1))
-    core = attacker.network.peers[0].core
-    core.limits = limits
+    attacker = Attacker(Network(1, limits=limits))
     attacker.connect(_PEER)
     return attacker
 

@@ -33,8 +33,8 @@ _A = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1)
 _B = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 2)
 
 
-def _connected(count: int = 2) -> Network:
-    network = Network(count)
+def _connected(count: int = 2, limits: Limits | None = None) -> Network:
+    network = Network(count, limits=limits)
     for peer in network.peers:
         assert len(peer.replica) == 0
     network.link_all()
@@ -346,9 +346,8 @@ def test_an_update_whose_writer_never_had_it_reaches_all_the_same() -> None:
 
 
 def test_only_so_many_scrolls_are_left_to_their_writer() -> None:
-    network = _connected(3)
+    network = _connected(3, replace(Limits(), spared_max=2))
     writer, reader, other = network.peers
-    other.core.limits = replace(other.core.limits, spared_max=2)
     for i in range(1, 6):
         writer.replica[f"1.1.1/1.1.1/1.1.{i}"] = "x"
     _carry(network, 0, 2)
@@ -412,10 +411,10 @@ def test_an_update_that_builds_on_what_is_missing_is_not_acknowledged_until_it_i
     assert frame is not None
     second.core.receive(network.now, link, frame)
     second.commit()
-    assert second.core._links[link].durable < second.core._links[link].received
+    assert second.core._links[link].ledger.durable < second.core._links[link].ledger.received
     network.run(0.2)
     assert second.replica[_A] == "base more"
-    assert second.core._links[link].durable == second.core._links[link].received
+    assert second.core._links[link].ledger.durable == second.core._links[link].ledger.received
 
 
 def test_equal_versions_with_different_texts_are_noticed_and_mended_without_losing_a_line() -> None:
@@ -482,7 +481,7 @@ def test_partial_interest_holds_its_range_and_nothing_else() -> None:
     network = Network(2)
     narrow = network.peers[1]
     inside = CoordinateRange.parse("2.*")
-    narrow.core._interests = {PHEXT: [inside], CLIENTS: []}
+    narrow.hold({PHEXT: [inside], CLIENTS: []})
     full = network.peers[0].replica
     full[Coordinate(*[1] * 9)] = "outside"
     full[Coordinate(*[2] * 9)] = "inside"
@@ -511,7 +510,7 @@ def test_what_no_connected_peer_holds_is_told() -> None:
     network = Network(2)
     first, narrow = network.peers
     inside = CoordinateRange.parse("2.*")
-    narrow.core._interests = {PHEXT: [inside]}
+    narrow.hold({PHEXT: [inside]})
     for library in (1, 2, 3):
         first.replica[Coordinate(library, *[1] * 8)] = "text"
     first.commit()
@@ -528,7 +527,7 @@ def test_what_no_connected_peer_holds_is_told() -> None:
 def test_a_link_tells_its_state_and_what_its_peer_lacks_of_what_both_hold() -> None:
     network = Network(2)
     first, narrow = network.peers
-    narrow.core._interests = {PHEXT: [CoordinateRange.parse("2.*")]}
+    narrow.hold({PHEXT: [CoordinateRange.parse("2.*")]})
     link = network.link(0, 1)
     assert first.core.state(link) == "greeting"
     network.run(1)
@@ -567,9 +566,8 @@ def test_a_burst_of_edits_is_coalesced_into_few_frames() -> None:
 
 
 def test_what_no_longer_fits_the_tail_is_offered_and_fetched() -> None:
-    network = _connected()
+    network = _connected(2, replace(Limits(), tail_bytes_max=1000))
     sender = network.peers[0]
-    sender.core.limits = replace(Limits(), tail_bytes_max=1000)
     for i in range(50):
         sender.replica.append(Coordinate(*[1] * 8, 1 + i % 20), f"line {i}\n" * 5)
     network.run(0.5)
@@ -809,10 +807,12 @@ def test_an_audit_finds_what_equal_sums_hide() -> None:
 
 
 def test_a_large_comparison_by_ranges_takes_as_many_steps_as_it_needs() -> None:
-    network = Network(2)
+    network = Network(
+        2,
+        limits=replace(Limits(), compare_steps_max=4, entries_per_step_min=100),
+        parameters=Parameters(branches=4, list_max=4, bytes_max=2000),
+    )
     for number, peer in enumerate(network.peers):
-        peer.core.limits = replace(Limits(), compare_steps_max=4, entries_per_step_min=100)
-        peer.core._parameters = Parameters(branches=4, list_max=4, bytes_max=2000)
         for i in range(1500):
             peer.replica.import_text(Coordinate(*[1] * 7, 1 + i // 900, 1 + i % 900), f"{number}")
         peer.commit()

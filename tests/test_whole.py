@@ -211,7 +211,7 @@ def test_a_peer_that_may_not_see_a_range_needs_nothing_of_it() -> None:
 def test_whether_a_peer_holds_a_new_phext_is_open_until_it_has_had_time_to_say_so() -> None:
     network = Network(2)
     ours, theirs = network.peers
-    theirs.core._interests = {PHEXT: (EVERYTHING,)}
+    theirs.hold({PHEXT: (EVERYTHING,)})
     network.link(0, 1)
     network.run(1)
     ours.replicas.open("other")[_A] = "text"

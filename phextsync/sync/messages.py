@@ -117,6 +117,10 @@ class Limits:
     """Peers that a node tells of; of those beyond it is sent what it has from them already."""
 
 
+ScrollId: TypeAlias = tuple[str, Coordinate]
+"""A scroll of a phext."""
+
+
 @dataclass(frozen=True, slots=True)
 class PhextSummary:
     """What a node holds of one phext: its interest, and of what is durable in it the number of

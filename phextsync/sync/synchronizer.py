@@ -12,7 +12,7 @@ The rules of this file:
   asks with its version and gets exactly what it lacks.
 * The peer with the smaller node id starts comparisons; the other asks for one with a `Summary`.
 * Every link has rights: what the peer may be shown, what it may take from us, and what we take
-  from it (`_Rights`). Each frame that is sent or received passes one of the three; what may not
+  from it (`Rights`). Each frame that is sent or received passes one of the three; what may not
   be shown is in no summary, comparison, request or update, nor does it cause one.
 * An update with an origin is live and is relayed at once to the other links, but not to a peer
   that says that it is linked with the origin (`Neighbours`). What a comparison brought is not
@@ -47,7 +47,10 @@ from phextsync.index import (
 from phextsync.replica.replicas import NewUpdate, Replica, ReplicaSet
 from phextsync.store.stores import LogEntry
 from phextsync.sync import reconcile
+from phextsync.sync.clock import Clock
 from phextsync.sync.comparison import AUDIT, RANGES, Comparison, Turn
+from phextsync.sync.heartbeat import Heartbeat, PingTokens
+from phextsync.sync.ledger import Ledger
 from phextsync.sync.messages import (
     NEIGHBOURS_MINOR,
     PRESENCE_MINOR,
@@ -68,6 +71,7 @@ from phextsync.sync.messages import (
     Pong,
     Presence,
     Refused,
+    ScrollId,
     Summary,
     Unknown,
     Updates,
@@ -75,7 +79,11 @@ from phextsync.sync.messages import (
     decode,
     encode,
 )
+from phextsync.sync.news import News
+from phextsync.sync.outbox import Outbox
 from phextsync.sync.presence import PresenceBoard
+from phextsync.sync.recent import RecentUpdates
+from phextsync.sync.rights import Interest, LinkRights, Rights
 from phextsync.trust.permissions import (
     UNRESTRICTED,
     Permissions,
@@ -85,14 +93,10 @@ from phextsync.trust.permissions import (
     intersection,
 )
 
-Place: TypeAlias = tuple[str, Coordinate]
-"""A scroll of a phext."""
-
 _ENTRY_BYTES: Final = 40  # what an entry adds to its update in a frame, at most
 _REASON_BYTES_MAX: Final = 200
 _NOT_ALLOWED: Final = "your certificate does not allow writing there"
 _ASKED_DELAYS: Final = 5  # of a comparison: so long after a question somebody may wait for more
-_PINGS_MAX: Final = 16  # that are remembered; a peer that answers none for seconds is dead
 _PLACES_LOOKED_AT_MAX: Final = 1000  # by one question that is asked for every file that is saved
 _STEPS_PER_AUDIT: Final = 8  # of one audit that cost as much as reading every entry once more
 _OF_A_PHEXT: Final = (Updates, Want, Part, Compare, Refused, Conflict)
@@ -203,7 +207,7 @@ class _Session:
     is_open: bool = True
     has_found: bool = False
     # What was unheard of the peer, or spared it, is durable here and has not changed since.
-    sees: dict[Place, None] = field(default_factory=dict)
+    sees: dict[ScrollId, None] = field(default_factory=dict)
     is_uneven: bool = False  # something differs and stays, since a certificate does not allow it
     is_withheld: bool = False  # in particular: something that we have and the peer has not
 
@@ -226,37 +230,34 @@ class _Session:
 class _Assembly:
     """The parts that have come of an entry that is larger than a frame."""
 
-    place: Place
+    place: ScrollId
     total: int
     pieces: list[bytes] = field(default_factory=list)
     size: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Rights:
-    """Of one phext on one link: what the peer may see, and what of that we hold; what it may take
-    from us (it may see it and we may write it); what we take from it (it may write it and we hold
-    it)."""
-
-    show: Ranges
-    held: Ranges
-    send: Ranges
-    take: Ranges
 
 
 class _Link:
     """All that the core keeps of one link."""
 
     def __init__(
-        self, link: int, peer_id: bytes, permissions: Permissions, *, dialled: bool, now: float
+        self,
+        link: int,
+        peer_id: bytes,
+        permissions: Permissions,
+        parts: "_Parts",
+        *,
+        dialled: bool,
+        now: float,
     ) -> None:
         self.link = link
         self.peer_id = peer_id
         self.permissions = permissions
-        self.rights: dict[str, _Rights] = {}
+        self.rights = parts.rights
+        self.ledger = parts.ledger
+        self.heartbeat = parts.heartbeat
+        self.outbox = parts.outbox
         self.dialled = dialled
         self.hello: Hello | None = None
-        self.interests: dict[str, tuple[CoordinateRange, ...]] = {}
         self.theirs: dict[str, PhextSummary] = {}
         self.traffic = Traffic()
         self.goodbye: str | None = None
@@ -268,46 +269,31 @@ class _Link:
         # out; ordered dictionaries, since what is taken first is found without a walk
         self.announced: dict[str, bytes] = {}
         self.announced_first: dict[str, int] = {}  # the last ping before it
-        self.control: deque[Message] = deque()
-        self.wants: OrderedDict[Place, None] = OrderedDict()
+        self.wants: OrderedDict[ScrollId, None] = OrderedDict()
         self.compares: deque[Compare] = deque()
-        self.dirty: OrderedDict[Place, int] = OrderedDict()
-        self.found: OrderedDict[Place, None] = OrderedDict()  # of comparisons: it lacks them
-        self.asked: OrderedDict[Place, bytes] = OrderedDict()
+        self.dirty: OrderedDict[ScrollId, int] = OrderedDict()
+        self.found: OrderedDict[ScrollId, None] = OrderedDict()  # of comparisons: it lacks them
+        self.asked: OrderedDict[ScrollId, bytes] = OrderedDict()
         self.asked_bytes = 0
         self.streams: deque[tuple[str, CoordinateRange]] = deque()
         self.parts: deque[Part] = deque()
         self.presences: Mapping[tuple[bytes, bytes], None] = {}
         self.neighbours: frozenset[bytes] = frozenset()  # whom the peer is linked with besides us
         self.has_neighbours_to_tell = False
-        self.spared: dict[Place, float] = {}  # not relayed, since who wrote it sends it: since when
+        self.spared: dict[ScrollId, float] = {}  # left to its writer, since when
         self.turn = 0
-        self.sent = 0
-        self.acknowledged = 0
-        self.unacknowledged: deque[tuple[int, str, tuple[Coordinate, ...]]] = deque()
-        self.refused: dict[Place, str] = {}
+        self.refused: dict[ScrollId, str] = {}
         # differing scrolls that only one side may write: exchanged once, until they change here
         # or the peer tells of other ones beside them: the digest of what it told
-        self.exchanged: dict[Place, bytes] = {}
+        self.exchanged: dict[ScrollId, bytes] = {}
         # in
-        self.received = 0
-        self.durable = 0
-        self.durable_sent = 0
-        self.durable_next = 0
-        self.own_durable = 0  # frames that we sent whose content is on our own disk
-        self.own_durable_sent = 0
-        self.own_durable_next = 0
-        self.unsettled: deque[tuple[int, str, tuple[Coordinate, ...]]] = deque()
-        self.unheard: dict[Place, float] = {}  # the peer wrote it, and others told us, since when
-        self.unsettled_count = 0  # coordinates in it
-        self.unsettled_rest: dict[str, int] = {}  # phexts, the last frame that was left out of it
-        self.gaps: dict[Place, int] = {}
-        self.wanted: dict[Place, int] = {}  # bytes of the request
+        self.unheard: dict[ScrollId, float] = {}  # it wrote them, others told
+        self.wanted: dict[ScrollId, int] = {}  # bytes of the request
         self.wanted_bytes = 0
-        self.adopting: dict[Place, None] = {}
-        self.adopted: dict[Place, int] = {}  # how many times
+        self.adopting: dict[ScrollId, None] = {}
+        self.adopted: dict[ScrollId, int] = {}  # how many times
         self.refusals = 0
-        self.conflicts_said: dict[Place, None] = {}
+        self.conflicts_said: dict[ScrollId, None] = {}
         self.assembly: _Assembly | None = None
         # comparison
         self.audit_saved = 0.0  # entries that may be audited
@@ -317,13 +303,6 @@ class _Link:
         self.compare_due: dict[str, float] = {}
         self.audits: dict[str, tuple[float, bytes]] = {}  # when the next may be; digest of the last
         self.stale: dict[str, bool] = {}  # phexts with news of other links; whether it is durable
-        # time
-        self.opened_at = now
-        self.heard_at = now
-        self.pinged_at = now
-        self.pings: OrderedDict[int, float] = OrderedDict()  # when each was sent that is unanswered
-        self.ping_answered = 0
-        self.round_trip_s: float | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -333,30 +312,29 @@ class _Link:
     def places_under_way(self) -> int:
         """How many places the sets hold that tell what is under way, roughly."""
         first = (self.dirty, self.found, self.asked, self.wanted, self.wants)
-        more = (self.refused, self.unheard, self.spared, self.gaps, self.adopting)
-        numbered = sum(len(coordinates) for _, _, coordinates in self.unacknowledged)
-        kept: tuple[Mapping[Place, object], ...] = (*first, *more)
-        return sum(len(places) for places in kept) + numbered + self.unsettled_count
+        more = (self.refused, self.unheard, self.spared, self.ledger.gaps, self.adopting)
+        kept: tuple[Mapping[ScrollId, object], ...] = (*first, *more)
+        return sum(len(places) for places in kept) + self.ledger.scrolls
 
     def is_quiet(self, phext: str) -> bool:
         """Whether nothing of the phext is under way that a comparison would see twice."""
         under_way = (
             (place[0] for place in chain(self.dirty, self.found, self.asked, self.wanted)),
-            self.unsettled_rest,
             (name for name, _ in self.streams),
-            (name for _, name, _ in chain(self.unacknowledged, self.unsettled)),
         )
-        return not self.parts and phext not in chain(*under_way)
+        return not self.parts and phext not in chain(*under_way) and self.ledger.is_quiet(phext)
 
-    def settle(self, number: int) -> None:
-        """The peer has made durable what it sent up to frame `number`."""
-        while self.unsettled and self.unsettled[0][0] <= number:
-            self.unsettled_count -= len(self.unsettled.popleft()[2])
-        self.unsettled_rest = {p: last for p, last in self.unsettled_rest.items() if last > number}
-
-    def answered(self, place: Place) -> None:
+    def answered(self, place: ScrollId) -> None:
         """The peer has answered what we asked for, if we did."""
         self.wanted_bytes -= self.wanted.pop(place, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    rights: LinkRights
+    ledger: Ledger
+    heartbeat: Heartbeat
+    outbox: Outbox
 
 
 class Synchronizer:
@@ -400,23 +378,14 @@ class Synchronizer:
         )
         self.presence.on_ready = lambda link: self.on_ready(link)
         self._random = random
-        self._interests = (
-            None if interests is None else {p: reconcile.disjoint(r) for p, r in interests.items()}
-        )
+        self._interest = Interest(replicas, interests)
         self._parameters = parameters or reconcile.Parameters()
         self._links: dict[int, _Link] = {}
-        self._now = 0.0
-        self._ticked_at = 0.0
-        self._tick_due = 0.0
-        self._sequence = 1
-        self._tail: deque[tuple[int, Place, int]] = deque()
-        self._tail_bytes = 0
-        self._tail_floor = 1
-        self._recent: dict[Place, deque[tuple[int, LogEntry, int | None]]] = {}
-        self._news: dict[str, dict[int | None, None]] = {}
-        self._news_committing: dict[str, dict[int | None, None]] = {}
+        self._clock = Clock(lambda time: self.on_due(time))
+        self._recent = RecentUpdates(self.limits.tail_bytes_max)
+        self._news = News()
         self._asked_at: dict[str, float] = {}  # phexts, when somebody asked who has them
-        self._ping_token = 0
+        self._ping_tokens = PingTokens()
         self._is_duplicate = False
         self._assemblies_bytes = 0
         replicas.listener = self._take_update
@@ -437,28 +406,30 @@ class Synchronizer:
     ) -> None:
         """A link to the authenticated node `peer_id` is up; `dialled` says who called and
         `permissions` what its certificate allows. With a `refusal` it only hears that reason."""
-        self._now = max(self._now, now)
-        opened = _Link(link, peer_id, permissions, dialled=dialled, now=now)
+        self._clock.advance(now)
+        opened = _Link(
+            link, peer_id, permissions, self._parts(permissions, now), dialled=dialled, now=now
+        )
         if refusal is not None:
             opened.goodbye = refusal
         elif peer_id == self.node_id:
             opened.goodbye = "both ends have one identity: a node dialled itself, or two share it"
         else:
-            opened.control.append(self._hello(opened))  # may open phexts: not for this link to see
+            opened.outbox.say(self._hello(opened))  # may open phexts: not for this link to see
         self._links[link] = opened
         self.on_ready(link)
 
     def link_closed(self, now: float, link: int, reason: str) -> None:
         """The link is gone, whoever ended it."""
-        self._now = max(self._now, now)
+        self._clock.advance(now)
         closed = self._links.pop(link, None)
-        self.presence.link_closed(self._now, link)
+        self.presence.link_closed(self._clock.now, link)
         if closed is not None and closed.assembly is not None:
             self._assemblies_bytes -= closed.assembly.size
         if closed is not None and closed.hello is not None:
             if not closed.is_held:
                 reason = closed.goodbye or reason
-                interests = dict(closed.interests)
+                interests = dict(closed.rights.told)
                 name = closed.hello.name
                 self.events.append(PeerLost(link, closed.peer_id, name, reason, interests))
             self._release_held(closed.peer_id)
@@ -469,11 +440,11 @@ class Synchronizer:
 
     def receive(self, now: float, link: int, frame: bytes) -> None:
         """Take one frame. What breaks the protocol ends the link with a reason."""
-        self._now = max(self._now, now)
+        self._clock.advance(now)
         from_link = self._links.get(link)
         if from_link is None or from_link.goodbye is not None:
             return
-        from_link.heard_at = now
+        from_link.heartbeat.heard_at = now
         from_link.traffic.frames_in += 1
         from_link.traffic.bytes_in += len(frame) + 4
         if from_link.is_held:
@@ -485,7 +456,7 @@ class Synchronizer:
 
     def next_frame(self, now: float, link: int) -> bytes | None:
         """Return the next frame for `link`, or None when there is nothing to say now."""
-        self._now = max(self._now, now)
+        self._clock.advance(now)
         to_link = self._links.get(link)
         if to_link is None or to_link.is_finished:
             return None
@@ -536,39 +507,43 @@ class Synchronizer:
         if known is None:
             return 0
         return (
-            len(known.control)
+            len(known.outbox.waiting)
             + len(known.compares)
             + len(known.parts)
             + len(known.held)
             + len(known.streams)
-            + len(known.unacknowledged)
-            + len(known.unsettled)
+            + known.ledger.frames
         )
 
     def round_trip_s(self, link: int) -> float | None:
         """Return the last measured round trip, or None before the first."""
-        return self._links[link].round_trip_s
+        return self._links[link].heartbeat.round_trip_s
+
+    def _parts(self, permissions: Permissions, now: float) -> _Parts:
+        limits = self.limits
+        return _Parts(
+            LinkRights(self._interest, permissions, phexts_max=limits.phexts_max),
+            Ledger(scrolls_max=limits.found_max, gaps_max=limits.gaps_max),
+            Heartbeat(self._ping_tokens, now),
+            Outbox(answers_max=limits.answers_max),
+        )
 
     # -- time ------------------------------------------------------------------------------
 
     def tick(self, now: float) -> float:
         """Do what time asks for; return when to be called again at the latest."""
-        self._now = max(self._now, now)
         timing = self.timing
-        self._ticked_at = self._tick_due = now
+        self._clock.tick_begins(now)
         for link in list(self._links.values()):
-            if now - link.heard_at >= timing.dead_after_s:
+            if now - link.heartbeat.heard_at >= timing.dead_after_s:
                 self._end(link, f"nothing was heard for {timing.dead_after_s:g} s")
                 link.is_finished = True  # nobody listens: no goodbye
                 self.on_ready(link.link)
                 continue
-            if link.hello is None and now - link.opened_at >= timing.hello_within_s:
+            if link.hello is None and now - link.heartbeat.opened_at >= timing.hello_within_s:
                 self._end(link, f"expected a hello within {timing.hello_within_s:g} s, found none")
                 continue
-            if (
-                now - link.heard_at >= timing.ping_interval_s
-                and now - link.pinged_at >= timing.ping_interval_s
-            ):
+            if link.heartbeat.is_ping_due(now, timing.ping_interval_s):
                 self._ping(link)
             if link.unheard:
                 (phext, _), since = next(iter(link.unheard.items()))
@@ -585,38 +560,25 @@ class Synchronizer:
         for link in self._links.values():
             for due in link.compare_due.values():
                 deadline = min(deadline, max(due, now + timing.compare_delay_s))
-        self._tick_due = deadline
+        self._clock.tick_ends(deadline)
         return deadline
 
     # -- replicas --------------------------------------------------------------------------
 
     def committing(self) -> None:
         """A batch was taken: what has arrived so far will be durable with it."""
-        for phext, sources in self._news.items():  # beside those of a batch that was refused
-            self._news_committing.setdefault(phext, {}).update(sources)
-        self._news = {}
+        self._news.committing()
         for link in self._links.values():
-            link.durable_next = self._complete(link)
-            link.own_durable_next = link.sent
+            link.ledger.committing()
 
     def committed(self) -> None:
         """The batch taken last is durable."""
-        settled: dict[str, dict[int | None, None]] = {}
-        for phext, sources in self._news_committing.items():
-            if phext in self._news:
-                self._news[phext].update(sources)  # more has come: all of it with the next batch
-            else:
-                settled[phext] = sources
-        self._news_committing = {}
+        durable = self._news.committed()
         is_dirty = self.replicas.is_dirty
         for link in self._links.values():
-            complete = link.durable_next if is_dirty else self._complete(link)
-            own = link.own_durable_next if is_dirty else link.sent
-            if complete > link.durable or own > link.own_durable:
-                link.durable = max(complete, link.durable)
-                link.own_durable = max(own, link.own_durable)
+            if link.ledger.committed(is_dirty=is_dirty):
                 self.on_ready(link.link)
-            for phext, sources in settled.items():
+            for phext, sources in durable.items():
                 # A peer with limits is marked by `_take_update` where the news concerns it.
                 is_concerned = link.permissions.is_everything or phext in link.stale
                 if is_concerned and tuple(sources) != (link.link,):
@@ -650,9 +612,9 @@ class Synchronizer:
         """
         complete: list[bytes] = []
         lacks: list[Lack] = []
-        self._asked_at[phext] = self._now
+        self._asked_at[phext] = self._clock.now
         for link in self._links.values():
-            if link.is_ready and holds(link.interests.get(phext, ()), range_):
+            if link.is_ready and holds(link.rights.told.get(phext, ()), range_):
                 self._offer_spared(link, phext, range_)
                 lack = self._lack(link, phext, range_, with_spared=True)
                 if lack is None:
@@ -667,15 +629,15 @@ class Synchronizer:
         links = [
             link
             for link in self._links.values()
-            if link.is_ready and holds(link.interests.get(phext, ()), range_)
+            if link.is_ready and holds(link.rights.told.get(phext, ()), range_)
         ]
-        self._asked_at[phext] = self._now
+        self._asked_at[phext] = self._clock.now
         for link in links:
             self._offer_spared(link, phext, range_)
         lacking = sum(
             self._is_comparing(link, phext)
             or link.sessions[phext].is_withheld
-            or phext in link.unsettled_rest
+            or link.ledger.lacks_some(phext)
             or next(self._under_way(link, phext, range_, with_spared=True), None) is not None
             or any(_streams(link, phext, range_))
             for link in links
@@ -695,7 +657,7 @@ class Synchronizer:
         if link.sessions[phext].is_withheld:
             reason = "our certificate does not allow writing what it lacks"
             return Lack(link.peer_id, 0, reason, name)
-        if phext in link.unsettled_rest:
+        if link.ledger.lacks_some(phext):
             return Lack(link.peer_id, 0, "not yet on its disk", name)
         index = self.replicas.open(phext).index
         coordinates = dict.fromkeys(self._under_way(link, phext, range_, with_spared=with_spared))
@@ -719,9 +681,7 @@ class Synchronizer:
         for coordinate in self.replicas.open(phext).uncommitted():
             if coordinate in range_:
                 yield coordinate
-        for _, numbered, coordinates in chain(link.unacknowledged, link.unsettled):
-            if numbered == phext:
-                yield from (c for c in coordinates if c in range_)
+        yield from (c for c in link.ledger.under_way(phext) if c in range_)
         sets = (link.dirty, link.found, link.asked, link.wanted, link.wants)
         spared = link.spared if with_spared else ()
         for place in chain(*sets, link.refused, link.unheard, spared):
@@ -738,7 +698,7 @@ class Synchronizer:
         Only what a comparison has seen since the link began counts. Costs microseconds: a link
         with much under way is left out without a closer look.
         """
-        if not holds(self._interest(phext), range_):
+        if not holds(self._interest.of(phext), range_):
             return set()
         return {
             link.peer_id
@@ -759,18 +719,18 @@ class Synchronizer:
 
     def _may_hold(self, link: _Link, phext: str, range_: CoordinateRange) -> bool:
         """Whether the peer holds something of a range, or has not yet said whether it does."""
-        if phext in link.interests:
-            return bool(intersection((range_,), link.interests[phext]))
+        if phext in link.rights.told:
+            return bool(intersection((range_,), link.rights.told[phext]))
         announced = link.announced_first.get(phext)
-        is_silent = announced is not None and link.ping_answered > announced
-        return not is_silent and bool(intersection((range_,), self._rights(link, phext).show))
+        is_silent = announced is not None and link.heartbeat.answered > announced
+        return not is_silent and bool(intersection((range_,), link.rights.of(phext).show))
 
     def _is_even(self, link: _Link, phext: str, range_: CoordinateRange) -> bool:
         if self._is_comparing(link, phext) or not link.sessions[phext].found_none:
             return False
-        if phext in link.unsettled_rest or link.assembly or any(_streams(link, phext, range_)):
+        if link.ledger.lacks_some(phext) or link.assembly or any(_streams(link, phext, range_)):
             return False
-        coming = (place for place in chain(link.gaps, link.adopting) if place[0] == phext)
+        coming = (place for place in chain(link.ledger.gaps, link.adopting) if place[0] == phext)
         under_way = self._under_way(link, phext, range_, with_spared=True)
         places = link.places_under_way
         return (
@@ -783,8 +743,8 @@ class Synchronizer:
         """Return what the peer of a link lacks of each phext, in the ranges that both hold."""
         known = self._links[link]
         found: list[tuple[str, Lack]] = []
-        for phext in sorted(known.interests) if known.is_ready else ():
-            parts = [self._lack(known, phext, range_) for range_ in self._scope(known, phext)]
+        for phext in sorted(known.rights.told) if known.is_ready else ():
+            parts = [self._lack(known, phext, range_) for range_ in known.rights.scope(phext)]
             lacks = [lack for lack in parts if lack is not None]
             if lacks:
                 scrolls = sum(lack.scrolls for lack in lacks)
@@ -803,7 +763,9 @@ class Synchronizer:
             return "comparing"
         if known.wants or known.wanted or known.assembly is not None:
             return "receiving"
-        if known.dirty or known.asked or known.streams or known.parts or known.unacknowledged:
+        if known.dirty or known.asked or known.streams or known.parts:
+            return "sending"
+        if not known.ledger.is_acknowledged:
             return "sending"
         return "in sync"
 
@@ -814,12 +776,12 @@ class Synchronizer:
             range_
             for link in self._links.values()
             if link.is_ready
-            for range_ in link.interests.get(phext, ())
+            for range_ in link.rights.told.get(phext, ())
         ]
         index = self.replicas.open(phext).index
         parts = [
             part
-            for ours in self._interest(phext)
+            for ours in self._interest.of(phext)
             for part in subtract(ours, held)
             if index.count(part)
         ]
@@ -843,16 +805,17 @@ class Synchronizer:
         if link.hello is None and not isinstance(message, Hello | Goodbye | Ping | Pong):
             raise ProtocolError(f"expected a hello first, found {type(message).__name__}")
         if isinstance(message, _OF_A_PHEXT) and not (
-            message.phext in link.interests or message.phext in link.announced
+            message.phext in link.rights.told or message.phext in link.announced
         ):
             raise ProtocolError(f"expected a phext in common, found {message.phext!r:.60}")
         match message:
             case Updates(phext, entries):
                 self._receive_updates(link, phext, entries)
-            case Acknowledge(received, sent):
-                self._receive_acknowledge(link, received, sent)
+            case Acknowledge():
+                link.ledger.note(message)
+                self.on_progress()
             case Ping(token):
-                self._say(link, Pong(token))
+                link.outbox.answer(Pong(token))
             case Pong(token):
                 self._receive_pong(link, token)
             case Want(phext, scrolls):
@@ -871,7 +834,7 @@ class Synchronizer:
             case Conflict(phext, coordinate, theirs):
                 self._receive_conflict(link, (phext, coordinate), theirs)
             case Presence(notices):
-                self.presence.receive(self._now, link.link, notices)
+                self.presence.receive(self._clock.now, link.link, notices)
             case Neighbours(node_ids):
                 self._receive_neighbours(link, node_ids)
             case Unknown(kind):
@@ -888,14 +851,8 @@ class Synchronizer:
 
     def _receive_pong(self, link: _Link, token: int) -> None:
         """An answer counts when we have asked, and answers all that was asked before."""
-        sent_at = link.pings.get(token)
-        if sent_at is None:
-            return
-        while link.pings and next(iter(link.pings)) <= token:
-            link.pings.popitem(last=False)
-        link.ping_answered = token
-        link.round_trip_s = self._now - sent_at
-        self._refuse_held(link, token)
+        if link.heartbeat.pong(self._clock.now, token):
+            self._refuse_held(link, token)
 
     def _receive_hello(self, link: _Link, hello: Hello) -> None:
         if link.hello is not None:
@@ -914,7 +871,7 @@ class Synchronizer:
         assert link.hello is not None
         self.events.append(PeerJoined(link.link, link.peer_id, link.hello.name))
         if link.hello.minor >= PRESENCE_MINOR:
-            told = self.presence.link_opened(self._now, link.link, link.peer_id)
+            told = self.presence.link_opened(self._clock.now, link.link, link.peer_id)
             if link.permissions.reads_everything:  # facts may speak of any text
                 link.presences = told
         self._neighbours_changed()
@@ -926,16 +883,12 @@ class Synchronizer:
         self.on_progress()
 
     def _note_summary(self, link: _Link, summary: PhextSummary) -> None:
-        readable = link.permissions.readable(summary.name)
-        interest = reconcile.disjoint(summary.interest)
-        link.interests[summary.name] = intersection(interest, readable)
-        if len(link.interests) > self.limits.phexts_max:
-            raise ProtocolError(f"expected at most {self.limits.phexts_max} phexts, found more")
-        if self._scope(link, summary.name):
+        link.rights.tell(summary.name, summary.interest)
+        if link.rights.scope(summary.name):
             link.theirs[summary.name] = summary
 
     def _meet_phext(self, link: _Link, phext: str, summary: PhextSummary | None) -> None:
-        ours = self._scope(link, phext)
+        ours = link.rights.scope(phext)
         if summary is None or not ours:
             return
         sent = link.announced.get(phext)
@@ -954,7 +907,7 @@ class Synchronizer:
 
     def _receive_summary(self, link: _Link, summary: PhextSummary) -> None:
         self._note_summary(link, summary)
-        if not self._scope(link, summary.name):
+        if not link.rights.scope(summary.name):
             return
         if summary.name not in link.announced:
             self._say_summary(link, summary.name)
@@ -966,20 +919,14 @@ class Synchronizer:
             self._start_session(link, summary.name, None if is_equal else summary.count)
 
     def _receive_updates(self, link: _Link, phext: str, entries: Sequence[Entry]) -> None:
-        link.received += 1
         coordinates = tuple(dict.fromkeys(entry.coordinate for entry in entries))
         if len(coordinates) > self.limits.scrolls_max:
             raise ProtocolError(
                 f"expected at most {self.limits.scrolls_max} scrolls, found {len(coordinates)}"
             )
-        link.unsettled.append((link.received, phext, coordinates))
-        link.unsettled_count += len(coordinates)
-        while link.unsettled_count > self.limits.found_max:
-            number, name, left_out = link.unsettled.popleft()
-            link.unsettled_count -= len(left_out)
-            link.unsettled_rest[name] = number
+        link.ledger.receive(phext, coordinates)
         changed: dict[Coordinate, None] = {}
-        interest, take = self._interest(phext), self._rights(link, phext).take
+        interest, take = self._interest.of(phext), link.rights.of(phext).take
         for entry in entries:
             if contains(take, entry.coordinate):
                 self._receive_entry(link, self.replicas.open(phext), entry, changed)
@@ -989,7 +936,7 @@ class Synchronizer:
             name = link.hello.name if link.hello else ""
             self.replicas.open(phext).publish(tuple(changed), link.peer_id, name)
         if not self.replicas.is_dirty:
-            link.durable = max(link.durable, self._complete(link))
+            link.ledger.is_on_disk()
 
     def _receive_entry(
         self, link: _Link, replica: Replica, entry: Entry, changed: dict[Coordinate, None]
@@ -1001,9 +948,9 @@ class Synchronizer:
         if is_answer:
             link.answered(place)
             if not entry.update:
-                link.gaps.pop(place, None)
+                link.ledger.fill(place)
                 return
-        sequence = self._sequence
+        sequence = self._recent.sequence
         try:
             if place in link.adopting:
                 del link.adopting[place]
@@ -1020,27 +967,23 @@ class Synchronizer:
             merged = None  # set aside and reported; the peer has it whole
         if merged is not None and merged.changed:
             changed[entry.coordinate] = None
-        if self._sequence == sequence:
+        if self._recent.sequence == sequence:
             link.traffic.redundant += 1
             self._forget_dirty(link, place, entry.update)
         if merged is not None and merged.covered:
             if is_answer:
-                link.gaps.pop(place, None)
+                link.ledger.fill(place)
         else:
-            link.gaps.setdefault(place, link.received)
-            if len(link.gaps) > self.limits.gaps_max:
-                raise ProtocolError(
-                    f"expected updates of what is here, found {len(link.gaps)} of what is not"
-                )
+            link.ledger.miss(place)
             self._want(link, place)
 
-    def _refuse(self, link: _Link, place: Place, reason: str) -> None:
-        self._say(link, Refused(*place, _reason(reason)))
+    def _refuse(self, link: _Link, place: ScrollId, reason: str) -> None:
+        link.outbox.answer(Refused(*place, _reason(reason)))
         self._report_refusal(link, f"refused {place[0]} {place[1]} from a peer: {reason}")
 
-    def _receive_refused(self, link: _Link, place: Place, reason: str) -> None:
+    def _receive_refused(self, link: _Link, place: ScrollId, reason: str) -> None:
         session = link.sessions.get(place[0])
-        if contains(self._rights(link, place[0]).send, place[1]):
+        if contains(link.rights.of(place[0]).send, place[1]):
             replica = self.replicas.known(place[0])
             if replica is None or replica.version(place[1]) == EMPTY_VERSION:
                 return  # nothing that we could have sent
@@ -1092,25 +1035,15 @@ class Synchronizer:
             self._assemblies_bytes -= link.assembly.size
             link.assembly = None
 
-    def _receive_acknowledge(self, link: _Link, received: int, sent: int) -> None:
-        if received > link.sent or sent > link.received:
-            raise ProtocolError(
-                f"expected an acknowledgement up to {link.sent} and {link.received}, "
-                f"found {received} and {sent}"
-            )
-        link.acknowledged = max(link.acknowledged, received)
-        while link.unacknowledged and link.unacknowledged[0][0] <= received:
-            link.unacknowledged.popleft()
-        link.settle(sent)
-        self.on_progress()
-
-    def _receive_want(self, link: _Link, place: Place, version: bytes, fingerprint: bytes) -> None:
+    def _receive_want(
+        self, link: _Link, place: ScrollId, version: bytes, fingerprint: bytes
+    ) -> None:
         try:
             check_version(version)
         except ValueError as error:
             raise ProtocolError(str(error)) from error
         phext, coordinate = place
-        rights = self._rights(link, phext)
+        rights = link.rights.of(phext)
         if not contains(rights.held, coordinate):
             return
         if contains(rights.send, coordinate):
@@ -1127,7 +1060,7 @@ class Synchronizer:
             if mine != fingerprint:
                 self._say_conflict(link, place)
 
-    def _ask(self, link: _Link, place: Place, version: bytes) -> None:
+    def _ask(self, link: _Link, place: ScrollId, version: bytes) -> None:
         """Note that the peer asks for what it lacks beyond a version."""
         link.asked_bytes += len(version) - len(link.asked.get(place, b""))
         link.asked[place] = version
@@ -1138,16 +1071,16 @@ class Synchronizer:
         ):
             raise ProtocolError(f"expected fewer requests at once, found {len(link.asked)}")
 
-    def _say_conflict(self, link: _Link, place: Place) -> None:
+    def _say_conflict(self, link: _Link, place: ScrollId) -> None:
         if place not in link.conflicts_said:
             link.conflicts_said[place] = None
-            self._say(link, Conflict(*place, self._text_digest(place)))
+            link.outbox.answer(Conflict(*place, self._text_digest(place)))
             self._report_refusal(
                 link, f"{place[0]} {place[1]}: equal versions, different texts; mending"
             )
 
-    def _receive_conflict(self, link: _Link, place: Place, theirs: bytes) -> None:
-        rights = self._rights(link, place[0])
+    def _receive_conflict(self, link: _Link, place: ScrollId, theirs: bytes) -> None:
+        rights = link.rights.of(place[0])
         if not contains(rights.held, place[1]):
             return
         if self.replicas.open(place[0]).version(place[1]) == EMPTY_VERSION:
@@ -1162,7 +1095,7 @@ class Synchronizer:
         elif ours < theirs:
             self._say_conflict(link, place)
 
-    def _text_digest(self, place: Place) -> bytes:
+    def _text_digest(self, place: ScrollId) -> bytes:
         text = self.replicas.open(place[0]).get(place[1], "")
         return blake2b(text.encode(), digest_size=16).digest()
 
@@ -1201,7 +1134,7 @@ class Synchronizer:
         link.compare_due.pop(phext, None)
         index = self.replicas.open(phext).index
         nonce = self._random.randbytes(16)
-        comparison = Comparison(index, self._scope(link, phext), self._parameters, nonce)
+        comparison = Comparison(index, link.rights.scope(phext), self._parameters, nonce)
         entries = len(index) + min(link.theirs[phext].count, 1 << 24)
         steps_max = self.limits.compare_steps_max + entries // self.limits.entries_per_step_min
         session = link.sessions[phext] = _Session(number, comparison, steps_max)
@@ -1217,15 +1150,15 @@ class Synchronizer:
         What was audited is not audited again; large phexts wait, since it reads every entry.
         """
         count, digest = reconcile.scope_digest(
-            self.replicas.open(phext).index, self._scope(link, phext)
+            self.replicas.open(phext).index, link.rights.scope(phext)
         )
         due, audited = link.audits.get(phext, (0.0, b""))
         is_large = count > self.limits.audit_entries_max
-        if not count or digest == audited or (is_large and self._now < due):
+        if not count or digest == audited or (is_large and self._clock.now < due):
             return False
         if not self._may_audit(link, phext):
             return False
-        link.audits[phext] = (self._now + self.timing.audit_interval_s, digest)
+        link.audits[phext] = (self._clock.now + self.timing.audit_interval_s, digest)
         return True
 
     def _may_audit(self, link: _Link, phext: str, shares: int = 1) -> bool:
@@ -1236,8 +1169,8 @@ class Synchronizer:
         rate = shares * limits.audit_entries_max
         most = rate * limits.audit_saved_s
         cost = max(len(self.replicas.open(phext).index), min(link.theirs[phext].count, 1 << 24))
-        saved = min(most, link.audit_saved + rate * (self._now - link.audit_saved_at))
-        link.audit_saved_at = self._now
+        saved = min(most, link.audit_saved + rate * (self._clock.now - link.audit_saved_at))
+        link.audit_saved_at = self._clock.now
         may = saved >= min(most, cost)
         link.audit_saved = saved - cost if may else saved
         return may
@@ -1268,7 +1201,7 @@ class Synchronizer:
 
     def _receive_compare(self, link: _Link, message: Compare) -> None:
         phext = message.phext
-        if not self._scope(link, phext):
+        if not link.rights.scope(phext):
             raise ProtocolError(f"expected a comparison of a phext in common, found {phext!r:.60}")
         session = link.sessions.get(phext)
         if session is None or session.number != message.session:
@@ -1319,7 +1252,7 @@ class Synchronizer:
         found: reconcile.Differences,
         told: bytes,
     ) -> None:
-        rights = self._rights(link, phext)
+        rights = link.rights.of(phext)
         most = self.limits.found_max
         streams = found.our_ranges[: max(0, most - len(link.streams))]
         ours = found.ours[: max(0, most - len(link.found))]
@@ -1343,13 +1276,13 @@ class Synchronizer:
         for coordinate in (*theirs, *changed):
             if not contains(rights.take, coordinate):
                 # One stands for all: the peer learns that we lack something of its own.
-                self._say(link, Refused(phext, coordinate, _NOT_ALLOWED))
+                link.outbox.answer(Refused(phext, coordinate, _NOT_ALLOWED))
                 break
         if len(streams) + len(ours) + len(theirs) + len(changed) < found.count:
             link.stale[phext] = True  # the next comparison finds the rest
 
     def _take_changed(
-        self, link: _Link, rights: _Rights, session: _Session, place: Place, told: bytes
+        self, link: _Link, rights: Rights, session: _Session, place: ScrollId, told: bytes
     ) -> None:
         sends, takes = contains(rights.send, place[1]), contains(rights.take, place[1])
         before = link.exchanged.get(place)
@@ -1373,26 +1306,23 @@ class Synchronizer:
                 self._schedule(link, phext, self.timing.compare_interval_s)
                 self._say_summary(link, phext)
         else:
-            link.compare_due[phext] = self._now + self.timing.compare_delay_s
+            link.compare_due[phext] = self._clock.now + self.timing.compare_delay_s
 
     def _schedule(self, link: _Link, phext: str, delay_s: float) -> None:
-        due = self._now + delay_s * (1 + self._random.random() / 4)
+        due = self._clock.now + delay_s * (1 + self._random.random() / 4)
         link.compare_due[phext] = min(due, link.compare_due.get(phext, due))
-        due = max(due, self._ticked_at + self.timing.compare_delay_s)
-        if due < self._tick_due:
-            self._tick_due = due
-            self.on_due(due)
+        self._clock.ask_for_tick(due, pause_s=self.timing.compare_delay_s)
 
     def _say_summary(self, link: _Link, phext: str) -> None:
         summary = self._summary(link, phext)
         link.announced[phext] = summary.digest
-        link.announced_first.setdefault(phext, self._ping_token)
+        link.announced_first.setdefault(phext, self._ping_tokens.last)
         self._mark_uncommitted(link, phext)
-        link.control.append(Summary(summary))
+        link.outbox.say(Summary(summary))
         self.on_ready(link.link)
 
     def _summary(self, link: _Link, phext: str) -> PhextSummary:
-        held = self._rights(link, phext).held
+        held = link.rights.of(phext).held
         index = self.replicas.open(phext).index
         count, digest = reconcile.scope_digest(index, held)
         # An average over everything: only for whoever may know everything.
@@ -1406,41 +1336,37 @@ class Synchronizer:
         if link.goodbye is not None:
             link.is_finished = True
             return Goodbye(_reason(link.goodbye))
-        if link.control:
-            return link.control.popleft()
+        if link.outbox.waiting:
+            return link.outbox.waiting.popleft()
         if not link.is_ready:
             return None
-        if link.durable > link.durable_sent:
-            return self._acknowledge(link)
+        if link.ledger.has_to_acknowledge:
+            return link.ledger.acknowledge()
         if self._may_want(link):
             return self._next_want(link)
         if link.compares:
             return link.compares.popleft()
         if link.has_neighbours_to_tell:
             return self._tell_neighbours(link)
-        if link.presences and (notices := self.presence.next_notices(self._now, link.link)):
+        if link.presences and (notices := self.presence.next_notices(self._clock.now, link.link)):
             return Presence(notices)
         if link.parts:
             return self._next_part(link)
         updates: Message | None = None
-        if link.sent - link.acknowledged < self.limits.window_frames:
+        if link.ledger.sent - link.ledger.acknowledged < self.limits.window_frames:
             updates = self._next_updates(link)
-        if updates is None and link.own_durable > link.own_durable_sent:
-            return self._acknowledge(link)  # last: it concerns what went before
+        if updates is None and link.ledger.has_own_to_acknowledge:
+            return link.ledger.acknowledge()  # last: it concerns what went before
         return updates
-
-    def _acknowledge(self, link: _Link) -> Acknowledge:
-        link.durable_sent, link.own_durable_sent = link.durable, link.own_durable
-        return Acknowledge(link.durable, link.own_durable)
 
     def _hello(self, link: _Link) -> Hello:
         summaries = tuple(
             self._summary(link, phext)
             for phext in self.replicas.names()
-            if self._rights(link, phext).held
+            if link.rights.of(phext).held
         )
         link.announced = {summary.name: summary.digest for summary in summaries}
-        link.announced_first = dict.fromkeys(link.announced, self._ping_token)
+        link.announced_first = dict.fromkeys(link.announced, self._ping_tokens.last)
         for summary in summaries:
             self._mark_uncommitted(link, summary.name)
         return Hello(
@@ -1469,7 +1395,7 @@ class Synchronizer:
             del link.wants[place]
             scrolls.append(self._want_of(link, replica, place))
             request_bytes = len(scrolls[-1][1]) + _ENTRY_BYTES
-            if contains(self._rights(link, phext).take, place[1]):  # an answer will come
+            if contains(link.rights.of(phext).take, place[1]):  # an answer will come
                 link.answered(place)  # a request that is repeated counts once
                 link.wanted[place] = request_bytes
                 link.wanted_bytes += request_bytes
@@ -1477,7 +1403,7 @@ class Synchronizer:
         return Want(phext, tuple(scrolls))
 
     def _want_of(
-        self, link: _Link, replica: Replica, place: Place
+        self, link: _Link, replica: Replica, place: ScrollId
     ) -> tuple[Coordinate, bytes, bytes]:
         coordinate = place[1]
         if place not in link.adopting:
@@ -1532,10 +1458,7 @@ class Synchronizer:
         return self._next_part(link)
 
     def _number(self, link: _Link, phext: str, coordinates: tuple[Coordinate, ...]) -> None:
-        link.sent += 1
-        if not self.replicas.is_dirty:
-            link.own_durable = link.sent
-        link.unacknowledged.append((link.sent, phext, coordinates))
+        link.ledger.send(phext, coordinates, is_durable=not self.replicas.is_dirty)
 
     def _dirty_entries(self, link: _Link, entries: list[Entry]) -> str:
         phext, size = "", 0
@@ -1544,12 +1467,12 @@ class Synchronizer:
             if entries and (place[0] != phext or size > self.limits.updates_bytes_goal):
                 break
             first = link.dirty[place]
-            if not contains(link.interests.get(place[0], (EVERYTHING,)), place[1]):
+            if not contains(link.rights.told.get(place[0], (EVERYTHING,)), place[1]):
                 del link.dirty[place]
                 continue
-            updates = self._updates_since(place, first, link.link)
+            updates = self._recent.since(place, first, link.link)
             added = sum(len(entry.update) + _ENTRY_BYTES for entry in updates)
-            if first < self._tail_floor or added > self.limits.frame_bytes_max // 2:
+            if not self._recent.has_since(first) or added > self.limits.frame_bytes_max // 2:
                 del link.dirty[place]
                 self._offer(link, place)
                 continue
@@ -1563,19 +1486,7 @@ class Synchronizer:
             )
         return phext
 
-    def _updates_since(self, place: Place, first: int, link: int) -> list[LogEntry]:
-        """Return the recent updates of a scroll from sequence number `first` on, without those
-        that `link` brought. Costs nothing for what is older."""
-        found: list[LogEntry] = []
-        for sequence, entry, source in reversed(self._recent.get(place, ())):
-            if sequence < first:
-                break
-            if source != link:
-                found.append(entry)
-        found.reverse()
-        return found
-
-    def _offer(self, link: _Link, place: Place) -> None:
+    def _offer(self, link: _Link, place: ScrollId) -> None:
         """Show our version; the peer asks for what it lacks."""
         link.wants[place] = None
 
@@ -1609,9 +1520,9 @@ class Synchronizer:
             entries.append(Entry(place[1], update))
         return phext
 
-    def _lacking(self, place: Place, version: bytes) -> bytes:
+    def _lacking(self, place: ScrollId, version: bytes) -> bytes:
         """Return what a peer with `version` lacks of a scroll, empty when that is nothing."""
-        if not contains(self._interest(place[0]), place[1]):
+        if not contains(self._interest.of(place[0]), place[1]):
             return b""
         try:
             return self.replicas.open(place[0]).difference(place[1], version) or b""
@@ -1641,37 +1552,37 @@ class Synchronizer:
     def _take_update(self, new: NewUpdate) -> None:
         """An update took effect: keep it at hand and mark it for the links that want it."""
         place = (new.phext, new.coordinate)
-        self._sequence += 1
+        sequence = self._recent.advance()
         is_wanted = False
         asked_for_s = _ASKED_DELAYS * self.timing.compare_delay_s
         asked_at = self._asked_at.get(new.phext, -asked_for_s)
-        may_spare = new.source is not None and self._now - asked_at >= asked_for_s
+        may_spare = new.source is not None and self._clock.now - asked_at >= asked_for_s
         for link in self._links.values():
             link.exchanged.pop(place, None)
-            rights = self._rights(link, new.phext)
+            rights = link.rights.of(new.phext)
             if link.link == new.source or not contains(rights.show, new.coordinate):
                 continue
             if not new.entry.origin or not contains(rights.send, new.coordinate):
-                self._news.setdefault(new.phext, {})[new.source] = None
+                self._news.note(new.phext, new.source)
                 link.stale[new.phext] = False
             elif link.goodbye is not None:
                 continue
             elif link.peer_id == new.entry.origin:  # it has it, perhaps not yet on its disk
-                link.unheard.setdefault(place, self._now)
+                link.unheard.setdefault(place, self._clock.now)
                 _unsee(link, place)
             elif may_spare and self._is_spared(link, place, new.entry.origin):
-                link.spared.setdefault(place, self._now)
+                link.spared.setdefault(place, self._clock.now)
                 _unsee(link, place)
             else:
                 link.refused.pop(place, None)
-                link.dirty.setdefault(place, self._sequence)
+                link.dirty.setdefault(place, sequence)
                 is_wanted = True
                 if link.is_ready:
                     self.on_ready(link.link)
         if is_wanted:
-            self._remember(place, new)
+            self._recent.add(place, new.entry, new.source)
 
-    def _is_spared(self, link: _Link, place: Place, origin: bytes) -> bool:
+    def _is_spared(self, link: _Link, place: ScrollId, origin: bytes) -> bool:
         """Whether the peer gets an update from who wrote it, and there is room to note that."""
         has_room = place in link.spared or len(link.spared) < self.limits.spared_max
         return has_room and origin in link.neighbours
@@ -1714,7 +1625,7 @@ class Synchronizer:
 
     def _phext_opened(self, phext: str) -> None:
         for link in self._links.values():
-            if phext not in link.announced and self._rights(link, phext).held:
+            if phext not in link.announced and link.rights.of(phext).held:
                 self._say_summary(link, phext)
 
     def _scroll_set_aside(self, phext: str) -> None:
@@ -1723,50 +1634,32 @@ class Synchronizer:
             if phext in link.sessions:
                 self._schedule(link, phext, self.timing.compare_delay_s)
 
-    def _remember(self, place: Place, new: NewUpdate) -> None:
-        recent = self._recent.setdefault(place, deque())
-        recent.append((self._sequence, new.entry, new.source))
-        size = len(new.entry.update) + 200
-        self._tail.append((self._sequence, place, size))
-        self._tail_bytes += size
-        while self._tail_bytes > self.limits.tail_bytes_max:
-            sequence, old, size = self._tail.popleft()
-            self._tail_bytes -= size
-            self._tail_floor = sequence + 1
-            self._recent[old].popleft()
-            if not self._recent[old]:
-                del self._recent[old]
-
-    def _forget_dirty(self, link: _Link, place: Place, update: bytes) -> None:
+    def _forget_dirty(self, link: _Link, place: ScrollId, update: bytes) -> None:
         """The peer has sent us what we were about to send it."""
         first = link.dirty.get(place)
         if first is not None:
-            recent = self._updates_since(place, first, link.link)
+            recent = self._recent.since(place, first, link.link)
             if len(recent) == 1 and recent[0].update == update:
                 del link.dirty[place]
 
     def _mark_uncommitted(self, link: _Link, phext: str) -> None:
         """What is not durable is not in the digest that is sent: offer it besides."""
-        send = self._rights(link, phext).send
+        send = link.rights.of(phext).send
         for coordinate in self.replicas.open(phext).uncommitted():
             if contains(send, coordinate):
                 link.dirty.setdefault((phext, coordinate), 0)
 
-    def _want(self, link: _Link, place: Place) -> None:
+    def _want(self, link: _Link, place: ScrollId) -> None:
         """Ask for a scroll, unless that was done or the peer's answer would be refused."""
-        if place not in link.wanted and contains(self._rights(link, place[0]).take, place[1]):
+        if place not in link.wanted and contains(link.rights.of(place[0]).take, place[1]):
             link.wants[place] = None
-
-    def _complete(self, link: _Link) -> int:
-        """Return the number of the last frame up to which nothing received is incomplete."""
-        return min(link.gaps.values()) - 1 if link.gaps else link.received
 
     # -- helpers ---------------------------------------------------------------------------
 
     def _has_work(self, link: _Link) -> bool:
         return bool(
             link.goodbye is not None
-            or link.control
+            or link.outbox.waiting
             or self._may_want(link)
             or link.compares
             or link.found
@@ -1776,36 +1669,9 @@ class Synchronizer:
             or link.parts
             or link.presences
             or link.has_neighbours_to_tell
-            or link.durable > link.durable_sent
-            or link.own_durable > link.own_durable_sent
+            or link.ledger.has_to_acknowledge
+            or link.ledger.has_own_to_acknowledge
         )
-
-    def _interest(self, phext: str) -> Ranges:
-        if not self.replicas.has_room_for(phext):
-            return ()
-        readable = self.replicas.permissions.readable(phext)
-        if self._interests is None:
-            return readable
-        return intersection(self._interests.get(phext, ()), readable)
-
-    def _rights(self, link: _Link, phext: str) -> _Rights:
-        rights = link.rights.get(phext)
-        if rights is None:
-            if len(link.rights) > self.limits.phexts_max:
-                link.rights.clear()  # they can be worked out again
-            interest, own = self._interest(phext), self.replicas.permissions
-            show = intersection(own.readable(phext), link.permissions.readable(phext))
-            rights = link.rights[phext] = _Rights(
-                show=show,
-                held=intersection(interest, show),
-                send=intersection(own.writable(phext), show),
-                take=intersection(interest, link.permissions.writable(phext)),
-            )
-        return rights
-
-    def _scope(self, link: _Link, phext: str) -> Ranges:
-        """Return the ranges of the phext that both sides hold and both may see."""
-        return intersection(self._interest(phext), link.interests.get(phext, ()))
 
     def _end(self, link: _Link, reason: str) -> None:
         if link.goodbye is None:
@@ -1813,19 +1679,8 @@ class Synchronizer:
             self._neighbours_changed()
             self.on_ready(link.link)
 
-    def _say(self, link: _Link, message: Message) -> None:
-        """Answer by a short message."""
-        if len(link.control) >= self.limits.answers_max:
-            raise ProtocolError(f"expected a peer that reads, found {len(link.control)} answers")
-        link.control.append(message)
-
     def _ping(self, link: _Link) -> None:
-        self._ping_token += 1
-        link.pinged_at = self._now
-        link.pings[self._ping_token] = self._now
-        if len(link.pings) > _PINGS_MAX:
-            link.pings.popitem(last=False)
-        link.control.append(Ping(self._ping_token))
+        link.outbox.say(link.heartbeat.ping(self._clock.now))
         self.on_ready(link.link)
 
     # -- two links to one peer -------------------------------------------------------------
@@ -1845,7 +1700,7 @@ class Synchronizer:
                 # first one still live?
                 link.is_held = True
                 self._ping(other)
-                link.probe = self._ping_token
+                link.probe = self._ping_tokens.last
                 return False
             if self._keeps(link) and not self._keeps(other):
                 self._end(other, "both sides dialled; the other link stays")
@@ -1916,7 +1771,7 @@ def subtract(
     return tuple(left)
 
 
-def _unsee(link: _Link, place: Place) -> None:
+def _unsee(link: _Link, place: ScrollId) -> None:
     """A comparison that is under way does not tell of what has come since it began."""
     session = link.sessions.get(place[0])
     if session is not None:

@@ -1,0 +1,63 @@
+"""Recent updates: what took effect last, for peers that are in step."""
+
+from collections import deque
+from typing import Final
+
+from phextsync.store.stores import LogEntry
+from phextsync.sync.messages import ScrollId
+
+_ENTRY_BYTES: Final = 200  # what an update takes in memory beside its bytes
+
+
+class RecentUpdates:
+    """The latest updates by scroll, at most `bytes_max` of them.
+
+    Every update that takes effect has a sequence number. Those that some peer is to get are kept.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self.sequence = 1
+        self.floor = 1
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._order: deque[tuple[int, ScrollId, int]] = deque()
+        self._of: dict[ScrollId, deque[tuple[int, LogEntry, int | None]]] = {}
+
+    def advance(self) -> int:
+        """Return the number of an update that takes effect now."""
+        self.sequence += 1
+        return self.sequence
+
+    def add(self, scroll: ScrollId, entry: LogEntry, source: int | None) -> None:
+        """Keep the update that took effect last; `source` is the link that brought it."""
+        size = len(entry.update) + _ENTRY_BYTES
+        self._of.setdefault(scroll, deque()).append((self.sequence, entry, source))
+        self._order.append((self.sequence, scroll, size))
+        self._bytes += size
+        while self._bytes > self._bytes_max:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        sequence, scroll, size = self._order.popleft()
+        self._bytes -= size
+        self.floor = sequence + 1
+        updates = self._of[scroll]
+        updates.popleft()
+        if not updates:
+            del self._of[scroll]
+
+    def has_since(self, first: int) -> bool:
+        """Whether every kept update from sequence number `first` on is still here."""
+        return first >= self.floor
+
+    def since(self, scroll: ScrollId, first: int, link: int) -> list[LogEntry]:
+        """Return the updates of a scroll from sequence number `first` on, without those that `link`
+        brought. Costs nothing for what is older."""
+        found: list[LogEntry] = []
+        for sequence, entry, source in reversed(self._of.get(scroll, ())):
+            if sequence < first:
+                break
+            if source != link:
+                found.append(entry)
+        found.reverse()
+        return found

@@ -1,0 +1,103 @@
+"""Rights: what each side of a link may be shown, may send and takes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from phextsync.errors import ProtocolError
+from phextsync.index import CoordinateRange
+from phextsync.sync.reconcile import disjoint
+from phextsync.trust.permissions import Permissions, Ranges, intersection
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Of one phext on one link.
+
+    `show`: what the peer may see, `held`: what we hold of that. `send`: what the peer may take
+    from us, since it may see it and we may write it. `take`: what we take from it, since it may
+    write it and we hold it.
+    """
+
+    show: Ranges
+    held: Ranges
+    send: Ranges
+    take: Ranges
+
+
+def rights_between(interest: Ranges, own: Permissions, theirs: Permissions, phext: str) -> Rights:
+    """Return the rights that follow from our interest in a phext and both certificates."""
+    show = intersection(own.readable(phext), theirs.readable(phext))
+    return Rights(
+        show=show,
+        held=intersection(interest, show),
+        send=intersection(own.writable(phext), show),
+        take=intersection(interest, theirs.writable(phext)),
+    )
+
+
+class Owner(Protocol):
+    """Who holds the phexts of this node."""
+
+    permissions: Permissions
+
+    def has_room_for(self, name: str) -> bool: ...
+
+
+class Interest:
+    """What this node wants to hold of each phext; without `interests` all that it may read."""
+
+    def __init__(
+        self, owner: Owner, interests: Mapping[str, Sequence[CoordinateRange]] | None
+    ) -> None:
+        self._owner = owner
+        self._interests = (
+            None if interests is None else {p: disjoint(r) for p, r in interests.items()}
+        )
+
+    @property
+    def permissions(self) -> Permissions:
+        """What this node's certificate allows."""
+        return self._owner.permissions
+
+    def of(self, phext: str) -> Ranges:
+        """Return the ranges of a phext that this node holds, nothing when it has no room for it."""
+        if not self._owner.has_room_for(phext):
+            return ()
+        readable = self._owner.permissions.readable(phext)
+        if self._interests is None:
+            return readable
+        return intersection(self._interests.get(phext, ()), readable)
+
+
+class LinkRights:
+    """The rights of one link by phext, and the interest that its peer told."""
+
+    def __init__(self, interest: Interest, permissions: Permissions, *, phexts_max: int) -> None:
+        self.told: dict[str, Ranges] = {}
+        self._interest = interest
+        self._permissions = permissions
+        self._phexts_max = phexts_max
+        self._known: dict[str, Rights] = {}
+
+    def of(self, phext: str) -> Rights:
+        """Return the rights for a phext; they are worked out once."""
+        rights = self._known.get(phext)
+        if rights is None:
+            if len(self._known) > self._phexts_max:
+                self._known.clear()  # they can be worked out again
+            own, theirs = self._interest.permissions, self._permissions
+            rights = rights_between(self._interest.of(phext), own, theirs, phext)
+            self._known[phext] = rights
+        return rights
+
+    def tell(self, phext: str, ranges: Sequence[CoordinateRange]) -> None:
+        """The peer holds these ranges of a phext. Those that it may not read do not count."""
+        readable = self._permissions.readable(phext)
+        self.told[phext] = intersection(disjoint(ranges), readable)
+        if len(self.told) > self._phexts_max:
+            raise ProtocolError(f"expected at most {self._phexts_max} phexts, found more")
+
+    def scope(self, phext: str) -> Ranges:
+        """Return the ranges of the phext that both sides hold and both may see."""
+        return intersection(self._interest.of(phext), self.told.get(phext, ()))
