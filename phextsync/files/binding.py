@@ -36,7 +36,7 @@ from phextsync.files.todo import Runner, Todo
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 
-_AT_ONCE: Final = 256
+_AT_ONCE: Final = 128  # others get their turns in between
 
 T = TypeVar("T")
 
