@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from phextsync.cli.main import app
+from phextsync.discovery import PEERS_FILE, RememberedPeers
 from phextsync.errors import PhextsyncError
 from sims.processes import Process
 
@@ -159,8 +160,12 @@ def test_a_peer_is_blocked_and_allowed_by_name_while_the_node_runs(tmp_path: Pat
     anna.out("peers", "allow", "bert")
     assert json.loads(anna.out("peers", "--json"))[0]["state"] == "known"
     assert "expected one peer" in anna.error("peers", "block", "carl")
+    met = RememberedPeers.load(anna.folder / PEERS_FILE)
+    assert len(list(met.seen_since(1))) == 1
     anna.out("peers", "forget", "bert")
     assert json.loads(anna.out("peers", "--json")) == []
+    met = RememberedPeers.load(anna.folder / PEERS_FILE)
+    assert list(met.seen_since(1)) == [], "it is not waited for any more"
 
 
 def test_the_mesh_key_is_changed_by_commands_while_nodes_run(tmp_path: Path) -> None:
