@@ -117,6 +117,10 @@ class Machine:
             if text and path != MARKER_FILE and not self._directory.is_ignored(path)
         }
 
+    def ignores(self, path: str) -> bool:
+        """Whether a path is left alone."""
+        return self._directory is not None and self._directory.is_ignored(path)
+
     def _take_changes(self) -> None:
         while (change := self._feed.take()) is not None:
             self._coordinates.update(dict.fromkeys(change.coordinates))
@@ -132,7 +136,8 @@ class Machine:
         writers: dict[Coordinate, str],
     ) -> None:
         if self._directory is None:
-            self._directory = Directory(self.files, _TOKEN, writers=1)
+            clock_ns = self.disk.now_ns
+            self._directory = Directory(self.files, _TOKEN, writers=1, clock_ns=clock_ns)
         if self.binding is None:
             binding = self._bind(self._directory)
             await binding.start(self.now)

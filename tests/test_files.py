@@ -229,6 +229,18 @@ def test_a_file_that_is_gone_or_emptied_for_a_moment_is_not_deleted(
     assert mesh.settle() == {}
 
 
+def test_a_slow_save_of_what_somebody_deletes_meanwhile_is_no_new_file(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    two.disk.unlink("n.md")
+    mesh.pass_time(GRACE_S - 0.2)
+    one.disk.rename("n.md", "n.md~")
+    mesh.pass_time(0.8)
+    one.disk.put("n.md", "one\ntwo\n")
+    assert mesh.settle() == {"n.md": "two\n"}
+
+
 def test_a_deletion_and_a_change_made_apart_keep_the_change(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("n.md", "one\n")
@@ -453,6 +465,38 @@ def test_what_was_below_a_folder_that_is_a_file_now_is_no_problem(mesh: Mesh) ->
     one.disk.on_change("a/b")
     assert mesh.settle() == {"a": "two\n"}
     assert not _problems(one)
+
+
+def test_what_is_ignored_from_now_on_waits_for_nothing(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    one.disk.put("odd", "\x17")
+    mesh.pass_time(1)
+    assert list(_problems(one)) == ["odd"]
+    one.disk.unlink("n.md")
+    mesh.pass_time(0.5)
+    two.disk.put(".phextsyncignore", "odd\nn.md\n")
+    mesh.settle()
+    assert not _problems(one)
+    assert one.binding is not None
+    assert one.binding.situation().waiting == 0
+
+
+def test_a_file_that_was_emptied_has_the_marks_of_its_line_again(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("run.sh", "one\n")
+    mesh.settle()
+    one.disk.set_mode("run.sh", 0o755)
+    one.disk.put("run.sh", "")
+    mesh.settle()
+    one.disk.put("run.sh", "two\n")
+    mesh.settle()
+    assert two.disk.get("run.sh").mode & 0o111
+    one.disk.put("run.sh", "")
+    two.disk.put("run.sh", "two\nthree\n")
+    two.disk.set_mode("run.sh", 0o644)
+    mesh.settle()
+    assert not one.disk.get("run.sh").mode & 0o111
 
 
 def test_marks_that_changed_with_a_name_travel(mesh: Mesh) -> None:

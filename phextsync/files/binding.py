@@ -294,7 +294,10 @@ class Binding:
     async def _find_missing(self, known: Iterable[Coordinate], now: float) -> None:
         """Note which files are gone, before anything that appeared is taken for new."""
         records = {c: r for c in known if (r := self.records.get(c)) is not None and r.digest}
-        paths = [r.path for r in records.values() if not self._is_left_alone(r.path)]
+        for coordinate in [c for c, r in records.items() if self._is_left_alone(r.path)]:
+            self._absences.end(coordinate)
+            del records[coordinate]
+        paths = [record.path for record in records.values()]
         gone = set(await self._run(self._directory.gone, paths)) if paths else set()
         for coordinate, record in records.items():
             if record.path in gone:
@@ -345,6 +348,9 @@ class Binding:
             for each in coordinates:
                 del known[each]
             await self._check(now)
+            for problem in list(self.problems):
+                if self._is_left_alone(problem.path):
+                    self.problems.solve(problem.path)
 
     async def _some(self, known: list[Coordinate], unknown: list[str], now: float) -> None:
         """Read files, do what was done to them to their scrolls, and write what they lack."""

@@ -120,7 +120,7 @@ class Intake:
                 return
             if self._may_write(coordinate):
                 is_due = self._absences.is_due(coordinate, now) or self._absences.is_confirmed
-                if is_due or not self._replica.size(coordinate):
+                if is_due:
                     taken.gone.append(coordinate)
                 self._problems.solve(path)
                 return
@@ -165,7 +165,9 @@ class Intake:
         old = self._records.get(coordinate)
         line = self._naming.map.line_at(coordinate)
         line_marks = "" if line is None else line.marks
-        if old is not None and old.marks == file.marks:
+        if old is None:
+            line_marks = file.marks
+        elif old.marks == file.marks:
             line_marks = old.line_marks  # what came from elsewhere is still to be done to the file
         is_same = self._replica.get(coordinate, "") == file.text
         record = Record(
@@ -270,7 +272,7 @@ class Intake:
                 coordinate = self._naming.place_for(path, is_free)
                 self._replica.check_allowed(coordinate)
                 lines[coordinate] = Line(coordinate, path, file.marks)
-        if not self._name(lines, lambda lines: self._naming.add(lines.values()), taken.now):
+        if not self._name(lines, self._name_new, taken.now):
             return
         for coordinate, line in lines.items():
             file = files[line.name]
@@ -279,6 +281,11 @@ class Intake:
                 self._agree(coordinate, line.name, file)
                 taken.ready[coordinate] = file
                 self._problems.solve(line.name)
+
+    def _name_new(self, lines: Mapping[Coordinate, Line]) -> None:
+        """Write lines of new files into the map; one that had its name before has other marks."""
+        self._naming.add(lines.values())
+        self._naming.change({c: line for c, line in lines.items() if not self._replica.size(c)})
 
     def _note_found(self, path: str, found: Found, now: float) -> None:
         if isinstance(found, Trouble):

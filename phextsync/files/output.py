@@ -267,13 +267,16 @@ class Output:
         assert record is not None
         if isinstance(outcome, Placed):
             is_same = self._replica.get(coordinate, "") == write.text
+            # A file that was empty has marks of its own, which may have to be changed.
+            was_empty = write.expected is not None and not record.digest
+            line_marks = outcome.marks if was_empty else record.line_marks
             kept = replace(
                 record,
                 path=write.path,
                 digest=digest_of(write.text),
                 mark=outcome.mark,
                 marks=outcome.marks,
-                line_marks=write.marks if write.expected is None else record.line_marks,
+                line_marks=write.marks if write.expected is None else line_marks,
                 born_ns=outcome.born_ns,
                 is_outside=outcome.is_outside,
                 is_racy=True,  # it was written this moment
@@ -288,7 +291,7 @@ class Output:
             if outcome.late is not None and write.expected is not None:
                 before = write.expected.text
                 self._merging.take_late(coordinate, write.path, before, outcome.late)
-            if not is_same or outcome.late is not None:
+            if not is_same or outcome.late is not None or kept.line_marks != write.marks:
                 self._todo.finish(coordinate)
             if outcome.mark is None and write.text:
                 self._todo.look_at(write.path)
