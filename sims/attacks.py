@@ -73,7 +73,7 @@ class Attacker:
     @property
     def is_linked(self) -> bool:
         """Whether the node has neither ended the link nor was fed all that there is."""
-        link = self.network.peers[0].core._links.get(self.link)
+        link = self.network.peers[0].core.links.get(self.link)
         return link is not None and link.goodbye is None and self.frames < _FRAMES_MAX
 
     def send(self, *messages: Message | bytes) -> None:
@@ -101,7 +101,7 @@ class Attacker:
     def leave(self) -> None:
         """End the link, and note why if the node did so before."""
         core = self.network.peers[0].core
-        known = core._links.get(self.link)
+        known = core.links.get(self.link)
         if known is not None:
             if known.goodbye is not None:
                 self.reasons.append(known.goodbye)

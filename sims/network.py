@@ -7,6 +7,7 @@ from phextsync.errors import StoreFullError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.replicas import Replica, ReplicaSet
 from phextsync.store.stores import MemoryStore
+from phextsync.sync.listener import Listener
 from phextsync.sync.messages import Limits
 from phextsync.sync.reconcile import Parameters, scope_digest
 from phextsync.sync.synchronizer import Synchronizer
@@ -25,6 +26,7 @@ class Peer:
     interests: Mapping[str, Sequence[CoordinateRange]] | None = None
     limits: Limits | None = None
     parameters: Parameters | None = None
+    listener: Listener | None = None
 
     def __init__(
         self,
@@ -32,12 +34,14 @@ class Peer:
         seed: int,
         limits: Limits | None = None,
         parameters: Parameters | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self.certificate = UNRESTRICTED
         self.permissions = UNRESTRICTED
         self.node_id = bytes([number]) * 16
         self.limits = limits
         self.parameters = parameters
+        self.listener = listener
         self.random = Random(seed * 1000 + number)
         self.store = MemoryStore()
         self.wall_time_ms = 0
@@ -62,6 +66,7 @@ class Peer:
             interests=self.interests,
             limits=self.limits,
             parameters=self.parameters,
+            listener=self.listener,
         )
         self.replicas.open(PHEXT)
 
@@ -114,9 +119,10 @@ class Network:
         *,
         limits: Limits | None = None,
         parameters: Parameters | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self.now = 0.0
-        self.peers = [Peer(i + 1, seed, limits, parameters) for i in range(count)]
+        self.peers = [Peer(i + 1, seed, limits, parameters, listener) for i in range(count)]
         self.links: dict[int, tuple[int, int]] = {}
         self.bytes = 0
         self.on_frame: Callable[[Peer, Peer, bytes], None] = lambda sender, receiver, frame: None

@@ -18,6 +18,7 @@ from phextsync.sync import reconcile
 from phextsync.sync.comparison import Comparison
 from phextsync.sync.messages import Entry, ScrollId, Updates
 from phextsync.sync.recent import RecentUpdates
+from phextsync.sync.relay import Relay
 from phextsync.sync.synchronizer import Synchronizer
 from phextsync.testing import Fault, Partition, Restart, Tear, Workload
 from sims import steps
@@ -93,11 +94,9 @@ def test_a_fingerprint_of_less_than_the_text_is_recomputed(
 def test_what_is_not_relayed_does_not_arrive(
     monkeypatch: pytest.MonkeyPatch, record: Record
 ) -> None:
-    take = Synchronizer._take_update
+    take = Relay.take
     monkeypatch.setattr(
-        Synchronizer,
-        "_take_update",
-        lambda core, new: take(core, new) if new.source is None else None,
+        Relay, "take", lambda relay, new: take(relay, new) if new.source is None else None
     )
     _caught(record, _CHAIN, 1, "was acknowledged to . and is not on disk")
 
@@ -122,7 +121,7 @@ def test_acknowledging_before_the_write_is_a_false_claim(
 
     def receive_and_lie(core: Synchronizer, now: float, link: int, frame: bytes) -> None:
         receive(core, now, link, frame)
-        for known in core._links.values():
+        for known in core.links.values():
             known.ledger.durable = known.ledger.received
 
     monkeypatch.setattr(Synchronizer, "receive", receive_and_lie)
@@ -176,15 +175,15 @@ def test_a_range_that_leaves_out_its_bound_hides_a_scroll(
 def test_a_queue_of_updates_for_a_peer_that_does_not_read_has_no_bound(
     monkeypatch: pytest.MonkeyPatch, record: Record
 ) -> None:
-    def push(core: Synchronizer, new: NewUpdate) -> None:
-        entry = Entry(new.coordinate, new.entry.update, core.node_id)
-        for link in core._links.values():
-            if link.link != new.source:
+    def push(relay: Relay, new: NewUpdate) -> None:
+        entry = Entry(new.coordinate, new.entry.update, new.entry.origin or bytes(16))
+        for link in relay._links.values():
+            if link.number != new.source:
                 link.outbox.say(Updates(new.phext, (entry,)))
                 link.ledger.send(new.phext, (new.coordinate,), is_durable=False)
-                core.on_ready(link.link)
+                link.ready()
 
-    monkeypatch.setattr(Synchronizer, "_take_update", push)
+    monkeypatch.setattr(Relay, "take", push)
     bulk = replace(_SILENT, workloads=(Workload("bulk", 2),))
     _caught(record, bulk, 2, r"keeps \d+ messages for")
 

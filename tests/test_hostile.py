@@ -79,7 +79,7 @@ def test_no_more_is_asked_for_than_may_be_under_way() -> None:
         peer.commit()
     link = network.link(0, 1)
     while network.step():
-        assert len(second.core._links[link].wanted) <= limits.wants_max
+        assert len(second.core.links[link].requests.unanswered) <= limits.wants_max
     network.run(2)
     assert len(network.assert_equal()) == 60
 

@@ -11,8 +11,8 @@ from hypothesis.stateful import (
 )
 
 from fuzz.scripts import frame_seeds
+from phextsync.sync.link import Link
 from phextsync.sync.messages import Limits
-from phextsync.sync.synchronizer import _Link
 from sims.attacks import Attacker
 from sims.network import Network
 from tests.strategies import near_coordinates
@@ -69,7 +69,7 @@ class HostilePeer(RuleBasedStateMachine):
 
     @invariant()
     def bounds_hold(self) -> None:
-        for link in self.network.peers[0].core._links.values() if hasattr(self, "network") else ():
+        for link in self.network.peers[0].core.links.values() if hasattr(self, "network") else ():
             _check_bounds(link)
 
     def teardown(self) -> None:
@@ -83,17 +83,16 @@ class HostilePeer(RuleBasedStateMachine):
             assert any(f"<{number}>" in text for text in texts.values())
 
 
-def _check_bounds(link: _Link) -> None:
-    assert len(link.outbox.waiting) <= _LIMITS.answers_max + len(link.announced) + 2
-    assert len(link.wanted) <= _LIMITS.wants_max
-    assert len(link.asked) <= 2 * _LIMITS.wants_max + 1
-    assert len(link.found) <= _LIMITS.found_max
+def _check_bounds(link: Link) -> None:
+    assert len(link.outbox.waiting) <= _LIMITS.answers_max + len(link.announcements.ours) + 2
+    assert len(link.outgoing.asked) <= 2 * _LIMITS.wants_max + 1
+    assert len(link.outgoing.found) <= _LIMITS.found_max
     assert len(link.ledger.gaps) <= _LIMITS.gaps_max + 1
-    link.ledger.check()
-    assert len(link.refused) <= _LIMITS.refusals_max + 1
+    assert len(link.refusals.reasons) <= _LIMITS.refusals_max + 1
     assert len(link.rights.told) <= _LIMITS.phexts_max + 1
-    assert link.asked_bytes == sum(map(len, link.asked.values()))
-    assert link.wanted_bytes == sum(link.wanted.values())
+    link.ledger.check()
+    link.requests.check()
+    link.outgoing.check()
 
 
 def test_the_machine_has_a_bound_for_all_that_a_peer_can_grow() -> None:

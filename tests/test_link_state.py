@@ -57,8 +57,8 @@ def _until_compare(network: Network, who: int, link: int) -> list[bytes]:
 
 def _tell_no_neighbours(network: Network, who: int) -> None:
     """Let a peer relay everything, as to peers that do not tell whom they are linked with."""
-    for known in network.peers[who].core._links.values():
-        known.neighbours = frozenset()
+    for known in network.peers[who].core.links.values():
+        known.lazy.meet(())
 
 
 # -- comparisons vouch for what they saw ----------------------------------------------------
@@ -71,15 +71,15 @@ def test_a_comparison_does_not_vouch_for_what_was_spared_since_it_began() -> Non
     for target in (0, 1):
         _carry(network, 2, target)
         network.peers[target].commit()
-    known = other.core._links[link := _number(network, 0, 1)]
-    other.core._start_session(known, PHEXT, 1)  # no audit: it ends with an empty answer
+    known = other.core.links[link := _number(network, 0, 1)]
+    known.comparisons.start(PHEXT, 1)  # no audit: it ends with an empty answer
     writer.replica.append(_A, "y")
     _carry(network, 2, 0)
     _carry(network, 0, 1)
     _carry(network, 1, 0)
     other.commit()
-    assert not known.sessions[PHEXT].is_open
-    assert not other.core._links[link].stale
+    assert not known.comparisons.sessions[PHEXT].is_open
+    assert not other.core.links[link].comparisons.stale
     assert (reader.replica[_A], other.replica[_A]) == ("x", "xy")
     assert reader.node_id not in other.core.lacking(PHEXT)[0]
 
@@ -93,9 +93,9 @@ def test_a_comparison_does_not_vouch_for_what_its_writer_wrote_since_it_began() 
     for source, target in ((2, 1), (1, 0)):
         _carry(network, source, target)
     other.commit()
-    known = other.core._links[link := _number(network, 0, 2)]
-    assert (PHEXT, _A) in known.unheard
-    other.core._start_session(known, PHEXT, 1)
+    known = other.core.links[link := _number(network, 0, 2)]
+    assert (PHEXT, _A) in known.lazy.written
+    known.comparisons.start(PHEXT, 1)
     _carry(network, 0, 2)
     answers = _until_compare(network, 2, link)
     writer.replica.append(_A, "y")
@@ -106,7 +106,7 @@ def test_a_comparison_does_not_vouch_for_what_its_writer_wrote_since_it_began() 
         other.core.receive(network.now, link, frame)
     assert other.replica[_A] == "xy"
     assert writer.durable_texts()[_A] == "x"
-    assert not known.sessions[PHEXT].is_open
+    assert not known.comparisons.sessions[PHEXT].is_open
     assert writer.node_id not in other.core.lacking(PHEXT)[0]
 
 
@@ -118,14 +118,14 @@ def test_a_comparison_that_the_peer_cut_short_vouches_for_nothing() -> None:
     writer.replica[_A] = "x"
     _carry(network, 2, 0)
     other.commit()
-    known = other.core._links[link := _number(network, 0, 1)]
-    assert (PHEXT, _A) in known.spared
-    other.core._start_session(known, PHEXT)
+    known = other.core.links[link := _number(network, 0, 1)]
+    assert (PHEXT, _A) in known.lazy.left
+    known.comparisons.start(PHEXT)
     _carry(network, 0, 1)
     for frame in _until_compare(network, 1, link):
         other.core.receive(network.now, link, frame)
     _until_compare(network, 0, link)
-    session = known.sessions[PHEXT]
+    session = known.comparisons.sessions[PHEXT]
     assert session.is_open
     assert not session.has_found
     end = Compare(PHEXT, session.number, session.step, RANGES, b"")
@@ -142,15 +142,15 @@ def test_an_audit_that_the_peer_cut_short_vouches_for_nothing() -> None:
     writer.replica[_A] = "x"
     _carry(network, 2, 0)
     other.commit()
-    known = other.core._links[link := _number(network, 0, 1)]
-    assert (PHEXT, _A) in known.spared
-    other.core._start_session(known, PHEXT)
+    known = other.core.links[link := _number(network, 0, 1)]
+    assert (PHEXT, _A) in known.lazy.left
+    known.comparisons.start(PHEXT)
     begun = decode(_until_compare(network, 0, link)[-1], Limits())
     assert isinstance(begun, Compare)
     assert begun.form == AUDIT
     end = Compare(PHEXT, begun.session, 1, RANGES, b"")
     other.core.receive(network.now, link, encode(end))
-    assert not known.sessions[PHEXT].is_open
+    assert not known.comparisons.sessions[PHEXT].is_open
     assert _A not in reader.replica
     assert reader.node_id not in other.core.lacking(PHEXT)[0]
 
@@ -168,7 +168,7 @@ def test_an_update_that_came_from_both_sides_takes_no_other_with_it() -> None:
     writer.replica.append(_A, "y\n")
     _carry(network, 0, 2)
     _tell_no_neighbours(network, 1)
-    reader.core._links[_number(network, 1, 2)].spared.clear()
+    reader.core.links[_number(network, 1, 2)].lazy.left.clear()
     states = [LogEntry(reader.replica.difference(_A, EMPTY_VERSION) or b"", writer.node_id, 0)]
     link = _number(network, 1, 2)
     told = Updates(PHEXT, tuple(Entry(_A, e.update, e.origin, e.time_ms) for e in states))

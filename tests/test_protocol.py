@@ -13,6 +13,8 @@ from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRan
 from phextsync.replica.replicas import CLIENTS
 from phextsync.store.stores import LogEntry, StoredScroll
 from phextsync.sync.comparison import AUDIT
+from phextsync.sync.lacks import Lack, Progress, subtract
+from phextsync.sync.listener import Listener
 from phextsync.sync.messages import (
     Compare,
     Goodbye,
@@ -25,7 +27,7 @@ from phextsync.sync.messages import (
     encode,
 )
 from phextsync.sync.reconcile import Parameters
-from phextsync.sync.synchronizer import Lack, PeerJoined, PeerLost, Progress, Synchronizer, subtract
+from phextsync.sync.synchronizer import PeerJoined, PeerLost, Synchronizer
 from sims.network import PHEXT, Network
 from tests.strategies import near_coordinates, ranges
 
@@ -33,8 +35,10 @@ _A = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1)
 _B = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 2)
 
 
-def _connected(count: int = 2, limits: Limits | None = None) -> Network:
-    network = Network(count, limits=limits)
+def _connected(
+    count: int = 2, limits: Limits | None = None, listener: Listener | None = None
+) -> Network:
+    network = Network(count, limits=limits, listener=listener)
     for peer in network.peers:
         assert len(peer.replica) == 0
     network.link_all()
@@ -210,8 +214,8 @@ def _carry(network: Network, source: int, target: int) -> None:
 def test_who_wrote_what_others_told_is_not_taken_to_have_it_on_its_disk() -> None:
     network = _connected(3)
     writer, reader, other = network.peers
-    for known in other.core._links.values():
-        known.neighbours = frozenset()  # as of peers that do not tell them
+    for known in other.core.links.values():
+        known.lazy.meet(())  # as of peers that do not tell them
     writer.replica[_A] = "x"
     _carry(network, 0, 2)
     _carry(network, 2, 1)
@@ -246,10 +250,10 @@ def test_what_comes_while_a_link_waits_for_its_turn_is_compared_then() -> None:
 
 
 def test_a_comparison_that_falls_due_before_the_next_tick_asks_for_an_earlier_one() -> None:
-    network = _connected()
-    core = min((peer.core for peer in network.peers), key=lambda core: core.node_id)
     asked: list[float] = []
-    core.on_due = asked.append
+    network = _connected(2, listener=Listener(on_due=asked.append))
+    core = network.peers[0].core
+    asked.clear()
     link = core.peers()[0][0]
     said = core.tick(network.now)
     before = core.traffic(link).comparisons
@@ -295,7 +299,7 @@ def test_what_was_offered_before_it_was_newer_is_offered_again() -> None:
     starter.replica[_A] = "x\n"
     network.run(0.2)
     link = next(iter(network.links))
-    holder.core._links[link].wants[PHEXT, _A] = None
+    holder.core.links[link].requests.offer((PHEXT, _A))
     offer = holder.core.next_frame(network.now, link)  # is long on its way
     assert offer is not None
     third = Network(1, seed=3).peers[0].replica
@@ -304,7 +308,7 @@ def test_what_was_offered_before_it_was_newer_is_offered_again() -> None:
     newer = third.difference(_A, EMPTY_VERSION) or b""
     holder.replica.apply(_A, LogEntry(newer, b"", 0), 99)  # as a comparison brings it
     holder.commit()
-    starter.core._start_session(starter.core._links[link], PHEXT, 1)
+    starter.core.links[link].comparisons.start(PHEXT, 1)
     _carry(network, 0, 1)
     starter.core.receive(network.now, link, offer)
     _carry(network, 0, 1)
@@ -352,14 +356,14 @@ def test_only_so_many_scrolls_are_left_to_their_writer() -> None:
         writer.replica[f"1.1.1/1.1.1/1.1.{i}"] = "x"
     _carry(network, 0, 2)
     link = next(n for n, ends in network.links.items() if {*ends} == {1, 2})
-    assert len(other.core._links[link].spared) == 2
+    assert len(other.core.links[link].lazy.left) == 2
     other.commit()
     _carry(network, 2, 1)
     assert len(reader.replica) == 4  # the other of the two was a client id
     network.run(0.5)
-    assert len(other.core._links[link].spared) < 2
+    assert len(other.core.links[link].lazy.left) < 2
     network.run(4)
-    assert not other.core._links[link].spared
+    assert not other.core.links[link].lazy.left
 
 
 def test_what_comes_during_a_comparison_is_not_taken_to_be_compared() -> None:
@@ -370,7 +374,7 @@ def test_what_comes_during_a_comparison_is_not_taken_to_be_compared() -> None:
         _carry(network, 2, target)
         network.peers[target].commit()
     link = next(n for n, ends in network.links.items() if {*ends} == {0, 1})
-    other.core._compare_spared(other.core._links[link])
+    other.core.links[link].comparisons.schedule_soon(PHEXT)
     network.now += 0.2
     other.core.tick(network.now)  # begins it
     writer.replica.append(_A, "y")
@@ -379,7 +383,7 @@ def test_what_comes_during_a_comparison_is_not_taken_to_be_compared() -> None:
     _carry(network, 1, 0)
     other.commit()
     assert reader.replica[_A] == "x"
-    assert not other.core._links[link].sessions[PHEXT].is_open
+    assert not other.core.links[link].comparisons.sessions[PHEXT].is_open
     assert reader.node_id not in other.core.lacking(PHEXT)[0]
 
 
@@ -411,10 +415,10 @@ def test_an_update_that_builds_on_what_is_missing_is_not_acknowledged_until_it_i
     assert frame is not None
     second.core.receive(network.now, link, frame)
     second.commit()
-    assert second.core._links[link].ledger.durable < second.core._links[link].ledger.received
+    assert second.core.links[link].ledger.durable < second.core.links[link].ledger.received
     network.run(0.2)
     assert second.replica[_A] == "base more"
-    assert second.core._links[link].ledger.durable == second.core._links[link].ledger.received
+    assert second.core.links[link].ledger.durable == second.core.links[link].ledger.received
 
 
 def test_equal_versions_with_different_texts_are_noticed_and_mended_without_losing_a_line() -> None:
@@ -597,7 +601,7 @@ def test_a_second_node_with_one_identity_is_refused_while_the_first_lives() -> N
         if answer is not None:
             clone.receive(network.now, 99, answer)
     assert other.core.is_finished(99)
-    assert "identity" in str(clone._links[99].goodbye)
+    assert "identity" in str(clone.links[99].goodbye)
     assert len(other.core.peers()) == 1
 
 

@@ -134,7 +134,7 @@ def test_what_a_peer_got_from_others_makes_it_uneven_once_it_was_compared(
     before = _comparisons(network, near)
     if is_due:  # at once, before the other side has said that there is something
         (link,) = network.links
-        network.peers[near].core._links[link].compare_due[PHEXT] = network.now
+        network.peers[near].core.links[link].comparisons.due[PHEXT] = network.now
         network.peers[near].core.tick(network.now)
     while _comparisons(network, near) == before:
         if not network.step():

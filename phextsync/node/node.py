@@ -41,8 +41,12 @@ from phextsync.search import Hit, Searcher
 from phextsync.store.durations import Durations
 from phextsync.store.stores import Batch, LmdbStore, Store
 from phextsync.streams import ChangeStream
+from phextsync.sync.lacks import Lack
+from phextsync.sync.listener import Listener
 from phextsync.sync.presence import PeerPresence
-from phextsync.sync.synchronizer import Lack, PeerJoined, PeerLost, Synchronizer, Timing, Traffic
+from phextsync.sync.synchronizer import PeerJoined, PeerLost, Synchronizer
+from phextsync.sync.timing import Timing
+from phextsync.sync.traffic import Traffic
 from phextsync.trust.identity import NodeIdentity, certificate_end_s, certificate_permissions
 from phextsync.trust.known_peers import KnownPeers, State
 from phextsync.trust.permissions import NOTHING, Permissions, Ranges, intersection
@@ -202,6 +206,7 @@ class Node:
             random=Random(seed.getrandbits(64)),
             interests=interests,
             timing=timing,
+            listener=Listener(self._link_has_work, self._is_due, self._progressed),
         )
         self._surroundings = surroundings
         self._random = seed
@@ -229,9 +234,6 @@ class Node:
         self.presence.publish({})  # everybody is to know that this node is there
         self._reloaded = trio.Event()
         self.on_peer: Callable[[PeerJoined | PeerLost], None] = _ignore
-        self.core.on_ready = self._link_has_work
-        self.core.on_due = self._is_due
-        self.core.on_progress = self._progressed
         self.replicas.on_dirty = self._is_dirty
         self.searcher = Searcher(self.replicas, self.folder, self.boundary)
         self.directories: control.Directories | None = None  # while they are known

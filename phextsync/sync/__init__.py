@@ -5,12 +5,34 @@
 * `sketch`: few differences between two indexes, in one round trip
 * `comparison`: the turns of two nodes until both know what differs
 * `presence`: who is there, and what each node tells of itself
+* `timing`: how often a node does what, and when it gives up
+* `listener`: whom the core tells while it works
 * `clock`: the time that the core was told, and when it wants to be told again
+* `traffic`: what is counted of a link
 * `outbox`: short messages that wait for a link
 * `heartbeat`: whether a peer still lives
+* `waiting`: what a second link of a node brings until it is known whether it stays
 * `rights`: what each side of a link may be shown, may send and takes
 * `ledger`: which frames of updates are on whose disk
 * `recent`: the updates that took effect last
 * `news`: which phexts have changed, and whether that is durable
-* `synchronizer`: what to say to each peer
+* `refusals`: what a peer does not take from us
+* `requests`: what we ask a peer for, and what it has not yet answered
+* `outgoing`: which updates to send on a link, and in which turn
+* `lazy`: what a peer gets from others in place of us
+* `assembly`: entries that are larger than a frame, put together
+* `incoming`: the updates that a peer sends: merged, refused, or incomplete
+* `versions`: what a peer's version of a scroll tells beside ours
+* `announcements`: which phexts both sides of a link have told of
+* `session`: what is known of one comparison
+* `audits`: comparisons that read every entry, and how many are allowed
+* `findings`: what a comparison found becomes requests and updates
+* `comparisons`: when a link compares which phext
+* `link`: all that the core keeps of one link
+* `relay`: which links get an update that took effect here
+* `lacks`: what the peers have on their disks, and what they lack
+* `doubles`: which of two links to one node stays
+* `events`: who has come and gone
+* `greeting`: what two nodes tell each other first
+* `synchronizer`: the core of a node: its doors, and what to say to each peer
 """

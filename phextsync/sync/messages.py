@@ -33,6 +33,7 @@ _KNOWN_TAGS: Final = (
     *range(6),
     *(25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799),
 )
+_REASON_BYTES_MAX: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,11 @@ class Limits:
     comparison: with more, a comparison is due, and until it has ended the rest is sent."""
     neighbours_max: int = 256
     """Peers that a node tells of; of those beyond it is sent what it has from them already."""
+
+
+def short_reason(text: str) -> str:
+    """Return as much of a reason as a message has room for."""
+    return text.encode()[:_REASON_BYTES_MAX].decode("utf-8", "ignore")
 
 
 ScrollId: TypeAlias = tuple[str, Coordinate]

@@ -24,6 +24,10 @@ Life: TypeAlias = tuple[bytes, bytes]
 """A node id and an incarnation: a node from its start to its end."""
 
 
+def _ignore(link: int) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True, slots=True)
 class PeerPresence:
     """What a node tells of itself. `is_here` is false in the last word about one that is gone."""
@@ -52,13 +56,14 @@ class PresenceBoard:
         *,
         limits: Limits,
         interval_s: float,
+        on_ready: Callable[[int], None] = _ignore,
         on_failure: Callable[[str, Exception], None],
     ) -> None:
-        self.on_ready: Callable[[int], None] = _ignore
         self._own = (node_id, incarnation)
         self._name = name
         self._limits = limits
         self._interval_s = interval_s
+        self._on_ready = on_ready
         self._on_failure = on_failure
         self._parts: dict[bytes, Mapping[str, str | int]] = {}  # by session
         self._facts: tuple[tuple[str, str | int], ...] | None = None
@@ -192,7 +197,7 @@ class PresenceBoard:
     def _pass_on(self, node: Life) -> None:
         for link, state in self._links.items():
             state.due[node] = None
-            self.on_ready(link)
+            self._on_ready(link)
 
     def _notice(self, node: Life) -> Notice | None:
         """Return what to say of a node now, None when it is gone."""
@@ -253,7 +258,3 @@ class _Link:
 
 def _presence(notice: Notice) -> PeerPresence:
     return PeerPresence(notice.node_id, notice.name, dict(notice.facts))
-
-
-def _ignore(link: int) -> None:
-    """Nobody listens."""

@@ -21,9 +21,11 @@ from phextsync.index import EVERYTHING, Coordinate
 from phextsync.replica.changes import Change
 from phextsync.replica.replicas import NewUpdate, Replica, ReplicaSet
 from phextsync.store.stores import Batch, MemoryStore
+from phextsync.sync.listener import Listener
 from phextsync.sync.messages import Limits, Part, Ping, Updates, encode
 from phextsync.sync.reconcile import scope_digest
-from phextsync.sync.synchronizer import Synchronizer, Timing
+from phextsync.sync.synchronizer import Synchronizer
+from phextsync.sync.timing import Timing
 from phextsync.testing.disks import fingerprint_on, texts_on
 from phextsync.testing.faults import (
     Action,
@@ -439,13 +441,17 @@ class World:
             random=Random(node.random.getrandbits(64)),
             wall_time_ms=lambda: max(0, int(1000 * (_BOOT_S + self.now + node.wall_ahead_s))),
         )
-        node.core = core = Synchronizer(
+        node.core = Synchronizer(
             replicas,
             name=f"node-{node.number}",
             incarnation=node.random.randbytes(16),
             random=Random(node.random.getrandbits(64)),
             timing=self._timing,
             limits=self._limits,
+            listener=Listener(
+                on_ready=lambda number: self._is_ready(node, number),
+                on_due=lambda time: self._tick_by(node, time),
+            ),
         )
         inner = replicas.listener
         assert inner is not None
@@ -453,8 +459,6 @@ class World:
         replica = replicas.open(PHEXT)
         replica.subscribe(lambda change: self._changed(node, change))
         replicas.on_dirty = lambda: self._is_dirty(node)
-        core.on_ready = lambda number: self._is_ready(node, number)
-        core.on_due = lambda time: self._tick_by(node, time)
         self._note("start", node.number)
         self._tick(node, node.life)
         for pair in self._pairs:

@@ -1,0 +1,89 @@
+"""Announcements: which phexts both sides of a link have told of, and what was in them."""
+
+from collections.abc import Callable
+
+from phextsync.index import EVERYTHING, CoordinateRange
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.sync.heartbeat import Heartbeat, PingTokens
+from phextsync.sync.messages import PhextSummary, Summary
+from phextsync.sync.outbox import Outbox
+from phextsync.sync.outgoing import Outgoing
+from phextsync.sync.reconcile import scope_digest
+from phextsync.sync.rights import LinkRights
+from phextsync.trust.permissions import Permissions, intersection
+
+
+class Announcements:
+    """The summaries of one link: `ours` has the digests that we told, `theirs` what the peer did
+    of phexts in common."""
+
+    def __init__(
+        self,
+        *,
+        replicas: ReplicaSet,
+        permissions: Permissions,
+        rights: LinkRights,
+        outgoing: Outgoing,
+        outbox: Outbox,
+        heartbeat: Heartbeat,
+        tokens: PingTokens,
+        ready: Callable[[], None],
+    ) -> None:
+        self.ours: dict[str, bytes] = {}
+        self.theirs: dict[str, PhextSummary] = {}
+        self._replicas = replicas
+        self._permissions = permissions
+        self._rights = rights
+        self._outgoing = outgoing
+        self._outbox = outbox
+        self._heartbeat = heartbeat
+        self._tokens = tokens
+        self._ready = ready
+        self._told_after: dict[str, int] = {}  # the last ping before it was told first
+
+    def all(self) -> tuple[PhextSummary, ...]:
+        """Return a summary of each phext that is here and that the peer may see, to be told."""
+        names = (name for name in self._replicas.names() if self._rights.of(name).held)
+        summaries = tuple(self.summary(name) for name in names)
+        self.ours = {summary.name: summary.digest for summary in summaries}
+        self._told_after = dict.fromkeys(self.ours, self._tokens.last)
+        for summary in summaries:
+            self._outgoing.change_uncommitted(summary.name)
+        return summaries
+
+    def tell(self, phext: str) -> None:
+        """Tell the peer what is here of a phext."""
+        summary = self.summary(phext)
+        self.ours[phext] = summary.digest
+        self._told_after.setdefault(phext, self._tokens.last)
+        self._outgoing.change_uncommitted(phext)
+        self._outbox.say(Summary(summary))
+        self._ready()
+
+    def note(self, summary: PhextSummary) -> None:
+        """The peer tells what it has of a phext."""
+        self._rights.tell(summary.name, summary.interest)
+        if self._rights.scope(summary.name):
+            self.theirs[summary.name] = summary
+
+    def summary(self, phext: str) -> PhextSummary:
+        """Return what of a phext is durable here and may be shown to the peer."""
+        held = self._rights.of(phext).held
+        index = self._replicas.open(phext).index
+        count, digest = scope_digest(index, held)
+        # An average over everything: only for a peer that may know everything.
+        sees_all = self._permissions.readable(phext) == (EVERYTHING,)
+        text_bytes = index.text_bytes * count // max(1, len(index)) if sees_all else 0
+        return PhextSummary(phext, held, count, text_bytes, digest)
+
+    def is_shared(self, phext: str) -> bool:
+        """Whether one of the sides has told of the phext."""
+        return phext in self._rights.told or phext in self.ours
+
+    def may_hold(self, phext: str, range_: CoordinateRange) -> bool:
+        """Whether the peer holds something of a range, or has not yet said whether it does."""
+        if phext in self._rights.told:
+            return bool(intersection((range_,), self._rights.told[phext]))
+        told_after = self._told_after.get(phext)
+        is_silent = told_after is not None and self._heartbeat.answered > told_after
+        return not is_silent and bool(intersection((range_,), self._rights.of(phext).show))

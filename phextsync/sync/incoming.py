@@ -1,0 +1,129 @@
+"""Incoming: the updates that a peer sends, merged, refused, or waiting for what they build on.
+
+The receiver is in charge: of an update that builds on something it lacks it asks for what it lacks,
+and does not acknowledge it until then.
+"""
+
+from collections.abc import Sequence
+
+from phextsync.crdt import ROOT
+from phextsync.errors import ProtocolError, ScrollError, StoreDamagedError, UpdateError
+from phextsync.index import Coordinate, check_update, clean_update, update_version
+from phextsync.replica.replicas import Merged, Replica, ReplicaSet
+from phextsync.store.stores import LogEntry
+from phextsync.sync.lazy import LazyPush
+from phextsync.sync.ledger import Ledger
+from phextsync.sync.messages import Entry, Limits, Refused, ScrollId, short_reason
+from phextsync.sync.outbox import Outbox
+from phextsync.sync.outgoing import Outgoing
+from phextsync.sync.recent import RecentUpdates
+from phextsync.sync.refusals import NOT_ALLOWED, Refusals
+from phextsync.sync.requests import Requests
+from phextsync.sync.rights import Interest, LinkRights
+from phextsync.sync.traffic import Traffic
+from phextsync.trust.permissions import contains
+
+
+class Incoming:
+    """What comes from the peer of one link."""
+
+    def __init__(
+        self,
+        link: int,
+        peer_id: bytes,
+        *,
+        replicas: ReplicaSet,
+        interest: Interest,
+        rights: LinkRights,
+        recent: RecentUpdates,
+        ledger: Ledger,
+        requests: Requests,
+        outgoing: Outgoing,
+        lazy: LazyPush,
+        refusals: Refusals,
+        outbox: Outbox,
+        traffic: Traffic,
+        limits: Limits,
+    ) -> None:
+        self._link = link
+        self._peer_id = peer_id
+        self._replicas = replicas
+        self._interest = interest
+        self._rights = rights
+        self._recent = recent
+        self._ledger = ledger
+        self._requests = requests
+        self._outgoing = outgoing
+        self._lazy = lazy
+        self._refusals = refusals
+        self._outbox = outbox
+        self._traffic = traffic
+        self._limits = limits
+
+    def receive(self, phext: str, entries: Sequence[Entry], name: str) -> None:
+        """Take a frame of updates of a peer with a name."""
+        coordinates = tuple(dict.fromkeys(entry.coordinate for entry in entries))
+        if len(coordinates) > self._limits.scrolls_max:
+            raise ProtocolError(
+                f"expected at most {self._limits.scrolls_max} scrolls, found {len(coordinates)}"
+            )
+        self._ledger.receive(phext, coordinates)
+        changed: dict[Coordinate, None] = {}
+        interest, take = self._interest.of(phext), self._rights.of(phext).take
+        for entry in entries:
+            if contains(take, entry.coordinate):
+                if self._receive_entry(self._replicas.open(phext), entry):
+                    changed[entry.coordinate] = None
+            elif contains(interest, entry.coordinate):
+                self._refuse((phext, entry.coordinate), NOT_ALLOWED)
+        if changed:
+            self._replicas.open(phext).publish(tuple(changed), self._peer_id, name)
+        if not self._replicas.is_dirty:
+            self._ledger.is_on_disk()
+
+    def _receive_entry(self, replica: Replica, entry: Entry) -> bool:
+        """Take one update; return whether it changed the text."""
+        scroll = (replica.name, entry.coordinate)
+        self._lazy.hear(scroll)
+        self._traffic.updates_in += 1
+        is_answer = not entry.origin
+        if is_answer:
+            self._requests.answered(scroll)
+            if not entry.update:
+                self._ledger.fill(scroll)
+                return False
+        sequence = self._recent.sequence
+        try:
+            if self._adopts(replica, scroll, entry):
+                return True
+            logged = LogEntry(entry.update, entry.origin, entry.time_ms)
+            merged = replica.apply(entry.coordinate, logged, self._link)
+        except (UpdateError, ScrollError) as error:
+            self._refuse(scroll, str(error))
+            return False
+        except StoreDamagedError:  # set aside and reported; the peer has it whole
+            merged = Merged(covered=False, changed=False)
+        if self._recent.sequence == sequence:
+            self._traffic.redundant += 1
+            self._outgoing.forget(scroll, entry.update)
+        if not merged.covered:
+            self._ledger.miss(scroll)
+            self._requests.want(scroll)
+        elif is_answer:
+            self._ledger.fill(scroll)
+        return merged.changed
+
+    def _adopts(self, replica: Replica, scroll: ScrollId, entry: Entry) -> bool:
+        """Whether a state took the place of ours: it was asked for, and has the very version."""
+        if not self._requests.takes_place(scroll):
+            return False
+        check_update(entry.update, ROOT)
+        version = update_version(clean_update(entry.update))
+        if version != replica.version(scroll[1]):
+            return False
+        replica.adopt(scroll[1], entry.update)
+        return True
+
+    def _refuse(self, scroll: ScrollId, reason: str) -> None:
+        self._outbox.answer(Refused(*scroll, short_reason(reason)))
+        self._refusals.report(f"refused {scroll[0]} {scroll[1]} from a peer: {reason}")

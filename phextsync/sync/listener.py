@@ -1,0 +1,23 @@
+"""Listener: whom the core tells while it works."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+def _ignore(_: float) -> None:
+    """Nobody listens."""
+
+
+def _ignore_all() -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """`on_ready(link)` is called when a link may have a frame to send; `on_due(time)` when `tick`
+    is to be called by then, earlier than it said; `on_progress()` when something was acknowledged
+    or a comparison ended. They are called in the middle of work: they note it and return."""
+
+    on_ready: Callable[[int], None] = _ignore
+    on_due: Callable[[float], None] = _ignore
+    on_progress: Callable[[], None] = _ignore_all

@@ -1,0 +1,276 @@
+"""Outgoing: which updates to send on a link, and in which turn.
+
+Kept are sets of scrolls, never a queue of updates: the entries are made when the link can take a
+frame. Bursts coalesce; a slow peer costs a set.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Final
+
+from phextsync.errors import ProtocolError, StoreDamagedError
+from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.sync.ledger import Ledger
+from phextsync.sync.messages import Entry, Limits, Part, ScrollId, Updates
+from phextsync.sync.recent import RecentUpdates
+from phextsync.sync.requests import Requests
+from phextsync.sync.rights import Interest, LinkRights
+from phextsync.sync.traffic import Traffic
+from phextsync.trust.permissions import contains
+
+_ENTRY_BYTES: Final = 40  # what an entry adds to its update in a frame, at most
+_FRAME_BYTES: Final = 300  # what a frame adds to its entries, at most
+
+
+class Outgoing:
+    """What the peer of one link is to be sent.
+
+    `dirty`: scrolls that changed, since which sequence number. `found`: scrolls that a comparison
+    found the peer to lack. `asked`: scrolls that it asks for. The latter two with the version that
+    it has. `streams`: ranges of which it has nothing. `parts`: the rest of a large entry.
+    """
+
+    def __init__(
+        self,
+        link: int,
+        *,
+        replicas: ReplicaSet,
+        interest: Interest,
+        rights: LinkRights,
+        recent: RecentUpdates,
+        ledger: Ledger,
+        requests: Requests,
+        traffic: Traffic,
+        limits: Limits,
+    ) -> None:
+        self.dirty: OrderedDict[ScrollId, int] = OrderedDict()
+        self.found: OrderedDict[ScrollId, bytes] = OrderedDict()
+        self.asked: OrderedDict[ScrollId, bytes] = OrderedDict()
+        self.asked_bytes = 0
+        self.streams: deque[tuple[str, CoordinateRange]] = deque()
+        self.parts: deque[Part] = deque()
+        self._link = link
+        self._replicas = replicas
+        self._interest = interest
+        self._rights = rights
+        self._recent = recent
+        self._ledger = ledger
+        self._requests = requests
+        self._traffic = traffic
+        self._limits = limits
+        self._turn = 0
+
+    # -- what to send ----------------------------------------------------------------------
+
+    def change(self, scroll: ScrollId, sequence: int) -> None:
+        """The update with a sequence number is to be sent."""
+        self.dirty.setdefault(scroll, sequence)
+
+    def change_uncommitted(self, phext: str) -> None:
+        """What is not durable is not in the digest that is sent: send it besides."""
+        send = self._rights.of(phext).send
+        for coordinate in self._replicas.open(phext).uncommitted():
+            if contains(send, coordinate):
+                self.dirty.setdefault((phext, coordinate), 0)
+
+    def find(self, scroll: ScrollId) -> None:
+        """A comparison found that the peer lacks the scroll."""
+        self.found[scroll] = EMPTY_VERSION
+
+    def stream(self, phext: str, ranges: Iterable[CoordinateRange]) -> None:
+        """A comparison found that the peer has nothing of some ranges."""
+        self.streams.extend((phext, range_) for range_ in ranges)
+
+    def ask(self, scroll: ScrollId, version: bytes) -> None:
+        """The peer asks for what it lacks beyond a version."""
+        self.asked_bytes += len(version) - len(self.asked.get(scroll, b""))
+        self.asked[scroll] = version
+        limits = self._limits
+        # What it has not yet seen answered, and what we have not yet sent, cross on the way.
+        if len(self.asked) > 2 * limits.wants_max or self.asked_bytes > 2 * (
+            limits.wants_bytes_max + limits.frame_bytes_max
+        ):
+            raise ProtocolError(f"expected fewer requests at once, found {len(self.asked)}")
+
+    def forget(self, scroll: ScrollId, update: bytes) -> None:
+        """The peer has sent us an update: do not send it back."""
+        first = self.dirty.get(scroll)
+        if first is not None:
+            recent = self._recent.since(scroll, first, self._link)
+            if len(recent) == 1 and recent[0].update == update:
+                del self.dirty[scroll]
+
+    # -- frames ----------------------------------------------------------------------------
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there may be a frame to send."""
+        return bool(self.dirty or self.asked or self.found or self.streams or self.parts)
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether changes, answers or large entries are to be sent; findings not counted."""
+        return bool(self.dirty or self.asked or self.streams or self.parts)
+
+    def next_part(self) -> Part:
+        """Return the next part of a large entry."""
+        part = self.parts.popleft()
+        if part.index + 1 == part.total:
+            self._number(part.phext, (part.coordinate,))
+        return part
+
+    def next_updates(self) -> Updates | Part | None:
+        """Let live updates, answers and streams take turns, so that none starves another. None
+        when there is nothing to send, or the peer has not acknowledged enough."""
+        if self._ledger.sent - self._ledger.acknowledged >= self._limits.window_frames:
+            return None
+        makers = (self._recent_of, self._answers, self._findings, self._streamed)
+        for i in range(len(makers)):
+            turn = (self._turn + i) % len(makers)
+            entries: list[Entry] = []
+            phext = makers[turn](entries)
+            if entries:
+                self._turn = (turn + 1) % len(makers)
+                return self._frame(phext, entries)
+        return None
+
+    def _frame(self, phext: str, entries: list[Entry]) -> Updates | Part:
+        self._traffic.updates_out += len(entries)
+        last = entries[-1]
+        if len(last.update) + _ENTRY_BYTES + _FRAME_BYTES > self._limits.frame_bytes_max:
+            # Entries are added until a frame is full: only a lone one can be too large.
+            self._split(phext, last)
+            return self.next_part()
+        self._number(phext, tuple(dict.fromkeys(entry.coordinate for entry in entries)))
+        return Updates(phext, tuple(entries))
+
+    def _split(self, phext: str, entry: Entry) -> None:
+        size = self._limits.frame_bytes_max // 2
+        total = -(-len(entry.update) // size)
+        self.parts.extend(
+            Part(phext, entry.coordinate, i, total, entry.update[i * size : (i + 1) * size])
+            for i in range(total)
+        )
+
+    def _number(self, phext: str, coordinates: tuple[Coordinate, ...]) -> None:
+        self._ledger.send(phext, coordinates, is_durable=not self._replicas.is_dirty)
+
+    def _recent_of(self, entries: list[Entry]) -> str:
+        """Fill a frame with what changed; what is no longer at hand is offered."""
+        phext, size = "", 0
+        own_id, half = self._replicas.node_id, self._limits.frame_bytes_max // 2
+        while self.dirty:
+            scroll, first = next(iter(self.dirty.items()))
+            if entries and (scroll[0] != phext or size > self._limits.updates_bytes_goal):
+                break
+            if not contains(self._rights.told.get(scroll[0], (EVERYTHING,)), scroll[1]):
+                del self.dirty[scroll]
+                continue
+            updates = self._recent.since(scroll, first, self._link)
+            added = sum(len(entry.update) + _ENTRY_BYTES for entry in updates)
+            if added > half or not self._recent.has_since(first):
+                del self.dirty[scroll]
+                self._requests.offer(scroll)
+                continue
+            if entries and size + added > half:
+                break
+            del self.dirty[scroll]
+            phext = scroll[0]
+            size += added
+            entries.extend(
+                Entry(scroll[1], e.update, e.origin or own_id, e.time_ms) for e in updates
+            )
+        return phext
+
+    def _answers(self, entries: list[Entry]) -> str:
+        return self._differences(self.asked, entries)
+
+    def _findings(self, entries: list[Entry]) -> str:
+        return self._differences(self.found, entries)
+
+    def _differences(self, scrolls: OrderedDict[ScrollId, bytes], entries: list[Entry]) -> str:
+        """Fill a frame with what the peer lacks of scrolls beyond the versions that it has."""
+        phext, size = "", 0
+        while scrolls:
+            scroll, version = next(iter(scrolls.items()))
+            if entries and (scroll[0] != phext or size > self._limits.updates_bytes_goal):
+                break
+            update = self._difference(scroll, version)
+            if entries and size + len(update) > self._limits.frame_bytes_max // 2:
+                break
+            del scrolls[scroll]
+            if scrolls is self.asked:
+                self.asked_bytes -= len(version)
+            phext = scroll[0]
+            size += len(update) + _ENTRY_BYTES
+            entries.append(Entry(scroll[1], update))
+        return phext
+
+    def _difference(self, scroll: ScrollId, version: bytes) -> bytes:
+        """Return what a peer with `version` lacks of a scroll, empty when that is nothing."""
+        if not contains(self._interest.of(scroll[0]), scroll[1]):
+            return b""
+        try:
+            return self._replicas.open(scroll[0]).difference(scroll[1], version) or b""
+        except StoreDamagedError:
+            return b""
+
+    def _streamed(self, entries: list[Entry]) -> str:
+        goal = self._limits.updates_bytes_goal
+        while self.streams and not entries:
+            phext, range_ = self.streams.popleft()
+            lower, upper = range_.to_keys()
+            found = self._replicas.read_range(phext, lower, upper, goal)
+            if not found:
+                continue
+            del found[goal // _ENTRY_BYTES :]
+            entries.extend(Entry(Coordinate.from_key(key), state) for key, state in found)
+            after = entries[-1].coordinate.successor()
+            if after is not None and after in range_:
+                self.streams.appendleft((phext, CoordinateRange(after, range_.upper)))
+            if len(entries) > 1 and len(entries[-1].update) > self._limits.frame_bytes_max // 2:
+                # Too large to travel with others: it goes next, alone.
+                self.find((phext, entries.pop().coordinate))
+            return phext
+        return ""
+
+    # -- what is under way -----------------------------------------------------------------
+
+    @property
+    def scrolls(self) -> int:
+        """How many scrolls are noted; streams and parts not counted."""
+        return len(self.dirty) + len(self.found) + len(self.asked)
+
+    @property
+    def messages(self) -> int:
+        """How many messages are ready, and ranges to be sent."""
+        return len(self.streams) + len(self.parts)
+
+    def under_way(self, phext: str, range_: CoordinateRange) -> Iterator[Coordinate]:
+        """Iterate over the scrolls of a range to be sent, some more than once, without those of
+        streams."""
+        for scroll in chain(self.dirty, self.found, self.asked):
+            if scroll[0] == phext and scroll[1] in range_:
+                yield scroll[1]
+        for part in self.parts:
+            if part.phext == phext and part.coordinate in range_:
+                yield part.coordinate
+
+    def streams_of(self, phext: str, range_: CoordinateRange) -> Iterator[CoordinateRange]:
+        """Iterate over the parts of a range of which everything is still to be sent."""
+        for streamed, stream in self.streams:
+            both = stream.intersect(range_) if streamed == phext else None
+            if both is not None:
+                yield both
+
+    def is_quiet(self, phext: str) -> bool:
+        """Whether nothing of the phext is to be sent, and no part of anything."""
+        scrolls = (name for name, _ in chain(self.dirty, self.found, self.asked))
+        streams = (name for name, _ in self.streams)
+        return not self.parts and phext not in chain(scrolls, streams)
+
+    def check(self) -> None:
+        """Check that the count is that of what is noted."""
+        assert self.asked_bytes == sum(map(len, self.asked.values()))

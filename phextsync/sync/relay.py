@@ -1,0 +1,154 @@
+"""Relay: which links get an update that took effect here, at once or after a comparison.
+
+An update with an origin is live: it goes to the other links at once, but not to a peer that says
+that it is linked with the origin (`Neighbours`). What a comparison brought is not relayed: the
+other links are compared again shortly after.
+"""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from math import inf
+from typing import Final
+
+from phextsync.index import CoordinateRange
+from phextsync.replica.replicas import NewUpdate, ReplicaSet
+from phextsync.sync.clock import Clock
+from phextsync.sync.link import Link
+from phextsync.sync.messages import NEIGHBOURS_MINOR, Limits, Neighbours
+from phextsync.sync.news import News
+from phextsync.sync.recent import RecentUpdates
+from phextsync.sync.timing import Timing
+from phextsync.trust.permissions import contains
+
+_ASKED_DELAYS: Final = 5  # of a comparison: for so long after a question another may come
+
+
+class Fate(Enum):
+    """What becomes of an update on one link."""
+
+    NONE = auto()  # the peer sent it, or may not see it
+    COMPARED = auto()  # the peer hears of it by a comparison
+    WRITTEN = auto()  # the peer wrote it, and has it, perhaps not yet on its disk
+    LEFT = auto()  # the peer gets it from the node that wrote it
+    SENT = auto()
+
+
+class Relay:
+    """Passes updates on between the links of a node.
+
+    A peer to which an update was not relayed is not known to have it: when somebody asks who has
+    the phext, our version is offered to it, and for a while nothing is left to others.
+    """
+
+    def __init__(
+        self,
+        links: Mapping[int, Link],
+        *,
+        replicas: ReplicaSet,
+        recent: RecentUpdates,
+        clock: Clock,
+        limits: Limits,
+        timing: Timing,
+    ) -> None:
+        self.news = News()
+        self._links = links
+        self._replicas = replicas
+        self._recent = recent
+        self._clock = clock
+        self._limits = limits
+        self._timing = timing
+        self._asked_at: dict[str, float] = {}  # by phext
+
+    # -- updates ---------------------------------------------------------------------------
+
+    def take(self, new: NewUpdate) -> None:
+        """An update took effect: keep it at hand and mark it for the links that want it."""
+        scroll = (new.phext, new.coordinate)
+        sequence = self._recent.advance()
+        is_kept = False
+        may_leave = new.source is not None and not self._is_asked(new.phext)
+        for link in self._links.values():
+            link.findings.forget(scroll)
+            match self._fate(link, new, may_leave=may_leave):
+                case Fate.SENT:
+                    link.refusals.forget(scroll)
+                    link.outgoing.change(scroll, sequence)
+                    is_kept = True
+                    if link.is_ready:
+                        link.ready()
+                case Fate.LEFT:
+                    link.lazy.leave(self._clock.now, scroll)
+                case Fate.WRITTEN:
+                    link.lazy.note_written(self._clock.now, scroll)
+                case Fate.COMPARED:
+                    self.news.note(new.phext, new.source)
+                    link.comparisons.mark_stale(new.phext)
+                case Fate.NONE:
+                    pass
+        if is_kept:
+            self._recent.add(scroll, new.entry, new.source)
+
+    def _fate(self, link: Link, new: NewUpdate, *, may_leave: bool) -> Fate:
+        rights, origin = link.rights.of(new.phext), new.entry.origin
+        if link.number == new.source or not contains(rights.show, new.coordinate):
+            return Fate.NONE
+        if not origin or not contains(rights.send, new.coordinate):
+            return Fate.COMPARED
+        if link.goodbye is not None:
+            return Fate.NONE
+        if link.peer_id == origin:
+            return Fate.WRITTEN
+        if may_leave and link.lazy.may_leave((new.phext, new.coordinate), origin):
+            return Fate.LEFT
+        return Fate.SENT
+
+    # -- what was left to others -----------------------------------------------------------
+
+    def ask(self, phext: str, links: list[Link], range_: CoordinateRange) -> None:
+        """Somebody asks who has a range: offer what was left of it to others. The answer does not
+        wait for a comparison, which a busy link puts off."""
+        self._asked_at[phext] = self._clock.now
+        for link in links:
+            if link.lazy.left:
+                unsettled = self._replicas.open(phext).uncommitted()
+                for scroll in link.lazy.offer(phext, range_, unsettled):
+                    link.requests.offer(scroll)
+                link.ready()
+
+    def _is_asked(self, phext: str) -> bool:
+        within_s = _ASKED_DELAYS * self._timing.compare_delay_s
+        return self._clock.now - self._asked_at.get(phext, -inf) < within_s
+
+    def compare_left(self, link: Link) -> None:
+        """Compare soon, if something was not relayed on the link."""
+        for phext in link.lazy.phexts_left():
+            link.comparisons.schedule_soon(phext)
+
+    def check(self, now: float, link: Link) -> None:
+        """Compare what was left for too long: who was to send it may not have written it."""
+        written = link.lazy.oldest_written
+        if written is not None and now - written[1] >= self._timing.ping_interval_s:
+            link.comparisons.schedule_soon(written[0])
+        if link.lazy.is_overdue(now, self._timing.dead_after_s):
+            self.compare_left(link)
+
+    # -- neighbours ------------------------------------------------------------------------
+
+    def links_changed(self) -> None:
+        """Tell every peer that may know everything whom we are linked with."""
+        for link in self._links.values():
+            understands = link.hello is not None and link.hello.minor >= NEIGHBOURS_MINOR
+            if understands and link.is_ready and link.permissions.reads_everything:
+                link.has_neighbours_to_tell = True
+                link.ready()
+
+    def neighbours_for(self, link: Link) -> Neighbours:
+        """Return whom we are linked with besides the peer of a link."""
+        link.has_neighbours_to_tell = False
+        others = {other.peer_id for other in self._links.values() if other.is_ready}
+        return Neighbours(tuple(sorted(others - {link.peer_id})[: self._limits.neighbours_max]))
+
+    def meet_neighbours(self, link: Link, node_ids: tuple[bytes, ...]) -> None:
+        """A peer tells whom it is linked with: compare soon if it has lost one."""
+        if link.lazy.meet(node_id for node_id in node_ids if node_id != self._replicas.node_id):
+            self.compare_left(link)

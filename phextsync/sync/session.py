@@ -1,0 +1,51 @@
+"""Session: one comparison of one phext over one link, from its first message to the empty one."""
+
+from dataclasses import dataclass
+
+from phextsync.sync.comparison import Comparison
+
+
+@dataclass(slots=True)
+class Session:
+    """What is known of a comparison. `comparison` is None while the peer is to begin one.
+
+    `is_needed`: the digests differed. `has_found`: something differs and will be exchanged.
+    `is_uneven`: something differs and stays, since a certificate does not allow it; `is_withheld`:
+    in particular, something that we have and the peer has not.
+    """
+
+    number: int
+    comparison: Comparison | None
+    steps_max: int = 0
+    is_needed: bool = False
+    is_audit: bool = False
+    step: int = 0
+    is_open: bool = True
+    has_found: bool = False
+    is_uneven: bool = False
+    is_withheld: bool = False
+
+    @property
+    def found_none(self) -> bool:
+        """Whether it has ended and saw that nothing differs: the answer to a root was empty, or
+        the digests were equal before it began. A list may be answered by nothing and by updates."""
+        steps = (3,) if self.is_audit else (0, 2)
+        is_sure = not (self.is_needed or self.has_found or self.is_uneven)
+        return not self.is_open and is_sure and self.step in steps
+
+    @property
+    def is_fruitless(self) -> bool:
+        """Whether the digests differed and nothing was found: somebody made entries alike."""
+        return self.is_needed and not self.has_found and not self.is_uneven
+
+    @property
+    def saw_all(self) -> bool:
+        """Whether what it saw and did not find is the same on both sides. The peer may end an
+        audit, or a comparison whose turns it cannot send, before all is seen."""
+        return not self.is_audit and (self.has_found or self.step <= 2)
+
+    def note(self, *, is_found: bool, is_withheld: bool = False) -> None:
+        """Note a difference: whether it will be exchanged, and whether the peer will lack it."""
+        self.has_found |= is_found
+        self.is_uneven |= not is_found
+        self.is_withheld |= is_withheld

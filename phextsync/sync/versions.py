@@ -1,0 +1,94 @@
+"""Versions: what a peer's version of a scroll tells beside ours.
+
+Who lacks something asks for it. Equal versions of different texts are a conflict: somebody wrote
+under one client id twice. The side with the greater text takes the other and merges its own lines.
+"""
+
+from hashlib import blake2b
+
+from phextsync.errors import ProtocolError
+from phextsync.index import EMPTY_VERSION, Coordinate, check_version, covers
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.sync.messages import Conflict, ScrollId
+from phextsync.sync.outbox import Outbox
+from phextsync.sync.outgoing import Outgoing
+from phextsync.sync.refusals import Refusals
+from phextsync.sync.requests import Requests
+from phextsync.sync.rights import LinkRights
+from phextsync.trust.permissions import contains
+
+
+class Versions:
+    """The answers of one link to versions and conflicts that its peer tells."""
+
+    def __init__(
+        self,
+        *,
+        replicas: ReplicaSet,
+        rights: LinkRights,
+        requests: Requests,
+        outgoing: Outgoing,
+        refusals: Refusals,
+        outbox: Outbox,
+    ) -> None:
+        self._replicas = replicas
+        self._rights = rights
+        self._requests = requests
+        self._outgoing = outgoing
+        self._refusals = refusals
+        self._outbox = outbox
+        self._said: dict[ScrollId, None] = {}  # conflicts, since the last comparison
+
+    def compared(self, phext: str) -> None:
+        """A comparison has ended: a conflict that is still there is said again."""
+        self._said = {scroll: None for scroll in self._said if scroll[0] != phext}
+
+    def receive_want(
+        self, phext: str, coordinate: Coordinate, version: bytes, fingerprint: bytes
+    ) -> None:
+        """The peer has this version, and asks for what it lacks."""
+        try:
+            check_version(version)
+        except ValueError as error:
+            raise ProtocolError(str(error)) from error
+        scroll, rights = (phext, coordinate), self._rights.of(phext)
+        if not contains(rights.held, coordinate):
+            return
+        if contains(rights.send, coordinate):
+            self._refusals.forget(scroll)
+            self._outgoing.ask(scroll, version)
+        if version == EMPTY_VERSION:
+            return
+        replica = self._replicas.open(phext)
+        ours = replica.version(coordinate)
+        if not covers(ours, version):
+            self._requests.want(scroll)
+        elif ours == version and fingerprint:
+            mine = replica.fingerprint(coordinate)[: len(fingerprint)]
+            if mine != fingerprint:
+                self._say_conflict(scroll)
+
+    def receive_conflict(self, scroll: ScrollId, theirs: bytes) -> None:
+        """The peer has another text of our version, with the digest `theirs`."""
+        rights = self._rights.of(scroll[0])
+        if not contains(rights.held, scroll[1]):
+            return
+        if self._replicas.open(scroll[0]).version(scroll[1]) == EMPTY_VERSION:
+            return
+        ours = self._text_digest(scroll)
+        if ours > theirs and contains(rights.take, scroll[1]):
+            self._requests.adopt(scroll)
+        elif ours < theirs:
+            self._say_conflict(scroll)
+
+    def _say_conflict(self, scroll: ScrollId) -> None:
+        if scroll not in self._said:
+            self._said[scroll] = None
+            self._outbox.answer(Conflict(*scroll, self._text_digest(scroll)))
+            self._refusals.report(
+                f"{scroll[0]} {scroll[1]}: equal versions, different texts; mending"
+            )
+
+    def _text_digest(self, scroll: ScrollId) -> bytes:
+        text = self._replicas.open(scroll[0]).get(scroll[1], "")
+        return blake2b(text.encode(), digest_size=16).digest()
