@@ -2,6 +2,7 @@
 
 import os
 import pty
+import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from phextsync.trust.identity import MeshKey, NodeIdentity
 from sims.processes import Process, make_folder
 
 _A = "1.1.1/1.1.1/1.1.1"
+_B = "1.1.1/1.1.1/1.1.2"
 _ESCAPES = "\x1b]0;title\x07\x1b[2J milk \x9b31m \u202e[/red]\n"
 
 
@@ -185,16 +187,53 @@ def test_a_name_with_brackets_harms_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_an_output_that_nobody_reads_any_more_ends_quietly(folder: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["get", _A], ["export", "-"], ["ls"], ["--help"]])
+def test_an_output_that_nobody_reads_any_more_ends_quietly(
+    folder: Path, words: list[str], unbuffered: str
+) -> None:
     _out(folder, "set", _A, "-", text="line\n" * 100_000)
-    command = [sys.executable, "-m", "phextsync.cli", "get", _A, "--data", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.readline() == b"line\n"
-        process.stdout.close()
-        errors = process.stderr.read()
-    assert (process.returncode, errors) == (0, b"")
+    command = [sys.executable, "-m", "phextsync.cli", "--data", str(folder), *words]
+    reader, writer = os.pipe()
+    os.close(reader)
+    place = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, env=place, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("words", [["get", _A], ["export", "-"], ["ls", "--json"]])
+def test_an_output_that_is_cut_is_told(folder: Path, tmp_path: Path, words: list[str]) -> None:
+    _out(folder, "set", _A, "-", text="x" * 20_000)
+    for i in range(1, 100):
+        _out(folder, "set", f"1.1.1/1.1.1/2.1.{i}", "x" * 200)
+
+    def have_little_room() -> None:  # a write beyond is cut, as on a full disk, then refused
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+    command = [sys.executable, "-m", "phextsync.cli", "--data", str(folder), *words]
+    with Path(tmp_path, "out").open("wb") as file:
+        done = subprocess.run(
+            command,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            stdout=file,
+            stderr=subprocess.PIPE,
+            preexec_fn=have_little_room,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"phextsync: File too large\n")
+
+
+@pytest.mark.real
+def test_streams_that_are_closed_lead_nowhere(folder: Path) -> None:
+    def close_all() -> None:
+        os.closerange(0, 3)
+
+    for words in (["set", _A, "-"], ["ls"], ["get", _B]):
+        command = [sys.executable, "-m", "phextsync.cli", "--data", str(folder), *words]
+        done = subprocess.run(command, preexec_fn=close_all, check=False)
+        assert done.returncode == (words[0] == "get"), words
 
 
 # -- what is meant ---------------------------------------------------------------------------

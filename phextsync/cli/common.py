@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from io import BufferedWriter, RawIOBase, TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Final, NoReturn, cast
 
@@ -270,7 +271,28 @@ def warn(line: str) -> None:
 def fail(reason: str, status: int = 1) -> NoReturn:
     """End the command with one line."""
     warn(f"phextsync: {reason}")
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk, of which Python would tell again at the end
+        close_output()
     sys.exit(status)
+
+
+def open_streams() -> None:
+    """Make the standard streams what commands expect, however the process was started.
+
+    One that is closed leads nowhere: else the next file that is opened gets its number. Standard
+    output is buffered, also under PYTHONUNBUFFERED: without, Python leaves out what a full disk
+    does not take of a text, and says nothing. Names need not be UTF-8, and the locale has no say.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    if isinstance(sys.stdout.buffer, RawIOBase):
+        sys.stdout = TextIOWrapper(BufferedWriter(sys.stdout.detach()))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def close_output() -> None:

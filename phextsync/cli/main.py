@@ -6,7 +6,6 @@ does, it opens the folder, does the same by itself and closes it.
 
 import faulthandler
 import sys
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Final, cast
 
@@ -24,6 +23,7 @@ from phextsync.cli.common import (
     PHEXT,
     close_output,
     fail,
+    open_streams,
     say,
 )
 from phextsync.errors import PhextsyncError
@@ -44,16 +44,18 @@ _USAGE_STATUS: Final = 2
 
 def main() -> None:
     """Run the command; an expected failure is one line on standard error and status 1."""
+    open_streams()
     faulthandler.enable()  # a damaged page can end the process with a signal: not in silence
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            # Whatever the locale says; a path need not be UTF-8.
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         arguments = sys.argv[1:] or ["--help"]
         status = app(arguments, prog_name="phextsync", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read it, such as `head`, has enough
+        close_output()
+        status = 0
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):  # typer and rich make 1 of it
+            raise
         close_output()
         status = 0
     except (PhextsyncError, OSError) as error:
@@ -81,13 +83,14 @@ def _told(error: BaseException) -> str:
 def _usage(error: Exception) -> str:
     """Say what was wrong with the command line, and where to read how it is done."""
     message = " ".join(cast("typer.BadParameter", error).format_message().split())
+    message = message.removesuffix(".")
     context = getattr(error, "ctx", None)
     if context is None:
         return message
     names = {parameter.name for parameter in context.command.params}
     if getattr(error, "option_name", None) and names & _TEXTS:
-        return f"{message} A text that begins with a dash stands behind --: {_TEXT_EXAMPLE}"
-    return f"{message} See `{context.command_path} --help`."
+        return f"{message}. A text that begins with a dash stands behind --: {_TEXT_EXAMPLE}"
+    return f"{message}. See `{context.command_path} --help`."
 
 
 _TEXT_EXAMPLE: Final = "`phextsync set COORDINATE -- -text`"
