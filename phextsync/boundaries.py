@@ -70,7 +70,7 @@ class Boundary:
         kind = type(error), getattr(error, "errno", None), place
         self._counts[kind] += 1
         count = self._counts[kind]
-        if set(str(count)[1:]) <= {"0"} and str(count)[0] == "1":
+        if is_due(count):
             is_bug = count == 1 and not isinstance(error, _EXPECTED)
             self._logger.error(
                 "%s failed: %s (%s%s)",
@@ -154,6 +154,11 @@ def one_line(error: BaseException) -> str:
     if not isinstance(error, PhextsyncError | OSError) or not text:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return printable(text)
+
+
+def is_due(count: int) -> bool:
+    """Whether to tell what comes for the `count`-th time: the first, tenth, hundredth, ..."""
+    return str(count).strip("0") == "1"
 
 
 def printable(text: str) -> str:

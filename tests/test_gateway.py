@@ -526,6 +526,8 @@ async def test_phexts_of_the_library_are_not_shown(tmp_path: Path) -> None:
         await _get(port, "/api/v2/update?p=n&s=text")
         hidden = gateway.node.replicas.names()[0]
         assert hidden.startswith(".")
+        for name in (hidden, f"n&p={hidden}", "%FF", "n%C3"):
+            assert (await _get(port, f"/events?p={name}"))[0] == 403
         for target in (f"/events?p={hidden}", f"/api/v2/toc?p={hidden}"):
             assert await _get(port, target) == (403, "Forbidden: invalid phext path")
         assert f'"{hidden}"' not in (await _get(port, "/metrics"))[1]

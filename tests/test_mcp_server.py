@@ -361,6 +361,22 @@ def test_sessions_end_after_half_an_idle_hour_and_are_bounded() -> None:
     assert (manager.session_idle_timeout, manager.max_sessions) == (1800, 256)
 
 
+def test_agents_beyond_the_bound_are_refused_with_few_lines_of_the_log(tmp_path: Path) -> None:
+    command = _command(make_folder(tmp_path), "--http", _free_address())
+    with _running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = process.stdout.readline().decode().split()[-1]
+        with httpx2.Client(headers=_HEADERS, timeout=PATIENCE_S) as http:
+            statuses = [http.post(url, json=_INITIALIZE).status_code for _ in range(256 + 12)]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+        lines = process.stderr.read().splitlines()
+    assert statuses == [200] * 256 + [503] * 12
+    assert len(lines) == 2
+    assert all(b"256 sessions are already open" in line for line in lines)
+
+
 def _ended(folder: Path, *options: str) -> tuple[int, str]:
     done = subprocess.run(
         _command(folder, *options), capture_output=True, check=False, timeout=2 * PATIENCE_S

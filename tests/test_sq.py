@@ -238,6 +238,8 @@ def test_bytes_that_are_not_utf8_are_refused_not_replaced(api: SqApi, request_: 
         "0",
         f"1.1.1/1.1.1/1.1.{'9' * 5000}",
         "1.1.1/1.1.1/1.1.4294967297",
+        "1.1.1/1.1.1/1.1.-5",
+        "-5",
     ],
 )
 def test_a_write_to_a_coordinate_that_no_scroll_can_have_is_refused(api: SqApi, place: str) -> None:
@@ -249,6 +251,17 @@ def test_a_write_to_a_coordinate_that_no_scroll_can_have_is_refused(api: SqApi, 
         assert answer.warning.startswith(f"refused to {operation} '{place}"[:90])
     assert _get(api, "toc?p=n") == "* 1.1.1/1.1.1/1.1.1: text\n"
     _get(api, f"select?p=n&c={place}")
+
+
+@pytest.mark.parametrize(
+    "place", ["1.1.1/1.1.1/1.1.1/5", "x.1.1/1.1.1/1.1.1.7", "1.5.2/3.7.3/9.1.1."]
+)
+def test_a_write_with_more_than_nine_parts_falls_on_no_other_scroll(api: SqApi, place: str) -> None:
+    for operation in ("update", "insert", "delete"):
+        answer = api.answer(Request("GET", f"/api/v2/{operation}", f"p=n&c={place}&s=other"))
+        assert (answer.status, answer.has_changed) == (400, False)
+        assert answer.warning
+    assert _get(api, "toc?p=n") == "* 1.1.1/1.1.1/1.1.1: \n"
 
 
 @pytest.mark.parametrize("place", ["", "7", "2.5", "3.1.1/4.1.1", "agent.1.1/test.x/1.1.2", "word"])

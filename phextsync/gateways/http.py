@@ -191,12 +191,15 @@ class Gateway:
             changes.close()
 
     def _changes(self, request: Request) -> ChangeStream:
-        parameters = request.parameters
-        name = parameters.get("p", "")
-        if is_reserved(name):
-            raise Refusal(403, "Forbidden: invalid phext path")
+        invalid = Refusal(403, "Forbidden: invalid phext path")
         try:
-            range_ = CoordinateRange.parse(parameters.get("range", "*"))
+            name = request.strictly("p") or ""
+        except UnicodeDecodeError as error:
+            raise invalid from error
+        if is_reserved(name):
+            raise invalid
+        try:
+            range_ = CoordinateRange.parse(request.parameters.get("range", "*"))
             feed = self.node.phext(name).feed(range_, coordinates_max=_CHANGES_MAX)
         except PhextsyncError as error:
             raise Refusal(400, str(error)) from error

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from importlib.metadata import version
@@ -34,7 +35,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from phextsync import aio
-from phextsync.boundaries import Boundary, printable
+from phextsync.boundaries import Boundary, is_due, printable
 from phextsync.control.desk import rest_of
 from phextsync.discovery import Address
 from phextsync.errors import LinkError, PhextsyncError
@@ -332,6 +333,7 @@ async def serve_http(
     with _listening_socket(address) as listening:
         stopped = asyncio.Event()
         logging.getLogger("mcp.server.streamable_http").addFilter(_is_news)
+        logging.getLogger("mcp.server.streamable_http_manager").addFilter(_rarely())
         async with _serving(folder, options, stopped.set) as server:
             config = uvicorn.Config(
                 _Guarded(http_app(server), guard),
@@ -402,6 +404,17 @@ def _note(boundary: Boundary, context: Mapping[str, object]) -> None:
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether a line of the SDK's log tells more than that a client left."""
     return record.exc_info is None or not isinstance(record.exc_info[1], ClientDisconnect)
+
+
+def _rarely() -> Callable[[logging.LogRecord], bool]:
+    """Return a filter that lets the first, tenth, hundredth, ... line of each kind pass."""
+    counts: Counter[str] = Counter()
+
+    def passes(record: logging.LogRecord) -> bool:
+        counts[str(record.msg)] += 1
+        return is_due(counts[str(record.msg)])
+
+    return passes
 
 
 class _Guarded:

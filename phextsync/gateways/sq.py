@@ -45,6 +45,7 @@ _PAGE: Final = 100  # scrolls between two yields
 _PIECE: Final = 64 << 10  # characters between two yields
 _PARSED: Final = 4 << 10  # as many of them take as long to parse
 _PART_MAX: Final = 999
+_PARTS: Final = 9
 _NUMBER_MAX: Final = 1 << 32  # greater numbers are not told apart
 _SEPARATORS: Final = re.compile("[./;]")
 _PREFIX: Final = "/api/v2/"
@@ -165,12 +166,15 @@ class _Call:
     def check_place(self) -> None:
         """CoordinateError when the coordinate has a number that no scroll can have: what is written
         there would fall on another scroll."""
-        for number in _numbers(self.parameters.get("c", "")):
+        place = self.parameters.get("c", "")
+        for number in _numbers(place):
             if not 1 <= number <= _PART_MAX:
-                found = f"{number}" if number < _NUMBER_MAX else "a greater one"
+                found = f"{number}" if abs(number) < _NUMBER_MAX else "one out of all bounds"
                 raise CoordinateError(
                     f"expected numbers from 1 to 999 in the coordinate of a write, found {found}"
                 )
+        if len(_SEPARATORS.split(place)) > _PARTS:  # to SQ the tenth takes the place of the ninth
+            raise CoordinateError("expected at most nine numbers in the coordinate of a write")
 
 
 _Steps = Generator[None, None, str]
@@ -217,13 +221,14 @@ def _content(request: Request) -> str:
 def _numbers(coordinate: str) -> Iterator[int]:
     """Iterate over the numbers that SQ reads in a coordinate: a 0 where nothing stands. Names in
     place of numbers, which its clients do send and which are 0 to SQ, are left out."""
-    begun = re.search("[0-9]", coordinate)
+    begun = re.search("-?[0-9]", coordinate)
     if begun is None:
         return
     for piece in _SEPARATORS.split(coordinate[begun.start() :]):
         digits = "".join(re.findall("[0-9]+", piece))
         if digits or not piece.strip():
-            yield int(digits.lstrip("0")[:10] or "0")
+            number = int(digits.lstrip("0")[:10] or "0")
+            yield -number if piece.strip() == f"-{digits}" else number
 
 
 # -- operations ----------------------------------------------------------------------------
