@@ -32,10 +32,11 @@ _WIDER_S: Final = 30  # and so many times what they take without a change
 _WIDER_TIMES: Final = 5
 _SCORE: Final = 0.9  # of the sample, without what is equivalent
 _LATEST_S: Final = 60  # before the time is up, no module is begun
+_STRICT: Final = r",\s*(strict=\w+)?(?=\))"
 _CONFIG: Final = """
 [tool.mutmut]
 source_paths = ["phextsync"]
-only_mutate = ["{path}"]
+only_mutate = [{sources}]
 also_copy = ["sims", "docs", "examples", "fuzz", "benchmarks", "README.md", "CHANGELOG.md"]
 pytest_add_cli_args = [
     "-p", "no:cacheprovider", "--hypothesis-seed=0",
@@ -49,45 +50,55 @@ _MAKE: Final = """
 import sys
 from pathlib import Path
 from mutmut.mutation.file_mutation import mutate_file_contents
-made = mutate_file_contents(sys.argv[1], Path(sys.argv[1]).read_text())
-print(*made.mutant_names, sep="\\n")
+from mutmut.utils.format_utils import get_mutant_name
+for path in map(Path, sys.argv[1:]):
+    for name in mutate_file_contents(str(path), path.read_text()).mutant_names:
+        print(get_mutant_name(path, name))
 """
 
 
 class Module(NamedTuple):
-    """Where a module is, the test files that hold it, and those that what survives meets then."""
+    """Which files are mutated, the test files that hold them, and those that what survives meets
+    then."""
 
-    path: str
+    globs: tuple[str, ...]
     tests: tuple[str, ...]
     wider: tuple[str, ...] = ()
 
-    @property
-    def dotted(self) -> str:
-        return self.path.removesuffix(".py").replace("/", ".")
 
-
-def _module(path: str, tests: str, wider: str = "") -> Module:
-    return Module(f"phextsync/{path}.py", *(_files(names) for names in (tests, wider)))
+def _module(globs: str, tests: str, wider: str = "") -> Module:
+    found = tuple(f"phextsync/{glob}.py" for glob in globs.split())
+    return Module(found, *(_files(names) for names in (tests, wider)))
 
 
 def _files(names: str) -> tuple[str, ...]:
     return tuple(f"tests/test_{name}.py" for name in names.split())
 
 
-MODULES: Final[Mapping[str, Module]] = {
-    "reconcile": _module("reconcile", "reconcile comparison", "protocol permissions"),
-    "sketch": _module("sketch", "sketch comparison", "protocol hostile"),
-    "comparison": _module("comparison", "comparison", "protocol link_state hostile"),
-    "permissions": _module("permissions", "permissions", "identity membership"),
+MODULES: Final[Mapping[str, Module]] = {  # a file belongs to the first that names it
+    "reconcile": _module("sync/reconcile", "reconcile comparison", "protocol permissions"),
+    "sketch": _module("sync/sketch", "sketch comparison", "protocol hostile"),
+    "comparison": _module("sync/comparison", "comparison", "protocol link_state hostile"),
+    "permissions": _module("trust/permissions", "permissions", "identity membership"),
     "crdt": _module("crdt", "crdt positions", "replica mapping bytes history"),
-    "edits": _module("edits", "edits", "crdt conflicts"),
-    "names": _module("files/names", "names", "files directories"),
+    "edits": _module("edits alignment", "edits", "crdt conflicts"),
+    "names": _module("files/names files/naming", "names", "files directories"),
     "protocol": _module(
-        "protocol", "protocol link_state presence", "permissions hostile hostile_machine testing"
+        "sync/*", "protocol link_state presence messages", "permissions hostile hostile_machine"
     ),
-    "replica": _module("replica", "replica mapping positions", "protocol history retention embed"),
-    "store": _module("store", "store", "upkeep damage pages whole"),
+    "replica": _module("replica/*", "replica mapping positions history", "protocol embed"),
+    "store": _module("store/*", "store pages retention snapshot whole", "upkeep damage"),
 }
+
+
+def sources(name: str) -> list[str]:
+    """Return the files of a module."""
+    taken: dict[str, str] = {}
+    for each, module in MODULES.items():
+        for glob in module.globs:
+            for path in sorted(ROOT.glob(glob)):
+                taken.setdefault(str(path.relative_to(ROOT)), each)
+    return [path for path, owner in taken.items() if owner == name]
 
 
 @dataclass(slots=True)
@@ -105,10 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     until = time.monotonic() + 60 * options.minutes
     for name, module in modules.items():
         _prepare(name, module, is_fresh=options.fresh)
-    chosen = sample({name: _all(name, module) for name, module in modules.items()}, options)
+    chosen = sample({name: _all(name) for name in modules}, options)
     found: dict[str, Tried] = {}
     for name, module in modules.items():
-        if until - time.monotonic() > _LATEST_S or not _todo(name, module, chosen[name]):
+        if until - time.monotonic() > _LATEST_S or not _todo(name, chosen[name]):
             found[name] = _try(name, module, chosen[name], options.jobs, until)
     wanted = sum(map(len, chosen.values()))
     return tell(found, wanted, _equivalents())
@@ -154,9 +165,9 @@ def _prepare(name: str, module: Module, *, is_fresh: bool) -> None:
     for path in (*_tracked(), *(str(p.relative_to(ROOT)) for p in ROOT.glob("phextsync/**/*.so"))):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         copy2(ROOT / path, folder / path)
-    tests = ", ".join(f'"{test}"' for test in module.tests)
+    lists = (json.dumps(each)[1:-1] for each in (sources(name), module.tests))
     with (folder / "pyproject.toml").open("a") as file:
-        file.write(_CONFIG.format(path=module.path, tests=tests))
+        file.write(_CONFIG.format(**dict(zip(("sources", "tests"), lists, strict=True))))
     known.write_text(code)
 
 
@@ -170,11 +181,11 @@ def _digest(paths: Iterable[str]) -> str:
     return blake2b(b"".join(parts)).hexdigest()
 
 
-def _all(name: str, module: Module) -> list[str]:
+def _all(name: str) -> list[str]:
     """Return the names of all mutants of a module."""
-    command = [sys.executable, "-c", _MAKE, module.path]
+    command = [sys.executable, "-c", _MAKE, *sources(name)]
     made = subprocess.run(command, cwd=_WORK / name, check=True, capture_output=True)
-    return [f"{module.dotted}.{mutant}" for mutant in made.stdout.decode().split()]
+    return made.stdout.decode().split()
 
 
 # -- trying --------------------------------------------------------------------------------
@@ -183,12 +194,12 @@ def _all(name: str, module: Module) -> list[str]:
 def _try(name: str, module: Module, chosen: list[str], jobs: int, until: float) -> Tried:
     """Try those that have not yet been noticed, by the module's tests and then by wider ones."""
     folder = _WORK / name
-    todo = _todo(name, module, chosen)
+    todo = _todo(name, chosen)
     if todo:
         print(f"{name}: {len(todo)} of {len(chosen)} mutants are to be tried", flush=True)
         command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(jobs), *todo]
         _run_until(command, folder, until)
-    results = _results(name, module)
+    results = _results(name)
     wider = _wider(folder)
     survivors = [m for m in chosen if results.get(m) is False and m not in wider]
     if survivors and module.wider:
@@ -223,9 +234,9 @@ def _run_until(command: list[str], folder: Path, until: float) -> None:
         print(f"expected tests that pass without a change, see {folder / 'log.txt'}", flush=True)
 
 
-def _todo(name: str, module: Module, chosen: list[str]) -> list[str]:
+def _todo(name: str, chosen: list[str]) -> list[str]:
     """Return what no test has noticed yet; what survived is tried again with other tests only."""
-    results, told = _results(name, module), _WORK / name / "tests.txt"
+    results, told = _results(name), _WORK / name / "tests.txt"
     tests = _digest(path for path in _tracked() if path.startswith(("tests/", "sims/")))
     is_same = told.exists() and told.read_text() == tests
     told.write_text(tests)
@@ -234,13 +245,14 @@ def _todo(name: str, module: Module, chosen: list[str]) -> list[str]:
     return [m for m in chosen if results.get(m) is None or not (results[m] or is_same)]
 
 
-def _results(name: str, module: Module) -> dict[str, bool]:
+def _results(name: str) -> dict[str, bool]:
     """Return of each mutant that was tried whether a test noticed it."""
-    meta = _WORK / name / "mutants" / f"{module.path}.meta"
-    if not meta.exists():
-        return {}
-    codes = json.loads(meta.read_text())["exit_code_by_key"]
-    return {mutant: code not in _SURVIVED for mutant, code in codes.items() if code is not None}
+    found: dict[str, bool] = {}
+    for path in sources(name):
+        meta = _WORK / name / "mutants" / f"{path}.meta"
+        codes = json.loads(meta.read_text())["exit_code_by_key"] if meta.exists() else {}
+        found |= {m: code not in _SURVIVED for m, code in codes.items() if code is not None}
+    return found
 
 
 _SURVIVED: Final = (0, 5, 33)  # exit codes of pytest: passed, no tests; of mutmut: no tests
@@ -301,7 +313,7 @@ def tell(found: Mapping[str, Tried], wanted: int, equivalent: Container[str]) ->
     """Print what survived of the modules, and how many were noticed; 0 when that is enough."""
     rows: list[tuple[str, int, int, int]] = []
     for name, tried in found.items():
-        left = {m: d for m, d in tried.differences.items() if squeezed(d) not in equivalent}
+        left = {m: d for m, d in tried.differences.items() if not _is_same(d, equivalent)}
         for mutant, difference in left.items():
             print(f"\n{mutant}\n{difference}")
         noticed = sum(tried.noticed.values())
@@ -315,6 +327,13 @@ def tell(found: Mapping[str, Tried], wanted: int, equivalent: Container[str]) ->
     if count < wanted:
         print(f"{wanted - count} of {wanted} mutants were not tried: the same command goes on")
     return 0 if count and noticed >= _SCORE * (count - same) else 1
+
+
+def _is_same(difference: str, equivalent: Container[str]) -> bool:
+    """Whether nothing differs: it is known to be so, or only says that what is of one length by
+    construction may be of several (`strict`)."""
+    lines = {re.sub(_STRICT, "", line[1:]).strip() for line in difference.strip().splitlines()}
+    return squeezed(difference) in equivalent or len(lines) == 1
 
 
 def _equivalents() -> set[str]:

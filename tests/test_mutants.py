@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants import MODULES, ROOT, Tried, parse, sample, squeezed, tell
+from tests.mutants import MODULES, ROOT, Tried, parse, sample, sources, squeezed, tell
 
 _ALL = {name: [f"phextsync.{name}.x_f__mutmut_{i}" for i in range(50)] for name in ("a", "b")}
 
@@ -25,20 +25,18 @@ def test_more_than_there_are_is_all() -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_that_is_mutated_exists_with_its_tests(name: str) -> None:
     module = MODULES[name]
-    assert [path for path in (module.path, *module.tests, *module.wider) if not _exists(path)] == []
+    assert all(list(ROOT.glob(glob)) for glob in module.globs)
+    assert sources(name)
+    assert [path for path in (*module.tests, *module.wider) if not (ROOT / path).is_file()] == []
     assert module.tests
     assert not {*module.tests} & {*module.wider}
-
-
-def _exists(path: str) -> bool:
-    return (ROOT / path).is_file()
 
 
 def test_every_equivalent_mutant_has_a_reason_and_changes_code_that_is_there() -> None:
     entries = tomllib.loads((Path(__file__).parent / "equivalent_mutants.toml").read_text())
     for entry in entries["mutant"]:
         assert entry["why"]
-        code = (ROOT / MODULES[entry["module"]].path).read_text()
+        code = "".join((ROOT / path).read_text() for path in sources(entry["module"]))
         removed = [
             line[2:] for line in squeezed(entry["difference"]).splitlines() if line[0] == "-"
         ]
@@ -60,3 +58,13 @@ def test_the_score_leaves_out_what_is_equivalent(capsys: pytest.CaptureFixture[s
     assert tell({"a": tried}, wanted=10, equivalent={"- a\n+ b"}) == 1
     assert tell({"a": tried}, wanted=10, equivalent={"- a\n+ b", "- c\n+ d"}) == 0
     assert "100.0 %" in capsys.readouterr().out
+
+
+def test_lengths_that_are_equal_by_construction_need_no_test(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    difference = "-    for a, b in zip(x, y, strict=True):\n+    for a, b in zip(x, y, ):"
+    assert tell({"a": Tried({"m": False, "n": True}, {"m": difference})}, 2, set()) == 0
+    other = difference.replace("zip(x, y, )", "zip(y, x, )")
+    assert tell({"a": Tried({"m": False, "n": True}, {"m": other})}, 2, set()) == 1
+    assert capsys.readouterr().out.count("strict") == 1
