@@ -236,7 +236,7 @@ def test_cells_that_do_not_grow_and_a_second_audit_are_refused() -> None:
     side = Comparison(index, [EVERYTHING], Parameters(), bytes(16))
     turn = side.begin(500)
     for body in (turn.body[160:], turn.body[160:] + b"half a cell"):
-        with pytest.raises(ProtocolError, match="^expected more than 40 cells, found 40$"):
+        with pytest.raises(ProtocolError, match=r"^expected more than 40 cells, found 40$"):
             side.answer(SKETCH, body)
     side = Comparison(index, [EVERYTHING], Parameters(), bytes(16))
     side.answer(AUDIT, bytes(16))
