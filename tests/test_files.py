@@ -349,6 +349,19 @@ def test_a_rename_keeps_the_scroll_and_what_was_written_meanwhile(mesh: Mesh) ->
     assert mesh.settle() == {"new/name.md": "one\ntwo\n", "old.md": "another\n"}
 
 
+def test_a_file_that_has_to_make_room_is_not_taken_for_the_one_that_comes(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("2026-11-25.md", "one\n")
+    mesh.settle()
+    mesh.part()
+    one.disk.rename("2026-11-25.md", "m.md")
+    two.disk.rename("2026-11-25.md", "m.md")
+    mesh.pass_time(1)
+    two.disk.put("2026-11-25.md", "two\n")
+    mesh.pass_time(2)
+    assert mesh.settle(8) == {"m.md": "one\n", "m.md~2": "two\n"}
+
+
 def test_the_same_rename_on_two_machines_is_one(mesh: Mesh) -> None:
     mesh.machines[0].disk.put("old.md", "one\n")
     mesh.settle()
