@@ -743,6 +743,22 @@ def test_a_line_of_the_map_that_names_no_file_moves_nothing(mesh: Mesh) -> None:
     assert [line for line, _ in two.binding.situation().refused_lines] == sorted(bad)
 
 
+def test_a_name_that_changes_while_this_machine_writes_the_map_is_heard(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    one.peer.replica.replace(_MAP, " n.md", " m.md")
+    two.disk.put("new.md", "new\n")
+
+    def before(name: str, path: str) -> None:
+        if path == "new.md":
+            mesh.network.run(0)
+
+    two.files.before = before
+    two.work()
+    assert mesh.settle() == {"m.md": "one\n", "new.md": "new\n"}
+
+
 def test_a_line_of_the_map_that_is_changed_moves_the_file(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("n.md", "one\n")

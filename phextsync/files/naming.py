@@ -34,13 +34,16 @@ class Naming:
         self._replica = replica
         self._is_apart = is_apart
         self._orphans: dict[Coordinate, float] = {}  # since when
+        self._changed: set[Coordinate] = set()  # whose line changed since the last `follow`
 
     def follow(self, coordinates: Iterable[Coordinate], now: float) -> set[Coordinate]:
         """Take note of scrolls that changed; return them, and those whose line or path did."""
         changed = {c for c in coordinates if c in self.map.range}
         if self.map.map_coordinate in changed:
             changed.discard(self.map.map_coordinate)
-            changed |= self.map.read(self._replica.get(self.map.map_coordinate, ""))
+            self._refresh()
+        changed |= self._changed
+        self._changed = set()
         changed |= {c for c, since in self._orphans.items() if now - since >= ORPHAN_S}
         return changed | self.layout.update({c: self._name_of(c, now) for c in changed})
 
@@ -128,4 +131,4 @@ class Naming:
             self._refresh()
 
     def _refresh(self) -> None:
-        self.map.read(self._replica.get(self.map.map_coordinate, ""))
+        self._changed |= self.map.read(self._replica.get(self.map.map_coordinate, ""))
