@@ -430,6 +430,39 @@ def test_a_file_with_the_number_of_one_that_is_gone_is_another(mesh: Mesh) -> No
     assert not two.peer.replica.get(place, "")
 
 
+@pytest.mark.parametrize("text", ["one\ntwo\n", "zero\n\none and more\n one\ntwo\n"])
+def test_a_tiny_file_saved_under_another_name_meanwhile_is_renamed(mesh: Mesh, text: str) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    place = _place(one, "n.md")
+    one.files.end()
+    mesh.network.crash(0)
+    one.disk.put("m.md", text)
+    one.disk.unlink("n.md")
+    two.disk.put("n.md", "one\nthree\n")
+    mesh.pass_time(3)
+    one.start()
+    settled = mesh.settle()
+    assert list(settled) == ["m.md"]
+    assert sorted(settled["m.md"].splitlines()) == sorted([*text.splitlines(), "three"])
+    assert _place(one, "m.md") == place
+
+
+def test_a_file_that_lacks_a_line_of_a_tiny_one_that_is_gone_is_another(mesh: Mesh) -> None:
+    one, _ = mesh.machines
+    one.disk.put("n.md", "one\ntwo\n")
+    mesh.settle()
+    place = _place(one, "n.md")
+    one.files.end()
+    mesh.network.crash(0)
+    one.disk.put("m.md", "one\nthree\n")
+    one.disk.unlink("n.md")
+    one.start()
+    assert mesh.settle() == {"m.md": "one\nthree\n"}
+    assert _place(one, "m.md") != place
+
+
 def test_a_file_and_a_folder_of_one_name_are_both_kept(mesh: Mesh) -> None:
     one, two = mesh.machines
     mesh.part()

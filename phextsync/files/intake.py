@@ -4,6 +4,7 @@ A file changed, appeared, was renamed, or is gone: each is done to its scroll an
 batch. What cannot be told now waits, or is a problem of that name alone.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -350,8 +351,18 @@ class _Gone:
         return None
 
     def _share(self, coordinate: Coordinate, file: File) -> float:
-        """Return how much of the text of a file that is gone this one has."""
+        """Return how much of the text of a file that is gone this one has. A tiny one that has
+        grown is that file still, though most of the text is new: every line is there."""
         text = self._texts.get(coordinate)
         if text is None:
             text = self._texts[coordinate] = self._records.base(coordinate)
-        return likeness(text, file.text)
+        share = likeness(text, file.text)
+        return max(share, _LIKE_STRANGER) if _has_lines_of(text, file.text) else share
+
+
+def _has_lines_of(text: str, other: str) -> bool:
+    """Whether a text has lines, and another has each of them as often, but for empty ones."""
+    lines, others = (
+        Counter(line for line in map(str.strip, of.split("\n")) if line) for of in (text, other)
+    )
+    return bool(lines) and lines <= others
