@@ -19,8 +19,9 @@ from random import Random
 from benchmarks.index import nested_coordinates
 from benchmarks.report import Report
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange
+from phextsync.sync.codec import encode
 from phextsync.sync.comparison import SKETCH, Comparison, Turn
-from phextsync.sync.messages import Compare, Want, encode
+from phextsync.sync.messages import Compare, Want
 from phextsync.sync.reconcile import Parameters
 
 _VERSION_BYTES = 12  # of a scroll that two nodes have written

@@ -16,9 +16,9 @@ from phextsync.index import CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import Hit
 from phextsync.store.stores import MemoryStore
-from phextsync.sync.messages import Limits
+from phextsync.sync.lacks import Lack
+from phextsync.sync.limits import Limits
 from phextsync.sync.presence import PresenceBoard
-from phextsync.sync.synchronizer import Lack
 
 _PHEXT: Final = "memory"
 _PLACE: Final = "1.1.1/1.1.1/1.1.1"

@@ -7,6 +7,7 @@ from typing import Final
 
 from phextsync.crdt import import_update
 from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange, update_version
+from phextsync.sync.codec import encode
 from phextsync.sync.messages import (
     Acknowledge,
     Compare,
@@ -23,7 +24,6 @@ from phextsync.sync.messages import (
     Summary,
     Updates,
     Want,
-    encode,
 )
 from sims.network import PHEXT, Network
 

@@ -41,8 +41,9 @@ from phextsync.index import (
     update_clock,
     update_version,
 )
+from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparison import AUDIT, FOUND, RANGES, SKETCH, Comparison
-from phextsync.sync.messages import Limits, decode, encode
+from phextsync.sync.limits import Limits
 from phextsync.sync.reconcile import Parameters
 
 _PLACE: Final = Coordinate(*[1] * 9)

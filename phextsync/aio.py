@@ -69,8 +69,8 @@ from phextsync.replica.past import (
 from phextsync.replica.replicas import HistorySetting
 from phextsync.replica.views import Key, Range, RangeView, as_coordinate
 from phextsync.search import Hit
+from phextsync.sync.lacks import Lack
 from phextsync.sync.presence import PeerPresence
-from phextsync.sync.synchronizer import Lack
 
 
 class AsyncHandle:

@@ -12,14 +12,15 @@ from typing import Final
 
 from phextsync.crdt import ROOT, Scroll
 from phextsync.index import EVERYTHING, Coordinate, encode_plain_insert
+from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparison import AUDIT, RANGES, SKETCH
+from phextsync.sync.limits import Limits
 from phextsync.sync.messages import (
     Acknowledge,
     Compare,
     Conflict,
     Entry,
     Hello,
-    Limits,
     Message,
     Part,
     PhextSummary,
@@ -28,8 +29,6 @@ from phextsync.sync.messages import (
     Summary,
     Updates,
     Want,
-    decode,
-    encode,
 )
 from phextsync.sync.sketch import CELL_BYTES, STRATA_BYTES
 from sims.network import PHEXT, Network

@@ -7,8 +7,8 @@ from phextsync.errors import StoreFullError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.replicas import Replica, ReplicaSet
 from phextsync.store.stores import MemoryStore
+from phextsync.sync.limits import Limits
 from phextsync.sync.listener import Listener
-from phextsync.sync.messages import Limits
 from phextsync.sync.reconcile import Parameters, scope_digest
 from phextsync.sync.synchronizer import Synchronizer
 from phextsync.trust.permissions import UNRESTRICTED, Permissions

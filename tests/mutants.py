@@ -84,7 +84,9 @@ MODULES: Final[Mapping[str, Module]] = {  # a file belongs to the first that nam
     "edits": _module("edits alignment", "edits", "crdt conflicts"),
     "names": _module("files/names files/naming", "names", "files directories"),
     "protocol": _module(
-        "sync/*", "protocol link_state presence messages", "permissions hostile hostile_machine"
+        "sync/*",
+        "protocol link_state presence messages ledger core_parts link_parts",
+        "permissions hostile hostile_machine",
     ),
     "replica": _module("replica/*", "replica mapping positions history", "protocol embed"),
     "store": _module("store/*", "store pages retention snapshot whole", "upkeep damage"),

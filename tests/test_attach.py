@@ -29,7 +29,7 @@ from phextsync.index import CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import Hit
 from phextsync.store.stores import Batch, MemoryStore
-from phextsync.sync.synchronizer import Lack
+from phextsync.sync.lacks import Lack
 from sims.processes import PATIENCE_S, make_folder, mesh
 
 _A = "1.1.1/1.1.1/1.1.1"

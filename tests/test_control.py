@@ -21,7 +21,7 @@ from phextsync.control.desk import (
 from phextsync.errors import ConflictError, PhextsyncError, StoreError
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.stores import MemoryStore
-from phextsync.sync.messages import load_array
+from phextsync.sync.codec import load_array
 
 _PLACE = "1.1.1/1.1.1/1.1.1"
 

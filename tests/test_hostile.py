@@ -6,7 +6,8 @@ from benchmarks.hostile import measure
 from phextsync.crdt import Scroll
 from phextsync.index import EMPTY_VERSION, Coordinate
 from phextsync.sync.comparison import AUDIT, RANGES
-from phextsync.sync.messages import Compare, Conflict, Entry, Limits, Updates
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import Compare, Conflict, Entry, Updates
 from sims.attacks import ATTACKS, SCROLLS, Attacker, meet, place, suffer
 from sims.network import PHEXT, Network
 

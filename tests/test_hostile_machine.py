@@ -11,8 +11,8 @@ from hypothesis.stateful import (
 )
 
 from fuzz.scripts import frame_seeds
+from phextsync.sync.limits import Limits
 from phextsync.sync.link import Link
-from phextsync.sync.messages import Limits
 from sims.attacks import Attacker
 from sims.network import Network
 from tests.strategies import near_coordinates

@@ -16,7 +16,9 @@ from phextsync import transport
 from phextsync.discovery import SERVICE_TYPE, Announcement, Mdns
 from phextsync.index import EMPTY_VERSION
 from phextsync.node.node import _LINKS_PER_PEER, _TARGETS_MAX, Node, open_node
-from phextsync.sync.messages import Hello, Limits, PhextSummary, Ping, Want, decode, encode
+from phextsync.sync.codec import decode, encode
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import Hello, PhextSummary, Ping, Want
 from phextsync.transport import LINES_MAX, TlsStream, connect, server_context
 from phextsync.trust.identity import MeshKey, NodeIdentity
 from sims.attacks import place, summary

@@ -18,7 +18,8 @@ from phextsync.sync.audits import Audits
 from phextsync.sync.findings import Findings
 from phextsync.sync.lazy import LazyPush
 from phextsync.sync.ledger import Ledger
-from phextsync.sync.messages import Acknowledge, Conflict, Limits, Part, Updates
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import Acknowledge, Conflict, Part, Updates
 from phextsync.sync.outbox import Outbox
 from phextsync.sync.outgoing import Outgoing
 from phextsync.sync.recent import RecentUpdates

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 from phextsync.index import EMPTY_VERSION, Coordinate
 from phextsync.store.stores import LogEntry
+from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparison import AUDIT, RANGES
-from phextsync.sync.messages import Compare, Entry, Goodbye, Limits, Part, Updates, decode, encode
+from phextsync.sync.lacks import Lack
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import Compare, Entry, Goodbye, Part, Updates
 from phextsync.sync.reconcile import Parameters
-from phextsync.sync.synchronizer import Lack
 from sims.attacks import Attacker
 from sims.network import PHEXT, Network
 

@@ -1,7 +1,9 @@
 """Messages survive the wire; anything else is refused with what was expected and found."""
 
+import re
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import cbor2
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 from phextsync.errors import ProtocolError
 from phextsync.index import EVERYTHING, ORIGIN, cbor_items, cbor_size
 from phextsync.phext_names import is_phext_name
+from phextsync.sync.codec import KINDS, decode, encode
+from phextsync.sync.limits import Limits
 from phextsync.sync.messages import (
     Acknowledge,
     Compare,
@@ -18,7 +22,6 @@ from phextsync.sync.messages import (
     Entry,
     Goodbye,
     Hello,
-    Limits,
     Message,
     Neighbours,
     Notice,
@@ -32,12 +35,11 @@ from phextsync.sync.messages import (
     Unknown,
     Updates,
     Want,
-    decode,
-    encode,
 )
 from tests.strategies import coordinates, ranges
 
 _LIMITS = Limits()
+_PROTOCOL = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text()
 _ids = st.binary(min_size=16, max_size=16)
 _numbers = st.integers(0, 2**63 - 1)
 _names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20)
@@ -231,3 +233,9 @@ def test_the_end_of_an_item_is_found_without_making_it(value: Any, rest: bytes) 
 
 def _items(value: Any) -> int:
     return 1 + sum(map(_items, value)) if isinstance(value, list) else 1
+
+
+def test_the_table_of_kinds_is_that_of_the_specification() -> None:
+    specified = re.findall(r"^\| (\d+) \| (\w+)(?: \(since 1\.\d\))? \| ", _PROTOCOL, re.MULTILINE)
+    assert specified == [(str(number), kind.name) for number, kind in enumerate(KINDS)]
+    assert {kind.message for kind in KINDS} == {*get_args(Message)}

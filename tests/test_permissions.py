@@ -20,6 +20,7 @@ from phextsync.index import (
 )
 from phextsync.replica.replicas import CLIENTS
 from phextsync.sync import comparison, reconcile
+from phextsync.sync.codec import decode, encode
 from phextsync.sync.messages import (
     Compare,
     Conflict,
@@ -34,8 +35,6 @@ from phextsync.sync.messages import (
     Summary,
     Updates,
     Want,
-    decode,
-    encode,
 )
 from phextsync.sync.synchronizer import Synchronizer
 from phextsync.trust.permissions import (

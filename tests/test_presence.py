@@ -10,18 +10,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from phextsync.errors import PhextsyncError
+from phextsync.sync.codec import decode, encode
+from phextsync.sync.limits import Limits
 from phextsync.sync.messages import (
     PROTOCOL_MINOR,
     Goodbye,
     Hello,
-    Limits,
     Message,
     Neighbours,
     Notice,
     Presence,
     Unknown,
-    decode,
-    encode,
 )
 from phextsync.sync.presence import PeerPresence, PresenceBoard
 from sims.network import Network

@@ -12,22 +12,15 @@ from phextsync.errors import StoreDamagedError, StoreFullError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.replicas import CLIENTS
 from phextsync.store.stores import LogEntry, StoredScroll
+from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparison import AUDIT
+from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.sync.lacks import Lack, Progress, subtract
+from phextsync.sync.limits import Limits
 from phextsync.sync.listener import Listener
-from phextsync.sync.messages import (
-    Compare,
-    Goodbye,
-    Hello,
-    Limits,
-    Ping,
-    Updates,
-    Want,
-    decode,
-    encode,
-)
+from phextsync.sync.messages import Compare, Goodbye, Hello, Ping, Updates, Want
 from phextsync.sync.reconcile import Parameters
-from phextsync.sync.synchronizer import PeerJoined, PeerLost, Synchronizer
+from phextsync.sync.synchronizer import Synchronizer
 from sims.network import PHEXT, Network
 from tests.strategies import near_coordinates, ranges
 

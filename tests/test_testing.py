@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from phextsync.edits import minimal_edits
 from phextsync.index import Coordinate
-from phextsync.sync.messages import Limits, Ping, encode
+from phextsync.sync.codec import encode
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import Ping
 from phextsync.sync.synchronizer import Synchronizer
 from phextsync.testing import (
     Clone,

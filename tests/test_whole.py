@@ -6,8 +6,9 @@ from random import Random
 import pytest
 
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.sync.messages import Limits as WireLimits
-from phextsync.sync.messages import Ping, Pong, decode, encode
+from phextsync.sync.codec import decode, encode
+from phextsync.sync.limits import Limits as WireLimits
+from phextsync.sync.messages import Ping, Pong
 from phextsync.testing import Crash, MemoryMesh, Partition, Repair, Restart
 from phextsync.testing.mesh import PHEXT
 from phextsync.trust.permissions import Permissions

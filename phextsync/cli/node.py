@@ -46,7 +46,7 @@ from phextsync.files.status import DirectoryRow, lines_of, reasons_of
 from phextsync.gateways.guard import Guard
 from phextsync.handles.blocking import Options
 from phextsync.node.node import Node, open_node
-from phextsync.sync.synchronizer import PeerJoined, PeerLost
+from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.terminal import visible, visible_text
 from phextsync.trust.identity import NodeIdentity
 

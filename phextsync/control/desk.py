@@ -56,10 +56,10 @@ from phextsync.replica.past import BlamedLine, DeletedScroll, LoggedChange, Past
 from phextsync.replica.replicas import CLIENTS, HistorySetting, Replica, ReplicaSet
 from phextsync.search import Hit
 from phextsync.streams import ChangeStream
-from phextsync.sync.messages import load_array
+from phextsync.sync.codec import load_array
+from phextsync.sync.lacks import Lack
 from phextsync.sync.presence import PresenceBoard
 from phextsync.sync.reconcile import scope_digest
-from phextsync.sync.synchronizer import Lack
 from phextsync.transport import FrameChannel, close_in_children
 
 SOCKET_NAME: Final = "node.sock"

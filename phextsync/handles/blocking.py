@@ -67,8 +67,8 @@ from phextsync.replica.past import (
 from phextsync.replica.replicas import HistorySetting
 from phextsync.replica.views import Bounds, Key, Range, RangeView, as_coordinate, as_range
 from phextsync.search import Hit
+from phextsync.sync.lacks import Lack
 from phextsync.sync.presence import PeerPresence
-from phextsync.sync.synchronizer import Lack
 
 _IMPORTED_AT_ONCE: Final = 1000
 _GRACE_S: Final = 5.0

@@ -27,7 +27,7 @@ import trio
 from phextsync.boundaries import Boundary
 from phextsync.discovery import parse_address
 from phextsync.errors import IdentityError, LinkError, PhextsyncError, StoreDamagedError
-from phextsync.sync.messages import load_array
+from phextsync.sync.codec import load_array
 from phextsync.transport import FrameChannel, TlsStream, exchange_context, listen
 from phextsync.trust.identity import (
     CHECKSUM_BYTES,

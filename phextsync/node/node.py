@@ -41,10 +41,11 @@ from phextsync.search import Hit, Searcher
 from phextsync.store.durations import Durations
 from phextsync.store.stores import Batch, LmdbStore, Store
 from phextsync.streams import ChangeStream
+from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.sync.lacks import Lack
 from phextsync.sync.listener import Listener
 from phextsync.sync.presence import PeerPresence
-from phextsync.sync.synchronizer import PeerJoined, PeerLost, Synchronizer
+from phextsync.sync.synchronizer import Synchronizer
 from phextsync.sync.timing import Timing
 from phextsync.sync.traffic import Traffic
 from phextsync.trust.identity import NodeIdentity, certificate_end_s, certificate_permissions

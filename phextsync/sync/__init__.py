@@ -1,6 +1,8 @@
 """Sync: what two nodes say to each other until both hold the same. Without IO.
 
-* `messages`: the wire's vocabulary and limits
+* `limits`: every size that a peer could otherwise choose
+* `messages`: what a frame may say
+* `codec`: how messages are written as frames, and read
 * `reconcile`: what differs between two indexes, by ranges
 * `sketch`: few differences between two indexes, in one round trip
 * `comparison`: the turns of two nodes until both know what differs

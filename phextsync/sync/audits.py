@@ -1,6 +1,6 @@
 """Audits: comparisons that read every entry, and how many of them a link may ask for."""
 
-from phextsync.sync.messages import Limits
+from phextsync.sync.limits import Limits
 
 
 class Audits:

@@ -20,7 +20,8 @@ from phextsync.sync.comparison import AUDIT, RANGES, Comparison, Turn
 from phextsync.sync.findings import Findings
 from phextsync.sync.lazy import LazyPush
 from phextsync.sync.ledger import Ledger
-from phextsync.sync.messages import Compare, Limits, PhextSummary
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import Compare, PhextSummary
 from phextsync.sync.news import Sources
 from phextsync.sync.outgoing import Outgoing
 from phextsync.sync.reconcile import Parameters, scope_digest

@@ -32,6 +32,7 @@ class Doubles:
         self._tokens = tokens
         self._end = end
         self._ping = ping
+        self._is_told = False
 
     def decide(self, link: Link, hello: Hello) -> bool:
         """Decide which of two links to one node stays. Return whether `link` goes on now."""
@@ -75,6 +76,11 @@ class Doubles:
         for link in self._links.values():
             if link.is_waiting and link.peer_id == first.peer_id and link.waiting.probe <= token:
                 self._end(link, DUPLICATE)
+
+    def is_first_told(self) -> bool:
+        """A peer tells that this node is the double. Return whether it is the first that does."""
+        is_first, self._is_told = not self._is_told, True
+        return is_first
 
     def successor(self, peer_id: bytes) -> Link | None:
         """The first link of a node is gone: return the one that waited to take its place."""

@@ -1,6 +1,7 @@
 """Findings: what a comparison found becomes requests and updates, as far as rights allow."""
 
-from phextsync.sync.messages import Limits, Refused, ScrollId
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import Refused, ScrollId
 from phextsync.sync.outbox import Outbox
 from phextsync.sync.outgoing import Outgoing
 from phextsync.sync.reconcile import Differences

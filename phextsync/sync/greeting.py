@@ -1,20 +1,13 @@
 """Greeting: what two nodes tell each other first, and what follows from it."""
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from phextsync.errors import ProtocolError
-from phextsync.sync.clock import Clock
 from phextsync.sync.doubles import Doubles
 from phextsync.sync.events import Event, PeerJoined, PeerLost
-from phextsync.sync.link import Link
-from phextsync.sync.messages import (
-    PRESENCE_MINOR,
-    PROTOCOL_MAJOR,
-    PROTOCOL_MINOR,
-    Hello,
-)
+from phextsync.sync.link import Link, Shared
+from phextsync.sync.messages import PRESENCE_MINOR, PROTOCOL_MAJOR, PROTOCOL_MINOR, Hello
 from phextsync.sync.presence import PresenceBoard
 from phextsync.sync.relay import Relay
 
@@ -34,20 +27,18 @@ class Greeting:
     def __init__(
         self,
         own: Self,
-        *,
-        clock: Clock,
+        shared: Shared,
         doubles: Doubles,
         presence: PresenceBoard,
         relay: Relay,
-        progressed: Callable[[], None],
     ) -> None:
         self.events: deque[Event] = deque()
         self._own = own
-        self._clock = clock
+        self._clock = shared.clock
         self._doubles = doubles
         self._presence = presence
         self._relay = relay
-        self._progressed = progressed
+        self._progressed = shared.listener.on_progress
 
     def hello(self, link: Link) -> Hello:
         """Return what to say first on a link. It may open phexts."""

@@ -13,7 +13,8 @@ from phextsync.replica.replicas import Merged, Replica, ReplicaSet
 from phextsync.store.stores import LogEntry
 from phextsync.sync.lazy import LazyPush
 from phextsync.sync.ledger import Ledger
-from phextsync.sync.messages import Entry, Limits, Refused, ScrollId, short_reason
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import Entry, Refused, ScrollId, short_reason
 from phextsync.sync.outbox import Outbox
 from phextsync.sync.outgoing import Outgoing
 from phextsync.sync.recent import RecentUpdates

@@ -115,6 +115,11 @@ class Ledger:
         """Whether more of what we sent is durable than we have said."""
         return self.own_durable > self._own_durable_told
 
+    @property
+    def has_news(self) -> bool:
+        """Whether either of the two is so."""
+        return self.durable > self._durable_told or self.own_durable > self._own_durable_told
+
     def acknowledge(self) -> Acknowledge:
         """Return what to tell the peer of our disk."""
         self._durable_told, self._own_durable_told = self.durable, self.own_durable

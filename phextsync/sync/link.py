@@ -180,7 +180,7 @@ class Link:
     @property
     def is_ready(self) -> bool:
         """Whether it carries phexts."""
-        return self.hello is not None and self.goodbye is None and not self.is_waiting
+        return self.hello is not None and self.goodbye is None and not self.waiting.is_begun
 
     @property
     def has_work(self) -> bool:
@@ -188,13 +188,12 @@ class Link:
         return bool(
             self.goodbye is not None
             or self.outbox.waiting
-            or self.requests.may_ask
+            or (self.requests.waiting and self.requests.may_ask)
             or self.comparisons.turns
             or self.outgoing.has_work
             or self.presences
             or self.has_neighbours_to_tell
-            or self.ledger.has_to_acknowledge
-            or self.ledger.has_own_to_acknowledge
+            or self.ledger.has_news
         )
 
     @property

@@ -13,7 +13,8 @@ from phextsync.errors import ProtocolError, StoreDamagedError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.ledger import Ledger
-from phextsync.sync.messages import Entry, Limits, Part, ScrollId, Updates
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import Entry, Part, ScrollId, Updates
 from phextsync.sync.recent import RecentUpdates
 from phextsync.sync.requests import Requests
 from phextsync.sync.rights import Interest, LinkRights

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from phextsync.errors import PhextsyncError, ProtocolError
-from phextsync.sync.messages import Limits, Notice, check_facts
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import Notice, check_facts
 
 _TOLD_BEFORE_GONE: Final = 3  # a presence outlives two tellings that were lost
 _NODES_PER_S: Final = 20  # so many are told at most: a large mesh tells each less often

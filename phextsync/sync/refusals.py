@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Final
 
 from phextsync.errors import ProtocolError
-from phextsync.sync.messages import Limits, ScrollId
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import ScrollId
 
 NOT_ALLOWED: Final = "your certificate does not allow writing there"
 

@@ -11,13 +11,10 @@ from math import inf
 from typing import Final
 
 from phextsync.index import CoordinateRange
-from phextsync.replica.replicas import NewUpdate, ReplicaSet
-from phextsync.sync.clock import Clock
-from phextsync.sync.link import Link
-from phextsync.sync.messages import NEIGHBOURS_MINOR, Limits, Neighbours
+from phextsync.replica.replicas import NewUpdate
+from phextsync.sync.link import Link, Shared
+from phextsync.sync.messages import NEIGHBOURS_MINOR, Neighbours
 from phextsync.sync.news import News
-from phextsync.sync.recent import RecentUpdates
-from phextsync.sync.timing import Timing
 from phextsync.trust.permissions import contains
 
 _ASKED_DELAYS: Final = 5  # of a comparison: for so long after a question another may come
@@ -40,23 +37,14 @@ class Relay:
     the phext, our version is offered to it, and for a while nothing is left to others.
     """
 
-    def __init__(
-        self,
-        links: Mapping[int, Link],
-        *,
-        replicas: ReplicaSet,
-        recent: RecentUpdates,
-        clock: Clock,
-        limits: Limits,
-        timing: Timing,
-    ) -> None:
+    def __init__(self, links: Mapping[int, Link], shared: Shared) -> None:
         self.news = News()
         self._links = links
-        self._replicas = replicas
-        self._recent = recent
-        self._clock = clock
-        self._limits = limits
-        self._timing = timing
+        self._replicas = shared.replicas
+        self._recent = shared.recent
+        self._clock = shared.clock
+        self._limits = shared.settings.limits
+        self._timing = shared.settings.timing
         self._asked_at: dict[str, float] = {}  # by phext
 
     # -- updates ---------------------------------------------------------------------------

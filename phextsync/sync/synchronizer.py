@@ -33,12 +33,13 @@ from phextsync.index import EMPTY_VERSION, EVERYTHING, CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.assembly import PartsBudget
 from phextsync.sync.clock import Clock
+from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparisons import Settings
 from phextsync.sync.doubles import DUPLICATE, Doubles
-from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.sync.greeting import Greeting, Self
 from phextsync.sync.heartbeat import PingTokens
 from phextsync.sync.lacks import Lack, Lacks, Progress
+from phextsync.sync.limits import Limits
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.listener import Listener
 from phextsync.sync.messages import (
@@ -48,7 +49,6 @@ from phextsync.sync.messages import (
     Conflict,
     Goodbye,
     Hello,
-    Limits,
     Message,
     Neighbours,
     Part,
@@ -61,8 +61,6 @@ from phextsync.sync.messages import (
     Unknown,
     Updates,
     Want,
-    decode,
-    encode,
     short_reason,
 )
 from phextsync.sync.presence import PresenceBoard
@@ -73,8 +71,6 @@ from phextsync.sync.rights import Interest
 from phextsync.sync.timing import Timing
 from phextsync.sync.traffic import Traffic
 from phextsync.trust.permissions import UNRESTRICTED, Permissions, contains
-
-__all__ = ["Lack", "PeerJoined", "PeerLost", "Synchronizer", "Timing", "Traffic"]
 
 _OF_A_PHEXT: Final = (Updates, Want, Part, Compare, Refused, Conflict)
 
@@ -103,14 +99,13 @@ class Synchronizer:
         self.node_id = replicas.node_id
         self.limits = limits = limits or Limits()
         self.timing = timing = timing or Timing()
-        self.links: dict[int, Link] = {}
         self._listener = listener = listener or Listener()
-        self._clock = clock = Clock(listener.on_due)
+        self._clock = Clock(listener.on_due)
         self._shared = Shared(
             replicas=replicas,
             interest=Interest(replicas, interests),
             recent=RecentUpdates(limits.tail_bytes_max),
-            clock=clock,
+            clock=self._clock,
             tokens=PingTokens(),
             budget=PartsBudget(limits.assemblies_bytes_max),
             settings=Settings(limits, timing, parameters or Parameters(), random),
@@ -125,28 +120,15 @@ class Synchronizer:
             on_ready=listener.on_ready,
             on_failure=lambda part, error: replicas.on_failure(part, error),
         )
-        self._relay = Relay(
-            self.links,
-            replicas=replicas,
-            recent=self._shared.recent,
-            clock=clock,
-            limits=limits,
-            timing=timing,
-        )
+        self.links: dict[int, Link] = {}
+        self._relay = Relay(self.links, self._shared)
         self._lacks = Lacks(self.links, replicas, self._shared.interest)
         self._doubles = Doubles(
             self.node_id, self.links, tokens=self._shared.tokens, end=self._end, ping=self._ping
         )
-        self._greeting = Greeting(
-            Self(self.node_id, name, incarnation),
-            clock=clock,
-            doubles=self._doubles,
-            presence=self.presence,
-            relay=self._relay,
-            progressed=listener.on_progress,
-        )
+        own = Self(self.node_id, name, incarnation)
+        self._greeting = Greeting(own, self._shared, self._doubles, self.presence, self._relay)
         self.events = self._greeting.events
-        self._is_duplicate = False
         replicas.listener = self._relay.take
         replicas.on_open = self._phext_opened
         replicas.on_set_aside = self._scroll_set_aside
@@ -369,8 +351,8 @@ class Synchronizer:
         return self._lacks.even_peers(phext, range_)
 
     def compared_peers(self, phext: str, range_: CoordinateRange) -> set[bytes]:
-        """Return the linked peers that were compared since the link began, so that each hears of
-        the other's changes at once; also those that hold nothing of a range."""
+        """Return the linked peers that were compared since the link began, or hold nothing of it:
+        each hears of the other's changes at once."""
         return self._lacks.compared_peers(phext, range_)
 
     def lacks_of(self, link: int) -> tuple[tuple[str, Lack], ...]:
@@ -378,8 +360,7 @@ class Synchronizer:
         return self._lacks.of_link(self.links[link])
 
     def unheld(self, phext: str) -> tuple[CoordinateRange, ...]:
-        """Return the parts of our interest in which there are scrolls and that no peer here holds:
-        nobody else has what is written there."""
+        """Return the parts of our interest in which there are scrolls and that no peer holds."""
         return self._lacks.unheld(phext)
 
     # -- receiving -------------------------------------------------------------------------
@@ -442,9 +423,8 @@ class Synchronizer:
 
     def _receive_goodbye(self, link: Link, reason: str) -> None:
         link.goodbye = f"the peer ended it: {reason}"
-        if reason == DUPLICATE and not self._is_duplicate:
-            self._is_duplicate = True  # said once: it is dialled again and again
-            self.replicas.report(reason)
+        if reason == DUPLICATE and self._doubles.is_first_told():
+            self.replicas.report(reason)  # once: it is dialled again and again
         link.is_finished = True
         link.ready()
 
@@ -471,7 +451,7 @@ class Synchronizer:
             return None
         if link.ledger.has_to_acknowledge:
             return link.ledger.acknowledge()
-        if link.requests.may_ask:
+        if link.requests.waiting and link.requests.may_ask:
             return link.requests.next_want()
         if link.comparisons.turns:
             return link.comparisons.turns.popleft()

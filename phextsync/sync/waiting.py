@@ -1,6 +1,6 @@
 """Waiting: what a second link of a node brings until it is known whether it stays."""
 
-from phextsync.sync.messages import Limits
+from phextsync.sync.limits import Limits
 
 
 class Waiting:

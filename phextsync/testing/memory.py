@@ -32,7 +32,7 @@ from phextsync.replica.changes import Change
 from phextsync.replica.replicas import Replica, ReplicaSet
 from phextsync.store.stores import Batch, MemoryStore
 from phextsync.sync.reconcile import scope_digest
-from phextsync.sync.synchronizer import Timing
+from phextsync.sync.timing import Timing
 from phextsync.testing.faults import (
     Action,
     Clone,

@@ -21,8 +21,10 @@ from phextsync.index import EVERYTHING, Coordinate
 from phextsync.replica.changes import Change
 from phextsync.replica.replicas import NewUpdate, Replica, ReplicaSet
 from phextsync.store.stores import Batch, MemoryStore
+from phextsync.sync.codec import encode
+from phextsync.sync.limits import Limits
 from phextsync.sync.listener import Listener
-from phextsync.sync.messages import Limits, Part, Ping, Updates, encode
+from phextsync.sync.messages import Part, Ping, Updates
 from phextsync.sync.reconcile import scope_digest
 from phextsync.sync.synchronizer import Synchronizer
 from phextsync.sync.timing import Timing

@@ -1,0 +1,462 @@
+"""Codec: how messages are written as frames, and read.
+
+A frame is one CBOR array `[kind, ...]`. Reading accepts definite-length arrays, unsigned
+integers, byte strings, text strings and null, and nothing else; every count and length has a
+limit in `Limits`. `docs/protocol.md` has the grammar; `KINDS` has every kind of message.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NoReturn, TypeVar, cast
+
+import cbor2
+
+from phextsync.errors import ProtocolError
+from phextsync.index import Coordinate, CoordinateRange, cbor_items, cbor_size
+from phextsync.phext_names import is_phext_name
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import (
+    PROTOCOL_MAJOR,
+    PROTOCOL_MINOR,
+    Acknowledge,
+    Compare,
+    Conflict,
+    Entry,
+    Goodbye,
+    Hello,
+    Message,
+    Neighbours,
+    Notice,
+    Part,
+    PhextSummary,
+    Ping,
+    Pong,
+    Presence,
+    Refused,
+    Summary,
+    Unknown,
+    Updates,
+    Want,
+    check_facts,
+)
+
+M = TypeVar("M", bound=Message)
+
+NODE_ID_BYTES: Final = 16
+KEY_BYTES: Final = 12
+DIGEST_BYTES: Final = 16
+
+# CBOR tags that cbor2 would interpret by itself; a tag that is not here reaches the tag hook.
+_KNOWN_TAGS: Final = (
+    *range(6),
+    *(25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799),
+)
+_KINDS_MAX: Final = 256
+
+
+def encode(message: Message) -> bytes:
+    """Return the bytes of one frame."""
+    number = _NUMBERS[type(message)]
+    return cbor2.dumps([number, *KINDS[number].write(message)])
+
+
+def decode(frame: bytes, limits: Limits) -> Message | Unknown:
+    """Read one frame. ProtocolError says what was expected and what was found."""
+    items = cbor_items(frame)
+    if items > limits.items_max:
+        raise ProtocolError(f"expected at most {limits.items_max} items in a frame, found {items}")
+    array = load_array(frame)
+    kind = array[0]
+    if type(kind) is not int or not 0 <= kind < _KINDS_MAX:
+        raise ProtocolError(f"expected a message kind below {_KINDS_MAX}, found {kind!r:.40}")
+    if kind >= len(KINDS):
+        return Unknown(kind)
+    fields = _Fields(array, limits)
+    message = KINDS[kind].read(fields)
+    fields.end()
+    return message
+
+
+def load_array(frame: bytes) -> list[object]:
+    """Read one non-empty CBOR array that fills `frame`, in the subset that this wire allows."""
+    try:
+        value = cbor2.loads(
+            frame,
+            tag_hook=_refuse_tag,
+            semantic_decoders=_SEMANTIC_DECODERS,
+            max_depth=6,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+        )
+    except (cbor2.CBORError, UnicodeDecodeError, ValueError) as error:
+        raise ProtocolError(f"expected a CBOR array, found {error}"[:200]) from error
+    size = cbor_size(frame)
+    if size != len(frame):
+        raise ProtocolError(
+            f"expected {size} bytes in a frame, found {len(frame)}: something is left over"
+        )
+    if type(value) is not list or not value:
+        raise ProtocolError(f"expected a CBOR array, found {type(value).__name__}")
+    return value
+
+
+def _refuse_tag(*_: object) -> NoReturn:
+    raise ValueError("a CBOR tag")
+
+
+_SEMANTIC_DECODERS = {tag: _refuse_tag for tag in _KNOWN_TAGS}
+
+
+class _Fields:
+    """Takes the fields of one message in order, checking type and size of each."""
+
+    __slots__ = ("_array", "_next", "limits")
+
+    def __init__(self, array: list[object], limits: Limits, start: int = 1) -> None:
+        self._array = array
+        self._next = start
+        self.limits = limits
+
+    def _take(self, expected: str) -> object:
+        if self._next >= len(self._array):
+            raise ProtocolError(f"expected {expected} as field {self._next}, found the end")
+        self._next += 1
+        return self._array[self._next - 1]
+
+    def end(self) -> None:
+        """Check that nothing follows."""
+        if self._next != len(self._array):
+            raise ProtocolError(f"expected {self._next} fields, found {len(self._array)}")
+
+    def skip_rest(self) -> None:
+        """Let anything follow."""
+        self._next = len(self._array)
+
+    @property
+    def left(self) -> int:
+        return len(self._array) - self._next
+
+    def integer(self, below: int = 1 << 63) -> int:
+        value = self._take("an integer")
+        if type(value) is not int or not 0 <= value < below:
+            raise ProtocolError(f"expected an integer below {below}, found {value!r:.40}")
+        return value
+
+    def octets(self, size_max: int, size_min: int = 0) -> bytes:
+        value = self._take("bytes")
+        if type(value) is not bytes or not size_min <= len(value) <= size_max:
+            found = f"{len(value)} bytes" if type(value) is bytes else type(value).__name__
+            raise ProtocolError(f"expected {size_min} to {size_max} bytes, found {found}")
+        return value
+
+    def text(self) -> str:
+        value = self._take("a text")
+        if type(value) is not str:
+            raise ProtocolError(f"expected a text, found {type(value).__name__}")
+        if len(value.encode()) > self.limits.name_bytes_max:
+            raise ProtocolError(
+                f"expected a text of at most {self.limits.name_bytes_max} bytes, "
+                f"found {len(value.encode())}"
+            )
+        return value
+
+    def text_or_integer(self) -> str | int:
+        if self.left and type(self._array[self._next]) is int:
+            return self.integer()
+        return self.text()
+
+    def phext(self) -> str:
+        name = self.text()
+        if not is_phext_name(name):
+            raise ProtocolError(f"expected the name of a phext, found {name!r:.60}")
+        return name
+
+    def coordinate(self) -> Coordinate:
+        key = self.octets(KEY_BYTES, KEY_BYTES)
+        try:
+            return Coordinate.from_key(key)
+        except ValueError as error:
+            raise ProtocolError(str(error)) from error
+
+    def array(self, count_max: int) -> list[object]:
+        value = self._take("an array")
+        if type(value) is not list or len(value) > count_max:
+            found = f"{len(value)} items" if type(value) is list else type(value).__name__
+            raise ProtocolError(f"expected an array of at most {count_max} items, found {found}")
+        return value
+
+    def arrays(self, count_max: int) -> "list[_Fields]":
+        """Return readers of an array of arrays."""
+        return [_Fields(_checked_array(a), self.limits, 0) for a in self.array(count_max)]
+
+
+def _checked_array(value: object) -> list[object]:
+    if type(value) is not list:
+        raise ProtocolError(f"expected an array, found {type(value).__name__}")
+    return value
+
+
+def _write_hello(hello: Hello) -> list[object]:
+    own = [hello.major, hello.minor, hello.node_id, hello.name, hello.incarnation]
+    return [*own, [_write_phext(summary) for summary in hello.phexts]]
+
+
+def _read_hello(fields: _Fields) -> Hello:
+    major, minor = fields.integer(1 << 16), fields.integer(1 << 16)
+    if major != PROTOCOL_MAJOR:
+        raise ProtocolError(f"expected protocol version {PROTOCOL_MAJOR}, found {major}.{minor}")
+    node_id = fields.octets(NODE_ID_BYTES, NODE_ID_BYTES)
+    name = fields.text()
+    incarnation = fields.octets(NODE_ID_BYTES, NODE_ID_BYTES)
+    summaries = fields.arrays(fields.limits.phexts_max)
+    if minor > PROTOCOL_MINOR:
+        fields.skip_rest()  # a newer minor version may say more
+    return Hello(major, minor, node_id, name, incarnation, tuple(map(_read_phext, summaries)))
+
+
+def _write_summary(message: Summary) -> list[object]:
+    return _write_phext(message.phext)
+
+
+def _read_summary(fields: _Fields) -> Summary:
+    return Summary(_read_phext(fields))
+
+
+def _write_phext(summary: PhextSummary) -> list[object]:
+    interest = []
+    for range_ in summary.interest:
+        lower, upper = range_.to_keys()
+        interest.append([lower, upper or b""])
+    return [summary.name, interest, summary.count, summary.text_bytes, summary.digest]
+
+
+def _read_phext(fields: _Fields) -> PhextSummary:
+    name = fields.phext()
+    interest = tuple(map(_read_range, fields.arrays(fields.limits.ranges_max)))
+    count, text_bytes = fields.integer(), fields.integer()
+    digest = fields.octets(DIGEST_BYTES, DIGEST_BYTES)
+    summary = PhextSummary(name, interest, count, text_bytes, digest)
+    fields.end()
+    return summary
+
+
+def _read_range(fields: _Fields) -> CoordinateRange:
+    lower, upper = fields.coordinate(), fields.octets(KEY_BYTES)
+    fields.end()
+    try:
+        return CoordinateRange(lower, Coordinate.from_key(upper) if upper else None)
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error
+
+
+def _write_compare(turn: Compare) -> list[object]:
+    return [turn.phext, turn.session, turn.step, turn.form, turn.body]
+
+
+def _read_compare(fields: _Fields) -> Compare:
+    limits = fields.limits
+    return Compare(
+        fields.phext(),
+        fields.integer(),
+        fields.integer(),
+        fields.integer(256),
+        fields.octets(limits.frame_bytes_max),
+    )
+
+
+def _write_want(want: Want) -> list[object]:
+    return [want.phext, [[c.key, version, digest] for c, version, digest in want.scrolls]]
+
+
+def _read_want(fields: _Fields) -> Want:
+    phext = fields.phext()
+    scrolls = []
+    for scroll in fields.arrays(fields.limits.wants_max):
+        scrolls.append(
+            (
+                scroll.coordinate(),
+                scroll.octets(fields.limits.version_bytes_max),
+                scroll.octets(DIGEST_BYTES),
+            )
+        )
+        scroll.end()
+    return Want(phext, tuple(scrolls))
+
+
+def _write_updates(updates: Updates) -> list[object]:
+    return [updates.phext, [_write_entry(entry) for entry in updates.entries]]
+
+
+def _read_updates(fields: _Fields) -> Updates:
+    phext = fields.phext()
+    entries = tuple(map(_read_entry, fields.arrays(fields.limits.entries_max)))
+    return Updates(phext, entries)
+
+
+def _write_entry(entry: Entry) -> list[object]:
+    if entry.origin:
+        return [entry.coordinate.key, entry.update, entry.origin, entry.time_ms]
+    return [entry.coordinate.key, entry.update]
+
+
+def _read_entry(fields: _Fields) -> Entry:
+    coordinate, update = fields.coordinate(), fields.octets(fields.limits.frame_bytes_max)
+    if not fields.left:
+        return Entry(coordinate, update)
+    entry = Entry(coordinate, update, fields.octets(NODE_ID_BYTES, 1), fields.integer())
+    fields.end()
+    return entry
+
+
+def _write_part(part: Part) -> list[object]:
+    return [part.phext, part.coordinate.key, part.index, part.total, part.piece]
+
+
+def _read_part(fields: _Fields) -> Part:
+    limits = fields.limits
+    parts_max = 2 * limits.scroll_bytes_max // limits.frame_bytes_max + 1
+    message = Part(
+        fields.phext(),
+        fields.coordinate(),
+        fields.integer(parts_max),
+        fields.integer(parts_max),
+        fields.octets(limits.frame_bytes_max, 1),
+    )
+    if message.index >= message.total:
+        raise ProtocolError(f"expected a part below {message.total}, found {message.index}")
+    return message
+
+
+def _write_acknowledge(acknowledge: Acknowledge) -> list[object]:
+    return [acknowledge.received, acknowledge.sent]
+
+
+def _read_acknowledge(fields: _Fields) -> Acknowledge:
+    return Acknowledge(fields.integer(), fields.integer())
+
+
+def _write_refused(refused: Refused) -> list[object]:
+    return [refused.phext, refused.coordinate.key, refused.reason]
+
+
+def _read_refused(fields: _Fields) -> Refused:
+    return Refused(fields.phext(), fields.coordinate(), fields.text())
+
+
+def _write_conflict(conflict: Conflict) -> list[object]:
+    return [conflict.phext, conflict.coordinate.key, conflict.text_digest]
+
+
+def _read_conflict(fields: _Fields) -> Conflict:
+    return Conflict(fields.phext(), fields.coordinate(), fields.octets(DIGEST_BYTES, DIGEST_BYTES))
+
+
+def _write_token(message: Ping | Pong) -> list[object]:
+    return [message.token]
+
+
+def _read_ping(fields: _Fields) -> Ping:
+    return Ping(fields.integer())
+
+
+def _read_pong(fields: _Fields) -> Pong:
+    return Pong(fields.integer())
+
+
+def _write_goodbye(goodbye: Goodbye) -> list[object]:
+    return [goodbye.reason]
+
+
+def _read_goodbye(fields: _Fields) -> Goodbye:
+    return Goodbye(fields.text())
+
+
+def _write_presence(presence: Presence) -> list[object]:
+    return [[_write_notice(notice) for notice in presence.notices]]
+
+
+def _read_presence(fields: _Fields) -> Presence:
+    return Presence(tuple(map(_read_notice, fields.arrays(fields.limits.presences_max))))
+
+
+def _write_notice(notice: Notice) -> list[object]:
+    facts = [list(fact) for fact in notice.facts]
+    claim = [notice.node_id, notice.incarnation, notice.counter, notice.left_ms]
+    return [*claim, notice.name, facts]
+
+
+def _read_notice(fields: _Fields) -> Notice:
+    limits = fields.limits
+    notice = Notice(
+        fields.octets(NODE_ID_BYTES, NODE_ID_BYTES),
+        fields.octets(NODE_ID_BYTES, NODE_ID_BYTES),
+        fields.integer(1 << 62),
+        fields.integer(limits.presence_left_s_max * 1000 + 1),
+        fields.text(),
+        tuple(map(_read_fact, fields.arrays(limits.presence_bytes_max))),
+    )
+    fields.end()
+    check_facts(notice.facts, limits)
+    return notice
+
+
+def _read_fact(fields: _Fields) -> tuple[str, str | int]:
+    fact = (fields.text(), fields.text_or_integer())
+    fields.end()
+    return fact
+
+
+def _write_neighbours(neighbours: Neighbours) -> list[object]:
+    return [b"".join(neighbours.node_ids)]
+
+
+def _read_neighbours(fields: _Fields) -> Neighbours:
+    packed = fields.octets(NODE_ID_BYTES * fields.limits.neighbours_max)
+    if len(packed) % NODE_ID_BYTES:
+        raise ProtocolError(
+            f"expected node ids of {NODE_ID_BYTES} bytes each, found {len(packed)} bytes"
+        )
+    starts = range(0, len(packed), NODE_ID_BYTES)
+    return Neighbours(tuple(packed[start : start + NODE_ID_BYTES] for start in starts))
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of message: its name in `docs/protocol.md`, and how its fields are written and
+    read."""
+
+    name: str
+    message: type[object]
+    write: Callable[[Message], list[object]]
+    read: Callable[[_Fields], Message]
+
+
+def _kind(
+    name: str,
+    message: type[M],
+    write: Callable[[M], list[object]],
+    read: Callable[[_Fields], M],
+) -> Kind:
+    # `encode` gives it messages of this type alone.
+    return Kind(name, message, cast(Callable[[Message], list[object]], write), read)
+
+
+KINDS: Final = (
+    _kind("hello", Hello, _write_hello, _read_hello),
+    _kind("summary", Summary, _write_summary, _read_summary),
+    _kind("compare", Compare, _write_compare, _read_compare),
+    _kind("want", Want, _write_want, _read_want),
+    _kind("updates", Updates, _write_updates, _read_updates),
+    _kind("part", Part, _write_part, _read_part),
+    _kind("acknowledge", Acknowledge, _write_acknowledge, _read_acknowledge),
+    _kind("refused", Refused, _write_refused, _read_refused),
+    _kind("conflict", Conflict, _write_conflict, _read_conflict),
+    _kind("ping", Ping, _write_token, _read_ping),
+    _kind("pong", Pong, _write_token, _read_pong),
+    _kind("goodbye", Goodbye, _write_goodbye, _read_goodbye),
+    _kind("presence", Presence, _write_presence, _read_presence),
+    _kind("neighbours", Neighbours, _write_neighbours, _read_neighbours),
+)
+"""In the order of their numbers."""
+
+_NUMBERS: Final = {kind.message: number for number, kind in enumerate(KINDS)}

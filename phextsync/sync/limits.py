@@ -1,0 +1,87 @@
+"""Limits: every size that a peer could otherwise choose, each with its reason."""
+
+from dataclasses import dataclass
+
+from phextsync.phext_names import PHEXTS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every size that a peer could otherwise choose."""
+
+    frame_bytes_max: int = 1 << 20
+    """One frame in memory on each side of each link; a larger scroll travels in parts."""
+    updates_bytes_goal: int = 64 << 10
+    """A frame of updates is closed when it has this many bytes: large enough that the cost of
+    a frame vanishes, small enough that a live edit never waits behind more than one."""
+    scroll_bytes_max: int = 64 << 20
+    """The encoded state of one scroll, put together from its parts."""
+    assemblies_bytes_max: int = 256 << 20
+    """Parts that wait for the rest of their scrolls, over all links: four of the largest."""
+    entries_max: int = 1 << 14
+    """Entries in one frame. The largest frame of ours has 13,000: the updates of one scroll that
+    was changed so often while a peer was slow."""
+    scrolls_max: int = 1 << 11
+    """Different scrolls in one frame of updates: a new one may take half a millisecond, and others
+    wait meanwhile. Ours have 1,640 at most."""
+    items_max: int = 1 << 17
+    """CBOR items in one frame. One of a byte takes 56 when it is read; 16,384 entries have five."""
+    phexts_max: int = PHEXTS_MAX
+    """Phexts of one node, and so of one peer."""
+    ranges_max: int = 64
+    """Interest ranges for one phext."""
+    name_bytes_max: int = 255
+    """A phext's or a node's name in UTF-8, a reason."""
+    wants_max: int = 4096
+    """Scrolls asked for and not yet answered on one link, and so in one frame."""
+    wants_bytes_max: int = 1 << 20
+    """Versions in requests that are not yet answered on one link, and one frame more."""
+    found_max: int = 1 << 16
+    """Scrolls that comparisons found and that wait to be asked for or sent, on one link, of each
+    kind about 250 bytes; what is beyond is found by the next comparison."""
+    gaps_max: int = 1 << 14
+    """Scrolls of which a peer sent updates without those that they build on."""
+    answers_max: int = 1 << 12
+    """Short messages (pongs, refusals, conflicts) that wait for a peer that does not read them,
+    half a kilobyte each. Whoever reads never has more than one frame asks for."""
+    refusals_max: int = 1 << 14
+    """Scrolls whose updates a peer refused, on one link."""
+    refusals_reported_max: int = 8
+    """Lines for the operator about what one link brought and was refused; one more says that
+    there is more."""
+    conflicts_max: int = 4
+    """Times that one link may have us take another text of one scroll with its version."""
+    window_frames: int = 256
+    """Frames of updates under way on one link without an acknowledgement."""
+    held_frames_max: int = 64
+    """Frames kept of a link of which it is not yet known whether it stays: 3 s at most."""
+    held_bytes_max: int = 4 << 20
+    """Bytes of those frames: as many at the size that frames of updates aim at."""
+    compare_steps_max: int = 64
+    """Messages of one comparison that finds little: twice what the deepest tree of coordinates
+    needs. One that finds much may take more, see `entries_per_step_min`."""
+    entries_per_step_min: int = 1024
+    """Scrolls for each of which a comparison may take another message. A message of ranges has
+    256 KiB when there is so much to say: lists of over 10,000 scrolls."""
+    audit_entries_max: int = 100_000
+    """Scrolls up to which every change is audited; an audit takes 30 ns for each. As many per
+    second a peer may have us audit, saved up for `audit_saved_s` at most: 0.3 % of our time."""
+    audit_saved_s: float = 8.0
+    compares_bytes_max: int = 4 << 20
+    """Turns of comparisons that wait for a peer that does not read them; beyond, a comparison is
+    ended and repeated later."""
+    tail_bytes_max: int = 4 << 20
+    """Recent updates kept for peers that are in step; a peer behind them gets a difference."""
+    version_bytes_max: int = 256 << 10
+    """The version of one scroll in a request."""
+    presences_max: int = 1024
+    """Nodes whose presence is kept: 1.5 MB at most. Peers of ours always find room."""
+    presence_bytes_max: int = 1024
+    """The facts that one node tells of itself; it tells them to everybody every few seconds."""
+    presence_left_s_max: int = 300
+    """Seconds for which a presence may claim to hold without a word from its node."""
+    spared_max: int = 1 << 12
+    """Scrolls of a peer that get an update from who wrote it and not from us, since the last
+    comparison: with more, a comparison is due, and until it has ended the rest is sent."""
+    neighbours_max: int = 256
+    """Peers that a node tells of; of those beyond it is sent what it has from them already."""
