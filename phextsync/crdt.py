@@ -34,7 +34,6 @@ from phextsync.edits import (
     merged_edits,
     minimal_edits,
     missing_lines,
-    whole_words,
     with_blanks,
     without_end,
 )
@@ -211,7 +210,7 @@ class Scroll:
             for end in starts[1:]
             for start, stop, replacement in changed
         ]
-        return self._change(whole_words(text, edits)) if edits else None
+        return self._change(edits) if edits else None
 
     def insert(self, offset: int, text: str) -> bytes | None:
         """Insert `text` before character `offset`. IndexError when there is no such place."""

@@ -5,15 +5,10 @@ ascend and do not overlap. Pure functions with bounded work that know of no docu
 
 A line ends with LF or CR LF, which no edit parts: lines are compared without their ends, and an
 end that became another is an edit of its own.
-
-A word is a run without white space; each ideograph and kana is a word of its own. No edit parts a
-word, neither of the text that it changes nor of what becomes of it, but one of more than
-`_WORD_MAX` characters: that is parted where letters and digits meet other signs, and where such a
-run is as long itself, anywhere.
 """
 
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, takewhile
@@ -35,20 +30,6 @@ _WORDS: Final = re.compile(r"\w+|\s+|[^\w\s]+")
 _LINES: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _TOKENS: Final = re.compile(r"\w+|[^\w\s]")
 _ENDS: Final = ("\n", "\r\n")
-_BLANK: Final = re.compile(r"\s")
-_END: Final = re.compile(r"\r?\n")
-# Chinese and Japanese, whose words have no blanks between them, and what changes a sign before it.
-_SIGNS: Final = (
-    "\u3001-\u3029\u3030-\u3098\u309b-\u30ff\u3105-\u312f\u31a0-\u31ff\u3400-\u9fff"
-    "\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
-)
-_MARKS: Final = "\u0300-\u036f\u200d\u3099\u309a\ufe00-\ufe0f\U000e0100-\U000e01ef"
-# Two characters between which a word begins or ends.
-_EDGE: Final = re.compile(rf"\s|.\s|.[{_SIGNS}]|[{_SIGNS}][^{_MARKS}]", re.DOTALL)
-# What belongs to the word behind a place; and, backwards, before it.
-_REST: Final = re.compile(rf"[^\s{_SIGNS}]*")
-_REST_BACK: Final = re.compile(rf"[^\s{_SIGNS}]+(?:(?<=[{_MARKS}])[{_SIGNS}])?|[{_SIGNS}]|")
-_CLASS: Final = re.compile(r"\w+|[^\w\s]+|")
 # The edge of a word is looked for among so many characters.
 _WORD_MAX: Final = 64
 # So many lines of one word each are replaced one by one.
@@ -69,16 +50,15 @@ _LIKE_MAX: Final = 1 << 16
 def minimal_edits(old: str, new: str) -> list[Edit]:
     """Return ascending edits (start, stop, replacement) in offsets of `old` that make `new`.
 
-    Whole words are replaced in lines that changed, so that two people's edits neither interleave
-    letters nor tear words, and no edit spans the words of two lines that are like those that they
-    became, so that a line that somebody else puts between them stays a line. Unlike lines are
-    replaced as blocks. Costs O(n log n).
+    Whole words are replaced in lines that changed, so that two people's edits do not interleave
+    letters, and no edit spans the words of two lines that are like those that they became, so that
+    a line that somebody else puts between them stays a line. Unlike lines are replaced as blocks.
+    Costs O(n log n).
     """
     start, stop = common_ends(old, new)
     if start + stop == min(len(old), len(new)):
         edits = _lone_edit(old, new, start, stop)
-        is_plain = not any(edit[0] < edit[1] and edit[2] for edit in edits)
-        if is_plain and _whole_words(old, new, edits) == edits:
+        if not any(edit[0] < edit[1] and edit[2] for edit in edits):
             return edits
     start, stop = _to_lines(old, new, start, stop)
     ours = lines_of(old[start : len(old) - stop])
@@ -91,12 +71,7 @@ def minimal_edits(old: str, new: str) -> list[Edit]:
             first, _, before = edits.pop()
             text = before + text
         edits.append((first, last, text))
-    return _whole_words(old, new, _coarser(old, edits))
-
-
-def whole_words(text: str, edits: Sequence[Edit]) -> list[Edit]:
-    """Return edits that do the same to `text`, and replace whole words where they part some."""
-    return _whole_words(text, apply_edits(text, edits), edits)
+    return _coarser(old, edits)
 
 
 def line_changes(ours: Sequence[str], theirs: Sequence[str]) -> list[Block]:
@@ -329,11 +304,11 @@ def _with_blank_before(text: str, start: int, size: int) -> int:
 def _to_words(old: str, new: str, start: int, stop: int) -> tuple[int, int]:
     """Shorten equal ends to the edges of words near by, so that words are replaced whole."""
     for first in range(start, max(0, start - _WORD_MAX) - 1, -1):
-        if _is_edge(old, first) and _is_edge(new, first):
+        if not first or _is_edge(old, first) or _is_edge(new, first):
             start = first
             break
     for last in range(stop, max(0, stop - _WORD_MAX) - 1, -1):
-        if _is_edge(old, len(old) - last) and _is_edge(new, len(new) - last):
+        if not last or _is_edge(old, len(old) - last) or _is_edge(new, len(new) - last):
             stop = last
             break
     return start, stop
@@ -344,54 +319,15 @@ def _word_start(shorter: str, longer: str, start: int) -> int:
     well, and parts no word."""
     size = len(longer) - len(shorter)
     for place in range(start, max(0, start - _WORD_MAX), -1):
-        if all(
-            _is_edge(text, at)
-            for text, at in ((shorter, place), (longer, place), (longer, place + size))
-        ):
+        if _is_edge(shorter, place):
             return place
         if longer[place - 1] != longer[place - 1 + size]:
             break
     return start
 
 
-def _whole_words(old: str, new: str, edits: Sequence[Edit]) -> list[Edit]:
-    """Return edits that make `new` of `old` as these do, and part no words of either."""
-    whole: list[Edit] = []
-    gained = 0  # by what is in `whole`
-    for i, (start, stop, words) in enumerate(edits):
-        low = whole[-1][1] if whole else 0
-        if not _is_edge(old, start) or not _is_edge(new, start + gained):
-            size = _rest(_REST_BACK, old[max(low, start - _WORD_MAX) : start][::-1])
-            start, words = start - size, old[start - size : start] + words
-        if whole and start == low and not (_is_edge(old, low) and _is_edge(new, low + gained)):
-            start, _, before = whole.pop()
-            gained -= len(before) - (low - start)
-            words = before + words
-        growth = len(words) - (stop - start)
-        if not _is_edge(old, stop) or not _is_edge(new, stop + gained + growth):
-            high = edits[i + 1][0] if i + 1 < len(edits) else len(old)
-            size = _rest(_REST, old[stop : min(high, stop + _WORD_MAX)])
-            stop, words = stop + size, words + old[stop : stop + size]
-        whole.append((start, stop, words))
-        gained += growth
-    return whole
-
-
-def _rest(of: "re.Pattern[str]", text: str) -> int:
-    """Return how many characters at the beginning of a text belong to a word, if they are not too
-    many; else how many are of one class."""
-    for pattern in (of, _CLASS):
-        found = pattern.match(text)
-        if found is not None and found.end() < _WORD_MAX:
-            return found.end()
-    return 0
-
-
 def _is_edge(text: str, offset: int) -> bool:
-    """Whether no word stands on both sides of a place."""
-    if not 0 < offset < len(text):
-        return True
-    return _EDGE.match(text, offset - 1, offset + 1) is not None
+    return offset >= len(text) or text[offset - 1].isspace() or text[offset].isspace()
 
 
 def _is_blank(text: str) -> bool:
@@ -456,47 +392,26 @@ def merged_edits(base: str, current: str, new: str) -> list[Edit]:
 
     What either side inserted stays, and what either deleted goes. Lines and words that both
     inserted in one place are there once, so that to do the same again changes nothing. Words of
-    both that blanks held apart stay apart: a blank is put between them if none is left. What one
-    side wrote in a line that the other deleted stays a line.
+    both that blanks held apart stay apart: a blank is put between them if none is left.
     """
     there = _There(base, minimal_edits(base, current))
-    edits = minimal_edits(base, new)
     moved: list[_Moved] = []
     gained = 0
-    for edit, (low, high) in zip(edits, _room(base, edits), strict=True):
+    for edit in minimal_edits(base, new):
         start, stop, words = edit
         at = start + gained
         gained += len(words) - (stop - start)
         around = new[at - 1 : at], new[at + len(words) : at + len(words) + 2]
         pieces = there.of(start, stop)
-        if pieces and not words and _are_lines(base, start, stop):
-            pieces = _but_an_end(current, there.before(start), pieces)
         if not is_line_end(base, edit):
             if (start, stop) in there.same:
                 words = _without_common(there.same[start, stop], words)
-            place = there.at(stop) if start == stop else there.behind(stop)
-            if words:
-                before, behind = (_END.search(text) for text in there.gone(edit, low, high))
-                if before is not None and not pieces:
-                    around = before[0], around[1]
-                is_ended = words.endswith("\n") or current[place : place + 1].isspace()
-                if behind is not None and not is_ended:
-                    words += behind[0]
+            place = there.at(stop)
             if words and (not pieces or pieces[-1][1] != place):
                 pieces.append((place, place))
         moved += [_Moved(first, last, "", around) for first, last in pieces[:-1]]
         moved += [_Moved(first, last, words, around) for first, last in pieces[-1:]]
     return _kept_apart(current, moved)
-
-
-def _room(text: str, edits: Sequence[Edit]) -> list[tuple[int, int]]:
-    """Return from where to where it is to each edit from the nearest others that put words in."""
-    lows, highs = [0], [len(text)]
-    for _, stop, words in edits:
-        lows.append(stop if words else lows[-1])
-    for start, _, words in reversed(edits):
-        highs.append(start if words else highs[-1])
-    return list(zip(lows[:-1], highs[-2::-1], strict=True))
 
 
 class _Moved(NamedTuple):
@@ -515,7 +430,6 @@ class _There:
 
     def __init__(self, base: str, edits: Sequence[Edit]) -> None:
         self.same = {(start, stop): words for start, stop, words in edits}
-        self._base = base
         self._edits = edits
         self._are_ends = [is_line_end(base, edit) for edit in edits]
         self._stops = [stop for _, stop, _ in edits]
@@ -529,30 +443,6 @@ class _There:
         if i < len(self._edits):
             offset = min(offset, self._edits[i][0])
         return offset + self._shifts[i]
-
-    def behind(self, offset: int) -> int:
-        """Return where something that ended there ends, before what was put in behind it."""
-        i = bisect_right(self._stops, offset)
-        if i and self._edits[i - 1][0] == offset:
-            return offset + self._shifts[i - 1]
-        return self.at(offset)
-
-    def before(self, offset: int) -> int:
-        """Return where an offset is, before what was put in there."""
-        i = bisect_left(self._stops, offset)
-        if i < len(self._edits):
-            offset = min(offset, self._edits[i][0])
-        return offset + self._shifts[i]
-
-    def gone(self, edit: Edit, low: int, high: int) -> tuple[str, str]:
-        """Return what went with the end of what `edit` replaces: before it from `low`, behind it up
-        to `high`."""
-        start, stop, _ = edit
-        i = bisect_left(self._stops, stop) if start < stop else bisect_right(self._stops, stop)
-        if i == len(self._edits) or self._edits[i][0] > max(start, stop - 1):
-            return "", ""
-        first, last, _ = self._edits[i]
-        return self._base[max(first, low) : start], self._base[stop : min(last, high)]
 
     def of(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Return the pieces that are left of a piece."""
@@ -570,25 +460,6 @@ class _There:
         return pieces
 
 
-def _are_lines(text: str, start: int, stop: int) -> bool:
-    """Whether a piece of a text is whole lines with their ends."""
-    return text[start - 1 : start] in ("", "\n") and text[stop - 1 : stop] == "\n"
-
-
-def _but_an_end(text: str, start: int, pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the pieces of lines from `start` on that are to be deleted, without the last line end
-    if words stay before it."""
-    *others, (first, last) = pieces
-    stay = ""
-    for begin, stop in pieces:
-        stay += text[start:begin]
-        start = stop
-    if not text.endswith("\n", first, last) or not stay.rpartition("\n")[2].strip():
-        return pieces
-    last -= 1 + text.endswith("\r\n", first, last)
-    return [*others, (first, last)] if first < last else others
-
-
 def _kept_apart(text: str, moved: Sequence[_Moved]) -> list[Edit]:
     """Return edits of `text` that glue no words together which a blank held apart."""
     edits: list[Edit] = []
@@ -604,7 +475,7 @@ def _kept_apart(text: str, moved: Sequence[_Moved]) -> list[Edit]:
         if gap and is_free and _are_words(last, text[stop : stop + 1]):
             is_apart = not around[1] or around[1][0].isspace()
             if is_apart or not (words or (around[0] and not around[0].isspace())):
-                words += (not words and _between(text[start:stop])) or gap
+                words += gap
         if start < stop or words:
             edits.append((start, stop, words))
     return edits
@@ -622,13 +493,7 @@ def _gap(before: str, behind: str) -> str:
         return behind[:1]
     if before and behind and not (before.isspace() or behind[:1].isspace()):
         return ""
-    return "\r\n" if "\r\n" in (before, behind) else "\n"
-
-
-def _between(text: str) -> str:
-    """Return what of a text holds words apart: a line end, else white space; empty if nothing."""
-    found = _END.search(text) or _BLANK.search(text)
-    return "" if found is None else found[0]
+    return "\r\n" if behind == "\r\n" else "\n"
 
 
 def _without_common(inserted: str, words: str) -> str:
@@ -641,13 +506,7 @@ def _without_common(inserted: str, words: str) -> str:
     if f"\n{wanted}" in f"\n{inserted}\n":
         return ""
     both = zip(lines_of(inserted), lines_of(words), strict=False)
-    common = [line for line, _ in takewhile(lambda pair: pair[0] == pair[1], both)]
-    size = sum(map(len, common))
-    here, wanted = inserted[size:], words[size:]
-    if not wanted or f"\n{wanted}\n" in f"\n{here}\n":
-        return ""
-    is_parted = not common or not here or here.endswith("\n")
-    return wanted if is_parted else common[-1][len(without_end(common[-1])) :] + wanted
+    return words[sum(len(line) for line, _ in takewhile(lambda pair: pair[0] == pair[1], both)) :]
 
 
 def missing_lines(text: str, other: str) -> list[Edit]:

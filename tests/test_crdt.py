@@ -571,16 +571,3 @@ def test_appends_among_other_changes_make_the_text_that_they_say(
             assert theirs.apply(update).covered
         assert ours.text == theirs.text
         assert ours.version() == theirs.version()
-
-
-def test_a_piece_that_is_replaced_leaves_words_whole_for_others() -> None:
-    scroll = _scroll(1)
-    base = scroll.edit("pay 10 euros\n")
-    assert base is not None
-    other = _scroll(2, base)
-    updates = scroll.replace("0 e", "00 e", 1), other.replace("1", "2", 1)
-    for ours, update in zip((other, scroll), updates, strict=True):
-        assert update is not None
-        ours.apply(update)
-    assert scroll.text == other.text
-    assert scroll.text.split() == ["pay", "100", "20", "euros"]
