@@ -393,6 +393,38 @@ def test_a_name_that_is_used_again_after_both_renamed_it_is_another_scroll(mesh:
     assert mesh.settle() == {"m.md": "one\n", "n.md": "new\n"}
 
 
+def test_a_file_in_place_of_a_folder_waits_not_for_what_has_an_odd_name(mesh: Mesh) -> None:
+    one, _ = mesh.machines
+    one.disk.create("a", "folder")
+    one.disk.put("a/b", "one\n")
+    mesh.settle()
+    one.disk.rename("a/b", "line\nend.md")
+    one.disk.remove_folder("a")
+    mesh.pass_time(3)
+    one.disk.put("a", "two\n")
+    mesh.pass_time(3)
+    assert mesh.machines[1].visible() == {"a/b": "one\n", "a~file": "two\n"}
+
+
+def test_a_rename_that_cannot_reach_the_disk_deletes_nothing(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    one.disk.rename("n.md", "m.md")
+
+    def before(name: str, path: str) -> None:
+        if name == "fsync" and path == "m.md":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    one.files.before = before
+    mesh.pass_time(5)
+    assert two.visible() == {"n.md": "one\n"}
+    two.disk.put("n.md", "one\ntwo\n")
+    mesh.pass_time(2)
+    _allow(one)
+    assert mesh.settle(10) == {"m.md": "one\ntwo\n"}
+
+
 def test_a_rename_to_a_name_that_cannot_be_kept_deletes_nothing(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("n.md", "one\n")
@@ -810,6 +842,15 @@ def test_rules_of_what_is_ignored_hold_for_what_comes_with_them(mesh: Mesh) -> N
     one.disk.put(".phextsyncignore", "build/\n")
     assert mesh.settle() == {".phextsyncignore": "build/\n", "n.md": "one\n"}
     assert two.disk.find("build") is None
+
+
+def test_rules_that_cannot_be_kept_now_are_tried_again(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    _refuse(two, errno.ENOSPC)
+    one.disk.put(".phextsyncignore", "build/\n")
+    mesh.pass_time(5)
+    _allow(two)
+    assert mesh.settle(20) == {".phextsyncignore": "build/\n"}
 
 
 def test_marks_of_files_travel(mesh: Mesh) -> None:

@@ -82,6 +82,10 @@ class Absences:
         """Whether a file has been gone for long enough to count."""
         return now - self._since.setdefault(coordinate, now) >= GRACE_S
 
+    def is_open(self, coordinate: Coordinate) -> bool:
+        """Whether it is settled by itself what became of a file that is gone."""
+        return coordinate not in self._held and coordinate not in self._odd
+
     def seems_renamed(self, coordinate: Coordinate, path: str) -> bool:
         """Note that a file that is gone seems to be the one at `path`; False when another is."""
         return self._renamed.setdefault(coordinate, path) == path
@@ -120,8 +124,6 @@ class Absences:
         """Return when the next file has been gone for long enough, or a path has waited."""
         if any(coordinate not in self._since for coordinate in self._paths.values()):
             return now
-        waiting = (
-            since for c, since in self._since.items() if c not in self._held and c not in self._odd
-        )
+        waiting = (since for c, since in self._since.items() if self.is_open(c))
         due = min(waiting, default=None)
         return None if due is None else due + GRACE_S

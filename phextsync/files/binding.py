@@ -119,6 +119,7 @@ class Binding:
             may_write=may_write,
         )
         self._left_alone: frozenset[str] = frozenset()
+        self._are_rules_bad = False
         self._is_first = True
 
     # -- what its owner asks -----------------------------------------------------------------
@@ -314,8 +315,9 @@ class Binding:
             self.records.forget_all()
         if self._directory.ignore_problem:
             self.problems.note(IGNORE_FILE, self._directory.ignore_problem, now, is_retried=False)
-        else:
+        elif self._are_rules_bad:  # its other problems are those of a file
             self.problems.solve(IGNORE_FILE)
+        self._are_rules_bad = bool(self._directory.ignore_problem)
 
     async def _take_news(self, now: float) -> None:
         """Look at what changed during a long round: nobody has to wait for all of it."""

@@ -253,10 +253,11 @@ class Intake:
                 del files[path]
 
     def _gone_below(self, path: str, but: Coordinate | None = None) -> Coordinate | None:
-        """Return a file that is gone and lay in a folder of this path."""
+        """Return a file that is gone, is to be deleted, and lay in a folder of this path."""
         if not self._naming.layout.has_folder(path):
             return None
-        gone = ((c, r) for c in self._absences if (r := self._records.get(c)) is not None)
+        open_ = (c for c in self._absences if self._absences.is_open(c))
+        gone = ((c, r) for c in open_ if (r := self._records.get(c)) is not None)
         return next((c for c, r in gone if c != but and r.path.startswith(f"{path}/")), None)
 
     def _add_new(self, files: Mapping[str, File], taken: Taken) -> None:

@@ -63,8 +63,8 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a path cannot be read or written now. `file` is what lies there when only its name is
-    wrong."""
+    """Why a path cannot be read or written now. `file` is what lies there when its name is wrong,
+    or its bytes cannot be brought to the disk."""
 
     reason: str
     file: File | None = None
@@ -207,12 +207,12 @@ class Reader:
             try:
                 self._files.sync_all()
             except OSError as error:
-                troubles = dict.fromkeys(others, Trouble(why(error)))
+                troubles = {path: Trouble(why(error), files[path]) for path in others}
         for path in alone:
             try:
                 self._files.sync_file(path)
             except OSError as error:
-                troubles[path] = Trouble(why(error))
+                troubles[path] = Trouble(why(error), files[path])
         return troubles
 
 
