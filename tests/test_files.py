@@ -520,6 +520,19 @@ def test_a_file_that_goes_into_a_folder_of_its_name_does_so_everywhere(mesh: Mes
     assert not _problems(two)
 
 
+def test_an_empty_file_holds_up_nothing_that_comes_to_its_place(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    one.disk.put("m.md", "two\n")
+    mesh.settle()
+    two.disk.create("new.md")
+    two.disk.create("a")
+    one.disk.rename("n.md", "new.md")
+    one.disk.create("a", "folder")
+    one.disk.rename("m.md", "a/m.md")
+    assert mesh.settle() == {"new.md": "one\n", "a/m.md": "two\n"}
+
+
 def test_a_file_that_goes_to_another_file_system_does_so_everywhere(mesh: Mesh) -> None:
     one, two = mesh.machines
     two.disk.make_folders("mnt")

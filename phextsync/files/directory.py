@@ -285,7 +285,11 @@ class Directory:
                 folders = path.split("/")[:-1]
                 for i in range(1, len(folders) + 1):
                     folder = "/".join(folders[:i])
-                    if self._files.status(folder) is None:
+                    status = self._files.status(folder)
+                    if status is not None and status.is_file:
+                        self._clear_way(folder)
+                        status = None
+                    if status is None:
                         self._files.make_folder(folder)
                         self._files.sync_folder("/".join(folders[: i - 1]))
                     ways[folder] = None
@@ -419,13 +423,23 @@ class Directory:
         )
 
     def _clear_way(self, path: str) -> None:
-        """Remove an empty folder that lies where a file is to be. OSError when it is not empty."""
+        """Remove an empty folder or file that lies where another is to be: it is as absent as an
+        empty scroll. OSError when it is not empty."""
         status = self._files.status(path)
         if status is not None and status.is_folder:
             try:
                 self._files.remove_folder(path)
             except OSError as error:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from error
+        elif status is not None and status.is_file and not status.size:
+            aside = _draft_of(path)
+            self._discard(aside)
+            self._files.rename(path, aside)
+            status = self._files.status(aside)
+            if status is not None and status.size:  # somebody wrote into it at this moment
+                self._put_new(aside, path)
+            else:
+                self._discard(aside)
 
     def _put_new(self, draft: str, path: str) -> bool:
         """Give a file the path where nothing is; say whether nothing was."""
