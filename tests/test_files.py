@@ -857,6 +857,23 @@ def test_rules_of_what_is_ignored_hold_for_what_comes_with_them(mesh: Mesh) -> N
     assert two.disk.find("build") is None
 
 
+def test_a_file_that_got_an_ignored_name_makes_room_for_another(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    mesh.part()
+    two.disk.put(".phextsyncignore", "x/\n")
+    one.disk.create("x", "folder")
+    one.disk.rename("n.md", "x/n.md")
+    mesh.pass_time(3)
+    one.disk.put("n.md", "two\n")
+    mesh.pass_time(1)
+    assert mesh.settle() == {".phextsyncignore": "x/\n", "n.md": "two\n"}
+    assert two.disk.text("x/n.md") == "one\n"
+    assert two.binding is not None
+    assert two.binding.situation().waiting == 0
+
+
 def test_rules_that_cannot_be_kept_now_are_tried_again(mesh: Mesh) -> None:
     one, two = mesh.machines
     _refuse(two, errno.ENOSPC)

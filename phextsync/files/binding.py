@@ -358,11 +358,12 @@ class Binding:
         """Read files, do what was done to them to their scrolls, and write what they lack."""
         places = {c: path for c in known if (path := self._path_of(c)) is not None}
         places = {c: path for c, path in places.items() if not self._is_left_alone(path)}
-        for coordinate in [
-            c for c, path in places.items() if self.records.at(path) not in (None, c)
-        ]:
-            del places[coordinate]  # another file lies there, which has to move first
-            self._todo.finish(coordinate)
+        for coordinate, path in list(places.items()):
+            other = self.records.at(path)
+            if other is not None and other != coordinate:  # it has to move first
+                del places[coordinate]
+                self._todo.finish(coordinate)
+                self._todo.finish(other)
         strangers = [path for path in unknown if not self._is_left_alone(path)]
         if not places and not strangers:
             return

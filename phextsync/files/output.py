@@ -114,7 +114,9 @@ class Output:
                     if file is None or record is None:
                         self._problems.solve(path)
                         continue
-                    wanted = record.path  # it got a name that is ignored: it stays where it is
+                    # It got a name that is ignored: it stays where it is, unless that is another's.
+                    if self._naming.layout.at(record.path) in (None, coordinate):
+                        wanted = record.path
                 if file is not None and record is not None and wanted != record.path:
                     moves[coordinate] = file, wanted
                     continue
