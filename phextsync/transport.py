@@ -44,6 +44,7 @@ _RECORD_BYTES: Final = 16 << 10  # TLS has no larger ones
 _BACKLOG_BYTES_MAX: Final = 64 << 10  # answers to TLS key updates that were never sent
 _CLOSE_TIMEOUT_S: Final = 1.0
 _WELCOME: Final = b"\x01"
+_PORT_MAX: Final = 65_535
 _PORT_ATTEMPTS: Final = 16
 
 _logger = logging.getLogger("phextsync.transport")
@@ -661,6 +662,8 @@ def _load_chain(context: ssl.SSLContext, identity: NodeIdentity, bundle: Bundle)
 async def listen(host: str | None, port: int | None) -> list[trio.SocketListener]:
     """Listen on one port for every family of addresses that `host` has (None: on all). The port
     None is `PORT`, or any free one if that is taken. LinkError when a given one is."""
+    if port is not None and not 0 <= port <= _PORT_MAX:  # the system would take the lower 16 bits
+        raise LinkError(f"expected a port from 0 to {_PORT_MAX}, found {port}")
     try:
         if port != 0:
             try:

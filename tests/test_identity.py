@@ -137,6 +137,11 @@ def test_a_name_that_no_certificate_can_carry_is_refused(name: str) -> None:
         _node(name=name)
 
 
+def test_a_folder_without_an_identity_is_told_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(IdentityError, match=r"there is no identity\.pem in .* `phextsync init`"):
+        NodeIdentity.load(tmp_path)
+
+
 @pytest.mark.parametrize("mesh_key", [_KEY, None])
 def test_an_identity_is_the_same_after_saving_and_loading(
     tmp_path: Path, mesh_key: MeshKey | None

@@ -627,6 +627,14 @@ async def test_one_port_serves_ipv4_and_ipv6() -> None:
             await link.channel.aclose()
 
 
+@pytest.mark.parametrize("port", [65_536, 99_999, -1])
+async def test_a_port_out_of_range_is_refused_and_no_other_is_taken(port: int) -> None:
+    with pytest.raises((LinkError, ExceptionGroup)) as caught:
+        async with served(_ANNA, port=port):
+            pass
+    assert f"expected a port from 0 to 65535, found {port}" in repr(caught.value)
+
+
 async def test_the_default_port_gives_way_when_it_is_taken_and_another_does_not() -> None:
     async with served(_ANNA, port=0) as other:
         with pytest.raises((LinkError, ExceptionGroup)) as caught:

@@ -664,11 +664,23 @@ def _mesh_key_from_pem(data: bytes) -> MeshKey | None:
     return MeshKey(secret)
 
 
+_MADE_BY: Final = {
+    IDENTITY_FILE: "`phextsync init` or `join`",
+    AUTHORITY_FILE: "`phextsync init --administered`",
+    PENDING_FILE: "`phextsync request`",
+}
+
+
 def _read_private(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             data = file.read(_FILE_BYTES_MAX + 1)
+    except FileNotFoundError as error:
+        how = _MADE_BY[path.name]
+        raise IdentityError(
+            f"there is no {path.name} in {path.parent}: make it with {how}"
+        ) from error
     except OSError as error:
         raise IdentityError(f"the identity cannot be read: {error}") from error
     if os.name == "posix" and mode & 0o077:
