@@ -27,6 +27,7 @@ class Peer:
     limits: Limits | None = None
     parameters: Parameters | None = None
     listener: Listener | None = None
+    is_disk_full: bool = False
 
     def __init__(
         self,
@@ -45,7 +46,6 @@ class Peer:
         self.random = Random(seed * 1000 + number)
         self.store = MemoryStore()
         self.wall_time_ms = 0
-        self.is_disk_full = False
         self.start()
 
     def start(self) -> None:
