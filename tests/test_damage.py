@@ -50,8 +50,11 @@ def test_a_process_that_a_damaged_file_ended_is_followed_by_one_that_says_so(
     data = path.read_bytes()
     path.write_bytes(data[: 4096 * 3])
     (source / CLOSED).write_bytes(mark_of(path))  # as if nobody had touched it
-    first = _run(source, "ls")
-    second = _run(source, "ls") if first.returncode else first
+    looked = _run(source, "ls")  # it owns nothing, and so mends nothing
+    assert looked.returncode in (1, -7, -6), looked
+    assert "cannot be read" in looked.stderr or looked.returncode < 0
+    first = _run(source, "set", "9.9.9/9.9.9/9.9.9", "new")
+    second = _run(source, "set", "9.9.9/9.9.9/9.9.9", "new") if first.returncode else first
     assert first.returncode in (0, 1, -7, -6), first
     assert first.stderr
     assert second.returncode == 0, second.stderr
