@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from phextsync.files.absences import GRACE_S, GUARD_NAMES
 from phextsync.files.directory import BACKUPS
 from phextsync.files.ignoring import IGNORE_FILE
+from phextsync.files.layout import Abilities
 from phextsync.index import Coordinate
+from phextsync.testing.filesystem import MemoryDisk
 from sims.machines import RANGE, Machine
 from sims.network import Network
 
@@ -874,6 +876,33 @@ def test_a_file_that_got_an_ignored_name_makes_room_for_another(mesh: Mesh) -> N
     assert two.binding.situation().waiting == 0
 
 
+def test_an_ignored_file_that_gets_another_name_elsewhere_follows(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    for name in ("a.md", "b.md"):
+        one.disk.make_folders("x")
+        one.disk.put(f"x/{name}", f"{name}\n")
+    mesh.settle()
+    mesh.part()
+    two.disk.put(".phextsyncignore", "x/\n")
+    mesh.pass_time(1)
+    two.disk.unlink("x/b.md")
+    for name in ("a.md", "b.md"):
+        one.disk.rename(f"x/{name}", name)
+    mesh.pass_time(3)
+    assert mesh.settle() == {".phextsyncignore": "x/\n", "a.md": "a.md\n", "b.md": "b.md\n"}
+    assert two.disk.find("x") is None
+
+
+def test_a_directory_that_is_marked_again_is_looked_through_at_once(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    two.disk.put(".phextsync-bound", "")
+    mesh.pass_time(1)
+    one.disk.rename("n.md", "m.md")
+    assert mesh.settle() == {"m.md": "one\n"}
+
+
 def test_rules_that_cannot_be_kept_now_are_tried_again(mesh: Mesh) -> None:
     one, two = mesh.machines
     _refuse(two, errno.ENOSPC)
@@ -881,6 +910,45 @@ def test_rules_that_cannot_be_kept_now_are_tried_again(mesh: Mesh) -> None:
     mesh.pass_time(5)
     _allow(two)
     assert mesh.settle(20) == {".phextsyncignore": "build/\n"}
+
+
+@pytest.fixture
+def folding() -> Mesh:
+    """Two machines; the second takes letters of both cases for the same."""
+    made = Mesh(1)
+    made.network = Network(2)
+    disk = MemoryDisk(abilities=Abilities(folds_case=True))
+    made.machines = [Machine(made.network, 0), Machine(made.network, 1, disk)]
+    made.join()
+    return made
+
+
+def test_names_that_are_one_here_are_two_files(folding: Mesh) -> None:
+    one, two = folding.machines
+    one.disk.put("notes.md", "one\n")
+    folding.pass_time(3)
+    two.disk.unlink("notes.md")
+    folding.pass_time(1)
+    one.disk.put("Notes.md", "two\n")
+    folding.pass_time(5)
+    assert (one.visible(), two.visible()) == ({"Notes.md": "two\n"}, {"Notes.md": "two\n"})
+    one.disk.put("notes.md", "three\n")
+    folding.pass_time(3)
+    assert one.visible() == {"Notes.md": "two\n", "notes.md": "three\n"}
+    assert two.visible() == {"Notes.md": "two\n", "notes.md~2": "three\n"}
+
+
+def test_a_name_that_changes_its_letters_alone_does_so_elsewhere(folding: Mesh) -> None:
+    one, two = folding.machines
+    one.disk.put("readme", "one\n")
+    folding.pass_time(3)
+    one.disk.rename("readme", "README")
+    folding.pass_time(5)
+    assert (one.visible(), two.visible()) == ({"README": "one\n"}, {"README": "one\n"})
+    two.disk.rename("README", "Readme")
+    two.look_through()
+    folding.pass_time(5)
+    assert [*one.visible().values()] == [*two.visible().values()] == ["one\n"]
 
 
 def test_marks_of_files_travel(mesh: Mesh) -> None:
@@ -895,6 +963,19 @@ def test_marks_of_files_travel(mesh: Mesh) -> None:
     two.disk.set_mode("run.sh", 0o644)
     mesh.settle()
     assert one.disk.get("run.sh").mode & 0o111 == 0
+
+
+def test_marks_that_changed_while_a_node_was_down_are_done(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("run.sh", "echo\n")
+    mesh.settle()
+    mesh.part()
+    one.disk.set_mode("run.sh", 0o755)
+    mesh.pass_time(1)
+    mesh.join()
+    two.start()
+    mesh.settle()
+    assert two.disk.get("run.sh").mode & 0o111
 
 
 def test_who_goes_on_writing_into_a_replaced_file_is_heard(mesh: Mesh) -> None:

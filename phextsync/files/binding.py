@@ -30,7 +30,7 @@ from phextsync.files.merging import Merging
 from phextsync.files.naming import Naming
 from phextsync.files.output import Output, is_moving
 from phextsync.files.problems import Problems
-from phextsync.files.reading import File, Found, Trouble, why
+from phextsync.files.reading import File, Found, Gone, Trouble, why
 from phextsync.files.records import Records, digest_of
 from phextsync.files.todo import Runner, Todo
 from phextsync.index import Coordinate, CoordinateRange
@@ -92,7 +92,7 @@ class Binding:
         self.range = range_
         self.problems = Problems()
         self.conflicts = ConflictLog(replicas, binding_id)
-        self.records = Records(replicas, binding_id)
+        self.records = Records(replicas, binding_id, directory.abilities)
         self.naming = Naming(replica, range_, directory.abilities, is_apart)
         self._replica = replica
         self._directory = directory
@@ -136,6 +136,11 @@ class Binding:
 
     async def rescan(self, now: float) -> None:
         """Look through the whole directory and at all scrolls, and bring together what differs."""
+        paths, coordinates = await self._look_through(now)
+        await self.round(paths, coordinates, now)
+
+    async def _look_through(self, now: float) -> tuple[list[str], list[Coordinate]]:
+        """Return the paths and scrolls of all that may differ."""
         scan = await self._run(self._directory.scan)
         self._directory.take_new_rules()
         if scan.drafts:
@@ -157,7 +162,7 @@ class Binding:
         gone = [c for c in records if (r := records.get(c)) and r.digest and r.path not in marks]
         changed = [c for c in self._all_scrolls() if self._is_changed(c)]
         odd = [path for path in scan.left_alone if not path.endswith("/")] if gone else []
-        await self.round([*paths, *odd], [*gone, *changed], now)
+        return [*paths, *odd], [*gone, *changed]
 
     async def round(
         self,
@@ -169,7 +174,9 @@ class Binding:
         """Bring together files and scrolls that may have changed. `now` is monotonic, in seconds;
         `writers` are the names of those who changed scrolls. DirectoryError when the directory is
         not there; StoreError when the store takes no changes now."""
-        await self._check(now)
+        if not await self._check(now):
+            more_paths, more_coordinates = await self._look_through(now)
+            paths, coordinates = [*paths, *more_paths], [*coordinates, *more_coordinates]
         self.conflicts.writers = writers or {}
         paths = [*paths, *self._absences.begin_round()]
         is_whole = self.records.has_shared and self._is_whole()
@@ -240,6 +247,9 @@ class Binding:
             return True
         if not record.digest:
             return self._replica.size(coordinate) > 0
+        line = self.naming.map.line_at(coordinate)
+        if line is not None and line.marks != record.line_marks:
+            return True
         return self._replica.fingerprint(coordinate) != record.fingerprint
 
     def _has_to_move(self, coordinate: Coordinate) -> bool:
@@ -307,17 +317,26 @@ class Binding:
     def _is_left_alone(self, path: str) -> bool:
         return self._directory.is_ignored(path) and not is_moving(path)
 
+    def _is_scroll_left_alone(self, coordinate: Coordinate, path: str) -> bool:
+        """Whether a scroll's file at a path is left alone: it is ignored, and not to move to where
+        it would not be."""
+        wanted = self.naming.layout.path_of(coordinate) or path
+        return self._is_left_alone(path) and self._is_left_alone(wanted)
+
     # -- parts of a round --------------------------------------------------------------------
 
-    async def _check(self, now: float) -> None:
-        """Look whether the directory is the one that was bound, and read its ignore file."""
-        if not await self._run(self._directory.check):
+    async def _check(self, now: float) -> bool:
+        """Look whether the directory is the one that was bound, and read its ignore file. Return
+        whether it was; of one that is bound from now on nothing is known."""
+        is_known = await self._run(self._directory.check)
+        if not is_known:
             self.records.forget_all()
         if self._directory.ignore_problem:
             self.problems.note(IGNORE_FILE, self._directory.ignore_problem, now, is_retried=False)
         elif self._are_rules_bad:  # its other problems are those of a file
             self.problems.solve(IGNORE_FILE)
         self._are_rules_bad = bool(self._directory.ignore_problem)
+        return is_known
 
     async def _take_news(self, now: float) -> None:
         """Look at what changed during a long round: nobody has to wait for all of it."""
@@ -357,7 +376,7 @@ class Binding:
     async def _some(self, known: list[Coordinate], unknown: list[str], now: float) -> None:
         """Read files, do what was done to them to their scrolls, and write what they lack."""
         places = {c: path for c in known if (path := self._path_of(c)) is not None}
-        places = {c: path for c, path in places.items() if not self._is_left_alone(path)}
+        places = {c: p for c, p in places.items() if not self._is_scroll_left_alone(c, p)}
         for coordinate, path in list(places.items()):
             other = self.records.at(path)
             if other is not None and other != coordinate:  # it has to move first
@@ -368,6 +387,9 @@ class Binding:
         if not places and not strangers:
             return
         found = await self._run(self._directory.read, [*places.values(), *strangers])
+        for coordinate, path in places.items():
+            if self._is_left_alone(path) and isinstance(found[path], Gone):
+                self.records.forget(coordinate)  # it went unseen: it is written at its new path
         await self._settle(places, found)
         taken = Taken(now, self._is_first or await self._run(self._is_checkout_moving))
         await self._back_up(places, found)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import cbor2
 
+from phextsync.files.layout import Abilities
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 
@@ -74,7 +75,11 @@ def digest_of(text: str) -> bytes:
 class Records:
     """The records of one binding, by coordinate. Texts stay on the disk."""
 
-    def __init__(self, replicas: ReplicaSet, binding_id: bytes) -> None:
+    def __init__(
+        self, replicas: ReplicaSet, binding_id: bytes, abilities: Abilities | None = None
+    ) -> None:
+        """`abilities` say which paths are one file."""
+        self._key = (abilities or Abilities()).key
         self._replicas = replicas
         self._prefix = b"b" + binding_id
         self._records: dict[Coordinate, Record] = {}
@@ -83,7 +88,7 @@ class Records:
             record = _decoded(value)
             coordinate = Coordinate.from_key(key[_KIND_AT + 1 :])
             self._records[coordinate] = record
-            self._by_path[record.path] = coordinate
+            self._by_path[self._key(record.path)] = coordinate
         self._shared: dict[Coordinate, None] = {
             Coordinate.from_key(key[_KIND_AT + 1 :]): None
             for key, _ in replicas.notes(self._prefix + _SHARED)
@@ -101,7 +106,7 @@ class Records:
 
     def at(self, path: str) -> Coordinate | None:
         """Return the scroll whose file was last seen at a path."""
-        return self._by_path.get(path)
+        return self._by_path.get(self._key(path))
 
     def base(self, coordinate: Coordinate) -> str:
         """Return the text that a file held when it was last read or written."""
@@ -117,9 +122,9 @@ class Records:
         if (
             old is not None
             and old.path != record.path
-            and self._by_path.get(old.path) == coordinate
+            and self._by_path.get(self._key(old.path)) == coordinate
         ):
-            del self._by_path[old.path]
+            del self._by_path[self._key(old.path)]
         if old is not None and old.intent is not None and record.intent is None:
             self._note(_INTENDED, coordinate, b"")
         if old != record:
@@ -127,7 +132,7 @@ class Records:
         if text is not None and (old is None or old.digest != record.digest):
             self._note(_BASE, coordinate, text.encode())
         self._records[coordinate] = record
-        self._by_path[record.path] = coordinate
+        self._by_path[self._key(record.path)] = coordinate
 
     def intend(self, coordinate: Coordinate, record: Record, intent: Intent, text: str) -> None:
         """Keep what is about to happen to a file."""
@@ -139,8 +144,8 @@ class Records:
         record = self._records.pop(coordinate, None)
         if record is None:
             return
-        if self._by_path.get(record.path) == coordinate:
-            del self._by_path[record.path]
+        if self._by_path.get(self._key(record.path)) == coordinate:
+            del self._by_path[self._key(record.path)]
         for kind in (_RECORD, _BASE, _INTENDED):
             self._note(kind, coordinate, b"")
 

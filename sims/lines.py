@@ -1,0 +1,101 @@
+"""Lines: what must hold of the files of bound directories, from what users did to them.
+
+Every line that a user writes has a token of its own. What a user's hands did is told from the disk
+before and after: a token that came was written, one that went was deleted. In the end each
+token that was written and never deleted stands once; none that was gone for good is back.
+
+Nothing here knows of scrolls' versions, records or bases.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+_TOKEN: Final = re.compile(r"q\d{5}z")
+
+
+class Violation(AssertionError):
+    """Something happened that must not."""
+
+
+def tokens_of(text: str) -> list[str]:
+    """Return the tokens of a text in order."""
+    return _TOKEN.findall(text)
+
+
+def tokens_in(files: Mapping[str, str]) -> dict[str, None]:
+    """Return the tokens of files, without those that bound directories keep for themselves."""
+    return {
+        token: None
+        for path, text in files.items()
+        if not path.rpartition("/")[2].startswith(".phextsync-") and "/." not in f"/{path}"
+        for token in tokens_of(text)
+    }
+
+
+@dataclass(slots=True)
+class Lines:
+    """What users wrote and deleted. `forbidden`: what somebody deleted and a scroll has lost."""
+
+    written: dict[str, str] = field(default_factory=dict)  # where and by whom
+    deleted: dict[str, None] = field(default_factory=dict)
+    again: dict[str, None] = field(default_factory=dict)  # written once more after it was there
+    excused: dict[str, str] = field(default_factory=dict)  # not owed, and why
+    forbidden: dict[str, None] = field(default_factory=dict)
+    doubled: dict[str, None] = field(default_factory=dict)  # lines of both sides may stay
+
+    def token(self) -> str:
+        """Return a token that nobody has written."""
+        number = len(self.written)
+        token = f"q{number:05}z"
+        self.written[token] = ""
+        return token
+
+    def did(self, who: str, before: Iterable[str], after: Iterable[str]) -> None:
+        """A user changed files: these tokens were on the disk, and these are."""
+        old, new = dict.fromkeys(before), dict.fromkeys(after)
+        for token in new:
+            if token not in old:
+                self.came(token, who)
+        self.deleted.update((token, None) for token in old if token not in new)
+
+    def came(self, token: str, who: str) -> None:
+        """A token came to a disk by somebody's hands."""
+        if not self.written.get(token):
+            self.written[token] = who
+        else:
+            self.again[token] = None
+            self.forbidden.pop(token, None)
+
+    def met(self, tokens: Iterable[str]) -> None:
+        """A directory is to be taken up as it is: its lines stay beside those of the scrolls."""
+        for token in tokens:
+            self.again[token] = self.doubled[token] = None
+            self.forbidden.pop(token, None)
+
+    def left(self, tokens: Iterable[str]) -> None:
+        """A machine's scrolls had tokens and have them no more."""
+        for token in tokens:
+            if token in self.deleted and token not in self.again:
+                self.forbidden[token] = None
+
+    def excuse(self, tokens: Iterable[str], why: str) -> None:
+        """Let tokens be owed no more."""
+        self.excused.update(dict.fromkeys(tokens, why))
+
+    def check(self, texts: Mapping[str, str]) -> None:
+        """Violation when these texts, by name, are not what users may expect."""
+        found = Counter(token for text in texts.values() for token in tokens_of(text))
+        for token, who in self.written.items():
+            if not who:
+                continue  # the disk refused it, so the user knows
+            if found[token] > 1 and token not in self.doubled:
+                where = [name for name, text in texts.items() if token in text]
+                raise Violation(f"{token}, {who}, stands {found[token]} times, in {where}")
+            is_owed = token not in self.deleted and token not in self.excused
+            if is_owed and not found[token]:
+                raise Violation(f"{token}, {who}, is lost")
+            if token in self.forbidden and found[token]:
+                raise Violation(f"{token}, {who}, was deleted and is back")
