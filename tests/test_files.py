@@ -330,6 +330,34 @@ def test_a_crash_before_or_after_a_file_took_its_place_loses_and_doubles_nothing
         assert number > 10
 
 
+@pytest.mark.parametrize("has_exchange", [True, False])
+@pytest.mark.parametrize("has_links", [True, False])
+def test_what_is_saved_at_any_moment_of_a_write_stays(has_exchange: bool, has_links: bool) -> None:
+    for number in range(1, 60):
+        mesh = Mesh(1)
+        disk = MemoryDisk(lambda: int(1e9 * mesh.network.now))  # noqa: B023
+        machine = Machine(mesh.network, 0, disk, has_exchange=has_exchange, has_links=has_links)
+        mesh.machines = [machine]
+        disk.put("n.md", "one\n")
+        mesh.settle()
+        calls = 0
+
+        def before(name: str, path: str, limit: int = number, disk: MemoryDisk = disk) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == limit and disk.text("n.md") == "one\n":
+                disk.put("n.md.tmp", "zero\none\n")
+                disk.rename("n.md.tmp", "n.md")
+
+        machine.files.before = before
+        machine.peer.replica.append(_place(machine, "n.md"), "two\n")
+        mesh.pass_time(1)
+        if disk.text("n.md") == "one\ntwo\n":
+            break
+        assert mesh.settle() == {"n.md": "zero\none\ntwo\n"}, number
+    assert 10 < number < 59
+
+
 def _place_in(machine: Machine) -> Coordinate:
     (place,) = (c for c in machine.peer.replica.coordinates(RANGE) if c != _MAP)
     return place

@@ -380,28 +380,48 @@ class Directory:
         return self._placed(write, draft, late)
 
     def _put_over(self, write: Write, draft: Draft, now: float) -> Outcome:
-        """Replace a file where two cannot change places."""
-        old = self._files.open(write.path)
-        self._files.rename(draft.path, write.path)
-        return self._placed(write, draft, self._listen(write, old, now))
+        """Replace a file where two cannot change places: it goes aside first, or what somebody puts
+        there at this moment would be written over unseen."""
+        aside = _aside_of(write.path)
+        self._discard(aside)
+        if not self._set_aside(write.path, aside):
+            return Changed()
+        try:
+            is_put = self._put_new(draft.path, write.path)
+        except OSError:
+            self._put_new(aside, write.path)
+            raise
+        if is_put:
+            return self._placed(write, draft, self._look_after(write, aside, now))
+        self._look_after(write, aside, now, is_told=False)
+        return Changed()
 
     def _take_away(self, write: Write, draft: Draft, now: float) -> Outcome:
         """Remove a file: away from its path first, then looked at."""
         self._discard(draft.path)
-        self._files.rename(write.path, draft.path)
+        if not self._set_aside(write.path, draft.path):
+            return Changed()
         late = self._look_after(write, draft.path, now)
         return Placed(None, late=late)
 
-    def _look_after(self, write: Write, path: str, now: float) -> str | None:
-        """Remove the file that was replaced, and listen to who still writes into it."""
+    def _set_aside(self, path: str, aside: str) -> bool:
+        """Let a file lie elsewhere; say whether it is one."""
+        self._files.rename(path, aside)
+        status = self._files.status(aside)
+        if status is not None and status.is_file:
+            return True
+        self._files.rename(aside, path)  # a folder, or a link: not ours to move
+        return False
+
+    def _look_after(
+        self, write: Write, path: str, now: float, *, is_told: bool = True
+    ) -> str | None:
+        """Remove the file that was replaced, and listen to who still writes into it. Return what it
+        holds if it is not what was read; if that is not told, it is a late change."""
         old = self._files.open(path)
         self._files.unlink(path)
-        return self._listen(write, old, now)
-
-    def _listen(self, write: Write, old: OpenFile, now: float) -> str | None:
-        """Return what an old file holds if it is not what was read."""
         before = "" if write.expected is None else write.expected.text
-        found = self._reader.read_open(old)
+        found = self._reader.read_open(old) if is_told else None
         text = found.text if isinstance(found, File) else before
         self._late.append(_Late(write.coordinate, old, text, now + LATE_S))
         return None if text == before else text
@@ -546,10 +566,16 @@ class Directory:
     # -- after a crash -----------------------------------------------------------------------
 
     def after_crash(self, intent: Intent) -> tuple[Found, Found]:
-        """Return what is at the path of an intent, and at that of its draft."""
+        """Return what is at the path of an intent, and at that of its draft, or aside."""
+        aside = _aside_of(intent.path)
+        with suppress(OSError):
+            if self._files.status(aside) is not None and self._files.status(intent.path) is None:
+                self._put_new(aside, intent.path)
+                self._files.sync_folder(intent.path.rpartition("/")[0])
         at_path = self.read([intent.path])[intent.path]
         try:
-            at_draft = self._reader.read_file(intent.draft)
+            is_aside = self._files.status(aside) is not None
+            at_draft = self._reader.read_file(aside if is_aside else intent.draft)
         except OSError as error:
             at_draft = Trouble(why(error))
         return at_path, at_draft
@@ -612,6 +638,13 @@ class Directory:
 def _draft_of(path: str) -> str:
     folder, slash, name = path.rpartition("/")
     return f"{folder}{slash}{_DRAFT}{blake2b(name.encode(), digest_size=8).hexdigest()}"
+
+
+def _aside_of(path: str) -> str:
+    """Return where a file lies while another takes its place; a scan takes it for a draft."""
+    folder, slash, name = path.rpartition("/")
+    digest = blake2b(name.encode(), digest_size=8).hexdigest()
+    return f"{folder}{slash}{_DRAFT}o{digest[1:]}"
 
 
 def _is_draft(name: str) -> bool:
