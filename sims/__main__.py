@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Final, get_args
 
 from phextsync.errors import PhextsyncError
-from sims import sweep
+from sims import directories, sweep
 from sims.scenarios import LARGE, Outcome, names, run, run_scenario, small
 from sims.tables import (
+    DIRECTORIES,
     STEPS,
     Scenario,
     Tier,
     built_in,
+    is_of_directories,
     read_scenarios,
     read_schedule,
     schedule_to_json,
@@ -43,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--tier", choices=get_args(Tier), default="world", help="what it runs on")
     one.add_argument("--trace", type=Path, help="write a line for everything that happens")
     one.add_argument("--store", type=Path, help="write the schedule, to be run again or shrunk")
+    one.add_argument("--shrink", action="store_true", help="store only the steps it fails with")
     many = commands.add_parser("sweep", help="run many seeds of many scenarios")
     many.add_argument("--scenarios", help="names with commas between; all small ones if not given")
     many.add_argument("--tier", choices=("world", "memory"), default="world")
@@ -81,6 +84,10 @@ def _outcome(options: argparse.Namespace, trace: Callable[[str], None] | None) -
     if name.endswith(".json"):
         if options.tier != "world":
             raise ValueError(f"expected a scenario by its name on this tier, found {name}")
+        if is_of_directories(Path(name)):
+            schedule = directories.from_json(Path(name).read_text())
+            failure, digest = directories.run_schedule(schedule, trace)
+            return Outcome(name, schedule.seed, failure, digest, 0.0, {})
         scenario, stored = read_schedule(Path(name))
         return run_scenario(name, scenario, stored if seed is None else seed, trace)
     known = _known(options)
@@ -88,8 +95,21 @@ def _outcome(options: argparse.Namespace, trace: Callable[[str], None] | None) -
     if options.store is not None:
         if name == STEPS:
             raise ValueError(f"expected a scenario with a schedule of faults, found {name}")
-        options.store.write_text(schedule_to_json(known[name], seed or 0))
+        options.store.write_text(_stored(name, seed or 0, known, is_shrunk=options.shrink))
     return run(name, seed or 0, trace, tier=options.tier, known=known)
+
+
+def _stored(name: str, seed: int, known: Mapping[str, Scenario], *, is_shrunk: bool) -> str:
+    """Return the schedule of a run as it is stored."""
+    if name != DIRECTORIES:
+        if is_shrunk:
+            raise ValueError(f"expected {DIRECTORIES} to be shrunk, found {name}")
+        return schedule_to_json(known[name], seed)
+    schedule = directories.drawn(seed)
+    failure, _ = directories.run_schedule(schedule)
+    if is_shrunk and failure is not None:
+        schedule = directories.shrunk(schedule)
+    return directories.to_json(schedule, failure or "")
 
 
 def _sweep(options: argparse.Namespace) -> int:

@@ -4,16 +4,13 @@ The real `Binding` of each over a disk in memory, in virtual time; users with th
 of any call of the file system, crashes, power cuts, full disks, partitions. One seed makes one
 schedule, which is data: it can be stored, run again, and shrunk. In the end all directories must
 be equal, and the oracle of `lines` content.
-
-    python -m sims.directories --seeds 0-99
 """
 
-import argparse
 import errno
 import heapq
 import json
 import os
-import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -148,7 +145,7 @@ def to_json(schedule: Schedule, about: str = "") -> str:
 
 
 def from_json(text: str) -> Schedule:
-    """Read what was stored."""
+    """Read what was stored. ValueError, TypeError or KeyError when it is none."""
     row = json.loads(text)
     kinds = tuple(Kind(**kind) for kind in row["kinds"])
     return Schedule(row["seed"], kinds, tuple(Step(**step) for step in row["steps"]))
@@ -339,25 +336,26 @@ class Run:
         disk = self.machines[step.machine].disk
         habit, _ = HABITS[step.kind]
         doing = habit(disk, Random(step.pick), self.lines.token)
-        self._go_on(step, doing, {})
+        self._go_on(step, doing, Counter())
 
-    def _go_on(self, step: Step, doing: Iterator[None], held: dict[str, None]) -> None:
+    def _go_on(self, step: Step, doing: Iterator[None], held: Counter[str]) -> None:
         is_away = self.machines[step.machine].disk.is_mounted("")
         if not self._has_power[step.machine] or is_away:
-            self.lines.did(self._who(step), held, self._tokens(step.machine))
+            self.lines.gave_up(held, self._tokens(step.machine))
             return
         self._watch_pulls()
-        before = self._tokens(step.machine)
+        before, lay = self._tokens(step.machine), self._places(step.machine)
         is_done = False
         try:
             next(doing)
         except (StopIteration, OSError):
             is_done = True
         after = self._tokens(step.machine)
-        held.update((token, None) for token in before if token not in after)
-        self.lines.did(self._who(step), {**before, **held}, {**{t: None for t in held}, **after})
+        held |= Counter({token: n for token, n in before.items() if token not in after})
+        self.lines.did(self._who(step), before | held, after | held)
+        self.lines.moved(lay, self._places(step.machine))
         if is_done:
-            self.lines.did(self._who(step), held, after)
+            self.lines.gave_up(held, after)
         else:
             later = self.network.now + step.seconds
             self._at(later, partial(self._go_on, step, doing, held))
@@ -365,7 +363,11 @@ class Run:
     def _who(self, step: Step) -> str:
         return f"{step.kind} on {step.machine} at {self.network.now:.2f}"
 
-    def _tokens(self, number: int) -> dict[str, None]:
+    def _places(self, number: int) -> dict[str, str]:
+        files = self.machines[number].disk.files()
+        return {token: path for path, text in files.items() for token in tokens_of(text)}
+
+    def _tokens(self, number: int) -> Counter[str]:
         return tokens_in(self.machines[number].disk.files())
 
     # -- what else happens -------------------------------------------------------------------
@@ -849,23 +851,3 @@ def shrunk(
             size //= 2
         elif not is_smaller:
             return replace(schedule, steps=tuple(steps))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m sims.directories")
-    parser.add_argument("--seeds", default="0-99", help="such as 0-99")
-    first, _, last = parser.parse_args(arguments).seeds.partition("-")
-    seeds = range(int(first), int(last or first) + 1)
-    failed = 0
-    for seed in seeds:
-        failure, _ = run(seed)
-        if failure is not None:
-            failed += 1
-            print(f"{seed}: {failure}", flush=True)
-    print(f"directories: {len(seeds) - failed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -25,14 +25,14 @@ def tokens_of(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
-def tokens_in(files: Mapping[str, str]) -> dict[str, None]:
-    """Return the tokens of files, without those that bound directories keep for themselves."""
-    return {
-        token: None
+def tokens_in(files: Mapping[str, str]) -> Counter[str]:
+    """Return how often each token stands in files, without hidden ones and what editors leave."""
+    return Counter(
+        token
         for path, text in files.items()
-        if not path.rpartition("/")[2].startswith(".phextsync-") and "/." not in f"/{path}"
+        if "/." not in f"/{path}" and not path.endswith(("~", ".tmp"))
         for token in tokens_of(text)
-    }
+    )
 
 
 @dataclass(slots=True)
@@ -53,13 +53,27 @@ class Lines:
         self.written[token] = ""
         return token
 
-    def did(self, who: str, before: Iterable[str], after: Iterable[str]) -> None:
-        """A user changed files: these tokens were on the disk, and these are."""
-        old, new = dict.fromkeys(before), dict.fromkeys(after)
-        for token in new:
-            if token not in old:
+    def did(self, who: str, before: Mapping[str, int], after: Mapping[str, int]) -> None:
+        """A user changed files: so often each token was on the disk, and so often it is."""
+        for token, count in after.items():
+            if token not in before:
                 self.came(token, who)
-        self.deleted.update((token, None) for token in old if token not in new)
+            elif count > before[token]:  # he copied it
+                self.again[token] = self.doubled[token] = None
+        gone = (token for token, count in before.items() if after.get(token, 0) < count)
+        self.deleted.update(dict.fromkeys(gone))  # of two copies the other may be on its way out
+
+    def moved(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+        """A user changed files: in such files tokens stood, and stand. To put a line into another
+        file is to write it again, whoever deletes it from the first."""
+        for token, path in after.items():
+            if before.get(token, path) != path:
+                self.again[token] = None
+                self.forbidden.pop(token, None)
+
+    def gave_up(self, held: Iterable[str], after: Mapping[str, int]) -> None:
+        """A user held lines that he had taken away; those that are not on the disk now are gone."""
+        self.deleted.update((token, None) for token in held if token not in after)
 
     def came(self, token: str, who: str) -> None:
         """A token came to a disk by somebody's hands."""

@@ -25,9 +25,9 @@ from phextsync.testing import (
 )
 from phextsync.testing.metrics import Number
 from phextsync.testing.workloads import schedule_all
-from sims import steps
+from sims import directories, steps
 from sims.real import RealMesh
-from sims.tables import STEPS, Scenario, Tier, built_in
+from sims.tables import DIRECTORIES, SPECIAL, Scenario, Tier, built_in
 
 LARGE: Final = ("fifty", "five-hundred")
 """Scenarios that a sweep takes only when they are named."""
@@ -70,7 +70,7 @@ def run(
         raise PhextsyncError(f"scenario {name}: expected the tier {only}, found {tier}")
     if scenario is None:
         began = time.process_time()
-        failure, digest = steps.run(seed)
+        failure, digest = directories.run(seed, trace) if name == DIRECTORIES else steps.run(seed)
         return Outcome(name, seed, failure, digest, time.process_time() - began, {})
     if tier == "real":
         return run_real(name, seed, trace, known=known)
@@ -153,14 +153,14 @@ def run_real(
 
 def names(known: Mapping[str, Scenario]) -> list[str]:
     """Return the names of all that can be run."""
-    return [*known, STEPS]
+    return [*known, *SPECIAL]
 
 
 def small(tier: Tier, known: Mapping[str, Scenario] | None = None) -> list[str]:
     """Return the names of the scenarios that a sweep takes in a tier when none are named."""
     known = built_in() if known is None else known
     fit = [name for name, s in known.items() if s.tier in (None, tier) and name not in LARGE]
-    return [*fit, STEPS] if tier == "world" else fit
+    return [*fit, *SPECIAL] if tier == "world" else fit
 
 
 def _check_faults(name: str, faults: Iterable[Fault]) -> None:

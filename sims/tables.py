@@ -24,7 +24,9 @@ from sims.parameters import is_number, is_whole
 Tier = Literal["world", "memory", "real"]
 
 STEPS: Final = "steps"
-"""The name of the scenario that is no table: `sims.steps`."""
+DIRECTORIES: Final = "directories"
+SPECIAL: Final = (STEPS, DIRECTORIES)
+"""The names of the scenarios that are no tables: `sims.steps` and `sims.directories`."""
 
 _BUILT_IN: Final = Path(__file__).with_name("scenarios.toml")
 _SAMPLES: Final = Path(__file__).parents[2] / "shared" / "phext" / "samples"
@@ -126,7 +128,7 @@ def read_scenarios(path: Path) -> dict[str, Scenario]:
     found = {}
     for name, value in tables.items():
         try:
-            if name == STEPS or "," in name or name.endswith(".json"):
+            if name in SPECIAL or "," in name or name.endswith(".json"):
                 raise ValueError(f"expected another name, found {name}")
             found[name] = _scenario({**defaults, **_table(name, value, path)})
         except ValueError as error:
@@ -140,6 +142,12 @@ def read_scenarios(path: Path) -> dict[str, Scenario]:
 def built_in() -> Mapping[str, Scenario]:
     """Return the scenarios of `scenarios.toml`. ValueError when one is wrong."""
     return read_scenarios(_BUILT_IN)
+
+
+def is_of_directories(path: Path) -> bool:
+    """Whether a stored schedule is one of `sims.directories`."""
+    table = json.loads(path.read_text())
+    return isinstance(table, dict) and "kinds" in table
 
 
 def read_schedule(path: Path) -> tuple[Scenario, int]:
