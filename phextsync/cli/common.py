@@ -38,7 +38,7 @@ MESH: Final = "The mesh"
 DIRECTORIES: Final = "Directories"
 
 _errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
-_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _given_before(
@@ -224,7 +224,7 @@ def duration_s(text: str) -> float:
     match = re.fullmatch(r"(\d{1,9})([smhd])", text.strip())
     if match is None:
         fail(f"expected a time such as 30m, 2h or 7d, found {text!r:.40}")
-    return int(match[1]) * _UNITS_S[match[2]]
+    return int(match[1]) * UNITS_S[match[2]]
 
 
 # -- printing ------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from phextsync.cli.common import (
     DATA,
     PAST,
     PHEXT,
+    UNITS_S,
     Data,
     Json,
     Phext,
@@ -56,7 +57,7 @@ At = Annotated[
 ]
 
 _AT_ONCE: Final = 256 << 10
-_UNITS_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_UNITS_MS: Final = {unit: 1000 * seconds for unit, seconds in UNITS_S.items()}
 _KEPT_WORDS: Final = {"forever": FOREVER, "none": 0, "default": None}
 
 

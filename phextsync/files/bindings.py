@@ -15,6 +15,7 @@ from phextsync.durable_files import write_whole
 from phextsync.errors import DirectoryError, StoreError
 from phextsync.files.directory import MARKER_FILE
 from phextsync.files.names import prefix_of
+from phextsync.files.reading import SECRETS
 from phextsync.files.records import Record, digest_of
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.phext_names import is_reserved
@@ -25,7 +26,6 @@ KEPT_DAYS: Final = 30
 """How long the history of a bound range is kept unless told otherwise."""
 
 _LOCK: Final = "bindings.lock"
-_SECRETS: Final = frozenset({"identity.pem", "authority.pem", "data.mdb"})
 _OLD_FILE: Final = "bindings.sqlite"
 
 
@@ -195,12 +195,12 @@ def _check_secrets(directory: Path) -> None:
     """DirectoryError when keys or data of a node lie in a directory, below it, or above it."""
     real = Path(os.path.realpath(directory))
     for folder in (real, *real.parents):
-        if any(os.path.lexists(folder / name) for name in _SECRETS):
+        if any(os.path.lexists(folder / name) for name in SECRETS):
             raise DirectoryError(
                 f"expected a directory without the keys or data of a node, found them in {folder}"
             )
     for below, folders, files in os.walk(real):
-        if not _SECRETS.isdisjoint([*folders, *files]):
+        if not {*folders, *files}.isdisjoint(SECRETS):
             raise DirectoryError(
                 f"expected a directory without the keys or data of a node, found them in {below}"
             )

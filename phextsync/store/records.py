@@ -49,7 +49,6 @@ HISTORY_RANGES: Final = b"policy"
 KEPT: Final = struct.Struct(">QQ")
 
 PLACE_BYTES: Final = 16
-LOG_KEY_BYTES: Final = PLACE_BYTES + 4
 STATE_SUFFIX: Final = b"state"
 HEAD: Final = struct.Struct(">32sIQ")
 HEAD_BYTES: Final = HEAD.size

@@ -174,11 +174,6 @@ class Ledger:
         """How many scrolls are noted, more than once in different frames."""
         return self._unacknowledged_scrolls + self._unsettled_scrolls
 
-    @property
-    def unsettled_scrolls(self) -> int:
-        """How many scrolls are noted of what the peer sent and has not on its disk."""
-        return self._unsettled_scrolls
-
     def check(self) -> None:
         """Check that the counts are those of what is noted."""
         for frames, count in (
