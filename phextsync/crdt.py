@@ -61,6 +61,9 @@ ROOT: Final = "text"
 BREAKS: Final = "\x17\x18\x19\x1a\x1c\x1d\x1e\x1f\x01"
 """The characters that end a scroll, section, ..., library in a .phext file."""
 
+IMPORTED_VERSION_BYTES_MAX: Final = 2_000
+"""Bytes of a version up to which a scroll is imported into: about a hundred imports."""
+
 STEPS_MAX: Final = 1000
 """Steps of one writer that can be undone or done again. What exceeds it, and the oldest quarter of
 it, is forgotten when another step begins."""
@@ -254,12 +257,17 @@ class Scroll:
             del self._yrs[0:size]
         return self._take_observed()
 
-    def import_text(self, text: str) -> bytes | None:
-        """Make `text` the text such that the same import on the same version is the same update."""
+    def import_text(
+        self, text: str, version_bytes_max: int = IMPORTED_VERSION_BYTES_MAX
+    ) -> bytes | None:
+        """Make `text` the text such that the same import on the same version is the same update;
+        above `version_bytes_max` by `edit`, since each import stays in the version for ever."""
         check_text(text)
         if text == self.text:
             return None
         version = self.version()
+        if len(version) > version_bytes_max:
+            return self.edit(text)
         client_id = _import_client_id(self.coordinate.key, version, text)
         if version == EMPTY_VERSION:
             update: bytes | None = encode_plain_insert(client_id, ROOT, text.encode())
@@ -469,9 +477,12 @@ class Scroll:
 
         New line ends come first and are an import: made on two machines they are there once, and
         what others add to a line comes before its new end, for the ids of imports are the largest.
+        After very many conversions they are an edit as the others.
         """
         old = self.text
         ends = [edit for edit in edits if is_line_end(old, edit)]
+        if ends and len(self.version()) > IMPORTED_VERSION_BYTES_MAX:
+            ends = []
         updates = [self.import_text(apply_edits(old, ends))] if ends else []
         others: list[Edit] = []
         gained = 0

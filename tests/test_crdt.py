@@ -571,3 +571,14 @@ def test_appends_among_other_changes_make_the_text_that_they_say(
             assert theirs.apply(update).covered
         assert ours.text == theirs.text
         assert ours.version() == theirs.version()
+
+
+def test_line_ends_that_are_converted_again_and_again_keep_the_version_small() -> None:
+    scroll, other = _scroll(1), _scroll(2)
+    for number in range(1000):
+        ends = ("\n", "\r\n")[number % 2]
+        update = scroll.edit(ends.join(("one", "two", "three", "")))
+        assert update is not None
+        assert other.apply(update).covered
+    assert other.text == scroll.text
+    assert len(scroll.version()) < 4096

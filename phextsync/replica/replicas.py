@@ -28,6 +28,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from phextsync.crdt import (
+    IMPORTED_VERSION_BYTES_MAX,
     ROOT,
     Fingerprinter,
     Scroll,
@@ -117,9 +118,6 @@ _WALKED_MAX: Final = 1024
 _PASTS_MAX: Final = 64
 _PASTS_BYTES: Final = 1 << 20
 _NOTHING: Final = b"\0"  # a state vector
-
-IMPORTED_VERSION_BYTES_MAX: Final = 2_000
-"""Bytes of a version up to which a scroll is imported into: about a hundred imports."""
 
 CLIENTS: Final = ".clients"
 """The phext that says which node wrote under which client id: one line a scroll."""
@@ -416,10 +414,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         """
         coordinate = as_coordinate(key)
         if self._is_known(coordinate):
-            if len(self.version(coordinate)) > version_bytes_max:
-                self.edit(coordinate, text)
-            else:
-                self._edit(coordinate, lambda scroll: scroll.import_text(text))
+            self._edit(coordinate, lambda scroll: scroll.import_text(text, version_bytes_max))
         elif text:
             self._owner.check_writable()
             self._owner.check_allowed(self.name, coordinate)
