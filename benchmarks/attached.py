@@ -55,7 +55,7 @@ def start_writers(folder: Path, count: int, writes: int) -> list[Writer]:
 
 def place(writer: int) -> Coordinate:
     """Return where a writer writes; several share a scroll."""
-    return Coordinate(*[1] * 8, 1 + writer % SCROLLS)
+    return Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1 + writer % SCROLLS)
 
 
 def faults(texts: Mapping[int, str], acknowledged: Sequence[int]) -> tuple[int, int, int]:

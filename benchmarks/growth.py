@@ -53,7 +53,7 @@ def run(*, quick: bool) -> Report:
 def _edit_characters(report: Report, folder: Path, kind: str, count: int) -> None:
     """Insert or delete one character at a time, at random places or at the end."""
     random = Random(1)
-    plain: Doc[None] = Doc(client_id=random.getrandbits(52))  # as ours are
+    plain: Doc[Text] = Doc(client_id=random.getrandbits(52))  # as ours are
     text = plain.get("text", type=Text)
     store, replicas = open_replicas(folder)
     replica = replicas.open(DEFAULT_PHEXT)
@@ -97,7 +97,7 @@ def _keep_log(report: Report, folder: Path, lines: int, days: int) -> None:
     for day in range(days):
         store, replicas = open_replicas(folder)
         replica = replicas.open(DEFAULT_PHEXT)
-        place = Coordinate(*[1] * 8, 1 + day)
+        place = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1 + day)
         for i in range(lines):
             replica.append(place, f"{day:02} {i:05} agent {random.randrange(6)} did {i % 97}\n")
             start = time.perf_counter()

@@ -100,7 +100,7 @@ async def _serve(node: Node, pipe: Connection, count: int) -> None:
     replica = node.phext("bench")
     with replica.batch():
         for number in range(1, _SCROLLS + 1):
-            replica.edit(Coordinate(*[1] * 8, number), _TEXT)
+            replica.edit(Coordinate(1, 1, 1, 1, 1, 1, 1, 1, number), _TEXT)
     pipe.send(node.port)
     async with trio.open_nursery() as nursery:
         http: int = await nursery.start(Gateway(node).serve, Address(LOOPBACK, 0))

@@ -144,7 +144,7 @@ async def _serve_flood(node: Node, pipe: Connection, edits: int) -> None:
 
 
 def _place(number: int) -> Coordinate:
-    return Coordinate(*[1] * 8, 1 + number)
+    return Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1 + number)
 
 
 # -- yardsticks ----------------------------------------------------------------------------

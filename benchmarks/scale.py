@@ -261,7 +261,7 @@ def _peaking(measured: tuple[Figures, float], name: str) -> Figures:
 
 def _place(i: int) -> Coordinate:
     """Return the i-th place: a hundred scrolls a section, a hundred sections a chapter."""
-    return Coordinate(*[1] * 6, 1 + i // 10_000, 1 + i // 100 % 100, 1 + i % 100)
+    return Coordinate(1, 1, 1, 1, 1, 1, 1 + i // 10_000, 1 + i // 100 % 100, 1 + i % 100)
 
 
 def _section_after(place: Coordinate) -> Coordinate:

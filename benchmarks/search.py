@@ -56,7 +56,7 @@ def _fill(replicas: ReplicaSet, source: Random, count: int) -> list[str]:
     texts = [_words(source, _WORDS_PER_SCROLL) for _ in range(count)]
     for number, text in enumerate(texts):
         parts = (number // 999**2, number // 999 % 999, number % 999)
-        replica.import_text(Coordinate(*[1] * 6, *(1 + part for part in parts)), text)
+        replica.import_text(Coordinate(1, 1, 1, 1, 1, 1, *(1 + part for part in parts)), text)
     replicas.commit()
     return texts
 
@@ -85,7 +85,9 @@ def _changes_ms(replicas: ReplicaSet, index: SearchIndex) -> list[float]:
         await indexer.catch_up()
         took = []
         for number in range(50):
-            replicas.open("bench").edit(Coordinate(*[1] * 8, 1 + number), f"changed{number}")
+            replicas.open("bench").edit(
+                Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1 + number), f"changed{number}"
+            )
             replicas.commit()
             began = time.perf_counter()
             await indexer.refresh()

@@ -110,7 +110,7 @@ async def _serve_scrolls(node: Node, pipe: Connection, count: int) -> None:
 
 def _scroll(i: int) -> tuple[Coordinate, str]:
     text = f"scroll {i} " + "".join(Random(i).choices("abcdefghij klmnop\n", k=TEXT_BYTES))
-    place = Coordinate(*[1] * 6, 1 + i // 90_000, 1 + i // 300 % 300, 1 + i % 300)
+    place = Coordinate(1, 1, 1, 1, 1, 1, 1 + i // 90_000, 1 + i // 300 % 300, 1 + i % 300)
     return place, text[:TEXT_BYTES]
 
 

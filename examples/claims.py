@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from phextsync import Coordinate
 from phextsync.testing import Fault, Partition, Repair, World
 
-TASKS = [Coordinate(*[1] * 8, number) for number in (1, 2, 3)]
+TASKS = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1, number) for number in (1, 2, 3)]
 APART = Partition(((0,), (1,)))
 faults = st.lists(st.builds(Fault, st.floats(0, 9), st.sampled_from([APART, Repair()])), max_size=6)
 claims = st.tuples(st.floats(0, 9), st.integers(0, 1), st.sampled_from(TASKS))
@@ -32,7 +32,9 @@ def owner(text: str) -> str | None:
 
 @settings(max_examples=60, deadline=None)
 @given(faults, st.lists(claims, max_size=8), st.integers(0, 99))
-def test_agents_agree_who_owns_a_task(faults: list[Fault], claims: list, seed: int) -> None:
+def test_agents_agree_who_owns_a_task(
+    faults: list[Fault], claims: list[tuple[float, str, Coordinate]], seed: int
+) -> None:
     world = World(seed, count=2)
     world.schedule(faults)
     for time, agent, task in claims:

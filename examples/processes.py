@@ -56,7 +56,8 @@ class Node:
     def status(self) -> dict[str, Any]:
         """Return what `phextsync status --json` prints, asked of the running node directly."""
         with Attachment(self.folder) as attachment:
-            return json.loads(str(attachment.ask("status")))
+            status: dict[str, Any] = json.loads(str(attachment.ask("status")))
+            return status
 
     def wait_until(self, what: str, holds: Callable[[dict[str, Any]], bool]) -> None:
         """Ask until `holds`; give up after a while."""

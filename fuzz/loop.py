@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+import phextsync
 from fuzz import corpora, sanitized
 from fuzz.mutate import mutate
 from fuzz.targets import TARGETS
@@ -51,7 +52,7 @@ def main() -> None:
 
 
 def _new_edges() -> Callable[[], int]:
-    if not sanitized.COVERAGE.exists() or "sanitized" not in sys.modules["phextsync"].__file__:
+    if not sanitized.COVERAGE.exists() or "sanitized" not in str(phextsync.__file__):
         return lambda: 0
     found: Callable[[], int] = ctypes.CDLL(str(sanitized.COVERAGE)).phextsync_new_edges
     return found

@@ -101,7 +101,7 @@ _ATTACKER: Final = b"m" * 16
 _SMALL: Final = b"\0" * 16
 _LINK: Final = 99
 _A: Final = Coordinate(*[1] * 9)
-_B: Final = Coordinate(*[1] * 8, 2)
+_B: Final = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 2)
 
 
 def run_protocol(data: bytes) -> None:

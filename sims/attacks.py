@@ -27,6 +27,7 @@ from phextsync.sync.messages import (
     Ping,
     Refused,
     Summary,
+    Unknown,
     Updates,
     Want,
 )
@@ -89,9 +90,9 @@ class Attacker:
             if self.frames % _TURN_FRAMES == 0:
                 self.network.run(0)
 
-    def read(self) -> list[Message]:
+    def read(self) -> list[Message | Unknown]:
         """Read all that the node has to say."""
-        messages: list[Message] = []
+        messages: list[Message | Unknown] = []
         core = self.network.peers[0].core
         while (frame := core.next_frame(self.network.now, self.link)) is not None:
             messages.append(decode(frame, _LIMITS))
@@ -128,14 +129,16 @@ def summary(phext: str = PHEXT, count: int = 0, digest: bytes = b"d" * 16) -> Ph
 
 def place(number: int) -> Coordinate:
     """Return one of 900 million coordinates that no honest node uses."""
-    return Coordinate(*[7] * 6, 1 + number // 810_000, 1 + number // 900 % 900, 1 + number % 900)
+    return Coordinate(
+        7, 7, 7, 7, 7, 7, 1 + number // 810_000, 1 + number // 900 % 900, 1 + number % 900
+    )
 
 
 def meet(limits: Limits | None = None) -> Network:
     """Return two honest nodes, linked and equal, with some thousand scrolls."""
     network = Network(2, limits=limits)
     for i in range(SCROLLS):
-        at = Coordinate(*[1] * 7, 1 + i // 900, 1 + i % 900)
+        at = Coordinate(1, 1, 1, 1, 1, 1, 1, 1 + i // 900, 1 + i % 900)
         network.peers[0].replica.import_text(at, f"scroll {i}\n")
     network.peers[0].commit()
     network.link(0, 1)
@@ -278,7 +281,7 @@ def _refuses_everything(attacker: Attacker) -> None:
     attacker.connect()
     while attacker.is_linked and attacker.frames < 10_000:
         i = attacker.frames
-        at = place(i) if i % 2 else Coordinate(*[1] * 7, 1 + i // 900 % 2, 1 + i % 900)
+        at = place(i) if i % 2 else Coordinate(1, 1, 1, 1, 1, 1, 1, 1 + i // 900 % 2, 1 + i % 900)
         attacker.send(Refused(PHEXT, at, "no" * 100))
 
 

@@ -183,7 +183,7 @@ class Run:
         self._trace = trace
         self._digest = blake2b(digest_size=8)
         self._random = Random(schedule.seed)
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._sequence = 0
         self.machines = [self._machine(i, kind) for i, kind in enumerate(schedule.kinds)]
         self._calls = [0] * MACHINES
@@ -228,7 +228,7 @@ class Run:
 
     # -- time --------------------------------------------------------------------------------
 
-    def _at(self, time: float, call: Callable[[], None]) -> None:
+    def _at(self, time: float, call: Callable[[], object]) -> None:
         self._sequence += 1
         heapq.heappush(self._events, (time, self._sequence, call))
 

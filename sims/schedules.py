@@ -30,10 +30,12 @@ from phextsync.testing import (
     Sleep,
     Tear,
 )
+from phextsync.testing.faults import Rubbish
 from sims.overlays import Overlay
 
 Schedule = list[Fault]
 _SECONDS: Final = 8.0
+_RUBBISH: Final[tuple[Rubbish, ...]] = ("noise", "frames")
 
 
 def draw(
@@ -187,12 +189,14 @@ def _clones(source: Random, overlay: Overlay, *, times: int = 4) -> Schedule:
     return faults
 
 
-def _garbage(source: Random, overlay: Overlay, *, times: int = 30, of: str = "") -> Schedule:
+def _garbage(
+    source: Random, overlay: Overlay, *, times: int = 30, of: Rubbish | None = None
+) -> Schedule:
     """Noise and changed frames, or what `of` says."""
     faults = []
     for _ in range(times):
         one, other = overlay.draw(source)
-        kind = of or source.choice(("noise", "frames"))
+        kind: Rubbish = source.choice(_RUBBISH) if of is None else of
         faults.append(Fault(source.uniform(0, _SECONDS), Garbage(one, other, kind)))
     return faults
 

@@ -84,7 +84,7 @@ def run(seed: int, make: Callable[[int, int], Network] = Network) -> tuple[str |
 def _act(network: Network, oracle: Oracle, source: Random, token: str) -> None:
     who = source.randrange(len(network.peers))
     peer = network.peers[who]
-    place = Coordinate(*[1] * 8, source.randint(1, 12))
+    place = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, source.randint(1, 12))
     match source.choices(
         (
             "append",

@@ -44,7 +44,8 @@ def executor(where: str | None, jobs: int) -> Iterator[Executor]:
         from distributed import Client
     except ImportError as error:
         raise ValueError("a cluster needs pip install 'phextsync[dask]'") from error
-    with Client("tcp://" + where.removeprefix(_CLUSTER)) as client, client.get_executor() as pool:
+    client = Client("tcp://" + where.removeprefix(_CLUSTER))  # type: ignore[no-untyped-call]
+    with client, client.get_executor() as pool:  # type: ignore[no-untyped-call]
         yield pool
 
 

@@ -20,7 +20,7 @@ from tests.recording import MARKS
 
 PHEXT = "memory"
 NODE_ID = b"node that crashes"[:16]
-PLACES = [Coordinate(*[1] * 8, i) for i in range(1, 9)]
+PLACES = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in range(1, 9)]
 
 
 class Run:

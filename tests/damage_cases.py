@@ -39,7 +39,7 @@ def make(folder: Path) -> None:
     source = Random(2)
     for name, count in ((PHEXT, 90), ("other", 30)):
         replica = replicas.open(name)
-        places = [Coordinate(*[1] * 7, 1 + i // 9, 1 + i % 9) for i in range(count)]
+        places = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1 + i // 9, 1 + i % 9) for i in range(count)]
         for i, place in enumerate(places):
             replica.import_text(place, f"{place} {source.getrandbits(80 * (1 + i % 9)):x}\n")
         replicas.commit()

@@ -48,8 +48,8 @@ def build_recorder(folder: Path) -> Path:
         pytest.skip("gcc is needed to record what LMDB does")
     library = folder / "recorder.so"
     source = Path(__file__).with_name("recorder.c")
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source, "-ldl"]
-    subprocess.run(command, check=True)
+    options = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror"]
+    subprocess.run(["gcc", *options, "-o", library, source, "-ldl"], check=True)
     return library
 
 

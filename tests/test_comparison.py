@@ -18,7 +18,9 @@ _VECTORS = Path(__file__).parent / "vectors" / "comparison.json"
 
 
 def _place(number: int) -> Coordinate:
-    return Coordinate(*[1] * 6, 1 + number // 90_000, 1 + number // 300 % 300, 1 + number % 300)
+    return Coordinate(
+        1, 1, 1, 1, 1, 1, 1 + number // 90_000, 1 + number // 300 % 300, 1 + number % 300
+    )
 
 
 def _fingerprint(number: int, state: int) -> bytes:

@@ -46,7 +46,7 @@ def test_the_parts_have_their_names() -> None:
     with pytest.raises(AttributeError):
         c.library = 5  # type: ignore[misc]
     with pytest.raises(TypeError, match="does not change"):
-        c.__init__(*[1] * 9)  # type: ignore[misc]
+        c.__init__(*[1] * 9)
 
 
 @given(coordinates)

@@ -34,10 +34,10 @@ def test_recent_updates_are_all_of_a_scroll_since_a_number_but_those_of_the_aski
         number = recent.advance()
         entry = LogEntry(bytes([number]), b"", 0)
         if is_kept:
-            recent.add((_PHEXT, Coordinate(*[1] * 8, last)), entry, source)
+            recent.add((_PHEXT, Coordinate(1, 1, 1, 1, 1, 1, 1, 1, last)), entry, source)
             model.append((number, last, entry, source))
     for last in (1, 2, 3):
-        scroll = (_PHEXT, Coordinate(*[1] * 8, last))
+        scroll = (_PHEXT, Coordinate(1, 1, 1, 1, 1, 1, 1, 1, last))
         expected = [e for n, at, e, source in model if n >= first and at == last and source != 1]
         assert recent.since(scroll, first, 1) == expected
     assert recent.has_since(1)

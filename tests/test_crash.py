@@ -60,7 +60,7 @@ from phextsync.store.stores import Batch, LmdbStore, LogEntry, ScrollWrite
 store = LmdbStore(sys.argv[1])
 start = int(sys.argv[2])
 for i in range(start, start + 100000):
-    key = Coordinate(*[1] * 8, 1 + i % 50).key
+    key = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1 + i % 50).key
     entry = LogEntry(b"%d" % i, b"", i)
     store.commit(Batch((("memory", ScrollWrite(key, bytes(32), 1, None, (entry,))),)))
     print(i, flush=True)

@@ -238,7 +238,7 @@ def test_a_zero_byte_is_refused_by_every_way_to_write_with_its_offset() -> None:
 def test_a_zero_byte_that_a_peer_brings_stays_in_the_document() -> None:
     scroll = _scroll(1)
     scroll.append("kept")
-    foreign = pycrdt.Doc()
+    foreign: pycrdt.Doc[pycrdt.Text] = pycrdt.Doc()
     foreign[ROOT] = text = pycrdt.Text()
     foreign.apply_update(scroll.state())
     text.insert(2, "\0")

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.real
 _PATIENCE_S = 120.0
 _HOST = "127.0.0.1"
 _RANGE = CoordinateRange.parse("7.*")
-_PLACE = Coordinate(7, *[1] * 7, 2)
+_PLACE = Coordinate(7, 1, 1, 1, 1, 1, 1, 1, 2)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.stores import MemoryStore
 
-_PLACE, _OTHER = Coordinate(7, *[1] * 7, 2), Coordinate(7, *[1] * 7, 3)
+_PLACE, _OTHER = Coordinate(7, 1, 1, 1, 1, 1, 1, 1, 2), Coordinate(7, 1, 1, 1, 1, 1, 1, 1, 3)
 _ID = bytes(8)
 _RECORD = Record(
     *("n.md", digest_of("one\n"), Mark(5, 4, 10, 11), "x", "p", 9, True, False, b"f" * 32, (5, 7))

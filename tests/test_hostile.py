@@ -62,7 +62,7 @@ def test_another_text_is_adopted_only_for_the_very_version() -> None:
     assert sorted(victim.replica[at].splitlines()) == ["other text", "scroll 0"]  # merged
     attacker.send(Conflict(PHEXT, place(5), bytes(16)))
     assert place(5) not in victim.replica.index
-    second = Coordinate(*[1] * 8, 2)
+    second = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 2)
     state = victim.replica.difference(second, EMPTY_VERSION) or b""
     attacker.send(Conflict(PHEXT, second, bytes(16)))
     attacker.send(Updates(PHEXT, (Entry(second, state.replace(b"scroll", b"SCROLL")),)))
@@ -76,7 +76,7 @@ def test_no_more_is_asked_for_than_may_be_under_way() -> None:
     for peer in network.peers:
         for i in range(60):
             if peer is first or i % 2:
-                peer.replica.import_text(Coordinate(*[1] * 8, 1 + i), f"{i}")
+                peer.replica.import_text(Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1 + i), f"{i}")
         peer.commit()
     link = network.link(0, 1)
     while network.step():
@@ -89,8 +89,10 @@ def test_what_a_comparison_found_beyond_the_bound_is_found_by_the_next() -> None
     network = Network(2, limits=Limits(found_max=10))
     for number, peer in enumerate(network.peers):
         for i in range(120):
-            peer.replica.import_text(Coordinate(*[1] * 7, 1 + number, 1 + 2 * i + number), f"{i}")
-            peer.replica.import_text(Coordinate(*[1] * 7, 3, 1 + 2 * i + number), f"{i}")
+            peer.replica.import_text(
+                Coordinate(1, 1, 1, 1, 1, 1, 1, 1 + number, 1 + 2 * i + number), f"{i}"
+            )
+            peer.replica.import_text(Coordinate(1, 1, 1, 1, 1, 1, 1, 3, 1 + 2 * i + number), f"{i}")
         peer.commit()
     network.link(0, 1)
     network.run(20)

@@ -14,6 +14,7 @@ import zeroconf
 
 from phextsync import transport
 from phextsync.discovery import SERVICE_TYPE, Announcement, Mdns
+from phextsync.errors import LinkError
 from phextsync.index import EMPTY_VERSION
 from phextsync.node.node import _LINKS_PER_PEER, _TARGETS_MAX, Node, open_node
 from phextsync.sync.codec import decode, encode
@@ -98,7 +99,7 @@ async def test_a_member_that_never_reads_is_left_with_a_reason(
         link = await connect(deaf, _LOOPBACK, node.port)
         await _greet(link, deaf, summary())
         with trio.fail_after(_PATIENCE_S):
-            with pytest.raises(transport.LinkError):  # noqa: PT012  the kernels take some first
+            with pytest.raises(LinkError):  # noqa: PT012  the kernels take some first
                 for first in range(0, 1 << 30, 4096):
                     places = range(first, first + 4096)
                     wants = tuple((place(i), EMPTY_VERSION, b"") for i in places)

@@ -22,7 +22,7 @@ from phextsync.replica.replicas import Replica, ReplicaSet
 from phextsync.store.stores import LogEntry, MemoryStore
 from tests.strategies import near_coordinates, ranges
 
-_A, _B, _C = (Coordinate(*[1] * 8, i) for i in (1, 2, 3))
+_A, _B, _C = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2, 3))
 _KEY = "1.1.1/1.1.1/1.1.1"
 _PEER = b"p" * 16
 
@@ -315,7 +315,7 @@ def test_a_feed_holds_each_coordinate_once_for_each_origin(replica: Replica) -> 
 def test_a_feed_beyond_its_bound_stands_for_its_whole_range(replica: Replica) -> None:
     feed = replica.feed("1.*", coordinates_max=10)
     for i in range(1, 100):
-        replica[Coordinate(*[1] * 8, i)] = "x"
+        replica[Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i)] = "x"
     assert len(feed) == 0
     assert feed.take() == Change("memory", (), missed=CoordinateRange.parse("1.*"))
     assert feed.take() is None

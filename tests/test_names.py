@@ -14,7 +14,7 @@ from phextsync.files.names import Line, NameMap, check_name, prefix_of
 from phextsync.index import Coordinate, CoordinateRange
 
 _RANGE = CoordinateRange.parse("7.*")
-_PLACES = [Coordinate(7, *[1] * 6, 2, i) for i in range(1, 9)]
+_PLACES = [Coordinate(7, 1, 1, 1, 1, 1, 1, 2, i) for i in range(1, 9)]
 _WELL_KNOWN = [
     "MEMORY.md",
     "2026-11-25.md",

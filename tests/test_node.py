@@ -301,7 +301,9 @@ def test_a_node_killed_amid_a_thousand_edits_has_every_acknowledged_one_and_conv
 
 
 async def test_many_imports_are_durable_a_part_at_a_time_and_reach_a_peer(tmp_path: Path) -> None:
-    scrolls = [(Coordinate(*[1] * 7, 1 + i // 999, 1 + i % 999), f"{i}") for i in range(12_000)]
+    scrolls = [
+        (Coordinate(1, 1, 1, 1, 1, 1, 1, 1 + i // 999, 1 + i % 999), f"{i}") for i in range(12_000)
+    ]
     async with _nodes(tmp_path, 2) as (first, second):
         sizes = []
         first.phext().subscribe(lambda change: sizes.append(len(change.coordinates)))

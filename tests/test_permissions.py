@@ -33,6 +33,7 @@ from phextsync.sync.messages import (
     Ping,
     Pong,
     Summary,
+    Unknown,
     Updates,
     Want,
 )
@@ -50,9 +51,9 @@ from phextsync.trust.permissions import (
 from sims.network import PHEXT, Network, Peer
 from tests.strategies import near_coordinates, ranges
 
-_A = Coordinate(*[1] * 8, 1)
-_B = Coordinate(*[1] * 8, 2)
-_C = Coordinate(*[1] * 8, 3)
+_A = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1)
+_B = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 2)
+_C = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 3)
 _D = Coordinate(*[9] * 9)
 _FIRST = CoordinateRange(None, _B)
 _REST = CoordinateRange(_B, None)
@@ -237,7 +238,9 @@ def test_a_difference_that_nobody_may_settle_costs_no_more_than_a_quiet_comparis
     assert reader.core.lacking(PHEXT)[1] == []
 
 
-@pytest.mark.parametrize("held", [[], [_C], [Coordinate(*[1] * 8, 2 * i + 1) for i in range(80)]])
+@pytest.mark.parametrize(
+    "held", [[], [_C], [Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 2 * i + 1) for i in range(80)]]
+)
 def test_a_read_only_node_never_sends_what_it_has_alone(held: list[Coordinate]) -> None:
     network = _limited(UNRESTRICTED, _read_only(EVERYTHING))
     writer, other, reader = network.peers
@@ -439,7 +442,7 @@ def _cases(draw: st.DrawFn) -> _Case:
     return _Case(certificates, liar, draw(st.lists(step, max_size=25)))
 
 
-def _decoded(sender: Peer, frame: bytes) -> Message:
+def _decoded(sender: Peer, frame: bytes) -> Message | Unknown:
     return decode(frame, sender.core.limits)
 
 

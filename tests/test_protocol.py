@@ -63,7 +63,9 @@ def test_thousands_of_scrolls_and_few_differences_are_found_without_sending_all(
     network = Network(2)
     for peer in network.peers:
         for i in range(3000):
-            peer.replica.import_text(Coordinate(*[1] * 7, 1 + i // 900, 1 + i % 900), f"{i}")
+            peer.replica.import_text(
+                Coordinate(1, 1, 1, 1, 1, 1, 1, 1 + i // 900, 1 + i % 900), f"{i}"
+            )
         peer.commit()
     network.link(0, 1)
     network.run(0.3)
@@ -566,7 +568,7 @@ def test_what_no_longer_fits_the_tail_is_offered_and_fetched() -> None:
     network = _connected(2, replace(Limits(), tail_bytes_max=1000))
     sender = network.peers[0]
     for i in range(50):
-        sender.replica.append(Coordinate(*[1] * 8, 1 + i % 20), f"line {i}\n" * 5)
+        sender.replica.append(Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1 + i % 20), f"line {i}\n" * 5)
     network.run(0.5)
     assert len(network.assert_equal()) == 20
 
@@ -784,7 +786,7 @@ def test_what_changed_is_audited_once_when_the_link_is_quiet() -> None:
 def test_an_audit_finds_what_equal_sums_hide() -> None:
     network = _connected()
     for number in range(1, 9):
-        network.peers[0].replica[Coordinate(*[1] * 8, number)] = f"{number}"
+        network.peers[0].replica[Coordinate(1, 1, 1, 1, 1, 1, 1, 1, number)] = f"{number}"
     network.run(1)
     index = network.peers[0].replica.index
     for place, change in ((_A, 1), (_B, -1)):
@@ -811,7 +813,9 @@ def test_a_large_comparison_by_ranges_takes_as_many_steps_as_it_needs() -> None:
     )
     for number, peer in enumerate(network.peers):
         for i in range(1500):
-            peer.replica.import_text(Coordinate(*[1] * 7, 1 + i // 900, 1 + i % 900), f"{number}")
+            peer.replica.import_text(
+                Coordinate(1, 1, 1, 1, 1, 1, 1, 1 + i // 900, 1 + i % 900), f"{number}"
+            )
         peer.commit()
     network.link(0, 1)
     network.run(3)
@@ -822,7 +826,7 @@ def test_a_large_comparison_by_ranges_takes_as_many_steps_as_it_needs() -> None:
 def test_progress_tells_scrolls_and_bytes_of_how_many() -> None:
     network = Network(2)
     for i in range(1, 501):
-        network.peers[0].replica.import_text(Coordinate(*[1] * 8, i), "ten bytes.")
+        network.peers[0].replica.import_text(Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i), "ten bytes.")
     network.peers[0].commit()
     network.link(0, 1)
     for _ in range(3):

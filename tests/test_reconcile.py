@@ -70,7 +70,7 @@ def test_a_comparison_finds_exactly_what_differs_in_its_scope(
 
 
 def test_equal_indexes_notice_in_one_message() -> None:
-    entries = {Coordinate(*[1] * 8, i): i % 7 for i in range(1, 900)}
+    entries = {Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i): i % 7 for i in range(1, 900)}
     needed, messages, size = _compare(_index(entries), _index(entries), [EVERYTHING], Parameters())
     assert (needed, messages) == ([set(), set()], 1)
     assert size < 28
@@ -79,9 +79,9 @@ def test_equal_indexes_notice_in_one_message() -> None:
 def _random_entries(count: int, seed: int) -> dict[Coordinate, int]:
     source = Random(seed)
     return {
-        Coordinate(*[1] * 6, 1 + i // 90_000, 1 + i // 300 % 300, 1 + i % 300): source.randrange(
-            200
-        )
+        Coordinate(
+            1, 1, 1, 1, 1, 1, 1 + i // 90_000, 1 + i // 300 % 300, 1 + i % 300
+        ): source.randrange(200)
         for i in range(count)
     }
 
@@ -154,7 +154,7 @@ def test_an_empty_side_asks_for_everything_and_two_empty_ones_find_nothing() -> 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_answered_or_refused(message: bytes) -> None:
-    index = _index({Coordinate(*[1] * 8, i): i for i in range(1, 100)})
+    index = _index({Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i): i for i in range(1, 100)})
     try:
         answer, _ = reconcile.next_step(index, [EVERYTHING], message, Parameters())
     except ProtocolError:

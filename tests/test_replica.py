@@ -22,7 +22,7 @@ from phextsync.replica.replicas import CLIENTS, NewUpdate, Replica, ReplicaSet
 from phextsync.store.stores import Batch, LogEntry, MemoryStore
 from tests.strategies import documents, near_coordinates
 
-_A, _B = (Coordinate(*[1] * 8, i) for i in (1, 2))
+_A, _B = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2))
 _NODE = b"n" * 16
 
 
@@ -132,10 +132,10 @@ def test_scrolls_of_a_range_come_in_order_committed_or_not(
     replicas: ReplicaSet, replica: Replica
 ) -> None:
     for i in (5, 1, 3):
-        replica[Coordinate(2, *[1] * 7, i)] = str(i)
+        replica[Coordinate(2, 1, 1, 1, 1, 1, 1, 1, i)] = str(i)
     replicas.commit()
     for i in (4, 2):
-        replica[Coordinate(2, *[1] * 7, i)] = str(i)
+        replica[Coordinate(2, 1, 1, 1, 1, 1, 1, 1, i)] = str(i)
     replica[Coordinate(3, *[1] * 8)] = "outside"
     inside = CoordinateRange.parse("2.*")
     assert [text for _, text in replica.scrolls(inside)] == ["1", "2", "3", "4", "5"]
@@ -256,7 +256,7 @@ def test_opening_looks_at_few_scrolls_that_cannot_be_closed(
     monkeypatch.setattr(Replica, "close_if_unpinned", look)
     replica = _open(MemoryStore(), open_bytes_max=0).open("memory")
     for i in range(1, 500):
-        replica[Coordinate(*[1] * 8, i)] = "not yet durable"
+        replica[Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i)] = "not yet durable"
     assert looks < 10 * 500
 
 
@@ -264,12 +264,12 @@ def test_open_scrolls_stay_within_their_budget_and_unstored_ones_are_never_close
     replicas = _open(MemoryStore(), open_bytes_max=50_000)
     replica = replicas.open("memory")
     for i in range(1, 60):
-        replica[Coordinate(*[1] * 8, i)] = f"text {i}"
+        replica[Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i)] = f"text {i}"
     assert replicas.open_bytes > 50_000  # all of them are pinned
     replicas.commit()
     assert replicas.open_bytes <= 50_000
     for i in range(1, 60):
-        assert replica[Coordinate(*[1] * 8, i)] == f"text {i}"
+        assert replica[Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i)] == f"text {i}"
         assert replicas.open_bytes <= 60_000
 
 
@@ -386,7 +386,9 @@ def test_after_a_commit_that_failed_a_scroll_is_written_whole() -> None:
     replica.append(_A, "two\n")
     assert replicas.take_batch() is not None
     for number in range(3, 9):
-        replica[Coordinate(*[1] * 8, number)] = "others are opened, and there is no room"
+        replica[Coordinate(1, 1, 1, 1, 1, 1, 1, 1, number)] = (
+            "others are opened, and there is no room"
+        )
     replicas.failed(StoreFullError("full"))
     batch = replicas.take_batch()
     assert batch is not None

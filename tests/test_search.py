@@ -29,7 +29,7 @@ from phextsync.index import EVERYTHING
 from phextsync.search import FILE_NAME, Indexer, Row, Searcher, SearchIndex
 from tests.strategies import near_coordinates, texts
 
-_A, _B, _C = (Coordinate(*[1] * 8, i) for i in (1, 2, 3))
+_A, _B, _C = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2, 3))
 _MARK = bytes(32)
 
 
@@ -136,7 +136,9 @@ def test_a_page_that_is_damaged_while_the_index_is_open_costs_only_the_index(
 ) -> None:
     path = tmp_path / FILE_NAME
     index = SearchIndex(path)
-    _put(index, *((Coordinate(*[1] * 8, i), f"milk {i} " * 50) for i in range(1, 200)))
+    _put(
+        index, *((Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i), f"milk {i} " * 50) for i in range(1, 200))
+    )
     index.close()
     whole = bytearray(path.read_bytes())
     whole[8192:] = os.urandom(len(whole) - 8192)

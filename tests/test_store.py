@@ -37,7 +37,7 @@ from phextsync.testing.acceptance import commit as _commit
 from phextsync.testing.acceptance import write as _write
 from tests.golden import expected, unpack
 
-_KEYS = [Coordinate(*[1] * 8, i).key for i in range(1, 9)]
+_KEYS = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i).key for i in range(1, 9)]
 _NODE = b"n" * 16
 
 
@@ -209,7 +209,8 @@ def test_a_damaged_record_of_the_store_itself_is_mended_at_the_next_start(
 
 
 def test_a_copied_folder_takes_new_client_ids(tmp_path: Path) -> None:
-    store = LmdbStore(tmp_path / "." if (tmp_path / "a").mkdir() else tmp_path / "a")
+    (tmp_path / "a").mkdir()
+    store = LmdbStore(tmp_path / "a")
     _commit(store, _write(_KEYS[0], state=b"s"))
     store.commit(Batch((), (("memory", 7),)))
     store.close(clean=True)
@@ -273,7 +274,7 @@ def test_a_damaged_value_is_named_by_its_place_and_never_served(tmp_path: Path, 
 
 def test_heads_of_thousands_are_those_of_their_phext(tmp_path: Path) -> None:
     disk, memory = LmdbStore(tmp_path), MemoryStore()
-    keys = [Coordinate(*[1] * 7, 1 + i // 500, 1 + i % 500).key for i in range(2500)]
+    keys = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1 + i // 500, 1 + i % 500).key for i in range(2500)]
     for phext, some in (("a", keys[:10]), ("b", keys), ("c", keys[:1024]), ("d", keys[:1])):
         batch = Batch(tuple((phext, _write(key, state=key)) for key in some))
         for store in (disk, memory):
@@ -380,7 +381,7 @@ def _garbage(data: bytearray) -> None:
 def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_kept(
     tmp_path: Path, damage: Callable[[bytearray], None]
 ) -> None:
-    keys = [Coordinate(*[1] * 7, 1 + i // 100, 1 + i % 100).key for i in range(300)]
+    keys = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1 + i // 100, 1 + i % 100).key for i in range(300)]
     store = LmdbStore(tmp_path)
     _commit(store, *(_write(key, state=b"state of " + key * 80) for key in keys))
     store.close(clean=False)

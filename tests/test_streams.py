@@ -12,7 +12,7 @@ from phextsync.replica.replicas import Replica, ReplicaSet
 from phextsync.store.stores import MemoryStore
 from phextsync.streams import ChangeStream
 
-_A, _B = (Coordinate(*[1] * 8, i) for i in (1, 2))
+_A, _B = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2))
 
 
 @pytest.fixture

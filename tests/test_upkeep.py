@@ -20,7 +20,7 @@ from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.records import HEAD, HEADS, STATES, content_of, seal, unseal
 from phextsync.store.stores import LmdbStore
 
-_PLACES = [Coordinate(*[1] * 8, i) for i in range(1, 30)]
+_PLACES = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in range(1, 30)]
 _TEXTS = {place: f"text of {place}\n" for place in _PLACES}
 
 

@@ -55,7 +55,9 @@ def test_a_peer_that_sends_much_is_not_even_before_all_of_it_has_come() -> None:
     network = Network(2)
     with network.peers[0].replica.batch():
         for i in range(3000):
-            network.peers[0].replica[Coordinate(*[1] * 7, 1 + i // 900, 1 + i % 900)] = f"{i}" * 99
+            network.peers[0].replica[Coordinate(1, 1, 1, 1, 1, 1, 1, 1 + i // 900, 1 + i % 900)] = (
+                f"{i}" * 99
+            )
     network.run(0)
     link = network.link(0, 1)
     for _ in range(10_000):
@@ -75,7 +77,9 @@ def test_a_peer_that_sends_much_is_not_even_before_all_of_it_has_come() -> None:
 def _fill(network: Network, number: int, scrolls: range) -> None:
     with network.peers[number].replica.batch():
         for i in scrolls:
-            network.peers[number].replica[Coordinate(*[1] * 7, 1 + i // 900, 1 + i % 900)] = f"{i}"
+            network.peers[number].replica[
+                Coordinate(1, 1, 1, 1, 1, 1, 1, 1 + i // 900, 1 + i % 900)
+            ] = f"{i}"
 
 
 def _run_by_frames(network: Network, number: int, other: int) -> None:
@@ -230,7 +234,7 @@ def test_who_is_called_even_has_all_that_is_known(seed: int) -> None:
     even, and when all is quiet, it has what that peer has."""
     source, network = Random(seed), Network(3, seed)
     network.link_all()
-    places = [Coordinate(*[1] * 8, 1 + i) for i in range(4)]
+    places = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1 + i) for i in range(4)]
     claims = 0
     for i in range(150):
         match source.randrange(10):
