@@ -24,7 +24,8 @@ $(VENV)/ready: pyproject.toml $(wildcard phextsync/index/*.pyx phextsync/index/*
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
 
-# Changes in single places that no test notices: `docs/testing.md`. An hour; MUTANTS=... has options.
+# Changes in single places that no test notices: `docs/explanation/testing.md`. An hour;
+# MUTANTS=... has options.
 mutants: $(VENV)/ready
 	$(BIN)/pip install --quiet 'mutmut>=3.8,<3.9'
 	$(BIN)/python -m tests.mutants $(MUTANTS)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from processes import PATIENCE_S, POLL_S, Node, console, set_up, stopping, timed
 
-NOTES = Path(__file__).resolve().parents[1] / "docs"
+NOTES = Path(__file__).resolve().parents[1] / "docs" / "howto"
 NAMES = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
 AWAY = ("epsilon", "zeta")
 RANGE = "7.*"
@@ -52,8 +52,8 @@ def play(nodes: list[Node], notes: dict[str, Path]) -> int:
         for file in ("MEMORY.md", TODAY):
             with (directory / file).open("a") as text:
                 text.write(f"{name} noted something in {file}\n")
-    (notes["gamma"] / "files.md").rename(notes["gamma"] / "directories.md")
-    (notes["zeta"] / "gateway.md").unlink()
+    (notes["gamma"] / "history.md").rename(notes["gamma"] / "past.md")
+    (notes["zeta"] / "web.md").unlink()
     with timed("epsilon and zeta started again, and all six directories are the same"):
         for node in nodes:
             if node.name in AWAY:
@@ -76,8 +76,8 @@ def conclude(nodes: list[Node], notes: dict[str, Path]) -> int:
     }
     is_well = (
         all(lines[line] == 1 for line in expected)
-        and "directories.md" in files
-        and not {"files.md", "gateway.md"} & {*files}
+        and "past.md" in files
+        and not {"history.md", "web.md"} & {*files}
     )
     if not is_well:
         console.print(f"[bold red]something differs or is lost[/]: {sorted(files)} {lines}")

@@ -249,12 +249,12 @@ def _document(data: bytes) -> None:
     check_update(state, ROOT)
     if update_version(state) != scroll.version():
         # Yrs loses the other half of a character of two units that an update cuts in the middle
-        # (docs/security.md); without such characters nothing differs.
+        # (docs/explanation/security.md); without such characters nothing differs.
         assert _has_two_units(data + held)
         return
     again = Scroll(_PLACE, 2, [state])
     # References that contradict each other may put the same text in another order when Yrs reads
-    # it again (docs/security.md); nothing is lost or added.
+    # it again (docs/explanation/security.md); nothing is lost or added.
     assert sorted(again.text) == sorted(scroll.text)
     assert again.version() == scroll.version()
     for update in (state, data[1:]) if before == EMPTY_VERSION else (state,):

@@ -112,7 +112,7 @@ def _text(found: Found, known: Known, figures: Iterable[str]) -> str:
     until = "Virtual milliseconds from the end of the last fault until all nodes are equal:"
     parts = [
         "# Simulated meshes",
-        "Medians over seeds. What the words mean: `docs/simulation.md`.",
+        "Medians over seeds. What the words mean: `docs/explanation/simulation.md`.",
         _table(head, rows),
         *([until, _table(["scenario", "50 %", "90 %", "99 %", "worst"], times)] if times else []),
         *(f"![{name}]({name}.svg)" for name in figures),

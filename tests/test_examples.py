@@ -90,7 +90,7 @@ def test_the_simulation_in_the_readme_runs(tmp_path: Path) -> None:
 
 
 def test_the_examples_of_the_mapping_run(tmp_path: Path) -> None:
-    page = (_ROOT / "docs" / "mapping.md").read_text()
+    page = (_ROOT / "docs" / "reference" / "phext.md").read_text()
     programs = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(programs) == 8
     assert _run("-c", "".join(programs), home=tmp_path) == ""
@@ -98,7 +98,7 @@ def test_the_examples_of_the_mapping_run(tmp_path: Path) -> None:
 
 @pytest.mark.real
 def test_the_programs_of_the_page_on_embedding_run_one_after_another(tmp_path: Path) -> None:
-    page = (_ROOT / "docs" / "embedding.md").read_text()
+    page = (_ROOT / "docs" / "howto" / "programs.md").read_text()
     make_folder(tmp_path / ".phextsync")
     outs = [_run("-c", program, home=tmp_path) for program in _PROGRAM.findall(page)]
     assert outs == [
@@ -113,7 +113,7 @@ def test_the_programs_of_the_page_on_embedding_run_one_after_another(tmp_path: P
 
 @pytest.mark.real
 def test_the_program_of_the_page_on_history_runs(tmp_path: Path) -> None:
-    page = (_ROOT / "docs" / "history.md").read_text()
+    page = (_ROOT / "docs" / "howto" / "history.md").read_text()
     make_folder(tmp_path / ".phextsync")
     (program,) = _PROGRAM.findall(page)
     text = "Remember the milk.\n"

@@ -39,7 +39,7 @@ from phextsync.sync.messages import (
 from tests.strategies import coordinates, ranges
 
 _LIMITS = Limits()
-_PROTOCOL = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text()
+_PROTOCOL = (Path(__file__).parents[1] / "docs" / "reference" / "protocol.md").read_text()
 _ids = st.binary(min_size=16, max_size=16)
 _numbers = st.integers(0, 2**63 - 1)
 _names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20)

@@ -26,7 +26,7 @@ from sims.schedules import GENERATORS, draw
 from sims.tables import SETTINGS, Scenario, read_scenarios
 
 _REQUIRED = {"offline": {"machines": 2}, "some": {"count": 1, "of": ["resets"]}}
-_DOCS = (Path(__file__).parents[1] / "docs" / "simulation.md").read_text()
+_DOCS = (Path(__file__).parents[1] / "docs" / "explanation" / "simulation.md").read_text()
 
 
 # -- overlays ------------------------------------------------------------------------------

@@ -199,7 +199,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     names no coordinate a CoordinateError, any other key a TypeError. Setting a scroll changes it by
     a minimal difference, so concurrent changes merge; deleting clears it. Edits raise TextError for
     what no scroll can hold, TypeError for what is no text, PermissionDeniedError, StoreFullError;
-    reads StoreDamagedError: `docs/mapping.md` has all of it.
+    reads StoreDamagedError: `docs/reference/phext.md` has all of it.
     `LOWER:UPPER` and ranges give views. Used in one thread, as all that it gives, but for
     `glance`. `replica[key]` is compiled, in `OpenTexts`.
     """

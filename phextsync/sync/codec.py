@@ -2,7 +2,7 @@
 
 A frame is one CBOR array `[kind, ...]`. Reading accepts definite-length arrays, unsigned
 integers, byte strings, text strings and null, and nothing else; every count and length has a
-limit in `Limits`. `docs/protocol.md` has the grammar; `KINDS` has every kind of message.
+limit in `Limits`. `docs/reference/protocol.md` has the grammar; `KINDS` has every kind of message.
 """
 
 from collections.abc import Callable
@@ -422,7 +422,7 @@ def _read_neighbours(fields: _Fields) -> Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of message: its name in `docs/protocol.md`, and how its fields are written and
+    """One kind of message: its name in the specification, and how its fields are written and
     read."""
 
     name: str

@@ -1,4 +1,4 @@
-"""Messages: what a frame may say, as values. `docs/protocol.md` has their meaning."""
+"""Messages: what a frame may say, as values. `docs/reference/protocol.md` has their meaning."""
 
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias

@@ -18,7 +18,7 @@ def texts_on(store: MemoryStore, phext: str) -> dict[Coordinate, str]:
 
 def fingerprint_on(store: MemoryStore, phext: str, key: bytes) -> bytes:
     """Return the fingerprint of what is stored of one scroll, as the specification defines it
-    (docs/protocol.md), empty when it cannot be read."""
+    (docs/reference/protocol.md), empty when it cannot be read."""
     try:
         stored = store.read(phext, key)
     except StoreDamagedError:

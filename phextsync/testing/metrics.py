@@ -1,4 +1,4 @@
-"""Metrics: what a run cost, in the words of the field. `docs/simulation.md` defines them."""
+"""Metrics: what a run cost. `docs/explanation/simulation.md` defines the words."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
