@@ -1,6 +1,7 @@
 """Node: links, the writer, the clock and discovery of one running node.
 
 * `invitations`: how a new machine gets its certificate from the administrator's node
+* `status`: what a node tells of its peers
 * `node`: `open_node`, where all of it meets
 """
 

@@ -35,6 +35,7 @@ from phextsync.errors import (
 )
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node import invitations as invitation
+from phextsync.node.status import AbsentPeer, PeerStatus, absent_row, peer_row, presence_row
 from phextsync.replica.replicas import CLIENTS, Replica, ReplicaSet
 from phextsync.replica.views import Range, as_range
 from phextsync.search import Hit, Searcher
@@ -81,35 +82,6 @@ _TARGETS_MAX: Final = 512  # addresses; anybody on the network may announce as m
 _ACCEPTED_PER_DIALLED: Final = 4  # links in all for each that a node chooses to dial
 
 _log = logging.getLogger("phextsync.node")
-
-
-@dataclass(frozen=True, slots=True)
-class PeerStatus:
-    """A connected peer. `round_trip_s` is None before the first ping; `lacks` has what it lacks
-    of each phext; `last_error` is why the link before this one ended, empty for the first."""
-
-    node_id: bytes
-    name: str
-    address: str
-    state: str
-    round_trip_s: float | None
-    traffic: Traffic
-    lacks: tuple[tuple[str, Lack], ...]
-    last_error: str
-
-
-@dataclass(frozen=True, slots=True)
-class AbsentPeer:
-    """A peer that is known and not connected, and why. The node id is None and the name empty
-    while nobody has answered at its address; `seen_s` is when it was seen last, in Unix time;
-    `is_wanted` is False where no link is: it is blocked, or enough others are linked."""
-
-    node_id: bytes | None
-    name: str
-    address: str
-    seen_s: float | None
-    reason: str
-    is_wanted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,9 +446,9 @@ class Node:
             "receiving": [
                 asdict(row) for row in self.core.progress() if row.scrolls < row.scrolls_of
             ],
-            "peers": [_peer_row(peer) for peer in self.peers()],
-            "absent": [_absent_row(row) for row in self.absent()],
-            "presence": [_presence_row(row) for row in self.presence.peers()],
+            "peers": [peer_row(peer) for peer in self.peers()],
+            "absent": [absent_row(row) for row in self.absent()],
+            "presence": [presence_row(row) for row in self.presence.peers()],
             "warnings": self.warnings(),
             "directories": [] if self.directories is None else self.directories.status(),
             "store": {
@@ -1013,37 +985,6 @@ def _sum(one: Traffic, other: Traffic) -> Traffic:
 
 def _log_progress(done: int, of: int) -> None:
     _log.warning("rebuilding the store: %d of %d scrolls", done, of)
-
-
-def _peer_row(peer: PeerStatus) -> dict[str, object]:
-    trip = peer.round_trip_s
-    return {
-        "node_id": peer.node_id.hex(),
-        "name": peer.name,
-        "address": peer.address,
-        "round_trip_ms": None if trip is None else trip * 1000,
-        "state": peer.state,
-        "lag_scrolls": sum(lack.scrolls for _, lack in peer.lacks),
-        "lag_bytes": sum(lack.text_bytes for _, lack in peer.lacks),
-        "last_error": peer.last_error,
-        **asdict(peer.traffic),
-        "lacks": [f"{phext}: {lack.scrolls}, {lack.reason}" for phext, lack in peer.lacks],
-    }
-
-
-def _absent_row(peer: AbsentPeer) -> dict[str, object]:
-    return {
-        "node_id": None if peer.node_id is None else peer.node_id.hex(),
-        "name": peer.name,
-        "address": peer.address,
-        "last_seen_s": peer.seen_s,
-        "reason": peer.reason,
-        "is_wanted": peer.is_wanted,
-    }
-
-
-def _presence_row(peer: PeerPresence) -> dict[str, object]:
-    return {"node_id": peer.node_id.hex(), "name": peer.name, "facts": dict(peer.facts)}
 
 
 @asynccontextmanager

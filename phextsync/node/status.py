@@ -1,0 +1,70 @@
+"""Status: what a node tells of its peers, as values and as rows of JSON."""
+
+from dataclasses import asdict, dataclass
+
+from phextsync.sync.lacks import Lack
+from phextsync.sync.presence import PeerPresence
+from phextsync.sync.traffic import Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """A connected peer. `round_trip_s` is None before the first ping; `lacks` has what it lacks
+    of each phext; `last_error` is why the link before this one ended, empty for the first."""
+
+    node_id: bytes
+    name: str
+    address: str
+    state: str
+    round_trip_s: float | None
+    traffic: Traffic
+    lacks: tuple[tuple[str, Lack], ...]
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentPeer:
+    """A peer that is known and not connected, and why. The node id is None and the name empty
+    while nobody has answered at its address; `seen_s` is when it was seen last, in Unix time;
+    `is_wanted` is False where no link is: it is blocked, or enough others are linked."""
+
+    node_id: bytes | None
+    name: str
+    address: str
+    seen_s: float | None
+    reason: str
+    is_wanted: bool = True
+
+
+def peer_row(peer: PeerStatus) -> dict[str, object]:
+    """Return a connected peer as `phextsync status --json` prints it."""
+    trip = peer.round_trip_s
+    return {
+        "node_id": peer.node_id.hex(),
+        "name": peer.name,
+        "address": peer.address,
+        "round_trip_ms": None if trip is None else trip * 1000,
+        "state": peer.state,
+        "lag_scrolls": sum(lack.scrolls for _, lack in peer.lacks),
+        "lag_bytes": sum(lack.text_bytes for _, lack in peer.lacks),
+        "last_error": peer.last_error,
+        **asdict(peer.traffic),
+        "lacks": [f"{phext}: {lack.scrolls}, {lack.reason}" for phext, lack in peer.lacks],
+    }
+
+
+def absent_row(peer: AbsentPeer) -> dict[str, object]:
+    """Return an absent peer as `phextsync status --json` prints it."""
+    return {
+        "node_id": None if peer.node_id is None else peer.node_id.hex(),
+        "name": peer.name,
+        "address": peer.address,
+        "last_seen_s": peer.seen_s,
+        "reason": peer.reason,
+        "is_wanted": peer.is_wanted,
+    }
+
+
+def presence_row(peer: PeerPresence) -> dict[str, object]:
+    """Return what a node tells of itself as `phextsync status --json` prints it."""
+    return {"node_id": peer.node_id.hex(), "name": peer.name, "facts": dict(peer.facts)}
