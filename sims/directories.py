@@ -12,6 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -468,7 +469,8 @@ class Run:
             return
         disk.mount("")
         if source.random() < 0.3:
-            disk.put("stranger.md", "of another disk\n")
+            with suppress(OSError):
+                disk.put("stranger.md", "of another disk\n")
         self._at(self.network.now + step.seconds, lambda: disk.unmount(""))
 
     def _do_unmount_folder(self, step: Step, source: Random) -> None:
@@ -479,7 +481,8 @@ class Run:
         disk.create("mnt", "folder")
         disk.mount("mnt")
         before = self._tokens(step.machine)
-        disk.put("mnt/far.md", f"{self.lines.token()} far away\n")
+        with suppress(OSError):
+            disk.put("mnt/far.md", f"{self.lines.token()} far away\n")
         self.lines.did(self._who(step), before, self._tokens(step.machine))
 
         def away() -> None:
@@ -541,12 +544,10 @@ class Run:
         before = self._tokens(number)
         machine.pulled_at = self.network.now
         mode = machine.disk.get(path).mode
-        try:
+        with suppress(OSError):
             machine.disk.unlink(path)
             machine.disk.create(path, "file", mode)
             machine.disk.fill(path, text.encode())
-        except OSError:
-            pass
         who = f"pull of {path} on {number} at {self.network.now:.2f}"
         self.lines.did(who, before, self._tokens(number))
         self._pulls.append((number, path, old, text))

@@ -11,7 +11,7 @@ import pytest
 
 from phextsync.testing import faults_to_json
 from phextsync.testing.world import generator
-from sims import scenarios, steps, sweep
+from sims import directories, scenarios, steps, sweep
 from sims.__main__ import main
 from sims.tables import built_in, read_schedule
 from tests.repetition import outputs
@@ -59,6 +59,19 @@ _STORED = sorted((Path(__file__).parent / "vectors" / "schedules").glob("*.json"
 def test_a_stored_schedule_passes(path: Path) -> None:
     scenario, seed = read_schedule(path)
     assert scenarios.run_scenario(path.stem, scenario, seed).failure is None
+
+
+_OF_DIRECTORIES = sorted((Path(__file__).parent / "vectors" / "directories").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", _OF_DIRECTORIES, ids=lambda path: path.stem)
+def test_a_stored_schedule_of_directories_passes(path: Path) -> None:
+    assert directories.run_schedule(directories.from_json(path.read_text()))[0] is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_directories_end_equal_with_every_line_once(seed: int) -> None:
+    assert directories.run(seed)[0] is None
 
 
 def test_a_schedule_that_is_stored_runs_as_the_seed_did(
