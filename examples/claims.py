@@ -6,6 +6,8 @@ the rule decides: the smallest line owns the task. `python examples/claims.py` t
 partitions that Hypothesis chooses, and shrinks one that breaks it.
 """
 
+from functools import partial
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,12 +35,12 @@ def owner(text: str) -> str | None:
 @settings(max_examples=60, deadline=None)
 @given(faults, st.lists(claims, max_size=8), st.integers(0, 99))
 def test_agents_agree_who_owns_a_task(
-    faults: list[Fault], claims: list[tuple[float, str, Coordinate]], seed: int
+    faults: list[Fault], claims: list[tuple[float, int, Coordinate]], seed: int
 ) -> None:
     world = World(seed, count=2)
     world.schedule(faults)
     for time, agent, task in claims:
-        world.at(time, lambda agent=agent, task=task: claim(world, agent, task))
+        world.at(time, partial(claim, world, agent, task))
     world.run_until(10)
     world.settle(within_s=10)  # fails unless both hold the same and no claim was lost
     for task in TASKS:

@@ -39,7 +39,7 @@ def run_index(data: bytes) -> None:
     for at in range(1, len(data) - _OPERATION_BYTES + 1, _OPERATION_BYTES):
         assert index is not None
         operation, shelf, section, scroll = data[at : at + _OPERATION_BYTES]
-        place = Coordinate(*[1 + shelf % 4] * 7, 1 + section % 8, 1 + scroll)
+        place = Coordinate(*(*[1 + shelf % 4] * 7, 1 + section % 8, 1 + scroll))
         fingerprint = Random(operation).randbytes(32)
         match operation % 8:
             case 0 | 1 | 2:

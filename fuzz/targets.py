@@ -125,7 +125,7 @@ def _coordinate_seeds() -> list[bytes]:
 def _index(first: int, count: int) -> CoordinateIndex:
     index = CoordinateIndex(seed=1)
     for i in range(first, first + count):
-        index.set(Coordinate(*[1 + i % 3] * 7, 1 + i // 9, 1 + i), Random(i).randbytes(32), i)
+        index.set(Coordinate(*(*[1 + i % 3] * 7, 1 + i // 9, 1 + i)), Random(i).randbytes(32), i)
     return index
 
 

@@ -98,7 +98,7 @@ async def _connect(gateway: Gateway, script: bytes) -> bytes:
                         received += piece
                 elif how == _BREAKS:
                     await wait_all_tasks_blocked()
-                    client.receive_stream.close()  # what the server sends next breaks
+                    await client.receive_stream.aclose()  # what the server sends next breaks
                 if how in (_NEVER_READS, _BREAKS):
                     await trio.sleep(_STAYS_S)
             except trio.BrokenResourceError:

@@ -67,7 +67,7 @@ from phextsync.replica.past import (
     to_restore,
 )
 from phextsync.replica.replicas import HistorySetting
-from phextsync.replica.views import Key, Range, RangeView, as_coordinate
+from phextsync.replica.views import Key, Range, RangeView, Scrolls, as_coordinate
 from phextsync.search import Hit
 from phextsync.sync.lacks import Lack
 from phextsync.sync.presence import PeerPresence
@@ -324,7 +324,7 @@ class AsyncPhext:
     async def setdefault(self, key: Key, default: str) -> str:
         return as_text(await self._ask("setdefault", at(key), default)) or ""
 
-    async def update(self, scrolls: AnyMapping[Key, str] | Iterable[tuple[Key, str]]) -> None:
+    async def update(self, scrolls: Scrolls) -> None:
         """Set many scrolls as one change."""
         async with self.batch() as batch:
             for key, text in scrolls.items() if isinstance(scrolls, AnyMapping) else scrolls:

@@ -16,6 +16,7 @@ from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from phextsync.crdt import Fingerprinter, Scroll
 from phextsync.index import EVERYTHING, Coordinate, clock_of
@@ -37,12 +38,12 @@ class DiskPeer(Peer):
     def __init__(self, store: Store, node_id: bytes, seed: int) -> None:
         self.node_id = node_id
         self.random = Random(seed)
-        self.store = store
+        self.store = store  # type: ignore[assignment]
         self.certificate = self.permissions = UNRESTRICTED
         self.wall_time_ms = 0
         self.start()
 
-    def _reopened(self) -> Store:
+    def _reopened(self) -> Any:
         return self.store
 
 

@@ -15,6 +15,7 @@ import trio.lowlevel
 from trio.testing import MockClock, memory_stream_pair
 
 from fuzz.desk import Node as DeskNode
+from phextsync import transport
 from phextsync.boundaries import Boundary
 from phextsync.control import desk as control
 from phextsync.control.desk import Desk, decode_answer, serve_one
@@ -210,7 +211,7 @@ async def test_invitations_are_redeemed_after_one_that_failed(
     seen: list[Exception] = []
     boundary = Boundary(logging.getLogger("phextsync.tests"), on_error=seen.append)
     ports: list[int] = []
-    listen = invitation.listen
+    listen = transport.listen
 
     async def noting(host: str | None, port: int) -> list[trio.SocketListener]:
         found = await listen(host, port)
@@ -260,10 +261,10 @@ class _Once:
         yield receive
 
 
-def test_discovery_that_fails_is_opened_again() -> None:
-    mesh = MemoryMesh(1, 1)
+def test_discovery_that_fails_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Exception] = []
-    mesh._failed = seen.append  # type: ignore[method-assign]
+    mesh = MemoryMesh(1, 1)
+    monkeypatch.setattr(mesh, "_failed", seen.append)
 
     async def body() -> None:
         node, found = mesh.node(0), _Once()

@@ -259,8 +259,8 @@ def test_any_turns_are_answered_or_refused(turns: list[tuple[int, bytes]]) -> No
 
 def test_the_worked_examples_come_out_byte_for_byte() -> None:
     for example in json.loads(_VECTORS.read_text())["examples"]:
-        states = [dict(side) for side in example["states"]]
-        pair = _Pair(*map(_index, states))
+        ours, theirs = (_index(dict(side)) for side in example["states"])
+        pair = _Pair(ours, theirs)
         first = pair.sides[0]
         pair.run(first.begin_audit() if example["is_audit"] else first.begin(example["announced"]))
         assert [[turn.form, turn.body.hex()] for turn in pair.turns] == example["turns"]

@@ -294,7 +294,7 @@ def _letters(seed: int, letters: str, size: int) -> str:
     return "".join(Random(seed).choices(letters, k=size))
 
 
-_UNLIKE = {
+_UNLIKE: dict[str, Callable[[int], tuple[str, ...]]] = {
     "equal lines": lambda n: ("x\n" * (n // 2), "y\n" * (n // 2)),
     "lines of two kinds": lambda n: (_letters(1, "a\n", n), _letters(2, "a\n", n)),
     "lines of a letter": lambda n: tuple("\n".join(_letters(i, "abcdef", n // 2)) for i in (1, 2)),
@@ -329,7 +329,8 @@ def _steps(old: str, new: str) -> int:
 @pytest.mark.parametrize("kind", _UNLIKE)
 def test_comparing_unlike_texts_takes_steps_in_proportion(kind: str) -> None:
     for size in (5_000, 40_000):  # besides a number of steps that any comparison may take
-        assert _steps(*_UNLIKE[kind](size)) < 1_000_000 + 20 * size
+        old, new = _UNLIKE[kind](size)
+        assert _steps(old, new) < 1_000_000 + 20 * size
 
 
 def test_texts_with_very_many_changes_are_changed_by_a_bounded_number_of_edits() -> None:

@@ -140,7 +140,7 @@ def _step(phext: Phext | dict[str, str], step: tuple[str, str, str]) -> object:
 @settings(
     max_examples=25,
     suppress_health_check=[
-        *settings.default.suppress_health_check,
+        *settings().suppress_health_check,
         HealthCheck.function_scoped_fixture,
     ],
 )
@@ -216,7 +216,7 @@ def test_what_no_scroll_can_hold_is_refused_and_changes_nothing(
 ) -> None:
     phext = shared[which].phext(f"refused{which}")
     phext[_A] = "kept"
-    for write in (
+    writes: list[Callable[[str], object]] = [
         lambda text: phext.edit(_A, text),
         lambda text: phext.append(_A, text),
         lambda text: phext.insert(_A, 1, text),
@@ -227,7 +227,8 @@ def test_what_no_scroll_can_hold_is_refused_and_changes_nothing(
         lambda text: phext.update({_B: text}),
         lambda text: phext.setdefault(_B, text),
         lambda text: phext._ask("splice", _A, 0, 4, text, control.digest("kept")),
-    ):
+    ]
+    for write in writes:
         with pytest.raises(TextError, match=r"a zero byte \(U\+0000\) at offset 1"):
             write("a\0b")
     assert dict(phext.items()) == {Coordinate.parse(_A): "kept"}
@@ -356,7 +357,8 @@ def test_reads_do_not_wait_for_a_node_that_is_busy(handle: Handle) -> None:
     handle.durable()
     assert phext[_A] == "open"
     busy, free = threading.Event(), threading.Event()
-    handle._engine._soon(lambda: (busy.set(), free.wait(PATIENCE_S)))
+    handle._engine._soon(busy.set)
+    handle._engine._soon(lambda: free.wait(PATIENCE_S))
     busy.wait()
     try:
         assert phext[_A] == "open"

@@ -71,7 +71,7 @@ def _recorded(step: dict[str, Any]) -> bytes:
     """Return the bytes of a recorded request, on a connection that ends with its answer."""
     kept = [h for h in step["headers"] if not h.lower().startswith("connection:")]
     head = "\r\n".join([step["line"], *kept, "Connection: close", "", ""])
-    return head.encode() + step["body"]["text"].encode()
+    return head.encode() + str(step["body"]["text"]).encode()
 
 
 @pytest.mark.parametrize("session", SESSIONS, ids=name_of)

@@ -300,7 +300,7 @@ def test_the_log_says_when_by_whom_what_and_where(store: Store) -> None:
     assert replica.log(_A, last=1) == rows[2:]
     assert logged_changes(perform(replicas, ["log", "memory", str(_A), None])) == rows
     assert blamed_lines(perform(replicas, ["blame", "memory", str(_A)])) == replica.blame(_A)
-    assert replica.log(_B) == replica.blame(_B) == []
+    assert (replica.log(_B), replica.blame(_B)) == ([], [])
 
 
 # -- what it was ---------------------------------------------------------------------------
@@ -349,6 +349,7 @@ def test_the_setting_is_a_change_that_the_next_batch_makes_durable(store: Store)
         if full:
             replicas.failed(StoreFullError("no space left"))
             assert (replicas.is_changed, replicas.history_kept_ms) == (True, 7)
+    assert batch is not None
     store.commit(batch)
     replicas.committed()
     assert (replicas.is_changed, replicas.history_kept_ms) == (False, 7)
@@ -498,7 +499,7 @@ def _damage(folder: Path) -> None:
         database = environment.open_db(b"history")
         with environment.begin(write=True) as txn:
             keys = [bytes(key) for key, _ in txn.cursor(db=database) if bytes(key)[4:16] == _A.key]
-            value = bytes(txn.get(keys[1], db=database))
+            value = bytes(txn.get(keys[1], db=database) or b"")
             txn.put(keys[1], value[:-1] + b"?", db=database)
 
 

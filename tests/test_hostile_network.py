@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 import zeroconf
+from zeroconf._dns import DNSRecord
+from zeroconf._protocol.outgoing import DNSOutgoing
 
 from phextsync import transport
 from phextsync.discovery import SERVICE_TYPE, Announcement, Mdns
@@ -222,8 +224,8 @@ def _spam(mesh_tag: str, count: int = 3000) -> None:
                 parsed_addresses=[f"127.9.{number // 250}.{1 + number % 250}"],
                 properties={"v": "1", "id": node_id, "name": "fake", "mesh": mesh_tag, "inc": ""},
             )
-            out = zeroconf.DNSOutgoing(0x8400)
-            records = [info.dns_pointer()]
+            out = DNSOutgoing(0x8400)
+            records: list[DNSRecord] = [info.dns_pointer()]
             if number % 2:
                 records += [info.dns_service(), info.dns_text(), *info.dns_addresses()]
             for record in records:

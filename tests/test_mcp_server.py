@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -79,9 +80,15 @@ def _http(folder: Path, *options: str) -> Iterator[str]:
 
 
 @contextmanager
-def _running(command: Sequence[str], **pipes: int) -> Iterator[subprocess.Popen[bytes]]:
+def _running(
+    command: Sequence[str],
+    *,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command, and leave no process behind when a test fails."""
-    with subprocess.Popen(command, **pipes) as process:
+    with subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr) as process:
         try:
             yield process
         finally:
@@ -243,7 +250,7 @@ async def test_resources_come_in_pages(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def _connected(where: str, folder: Path, **options: object) -> AsyncIterator[Client]:
+async def _connected(where: str, folder: Path, **options: Any) -> AsyncIterator[Client]:
     """Give a client over stdio or HTTP."""
     if where == "stdio":
         async with Client(_stdio(folder), **options) as client:

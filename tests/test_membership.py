@@ -234,12 +234,9 @@ async def test_the_mesh_key_changes_while_nodes_run_and_whoever_lacks_it_is_out(
             anna, bert, thief = nodes
             await _until(lambda: _names(anna) == {"bert", "thief"})
             links = sorted(anna._links)
-            lines = []
-            for step in (
-                lambda: change(anna, lambda identity: identity.rotated(new)),
-                lambda: change(bert, lambda identity: identity.rotated(new)),
-            ):
-                step()
+            lines: list[str] = []
+            for changed in (anna, bert):
+                change(changed, lambda identity: identity.rotated(new))
                 for node in nodes:
                     lines.append(f"{node.identity.name} {len(lines)}\n")
                     node.phext().append(_PLACE, lines[-1])

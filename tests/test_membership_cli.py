@@ -4,6 +4,7 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,17 @@ class Cli:
         return line
 
 
+def _holds(process: Process, coordinate: str, text: str, _: object) -> bool:
+    return process.ask("get", "memory", coordinate) == text
+
+
 @contextmanager
 def _up(*folders: Path) -> Iterator[list[Process]]:
     """Run a node on each folder; each dials the first."""
     processes: list[Process] = []
     try:
         for folder in folders:
-            options = _OPTIONS
+            options: tuple[str, ...] = _OPTIONS
             if processes:
                 options = (*_OPTIONS, f"--peer={_LOOPBACK}:{processes[0].status()['port']}")
             processes.append(Process(folder, (), options))
@@ -186,6 +191,6 @@ def test_the_mesh_key_is_changed_by_commands_while_nodes_run(tmp_path: Path) -> 
         bert.out("rotate", "--finish")
         second.ask("set", "memory", _B, "afterwards")
         for process in (first, second):
-            process.wait_until(lambda _, p=process: p.ask("get", "memory", _A) == "meanwhile")
-            process.wait_until(lambda _, p=process: p.ask("get", "memory", _B) == "afterwards")
+            process.wait_until(partial(_holds, process, _A, "meanwhile"))
+            process.wait_until(partial(_holds, process, _B, "afterwards"))
     assert "under way" in anna.error("rotate", "--finish")

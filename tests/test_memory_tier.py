@@ -5,6 +5,7 @@ import pytest
 from phextsync.index import Coordinate
 from phextsync.node.node import Node
 from phextsync.testing import (
+    Action,
     Clone,
     Crash,
     Fault,
@@ -51,7 +52,7 @@ def troubled(has_tls: bool) -> MemoryMesh:
     """Return a mesh of three nodes that has seen much trouble."""
     mesh = MemoryMesh(1, 3, has_tls=has_tls)
     schedule_all(mesh, [Workload("logs", 6), Workload("memory", 6)], 3)
-    faults = [
+    faults: list[Action] = [
         *(Reset(0, 1), Partition(((0,), (1, 2))), Crash(2), Repair(), Restart(2), Restart(1)),
         *(FillDisk(0), Crash(1, is_silent=True), Restart(1), FreeDisk(0), Clone(0, 2), Sleep(1, 2)),
     ]

@@ -130,9 +130,9 @@ def test_a_node_with_limits_does_not_register_its_client_ids() -> None:
 # -- two nodes -----------------------------------------------------------------------------
 
 
-def _listened(network: Network, is_wanted: Callable[[Peer, Peer], bool]) -> list[Message]:
+def _listened(network: Network, is_wanted: Callable[[Peer, Peer], bool]) -> list[Message | Unknown]:
     """Return a list that gets what a sender says to a receiver from now on."""
-    said: list[Message] = []
+    said: list[Message | Unknown] = []
 
     def note(sender: Peer, receiver: Peer, frame: bytes) -> None:
         if is_wanted(sender, receiver):
@@ -142,7 +142,7 @@ def _listened(network: Network, is_wanted: Callable[[Peer, Peer], bool]) -> list
     return said
 
 
-def _summaries(message: Message) -> tuple[PhextSummary, ...]:
+def _summaries(message: Message | Unknown) -> tuple[PhextSummary, ...]:
     match message:
         case Hello(phexts=summaries):
             return summaries
@@ -457,7 +457,7 @@ def _ranges_of(message: Compare) -> Sequence[CoordinateRange]:
             return [EVERYTHING]
 
 
-def _check_shown(message: Message, permissions: Permissions) -> None:
+def _check_shown(message: Message | Unknown, permissions: Permissions) -> None:
     """Check that a message tells nothing to a peer that may not read it."""
     match message:
         case Hello() | Summary():
@@ -474,7 +474,7 @@ def _check_shown(message: Message, permissions: Permissions) -> None:
             assert contains(permissions.readable(phext), coordinate)
 
 
-def _check_allowed(message: Message, permissions: Permissions) -> None:
+def _check_allowed(message: Message | Unknown, permissions: Permissions) -> None:
     """Check that a node with these permissions sends nothing that would be refused."""
     match message:
         case Updates(phext, entries):
@@ -489,7 +489,7 @@ def _check_summary(summary: PhextSummary, readable: Ranges) -> None:
     assert summary.text_bytes == 0 or readable == (EVERYTHING,)
 
 
-def _check_counted(sender: Peer, message: Message) -> None:
+def _check_counted(sender: Peer, message: Message | Unknown) -> None:
     """Check that a summary counts what is within its interest and nothing else."""
     for summary in _summaries(message):
         index = sender.replicas.open(summary.name).index

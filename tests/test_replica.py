@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -26,7 +27,7 @@ _A, _B = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2))
 _NODE = b"n" * 16
 
 
-def _open(store: MemoryStore, seed: int = 0, **options: int) -> ReplicaSet:
+def _open(store: MemoryStore, seed: int = 0, **options: Any) -> ReplicaSet:
     return ReplicaSet(
         store, node_id=_NODE, random=Random(seed), wall_time_ms=lambda: 1234, **options
     )

@@ -4,10 +4,11 @@ import json
 import re
 import shlex
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from random import Random
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,10 @@ from sims.parameters import PARAMETERS, REQUIRED, parameters
 from sims.schedules import GENERATORS, draw
 from sims.tables import SETTINGS, Scenario, read_scenarios
 
-_REQUIRED = {"offline": {"machines": 2}, "some": {"count": 1, "of": ["resets"]}}
+_REQUIRED: Mapping[str, Mapping[str, Any]] = {
+    "offline": {"machines": 2},
+    "some": {"count": 1, "of": ["resets"]},
+}
 _DOCS = (Path(__file__).parents[1] / "docs" / "explanation" / "simulation.md").read_text()
 
 

@@ -134,7 +134,7 @@ def cluster() -> Iterator[str]:
     """A Dask cluster in this process."""
     from distributed import LocalCluster
 
-    with LocalCluster(
+    with LocalCluster(  # type: ignore[no-untyped-call]
         n_workers=1,
         threads_per_worker=1,
         processes=False,

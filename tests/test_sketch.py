@@ -65,7 +65,7 @@ def test_scrolls_whose_coordinates_have_equal_parts_are_not_mixed_up() -> None:
         ours, theirs = CoordinateIndex(), CoordinateIndex()
         expected = set()
         for book in source.sample(range(1, 999), 20):
-            coordinate = Coordinate(book, *[source.randint(1, 3) for _ in range(5)], 4, 4, 5)
+            coordinate = Coordinate(*(book, *(source.randint(1, 3) for _ in range(5)), 4, 4, 5))
             expected.add(coordinate)
             theirs.set(coordinate, source.randbytes(32), 1)
         found = ours.sketch_difference(theirs.sketch_cells(40))

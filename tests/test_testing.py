@@ -3,6 +3,7 @@
 import json
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from phextsync.testing import (
     Crash,
     Damage,
     Deafen,
+    Editor,
     Fault,
     FillDisk,
     FreeDisk,
@@ -227,9 +229,12 @@ def test_the_oracle_asks_of_a_disk_what_its_node_answered() -> None:
 
 
 def test_the_oracle_owes_nothing_that_only_a_destroyed_disk_or_place_had() -> None:
-    for lost in (lambda o: o.destroyed(0), lambda o: o.damaged(0, _PLACE)):
+    for is_all in (True, False):
         oracle = _durable("q0z")
-        lost(oracle)
+        if is_all:
+            oracle.destroyed(0)
+        else:
+            oracle.damaged(0, _PLACE)
         oracle.started(0, {})
         oracle.finish([{}])
         oracle.changed(1, _PLACE, "q0z")
@@ -340,13 +345,17 @@ def test_a_damaged_scroll_is_not_served_and_comes_back_from_a_peer() -> None:
     assert world.text(0, _PLACE) == "q0z\n"
 
 
+def _append(line: str, replica: Editor) -> None:
+    replica.append(_PLACE, line)
+
+
 def test_a_torn_write_is_there_wholly_or_not_at_all() -> None:
     texts = set()
     for seed in range(8):
         world = World(seed, 1)
         world.apply(Tear(0))
         for line in ("q0z\n", "q1z\n"):
-            world.edit(0, _PLACE, lambda replica, line=line: replica.append(_PLACE, line))
+            world.edit(0, _PLACE, partial(_append, line))
         world.run_until(1)
         assert not world.is_up(0)
         world.settle(5)

@@ -80,7 +80,7 @@ def test_a_head_that_lies_is_found_and_written_anew(folder: Path) -> None:
     with _edited(folder) as (txn, databases):
         place = _place(txn, databases[HEADS], _PLACES[3])
         _, size, content = HEAD.unpack(
-            unseal(HEADS, place, bytes(txn.get(place, db=databases[HEADS])))
+            unseal(HEADS, place, bytes(txn.get(place, db=databases[HEADS]) or b""))
         )
         txn.put(place, seal(HEADS, place, HEAD.pack(bytes(32), size, content)), db=databases[HEADS])
     problem = f"memory {_PLACES[3]}: its fingerprint or size is not that of its content"

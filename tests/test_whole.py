@@ -1,6 +1,7 @@
 """Whether nobody lacks anything: what may be done only then must not be done a moment earlier."""
 
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import pytest
@@ -372,7 +373,7 @@ def test_a_peer_that_is_away_for_thirty_days_or_blocked_or_forgotten_is_not_wait
         today = node._surroundings
         for days, is_whole in ((29, False), (31, True)):
             later_s = mesh.now + days * _DAY_S
-            node._surroundings = replace(today, wall_time_s=lambda time_s=later_s: time_s)
+            node._surroundings = replace(today, wall_time_s=partial(float, later_s))
             assert node.is_whole(PHEXT) is is_whole
         node._surroundings = today
         node._remembered.overlook(absent)

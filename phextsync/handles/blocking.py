@@ -65,7 +65,7 @@ from phextsync.replica.past import (
     to_restore,
 )
 from phextsync.replica.replicas import HistorySetting
-from phextsync.replica.views import Bounds, Key, Range, RangeView, as_coordinate, as_range
+from phextsync.replica.views import Bounds, Key, Range, RangeView, Scrolls, as_coordinate, as_range
 from phextsync.search import Hit
 from phextsync.sync.lacks import Lack
 from phextsync.sync.presence import PeerPresence
@@ -558,9 +558,7 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
         return as_text(self._ask("setdefault", at(key), default)) or ""
 
     # Without keywords, which are no coordinates.
-    def update(  # type: ignore[override]
-        self, *others: AnyMapping[Key, str] | Iterable[tuple[Key, str]]
-    ) -> None:
+    def update(self, *others: Scrolls) -> None:  # type: ignore[override]
         """Set many scrolls as one change."""
         with self.batch() as batch:
             for other in others:

@@ -4,7 +4,7 @@ Whatever holds scrolls (`Whole`) can be seen through one; nothing is copied, and
 what it shows.
 """
 
-from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from phextsync.errors import CoordinateError
@@ -14,6 +14,10 @@ Key: TypeAlias = Coordinate | str
 """A coordinate, or its text."""
 Range: TypeAlias = CoordinateRange | str
 """A range, or its text: a coordinate, a prefix such as `2.*`, `LOWER..UPPER`, or `*`."""
+Scrolls: TypeAlias = (
+    Mapping[str, str] | Mapping[Coordinate, str] | Mapping[Key, str] | Iterable[tuple[Key, str]]
+)
+"""Coordinates with the text of each."""
 if TYPE_CHECKING:
     Bounds: TypeAlias = slice[Key | None, Key | None, None]
 else:
