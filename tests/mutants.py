@@ -85,7 +85,7 @@ MODULES: Final[Mapping[str, Module]] = {  # a file belongs to the first that nam
     "names": _module("files/names files/naming", "names", "files directories"),
     "protocol": _module(
         "sync/*",
-        "protocol link_state presence messages ledger core_parts link_parts",
+        "protocol link_state presence messages ledger core_parts core_of_links link_parts",
         "permissions hostile hostile_machine",
     ),
     "replica": _module("replica/*", "replica mapping positions history", "protocol embed"),

@@ -1,0 +1,586 @@
+"""The parts of the core that see several links, or take what one brings, without a synchronizer."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from phextsync.errors import ProtocolError
+from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange, update_version
+from phextsync.replica.replicas import NewUpdate, ReplicaSet
+from phextsync.store.stores import LogEntry, MemoryStore
+from phextsync.sync.assembly import PartsBudget
+from phextsync.sync.clock import Clock
+from phextsync.sync.comparison import RANGES
+from phextsync.sync.comparisons import Settings
+from phextsync.sync.doubles import DUPLICATE, Doubles
+from phextsync.sync.events import PeerJoined, PeerLost
+from phextsync.sync.greeting import Greeting, Self
+from phextsync.sync.heartbeat import PingTokens
+from phextsync.sync.lacks import Lacks, subtract
+from phextsync.sync.limits import Limits
+from phextsync.sync.link import Link, Shared
+from phextsync.sync.listener import Listener
+from phextsync.sync.messages import (
+    PROTOCOL_MAJOR,
+    PROTOCOL_MINOR,
+    Compare,
+    Entry,
+    Hello,
+    PhextSummary,
+    Refused,
+    ScrollId,
+    Summary,
+)
+from phextsync.sync.presence import PresenceBoard
+from phextsync.sync.recent import RecentUpdates
+from phextsync.sync.reconcile import Parameters
+from phextsync.sync.relay import Fate, Relay
+from phextsync.sync.rights import Interest
+from phextsync.sync.timing import Timing
+from phextsync.trust.permissions import UNRESTRICTED, Permissions
+
+_PHEXT = "memory"
+_A, _B, _C = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2, 3))
+_SCROLL = (_PHEXT, _A)
+_OURS = b"m" * 16
+_ANNA, _BERT, _CARL = b"a" * 16, b"b" * 16, b"z" * 16
+_READER = Permissions.of({_PHEXT: [EVERYTHING]}, {})
+_STRANGER = Permissions.of({}, {})
+
+
+def _replicas(node_id: bytes) -> ReplicaSet:
+    return ReplicaSet(MemoryStore(), node_id=node_id, random=Random(1), wall_time_ms=lambda: 0)
+
+
+class Parts:
+    """A node's parts over a replica in memory; links are made as they are wanted."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        limits, timing = limits or Limits(), Timing()
+        self.replicas = _replicas(_OURS)
+        self.replica = self.replicas.open(_PHEXT)
+        self.ready: list[int] = []
+        self.progressed = 0
+        self.ended: dict[int, str] = {}
+        self.pinged: list[int] = []
+        self.clock = Clock(lambda due: None)
+        self.shared = Shared(
+            replicas=self.replicas,
+            interest=Interest(self.replicas, None),
+            recent=RecentUpdates(1 << 20),
+            clock=self.clock,
+            tokens=PingTokens(),
+            budget=PartsBudget(1 << 20),
+            settings=Settings(limits, timing, Parameters(), Random(1)),
+            listener=Listener(on_ready=self.ready.append, on_progress=self._progress),
+        )
+        self.links: dict[int, Link] = {}
+        self.relay = Relay(self.links, self.shared)
+        self.lacks = Lacks(self.links, self.replicas, self.shared.interest)
+        self.doubles = Doubles(
+            _OURS, self.links, tokens=self.shared.tokens, end=self._end, ping=self._ping
+        )
+        presence = PresenceBoard(
+            _OURS,
+            "ours",
+            b"i",
+            limits=limits,
+            interval_s=5.0,
+            on_ready=self.ready.append,
+            on_failure=lambda part, error: None,
+        )
+        own = Self(_OURS, "ours", b"i")
+        self.greeting = Greeting(own, self.shared, self.doubles, presence, self.relay)
+
+    def _progress(self) -> None:
+        self.progressed += 1
+
+    def _end(self, link: Link, reason: str) -> None:
+        link.goodbye = self.ended[link.number] = reason
+
+    def _ping(self, link: Link) -> None:
+        link.heartbeat.ping(self.clock.now)
+        self.pinged.append(link.number)
+
+    def link(
+        self,
+        number: int,
+        peer_id: bytes,
+        *,
+        permissions: Permissions = UNRESTRICTED,
+        dialled: bool = False,
+    ) -> Link:
+        """Return a link whose peer has said nothing yet."""
+        link = Link(number, peer_id, permissions, self.shared, self.clock.now, dialled=dialled)
+        self.links[number] = link
+        self.greeting.hello(link)
+        return link
+
+    def greeted(
+        self,
+        number: int,
+        peer_id: bytes,
+        *summaries: PhextSummary,
+        permissions: Permissions = UNRESTRICTED,
+        dialled: bool = False,
+        incarnation: bytes = b"1",
+    ) -> Link:
+        """Return a link whose peer has said hello."""
+        link = self.link(number, peer_id, permissions=permissions, dialled=dialled)
+        self.greeting.receive(link, _hello(peer_id, *summaries, incarnation=incarnation))
+        return link
+
+    def equal(
+        self, number: int, peer_id: bytes, *, permissions: Permissions = UNRESTRICTED
+    ) -> Link:
+        """Return a link whose peer told of what we have."""
+        link = self.link(number, peer_id, permissions=permissions)
+        told = replace(link.announcements.summary(_PHEXT), interest=(EVERYTHING,))
+        self.greeting.receive(link, _hello(peer_id, told))
+        return link
+
+    def fates(self, scroll: ScrollId, origin: bytes, source: int | None) -> dict[int, Fate]:
+        """Let an update take effect; return what became of it on each link, as far as its marks
+        tell."""
+        self.relay.take(NewUpdate(*scroll, LogEntry(b"u", origin, 0), source))
+        return {number: _fate_of(link, scroll) for number, link in self.links.items()}
+
+
+def _fate_of(link: Link, scroll: ScrollId) -> Fate:
+    if scroll in link.lazy.left:
+        return Fate.LEFT
+    if scroll in link.lazy.written:
+        return Fate.WRITTEN
+    if scroll[1] in set(link.outgoing.under_way(scroll[0], EVERYTHING)):
+        return Fate.SENT
+    return Fate.COMPARED if scroll[0] in link.comparisons.stale else Fate.NONE
+
+
+def _hello(peer_id: bytes, *summaries: PhextSummary, incarnation: bytes = b"1") -> Hello:
+    return Hello(PROTOCOL_MAJOR, PROTOCOL_MINOR, peer_id, "peer", incarnation, summaries)
+
+
+def _summary(
+    interest: Sequence[CoordinateRange] = (EVERYTHING,), *, count: int = 7, digest: bytes = b"d"
+) -> PhextSummary:
+    return PhextSummary(_PHEXT, tuple(interest), count, 70, digest)
+
+
+def _update(text: str, *, at: Coordinate = _A, base: ReplicaSet | None = None) -> bytes:
+    """Return the update by which another node appends a text."""
+    others = (base or _replicas(b"o" * 16)).open(_PHEXT)
+    before = others.version(at)
+    others.append(at, text)
+    return others.difference(at, before) or b""
+
+
+# -- greeting ------------------------------------------------------------------------------
+
+
+def test_who_says_hello_has_joined_and_is_told_once() -> None:
+    parts = Parts()
+    link = parts.greeted(1, _ANNA, _summary())
+    assert list(parts.greeting.events) == [PeerJoined(1, _ANNA, "peer")]
+    assert link.is_ready
+    assert parts.progressed
+    with pytest.raises(ProtocolError, match="expected one hello, found a second"):
+        parts.greeting.receive(link, _hello(_ANNA))
+
+
+def test_a_hello_of_another_node_than_the_certificate_says_is_refused() -> None:
+    parts = Parts()
+    link = parts.link(1, _ANNA)
+    with pytest.raises(ProtocolError, match=f"of {_ANNA.hex()}, found one of {_BERT.hex()}"):
+        parts.greeting.receive(link, _hello(_BERT))
+    assert not link.is_ready
+    assert not parts.greeting.events
+
+
+def test_who_leaves_is_told_with_what_it_held_and_why_the_link_ended() -> None:
+    parts = Parts()
+    link = parts.greeted(1, _ANNA, _summary())
+    parts.greeting.events.clear()
+    parts.greeting.lose(link, "gone")
+    link.goodbye = "we ended it"
+    parts.greeting.lose(link, "gone")
+    held = {_PHEXT: (EVERYTHING,)}
+    assert list(parts.greeting.events) == [
+        PeerLost(1, _ANNA, "peer", reason, held) for reason in ("gone", "we ended it")
+    ]
+
+
+# -- doubles -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("peer_id", [_ANNA, _CARL])
+def test_of_two_links_that_both_sides_dialled_both_keep_the_same(peer_id: bytes) -> None:
+    # The one that the smaller node dialled, whichever came first.
+    for first_dialled in (True, False):
+        parts = Parts()
+        parts.greeted(1, peer_id, dialled=first_dialled)
+        parts.greeted(2, peer_id, dialled=not first_dialled)
+        (ended,) = parts.ended
+        assert parts.links[3 - ended].dialled == (peer_id > _OURS)
+        assert parts.links[3 - ended].is_ready
+
+
+def test_a_newer_link_of_one_start_takes_the_place_of_an_older_one() -> None:
+    parts = Parts()
+    for number in (1, 2):
+        parts.greeted(number, _ANNA, dialled=True)
+    assert parts.ended == {1: "a newer link of the same node took its place"}
+    assert parts.links[2].is_ready
+
+
+def test_a_second_start_waits_until_the_first_is_silent_or_answers() -> None:
+    parts = Parts()
+    first = parts.greeted(1, _ANNA)
+    second = parts.greeted(2, _ANNA, incarnation=b"2")
+    assert parts.pinged == [1]
+    assert (first.is_ready, second.is_ready, second.is_waiting) == (True, False, True)
+    parts.doubles.keep(second, b"frame")
+    third = parts.greeted(3, _ANNA, incarnation=b"3")
+    assert "waits already" in (third.goodbye or "")
+
+    del parts.links[1]
+    assert parts.greeting.take_successor(_BERT) is None
+    assert parts.greeting.take_successor(_ANNA) == (second, [b"frame"])
+    assert second.is_ready
+
+
+def test_a_second_node_with_one_identity_is_refused_when_the_first_lives() -> None:
+    parts = Parts()
+    first = parts.greeted(1, _ANNA)
+    second = parts.greeted(2, _ANNA, incarnation=b"2")
+    parts.doubles.answered(first, second.waiting.probe - 1)  # an answer to an earlier question
+    assert second.goodbye is None
+    parts.doubles.answered(first, second.waiting.probe)
+    assert second.goodbye == DUPLICATE
+    assert [parts.doubles.is_first_told() for _ in range(2)] == [True, False]
+
+
+def test_a_link_that_waits_may_bring_only_so_much() -> None:
+    parts = Parts(replace(Limits(), held_frames_max=2))
+    parts.greeted(1, _ANNA)
+    second = parts.greeted(2, _ANNA, incarnation=b"2")
+    for _ in range(2):
+        parts.doubles.keep(second, b"frame")
+    assert second.goodbye is None
+    parts.doubles.keep(second, b"frame")
+    assert "too much was sent" in (second.goodbye or "")
+
+
+# -- announcements -------------------------------------------------------------------------
+
+
+def test_a_summary_tells_of_what_a_peer_may_see_and_nothing_else() -> None:
+    parts = Parts()
+    for place in (_A, _B, _C):
+        parts.replica[place] = "text"
+    parts.replicas.commit()
+    sees_b = Permissions.of({_PHEXT: [CoordinateRange.of(_B)]}, {})
+    all_of_it = parts.link(1, _ANNA).announcements.summary(_PHEXT)
+    part = parts.link(2, _BERT, permissions=sees_b).announcements.summary(_PHEXT)
+    assert (all_of_it.count, part.count) == (3, 1)
+    assert (all_of_it.text_bytes, part.text_bytes) == (12, 0)  # no average over what is hidden
+    assert part.interest == (CoordinateRange.of(_B),)
+    nothing = parts.link(3, _CARL, permissions=_STRANGER).announcements
+    assert nothing.all() == ()
+
+
+def test_what_is_not_durable_is_not_announced() -> None:
+    parts = Parts()
+    parts.replica[_A] = "text"
+    announcements = parts.link(1, _ANNA).announcements
+    assert announcements.summary(_PHEXT).count == 0
+    parts.replicas.commit()
+    announcements.tell(_PHEXT)
+    told = parts.links[1].outbox.waiting[-1]
+    assert isinstance(told, Summary)
+    assert told.phext.count == 1
+    assert announcements.ours[_PHEXT] == told.phext.digest
+
+
+def test_a_peer_that_answers_without_telling_of_a_phext_holds_nothing_of_it() -> None:
+    parts = Parts()
+    link = parts.greeted(1, _ANNA)
+    announcements = link.announcements
+    announcements.tell(_PHEXT)
+    assert announcements.may_hold(_PHEXT, EVERYTHING)
+    token = link.heartbeat.ping(1.0).token
+    assert announcements.may_hold(_PHEXT, EVERYTHING)
+    link.heartbeat.pong(2.0, token)
+    assert not announcements.may_hold(_PHEXT, EVERYTHING)
+    announcements.note(_summary([CoordinateRange.of(_B)]))
+    assert announcements.may_hold(_PHEXT, CoordinateRange.of(_B))
+    assert not announcements.may_hold(_PHEXT, CoordinateRange.of(_A))
+
+
+# -- relaying ------------------------------------------------------------------------------
+
+
+def test_an_update_goes_to_all_links_but_the_one_that_brought_it_and_its_writers() -> None:
+    parts = Parts()
+    links = {1: _ANNA, 2: _BERT, 3: _CARL}
+    for number, peer_id in links.items():
+        parts.equal(number, peer_id)
+    assert parts.fates(_SCROLL, _OURS, None) == dict.fromkeys(links, Fate.SENT)
+    fates = parts.fates((_PHEXT, _B), _ANNA, 2)
+    assert fates == {1: Fate.WRITTEN, 2: Fate.NONE, 3: Fate.SENT}
+
+
+def test_what_a_comparison_brought_is_compared_and_not_relayed() -> None:
+    parts = Parts()
+    for number, peer_id in ((1, _ANNA), (2, _BERT)):
+        parts.equal(number, peer_id)
+    assert parts.fates(_SCROLL, b"", 1) == {1: Fate.NONE, 2: Fate.COMPARED}
+    parts.relay.news.committing()
+    assert parts.relay.news.committed() == {_PHEXT: {1: None}}
+
+
+def test_an_update_is_left_to_its_writer_unless_somebody_asks_who_has_it() -> None:
+    parts = Parts()
+    for number, peer_id in ((1, _ANNA), (2, _BERT)):
+        parts.equal(number, peer_id)
+    bert = parts.links[2]
+    parts.relay.meet_neighbours(bert, (_CARL, _OURS))
+    assert parts.fates(_SCROLL, _CARL, 1)[2] is Fate.LEFT
+    assert parts.fates((_PHEXT, _B), _CARL, None)[2] is Fate.SENT  # ours is what nobody else sends
+    parts.relay.ask(_PHEXT, [bert], EVERYTHING)
+    assert not bert.lazy.left
+    assert parts.fates((_PHEXT, _C), _CARL, 1)[2] is Fate.SENT
+    parts.clock.advance(60.0)
+    assert parts.fates(_SCROLL, _CARL, 1)[2] is Fate.LEFT
+
+
+def test_what_a_peer_may_not_see_causes_nothing_on_its_link() -> None:
+    parts = Parts()
+    parts.equal(1, _ANNA, permissions=_STRANGER)
+    parts.equal(2, _BERT, permissions=_READER)
+    assert parts.fates(_SCROLL, _OURS, None) == {1: Fate.NONE, 2: Fate.SENT}
+
+
+def test_what_was_left_is_compared_when_its_writer_is_lost_or_silent() -> None:
+    parts = Parts()
+    link = parts.equal(1, _ANNA)
+    parts.relay.meet_neighbours(link, (_CARL,))
+    link.lazy.leave(0.0, _SCROLL)
+    link.comparisons.due.clear()
+    parts.relay.check(1.0, link)
+    assert not link.comparisons.due
+    parts.relay.check(3.0, link)
+    assert _PHEXT in link.comparisons.due
+    link.comparisons.due.clear()
+    parts.relay.meet_neighbours(link, ())
+    assert _PHEXT in link.comparisons.due
+
+
+def test_neighbours_are_told_to_those_who_may_know_everything() -> None:
+    parts = Parts()
+    anna, bert = parts.equal(1, _ANNA), parts.equal(2, _BERT)
+    carl = parts.equal(3, _CARL, permissions=_READER)
+    told = [link.has_neighbours_to_tell for link in (anna, bert, carl)]
+    assert told == [True, True, False]
+    assert parts.relay.neighbours_for(anna).node_ids == (_BERT, _CARL)
+    assert not anna.has_neighbours_to_tell
+
+
+# -- incoming ------------------------------------------------------------------------------
+
+
+def test_an_update_is_merged_and_is_durable_with_the_batch() -> None:
+    parts = Parts()
+    link = parts.equal(1, _ANNA)
+    link.incoming.receive(_PHEXT, (Entry(_A, _update("one\n"), _ANNA, 0),), "anna")
+    assert parts.replica[_A] == "one\n"
+    assert not link.ledger.has_news
+    assert link.traffic.updates_in == 1
+
+
+def test_an_update_that_builds_on_something_else_is_asked_for_and_not_acknowledged() -> None:
+    parts, theirs = Parts(), _replicas(b"o" * 16)
+    link = parts.equal(1, _ANNA)
+    _update("one\n", base=theirs)
+    second = _update("two\n", base=theirs)
+    whole = theirs.open(_PHEXT).difference(_A, EMPTY_VERSION) or b""
+    link.incoming.receive(_PHEXT, (Entry(_A, second, _ANNA, 0),), "anna")
+    assert _A not in parts.replica
+    assert [place for place, _, _ in link.requests.next_want().scrolls] == [_A]
+    assert _SCROLL in link.ledger.gaps
+    link.incoming.receive(_PHEXT, (Entry(_A, whole, b"", 0),), "anna")
+    assert parts.replica[_A] == "one\ntwo\n"
+    assert not link.ledger.gaps
+
+
+@pytest.mark.parametrize("update", [b"no update", b"", b"\0"])
+def test_bytes_that_are_no_update_are_refused_and_change_nothing(update: bytes) -> None:
+    parts = Parts()
+    link = parts.equal(1, _ANNA)
+    link.incoming.receive(_PHEXT, (Entry(_A, update, _ANNA, 0),), "anna")
+    assert _A not in parts.replica
+    if update != b"\0":
+        assert isinstance(link.outbox.waiting[-1], Refused)
+
+
+def test_what_a_peer_may_not_write_is_refused_and_what_we_do_not_hold_is_ignored() -> None:
+    parts = Parts()
+    link = parts.equal(1, _ANNA, permissions=_READER)
+    waiting = len(link.outbox.waiting)
+    link.incoming.receive(_PHEXT, (Entry(_A, _update("x"), _ANNA, 0),), "anna")
+    assert len(parts.replica) == 0
+    told = link.outbox.waiting[-1]
+    assert len(link.outbox.waiting) == waiting + 1
+    assert isinstance(told, Refused)
+    assert told.coordinate == _A
+
+
+def test_an_update_that_is_here_is_redundant_and_not_sent_back() -> None:
+    parts = Parts()
+    link = parts.equal(1, _ANNA)
+    update = _update("one\n")
+    for _ in range(2):
+        link.incoming.receive(_PHEXT, (Entry(_A, update, _ANNA, 0),), "anna")
+    assert parts.replica[_A] == "one\n"
+    assert link.traffic.redundant >= 1
+
+
+def test_a_text_takes_the_place_of_ours_only_if_it_was_asked_for_and_has_our_version() -> None:
+    parts, theirs = Parts(), _replicas(b"o" * 16)
+    link = parts.equal(1, _ANNA)
+    update = _update("theirs\n", base=theirs)
+    forged = update.replace(b"theirs", b"forged")
+    assert update_version(forged) == update_version(update)
+    parts.replica.apply(_A, LogEntry(update, _ANNA, 0), None)
+    link.incoming.receive(_PHEXT, (Entry(_A, forged, b"", 0),), "anna")
+    assert parts.replica[_A] == "theirs\n"
+    link.requests.adopt(_SCROLL)
+    link.requests.next_want()
+    link.incoming.receive(_PHEXT, (Entry(_A, forged, b"", 0),), "anna")
+    assert parts.replica[_A] == "forged\ntheirs\n"  # a line of ours that theirs lacks stays
+
+
+def test_a_frame_of_more_scrolls_than_are_allowed_ends_the_link() -> None:
+    parts = Parts(replace(Limits(), scrolls_max=1))
+    link = parts.equal(1, _ANNA)
+    entries = tuple(Entry(place, _update("x", at=place), _ANNA, 0) for place in (_A, _B))
+    with pytest.raises(ProtocolError, match="expected at most 1 scrolls, found 2"):
+        link.incoming.receive(_PHEXT, entries, "anna")
+
+
+# -- comparisons ---------------------------------------------------------------------------
+
+
+def test_the_smaller_node_starts_and_the_other_asks_with_a_summary() -> None:
+    parts = Parts()
+    starting, asking = parts.greeted(1, _CARL, _summary()), parts.greeted(2, _ANNA, _summary())
+    assert [turn.step for turn in starting.comparisons.turns] == [0]
+    assert not asking.comparisons.turns
+    assert asking.comparisons.is_comparing(_PHEXT)
+    with pytest.raises(ProtocolError, match="expected a running comparison"):
+        asking.comparisons.receive(Compare(_PHEXT, 5, 1, RANGES, b""))
+
+
+def test_equal_digests_need_no_comparison_until_something_comes_that_is_not_relayed() -> None:
+    parts = Parts()
+    link = parts.equal(1, _CARL)
+    assert not link.comparisons.is_comparing(_PHEXT)
+    assert link.comparisons.found_none(_PHEXT)
+    link.comparisons.mark_stale(_PHEXT)
+    assert link.comparisons.is_comparing(_PHEXT)
+    link.comparisons.hear_news(_PHEXT, {1: None})  # the link brought it itself
+    assert link.comparisons.stale == {_PHEXT: False}
+    link.comparisons.hear_news(_PHEXT, {2: None})
+    assert link.comparisons.stale == {_PHEXT: True}
+    assert link.comparisons.due[_PHEXT] <= 0.125
+
+
+def test_a_comparison_waits_while_something_is_under_way() -> None:
+    parts = Parts()
+    link = parts.equal(1, _CARL)
+    parts.replica[_A] = "text"
+    link.outgoing.change(_SCROLL, parts.shared.recent.advance())
+    link.comparisons.due[_PHEXT] = 0.0
+    link.comparisons.begin_due(0.0)
+    assert not link.comparisons.turns
+    assert link.comparisons.due[_PHEXT] == 0.1
+
+
+def test_a_turn_out_of_turn_is_refused() -> None:
+    parts = Parts()
+    link = parts.greeted(1, _CARL, _summary())
+    turn = link.comparisons.turns[0]
+    answer = Compare(_PHEXT, turn.session, 1, RANGES, b"")
+    with pytest.raises(ProtocolError, match="before ours was read"):
+        link.comparisons.receive(answer)
+    link.comparisons.turns.clear()
+    with pytest.raises(ProtocolError, match="expected step 1 of a comparison, found 2"):
+        link.comparisons.receive(replace(answer, step=2))
+    link.comparisons.receive(answer)
+    assert not link.comparisons.sessions[_PHEXT].is_open
+    with pytest.raises(ProtocolError, match="expected a comparison of a phext in common"):
+        link.comparisons.receive(replace(answer, phext="other"))
+
+
+# -- lacks ---------------------------------------------------------------------------------
+
+
+def test_a_peer_lacks_what_was_not_acknowledged_and_nothing_else() -> None:
+    parts = Parts()
+    link = parts.greeted(1, _CARL, _summary())
+    lack = parts.lacks.of(link, _PHEXT, EVERYTHING)
+    assert lack is not None
+    assert (lack.scrolls, lack.reason) == (0, "still comparing")
+    parts = Parts()
+    link = parts.equal(1, _CARL)
+    assert parts.lacks.of(link, _PHEXT, EVERYTHING) is None
+    assert parts.lacks.even_peers(_PHEXT, EVERYTHING) == {_CARL}
+    parts.replica[_A] = "text"
+    lack = parts.lacks.of(link, _PHEXT, EVERYTHING)
+    assert lack is not None
+    assert str(lack) == "peer lacks 1 scroll (4 bytes): not yet on its disk"
+    assert parts.lacks.even_peers(_PHEXT, EVERYTHING) == set()
+    assert parts.lacks.of(link, _PHEXT, CoordinateRange.of(_B)) is None
+    assert parts.lacks.even_peers(_PHEXT, CoordinateRange.of(_B)) == {_CARL}
+
+
+def test_what_is_left_to_others_is_no_lack_of_ours_but_nobody_is_even_meanwhile() -> None:
+    parts = Parts()
+    link = parts.equal(1, _CARL)
+    link.lazy.leave(0.0, _SCROLL)
+    assert parts.lacks.of(link, _PHEXT, EVERYTHING) is None
+    assert parts.lacks.of(link, _PHEXT, EVERYTHING, with_left=True) is not None
+    assert parts.lacks.lacks_some(link, _PHEXT, EVERYTHING)
+    assert parts.lacks.even_peers(_PHEXT, EVERYTHING) == set()
+    assert parts.lacks.compared_peers(_PHEXT, EVERYTHING) == {_CARL}
+
+
+def test_a_refusal_is_the_reason_of_a_lack() -> None:
+    parts = Parts()
+    link = parts.equal(1, _CARL)
+    link.refusals.reasons[_SCROLL] = "no room"
+    lack = parts.lacks.of(link, _PHEXT, EVERYTHING)
+    assert lack is not None
+    assert lack.reason == "it refused: no room"
+
+
+def test_unheld_is_where_scrolls_are_that_no_peer_wants() -> None:
+    parts = Parts()
+    for place in (_A, _C):
+        parts.replica[place] = "text"
+    parts.replicas.commit()
+    assert parts.lacks.unheld(_PHEXT) == (EVERYTHING,)
+    parts.greeted(1, _ANNA, _summary([CoordinateRange.of(_A)]))
+    (left,) = parts.lacks.unheld(_PHEXT)
+    assert (left.lower, left.upper) == (_B, None)
+    parts.greeted(2, _BERT, _summary([CoordinateRange(_B, None)]))
+    assert parts.lacks.unheld(_PHEXT) == ()
+
+
+def test_ranges_are_taken_out_of_a_range_in_any_order() -> None:
+    a, b, c = (CoordinateRange.of(place) for place in (_A, _B, _C))
+    after = CoordinateRange(_C.successor(), None)
+    assert subtract(EVERYTHING, (c, a)) == (b, after)
+    assert subtract(EVERYTHING, ()) == (EVERYTHING,)
+    assert subtract(a, (EVERYTHING,)) == ()
