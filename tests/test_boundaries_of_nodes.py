@@ -29,6 +29,7 @@ from phextsync.replica.changes import Change
 from phextsync.search import Indexer, Searcher
 from phextsync.testing import MemoryMesh, Reset
 from phextsync.testing.mesh import PHEXT
+from phextsync.testing.network import MemoryLinks
 from phextsync.transport import SecureLink, client_context, open_link, serve_listeners
 from phextsync.trust.identity import MeshKey, NodeIdentity
 
@@ -50,9 +51,9 @@ _PARTS: dict[str, Callable[[Node], _Parts]] = {
     "a link that ends": lambda node: (node.core, "link_closed"),
     "the time": lambda node: (node.core, "tick"),
     "who is let in": lambda node: (node.known, "admit"),
-    "a dial": lambda node: (type(node._surroundings.network), "connect"),
-    "a sighting": lambda node: (node, "_dial"),
-    "what is told": lambda node: (node, "_drain"),
+    "a dial": lambda node: (MemoryLinks, "connect"),
+    "a sighting": lambda node: (node.dialler, "dial"),
+    "what is told": lambda node: (node, "drain"),
     "what is durable": lambda node: (node.core, "committed"),
 }
 
@@ -269,10 +270,10 @@ def test_discovery_that_fails_is_opened_again(monkeypatch: pytest.MonkeyPatch) -
     async def body() -> None:
         node, found = mesh.node(0), _Once()
         async with trio.open_nursery() as nursery:
-            await nursery.start(node._discover, nursery, found)
+            await nursery.start(node.finding.run, nursery, found)
             await mesh.run_until(mesh.now + 10)
             assert found.opened == 2
-            assert Address("x", 1) in node._targets
+            assert Address("x", 1) in node.dialler.addresses()
             nursery.cancel_scope.cancel()
 
     mesh.run(body)

@@ -18,7 +18,9 @@ from phextsync import transport
 from phextsync.discovery import SERVICE_TYPE, Announcement, Mdns
 from phextsync.errors import LinkError
 from phextsync.index import EMPTY_VERSION
-from phextsync.node.node import _LINKS_PER_PEER, _TARGETS_MAX, Node, open_node
+from phextsync.node.dialler import TARGETS_MAX
+from phextsync.node.links import LINKS_PER_PEER
+from phextsync.node.node import Node, open_node
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Hello, PhextSummary, Ping, Want
@@ -84,9 +86,9 @@ async def test_one_identity_gets_few_links(
 ) -> None:
     greedy = _identity("greedy")
     async with _anna(tmp_path) as node:
-        links = [await connect(greedy, _LOOPBACK, node.port) for _ in range(_LINKS_PER_PEER + 2)]
-        await _until_logged(caplog, f"{_LINKS_PER_PEER} of its own")
-        assert len(node._links) == _LINKS_PER_PEER
+        links = [await connect(greedy, _LOOPBACK, node.port) for _ in range(LINKS_PER_PEER + 2)]
+        await _until_logged(caplog, f"{LINKS_PER_PEER} of its own")
+        assert len(node.links.numbers()) == LINKS_PER_PEER
         for link in links:
             await link.channel.aclose()
 
@@ -207,7 +209,7 @@ async def test_thousands_of_fake_services_hide_no_peer_and_leave_few_addresses(
                 async with Mdns([_LOOPBACK]).open(own):
                     await met.wait()
                 nursery.cancel_scope.cancel()
-        assert len(node._targets) <= _TARGETS_MAX
+        assert len(node.dialler.addresses()) <= TARGETS_MAX
 
 
 def _spam(mesh_tag: str, count: int = 3000) -> None:

@@ -3,7 +3,9 @@
 import pytest
 
 from phextsync.index import Coordinate
+from phextsync.node.dialler import Dialler
 from phextsync.node.node import Node
+from phextsync.node.writer import Writer
 from phextsync.testing import (
     Action,
     Clone,
@@ -201,23 +203,23 @@ def _failure(name: str, seeds: int = 3) -> str:
 
 
 def test_acknowledging_before_the_commit_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def hasty(node: Node) -> bool:
-        surroundings, batch = node._surroundings, node.replicas.take_batch()
+    async def hasty(writer: Writer) -> bool:
+        batch = writer._replicas.take_batch()
         if batch is None:
             return True
-        node.core.committing()
-        node.replicas.committed()
-        node.core.committed()
-        node._settle()
-        await surroundings.commit(batch)
+        writer._core.committing()
+        writer._replicas.committed()
+        writer._core.committed()
+        writer._settle()
+        await writer._commit_batch(batch)
         return True
 
-    monkeypatch.setattr(Node, "_commit", hasty)
+    monkeypatch.setattr(Writer, "_commit", hasty)
     assert "was acknowledged, and the peer's disk lacks it" in _failure("crash")
 
 
 def test_a_lost_link_that_nobody_dials_again_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Node, "_keep_dialling", Node._dial_once)
+    monkeypatch.setattr(Dialler, "_keep_dialling", Dialler._dial_once)
     mesh = MemoryMesh(1, 3)
 
     async def body() -> None:

@@ -347,7 +347,7 @@ async def test_a_node_tells_changes_presence_and_what_is_wrong_with_its_peers(
                 assert row["state"] in ("in sync", "comparing")
                 assert second.status()["warnings"] == []
             while first.peers():
-                await first._progress.wait()
+                await first.agreement.progress()
             (absent,) = first.absent()
             assert (absent.name, absent.node_id) == ("second", second.identity.node_id)
             assert absent.seen_s is not None

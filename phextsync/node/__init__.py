@@ -1,7 +1,14 @@
 """Node: links, the writer, the clock and discovery of one running node.
 
 * `invitations`: how a new machine gets its certificate from the administrator's node
+* `surroundings`: what a node touches outside of itself
 * `status`: what a node tells of its peers
+* `writer`: when what has changed goes to the disk
+* `acquaintances`: which peers there are, and who of them was here when
+* `links`: frames between the core and the network
+* `dialler`: where there ought to be a link, and when to try again
+* `finding`: announces this node, and hears of others
+* `agreement`: whether the peers have what we have
 * `node`: `open_node`, where all of it meets
 """
 

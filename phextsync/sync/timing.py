@@ -1,6 +1,19 @@
 """Timing: how often a node does what, and when it gives up."""
 
 from dataclasses import dataclass
+from typing import Final
+
+GATHER_S: Final = 0.003
+"""So long a batch gathers changes after its first one, unless somebody waits for the disk."""
+COMMIT_PAUSE_S: Final = 0.015
+"""Between two commits, unless somebody waits for the disk. What is written is on it in 50 ms."""
+RETRY_S: Final = 1.0
+"""After a disk has refused a batch, until it is asked again."""
+BACKOFF_MIN_S: Final = 0.1
+"""After a link has ended or could not be made, until the next attempt; doubled each time."""
+BACKOFF_MAX_S: Final = 2.0
+BACKOFF_MAX_STRANGER_S: Final = 60.0
+"""The same for addresses where nobody of the mesh was met lately."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,9 @@ import trio.testing
 from phextsync.discovery import RememberedPeers
 from phextsync.errors import PhextsyncError, StoreError, StoreFullError
 from phextsync.index import EVERYTHING, Coordinate
-from phextsync.node.node import LINKS_MAX, Node, Surroundings, running
+from phextsync.node.links import LINKS_MAX
+from phextsync.node.node import Node, running
+from phextsync.node.surroundings import Surroundings
 from phextsync.replica.changes import Change
 from phextsync.replica.replicas import Replica, ReplicaSet
 from phextsync.store.stores import Batch, MemoryStore

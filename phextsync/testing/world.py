@@ -27,7 +27,14 @@ from phextsync.sync.listener import Listener
 from phextsync.sync.messages import Part, Ping, Updates
 from phextsync.sync.reconcile import scope_digest
 from phextsync.sync.synchronizer import Synchronizer
-from phextsync.sync.timing import Timing
+from phextsync.sync.timing import (
+    BACKOFF_MAX_S,
+    BACKOFF_MIN_S,
+    COMMIT_PAUSE_S,
+    GATHER_S,
+    RETRY_S,
+    Timing,
+)
 from phextsync.testing.disks import fingerprint_on, texts_on
 from phextsync.testing.faults import (
     Action,
@@ -57,11 +64,7 @@ from phextsync.testing.metrics import Journeys, Metrics
 from phextsync.testing.oracle import Oracle, Violation
 
 _SOCKET_BYTES: Final = 256 << 10
-_GATHER_S: Final = 0.003
-_PAUSE_S: Final = 0.015
-_RETRY_S: Final = 1.0
 _DISK_S: Final = (0.0002, 0.001, 0.012)  # a commit takes one of these times
-_BACKOFF_S: Final = (0.1, 2.0)
 _BOOT_S: Final = 1_700_000_000
 _CHECK_PER_NODE_S: Final = 1 / 10_000
 _CHECK_S: Final = 0.01
@@ -145,7 +148,7 @@ class World:
             [(a, b) for b in range(count) for a in range(b)] if overlay is None else sorted(overlay)
         )
         self._dialling = {pair: False for pair in self._pairs}
-        self._backoff_s = {pair: _BACKOFF_S[0] for pair in self._pairs}
+        self._backoff_s = {pair: BACKOFF_MIN_S for pair in self._pairs}
         self._connections: dict[int, _Connection] = {}
         self._connected: dict[tuple[int, int], int] = {}
         self._number = 0
@@ -531,7 +534,7 @@ class World:
     def _is_dirty(self, node: _Node) -> None:
         if not node.is_writing:
             node.is_writing = True
-            self.at(self.now + _GATHER_S, lambda life=node.life: self._write(node, life))  # type: ignore[misc]
+            self.at(self.now + GATHER_S, lambda life=node.life: self._write(node, life))  # type: ignore[misc]
 
     def _write(self, node: _Node, life: int) -> None:
         if node.life != life:
@@ -563,7 +566,7 @@ class World:
         replicas = self._replicas(node.number)
         if node.is_disk_full:
             replicas.failed(StoreFullError("the simulated disk is full"))
-            self.at(self.now + _RETRY_S, lambda: self._write(node, life))
+            self.at(self.now + RETRY_S, lambda: self._write(node, life))
             return
         node.store.commit(batch)
         replicas.committed()
@@ -573,7 +576,7 @@ class World:
         self._note("commit", node.number, len(batch.writes))
         if self.metrics.commits % _COMMITS_PER_CHECK == 0:
             self._check_fingerprint(node, batch)
-        self.at(self.now + _PAUSE_S, lambda: self._write(node, life))
+        self.at(self.now + COMMIT_PAUSE_S, lambda: self._write(node, life))
 
     # -- links -----------------------------------------------------------------------------
 
@@ -587,11 +590,11 @@ class World:
         if pair in self._connected:
             return
         if all(self.is_up(n) for n in pair) and self._paths.are_open(*pair):
-            self._backoff_s[pair] = _BACKOFF_S[0]
+            self._backoff_s[pair] = BACKOFF_MIN_S
             self._connect(pair)
             return
         delay_s = self._backoff_s[pair]
-        self._backoff_s[pair] = min(2 * delay_s, _BACKOFF_S[1])
+        self._backoff_s[pair] = min(2 * delay_s, BACKOFF_MAX_S)
         self._dial_later(pair, delay_s * (0.5 + self._links_random.random()))
 
     def _connect(self, pair: tuple[int, int]) -> None:

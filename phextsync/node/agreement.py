@@ -1,0 +1,91 @@
+"""Agreement: whether the peers have what we have, and we what they have."""
+
+import math
+
+import trio
+
+from phextsync.errors import NotSyncedError
+from phextsync.index import CoordinateRange
+from phextsync.node.acquaintances import Acquaintances
+from phextsync.node.links import Links
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.sync.synchronizer import Synchronizer
+
+
+class Agreement:
+    """Asks the core for users, and waits for them."""
+
+    def __init__(
+        self,
+        replicas: ReplicaSet,
+        core: Synchronizer,
+        links: Links,
+        acquaintances: Acquaintances,
+    ) -> None:
+        self._replicas = replicas
+        self._core = core
+        self._links = links
+        self._acquaintances = acquaintances
+        self._progress = trio.Event()
+
+    def note_progress(self) -> None:
+        """Something was acknowledged or compared: ask again."""
+        self._progress.set()
+        self._progress = trio.Event()
+
+    async def progress(self) -> None:
+        """Wait until something is acknowledged or compared."""
+        await self._progress.wait()
+
+    async def synced(
+        self, phext: str, range_: CoordinateRange, peers: int | None, timeout_s: float | None
+    ) -> None:
+        """Wait until `peers` connected peers (None: all of them, at least one) have a range on
+        their disks. NotSyncedError after `timeout_s`."""
+        with trio.move_on_after(math.inf if timeout_s is None else timeout_s):
+            while self._replicas.is_dirty or not self._is_synced(phext, range_, peers):
+                await self._progress.wait()
+            return
+        raise self._not_synced(phext, range_, peers, timeout_s or 0)
+
+    def _is_synced(self, phext: str, range_: CoordinateRange, peers: int | None) -> bool:
+        complete, lacking = self._core.holders(phext, range_)
+        return complete >= (max(1, complete + lacking) if peers is None else peers)
+
+    def _not_synced(
+        self, phext: str, range_: CoordinateRange, peers: int | None, timeout_s: float
+    ) -> NotSyncedError:
+        complete, lacks = self._core.lacking(phext, range_)
+        lines = [str(lack) for lack in lacks]
+        if self._replicas.is_dirty:
+            lines.append("this node has not yet written it to its own disk")
+        if not complete and not lacks:
+            lines.append(f"no peer that holds {range_} of {phext!r} is connected")
+        wanted = "all peers" if peers is None else "1 peer" if peers == 1 else f"{peers} peers"
+        return NotSyncedError(
+            f"expected {range_} of {phext!r} on the disks of {wanted} within {timeout_s:g} s, "
+            f"found it on {len(complete)}: {'; '.join(lines)}",
+            tuple(lines),
+        )
+
+    def is_whole(self, phext: str, range_: CoordinateRange) -> bool:
+        """Whether nobody is known to lack something of a range that we have, or to have what we
+        lack."""
+        return not self._awaited(phext, range_, self._core.even_peers(phext, range_))
+
+    def is_in_sight(self, phext: str, range_: CoordinateRange) -> bool:
+        """Whether everybody who may change something of a range hears at once what we write, and
+        we what they write."""
+        return not self._awaited(phext, range_, self._core.compared_peers(phext, range_))
+
+    def _awaited(self, phext: str, range_: CoordinateRange, here: set[bytes]) -> bool:
+        """Whether another peer than those `here` may hold something of a range."""
+        known = self._acquaintances
+        awaited = known.may_return() | self._links.admitted()
+        awaited.discard(self._core.node_id)
+        connected = self._links.connected()
+        return any(
+            not known.known.is_blocked(peer)
+            and (peer in connected or known.may_hold(peer, phext, range_))
+            for peer in awaited - here
+        )

@@ -1,0 +1,254 @@
+"""Dialler: to which addresses there ought to be a link, and when to try again."""
+
+import logging
+import math
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from random import Random
+from typing import Final
+
+import trio
+
+from phextsync.boundaries import Boundary, one_line
+from phextsync.discovery import Address
+from phextsync.errors import LinkError
+from phextsync.node.acquaintances import Acquaintances
+from phextsync.node.links import Links
+from phextsync.node.status import AbsentPeer
+from phextsync.sync.timing import BACKOFF_MAX_S, BACKOFF_MAX_STRANGER_S, BACKOFF_MIN_S
+from phextsync.transport import Network, SecureLink
+
+TARGETS_MAX: Final = 512
+"""Addresses that are kept; anybody on the network may announce as many as it likes."""
+
+_NEIGHBOUR_S: Final = 3600.0
+_HEAD_START_S: Final = 0.25  # of one address of a peer over its others, as RFC 8305 has it
+_NEXT_PLACE_S: Final = 0.02  # so late the next address of a peer is looked at
+_BLOCKED: Final = "blocked on this node"
+
+_log = logging.getLogger("phextsync.node")
+
+
+@dataclass(slots=True)
+class _Target:
+    """An address to dial, and the node that answers there, if known."""
+
+    address: Address
+    peer_id: bytes | None
+    is_neighbour: bool  # seen on this network within the last hour
+    wake: trio.Event
+    is_proven: bool = False  # given to us, or a peer of ours has answered there
+    place: int = 0  # among the addresses of its node: the likeliest is dialled first
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    backoff_s: float = BACKOFF_MIN_S
+    last_error: str = ""
+
+
+class Dialler:
+    """Keeps one task for each address; a task has a link there whenever its node has none with us
+    and is one of the `links_max` that are preferred."""
+
+    def __init__(
+        self,
+        network: Network,
+        links: Links,
+        acquaintances: Acquaintances,
+        boundary: Boundary,
+        random: Random,
+        *,
+        links_max: int,
+    ) -> None:
+        self._network = network
+        self._own_id = network.identity.node_id
+        self._links = links
+        self._acquaintances = acquaintances
+        self._boundary = boundary
+        self._random = random
+        self._links_max = links_max
+        self._targets: dict[Address, _Target] = {}
+        self._head_starts: dict[bytes, float] = {}  # until when a dial of a peer goes alone
+
+    def addresses(self) -> list[Address]:
+        """Return the addresses that are kept, the oldest first."""
+        return list(self._targets)
+
+    # -- what to dial ----------------------------------------------------------------------
+
+    def dial(
+        self,
+        nursery: trio.Nursery,
+        address: Address,
+        peer_id: bytes | None,
+        *,
+        is_neighbour: bool,
+        is_proven: bool = False,
+        place: int = 0,
+    ) -> None:
+        """Take up an address, or, if it is known, try it again now.
+
+        When there are too many, the oldest goes at which no peer has ever answered.
+        """
+        target = self._targets.get(address)
+        if target is None:
+            if len(self._targets) >= TARGETS_MAX:
+                strange = next((t for t in self._targets.values() if not t.is_proven), None)
+                if strange is None:
+                    return
+                strange.scope.cancel()
+                del self._targets[strange.address]
+            target = _Target(address, peer_id, is_neighbour, trio.Event(), is_proven, place)
+            self._targets[address] = target
+            nursery.start_soon(self._keep_dialling, target)
+        else:
+            target.peer_id = peer_id or target.peer_id
+            target.place = place
+            target.backoff_s = BACKOFF_MIN_S
+            target.wake.set()
+
+    def dial_remembered(self, nursery: trio.Nursery) -> None:
+        """Take up where peers answered before."""
+        now_s = self._acquaintances.wall_time_s()
+        for peer_id, (address, seen_s) in self._acquaintances.remembered.latest_first():
+            is_recent = now_s - seen_s < _NEIGHBOUR_S
+            self.dial(nursery, address, peer_id, is_neighbour=is_recent, is_proven=True)
+
+    def try_again(self, peer_id: bytes | None = None) -> None:
+        """Look again at the addresses of a peer (None: at all of them)."""
+        for target in self._targets.values():
+            if peer_id is None or target.peer_id == peer_id:
+                target.wake.set()
+
+    # -- dialling --------------------------------------------------------------------------
+
+    async def _keep_dialling(self, target: _Target) -> None:
+        """Hold a link to one address whenever its node has none with us."""
+        with target.scope:
+            while True:
+                await trio.sleep(target.place * _NEXT_PLACE_S)
+                if self._wants(target) and not self._is_being_dialled(target.peer_id):
+                    with self._boundary.around(f"dialling {target.address}") as outcome:
+                        await self._dial_once(target)
+                    if outcome.error is not None:
+                        _note_failure(target, one_line(outcome.error))
+                target.wake = trio.Event()
+                rest_s = target.backoff_s if self._wants(target) else BACKOFF_MAX_STRANGER_S
+                with trio.move_on_after(rest_s * (0.5 + self._random.random())):
+                    await target.wake.wait()
+
+    async def _dial_once(self, target: _Target) -> None:
+        host, port = target.address.host, target.address.port
+        peer_id = target.peer_id
+        if peer_id is not None:
+            self._head_starts[peer_id] = trio.current_time() + _HEAD_START_S
+        try:
+            secure = await self._network.connect(host, port)
+        except LinkError as error:
+            _note_failure(target, str(error))
+            return
+        finally:
+            if peer_id is not None:
+                self._head_starts.pop(peer_id, None)
+        try:
+            await self._use(target, secure)
+        finally:
+            with trio.move_on_after(1) as scope:
+                scope.shield = True
+                await secure.channel.aclose()
+
+    async def _use(self, target: _Target, secure: SecureLink) -> None:
+        """Run the link that a dial has made."""
+        target.last_error = ""
+        target.peer_id = secure.peer_id
+        target.is_proven = True
+        if secure.peer_id == self._own_id:
+            target.last_error = "this is the node itself"
+            return
+        now_s = self._acquaintances.wall_time_s()
+        self._acquaintances.remembered.remember(secure.peer_id, target.address, now_s)
+        began = trio.current_time()
+        refusal = await self._links.run(secure, dialled=True)
+        if refusal is None:
+            has_held = trio.current_time() - began > BACKOFF_MAX_S
+            target.backoff_s = BACKOFF_MIN_S if has_held else _longer_backoff_s(target)
+        else:
+            _note_failure(target, f"{target.address}: {refusal}")
+
+    def _wants(self, target: _Target) -> bool:
+        """Whether to dial: not ourselves, nobody we have, and within the bound on links."""
+        if target.peer_id is None:
+            return True
+        if target.peer_id == self._own_id or target.peer_id in self._links.connected():
+            return False
+        if self._acquaintances.known.is_blocked(target.peer_id):
+            return False
+        return target.peer_id in self._chosen(target.peer_id)
+
+    def _is_being_dialled(self, peer_id: bytes | None) -> bool:
+        """Whether another address of a peer was dialled just now: who dials two at a time makes
+        two links and ends one."""
+        if peer_id is None:
+            return False
+        return trio.current_time() < self._head_starts.get(peer_id, -math.inf)
+
+    def _chosen(self, candidate: bytes) -> set[bytes]:
+        """Choose `links_max` of the peers that were met and one candidate by rendezvous hashing:
+        both ends agree on a rank, and a peer that comes or goes changes few links. Peers that were
+        only announced do not count: anybody could announce enough to displace all others."""
+        met = {t.peer_id for t in self._targets.values() if t.peer_id is not None and t.is_proven}
+        known = sorted(met | {candidate})
+        ranked = sorted(
+            known,
+            key=lambda peer: blake2b(min(peer, self._own_id) + max(peer, self._own_id)).digest(),
+        )
+        return set(ranked[: self._links_max])
+
+    # -- who is not here -------------------------------------------------------------------
+
+    def absent(self) -> list[AbsentPeer]:
+        """Return the peers that are known and not connected, and why; those seen last first."""
+        present = {*self._links.connected(), self._own_id}
+        known = self._acquaintances.known
+        rows: dict[bytes | Address, AbsentPeer] = {}
+        for target in self._targets.values():
+            if target.peer_id not in present:
+                rows.setdefault(target.peer_id or target.address, self._absent(target))
+        for peer_id, lost in self._acquaintances.all_lost():
+            if peer_id not in present and peer_id not in rows:
+                is_blocked = known.is_blocked(peer_id)
+                reason = _BLOCKED if is_blocked else lost.reason
+                row = AbsentPeer(peer_id, lost.name, "", lost.time_s, reason, not is_blocked)
+                rows[peer_id] = row
+        return sorted(rows.values(), key=lambda row: (-(row.seen_s or 0), row.address))
+
+    def _absent(self, target: _Target) -> AbsentPeer:
+        peer_id, address = target.peer_id, str(target.address)
+        if peer_id is None:
+            return AbsentPeer(None, "", address, None, target.last_error or "no answer yet")
+        lost, is_wanted = self._acquaintances.lost(peer_id), True
+        if self._acquaintances.known.is_blocked(peer_id):
+            reason, is_wanted = _BLOCKED, False
+        elif target.last_error:
+            reason = target.last_error
+        elif not self._wants(target):
+            is_wanted = False
+            reason = f"links to {self._links_max} others are preferred"
+        else:
+            reason = "no answer yet" if lost is None else lost.reason
+        if lost is not None:
+            return AbsentPeer(peer_id, lost.name, address, lost.time_s, reason, is_wanted)
+        remembered = self._acquaintances.remembered
+        seen_s, name = remembered.last_seen_s(peer_id), remembered.name(peer_id)
+        return AbsentPeer(peer_id, name, address, seen_s, reason, is_wanted)
+
+
+def _note_failure(target: _Target, reason: str) -> None:
+    if reason != target.last_error:
+        _log.info("%s", reason)
+    target.last_error = reason
+    target.backoff_s = _longer_backoff_s(target)
+
+
+def _longer_backoff_s(target: _Target) -> float:
+    is_near = target.is_neighbour and target.is_proven
+    limit = BACKOFF_MAX_S if is_near else BACKOFF_MAX_STRANGER_S
+    return min(2 * target.backoff_s, limit)

@@ -1,0 +1,235 @@
+"""Links: carries frames between the core and the network, link by link."""
+
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from typing import Final
+
+import trio
+
+from phextsync.boundaries import Boundary, one_line
+from phextsync.errors import LinkError
+from phextsync.node.acquaintances import Acquaintances
+from phextsync.node.status import PeerStatus
+from phextsync.sync.synchronizer import Synchronizer
+from phextsync.sync.traffic import Traffic
+from phextsync.transport import Complaints, FrameChannel, SecureLink
+from phextsync.trust.identity import NodeIdentity, certificate_end_s
+
+LINKS_MAX: Final = 16
+"""Links that a node dials, unless it is told otherwise."""
+LINKS_PER_PEER: Final = 4
+"""Of which one stays; an honest peer has two for a moment."""
+
+_ACCEPTED_PER_DIALLED: Final = 4  # links in all for each that a node chooses to dial
+_SEND_BYTES: Final = 256 << 10
+
+
+@dataclass(slots=True)
+class _Running:
+    """What runs one link: its channel, the event that says there is something to send."""
+
+    secure: SecureLink
+    certificate_end_s: float
+    has_work: trio.Event
+    scope: trio.CancelScope
+    reason: str = "the connection was closed"
+
+
+class Links:
+    """The links of one node that are open, by the numbers that the core knows them by.
+
+    `drain` is called after the core has taken frames or lost a link; `on_free(peer_id)` when a link
+    ended that may be made again at once.
+    """
+
+    def __init__(
+        self,
+        core: Synchronizer,
+        acquaintances: Acquaintances,
+        boundary: Boundary,
+        *,
+        links_max: int,
+        drain: Callable[[], None],
+        on_free: Callable[[bytes], None],
+    ) -> None:
+        self._core = core
+        self._acquaintances = acquaintances
+        self._boundary = boundary
+        self._links_max = links_max
+        self._drain = drain
+        self._on_free = on_free
+        self._running: dict[int, _Running] = {}
+        self._last_number = 0
+        self._ended_traffic = Traffic()  # of links that are no more
+        self._complaints = Complaints()
+
+    # -- what is asked of them -------------------------------------------------------------
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the open links, in ascending order."""
+        return list(self._running)
+
+    def connected(self) -> set[bytes]:
+        """Return the node ids at the other ends, also of those not yet let in."""
+        return {link.secure.peer_id for link in self._running.values()}
+
+    def admitted(self) -> set[bytes]:
+        """Return the node ids at the other ends, without those that were refused."""
+        return {
+            link.secure.peer_id
+            for number, link in self._running.items()
+            if self._core.refusal(number) is None
+        }
+
+    def traffic(self) -> Traffic:
+        """Return what all links have carried since the start."""
+        total = self._ended_traffic
+        for number in self._running:
+            total = _sum(total, self._core.traffic(number))
+        return total
+
+    def peers(self) -> list[PeerStatus]:
+        """Return the connected peers, by node id."""
+        rows = []
+        for number, peer_id, name in self._core.peers():
+            if number in self._running:
+                lost = self._acquaintances.lost(peer_id)
+                row = PeerStatus(
+                    peer_id,
+                    name,
+                    self._running[number].secure.address,
+                    self._core.state(number),
+                    self._core.round_trip_s(number),
+                    self._core.traffic(number),
+                    self._core.lacks_of(number),
+                    "" if lost is None else lost.reason,
+                )
+                rows.append(row)
+        return sorted(rows, key=lambda peer: peer.node_id)
+
+    # -- whom they are for -----------------------------------------------------------------
+
+    def end_expired(self, wall_time_s: float) -> None:
+        """End links whose peer's certificate is no longer valid."""
+        for number, link in self._running.items():
+            if wall_time_s >= link.certificate_end_s:
+                self._core.end_link(number, "your certificate has expired")
+
+    def recheck(self, identity: NodeIdentity, *, has_changed: bool) -> None:
+        """End links that are no longer allowed, all of them where this node may do something else
+        than before."""
+        for number, link in self._running.items():
+            secure = link.secure
+            if not identity.recognises(secure.certificate):
+                self._core.end_link(number, "the mesh has changed its key")
+            elif has_changed:
+                self._core.end_link(number, "this node has a new certificate")
+            elif (refusal := self._admit(secure)) is not None:
+                self._core.end_link(number, refusal)
+
+    def _admit(self, secure: SecureLink) -> str | None:
+        return self._acquaintances.known.admit(secure.peer_id, secure.peer_name)
+
+    # -- running ---------------------------------------------------------------------------
+
+    async def accept(self, secure: SecureLink) -> None:
+        """Run a link that a peer has made, if there is room for it."""
+        same = sum(link.secure.peer_id == secure.peer_id for link in self._running.values())
+        if len(self._running) >= _ACCEPTED_PER_DIALLED * self._links_max or same >= LINKS_PER_PEER:
+            self._complaints.log(
+                "refused %s: %d links are open, %d of its own",
+                *(secure.address, len(self._running), same),
+            )
+            return  # which closes it
+        with self._boundary.around(_part(secure)):
+            await self.run(secure, dialled=False)
+
+    async def run(self, secure: SecureLink, *, dialled: bool) -> str | None:
+        """Run a link to its end; return why it was refused by either side, if it was. An error
+        of this node while it runs, in the core too, ends the link and nothing else."""
+        permissions, refusal = self._acquaintances.judge(secure)
+        self._last_number += 1
+        number = self._last_number
+        link = _Running(
+            secure, certificate_end_s(secure.certificate), trio.Event(), trio.CancelScope()
+        )
+        self._running[number] = link
+        try:
+            with self._boundary.around(_part(secure)) as outcome, link.scope:
+                self._core.link_opened(
+                    trio.current_time(),
+                    number,
+                    secure.peer_id,
+                    dialled=dialled,
+                    permissions=permissions,
+                    refusal=refusal,
+                )
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._receive, number, link, nursery.cancel_scope)
+                    await self._send(number, link)
+                    nursery.cancel_scope.cancel()
+            if outcome.error is not None:
+                link.reason = f"an error of this node: {one_line(outcome.error)}"
+                return link.reason
+        finally:
+            del self._running[number]
+            refusal = self._core.refusal(number)
+            # After an error, or a refusal, it is dialled when its time has come.
+            if refusal is None and outcome.error is None:
+                self._on_free(secure.peer_id)
+            self._ended_traffic = _sum(self._ended_traffic, self._core.traffic(number))
+            self._core.link_closed(trio.current_time(), number, link.reason)
+            self._drain()
+        return refusal
+
+    def wake(self, number: int) -> None:
+        """There may be something to send on a link."""
+        link = self._running.get(number)
+        if link is not None:
+            link.has_work.set()
+            if self._core.is_finished(number):
+                link.scope.cancel()  # what is being sent, the peer will not take
+
+    async def _send(self, number: int, link: _Running) -> None:
+        try:
+            while not self._core.is_finished(number):
+                frames = self._frames(number)
+                if frames:
+                    await link.secure.channel.send_many(frames)
+                else:
+                    await link.has_work.wait()
+                    link.has_work = trio.Event()
+        except LinkError as error:
+            link.reason = str(error)
+
+    def _frames(self, number: int) -> list[bytes]:
+        frames: list[bytes] = []
+        size = 0
+        while size < _SEND_BYTES and self._core.has_work(number):
+            frame = self._core.next_frame(trio.current_time(), number)
+            if frame is None:
+                break
+            frames.append(frame)
+            size += len(frame)
+        return frames
+
+    async def _receive(self, number: int, link: _Running, scope: trio.CancelScope) -> None:
+        channel: FrameChannel = link.secure.channel
+        try:
+            while True:
+                for frame in await channel.receive_many():
+                    self._core.receive(trio.current_time(), number, frame)
+                self._drain()
+        except trio.EndOfChannel:
+            pass
+        except LinkError as error:
+            link.reason = str(error)
+        scope.cancel()
+
+
+def _part(secure: SecureLink) -> str:
+    return f"the link with {secure.peer_name} at {secure.address}"
+
+
+def _sum(one: Traffic, other: Traffic) -> Traffic:
+    return Traffic(*(a + b for a, b in zip(astuple(one), astuple(other), strict=True)))

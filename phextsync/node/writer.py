@@ -1,0 +1,125 @@
+"""Writer: when what has changed goes to the disk, and who is told when it is there."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from phextsync.boundaries import Boundary, one_line
+from phextsync.errors import StoreError
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.durations import Durations
+from phextsync.store.stores import Batch
+from phextsync.sync.synchronizer import Synchronizer
+from phextsync.sync.timing import COMMIT_PAUSE_S, GATHER_S, RETRY_S
+
+_STOP_S: Final = 5.0
+
+_log = logging.getLogger("phextsync.node")
+
+
+class Writer:
+    """Commits batch after batch. `durations` has how long the node waited for each, with the turns
+    of threads."""
+
+    def __init__(
+        self,
+        replicas: ReplicaSet,
+        core: Synchronizer,
+        commit: Callable[[Batch], Awaitable[None]],
+        boundary: Boundary,
+        folder: Path,
+    ) -> None:
+        self.durations = Durations()
+        self._replicas = replicas
+        self._core = core
+        self._commit_batch = commit
+        self._boundary = boundary
+        self._folder = folder
+        self._taken = self._durable = 0  # batches
+        self._is_core_told = True
+        self._dirty = trio.Event()
+        self._hurry = trio.Event()
+        self._settled = trio.Event()
+        replicas.on_dirty = self._is_dirty
+
+    async def durable(self) -> None:
+        """Wait until every change made so far is on disk. StoreFullError when the disk refuses."""
+        last = self._taken + self._replicas.is_changed
+        while self._durable < last:
+            self._hurry.set()
+            await self._settled.wait()
+            self._replicas.check_writable()
+
+    async def run(self) -> None:
+        """Run until cancelled; a store that refuses keeps its batch and is asked again."""
+        while True:
+            await self._dirty.wait()
+            with trio.move_on_after(GATHER_S):
+                await self._hurry.wait()
+            self._dirty, self._hurry = trio.Event(), trio.Event()
+            is_done = False
+            with self._boundary.around("writing to the disk"):
+                is_done = await self._commit()
+            if is_done:
+                with trio.move_on_after(COMMIT_PAUSE_S):
+                    await self._hurry.wait()
+            else:
+                self._is_dirty()
+                await trio.sleep(RETRY_S)
+
+    async def _commit(self) -> bool:
+        batch = self._replicas.take_batch()
+        if batch is None:
+            self._tell_core()
+            return True
+        self._taken += 1
+        self._core.committing()
+        try:
+            began = trio.current_time()
+            with trio.CancelScope(shield=True):  # a batch that was taken has to end, well or badly
+                await self._commit_batch(batch)
+        except StoreError as error:
+            self._commit_failed(error)
+            _log.error("cannot write to %s: %s", self._folder, error)
+            return False
+        except Exception as error:
+            self._commit_failed(StoreError(f"cannot write to {self._folder}: {one_line(error)}"))
+            raise
+        self.durations.add(trio.current_time() - began)
+        self._replicas.committed()
+        self._durable = self._taken
+        self._settle()
+        self._is_core_told = False
+        self._tell_core()
+        return True
+
+    def _tell_core(self) -> None:
+        """Tell the core that the last batch is durable, if it does not know it yet."""
+        if not self._is_core_told:
+            self._core.committed()
+            self._is_core_told = True
+
+    def _commit_failed(self, error: StoreError) -> None:
+        self._replicas.failed(error)
+        self._is_dirty()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Wake whoever waits for the end of a commit, good or bad."""
+        self._settled.set()
+        self._settled = trio.Event()
+
+    async def stop(self) -> bool:
+        """Write what is not yet durable; say whether all of it is, within seconds."""
+        with trio.move_on_after(_STOP_S) as scope:
+            scope.shield = True
+            while self._replicas.is_dirty:
+                if not await self._commit():
+                    return False
+        return not self._replicas.is_dirty
+
+    def _is_dirty(self) -> None:
+        self._dirty.set()
