@@ -779,6 +779,44 @@ def test_a_directory_that_is_not_there_deletes_nothing(mesh: Mesh) -> None:
     assert one.problem == ""
 
 
+@pytest.mark.parametrize("is_able", [True, False])
+def test_a_directory_that_goes_at_any_moment_of_a_round_loses_and_doubles_nothing(
+    is_able: bool,
+) -> None:
+    for number in range(1, 200):
+        mesh = Mesh(1)
+        machine = Machine(mesh.network, 0, has_exchange=is_able, has_links=is_able)
+        mesh.machines = [machine]
+        for name in ("changed", "deleted", "edited", "renamed"):
+            machine.disk.put(f"{name}.md", f"{name}\n")
+        mesh.settle()
+        replica, disk, calls = machine.peer.replica, machine.disk, 0
+
+        def before(name: str, path: str, limit: int = number, disk: MemoryDisk = disk) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == limit:
+                disk.mount("")
+
+        line = str(_place(machine, "renamed.md"))
+        replica.edit(_MAP, replica[_MAP].replace(f"{line} renamed.md", f"{line} new/name.md"))
+        replica.append(_place(machine, "changed.md"), "changed again\n")
+        replica.edit(_place(machine, "deleted.md"), "")
+        machine.disk.put("edited.md", "edited\nedited again\n")
+        machine.files.before = before
+        machine.work()
+        _allow(machine)
+        mesh.pass_time(1.5)
+        is_over = not disk.is_mounted("")
+        disk.unmount("")
+        texts = {"changed.md": "changed\nchanged again\n", "new/name.md": "renamed\n"}
+        assert mesh.settle() == {**texts, "edited.md": "edited\nedited again\n"}, number
+        assert not _problems(machine), number
+        if is_over:
+            break
+    assert number > 40
+
+
 def test_a_folder_of_another_file_system_that_is_not_there_deletes_nothing(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.make_folders("mnt")

@@ -121,6 +121,7 @@ class Binding:
         self._left_alone: frozenset[str] = frozenset()
         self._are_rules_bad = False
         self._is_first = True
+        self._is_finished = False  # the last round, or that before a crash
 
     # -- what its owner asks -----------------------------------------------------------------
 
@@ -128,19 +129,19 @@ class Binding:
         """Take up the directory: settle what a crash interrupted, and look at everything that is
         not as it was left. DirectoryError when the directory is not there."""
         self._is_first = True
-        await self._check(now)
         self.naming.load(now)
-        await self._output.after_crash()
         await self.rescan(now)
         self._is_first = False
 
     async def rescan(self, now: float) -> None:
         """Look through the whole directory and at all scrolls, and bring together what differs."""
+        await self._check(now)
         paths, coordinates = await self._look_through(now)
         await self.round(paths, coordinates, now)
 
     async def _look_through(self, now: float) -> tuple[list[str], list[Coordinate]]:
         """Return the paths and scrolls of all that may differ."""
+        await self._find_out()
         scan = await self._run(self._directory.scan)
         self._directory.take_new_rules()
         if scan.drafts:
@@ -177,6 +178,8 @@ class Binding:
         if not await self._check(now):
             more_paths, more_coordinates = await self._look_through(now)
             paths, coordinates = [*paths, *more_paths], [*coordinates, *more_coordinates]
+        await self._find_out()
+        self._is_finished = False
         self.conflicts.writers = writers or {}
         paths = [*paths, *self._absences.begin_round()]
         is_whole = self.records.has_shared and self._is_whole()
@@ -197,6 +200,7 @@ class Binding:
             await self._take_news(now)
         if is_whole:
             self.records.drop_shared()
+        self._is_finished = True
         if self._directory.take_new_rules():
             await self.rescan(now)  # what was ignored has changed meanwhile
 
@@ -337,6 +341,12 @@ class Binding:
             self.problems.solve(IGNORE_FILE)
         self._are_rules_bad = bool(self._directory.ignore_problem)
         return is_known
+
+    async def _find_out(self) -> None:
+        """Settle what a crash left open, or a round that was not finished."""
+        if not self._is_finished:
+            await self._output.find_out()
+            self._is_finished = True
 
     async def _take_news(self, now: float) -> None:
         """Look at what changed during a long round: nobody has to wait for all of it."""

@@ -5,6 +5,8 @@ places: what was there at that moment is looked at afterwards, so nothing is wri
 program that goes on writing into the replaced file is heard for some seconds more.
 
 Calls do what they can for each path and say of the others why not: one path's trouble is its own.
+They end with DirectoryError when another directory came to lie where the one lay that was checked
+last, as when a disk is mounted over it: what was seen there says nothing.
 """
 
 import errno
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -40,6 +43,7 @@ from phextsync.index import Coordinate
 
 MARKER_FILE: Final = ".phextsync-bound"
 BACKUPS: Final = ".phextsync-backups"
+ELSEWHERE: Final = "expected the directory that was bound, found that another took its place"
 WRITERS: Final = 16  # the disk takes what several write in one go
 LATE_S: Final = 5.0
 """How long a replaced file is looked at all the time, ..."""
@@ -92,7 +96,13 @@ class Changed(NamedTuple):
     """A write was not done: the file is not as it was read."""
 
 
-Outcome = Placed | Changed | Trouble
+class Unknown(NamedTuple):
+    """Whether a write was done is to be found out as after a crash: another directory came to lie
+    where this one lay."""
+
+
+Told = Placed | Changed | Trouble
+Outcome = Told | Unknown
 
 
 class LateChange(NamedTuple):
@@ -140,6 +150,7 @@ class Directory:
         self._token = token
         self._writers = writers
         self._reader = Reader(files, clock_ns)
+        self._root: tuple[int, int] | None = None
         self._ignoring = Ignoring()
         self._ignore_mark: Mark | None = None
         self._has_new_rules = False
@@ -163,10 +174,11 @@ class Directory:
                     f"expected {MARKER_FILE} in it, found none: another directory lies there; "
                     "put the right one back, or bind again with --confirm"
                 )
-            self._reader.device = root.device
+            self._reader.device, self._root = root.device, _identity_of(root)
             token = self._read_small(MARKER_FILE, _MARKER_BYTES_MAX).strip()
             if token == self._token:
                 self._read_ignore_file()
+                self._confirm()
                 return True
             if token:
                 raise DirectoryError(
@@ -175,9 +187,23 @@ class Directory:
                 )
             self.mark()
             self._read_ignore_file()
+            self._confirm()
             return False
         except OSError as error:
             raise DirectoryError(f"expected a directory that can be used: {why(error)}") from error
+
+    def _is_same(self) -> bool:
+        """Whether the directory is the one that was checked."""
+        try:
+            root = self._files.status("")
+        except OSError:
+            return False
+        return root is not None and _identity_of(root) == self._root
+
+    def _confirm(self) -> None:
+        """DirectoryError when the directory is not the one that was checked."""
+        if not self._is_same():
+            raise DirectoryError(ELSEWHERE)
 
     def mark(self) -> None:
         """Write the marker."""
@@ -244,21 +270,28 @@ class Directory:
                         left_alone[path] = reason
                     else:
                         marks[path] = mark_of(status)
+        self._confirm()
         return Scan(marks, left_alone, drafts)
 
     # -- reading -----------------------------------------------------------------------------
 
     def read(self, paths: Iterable[str]) -> dict[str, Found]:
         """Read files."""
-        return self._reader.read(paths)
+        found = self._reader.read(paths)
+        self._confirm()
+        return found
 
     def settle(self, files: Mapping[str, File]) -> dict[str, Trouble]:
         """Let files be on the disk as they were read; return why those are not that cannot be."""
-        return self._reader.settle(files)
+        troubles = self._reader.settle(files)
+        self._confirm()
+        return troubles
 
     def gone(self, paths: Iterable[str]) -> list[str]:
         """Return the paths at which no file is, as far as that can be told."""
-        return self._reader.gone(paths)
+        gone = self._reader.gone(paths)
+        self._confirm()
+        return gone
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -272,9 +305,12 @@ class Directory:
             return reason if reason is not None else self._prepare(writes[number])
 
         if min(len(writes), self._writers) <= 1:
-            return [one(number) for number in range(len(writes))]
-        with ThreadPoolExecutor(self._writers) as pool:
-            return list(pool.map(one, range(len(writes))))
+            drafts = [one(number) for number in range(len(writes))]
+        else:
+            with ThreadPoolExecutor(self._writers) as pool:
+                drafts = list(pool.map(one, range(len(writes))))
+        self._confirm()
+        return drafts
 
     def _make_way(self, path: str, ways: Ways) -> Trouble | None:
         """Make the folders on the way to a path."""
@@ -334,16 +370,15 @@ class Directory:
         return Intent(write.path, digest, write.marks, *numbers)
 
     def place(self, works: Sequence[tuple[Write, Draft]], now: float) -> list[Outcome]:
-        """Put drafts where they belong, and remove what is to go."""
+        """Put drafts where they belong, and remove what is to go. No DirectoryError: what was done
+        is told."""
         outcomes: list[Outcome] = []
         folders: dict[str, None] = {}
         for write, draft in works:
-            try:
-                outcome = self._place(write, draft, now)
+            outcome = self._tried(partial(self._place, write, draft, now))
+            if isinstance(outcome, Placed):
                 folders[write.path.rpartition("/")[0]] = None
-            except OSError as error:
-                outcome = Trouble(why(error))
-            if not isinstance(outcome, Placed):
+            elif not isinstance(outcome, Unknown):
                 with suppress(OSError):
                     self._discard(draft.path)
             outcomes.append(outcome)
@@ -355,7 +390,16 @@ class Directory:
                 self._tidy_up(write.path)
         return outcomes
 
-    def _place(self, write: Write, draft: Draft, now: float) -> Outcome:
+    def _tried(self, change: Callable[[], Told]) -> Outcome:
+        """Do something; what seems not to be done may have been, if the directory is not there."""
+        outcome: Told
+        try:
+            outcome = change()
+        except OSError as error:
+            outcome = Trouble(why(error))
+        return outcome if isinstance(outcome, Placed) or self._is_same() else Unknown()
+
+    def _place(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
         if write.expected is None:
             self._clear_way(write.path)
             if not self._put_new(draft.path, write.path):
@@ -379,7 +423,7 @@ class Directory:
         late = self._look_after(write, draft.path, now)
         return self._placed(write, draft, late)
 
-    def _put_over(self, write: Write, draft: Draft, now: float) -> Outcome:
+    def _put_over(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
         """Replace a file where two cannot change places: it goes aside first, or what somebody puts
         there at this moment would be written over unseen."""
         aside = _aside_of(write.path)
@@ -396,7 +440,7 @@ class Directory:
         self._look_after(write, aside, now, is_told=False)
         return Changed()
 
-    def _take_away(self, write: Write, draft: Draft, now: float) -> Outcome:
+    def _take_away(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
         """Remove a file: away from its path first, then looked at."""
         self._discard(draft.path)
         if not self._set_aside(write.path, draft.path):
@@ -437,10 +481,9 @@ class Directory:
             file.close()
         numbers = (draft.inode, draft.size, draft.time_ns)
         is_ours = (status.inode, status.size, status.time_ns) == numbers
+        is_outside = is_ours and status.device != self._reader.device
         mark = mark_of(status) if is_ours else None
-        return Placed(
-            mark, marks_of(status), status.born_ns, status.device != self._reader.device, late
-        )
+        return Placed(mark, marks_of(status), status.born_ns, is_outside, late)
 
     def _clear_way(self, path: str) -> None:
         """Remove an empty folder or file that lies where another is to be: it is as absent as an
@@ -478,30 +521,28 @@ class Directory:
         return True
 
     def move(self, old: str, new: str, expected: Mark) -> Outcome:
-        """Let a file that is as it was read lie at another path where nothing is."""
+        """Let a file that is as it was read lie at another path where nothing is. No
+        DirectoryError."""
+        return self._tried(partial(self._move, old, new, expected))
+
+    def _move(self, old: str, new: str, expected: Mark) -> Told:
         reason = self._make_way(new, {})
         if reason is not None:
             return reason
-        try:
-            status = self._files.status(old)
-            if status is None or (status.inode, status.time_ns) != (
-                expected.inode,
-                expected.time_ns,
-            ):
-                return Changed()
-            self._clear_way(new)
-            if not self._carry(old, new, expected):
-                return Changed()
-            for folder in {old.rpartition("/")[0], new.rpartition("/")[0]}:
-                self._files.sync_folder(folder)
-            self._tidy_up(old)
-            moved = self._files.status(new)
-            if moved is None:
-                return Placed(None)
-            is_outside = moved.device != self._reader.device
-            return Placed(mark_of(moved), marks_of(moved), is_outside=is_outside)
-        except OSError as error:
-            return Trouble(why(error))
+        status = self._files.status(old)
+        if status is None or (status.inode, status.time_ns) != (expected.inode, expected.time_ns):
+            return Changed()
+        self._clear_way(new)
+        if not self._carry(old, new, expected):
+            return Changed()
+        for folder in {old.rpartition("/")[0], new.rpartition("/")[0]}:
+            self._files.sync_folder(folder)
+        self._tidy_up(old)
+        moved = self._files.status(new)
+        if moved is None or not self._is_same():
+            return Placed(None)
+        is_outside = moved.device != self._reader.device
+        return Placed(mark_of(moved), marks_of(moved), is_outside=is_outside)
 
     def _carry(self, old: str, new: str, expected: Mark) -> bool:
         """Give a file another path where nothing is, on another file system by a copy; say
@@ -531,17 +572,19 @@ class Directory:
 
     def set_marks(self, path: str, marks: str, *, is_read_only: bool) -> Outcome:
         """Let a file be private or not, executable or not."""
-        try:
+        outcome = self._tried(partial(self._set_marks, path, marks, is_read_only=is_read_only))
+        self._confirm()
+        return outcome
+
+    def _set_marks(self, path: str, marks: str, *, is_read_only: bool) -> Placed | Changed:
+        status = self._files.status(path)
+        if status is None or not status.is_file:
+            return Changed()
+        mode = _mode_marked(status.mode, marks, is_read_only=is_read_only)
+        if mode != status.mode:
+            self._files.set_mode(path, mode)
             status = self._files.status(path)
-            if status is None or not status.is_file:
-                return Changed()
-            mode = _mode_marked(status.mode, marks, is_read_only=is_read_only)
-            if mode != status.mode:
-                self._files.set_mode(path, mode)
-                status = self._files.status(path)
-            return Changed() if status is None else Placed(mark_of(status), marks_of(status))
-        except OSError as error:
-            return Trouble(why(error))
+        return Changed() if status is None else Placed(mark_of(status), marks_of(status))
 
     def _tidy_up(self, path: str) -> None:
         """Remove the folders on the way to a file that is gone, as far as they are empty."""
@@ -561,6 +604,7 @@ class Directory:
         with suppress(FileExistsError):
             self._files.write(kept, text.encode(), 0o600)
             self._files.sync_folder(BACKUPS)
+        self._confirm()
         return kept
 
     # -- after a crash -----------------------------------------------------------------------
@@ -578,6 +622,7 @@ class Directory:
             at_draft = self._reader.read_file(aside if is_aside else intent.draft)
         except OSError as error:
             at_draft = Trouble(why(error))
+        self._confirm()
         return at_path, at_draft
 
     def discard(self, drafts: Iterable[str]) -> None:
@@ -633,6 +678,10 @@ class Directory:
         for late in self._late:
             late.file.close()
         self._late.clear()
+
+
+def _identity_of(root: Status) -> tuple[int, int]:
+    return root.device, root.inode
 
 
 def _draft_of(path: str) -> str:

@@ -10,8 +10,18 @@ from functools import partial
 from typing import Final
 
 from phextsync.conflicts import theirs_of
+from phextsync.errors import DirectoryError
 from phextsync.files.conflict_log import ConflictLog
-from phextsync.files.directory import Changed, Directory, Draft, Outcome, Placed, Write
+from phextsync.files.directory import (
+    ELSEWHERE,
+    Changed,
+    Directory,
+    Draft,
+    Placed,
+    Told,
+    Unknown,
+    Write,
+)
 from phextsync.files.merging import Merging
 from phextsync.files.naming import Naming
 from phextsync.files.problems import Problems
@@ -176,6 +186,8 @@ class Output:
             assert record is not None
             old = record.path
             outcome = await self._run(self._directory.move, old, path, file.mark)
+            if isinstance(outcome, Unknown):
+                raise DirectoryError(ELSEWHERE)
             self._moved(coordinate, record, file, path, outcome, ready, now)
 
     def _targets(
@@ -212,7 +224,7 @@ class Output:
         record: Record,
         file: File,
         path: str,
-        outcome: Outcome,
+        outcome: Told,
         ready: dict[Coordinate, File | None],
         now: float,
     ) -> None:
@@ -253,8 +265,11 @@ class Output:
             await self._durable()
             outcomes = await self._run(self._directory.place, works, now)
             for (write, _), outcome in zip(works, outcomes, strict=True):
-                with self._problems.boundary(write.path, now):
-                    self._written(write, outcome, now)
+                if not isinstance(outcome, Unknown):
+                    with self._problems.boundary(write.path, now):
+                        self._written(write, outcome, now)
+            if any(isinstance(outcome, Unknown) for outcome in outcomes):
+                raise DirectoryError(ELSEWHERE)
 
     def _intend(self, write: Write, draft: Draft) -> None:
         record = self._records.get(write.coordinate)
@@ -263,7 +278,7 @@ class Output:
         intent = self._directory.intent_of(write, draft)
         self._records.intend(write.coordinate, record, intent, write.text)
 
-    def _written(self, write: Write, outcome: Outcome, now: float) -> None:
+    def _written(self, write: Write, outcome: Told, now: float) -> None:
         coordinate = write.coordinate
         record = self._records.get(coordinate)
         assert record is not None
@@ -319,8 +334,9 @@ class Output:
 
     # -- after a crash -----------------------------------------------------------------------
 
-    async def after_crash(self) -> None:
-        """Find out of every file that was about to be written, moved or removed whether it was."""
+    async def find_out(self) -> None:
+        """Find out of every file that was about to be written, moved or removed whether it was:
+        after a crash, or a round that was not finished."""
         for coordinate in self._records:
             record = self._records.get(coordinate)
             if record is not None and record.intent is not None:
