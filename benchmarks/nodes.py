@@ -13,7 +13,8 @@ from typing import Final, TypeVar
 import trio
 
 from phextsync.node.node import open_node
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 
 LOOPBACK: Final = "127.0.0.1"
 

@@ -70,7 +70,8 @@ from phextsync.search import Hit
 from phextsync.store.stores import LmdbStore, MemoryStore
 from phextsync.streams import ChangeStream
 from phextsync.sync.presence import PeerPresence, PresenceBoard
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 from phextsync.trust.permissions import Permissions
 
 __version__ = "0.1.0"

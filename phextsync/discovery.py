@@ -28,7 +28,7 @@ from phextsync.boundaries import Boundary
 from phextsync.durable_files import write_whole
 from phextsync.errors import IdentityError, LinkError, StoreDamagedError
 from phextsync.transport import PORT, format_address
-from phextsync.trust.identity import NODE_ID_BYTES, check_node_name
+from phextsync.trust.certificates import NODE_ID_BYTES, check_node_name
 
 SERVICE_TYPE: Final = "_phextsync._tcp.local."
 

@@ -21,7 +21,9 @@ import trio
 
 from phextsync.boundaries import Boundary
 from phextsync.errors import IdentityError, LinkError
-from phextsync.trust.identity import Bundle, NodeIdentity, certificate_name, certificate_node_id
+from phextsync.trust.authority import Bundle
+from phextsync.trust.certificates import certificate_name, certificate_node_id
+from phextsync.trust.identity import NodeIdentity
 
 PORT: Final = 7439  # PHEX on a keypad
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from phextsync.control.desk import Attachment, Value
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 
 PATIENCE_S = 120.0  # only a bug takes that long
 POLL_S = 0.01

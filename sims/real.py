@@ -52,7 +52,9 @@ from phextsync.testing import (
     Tear,
 )
 from phextsync.testing.oracle import Edit
-from phextsync.trust.identity import IDENTITY_FILE, MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
+from phextsync.trust.private_files import IDENTITY_FILE
 from sims.lan import FOLDER_PREFIX, Counters, Lan
 from sims.processes import PATIENCE_S, Process
 from sims.users import Hand, Session

@@ -31,7 +31,8 @@ from phextsync.testing import MemoryMesh, Reset
 from phextsync.testing.mesh import PHEXT
 from phextsync.testing.network import MemoryLinks
 from phextsync.transport import SecureLink, client_context, open_link, serve_listeners
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 
 _A = Coordinate(*[1] * 9)
 

@@ -16,7 +16,8 @@ from typer.testing import CliRunner, Result
 import phextsync
 from phextsync.cli.main import app
 from phextsync.store.import_note import ImportNote, unfinished_import
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 from sims.processes import Process, make_folder
 
 _A = "1.1.1/1.1.1/1.1.1"

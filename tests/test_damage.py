@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from phextsync.store.folder import CLOSED, mark_of
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 from tests.crash_images import SHM
 from tests.damage_cases import make
 from tests.workers import share

@@ -29,7 +29,8 @@ from phextsync.files.names import Line
 from phextsync.files.reading import TEXT_BYTES_MAX, File, Trouble
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import Node, open_node
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 
 pytestmark = pytest.mark.real
 

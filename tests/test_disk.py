@@ -16,7 +16,8 @@ from phextsync.errors import PhextsyncError, StoreError, StoreFullError
 from phextsync.node.node import Node, open_node
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.stores import LmdbStore
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 from sims.processes import PATIENCE_S, Process
 from tests.recording import build_recorder
 

@@ -16,8 +16,10 @@ from phextsync.discovery import PEERS_FILE, Address, RememberedPeers
 from phextsync.durable_files import write_whole
 from phextsync.errors import IdentityError
 from phextsync.node.invitations import INVITATIONS_FILE, Invitation, Invitations
-from phextsync.trust.identity import IDENTITY_FILE, MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 from phextsync.trust.known_peers import KNOWN_FILE, KnownPeers
+from phextsync.trust.private_files import IDENTITY_FILE
 
 _OLD, _NEW = b"old" * 50_000, b"new" * 70_000
 _AT_ONCE = 100_000  # bytes that the system takes in one call here

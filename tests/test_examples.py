@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from phextsync.cli.main import app
 from phextsync.gateways.agent import TOOLS
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 from sims.processes import make_folder
 
 _ROOT = Path(__file__).parents[1]

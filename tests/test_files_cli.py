@@ -21,7 +21,8 @@ from phextsync.files.desk import FileDesk
 from phextsync.index import CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.stores import LmdbStore
-from phextsync.trust.identity import Authority, MeshKey, NodeIdentity
+from phextsync.trust.authority import Authority, MeshKey
+from phextsync.trust.identity import NodeIdentity
 from phextsync.trust.permissions import Permissions
 from sims.processes import Process, make_folder, mesh
 

@@ -25,7 +25,8 @@ from phextsync.sync.codec import decode, encode
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Hello, PhextSummary, Ping, Want
 from phextsync.transport import LINES_MAX, TlsStream, connect, server_context
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 from sims.attacks import place, summary
 
 pytestmark = pytest.mark.real

@@ -13,16 +13,13 @@ from hypothesis import strategies as st
 
 from phextsync.errors import IdentityError
 from phextsync.index import CoordinateRange
-from phextsync.trust.identity import (
-    Authority,
-    Bundle,
-    MeshKey,
-    NodeIdentity,
-    PendingIdentity,
+from phextsync.trust.authority import Authority, Bundle, MeshKey
+from phextsync.trust.certificates import (
     certificate_name,
     certificate_node_id,
     certificate_permissions,
 )
+from phextsync.trust.identity import NodeIdentity, PendingIdentity
 from phextsync.trust.permissions import EVERY_PHEXT, UNRESTRICTED, Permissions
 from tests.strategies import near_coordinates, ranges
 

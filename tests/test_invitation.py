@@ -25,13 +25,9 @@ from phextsync.node.invitations import (
     serving,
 )
 from phextsync.transport import FrameChannel, TlsStream, exchange_context
-from phextsync.trust.identity import (
-    Authority,
-    NodeIdentity,
-    PendingIdentity,
-    certificate_permissions,
-    key_pin,
-)
+from phextsync.trust.authority import Authority
+from phextsync.trust.certificates import certificate_permissions, key_pin
+from phextsync.trust.identity import NodeIdentity, PendingIdentity
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 from sims.processes import PATIENCE_S
 

@@ -14,7 +14,8 @@ import trio
 from phextsync.errors import IdentityError, PermissionDeniedError, StoreDamagedError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import Node, open_node
-from phextsync.trust.identity import Authority, MeshKey, NodeIdentity, PendingIdentity
+from phextsync.trust.authority import Authority, MeshKey
+from phextsync.trust.identity import NodeIdentity, PendingIdentity
 from phextsync.trust.known_peers import KNOWN_FILE, KnownPeers, State
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 from sims.processes import PATIENCE_S

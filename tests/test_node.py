@@ -24,7 +24,8 @@ from phextsync.errors import (
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import Node, open_node
 from phextsync.replica.changes import Change, TextChange
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 from sims.processes import PATIENCE_S, mesh, wait_until_equal
 
 pytestmark = pytest.mark.real

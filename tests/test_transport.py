@@ -35,7 +35,8 @@ from phextsync.transport import (
     serve,
     server_context,
 )
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 from tests.memory_networks import memory_network
 
 _KEY, _OTHER_KEY = MeshKey(bytes(32)), MeshKey(bytes([1]) * 32)

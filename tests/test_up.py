@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from phextsync.store.folder import lock_folder
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 from sims.processes import PATIENCE_S, POLL_S, Process, make_folder
 
 pytestmark = pytest.mark.real

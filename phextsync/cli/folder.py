@@ -32,7 +32,8 @@ from phextsync.cli.common import (
 )
 from phextsync.control import upkeep
 from phextsync.store.rebuild import Rebuilt
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 
 app = typer.Typer()
 

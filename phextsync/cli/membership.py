@@ -34,18 +34,12 @@ from phextsync.node import invitations as invitation
 from phextsync.node.invitations import INVITATION_PREFIX, Invitation, InvitationCode, Invitations
 from phextsync.transport import format_address
 from phextsync.trust import known_peers as membership
-from phextsync.trust.identity import (
-    IDENTITY_FILE,
-    Authority,
-    Bundle,
-    MeshKey,
-    NodeIdentity,
-    PendingIdentity,
-    key_pin,
-    read_request,
-)
+from phextsync.trust.authority import Authority, Bundle, MeshKey
+from phextsync.trust.certificates import key_pin, read_request
+from phextsync.trust.identity import NodeIdentity, PendingIdentity
 from phextsync.trust.known_peers import KnownPeers
 from phextsync.trust.permissions import EVERY_PHEXT, UNRESTRICTED, Permissions
+from phextsync.trust.private_files import IDENTITY_FILE
 
 app = typer.Typer()
 peers_app = typer.Typer(help="Show, block, allow and forget peers of this node.")

@@ -11,7 +11,7 @@ from phextsync.errors import PhextsyncError
 from phextsync.index import CoordinateRange
 from phextsync.sync.events import PeerLost
 from phextsync.transport import SecureLink
-from phextsync.trust.identity import certificate_permissions
+from phextsync.trust.certificates import certificate_permissions
 from phextsync.trust.known_peers import KnownPeers, State
 from phextsync.trust.permissions import NOTHING, Permissions, Ranges, intersection
 

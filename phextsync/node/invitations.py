@@ -29,21 +29,13 @@ from phextsync.discovery import parse_address
 from phextsync.errors import IdentityError, LinkError, PhextsyncError, StoreDamagedError
 from phextsync.sync.codec import load_array
 from phextsync.transport import FrameChannel, TlsStream, exchange_context, listen
-from phextsync.trust.identity import (
-    CHECKSUM_BYTES,
-    PIN_BYTES,
-    Authority,
-    Bundle,
-    NodeIdentity,
-    PendingIdentity,
-    decode_code,
-    encode_code,
-    key_pin,
-    read_request,
-    save_private,
-)
+from phextsync.trust.authority import Authority, Bundle
+from phextsync.trust.certificates import PIN_BYTES, key_pin, read_request
+from phextsync.trust.codes import CHECKSUM_BYTES, decode_code, encode_code
+from phextsync.trust.identity import NodeIdentity, PendingIdentity
 from phextsync.trust.known_peers import locked
 from phextsync.trust.permissions import Permissions
+from phextsync.trust.private_files import save_private
 
 INVITATION_PREFIX: Final = "phextsync-invite1-"
 SECRET_BYTES: Final = 16  # nobody can try them all

@@ -34,7 +34,8 @@ from phextsync.store.stores import (
     StoredScroll,
 )
 from phextsync.transport import FRAME_BYTES_MAX, Network, SecureLink
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 
 PATIENCE_S: Final = 20.0
 """Only a defect takes that long."""

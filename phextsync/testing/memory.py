@@ -62,7 +62,8 @@ from phextsync.testing.network import (
     TrioTimeline,
 )
 from phextsync.testing.oracle import Edit, Oracle
-from phextsync.trust.identity import MeshKey, NodeIdentity
+from phextsync.trust.authority import MeshKey
+from phextsync.trust.identity import NodeIdentity
 from phextsync.trust.known_peers import KnownPeers
 
 _DISK_S: Final = (0.0002, 0.001, 0.012)  # a commit takes one of these times

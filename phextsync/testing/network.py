@@ -29,7 +29,8 @@ from phextsync.discovery import Address, Announcement, Sighting
 from phextsync.errors import IdentityError, LinkError
 from phextsync.testing.links import Paths, Timeline
 from phextsync.transport import FrameChannel, SecureLink
-from phextsync.trust.identity import NodeIdentity, certificate_name, certificate_node_id
+from phextsync.trust.certificates import certificate_name, certificate_node_id
+from phextsync.trust.identity import NodeIdentity
 
 SOCKET_BYTES: Final = 256 << 10
 """What a connection holds of one direction between the sender and who reads there."""

@@ -1,0 +1,47 @@
+"""Private files: keys on disk, written whole, and refused when others may have read them."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from phextsync.durable_files import write_whole
+from phextsync.errors import IdentityError
+
+IDENTITY_FILE: Final = "identity.pem"
+AUTHORITY_FILE: Final = "authority.pem"
+PENDING_FILE: Final = "request.pem"
+_FILE_BYTES_MAX: Final = 64 << 10
+_MADE_BY: Final = {
+    IDENTITY_FILE: "`phextsync init` or `join`",
+    AUTHORITY_FILE: "`phextsync init --administered`",
+    PENDING_FILE: "`phextsync request`",
+}
+
+
+def save_private(path: Path, data: bytes) -> None:
+    """Write a file of mode 0600, whole or not at all, into a folder that is made if need be."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(path, data)
+    except OSError as error:
+        raise IdentityError(f"{path} cannot be written: {error}") from error
+
+
+def read_private(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            data = file.read(_FILE_BYTES_MAX + 1)
+    except FileNotFoundError as error:
+        how = _MADE_BY[path.name]
+        raise IdentityError(
+            f"there is no {path.name} in {path.parent}: make it with {how}"
+        ) from error
+    except OSError as error:
+        raise IdentityError(f"the identity cannot be read: {error}") from error
+    if os.name == "posix" and mode & 0o077:
+        raise IdentityError(f"{path} has mode {mode:04o}, expected 0600: others may have read it")
+    if len(data) > _FILE_BYTES_MAX:
+        raise IdentityError(f"{path} exceeds {_FILE_BYTES_MAX} bytes: expected an identity")
+    return data
