@@ -506,6 +506,40 @@ def test_a_document_that_failed_is_made_anew_from_the_store_and_what_is_pending(
     assert replica[_A] == "stored\npending\n"
 
 
+def test_a_phext_is_made_by_its_first_scroll_and_not_by_who_reads_or_follows_it() -> None:
+    replicas = _open(MemoryStore(), phexts_max=3)
+    made: list[str] = []
+    replicas.on_open = made.append
+    told: list[Change] = []
+    other = replicas.phext("other")
+    other.subscribe(told.append)
+    assert replicas.phext("other") is other
+    assert other.get(_A) is None
+    other[_A] = ""
+    assert (made, replicas.names(), replicas.take_batch()) == ([], [], None)
+    other[_A] = "text"
+    assert "other" in made
+    assert replicas.names() == [CLIENTS, "other"]
+    assert replicas.open("other") is replicas.phext("other") is other
+    assert [change.coordinates for change in told] == [(_A,)]
+
+
+def test_a_phext_beyond_the_bound_may_be_read_and_is_not_made() -> None:
+    replicas = _open(MemoryStore(), phexts_max=2)
+    late = replicas.phext("late")
+    replicas.phext("one")[_A] = "text"
+    for write in (late.append, late.import_text):
+        with pytest.raises(PhextsyncError, match="at most 2 phexts, found another: 'late'"):
+            write(_A, "text")
+    assert late.get(_A) is None
+    assert replicas.names() == [CLIENTS, "one"]
+    kept = [late, replicas.phext("later")]
+    with pytest.raises(PhextsyncError, match="at most 2 phexts to be followed that do not exist"):
+        replicas.phext("latest")
+    del kept, late
+    assert replicas.phext("latest").get(_A) is None
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "x" * 300])
 def test_a_bad_name_for_a_phext_is_refused(replicas: ReplicaSet, name: str) -> None:
     with pytest.raises(PhextsyncError, match="expected the name of a phext"):

@@ -156,24 +156,24 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
     """
     match request:
         case ["get", str(phext), str(coordinate)]:
-            return replicas.open(phext).get(coordinate)
+            return replicas.phext(phext).get(coordinate)
         case ["size", str(phext), str(coordinate)]:
-            return replicas.open(phext).size(coordinate)
+            return replicas.phext(phext).size(coordinate)
         case ["position", str(phext), str(coordinate), int(offset), bool(after)]:
-            return replicas.open(phext).position(coordinate, offset, after=after)
+            return replicas.phext(phext).position(coordinate, offset, after=after)
         case ["offset", str(phext), str(coordinate), str(position)]:
-            return replicas.open(phext).offset(coordinate, position)
+            return replicas.phext(phext).offset(coordinate, position)
         case ["steps", str(phext), str(coordinate)]:
-            with replicas.open(phext).history(coordinate) as history:
+            with replicas.phext(phext).history(coordinate) as history:
                 return [history.can_undo, history.can_redo]
         case ["count", str(phext), str(range_)]:
-            return replicas.open(phext).count(range_)
+            return replicas.phext(phext).count(range_)
         case ["coordinates", str(phext), str(range_), str(after)]:
-            return _coordinates(replicas.open(phext), rest_of(range_, after))
+            return _coordinates(replicas.phext(phext), rest_of(range_, after))
         case ["list", str(phext), str(range_), str(after)]:
-            return _list(replicas.open(phext), rest_of(range_, after))
+            return _list(replicas.phext(phext), rest_of(range_, after))
         case ["read", str(phext), str(range_), str(after)]:
-            return _read(replicas.open(phext), rest_of(range_, after))
+            return _read(replicas.phext(phext), rest_of(range_, after))
         case [str(operation), *_] if operation in _LOOKS_BACK:
             return look_back(replicas, request)()
         case ["history"]:
@@ -189,7 +189,7 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
                 raise PhextsyncError(
                     f"{phext}: phexts whose names begin with a dot are the library's own"
                 )
-            return _change(replicas.open(phext), operation, arguments)
+            return _change(replicas.phext(phext), operation, arguments)
         case _:
             raise ProtocolError(f"expected an operation, found {request[:2]!r:.80}")
 
@@ -198,17 +198,17 @@ def look_back(replicas: ReplicaSet, request: list[Value]) -> Callable[[], Value]
     """Return what answers a look at the past, in any thread: it may take a while."""
     match request:
         case ["log", str(phext), str(coordinate), int() | None as last]:
-            return partial(_log, replicas.open(phext).past(coordinate), last)
+            return partial(_log, replicas.phext(phext).past(coordinate), last)
         case ["blame", str(phext), str(coordinate)]:
-            return partial(_blame, replicas.open(phext).past(coordinate))
+            return partial(_blame, replicas.phext(phext).past(coordinate))
         case ["show", str(phext), str(coordinate), int(time_ms)]:
-            return partial(replicas.open(phext).past(coordinate).text_at, time_ms)
+            return partial(replicas.phext(phext).past(coordinate).text_at, time_ms)
         case ["versions", str(phext), str(coordinate), int() | None as last]:
-            return partial(_versions, replicas.open(phext).past(coordinate), last)
+            return partial(_versions, replicas.phext(phext).past(coordinate), last)
         case ["deleted", str(phext), str(coordinate)]:
-            return replicas.open(phext).past(coordinate).deleted_text
+            return replicas.phext(phext).past(coordinate).deleted_text
         case ["undeletable", str(phext), str(range_)]:
-            pasts, rest = replicas.open(phext).emptied(CoordinateRange.parse(range_))
+            pasts, rest = replicas.phext(phext).emptied(CoordinateRange.parse(range_))
             return partial(_undeletable, pasts, rest)
         case _:
             raise ProtocolError(f"expected a look at the past, found {request!r:.80}")
@@ -386,7 +386,7 @@ def summarize(replicas: ReplicaSet) -> list[dict[str, str | int]]:
     rows: list[dict[str, str | int]] = []
     for name in replicas.names():
         if name != CLIENTS:
-            replica = replicas.open(name)
+            replica = replicas.phext(name)
             digest = scope_digest(replica.index, [EVERYTHING])[1]
             rows.append(
                 {
@@ -819,14 +819,14 @@ class Session:
             raise PhextsyncError(f"expected a process to hold at most {_HELD_MAX} such requests")
         match request[1:] if request[0] == "again" else request:
             case ["watch", str(phext), str(range_), bool(texts)]:
-                feed = replicas.open(phext).feed(range_, texts=texts)
+                feed = replicas.phext(phext).feed(range_, texts=texts)
                 if request[0] == "again":
                     feed.miss()
                 stream = self._streams[number] = ChangeStream(feed)
                 self._ends[number] = stream.close
             case ["track", str(phext), str(coordinate), str(label)]:
                 with writing_as(label, self.client):
-                    self._ends[number] = replicas.open(phext).history(coordinate).close
+                    self._ends[number] = replicas.phext(phext).history(coordinate).close
             case ["tell", list(facts)]:
                 self.desk.presence.publish(as_facts(facts), self.client)
                 self._ends[_FACTS] = lambda: self.desk.presence.publish({}, self.client)
@@ -857,7 +857,7 @@ class Session:
             change = await self._streams[number].receive()
         except trio.ClosedResourceError:
             return None
-        replica = self.desk.replicas.open(change.phext)
+        replica = self.desk.replicas.phext(change.phext)
         scrolls: list[Value] = [[str(place), replica.size(place)] for place in change.coordinates]
         if change.texts:
             scrolls = [

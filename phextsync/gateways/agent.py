@@ -511,9 +511,14 @@ class Agent:
     # -- changes ---------------------------------------------------------------------------
 
     async def watch(self, phext: str) -> None:
-        """Take note of the changes of a phext from now on."""
+        """Take note of the changes of a phext from now on. PhextsyncError when there is none."""
+        followed = self._phext(phext)
+        if phext not in self._watched and phext != DEFAULT_PHEXT:
+            names = await self.phexts()
+            if phext not in names:
+                exist = ", ".join(names) or "none"
+                raise PhextsyncError(f"there is no phext {phext!r:.60}; phexts that exist: {exist}")
         if phext not in self._watched:
-            followed = self._phext(phext)
             self._watched[phext] = time.time()
             await followed.subscribe(self._note)
 

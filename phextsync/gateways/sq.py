@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from random import Random
 from typing import Final
 from urllib.parse import unquote_plus, unquote_to_bytes
 
@@ -24,7 +23,6 @@ from phextsync.errors import CoordinateError, PhextsyncError, StoreFullError
 from phextsync.index import ORIGIN, Coordinate, CoordinateRange
 from phextsync.phext_names import is_phext_name, is_reserved
 from phextsync.replica.replicas import Replica, ReplicaSet
-from phextsync.store.stores import MemoryStore
 
 VERSION: Final = "0.5.6"
 """The version of SQ whose answers these are; clients ask for it."""
@@ -97,11 +95,6 @@ class SqApi:
     def __init__(self, replicas: ReplicaSet, *, folder: str = "data") -> None:
         self._replicas = replicas
         self._folder = folder
-        # Reading a phext that does not exist must not make it, and peers learn of it.
-        nothing = ReplicaSet(
-            MemoryStore(), node_id=bytes(16), random=Random(0), wall_time_ms=lambda: 0
-        )
-        self._nothing = nothing.open("nothing")
 
     def answer(self, request: Request, connection: int = 1) -> Answer:
         """Carry out one request at once, as `steps` does."""
@@ -140,13 +133,12 @@ class SqApi:
             found = f"byte {error.object[error.start]:#04x} at offset {error.start}"
             return _text(400, f"Bad Request: expected UTF-8, found {found}")
         file = f"{self._folder}/{name}.phext"
-        replica = self._replica(name or NAMELESS, is_made=bool(content) and operation in _WRITES)
+        try:
+            replica = self._replicas.phext(name or NAMELESS)
+        except PhextsyncError as error:
+            return _text(400, f"Bad Request: {error}")
         call = _Call(replica, file, request.parameters, content, connection)
         return (yield from _carry_out(operation, call, operation_name(request)))
-
-    def _replica(self, phext: str, *, is_made: bool) -> Replica:
-        known = self._replicas.open(phext) if is_made else self._replicas.known(phext)
-        return self._nothing if known is None else known
 
 
 @dataclass(frozen=True, slots=True)

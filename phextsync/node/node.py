@@ -135,7 +135,7 @@ class Node:
     # -- what users call -------------------------------------------------------------------
 
     def phext(self, name: str = DEFAULT_PHEXT) -> Replica:
-        """Return the replica of the phext `name`; peers learn of it with its first scroll."""
+        """Return the replica of the phext `name`, which is made if there is none."""
         return self.replicas.open(name)
 
     def phexts(self) -> list[str]:
@@ -171,7 +171,7 @@ class Node:
     ) -> ChangeStream:
         """Return the changes in `range_` from now on: `async with ... as changes: async for ...`.
         See `Replica.feed`."""
-        return ChangeStream(self.phext(phext).feed(range_, texts=texts))
+        return ChangeStream(self.replicas.phext(phext).feed(range_, texts=texts))
 
     async def synced(
         self,

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from phextsync.crdt import (
     IMPORTED_VERSION_BYTES_MAX,
@@ -193,7 +194,7 @@ class _Subscriber:
 
 
 class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
-    """This node's copy of one phext, made by `ReplicaSet.open`.
+    """This node's copy of one phext, given by `ReplicaSet.phext`.
 
     Keys are coordinates or their texts; a missing or empty scroll is a `KeyError`, a text that
     names no coordinate a CoordinateError, any other key a TypeError. Setting a scroll changes it by
@@ -418,6 +419,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         elif text:
             self._owner.check_writable()
             self._owner.check_allowed(self.name, coordinate)
+            self._owner.check_room(self.name)
             check_text(text)
             self.import_unknown(coordinate, text)
 
@@ -903,8 +905,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._owner.check_writable()
         coordinate = as_coordinate(key)
         self._owner.check_allowed(self.name, coordinate)
+        self._owner.check_room(self.name)
         opened = self._open(coordinate) or self._create(coordinate)
-        self._sign()
         opened.used = True
         self._keep_before(coordinate)
         if coordinate in self._histories:
@@ -917,6 +919,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
             self._forget(coordinate)
             raise
         if update is not None:
+            self._sign()
             entry = self._owner.stamp(update)
             self._log(coordinate, opened, entry)
             self._owner.announce(NewUpdate(self.name, coordinate, entry, None))
@@ -925,8 +928,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     def _log(self, coordinate: Coordinate, opened: _Open, entry: LogEntry) -> None:
         pending = self._pending.get(coordinate)
         if pending is None:
-            pending = self._pending[coordinate] = _Pending()
             self._owner.touched(self)
+            pending = self._pending[coordinate] = _Pending()
         pending.log.append(entry)
         opened.log_bytes += len(entry.update) + _LOG_ENTRY_BYTES
 
@@ -949,10 +952,10 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self, coordinate: Coordinate, entry: LogEntry, version: bytes, text: bytes
     ) -> None:
         fingerprint = self._fingerprinter.of(coordinate.key, version, text)
+        self._owner.touched(self)
         self._pending[coordinate] = _Pending(
             state=entry.update, entry=entry, fingerprint=fingerprint, size=len(text)
         )
-        self._owner.touched(self)
 
     def _guard_client_id(self, coordinate: Coordinate, update: bytes) -> None:
         """Take a new client id when a peer shows a higher clock for ours than we have."""
@@ -1145,6 +1148,7 @@ class ReplicaSet:
         self._random = random
         self._wall_time_ms = wall_time_ms
         self._replicas: dict[str, Replica] = {}
+        self._unmade: WeakValueDictionary[str, Replica] = WeakValueDictionary()  # see `phext`
         self._touched: dict[str, Replica] = {}
         self._committing: list[Replica] = []
         self._leases: dict[str, int] = {}
@@ -1166,23 +1170,53 @@ class ReplicaSet:
         self._failure: StoreError | None = None
 
     def open(self, name: str) -> Replica:
-        """Return the replica of the phext `name`, which comes into being with its first scroll."""
+        """Return the replica of the phext `name`, which is made if there is none: it takes one of
+        the places for phexts, and peers learn of it."""
         replica = self._replicas.get(name)
         if replica is None:
-            if not is_phext_name(name):
-                raise PhextsyncError(f"expected the name of a phext, found {name!r:.60}")
-            if not self.has_room_for(name):
+            replica = self._unmade.get(name)
+            if replica is None:
+                replica = self._new(name)
+            self.check_room(name)
+            self._make(replica)
+        return replica
+
+    def phext(self, name: str) -> Replica:
+        """Return the replica of the phext `name`, which is made by its first scroll: who only
+        reads or follows makes nothing."""
+        replica = self.known(name)
+        if replica is None:
+            replica = self._unmade.get(name)
+        if replica is None:
+            replica = self._new(name)
+            if len(self._unmade) >= self.phexts_max:
                 raise PhextsyncError(
-                    f"expected at most {self.phexts_max} phexts, found another: {name!r:.60}"
+                    f"expected at most {self.phexts_max} phexts to be followed that do not exist"
                 )
-            replica = self._replicas[name] = Replica(name, self)
-            if self.on_open is not None:
-                self.on_open(name)
+            self._unmade[name] = replica
         return replica
 
     def known(self, name: str) -> Replica | None:
         """Return the replica of a phext that is open or stored, None when there is none."""
         return self.open(name) if name in self._replicas or name in self.store.phexts() else None
+
+    def _new(self, name: str) -> Replica:
+        if not is_phext_name(name):
+            raise PhextsyncError(f"expected the name of a phext, found {name!r:.60}")
+        return Replica(name, self)
+
+    def _make(self, replica: Replica) -> None:
+        self._unmade.pop(replica.name, None)
+        self._replicas[replica.name] = replica
+        if self.on_open is not None:
+            self.on_open(replica.name)
+
+    def check_room(self, name: str) -> None:
+        """PhextsyncError when the phext is not here and there may be no more."""
+        if not self.has_room_for(name):
+            raise PhextsyncError(
+                f"expected at most {self.phexts_max} phexts, found another: {name!r:.60}"
+            )
 
     def opened_replica(self, name: str) -> Replica | None:
         """Return the replica of `name` if it has been opened. From any thread."""
@@ -1484,7 +1518,9 @@ class ReplicaSet:
             self.listener(update)
 
     def touched(self, replica: Replica) -> None:
-        """Remember that `replica` has something for the next batch."""
+        """Remember that `replica` is about to have something for the next batch."""
+        if replica.name not in self._replicas:
+            self._make(replica)
         self._touched[replica.name] = replica
         if self.on_dirty is not None:
             self.on_dirty()

@@ -60,7 +60,7 @@ class Lacks:
             for phext, summary in link.announcements.theirs.items():
                 scrolls, text_bytes = most.get(phext, (0, 0))
                 most[phext] = (max(scrolls, summary.count), max(text_bytes, summary.text_bytes))
-        indexes = {phext: self._replicas.open(phext).index for phext in sorted(most)}
+        indexes = {phext: self._replicas.phext(phext).index for phext in sorted(most)}
         return [
             Progress(phext, len(index), most[phext][0], index.text_bytes, most[phext][1])
             for phext, index in indexes.items()
@@ -87,7 +87,7 @@ class Lacks:
             return replace(lack, reason=reason)
         if link.ledger.lacks_some(phext):
             return replace(lack, reason="not yet on its disk")
-        replica = self._replicas.open(phext)
+        replica = self._replicas.phext(phext)
         index = replica.index
         coordinates = dict.fromkeys(self._under_way(link, phext, range_, with_left=with_left))
         streamed = sum(index.count(part) for part in link.outgoing.streams_of(phext, range_))
@@ -122,7 +122,7 @@ class Lacks:
     ) -> Iterator[Coordinate]:
         """Iterate over the scrolls that the peer is not known to have, some more than once."""
         numbered = link.ledger.under_way(phext)
-        for coordinate in chain(self._replicas.open(phext).uncommitted(), numbered):
+        for coordinate in chain(self._replicas.phext(phext).uncommitted(), numbered):
             if coordinate in range_:
                 yield coordinate
         yield from link.outgoing.under_way(phext, range_)
@@ -196,7 +196,7 @@ class Lacks:
             if link.is_ready
             for range_ in link.rights.told.get(phext, ())
         ]
-        index = self._replicas.open(phext).index
+        index = self._replicas.phext(phext).index
         return tuple(
             part
             for ours in self._interest.of(phext)
