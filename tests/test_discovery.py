@@ -28,8 +28,8 @@ from phextsync.discovery import (
 )
 from phextsync.errors import LinkError, StoreDamagedError
 from phextsync.testing import acceptance
-from phextsync.testing.acceptance import MESH_TAG
-from phextsync.testing.acceptance import announcement as _announcement
+from phextsync.testing.acceptance.discoveries import MESH_TAG
+from phextsync.testing.acceptance.discoveries import announcement as _announcement
 from phextsync.testing.network import MemoryDiscovery
 from tests.memory_networks import memory_network
 

@@ -33,8 +33,8 @@ from phextsync.store.stores import (
     StoredScroll,
 )
 from phextsync.testing import acceptance
-from phextsync.testing.acceptance import commit as _commit
-from phextsync.testing.acceptance import write as _write
+from phextsync.testing.acceptance.stores import commit as _commit
+from phextsync.testing.acceptance.stores import write as _write
 from tests.golden import expected, unpack
 
 _KEYS = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i).key for i in range(1, 9)]

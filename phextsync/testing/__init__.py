@@ -7,6 +7,7 @@ A map of the package; each module imports only those before it:
 * `metrics`: what a run cost
 * `disks`: what is on a simulated disk
 * `filesystem`: a disk in memory with files as the system has them
+* `acceptance`: what every store, network, discovery and file system must do
 * `oracle`: what must hold, remembered without the library's own bookkeeping
 * `mesh`: what workloads need of the nodes, simulated or real
 * `world`: discrete events: the real core of many nodes over simulated links and disks
