@@ -108,7 +108,7 @@ def _stored(name: str, seed: int, known: Mapping[str, Scenario], *, is_shrunk: b
     schedule = directories.drawn(seed)
     failure, _ = directories.run_schedule(schedule)
     if is_shrunk and failure is not None:
-        schedule = directories.shrunk(schedule)
+        schedule = directories.shrunk(schedule, failure)
     return directories.to_json(schedule, failure or "")
 
 

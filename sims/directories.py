@@ -40,6 +40,7 @@ _REFUSALS: Final = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EPERM, errno.EACCES),
     *(errno.EMFILE, errno.ENAMETOOLONG),
 )
+_FAILURES: Final = ("no rest", "is lost", "is back", " times, in ", " expected ", " line says ")
 _WRITING: Final = ("create", "write", "link", "exchange", "rename", "unlink", "mkdir", "fsync")
 
 
@@ -354,7 +355,7 @@ class Run:
         after = self._tokens(step.machine)
         held |= Counter({token: n for token, n in before.items() if token not in after})
         self.lines.did(self._who(step), before | held, after | held)
-        self.lines.moved(lay, self._places(step.machine))
+        self.lines.moved(lay, self._places(step.machine), self.machines[step.machine].ignores)
         if is_done:
             self.lines.gave_up(held, after)
         else:
@@ -414,9 +415,11 @@ class Run:
         self._at(self.network.now + seconds, partial(self._start, number))
 
     def _lose_power(self, number: int) -> None:
-        """Lose what was not synced; what was on this disk alone is not owed any more."""
-        before = self._tokens(number)
-        self.machines[number].disk.cut_power(self._random)
+        """Lose what was not synced. What was on this disk alone is not owed any more, nor what
+        this disk lost of a file that its writer had not synced: that looks like his own doing."""
+        disk = self.machines[number].disk
+        before, unsynced = self._tokens(number), tokens_in(disk.unsynced_files())
+        disk.cut_power(self._random)
         self._has_power[number] = False
         after = self._tokens(number)
         elsewhere = {
@@ -425,7 +428,7 @@ class Run:
             for tokens in self._scroll_tokens(other).values()
             for token in tokens
         }
-        lost = [t for t in before if t not in after and t not in elsewhere]
+        lost = [t for t in before if t not in after and (t in unsynced or t not in elsewhere)]
         self.lines.excuse(lost, f"the power of {number} went")
         for token in after:
             if token not in before:
@@ -742,6 +745,8 @@ class Run:
         orphans = {path: t for path, t in visible.items() if path.startswith("recovered/")}
         expected = {path: texts[c] for c, path in paths.items() if not machine.ignores(path)}
         found = {path: text for path, text in visible.items() if path not in orphans}
+        # A file that got an ignored name elsewhere stays where it was, and follows.
+        staying = Counter(texts[c] for c, path in paths.items() if machine.ignores(path))
         told = {p.path for p in machine.binding.problems}
         odd = sum("rename it" in p.reason for p in machine.binding.problems)
         for path in sorted({*expected, *found}):
@@ -749,6 +754,8 @@ class Run:
                 continue
             if path not in found and odd:
                 odd -= 1  # it is there by a name that cannot be kept
+            elif path not in expected and staying[found[path]]:
+                staying[found[path]] -= 1
             elif not told or path in found or not _is_blocked(machine.disk, path, found):
                 raise Violation(
                     f"on {number} {path!r} is {found.get(path)!r}, expected {expected.get(path)!r}"
@@ -833,11 +840,14 @@ def run_schedule(
     return None, made.digest()
 
 
-def shrunk(
-    schedule: Schedule,
-    fails: Callable[[Schedule], bool] = lambda schedule: run_schedule(schedule)[0] is not None,
-) -> Schedule:
-    """Return a schedule that fails too, without the steps that it does not need."""
+def shrunk(schedule: Schedule, failure: str) -> Schedule:
+    """Return a schedule that fails in the same way, without the steps that it does not need."""
+    kind = _kind_of(failure)
+
+    def fails(schedule: Schedule) -> bool:
+        failure, _ = run_schedule(schedule)
+        return failure is not None and _kind_of(failure) == kind
+
     steps: Sequence[Step] = schedule.steps
     size = max(1, len(steps) // 2)
     while True:
@@ -852,3 +862,8 @@ def shrunk(
             size //= 2
         elif not is_smaller:
             return replace(schedule, steps=tuple(steps))
+
+
+def _kind_of(failure: str) -> str:
+    """Return what two failures share that are of one kind."""
+    return next((kind for kind in _FAILURES if kind in failure), failure)

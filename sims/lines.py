@@ -9,7 +9,7 @@ Nothing here knows of scrolls' versions, records or bases.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -63,13 +63,19 @@ class Lines:
         gone = (token for token, count in before.items() if after.get(token, 0) < count)
         self.deleted.update(dict.fromkeys(gone))  # of two copies the other may be on its way out
 
-    def moved(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    def moved(
+        self, before: Mapping[str, str], after: Mapping[str, str], ignores: Callable[[str], bool]
+    ) -> None:
         """A user changed files: in such files tokens stood, and stand. To put a line into another
-        file is to write it again, whoever deletes it from the first."""
+        file is to write it again, whoever deletes it from the first. Each machine has its own copy
+        of a file that is ignored, so that what is taken from there may come from others too."""
         for token, path in after.items():
-            if before.get(token, path) != path:
+            old = before.get(token, path)
+            if old != path:
                 self.again[token] = None
                 self.forbidden.pop(token, None)
+                if ignores(old) and not ignores(path):
+                    self.doubled[token] = None
 
     def gave_up(self, held: Iterable[str], after: Mapping[str, int]) -> None:
         """A user held lines that he had taken away; those that are not on the disk now are gone."""

@@ -139,6 +139,7 @@ def test_what_was_synced_outlives_the_power_and_the_rest_may_not(disk: MemoryDis
         files.write("draft", b"new")
         files.exchange("draft", "kept")
         disk.put("typed", "typed by somebody")
+        assert disk.unsynced_files() == {"typed": "typed by somebody"}
         disk.cut_power(Random(seed))
         texts = disk.files()
         assert texts["kept"] in ("kept", "new")

@@ -134,6 +134,11 @@ class MemoryDisk:
             if inode.kind == "file"
         }
 
+    def unsynced_files(self) -> dict[str, str]:
+        """Return the texts, by path, of the files that the disk does not have as they are."""
+        unsynced = self._unsynced
+        return {path: text for path, text in self.files().items() if id(self.get(path)) in unsynced}
+
     def used(self) -> int:
         """Return how many bytes the files have together."""
         return sum(len(inode.data) for _, inode in self.walk())
