@@ -10,6 +10,7 @@ from typing import Final, TypeVar, TypeVarTuple
 from phextsync.errors import DirectoryError, StoreError
 from phextsync.files.binding import Binding
 from phextsync.files.directory import MARKER_FILE, Directory
+from phextsync.files.todo import Rescans
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.changes import ChangeFeed
 from phextsync.testing.filesystem import MemoryDisk, MemoryFileSystem
@@ -70,7 +71,7 @@ class Machine:
         self._paths: dict[str, None] = {}
         self._coordinates: dict[Coordinate, None] = {}
         self._writers: dict[Coordinate, str] = {}
-        self._scan_at = 0.0
+        self._rescans = Rescans()
         self._retry_at = 0.0
         self._root = self.disk.get("")
         self._feed: ChangeFeed = self.peer.replica.feed(RANGE)
@@ -80,8 +81,9 @@ class Machine:
         if self.now < self._retry_at:
             return False
         if (root := self.disk.get("")) is not self._root:
-            self._root, self._scan_at = root, 0.0  # the service looks every second
-        if self.binding is None or self._paths or self.now >= self._scan_at:
+            self._root = root
+            self._rescans.ask()  # the service looks every second
+        if self.binding is None or self._paths or self.now >= self._rescans.due:
             return True
         self._take_changes()
         due = self.binding.next_due(self.now)
@@ -99,14 +101,15 @@ class Machine:
             self._retry_at = self.now + _PACE_S
         except (DirectoryError, StoreError, OSError) as error:
             self.problem = str(error)
-            self._retry_at, self._scan_at = self.now + _RETRY_S, 0.0
+            self._retry_at = self.now + _RETRY_S
+            self._rescans.ask()
             self._paths = {**paths, **self._paths}
             self._coordinates = {**coordinates, **self._coordinates}
             self._writers = {**writers, **self._writers}
 
     def look_through(self) -> None:
         """Look through the whole directory in the next round."""
-        self._scan_at = 0.0
+        self._rescans.ask()
 
     def visible(self) -> dict[str, str]:
         """Return the files that the directory shares with others, by path."""
@@ -127,7 +130,7 @@ class Machine:
             if change.origin is not None:
                 self._writers.update(dict.fromkeys(change.coordinates, change.label))
             if change.missed is not None:
-                self._scan_at = 0.0
+                self._rescans.ask()
 
     async def _round(
         self,
@@ -140,12 +143,14 @@ class Machine:
             self._directory = Directory(self.files, _TOKEN, writers=1, clock_ns=clock_ns)
         if self.binding is None:
             binding = self._bind(self._directory)
+            self._rescans.begin()
             await binding.start(self.now)
             self.binding = binding
-            self._scan_at = self.now + _FIRST_RESCAN_S
-        elif self.now >= self._scan_at:
+            self._rescans.ask(self.now + _FIRST_RESCAN_S)
+        elif self.now >= self._rescans.due:
+            self._rescans.begin()
             await self.binding.rescan(self.now)
-            self._scan_at = self.now + _RESCAN_S
+            self._rescans.ask(self.now + _RESCAN_S)
         await self.binding.round(paths, coordinates, self.now, writers)
 
     def _bind(self, directory: Directory) -> Binding:
@@ -181,7 +186,7 @@ class Machine:
         self._paths[path] = None
         inode = self.disk.find(path)
         if inode is not None and inode.kind == "folder":
-            self._scan_at = 0.0  # what came with a folder has no events
+            self._rescans.ask()  # what came with a folder has no events
 
 
 def _run(coroutine: Coroutine[None, None, None]) -> None:

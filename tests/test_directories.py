@@ -27,6 +27,7 @@ from phextsync.files.filesystem import OsFileSystem
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.names import Line
 from phextsync.files.reading import TEXT_BYTES_MAX, File, Trouble
+from phextsync.files.todo import Rescans
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import Node, open_node
 from phextsync.trust.authority import MeshKey
@@ -494,3 +495,15 @@ async def test_a_binding_made_while_the_node_runs_is_served_and_one_ended_is_not
         await _until(lambda: "later\n" in node.phext().values(CoordinateRange.parse("9.*")))
         assert "two\n" not in node.phext().values(places)
         assert Coordinate(*[1] * 9) not in node.phext()
+
+
+def test_what_asks_for_another_look_during_one_is_not_forgotten() -> None:
+    rescans = Rescans()
+    assert rescans.due == 0.0
+    rescans.begin()
+    rescans.ask(40.0)
+    assert rescans.due == 40.0
+    rescans.begin()
+    rescans.ask()
+    rescans.ask(70.0)
+    assert rescans.due == 0.0

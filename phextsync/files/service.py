@@ -26,6 +26,7 @@ from phextsync.files.directory import Directory
 from phextsync.files.filesystem import OsFileSystem
 from phextsync.files.records import Records
 from phextsync.files.status import BindingStatus
+from phextsync.files.todo import Rescans
 from phextsync.index import Coordinate
 from phextsync.node.node import Node
 from phextsync.replica.changes import ChangeFeed
@@ -146,7 +147,7 @@ class _Service:
         self._stop = trio.Event()
         self._watched: tuple[int, int] | None = None
         self._watcher = "not yet watched"
-        self._scan_at = 0.0
+        self._rescans = Rescans()
         self._is_to_adopt = False
         self._problem = ""
         self._prune_at = 0.0
@@ -182,7 +183,7 @@ class _Service:
     async def _run(self) -> None:
         bound, node = self._bound, self._node
         node.replicas.keep_history(_kept_ms(bound), bound.phext, bound.range, unless_set=True)
-        self.binding, self._scan_at, self._stop = None, 0.0, trio.Event()
+        self.binding, self._rescans, self._stop = None, Rescans(), trio.Event()
         feed = node.phext(bound.phext).feed(bound.range)
         feed.on_ready = self._wake_up
         directory: Directory | None = None
@@ -219,7 +220,7 @@ class _Service:
             if change.origin is not None:
                 self._writers.update(dict.fromkeys(change.coordinates, change.label))
             if change.missed is not None:
-                self._scan_at = 0.0
+                self._rescans.ask()
         return paths, coordinates
 
     async def _round(self, directory: Directory, feed: ChangeFeed) -> None:
@@ -233,12 +234,15 @@ class _Service:
         try:
             if self.binding is None:
                 binding = self._bind(directory, partial(self._take_changes, feed))
+                self._rescans.begin()
                 await binding.start(now)
                 self.binding = binding
-                self._scan_at = now + _FIRST_RESCAN_S
-            elif now >= self._scan_at:
+                self._rescans.ask(now + _FIRST_RESCAN_S)
+            elif now >= self._rescans.due:
+                self._rescans.begin()
                 await self.binding.rescan(now)
-                self._scan_at = trio.current_time() + self._pause_s(trio.current_time() - now)
+                later = trio.current_time()
+                self._rescans.ask(later + self._pause_s(later - now))
             binding = self.binding
             await binding.round(paths, coordinates, trio.current_time(), writers)
             if now >= self._prune_at:
@@ -291,7 +295,7 @@ class _Service:
         if problem != self._problem:
             _log.warning("%s: %s; tried again", self._bound.directory, problem)
         self._problem = problem
-        self._scan_at = 0.0  # what happened meanwhile has no events
+        self._rescans.ask()  # what happened meanwhile has no events
 
     def _tell(self) -> None:
         """Log what is new of what cannot be kept in step."""
@@ -307,7 +311,9 @@ class _Service:
             until = now + _RETRY_S
         else:
             due = None if self.binding is None else self.binding.next_due(now)
-            until = min(self._scan_at, now + _RESCAN_S if due is None else max(due, now + _PACE_S))
+            until = min(
+                self._rescans.due, now + _RESCAN_S if due is None else max(due, now + _PACE_S)
+            )
         with trio.move_on_at(until):
             await self._wake.wait()
         self._wake = trio.Event()
@@ -325,13 +331,13 @@ class _Service:
             if root is not None:
                 self._watched, began = root, trio.current_time()
                 self._watcher = "watching"
-                self._scan_at = min(self._scan_at, began + _FIRST_RESCAN_S)
+                self._rescans.ask(began + _FIRST_RESCAN_S)
                 reason = await self._watch_once(root)
                 if trio.current_time() - began > pause_s:
                     pause_s = _RETRY_S
                 self._watched = None
                 self._watcher = f"looks through it every few seconds: {reason}"
-                self._scan_at = 0.0
+                self._rescans.ask()
                 self._wake_up()
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, _REWATCH_MAX_S) if root is not None else _RETRY_S
@@ -372,7 +378,7 @@ class _Service:
                 paths = [changed[len(top) :] for _, changed in changes if changed.startswith(top)]
                 self._paths.update(dict.fromkeys(paths))
                 if await _in_thread(_has_folders, top, paths):
-                    self._scan_at = 0.0  # what came with a folder has no events
+                    self._rescans.ask()  # what came with a folder has no events
                 self._wake_up()
 
 

@@ -1,6 +1,7 @@
 """Todo: what of a binding has to be looked at again, soon."""
 
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Protocol, TypeVar, TypeVarTuple
 
 from phextsync.index import Coordinate
@@ -38,3 +39,19 @@ class Todo:
         taken = tuple(self._paths), tuple(self._coordinates)
         self._paths, self._coordinates = {}, {}
         return taken
+
+
+class Rescans:
+    """When a directory is to be looked through again: `due`, in monotonic seconds. What asks for it
+    while that is done is not forgotten."""
+
+    def __init__(self) -> None:
+        self.due = 0.0
+
+    def ask(self, at: float = 0.0) -> None:
+        """Let it be looked through at a time, or at once."""
+        self.due = min(self.due, at)
+
+    def begin(self) -> None:
+        """Note that it is looked through from now on."""
+        self.due = inf
