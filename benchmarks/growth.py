@@ -21,8 +21,9 @@ from benchmarks.report import Report
 from phextsync.control.upkeep import repair
 from phextsync.index import Coordinate
 from phextsync.node.node import DEFAULT_PHEXT
+from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.replica.past import FOREVER
-from phextsync.replica.replicas import NewUpdate, ReplicaSet
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.folder import DATA_FILE, STORE, open_records
 from phextsync.store.stores import LmdbStore
 
@@ -137,7 +138,7 @@ def _keep_history(report: Report, folder: Path, count: int) -> None:
         )
         replicas.keep_history(kept_ms)
         sizes = []
-        replicas.listener = partial(_note_size, sizes)
+        replicas.listen(ReplicaListener(on_update=partial(_note_size, sizes)))
         _edit_lines(replicas, random, clock_ms, count)
         replica = replicas.open(DEFAULT_PHEXT)
         if kept_ms:

@@ -63,8 +63,9 @@ from phextsync.handles.blocking import Handle, Phext, open
 from phextsync.index import Coordinate, CoordinateIndex, CoordinateRange
 from phextsync.node.node import Node, open_node
 from phextsync.replica.changes import Change, ChangeFeed, TextChange, current_writer, writing_as
+from phextsync.replica.history_keeper import HistorySetting
 from phextsync.replica.past import BlamedLine, DeletedScroll, LoggedChange, Version
-from phextsync.replica.replicas import History, HistorySetting, Replica, ReplicaSet
+from phextsync.replica.replicas import History, Replica, ReplicaSet
 from phextsync.replica.views import RangeView
 from phextsync.search import Hit
 from phextsync.store.stores import LmdbStore, MemoryStore

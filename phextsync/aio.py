@@ -57,6 +57,7 @@ from phextsync.handles.blocking import (
 from phextsync.index import EVERYTHING, Coordinate, OpenTexts
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.replica.changes import Change, current_writer, writing_as
+from phextsync.replica.history_keeper import HistorySetting
 from phextsync.replica.past import (
     BlamedLine,
     DeletedScroll,
@@ -66,7 +67,6 @@ from phextsync.replica.past import (
     newest_first,
     to_restore,
 )
-from phextsync.replica.replicas import HistorySetting
 from phextsync.replica.views import Key, Range, RangeView, Scrolls, as_coordinate
 from phextsync.search import Hit
 from phextsync.sync.lacks import Lack

@@ -180,7 +180,7 @@ class Machine:
 
     async def _durable(self) -> None:
         self.peer.commit()
-        self.peer.replicas.check_writable()
+        self.peer.replicas.durability.check_writable()
 
     def _on_change(self, path: str) -> None:
         self._paths[path] = None

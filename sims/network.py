@@ -97,16 +97,15 @@ class Peer:
 
     def commit(self) -> None:
         """Make everything durable, if the disk takes it."""
-        batch = self.replicas.take_batch()
+        durability = self.replicas.durability
+        batch = durability.take()
         if batch is None:
             return
-        self.core.committing()
         if self.is_disk_full:
-            self.replicas.failed(StoreFullError("the simulated disk is full"))
+            durability.refused(StoreFullError("the simulated disk is full"))
         else:
             self.store.commit(batch)
-            self.replicas.committed()
-            self.core.committed()
+            durability.written()
 
 
 class Network:

@@ -14,7 +14,8 @@ from pathlib import Path
 from random import Random
 
 from phextsync.index import Coordinate
-from phextsync.replica.replicas import NewUpdate, ReplicaSet
+from phextsync.replica.listener import NewUpdate, ReplicaListener
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.stores import LmdbStore
 from tests.recording import MARKS
 
@@ -46,7 +47,7 @@ class Run:
             random=Random(self.random.getrandbits(64)),
             wall_time_ms=lambda: 0,
         )
-        replicas.listener = self._sent
+        replicas.listen(ReplicaListener(on_update=self._sent))
         yield replicas
         store.close(clean=True)
 

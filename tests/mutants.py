@@ -88,7 +88,9 @@ MODULES: Final[Mapping[str, Module]] = {  # a file belongs to the first that nam
         "protocol link_state presence messages ledger core_parts core_of_links link_parts",
         "permissions hostile hostile_machine",
     ),
-    "replica": _module("replica/*", "replica mapping positions history", "protocol embed"),
+    "replica": _module(
+        "replica/*", "replica mapping positions history durability", "protocol embed"
+    ),
     "store": _module("store/*", "store pages retention snapshot whole", "upkeep damage"),
 }
 

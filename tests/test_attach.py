@@ -187,10 +187,10 @@ def test_a_setting_of_history_that_is_refused_is_no_success() -> None:
 
     class Node(_Node):
         async def durable(self) -> None:
-            batch = self.replicas.take_batch()
+            batch = self.replicas.durability.take()
             assert batch is not None
             self.replicas.store.commit(batch)
-            self.replicas.committed()
+            self.replicas.durability.written()
 
     desk = Desk(Node(Refusing()))
     with pytest.raises(phextsync.PhextsyncError, match="could not be written"):

@@ -27,6 +27,7 @@ from phextsync.node.invitations import Invitation, Invitations
 from phextsync.node.node import Node
 from phextsync.replica.changes import Change
 from phextsync.search import Indexer, Searcher
+from phextsync.sync.news import News
 from phextsync.testing import MemoryMesh, Reset
 from phextsync.testing.mesh import PHEXT
 from phextsync.testing.network import MemoryLinks
@@ -55,7 +56,7 @@ _PARTS: dict[str, Callable[[Node], _Parts]] = {
     "a dial": lambda node: (MemoryLinks, "connect"),
     "a sighting": lambda node: (node.dialler, "dial"),
     "what is told": lambda node: (node, "drain"),
-    "what is durable": lambda node: (node.core, "committed"),
+    "what is durable": lambda _: (News, "committed"),
 }
 
 

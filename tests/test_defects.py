@@ -12,7 +12,8 @@ import pytest
 
 from phextsync.crdt import Fingerprinter, Scroll
 from phextsync.index import CoordinateIndex, CoordinateRange, state_vector
-from phextsync.replica.replicas import NewUpdate, ReplicaSet
+from phextsync.replica.listener import NewUpdate
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.stores import Batch, LogEntry, MemoryStore
 from phextsync.sync import reconcile
 from phextsync.sync.comparison import Comparison

@@ -92,11 +92,11 @@ def test_records_and_scrolls_are_committed_together_or_not_at_all() -> None:
     replicas = _replicas(store)
     replicas.open("memory").append(_PLACE, "one\n")
     Records(replicas, _ID).keep(_PLACE, _RECORD, "one\n")
-    assert replicas.take_batch() is not None
-    replicas.failed(StoreFullError("full"))
+    assert replicas.durability.take() is not None
+    replicas.durability.refused(StoreFullError("full"))
     lost = _replicas(store.cloned())
     assert (len(lost.open("memory")), len(Records(lost, _ID))) == (0, 0)
-    batch = replicas.take_batch()
+    batch = replicas.durability.take()
     assert batch is not None
     store.commit(batch)
     found = _replicas(store.cloned())

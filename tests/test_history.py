@@ -17,6 +17,7 @@ from phextsync.control.upkeep import backup, check, repair, restore
 from phextsync.crdt import Scroll
 from phextsync.errors import PhextsyncError, StoreError, StoreFullError
 from phextsync.index import Coordinate, CoordinateRange
+from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.past import FOREVER, BlamedLine
 from phextsync.replica.replicas import Replica, ReplicaSet
 from phextsync.store.retention import Retention
@@ -239,7 +240,7 @@ def test_what_a_comparison_brought_stays_without_origin_for_peers(store: Store) 
     clock = Clock()
     replicas = _set_of(store, clock)
     replica, heard = replicas.open("memory"), list[LogEntry]()
-    replicas.listener = lambda new: heard.append(new.entry)
+    replicas.listen(ReplicaListener(on_update=lambda new: heard.append(new.entry)))
     scroll = Scroll(_A, 7)
     brought = [LogEntry(scroll.append(text) or b"", b"", 0) for text in ("new", "more")]
     replicas.keep_history(FOREVER)
@@ -342,17 +343,17 @@ def test_the_setting_is_a_change_that_the_next_batch_makes_durable(store: Store)
     replicas = _set_of(store, Clock())
     for full in (True, False):
         replicas.keep_history(7)
-        assert (replicas.is_changed, replicas.history_kept_ms) == (True, 7)
-        batch = replicas.take_batch()
+        assert (replicas.durability.is_changed, replicas.history_kept_ms) == (True, 7)
+        batch = replicas.durability.take()
         assert batch is not None
-        assert (replicas.is_changed, replicas.history_kept_ms) == (False, 7)
+        assert (replicas.durability.is_changed, replicas.history_kept_ms) == (False, 7)
         if full:
-            replicas.failed(StoreFullError("no space left"))
-            assert (replicas.is_changed, replicas.history_kept_ms) == (True, 7)
+            replicas.durability.refused(StoreFullError("no space left"))
+            assert (replicas.durability.is_changed, replicas.history_kept_ms) == (True, 7)
     assert batch is not None
     store.commit(batch)
-    replicas.committed()
-    assert (replicas.is_changed, replicas.history_kept_ms) == (False, 7)
+    replicas.durability.written()
+    assert (replicas.durability.is_changed, replicas.history_kept_ms) == (False, 7)
     assert store.history == Retention(7, 1000)
 
 
@@ -419,9 +420,9 @@ def test_histories_that_cannot_be_read_are_not_looked_at_for_ever() -> None:
 
     replicas, dirty = _set_of(Unreadable(), Clock()), list[bool]()
     replicas.keep_history(FOREVER)
-    replicas.on_dirty = lambda: dirty.append(True)
+    replicas.listen(ReplicaListener(on_dirty=lambda: dirty.append(True)))
     replicas.commit()
-    assert (dirty, replicas.take_batch()) == ([], None)
+    assert (dirty, replicas.durability.take()) == ([], None)
     replicas.open("memory").append(_A, "text")
     replicas.commit()
     assert replicas.open("memory")[_A] == "text"
@@ -438,12 +439,12 @@ def test_another_text_of_one_version_begins_a_new_history(store: Store, is_disk_
     state = other.append("another text\n") or b""
     clock.now_ms += 1
     replica.append(_A, "not yet written\n")
-    replicas.take_batch()
+    replicas.durability.take()
     replica.adopt(_A, state)
     if is_disk_full:
-        replicas.failed(StoreFullError("no space left"))
+        replicas.durability.refused(StoreFullError("no space left"))
     else:
-        replicas.committed()
+        replicas.durability.written()
     replicas.commit()
     adopted_ms, text = clock.now_ms, replica[_A]
     clock.now_ms += 1
@@ -570,7 +571,7 @@ def test_a_setting_that_lmdb_refuses_is_said_and_given_up(folder: Path, kept_ms:
             _refuse(monkeypatch)
             with pytest.raises(StoreError, match="could not be written"):
                 replicas.commit()
-        assert (replicas.history_kept_ms, replicas.take_batch()) == (FOREVER, None)
+        assert (replicas.history_kept_ms, replicas.durability.take()) == (FOREVER, None)
         replicas.keep_history(kept_ms)
         replicas.commit()
         assert replicas.history_kept_ms == kept_ms
@@ -623,8 +624,8 @@ def test_a_history_that_lmdb_refused_begins_anew(
         clock.now_ms += 1
         replica.append(other, "more\n")
         for _ in range(2 * is_disk_full):  # the second one folds the log
-            replicas.take_batch()
-            replicas.failed(StoreFullError("no space left"))
+            replicas.durability.take()
+            replicas.durability.refused(StoreFullError("no space left"))
         replicas.commit()
     from_ms = clock.now_ms
     texts = _write(replicas, clock, _MANY)

@@ -19,6 +19,7 @@ from phextsync.errors import (
 )
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.changes import Change, TextChange, current_writer, writing_as
+from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.replicas import Replica, ReplicaSet
 from phextsync.store.stores import LogEntry, MemoryStore
 from tests.strategies import near_coordinates, ranges
@@ -209,7 +210,7 @@ def test_a_batch_is_one_change_and_one_commit() -> None:
             replica[_B] = "two"
         replica.append(_A, " more")
     assert [change.coordinates for change in changes] == [(_A, _B)]
-    batch = replicas.take_batch()
+    batch = replicas.durability.take()
     assert batch is not None
     assert len([name for name, _ in batch.writes if name == "memory"]) == 2
 
@@ -405,7 +406,9 @@ def test_a_history_takes_back_its_writers_steps_and_leaves_a_peers(replica: Repl
 def test_what_was_undone_reaches_the_disk_and_peers() -> None:
     replicas = _replicas()
     replica, other = replicas.open("memory"), _replicas(seed=1).open("memory")
-    replicas.listener = lambda new: other.apply(new.coordinate, new.entry) and None
+    replicas.listen(
+        ReplicaListener(on_update=lambda new: other.apply(new.coordinate, new.entry) and None)
+    )
     with replica.history(_A) as history:
         replica[_A] = "one two three"
         replica[_A] = "one 2 three"

@@ -847,9 +847,8 @@ def test_what_a_comparison_brought_is_passed_on_although_the_disk_was_full_meanw
     network.link(0, 1)
     while not middle.replicas.is_dirty:
         assert network.step()
-    assert middle.replicas.take_batch() is not None
-    middle.core.committing()
-    middle.replicas.failed(StoreFullError("full"))
+    assert middle.replicas.durability.take() is not None
+    middle.replicas.durability.refused(StoreFullError("full"))
     network.run(3)
     assert last.replica[_A] == "from afar"
     assert not any(peer.core.lacking(PHEXT)[1] for peer in network.peers)
@@ -868,14 +867,12 @@ def test_news_of_one_link_are_passed_to_another_that_brings_some_before_the_next
     network.link(1, 2)
     while not middle.replica.size(_A):
         assert network.step()
-    batch = middle.replicas.take_batch()
+    batch = middle.replicas.durability.take()
     assert batch is not None
-    middle.core.committing()
     while not middle.replica.size(_B):
         assert network.step()
     middle.store.commit(batch)
-    middle.replicas.committed()
-    middle.core.committed()
+    middle.replicas.durability.written()
     network.run(3)
     assert len(network.assert_equal()) == 2
     assert not any(peer.core.lacking(PHEXT)[1] for peer in network.peers)

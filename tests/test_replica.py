@@ -19,7 +19,8 @@ from phextsync.errors import (
 )
 from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange, covers
 from phextsync.replica.changes import Change
-from phextsync.replica.replicas import CLIENTS, NewUpdate, Replica, ReplicaSet
+from phextsync.replica.listener import NewUpdate, ReplicaListener
+from phextsync.replica.replicas import CLIENTS, Replica, ReplicaSet
 from phextsync.store.stores import Batch, LogEntry, MemoryStore
 from tests.strategies import documents, near_coordinates
 
@@ -165,12 +166,12 @@ def test_nothing_is_in_the_index_before_it_is_durable(
 ) -> None:
     replica[_A] = "text"
     assert _A not in replica.index
-    batch = replicas.take_batch()
+    batch = replicas.durability.take()
     assert batch is not None
     assert _A not in replica.index
     assert replica[_A] == "text"
     replicas.store.commit(batch)
-    replicas.committed()
+    replicas.durability.written()
     assert replica.index.fingerprint_of(_A) == replica.fingerprint(_A)
     assert replica.uncommitted() == ()
 
@@ -372,8 +373,8 @@ def test_a_glance_at_a_scroll_that_moves_meanwhile_says_nothing(
     peer = _open(MemoryStore(), seed=1).open("memory")
     peer[_A] = "text"
     replica.apply(_A, LogEntry(peer.difference(_A, EMPTY_VERSION) or b"", _NODE, 0))
-    assert replicas.take_batch() is not None
-    moved = _Moved(lambda: replicas.failed(StoreFullError("full")))
+    assert replicas.durability.take() is not None
+    moved = _Moved(lambda: replicas.durability.refused(StoreFullError("full")))
     monkeypatch.setattr(replica, "_pending", moved)
     assert replica.glance(_A) is None  # in no place that was looked at, and not absent
     assert replica[_A] == "text"
@@ -385,13 +386,13 @@ def test_after_a_commit_that_failed_a_scroll_is_written_whole() -> None:
     replica[_A] = "one\n"
     replicas.commit()
     replica.append(_A, "two\n")
-    assert replicas.take_batch() is not None
+    assert replicas.durability.take() is not None
     for number in range(3, 9):
         replica[Coordinate(1, 1, 1, 1, 1, 1, 1, 1, number)] = (
             "others are opened, and there is no room"
         )
-    replicas.failed(StoreFullError("full"))
-    batch = replicas.take_batch()
+    replicas.durability.refused(StoreFullError("full"))
+    batch = replicas.durability.take()
     assert batch is not None
     (write,) = (write for _, write in batch.writes if write.key == _A.key)
     assert write.state is not None
@@ -401,8 +402,8 @@ def test_after_a_commit_that_failed_a_scroll_is_written_whole() -> None:
 def test_a_peers_update_is_taken_although_the_disk_is_full_and_there_is_no_client_id() -> None:
     replicas = _open(MemoryStore())
     replicas.open("other")[_A] = "text"
-    replicas.take_batch()
-    replicas.failed(StoreFullError("full"))
+    replicas.durability.take()
+    replicas.durability.refused(StoreFullError("full"))
     replica, peer = replicas.open("memory"), _open(MemoryStore(), seed=1).open("memory")
     for line in ("one", "two"):
         before = peer.version(_A)
@@ -438,7 +439,7 @@ def test_the_phext_of_client_ids_says_which_node_wrote(
 
 def test_updates_carry_their_author_and_time(replicas: ReplicaSet, replica: Replica) -> None:
     seen: list[NewUpdate] = []
-    replicas.listener = seen.append
+    replicas.listen(ReplicaListener(on_update=seen.append))
     replica[_A] = "text"
     replicas.commit()
     stored = replicas.store.read("memory", _A.key)
@@ -509,7 +510,7 @@ def test_a_document_that_failed_is_made_anew_from_the_store_and_what_is_pending(
 def test_a_phext_is_made_by_its_first_scroll_and_not_by_who_reads_or_follows_it() -> None:
     replicas = _open(MemoryStore(), phexts_max=3)
     made: list[str] = []
-    replicas.on_open = made.append
+    replicas.listen(ReplicaListener(on_open=made.append))
     told: list[Change] = []
     other = replicas.phext("other")
     other.subscribe(told.append)

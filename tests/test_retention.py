@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from phextsync.control.upkeep import backup, repair, restore
 from phextsync.errors import PhextsyncError, StoreFullError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.replica.history_keeper import HistorySetting
+from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.past import FOREVER
-from phextsync.replica.replicas import HistorySetting, ReplicaSet
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.records import KEPT, seal
 from phextsync.store.retention import NEVER_MS, NO_HISTORY, RANGES_MAX, Kept, KeptRange, Retention
 from phextsync.store.stores import LmdbStore, MemoryStore, Store
@@ -148,10 +150,10 @@ def test_a_setting_and_the_writes_of_its_batch_are_one(store: Store) -> None:
     replica.import_text(_B, "imported\n")
     for i in range(_MANY):  # more than the imported state: folded at once
         replica.append(_B, f"{i} {'.' * 60}\n")
-    batch = replicas.take_batch()
+    batch = replicas.durability.take()
     assert batch is not None
-    replicas.failed(StoreFullError("no space left"))
-    assert replicas.is_changed
+    replicas.durability.refused(StoreFullError("no space left"))
+    assert replicas.durability.is_changed
     replicas.commit()
     assert len(replica.log(_B)) == 1 + _MANY
 
@@ -205,10 +207,10 @@ def test_to_set_what_is_set_changes_nothing(store: Store) -> None:
     dirty = list[bool]()
     replicas.keep_history(7, "memory", _TWO)
     replicas.commit()
-    replicas.on_dirty = lambda: dirty.append(True)
+    replicas.listen(ReplicaListener(on_dirty=lambda: dirty.append(True)))
     replicas.keep_history(7, "memory", "2.*")
     replicas.keep_history(9, "memory", _TWO, unless_set=True)
-    assert (dirty, replicas.take_batch()) == ([], None)
+    assert (dirty, replicas.durability.take()) == ([], None)
     replicas.keep_history(9, "memory", _TWO)
     assert dirty == [True]
     assert replicas.history_settings() == [
@@ -232,7 +234,7 @@ def test_a_setting_that_cannot_be_is_refused(
         replicas.keep_history(kept_ms, phext, range_)
     with pytest.raises(PhextsyncError, match="name of a phext"):
         replicas.keep_history(7, "\n")
-    assert not replicas.is_changed
+    assert not replicas.durability.is_changed
 
 
 # -- on disk -------------------------------------------------------------------------------

@@ -52,8 +52,9 @@ from phextsync.errors import (
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.phext_names import is_reserved
 from phextsync.replica.changes import Change, TextChange, writing_as
+from phextsync.replica.history_keeper import HistorySetting
 from phextsync.replica.past import BlamedLine, DeletedScroll, LoggedChange, Past, Version
-from phextsync.replica.replicas import CLIENTS, HistorySetting, Replica, ReplicaSet
+from phextsync.replica.replicas import CLIENTS, Replica, ReplicaSet
 from phextsync.search import Hit
 from phextsync.streams import ChangeStream
 from phextsync.sync.codec import load_array
@@ -716,7 +717,7 @@ class Desk:
             case ["keep_history", *_]:
                 perform(self.replicas, request)
                 await self._node.durable()
-                self.replicas.check_history()
+                self.replicas.history.check()
             case ["synced", str(phext), str(range_), int() | None as peers, *rest]:
                 await self._synced(phext, CoordinateRange.parse(range_), peers, rest)
             case ["search", str(phext), str(range_), str(words), int(limit)]:
@@ -756,7 +757,7 @@ class Desk:
         receipt.performed = number
         is_short = len(answer) <= _KEPT_ANSWER_BYTES
         receipt.answers[number] = answer if is_short else encode_error(number, _lost(request))
-        self.replicas.give_receipt(client, receipt.encode)
+        self.replicas.durability.give_receipt(client, receipt.encode)
         return answer
 
     def _encoded(self, number: int, request: list[Value], client: bytes) -> bytes:
@@ -785,7 +786,7 @@ class Desk:
     def left(self, client: bytes) -> None:
         """A process is gone and will not ask again for what became of its requests."""
         if self._receipts.pop(client, None) is not None:
-            self.replicas.give_receipt(client, bytes)
+            self.replicas.durability.give_receipt(client, bytes)
 
     async def forget_missing(self) -> None:
         """Drop the receipts of processes that did not come over from the last owner."""

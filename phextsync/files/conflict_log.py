@@ -44,7 +44,7 @@ class ConflictLog:
         self._replicas = replicas
         self._prefix = b"b" + binding_id + _KIND
         self.writers: Mapping[Coordinate, str] = {}
-        self._keys = [key for key, _ in replicas.notes(self._prefix)]
+        self._keys = [key for key, _ in replicas.durability.notes(self._prefix)]
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -52,7 +52,7 @@ class ConflictLog:
     def __iter__(self) -> Iterator[LoggedConflict]:
         """Iterate over what is kept, the oldest first."""
         for key in list(self._keys):
-            value = self._replicas.noted(key)
+            value = self._replicas.durability.noted(key)
             if value:  # else another log of this binding settled it
                 yield self._decoded(key, value)
 
@@ -73,7 +73,7 @@ class ConflictLog:
             return False
         # The time comes first, so that keys are in its order.
         key = self._prefix + time_ms.to_bytes(8, "big") + coordinate.key + digest
-        self._replicas.note(key, cbor2.dumps([*body, theirs_by]))
+        self._replicas.durability.note(key, cbor2.dumps([*body, theirs_by]))
         self._keys.append(key)
         while len(self._keys) > CONFLICTS_MAX:
             self._drop(self._keys[0])
@@ -100,7 +100,7 @@ class ConflictLog:
 
     def _drop(self, key: bytes) -> None:
         self._keys.remove(key)
-        self._replicas.note(key, b"")
+        self._replicas.durability.note(key, b"")
 
     def _decoded(self, key: bytes, value: bytes) -> LoggedConflict:
         path, line, base, mine, theirs, theirs_by = cbor2.loads(value)

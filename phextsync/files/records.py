@@ -84,14 +84,14 @@ class Records:
         self._prefix = b"b" + binding_id
         self._records: dict[Coordinate, Record] = {}
         self._by_path: dict[str, Coordinate] = {}
-        for key, value in replicas.notes(self._prefix + _RECORD):
+        for key, value in replicas.durability.notes(self._prefix + _RECORD):
             record = _decoded(value)
             coordinate = Coordinate.from_key(key[_KIND_AT + 1 :])
             self._records[coordinate] = record
             self._by_path[self._key(record.path)] = coordinate
         self._shared: dict[Coordinate, None] = {
             Coordinate.from_key(key[_KIND_AT + 1 :]): None
-            for key, _ in replicas.notes(self._prefix + _SHARED)
+            for key, _ in replicas.durability.notes(self._prefix + _SHARED)
         }
 
     def __len__(self) -> int:
@@ -183,11 +183,11 @@ class Records:
         self._shared.clear()
 
     def _text(self, kind: bytes, coordinate: Coordinate) -> str:
-        value = self._replicas.noted(self._prefix + kind + coordinate.key).decode()
+        value = self._replicas.durability.noted(self._prefix + kind + coordinate.key).decode()
         return value[1:] if kind == _SHARED else value
 
     def _note(self, kind: bytes, coordinate: Coordinate, value: bytes) -> None:
-        self._replicas.note(self._prefix + kind + coordinate.key, value)
+        self._replicas.durability.note(self._prefix + kind + coordinate.key, value)
 
 
 def _encoded(record: Record) -> bytes:

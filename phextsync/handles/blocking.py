@@ -55,6 +55,7 @@ from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateR
 from phextsync.node.node import DEFAULT_PHEXT, open_node
 from phextsync.phext_names import is_phext_name
 from phextsync.replica.changes import Change, current_writer
+from phextsync.replica.history_keeper import HistorySetting
 from phextsync.replica.past import (
     BlamedLine,
     DeletedScroll,
@@ -64,7 +65,6 @@ from phextsync.replica.past import (
     newest_first,
     to_restore,
 )
-from phextsync.replica.replicas import HistorySetting
 from phextsync.replica.views import Bounds, Key, Range, RangeView, Scrolls, as_coordinate, as_range
 from phextsync.search import Hit
 from phextsync.sync.lacks import Lack

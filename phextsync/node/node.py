@@ -88,8 +88,9 @@ class Node:
             random=Random(seed.getrandbits(64)),
             wall_time_ms=lambda: int(surroundings.wall_time_s() * 1000),
             permissions=identity.permissions,
+            on_failure=self.boundary.note,
         )
-        self.replicas.on_failure = self.boundary.note
+        self.writer = Writer(self.replicas, surroundings.commit, self.boundary, self.folder)
         self.core = Synchronizer(
             self.replicas,
             name=identity.name,
@@ -109,7 +110,6 @@ class Node:
 
     def _make_parts(self, links_max: int) -> None:
         outside, boundary = self._surroundings, self.boundary
-        self.writer = Writer(self.replicas, self.core, outside.commit, boundary, self.folder)
         self.acquaintances = Acquaintances(
             self.identity.node_id, self.known, outside.remembered, outside.wall_time_s
         )

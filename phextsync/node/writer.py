@@ -9,10 +9,10 @@ import trio
 
 from phextsync.boundaries import Boundary, one_line
 from phextsync.errors import StoreError
+from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.durations import Durations
 from phextsync.store.stores import Batch
-from phextsync.sync.synchronizer import Synchronizer
 from phextsync.sync.timing import COMMIT_PAUSE_S, GATHER_S, RETRY_S
 
 _STOP_S: Final = 5.0
@@ -27,31 +27,27 @@ class Writer:
     def __init__(
         self,
         replicas: ReplicaSet,
-        core: Synchronizer,
         commit: Callable[[Batch], Awaitable[None]],
         boundary: Boundary,
         folder: Path,
     ) -> None:
         self.durations = Durations()
-        self._replicas = replicas
-        self._core = core
+        self._durability = replicas.durability
         self._commit_batch = commit
         self._boundary = boundary
         self._folder = folder
-        self._taken = self._durable = 0  # batches
-        self._is_core_told = True
         self._dirty = trio.Event()
         self._hurry = trio.Event()
         self._settled = trio.Event()
-        replicas.on_dirty = self._is_dirty
+        replicas.listen(ReplicaListener(on_dirty=self._is_dirty, on_durable=self._settle))
 
     async def durable(self) -> None:
         """Wait until every change made so far is on disk. StoreFullError when the disk refuses."""
-        last = self._taken + self._replicas.is_changed
-        while self._durable < last:
+        last = self._durability.last_batch
+        while not self._durability.is_durable(last):
             self._hurry.set()
             await self._settled.wait()
-            self._replicas.check_writable()
+            self._durability.check_writable()
 
     async def run(self) -> None:
         """Run until cancelled; a store that refuses keeps its batch and is asked again."""
@@ -71,12 +67,9 @@ class Writer:
                 await trio.sleep(RETRY_S)
 
     async def _commit(self) -> bool:
-        batch = self._replicas.take_batch()
+        batch = self._durability.take()
         if batch is None:
-            self._tell_core()
             return True
-        self._taken += 1
-        self._core.committing()
         try:
             began = trio.current_time()
             with trio.CancelScope(shield=True):  # a batch that was taken has to end, well or badly
@@ -89,21 +82,11 @@ class Writer:
             self._commit_failed(StoreError(f"cannot write to {self._folder}: {one_line(error)}"))
             raise
         self.durations.add(trio.current_time() - began)
-        self._replicas.committed()
-        self._durable = self._taken
-        self._settle()
-        self._is_core_told = False
-        self._tell_core()
+        self._durability.written()
         return True
 
-    def _tell_core(self) -> None:
-        """Tell the core that the last batch is durable, if it does not know it yet."""
-        if not self._is_core_told:
-            self._core.committed()
-            self._is_core_told = True
-
     def _commit_failed(self, error: StoreError) -> None:
-        self._replicas.failed(error)
+        self._durability.refused(error)
         self._is_dirty()
         self._settle()
 
@@ -116,10 +99,10 @@ class Writer:
         """Write what is not yet durable; say whether all of it is, within seconds."""
         with trio.move_on_after(_STOP_S) as scope:
             scope.shield = True
-            while self._replicas.is_dirty:
+            while self._durability.is_dirty:
                 if not await self._commit():
                     return False
-        return not self._replicas.is_dirty
+        return not self._durability.is_dirty
 
     def _is_dirty(self) -> None:
         self._dirty.set()

@@ -44,8 +44,6 @@ from phextsync.errors import (
     PhextsyncError,
     ScrollError,
     StoreDamagedError,
-    StoreError,
-    StoreFullError,
 )
 from phextsync.index import (
     EMPTY_VERSION,
@@ -74,26 +72,21 @@ from phextsync.replica.changes import (
     current_writer,
     writing_as,
 )
+from phextsync.replica.durability import Durability
+from phextsync.replica.history_keeper import HistoryKeeper, HistorySetting
+from phextsync.replica.listener import Listeners, NewUpdate, ReplicaListener
 from phextsync.replica.past import (
-    FOREVER,
     BlamedLine,
-    Changes,
     DeletedScroll,
     LoggedChange,
     Past,
     Version,
-    anew,
-    fold,
     has_text,
     newest_first,
-    prune,
     to_restore,
 )
 from phextsync.replica.views import Bounds, Key, Range, RangeView, as_coordinate, as_range
-from phextsync.store.retention import Retention
 from phextsync.store.stores import (
-    Batch,
-    HistoryPiece,
     LogEntry,
     ScrollWrite,
     Store,
@@ -112,8 +105,6 @@ _LOG_ENTRY_BYTES: Final = 64  # what an entry costs besides its update
 # Who opens a scroll looks at no more scrolls that cannot be closed: all may be such.
 _PINNED_MAX: Final = 8
 _REPORTS_MAX: Final = 100
-# With each batch that folds a log, as many histories are looked at: what is too old goes in turn.
-_LOOKED_AT: Final = 4
 # What one step of a search for what was deleted looks at: some milliseconds.
 _WALKED_MAX: Final = 1024
 _PASTS_MAX: Final = 64
@@ -122,31 +113,6 @@ _NOTHING: Final = b"\0"  # a state vector
 
 CLIENTS: Final = ".clients"
 """The phext that says which node wrote under which client id: one line a scroll."""
-
-
-class HistorySetting(NamedTuple):
-    """How long history is kept in a range of a phext, in milliseconds (0: it is not), or, with
-    None, in the whole folder."""
-
-    phext: str | None
-    range: CoordinateRange
-    kept_ms: int
-
-
-class _Setting(NamedTuple):
-    """What was asked for, as `Retention.changed` takes it."""
-
-    kept_ms: int | None
-    where: tuple[str, bytes, bytes | None] | None
-
-
-class NewUpdate(NamedTuple):
-    """An update that took effect here. `source` is the link that brought it, or None for here."""
-
-    phext: str
-    coordinate: Coordinate
-    entry: LogEntry
-    source: int | None
 
 
 class Merged(NamedTuple):
@@ -417,7 +383,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         if self._is_known(coordinate):
             self._edit(coordinate, lambda scroll: scroll.import_text(text, version_bytes_max))
         elif text:
-            self._owner.check_writable()
+            self._owner.durability.check_writable()
             self._owner.check_allowed(self.name, coordinate)
             self._owner.check_room(self.name)
             check_text(text)
@@ -902,7 +868,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     # -- changing --------------------------------------------------------------------------
 
     def _edit(self, key: Key, operation: Callable[[Scroll], bytes | None]) -> None:
-        self._owner.check_writable()
+        self._owner.durability.check_writable()
         coordinate = as_coordinate(key)
         self._owner.check_allowed(self.name, coordinate)
         self._owner.check_room(self.name)
@@ -987,7 +953,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     def _write(self, coordinate: Coordinate, pending: _Pending) -> ScrollWrite:
         opened = self._opened(coordinate)
         state, log = pending.state, tuple(pending.log)
-        if pending.entry is not None and self._owner.keeps(self.name, coordinate.key):
+        if pending.entry is not None and self._owner.history.keeps(self.name, coordinate.key):
             state, log = None, (pending.entry, *log)
         if opened is None:
             return ScrollWrite(coordinate.key, pending.fingerprint, pending.size, state, log)
@@ -997,7 +963,9 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         stored = opened.state_bytes or len(pending.state or b"")
         if pending.rewrite or opened.log_bytes > max(stored // _LOG_SHARE, _LOG_BYTES_MIN):
             news, state, log = log, scroll.state(), ()
-            self._owner.folded(self.name, coordinate.key, news, state, is_other=pending.is_other)
+            self._owner.history.folded(
+                self.name, coordinate.key, news, state, is_other=pending.is_other
+            )
             opened.state_bytes, opened.log_bytes = len(state), 0
         return ScrollWrite(coordinate.key, pending.fingerprint, pending.size, state, log)
 
@@ -1115,9 +1083,8 @@ class ReplicaSet:
     """All replicas of one node over one store: their batches, client ids and open documents.
 
     `wall_time_ms` is stored beside updates for people to read and decides nothing. `permissions`
-    are this node's own: edits that they do not allow raise PermissionDeniedError. `listener` is
-    told of every update that takes effect, `on_dirty` that a batch has something to take,
-    `on_open` of a phext that was opened, `on_set_aside` of one of which a scroll was damaged.
+    are this node's own: edits that they do not allow raise PermissionDeniedError. `on_failure` is
+    told of what failed outside, such as a subscriber; without it, it is reported.
     """
 
     def __init__(
@@ -1130,6 +1097,7 @@ class ReplicaSet:
         open_bytes_max: int = 64 << 20,
         permissions: Permissions = UNRESTRICTED,
         phexts_max: int = PHEXTS_MAX,
+        on_failure: Callable[[str, Exception], None] | None = None,
     ) -> None:
         self.store = store
         self.node_id = node_id
@@ -1139,35 +1107,24 @@ class ReplicaSet:
         self.open_bytes = 0
         self.open_scrolls = 0
         self.evictions = 0
-        self.listener: Callable[[NewUpdate], None] | None = None
-        self.on_dirty: Callable[[], None] | None = None
-        self.on_open: Callable[[str], None] | None = None
-        self.on_set_aside: Callable[[str], None] | None = None
         self.reports: deque[str] = deque(maxlen=_REPORTS_MAX)
-        self.on_failure: Callable[[str, Exception], None] = self._report_failure
+        self.on_failure = on_failure or self._report_failure
         self._random = random
         self._wall_time_ms = wall_time_ms
         self._replicas: dict[str, Replica] = {}
         self._unmade: WeakValueDictionary[str, Replica] = WeakValueDictionary()  # see `phext`
-        self._touched: dict[str, Replica] = {}
-        self._committing: list[Replica] = []
-        self._leases: dict[str, int] = {}
-        self._receipts: dict[bytes, Callable[[], bytes]] = {}
-        self._taken_receipts: dict[bytes, Callable[[], bytes]] = {}
-        self._notes: dict[bytes, bytes] = {}
-        self._taken_notes: dict[bytes, bytes] = {}
-        self._pieces: list[HistoryPiece] = []
-        self._taken_pieces: tuple[HistoryPiece, ...] = ()
-        self._settings: list[_Setting] = []  # of history, for the next batch
-        self._taken_settings: list[_Setting] = []
-        self._retention: Retention | None = None  # what these are in the batch taken last
-        self._is_setting_refused = False
-        self._looked_at: tuple[str, bytes] | None = None  # the scroll whose history was, last
-        self._is_looking = False
-        # Histories that begin anew with the next fold.
-        self._damaged: set[tuple[str, bytes]] = set()
+        self._listeners = Listeners()
+        self.listen(ReplicaListener(on_durable=lambda: self._evict(len(self._open))))
+        self.history = HistoryKeeper(
+            store, now_ms=wall_time_ms, report=self.report, wake=self._listeners.dirty
+        )
+        self.durability = Durability(store, self.history, self._listeners)
+        self.announce = self._listeners.update
         self._open: deque[tuple[Replica, Coordinate, OpenText]] = deque()
-        self._failure: StoreError | None = None
+
+    def listen(self, listener: ReplicaListener) -> None:
+        """Tell one more of what happens here, after those who listen already."""
+        self._listeners.add(listener)
 
     def open(self, name: str) -> Replica:
         """Return the replica of the phext `name`, which is made if there is none: it takes one of
@@ -1208,8 +1165,7 @@ class ReplicaSet:
     def _make(self, replica: Replica) -> None:
         self._unmade.pop(replica.name, None)
         self._replicas[replica.name] = replica
-        if self.on_open is not None:
-            self.on_open(replica.name)
+        self._listeners.opened(replica.name)
 
     def check_room(self, name: str) -> None:
         """PhextsyncError when the phext is not here and there may be no more."""
@@ -1233,88 +1189,24 @@ class ReplicaSet:
         """Return the names of all phexts that are open or stored, sorted."""
         return sorted({*self.store.phexts(), *self._replicas})
 
-    @property
-    def is_changed(self) -> bool:
-        """Whether there is a change that no batch has taken yet."""
-        return bool(self._touched or self._notes or self._settings)
+    # -- durability ------------------------------------------------------------------------
 
     @property
     def is_dirty(self) -> bool:
         """Whether something is not yet durable, or on its way to be."""
-        return bool(self._touched or self._committing or self._notes or self._taken_notes)
-
-    def commit(self) -> None:
-        """Make every change durable before returning. StoreError when it cannot be done, and when
-        a setting of history could not, which is given up."""
-        batch = self.take_batch()
-        if batch is not None:
-            try:
-                self.store.commit(batch)
-            except StoreError as error:
-                self.failed(error)
-                raise
-            self.committed()
-            self.check_history()
-
-    def take_batch(self) -> Batch | None:
-        """Return what the store has to commit; `committed` or `failed` must follow."""
-        is_idle = not self._settings and not self._notes and not self._is_looking
-        if not self._touched and not self._receipts and is_idle:
-            return None
-        assert not self._committing
-        self._retention = self.retention if self._settings else None  # also for these writes
-        self._taken_settings, self._settings = self._settings, []
-        self._committing, self._touched = list(self._touched.values()), {}
-        writes = [(r.name, write) for r in self._committing for write in r.take_writes()]
-        leases, self._leases = tuple(self._leases.items()), {}
-        self._taken_receipts, self._receipts = self._receipts, {}
-        receipts = tuple((client, encode()) for client, encode in self._taken_receipts.items())
-        self._taken_notes, self._notes = self._notes, {}
-        notes = tuple(self._taken_notes.items())
-        if self._pieces or self._is_looking:
-            self._look_at_some()
-        # Those of a batch that fails are made again: its scrolls are folded again.
-        pieces, self._pieces = tuple(self._pieces), []
-        self._taken_pieces = pieces
-        return Batch(tuple(writes), leases, receipts, pieces, self._retention, notes)
-
-    def committed(self) -> None:
-        """The batch taken last is durable."""
-        for replica in self._committing:
-            replica.settle()
-        self._committing = []
-        if self.store.refused_history:
-            self._history_was_refused()
-        self._taken_settings, self._retention = [], None
-        self._taken_pieces = ()
-        self._taken_notes = {}
-        self._failure = None
-        self._evict(len(self._open))
-        if self._is_looking and self.on_dirty is not None:
-            self.on_dirty()
-
-    def failed(self, error: StoreError) -> None:
-        """The batch taken last was refused: keep it, and refuse edits until one is taken."""
-        for replica in self._committing:
-            replica.unsettle()
-            self._touched[replica.name] = replica
-        self._committing = []
-        self._receipts = {**self._taken_receipts, **self._receipts}
-        self._settings = [*self._taken_settings, *self._settings]
-        self._taken_settings, self._retention = [], None
-        self._notes, self._taken_notes = {**self._taken_notes, **self._notes}, {}
-        self._damaged |= {(p.phext, p.key) for p in self._taken_pieces if p.number is None}
-        self._failure = error
+        return self.durability.is_dirty
 
     @property
     def is_writable(self) -> bool:
         """Whether the store took the last write."""
-        return self._failure is None
+        return self.durability.is_writable
 
-    def check_writable(self) -> None:
-        """StoreFullError while the store refuses writes."""
-        if self._failure is not None:
-            raise StoreFullError(f"the store refused the last write: {self._failure}")
+    def commit(self) -> None:
+        """Make every change durable before returning. StoreError when it cannot be done, and when
+        a setting of history could not, which is given up."""
+        self.durability.commit()
+
+    # -- who may write what, and when it was written -----------------------------------------
 
     def may_write(self, phext: str, coordinate: Coordinate) -> bool:
         """Whether this node's own permissions allow an edit there."""
@@ -1351,7 +1243,7 @@ class ReplicaSet:
 
     def note_client_id(self, phext: str, client_id: int) -> None:
         """Let the next batch make the lease of a client id durable, and tell whose it is."""
-        self._leases[phext] = client_id
+        self.durability.lease(phext, client_id)
         if phext != CLIENTS:
             coordinate = _place_of(client_id)
             if self.may_write(CLIENTS, coordinate):
@@ -1369,31 +1261,17 @@ class ReplicaSet:
                         return bytes.fromhex(node)
         return None
 
-    # -- history: beside the scrolls, in the same batches; nothing here may stop a write ------
-
-    @property
-    def retention(self) -> Retention:
-        """Where history is kept and for how long, with what was set and is not yet durable."""
-        retention = self._retention or self.store.history
-        for setting in self._settings:
-            retention = retention.changed(*setting, self.now_ms())
-        return retention
+    # -- history ---------------------------------------------------------------------------
 
     @property
     def history_kept_ms(self) -> int:
         """How long history is kept in this folder where no range has a setting of its own, in
         milliseconds; 0: it is not."""
-        return self.retention.kept_ms
+        return self.history.kept_ms
 
     def history_settings(self) -> list[HistorySetting]:
         """Return how long history is kept: first in the whole folder, then in ranges."""
-        retention = self.retention
-        rows = [HistorySetting(None, EVERYTHING, retention.kept_ms)]
-        for phext, lower, upper, kept_ms in retention.ranges:
-            end = None if upper is None else Coordinate.from_key(upper)
-            range_ = CoordinateRange(Coordinate.from_key(lower), end)
-            rows.append(HistorySetting(phext, range_, kept_ms))
-        return rows
+        return self.history.settings()
 
     def keep_history(
         self,
@@ -1403,107 +1281,8 @@ class ReplicaSet:
         *,
         unless_set: bool = False,
     ) -> None:
-        """Let the next batch set how long history is kept: in a range of a phext, or, without
-        `phext`, in this folder where no range has a setting. Where the smallest range that has
-        one says 0, what is kept is forgotten. None removes the setting of a range.
-
-        To set what is set changes nothing; `unless_set` leaves a range alone that has a setting.
-        PhextsyncError for a time, a phext or a range that cannot be.
-        """
-        if kept_ms is not None and not 0 <= kept_ms <= FOREVER:
-            raise PhextsyncError(f"expected milliseconds from 0 to {FOREVER}, found {kept_ms}")
-        if phext is not None and not is_phext_name(phext):
-            raise PhextsyncError(f"expected the name of a phext, found {phext!r:.60}")
-        if phext is None and (kept_ms is None or not as_range(range_).is_everything):
-            raise PhextsyncError("expected a time for the whole folder, or a phext and a range")
-        where = None if phext is None else (phext, *as_range(range_).to_keys())
-        before = self.retention
-        if unless_set and any(row.where == where for row in before.ranges):
-            return
-        retention = before.changed(kept_ms, where, self.now_ms())
-        if retention == before:
-            return
-        self._settings.append(_Setting(kept_ms, where))
-        self._is_setting_refused = False
-        self._looked_at = None
-        self._is_looking = retention.is_kept
-        if self.on_dirty is not None:
-            self.on_dirty()
-
-    def keeps(self, phext: str, key: bytes) -> bool:
-        """Whether history of a scroll is kept in the batch taken last."""
-        return (self._retention or self.store.history).of(phext, key).kept_ms > 0
-
-    def check_history(self) -> None:
-        """StoreError when the store did not take the last setting."""
-        if self._is_setting_refused:
-            self._is_setting_refused = False
-            raise StoreError(
-                "the setting of history could not be written, since what is stored of history is "
-                "damaged: repair the folder, and set it again"
-            )
-
-    def _history_was_refused(self) -> None:
-        """The batch taken last is durable but for its history."""
-        self._is_setting_refused = bool(self._taken_settings)
-        self._is_looking = False
-        # What was only to be forgotten stays as it was.
-        lost = [p for p in self._taken_pieces if p.number is None or (p.number and p.data)]
-        for phext, key in sorted({(piece.phext, piece.key) for piece in lost}):
-            self._damaged.add((phext, key))
-            place = Coordinate.from_key(key)
-            self.report(f"{phext} {place}: a part of its history could not be written")
-
-    def folded(
-        self, phext: str, key: bytes, news: tuple[LogEntry, ...], state: bytes, *, is_other: bool
-    ) -> None:
-        """The log of a scroll, and `news` that were to follow in it, are in its new `state`, which
-        is another, not one that builds on them, with `is_other`."""
-        now_ms = self.now_ms()
-        kept = (self._retention or self.store.history).of(phext, key)
-        if kept.kept_ms:
-            pieces = anew(state, now_ms)
-            if not is_other and (phext, key) not in self._damaged:
-                with suppress(StoreError):  # whoever reads the scroll sees to that
-                    stored, last = self.store.read(phext, key), self.store.last_piece(phext, key)
-                    pieces = fold(stored, last, news, now_ms, kept.began_ms)
-            self._damaged.discard((phext, key))
-            self._keep_pieces(phext, key, pieces)
-
-    def _look_at_some(self) -> None:
-        """Look whether something is to be forgotten of the next few histories in turn."""
-        retention, now_ms = self._retention or self.store.history, self.now_ms()
-        beginning = {(piece.phext, piece.key) for piece in self._pieces if piece.number is None}
-        folding = {(piece.phext, piece.key) for piece in self._pieces}
-        is_looking, self._is_looking = self._is_looking, False  # not on and on where it cannot
-        with suppress(StoreError):
-            places = self.store.histories(self._looked_at, _LOOKED_AT)
-            self._looked_at = places[-1] if len(places) == _LOOKED_AT else None
-            self._is_looking = is_looking and self._looked_at is not None
-            for place in places:
-                if place not in beginning:
-                    pieces = self.store.pieces(*place, oldest=_LOOKED_AT)
-                    if all(pieces.values()):
-                        self._keep_pieces(
-                            *place, prune(pieces, now_ms - retention.of(*place).kept_ms)
-                        )
-                    elif place in folding:
-                        self._damaged.add(place)
-                    else:
-                        self._begin_anew(*place, now_ms)
-            for place in sorted(self._damaged - folding)[:_LOOKED_AT]:
-                self._damaged.discard(place)
-                self._begin_anew(*place, now_ms)
-
-    def _begin_anew(self, phext: str, key: bytes, now_ms: int) -> None:
-        """Forget a history that is damaged."""
-        stored = self.store.read(phext, key)
-        state = None if stored is None else merge_updates(stored.updates)
-        self._keep_pieces(phext, key, {None: b""} if state is None else anew(state, now_ms))
-        self.report(f"{phext} {Coordinate.from_key(key)}: its history was damaged, and begins anew")
-
-    def _keep_pieces(self, phext: str, key: bytes, pieces: Changes) -> None:
-        self._pieces += [HistoryPiece(phext, key, number, data) for number, data in pieces.items()]
+        """Let the next batch set how long history is kept, as `HistoryKeeper.keep` does."""
+        self.history.keep(kept_ms, phext, range_, unless_set=unless_set)
 
     def read_range(
         self, phext: str, lower: bytes, upper: bytes | None, bytes_max: int
@@ -1512,51 +1291,16 @@ class ReplicaSet:
         found = self.store.read_range(phext, lower, upper, bytes_max)
         return [(key, merge_updates(stored.updates)) for key, stored in found]
 
-    def announce(self, update: NewUpdate) -> None:
-        """Pass an update that took effect to whoever listens."""
-        if self.listener is not None:
-            self.listener(update)
-
     def touched(self, replica: Replica) -> None:
         """Remember that `replica` is about to have something for the next batch."""
         if replica.name not in self._replicas:
             self._make(replica)
-        self._touched[replica.name] = replica
-        if self.on_dirty is not None:
-            self.on_dirty()
-
-    def give_receipt(self, client: bytes, encode: Callable[[], bytes]) -> None:
-        """Let the next batch hold the receipt of `client`, as `encode` says it is then."""
-        self._receipts[client] = encode
-        if self.on_dirty is not None:
-            self.on_dirty()
-
-    def note(self, key: bytes, value: bytes) -> None:
-        """Let the next batch hold a note, with the changes of scrolls made before the next await;
-        an empty one is removed."""
-        self._notes[key] = value
-        if self.on_dirty is not None:
-            self.on_dirty()
-
-    def noted(self, key: bytes) -> bytes:
-        """Return a note as it was set last, nothing when there is none."""
-        for notes in (self._notes, self._taken_notes):
-            if key in notes:
-                return notes[key]
-        return self.store.note(key)
-
-    def notes(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
-        """Return the notes whose key begins with `prefix`, in order."""
-        notes = dict(self.store.notes(prefix))
-        for news in (self._taken_notes, self._notes):
-            notes.update((key, value) for key, value in news.items() if key.startswith(prefix))
-        return sorted((key, value) for key, value in notes.items() if value)
+        self.durability.changed(replica)
 
     def set_aside(self, phext: str, problem: str) -> None:
         """A damaged scroll is absent from now on."""
         self.report(f"{problem}; set aside, to be fetched again from a peer")
-        if self.on_set_aside is not None:
-            self.on_set_aside(phext)
+        self._listeners.set_aside(phext)
 
     def _report_failure(self, part: str, error: Exception) -> None:
         self.report(f"{part} failed: {error!r}")

@@ -11,7 +11,7 @@ from math import inf
 from typing import Final
 
 from phextsync.index import CoordinateRange
-from phextsync.replica.replicas import NewUpdate
+from phextsync.replica.listener import NewUpdate
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.messages import NEIGHBOURS_MINOR, Neighbours
 from phextsync.sync.news import News

@@ -30,6 +30,7 @@ from typing import Final
 
 from phextsync.errors import ProtocolError, StoreDamagedError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, CoordinateRange
+from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.assembly import PartsBudget
 from phextsync.sync.clock import Clock
@@ -78,8 +79,8 @@ _OF_A_PHEXT: Final = (Updates, Want, Part, Compare, Refused, Conflict)
 class Synchronizer:
     """The core of a node: one for all phexts and links.
 
-    Feed it `link_opened`, `receive`, `committed`, `tick` and `link_closed`; pull `next_frame`.
-    The `listener` is told when there is something to pull.
+    Feed it `link_opened`, `receive`, `tick` and `link_closed`; pull `next_frame`. The `listener`
+    is told when there is something to pull. What happens to the replicas it hears from them.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Synchronizer:
             limits=limits,
             interval_s=timing.presence_interval_s,
             on_ready=listener.on_ready,
-            on_failure=lambda part, error: replicas.on_failure(part, error),
+            on_failure=replicas.on_failure,
         )
         self.links: dict[int, Link] = {}
         self._relay = Relay(self.links, self._shared)
@@ -129,9 +130,15 @@ class Synchronizer:
         own = Self(self.node_id, name, incarnation)
         self._greeting = Greeting(own, self._shared, self._doubles, self.presence, self._relay)
         self.events = self._greeting.events
-        replicas.listener = self._relay.take
-        replicas.on_open = self._phext_opened
-        replicas.on_set_aside = self._scroll_set_aside
+        replicas.listen(
+            ReplicaListener(
+                on_update=self._relay.take,
+                on_open=self._phext_opened,
+                on_set_aside=self._scroll_set_aside,
+                on_taken=self._batch_taken,
+                on_durable=self._batch_durable,
+            )
+        )
 
     # -- links -----------------------------------------------------------------------------
 
@@ -291,13 +298,13 @@ class Synchronizer:
 
     # -- replicas --------------------------------------------------------------------------
 
-    def committing(self) -> None:
+    def _batch_taken(self) -> None:
         """A batch was taken: what has arrived so far will be durable with it."""
         self._relay.news.committing()
         for link in self.links.values():
             link.ledger.committing()
 
-    def committed(self) -> None:
+    def _batch_durable(self) -> None:
         """The batch taken last is durable."""
         durable = self._relay.news.committed()
         is_dirty = self.replicas.is_dirty

@@ -19,7 +19,8 @@ from typing import Final
 from phextsync.errors import StoreDamagedError, StoreFullError
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.replica.changes import Change
-from phextsync.replica.replicas import NewUpdate, Replica, ReplicaSet
+from phextsync.replica.listener import NewUpdate, ReplicaListener
+from phextsync.replica.replicas import Replica, ReplicaSet
 from phextsync.store.stores import Batch, MemoryStore
 from phextsync.sync.codec import encode
 from phextsync.sync.limits import Limits
@@ -458,12 +459,11 @@ class World:
                 on_due=lambda time: self._tick_by(node, time),
             ),
         )
-        inner = replicas.listener
-        assert inner is not None
-        replicas.listener = lambda new: self._took_effect(inner, new)
         replica = replicas.open(PHEXT)
         replica.subscribe(lambda change: self._changed(node, change))
-        replicas.on_dirty = lambda: self._is_dirty(node)
+        replicas.listen(
+            ReplicaListener(on_update=self._took_effect, on_dirty=lambda: self._is_dirty(node))
+        )
         self._note("start", node.number)
         self._tick(node, node.life)
         for pair in self._pairs:
@@ -506,10 +506,9 @@ class World:
         """Return a node's monotonic clock."""
         return self.now + node.ahead_s
 
-    def _took_effect(self, inner: Callable[[NewUpdate], None], new: NewUpdate) -> None:
+    def _took_effect(self, new: NewUpdate) -> None:
         if new.source is not None:
             self.metrics.bytes_needed += len(new.entry.update)
-        inner(new)
 
     def _changed(self, node: _Node, change: Change) -> None:
         if not self._is_editing:
@@ -542,11 +541,10 @@ class World:
         if not self.is_up(node.number):
             self.at(node.asleep_until, lambda: self._write(node, life))
             return
-        node.batch = self._replicas(node.number).take_batch()
+        node.batch = self._replicas(node.number).durability.take()
         if node.batch is None:
             node.is_writing = False
             return
-        self._core(node.number).committing()
         self.oracle.taken(node.number)
         delay_s = self._disks_random.choices(_DISK_S, (70, 25, 5))[0]
         if node.is_torn:
@@ -563,14 +561,13 @@ class World:
         if node.life != life or batch is None:
             return
         node.batch = None
-        replicas = self._replicas(node.number)
+        durability = self._replicas(node.number).durability
         if node.is_disk_full:
-            replicas.failed(StoreFullError("the simulated disk is full"))
+            durability.refused(StoreFullError("the simulated disk is full"))
             self.at(self.now + RETRY_S, lambda: self._write(node, life))
             return
         node.store.commit(batch)
-        replicas.committed()
-        self._core(node.number).committed()
+        durability.written()
         self.oracle.committed(node.number)
         self.metrics.commits += 1
         self._note("commit", node.number, len(batch.writes))

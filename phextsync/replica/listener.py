@@ -1,0 +1,79 @@
+"""Listeners: who is told of what happens to replicas, while it happens."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from phextsync.index import Coordinate
+from phextsync.store.stores import LogEntry
+
+
+class NewUpdate(NamedTuple):
+    """An update that took effect here. `source` is the link that brought it, or None for here."""
+
+    phext: str
+    coordinate: Coordinate
+    entry: LogEntry
+    source: int | None
+
+
+def _ignore() -> None:
+    """Nobody listens."""
+
+
+def _ignore_phext(_: str) -> None:
+    """Nobody listens."""
+
+
+def _ignore_update(_: NewUpdate) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaListener:
+    """`on_update(new)` is called for every update that takes effect; `on_open(phext)` for a phext
+    that was opened; `on_set_aside(phext)` when one of its scrolls was damaged and is gone;
+    `on_dirty()` when the next batch has something to take; `on_taken()` when a batch was taken,
+    and `on_durable()` when it is on the disk. They are called in the middle of work: they note it
+    and return."""
+
+    on_update: Callable[[NewUpdate], None] = _ignore_update
+    on_open: Callable[[str], None] = _ignore_phext
+    on_set_aside: Callable[[str], None] = _ignore_phext
+    on_dirty: Callable[[], None] = _ignore
+    on_taken: Callable[[], None] = _ignore
+    on_durable: Callable[[], None] = _ignore
+
+
+class Listeners:
+    """All who listen to the replicas of a node, told in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._all: tuple[ReplicaListener, ...] = ()
+
+    def add(self, listener: ReplicaListener) -> None:
+        self._all = (*self._all, listener)
+
+    def update(self, new: NewUpdate) -> None:
+        for listener in self._all:
+            listener.on_update(new)
+
+    def opened(self, phext: str) -> None:
+        for listener in self._all:
+            listener.on_open(phext)
+
+    def set_aside(self, phext: str) -> None:
+        for listener in self._all:
+            listener.on_set_aside(phext)
+
+    def dirty(self) -> None:
+        for listener in self._all:
+            listener.on_dirty()
+
+    def taken(self) -> None:
+        for listener in self._all:
+            listener.on_taken()
+
+    def durable(self) -> None:
+        for listener in self._all:
+            listener.on_durable()
