@@ -479,6 +479,25 @@ def test_a_rename_to_a_name_that_cannot_be_kept_deletes_nothing(mesh: Mesh) -> N
     assert not _problems(one)
 
 
+def test_a_name_that_cannot_be_kept_holds_no_other_that_is_deleted_elsewhere(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    one.disk.rename("n.md", "line\nend.md")
+    mesh.pass_time(5)
+    two.disk.unlink("n.md")
+    mesh.pass_time(5)
+    two.disk.put("m.md", "other\n")
+    mesh.pass_time(1)
+    two.disk.rename("m.md", "n.md")
+    mesh.pass_time(5)
+    assert one.disk.text("n.md") == two.disk.text("n.md") == "other\n"
+    assert one.disk.text("line\nend.md") == "one\n"
+    assert one.binding is not None
+    assert one.binding.situation().waiting == 0
+    assert not one.is_due()
+
+
 def test_a_file_with_the_number_of_one_that_is_gone_is_another(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("n.md", "what stood in the first of them\n")

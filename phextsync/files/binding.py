@@ -31,7 +31,7 @@ from phextsync.files.naming import Naming
 from phextsync.files.output import Output, is_moving
 from phextsync.files.problems import Problems
 from phextsync.files.reading import File, Found, Gone, Trouble, why
-from phextsync.files.records import Records, digest_of
+from phextsync.files.records import Record, Records, digest_of
 from phextsync.files.todo import Runner, Todo
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
@@ -308,15 +308,20 @@ class Binding:
 
     async def _find_missing(self, known: Iterable[Coordinate], now: float) -> None:
         """Note which files are gone, before anything that appeared is taken for new."""
-        records = {c: r for c in known if (r := self.records.get(c)) is not None and r.digest}
-        for coordinate in [c for c, r in records.items() if self._is_left_alone(r.path)]:
+        held = {c: r for c in known if (r := self._held(c)) is not None}
+        for coordinate in [c for c in self._absences if self._held(c) is None]:
             self._absences.end(coordinate)
-            del records[coordinate]
-        paths = [record.path for record in records.values()]
+        paths = [record.path for record in held.values()]
         gone = set(await self._run(self._directory.gone, paths)) if paths else set()
-        for coordinate, record in records.items():
+        for coordinate, record in held.items():
             if record.path in gone:
                 self._absences.note(coordinate, now)
+
+    def _held(self, coordinate: Coordinate) -> Record | None:
+        """Return the record of a file that this machine has had and that is not left alone."""
+        record = self.records.get(coordinate)
+        has_text = record is not None and record.digest and not self._is_left_alone(record.path)
+        return record if has_text else None
 
     def _is_left_alone(self, path: str) -> bool:
         return self._directory.is_ignored(path) and not is_moving(path)

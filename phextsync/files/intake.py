@@ -121,13 +121,15 @@ class Intake:
                 return
             if self._may_write(coordinate):
                 is_due = self._absences.is_due(coordinate, now) or self._absences.is_confirmed
-                if is_due:
-                    taken.gone.append(coordinate)
                 self._problems.solve(path)
-                return
-            # It was not ours to delete: it is written again.
+                if not is_due:
+                    return
+                if self._replica.size(coordinate):
+                    taken.gone.append(coordinate)
+                    return
+            else:  # it was not ours to delete: it is written again
+                self._records.forget(coordinate)
             self._absences.end(coordinate)
-            self._records.forget(coordinate)
         else:
             self._absences.end(coordinate)
             if file is not None and not self._take(coordinate, record, file, taken):
