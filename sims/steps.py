@@ -13,10 +13,22 @@ from hashlib import blake2b
 from random import Random
 
 from phextsync.index import Coordinate
+from phextsync.replica.replicas import Replica
 from sims.network import PHEXT, Network
 
 _STEPS = 150
 _SETTLE_S = 8.0
+_EDITS = {"append": 20, "insert": 10, "import": 8, "clear": 3}
+_ACTIONS = _EDITS | {  # how often each is drawn
+    "step": 30,
+    "lossy": 2,
+    "commit": 12,
+    "link": 8,
+    "cut": 4,
+    "crash": 2,
+    "time": 3,
+    "claim": 8,
+}
 
 
 @dataclass(slots=True)
@@ -83,39 +95,38 @@ def run(seed: int, make: Callable[[int, int], Network] = Network) -> tuple[str |
 
 def _act(network: Network, oracle: Oracle, source: Random, token: str) -> None:
     who = source.randrange(len(network.peers))
-    peer = network.peers[who]
     place = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, source.randint(1, 12))
-    match source.choices(
-        (
-            "append",
-            "insert",
-            "import",
-            "clear",
-            "step",
-            "lossy",
-            "commit",
-            "link",
-            "cut",
-            "crash",
-            "time",
-            "claim",
-        ),
-        (20, 10, 8, 3, 30, 2, 12, 8, 4, 2, 3, 8),
-    )[0]:
+    action = source.choices(tuple(_ACTIONS), tuple(_ACTIONS.values()))[0]
+    if action in _EDITS:
+        _edit(action, network.peers[who].replica, oracle, source, place, token)
+    else:
+        _go_on(action, network, oracle, source, who)
+
+
+def _edit(
+    action: str, replica: Replica, oracle: Oracle, source: Random, place: Coordinate, token: str
+) -> None:
+    """Let a user of one node change a scroll."""
+    match action:
         case "append":
-            peer.replica.append(place, token)
-            oracle.written[token] = place
+            replica.append(place, token)
         case "insert":
-            text = peer.replica.get(place, "")
+            text = replica.get(place, "")
             edges = [0, *(i + 1 for i, character in enumerate(text) if character == ">")]
-            peer.replica.insert(place, source.choice(edges), token)
-            oracle.written[token] = place
+            replica.insert(place, source.choice(edges), token)
         case "import":
-            peer.replica.import_text(place, peer.replica.get(place, "") + token)
-            oracle.written[token] = place
-        case "clear":
-            peer.replica.clear_scroll(place)
+            replica.import_text(place, replica.get(place, "") + token)
+        case _:
+            replica.clear_scroll(place)
             oracle.cleared[place] = None
+            return
+    oracle.written[token] = place
+
+
+def _go_on(action: str, network: Network, oracle: Oracle, source: Random, who: int) -> None:
+    """Let something happen to the nodes and their links."""
+    peer, count = network.peers[who], len(network.peers)
+    match action:
         case "step":
             for _ in range(source.randint(1, 5)):
                 network.step()
@@ -125,10 +136,8 @@ def _act(network: Network, oracle: Oracle, source: Random, token: str) -> None:
             peer.commit()
             held = "".join(text for _, text in peer.replica.scrolls())
             oracle.durable.update((t, None) for t in oracle.written if t in held)
-        case "link" if len(network.peers) > 1:
-            network.link(
-                who, (who + source.randint(1, len(network.peers) - 1)) % len(network.peers)
-            )
+        case "link" if count > 1:
+            network.link(who, (who + source.randint(1, count - 1)) % count)
         case "cut" if network.links:
             network.cut(source.choice(sorted(network.links)))
         case "crash":

@@ -10,7 +10,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
@@ -118,11 +118,8 @@ def run(recording: Path, before: Path, worker: int, of: int) -> dict[str, int]:
         if path.is_file()
     }
     told_all = list(events(recording))
-    acknowledged = [
-        json.loads(event.mark)[1]
-        for event in told_all
-        if event.mark is not None and json.loads(event.mark)[0] == "acknowledged"
-    ]
+    marks = (json.loads(event.mark) for event in told_all if event.mark is not None)
+    acknowledged = [value for kind, value in marks if kind == "acknowledged"]
     disk = Disk(files)
     peer = ReplicaSet(MemoryStore(), node_id=b"p" * 16, random=Random(0), wall_time_ms=lambda: 0)
     first = json.loads((before / "contents").read_text()) if "contents" in files else {}
@@ -132,19 +129,8 @@ def run(recording: Path, before: Path, worker: int, of: int) -> dict[str, int]:
     taken, numbers, is_changed = 0, count(), True
     for i, event in enumerate(told_all):
         if event.mark is not None:
-            kind, value = json.loads(event.mark)
+            taken += _hear(event.mark, told, acknowledged[taken + 1 :])
             is_changed = True
-            if kind == "part":
-                told.part = value
-            elif kind == "sent":
-                phext, key, update = value
-                entry = LogEntry(bytes.fromhex(update), NODE_ID, 0)
-                peer.open(phext).apply(Coordinate.from_key(bytes.fromhex(key)), entry)
-                peer.commit()
-            else:
-                taken += 1
-                told.before = value
-                told.after = acknowledged[min(taken, len(acknowledged) - 1)]
             continue
         crashed = disk.begin(event)
         if crashed is disk:
@@ -163,6 +149,24 @@ def run(recording: Path, before: Path, worker: int, of: int) -> dict[str, int]:
             disk.tell(event)
         is_changed = False
     return tried
+
+
+def _hear(mark: str | bytes, told: Told, later: Sequence[Contents]) -> bool:
+    """Note what the workload says; return whether something was acknowledged. `later` is what will
+    be."""
+    kind, value = json.loads(mark)
+    if kind == "part":
+        told.part = value
+    elif kind == "sent":
+        phext, key, update = value
+        entry = LogEntry(bytes.fromhex(update), NODE_ID, 0)
+        told.peer.open(phext).apply(Coordinate.from_key(bytes.fromhex(key)), entry)
+        told.peer.commit()
+    else:
+        told.before = value
+        told.after = later[0] if later else value
+        return True
+    return False
 
 
 def _try(image: Mapping[str, bytes | None], told: Told, seed: int) -> None:
