@@ -517,7 +517,7 @@ def test_a_phext_is_made_by_its_first_scroll_and_not_by_who_reads_or_follows_it(
     assert replicas.phext("other") is other
     assert other.get(_A) is None
     other[_A] = ""
-    assert (made, replicas.names(), replicas.take_batch()) == ([], [], None)
+    assert (made, replicas.names(), replicas.durability.take()) == ([], [], None)
     other[_A] = "text"
     assert "other" in made
     assert replicas.names() == [CLIENTS, "other"]
