@@ -15,9 +15,9 @@ from sims.network import Network
 from tests.strategies import near_coordinates, texts
 
 _VECTORS = Path(__file__).parent / "vectors"
-_GATEWAY = (Path(__file__).parents[1] / "docs" / "howto" / "web.md").read_text()
+_GATEWAY = (Path(__file__).parents[1] / "docs" / "reference" / "sq.md").read_text()
 
-# Requests that are answered otherwise than SQ did; docs/howto/web.md gives the reason of each.
+# Requests that are answered otherwise than SQ did; docs/reference/sq.md gives the reason of each.
 DIFFERENCES: Final = {
     "GET /api/v2/status?p=notes": "An emptied scroll is not counted",
     "GET /favicon.ico?v=1": "Every request is answered",

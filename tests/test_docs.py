@@ -1,0 +1,87 @@
+"""The pages lead where they say, name what exists, and the generated ones are up to date."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import phextsync
+from docs import generate
+
+_ROOT = Path(__file__).parents[1]
+_DOCS = _ROOT / "docs"
+_PAGES = sorted(
+    [*_DOCS.rglob("*.md"), *_ROOT.glob("*.md"), *(_ROOT / "integrations").rglob("*.md")]
+)
+_SOURCES = sorted(
+    path
+    for folder in ("phextsync", "sims", "tests", "benchmarks", "fuzz", "examples")
+    for path in (_ROOT / folder).rglob("*.py")
+)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_FOLDERS = "phextsync|docs|tests|sims|benchmarks|fuzz|examples|integrations"
+_FILE = re.compile(rf"`((?:{_FOLDERS})/[\w./-]+)(?:::\w+)?`")
+_PAGE = re.compile(r"\bdocs/[a-z/-]+\.md\b")
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(_ROOT))
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE):
+        words = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading).lower()
+        anchor = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+        found.add(anchor if anchor not in found else f"{anchor}-1")
+    return found
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=_name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for link in _LINK.findall(text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target), link
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=_name)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    named = {name.rstrip("/") for name in _FILE.findall(page.read_text())}
+    assert {name for name in named if not (_ROOT / name).exists()} == set()
+
+
+def test_every_page_that_the_code_names_exists() -> None:
+    named = {
+        (_name(path), page)
+        for path in _SOURCES
+        for page in _PAGE.findall(path.read_text())
+        if not (_ROOT / page).exists()
+    }
+    assert named == set()
+
+
+def test_the_index_has_every_page() -> None:
+    linked = {
+        (_DOCS / link.partition("#")[0]).resolve()
+        for link in _LINK.findall((_DOCS / "index.md").read_text())
+    }
+    reports = {_DOCS / "explanation" / "simulations" / "report.md"}
+    assert set(_DOCS.rglob("*.md")) - reports - {_DOCS / "index.md"} - linked == set()
+
+
+@pytest.mark.parametrize("name", sorted(generate.pages()))
+def test_a_generated_page_is_up_to_date(name: str) -> None:
+    found = (generate.FOLDER / name).read_text()
+    assert found == generate.pages()[name], "write them again: python -m docs.generate"
+
+
+def test_every_public_name_has_its_place_in_the_reference() -> None:
+    apart = {"__version__", "aio"}  # a text and a module
+    assert set(phextsync.__all__) - apart - generate.documented() == set()
