@@ -1,4 +1,4 @@
-"""Every command of the tutorial works as it stands, on machines that are folders of this one."""
+"""Commands of README and tutorial work as they stand, on machines that are folders of this one."""
 
 import os
 import re
@@ -16,8 +16,8 @@ import pytest
 
 from sims.processes import PATIENCE_S
 
-_PAGE: Final = (Path(__file__).parents[1] / "docs" / "tutorial.md").read_text()
-_BLOCKS: Final = re.findall(r"^```console\n(.*?)^```", _PAGE, re.DOTALL | re.MULTILINE)
+_ROOT: Final = Path(__file__).parents[1]
+_BLOCK: Final = re.compile(r"^```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _CODE: Final = re.compile(r"phextsync1-\S+")
 _CHANGING: Final = re.compile(r".*>|phextsync (init|join|set|append|rm|bind|undelete \d)")
 _VARYING: Final = re.compile(r"phextsync1-\S+|[0-9a-f]{8,}|\d[\d:.-]*(?: (?:bytes|kB|us|ms))?")
@@ -33,8 +33,8 @@ class _Step:
     shown: list[str] = field(default_factory=list)
 
 
-def _steps() -> Iterator[_Step]:
-    for block in _BLOCKS:
+def _steps(page: str) -> Iterator[_Step]:
+    for block in _BLOCK.findall((_ROOT / page).read_text()):
         step: _Step | None = None
         for line in block.splitlines():
             typed = re.match(r"(\w+)\$ (.*)", line)
@@ -42,7 +42,9 @@ def _steps() -> Iterator[_Step]:
             if typed or stopped:
                 if step:
                     yield step
-                step = _Step(*typed.groups()) if typed else _Step(str(stopped and stopped[1]), "")
+                step = (
+                    _Step(typed[1], typed[2]) if typed else _Step(str(stopped and stopped[1]), "")
+                )
             elif step:
                 step.shown.append(line)
         if step:
@@ -137,9 +139,10 @@ def _free_port() -> int:
 
 
 @pytest.mark.real
-def test_the_tutorial_works_as_it_stands(tmp_path: Path) -> None:
-    steps = list(_steps())
-    assert len(steps) > 50
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_the_commands_of_a_page_work_as_they_stand(tmp_path: Path, page: str) -> None:
+    steps = list(_steps(page))
+    assert len(steps) >= 10
     machines = _Machines(tmp_path)
     try:
         for step in steps:
