@@ -1,8 +1,8 @@
 """SQ's REST API, version 2, over replicas: from a request to its answer. No IO.
 
 The same bodies and status codes as SQ 0.5.6, so that its clients work unchanged; what is
-different on purpose is listed in docs/reference/sq.md. Updates are edits by a minimal difference, so
-that two clients on two machines never overwrite each other. Who may ask is decided before.
+different on purpose is listed in docs/reference/sq.md. Updates are edits by a minimal difference,
+so that two clients on two machines never overwrite each other. Who may ask is decided before.
 
 Operations are functions from a call to the text of the answer. Those that take long over big
 phexts are generators: they yield every few milliseconds, so that others have their turn.
