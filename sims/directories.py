@@ -355,7 +355,8 @@ class Run:
         after = self._tokens(step.machine)
         held |= Counter({token: n for token, n in before.items() if token not in after})
         self.lines.did(self._who(step), before | held, after | held)
-        self.lines.moved(lay, self._places(step.machine), self.machines[step.machine].ignores)
+        ignores = self.machines[step.machine].ignores
+        self.lines.moved(lay, self._places(step.machine), ignores)
         if is_done:
             self.lines.gave_up(held, after)
         else:
@@ -416,7 +417,8 @@ class Run:
 
     def _lose_power(self, number: int) -> None:
         """Lose what was not synced. What was on this disk alone is not owed any more, nor what
-        this disk lost of a file that its writer had not synced: that looks like his own doing."""
+        this disk lost of a file that its writer had not synced, or has by a name that he meant
+        for a moment: that looks like his own doing."""
         disk = self.machines[number].disk
         before, unsynced = self._tokens(number), tokens_in(disk.unsynced_files())
         disk.cut_power(self._random)
@@ -428,7 +430,9 @@ class Run:
             for tokens in self._scroll_tokens(other).values()
             for token in tokens
         }
-        lost = [t for t in before if t not in after and (t in unsynced or t not in elsewhere)]
+        lay = self._places(number)
+        theirs = {*unsynced, *(t for t, path in lay.items() if path.endswith(("~", ".tmp")))}
+        lost = [t for t in before if t not in after and (t in theirs or t not in elsewhere)]
         self.lines.excuse(lost, f"the power of {number} went")
         for token in after:
             if token not in before:

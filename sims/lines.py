@@ -45,6 +45,7 @@ class Lines:
     excused: dict[str, str] = field(default_factory=dict)  # not owed, and why
     forbidden: dict[str, None] = field(default_factory=dict)
     doubled: dict[str, None] = field(default_factory=dict)  # lines of both sides may stay
+    taken: dict[str, dict[str, str]] = field(default_factory=dict)  # from which files, to which
 
     def token(self) -> str:
         """Return a token that nobody has written."""
@@ -64,18 +65,27 @@ class Lines:
         self.deleted.update(dict.fromkeys(gone))  # of two copies the other may be on its way out
 
     def moved(
-        self, before: Mapping[str, str], after: Mapping[str, str], ignores: Callable[[str], bool]
+        self,
+        before: Mapping[str, str],
+        after: Mapping[str, str],
+        ignores: Callable[[str], bool],
     ) -> None:
-        """A user changed files: in such files tokens stood, and stand. To put a line into another
-        file is to write it again, whoever deletes it from the first. Each machine has its own copy
-        of a file that is ignored, so that what is taken from there may come from others too."""
+        """A user changed files: in such files tokens stood, and stand. To put a line
+        into another file is to write it again, whoever deletes it from the first. Two that take a
+        line from one file apart may put it into two others. Each machine has its own copy of a
+        file that is ignored, so that what is taken from there may come from others too."""
+        files = {*before.values()}
         for token, path in after.items():
             old = before.get(token, path)
-            if old != path:
-                self.again[token] = None
-                self.forbidden.pop(token, None)
-                if ignores(old) and not ignores(path):
-                    self.doubled[token] = None
+            if old == path:
+                continue
+            self.again[token] = None
+            self.forbidden.pop(token, None)
+            taken = self.taken.setdefault(token, {})
+            taken.pop(path, None)
+            is_twice = path in files and taken.setdefault(old, path) != path
+            if is_twice or (ignores(old) and not ignores(path)):
+                self.doubled[token] = None
 
     def gave_up(self, held: Iterable[str], after: Mapping[str, int]) -> None:
         """A user held lines that he had taken away; those that are not on the disk now are gone."""

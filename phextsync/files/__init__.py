@@ -11,6 +11,7 @@
 * `absences`: which files are gone, and which of these may be deleted
 * `todo`: what has to be looked at again
 * `conflict_log`: lines that two sides changed apart
+* `alike`: what two made alike of one text, apart
 * `merging`: how the change of a file is done to its scroll
 * `naming`: the map of names and the paths that follow from it
 * `intake`: what files say about their scrolls

@@ -14,6 +14,7 @@ from typing import Final
 from phextsync.alignment import common_ends
 from phextsync.crdt import check_text, is_import
 from phextsync.edits import apply_edits, merged_text, missing_lines
+from phextsync.files.alike import shared_base
 from phextsync.files.reading import File
 from phextsync.files.records import Record
 from phextsync.index import EMPTY_VERSION, Coordinate, root_clients
@@ -41,13 +42,14 @@ class Merging:
         nobody looked, or a version-control checkout moved. TextError for a text that no scroll
         may hold; PermissionDeniedError."""
         check_text(file.text)
+        scroll = self._replica.get(coordinate, "")
+        shared = shared_base(base, scroll, file.text)
         with _writing(record.path):
             limit = self._import_limit(record, base, file, is_unseen=is_unseen)
             if len(self._replica.version(coordinate)) > limit:
-                self._replica.edit_from(coordinate, base, file.text)
+                self._replica.edit_from(coordinate, shared, file.text)
             else:
-                scroll = self._replica.get(coordinate, "")
-                whole = merged_text(base, scroll, file.text)
+                whole = merged_text(shared, scroll, file.text)
                 self._replica.import_text(coordinate, whole, version_bytes_max=limit)
 
     def take_late(self, coordinate: Coordinate, path: str, before: str, now: str) -> None:

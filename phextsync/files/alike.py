@@ -1,0 +1,122 @@
+"""Alike: what two made alike of one text, apart. Pure functions with bounded work.
+
+A merge by words has little to go by where both sides replaced the same lines by others. When what
+they put there is much the same, as when both let two files change places and one wrote a line more,
+the merge is made as if the lines that they share had been there before.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from phextsync.alignment import Block, Work, changed_blocks
+from phextsync.edits import line_changes, lines_of, without_end
+
+_SHARED: Final = 0.8  # how much of what either side put there the other side put there too
+
+
+def shared_base(base: str, scroll: str, text: str) -> str:
+    """Return `base` with the lines that made `scroll` and `text` alike of a piece of it in the
+    place of that piece. Where they made other things of it, it is as it was."""
+    if scroll == text:
+        return text
+    whole = [lines_of(each) for each in (base, scroll, text)]
+    olds, ours, theirs = ([without_end(line) for line in lines] for lines in whole)
+    ends = {without_end(line): line for lines in reversed(whole) for line in lines}
+    work = Work(len(base) + len(scroll) + len(text))
+    changes = [changed_blocks(olds, lines, work) for lines in (ours, theirs)]
+    pieces: list[str] = []
+    at = 0
+    for start, stop, mine, other in _met(*changes):
+        runs = [*_runs(mine.of(ours), other.of(theirs), work)]
+        if _are_alike(runs):
+            pieces += whole[0][at:start]
+            pieces += (ends[line] for line in _shared(olds[start:stop], runs))
+            at = stop
+    return "".join((*pieces, *whole[0][at:]))
+
+
+class _Line(NamedTuple):
+    text: str
+    is_new: bool  # the base does not have it
+
+
+class _Piece(NamedTuple):
+    """Which lines of one side stand for a piece of the base, and which of them are new."""
+
+    start: int
+    stop: int
+    new: frozenset[int]
+
+    def of(self, lines: Sequence[str]) -> list[_Line]:
+        return [_Line(lines[i], i in self.new) for i in range(self.start, self.stop)]
+
+
+class _Run(NamedTuple):
+    """Lines that two sides share in one order, and what each has behind them."""
+
+    shared: Sequence[tuple[_Line, _Line]]
+    ours: Sequence[_Line]
+    theirs: Sequence[_Line]
+
+    def of(self, side: int) -> Iterator[_Line]:
+        yield from (pair[side] for pair in self.shared)
+        yield from (self.ours, self.theirs)[side]
+
+
+def _met(
+    mine: Sequence[Block], others: Sequence[Block]
+) -> Iterator[tuple[int, int, _Piece, _Piece]]:
+    """Give the pieces of the base in which both sides changed something."""
+    changes = sorted([*((block, 0) for block in mine), *((block, 1) for block in others)])
+    i = 0
+    while i < len(changes):
+        first, start, stop = i, *changes[i][0][:2]
+        while i < len(changes) and changes[i][0][0] <= stop:
+            stop = max(stop, changes[i][0][1])
+            i += 1
+        sides = [[block for block, side in changes[first:i] if side == n] for n in (0, 1)]
+        if all(sides):
+            one, other = (_piece(blocks, start, stop) for blocks in sides)
+            yield start, stop, one, other
+
+
+def _piece(blocks: Sequence[Block], start: int, stop: int) -> _Piece:
+    (a, _, c, _), (_, b, _, d) = blocks[0], blocks[-1]
+    new = frozenset(i for _, _, first, last in blocks for i in range(first, last))
+    return _Piece(c - (a - start), d + (stop - b), new)
+
+
+def _runs(ours: Sequence[_Line], theirs: Sequence[_Line], work: Work) -> Iterator[_Run]:
+    """Part two sides."""
+    lines, others = ([line.text for line in side] for side in (ours, theirs))
+    i = k = 0
+    end = (len(ours), len(ours), len(theirs), len(theirs))
+    for a, b, c, d in [*changed_blocks(lines, others, work), end]:
+        yield _Run([*zip(ours[i:a], theirs[k:c], strict=True)], ours[a:b], theirs[c:d])
+        i, k = b, d
+
+
+def _are_alike(runs: Sequence[_Run]) -> bool:
+    """Whether most of what one side put there the other side put there too."""
+    shared = sum(len(a.text) for run in runs for a, b in run.shared if a.is_new and b.is_new)
+    sides = ([line for run in runs for line in run.of(n) if line.is_new] for n in (0, 1))
+    least = min(sum(len(line.text) for line in side) for side in sides)
+    return shared >= _SHARED * least > 0
+
+
+def _shared(olds: Sequence[str], runs: Sequence[_Run]) -> Iterator[str]:
+    """Give the lines of both sides, those that one has kept and the other has not, and those that
+    each changed in its own way, as they were."""
+    lines = (line for run in runs for side in (0, 1) for line in run.of(side))
+    kept = {line.text for line in lines if not line.is_new}
+    for run in runs:
+        yield from (line.text for line, _ in run.shared)
+        yield from (line.text for line in (*run.ours, *run.theirs) if not line.is_new)
+        changed = _changed(olds, run.ours) & _changed(olds, run.theirs)
+        yield from (olds[i] for i in sorted(changed) if olds[i] not in kept)
+
+
+def _changed(olds: Sequence[str], lines: Sequence[_Line]) -> set[int]:
+    """Return which old lines became one new line."""
+    news = [line.text for line in lines if line.is_new]
+    return {a for a, b, c, d in line_changes(olds, news) if b == a + 1 and d == c + 1}
