@@ -32,7 +32,7 @@ from phextsync.files.bindings import BindingStore, Bound
 from phextsync.index import CoordinateRange
 from phextsync.node.node import open_node
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.stores import LmdbStore
+from phextsync.store.lmdb_store import LmdbStore
 
 _RANGE: Final = CoordinateRange.parse("7.*")
 _FILE: Final = "MEMORY.md"

@@ -25,7 +25,7 @@ from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.replica.past import FOREVER
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.folder import DATA_FILE, STORE, open_records
-from phextsync.store.stores import LmdbStore
+from phextsync.store.lmdb_store import LmdbStore
 
 _EDITS: Final = 100_000
 _EDITS_PER_COMMIT: Final = 20

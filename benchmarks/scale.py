@@ -28,7 +28,7 @@ from phextsync.crdt import import_update
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT, Node, open_node
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.stores import LmdbStore
+from phextsync.store.lmdb_store import LmdbStore
 
 _TEXT_BYTES: Final = 100
 _IMPORTED_AT_ONCE: Final = 10_000

@@ -18,7 +18,7 @@ from benchmarks.report import Report
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import FILE_NAME, Indexer, SearchIndex
-from phextsync.store.stores import MemoryStore
+from phextsync.store.memory import MemoryStore
 
 _WORDS: Final = 20_000
 _WORDS_PER_SCROLL: Final = 40

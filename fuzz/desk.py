@@ -15,7 +15,7 @@ from phextsync.errors import PhextsyncError
 from phextsync.index import CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import Hit
-from phextsync.store.stores import MemoryStore
+from phextsync.store.memory import MemoryStore
 from phextsync.sync.lacks import Lack
 from phextsync.sync.limits import Limits
 from phextsync.sync.presence import PresenceBoard

@@ -68,7 +68,8 @@ from phextsync.replica.past import BlamedLine, DeletedScroll, LoggedChange, Vers
 from phextsync.replica.replicas import History, Replica, ReplicaSet
 from phextsync.replica.views import RangeView
 from phextsync.search import Hit
-from phextsync.store.stores import LmdbStore, MemoryStore
+from phextsync.store.lmdb_store import LmdbStore
+from phextsync.store.memory import MemoryStore
 from phextsync.streams import ChangeStream
 from phextsync.sync.presence import PeerPresence, PresenceBoard
 from phextsync.trust.authority import MeshKey

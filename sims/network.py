@@ -6,7 +6,7 @@ from random import Random
 from phextsync.errors import StoreFullError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.replicas import Replica, ReplicaSet
-from phextsync.store.stores import MemoryStore
+from phextsync.store.memory import MemoryStore
 from phextsync.sync.limits import Limits
 from phextsync.sync.listener import Listener
 from phextsync.sync.reconcile import Parameters, scope_digest

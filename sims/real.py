@@ -26,7 +26,7 @@ from phextsync.control.desk import SOCKET_NAME, Value
 from phextsync.errors import PhextsyncError, StoreError
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.stores import LmdbStore
+from phextsync.store.lmdb_store import LmdbStore
 from phextsync.testing import (
     PHEXT,
     Action,

@@ -21,7 +21,9 @@ from typing import Any
 from phextsync.crdt import Fingerprinter, Scroll
 from phextsync.index import EVERYTHING, Coordinate, clock_of
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.stores import LmdbStore, LogEntry, MemoryStore, Store
+from phextsync.store.contract import LogEntry, Store
+from phextsync.store.lmdb_store import LmdbStore
+from phextsync.store.memory import MemoryStore
 from phextsync.trust.permissions import UNRESTRICTED
 from sims.network import Network, Peer
 from tests.crash_workload import NODE_ID, PLACES, contents

@@ -16,7 +16,7 @@ from random import Random
 from phextsync.index import Coordinate
 from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.stores import LmdbStore
+from phextsync.store.lmdb_store import LmdbStore
 from tests.recording import MARKS
 
 PHEXT = "memory"

@@ -21,7 +21,8 @@ from phextsync.errors import StoreDamagedError, StoreError
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.replica.replicas import CLIENTS, ReplicaSet
 from phextsync.store.folder import CLOSED, mark_of
-from phextsync.store.stores import LmdbStore, MemoryStore
+from phextsync.store.lmdb_store import LmdbStore
+from phextsync.store.memory import MemoryStore
 from sims.network import PHEXT, Network
 from tests.crash_images import SHM, DiskPeer, check_index
 

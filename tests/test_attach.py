@@ -28,7 +28,8 @@ from phextsync.handles.attach import Call
 from phextsync.index import CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import Hit
-from phextsync.store.stores import Batch, MemoryStore
+from phextsync.store.contract import Batch
+from phextsync.store.memory import MemoryStore
 from phextsync.sync.lacks import Lack
 from sims.processes import PATIENCE_S, make_folder, mesh
 

@@ -20,7 +20,7 @@ from phextsync.control.desk import (
 )
 from phextsync.errors import ConflictError, PhextsyncError, StoreError
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.stores import MemoryStore
+from phextsync.store.memory import MemoryStore
 from phextsync.sync.codec import load_array
 
 _PLACE = "1.1.1/1.1.1/1.1.1"

@@ -9,7 +9,8 @@ import pytest
 from phextsync.errors import ProtocolError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange, update_version
 from phextsync.replica.replicas import NewUpdate, ReplicaSet
-from phextsync.store.stores import LogEntry, MemoryStore
+from phextsync.store.contract import LogEntry
+from phextsync.store.memory import MemoryStore
 from phextsync.sync.assembly import PartsBudget
 from phextsync.sync.clock import Clock
 from phextsync.sync.comparison import RANGES

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from phextsync.errors import ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.store.stores import LogEntry
+from phextsync.store.contract import LogEntry
 from phextsync.sync.clock import Clock
 from phextsync.sync.heartbeat import Heartbeat, PingTokens
 from phextsync.sync.messages import Ping

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.stores import LmdbStore
+from phextsync.store.lmdb_store import LmdbStore
 from tests.crash_images import SHM
 from tests.crash_workload import contents
 from tests.golden import unpack
@@ -56,7 +56,8 @@ def test_a_crash_during_an_upgrade_loses_nothing(memory_disk: Path) -> None:
 _WRITER = """
 import sys
 from phextsync.index import Coordinate
-from phextsync.store.stores import Batch, LmdbStore, LogEntry, ScrollWrite
+from phextsync.store.contract import Batch, LogEntry, ScrollWrite
+from phextsync.store.lmdb_store import LmdbStore
 store = LmdbStore(sys.argv[1])
 start = int(sys.argv[2])
 for i in range(start, start + 100000):

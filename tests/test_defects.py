@@ -14,7 +14,8 @@ from phextsync.crdt import Fingerprinter, Scroll
 from phextsync.index import CoordinateIndex, CoordinateRange, state_vector
 from phextsync.replica.listener import NewUpdate
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.stores import Batch, LogEntry, MemoryStore
+from phextsync.store.contract import Batch, LogEntry
+from phextsync.store.memory import MemoryStore
 from phextsync.sync import reconcile
 from phextsync.sync.comparison import Comparison
 from phextsync.sync.messages import Entry, ScrollId, Updates

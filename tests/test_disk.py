@@ -15,7 +15,7 @@ import trio.testing
 from phextsync.errors import PhextsyncError, StoreError, StoreFullError
 from phextsync.node.node import Node, open_node
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.stores import LmdbStore
+from phextsync.store.lmdb_store import LmdbStore
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
 from sims.processes import PATIENCE_S, Process

@@ -10,7 +10,7 @@ from phextsync.errors import StoreFullError
 from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.replica.staged import Staged
-from phextsync.store.stores import MemoryStore
+from phextsync.store.memory import MemoryStore
 
 _STEPS = st.lists(
     st.one_of(

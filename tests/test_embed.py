@@ -44,7 +44,7 @@ from phextsync.control import desk as control
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.conflict_log import ConflictLog
 from phextsync.replica.past import Past
-from phextsync.store.stores import LmdbStore
+from phextsync.store.lmdb_store import LmdbStore
 from sims.processes import PATIENCE_S, make_folder
 from tests.clocks import next_millisecond
 

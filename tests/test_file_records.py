@@ -11,7 +11,7 @@ from phextsync.files.problems import RETRY_MAX_S, Problems
 from phextsync.files.records import Intent, Mark, Record, Records, digest_of
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.stores import MemoryStore
+from phextsync.store.memory import MemoryStore
 
 _PLACE, _OTHER = Coordinate(7, 1, 1, 1, 1, 1, 1, 1, 2), Coordinate(7, 1, 1, 1, 1, 1, 1, 1, 3)
 _ID = bytes(8)

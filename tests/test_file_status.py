@@ -15,7 +15,7 @@ from phextsync.files.status import BindingStatus, DirectoryRow, lines_of, reason
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.past import FOREVER
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.stores import MemoryStore
+from phextsync.store.memory import MemoryStore
 from phextsync.trust.permissions import Permissions
 from sims.network import PHEXT
 from tests.test_files import Mesh

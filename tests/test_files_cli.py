@@ -20,7 +20,7 @@ from phextsync.files.conflict_log import ConflictLog
 from phextsync.files.desk import FileDesk
 from phextsync.index import CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.stores import LmdbStore
+from phextsync.store.lmdb_store import LmdbStore
 from phextsync.trust.authority import Authority, MeshKey
 from phextsync.trust.identity import NodeIdentity
 from phextsync.trust.permissions import Permissions

@@ -13,7 +13,7 @@ from phextsync.files.finding import is_coordinate, is_range, whole_path
 from phextsync.files.names import Line, NameMap
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.stores import MemoryStore
+from phextsync.store.memory import MemoryStore
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
 _SEVEN, _EIGHT = CoordinateRange.parse("7.*"), CoordinateRange.parse("8.*")

@@ -23,7 +23,8 @@ from phextsync.gateways.guard import Guard
 from phextsync.gateways.http import Gateway
 from phextsync.gateways.http1 import HttpConnection, HttpLimits
 from phextsync.gateways.sq import Answer, Request, SqApi
-from phextsync.store.stores import Batch, LmdbStore
+from phextsync.store.contract import Batch
+from phextsync.store.lmdb_store import LmdbStore
 from tests.test_sq import DIFFERENCES, SESSIONS, key_of, load_files, name_of
 
 pytestmark = pytest.mark.real

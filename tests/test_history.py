@@ -20,8 +20,11 @@ from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.past import FOREVER, BlamedLine
 from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.store import lmdb_store
+from phextsync.store.contract import Batch, LogEntry, Store
+from phextsync.store.lmdb_store import LmdbStore
+from phextsync.store.memory import MemoryStore
 from phextsync.store.retention import Retention
-from phextsync.store.stores import Batch, LmdbStore, LogEntry, MemoryStore, Store
 from phextsync.trust.permissions import Permissions
 from sims import steps
 from sims.network import PHEXT, Network
@@ -559,7 +562,7 @@ def _refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise lmdb.CorruptedError("a page of the history")
 
-    monkeypatch.setattr(LmdbStore, "_put_history", refuse)
+    monkeypatch.setattr(lmdb_store, "put_history", refuse)
 
 
 @pytest.mark.parametrize("kept_ms", [0, 7])

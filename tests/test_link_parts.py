@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from phextsync.errors import ProtocolError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.stores import LogEntry, MemoryStore
+from phextsync.store.contract import LogEntry
+from phextsync.store.memory import MemoryStore
 from phextsync.sync.assembly import Assembly, PartsBudget
 from phextsync.sync.audits import Audits
 from phextsync.sync.findings import Findings

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from phextsync.index import EMPTY_VERSION, Coordinate
-from phextsync.store.stores import LogEntry
+from phextsync.store.contract import LogEntry
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparison import AUDIT, RANGES
 from phextsync.sync.lacks import Lack

@@ -21,7 +21,8 @@ from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.changes import Change, TextChange, current_writer, writing_as
 from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.replicas import Replica, ReplicaSet
-from phextsync.store.stores import LogEntry, MemoryStore
+from phextsync.store.contract import LogEntry
+from phextsync.store.memory import MemoryStore
 from tests.strategies import near_coordinates, ranges
 
 _A, _B, _C = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2, 3))

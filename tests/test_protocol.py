@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from phextsync.errors import StoreDamagedError, StoreFullError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.replicas import CLIENTS
-from phextsync.store.stores import LogEntry, StoredScroll
+from phextsync.store.contract import LogEntry, StoredScroll
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparison import AUDIT
 from phextsync.sync.events import PeerJoined, PeerLost

@@ -21,7 +21,8 @@ from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange, covers
 from phextsync.replica.changes import Change
 from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.replica.replicas import CLIENTS, Replica, ReplicaSet
-from phextsync.store.stores import Batch, LogEntry, MemoryStore
+from phextsync.store.contract import Batch, LogEntry
+from phextsync.store.memory import MemoryStore
 from tests.strategies import documents, near_coordinates
 
 _A, _B = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2))

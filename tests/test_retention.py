@@ -16,9 +16,11 @@ from phextsync.replica.history_keeper import HistorySetting
 from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.past import FOREVER
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.contract import Store
+from phextsync.store.lmdb_store import LmdbStore
+from phextsync.store.memory import MemoryStore
 from phextsync.store.records import KEPT, seal
 from phextsync.store.retention import NEVER_MS, NO_HISTORY, RANGES_MAX, Kept, KeptRange, Retention
-from phextsync.store.stores import LmdbStore, MemoryStore, Store
 
 _A = Coordinate(*[1] * 9)
 _B = Coordinate(*[2] * 9)

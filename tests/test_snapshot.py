@@ -22,9 +22,9 @@ from phextsync.handles.attach import Reading, visit
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.folder import data_file_of, look, open_records
+from phextsync.store.lmdb_store import LmdbStore
 from phextsync.store.records import DATABASES, LOGS, Records
 from phextsync.store.snapshot import Snapshot
-from phextsync.store.stores import LmdbStore
 from sims.processes import make_folder
 from tests.golden import unpack
 

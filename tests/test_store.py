@@ -22,16 +22,10 @@ from phextsync.errors import (
 )
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.contract import Batch, LogEntry, ScrollWrite, Store, StoredScroll
+from phextsync.store.lmdb_store import LmdbStore
+from phextsync.store.memory import MemoryStore
 from phextsync.store.records import FORMAT_VERSION, seal
-from phextsync.store.stores import (
-    Batch,
-    LmdbStore,
-    LogEntry,
-    MemoryStore,
-    ScrollWrite,
-    Store,
-    StoredScroll,
-)
 from phextsync.testing import acceptance
 from phextsync.testing.acceptance.stores import commit as _commit
 from phextsync.testing.acceptance.stores import write as _write

@@ -9,7 +9,7 @@ import trio.testing
 from phextsync.index import Coordinate
 from phextsync.replica.changes import Change
 from phextsync.replica.replicas import Replica, ReplicaSet
-from phextsync.store.stores import MemoryStore
+from phextsync.store.memory import MemoryStore
 from phextsync.streams import ChangeStream
 
 _A, _B = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2))

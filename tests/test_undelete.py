@@ -10,7 +10,7 @@ from phextsync.errors import PermissionDeniedError, PhextsyncError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.past import FOREVER
 from phextsync.replica.replicas import Replica, ReplicaSet
-from phextsync.store.stores import MemoryStore
+from phextsync.store.memory import MemoryStore
 from phextsync.trust.permissions import Permissions
 from sims.network import PHEXT, Network
 

@@ -17,8 +17,8 @@ from phextsync.control.upkeep import backup, check, repair, restore
 from phextsync.errors import StoreError, StoreFullError, StoreLockedError
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.lmdb_store import LmdbStore
 from phextsync.store.records import HEAD, HEADS, STATES, content_of, seal, unseal
-from phextsync.store.stores import LmdbStore
 
 _PLACES = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in range(1, 30)]
 _TEXTS = {place: f"text of {place}\n" for place in _PLACES}
@@ -260,7 +260,7 @@ def test_a_full_disk_ends_no_process(
         while file.write(bytes(4096)):
             pass
     program = (
-        "import sys; from pathlib import Path; from phextsync.store.stores import LmdbStore\n"
+        "import sys; from pathlib import Path; from phextsync.store.lmdb_store import LmdbStore\n"
         "from phextsync.control.upkeep import backup\n"
         "folder, disk = map(Path, sys.argv[1:])\n"
         "for use in (lambda: LmdbStore(disk / 'one'), lambda: backup(folder, disk / 'backup')):\n"

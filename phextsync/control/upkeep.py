@@ -16,6 +16,7 @@ from phextsync.durable_files import sync_folder
 from phextsync.errors import PhextsyncError, ScrollError, StoreDamagedError, StoreError, UpdateError
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.contract import LogEntry
 from phextsync.store.folder import (
     CLOSED,
     DATA_FILE,
@@ -28,6 +29,7 @@ from phextsync.store.folder import (
     put_in_place,
     translated,
 )
+from phextsync.store.lmdb_store import LmdbStore
 from phextsync.store.rebuild import Progress, Rebuilt, rebuild
 from phextsync.store.records import (
     HEAD,
@@ -38,8 +40,8 @@ from phextsync.store.records import (
     coordinate_text,
     is_coordinate,
     unseal,
+    updates_of,
 )
-from phextsync.store.stores import LmdbStore, LogEntry, updates_of
 
 
 @dataclass(frozen=True, slots=True)

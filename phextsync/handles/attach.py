@@ -63,9 +63,11 @@ from phextsync.index import CoordinateRange
 from phextsync.node.node import Node
 from phextsync.replica.replicas import Replica, ReplicaSet
 from phextsync.search import find_alone
+from phextsync.store.contract import Store
 from phextsync.store.folder import check_restored, data_file_of, is_locked
+from phextsync.store.lmdb_store import LmdbStore
+from phextsync.store.memory import MemoryStore
 from phextsync.store.snapshot import Snapshot
-from phextsync.store.stores import LmdbStore, MemoryStore, Store
 from phextsync.transport import FrameChannel
 from phextsync.trust.identity import NodeIdentity
 from phextsync.trust.permissions import UNRESTRICTED, Permissions

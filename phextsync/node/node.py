@@ -38,7 +38,7 @@ from phextsync.replica.replicas import CLIENTS, Replica, ReplicaSet
 from phextsync.replica.views import Range, as_range
 from phextsync.search import Hit, Searcher
 from phextsync.store.durations import Durations
-from phextsync.store.stores import LmdbStore
+from phextsync.store.lmdb_store import LmdbStore
 from phextsync.streams import ChangeStream
 from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.sync.lacks import Lack

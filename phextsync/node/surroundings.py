@@ -9,7 +9,7 @@ from random import Random
 import trio
 
 from phextsync import discovery, transport
-from phextsync.store.stores import Batch, Store
+from phextsync.store.contract import Batch, Store
 from phextsync.trust.known_peers import KnownPeers
 
 

@@ -11,8 +11,8 @@ from phextsync.boundaries import Boundary, one_line
 from phextsync.errors import StoreError
 from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.contract import Batch
 from phextsync.store.durations import Durations
-from phextsync.store.stores import Batch
 from phextsync.sync.timing import COMMIT_PAUSE_S, GATHER_S, RETRY_S
 
 _STOP_S: Final = 5.0

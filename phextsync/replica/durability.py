@@ -12,7 +12,7 @@ from phextsync.errors import StoreError, StoreFullError
 from phextsync.replica.history_keeper import HistoryKeeper
 from phextsync.replica.listener import Listeners
 from phextsync.replica.staged import Staged
-from phextsync.store.stores import Batch, ScrollWrite, Store
+from phextsync.store.contract import Batch, ScrollWrite, Store
 
 
 class Writes(Protocol):

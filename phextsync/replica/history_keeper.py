@@ -14,8 +14,8 @@ from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.phext_names import is_phext_name
 from phextsync.replica.past import FOREVER, Changes, anew, fold, prune
 from phextsync.replica.views import Range, as_range
+from phextsync.store.contract import HistoryPiece, LogEntry, Store
 from phextsync.store.retention import Retention
-from phextsync.store.stores import HistoryPiece, LogEntry, Store
 
 # With each batch that folds a log, as many histories are looked at: what is too old goes in turn.
 _LOOKED_AT: Final = 4

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from phextsync.index import Coordinate
-from phextsync.store.stores import LogEntry
+from phextsync.store.contract import LogEntry
 
 
 class NewUpdate(NamedTuple):

@@ -25,8 +25,8 @@ from phextsync.crdt import Scroll, client_clocks, merge_updates
 from phextsync.edits import minimal_edits
 from phextsync.errors import PhextsyncError
 from phextsync.index import Coordinate, covers
+from phextsync.store.contract import LogEntry, StoredScroll
 from phextsync.store.retention import NEVER_MS, Kept
-from phextsync.store.stores import LogEntry, StoredScroll
 
 FOREVER: Final = NEVER_MS
 """How long history is kept that is never given up, in milliseconds."""

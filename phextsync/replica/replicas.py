@@ -86,12 +86,7 @@ from phextsync.replica.past import (
     to_restore,
 )
 from phextsync.replica.views import Bounds, Key, Range, RangeView, as_coordinate, as_range
-from phextsync.store.stores import (
-    LogEntry,
-    ScrollWrite,
-    Store,
-    StoredScroll,
-)
+from phextsync.store.contract import LogEntry, ScrollWrite, Store, StoredScroll
 from phextsync.trust.permissions import UNRESTRICTED, Permissions, contains
 
 # An open document costs about 6 KiB before its text, which Yrs and the cached string both hold.

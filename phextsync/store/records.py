@@ -36,6 +36,7 @@ import xxhash
 from phextsync.errors import StoreDamagedError, StoreVersionError
 from phextsync.index import Coordinate
 from phextsync.phext_names import is_reserved
+from phextsync.store.contract import LogEntry, StoredScroll
 from phextsync.store.pages import PAGE_BYTES, PageFile
 
 FORMAT_VERSION: Final = 2
@@ -53,6 +54,7 @@ STATE_SUFFIX: Final = b"state"
 HEAD: Final = struct.Struct(">32sIQ")
 HEAD_BYTES: Final = HEAD.size
 
+_LOG: Final = struct.Struct(">QB")
 _HEAD_1: Final = struct.Struct(">32sI")
 _CHECKSUM_BYTES: Final = 8
 
@@ -294,6 +296,30 @@ def is_coordinate(key: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+def write_entry(entry: LogEntry) -> bytes:
+    """Return the body of a log entry."""
+    return _LOG.pack(entry.time_ms, len(entry.origin)) + entry.origin + entry.update
+
+
+def read_entry(body: bytes) -> LogEntry:
+    """Return the log entry of a body."""
+    time_ms, origin_bytes = _LOG.unpack_from(body)
+    start = _LOG.size + origin_bytes
+    return LogEntry(body[start:], body[_LOG.size : start], time_ms)
+
+
+def updates_of(stored: Stored) -> tuple[bytes, ...]:
+    """Return the updates that together make a scroll of `Records`."""
+    return scroll_of(stored).updates
+
+
+def scroll_of(stored: Stored) -> StoredScroll:
+    """Return a scroll of `Records` that is sound."""
+    state = None if stored.state is None else unseal(STATES, stored.place, stored.state)
+    log = tuple(read_entry(unseal(LOGS, key, value)) for key, value in stored.log)
+    return StoredScroll(state, log)
 
 
 def coordinate_text(key: bytes) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from phextsync.errors import StoreDamagedError, StoreError
+from phextsync.store.contract import Batch, Heads, StoredScroll
 from phextsync.store.durations import Durations
 from phextsync.store.folder import OpenData, translated
 from phextsync.store.records import (
@@ -23,10 +24,10 @@ from phextsync.store.records import (
     Stored,
     behind,
     coordinate_text,
+    scroll_of,
     unseal,
 )
 from phextsync.store.retention import NO_HISTORY, Retention
-from phextsync.store.stores import Batch, Heads, StoredScroll, scroll_of
 
 _WINDOW_SCROLLS: Final = 64
 _WINDOW_BYTES: Final = 256 << 10

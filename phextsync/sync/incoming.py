@@ -10,7 +10,7 @@ from phextsync.crdt import ROOT
 from phextsync.errors import ProtocolError, ScrollError, StoreDamagedError, UpdateError
 from phextsync.index import Coordinate, check_update, clean_update, update_version
 from phextsync.replica.replicas import Merged, Replica, ReplicaSet
-from phextsync.store.stores import LogEntry
+from phextsync.store.contract import LogEntry
 from phextsync.sync.lazy import LazyPush
 from phextsync.sync.ledger import Ledger
 from phextsync.sync.limits import Limits

@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Final
 
-from phextsync.store.stores import LogEntry
+from phextsync.store.contract import LogEntry
 from phextsync.sync.messages import ScrollId
 
 _ENTRY_BYTES: Final = 200  # what an update takes in memory beside its bytes

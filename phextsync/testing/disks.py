@@ -7,7 +7,8 @@ from pycrdt import Doc, Text
 from phextsync.crdt import ROOT
 from phextsync.errors import StoreDamagedError
 from phextsync.index import Coordinate, plain_text, update_version
-from phextsync.store.stores import MemoryStore, StoredScroll
+from phextsync.store.contract import StoredScroll
+from phextsync.store.memory import MemoryStore
 
 
 def texts_on(store: MemoryStore, phext: str) -> dict[Coordinate, str]:

@@ -32,7 +32,8 @@ from phextsync.node.node import Node, running
 from phextsync.node.surroundings import Surroundings
 from phextsync.replica.changes import Change
 from phextsync.replica.replicas import Replica, ReplicaSet
-from phextsync.store.stores import Batch, MemoryStore
+from phextsync.store.contract import Batch
+from phextsync.store.memory import MemoryStore
 from phextsync.sync.reconcile import scope_digest
 from phextsync.sync.timing import Timing
 from phextsync.testing.faults import (

@@ -21,7 +21,8 @@ from phextsync.index import EVERYTHING, Coordinate
 from phextsync.replica.changes import Change
 from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.replica.replicas import Replica, ReplicaSet
-from phextsync.store.stores import Batch, MemoryStore
+from phextsync.store.contract import Batch
+from phextsync.store.memory import MemoryStore
 from phextsync.sync.codec import encode
 from phextsync.sync.limits import Limits
 from phextsync.sync.listener import Listener

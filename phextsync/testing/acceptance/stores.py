@@ -5,15 +5,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from phextsync.index import Coordinate, CoordinateIndex
+from phextsync.store.contract import Batch, HistoryPiece, LogEntry, ScrollWrite, Store, StoredScroll
 from phextsync.store.retention import NO_HISTORY, Retention
-from phextsync.store.stores import (
-    Batch,
-    HistoryPiece,
-    LogEntry,
-    ScrollWrite,
-    Store,
-    StoredScroll,
-)
 
 
 class Shelf(Protocol):
