@@ -8,12 +8,13 @@ import pytest
 
 from phextsync.errors import ProtocolError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange, update_version
-from phextsync.replica.replicas import NewUpdate, ReplicaSet
+from phextsync.replica.listener import NewUpdate
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import LogEntry
 from phextsync.store.memory import MemoryStore
 from phextsync.sync.assembly import PartsBudget
 from phextsync.sync.clock import Clock
-from phextsync.sync.comparison import RANGES
+from phextsync.sync.comparison import RANGES, Comparison
 from phextsync.sync.comparisons import Settings
 from phextsync.sync.doubles import DUPLICATE, Doubles
 from phextsync.sync.events import PeerJoined, PeerLost
@@ -388,6 +389,13 @@ def test_neighbours_are_told_to_those_who_may_know_everything() -> None:
     assert not anna.has_neighbours_to_tell
 
 
+def test_what_is_only_compared_is_not_kept_at_hand() -> None:
+    parts = Parts()
+    parts.equal(1, _ANNA)
+    parts.fates(_SCROLL, b"", None)
+    assert parts.shared.recent.since(_SCROLL, 0, 9) == []
+
+
 # -- incoming ------------------------------------------------------------------------------
 
 
@@ -524,6 +532,48 @@ def test_a_turn_out_of_turn_is_refused() -> None:
         link.comparisons.receive(replace(answer, phext="other"))
 
 
+def test_who_may_not_start_a_comparison_asks_for_one_and_for_the_next() -> None:
+    parts = Parts()
+    link = parts.equal(1, _ANNA)
+    link.outbox.waiting.clear()
+    link.comparisons.due[_PHEXT] = 0.0
+    link.comparisons.begin_due(0.0)
+    assert [type(message) for message in link.outbox.waiting] == [Summary]
+    assert 30.0 <= link.comparisons.due[_PHEXT] <= 37.5
+
+
+def test_nothing_more_is_taken_of_a_comparison_that_has_ended() -> None:
+    parts = Parts()
+    link = parts.greeted(1, _CARL, _summary())
+    turn = link.comparisons.turns.popleft()
+    link.comparisons.receive(Compare(_PHEXT, turn.session, 1, RANGES, b""))
+    with pytest.raises(ProtocolError, match=r"^expected no more of a comparison that has ended$"):
+        link.comparisons.receive(Compare(_PHEXT, turn.session, 2, RANGES, b"more"))
+
+
+def test_a_comparison_that_the_peer_makes_an_audit_is_one() -> None:
+    parts = Parts()
+    parts.replica[_A] = "text"
+    parts.replicas.commit()
+    link = parts.greeted(1, _ANNA, _summary())
+    begun = Comparison(_replicas(_ANNA).open(_PHEXT).index, [EVERYTHING], Parameters(), b"n" * 16)
+    turn = begun.begin_audit()
+    link.comparisons.receive(Compare(_PHEXT, 1, 0, turn.form, turn.body))
+    assert link.comparisons.sessions[_PHEXT].is_audit
+
+
+def test_what_a_peer_may_not_take_is_withheld_from_it() -> None:
+    parts = Parts()
+    link = parts.equal(1, _CARL)
+    link.comparisons.note_refused("other")
+    assert not link.comparisons.is_withheld(_PHEXT)
+    link.comparisons.note_refused(_PHEXT)
+    assert link.comparisons.is_withheld(_PHEXT)
+    lack = parts.lacks.of(link, _PHEXT, EVERYTHING)
+    assert lack is not None
+    assert "our certificate does not allow" in lack.reason
+
+
 # -- lacks ---------------------------------------------------------------------------------
 
 
@@ -564,6 +614,31 @@ def test_a_refusal_is_the_reason_of_a_lack() -> None:
     lack = parts.lacks.of(link, _PHEXT, EVERYTHING)
     assert lack is not None
     assert lack.reason == "it refused: no room"
+
+
+def test_of_a_range_that_is_streamed_a_peer_lacks_everything_and_of_another_phext_nothing() -> None:
+    parts = Parts()
+    for place in (_A, _B, _C):
+        parts.replica[place] = "text"
+    parts.replicas.commit()
+    link = parts.equal(1, _CARL)
+    link.outgoing.stream("other", [EVERYTHING])
+    assert parts.lacks.of(link, _PHEXT, EVERYTHING) is None
+    link.outgoing.stream(_PHEXT, [CoordinateRange(_B, None)])
+    lack = parts.lacks.of(link, _PHEXT, EVERYTHING)
+    assert lack is not None
+    assert (lack.scrolls, lack.text_bytes) == (2, 8)
+    assert parts.lacks.even_peers(_PHEXT, EVERYTHING) == set()
+    assert parts.lacks.even_peers(_PHEXT, CoordinateRange.of(_A)) == {_CARL}
+
+
+def test_a_scroll_of_which_something_is_missing_here_is_even_with_nobody() -> None:
+    parts = Parts()
+    link = parts.equal(1, _CARL)
+    link.requests.adopt(_SCROLL)
+    link.requests.waiting.clear()
+    assert parts.lacks.even_peers(_PHEXT, CoordinateRange.of(_A)) == set()
+    assert parts.lacks.even_peers(_PHEXT, CoordinateRange.of(_B)) == {_CARL}
 
 
 def test_unheld_is_where_scrolls_are_that_no_peer_wants() -> None:

@@ -16,16 +16,17 @@ from phextsync.store.contract import LogEntry
 from phextsync.store.memory import MemoryStore
 from phextsync.sync.assembly import Assembly, PartsBudget
 from phextsync.sync.audits import Audits
+from phextsync.sync.codec import encode
 from phextsync.sync.findings import Findings
 from phextsync.sync.lazy import LazyPush
 from phextsync.sync.ledger import Ledger
 from phextsync.sync.limits import Limits
-from phextsync.sync.messages import Acknowledge, Conflict, Part, Updates
+from phextsync.sync.messages import Acknowledge, Conflict, Part, Refused, Updates, Want
 from phextsync.sync.outbox import Outbox
 from phextsync.sync.outgoing import Outgoing
 from phextsync.sync.recent import RecentUpdates
 from phextsync.sync.reconcile import Differences
-from phextsync.sync.refusals import Refusals
+from phextsync.sync.refusals import NOT_ALLOWED, Refusals
 from phextsync.sync.requests import Requests
 from phextsync.sync.rights import Interest, LinkRights
 from phextsync.sync.session import Session
@@ -98,6 +99,16 @@ def test_no_more_is_asked_than_may_be_unanswered_and_an_answer_makes_room() -> N
     assert not parts.requests.may_ask
     parts.requests.answered(_A)
     assert parts.requests.may_ask
+    parts.requests.check()
+
+
+def test_what_is_unanswered_counts_no_less_than_its_bytes_in_frames() -> None:
+    parts = Parts()
+    for scroll in _SCROLLS:
+        parts.replica.append(scroll[1], "text")
+        parts.requests.want(scroll)
+    want = parts.requests.next_want()
+    assert len(encode(want)) <= parts.requests.unanswered_bytes + len(encode(Want(_PHEXT, ())))
     parts.requests.check()
 
 
@@ -206,6 +217,15 @@ def test_a_peer_that_asks_without_end_is_refused() -> None:
     with pytest.raises(ProtocolError, match="expected fewer requests at once, found 3"):
         outgoing.ask(_SCROLLS[2], EMPTY_VERSION)
     outgoing.check()
+
+
+def test_a_peer_that_asks_with_too_many_bytes_is_refused_and_not_a_byte_before() -> None:
+    parts = Parts(replace(Limits(), wants_bytes_max=10, frame_bytes_max=10))
+    parts.outgoing.ask(_A, b"v" * 30)
+    parts.outgoing.ask(_A, b"v" * 20)  # in place of the first
+    parts.outgoing.ask(_B, b"v" * 20)
+    with pytest.raises(ProtocolError, match="expected fewer requests at once, found 3"):
+        parts.outgoing.ask(_SCROLLS[2], b"v")
 
 
 # -- parts of large entries ----------------------------------------------------------------
@@ -382,6 +402,36 @@ def test_what_may_be_sent_one_way_only_is_exchanged_once_until_it_changes() -> N
     findings.forget(_A)
     findings.take(_PHEXT, session := Session(2, None), found, b"told")
     assert session.has_found
+
+
+def test_no_more_is_sent_than_there_is_room_for_beside_what_is_to_be() -> None:
+    limits = replace(Limits(), found_max=2)
+    parts = Parts(limits)
+    findings = Findings(
+        rights=parts.rights,
+        requests=parts.requests,
+        outgoing=parts.outgoing,
+        outbox=parts.outbox,
+        limits=limits,
+    )
+    parts.outgoing.find(_A)
+    two = Differences([at for _, at in _SCROLLS[1:3]], [], [], [])
+    assert not findings.take(_PHEXT, Session(1, None), two, b"")
+    assert [*parts.outgoing.found] == [_A, _B]
+
+
+def test_a_peer_learns_why_we_lack_something_of_its_own() -> None:
+    parts = Parts(peer=Permissions.of({_PHEXT: [EVERYTHING]}, {}))
+    findings = Findings(
+        rights=parts.rights,
+        requests=parts.requests,
+        outgoing=parts.outgoing,
+        outbox=parts.outbox,
+        limits=Limits(),
+    )
+    two = Differences([], [_A[1], _B[1]], [], [])
+    assert findings.take(_PHEXT, Session(1, None), two, b"")
+    assert [*parts.outbox.waiting] == [Refused(_PHEXT, _A[1], NOT_ALLOWED)]
 
 
 # -- versions ------------------------------------------------------------------------------

@@ -51,8 +51,15 @@ _entries = st.one_of(
     st.builds(Entry, coordinates, st.binary(max_size=50), _ids, _numbers),
 )
 _facts = st.lists(st.tuples(_names, _names | _numbers), max_size=3).map(tuple)
+_left_ms = st.integers(0, 300_000) | st.just(1000 * _LIMITS.presence_left_s_max)
 _notices = st.builds(
-    Notice, _ids, _ids, st.integers(0, 2**62 - 1), st.integers(0, 300_000), _names, _facts
+    Notice,
+    _ids,
+    _ids,
+    st.integers(0, 2**62 - 1),
+    _left_ms,
+    _names,
+    _facts,
 )
 _messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(
