@@ -15,7 +15,7 @@ from processes import Node, console, set_up, stopping, timed, wait_until_equal
 from rich.table import Table
 
 HERE = Path(__file__).resolve().parent
-SAMPLES = HERE.parents[1] / "shared" / "phext" / "samples"
+SAMPLES = HERE / "samples"
 NAMES = ("alpha", "beta", "gamma")
 SHARED = "500.1.1/1.1.1/1.1.1"
 DOOMED = "500.1.1/1.1.1/1.1.2"
@@ -47,9 +47,7 @@ def act(nodes: "dict[str, Node]", folder: Path) -> int:
 
     corpus = folder / "corpus.phext"
     subprocess.run([sys.executable, HERE / "make_corpus.py", corpus], check=True)
-    files = {"memory": corpus}
-    if SAMPLES.is_dir():
-        files |= {path.stem[:20]: path for path in sorted(SAMPLES.glob("*.phext"))}
+    files = {"memory": corpus} | {path.stem: path for path in sorted(SAMPLES.glob("*.phext"))}
     with timed(f"alpha imported {len(files)} files ({corpus.stat().st_size:,} bytes of notes)"):
         for phext, path in files.items():
             alpha.run("import", str(path), "--phext", phext, "--clamp")
@@ -80,7 +78,7 @@ def conclude(nodes: "list[Node]") -> int:
     table = Table("node", "phext", "scrolls", "bytes", "fingerprint", box=None)
     for node in nodes:
         for row in node.status()["phexts"]:
-            if row["name"] in ("memory", "world"):
+            if row["name"] in ("memory", "garden"):
                 cells = (row["name"], str(row["scrolls"]), f"{row['bytes']:,}", row["fingerprint"])
                 table.add_row(node.name, *cells)
     console.print(table)

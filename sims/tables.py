@@ -29,7 +29,7 @@ SPECIAL: Final = (STEPS, DIRECTORIES)
 """The names of the scenarios that are no tables: `sims.steps` and `sims.directories`."""
 
 _BUILT_IN: Final = Path(__file__).with_name("scenarios.toml")
-_SAMPLES: Final = Path(__file__).parents[2] / "shared" / "phext" / "samples"
+_SAMPLES: Final = Path(__file__).parents[1] / "examples" / "samples"
 _SOCKET_BYTES: Final = 256 << 10
 _NODES_MAX: Final = 1000
 _SECONDS_MAX: Final = 3600

@@ -13,7 +13,8 @@ from phextsync.index import ORIGIN, Coordinate
 from tests.strategies import coordinates, documents
 
 _VECTORS = json.loads((Path(__file__).parent / "vectors" / "phext.json").read_text())["vectors"]
-_SAMPLES = Path(__file__).parents[2] / "shared" / "phext" / "samples"
+_SAMPLES = Path(__file__).parents[1] / "examples" / "samples"
+_REFERENCE = Path(__file__).parents[2] / "shared" / "phext" / "samples"  # of the phext project
 _BREAK_NAMES = (
     *("library", "shelf", "series", "collection", "volume", "book"),
     *("chapter", "section", "scroll"),
@@ -101,12 +102,12 @@ def test_a_coordinate_is_accepted_or_refused_as_the_references_do(
 
 
 @pytest.mark.parametrize("vector", _vectors("file_facts"))
-def test_a_sample_file_has_its_known_facts_and_survives_a_round_trip(
+def test_a_file_of_the_phext_project_has_its_known_facts_where_it_lies_beside_this_one(
     vector: dict[str, dict[str, object]],
 ) -> None:
-    path = _SAMPLES / Path(str(vector["input"]["file"])).name
+    path = _REFERENCE / Path(str(vector["input"]["file"])).name
     if not path.exists():
-        pytest.skip("the sample files are not beside this project")
+        pytest.skip("the files of the phext project are not beside this one")
     data, facts = path.read_bytes(), vector["output"]
     parsed = phextfile.read(data, clamp=True)
     written = phextfile.implode(parsed.joined())
@@ -126,10 +127,10 @@ def test_a_sample_file_has_its_known_facts_and_survives_a_round_trip(
         assert written.encode() == data
 
 
-def test_every_sample_file_is_read_or_refused_with_one_line() -> None:
-    if not _SAMPLES.is_dir():
-        pytest.skip("the sample files are not beside this project")
-    for path in sorted(_SAMPLES.glob("*.phext")):
+def test_every_file_of_the_phext_project_is_read_or_refused_with_one_line() -> None:
+    if not _REFERENCE.is_dir():
+        pytest.skip("the files of the phext project are not beside this one")
+    for path in sorted(_REFERENCE.glob("*.phext")):
         if path.name in _BEYOND:
             with pytest.raises(PhextFileError, match="expected coordinates up to 999") as refusal:
                 phextfile.read(path.read_bytes())
@@ -138,6 +139,33 @@ def test_every_sample_file_is_read_or_refused_with_one_line() -> None:
         else:
             scrolls = phextfile.read(path.read_bytes()).scrolls
             assert phextfile.explode(phextfile.implode(scrolls)) == dict(scrolls)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "first", "last", "is_canonical"),
+    [
+        ("gaps", 3, "1.1.1/1.1.1/1.1.4", "1.1.1/1.1.2/1.1.1", False),
+        ("garden", 16, "1.1.1/1.1.1/1.1.1", "2.2.2/2.1.1/1.1.1", True),
+        ("minutes", 3, "1.1.1/1.1.1/1.1.1", "1.1.1/1.1.1/1.2.1", True),
+    ],
+)
+def test_a_sample_file_has_its_scrolls_and_survives_a_round_trip(
+    name: str, count: int, first: str, last: str, is_canonical: bool
+) -> None:
+    data = (_SAMPLES / f"{name}.phext").read_bytes()
+    scrolls = phextfile.read(data).scrolls
+    assert (len(scrolls), str(scrolls[0][0]), str(scrolls[-1][0])) == (count, first, last)
+    written = phextfile.implode(scrolls)
+    assert phextfile.explode(written) == dict(scrolls)
+    assert (written.encode() == data) is is_canonical
+
+
+def test_a_sample_file_beyond_the_last_coordinate_is_refused_or_joined_there() -> None:
+    data = (_SAMPLES / "steps.phext").read_bytes()
+    with pytest.raises(PhextFileError, match=r"expected coordinates up to 999.*at byte 1037"):
+        phextfile.read(data)
+    (collision,) = phextfile.read(data, clamp=True).collisions
+    assert (str(collision.coordinate), collision.texts) == ("1.1.1/1.1.1/1.1.999", 5)
 
 
 @settings(deadline=None)
