@@ -46,27 +46,22 @@ _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
         "[Working with a phext](phext.md) shows how a replica is used, "
         "[In every process](../howto/programs.md) how a node is opened.",
         {
-            "phextsync.node.node": ("open_node", "Node"),
-            "phextsync.replica.replicas": ("Replica", "ReplicaSet", "History"),
-            "phextsync.replica.views": ("RangeView",),
-            "phextsync.replica.changes": ("ChangeFeed",),
-            "phextsync.streams": ("ChangeStream",),
-            "phextsync.sync.presence": ("PresenceBoard",),
-            "phextsync.store.stores": ("LmdbStore", "MemoryStore"),
+            "phextsync": (
+                *("open_node", "Node", "Replica", "ReplicaSet", "History", "RangeView"),
+                *("ChangeFeed", "ChangeStream", "PresenceBoard", "LmdbStore", "MemoryStore"),
+            ),
         },
     ),
     "python-values": (
         "Python: values and errors",
         "What calls take, give and raise, whichever way a folder is opened.",
         {
-            "phextsync.index": ("Coordinate", "CoordinateRange", "CoordinateIndex"),
-            "phextsync.replica.changes": ("Change", "TextChange", "writing_as", "current_writer"),
-            "phextsync.replica.past": ("LoggedChange", "BlamedLine", "Version", "DeletedScroll"),
-            "phextsync.replica.replicas": ("HistorySetting",),
-            "phextsync.search": ("Hit",),
-            "phextsync.sync.presence": ("PeerPresence",),
-            "phextsync.trust.identity": ("MeshKey", "NodeIdentity"),
-            "phextsync.trust.permissions": ("Permissions",),
+            "phextsync": (
+                *("Coordinate", "CoordinateRange", "CoordinateIndex", "Change", "TextChange"),
+                *("writing_as", "current_writer", "LoggedChange", "BlamedLine", "Version"),
+                *("DeletedScroll", "HistorySetting", "Hit", "PeerPresence", "MeshKey"),
+                *("NodeIdentity", "Permissions"),
+            ),
             "phextsync.files.finding": ("FoundFile",),
             "phextsync.phextfile": ("read", "explode", "implode"),
             "phextsync.conflicts": ("conflicts", "settled", "Conflict"),
