@@ -7,7 +7,7 @@ that are linked. Schedules are made for runs of eight seconds, and drawn out to 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from phextsync.testing import (
     Action,
@@ -190,13 +190,13 @@ def _clones(source: Random, overlay: Overlay, *, times: int = 4) -> Schedule:
 
 
 def _garbage(
-    source: Random, overlay: Overlay, *, times: int = 30, of: Rubbish | None = None
+    source: Random, overlay: Overlay, *, times: int = 30, of: Rubbish | Literal[""] = ""
 ) -> Schedule:
     """Noise and changed frames, or what `of` says."""
     faults = []
     for _ in range(times):
         one, other = overlay.draw(source)
-        kind: Rubbish = source.choice(_RUBBISH) if of is None else of
+        kind: Rubbish = source.choice(_RUBBISH) if of == "" else of
         faults.append(Fault(source.uniform(0, _SECONDS), Garbage(one, other, kind)))
     return faults
 
