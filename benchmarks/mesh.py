@@ -18,7 +18,8 @@ from typing import Final
 
 from benchmarks.hosts import hosts
 from benchmarks.nodes import LOOPBACK, anonymous_mb
-from phextsync.control.desk import Attachment, Value
+from phextsync.control.client import Attachment
+from phextsync.control.frames import Value
 from phextsync.control.upkeep import repair
 from phextsync.errors import PhextsyncError
 from phextsync.node.node import DEFAULT_PHEXT
@@ -166,11 +167,10 @@ def _see(
         next_change = attachment.watch(DEFAULT_PHEXT, place)
         ready.wait(_WAIT_S)
         lines = 0
-        while lines < edits:
-            match next_change():
-                case [_, _, _, [[str(), int(size)]]] if size > lines * _LINE_BYTES:
-                    seen.put(time.monotonic())
-                    lines += 1
+        while lines < edits and (change := next_change()):
+            if any(scroll.size > lines * _LINE_BYTES for scroll in change.scrolls):
+                seen.put(time.monotonic())
+                lines += 1
 
 
 @contextmanager

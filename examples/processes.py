@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from phextsync.control.desk import Attachment
+from phextsync.control.client import Attachment
 
 PATIENCE_S = 60.0
 POLL_S = 0.005

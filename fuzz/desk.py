@@ -10,7 +10,10 @@ import trio
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair
 
 from phextsync.boundaries import Boundary
-from phextsync.control.desk import Desk, Value, digest, serve_one
+from phextsync.control.desk import Desk
+from phextsync.control.frames import Value
+from phextsync.control.operations import digest
+from phextsync.control.server import serve_one
 from phextsync.errors import PhextsyncError
 from phextsync.index import CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
@@ -153,7 +156,7 @@ def _requests() -> list[list[Value]]:
         ["offset", *where, "nowhere"],
         ["set", *where, "three", digest("one two")],
         ["append", *where, "four\n"],
-        ["edit_from", *where, "one", "two"],
+        ["merge", *where, "one", "two"],
         ["replace", *where, "e", "a", None],
         ["splice", *where, 0, 2, "x", b""],
         ["setdefault", *where, "text"],

@@ -1,8 +1,8 @@
 """A node for asyncio: `open` gives an asynchronous context manager whose calls are awaited.
 
-The engine is that of `embed`: the node runs in a thread of its own, so that neither loop holds up
-the other. Awaiting a read that needs no node thread returns without giving way. Callbacks run in
-the loop.
+The engine is that of the blocking handle: the node runs in a thread of its own, so that neither
+loop holds up the other. Awaiting a read that needs no node thread returns without giving way.
+Callbacks run in the loop.
 """
 
 import asyncio
@@ -11,52 +11,35 @@ from collections.abc import Mapping as AnyMapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Unpack
+from typing import TypeVar, Unpack
 
-from phextsync.control.desk import (
-    Value,
-    as_change,
-    blamed_lines,
-    deleted_scrolls,
-    history_settings,
-    logged_changes,
-    versions,
-)
+from phextsync.control import operations
+from phextsync.control.answers import fact_rows
+from phextsync.control.frames import Value
+from phextsync.control.operations import Operation
 from phextsync.errors import ClosedError
-from phextsync.files.desk import ToldConflict, file_names, found_file, told_conflicts
+from phextsync.files import desk as files_desk
+from phextsync.files.desk import ToldConflict
 from phextsync.files.finding import FoundFile
-from phextsync.handles.attach import Call
-from phextsync.handles.blocking import (
-    Batch,
-    Engine,
-    Options,
+from phextsync.handles.batch import Batch
+from phextsync.handles.engine import Engine, Options
+from phextsync.handles.folder_client import Call
+from phextsync.handles.requests import (
     about_file,
-    as_hits,
-    as_lacks,
     as_not_synced,
-    as_number,
     as_object,
-    as_page,
-    as_presences,
-    as_scrolls,
-    as_steps,
-    as_text,
-    as_texts,
     at,
     checked_name,
     closed_history,
-    fact_rows,
     import_rows,
-    keep_request,
+    kept_where,
     seen_as,
-    signed,
-    sync_request,
     text_of,
     with_grace,
 )
 from phextsync.index import EVERYTHING, Coordinate, OpenTexts
 from phextsync.node.node import DEFAULT_PHEXT
-from phextsync.replica.changes import Change, current_writer, writing_as
+from phextsync.replica.changes import Change, current_writer
 from phextsync.replica.history_keeper import HistorySetting
 from phextsync.replica.past import (
     BlamedLine,
@@ -72,6 +55,8 @@ from phextsync.search import Hit
 from phextsync.sync.lacks import Lack
 from phextsync.sync.presence import PeerPresence
 
+T = TypeVar("T")
+
 
 class AsyncHandle:
     """A folder that is open in this process, for one event loop; made by `open`."""
@@ -82,7 +67,7 @@ class AsyncHandle:
     @property
     def is_owner(self) -> bool:
         """Whether the node runs in this process; if not, another process has it."""
-        return self._engine.place.is_owner
+        return self._engine.client.is_owner
 
     def phext(self, name: str = DEFAULT_PHEXT) -> "AsyncPhext":
         """Return the phext `name`."""
@@ -90,17 +75,17 @@ class AsyncHandle:
 
     async def phexts(self) -> list[str]:
         """Return the names of the phexts that the node holds."""
-        return as_texts(await _ask(self._engine, "phexts"))
+        return await _ask(self._engine, operations.PHEXTS)
 
     async def status(self) -> dict[str, object]:
         """Return what `phextsync status --json` prints."""
-        return as_object(await _ask(self._engine, "status"))
+        return as_object(await _ask(self._engine, operations.STATUS))
 
     async def durable(self, *, timeout_s: float | None = None) -> None:
         """Wait until every change made so far is on the node's disk. TimeoutError after
         `timeout_s`."""
         async with asyncio.timeout(timeout_s):
-            await _ask(self._engine, "durable")
+            await _ask(self._engine, operations.DURABLE)
 
     async def synced(
         self,
@@ -111,16 +96,16 @@ class AsyncHandle:
         timeout_s: float | None = None,
     ) -> None:
         """Wait as `Node.synced` does. NotSyncedError (a TimeoutError too) after `timeout_s`."""
-        request = sync_request(phext, range_, peers, timeout_s)
+        wanted: list[Value] = [phext, text_of(range_), peers, timeout_s]
         try:
             async with asyncio.timeout(with_grace(timeout_s)):
-                await _ask(self._engine, *request)
+                await _ask(self._engine, operations.SYNCED, *wanted)
         except TimeoutError as error:
             raise as_not_synced(error) from None
 
     async def lacking(self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING) -> list[Lack]:
         """Say which connected peers are not known to have a range on their disks, and why."""
-        return as_lacks(await _ask(self._engine, "lacking", phext, text_of(range_)))
+        return await _ask(self._engine, operations.LACKING, phext, text_of(range_))
 
     async def search(
         self,
@@ -133,59 +118,60 @@ class AsyncHandle:
     ) -> list[Hit]:
         """Search as `Node.search` does. TimeoutError after `timeout_s`."""
         async with asyncio.timeout(timeout_s):
-            return as_hits(await _ask(self._engine, "search", phext, text_of(range_), words, limit))
+            return await _ask(self._engine, operations.SEARCH, phext, text_of(range_), words, limit)
 
     async def find_file(self, name: str) -> FoundFile:
         """Return the bound file that a path names, seen from the current folder, or a name below a
         bound directory that only one has. CoordinateError when there is none."""
-        return found_file(await _ask(self._engine, *about_file("find", name)))
+        return await _ask(self._engine, files_desk.FIND, *about_file(name))
 
     async def name_file(self, name: str) -> FoundFile:
         """Return a bound file as `find_file` does; one that does not exist yet gets a scroll, and
         appears when that has text."""
-        return found_file(await _ask(self._engine, *about_file("name_file", name)))
+        return await _ask(self._engine, files_desk.NAME_FILE, *about_file(name))
 
     async def file_names(
         self, coordinates: Iterable[Coordinate], phext: str = DEFAULT_PHEXT
     ) -> dict[Coordinate, Path]:
         """Return the paths of those scrolls that are files of bound directories."""
         places = [*coordinates]
-        answer = await _ask(self._engine, "names", phext, [*map(str, places)])
-        return file_names(answer, places)
+        paths = await _ask(self._engine, files_desk.NAMES, phext, [*map(str, places)])
+        return {at: path for at, path in zip(places, paths, strict=True) if path is not None}
 
     async def conflicts(self) -> list[ToldConflict]:
         """Return the lines that two sides changed apart and nobody settled, the oldest first."""
-        return told_conflicts(await _ask(self._engine, "conflicts", None, ""))
+        return await _ask(self._engine, files_desk.CONFLICTS, None, "")
 
     async def settle_conflict(self, number: str, side: str, text: str = "") -> None:
         """Settle a conflict as `Handle.settle_conflict` does."""
-        await _ask(self._engine, "settle_conflict", number, side, text)
+        await _ask(self._engine, operations.SETTLE_CONFLICT, number, side, text)
 
     async def forget_conflict(self, number: str) -> None:
         """Forget a conflict; its file stays as it is."""
-        await _ask(self._engine, "forget_conflict", number)
+        await _ask(self._engine, operations.FORGET_CONFLICT, number)
 
     async def history_settings(self) -> list[HistorySetting]:
         """Return how long history is kept: first in the whole folder, then in ranges."""
-        return history_settings(await _ask(self._engine, "history"))
+        return await _ask(self._engine, operations.HISTORY)
 
     async def keep_history(
         self, kept_ms: int | None, phext: str | None = None, range_: Range = EVERYTHING
     ) -> None:
-        """Set how long history is kept, as `embed.Handle.keep_history` does."""
-        await _ask(self._engine, *keep_request(kept_ms, phext, range_))
+        """Set how long history is kept, as `blocking.Handle.keep_history` does."""
+        where = kept_where(kept_ms, phext, range_)
+        await _ask(self._engine, operations.KEEP_HISTORY, kept_ms, *where)
 
     async def publish(self, facts: AnyMapping[str, str | int]) -> None:
-        """Tell the other nodes `facts` of this process, as `embed.Handle.publish` does."""
-        await _ask(self._engine, "tell", fact_rows(facts))
+        """Tell the other nodes `facts` of this process, as `blocking.Handle.publish` does."""
+        await _ask(self._engine, operations.TELL, fact_rows(facts.items()))
 
     async def presence(self) -> list[PeerPresence]:
         """Return what the other nodes tell of themselves, by node id."""
-        return as_presences(await _ask(self._engine, "presence"))
+        return await _ask(self._engine, operations.PRESENCE)
 
 
 class AsyncPhext:
-    """A phext of an open folder. The methods are those of `embed.Phext`, awaited, and raise the
+    """A phext of an open folder. The methods are those of `blocking.Phext`, awaited, and raise the
     same; `get` of a scroll without text gives its default."""
 
     def __init__(self, engine: Engine, name: str) -> None:
@@ -193,8 +179,9 @@ class AsyncPhext:
         self._engine = engine
         self._texts = _Texts(engine, name)
 
-    async def _ask(self, operation: str, *arguments: Value) -> Value:
-        return await _ask(self._engine, *signed([operation, self.name, *arguments]))
+    async def _ask(self, operation: Operation[T], *arguments: Value) -> T:
+        writer = current_writer()
+        return await _ask(self._engine, operation, self.name, *arguments, writer=writer)
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -211,78 +198,74 @@ class AsyncPhext:
         """Return the scroll's text, `default` when it has none."""
         text = self.peek(key)
         if text is None:
-            text = as_text(await self._ask("get", at(key)))
+            text = await self._ask(operations.GET, at(key))
         return text or default
 
     async def size(self, key: Key) -> int:
-        return as_number(await self._ask("size", at(key)))
+        return await self._ask(operations.SIZE, at(key))
 
     async def count(self, range_: Range = EVERYTHING) -> int:
         """Return how many scrolls in a range have text."""
-        return as_number(await self._ask("count", text_of(range_)))
+        return await self._ask(operations.COUNT, text_of(range_))
 
     async def coordinates(self, range_: Range = EVERYTHING) -> AsyncGenerator[Coordinate]:
-        after = ""
-        while True:
-            page, more = as_page(await self._ask("coordinates", text_of(range_), after))
-            for text in as_texts(page):
-                yield Coordinate.parse(text)
-            if not more:
-                return
-            after = str(page[-1])
+        after: str | None = ""
+        while after is not None:
+            page = await self._ask(operations.COORDINATES, text_of(range_), after)
+            for coordinate in page.rows:
+                yield coordinate
+            after = page.after
 
     async def items(self, range_: Range = EVERYTHING) -> AsyncIterator[tuple[Coordinate, str]]:
         """Iterate in order over the scrolls in a range that have text."""
-        after = ""
-        while True:
-            page, more = as_page(await self._ask("read", text_of(range_), after))
-            scrolls = as_scrolls(page)
-            for scroll in scrolls:
+        after: str | None = ""
+        while after is not None:
+            page = await self._ask(operations.READ, text_of(range_), after)
+            for scroll in page.rows:
                 yield scroll
-            if not more:
-                return
-            after = str(scrolls[-1][0])
+            after = page.after
 
     # -- changing --------------------------------------------------------------------------
 
     async def edit(self, key: Key, text: str, *, seen: str | None = None) -> None:
-        await self._ask("set", at(key), text, seen_as(seen))
+        await self._ask(operations.SET, at(key), text, seen_as(seen))
 
-    async def edit_from(self, key: Key, base: str, text: str) -> None:
-        await self._ask("edit_from", at(key), base, text)
+    async def merge(self, key: Key, base: str, text: str) -> None:
+        await self._ask(operations.MERGE, at(key), base, text)
 
     async def replace(self, key: Key, old: str, new: str, count: int | None = 1) -> None:
-        await self._ask("replace", at(key), old, new, count)
+        await self._ask(operations.REPLACE, at(key), old, new, count)
 
     async def position(self, key: Key, offset: int, *, after: bool = True) -> str:
-        return as_text(await self._ask("position", at(key), offset, after)) or ""
+        return await self._ask(operations.POSITION, at(key), offset, after)
 
     async def offset(self, key: Key, position: str) -> int:
-        return as_number(await self._ask("offset", at(key), position))
+        return await self._ask(operations.OFFSET_OF, at(key), position)
 
     async def log(self, key: Key, last: int | None = None) -> list[LoggedChange]:
-        return logged_changes(await self._ask("log", at(key), last))
+        return await self._ask(operations.LOG, at(key), last)
 
     async def blame(self, key: Key) -> list[BlamedLine]:
-        return blamed_lines(await self._ask("blame", at(key)))
+        return await self._ask(operations.BLAME, at(key))
 
     async def text_at(self, key: Key, time_ms: int) -> str:
-        return as_text(await self._ask("show", at(key), time_ms)) or ""
+        return await self._ask(operations.SHOW, at(key), time_ms)
 
     async def versions(self, key: Key, last: int | None = None) -> list[Version]:
-        return versions(await self._ask("versions", at(key), last))
+        return await self._ask(operations.VERSIONS, at(key), last)
 
     async def undeletable(self, range_: Range = EVERYTHING) -> list[DeletedScroll]:
         found: list[DeletedScroll] = []
         rest: str | None = text_of(range_)
         while rest is not None:
-            rows, rest = deleted_scrolls(await self._ask("undeletable", rest))
-            found += rows
+            page = await self._ask(operations.UNDELETABLE, rest)
+            found += page.found
+            rest = page.rest
         return newest_first(found)
 
     async def undelete(self, key: Key, *, force: bool = False) -> str:
-        text = as_text(await self._ask("deleted", at(key))) or ""
-        if not await self._ask("import", not force, [[at(key), text]]):
+        text = await self._ask(operations.DELETED, at(key))
+        if not await self._ask(operations.IMPORT, not force, [[at(key), text]]):
             raise has_text(self.name, as_coordinate(key))
         return text
 
@@ -291,38 +274,38 @@ class AsyncPhext:
         await self.import_text(key, to_restore(self.name, as_coordinate(key), text))
 
     async def append(self, key: Key, text: str) -> None:
-        await self._ask("append", at(key), text)
+        await self._ask(operations.APPEND, at(key), text)
 
     async def insert(self, key: Key, offset: int, text: str, *, seen: str | None = None) -> None:
-        await self._ask("splice", at(key), offset, offset, text, seen_as(seen))
+        await self._ask(operations.SPLICE, at(key), offset, offset, text, seen_as(seen))
 
     async def delete(self, key: Key, start: int, stop: int, *, seen: str | None = None) -> None:
-        await self._ask("splice", at(key), start, stop, "", seen_as(seen))
+        await self._ask(operations.SPLICE, at(key), start, stop, "", seen_as(seen))
 
     async def clear_scroll(self, key: Key) -> bool:
         """Delete the scroll's whole text; return whether there was any."""
-        return bool(await self._ask("remove", at(key)))
+        return await self._ask(operations.REMOVE, at(key))
 
     async def clear(self, range_: Range = EVERYTHING) -> None:
         """Delete every scroll in a range: one commit, one event."""
-        await self._ask("clear", text_of(range_))
+        await self._ask(operations.CLEAR, text_of(range_))
 
     async def import_text(self, key: Key, text: str) -> None:
-        await self._ask("import", False, [[at(key), text]])
+        await self._ask(operations.IMPORT, False, [[at(key), text]])
 
     async def import_texts(self, scrolls: Iterable[tuple[Key, str]], *, keep: bool = False) -> int:
         source, taken = iter(scrolls), 0
         while some := import_rows(source):
-            taken += as_number(await self._ask("import", keep, some))
+            taken += await self._ask(operations.IMPORT, keep, some)
         return taken
 
     async def pop(self, key: Key, default: str | None = None) -> str | None:
         """Delete a scroll's text and return it, `default` when there was none, in one step."""
-        text = as_text(await self._ask("pop", at(key)))
+        text = await self._ask(operations.POP, at(key))
         return default if text is None else text
 
     async def setdefault(self, key: Key, default: str) -> str:
-        return as_text(await self._ask("setdefault", at(key), default)) or ""
+        return await self._ask(operations.SETDEFAULT, at(key), default)
 
     async def update(self, scrolls: Scrolls) -> None:
         """Set many scrolls as one change."""
@@ -332,25 +315,25 @@ class AsyncPhext:
 
     @asynccontextmanager
     async def batch(self) -> AsyncGenerator[Batch]:
-        """Gather changes for the end of the block, as `embed.Phext.batch` does."""
+        """Gather changes for the end of the block, as `blocking.Phext.batch` does."""
         batch = Batch()
         yield batch
         if batch.changes:
-            await self._ask("batch", batch.changes)
+            await self._ask(operations.BATCH, batch.changes)
 
     @asynccontextmanager
     async def history(self, key: Key, writer: str | None = None) -> AsyncGenerator["AsyncSteps"]:
         """Remember what `writer` (None: the current one) does to a scroll through this handle
-        while the block lasts, so that it can be undone, as `embed.Phext.history` does."""
+        while the block lasts, so that it can be undone, as `blocking.Phext.history` does."""
         label = current_writer() if writer is None else writer
-        held = self._engine.begin(["track", self.name, at(key), label])
-        await _answer(self._engine, held)
-        steps = AsyncSteps(self, at(key), label)
+        tracked = self._engine.begin(operations.TRACK, self.name, at(key), label)
+        await _answer(self._engine, tracked)
+        steps = AsyncSteps(self._engine, self.name, at(key), label)
         try:
             yield steps
         finally:
             steps.is_open = False
-            self._engine.cancel(held)
+            self._engine.cancel(tracked)
 
     # -- changes ---------------------------------------------------------------------------
 
@@ -380,72 +363,73 @@ class AsyncPhext:
             changes.close()
 
     async def _watch(self, range_: Range, *, texts: bool) -> "AsyncChanges":
-        held = self._engine.begin(["watch", self.name, text_of(range_), texts])
-        await _answer(self._engine, held)
-        return AsyncChanges(self._engine, self.name, held)
+        watch = self._engine.begin(operations.WATCH, self.name, text_of(range_), texts)
+        await _answer(self._engine, watch)
+        return AsyncChanges(self._engine, self.name, watch)
 
 
 class AsyncSteps:
-    """What one writer did to one scroll; see `embed.Steps`."""
+    """What one writer did to one scroll; see `blocking.Steps`."""
 
-    def __init__(self, phext: AsyncPhext, coordinate: str, writer: str) -> None:
+    def __init__(self, engine: Engine, phext: str, coordinate: str, writer: str) -> None:
         self.writer = writer
         self.is_open = True
-        self._phext = phext
-        self._coordinate = coordinate
+        self._engine = engine
+        self._scroll = phext, coordinate
 
     async def can_undo(self) -> bool:
         """Return whether there is a step to take back."""
-        return as_steps(await self._ask("steps"))[0]
+        can_undo, _ = await self._ask(operations.STEPS)
+        return can_undo
 
     async def can_redo(self) -> bool:
         """Return whether a step was taken back and the writer has done nothing since."""
-        return as_steps(await self._ask("steps"))[1]
+        _, can_redo = await self._ask(operations.STEPS)
+        return can_redo
 
     async def undo(self) -> bool:
         """Take back the last step; say whether there was one."""
-        return bool(await self._ask("undo"))
+        return await self._ask(operations.UNDO)
 
     async def redo(self) -> bool:
         """Do the step again that was taken back last; say whether there was one."""
-        return bool(await self._ask("redo"))
+        return await self._ask(operations.REDO)
 
-    async def _ask(self, operation: str) -> Value:
+    async def _ask(self, operation: Operation[T]) -> T:
         if not self.is_open:
-            raise closed_history(self._coordinate)
-        with writing_as(self.writer):
-            return await self._phext._ask(operation, self._coordinate)
+            raise closed_history(self._scroll[1])
+        return await _ask(self._engine, operation, *self._scroll, writer=self.writer)
 
 
 class AsyncChanges(AsyncIterator[Change]):
     """Changes as they come; see `AsyncPhext.changes`. A wait that is cancelled loses none."""
 
-    def __init__(self, engine: Engine, phext: str, held: Call) -> None:
+    def __init__(self, engine: Engine, phext: str, watch: Call) -> None:
         self._engine = engine
         self._phext = phext
-        self._held = held
+        self._watch = watch
         self._next: Call | None = None  # without an answer, though the wait was cancelled
         self._has_answer = asyncio.Event()
 
     async def __anext__(self) -> Change:
         try:
             if self._next is None:
-                self._next = self._engine.begin(["next", self._held.number])
+                self._next = self._engine.begin(operations.NEXT, self._watch.number)
                 wake = partial(_wake, asyncio.get_running_loop(), self._has_answer)
                 self._next.future.add_done_callback(lambda _: wake())
             await self._has_answer.wait()
             self._has_answer.clear()
             call, self._next = self._next, None
-            answer = call.future.result()
+            change = operations.NEXT.answer.decode(call.future.result())
         except ClosedError:
             raise StopAsyncIteration from None
-        if answer is None:
+        if change is None:
             raise StopAsyncIteration
-        return as_change(self._phext, answer)
+        return change.change(self._phext)
 
     def close(self) -> None:
         """End the iteration."""
-        self._engine.cancel(self._held)
+        self._engine.cancel(self._watch)
 
 
 class _Texts(OpenTexts[RangeView]):
@@ -473,8 +457,9 @@ async def open(folder: str | Path, **options: Unpack[Options]) -> AsyncGenerator
         await asyncio.shield(asyncio.to_thread(engine.stop))
 
 
-async def _ask(engine: Engine, *request: Value) -> Value:
-    return await _answer(engine, engine.begin(list(request)))
+async def _ask(engine: Engine, operation: Operation[T], *arguments: Value, writer: str = "") -> T:
+    call = engine.begin(operation, *arguments, writer=writer)
+    return operation.answer.decode(await _answer(engine, call))
 
 
 async def _answer(engine: Engine, call: Call) -> Value:

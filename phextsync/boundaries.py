@@ -168,6 +168,13 @@ def printable(text: str) -> str:
     )
 
 
+def first(error: BaseException) -> BaseException:
+    """Return the first exception in nested groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def _leaves(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
     for error in group.exceptions:
         if isinstance(error, ExceptionGroup):

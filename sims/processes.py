@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from phextsync.control.desk import Attachment, Value
+from phextsync.control.client import Attachment
+from phextsync.control.frames import Value
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
 

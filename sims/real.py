@@ -22,7 +22,8 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any, Final, assert_never
 
-from phextsync.control.desk import SOCKET_NAME, Value
+from phextsync.control.frames import Value
+from phextsync.control.sockets import SOCKET_NAME
 from phextsync.errors import PhextsyncError, StoreError
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet

@@ -5,7 +5,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from phextsync.control.desk import Attachment, Value, as_change, digest
+from phextsync.control.answers import ToldChange
+from phextsync.control.client import Attachment
+from phextsync.control.frames import Value
+from phextsync.control.operations import digest
 from phextsync.errors import StoreError
 from phextsync.index import Coordinate
 from phextsync.testing import PHEXT
@@ -43,12 +46,14 @@ class Session:
         self._stack.close()
 
 
-def _watch(next_change: Callable[[], Value], changed: Callable[[Coordinate], None]) -> None:
+def _watch(
+    next_change: Callable[[], ToldChange | None], changed: Callable[[Coordinate], None]
+) -> None:
     """Say what changes until the node ends."""
     with suppress(StoreError, ConnectionError):
-        while True:
-            for place in as_change(PHEXT, next_change()).coordinates:
-                changed(place)
+        while change := next_change():
+            for scroll in change.scrolls:
+                changed(scroll.coordinate)
 
 
 class Hand:

@@ -128,7 +128,7 @@ def test_a_wait_that_is_cancelled_ends_in_the_node_too(tmp_path: Path) -> None:
         for wrong in (handle.phext().edit(_A, 5), handle.phext().size(5)):  # type: ignore[arg-type]
             with pytest.raises(TypeError):
                 await wrong
-        assert not handle._engine.place._calls
+        assert not handle._engine.client._calls
 
     _run(make_folder(tmp_path), use)
 

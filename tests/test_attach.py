@@ -21,10 +21,13 @@ from hypothesis import strategies as st
 import phextsync
 from benchmarks.attached import Writer, faults, place, run_writers, start_writers
 from phextsync.boundaries import Boundary
-from phextsync.control import desk as control
-from phextsync.control.desk import Desk, Session, Value, decode_answer
+from phextsync.control import desk as desk_module
+from phextsync.control import operations
+from phextsync.control.desk import Desk
+from phextsync.control.frames import Value, decode_answer
+from phextsync.control.sessions import Session
 from phextsync.errors import AnswerLostError, PhextsyncError
-from phextsync.handles.attach import Call
+from phextsync.handles.folder_client import Call
 from phextsync.index import CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import Hit
@@ -111,7 +114,7 @@ def test_steps_are_undone_once_though_owners_die(steps: list[str]) -> None:
     answers: dict[int, object] = {}
 
     def hold(*again: Value) -> None:
-        Session(desk, b"me").hold(1, [*again, "track", "memory", _A, "writer"])
+        Session(desk, b"me").begin(1, [*again, "track", "memory", _A, "writer"])
 
     def ask(number: int) -> None:
         frame = desk.answer(b"me", number, 0, ["as", "writer", *asked[number]])
@@ -155,11 +158,11 @@ def test_steps_are_undone_once_though_owners_die(steps: list[str]) -> None:
 def test_what_a_process_holds_is_bounded_and_goes_with_it() -> None:
     desk = Desk(_Node(MemoryStore()))
     session = Session(desk, b"me")
-    session.hold(1, ["track", "memory", _A, "writer"])
+    session.begin(1, ["track", "memory", _A, "writer"])
     for number in range(2, 1001):
-        session.hold(number, ["watch", "memory", "*", False])
+        session.begin(number, ["watch", "memory", "*", False])
     with pytest.raises(phextsync.PhextsyncError, match="at most 1000"):
-        session.hold(1001, ["watch", "memory", "*", False])
+        session.begin(1001, ["watch", "memory", "*", False])
     replica = desk.replicas.open("memory")
     assert (len(replica._subscribers), len(replica._histories)) == (999, 1)
     session.close()
@@ -173,7 +176,7 @@ def test_all_that_a_process_holds_ends_though_an_end_fails() -> None:
         raise PhextsyncError("this end failed")
 
     session._ends[1] = fail
-    session.hold(2, ["watch", "memory", "*", False])
+    session.begin(2, ["watch", "memory", "*", False])
     session._ends[3] = fail
     with pytest.raises(PhextsyncError, match="this end failed"):
         session.close()
@@ -244,7 +247,7 @@ async def test_fifty_looks_at_the_past_leave_a_thread_to_commits(
 ) -> None:
     may_end = threading.Event()
     answer = partial(may_end.wait, PATIENCE_S)
-    monkeypatch.setattr(control, "look_back", lambda replicas, request: answer)
+    monkeypatch.setattr(desk_module, "look_back", lambda replicas, request: answer)
     session = Session(Desk(_Node(MemoryStore())), b"me")
     async with trio.open_nursery() as nursery:
         for label in range(50):
@@ -312,10 +315,13 @@ def test_an_owner_that_is_killed_leaves_each_step_done_or_undone_once(tmp_path: 
         with _open(process.folder) as handle, handle.phext().history(_A, "writer"):
             asked: list[tuple[str, Call]] = []
             for number in range(600):
-                operation = "undo" if number % 3 == 2 else "append"
-                text: list[Value] = [] if operation == "undo" else [f"{number} "]
-                request: list[Value] = [operation, "memory", _A, *text]
-                asked.append((f"{number}", handle._engine.begin(["as", "writer", *request])))
+                request: list[Value] = ["memory", _A]
+                if number % 3 == 2:
+                    call = handle._engine.begin(operations.UNDO, *request, writer="writer")
+                else:
+                    request.append(f"{number} ")
+                    call = handle._engine.begin(operations.APPEND, *request, writer="writer")
+                asked.append((f"{number}", call))
                 if number == 300:
                     asked[100][1].future.result(PATIENCE_S)
                     process.stop(signal.SIGKILL)

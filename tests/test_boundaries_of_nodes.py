@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 import cbor2
@@ -17,8 +18,10 @@ from trio.testing import MockClock, memory_stream_pair
 from fuzz.desk import Node as DeskNode
 from phextsync import transport
 from phextsync.boundaries import Boundary
-from phextsync.control import desk as control
-from phextsync.control.desk import Desk, decode_answer, serve_one
+from phextsync.control import desk, frames, performing, sessions
+from phextsync.control.desk import Desk
+from phextsync.control.frames import decode_answer
+from phextsync.control.server import serve_one
 from phextsync.discovery import Address, Announcement, Sighting
 from phextsync.errors import PhextsyncError, StoreError
 from phextsync.index import EVERYTHING, Coordinate
@@ -144,20 +147,20 @@ async def _asked(stream: trio.abc.Stream, number: int, *request: object) -> obje
 
 
 @pytest.mark.parametrize(
-    ("broken", "request_"),
+    ("module", "broken", "request_"),
     [
-        ("_list", ["list", "memory", "*", ""]),
-        ("_change", ["append", "memory", str(_A), "x"]),
-        ("look_back", ["log", "memory", str(_A), None]),
-        ("as_facts", ["tell", [["load", 1]]]),
+        (performing, "_list", ["list", "memory", "*", ""]),
+        (performing, "_change", ["append", "memory", str(_A), "x"]),
+        (desk, "look_back", ["log", "memory", str(_A), None]),
+        (sessions, "as_facts", ["tell", [["load", 1]]]),
     ],
 )
 async def test_a_request_that_the_node_cannot_carry_out_is_answered_and_the_next_one_too(
-    broken: str, request_: list[object], monkeypatch: pytest.MonkeyPatch
+    module: ModuleType, broken: str, request_: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = DeskNode()
     ours, theirs = memory_stream_pair()
-    monkeypatch.setattr(control, broken, _fail)
+    monkeypatch.setattr(module, broken, _fail)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve_one, Desk(node), theirs)
         answer = await _asked(ours, 1, *request_)
@@ -172,14 +175,14 @@ async def test_a_process_whose_connection_fails_takes_nothing_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     node = DeskNode()
-    desk = Desk(node)
+    shared = Desk(node)
     (first, theirs), (second, others) = memory_stream_pair(), memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_one, desk, theirs)
-        nursery.start_soon(serve_one, desk, others)
+        nursery.start_soon(serve_one, shared, theirs)
+        nursery.start_soon(serve_one, shared, others)
         assert await _asked(second, 1, "get", "memory", str(_A)) == "one two"
         with monkeypatch.context() as patch:
-            patch.setattr(control, "load_array", _fail)
+            patch.setattr(frames, "load_array", _fail)
             await first.send_all(b"\0\0\0\1x")
             assert await first.receive_some() == b""
         assert await _asked(second, 2, "get", "memory", str(_A)) == "one two"

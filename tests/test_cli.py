@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from phextsync.control.desk import Attachment
+from phextsync.control.client import Attachment
 from sims.processes import PATIENCE_S, mesh
 from tests.clocks import next_millisecond
 

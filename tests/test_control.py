@@ -7,17 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from phextsync.control.desk import (
-    Value,
-    as_facts,
-    check_request,
-    decode_answer,
-    digest,
-    encode_error,
-    is_change,
-    perform,
-    plain,
-)
+from phextsync.control.answers import as_facts
+from phextsync.control.frames import Value, check_request, decode_answer, encode_error, plain
+from phextsync.control.operations import digest, is_change
+from phextsync.control.performing import perform
 from phextsync.errors import ConflictError, PhextsyncError, StoreError
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore

@@ -10,7 +10,8 @@ import trio
 
 import phextsync
 from phextsync import MeshKey, Node, NodeIdentity, NotSyncedError, PhextsyncError, aio, open_node
-from phextsync.control.desk import Session, Value
+from phextsync.control.frames import Value
+from phextsync.control.sessions import Session
 from phextsync.discovery import Address
 from phextsync.gateways.agent import Agent
 from phextsync.gateways.http import Gateway
@@ -78,7 +79,7 @@ async def test_no_request_of_a_process_makes_a_phext_but_one_that_writes(tmp_pat
                 await session.wait(request)
             assert node.replicas.names() == [], request
         for number, request in enumerate(_HELD, 1):
-            session.hold(number, request)
+            session.begin(number, request)
             assert node.replicas.names() == [], request
         node.desk.ask(["append", "other", _A, "text"])
         assert node.phexts() == ["other"]

@@ -40,7 +40,8 @@ from phextsync import (
     writing_as,
 )
 from phextsync.conflicts import Conflict
-from phextsync.control import desk as control
+from phextsync.control import operations, performing
+from phextsync.control.frames import Value
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.conflict_log import ConflictLog
 from phextsync.replica.past import Past
@@ -196,7 +197,7 @@ def test_places_views_and_replacements_are_those_of_a_replica(
     place = phext.position(_A, 4)
     phext.insert(_A, 0, "zero ")
     assert phext[_A][phext.offset(_A, place) :] == "two"
-    phext.edit_from(_A, "one two", "one three")
+    phext.merge(_A, "one two", "one three")
     assert phext[_A] == "zero one three"
     phext.replace(_A, "one", "1")
     with pytest.raises(TextError):
@@ -221,12 +222,12 @@ def test_what_no_scroll_can_hold_is_refused_and_changes_nothing(
         lambda text: phext.append(_A, text),
         lambda text: phext.insert(_A, 1, text),
         lambda text: phext.replace(_A, "kept", text),
-        lambda text: phext.edit_from(_A, "kept", text),
+        lambda text: phext.merge(_A, "kept", text),
         lambda text: phext.import_text(_A, text),
         lambda text: phext.import_texts([(_B, text)]),
         lambda text: phext.update({_B: text}),
         lambda text: phext.setdefault(_B, text),
-        lambda text: phext._ask("splice", _A, 0, 4, text, control.digest("kept")),
+        lambda text: phext._ask(operations.SPLICE, _A, 0, 4, text, operations.digest("kept")),
     ]
     for write in writes:
         with pytest.raises(TextError, match=r"a zero byte \(U\+0000\) at offset 1"):
@@ -269,13 +270,13 @@ def test_whoever_looks_back_does_not_hold_up_the_node(
     shared: tuple[Handle, Handle], which: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     phext = shared[which].phext(f"past {which}")
-    look, threads = control._log, list[threading.Thread]()
+    look, threads = performing._log, list[threading.Thread]()
 
-    def look_noted(past: Past, last: int | None) -> control.Value:
+    def look_noted(past: Past, last: int | None) -> Value:
         threads.append(threading.current_thread())
         return look(past, last)
 
-    monkeypatch.setattr(control, "_log", look_noted)
+    monkeypatch.setattr(performing, "_log", look_noted)
     with writing_as("me"):
         phext.append(_A, "text")
         (change,) = phext.log(_A, 1)
@@ -384,7 +385,7 @@ def hasty() -> Iterator[None]:
 
 @pytest.mark.usefixtures("hasty")
 def test_readers_see_whole_texts_that_never_grow_older(handle: Handle) -> None:
-    session = handle._engine.place._session
+    session = handle._engine.client._session
     assert session is not None
     phext = handle.phext()
     failures: list[str] = []
@@ -544,7 +545,7 @@ def test_a_writer_takes_back_what_it_wrote_through_its_handle(
 def test_a_history_goes_with_the_process_that_has_it(tmp_path: Path) -> None:
     with _open(make_folder(tmp_path)) as owner:
         owner.phext()[_A] = "text"
-        replica = owner._engine.place.replica("memory")
+        replica = owner._engine.client.replica("memory")
         assert replica is not None
         with _open(tmp_path) as attached:
             history = attached.phext().history(_A)
@@ -575,7 +576,7 @@ def test_each_process_tells_its_facts_and_an_heir_tells_them_again(tmp_path: Pat
             owner.publish({"load": 1})
             attached.publish({"editing": "notes"})
             attached.publish({"editing": _A})
-            assert len(attached._engine.place._held) == 1
+            assert len(attached._engine.client._lasting) == 1
             peer.publish({"home": _B})
             _wait_for(peer, {"load": 1, "editing": _A})
             for handle in (owner, attached):
@@ -671,8 +672,8 @@ _WRONG_TYPES: list[Callable[[Any], object]] = [
     lambda m: m.insert(_A, 0, 5),
     lambda m: m.insert(_A, 1.5, "x"),
     lambda m: m.delete(_A, "0", 1),
-    lambda m: m.edit_from(_A, 5, "x"),
-    lambda m: m.edit_from(_A, "x", 5),
+    lambda m: m.merge(_A, 5, "x"),
+    lambda m: m.merge(_A, "x", 5),
     lambda m: m.replace(_A, 5, "x"),
     lambda m: m.replace(_A, "t", 5),
     lambda m: m.import_text(_B, 5),

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync.control.desk import blamed_lines, logged_changes, perform
+from phextsync.control import operations
+from phextsync.control.performing import perform
 from phextsync.control.upkeep import backup, check, repair, restore
 from phextsync.crdt import Scroll
 from phextsync.errors import PhextsyncError, StoreError, StoreFullError
@@ -302,8 +303,10 @@ def test_the_log_says_when_by_whom_what_and_where(store: Store) -> None:
     ]
     assert {(row.seen_here, row.writers) for row in rows} == {(False, (_NODE,))}
     assert replica.log(_A, last=1) == rows[2:]
-    assert logged_changes(perform(replicas, ["log", "memory", str(_A), None])) == rows
-    assert blamed_lines(perform(replicas, ["blame", "memory", str(_A)])) == replica.blame(_A)
+    assert operations.LOG.answer.decode(perform(replicas, ["log", "memory", str(_A), None])) == rows
+    assert operations.BLAME.answer.decode(
+        perform(replicas, ["blame", "memory", str(_A)])
+    ) == replica.blame(_A)
     assert (replica.log(_B), replica.blame(_B)) == ([], [])
 
 

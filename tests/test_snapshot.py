@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from phextsync.cli.main import app
 from phextsync.control.upkeep import restore
 from phextsync.errors import IdentityError, StoreDamagedError, StoreError
-from phextsync.handles.attach import Reading, visit
+from phextsync.handles.visit import Reading, visit
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.folder import data_file_of, look, open_records
@@ -292,7 +292,7 @@ def test_commands_that_read_work_on_the_folder_of_another_user() -> None:
         pytest.skip("becoming another user needs root")
     program = (
         "import os, sys\n"
-        "from phextsync.handles.attach import visit\n"
+        "from phextsync.handles.visit import visit\n"
         "from pathlib import Path\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "with visit(Path(sys.argv[1]), print) as asked:\n"

@@ -13,18 +13,20 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from io import BufferedWriter, RawIOBase, TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Final, NoReturn, cast
+from typing import Annotated, Final, NoReturn, TypeVar, cast
 
 import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from phextsync.control.desk import PAGE_ITEMS, Value
+from phextsync.control.answers import Page
+from phextsync.control.operations import Asked, Operation
+from phextsync.control.performing import PAGE_ITEMS
 from phextsync.durable_files import write_whole
-from phextsync.files.desk import found_file, found_range
+from phextsync.files import desk as files_desk
 from phextsync.files.finding import current_folder, is_coordinate, is_range, whole_path
-from phextsync.handles.attach import Asked, own, visit
+from phextsync.handles.visit import own, visit
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.store.import_note import unfinished_import
@@ -38,6 +40,7 @@ MESH: Final = "The mesh"
 DIRECTORIES: Final = "Directories"
 
 _errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
+T = TypeVar("T")
 UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -110,19 +113,13 @@ def warn_of_import(folder: Path) -> None:
         )
 
 
-def pages(asked: Asked, operation: str, phext: str, range_: str) -> Iterator[list[Value]]:
+def pages(asked: Asked, operation: Operation[Page[T]], phext: str, range_: str) -> Iterator[T]:
     """Iterate over the rows of an operation whose answers come in pages."""
-    after = ""
-    while True:
-        match asked.ask(operation, phext, range_, after):
-            case [list(page), bool(more)]:
-                rows = [row for row in page if isinstance(row, list)]
-                yield from rows
-                if not more:
-                    return
-                after = str(rows[-1][0])
-            case other:
-                fail(f"expected a page of scrolls, found {other!r:.60}")
+    after: str | None = ""
+    while after is not None:
+        page = operation.ask(asked, phext, range_, after)
+        yield from page.rows
+        after = page.after
 
 
 # -- arguments -----------------------------------------------------------------------------
@@ -154,8 +151,8 @@ def target(asked: Asked, phext: str, text: str, *, is_new: bool = False) -> Targ
     one. CoordinateError when it is neither a coordinate nor a bound file."""
     if is_coordinate(text):
         return Target(phext, str(Coordinate.parse(text)))
-    operation = "name_file" if is_new else "find"
-    file = found_file(asked.ask(operation, text, whole_path(text, current_folder())))
+    operation = files_desk.NAME_FILE if is_new else files_desk.FIND
+    file = operation.ask(asked, text, whole_path(text, current_folder()))
     return Target(file.phext, str(file.coordinate), file.directory / file.path)
 
 
@@ -164,7 +161,7 @@ def range_target(asked: Asked, phext: str, text: str) -> RangeTarget:
     file. CoordinateError when it is nothing of these."""
     if is_range(text):
         return RangeTarget(phext, CoordinateRange.parse(text))
-    found = found_range(asked.ask("find_range", text, whole_path(text, current_folder())))
+    found = files_desk.FIND_RANGE.ask(asked, text, whole_path(text, current_folder()))
     below = found.directory / found.below if found.below else None
     return RangeTarget(found.phext, found.range, below)
 
@@ -177,16 +174,15 @@ def whole_range_target(asked: Asked, phext: str, text: str) -> tuple[str, str]:
     return found.phext, str(found.range)
 
 
-def file_names(asked: Asked, phext: str, places: Iterable[Value]) -> dict[str, Path]:
+def file_names(asked: Asked, phext: str, places: Iterable[Coordinate]) -> dict[str, Path]:
     """Return the files that scrolls are, by their coordinates."""
     coordinates = list(map(str, places))
     found: dict[str, Path] = {}
     for start in range(0, len(coordinates), PAGE_ITEMS):
         some = coordinates[start : start + PAGE_ITEMS]
-        answer = asked.ask("names", phext, [*some])
-        names = answer if isinstance(answer, list) else []
-        pairs = zip(some, names, strict=True)
-        found.update((place, Path(name)) for place, name in pairs if isinstance(name, str))
+        paths = files_desk.NAMES.ask(asked, phext, [*some])
+        pairs = zip(some, paths, strict=True)
+        found.update((place, path) for place, path in pairs if path is not None)
     return found
 
 

@@ -27,11 +27,13 @@ from phextsync.cli.common import (
     text_or_input,
     warn,
 )
-from phextsync.control.desk import Attachment
+from phextsync.control import operations
+from phextsync.control.client import Attachment
+from phextsync.control.operations import Asked
+from phextsync.control.sockets import ABSENT
 from phextsync.files.bindings import KEPT_DAYS, BindingStore, Bound, check_readable
-from phextsync.files.desk import ToldConflict, told_conflicts
+from phextsync.files.desk import CONFLICTS, ToldConflict
 from phextsync.files.status import lines_of, row_of
-from phextsync.handles.attach import Asked
 from phextsync.index import CoordinateRange
 from phextsync.trust.identity import NodeIdentity
 
@@ -90,8 +92,8 @@ def bindings(data: Data = DATA, as_json: Json = False) -> None:
     """List the bound directories, and how it stands with them while a node runs."""
     folder = existing_folder(data)
     bound = BindingStore(folder).bindings()
-    with suppress(FileNotFoundError, ConnectionRefusedError), Attachment(folder) as asked:
-        rows = json.loads(str(asked.ask("status")))["directories"]
+    with suppress(*ABSENT), Attachment(folder) as asked:
+        rows = json.loads(operations.STATUS.ask(asked))["directories"]
         if as_json:
             say_json(rows)
         else:
@@ -141,10 +143,10 @@ def conflicts(
     with session(data) as asked:
         told = _conflict(asked, file)
         if forget:
-            asked.ask("forget_conflict", told.number)
+            operations.FORGET_CONFLICT.ask(asked, told.number)
         else:
             side = take if text is None else "text"
-            asked.ask("settle_conflict", told.number, side, text or "")
+            operations.SETTLE_CONFLICT.ask(asked, told.number, side, text or "")
     what = "forgotten" if forget else "settled"
     warn(f"{what}: line {told.line} of {shown_path(Path(told.path))}")
 
@@ -170,12 +172,12 @@ def _list_conflicts(data: Path, file: str, *, as_json: bool) -> None:
 
 
 def _all_conflicts(asked: Asked) -> list[ToldConflict]:
-    return told_conflicts(asked.ask("conflicts", None, ""))
+    return CONFLICTS.ask(asked, None, "")
 
 
 def _conflicts_of(asked: Asked, file: str) -> list[ToldConflict]:
     at = target(asked, PHEXT, file)
-    return told_conflicts(asked.ask("conflicts", at.phext, at.coordinate))
+    return CONFLICTS.ask(asked, at.phext, at.coordinate)
 
 
 def _conflict(asked: Asked, which: str) -> ToldConflict:

@@ -12,6 +12,7 @@ from typing import Annotated, Final, cast
 import typer
 
 from phextsync import __version__
+from phextsync.boundaries import first
 from phextsync.cli import files as files_cli
 from phextsync.cli import folder as folder_cli
 from phextsync.cli import membership as membership_cli
@@ -27,7 +28,6 @@ from phextsync.cli.common import (
     say,
 )
 from phextsync.errors import PhextsyncError
-from phextsync.handles.attach import first
 
 app = typer.Typer(
     help="Keep phexts - text in nine dimensions - the same on many machines without a server.",

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from phextsync.control.desk import Attachment
+from phextsync.control import operations
+from phextsync.control.client import Attachment
 from phextsync.errors import NotSyncedError, PhextsyncError
 from phextsync.reporting import Document, Plot, Section, Series, cumulative, machine, ring
 
@@ -60,7 +61,7 @@ def measure(folder: Path, command: str, show: Callable[[int, int], None]) -> Doc
     `measure` is used for something else, NotSyncedError when a peer acknowledges nothing in 10 s.
     """
     with Attachment(folder) as node:
-        if node.ask("count", PHEXT, "*") != 0:
+        if operations.COUNT.ask(node, PHEXT, "*") != 0:
             raise PhextsyncError(f"expected the phext {PHEXT!r} to be empty, found scrolls in it")
         total = _ASKS + _EDITS
         done = 0
@@ -71,12 +72,14 @@ def measure(folder: Path, command: str, show: Callable[[int, int], None]) -> Doc
             show(done, total)
 
         try:
-            asks = _time_each(_ASKS, lambda i: node.ask("count", PHEXT, "*"), step)
+            asks = _time_each(_ASKS, lambda i: operations.COUNT.ask(node, PHEXT, "*"), step)
             peers = _status(node).peers
             durable, everywhere = _edit(node, bool(peers), step)
-            reads = _time_each(_ASKS, lambda i: node.ask("get", PHEXT, _PLACE), lambda: None)
+            reads = _time_each(
+                _ASKS, lambda i: operations.GET.ask(node, PHEXT, _PLACE), lambda: None
+            )
         finally:
-            node.ask("remove", PHEXT, _PLACE)
+            operations.REMOVE.ask(node, PHEXT, _PLACE)
         status = _status(node)
     document = Document(f"What {status.name} measures of its mesh", command, machine=machine())
     document.sections = [_operations(asks, reads, durable, everywhere), _store(status)]
@@ -86,7 +89,7 @@ def measure(folder: Path, command: str, show: Callable[[int, int], None]) -> Doc
 
 
 def _status(node: Attachment) -> _Status:
-    return _Status(str(node.ask("status")))
+    return _Status(operations.STATUS.ask(node))
 
 
 def _time_each(
@@ -109,10 +112,10 @@ def _edit(
     durable, everywhere = [], []
     for i in range(_EDITS):
         start = time.perf_counter()
-        node.ask("append", PHEXT, _PLACE, f"edit {i}\n")
+        operations.APPEND.ask(node, PHEXT, _PLACE, f"edit {i}\n")
         durable.append((time.perf_counter() - start) * 1000)
         if has_peers:
-            while lines := node.ask("lacking", PHEXT, "*"):
+            while lines := operations.LACKING.ask(node, PHEXT, "*"):
                 if time.perf_counter() - start > _PATIENCE_S:
                     raise NotSyncedError(
                         f"expected {PHEXT!r} on the disks of all peers", (str(lines),)

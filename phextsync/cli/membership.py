@@ -26,7 +26,8 @@ from phextsync.cli.common import (
     warn,
     write_output,
 )
-from phextsync.control.desk import Attachment
+from phextsync.control import operations
+from phextsync.control.client import Attachment
 from phextsync.discovery import PEERS_FILE, RememberedPeers
 from phextsync.errors import IdentityError
 from phextsync.index import CoordinateRange
@@ -380,7 +381,7 @@ def _reload(folder: Path) -> bool:
     """Have the node that runs on the folder, if one does, read its files again."""
     try:
         with Attachment(folder) as attachment:
-            attachment.ask("reload")
+            operations.RELOAD.ask(attachment)
     except (FileNotFoundError, ConnectionRefusedError):
         return False
     return True

@@ -38,13 +38,14 @@ from phextsync.cli.common import (
     warn,
     warn_of_import,
 )
+from phextsync.control import operations
 from phextsync.discovery import Address, parse_address
 from phextsync.errors import StoreError, StoreLockedError
 from phextsync.files import service
 from phextsync.files.bindings import BindingStore
 from phextsync.files.status import DirectoryRow, lines_of, reasons_of
 from phextsync.gateways.guard import Guard
-from phextsync.handles.blocking import Options
+from phextsync.handles.engine import Options
 from phextsync.node.node import Node, open_node
 from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.terminal import visible, visible_text
@@ -376,7 +377,7 @@ def status(
     texts, of which only what changed is to be sent.
     """
     with session(data) as asked:
-        answer = json.loads(str(asked.ask("status")))
+        answer = json.loads(str(operations.STATUS.ask(asked)))
     if check:
         reasons = list(_out_of_step(answer))
         say(*reasons)

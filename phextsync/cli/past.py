@@ -34,16 +34,10 @@ from phextsync.cli.common import (
     warn,
     whole_range_target,
 )
-from phextsync.control.desk import (
-    Value,
-    blamed_lines,
-    deleted_scrolls,
-    history_settings,
-    logged_changes,
-    versions,
-)
+from phextsync.control import operations
+from phextsync.control.frames import Value
+from phextsync.control.operations import Asked
 from phextsync.discovery import PEERS_FILE, RememberedPeers
-from phextsync.handles.attach import Asked
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.past import FOREVER, NOT_KEPT, DeletedScroll, newest_first, to_restore
 
@@ -76,9 +70,9 @@ def log(
     """
     with session(data) as asked:
         at = target(asked, phext, coordinate)
-        rows = logged_changes(asked.ask("log", at.phext, at.coordinate, last))
+        rows = operations.LOG.ask(asked, at.phext, at.coordinate, last)
         names = _node_names(asked, data)
-        file = file_names(asked, at.phext, [at.coordinate]).get(at.coordinate)
+        file = file_names(asked, at.phext, [Coordinate.parse(at.coordinate)]).get(at.coordinate)
     if as_json:
         named = {} if file is None else {"file": str(file)}
         say_json([{**_json_row(asdict(row), names), **named} for row in rows])
@@ -101,7 +95,7 @@ def blame(
     """
     with session(data) as asked:
         at = target(asked, phext, coordinate)
-        lines = blamed_lines(asked.ask("blame", at.phext, at.coordinate))
+        lines = operations.BLAME.ask(asked, at.phext, at.coordinate)
         names = _node_names(asked, data)
     if as_json:
         say_json([_json_row(asdict(line), names) for line in lines])
@@ -122,8 +116,8 @@ def show(coordinate: Place, at: At, data: Data = DATA, phext: Phext = PHEXT) -> 
     time_ms = _time_ms(at)
     with session(data) as asked:
         place = target(asked, phext, coordinate)
-        text = asked.ask("show", place.phext, place.coordinate, time_ms)
-    say_text(str(text))
+        text = operations.SHOW.ask(asked, place.phext, place.coordinate, time_ms)
+    say_text(text)
 
 
 @app.command(name="versions", rich_help_panel=PAST)
@@ -140,7 +134,7 @@ def versions_(
     """
     with session(data) as asked:
         at = target(asked, phext, coordinate)
-        rows = versions(asked.ask("versions", at.phext, at.coordinate, last))
+        rows = operations.VERSIONS.ask(asked, at.phext, at.coordinate, last)
         names = _node_names(asked, data)
         if not rows and not _is_kept(asked):
             fail(NOT_KEPT)
@@ -157,9 +151,9 @@ def restore_at(coordinate: str, at: str, data: Path, phext: str) -> None:
     time_ms = _time_ms(at)
     with session(data) as asked:
         place = target(asked, phext, coordinate)
-        text = str(asked.ask("show", place.phext, place.coordinate, time_ms))
+        text = operations.SHOW.ask(asked, place.phext, place.coordinate, time_ms)
         to_restore(place.phext, Coordinate.parse(place.coordinate), text)
-        asked.ask("import", place.phext, False, [[place.coordinate, text]])
+        operations.IMPORT.ask(asked, place.phext, False, [[place.coordinate, text]])
     warn(f"{place} is as it was at {_when(time_ms)}: {len(text.encode())} bytes")
 
 
@@ -191,7 +185,7 @@ def undelete(
             return
         rows = newest_first(_deleted(asked, phext, "*"))
         names = _node_names(asked, data)
-        files = file_names(asked, phext, [str(row.coordinate) for row in rows])
+        files = file_names(asked, phext, [row.coordinate for row in rows])
         is_kept = _is_kept(asked)
     if as_json:
         named = [
@@ -219,23 +213,24 @@ def _bring_back(asked: Asked, found: RangeTarget, *, force: bool) -> None:
     is_one = range_ == CoordinateRange.of(range_.lower)
     if force and not is_one:
         fail(f"expected one coordinate with --force, found the range {range_}")
-    if is_one and not force and asked.ask("size", phext, str(range_)):
+    if is_one and not force and operations.SIZE.ask(asked, phext, str(range_)):
         fail(f"{range_} of {phext} has text; --force replaces it by what was deleted")
     places = (
-        [str(range_)]
+        [range_.lower]
         if is_one
-        else [str(row.coordinate) for row in _deleted(asked, phext, str(range_))]
+        else [row.coordinate for row in _deleted(asked, phext, str(range_))]
     )
     if found.below is not None:
         files = file_names(asked, phext, places)
-        places = [p for p in places if p in files and files[p].is_relative_to(found.below)]
+        below = {at for at, path in files.items() if path.is_relative_to(found.below)}
+        places = [place for place in places if str(place) in below]
     taken, some, size = 0, list[Value](), 0
     for i, place in enumerate(places):
-        text = str(asked.ask("deleted", phext, place))
-        some.append([place, text])
+        text = operations.DELETED.ask(asked, phext, str(place))
+        some.append([str(place), text])
         size += len(text)
         if size >= _AT_ONCE or i + 1 == len(places):
-            taken += int(str(asked.ask("import", phext, not force, some)))
+            taken += operations.IMPORT.ask(asked, phext, not force, some)
             some, size = [], 0
     if not places and not _is_kept(asked):
         fail(NOT_KEPT)
@@ -246,8 +241,9 @@ def _deleted(asked: Asked, phext: str, range_: str) -> Iterator[DeletedScroll]:
     """Give what can be brought back, in the order of coordinates."""
     rest: str | None = range_
     while rest is not None:
-        rows, rest = deleted_scrolls(asked.ask("undeletable", phext, rest))
-        yield from rows
+        page = operations.UNDELETABLE.ask(asked, phext, rest)
+        yield from page.found
+        rest = page.rest
 
 
 # -- how long it is kept -------------------------------------------------------------------
@@ -284,12 +280,12 @@ def history(
     with session(data) as asked:
         if is_part:
             phext, place = whole_range_target(asked, phext, range_ or "*")
-            asked.ask("keep_history", kept_ms, phext, place, False)
+            operations.KEEP_HISTORY.ask(asked, kept_ms, phext, place, False)
         elif kept_ms is not None:
-            asked.ask("keep_history", kept_ms)
+            operations.KEEP_HISTORY.ask(asked, kept_ms)
         elif keep:
             fail("expected a range or a phext whose setting ends, found neither")
-        rows = history_settings(asked.ask("history"))
+        rows = operations.HISTORY.ask(asked)
     if as_json:
         say_json([{"phext": p, "range": str(r), "kept_ms": ms} for p, r, ms in rows])
         return
@@ -329,7 +325,7 @@ def _kept_for(kept_ms: int) -> str:
 
 
 def _is_kept(asked: Asked) -> bool:
-    return any(row.kept_ms for row in history_settings(asked.ask("history")))
+    return any(row.kept_ms for row in operations.HISTORY.ask(asked))
 
 
 # -- helpers -------------------------------------------------------------------------------
@@ -352,7 +348,7 @@ def _who(writers: tuple[bytes, ...], seen_here: bool, names: Callable[[bytes], s
 
 def _node_names(asked: Asked, data: Path) -> Callable[[bytes], str]:
     """Return what tells the name of a node, or the start of its id where that is not known."""
-    status = json.loads(str(asked.ask("status")))
+    status = json.loads(operations.STATUS.ask(asked))
     remembered = RememberedPeers.load(existing_folder(data) / PEERS_FILE)
     rows = [status, *status.get("peers", ()), *status.get("absent", ())]
     names = {row["node_id"]: row["name"] for row in rows if row["name"]}

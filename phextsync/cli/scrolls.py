@@ -1,7 +1,7 @@
 """The commands that read and write scrolls."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -35,10 +35,12 @@ from phextsync.cli.common import (
     with_file,
     write_output,
 )
-from phextsync.control.desk import Attachment, Value
-from phextsync.handles.attach import Alone
-from phextsync.handles.blocking import as_hits
-from phextsync.index import Coordinate
+from phextsync.control import operations
+from phextsync.control.answers import ListedScroll, ToldChange
+from phextsync.control.client import Attachment
+from phextsync.control.frames import Value
+from phextsync.control.sockets import ABSENT
+from phextsync.handles.visit import Alone
 from phextsync.store.import_note import ImportNote, forget_import
 from phextsync.terminal import visible, visible_json
 
@@ -52,8 +54,8 @@ def get(coordinate: Place, data: Data = DATA, phext: Phext = PHEXT) -> None:
     """Print a scroll's text."""
     with session(data) as asked:
         at = target(asked, phext, coordinate)
-        text = asked.ask("get", at.phext, at.coordinate)
-    if not isinstance(text, str):
+        text = operations.GET.ask(asked, at.phext, at.coordinate)
+    if text is None:
         fail(f"there is no scroll at {at} in {at.phext}")
     say_text(text)
 
@@ -69,7 +71,7 @@ def set_(
     text = text_or_input(text)
     with session(data) as asked:
         at = target(asked, phext, coordinate, is_new=bool(text))
-        asked.ask("set", at.phext, at.coordinate, text)
+        operations.SET.ask(asked, at.phext, at.coordinate, text)
 
 
 @app.command(rich_help_panel=SCROLLS)
@@ -84,7 +86,7 @@ def append(
     line = text if text.endswith("\n") else text + "\n"
     with session(data) as asked:
         at = target(asked, phext, coordinate, is_new=True)
-        asked.ask("append_line", at.phext, at.coordinate, line)
+        operations.APPEND_LINE.ask(asked, at.phext, at.coordinate, line)
 
 
 @app.command(rich_help_panel=SCROLLS)
@@ -92,7 +94,7 @@ def rm(coordinate: Place, data: Data = DATA, phext: Phext = PHEXT) -> None:
     """Delete a scroll; what others type in it meanwhile survives."""
     with session(data) as asked:
         at = target(asked, phext, coordinate)
-        if not asked.ask("remove", at.phext, at.coordinate):
+        if not operations.REMOVE.ask(asked, at.phext, at.coordinate):
             fail(f"there is no scroll at {at} in {at.phext}")
 
 
@@ -101,29 +103,31 @@ def ls(range_: Range = "*", data: Data = DATA, phext: Phext = PHEXT, as_json: Js
     """List the scrolls in a range: coordinate, bytes, file if it is one, first line."""
     with session(data) as asked:
         within = range_target(asked, phext, range_)
-        rows = list(pages(asked, "list", within.phext, str(within.range)))
-        files = file_names(asked, within.phext, (row[0] for row in rows))
+        rows = list(pages(asked, operations.LIST, within.phext, str(within.range)))
+        files = file_names(asked, within.phext, (row.coordinate for row in rows))
     if within.below is not None:
-        rows = [row for row in rows if _is_below(files.get(str(row[0])), within.below)]
+        rows = [row for row in rows if _is_below(files.get(str(row.coordinate)), within.below)]
     if as_json:
-        names = ("coordinate", "bytes", "first_line")
-        say_json([_with_file(zip(names, row, strict=True), files) for row in rows])
+        say_json([_with_file(_listed_row(row), files) for row in rows])
         return
-    width = max((len(str(row[0])) for row in rows), default=0)
-    for coordinate, size, line in rows:
-        what = with_file(str(line), files.get(str(coordinate)))
-        say(f"{coordinate!s:{width}}  {size!s:>9}  {what}")
+    width = max((len(str(row.coordinate)) for row in rows), default=0)
+    for row in rows:
+        what = with_file(row.first_line, files.get(str(row.coordinate)))
+        say(f"{row.coordinate!s:{width}}  {row.size:>9}  {what}")
+
+
+def _listed_row(row: ListedScroll) -> dict[str, object]:
+    return {"coordinate": str(row.coordinate), "bytes": row.size, "first_line": row.first_line}
 
 
 def _is_below(file: Path | None, folder: Path) -> bool:
     return file is not None and file.is_relative_to(folder)
 
 
-def _with_file(row: Iterable[tuple[str, object]], files: Mapping[str, Path]) -> dict[str, object]:
+def _with_file(row: dict[str, object], files: Mapping[str, Path]) -> dict[str, object]:
     """Return a row that also names the file that its scroll is, if it is one."""
-    named = dict(row)
-    file = files.get(str(named["coordinate"]))
-    return named if file is None else {**named, "file": str(file)}
+    file = files.get(str(row["coordinate"]))
+    return row if file is None else {**row, "file": str(file)}
 
 
 @app.command(rich_help_panel=SCROLLS)
@@ -140,14 +144,14 @@ def search(
     """Find the scrolls that have all the words, the best first: coordinate, score, snippet."""
     with session(data) as asked:
         phext, within = whole_range_target(asked, phext, range_)
-        hits = as_hits(asked.ask("search", phext, within, words, limit))
-        files = file_names(asked, phext, (str(hit.coordinate) for hit in hits))
+        hits = operations.SEARCH.ask(asked, phext, within, words, limit)
+        files = file_names(asked, phext, (hit.coordinate for hit in hits))
     if as_json:
-        rows = [
+        rows: list[dict[str, object]] = [
             {"coordinate": str(hit.coordinate), "score": hit.score, "snippet": hit.snippet}
             for hit in hits
         ]
-        say_json([_with_file(row.items(), files) for row in rows])
+        say_json([_with_file(row, files) for row in rows])
         return
     width = max((len(str(hit.coordinate)) for hit in hits), default=0)
     for hit in hits:
@@ -193,9 +197,8 @@ def import_(
         chunk_bytes = None if isinstance(asked, Alone) else _IMPORT_BYTES
         with ImportNote(folder, f"{file} into {phext}") as note:
             for chunk in _chunks(scrolls, chunk_bytes):
-                count = asked.ask("import", phext, keep, chunk)
+                taken += operations.IMPORT.ask(asked, phext, keep, chunk)
                 note.has_begun = chunk_bytes is not None
-                taken += count if isinstance(count, int) else 0
                 progress.advance(bar, len(chunk))
     warn(f"{taken} of {len(scrolls)} scrolls imported into {phext}")
 
@@ -223,10 +226,7 @@ def export(
     """Write the scrolls to a .phext file."""
     with session(data) as asked:
         phext, range_ = whole_range_target(asked, phext, range_)
-        scrolls = [
-            (Coordinate.parse(str(coordinate)), str(text))
-            for coordinate, text in pages(asked, "read", phext, range_)
-        ]
+        scrolls = list(pages(asked, operations.READ, phext, range_))
     replaced = sum(phextfile.has_breaks(text) for _, text in scrolls)
     if replaced:
         warn(f"{replaced} scrolls have break characters or zero bytes, written as pictures")
@@ -246,42 +246,35 @@ def watch(
     folder = existing_folder(data)
     try:
         attachment = Attachment(folder)
-    except (FileNotFoundError, ConnectionRefusedError):
+    except ABSENT:
         fail(f"no node runs on {folder}; start one with `phextsync up`")
     with attachment:
         phext, range_ = whole_range_target(attachment, phext, range_)
         next_change = attachment.watch(phext, range_)
         while True:
             change = next_change()
-            files = file_names(attachment, phext, _places_of(change))
+            if change is None:
+                return
+            files = file_names(attachment, phext, [scroll.coordinate for scroll in change.scrolls])
             for line in _change_lines(change, files, as_json=as_json):
                 print(line, flush=True)
 
 
-def _places_of(change: Value) -> list[Value]:
-    match change:
-        case [_, _, None, list(scrolls)]:
-            return [scroll[0] for scroll in scrolls if isinstance(scroll, list)]
-        case _:
-            return []
-
-
-def _change_lines(change: Value, files: Mapping[str, Path], *, as_json: bool) -> Iterator[str]:
+def _change_lines(change: ToldChange, files: Mapping[str, Path], *, as_json: bool) -> Iterator[str]:
     """Give a line for each scroll of a change, and one when some were missed."""
-    match change:
-        case [_, _, str(missed), _]:
-            text = f"changes were missed: anything in {missed} may have changed"
-            yield visible_json({"missed": missed}) if as_json else text
-        case [bytes() | None as origin, str(label), None, list(scrolls)]:
-            whose = origin.hex() if origin else ""
-            for scroll in scrolls:
-                match scroll:
-                    case [str(coordinate), int(size)] if as_json:
-                        row = {"coordinate": coordinate, "bytes": size, "origin": whose}
-                        named = _with_file({**row, "label": label}.items(), files)
-                        yield visible_json({**named, "missed": None})
-                    case [str(coordinate), int(size)]:
-                        who = " ".join(filter(None, (whose[:8] or "here", label)))
-                        file = files.get(coordinate)
-                        what = "" if file is None else f"  {shown_path(file)}"
-                        yield visible(f"{coordinate}  {size:>9}  {who}{what}")
+    if change.missed is not None:
+        text = f"changes were missed: anything in {change.missed} may have changed"
+        yield visible_json({"missed": str(change.missed)}) if as_json else text
+        return
+    whose = change.origin.hex() if change.origin else ""
+    who = " ".join(filter(None, (whose[:8] or "here", change.label)))
+    for scroll in change.scrolls:
+        coordinate = str(scroll.coordinate)
+        if as_json:
+            row = {"coordinate": coordinate, "bytes": scroll.size, "origin": whose}
+            named = _with_file({**row, "label": change.label}, files)
+            yield visible_json({**named, "missed": None})
+        else:
+            file = files.get(coordinate)
+            what = "" if file is None else f"  {shown_path(file)}"
+            yield visible(f"{coordinate}  {scroll.size:>9}  {who}{what}")

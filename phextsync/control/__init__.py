@@ -1,5 +1,13 @@
-"""Control: the socket that other processes use, and what is done without a node.
+"""Control: what other processes ask of a node, its socket, and what is done without a node.
 
-* `desk`: operations that other processes ask of a node
+* `frames`: requests and answers as bytes
+* `answers`: each form of an answer, as it is sent and as it is read
+* `operations`: all that can be asked, in one table
+* `performing`: what is done to scrolls, and what is looked up
+* `desk`: carries out requests for a node, each change once
+* `sessions`: what lasts as long as a process is there
+* `sockets`: the folder's socket
+* `server`: answers other processes over it
+* `client`: a plain connection to it
 * `upkeep`: checking, repairing, backing up and restoring a data folder
 """

@@ -1,29 +1,21 @@
 """Desk: what can be asked about the bound directories of a data folder, with or without a node.
 
-Requests and answers are those of `control`:
-
-| request | answer |
-| --- | --- |
-| find, text, path | [phext, coordinate, directory, path, whether there is text] |
-| find_range, text, path | [phext, range, directory, folder] |
-| name_file, text, path | as `find`; the file gets a scroll if it has none |
-| names, phext, coordinates | the whole path of each scroll's file, or null |
-| conflicts, phext or null, coordinate | fields of `ToldConflict` of each, the oldest first |
-| settle_conflict, number, side, text | [phext, coordinate]; side is mine, theirs or text |
-| forget_conflict, number | null |
-
-A path is the whole path that `text` names, or empty when that cannot be known. The beginning of a
-number will do, where it is the only such one.
+The operations are those of `control.operations`; their answers are read here. A path in a request
+is the whole path that its name means, or empty when that cannot be known. The beginning of the
+number of a conflict will do, where it is the only such one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from phextsync.conflicts import settled
-from phextsync.control.desk import Value
+from phextsync.control import operations
+from phextsync.control.answers import Form, rows_of
+from phextsync.control.frames import Value
+from phextsync.control.operations import Operation
 from phextsync.errors import PhextsyncError, ProtocolError, StoreError
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
@@ -101,17 +93,16 @@ class FileDesk:
         """Answer a request. Errors are those of `Finder` and `Replica`."""
         match request:
             case ["find", str(text), str(path)]:
-                return _file_row(self._finder.find(text, path))
+                return FIND.answer.encode(self._finder.find(text, path))
             case ["find_range", str(text), str(path)]:
-                found = self._finder.find_range(text, path)
-                return [found.phext, str(found.range), _sent(found.directory), found.below]
+                return FIND_RANGE.answer.encode(self._finder.find_range(text, path))
             case ["name_file", str(text), str(path)]:
-                return _file_row(self._finder.name(text, path))
+                return NAME_FILE.answer.encode(self._finder.name(text, path))
             case ["names", str(phext), list(places)]:
                 paths = self._finder.names(phext, [Coordinate.parse(str(p)) for p in places])
-                return [None if path is None else _sent(path) for path in paths]
+                return NAMES.answer.encode([*paths])
             case ["conflicts", str() | None as phext, str(place)]:
-                return [_conflict_row(each) for each in self.conflicts(phext, place)]
+                return CONFLICTS.answer.encode(self.conflicts(phext, place))
             case ["settle_conflict", str(number), str(side), str(text)]:
                 told = self.settle(number, side, text)
                 return [told.phext, str(told.coordinate)]
@@ -226,8 +217,10 @@ class FileDesk:
         return next((each.reason for each in problems if each.path == path), "")
 
 
-def found_file(answer: Value) -> FoundFile:
-    """Return what `find` was answered with."""
+# -- answers -------------------------------------------------------------------------------
+
+
+def _as_file(answer: Value) -> FoundFile:
     match answer:
         case [str(phext), str(place), str(directory), str(path), bool(is_there)]:
             return FoundFile(phext, Coordinate.parse(place), Path(directory), path, is_there)
@@ -235,8 +228,7 @@ def found_file(answer: Value) -> FoundFile:
             raise ProtocolError(f"expected a file, found {answer!r:.80}")
 
 
-def found_range(answer: Value) -> FoundRange:
-    """Return what `find_range` was answered with."""
+def _as_range(answer: Value) -> FoundRange:
     match answer:
         case [str(phext), str(range_), str(directory), str(below)]:
             return FoundRange(phext, CoordinateRange.parse(range_), Path(directory), below)
@@ -244,28 +236,25 @@ def found_range(answer: Value) -> FoundRange:
             raise ProtocolError(f"expected a range, found {answer!r:.80}")
 
 
-def file_names(answer: Value, places: Sequence[Coordinate]) -> dict[Coordinate, Path]:
-    """Return what `names` was answered with, for the scrolls that are files."""
-    names = answer if isinstance(answer, list) else []
-    pairs = zip(places, names, strict=True)
-    return {place: Path(name) for place, name in pairs if isinstance(name, str)}
+def _as_path(row: Value) -> Path | None:
+    match row:
+        case str() | None:
+            return None if row is None else Path(row)
+        case _:
+            raise ProtocolError(f"expected a path, found {row!r:.80}")
 
 
-def told_conflicts(answer: Value) -> list[ToldConflict]:
-    """Return what `conflicts` was answered with."""
-    told = []
-    for row in answer if isinstance(answer, list) else []:
-        match row:
-            case [str(number), str(phext), str(place), str(path), list(when), list(sides)]:
-                match [*when, *sides]:
-                    case [int(line), int(ms), str(by), str(base), str(mine), str(theirs)]:
-                        where = phext, Coordinate.parse(place), path, line
-                        told.append(ToldConflict(number, *where, ms, by, base, mine, theirs))
-                    case _:
-                        raise ProtocolError(f"expected both sides of lines, found {row!r:.80}")
-            case _:
-                raise ProtocolError(f"expected a conflict, found {row!r:.80}")
-    return told
+def _as_conflict(row: Value) -> ToldConflict:
+    match row:
+        case [str(number), str(phext), str(place), str(path), list(when), list(sides)]:
+            match [*when, *sides]:
+                case [int(line), int(ms), str(by), str(base), str(mine), str(theirs)]:
+                    where = phext, Coordinate.parse(place), path, line
+                    return ToldConflict(number, *where, ms, by, base, mine, theirs)
+                case _:
+                    raise ProtocolError(f"expected both sides of lines, found {row!r:.80}")
+        case _:
+            raise ProtocolError(f"expected a conflict, found {row!r:.80}")
 
 
 def _told(bound: Bound, logged: LoggedConflict) -> ToldConflict:
@@ -290,3 +279,18 @@ def _file_row(file: FoundFile) -> Value:
 def _sent(path: Path) -> str:
     """Return a path as an answer can hold it: a path need not be UTF-8."""
     return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _range_row(found: FoundRange) -> Value:
+    return [found.phext, str(found.range), _sent(found.directory), found.below]
+
+
+_FILE: Final = Form(_file_row, _as_file)
+
+FIND: Final = operations.FIND.read_as(_FILE)
+FIND_RANGE: Final = operations.FIND_RANGE.read_as(Form(_range_row, _as_range))
+NAME_FILE: Final = operations.NAME_FILE.read_as(_FILE)
+NAMES: Final[Operation[list[Path | None]]] = operations.NAMES.read_as(
+    rows_of("paths", lambda path: None if path is None else _sent(path), _as_path)
+)
+CONFLICTS: Final = operations.CONFLICTS.read_as(rows_of("conflicts", _conflict_row, _as_conflict))

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Final, TypeAlias
 
 from phextsync.aio import AsyncHandle, AsyncPhext
-from phextsync.control.desk import rest_of
+from phextsync.control.performing import rest_of
 from phextsync.crdt import check_text
 from phextsync.errors import CoordinateError, PhextsyncError, StoreFullError, TextError
 from phextsync.files.finding import is_coordinate
@@ -447,7 +447,7 @@ class Agent:
         if before and (seen is None or not seen.is_whole):
             raise PhextsyncError(_unread(scroll, before, seen, session))
         base = seen.text if seen is not None and seen.is_whole else ""
-        await phext.edit_from(place, base, text)
+        await phext.merge(place, base, text)
         token = self._views.keep(session, phext.name, place, _Seen(text, len(text)))
         now = await phext.get(place, "") or ""
         if not text and not now:

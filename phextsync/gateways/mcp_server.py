@@ -36,12 +36,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from phextsync import aio
 from phextsync.boundaries import Boundary, is_due, printable
-from phextsync.control.desk import rest_of
+from phextsync.control.performing import rest_of
 from phextsync.discovery import Address
 from phextsync.errors import LinkError, PhextsyncError
 from phextsync.gateways.agent import PAGE_ROWS, TOOLS, Agent
 from phextsync.gateways.guard import Guard
-from phextsync.handles.blocking import Options
+from phextsync.handles.engine import Options
 from phextsync.index import Coordinate
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.replica.changes import Change

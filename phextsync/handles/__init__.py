@@ -1,5 +1,9 @@
 """Handles: a node behind plain calls, for any thread; for asyncio see `phextsync.aio`.
 
-* `attach`: one process at a folder: it runs the node, or asks the one that does
+* `visit`: a folder for as long as a command lasts
+* `folder_client`: one process at a folder: it runs the node, or asks the one that does
+* `engine`: a thread in which a folder client lives
+* `requests`: what handles of every kind put into requests
+* `batch`: changes that are to be made together
 * `blocking`: `phextsync.open`
 """

@@ -22,7 +22,9 @@ import trio
 
 from phextsync import discovery, transport
 from phextsync.boundaries import Boundary
-from phextsync.control import desk as control
+from phextsync.control.desk import Desk, Directories
+from phextsync.control.performing import summarize
+from phextsync.control.server import serve
 from phextsync.errors import IdentityError, StoreFullError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node import invitations as invitation
@@ -105,8 +107,8 @@ class Node:
         self.presence.subscribe(lambda peer: self.acquaintances.see(peer.node_id))
         self.presence.publish({})  # everybody is to know that this node is there
         self.searcher = Searcher(self.replicas, self.folder, self.boundary)
-        self.directories: control.Directories | None = None  # while they are known
-        self.desk = control.Desk(self)
+        self.directories: Directories | None = None  # while they are known
+        self.desk = Desk(self)
 
     def _make_parts(self, links_max: int) -> None:
         outside, boundary = self._surroundings, self.boundary
@@ -263,7 +265,7 @@ class Node:
             "mesh": self.identity.mesh_tag,
             "port": self.port,
             "folder": str(self.folder),
-            "phexts": control.summarize(self.replicas),
+            "phexts": summarize(self.replicas),
             "receiving": [
                 asdict(row) for row in self.core.progress() if row.scrolls < row.scrolls_of
             ],
@@ -469,7 +471,7 @@ async def open_node(
 async def _doors(node: Node, host: str | None) -> AsyncIterator[None]:
     """Let other processes of the folder's owner in, and new machines of the mesh."""
     async with trio.open_nursery() as nursery:
-        await nursery.start(control.serve, node.folder, node.desk)
+        await nursery.start(serve, node.folder, node.desk)
         nursery.start_soon(
             invitation.keep_serving,
             invitation.Invitations(node.folder),

@@ -1,0 +1,62 @@
+"""A plain connection to the node of a folder, for commands and tools."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from phextsync.control import operations
+from phextsync.control.answers import ToldChange
+from phextsync.control.frames import Value, check_request, decode_answer, encode_request
+from phextsync.control.sockets import connect
+from phextsync.errors import StoreError
+
+_STOPPED: Final = "the node that owns this folder has stopped"
+
+
+class Attachment:
+    """A blocking connection to the node that owns a folder, for one thread, without receipts."""
+
+    def __init__(self, folder: Path) -> None:
+        """Connect. FileNotFoundError or ConnectionRefusedError when no node runs there."""
+        self._socket = connect(folder)
+        self._number = 0
+
+    def __enter__(self) -> "Attachment":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def ask(self, *request: Value) -> Value:
+        """Send one request and return its answer. Errors are those that the owner raised, and
+        that of `check_request`."""
+        check_request(list(request))
+        self._number += 1
+        frame = encode_request(self._number, self._number - 1, list(request))
+        try:
+            self._socket.sendall(len(frame).to_bytes(4, "big") + frame)
+        except ConnectionError:
+            raise StoreError(_STOPPED) from None
+        _, answer = decode_answer(self._receive(int.from_bytes(self._receive(4), "big")))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def watch(self, phext: str, range_: str) -> Callable[[], ToldChange | None]:
+        """Watch a range; return what gives the next change, again and again."""
+        operations.WATCH.ask(self, phext, range_, False)
+        number = self._number
+        return lambda: operations.NEXT.ask(self, number)
+
+    def _receive(self, count: int) -> bytes:
+        pieces: list[bytes] = []
+        while count:
+            try:
+                piece = self._socket.recv(min(count, 1 << 20))
+            except ConnectionError:
+                piece = b""
+            if not piece:
+                raise StoreError(_STOPPED)
+            pieces.append(piece)
+            count -= len(piece)
+        return b"".join(pieces)

@@ -1,0 +1,429 @@
+"""All that can be asked of a node by other processes, in one table.
+
+The socket, both handles, the command line and the tools for agents ask for nothing else; each
+names an operation of this table, which says what it takes, the form of its answer, and how it is
+served. What several take: `after` is the coordinate behind which a page begins, or empty; `seen`
+is the `digest` of the text that the caller saw, or empty: ConflictError when the scroll has
+another. Other errors are those of `Replica`.
+
+`["as", label, operation, ...]` is an operation by a writer of that label, `["again", operation,
+...]` one that lasts, which another owner served before: what that one knew is lost.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from hashlib import blake2b
+from types import UnionType
+from typing import Final, Generic, Protocol, TypeVar, cast
+
+from phextsync.control import answers
+from phextsync.control.answers import Form
+from phextsync.control.frames import Value
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class Asked(Protocol):
+    """What answers requests."""
+
+    def ask(self, *request: Value) -> Value: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """What an operation takes at one place: what it is, and of which type."""
+
+    what: str
+    kind: type | UnionType
+    is_optional: bool = False
+
+    def check(self, value: Value) -> None:
+        """TypeError when a value is of another type."""
+        is_bool = isinstance(value, bool) and self.kind is not bool
+        if is_bool or not isinstance(value, self.kind):
+            raise TypeError(f"expected {self.what}, found {type(value).__name__}")
+
+
+class Serving(Enum):
+    """How an operation is served."""
+
+    AT_ONCE = "answered at once"
+    WAITS = "answered when it is done; others are answered meanwhile"
+    LASTS = "answered at once, and lasts until it is cancelled or the process goes"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[T]):
+    """One row of the table. One that changes something is answered when it is on the disk."""
+
+    name: str
+    arguments: tuple[Argument, ...]
+    answer: Form[T]
+    about: str
+    serving: Serving = Serving.AT_ONCE
+    changes: bool = False
+    is_about_files: bool = False
+    """Whether it is about bound directories: `files.desk` answers it."""
+
+    def ask(self, asked: Asked, *arguments: Value) -> T:
+        """Ask for it, and read the answer."""
+        return self.answer.decode(asked.ask(self.name, *arguments))
+
+    def read_as(self, answer: Form[U]) -> "Operation[U]":
+        """Return the operation with an answer that is read further."""
+        how = self.serving, self.changes, self.is_about_files
+        return Operation(self.name, self.arguments, answer, self.about, *how)
+
+    def check(self, arguments: Iterable[Value]) -> None:
+        """TypeError when an argument is of another type than the operation takes."""
+        for argument, value in zip(self.arguments, arguments, strict=False):
+            argument.check(value)
+
+
+PHEXT: Final = Argument("the name of a phext", str)
+AT: Final = Argument("a coordinate", str)
+RANGE: Final = Argument("a range", str)
+AFTER: Final = Argument("a coordinate or nothing", str)
+A_TEXT: Final = Argument("a text", str)
+OFFSET: Final = Argument("an offset in characters", int)
+SEEN: Final = Argument("the digest of a text", bytes)
+FLAG: Final = Argument("True or False", bool)
+LAST: Final = Argument("a number or None", int | None)
+LABEL: Final = Argument("a label", str)
+ROWS: Final = Argument("a list", list)
+A_NAME: Final = Argument("a path", str)
+A_NUMBER: Final = Argument("the number of a conflict", str)
+
+# -- reading -------------------------------------------------------------------------------
+
+GET: Final = Operation("get", (PHEXT, AT), answers.OPTIONAL_TEXT, "the text, or null")
+SIZE: Final = Operation("size", (PHEXT, AT), answers.NUMBER, "bytes of the text, 0 for none")
+COUNT: Final = Operation("count", (PHEXT, RANGE), answers.NUMBER, "how many scrolls have text")
+POSITION: Final = Operation(
+    "position", (PHEXT, AT, OFFSET, FLAG), answers.TEXT, "the position of an offset"
+)
+OFFSET_OF: Final = Operation(
+    "offset",
+    (PHEXT, AT, Argument("a position", str)),
+    answers.NUMBER,
+    "the offset at which a position is now",
+)
+STEPS: Final = Operation(
+    "steps", (PHEXT, AT), answers.STEPS, "whether the writer has a step to undo, and one to redo"
+)
+COORDINATES: Final = Operation(
+    "coordinates", (PHEXT, RANGE, AFTER), answers.COORDINATES, "a page of coordinates"
+)
+LIST: Final = Operation(
+    "list", (PHEXT, RANGE, AFTER), answers.LISTED, "a page of coordinates, bytes, first lines"
+)
+READ: Final = Operation(
+    "read", (PHEXT, RANGE, AFTER), answers.SCROLLS, "a page of coordinates and texts"
+)
+
+# -- changing ------------------------------------------------------------------------------
+
+SET: Final = Operation(
+    "set",
+    (PHEXT, AT, A_TEXT, Argument(SEEN.what, bytes, is_optional=True)),
+    answers.NOTHING,
+    "makes a text the scroll's by the smallest change",
+    changes=True,
+)
+MERGE: Final = Operation(
+    "merge",
+    (PHEXT, AT, A_TEXT, A_TEXT),
+    answers.NOTHING,
+    "does what made the second text of the first, which the scroll had",
+    changes=True,
+)
+REPLACE: Final = Operation(
+    "replace",
+    (PHEXT, AT, A_TEXT, A_TEXT, LAST),
+    answers.NOTHING,
+    "replaces what exactly stands there, so many times; null is all",
+    changes=True,
+)
+APPEND: Final = Operation(
+    "append", (PHEXT, AT, A_TEXT), answers.NOTHING, "adds a text at the end", changes=True
+)
+APPEND_LINE: Final = Operation(
+    "append_line",
+    (PHEXT, AT, A_TEXT),
+    answers.NOTHING,
+    "adds a text at the end; the last line gets an end first, if it has none",
+    changes=True,
+)
+SPLICE: Final = Operation(
+    "splice",
+    (PHEXT, AT, OFFSET, OFFSET, A_TEXT, SEEN),
+    answers.NOTHING,
+    "puts a text in the place of the characters from start to stop",
+    changes=True,
+)
+REMOVE: Final = Operation(
+    "remove", (PHEXT, AT), answers.YES, "empties a scroll; whether it had text", changes=True
+)
+POP: Final = Operation(
+    "pop", (PHEXT, AT), answers.OPTIONAL_TEXT, "the text that was removed, or null", changes=True
+)
+SETDEFAULT: Final = Operation(
+    "setdefault", (PHEXT, AT, A_TEXT), answers.TEXT, "the text that is there now", changes=True
+)
+CLEAR: Final = Operation(
+    "clear", (PHEXT, RANGE), answers.NOTHING, "empties a range: one commit, one event", changes=True
+)
+UNDO: Final = Operation(
+    "undo", (PHEXT, AT), answers.YES, "whether the writer had a step to take back", changes=True
+)
+REDO: Final = Operation(
+    "redo", (PHEXT, AT), answers.YES, "whether the writer had a step to do again", changes=True
+)
+IMPORT: Final = Operation(
+    "import",
+    (PHEXT, FLAG, ROWS),
+    answers.NUMBER,
+    "takes [coordinate, text] of many scrolls, or keeps what is there; how many were taken",
+    changes=True,
+)
+BATCH: Final = Operation(
+    "batch",
+    (PHEXT, ROWS),
+    answers.NOTHING,
+    "many changes, without their phext: one commit, one event; an error ends it where it happens",
+    changes=True,
+)
+
+# -- the past ------------------------------------------------------------------------------
+
+LOG: Final = Operation(
+    "log", (PHEXT, AT, LAST), answers.LOG, "the last changes", serving=Serving.WAITS
+)
+BLAME: Final = Operation(
+    "blame", (PHEXT, AT), answers.BLAME, "who wrote which line", serving=Serving.WAITS
+)
+SHOW: Final = Operation(
+    "show",
+    (PHEXT, AT, Argument("a time in milliseconds", int)),
+    answers.TEXT,
+    "the text of then",
+    serving=Serving.WAITS,
+)
+VERSIONS: Final = Operation(
+    "versions", (PHEXT, AT, LAST), answers.VERSIONS, "the last versions", serving=Serving.WAITS
+)
+DELETED: Final = Operation(
+    "deleted",
+    (PHEXT, AT),
+    answers.TEXT,
+    "the text before the scroll was last emptied",
+    serving=Serving.WAITS,
+)
+UNDELETABLE: Final = Operation(
+    "undeletable",
+    (PHEXT, RANGE),
+    answers.DELETED,
+    "scrolls that can be brought back, and the rest of the range",
+    serving=Serving.WAITS,
+)
+HISTORY: Final = Operation("history", (), answers.SETTINGS, "how long history is kept")
+KEEP_HISTORY: Final = Operation(
+    "keep_history",
+    (
+        Argument("milliseconds or None", int | None),
+        Argument(PHEXT.what, str, is_optional=True),
+        Argument(RANGE.what, str, is_optional=True),
+        Argument("whether only where nothing is set", bool, is_optional=True),
+    ),
+    answers.NOTHING,
+    "sets how long history is kept, in the whole folder or in a range",
+    serving=Serving.WAITS,
+    changes=True,
+)
+
+# -- the node ------------------------------------------------------------------------------
+
+STATUS: Final = Operation("status", (), answers.TEXT, "how the node is, as JSON")
+RELOAD: Final = Operation("reload", (), answers.NOTHING, "reads again who belongs to the mesh")
+PHEXTS: Final = Operation("phexts", (), answers.TEXTS, "the names of the phexts")
+LACKING: Final = Operation(
+    "lacking", (PHEXT, RANGE), answers.LACKS, "which connected peers lack something"
+)
+PRESENCE: Final = Operation("presence", (), answers.PRESENCE, "what the other nodes tell")
+DURABLE: Final = Operation(
+    "durable", (), answers.NOTHING, "waits until all is on the disk", serving=Serving.WAITS
+)
+SYNCED: Final = Operation(
+    "synced",
+    (
+        PHEXT,
+        RANGE,
+        Argument("a number of peers or None", int | None),
+        Argument("seconds or None", int | float | None, is_optional=True),
+    ),
+    answers.NOTHING,
+    "waits until peers have a range on their disks",
+    serving=Serving.WAITS,
+)
+SEARCH: Final = Operation(
+    "search",
+    (PHEXT, RANGE, Argument("words", str), Argument("a number", int)),
+    answers.HITS,
+    "the best scrolls that have all the words",
+    serving=Serving.WAITS,
+)
+
+# -- what lasts ----------------------------------------------------------------------------
+
+WATCH: Final = Operation(
+    "watch",
+    (PHEXT, RANGE, FLAG),
+    answers.NOTHING,
+    "`next` with its number gives the changes from now on, with texts if they are asked for",
+    serving=Serving.LASTS,
+)
+NEXT: Final = Operation(
+    "next",
+    (Argument("the number of a watch", int),),
+    answers.CHANGE,
+    "the next change; null when that watch has ended",
+    serving=Serving.WAITS,
+)
+TRACK: Final = Operation(
+    "track",
+    (PHEXT, AT, LABEL),
+    answers.NOTHING,
+    "the steps of that writer can be undone from now on",
+    serving=Serving.LASTS,
+)
+TELL: Final = Operation(
+    "tell",
+    (ROWS,),
+    answers.NOTHING,
+    "this process tells the other nodes these facts, in place of those before",
+    serving=Serving.LASTS,
+)
+
+# -- bound directories: `files.desk` reads the answers further -----------------------------
+
+FIND: Final = Operation(
+    "find",
+    (A_NAME, A_NAME),
+    answers.ANY,
+    "the bound file of a name and a whole path",
+    is_about_files=True,
+)
+FIND_RANGE: Final = Operation(
+    "find_range",
+    (A_NAME, A_NAME),
+    answers.ANY,
+    "the range of a bound directory, a folder in it, or a file",
+    is_about_files=True,
+)
+NAME_FILE: Final = Operation(
+    "name_file",
+    (A_NAME, A_NAME),
+    answers.ANY,
+    "as `find`; the file gets a scroll if it has none",
+    changes=True,
+    is_about_files=True,
+)
+NAMES: Final = Operation(
+    "names",
+    (PHEXT, ROWS),
+    answers.ANY,
+    "the whole path of the file of each coordinate, or null",
+    is_about_files=True,
+)
+CONFLICTS: Final = Operation(
+    "conflicts",
+    (Argument("a phext or None", str | None), AFTER),
+    answers.ANY,
+    "the conflicts that nobody settled, of all files or one scroll, the oldest first",
+    is_about_files=True,
+)
+SETTLE_CONFLICT: Final = Operation(
+    "settle_conflict",
+    (A_NUMBER, Argument("mine, theirs or text", str), A_TEXT),
+    answers.ANY,
+    "puts the lines of one side, or a text, in the place of what was merged: its scroll",
+    changes=True,
+    is_about_files=True,
+)
+FORGET_CONFLICT: Final = Operation(
+    "forget_conflict",
+    (A_NUMBER,),
+    answers.NOTHING,
+    "forgets a conflict; the file stays as it is",
+    changes=True,
+    is_about_files=True,
+)
+
+# What their answers are does not matter here.
+OPERATIONS: Final = cast(
+    "dict[str, Operation[object]]",
+    {value.name: value for value in tuple(globals().values()) if isinstance(value, Operation)},
+)
+
+
+def operation_of(request: list[Value]) -> Operation[object] | None:
+    """Return what is asked for, whoever asks for it; None when there is no such operation."""
+    match request:
+        case ["as", _, str(name), *_] | ["again", str(name), *_] | [str(name), *_]:
+            return OPERATIONS.get(name)
+        case _:
+            return None
+
+
+def is_change(request: list[Value]) -> bool:
+    """Whether the operation writes, so that its answer has to wait for the disk."""
+    operation = operation_of(request)
+    return operation is not None and operation.changes
+
+
+def is_about_files(request: list[Value]) -> bool:
+    """Whether the request is one for `Directories`."""
+    operation = operation_of(request)
+    return operation is not None and operation.is_about_files
+
+
+def lasts(request: list[Value]) -> bool:
+    """Whether what the operation begins lasts until it is dropped: see `Session.begin`."""
+    operation = operation_of(request)
+    return operation is not None and operation.serving is Serving.LASTS
+
+
+def takes_time(request: list[Value]) -> bool:
+    """Whether the operation waits, so that others are answered before it: see `Session.wait`."""
+    operation = operation_of(request)
+    return operation is not None and operation.serving is Serving.WAITS
+
+
+def unsigned(request: list[Value]) -> list[Value]:
+    """Return a request without the label of its writer."""
+    return request[2:] if request[0] == "as" else request
+
+
+def digest(text: str) -> bytes:
+    """Return what `seen` is for a text."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def check_arguments(request: list[Value]) -> None:
+    """TypeError when an argument is of another type than its operation takes: where the caller
+    is, who passed it. Coordinates and ranges are texts by then."""
+    match unsigned(request):
+        case ["import", _, _, list(scrolls)]:
+            for scroll in scrolls:
+                match scroll:
+                    case [_, text]:
+                        A_TEXT.check(text)
+        case ["batch", phext, list(changes)]:
+            for change in changes:
+                match change:
+                    case [operation, *arguments]:
+                        check_arguments([operation, phext, *arguments])
+        case [str(name), *arguments] if name in OPERATIONS:
+            OPERATIONS[name].check(arguments)

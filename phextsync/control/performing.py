@@ -1,0 +1,312 @@
+"""What is done to the scrolls of a node for those who ask, and what is looked up.
+
+The owner of a folder performs it under its own client ids: many short-lived processes with ids of
+their own would make every state vector grow. A process that finds no running node opens the folder
+and performs the same operations by itself.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from typing import Final, TypeVar
+
+from phextsync.control import operations
+from phextsync.control.answers import DeletedScrolls, ListedScroll, Page
+from phextsync.control.frames import Value
+from phextsync.control.operations import OPERATIONS, digest
+from phextsync.crdt import check_text
+from phextsync.errors import ConflictError, PhextsyncError, ProtocolError
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.phext_names import is_reserved
+from phextsync.replica.past import DeletedScroll, Past
+from phextsync.replica.replicas import CLIENTS, Replica, ReplicaSet
+from phextsync.sync.reconcile import scope_digest
+
+PAGE_ITEMS: Final = 2000
+PAGE_BYTES: Final = 256 << 10
+
+_SUMMARY_CHARACTERS: Final = 60
+
+T = TypeVar("T")
+
+
+def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
+    """Carry out one request about scrolls and return its answer."""
+    operation = OPERATIONS.get(str(request[0])) if request else None
+    if operation is None:
+        raise ProtocolError(f"expected an operation, found {request[:2]!r:.80}")
+    if operation is operations.HISTORY:
+        return operations.HISTORY.answer.encode(replicas.history_settings())
+    if operation is operations.KEEP_HISTORY:
+        _keep_history(replicas, request[1:])
+        return None
+    match request:
+        case [str(name), str(phext), *arguments] if operation.changes:
+            if is_reserved(phext):
+                raise PhextsyncError(
+                    f"{phext}: phexts whose names begin with a dot are the library's own"
+                )
+            return _change(replicas.phext(phext), name, arguments)
+        case [str(name), str(phext), *_] if operation.serving is operations.Serving.WAITS:
+            return look_back(replicas, request)()
+        case [str(name), str(phext), *arguments]:
+            return _look(replicas.phext(phext), name, arguments)
+        case _:
+            raise _unfit(request)
+
+
+def _unfit(request: list[Value]) -> ProtocolError:
+    return ProtocolError(f"expected the arguments of {request[0]!r:.40}, found {request[1:]!r:.80}")
+
+
+def _keep_history(replicas: ReplicaSet, arguments: list[Value]) -> None:
+    match arguments:
+        case [int(kept_ms)]:
+            replicas.keep_history(kept_ms)
+        case [int() | None as ms, str(phext), str(range_), bool(unless_set)]:
+            replicas.keep_history(ms, phext, range_, unless_set=unless_set)
+        case _:
+            raise _unfit(["keep_history", *arguments])
+
+
+def _look(replica: Replica, name: str, arguments: list[Value]) -> Value:
+    match [name, *arguments]:
+        case ["get", str(coordinate)]:
+            return replica.get(coordinate)
+        case ["size", str(coordinate)]:
+            return replica.size(coordinate)
+        case ["position", str(coordinate), int(offset), bool(after)]:
+            return replica.position(coordinate, offset, after=after)
+        case ["offset", str(coordinate), str(position)]:
+            return replica.offset(coordinate, position)
+        case ["steps", str(coordinate)]:
+            with replica.history(coordinate) as history:
+                return [history.can_undo, history.can_redo]
+        case ["count", str(range_)]:
+            return replica.count(range_)
+        case ["coordinates", str(range_), str(after)]:
+            page = _coordinates(replica, rest_of(range_, after))
+            return operations.COORDINATES.answer.encode(page)
+        case ["list", str(range_), str(after)]:
+            return operations.LIST.answer.encode(_list(replica, rest_of(range_, after)))
+        case ["read", str(range_), str(after)]:
+            return operations.READ.answer.encode(_read(replica, rest_of(range_, after)))
+        case unfit:
+            raise _unfit(unfit)
+
+
+# -- changing ------------------------------------------------------------------------------
+
+
+def _change(replica: Replica, name: str, arguments: list[Value]) -> Value:
+    match [name, *arguments]:
+        case ["set", str(coordinate), str(text)]:
+            replica.edit(coordinate, text)
+        case ["set", str(coordinate), str(text), bytes(seen)]:
+            _check_seen(replica, coordinate, seen)
+            replica.edit(coordinate, text)
+        case ["append", str(coordinate), str(text)]:
+            replica.append(coordinate, text)
+        case ["append_line", str(coordinate), str(text)]:
+            before = replica.get(coordinate, "")
+            is_open = bool(before) and not before.endswith("\n")
+            replica.append(coordinate, f"\n{text}" if is_open else text)
+        case ["merge", str(coordinate), str(base), str(text)]:
+            replica.merge(coordinate, base, text)
+        case ["replace", str(coordinate), str(old), str(new), int() | None as count]:
+            replica.replace(coordinate, old, new, count)
+        case ["splice", str(coordinate), int(start), int(stop), str(text), bytes(seen)]:
+            _check_seen(replica, coordinate, seen)
+            check_text(text)  # before anything is deleted
+            with replica.batch():
+                replica.delete(coordinate, start, stop)
+                replica.insert(coordinate, start, text)
+        case ["clear", str(range_)]:
+            replica.clear(range_)
+        case ["batch", list(changes)]:
+            with replica.batch():
+                for change in changes:
+                    _change_one_of_many(replica, change)
+        case _:
+            return _change_and_tell(replica, name, arguments)
+    return None
+
+
+def _change_one_of_many(replica: Replica, change: Value) -> None:
+    match change:
+        case [str(name), *arguments] if name != "batch":
+            _change(replica, name, arguments)
+        case _:
+            raise ProtocolError(f"expected a change, found {change!r:.60}")
+
+
+def _change_and_tell(replica: Replica, name: str, arguments: list[Value]) -> Value:
+    """Make a change whose answer tells something."""
+    match [name, *arguments]:
+        case ["remove", str(coordinate)]:
+            return _pop(replica, coordinate) is not None
+        case ["pop", str(coordinate)]:
+            return _pop(replica, coordinate)
+        case ["setdefault", str(coordinate), str(text)]:
+            return replica.setdefault(coordinate, text)
+        case ["undo", str(coordinate)]:
+            with replica.history(coordinate) as history:
+                return history.undo()
+        case ["redo", str(coordinate)]:
+            with replica.history(coordinate) as history:
+                return history.redo()
+        case ["import", bool(keep), list(scrolls)]:
+            return _import(replica, scrolls, keep=keep)
+        case unfit:
+            raise _unfit(unfit)
+
+
+def _check_seen(replica: Replica, coordinate: str, seen: bytes) -> None:
+    if seen and digest(replica.get(coordinate, "")) != seen:
+        raise ConflictError(f"{replica.name} {coordinate} has changed since it was read")
+
+
+def _pop(replica: Replica, coordinate: str) -> str | None:
+    text = replica.get(coordinate)
+    if text is not None:
+        replica.clear_scroll(coordinate)
+    return text
+
+
+def _import(replica: Replica, scrolls: list[Value], *, keep: bool) -> int:
+    taken = 0
+    with replica.batch():
+        for scroll in scrolls:
+            match scroll:
+                case [str(coordinate), str(text)]:
+                    if not keep or coordinate not in replica:
+                        replica.import_text(coordinate, text)
+                        taken += 1
+                case _:
+                    raise ProtocolError(f"expected a coordinate and a text, found {scroll!r:.60}")
+    return taken
+
+
+# -- pages ---------------------------------------------------------------------------------
+
+
+def rest_of(range_: str, after: str) -> CoordinateRange | None:
+    """Return what is left of a range behind `after`; None when that is nothing."""
+    whole = CoordinateRange.parse(range_)
+    if not after:
+        return whole
+    lower = Coordinate.parse(after).successor()
+    return None if lower is None else whole.intersect(CoordinateRange(lower, None))
+
+
+def _coordinates(replica: Replica, range_: CoordinateRange | None) -> Page[Coordinate]:
+    page: list[Coordinate] = []
+    for coordinate in () if range_ is None else replica.coordinates(range_):
+        if len(page) == PAGE_ITEMS:
+            return Page(page, str(page[-1]))
+        page.append(coordinate)
+    return Page(page, None)
+
+
+def _list(replica: Replica, range_: CoordinateRange | None) -> Page[ListedScroll]:
+    def row(coordinate: Coordinate, text: str) -> ListedScroll:
+        line = text[: 4 * _SUMMARY_CHARACTERS].strip().split("\n", 1)[0][:_SUMMARY_CHARACTERS]
+        return ListedScroll(coordinate, replica.size(coordinate), line)
+
+    return _page(replica, range_, row, bytes_max=None)
+
+
+def _read(replica: Replica, range_: CoordinateRange | None) -> Page[tuple[Coordinate, str]]:
+    return _page(replica, range_, lambda place, text: (place, text), bytes_max=PAGE_BYTES)
+
+
+def _page(
+    replica: Replica,
+    range_: CoordinateRange | None,
+    row: Callable[[Coordinate, str], T],
+    *,
+    bytes_max: int | None,
+) -> Page[T]:
+    """Return a page of rows of scrolls, and whether more come. To read one that is damaged takes it
+    out of the index, which must not happen while that is iterated over."""
+    page: list[T] = []
+    size, last = 0, ""
+    while range_ is not None:
+        places = list(islice(replica.coordinates(range_), PAGE_ITEMS + 1))
+        for place in places[:PAGE_ITEMS]:
+            if bytes_max is not None and size >= bytes_max:
+                return Page(page, last)
+            text = replica.read(place)
+            if text:
+                page.append(row(place, text))
+                size += len(text)
+                last = str(place)
+        if page or len(places) <= PAGE_ITEMS:  # else all of them were damaged, and are gone
+            return Page(page, last if len(places) > PAGE_ITEMS else None)
+    return Page(page, None)
+
+
+# -- the past ------------------------------------------------------------------------------
+
+
+def look_back(replicas: ReplicaSet, request: list[Value]) -> Callable[[], Value]:
+    """Return what answers a look at the past, in any thread: it may take a while."""
+    match request:
+        case ["log", str(phext), str(coordinate), int() | None as last]:
+            return partial(_log, replicas.phext(phext).past(coordinate), last)
+        case ["blame", str(phext), str(coordinate)]:
+            return partial(_blame, replicas.phext(phext).past(coordinate))
+        case ["show", str(phext), str(coordinate), int(time_ms)]:
+            return partial(replicas.phext(phext).past(coordinate).text_at, time_ms)
+        case ["versions", str(phext), str(coordinate), int() | None as last]:
+            return partial(_versions, replicas.phext(phext).past(coordinate), last)
+        case ["deleted", str(phext), str(coordinate)]:
+            return replicas.phext(phext).past(coordinate).deleted_text
+        case ["undeletable", str(phext), str(range_)]:
+            pasts, rest = replicas.phext(phext).emptied(CoordinateRange.parse(range_))
+            return partial(_undeletable, pasts, rest)
+        case _:
+            raise _unfit(request)
+
+
+def _log(past: Past, last: int | None) -> Value:
+    return operations.LOG.answer.encode(past.log(last))
+
+
+def _blame(past: Past) -> Value:
+    return operations.BLAME.answer.encode(past.blame())
+
+
+def _versions(past: Past, last: int | None) -> Value:
+    return operations.VERSIONS.answer.encode(past.versions(last))
+
+
+def _undeletable(pasts: list[Past], rest: CoordinateRange | None) -> Value:
+    found: list[DeletedScroll] = []
+    for past in pasts:
+        deletion = past.deletion()
+        if deletion is not None:
+            found.append(deletion[0])
+    page = DeletedScrolls(found, None if rest is None else str(rest))
+    return operations.UNDELETABLE.answer.encode(page)
+
+
+# -- all phexts ----------------------------------------------------------------------------
+
+
+def summarize(replicas: ReplicaSet) -> list[dict[str, str | int]]:
+    """Return name, scrolls, bytes of text and fingerprint of each phext, for people to read."""
+    rows: list[dict[str, str | int]] = []
+    for name in replicas.names():
+        if name != CLIENTS:
+            replica = replicas.phext(name)
+            digest = scope_digest(replica.index, [EVERYTHING])[1]
+            rows.append(
+                {
+                    "name": name,
+                    "scrolls": len(replica),
+                    "bytes": replica.index.text_bytes,
+                    "fingerprint": digest.hex(),
+                }
+            )
+    return rows

@@ -1,0 +1,170 @@
+"""The server of a node's socket: answers the requests of other processes on the same folder.
+
+Requests of one connection are carried out in order. What lasts (`Session`) does so until `cancel,
+number`, or as long as the connection.
+"""
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from phextsync.control.desk import Desk
+from phextsync.control.frames import (
+    FRAME_BYTES_MAX,
+    Value,
+    decode_request,
+    encode_answer,
+    encode_error,
+)
+from phextsync.control.operations import is_change, lasts, takes_time
+from phextsync.control.sessions import Session
+from phextsync.control.sockets import bound_socket
+from phextsync.errors import LinkError, StoreError
+from phextsync.transport import FrameChannel, close_in_children
+
+_OUTBOX_BYTES_MAX: Final = 8 << 20  # of answers that a process does not take
+
+
+async def serve(
+    folder: Path,
+    desk: Desk,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer requests on the folder's socket until cancelled."""
+    with bound_socket(folder) as listening:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(desk.forget_missing)
+            listener = trio.SocketListener(listening)
+            close_in_children(listener)
+            task_status.started()
+            await desk.boundary.serve_listeners(
+                [listener], partial(serve_one, desk), part=lambda _: "the connection of a process"
+            )
+
+
+async def serve_one(desk: Desk, stream: trio.abc.Stream) -> None:
+    """Answer the requests that come over one stream until it ends."""
+    async with FrameChannel(stream, FRAME_BYTES_MAX) as channel:
+        await _Connection(desk, channel).run()
+
+
+class _Connection:
+    """One process at the desk."""
+
+    def __init__(self, desk: Desk, channel: FrameChannel) -> None:
+        self._desk = desk
+        self._channel = channel
+        self._client = b""
+        self._session = Session(desk, os.urandom(16))
+        self._outbox: list[bytes] = []
+        self._outbox_bytes = 0
+        self._undurable: list[tuple[int, bytes]] = []
+        self._has_answers = trio.Event()
+        self._has_undurable = trio.Event()
+        self._has_room = trio.Event()
+        self._tasks: dict[int, trio.CancelScope] = {}
+
+    async def run(self) -> None:
+        """Answer until the other side hangs up or speaks nonsense, or an error of this node."""
+        try:
+            with self._desk.boundary.around("the connection of a process"):
+                await self._answer_all()
+            self._desk.left(self._client)
+        finally:
+            self._session.close()
+
+    async def _answer_all(self) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send)
+                nursery.start_soon(self._settle)
+                await self._receive(nursery)
+                nursery.cancel_scope.cancel()
+        except* LinkError:
+            pass  # it hung up
+
+    async def _receive(self, nursery: trio.Nursery) -> None:
+        try:
+            while True:
+                for frame in await self._channel.receive_many():
+                    self._take(frame, nursery)
+                await self._room()
+        except trio.EndOfChannel:
+            return
+
+    async def _room(self) -> None:
+        """Wait until the other side has taken most of its answers."""
+        while self._outbox_bytes > _OUTBOX_BYTES_MAX:
+            await self._has_room.wait()
+
+    def _take(self, frame: bytes, nursery: trio.Nursery) -> None:
+        number, received, request = decode_request(frame)
+        match request:
+            case ["attach", bytes(client)]:
+                self._client = client
+                self._session.close()
+                self._session = Session(self._desk, client)
+                self._desk.arrived(client)
+                self._put(encode_answer(number, None))
+            case ["cancel", int(other)]:
+                if other in self._tasks:
+                    self._tasks.pop(other).cancel()
+                self._session.drop(other)
+            case _ if lasts(request):
+                self._put(self._begin(number, request))
+            case _ if takes_time(request):
+                nursery.start_soon(self._wait, number, request)
+            case _:
+                answer = self._desk.answer(self._client, number, received, request)
+                if is_change(request):
+                    self._undurable.append((number, answer))
+                    self._has_undurable.set()
+                else:
+                    self._put(answer)
+
+    def _begin(self, number: int, request: list[Value]) -> bytes:
+        with self._desk.answering(number, request) as failed:
+            self._session.begin(number, request)
+            return encode_answer(number, None)
+        return failed[0]
+
+    def _put(self, answer: bytes) -> None:
+        self._outbox.append(answer)
+        self._outbox_bytes += len(answer)
+        self._has_answers.set()
+
+    async def _send(self) -> None:
+        while True:
+            await self._has_answers.wait()
+            self._has_answers = trio.Event()
+            answers, self._outbox = self._outbox, []
+            await self._channel.send_many(answers)
+            self._outbox_bytes -= sum(map(len, answers))
+            self._has_room.set()
+            self._has_room = trio.Event()
+
+    async def _settle(self) -> None:
+        """Answer changes when they are on the disk."""
+        while True:
+            await self._has_undurable.wait()
+            self._has_undurable = trio.Event()
+            answered, self._undurable = self._undurable, []
+            try:
+                await self._desk.wait(["durable"])
+            except StoreError as error:
+                answered = [(number, encode_error(number, error)) for number, _ in answered]
+            for _, answer in answered:
+                self._put(answer)
+
+    async def _wait(self, number: int, request: list[Value]) -> None:
+        with trio.CancelScope() as self._tasks[number]:
+            with self._desk.answering(number, request) as failed:
+                answer = await self._session.wait(request)
+                self._put(encode_answer(number, answer))
+            for answer in failed:
+                self._put(answer)
+        self._tasks.pop(number, None)

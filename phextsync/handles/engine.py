@@ -1,0 +1,187 @@
+"""The engine of a handle: a thread with an event loop of its own, where a client of a folder lives.
+
+What is asked crosses to that thread and back, but for reads where the node runs in this process:
+the texts of open scrolls are taken where they lie, those of closed ones from the store, in the
+caller's thread. A scroll that was changed since it was last read takes the long way once.
+"""
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final, TypedDict, TypeVar
+
+import trio
+
+from phextsync.boundaries import first
+from phextsync.control.frames import Value, check_request
+from phextsync.control.operations import Operation, check_arguments
+from phextsync.errors import ClosedError
+from phextsync.handles.folder_client import Call, FolderClient
+from phextsync.index import CoordinateIndex, CoordinateRange, OpenTexts
+from phextsync.node.node import open_node
+from phextsync.replica.views import Key, RangeView
+
+_log: Final = logging.getLogger("phextsync.embed")
+T = TypeVar("T")
+
+
+class Options(TypedDict, total=False):
+    """How the node runs, if it runs in this process: the options of `open_node`."""
+
+    host: str | None
+    port: int | None
+    peers: Sequence[str]
+    discover: bool
+    interests: Mapping[str, Sequence[CoordinateRange]] | None
+    links_max: int
+
+
+class Engine:
+    """A client of a folder in a thread of its own: what handles of every kind are made of."""
+
+    def __init__(self, folder: str | Path, options: Options) -> None:
+        self.folder = Path(folder).expanduser()
+        self.client = FolderClient(self.folder, lambda: open_node(self.folder, **options))
+        self.client.on_leave = self._leave
+        self.closed_because = ""
+        self._readers: weakref.WeakValueDictionary[int, OpenTexts[RangeView]] = (
+            weakref.WeakValueDictionary()
+        )
+        self._started = Call([])
+        self._scope = trio.CancelScope()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._has_begun = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"phextsync {folder}", daemon=True)
+
+    # -- its life --------------------------------------------------------------------------
+
+    def start(self) -> Call:
+        """Begin; the call is answered when the folder is owned or attached to."""
+        _engines.add(self)
+        self._thread.start()
+        return self._started
+
+    def stop(self) -> None:
+        """Stop and wait for the end. From any thread, any number of times."""
+        if self not in _engines:
+            return
+        self._has_begun.wait()
+        if self._token is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._scope.cancel)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        reason = f"{self.folder} was closed"
+        try:
+            trio.run(self._hold)
+        except BaseException as error:  # the thread ends here: whoever waits for it is told
+            cause = first(error)
+            reason = f"{self.folder} had to be closed: {cause}"
+            if self._started.future.done():
+                _log.error("%s", reason, exc_info=error)
+            elif isinstance(cause, Exception):
+                self._started.complete(cause)
+        finally:
+            self._has_begun.set()
+            self._leave()
+            self.closed_because = reason
+            self._started.complete(ClosedError(reason))
+            _engines.discard(self)
+
+    async def _hold(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._has_begun.set()
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.client.run)
+                self._started.complete(None)
+
+    def _leave(self) -> None:
+        """The node stops being here: its texts are no longer to be read."""
+        with self.client.reading:
+            for reader in list(self._readers.values()):
+                reader.index = CoordinateIndex()
+
+    def abandon(self) -> None:
+        """The child of a fork has the memory of this engine, and not its thread."""
+        self.closed_because = (
+            f"{self.folder} was opened before a fork, in process {os.getppid()}; "
+            f"open it again in process {os.getpid()}"
+        )
+        self.client.abandon()
+        self._leave()
+        _engines.discard(self)
+
+    # -- requests --------------------------------------------------------------------------
+
+    def begin(self, operation: Operation[T], *arguments: Value, writer: str = "") -> Call:
+        """Send a request on its way, for a writer of that label. See `check_arguments` and
+        `check_request`."""
+        request: list[Value] = [operation.name, *arguments]
+        check_arguments(request)
+        call = Call(["as", writer, *request] if writer else request)
+        check_request(call.request)
+        self._soon(partial(self.client.start, call))
+        return call
+
+    def cancel(self, call: Call) -> None:
+        """Stop waiting for an answer, or end what lasts."""
+        with suppress(ClosedError):
+            self._soon(partial(self.client.cancel, call))
+
+    def ask(
+        self,
+        operation: Operation[T],
+        *arguments: Value,
+        writer: str = "",
+        timeout_s: float | None = None,
+    ) -> T:
+        """Send a request and wait for its answer; its error is raised here."""
+        call = self.begin(operation, *arguments, writer=writer)
+        return operation.answer.decode(self.wait(call, timeout_s))
+
+    def wait(self, call: Call, timeout_s: float | None = None) -> Value:
+        """Wait for the answer to a call. TimeoutError when it takes longer."""
+        try:
+            return call.future.result(timeout_s)
+        finally:  # a time-out and an interrupt leave it unanswered
+            if not call.future.done():
+                self.cancel(call)
+
+    def read(self, reader: OpenTexts[RangeView], phext: str, key: Key) -> str | None:
+        """Return a text, "" when there is none, without the node's thread; None when only that
+        can tell. If the node is here, `reader` has its open texts from now on."""
+        with self.client.reading:
+            replica = self.client.replica(phext)
+            if replica is None:
+                return None
+            if reader.index is not replica.index:
+                self._readers[id(reader)] = reader
+                reader.index = replica.index
+            return replica.glance(key)
+
+    def _soon(self, function: Callable[[], object]) -> None:
+        if self.closed_because or self._token is None:
+            raise ClosedError(self.closed_because or f"{self.folder} is not open yet")
+        try:
+            self._token.run_sync_soon(function)
+        except trio.RunFinishedError:
+            raise ClosedError(f"{self.folder} was closed") from None
+
+
+_engines: set[Engine] = set()
+
+
+def _abandon_all() -> None:
+    for engine in list(_engines):
+        engine.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)

@@ -1,0 +1,295 @@
+"""One process at a data folder, running its node or attached to the process that does.
+
+The first process at a folder owns it: it holds the lock and runs the node. All others attach to
+the owner's socket and ask it. When the owner goes, each of them tries the lock; one gets it, runs
+the node from then on, and the others attach to it.
+
+Requests are numbered, and those without an answer are asked again at the next owner, in order. A
+change that the last owner had made durable has a receipt there and is not made twice; one that it
+had not made durable is gone with it and is made now. So each change is made exactly once, unless
+this process ends too. What lasts at an owner (`control.Session`) is asked for again first.
+
+A client lives in one trio task. `replica` is for other threads.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from socket import socket
+from typing import Final
+
+import trio
+
+from phextsync.boundaries import first
+from phextsync.control.frames import (
+    FRAME_BYTES_MAX,
+    Answer,
+    Value,
+    decode_answer,
+    encode_request,
+)
+from phextsync.control.operations import is_change, lasts, takes_time
+from phextsync.control.sessions import Session
+from phextsync.control.sockets import ABSENT, connect
+from phextsync.errors import ClosedError, LinkError, StoreLockedError
+from phextsync.files.desk import FileDesk, NotServing
+from phextsync.node.node import Node
+from phextsync.replica.replicas import Replica
+from phextsync.store.folder import is_locked
+from phextsync.transport import FrameChannel
+
+# Whoever owns the folder without answering is starting, stopping, or a command that is soon done.
+_PATIENCE_S: Final = 10.0
+_PAUSE_S: Final = 0.01
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A request, and where its answer goes."""
+
+    request: list[Value]
+    future: Future[Value] = field(default_factory=Future)
+    number: int = 0
+    was_sent: bool = False
+    stop: Callable[[], None] | None = None  # what ends a wait at our own node
+
+    def complete(self, answer: Answer) -> None:
+        """Give the answer to whoever waits for it, if somebody still does."""
+        if self.future.done() or not self.future.set_running_or_notify_cancel():
+            return
+        if isinstance(answer, Exception):
+            self.future.set_exception(answer)
+        else:
+            self.future.set_result(answer)
+
+
+class FolderClient:
+    """This process at a folder. `open_own` runs the folder's node, as `open_node` does."""
+
+    def __init__(
+        self, folder: Path, open_own: Callable[[], AbstractAsyncContextManager[Node]]
+    ) -> None:
+        self._folder = folder
+        self._open_own = open_own
+        self._client = os.urandom(16)
+        self._number = 0
+        self._calls: dict[int, Call] = {}  # without an answer, in order
+        self._lasting: dict[int, Call] = {}  # asked again at each owner
+        self._session: Session | None = None  # at our own node
+        self._outbox: list[bytes] | None = None  # None while no owner is connected
+        self._has_outgoing = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._end: str | None = None  # why nothing is answered any more
+        self.reading = threading.Lock()
+        self.on_leave: Callable[[], None] = lambda: None
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether the node runs in this process. From any thread."""
+        return self._session is not None
+
+    def replica(self, phext: str) -> Replica | None:
+        """Return an open replica of this process's node. For any thread that holds `reading`."""
+        session = self._session
+        return None if session is None else session.desk.replicas.opened_replica(phext)
+
+    def abandon(self) -> None:
+        """Forget the node: this is the child of a fork, and the node runs in its parent."""
+        self.reading = threading.Lock()  # a thread that does not exist here may hold the other
+        self._session = None
+
+    # -- requests --------------------------------------------------------------------------
+
+    def start(self, call: Call) -> None:
+        """Take up a request; its future has the answer later."""
+        if self._end is not None:
+            call.complete(ClosedError(self._end))
+            return
+        self._number += 1
+        call.number = self._number
+        (self._lasting if lasts(call.request) else self._calls)[call.number] = call
+        self._advance(call)
+
+    def cancel(self, call: Call) -> None:
+        """Stop waiting for an answer, or end what is held. A change may be made all the same."""
+        self._calls.pop(call.number, None)
+        self._lasting.pop(call.number, None)
+        if call.stop is not None:
+            call.stop()
+        elif self._session is not None:
+            self._session.drop(call.number)
+        elif self._outbox is not None and call.was_sent:
+            self._number += 1
+            self._send_soon(encode_request(self._number, 0, ["cancel", call.number]))
+
+    def _advance(self, call: Call) -> None:
+        """Carry a request out here, or send it to the owner; without either, it waits."""
+        if self._session is not None:
+            self._perform(self._session, call)
+        elif self._outbox is not None:
+            request = _as_lasting(call)
+            call.was_sent = True
+            self._send_soon(encode_request(call.number, self._received(), request))
+
+    def _received(self) -> int:
+        """Return the number up to which every change has its answer."""
+        changes = (number for number, call in self._calls.items() if is_change(call.request))
+        return next(changes, self._number + 1) - 1
+
+    def _send_soon(self, message: bytes) -> None:
+        assert self._outbox is not None
+        self._outbox.append(message)
+        self._has_outgoing.set()
+
+    def _perform(self, session: Session, call: Call) -> None:
+        assert self._nursery is not None
+        request = call.request
+        if takes_time(request):
+            scope = trio.CancelScope()
+            call.stop = scope.cancel
+            self._nursery.start_soon(self._wait, session, call, scope)
+            return
+        answer: Answer = None
+        try:
+            if lasts(request):
+                session.begin(call.number, _as_lasting(call))
+            elif call.was_sent and is_change(request):
+                received = self._received()
+                frame = session.desk.answer(self._client, call.number, received, request)
+                answer = decode_answer(frame)[1]
+            else:
+                answer = session.desk.ask(request, self._client)
+        except Exception as error:  # whatever it is, it is the caller's
+            answer = error
+        self._answered(call.number, answer)
+
+    async def _wait(self, session: Session, call: Call, scope: trio.CancelScope) -> None:
+        answer: Answer = None
+        with scope:
+            try:
+                answer = await session.wait(call.request)
+            except Exception as error:  # whatever it is, it is the caller's
+                answer = error
+            self._answered(call.number, answer)
+
+    def _answered(self, number: int, answer: Answer) -> None:
+        held = self._lasting.get(number)
+        call = self._calls.pop(number, None) or held
+        if held is not None and isinstance(answer, Exception):
+            del self._lasting[number]
+        elif held is not None and held.request[0] == "tell":
+            for before in [n for n, other in self._lasting.items() if other.request[0] == "tell"]:
+                if before < number:
+                    del self._lasting[before]
+        if call is not None:
+            call.complete(answer)
+
+    # -- owners ----------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold a place at the folder until cancelled; started when it is first taken."""
+        reason = f"{self._folder} was closed"
+        try:
+            async with trio.open_nursery() as self._nursery:
+                while True:
+                    await self._take_up(task_status)
+                    task_status = trio.TASK_STATUS_IGNORED
+        except Exception as error:
+            reason = f"{self._folder} had to be closed: {first(error)}"
+            raise
+        finally:
+            self._finish(reason)
+
+    def _finish(self, reason: str) -> None:
+        self._end = reason
+        for call in [*self._calls.values(), *self._lasting.values()]:
+            call.complete(ClosedError(reason))
+        self._calls.clear()
+        self._lasting.clear()
+
+    async def _take_up(self, task_status: trio.TaskStatus[None]) -> None:
+        """Attach to the owner or own the folder, and stay until the owner goes."""
+        deadline = trio.current_time() + _PATIENCE_S
+        while True:
+            try:
+                connected = connect(self._folder)
+            except ABSENT:
+                pass
+            else:
+                await self._attach(connected, task_status)
+                return
+            is_late = trio.current_time() > deadline
+            if is_late or not is_locked(self._folder):
+                try:
+                    await self._own(task_status)
+                except StoreLockedError:  # another was faster
+                    if is_late:
+                        raise
+            await trio.sleep(_PAUSE_S)
+
+    async def _own(self, task_status: trio.TaskStatus[None]) -> None:
+        async with self._open_own() as node:
+            with _knowing_files(node):
+                await self._answer(node, task_status)
+
+    async def _answer(self, node: Node, task_status: trio.TaskStatus[None]) -> None:
+        """Carry requests out at our own node until cancelled."""
+        self._session = session = Session(node.desk, self._client)
+        for call in [*self._lasting.values(), *self._calls.values()]:
+            self._perform(session, call)
+        task_status.started()
+        try:
+            await trio.sleep_forever()
+        finally:
+            with self.reading:  # nobody reads from a store that is being closed
+                self._session = None
+            session.close()
+            self.on_leave()
+
+    async def _attach(self, connected: socket, task_status: trio.TaskStatus[None]) -> None:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(connected))
+        async with FrameChannel(stream, FRAME_BYTES_MAX) as channel:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._send, channel)
+                    self._outbox = []
+                    self._send_soon(encode_request(0, 0, ["attach", self._client]))
+                    for call in [*self._lasting.values(), *self._calls.values()]:
+                        self._advance(call)
+                    task_status.started()
+                    await self._receive(channel)
+                    nursery.cancel_scope.cancel()
+            except* LinkError:
+                pass  # the owner is gone
+            finally:
+                self._outbox = None
+
+    async def _send(self, channel: FrameChannel) -> None:
+        while True:
+            await self._has_outgoing.wait()
+            self._has_outgoing = trio.Event()
+            frames, self._outbox = self._outbox or [], []
+            await channel.send_many(frames)
+
+    async def _receive(self, channel: FrameChannel) -> None:
+        try:
+            while True:
+                for frame in await channel.receive_many():
+                    self._answered(*decode_answer(frame))
+        except trio.EndOfChannel:
+            return
+
+
+def _as_lasting(call: Call) -> list[Value]:
+    """Return the request as the next owner has to see it."""
+    return ["again", *call.request] if call.was_sent and lasts(call.request) else call.request
+
+
+def _knowing_files(node: Node) -> AbstractContextManager[None]:
+    """Let a node answer for its bound directories, which it does not keep in step."""
+    apart = NotServing(lambda bound: not node.is_in_sight(bound.phext, bound.range))
+    return FileDesk(node.replicas, node.folder, apart).at(node)

@@ -1,0 +1,83 @@
+"""What handles of every kind put into requests, and read out of answers in the same way."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from phextsync.control.frames import Value
+from phextsync.control.operations import digest
+from phextsync.errors import NotSyncedError, PhextsyncError, ProtocolError
+from phextsync.files.finding import current_folder, whole_path
+from phextsync.phext_names import is_phext_name
+from phextsync.replica.views import Key, Range, as_coordinate, as_range
+
+_IMPORTED_AT_ONCE: Final = 1000
+_GRACE_S: Final = 5.0
+
+
+def about_file(name: str) -> tuple[str, str]:
+    """Return what a request says of a file that is named as seen from the current folder."""
+    return name, whole_path(name, current_folder())
+
+
+def checked_name(name: str) -> str:
+    """PhextsyncError when `name` cannot name a phext, TypeError when it is no text."""
+    if not isinstance(name, str):
+        raise TypeError(f"expected the name of a phext, found {type(name).__name__}")
+    if not is_phext_name(name):
+        raise PhextsyncError(f"expected the name of a phext, found {name!r:.60}")
+    return name
+
+
+def at(key: Key) -> str:
+    """Return a coordinate as requests have it. TypeError when it is neither one nor a text."""
+    return key if isinstance(key, str) else str(as_coordinate(key))
+
+
+def text_of(range_: Range) -> str:
+    """Return a range as requests have it. TypeError when it is neither one nor a text."""
+    return range_ if isinstance(range_, str) else f"{as_range(range_)}"
+
+
+def with_grace(timeout_s: float | None) -> float | None:
+    """Return how long to wait for the node to say that a time is over."""
+    return None if timeout_s is None else timeout_s + _GRACE_S
+
+
+def as_not_synced(error: TimeoutError) -> NotSyncedError:
+    """Return what to raise when the node said that time is over, or said nothing."""
+    if isinstance(error, NotSyncedError):
+        return error
+    reason = "this node has not answered in time"
+    return NotSyncedError(f"expected peers to have it on their disks: {reason}", (reason,))
+
+
+def closed_history(coordinate: str) -> PhextsyncError:
+    return PhextsyncError(f"{coordinate}: expected an open history, found a closed one")
+
+
+def seen_as(text: str | None) -> bytes:
+    """Return what stands for the text that a change is based on."""
+    return b"" if text is None else digest(text)
+
+
+def import_rows(source: Iterator[tuple[Key, str]]) -> list[Value]:
+    """Take the next scrolls of many for a request."""
+    return [[at(key), text] for key, text in islice(source, _IMPORTED_AT_ONCE)]
+
+
+def kept_where(kept_ms: int | None, phext: str | None, range_: Range) -> list[Value]:
+    """Return where history is to be kept so long, as requests have it: nothing for everywhere."""
+    where: list[Value] = [] if phext is None else [phext, text_of(range_), False]
+    if not where and (kept_ms is None or not as_range(range_).is_everything):
+        raise PhextsyncError("expected a time for the whole folder, or a phext and a range")
+    return where
+
+
+def as_object(text: str) -> dict[str, object]:
+    """Return what JSON says that is an object."""
+    found = json.loads(text)
+    if isinstance(found, dict):
+        return found
+    raise ProtocolError(f"expected an object, found {text:.80}")
