@@ -24,6 +24,8 @@ _LIMITS: Final = HttpLimits(
     header_bytes_max=2000,
     body_bytes_max=2000,
     bodies_bytes_max=3000,
+    answers_bytes_max=3000,
+    small_bytes=500,
     header_s=1,
     body_s=1,
     send_s=1,
@@ -70,7 +72,8 @@ async def _serve(mesh: MemoryMesh, data: bytes) -> None:
     async with trio.open_nursery() as nursery:
         for script in data[1:].split(_BETWEEN)[:_CONNECTIONS_MAX]:
             nursery.start_soon(_connect, gateway, script)
-    assert (gateway.connections, gateway.streams, gateway.bodies.size) == (0, 0, 0)
+    assert (gateway.connections, gateway.streams) == (0, 0)
+    assert (gateway.bodies.size, gateway.answers.size) == (0, 0)
     answer = await _connect(gateway, bytes([_ENDS, 0]) + _HEALTH)
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n"), answer
 

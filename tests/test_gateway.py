@@ -21,7 +21,7 @@ from phextsync.files import service
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.http import Gateway
-from phextsync.gateways.http1 import HttpConnection, HttpLimits
+from phextsync.gateways.http1 import ByteBudget, HttpConnection, HttpLimits, Refusal, Share
 from phextsync.gateways.sq import Answer, Request, SqApi
 from phextsync.store.contract import Batch
 from phextsync.store.lmdb_store import LmdbStore
@@ -178,7 +178,7 @@ async def test_what_is_no_request_or_too_large_is_refused(
         answered = await _ask(port, request_)
         assert answered.startswith(b"HTTP/1.1 " + answer)
         assert answered.count(b"HTTP/1.1") == 1
-        assert gateway.bodies.size == 0
+        assert gateway.bodies.size == gateway.answers.size == 0
         assert await _get(port, "/api/v2/version") == (200, "0.5.6")
 
 
@@ -389,7 +389,7 @@ async def test_a_stream_that_breaks_ends_alone(tmp_path: Path) -> None:
 async def test_an_error_inside_is_answered_told_once_and_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(api: SqApi, request: Request, connection: int) -> Generator[None, None, Answer]:
+    def fail(api: SqApi, request: Request, connection: int) -> Generator[int, None, Answer]:
         raise ZeroDivisionError
 
     async with _serving(tmp_path) as (_, port):
@@ -466,6 +466,109 @@ async def test_a_large_answer_to_a_slow_client_arrives_whole(tmp_path: Path) -> 
         assert received.partition(b"\r\n\r\n")[2].decode() == text
 
 
+def test_all_beside_the_largest_share_a_bound_and_small_ones_find_room() -> None:
+    budget = ByteBudget(100, 10, "answers")
+    shares = [Share(budget) for _ in range(6)]
+    shares[0].add(1000)
+    shares[1].add(60)
+    shares[2].add(40)
+    with pytest.raises(Refusal, match="Unavailable: too many answers are under way"):
+        shares[3].add(11)
+    shares[3].clear()
+    shares[3].add(10)
+    shares[0].add(1000)
+    shares[1].clear()
+    shares[4].add(50)
+    assert budget.size == 2000 + 40 + 10 + 50
+    for share in shares:
+        share.clear()
+    assert budget.size == 0
+    for share in shares[:2]:
+        share.add(100)
+    with pytest.raises(Refusal):
+        shares[2].add(11)
+    shares[0].add(1)
+
+
+async def test_slow_readers_of_large_answers_hold_so_much_and_no_more(tmp_path: Path) -> None:
+    limits = HttpLimits(answers_bytes_max=500_000)
+    async with _serving(tmp_path, limits=limits) as (gateway, port):
+        gateway.node.phext("n").edit(Coordinate(*[1] * 9), "x" * 300_000)
+        async with trio.open_nursery() as nursery:
+            for number in (1, 2):
+                ours, theirs = lockstep_stream_pair()
+                nursery.start_soon(gateway.answer_all, theirs)
+                await ours.send_all(_closing("GET /api/v2/select?p=n HTTP/1.1"))
+                assert (await ours.receive_some(12)).startswith(b"HTTP/1.1 200")
+                assert gateway.answers.size == number * 300_000
+            reason = "Service Unavailable: too many answers are under way"
+            for target in ("/api/v2/select?p=n", "/api/v2/get?p=n", "/api/v2/json-export?p=n"):
+                assert await _get(port, target) == (503, reason)
+            assert (await _get(port, "/api/v2/toc?p=n"))[0] == 200
+            nursery.cancel_scope.cancel()
+        assert gateway.answers.size == 0
+        assert (await _get(port, "/api/v2/select?p=n"))[0] == 200
+
+
+async def test_an_answer_for_which_there_is_no_room_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = 0
+
+    def work(api: SqApi, request: Request, connection: int) -> Generator[int, None, Answer]:
+        nonlocal made
+        while made < 1 << 30:
+            made += 1 << 20
+            yield 1 << 20
+        return Answer(200)
+
+    monkeypatch.setattr(SqApi, "steps", work)
+    async with _serving(tmp_path, limits=HttpLimits(answers_bytes_max=5 << 20)) as (gateway, port):
+        Share(gateway.answers).add(1 << 30)
+        assert (await _get(port, "/api/v2/toc?p=n"))[0] == 503
+        assert made == 6 << 20
+
+
+async def test_a_body_counts_until_it_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = []
+
+    def work(api: SqApi, request: Request, connection: int) -> Generator[int, None, Answer]:
+        held.append(gateway.bodies.size)
+        yield 0
+        return Answer(200)
+
+    async with _serving(tmp_path) as (gateway, port):
+        monkeypatch.setattr(SqApi, "steps", work)
+        post = _closing("POST /api/v2/where HTTP/1.1", "Content-Length: 4", body=b"text")
+        assert (await _ask(port, post)).startswith(b"HTTP/1.1 200")
+        assert (held, gateway.bodies.size) == ([4], 0)
+
+
+async def test_who_takes_an_answer_too_slowly_as_a_whole_is_left(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    limits, budget = HttpLimits(), ByteBudget(0, 0, "bytes")
+    ours, theirs = lockstep_stream_pair()
+    connection = HttpConnection(theirs, limits, budget, budget)
+
+    async def read(pause_s: float) -> None:
+        while True:
+            await trio.sleep(pause_s)
+            await ours.receive_some(2 << 20)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.send_all, b"GET / HTTP/1.1\r\n\r\n")
+        assert await connection.next_request() is not None
+        nursery.start_soon(read, 20)
+        began = trio.current_time()
+        with pytest.raises(trio.TooSlowError):
+            await connection.send(Answer(200, b"x" * (32 << 20)))
+        assert trio.current_time() - began == pytest.approx(30 + 32 * 4)
+        nursery.cancel_scope.cancel()
+
+
 async def test_others_have_their_turn_during_long_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -477,14 +580,14 @@ async def test_others_have_their_turn_during_long_work(
             turns += 1
             await trio.lowlevel.checkpoint()
 
-    def work(api: SqApi, request: Request, connection: int) -> Generator[None, None, Answer]:
+    def work(api: SqApi, request: Request, connection: int) -> Generator[int, None, Answer]:
         nonlocal during
         before = turns
         for _ in range(5):
             until = time.perf_counter() + 0.003
             while time.perf_counter() < until:
                 pass
-            yield
+            yield 0
         during = turns - before
         return Answer(200)
 

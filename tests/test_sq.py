@@ -313,6 +313,9 @@ def test_head_writes_nothing(api: SqApi, operation: str) -> None:
         ("where", "a\x17" * 30_000),
         ("where", "\x17\x18" * 30_000),
         ("where?algo=checksum", "a" * 600_000),
+        ("where", "a" * 600_000),
+        ("update", "a" * 600_000),
+        ("delta", "a" * 600_000),
     ],
 )
 def test_work_over_much_is_done_in_many_steps(api: SqApi, operation: str, body: str) -> None:
@@ -324,6 +327,28 @@ def test_work_over_much_is_done_in_many_steps(api: SqApi, operation: str, body: 
     method = "POST" if body else "GET"
     request = Request(method, f"/api/v2/{path}", f"p=n&{query}", body=body.encode())
     assert sum(1 for _ in api.steps(request, 1)) >= 9
+
+
+@pytest.mark.parametrize("shift", range(8))
+def test_a_text_is_whole_however_it_is_cut_for_its_steps(api: SqApi, shift: int) -> None:
+    text = "x" * shift + "aé€\U0001f600\n" * 30_000
+    request = Request("POST", "/api/v2/update", "p=n", body=text.encode())
+    assert api.answer(request).body == f"Updated {len(text.encode())} bytes".encode()
+    assert _get(api, "select?p=n") == text
+    bad = b"x" * shift + "aé€\U0001f600\n".encode() * 9000 + b"\x80" * (shift + 1)
+    answer = api.answer(Request("POST", "/api/v2/update", "p=n", body=bad))
+    found = f"found byte 0x80 at offset {shift + 9000 * 11}"
+    assert answer.body.decode() == f"Bad Request: expected UTF-8, {found}"
+
+
+def test_checksums_are_read_from_lines_however_they_are_cut(api: SqApi) -> None:
+    replica = api._replicas.open("n")
+    places = [Coordinate(1, 1, 1, 1, 1, 1, 1, 2, number) for number in range(1, 900)]
+    for place in places:
+        replica.import_text(place, "text\n" * 40)
+    lines = "".join(f"{place}: {phextfile.checksum(replica[place])}\n" for place in places)
+    body = ("x" * 100_000 + "\n" + lines * 3).encode()
+    assert api.answer(Request("POST", "/api/v2/delta", "p=n", body=body)).body == b""
 
 
 def test_scrolls_that_are_written_between_steps_are_before_or_after(api: SqApi) -> None:

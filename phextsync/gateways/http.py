@@ -16,7 +16,7 @@ from phextsync.boundaries import Boundary, printable
 from phextsync.discovery import Address
 from phextsync.errors import LinkError, PhextsyncError, StoreFullError
 from phextsync.gateways.guard import Guard
-from phextsync.gateways.http1 import Bodies, HttpConnection, HttpLimits, Refusal
+from phextsync.gateways.http1 import ByteBudget, HttpConnection, HttpLimits, Refusal, Share
 from phextsync.gateways.metrics import NodeMetrics
 from phextsync.gateways.sq import METHODS, Answer, Request, SqApi, is_write, operation_name
 from phextsync.index import CoordinateRange
@@ -52,7 +52,9 @@ class Gateway:
         self.node = node
         self.limits = limits or HttpLimits()
         self.connections = 0
-        self.bodies = Bodies(self.limits.bodies_bytes_max)
+        small, limits = self.limits.small_bytes, self.limits
+        self.bodies = ByteBudget(limits.bodies_bytes_max, small, "bodies")
+        self.answers = ByteBudget(limits.answers_bytes_max, small, "answers")
         self.streams = 0
         self._accepted = 0
         self._guard = guard or Guard()
@@ -81,7 +83,7 @@ class Gateway:
         """Answer the requests of one connection until either side wants no more."""
         self.connections += 1
         self._accepted += 1
-        connection = HttpConnection(stream, self.limits, self.bodies)
+        connection = HttpConnection(stream, self.limits, self.bodies, self.answers)
         try:
             if self.connections > self.limits.connections_max:
                 reason = "Service Unavailable: connection limit reached"
@@ -92,47 +94,60 @@ class Gateway:
             pass  # the client is gone or too slow: there is nobody to tell
         finally:
             self.connections -= 1
+            connection.forget()
             await trio.aclose_forcefully(stream)
 
     async def _answer_each(self, connection: HttpConnection, number: int) -> None:
         try:
             while (request := await connection.next_request()) is not None:
-                began = time.perf_counter()
-                request = await connection.with_body(request)
                 if request.path == "/events" and request.method in ("GET", "HEAD"):
+                    await connection.with_body(request)
                     await self._stream_changes(connection, request)
                     return
-                answer = await self._answer(request, number)
-                took_s = time.perf_counter() - began
-                self._metrics.note(operation_name(request), answer.status, took_s)
-                if not await connection.send(answer):
+                if not await self._answer_one(connection, request, number):
                     break
+                connection.forget()
         except Refusal as refusal:
+            connection.forget()
             await connection.refuse(refusal)
         await connection.end()
 
-    async def _answer(self, request: Request, number: int) -> Answer:
+    async def _answer_one(self, connection: HttpConnection, head: Request, number: int) -> bool:
+        """Answer the request with this head; say whether another may follow. Its body is kept no
+        longer than until there is an answer, and the answer until it is sent."""
+        began = time.perf_counter()
+        answer = await self._answer(connection, await connection.with_body(head), number)
+        connection.body.clear()
+        took_s = time.perf_counter() - began
+        self._metrics.note(operation_name(head), answer.status, took_s)
+        return await connection.send(answer)
+
+    async def _answer(self, connection: HttpConnection, request: Request, number: int) -> Answer:
         """Answer one request; an error inside is answered too, and ends nothing else."""
         answer = Answer(500, b"Internal Server Error")
         with self._boundary.around(f"{request.method} {operation_name(request)}"):
-            answer = await self._answered(request, number)
+            try:
+                answer = await self._answered(connection.answer, request, number)
+            except Refusal as refusal:
+                connection.answer.clear()
+                answer = Answer(refusal.status, str(refusal).encode())
         if answer.warning:
             self._warn(answer.warning)
         return answer
 
-    async def _answered(self, request: Request, number: int) -> Answer:
+    async def _answered(self, made: Share, request: Request, number: int) -> Answer:
         if not self._requests.take():
             return Answer(429, b"Too Many Requests")
         is_read = request.method in ("GET", "HEAD")
         refused = self._refusal(request)
         if refused is not None:
-            return Answer(refused.status, str(refused).encode())
+            raise refused
         if is_read and request.path == "/health":
             return self._health()
         if is_read and request.path == "/metrics":
             return Answer(200, self._metrics.text(), (("Content-Type", "text/plain"),))
         with writing_as(_WRITER):
-            answer = await _by_turns(self._sq.steps(request, number))
+            answer = await _by_turns(self._sq.steps(request, number), made)
         if answer.has_changed:
             try:
                 await self.node.durable()
@@ -226,14 +241,16 @@ class _Allowance:
         return True
 
 
-async def _by_turns(steps: Generator[None, None, Answer]) -> Answer:
-    """Run a calculation to its end; other tasks have their turn every few milliseconds."""
+async def _by_turns(steps: Generator[int, None, Answer], made: Share) -> Answer:
+    """Run a calculation to its end; other tasks have their turn every few milliseconds. `Refusal`
+    when there is no room for its answer."""
     began = time.perf_counter()
     while True:
         try:
-            next(steps)
+            made.add(next(steps))
         except StopIteration as end:
             answer: Answer = end.value
+            made.add(len(answer.body) - made.size)
             return answer
         if time.perf_counter() - began > _TURN_S:
             await trio.lowlevel.checkpoint()

@@ -33,13 +33,19 @@ class HttpLimits:
     body_bytes_max: int = 64 << 20
     """As SQ, and as large as a scroll may be."""
     bodies_bytes_max: int = 256 << 20
-    """All bodies that are under way."""
+    """All bodies that are under way or being answered, beside the largest."""
+    answers_bytes_max: int = 256 << 20
+    """All answers that are being made or sent, beside the largest."""
+    small_bytes: int = 64 << 10
+    """A body or an answer for which there is always room."""
     header_s: float = 30.0
     """From the first byte that is awaited to the end of the header; also how long a connection
     is kept for the next request."""
     body_s: float = 120.0
     send_s: float = 30.0
     """For a client to take the next MiB of an answer."""
+    send_bytes_per_s: int = 256 << 10
+    """What a client has to take of an answer as a whole, after `send_s`."""
     requests_per_s: float = 20_000.0
     """Over all connections, after a burst of as many; more are answered 429."""
     streams_max: int = 64
@@ -54,33 +60,66 @@ class Refusal(Exception):
         self.status = status
 
 
-class Bodies:
-    """Counts the bytes of all bodies that connections of one server receive."""
+class ByteBudget:
+    """Bytes of one kind that connections of one server hold: so many at a time, beside the largest
+    share, which no other request can make wait."""
 
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
+    def __init__(self, bytes_max: int, small_bytes: int, what: str) -> None:
         self.size = 0
+        self._small_bytes = small_bytes
+        self._bytes_max = bytes_max
+        self._what = what
+        self._shares: dict[Share, None] = {}  # in order: of equal ones the first is the largest
+
+    def grown(self, share: "Share", size: int) -> None:
+        """Count more bytes of a share. `Refusal` when they are too many; small shares always find
+        room, since there are only so many connections."""
+        self._shares[share] = None
+        share.size += size
+        self.size += size
+        if share.size <= self._small_bytes or self.size <= self._bytes_max:
+            return
+        largest = max(self._shares, key=lambda held: held.size)
+        if share is not largest and self.size - largest.size > self._bytes_max:
+            raise Refusal(503, f"Service Unavailable: too many {self._what} are under way")
+
+    def left(self, share: "Share") -> None:
+        """Count a share no more."""
+        self._shares.pop(share, None)
+        self.size -= share.size
+        share.size = 0
+
+
+class Share:
+    """What one connection holds of a budget."""
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self.size = 0
+        self._budget = budget
 
     def add(self, size: int) -> None:
-        """Count more bytes; `Refusal` when they are too many."""
-        self.size += size
-        if self.size > self._bytes_max:
-            raise Refusal(503, "Service Unavailable: too many bodies are under way")
+        """Hold more bytes; `Refusal` when there is no room for them."""
+        self._budget.grown(self, size)
 
-    def remove(self, size: int) -> None:
-        """Count bytes no more."""
-        self.size -= size
+    def clear(self) -> None:
+        """Hold nothing."""
+        self._budget.left(self)
 
 
 class HttpConnection:
     """One connection: requests, one after the other, each with an `h11.Connection`."""
 
     def __init__(
-        self, stream: trio.abc.HalfCloseableStream, limits: HttpLimits, bodies: Bodies
+        self,
+        stream: trio.abc.HalfCloseableStream,
+        limits: HttpLimits,
+        bodies: ByteBudget,
+        answers: ByteBudget,
     ) -> None:
+        self.body = Share(bodies)
+        self.answer = Share(answers)
         self._stream = stream
         self._limits = limits
-        self._bodies = bodies
         self._buffer = b""
         self._http = h11.Connection(h11.SERVER)
         self._takes_body = True
@@ -110,21 +149,22 @@ class HttpConnection:
         return Request(event.method.decode("ascii"), path, query, headers)
 
     async def with_body(self, request: Request) -> Request:
-        """Return a request with its body, which has to be read before it is answered."""
-        pieces: list[bytes] = []
-        size = 0
-        try:
-            with trio.fail_after(self._limits.body_s):
-                while (piece := await self._next_piece()) is not None:
-                    pieces.append(piece)
-                    size += len(piece)
-                    self._bodies.add(len(piece))
-                    if size > self._limits.body_bytes_max:
-                        raise self._too_large(str(size))
-        finally:
-            self._bodies.remove(size)
-        self._has_more = await self._more_came(is_awaited=bool(pieces))
-        return replace(request, body=b"".join(pieces), is_longer=self._has_more)
+        """Return a request with its body, which has to be read before it is answered, and counts
+        until it is forgotten."""
+        body = bytearray()
+        with trio.fail_after(self._limits.body_s):
+            while (piece := await self._next_piece()) is not None:
+                body += piece
+                self.body.add(len(piece))
+                if len(body) > self._limits.body_bytes_max:
+                    raise self._too_large(str(len(body)))
+        self._has_more = await self._more_came(is_awaited=bool(body))
+        return replace(request, body=body, is_longer=self._has_more)
+
+    def forget(self) -> None:
+        """Hold neither a body nor an answer any more."""
+        self.body.clear()
+        self.answer.clear()
 
     async def _next_head(self) -> bytes | None:
         self._buffer = self._buffer.lstrip(b"\r\n")
@@ -186,12 +226,14 @@ class HttpConnection:
         if self._has_more:
             headers.append(("Connection", "close"))
         head = _bytes(self._http, _response(answer.status, headers))
-        body = answer.body if self._takes_body else b""
-        self._http.send_with_data_passthrough(h11.Data(data=body))
+        whole = answer.body if self._takes_body else b""
+        self._http.send_with_data_passthrough(h11.Data(data=whole))
         self._http.send(h11.EndOfMessage())
-        await self._write(head + body[:_SEND_BYTES])
-        for at in range(_SEND_BYTES, len(body), _SEND_BYTES):
-            await self._write(body[at : at + _SEND_BYTES])
+        body = memoryview(whole)
+        with trio.fail_after(self._limits.send_s + len(body) / self._limits.send_bytes_per_s):
+            await self._write(head + body[:_SEND_BYTES])
+            for at in range(_SEND_BYTES, len(body), _SEND_BYTES):
+                await self._write(body[at : at + _SEND_BYTES])
         return self._http.our_state is h11.DONE
 
     async def refuse(self, refusal: Refusal) -> None:
@@ -235,7 +277,7 @@ class HttpConnection:
     async def _receive(self) -> bytes:
         return bytes(await self._stream.receive_some(_RECEIVE_BYTES))
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, data: bytes | memoryview) -> None:
         with trio.fail_after(self._limits.send_s):
             await self._stream.send_all(data)
 

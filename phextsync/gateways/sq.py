@@ -10,7 +10,7 @@ phexts are generators: they yield every few milliseconds, so that others have th
 
 import json
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -40,7 +40,7 @@ _PREFLIGHT: Final = (
 )
 _LIMIT: Final = 100
 _PAGE: Final = 100  # scrolls between two yields
-_PIECE: Final = 64 << 10  # characters between two yields
+_PIECE: Final = 64 << 10  # characters, or bytes, between two yields
 _PARSED: Final = 4 << 10  # as many of them take as long to parse
 _PART_MAX: Final = 999
 _PARTS: Final = 9
@@ -58,7 +58,7 @@ class Request:
     path: str
     query: str = ""
     headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
+    body: bytes | bytearray = b""
     is_longer: bool = False
     """Whether more came than was announced, so that `body` is not all that was meant."""
 
@@ -70,8 +70,13 @@ class Request:
     def strictly(self, wanted: str) -> str | None:
         """Return the value of a parameter, None when it is not there. UnicodeDecodeError when it
         is not UTF-8."""
+        value = self.raw(wanted)
+        return None if value is None else value.decode()
+
+    def raw(self, wanted: str) -> bytes | None:
+        """Return the value of a parameter as its bytes, None when it is not there."""
         found = [value for name, value in self._pairs() if unquote_plus(name) == wanted]
-        return unquote_to_bytes(found[-1].replace("+", " ")).decode() if found else None
+        return unquote_to_bytes(found[-1].replace("+", " ")) if found else None
 
     def _pairs(self) -> Iterator[list[str]]:
         return (piece.split("=", 1) for piece in self.query.split("&") if "=" in piece)
@@ -106,9 +111,10 @@ class SqApi:
                 answer: Answer = end.value
                 return answer
 
-    def steps(self, request: Request, connection: int) -> Generator[None, None, Answer]:
-        """Carry out one request, which came by the so-and-so-many-th connection, in short steps.
-        Never raises for what a client may send."""
+    def steps(self, request: Request, connection: int) -> Generator[int, None, Answer]:
+        """Carry out one request, which came by the so-and-so-many-th connection, in short steps,
+        each of which gives by how many characters the answer grew. Never raises for what a client
+        may send."""
         if request.method == "OPTIONS":
             return Answer(204, headers=_PREFLIGHT)
         if request.method not in METHODS:
@@ -127,17 +133,21 @@ class SqApi:
             return _text(405, "Method Not Allowed: HEAD changes nothing")
         if request.is_longer and is_change:
             return _text(400, "Bad Request: the body is longer than its Content-Length, in bytes")
-        try:
-            content = _content(request) if operation in _READ_CONTENT else ""
-        except UnicodeDecodeError as error:
-            found = f"byte {error.object[error.start]:#04x} at offset {error.start}"
-            return _text(400, f"Bad Request: expected UTF-8, found {found}")
+        texts: list[str] = []
+        content = _content(request) if operation in _READ_CONTENT else b""
+        for offset, piece in _characters(content):
+            try:
+                texts.append(piece.decode())
+            except UnicodeDecodeError as error:
+                found = f"byte {piece[error.start]:#04x} at offset {offset + error.start}"
+                return _text(400, f"Bad Request: expected UTF-8, found {found}")
+            yield 0
         file = f"{self._folder}/{name}.phext"
         try:
             replica = self._replicas.phext(name or NAMELESS)
         except PhextsyncError as error:
             return _text(400, f"Bad Request: {error}")
-        call = _Call(replica, file, request.parameters, content, connection)
+        call = _Call(replica, file, request.parameters, texts, len(content), connection)
         return (yield from _carry_out(operation, call, operation_name(request)))
 
 
@@ -148,7 +158,10 @@ class _Call:
     replica: Replica
     file: str
     parameters: Mapping[str, str]
-    content: str
+    texts: Sequence[str]
+    """What it brings, in pieces."""
+    size: int
+    """Bytes of that."""
     connection: int
 
     @property
@@ -169,11 +182,11 @@ class _Call:
             raise CoordinateError("expected at most nine numbers in the coordinate of a write")
 
 
-_Steps = Generator[None, None, str]
+_Steps = Generator[int, None, str]
 _Operation = Callable[[_Call], str] | Callable[[_Call], _Steps]
 
 
-def _carry_out(operation: _Operation, call: _Call, name: str) -> Generator[None, None, Answer]:
+def _carry_out(operation: _Operation, call: _Call, name: str) -> Generator[int, None, Answer]:
     try:
         if operation in _CHANGES:
             call.check_place()
@@ -199,15 +212,26 @@ def _is_allowed(name: str) -> bool:
     return not name or (is_phext_name(name) and ".." not in name and not is_reserved(name))
 
 
-def _content(request: Request) -> str:
-    """Return the text that a request brings. UnicodeDecodeError when it is not UTF-8."""
+def _content(request: Request) -> bytes | bytearray:
+    """Return the text that a request brings, in UTF-8 if it is one."""
     if request.method == "POST":
         if request.body:
-            return request.body.decode()
-        content = request.strictly("content")
+            return request.body
+        content = request.raw("content")
         if content is not None:
             return content
-    return request.strictly("s") or ""
+    return request.raw("s") or b""
+
+
+def _characters(content: bytes | bytearray) -> Iterator[tuple[int, bytes | bytearray]]:
+    """Iterate over pieces of UTF-8 that are cut between characters, each with its offset."""
+    at = 0
+    while at < len(content):
+        end = at + _PIECE
+        if end < len(content):  # a character has at most three bytes that continue it
+            end -= next((back for back in range(3) if content[end - back] & 0xC0 != 0x80), 3)
+        yield at, content[at:end]
+        at = end
 
 
 def _numbers(coordinate: str) -> Iterator[int]:
@@ -239,14 +263,14 @@ def _select(call: _Call) -> str:
 
 
 def _insert(call: _Call) -> str:
-    if call.content:
-        call.replica.append(call.place, call.content)
-    return f"Inserted {len(call.content.encode())} bytes"
+    if call.size:
+        call.replica.append(call.place, "".join(call.texts))
+    return f"Inserted {call.size} bytes"
 
 
 def _update(call: _Call) -> str:
-    call.replica.edit(call.place, call.content)
-    return f"Updated {len(call.content.encode())} bytes"
+    call.replica.edit(call.place, "".join(call.texts))
+    return f"Updated {call.size} bytes"
 
 
 def _delete(call: _Call) -> str:
@@ -263,7 +287,7 @@ def _status(call: _Call) -> _Steps:
             size += len(phextfile.breaks_between(at, coordinate)) + call.replica.size(coordinate)
             at = coordinate
         count += len(page)
-        yield
+        yield 0
     return (
         f"Hosting: {call.file}\nConnection ID: {call.connection}\n"
         f"Phext Size: {size}\nScrolls: {count or 1}"
@@ -273,8 +297,9 @@ def _status(call: _Call) -> _Steps:
 def _toc(call: _Call) -> _Steps:
     lines: list[str] = []
     for scrolls in _scrolls(call.replica):
-        lines += (f"* {place}: {phextfile.summary(text)}\n" for place, text in scrolls)
-        yield
+        page = [f"* {place}: {phextfile.summary(text)}\n" for place, text in scrolls]
+        lines += page
+        yield sum(map(len, page))
     return "".join(lines) or f"* {ORIGIN}: \n"
 
 
@@ -282,7 +307,7 @@ def _get(call: _Call) -> _Steps:
     pieces: list[str] = []
     for piece in _canonical(call.replica):
         pieces.append(piece)
-        yield
+        yield len(piece)
     return "".join(pieces)
 
 
@@ -294,10 +319,10 @@ def _delta(call: _Call) -> _Steps:
     """The scrolls whose checksums are not those of the request, and a mark for each that is only
     there."""
     theirs: dict[Coordinate, str] = {}
-    lines = call.content.split("\n")
-    for first in range(0, len(lines), _PAGE):
-        theirs.update(_checksums(lines[first : first + _PAGE]))
-        yield
+    for lines in _lines(call.texts):
+        for first in range(0, len(lines), _PAGE):
+            theirs.update(_checksums(lines[first : first + _PAGE]))
+            yield 0
     answer = dict.fromkeys(theirs, MISSING)
     for scrolls in _scrolls(call.replica):
         for coordinate, text in scrolls:
@@ -305,11 +330,11 @@ def _delta(call: _Call) -> _Steps:
                 answer[coordinate] = text
             else:
                 del answer[coordinate]
-        yield
+        yield sum(len(text) for _, text in scrolls)
     pieces: list[str] = []
     for piece in phextfile.implode_in_steps(sorted(answer.items())):
         pieces.append(piece)
-        yield
+        yield 0
     return "".join(pieces)
 
 
@@ -333,7 +358,7 @@ def _json_export(call: _Call) -> _Steps:
             pieces.append(f'{"," if pieces else ""}   {{ "coord": "{coordinate}", "scroll": "')
             for piece in _cut(text):
                 pieces.append(json.dumps(piece, ensure_ascii=False)[1:-1])
-                yield
+                yield len(pieces[-1])
             pieces.append('" }\n')
     if not pieces:
         pieces = [f'   {{ "coord": "{ORIGIN}", "scroll": "" }}\n']
@@ -343,25 +368,26 @@ def _json_export(call: _Call) -> _Steps:
 def _where(call: _Call) -> _Steps:
     limit = _number(call.parameters.get("limit", ""))
     if call.parameters.get("algo") == "checksum":
-        algorithm, parts = "checksum", (yield from _parts_of_checksum(call.content))
+        algorithm, parts = "checksum", (yield from _parts_of_checksum(call.texts))
     else:
-        algorithm, parts = "xor", (yield from _parts_of_scrolls(call.content, limit))
+        algorithm, parts = "xor", (yield from _parts_of_scrolls(call.texts, limit))
     groups = [".".join(map(str, parts[i : i + 3])) for i in (0, 3, 6)]
     return f"Calculated coordinate {'/'.join(groups)} for input (algo={algorithm}, limit={limit})."
 
 
-def _parts_of_checksum(text: str) -> Generator[None, None, list[int]]:
-    digits = (yield from _hash(_cut(text))).encode()
+def _parts_of_checksum(texts: Iterable[str]) -> Generator[int, None, list[int]]:
+    digits = (yield from _hash(texts)).encode()
     return [(256 * digits[2 * i] + digits[2 * i + 1]) % _PART_MAX or 1 for i in range(9)]
 
 
-def _parts_of_scrolls(text: str, limit: int) -> Generator[None, None, list[int]]:
+def _parts_of_scrolls(texts: Iterable[str], limit: int) -> Generator[int, None, list[int]]:
     parts = [1] * 9
-    for scrolls in phextfile.parse_in_steps(_cut(text, _PARSED)):
+    pieces = (piece for text in texts for piece in _cut(text, _PARSED))
+    for scrolls in phextfile.parse_in_steps(pieces):
         for coordinate, scroll in scrolls:
             if len(scroll.encode()) >= limit:
                 parts = [a ^ b for a, b in zip(parts, coordinate.parts, strict=True)]
-        yield
+        yield 0
     return parts
 
 
@@ -405,6 +431,19 @@ def _canonical(replica: Replica) -> Iterator[str]:
     return phextfile.implode_in_steps(scrolls)
 
 
+def _lines(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Iterate over the lines of a text that comes in pieces, by the piece in which they end."""
+    begun: list[str] = []
+    for text in texts:
+        first, *lines = text.split("\n")
+        begun.append(first)
+        if lines:
+            last = lines.pop()
+            yield ["".join(begun), *lines]
+            begun = [last]
+    yield ["".join(begun)]
+
+
 def _cut(text: str, size: int = _PIECE) -> Iterator[str]:
     return (text[at : at + size] for at in range(0, len(text), size))
 
@@ -414,7 +453,7 @@ def _hash(pieces: Iterable[str]) -> _Steps:
     hasher = xxhash.xxh3_128()
     for piece in pieces:
         hasher.update(piece.encode())
-        yield
+        yield 0
     return hasher.hexdigest()
 
 
