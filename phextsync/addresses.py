@@ -2,7 +2,7 @@
 
 A machine may have one address in its network and a dozen on bridges of containers and tunnels that
 nobody else reaches, some of them alike on every machine. None is left out for what it looks like:
-the likeliest come first, and where only so many are taken the others are cut.
+the likeliest come first, and where a limit holds the others are cut.
 """
 
 import ipaddress

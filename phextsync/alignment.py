@@ -6,10 +6,10 @@ from typing import Final, TypeAlias
 # (a, b, c, d): ours[a:b] became theirs[c:d].
 Block: TypeAlias = tuple[int, int, int, int]
 
-# A comparison may take so many steps, and one for so many characters, ...
+# A comparison may take this many steps, and one more for this many characters, ...
 _STEPS_MIN: Final = 1 << 16
 _CHARACTERS_A_STEP: Final = 4
-# ... and so many of them for pieces between two that are equal. Then they count as unlike.
+# ... and this many of them for pieces between two equal ones. Then they count as unlike.
 _STEPS_MAX: Final = 1 << 14
 _PAIRS_MAX: Final = 1 << 8
 
@@ -23,7 +23,7 @@ class Work:
         self.left = _STEPS_MIN + characters // _CHARACTERS_A_STEP
 
     def take(self, steps: int) -> bool:
-        """Take so many steps; False when there are not as many left."""
+        """Take `steps` steps; False when fewer are left."""
         if steps > self.left:
             return False
         self.left -= steps
@@ -61,7 +61,7 @@ def shortest_script(ours: Sequence[str], theirs: Sequence[str], work: Work) -> l
     numbers: dict[str, int] = {}
     a, b = ([numbers.setdefault(piece, len(numbers)) for piece in side] for side in (ours, theirs))
     middle = len(a) + len(b) + 1
-    # reach[middle + k]: how far into `a` so many changes lead on the diagonal x - y == k.
+    # reach[middle + k]: how far into `a` the changes so far lead on the diagonal x - y == k.
     reach = [0] * (2 * middle + 1)
     before: list[list[int]] = []  # of each number of changes, what was reached with one fewer
     steps_left = _STEPS_MAX
@@ -139,7 +139,7 @@ def shared_ends(line: str, other: str) -> int:
 
 
 def common_ends(old: str, new: str) -> tuple[int, int]:
-    """Return how many characters are equal at the start, and behind that at the end."""
+    """Return how many characters are equal at the start, and of the rest at the end."""
     limit = min(len(old), len(new))
     start = _longest(limit, lambda n: old[:n] == new[:n])
     limit -= start

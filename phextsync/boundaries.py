@@ -52,7 +52,7 @@ class Boundary:
 
     @contextmanager
     def around(self, part: str) -> Iterator[Outcome]:
-        """End the block at an error, and go on behind it. `part` names it for people to read."""
+        """End the block at an error, and go on after it. `part` names it for people to read."""
         outcome = Outcome()
         try:
             yield outcome

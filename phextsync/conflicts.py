@@ -14,7 +14,7 @@ from phextsync.edits import likeness, line_changes, lines_of, merged_text, witho
 
 # What is left of a conflict is like what the merge made of it, at least so much.
 _LIKE: Final = 0.5
-# Looking for it compares at most so many lines.
+# Looking for it compares at most this many lines.
 _LINES_COMPARED_MAX: Final = 1 << 14
 
 

@@ -5,7 +5,7 @@ put on it stay in the document and do not show. Public offsets count characters 
 pycrdt counts bytes of UTF-8. A document is used in one thread.
 
 Client ids have at most 53 bits. Those of nodes have bit 52 clear. An import has bit 52 set and
-the other bits from the coordinate, the version it is made on and the new text: whoever makes
+the other bits from the coordinate, the version it is made on and the new text: any node that makes
 the same change to the same version makes the same update. One id never stands for two contents.
 """
 
@@ -369,8 +369,9 @@ class Scroll:
         return f"{side}{client:x}.{clock:x}.{units}"
 
     def offset(self, position: str) -> int:
-        """Return the offset at which `position` is now. PositionError when it is none, or in text
-        that is not here. O(size)."""
+        """Return the offset at which `position` is now. O(size).
+
+        PositionError when it is not a position, or in text that is not here."""
         match = _POSITION.fullmatch(position)
         if match is None:
             raise PositionError(f"expected a position in a scroll, found {position!r:.60}")

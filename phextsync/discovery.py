@@ -449,7 +449,7 @@ def _service_info(announcement: Announcement, local: Sequence[str]) -> zeroconf.
 
 
 def _sighting(info: zeroconf.ServiceInfo) -> Sighting:
-    """Read a stranger's record; ValueError or IdentityError when it is none of ours."""
+    """Read a stranger's record; ValueError or IdentityError when it is not one of ours."""
     properties = info.decoded_properties
     name = properties.get("name") or ""
     check_node_name(name)

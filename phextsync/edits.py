@@ -30,7 +30,7 @@ _WORDS: Final = re.compile(r"\w+|\s+|[^\w\s]+")
 _LINES: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _TOKENS: Final = re.compile(r"\w+|[^\w\s]")
 _ENDS: Final = ("\n", "\r\n")
-# The edge of a word is looked for among so many characters.
+# The edge of a word is looked for among this many characters.
 _WORD_MAX: Final = 64
 # So many lines of one word each are replaced one by one.
 _SINGLES_MAX: Final = 64
@@ -40,7 +40,7 @@ _FEW_LINES: Final = 32
 _EDITS_MAX: Final = 1 << 14
 # Two lines are one that was changed if they have so much in common.
 _LINE_LIKE: Final = 0.3
-# Of what two texts have not in common by lines, so many characters are compared by words.
+# Of the lines that two texts do not share, this many characters are compared by words.
 _LIKE_MAX: Final = 1 << 16
 
 

@@ -6,7 +6,7 @@ class PhextsyncError(Exception):
 
 
 class CoordinateError(PhextsyncError, ValueError):
-    """A coordinate or a coordinate range that is none."""
+    """Not a valid coordinate or range."""
 
 
 class PhextFileError(PhextsyncError, ValueError):

@@ -3,7 +3,7 @@
 A phext file is UTF-8 without header or escapes. Reading walks through it from the origin: a break
 moves the coordinate on by one in its dimension and sets the smaller dimensions back to 1; what
 stands between breaks is the text of the scroll there. Empty scrolls do not exist. Writing gives
-the one canonical form: scrolls in order, as few breaks as possible, nothing behind the last.
+the one canonical form: scrolls in order, as few breaks as possible, nothing after the last.
 Operations on serialized text read it, change the scrolls and write the canonical form.
 """
 
@@ -201,7 +201,7 @@ def replace(text: str, coordinate: Coordinate, new: str) -> str:
 
 
 def insert(text: str, coordinate: Coordinate, addition: str) -> str:
-    """Return the phext with `addition` behind the scroll at `coordinate`."""
+    """Return the phext with `addition` at the end of the scroll at `coordinate`."""
     scrolls = explode(text)
     return implode({**scrolls, coordinate: scrolls.get(coordinate, "") + addition})
 

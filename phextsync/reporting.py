@@ -233,14 +233,14 @@ def _first(path: str, key: str) -> str:
 def has_matplotlib() -> bool:
     """Whether figures can be drawn."""
     try:
-        import matplotlib  # noqa: F401 - only whoever draws needs it
+        import matplotlib  # noqa: F401 - only needed to draw
     except ImportError:
         return False
     return True
 
 
 def cumulative(name: str, values: Sequence[float]) -> Curve:
-    """Return which part of the values lies at or below each of them, or each of 200 of them."""
+    """Return which share of the values is at or below each of them, or each of 200 of them."""
     count = len(values)
     ranks = sorted({count * (i + 1) // _POINTS for i in range(_POINTS)} - {0} | {1, count})
     ordered = sorted(values)

@@ -1,9 +1,9 @@
 """Full text search over replicas: an SQLite FTS5 index of their texts beside the store.
 
 `words` says what is indexed of a text. The index is derived data: it follows the durable text
-within a second, is compared with it by fingerprints when it is opened, and is made anew when it is
-missing, damaged, or was made by other rules; a write never waits for it. Results are ranked by BM25
-(Robertson and Zaragoza 2009) as FTS5 computes it.
+within a second, is compared with it by fingerprints when it is opened, and is built again when it
+is missing, damaged, or was made by other rules; a write never waits for it. Results are ranked by
+BM25 (Robertson and Zaragoza 2009) as FTS5 computes it.
 """
 
 import logging
@@ -148,7 +148,7 @@ class SearchIndex:
             except sqlite3.OperationalError as error:
                 raise StoreError(f"the search index cannot be used: {error}") from error
             except sqlite3.DatabaseError as error:
-                _log.warning("%s is damaged (%s); it is made anew", self._path, error)
+                _log.warning("%s is damaged (%s); it is built again", self._path, error)
                 self._connection.close()
                 self._delete()
                 self._connection = self._opened()
@@ -160,7 +160,7 @@ class SearchIndex:
         except sqlite3.OperationalError as error:
             raise StoreError(f"the search index cannot be opened: {error}") from error
         except sqlite3.DatabaseError as error:
-            _log.warning("%s cannot be used (%s); it is made anew", self._path, error)
+            _log.warning("%s cannot be used (%s); it is built again", self._path, error)
             self._delete()
             return self._connect()
 

@@ -613,7 +613,7 @@ def server_context(identity: NodeIdentity) -> ssl.SSLContext:
 
 def exchange_context(identity: NodeIdentity | None) -> ssl.SSLContext:
     """Return TLS settings that ask no certificate of the other side: those of a node, or, without
-    an identity, of whoever has none yet and has to check the node's certificate by itself."""
+    an identity, of one who has none yet and has to check the node's certificate by itself."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if identity else ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False

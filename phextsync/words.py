@@ -129,10 +129,10 @@ def query(text: str) -> Query:
 
 def snippet(text: str, asked: Query) -> str:
     """Return the place of a text that has most of what was asked for, in brackets; its beginning
-    when what was found stands far behind it."""
+    when what was found is far after it."""
     spans = list(_spans(text[:_LOOKED_AT], asked))
     start = max(0, _best_start(spans) - _SHOWN_BEFORE)
-    if start > 0:  # behind a blank that is near, if there is one
+    if start > 0:  # after a blank that is near, if there is one
         blank = text.find(" ", start, start + _SHOWN_BEFORE // 2)
         start = blank + 1 if blank >= 0 else start
     end = min(len(text), start + _SHOWN)
@@ -175,7 +175,7 @@ def _spans_of_run(start: int, piece: str, asked: Query) -> Iterator[tuple[int, i
 
 def _phrase(pieces: list[str]) -> tuple[list[str], bool]:
     """Return the tokens of words that follow each other, and whether the last one is only the
-    beginning of one: a run of characters may go on behind what was asked for."""
+    beginning of one: a run of characters may go on after what was asked for."""
     tokens: list[str] = []
     for piece in pieces[:-1]:
         tokens += _pairs(piece) if _is_unparted(piece) else [piece]

@@ -396,7 +396,7 @@ def _take_turns(attacker: Attacker) -> None:
 
 
 def _version(size: int) -> bytes:
-    """Return a canonical version of about so many bytes."""
+    """Return a canonical version of about that many bytes."""
     count = (size - 8) // 5
     clients = b"".join(_varint(3_000_000 + i) + b"\1" for i in range(count))
     return _varint(count) + clients + b"\0"

@@ -147,7 +147,7 @@ def to_json(schedule: Schedule, about: str = "") -> str:
 
 
 def from_json(text: str) -> Schedule:
-    """Read what was stored. ValueError, TypeError or KeyError when it is none."""
+    """Read what was stored. ValueError, TypeError or KeyError when it is not such a file."""
     row = json.loads(text)
     kinds = tuple(Kind(**kind) for kind in row["kinds"])
     return Schedule(row["seed"], kinds, tuple(Step(**step) for step in row["steps"]))
@@ -301,7 +301,7 @@ class Run:
                     raise OSError(refusal[0], os.strerror(refusal[0]), path)
 
     def _after(self, number: int, name: str, path: str) -> None:
-        """Nothing happens behind a call that cannot happen before the next."""
+        """Nothing happens after a call that cannot happen before the next."""
 
     # -- steps -------------------------------------------------------------------------------
 

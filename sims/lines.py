@@ -70,9 +70,9 @@ class Lines:
         after: Mapping[str, str],
         ignores: Callable[[str], bool],
     ) -> None:
-        """A user changed files: in such files tokens stood, and stand. To put a line
-        into another file is to write it again, whoever deletes it from the first. Two that take a
-        line from one file apart may put it into two others. Each machine has its own copy of a
+        """A user changed files: in such files tokens stood, and stand. To put a line into
+        another file is to write it again, no matter who deletes it from the first. Two that take
+        a line from one file apart may put it into two others. Each machine has its own copy of a
         file that is ignored, so that what is taken from there may come from others too."""
         files = {*before.values()}
         for token, path in after.items():

@@ -44,7 +44,7 @@ def draw(
     overlay: Overlay,
     seconds: float = _SECONDS,
 ) -> Schedule:
-    """Return what these generators, with these parameters, make of a run of so many seconds."""
+    """Return what these generators, with these parameters, make of a run of that many seconds."""
     return [
         replace(fault, at=fault.at * seconds / _SECONDS)
         for name, parameters in generators.items()

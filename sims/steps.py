@@ -41,7 +41,7 @@ class Oracle:
     broken: str | None = None
 
     def check_claims(self, network: Network, who: int) -> None:
-        """Whoever `who` takes for complete must have on its disk every token that `who` has."""
+        """A node that `who` takes for complete must have on its disk every token that `who` has."""
         peer = network.peers[who]
         complete, _ = peer.core.lacking(PHEXT)
         ours = dict(peer.replica.scrolls()) if complete else {}

@@ -15,7 +15,7 @@ GRACE_S: Final = 1.5
 """How long a file has to be gone or empty before that counts: editors do both before they write,
 some for as long as 0.8 s."""
 GUARD_NAMES: Final = 20
-"""Of at least so many names, ..."""
+"""Of at least this many names, ..."""
 GUARD_S: Final = 10.0
 """... when more than half vanish within this time, that is held until somebody confirms it."""
 

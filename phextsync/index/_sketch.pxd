@@ -13,7 +13,7 @@ Beside it lie strata that tell how many pairs differ: a key belongs to stratum k
 2^-(k + 1) and there to one of 16 buckets, each the sum of the values modulo 256. (D. Eppstein et
 al., "What's the Difference?", SIGCOMM 2011.)
 
-The mapping is public: both sides must agree on it. Whoever chooses keys can spoil the reading of
+The mapping is public: both sides must agree on it. Anybody who chooses keys can spoil the reading of
 a difference, and values can be made to collide on purpose: what is read is only ever a hint.
 
 C only: no module at run time.
@@ -124,7 +124,7 @@ cdef inline void unscramble(uint64_t* x, uint64_t* y) noexcept nogil:
 
 
 cdef inline uint64_t next_cell(uint64_t* state, uint64_t cell) noexcept nogil:
-    """Return the next cell of a key behind `cell`: SplitMix64 draws from its seed on."""
+    """Return the next cell of a key after `cell`: SplitMix64 draws from its seed on."""
     cdef uint64_t draw
     state[0] += GOLDEN
     draw = mixed(state[0]) >> 12  # 52 bits: exact in a double, and so is the half

@@ -1,6 +1,6 @@
 """An open-addressing hash table: key -> (size, object), 24 bytes an entry, the object inline.
 
-Linear probing; an entry lies between its home and the first free entry behind it. Removal shifts
+Linear probing; an entry lies between its home and the first free entry after it. Removal shifts
 entries back, so there are no tombstones. At most 5/8 full; homes ascend with the hash, so growing
 reads and writes in order.
 
@@ -96,7 +96,7 @@ cdef inline int reserve(Table* table, uint64_t count) noexcept nogil:
 
 
 cdef inline void erase(Table* table, Entry* hole) noexcept nogil:
-    """Free an entry; those behind it that it had pushed away move back."""
+    """Free an entry; those after it that it had pushed away move back."""
     cdef uint64_t at = hole - table.entries, i = at, home
     while True:
         i = i + 1 if i + 1 < table.room else 0

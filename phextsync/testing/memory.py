@@ -473,7 +473,7 @@ class MemoryMesh:
                 self._pause.set()
 
     def _check_claims(self) -> None:
-        """Whoever a node takes for in sync must have on its disk all that the node shows."""
+        """A peer that a node takes for in sync must have on its disk all that the node shows."""
         self.at(self.now + _CLAIMS_S, self._check_claims)
         number, self._asked = self._asked, self._users_random.randrange(self.count)
         if self.is_up(self._asked):  # it finds out until the next time

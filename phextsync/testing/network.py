@@ -532,7 +532,7 @@ class MemoryDiscovery:
             self._tell(peer, message)
 
     def _tell(self, peer: int, message: "Callable[[MemoryDiscovery], None]") -> None:
-        """Let a datagram go to whoever browses at a peer when it arrives."""
+        """Let a datagram go to those who browse at a peer when it arrives."""
         target = self._host.network.hosts[peer]
 
         def arrive() -> None:

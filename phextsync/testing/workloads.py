@@ -29,7 +29,7 @@ class Workload:
     * `logs`: adds a line to its own daily log, or to one that all share
     * `memory`: adds, inserts, replaces or deletes a line of one scroll that all edit
     * `mailboxes`: adds a line to its mailbox for another node: one writer, many readers
-    * `churn`: empties one of a few scrolls, or writes it anew
+    * `churn`: empties one of a few scrolls, or writes it again
     * `bulk`: imports many new scrolls at once
     * `unicode`: inserts texts of many scripts at random places between lines
     * `reads`: reads a daily log or a mailbox of anybody

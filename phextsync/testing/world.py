@@ -695,7 +695,7 @@ class World:
                 self._dial_later(connection.ends, self._backoff_s[connection.ends])
 
     def _half_close(self, connection: _Connection, end: int) -> None:
-        """Close one end; the other is not told, and the pair may be linked anew."""
+        """Close one end; the other is not told, and the pair may be linked again."""
         self._close(connection, end)
         if self._connected.get(connection.ends) == connection.number:
             del self._connected[connection.ends]

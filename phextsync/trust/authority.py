@@ -49,7 +49,7 @@ _CLOCK_SLACK: Final = datetime.timedelta(days=1)  # how far clocks may be behind
 
 @dataclass(frozen=True, slots=True)
 class MeshKey:
-    """The one secret of a mesh: whoever holds it may enter. `repr` does not show it."""
+    """The one secret of a mesh: anybody who has it may enter. `repr` does not show it."""
 
     secret: bytes = field(repr=False)
 

@@ -90,7 +90,7 @@ def private_key(random_bytes: bytes, what: str) -> Ed25519PrivateKey:
 
 
 def from_pem(data: bytes, file: str) -> tuple[Ed25519PrivateKey, list[x509.Certificate]]:
-    """Read a key and the certificates behind it, if any."""
+    """Read a key and the certificates that follow it, if any."""
     try:
         key = serialization.load_pem_private_key(data, password=None)
         has_certificates = b"-----BEGIN CERTIFICATE-----" in data

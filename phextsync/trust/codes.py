@@ -28,8 +28,8 @@ def encode_code(prefix: str, payload: bytes) -> str:
 
 
 def decode_code(prefix: str, text: str, characters: int | None = None) -> bytes:
-    """Read what `encode_code` wrote, of so many characters if that is known; letter case, spaces
-    and hyphens do not matter."""
+    """Read what `encode_code` wrote, of that many `characters` if it is known; letter case,
+    spaces and hyphens do not matter."""
     compact = "".join(text.lower().split())
     if not compact.startswith(prefix):
         raise IdentityError(f"a join code begins with {prefix!r}, this one does not")

@@ -107,7 +107,7 @@ class KnownPeers:
             key = peer.node_id.hex()[:8]
             return (
                 f"{peer.name!r} is known here with key {holder.node_id.hex()[:8]}, not {key}: "
-                f"it was set up anew, or somebody pretends to be it; "
+                f"it was set up again, or somebody pretends to be it; "
                 f"`phextsync peers allow {key}` accepts the new key"
             )
         if peer.node_id not in self._peers and len(self._peers) >= self._peers_max:
@@ -141,7 +141,7 @@ class KnownPeers:
             return self._put(peer, State.KNOWN)
 
     def forget(self, who: str) -> KnownPeer:
-        """Forget a node: its name belongs to whoever comes with it next."""
+        """Forget a node: its name belongs to the next node that comes with it."""
         with self._changing():
             return self._peers.pop(self._find(who).node_id)
 
