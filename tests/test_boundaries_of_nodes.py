@@ -13,14 +13,19 @@ import cbor2
 import pytest
 import trio
 import trio.lowlevel
-from trio.testing import MockClock, memory_stream_pair
+from trio.testing import (
+    MockClock,
+    lockstep_stream_pair,
+    memory_stream_pair,
+    wait_all_tasks_blocked,
+)
 
 from fuzz.desk import Node as DeskNode
 from phextsync import transport
 from phextsync.boundaries import Boundary
 from phextsync.control import desk, frames, performing, sessions
 from phextsync.control.desk import Desk
-from phextsync.control.frames import decode_answer
+from phextsync.control.frames import Value, decode_answer
 from phextsync.control.server import serve_one
 from phextsync.discovery import Address, Announcement, Sighting
 from phextsync.errors import PhextsyncError, StoreError
@@ -188,6 +193,55 @@ async def test_a_process_whose_connection_fails_takes_nothing_with_it(
         assert await _asked(second, 2, "get", "memory", str(_A)) == "one two"
         await second.aclose()
     assert [type(error) for error in node.errors] == [ZeroDivisionError]
+
+
+def _frame(number: int, *request: object) -> bytes:
+    frame = cbor2.dumps([number, 0, *request])
+    return len(frame).to_bytes(4) + frame
+
+
+async def test_a_process_that_takes_no_answers_gets_no_more_than_it_has_room_for() -> None:
+    node = DeskNode()
+    node.replicas.open("memory")[_A] = "x" * (3 << 20)
+    asked: list[int] = []
+    shared = Desk(node)
+    answer = shared.answer
+
+    def count(client: bytes, number: int, received: int, request: list[Value]) -> bytes:
+        asked.append(number)
+        return answer(client, number, received, request)
+
+    shared.answer = count  # type: ignore[method-assign]
+    ours, theirs = lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_one, shared, theirs)
+        sent = [_frame(number, "get", "memory", str(_A)) for number in range(1, 100)]
+        await ours.send_all(b"".join(sent))
+        await wait_all_tasks_blocked()
+        assert asked == [1, 2, 3]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_process_waits_for_so_many_answers_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = DeskNode()
+    monkeypatch.setattr(node, "synced", _never)
+    ours, theirs = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_one, Desk(node), theirs)
+        sent = [_frame(number, "synced", "memory", "*", None) for number in range(1, 1001)]
+        await ours.send_all(b"".join(sent))
+        answer = await _asked(ours, 1001, "synced", "memory", "*", None)
+        assert str(answer) == "expected at most 1000 requests of a process to wait at a time"
+        await ours.send_all(_frame(0, "cancel", 5))
+        await ours.send_all(_frame(1002, "synced", "memory", "*", None))
+        assert await _asked(ours, 1003, "get", "memory", str(_A)) == "one two"
+        await ours.aclose()
+
+
+async def _never(*_: object, **__: object) -> None:
+    await trio.sleep_forever()
 
 
 async def test_a_search_that_fails_unexpectedly_says_so_and_the_next_one_works(

@@ -22,10 +22,11 @@ from phextsync.control.frames import (
 from phextsync.control.operations import is_change, lasts, takes_time
 from phextsync.control.sessions import Session
 from phextsync.control.sockets import bound_socket
-from phextsync.errors import LinkError, StoreError
+from phextsync.errors import LinkError, PhextsyncError, StoreError
 from phextsync.transport import FrameChannel, close_in_children
 
-_OUTBOX_BYTES_MAX: Final = 8 << 20  # of answers that a process does not take
+_OUTBOX_BYTES_MAX: Final = 8 << 20  # of answers that a process does not take, beside the last
+_WAITS_MAX: Final = 1000  # of one process, at a time
 
 
 async def serve(
@@ -91,8 +92,8 @@ class _Connection:
         try:
             while True:
                 for frame in await self._channel.receive_many():
+                    await self._room()
                     self._take(frame, nursery)
-                await self._room()
         except trio.EndOfChannel:
             return
 
@@ -116,12 +117,17 @@ class _Connection:
                 self._session.drop(other)
             case _ if lasts(request):
                 self._put(self._begin(number, request))
+            case _ if takes_time(request) and len(self._tasks) >= _WAITS_MAX:
+                text = f"expected at most {_WAITS_MAX} requests of a process to wait at a time"
+                self._put(encode_error(number, PhextsyncError(text)))
             case _ if takes_time(request):
-                nursery.start_soon(self._wait, number, request)
+                scope = self._tasks[number] = trio.CancelScope()
+                nursery.start_soon(self._wait, number, request, scope)
             case _:
                 answer = self._desk.answer(self._client, number, received, request)
                 if is_change(request):
                     self._undurable.append((number, answer))
+                    self._outbox_bytes += len(answer)
                     self._has_undurable.set()
                 else:
                     self._put(answer)
@@ -153,15 +159,17 @@ class _Connection:
             await self._has_undurable.wait()
             self._has_undurable = trio.Event()
             answered, self._undurable = self._undurable, []
+            counted = sum(len(answer) for _, answer in answered)
             try:
                 await self._desk.wait(["durable"])
             except StoreError as error:
                 answered = [(number, encode_error(number, error)) for number, _ in answered]
+            self._outbox_bytes -= counted
             for _, answer in answered:
                 self._put(answer)
 
-    async def _wait(self, number: int, request: list[Value]) -> None:
-        with trio.CancelScope() as self._tasks[number]:
+    async def _wait(self, number: int, request: list[Value], scope: trio.CancelScope) -> None:
+        with scope:
             with self._desk.answering(number, request) as failed:
                 answer = await self._session.wait(request)
                 self._put(encode_answer(number, answer))
