@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phextsync.files.absences import GRACE_S, GUARD_NAMES
-from phextsync.files.directory import BACKUPS
+from phextsync.files.directory import BACKUPS, MARKER_FILE
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.layout import Abilities
 from phextsync.index import Coordinate
@@ -285,6 +285,52 @@ def test_a_write_that_is_refused_takes_nothing_back(mesh: Mesh) -> None:
         assert (one.visible()["n.md"], two.visible()["n.md"]) == (text, text[:-3].rstrip() + "\n")
         _allow(two)
         assert mesh.settle(20) == {"n.md": text}
+
+
+@pytest.mark.parametrize("has_exchange", [True, False])
+@pytest.mark.parametrize("has_links", [True, False])
+@pytest.mark.parametrize("change", ["edit", "rename", "delete"])
+def test_what_is_refused_from_a_call_on_takes_nothing_back_and_is_done_once(
+    has_exchange: bool, has_links: bool, change: str
+) -> None:
+    for number in range(12):
+        mesh = Mesh(2)
+        one = mesh.machines[0]
+        two = Machine(mesh.network, 1, has_exchange=has_exchange, has_links=has_links)
+        mesh.machines[1] = two
+        one.disk.put("n.md", "one\n")
+        mesh.settle()
+        calls = 0
+
+        def before(name: str, path: str, limit: int = number) -> None:
+            nonlocal calls
+            if name not in ("stat", "fstat", "readdir", "read") and path != MARKER_FILE:
+                calls += 1
+                if calls > limit:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        two.files.before = before
+        if change == "edit":
+            one.disk.put("n.md", "one\ntwo\n")
+        elif change == "rename":
+            one.disk.rename("n.md", "other.md")
+        else:
+            one.disk.unlink("n.md")
+        mesh.pass_time(3)
+        if change == "edit":
+            one.disk.put("n.md", "zero\none\ntwo\n")
+        mesh.pass_time(3)
+        _allow(two)
+        files = mesh.settle(20)
+        assert (
+            files
+            == {
+                "edit": {"n.md": "zero\none\ntwo\n"},
+                "rename": {"other.md": "one\n"},
+                "delete": {},
+            }[change]
+        ), number
+        assert {*two.disk.files()} == {*files, MARKER_FILE}
 
 
 def test_one_name_that_cannot_be_written_holds_up_no_other(mesh: Mesh) -> None:

@@ -121,7 +121,6 @@ class Binding:
         self._left_alone: frozenset[str] = frozenset()
         self._are_rules_bad = False
         self._is_first = True
-        self._is_finished = False  # the last round, or that before a crash
 
     # -- what its owner asks -----------------------------------------------------------------
 
@@ -141,11 +140,12 @@ class Binding:
 
     async def _look_through(self, now: float) -> tuple[list[str], list[Coordinate]]:
         """Return the paths and scrolls of all that may differ."""
-        await self._find_out()
+        await self._output.find_out(now)
         scan = await self._run(self._directory.scan)
         self._directory.take_new_rules()
-        if scan.drafts:
-            await self._run(self._directory.discard, scan.drafts)
+        needed = {p for i in self.records.unsettled.values() for p in self._directory.drafts_of(i)}
+        if drafts := [draft for draft in scan.drafts if draft not in needed]:
+            await self._run(self._directory.discard, drafts)
         for path, reason in scan.left_alone.items():
             self.problems.note(path, reason, now, is_retried=False)
         for path in self._left_alone.difference(scan.left_alone):
@@ -178,8 +178,7 @@ class Binding:
         if not await self._check(now):
             more_paths, more_coordinates = await self._look_through(now)
             paths, coordinates = [*paths, *more_paths], [*coordinates, *more_coordinates]
-        await self._find_out()
-        self._is_finished = False
+        await self._output.find_out(now)
         self.conflicts.writers = writers or {}
         paths = [*paths, *self._absences.begin_round()]
         is_whole = self.records.has_shared and self._is_whole()
@@ -200,7 +199,6 @@ class Binding:
             await self._take_news(now)
         if is_whole:
             self.records.drop_shared()
-        self._is_finished = True
         if self._directory.take_new_rules():
             await self.rescan(now)  # what was ignored has changed meanwhile
 
@@ -277,7 +275,8 @@ class Binding:
     def _concerned(
         self, paths: Iterable[str], coordinates: Iterable[Coordinate], now: float
     ) -> tuple[dict[Coordinate, None], dict[str, None]]:
-        """Return the scrolls that a round has to look at, and the paths that belong to none."""
+        """Return the scrolls that a round has to look at, and the paths that belong to none. What
+        was about to happen to a file has to be settled first."""
         more_paths, more_coordinates = self._todo.take()
         changed = {*coordinates, *more_coordinates}
         changed |= self.naming.follow(changed, now)
@@ -295,6 +294,8 @@ class Binding:
             elif path and path != MARKER_FILE and not path.endswith("/"):
                 unknown[path] = None
         known.update(dict.fromkeys([*self._absences, *self._below(unknown)]))
+        for coordinate in self.records.unsettled:
+            known.pop(coordinate, None)
         return known, unknown
 
     def _below(self, paths: Iterable[str]) -> Iterator[Coordinate]:
@@ -346,12 +347,6 @@ class Binding:
             self.problems.solve(IGNORE_FILE)
         self._are_rules_bad = bool(self._directory.ignore_problem)
         return is_known
-
-    async def _find_out(self) -> None:
-        """Settle what a crash left open, or a round that was not finished."""
-        if not self._is_finished:
-            await self._output.find_out()
-            self._is_finished = True
 
     async def _take_news(self, now: float) -> None:
         """Look at what changed during a long round: nobody has to wait for all of it."""

@@ -97,12 +97,13 @@ class Changed(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """Whether a write was done is to be found out as after a crash: another directory came to lie
-    where this one lay."""
+    """Whether a write was done is to be found out as after a crash: the system refused a part of
+    it, or another directory came to lie where this one lay (`ELSEWHERE`)."""
+
+    reason: str
 
 
-Told = Placed | Changed | Trouble
-Outcome = Told | Unknown
+Outcome = Placed | Changed | Trouble | Unknown
 
 
 class LateChange(NamedTuple):
@@ -390,14 +391,15 @@ class Directory:
                 self._tidy_up(write.path)
         return outcomes
 
-    def _tried(self, change: Callable[[], Told]) -> Outcome:
-        """Do something; what seems not to be done may have been, if the directory is not there."""
-        outcome: Told
+    def _tried(self, change: Callable[[], Placed | Changed | Trouble]) -> Outcome:
+        """Do something; what seems not to be done may have been, all or a part of it, if the system
+        refuses a part or the directory is not there."""
+        outcome: Outcome
         try:
             outcome = change()
         except OSError as error:
-            outcome = Trouble(why(error))
-        return outcome if isinstance(outcome, Placed) or self._is_same() else Unknown()
+            outcome = Unknown(why(error))
+        return outcome if isinstance(outcome, Placed) or self._is_same() else Unknown(ELSEWHERE)
 
     def _place(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
         if write.expected is None:
@@ -525,7 +527,7 @@ class Directory:
         DirectoryError."""
         return self._tried(partial(self._move, old, new, expected))
 
-    def _move(self, old: str, new: str, expected: Mark) -> Told:
+    def _move(self, old: str, new: str, expected: Mark) -> Placed | Changed | Trouble:
         reason = self._make_way(new, {})
         if reason is not None:
             return reason
@@ -610,20 +612,24 @@ class Directory:
     # -- after a crash -----------------------------------------------------------------------
 
     def after_crash(self, intent: Intent) -> tuple[Found, Found]:
-        """Return what is at the path of an intent, and at that of its draft, or aside."""
+        """Return what is at the path of an intent, and at that of its draft, or aside. Trouble at
+        the path when it cannot be told what became of it."""
         aside = _aside_of(intent.path)
-        with suppress(OSError):
+        try:
             if self._files.status(aside) is not None and self._files.status(intent.path) is None:
                 self._put_new(aside, intent.path)
                 self._files.sync_folder(intent.path.rpartition("/")[0])
-        at_path = self.read([intent.path])[intent.path]
-        try:
+            at_path = self.read([intent.path])[intent.path]
             is_aside = self._files.status(aside) is not None
             at_draft = self._reader.read_file(aside if is_aside else intent.draft)
         except OSError as error:
-            at_draft = Trouble(why(error))
+            at_path = at_draft = Trouble(why(error))
         self._confirm()
         return at_path, at_draft
+
+    def drafts_of(self, intent: Intent) -> tuple[str, str]:
+        """Return where files may lie that an intent needs, beside its path."""
+        return intent.draft, _aside_of(intent.path)
 
     def discard(self, drafts: Iterable[str]) -> None:
         """Remove drafts that nobody needs."""

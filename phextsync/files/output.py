@@ -17,8 +17,8 @@ from phextsync.files.directory import (
     Changed,
     Directory,
     Draft,
+    Outcome,
     Placed,
-    Told,
     Unknown,
     Write,
 )
@@ -106,7 +106,7 @@ class Output:
                 )
                 self._records.keep(coordinate, done)
                 ready[coordinate] = replace(file, mark=outcome.mark, marks=outcome.marks)
-            elif isinstance(outcome, Trouble):
+            elif isinstance(outcome, Trouble | Unknown):
                 self._problems.note(record.path, outcome.reason, now, is_retried=True)
 
     def _plan(
@@ -186,7 +186,7 @@ class Output:
             assert record is not None
             old = record.path
             outcome = await self._run(self._directory.move, old, path, file.mark)
-            if isinstance(outcome, Unknown):
+            if outcome == Unknown(ELSEWHERE):
                 raise DirectoryError(ELSEWHERE)
             self._moved(coordinate, record, file, path, outcome, ready, now)
 
@@ -224,7 +224,7 @@ class Output:
         record: Record,
         file: File,
         path: str,
-        outcome: Told,
+        outcome: Outcome,
         ready: dict[Coordinate, File | None],
         now: float,
     ) -> None:
@@ -239,7 +239,8 @@ class Output:
             if mark is not None:
                 ready[coordinate] = replace(file, mark=mark)
             return
-        self._records.keep(coordinate, replace(record, intent=None))
+        if not isinstance(outcome, Unknown):
+            self._records.keep(coordinate, replace(record, intent=None))
         if isinstance(outcome, Changed):
             # A file that nobody knows may lie there: it gets a name, and another path, first.
             self._todo.look_at(path)
@@ -265,10 +266,10 @@ class Output:
             await self._durable()
             outcomes = await self._run(self._directory.place, works, now)
             for (write, _), outcome in zip(works, outcomes, strict=True):
-                if not isinstance(outcome, Unknown):
+                if outcome != Unknown(ELSEWHERE):
                     with self._problems.boundary(write.path, now):
                         self._written(write, outcome, now)
-            if any(isinstance(outcome, Unknown) for outcome in outcomes):
+            if Unknown(ELSEWHERE) in outcomes:
                 raise DirectoryError(ELSEWHERE)
 
     def _intend(self, write: Write, draft: Draft) -> None:
@@ -278,7 +279,7 @@ class Output:
         intent = self._directory.intent_of(write, draft)
         self._records.intend(write.coordinate, record, intent, write.text)
 
-    def _written(self, write: Write, outcome: Told, now: float) -> None:
+    def _written(self, write: Write, outcome: Outcome, now: float) -> None:
         coordinate = write.coordinate
         record = self._records.get(coordinate)
         assert record is not None
@@ -313,15 +314,19 @@ class Output:
             if outcome.mark is None and write.text:
                 self._todo.look_at(write.path)
             return
-        if not record.digest:
-            self._records.forget(coordinate)
-        else:
-            self._records.keep(coordinate, replace(record, intent=None))
+        if not isinstance(outcome, Unknown):
+            self._not_written(coordinate, record)
         if isinstance(outcome, Changed):
             self._todo.look_at(write.path)
             self._todo.finish(coordinate)
         else:
             self._problems.note(write.path, outcome.reason, now, is_retried=True)
+
+    def _not_written(self, coordinate: Coordinate, record: Record) -> None:
+        if record.digest:
+            self._records.keep(coordinate, replace(record, intent=None))
+        else:
+            self._records.forget(coordinate)
 
     def _compare_with_elsewhere(
         self, coordinate: Coordinate, path: str, mine: str, merged: str
@@ -334,18 +339,22 @@ class Output:
 
     # -- after a crash -----------------------------------------------------------------------
 
-    async def find_out(self) -> None:
+    async def find_out(self, now: float) -> None:
         """Find out of every file that was about to be written, moved or removed whether it was:
-        after a crash, or a round that was not finished."""
-        for coordinate in self._records:
+        after a crash, a refusal in the middle, or a round that was not finished. Of what cannot be
+        told now the intent stays."""
+        for coordinate, intent in self._records.unsettled.items():
             record = self._records.get(coordinate)
-            if record is not None and record.intent is not None:
-                intent = record.intent
-                at_path, at_draft = await self._run(self._directory.after_crash, intent)
-                if intent.draft == record.path:
-                    await self._settle_move(coordinate, record, intent, at_path, at_draft)
-                else:
-                    await self._settle_write(coordinate, record, intent, at_path, at_draft)
+            assert record is not None
+            at_path, at_draft = await self._run(self._directory.after_crash, intent)
+            if isinstance(at_path, Trouble):
+                self._problems.note(record.path, at_path.reason, now, is_retried=True)
+                continue
+            if intent.draft == record.path:
+                await self._settle_move(coordinate, record, intent, at_path, at_draft)
+            else:
+                await self._settle_write(coordinate, record, intent, at_path, at_draft)
+            self._todo.finish(coordinate)
 
     async def _settle_move(
         self, coordinate: Coordinate, record: Record, intent: Intent, there: Found, here: Found
@@ -388,11 +397,10 @@ class Output:
             )
             self._records.keep(coordinate, done, text)
         else:
-            self._records.keep(coordinate, replace(record, intent=None))
+            self._not_written(coordinate, record)
         is_old = isinstance(aside, File) and is_done and aside.mark.inode != intent.inode
         if isinstance(aside, File) and is_old and aside.text not in (before, text):
             self._merging.take_late(coordinate, intent.path, before, aside.text)
-            self._todo.finish(coordinate)
         await self._durable()
         await self._run(self._directory.discard, [intent.draft])
 

@@ -84,11 +84,14 @@ class Records:
         self._prefix = b"b" + binding_id
         self._records: dict[Coordinate, Record] = {}
         self._by_path: dict[str, Coordinate] = {}
+        self._unsettled: dict[Coordinate, Intent] = {}
         for key, value in replicas.durability.notes(self._prefix + _RECORD):
             record = _decoded(value)
             coordinate = Coordinate.from_key(key[_KIND_AT + 1 :])
             self._records[coordinate] = record
             self._by_path[self._key(record.path)] = coordinate
+            if record.intent is not None:
+                self._unsettled[coordinate] = record.intent
         self._shared: dict[Coordinate, None] = {
             Coordinate.from_key(key[_KIND_AT + 1 :]): None
             for key, _ in replicas.durability.notes(self._prefix + _SHARED)
@@ -107,6 +110,11 @@ class Records:
     def at(self, path: str) -> Coordinate | None:
         """Return the scroll whose file was last seen at a path."""
         return self._by_path.get(self._key(path))
+
+    @property
+    def unsettled(self) -> dict[Coordinate, Intent]:
+        """What was about to happen to files, of which it is not known whether it did."""
+        return dict(self._unsettled)
 
     def base(self, coordinate: Coordinate) -> str:
         """Return the text that a file held when it was last read or written."""
@@ -133,6 +141,9 @@ class Records:
             self._note(_BASE, coordinate, text.encode())
         self._records[coordinate] = record
         self._by_path[self._key(record.path)] = coordinate
+        self._unsettled.pop(coordinate, None)
+        if record.intent is not None:
+            self._unsettled[coordinate] = record.intent
 
     def intend(self, coordinate: Coordinate, record: Record, intent: Intent, text: str) -> None:
         """Keep what is about to happen to a file."""
@@ -146,6 +157,7 @@ class Records:
             return
         if self._by_path.get(self._key(record.path)) == coordinate:
             del self._by_path[self._key(record.path)]
+        self._unsettled.pop(coordinate, None)
         for kind in (_RECORD, _BASE, _INTENDED):
             self._note(kind, coordinate, b"")
 
