@@ -11,6 +11,7 @@ is a module, or a package whose first lines are its own map:
 * `phextfile`: .phext text
 * `alignment`: which pieces of two sequences are equal
 * `edits`: what changes one text into another
+* `merges`: what two changes of one text become together
 * `conflicts`: where two changes of one text met
 * `crdt`: one scroll, a conflict-free replicated document
 * `trust`: who may come into a mesh, and who may read and write what

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from phextsync.alignment import Block
-from phextsync.edits import likeness, line_changes, lines_of, merged_text, without_end
+from phextsync.edits import likeness, line_changes, lines_of, without_end
+from phextsync.merges import merged_text
 
 # What is left of a conflict is like what the merge made of it, at least so much.
 _LIKE: Final = 0.5

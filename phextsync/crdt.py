@@ -31,7 +31,6 @@ from phextsync.edits import (
     Edit,
     apply_edits,
     is_line_end,
-    merged_edits,
     minimal_edits,
     missing_lines,
     with_blanks,
@@ -54,6 +53,7 @@ from phextsync.index import (
     strip_deletes,
     update_version,
 )
+from phextsync.merges import merged_edits
 
 ROOT: Final = "text"
 """The one root of a scroll's document."""

@@ -8,11 +8,10 @@ end that became another is an edit of its own.
 """
 
 import re
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain, takewhile
-from typing import Final, NamedTuple, TypeAlias
+from itertools import chain
+from typing import Final, TypeAlias
 
 from phextsync.alignment import (
     Block,
@@ -58,7 +57,7 @@ def minimal_edits(old: str, new: str) -> list[Edit]:
     start, stop = common_ends(old, new)
     if start + stop == min(len(old), len(new)):
         edits = _lone_edit(old, new, start, stop)
-        if not any(edit[0] < edit[1] and edit[2] for edit in edits):
+        if not any((edit[0] < edit[1] and edit[2]) or _parts(old, edit) for edit in edits):
             return edits
     start, stop = _to_lines(old, new, start, stop)
     ours = lines_of(old[start : len(old) - stop])
@@ -194,6 +193,9 @@ def _alike_pairs(ours: Sequence[str], theirs: Sequence[str], work: Work) -> list
 
 
 def _are_alike(line: str, other: str, work: Work) -> bool:
+    short, long = sorted((line, other), key=len)
+    if short and (long.startswith(f"{short} ") or long.endswith(f" {short}")):
+        return True
     if 2 * shared_ends(line, other) >= max(len(line), len(other)):
         return True
     return work.take(16 + (len(line) + len(other)) // 4) and likeness(line, other) >= _LINE_LIKE
@@ -259,10 +261,11 @@ def _word_edits(old: str, new: str, work: Work) -> list[Edit]:
     edits: list[Edit] = []
     for a, b, c, d in shortest_script(ours, theirs, work):
         first, last, words = start + offsets[a], start + offsets[b], "".join(theirs[c:d])
-        if not words:
-            at = _with_blank_before(old, first, last - first)
-            if not edits or edits[-1][1] <= at:
-                first, last = at, at + last - first
+        if first == last or not words:
+            shift = _blanks_before(old[max(0, first - 1) : first], words or old[first:last])
+            if shift and (not edits or edits[-1][1] < first):
+                first, last = first - 1, last - 1
+                words = words and old[first] + words[:-1]
         edits.append((first, last, words))
     return edits
 
@@ -283,7 +286,7 @@ def _lone_edit(old: str, new: str, start: int, stop: int) -> list[Edit]:
         start = line
     else:
         start = _word_start(shorter, longer, start)
-    start = _with_blank_before(longer, start, size)
+    start -= _blanks_before(longer[max(0, start - 1) : start], longer[start : start + size])
     first, last = start, start + max(0, len(old) - len(new))
     end = start + max(0, len(new) - len(old))
     while any(text[first - 1 : first + 1] == "\r\n" for text in (old, new)):
@@ -293,12 +296,20 @@ def _lone_edit(old: str, new: str, start: int, stop: int) -> list[Edit]:
     return [(first, last, new[first:end])]
 
 
-def _with_blank_before(text: str, start: int, size: int) -> int:
-    """Return where a piece of words begins if it takes the blank before it for the one behind."""
-    piece = text[start : start + size]
-    if start and _is_blank(text[start - 1]) and text[start - 1] == piece[-1] and piece.strip():
-        return start if "\n" in piece else start - 1
-    return start
+def _parts(text: str, edit: Edit) -> bool:
+    """Whether lines that an edit of `text` puts in or takes out begin or end within a word."""
+    start, stop, words = edit
+    piece = words or text[start:stop]
+    before, behind = text[max(0, start - 1) : start], text[stop : stop + 1]
+    ends = (before, piece[:1]), (piece[-1:], behind)
+    return "\n" in piece and any(a and not _is_edge(a + b, len(a)) for a, b in ends)
+
+
+def _blanks_before(before: str, piece: str) -> int:
+    """Return how many characters earlier a piece of words begins, behind `before`, if it takes the
+    blank before it for the one at its end."""
+    is_shifted = _is_blank(before) and before == piece[-1] and piece.strip() and "\n" not in piece
+    return 1 if is_shifted else 0
 
 
 def _to_words(old: str, new: str, start: int, stop: int) -> tuple[int, int]:
@@ -380,133 +391,6 @@ def _is_whole_line(text: str, edit: Edit) -> bool:
     start, stop, _ = edit
     is_whole = text[start - 1 : start] in ("", "\n") and text.startswith(_ENDS, stop)
     return is_whole and len(text[start:stop].split(maxsplit=2)) > 1
-
-
-def merged_text(base: str, current: str, new: str) -> str:
-    """Return `current` with the changes that made `new` of `base`; see `merged_edits`."""
-    return apply_edits(current, merged_edits(base, current, new))
-
-
-def merged_edits(base: str, current: str, new: str) -> list[Edit]:
-    """Return the edits of `current` that do there what made `new` of `base`.
-
-    What either side inserted stays, and what either deleted goes. Lines and words that both
-    inserted in one place are there once, so that to do the same again changes nothing. Words of
-    both that blanks held apart stay apart: a blank is put between them if none is left.
-    """
-    there = _There(base, minimal_edits(base, current))
-    moved: list[_Moved] = []
-    gained = 0
-    for edit in minimal_edits(base, new):
-        start, stop, words = edit
-        at = start + gained
-        gained += len(words) - (stop - start)
-        around = new[at - 1 : at], new[at + len(words) : at + len(words) + 2]
-        pieces = there.of(start, stop)
-        if not is_line_end(base, edit):
-            if (start, stop) in there.same:
-                words = _without_common(there.same[start, stop], words)
-            place = there.at(stop)
-            if words and (not pieces or pieces[-1][1] != place):
-                pieces.append((place, place))
-        moved += [_Moved(first, last, "", around) for first, last in pieces[:-1]]
-        moved += [_Moved(first, last, words, around) for first, last in pieces[-1:]]
-    return _kept_apart(current, moved)
-
-
-class _Moved(NamedTuple):
-    """An edit of another text than the one it was made for, and the characters it was made
-    between: one before it, up to two behind it."""
-
-    start: int
-    stop: int
-    words: str
-    around: tuple[str, str]
-
-
-class _There:
-    """Where the places of a text are after edits of it. A line end that became another is still
-    there."""
-
-    def __init__(self, base: str, edits: Sequence[Edit]) -> None:
-        self.same = {(start, stop): words for start, stop, words in edits}
-        self._edits = edits
-        self._are_ends = [is_line_end(base, edit) for edit in edits]
-        self._stops = [stop for _, stop, _ in edits]
-        self._shifts = [0]  # what an offset behind so many of the edits gains
-        for start, stop, words in edits:
-            self._shifts.append(self._shifts[-1] + len(words) - (stop - start))
-
-    def at(self, offset: int) -> int:
-        """Return where something is to be put in: behind what was put in at the same place."""
-        i = bisect_right(self._stops, offset)
-        if i < len(self._edits):
-            offset = min(offset, self._edits[i][0])
-        return offset + self._shifts[i]
-
-    def of(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Return the pieces that are left of a piece."""
-        pieces: list[tuple[int, int]] = []
-        i = bisect_right(self._stops, start)
-        at = start
-        while at < stop:
-            first, last, words = self._edits[i] if i < len(self._edits) else (stop, stop, "")
-            if at < min(first, stop):
-                pieces.append((at + self._shifts[i], min(first, stop) + self._shifts[i]))
-            if first < stop and self._are_ends[i]:
-                pieces.append((first + self._shifts[i], first + self._shifts[i] + len(words)))
-            at = max(last, first)
-            i += 1
-        return pieces
-
-
-def _kept_apart(text: str, moved: Sequence[_Moved]) -> list[Edit]:
-    """Return edits of `text` that glue no words together which a blank held apart."""
-    edits: list[Edit] = []
-    last = ""  # the last character before an edit
-    for i, (start, stop, words, around) in enumerate(moved):
-        if not edits or edits[-1][1] < start:
-            last = text[start - 1 : start]
-        gap = _gap(*around)
-        if gap and words and _are_words(last, words[0]) and (not around[0] or around[0].isspace()):
-            words = gap + words
-        last = words[-1:] or last
-        is_free = i + 1 == len(moved) or stop < moved[i + 1].start
-        if gap and is_free and _are_words(last, text[stop : stop + 1]):
-            is_apart = not around[1] or around[1][0].isspace()
-            if is_apart or not (words or (around[0] and not around[0].isspace())):
-                words += gap
-        if start < stop or words:
-            edits.append((start, stop, words))
-    return edits
-
-
-def _are_words(before: str, behind: str) -> bool:
-    return bool(before and behind) and not (before.isspace() or behind.isspace())
-
-
-def _gap(before: str, behind: str) -> str:
-    """Return what holds words apart that stood between two characters; empty if nothing did."""
-    if _is_blank(before):
-        return before
-    if _is_blank(behind[:1]):
-        return behind[:1]
-    if before and behind and not (before.isspace() or behind[:1].isspace()):
-        return ""
-    return "\r\n" if behind == "\r\n" else "\n"
-
-
-def _without_common(inserted: str, words: str) -> str:
-    """Return what of `words` remains to be inserted where `inserted` is: not the lines that are
-    there, nor words that are all there."""
-    if "\n" not in words + inserted:
-        here, wanted = (f" {' '.join(text.split())} " for text in (inserted, words))
-        return "" if wanted in here else words
-    wanted = words if words.endswith("\n") else f"{words}\n"
-    if f"\n{wanted}" in f"\n{inserted}\n":
-        return ""
-    both = zip(lines_of(inserted), lines_of(words), strict=False)
-    return words[sum(len(line) for line, _ in takewhile(lambda pair: pair[0] == pair[1], both)) :]
 
 
 def missing_lines(text: str, other: str) -> list[Edit]:

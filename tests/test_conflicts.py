@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync.conflicts import Conflict, conflicts, settled, theirs_of
-from phextsync.edits import merged_text
+from phextsync.merges import merged_text
 from tests.strategies import documents
 
 _NUMBERS = st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True)

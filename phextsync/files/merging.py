@@ -13,11 +13,12 @@ from typing import Final
 
 from phextsync.alignment import common_ends
 from phextsync.crdt import check_text, is_import
-from phextsync.edits import apply_edits, merged_text, missing_lines
+from phextsync.edits import apply_edits, missing_lines
 from phextsync.files.alike import shared_base
 from phextsync.files.reading import File
 from phextsync.files.records import Record
 from phextsync.index import EMPTY_VERSION, Coordinate, root_clients
+from phextsync.merges import merged_text
 from phextsync.replica.changes import writing_as
 from phextsync.replica.replicas import Replica
 
