@@ -66,7 +66,9 @@ from phextsync.node.node import Node, open_node
 from phextsync.replica.changes import Change, ChangeFeed, TextChange, current_writer, writing_as
 from phextsync.replica.history_keeper import HistorySetting
 from phextsync.replica.past import BlamedLine, DeletedScroll, LoggedChange, Version
-from phextsync.replica.replicas import History, Replica, ReplicaSet
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.replica.undo import History
 from phextsync.replica.views import RangeView
 from phextsync.search import Hit
 from phextsync.store.lmdb_store import LmdbStore

@@ -24,7 +24,9 @@ from phextsync.boundaries import Boundary, one_line
 from phextsync.errors import PhextsyncError, StoreDamagedError, StoreError
 from phextsync.index import EVERYTHING, ORIGIN, Coordinate, CoordinateIndex, CoordinateRange
 from phextsync.replica.changes import ChangeFeed
-from phextsync.replica.replicas import CLIENTS, Replica, ReplicaSet
+from phextsync.replica.clients import CLIENTS
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
 
 FILE_NAME: Final = "search.sqlite"
 

@@ -5,7 +5,8 @@ from random import Random
 
 from phextsync.errors import StoreFullError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
 from phextsync.sync.limits import Limits
 from phextsync.sync.listener import Listener

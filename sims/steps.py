@@ -13,7 +13,7 @@ from hashlib import blake2b
 from random import Random
 
 from phextsync.index import Coordinate
-from phextsync.replica.replicas import Replica
+from phextsync.replica.replica import Replica
 from sims.network import PHEXT, Network
 
 _STEPS = 150

@@ -19,7 +19,8 @@ from random import Random
 
 from phextsync.errors import StoreDamagedError, StoreError
 from phextsync.index import EVERYTHING, Coordinate
-from phextsync.replica.replicas import CLIENTS, ReplicaSet
+from phextsync.replica.clients import CLIENTS
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.folder import CLOSED, mark_of
 from phextsync.store.lmdb_store import LmdbStore
 from phextsync.store.memory import MemoryStore

@@ -164,9 +164,9 @@ def test_what_a_process_holds_is_bounded_and_goes_with_it() -> None:
     with pytest.raises(phextsync.PhextsyncError, match="at most 1000"):
         session.begin(1001, ["watch", "memory", "*", False])
     replica = desk.replicas.open("memory")
-    assert (len(replica._subscribers), len(replica._histories)) == (999, 1)
+    assert replica.statistics()[:2] == (999, (_A,))
     session.close()
-    assert (len(replica._subscribers), len(replica._histories)) == (0, 0)
+    assert replica.statistics()[:2] == (0, ())
 
 
 def test_all_that_a_process_holds_ends_though_an_end_fails() -> None:
@@ -180,7 +180,7 @@ def test_all_that_a_process_holds_ends_though_an_end_fails() -> None:
     session._ends[3] = fail
     with pytest.raises(PhextsyncError, match="this end failed"):
         session.close()
-    assert not session.desk.replicas.open("memory")._subscribers
+    assert not session.desk.replicas.open("memory").statistics().subscribers
 
 
 def test_a_setting_of_history_that_is_refused_is_no_success() -> None:

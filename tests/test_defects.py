@@ -12,8 +12,8 @@ import pytest
 
 from phextsync.crdt import Fingerprinter, Scroll
 from phextsync.index import CoordinateIndex, CoordinateRange, state_vector
+from phextsync.replica.clients import Clients
 from phextsync.replica.listener import NewUpdate
-from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import Batch, LogEntry
 from phextsync.store.memory import MemoryStore
 from phextsync.sync import reconcile
@@ -134,10 +134,10 @@ def test_acknowledging_before_the_write_is_a_false_claim(
 def test_a_client_id_used_again_after_a_restore_makes_two_texts_of_one_version(
     monkeypatch: pytest.MonkeyPatch, record: Record
 ) -> None:
-    def same(replicas: ReplicaSet) -> int:
-        return 1 + replicas.node_id[-1]
+    def same(clients: Clients) -> int:
+        return 1 + clients.node_id[-1]
 
-    monkeypatch.setattr(ReplicaSet, "draw_client_id", same)
+    monkeypatch.setattr(Clients, "draw", same)
     _caught(record, _TORN, 4, "differ|disappeared|came back|stands 2 times|lost|was acknowledged")
 
 

@@ -409,7 +409,7 @@ def test_readers_see_whole_texts_that_never_grow_older(handle: Handle) -> None:
             if phext[key] != text:
                 failures.append(f"own write {number}")
         if number % 5 == 0:  # from now on scrolls are closed as soon as they are durable, or not
-            session.desk.replicas.open_bytes_max = (64 << 20) * (number % 10 == 0)
+            session.desk.replicas.budget.bytes_max = (64 << 20) * (number % 10 == 0)
     is_over.set()
     for reader in readers:
         reader.join()
@@ -550,12 +550,12 @@ def test_a_history_goes_with_the_process_that_has_it(tmp_path: Path) -> None:
         with _open(tmp_path) as attached:
             history = attached.phext().history(_A)
             kept = attached.phext().history(_B)
-            assert len(replica._histories) == 2
+            assert len(replica.statistics().tracked) == 2
             del history
             assert attached.phext()[_A] == "text"  # asked after the end of the first one
-            assert list(map(str, replica._histories)) == [_B]
+            assert list(map(str, replica.statistics().tracked)) == [_B]
         deadline = time.monotonic() + PATIENCE_S
-        while replica._histories:
+        while replica.statistics().tracked:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert kept.writer == ""

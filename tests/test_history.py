@@ -20,7 +20,8 @@ from phextsync.errors import PhextsyncError, StoreError, StoreFullError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.past import FOREVER, BlamedLine
-from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store import lmdb_store
 from phextsync.store.contract import Batch, LogEntry, Store
 from phextsync.store.lmdb_store import LmdbStore
@@ -536,7 +537,7 @@ def test_a_damaged_piece_costs_no_scroll_and_is_said(folder: Path) -> None:
 def test_a_damaged_history_begins_anew(folder: Path) -> None:
     _damage(folder)
     with _opened(folder) as replicas:
-        replica, now_ms = replicas.open("memory"), replicas.now_ms()
+        replica, now_ms = replicas.open("memory"), replicas.author.now_ms()
         text = replica[_A]
         for i in range(_MANY):  # whatever is folded, the next histories are looked at
             replica.append(_B, f"{i}\n")

@@ -9,18 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync.crdt import STEPS_MAX
+from phextsync.crdt import STEPS_MAX, Scroll
 from phextsync.errors import (
     CoordinateError,
     PhextsyncError,
     PositionError,
+    ScrollError,
     StoreDamagedError,
     TextError,
 )
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.changes import Change, TextChange, current_writer, writing_as
 from phextsync.replica.listener import ReplicaListener
-from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import LogEntry
 from phextsync.store.memory import MemoryStore
 from tests.strategies import near_coordinates, ranges
@@ -119,9 +121,9 @@ def test_reading_the_items_of_a_range_opens_no_documents() -> None:
     for coordinate in (_A, _B, _C):
         replica.import_text(coordinate, str(coordinate))
     replicas.commit()
-    before = replicas.open_bytes
+    before = replicas.budget.bytes
     assert len(list(replica.items())) == 3
-    assert replicas.open_bytes == before
+    assert replicas.budget.bytes == before
 
 
 def test_a_closed_scroll_that_is_read_gets_a_document_when_it_is_edited() -> None:
@@ -130,17 +132,17 @@ def test_a_closed_scroll_that_is_read_gets_a_document_when_it_is_edited() -> Non
     for coordinate in (_A, _B):
         replica.import_text(coordinate, "text")
     replicas.commit()
-    replicas.close_unpinned(replica)
+    replica.close_documents()
     assert replica[_A] == replica[_B] == "text"
-    assert 0 < replicas.open_bytes < 1000
+    assert 0 < replicas.budget.bytes < 1000
     replica.append(_A, " and more")
     assert replica[_A] == replica.read(_A) == "text and more"
-    assert replicas.open_scrolls == 2
+    assert replicas.budget.scrolls == 2
     replicas.commit()
-    replicas.open_bytes_max = 0
+    replicas.budget.bytes_max = 0
     replica.append(_B, "!")
     replicas.commit()
-    assert replicas.open_bytes == 0
+    assert replicas.budget.bytes == 0
     assert [replica[_A], replica[_B]] == ["text and more", "text!"]
 
 
@@ -156,7 +158,7 @@ def test_a_text_that_several_wrote_is_read_from_the_store() -> None:
     assert state is not None
     replica.apply(_A, LogEntry(state, b"", 0))
     replicas.commit()
-    replicas.close_unpinned(replica)
+    replica.close_documents()
     assert replica[_A] == "two one"
 
 
@@ -216,11 +218,14 @@ def test_a_batch_is_one_change_and_one_commit() -> None:
     assert len([name for name, _ in batch.writes if name == "memory"]) == 2
 
 
-def test_a_batch_that_a_commit_parts_says_so(replica: Replica) -> None:
+def test_a_batch_that_a_commit_parts_says_so() -> None:
+    replicas = _replicas()
+    replica = replicas.open("memory")
+
     def wait_inside() -> None:
         with replica.batch():
             replica[_A] = "one"
-            replica._owner.commit()  # as the node does, while the block awaits something
+            replicas.commit()  # as the node does, while the block awaits something
 
     with pytest.raises(RuntimeError, match="held across an await"):
         wait_inside()
@@ -286,7 +291,9 @@ def test_texts_are_told_to_whoever_asks(replica: Replica) -> None:
     assert not any(change.texts for change in plain)
 
 
-def test_a_subscriber_that_fails_is_reported_and_the_others_are_told(replica: Replica) -> None:
+def test_a_subscriber_that_fails_is_reported_and_the_others_are_told() -> None:
+    replicas = _replicas()
+    replica = replicas.open("memory")
     changes: list[Change] = []
 
     def failing(_: Change) -> None:
@@ -296,7 +303,7 @@ def test_a_subscriber_that_fails_is_reported_and_the_others_are_told(replica: Re
     replica.subscribe(changes.append)
     replica[_A] = "one"
     assert len(changes) == 1
-    assert "ZeroDivisionError" in replica._owner.reports[-1]
+    assert "ZeroDivisionError" in replicas.reports[-1]
 
 
 # -- feeds ---------------------------------------------------------------------------------
@@ -429,7 +436,10 @@ def test_a_history_keeps_its_document_open_and_lets_it_go() -> None:
     replica = replicas.open("memory")
     history = replica.history(_A)
     replica[_A] = "text"
-    document = weakref.ref(replica._scroll(_A)._doc)
+    opened = replica._documents.get(_A)
+    assert opened is not None
+    document = weakref.ref(opened.scroll._doc)
+    del opened
     for coordinate in (_B, _C):
         replica[coordinate] = "another"
         replicas.commit()
@@ -440,11 +450,16 @@ def test_a_history_keeps_its_document_open_and_lets_it_go() -> None:
         replicas.commit()
     gc.collect()
     assert document() is None
-    assert replicas.open_bytes == 0
-    assert not replica._histories
+    assert replicas.budget.bytes == 0
+    assert not replica.statistics().tracked
 
 
-def test_a_history_of_a_scroll_that_was_damaged_can_be_closed_and_none_is_begun() -> None:
+def test_a_history_of_a_scroll_that_was_damaged_can_be_closed_and_none_is_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise ScrollError("it failed")
+
     store = MemoryStore()
     replicas = _replicas(store)
     replica = replicas.open("memory")
@@ -452,12 +467,15 @@ def test_a_history_of_a_scroll_that_was_damaged_can_be_closed_and_none_is_begun(
     replicas.commit()
     history = replica.history(_A)
     for coordinate in (_A, _B):
-        replica._forget(coordinate)
+        with monkeypatch.context() as patch:
+            patch.setattr(Scroll, "append", fail)
+            with pytest.raises(ScrollError):
+                replica.append(coordinate, "x")
         store.damage("memory", coordinate.key)
     history.close()
     with pytest.raises(StoreDamagedError):
         replica.history(_B)
-    assert not replica._histories
+    assert not replica.statistics().tracked
 
 
 def test_a_history_starts_anew_under_another_client_id(replica: Replica) -> None:

@@ -209,11 +209,11 @@ async def test_what_was_edited_last_is_durable_after_a_clean_stop(tmp_path: Path
     for i in range(3):
         async with open_node(path, host=_LOOPBACK, port=0, discoveries=[]) as node:
             node.phext().append(_PLACE, f"{i}\n")
-            lease = node.replicas.open("memory")._client_id
+            lease = node.replicas.open("memory").statistics().client_id
     async with open_node(path, host=_LOOPBACK, port=0, discoveries=[]) as node:
         assert node.phext()[_PLACE] == "0\n1\n2\n"
         node.phext().append(_PLACE, "x")
-        assert node.replicas.open("memory")._client_id == lease
+        assert node.replicas.open("memory").statistics().client_id == lease
 
 
 async def test_what_was_edited_before_a_cancellation_is_durable(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from phextsync.index import (
     CoordinateRange,
     update_version,
 )
-from phextsync.replica.replicas import CLIENTS
+from phextsync.replica.clients import CLIENTS
 from phextsync.sync import comparison, reconcile
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.messages import (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from phextsync.errors import StoreDamagedError, StoreFullError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
-from phextsync.replica.replicas import CLIENTS
+from phextsync.replica.clients import CLIENTS
 from phextsync.store.contract import LogEntry, StoredScroll
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparison import AUDIT
@@ -21,7 +21,7 @@ from phextsync.sync.listener import Listener
 from phextsync.sync.messages import Compare, Goodbye, Hello, Ping, Updates, Want
 from phextsync.sync.reconcile import Parameters
 from phextsync.sync.synchronizer import Synchronizer
-from sims.network import PHEXT, Network
+from sims.network import PHEXT, Network, Peer
 from tests.strategies import near_coordinates, ranges
 
 _A = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1)
@@ -336,7 +336,7 @@ def test_an_update_whose_writer_never_had_it_reaches_all_the_same() -> None:
     for ends in ((0, 2), (2, 3), (1, 3)):
         network.link(*ends)
     network.run(1)
-    liar.replicas.stamp = lambda update: LogEntry(update, named.node_id, 0)  # type: ignore[method-assign]
+    liar.replicas.author.stamp = lambda update: LogEntry(update, named.node_id, 0)  # type: ignore[method-assign]
     liar.replica[_A] = "x"
     network.run(1)
     assert _A not in reader.replica  # which is linked with the node that is named
@@ -401,7 +401,7 @@ def test_an_update_that_builds_on_what_is_missing_is_not_acknowledged_until_it_i
     first, second = network.peers
     first.replica[_A] = "base"
     network.run(0.2)
-    second.replica._forget(_A)
+    second.replica.close_documents()
     second.replica.index.remove(_A)
     second.store.quarantine(PHEXT, _A.key)
     first.replica.append(_A, " more")
@@ -416,12 +416,19 @@ def test_an_update_that_builds_on_what_is_missing_is_not_acknowledged_until_it_i
     assert second.core.links[link].ledger.durable == second.core.links[link].ledger.received
 
 
+def _write_under(peer: Peer, client_id: int) -> None:
+    """Let a peer write under a client id, as a machine brought back to an older state does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(peer.replicas.clients, "draw", lambda: client_id)
+        peer.replica.renew_client_id()
+
+
 def test_equal_versions_with_different_texts_are_noticed_and_mended_without_losing_a_line() -> None:
     network = Network(2)
     first, second = network.peers
     # One client id, two contents: what a machine brought back to an older state would write.
     for peer, line in ((first, "line one\n"), (second, "line two\n")):
-        peer.replica._client_id = 7
+        _write_under(peer, 7)
         peer.replica[_A] = line
         peer.commit()
     assert first.replica.version(_A) == second.replica.version(_A)
@@ -434,7 +441,7 @@ def test_equal_versions_with_different_texts_are_noticed_and_mended_without_losi
 def test_a_peer_that_shows_a_higher_clock_for_our_client_id_makes_us_take_another() -> None:
     network = Network(2)
     first = network.peers[0]
-    first.replica._client_id = 9
+    _write_under(first, 9)
     first.replica[_A] = "a\n"
     network.link(0, 1)
     network.run(0.5)
@@ -442,10 +449,10 @@ def test_a_peer_that_shows_a_higher_clock_for_our_client_id_makes_us_take_anothe
     while network.step():
         pass
     network.crash(0)
-    first.replica._client_id = 9
+    _write_under(first, 9)
     network.link_all()
     network.run(1)
-    assert first.replica._client_id != 9
+    assert first.replica.statistics().client_id != 9
     assert sorted(network.assert_equal()[_A].splitlines()) == ["a", "lost"]
 
 
@@ -455,7 +462,7 @@ def test_a_damaged_scroll_is_fetched_again_from_a_peer(monkeypatch: pytest.Monke
     first.replica[_A] = "precious"
     first.replica[_B] = "sound"
     network.run(0.5)
-    second.replicas.close_unpinned(second.replica)
+    second.replica.close_documents()
     read = second.store.read
 
     def damaged(phext: str, key: bytes) -> StoredScroll | None:

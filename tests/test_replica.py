@@ -17,10 +17,14 @@ from phextsync.errors import (
     TextError,
     UpdateError,
 )
-from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange, covers
+from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange, OpenText, covers
 from phextsync.replica.changes import Change
+from phextsync.replica.clients import CLIENTS
+from phextsync.replica.documents import Documents
 from phextsync.replica.listener import NewUpdate, ReplicaListener
-from phextsync.replica.replicas import CLIENTS, Replica, ReplicaSet
+from phextsync.replica.pending import Pending
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import Batch, LogEntry
 from phextsync.store.memory import MemoryStore
 from tests.strategies import documents, near_coordinates
@@ -156,7 +160,7 @@ def test_texts_versions_and_fingerprints_of_closed_scrolls_open_nothing() -> Non
     for coordinate in (_A, _B):
         assert replica.version(coordinate) == before.open("memory").version(coordinate)
         assert replica.fingerprint(coordinate) == before.open("memory").fingerprint(coordinate)
-    assert replicas.open_bytes == 0
+    assert replicas.budget.bytes == 0
     replica.append(_A, " and edited")
     replica.import_text("1.1.1/1.1.1/1.1.3", "new")
     assert [text for _, text in replica.scrolls()] == ["imported and edited", "typed", "new"]
@@ -250,13 +254,13 @@ def test_opening_looks_at_few_scrolls_that_cannot_be_closed(
 ) -> None:
     looks = 0
 
-    def look(replica: Replica, coordinate: Coordinate, opened: object) -> bool:
+    def look(documents: Documents, coordinate: Coordinate, opened: OpenText) -> bool:
         nonlocal looks
         looks += 1
-        return close(replica, coordinate, opened)  # type: ignore[arg-type]
+        return close(documents, coordinate, opened)
 
-    close = Replica.close_if_unpinned
-    monkeypatch.setattr(Replica, "close_if_unpinned", look)
+    close = Documents.close_if_unpinned
+    monkeypatch.setattr(Documents, "close_if_unpinned", look)
     replica = _open(MemoryStore(), open_bytes_max=0).open("memory")
     for i in range(1, 500):
         replica[Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i)] = "not yet durable"
@@ -268,12 +272,12 @@ def test_open_scrolls_stay_within_their_budget_and_unstored_ones_are_never_close
     replica = replicas.open("memory")
     for i in range(1, 60):
         replica[Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i)] = f"text {i}"
-    assert replicas.open_bytes > 50_000  # all of them are pinned
+    assert replicas.budget.bytes > 50_000  # all of them are pinned
     replicas.commit()
-    assert replicas.open_bytes <= 50_000
+    assert replicas.budget.bytes <= 50_000
     for i in range(1, 60):
         assert replica[Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i)] == f"text {i}"
-        assert replicas.open_bytes <= 60_000
+        assert replicas.budget.bytes <= 60_000
 
 
 def test_a_log_is_folded_into_the_state_when_it_outgrows_it(replicas: ReplicaSet) -> None:
@@ -356,18 +360,6 @@ def test_what_others_write_costs_no_client_id() -> None:
     assert len(replica.version(_B)) == len(alone.version(_B))
 
 
-class _Moved(dict[Coordinate, object]):
-    """Something happens just after another thread has looked for a scroll here."""
-
-    def __init__(self, move: Callable[[], object]) -> None:
-        self._move = move
-
-    def __contains__(self, key: object) -> bool:
-        found = super().__contains__(key)
-        self._move()
-        return found
-
-
 def test_a_glance_at_a_scroll_that_moves_meanwhile_says_nothing(
     replicas: ReplicaSet, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,9 +367,15 @@ def test_a_glance_at_a_scroll_that_moves_meanwhile_says_nothing(
     peer[_A] = "text"
     replica.apply(_A, LogEntry(peer.difference(_A, EMPTY_VERSION) or b"", _NODE, 0))
     assert replicas.durability.take() is not None
-    moved = _Moved(lambda: replicas.durability.refused(StoreFullError("full")))
-    monkeypatch.setattr(replica, "_pending", moved)
-    assert replica.glance(_A) is None  # in no place that was looked at, and not absent
+
+    def miss(_: Pending, __: object) -> bool:
+        """Look first where it is not yet, then where it is not any more."""
+        replicas.durability.refused(StoreFullError("full"))
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pending, "__contains__", miss)
+        assert replica.glance(_A) is None  # in no place that was looked at, and not absent
     assert replica[_A] == "text"
 
 
@@ -468,9 +466,9 @@ def test_the_plain_state_of_an_unknown_scroll_is_taken_without_a_document(
     assert state is not None
     replica = replicas.open("memory")
     assert replica.apply(_A, LogEntry(state, b"", 0)).covered
-    assert replicas.open_bytes == 0
+    assert replicas.budget.bytes == 0
     replicas.commit()
-    assert replicas.open_bytes == 0
+    assert replicas.budget.bytes == 0
     assert replica.index.fingerprint_of(_A) == source.fingerprint(_A)
     assert replica[_A] == "imported text"
 

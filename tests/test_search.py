@@ -235,8 +235,8 @@ async def test_each_search_sees_what_was_durable_when_it_was_asked(
             replica.append(_A, f"word{number}\n")
             replicas.commit()
             assert await _hits(searcher, f"word{number}") == [_A]
-        assert len(replica._subscribers) == 1
-    assert not replica._subscribers
+        assert replica.statistics().subscribers == 1
+    assert not replica.statistics().subscribers
 
 
 def _is_there(folder: Path) -> bool:

@@ -8,7 +8,8 @@ import trio.testing
 
 from phextsync.index import Coordinate
 from phextsync.replica.changes import Change
-from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
 from phextsync.streams import ChangeStream
 
@@ -61,4 +62,4 @@ async def test_a_closed_stream_ends_its_subscription_and_its_readers(replica: Re
         await trio.testing.wait_all_tasks_blocked()
         await changes.aclose()
     replica[_A] = "after"
-    assert not replica._subscribers
+    assert not replica.statistics().subscribers

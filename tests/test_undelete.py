@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from phextsync.errors import PermissionDeniedError, PhextsyncError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.past import FOREVER
-from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
 from phextsync.trust.permissions import Permissions
 from sims.network import PHEXT, Network

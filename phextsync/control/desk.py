@@ -22,7 +22,8 @@ from phextsync.control.performing import look_back, perform
 from phextsync.errors import AnswerLostError, CoordinateError, PhextsyncError, ProtocolError
 from phextsync.index import CoordinateRange
 from phextsync.replica.changes import writing_as
-from phextsync.replica.replicas import CLIENTS, ReplicaSet
+from phextsync.replica.clients import CLIENTS
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import Hit
 from phextsync.sync.lacks import Lack
 from phextsync.sync.presence import PresenceBoard

@@ -18,8 +18,10 @@ from phextsync.crdt import check_text
 from phextsync.errors import ConflictError, PhextsyncError, ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.phext_names import is_reserved
+from phextsync.replica.clients import CLIENTS
 from phextsync.replica.past import DeletedScroll, Past
-from phextsync.replica.replicas import CLIENTS, Replica, ReplicaSet
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.reconcile import scope_digest
 
 PAGE_ITEMS: Final = 2000

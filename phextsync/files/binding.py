@@ -87,7 +87,7 @@ class Binding:
         replica = replicas.open(phext)
 
         def may_write(coordinate: Coordinate) -> bool:
-            return replicas.may_write(phext, coordinate)
+            return replicas.author.may_write(phext, coordinate)
 
         self.range = range_
         self.problems = Problems()

@@ -66,7 +66,7 @@ class ConflictLog:
 
     def add(self, coordinate: Coordinate, path: str, conflict: Conflict, theirs_by: str) -> bool:
         """Keep a conflict, unless it is known; say whether it was new."""
-        time_ms = self._replicas.now_ms()
+        time_ms = self._replicas.author.now_ms()
         body = [path, conflict.line, conflict.base, conflict.mine, conflict.theirs]
         digest = blake2b(coordinate.key + cbor2.dumps(body), digest_size=_NUMBER_BYTES).digest()
         if any(key.endswith(digest) for key in self._keys):
@@ -93,7 +93,7 @@ class ConflictLog:
 
     def prune(self, kept_ms: int) -> None:
         """Forget what is older than `kept_ms`."""
-        oldest = max(0, self._replicas.now_ms() - kept_ms).to_bytes(8, "big")
+        oldest = max(0, self._replicas.author.now_ms() - kept_ms).to_bytes(8, "big")
         start = len(self._prefix)
         for key in [key for key in self._keys if key[start : start + 8] < oldest]:
             self._drop(key)

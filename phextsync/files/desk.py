@@ -126,7 +126,7 @@ class FileDesk:
             row = row_of(Bound(self._store.path, "", EVERYTHING), None, 0)
             return [{**row, "problem": str(error)}]
         for bound in all_bound:
-            row = row_of(bound, served.get(bound.directory), self._replicas.now_ms())
+            row = row_of(bound, served.get(bound.directory), self._replicas.author.now_ms())
             if not row["is_taken_up"]:
                 row["conflicts"] = len(self._log(bound))
             rows.append({**row})

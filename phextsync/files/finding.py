@@ -209,7 +209,7 @@ class Finder:
                 f"behind, and what {IGNORE_FILE} lists are not synchronised"
             )
         place = naming.place_for(path, lambda place: not naming.size(place))
-        self._replicas.check_allowed(bound.phext, place)
+        self._replicas.author.check_allowed(bound.phext, place)
         naming.add([Line(place, path)])
         return FoundFile(bound.phext, place, bound.directory, path, False)
 

@@ -23,7 +23,7 @@ from phextsync.files.reading import File, Found, Gone, Trouble
 from phextsync.files.records import Record, Records, digest_of
 from phextsync.files.todo import Todo
 from phextsync.index import Coordinate
-from phextsync.replica.replicas import Replica
+from phextsync.replica.replica import Replica
 
 _LIKE: Final = 0.5  # how much of its text a renamed file has kept, ...
 _LIKE_STRANGER: Final = 0.8  # ... and one that is another file by its number

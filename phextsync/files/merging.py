@@ -20,7 +20,7 @@ from phextsync.files.records import Record
 from phextsync.index import EMPTY_VERSION, Coordinate, root_clients
 from phextsync.merges import merged_text
 from phextsync.replica.changes import writing_as
-from phextsync.replica.replicas import Replica
+from phextsync.replica.replica import Replica
 
 APART_BYTES_MAX: Final = 20_000
 """Bytes of a scroll's version up to which changes that others may make unseen are imported: about

@@ -9,7 +9,7 @@ from phextsync.files.merging import APART_BYTES_MAX, TOGETHER_BYTES_MAX
 from phextsync.files.names import Line, NameMap
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.changes import writing_as
-from phextsync.replica.replicas import Replica
+from phextsync.replica.replica import Replica
 
 ORPHAN_S: Final = 30.0
 """How long a scroll has to be without a name before it gets a path: its line may be on its way."""

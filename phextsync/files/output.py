@@ -29,7 +29,7 @@ from phextsync.files.reading import TEXT_BYTES_MAX, File, Found, Gone, Trouble
 from phextsync.files.records import Intent, Record, Records, digest_of
 from phextsync.files.todo import Runner, Todo
 from phextsync.index import Coordinate
-from phextsync.replica.replicas import Replica
+from phextsync.replica.replica import Replica
 
 _AT_ONCE_CHARACTERS: Final = 4 << 20
 _PASSES_MAX: Final = 4

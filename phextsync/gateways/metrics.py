@@ -84,9 +84,9 @@ class NodeMetrics(Collector):
     def _store(self) -> Iterator[Metric]:
         replicas = self._node.replicas
         opened = GaugeMetricFamily("phextsync_open_scrolls", "Scrolls that are open in memory")
-        opened.add_metric([], replicas.open_scrolls)
+        opened.add_metric([], replicas.budget.scrolls)
         evicted = CounterMetricFamily("phextsync_evictions", "Scrolls closed to save memory")
-        evicted.add_metric([], replicas.evictions)
+        evicted.add_metric([], replicas.budget.evictions)
         yield from (opened, evicted)
         for name, about, times in (
             ("commit", "From taking a batch to its being durable", self._node.commits),

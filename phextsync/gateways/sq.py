@@ -22,7 +22,8 @@ from phextsync import phextfile
 from phextsync.errors import CoordinateError, PhextsyncError, StoreFullError
 from phextsync.index import ORIGIN, Coordinate, CoordinateRange
 from phextsync.phext_names import is_phext_name, is_reserved
-from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
 
 VERSION: Final = "0.5.6"
 """The version of SQ whose answers these are; clients ask for it."""

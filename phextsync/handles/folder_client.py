@@ -38,7 +38,7 @@ from phextsync.control.sockets import ABSENT, connect
 from phextsync.errors import ClosedError, LinkError, StoreLockedError
 from phextsync.files.desk import FileDesk, NotServing
 from phextsync.node.node import Node
-from phextsync.replica.replicas import Replica
+from phextsync.replica.replica import Replica
 from phextsync.store.folder import is_locked
 from phextsync.transport import FrameChannel
 

@@ -36,7 +36,9 @@ from phextsync.node.links import LINKS_MAX, Links
 from phextsync.node.status import AbsentPeer, PeerStatus, absent_row, peer_row, presence_row
 from phextsync.node.surroundings import Surroundings, commit_in_thread
 from phextsync.node.writer import Writer
-from phextsync.replica.replicas import CLIENTS, Replica, ReplicaSet
+from phextsync.replica.clients import CLIENTS
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.replica.views import Range, as_range
 from phextsync.search import Hit, Searcher
 from phextsync.store.durations import Durations
@@ -275,9 +277,9 @@ class Node:
             "warnings": self.warnings(),
             "directories": [] if self.directories is None else self.directories.status(),
             "store": {
-                "open_scrolls": self.replicas.open_scrolls,
-                "open_bytes": self.replicas.open_bytes,
-                "evictions": self.replicas.evictions,
+                "open_scrolls": self.replicas.budget.scrolls,
+                "open_bytes": self.replicas.budget.bytes,
+                "evictions": self.replicas.budget.evictions,
                 "commits": self.commits.row(),
                 "syncs": self.replicas.store.syncs.row(),
             },

@@ -1,5 +1,7 @@
 """Replica: a phext as a mapping of coordinates to texts, its changes and its past.
 
+What all replicas of a node share:
+
 * `past`: what was written when, and by whom
 * `changes`: what happened to texts, and who did it
 * `views`: a range of a phext as a mapping
@@ -7,9 +9,29 @@
 * `history_keeper`: which of the past is kept, and for how long
 * `staged`: values by key on their way to the store
 * `durability`: what a batch takes, and what became of it
-* `replicas`: one phext, and all of a node
+* `budget`: how much memory open scrolls may take
+* `author`: this node as one who writes
+* `clients`: under which client ids this node writes
+* `shared`: all of these at hand
+
+The parts of one replica:
+
+* `pending`: the latest of each scroll, and where it is on its way to the store
+* `tracked`: whose steps are remembered
+* `documents`: open scrolls
+* `contents`: what scrolls are, told without a document where it can be
+* `pasts`: what is kept of the past of scrolls
+* `publisher`: who is told which texts changed
+* `writes`: changes on their way into batches
+* `editor`: changes that are made here
+* `merging`: what peers bring
+* `undo`: takes back what one writer did
+* `replica`: one phext
+* `replicas`: all of a node
 """
 
-from phextsync.replica.replicas import History, Replica, ReplicaSet
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.replica.undo import History
 
 __all__ = ["History", "Replica", "ReplicaSet"]

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from phextsync.crdt import ROOT
 from phextsync.errors import ProtocolError, ScrollError, StoreDamagedError, UpdateError
 from phextsync.index import Coordinate, check_update, clean_update, update_version
-from phextsync.replica.replicas import Merged, Replica, ReplicaSet
+from phextsync.replica.merging import Merged
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import LogEntry
 from phextsync.sync.lazy import LazyPush
 from phextsync.sync.ledger import Ledger

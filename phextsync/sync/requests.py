@@ -6,7 +6,8 @@ from typing import Final
 
 from phextsync.errors import ProtocolError, StoreDamagedError
 from phextsync.index import EMPTY_VERSION, Coordinate
-from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import ScrollId, Want
 from phextsync.sync.reconcile import ROOT_DIGEST_BYTES

@@ -31,7 +31,8 @@ from phextsync.node.links import LINKS_MAX
 from phextsync.node.node import Node, running
 from phextsync.node.surroundings import Surroundings
 from phextsync.replica.changes import Change
-from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import Batch
 from phextsync.store.memory import MemoryStore
 from phextsync.sync.reconcile import scope_digest

@@ -20,7 +20,8 @@ from phextsync.errors import StoreDamagedError, StoreFullError
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.replica.changes import Change
 from phextsync.replica.listener import NewUpdate, ReplicaListener
-from phextsync.replica.replicas import Replica, ReplicaSet
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import Batch
 from phextsync.store.memory import MemoryStore
 from phextsync.sync.codec import encode

@@ -1,0 +1,85 @@
+"""Editor: changes that are made here, to the texts of one phext."""
+
+from collections.abc import Callable
+
+from phextsync.crdt import Scroll, check_text, import_update
+from phextsync.errors import ScrollError
+from phextsync.index import Coordinate, update_version
+from phextsync.replica.changes import current_author
+from phextsync.replica.clients import Client
+from phextsync.replica.documents import Documents
+from phextsync.replica.publisher import Publisher
+from phextsync.replica.shared import Shared
+from phextsync.replica.tracked import Tracked
+from phextsync.replica.writes import Writes
+
+
+class Editor:
+    """Checks that a change may be made, makes it, and passes it on."""
+
+    def __init__(
+        self,
+        phext: str,
+        documents: Documents,
+        client: Client,
+        tracked: Tracked,
+        publisher: Publisher,
+        writes: Writes,
+        shared: Shared,
+    ) -> None:
+        self._phext = phext
+        self._documents = documents
+        self._client = client
+        self._tracked = tracked
+        self._publisher = publisher
+        self._writes = writes
+        self._author = shared.author
+        self._check_writable = shared.durability.check_writable
+        self._check_room = shared.check_room
+
+    def check_allowed(self, coordinate: Coordinate) -> None:
+        """PermissionDeniedError when this node may not edit there."""
+        self._author.check_allowed(self._phext, coordinate)
+
+    def edit(self, coordinate: Coordinate, operation: Callable[[Scroll], bytes | None]) -> None:
+        """Do to a document what returns an update, or None when nothing changed. ScrollError when
+        the document failed and was thrown away."""
+        self._check(coordinate)
+        opened = self._documents.open_or_create(coordinate)
+        opened.used = True
+        self._publisher.keep_before(coordinate)
+        if coordinate in self._tracked:
+            opened.scroll.begin(current_author(), self._publisher.step())
+        opened.text = None
+        try:
+            update = operation(opened.scroll)
+        except ScrollError:
+            self._documents.forget(coordinate)
+            raise
+        if update is not None:
+            self._client.sign()
+            entry = self._author.stamp(update)
+            self._writes.log(coordinate, opened, entry, entry)
+            self._publisher.publish_own(coordinate)
+
+    def import_text(self, coordinate: Coordinate, text: str, version_bytes_max: int) -> None:
+        """Make `text` the scroll's text such that equal imports on equal versions are one."""
+        if self._documents.is_known(coordinate):
+            self.edit(coordinate, lambda scroll: scroll.import_text(text, version_bytes_max))
+        elif text:
+            self._check(coordinate)
+            check_text(text)
+            self.import_unknown(coordinate, text)
+
+    def import_unknown(self, coordinate: Coordinate, text: str) -> None:
+        """Import into a scroll that is not known here, whatever refuses writes."""
+        self._publisher.keep_before(coordinate)
+        update = import_update(coordinate.key, text)
+        entry = self._author.stamp(update)
+        self._writes.put_state(coordinate, entry, entry, update_version(update), text.encode())
+        self._publisher.publish_own(coordinate)
+
+    def _check(self, coordinate: Coordinate) -> None:
+        self._check_writable()
+        self._author.check_allowed(self._phext, coordinate)
+        self._check_room(self._phext)

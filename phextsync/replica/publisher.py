@@ -1,0 +1,125 @@
+"""Publisher: who is told which texts of a phext changed, and when that is one change."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.replica.changes import (
+    COORDINATES_MAX,
+    TEXTS_MAX,
+    Change,
+    TextChange,
+    current_writer,
+)
+from phextsync.replica.contents import Contents
+from phextsync.replica.views import Range, as_range
+
+
+@dataclass(frozen=True, slots=True)
+class _Subscriber:
+    range: CoordinateRange
+    callback: Callable[[Change], None]
+    wants_texts: bool
+
+
+class Publisher:
+    """The subscribers to one phext, and the batch of changes that is under way."""
+
+    def __init__(
+        self, phext: str, contents: Contents, on_failure: Callable[[str, Exception], None]
+    ) -> None:
+        self._phext = phext
+        self._contents = contents
+        self._on_failure = on_failure
+        self._subscribers: dict[int, _Subscriber] = {}
+        self._subscriptions = 0
+        self._before: dict[Coordinate, str] = {}  # texts before changes not yet published
+        self._before_size = 0
+        self._collected: dict[Coordinate, str] | None = None  # changed in this batch, by whom
+        self._is_split = False
+        self._step = 0
+
+    def __len__(self) -> int:
+        """How many subscribers there are."""
+        return len(self._subscribers)
+
+    def subscribe(
+        self, callback: Callable[[Change], None], range_: Range = EVERYTHING, *, texts: bool = False
+    ) -> int:
+        """Call `callback` after each change in `range_`; return the number of the subscription."""
+        self._subscriptions += 1
+        self._subscribers[self._subscriptions] = _Subscriber(as_range(range_), callback, texts)
+        return self._subscriptions
+
+    def unsubscribe(self, subscription: int) -> None:
+        """End a subscription, if it has not ended."""
+        self._subscribers.pop(subscription, None)
+
+    def publish(
+        self, coordinates: tuple[Coordinate, ...], origin: bytes | None, label: str = ""
+    ) -> None:
+        """Tell the subscribers that the texts at `coordinates` changed."""
+        before = self._before
+        if self._collected is None:
+            self._before, self._before_size = {}, 0
+        for subscriber in tuple(self._subscribers.values()):
+            inside = tuple(c for c in coordinates if c in subscriber.range)
+            if inside:
+                texts: tuple[TextChange, ...] = ()
+                if subscriber.wants_texts:
+                    texts = tuple(TextChange(before.get(c), self._contents.read(c)) for c in inside)
+                try:
+                    subscriber.callback(Change(self._phext, inside, origin, label, texts))
+                except Exception as error:
+                    self._on_failure(f"a subscriber of {self._phext!r}", error)
+
+    def publish_own(self, coordinate: Coordinate) -> None:
+        """Tell the subscribers, now or at the end of the batch, of a change made here."""
+        if self._collected is not None:
+            self._collected[coordinate] = current_writer()
+        elif self._subscribers:
+            self.publish((coordinate,), None, current_writer())
+
+    def keep_before(self, coordinate: Coordinate) -> None:
+        """Keep the text as it is before a change, if a subscriber wants it."""
+        if coordinate not in self._before and any(
+            subscriber.wants_texts and coordinate in subscriber.range
+            for subscriber in self._subscribers.values()
+        ):
+            text = self._contents.read(coordinate)
+            size = self._before_size + len(text)
+            if len(self._before) < COORDINATES_MAX and size <= TEXTS_MAX:
+                self._before[coordinate] = text
+                self._before_size = size
+
+    # -- batches ---------------------------------------------------------------------------
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Make the changes inside one `Change` and one step to undo. RuntimeError at the end when
+        a part of it was committed before."""
+        if self._collected is not None:
+            yield
+            return
+        self._collected = {}
+        self._step += 1
+        try:
+            yield
+        finally:
+            collected, self._collected = self._collected, None
+            for writer in dict.fromkeys(collected.values()):
+                self.publish(tuple(c for c in collected if collected[c] == writer), None, writer)
+            is_split, self._is_split = self._is_split, False
+        if is_split:
+            raise RuntimeError("a batch was held across an await: a part of it was committed first")
+
+    def split(self) -> None:
+        """What has changed so far is about to be committed."""
+        self._is_split |= self._collected is not None
+
+    def step(self) -> int:
+        """Return the number of a change that is about to be made: what is undone together has one
+        number."""
+        self._step += self._collected is None
+        return self._step

@@ -1,0 +1,441 @@
+"""Replica: one phext as a mapping of coordinates to texts, over an index and a store.
+
+Edits take effect at once in memory; batches make them durable. The index holds what is durable and
+nothing else, so that two replicas compare only what neither can lose. What a user holds is a
+replica and a coordinate, never a document: see `documents`.
+
+Sans-IO but for the store. Used in one thread.
+"""
+
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterator,
+    KeysView,
+    MutableMapping,
+    Sequence,
+    ValuesView,
+)
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from phextsync.crdt import IMPORTED_VERSION_BYTES_MAX, Scroll
+from phextsync.edits import Edit
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, OpenTexts
+from phextsync.replica.changes import (
+    COORDINATES_MAX,
+    TEXTS_MAX,
+    Change,
+    ChangeFeed,
+    current_writer,
+)
+from phextsync.replica.clients import Client
+from phextsync.replica.contents import Contents
+from phextsync.replica.documents import Documents
+from phextsync.replica.editor import Editor
+from phextsync.replica.merging import Merged, Merging
+from phextsync.replica.past import (
+    BlamedLine,
+    DeletedScroll,
+    LoggedChange,
+    Past,
+    Version,
+    has_text,
+    newest_first,
+    to_restore,
+)
+from phextsync.replica.pasts import Pasts
+from phextsync.replica.pending import Pending
+from phextsync.replica.publisher import Publisher
+from phextsync.replica.shared import Shared
+from phextsync.replica.tracked import Tracked
+from phextsync.replica.undo import History
+from phextsync.replica.views import Bounds, Key, Range, RangeView, as_coordinate, as_range
+from phextsync.replica.writes import Writes
+from phextsync.store.contract import LogEntry
+
+
+class ReplicaStatistics(NamedTuple):
+    """How many subscribers a replica has, of which scrolls histories are open, and under which
+    client id it writes (None: it has none yet)."""
+
+    subscribers: int
+    tracked: tuple[Coordinate, ...]
+    client_id: int | None
+
+
+class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
+    """This node's copy of one phext, given by `ReplicaSet.phext`.
+
+    Keys are coordinates or their texts; a missing or empty scroll is a `KeyError`, a text that
+    names no coordinate a CoordinateError, any other key a TypeError. Setting a scroll changes it by
+    a minimal difference, so concurrent changes merge; deleting clears it. Edits raise TextError for
+    what no scroll can hold, TypeError for what is no text, PermissionDeniedError, StoreFullError;
+    reads StoreDamagedError: `docs/reference/phext.md` has all of it.
+    `LOWER:UPPER` and ranges give views. Used in one thread, as all that it gives, but for
+    `glance`. `replica[key]` is compiled, in `OpenTexts`.
+    """
+
+    def __init__(self, name: str, shared: Shared) -> None:
+        self.name = name
+        heads = shared.store.heads(name)
+        self.index.bulk_load(heads.keys, heads.fingerprints, heads.sizes)
+        self.index.sketch_strata()  # from now on it follows every change: no session has to wait
+        index, store = self.index, shared.store
+        self._client = client = Client(name, store.lease(name), shared.clients)
+        self._pending = pending = Pending(index)
+        self._tracked = tracked = Tracked()
+        self._documents = documents = Documents(name, index, pending, client, tracked, shared)
+        self._contents = contents = Contents(name, index, pending, documents, store)
+        self._publisher = publisher = Publisher(name, contents, shared.on_failure)
+        self._writes = writes = Writes(name, pending, documents, contents, publisher, shared)
+        self._editor = Editor(name, documents, client, tracked, publisher, writes, shared)
+        self._merging = Merging(name, contents, documents, client, publisher, writes, shared)
+        self._pasts = Pasts(name, index, pending, documents, contents, shared)
+
+    # -- the mapping -----------------------------------------------------------------------
+
+    def fetch(self, key: Key | Bounds | CoordinateRange) -> str | RangeView:
+        """Return a view, or a text that is not there to be taken: its scroll is closed, or was
+        changed. Where the text can be told without a document, none is made."""
+        if isinstance(key, slice | CoordinateRange):
+            return self.within(key)
+        text = self._contents.text(as_coordinate(key))
+        if not text:
+            raise KeyError(key)
+        return text
+
+    def glance(self, key: Key) -> str | None:
+        """Return the text of a closed scroll, "" when it has none, without opening it.
+
+        For any thread while another uses the replica, as long as the store stays open. None: only
+        the replica's own thread can tell, since the scroll is open or on its way to the store.
+        """
+        return self._contents.glance(as_coordinate(key))
+
+    def __setitem__(self, key: Key, text: str) -> None:
+        self.edit(key, text)
+
+    def __delitem__(self, key: Key | Bounds | CoordinateRange) -> None:
+        if isinstance(key, slice | CoordinateRange):
+            self.clear(as_range(key))
+            return
+        if self.size(key) == 0:
+            raise KeyError(key)
+        self.clear_scroll(key)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, Coordinate | str) and self.size(key) > 0
+
+    def __len__(self) -> int:
+        return self._contents.count()
+
+    def __iter__(self) -> Iterator[Coordinate]:
+        return self.coordinates()
+
+    def within(self, range_: Range | Bounds) -> RangeView:
+        """Return the scrolls in `range_` as a mapping of its own, which follows this one."""
+        return RangeView(self, as_range(range_))
+
+    def items(self, range_: Range = EVERYTHING) -> ItemsView[Key, str]:
+        """Return coordinates and texts in `range_`, in order; reading them opens no documents."""
+        return self.within(range_).items()
+
+    def keys(self, range_: Range = EVERYTHING) -> KeysView[Key]:
+        """Return the coordinates in `range_` whose scroll has text, in order."""
+        return self.within(range_).keys()
+
+    def values(self, range_: Range = EVERYTHING) -> ValuesView[str]:
+        """Return the texts in `range_`, in order; reading them opens no documents."""
+        return self.within(range_).values()
+
+    def clear(self, range_: Range = EVERYTHING) -> None:
+        """Clear every scroll in `range_`, as one batch."""
+        with self.batch():
+            for coordinate in list(self.coordinates(range_)):
+                self.clear_scroll(coordinate)
+
+    def count(self, range_: Range = EVERYTHING) -> int:
+        """Return how many scrolls in `range_` have text."""
+        return sum(1 for _ in self.coordinates(range_))
+
+    def coordinates(self, range_: Range = EVERYTHING) -> Iterator[Coordinate]:
+        """Iterate in order over the coordinates in `range_` whose scroll has text."""
+        return self._contents.coordinates(range_)
+
+    def scrolls(self, range_: Range = EVERYTHING) -> Iterator[tuple[Coordinate, str]]:
+        """Iterate in order over the scrolls in `range_` that have text, as of the call.
+
+        For passes over many: scrolls that are closed stay closed, unless they were edited.
+        """
+        for coordinate in list(self.coordinates(range_)):
+            text = self.read(coordinate)
+            if text:
+                yield coordinate, text
+
+    def read(self, coordinate: Coordinate) -> str:
+        """Return the scroll's text, "" when there is none. For passes over many: a scroll that is
+        closed stays closed, unless it was edited, and one that is damaged, which is set aside and
+        reported, does not end the pass."""
+        return self._contents.read(coordinate)
+
+    def size(self, key: Key) -> int:
+        """Return the bytes of the scroll's text in UTF-8, 0 when there is none. Opens nothing."""
+        return self._contents.size(as_coordinate(key))
+
+    # -- edits -----------------------------------------------------------------------------
+
+    def edit(self, key: Key, text: str) -> None:
+        """Make `text` the scroll's text by a minimal difference against what is there."""
+        self._editor.edit(as_coordinate(key), lambda scroll: scroll.edit(text))
+
+    def merge(self, key: Key, base: str, text: str) -> None:
+        """Do what made `text` of `base`, which the scroll's text was when somebody read it.
+
+        For whoever edits apart: another process, a file. What came since stays, and to do the
+        same twice changes nothing the second time. With `base` the text as it is, it is `edit`.
+        """
+        self._editor.edit(as_coordinate(key), lambda scroll: scroll.edit_from(base, text))
+
+    def splice(self, key: Key, edits: Sequence[Edit]) -> None:
+        """Do `edits` (start, stop, replacement), ascending, to the text as it is."""
+        self._editor.edit(as_coordinate(key), lambda scroll: scroll.splice(edits))
+
+    def check_allowed(self, key: Key) -> None:
+        """PermissionDeniedError when this node may not edit there."""
+        self._editor.check_allowed(as_coordinate(key))
+
+    def replace(self, key: Key, old: str, new: str, count: int | None = 1) -> None:
+        """Replace the `count` places in which exactly `old` stands (None: all, at least one).
+        TextError says how many were found if there are more or fewer."""
+        self._editor.edit(as_coordinate(key), lambda scroll: scroll.replace(old, new, count))
+
+    def insert(self, key: Key, offset: int, text: str) -> None:
+        """Insert `text` before character `offset`."""
+        self._editor.edit(as_coordinate(key), lambda scroll: scroll.insert(offset, text))
+
+    def delete(self, key: Key, start: int, stop: int) -> None:
+        """Delete the characters from `start` to `stop`, `stop` excluded."""
+        self._editor.edit(as_coordinate(key), lambda scroll: scroll.delete(start, stop))
+
+    def append(self, key: Key, text: str) -> None:
+        """Add `text` at the end of the scroll."""
+        self._editor.edit(as_coordinate(key), lambda scroll: scroll.append(text))
+
+    def clear_scroll(self, key: Key) -> None:
+        """Delete the scroll's whole text; what others type meanwhile survives."""
+        self._editor.edit(as_coordinate(key), lambda scroll: scroll.clear())
+
+    def import_text(
+        self, key: Key, text: str, *, version_bytes_max: int = IMPORTED_VERSION_BYTES_MAX
+    ) -> None:
+        """Make `text` the scroll's text such that equal imports on equal versions are one.
+
+        Two nodes that import the same text into the same version of a scroll make the same
+        update, so that their copies merge into one. The price: it is one insertion for all, and
+        each import adds about 20 bytes to the scroll's version for ever. A scroll whose version
+        has more than `version_bytes_max` is edited instead, as by `edit`.
+        """
+        self._editor.import_text(as_coordinate(key), text, version_bytes_max)
+
+    def import_unknown(self, coordinate: Coordinate, text: str) -> None:
+        """Import into a scroll that is not known here, also while the store refuses writes: for
+        what the library has to note itself."""
+        self._editor.import_unknown(coordinate, text)
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Make the changes inside one commit, one `Change` and one step to undo.
+
+        A batch inside a batch is part of it. What was done before an error stays done. It must
+        not be held across an `await`: a RuntimeError at its end says that it was, if a part of
+        it was committed by then.
+        """
+        with self._publisher.batch():
+            yield
+
+    def history(self, key: Key, writer: str | None = None) -> "History":
+        """Remember from now on what `writer` (None: the current one, see `writing_as`) does to a
+        scroll, so that it can be undone, until the history is closed."""
+        coordinate = as_coordinate(key)
+        writer = current_writer() if writer is None else writer
+        return History(self, self._editor, self._documents, self._tracked, coordinate, writer)
+
+    # -- the past --------------------------------------------------------------------------
+
+    def log(self, key: Key, last: int | None = None) -> list[LoggedChange]:
+        """Return the `last` changes of a scroll (None: all) that are kept, newest last. Replays
+        what is kept: milliseconds for a hundred updates."""
+        return self.past(key).log(last)
+
+    def blame(self, key: Key) -> list[BlamedLine]:
+        """Return the lines of a scroll, with who wrote their newest characters, and when."""
+        return self.past(key).blame()
+
+    def text_at(self, key: Key, time_ms: int) -> str:
+        """Return the text of what was written up to a time by the clocks of those who wrote it,
+        as far as it is here. PhextsyncError when history does not reach back so far."""
+        return self.past(key).text_at(time_ms)
+
+    def versions(self, key: Key, last: int | None = None) -> list[Version]:
+        """Return the `last` points in time (None: all) that `text_at` tells apart, newest last."""
+        return self.past(key).versions(last)
+
+    def undeletable(self, range_: Range = EVERYTHING) -> list[DeletedScroll]:
+        """Return the scrolls of a range without text of which the text before is kept, those that
+        were emptied last first. Replays the past of each."""
+        found: list[DeletedScroll] = []
+        rest: CoordinateRange | None = as_range(range_)
+        while rest is not None:
+            pasts, rest = self.emptied(rest)
+            found += [deletion[0] for past in pasts if (deletion := past.deletion())]
+        return newest_first(found)
+
+    def undelete(self, key: Key, *, force: bool = False) -> str:
+        """Make the text before the scroll was last emptied its text again, and return it. Two
+        nodes that do so at once make the same update. PhextsyncError when none is kept, and, but
+        with `force`, when the scroll has a text."""
+        if self.size(key) and not force:
+            raise has_text(self.name, as_coordinate(key))
+        text = self.past(key).deleted_text()
+        self.import_text(key, text)
+        return text
+
+    def restore(self, key: Key, time_ms: int) -> None:
+        """Make the text of a time, as `text_at` tells it, the text of now. PhextsyncError when
+        there was none."""
+        text = self.text_at(key, time_ms)
+        self.import_text(key, to_restore(self.name, as_coordinate(key), text))
+
+    def emptied(self, range_: CoordinateRange) -> tuple[list[Past], CoordinateRange | None]:
+        """Return the pasts of the next few scrolls in a range that have no text any more, and what
+        is left of the range. Looks at a bounded number of scrolls, and of bytes."""
+        return self._pasts.emptied(range_)
+
+    def past(self, key: Key) -> Past:
+        """Return what is kept of a scroll's past, to be looked through in any thread."""
+        return self._pasts.of(as_coordinate(key))
+
+    # -- positions -------------------------------------------------------------------------
+
+    def position(self, key: Key, offset: int, *, after: bool = True) -> str:
+        """Name the place before character `offset` by a short text that `offset` understands on
+        any node and at any time, whatever is written meanwhile.
+
+        With `after` it stays before the character that follows, else behind the one before it.
+        If that character is deleted, it is where that was. Costs as much as reading the scroll.
+        """
+        return self._scroll(key).position(offset, after=after)
+
+    def offset(self, key: Key, position: str) -> int:
+        """Return the offset in characters at which a `position` is now. PositionError when it is
+        none, or in text that has not come here yet."""
+        return self._scroll(key).offset(position)
+
+    def _scroll(self, key: Key) -> Scroll:
+        opened = self._documents.open(as_coordinate(key))
+        if opened is None:
+            raise KeyError(key)
+        opened.used = True
+        return opened.scroll
+
+    # -- changes ---------------------------------------------------------------------------
+
+    def subscribe(
+        self, callback: Callable[[Change], None], range_: Range = EVERYTHING, *, texts: bool = False
+    ) -> Callable[[], None]:
+        """Call `callback` after each change in `range_`; return what ends the subscription.
+
+        It runs within the change and must be quick: whoever needs time takes a `feed`. One that
+        fails is reported and harms nobody. `texts` asks for the texts before and after.
+        """
+        subscription = self._publisher.subscribe(callback, range_, texts=texts)
+        # It holds this replica, which may be of a phext that is not made yet.
+        return lambda: self._publisher.unsubscribe(subscription)
+
+    def feed(
+        self,
+        range_: Range = EVERYTHING,
+        *,
+        texts: bool = False,
+        coordinates_max: int = COORDINATES_MAX,
+        texts_max: int = TEXTS_MAX,
+    ) -> ChangeFeed:
+        """Return a mailbox of the changes in `range_` from now on, to be closed after use.
+
+        Above `coordinates_max` it says that anything in the range may have changed; with `texts`
+        it keeps about `texts_max` characters of old texts.
+        """
+        return ChangeFeed(
+            self.name,
+            as_range(range_),
+            lambda push: self.subscribe(push, range_, texts=texts),
+            read=self.read if texts else None,
+            coordinates_max=coordinates_max,
+            texts_max=texts_max,
+        )
+
+    def publish(
+        self, coordinates: tuple[Coordinate, ...], origin: bytes | None, label: str = ""
+    ) -> None:
+        """Tell the subscribers that the texts at `coordinates` changed."""
+        self._publisher.publish(coordinates, origin, label)
+
+    # -- what peers need -------------------------------------------------------------------
+
+    def uncommitted(self) -> tuple[Coordinate, ...]:
+        """Return the coordinates whose last change is not yet durable, in no special order."""
+        return tuple(self._pending.coordinates())
+
+    def version(self, coordinate: Coordinate) -> bytes:
+        """Return the version of the scroll as it is now, `EMPTY_VERSION` when it is unknown."""
+        return self._contents.version(coordinate)
+
+    def fingerprint(self, coordinate: Coordinate) -> bytes:
+        """Return the fingerprint of the scroll as it is now; empty when it is unknown."""
+        return self._contents.fingerprint(coordinate)
+
+    def difference(self, coordinate: Coordinate, version: bytes) -> bytes | None:
+        """Return an update with all that `version` lacks, None when it lacks nothing.
+
+        For the empty version it is what is stored, and no document is opened.
+        """
+        return self._contents.difference(coordinate, version)
+
+    def apply(self, coordinate: Coordinate, entry: LogEntry, source: int | None = None) -> Merged:
+        """Merge an update that a peer sent over link `source`; `publish` the change afterwards.
+
+        UpdateError when it is no update of a text; ScrollError when the document failed and was
+        thrown away. An update that builds on text which is not here yet is not covered: whoever
+        calls asks for what is missing.
+        """
+        return self._merging.apply(coordinate, entry, source)
+
+    def adopt(self, coordinate: Coordinate, state: bytes) -> None:
+        """Take `state` in place of ours, then add the lines that only ours had, if we may write.
+
+        For two states with one version and different texts: somebody wrote a client id twice. If
+        it is the one that we write under, we take another.
+        """
+        self._merging.adopt(coordinate, state)
+
+    def rewrite(self, coordinate: Coordinate) -> None:
+        """Write the scroll anew, with the head that its content has."""
+        if self._documents.open(coordinate) is not None:
+            self._writes.rewrite(coordinate)
+
+    def renew_client_id(self) -> None:
+        """Write under a new client id from now on."""
+        self._documents.renew_client()
+
+    def close_documents(self) -> None:
+        """Close every scroll that has no change on its way to the store, and no history."""
+        self._documents.close_unpinned()
+
+    def __repr__(self) -> str:
+        return f"<Replica {self.name!r}: {len(self)} scrolls>"
+
+    def statistics(self) -> ReplicaStatistics:
+        """Return what can be counted of this replica."""
+        tracked = tuple(sorted(self._tracked))
+        return ReplicaStatistics(len(self._publisher), tracked, self._client.current)

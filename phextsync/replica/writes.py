@@ -1,0 +1,131 @@
+"""Writes: the changes of a phext on their way into the batches of its node."""
+
+from typing import Final
+
+from phextsync.index import Coordinate
+from phextsync.replica.contents import Contents
+from phextsync.replica.documents import LOG_ENTRY_BYTES, Document, Documents
+from phextsync.replica.listener import NewUpdate
+from phextsync.replica.pending import Pending, Unsettled
+from phextsync.replica.publisher import Publisher
+from phextsync.replica.shared import Shared
+from phextsync.store.contract import LogEntry, ScrollWrite
+
+# A log is folded into the state when it outgrows half of it: a scroll never occupies more than
+# one and a half times its state, and each byte is rewritten about twice.
+_LOG_SHARE: Final = 2
+_LOG_BYTES_MIN: Final = 4096
+
+
+class Writes:
+    """Takes what changed, gives it to a batch, and takes it back if the batch is refused. A phext
+    that is not there is made by its first change."""
+
+    def __init__(
+        self,
+        name: str,
+        pending: Pending,
+        documents: Documents,
+        contents: Contents,
+        publisher: Publisher,
+        shared: Shared,
+    ) -> None:
+        self.name = name
+        self._pending = pending
+        self._documents = documents
+        self._fingerprinter = contents.fingerprinter
+        self._publisher = publisher
+        self._history = shared.history
+        self._durability = shared.durability
+        self._make = shared.make
+        self._listeners = shared.listeners
+
+    # -- changes ---------------------------------------------------------------------------
+
+    def log(
+        self,
+        coordinate: Coordinate,
+        opened: Document,
+        entry: LogEntry,
+        stored: LogEntry,
+        source: int | None = None,
+    ) -> None:
+        """An update took effect in a document: it goes to the log as `stored`, and is told as
+        `entry`, which came over link `source`."""
+        unsettled = self._pending.waiting(coordinate)
+        if unsettled is None:
+            self._touch()
+            unsettled = self._pending.put(coordinate, Unsettled())
+        unsettled.log.append(stored)
+        opened.log_bytes += len(stored.update) + LOG_ENTRY_BYTES
+        self._listeners.update(NewUpdate(self.name, coordinate, entry, source))
+
+    def put_state(
+        self,
+        coordinate: Coordinate,
+        entry: LogEntry,
+        stored: LogEntry,
+        version: bytes,
+        text: bytes,
+        source: int | None = None,
+    ) -> None:
+        """A whole state of an unknown scroll took effect without a document."""
+        fingerprint = self._fingerprinter.of(coordinate.key, version, text)
+        self._touch()
+        self._pending.put(
+            coordinate,
+            Unsettled(state=stored.update, entry=stored, fingerprint=fingerprint, size=len(text)),
+        )
+        self._listeners.update(NewUpdate(self.name, coordinate, entry, source))
+
+    def replace(self, coordinate: Coordinate) -> None:
+        """The scroll's document is another one, which does not build on what is stored."""
+        self._pending.put(coordinate, Unsettled(rewrite=True, is_other=True))
+        self._touch()
+
+    def rewrite(self, coordinate: Coordinate) -> None:
+        """Write the scroll once more as a whole, with the head that its content has."""
+        unsettled = self._pending.waiting(coordinate)
+        if unsettled is None:
+            unsettled = self._pending.put(coordinate, Unsettled())
+        unsettled.rewrite = True
+        self._touch()
+
+    def _touch(self) -> None:
+        self._make(self.name)
+        self._durability.changed(self)
+
+    # -- batches ---------------------------------------------------------------------------
+
+    def take_writes(self) -> list[ScrollWrite]:
+        """Return what a batch has to write; `settle` or `unsettle` must follow."""
+        self._publisher.split()
+        return [self._write(c, unsettled) for c, unsettled in self._pending.take().items()]
+
+    def settle(self) -> None:
+        """The writes taken last are durable: put them into the index."""
+        for coordinate, settled in self._pending.settle().items():
+            self._documents.settle(coordinate, settled.fingerprint, settled.size)
+
+    def unsettle(self) -> None:
+        """The writes taken last failed: they go back before what has come since."""
+        for coordinate, unsettled in self._pending.unsettle().items():
+            # What the failed write replaced is not known to be there: write all of it.
+            unsettled.rewrite |= self._documents.get(coordinate) is not None
+
+    def _write(self, coordinate: Coordinate, unsettled: Unsettled) -> ScrollWrite:
+        opened = self._documents.get(coordinate)
+        key, state, log = coordinate.key, unsettled.state, tuple(unsettled.log)
+        if unsettled.entry is not None and self._history.keeps(self.name, key):
+            state, log = None, (unsettled.entry, *log)
+        if opened is None:
+            return ScrollWrite(key, unsettled.fingerprint, unsettled.size, state, log)
+        scroll = opened.scroll
+        unsettled.fingerprint = scroll.fingerprint(self._fingerprinter)
+        unsettled.size = scroll.size
+        stored = opened.state_bytes or len(unsettled.state or b"")
+        if unsettled.rewrite or opened.log_bytes > max(stored // _LOG_SHARE, _LOG_BYTES_MIN):
+            news, state, log = log, scroll.state(), ()
+            self._history.folded(self.name, key, news, state, is_other=unsettled.is_other)
+            opened.state_bytes, opened.log_bytes = len(state), 0
+        return ScrollWrite(key, unsettled.fingerprint, unsettled.size, state, log)
