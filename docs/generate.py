@@ -39,7 +39,16 @@ _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
         "Python: asyncio",
         "`from phextsync import aio`. [In every process](../howto/programs.md) shows how these are "
         "used.",
-        {"phextsync.aio": ("open", "AsyncHandle", "AsyncPhext", "AsyncSteps", "AsyncChanges")},
+        {
+            "phextsync.aio": (
+                "open",
+                "AsyncHandle",
+                "AsyncPhext",
+                "AsyncRange",
+                "AsyncSteps",
+                "AsyncChanges",
+            )
+        },
     ),
     "python-trio": (
         "Python: trio, and replicas without a network",

@@ -61,7 +61,12 @@ class Node:
         self.replicas.commit()
 
     async def synced(
-        self, phext: str, range_: CoordinateRange, *, peers: int | None = None
+        self,
+        phext: str,
+        range_: CoordinateRange,
+        *,
+        peers: int | None = None,
+        timeout_s: float | None = None,
     ) -> None:
         return
 

@@ -37,7 +37,7 @@ from phextsync.handles.requests import (
     text_of,
     with_grace,
 )
-from phextsync.index import EVERYTHING, Coordinate, OpenTexts
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, OpenTexts
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.replica.changes import Change, current_writer
 from phextsync.replica.history_keeper import HistorySetting
@@ -50,7 +50,7 @@ from phextsync.replica.past import (
     newest_first,
     to_restore,
 )
-from phextsync.replica.views import Key, Range, RangeView, Scrolls, as_coordinate
+from phextsync.replica.views import Bounds, Key, Range, RangeView, Scrolls, as_coordinate, as_range
 from phextsync.search import Hit
 from phextsync.sync.lacks import Lack
 from phextsync.sync.presence import PeerPresence
@@ -216,6 +216,20 @@ class AsyncPhext:
                 yield coordinate
             after = page.after
 
+    async def keys(self, range_: Range = EVERYTHING) -> AsyncIterator[Coordinate]:
+        """Iterate in order over the coordinates in a range whose scroll has text."""
+        async for coordinate in self.coordinates(range_):
+            yield coordinate
+
+    async def values(self, range_: Range = EVERYTHING) -> AsyncIterator[str]:
+        """Iterate in order over the texts in a range."""
+        async for _, text in self.items(range_):
+            yield text
+
+    def within(self, range_: Range | Bounds) -> "AsyncRange":
+        """Return the scrolls in a range apart, as they are whenever they are asked for."""
+        return AsyncRange(self, as_range(range_))
+
     async def items(self, range_: Range = EVERYTHING) -> AsyncIterator[tuple[Coordinate, str]]:
         """Iterate in order over the scrolls in a range that have text."""
         after: str | None = ""
@@ -307,11 +321,12 @@ class AsyncPhext:
     async def setdefault(self, key: Key, default: str) -> str:
         return await self._ask(operations.SETDEFAULT, at(key), default)
 
-    async def update(self, scrolls: Scrolls) -> None:
+    async def update(self, *others: Scrolls) -> None:
         """Set many scrolls as one change."""
         async with self.batch() as batch:
-            for key, text in scrolls.items() if isinstance(scrolls, AnyMapping) else scrolls:
-                batch[key] = text
+            for other in others:
+                for key, text in other.items() if isinstance(other, AnyMapping) else other:
+                    batch[key] = text
 
     @asynccontextmanager
     async def batch(self) -> AsyncGenerator[Batch]:
@@ -366,6 +381,34 @@ class AsyncPhext:
         watch = self._engine.begin(operations.WATCH, self.name, text_of(range_), texts)
         await _answer(self._engine, watch)
         return AsyncChanges(self._engine, self.name, watch)
+
+
+class AsyncRange:
+    """The scrolls of a phext in a range; see `AsyncPhext.within`."""
+
+    def __init__(self, whole: AsyncPhext, range_: CoordinateRange) -> None:
+        self.range = range_
+        self._whole = whole
+
+    async def count(self) -> int:
+        """Return how many scrolls have text."""
+        return await self._whole.count(self.range)
+
+    def keys(self) -> AsyncIterator[Coordinate]:
+        """Iterate in order over the coordinates whose scroll has text."""
+        return self._whole.keys(self.range)
+
+    def values(self) -> AsyncIterator[str]:
+        """Iterate in order over the texts."""
+        return self._whole.values(self.range)
+
+    def items(self) -> AsyncIterator[tuple[Coordinate, str]]:
+        """Iterate in order over the scrolls that have text."""
+        return self._whole.items(self.range)
+
+    async def clear(self) -> None:
+        """Delete every scroll: one commit, one event."""
+        await self._whole.clear(self.range)
 
 
 class AsyncSteps:

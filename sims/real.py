@@ -207,7 +207,7 @@ class RealMesh:
         self._nodes[node].seen[place] = text
         return text
 
-    def edit(self, node: int, place: Coordinate, change: Callable[[Editor], None]) -> bool:
+    def edit(self, node: int, place: Coordinate, change: Callable[[Editor], object]) -> bool:
         """Let a node's user change one scroll, on the text that he read last; say whether the
         node was asked to."""
         if not self.is_up(node):

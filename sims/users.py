@@ -78,8 +78,9 @@ class Hand:
         self.after = text
         self.request = ["set", PHEXT, str(key), text, digest(self.before)]
 
-    def clear_scroll(self, key: Coordinate) -> None:
+    def clear_scroll(self, key: Coordinate) -> bool:
         self.edit(key, "")
+        return bool(self.before)
 
     def import_text(self, key: Coordinate, text: str) -> None:
         self.before, self.after = "", text

@@ -414,7 +414,11 @@ def digest(text: str) -> bytes:
 def check_arguments(request: list[Value]) -> None:
     """TypeError when an argument is of another type than its operation takes: where the caller
     is, who passed it. Coordinates and ranges are texts by then."""
-    match unsigned(request):
+    name, *arguments = unsigned(request)
+    operation = OPERATIONS.get(str(name))
+    if operation is not None:
+        operation.check(arguments)
+    match request:
         case ["import", _, _, list(scrolls)]:
             for scroll in scrolls:
                 match scroll:
@@ -423,7 +427,5 @@ def check_arguments(request: list[Value]) -> None:
         case ["batch", phext, list(changes)]:
             for change in changes:
                 match change:
-                    case [operation, *arguments]:
-                        check_arguments([operation, phext, *arguments])
-        case [str(name), *arguments] if name in OPERATIONS:
-            OPERATIONS[name].check(arguments)
+                    case [inner, *rest]:
+                        check_arguments([inner, phext, *rest])

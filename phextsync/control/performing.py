@@ -146,7 +146,7 @@ def _change_and_tell(replica: Replica, name: str, arguments: list[Value]) -> Val
     """Make a change whose answer tells something."""
     match [name, *arguments]:
         case ["remove", str(coordinate)]:
-            return _pop(replica, coordinate) is not None
+            return replica.clear_scroll(coordinate)
         case ["pop", str(coordinate)]:
             return _pop(replica, coordinate)
         case ["setdefault", str(coordinate), str(text)]:

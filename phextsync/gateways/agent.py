@@ -13,6 +13,7 @@ from itertools import count
 from typing import Final, TypeAlias
 
 from phextsync.aio import AsyncHandle, AsyncPhext
+from phextsync.control.operations import OPERATIONS, Operation
 from phextsync.control.performing import rest_of
 from phextsync.crdt import check_text
 from phextsync.errors import CoordinateError, PhextsyncError, StoreFullError, TextError
@@ -67,10 +68,16 @@ class Tool:
 
     name: str
     description: str
+    operation: Operation[object] | None
+    """What it asks of the node in the end; None for what the agent notes itself."""
     parameters: tuple[Parameter, ...] = ()
-    writes: bool = False
     replaces: bool = False
     """Whether text may be gone afterwards."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes scrolls."""
+        return self.operation is not None and self.operation.changes
 
     def schema(self) -> dict[str, object]:
         """Return the JSON schema of the arguments."""
@@ -119,6 +126,7 @@ TOOLS: Final = {
         Tool(
             "read",
             "Read a scroll. Long ones come in pages: the answer names the next offset.",
+            OPERATIONS["get"],
             (_COORDINATE, _PHEXT, Parameter("offset", "First character to read.", 0)),
         ),
         Tool(
@@ -126,24 +134,25 @@ TOOLS: Final = {
             "Make TEXT the whole text of a scroll. Read all of it first; what others write"
             " meanwhile is kept. Empty text deletes what you read. To add or change a part, use"
             " append or replace.",
+            OPERATIONS["merge"],
             (
                 _COORDINATE,
                 Parameter("text", "The whole new text."),
                 _PHEXT,
                 Parameter("read", "The value of READ that the answer of read named, if any.", ""),
             ),
-            writes=True,
             replaces=True,
         ),
         Tool(
             "append",
             "Add TEXT as new lines at the end of a scroll, which is made if it does not exist.",
+            OPERATIONS["append"],
             (_COORDINATE, Parameter("text", "What to add."), _PHEXT),
-            writes=True,
         ),
         Tool(
             "replace",
             "Replace exact text in a scroll. OLD has to stand in it exactly once.",
+            OPERATIONS["replace"],
             (
                 _COORDINATE,
                 Parameter("old", "Exact text to replace, line breaks included."),
@@ -151,18 +160,19 @@ TOOLS: Final = {
                 _PHEXT,
                 Parameter("all", "Replace OLD wherever it stands.", False),
             ),
-            writes=True,
             replaces=True,
         ),
         Tool(
             "list",
             f"List scrolls: coordinate, bytes, first line. At most {PAGE_ROWS} in one answer,"
             " which names the value of AFTER for the next ones.",
+            OPERATIONS["coordinates"],
             (_RANGE, _PHEXT, Parameter("after", "Begin behind this coordinate.", "")),
         ),
         Tool(
             "search",
             "Find scrolls that have all the words; the best come first.",
+            OPERATIONS["search"],
             (
                 Parameter("words", 'Words; "a phrase" in quotation marks; wor* for beginnings.'),
                 _RANGE,
@@ -173,11 +183,13 @@ TOOLS: Final = {
         Tool(
             "changes",
             "What was changed lately, and by whom. The answer names SINCE for the next call.",
+            None,
             (Parameter("since", "Only what came after this number.", 0), _PHEXT),
         ),
         Tool(
             "peers",
             "The other machines: which are connected, and what they do not have yet.",
+            OPERATIONS["status"],
         ),
     )
 }

@@ -346,9 +346,9 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Delete the characters from `start` to `stop`, `stop` excluded."""
         self._ask(operations.SPLICE, at(key), start, stop, "", seen_as(seen))
 
-    def clear_scroll(self, key: Key) -> None:
-        """Delete the scroll's whole text, if it has any."""
-        self._ask(operations.REMOVE, at(key))
+    def clear_scroll(self, key: Key) -> bool:
+        """Delete the scroll's whole text; return whether there was any."""
+        return self._ask(operations.REMOVE, at(key))
 
     def clear(self, range_: Range = EVERYTHING) -> None:
         """Delete every scroll in a range: one commit, one event."""

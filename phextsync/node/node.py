@@ -152,9 +152,14 @@ class Node:
         await self.writer.durable()
 
     async def import_texts(
-        self, scrolls: Iterable[tuple[Coordinate | str, str]], phext: str = DEFAULT_PHEXT
+        self,
+        scrolls: Iterable[tuple[Coordinate | str, str]],
+        phext: str = DEFAULT_PHEXT,
+        *,
+        keep: bool = False,
     ) -> int:
-        """Import many texts, as `Replica.import_text` does one; return how many there were.
+        """Import many texts, as `Replica.import_text` does one, with `keep` only where there is
+        none; return how many were taken.
 
         A few thousand are made durable at a time, so that memory stays small and others get
         their turns. All of them are durable at the end.
@@ -165,8 +170,9 @@ class Node:
         while some := list(islice(source, _IMPORTED_AT_ONCE)):
             with replica.batch():
                 for place, text in some:
-                    replica.import_text(place, text)
-            count += len(some)
+                    if not keep or place not in replica:
+                        replica.import_text(place, text)
+                        count += 1
             await self.durable()
         return count
 

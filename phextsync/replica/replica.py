@@ -222,9 +222,12 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Add `text` at the end of the scroll."""
         self._editor.edit(as_coordinate(key), lambda scroll: scroll.append(text))
 
-    def clear_scroll(self, key: Key) -> None:
-        """Delete the scroll's whole text; what others type meanwhile survives."""
+    def clear_scroll(self, key: Key) -> bool:
+        """Delete the scroll's whole text; return whether there was any. What others type meanwhile
+        survives."""
+        had_text = key in self
         self._editor.edit(as_coordinate(key), lambda scroll: scroll.clear())
+        return had_text
 
     def import_text(
         self, key: Key, text: str, *, version_bytes_max: int = IMPORTED_VERSION_BYTES_MAX

@@ -218,7 +218,7 @@ class MemoryMesh:
         self.metrics.reads_answered += 1
         return text
 
-    def edit(self, node: int, place: Coordinate, change: Callable[[Editor], None]) -> bool:
+    def edit(self, node: int, place: Coordinate, change: Callable[[Editor], object]) -> bool:
         """Let a node's user change one scroll; say whether the node took it. Every other user
         waits until the change is durable."""
         if not self.is_up(node):

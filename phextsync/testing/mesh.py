@@ -23,7 +23,7 @@ class Editor(Protocol):
 
     def edit(self, key: Coordinate, text: str) -> None: ...
 
-    def clear_scroll(self, key: Coordinate) -> None: ...
+    def clear_scroll(self, key: Coordinate) -> bool: ...
 
     def import_text(self, key: Coordinate, text: str) -> None: ...
 
@@ -57,5 +57,5 @@ class Mesh(Protocol):
     def text(self, node: int, place: Coordinate) -> str:
         """Return what a node's user reads, "" for nothing."""
 
-    def edit(self, node: int, place: Coordinate, change: Callable[[Editor], None]) -> bool:
+    def edit(self, node: int, place: Coordinate, change: Callable[[Editor], object]) -> bool:
         """Let a node's user change one scroll; say whether the node took it, or was asked to."""
