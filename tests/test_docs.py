@@ -1,12 +1,16 @@
 """The pages lead where they say, name what exists, and the generated ones are up to date."""
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import phextsync
 from docs import generate
+from phextsync.cli.main import app
 
 _ROOT = Path(__file__).parents[1]
 _DOCS = _ROOT / "docs"
@@ -21,6 +25,7 @@ _SOURCES = sorted(
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _FOLDERS = "phextsync|docs|tests|sims|benchmarks|fuzz|examples|integrations"
 _FILE = re.compile(rf"`((?:{_FOLDERS})/[\w./-]+)(?:::\w+)?`")
+_TYPED = re.compile(r"(?:^ {4,}|\$ |`|\| |\()phextsync ([a-z][^`\n]*)", re.MULTILINE)
 _PAGE = re.compile(r"\bdocs/[a-z/-]+\.md\b")
 
 
@@ -85,3 +90,18 @@ def test_a_generated_page_is_up_to_date(name: str) -> None:
 def test_every_public_name_has_its_place_in_the_reference() -> None:
     apart = {"__version__", "aio"}  # a text and a module
     assert set(phextsync.__all__) - apart - generate.documented() == set()
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=_name)
+def test_every_command_that_a_page_shows_exists_with_its_options(page: Path) -> None:
+    group: Any = typer.main.get_command(app)
+    for line in _TYPED.findall(page.read_text()):
+        words = shlex.split(re.split(r" [|>#] |\)", line)[0].replace("'", ""))
+        command = group
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        assert command is not group, line
+        options = {opt for each in command.params for opt in (*each.opts, *each.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} - options - {"--help"} == set(), (
+            line
+        )
