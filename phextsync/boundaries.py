@@ -1,4 +1,4 @@
-"""Boundaries: an error of one part of a node ends that part, is told once, and goes no further.
+"""Boundaries: an error of one part of a node ends that part, is reported once, and goes no further.
 
 A part is whatever its neighbours can do without: a connection, a binding, a request, a round of a
 task. Cancellation, KeyboardInterrupt and the like pass, also out of a group of errors.
@@ -22,7 +22,7 @@ PAUSE_MAX_S: Final = 5.0
 
 _LINE_CHARACTERS_MAX: Final = 300
 _EXPECTED: Final = (PhextsyncError, OSError, trio.BrokenResourceError, trio.TooSlowError)
-"""Errors of the world. Any other is a bug: it is told with its traceback."""
+"""Errors that the world causes. Any other is a bug, and is logged with its traceback."""
 
 StreamT = TypeVar("StreamT", bound=trio.abc.Stream)
 

@@ -13,7 +13,7 @@ from phextsync.alignment import Block
 from phextsync.edits import likeness, line_changes, lines_of, without_end
 from phextsync.merges import merged_text
 
-# What is left of a conflict is like what the merge made of it, at least so much.
+# How like what the merge made of a conflict the text must still be.
 _LIKE: Final = 0.5
 # Looking for it compares at most this many lines.
 _LINES_COMPARED_MAX: Final = 1 << 14

@@ -65,8 +65,8 @@ IMPORTED_VERSION_BYTES_MAX: Final = 2_000
 """Bytes of a version up to which a scroll is imported into: about a hundred imports."""
 
 STEPS_MAX: Final = 1000
-"""Steps of one writer that can be undone or done again. What exceeds it, and the oldest quarter of
-it, is forgotten when another step begins."""
+"""Steps of one writer that can be undone or done again. When there are more, the oldest quarter
+is forgotten as another step begins."""
 
 _STEPS_LEFT: Final = STEPS_MAX * 3 // 4
 _IMPORT_BIT: Final = 1 << 52
@@ -130,7 +130,7 @@ class Scroll:
     def __init__(
         self, coordinate: Coordinate, client_id: int, updates: Iterable[bytes] = ()
     ) -> None:
-        """Open a scroll that writes as `client_id`. ScrollError when `updates` are no document."""
+        """Open a scroll that writes as `client_id`. ScrollError when `updates` do not make one."""
         self.coordinate = coordinate
         self._doc: Doc[Text] = Doc(client_id=client_id)
         self._yrs = self._doc.get(ROOT, type=Text)
@@ -194,7 +194,7 @@ class Scroll:
 
     def replace(self, old: str, new: str, count: int | None) -> bytes | None:
         """Replace the `count` places where exactly `old` stands (None: all there are, at least
-        one). TextError when there are not as many."""
+        one). TextError when there are not that many."""
         check_text(new)
         text = self.text
         found = text.count(old) if old else 0
@@ -206,7 +206,7 @@ class Scroll:
         starts = [0]
         for piece in text.split(old)[:-1]:
             starts.append(starts[-1] + len(piece) + len(old))
-        # What both have in common stays: of two insertions behind one line, that line comes once.
+        # What both have in common stays: of two insertions after one line, that line comes once.
         changed = minimal_edits(old, new)
         edits = [
             (end - len(old) + start, end - len(old) + stop, replacement)
@@ -289,8 +289,8 @@ class Scroll:
 
         One that builds on text that is not here is not covered, and nothing of it takes effect:
         Yrs would keep it, show parts of it, and count none of them in its state vector.
-        UpdateError when it is no update of a text. ScrollError when the document failed: it must
-        not be used any more.
+        UpdateError when it is not an update of a text. ScrollError when the document failed: it
+        must not be used any more.
         """
         check_update(update, ROOT)
         update = clean_update(update)
@@ -350,7 +350,7 @@ class Scroll:
 
     def position(self, offset: int, *, after: bool) -> str:
         """Name the place before character `offset` such that it is found again whatever others
-        write: with `after` it stays before the character that follows, else behind the one before
+        write: with `after` it stays before the character that follows, else after the one before
         it. O(size).
 
         pycrdt has such positions and finds them by offsets in two units, which agree in ASCII
@@ -501,7 +501,7 @@ class Scroll:
     def _splice(self, old: str, edits: Sequence[Edit]) -> bytes | None:
         """Apply ascending edits (start, stop, replacement) as one transaction.
 
-        The one in the middle comes first, then those behind it, then those before: what Yrs walks
+        The one in the middle comes first, then those after it, then those before: what Yrs walks
         over, and what it parts, stays small. Costs O(n log n) for n edits.
         """
         located = _byte_offsets(old, edits)
@@ -512,8 +512,8 @@ class Scroll:
                 middle = (first + last) // 2
                 start, stop, replacement = located[middle]
                 start, stop = start + gained, stop + gained
-                # Behind what it replaces: a line that somebody puts before that stays one. But the
-                # end of a line stays before what somebody puts behind that line.
+                # After what it replaces: a line that somebody puts before that stays whole. But the
+                # end of a line stays before what somebody puts after that line.
                 at = start if is_line_end(old, edits[middle]) else stop
                 if replacement:
                     self._yrs.insert(at, replacement)
@@ -572,7 +572,8 @@ class Scroll:
 
 def check_text(text: str) -> None:
     """TextError when `text` has what no scroll can hold: a break character, a lone surrogate, or a
-    zero byte, which neither a file of text nor most programs take. TypeError when it is no text."""
+    zero byte, which neither a file of text nor most programs take. TypeError when it is not a
+    text."""
     if not isinstance(text, str):
         raise TypeError(f"expected a text, found {type(text).__name__}")
     found = _FORBIDDEN.search(text)
@@ -602,7 +603,7 @@ def merge_updates(updates: Sequence[bytes]) -> bytes:
 
 
 def client_clocks(update: bytes) -> dict[int, int]:
-    """Return the clients of which an update brings something, and the clocks behind that."""
+    """Return the clients of which an update brings something, and the clocks that follow."""
     values = _varints(state_vector(update_version(update)))
     return dict(zip(values[1::2], values[2::2], strict=True))
 
@@ -668,7 +669,7 @@ def _from_varints(*values: int) -> bytes:
 
 
 def _translate(coordinate: Coordinate, error: BaseException) -> NoReturn:
-    """Raise what a failure of pycrdt means here. A panic of Yrs is no `Exception`."""
+    """Raise what a failure of pycrdt means here. A panic of Yrs is not an `Exception`."""
     if isinstance(error, Exception) or type(error).__name__ == "PanicException":
         raise ScrollError(f"{coordinate}: its document failed: {error}") from error
     raise error

@@ -41,7 +41,7 @@ REMEMBERED_PEERS_MAX: Final = 1024
 """When full, the peer seen longest ago is forgotten."""
 
 NETWORK_CHECK_S: Final = 5.0
-"""Between two looks at this machine's addresses."""
+"""Between two looks at the addresses of this machine."""
 
 _SEEN_BEHIND_S: Final = 3600.0
 _SIGHTINGS_MAX: Final = 16  # between the look-ups and the node; when full, names wait and coalesce
@@ -195,7 +195,7 @@ def _at_exit() -> AbstractContextManager[None]:
 
 class RememberedPeers:
     """Where peers answered before, for a start where multicast is blocked, and when each was seen
-    last, wherever it was. Time is an argument."""
+    last, at whatever address. Time is an argument."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path

@@ -31,13 +31,13 @@ _TOKENS: Final = re.compile(r"\w+|[^\w\s]")
 _ENDS: Final = ("\n", "\r\n")
 # The edge of a word is looked for among this many characters.
 _WORD_MAX: Final = 64
-# So many lines of one word each are replaced one by one.
+# Up to this many lines of one word each are replaced one by one.
 _SINGLES_MAX: Final = 64
 # Of more changed lines than these, some are like others by chance.
 _FEW_LINES: Final = 32
-# So many edits at most: what lies between more of them is replaced with them.
+# At most this many edits: what is between more of them is replaced with them.
 _EDITS_MAX: Final = 1 << 14
-# Two lines are one that was changed if they have so much in common.
+# Two lines are one that was changed if they have this much in common.
 _LINE_LIKE: Final = 0.3
 # Of the lines that two texts do not share, this many characters are compared by words.
 _LIKE_MAX: Final = 1 << 16

@@ -23,7 +23,7 @@ class PositionError(PhextsyncError, ValueError):
 
 
 class UpdateError(PhextsyncError, ValueError):
-    """Bytes that are no update of a text scroll."""
+    """Bytes that are not an update of a text scroll."""
 
 
 class ScrollError(PhextsyncError):
@@ -51,7 +51,7 @@ class StoreVersionError(StoreError):
 
 
 class NotSyncedError(PhextsyncError, TimeoutError):
-    """Peers do not have on their disks in time what they were to have.
+    """Peers did not get onto their disks in time what they were to have.
 
     `lacks` has a line for each peer that lacks something, and says why.
     """

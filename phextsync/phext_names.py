@@ -7,7 +7,7 @@ PHEXTS_MAX: Final = 256
 
 
 def is_phext_name(name: str) -> TypeGuard[str]:
-    """Say whether `name` may name a phext: 1 to 255 bytes, no control characters, no slash."""
+    """Whether `name` may name a phext: 1 to 255 bytes, no control characters, no slash."""
     return (
         0 < len(name.encode("utf-8", "replace")) <= 255
         and name.isprintable()

@@ -30,7 +30,7 @@ _LEGEND_MAX: Final = 6  # lines; a longer one stands beside the axes
 @dataclass(frozen=True, slots=True)
 class Series:
     """The values of one thing that was measured, one for each run. `note`: what a reader has to
-    know of it, such as the yardstick beside which it is to be read."""
+    know about it, such as the yardstick to compare it with."""
 
     name: str
     unit: str

@@ -109,7 +109,7 @@ class SearchIndex:
         return self._do(lambda connection: [row[0] for row in connection.execute(query)])
 
     def fingerprints(self, phext: str, after: bytes, last: bytes) -> dict[bytes, bytes]:
-        """Return for keys behind `after`, up to `last`, the fingerprints of the indexed texts."""
+        """Return the fingerprints of the indexed texts for keys after `after`, up to `last`."""
         query = "SELECT key, fingerprint FROM scrolls WHERE phext = ? AND key > ? AND key <= ?"
         return self._do(lambda c: dict(c.execute(query, (phext, after, last))))
 
@@ -118,9 +118,9 @@ class SearchIndex:
     ) -> list[Hit]:
         """Return the best scrolls in `range_` that have all the words, the best first.
 
-        Words are told apart by white space and punctuation, without regard to case and accents;
+        Words are separated by white space and punctuation, without regard to case and accents;
         `"several words"` have to follow each other, `wor*` is the beginning of one. A word of a
-        script without blanks between words is found wherever it stands. PhextsyncError for more
+        script without blanks between words is found anywhere in it. PhextsyncError for more
         words than anybody asks for.
         """
         asked = words.query(text)
@@ -245,12 +245,12 @@ class Indexer:
         self._undurable: dict[str, dict[Coordinate, None]] = {}  # changed, when last looked at
 
     def close(self) -> None:
-        """Follow no more."""
+        """Stop following."""
         for feed in self._feeds.values():
             feed.close()
 
     async def catch_up(self) -> None:
-        """Index every durable text that is not indexed as it is, and forget what is no more."""
+        """Index every durable text that is not indexed as it is, and forget what is gone."""
         indexed = await trio.to_thread.run_sync(self._index.phexts)
         for phext in sorted({*indexed} - {*self._replicas.names()}):
             await self._compare(phext, CoordinateIndex())
@@ -433,6 +433,6 @@ def _as_store_error(error: Exception) -> StoreError:
 
 
 def _check_limit(limit: int) -> None:
-    """PhextsyncError when `limit` is no number of results."""
+    """PhextsyncError when `limit` is not a number of results."""
     if not 1 <= limit <= _HITS_MAX:
         raise PhextsyncError(f"expected a limit from 1 to {_HITS_MAX}, found {limit}")

@@ -29,7 +29,7 @@ class ChangeStream(trio.abc.ReceiveChannel[Change]):
             await self._readers.park()
 
     def close(self) -> None:
-        """End the subscription; who waits for a change gets a ClosedResourceError."""
+        """End the subscription; a task that waits for a change gets a ClosedResourceError."""
         self._is_closed = True
         self._feed.close()
         self._readers.unpark_all()

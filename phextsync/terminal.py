@@ -1,4 +1,4 @@
-"""Terminal: what others wrote, as a person may be shown it: escapes are seen, and do nothing.
+"""Terminal: what others wrote, made safe to show: escapes are visible and do nothing.
 
 Names of nodes and files, lines of scrolls, and errors come from other machines. A terminal obeys
 control characters in them, and characters that turn the direction of writing hide what a name is.

@@ -34,7 +34,7 @@ HANDSHAKES_MAX: Final = 64
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
 SEND_TIMEOUT_S: Final = 60.0
-"""A peer that takes no frame, or 128 KiB of small ones, for so long does not read; 20 KB/s do."""
+"""A peer that takes no frame, or 128 KiB of small ones, for this long does not read; 20 KB/s do."""
 LINES_MAX: Final = 10
 """Lines logged in `LINES_S` about strangers; who they are and how many is up to them."""
 LINES_S: Final = 10.0
@@ -343,7 +343,7 @@ class TlsStream(trio.abc.Stream):
             if not pieces:
                 return None
         except ssl.SSLZeroReturnError:
-            pass  # the goodbye; whatever came before it counts first
+            pass  # the goodbye; what came before it counts first
         except ssl.SSLError as error:
             if not pieces:
                 self._is_broken = True

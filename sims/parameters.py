@@ -14,7 +14,7 @@ _TIMES_MAX: Final = 100_000
 
 class Parameter(NamedTuple):
     """What a parameter of a generator means, and what it may be, in a table of parameters and for
-    so many nodes."""
+    that many nodes."""
 
     about: str
     expected: str

@@ -52,7 +52,7 @@ class _Piece(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Lines that two sides share in one order, and what each has behind them."""
+    """Lines that two sides share in one order, and what each has after them."""
 
     shared: Sequence[tuple[_Line, _Line]]
     ours: Sequence[_Line]

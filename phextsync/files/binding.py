@@ -45,7 +45,7 @@ _log = logging.getLogger("phextsync.files")
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """How it stands with a binding. `left_alone` are paths, why, and since when in monotonic
+    """The state of a binding. `left_alone` are paths, why, and since when in monotonic
     seconds; `held` how many deletions wait to be confirmed; `refused_lines` those lines of the map
     that do not count, and why; `moved` names and paths where these differ."""
 
@@ -215,7 +215,7 @@ class Binding:
         return min((due for due in dues if due is not None), default=None)
 
     def situation(self) -> Situation:
-        """Say how it stands."""
+        """Return the state of the binding."""
         records = [r for c in self.records if (r := self.records.get(c)) and r.digest]
         waiting = self._absences.waiting + len(self._todo)
         left = tuple((p.path, p.reason, p.since) for p in self.problems)

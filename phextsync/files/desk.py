@@ -117,7 +117,7 @@ class FileDesk:
         return self._finder.find(name, path or name)
 
     def status(self) -> list[dict[str, object]]:
-        """Say how it stands with each directory, as `status --json` prints it."""
+        """Return the state of each directory, as `status --json` prints it."""
         served = {status.directory: status for status in self._serving.status()}
         rows: list[dict[str, object]] = []
         try:

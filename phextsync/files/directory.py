@@ -107,7 +107,7 @@ Outcome = Placed | Changed | Trouble | Unknown
 
 
 class LateChange(NamedTuple):
-    """What somebody made of the text of a file that had been replaced under his hands."""
+    """What somebody made of the text of a file that had been replaced while they had it open."""
 
     coordinate: Coordinate
     before: str

@@ -167,7 +167,7 @@ class Finder:
         return [_path_of(namings, coordinate) for coordinate in coordinates]
 
     def close(self) -> None:
-        """Follow the scrolls no more."""
+        """Stop following the scrolls."""
         for names in self._names.values():
             names.close()
         self._names.clear()

@@ -11,7 +11,7 @@ from phextsync.errors import PhextsyncError
 IGNORE_FILE: Final = ".phextsyncignore"
 """A file of patterns as in a .gitignore. It is hidden and synchronised all the same."""
 
-# What editors, browsers and other programs leave beside the file that they write.
+# What editors, browsers and other programs leave next to the file that they write.
 _LEFT_BEHIND: Final = (
     *("*~", "#*#", "*.sw?", "*.swpx", "*.tmp", "*.temp", "*.part", "*.partial", "*.crdownload"),
     *("*.bak", "*.bak?", "*.orig", "*.rej", "*.old~", "*.kate-swp", "*___jb_*___", "~$*", "*.sb-*"),

@@ -54,7 +54,7 @@ class Merging:
                 self._replica.import_text(coordinate, whole, version_bytes_max=limit)
 
     def take_late(self, coordinate: Coordinate, path: str, before: str, now: str) -> None:
-        """Do what somebody did to a file that was replaced under his hands."""
+        """Do what somebody did to a file that was replaced while they had it open."""
         with _writing(path):
             self._replica.merge(coordinate, before, now)
 

@@ -56,7 +56,7 @@ class NameMap:
     coordinate the least counts; one name may stand at several coordinates."""
 
     def __init__(self, range_: CoordinateRange, text: str = "") -> None:
-        """CoordinateError when the range is no prefix with four free parts."""
+        """CoordinateError when the range is not a prefix with four free parts."""
         self._prefix = prefix_of(range_)
         self.range = range_
         self.map_coordinate = Coordinate(*[*self._prefix, *[1] * (9 - len(self._prefix))])
@@ -110,7 +110,7 @@ class NameMap:
         return coordinate in self._lines
 
     def free_place(self, name: str, is_free: Callable[[Coordinate], bool]) -> Coordinate:
-        """Return the coordinate that a name gets which has none."""
+        """Return the coordinate for a name that has none."""
         places = (c for c in self._candidates(name) if c not in self._lines)
         return next(c for c in places if is_free(c))
 

@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias, get_args, get_type_hints
 @dataclass(frozen=True, slots=True)
 class Partition:
     """Nodes of different groups, as many as there are, cannot reach each other; a node in no group
-    reaches nobody. A partition takes the place of the one before: a row of them rolls.
+    reaches nobody. A partition replaces the one before, so several in a row roll through the mesh.
 
     `is_oneway`: frames from an earlier group to a later one still arrive.
     """
@@ -162,7 +162,7 @@ Rubbish: TypeAlias = Literal["noise", "frames", "updates"]
 class Garbage:
     """`source` sends `target` rubbish on their link: `noise` is random bytes; `frames` are copies
     of the last frame on that way that carried no text, with a few bytes changed; `updates` of the
-    last one that did. Who may change updates may write what he likes: see `Oracle.tampered`."""
+    last one that did. A member who changes updates may write anything: see `Oracle.tampered`."""
 
     source: int
     target: int

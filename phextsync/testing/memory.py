@@ -92,7 +92,7 @@ class _Life:
 
 @dataclass(slots=True)
 class _Machine:
-    """What is there before, between and after the lives of a node."""
+    """What exists before, between and after the lives of a node."""
 
     host: Host
     identity: NodeIdentity
@@ -443,7 +443,7 @@ class MemoryMesh:
         return self.now if self.now >= machine.asleep_until else machine.asleep_since
 
     async def _commit(self, machine: _Machine, life: _Life, batch: Batch) -> None:
-        """Write a batch as a disk does. Nobody cancels a disk."""
+        """Write a batch as a disk does. A disk cannot be cancelled."""
         life.batch = batch
         with trio.CancelScope(shield=True):
             await trio.sleep(self._disks_random.choices(_DISK_S, (70, 25, 5))[0])

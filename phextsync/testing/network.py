@@ -140,7 +140,7 @@ class Host:
         self._is_off = False
 
     def sleep(self) -> None:
-        """From now on nothing leaves and nothing is heard; what arrives waits."""
+        """Let nothing leave and nothing be heard from now on; what arrives waits."""
         self._is_asleep = True
 
     def wake(self) -> None:
@@ -159,7 +159,7 @@ class Host:
             self.network.paths.between(self.number, peer).send(size, lambda: target._hear(arrive))
 
     def signal(self, peer: int, arrive: Callable[[], None]) -> None:
-        """Let a word go to a peer that nobody repeats when it is lost."""
+        """Send a peer a word that is not repeated when it is lost."""
         if not (self._is_off or self._is_asleep):
             target = self.network.hosts[peer]
             self.network.paths.between(self.number, peer).signal(lambda: target._hear(arrive))
@@ -304,7 +304,7 @@ class MemoryStream(trio.abc.Stream):
             self.host.signal(self.peer, self.twin._break)
 
     def abandon(self, *, is_silent: bool) -> None:
-        """The program that held this end is gone: whatever it still does concerns nobody."""
+        """The program that held this end is gone: what it still does concerns nobody."""
         if not is_silent and self.twin is not None:
             self.host.signal(self.peer, self.twin._break)
         self._is_abandoned = self._is_broken = True
@@ -388,7 +388,7 @@ class MemoryListener(trio.abc.Listener[MemoryStream]):
         return await self._receive.receive()
 
     async def aclose(self) -> None:
-        """Listen no more; who was not let in yet is reset."""
+        """Stop listening; a connection that was not accepted yet is reset."""
         if self._host._listener is self:
             self._host._listener = None
         while self._receive.statistics().current_buffer_used:

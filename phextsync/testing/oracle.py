@@ -75,7 +75,7 @@ class Oracle:
         return self.changed(node, place, after)
 
     def asked(self, place: Coordinate, before: str, after: str) -> Edit:
-        """A user asked a node to change a text. What comes of it is not known before `answered`:
+        """A user asked a node to change a text. The outcome is not known before `answered`:
         what it writes may appear and what it deletes may go, and neither is owed."""
         old, new = _tokens(before), _tokens(after)
         written = tuple(token for token in new if token not in self.places)
@@ -187,7 +187,7 @@ class Oracle:
     # -- checks ----------------------------------------------------------------------------
 
     def tampered(self) -> None:
-        """A member wrote what he liked: from now on only equality is asked of the texts."""
+        """A member wrote what they liked: from now on only equality is asked of the texts."""
         self._is_tampered = True
         self.are_claims_exact = False
         self.violation = None

@@ -501,7 +501,7 @@ class World:
             self.at(at, lambda life=node.life: self._tick_at(node, life, at))  # type: ignore[misc]
 
     def _tick_at(self, node: _Node, life: int, time: float) -> None:
-        if node.ticks_at == time:  # else it was called earlier, and another tick is to come
+        if node.ticks_at == time:  # otherwise it was called earlier, and another tick follows
             self._tick(node, life)
 
     def _clock(self, node: _Node) -> float:
@@ -750,7 +750,7 @@ class World:
         self._tell(line)
 
     def _note_frame(self, connection: _Connection, node: _Node, frame: bytes) -> None:
-        """Note what arrives: most of a run, so it is put into words only for a reader."""
+        """Note what arrives: most of a run, so it becomes text only when there is a reader."""
         self._digest.update(_ARRIVAL.pack(self.now, connection.number, node.number, len(frame)))
         self._digest.update(frame)
         if self._trace is not None:

@@ -212,7 +212,7 @@ class Bundle:
 
     @property
     def period(self) -> tuple[datetime.datetime, datetime.datetime]:
-        """When the certificate begins and ceases to be valid."""
+        """From when and until when the certificate is valid."""
         return self.certificate.not_valid_before_utc, self.certificate.not_valid_after_utc
 
     def certificate_der(self) -> bytes:

@@ -1,6 +1,6 @@
-"""Certificates: what stands in them, and how they and their keys are made and read.
+"""Certificates: what they say, and how they and their keys are made and read.
 
-What a certificate allows stands in it as subject alternative names, URIs as `permissions` reads
+What a certificate allows is in its subject alternative names, URIs as `permissions` reads
 them; one without any allows everything.
 """
 
@@ -57,7 +57,7 @@ def certificate_name(der: bytes) -> str:
 
 
 def check_node_name(name: str) -> None:
-    """Refuse a name that no certificate and no line of a log could carry unharmed."""
+    """Refuse a name that a certificate or a line of a log could not carry unharmed."""
     if not 1 <= len(name.encode("utf-8", "surrogatepass")) <= NAME_BYTES_MAX:
         raise IdentityError(
             f"a node name has 1 to {NAME_BYTES_MAX} bytes of UTF-8, found {name[:80]!r}"

@@ -95,7 +95,7 @@ class NodeIdentity:
         return (current,) if self.previous is None else (current, self.previous)
 
     def rotated(self, mesh_key: MeshKey) -> "NodeIdentity":
-        """Return this node in the mesh of another key; the present one stays valid beside it."""
+        """Return this node in the mesh of another key; the present key stays valid too."""
         if self.mesh_key is None:
             raise IdentityError("expected a node that holds the mesh key: ask the administrator")
         if mesh_key == self.mesh_key:

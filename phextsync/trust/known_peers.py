@@ -38,7 +38,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KnownPeer:
-    """A node that was met or is spoken of."""
+    """A node that was met, or that a command named."""
 
     node_id: bytes
     name: str

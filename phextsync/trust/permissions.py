@@ -126,7 +126,7 @@ def intersection(first: Iterable[CoordinateRange], second: Sequence[CoordinateRa
 
 def contains(ranges: Iterable[CoordinateRange], coordinate: Coordinate) -> bool:
     """Whether one of the ranges holds the coordinate."""
-    for range_ in ranges:  # noqa: SIM110 - every update passes here; a generator takes thrice as long
+    for range_ in ranges:  # noqa: SIM110 - every update passes here; a generator takes three times as long
         if coordinate in range_:
             return True
     return False

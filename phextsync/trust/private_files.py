@@ -20,7 +20,7 @@ _MADE_BY: Final = {
 
 
 def save_private(path: Path, data: bytes) -> None:
-    """Write a file of mode 0600, whole or not at all, into a folder that is made if need be."""
+    """Write a file of mode 0600, whole or not at all, into a folder that is made if necessary."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(path, data)

@@ -15,7 +15,7 @@ Discoveries: TypeAlias = Callable[[], Discovery]
 
 
 MESH_TAG: Final = os.urandom(8).hex()
-"""Of this process alone: whoever runs the same claims beside it is no peer."""
+"""Of this process alone: others that run the same claims at the same time are not peers."""
 
 
 def announcement(number: int, mesh_tag: str = MESH_TAG) -> Announcement:
