@@ -12,7 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -424,12 +424,7 @@ class Run:
         disk.cut_power(self._random)
         self._has_power[number] = False
         after = self._tokens(number)
-        elsewhere = {
-            token
-            for other in range(MACHINES)
-            for tokens in self._scroll_tokens(other).values()
-            for token in tokens
-        }
+        elsewhere = self._held()
         lay = self._places(number)
         theirs = {*unsynced, *(t for t, path in lay.items() if path.endswith(("~", ".tmp")))}
         lost = [t for t in before if t not in after and (t in theirs or t not in elsewhere)]
@@ -437,6 +432,11 @@ class Run:
         for token in after:
             if token not in before:
                 self.lines.came(token, f"the power of {number}")
+
+    def _held(self) -> set[str]:
+        """Return the tokens of all scrolls of all machines."""
+        scrolls = (self._scroll_tokens(number) for number in range(MACHINES))
+        return {token for held in scrolls for tokens in held.values() for token in tokens}
 
     def _scroll_tokens(self, number: int) -> dict[Coordinate, list[str]]:
         replica = self.machines[number].peer.replica
@@ -494,17 +494,33 @@ class Run:
 
         def away() -> None:
             if not disk.is_mounted("") and disk.is_mounted("mnt"):
-                inode = disk.unmount("mnt")
+                with self._other_files(step.machine, "mnt"):
+                    inode = disk.unmount("mnt")
                 self._at(self.network.now + step.seconds, partial(back, inode))
 
         def back(inode: Inode | None) -> None:
             if disk.is_mounted(""):
                 self._at(self.network.now + 1.0, partial(back, inode))
             elif disk.find("mnt") is not None and not disk.is_mounted("mnt"):
-                disk.mount("mnt", inode)
+                with self._other_files(step.machine, "mnt"):
+                    disk.mount("mnt", inode)
                 self.machines[step.machine].look_through()
 
         self._at(self.network.now + 4.0, away)
+
+    @contextmanager
+    def _other_files(self, number: int, folder: str) -> Iterator[None]:
+        """Other files come to be seen in a folder: their lines meet those of the scrolls. What is
+        not seen any more, and nobody had read, is not owed."""
+        before = self._tokens(number)
+        places = self._places(number)
+        yield
+        after = self._tokens(number)
+        elsewhere = self._held()
+        hidden = [t for t in before if t not in after and t not in elsewhere]
+        self.lines.excuse(hidden, f"hidden by a file system at {folder} of {number}")
+        places |= self._places(number)
+        self.lines.met(t for t, path in places.items() if path.startswith(f"{folder}/"))
 
     def _do_pull(self, step: Step, source: Random) -> None:
         """Two machines get the same new version of a file that both have, unseen or seen."""

@@ -897,6 +897,47 @@ def test_a_folder_of_another_file_system_that_is_not_there_deletes_nothing(mesh:
     assert mesh.settle() == {"mnt/n.md": "one\n"}
 
 
+def test_a_file_system_that_is_mounted_over_files_deletes_nothing(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.make_folders("mnt")
+    two.disk.put("n.md", "none\n")
+    two.disk.make_folders("mnt")
+    two.disk.put("mnt/n.md", "one\n")
+    two.disk.put("mnt/m.md", "other\n")
+    mesh.settle()
+    two_has = two.visible()
+    seen = one.disk.mount("mnt")
+    one.look_through()
+    mesh.pass_time(5)
+    assert two.visible() == one.visible() == two_has
+    assert one.disk.unmount("mnt") is seen
+    two.disk.put("mnt/n.md", "one\ntwo\n")
+    one.look_through()
+    assert mesh.settle()["mnt/n.md"] == "one\ntwo\n"
+    one.disk.mount("mnt", seen)
+    one.look_through()
+    two_has = mesh.settle()
+    assert {*two_has["mnt/n.md"].split()} == {"one", "two"}
+    assert two_has["mnt/m.md"] == "other\n"
+
+
+def test_what_lies_below_a_file_system_that_is_gone_meets_the_scroll(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.make_folders("mnt")
+    one.disk.put("mnt/n.md", "old\n")
+    seen = one.disk.mount("mnt")
+    one.disk.put("mnt/n.md", "one\n")
+    mesh.settle()
+    two.disk.put("mnt/n.md", "one\ntwo\n")
+    mesh.settle()
+    one.disk.unmount("mnt")
+    one.look_through()
+    assert sorted(mesh.settle()["mnt/n.md"].split()) == ["old", "one", "two"]
+    one.disk.mount("mnt", seen)
+    one.look_through()
+    assert sorted(mesh.settle()["mnt/n.md"].split()) == ["old", "one", "two"]
+
+
 def test_a_deletion_of_most_names_waits_to_be_confirmed(mesh: Mesh) -> None:
     one, two = mesh.machines
     for number in range(GUARD_NAMES):

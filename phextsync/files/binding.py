@@ -400,6 +400,8 @@ class Binding:
         for coordinate, path in places.items():
             if self._is_left_alone(path) and isinstance(found[path], Gone):
                 self.records.forget(coordinate)  # it went unseen: it is written at its new path
+            elif self._is_another(coordinate, found[path]):
+                self.records.forget(coordinate)
         await self._settle(places, found)
         taken = Taken(now, self._is_first or await self._run(self._is_checkout_moving))
         await self._back_up(places, found)
@@ -407,6 +409,17 @@ class Binding:
         for coordinate in self.naming.follow(taken.ready, now) - {*taken.ready}:
             self._todo.finish(coordinate)
         await self._output.give(taken.ready, now)
+
+    def _is_another(self, coordinate: Coordinate, found: Found) -> bool:
+        """Whether what is found where a file was says nothing of it, since another file system is
+        seen there: one that was mounted over the file, or what lay below one that is gone. A file
+        that is seen there meets the scroll; without one it is written there."""
+        record = self.records.get(coordinate)
+        if record is None or not record.digest or isinstance(found, Trouble):
+            return False
+        if isinstance(found, Gone):
+            return found.is_outside and not record.is_outside
+        return found.is_outside != record.is_outside and digest_of(found.text) != record.digest
 
     async def _settle(self, places: Mapping[Coordinate, str], found: dict[str, Found]) -> None:
         """Let the disk have what is about to be remembered of files."""
