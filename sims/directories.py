@@ -355,13 +355,16 @@ class Run:
         after = self._tokens(step.machine)
         held |= Counter({token: n for token, n in before.items() if token not in after})
         self.lines.did(self._who(step), before | held, after | held)
-        ignores = self.machines[step.machine].ignores
-        self.lines.moved(lay, self._places(step.machine), ignores)
+        is_left_alone = partial(self._is_left_alone, self.machines[step.machine])
+        self.lines.moved(lay, self._places(step.machine), is_left_alone)
         if is_done:
             self.lines.gave_up(held, after)
         else:
             later = self.network.now + step.seconds
             self._at(later, partial(self._go_on, step, doing, held))
+
+    def _is_left_alone(self, machine: Machine, path: str) -> bool:
+        return machine.ignores(path) or not _is_name(path)
 
     def _who(self, step: Step) -> str:
         return f"{step.kind} on {step.machine} at {self.network.now:.2f}"

@@ -45,7 +45,8 @@ class Lines:
     excused: dict[str, str] = field(default_factory=dict)  # not owed, and why
     forbidden: dict[str, None] = field(default_factory=dict)
     doubled: dict[str, None] = field(default_factory=dict)  # lines of both sides may stay
-    taken: dict[str, dict[str, str]] = field(default_factory=dict)  # from which files, to which
+    # From which file to which, and whether that was there.
+    taken: dict[str, dict[str, tuple[str, bool]]] = field(default_factory=dict)
 
     def token(self) -> str:
         """Return a token that nobody has written."""
@@ -70,10 +71,10 @@ class Lines:
         after: Mapping[str, str],
         ignores: Callable[[str], bool],
     ) -> None:
-        """A user changed files: in such files tokens stood, and stand. To put a line into
-        another file is to write it again, no matter who deletes it from the first. Two that take
-        a line from one file apart may put it into two others. Each machine has its own copy of a
-        file that is ignored, so that what is taken from there may come from others too."""
+        """A user changed files: in such files tokens stood, and stand. To put a line into another
+        file is to write it again, whoever deletes it from the first. Two that take a line from one
+        file apart may put it into two others. Each machine has its own copy of a file that is left
+        alone, as `ignores` tells, so that what is taken from there may come from others too."""
         files = {*before.values()}
         for token, path in after.items():
             old = before.get(token, path)
@@ -83,7 +84,9 @@ class Lines:
             self.forbidden.pop(token, None)
             taken = self.taken.setdefault(token, {})
             taken.pop(path, None)
-            is_twice = path in files and taken.setdefault(old, path) != path
+            is_other = path in files  # and not another name of the same
+            first, was_other = taken.setdefault(old, (path, is_other))
+            is_twice = first != path and (is_other or was_other)
             if is_twice or (ignores(old) and not ignores(path)):
                 self.doubled[token] = None
 
