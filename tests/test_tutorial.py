@@ -1,4 +1,4 @@
-"""Commands of README and tutorial work as they stand, on machines that are folders of this one."""
+"""What pages show typed works as it stands, on machines that are folders of this one."""
 
 import os
 import re
@@ -17,9 +17,13 @@ import pytest
 from sims.processes import PATIENCE_S
 
 _ROOT: Final = Path(__file__).parents[1]
+_PAGES: Final = ("README.md", "docs/tutorial.md", "docs/howto/administered-mesh.md")
+_STICK: Final = "/media/stick"  # that is carried from machine to machine
 _BLOCK: Final = re.compile(r"^```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _CODE: Final = re.compile(r"phextsync1-\S+")
-_CHANGING: Final = re.compile(r".*>|phextsync (init|join|set|append|rm|bind|undelete \d)")
+_CHANGING: Final = re.compile(
+    r".*>|phextsync (init|join|set|append|rm|bind|undelete \d|request|issue|accept)"
+)
 _VARYING: Final = re.compile(r"phextsync1-\S+|[0-9a-f]{8,}|\d[\d:.-]*(?: (?:bytes|kB|us|ms))?")
 _POLL_S: Final = 0.1
 
@@ -87,7 +91,7 @@ class _Machines:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             done = subprocess.run(
-                ["bash", "-c", step.command.replace("CODE", self.code)],
+                ["bash", "-c", self._as_typed(step.command)],
                 cwd=self._home(step.machine),
                 env=self._environment(step.machine),
                 stdout=subprocess.PIPE,
@@ -101,6 +105,9 @@ class _Machines:
             assert time.monotonic() < deadline, f"{step}: found {found!r}"
             assert not _CHANGING.match(step.command), f"{step}: found {found!r}"
             time.sleep(_POLL_S)
+
+    def _as_typed(self, command: str) -> str:
+        return command.replace("CODE", self.code).replace(_STICK, str(self.folder))
 
     def _start(self, step: _Step) -> None:
         """Run a node in the background, at a port of its own, with the first one as its peer."""
@@ -139,7 +146,7 @@ def _free_port() -> int:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+@pytest.mark.parametrize("page", _PAGES)
 def test_the_commands_of_a_page_work_as_they_stand(tmp_path: Path, page: str) -> None:
     steps = list(_steps(page))
     assert len(steps) >= 10
