@@ -6,5 +6,6 @@
 * `http1`: connections of HTTP/1.1, leniently, with limits
 * `http`: SQ's API, changes, metrics, health
 * `agent`: what a language model may ask of scrolls
+* `mcp_bounds`: what clients of the MCP server may take over HTTP
 * `mcp_server`: the same as a server of the Model Context Protocol
 """

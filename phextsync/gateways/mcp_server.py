@@ -41,6 +41,13 @@ from phextsync.discovery import Address
 from phextsync.errors import LinkError, PhextsyncError
 from phextsync.gateways.agent import PAGE_ROWS, TOOLS, Agent
 from phextsync.gateways.guard import Guard
+from phextsync.gateways.mcp_bounds import (
+    CONNECTIONS_MAX,
+    SESSION_IDLE_S,
+    SESSIONS_MAX,
+    Sessions,
+    TimedConnection,
+)
 from phextsync.handles.engine import Options
 from phextsync.index import Coordinate
 from phextsync.node.node import DEFAULT_PHEXT
@@ -59,9 +66,6 @@ _SUBSCRIPTIONS_MAX: Final = 1000
 _PAUSE_S: Final = 0.1  # within which changes of one scroll are one notification
 _STOP_S: Final = 2
 _TELL_S: Final = 5.0
-_CONNECTIONS_MAX: Final = 512
-_SESSION_IDLE_S: Final = 30 * 60.0
-_SESSIONS_MAX: Final = 256
 
 _log = logging.getLogger("phextsync.mcp")
 
@@ -340,7 +344,9 @@ async def serve_http(
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=_STOP_S,
-                limit_concurrency=_CONNECTIONS_MAX,
+                limit_concurrency=CONNECTIONS_MAX,
+                http=TimedConnection,
+                ws="none",
             )
             http = uvicorn.Server(config)
             ending = asyncio.create_task(_end_when(stopped, http))
@@ -352,12 +358,13 @@ async def serve_http(
 def http_app(server: Server[None]) -> ASGIApp:
     """Return the application that serves streamable HTTP, without a guard. Sessions end when they
     are idle, and there is a bound for them."""
-    return server.streamable_http_app(
+    app = server.streamable_http_app(
         streamable_http_path=PATH,
-        session_idle_timeout=_SESSION_IDLE_S,
-        max_sessions=_SESSIONS_MAX,
+        session_idle_timeout=SESSION_IDLE_S,
+        max_sessions=SESSIONS_MAX,
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
+    return Sessions(app, PATH)
 
 
 async def _end_when(stopped: asyncio.Event, http: uvicorn.Server) -> None:
