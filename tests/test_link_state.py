@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from phextsync.index import EMPTY_VERSION, Coordinate
+from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate
 from phextsync.store.contract import LogEntry
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparison import AUDIT, RANGES
@@ -134,6 +134,30 @@ def test_a_comparison_that_the_peer_cut_short_vouches_for_nothing() -> None:
     other.core.receive(network.now, link, encode(end))
     assert not session.is_open
     assert _A not in reader.replica
+    assert reader.node_id not in other.core.lacking(PHEXT)[0]
+
+
+def test_who_is_cut_short_at_the_root_is_not_even() -> None:
+    limits = replace(Limits(), compares_bytes_max=-1, audit_entries_max=1)  # every turn is too much
+    network = _connected(3, scrolls=5, limits=limits)
+    other, reader, writer = network.peers
+    assert {reader.node_id, writer.node_id} == other.core.even_peers(PHEXT, EVERYTHING)
+    writer.replica[_A] = "x"
+    _carry(network, 2, 0)
+    other.commit()
+    link = _number(network, 0, 1)
+    sides = [other.core.links[link], reader.core.links[link]]
+    sides[0].comparisons.start(PHEXT)
+    _carry(network, 0, 1)
+    for frame in _until_compare(network, 1, link):
+        other.core.receive(network.now, link, frame)
+    assert _A not in reader.replica
+    for side in sides:
+        session = side.comparisons.sessions[PHEXT]
+        assert (session.is_open, session.step, session.is_audit) == (False, 2, False)
+        assert side.comparisons.is_comparing(PHEXT)
+        assert not side.comparisons.found_none(PHEXT)
+    assert reader.node_id not in other.core.even_peers(PHEXT, EVERYTHING)
     assert reader.node_id not in other.core.lacking(PHEXT)[0]
 
 

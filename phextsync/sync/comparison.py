@@ -11,7 +11,7 @@ The rules of this file:
   are: who gets an empty answer to a root knows that nothing differs.
 * An audit draws a key from two nonces and compares ranges under it: sums that somebody made equal
   on purpose differ under a key that he could not know.
-* An empty body ends a comparison.
+* An empty body ends a comparison; in the form CUT it ends before everything was compared.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from phextsync.index import SKETCH_CELLS, CoordinateIndex, CoordinateRange
 from phextsync.sync import reconcile, sketch
 from phextsync.sync.reconcile import Differences, Parameters
 
-RANGES, SKETCH, FOUND, AUDIT = range(4)
+RANGES, SKETCH, FOUND, AUDIT, CUT = range(5)
 _NONCE_BYTES: Final = 16
 
 

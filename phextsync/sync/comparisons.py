@@ -16,7 +16,7 @@ from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.announcements import Announcements
 from phextsync.sync.audits import Audits
 from phextsync.sync.clock import Clock
-from phextsync.sync.comparison import AUDIT, RANGES, Comparison, Turn
+from phextsync.sync.comparison import AUDIT, CUT, RANGES, Comparison, Turn
 from phextsync.sync.findings import Findings
 from phextsync.sync.lazy import LazyPush
 from phextsync.sync.ledger import Ledger
@@ -281,10 +281,14 @@ class Comparisons:
         comparison, session = self._session_of(message)
         session.step += 1
         if not message.body:
+            session.is_cut = message.form == CUT
+            if session.is_cut and not session.is_audit:
+                self.stale[phext] = True  # the next comparison sees the rest
             self._end(phext)
             return
         if not self._may_answer(phext, session, message.form):
-            self._say(phext, Turn(RANGES, b""))
+            session.is_cut = True
+            self._say(phext, Turn(CUT, b""))
             return
         turn = comparison.answer(message.form, message.body)
         if turn.found is not None:

@@ -11,7 +11,8 @@ class Session:
 
     `is_needed`: the digests differed. `has_found`: something differs and will be exchanged.
     `is_uneven`: something differs and stays, since a certificate does not allow it; `is_withheld`:
-    in particular, something that we have and the peer has not.
+    in particular, something that we have and the peer has not. `is_cut`: one side ended it before
+    everything was compared.
     """
 
     number: int
@@ -21,6 +22,7 @@ class Session:
     is_audit: bool = False
     step: int = 0
     is_open: bool = True
+    is_cut: bool = False
     has_found: bool = False
     is_uneven: bool = False
     is_withheld: bool = False
@@ -30,7 +32,7 @@ class Session:
         """Whether it has ended and saw that nothing differs: the answer to a root was empty, or
         the digests were equal before it began. A list may be answered by nothing and by updates."""
         steps = (3,) if self.is_audit else (0, 2)
-        is_sure = not (self.is_needed or self.has_found or self.is_uneven)
+        is_sure = not (self.is_needed or self.has_found or self.is_uneven or self.is_cut)
         return not self.is_open and is_sure and self.step in steps
 
     @property
@@ -42,7 +44,8 @@ class Session:
     def saw_all(self) -> bool:
         """Whether what it saw and did not find is the same on both sides. The peer may end an
         audit, or a comparison whose turns it cannot send, before all is seen."""
-        return not self.is_audit and (self.has_found or self.step <= 2)
+        is_whole = not (self.is_audit or self.is_cut)
+        return is_whole and (self.has_found or self.step <= 2)
 
     def note(self, *, is_found: bool, is_withheld: bool = False) -> None:
         """Note a difference: whether it will be exchanged, and whether the peer will lack it."""
