@@ -1,5 +1,6 @@
 """What a binding remembers of its files, and what it says is wrong with them."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -68,6 +69,20 @@ def test_an_intent_stands_beside_the_text_that_the_file_has(replicas: ReplicaSet
     records.keep(_PLACE, _RECORD)
     records = Records(_again(replicas), _ID)
     assert (records.base(_PLACE), records.intended(_PLACE)) == ("one\n", "")
+
+
+def test_what_was_about_to_happen_is_known_until_it_is_settled(replicas: ReplicaSet) -> None:
+    records = Records(replicas, _ID)
+    records.keep(_PLACE, _RECORD, "one\n")
+    assert records.unsettled == {}
+    for place in (_PLACE, _OTHER):
+        records.intend(place, replace(_RECORD, path=f"{place}"), _INTENT, "two\n")
+    for found in (records, Records(_again(replicas), _ID)):
+        assert found.unsettled == {_PLACE: _INTENT, _OTHER: _INTENT}
+    records.keep(_PLACE, _RECORD)
+    assert records.unsettled == {_OTHER: _INTENT}
+    records.forget(_OTHER)
+    assert records.unsettled == {}
 
 
 def test_records_follow_files_that_change_places(replicas: ReplicaSet) -> None:
