@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phextsync.edits import merged_text
 from phextsync.files.alike import shared_base
+from phextsync.merges import merged_text
 
 _LINES = [f"{word} number {i}\n" for i, word in enumerate(("cat", "sat", "mat", "saw", "noon"))]
 _OTHERS = ["one thing\n", "another thing\n", "something else\n", "the last of all\n"]
@@ -27,6 +27,13 @@ def test_a_line_that_each_changed_in_its_own_way_beside_what_they_share_is_merge
     shared = "".join(_OTHERS)
     mine, others = f"a tall cat\n{shared}", f"tall cat sat\n{shared}"
     assert _merged("tall cat\n", mine, others) == f"a tall cat sat\n{shared}"
+
+
+def test_lines_keep_their_ends() -> None:
+    assert shared_base("one", "one\nmany\n", "one\nmany\nmore\n") == "one\nmany\n"
+    assert shared_base("one", "many\none", "many\nmore\none") == "many\none"
+    assert shared_base("a\r\nb\n", "a\r\nmany\r\n", "a\nmany\nx\n") == "a\r\nmany\r\n"
+    assert shared_base("", "many\n", "many\nx\n") == "many\n"
 
 
 def test_what_two_made_of_a_text_that_is_not_alike_is_merged_as_ever() -> None:

@@ -32,7 +32,10 @@ def shared_base(base: str, scroll: str, text: str) -> str:
             pieces += whole[0][at:start]
             pieces += (ends[line] for line in _shared(olds[start:stop], runs))
             at = stop
-    return "".join((*pieces, *whole[0][at:]))
+    pieces += whole[0][at:]
+    # The last line of a text may have no end, and not be the last here.
+    pieces[:-1] = [line if line.endswith("\n") else f"{line}\n" for line in pieces[:-1]]
+    return "".join(pieces)
 
 
 class _Line(NamedTuple):
