@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint lowest mutants inspector clean
+.PHONY: demo docs test lint lowest mutants inspector clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/ready
 	$(BIN)/pytest -n auto
+
+# The pages of the reference that are made from docstrings and the command line.
+docs: $(VENV)/ready
+	$(BIN)/python -m docs.generate
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .

@@ -17,6 +17,8 @@ from typing import Final, Protocol, cast
 
 import typer
 
+import phextsync
+from phextsync import aio
 from phextsync.cli.main import app
 
 ROOT: Final = Path(__file__).parents[1]
@@ -98,7 +100,8 @@ _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
 def pages() -> dict[str, str]:
     """Return the text of each generated page by its file name."""
     made = {f"{name}.md": _python_page(*rest) for name, rest in _PYTHON.items()}
-    return made | {"commands.md": _commands_page(), "limits.md": _limits_page()}
+    made |= {"commands.md": _commands_page(), "limits.md": _limits_page()}
+    return made | {"python.md": _glance_page()}
 
 
 def documented() -> set[str]:
@@ -243,6 +246,43 @@ def _source(module: str) -> list[ast.stmt]:
     found = [path.with_suffix(".py"), path / "__init__.py", path.with_suffix(".pyi")]
     (file,) = [each for each in found if each.exists()]
     return ast.parse(file.read_text()).body
+
+
+# Python at a glance.
+
+
+def _glance_page() -> str:
+    lines = ["# Python at a glance", "", _NOTE, ""]
+    lines += [
+        "A folder is opened by [`phextsync.open`](python-blocking.md) for plain calls from any "
+        "thread, by [`phextsync.aio.open`](python-asyncio.md) for asyncio, and by "
+        "[`phextsync.open_node`](python-trio.md) for trio. "
+        "[In every process](../howto/programs.md) compares them.",
+        "",
+    ]
+    faces = (phextsync.Handle, aio.AsyncHandle, phextsync.Node)
+    lines += ["## What a node does", "", *_glance(faces), ""]
+    scrolls = (phextsync.Phext, aio.AsyncPhext, phextsync.Replica)
+    lines += ["## What a phext does", "", *_glance(scrolls), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _glance(faces: tuple[type, type, type]) -> list[str]:
+    """Return a table of what the handles have, and which of it each face has."""
+    lines = ["| call | | plain | asyncio | trio |", "| --- | --- | --- | --- | --- |"]
+    for name in (name for name in dir(faces[1]) if not name.startswith("_")):
+        members = [getattr(face, name, None) for face in faces]
+        abouts = [_first_sentence(inspect.getdoc(each) or "") for each in members if each]
+        # What says no more than "as X does" is said by X; "D.get(...)" is Python's own.
+        told = [text for text in abouts if text and not re.match(r"D\.|.* as `\w+\.\w+`", text)]
+        marks = " | ".join("" if member is None else "yes" for member in members)
+        lines.append(f"| `{name}` | {(told or abouts)[0]} | {marks} |")
+    return lines
+
+
+def _first_sentence(docstring: str) -> str:
+    sentence = re.split(r"(?<=[.;])\s", " ".join(docstring.split()) + " ")[0]
+    return sentence.strip(" .;").replace("|", "\\|")
 
 
 # Commands, from the command line.
