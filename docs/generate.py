@@ -30,7 +30,7 @@ _DATA: Final = ("data", "phext")  # options of nearly all commands, described on
 _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
     "python-blocking": (
         "Python: plain calls, from any thread",
-        "[In every process](../howto/programs.md) shows how these are used.",
+        "[Use it in a program](../howto/programs.md) shows how these are used.",
         {
             "phextsync.handles.blocking": (
                 *("open", "Options", "Handle", "Phext", "Batch", "Steps", "Changes"),
@@ -39,7 +39,7 @@ _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
     ),
     "python-asyncio": (
         "Python: asyncio",
-        "`from phextsync import aio`. [In every process](../howto/programs.md) shows how these are "
+        "`from phextsync import aio`. [Use it in a program](../howto/programs.md) shows how these are "
         "used.",
         {
             "phextsync.aio": (
@@ -55,7 +55,7 @@ _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
     "python-trio": (
         "Python: trio, and replicas without a network",
         "[Working with a phext](phext.md) shows how a replica is used, "
-        "[In every process](../howto/programs.md) how a node is opened.",
+        "[Use it in a program](../howto/programs.md) how a node is opened.",
         {
             "phextsync": (
                 *("open_node", "Node", "Replica", "ReplicaSet", "History", "RangeView"),
@@ -257,7 +257,7 @@ def _glance_page() -> str:
         "A folder is opened by [`phextsync.open`](python-blocking.md) for plain calls from any "
         "thread, by [`phextsync.aio.open`](python-asyncio.md) for asyncio, and by "
         "[`phextsync.open_node`](python-trio.md) for trio. "
-        "[In every process](../howto/programs.md) compares them.",
+        "[Use it in a program](../howto/programs.md) compares them.",
         "",
     ]
     faces = (phextsync.Handle, aio.AsyncHandle, phextsync.Node)
