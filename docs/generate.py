@@ -39,8 +39,8 @@ _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
     ),
     "python-asyncio": (
         "Python: asyncio",
-        "`from phextsync import aio`. [Use it in a program](../howto/programs.md) shows how these are "
-        "used.",
+        "`from phextsync import aio`. [Use it in a program](../howto/programs.md) shows how these "
+        "are used.",
         {
             "phextsync.aio": (
                 "open",

@@ -420,8 +420,8 @@ class Run:
 
     def _lose_power(self, number: int) -> None:
         """Lose what was not synced. What was on this disk alone is not owed any more, nor what
-        this disk lost of a file that its writer had not synced, or has by a name that he meant
-        for a moment: that looks like his own doing."""
+        this disk lost of a file that its writer had not synced, or has by a name that was
+        meant for a moment: that looks like the writer's own doing."""
         disk = self.machines[number].disk
         before, unsynced = self._tokens(number), tokens_in(disk.unsynced_files())
         disk.cut_power(self._random)
@@ -458,7 +458,7 @@ class Run:
         )
 
     def _do_full(self, step: Step, source: Random) -> None:
-        """The disk has no room, for users neither."""
+        """The disk has no room, not for users either."""
         disk = self.machines[step.machine].disk
         disk.room = disk.used() + source.choice((0, 30, 200))
         self._at(self.network.now + step.seconds, partial(setattr, disk, "room", None))
@@ -612,7 +612,7 @@ class Run:
         text = replica.get(place, "")
         end = "" if not text or text.endswith("\n") else "\n"
         replica.append(place, f"{end}{token} says the agent\n")
-        self.machines[step.machine].peer.commit()  # then he is told that it is there
+        self.machines[step.machine].peer.commit()  # then the user is told that it is there
         if self.machines[step.machine].peer.replicas.is_writable:
             self.lines.came(token, self._who(step))
 

@@ -60,7 +60,7 @@ class Lines:
         for token, count in after.items():
             if token not in before:
                 self.came(token, who)
-            elif count > before[token]:  # he copied it
+            elif count > before[token]:  # the user copied it
                 self.again[token] = self.doubled[token] = None
         gone = (token for token, count in before.items() if after.get(token, 0) < count)
         self.deleted.update(dict.fromkeys(gone))  # of two copies the other may be on its way out
@@ -72,9 +72,10 @@ class Lines:
         ignores: Callable[[str], bool],
     ) -> None:
         """A user changed files: in such files tokens stood, and stand. To put a line into another
-        file is to write it again, whoever deletes it from the first. Two that take a line from one
-        file apart may put it into two others. Each machine has its own copy of a file that is left
-        alone, as `ignores` tells, so that what is taken from there may come from others too."""
+        file is to write it again, no matter who deletes it from the first. Two that take a line
+        from one file apart may put it into two others. Each machine has its own copy of a file
+        that is left alone, as `ignores` tells, so that what is taken from there may come from
+        others too."""
         files = {*before.values()}
         for token, path in after.items():
             old = before.get(token, path)
@@ -91,7 +92,7 @@ class Lines:
                 self.doubled[token] = None
 
     def gave_up(self, held: Iterable[str], after: Mapping[str, int]) -> None:
-        """A user held lines that he had taken away; those that are not on the disk now are gone."""
+        """A user held lines that were taken away; those that are not on the disk now are gone."""
         self.deleted.update((token, None) for token in held if token not in after)
 
     def came(self, token: str, who: str) -> None:

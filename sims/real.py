@@ -208,7 +208,7 @@ class RealMesh:
         return text
 
     def edit(self, node: int, place: Coordinate, change: Callable[[Editor], object]) -> bool:
-        """Let a node's user change one scroll, on the text that he read last; say whether the
+        """Let a node's user change one scroll, on the text that they read last; say whether the
         node was asked to."""
         if not self.is_up(node):
             self.metrics.reads_unanswered += 1
