@@ -938,6 +938,15 @@ def test_what_lies_below_a_file_system_that_is_gone_meets_the_scroll(mesh: Mesh)
     assert sorted(mesh.settle()["mnt/n.md"].split()) == ["old", "one", "two"]
 
 
+def test_a_file_with_a_device_number_of_its_own_is_the_one_that_it_was(mesh: Mesh) -> None:
+    one = mesh.machines[0]
+    one.disk.put("n.md", "one\ntwo\n")
+    mesh.settle()
+    one.disk.get("n.md").device += 1  # a system that lies over another copied it for a writer
+    one.disk.put("n.md", "two\n")
+    assert mesh.settle() == {"n.md": "two\n"}
+
+
 def test_a_deletion_of_most_names_waits_to_be_confirmed(mesh: Mesh) -> None:
     one, two = mesh.machines
     for number in range(GUARD_NAMES):

@@ -473,17 +473,17 @@ class Directory:
         return None if text == before else text
 
     def _placed(self, write: Write, draft: Draft, late: str | None = None) -> Placed:
+        is_outside = self._is_same() and self._reader.is_outside(write.path)
         try:
             file = self._files.open(write.path)
         except OSError:
-            return Placed(None, late=late)
+            return Placed(None, is_outside=is_outside, late=late)
         try:
             status = file.status()
         finally:
             file.close()
         numbers = (draft.inode, draft.size, draft.time_ns)
         is_ours = (status.inode, status.size, status.time_ns) == numbers
-        is_outside = is_ours and status.device != self._reader.device
         mark = mark_of(status) if is_ours else None
         return Placed(mark, marks_of(status), status.born_ns, is_outside, late)
 
@@ -543,7 +543,7 @@ class Directory:
         moved = self._files.status(new)
         if moved is None or not self._is_same():
             return Placed(None)
-        is_outside = moved.device != self._reader.device
+        is_outside = self._reader.is_outside(new)
         return Placed(mark_of(moved), marks_of(moved), is_outside=is_outside)
 
     def _carry(self, old: str, new: str, expected: Mark) -> bool:

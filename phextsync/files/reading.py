@@ -8,7 +8,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from phextsync.errors import PhextsyncError
@@ -117,8 +117,7 @@ class Reader:
     def _look_at(self, folder: str) -> Gone | Trouble | None:
         status = self._files.status(folder)
         if status is None or status.is_file:  # below a file is nothing
-            above = self._files.status(folder.rpartition("/")[0])
-            return Gone(above is not None and above.device != self.device)
+            return Gone(self.is_outside(folder))
         if not status.is_folder:
             return Trouble(f"expected a folder at {folder}, found {kind_of(status)}")
         inside = [f"{folder}/{name}" if folder else name for name in SECRETS]
@@ -129,15 +128,23 @@ class Reader:
     def read_file(self, path: str) -> Found:
         status = self._files.status(path)
         if status is None or status.is_folder:
-            folder = self._files.status(path.rpartition("/")[0])
-            return Gone(folder is not None and folder.device != self.device)
+            return Gone(self.is_outside(path))
         if not status.is_file:
             return Trouble(f"expected a file, found {kind_of(status)}")
         file = self._files.open(path)
         try:
-            return self.read_open(file)
+            found = self.read_open(file)
         finally:
             file.close()
+        return (
+            replace(found, is_outside=self.is_outside(path)) if isinstance(found, File) else found
+        )
+
+    def is_outside(self, path: str) -> bool:
+        """Whether the folder of a path lies on another file system than the directory. A file's own
+        number is not asked: where one system lies over another, that of a file may change."""
+        folder = self._files.status(path.rpartition("/")[0])
+        return folder is not None and folder.device != self.device
 
     def read_open(self, file: OpenFile) -> File | Trouble:
         for _ in range(_READ_ATTEMPTS):
@@ -161,8 +168,7 @@ class Reader:
             text,
             marks_of(status),
             status.born_ns,
-            status.device != self.device,
-            self._clock_ns() - status.changed_ns < _RACY_NS,
+            is_racy=self._clock_ns() - status.changed_ns < _RACY_NS,
         )
 
     def gone(self, paths: Iterable[str]) -> list[str]:
