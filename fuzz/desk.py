@@ -14,6 +14,7 @@ from phextsync.control.desk import Desk
 from phextsync.control.frames import Value
 from phextsync.control.operations import digest
 from phextsync.control.server import serve_one
+from phextsync.control.status import Status
 from phextsync.errors import PhextsyncError
 from phextsync.index import CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
@@ -48,8 +49,8 @@ class Node:
         if not isinstance(error, PhextsyncError):
             self.errors.append(error)
 
-    def status_json(self) -> str:
-        return "{}"
+    def status(self) -> Status:
+        return Status(running=True, name="node", node_id="00", folder="")
 
     def reload(self) -> None:
         return

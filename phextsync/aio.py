@@ -17,6 +17,7 @@ from phextsync.control import operations
 from phextsync.control.answers import fact_rows
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
+from phextsync.control.status import Status
 from phextsync.errors import ClosedError
 from phextsync.files import desk as files_desk
 from phextsync.files.desk import ToldConflict
@@ -27,7 +28,6 @@ from phextsync.handles.folder_client import Call
 from phextsync.handles.requests import (
     about_file,
     as_not_synced,
-    as_object,
     at,
     checked_name,
     closed_history,
@@ -77,9 +77,9 @@ class AsyncHandle:
         """Return the names of the phexts that the node holds."""
         return await _ask(self._engine, operations.PHEXTS)
 
-    async def status(self) -> dict[str, object]:
-        """Return what `phextsync status --json` prints."""
-        return as_object(await _ask(self._engine, operations.STATUS))
+    async def status(self) -> Status:
+        """Return how the node is, as `phextsync status --json` prints it."""
+        return await _ask(self._engine, operations.STATUS)
 
     async def durable(self, *, timeout_s: float | None = None) -> None:
         """Wait until every change made so far is on the node's disk. TimeoutError after

@@ -26,6 +26,7 @@ from phextsync.control import operations
 from phextsync.control.desk import Desk
 from phextsync.control.frames import Value, decode_answer
 from phextsync.control.sessions import Session
+from phextsync.control.status import Status
 from phextsync.errors import AnswerLostError, PhextsyncError
 from phextsync.handles.folder_client import Call
 from phextsync.index import CoordinateRange
@@ -48,8 +49,8 @@ class _Node:
             store, node_id=bytes(16), random=Random(1), wall_time_ms=lambda: 0
         )
 
-    def status_json(self) -> str:
-        return "{}"
+    def status(self) -> Status:
+        return Status(running=True, name="node", node_id="", folder="")
 
     def lacking(self, phext: str, range_: CoordinateRange) -> list[Lack]:
         return []

@@ -1,5 +1,7 @@
 """Operations that other processes ask of the node that owns a folder."""
 
+import json
+from dataclasses import replace
 from random import Random
 
 import cbor2
@@ -11,7 +13,17 @@ from phextsync.control.answers import as_facts
 from phextsync.control.frames import Value, check_request, decode_answer, encode_error, plain
 from phextsync.control.operations import digest, is_change
 from phextsync.control.performing import perform
-from phextsync.errors import ConflictError, PhextsyncError, StoreError
+from phextsync.control.status import (
+    DirectoryRow,
+    DurationsRow,
+    LeftAlone,
+    PeerRow,
+    PhextRow,
+    PresenceRow,
+    Status,
+    StoreRow,
+)
+from phextsync.errors import ConflictError, PhextsyncError, ProtocolError, StoreError
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
 from phextsync.sync.codec import load_array
@@ -91,3 +103,42 @@ def test_a_request_is_as_large_as_a_frame_at_most() -> None:
     half = "x" * (1 << 26)
     with pytest.raises(PhextsyncError, match=r"expected a request of at most 134217664 bytes"):
         check_request(["batch", "memory", [["set", _PLACE, half], ["set", _PLACE, half]]])
+
+
+def test_a_status_arrives_as_it_was_sent_and_what_is_new_in_it_is_left_out() -> None:
+    peer = PeerRow(
+        node_id="0a", name="b", address="", round_trip_ms=None, state="in sync", lag_scrolls=0,
+        lag_bytes=0, last_error="", frames_in=1, frames_out=2, bytes_in=3, bytes_out=4,
+        updates_in=5, updates_out=6, redundant=7, comparisons=8, compare_messages=9,
+        lacks=("memory: 1, behind",),
+    )  # fmt: skip
+    left = LeftAlone(path="a.md", reason="why", since_ms=1)
+    status = Status(
+        running=True,
+        name="a",
+        node_id="0b",
+        folder="/data",
+        phexts=(PhextRow(name="memory", scrolls=1, bytes=2, fingerprint="00"),),
+        peers=(peer, replace(peer, round_trip_ms=1.5)),
+        presence=(PresenceRow(node_id="0a", name="b", facts={"load": 1, "editing": "x"}),),
+        directories=(
+            DirectoryRow(
+                directory="/notes",
+                phext="memory",
+                range="7.*",
+                kept_days=None,
+                reasons=(left,),
+                refused_lines=(("1.1 x", "expected nine numbers"),),
+            ),
+        ),
+        store=StoreRow(syncs=DurationsRow(count=1, sum_ms=2.5, at_most_s={"+Inf": 1})),
+    )
+    sent = json.loads(status.to_json())
+    assert Status.from_json(json.dumps({**sent, "unheard_of": [1]})) == status
+    assert Status.from_json(json.dumps({key: sent[key] for key in list(sent)[:4]})).peers == ()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"running": 1}', '{"peers": [[]]}', '{"port": "7439"}'])
+def test_what_is_no_status_is_refused(text: str) -> None:
+    with pytest.raises(ProtocolError, match="expected a status, found"):
+        Status.from_json(text)

@@ -567,7 +567,7 @@ def test_a_history_goes_with_the_process_that_has_it(tmp_path: Path) -> None:
 def test_each_process_tells_its_facts_and_an_heir_tells_them_again(tmp_path: Path) -> None:
     here, there = make_folders(tmp_path, "here", "there")
     with _open(there) as peer:
-        address = f"127.0.0.1:{peer.status()['port']}"
+        address = f"127.0.0.1:{peer.status().port}"
 
         def open_() -> Handle:
             return phextsync.open(here, host="127.0.0.1", port=0, discover=False, peers=[address])
@@ -806,9 +806,7 @@ def test_files_and_their_conflicts_are_reached_from_any_handle(tmp_path: Path) -
         with pytest.raises(CoordinateError, match=re.escape(str(notes))):
             attached.find_file("none.md")
         assert owner.conflicts() == attached.conflicts() == []
-        rows = owner.status()["directories"]
-        assert isinstance(rows, list)
-        assert [row["directory"] for row in rows] == [str(notes)]
+        assert [row.directory for row in owner.status().directories] == [str(notes)]
     store = LmdbStore(folder)
     replicas = ReplicaSet(store, node_id=b"n" * 16, random=Random(1), wall_time_ms=lambda: 1)
     ConflictLog(replicas, bytes.fromhex(bound.id)).add(file.coordinate, "a.md", clash, "laptop")

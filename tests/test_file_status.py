@@ -7,11 +7,12 @@ from random import Random
 import pytest
 
 from phextsync.conflicts import Conflict
+from phextsync.control.status import DirectoryRow, LeftAlone
 from phextsync.files.binding import Situation
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.conflict_log import ConflictLog
 from phextsync.files.desk import FileDesk
-from phextsync.files.status import BindingStatus, DirectoryRow, lines_of, reasons_of, row_of
+from phextsync.files.status import BindingStatus, lines_of, reasons_of, row_of
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.past import FOREVER
 from phextsync.replica.replicas import ReplicaSet
@@ -56,8 +57,8 @@ def test_a_directory_that_is_in_step_takes_two_lines_and_has_no_reasons() -> Non
 
 def test_times_are_those_of_the_wall() -> None:
     row = _row(replace(_WELL, last_merge_s=90.0, left_alone=(("a.md", "why", 40.0),)))
-    assert row["last_merge_ms"] == _NOW_MS - 10_000
-    assert row["reasons"] == [{"path": "a.md", "reason": "why", "since_ms": _NOW_MS - 60_000}]
+    assert row.last_merge_ms == _NOW_MS - 10_000
+    assert row.reasons == (LeftAlone(path="a.md", reason="why", since_ms=_NOW_MS - 60_000),)
     assert "last written by a merge at 2027-01-1" in _shown(row)
 
 
@@ -114,7 +115,7 @@ def replicas() -> ReplicaSet:
 def test_bindings_that_cannot_be_read_are_a_reason(tmp_path: Path, replicas: ReplicaSet) -> None:
     BindingStore(tmp_path).path.write_text("[{")
     (row,) = FileDesk(replicas, tmp_path).status()
-    assert "expected a list of bindings" in str(row["problem"])
+    assert "expected a list of bindings" in str(row.problem)
 
 
 def test_conflicts_are_kept_as_long_as_history_is(replicas: ReplicaSet) -> None:

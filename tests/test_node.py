@@ -1,6 +1,5 @@
 """Real nodes on loopback: TLS, mDNS, restarts, and processes that are killed."""
 
-import json
 import logging
 import os
 import signal
@@ -343,10 +342,10 @@ async def test_a_node_tells_changes_presence_and_what_is_wrong_with_its_peers(
                     {"editing": _PLACE, "load": 3}
                 ]
                 await second.synced(timeout_s=PATIENCE_S)
-                (row,) = json.loads(json.dumps(second.status()))["peers"]
-                assert (row["name"], row["lag_scrolls"], row["last_error"]) == ("first", 0, "")
-                assert row["state"] in ("in sync", "comparing")
-                assert second.status()["warnings"] == []
+                (row,) = second.status().peers
+                assert (row.name, row.lag_scrolls, row.last_error) == ("first", 0, "")
+                assert row.state in ("in sync", "comparing")
+                assert second.status().warnings == ()
             while first.peers():
                 await first.agreement.progress()
             (absent,) = first.absent()

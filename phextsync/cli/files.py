@@ -1,6 +1,5 @@
 """The commands about bound directories."""
 
-import json
 import re
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -93,14 +92,14 @@ def bindings(data: Data = DATA, as_json: Json = False) -> None:
     folder = existing_folder(data)
     bound = BindingStore(folder).bindings()
     with suppress(*ABSENT), Attachment(folder) as asked:
-        rows = json.loads(operations.STATUS.ask(asked))["directories"]
+        rows = operations.STATUS.ask(asked).directories
         if as_json:
-            say_json(rows)
+            say_json([asdict(row) for row in rows])
         else:
             say(*(line for row in rows for line in lines_of(row)))
         return
     if as_json:
-        say_json([row_of(each, None, 0) for each in bound])
+        say_json([asdict(row_of(each, None, 0)) for each in bound])
         return
     for each in bound:
         say(f"directory {each.directory}: {each.range} of {each.phext}")

@@ -4,7 +4,6 @@ It writes lines into one scroll of the reserved phext `measure` and clears that 
 which leaves a few bytes of deletions on every node that holds everything. All else is reading.
 """
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Final
 
 from phextsync.control import operations
 from phextsync.control.client import Attachment
+from phextsync.control.status import Status
 from phextsync.errors import NotSyncedError, PhextsyncError
 from phextsync.reporting import Document, Plot, Section, Series, cumulative, machine, ring
 
@@ -34,26 +34,6 @@ _COUNTERS: Final = {
 }
 
 
-class _Status:
-    """The parts of a node's status that are numbers, checked."""
-
-    def __init__(self, text: str) -> None:
-        found = json.loads(text)
-        self.name = str(found["name"])
-        self.peers = [str(row["name"]) for row in found["peers"]]
-        self.trips_ms = [float(row["round_trip_ms"] or 0.0) for row in found["peers"]]
-        self.counters = {
-            counter: tuple(float(row[counter]) for row in found["peers"]) for counter in _COUNTERS
-        }
-        store = found["store"]
-        self.store = {name: float(store[name]) for name in ("open_scrolls", "evictions")}
-        self.times_ms = {
-            name: (float(row["count"]), float(row["sum_ms"]), float(row["max_ms"]))
-            for name in ("commits", "syncs")
-            for row in (store[name],)
-        }
-
-
 def measure(folder: Path, command: str, show: Callable[[int, int], None]) -> Document:
     """Measure from the node that runs on `folder`; `show` is told how far it is.
 
@@ -73,23 +53,19 @@ def measure(folder: Path, command: str, show: Callable[[int, int], None]) -> Doc
 
         try:
             asks = _time_each(_ASKS, lambda i: operations.COUNT.ask(node, PHEXT, "*"), step)
-            peers = _status(node).peers
+            peers = operations.STATUS.ask(node).peers
             durable, everywhere = _edit(node, bool(peers), step)
             reads = _time_each(
                 _ASKS, lambda i: operations.GET.ask(node, PHEXT, _PLACE), lambda: None
             )
         finally:
             operations.REMOVE.ask(node, PHEXT, _PLACE)
-        status = _status(node)
+        status = operations.STATUS.ask(node)
     document = Document(f"What {status.name} measures of its mesh", command, machine=machine())
     document.sections = [_operations(asks, reads, durable, everywhere), _store(status)]
     if status.peers:
         document.sections.append(_peers(status))
     return document
-
-
-def _status(node: Attachment) -> _Status:
-    return _Status(operations.STATUS.ask(node))
 
 
 def _time_each(
@@ -150,25 +126,28 @@ def _operations(
     return Section("Reading and writing", method, tuple(series), (plot,))
 
 
-def _store(status: _Status) -> Section:
-    series = [Series(name.replace("_", " "), "scrolls", (v,)) for name, v in status.store.items()]
-    for name, (count, sum_ms, max_ms) in status.times_ms.items():
-        series.append(Series(name, "batches", (count,)))
-        series.append(Series(f"{name}, mean", "ms", (sum_ms / max(1.0, count),)))
-        series.append(Series(f"{name}, longest", "ms", (max_ms,)))
+def _store(status: Status) -> Section:
+    store = status.store
+    series = [
+        Series("open scrolls", "scrolls", (float(store.open_scrolls),)),
+        Series("evictions", "scrolls", (float(store.evictions),)),
+    ]
+    for name, row in (("commits", store.commits), ("syncs", store.syncs)):
+        series.append(Series(name, "batches", (float(row.count),)))
+        series.append(Series(f"{name}, mean", "ms", (row.sum_ms / max(1, row.count),)))
+        series.append(Series(f"{name}, longest", "ms", (row.max_ms,)))
     return Section("Store", "Counters of the node since it started.", tuple(series))
 
 
-def _peers(status: _Status) -> Section:
-    names = ", ".join(status.peers)
-    series = [Series("round trip", "ms", tuple(status.trips_ms), f"to {names}")]
+def _peers(status: Status) -> Section:
+    names = [peer.name for peer in status.peers]
+    trips_ms = tuple(peer.round_trip_ms or 0.0 for peer in status.peers)
+    series = [Series("round trip", "ms", trips_ms, f"to {', '.join(names)}")]
     for name, unit in _COUNTERS.items():
-        series.append(Series(name.replace("_", " "), unit, status.counters[name]))
-    counts = zip(status.counters["compare_messages"], status.counters["comparisons"], strict=True)
-    trips = tuple(messages / 2 / max(1.0, comparisons) for messages, comparisons in counts)
+        counts = tuple(float(getattr(peer, name)) for peer in status.peers)
+        series.append(Series(name.replace("_", " "), unit, counts))
+    trips = tuple(peer.compare_messages / 2 / max(1.0, peer.comparisons) for peer in status.peers)
     series.append(Series("round trips per comparison", "round trips", trips))
-    curves, labels = ring(
-        [status.name, *status.peers], [(0, i + 1) for i in range(len(status.peers))]
-    )
+    curves, labels = ring([status.name, *names], [(0, i + 1) for i in range(len(names))])
     plot = Plot("topology", "The peers of this node", curves, labels=labels)
     return Section("Peers", "Counters of each link since it opened.", tuple(series), (plot,))

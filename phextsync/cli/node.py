@@ -1,17 +1,16 @@
 """The commands that run this node, serve its scrolls, and say how it is."""
 
 import asyncio
-import json
 import logging
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Annotated, Final, TypedDict
+from typing import Annotated, Final
 
 import trio
 import typer
@@ -39,11 +38,12 @@ from phextsync.cli.common import (
     warn_of_import,
 )
 from phextsync.control import operations
+from phextsync.control.status import AbsentRow, PeerRow, Status
 from phextsync.discovery import Address, parse_address
 from phextsync.errors import StoreError, StoreLockedError
 from phextsync.files import service
 from phextsync.files.bindings import BindingStore
-from phextsync.files.status import DirectoryRow, lines_of, reasons_of
+from phextsync.files.status import lines_of, reasons_of
 from phextsync.gateways.guard import Guard
 from phextsync.handles.engine import Options
 from phextsync.node.node import Node, open_node
@@ -377,113 +377,73 @@ def status(
     texts, of which only what changed is to be sent.
     """
     with session(data) as asked:
-        answer = json.loads(str(operations.STATUS.ask(asked)))
+        answer = operations.STATUS.ask(asked)
     if check:
         reasons = list(_out_of_step(answer))
         say(*reasons)
         sys.exit(1 if reasons else 0)
     if as_json:
-        say_json(answer)
+        say_json(asdict(answer))
         return
-    state = f"runs on port {answer['port']}" if answer["running"] else "is not running"
-    say(f"{answer['name']} ({answer['node_id'][:8]}) {state}, data in {answer['folder']}")
+    state = f"runs on port {answer.port}" if answer.running else "is not running"
+    say(f"{answer.name} ({answer.node_id[:8]}) {state}, data in {answer.folder}")
     rows = [["phext", "scrolls", "bytes", "fingerprint"]]
-    for row in answer["phexts"]:
-        rows.append([row["name"], str(row["scrolls"]), str(row["bytes"]), row["fingerprint"]])
+    for row in answer.phexts:
+        rows.append([row.name, str(row.scrolls), str(row.bytes), row.fingerprint])
     say_columns(rows)
-    say(*(line for row in answer["directories"] for line in lines_of(row)))
-    if answer["running"]:
+    say(*(line for row in answer.directories for line in lines_of(row)))
+    if answer.running:
         say(*_running_lines(answer))
 
 
-class _ReceivingRow(TypedDict):
-    phext: str
-    scrolls: int
-    scrolls_of: int
-    text_bytes: int
-    text_bytes_of: int
-
-
-class _PeerRow(TypedDict):
-    node_id: str
-    name: str
-    address: str
-    state: str
-    lag_scrolls: int
-    lag_bytes: int
-    round_trip_ms: float | None
-    bytes_in: int
-    bytes_out: int
-    lacks: list[str]
-
-
-class _AbsentRow(TypedDict):
-    node_id: str | None
-    name: str
-    address: str
-    last_seen_s: float | None
-    reason: str
-    is_wanted: bool
-
-
-class _Running(TypedDict):
-    running: bool
-    folder: str
-    directories: list[DirectoryRow]
-    receiving: list[_ReceivingRow]
-    peers: list[_PeerRow]
-    absent: list[_AbsentRow]
-    warnings: list[str]
-
-
-def _out_of_step(answer: _Running) -> Iterator[str]:
+def _out_of_step(answer: Status) -> Iterator[str]:
     """Give the reasons why not everything is in step, a line each."""
-    if not answer["running"]:
-        yield f"no node runs on {answer['folder']}"
-    for directory in answer["directories"]:
+    if not answer.running:
+        yield f"no node runs on {answer.folder}"
+    for directory in answer.directories:
         yield from reasons_of(directory)
-    if not answer["running"]:
+    if not answer.running:
         return
-    for row in answer["receiving"]:
-        yield f"receiving {row['phext']}: {row['scrolls']} of {row['scrolls_of']} scrolls"
-    for peer in answer["peers"]:
-        for lack in peer["lacks"]:
-            yield f"peer {peer['name']} ({peer['node_id'][:8]}) lacks {lack}"
-    for absent in answer["absent"]:
-        if absent["is_wanted"]:
+    for row in answer.receiving:
+        yield f"receiving {row.phext}: {row.scrolls} of {row.scrolls_of} scrolls"
+    for peer in answer.peers:
+        for lack in peer.lacks:
+            yield f"peer {peer.name} ({peer.node_id[:8]}) lacks {lack}"
+    for absent in answer.absent:
+        if absent.is_wanted:
             yield ", ".join(line.strip() for line in _absent_lines(absent))
 
 
-def _running_lines(answer: _Running) -> Iterator[str]:
+def _running_lines(answer: Status) -> Iterator[str]:
     """Give what a running node knows of others. Each address has a line with room for it."""
-    for row in answer["receiving"]:
-        size = _of_bytes(row["text_bytes"], row["text_bytes_of"])
-        yield f"receiving {row['phext']}: {row['scrolls']} of {row['scrolls_of']} scrolls, {size}"
-    for peer in answer["peers"]:
+    for row in answer.receiving:
+        size = _of_bytes(row.text_bytes, row.text_bytes_of)
+        yield f"receiving {row.phext}: {row.scrolls} of {row.scrolls_of} scrolls, {size}"
+    for peer in answer.peers:
         yield from _peer_lines(peer)
-    for absent in answer["absent"]:
+    for absent in answer.absent:
         yield from _absent_lines(absent)
-    for warning in answer["warnings"]:
+    for warning in answer.warnings:
         yield f"warning: {warning}"
 
 
-def _peer_lines(peer: _PeerRow) -> Iterator[str]:
-    scrolls, trip = peer["lag_scrolls"], peer["round_trip_ms"]
-    lag = f", lacks {scrolls} scrolls, {decimal(peer['lag_bytes'])}" if scrolls else ""
-    yield f"peer {peer['name']} ({peer['node_id'][:8]}): {peer['state']}{lag}"
-    yield f"  at {peer['address']}"
+def _peer_lines(peer: PeerRow) -> Iterator[str]:
+    scrolls, trip = peer.lag_scrolls, peer.round_trip_ms
+    lag = f", lacks {scrolls} scrolls, {decimal(peer.lag_bytes)}" if scrolls else ""
+    yield f"peer {peer.name} ({peer.node_id[:8]}): {peer.state}{lag}"
+    yield f"  at {peer.address}"
     took = "" if trip is None else f"round trip {trip:.2f} ms, "
-    yield f"  {took}{decimal(peer['bytes_in'])} in, {decimal(peer['bytes_out'])} out"
+    yield f"  {took}{decimal(peer.bytes_in)} in, {decimal(peer.bytes_out)} out"
 
 
-def _absent_lines(peer: _AbsentRow) -> Iterator[str]:
-    node_id, seen_s = (peer["node_id"] or "")[:8], peer["last_seen_s"]
-    who = f"{peer['name']} ({node_id})" if peer["name"] else node_id or "somebody"
+def _absent_lines(peer: AbsentRow) -> Iterator[str]:
+    node_id, seen_s = (peer.node_id or "")[:8], peer.last_seen_s
+    who = f"{peer.name} ({node_id})" if peer.name else node_id or "somebody"
     when = "" if seen_s is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seen_s))
     yield f"not connected: {who}" + (f", last seen {when}" if when else "")
-    if peer["address"]:
-        yield f"  at {peer['address']}"
-    yield f"  {peer['reason']}"
+    if peer.address:
+        yield f"  at {peer.address}"
+    yield f"  {peer.reason}"
 
 
 def _of_bytes(have: int, of: int) -> str:

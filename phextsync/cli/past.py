@@ -1,6 +1,5 @@
 """The commands about the past of scrolls: what was written when and by whom, and what is kept."""
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -348,10 +347,11 @@ def _who(writers: tuple[bytes, ...], seen_here: bool, names: Callable[[bytes], s
 
 def _node_names(asked: Asked, data: Path) -> Callable[[bytes], str]:
     """Return what tells the name of a node, or the start of its id where that is not known."""
-    status = json.loads(operations.STATUS.ask(asked))
+    status = operations.STATUS.ask(asked)
     remembered = RememberedPeers.load(existing_folder(data) / PEERS_FILE)
-    rows = [status, *status.get("peers", ()), *status.get("absent", ())]
-    names = {row["node_id"]: row["name"] for row in rows if row["name"]}
+    names: dict[str | None, str] = {status.node_id: status.name}
+    names |= {peer.node_id: peer.name for peer in status.peers}
+    names |= {peer.node_id: peer.name for peer in status.absent}
 
     def name(node_id: bytes) -> str:
         return names.get(node_id.hex()) or remembered.name(node_id) or node_id.hex()[:8]

@@ -1,6 +1,7 @@
 """Control: what other processes ask of a node, its socket, and what is done without a node.
 
 * `frames`: requests and answers as bytes
+* `status`: how a node or a folder is, for all who read it
 * `answers`: each form of an answer, as it is sent and as it is read
 * `operations`: all that can be asked, in one table
 * `performing`: what is done to scrolls, and what is looked up

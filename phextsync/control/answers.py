@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from phextsync.control.frames import Value
+from phextsync.control.status import Status
 from phextsync.errors import ProtocolError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.changes import Change, TextChange
@@ -156,6 +157,9 @@ NUMBER: Final[Form[int]] = Form(_same, _as_number)
 TEXT: Final[Form[str]] = Form(_same, _as_text)
 OPTIONAL_TEXT: Final[Form[str | None]] = Form(_same, _as_optional_text)
 ANY: Final[Form[Value]] = Form(_same, _same)
+STATUS: Final[Form[Status]] = Form(
+    lambda status: status.to_json(), lambda value: Status.from_json(_as_text(value))
+)
 TEXTS: Final[Form[list[str]]] = Form(lambda texts: [*texts], _as_texts)
 
 

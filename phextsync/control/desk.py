@@ -19,6 +19,7 @@ from phextsync.control import operations
 from phextsync.control.frames import Value, encode_answer, encode_error
 from phextsync.control.operations import is_about_files, is_change, operation_of
 from phextsync.control.performing import look_back, perform
+from phextsync.control.status import DirectoryRow, Status
 from phextsync.errors import AnswerLostError, CoordinateError, PhextsyncError, ProtocolError
 from phextsync.index import CoordinateRange
 from phextsync.replica.changes import writing_as
@@ -39,7 +40,7 @@ class Directories(Protocol):
 
     def ask(self, request: list[Value]) -> Value: ...
 
-    def status(self) -> list[dict[str, object]]: ...
+    def status(self) -> tuple[DirectoryRow, ...]: ...
 
     def taking_up(self) -> list[tuple[str, int, int]]: ...
 
@@ -59,7 +60,7 @@ class Served(Protocol):
     @property
     def boundary(self) -> Boundary: ...
 
-    def status_json(self) -> str: ...
+    def status(self) -> Status: ...
 
     def reload(self) -> None: ...
 
@@ -128,7 +129,7 @@ class Desk:
     def _ask(self, request: list[Value]) -> Value:
         match request:
             case ["status"]:
-                return self._node.status_json()
+                return operations.STATUS.answer.encode(self._node.status())
             case ["reload"]:  # the files that say who belongs to the mesh
                 self._node.reload()
                 return None

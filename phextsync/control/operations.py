@@ -245,7 +245,7 @@ KEEP_HISTORY: Final = Operation(
 
 # -- the node ------------------------------------------------------------------------------
 
-STATUS: Final = Operation("status", (), answers.TEXT, "how the node is, as JSON")
+STATUS: Final = Operation("status", (), answers.STATUS, "how the node is, as JSON")
 RELOAD: Final = Operation("reload", (), answers.NOTHING, "reads again who belongs to the mesh")
 PHEXTS: Final = Operation("phexts", (), answers.TEXTS, "the names of the phexts")
 LACKING: Final = Operation(

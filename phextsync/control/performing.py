@@ -14,6 +14,7 @@ from phextsync.control import operations
 from phextsync.control.answers import DeletedScrolls, ListedScroll, Page
 from phextsync.control.frames import Value
 from phextsync.control.operations import OPERATIONS, digest
+from phextsync.control.status import PhextRow
 from phextsync.crdt import check_text
 from phextsync.errors import ConflictError, PhextsyncError, ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
@@ -296,19 +297,17 @@ def _undeletable(pasts: list[Past], rest: CoordinateRange | None) -> Value:
 # -- all phexts ----------------------------------------------------------------------------
 
 
-def summarize(replicas: ReplicaSet) -> list[dict[str, str | int]]:
-    """Return name, scrolls, bytes of text and fingerprint of each phext, for people to read."""
-    rows: list[dict[str, str | int]] = []
-    for name in replicas.names():
-        if name != CLIENTS:
-            replica = replicas.phext(name)
-            digest = scope_digest(replica.index, [EVERYTHING])[1]
-            rows.append(
-                {
-                    "name": name,
-                    "scrolls": len(replica),
-                    "bytes": replica.index.text_bytes,
-                    "fingerprint": digest.hex(),
-                }
-            )
-    return rows
+def summarize(replicas: ReplicaSet) -> tuple[PhextRow, ...]:
+    """Return how each phext is, by name."""
+    names = [name for name in replicas.names() if name != CLIENTS]
+    return tuple(_phext_row(replicas.phext(name)) for name in names)
+
+
+def _phext_row(replica: Replica) -> PhextRow:
+    digest = scope_digest(replica.index, [EVERYTHING])[1]
+    return PhextRow(
+        name=replica.name,
+        scrolls=len(replica),
+        bytes=replica.index.text_bytes,
+        fingerprint=digest.hex(),
+    )

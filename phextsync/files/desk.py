@@ -7,7 +7,7 @@ number of a conflict will do, where it is the only such one.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -16,6 +16,7 @@ from phextsync.control import operations
 from phextsync.control.answers import Form, rows_of
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
+from phextsync.control.status import DirectoryRow
 from phextsync.errors import PhextsyncError, ProtocolError, StoreError
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
@@ -116,21 +117,21 @@ class FileDesk:
         """Return a bound file by its name or whole path. CoordinateError when there is none."""
         return self._finder.find(name, path or name)
 
-    def status(self) -> list[dict[str, object]]:
-        """Return the state of each directory, as `status --json` prints it."""
+    def status(self) -> tuple[DirectoryRow, ...]:
+        """Return the state of each directory."""
         served = {status.directory: status for status in self._serving.status()}
-        rows: list[dict[str, object]] = []
+        rows: list[DirectoryRow] = []
         try:
             all_bound = self._store.bindings()
         except StoreError as error:  # a file of the folder that says what is bound
             row = row_of(Bound(self._store.path, "", EVERYTHING), None, 0)
-            return [{**row, "problem": str(error)}]
+            return (replace(row, problem=str(error)),)
         for bound in all_bound:
             row = row_of(bound, served.get(bound.directory), self._replicas.author.now_ms())
-            if not row["is_taken_up"]:
-                row["conflicts"] = len(self._log(bound))
-            rows.append({**row})
-        return rows
+            if not row.is_taken_up:
+                row = replace(row, conflicts=len(self._log(bound)))
+            rows.append(row)
+        return tuple(rows)
 
     def taking_up(self) -> list[tuple[str, int, int]]:
         """Say which directories are being taken up: files that were looked at, and all of them."""

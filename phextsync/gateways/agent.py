@@ -431,21 +431,19 @@ class Agent:
 
     async def _peers(self) -> list[str]:
         status = await self._node.status()
-        lines = [f"this is {status['name']}"]
-        for phext in _rows(status["phexts"]):
-            if is_reserved(str(phext["name"])):
-                continue
-            lines.append(f"phext {phext['name']}: {phext['scrolls']} scrolls")
-        peers = _rows(status["peers"])
-        for peer in peers:
-            missing = "; ".join(map(str, _items(peer["lacks"])))
+        lines = [f"this is {status.name}"]
+        for phext in status.phexts:
+            if not is_reserved(phext.name):
+                lines.append(f"phext {phext.name}: {phext.scrolls} scrolls")
+        for peer in status.peers:
+            missing = "; ".join(peer.lacks)
             state = f"does not have yet: {missing}" if missing else "has everything"
-            lines.append(f"peer {peer['name']} at {peer['address']} {state}")
-        if not peers:
+            lines.append(f"peer {peer.name} at {peer.address} {state}")
+        if not status.peers:
             lines.append("no peer is connected: changes are kept, and sent when one is")
-        for peer in _rows(status["absent"]):
-            lines.append(f"not connected: {peer['name']} at {peer['address']}, {peer['reason']}")
-        lines += [f"warning: {warning}" for warning in _items(status["warnings"])]
+        for absent in status.absent:
+            lines.append(f"not connected: {absent.name} at {absent.address}, {absent.reason}")
+        lines += [f"warning: {warning}" for warning in status.warnings]
         return ["\n".join(lines[:PAGE_ROWS])]
 
     # -- writing ---------------------------------------------------------------------------
@@ -604,11 +602,3 @@ def _advice(error: PhextsyncError) -> str:
 def _ago(now_s: float, then_s: float) -> str:
     seconds = max(0, int(now_s - then_s))
     return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
-
-
-def _items(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _rows(value: object) -> list[dict[str, object]]:
-    return [row for row in _items(value) if isinstance(row, dict)]

@@ -1,7 +1,7 @@
 """What Prometheus reads of a node: its phexts, its peers, and the requests that it answered."""
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -13,8 +13,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from phextsync.control.performing import summarize
+from phextsync.control.status import DirectoryRow, PeerRow, StoreRow
 from phextsync.node.node import Node
+from phextsync.sync.traffic import Traffic
 
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
@@ -60,60 +61,60 @@ class NodeMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Give the figures of phexts and peers, as `Collector` asks."""
+        status = self._node.status()
         scrolls = _gauge("phextsync_scrolls", "Scrolls with text", "phext")
         size = _gauge("phextsync_text_bytes", "Bytes of durable text", "phext")
-        for row in summarize(self._node.replicas):
-            scrolls.add_metric([str(row["name"])], float(row["scrolls"]))
-            size.add_metric([str(row["name"])], float(row["bytes"]))
-        yield from (scrolls, size, *self._links(), *self._directories())
-        writable = GaugeMetricFamily("phextsync_writable", "Whether the disk takes writes")
-        writable.add_metric([], float(self._node.replicas.is_writable))
-        yield writable
-        yield from self._store()
+        for row in status.phexts:
+            scrolls.add_metric([row.name], row.scrolls)
+            size.add_metric([row.name], row.bytes)
+        yield from (scrolls, size)
+        yield from _links(status.peers)
+        yield from _directories(status.directories)
+        yield from _store(status.store)
 
-    def _directories(self) -> Iterator[Metric]:
-        directories = self._node.directories
-        rows = [] if directories is None else directories.status()
-        for name, about in _OF_DIRECTORIES.items():
-            gauge = _gauge(f"phextsync_directory_{name}", about, "directory")
-            for row in rows:
-                if isinstance(value := row[name], int):
-                    gauge.add_metric([str(row["directory"])], value)
-            yield gauge
 
-    def _store(self) -> Iterator[Metric]:
-        replicas = self._node.replicas
-        opened = GaugeMetricFamily("phextsync_open_scrolls", "Scrolls that are open in memory")
-        opened.add_metric([], replicas.budget.scrolls)
-        evicted = CounterMetricFamily("phextsync_evictions", "Scrolls closed to save memory")
-        evicted.add_metric([], replicas.budget.evictions)
-        yield from (opened, evicted)
-        for name, about, times in (
-            ("commit", "From taking a batch to its being durable", self._node.commits),
-            ("sync", "Writing a batch's pages and waiting for the disk", replicas.store.syncs),
-        ):
-            family = HistogramMetricFamily(f"phextsync_{name}_seconds", about)
-            family.add_metric([], buckets=times.buckets(), sum_value=times.sum_s)
-            yield family
+def _directories(rows: Sequence[DirectoryRow]) -> Iterator[Metric]:
+    for name, about in _OF_DIRECTORIES.items():
+        gauge = _gauge(f"phextsync_directory_{name}", about, "directory")
+        for row in rows:
+            gauge.add_metric([row.directory], getattr(row, name))
+        yield gauge
 
-    def _links(self) -> Iterator[Metric]:
-        peers = self._node.peers()
-        connected = GaugeMetricFamily("phextsync_peers", "Connected peers")
-        connected.add_metric([], len(peers))
-        trip = _gauge("phextsync_round_trip_seconds", "Last measured round trip", "peer")
-        lacking = _gauge("phextsync_lacking_scrolls", "Scrolls not known to be there", "peer")
-        traffic: dict[str, CounterMetricFamily] = {}
-        for peer in peers:
-            label = [f"{peer.name}-{peer.node_id.hex()[:8]}"]
-            if peer.round_trip_s is not None:
-                trip.add_metric(label, peer.round_trip_s)
-            lacking.add_metric(label, sum(lack.scrolls for _, lack in peer.lacks))
-            for name, value in asdict(peer.traffic).items():
-                family = traffic.setdefault(
-                    name, CounterMetricFamily(f"phextsync_link_{name}", name, labels=["peer"])
-                )
-                family.add_metric(label, value)
-        yield from (connected, trip, lacking, *traffic.values())
+
+def _store(store: StoreRow) -> Iterator[Metric]:
+    writable = GaugeMetricFamily("phextsync_writable", "Whether the disk takes writes")
+    writable.add_metric([], float(store.is_writable))
+    opened = GaugeMetricFamily("phextsync_open_scrolls", "Scrolls that are open in memory")
+    opened.add_metric([], store.open_scrolls)
+    evicted = CounterMetricFamily("phextsync_evictions", "Scrolls closed to save memory")
+    evicted.add_metric([], store.evictions)
+    yield from (writable, opened, evicted)
+    for name, about, row in (
+        ("commit", "From taking a batch to its being durable", store.commits),
+        ("sync", "Writing a batch's pages and waiting for the disk", store.syncs),
+    ):
+        family = HistogramMetricFamily(f"phextsync_{name}_seconds", about)
+        family.add_metric([], buckets=[*row.at_most_s.items()], sum_value=row.sum_ms / 1000)
+        yield family
+
+
+def _links(peers: Sequence[PeerRow]) -> Iterator[Metric]:
+    connected = GaugeMetricFamily("phextsync_peers", "Connected peers")
+    connected.add_metric([], len(peers))
+    trip = _gauge("phextsync_round_trip_seconds", "Last measured round trip", "peer")
+    lacking = _gauge("phextsync_lacking_scrolls", "Scrolls not known to be there", "peer")
+    traffic = [
+        CounterMetricFamily(f"phextsync_link_{each.name}", each.name, labels=["peer"])
+        for each in fields(Traffic)
+    ]
+    for peer in peers:
+        label = [f"{peer.name}-{peer.node_id[:8]}"]
+        if peer.round_trip_ms is not None:
+            trip.add_metric(label, peer.round_trip_ms / 1000)
+        lacking.add_metric(label, peer.lag_scrolls)
+        for each, family in zip(fields(Traffic), traffic, strict=True):
+            family.add_metric(label, getattr(peer, each.name))
+    yield from (connected, trip, lacking, *traffic)
 
 
 def _gauge(name: str, about: str, label: str) -> GaugeMetricFamily:

@@ -26,6 +26,7 @@ from phextsync.control import operations
 from phextsync.control.answers import fact_rows
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
+from phextsync.control.status import Status
 from phextsync.errors import ClosedError
 from phextsync.files import desk as files_desk
 from phextsync.files.desk import ToldConflict
@@ -36,7 +37,6 @@ from phextsync.handles.folder_client import Call
 from phextsync.handles.requests import (
     about_file,
     as_not_synced,
-    as_object,
     at,
     checked_name,
     closed_history,
@@ -100,9 +100,9 @@ class Handle:
         """Return the names of the phexts that the node holds."""
         return self._engine.ask(operations.PHEXTS)
 
-    def status(self) -> dict[str, object]:
-        """Return what `phextsync status --json` prints."""
-        return as_object(self._engine.ask(operations.STATUS))
+    def status(self) -> Status:
+        """Return how the node is, as `phextsync status --json` prints it."""
+        return self._engine.ask(operations.STATUS)
 
     def durable(self, *, timeout_s: float | None = None) -> None:
         """Wait until every change made so far is on the node's disk."""

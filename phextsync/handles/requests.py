@@ -1,13 +1,12 @@
 """What handles of every kind put into requests, and read out of answers in the same way."""
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
 from phextsync.control.frames import Value
 from phextsync.control.operations import digest
-from phextsync.errors import NotSyncedError, PhextsyncError, ProtocolError
+from phextsync.errors import NotSyncedError, PhextsyncError
 from phextsync.files.finding import current_folder, whole_path
 from phextsync.phext_names import is_phext_name
 from phextsync.replica.views import Key, Range, as_coordinate, as_range
@@ -73,11 +72,3 @@ def kept_where(kept_ms: int | None, phext: str | None, range_: Range) -> list[Va
     if not where and (kept_ms is None or not as_range(range_).is_everything):
         raise PhextsyncError("expected a time for the whole folder, or a phext and a range")
     return where
-
-
-def as_object(text: str) -> dict[str, object]:
-    """Return what JSON says that is an object."""
-    found = json.loads(text)
-    if isinstance(found, dict):
-        return found
-    raise ProtocolError(f"expected an object, found {text:.80}")

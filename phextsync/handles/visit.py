@@ -1,7 +1,6 @@
 """A folder for as long as a command lasts: its node is asked, or, where none runs, the folder is
 looked into, and owned from the first change on."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,7 @@ from phextsync.control.frames import Answer, Value
 from phextsync.control.operations import Asked, is_about_files, is_change
 from phextsync.control.performing import perform, summarize
 from phextsync.control.sockets import ABSENT
+from phextsync.control.status import Status
 from phextsync.errors import IdentityError, PhextsyncError, StoreError, StoreLockedError
 from phextsync.files.desk import FileDesk
 from phextsync.index import CoordinateRange
@@ -192,7 +192,7 @@ def _replicas(store: Store, node_id: bytes, permissions: Permissions) -> Replica
 def _answer(replicas: ReplicaSet, files: FileDesk, folder: Path, request: list[Value]) -> Value:
     match request:
         case ["status"]:
-            return _status(replicas, files, folder)
+            return operations.STATUS.answer.encode(_status(replicas, files, folder))
         case ["search", str(phext), str(range_), str(words), int(limit)]:
             within = CoordinateRange.parse(range_)
             hits = find_alone(replicas, folder, words, phext, within, limit=limit)
@@ -202,18 +202,16 @@ def _answer(replicas: ReplicaSet, files: FileDesk, folder: Path, request: list[V
     return perform(replicas, request)
 
 
-def _status(replicas: ReplicaSet, files: FileDesk, folder: Path) -> str:
+def _status(replicas: ReplicaSet, files: FileDesk, folder: Path) -> Status:
     try:
         identity = NodeIdentity.load(folder)
     except IdentityError:  # somebody else's, or none: there is something to read all the same
         identity = None
-    return json.dumps(
-        {
-            "running": False,
-            "name": identity.name if identity else "",
-            "node_id": identity.node_id.hex() if identity else "",
-            "folder": str(folder),
-            "phexts": summarize(replicas),
-            "directories": files.status(),
-        }
+    return Status(
+        running=False,
+        name=identity.name if identity else "",
+        node_id=identity.node_id.hex() if identity else "",
+        folder=str(folder),
+        phexts=summarize(replicas),
+        directories=files.status(),
     )

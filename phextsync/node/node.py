@@ -5,7 +5,6 @@ durable and closes the store. Nothing here decides what to say to a peer: see `s
 node touches outside of itself is in its `Surroundings`, so that a simulator can take its place.
 """
 
-import json
 import logging
 import random
 import time
@@ -25,6 +24,7 @@ from phextsync.boundaries import Boundary
 from phextsync.control.desk import Desk, Directories
 from phextsync.control.performing import summarize
 from phextsync.control.server import serve
+from phextsync.control.status import ReceivingRow, Status, StoreRow
 from phextsync.errors import IdentityError, StoreFullError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node import invitations as invitation
@@ -33,7 +33,14 @@ from phextsync.node.agreement import Agreement
 from phextsync.node.dialler import Dialler
 from phextsync.node.finding import Finding
 from phextsync.node.links import LINKS_MAX, Links
-from phextsync.node.status import AbsentPeer, PeerStatus, absent_row, peer_row, presence_row
+from phextsync.node.status import (
+    AbsentPeer,
+    PeerStatus,
+    absent_row,
+    durations_row,
+    peer_row,
+    presence_row,
+)
 from phextsync.node.surroundings import Surroundings, commit_in_thread
 from phextsync.node.writer import Writer
 from phextsync.replica.clients import CLIENTS
@@ -264,36 +271,33 @@ class Node:
             for range_ in self.core.unheld(phext)
         ]
 
-    def status(self) -> dict[str, object]:
-        """Return what `phextsync status --json` prints."""
-        return {
-            "running": True,
-            "name": self.identity.name,
-            "node_id": self.identity.node_id.hex(),
-            "mesh": self.identity.mesh_tag,
-            "port": self.port,
-            "folder": str(self.folder),
-            "phexts": summarize(self.replicas),
-            "receiving": [
-                asdict(row) for row in self.core.progress() if row.scrolls < row.scrolls_of
-            ],
-            "peers": [peer_row(peer) for peer in self.peers()],
-            "absent": [absent_row(row) for row in self.absent()],
-            "presence": [presence_row(row) for row in self.presence.peers()],
-            "warnings": self.warnings(),
-            "directories": [] if self.directories is None else self.directories.status(),
-            "store": {
-                "open_scrolls": self.replicas.budget.scrolls,
-                "open_bytes": self.replicas.budget.bytes,
-                "evictions": self.replicas.budget.evictions,
-                "commits": self.commits.row(),
-                "syncs": self.replicas.store.syncs.row(),
-            },
-        }
-
-    def status_json(self) -> str:
-        """Return the status as a JSON text."""
-        return json.dumps(self.status())
+    def status(self) -> Status:
+        """Return how this node is, as `phextsync status --json` prints it."""
+        budget = self.replicas.budget
+        progress = [row for row in self.core.progress() if row.scrolls < row.scrolls_of]
+        return Status(
+            running=True,
+            name=self.identity.name,
+            node_id=self.identity.node_id.hex(),
+            folder=str(self.folder),
+            mesh=self.identity.mesh_tag,
+            port=self.port,
+            phexts=summarize(self.replicas),
+            receiving=tuple(ReceivingRow(**asdict(row)) for row in progress),
+            peers=tuple(peer_row(peer) for peer in self.peers()),
+            absent=tuple(absent_row(row) for row in self.absent()),
+            presence=tuple(presence_row(row) for row in self.presence.peers()),
+            warnings=tuple(self.warnings()),
+            directories=() if self.directories is None else self.directories.status(),
+            store=StoreRow(
+                is_writable=self.replicas.durability.is_writable,
+                open_scrolls=budget.scrolls,
+                open_bytes=budget.bytes,
+                evictions=budget.evictions,
+                commits=durations_row(self.commits),
+                syncs=durations_row(self.replicas.store.syncs),
+            ),
+        )
 
     # -- running ---------------------------------------------------------------------------
 

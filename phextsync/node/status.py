@@ -1,7 +1,9 @@
-"""Status: what a node tells of its peers, as values and as rows of JSON."""
+"""Status: what a node tells of its peers, as values and as rows of a status."""
 
 from dataclasses import asdict, dataclass
 
+from phextsync.control.status import AbsentRow, DurationsRow, PeerRow, PresenceRow
+from phextsync.store.durations import Durations
 from phextsync.sync.lacks import Lack
 from phextsync.sync.presence import PeerPresence
 from phextsync.sync.traffic import Traffic
@@ -36,35 +38,45 @@ class AbsentPeer:
     is_wanted: bool = True
 
 
-def peer_row(peer: PeerStatus) -> dict[str, object]:
-    """Return a connected peer as `phextsync status --json` prints it."""
+def peer_row(peer: PeerStatus) -> PeerRow:
+    """Return a connected peer as a status has it."""
     trip = peer.round_trip_s
-    return {
-        "node_id": peer.node_id.hex(),
-        "name": peer.name,
-        "address": peer.address,
-        "round_trip_ms": None if trip is None else trip * 1000,
-        "state": peer.state,
-        "lag_scrolls": sum(lack.scrolls for _, lack in peer.lacks),
-        "lag_bytes": sum(lack.text_bytes for _, lack in peer.lacks),
-        "last_error": peer.last_error,
+    return PeerRow(
+        node_id=peer.node_id.hex(),
+        name=peer.name,
+        address=peer.address,
+        round_trip_ms=None if trip is None else trip * 1000,
+        state=peer.state,
+        lag_scrolls=sum(lack.scrolls for _, lack in peer.lacks),
+        lag_bytes=sum(lack.text_bytes for _, lack in peer.lacks),
+        last_error=peer.last_error,
         **asdict(peer.traffic),
-        "lacks": [f"{phext}: {lack.scrolls}, {lack.reason}" for phext, lack in peer.lacks],
-    }
+        lacks=tuple(f"{phext}: {lack.scrolls}, {lack.reason}" for phext, lack in peer.lacks),
+    )
 
 
-def absent_row(peer: AbsentPeer) -> dict[str, object]:
-    """Return an absent peer as `phextsync status --json` prints it."""
-    return {
-        "node_id": None if peer.node_id is None else peer.node_id.hex(),
-        "name": peer.name,
-        "address": peer.address,
-        "last_seen_s": peer.seen_s,
-        "reason": peer.reason,
-        "is_wanted": peer.is_wanted,
-    }
+def absent_row(peer: AbsentPeer) -> AbsentRow:
+    """Return an absent peer as a status has it."""
+    return AbsentRow(
+        node_id=None if peer.node_id is None else peer.node_id.hex(),
+        name=peer.name,
+        address=peer.address,
+        last_seen_s=peer.seen_s,
+        reason=peer.reason,
+        is_wanted=peer.is_wanted,
+    )
 
 
-def presence_row(peer: PeerPresence) -> dict[str, object]:
-    """Return what a node tells of itself as `phextsync status --json` prints it."""
-    return {"node_id": peer.node_id.hex(), "name": peer.name, "facts": dict(peer.facts)}
+def presence_row(peer: PeerPresence) -> PresenceRow:
+    """Return what a node tells of itself as a status has it."""
+    return PresenceRow(node_id=peer.node_id.hex(), name=peer.name, facts=dict(peer.facts))
+
+
+def durations_row(durations: Durations) -> DurationsRow:
+    """Return how long something took as a status has it."""
+    return DurationsRow(
+        count=durations.count,
+        sum_ms=1000 * durations.sum_s,
+        max_ms=1000 * durations.max_s,
+        at_most_s=dict(durations.buckets()),
+    )

@@ -27,12 +27,3 @@ class Durations:
             total += count
             rows.append((bound, total))
         return rows
-
-    def row(self) -> dict[str, object]:
-        """Return what a status says, in milliseconds."""
-        return {
-            "count": self.count,
-            "sum_ms": 1000 * self.sum_s,
-            "max_ms": 1000 * self.max_s,
-            "at_most_s": dict(self.buckets()),
-        }

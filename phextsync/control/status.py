@@ -1,0 +1,193 @@
+"""Status: how a node or a folder is, as one value for all who read it, here and as JSON.
+
+The fields are those of `phextsync status --json`, by the same names. Ids are in hexadecimal; times
+and sizes have their units in their names, `bytes` are those of texts. What only a running node
+knows is empty where none runs.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import cache
+from types import UnionType
+from typing import cast, get_args, get_origin, get_type_hints
+
+from phextsync.errors import ProtocolError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhextRow:
+    """A phext, and the fingerprint of all its scrolls."""
+
+    name: str
+    scrolls: int
+    bytes: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivingRow:
+    """A phext of which a peer has more than we: what is here, of how much."""
+
+    phext: str
+    scrolls: int
+    scrolls_of: int
+    text_bytes: int
+    text_bytes_of: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerRow:
+    """A connected peer: what it lacks, how far it is, and what its link has carried. `last_error`
+    is why the link before this one ended."""
+
+    node_id: str
+    name: str
+    address: str
+    round_trip_ms: float | None
+    state: str
+    lag_scrolls: int
+    lag_bytes: int
+    last_error: str
+    frames_in: int
+    frames_out: int
+    bytes_in: int
+    bytes_out: int
+    updates_in: int
+    updates_out: int
+    redundant: int
+    comparisons: int
+    compare_messages: int
+    lacks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsentRow:
+    """A peer that is known and not connected, and why; see `AbsentPeer`."""
+
+    node_id: str | None
+    name: str
+    address: str
+    last_seen_s: float | None
+    reason: str
+    is_wanted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresenceRow:
+    """What a node tells of itself."""
+
+    node_id: str
+    name: str
+    facts: Mapping[str, str | int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftAlone:
+    """A file that is not kept in step, why, and since when."""
+
+    path: str
+    reason: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryRow:
+    """How it stands with a bound directory. Of long lists it has the beginning."""
+
+    directory: str
+    phext: str
+    range: str
+    kept_days: int | None
+    is_served: bool = False
+    is_taken_up: bool = False
+    looked_at: int = 0
+    to_look_at: int = 0
+    watcher: str = ""
+    problem: str = ""
+    files: int = 0
+    in_step: int = 0
+    waiting: int = 0
+    left_alone: int = 0
+    held: int = 0
+    conflicts: int = 0
+    last_merge_ms: int | None = None
+    reasons: tuple[LeftAlone, ...] = ()
+    refused_lines: tuple[tuple[str, ...], ...] = ()
+    other_paths: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DurationsRow:
+    """How often something was done, and how long it took; `at_most_s` counts by bounds."""
+
+    count: int = 0
+    sum_ms: float = 0.0
+    max_ms: float = 0.0
+    at_most_s: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreRow:
+    """What is open in memory, and how long writing takes: batches, and their syncs alone."""
+
+    is_writable: bool = True
+    open_scrolls: int = 0
+    open_bytes: int = 0
+    evictions: int = 0
+    commits: DurationsRow = DurationsRow()
+    syncs: DurationsRow = DurationsRow()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How a folder is, and its node, if one is `running`."""
+
+    running: bool
+    name: str
+    node_id: str
+    folder: str
+    mesh: str = ""
+    port: int = 0
+    phexts: tuple[PhextRow, ...] = ()
+    receiving: tuple[ReceivingRow, ...] = ()
+    peers: tuple[PeerRow, ...] = ()
+    absent: tuple[AbsentRow, ...] = ()
+    presence: tuple[PresenceRow, ...] = ()
+    warnings: tuple[str, ...] = ()
+    directories: tuple[DirectoryRow, ...] = ()
+    store: StoreRow = StoreRow()
+
+    def to_json(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> "Status":
+        """Return what JSON says. ProtocolError when that is no status."""
+        return cast("Status", _read(Status, json.loads(text)))  # which is what `_read` makes
+
+
+def _read(kind: object, value: object) -> object:
+    """Return a value of JSON as one of a type of this module. What is not known is left out."""
+    arguments, origin = get_args(kind), get_origin(kind)
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
+        types = _types(kind)
+        known = [each.name for each in fields(kind) if each.name in value]
+        return kind(**{name: _read(types[name], value[name]) for name in known})
+    if origin is tuple and isinstance(value, list):
+        return tuple(_read(arguments[0], each) for each in value)
+    if origin is Mapping and isinstance(value, dict):
+        return {str(name): _read(arguments[1], each) for name, each in value.items()}
+    if origin is UnionType and (value is None or isinstance(value, str | int | float)):
+        return value
+    if kind is float and isinstance(value, int):
+        return float(value)
+    if isinstance(kind, type) and isinstance(value, kind):
+        return value
+    raise ProtocolError(f"expected a status, found {value!r:.60} where {kind} belongs")
+
+
+@cache
+def _types(kind: type) -> dict[str, object]:
+    return get_type_hints(kind)
