@@ -254,7 +254,7 @@ cdef void read_content(Reader* reader, Struct* found) noexcept nogil:
 cdef bint is_impossible(const Struct* found) noexcept nogil:
     """Whether what stands beside a struct came after it, or is one and the same.
 
-    Yrs would place such text anew each time that it reads it.
+    Yrs would place such text again each time that it reads it.
     """
     return (
         (found.has_origin and found.origin_client == found.client
@@ -423,7 +423,7 @@ cdef bint contains(Ranges* ranges, uint64_t client, uint64_t start, uint64_t end
     """Whether one of the merged ranges holds all of [start, end)."""
     cdef Py_ssize_t low = 0, high = ranges.count, middle
     cdef Range* item
-    while low < high:  # the last range that does not begin behind `start`
+    while low < high:  # the last range that does not begin after `start`
         middle = (low + high) // 2
         item = &ranges.items[middle]
         if item.client < client or (item.client == client and item.start <= start):

@@ -689,10 +689,10 @@ cdef class CoordinateIndex:
 
 
 cdef class OpenText:
-    """What is attached to the coordinate of an open scroll: its text for whoever reads.
+    """What is attached to the coordinate of an open scroll: its text for readers.
 
     `text` is None when the scroll has none or a newer one; `used` is set by every read. `cost` is
-    its share of a budget of bytes, for whoever keeps one.
+    its share of a budget of bytes, for the owner of one.
     """
 
     cdef public str text
@@ -1062,7 +1062,7 @@ cdef uint8_t* _list(
 cdef const uint8_t* _read_entry(
     const uint8_t* at, const uint8_t* end, Key* key, bint is_first
 ) noexcept nogil:
-    """Read an entry of a list whose key follows `key`, which it replaces; NULL: it is none."""
+    """Read an entry of a list whose key follows `key`, which it replaces; NULL: it is not valid."""
     cdef uint64_t above = 0, byte
     cdef uint32_t below = 0
     cdef int shift = 0
@@ -1104,7 +1104,7 @@ cdef void _audit(Span span, const uint8_t* secret, uint64_t* total) noexcept nog
 
 
 cdef void _store_cell(const Cell* cell, uint8_t* out) noexcept nogil:
-    """Write three integers of 61 bits behind each other, big-endian, and one bit of 0."""
+    """Write three integers of 61 bits one after the other, big-endian, and one bit of 0."""
     cdef uint8_t last[8]
     write_u64(cell.value << 3 | cell.x >> 58, out)
     write_u64(cell.x << 6 | cell.y >> 55, out + 8)

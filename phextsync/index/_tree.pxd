@@ -6,7 +6,7 @@ before; that of child 0 is not looked at), the number of entries below it and th
 fingerprints. So ranks, selection and sums of ranges cost one walk from the root.
 
 Every node but the root is at least half full, except the last of its level: ascending insertions
-leave full nodes behind them. An inner node has at least two children. All leaves are equally deep.
+leave full nodes behind. An inner node has at least two children. All leaves are equally deep.
 
 C only: no module at run time.
 """
@@ -55,7 +55,7 @@ cdef struct Tree:
 
 
 cdef struct Place:
-    Leaf* leaf  # NULL: behind the last entry
+    Leaf* leaf  # NULL: after the last entry
     Py_ssize_t slot
 
 
@@ -419,7 +419,7 @@ cdef inline bint is_last(const Path* path, Py_ssize_t level) noexcept nogil:
 cdef inline void put_child(
     Inner* inner, Py_ssize_t at, void* right, bint is_leaf, uint64_t hi, uint32_t lo
 ) noexcept nogil:
-    """Put `right` in at `at`, behind the child out of which it was split."""
+    """Put `right` in at `at`, after the child from which it was split."""
     move_children(inner, at + 1, inner, at, inner.used - at)
     inner.used += 1
     inner.hi[at] = hi
@@ -502,7 +502,7 @@ cdef inline Py_ssize_t used_in(const void* node, bint is_leaf) noexcept nogil:
 
 
 cdef inline void join(Inner* inner, Py_ssize_t at, bint is_leaf) noexcept nogil:
-    """Empty the child behind child `at` into that one and free it."""
+    """Empty the child after child `at` into that one and free it."""
     cdef void* gone = inner.child[at + 1]
     cdef Leaf* leaf
     cdef Inner* left
