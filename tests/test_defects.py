@@ -79,7 +79,7 @@ def test_state_vectors_in_place_of_versions_leave_deletions_unseen(
         return blake2b(key + state_vector(version), digest_size=32).digest()
 
     monkeypatch.setattr(Fingerprinter, "of", of)
-    monkeypatch.setattr("phextsync.testing.world.fingerprint_on", lambda *_: b"")
+    monkeypatch.setattr("phextsync.testing.simulated_node.fingerprint_on", lambda *_: b"")
     _caught(record, _DELETIONS, 8, r"nodes 0 and \d differ|not in sync in time")
 
 
@@ -199,7 +199,7 @@ def test_a_write_that_is_forgotten_is_missing_after_a_start(
         commit(store, Batch(batch.writes[1:], batch.leases))
 
     monkeypatch.setattr(MemoryStore, "commit", forgetful)
-    monkeypatch.setattr("phextsync.testing.world.fingerprint_on", lambda *_: b"")
+    monkeypatch.setattr("phextsync.testing.simulated_node.fingerprint_on", lambda *_: b"")
     _caught(record, _CRASH, 1, "was on the disk of . and is lost from it")
 
 

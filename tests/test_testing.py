@@ -419,7 +419,7 @@ def test_one_end_of_a_link_may_be_gone_and_the_pair_meets_anew() -> None:
 
 def test_a_frame_over_the_limit_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(1, 2)
-    monkeypatch.setattr(world, "_limits", Limits(frame_bytes_max=10))
+    monkeypatch.setattr(world._wires, "_limits", Limits(frame_bytes_max=10))
     with pytest.raises(Violation, match="made a frame of"):
         world.run_until(1)
 

@@ -10,7 +10,10 @@ A map of the package; each module imports only those before it:
 * `acceptance`: what every store, network, discovery and file system must do
 * `oracle`: what must hold, remembered without the library's own bookkeeping
 * `mesh`: what workloads need of the nodes, simulated or real
-* `world`: discrete events: the real core of many nodes over simulated links and disks
+* `stage`: virtual time, what happened in it, and what that cost
+* `simulated_node`: the real core, replica and index of one node over a simulated disk
+* `wires`: the links of simulated nodes
+* `world`: many of them, their users and their faults
 * `network`: hosts that dial, listen and discover each other in memory
 * `memory`: the real `Node`, many of them over that network, in virtual time
 * `workloads`: what users of the nodes do, as data

@@ -1,0 +1,301 @@
+"""Wires: links of simulated nodes, as TCP has them. What breaks is noticed at once by an end that
+can hear of it, else by the silence (see `faults`)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Final
+
+from phextsync.index import Coordinate
+from phextsync.sync.codec import encode
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import Part, Ping, Updates
+from phextsync.sync.timing import BACKOFF_MAX_S, BACKOFF_MIN_S
+from phextsync.testing.faults import Rubbish
+from phextsync.testing.links import Paths
+from phextsync.testing.oracle import Violation
+from phextsync.testing.simulated_node import SimulatedNode
+from phextsync.testing.stage import Stage
+
+_PING_S: Final = 0.01
+_TEXT_KINDS: Final = tuple(  # the second byte of a frame is the kind of its message
+    encode(message)[1] for message in (Updates("", ()), Part("", Coordinate(*[1] * 9), 0, 1, b""))
+)
+_BACKLOG_MAX: Final = 2048
+"""More messages and notes kept for one link than this are a queue without a bound."""
+
+
+@dataclass(slots=True)
+class _Connection:
+    """One link; an end that has closed hears no more of it."""
+
+    number: int
+    ends: tuple[int, int]
+    open: dict[int, bool]
+    under_way: dict[int, int]  # bytes sent by a node and not yet received
+    last: dict[int, dict[Rubbish, bytes]]  # frames that a node sent last, to be changed
+
+    def other(self, node: int) -> int:
+        return self.ends[1] if node == self.ends[0] else self.ends[0]
+
+
+class Wires:
+    """Links each pair of nodes whenever it can be linked."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        pairs: Sequence[tuple[int, int]],
+        *,
+        limits: Limits,
+        socket_bytes: int,
+    ) -> None:
+        self._stage = stage
+        self._random = stage.random("links")
+        self.paths = Paths(stage, self._random, pairs)
+        self._pairs = pairs
+        self._limits = limits
+        self._socket_bytes = socket_bytes
+        self._nodes: dict[int, SimulatedNode] = {}
+        self._inboxes: dict[int, list[tuple[_Connection, bytes]]] = {}  # of those that sleep
+        self._ready: dict[int, dict[int, None]] = {}  # on which links nodes are about to send
+        self._dialling = dict.fromkeys(pairs, False)
+        self._backoff_s = dict.fromkeys(pairs, BACKOFF_MIN_S)
+        self._connections: dict[int, _Connection] = {}
+        self._connected: dict[tuple[int, int], int] = {}
+        self._number = 0
+
+    # -- nodes -----------------------------------------------------------------------------
+
+    def started(self, node: SimulatedNode) -> None:
+        """A node runs: dial."""
+        self._nodes[node.number] = node
+        self._inboxes[node.number] = []
+        self._ready[node.number] = {}
+        for pair in self._pairs:
+            if node.number in pair:
+                self._dial_later(pair, 0.0)
+
+    def ended(self, node: SimulatedNode, *, is_silent: bool) -> None:
+        """A node is gone; its peers hear of it, if they can and the machine still tells."""
+        for connection in list(self._connections.values()):
+            if node.number in connection.ends:
+                if is_silent:
+                    self._half_close(connection, node.number)
+                else:
+                    self._end(connection, node.number)
+
+    def woke(self, node: SimulatedNode) -> None:
+        """A node was asleep: give it what came meanwhile, and let it go on."""
+        inbox, self._inboxes[node.number] = self._inboxes[node.number], []
+        for connection, frame in inbox:
+            self._receive(connection, node, frame)
+        node.tick()
+        for number, connection in list(self._connections.items()):
+            if node.number in connection.ends:
+                self.is_ready(node, number)
+
+    def is_ready(self, node: SimulatedNode, link: int) -> None:
+        """A node may have a frame to send on a link."""
+        ready = self._ready[node.number]
+        if link not in ready:
+            ready[link] = None
+            life = node.life
+            self._stage.at(self._stage.now, lambda: self._pump(node, link, life))
+
+    # -- faults ----------------------------------------------------------------------------
+
+    def reset(self, one: int, other: int) -> None:
+        """End the links between two nodes on both sides."""
+        for connection in list(self._connections.values()):
+            if {one, other} == {*connection.ends}:
+                self._end(connection, one, other)
+
+    def half_open(self, number: int, peer: int) -> None:
+        """End a link at one side only."""
+        connected = self._connected.get((min(number, peer), max(number, peer)))
+        if connected is not None:
+            self._half_close(self._connections[connected], number)
+
+    def ping_while_asleep(self, node: SimulatedNode, life: int) -> None:
+        """Let a node that neither reads nor works seem to live."""
+        if node.life == life and node.is_up and not node.is_awake:
+            for connection in list(self._connections.values()):
+                if connection.open.get(node.number):
+                    self._transmit(connection, node.number, encode(Ping(0)))
+            self._stage.at(self._stage.now + _PING_S, lambda: self.ping_while_asleep(node, life))
+
+    def send_garbage(self, source: int, target: int, of: Rubbish) -> None:
+        """Let a node send what no node says."""
+        number = self._connected.get((min(source, target), max(source, target)))
+        if number is None:
+            return
+        connection = self._connections[number]
+        frame = connection.last[source].get(of, b"")
+        if of == "noise":
+            frame = self._random.randbytes(self._random.randint(1, 200))
+        elif frame:
+            frame = _changed(self._random, frame)
+            self._stage.oracle.are_claims_exact = False
+            if of == "updates":
+                self._stage.oracle.tampered()
+        if frame:
+            self._transmit(connection, source, frame)
+
+    # -- dialling --------------------------------------------------------------------------
+
+    def _dial_later(self, pair: tuple[int, int], delay_s: float) -> None:
+        if not self._dialling[pair]:
+            self._dialling[pair] = True
+            self._stage.at(self._stage.now + delay_s, lambda: self._dial(pair))
+
+    def _dial(self, pair: tuple[int, int]) -> None:
+        self._dialling[pair] = False
+        if pair in self._connected:
+            return
+        if all(self._nodes[n].is_awake for n in pair) and self.paths.are_open(*pair):
+            self._backoff_s[pair] = BACKOFF_MIN_S
+            self._connect(pair)
+            return
+        delay_s = self._backoff_s[pair]
+        self._backoff_s[pair] = min(2 * delay_s, BACKOFF_MAX_S)
+        self._dial_later(pair, delay_s * (0.5 + self._random.random()))
+
+    def _connect(self, pair: tuple[int, int]) -> None:
+        self._number += 1
+        connection = _Connection(
+            self._number,
+            pair,
+            dict.fromkeys(pair, True),
+            dict.fromkeys(pair, 0),
+            {end: {} for end in pair},
+        )
+        self._connections[self._number] = connection
+        self._connected[pair] = self._number
+        self._stage.note("connect", *pair)
+        for number, peer in (pair, pair[::-1]):
+            node, peer_id = self._nodes[number], self._nodes[peer].node_id
+            is_dialling = number == pair[0]
+            node.core.link_opened(node.clock, connection.number, peer_id, dialled=is_dialling)
+
+    # -- frames ----------------------------------------------------------------------------
+
+    def _pump(self, node: SimulatedNode, number: int, life: int) -> None:
+        """Send what a node has to say on a link, as far as its socket takes it."""
+        if node.life != life:
+            return
+        self._ready[node.number].pop(number, None)
+        connection = self._connections.get(number)
+        if connection is None or not connection.open[node.number] or not node.is_awake:
+            return
+        core, now = node.core, node.clock
+        under_way, last = connection.under_way, connection.last[node.number]
+        while under_way[node.number] < self._socket_bytes and core.has_work(number):
+            frame = core.next_frame(now, number)
+            if frame is None:
+                break
+            if len(frame) > self._limits.frame_bytes_max:
+                raise Violation(f"node {node.number} made a frame of {len(frame)} bytes")
+            last["updates" if frame[1] in _TEXT_KINDS else "frames"] = frame
+            self._transmit(connection, node.number, frame)
+        if core.is_finished(number):
+            self._end(connection, node.number)
+
+    def _transmit(self, connection: _Connection, source: int, frame: bytes) -> None:
+        size = len(frame)
+        connection.under_way[source] = under_way = connection.under_way[source] + size
+        metrics = self._stage.metrics
+        metrics.frames += 1
+        metrics.bytes += size
+        if under_way > metrics.buffer_bytes_max:
+            metrics.buffer_bytes_max = under_way
+        path = self.paths.between(source, connection.other(source))
+        path.send(size, lambda: self._arrive(connection, source, frame))
+
+    def _arrive(self, connection: _Connection, source: int, frame: bytes) -> None:
+        target = self._nodes[connection.other(source)]
+        if connection.open[target.number]:
+            if target.is_awake:
+                self._receive(connection, target, frame)
+            else:
+                self._inboxes[target.number].append((connection, frame))
+
+    def _receive(self, connection: _Connection, node: SimulatedNode, frame: bytes) -> None:
+        if not connection.open[node.number]:
+            return
+        self._stage.note_frame(connection.number, node.number, frame)
+        node.core.receive(node.clock, connection.number, frame)
+        self._check_backlog(connection, node)
+        sender = connection.other(node.number)
+        was_full = connection.under_way[sender] >= self._socket_bytes
+        connection.under_way[sender] = max(0, connection.under_way[sender] - len(frame))
+        if was_full and connection.open[sender]:
+            self.is_ready(self._nodes[sender], connection.number)
+
+    def _check_backlog(self, connection: _Connection, node: SimulatedNode) -> None:
+        backlog, metrics = node.core.backlog(connection.number), self._stage.metrics
+        if backlog > metrics.backlog_max:
+            metrics.backlog_max = backlog
+        if backlog > _BACKLOG_MAX:
+            peer = connection.other(node.number)
+            raise Violation(f"node {node.number} keeps {backlog} messages for {peer}")
+
+    # -- ends ------------------------------------------------------------------------------
+
+    def _end(self, connection: _Connection, *ends: int) -> None:
+        """Close ends of a link; an end that can hear of it follows."""
+        for end in ends:
+            self._close(connection, end)
+            other = connection.other(end)
+            self.paths.between(end, other).signal(partial(self._close, connection, other))
+
+    def _close(self, connection: _Connection, end: int) -> None:
+        if not connection.open[end]:
+            return
+        connection.open[end] = False
+        node = self._nodes[end]
+        self._stage.note("close", connection.number, end)
+        if node.is_up:
+            self._count(connection, node)
+            node.core.link_closed(node.clock, connection.number, "the link ended")
+        if not any(connection.open.values()) or not self._nodes[connection.other(end)].is_up:
+            self._connections.pop(connection.number, None)
+            self._lose(connection)
+
+    def _half_close(self, connection: _Connection, end: int) -> None:
+        """Close one end; the other is not told, and the pair may be linked again."""
+        self._close(connection, end)
+        self._lose(connection)
+
+    def _lose(self, connection: _Connection) -> None:
+        if self._connected.get(connection.ends) == connection.number:
+            del self._connected[connection.ends]
+            self._dial_later(connection.ends, self._backoff_s[connection.ends])
+
+    def count_all(self) -> None:
+        """Count what came over the links that are open."""
+        for connection in self._connections.values():
+            for end, is_open in connection.open.items():
+                if is_open:
+                    self._count(connection, self._nodes[end])
+
+    def _count(self, connection: _Connection, node: SimulatedNode) -> None:
+        traffic = node.core.traffic(connection.number)
+        self._stage.metrics.updates += traffic.updates_in
+        self._stage.metrics.redundant += traffic.redundant
+
+
+def _changed(source: Random, frame: bytes) -> bytes:
+    """Return a frame with a few bytes changed, cut off, or written twice."""
+    data = bytearray(frame)
+    for _ in range(source.randint(1, 3)):
+        at = source.randrange(len(data))
+        match source.choice(("change", "change", "change", "cut", "double")):
+            case "change":
+                data[at] = source.randrange(256)
+            case "cut" if at:
+                del data[at:]
+            case _:
+                data[at:at] = data[at : at + source.randint(1, 16)]
+    return bytes(data)
