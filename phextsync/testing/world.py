@@ -125,7 +125,7 @@ class World:
         self.metrics.reads_current += self.oracle.is_current(place, text)
         return text
 
-    def edit(self, node: int, place: Coordinate, change: Callable[[Editor], None]) -> bool:
+    def edit(self, node: int, place: Coordinate, change: Callable[[Editor], object]) -> bool:
         """Let a node's user change one scroll; say whether the node took it."""
         if not self.is_up(node):
             return False
