@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from phextsync.alignment import Block, Work, changed_blocks
 from phextsync.edits import line_changes, lines_of, without_end
 
+_COMPARED_MAX: Final = 1 << 14  # old lines, times the pieces in which the sides differ
 _SHARED: Final = 0.8  # how much of what either side put there the other side put there too
 
 
@@ -115,8 +116,9 @@ def _shared(olds: Sequence[str], runs: Sequence[_Run]) -> Iterator[str]:
     for run in runs:
         yield from (line.text for line, _ in run.shared)
         yield from (line.text for line in (*run.ours, *run.theirs) if not line.is_new)
-        changed = _changed(olds, run.ours) & _changed(olds, run.theirs)
-        yield from (olds[i] for i in sorted(changed) if olds[i] not in kept)
+        if len(olds) * len(runs) <= _COMPARED_MAX:
+            changed = _changed(olds, run.ours) & _changed(olds, run.theirs)
+            yield from (olds[i] for i in sorted(changed) if olds[i] not in kept)
 
 
 def _changed(olds: Sequence[str], lines: Sequence[_Line]) -> set[int]:
