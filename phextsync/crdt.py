@@ -30,6 +30,7 @@ from pycrdt import (
 from phextsync.edits import (
     Edit,
     apply_edits,
+    in_hunks,
     is_line_end,
     minimal_edits,
     missing_lines,
@@ -63,6 +64,12 @@ BREAKS: Final = "\x17\x18\x19\x1a\x1c\x1d\x1e\x1f\x01"
 
 IMPORTED_VERSION_BYTES_MAX: Final = 2_000
 """Bytes of a version up to which a scroll is imported into: about a hundred imports."""
+
+IMPORTED_HUNKS_MAX: Final = 8
+"""Pieces of a text up to which an import has a client id for each; with more it has one for all."""
+
+_HUNKS_WORK_MAX: Final = 1 << 20  # for each, two copies are made; one of 1 MiB takes some 10 ms
+_VERSION_BYTE_WORK: Final = 40  # it takes as long to copy as so many bytes of text
 
 STEPS_MAX: Final = 1000
 """Steps of one writer that can be undone or done again. When there are more, the oldest quarter
@@ -260,22 +267,27 @@ class Scroll:
     def import_text(
         self, text: str, version_bytes_max: int = IMPORTED_VERSION_BYTES_MAX
     ) -> bytes | None:
-        """Make `text` the text such that the same import on the same version is the same update;
-        above `version_bytes_max` by `edit`, since each import stays in the version for ever."""
+        """Make `text` the text such that the same import on the same version is the same update.
+        Of few pieces each is one with the same piece put in elsewhere at the same place, whatever
+        else the two texts have. Above `version_bytes_max` by `edit`, since each import stays in the
+        version for ever."""
         check_text(text)
         if text == self.text:
             return None
         version = self.version()
         if len(version) > version_bytes_max:
             return self.edit(text)
-        client_id = _import_client_id(self.coordinate.key, version, text)
+        old, key = self.text, self.coordinate.key
+        client_id = _import_client_id(key, version, text)
         if version == EMPTY_VERSION:
-            update: bytes | None = encode_plain_insert(client_id, ROOT, text.encode())
-        else:
-            old = self.text
-            copy = Scroll(self.coordinate, client_id, [self.state()])
-            update = copy._splice(old, with_blanks(old, minimal_edits(old, text)))
-        return self.apply(update, is_ours=True).update if update is not None else None
+            update = encode_plain_insert(client_id, ROOT, text.encode())
+            return self.apply(update, is_ours=True).update
+        hunks = in_hunks(old, with_blanks(old, minimal_edits(old, text)))
+        work = len(hunks) * (self.size + _VERSION_BYTE_WORK * len(version))
+        if len(hunks) > IMPORTED_HUNKS_MAX or work > _HUNKS_WORK_MAX:
+            return self._import([edit for hunk in hunks for edit in hunk], client_id)
+        made = [self._import_hunk(hunk) for hunk in reversed(hunks)]
+        return _merged(update for update in made if update is not None)
 
     def union(self, text: str) -> bytes | None:
         """Insert the lines of `text` that are missing here, and delete nothing."""
@@ -495,8 +507,29 @@ class Scroll:
                 others.append((start + gained, stop + gained, replacement))
         if others:
             updates.append(self._splice(self.text, with_blanks(self.text, others)))
-        made = [update for update in updates if update is not None]
-        return clean_update(merge_updates(made)) if made else None
+        return _merged(update for update in updates if update is not None)
+
+    def _import_hunk(self, edits: Sequence[Edit]) -> bytes | None:
+        """Do edits of lines that follow each other, such that who puts the same between the same
+        characters makes the same update: its client id is a digest of what it inserts, and where.
+
+        To insert it again, after it was deleted, is to insert it elsewhere: before what it was.
+        """
+        if not any(words for _, _, words in edits):
+            return self._splice(self.text, edits)
+        trial = Scroll(self.coordinate, _IMPORT_BIT, [self.state()])
+        update = trial._splice(trial.text, edits)
+        assert update is not None
+        key = self.coordinate.key
+        client_id = _import_client_id(key, strip_deletes(update, trial.version()), "")
+        if clock_of(self.version(), client_id):
+            client_id = _import_client_id(key, self.version(), trial.text)
+        return self._import(edits, client_id)
+
+    def _import(self, edits: Sequence[Edit], client_id: int) -> bytes | None:
+        copy = Scroll(self.coordinate, client_id, [self.state()])
+        update = copy._splice(copy.text, edits)
+        return self.apply(update, is_ours=True).update if update is not None else None
 
     def _splice(self, old: str, edits: Sequence[Edit]) -> bytes | None:
         """Apply ascending edits (start, stop, replacement) as one transaction.
@@ -600,6 +633,11 @@ def is_import(client_id: int) -> bool:
 def merge_updates(updates: Sequence[bytes]) -> bytes:
     """Return one update that is worth all of `updates`, at least one."""
     return updates[0] if len(updates) == 1 else pycrdt.merge_updates(*updates)
+
+
+def _merged(updates: Iterable[bytes]) -> bytes | None:
+    made = list(updates)
+    return clean_update(merge_updates(made)) if made else None
 
 
 def client_clocks(update: bytes) -> dict[int, int]:

@@ -100,6 +100,19 @@ def apply_edits(text: str, edits: Sequence[Edit]) -> str:
     return "".join((*pieces, text[at:]))
 
 
+def in_hunks(text: str, edits: Sequence[Edit]) -> list[list[Edit]]:
+    """Return edits in groups, between which at least one whole line of `text` stays."""
+    hunks: list[list[Edit]] = []
+    for edit in edits:
+        stop = hunks[-1][-1][1] if hunks else 0
+        line = stop if text[stop - 1 : stop] == "\n" else text.find("\n", stop, edit[0]) + 1
+        if hunks and not (line and text.find("\n", line, edit[0]) >= 0):
+            hunks[-1].append(edit)
+        else:
+            hunks.append([edit])
+    return hunks
+
+
 def is_line_end(text: str, edit: Edit) -> bool:
     """Whether an edit of `text` makes one kind of line end the other."""
     start, stop, replacement = edit

@@ -2,7 +2,8 @@
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from itertools import permutations
 from random import Random
 
 import pycrdt
@@ -406,6 +407,70 @@ def test_a_text_imported_emptied_and_imported_again_is_there() -> None:
     assert a.text == ""
     a.import_text("text\n")
     assert a.text == "text\n"
+
+
+_LINES = [f"line {i}\n" for i in range(40)]
+
+
+def _changed(lines: Sequence[str], changes: Mapping[int, str]) -> str:
+    return "".join(changes.get(i, line) for i, line in enumerate(lines))
+
+
+@given(st.data())
+def test_equal_pieces_of_imports_into_texts_that_differ_elsewhere_are_one(
+    data: st.DataObject,
+) -> None:
+    places = data.draw(st.lists(st.integers(0, 9), max_size=6, unique=True))
+    pulled = {4 * i: data.draw(st.sampled_from(["", f"new {i}\n"])) + _LINES[4 * i] for i in places}
+    own = {4 * i + 2: f"own {i}\n" for i in data.draw(st.lists(st.integers(0, 9), max_size=3))}
+    a = _scroll(1)
+    base = a.edit("".join(_LINES))
+    assert base is not None
+    b = _scroll(2, base)
+    a.edit(_changed(_LINES, own))
+    a.import_text(_changed(_LINES, own | pulled))
+    b.import_text(_changed(_LINES, pulled))
+    _exchange(a, b)
+    assert a.text == b.text == _changed(_LINES, own | pulled)
+
+
+def test_a_piece_imported_deleted_and_imported_again_is_there_on_all_machines() -> None:
+    a = _scroll(1)
+    a.import_text("".join(_LINES))
+    b = _scroll(2, a.state())
+    for _ in range(3):
+        for text in (_changed(_LINES, {3: "new 1\n", 20: "new 2\n"}), "".join(_LINES)):
+            a.import_text(text)
+            _exchange(a, b)
+            assert a.text == b.text == text
+
+
+def test_an_import_of_many_pieces_has_one_client_id() -> None:
+    a = _scroll(1)
+    a.edit("".join(_LINES))
+    before = a.version()
+    a.import_text(_changed(_LINES, {i: f"new {i}\n" for i in range(0, 40, 2)}))
+    assert len(a.version()) < len(before) + 60  # with what was deleted
+
+
+@given(st.randoms(use_true_random=False))
+def test_imports_and_edits_in_any_order_end_equal(source: Random) -> None:
+    scrolls = [_scroll(i + 1) for i in range(source.randint(2, 4))]
+    for _ in range(source.randint(5, 30)):
+        one, other = source.sample(scrolls, 2)
+        lines = one.text.split("\n")
+        for _ in range(source.randint(1, 3)):
+            at = source.randint(0, len(lines))
+            lines[at : at + source.randint(0, 1)] = source.choices(["a", "b", "c d", ""], k=1)
+        change = source.choice([one.import_text, one.import_text, one.edit])
+        change(source.choice(["\n".join(lines)] * 8 + [other.text, ""]))
+        if source.random() < 0.3:
+            _exchange(one, other)
+    for one, other in [*permutations(scrolls, 2)] * 2:
+        _exchange(one, other)
+    # One id for two contents would show as texts that differ though their versions are equal.
+    assert len({scroll.text for scroll in scrolls}) == 1
+    assert len({scroll.version() for scroll in scrolls}) == 1
 
 
 @given(texts.filter(bool))

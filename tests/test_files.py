@@ -131,6 +131,35 @@ def test_the_same_replacement_on_two_machines_is_one(mesh: Mesh) -> None:
     assert mesh.settle() == {"n.md": "one\ntwo\n"}
 
 
+@pytest.mark.parametrize("is_taken", [False, True])
+@pytest.mark.parametrize("own", ["own\none\ntwo\nthree\n", "ONE\ntwo\nthree\n", "one\nthree\n"])
+def test_the_same_pull_onto_a_file_that_one_machine_changed_is_one(
+    mesh: Mesh, own: str, is_taken: bool
+) -> None:
+    mesh.machines[0].disk.put("n.md", "one\ntwo\nthree\n")
+    mesh.settle()
+    mesh.part()
+    if is_taken:
+        mesh.machines[0].disk.put("n.md", own)
+        mesh.pass_time(1)
+    for machine, text in zip(mesh.machines, (own, "one\ntwo\nthree\n"), strict=True):
+        _replace(machine, "n.md", f"{text}pulled\n")
+    mesh.pass_time(1)
+    assert mesh.settle() == {"n.md": f"{own}pulled\n"}
+
+
+def test_the_same_pull_onto_a_file_that_came_from_elsewhere_meanwhile_is_one(mesh: Mesh) -> None:
+    mesh.machines[0].disk.put("n.md", "one\ntwo\nthree\n")
+    mesh.settle()
+    mesh.part()
+    place = _place(mesh.machines[0], "n.md")
+    mesh.machines[0].peer.replica.merge(place, "one\n", "zero\none\n")
+    for machine in mesh.machines:
+        _replace(machine, "n.md", "one\ntwo\nthree\npulled\n")
+    mesh.pass_time(1)
+    assert mesh.settle() == {"n.md": "zero\none\ntwo\nthree\npulled\n"}
+
+
 def test_the_same_pull_in_sight_of_each_other_is_one(mesh: Mesh) -> None:
     mesh.machines[0].disk.put("n.md", "one\n")
     mesh.settle()

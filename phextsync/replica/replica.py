@@ -235,9 +235,11 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Make `text` the scroll's text such that equal imports on equal versions are one.
 
         Two nodes that import the same text into the same version of a scroll make the same
-        update, so that their copies merge into one. The price: it is one insertion for all, and
-        each import adds about 20 bytes to the scroll's version for ever. A scroll whose version
-        has more than `version_bytes_max` is edited instead, as by `edit`.
+        update, so that their copies merge into one. Where an import has up to eight pieces, with
+        whole lines between that stay, this holds for each piece that both put in at the same place,
+        whatever else their versions have. The price: it is one insertion for all, and each piece,
+        or each import of more, adds about 20 bytes to the scroll's version for ever. A scroll whose
+        version has more than `version_bytes_max` is edited instead, as by `edit`.
         """
         self._editor.import_text(as_coordinate(key), text, version_bytes_max)
 
