@@ -90,7 +90,7 @@ MODULES: Final[Mapping[str, Module]] = {  # a file belongs to the first that nam
         "permissions hostile hostile_machine",
     ),
     "replica": _module(
-        "replica/*", "replica mapping positions history durability", "protocol embed"
+        "replica/*", "replica mapping positions history durability replica_parts", "protocol embed"
     ),
     "store": _module("store/*", "store pages retention snapshot whole", "upkeep damage"),
 }

@@ -48,6 +48,8 @@ class Budget:
         """Close all scrolls of one holder that can be closed."""
         kept: deque[tuple[Holder, Coordinate, OpenText]] = deque()
         for entry in self._open:
+            if entry[2].cost == 0:
+                continue  # already thrown away
             if entry[0] is holder and holder.close_if_unpinned(entry[1], entry[2]):
                 self.remove(entry[2])
             else:

@@ -11,7 +11,7 @@ from phextsync.crdt import Scroll
 from phextsync.errors import StoreDamagedError
 from phextsync.index import Coordinate, CoordinateIndex, OpenText
 from phextsync.replica.clients import Client
-from phextsync.replica.pending import Pending
+from phextsync.replica.pending import Pending, Unsettled
 from phextsync.replica.shared import Shared
 from phextsync.replica.tracked import Tracked
 from phextsync.store.contract import StoredScroll
@@ -181,8 +181,8 @@ class Documents:
         """Close all that can be closed."""
         self._budget.close_unpinned(self)
 
-    def settle(self, coordinate: Coordinate, fingerprint: bytes, size: int) -> None:
-        """The scroll as it is now is in the store: let the index know it."""
+    def settle(self, coordinate: Coordinate, settled: Unsettled) -> None:
+        """What was not yet durable of a scroll is in the store: let the index know it."""
         opened = self.get(coordinate)
         self._fresh.pop(coordinate, None)
-        self._index.set(coordinate, fingerprint, size, opened)
+        self._index.set(coordinate, settled.fingerprint, settled.size, opened)

@@ -4,7 +4,8 @@ A change waits for the next batch, then it is in the batch that is being committ
 has it and the index knows it. A batch that is refused goes back before what has come since.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -102,24 +103,34 @@ class Pending:
     def take(self) -> Mapping[Coordinate, Unsettled]:
         """Begin to commit all that waits, and return it; `settle` or `unsettle` must follow."""
         assert not self._committing
-        self.moves += 1
-        self._committing, self._waiting = self._waiting, {}
+        with self._moving():
+            self._waiting, self._committing = self._committing, self._waiting
         return self._committing
 
-    def settle(self) -> Mapping[Coordinate, Unsettled]:
-        """What was taken last is durable: return it, to be put into the index."""
-        self.moves += 1
-        settled, self._committing = self._committing, {}
-        return settled
+    def settle(self, put: Callable[[Coordinate, Unsettled], None]) -> None:
+        """What was taken last is durable: `put` each into the index."""
+        with self._moving():
+            for coordinate, settled in self._committing.items():
+                put(coordinate, settled)
+            self._committing.clear()
 
     def unsettle(self) -> Mapping[Coordinate, Unsettled]:
         """What was taken last was refused: it waits again, before what has come since. Return all
         that waits."""
+        with self._moving():
+            for coordinate, unsettled in self._waiting.items():
+                before = self._committing.setdefault(coordinate, unsettled)
+                if before is not unsettled:
+                    before.follow(unsettled)
+            self._waiting.clear()
+            self._waiting, self._committing = self._committing, self._waiting
+        return self._waiting
+
+    @contextmanager
+    def _moving(self) -> Iterator[None]:
+        """Count a move before and after: who looks during it sees that there was one."""
         self.moves += 1
-        refused = self._committing
-        for coordinate, unsettled in self._waiting.items():
-            before = refused.setdefault(coordinate, unsettled)
-            if before is not unsettled:
-                before.follow(unsettled)
-        self._waiting, self._committing = refused, {}
-        return refused
+        try:
+            yield
+        finally:
+            self.moves += 1

@@ -104,8 +104,7 @@ class Writes:
 
     def settle(self) -> None:
         """The writes taken last are durable: put them into the index."""
-        for coordinate, settled in self._pending.settle().items():
-            self._documents.settle(coordinate, settled.fingerprint, settled.size)
+        self._pending.settle(self._documents.settle)
 
     def unsettle(self) -> None:
         """The writes taken last failed: they go back before what has come since."""
