@@ -132,6 +132,17 @@ def test_phexts_of_the_library_are_not_written(folder: Path, command: list[str])
     assert ".clients: phexts whose names begin with a dot" in found
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["ls"], ["get", _A], ["export", "-"], ["search", "x"], ["log", _A], ["blame", _A]],
+    ids=" ".join,
+)
+def test_phexts_of_the_library_are_not_shown(folder: Path, command: list[str]) -> None:
+    _out(folder, "set", _A, "text")
+    found = _error(folder, *command, "--phext", ".clients")
+    assert ".clients: phexts whose names begin with a dot" in found
+
+
 # -- what is printed -------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""What holds at every door of a node: reading and following make no phext."""
+"""What holds at every door of a node: only scrolls make phexts; those of the library are closed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -85,6 +85,42 @@ async def test_no_request_of_a_process_makes_a_phext_but_one_that_writes(tmp_pat
         assert node.phexts() == ["other"]
         assert await session.wait(["next", 1]) == [None, "", None, [[_A, 4, "", "text"]]]
         session.close()
+
+
+@pytest.mark.parametrize("phext", [".clients", ".phext", ".other"])
+async def test_no_request_of_a_process_reads_or_writes_a_phext_of_the_library(
+    tmp_path: Path, phext: str
+) -> None:
+    async with _node(tmp_path) as node:
+        node.phext("memory")[_A] = "text"
+        session = Session(node.desk, b"c" * 16)
+        closed = pytest.raises(PhextsyncError, match="begin with a dot are the library's own")
+        for [name, _, *arguments] in [*_READS, *_CHANGES_OF_NOTHING, ["set", "", _A, "text"]]:
+            for request in ([name, phext, *arguments], ["as", "me", name, phext, *arguments]):
+                with closed:
+                    node.desk.ask(request)
+        for [name, _, *arguments] in _LOOKS:
+            for request in ([name, phext, *arguments], ["as", "me", name, phext, *arguments]):
+                with closed:
+                    await session.wait(request)
+        for [name, _, *arguments] in _HELD:
+            for request in ([name, phext, *arguments], ["again", name, phext, *arguments]):
+                with closed:
+                    session.begin(1, request)
+        with closed:
+            await session.wait(["keep_history", 0, phext, "*", False])
+        assert node.desk.ask(["phexts"]) == ["memory"]
+
+
+def test_no_handle_reads_a_phext_of_the_library(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    options = {"host": _HOST, "port": 0, "discover": False}
+    with phextsync.open(tmp_path, **options) as handle:  # type: ignore[arg-type]
+        handle.phext()[_A] = "text"
+        clients = handle.phext(".clients")
+        for read in (clients.coordinates, clients.scrolls, lambda: [clients[_A]]):
+            with pytest.raises(PhextsyncError, match="begin with a dot are the library's own"):
+                list(read())
 
 
 async def test_nobody_makes_a_phext_by_following_it_over_http(tmp_path: Path) -> None:

@@ -156,9 +156,11 @@ def up(
 
 def _guard(token: str, token_file: Path | None, hosts: list[str] | None) -> Guard:
     if token_file is not None:
-        token = token_file.read_text().strip()
+        token = token_file.read_text("latin-1").strip()
         if not token:
             fail(f"expected a token in {token_file}, found nothing")
+        if not (token.isascii() and token.isprintable()):
+            fail(f"expected a line of ASCII in {token_file}: others cannot be sent by clients")
     return Guard(token or None, allowed_hosts=hosts or ())
 
 

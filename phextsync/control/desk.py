@@ -17,13 +17,13 @@ import trio
 from phextsync.boundaries import Boundary, one_line
 from phextsync.control import operations
 from phextsync.control.frames import Value, encode_answer, encode_error
-from phextsync.control.operations import is_about_files, is_change, operation_of
+from phextsync.control.operations import check_phext, is_about_files, is_change, operation_of
 from phextsync.control.performing import look_back, perform
 from phextsync.control.status import DirectoryRow, Status
 from phextsync.errors import AnswerLostError, CoordinateError, PhextsyncError, ProtocolError
 from phextsync.index import CoordinateRange
+from phextsync.phext_names import is_reserved
 from phextsync.replica.changes import writing_as
-from phextsync.replica.clients import CLIENTS
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import Hit
 from phextsync.sync.lacks import Lack
@@ -134,8 +134,9 @@ class Desk:
                 self._node.reload()
                 return None
             case ["phexts"]:
-                return [name for name in self.replicas.names() if name != CLIENTS]
+                return [name for name in self.replicas.names() if not is_reserved(name)]
             case ["lacking", str(phext), str(range_)]:
+                check_phext(request)
                 lacks = self._node.lacking(phext, CoordinateRange.parse(range_))
                 return operations.LACKING.answer.encode(lacks)
             case ["presence"]:
@@ -161,6 +162,7 @@ class Desk:
 
     async def wait(self, request: list[Value]) -> Value:
         """Answer a request that needs waiting."""
+        check_phext(request)
         match request:
             case ["durable"]:
                 await self._node.durable()

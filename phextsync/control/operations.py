@@ -20,6 +20,8 @@ from typing import Final, Generic, Protocol, TypeVar, cast
 from phextsync.control import answers
 from phextsync.control.answers import Form
 from phextsync.control.frames import Value
+from phextsync.errors import PhextsyncError
+from phextsync.phext_names import is_reserved
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -399,6 +401,18 @@ def takes_time(request: list[Value]) -> bool:
     """Whether the operation waits, so that others are answered before it: see `Session.wait`."""
     operation = operation_of(request)
     return operation is not None and operation.serving is Serving.WAITS
+
+
+def check_phext(request: list[Value]) -> None:
+    """PhextsyncError when the request is about a phext that belongs to the library or a gateway."""
+    operation = operation_of(request)
+    if operation is not None:
+        arguments = request[{"as": 3, "again": 2}.get(str(request[0]), 1) :]
+        for argument, value in zip(operation.arguments, arguments, strict=False):
+            if argument.what == PHEXT.what and isinstance(value, str) and is_reserved(value):
+                raise PhextsyncError(
+                    f"{value}: phexts whose names begin with a dot are the library's own"
+                )
 
 
 def unsigned(request: list[Value]) -> list[Value]:

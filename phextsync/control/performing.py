@@ -13,12 +13,11 @@ from typing import Final, TypeVar
 from phextsync.control import operations
 from phextsync.control.answers import DeletedScrolls, ListedScroll, Page
 from phextsync.control.frames import Value
-from phextsync.control.operations import OPERATIONS, digest
+from phextsync.control.operations import OPERATIONS, check_phext, digest
 from phextsync.control.status import PhextRow
 from phextsync.crdt import check_text
-from phextsync.errors import ConflictError, PhextsyncError, ProtocolError
+from phextsync.errors import ConflictError, ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.phext_names import is_reserved
 from phextsync.replica.clients import CLIENTS
 from phextsync.replica.past import DeletedScroll, Past
 from phextsync.replica.replica import Replica
@@ -38,6 +37,7 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
     operation = OPERATIONS.get(str(request[0])) if request else None
     if operation is None:
         raise ProtocolError(f"expected an operation, found {request[:2]!r:.80}")
+    check_phext(request)
     if operation is operations.HISTORY:
         return operations.HISTORY.answer.encode(replicas.history_settings())
     if operation is operations.KEEP_HISTORY:
@@ -45,10 +45,6 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
         return None
     match request:
         case [str(name), str(phext), *arguments] if operation.changes:
-            if is_reserved(phext):
-                raise PhextsyncError(
-                    f"{phext}: phexts whose names begin with a dot are the library's own"
-                )
             return _change(replicas.phext(phext), name, arguments)
         case [str(name), str(phext), *_] if operation.serving is operations.Serving.WAITS:
             return look_back(replicas, request)()

@@ -10,6 +10,7 @@ from phextsync.control import operations
 from phextsync.control.answers import ToldChange, ToldScroll, as_facts
 from phextsync.control.desk import Desk
 from phextsync.control.frames import Value
+from phextsync.control.operations import check_phext
 from phextsync.errors import PhextsyncError, ProtocolError
 from phextsync.replica.changes import writing_as
 from phextsync.streams import ChangeStream
@@ -30,6 +31,7 @@ class Session:
 
     def begin(self, number: int, request: list[Value]) -> None:
         """Begin what lasts until it is dropped."""
+        check_phext(request)
         replicas = self.desk.replicas
         if len(self._ends) >= _LASTING_MAX:
             raise PhextsyncError(f"expected a process to have at most {_LASTING_MAX} such requests")

@@ -38,6 +38,7 @@ from phextsync.control.sockets import ABSENT, connect
 from phextsync.errors import ClosedError, LinkError, StoreLockedError
 from phextsync.files.desk import FileDesk, NotServing
 from phextsync.node.node import Node
+from phextsync.phext_names import is_reserved
 from phextsync.replica.replica import Replica
 from phextsync.store.folder import is_locked
 from phextsync.transport import FrameChannel
@@ -95,7 +96,8 @@ class FolderClient:
     def replica(self, phext: str) -> Replica | None:
         """Return an open replica of this process's node. For any thread that holds `reading`."""
         session = self._session
-        return None if session is None else session.desk.replicas.opened_replica(phext)
+        is_open = session is not None and not is_reserved(phext)  # else the desk says why not
+        return session.desk.replicas.opened_replica(phext) if session and is_open else None
 
     def abandon(self) -> None:
         """Forget the node: this is the child of a fork, and the node runs in its parent."""

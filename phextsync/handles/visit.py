@@ -11,7 +11,7 @@ from typing import Final
 from phextsync.control import operations
 from phextsync.control.client import Attachment
 from phextsync.control.frames import Answer, Value
-from phextsync.control.operations import Asked, is_about_files, is_change
+from phextsync.control.operations import Asked, check_phext, is_about_files, is_change
 from phextsync.control.performing import perform, summarize
 from phextsync.control.sockets import ABSENT
 from phextsync.control.status import Status
@@ -194,6 +194,7 @@ def _answer(replicas: ReplicaSet, files: FileDesk, folder: Path, request: list[V
         case ["status"]:
             return operations.STATUS.answer.encode(_status(replicas, files, folder))
         case ["search", str(phext), str(range_), str(words), int(limit)]:
+            check_phext(request)
             within = CoordinateRange.parse(range_)
             hits = find_alone(replicas, folder, words, phext, within, limit=limit)
             return operations.SEARCH.answer.encode(hits)
