@@ -65,7 +65,8 @@ _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
     ),
     "python-values": (
         "Python: values and errors",
-        "What calls take, give and raise, whichever way a folder is opened.",
+        "What calls take, give and raise, whichever way a folder is opened. A `Key` is a "
+        "`Coordinate` or its text, a `Range` a `CoordinateRange` or its text.",
         {
             "phextsync": (
                 *("Coordinate", "CoordinateRange", "CoordinateIndex", "Change", "TextChange"),
@@ -73,7 +74,11 @@ _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
                 *("DeletedScroll", "HistorySetting", "Hit", "PeerPresence", "MeshKey"),
                 *("NodeIdentity", "Permissions"),
             ),
+            "phextsync.sync.lacks": ("Lack",),
+            "phextsync.control.status": (),
+            "phextsync.node.status": ("PeerStatus", "AbsentPeer"),
             "phextsync.files.finding": ("FoundFile",),
+            "phextsync.files.desk": ("ToldConflict",),
             "phextsync.phextfile": ("read", "explode", "implode"),
             "phextsync.conflicts": ("conflicts", "settled", "Conflict"),
             "phextsync.errors": (),
@@ -106,12 +111,7 @@ def pages() -> dict[str, str]:
 
 def documented() -> set[str]:
     """Return all names that the pages about Python have."""
-    return {
-        name
-        for _, _, modules in _PYTHON.values()
-        for module, names in modules.items()
-        for name in names or _public(module)
-    }
+    return {*_pages_of_names()}
 
 
 # Python, from the source: what a tool prints of a live object differs from version to version.
@@ -202,7 +202,8 @@ def _head(node: ast.FunctionDef | ast.AsyncFunctionDef, called: str = "") -> str
     line = f"{head}({', '.join(arguments)}){gives}"
     if len(line) > 100:
         line = "\n    ".join([f"{head}(", *(f"{each}," for each in arguments)]) + f"\n){gives}"
-    return line.replace("'", '"')
+    # Names in quotation marks are those of classes further down in their module.
+    return re.sub(r'(?<=[:>|,\[] )"([\w\[\], .|]+)"', r"\1", line.replace("'", '"'))
 
 
 def _parted(arguments: str) -> list[str]:
@@ -223,11 +224,26 @@ def _code(text: str) -> str:
 
 
 def _paragraph(docstring: str | None) -> tuple[str, ...]:
-    """Return a docstring as Markdown, with its mentions of pages as links."""
-    text = re.sub(
-        r"`docs/(\w+)/(\w+)\.md`", r"[\2](../\1/\2.md)", inspect.cleandoc(docstring or "")
-    )
+    """Return a docstring as Markdown, with its mentions of pages and methods as links."""
+    text = inspect.cleandoc(docstring or "")
+    text = re.sub(r"`docs/(\w+)/(\w+)\.md`", r"[\2](../\1/\2.md)", text)
+    text = re.sub(r"`(\w+)\.\w+(\(.*?\))?`", _with_link, text)
     return (text, "") if text else ()
+
+
+def _with_link(found: re.Match[str]) -> str:
+    page = _pages_of_names().get(found[1])
+    return found[0] if page is None else f"[{found[0]}]({page}.md#{found[1].lower()})"
+
+
+@cache
+def _pages_of_names() -> dict[str, str]:
+    return {
+        name: page
+        for page, (_, _, modules) in _PYTHON.items()
+        for module, names in modules.items()
+        for name in names or _public(module)
+    }
 
 
 def _definition(module: str, name: str) -> ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef:
