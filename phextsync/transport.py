@@ -9,13 +9,14 @@ its first read whether it was accepted, so the acceptor speaks first: one byte, 
 import contextlib
 import errno
 import logging
+import operator
 import os
 import ssl
 import tempfile
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, NoReturn, Protocol, TypeVar
+from typing import Final, NoReturn, Protocol, TypeVar, runtime_checkable
 
 import trio
 
@@ -76,6 +77,104 @@ def _close_all() -> None:
 os.register_at_fork(after_in_child=_close_all)
 
 
+@runtime_checkable
+class PromptStream(Protocol):
+    """A stream that can send at once, without a turn of the scheduler."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is being sent, or waits for the next `send_all`."""
+
+    def send_nowait(self, data: bytes) -> None:
+        """Send what goes at once; the rest goes first with the next `send_all`, even one of
+        nothing. Only for a stream that is not behind."""
+
+
+class SocketStream(trio.abc.Stream):
+    """A connected socket, like `trio.SocketStream`, which takes more system calls and turns of the
+    scheduler for what arrives one by one; and a `PromptStream`."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.socket = stream.socket
+        self._unsent = b""
+        self._is_sending = False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is being sent, or waits for the next `send_all`."""
+        return self._is_sending or bool(self._unsent)
+
+    def send_nowait(self, data: bytes) -> None:
+        """Send what goes at once; the rest goes first with the next `send_all`."""
+        assert not self.is_behind
+        sent = self._write(data)
+        self._unsent = data[sent:]
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it, after what was left."""
+        self._begin_to_send()
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            data, self._unsent = self._unsent + data, b""
+            with memoryview(data) as view:
+                sent = self._write(view) if data else 0
+                if sent == len(view):
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                while sent < len(view):
+                    await trio.lowlevel.wait_writable(self.socket)
+                    sent += self._write(view[sent:])
+        finally:
+            self._is_sending = False
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the socket takes data."""
+        self._begin_to_send()
+        try:
+            await trio.lowlevel.wait_writable(self.socket)
+        finally:
+            self._is_sending = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Return what has arrived, up to `max_bytes`; b"" when the peer has ended."""
+        limit = _receive_bytes(max_bytes)
+        while True:
+            # To read first would be in vain nearly always: what has arrived was read.
+            self._check_open()
+            await trio.lowlevel.wait_readable(self.socket)
+            self._check_open()
+            try:
+                return os.read(self.socket.fileno(), limit)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise trio.BrokenResourceError(f"the connection broke: {error}") from error
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        await self._stream.aclose()
+
+    def _begin_to_send(self) -> None:
+        self._check_open()
+        if self._is_sending:
+            raise trio.BusyResourceError("another task is sending on this socket")
+        self._is_sending = True
+
+    def _check_open(self) -> None:
+        if self.socket.fileno() < 0:
+            raise trio.ClosedResourceError("this socket was closed")
+
+    def _write(self, data: bytes | memoryview) -> int:
+        """Send what goes at once; return how much that was."""
+        self._check_open()
+        try:
+            return os.write(self.socket.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError(f"the connection broke: {error}") from error
+
+
 class FrameChannel(trio.abc.Channel[bytes]):
     """Frames over a stream. A cancelled `receive` loses nothing; a cancelled `send` ends the link.
 
@@ -85,6 +184,7 @@ class FrameChannel(trio.abc.Channel[bytes]):
 
     def __init__(self, stream: trio.abc.Stream, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self._stream = stream
+        self._prompt = stream if isinstance(stream, PromptStream) else None
         close_in_children(stream)
         self._frame_bytes_max = frame_bytes_max
         self._buffer = bytearray()
@@ -109,6 +209,30 @@ class FrameChannel(trio.abc.Channel[bytes]):
                 pieces.clear()
                 joined_bytes = 0
         await self._send_all(b"".join(pieces))
+
+    @property
+    def may_send_nowait(self) -> bool:
+        """Whether `send_nowait` would send now, and overtake nothing."""
+        return self._prompt is not None and not (self._send_failed or self._prompt.is_behind)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something of `send_nowait` is still to be sent, by `send_many`."""
+        return self._prompt is not None and self._prompt.is_behind
+
+    def send_nowait(self, frames: Iterable[bytes]) -> None:
+        """Send frames at once, as far as that goes; `send_many`, even of none, sends the rest
+        first. Only where `may_send_nowait`."""
+        assert self._prompt is not None
+        pieces: list[bytes] = []
+        for frame in frames:
+            self._check_size(frame)
+            pieces += (len(frame).to_bytes(_HEADER_BYTES), frame)
+        try:
+            self._prompt.send_nowait(b"".join(pieces))
+        except trio.BrokenResourceError as error:
+            self._send_failed = True
+            raise LinkError(_broken_reason(error)) from error
 
     async def receive(self) -> bytes:
         """Return the next frame."""
@@ -230,7 +354,9 @@ class TlsStream(trio.abc.Stream):
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name
         )
+        self._prompt = stream if isinstance(stream, PromptStream) else None
         self._is_sending = False
+        self._has_ended = False  # the peer has said goodbye
         self._is_broken = True  # until the handshake is done
         self._is_closed = False
 
@@ -262,14 +388,12 @@ class TlsStream(trio.abc.Stream):
         self._check_usable()
         if self._is_sending:
             raise trio.BusyResourceError("another task is sending on this TLS stream")
-        if not data:
-            await trio.lowlevel.checkpoint()
-            return
         await trio.lowlevel.checkpoint_if_cancelled()
         self._is_sending = True
         try:
-            self._tls.write(data)
-            await self._flush()
+            if data:
+                self._tls.write(data)
+            await self._stream.send_all(self._outgoing.read())
         except ssl.SSLError as error:
             self._is_broken = True
             raise trio.BrokenResourceError(str(error)) from error
@@ -278,6 +402,28 @@ class TlsStream(trio.abc.Stream):
             raise
         finally:
             self._is_sending = False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is being sent, or waits for the next `send_all`; also where nothing
+        can be sent at once."""
+        if self._prompt is None or self._is_broken or self._is_closed:
+            return True
+        return self._is_sending or self._prompt.is_behind
+
+    def send_nowait(self, data: bytes) -> None:
+        """Encrypt, and send what goes at once; the rest goes first with the next `send_all`."""
+        self._check_usable()
+        assert self._prompt is not None
+        try:
+            self._tls.write(data)
+            self._prompt.send_nowait(self._outgoing.read())
+        except ssl.SSLError as error:
+            self._is_broken = True
+            raise trio.BrokenResourceError(str(error)) from error
+        except BaseException:
+            self._is_broken = True
+            raise
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the stream below takes data."""
@@ -292,17 +438,15 @@ class TlsStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what has been decrypted, up to `max_bytes`; b"" after the peer's goodbye."""
-        limit = _RECEIVE_BYTES if max_bytes is None else max_bytes
-        if limit < 1:
-            raise ValueError(f"expected to receive at least 1 byte, found {limit}")
+        limit = _receive_bytes(max_bytes)
         self._check_usable()
-        await trio.lowlevel.checkpoint_if_cancelled()
-        has_waited = False
+        if self._incoming.pending or self._tls.pending() or self._has_ended:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._fill()
         while (data := self._decrypt(limit)) is None:
             await self._fill()
-            has_waited = True
-        if not has_waited:
-            await trio.lowlevel.cancel_shielded_checkpoint()
+        self._has_ended = not data
         return data
 
     async def aclose(self) -> None:
@@ -559,7 +703,8 @@ async def open_link(
 
     The dialler names the mesh in which it wants to know the acceptor by its `mesh_tag`.
     """
-    tls = TlsStream(stream, context, server_side=server_side, server_name=mesh_tag)
+    below = SocketStream(stream) if isinstance(stream, trio.SocketStream) else stream
+    tls = TlsStream(below, context, server_side=server_side, server_name=mesh_tag)
     try:
         await tls.do_handshake()
         if server_side:
@@ -621,6 +766,13 @@ def exchange_context(identity: NodeIdentity | None) -> ssl.SSLContext:
     if identity is not None:
         _load_chain(context, identity, identity.bundles[0])
     return context
+
+
+def _receive_bytes(max_bytes: int | None) -> int:
+    limit = _RECEIVE_BYTES if max_bytes is None else operator.index(max_bytes)
+    if limit < 1:
+        raise ValueError(f"expected to receive at least 1 byte, found {limit}")
+    return limit
 
 
 def format_address(host: str, port: int) -> str:

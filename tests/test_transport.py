@@ -1,6 +1,7 @@
 """Channels of frames over every kind of stream, and links that only nodes of one mesh get."""
 
 import logging
+import os
 import socket
 import ssl
 import tempfile
@@ -27,6 +28,7 @@ from phextsync.transport import (
     PORT,
     FrameChannel,
     SecureLink,
+    SocketStream,
     TlsNetwork,
     TlsStream,
     client_context,
@@ -339,6 +341,69 @@ async def test_tls_between_hosts_keeps_trios_contract_for_streams() -> None:
 
     async with memory_network(2) as network:
         await trio.testing.check_two_way_stream(make, None)
+
+
+async def test_sockets_keep_trios_contract_for_streams() -> None:
+    async def make() -> tuple[SocketStream, SocketStream]:
+        one, other = trio.socket.socketpair()
+        return SocketStream(trio.SocketStream(one)), SocketStream(trio.SocketStream(other))
+
+    async def make_clogged() -> tuple[SocketStream, SocketStream]:
+        streams = await make()
+        for stream in streams:
+            _clog(stream)
+        return streams
+
+    await trio.testing.check_two_way_stream(make, make_clogged)
+
+
+def _clog(stream: SocketStream) -> int:
+    """Send until the socket takes nothing more; return how many bytes it took."""
+    sent = 0
+    with suppress(BlockingIOError):
+        while True:
+            sent += os.write(stream.socket.fileno(), bytes(1 << 16))
+    return sent
+
+
+async def test_what_does_not_go_at_once_goes_first_later() -> None:
+    one, other = trio.socket.socketpair()
+    async with (
+        SocketStream(trio.SocketStream(one)) as sender,
+        SocketStream(trio.SocketStream(other)) as receiver,
+    ):
+        sender.send_nowait(b"at once ")
+        assert not sender.is_behind
+        clog = _clog(sender)
+        sender.send_nowait(b"when there is room ")
+        assert sender.is_behind
+        received = bytearray()
+
+        async def receive() -> None:
+            async for data in receiver:
+                received.extend(data)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            await sender.send_all(b"and then the rest")
+            assert not sender.is_behind
+            await sender.aclose()
+    assert received == b"at once " + bytes(clog) + b"when there is room and then the rest"
+
+
+async def test_a_frame_that_is_sent_at_once_overtakes_nothing() -> None:
+    async with served(_ANNA) as node:
+        link = await connect(_BERT, _LOOPBACK, node.port)
+        assert link.channel.may_send_nowait
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.channel.send_many, [bytes(1 << 20)] * 16)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not link.channel.may_send_nowait
+            for _ in range(16):
+                await link.channel.receive()
+        link.channel.send_nowait([b"one", b"two"])
+        assert [await link.channel.receive() for _ in range(2)] == [b"one", b"two"]
+        await link.channel.aclose()
 
 
 async def test_tls_streams_keep_trios_contract_for_streams() -> None:
@@ -656,8 +721,8 @@ async def test_links_do_not_wait_to_fill_packets() -> None:
         for each in (link, node.links[0]):
             tls = each.channel._stream
             assert isinstance(tls, TlsStream)
-            assert isinstance(tls._stream, trio.SocketStream)
-            assert tls._stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert isinstance(tls._stream, SocketStream)
+            assert tls._stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         await link.channel.aclose()
 
 

@@ -1,8 +1,10 @@
 """Links: carries frames between the core and the network, link by link."""
 
+import math
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import trio
 
@@ -13,8 +15,7 @@ from phextsync.node.status import PeerStatus
 from phextsync.sync.synchronizer import Synchronizer
 from phextsync.sync.traffic import Traffic
 from phextsync.transport import Complaints, FrameChannel, SecureLink
-from phextsync.trust.certificates import certificate_end_s
-from phextsync.trust.identity import NodeIdentity
+from phextsync.trust.identity import NodeIdentity, certificate_end_s
 
 LINKS_MAX: Final = 16
 """Links that a node dials, unless it is told otherwise."""
@@ -23,17 +24,34 @@ LINKS_PER_PEER: Final = 4
 
 _ACCEPTED_PER_DIALLED: Final = 4  # links in all for each that a node chooses to dial
 _SEND_BYTES: Final = 256 << 10
+_PROMPT_BYTES: Final = 16 << 10
+_PROMPT_PAUSE_S: Final = 0.001  # what comes faster is gathered until the next turn
+
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class _Running:
-    """What runs one link: its channel, the event that says there is something to send."""
+    """What runs one link: its channel, the event that says there is something to send.
+
+    `is_idle`: everything that was taken from the core has been handed to the channel.
+    """
 
     secure: SecureLink
+    part: str
     certificate_end_s: float
     has_work: trio.Event
     scope: trio.CancelScope
     reason: str = "the connection was closed"
+    has_failed: bool = False
+    is_idle: bool = False
+    prompt_after: float = -math.inf
+
+    def fail(self, error: Exception) -> None:
+        """An error of this node ends the link."""
+        self.reason = f"an error of this node: {one_line(error)}"
+        self.has_failed = True
 
 
 class Links:
@@ -60,6 +78,8 @@ class Links:
         self._drain = drain
         self._on_free = on_free
         self._running: dict[int, _Running] = {}
+        self._is_noting = False
+        self._noted: dict[int, None] = {}
         self._last_number = 0
         self._ended_traffic = Traffic()  # of links that are no more
         self._complaints = Complaints()
@@ -152,11 +172,15 @@ class Links:
         self._last_number += 1
         number = self._last_number
         link = _Running(
-            secure, certificate_end_s(secure.certificate), trio.Event(), trio.CancelScope()
+            secure,
+            _part(secure),
+            certificate_end_s(secure.certificate),
+            trio.Event(),
+            trio.CancelScope(),
         )
         self._running[number] = link
         try:
-            with self._boundary.around(_part(secure)) as outcome, link.scope:
+            with self._boundary.around(link.part) as outcome, link.scope:
                 self._core.link_opened(
                     trio.current_time(),
                     number,
@@ -170,43 +194,105 @@ class Links:
                     await self._send(number, link)
                     nursery.cancel_scope.cancel()
             if outcome.error is not None:
-                link.reason = f"an error of this node: {one_line(outcome.error)}"
+                link.fail(outcome.error)
+            if link.has_failed:
                 return link.reason
         finally:
             del self._running[number]
             refusal = self._core.refusal(number)
             # After an error, or a refusal, it is dialled when its time has come.
-            if refusal is None and outcome.error is None:
+            if refusal is None and not link.has_failed:
                 self._on_free(secure.peer_id)
             self._ended_traffic = _sum(self._ended_traffic, self._core.traffic(number))
             self._core.link_closed(trio.current_time(), number, link.reason)
             self._drain()
         return refusal
 
+    # -- sending ---------------------------------------------------------------------------
+
     def wake(self, number: int) -> None:
-        """There may be something to send on a link."""
+        """There may be something to send on a link. The core says so in the middle of its work."""
         link = self._running.get(number)
-        if link is not None:
+        if link is None:
+            return
+        if self._core.is_finished(number):
+            link.scope.cancel()  # what is being sent, the peer will not take
+        if self._is_noting:
+            self._noted[number] = None
+        else:
             link.has_work.set()
-            if self._core.is_finished(number):
-                link.scope.cancel()  # what is being sent, the peer will not take
+
+    def edited(self, number: int) -> None:
+        """There is an edit of ours to send on a link, and the core can be asked for it now."""
+        link = self._running.get(number)
+        if link is None:
+            return
+        if self._is_noting:
+            self._noted[number] = None
+        elif not self._sends_now(number, link):
+            link.has_work.set()
+
+    def promptly(self, call: Callable[[], T]) -> T:
+        """Return what `call` does; what it makes the core say is sent on idle links in this turn of
+        the scheduler. On others, and after an error, their tasks send it."""
+        if self._is_noting:
+            return call()
+        self._is_noting = True
+        may_send = False
+        try:
+            result = call()
+            may_send = True
+        finally:
+            self._is_noting = False
+            if self._noted:
+                self._end_noting(may_send=may_send)
+        return result
+
+    def _end_noting(self, *, may_send: bool) -> None:
+        noted, self._noted = self._noted, {}
+        for number in noted:
+            link = self._running.get(number)
+            if link is not None and not (may_send and self._sends_now(number, link)):
+                link.has_work.set()
+
+    def _sends_now(self, number: int, link: _Running) -> bool:
+        """Send on an idle link; return whether nothing is left to do."""
+        channel, now = link.secure.channel, trio.current_time()
+        if not (link.is_idle and now >= link.prompt_after and channel.may_send_nowait):
+            return False
+        link.prompt_after = now + _PROMPT_PAUSE_S
+        error = self._boundary.attempt(link.part, lambda: self._send_nowait(number, link))
+        if error is not None:
+            link.fail(error)
+            link.scope.cancel()
+        return not (channel.is_behind or self._core.has_work(number))
+
+    def _send_nowait(self, number: int, link: _Running) -> None:
+        try:
+            link.secure.channel.send_nowait(self._frames(number, _PROMPT_BYTES))
+        except LinkError as error:
+            link.reason = str(error)
+            link.scope.cancel()
 
     async def _send(self, number: int, link: _Running) -> None:
+        channel = link.secure.channel
         try:
             while not self._core.is_finished(number):
-                frames = self._frames(number)
-                if frames:
-                    await link.secure.channel.send_many(frames)
+                frames = self._frames(number, _SEND_BYTES)
+                if frames or channel.is_behind:
+                    await channel.send_many(frames)
                 else:
+                    link.is_idle = True
                     await link.has_work.wait()
+                    link.is_idle = False
                     link.has_work = trio.Event()
         except LinkError as error:
             link.reason = str(error)
 
-    def _frames(self, number: int) -> list[bytes]:
+    def _frames(self, number: int, bytes_goal: int) -> list[bytes]:
         frames: list[bytes] = []
         size = 0
-        while size < _SEND_BYTES and self._core.has_work(number):
+        while size < bytes_goal and self._core.has_work(number):
             frame = self._core.next_frame(trio.current_time(), number)
             if frame is None:
                 break
@@ -218,14 +304,18 @@ class Links:
         channel: FrameChannel = link.secure.channel
         try:
             while True:
-                for frame in await channel.receive_many():
-                    self._core.receive(trio.current_time(), number, frame)
+                frames = await channel.receive_many()
+                self.promptly(partial(self._take, number, frames))
                 self._drain()
         except trio.EndOfChannel:
             pass
         except LinkError as error:
             link.reason = str(error)
         scope.cancel()
+
+    def _take(self, number: int, frames: list[bytes]) -> None:
+        for frame in frames:
+            self._core.receive(trio.current_time(), number, frame)
 
 
 def _part(secure: SecureLink) -> str:

@@ -101,7 +101,13 @@ class Node:
             permissions=identity.permissions,
             on_failure=self.boundary.note,
         )
-        self.writer = Writer(self.replicas, surroundings.commit, self.boundary, self.folder)
+        self.writer = Writer(
+            self.replicas,
+            surroundings.commit,
+            self.boundary,
+            self.folder,
+            promptly=lambda call: self.links.promptly(call),
+        )
         self.core = Synchronizer(
             self.replicas,
             name=identity.name,
@@ -109,7 +115,12 @@ class Node:
             random=Random(seed.getrandbits(64)),
             interests=interests,
             timing=timing,
-            listener=Listener(self._link_has_work, self._is_due, self._progressed),
+            listener=Listener(
+                on_ready=lambda link: self.links.wake(link),
+                on_due=self._is_due,
+                on_progress=lambda: self.agreement.note_progress(),
+                on_edit=lambda link: self.links.edited(link),
+            ),
         )
         self._make_parts(links_max)
         self.presence = self.core.presence
@@ -325,7 +336,7 @@ class Node:
             now = trio.current_time()
             deadline = now + RETRY_S
             with self.boundary.around("keeping time"):
-                deadline = self.core.tick(now)
+                deadline = self.links.promptly(partial(self.core.tick, now))
                 self.drain()
                 self.acquaintances.see_again(now, self._present)
                 self.acquaintances.remembered.save_if_changed()
@@ -338,12 +349,6 @@ class Node:
 
     def _is_due(self, time: float) -> None:
         self._alarm.deadline = min(time, self._alarm.deadline)
-
-    def _link_has_work(self, link: int) -> None:
-        self.links.wake(link)
-
-    def _progressed(self) -> None:
-        self.agreement.note_progress()
 
     def _announcement(self) -> discovery.Announcement:
         tag, *previous = (bundle.mesh_tag for bundle in self.identity.bundles)

@@ -22,7 +22,7 @@ _log = logging.getLogger("phextsync.node")
 
 class Writer:
     """Commits batch after batch. `durations` has how long the node waited for each, with the turns
-    of threads."""
+    of threads. `promptly(call)` calls something and sends what it makes the core say."""
 
     def __init__(
         self,
@@ -30,12 +30,15 @@ class Writer:
         commit: Callable[[Batch], Awaitable[None]],
         boundary: Boundary,
         folder: Path,
+        *,
+        promptly: Callable[[Callable[[], None]], None],
     ) -> None:
         self.durations = Durations()
         self._durability = replicas.durability
         self._commit_batch = commit
         self._boundary = boundary
         self._folder = folder
+        self._promptly = promptly
         self._dirty = trio.Event()
         self._hurry = trio.Event()
         self._settled = trio.Event()
@@ -82,7 +85,7 @@ class Writer:
             self._commit_failed(StoreError(f"cannot write to {self._folder}: {one_line(error)}"))
             raise
         self.durations.add(trio.current_time() - began)
-        self._durability.written()
+        self._promptly(self._durability.written)
         return True
 
     def _commit_failed(self, error: StoreError) -> None:

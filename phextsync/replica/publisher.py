@@ -95,6 +95,11 @@ class Publisher:
 
     # -- batches ---------------------------------------------------------------------------
 
+    @property
+    def is_in_batch(self) -> bool:
+        """Whether a batch of changes is under way."""
+        return self._collected is not None
+
     @contextmanager
     def batch(self) -> Iterator[None]:
         """Make the changes inside one `Change` and one step to undo. RuntimeError at the end when

@@ -248,6 +248,11 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         what the library has to note itself."""
         self._editor.import_unknown(coordinate, text)
 
+    @property
+    def is_in_batch(self) -> bool:
+        """Whether changes are made within a `batch`."""
+        return self._publisher.is_in_batch
+
     @contextmanager
     def batch(self) -> Iterator[None]:
         """Make the changes inside one commit, one `Change` and one step to undo.

@@ -68,6 +68,7 @@ class Link:
         self.has_neighbours_to_tell = False
         self.presences: Mapping[Life, None] = {}
         self.ready = partial(shared.listener.on_ready, number)
+        self.edited = partial(shared.listener.on_edit, number)
         self._begin(shared, now)
         self._exchange(shared)
         self._compare(shared, now)

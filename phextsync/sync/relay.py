@@ -55,6 +55,7 @@ class Relay:
         sequence = self._recent.advance()
         is_kept = False
         may_leave = new.source is not None and not self._is_asked(new.phext)
+        ready: list[Link] = []
         for link in self._links.values():
             link.findings.forget(scroll)
             match self._fate(link, new, may_leave=may_leave):
@@ -63,7 +64,7 @@ class Relay:
                     link.outgoing.change(scroll, sequence)
                     is_kept = True
                     if link.is_ready:
-                        link.ready()
+                        ready.append(link)
                 case Fate.LEFT:
                     link.lazy.leave(self._clock.now, scroll)
                 case Fate.WRITTEN:
@@ -75,6 +76,12 @@ class Relay:
                     pass
         if is_kept:
             self._recent.add(scroll, new.entry, new.source)
+        is_alone = new.source is None and not self._replicas.open(new.phext).is_in_batch
+        for link in ready:
+            if is_alone:
+                link.edited()
+            else:
+                link.ready()
 
     def _fate(self, link: Link, new: NewUpdate, *, may_leave: bool) -> Fate:
         rights, origin = link.rights.of(new.phext), new.entry.origin

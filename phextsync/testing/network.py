@@ -243,6 +243,17 @@ class MemoryStream(trio.abc.Stream):
         finally:
             self._is_sending = False
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is being sent, or nothing can be."""
+        is_usable = not (self._is_closed or self._is_broken) and self.twin is not None
+        return not is_usable or self._is_sending or self._under_way >= SOCKET_BYTES
+
+    def send_nowait(self, data: bytes) -> None:
+        """Send at once. Only for a stream that is not behind."""
+        assert not self.is_behind
+        self.put(data)
+
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until there is room for a byte."""
         self._begin_to_send()

@@ -41,6 +41,9 @@ class Connector(Protocol):
     def is_ready(self, node: "SimulatedNode", link: int) -> None:
         """A node may have a frame to send on a link."""
 
+    def is_edited(self, node: "SimulatedNode", link: int) -> None:
+        """A node has an edit of its user to send on a link, and sends it at once."""
+
     def woke(self, node: "SimulatedNode") -> None:
         """A node was asleep: give it what came meanwhile."""
 
@@ -133,7 +136,9 @@ class SimulatedNode:
             timing=self._timing,
             limits=self._limits,
             listener=Listener(
-                on_ready=lambda link: self._connector.is_ready(self, link), on_due=self._tick_by
+                on_ready=lambda link: self._connector.is_ready(self, link),
+                on_due=self._tick_by,
+                on_edit=self._has_edit,
             ),
         )
         replicas.open(PHEXT).subscribe(self._changed)
@@ -141,6 +146,12 @@ class SimulatedNode:
         self._stage.note("start", self.number)
         self.tick()
         self._connector.started(self)
+
+    def _has_edit(self, link: int) -> None:
+        if self.is_editing:
+            self._connector.is_edited(self, link)
+        else:  # in the middle of a frame that came
+            self._connector.is_ready(self, link)
 
     def crash(self, *, is_silent: bool) -> None:
         """End at once, if it runs. What is being written may be on the disk."""

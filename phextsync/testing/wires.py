@@ -104,6 +104,10 @@ class Wires:
             life = node.life
             self._stage.at(self._stage.now, lambda: self._pump(node, link, life))
 
+    def is_edited(self, node: SimulatedNode, link: int) -> None:
+        """A node has an edit of its user to send on a link, and sends it at once."""
+        self._pump(node, link, node.life)
+
     # -- faults ----------------------------------------------------------------------------
 
     def reset(self, one: int, other: int) -> None:
