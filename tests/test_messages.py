@@ -22,6 +22,7 @@ from phextsync.sync.messages import (
     Entry,
     Goodbye,
     Hello,
+    Live,
     Message,
     Neighbours,
     Notice,
@@ -70,6 +71,23 @@ _messages: st.SearchStrategy[Message] = st.one_of(
         _names,
         _ids,
         st.lists(_summaries, max_size=3).map(tuple),
+    ),
+    st.builds(
+        Hello,
+        st.just(1),
+        st.just(3),
+        _ids,
+        _names,
+        _ids,
+        st.lists(_summaries, max_size=3).map(tuple),
+        st.integers(0, 2**62 - 1),
+    ),
+    st.builds(
+        Live,
+        _names,
+        st.lists(
+            st.tuples(coordinates, st.binary(max_size=50), st.integers(0, 2**62 - 1)), max_size=4
+        ).map(tuple),
     ),
     st.builds(Summary, _summaries),
     st.builds(Compare, _names, _numbers, _numbers, st.integers(0, 255), st.binary(max_size=50)),
@@ -185,6 +203,13 @@ def test_bytes_outside_the_subset_are_refused(frame: bytes, found: str) -> None:
         ([3, "memory", [[ORIGIN.key, b"", b""]] * 4097], "at most 4096 items, found 4097"),
         ([5, "memory", ORIGIN.key, 3, 3, b"x"], "expected a part below 3, found 3"),
         ([2, "memory", 1, 0, 256, b""], "expected an integer below 256, found 256"),
+        ([14, "memory", [b"", b""]], "expected entries of 3 items each, found 2 items"),
+        ([14, "memory", [b"\0\1", b"", 0]], "without leading zero bytes"),
+        ([14, "memory", [bytes([255] * 12), b"", 0]], "expected a key of nine parts"),
+        ([14, "memory", [bytes(13), b"", 0]], "expected 0 to 12 bytes, found 13 bytes"),
+        ([14, "memory", [b"", b"", 1 << 62]], "expected an integer below 4611686018427387904"),
+        ([14, "memory", [b"", "text", 0]], "bytes, found str"),
+        ([14, "memory", [b"", b"", 0] * 16385], "at most 49152 items, found 49155"),
         ([0, 2, 0, bytes(16), "n", bytes(16), []], "expected protocol version 1, found 2.0"),
     ],
 )
@@ -194,8 +219,8 @@ def test_a_field_over_its_limit_is_refused(array: list[Any], found: str) -> None
 
 
 def test_a_newer_minor_version_may_append_fields_to_its_hello() -> None:
-    newer = [0, 1, 5, bytes(16), "n", bytes(16), [], "something new"]
-    assert decode(cbor2.dumps(newer), _LIMITS) == Hello(1, 5, bytes(16), "n", bytes(16), ())
+    newer = [0, 1, 5, bytes(16), "n", bytes(16), [], 7, "something new"]
+    assert decode(cbor2.dumps(newer), _LIMITS) == Hello(1, 5, bytes(16), "n", bytes(16), (), 7)
     newer[2] = 0
     with pytest.raises(ProtocolError, match="expected 7 fields"):
         decode(cbor2.dumps(newer), _LIMITS)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from phextsync.errors import StoreDamagedError, StoreFullError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.clients import CLIENTS
+from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.store.contract import LogEntry, StoredScroll
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparison import AUDIT
@@ -18,7 +19,7 @@ from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.sync.lacks import Lack, Progress, subtract
 from phextsync.sync.limits import Limits
 from phextsync.sync.listener import Listener
-from phextsync.sync.messages import Compare, Goodbye, Hello, Ping, Updates, Want
+from phextsync.sync.messages import Compare, Goodbye, Hello, Live, Ping, Updates, Want
 from phextsync.sync.reconcile import Parameters
 from phextsync.sync.synchronizer import Synchronizer
 from sims.network import PHEXT, Network, Peer
@@ -665,9 +666,82 @@ def test_an_unknown_newer_minor_version_still_talks() -> None:
     network = Network(1)
     core = network.peers[0].core
     core.link_opened(0, 1, b"p" * 16, dialled=False)
-    core.receive(0, 1, encode(Hello(1, 7, b"p" * 16, "newer", bytes(16), ())))
+    core.receive(0, 1, encode(Hello(1, 7, b"p" * 16, "newer", bytes(16), (), 0)))
     core.receive(0, 1, encode(Ping(1)))
     assert core.peers() == [(1, b"p" * 16, "newer")]
+
+
+class _Pair:
+    """Two linked nodes that take each other for ones of a minor version."""
+
+    def __init__(self, minor: int) -> None:
+        self.minor = minor
+        self.peers = Network(2).peers
+        self.texts: list[type] = []  # kinds of messages with updates
+        self.heard: list[LogEntry] = []  # by the second
+        one, other = self.peers
+        one.wall_time_ms, other.wall_time_ms = 5000, 900
+        other.replicas.listen(ReplicaListener(on_update=self._hear))
+        one.core.link_opened(0, 1, other.node_id, dialled=True)
+        other.core.link_opened(0, 1, one.node_id, dialled=False)
+        self.pump()
+
+    def _hear(self, new: NewUpdate) -> None:
+        if new.phext == PHEXT:
+            self.heard.append(new.entry)
+
+    def pump(self) -> None:
+        is_quiet = False
+        while not is_quiet:
+            is_quiet = True
+            for source, target in (self.peers, self.peers[::-1]):
+                while (frame := source.core.next_frame(0, 1)) is not None:
+                    is_quiet = False
+                    target.core.receive(0, 1, self._as_minor(frame))
+
+    def _as_minor(self, frame: bytes) -> bytes:
+        message = decode(frame, Limits())
+        if isinstance(message, Hello):
+            clock_ms = message.clock_ms if self.minor >= 3 else 0
+            return encode(replace(message, minor=self.minor, clock_ms=clock_ms))
+        if isinstance(message, Updates | Live) and message.phext == PHEXT:
+            self.texts.append(type(message))
+        return frame
+
+
+@pytest.mark.parametrize(("minor", "kind"), [(0, Updates), (2, Updates), (3, Live), (4, Live)])
+def test_a_peer_is_sent_updates_of_a_kind_that_it_understands(minor: int, kind: type) -> None:
+    pair = _Pair(minor)
+    one, other = pair.peers
+    for wall_time_ms in (5000, 5200):
+        one.wall_time_ms = wall_time_ms
+        one.replica.append(_A, "line\n")
+        one.replica.append(_B, "line\n")
+        pair.pump()
+    assert pair.texts == [kind, kind]
+    assert [(e.origin, e.time_ms) for e in pair.heard] == [
+        (one.node_id, time_ms) for time_ms in (5000, 5000, 5200, 5200)
+    ]
+    assert other.replica[_A] == other.replica[_B] == "line\nline\n"
+
+
+def test_what_others_wrote_and_what_is_older_than_the_hello_says_so() -> None:
+    pair = _Pair(3)
+    one = pair.peers[0]
+    one.wall_time_ms = 4999  # its clock was set back
+    one.replica.append(_A, "line\n")
+    pair.pump()
+    updates: list[bytes] = []
+    third = Network(3).peers[2]
+    third.replicas.listen(ReplicaListener(on_update=lambda new: updates.append(new.entry.update)))
+    third.replica.append(_B, "a third wrote this")
+    one.replica.apply(_B, LogEntry(updates[0], b"t" * 16, 6000), 9)
+    pair.pump()
+    assert pair.texts == [Updates, Updates]
+    assert [(e.origin, e.time_ms) for e in pair.heard] == [
+        (one.node_id, 4999),
+        (b"t" * 16, 6000),
+    ]
 
 
 _actions = st.one_of(

@@ -15,7 +15,8 @@ from phextsync.node.status import PeerStatus
 from phextsync.sync.synchronizer import Synchronizer
 from phextsync.sync.traffic import Traffic
 from phextsync.transport import Complaints, FrameChannel, SecureLink
-from phextsync.trust.identity import NodeIdentity, certificate_end_s
+from phextsync.trust.certificates import certificate_end_s
+from phextsync.trust.identity import NodeIdentity
 
 LINKS_MAX: Final = 16
 """Links that a node dials, unless it is told otherwise."""

@@ -12,18 +12,21 @@ from typing import Final, NoReturn, TypeVar, cast
 import cbor2
 
 from phextsync.errors import ProtocolError
-from phextsync.index import Coordinate, CoordinateRange, cbor_items, cbor_size
+from phextsync.index import ORIGIN, Coordinate, CoordinateRange, cbor_items, cbor_size
 from phextsync.phext_names import is_phext_name
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import (
+    LIVE_MINOR,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
+    TIME_MS_MAX,
     Acknowledge,
     Compare,
     Conflict,
     Entry,
     Goodbye,
     Hello,
+    Live,
     Message,
     Neighbours,
     Notice,
@@ -52,6 +55,7 @@ _KNOWN_TAGS: Final = (
     *(25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799),
 )
 _KINDS_MAX: Final = 256
+_FIRST_KEY: Final = int.from_bytes(ORIGIN.key)
 
 
 def encode(message: Message) -> bytes:
@@ -198,7 +202,8 @@ def _checked_array(value: object) -> list[object]:
 
 def _write_hello(hello: Hello) -> list[object]:
     own = [hello.major, hello.minor, hello.node_id, hello.name, hello.incarnation]
-    return [*own, [_write_phext(summary) for summary in hello.phexts]]
+    clock = [hello.clock_ms] if hello.minor >= LIVE_MINOR else []
+    return [*own, [_write_phext(summary) for summary in hello.phexts], *clock]
 
 
 def _read_hello(fields: _Fields) -> Hello:
@@ -209,9 +214,11 @@ def _read_hello(fields: _Fields) -> Hello:
     name = fields.text()
     incarnation = fields.octets(NODE_ID_BYTES, NODE_ID_BYTES)
     summaries = fields.arrays(fields.limits.phexts_max)
+    clock_ms = fields.integer(TIME_MS_MAX) if minor >= LIVE_MINOR else 0
     if minor > PROTOCOL_MINOR:
         fields.skip_rest()  # a newer minor version may say more
-    return Hello(major, minor, node_id, name, incarnation, tuple(map(_read_phext, summaries)))
+    phexts = tuple(map(_read_phext, summaries))
+    return Hello(major, minor, node_id, name, incarnation, phexts, clock_ms)
 
 
 def _write_summary(message: Summary) -> list[object]:
@@ -306,6 +313,43 @@ def _read_entry(fields: _Fields) -> Entry:
     entry = Entry(coordinate, update, fields.octets(NODE_ID_BYTES, 1), fields.integer())
     fields.end()
     return entry
+
+
+def _write_live(live: Live) -> list[object]:
+    flat: list[object] = []
+    for coordinate, update, elapsed_ms in live.entries:
+        flat += (_short_key(coordinate), update, elapsed_ms)
+    return [live.phext, flat]
+
+
+def _read_live(fields: _Fields) -> Live:
+    phext = fields.phext()
+    flat = fields.array(3 * fields.limits.entries_max)
+    if len(flat) % 3:
+        raise ProtocolError(f"expected entries of 3 items each, found {len(flat)} items")
+    items = _Fields(flat, fields.limits, 0)
+    entries = []
+    for _ in range(len(flat) // 3):
+        coordinate = _from_short_key(items.octets(KEY_BYTES))
+        update = items.octets(fields.limits.frame_bytes_max)
+        entries.append((coordinate, update, items.integer(TIME_MS_MAX)))
+    return Live(phext, tuple(entries))
+
+
+def _short_key(coordinate: Coordinate) -> bytes:
+    """Return a key less what all have in common: exclusive or with that of the first coordinate,
+    without leading zero bytes."""
+    number = int.from_bytes(coordinate.key) ^ _FIRST_KEY
+    return number.to_bytes((number.bit_length() + 7) // 8)
+
+
+def _from_short_key(short: bytes) -> Coordinate:
+    if short and not short[0]:
+        raise ProtocolError("expected a short key without leading zero bytes, found one with them")
+    try:
+        return Coordinate.from_key((int.from_bytes(short) ^ _FIRST_KEY).to_bytes(KEY_BYTES))
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error
 
 
 def _write_part(part: Part) -> list[object]:
@@ -456,6 +500,7 @@ KINDS: Final = (
     _kind("goodbye", Goodbye, _write_goodbye, _read_goodbye),
     _kind("presence", Presence, _write_presence, _read_presence),
     _kind("neighbours", Neighbours, _write_neighbours, _read_neighbours),
+    _kind("live", Live, _write_live, _read_live),
 )
 """In the order of their numbers."""
 

@@ -7,7 +7,13 @@ from phextsync.errors import ProtocolError
 from phextsync.sync.doubles import Doubles
 from phextsync.sync.events import Event, PeerJoined, PeerLost
 from phextsync.sync.link import Link, Shared
-from phextsync.sync.messages import PRESENCE_MINOR, PROTOCOL_MAJOR, PROTOCOL_MINOR, Hello
+from phextsync.sync.messages import (
+    LIVE_MINOR,
+    PRESENCE_MINOR,
+    PROTOCOL_MAJOR,
+    PROTOCOL_MINOR,
+    Hello,
+)
 from phextsync.sync.presence import PresenceBoard
 from phextsync.sync.relay import Relay
 
@@ -44,7 +50,13 @@ class Greeting:
         """Return what to say first on a link. It may open phexts."""
         own, summaries = self._own, link.announcements.all()
         return Hello(
-            PROTOCOL_MAJOR, PROTOCOL_MINOR, own.node_id, own.name, own.incarnation, summaries
+            PROTOCOL_MAJOR,
+            PROTOCOL_MINOR,
+            own.node_id,
+            own.name,
+            own.incarnation,
+            summaries,
+            link.outgoing.told_ms,
         )
 
     def receive(self, link: Link, hello: Hello) -> None:
@@ -56,6 +68,7 @@ class Greeting:
                 f"expected a hello of {link.peer_id.hex()}, found one of {hello.node_id.hex()}"
             )
         link.hello = hello
+        link.outgoing.is_terse = hello.minor >= LIVE_MINOR
         if self._doubles.decide(link, hello):
             self._join(link, hello)
 

@@ -16,7 +16,7 @@ from phextsync.store.contract import LogEntry
 from phextsync.sync.lazy import LazyPush
 from phextsync.sync.ledger import Ledger
 from phextsync.sync.limits import Limits
-from phextsync.sync.messages import Entry, Refused, ScrollId, short_reason
+from phextsync.sync.messages import Entry, Hello, Refused, ScrollId, short_reason
 from phextsync.sync.outbox import Outbox
 from phextsync.sync.outgoing import Outgoing
 from phextsync.sync.recent import RecentUpdates
@@ -83,6 +83,14 @@ class Incoming:
             self._replicas.open(phext).publish(tuple(changed), self._peer_id, name)
         if not self._replicas.is_dirty:
             self._ledger.is_on_disk()
+
+    def receive_live(
+        self, phext: str, entries: Sequence[tuple[Coordinate, bytes, int]], hello: Hello
+    ) -> None:
+        """Take what a peer wrote since its hello."""
+        origin, clock_ms = self._peer_id, hello.clock_ms
+        whole = [Entry(place, update, origin, clock_ms + ms) for place, update, ms in entries]
+        self.receive(phext, whole, hello.name)
 
     def _receive_entry(self, replica: Replica, entry: Entry) -> bool:
         """Take one update; return whether it changed the text."""

@@ -14,10 +14,12 @@ def _ignore_all() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """`on_ready(link)` is called when a link may have a frame to send; `on_edit(link)` in place of it
-    when that is an edit of this node, not one of a batch: `next_frame` may be called at once. `on_due(time)` when `tick`
+    """`on_ready(link)` is called when a link may have a frame to send; `on_due(time)` when `tick`
     is to be called by then, earlier than it said; `on_progress()` when something was acknowledged
-    or a comparison ended. They are called in the middle of work: they note it and return."""
+    or a comparison ended. They are called in the middle of work: they note it and return.
+
+    `on_edit(link)` takes the place of `on_ready` when the frame has an edit of this node, not one
+    of a batch: there `next_frame` may be called at once."""
 
     on_ready: Callable[[int], None] = _ignore
     on_due: Callable[[float], None] = _ignore

@@ -8,13 +8,19 @@ from phextsync.index import Coordinate, CoordinateRange
 from phextsync.sync.limits import Limits
 
 PROTOCOL_MAJOR: Final = 1
-PROTOCOL_MINOR: Final = 2
+PROTOCOL_MINOR: Final = 3
 
 PRESENCE_MINOR: Final = 1
 """The minor version from which on a node understands `Presence`."""
 
 NEIGHBOURS_MINOR: Final = 2
 """The minor version from which on a node understands `Neighbours`."""
+
+LIVE_MINOR: Final = 3
+"""The minor version from which on a node tells its clock, and understands `Live`."""
+
+TIME_MS_MAX: Final = 1 << 62
+"""The clock of a hello and what is counted from there are below it."""
 
 _REASON_BYTES_MAX: Final = 200
 
@@ -36,7 +42,8 @@ class PhextSummary:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first message in each direction. `incarnation` is drawn at each start of a node."""
+    """The first message in each direction. `incarnation` is drawn at each start of a node;
+    `clock_ms` is what its clock shows now, as the times of entries: `Live` counts from there."""
 
     major: int
     minor: int
@@ -44,6 +51,7 @@ class Hello:
     name: str
     incarnation: bytes
     phexts: tuple[PhextSummary, ...]
+    clock_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,15 @@ class Updates(NamedTuple):
 
     phext: str
     entries: tuple[Entry, ...]
+
+
+class Live(NamedTuple):
+    """Updates of scrolls of one phext that the sender wrote itself since its hello: each has a
+    coordinate, the update, and when it was written, in milliseconds from the clock of the hello.
+    It is numbered as `Updates` are, and worth the same."""
+
+    phext: str
+    entries: tuple[tuple[Coordinate, bytes, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +212,7 @@ Message: TypeAlias = (
     | Goodbye
     | Presence
     | Neighbours
+    | Live
 )
 
 

@@ -14,7 +14,7 @@ from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRan
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.ledger import Ledger
 from phextsync.sync.limits import Limits
-from phextsync.sync.messages import Entry, Part, ScrollId, Updates
+from phextsync.sync.messages import TIME_MS_MAX, Entry, Live, Part, ScrollId, Updates
 from phextsync.sync.recent import RecentUpdates
 from phextsync.sync.requests import Requests
 from phextsync.sync.rights import Interest, LinkRights
@@ -31,6 +31,7 @@ class Outgoing:
     `dirty`: scrolls that changed, since which sequence number. `found`: scrolls that a comparison
     found the peer to lack. `asked`: scrolls that it asks for. The latter two with the version that
     it has. `streams`: ranges of which it has nothing. `parts`: the rest of a large entry.
+    `is_terse`: it understands `Live`, whose times count from `told_ms`.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class Outgoing:
         self.asked_bytes = 0
         self.streams: deque[tuple[str, CoordinateRange]] = deque()
         self.parts: deque[Part] = deque()
+        self.is_terse = False
+        self.told_ms = replicas.now_ms()
         self._link = link
         self._replicas = replicas
         self._interest = interest
@@ -122,7 +125,7 @@ class Outgoing:
             self._number(part.phext, (part.coordinate,))
         return part
 
-    def next_updates(self) -> Updates | Part | None:
+    def next_updates(self) -> Updates | Live | Part | None:
         """Let live updates, answers and streams take turns, so that none starves another. None
         when there is nothing to send, or the peer has not acknowledged enough."""
         if self._ledger.sent - self._ledger.acknowledged >= self._limits.window_frames:
@@ -137,7 +140,7 @@ class Outgoing:
                 return self._frame(phext, entries)
         return None
 
-    def _frame(self, phext: str, entries: list[Entry]) -> Updates | Part:
+    def _frame(self, phext: str, entries: list[Entry]) -> Updates | Live | Part:
         self._traffic.updates_out += len(entries)
         last = entries[-1]
         if len(last.update) + _ENTRY_BYTES + _FRAME_BYTES > self._limits.frame_bytes_max:
@@ -145,7 +148,15 @@ class Outgoing:
             self._split(phext, last)
             return self.next_part()
         self._number(phext, tuple(dict.fromkeys(entry.coordinate for entry in entries)))
-        return Updates(phext, tuple(entries))
+        if not self.is_terse or any(map(self._needs_words, entries)):
+            return Updates(phext, tuple(entries))
+        told_ms = self.told_ms
+        return Live(phext, tuple((e.coordinate, e.update, e.time_ms - told_ms) for e in entries))
+
+    def _needs_words(self, entry: Entry) -> bool:
+        """Whether the peer has to be told who wrote an entry, or a time before our hello."""
+        is_own = entry.origin == self._replicas.node_id
+        return not is_own or not 0 <= entry.time_ms - self.told_ms < TIME_MS_MAX
 
     def _split(self, phext: str, entry: Entry) -> None:
         size = self._limits.frame_bytes_max // 2

@@ -50,6 +50,7 @@ from phextsync.sync.messages import (
     Conflict,
     Goodbye,
     Hello,
+    Live,
     Message,
     Neighbours,
     Part,
@@ -73,7 +74,7 @@ from phextsync.sync.timing import Timing
 from phextsync.sync.traffic import Traffic
 from phextsync.trust.permissions import UNRESTRICTED, Permissions, contains
 
-_OF_A_PHEXT: Final = (Updates, Want, Part, Compare, Refused, Conflict)
+_OF_A_PHEXT: Final = (Updates, Live, Want, Part, Compare, Refused, Conflict)
 
 
 class Synchronizer:
@@ -392,6 +393,9 @@ class Synchronizer:
         match message:
             case Updates(phext, entries):
                 link.incoming.receive(phext, entries, link.name)
+            case Live(phext, entries):
+                assert link.hello is not None
+                link.incoming.receive_live(phext, entries, link.hello)
             case Acknowledge():
                 link.ledger.note(message)
                 self._listener.on_progress()

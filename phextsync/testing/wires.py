@@ -10,7 +10,7 @@ from typing import Final
 from phextsync.index import Coordinate
 from phextsync.sync.codec import encode
 from phextsync.sync.limits import Limits
-from phextsync.sync.messages import Part, Ping, Updates
+from phextsync.sync.messages import Live, Part, Ping, Updates
 from phextsync.sync.timing import BACKOFF_MAX_S, BACKOFF_MIN_S
 from phextsync.testing.faults import Rubbish
 from phextsync.testing.links import Paths
@@ -20,7 +20,8 @@ from phextsync.testing.stage import Stage
 
 _PING_S: Final = 0.01
 _TEXT_KINDS: Final = tuple(  # the second byte of a frame is the kind of its message
-    encode(message)[1] for message in (Updates("", ()), Part("", Coordinate(*[1] * 9), 0, 1, b""))
+    encode(message)[1]
+    for message in (Updates("", ()), Live("", ()), Part("", Coordinate(*[1] * 9), 0, 1, b""))
 )
 _BACKLOG_MAX: Final = 2048
 """More messages and notes kept for one link than this are a queue without a bound."""
