@@ -107,9 +107,9 @@ class SocketStream(trio.abc.Stream):
 
     def send_nowait(self, data: bytes) -> None:
         """Send what goes at once; the rest goes first with the next `send_all`."""
-        assert not self.is_behind
         sent = self._write(data)
-        self._unsent = data[sent:]
+        if sent < len(data):
+            self._unsent = data[sent:]
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it, after what was left."""
@@ -247,13 +247,19 @@ class FrameChannel(trio.abc.Channel[bytes]):
 
     async def receive_many(self) -> list[bytes]:
         """Return all frames that have arrived, at least one; cheaper than `receive` in a burst."""
-        frames = [await self.receive()]
+        if len(self._buffer) > self._start:
+            frames = [await self.receive()]
+        else:
+            await self._receive_more()
+            frames = []
         try:
             while (frame := self._take_frame()) is not None:
                 frames.append(frame)
         except LinkError:
-            pass  # the frames before it count; the next call meets it again
-        return frames
+            if not frames:
+                raise
+            # The frames before it count; the next call meets it again.
+        return frames or [await self.receive()]
 
     async def aclose(self) -> None:
         """Close the stream, with a goodbye if the peer takes it within a second."""

@@ -55,9 +55,10 @@ class Writer:
     async def run(self) -> None:
         """Run until cancelled; a store that refuses keeps its batch and is asked again."""
         while True:
-            await self._dirty.wait()
-            with trio.move_on_after(GATHER_S):
-                await self._hurry.wait()
+            if not self._dirty.is_set():
+                await self._dirty.wait()
+                with trio.move_on_after(GATHER_S):
+                    await self._hurry.wait()
             self._dirty, self._hurry = trio.Event(), trio.Event()
             is_done = False
             with self._boundary.around("writing to the disk"):

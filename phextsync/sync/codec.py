@@ -327,12 +327,15 @@ def _read_live(fields: _Fields) -> Live:
     flat = fields.array(3 * fields.limits.entries_max)
     if len(flat) % 3:
         raise ProtocolError(f"expected entries of 3 items each, found {len(flat)} items")
-    items = _Fields(flat, fields.limits, 0)
-    entries = []
-    for _ in range(len(flat) // 3):
-        coordinate = _from_short_key(items.octets(KEY_BYTES))
-        update = items.octets(fields.limits.frame_bytes_max)
-        entries.append((coordinate, update, items.integer(TIME_MS_MAX)))
+    entries: list[tuple[Coordinate, bytes, int]] = []
+    for short_key, update, time_ms in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
+        # As `_Fields` checks them, without its calls: most of what a node receives comes here.
+        if type(short_key) is not bytes or type(update) is not bytes:
+            found = f"{type(short_key).__name__} and {type(update).__name__}"
+            raise ProtocolError(f"expected a short key and an update as bytes, found {found}")
+        if type(time_ms) is not int or not 0 <= time_ms < TIME_MS_MAX:
+            raise ProtocolError(f"expected an integer below {TIME_MS_MAX}, found {time_ms!r:.40}")
+        entries.append((_from_short_key(short_key), update, time_ms))
     return Live(phext, tuple(entries))
 
 
@@ -344,8 +347,11 @@ def _short_key(coordinate: Coordinate) -> bytes:
 
 
 def _from_short_key(short: bytes) -> Coordinate:
-    if short and not short[0]:
-        raise ProtocolError("expected a short key without leading zero bytes, found one with them")
+    if len(short) > KEY_BYTES or short[:1] == b"\0":
+        raise ProtocolError(
+            f"expected a short key of at most {KEY_BYTES} bytes, without leading zero bytes, "
+            f"found {short[: KEY_BYTES + 1].hex()}"
+        )
     try:
         return Coordinate.from_key((int.from_bytes(short) ^ _FIRST_KEY).to_bytes(KEY_BYTES))
     except ValueError as error:

@@ -72,12 +72,12 @@ class Incoming:
             )
         self._ledger.receive(phext, coordinates)
         changed: dict[Coordinate, None] = {}
-        interest, take = self._interest.of(phext), self._rights.of(phext).take
+        take = self._rights.of(phext).take
         for entry in entries:
             if contains(take, entry.coordinate):
                 if self._receive_entry(self._replicas.open(phext), entry):
                     changed[entry.coordinate] = None
-            elif contains(interest, entry.coordinate):
+            elif contains(self._interest.of(phext), entry.coordinate):
                 self._refuse((phext, entry.coordinate), NOT_ALLOWED)
         if changed:
             self._replicas.open(phext).publish(tuple(changed), self._peer_id, name)

@@ -54,7 +54,7 @@ class Outgoing:
         self.streams: deque[tuple[str, CoordinateRange]] = deque()
         self.parts: deque[Part] = deque()
         self.is_terse = False
-        self.told_ms = replicas.now_ms()
+        self.told_ms = replicas.author.now_ms()
         self._link = link
         self._replicas = replicas
         self._interest = interest
@@ -130,10 +130,14 @@ class Outgoing:
         when there is nothing to send, or the peer has not acknowledged enough."""
         if self._ledger.sent - self._ledger.acknowledged >= self._limits.window_frames:
             return None
+        if not (self.asked or self.found or self.streams):  # as nearly always
+            entries: list[Entry] = []
+            phext = self._recent_of(entries)
+            return self._frame(phext, entries) if entries else None
         makers = (self._recent_of, self._answers, self._findings, self._streamed)
         for i in range(len(makers)):
             turn = (self._turn + i) % len(makers)
-            entries: list[Entry] = []
+            entries = []
             phext = makers[turn](entries)
             if entries:
                 self._turn = (turn + 1) % len(makers)
@@ -181,7 +185,9 @@ class Outgoing:
                 del self.dirty[scroll]
                 continue
             updates = self._recent.since(scroll, first, self._link)
-            added = sum(len(entry.update) + _ENTRY_BYTES for entry in updates)
+            added = _ENTRY_BYTES * len(updates)
+            for entry in updates:
+                added += len(entry.update)
             if added > half or not self._recent.has_since(first):
                 del self.dirty[scroll]
                 self._requests.offer(scroll)
@@ -191,9 +197,9 @@ class Outgoing:
             del self.dirty[scroll]
             phext = scroll[0]
             size += added
-            entries.extend(
-                Entry(scroll[1], e.update, e.origin or own_id, e.time_ms) for e in updates
-            )
+            for entry in updates:
+                origin = entry.origin or own_id
+                entries.append(Entry(scroll[1], entry.update, origin, entry.time_ms))
         return phext
 
     def _answers(self, entries: list[Entry]) -> str:

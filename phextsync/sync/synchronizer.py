@@ -23,7 +23,6 @@ The rules of this package:
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from random import Random
 from typing import Final
@@ -378,10 +377,11 @@ class Synchronizer:
             message = decode(frame, self.limits)
             is_done = False
             while not is_done:
-                # A damaged scroll is set aside as soon as it is read, so each is met once.
-                with suppress(StoreDamagedError):
+                try:
                     self._receive(link, message)
                     is_done = True
+                except StoreDamagedError:
+                    pass  # A damaged scroll is set aside as soon as it is read: each is met once.
         except ProtocolError as error:
             self._end(link, str(error))
 

@@ -5,7 +5,7 @@ from typing import Final
 
 GATHER_S: Final = 0.003
 """So long a batch gathers changes after its first one, unless somebody waits for the disk."""
-COMMIT_PAUSE_S: Final = 0.015
+COMMIT_PAUSE_S: Final = 0.030
 """Between two commits, unless somebody waits for the disk. What is written is on it in 50 ms."""
 RETRY_S: Final = 1.0
 """After a disk has refused a batch, until it is asked again."""
