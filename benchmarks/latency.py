@@ -3,7 +3,9 @@
 "Visible" means that the subscriber's callback has the new text; both processes read one monotonic
 clock. Yardsticks of the same run, between two processes too: the round trip of one byte over plain
 TCP with blocking sockets, and the same edits by bare pycrdt over a plain trio stream, with neither
-TLS, a store, nor any check of what arrives.
+TLS, a store, nor any check of what arrives. `..._cpu_us` is the processor time of both processes
+for an edit, commits and acknowledgements with it; `..._wire_bytes` what the writer sends, without
+what TLS adds.
 
 A flood offers 10,000 edits a second, spread over 100 scrolls. What is late because the machine
 cannot keep up is made up for at once, and the rate that was reached is reported.
@@ -43,19 +45,28 @@ class _Seen:
     doubled: int = 0
     seconds: float = 0.0
     peak_mb: float = 0.0
+    cpu_s: float = 0.0
+    sent_bytes: int = 0
 
 
 def measure(report: Report, *, runs: int, edits: int, is_quick: bool) -> None:
     """Add the figures of single edits and of a flood."""
     trip = "loopback_round_trip_ms"
     report.add(trip, [_round_trip_ms() for _ in range(runs)], "ms")
-    bare = [_bare_latencies(edits) for _ in range(runs)]
-    ours = [_run_nodes(_serve_edits, edits, 1).latencies_ms for _ in range(runs)]
+    pairs = [(_run_bare(edits), _run_nodes(_serve_edits, edits, 1)) for _ in range(runs)]
     for name, part in (("p50", 0.5), ("p99", 0.99)):
         yardstick = f"bare_visible_{name}_ms"
-        report.add(yardstick, [_quantile(found, part) for found in bare], "ms", trip)
-        values = [_quantile(found, part) for found in ours]
-        report.add(f"edit_visible_{name}_ms", values, "ms", yardstick)
+        quantiles = [[_quantile(seen.latencies_ms, part) for seen in pair] for pair in pairs]
+        report.add(yardstick, [bare for bare, _ in quantiles], "ms", trip)
+        report.add(f"edit_visible_{name}_ms", [ours for _, ours in quantiles], "ms", yardstick)
+        report.add(f"edit_visible_{name}_ratio", [ours / bare for bare, ours in quantiles], "")
+    _add_spread(report, [ours for _, ours in pairs])
+    for kind, unit in (("cpu", "us"), ("wire", "bytes")):
+        yardstick = f"bare_edit_{kind}_{unit}"
+        spent = [[_spent(seen, kind) / edits for seen in pair] for pair in pairs]
+        report.add(yardstick, [bare for bare, _ in spent], unit)
+        report.add(f"edit_{kind}_{unit}", [ours for _, ours in spent], unit, yardstick)
+        report.add(f"edit_{kind}_ratio", [ours / bare for bare, ours in spent], "")
     offered = _FLOOD_PER_S * (1 if is_quick else 5)
     floods = [_run_nodes(_serve_flood, offered, _FLOOD_SCROLLS) for _ in range(runs)]
     for name, part in (("p50", 0.5), ("p99", 0.99)):
@@ -67,6 +78,15 @@ def measure(report: Report, *, runs: int, edits: int, is_quick: bool) -> None:
     report.add("flood_lost", lost, "edits")
     report.add("flood_doubled", [flood.doubled for flood in floods], "edits")
     report.add("flood_peak_mb", [flood.peak_mb for flood in floods], "MB")
+
+
+def _add_spread(report: Report, found: list[_Seen]) -> None:
+    spreads = [_quantile(f.latencies_ms, 0.99) / _quantile(f.latencies_ms, 0.5) for f in found]
+    report.add("edit_visible_spread", spreads, "")
+
+
+def _spent(seen: _Seen, kind: str) -> float:
+    return 1e6 * seen.cpu_s if kind == "cpu" else seen.sent_bytes
 
 
 def _quantile(found: list[float], part: float) -> float:
@@ -108,7 +128,7 @@ async def _collect(folder: Path, port: int, pipe: Connection, edits: int, scroll
 
         replica.subscribe(take)
         await until(lambda: bool(node.peers()))
-        start = time.monotonic()
+        start, cpu_s = time.monotonic(), time.process_time()
         pipe.send("go")
         while not is_done.is_set():
             seen.peak_mb = max(seen.peak_mb, anonymous_mb())
@@ -116,22 +136,34 @@ async def _collect(folder: Path, port: int, pipe: Connection, edits: int, scroll
                 await is_done.wait()
         seen.seconds = time.monotonic() - start
         await node.synced()
+        cpu_s = time.process_time() - cpu_s
+        their_cpu_s, seen.sent_bytes = await trio.to_thread.run_sync(pipe.recv)
+        seen.cpu_s = cpu_s + their_cpu_s
     return seen
 
 
 async def _serve_edits(node: Node, pipe: Connection, edits: int) -> None:
     pipe.send(node.port)
     await trio.to_thread.run_sync(pipe.recv)
+    cpu_s, sent_bytes = time.process_time(), node.traffic().bytes_out
     start = trio.current_time()
     for i in range(edits):
         await trio.sleep_until(start + i / _EDITS_PER_S)
         node.phext().append(_place(0), f"{i} {time.monotonic_ns()}\n")
+    await _tell_spent(node, pipe, cpu_s, sent_bytes)
+
+
+async def _tell_spent(node: Node, pipe: Connection, cpu_s: float, sent_bytes: int) -> None:
+    """Tell what was spent since `cpu_s` and `sent_bytes`, once all is on both disks."""
+    await node.synced()
+    pipe.send((time.process_time() - cpu_s, node.traffic().bytes_out - sent_bytes))
     await trio.to_thread.run_sync(pipe.recv)
 
 
 async def _serve_flood(node: Node, pipe: Connection, edits: int) -> None:
     pipe.send(node.port)
     await trio.to_thread.run_sync(pipe.recv)
+    cpu_s, sent_bytes = time.process_time(), node.traffic().bytes_out
     start = trio.current_time()
     done = 0
     while done < edits:
@@ -140,7 +172,7 @@ async def _serve_flood(node: Node, pipe: Connection, edits: int) -> None:
             node.phext().append(_place(i % _FLOOD_SCROLLS), f"{i} {time.monotonic_ns()}\n")
         done = due
         await trio.sleep_until(start + done / _FLOOD_PER_S)
-    await trio.to_thread.run_sync(pipe.recv)
+    await _tell_spent(node, pipe, cpu_s, sent_bytes)
 
 
 def _place(number: int) -> Coordinate:
@@ -175,22 +207,26 @@ def _echo(pipe: Connection) -> None:
                 theirs.sendall(data)
 
 
-def _bare_latencies(edits: int) -> list[float]:
-    """Return milliseconds from edit to observed text by bare pycrdt over a plain trio stream."""
+def _run_bare(edits: int) -> _Seen:
+    """Take the time of edits by bare pycrdt over a plain trio stream."""
     with in_other(_send_bare, edits) as pipe:
         pin(0)
-        return trio.run(_receive_bare, pipe.recv(), edits)
+        seen = trio.run(_receive_bare, pipe.recv(), edits)
+        seen.cpu_s += pipe.recv()
+        return seen
 
 
-async def _receive_bare(port: int, edits: int) -> list[float]:
+async def _receive_bare(port: int, edits: int) -> _Seen:
+    seen = _Seen()
     document: pycrdt.Doc[pycrdt.Text] = pycrdt.Doc()
     text = document.get(ROOT, type=pycrdt.Text)
-    found: list[float] = []
     stream = await trio.open_tcp_stream(LOOPBACK, port)
     buffer = bytearray()
+    cpu_s = time.process_time()
     async with stream:
         async for data in stream:
             buffer += data
+            seen.sent_bytes += len(data)
             while len(buffer) >= _LENGTH_BYTES:
                 end = _LENGTH_BYTES + int.from_bytes(buffer[:_LENGTH_BYTES])
                 if len(buffer) < end:
@@ -198,9 +234,10 @@ async def _receive_bare(port: int, edits: int) -> list[float]:
                 document.apply_update(bytes(buffer[_LENGTH_BYTES:end]))
                 del buffer[:end]
                 edited = int(str(text).splitlines()[-1])
-                found.append((time.monotonic_ns() - edited) / 1e6)
-    assert len(found) == edits
-    return found
+                seen.latencies_ms.append((time.monotonic_ns() - edited) / 1e6)
+    seen.cpu_s = time.process_time() - cpu_s
+    assert len(seen.latencies_ms) == edits
+    return seen
 
 
 def _send_bare(pipe: Connection, edits: int) -> None:
@@ -218,6 +255,7 @@ async def _serve_bare(pipe: Connection, edits: int) -> None:
         pipe.send(listener.socket.getsockname()[1])
         stream = await listener.accept()
     async with stream:
+        cpu_s = time.process_time()
         start = trio.current_time()
         for i in range(edits):
             await trio.sleep_until(start + i / _EDITS_PER_S)
@@ -225,3 +263,4 @@ async def _serve_bare(pipe: Connection, edits: int) -> None:
                 text.insert(len(text), f"{time.monotonic_ns()}\n")
             update = updates.pop()
             await stream.send_all(len(update).to_bytes(_LENGTH_BYTES) + update)
+        pipe.send(time.process_time() - cpu_s)

@@ -2,7 +2,7 @@
 
 Each process is pinned to a core where there are two; both tell the time by one monotonic clock.
 Yardstick of the same run for the first synchronisation: a bare loop that makes a pycrdt document
-of each state. `latency` has the edits.
+of each state. `latency` has the edits, `idle` a node without work.
 """
 
 import tempfile
@@ -15,7 +15,7 @@ from random import Random
 import pycrdt
 import trio
 
-from benchmarks import latency
+from benchmarks import idle, latency
 from benchmarks.nodes import LOOPBACK, make_folders, other_node, until
 from benchmarks.report import Report
 from phextsync.crdt import ROOT, import_update
@@ -53,6 +53,7 @@ def run(*, quick: bool) -> Report:
     report.add(f"reconnect_ms@{size}", [sync.reconnect_ms for sync in syncs], "ms")
     report.add(f"reconnect_bytes@{size}", [sync.reconnect_bytes for sync in syncs], "bytes")
     latency.measure(report, runs=runs, edits=400 if quick else 1000, is_quick=quick)
+    idle.measure(report, runs=runs, seconds=5 if quick else 10)
     return report
 
 
