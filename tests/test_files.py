@@ -554,6 +554,21 @@ def test_a_rename_to_a_name_that_cannot_be_kept_deletes_nothing(mesh: Mesh) -> N
     assert not _problems(one)
 
 
+def test_a_file_that_is_back_was_not_renamed(mesh: Mesh) -> None:
+    one, _ = mesh.machines
+    one.disk.put("n.md", "one of many\nas all are\n")
+    mesh.settle()
+    place, number = _place(one, "n.md"), one.disk.get("n.md").number
+    one.disk.rename("n.md", "line\nend.md")
+    mesh.pass_time(5)
+    one.disk.unlink("line\nend.md")
+    one.disk.put("a.md", "another of many\nas all are\n")
+    one.disk.put("n.md", "one of many\nas all are\n")
+    assert one.disk.get("a.md").number == number  # it is used again
+    mesh.settle()
+    assert _place(one, "n.md") == place != _place(one, "a.md")
+
+
 def test_a_name_that_cannot_be_kept_holds_no_other_that_is_deleted_elsewhere(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("n.md", "one\n")

@@ -25,6 +25,7 @@ class Absences:
 
     def __init__(self) -> None:
         self._since: dict[Coordinate, float] = {}
+        self._missing: dict[Coordinate, None] = {}  # those of them that are not there, even empty
         self._held: dict[Coordinate, None] = {}
         self._renamed: dict[Coordinate, str] = {}  # what they seem to be now, in this round
         self._odd: dict[Coordinate, None] = {}  # those of them whose name cannot be kept
@@ -66,13 +67,24 @@ class Absences:
         file that is gone."""
         self._paths[path] = coordinate
 
+    @property
+    def missing(self) -> list[Coordinate]:
+        """Which files are not there: one that appears may be one of these."""
+        return list(self._missing)
+
     def note(self, coordinate: Coordinate, now: float) -> None:
         """Note that a file is gone."""
         self._since.setdefault(coordinate, now)
+        self._missing[coordinate] = None
+
+    def see(self, coordinate: Coordinate) -> None:
+        """Note that something is where a file was, whatever it holds."""
+        self._missing.pop(coordinate, None)
 
     def end(self, coordinate: Coordinate) -> None:
         """Note that a file is there, or was deleted."""
         self._since.pop(coordinate, None)
+        self._missing.pop(coordinate, None)
         self._held.pop(coordinate, None)
         self._odd.pop(coordinate, None)
         if not self._since:

@@ -317,6 +317,8 @@ class Binding:
         for coordinate, record in held.items():
             if record.path in gone:
                 self._absences.note(coordinate, now)
+            else:
+                self._absences.see(coordinate)
 
     def _held(self, coordinate: Coordinate) -> Record | None:
         """Return the record of a file that this machine has had and that is not left alone."""

@@ -327,7 +327,7 @@ class _Gone:
     def __init__(self, absences: Absences, records: Records) -> None:
         self._absences = absences
         self._records = records
-        self._gone = {c: r for c in absences if (r := records.get(c)) is not None}
+        self._gone = {c: r for c in absences.missing if (r := records.get(c)) is not None}
         self._by_digest: dict[bytes, list[Coordinate]] = {}
         self._by_inode: dict[int, Coordinate] = {}
         self._texts: dict[Coordinate, str] = {}
