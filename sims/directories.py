@@ -20,6 +20,7 @@ from random import Random
 from typing import Final
 
 from phextsync.errors import PhextsyncError
+from phextsync.files.absences import GUARD_NAMES
 from phextsync.files.directory import MARKER_FILE
 from phextsync.files.layout import Abilities, paths_of
 from phextsync.files.names import Line, NameMap, check_name
@@ -34,6 +35,7 @@ SECONDS: Final = 24.0
 SETTLE_S: Final = 150.0
 MACHINES: Final = 3
 _MAP: Final = RANGE.lower
+_SLIP: Final = 0.04  # of all runs
 _STEPS: Final = (20, 60)
 _CALLS_MAX: Final = 120
 _REFUSALS: Final = (
@@ -114,7 +116,17 @@ def drawn(seed: int) -> Schedule:
     faults = source.choices(list(FAULTS), list(FAULTS.values()), k=source.randint(0, 12))
     steps = [_step(source, kind) for kind in (*users, *faults)]
     starts = [Step(0.1 * i, source.randrange(MACHINES), "new", _pick(source)) for i in range(6)]
-    return Schedule(seed, kinds, tuple(sorted((*starts, *steps), key=lambda step: step.at)))
+    slips = list(_slips(Random(f"slip {seed}")))
+    steps = sorted((*starts, *steps, *slips), key=lambda step: step.at)
+    return Schedule(seed, kinds, tuple(steps))
+
+
+def _slips(source: Random) -> Iterator[Step]:
+    """Give what happens in few runs alone, since it makes many files."""
+    if source.random() < _SLIP:
+        seconds = round(source.uniform(2.5, 8), 2)
+        machine = source.randrange(MACHINES)
+        yield Step(round(source.uniform(2, 16), 2), machine, "slip", 0, seconds)
 
 
 def _step(source: Random, kind: str) -> Step:
@@ -284,6 +296,8 @@ class Run:
     # -- calls of the file system ------------------------------------------------------------
 
     def _before(self, number: int, name: str, path: str) -> None:
+        if ".." in path.split("/"):
+            raise Violation(f"{name} of {path!r} on {number} reaches out of the directory")
         if self._is_over:
             return
         self._calls[number] += 1
@@ -341,8 +355,7 @@ class Run:
         self._go_on(step, doing, Counter())
 
     def _go_on(self, step: Step, doing: Iterator[None], held: Counter[str]) -> None:
-        is_away = self.machines[step.machine].disk.is_mounted("")
-        if not self._has_power[step.machine] or is_away:
+        if not self._is_usable(step.machine):
             self.lines.gave_up(held, self._tokens(step.machine))
             return
         self._watch_pulls()
@@ -354,6 +367,7 @@ class Run:
             is_done = True
         after = self._tokens(step.machine)
         held |= Counter({token: n for token, n in before.items() if token not in after})
+        self.lines.touched.update(held)
         self.lines.did(self._who(step), before | held, after | held)
         is_left_alone = partial(self._is_left_alone, self.machines[step.machine])
         self.lines.moved(lay, self._places(step.machine), is_left_alone)
@@ -471,6 +485,52 @@ class Run:
             self.machines[number].peer.is_disk_full = False
 
         self._at(self.network.now + step.seconds, free)
+
+    def _do_slip(self, step: Step, source: Random) -> None:
+        """Somebody takes most files away by mistake, and puts them back."""
+        if not self._is_usable(step.machine):
+            return
+        disk = self.machines[step.machine].disk
+        before = self._tokens(step.machine)
+        names = [f"many-{i:02}.md" for i in range(GUARD_NAMES + 4)]
+        with suppress(OSError):
+            for name in names:
+                if disk.find(name) is None:
+                    disk.put(name, f"{self.lines.token()} of many\n")
+        self.lines.did(self._who(step), before, self._tokens(step.machine))
+        self._at(self.network.now + 4.0, partial(self._take_away, step, names))
+
+    def _is_usable(self, number: int) -> bool:
+        """Whether a user of a machine can see the directory."""
+        return self._has_power[number] and not self.machines[number].disk.is_mounted("")
+
+    def _take_away(self, step: Step, names: Sequence[str]) -> None:
+        """Take files away, where they are most of those that the machine knows."""
+        machine = self.machines[step.machine]
+        if not self._is_usable(step.machine) or machine.binding is None:
+            return
+        there = [name for name in names if self._is_in_step(step.machine, name)]
+        if len(there) < GUARD_NAMES or 2 * len(there) <= len(machine.binding.records):
+            return
+        texts = {name: machine.disk.get(name).data.decode() for name in there}
+        for name in there:
+            machine.disk.unlink(name)
+        self.lines.kept.update(tokens_in(texts))
+        self._at(self.network.now + step.seconds, partial(self._put_back, step.machine, texts))
+
+    def _put_back(self, number: int, texts: dict[str, str]) -> None:
+        disk = self.machines[number].disk
+        if not self._is_usable(number):
+            self._at(self.network.now + 1.0, partial(self._put_back, number, texts))
+            return
+        for token in tokens_in(texts):
+            del self.lines.kept[token]
+        self.lines.met(tokens_in(texts))  # of what others deleted or moved it is a copy
+        for name, text in texts.items():
+            with suppress(OSError):
+                if disk.find(name) is None:
+                    disk.put(name, text)
+        self.lines.gave_up(tokens_in(texts), self._tokens(number))
 
     def _do_unmount(self, step: Step, source: Random) -> None:
         """The directory is not there, or another one, for a while."""
@@ -684,6 +744,9 @@ class Run:
         quiet = -5
         while self.network.now < end and quiet < 3:
             self._pass_time(self.network.now + 1.0)
+            for machine in self.machines:  # who cannot put everything back says that it may go
+                if machine.binding is not None and machine.binding.situation().held:
+                    machine.binding.confirm()
             if quiet < 0:  # there is room again
                 quiet += 1
                 for machine in self.machines:

@@ -47,6 +47,8 @@ class Lines:
     doubled: dict[str, None] = field(default_factory=dict)  # lines of both sides may stay
     # From which file to which, and whether that was there.
     taken: dict[str, dict[str, tuple[str, bool]]] = field(default_factory=dict)
+    touched: dict[str, int] = field(default_factory=dict)  # somebody took them away for a while
+    kept: dict[str, int] = field(default_factory=dict)  # with so many others that it is no deletion
 
     def token(self) -> str:
         """Return a token that nobody has written."""
@@ -110,8 +112,13 @@ class Lines:
             self.forbidden.pop(token, None)
 
     def left(self, tokens: Iterable[str]) -> None:
-        """A machine's scrolls had tokens and have them no more."""
+        """A machine's scrolls had tokens and have them no more. Violation when that must not be."""
         for token in tokens:
+            by_others = (self.deleted, self.touched, self.again)
+            if token in self.kept and not any(token in tokens for tokens in by_others):
+                raise Violation(
+                    f"{token} was deleted with most of the files, and nobody confirmed it"
+                )
             if token in self.deleted and token not in self.again:
                 self.forbidden[token] = None
 
