@@ -35,6 +35,7 @@ _SPACE: Final = re.compile(r"\s*")
 _END: Final = re.compile(r"\r?\n")
 _BLANK: Final = re.compile(r"[^\S\n]")
 _BLANKS: Final = re.compile(r"[^\S\n]+").findall
+_DOUBLE: Final = re.compile(r"(?<=\S) {2,}(?=\S)")
 _UNITS: Final = re.compile(r"\r?\n|\s")
 
 _Range: TypeAlias = tuple[int, int]
@@ -360,6 +361,38 @@ class _Spacing:
 
 def _most(blanks: Iterable[str]) -> int:
     return max(map(len, blanks), default=0)
+
+
+def blanks_too_many(base: str, mine: str, merged: str) -> list[Edit]:
+    """Return the edits of `merged` that delete blanks which stand there twice because words that
+    `mine` put into `base` met what others changed meanwhile: each side brought its own.
+
+    Of such blanks the first stays, so that all who see them delete the same.
+    """
+    found = list(_DOUBLE.finditer(merged))
+    if not found:
+        return []
+    back: list[Edit] = []
+    gained = 0
+    for start, stop, words in minimal_edits(mine, merged):
+        place = start + gained
+        back.append((place, place + len(words), mine[start:stop]))
+        gained += len(words) - (stop - start)
+    before = _Side(merged, back)
+    put_in = [
+        range(place, place + len(words))
+        for (_, _, words), place in _Side(base, minimal_edits(base, mine)).put_in()
+    ]
+    edits: list[Edit] = []
+    for run in found:
+        sides = (before.kept(at, at + 1) for at in (run.start() - 1, run.end()))
+        places = [side[0] for side in sides if side is not None]
+        if any(place in piece for place in places for piece in put_in):
+            gap = mine[places[0] + 1 : places[1]] if len(places) == 2 else " "
+            stop = run.start() + _most(_BLANKS(gap))
+            if run[0] not in gap and stop > run.start():
+                edits.append((stop, run.end(), ""))
+    return edits
 
 
 # -- edits -----------------------------------------------------------------------------------

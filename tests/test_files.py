@@ -160,6 +160,17 @@ def test_the_same_pull_onto_a_file_that_came_from_elsewhere_meanwhile_is_one(mes
     assert mesh.settle() == {"n.md": "zero\none\ntwo\nthree\npulled\n"}
 
 
+def test_words_put_in_at_one_place_apart_have_one_blank_between_them(mesh: Mesh) -> None:
+    mesh.machines[0].disk.put("n.md", "buy milk\n")
+    mesh.settle()
+    mesh.part()
+    for machine, kind in zip(mesh.machines, ("oat", "soy"), strict=True):
+        machine.disk.put("n.md", f"buy {kind} milk\n")
+    mesh.pass_time(1)
+    (text,) = mesh.settle().values()
+    assert text in ("buy oat soy milk\n", "buy soy oat milk\n")
+
+
 def test_the_same_pull_in_sight_of_each_other_is_one(mesh: Mesh) -> None:
     mesh.machines[0].disk.put("n.md", "one\n")
     mesh.settle()

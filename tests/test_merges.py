@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phextsync.merges import merged_edits, merged_text
+from phextsync import Coordinate
+from phextsync.crdt import Scroll
+from phextsync.edits import apply_edits
+from phextsync.merges import blanks_too_many, merged_edits, merged_text
 from tests.strategies import documents
 
 # Words that are like each other, of which one becomes another by a letter, and signs at them.
@@ -220,3 +223,53 @@ def test_words_of_two_lines_come_into_no_line(texts: tuple[str, str, str]) -> No
         for before, behind in pairwise(line.split()):
             both = [places for places in at if before in places and behind in places]
             assert not both or any(places[before] == places[behind] for places in both)
+
+
+# -- blanks of two documents that merged --------------------------------------------------------
+
+
+def _concurrent(base: str, *changed: str) -> str:
+    """Return what two scrolls become that were edited apart and then merged."""
+    ours = Scroll(Coordinate.parse("1.1.1/1.1.1/1.1.1"), 1)
+    ours.edit(base)
+    theirs = Scroll(ours.coordinate, 2, [ours.state()])
+    changes = ours.edit(changed[0]), theirs.edit(changed[1])
+    for scroll, change in zip((theirs, ours), changes, strict=True):
+        if change is not None:
+            assert scroll.apply(change).covered
+    return ours.text
+
+
+@pytest.mark.parametrize(
+    ("base", "one", "other", "merged"),
+    [
+        ("buy milk\n", "buy oat milk\n", "buy soy milk\n", "buy oat soy milk\n"),
+        ("a b c\n", "a x c\n", "a y c\n", "a x y c\n"),
+        ("x = 1\n", "x  = 1\n", "x = 2\n", "x  = 2\n"),  # somebody wanted two
+        ("a  b c\n", "a  b x c\n", "a  b y c\n", "a  b x y c\n"),
+    ],
+)
+def test_of_two_blanks_that_two_sides_brought_one_goes_and_it_is_the_same_for_both(
+    base: str, one: str, other: str, merged: str
+) -> None:
+    text = _concurrent(base, one, other)
+    edits = [blanks_too_many(base, mine, text) for mine in (one, other)]
+    assert edits[0] == edits[1]
+    assert apply_edits(text, edits[0]) == merged
+
+
+def test_a_blank_that_stays_of_what_another_deleted_goes() -> None:
+    base, one, other = "a b c\n", "a x b c\n", "a c\n"
+    text = _concurrent(base, one, other)
+    assert text == "a x  c\n"
+    assert apply_edits(text, blanks_too_many(base, one, text)) == "a x c\n"
+    assert blanks_too_many(base, other, text) == []  # who knows whether they were wanted
+
+
+@given(_different(_STAYING))
+def test_blanks_too_many_are_blanks_beside_others(texts: tuple[str, str, str]) -> None:
+    base, one, other = texts
+    text = _concurrent(base, one, other)
+    for mine in (one, other):
+        for start, stop, words in blanks_too_many(base, mine, text):
+            assert text[start - 1 : stop].strip(" ") == words == ""

@@ -18,7 +18,7 @@ from phextsync.files.alike import shared_base
 from phextsync.files.reading import File
 from phextsync.files.records import Record
 from phextsync.index import EMPTY_VERSION, Coordinate, root_clients
-from phextsync.merges import merged_text
+from phextsync.merges import blanks_too_many, merged_text
 from phextsync.replica.changes import writing_as
 from phextsync.replica.replica import Replica
 
@@ -82,6 +82,13 @@ class Merging:
             has_appended = is_same and file.text.startswith(base)
             return -1 if has_appended else APART_BYTES_MAX  # two that append wrote two lines
         return -1 if has_inode else TOGETHER_BYTES_MAX
+
+    def tidy(self, coordinate: Coordinate, path: str, base: str, mine: str) -> None:
+        """Delete blanks that stand twice since what made `mine` of `base` met other changes."""
+        doubled = blanks_too_many(base, mine, self._replica.get(coordinate, ""))
+        if doubled:
+            with _writing(path):
+                self._replica.splice(coordinate, doubled)
 
     # -- scrolls that were begun twice -------------------------------------------------------
 

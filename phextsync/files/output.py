@@ -143,6 +143,9 @@ class Output:
         may_write = self._may_write(coordinate)
         if file is not None and record is not None and record.digest and may_write:
             self._merging.join_twins(coordinate, record, file.text)
+            shared = self._records.shared(coordinate)
+            if shared is not None:
+                self._merging.tidy(coordinate, path, shared, file.text)
         text = self._replica.get(coordinate, "")
         line = self._naming.map.line_at(coordinate)
         if text == ("" if file is None else file.text):
