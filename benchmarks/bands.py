@@ -37,6 +37,7 @@ AT_MOST: Final = {
     "flood_lost": 0,
     "flood_doubled": 0,
     "read_open_ratio": 5,
+    "attached_durable_ratio": 4,
     "attached_lost": 0,
     "attached_doubled": 0,
     "attached_disordered": 0,

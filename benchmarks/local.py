@@ -6,9 +6,10 @@ scrolls that of an empty loop of the same form is subtracted; from all others, n
 of reads are to a dict that is asked right afterwards.
 
 Writing and appending return when the change is made, and the disk follows within 50 ms; in an
-attached process they return when it is on the disk. Yardsticks of the same run: a dict, `sqlite3`
-with a write-ahead log and a transaction for each write, with synchronous=NORMAL, which does not
-wait for the disk, and FULL, which does; and a file for each text. Garbage collection is off.
+attached process they return when it is on the disk (`attached_durable_ratio`). Yardsticks of the
+same run: a dict, `sqlite3` with a write-ahead log and a transaction for each write, with
+synchronous=NORMAL, which does not wait for the disk, and FULL, which does; and a file for each
+text. Garbage collection is off.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
+from statistics import median
 
 import trio
 
@@ -34,6 +36,7 @@ from phextsync.node.node import open_node
 _SCROLLS = 1000
 _FEW = 500  # operations that take microseconds or more
 _REPEATED = 100
+_IN_TURN = 25
 _HOST = "127.0.0.1"
 
 # Figures in microseconds, and what each is held against.
@@ -98,7 +101,7 @@ def _measure(temporary: Path) -> dict[str, float]:
     figures |= trio.run(_measure_trio, folder, texts, keys)
     figures |= _measure_blocking(folder, keys)
     figures |= asyncio.run(_measure_asyncio(folder, keys))
-    figures |= _measure_attached(attached, texts, keys)
+    figures |= _measure_attached(temporary, attached, texts, keys)
     return figures
 
 
@@ -162,7 +165,9 @@ async def _measure_asyncio(folder: Path, keys: list[str]) -> dict[str, float]:
     return figures
 
 
-def _measure_attached(folder: Path, texts: Mapping[str, str], keys: list[str]) -> dict[str, float]:
+def _measure_attached(
+    temporary: Path, folder: Path, texts: Mapping[str, str], keys: list[str]
+) -> dict[str, float]:
     with (
         owner(folder) as process,
         phextsync.open(folder, host=_HOST, port=0, discover=False) as handle,
@@ -173,11 +178,31 @@ def _measure_attached(folder: Path, texts: Mapping[str, str], keys: list[str]) -
         figures = {"read_attached_us": _each_us(phext.__getitem__, keys)}
         figures["write_attached_us"] = _each_us(lambda key: phext.edit(key, "w" + key), keys)
         figures["append_attached_us"] = _each_us(lambda key: phext.append(key, "m\n"), keys)
+        figures["attached_durable_ratio"] = _durable_ratio(temporary, phext, keys)
         process.kill()
         start = time.perf_counter()
         phext.append(keys[0], "after the owner's death\n")
         figures["takeover_ms"] = (time.perf_counter() - start) * 1e3
     return figures
+
+
+def _durable_ratio(temporary: Path, phext: phextsync.Phext, keys: list[str]) -> float:
+    """Return how long an edit takes until it is durable, as a multiple of a transaction of
+    `sqlite3` with synchronous=FULL: both in turn, a few at a time, so that a disk that is busy for
+    a while is so for both."""
+    with closing(sqlite3.connect(temporary / "in_turn", isolation_level=None)) as database:
+        database.execute("pragma journal_mode = wal")
+        database.execute("pragma synchronous = full")
+        database.execute("create table texts (place text primary key, text text)")
+        ratios = []
+        for start in range(0, _FEW, _IN_TURN):
+            some = keys[start : start + _IN_TURN]
+            theirs = _each_us(
+                lambda key: database.execute("replace into texts values (?, ?)", (key, "w" + key)),
+                some,
+            )
+            ratios.append(_each_us(lambda key: phext.edit(key, "in turn " + key), some) / theirs)
+    return median(ratios)
 
 
 # -- yardsticks ------------------------------------------------------------------------------
