@@ -23,8 +23,8 @@ from phextsync.files import desk as files_desk
 from phextsync.files.desk import ToldConflict
 from phextsync.files.finding import FoundFile
 from phextsync.handles.batch import Batch
+from phextsync.handles.call import Call
 from phextsync.handles.engine import Engine, Options
-from phextsync.handles.folder_client import Call
 from phextsync.handles.requests import (
     about_file,
     as_not_synced,
@@ -459,11 +459,11 @@ class AsyncChanges(AsyncIterator[Change]):
             if self._next is None:
                 self._next = self._engine.begin(operations.NEXT, self._watch.number)
                 wake = partial(_wake, asyncio.get_running_loop(), self._has_answer)
-                self._next.future.add_done_callback(lambda _: wake())
+                self._next.tell(wake)
             await self._has_answer.wait()
             self._has_answer.clear()
             call, self._next = self._next, None
-            change = operations.NEXT.answer.decode(call.future.result())
+            change = operations.NEXT.answer.decode(call.result())
         except ClosedError:
             raise StopAsyncIteration from None
         if change is None:
@@ -506,11 +506,14 @@ async def _ask(engine: Engine, operation: Operation[T], *arguments: Value, write
 
 
 async def _answer(engine: Engine, call: Call) -> Value:
+    has_answer = asyncio.Event()
+    call.tell(partial(_wake, asyncio.get_running_loop(), has_answer))
     try:
-        return await asyncio.wrap_future(call.future)
+        await has_answer.wait()
     except asyncio.CancelledError:
         engine.cancel(call)
         raise
+    return call.result()
 
 
 async def _deliver(changes: AsyncChanges, callback: Callable[[Change], None]) -> None:

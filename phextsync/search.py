@@ -27,6 +27,7 @@ from phextsync.replica.changes import ChangeFeed
 from phextsync.replica.clients import CLIENTS
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.signals import Flag
 
 FILE_NAME: Final = "search.sqlite"
 
@@ -333,8 +334,8 @@ class Searcher:
         self._replicas = replicas
         self._path = folder / FILE_NAME
         self._boundary = boundary
-        self._wanted = trio.Event()
-        self._hurry = trio.Event()
+        self._wanted = Flag()
+        self._hurry = Flag()
         self._next = _Round()
 
     def start(self) -> None:
@@ -364,7 +365,7 @@ class Searcher:
             with self._boundary.around("searching texts") as outcome:
                 await self._open_and_follow()
             if outcome.error is not None:
-                self._wanted = trio.Event()
+                self._wanted.lower()
                 self._begin_round().end(_as_store_error(outcome.error))
 
     async def _open_and_follow(self) -> None:
@@ -375,7 +376,7 @@ class Searcher:
         with closing(Indexer(self._replicas, index)) as indexer:
             await indexer.catch_up()
             while True:
-                self._hurry = trio.Event()
+                self._hurry.lower()
                 current = self._begin_round()
                 try:
                     await indexer.refresh()

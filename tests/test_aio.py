@@ -62,7 +62,7 @@ def test_a_phext_is_read_and_written(tmp_path: Path) -> None:
         assert await handle.phexts() == ["memory"]
         await handle.durable()
         assert [hit.snippet for hit in await handle.search("x")] == ["[x]"]
-        assert (await handle.status())["name"] == "solo"
+        assert (await handle.status()).name == "solo"
         assert await handle.lacking() == []
 
     _run(make_folder(tmp_path), use)

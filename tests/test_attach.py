@@ -28,7 +28,7 @@ from phextsync.control.frames import Value, decode_answer
 from phextsync.control.sessions import Session
 from phextsync.control.status import Status
 from phextsync.errors import AnswerLostError, PhextsyncError
-from phextsync.handles.folder_client import Call
+from phextsync.handles.call import Call
 from phextsync.index import CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import Hit
@@ -325,11 +325,11 @@ def test_an_owner_that_is_killed_leaves_each_step_done_or_undone_once(tmp_path: 
                     call = handle._engine.begin(operations.APPEND, *request, writer="writer")
                 asked.append((f"{number}", call))
                 if number == 300:
-                    asked[100][1].future.result(PATIENCE_S)
+                    asked[100][1].result(PATIENCE_S)
                     process.stop(signal.SIGKILL)
             written: list[str] = []
             for name, call in asked:
-                answer = call.future.result(PATIENCE_S)
+                answer = call.result(PATIENCE_S)
                 assert answer in (None, True, False)
                 if answer is None:
                     written.append(name)

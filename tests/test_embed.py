@@ -44,6 +44,7 @@ from phextsync.control import operations, performing
 from phextsync.control.frames import Value
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.conflict_log import ConflictLog
+from phextsync.handles.call import Call
 from phextsync.replica.past import Past
 from phextsync.store.lmdb_store import LmdbStore
 from sims.processes import PATIENCE_S, make_folder
@@ -358,8 +359,8 @@ def test_reads_do_not_wait_for_a_node_that_is_busy(handle: Handle) -> None:
     handle.durable()
     assert phext[_A] == "open"
     busy, free = threading.Event(), threading.Event()
-    handle._engine._soon(busy.set)
-    handle._engine._soon(lambda: free.wait(PATIENCE_S))
+    handle._engine._soon(lambda _: busy.set(), Call([]))
+    handle._engine._soon(lambda _: free.wait(PATIENCE_S), Call([]))
     busy.wait()
     try:
         assert phext[_A] == "open"

@@ -32,6 +32,7 @@ from phextsync.sync.presence import PresenceBoard
 _KEPT_ANSWER_BYTES: Final = 4096  # a longer one is lost when the owner dies before it is taken
 _RETURN_S: Final = 30.0  # attached processes are back at a new owner in about a second
 _LOOKS_BACK_MAX: Final = 2  # at a time; the threads of commits are not theirs
+_ABOUT_THE_NODE: Final = ("status", "reload", "phexts", "lacking", "presence")
 _CALLERS_OWN: Final = (PhextsyncError, IndexError, KeyError)
 
 
@@ -127,6 +128,13 @@ class Desk:
             return self._ask(request)
 
     def _ask(self, request: list[Value]) -> Value:
+        if request[0] in _ABOUT_THE_NODE:
+            return self._ask_about_the_node(request)
+        if is_about_files(request):
+            return self._ask_about_files(request)
+        return perform(self.replicas, request)
+
+    def _ask_about_the_node(self, request: list[Value]) -> Value:
         match request:
             case ["status"]:
                 return operations.STATUS.answer.encode(self._node.status())
@@ -141,10 +149,10 @@ class Desk:
                 return operations.LACKING.answer.encode(lacks)
             case ["presence"]:
                 return operations.PRESENCE.answer.encode([*self.presence.peers()])
-            case _ if is_about_files(request):
-                return self._ask_about_files(request)
             case _:
-                return perform(self.replicas, request)
+                raise ProtocolError(
+                    f"expected the arguments of {request[0]!r}, found {request!r:.80}"
+                )
 
     def _ask_about_files(self, request: list[Value]) -> Value:
         if self._node.directories is not None:

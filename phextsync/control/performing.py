@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from phextsync.control import operations
 from phextsync.control.answers import DeletedScrolls, ListedScroll, Page
 from phextsync.control.frames import Value
-from phextsync.control.operations import OPERATIONS, check_phext, digest
+from phextsync.control.operations import OPERATIONS, Operation, check_phext, digest
 from phextsync.control.status import PhextRow
 from phextsync.crdt import check_text
 from phextsync.errors import ConflictError, ProtocolError
@@ -43,19 +43,25 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
     if operation is operations.KEEP_HISTORY:
         _keep_history(replicas, request[1:])
         return None
-    match request:
-        case [str(name), str(phext), *arguments] if operation.changes:
-            return _change(replicas.phext(phext), name, arguments)
-        case [str(name), str(phext), *_] if operation.serving is operations.Serving.WAITS:
-            return look_back(replicas, request)()
-        case [str(name), str(phext), *arguments]:
-            return _look(replicas.phext(phext), name, arguments)
+    match request[1:2]:
+        case [str(phext)]:
+            return _perform(replicas, operation, phext, request)
         case _:
-            raise _unfit(request)
+            raise _unfit(operation.name, request[1:])
 
 
-def _unfit(request: list[Value]) -> ProtocolError:
-    return ProtocolError(f"expected the arguments of {request[0]!r:.40}, found {request[1:]!r:.80}")
+def _perform(
+    replicas: ReplicaSet, operation: Operation[object], phext: str, request: list[Value]
+) -> Value:
+    if operation.changes:
+        return _change(replicas.phext(phext), operation.name, request[2:])
+    if operation.serving is operations.Serving.WAITS:
+        return look_back(replicas, request)()
+    return _look(replicas.phext(phext), operation.name, request[2:])
+
+
+def _unfit(name: Value, arguments: list[Value]) -> ProtocolError:
+    return ProtocolError(f"expected the arguments of {name!r:.40}, found {arguments!r:.80}")
 
 
 def _keep_history(replicas: ReplicaSet, arguments: list[Value]) -> None:
@@ -65,64 +71,64 @@ def _keep_history(replicas: ReplicaSet, arguments: list[Value]) -> None:
         case [int() | None as ms, str(phext), str(range_), bool(unless_set)]:
             replicas.keep_history(ms, phext, range_, unless_set=unless_set)
         case _:
-            raise _unfit(["keep_history", *arguments])
+            raise _unfit("keep_history", arguments)
 
 
 def _look(replica: Replica, name: str, arguments: list[Value]) -> Value:
-    match [name, *arguments]:
-        case ["get", str(coordinate)]:
+    match name, arguments:
+        case "get", [str(coordinate)]:
             return replica.get(coordinate)
-        case ["size", str(coordinate)]:
+        case "size", [str(coordinate)]:
             return replica.size(coordinate)
-        case ["position", str(coordinate), int(offset), bool(after)]:
+        case "position", [str(coordinate), int(offset), bool(after)]:
             return replica.position(coordinate, offset, after=after)
-        case ["offset", str(coordinate), str(position)]:
+        case "offset", [str(coordinate), str(position)]:
             return replica.offset(coordinate, position)
-        case ["steps", str(coordinate)]:
+        case "steps", [str(coordinate)]:
             with replica.history(coordinate) as history:
                 return [history.can_undo, history.can_redo]
-        case ["count", str(range_)]:
+        case "count", [str(range_)]:
             return replica.count(range_)
-        case ["coordinates", str(range_), str(after)]:
+        case "coordinates", [str(range_), str(after)]:
             page = _coordinates(replica, rest_of(range_, after))
             return operations.COORDINATES.answer.encode(page)
-        case ["list", str(range_), str(after)]:
+        case "list", [str(range_), str(after)]:
             return operations.LIST.answer.encode(_list(replica, rest_of(range_, after)))
-        case ["read", str(range_), str(after)]:
+        case "read", [str(range_), str(after)]:
             return operations.READ.answer.encode(_read(replica, rest_of(range_, after)))
-        case unfit:
-            raise _unfit(unfit)
+        case _:
+            raise _unfit(name, arguments)
 
 
 # -- changing ------------------------------------------------------------------------------
 
 
 def _change(replica: Replica, name: str, arguments: list[Value]) -> Value:
-    match [name, *arguments]:
-        case ["set", str(coordinate), str(text)]:
+    match name, arguments:
+        case "set", [str(coordinate), str(text)]:
             replica.edit(coordinate, text)
-        case ["set", str(coordinate), str(text), bytes(seen)]:
+        case "set", [str(coordinate), str(text), bytes(seen)]:
             _check_seen(replica, coordinate, seen)
             replica.edit(coordinate, text)
-        case ["append", str(coordinate), str(text)]:
+        case "append", [str(coordinate), str(text)]:
             replica.append(coordinate, text)
-        case ["append_line", str(coordinate), str(text)]:
+        case "append_line", [str(coordinate), str(text)]:
             before = replica.get(coordinate, "")
             is_open = bool(before) and not before.endswith("\n")
             replica.append(coordinate, f"\n{text}" if is_open else text)
-        case ["merge", str(coordinate), str(base), str(text)]:
+        case "merge", [str(coordinate), str(base), str(text)]:
             replica.merge(coordinate, base, text)
-        case ["replace", str(coordinate), str(old), str(new), int() | None as count]:
+        case "replace", [str(coordinate), str(old), str(new), int() | None as count]:
             replica.replace(coordinate, old, new, count)
-        case ["splice", str(coordinate), int(start), int(stop), str(text), bytes(seen)]:
+        case "splice", [str(coordinate), int(start), int(stop), str(text), bytes(seen)]:
             _check_seen(replica, coordinate, seen)
             check_text(text)  # before anything is deleted
             with replica.batch():
                 replica.delete(coordinate, start, stop)
                 replica.insert(coordinate, start, text)
-        case ["clear", str(range_)]:
+        case "clear", [str(range_)]:
             replica.clear(range_)
-        case ["batch", list(changes)]:
+        case "batch", [list(changes)]:
             with replica.batch():
                 for change in changes:
                     _change_one_of_many(replica, change)
@@ -141,23 +147,23 @@ def _change_one_of_many(replica: Replica, change: Value) -> None:
 
 def _change_and_tell(replica: Replica, name: str, arguments: list[Value]) -> Value:
     """Make a change whose answer tells something."""
-    match [name, *arguments]:
-        case ["remove", str(coordinate)]:
+    match name, arguments:
+        case "remove", [str(coordinate)]:
             return replica.clear_scroll(coordinate)
-        case ["pop", str(coordinate)]:
+        case "pop", [str(coordinate)]:
             return _pop(replica, coordinate)
-        case ["setdefault", str(coordinate), str(text)]:
+        case "setdefault", [str(coordinate), str(text)]:
             return replica.setdefault(coordinate, text)
-        case ["undo", str(coordinate)]:
+        case "undo", [str(coordinate)]:
             with replica.history(coordinate) as history:
                 return history.undo()
-        case ["redo", str(coordinate)]:
+        case "redo", [str(coordinate)]:
             with replica.history(coordinate) as history:
                 return history.redo()
-        case ["import", bool(keep), list(scrolls)]:
+        case "import", [bool(keep), list(scrolls)]:
             return _import(replica, scrolls, keep=keep)
-        case unfit:
-            raise _unfit(unfit)
+        case _:
+            raise _unfit(name, arguments)
 
 
 def _check_seen(replica: Replica, coordinate: str, seen: bytes) -> None:
@@ -265,7 +271,7 @@ def look_back(replicas: ReplicaSet, request: list[Value]) -> Callable[[], Value]
             pasts, rest = replicas.phext(phext).emptied(CoordinateRange.parse(range_))
             return partial(_undeletable, pasts, rest)
         case _:
-            raise _unfit(request)
+            raise _unfit(request[0], request[1:])
 
 
 def _log(past: Past, last: int | None) -> Value:

@@ -23,6 +23,7 @@ from phextsync.control.operations import is_change, lasts, takes_time
 from phextsync.control.sessions import Session
 from phextsync.control.sockets import bound_socket
 from phextsync.errors import LinkError, PhextsyncError, StoreError
+from phextsync.signals import Flag, Signal
 from phextsync.transport import FrameChannel, close_in_children
 
 _OUTBOX_BYTES_MAX: Final = 8 << 20  # of answers that a process does not take, beside the last
@@ -64,9 +65,10 @@ class _Connection:
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
         self._undurable: list[tuple[int, bytes]] = []
-        self._has_answers = trio.Event()
-        self._has_undurable = trio.Event()
-        self._has_room = trio.Event()
+        self._is_sending = False
+        self._has_answers = Flag()
+        self._has_undurable = Flag()
+        self._has_room = Signal()
         self._tasks: dict[int, trio.CancelScope] = {}
 
     async def run(self) -> None:
@@ -145,19 +147,27 @@ class _Connection:
 
     async def _send(self) -> None:
         while True:
-            await self._has_answers.wait()
-            self._has_answers = trio.Event()
-            answers, self._outbox = self._outbox, []
-            await self._channel.send_many(answers)
-            self._outbox_bytes -= sum(map(len, answers))
-            self._has_room.set()
-            self._has_room = trio.Event()
+            await self._has_answers.take()
+            await self._send_out()
+
+    async def _send_out(self) -> None:
+        """Send the answers that there are, unless another task does so already."""
+        if self._is_sending:
+            return
+        self._is_sending = True
+        try:
+            while self._outbox:
+                answers, self._outbox = self._outbox, []
+                await self._channel.send_many(answers)
+                self._outbox_bytes -= sum(map(len, answers))
+                self._has_room.notify()
+        finally:
+            self._is_sending = False
 
     async def _settle(self) -> None:
         """Answer changes when they are on the disk."""
         while True:
-            await self._has_undurable.wait()
-            self._has_undurable = trio.Event()
+            await self._has_undurable.take()
             answered, self._undurable = self._undurable, []
             counted = sum(len(answer) for _, answer in answered)
             try:
@@ -165,8 +175,9 @@ class _Connection:
             except StoreError as error:
                 answered = [(number, encode_error(number, error)) for number, _ in answered]
             self._outbox_bytes -= counted
-            for _, answer in answered:
-                self._put(answer)
+            self._outbox += [answer for _, answer in answered]
+            self._outbox_bytes += sum(len(answer) for _, answer in answered)
+            await self._send_out()
 
     async def _wait(self, number: int, request: list[Value], scope: trio.CancelScope) -> None:
         with scope:

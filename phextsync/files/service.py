@@ -31,6 +31,7 @@ from phextsync.index import Coordinate
 from phextsync.node.node import Node
 from phextsync.replica.changes import ChangeFeed
 from phextsync.replica.past import FOREVER
+from phextsync.signals import Flag
 
 _STEP_MS: Final = 10  # a burst ends when nothing happens for so long, ...
 _DEBOUNCE_MS: Final = 40  # ... or after so long
@@ -143,7 +144,7 @@ class _Service:
         self._paths: dict[str, None] = {}
         self._coordinates: dict[Coordinate, None] = {}
         self._writers: dict[Coordinate, str] = {}
-        self._wake = trio.Event()
+        self._wake = Flag()
         self._stop = trio.Event()
         self._watched: tuple[int, int] | None = None
         self._watcher = "not yet watched"
@@ -316,7 +317,7 @@ class _Service:
             )
         with trio.move_on_at(until):
             await self._wake.wait()
-        self._wake = trio.Event()
+        self._wake.lower()
 
     def _wake_up(self) -> None:
         self._wake.set()

@@ -1,6 +1,7 @@
 """Handles: a node behind plain calls, for any thread; for asyncio see `phextsync.aio`.
 
 * `visit`: a folder for as long as a command lasts
+* `call`: a request on its way, and its answer
 * `folder_client`: one process at a folder: it runs the node, or asks the one that does
 * `engine`: a thread in which a folder client lives
 * `requests`: what handles of every kind put into requests

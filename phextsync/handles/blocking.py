@@ -32,8 +32,8 @@ from phextsync.files import desk as files_desk
 from phextsync.files.desk import ToldConflict
 from phextsync.files.finding import FoundFile
 from phextsync.handles.batch import Batch
+from phextsync.handles.call import Call
 from phextsync.handles.engine import Engine, Options
-from phextsync.handles.folder_client import Call
 from phextsync.handles.requests import (
     about_file,
     as_not_synced,
@@ -523,7 +523,7 @@ class Changes:
             try:
                 if self._next is None:
                     self._next = self._engine.begin(operations.NEXT, self._watch.number)
-                change = operations.NEXT.answer.decode(self._next.future.result())
+                change = operations.NEXT.answer.decode(self._next.result())
             except ClosedError:
                 raise StopIteration from None
             self._next = None
@@ -544,7 +544,7 @@ def open(folder: str | Path, **options: Unpack[Options]) -> Handle:
     """
     engine = Engine(folder, options)
     try:
-        engine.start().future.result()
+        engine.start().result()
     except BaseException:
         engine.stop()
         raise

@@ -11,7 +11,6 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Final, TypedDict, TypeVar
 
@@ -19,9 +18,10 @@ import trio
 
 from phextsync.boundaries import first
 from phextsync.control.frames import Value, check_request
-from phextsync.control.operations import Operation, check_arguments
+from phextsync.control.operations import OPERATIONS, Operation, check_arguments
 from phextsync.errors import ClosedError
-from phextsync.handles.folder_client import Call, FolderClient
+from phextsync.handles.call import Call
+from phextsync.handles.folder_client import FolderClient
 from phextsync.index import CoordinateIndex, CoordinateRange, OpenTexts
 from phextsync.node.node import open_node
 from phextsync.replica.views import Key, RangeView
@@ -84,7 +84,7 @@ class Engine:
         except BaseException as error:  # the thread ends here: whoever waits for it is told
             cause = first(error)
             reason = f"{self.folder} had to be closed: {cause}"
-            if self._started.future.done():
+            if self._started.is_answered:
                 _log.error("%s", reason, exc_info=error)
             elif isinstance(cause, Exception):
                 self._started.complete(cause)
@@ -126,15 +126,15 @@ class Engine:
         `check_request`."""
         request: list[Value] = [operation.name, *arguments]
         check_arguments(request)
-        call = Call(["as", writer, *request] if writer else request)
+        call = Call(["as", writer, *request] if writer else request, OPERATIONS[operation.name])
         check_request(call.request)
-        self._soon(partial(self.client.start, call))
+        self._soon(self.client.start, call)
         return call
 
     def cancel(self, call: Call) -> None:
         """Stop waiting for an answer, or end what lasts."""
         with suppress(ClosedError):
-            self._soon(partial(self.client.cancel, call))
+            self._soon(self.client.cancel, call)
 
     def ask(
         self,
@@ -150,9 +150,9 @@ class Engine:
     def wait(self, call: Call, timeout_s: float | None = None) -> Value:
         """Wait for the answer to a call. TimeoutError when it takes longer."""
         try:
-            return call.future.result(timeout_s)
+            return call.result(timeout_s)
         finally:  # a time-out and an interrupt leave it unanswered
-            if not call.future.done():
+            if not call.is_answered:
                 self.cancel(call)
 
     def read(self, reader: OpenTexts[RangeView], phext: str, key: Key) -> str | None:
@@ -167,11 +167,11 @@ class Engine:
                 reader.index = replica.index
             return replica.glance(key)
 
-    def _soon(self, function: Callable[[], object]) -> None:
+    def _soon(self, function: Callable[[Call], object], call: Call) -> None:
         if self.closed_because or self._token is None:
             raise ClosedError(self.closed_because or f"{self.folder} is not open yet")
         try:
-            self._token.run_sync_soon(function)
+            self._token.run_sync_soon(function, call)
         except trio.RunFinishedError:
             raise ClosedError(f"{self.folder} was closed") from None
 

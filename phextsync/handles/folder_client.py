@@ -15,9 +15,7 @@ A client lives in one trio task. `replica` is for other threads.
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from socket import socket
 from typing import Final
@@ -32,40 +30,21 @@ from phextsync.control.frames import (
     decode_answer,
     encode_request,
 )
-from phextsync.control.operations import is_change, lasts, takes_time
 from phextsync.control.sessions import Session
 from phextsync.control.sockets import ABSENT, connect
 from phextsync.errors import ClosedError, LinkError, StoreLockedError
 from phextsync.files.desk import FileDesk, NotServing
+from phextsync.handles.call import Call
 from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
 from phextsync.replica.replica import Replica
+from phextsync.signals import Flag
 from phextsync.store.folder import is_locked
 from phextsync.transport import FrameChannel
 
 # Whoever owns the folder without answering is starting, stopping, or a command that is soon done.
 _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 0.01
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """A request, and where its answer goes."""
-
-    request: list[Value]
-    future: Future[Value] = field(default_factory=Future)
-    number: int = 0
-    was_sent: bool = False
-    stop: Callable[[], None] | None = None  # what ends a wait at our own node
-
-    def complete(self, answer: Answer) -> None:
-        """Give the answer to whoever waits for it, if somebody still does."""
-        if self.future.done() or not self.future.set_running_or_notify_cancel():
-            return
-        if isinstance(answer, Exception):
-            self.future.set_exception(answer)
-        else:
-            self.future.set_result(answer)
 
 
 class FolderClient:
@@ -82,7 +61,7 @@ class FolderClient:
         self._lasting: dict[int, Call] = {}  # asked again at each owner
         self._session: Session | None = None  # at our own node
         self._outbox: list[bytes] | None = None  # None while no owner is connected
-        self._has_outgoing = trio.Event()
+        self._has_outgoing = Flag()
         self._nursery: trio.Nursery | None = None
         self._end: str | None = None  # why nothing is answered any more
         self.reading = threading.Lock()
@@ -113,7 +92,7 @@ class FolderClient:
             return
         self._number += 1
         call.number = self._number
-        (self._lasting if lasts(call.request) else self._calls)[call.number] = call
+        (self._lasting if call.lasts else self._calls)[call.number] = call
         self._advance(call)
 
     def cancel(self, call: Call) -> None:
@@ -139,7 +118,7 @@ class FolderClient:
 
     def _received(self) -> int:
         """Return the number up to which every change has its answer."""
-        changes = (number for number, call in self._calls.items() if is_change(call.request))
+        changes = (number for number, call in self._calls.items() if call.changes)
         return next(changes, self._number + 1) - 1
 
     def _send_soon(self, message: bytes) -> None:
@@ -150,16 +129,16 @@ class FolderClient:
     def _perform(self, session: Session, call: Call) -> None:
         assert self._nursery is not None
         request = call.request
-        if takes_time(request):
+        if call.takes_time:
             scope = trio.CancelScope()
             call.stop = scope.cancel
             self._nursery.start_soon(self._wait, session, call, scope)
             return
         answer: Answer = None
         try:
-            if lasts(request):
+            if call.lasts:
                 session.begin(call.number, _as_lasting(call))
-            elif call.was_sent and is_change(request):
+            elif call.was_sent and call.changes:
                 received = self._received()
                 frame = session.desk.answer(self._client, call.number, received, request)
                 answer = decode_answer(frame)[1]
@@ -272,8 +251,7 @@ class FolderClient:
 
     async def _send(self, channel: FrameChannel) -> None:
         while True:
-            await self._has_outgoing.wait()
-            self._has_outgoing = trio.Event()
+            await self._has_outgoing.take()
             frames, self._outbox = self._outbox or [], []
             await channel.send_many(frames)
 
@@ -288,7 +266,7 @@ class FolderClient:
 
 def _as_lasting(call: Call) -> list[Value]:
     """Return the request as the next owner has to see it."""
-    return ["again", *call.request] if call.was_sent and lasts(call.request) else call.request
+    return ["again", *call.request] if call.was_sent and call.lasts else call.request
 
 
 def _knowing_files(node: Node) -> AbstractContextManager[None]:

@@ -41,7 +41,7 @@ from phextsync.node.status import (
     peer_row,
     presence_row,
 )
-from phextsync.node.surroundings import Surroundings, commit_in_thread
+from phextsync.node.surroundings import Committer, Surroundings
 from phextsync.node.writer import Writer
 from phextsync.replica.clients import CLIENTS
 from phextsync.replica.replica import Replica
@@ -461,7 +461,7 @@ async def open_node(
     surroundings = Surroundings(
         folder=path,
         store=store,
-        commit=partial(commit_in_thread, store),
+        commit=Committer(store),
         network=transport.TlsNetwork(identity, host, port),
         discoveries=discoveries,
         remembered=discovery.RememberedPeers.load(path / discovery.PEERS_FILE),

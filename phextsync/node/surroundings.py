@@ -5,12 +5,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Final
 
 import trio
 
 from phextsync import discovery, transport
 from phextsync.store.contract import Batch, Store
 from phextsync.trust.known_peers import KnownPeers
+
+_QUICK_S: Final = 0.001
+_QUICK_IN_A_ROW: Final = 10
+_SMALL_WRITES: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +39,27 @@ class Surroundings:
     """Told every error that ended a part of the node."""
 
 
-async def commit_in_thread(store: Store, batch: Batch) -> None:
-    """Do what `store.commit` does, in a thread that the node does not wait for."""
-    try:
-        await trio.to_thread.run_sync(store.commit, batch)
-    except RuntimeError:  # an interpreter that is ending starts no threads
-        store.commit(batch)
+class Committer:
+    """Does what `store.commit` does: in a thread, so that a slow disk holds nothing up; or at once,
+    while the disk takes less than a change of threads and back may, and the batch is small."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._store = store
+        self._clock = clock
+        self._quick_in_a_row = 0
+
+    async def __call__(self, batch: Batch) -> None:
+        """Commit a batch. StoreError when the store refuses it."""
+        if self._quick_in_a_row >= _QUICK_IN_A_ROW and len(batch.writes) <= _SMALL_WRITES:
+            self._commit(batch)
+            return
+        try:
+            await trio.to_thread.run_sync(self._commit, batch)
+        except RuntimeError:  # an interpreter that is ending starts no threads
+            self._commit(batch)
+
+    def _commit(self, batch: Batch) -> None:
+        began = self._clock()
+        self._store.commit(batch)
+        is_quick = self._clock() - began < _QUICK_S
+        self._quick_in_a_row = self._quick_in_a_row + 1 if is_quick else 0

@@ -11,6 +11,7 @@ from phextsync.boundaries import Boundary, one_line
 from phextsync.errors import StoreError
 from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.signals import Flag, Signal
 from phextsync.store.contract import Batch
 from phextsync.store.durations import Durations
 from phextsync.sync.timing import COMMIT_PAUSE_S, GATHER_S, RETRY_S
@@ -39,36 +40,47 @@ class Writer:
         self._boundary = boundary
         self._folder = folder
         self._promptly = promptly
-        self._dirty = trio.Event()
-        self._hurry = trio.Event()
-        self._settled = trio.Event()
+        self._dirty = Flag()
+        self._is_committing = False
+        self._settled = Signal()
         replicas.listen(ReplicaListener(on_dirty=self._is_dirty, on_durable=self._settle))
 
     async def durable(self) -> None:
         """Wait until every change made so far is on disk. StoreFullError when the disk refuses."""
         last = self._durability.last_batch
         while not self._durability.is_durable(last):
-            self._hurry.set()
-            await self._settled.wait()
+            is_well = await self._commit_or_wait()
             self._durability.check_writable()
+            if not is_well:  # an error of this node: `run` tries again
+                self._is_dirty()
+                await self._settled.wait()
 
     async def run(self) -> None:
         """Run until cancelled; a store that refuses keeps its batch and is asked again."""
         while True:
-            if not self._dirty.is_set():
+            if not self._dirty.is_set:
                 await self._dirty.wait()
-                with trio.move_on_after(GATHER_S):
-                    await self._hurry.wait()
-            self._dirty, self._hurry = trio.Event(), trio.Event()
-            is_done = False
-            with self._boundary.around("writing to the disk"):
-                is_done = await self._commit()
-            if is_done:
-                with trio.move_on_after(COMMIT_PAUSE_S):
-                    await self._hurry.wait()
+                await trio.sleep(GATHER_S)
+            self._dirty.lower()
+            if await self._commit_or_wait():
+                await trio.sleep(COMMIT_PAUSE_S)
             else:
                 self._is_dirty()
                 await trio.sleep(RETRY_S)
+
+    async def _commit_or_wait(self) -> bool:
+        """Commit what there is, or wait for the end of the commit that is under way: who waits for
+        the disk does not wait for a task that commits. Say whether all went well."""
+        if self._is_committing:
+            await self._settled.wait()
+            return self._durability.is_writable
+        self._is_committing = True
+        try:
+            with self._boundary.around("writing to the disk"):
+                return await self._commit()
+        finally:
+            self._is_committing = False
+        return False
 
     async def _commit(self) -> bool:
         batch = self._durability.take()
@@ -96,8 +108,7 @@ class Writer:
 
     def _settle(self) -> None:
         """Wake whoever waits for the end of a commit, good or bad."""
-        self._settled.set()
-        self._settled = trio.Event()
+        self._settled.notify()
 
     async def stop(self) -> bool:
         """Write what is not yet durable; say whether all of it is, within seconds."""

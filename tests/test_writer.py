@@ -1,0 +1,143 @@
+"""The writer commits for whoever waits, in a thread or at once, and an error of it ends no wait."""
+
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+import trio
+
+from phextsync.boundaries import Boundary
+from phextsync.errors import StoreFullError
+from phextsync.node.surroundings import Committer
+from phextsync.node.writer import Writer
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.contract import Batch
+from phextsync.store.memory import MemoryStore
+
+_A = "1.1.1/1.1.1/1.1.1"
+
+
+class _Store(MemoryStore):
+    """A store whose commits take as long as it says, by a clock of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time_s = 0.0
+        self.takes_s = 0.0
+        self.threads: list[int] = []
+        self.batches = 0
+
+    def commit(self, batch: Batch) -> None:
+        self.threads.append(threading.get_ident())
+        self.time_s += self.takes_s
+        self.batches += 1
+        super().commit(batch)
+
+
+def _replicas(store: MemoryStore) -> ReplicaSet:
+    return ReplicaSet(store, node_id=bytes(16), random=Random(1), wall_time_ms=lambda: 0)
+
+
+def _writer(replicas: ReplicaSet, commit: Callable[[Batch], Awaitable[None]]) -> Writer:
+    boundary = Boundary(logging.getLogger())
+    return Writer(replicas, commit, boundary, Path("/data"), promptly=lambda call: call())
+
+
+async def _commit(committer: Committer, replicas: ReplicaSet, scrolls: int = 1) -> None:
+    with replicas.open("memory").batch():
+        for number in range(1, scrolls + 1):
+            replicas.open("memory").append(f"1.1.1/1.1.1/1.1.{number}", "x")
+    batch = replicas.durability.take()
+    assert batch is not None
+    await committer(batch)
+    replicas.durability.written()
+
+
+async def test_a_quick_disk_is_waited_for_and_a_slow_one_is_not() -> None:
+    store, here = _Store(), threading.get_ident()
+    replicas = _replicas(store)
+    committer = Committer(store, clock=lambda: store.time_s)
+    for _ in range(11):
+        await _commit(committer, replicas)
+    assert here not in store.threads[:10]
+    assert store.threads[10] == here
+    await _commit(committer, replicas, scrolls=65)
+    assert store.threads[11] != here  # it is too much to wait for
+    store.takes_s = 0.01
+    await _commit(committer, replicas)
+    await _commit(committer, replicas)
+    assert (store.threads[12], store.threads[13] != here) == (here, True)
+
+
+async def test_who_waits_for_the_disk_waits_for_no_pause(autojump_clock: trio.abc.Clock) -> None:
+    store = _Store()
+    replicas = _replicas(store)
+
+    async def commit(batch: Batch) -> None:
+        store.commit(batch)
+
+    writer = Writer(
+        replicas, commit, Boundary(logging.getLogger()), Path("/data"), promptly=lambda call: call()
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        began = trio.current_time()
+        for _ in range(5):
+            replicas.open("memory").append(_A, "x")
+            await writer.durable()
+        assert (store.batches, trio.current_time()) == (5, began)
+        replicas.open("memory").append(_A, "nobody waits for this")
+        await trio.sleep(0.05)
+        assert store.batches == 6
+        nursery.cancel_scope.cancel()
+
+
+async def test_all_who_wait_during_a_commit_have_the_next_one_together() -> None:
+    store = _Store()
+    replicas = _replicas(store)
+    may_go = trio.Event()
+
+    async def commit(batch: Batch) -> None:
+        if not store.batches:
+            await may_go.wait()
+        store.commit(batch)
+
+    writer = Writer(
+        replicas, commit, Boundary(logging.getLogger()), Path("/data"), promptly=lambda call: call()
+    )
+    async with trio.open_nursery() as nursery:
+        for name in range(4):
+            replicas.open("memory").append(_A, f"{name}")
+            nursery.start_soon(writer.durable)
+            await trio.testing.wait_all_tasks_blocked()
+        may_go.set()
+    assert store.batches == 2
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, StoreFullError])
+async def test_an_error_of_the_disk_is_told_and_the_change_is_kept(
+    error: Callable[[str], Exception], autojump_clock: trio.abc.Clock
+) -> None:
+    store = _Store()
+    replicas = _replicas(store)
+    errors = [error("a bug")]
+
+    async def commit(batch: Batch) -> None:
+        if errors:
+            raise errors.pop()
+        store.commit(batch)
+
+    writer = Writer(
+        replicas, commit, Boundary(logging.getLogger()), Path("/data"), promptly=lambda call: call()
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        replicas.open("memory").append(_A, "x")
+        with pytest.raises(StoreFullError, match="the store refused the last write"):
+            await writer.durable()
+        await trio.sleep(2)
+        assert (store.batches, replicas.durability.is_dirty) == (1, False)
+        nursery.cancel_scope.cancel()
