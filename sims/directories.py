@@ -38,6 +38,7 @@ _MAP: Final = RANGE.lower
 _SLIP: Final = 0.04  # of all runs
 _STEPS: Final = (20, 60)
 _CALLS_MAX: Final = 120
+_SAVES: Final = ("save_slowly", "save_emptied")  # during which nothing counts as deleted
 _REFUSALS: Final = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EPERM, errno.EACCES),
     *(errno.EMFILE, errno.ENAMETOOLONG),
@@ -366,8 +367,11 @@ class Run:
         except (StopIteration, OSError):
             is_done = True
         after = self._tokens(step.machine)
-        held |= Counter({token: n for token, n in before.items() if token not in after})
-        self.lines.touched.update(held)
+        if step.kind in _SAVES:
+            self.lines.saved(token for token in held if token in after)
+        gone = Counter({token: n for token, n in before.items() if token not in after})
+        self.lines.touched.update(gone)
+        held |= gone
         self.lines.did(self._who(step), before | held, after | held)
         is_left_alone = partial(self._is_left_alone, self.machines[step.machine])
         self.lines.moved(lay, self._places(step.machine), is_left_alone)

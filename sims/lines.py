@@ -47,7 +47,8 @@ class Lines:
     doubled: dict[str, None] = field(default_factory=dict)  # lines of both sides may stay
     # From which file to which, and whether that was there.
     taken: dict[str, dict[str, tuple[str, bool]]] = field(default_factory=dict)
-    touched: dict[str, int] = field(default_factory=dict)  # somebody took them away for a while
+    touched: Counter[str] = field(default_factory=Counter)  # how often they were taken away
+    vanished: dict[str, None] = field(default_factory=dict)  # a scroll lost them meanwhile
     kept: dict[str, int] = field(default_factory=dict)  # with so many others that it is no deletion
 
     def token(self) -> str:
@@ -121,6 +122,15 @@ class Lines:
                 )
             if token in self.deleted and token not in self.again:
                 self.forbidden[token] = None
+            elif token in self.touched:
+                self.vanished[token] = None
+
+    def saved(self, tokens: Iterable[str]) -> None:
+        """A user put lines back, so soon that nobody may have lost them."""
+        for token in tokens:
+            is_alone = self.touched[token] == 1 and token not in self.again
+            if is_alone and token in self.vanished and token not in self.deleted:
+                raise Violation(f"{token} was deleted while its file was saved")
 
     def excuse(self, tokens: Iterable[str], why: str) -> None:
         """Let tokens be owed no more."""

@@ -1,0 +1,161 @@
+"""The simulation of directories can fail: each test plants a defect and names what catches it.
+
+Each runs the first seed that catches it; `docs/explanation/simulation.md` has the list. When a
+change lets a run take another course, the next seed that fails takes its place.
+"""
+
+import re
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+import pytest
+
+from phextsync.errors import CoordinateError
+from phextsync.files.absences import Absences
+from phextsync.files.directory import Changed, Directory, Draft, Placed, Write
+from phextsync.files.intake import Intake, Taken
+from phextsync.files.names import Line, NameMap
+from phextsync.files.output import Output
+from phextsync.files.problems import Problems
+from phextsync.files.reading import File, Found, Gone, Reader, Ways
+from phextsync.files.records import Intent, Record, Records
+from phextsync.index import Coordinate
+from sims import directories
+from sims.machines import Machine
+
+
+def _caught(seed: int, by: str) -> None:
+    """Check that a seed fails, and how. It is the first of them all that does."""
+    failure, _ = directories.run(seed)
+    assert failure is not None
+    assert re.search(by, failure), failure
+
+
+def test_a_record_ahead_of_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def intend(
+        records: Records, coordinate: Coordinate, record: Record, intent: Intent, text: str
+    ) -> None:
+        ahead = replace(record, path=intent.path, digest=intent.digest, mark=None)
+        records.keep(coordinate, ahead, text if text else None)
+
+    monkeypatch.setattr(Records, "intend", intend)
+    _caught(0, "is lost")
+
+
+def test_a_file_that_was_never_here_taken_for_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_at = Intake._look_at
+
+    def deletes(
+        intake: Intake, coordinate: Coordinate, path: str, found: Found, taken: Taken
+    ) -> None:
+        if isinstance(found, Gone) and intake._records.get(coordinate) is None:
+            intake._replica.edit(coordinate, "")
+        look_at(intake, coordinate, path, found, taken)
+
+    monkeypatch.setattr(Intake, "_look_at", deletes)
+    _caught(0, "is lost")
+
+
+def test_a_file_that_is_gone_for_a_moment_taken_for_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Absences, "is_due", lambda absences, coordinate, now: True)
+    _caught(1, "was deleted while its file was saved")
+
+
+def test_a_name_whose_trouble_ends_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    def boundary(problems: Problems, path: str, now: float) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    read = Reader._read
+
+    def raises(reader: Reader, path: str, ways: Ways) -> Found:
+        found = read(reader, path, ways)
+        if not isinstance(found, File | Gone):
+            raise OSError(5, found.reason)
+        return found
+
+    monkeypatch.setattr(Reader, "_read", raises)
+    monkeypatch.setattr(Problems, "boundary", boundary)
+    _caught(2, "no rest: .*rename it")
+
+
+def test_a_file_that_is_back_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Absences, "missing", property(list))
+    _caught(201, "is lost")
+
+
+def _check_nothing(directory: Directory) -> bool:
+    root = directory._files.status("")
+    assert root is not None
+    directory._reader.device, directory._root = root.device, (root.device, root.inode)
+    directory._read_ignore_file()
+    return True
+
+
+def test_a_directory_that_is_not_the_bound_one_taken_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Directory, "check", _check_nothing)
+    _caught(24, "is lost")
+
+
+def test_a_directory_that_is_believed_when_another_took_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Directory, "_is_same", lambda directory: True)
+    _caught(218, "no rest: .*mount it")
+
+
+def test_a_name_that_leads_out_of_the_directory_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parsed(names: NameMap, row: str) -> Line | str:
+        place, _, rest = row.partition(" ")
+        name, _, marks = rest.partition("\t")
+        try:
+            coordinate = Coordinate.parse(place)
+        except CoordinateError as error:
+            return str(error)
+        return Line(coordinate, name, marks)
+
+    monkeypatch.setattr(NameMap, "_parsed", parsed)
+    _caught(271, "no rest: .*up.md")
+
+
+def test_a_deletion_of_most_names_that_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Absences, "_are_too_many", lambda absences, files, now: False)
+    _caught(16, "was deleted with most of the files")
+
+
+def test_intents_that_are_not_looked_at_after_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def find_out(output: Output, now: float) -> None:
+        for coordinate in output._records:
+            record = output._records.get(coordinate)
+            if record is not None and record.intent is not None:
+                output._records.keep(coordinate, replace(record, intent=None))
+
+    monkeypatch.setattr(Output, "find_out", find_out)
+    _caught(129, "was deleted and is back")
+
+
+def test_a_file_that_is_written_before_its_intent_is_durable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def at_once(machine: Machine) -> None:
+        """Wait for nothing."""
+
+    monkeypatch.setattr(Machine, "_durable", at_once)
+    _caught(111, "was deleted and is back")
+
+
+def test_a_file_that_is_written_over_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Directory._place
+
+    def blindly(directory: Directory, write: Write, draft: Draft, now: float) -> Placed | Changed:
+        status = directory._files.status(write.path)
+        if status is not None and status.is_file and write.text:
+            directory._files.rename(draft.path, write.path)
+            return directory._placed(write, draft)
+        return place(directory, write, draft, now)
+
+    monkeypatch.setattr(Directory, "_place", blindly)
+    _caught(2, "was deleted while its file was saved")
