@@ -25,7 +25,7 @@ _CHANGING: Final = re.compile(
     r".*>|phextsync (init|join|set|append|rm|bind|undelete \d|request|issue|accept)"
 )
 _VARYING: Final = re.compile(r"phextsync1-\S+|[0-9a-f]{8,}|\d[\d:.-]*(?: (?:bytes|kB|us|ms))?")
-_POLL_S: Final = 0.1
+_POLL_S: Final = 0.5  # a look is a process, which takes as long
 
 
 @dataclass
