@@ -7,7 +7,9 @@ is a module, or a package whose first lines are its own map:
 * `durable_files`: files that are written whole or not at all
 * `terminal`: what others wrote, as a terminal may show it
 * `phext_names`: which names phexts may have
+* `varints`: integers of as many bytes as they need
 * `index`: compiled: `Coordinate`, `CoordinateRange`, `CoordinateIndex`, bytes of updates
+* `ranges`: sets of ranges
 * `phextfile`: .phext text
 * `alignment`: which pieces of two sequences are equal
 * `edits`: what changes one text into another

@@ -55,6 +55,7 @@ from phextsync.index import (
     update_version,
 )
 from phextsync.merges import merged_edits
+from phextsync.varints import read_varints, varints
 
 ROOT: Final = "text"
 """The one root of a scroll's document."""
@@ -377,7 +378,7 @@ class Scroll:
         first = offset if after else offset - 1
         update = self._copy().delete(first, first + 1)
         assert update is not None
-        _, _, client, _, clock, units = _varints(update)[:6]
+        _, _, client, _, clock, units = read_varints(update)[:6]
         return f"{side}{client:x}.{clock:x}.{units}"
 
     def offset(self, position: str) -> int:
@@ -394,7 +395,7 @@ class Scroll:
             raise PositionError(f"{self.coordinate}: expected text at {position}, found none yet")
         copy = self._copy()
         # Without its character the place is the start of an item, where both units agree.
-        is_there = copy.apply(_from_varints(0, 1, client, 1, clock, units)).changed
+        is_there = copy.apply(varints(0, 1, client, 1, clock, units)).changed
         item = {"item": {"client": client, "clock": clock}, "assoc": 0}
         try:
             place = StickyIndex.from_json(item, copy._yrs).get_index()
@@ -642,7 +643,7 @@ def _merged(updates: Iterable[bytes]) -> bytes | None:
 
 def client_clocks(update: bytes) -> dict[int, int]:
     """Return the clients of which an update brings something, and the clocks that follow."""
-    values = _varints(state_vector(update_version(update)))
+    values = read_varints(state_vector(update_version(update)))
     return dict(zip(values[1::2], values[2::2], strict=True))
 
 
@@ -674,36 +675,13 @@ def _import_client_id(key: bytes, version: bytes, text: str) -> int:
 
 def _deleted(update: bytes) -> list[tuple[int, int, int]]:
     """Return what an update without insertions deletes: clients, clocks, units."""
-    values = iter(_varints(update))
+    values = iter(read_varints(update))
     assert next(values) == 0
     return [
         (client, next(values), next(values))
         for client, count in ((next(values), next(values)) for _ in range(next(values)))
         for _ in range(count)
     ]
-
-
-def _varints(data: bytes) -> list[int]:
-    """Read `data` as integers of 7 bits a byte, the lower ones first, as Yjs does."""
-    values: list[int] = []
-    value = shift = 0
-    for byte in data:
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            values.append(value)
-            value = shift = 0
-    return values
-
-
-def _from_varints(*values: int) -> bytes:
-    data = bytearray()
-    for value in values:
-        while value > 0x7F:
-            data.append(value & 0x7F | 0x80)
-            value >>= 7
-        data.append(value)
-    return bytes(data)
 
 
 def _translate(coordinate: Coordinate, error: BaseException) -> NoReturn:

@@ -8,6 +8,7 @@ import pytest
 
 from phextsync.errors import ProtocolError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange, update_version
+from phextsync.ranges import subtract
 from phextsync.replica.listener import NewUpdate
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import LogEntry
@@ -20,7 +21,7 @@ from phextsync.sync.doubles import DUPLICATE, Doubles
 from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.sync.greeting import Greeting, Self
 from phextsync.sync.heartbeat import PingTokens
-from phextsync.sync.lacks import Lacks, subtract
+from phextsync.sync.lacks import Lacks
 from phextsync.sync.limits import Limits
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.listener import Listener

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from phextsync.errors import ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.ranges import contains
 from phextsync.store.contract import LogEntry
 from phextsync.sync.clock import Clock
 from phextsync.sync.heartbeat import Heartbeat, PingTokens
@@ -14,7 +15,7 @@ from phextsync.sync.news import News
 from phextsync.sync.outbox import Outbox
 from phextsync.sync.recent import RecentUpdates
 from phextsync.sync.rights import Interest, LinkRights, rights_between
-from phextsync.trust.permissions import UNRESTRICTED, Permissions, contains
+from phextsync.trust.permissions import UNRESTRICTED, Permissions
 from tests.strategies import near_coordinates, ranges
 
 _A = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1)

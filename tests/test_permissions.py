@@ -18,6 +18,7 @@ from phextsync.index import (
     CoordinateRange,
     update_version,
 )
+from phextsync.ranges import Ranges, contains, holds, intersection, union
 from phextsync.replica.clients import CLIENTS
 from phextsync.sync import comparison, reconcile
 from phextsync.sync.codec import decode, encode
@@ -38,16 +39,7 @@ from phextsync.sync.messages import (
     Want,
 )
 from phextsync.sync.synchronizer import Synchronizer
-from phextsync.trust.permissions import (
-    EVERY_PHEXT,
-    UNRESTRICTED,
-    Permissions,
-    Ranges,
-    contains,
-    holds,
-    intersection,
-    union,
-)
+from phextsync.trust.permissions import EVERY_PHEXT, UNRESTRICTED, Permissions
 from sims.network import PHEXT, Network, Peer
 from tests.strategies import near_coordinates, ranges
 

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from phextsync.errors import StoreDamagedError, StoreFullError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
+from phextsync.ranges import subtract
 from phextsync.replica.clients import CLIENTS
 from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.store.contract import LogEntry, StoredScroll
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparison import AUDIT
 from phextsync.sync.events import PeerJoined, PeerLost
-from phextsync.sync.lacks import Lack, Progress, subtract
+from phextsync.sync.lacks import Lack, Progress
 from phextsync.sync.limits import Limits
 from phextsync.sync.listener import Listener
 from phextsync.sync.messages import Compare, Goodbye, Hello, Live, Ping, Updates, Want

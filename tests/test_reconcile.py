@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from phextsync.errors import ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange
+from phextsync.ranges import union
 from phextsync.sync import reconcile
-from phextsync.sync.reconcile import Parameters, disjoint, next_step
+from phextsync.sync.reconcile import Parameters, next_step
 from tests.strategies import coordinates, near_coordinates, ranges
 
 _SMALL = Parameters(branches=2, list_max=2)
@@ -176,7 +177,7 @@ def test_bounds_that_go_back_are_refused() -> None:
 def test_ranges_made_disjoint_hold_the_same_coordinates(
     given_: list[CoordinateRange], coordinate: Coordinate
 ) -> None:
-    found = disjoint(given_)
+    found = union(given_)
     assert any(coordinate in range_ for range_ in found) == any(coordinate in r for r in given_)
     for before, after in pairwise(found):
         assert before.upper is not None

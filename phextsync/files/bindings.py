@@ -19,7 +19,8 @@ from phextsync.files.reading import SECRETS
 from phextsync.files.records import Record, digest_of
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.phext_names import is_reserved
-from phextsync.trust.permissions import Permissions, holds
+from phextsync.ranges import holds
+from phextsync.trust.permissions import Permissions
 
 FILE_NAME: Final = "bindings.json"
 KEPT_DAYS: Final = 30

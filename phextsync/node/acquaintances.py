@@ -9,11 +9,12 @@ from typing import Final
 from phextsync.discovery import RememberedPeers
 from phextsync.errors import PhextsyncError
 from phextsync.index import CoordinateRange
+from phextsync.ranges import Ranges, intersection
 from phextsync.sync.events import PeerLost
 from phextsync.transport import SecureLink
 from phextsync.trust.certificates import certificate_permissions
 from phextsync.trust.known_peers import KnownPeers, State
-from phextsync.trust.permissions import NOTHING, Permissions, Ranges, intersection
+from phextsync.trust.permissions import NOTHING, Permissions
 
 _MAY_RETURN_S: Final = 30 * 86400.0  # a peer that was not seen for longer is not waited for
 _SEEN_AGAIN_S: Final = 3600.0

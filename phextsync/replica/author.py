@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from phextsync.errors import PermissionDeniedError
 from phextsync.index import Coordinate
+from phextsync.ranges import contains
 from phextsync.store.contract import LogEntry
-from phextsync.trust.permissions import Permissions, contains
+from phextsync.trust.permissions import Permissions
 
 
 class Author:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from phextsync.index import EVERYTHING, CoordinateRange
+from phextsync.ranges import intersection
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.heartbeat import Heartbeat, PingTokens
 from phextsync.sync.messages import PhextSummary, Summary
@@ -10,7 +11,7 @@ from phextsync.sync.outbox import Outbox
 from phextsync.sync.outgoing import Outgoing
 from phextsync.sync.reconcile import scope_digest
 from phextsync.sync.rights import LinkRights
-from phextsync.trust.permissions import Permissions, intersection
+from phextsync.trust.permissions import Permissions
 
 
 class Announcements:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from phextsync.trust.permissions import Ranges
+from phextsync.ranges import Ranges
 
 
 @dataclass(frozen=True, slots=True)

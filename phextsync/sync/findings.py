@@ -1,5 +1,6 @@
 """Findings: what a comparison found becomes requests and updates, as far as rights allow."""
 
+from phextsync.ranges import contains, intersection
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Refused, ScrollId
 from phextsync.sync.outbox import Outbox
@@ -9,7 +10,6 @@ from phextsync.sync.refusals import NOT_ALLOWED
 from phextsync.sync.requests import Requests
 from phextsync.sync.rights import LinkRights, Rights
 from phextsync.sync.session import Session
-from phextsync.trust.permissions import contains, intersection
 
 
 class Findings:

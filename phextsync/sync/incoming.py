@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from phextsync.crdt import ROOT
 from phextsync.errors import ProtocolError, ScrollError, StoreDamagedError, UpdateError
 from phextsync.index import Coordinate, check_update, clean_update, update_version
+from phextsync.ranges import contains
 from phextsync.replica.merging import Merged
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
@@ -24,7 +25,6 @@ from phextsync.sync.refusals import NOT_ALLOWED, Refusals
 from phextsync.sync.requests import Requests
 from phextsync.sync.rights import Interest, LinkRights
 from phextsync.sync.traffic import Traffic
-from phextsync.trust.permissions import contains
 
 
 class Incoming:

@@ -1,15 +1,15 @@
 """Lacks: what the linked peers are known to have on their disks, and what they are not."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
 
 from phextsync.index import Coordinate, CoordinateRange
+from phextsync.ranges import holds, subtract
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.link import Link
 from phextsync.sync.rights import Interest
-from phextsync.trust.permissions import holds
 
 _SCROLLS_LOOKED_AT_MAX: Final = 1000  # by one question that is asked for every file that is saved
 
@@ -203,22 +203,3 @@ class Lacks:
             for part in subtract(ours, held)
             if index.count(part)
         )
-
-
-def subtract(
-    whole: CoordinateRange, parts: Sequence[CoordinateRange]
-) -> tuple[CoordinateRange, ...]:
-    """Return what is left of `whole` without `parts`, in order."""
-    left: list[CoordinateRange] = []
-    lower: Coordinate | None = whole.lower
-    for part in sorted(parts, key=lambda range_: range_.lower):
-        both = None if lower is None else part.intersect(CoordinateRange(lower, whole.upper))
-        if both is not None and lower is not None:
-            if lower < both.lower:
-                left.append(CoordinateRange(lower, both.lower))
-            lower = both.upper
-            if lower is None or lower == whole.upper:
-                return tuple(left)
-    if lower is not None:
-        left.append(CoordinateRange(lower, whole.upper))
-    return tuple(left)

@@ -11,6 +11,7 @@ from typing import Final
 
 from phextsync.errors import ProtocolError, StoreDamagedError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
+from phextsync.ranges import contains
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.ledger import Ledger
 from phextsync.sync.limits import Limits
@@ -19,7 +20,6 @@ from phextsync.sync.recent import RecentUpdates
 from phextsync.sync.requests import Requests
 from phextsync.sync.rights import Interest, LinkRights
 from phextsync.sync.traffic import Traffic
-from phextsync.trust.permissions import contains
 
 _ENTRY_BYTES: Final = 40  # what an entry adds to its update in a frame, at most
 _FRAME_BYTES: Final = 300  # what a frame adds to its entries, at most

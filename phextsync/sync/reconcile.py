@@ -14,14 +14,15 @@ Under a `key` of 16 bytes, digests are those of SipHash under it instead of fing
 chose texts before both sides drew the key together could not foresee them. Costs O(entries).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 
 from phextsync.errors import CoordinateError, ProtocolError
 from phextsync.index import ORIGIN, Coordinate, CoordinateIndex, CoordinateRange
-from phextsync.trust.permissions import holds
+from phextsync.ranges import holds
+from phextsync.varints import varints
 
 ROOT_DIGEST_BYTES: Final = 16
 _RANGE_DIGEST_BYTES: Final = 8
@@ -77,18 +78,6 @@ def scope_digest(index: CoordinateIndex, scope: Sequence[CoordinateRange]) -> tu
         count += part
         total += int.from_bytes(fingerprint_sum, "big")
     return count, digest(count, (total % (1 << 256)).to_bytes(32, "big"))
-
-
-def disjoint(ranges: Iterable[CoordinateRange]) -> tuple[CoordinateRange, ...]:
-    """Return ranges that hold the same coordinates, in order and apart from each other."""
-    found: list[CoordinateRange] = []
-    for range_ in sorted(ranges, key=lambda range_: range_.lower):
-        last = found[-1] if found else None
-        if last is None or (last.upper is not None and last.upper < range_.lower):
-            found.append(range_)
-        elif last.upper is not None and (range_.upper is None or range_.upper > last.upper):
-            found[-1] = CoordinateRange(last.lower, range_.upper)
-    return tuple(found)
 
 
 def first_step(
@@ -255,7 +244,7 @@ class _Writer:
 
     def list(self, range_: CoordinateRange, entries: bytes) -> None:
         self._range(range_, _LIST)
-        self._parts += _varint(len(entries)) + entries
+        self._parts += varints(len(entries)) + entries
 
     def finish(self) -> bytes:
         return bytes(self._parts)
@@ -293,7 +282,7 @@ def _cut(bound: Coordinate, level: int) -> int:
 
 
 def _distance(before: Coordinate, bound: Coordinate, level: int) -> bytes:
-    return _varint(_cut(bound, level) - _cut(before, level)) if level else b""
+    return varints(_cut(bound, level) - _cut(before, level)) if level else b""
 
 
 def _read(message: bytes) -> Iterator[tuple[CoordinateRange, int, bytes]]:
@@ -365,12 +354,3 @@ class _Reader:
         if bound < before:  # what was cut off counts too
             raise ProtocolError(f"expected a bound from {before} on, found {bound}")
         return bound
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)

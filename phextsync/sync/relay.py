@@ -11,11 +11,11 @@ from math import inf
 from typing import Final
 
 from phextsync.index import CoordinateRange
+from phextsync.ranges import contains
 from phextsync.replica.listener import NewUpdate
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.messages import NEIGHBOURS_MINOR, Neighbours
 from phextsync.sync.news import News
-from phextsync.trust.permissions import contains
 
 _ASKED_DELAYS: Final = 5  # of a comparison: for so long after a question another may come
 

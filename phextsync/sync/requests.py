@@ -6,13 +6,13 @@ from typing import Final
 
 from phextsync.errors import ProtocolError, StoreDamagedError
 from phextsync.index import EMPTY_VERSION, Coordinate
+from phextsync.ranges import contains
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import ScrollId, Want
 from phextsync.sync.reconcile import ROOT_DIGEST_BYTES
 from phextsync.sync.rights import LinkRights
-from phextsync.trust.permissions import contains
 
 _REQUEST_BYTES: Final = 40  # what a request adds to its version in a frame, at most
 

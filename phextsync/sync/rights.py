@@ -6,8 +6,8 @@ from typing import Protocol
 
 from phextsync.errors import ProtocolError
 from phextsync.index import CoordinateRange
-from phextsync.sync.reconcile import disjoint
-from phextsync.trust.permissions import Permissions, Ranges, intersection
+from phextsync.ranges import Ranges, intersection, union
+from phextsync.trust.permissions import Permissions
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,7 @@ class Interest:
         self, owner: Owner, interests: Mapping[str, Sequence[CoordinateRange]] | None
     ) -> None:
         self._owner = owner
-        self._interests = (
-            None if interests is None else {p: disjoint(r) for p, r in interests.items()}
-        )
+        self._interests = None if interests is None else {p: union(r) for p, r in interests.items()}
 
     @property
     def permissions(self) -> Permissions:
@@ -94,7 +92,7 @@ class LinkRights:
     def tell(self, phext: str, ranges: Sequence[CoordinateRange]) -> None:
         """The peer holds these ranges of a phext. Those that it may not read do not count."""
         readable = self._permissions.readable(phext)
-        self.told[phext] = intersection(disjoint(ranges), readable)
+        self.told[phext] = intersection(union(ranges), readable)
         if len(self.told) > self._phexts_max:
             raise ProtocolError(f"expected at most {self._phexts_max} phexts, found more")
 

@@ -29,6 +29,7 @@ from typing import Final
 
 from phextsync.errors import ProtocolError, StoreDamagedError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, CoordinateRange
+from phextsync.ranges import contains
 from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.assembly import PartsBudget
@@ -71,7 +72,7 @@ from phextsync.sync.relay import Relay
 from phextsync.sync.rights import Interest
 from phextsync.sync.timing import Timing
 from phextsync.sync.traffic import Traffic
-from phextsync.trust.permissions import UNRESTRICTED, Permissions, contains
+from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
 _OF_A_PHEXT: Final = (Updates, Live, Want, Part, Compare, Refused, Conflict)
 

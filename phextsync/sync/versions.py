@@ -8,6 +8,7 @@ from hashlib import blake2b
 
 from phextsync.errors import ProtocolError
 from phextsync.index import EMPTY_VERSION, Coordinate, check_version, covers
+from phextsync.ranges import contains
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.messages import Conflict, ScrollId
 from phextsync.sync.outbox import Outbox
@@ -15,7 +16,6 @@ from phextsync.sync.outgoing import Outgoing
 from phextsync.sync.refusals import Refusals
 from phextsync.sync.requests import Requests
 from phextsync.sync.rights import LinkRights
-from phextsync.trust.permissions import contains
 
 
 class Versions:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final, Self
 
 from phextsync.errors import IdentityError, StoreDamagedError
+from phextsync.ranges import Ranges
 from phextsync.trust.certificates import NODE_ID_BYTES
 from phextsync.trust.identity import NodeIdentity
-from phextsync.trust.permissions import Ranges
 from phextsync.trust.private_files import save_private
 
 KNOWN_FILE: Final = "known.json"

@@ -6,13 +6,12 @@ the same scope.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Self, TypeAlias
+from typing import Final, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from phextsync.errors import IdentityError
-from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-
-Ranges: TypeAlias = tuple[CoordinateRange, ...]
+from phextsync.index import EVERYTHING, CoordinateRange
+from phextsync.ranges import Ranges, union
 
 SCHEME: Final = "phext"
 
@@ -99,42 +98,6 @@ class Permissions:
 UNRESTRICTED: Final = Permissions({EVERY_PHEXT: (EVERYTHING,)}, {EVERY_PHEXT: (EVERYTHING,)})
 
 NOTHING: Final = Permissions({}, {})
-
-
-def union(*sources: Iterable[CoordinateRange]) -> Ranges:
-    """Return what any of the sources holds, as sorted ranges that do not touch."""
-    merged: list[CoordinateRange] = []
-    for range_ in sorted((r for source in sources for r in source), key=lambda r: r.lower):
-        if not merged:
-            merged.append(range_)
-            continue
-        last = merged[-1]
-        if last.upper is None:
-            break
-        if range_.lower > last.upper:
-            merged.append(range_)
-        elif range_.upper is None or range_.upper > last.upper:
-            merged[-1] = CoordinateRange(last.lower, range_.upper)
-    return tuple(merged)
-
-
-def intersection(first: Iterable[CoordinateRange], second: Sequence[CoordinateRange]) -> Ranges:
-    """Return what both hold, as sorted ranges that do not touch."""
-    common = (a.intersect(b) for a in first for b in second)
-    return union(both for both in common if both is not None)
-
-
-def contains(ranges: Iterable[CoordinateRange], coordinate: Coordinate) -> bool:
-    """Whether one of the ranges holds the coordinate."""
-    for range_ in ranges:  # noqa: SIM110 - every update passes here; a generator takes three times as long
-        if coordinate in range_:
-            return True
-    return False
-
-
-def holds(ranges: Iterable[CoordinateRange], range_: CoordinateRange) -> bool:
-    """Whether one of the ranges holds all of `range_`."""
-    return any(held.intersect(range_) == range_ for held in ranges)
 
 
 def _granted(grant: Mapping[str, Ranges], phext: str) -> Ranges:

@@ -1,0 +1,63 @@
+"""Sets of ranges: what several hold, share, and lack."""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from phextsync.index import Coordinate, CoordinateRange
+
+Ranges: TypeAlias = tuple[CoordinateRange, ...]
+
+
+def union(*sources: Iterable[CoordinateRange]) -> Ranges:
+    """Return what any of the sources holds, as sorted ranges that do not touch."""
+    merged: list[CoordinateRange] = []
+    for range_ in sorted((r for source in sources for r in source), key=lambda r: r.lower):
+        if not merged:
+            merged.append(range_)
+            continue
+        last = merged[-1]
+        if last.upper is None:
+            break
+        if range_.lower > last.upper:
+            merged.append(range_)
+        elif range_.upper is None or range_.upper > last.upper:
+            merged[-1] = CoordinateRange(last.lower, range_.upper)
+    return tuple(merged)
+
+
+def intersection(first: Iterable[CoordinateRange], second: Sequence[CoordinateRange]) -> Ranges:
+    """Return what both hold, as sorted ranges that do not touch."""
+    common = (a.intersect(b) for a in first for b in second)
+    return union(both for both in common if both is not None)
+
+
+def contains(ranges: Iterable[CoordinateRange], coordinate: Coordinate) -> bool:
+    """Whether one of the ranges holds the coordinate."""
+    for range_ in ranges:  # noqa: SIM110 - every update passes here; a generator takes three times as long
+        if coordinate in range_:
+            return True
+    return False
+
+
+def holds(ranges: Iterable[CoordinateRange], range_: CoordinateRange) -> bool:
+    """Whether one of the ranges holds all of `range_`."""
+    return any(held.intersect(range_) == range_ for held in ranges)
+
+
+def subtract(
+    whole: CoordinateRange, parts: Sequence[CoordinateRange]
+) -> tuple[CoordinateRange, ...]:
+    """Return what is left of `whole` without `parts`, in order."""
+    left: list[CoordinateRange] = []
+    lower: Coordinate | None = whole.lower
+    for part in sorted(parts, key=lambda range_: range_.lower):
+        both = None if lower is None else part.intersect(CoordinateRange(lower, whole.upper))
+        if both is not None and lower is not None:
+            if lower < both.lower:
+                left.append(CoordinateRange(lower, both.lower))
+            lower = both.upper
+            if lower is None or lower == whole.upper:
+                return tuple(left)
+    if lower is not None:
+        left.append(CoordinateRange(lower, whole.upper))
+    return tuple(left)
