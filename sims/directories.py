@@ -202,6 +202,7 @@ class Run:
         self._sequence = 0
         self.machines = [self._machine(i, kind) for i, kind in enumerate(schedule.kinds)]
         self._calls = [0] * MACHINES
+        self._acts = [0] * MACHINES  # what users did
         self._waiting: list[list[tuple[int, Callable[[], None]]]] = [[] for _ in range(MACHINES)]
         self._refused: list[dict[int, tuple[int, ...]]] = [{} for _ in range(MACHINES)]
         self._up = [True] * MACHINES
@@ -355,7 +356,9 @@ class Run:
         doing = habit(disk, Random(step.pick), self.lines.token)
         self._go_on(step, doing, Counter())
 
-    def _go_on(self, step: Step, doing: Iterator[None], held: Counter[str]) -> None:
+    def _go_on(self, step: Step, doing: Iterator[None], held: Counter[str], acts: int = 0) -> None:
+        """Let a user do the next part. `acts`: how many there were on the machine after the last,
+        when lines are `held`."""
         if not self._is_usable(step.machine):
             self.lines.gave_up(held, self._tokens(step.machine))
             return
@@ -367,8 +370,9 @@ class Run:
         except (StopIteration, OSError):
             is_done = True
         after = self._tokens(step.machine)
-        if step.kind in _SAVES:
+        if step.kind in _SAVES and self._acts[step.machine] == acts:  # nobody came between
             self.lines.saved(token for token in held if token in after)
+        self._acts[step.machine] += 1
         gone = Counter({token: n for token, n in before.items() if token not in after})
         self.lines.touched.update(gone)
         held |= gone
@@ -379,7 +383,7 @@ class Run:
             self.lines.gave_up(held, after)
         else:
             later = self.network.now + step.seconds
-            self._at(later, partial(self._go_on, step, doing, held))
+            self._at(later, partial(self._go_on, step, doing, held, self._acts[step.machine]))
 
     def _is_left_alone(self, machine: Machine, path: str) -> bool:
         return machine.ignores(path) or not _is_name(path)

@@ -60,7 +60,7 @@ def test_a_file_that_is_gone_for_a_moment_taken_for_deleted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Absences, "is_due", lambda absences, coordinate, now: True)
-    _caught(1, "was deleted while its file was saved")
+    _caught(2, "was deleted while its file was saved")
 
 
 def test_a_name_whose_trouble_ends_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
