@@ -1,5 +1,6 @@
 """What a binding remembers of its files, and what it says is wrong with them."""
 
+import errno
 from dataclasses import replace
 from random import Random
 
@@ -9,6 +10,7 @@ from phextsync.conflicts import Conflict
 from phextsync.errors import StoreFullError, TextError
 from phextsync.files.conflict_log import CONFLICTS_MAX, ConflictLog
 from phextsync.files.problems import RETRY_MAX_S, Problems
+from phextsync.files.reading import why
 from phextsync.files.records import Intent, Mark, Record, Records, digest_of
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
@@ -168,6 +170,32 @@ def test_everything_is_tried_at_once_when_there_may_be_room() -> None:
     problems.hurry()
     assert problems.due(0.0) == ["n.md"]
     assert [p.path for p in problems] == ["n.md", "odd"]
+
+
+def test_when_a_disk_has_room_again_everything_is_tried_within_two_seconds() -> None:
+    problems, full = Problems(), why(OSError(errno.ENOSPC, ""))
+    now, tried = 0.0, dict.fromkeys("abc", 0)
+    for path in tried:
+        problems.note(path, full, now, is_retried=True)
+    problems.note("d", "another reason", now, is_retried=True)
+    while now < 600:
+        due = problems.next_due()
+        assert due is not None
+        assert due - now <= 2
+        now = max(now, due)
+        for path in problems.due(now):
+            if path in tried:
+                tried[path] += 1
+                problems.note(path, full, now, is_retried=True)
+            else:
+                problems.note(path, "another reason", now, is_retried=True)
+    assert tried["a"] > 250 > 20 > tried["b"]
+    problems.solve("a")
+    assert problems.due(now) == ["b", "c"]
+    problems.note("c", full, now, is_retried=True)  # which is larger
+    assert problems.next_due() == 0
+    problems.solve("b")
+    assert problems.next_due() == now + 2
 
 
 def test_what_goes_wrong_with_a_name_stays_with_it_and_a_store_that_refuses_does_not() -> None:

@@ -565,6 +565,17 @@ def test_a_rename_to_a_name_that_cannot_be_kept_deletes_nothing(mesh: Mesh) -> N
     assert not _problems(one)
 
 
+def test_files_are_written_soon_when_a_disk_has_room_again(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.room = 0
+    for number in range(5):
+        two.disk.put(f"{number}.md", f"{number}\n")
+    mesh.pass_time(100)
+    assert "the disk is full" in _problems(one)["4.md"]
+    one.disk.room = None
+    assert len(mesh.settle(2.5)) == 5
+
+
 def test_a_file_that_is_back_was_not_renamed(mesh: Mesh) -> None:
     one, _ = mesh.machines
     one.disk.put("n.md", "one of many\nas all are\n")

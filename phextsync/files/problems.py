@@ -1,14 +1,22 @@
 """Problems: what of a binding cannot be kept in step, since when, and when it is tried again."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from phextsync.errors import PhextsyncError, StoreError
+from phextsync.files.reading import why
 
 RETRY_MIN_S: Final = 1.0
 RETRY_MAX_S: Final = 60.0
+PROBE_S: Final = 2.0
+"""How often at least one of the paths is tried that are refused for a reason which ends for all at
+once. When it is not refused any more, the others are tried too."""
+
+_COMMON: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
+_COMMON_REASONS: Final = frozenset(why(OSError(number, "")) for number in _COMMON)
 
 
 @dataclass(slots=True)
@@ -29,6 +37,7 @@ class Problems:
     def __init__(self) -> None:
         self._problems: dict[str, Problem] = {}
         self._news: list[Problem] = []
+        self._probes: dict[str, str] = {}  # by reason
 
     def __len__(self) -> int:
         return len(self._problems)
@@ -44,26 +53,37 @@ class Problems:
         doubles each time."""
         known = self._problems.get(path)
         if known is None or known.reason != reason:
+            self._end_probe(path)
             pause_s = RETRY_MIN_S if known is None else known.pause_s
             since = now if known is None else known.since
             known = self._problems[path] = Problem(path, reason, since, None, pause_s)
             self._news.append(known)
         elif is_retried:
             known.pause_s = min(2 * known.pause_s, RETRY_MAX_S)
+        if reason in _COMMON_REASONS and self._probes.setdefault(reason, path) == path:
+            known.pause_s = min(known.pause_s, PROBE_S)
         known.due = now + known.pause_s if is_retried else None
 
     def solve(self, path: str) -> None:
         """Note that a path is in no trouble."""
+        self._end_probe(path)
         self._problems.pop(path, None)
+
+    def _end_probe(self, path: str) -> None:
+        """Let the others be tried that were refused as this path was."""
+        known = self._problems.get(path)
+        if known is not None and self._probes.get(known.reason) == path:
+            del self._probes[known.reason]
+            self.hurry(known.reason)
 
     def due(self, now: float) -> list[str]:
         """Return the paths to be tried again."""
         return [p.path for p in self._problems.values() if p.due is not None and p.due <= now]
 
-    def hurry(self) -> None:
-        """Let everything be tried again at once: there may be room now."""
+    def hurry(self, reason: str | None = None) -> None:
+        """Let everything be tried again at once, or what is refused for a reason."""
         for problem in self._problems.values():
-            if problem.due is not None:
+            if problem.due is not None and reason in (None, problem.reason):
                 problem.due, problem.pause_s = 0.0, RETRY_MIN_S
 
     def next_due(self) -> float | None:
