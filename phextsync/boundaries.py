@@ -60,16 +60,6 @@ class Boundary:
             outcome.error = next(_leaves(group))
             self.note(part, group)
 
-    def attempt(self, part: str, call: Callable[[], object]) -> Exception | None:
-        """Call something and return the error that ended it, None when none did; cheaper than a
-        block for what is done often."""
-        try:
-            call()
-        except Exception as error:
-            self.note(part, error)
-            return next(_leaves(error)) if isinstance(error, ExceptionGroup) else error
-        return None
-
     def note(self, part: str, error: Exception) -> None:
         """Count an error that ended a part, each of a group; log it when it is due."""
         if isinstance(error, ExceptionGroup):

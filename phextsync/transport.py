@@ -85,9 +85,9 @@ class PromptStream(Protocol):
     def is_behind(self) -> bool:
         """Whether something is being sent, or waits for the next `send_all`."""
 
-    def send_nowait(self, data: bytes) -> None:
+    def send_nowait(self, data: bytes) -> bool:
         """Send what goes at once; the rest goes first with the next `send_all`, even one of
-        nothing. Only for a stream that is not behind."""
+        nothing. Return whether all went. Only for a stream that is not behind."""
 
 
 class SocketStream(trio.abc.Stream):
@@ -105,11 +105,13 @@ class SocketStream(trio.abc.Stream):
         """Whether something is being sent, or waits for the next `send_all`."""
         return self._is_sending or bool(self._unsent)
 
-    def send_nowait(self, data: bytes) -> None:
-        """Send what goes at once; the rest goes first with the next `send_all`."""
+    def send_nowait(self, data: bytes) -> bool:
+        """Send what goes at once; return whether that was all."""
         sent = self._write(data)
-        if sent < len(data):
-            self._unsent = data[sent:]
+        if sent == len(data):
+            return True
+        self._unsent = data[sent:]
+        return False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it, after what was left."""
@@ -137,14 +139,14 @@ class SocketStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what has arrived, up to `max_bytes`; b"" when the peer has ended."""
-        limit = _receive_bytes(max_bytes)
+        limit = _RECEIVE_BYTES if max_bytes is None else _checked_bytes(max_bytes)
         while True:
-            # To read first would be in vain nearly always: what has arrived was read.
-            self._check_open()
-            await trio.lowlevel.wait_readable(self.socket)
-            self._check_open()
+            descriptor = self._descriptor()
+            # To read first would be in vain nearly always: what has arrived was read. Whoever
+            # closes the socket meanwhile ends the wait with an error.
+            await trio.lowlevel.wait_readable(descriptor)
             try:
-                return os.read(self.socket.fileno(), limit)
+                return os.read(descriptor, limit)
             except BlockingIOError:
                 continue
             except OSError as error:
@@ -155,20 +157,21 @@ class SocketStream(trio.abc.Stream):
         await self._stream.aclose()
 
     def _begin_to_send(self) -> None:
-        self._check_open()
+        self._descriptor()
         if self._is_sending:
             raise trio.BusyResourceError("another task is sending on this socket")
         self._is_sending = True
 
-    def _check_open(self) -> None:
-        if self.socket.fileno() < 0:
+    def _descriptor(self) -> int:
+        descriptor = self.socket.fileno()
+        if descriptor < 0:
             raise trio.ClosedResourceError("this socket was closed")
+        return descriptor
 
     def _write(self, data: bytes | memoryview) -> int:
         """Send what goes at once; return how much that was."""
-        self._check_open()
         try:
-            return os.write(self.socket.fileno(), data)
+            return os.write(self._descriptor(), data)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -220,16 +223,16 @@ class FrameChannel(trio.abc.Channel[bytes]):
         """Whether something of `send_nowait` is still to be sent, by `send_many`."""
         return self._prompt is not None and self._prompt.is_behind
 
-    def send_nowait(self, frames: Iterable[bytes]) -> None:
-        """Send frames at once, as far as that goes; `send_many`, even of none, sends the rest
-        first. Only where `may_send_nowait`."""
+    def send_nowait(self, frames: Iterable[bytes]) -> bool:
+        """Send frames at once, as far as that goes, and return whether all went; `send_many`, even
+        of none, sends the rest first. Only where `may_send_nowait`."""
         assert self._prompt is not None
         pieces: list[bytes] = []
         for frame in frames:
             self._check_size(frame)
             pieces += (len(frame).to_bytes(_HEADER_BYTES), frame)
         try:
-            self._prompt.send_nowait(b"".join(pieces))
+            return self._prompt.send_nowait(b"".join(pieces))
         except trio.BrokenResourceError as error:
             self._send_failed = True
             raise LinkError(_broken_reason(error)) from error
@@ -306,7 +309,7 @@ class FrameChannel(trio.abc.Channel[bytes]):
 
     async def _receive_more(self) -> None:
         try:
-            data = await self._stream.receive_some(_RECEIVE_BYTES)
+            data = await self._stream.receive_some()
         except trio.BrokenResourceError as error:
             raise LinkError(_broken_reason(error)) from error
         # CPython drops the front of a bytearray without moving the rest.
@@ -417,13 +420,13 @@ class TlsStream(trio.abc.Stream):
             return True
         return self._is_sending or self._prompt.is_behind
 
-    def send_nowait(self, data: bytes) -> None:
-        """Encrypt, and send what goes at once; the rest goes first with the next `send_all`."""
+    def send_nowait(self, data: bytes) -> bool:
+        """Encrypt, and send what goes at once; return whether that was all."""
         self._check_usable()
         assert self._prompt is not None
         try:
             self._tls.write(data)
-            self._prompt.send_nowait(self._outgoing.read())
+            return self._prompt.send_nowait(self._outgoing.read())
         except ssl.SSLError as error:
             self._is_broken = True
             raise trio.BrokenResourceError(str(error)) from error
@@ -444,7 +447,7 @@ class TlsStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what has been decrypted, up to `max_bytes`; b"" after the peer's goodbye."""
-        limit = _receive_bytes(max_bytes)
+        limit = _RECEIVE_BYTES if max_bytes is None else _checked_bytes(max_bytes)
         self._check_usable()
         if self._incoming.pending or self._tls.pending() or self._has_ended:
             await trio.lowlevel.checkpoint()
@@ -501,7 +504,7 @@ class TlsStream(trio.abc.Stream):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _fill(self) -> None:
-        data = await self._stream.receive_some(_RECEIVE_BYTES)
+        data = await self._stream.receive_some()
         if data:
             self._incoming.write(data)
         else:
@@ -774,8 +777,8 @@ def exchange_context(identity: NodeIdentity | None) -> ssl.SSLContext:
     return context
 
 
-def _receive_bytes(max_bytes: int | None) -> int:
-    limit = _RECEIVE_BYTES if max_bytes is None else operator.index(max_bytes)
+def _checked_bytes(max_bytes: int) -> int:
+    limit = operator.index(max_bytes)
     if limit < 1:
         raise ValueError(f"expected to receive at least 1 byte, found {limit}")
     return limit

@@ -262,24 +262,22 @@ class Links:
         if not (link.is_idle and now >= link.prompt_after and channel.may_send_nowait):
             return False
         link.prompt_after = now + _PROMPT_PAUSE_S
-        error = self._boundary.attempt(link.part, lambda: self._send_nowait(number, link))
-        if error is not None:
-            link.fail(error)
-            link.scope.cancel()
-        return not (channel.is_behind or self._core.has_work(number))
-
-    def _send_nowait(self, number: int, link: _Running) -> None:
         try:
-            link.secure.channel.send_nowait(self._frames(number, _PROMPT_BYTES))
+            frames, is_all = self._frames(number, now, _PROMPT_BYTES)
+            return (not frames or channel.send_nowait(frames)) and is_all
         except LinkError as error:
             link.reason = str(error)
-            link.scope.cancel()
+        except Exception as error:  # a boundary, without the cost of `around`
+            self._boundary.note(link.part, error)
+            link.fail(error)
+        link.scope.cancel()
+        return True
 
     async def _send(self, number: int, link: _Running) -> None:
         channel = link.secure.channel
         try:
             while not self._core.is_finished(number):
-                frames = self._frames(number, _SEND_BYTES)
+                frames, _ = self._frames(number, trio.current_time(), _SEND_BYTES)
                 if frames or channel.is_behind:
                     await channel.send_many(frames)
                 else:
@@ -290,16 +288,18 @@ class Links:
         except LinkError as error:
             link.reason = str(error)
 
-    def _frames(self, number: int, bytes_goal: int) -> list[bytes]:
+    def _frames(self, number: int, now: float, bytes_goal: int) -> tuple[list[bytes], bool]:
+        """Return frames to send, about as many bytes as asked for, and whether there are no
+        more."""
         frames: list[bytes] = []
         size = 0
-        while size < bytes_goal and self._core.has_work(number):
-            frame = self._core.next_frame(trio.current_time(), number)
+        while self._core.has_work(number):
+            frame = self._core.next_frame(now, number) if size < bytes_goal else None
             if frame is None:
-                break
+                return frames, False
             frames.append(frame)
             size += len(frame)
-        return frames
+        return frames, True
 
     async def _receive(self, number: int, link: _Running, scope: trio.CancelScope) -> None:
         channel: FrameChannel = link.secure.channel

@@ -53,10 +53,17 @@ class Committer:
         if self._quick_in_a_row >= _QUICK_IN_A_ROW and len(batch.writes) <= _SMALL_WRITES:
             self._commit(batch)
             return
+        task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
+        # As `trio.to_thread.run_sync` does, less the turns of the scheduler that its limits take.
         try:
-            await trio.to_thread.run_sync(self._commit, batch)
+            trio.lowlevel.start_thread_soon(
+                lambda: self._commit(batch),
+                lambda result: token.run_sync_soon(trio.lowlevel.reschedule, task, result),
+            )
         except RuntimeError:  # an interpreter that is ending starts no threads
             self._commit(batch)
+        else:
+            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
 
     def _commit(self, batch: Batch) -> None:
         began = self._clock()

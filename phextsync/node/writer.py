@@ -14,7 +14,7 @@ from phextsync.replica.replicas import ReplicaSet
 from phextsync.signals import Flag, Signal
 from phextsync.store.contract import Batch
 from phextsync.store.durations import Durations
-from phextsync.sync.timing import COMMIT_PAUSE_S, GATHER_S, RETRY_S
+from phextsync.sync.timing import GATHER_S, RETRY_S, commit_pause_s
 
 _STOP_S: Final = 5.0
 
@@ -40,6 +40,7 @@ class Writer:
         self._boundary = boundary
         self._folder = folder
         self._promptly = promptly
+        self._commit_s = 0.0  # that the last one took
         self._dirty = Flag()
         self._is_committing = False
         self._settled = Signal()
@@ -63,7 +64,7 @@ class Writer:
                 await trio.sleep(GATHER_S)
             self._dirty.lower()
             if await self._commit_or_wait():
-                await trio.sleep(COMMIT_PAUSE_S)
+                await trio.sleep(commit_pause_s(self._commit_s))
             else:
                 self._is_dirty()
                 await trio.sleep(RETRY_S)
@@ -97,7 +98,8 @@ class Writer:
         except Exception as error:
             self._commit_failed(StoreError(f"cannot write to {self._folder}: {one_line(error)}"))
             raise
-        self.durations.add(trio.current_time() - began)
+        self._commit_s = trio.current_time() - began
+        self.durations.add(self._commit_s)
         self._promptly(self._durability.written)
         return True
 

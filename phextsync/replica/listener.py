@@ -50,13 +50,16 @@ class Listeners:
 
     def __init__(self) -> None:
         self._all: tuple[ReplicaListener, ...] = ()
+        self._on_update: tuple[Callable[[NewUpdate], None], ...] = ()
 
     def add(self, listener: ReplicaListener) -> None:
         self._all = (*self._all, listener)
+        if listener.on_update is not _ignore_update:
+            self._on_update = (*self._on_update, listener.on_update)
 
     def update(self, new: NewUpdate) -> None:
-        for listener in self._all:
-            listener.on_update(new)
+        for on_update in self._on_update:
+            on_update(new)
 
     def opened(self, phext: str) -> None:
         for listener in self._all:

@@ -66,7 +66,8 @@ def encode(message: Message) -> bytes:
 
 def decode(frame: bytes, limits: Limits) -> Message | Unknown:
     """Read one frame. ProtocolError says what was expected and what was found."""
-    items = cbor_items(frame)
+    # An item takes a byte at least.
+    items = cbor_items(frame) if len(frame) > limits.items_max else 0
     if items > limits.items_max:
         raise ProtocolError(f"expected at most {limits.items_max} items in a frame, found {items}")
     array = load_array(frame)

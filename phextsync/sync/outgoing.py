@@ -151,7 +151,10 @@ class Outgoing:
             # Entries are added until a frame is full: only a lone one can be too large.
             self._split(phext, last)
             return self.next_part()
-        self._number(phext, tuple(dict.fromkeys(entry.coordinate for entry in entries)))
+        if len(entries) == 1:
+            self._number(phext, (last.coordinate,))
+        else:
+            self._number(phext, tuple(dict.fromkeys(entry.coordinate for entry in entries)))
         if not self.is_terse or any(map(self._needs_words, entries)):
             return Updates(phext, tuple(entries))
         told_ms = self.told_ms

@@ -5,8 +5,8 @@ from typing import Final
 
 GATHER_S: Final = 0.003
 """So long a batch gathers changes after its first one, unless somebody waits for the disk."""
-COMMIT_PAUSE_S: Final = 0.030
-"""Between two commits, unless somebody waits for the disk. What is written is on it in 50 ms."""
+DURABLE_WITHIN_S: Final = 0.050
+"""After a change, until it is on a disk that takes a commit in a third of that."""
 RETRY_S: Final = 1.0
 """After a disk has refused a batch, until it is asked again."""
 BACKOFF_MIN_S: Final = 0.1
@@ -14,6 +14,15 @@ BACKOFF_MIN_S: Final = 0.1
 BACKOFF_MAX_S: Final = 2.0
 BACKOFF_MAX_STRANGER_S: Final = 60.0
 """The same for addresses where nobody of the mesh was met lately."""
+
+_PAUSE_MIN_S: Final = 0.010
+_SLACK_S: Final = 0.005  # turns of tasks and threads
+
+
+def commit_pause_s(commit_s: float) -> float:
+    """Return how long to rest between two commits that take `commit_s` each: what is written as
+    one begins waits for its end and for the whole of the next."""
+    return max(_PAUSE_MIN_S, DURABLE_WITHIN_S - _SLACK_S - 2 * commit_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,10 +249,11 @@ class MemoryStream(trio.abc.Stream):
         is_usable = not (self._is_closed or self._is_broken) and self.twin is not None
         return not is_usable or self._is_sending or self._under_way >= SOCKET_BYTES
 
-    def send_nowait(self, data: bytes) -> None:
-        """Send at once. Only for a stream that is not behind."""
+    def send_nowait(self, data: bytes) -> bool:
+        """Send at once, whether there is room for all of it or not."""
         assert not self.is_behind
         self.put(data)
+        return True
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until there is room for a byte."""

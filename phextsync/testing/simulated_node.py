@@ -18,7 +18,7 @@ from phextsync.store.memory import MemoryStore
 from phextsync.sync.limits import Limits
 from phextsync.sync.listener import Listener
 from phextsync.sync.synchronizer import Synchronizer
-from phextsync.sync.timing import COMMIT_PAUSE_S, GATHER_S, RETRY_S, Timing
+from phextsync.sync.timing import GATHER_S, RETRY_S, Timing, commit_pause_s
 from phextsync.testing.disks import fingerprint_on, texts_on
 from phextsync.testing.mesh import PHEXT
 from phextsync.testing.oracle import Violation
@@ -81,6 +81,7 @@ class SimulatedNode:
         self._wall_ahead_s = 0.0
         self._batch: Batch | None = None
         self._is_writing = False
+        self._commit_s = 0.0
         self._core: Synchronizer | None = None
         self._replicas: ReplicaSet | None = None
 
@@ -288,7 +289,7 @@ class SimulatedNode:
             self._is_writing = False
             return
         self._stage.oracle.taken(self.number)
-        delay_s = self._disks_random.choices(_DISK_S, (70, 25, 5))[0]
+        self._commit_s = delay_s = self._disks_random.choices(_DISK_S, (70, 25, 5))[0]
         if self.is_torn:
             self._stage.at(self._stage.now + delay_s / 2, lambda: self._tear(life))
         self._stage.at(self._stage.now + delay_s, lambda: self._written(life))
@@ -315,7 +316,7 @@ class SimulatedNode:
         self._stage.note("commit", self.number, len(batch.writes))
         if metrics.commits % _COMMITS_PER_CHECK == 0:
             self._check_fingerprint(batch)
-        self._write_at(self._stage.now + COMMIT_PAUSE_S)
+        self._write_at(self._stage.now + commit_pause_s(self._commit_s))
 
     def _check_fingerprint(self, batch: Batch) -> None:
         """Compare a fingerprint in the index with what is stored, read by other code."""
