@@ -27,6 +27,7 @@ from phextsync.index import (
     update_clock,
     update_version,
 )
+from phextsync.varints import read_varints, varints
 from tests import update_model
 from tests.strategies import texts
 
@@ -370,3 +371,9 @@ def test_text_that_is_known_up_to_half_a_character_is_refused() -> None:
     assert all(fits(b"\1\3" + bytes([known]), update) for known in (0, 1, 3, 4))
     with pytest.raises(UpdateError, match="whole characters"):
         fits(b"\1\3\2", update)
+
+
+@given(st.lists(st.integers(0, 1 << 70)))
+def test_integers_arrive_whatever_their_size(values: list[int]) -> None:
+    assert read_varints(varints(*values)) == values
+    assert read_varints(varints(*values, 300)[:-1]) == values  # the last one is cut off

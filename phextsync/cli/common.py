@@ -215,12 +215,10 @@ def line_or_input(text: str) -> str:
     return text_or_input(text).strip() if text == "-" else text
 
 
-def duration_s(text: str) -> float:
-    """Read a time such as 30m."""
-    match = re.fullmatch(r"(\d{1,9})([smhd])", text.strip())
-    if match is None:
-        fail(f"expected a time such as 30m, 2h or 7d, found {text!r:.40}")
-    return int(match[1]) * UNITS_S[match[2]]
+def read_duration_s(text: str, units: str = "smhd") -> int | None:
+    """Read a time such as 30m in one of some units; None when it is nothing such."""
+    match = re.fullmatch(rf"(\d{{1,9}})([{units}])", text.strip())
+    return None if match is None else int(match[1]) * UNITS_S[match[2]]
 
 
 # -- printing ------------------------------------------------------------------------------

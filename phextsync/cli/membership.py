@@ -16,10 +16,10 @@ from phextsync.cli.common import (
     MESH,
     Data,
     Json,
-    duration_s,
     existing_folder,
     fail,
     line_or_input,
+    read_duration_s,
     say,
     say_columns,
     say_json,
@@ -252,6 +252,9 @@ def invite(
     permissions = _permissions(read, write, phext)
     now_s, secret = time.time(), os.urandom(invitation.SECRET_BYTES)
     invitations = Invitations(folder)
+    lasts_s = read_duration_s(expires)
+    if lasts_s is None:
+        fail(f"expected a time such as 30m, 2h or 7d, found {expires!r:.40}")
     port, open_ = invitations.read(now_s)
     if not open_:
         port = _free_port()
@@ -262,7 +265,7 @@ def invite(
     row = Invitation(
         invitation.secret_digest(secret),
         uses,
-        now_s + duration_s(expires),
+        now_s + lasts_s,
         permissions.to_uris(),
         None if days is None else days * _DAY_S,
         str(authority.expanduser().absolute()),

@@ -1,6 +1,5 @@
 """The commands about the past of scrolls: what was written when and by whom, and what is kept."""
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from phextsync.cli.common import (
     fail,
     file_names,
     range_target,
+    read_duration_s,
     say,
     say_json,
     say_text,
@@ -50,7 +50,6 @@ At = Annotated[
 ]
 
 _AT_ONCE: Final = 256 << 10
-_UNITS_MS: Final = {unit: 1000 * seconds for unit, seconds in UNITS_S.items()}
 _KEPT_WORDS: Final = {"forever": FOREVER, "none": 0, "default": None}
 
 
@@ -302,9 +301,9 @@ def _is_phext_given(context: typer.Context) -> bool:
 
 def _kept_ms(text: str) -> int | None:
     """Read how long to keep history; None: as where there is no setting."""
-    match = re.fullmatch(r"(\d{1,6})([dh])", text)
-    if match:
-        return int(match[1]) * _UNITS_MS[match[2]]
+    seconds = read_duration_s(text, "hd")
+    if seconds is not None:
+        return 1000 * seconds
     if text not in _KEPT_WORDS:
         fail(
             "expected a time such as 30d or 12h, 'forever', 'none' or 'default', "
@@ -318,8 +317,8 @@ def _kept_for(kept_ms: int) -> str:
         return "not kept, but for the latest changes"
     if kept_ms == FOREVER:
         return "kept forever"
-    unit = "day" if kept_ms % _UNITS_MS["d"] == 0 else "hour"
-    count = kept_ms / _UNITS_MS[unit[0]]
+    unit = "day" if kept_ms % (1000 * UNITS_S["d"]) == 0 else "hour"
+    count = kept_ms / (1000 * UNITS_S[unit[0]])
     return f"kept for {count:.12g} {unit}{'' if count == 1 else 's'}"
 
 
@@ -332,9 +331,9 @@ def _is_kept(asked: Asked) -> bool:
 
 def _time_ms(text: str) -> int:
     """Read a time, or how long ago it is."""
-    ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if ago:
-        return time.time_ns() // 1_000_000 - int(ago[1]) * _UNITS_MS[ago[2]]
+    ago_s = read_duration_s(text)
+    if ago_s is not None:
+        return time.time_ns() // 1_000_000 - 1000 * ago_s
     try:
         return round(datetime.fromisoformat(text).timestamp() * 1000)
     except (ValueError, OverflowError, OSError):
