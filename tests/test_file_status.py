@@ -28,6 +28,7 @@ _WELL = Situation(
     in_step=3,
     waiting=0,
     left_alone=(),
+    refused=(),
     held=0,
     conflicts=0,
     last_merge_s=None,
@@ -72,7 +73,18 @@ def test_of_many_files_that_are_left_alone_the_first_are_shown_and_all_are_count
     assert "5.md" not in shown
     reasons = list(reasons_of(row))
     assert reasons[0] == "/home/me/notes/0.md: the disk is full"
-    assert reasons[-1] == "/home/me/notes: 2,000 more files are left alone"
+    assert reasons[-1] == "/home/me/notes: 2,000 more files are refused or left alone"
+
+
+def test_a_file_that_is_refused_waits_and_it_is_told_when_it_is_tried_again() -> None:
+    row = _row(replace(_WELL, refused=(("a.md", "the disk is full", 40.0, 101.5),)))
+    assert (row.waiting, row.refused, row.left_alone) == (1, 1, 0)
+    (reason,) = row.reasons
+    assert (reason.since_ms, reason.next_try_ms) == (_NOW_MS - 60_000, _NOW_MS + 1500)
+    shown = _shown(row)
+    assert "3 in step, 1 waiting; watched" in shown
+    assert "waiting: a.md: the disk is full; tried again at 2027-01-1" in shown
+    assert "/home/me/notes/a.md: the disk is full" in list(reasons_of(row))
 
 
 def test_deletions_that_are_held_say_what_to_do() -> None:

@@ -84,16 +84,19 @@ class PresenceRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftAlone:
-    """A file that is not kept in step, why, and since when."""
+    """A file that is not kept in step, why, since when, and when it is tried again: None when it
+    is left alone until it is mended."""
 
     path: str
     reason: str
     since_ms: int
+    next_try_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectoryRow:
-    """How it stands with a bound directory. Of long lists it has the beginning."""
+    """How it stands with a bound directory. Of long lists it has the beginning. Among those that
+    are `waiting` are the `refused`, which the system did not take so far."""
 
     directory: str
     phext: str
@@ -108,6 +111,7 @@ class DirectoryRow:
     files: int = 0
     in_step: int = 0
     waiting: int = 0
+    refused: int = 0
     left_alone: int = 0
     held: int = 0
     conflicts: int = 0

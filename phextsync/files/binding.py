@@ -45,14 +45,16 @@ _log = logging.getLogger("phextsync.files")
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """The state of a binding. `left_alone` are paths, why, and since when in monotonic
-    seconds; `held` how many deletions wait to be confirmed; `refused_lines` those lines of the map
-    that do not count, and why; `moved` names and paths where these differ."""
+    """The state of a binding. `left_alone` are paths, why, and since when in monotonic seconds;
+    `refused` the same of those that are tried again, and when; `held` how many deletions wait to be
+    confirmed; `refused_lines` those lines of the map that do not count, and why; `moved` names and
+    paths where these differ."""
 
     files: int
     in_step: int
     waiting: int
     left_alone: tuple[tuple[str, str, float], ...]
+    refused: tuple[tuple[str, str, float, float], ...]
     held: int
     conflicts: int
     last_merge_s: float | None
@@ -218,13 +220,15 @@ class Binding:
         """Return the state of the binding."""
         records = [r for c in self.records if (r := self.records.get(c)) and r.digest]
         waiting = self._absences.waiting + len(self._todo)
-        left = tuple((p.path, p.reason, p.since) for p in self.problems)
+        problems = list(self.problems)
+        refused = [(p.path, p.reason, p.since, p.due) for p in problems if p.due is not None]
         in_step = sum(r.path not in self.problems for r in records) - waiting
         return Situation(
             len(records),
             max(0, in_step),
             waiting,
-            left,
+            tuple((p.path, p.reason, p.since) for p in problems if p.due is None),
+            tuple(refused),
             self._absences.held,
             len(self.conflicts),
             self._output.last_merge_s,
@@ -454,7 +458,9 @@ class Binding:
                 try:
                     kept = await self._run(self._directory.back_up, path, file.text)
                 except OSError as error:
-                    found[path] = Trouble(f"its text cannot be kept aside: {why(error)}")
+                    found[path] = Trouble(
+                        f"its text cannot be kept aside: {why(error)}", may_pass=True
+                    )
                 else:
                     what = "merged with other text at"
                     _log.warning("%s: %s %s; it is kept as %s", path, what, coordinate, kept)

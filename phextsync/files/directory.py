@@ -36,6 +36,7 @@ from phextsync.files.reading import (
     kind_of,
     mark_of,
     marks_of,
+    refused,
     why,
 )
 from phextsync.files.records import Intent, Mark, digest_of
@@ -335,7 +336,7 @@ class Directory:
         except PhextsyncError as error:
             return Trouble(str(error))
         except OSError as error:
-            return Trouble(why(error))
+            return refused(error)
 
     def _prepare(self, write: Write) -> Draft | Trouble:
         draft = _draft_of(write.path)
@@ -358,7 +359,7 @@ class Directory:
         except OSError as error:
             with suppress(OSError):
                 self._discard(draft)
-            return Trouble(why(error))
+            return refused(error)
 
     def _discard(self, path: str) -> None:
         with suppress(FileNotFoundError):
@@ -623,7 +624,7 @@ class Directory:
             is_aside = self._files.status(aside) is not None
             at_draft = self._reader.read_file(aside if is_aside else intent.draft)
         except OSError as error:
-            at_path = at_draft = Trouble(why(error))
+            at_path = at_draft = refused(error)
         self._confirm()
         return at_path, at_draft
 

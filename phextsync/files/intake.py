@@ -293,7 +293,7 @@ class Intake:
 
     def _note_found(self, path: str, found: Found, now: float) -> None:
         if isinstance(found, Trouble):
-            self._problems.note(path, found.reason, now, is_retried=True)
+            self._problems.note(path, found.reason, now, is_retried=found.may_pass)
         elif isinstance(found, Gone) or not found.text:
             self._problems.solve(path)
 

@@ -64,10 +64,12 @@ class Gone:
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """Why a path cannot be read or written now. `file` is what lies there when its name is wrong,
-    or its bytes cannot be brought to the disk."""
+    or its bytes cannot be brought to the disk. `may_pass`: the system refused it, and may take it
+    later."""
 
     reason: str
     file: File | None = None
+    may_pass: bool = False
 
 
 Found = File | Gone | Trouble
@@ -97,7 +99,7 @@ class Reader:
         try:
             found = self.way_to(path, ways) or self.read_file(path)
         except OSError as error:
-            return Trouble(why(error))
+            return refused(error)
         try:
             check_name(path)
         except PhextsyncError as error:
@@ -213,12 +215,12 @@ class Reader:
             try:
                 self._files.sync_all()
             except OSError as error:
-                troubles = {path: Trouble(why(error), files[path]) for path in others}
+                troubles = {path: refused(error, files[path]) for path in others}
         for path in alone:
             try:
                 self._files.sync_file(path)
             except OSError as error:
-                troubles[path] = Trouble(why(error), files[path])
+                troubles[path] = refused(error, files[path])
         return troubles
 
 
@@ -227,6 +229,11 @@ def why(error: OSError) -> str:
     text = os.strerror(error.errno) if error.errno else str(error)
     helping = _HELP.get(error.errno or 0)
     return f"{text}: {helping}" if helping else text
+
+
+def refused(error: OSError, file: File | None = None) -> Trouble:
+    """Return what the system refuses now."""
+    return Trouble(why(error), file, may_pass=True)
 
 
 def kind_of(status: Status) -> str:

@@ -303,7 +303,8 @@ class _Service:
         if self.binding is not None:
             for problem in self.binding.problems.take_news():
                 where = self._bound.directory / printable(problem.path)
-                _log.warning("%s: %s; left alone", where, printable(problem.reason))
+                what = "left alone" if problem.due is None else "tried again"
+                _log.warning("%s: %s; %s", where, printable(problem.reason), what)
 
     async def _rest(self) -> None:
         """Wait until there is something to do."""

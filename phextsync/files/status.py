@@ -55,21 +55,27 @@ def row_of(bound: Bound, status: BindingStatus | None, now_ms: int) -> Directory
     def wall_ms(then: float) -> int:
         return now_ms - round(1000 * (status.now - then))
 
+    refused = [
+        LeftAlone(path=path, reason=reason, since_ms=wall_ms(since), next_try_ms=wall_ms(due))
+        for path, reason, since, due in found.refused[:_ROWS_MAX]
+    ]
+    left_alone = [
+        LeftAlone(path=path, reason=reason, since_ms=wall_ms(since))
+        for path, reason, since in found.left_alone[:_ROWS_MAX]
+    ]
     last_s = found.last_merge_s
     return replace(
         row,
         is_taken_up=True,
         files=found.files,
         in_step=found.in_step,
-        waiting=found.waiting,
+        waiting=found.waiting + len(found.refused),
+        refused=len(found.refused),
         left_alone=len(found.left_alone),
         held=found.held,
         conflicts=found.conflicts,
         last_merge_ms=None if last_s is None else wall_ms(last_s),
-        reasons=tuple(
-            LeftAlone(path=path, reason=reason, since_ms=wall_ms(since))
-            for path, reason, since in found.left_alone[:_ROWS_MAX]
-        ),
+        reasons=(*refused, *left_alone)[:_ROWS_MAX],
         refused_lines=tuple(map(tuple, found.refused_lines[:_ROWS_MAX])),
         other_paths=tuple(map(tuple, found.moved[:_ROWS_MAX])),
     )
@@ -100,10 +106,7 @@ def lines_of(row: DirectoryRow) -> Iterator[str]:
     if row.held:
         yield f"  {_held(row)}"
     yield from _conflict_lines(row)
-    yield from _some(
-        [f"left alone: {each.path}: {each.reason}" for each in row.reasons],
-        row.left_alone,
-    )
+    yield from _some(list(map(_reason, row.reasons)), row.refused + row.left_alone)
     refused = [f"line of its map refused: {line}: {why}" for line, why in row.refused_lines]
     yield from _some(refused, len(refused))
     others = [f"{name} is at {path}, its own path is taken" for name, path in row.other_paths]
@@ -125,11 +128,17 @@ def reasons_of(row: DirectoryRow) -> Iterator[str]:
         yield f"{where}: {_held(row)}"
     for each in row.reasons:
         yield f"{where}/{each.path}: {each.reason}"
-    more = row.left_alone - len(row.reasons)
+    more = row.refused + row.left_alone - len(row.reasons)
     if more > 0:
-        yield f"{where}: {more:,} more files are left alone"
+        yield f"{where}: {more:,} more files are refused or left alone"
     for line, why in row.refused_lines:
         yield f"{where}: line of its map refused: {line}: {why}"
+
+
+def _reason(each: LeftAlone) -> str:
+    if each.next_try_ms is None:
+        return f"left alone: {each.path}: {each.reason}"
+    return f"waiting: {each.path}: {each.reason}; tried again at {_when(each.next_try_ms)}"
 
 
 def _held(row: DirectoryRow) -> str:

@@ -23,7 +23,7 @@ _OF_DIRECTORIES: Final = {
     "files": "Files of a bound directory that this machine has",
     "in_step": "Files that are as their scrolls are",
     "waiting": "Files and scrolls that wait to be looked at",
-    "left_alone": "Files that cannot be kept in step",
+    "left_alone": "Files that are left alone until they are mended",
     "held": "Files whose deletion waits to be confirmed",
     "conflicts": "Lines that two sides changed apart, and nobody settled",
 }
