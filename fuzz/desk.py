@@ -162,7 +162,7 @@ def _requests() -> list[list[Value]]:
         ["offset", *where, "nowhere"],
         ["set", *where, "three", digest("one two")],
         ["append", *where, "four\n"],
-        ["merge", *where, "one", "two"],
+        ["edit_from", *where, "one", "two"],
         ["replace", *where, "e", "a", None],
         ["splice", *where, 0, 2, "x", b""],
         ["setdefault", *where, "text"],

@@ -244,8 +244,8 @@ class AsyncPhext:
     async def edit(self, key: Key, text: str, *, seen: str | None = None) -> None:
         await self._ask(operations.SET, at(key), text, seen_as(seen))
 
-    async def merge(self, key: Key, base: str, text: str) -> None:
-        await self._ask(operations.MERGE, at(key), base, text)
+    async def edit_from(self, key: Key, base: str, text: str) -> None:
+        await self._ask(operations.EDIT_FROM, at(key), base, text)
 
     async def replace(self, key: Key, old: str, new: str, count: int | None = 1) -> None:
         await self._ask(operations.REPLACE, at(key), old, new, count)

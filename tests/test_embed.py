@@ -198,7 +198,7 @@ def test_places_views_and_replacements_are_those_of_a_replica(
     place = phext.position(_A, 4)
     phext.insert(_A, 0, "zero ")
     assert phext[_A][phext.offset(_A, place) :] == "two"
-    phext.merge(_A, "one two", "one three")
+    phext.edit_from(_A, "one two", "one three")
     assert phext[_A] == "zero one three"
     phext.replace(_A, "one", "1")
     with pytest.raises(TextError):
@@ -223,7 +223,7 @@ def test_what_no_scroll_can_hold_is_refused_and_changes_nothing(
         lambda text: phext.append(_A, text),
         lambda text: phext.insert(_A, 1, text),
         lambda text: phext.replace(_A, "kept", text),
-        lambda text: phext.merge(_A, "kept", text),
+        lambda text: phext.edit_from(_A, "kept", text),
         lambda text: phext.import_text(_A, text),
         lambda text: phext.import_texts([(_B, text)]),
         lambda text: phext.update({_B: text}),
@@ -673,8 +673,8 @@ _WRONG_TYPES: list[Callable[[Any], object]] = [
     lambda m: m.insert(_A, 0, 5),
     lambda m: m.insert(_A, 1.5, "x"),
     lambda m: m.delete(_A, "0", 1),
-    lambda m: m.merge(_A, 5, "x"),
-    lambda m: m.merge(_A, "x", 5),
+    lambda m: m.edit_from(_A, 5, "x"),
+    lambda m: m.edit_from(_A, "x", 5),
     lambda m: m.replace(_A, 5, "x"),
     lambda m: m.replace(_A, "t", 5),
     lambda m: m.import_text(_B, 5),

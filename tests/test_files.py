@@ -153,7 +153,7 @@ def test_the_same_pull_onto_a_file_that_came_from_elsewhere_meanwhile_is_one(mes
     mesh.settle()
     mesh.part()
     place = _place(mesh.machines[0], "n.md")
-    mesh.machines[0].peer.replica.merge(place, "one\n", "zero\none\n")
+    mesh.machines[0].peer.replica.edit_from(place, "one\n", "zero\none\n")
     for machine in mesh.machines:
         _replace(machine, "n.md", "one\ntwo\nthree\npulled\n")
     mesh.pass_time(1)

@@ -170,10 +170,10 @@ def test_an_edit_made_on_an_older_text_keeps_what_came_since(replica: Replica) -
     base = replica[_A]
     replica.append(_A, "three\n")
     for _ in range(2):  # asked again, it changes nothing
-        replica.merge(_A, base, "one\n2\n")
+        replica.edit_from(_A, base, "one\n2\n")
         assert replica[_A] == "one\n2\nthree\n"
     with pytest.raises(TextError):
-        replica.merge(_A, base, "\x17")
+        replica.edit_from(_A, base, "\x17")
 
 
 def test_replacing_wants_as_many_places_as_it_is_told(replica: Replica) -> None:

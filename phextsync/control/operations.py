@@ -134,8 +134,8 @@ SET: Final = Operation(
     "makes a text the scroll's by the smallest change",
     changes=True,
 )
-MERGE: Final = Operation(
-    "merge",
+EDIT_FROM: Final = Operation(
+    "edit_from",
     (PHEXT, AT, A_TEXT, A_TEXT),
     answers.NOTHING,
     "does what made the second text of the first, which the scroll had",

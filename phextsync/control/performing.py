@@ -116,8 +116,8 @@ def _change(replica: Replica, name: str, arguments: list[Value]) -> Value:
             before = replica.get(coordinate, "")
             is_open = bool(before) and not before.endswith("\n")
             replica.append(coordinate, f"\n{text}" if is_open else text)
-        case "merge", [str(coordinate), str(base), str(text)]:
-            replica.merge(coordinate, base, text)
+        case "edit_from", [str(coordinate), str(base), str(text)]:
+            replica.edit_from(coordinate, base, text)
         case "replace", [str(coordinate), str(old), str(new), int() | None as count]:
             replica.replace(coordinate, old, new, count)
         case "splice", [str(coordinate), int(start), int(stop), str(text), bytes(seen)]:

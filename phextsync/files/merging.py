@@ -48,7 +48,7 @@ class Merging:
         with _writing(record.path):
             limit = self._import_limit(record, base, file, is_unseen=is_unseen)
             if len(self._replica.version(coordinate)) > limit:
-                self._replica.merge(coordinate, shared, file.text)
+                self._replica.edit_from(coordinate, shared, file.text)
             else:
                 whole = merged_text(shared, scroll, file.text)
                 self._replica.import_text(coordinate, whole, version_bytes_max=limit)
@@ -56,12 +56,12 @@ class Merging:
     def take_late(self, coordinate: Coordinate, path: str, before: str, now: str) -> None:
         """Do what somebody did to a file that was replaced while they had it open."""
         with _writing(path):
-            self._replica.merge(coordinate, before, now)
+            self._replica.edit_from(coordinate, before, now)
 
     def delete(self, coordinate: Coordinate, path: str, base: str) -> None:
         """Delete what the file held; lines that came to the scroll meanwhile stay."""
         with _writing(path):
-            self._replica.merge(coordinate, base, "")
+            self._replica.edit_from(coordinate, base, "")
 
     def meet(self, coordinate: Coordinate, path: str, text: str) -> None:
         """Bring a file to a scroll that it never agreed with: every line of both stays."""

@@ -134,7 +134,7 @@ TOOLS: Final = {
             "Make TEXT the whole text of a scroll. Read all of it first; what others write"
             " meanwhile is kept. Empty text deletes what you read. To add or change a part, use"
             " append or replace.",
-            OPERATIONS["merge"],
+            OPERATIONS["edit_from"],
             (
                 _COORDINATE,
                 Parameter("text", "The whole new text."),
@@ -457,7 +457,7 @@ class Agent:
         if before and (seen is None or not seen.is_whole):
             raise PhextsyncError(_unread(scroll, before, seen, session))
         base = seen.text if seen is not None and seen.is_whole else ""
-        await phext.merge(place, base, text)
+        await phext.edit_from(place, base, text)
         token = self._views.keep(session, phext.name, place, _Seen(text, len(text)))
         now = await phext.get(place, "") or ""
         if not text and not now:

@@ -325,10 +325,10 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Make `text` the scroll's text by a minimal difference."""
         self._ask(operations.SET, at(key), text, seen_as(seen))
 
-    def merge(self, key: Key, base: str, text: str) -> None:
+    def edit_from(self, key: Key, base: str, text: str) -> None:
         """Do what made `text` of `base`, which the text was when somebody read it; what came since
         stays."""
-        self._ask(operations.MERGE, at(key), base, text)
+        self._ask(operations.EDIT_FROM, at(key), base, text)
 
     def replace(self, key: Key, old: str, new: str, count: int | None = 1) -> None:
         """Replace the `count` places in which exactly `old` stands (None: all, at least one)."""

@@ -189,7 +189,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Make `text` the scroll's text by a minimal difference against what is there."""
         self._editor.edit(as_coordinate(key), lambda scroll: scroll.edit(text))
 
-    def merge(self, key: Key, base: str, text: str) -> None:
+    def edit_from(self, key: Key, base: str, text: str) -> None:
         """Do what made `text` of `base`, which the scroll's text was when somebody read it.
 
         For whoever edits apart: another process, a file. What came since stays, and to do the
