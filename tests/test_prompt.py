@@ -1,4 +1,5 @@
-"""What a node writes goes to its peers at once, and a burst or a batch not in pieces."""
+"""What a node writes goes to its peers at once, a burst or a batch not in pieces, and who has
+nothing to say says little."""
 
 from phextsync.index import Coordinate
 from phextsync.node.node import Node
@@ -61,5 +62,19 @@ def test_a_batch_goes_in_one_piece() -> None:
         assert _frames(node) == before
         await mesh.run_until(mesh.now)
         assert _frames(node) == before + 1
+
+    mesh.run(body)
+
+
+def test_a_node_without_work_says_little_to_each_peer() -> None:
+    mesh = MemoryMesh(1, 6)
+
+    async def body() -> None:
+        node = await _settled(mesh)
+        await mesh.run_until(mesh.now + 2)
+        before = _frames(node)
+        await mesh.run_until(mesh.now + 60)
+        # A ping or its answer a second, and who is there every five.
+        assert _frames(node) - before <= 2 * 5 * 60
 
     mesh.run(body)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import bands
 from phextsync.errors import StoreDamagedError, StoreFullError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
 from phextsync.ranges import subtract
@@ -724,6 +725,18 @@ def test_a_peer_is_sent_updates_of_a_kind_that_it_understands(minor: int, kind: 
         (one.node_id, time_ms) for time_ms in (5000, 5000, 5200, 5200)
     ]
     assert other.replica[_A] == other.replica[_B] == "line\nline\n"
+
+
+def test_an_edit_takes_as_few_bytes_as_is_asked_of_it() -> None:
+    pair = _Pair(3)
+    one = pair.peers[0]
+    one.replica.append(_A, "zero\n")
+    pair.pump()
+    one.wall_time_ms += 3_600_000  # its time takes more bytes than after a second
+    before = one.core.traffic(1).bytes_out
+    one.replica.append(_A, "an edit as long as in benchmarks\n"[-20:])
+    pair.pump()
+    assert one.core.traffic(1).bytes_out - before <= bands.AT_MOST["edit_wire_bytes"]
 
 
 def test_what_others_wrote_and_what_is_older_than_the_hello_says_so() -> None:
