@@ -39,6 +39,7 @@ _SLIP: Final = 0.04  # of all runs
 _STEPS: Final = (20, 60)
 _CALLS_MAX: Final = 120
 _SAVES: Final = ("save_slowly", "save_emptied")  # during which nothing counts as deleted
+_HOLDS: Final = (*_SAVES, "rename_oddly")  # which take lines away and put them back
 _REFUSALS: Final = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EPERM, errno.EACCES),
     *(errno.EMFILE, errno.ENAMETOOLONG),
@@ -375,7 +376,8 @@ class Run:
         self._acts[step.machine] += 1
         gone = Counter({token: n for token, n in before.items() if token not in after})
         self.lines.touched.update(gone)
-        held |= gone
+        if step.kind in _HOLDS:
+            held |= gone
         self.lines.did(self._who(step), before | held, after | held)
         is_left_alone = partial(self._is_left_alone, self.machines[step.machine])
         self.lines.moved(lay, self._places(step.machine), is_left_alone)

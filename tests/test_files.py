@@ -373,6 +373,28 @@ def test_what_is_refused_from_a_call_on_takes_nothing_back_and_is_done_once(
         assert {*two.disk.files()} == {*files, MARKER_FILE}
 
 
+def test_a_file_that_is_emptied_for_a_moment_while_it_cannot_be_removed_is_not_new(
+    mesh: Mesh,
+) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\ntwo\n")
+    mesh.settle()
+
+    def before(name: str, path: str) -> None:
+        if name == "rename":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    two.files.before = before
+    one.disk.unlink("n.md")
+    mesh.pass_time(3)
+    assert two.visible() == {"n.md": "one\ntwo\n"}
+    two.disk.put("n.md", "")
+    two.work()
+    two.disk.put("n.md", "one\n")
+    _allow(two)
+    assert mesh.settle() == {}
+
+
 def test_one_name_that_cannot_be_written_holds_up_no_other(mesh: Mesh) -> None:
     one, two = mesh.machines
     _refuse(two, errno.ENAMETOOLONG, only="long")

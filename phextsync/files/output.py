@@ -381,12 +381,12 @@ class Output:
     ) -> None:
         text = self._records.intended(coordinate)
         before = self._records.base(coordinate)
-        if isinstance(there, File):
-            is_done = digest_of(there.text) == intent.digest or (
-                intent.inode != 0 and there.mark.inode == intent.inode
-            )
+        if not intent.digest:
+            is_done = isinstance(there, Gone)  # one that is empty may be about to be saved
         else:
-            is_done = not intent.digest and isinstance(there, Gone)
+            is_done = isinstance(there, File) and (
+                digest_of(there.text) == intent.digest or there.mark.inode == intent.inode
+            )
         if is_done:
             done = replace(
                 record,
