@@ -8,8 +8,7 @@ Callbacks run in the loop.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from collections.abc import Mapping as AnyMapping
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar, Unpack
 
@@ -18,19 +17,17 @@ from phextsync.control.answers import fact_rows
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
 from phextsync.control.status import Status
-from phextsync.errors import ClosedError
 from phextsync.files import desk as files_desk
 from phextsync.files.desk import ToldConflict
 from phextsync.files.finding import FoundFile
+from phextsync.handles.awaiting import AsyncChanges, AsyncSteps, answer, ask
 from phextsync.handles.batch import Batch
-from phextsync.handles.call import Call
 from phextsync.handles.engine import Engine, Options
 from phextsync.handles.requests import (
     about_file,
     as_not_synced,
     at,
     checked_name,
-    closed_history,
     import_rows,
     kept_where,
     seen_as,
@@ -75,17 +72,17 @@ class AsyncHandle:
 
     async def phexts(self) -> list[str]:
         """Return the names of the phexts that the node holds."""
-        return await _ask(self._engine, operations.PHEXTS)
+        return await ask(self._engine, operations.PHEXTS)
 
     async def status(self) -> Status:
         """Return how the node is, as `phextsync status --json` prints it."""
-        return await _ask(self._engine, operations.STATUS)
+        return await ask(self._engine, operations.STATUS)
 
     async def durable(self, *, timeout_s: float | None = None) -> None:
         """Wait until every change made so far is on the node's disk. TimeoutError after
         `timeout_s`."""
         async with asyncio.timeout(timeout_s):
-            await _ask(self._engine, operations.DURABLE)
+            await ask(self._engine, operations.DURABLE)
 
     async def synced(
         self,
@@ -99,13 +96,13 @@ class AsyncHandle:
         wanted: list[Value] = [phext, text_of(range_), peers, timeout_s]
         try:
             async with asyncio.timeout(with_grace(timeout_s)):
-                await _ask(self._engine, operations.SYNCED, *wanted)
+                await ask(self._engine, operations.SYNCED, *wanted)
         except TimeoutError as error:
             raise as_not_synced(error) from None
 
     async def lacking(self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING) -> list[Lack]:
         """Say which connected peers are not known to have a range on their disks, and why."""
-        return await _ask(self._engine, operations.LACKING, phext, text_of(range_))
+        return await ask(self._engine, operations.LACKING, phext, text_of(range_))
 
     async def search(
         self,
@@ -118,56 +115,56 @@ class AsyncHandle:
     ) -> list[Hit]:
         """Search as `Node.search` does. TimeoutError after `timeout_s`."""
         async with asyncio.timeout(timeout_s):
-            return await _ask(self._engine, operations.SEARCH, phext, text_of(range_), words, limit)
+            return await ask(self._engine, operations.SEARCH, phext, text_of(range_), words, limit)
 
     async def find_file(self, name: str) -> FoundFile:
         """Return the bound file that a path names, seen from the current folder, or a name below a
         bound directory that only one has. CoordinateError when there is none."""
-        return await _ask(self._engine, files_desk.FIND, *about_file(name))
+        return await ask(self._engine, files_desk.FIND, *about_file(name))
 
     async def name_file(self, name: str) -> FoundFile:
         """Return a bound file as `find_file` does; one that does not exist yet gets a scroll, and
         appears when that has text."""
-        return await _ask(self._engine, files_desk.NAME_FILE, *about_file(name))
+        return await ask(self._engine, files_desk.NAME_FILE, *about_file(name))
 
     async def file_names(
         self, coordinates: Iterable[Coordinate], phext: str = DEFAULT_PHEXT
     ) -> dict[Coordinate, Path]:
         """Return the paths of those scrolls that are files of bound directories."""
         places = [*coordinates]
-        paths = await _ask(self._engine, files_desk.NAMES, phext, [*map(str, places)])
+        paths = await ask(self._engine, files_desk.NAMES, phext, [*map(str, places)])
         return {at: path for at, path in zip(places, paths, strict=True) if path is not None}
 
     async def conflicts(self) -> list[ToldConflict]:
         """Return the lines that two sides changed apart and nobody settled, the oldest first."""
-        return await _ask(self._engine, files_desk.CONFLICTS, None, "")
+        return await ask(self._engine, files_desk.CONFLICTS, None, "")
 
     async def settle_conflict(self, number: str, side: str, text: str = "") -> None:
         """Settle a conflict as `Handle.settle_conflict` does."""
-        await _ask(self._engine, operations.SETTLE_CONFLICT, number, side, text)
+        await ask(self._engine, operations.SETTLE_CONFLICT, number, side, text)
 
     async def forget_conflict(self, number: str) -> None:
         """Forget a conflict; its file stays as it is."""
-        await _ask(self._engine, operations.FORGET_CONFLICT, number)
+        await ask(self._engine, operations.FORGET_CONFLICT, number)
 
     async def history_settings(self) -> list[HistorySetting]:
         """Return how long history is kept: first in the whole folder, then in ranges."""
-        return await _ask(self._engine, operations.HISTORY)
+        return await ask(self._engine, operations.HISTORY)
 
     async def keep_history(
         self, kept_ms: int | None, phext: str | None = None, range_: Range = EVERYTHING
     ) -> None:
         """Set how long history is kept, as `blocking.Handle.keep_history` does."""
         where = kept_where(kept_ms, phext, range_)
-        await _ask(self._engine, operations.KEEP_HISTORY, kept_ms, *where)
+        await ask(self._engine, operations.KEEP_HISTORY, kept_ms, *where)
 
     async def publish(self, facts: AnyMapping[str, str | int]) -> None:
         """Tell the other nodes `facts` of this process, as `blocking.Handle.publish` does."""
-        await _ask(self._engine, operations.TELL, fact_rows(facts.items()))
+        await ask(self._engine, operations.TELL, fact_rows(facts.items()))
 
     async def presence(self) -> list[PeerPresence]:
         """Return what the other nodes tell of themselves, by node id."""
-        return await _ask(self._engine, operations.PRESENCE)
+        return await ask(self._engine, operations.PRESENCE)
 
 
 class AsyncPhext:
@@ -181,7 +178,7 @@ class AsyncPhext:
 
     async def _ask(self, operation: Operation[T], *arguments: Value) -> T:
         writer = current_writer()
-        return await _ask(self._engine, operation, self.name, *arguments, writer=writer)
+        return await ask(self._engine, operation, self.name, *arguments, writer=writer)
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -337,12 +334,12 @@ class AsyncPhext:
             await self._ask(operations.BATCH, batch.changes)
 
     @asynccontextmanager
-    async def history(self, key: Key, writer: str | None = None) -> AsyncGenerator["AsyncSteps"]:
+    async def history(self, key: Key, writer: str | None = None) -> AsyncGenerator[AsyncSteps]:
         """Remember what `writer` (None: the current one) does to a scroll through this handle
         while the block lasts, so that it can be undone, as `blocking.Phext.history` does."""
         label = current_writer() if writer is None else writer
         tracked = self._engine.begin(operations.TRACK, self.name, at(key), label)
-        await _answer(self._engine, tracked)
+        await answer(self._engine, tracked)
         steps = AsyncSteps(self._engine, self.name, at(key), label)
         try:
             yield steps
@@ -369,7 +366,7 @@ class AsyncPhext:
     @asynccontextmanager
     async def changes(
         self, range_: Range = EVERYTHING, *, texts: bool = False
-    ) -> AsyncGenerator["AsyncChanges"]:
+    ) -> AsyncGenerator[AsyncChanges]:
         """Iterate over the changes in a range while the block lasts."""
         changes = await self._watch(range_, texts=texts)
         try:
@@ -377,9 +374,9 @@ class AsyncPhext:
         finally:
             changes.close()
 
-    async def _watch(self, range_: Range, *, texts: bool) -> "AsyncChanges":
+    async def _watch(self, range_: Range, *, texts: bool) -> AsyncChanges:
         watch = self._engine.begin(operations.WATCH, self.name, text_of(range_), texts)
-        await _answer(self._engine, watch)
+        await answer(self._engine, watch)
         return AsyncChanges(self._engine, self.name, watch)
 
 
@@ -411,70 +408,6 @@ class AsyncRange:
         await self._whole.clear(self.range)
 
 
-class AsyncSteps:
-    """What one writer did to one scroll; see `blocking.Steps`."""
-
-    def __init__(self, engine: Engine, phext: str, coordinate: str, writer: str) -> None:
-        self.writer = writer
-        self.is_open = True
-        self._engine = engine
-        self._scroll = phext, coordinate
-
-    async def can_undo(self) -> bool:
-        """Return whether there is a step to take back."""
-        can_undo, _ = await self._ask(operations.STEPS)
-        return can_undo
-
-    async def can_redo(self) -> bool:
-        """Return whether a step was taken back and the writer has done nothing since."""
-        _, can_redo = await self._ask(operations.STEPS)
-        return can_redo
-
-    async def undo(self) -> bool:
-        """Take back the last step; say whether there was one."""
-        return await self._ask(operations.UNDO)
-
-    async def redo(self) -> bool:
-        """Do the step again that was taken back last; say whether there was one."""
-        return await self._ask(operations.REDO)
-
-    async def _ask(self, operation: Operation[T]) -> T:
-        if not self.is_open:
-            raise closed_history(self._scroll[1])
-        return await _ask(self._engine, operation, *self._scroll, writer=self.writer)
-
-
-class AsyncChanges(AsyncIterator[Change]):
-    """Changes as they come; see `AsyncPhext.changes`. A wait that is cancelled loses none."""
-
-    def __init__(self, engine: Engine, phext: str, watch: Call) -> None:
-        self._engine = engine
-        self._phext = phext
-        self._watch = watch
-        self._next: Call | None = None  # without an answer, though the wait was cancelled
-        self._has_answer = asyncio.Event()
-
-    async def __anext__(self) -> Change:
-        try:
-            if self._next is None:
-                self._next = self._engine.begin(operations.NEXT, self._watch.number)
-                wake = partial(_wake, asyncio.get_running_loop(), self._has_answer)
-                self._next.tell(wake)
-            await self._has_answer.wait()
-            self._has_answer.clear()
-            call, self._next = self._next, None
-            change = operations.NEXT.answer.decode(call.result())
-        except ClosedError:
-            raise StopAsyncIteration from None
-        if change is None:
-            raise StopAsyncIteration
-        return change.change(self._phext)
-
-    def close(self) -> None:
-        """End the iteration."""
-        self._engine.cancel(self._watch)
-
-
 class _Texts(OpenTexts[RangeView]):
     """The texts that need no waiting. BlockingIOError for all others."""
 
@@ -494,34 +427,13 @@ async def open(folder: str | Path, **options: Unpack[Options]) -> AsyncGenerator
     """Open the folder of a node for as long as the block lasts, as `phextsync.open` does."""
     engine = Engine(folder, options)
     try:
-        await _answer(engine, engine.start())
+        await answer(engine, engine.start())
         yield AsyncHandle(engine)
     finally:
         await asyncio.shield(asyncio.to_thread(engine.stop))
-
-
-async def _ask(engine: Engine, operation: Operation[T], *arguments: Value, writer: str = "") -> T:
-    call = engine.begin(operation, *arguments, writer=writer)
-    return operation.answer.decode(await _answer(engine, call))
-
-
-async def _answer(engine: Engine, call: Call) -> Value:
-    has_answer = asyncio.Event()
-    call.tell(partial(_wake, asyncio.get_running_loop(), has_answer))
-    try:
-        await has_answer.wait()
-    except asyncio.CancelledError:
-        engine.cancel(call)
-        raise
-    return call.result()
 
 
 async def _deliver(changes: AsyncChanges, callback: Callable[[Change], None]) -> None:
     loop = asyncio.get_running_loop()
     async for change in changes:
         loop.call_soon(callback, change)
-
-
-def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
-    with suppress(RuntimeError):  # the loop has ended, and with it who waited
-        loop.call_soon_threadsafe(event.set)

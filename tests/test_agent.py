@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from phextsync import Coordinate, CoordinateRange, PhextsyncError, aio
 from phextsync.files.bindings import BindingStore, Bound
-from phextsync.gateways.agent import PAGE_CHARACTERS, PAGE_ROWS, TOOLS, Agent
+from phextsync.gateways.agent import PAGE_CHARACTERS, Agent
+from phextsync.gateways.tools import PAGE_ROWS, TOOLS
 from sims.processes import PATIENCE_S, make_folder
 
 _A = "1.1.1/1.1.1/1.1.1"

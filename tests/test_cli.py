@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from phextsync.control.answers import ToldChange, ToldScroll
 from phextsync.control.client import Attachment
+from phextsync.index import Coordinate
 from sims.processes import PATIENCE_S, mesh
 from tests.clocks import next_millisecond
 
@@ -124,7 +126,8 @@ def test_watch_prints_each_change(tmp_path: Path) -> None:
             next_change = watcher.watch("memory", "1.*")
             process.ask("set", "memory", _B, "outside")
             process.ask("set", "memory", _A, "inside")
-            assert next_change() == [None, "", None, [[_A, 6]]]
+            told = (ToldScroll(Coordinate.parse(_A), 6),)
+            assert next_change() == ToldChange(None, "", None, told)
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from phextsync.cli.main import app
-from phextsync.gateways.agent import TOOLS
+from phextsync.gateways.tools import TOOLS
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
 from sims.processes import make_folder

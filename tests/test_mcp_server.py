@@ -25,8 +25,8 @@ from mcp.shared.exceptions import MCPError
 
 import phextsync
 from phextsync import Handle
-from phextsync.gateways.agent import PAGE_ROWS, TOOLS
 from phextsync.gateways.mcp_server import http_app
+from phextsync.gateways.tools import PAGE_ROWS, TOOLS
 from sims.processes import PATIENCE_S, make_folder, mesh
 
 pytestmark = [

@@ -23,7 +23,7 @@ from phextsync.control.operations import (
 from phextsync.control.sessions import Session
 from phextsync.errors import PhextsyncError, ProtocolError
 from phextsync.files.desk import FileDesk
-from phextsync.gateways.agent import TOOLS
+from phextsync.gateways.tools import TOOLS
 from phextsync.handles.blocking import Changes, Handle, Phext, Steps
 from phextsync.replica.views import RangeView
 
@@ -120,12 +120,15 @@ def _asked_for(path: Path) -> set[str]:
 
 
 def test_both_handles_ask_for_the_same() -> None:
-    blocking = _asked_for(_ROOT / "handles" / "blocking.py")
-    assert blocking == _asked_for(_ROOT / "aio.py")
+    handles = _ROOT / "handles"
+    blocking = [handles / f"{name}.py" for name in ("blocking", "steps", "changes")]
+    awaited = [_ROOT / "aio.py", handles / "awaiting.py"]
+    assert set().union(*map(_asked_for, blocking)) == set().union(*map(_asked_for, awaited))
 
 
 def test_every_operation_is_asked_for_by_a_handle_or_a_command() -> None:
     paths = [_ROOT / "aio.py", _ROOT / "files" / "desk.py", *(_ROOT / "cli").glob("*.py")]
+    paths.append(_ROOT / "handles" / "awaiting.py")
     used = {name for path in paths for name in _asked_for(path)}
     rows = {
         value.name: name

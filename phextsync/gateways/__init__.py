@@ -5,6 +5,8 @@
 * `metrics`: what Prometheus reads of a node
 * `http1`: connections of HTTP/1.1, leniently, with limits
 * `http`: SQ's API, changes, metrics, health
+* `tools`: what a language model may ask for, as data
+* `readers`: what each of those who ask knows of scrolls
 * `agent`: what a language model may ask of scrolls
 * `mcp_bounds`: what clients of the MCP server may take over HTTP
 * `mcp_server`: the same as a server of the Model Context Protocol

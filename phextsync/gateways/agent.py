@@ -1,6 +1,6 @@
 """Agents: what a language model may ask of scrolls, and answers that it can use.
 
-Tools as data, and `Agent`, which carries them out; no protocol. An answer is short texts of bounded
+`Agent` carries out `tools`; no protocol. An answer is short texts of bounded
 size; an error says what was wrong and what to do next.
 """
 
@@ -8,16 +8,16 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import count
-from typing import Final, TypeAlias
+from typing import Final
 
 from phextsync.aio import AsyncHandle, AsyncPhext
-from phextsync.control.operations import OPERATIONS, Operation
 from phextsync.control.performing import rest_of
 from phextsync.crdt import check_text
 from phextsync.errors import CoordinateError, PhextsyncError, StoreFullError, TextError
 from phextsync.files.finding import is_coordinate
+from phextsync.gateways.readers import Seen, Views, reader_of
+from phextsync.gateways.tools import PAGE_ROWS, TOOLS, Argument
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.phext_names import is_reserved
@@ -25,174 +25,9 @@ from phextsync.replica.changes import Change
 
 PAGE_CHARACTERS: Final = 16_000
 """Text in one answer: about 4,000 tokens."""
-PAGE_ROWS: Final = 100
 
 _LINE_CHARACTERS: Final = 80
 _RECENT_MAX: Final = 1000
-_SEEN_CHARACTERS_MAX: Final = 4 << 20
-_SEEN_MAX: Final = 4096
-_TOKEN_BYTES: Final = 5
-
-Argument: TypeAlias = str | int | bool
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """An argument of a tool. One without a default is a text that has to be given."""
-
-    name: str
-    description: str
-    default: Argument | None = None
-
-    @property
-    def kind(self) -> type:
-        return str if self.default is None else type(self.default)
-
-    def schema(self) -> dict[str, object]:
-        """Return the JSON schema of the argument."""
-        schema: dict[str, object] = {
-            "type": _SCHEMA_TYPES[self.kind],
-            "description": self.description,
-        }
-        if self.default is not None:
-            schema["default"] = self.default
-        return schema
-
-
-_SCHEMA_TYPES: Final = {str: "string", int: "integer", bool: "boolean"}
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """What can be asked for."""
-
-    name: str
-    description: str
-    operation: Operation[object] | None
-    """What it asks of the node in the end; None for what the agent notes itself."""
-    parameters: tuple[Parameter, ...] = ()
-    replaces: bool = False
-    """Whether text may be gone afterwards."""
-
-    @property
-    def writes(self) -> bool:
-        """Whether it changes scrolls."""
-        return self.operation is not None and self.operation.changes
-
-    def schema(self) -> dict[str, object]:
-        """Return the JSON schema of the arguments."""
-        return {
-            "type": "object",
-            "properties": {item.name: item.schema() for item in self.parameters},
-            "required": [item.name for item in self.parameters if item.default is None],
-            "additionalProperties": False,
-        }
-
-    def arguments(self, given: Mapping[str, object]) -> list[Argument]:
-        """Return the arguments in order, defaults filled in for what is left out or null, and whole
-        floats as integers. PhextsyncError names what is wrong."""
-        taken = ", ".join(item.name for item in self.parameters) or "no arguments"
-        for name in given:
-            if all(name != item.name for item in self.parameters):
-                raise PhextsyncError(f"{self.name} has no argument {name!r:.40}; it takes {taken}")
-        return [self._argument(item, given, taken) for item in self.parameters]
-
-    def _argument(self, item: Parameter, given: Mapping[str, object], taken: str) -> Argument:
-        value = given.get(item.name)
-        if value is None:
-            value = item.default
-        if value is None:
-            raise PhextsyncError(f"{self.name} needs {item.name!r}; it takes {taken}")
-        if item.kind is int and isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, str | int) and type(value) is item.kind:
-            return value
-        wanted = _SCHEMA_TYPES[item.kind]
-        raise PhextsyncError(f"{self.name}: {item.name!r} has to be a {wanted}, not {value!r:.40}")
-
-
-_COORDINATE: Final = Parameter(
-    "coordinate",
-    "Nine numbers from 1 to 999: 1.5.2/3.7.3/9.1.1; or a bound file, by its path.",
-)
-_PHEXT: Final = Parameter("phext", "Name of the collection of scrolls.", DEFAULT_PHEXT)
-_RANGE: Final = Parameter(
-    "range", "A prefix such as 2.* or 2.1.1/3.*; LOWER..UPPER; * is everything.", "*"
-)
-
-TOOLS: Final = {
-    tool.name: tool
-    for tool in (
-        Tool(
-            "read",
-            "Read a scroll. Long ones come in pages: the answer names the next offset.",
-            OPERATIONS["get"],
-            (_COORDINATE, _PHEXT, Parameter("offset", "First character to read.", 0)),
-        ),
-        Tool(
-            "write",
-            "Make TEXT the whole text of a scroll. Read all of it first; what others write"
-            " meanwhile is kept. Empty text deletes what you read. To add or change a part, use"
-            " append or replace.",
-            OPERATIONS["edit_from"],
-            (
-                _COORDINATE,
-                Parameter("text", "The whole new text."),
-                _PHEXT,
-                Parameter("read", "The value of READ that the answer of read named, if any.", ""),
-            ),
-            replaces=True,
-        ),
-        Tool(
-            "append",
-            "Add TEXT as new lines at the end of a scroll, which is made if it does not exist.",
-            OPERATIONS["append"],
-            (_COORDINATE, Parameter("text", "What to add."), _PHEXT),
-        ),
-        Tool(
-            "replace",
-            "Replace exact text in a scroll. OLD has to stand in it exactly once.",
-            OPERATIONS["replace"],
-            (
-                _COORDINATE,
-                Parameter("old", "Exact text to replace, line breaks included."),
-                Parameter("new", "What to put there; empty deletes OLD."),
-                _PHEXT,
-                Parameter("all", "Replace OLD wherever it stands.", False),
-            ),
-            replaces=True,
-        ),
-        Tool(
-            "list",
-            f"List scrolls: coordinate, bytes, first line. At most {PAGE_ROWS} in one answer,"
-            " which names the value of AFTER for the next ones.",
-            OPERATIONS["coordinates"],
-            (_RANGE, _PHEXT, Parameter("after", "Begin behind this coordinate.", "")),
-        ),
-        Tool(
-            "search",
-            "Find scrolls that have all the words; the best come first.",
-            OPERATIONS["search"],
-            (
-                Parameter("words", 'Words; "a phrase" in quotation marks; wor* for beginnings.'),
-                _RANGE,
-                _PHEXT,
-                Parameter("limit", f"Results at most, up to {PAGE_ROWS}.", 10),
-            ),
-        ),
-        Tool(
-            "changes",
-            "What was changed lately, and by whom. The answer names SINCE for the next call.",
-            None,
-            (Parameter("since", "Only what came after this number.", 0), _PHEXT),
-        ),
-        Tool(
-            "peers",
-            "The other machines: which are connected, and what they do not have yet.",
-            OPERATIONS["status"],
-        ),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,18 +42,6 @@ class _Noted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """The text of a scroll as somebody knows it: its first `known` characters."""
-
-    text: str
-    known: int
-
-    @property
-    def is_whole(self) -> bool:
-        return self.known >= len(self.text)
-
-
-@dataclass(frozen=True, slots=True)
 class _Scroll:
     """A scroll that was asked for, and the path of the file that it is, if it is one."""
 
@@ -228,52 +51,6 @@ class _Scroll:
 
     def __str__(self) -> str:
         return self.file or str(self.place)
-
-
-class _Views:
-    """What each reader knows of scrolls, so that writing a whole scroll does only what its writer
-    did to the text that it had read, and what others wrote since stays.
-
-    A reader is a session. Who has none gets a token with a text that it reads whole, and shows it
-    when it writes; equal texts have one token. What was not used for longest is forgotten.
-    """
-
-    def __init__(self) -> None:
-        self._seen: dict[tuple[str, str, str], _Seen] = {}  # the oldest first
-        self._characters = 0
-
-    def of(self, reader: str, phext: str, place: Coordinate) -> _Seen | None:
-        """Return what a reader knows of a scroll."""
-        return self._seen.get((reader, phext, str(place)))
-
-    def keep(self, session: str | None, phext: str, place: Coordinate, seen: _Seen) -> str:
-        """Keep what somebody knows of a scroll now; return the token for it, "" for none."""
-        if session is None and not seen.is_whole:
-            return ""
-        token = "" if session is not None else _token(seen.text)
-        key = (_reader(session, token), phext, str(place))
-        self._forget(key)
-        self._seen[key] = seen
-        self._characters += len(seen.text)
-        while self._characters > _SEEN_CHARACTERS_MAX or len(self._seen) > _SEEN_MAX:
-            self._forget(next(iter(self._seen)))
-        return token
-
-    def forget(self, session: str | None, phext: str, place: Coordinate) -> None:
-        """Forget what a session knows of a scroll."""
-        self._forget((_reader(session, ""), phext, str(place)))
-
-    def _forget(self, key: tuple[str, str, str]) -> None:
-        seen = self._seen.pop(key, None)
-        self._characters -= 0 if seen is None else len(seen.text)
-
-
-def _reader(session: str | None, token: str) -> str:
-    return f"token {token}" if token or session is None else f"session {session}"
-
-
-def _token(text: str) -> str:
-    return blake2b(text.encode(), digest_size=_TOKEN_BYTES).hexdigest()
 
 
 class Agent:
@@ -288,7 +65,7 @@ class Agent:
         self._numbers = count(1)
         self._noted: dict[tuple[str, Coordinate | None], _Noted] = {}  # the oldest first
         self._watched: dict[str, float] = {}
-        self._views = _Views()
+        self._views = Views()
         self.on_change: Callable[[Change], None] = lambda change: None
 
     async def call(
@@ -351,7 +128,7 @@ class Agent:
         """Return the text of a scroll for somebody who may write it next. PhextsyncError when
         there is none."""
         text = await self._text(self._phext(phext), place)
-        self._views.keep(session, phext, place, _Seen(text, len(text)))
+        self._views.keep(session, phext, place, Seen(text, len(text)))
         return text
 
     async def _text(self, phext: AsyncPhext, place: Coordinate) -> str:
@@ -371,12 +148,12 @@ class Agent:
             raise PhextsyncError(f"offset {offset} is outside of the {len(text)} characters")
         end = min(offset + PAGE_CHARACTERS, len(text))
         before = (
-            None if session is None else self._views.of(_reader(session, ""), phext.name, place)
+            None if session is None else self._views.of(reader_of(session, ""), phext.name, place)
         )
         # Pages of two versions of a text are no text.
         known = before.known if before is not None and before.text == text else 0
         known = max(known, end) if offset <= known else known
-        token = self._views.keep(session, phext.name, place, _Seen(text, known))
+        token = self._views.keep(session, phext.name, place, Seen(text, known))
         page = text[offset:end]
         if len(page) == len(text):
             return [page, f"[to write it: read={token}]"] if token else [page]
@@ -453,12 +230,12 @@ class Agent:
     ) -> list[str]:
         phext, place = scroll.phext, scroll.place
         before = await phext.get(place)
-        seen = self._views.of(_reader(session, token), phext.name, place)
+        seen = self._views.of(reader_of(session, token), phext.name, place)
         if before and (seen is None or not seen.is_whole):
             raise PhextsyncError(_unread(scroll, before, seen, session))
         base = seen.text if seen is not None and seen.is_whole else ""
         await phext.edit_from(place, base, text)
-        token = self._views.keep(session, phext.name, place, _Seen(text, len(text)))
+        token = self._views.keep(session, phext.name, place, Seen(text, len(text)))
         now = await phext.get(place, "") or ""
         if not text and not now:
             return [f"{scroll} is deleted"]
@@ -480,13 +257,13 @@ class Agent:
     def _note_append(
         self, session: str, phext: str, place: Coordinate, added: str, *, is_new: bool
     ) -> None:
-        seen = self._views.of(_reader(session, ""), phext, place)
+        seen = self._views.of(reader_of(session, ""), phext, place)
         if seen is None and is_new:
-            seen = _Seen("", 0)
+            seen = Seen("", 0)
         if seen is not None:
             text = seen.text + added
             known = len(text) if seen.is_whole else seen.known
-            self._views.keep(session, phext, place, _Seen(text, known))
+            self._views.keep(session, phext, place, Seen(text, known))
 
     async def _replace(
         self, scroll: _Scroll, old: str, new: str, times: int | None, session: str | None
@@ -511,10 +288,10 @@ class Agent:
     def _note_replace(
         self, session: str, phext: str, place: Coordinate, old: str, new: str
     ) -> None:
-        seen = self._views.of(_reader(session, ""), phext, place)
+        seen = self._views.of(reader_of(session, ""), phext, place)
         if seen is not None and seen.is_whole:
             text = seen.text.replace(old, new)
-            self._views.keep(session, phext, place, _Seen(text, len(text)))
+            self._views.keep(session, phext, place, Seen(text, len(text)))
         else:
             self._views.forget(session, phext, place)
 
@@ -564,7 +341,7 @@ class Agent:
         return ["\n".join(lines), note]
 
 
-def _unread(place: _Scroll, text: str, seen: _Seen | None, session: str | None) -> str:
+def _unread(place: _Scroll, text: str, seen: Seen | None, session: str | None) -> str:
     """Say why a scroll cannot be written over, and what to do."""
     others = "Or use append or replace, which keep the rest"
     if session is None and len(text) > PAGE_CHARACTERS:

@@ -39,7 +39,7 @@ from phextsync.boundaries import Boundary, is_due, printable
 from phextsync.control.performing import rest_of
 from phextsync.discovery import Address
 from phextsync.errors import LinkError, PhextsyncError
-from phextsync.gateways.agent import PAGE_ROWS, TOOLS, Agent
+from phextsync.gateways.agent import Agent
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.mcp_bounds import (
     CONNECTIONS_MAX,
@@ -48,6 +48,7 @@ from phextsync.gateways.mcp_bounds import (
     Sessions,
     TimedConnection,
 )
+from phextsync.gateways.tools import PAGE_ROWS, TOOLS
 from phextsync.handles.engine import Options
 from phextsync.index import Coordinate
 from phextsync.node.node import DEFAULT_PHEXT

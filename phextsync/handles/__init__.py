@@ -6,5 +6,8 @@
 * `engine`: a thread in which a folder client lives
 * `requests`: what handles of every kind put into requests
 * `batch`: changes that are to be made together
+* `steps`: steps of one writer, taken back and done again
+* `changes`: changes of a phext as they come
+* `awaiting`: requests that are awaited in asyncio
 * `blocking`: `phextsync.open`
 """

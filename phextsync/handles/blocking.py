@@ -27,25 +27,24 @@ from phextsync.control.answers import fact_rows
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
 from phextsync.control.status import Status
-from phextsync.errors import ClosedError
 from phextsync.files import desk as files_desk
 from phextsync.files.desk import ToldConflict
 from phextsync.files.finding import FoundFile
 from phextsync.handles.batch import Batch
-from phextsync.handles.call import Call
+from phextsync.handles.changes import Changes
 from phextsync.handles.engine import Engine, Options
 from phextsync.handles.requests import (
     about_file,
     as_not_synced,
     at,
     checked_name,
-    closed_history,
     import_rows,
     kept_where,
     seen_as,
     text_of,
     with_grace,
 )
+from phextsync.handles.steps import Steps
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, OpenTexts
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.replica.changes import Change, current_writer
@@ -415,7 +414,7 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
         if batch.changes:
             self._ask(operations.BATCH, batch.changes)
 
-    def history(self, key: Key, writer: str | None = None) -> "Steps":
+    def history(self, key: Key, writer: str | None = None) -> Steps:
         """Remember from now on what `writer` (None: the current one, see `writing_as`) does to a
         scroll through this handle, so that it can be undone, until that is closed."""
         label = current_writer() if writer is None else writer
@@ -437,103 +436,12 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
         ).start()
         return changes.close
 
-    def changes(self, range_: Range = EVERYTHING, *, texts: bool = False) -> "Changes":
+    def changes(self, range_: Range = EVERYTHING, *, texts: bool = False) -> Changes:
         """Iterate over the changes in a range from now on; each waits for the next."""
         return Changes(self._engine, self.name, range_, texts=texts)
 
     def __repr__(self) -> str:
         return f"<Phext {self.name!r} of {str(self._engine.folder)!r}>"
-
-
-class Steps:
-    """What one writer of a handle did to one scroll, made by `Phext.history`: takes back its steps
-    and does them again, as `History` does where the node runs.
-
-    They are held where the node runs. When another process takes the node over they are forgotten,
-    and what is done from then on can be undone.
-    """
-
-    def __init__(
-        self, handle: Handle, engine: Engine, phext: str, coordinate: str, writer: str
-    ) -> None:
-        self.writer = writer
-        self._handle = handle
-        self._engine = engine
-        self._scroll = phext, coordinate
-        self._tracked = engine.begin(operations.TRACK, phext, coordinate, writer)
-        engine.wait(self._tracked)
-        self._finish = weakref.finalize(self, engine.cancel, self._tracked)
-
-    def __enter__(self) -> "Steps":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether there is a step to take back."""
-        return self._ask(operations.STEPS)[0]
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether a step was taken back and the writer has done nothing since."""
-        return self._ask(operations.STEPS)[1]
-
-    def undo(self) -> bool:
-        """Take back the last step; say whether there was one."""
-        return self._ask(operations.UNDO)
-
-    def redo(self) -> bool:
-        """Do the step again that was taken back last; say whether there was one."""
-        return self._ask(operations.REDO)
-
-    def close(self) -> None:
-        """Forget the steps."""
-        self._finish()
-
-    def _ask(self, operation: Operation[T]) -> T:
-        if not self._finish.alive:
-            raise closed_history(self._scroll[1])
-        return self._engine.ask(operation, *self._scroll, writer=self.writer)
-
-
-class Changes:
-    """Changes of a phext as they come; see `Phext.changes`. Ends when it or the handle closes."""
-
-    def __init__(self, engine: Engine, phext: str, range_: Range, *, texts: bool) -> None:
-        self._engine = engine
-        self._phext = phext
-        self._next: Call | None = None  # without an answer, though an interrupt ended the wait
-        self._turn = threading.Lock()  # of those who want the next change
-        self._watch = engine.begin(operations.WATCH, phext, text_of(range_), texts)
-        engine.wait(self._watch)
-
-    def __enter__(self) -> "Changes":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Iterator[Change]:
-        return self
-
-    def __next__(self) -> Change:
-        with self._turn:
-            try:
-                if self._next is None:
-                    self._next = self._engine.begin(operations.NEXT, self._watch.number)
-                change = operations.NEXT.answer.decode(self._next.result())
-            except ClosedError:
-                raise StopIteration from None
-            self._next = None
-        if change is None:
-            raise StopIteration
-        return change.change(self._phext)
-
-    def close(self) -> None:
-        """End the iteration, in whatever thread it waits."""
-        self._engine.cancel(self._watch)
 
 
 def open(folder: str | Path, **options: Unpack[Options]) -> Handle:

@@ -1,0 +1,173 @@
+"""Tools: what a language model may ask for, as data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from phextsync.control.operations import OPERATIONS, Operation
+from phextsync.errors import PhextsyncError
+from phextsync.node.node import DEFAULT_PHEXT
+
+PAGE_ROWS: Final = 100
+"""Rows in one answer."""
+
+Argument: TypeAlias = str | int | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """An argument of a tool. One without a default is a text that has to be given."""
+
+    name: str
+    description: str
+    default: Argument | None = None
+
+    @property
+    def kind(self) -> type:
+        return str if self.default is None else type(self.default)
+
+    def schema(self) -> dict[str, object]:
+        """Return the JSON schema of the argument."""
+        schema: dict[str, object] = {
+            "type": _SCHEMA_TYPES[self.kind],
+            "description": self.description,
+        }
+        if self.default is not None:
+            schema["default"] = self.default
+        return schema
+
+
+_SCHEMA_TYPES: Final = {str: "string", int: "integer", bool: "boolean"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """What can be asked for."""
+
+    name: str
+    description: str
+    operation: Operation[object] | None
+    """What it asks of the node in the end; None for what the agent notes itself."""
+    parameters: tuple[Parameter, ...] = ()
+    replaces: bool = False
+    """Whether text may be gone afterwards."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes scrolls."""
+        return self.operation is not None and self.operation.changes
+
+    def schema(self) -> dict[str, object]:
+        """Return the JSON schema of the arguments."""
+        return {
+            "type": "object",
+            "properties": {item.name: item.schema() for item in self.parameters},
+            "required": [item.name for item in self.parameters if item.default is None],
+            "additionalProperties": False,
+        }
+
+    def arguments(self, given: Mapping[str, object]) -> list[Argument]:
+        """Return the arguments in order, defaults filled in for what is left out or null, and whole
+        floats as integers. PhextsyncError names what is wrong."""
+        taken = ", ".join(item.name for item in self.parameters) or "no arguments"
+        for name in given:
+            if all(name != item.name for item in self.parameters):
+                raise PhextsyncError(f"{self.name} has no argument {name!r:.40}; it takes {taken}")
+        return [self._argument(item, given, taken) for item in self.parameters]
+
+    def _argument(self, item: Parameter, given: Mapping[str, object], taken: str) -> Argument:
+        value = given.get(item.name)
+        if value is None:
+            value = item.default
+        if value is None:
+            raise PhextsyncError(f"{self.name} needs {item.name!r}; it takes {taken}")
+        if item.kind is int and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, str | int) and type(value) is item.kind:
+            return value
+        wanted = _SCHEMA_TYPES[item.kind]
+        raise PhextsyncError(f"{self.name}: {item.name!r} has to be a {wanted}, not {value!r:.40}")
+
+
+_COORDINATE: Final = Parameter(
+    "coordinate",
+    "Nine numbers from 1 to 999: 1.5.2/3.7.3/9.1.1; or a bound file, by its path.",
+)
+_PHEXT: Final = Parameter("phext", "Name of the collection of scrolls.", DEFAULT_PHEXT)
+_RANGE: Final = Parameter(
+    "range", "A prefix such as 2.* or 2.1.1/3.*; LOWER..UPPER; * is everything.", "*"
+)
+
+TOOLS: Final = {
+    tool.name: tool
+    for tool in (
+        Tool(
+            "read",
+            "Read a scroll. Long ones come in pages: the answer names the next offset.",
+            OPERATIONS["get"],
+            (_COORDINATE, _PHEXT, Parameter("offset", "First character to read.", 0)),
+        ),
+        Tool(
+            "write",
+            "Make TEXT the whole text of a scroll. Read all of it first; what others write"
+            " meanwhile is kept. Empty text deletes what you read. To add or change a part, use"
+            " append or replace.",
+            OPERATIONS["edit_from"],
+            (
+                _COORDINATE,
+                Parameter("text", "The whole new text."),
+                _PHEXT,
+                Parameter("read", "The value of READ that the answer of read named, if any.", ""),
+            ),
+            replaces=True,
+        ),
+        Tool(
+            "append",
+            "Add TEXT as new lines at the end of a scroll, which is made if it does not exist.",
+            OPERATIONS["append"],
+            (_COORDINATE, Parameter("text", "What to add."), _PHEXT),
+        ),
+        Tool(
+            "replace",
+            "Replace exact text in a scroll. OLD has to stand in it exactly once.",
+            OPERATIONS["replace"],
+            (
+                _COORDINATE,
+                Parameter("old", "Exact text to replace, line breaks included."),
+                Parameter("new", "What to put there; empty deletes OLD."),
+                _PHEXT,
+                Parameter("all", "Replace OLD wherever it stands.", False),
+            ),
+            replaces=True,
+        ),
+        Tool(
+            "list",
+            f"List scrolls: coordinate, bytes, first line. At most {PAGE_ROWS} in one answer,"
+            " which names the value of AFTER for the next ones.",
+            OPERATIONS["coordinates"],
+            (_RANGE, _PHEXT, Parameter("after", "Begin behind this coordinate.", "")),
+        ),
+        Tool(
+            "search",
+            "Find scrolls that have all the words; the best come first.",
+            OPERATIONS["search"],
+            (
+                Parameter("words", 'Words; "a phrase" in quotation marks; wor* for beginnings.'),
+                _RANGE,
+                _PHEXT,
+                Parameter("limit", f"Results at most, up to {PAGE_ROWS}.", 10),
+            ),
+        ),
+        Tool(
+            "changes",
+            "What was changed lately, and by whom. The answer names SINCE for the next call.",
+            None,
+            (Parameter("since", "Only what came after this number.", 0), _PHEXT),
+        ),
+        Tool(
+            "peers",
+            "The other machines: which are connected, and what they do not have yet.",
+            OPERATIONS["status"],
+        ),
+    )
+}
