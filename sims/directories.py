@@ -438,6 +438,11 @@ class Run:
         self._up[number] = False
         self._feeds[number] = self.machines[number].peer.replica.feed(RANGE)
         self._shown[number] = self._scroll_tokens(number)
+        # What the store had not kept, and the files still have, is written again.
+        held = {token for tokens in self._shown[number].values() for token in tokens}
+        self.lines.again.update(
+            (token, None) for token in self._tokens(number) if token not in held
+        )
         if is_power:
             self._lose_power(number)
         self._at(self.network.now + seconds, partial(self._start, number))

@@ -395,6 +395,23 @@ def test_a_file_that_is_emptied_for_a_moment_while_it_cannot_be_removed_is_not_n
     assert mesh.settle() == {}
 
 
+def test_a_file_that_takes_the_place_of_one_just_written_brings_its_marks(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+
+    def before(name: str, path: str) -> None:
+        if (name, path) == ("open", "n.md") and two.disk.text("n.md") == "one\ntwo\n":
+            _allow(two)
+            _replace(two, "n.md", "one\ntwo\n#!\n")
+            two.disk.set_mode("n.md", 0o755)
+
+    two.files.before = before
+    one.disk.put("n.md", "one\ntwo\n")
+    assert mesh.settle() == {"n.md": "one\ntwo\n#!\n"}
+    assert [machine.disk.get("n.md").mode & 0o100 for machine in mesh.machines] == [0o100] * 2
+
+
 def test_one_name_that_cannot_be_written_holds_up_no_other(mesh: Mesh) -> None:
     one, two = mesh.machines
     _refuse(two, errno.ENAMETOOLONG, only="long")

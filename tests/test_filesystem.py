@@ -122,8 +122,12 @@ def test_a_folder_that_is_mounted_has_other_files_and_another_device(disk: Memor
 def test_a_full_disk_takes_a_part_and_says_so() -> None:
     disk = MemoryDisk(room=10)
     disk.put("a", "12345678")
+    disk.create("b")
+    told: list[str] = []
+    disk.on_change = told.append
     with pytest.raises(OSError, match="No space left"):
         disk.put("b", "12345678")
+    assert told == ["b"]
     assert disk.files() == {"a": "12345678", "b": "12"}
     disk.put("a", "1")  # there is always room for less
     disk.put("b", "12345678")

@@ -485,8 +485,10 @@ class Directory:
             file.close()
         numbers = (draft.inode, draft.size, draft.time_ns)
         is_ours = (status.inode, status.size, status.time_ns) == numbers
-        mark = mark_of(status) if is_ours else None
-        return Placed(mark, marks_of(status), status.born_ns, is_outside, late)
+        if not is_ours:  # what was put there had these marks
+            marks = write.marks if write.expected is None else write.expected.marks
+            return Placed(None, marks, is_outside=is_outside, late=late)
+        return Placed(mark_of(status), marks_of(status), status.born_ns, is_outside, late)
 
     def _clear_way(self, path: str) -> None:
         """Remove an empty folder or file that lies where another is to be: it is as absent as an

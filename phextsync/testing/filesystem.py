@@ -180,8 +180,10 @@ class MemoryDisk:
     def fill(self, path: str, data: bytes) -> None:
         """Give an existing file other bytes, in place. OSError when there is no room, and a part
         of them is there."""
-        self.fill_open(self.get(path), data)
-        self.on_change(path)
+        try:
+            self.fill_open(self.get(path), data)
+        finally:
+            self.on_change(path)
 
     def fill_open(self, inode: Inode, data: bytes) -> None:
         """The same for a file that is open, whatever its names are."""
