@@ -22,6 +22,7 @@ is a module, or a package whose first lines are its own map:
 * `sync`: what two nodes say to each other until both hold the same, without IO
 * `boundaries`: where an error of one part of a node stops
 * `signals`: how one task tells others that they may go on
+* `sockets`: streams of bytes, in clear and under TLS
 * `transport`: frames over TLS
 * `addresses`: where this machine and others are likeliest to be reached
 * `discovery`: finding peers

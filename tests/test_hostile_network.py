@@ -21,10 +21,11 @@ from phextsync.index import EMPTY_VERSION
 from phextsync.node.dialler import TARGETS_MAX
 from phextsync.node.links import LINKS_PER_PEER
 from phextsync.node.node import Node, open_node
+from phextsync.sockets import TlsStream
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Hello, PhextSummary, Ping, Want
-from phextsync.transport import LINES_MAX, TlsStream, connect, server_context
+from phextsync.transport import LINES_MAX, connect, server_context
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
 from sims.attacks import place, summary

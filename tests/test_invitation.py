@@ -24,7 +24,8 @@ from phextsync.node.invitations import (
     secret_digest,
     serving,
 )
-from phextsync.transport import FrameChannel, TlsStream, exchange_context
+from phextsync.sockets import TlsStream
+from phextsync.transport import FrameChannel, exchange_context
 from phextsync.trust.authority import Authority
 from phextsync.trust.certificates import certificate_permissions, key_pin
 from phextsync.trust.identity import NodeIdentity, PendingIdentity

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync.errors import LinkError
+from phextsync.sockets import SocketStream, TlsStream
 from phextsync.testing import acceptance
 from phextsync.testing.network import (
     SOCKET_BYTES,
@@ -28,9 +29,7 @@ from phextsync.transport import (
     PORT,
     FrameChannel,
     SecureLink,
-    SocketStream,
     TlsNetwork,
-    TlsStream,
     client_context,
     connect,
     open_link,
@@ -389,6 +388,23 @@ async def test_what_does_not_go_at_once_goes_first_later() -> None:
             assert not sender.is_behind
             await sender.aclose()
     assert received == b"at once " + bytes(clog) + b"when there is room and then the rest"
+
+
+async def test_a_forked_child_holds_no_link_open() -> None:
+    one, other = trio.socket.socketpair()
+    async with (
+        SocketStream(trio.SocketStream(one)) as ours,
+        SocketStream(trio.SocketStream(other)),
+    ):
+        descriptor = ours.socket.fileno()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                os._exit(0)
+            os._exit(1)
+        assert await trio.to_thread.run_sync(os.waitpid, child, 0) == (child, 0)
 
 
 async def test_a_frame_that_is_sent_at_once_overtakes_nothing() -> None:

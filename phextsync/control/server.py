@@ -24,7 +24,8 @@ from phextsync.control.sessions import Session
 from phextsync.control.sockets import bound_socket
 from phextsync.errors import LinkError, PhextsyncError, StoreError
 from phextsync.signals import Flag, Signal
-from phextsync.transport import FrameChannel, close_in_children
+from phextsync.sockets import close_in_children
+from phextsync.transport import FrameChannel
 
 _OUTBOX_BYTES_MAX: Final = 8 << 20  # of answers that a process does not take, beside the last
 _WAITS_MAX: Final = 1000  # of one process, at a time
