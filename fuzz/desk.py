@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair
 
 from phextsync.boundaries import Boundary
-from phextsync.control.desk import Desk
+from phextsync.control.desk import Desk, Directories
 from phextsync.control.frames import Value
 from phextsync.control.operations import digest
 from phextsync.control.server import serve_one
@@ -32,18 +32,20 @@ _logger = logging.getLogger("phextsync.fuzz")
 
 
 class Node:
-    """What a desk needs of a node, over a store in memory."""
+    """What a desk needs of a node, over a store in memory; without one there is a scroll."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.directories: Directories | None = None
         self.replicas = ReplicaSet(
-            MemoryStore(), node_id=bytes(16), random=Random(1), wall_time_ms=lambda: 0
+            store or MemoryStore(), node_id=bytes(16), random=Random(1), wall_time_ms=lambda: 0
         )
         self.errors: list[Exception] = []
         self.boundary = Boundary(_logger, on_error=self._note)
         self.presence = PresenceBoard(
             bytes(16), "node", b"i" * 16, limits=Limits(), interval_s=5, on_failure=_fail
         )
-        self.replicas.open(_PHEXT)[_PLACE] = "one two"
+        if store is None:
+            self.replicas.open(_PHEXT)[_PLACE] = "one two"
 
     def _note(self, error: Exception) -> None:
         if not isinstance(error, PhextsyncError):
@@ -151,12 +153,22 @@ def _framed(frame: bytes) -> bytes:
     return len(frame).to_bytes(2) + frame
 
 
+def _request(*parts: Value) -> list[Value]:
+    return [*parts]
+
+
 def _requests() -> list[list[Value]]:
     where: list[Value] = [_PHEXT, _PLACE]
     return [
-        *([name, *where] for name in ("get", "size", "steps", "remove", "pop", "undo", "redo")),
-        *([name, _PHEXT, "*", ""] for name in ("coordinates", "list", "read")),
-        *([name] for name in ("status", "reload", "phexts", "presence", "durable", "history")),
+        *(
+            _request(name, *where)
+            for name in ("get", "size", "steps", "remove", "pop", "undo", "redo")
+        ),
+        *(_request(name, _PHEXT, "*", "") for name in ("coordinates", "list", "read")),
+        *(
+            _request(name)
+            for name in ("status", "reload", "phexts", "presence", "durable", "history")
+        ),
         ["count", _PHEXT, "1.*"],
         ["position", *where, 3, True],
         ["offset", *where, "nowhere"],

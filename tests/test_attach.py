@@ -1,6 +1,5 @@
 """Many processes at one folder: each change once, whoever is killed; the next one takes over."""
 
-import logging
 import os
 import signal
 import threading
@@ -10,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from random import Random
 
 import pytest
 import trio
@@ -20,53 +18,20 @@ from hypothesis import strategies as st
 
 import phextsync
 from benchmarks.attached import Writer, faults, place, run_writers, start_writers
-from phextsync.boundaries import Boundary
+from fuzz.desk import Node as DeskNode
 from phextsync.control import desk as desk_module
 from phextsync.control import operations
 from phextsync.control.desk import Desk
 from phextsync.control.frames import Value, decode_answer
 from phextsync.control.sessions import Session
-from phextsync.control.status import Status
 from phextsync.errors import AnswerLostError, PhextsyncError
 from phextsync.handles.call import Call
 from phextsync.index import CoordinateRange
-from phextsync.replica.replicas import ReplicaSet
-from phextsync.search import Hit
 from phextsync.store.contract import Batch
 from phextsync.store.memory import MemoryStore
-from phextsync.sync.lacks import Lack
 from sims.processes import PATIENCE_S, make_folder, mesh
 
 _A = "1.1.1/1.1.1/1.1.1"
-
-
-class _Node:
-    """A node as a desk sees it, over a store."""
-
-    def __init__(self, store: MemoryStore) -> None:
-        self.boundary = Boundary(logging.getLogger())
-        self.replicas = ReplicaSet(
-            store, node_id=bytes(16), random=Random(1), wall_time_ms=lambda: 0
-        )
-
-    def status(self) -> Status:
-        return Status(running=True, name="node", node_id="", folder="")
-
-    def lacking(self, phext: str, range_: CoordinateRange) -> list[Lack]:
-        return []
-
-    async def durable(self) -> None:
-        self.replicas.commit()
-
-    async def synced(
-        self, phext: str, range_: CoordinateRange, *, peers: int | None = None
-    ) -> None:
-        return
-
-    async def search(
-        self, words: str, phext: str, range_: CoordinateRange, *, limit: int
-    ) -> list[Hit]:
-        return []
 
 
 # -- receipts --------------------------------------------------------------------------------
@@ -75,7 +40,7 @@ class _Node:
 @given(st.lists(st.sampled_from(["ask", "commit", "answer", "die"]), max_size=30))
 def test_each_change_is_made_once_though_owners_die(steps: list[str]) -> None:
     store = MemoryStore()
-    desk, asked = Desk(_Node(store)), 0
+    desk, asked = Desk(DeskNode(store)), 0
     unanswered: dict[int, list[Value]] = {}
 
     def ask(number: int) -> None:
@@ -95,7 +60,7 @@ def test_each_change_is_made_once_though_owners_die(steps: list[str]) -> None:
                 unanswered.clear()
             case "die":
                 store = store.cloned()
-                desk = Desk(_Node(store))
+                desk = Desk(DeskNode(store))
                 for number in sorted(unanswered):
                     ask(number)
     text = desk.replicas.open("memory").get(_A, "")
@@ -109,7 +74,7 @@ def test_each_change_is_made_once_though_owners_die(steps: list[str]) -> None:
 )
 def test_steps_are_undone_once_though_owners_die(steps: list[str]) -> None:
     store = MemoryStore()
-    desk, number = Desk(_Node(store)), 0
+    desk, number = Desk(DeskNode(store)), 0
     asked: dict[int, list[Value]] = {}
     unanswered: set[int] = set()
     answers: dict[int, object] = {}
@@ -137,7 +102,7 @@ def test_steps_are_undone_once_though_owners_die(steps: list[str]) -> None:
                 unanswered.clear()
             case "die":  # and its steps are forgotten
                 store = store.cloned()
-                desk = Desk(_Node(store))
+                desk = Desk(DeskNode(store))
                 hold("again")
                 for number_ in sorted(unanswered):
                     ask(number_)
@@ -157,7 +122,7 @@ def test_steps_are_undone_once_though_owners_die(steps: list[str]) -> None:
 
 
 def test_what_a_process_holds_is_bounded_and_goes_with_it() -> None:
-    desk = Desk(_Node(MemoryStore()))
+    desk = Desk(DeskNode(MemoryStore()))
     session = Session(desk, b"me")
     session.begin(1, ["track", "memory", _A, "writer"])
     for number in range(2, 1001):
@@ -172,7 +137,7 @@ def test_what_a_process_holds_is_bounded_and_goes_with_it() -> None:
 
 
 def test_all_that_a_process_holds_ends_though_an_end_fails() -> None:
-    session = Session(Desk(_Node(MemoryStore())), b"me")
+    session = Session(Desk(DeskNode(MemoryStore())), b"me")
 
     def fail() -> None:
         raise PhextsyncError("this end failed")
@@ -191,7 +156,7 @@ def test_a_setting_of_history_that_is_refused_is_no_success() -> None:
             super().commit(replace(batch, history=(), kept=None))
             self.refused_history = True
 
-    class Node(_Node):
+    class Node(DeskNode):
         async def durable(self) -> None:
             batch = self.replicas.durability.take()
             assert batch is not None
@@ -199,14 +164,15 @@ def test_a_setting_of_history_that_is_refused_is_no_success() -> None:
             self.replicas.durability.written()
 
     desk = Desk(Node(Refusing()))
+    request: list[Value] = ["keep_history", 7]
     with pytest.raises(phextsync.PhextsyncError, match="could not be written"):
-        trio.run(desk.wait, ["keep_history", 7])
+        trio.run(desk.wait, request)
     assert desk.ask(["history"]) == [[None, "*", 0]]
 
 
 def test_an_answer_is_kept_until_the_process_has_it_and_while_it_is_short() -> None:
     store = MemoryStore()
-    desk = Desk(_Node(store))
+    desk = Desk(DeskNode(store))
     requests: list[list[Value]] = [
         ["setdefault", "memory", _A, "short"],
         ["append", "memory", _A, "x" * 5000],
@@ -218,7 +184,7 @@ def test_an_answer_is_kept_until_the_process_has_it_and_while_it_is_short() -> N
         for number, request in enumerate(requests, 1)
     ]
     desk.replicas.commit()
-    again = Desk(_Node(store.cloned()))
+    again = Desk(DeskNode(store.cloned()))
     repeated = [
         decode_answer(again.answer(b"me", number, 1, request))[1]
         for number, request in enumerate(requests, 1)
@@ -235,7 +201,7 @@ def test_an_answer_is_kept_until_the_process_has_it_and_while_it_is_short() -> N
 
 def test_the_receipt_of_a_process_goes_with_it() -> None:
     store = MemoryStore()
-    desk = Desk(_Node(store))
+    desk = Desk(DeskNode(store))
     desk.answer(b"me", 1, 0, ["append", "memory", _A, "x"])
     desk.replicas.commit()
     assert list(store.receipts()) == [b"me"]
@@ -250,10 +216,11 @@ async def test_fifty_looks_at_the_past_leave_a_thread_to_commits(
     may_end = threading.Event()
     answer = partial(may_end.wait, PATIENCE_S)
     monkeypatch.setattr(desk_module, "look_back", lambda replicas, request: answer)
-    session = Session(Desk(_Node(MemoryStore())), b"me")
+    session = Session(Desk(DeskNode(MemoryStore())), b"me")
     async with trio.open_nursery() as nursery:
         for label in range(50):
-            nursery.start_soon(session.wait, ["as", str(label), "log", "memory", _A, None])
+            request: list[Value] = ["as", str(label), "log", "memory", _A, None]
+            nursery.start_soon(session.wait, request)
         await trio.testing.wait_all_tasks_blocked()
         try:
             with trio.fail_after(PATIENCE_S / 2):

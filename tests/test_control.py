@@ -39,7 +39,7 @@ def replicas() -> ReplicaSet:
 
 
 def test_a_splice_replaces_characters_of_the_text_that_was_seen(replicas: ReplicaSet) -> None:
-    request = ["splice", "memory", _PLACE, 4, 7, "é\U0001f600", digest("one two")]
+    request: list[Value] = ["splice", "memory", _PLACE, 4, 7, "é\U0001f600", digest("one two")]
     assert is_change(request)
     assert perform(replicas, request) is None
     assert perform(replicas, ["get", "memory", _PLACE]) == "one é\U0001f600"

@@ -20,6 +20,7 @@ from phextsync.files.directory import (
     Changed,
     Directory,
     LateChange,
+    Outcome,
     Placed,
     Write,
 )
@@ -72,7 +73,7 @@ def _read(directory: Directory, path: str) -> File:
 
 def _write(
     directory: Directory, path: str, text: str, expected: File | None = None, marks: str = ""
-) -> Placed | Changed | Trouble:
+) -> Outcome:
     """Write a file as a binding does."""
     write = Write(_PLACE, path, text, marks, expected)
     (draft,) = directory.prepare([write])

@@ -95,7 +95,8 @@ async def test_no_request_of_a_process_reads_or_writes_a_phext_of_the_library(
         node.phext("memory")[_A] = "text"
         session = Session(node.desk, b"c" * 16)
         closed = pytest.raises(PhextsyncError, match="begin with a dot are the library's own")
-        for [name, _, *arguments] in [*_READS, *_CHANGES_OF_NOTHING, ["set", "", _A, "text"]]:
+        requests: list[list[Value]] = [*_READS, *_CHANGES_OF_NOTHING, ["set", "", _A, "text"]]
+        for [name, _, *arguments] in requests:
             for request in ([name, phext, *arguments], ["as", "me", name, phext, *arguments]):
                 with closed:
                     node.desk.ask(request)

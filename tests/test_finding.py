@@ -6,9 +6,10 @@ from random import Random
 
 import pytest
 
+from phextsync.control.frames import Value
 from phextsync.errors import CoordinateError, DirectoryError, PermissionDeniedError, PhextsyncError
 from phextsync.files.bindings import BindingStore, Bound
-from phextsync.files.desk import FileDesk, found_file, found_range
+from phextsync.files.desk import FIND, FIND_RANGE, NAME_FILE, FileDesk
 from phextsync.files.finding import is_coordinate, is_range, whole_path
 from phextsync.files.names import Line, NameMap
 from phextsync.index import Coordinate, CoordinateRange
@@ -50,8 +51,11 @@ class _Folder:
             replica.edit(place, text)
 
     def text(self, name: str, path: Path | None = None) -> str:
-        file = found_file(self.desk.ask(["find", name, "" if path is None else str(path)]))
+        file = FIND.ask(self, name, "" if path is None else str(path))
         return self.replicas.open(file.phext).get(file.coordinate, "")
+
+    def ask(self, *request: Value) -> Value:
+        return self.desk.ask([*request])
 
     def error(self, *request: str) -> str:
         with pytest.raises(CoordinateError) as caught:
@@ -143,7 +147,7 @@ def test_a_directory_a_folder_and_a_file_are_ranges(folder: _Folder) -> None:
     folder.write({"sub/a.md": "one"})
 
     def found(path: Path) -> tuple[str, str]:
-        answer = found_range(folder.desk.ask(["find_range", str(path), str(path)]))
+        answer = FIND_RANGE.ask(folder, str(path), str(path))
         return str(answer.range), answer.below
 
     assert found(notes) == ("7.*", "")
@@ -156,8 +160,7 @@ def test_a_directory_a_folder_and_a_file_are_ranges(folder: _Folder) -> None:
 
 
 def _named(folder: _Folder, name: str, path: Path | None = None) -> Coordinate:
-    answer = folder.desk.ask(["name_file", name, "" if path is None else str(path)])
-    return found_file(answer).coordinate
+    return NAME_FILE.ask(folder, name, "" if path is None else str(path)).coordinate
 
 
 def test_a_new_name_gets_one_line_of_the_map_where_any_machine_puts_it(folder: _Folder) -> None:

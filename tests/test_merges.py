@@ -182,10 +182,10 @@ def _different(draw: st.DrawFn, actions: Sequence[str]) -> tuple[str, str, str]:
                 case "keep" | "join":
                     changed.append(line)
         texts.append(changed)
-    base, current, new = (
+    base, ours, theirs = (
         "".join(" ".join(line) + "\n" for line in lines if line) for lines in texts
     )
-    return base, current, new
+    return base, ours, theirs
 
 
 _STAYING = ["keep", "insert", "put", "drop", "change", "grow"]

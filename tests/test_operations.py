@@ -24,7 +24,10 @@ from phextsync.control.sessions import Session
 from phextsync.errors import PhextsyncError, ProtocolError
 from phextsync.files.desk import FileDesk
 from phextsync.gateways.tools import TOOLS
-from phextsync.handles.blocking import Changes, Handle, Phext, Steps
+from phextsync.handles.awaiting import AsyncChanges, AsyncSteps
+from phextsync.handles.blocking import Handle, Phext
+from phextsync.handles.changes import Changes
+from phextsync.handles.steps import Steps
 from phextsync.replica.views import RangeView
 
 _A = "1.1.1/1.1.1/1.1.1"
@@ -161,8 +164,8 @@ _ASYNC_ONLY = {"peek", "count", "keys", "range"}
     [
         (Handle, aio.AsyncHandle),
         (Phext, aio.AsyncPhext),
-        (Steps, aio.AsyncSteps),
-        (Changes, aio.AsyncChanges),
+        (Steps, AsyncSteps),
+        (Changes, AsyncChanges),
         (RangeView, aio.AsyncRange),
     ],
 )
