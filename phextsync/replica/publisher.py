@@ -34,6 +34,7 @@ class Publisher:
         self._on_failure = on_failure
         self._subscribers: dict[int, _Subscriber] = {}
         self._subscriptions = 0
+        self._wants_texts = False
         self._before: dict[Coordinate, str] = {}  # texts before changes not yet published
         self._before_size = 0
         self._collected: dict[Coordinate, str] | None = None  # changed in this batch, by whom
@@ -50,11 +51,13 @@ class Publisher:
         """Call `callback` after each change in `range_`; return the number of the subscription."""
         self._subscriptions += 1
         self._subscribers[self._subscriptions] = _Subscriber(as_range(range_), callback, texts)
+        self._wants_texts |= texts
         return self._subscriptions
 
     def unsubscribe(self, subscription: int) -> None:
         """End a subscription, if it has not ended."""
         self._subscribers.pop(subscription, None)
+        self._wants_texts = any(each.wants_texts for each in self._subscribers.values())
 
     def publish(
         self, coordinates: tuple[Coordinate, ...], origin: bytes | None, label: str = ""
@@ -83,10 +86,9 @@ class Publisher:
 
     def keep_before(self, coordinate: Coordinate) -> None:
         """Keep the text as it is before a change, if a subscriber wants it."""
-        if coordinate not in self._before and any(
-            subscriber.wants_texts and coordinate in subscriber.range
-            for subscriber in self._subscribers.values()
-        ):
+        if not self._wants_texts or coordinate in self._before:
+            return
+        if any(s.wants_texts and coordinate in s.range for s in self._subscribers.values()):
             text = self._contents.read(coordinate)
             size = self._before_size + len(text)
             if len(self._before) < COORDINATES_MAX and size <= TEXTS_MAX:

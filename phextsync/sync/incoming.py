@@ -65,7 +65,10 @@ class Incoming:
 
     def receive(self, phext: str, entries: Sequence[Entry], name: str) -> None:
         """Take a frame of updates of a peer with a name."""
-        coordinates = tuple(dict.fromkeys(entry.coordinate for entry in entries))
+        if len(entries) == 1:
+            coordinates: tuple[Coordinate, ...] = (entries[0].coordinate,)
+        else:
+            coordinates = tuple(dict.fromkeys(entry.coordinate for entry in entries))
         if len(coordinates) > self._limits.scrolls_max:
             raise ProtocolError(
                 f"expected at most {self._limits.scrolls_max} scrolls, found {len(coordinates)}"
