@@ -328,7 +328,7 @@ def test_a_backup_is_looked_at_in_a_folder_that_meets_no_other(
 ) -> None:
     _out(folder, "set", _A, "one")
     file, scratch = tmp_path / "backup", tmp_path / "scratch"
-    assert "1 scrolls written" in _run(folder, "backup", str(file)).stderr
+    assert "1 scroll written" in _run(folder, "backup", str(file)).stderr
     _out(scratch, "restore", str(file), "--alone")
     assert _out(scratch, "get", _A) == "one"
     assert _out(scratch, "code") != _out(folder, "code")

@@ -29,8 +29,10 @@ from phextsync.files.finding import current_folder, is_coordinate, is_range, who
 from phextsync.handles.visit import own, visit
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT
+from phextsync.store.folder import has_store
 from phextsync.store.import_note import unfinished_import
 from phextsync.terminal import visible, visible_json, visible_text
+from phextsync.trust.private_files import IDENTITY_FILE, PENDING_FILE
 
 SCROLLS: Final = "Scrolls"
 NODE: Final = "This node"
@@ -89,19 +91,55 @@ PHEXT: Final = DEFAULT_PHEXT
 
 
 def existing_folder(data: Path) -> Path:
-    """Return the data folder, which must be there."""
+    """Return the data folder, which must be there, and be one."""
     folder = data.expanduser()
-    if not folder.is_dir():
+    if not folder.exists():
         fail(f"there is no data folder {folder}; make one with `phextsync init` or `join`")
+    if found := _found_instead(folder):
+        fail(f"expected a data folder, found {found} {folder}: {_WHERE_TO_GO[found]}")
     return folder
 
 
-def session(data: Path, *, writes: bool = False) -> AbstractContextManager[Asked]:
+def new_folder(data: Path) -> Path:
+    """Return a data folder that is to be made; a folder of something else stays as it is."""
+    folder = data.expanduser()
+    found = _found_instead(folder) if folder.exists() else ""
+    if found not in ("", _EMPTY):
+        fail(f"expected a new data folder, found {found} {folder}: {_WHERE_TO_GO[_FOREIGN]}")
+    return folder
+
+
+_EMPTY: Final = "an empty folder at"
+_FOREIGN: Final = "other files in"
+_FILE: Final = "a file at"
+_WHERE_TO_GO: Final = {
+    _EMPTY: "name another with --data, or make one there with `phextsync init` or `join`",
+    _FOREIGN: "name another with --data",
+    _FILE: "name a folder with --data",
+}
+_OF_THE_SYSTEM: Final = {"lost+found"}  # in a file system of its own
+
+
+def _found_instead(folder: Path) -> str:
+    """Say what is there if it is no data folder, "" if it is one: an identity, a request for one,
+    or a store makes it one."""
+    if not folder.is_dir():
+        return _FILE
+    names = (IDENTITY_FILE, PENDING_FILE)
+    if has_store(folder) or any((folder / name).exists() for name in names):
+        return ""
+    return _FOREIGN if {*os.listdir(folder)} - _OF_THE_SYSTEM else _EMPTY
+
+
+def session(
+    data: Path, *, writes: bool = False, report: Callable[[str], None] | None = None
+) -> AbstractContextManager[Asked]:
     """Ask the node that runs on the folder or, where none does, look into the folder, and own it
-    from the first change on; with `writes` from the beginning."""
+    from the first change on; with `writes` from the beginning. `report` is told what is wrong with
+    the store, else standard error is."""
     folder = existing_folder(data)
     warn_of_import(folder)
-    return (own if writes else visit)(folder, warn)
+    return (own if writes else visit)(folder, report or warn)
 
 
 def warn_of_import(folder: Path) -> None:
@@ -255,6 +293,11 @@ def say_columns(rows: Sequence[Sequence[str]]) -> None:
             cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
         ]
         print("  ".join(cells).rstrip())
+
+
+def counted(count: int, what: str) -> str:
+    """Return so many of something, the word in its number: 1 scroll, 2 scrolls."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def warn(line: str) -> None:

@@ -24,8 +24,10 @@ from phextsync.cli.common import (
     Json,
     Phext,
     bar,
+    counted,
     existing_folder,
     fail,
+    new_folder,
     say,
     say_json,
     warn,
@@ -51,7 +53,8 @@ def check(data: Data = DATA, as_json: Json = False) -> None:
         for problem in findings.problems:
             say(problem)
         others = f" (and {findings.others} deleted or the library's own)" if findings.others else ""
-        warn(f"{findings.scrolls} sound scrolls{others}, {len(findings.problems)} problems")
+        sound = counted(findings.scrolls, "sound scroll")
+        warn(f"{sound}{others}, {counted(len(findings.problems), 'problem')}")
     if findings.problems:
         sys.exit(1)
 
@@ -95,7 +98,7 @@ def backup(
         if file == "-":
             with target.open("rb") as written:
                 copyfileobj(written, sys.stdout.buffer)
-    warn(f"{done.scrolls} scrolls written to {file}")
+    warn(f"{counted(done.scrolls, 'scroll')} written to {file}")
     _fail_if_lost(done, "are not in the backup")
 
 
@@ -124,7 +127,7 @@ def restore(
     if at:
         past_cli.restore_at(what, at, data, phext)
         return
-    folder = data.expanduser()
+    folder = new_folder(data)
     if alone and folder.exists() and any(folder.glob("identity*")):
         fail(f"{folder} is the folder of a node: name a new one with --data, or leave --alone out")
     with _input_file(what) as file, bar("restoring") as show:
@@ -132,7 +135,7 @@ def restore(
     if alone:
         key = MeshKey.generate(os.urandom(32))
         NodeIdentity.create(key, _ALONE, os.urandom(32)).save(folder)
-    warn(f"{done.scrolls} scrolls restored into {folder}")
+    warn(f"{counted(done.scrolls, 'scroll')} restored into {folder}")
     _fail_if_lost(done, "could not be read")
 
 
@@ -155,4 +158,4 @@ def _fail_if_lost(done: Rebuilt, what: str) -> None:
         say(line)
     if done.lost or done.unnamed != 0:
         more = "an unknown number of" if done.unnamed is None else str(done.unnamed)
-        fail(f"{len(done.lost)} scrolls and {more} others are damaged and {what}")
+        fail(f"damaged: {counted(len(done.lost), 'scroll')} and {more} without a name; they {what}")

@@ -19,6 +19,7 @@ from phextsync.cli.common import (
     existing_folder,
     fail,
     line_or_input,
+    new_folder,
     read_duration_s,
     say,
     say_columns,
@@ -174,7 +175,7 @@ def rotate(
 @app.command(rich_help_panel=MESH)
 def request(data: Data = DATA, name: _Name = "", out: _Out = "-") -> None:
     """Ask for a certificate: print a request (PKCS#10) to be taken to the administrator."""
-    folder = data.expanduser()
+    folder = new_folder(data)
     if (folder / IDENTITY_FILE).exists():
         wanted = NodeIdentity.load(folder).request()
     else:
@@ -361,7 +362,7 @@ def _create(data: Path, key: MeshKey, name: str) -> None:
 
 def _check_is_new(data: Path) -> None:
     """Refuse a folder that has an identity, before anything else is done."""
-    folder = data.expanduser()
+    folder = new_folder(data)
     if (folder / IDENTITY_FILE).exists():
         raise IdentityError(
             f"the identity of a node exists already in {folder}: `phextsync code` prints the code "

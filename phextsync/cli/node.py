@@ -26,6 +26,7 @@ from phextsync.cli.common import (
     Json,
     bar,
     close_output,
+    counted,
     existing_folder,
     fail,
     is_terminal,
@@ -386,9 +387,16 @@ def status(
         sys.exit(1 if reasons else 0)
     if as_json:
         say_json(asdict(answer))
-        return
+    else:
+        _show_status(answer)
+    if not answer.running and answer.warnings:
+        fail(answer.warnings[0])
+
+
+def _show_status(answer: Status) -> None:
     state = f"runs on port {answer.port}" if answer.running else "is not running"
-    say(f"{answer.name} ({answer.node_id[:8]}) {state}, data in {answer.folder}")
+    who = f"{answer.name} ({answer.node_id[:8]})" if answer.name else "the node"
+    say(f"{who} {state}, data in {answer.folder}")
     rows = [["phext", "scrolls", "bytes", "fingerprint"]]
     for row in answer.phexts:
         rows.append([row.name, str(row.scrolls), str(row.bytes), row.fingerprint])
@@ -402,6 +410,7 @@ def _out_of_step(answer: Status) -> Iterator[str]:
     """Give the reasons why not everything is in step, a line each."""
     if not answer.running:
         yield f"no node runs on {answer.folder}"
+        yield from answer.warnings
     for directory in answer.directories:
         yield from reasons_of(directory)
     if not answer.running:
@@ -431,7 +440,7 @@ def _running_lines(answer: Status) -> Iterator[str]:
 
 def _peer_lines(peer: PeerRow) -> Iterator[str]:
     scrolls, trip = peer.lag_scrolls, peer.round_trip_ms
-    lag = f", lacks {scrolls} scrolls, {decimal(peer.lag_bytes)}" if scrolls else ""
+    lag = f", lacks {counted(scrolls, 'scroll')}, {decimal(peer.lag_bytes)}" if scrolls else ""
     yield f"peer {peer.name} ({peer.node_id[:8]}): {peer.state}{lag}"
     yield f"  at {peer.address}"
     took = "" if trip is None else f"round trip {trip:.2f} ms, "

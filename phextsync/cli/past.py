@@ -19,6 +19,7 @@ from phextsync.cli.common import (
     Phext,
     Place,
     RangeTarget,
+    counted,
     existing_folder,
     fail,
     file_names,
@@ -232,7 +233,7 @@ def _bring_back(asked: Asked, found: RangeTarget, *, force: bool) -> None:
             some, size = [], 0
     if not places and not _is_kept(asked):
         fail(NOT_KEPT)
-    warn(f"{taken} {'scroll' if taken == 1 else 'scrolls'} brought back")
+    warn(f"{counted(taken, 'scroll')} brought back")
 
 
 def _deleted(asked: Asked, phext: str, range_: str) -> Iterator[DeletedScroll]:

@@ -17,6 +17,7 @@ from phextsync.cli.common import (
     Phext,
     Place,
     Range,
+    counted,
     existing_folder,
     fail,
     file_names,
@@ -200,7 +201,7 @@ def import_(
                 taken += operations.IMPORT.ask(asked, phext, keep, chunk)
                 note.has_begun = chunk_bytes is not None
                 progress.advance(bar, len(chunk))
-    warn(f"{taken} of {len(scrolls)} scrolls imported into {phext}")
+    warn(f"{taken} of {counted(len(scrolls), 'scroll')} imported into {phext}")
 
 
 def _chunks(scrolls: list[tuple[str, str]], bytes_max: int | None) -> Iterator[list[Value]]:
@@ -224,18 +225,22 @@ def export(
     range_: Annotated[str, typer.Option("--range", help="Only this range.")] = "*",
 ) -> None:
     """Write the scrolls to a .phext file."""
-    with session(data) as asked:
+    damages: list[str] = []
+    with session(data, report=damages.append) as asked:
         phext, range_ = whole_range_target(asked, phext, range_)
         scrolls = list(pages(asked, operations.READ, phext, range_))
     replaced = sum(phextfile.has_breaks(text) for _, text in scrolls)
     if replaced:
-        warn(f"{replaced} scrolls have break characters or zero bytes, written as pictures")
+        what = counted(replaced, "scroll")
+        warn(f"break characters or zero bytes of {what} are written as pictures")
     text = phextfile.implode(scrolls)
     if file == "-":
         say_text(text)
-        return
-    write_output(file, text.encode())
-    warn(f"{len(scrolls)} scrolls of {phext} written to {file}")
+    else:
+        write_output(file, text.encode())
+        warn(f"{counted(len(scrolls), 'scroll')} of {phext} written to {file}")
+    if damages:
+        fail(f"what is damaged is not in the export: {'; '.join(damages)}")
 
 
 @app.command(rich_help_panel=SCROLLS)

@@ -25,6 +25,7 @@ from phextsync.store.folder import (
     STORE,
     lock_folder,
     look,
+    no_store,
     open_records,
     put_in_place,
     translated,
@@ -140,8 +141,10 @@ def repair(
     """Rebuild what can be: the file, heads from contents, scrolls from what was set aside.
 
     What cannot be stays set aside until a peer sends it, or is given up with `forget`.
-    StoreLockedError while a node runs.
+    StoreLockedError while a node runs; StoreError where there is nothing to repair.
     """
+    if not any((folder / name).exists() for name in (STORE, NEW, RESTORING)):
+        raise no_store(folder)
     data = folder / STORE / DATA_FILE
     before = data.stat().st_size if data.exists() else 0
     reports = [f"{folder}: threw away a restore that was cut short"] * discard_restore(folder)

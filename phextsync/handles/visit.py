@@ -204,15 +204,18 @@ def _answer(replicas: ReplicaSet, files: FileDesk, folder: Path, request: list[V
 
 
 def _status(replicas: ReplicaSet, files: FileDesk, folder: Path) -> Status:
+    identity, warnings = None, tuple[str, ...]()
     try:
         identity = NodeIdentity.load(folder)
-    except IdentityError:  # somebody else's, or none: there is something to read all the same
-        identity = None
+    except IdentityError as error:  # there is something to read all the same
+        if not isinstance(error.__cause__, PermissionError):  # else it is somebody else's
+            warnings = (str(error),)
     return Status(
         running=False,
         name=identity.name if identity else "",
         node_id=identity.node_id.hex() if identity else "",
         folder=str(folder),
         phexts=summarize(replicas),
+        warnings=warnings,
         directories=files.status(),
     )

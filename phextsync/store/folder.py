@@ -164,6 +164,20 @@ def data_file_of(folder: Path) -> Path | None:
     return store / DATA_FILE
 
 
+def has_store(folder: Path) -> bool:
+    """Whether a folder holds the data of a store, or what was left of a restore."""
+    data = (folder / name / DATA_FILE for name in (STORE, NEW))
+    return any(path.exists() for path in (*data, folder / RESTORING))
+
+
+def no_store(folder: Path) -> StoreError:
+    """Return what says that a folder has no store, and how it gets one."""
+    return StoreError(
+        f"expected a store in {folder}, found none: the first start or change makes an empty one, "
+        "`phextsync restore FILE` brings a backup"
+    )
+
+
 def look(folder: Path, use: Callable[[Records], T]) -> T:
     """Return what `use` makes of the records of a data folder as they are at one moment. Nothing is
     locked or written, whether somebody writes or not; if somebody did meanwhile, `use` is called
@@ -171,7 +185,7 @@ def look(folder: Path, use: Callable[[Records], T]) -> T:
     check_restored(folder)
     data = data_file_of(folder)
     if data is None:
-        raise StoreError(f"{folder} has no store")
+        raise no_store(folder)
     with translated(folder):
         for is_pinned in (False, True, *[False] * _LOOKS_MAX):
             try:

@@ -94,7 +94,8 @@ class Opening:
         aside = self._replace(lambda new: create(new, is_durable=True)[0].close(), "store.damaged")
         self.reports.append(
             f"{self._folder}: the store cannot be read ({problem}); it was set aside as "
-            f"{aside.name}, its scrolls come back from peers"
+            f"{aside.name}, its scrolls come back from peers, or by `phextsync restore BACKUP "
+            "--replace`"
         )
 
     def _rebuild(self, records: Records) -> None:

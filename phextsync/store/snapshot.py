@@ -31,6 +31,7 @@ from phextsync.store.retention import NO_HISTORY, Retention
 
 _WINDOW_SCROLLS: Final = 64
 _WINDOW_BYTES: Final = 256 << 10
+_PROBLEMS_SHOWN: Final = 3
 _NOBODY: Final = b"\xff" * 4  # the number of no phext
 
 
@@ -54,10 +55,15 @@ class Snapshot:
 
     @property
     def report(self) -> tuple[str, ...]:
-        """What is wrong with what was read so far, a line each."""
-        return tuple(
-            f"{self._folder}: the store is damaged ({problem}); `phextsync repair` rebuilds it"
-            for problem in self._records.problems
+        """What is wrong with what was read so far, in a line; nothing if nothing is."""
+        problems = self._records.problems
+        if not problems:
+            return ()
+        what = "; ".join(problems[:_PROBLEMS_SHOWN])
+        rest = len(problems) - _PROBLEMS_SHOWN
+        more = f"; {rest} more, which `phextsync check` lists" if rest > 0 else ""
+        return (
+            f"{self._folder}: the store is damaged ({what}{more}); `phextsync repair` rebuilds it",
         )
 
     def is_current(self) -> bool:

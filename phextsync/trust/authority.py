@@ -38,7 +38,7 @@ from phextsync.trust.certificates import (
 )
 from phextsync.trust.codes import decode_code, encode_code
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
-from phextsync.trust.private_files import AUTHORITY_FILE, IDENTITY_FILE, read_private, save_private
+from phextsync.trust.private_files import AUTHORITY_FILE, read_private, reading, save_private
 
 JOIN_CODE_PREFIX: Final = "phextsync1-"
 _JOIN_CODE_CHARACTERS: Final = 56
@@ -106,14 +106,15 @@ class Authority:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read the authority kept in `folder`; refuse one that others may read."""
-        key, certificates = from_pem(read_private(folder / AUTHORITY_FILE), AUTHORITY_FILE)
-        if len(certificates) != 1:
-            raise IdentityError(
-                f"expected 1 certificate in {AUTHORITY_FILE}, found {len(certificates)}"
-            )
-        if public_bytes(key.public_key()) != certificate_public_bytes(certificates[0]):
-            raise IdentityError(f"the key in {AUTHORITY_FILE} is not that of its certificate")
-        return cls(key, certificates[0])
+        path = folder / AUTHORITY_FILE
+        data = read_private(path)
+        with reading(path):
+            key, certificates = from_pem(data)
+            if len(certificates) != 1:
+                raise IdentityError(f"expected 1 certificate, found {len(certificates)}")
+            if public_bytes(key.public_key()) != certificate_public_bytes(certificates[0]):
+                raise IdentityError("the key is not that of the certificate")
+            return cls(key, certificates[0])
 
     def save(self, folder: Path) -> None:
         """Write the authority into `folder`, which has none yet, as a file of mode 0600."""
@@ -195,7 +196,7 @@ class Bundle:
             certificates = x509.load_pem_x509_certificates(data)
         except ValueError as error:
             raise IdentityError(
-                f"expected a bundle of certificates, found none: {error}"
+                "expected a bundle of certificates, found something else"
             ) from error
         if len(certificates) != 2:
             raise IdentityError(f"expected a bundle of 2 certificates, found {len(certificates)}")
@@ -243,7 +244,7 @@ def mesh_key_from_pem(data: bytes) -> MeshKey | None:
     try:
         secret = base64.b64decode("".join(body.split()), validate=True)
     except binascii.Error as error:
-        raise IdentityError(f"the mesh key in {IDENTITY_FILE} is damaged: {error}") from error
+        raise IdentityError("expected a mesh key in base64, found another text") from error
     if not end:
-        raise IdentityError(f"the mesh key in {IDENTITY_FILE} has no end line")
+        raise IdentityError("the mesh key has no end line")
     return MeshKey(secret)

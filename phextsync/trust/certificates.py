@@ -9,7 +9,7 @@ import hashlib
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import NameOID
@@ -71,7 +71,7 @@ def read_request(data: bytes) -> tuple[str, Ed25519PublicKey]:
     try:
         request = x509.load_pem_x509_csr(data)
     except ValueError as error:
-        raise IdentityError(f"expected a request for a certificate, found none: {error}") from error
+        raise IdentityError("expected a request for a certificate, found something else") from error
     public_key = request.public_key()
     if not isinstance(public_key, Ed25519PublicKey) or not request.is_signature_valid:
         raise IdentityError("expected a request that its Ed25519 key has signed, found another")
@@ -89,16 +89,16 @@ def private_key(random_bytes: bytes, what: str) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(random_bytes)
 
 
-def from_pem(data: bytes, file: str) -> tuple[Ed25519PrivateKey, list[x509.Certificate]]:
-    """Read a key and the certificates that follow it, if any."""
+def from_pem(data: bytes) -> tuple[Ed25519PrivateKey, list[x509.Certificate]]:
+    """Read a key and the certificates that follow it, if any. IdentityError for anything else."""
     try:
         key = serialization.load_pem_private_key(data, password=None)
         has_certificates = b"-----BEGIN CERTIFICATE-----" in data
         certificates = x509.load_pem_x509_certificates(data) if has_certificates else []
-    except (ValueError, TypeError) as error:
-        raise IdentityError(f"{file} does not hold a key and certificates: {error}") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise IdentityError("expected a key and certificates, found something else") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise IdentityError(f"expected an Ed25519 key in {file}, found {type(key).__name__}")
+        raise IdentityError(f"expected an Ed25519 key, found {type(key).__name__}")
     return key, certificates
 
 

@@ -32,7 +32,13 @@ from phextsync.trust.certificates import (
     subject_name,
 )
 from phextsync.trust.permissions import Permissions
-from phextsync.trust.private_files import IDENTITY_FILE, PENDING_FILE, read_private, save_private
+from phextsync.trust.private_files import (
+    IDENTITY_FILE,
+    PENDING_FILE,
+    read_private,
+    reading,
+    save_private,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +73,14 @@ class NodeIdentity:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read the identity kept in `folder`; refuse one that others on this machine may read."""
-        data = read_private(folder / IDENTITY_FILE)
-        key, certificates = from_pem(data, IDENTITY_FILE)
-        if len(certificates) not in (2, 4):
-            raise IdentityError(
-                f"expected 2 certificates in {IDENTITY_FILE}, found {len(certificates)}"
-            )
-        previous = Bundle(*certificates[2:]) if len(certificates) == 4 else None
-        return cls(key, certificates[0], certificates[1], mesh_key_from_pem(data), previous)
+        path = folder / IDENTITY_FILE
+        data = read_private(path)
+        with reading(path):
+            key, certificates = from_pem(data)
+            if len(certificates) not in (2, 4):
+                raise IdentityError(f"expected 2 certificates, found {len(certificates)}")
+            previous = Bundle(*certificates[2:]) if len(certificates) == 4 else None
+            return cls(key, certificates[0], certificates[1], mesh_key_from_pem(data), previous)
 
     def save(self, folder: Path, *, replace: bool = False) -> None:
         """Write the identity into `folder`, whole or not at all, as a file of mode 0600."""
@@ -183,9 +189,11 @@ class PendingIdentity:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
-        data = read_private(folder / PENDING_FILE)
-        key, _ = from_pem(data, PENDING_FILE)
-        return cls(key, read_request(data)[0])
+        path = folder / PENDING_FILE
+        data = read_private(path)
+        with reading(path):
+            key, _ = from_pem(data)
+            return cls(key, read_request(data)[0])
 
     def save(self, folder: Path) -> None:
         """Write the key and the request into `folder` as a file of mode 0600."""

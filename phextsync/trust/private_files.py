@@ -2,6 +2,8 @@
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,11 @@ _MADE_BY: Final = {
     AUTHORITY_FILE: "`phextsync init --administered`",
     PENDING_FILE: "`phextsync request`",
 }
+_MADE_AGAIN_BY: Final = {
+    IDENTITY_FILE: "join the mesh again, where the scrolls stay: `phextsync join`",
+    AUTHORITY_FILE: "begin a new mesh: `phextsync init --administered`",
+    PENDING_FILE: "ask again: `phextsync request`",
+}
 
 
 def save_private(path: Path, data: bytes) -> None:
@@ -25,10 +32,12 @@ def save_private(path: Path, data: bytes) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(path, data)
     except OSError as error:
-        raise IdentityError(f"{path} cannot be written: {error}") from error
+        raise IdentityError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def read_private(path: Path) -> bytes:
+    """Return what a private file holds. IdentityError where it is not there, cannot be read, is
+    too large, or others may read it."""
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
@@ -39,9 +48,21 @@ def read_private(path: Path) -> bytes:
             f"there is no {path.name} in {path.parent}: make it with {how}"
         ) from error
     except OSError as error:
-        raise IdentityError(f"the identity cannot be read: {error}") from error
+        raise IdentityError(f"{path} cannot be read: {error.strerror}") from error
     if os.name == "posix" and mode & 0o077:
         raise IdentityError(f"{path} has mode {mode:04o}, expected 0600: others may have read it")
     if len(data) > _FILE_BYTES_MAX:
         raise IdentityError(f"{path} exceeds {_FILE_BYTES_MAX} bytes: expected an identity")
     return data
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say of what is wrong with a private file in the block which file it is, and what to do."""
+    try:
+        yield
+    except IdentityError as error:
+        raise IdentityError(
+            f"{path} is damaged: {error}; put a copy of it back, or move it away and "
+            f"{_MADE_AGAIN_BY[path.name]}"
+        ) from error
