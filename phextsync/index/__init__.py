@@ -24,6 +24,7 @@ try:
     )
     from phextsync.index._coordinate import EVERYTHING, ORIGIN, Coordinate, CoordinateRange
     from phextsync.index._index import SKETCH_CELLS, CoordinateIndex, OpenText, OpenTexts
+    from phextsync.index._sealed import sealed_text
 except ModuleNotFoundError as error:
     raise ImportError(
         f"phextsync.index is not compiled ({error}): build it with `pip install .`"
@@ -52,6 +53,7 @@ __all__ = [
     "is_news",
     "plain_text",
     "root_clients",
+    "sealed_text",
     "snapshot_version",
     "state_vector",
     "strip_deletes",

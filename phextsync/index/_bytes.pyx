@@ -971,6 +971,33 @@ cdef bytes deletes_bytes(Ranges* deletes):
     return data[: write_deletes(start, deletes, False) - start]
 
 
+cdef Py_ssize_t single_text(
+    const uint8_t* update, Py_ssize_t count, const uint8_t** text
+) noexcept nogil:
+    """Find the text of a state that is one insertion and nothing else: return its bytes, or -1
+    when the state is not of this form."""
+    cdef Reader reader
+    cdef Struct found
+    reader.start = reader.at = update
+    reader.end = update + count
+    reader.error = OK
+    if read_varint(&reader) != 1 or read_varint(&reader) != 1:
+        return -1
+    found.client = read_client(&reader)
+    found.clock = read_clock(&reader)
+    if found.clock != 0:
+        return -1
+    read_struct(&reader, &found, NULL, 0)
+    if reader.error != OK or found.kind != STRING or found.length == 0:
+        return -1
+    if found.has_origin or found.has_right_origin or read_varint(&reader) != 0:
+        return -1
+    if reader.error != OK or reader.at != reader.end:
+        return -1
+    text[0] = found.text
+    return found.text_bytes
+
+
 def plain_text(bytes update not None):
     """Return the text of a whole state in UTF-8, or None when only a document can tell.
 

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, Self, TypeAlias, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
@@ -6,6 +6,7 @@ from typing_extensions import disjoint_base
 from phextsync.index._coordinate import Coordinate, CoordinateRange
 
 _View = TypeVar("_View")
+_Default = TypeVar("_Default")
 _Key: TypeAlias = Coordinate | str | tuple[int, int, int, int, int, int, int, int, int]
 
 SKETCH_CELLS: int
@@ -65,10 +66,18 @@ class OpenText:
 @disjoint_base
 class OpenTexts(Generic[_View]):
     index: CoordinateIndex
+    elsewhere: tuple[dict[Coordinate, Any], ...] | None
+    closed: Callable[[Coordinate], str]
     def __new__(cls, *args: object, **kwargs: object) -> Self: ...
     @overload
     def __getitem__(self, key: Coordinate | str, /) -> str: ...
     @overload
     def __getitem__(self, key: slice | CoordinateRange, /) -> _View: ...
+    @overload
+    def get(self, key: Any, default: None = None) -> str | None: ...
+    @overload
+    def get(self, key: Any, default: str) -> str: ...
+    @overload
+    def get(self, key: Any, default: _Default) -> str | _Default: ...
     def is_open(self, key: object) -> bool: ...
     def fetch(self, key: Any) -> str | _View: ...

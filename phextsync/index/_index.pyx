@@ -704,10 +704,15 @@ cdef class OpenTexts:
     """A mapping's subscript in C: the texts of open scrolls; `fetch` is asked for all others.
 
     A read of an open text runs no Python code and lets no other thread run, so it is whole and
-    current in any thread.
+    current in any thread. `elsewhere` are dictionaries by coordinates with what the index does not
+    know or knows otherwise. What is in none of them, and in the index without anything attached, is
+    closed: `closed` is asked for its text, "" for none. What is in none of them nor in the index is
+    not there.
     """
 
     cdef public CoordinateIndex index
+    cdef public tuple elsewhere
+    cdef public object closed
 
     def __cinit__(self, *_, **__):
         self.index = CoordinateIndex()
@@ -716,33 +721,75 @@ cdef class OpenTexts:
         """The type of what ranges and slices give is for the checker of types alone."""
         return cls
 
-    cdef OpenText _opened(self, key):
-        """Return what is attached to `key`; None also for what is no coordinate."""
-        cdef Key place
-        cdef Entry* entry
+    cdef Entry* _entry(self, key, Key* place):
+        """Return the entry of `key`, or the free one for it; NULL for what is no coordinate."""
         if type(key) is str:
-            if not try_key(<str>key, &place):
-                return None
+            if not try_key(<str>key, place):
+                return NULL
         elif type(key) is Coordinate:
             place.hi = (<Coordinate>key)._hi
             place.lo = (<Coordinate>key)._lo
         else:
-            return None
-        entry = find(&self.index._table, place.hi, place.lo)
-        if entry.value == NULL or not isinstance(<object>entry.value, OpenText):
-            return None
-        return <OpenText>entry.value
+            return NULL
+        return find(&self.index._table, place.hi, place.lo)
+
+    cdef bint _is_elsewhere(self, Key place):
+        """Whether the index may not know all of a key."""
+        cdef dict places
+        cdef Coordinate coordinate = None
+        if self.elsewhere is None:
+            return True
+        for places in self.elsewhere:
+            if places:
+                if coordinate is None:
+                    coordinate = make_coordinate(place.hi, place.lo)
+                if coordinate in places:
+                    return True
+        return False
+
+    cdef _find(self, key):
+        """Return the text at `key`, None when it is not there."""
+        cdef Key place
+        cdef Entry* entry = self._entry(key, &place)
+        cdef OpenText opened
+        cdef bint is_there
+        if entry == NULL:
+            return self.fetch(key)
+        is_there = entry.hi != 0
+        if entry.value != NULL and isinstance(<object>entry.value, OpenText):
+            opened = <OpenText>entry.value
+            if opened.text is not None:
+                opened.used = True
+                return opened.text
+        elif entry.value == NULL and not self._is_elsewhere(place):
+            if not is_there:
+                return None
+            if type(key) is not Coordinate:
+                key = make_coordinate(place.hi, place.lo)
+            return self.closed(key) or None
+        return self.fetch(key)
 
     def __getitem__(self, key):
-        cdef OpenText opened = self._opened(key)
-        if opened is not None and opened.text is not None:
-            opened.used = True
-            return opened.text
-        return self.fetch(key)
+        found = self._find(key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def get(self, key, default=None):
+        """Return the text at `key`, or `default` when there is none."""
+        try:
+            found = self._find(key)
+        except KeyError:
+            return default
+        return default if found is None else found
 
     def is_open(self, key):
         """Whether something is attached to a coordinate. From any thread."""
-        return self._opened(key) is not None
+        cdef Key place
+        cdef Entry* entry = self._entry(key, &place)
+        return (
+            entry != NULL and entry.value != NULL and isinstance(<object>entry.value, OpenText)
+        )
 
     def fetch(self, key):
         """Return the text at `key`, or what else the mapping has for it."""

@@ -40,11 +40,16 @@ class Contents:
 
     # -- texts -----------------------------------------------------------------------------
 
+    def stored_text(self, coordinate: Coordinate) -> str:
+        """Return the text, "" when there is none, of a scroll that is closed and in the index as
+        it is now, and keep it at hand."""
+        text = self._store.text(self._phext, coordinate.key)
+        return self._documents.keep_text(coordinate, text) if text else self.text(coordinate)
+
     def text(self, coordinate: Coordinate) -> str:
         """Return the scroll's text, "" when there is none, and keep it at hand."""
         stored = None
-        is_stored = self._pending.where(coordinate) is Where.STORED
-        if is_stored and self._documents.get(coordinate) is None:
+        if self._is_closed(coordinate):
             stored = self._documents.read_stored(coordinate)
             plain = _plain_text(stored)
             if plain:
@@ -63,10 +68,14 @@ class Contents:
         kept: OpenText | None = self._index.get(coordinate)
         if kept is not None and kept.text is not None:
             return kept.text
+        if self._is_closed(coordinate):
+            text = self._store.text(self._phext, coordinate.key)
+            if text is not None:
+                return text
         try:
             state = self._plain_state(coordinate)
-            text = None if state is None else plain_text(state)
-            return self.text(coordinate) if text is None else text.decode()
+            plain = None if state is None else plain_text(state)
+            return self.text(coordinate) if plain is None else plain.decode()
         except StoreDamagedError:
             return ""
 
@@ -79,14 +88,19 @@ class Contents:
         moves = self._pending.moves
         if coordinate in self._pending or self._documents.is_open(coordinate):
             return None
-        text: bytes | None = b""
-        if coordinate in self._index:
-            try:
-                stored = self._store.read(self._phext, coordinate.key)
-            except StoreDamagedError:
-                return None
-            text = None if stored is None else _plain_text(stored)
-        return None if text is None or moves != self._pending.moves else text.decode()
+        text = self._glanced(coordinate) if coordinate in self._index else ""
+        return text if moves == self._pending.moves else None
+
+    def _glanced(self, coordinate: Coordinate) -> str | None:
+        text = self._store.text(self._phext, coordinate.key)
+        if text is not None:
+            return text
+        try:
+            stored = self._store.read(self._phext, coordinate.key)
+        except StoreDamagedError:
+            return None
+        plain = None if stored is None else _plain_text(stored)
+        return None if plain is None else plain.decode()
 
     def size(self, coordinate: Coordinate) -> int:
         """Return the bytes of the scroll's text in UTF-8, 0 when there is none. Opens nothing."""
@@ -145,6 +159,11 @@ class Contents:
                 return latest.state
         opened = opened or self._documents.open(coordinate)
         return None if opened is None else opened.scroll.difference(version)
+
+    def _is_closed(self, coordinate: Coordinate) -> bool:
+        """Whether the store has the scroll as it is now, and it has no document."""
+        is_stored = self._pending.where(coordinate) is Where.STORED
+        return is_stored and self._documents.get(coordinate) is None
 
     def _plain_state(self, coordinate: Coordinate) -> bytes | None:
         """Return the state of a closed scroll that tells text and version without a document."""

@@ -4,7 +4,6 @@ There is one document for one scroll. It is pinned while it has changes that are
 and while a history remembers its steps.
 """
 
-import sys
 from typing import Final
 
 from phextsync.crdt import Scroll
@@ -65,6 +64,11 @@ class Documents:
         opened: OpenText | None = self._index.get(coordinate)
         return opened if isinstance(opened, Document) else self._fresh.get(coordinate)
 
+    @property
+    def fresh(self) -> dict[Coordinate, Document]:
+        """The documents of scrolls that the index does not know, for compiled look-ups."""
+        return self._fresh
+
     def is_open(self, coordinate: Coordinate) -> bool:
         """Whether the scroll has a document, or its text is kept. From any thread."""
         return coordinate in self._fresh or self._index.get(coordinate) is not None
@@ -124,7 +128,7 @@ class Documents:
         kept = OpenText()
         kept.text, kept.used = text, True
         self._index.set_value(coordinate, kept)
-        self._budget.add(self, coordinate, kept, _TEXT_BYTES + sys.getsizeof(text))
+        self._budget.add(self, coordinate, kept, _TEXT_BYTES + text.__sizeof__())
         return text
 
     def renew_client(self) -> None:

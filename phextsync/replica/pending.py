@@ -68,6 +68,12 @@ class Pending:
         """Whether something of the scroll is not yet durable."""
         return coordinate in self._waiting or coordinate in self._committing
 
+    @property
+    def places(self) -> tuple[dict[Coordinate, Unsettled], ...]:
+        """The dictionaries of what is not yet durable, the same for ever, for compiled look-ups:
+        it is in one of them at every moment."""
+        return (self._waiting, self._committing)
+
     def where(self, coordinate: Coordinate) -> Where:
         """Say where the latest of the scroll is."""
         if coordinate in self._waiting:

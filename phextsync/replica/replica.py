@@ -92,6 +92,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._editor = Editor(name, documents, client, tracked, publisher, writes, shared)
         self._merging = Merging(name, contents, documents, client, publisher, writes, shared)
         self._pasts = Pasts(name, index, pending, documents, contents, shared)
+        self.elsewhere = (*pending.places, documents.fresh)
+        self.closed = contents.stored_text
 
     # -- the mapping -----------------------------------------------------------------------
 

@@ -108,6 +108,10 @@ class Store(Protocol):
     def read(self, phext: str, key: bytes) -> StoredScroll | None:
         """Return a scroll, None when there is none. StoreDamagedError when it is damaged."""
 
+    def text(self, phext: str, key: bytes) -> str | None:
+        """Return the text of a scroll, None when it takes more to tell, as for one that is damaged
+        or not there: `read` does. What can be told is told without a copy of what is stored."""
+
     def read_range(
         self, phext: str, lower: bytes, upper: bytes | None, bytes_max: int
     ) -> list[tuple[bytes, StoredScroll]]:

@@ -15,6 +15,7 @@ import lmdb
 import xxhash
 
 from phextsync.errors import StoreDamagedError, StoreError
+from phextsync.index import sealed_text
 from phextsync.store import aside
 from phextsync.store.contract import Batch, Heads, ScrollWrite, StoredScroll
 from phextsync.store.cursors import PAIRS_AT_ONCE, batches, get, next_number, scan
@@ -238,6 +239,22 @@ class LmdbStore:
                 return self._read(txn, number + key)
         except (StoreDamagedError, lmdb.Error) as error:
             raise StoreDamagedError(f"{phext} {coordinate_text(key)}: {error}") from None
+
+    def text(self, phext: str, key: bytes) -> str | None:
+        number = self._numbers.get(phext)
+        if number is None:
+            return None
+        place = number + key
+        try:
+            txn = self._env.begin()
+            try:
+                head = txn.get(place, None, self._dbs[HEADS])
+                state = txn.get(place, None, self._dbs[STATES])
+            finally:
+                txn.abort()
+        except lmdb.Error:
+            return None
+        return sealed_text(place, head, state) if head and state else None
 
     def _read(self, txn: "lmdb.Transaction", place: bytes) -> StoredScroll | None:
         head = get(txn, place, self._dbs[HEADS])

@@ -44,6 +44,9 @@ class MemoryStore:
         found = self._scrolls.get(phext, {}).get(key)
         return None if found is None else found[1]
 
+    def text(self, phext: str, key: bytes) -> str | None:
+        return None
+
     def read_range(
         self, phext: str, lower: bytes, upper: bytes | None, bytes_max: int
     ) -> list[tuple[bytes, StoredScroll]]:

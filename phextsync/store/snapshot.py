@@ -105,6 +105,9 @@ class Snapshot:
             raise StoreDamagedError(f"{phext} {coordinate_text(key)}: {stored.problem}")
         return scroll_of(stored)
 
+    def text(self, phext: str, key: bytes) -> str | None:
+        return None
+
     def _load(self, place: bytes) -> None:
         """Read the scroll at a place, and some that follow."""
         self._window, size = {}, 0
