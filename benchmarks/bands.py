@@ -40,6 +40,8 @@ AT_MOST: Final = {
     "flood_lost": 0,
     "flood_doubled": 0,
     "read_open_ratio": 5,
+    "closed_read_us@1e5": 2.5,
+    "missing_read_us@1e5": 0.2,
     "attached_durable_ratio": 4,
     "attached_lost": 0,
     "attached_doubled": 0,

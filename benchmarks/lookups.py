@@ -88,6 +88,23 @@ def _path(medians_ns: dict[str, float]) -> Plot:
     return Plot("found", "How a coordinate is found", x_label="ns", is_log_x=True, bars=bars)
 
 
+def stored_us(count: int, runs: int) -> tuple[list[float], list[float]]:
+    """Return microseconds of reading a closed scroll of `count`, and of asking for one that is not
+    there, of each run the least of some passes."""
+    coordinates = nested_coordinates(count + _KEYS)
+    Random(1).shuffle(coordinates)
+    missing, present = coordinates[count:], coordinates[:count]
+    with (
+        tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary,
+        _filled(Path(temporary) / "ours", present) as replicas,
+    ):
+        ask = replicas.open(_NAME).get
+        return (
+            [_closed_ns(replicas, present[:_FEW]) / 1000 for _ in range(runs)],
+            [_per_key_ns(ask, missing) / 1000 for _ in range(runs)],
+        )
+
+
 def _measure(count: int, runs: int) -> Times:
     coordinates = nested_coordinates(count + count // 10)
     Random(1).shuffle(coordinates)
