@@ -22,9 +22,10 @@ _COUNT_BYTES: Final = 8
 # 10 differences are read from 40 cells 996 times of 1,000, 20 from them 9 times of 10.
 _FIRST_CELLS: Final = 40
 _SECOND_CELLS_MIN: Final = 64
-# Reading d differences takes 1.45 d cells at 100 and 1.37 d above; estimates are within 20 %.
+# Reading d differences takes 1.45 d cells at 100 and 1.37 d above; estimates are within 20 %. With
+# fewer cells for each more comparisons need a third sketch, and the mean of all is longer.
 _CELLS_PER_DIFFERENCE: Final = 1.45
-_CELLS_PER_ESTIMATE: Final = 1.7
+_CELLS_PER_ESTIMATE: Final = 1.8
 # Below this, a few ranges and lists are shorter than an opening of 1,080 bytes.
 _ENTRIES_MIN: Final = 64
 # The share of a bucket's values that cancel although they differ.
