@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync import Coordinate, CoordinateRange, PhextsyncError, aio
+from phextsync.control.status import PeerRow, Status
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.gateways.agent import PAGE_CHARACTERS, Agent
 from phextsync.gateways.tools import PAGE_ROWS, TOOLS
+from phextsync.sync.traffic import Traffic
 from sims.processes import PATIENCE_S, make_folder
 
 _A = "1.1.1/1.1.1/1.1.1"
@@ -364,3 +368,33 @@ def test_files_are_named_by_their_paths_and_names(tmp_path: Path) -> None:
         assert await memory.get(_A) is None
 
     _run(folder, use)
+
+
+class _Told:
+    """A handle that knows its status alone."""
+
+    async def status(self) -> Status:
+        counters = dict.fromkeys((each.name for each in fields(Traffic)), 0)
+        peer = PeerRow(
+            node_id="0a",
+            name="there",
+            address="127.0.0.1",
+            round_trip_ms=None,
+            state="comparing",
+            lag_scrolls=0,
+            lag_bytes=0,
+            last_error="",
+            lacks=(".clients: 0, still comparing",),
+            **counters,
+        )
+        late = replace(peer, name="late", lacks=("memory: 1, not yet on its disk", *peer.lacks))
+        return Status(running=True, name="here", node_id="0b", folder="", peers=(peer, late))
+
+
+def test_peers_are_not_said_to_lack_what_an_agent_cannot_see() -> None:
+    agent = Agent(cast("aio.AsyncHandle", _Told()))  # of which it needs no more here
+    (answer,) = asyncio.run(agent.call("peers", {}))
+    assert answer.splitlines()[1:] == [
+        "peer there at 127.0.0.1 has everything",
+        "peer late at 127.0.0.1 does not have yet: memory: 1, not yet on its disk",
+    ]

@@ -213,7 +213,7 @@ class Agent:
             if not is_reserved(phext.name):
                 lines.append(f"phext {phext.name}: {phext.scrolls} scrolls")
         for peer in status.peers:
-            missing = "; ".join(peer.lacks)
+            missing = "; ".join(lack for lack in peer.lacks if not is_reserved(lack))
             state = f"does not have yet: {missing}" if missing else "has everything"
             lines.append(f"peer {peer.name} at {peer.address} {state}")
         if not status.peers:
