@@ -1,5 +1,7 @@
 """Streams: changes as an asynchronous iterator for trio."""
 
+from collections.abc import Awaitable, Callable
+
 import trio
 
 from phextsync.replica.changes import Change, ChangeFeed
@@ -19,8 +21,13 @@ class ChangeStream(trio.abc.ReceiveChannel[Change]):
 
     async def receive(self) -> Change:
         """Return the next change when there is one."""
-        await trio.lowlevel.checkpoint()
+        return await self.receive_when(trio.lowlevel.checkpoint)
+
+    async def receive_when(self, ready: Callable[[], Awaitable[object]]) -> Change:
+        """Return the next change when there is one and the reader is `ready` for it: until then it
+        stays in the feed."""
         while True:
+            await ready()
             if self._is_closed:
                 raise trio.ClosedResourceError
             change = self._feed.take()

@@ -33,7 +33,7 @@ from phextsync.index import EVERYTHING, Coordinate
 from phextsync.node import invitations as invitation
 from phextsync.node.invitations import Invitation, Invitations
 from phextsync.node.node import Node
-from phextsync.replica.changes import Change
+from phextsync.replica.changes import Change, ChangeFeed
 from phextsync.search import Indexer, Searcher
 from phextsync.sync.news import News
 from phextsync.testing import MemoryMesh, Reset
@@ -219,6 +219,63 @@ async def test_a_process_that_takes_no_answers_gets_no_more_than_it_has_room_for
         await ours.send_all(b"".join(sent))
         await wait_all_tasks_blocked()
         assert asked == [1, 2, 3]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ["show", "memory", str(_A), 0],
+        ["log", "memory", str(_A), None],
+        ["undeletable", "memory", "*"],
+        ["search", "memory", "*", "one", 9],
+        ["as", "me", "blame", "memory", str(_A)],
+    ],
+)
+async def test_answers_that_take_time_are_made_when_there_is_room_for_them(
+    request_: list[Value], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    async def long_answer(*_: object) -> str:
+        await trio.lowlevel.checkpoint()
+        made.append("x" * (3 << 20))
+        return made[-1]
+
+    shared = Desk(DeskNode())
+    monkeypatch.setattr(shared, "wait", long_answer)
+    ours, theirs = lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_one, shared, theirs)
+        await ours.send_all(b"".join(_frame(number, *request_) for number in range(1, 100)))
+        await wait_all_tasks_blocked()
+        assert 3 <= len(made) <= 3 + 4
+        nursery.cancel_scope.cancel()
+
+
+async def test_changes_stay_in_their_feeds_until_there_is_room_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken: list[Change] = []
+    take = ChangeFeed.take
+
+    def count(feed: ChangeFeed) -> Change | None:
+        change = take(feed)
+        taken.extend([] if change is None else [change])
+        return change
+
+    monkeypatch.setattr(ChangeFeed, "take", count)
+    node = DeskNode()
+    ours, theirs = lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_one, Desk(node), theirs)
+        watches = [_frame(number, "watch", "memory", "*", True) for number in range(1, 21)]
+        waits = [_frame(20 + number, "next", number) for number in range(1, 21)]
+        await ours.send_all(b"".join(watches + waits))
+        await wait_all_tasks_blocked()
+        node.replicas.open("memory")[_A] = "x" * (3 << 20)
+        await wait_all_tasks_blocked()
+        assert len(taken) == 3
         nursery.cancel_scope.cancel()
 
 

@@ -403,6 +403,12 @@ def takes_time(request: list[Value]) -> bool:
     return operation is not None and operation.serving is Serving.WAITS
 
 
+def may_be_long(request: list[Value]) -> bool:
+    """Whether the answer to a request that waits may take much memory once it is made."""
+    operation = operation_of(request)
+    return operation is not None and operation not in (DURABLE, SYNCED, KEEP_HISTORY, NEXT)
+
+
 def check_phext(request: list[Value]) -> None:
     """PhextsyncError when the request is about a phext that belongs to the library or a gateway."""
     operation = operation_of(request)

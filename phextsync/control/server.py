@@ -19,7 +19,7 @@ from phextsync.control.frames import (
     encode_answer,
     encode_error,
 )
-from phextsync.control.operations import is_change, lasts, takes_time
+from phextsync.control.operations import is_change, lasts, may_be_long, takes_time
 from phextsync.control.sessions import Session
 from phextsync.control.sockets import bound_socket
 from phextsync.errors import LinkError, PhextsyncError, StoreError
@@ -29,6 +29,7 @@ from phextsync.transport import FrameChannel
 
 _OUTBOX_BYTES_MAX: Final = 8 << 20  # of answers that a process does not take, beside the last
 _WAITS_MAX: Final = 1000  # of one process, at a time
+_LONG_ANSWERS_MAX: Final = 4  # that are made for one process at a time, beside those
 
 
 async def serve(
@@ -71,6 +72,7 @@ class _Connection:
         self._has_undurable = Flag()
         self._has_room = Signal()
         self._tasks: dict[int, trio.CancelScope] = {}
+        self._making = trio.CapacityLimiter(_LONG_ANSWERS_MAX)
 
     async def run(self) -> None:
         """Answer until the other side hangs up or speaks nonsense, or an error of this node."""
@@ -101,7 +103,7 @@ class _Connection:
             return
 
     async def _room(self) -> None:
-        """Wait until the other side has taken most of its answers."""
+        """Wait until the other side has taken most of its answers: one more may be made."""
         while self._outbox_bytes > _OUTBOX_BYTES_MAX:
             await self._has_room.wait()
 
@@ -183,8 +185,14 @@ class _Connection:
     async def _wait(self, number: int, request: list[Value], scope: trio.CancelScope) -> None:
         with scope:
             with self._desk.answering(number, request) as failed:
-                answer = await self._session.wait(request)
-                self._put(encode_answer(number, answer))
+                self._put(encode_answer(number, await self._waited_for(request)))
             for answer in failed:
                 self._put(answer)
         self._tasks.pop(number, None)
+
+    async def _waited_for(self, request: list[Value]) -> Value:
+        if not may_be_long(request):
+            return await self._session.wait(request, self._room)
+        async with self._making:
+            await self._room()
+            return await self._session.wait(request)

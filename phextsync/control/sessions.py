@@ -1,6 +1,6 @@
 """Sessions: what lasts as long as a process is there, and goes with it."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import Final
 
@@ -56,21 +56,28 @@ class Session:
         self._streams.pop(number, None)
         self._ends.pop(number, _nothing)()
 
-    async def wait(self, request: list[Value]) -> Value:
-        """Answer a request that needs waiting: those of `Desk.wait`, or the next change."""
+    async def wait(
+        self,
+        request: list[Value],
+        has_room: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
+    ) -> Value:
+        """Answer a request that needs waiting: those of `Desk.wait`, or the next change once the
+        process `has_room` for it."""
         match request:
             case ["next", int(number)]:
-                return operations.NEXT.answer.encode(await self._next(number))
+                return operations.NEXT.answer.encode(await self._next(number, has_room))
             case ["as", str(), *unsigned]:  # it does not matter who waits
                 return await self.desk.wait(unsigned)
             case _:
                 return await self.desk.wait(request)
 
-    async def _next(self, number: int) -> ToldChange | None:
+    async def _next(
+        self, number: int, has_room: Callable[[], Awaitable[object]]
+    ) -> ToldChange | None:
         if number not in self._streams:
             return None
         try:
-            change = await self._streams[number].receive()
+            change = await self._streams[number].receive_when(has_room)
         except trio.ClosedResourceError:
             return None
         replica = self.desk.replicas.phext(change.phext)
