@@ -854,6 +854,62 @@ def test_a_file_may_take_the_name_of_the_folder_that_it_lay_in(mesh: Mesh) -> No
     assert _place(one, "a") == place
 
 
+def test_a_file_takes_the_name_of_the_folder_that_it_lay_in_elsewhere_too(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.make_folders("a/b")
+    one.disk.put("a/b/x.md", "kept\n")
+    mesh.settle()
+    two.disk.put("a/.hidden", "kept too\n")
+    one.disk.rename("a/b/x.md", "aside.tmp")
+    one.disk.remove_tree("a")
+    one.disk.rename("aside.tmp", "a")
+    mesh.pass_time(5)
+    assert two.visible() == {"a/b/x.md": "kept\n"}
+    assert "a folder is in the place of a file" in _problems(two)["a/b/x.md"]
+    two.disk.unlink("a/.hidden")
+    mesh.pass_time(60)
+    assert mesh.settle() == {"a": "kept\n"}
+    assert not _problems(two)
+
+
+@pytest.mark.parametrize("loses_power", [True, False])
+def test_a_crash_while_a_file_takes_the_name_of_its_folder_loses_nothing(
+    loses_power: bool,
+) -> None:
+    for number in range(1, 120, 3):
+        mesh = Mesh(1)
+        (machine,) = mesh.machines
+        machine.disk.make_folders("a/b")
+        machine.disk.put("a/b/x.md", "kept\n")
+        mesh.settle()
+        machine.disk.sync_all()
+        machine.peer.replica.replace(_MAP, " a/b/x.md", " a")
+        machine.peer.commit()
+        calls = 0
+
+        def before(name: str, path: str, limit: int = number) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == limit:
+                raise KeyboardInterrupt
+
+        machine.files.before = before
+        try:
+            mesh.pass_time(1)
+        except KeyboardInterrupt:
+            _allow(machine)
+            mesh.network.crash(0)
+            machine.files.end()
+            if loses_power:
+                machine.disk.cut_power(Random(number))
+            machine.start()
+        assert mesh.settle(10) == {"a": "kept\n"}, number
+        assert not _problems(machine), number
+        if calls < number:
+            break
+    assert number > 60
+
+
 def test_files_of_a_renamed_folder_are_not_read_again_while_the_old_ones_may_come_back(
     mesh: Mesh,
 ) -> None:

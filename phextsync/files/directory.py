@@ -491,12 +491,12 @@ class Directory:
         return Placed(mark_of(status), marks_of(status), status.born_ns, is_outside, late)
 
     def _clear_way(self, path: str) -> None:
-        """Remove an empty folder or file that lies where another is to be: it is as absent as an
-        empty scroll. OSError when it is not empty."""
+        """Remove an empty file, or a folder without files, that lies where another is to be: it is
+        as absent as an empty scroll. OSError when it is not empty."""
         status = self._files.status(path)
         if status is not None and status.is_folder:
             try:
-                self._files.remove_folder(path)
+                self._remove_folders(path)
             except OSError as error:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from error
         elif status is not None and status.is_file and not status.size:
@@ -508,6 +508,14 @@ class Directory:
                 self._put_new(aside, path)
             else:
                 self._discard(aside)
+
+    def _remove_folders(self, folder: str) -> None:
+        """Remove a folder that holds nothing but folders. OSError when it holds more."""
+        entries = self._files.entries(folder)
+        if all(status.is_folder for _, status in entries):
+            for name, _ in entries:
+                self._remove_folders(f"{folder}/{name}")
+        self._files.remove_folder(folder)
 
     def _put_new(self, draft: str, path: str) -> bool:
         """Give a file the path where nothing is; say whether nothing was."""
@@ -548,6 +556,17 @@ class Directory:
             return Placed(None)
         is_outside = self._reader.is_outside(new)
         return Placed(mark_of(moved), marks_of(moved), is_outside=is_outside)
+
+    def is_alone(self, path: str, folder: str) -> bool:
+        """Whether a folder holds nothing but a file below it, as far as that can be told."""
+        try:
+            while path != folder:
+                path = path.rpartition("/")[0]
+                if len(self._files.entries(path)) != 1:
+                    return False
+        except OSError:
+            return False
+        return True
 
     def _carry(self, old: str, new: str, expected: Mark) -> bool:
         """Give a file another path where nothing is, on another file system by a copy; say

@@ -175,7 +175,7 @@ class Output:
         now: float,
     ) -> None:
         """Let files lie where their names say."""
-        targets = self._targets(moves)
+        targets = self._targets(moves, await self._rising(moves))
         for coordinate, (file, path) in targets.items():
             record = self._records.get(coordinate)
             assert record is not None
@@ -193,12 +193,28 @@ class Output:
                 raise DirectoryError(ELSEWHERE)
             self._moved(coordinate, record, file, path, outcome, ready, now)
 
+    async def _rising(self, moves: Mapping[Coordinate, tuple[File, str]]) -> set[Coordinate]:
+        """Return the files that take the place of a folder which holds nothing but them."""
+        rising: set[Coordinate] = set()
+        for coordinate, (_, path) in moves.items():
+            record = self._records.get(coordinate)
+            if record is not None and record.path.startswith(f"{path}/"):
+                is_alone = await self._run(self._directory.is_alone, record.path, path)
+                rising.update([coordinate] if is_alone else [])
+        return rising
+
     def _targets(
-        self, moves: Mapping[Coordinate, tuple[File, str]]
+        self, moves: Mapping[Coordinate, tuple[File, str]], rising: set[Coordinate]
     ) -> dict[Coordinate, tuple[File, str]]:
-        """Return where each file goes first: out of the way where it is in that of another."""
+        """Return where each file goes first: out of the way where it is in that of another, and
+        out of the folder whose place it takes."""
         targets: dict[Coordinate, tuple[File, str]] = {}
         for coordinate, (file, path) in moves.items():
+            if coordinate in rising:
+                folder, slash, _ = path.rpartition("/")
+                targets[coordinate] = file, f"{folder}{slash}{_MOVING}{coordinate.key.hex()}"
+                self._todo.finish(coordinate)
+                continue
             other = self._in_the_way(path)
             if other is None:
                 targets.setdefault(coordinate, (file, path))
