@@ -97,7 +97,27 @@ def test_an_edit_is_durable_with_the_batch_that_it_names() -> None:
     assert durability.is_durable(first + 1)
 
 
-@given(st.lists(st.tuples(st.sampled_from("stwr"), st.integers(0, 2), st.integers())))
+def test_the_lease_of_a_client_id_outlives_a_batch_that_was_refused() -> None:
+    replicas = _replicas()
+    replica = replicas.open("memory")
+    replica["1.1.1/1.1.1/1.1.1"] = "text"
+    assert replicas.durability.take() is not None
+    replicas.durability.refused(StoreFullError("full"))
+    replicas.commit()
+    assert replicas.store.lease("memory") == replica.statistics().client_id
+
+
+def test_no_batch_brings_back_a_lease_that_was_given_up() -> None:
+    replicas = _replicas()
+    replicas.open("memory")["1.1.1/1.1.1/1.1.1"] = "text"
+    assert replicas.durability.take() is not None
+    replicas.durability.end_lease("memory")
+    replicas.durability.refused(StoreFullError("full"))
+    replicas.commit()
+    assert replicas.store.lease("memory") is None
+
+
+@given(st.lists(st.tuples(st.sampled_from("stwrd"), st.integers(0, 2), st.integers())))
 def test_staged_values_come_with_the_next_batch_until_one_was_written(
     steps: list[tuple[str, int, int]],
 ) -> None:
@@ -112,6 +132,10 @@ def test_staged_values_come_with_the_next_batch_until_one_was_written(
             case "t" if not taken:
                 taken, following = following, {}
                 assert staged.take() == taken
+            case "d":
+                staged.drop(key)
+                taken.pop(key, None)
+                following.pop(key, None)
             case "w":
                 staged.written()
                 taken = {}

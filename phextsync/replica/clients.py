@@ -60,6 +60,10 @@ class Clients:
                 line = f"{client_id} {self.node_id.hex()} {phext}\n"
                 self._open_lines().import_unknown(coordinate, line)
 
+    def give_up(self, phext: str) -> None:
+        """Let no later batch make the lease of the client id durable that a phext had."""
+        self._durability.end_lease(phext)
+
     def writer_of(self, phext: str, client_id: int) -> bytes | None:
         """Return the node that writes `phext` under a client id, None when that is not known."""
         clients = self._known_lines()
@@ -95,6 +99,7 @@ class Client:
     def give_up(self) -> None:
         """What was written under the client id may be lost: it must not write again."""
         self.current = None
+        self._clients.give_up(self._phext)
 
     def clock_in(self, update: bytes) -> tuple[int, int]:
         """Return the client id, and the clock that an update shows for it; zeros for none."""

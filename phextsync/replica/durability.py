@@ -43,7 +43,7 @@ class Durability:
         self._listeners = listeners
         self._changed: dict[str, Writes] = {}
         self._committing: list[Writes] = []
-        self._leases: dict[str, int] = {}
+        self._leases: Staged[str, int] = Staged()
         self._receipts: Staged[bytes, Callable[[], bytes]] = Staged()
         self._notes: Staged[bytes, bytes] = Staged()
         self._failure: StoreError | None = None
@@ -59,7 +59,11 @@ class Durability:
 
     def lease(self, phext: str, client_id: int) -> None:
         """Let the next batch say under which client id this node writes a phext."""
-        self._leases[phext] = client_id
+        self._leases.set(phext, client_id)
+
+    def end_lease(self, phext: str) -> None:
+        """Let no later batch say under which client id this node wrote a phext so far."""
+        self._leases.drop(phext)
 
     def give_receipt(self, client: bytes, encode: Callable[[], bytes]) -> None:
         """Let the next batch hold the receipt of `client`, as `encode` says it is then."""
@@ -127,7 +131,7 @@ class Durability:
         self._history.take_settings()  # first: they hold for the writes of this batch
         self._committing, self._changed = list(self._changed.values()), {}
         writes = [(one.name, write) for one in self._committing for write in one.take_writes()]
-        leases, self._leases = tuple(self._leases.items()), {}
+        leases = tuple(self._leases.take().items())
         receipts = tuple((client, encode()) for client, encode in self._receipts.take().items())
         notes = tuple(self._notes.take().items())
         pieces = self._history.take_pieces()
@@ -141,6 +145,7 @@ class Durability:
         for one in self._committing:
             one.settle()
         self._committing = []
+        self._leases.written()
         self._receipts.written()
         self._notes.written()
         self._history.written(is_refused=self._store.refused_history)
@@ -155,6 +160,7 @@ class Durability:
             one.unsettle()
             self._changed[one.name] = one
         self._committing = []
+        self._leases.refused()
         self._receipts.refused()
         self._notes.refused()
         self._history.refused()

@@ -26,6 +26,11 @@ class Staged(Generic[K, V]):
         """Let the next batch have a value."""
         self._next[key] = value
 
+    def drop(self, key: K) -> None:
+        """Let no later batch have a value."""
+        self._next.pop(key, None)
+        self._taken.pop(key, None)
+
     def latest(self) -> dict[K, V]:
         """Return all values that are not yet durable."""
         return {**self._taken, **self._next}
