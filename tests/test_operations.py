@@ -28,6 +28,7 @@ from phextsync.handles.awaiting import AsyncChanges, AsyncSteps
 from phextsync.handles.blocking import Handle, Phext
 from phextsync.handles.changes import Changes
 from phextsync.handles.steps import Steps
+from phextsync.index import OpenTexts
 from phextsync.replica.views import RangeView
 
 _A = "1.1.1/1.1.1/1.1.1"
@@ -155,7 +156,7 @@ def _takes(kind: type, name: str) -> list[str]:
 
 
 # What is done by other means: a block in place of `close`, `peek` in place of what is read at once.
-_BLOCKING_ONLY = {"close", "fetch", "index", "is_open", "popitem", "scrolls"}
+_BLOCKING_ONLY = {"close", "popitem", "scrolls", *_names(OpenTexts)}
 _ASYNC_ONLY = {"peek", "count", "keys", "range"}
 
 
