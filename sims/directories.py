@@ -371,7 +371,8 @@ class Run:
         except (StopIteration, OSError):
             is_done = True
         after = self._tokens(step.machine)
-        if step.kind in _SAVES and self._acts[step.machine] == acts:  # nobody came between
+        is_alone = not held or self._acts[step.machine] == acts  # nobody came between
+        if step.kind in _SAVES and is_alone:
             self.lines.saved(token for token in held if token in after)
         self._acts[step.machine] += 1
         gone = Counter({token: n for token, n in before.items() if token not in after})
@@ -385,7 +386,8 @@ class Run:
             self.lines.gave_up(held, after)
         else:
             later = self.network.now + step.seconds
-            self._at(later, partial(self._go_on, step, doing, held, self._acts[step.machine]))
+            acts = self._acts[step.machine] if is_alone else -1
+            self._at(later, partial(self._go_on, step, doing, held, acts))
 
     def _is_left_alone(self, machine: Machine, path: str) -> bool:
         return machine.ignores(path) or not _is_name(path)
@@ -393,9 +395,13 @@ class Run:
     def _who(self, step: Step) -> str:
         return f"{step.kind} on {step.machine} at {self.network.now:.2f}"
 
-    def _places(self, number: int) -> dict[str, str]:
-        files = self.machines[number].disk.files()
-        return {token: path for path, text in files.items() for token in tokens_of(text)}
+    def _places(self, number: int) -> dict[str, frozenset[str]]:
+        """Return in which files each token stands."""
+        places: dict[str, frozenset[str]] = {}
+        for path, text in self.machines[number].disk.files().items():
+            for token in tokens_of(text):
+                places[token] = places.get(token, frozenset()) | {path}
+        return places
 
     def _tokens(self, number: int) -> Counter[str]:
         return tokens_in(self.machines[number].disk.files())
@@ -457,8 +463,12 @@ class Run:
         self._has_power[number] = False
         after = self._tokens(number)
         elsewhere = self._held()
-        lay = self._places(number)
-        theirs = {*unsynced, *(t for t, path in lay.items() if path.endswith(("~", ".tmp")))}
+        aside = {
+            token
+            for token, paths in self._places(number).items()
+            if any(path.endswith(("~", ".tmp")) for path in paths)
+        }
+        theirs = {*unsynced, *aside}
         lost = [t for t in before if t not in after and (t in theirs or t not in elsewhere)]
         self.lines.excuse(lost, f"the power of {number} went")
         for token in after:
@@ -591,14 +601,20 @@ class Run:
         """Other files come to be seen in a folder: their lines meet those of the scrolls. What is
         not seen any more, and nobody had read, is not owed."""
         before = self._tokens(number)
-        places = self._places(number)
+        seen = [self._places(number)]
         yield
         after = self._tokens(number)
         elsewhere = self._held()
         hidden = [t for t in before if t not in after and t not in elsewhere]
         self.lines.excuse(hidden, f"hidden by a file system at {folder} of {number}")
-        places |= self._places(number)
-        self.lines.met(t for t, path in places.items() if path.startswith(f"{folder}/"))
+        seen.append(self._places(number))
+        below = f"{folder}/"
+        self.lines.met(
+            token
+            for places in seen
+            for token, paths in places.items()
+            if any(path.startswith(below) for path in paths)
+        )
 
     def _do_pull(self, step: Step, source: Random) -> None:
         """Two machines get the same new version of a file that both have, unseen or seen."""

@@ -70,8 +70,8 @@ class Lines:
 
     def moved(
         self,
-        before: Mapping[str, str],
-        after: Mapping[str, str],
+        before: Mapping[str, frozenset[str]],
+        after: Mapping[str, frozenset[str]],
         ignores: Callable[[str], bool],
     ) -> None:
         """A user changed files: in such files tokens stood, and stand. To put a line into another
@@ -79,20 +79,24 @@ class Lines:
         from one file apart may put it into two others. Each machine has its own copy of a file
         that is left alone, as `ignores` tells, so that what is taken from there may come from
         others too."""
-        files = {*before.values()}
-        for token, path in after.items():
-            old = before.get(token, path)
-            if old == path:
-                continue
-            self.again[token] = None
-            self.forbidden.pop(token, None)
-            taken = self.taken.setdefault(token, {})
-            taken.pop(path, None)
-            is_other = path in files  # and not another name of the same
-            first, was_other = taken.setdefault(old, (path, is_other))
-            is_twice = first != path and (is_other or was_other)
-            if is_twice or (ignores(old) and not ignores(path)):
-                self.doubled[token] = None
+        files = {path for paths in before.values() for path in paths}
+        for token, paths in after.items():
+            lay = before.get(token, paths)
+            for path in sorted(paths - lay):
+                self.again[token] = None
+                self.forbidden.pop(token, None)
+                for old in sorted(lay - paths or lay):
+                    self._took(token, old, path, path in files)
+                    if ignores(old) and not ignores(path):
+                        self.doubled[token] = None
+
+    def _took(self, token: str, old: str, path: str, is_other: bool) -> None:
+        """A user took a token from one path to another, where another file was or none."""
+        taken = self.taken.setdefault(token, {})
+        taken.pop(path, None)
+        first, was_other = taken.setdefault(old, (path, is_other))
+        if first != path and (is_other or was_other):
+            self.doubled[token] = None
 
     def gave_up(self, held: Iterable[str], after: Mapping[str, int]) -> None:
         """A user held lines that were taken away; those that are not on the disk now are gone."""
