@@ -11,6 +11,7 @@ from phextsync.errors import PhextsyncError
 from phextsync.index import CoordinateRange
 from phextsync.ranges import Ranges, intersection
 from phextsync.sync.events import PeerLost
+from phextsync.sync.presence import PeerPresence
 from phextsync.transport import SecureLink
 from phextsync.trust.certificates import certificate_permissions
 from phextsync.trust.known_peers import KnownPeers, State
@@ -96,11 +97,16 @@ class Acquaintances:
         self.see(peer_id)
         self.remembered.remember_name(peer_id, name)
 
-    def see_again(self, now: float, peers: Callable[[], Iterable[bytes]]) -> None:
+    def see_again(
+        self,
+        now: float,
+        connected: Callable[[], set[bytes]],
+        present: Callable[[], Iterable[PeerPresence]],
+    ) -> None:
         """Note from time to time who is here: a node that is killed knows it afterwards."""
         if now - self._seen_noted >= _SEEN_AGAIN_S:
             self._seen_noted = now
-            for peer_id in peers():
+            for peer_id in sorted(connected() | {peer.node_id for peer in present()}):
                 self.see(peer_id)
 
     def lose(self, event: PeerLost) -> None:

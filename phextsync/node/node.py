@@ -48,6 +48,7 @@ from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.replica.views import Range, as_range
 from phextsync.search import Hit, Searcher
+from phextsync.signals import Signal
 from phextsync.store.durations import Durations
 from phextsync.store.lmdb_store import LmdbStore
 from phextsync.streams import ChangeStream
@@ -60,7 +61,7 @@ from phextsync.sync.traffic import Traffic
 from phextsync.trust.identity import NodeIdentity
 from phextsync.trust.known_peers import KnownPeers
 
-DEFAULT_PORT: Final = 7439  # PHEX on a keypad
+DEFAULT_PORT: Final = transport.PORT
 DEFAULT_PHEXT: Final = "memory"
 
 _IMPORTED_AT_ONCE: Final = 5000
@@ -88,10 +89,10 @@ class Node:
         self.incarnation = seed.randbytes(16)
         self.known = surroundings.known
         self.boundary = Boundary(_log, on_error=surroundings.on_error)
-        self.on_peer: Callable[[PeerJoined | PeerLost], None] = _ignore
+        self.on_peer: Callable[[PeerJoined | PeerLost], None] = lambda _event: None
         self._surroundings = surroundings
         self._static = [discovery.parse_address(peer, DEFAULT_PORT) for peer in peers]
-        self._reloaded = trio.Event()
+        self._reloaded = Signal()
         self._alarm = trio.CancelScope()
         self.replicas = ReplicaSet(
             surroundings.store,
@@ -115,26 +116,25 @@ class Node:
             random=Random(seed.getrandbits(64)),
             interests=interests,
             timing=timing,
-            listener=Listener(
-                on_ready=lambda link: self.links.wake(link),
-                on_due=self._is_due,
-                on_progress=lambda: self.agreement.note_progress(),
-                on_edit=lambda link: self.links.edited(link),
-            ),
+            listener=self._core_listener(),
         )
         self._make_parts(links_max)
-        self.presence = self.core.presence
-        self.presence.subscribe(lambda peer: self.acquaintances.see(peer.node_id))
-        self.presence.publish({})  # everybody is to know that this node is there
         self.searcher = Searcher(self.replicas, self.folder, self.boundary)
         self.directories: Directories | None = None  # while they are known
         self.desk = Desk(self)
 
+    def _core_listener(self) -> Listener:
+        return Listener(
+            on_ready=lambda link: self.links.wake(link),
+            on_due=self._is_due,
+            on_progress=lambda: self.agreement.note_progress(),
+            on_edit=lambda link: self.links.edited(link),
+        )
+
     def _make_parts(self, links_max: int) -> None:
         outside, boundary = self._surroundings, self.boundary
-        self.acquaintances = Acquaintances(
-            self.identity.node_id, self.known, outside.remembered, outside.wall_time_s
-        )
+        own_id, wall_time_s = self.identity.node_id, outside.wall_time_s
+        self.acquaintances = Acquaintances(own_id, self.known, outside.remembered, wall_time_s)
         self.links = Links(
             self.core,
             self.acquaintances,
@@ -153,6 +153,9 @@ class Node:
         )
         self.finding = Finding(self.dialler, boundary, self._announcement, self.reloaded)
         self.agreement = Agreement(self.replicas, self.core, self.links, self.acquaintances)
+        self.presence = self.core.presence
+        self.presence.subscribe(lambda peer: self.acquaintances.see(peer.node_id))
+        self.presence.publish({})  # everybody is to know that this node is there
 
     # -- what users call -------------------------------------------------------------------
 
@@ -338,14 +341,11 @@ class Node:
             with self.boundary.around("keeping time"):
                 deadline = self.links.promptly(partial(self.core.tick, now))
                 self.drain()
-                self.acquaintances.see_again(now, self._present)
+                self.acquaintances.see_again(now, self.links.connected, self.presence.peers)
                 self.acquaintances.remembered.save_if_changed()
                 self.links.end_expired(self._surroundings.wall_time_s())
             with trio.CancelScope(deadline=deadline) as self._alarm:
                 await trio.sleep_forever()
-
-    def _present(self) -> Iterable[bytes]:
-        return (*self.links.connected(), *(peer.node_id for peer in self.presence.peers()))
 
     def _is_due(self, time: float) -> None:
         self._alarm.deadline = min(time, self._alarm.deadline)
@@ -390,8 +390,7 @@ class Node:
         self.replicas.permissions = identity.permissions
         self.links.recheck(identity, has_changed=has_changed)
         self.dialler.try_again()
-        self._reloaded.set()
-        self._reloaded = trio.Event()
+        self._reloaded.notify()
 
     async def reloaded(self) -> None:
         """Wait for the next `reload`."""
@@ -417,10 +416,6 @@ async def running(node: Node) -> AsyncIterator[None]:
             is_clean = await node.stop()
     finally:
         node.replicas.store.close(clean=is_clean)
-
-
-def _ignore(_event: PeerJoined | PeerLost) -> None:
-    """Nobody wants to know."""
 
 
 def _expanded(folder: str | Path) -> Path:

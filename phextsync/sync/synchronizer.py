@@ -131,14 +131,15 @@ class Synchronizer:
         own = Self(self.node_id, name, incarnation)
         self._greeting = Greeting(own, self._shared, self._doubles, self.presence, self._relay)
         self.events = self._greeting.events
-        replicas.listen(
-            ReplicaListener(
-                on_update=self._relay.take,
-                on_open=self._phext_opened,
-                on_set_aside=self._scroll_set_aside,
-                on_taken=self._batch_taken,
-                on_durable=self._batch_durable,
-            )
+        replicas.listen(self._replica_listener())
+
+    def _replica_listener(self) -> ReplicaListener:
+        return ReplicaListener(
+            on_update=self._relay.take,
+            on_open=self._phext_opened,
+            on_set_aside=self._scroll_set_aside,
+            on_taken=self._batch_taken,
+            on_durable=self._batch_durable,
         )
 
     # -- links -----------------------------------------------------------------------------
