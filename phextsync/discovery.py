@@ -348,6 +348,7 @@ def parse_address(text: str, default_port: int = PORT) -> Address:
             port = _port(rest) if colon else default_port
             if not host or any(character.isspace() or character in "[]/@" for character in host):
                 raise ValueError
+            host.encode("idna")  # as who looks it up will do
     except ValueError:
         raise LinkError(f"expected host, host:port or [v6]:port, found {text!r}") from None
     return Address(host, port)
@@ -486,5 +487,5 @@ def _hex_bytes(text: object, length: int) -> bytes:
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 1 << 16):
-        raise ValueError
+        raise LinkError(f"expected a port from 1 to 65535, found {text!r:.20}")
     return int(text)

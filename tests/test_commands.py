@@ -15,8 +15,10 @@ from typer.testing import CliRunner, Result
 
 import phextsync
 from phextsync.cli.main import app
+from phextsync.node.invitations import SECRET_BYTES, InvitationCode
 from phextsync.store.import_note import ImportNote, unfinished_import
 from phextsync.trust.authority import MeshKey
+from phextsync.trust.certificates import PIN_BYTES
 from phextsync.trust.identity import NodeIdentity
 from sims.processes import Process, make_folder
 
@@ -257,6 +259,72 @@ def test_who_has_an_identity_is_told_of_code_and_data(folder: Path) -> None:
         found = _error(folder, *words)
         assert "phextsync code" in found
         assert "--data" in found
+
+
+def _invitation(*addresses: str) -> str:
+    return InvitationCode(b"s" * SECRET_BYTES, bytes(PIN_BYTES), addresses).to_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("", "a join code begins with 'phextsync1-'"),
+        ("hello", "a join code begins with 'phextsync1-'"),
+        ("phextsync1-", "has 56 letters and digits after 'phextsync1-', found 0"),
+        ("phextsync1-u", "'u' does not occur in a join code"),
+        ("phextsync-invite1-", "the join code's checksum does not match"),
+        ("phextsync-invite1-abc", "has a multiple of 8 letters and digits"),
+        (_invitation("10.0.0.1:7440")[:-1] + "?", "'?' does not occur in a join code"),
+        (_invitation("10.0.0.1:7440")[:-9], "the join code's checksum does not match"),
+        (_invitation(), "expected addresses in the invitation, found none"),
+        (_invitation("a..b:7440"), "a..b:7440: expected host, host:port or [v6]:port"),
+        (_invitation(f"{70 * 'a'}:7440"), "expected host, host:port or [v6]:port"),
+        (_invitation("10.0.0.1:0"), "10.0.0.1:0: expected a port from 1 to 65535, found '0'"),
+    ],
+)
+def test_a_code_that_cannot_be_read_is_one_line_and_makes_nothing(
+    tmp_path: Path, code: str, says: str
+) -> None:
+    told = _error(tmp_path / "new", "join", "-", text=f"{code}\n")
+    assert says in told
+    assert told.strip().count("\n") == 0
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [
+        (b"", "expected a token in "),
+        (b" \r\n\n", "expected a token in "),
+        ("k\u00e4se\n".encode(), "expected a line of ASCII in "),
+        (b"two\nlines\n", "expected a line of ASCII in "),
+        (b"with\0zero", "expected a line of ASCII in "),
+        (None, "No such file or directory"),
+    ],
+)
+@pytest.mark.parametrize("command", ["up", "mcp"])
+def test_a_file_without_a_token_is_named_before_anything_is_served(
+    folder: Path, command: str, held: bytes | None, says: str
+) -> None:
+    token = folder.with_name("token")
+    if held is not None:
+        token.write_bytes(held)
+    told = _error(folder, command, "--http", "127.0.0.1:1", "--http-token-file", str(token))
+    assert says in told
+    assert str(token) in told
+    assert "k\u00e4se" not in told
+    assert not (folder / "store").exists()
+
+
+def test_a_folder_in_the_place_of_a_token_is_named(folder: Path) -> None:
+    given = ("--http", "127.0.0.1:1", "--http-token-file", str(folder))
+    assert "Is a directory" in _error(folder, "up", *given)
+
+
+@pytest.mark.parametrize("command", ["up", "mcp"])
+def test_port_0_is_refused_as_a_port(folder: Path, command: str) -> None:
+    told = _error(folder, command, "--http", "127.0.0.1:0")
+    assert told == "expected a port from 1 to 65535, found '0'"
 
 
 def test_invite_in_a_mesh_of_one_key_tells_of_code(folder: Path) -> None:

@@ -395,7 +395,7 @@ def _ended(folder: Path, *options: str) -> tuple[int, str]:
     ("options", "reason"),
     [
         (["--http", "0.0.0.0:1"], "expected a loopback address for HTTP without a token"),
-        (["--http", "127.0.0.1:x"], "expected host, host:port or [v6]:port"),
+        (["--http", "127.0.0.1:0"], "expected a port from 1 to 65535, found '0'"),
         (["--http", "127.0.0.1:1", "--allow-host", "a/b"], "expected the name of a host to allow"),
         (["--http", "127.0.0.1:1", "--http-token-file", "/dev/null"], "expected a token in"),
     ],

@@ -157,7 +157,7 @@ def up(
 
 def _guard(token: str, token_file: Path | None, hosts: list[str] | None) -> Guard:
     if token_file is not None:
-        token = token_file.read_text("latin-1").strip()
+        token = token_file.expanduser().read_text("latin-1").strip()
         if not token:
             fail(f"expected a token in {token_file}, found nothing")
         if not (token.isascii() and token.isprintable()):

@@ -24,7 +24,7 @@ from typing import Final, NoReturn, Self
 import cbor2
 import trio
 
-from phextsync.boundaries import Boundary
+from phextsync.boundaries import Boundary, one_line
 from phextsync.discovery import parse_address
 from phextsync.errors import IdentityError, LinkError, PhextsyncError, StoreDamagedError
 from phextsync.sockets import TlsStream
@@ -254,7 +254,8 @@ async def redeem(code: InvitationCode, pending: PendingIdentity) -> Bundle:
         except trio.TooSlowError:
             failures.append(f"{text}: no answer within {_PATIENCE_S:g} s")
         except (LinkError, OSError, trio.BrokenResourceError, trio.EndOfChannel) as error:
-            failures.append(f"{text}: {error or type(error).__name__}")
+            reason = error.strerror if isinstance(error, OSError) else ""
+            failures.append(f"{text}: {reason or one_line(error)}")
     raise LinkError(
         f"{'; '.join(failures)}: does the administrator's node run, and the invitation still hold?"
     )
