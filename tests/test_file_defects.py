@@ -158,4 +158,4 @@ def test_a_file_that_is_written_over_unseen(monkeypatch: pytest.MonkeyPatch) -> 
         return place(directory, write, draft, now)
 
     monkeypatch.setattr(Directory, "_place", blindly)
-    _caught(2, "was deleted while its file was saved")
+    _caught(2, "is lost")
