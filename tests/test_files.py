@@ -504,6 +504,30 @@ def test_a_rename_keeps_the_scroll_and_what_was_written_meanwhile(mesh: Mesh) ->
     assert mesh.settle() == {"new/name.md": "one\ntwo\n", "old.md": "another\n"}
 
 
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_files_of_one_text_keep_their_scrolls_when_their_folder_is_renamed(
+    mesh: Mesh, is_copied: bool
+) -> None:
+    one, two = mesh.machines
+    names = ["gamma.md", "beta.md", "alpha.md"]
+    one.disk.make_folders("old")
+    for name in names:
+        one.disk.put(f"old/{name}", "# a template\n")
+        mesh.settle()
+    mesh.part()
+    if is_copied:
+        one.disk.make_folders("new")
+        for name in names:
+            one.disk.put(f"new/{name}", "# a template\n")
+        one.disk.remove_tree("old")
+    else:
+        one.disk.rename("old", "new")
+    for name in names:
+        two.disk.put(f"old/{name}", f"# a template\n{name}\n")
+    mesh.pass_time(3)
+    assert mesh.settle() == {f"new/{name}": f"# a template\n{name}\n" for name in names}
+
+
 def test_a_file_that_has_to_make_room_is_not_taken_for_the_one_that_comes(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("2026-11-25.md", "one\n")

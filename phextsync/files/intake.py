@@ -4,7 +4,7 @@ A file changed, appeared, was renamed, or is gone: each is done to its scroll an
 batch. What cannot be told now waits, or is a problem of that name alone.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -28,6 +28,13 @@ from phextsync.replica.replica import Replica
 _LIKE: Final = 0.5  # how much of its text a renamed file has kept, ...
 _LIKE_STRANGER: Final = 0.8  # ... and one that is another file by its number
 _COMPARED_MAX: Final = 64
+_KIN: Final[tuple[Callable[[str, int | None, int], object], ...]] = (
+    lambda path, inode, born_ns: (inode, born_ns),
+    lambda path, inode, born_ns: tuple(path.split("/")[-2:]),
+    lambda path, inode, born_ns: path.rpartition("/")[2],
+    lambda path, inode, born_ns: None,
+)
+"""What files with one text share that are the same: from what proves it to what suggests it."""
 
 
 @dataclass(slots=True)
@@ -84,12 +91,11 @@ class Intake:
         for path in strangers:
             self._note_found(path, found[path], taken.now)
         odd = {p: t.file for p in strangers if isinstance(t := found[p], Trouble) and t.file}
-        gone = _Gone(self._absences, self._records)
-        for path, file in odd.items():
-            is_now = gone.like(path, file)
-            if is_now is not None:
-                self._absences.keep_odd(is_now, path)
-        self._follow_renames(gone, files, taken)
+        were = _Gone(self._absences, self._records).those_of({**odd, **files})
+        for path in odd:
+            if path in were:
+                self._absences.keep_odd(were[path], path)
+        self._follow_renames(were, files, taken)
         self._wait_for_folders(files)
         self._add_new(files, taken)
         self._delete(taken)
@@ -187,18 +193,16 @@ class Intake:
         )
         self._records.keep(coordinate, record, file.text)
 
-    def _follow_renames(self, gone: "_Gone", files: dict[str, File], taken: Taken) -> None:
-        """Take files that appeared for those that are gone where their texts are alike; `files`
-        keeps the others."""
-        if not self._absences:
-            return
+    def _follow_renames(
+        self, were: Mapping[str, Coordinate], files: dict[str, File], taken: Taken
+    ) -> None:
+        """Take files that appeared for those that they `were`; `files` keeps the others."""
         renamed: dict[Coordinate, tuple[Record, str, File]] = {}
-        for path, file in list(files.items()):
-            coordinate = gone.like(path, file)
-            record = None if coordinate is None else self._records.get(coordinate)
-            if coordinate is None or record is None:
+        for path, coordinate in were.items():
+            record = self._records.get(coordinate)
+            if record is None or path not in files:
                 continue
-            del files[path]
+            file = files.pop(path)
             is_due = self._absences.is_due(coordinate, taken.now)
             if not is_due or self._gone_below(path, but=coordinate) is not None:
                 self._absences.wait(path, coordinate)  # the old one may come back
@@ -328,19 +332,36 @@ class _Gone:
         self._absences = absences
         self._records = records
         self._gone = {c: r for c in absences.missing if (r := records.get(c)) is not None}
-        self._by_digest: dict[bytes, list[Coordinate]] = {}
-        self._by_inode: dict[int, Coordinate] = {}
+        self._by_inode = {r.mark.inode: c for c, r in self._gone.items() if r.mark is not None}
         self._texts: dict[Coordinate, str] = {}
-        for coordinate, record in self._gone.items():
-            self._by_digest.setdefault(record.digest, []).append(coordinate)
-            if record.mark is not None:
-                self._by_inode[record.mark.inode] = coordinate
 
-    def like(self, path: str, file: File) -> Coordinate | None:
-        """Return the scroll of the file that is gone and that this one seems to be."""
-        for coordinate in self._by_digest.get(digest_of(file.text), ()):
-            if self._absences.seems_renamed(coordinate, path):
-                return coordinate
+    def those_of(self, files: Mapping[str, File]) -> dict[str, Coordinate]:
+        """Return the scrolls of the files that are gone and that these, by path, seem to be. Of
+        those with one text it is the same file by its number, or one whose name ends alike."""
+        if not self._gone:
+            return {}
+        were: dict[str, Coordinate] = {}
+        digests = {path: digest_of(file.text) for path, file in files.items()}
+        for kin in _KIN:
+            by_kin: dict[tuple[bytes, object], deque[Coordinate]] = {}
+            for coordinate, record in self._gone.items():
+                inode = None if record.mark is None else record.mark.inode
+                key = record.digest, kin(record.path, inode, record.born_ns)
+                by_kin.setdefault(key, deque()).append(coordinate)
+            for path, file in files.items():
+                key = digests[path], kin(path, file.mark.inode, file.born_ns)
+                candidates = by_kin.get(key)
+                while candidates and path not in were:
+                    coordinate = candidates.popleft()
+                    if self._absences.seems_renamed(coordinate, path):
+                        were[path] = coordinate
+        for path, file in files.items():
+            if path not in were and (like := self._like(path, file)) is not None:
+                were[path] = like
+        return were
+
+    def _like(self, path: str, file: File) -> Coordinate | None:
+        """Return the scroll of the file that is gone and whose text this one has much of."""
         same = self._by_inode.get(file.mark.inode)
         if same is not None and self._share(same, file) >= _LIKE_STRANGER:
             others = [same]
