@@ -109,6 +109,40 @@ def test_a_file_that_is_not_there_is_one_line_without_numbers(folder: Path) -> N
     assert (status, errors) == (1, f"phextsync: {folder / 'none'}: No such file or directory\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["ls"], "no scrolls in * of memory"),
+        (["ls", "2.*", "--phext", "other"], "no scrolls in 2.* of other"),
+        (["bindings"], "no directory is bound; `phextsync bind DIRECTORY --at RANGE` binds one"),
+        (["log", _A], f"no changes of {_A} of memory are kept"),
+        (["blame", _A], f"there is no text at {_A} in memory"),
+        (["show", _A, "--at", "1h"], f"{_A} of memory had no text then"),
+    ],
+)
+def test_who_finds_nothing_is_told_so_apart_from_the_output(
+    folder: Path, words: list[str], says: str
+) -> None:
+    result = _run(folder, *words)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"{says}\n")
+
+
+@pytest.mark.parametrize("range_", ["7.5", "1..2", "0.*", "1.1.1/1.1.1/1.1.1000"])
+def test_a_range_that_cannot_be_is_told_what_ranges_look_like(folder: Path, range_: str) -> None:
+    told = _error(folder, "ls", range_)
+    assert "a prefix such as '2.*', or LOWER..UPPER" in told
+    assert repr(range_) in told
+
+
+@pytest.mark.real
+def test_a_command_that_is_mistyped_is_told_of_the_nearest() -> None:
+    status, _, errors = _process("statsu")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "'statsu'" in errors
+    assert "?." not in errors
+    assert errors.endswith("See `phextsync --help`.\n")
+
+
 def test_append_adds_a_line_of_its_own(folder: Path) -> None:
     for text in ("hello", "world\n", "again"):
         _out(folder, "append", _A, text)

@@ -41,6 +41,8 @@ app = typer.Typer()
 NUMBER_SHOWN: Final = 8
 """How many digits of a conflict's number are shown; as many as tell it from others will do."""
 
+_NONE_BOUND: Final = "no directory is bound; `phextsync bind DIRECTORY --at RANGE` binds one"
+
 
 @app.command(rich_help_panel=DIRECTORIES)
 def bind(
@@ -97,6 +99,8 @@ def bindings(data: Data = DATA, as_json: Json = False) -> None:
             say_json([asdict(row) for row in rows])
         else:
             say(*(line for row in rows for line in lines_of(row)))
+            if not rows:
+                warn(_NONE_BOUND)
         return
     if as_json:
         say_json([asdict(row_of(each, None, 0)) for each in bound])
@@ -105,6 +109,8 @@ def bindings(data: Data = DATA, as_json: Json = False) -> None:
         say(f"directory {each.directory}: {each.range} of {each.phext}")
     if bound:
         warn("no node runs: what changes is found when `phextsync up` starts")
+    else:
+        warn(_NONE_BOUND)
 
 
 @app.command(rich_help_panel=DIRECTORIES)

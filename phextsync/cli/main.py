@@ -90,7 +90,8 @@ def _usage(error: Exception) -> str:
     names = {parameter.name for parameter in context.command.params}
     if getattr(error, "option_name", None) and names & _TEXTS:
         return f"{message}. A text that begins with a dash stands behind --: {_TEXT_EXAMPLE}"
-    return f"{message}. See `{context.command_path} --help`."
+    stop = "" if message.endswith("?") else "."
+    return f"{message}{stop} See `{context.command_path} --help`."
 
 
 _TEXT_EXAMPLE: Final = "`phextsync set COORDINATE -- -text`"

@@ -82,6 +82,8 @@ def log(
         by = _who(row.writers, row.seen_here, names)
         change = f"+{row.added} -{row.removed}"
         say(f"{_when(row.time_ms)}  {by}  {change}  {row.line_number}: {row.line}")
+    if not rows:
+        warn(f"no changes of {at} of {at.phext} are kept")
 
 
 @app.command(rich_help_panel=PAST)
@@ -99,6 +101,8 @@ def blame(
     if as_json:
         say_json([_json_row(asdict(line), names) for line in lines])
         return
+    if not lines:
+        warn(f"there is no text at {at} in {at.phext}")
     heads = []
     for line in lines:
         mark = "*" if line.seen_here else " "
@@ -116,6 +120,8 @@ def show(coordinate: Place, at: At, data: Data = DATA, phext: Phext = PHEXT) -> 
     with session(data) as asked:
         place = target(asked, phext, coordinate)
         text = operations.SHOW.ask(asked, place.phext, place.coordinate, time_ms)
+    if not text:
+        warn(f"{place} of {place.phext} had no text then")
     say_text(text)
 
 

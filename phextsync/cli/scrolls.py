@@ -115,6 +115,8 @@ def ls(range_: Range = "*", data: Data = DATA, phext: Phext = PHEXT, as_json: Js
     for row in rows:
         what = with_file(row.first_line, files.get(str(row.coordinate)))
         say(f"{row.coordinate!s:{width}}  {row.size:>9}  {what}")
+    if not rows:
+        warn(f"no scrolls in {range_} of {within.phext}")
 
 
 def _listed_row(row: ListedScroll) -> dict[str, object]:

@@ -67,9 +67,12 @@ def is_range(text: str) -> bool:
     """Whether a text is a range of coordinates. CoordinateError as for `is_coordinate`."""
     try:
         CoordinateRange.parse(text)
-    except CoordinateError:
+    except CoordinateError as error:
         if all(map(_LIKE_A_COORDINATE.fullmatch, text.split(".."))):
-            raise
+            raise CoordinateError(
+                "expected nine numbers from 1 to 999 such as 1.5.2/3.7.3/9.1.1, a prefix such as "
+                f"'2.*', or LOWER..UPPER, found {text!r:.60}"
+            ) from error
         return False
     return True
 
