@@ -5,12 +5,14 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+import phextsync
 from phextsync.cli.main import app
 from phextsync.gateways.tools import TOOLS
 from phextsync.trust.authority import MeshKey
@@ -74,12 +76,17 @@ def test_configurations_start_the_server(path: Path) -> None:
 
 
 @pytest.mark.real
-def test_the_program_in_the_readme_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_running", [True, False])
+def test_the_program_in_the_readme_runs_beside_a_node_or_alone(
+    tmp_path: Path, is_running: bool
+) -> None:
     program = re.search(r"```python\n(.*?)```", (_ROOT / "README.md").read_text(), re.DOTALL)
     assert program is not None
     folder = tmp_path / ".phextsync"
     NodeIdentity.create(MeshKey.generate(bytes(32)), "readme", bytes(range(32))).save(folder)
-    out = _run("-c", program[1].replace("timeout_s=5", "timeout_s=0"), home=tmp_path)
+    node = phextsync.open(folder, host="127.0.0.1", discover=False) if is_running else nullcontext()
+    with node:
+        out = _run("-c", program[1].replace("timeout_s=5", "timeout_s=0"), home=tmp_path)
     assert out.startswith("Remember the milk.\nAnd the bread.\nexpected * of 'memory' on the disks")
     assert "no peer that holds * of 'memory' is connected" in out
 
