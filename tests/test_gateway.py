@@ -613,6 +613,7 @@ async def test_changes_are_streamed(tmp_path: Path) -> None:
             received = head.partition(b"\r\n\r\n")[2]
             while b"}" not in received:
                 received += await stream.receive_some()
+            assert received.startswith(b"3\r\n:\n\n\r\n")  # before anything has changed
             row = json.loads(received[received.index(b"{") : received.index(b"}") + 1])
             assert row == {
                 "phext": "n",

@@ -194,6 +194,7 @@ class Gateway:
         try:
             if not await connection.start_stream(_EVENTS):
                 return
+            await connection.send_piece(_HEARTBEAT)  # a client sees at once that it is heard
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection.until_closed, nursery.cancel_scope)
                 while True:
