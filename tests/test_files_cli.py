@@ -329,7 +329,7 @@ def test_status_names_what_is_left_alone_until_it_is_mended(user: _User) -> None
         process.wait_until(lambda status: bool(rows(status)[0]["left_alone"]))
         assert "photo.md: expected UTF-8" in user.out("status")
         assert max(map(len, user.out("status").splitlines())) <= 80 + len(str(user.home))
-        assert "1 files, 1 in step, 1 left alone; watched" in user.out("bindings")
+        assert "1 file, 1 in step, 1 left alone; watched" in user.out("bindings")
         checked = user.run("status", "--check")
         reason = f"{user.notes / 'photo.md'}: expected UTF-8"
         assert (checked.exit_code, checked.stdout.count("\n")) == (1, 1)

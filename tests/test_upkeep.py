@@ -157,6 +157,13 @@ def test_a_backup_does_not_replace_a_file(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "backup").read_text() == "precious"
 
 
+def test_a_backup_names_the_folder_that_is_missing(folder: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "backups"
+    with pytest.raises(StoreError, match=f"expected a folder for memory, found none at {missing}"):
+        backup(folder, missing / "memory")
+    assert not missing.exists()
+
+
 def test_a_backup_that_cannot_be_written_leaves_nothing(
     small_disk: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -230,6 +230,8 @@ def backup(folder: Path, file: Path, progress: Progress | None = None) -> Rebuil
     """
     if file.exists():
         raise StoreError(f"{file} exists already: expected a new file")
+    if not file.parent.is_dir():
+        raise StoreError(f"expected a folder for {file.name}, found none at {file.parent}")
     partial_copy = file.with_name(f"{file.name}.partial")
 
     def copy(records: Records) -> Rebuilt:

@@ -97,7 +97,7 @@ def lines_of(row: DirectoryRow) -> Iterator[str]:
         elif not row.problem:
             yield "  being taken up"
         return
-    counts = [f"{row.files:,} files", f"{row.in_step:,} in step"]
+    counts = [f"{row.files:,} {'file' if row.files == 1 else 'files'}", f"{row.in_step:,} in step"]
     counts += [f"{row.waiting:,} waiting"] if row.waiting else []
     counts += [f"{row.left_alone:,} left alone"] if row.left_alone else []
     yield f"  {', '.join(counts)}; {_watched(row)}"
