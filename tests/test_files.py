@@ -1150,6 +1150,82 @@ def test_a_deletion_of_most_names_waits_to_be_confirmed(mesh: Mesh) -> None:
     assert len(mesh.settle()) == GUARD_NAMES // 4
 
 
+def test_a_deletion_that_is_held_stays_held_after_a_restart(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    for number in range(GUARD_NAMES):
+        one.disk.put(f"{number}.md", f"{number}\n")
+    mesh.settle()
+    for number in range(GUARD_NAMES * 3 // 4):
+        one.disk.unlink(f"{number}.md")
+    mesh.pass_time(20)
+    for number in range(GUARD_NAMES, 2 * GUARD_NAMES):  # those that vanished are fewer than half
+        two.disk.put(f"{number}.md", f"{number}\n")
+    mesh.pass_time(2)
+    files = two.visible()
+    mesh.network.crash(0)
+    one.start()
+    mesh.pass_time(20)
+    assert two.visible() == files
+    assert one.binding is not None
+    assert one.binding.situation().held == GUARD_NAMES * 3 // 4
+    one.disk.put("0.md", "0\n")
+    mesh.pass_time(2)
+    one.binding.confirm()
+    assert set(mesh.settle()) == {"0.md"} | {
+        f"{number}.md" for number in range(GUARD_NAMES * 3 // 4, 2 * GUARD_NAMES)
+    }
+
+
+def test_confirming_a_deletion_confirms_no_later_one(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    names = [f"{number}.md" for number in range(2 * GUARD_NAMES)]
+    for name in names:
+        one.disk.put(name, f"{name}\n")
+    one.disk.put("odd.md", "stays\n")
+    mesh.settle()
+    one.disk.rename("odd.md", "odd\n.md")  # which is gone, and not deleted
+    for name in names:
+        one.disk.unlink(name)
+    mesh.pass_time(3)
+    assert one.binding is not None
+    one.binding.confirm()
+    mesh.pass_time(3)
+    assert set(two.visible()) == {"odd.md"}
+    for name in names:
+        one.disk.put(name, f"{name}\n")
+    mesh.pass_time(20)
+    for name in names:
+        one.disk.unlink(name)
+    mesh.pass_time(3)
+    assert set(two.visible()) == {"odd.md", *names}
+    assert one.binding.situation().held == len(names)
+
+
+@pytest.mark.parametrize("is_unmounted", [False, True])
+def test_a_file_of_which_nothing_can_be_told_costs_no_rounds(
+    mesh: Mesh, is_unmounted: bool
+) -> None:
+    one, two = mesh.machines
+    one.disk.make_folders("disk")
+    if is_unmounted:
+        one.disk.mount("disk")
+    one.disk.put("disk/n.md", "one\n")
+    mesh.settle()
+    if is_unmounted:
+        one.disk.unmount("disk")
+    else:
+        one.disk.unlink("disk/n.md")
+        one.work()
+        one.disk.create("disk/n.md", "file")
+        one.disk.fill("disk/n.md", b"\xff")
+    mesh.pass_time(35)
+    assert one.binding is not None
+    due = one.binding.next_due(one.now)
+    assert due is None or due > one.now
+    assert one.binding.situation().waiting == 0
+    assert two.visible() == {"disk/n.md": "one\n"}
+
+
 def test_what_changes_while_many_files_are_taken_up_does_not_wait_for_all(mesh: Mesh) -> None:
     one = mesh.machines[0]
     one.disk.put("first.md", "old\n")

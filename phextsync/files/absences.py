@@ -31,7 +31,8 @@ class Absences:
         self._odd: dict[Coordinate, None] = {}  # those of them whose name cannot be kept
         self._paths: dict[str, Coordinate] = {}  # which wait until it is settled what is gone
         self._deleted: deque[tuple[float, int]] = deque()
-        self._is_confirmed = False
+        self._confirmed: dict[Coordinate, None] = {}
+        self._is_newly_confirmed = False
 
     def __len__(self) -> int:
         return len(self._since)
@@ -50,13 +51,23 @@ class Absences:
         return len(self._since) - len(self._odd)
 
     @property
-    def is_confirmed(self) -> bool:
-        """Whether what is gone may be deleted at once."""
-        return self._is_confirmed
+    def holding(self) -> list[Coordinate]:
+        """Which deletions wait to be confirmed."""
+        return list(self._held)
+
+    def hold(self, coordinate: Coordinate, now: float) -> None:
+        """Note that a deletion waited to be confirmed when the node ended."""
+        self._since.setdefault(coordinate, now)
+        self._held[coordinate] = None
+
+    def is_confirmed(self, coordinate: Coordinate) -> bool:
+        """Whether a file that is gone may be deleted at once."""
+        return coordinate in self._confirmed
 
     def begin_round(self) -> list[str]:
         """Forget what seems to be renamed: it is to be found again. Return the paths that wait."""
         paths = list(self._paths)
+        self._is_newly_confirmed = False
         self._renamed.clear()
         self._odd.clear()
         self._paths.clear()
@@ -87,8 +98,12 @@ class Absences:
         self._missing.pop(coordinate, None)
         self._held.pop(coordinate, None)
         self._odd.pop(coordinate, None)
-        if not self._since:
-            self._is_confirmed = False
+        self._confirmed.pop(coordinate, None)
+
+    def doubt(self, coordinate: Coordinate) -> None:
+        """Note that it cannot be told now whether a file is gone: it is not for as long as that."""
+        if coordinate not in self._held:
+            self.end(coordinate)
 
     def is_due(self, coordinate: Coordinate, now: float) -> bool:
         """Whether a file has been gone for long enough to count."""
@@ -109,32 +124,40 @@ class Absences:
             self.wait(path, coordinate)
 
     def confirm(self) -> None:
-        """Let everything that is gone be deleted."""
-        self._is_confirmed = bool(self._since)
+        """Let everything be deleted that is gone now."""
+        self._confirmed = {c: None for c in self._since if c not in self._odd}
+        self._is_newly_confirmed = bool(self._confirmed)
 
     def doomed(self, gone: Iterable[Coordinate], files: int, now: float) -> list[Coordinate]:
         """Return which of the files that have been `gone` for long enough are to be deleted;
         `files` is how many there are with those that are gone."""
-        if self._is_confirmed:
-            self._held.clear()
-        elif self._are_too_many(files, now):
-            self._held.update(dict.fromkeys(c for c in self._since if c not in self._renamed))
+        for coordinate in self._confirmed:
+            self._held.pop(coordinate, None)
+        if self._are_too_many(files, now):
+            self._held.update(dict.fromkeys(self._unsettled()))
         doomed = [c for c in gone if c not in self._held and c not in self._renamed]
-        if doomed:
-            self._deleted.append((now, len(doomed)))
+        if unasked := sum(c not in self._confirmed for c in doomed):
+            self._deleted.append((now, unasked))
         return doomed
+
+    def _unsettled(self) -> Iterator[Coordinate]:
+        """Give the files that are gone, and not as somebody said or since they were renamed."""
+        settled = self._held, self._renamed, self._confirmed
+        return (c for c in self._since if not any(c in some for some in settled))
 
     def _are_too_many(self, files: int, now: float) -> bool:
         while self._deleted and now - self._deleted[0][0] > GUARD_S:
             self._deleted.popleft()
         lately = sum(count for _, count in self._deleted)
-        waiting = sum(c not in self._held and c not in self._renamed for c in self._since)
+        waiting = sum(1 for _ in self._unsettled())
         total = files + lately - len(self._held)
         return total >= GUARD_NAMES and 2 * (lately + waiting) > total
 
     def next_due(self, now: float) -> float | None:
-        """Return when the next file has been gone for long enough, or a path has waited."""
-        if any(coordinate not in self._since for coordinate in self._paths.values()):
+        """Return when the next file has been gone for long enough, or a path has waited; now when
+        deletions were confirmed."""
+        ended = any(coordinate not in self._since for coordinate in self._paths.values())
+        if ended or self._is_newly_confirmed:
             return now
         waiting = (since for c, since in self._since.items() if self.is_open(c))
         due = min(waiting, default=None)

@@ -130,6 +130,8 @@ class Binding:
         """Take up the directory: settle what a crash interrupted, and look at everything that is
         not as it was left. DirectoryError when the directory is not there."""
         self._is_first = True
+        for coordinate in self.records.held:
+            self._absences.hold(coordinate, now)
         self.naming.load(now)
         await self.rescan(now)
         self._is_first = False
@@ -199,6 +201,7 @@ class Binding:
             await self._some(some, [], now)
             done += len(some)
             await self._take_news(now)
+        self.records.keep_held(self._absences.holding)
         if is_whole:
             self.records.drop_shared()
         if self._directory.take_new_rules():
@@ -212,7 +215,7 @@ class Binding:
         """Return when a round is due although nothing changes; None when none is."""
         dues = [self.problems.next_due(), self.naming.next_due, self._absences.next_due(now)]
         dues.append(self._directory.next_late)
-        if self._todo or self._absences.is_confirmed:
+        if self._todo:
             dues.append(now)
         return min((due for due in dues if due is not None), default=None)
 

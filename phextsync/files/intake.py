@@ -111,6 +111,7 @@ class Intake:
         for now."""
         record, now = self._records.get(coordinate), taken.now
         if isinstance(found, Trouble):
+            self._absences.doubt(coordinate)
             self._note_found(path, found, now)
             return
         file = found if isinstance(found, File) else None
@@ -123,10 +124,12 @@ class Intake:
         elif not text:
             if isinstance(found, Gone) and record.is_outside and not found.is_outside:
                 reason = "a file system that was mounted on the way to it is not there; mount it"
+                self._absences.doubt(coordinate)
                 self._problems.note(path, reason, now, is_retried=True)
                 return
             if self._may_write(coordinate):
-                is_due = self._absences.is_due(coordinate, now) or self._absences.is_confirmed
+                is_due = self._absences.is_due(coordinate, now)
+                is_due = is_due or self._absences.is_confirmed(coordinate)
                 self._problems.solve(path)
                 if not is_due:
                     return

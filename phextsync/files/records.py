@@ -5,7 +5,7 @@ ahead of the other. It never says what a file is going to hold: that is its inte
 beside the text that the file has, until the file has the other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -16,7 +16,7 @@ from phextsync.files.layout import Abilities
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 
-_RECORD, _BASE, _INTENDED, _SHARED = b"r", b"t", b"i", b"s"
+_RECORD, _BASE, _INTENDED, _SHARED, _HELD = b"r", b"t", b"i", b"s", b"h"
 _DIGEST_BYTES: Final = 16
 _KIND_AT: Final = 1 + 8  # a note of a binding begins with `b` and the binding's id
 
@@ -92,10 +92,13 @@ class Records:
             self._by_path[self._key(record.path)] = coordinate
             if record.intent is not None:
                 self._unsettled[coordinate] = record.intent
-        self._shared: dict[Coordinate, None] = {
-            Coordinate.from_key(key[_KIND_AT + 1 :]): None
-            for key, _ in replicas.durability.notes(self._prefix + _SHARED)
-        }
+        self._shared, self._held = (
+            dict.fromkeys(
+                Coordinate.from_key(key[_KIND_AT + 1 :])
+                for key, _ in replicas.durability.notes(self._prefix + kind)
+            )
+            for kind in (_SHARED, _HELD)
+        )
 
     def __len__(self) -> int:
         return len(self._records)
@@ -165,6 +168,20 @@ class Records:
         """Keep nothing: another directory lies there now."""
         for coordinate in self:
             self.forget(coordinate)
+
+    # -- deletions that wait to be confirmed -------------------------------------------------
+
+    @property
+    def held(self) -> list[Coordinate]:
+        """The files whose deletion waits to be confirmed."""
+        return list(self._held)
+
+    def keep_held(self, coordinates: Iterable[Coordinate]) -> None:
+        """Keep which files these are now."""
+        held = dict.fromkeys(coordinates)
+        for coordinate in held.keys() ^ self._held.keys():
+            self._note(_HELD, coordinate, b"t" if coordinate in held else b"")
+        self._held = held
 
     # -- what all machines had before this one wrote alone -----------------------------------
 
