@@ -20,6 +20,7 @@ from phextsync.testing.filesystem import MemoryDisk
 from sims.machines import RANGE, Machine
 from sims.network import Network
 
+_OUTSIDE = Coordinate(*[1] * 9)
 _MAP = RANGE.lower
 
 
@@ -481,6 +482,47 @@ def test_what_is_saved_at_any_moment_of_a_write_stays(has_exchange: bool, has_li
             break
         assert mesh.settle() == {"n.md": "zero\none\ntwo\n"}, number
     assert 10 < number < 59
+
+
+@pytest.mark.parametrize("has_exchange", [True, False])
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_what_is_saved_while_a_file_is_written_and_the_store_is_full_stays(
+    has_exchange: bool, is_killed: bool
+) -> None:
+    refused = 0
+    for number in range(1, 60):
+        mesh = Mesh(1)
+        disk = MemoryDisk(lambda: int(1e9 * mesh.network.now))  # noqa: B023
+        machine = Machine(mesh.network, 0, disk, has_exchange=has_exchange)
+        mesh.machines = [machine]
+        disk.put("n.md", "one\n")
+        mesh.settle()
+        calls = 0
+
+        def before(name: str, path: str, limit: int = number, machine: Machine = machine) -> None:
+            nonlocal calls, refused
+            calls += 1
+            if calls == limit and machine.disk.text("n.md") == "one\n":
+                machine.disk.put("n.md", "zero\none\n")
+                machine.peer.replica[_OUTSIDE] = "something else"
+                machine.peer.is_disk_full = True
+                machine.peer.commit()
+                refused += 1
+
+        machine.files.before = before
+        machine.peer.replica.append(_place(machine, "n.md"), "two\n")
+        mesh.pass_time(1)
+        if disk.text("n.md") == "one\ntwo\n" and not machine.peer.is_disk_full:
+            break
+        if is_killed:
+            mesh.network.crash(0)
+            machine.start()
+        mesh.pass_time(1)
+        machine.peer.is_disk_full = False
+        (text,) = mesh.settle(30).values()
+        assert text == "zero\none\ntwo\n", number
+    assert 10 < number < 59
+    assert refused > 5
 
 
 def _place_in(machine: Machine) -> Coordinate:

@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 
 from phextsync.files.absences import Absences
 from phextsync.files.conflict_log import ConflictLog
-from phextsync.files.directory import MARKER_FILE, Directory
+from phextsync.files.directory import MARKER_FILE, Directory, LateChange
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.intake import Intake, Taken
 from phextsync.files.merging import Merging
@@ -120,6 +120,7 @@ class Binding:
             durable=durable,
             may_write=may_write,
         )
+        self._late: list[LateChange] = []  # told by the directory and not yet in a scroll
         self._left_alone: frozenset[str] = frozenset()
         self._are_rules_bad = False
         self._is_first = True
@@ -367,14 +368,16 @@ class Binding:
             await self._some([*known], [], now)
 
     async def _take_late_changes(self, now: float) -> None:
-        if self._directory.next_late is None:
-            return
-        for late in await self._run(self._directory.late_changes, now):
+        if self._directory.next_late is not None:
+            self._late += await self._run(self._directory.late_changes, now)
+        while self._late:  # what a store refuses stays
+            late = self._late[0]
             record = self.records.get(late.coordinate)
             if record is not None:
                 with self.problems.boundary(record.path, now):
                     self._merging.take_late(late.coordinate, record.path, late.before, late.now)
                 self._todo.finish(late.coordinate)
+            del self._late[0]
 
     async def _take_rules(
         self, known: dict[Coordinate, None], unknown: dict[str, None], now: float

@@ -464,12 +464,14 @@ class Directory:
         self, write: Write, path: str, now: float, *, is_told: bool = True
     ) -> str | None:
         """Remove the file that was replaced, and listen to who still writes into it. Return what it
-        holds if it is not what was read; if that is not told, it is a late change."""
+        holds if it is not what was read: then it stays until that is durable elsewhere. If it is
+        not told, it is a late change."""
         old = self._files.open(path)
-        self._files.unlink(path)
         before = "" if write.expected is None else write.expected.text
         found = self._reader.read_open(old) if is_told else None
         text = found.text if isinstance(found, File) else before
+        if text == before:
+            self._files.unlink(path)
         self._late.append(_Late(write.coordinate, old, text, now + LATE_S))
         return None if text == before else text
 

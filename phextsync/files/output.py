@@ -284,10 +284,16 @@ class Output:
                 continue
             await self._durable()
             outcomes = await self._run(self._directory.place, works, now)
-            for (write, _), outcome in zip(works, outcomes, strict=True):
+            kept: list[str] = []  # files that were replaced and held what nobody had read
+            for (write, draft), outcome in zip(works, outcomes, strict=True):
                 if outcome != Unknown(ELSEWHERE):
                     with self._problems.boundary(write.path, now):
                         self._written(write, outcome, now)
+                if isinstance(outcome, Placed) and outcome.late is not None:
+                    kept += self._directory.drafts_of(self._directory.intent_of(write, draft))
+            if kept:
+                await self._durable()
+                await self._run(self._directory.discard, kept)
             if Unknown(ELSEWHERE) in outcomes:
                 raise DirectoryError(ELSEWHERE)
 
@@ -321,13 +327,15 @@ class Output:
                 roots=record.roots if record.digest else self._merging.roots(coordinate),
                 intent=None,
             )
+            if outcome.late is not None and write.expected is not None:
+                before = write.expected.text
+                # The intent stays if the store refuses: it is settled as after a crash.
+                with self._problems.boundary(write.path, now):
+                    self._merging.take_late(coordinate, write.path, before, outcome.late)
             self._records.keep(coordinate, kept, write.text)
             if not write.text:
                 self._records.forget(coordinate)
             self._problems.solve(write.path)
-            if outcome.late is not None and write.expected is not None:
-                before = write.expected.text
-                self._merging.take_late(coordinate, write.path, before, outcome.late)
             if not is_same or outcome.late is not None or kept.line_marks != write.marks:
                 self._todo.finish(coordinate)
             if outcome.mark is None and write.text:
@@ -372,7 +380,7 @@ class Output:
             if intent.draft == record.path:
                 await self._settle_move(coordinate, record, intent, at_path, at_draft)
             else:
-                await self._settle_write(coordinate, record, intent, at_path, at_draft)
+                await self._settle_write(coordinate, record, intent, at_path, at_draft, now)
             self._todo.finish(coordinate)
 
     async def _settle_move(
@@ -393,7 +401,13 @@ class Output:
         self._records.keep(coordinate, replace(record, intent=None))
 
     async def _settle_write(
-        self, coordinate: Coordinate, record: Record, intent: Intent, there: Found, aside: Found
+        self,
+        coordinate: Coordinate,
+        record: Record,
+        intent: Intent,
+        there: Found,
+        aside: Found,
+        now: float,
     ) -> None:
         text = self._records.intended(coordinate)
         before = self._records.base(coordinate)
@@ -403,6 +417,10 @@ class Output:
             is_done = isinstance(there, File) and (
                 digest_of(there.text) == intent.digest or there.mark.inode == intent.inode
             )
+        is_old = isinstance(aside, File) and is_done and aside.mark.inode != intent.inode
+        if isinstance(aside, File) and is_old and aside.text not in (before, text):
+            with self._problems.boundary(intent.path, now):
+                self._merging.take_late(coordinate, intent.path, before, aside.text)
         if is_done:
             done = replace(
                 record,
@@ -417,11 +435,8 @@ class Output:
             self._records.keep(coordinate, done, text)
         else:
             self._not_written(coordinate, record)
-        is_old = isinstance(aside, File) and is_done and aside.mark.inode != intent.inode
-        if isinstance(aside, File) and is_old and aside.text not in (before, text):
-            self._merging.take_late(coordinate, intent.path, before, aside.text)
         await self._durable()
-        await self._run(self._directory.discard, [intent.draft])
+        await self._run(self._directory.discard, self._directory.drafts_of(intent))
 
 
 def _portions(writes: list[Write]) -> Iterator[list[Write]]:
