@@ -289,6 +289,30 @@ def test_what_is_bound_already_or_does_not_suit_is_refused(
         store.bind(Bound(tmp_path / "c", "memory", CoordinateRange.parse("8.1.1/1.1.1/*")))
 
 
+def test_a_directory_is_the_same_by_whatever_way_it_is_named(
+    store: BindingStore, bound: Bound, tmp_path: Path
+) -> None:
+    eight = CoordinateRange.parse("8.*")
+    (tmp_path / "link").symlink_to(bound.directory)
+    (tmp_path / "dangling").symlink_to("no/where")
+    (tmp_path / "other").mkdir()
+    marker = (bound.directory / MARKER_FILE).read_text()
+    for way in (tmp_path / "link", tmp_path / "other" / ".." / bound.directory.name):
+        with pytest.raises(DirectoryError, match="is bound already, to 7"):
+            store.bind(Bound(way, "memory", eight))
+        with pytest.raises(DirectoryError, match="a directory apart from others"):
+            store.bind(Bound(way / "below", "memory", eight))
+    assert (bound.directory / MARKER_FILE).read_text() == marker
+    with pytest.raises(DirectoryError, match="found a link to none"):
+        store.bind(Bound(tmp_path / "dangling", "memory", eight))
+    assert store.confirm(tmp_path / "link")
+    assert store.unbind(tmp_path / "link")
+    made = store.bind(Bound(tmp_path / "link", "memory", eight))
+    assert made.directory == bound.directory
+    assert Directory(OsFileSystem(made.directory), made.token).check()
+    assert store.unbind(bound.directory)
+
+
 def test_a_directory_with_keys_below_or_above_is_not_bound(
     store: BindingStore, tmp_path: Path
 ) -> None:

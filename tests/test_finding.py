@@ -79,10 +79,12 @@ def test_a_file_is_found_by_its_path_and_by_its_name(folder: _Folder) -> None:
 
 
 def test_a_path_through_a_link_to_the_directory_is_the_same_file(folder: _Folder) -> None:
-    folder.bind("notes")
+    notes = folder.bind("notes")
     (folder.folder / "link").symlink_to("notes")
     folder.write({"a.md": "one"})
     assert folder.text("link/a.md", folder.folder / "link" / "a.md") == "one"
+    found = FIND_RANGE.ask(folder, "link", str(folder.folder / "link"))
+    assert found.directory == notes
 
 
 def test_a_path_is_that_of_its_directory_alone_and_a_name_has_to_be_one_of_all(

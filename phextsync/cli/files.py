@@ -75,7 +75,7 @@ def bind(
     was_there = path.is_dir()
     bound = replace(Bound(path, phext, CoordinateRange.parse(at)), kept_days=keep)
     check_readable(bound, NodeIdentity.load(existing_folder(data)).permissions)
-    store.bind(bound, create=create)
+    path = store.bind(bound, create=create).directory
     made = "" if was_there else ", which was made now,"
     warn(f"{path}{made} is bound to {bound.range} of {phext} while a node runs")
 

@@ -53,19 +53,22 @@ class BindingStore:
         self.path = folder / FILE_NAME
 
     def bind(self, bound: Bound, *, create: bool = False) -> Bound:
-        """Bind a directory and return what it is bound as. A directory that is not there is made
-        where its parent is, or with `create`. DirectoryError when it, or a part of the range, is
-        bound already, or when keys or data of a node lie in it or above it; CoordinateError when
-        the range does not suit."""
+        """Bind a directory and return what it is bound as: of a link, the directory that it leads
+        to. One that is not there is made where its parent is, or with `create`. DirectoryError
+        when it, or a part of the range, is bound already, or when keys or data of a node lie in it
+        or above it; CoordinateError when the range does not suit."""
         prefix_of(bound.range)
         if is_reserved(bound.phext):
             raise DirectoryError(
                 f"expected a phext of your own, found {bound.phext}: those whose names begin with "
                 "a dot are the library's"
             )
+        if bound.directory.is_symlink() and not bound.directory.exists():
+            raise DirectoryError(f"expected a directory at {bound.directory}, found a link to none")
+        bound = replace(bound, directory=_real(bound.directory))
         with self._changing() as all_bound:
             for other in all_bound:
-                _check_apart(bound, other)
+                _check_apart(bound, replace(other, directory=_real(other.directory)))
             _check_secrets(bound.directory)
             _make(bound.directory, create=create)
             made = replace(bound, id=token_hex(8), token=token_hex(8))
@@ -79,7 +82,7 @@ class BindingStore:
     def unbind(self, directory: Path) -> bool:
         """End a binding; files and scrolls stay. Say whether there was one."""
         with self._changing() as all_bound:
-            kept = [bound for bound in all_bound if bound.directory != directory]
+            kept = [bound for bound in all_bound if _real(bound.directory) != _real(directory)]
             is_there = len(kept) < len(all_bound)
             all_bound[:] = kept
         return is_there
@@ -89,7 +92,7 @@ class BindingStore:
         now count as the one that was bound. Say whether there is such a binding."""
         with self._changing() as all_bound:
             for number, bound in enumerate(all_bound):
-                if bound.directory == directory:
+                if _real(bound.directory) == _real(directory):
                     all_bound[number] = replace(bound, confirmed=bound.confirmed + 1)
                     return True
         return False
@@ -192,15 +195,19 @@ def _check_apart(bound: Bound, other: Bound) -> None:
         )
 
 
+def _real(path: Path) -> Path:
+    """Return the one path by which two that lead to one directory are known to."""
+    return Path(os.path.realpath(path))
+
+
 def _check_secrets(directory: Path) -> None:
     """DirectoryError when keys or data of a node lie in a directory, below it, or above it."""
-    real = Path(os.path.realpath(directory))
-    for folder in (real, *real.parents):
+    for folder in (directory, *directory.parents):
         if any(os.path.lexists(folder / name) for name in SECRETS):
             raise DirectoryError(
                 f"expected a directory without the keys or data of a node, found them in {folder}"
             )
-    for below, folders, files in os.walk(real):
+    for below, folders, files in os.walk(directory):
         if not {*folders, *files}.isdisjoint(SECRETS):
             raise DirectoryError(
                 f"expected a directory without the keys or data of a node, found them in {below}"

@@ -280,7 +280,10 @@ def _ways(bound: Iterable[Bound], path: str) -> Iterator[tuple[Bound, str]]:
     if not path:
         return
     folder, name = os.path.split(path)
-    for seen in dict.fromkeys((path, os.path.join(os.path.realpath(folder), name))):
+    ways = [path, os.path.join(os.path.realpath(folder), name)]
+    if os.path.isdir(path):  # it may be a link to a bound one
+        ways.append(os.path.realpath(path))
+    for seen in dict.fromkeys(ways):
         for each in bound:
             for root in dict.fromkeys((each.directory, Path(os.path.realpath(each.directory)))):
                 if Path(seen).is_relative_to(root):
