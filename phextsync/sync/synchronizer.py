@@ -25,7 +25,7 @@ The rules of this package:
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Final
+from typing import Final, assert_never
 
 from phextsync.errors import ProtocolError, StoreDamagedError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, CoordinateRange
@@ -433,6 +433,8 @@ class Synchronizer:
                     raise ProtocolError(f"expected a known kind of message, found {kind}")
             case Goodbye(reason):
                 self._receive_goodbye(link, reason)
+            case _:
+                assert_never(message)
 
     def _receive_goodbye(self, link: Link, reason: str) -> None:
         link.goodbye = f"the peer ended it: {reason}"
