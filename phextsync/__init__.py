@@ -17,7 +17,7 @@ is a module, or a package whose first lines are its own map:
 * `conflicts`: where two changes of one text met
 * `crdt`: one scroll, a conflict-free replicated document
 * `trust`: who may come into a mesh, and who may read and write what
-* `store`: what is on disk, and when it is durable
+* `store`: what is on disk
 * `replica`: a phext as a mapping of coordinates to texts, its changes and its past
 * `sync`: what two nodes say to each other until both hold the same, without IO
 * `boundaries`: where an error of one part of a node stops
@@ -30,7 +30,7 @@ is a module, or a package whose first lines are its own map:
 * `search`: full text search over replicas
 * `streams`: changes for trio
 * `control`: the socket that other processes use, and the upkeep of a folder
-* `node`: `open_node`, where all of it meets
+* `node`: `open_node`, where all of it meets; when what changed is flushed to the disk
 * `files`: bound directories: files and ranges of scrolls that are the same
 * `handles`: a node behind plain calls, for any thread
 * `aio`: the same for asyncio

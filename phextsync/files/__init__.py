@@ -8,13 +8,13 @@
 * `reading`: what lies at the paths of a directory
 * `directory`: the files of a directory, read and written without losing what others write
 * `problems`: what cannot be kept in step, and when to try again
-* `absences`: which files are gone, and which of these may be deleted
+* `absences`: which files are gone, renamed or deleted, and which of these may be deleted elsewhere
 * `todo`: what has to be looked at again
 * `conflict_log`: lines that two sides changed apart
-* `alike`: what two made alike of one text, apart
+* `alike`: lines that two sides made alike of one text, apart
 * `merging`: how the change of a file is done to its scroll
 * `naming`: the map of names and the paths that follow from it
-* `intake`: what files say about their scrolls
+* `intake`: what files say about their scrolls, and which file was renamed
 * `output`: makes files what their scrolls are
 * `binding`: a directory and a range of scrolls that are the same
 * `bindings`: which directories of this machine are bound

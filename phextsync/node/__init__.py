@@ -3,7 +3,7 @@
 * `invitations`: how a new machine gets its certificate from the administrator's node
 * `surroundings`: what a node touches outside of itself
 * `status`: what a node tells of its peers
-* `writer`: when what has changed goes to the disk
+* `writer`: when what has changed is flushed to the disk
 * `acquaintances`: which peers there are, and who of them was here when
 * `links`: frames between the core and the network
 * `dialler`: where there ought to be a link, and when to try again

@@ -8,7 +8,7 @@ What all replicas of a node share:
 * `listener`: who is told of what happens to replicas
 * `history_keeper`: which of the past is kept, and for how long
 * `staged`: values by key on their way to the store
-* `durability`: what a batch takes, and what became of it
+* `durability`: which changes a batch takes, and what became of it; when: `node.writer`
 * `budget`: how much memory open scrolls may take
 * `author`: this node as one who writes
 * `clients`: under which client ids this node writes

@@ -1,4 +1,4 @@
-"""Store: what is on disk, and when it is durable.
+"""Store: what is on disk, in batches that are durable once they are written.
 
 * `durations`: how long things took
 * `retention`: where history is kept and for how long
