@@ -103,8 +103,8 @@ class SocketStream(trio.abc.Stream):
         limit = _RECEIVE_BYTES if max_bytes is None else _checked_bytes(max_bytes)
         while True:
             descriptor = self._descriptor()
-            # To read first would be in vain nearly always: what has arrived was read. Whoever
-            # closes the socket meanwhile ends the wait with an error.
+            # To read first would be in vain nearly always: what has arrived was read. Closing
+            # the socket meanwhile ends the wait with an error.
             await trio.lowlevel.wait_readable(descriptor)
             try:
                 return os.read(descriptor, limit)

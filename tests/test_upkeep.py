@@ -86,7 +86,7 @@ def test_a_head_that_lies_is_found_and_written_anew(folder: Path) -> None:
     problem = f"memory {_PLACES[3]}: its fingerprint or size is not that of its content"
     assert check(folder).problems == (problem,)
     assert _repair(folder) == (
-        (f"memory {_PLACES[3]}: its head was written anew from its content",),
+        (f"memory {_PLACES[3]}: its head was written again, from its content",),
         (),
     )
     assert check(folder).problems == ()

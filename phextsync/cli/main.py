@@ -50,7 +50,7 @@ def main() -> None:
         arguments = sys.argv[1:] or ["--help"]
         status = app(arguments, prog_name="phextsync", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read it, such as `head`, has enough
+    except BrokenPipeError:  # the reader, such as `head`, has enough
         close_output()
         status = 0
     except SystemExit as end:

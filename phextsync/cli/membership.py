@@ -92,7 +92,7 @@ def init(
         issuer.save(authority.expanduser())
         _save_new(data, pending.accepted(bundle))
         say(
-            f"the authority's key lies in {authority.expanduser()}; whoever has it decides who "
+            f"the authority's key lies in {authority.expanduser()}; anybody who has it decides who "
             "belongs to the mesh",
             "on each other machine run `phextsync request`, or invite it here by "
             "`phextsync invite` while this node runs",
@@ -317,7 +317,7 @@ def block(who: _Who, data: Data = DATA) -> None:
     folder = _change_peers(data, "block", who, "is blocked on this node; others decide themselves")
     if NodeIdentity.load(folder).mesh_key is not None:
         say(
-            "whoever holds the mesh key can come back as another node: "
+            "anybody who holds the mesh key can come back as another node: "
             "to remove a machine from the mesh, change the key with `phextsync rotate`"
         )
 
@@ -330,7 +330,7 @@ def allow(who: _Who, data: Data = DATA) -> None:
 
 @peers_app.command()
 def forget(who: _Who, data: Data = DATA) -> None:
-    """Forget a peer: its name belongs to whoever comes with it next."""
+    """Forget a peer: its name belongs to the next node that comes with it."""
     _change_peers(data, "forget", who, "is forgotten")
 
 

@@ -168,7 +168,7 @@ def _guard(token: str, token_file: Path | None, hosts: list[str] | None) -> Guar
 def _http_address(http: str) -> Address:
     try:
         from phextsync.gateways import (
-            http as gateway,  # only whoever serves HTTP needs its packages
+            http as gateway,  # only serving HTTP needs its packages
         )
     except ImportError:
         fail("serving HTTP needs more packages: pip install 'phextsync[http]'")
@@ -196,7 +196,7 @@ async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope
 
 
 async def _opened(run: _Run, stack: AsyncExitStack) -> Node:
-    """Open the node, once whoever has its folder open has closed it."""
+    """Open the node, once the process that has its folder open has closed it."""
     deadline = trio.current_time() + _PATIENCE_S
     is_told = run.is_quiet
     while True:
@@ -256,7 +256,7 @@ def _bindings(folder: Path) -> Iterator[str]:
 
 
 async def _tell_peers(node: Node) -> None:
-    """Print a line when a peer comes or goes: whoever reads them holds nobody up."""
+    """Print a line when a peer comes or goes: a slow reader holds nobody up."""
     send, receive = trio.open_memory_channel[str](_LINES_MAX)
     here: set[bytes] = set()
 
@@ -344,7 +344,7 @@ def mcp(
     """
     _log_to(logging.WARNING)
     try:
-        from phextsync.gateways import mcp_server  # only whoever serves agents needs its packages
+        from phextsync.gateways import mcp_server  # only serving agents needs its packages
     except ImportError:
         fail("serving agents needs more packages: pip install 'phextsync[mcp]'")
     options = Options(host=host or None, port=port, peers=tuple(peer or ()), discover=mdns)

@@ -300,7 +300,7 @@ def history(
 
 
 def _is_phext_given(context: typer.Context) -> bool:
-    """Whether the command line names a phext. The environment does so for whatever needs one."""
+    """Whether the command line names a phext. The environment does so for all that need one."""
     contexts = (context, *(() if context.parent is None else (context.parent,)))
     sources = [place.get_parameter_source("phext") for place in contexts]
     return any(source is not None and source.name == "COMMANDLINE" for source in sources)

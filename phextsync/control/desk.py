@@ -1,9 +1,9 @@
 """The desk of a node: carries out what its own process and others ask.
 
-Reads are answered at once, changes when they are on the disk. Whoever begins with `attach, id` gets
-receipts: what became of its changes is stored with them, so that after the owner's death the next
-owner knows which of the unanswered requests were carried out, and repeats the answer instead of the
-change.
+Reads are answered at once, changes when they are on the disk. A process that begins with
+`attach, id` gets receipts: what became of its changes is stored with them. So, after the owner's
+death, the next owner knows which of the unanswered requests were carried out, and repeats the
+answer instead of the change.
 """
 
 from collections.abc import Iterator

@@ -371,7 +371,7 @@ OPERATIONS: Final = cast(
 
 
 def operation_of(request: list[Value]) -> Operation[object] | None:
-    """Return what is asked for, whoever asks for it; None when there is no such operation."""
+    """Return what is asked for, no matter by whom; None when there is no such operation."""
     match request:
         case ["as", _, str(name), *_] | ["again", str(name), *_] | [str(name), *_]:
             return OPERATIONS.get(name)

@@ -163,7 +163,7 @@ def repair(
 
 
 def _repair_phext(replicas: ReplicaSet, name: str) -> list[str]:
-    """Set aside what is no scroll, and write heads anew that do not fit."""
+    """Set aside what is no scroll, and write again the heads that do not fit."""
     replica, fingerprinter = replicas.open(name), Fingerprinter(name)
     reports = []
     for place in list(replica.index.coordinates(EVERYTHING)):
@@ -178,7 +178,7 @@ def _repair_phext(replicas: ReplicaSet, name: str) -> list[str]:
         held = (replica.index.fingerprint_of(place), replica.index.size_of(place))
         if held != (scroll.fingerprint(fingerprinter), scroll.size):
             replica.rewrite(place)
-            reports.append(f"{name} {place}: its head was written anew from its content")
+            reports.append(f"{name} {place}: its head was written again, from its content")
     replicas.commit()
     return reports
 

@@ -46,5 +46,5 @@ class Changes:
         return change.change(self._phext)
 
     def close(self) -> None:
-        """End the iteration, in whatever thread it waits."""
+        """End the iteration, in any thread that waits for it."""
         self._engine.cancel(self._watch)

@@ -81,7 +81,7 @@ class Engine:
         reason = f"{self.folder} was closed"
         try:
             trio.run(self._hold)
-        except BaseException as error:  # the thread ends here: whoever waits for it is told
+        except BaseException as error:  # the thread ends here: all that wait for it are told
             cause = first(error)
             reason = f"{self.folder} had to be closed: {cause}"
             if self._started.is_answered:

@@ -42,7 +42,7 @@ from phextsync.signals import Flag
 from phextsync.store.folder import is_locked
 from phextsync.transport import FrameChannel
 
-# Whoever owns the folder without answering is starting, stopping, or a command that is soon done.
+# What owns the folder without answering is starting, stopping, or a command that is soon done.
 _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 0.01
 
@@ -144,7 +144,7 @@ class FolderClient:
                 answer = decode_answer(frame)[1]
             else:
                 answer = session.desk.ask(request, self._client)
-        except Exception as error:  # whatever it is, it is the caller's
+        except Exception as error:  # any error here is the caller's
             answer = error
         self._answered(call.number, answer)
 
@@ -153,7 +153,7 @@ class FolderClient:
         with scope:
             try:
                 answer = await session.wait(call.request)
-            except Exception as error:  # whatever it is, it is the caller's
+            except Exception as error:  # any error here is the caller's
                 answer = error
             self._answered(call.number, answer)
 

@@ -28,7 +28,7 @@ from phextsync.store.snapshot import Snapshot
 from phextsync.trust.identity import NodeIdentity
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
-# Whoever owns the folder without answering is starting, stopping, or a command that is soon done.
+# What owns the folder without answering is starting, stopping, or a command that is soon done.
 _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 0.01
 

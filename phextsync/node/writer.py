@@ -109,7 +109,7 @@ class Writer:
         self._settle()
 
     def _settle(self) -> None:
-        """Wake whoever waits for the end of a commit, good or bad."""
+        """Wake all that wait for the end of a commit, good or bad."""
         self._settled.notify()
 
     async def stop(self) -> bool:

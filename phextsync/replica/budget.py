@@ -33,7 +33,7 @@ class Budget:
     def add(self, holder: Holder, coordinate: Coordinate, opened: OpenText, cost: int) -> None:
         """Count an open scroll, and close others when the budget is exceeded."""
         if self.bytes > self.bytes_max:
-            self._close_some(_PINNED_MAX)  # before it joins: whoever opened it is about to use it
+            self._close_some(_PINNED_MAX)  # before it joins: its opener is about to use it
         opened.cost = cost
         self.bytes += cost
         self.scrolls += 1

@@ -24,7 +24,7 @@ _writer: ContextVar[tuple[str, bytes]] = ContextVar("writer", default=("", b""))
 
 
 class writing_as:
-    """Name whoever writes in this block, for its changes and for undoing: `file:notes.md`.
+    """Name the writer of this block, for its changes and for undoing: `file:notes.md`.
 
     Writers of one label in two `session`s (processes at one node) are undone apart; None: in the
     one that it is. PhextsyncError for a label that is no UTF-8.

@@ -72,7 +72,7 @@ class Editor:
             self.import_unknown(coordinate, text)
 
     def import_unknown(self, coordinate: Coordinate, text: str) -> None:
-        """Import into a scroll that is not known here, whatever refuses writes."""
+        """Import into a scroll that is not known here, even where writes are refused."""
         self._publisher.keep_before(coordinate)
         update = import_update(coordinate.key, text)
         entry = self._author.stamp(update)

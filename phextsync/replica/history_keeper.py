@@ -12,7 +12,7 @@ from phextsync.crdt import merge_updates
 from phextsync.errors import PhextsyncError, StoreError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.phext_names import is_phext_name
-from phextsync.replica.past import FOREVER, Changes, anew, fold, prune
+from phextsync.replica.past import FOREVER, Changes, first_pieces, fold, prune
 from phextsync.replica.views import Range, as_range
 from phextsync.store.contract import HistoryPiece, LogEntry, Store
 from phextsync.store.retention import Retention
@@ -63,7 +63,7 @@ class HistoryKeeper:
         self._is_setting_refused = False
         self._looked_at: tuple[str, bytes] | None = None  # the scroll whose history was, last
         self._is_looking = False
-        # Histories that begin anew with the next fold.
+        # Histories that begin again with the next fold.
         self._damaged: set[tuple[str, bytes]] = set()
 
     # -- settings --------------------------------------------------------------------------
@@ -135,7 +135,7 @@ class HistoryKeeper:
 
     @property
     def has_work(self) -> bool:
-        """Whether the next batch has something to do here, whatever else it has."""
+        """Whether the next batch has something to do here, apart from what else it has."""
         return self.is_changed or self._is_looking
 
     def take_settings(self) -> None:
@@ -203,9 +203,9 @@ class HistoryKeeper:
         now_ms = self._now_ms()
         kept = (self._retention or self._store.history).of(phext, key)
         if kept.kept_ms:
-            pieces = anew(state, now_ms)
+            pieces = first_pieces(state, now_ms)
             if not is_other and (phext, key) not in self._damaged:
-                with suppress(StoreError):  # whoever reads the scroll sees to that
+                with suppress(StoreError):  # the next reader of the scroll sees to that
                     stored, last = self._store.read(phext, key), self._store.last_piece(phext, key)
                     pieces = fold(stored, last, news, now_ms, kept.began_ms)
             self._damaged.discard((phext, key))
@@ -240,9 +240,9 @@ class HistoryKeeper:
         """Forget a history that is damaged."""
         stored = self._store.read(phext, key)
         state = None if stored is None else merge_updates(stored.updates)
-        self._keep_pieces(phext, key, {None: b""} if state is None else anew(state, now_ms))
+        self._keep_pieces(phext, key, {None: b""} if state is None else first_pieces(state, now_ms))
         self._report(
-            f"{phext} {Coordinate.from_key(key)}: its history was damaged, and begins anew"
+            f"{phext} {Coordinate.from_key(key)}: its history was damaged, and begins again"
         )
 
     def _keep_pieces(self, phext: str, key: bytes, pieces: Changes) -> None:

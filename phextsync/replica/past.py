@@ -334,7 +334,7 @@ def has_text(phext: str, coordinate: Coordinate) -> PhextsyncError:
     )
 
 
-def anew(state: bytes, now_ms: int) -> Changes:
+def first_pieces(state: bytes, now_ms: int) -> Changes:
     """Return what to write when all that is known of a scroll is its state of now."""
     return {None: b"", _BASE: _piece(now_ms, LogEntry(state, b"", now_ms))}
 

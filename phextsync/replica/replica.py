@@ -194,7 +194,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     def edit_from(self, key: Key, base: str, text: str) -> None:
         """Do what made `text` of `base`, which the scroll's text was when somebody read it.
 
-        For whoever edits apart: another process, a file. What came since stays, and to do the
+        For those that edit apart: another process, a file. What came since stays, and to do the
         same twice changes nothing the second time. With `base` the text as it is, it is `edit`.
         """
         self._editor.edit(as_coordinate(key), lambda scroll: scroll.edit_from(base, text))
@@ -239,9 +239,9 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         Two nodes that import the same text into the same version of a scroll make the same
         update, so that their copies merge into one. Where an import has up to eight pieces, with
         whole lines between that stay, this holds for each piece that both put in at the same place,
-        whatever else their versions have. The price: it is one insertion for all, and each piece,
-        or each import of more, adds about 20 bytes to the scroll's version for ever. A scroll whose
-        version has more than `version_bytes_max` is edited instead, as by `edit`.
+        no matter what else their versions have. The price: it is one insertion for all, and each
+        piece, or each import of more, adds about 20 bytes to the scroll's version for ever. A
+        scroll whose version has more than `version_bytes_max` is edited instead, as by `edit`.
         """
         self._editor.import_text(as_coordinate(key), text, version_bytes_max)
 
@@ -332,7 +332,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
 
     def position(self, key: Key, offset: int, *, after: bool = True) -> str:
         """Name the place before character `offset` by a short text that `offset` understands on
-        any node and at any time, whatever is written meanwhile.
+        any node and at any time, also after other changes.
 
         With `after` it stays before the character that follows, else behind the one before it.
         If that character is deleted, it is where that was. Costs as much as reading the scroll.
@@ -358,7 +358,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     ) -> Callable[[], None]:
         """Call `callback` after each change in `range_`; return what ends the subscription.
 
-        It runs within the change and must be quick: whoever needs time takes a `feed`. One that
+        It runs within the change and must be quick: use a `feed` for what needs time. One that
         fails is reported and harms nobody. `texts` asks for the texts before and after.
         """
         subscription = self._publisher.subscribe(callback, range_, texts=texts)
@@ -418,8 +418,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Merge an update that a peer sent over link `source`; `publish` the change afterwards.
 
         UpdateError when it is no update of a text; ScrollError when the document failed and was
-        thrown away. An update that builds on text which is not here yet is not covered: whoever
-        calls asks for what is missing.
+        thrown away. An update that builds on text which is not here yet is not covered: the caller
+        asks for what is missing.
         """
         return self._merging.apply(coordinate, entry, source)
 
@@ -432,7 +432,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._merging.adopt(coordinate, state)
 
     def rewrite(self, coordinate: Coordinate) -> None:
-        """Write the scroll anew, with the head that its content has."""
+        """Write the scroll again, with the head that its content has."""
         if self._documents.open(coordinate) is not None:
             self._writes.rewrite(coordinate)
 

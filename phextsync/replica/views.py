@@ -1,6 +1,6 @@
 """Views: a range of a phext as a mapping of its own.
 
-Whatever holds scrolls (`Whole`) can be seen through one; nothing is copied, and a view follows
+Anything that holds scrolls (`Whole`) can be seen through one; nothing is copied, and a view follows
 what it shows.
 """
 

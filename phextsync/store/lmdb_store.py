@@ -470,7 +470,7 @@ class LmdbStore:
             aside.drop(txn, self._dbs, self._numbers[phext] + key)
 
     def compact(self, progress: Progress | None = None) -> None:
-        """Write the file anew, without free pages. Client ids are new ones afterwards."""
+        """Write the file again, without free pages. Client ids are new ones afterwards."""
         self._env.close()
         with translated(self.folder):
             self._opening.compact(progress)

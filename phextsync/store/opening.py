@@ -1,7 +1,7 @@
 """Opening: makes sure that a folder has a sound data file, before LMDB sees it.
 
 `closed` says how a clean stop left the file. It is removed before LMDB sees the file again, so
-whatever ends the process, even a damaged page, the next open finds it missing (or the file
+no matter what ends the process, even a damaged page, the next open finds it missing (or the file
 changed), reads the whole structure without LMDB, and rebuilds a file that is damaged.
 """
 
@@ -62,13 +62,13 @@ class Opening:
             first.rename(path)
             sync_folder(self._folder)
         if not self._data.exists():
-            self._begin_anew("it has no data file")
+            self._begin_again("it has no data file")
             return False
         try:
             with open_records(self._data) as records:
                 return self._inspect(records)
         except StoreDamagedError as error:
-            self._begin_anew(str(error))
+            self._begin_again(str(error))
             return False
         except StoreVersionError as error:
             raise StoreVersionError(f"{self._folder}: {error}") from None
@@ -90,7 +90,7 @@ class Opening:
         sync_folder(self._folder)
         return is_as_left
 
-    def _begin_anew(self, problem: str) -> None:
+    def _begin_again(self, problem: str) -> None:
         aside = self._replace(lambda new: create(new, is_durable=True)[0].close(), "store.damaged")
         self.reports.append(
             f"{self._folder}: the store cannot be read ({problem}); it was set aside as "
@@ -137,7 +137,7 @@ class Opening:
         return put_in_place(self._folder, BUILDING, stem)
 
     def compact(self, progress: Progress | None = None) -> None:
-        """Write the file anew, without free pages."""
+        """Write the file again, without free pages."""
         with open_records(self._data) as records:
             aside = self._replace(lambda new: rebuild(records, new, progress), _REPLACED)
         shutil.rmtree(aside)

@@ -2,7 +2,7 @@
 
 There is a setting for the whole folder and any number for ranges of phexts. Of the ranges that
 hold a scroll the smallest counts, of two that are as large the one that keeps longer. Since when
-history has been kept is known place by place, whatever settings came and went: it began where it
+history has been kept is known place by place, through all changes of settings: it began where it
 was not kept before.
 """
 

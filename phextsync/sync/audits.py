@@ -5,7 +5,7 @@ from phextsync.sync.limits import Limits
 
 class Audits:
     """The audits of one link. Each costs as many entries as are read; the link saves up for them,
-    since whoever starts an audit has the other side read every entry."""
+    since the side that starts an audit has the other read every entry."""
 
     def __init__(self, now: float, limits: Limits, *, interval_s: float) -> None:
         self._limits = limits

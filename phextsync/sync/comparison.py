@@ -2,7 +2,7 @@
 
 The rules of this file:
 
-* Whoever knows that the roots differ, and holds the whole phext as the other does, opens with a
+* A side that knows that the roots differ, and holds the whole phext as the other does, opens with a
   sketch. Cells that do not suffice are answered by more of one's own; each time there are more,
   and there is a most.
 * What a sketch found is named with the digest of the rest. Where that does not agree, or no

@@ -43,7 +43,7 @@ class Limits:
     """Scrolls of which a peer sent updates without those that they build on."""
     answers_max: int = 1 << 12
     """Short messages (pongs, refusals, conflicts) that wait for a peer that does not read them,
-    half a kilobyte each. Whoever reads never has more than one frame asks for."""
+    half a kilobyte each. A peer that reads never has more than one frame asks for."""
     refusals_max: int = 1 << 14
     """Scrolls whose updates a peer refused, on one link."""
     refusals_reported_max: int = 8

@@ -158,7 +158,7 @@ class Pong:
 @dataclass(frozen=True, slots=True)
 class Notice:
     """What a node tells of itself: the one with the highest `counter` holds, for `left_ms` from
-    now on. Counters begin anew with each incarnation."""
+    now on. Counters begin again with each incarnation."""
 
     node_id: bytes
     incarnation: bytes

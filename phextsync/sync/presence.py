@@ -1,6 +1,6 @@
 """Presence: who is there, and what each node tells of itself, for as long as it goes on telling.
 
-A node tells its facts again every few seconds, under a counter that grows. Whoever hears
+A node tells its facts again every few seconds, under a counter that grows. A node that hears
 something newer passes it on to its other peers, once, with the time that is left of it; what was
 not told again vanishes. No clock is compared with another's: only durations travel.
 

@@ -10,8 +10,8 @@ scroll. (A. Meyer, "Range-Based Set Reconciliation", SRDS 2023.)
 It ends: an answer to a fingerprint is either a list or consists of ranges with strictly fewer of
 the answerer's entries, since it is split only when it has more entries than `list_max` >= 2.
 
-Under a `key` of 16 bytes, digests are those of SipHash under it instead of fingerprints: whoever
-chose texts before both sides drew the key together could not foresee them. Costs O(entries).
+Under a `key` of 16 bytes, digests are those of SipHash under it instead of fingerprints: a peer
+that chose texts before both sides drew the key together could not foresee them. Costs O(entries).
 """
 
 from collections.abc import Iterator, Sequence

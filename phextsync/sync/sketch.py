@@ -3,7 +3,7 @@
 An index keeps its sketch (`index/_sketch.pxd`) up to date, so that a comparison costs nothing for
 what is equal. One side sends strata and the first cells. The other subtracts its own; if they do
 not suffice, the strata tell about how many differ, and it answers with as many cells of its own.
-Whoever can read the difference names it, with the digest of everything else that it has: where
+A side that can read the difference names it, with the digest of everything else that it has: where
 the digests of the rest agree, nothing was overlooked, by accident or on purpose.
 """
 

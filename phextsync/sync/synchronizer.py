@@ -2,8 +2,8 @@
 
 The rules of this package:
 
-* Frames of one link arrive in order, or the link ends. Whatever a link lost, the comparison that
-  opens the next one finds.
+* Frames of one link arrive in order, or the link ends. What a link lost is found by the
+  comparison that opens the next one.
 * Sending is pulled. A link keeps sets of coordinates, never a queue of updates; `next_frame`
   makes a frame of them when the link can take one. Bursts coalesce; a slow peer costs a set.
 * Only what is durable here is compared and acknowledged. `Acknowledge` says of how many frames
@@ -170,7 +170,7 @@ class Synchronizer:
         opened.ready()
 
     def link_closed(self, now: float, link: int, reason: str) -> None:
-        """The link is gone, whichever side ended it."""
+        """The link is gone; either side may have ended it."""
         self._clock.advance(now)
         closed = self.links.pop(link, None)
         self.presence.link_closed(self._clock.now, link)
