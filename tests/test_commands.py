@@ -444,6 +444,7 @@ def test_a_backup_goes_through_a_pipe(folder: Path, tmp_path: Path) -> None:
     made = subprocess.run(
         [*command, "backup", "-", "--data", str(folder)], capture_output=True, check=True
     )
+    assert b"1 scroll written to standard output" in made.stderr
     words = ["restore", "-", "--alone", "--data", str(tmp_path / "scratch")]
     subprocess.run([*command, *words], input=made.stdout, check=True)
     assert _out(tmp_path / "scratch", "get", _A) == "one"

@@ -98,7 +98,8 @@ def backup(
         if file == "-":
             with target.open("rb") as written:
                 copyfileobj(written, sys.stdout.buffer)
-    warn(f"{counted(done.scrolls, 'scroll')} written to {file}")
+    to = "standard output" if file == "-" else file
+    warn(f"{counted(done.scrolls, 'scroll')} written to {to}")
     _fail_if_lost(done, "are not in the backup")
 
 
