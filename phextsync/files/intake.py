@@ -346,8 +346,11 @@ class _Gone:
         were: dict[str, Coordinate] = {}
         digests = {path: digest_of(file.text) for path, file in files.items()}
         for kin in _KIN:
+            wanted = {digest for path, digest in digests.items() if path not in were}
             by_kin: dict[tuple[bytes, object], deque[Coordinate]] = {}
             for coordinate, record in self._gone.items():
+                if record.digest not in wanted:
+                    continue
                 inode = None if record.mark is None else record.mark.inode
                 key = record.digest, kin(record.path, inode, record.born_ns)
                 by_kin.setdefault(key, deque()).append(coordinate)
