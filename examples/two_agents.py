@@ -128,7 +128,8 @@ async def act(ada: Agent, bob: Agent, cable: Cable) -> bool:
     mail = [*ada.take_mail(), *bob.take_mail()]
     print("their mail:", *mail, sep="\n  ")
     ada.mail("bob", "she is called Grace, see MEMORY")
-    await bob.until(lambda: bob.holds() == ada.holds())
+    await ada.node.synced(peers=1)  # what ada has is on bob's disk
+    await bob.node.synced(peers=1)
 
     print(bob.memory[MEMORY], end="")
     once = ("## People", "## Shopping", "milk (ada)", "Grace (ada)", "bread (bob)")
