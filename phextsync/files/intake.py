@@ -84,6 +84,8 @@ class Intake:
         taken: Taken,
     ) -> None:
         """Take what was `found` at the `places` of scrolls, and at paths that belong to none."""
+        # A scroll's file may have moved to one of them since they were looked for.
+        strangers = [path for path in strangers if self._records.at(path) is None]
         for coordinate, path in places.items():
             with self._problems.boundary(path, taken.now):
                 self._look_at(coordinate, path, found[path], taken)
