@@ -39,6 +39,14 @@ def _until(condition: Callable[[], object], process: Process) -> None:
         time.sleep(POLL_S)
 
 
+@pytest.fixture(autouse=True)
+def hears_sighup() -> Iterator[None]:
+    """What these tests start must not be under the `nohup` that may have started them."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def _is_running(status: dict[str, object]) -> bool:
     return bool(status["running"])
 
