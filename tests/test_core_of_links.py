@@ -224,7 +224,8 @@ def test_of_two_links_that_both_sides_dialled_both_keep_the_same(peer_id: bytes)
         parts = Parts()
         parts.greeted(1, peer_id, dialled=first_dialled)
         parts.greeted(2, peer_id, dialled=not first_dialled)
-        (ended,) = parts.ended
+        ((ended, reason),) = parts.ended.items()
+        assert reason == "both sides dialled; the other link stays"
         assert parts.links[3 - ended].dialled == (peer_id > _OURS)
         assert parts.links[3 - ended].is_ready
 

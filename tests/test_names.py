@@ -82,6 +82,14 @@ def test_a_map_is_edited_by_whole_lines(lines: list[Line], news: list[Line], gon
     }
 
 
+@pytest.mark.parametrize("name", ["a.md", "z.md"])
+def test_a_line_that_somebody_left_without_an_end_stays_alone(name: str) -> None:
+    first, second = (Line(place, n) for place, n in zip(_PLACES, ("m.md", name), strict=False))
+    names = NameMap(_RANGE, str(first).rstrip("\n"))
+    text = apply_edits(names.text, names.edits((), [second]))
+    assert sorted(line.name for line in NameMap(_RANGE, text).lines()) == sorted(["m.md", name])
+
+
 def test_of_several_lines_of_one_scroll_the_least_counts_and_tidying_leaves_it() -> None:
     lines = [Line(_PLACES[0], name) for name in ("b.md", "a.md", "c.md")]
     names = NameMap(_RANGE, "".join(map(str, lines)))
