@@ -38,6 +38,7 @@ _MAP: Final = RANGE.lower
 _SLIP: Final = 0.04  # of all runs
 _STEPS: Final = (20, 60)
 _CALLS_MAX: Final = 120
+_COMMIT_CALLS: Final = 4  # as if a commit were so many calls of the file system
 _SAVES: Final = ("save_slowly", "save_emptied")  # during which nothing counts as deleted
 _HOLDS: Final = (*_SAVES, "rename_oddly")  # which take lines away and put them back
 _REFUSALS: Final = (
@@ -226,6 +227,7 @@ class Run:
         )
         machine.files.before = partial(self._before, number)
         machine.files.after = partial(self._after, number)
+        machine.before_commit = partial(self._before_commit, number)
         return machine
 
     def run(self) -> None:
@@ -316,6 +318,11 @@ class Run:
             for refusal in self._refused[number].values():
                 if refusal:
                     raise OSError(refusal[0], os.strerror(refusal[0]), path)
+
+    def _before_commit(self, number: int) -> None:
+        """A commit takes a while: what can happen before a call can happen, and then again."""
+        for _ in range(_COMMIT_CALLS):
+            self._before(number, "commit", "")
 
     def _after(self, number: int, name: str, path: str) -> None:
         """Nothing happens after a call that cannot happen before the next."""

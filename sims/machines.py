@@ -50,6 +50,7 @@ class Machine:
         self.disk.put(MARKER_FILE, f"{_TOKEN}\n")
         self.disk.sync_all()
         self.disk.on_change = self._on_change
+        self.before_commit: Callable[[], None] = lambda: None
         self.pulled_at = -CHECKOUT_S  # when a checkout wrote files last
         self.problem = ""
         self.start()
@@ -152,6 +153,7 @@ class Machine:
             await self.binding.rescan(self.now)
             self._rescans.ask(self.now + _RESCAN_S)
         await self.binding.round(paths, coordinates, self.now, writers)
+        await self._durable()
 
     def _bind(self, directory: Directory) -> Binding:
         return Binding(
@@ -179,6 +181,7 @@ class Machine:
         return {peer.node_id for peer in self.network.peers} - {self.peer.node_id}
 
     async def _durable(self) -> None:
+        self.before_commit()
         self.peer.commit()
         self.peer.replicas.durability.check_writable()
 

@@ -6,10 +6,11 @@ from random import Random
 
 import pytest
 
-from phextsync.errors import ProtocolError
+from phextsync.errors import ProtocolError, StoreFullError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange, update_version
 from phextsync.ranges import subtract
-from phextsync.replica.listener import NewUpdate
+from phextsync.replica.changes import writing_as
+from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import LogEntry
 from phextsync.store.memory import MemoryStore
@@ -21,6 +22,7 @@ from phextsync.sync.doubles import DUPLICATE, Doubles
 from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.sync.greeting import Greeting, Self
 from phextsync.sync.heartbeat import PingTokens
+from phextsync.sync.held import Held
 from phextsync.sync.lacks import Lacks
 from phextsync.sync.limits import Limits
 from phextsync.sync.link import Link, Shared
@@ -31,6 +33,7 @@ from phextsync.sync.messages import (
     Compare,
     Entry,
     Hello,
+    Live,
     PhextSummary,
     Refused,
     ScrollId,
@@ -73,6 +76,7 @@ class Parts:
             replicas=self.replicas,
             interest=Interest(self.replicas, None),
             recent=RecentUpdates(1 << 20),
+            held=Held(),
             clock=self.clock,
             tokens=PingTokens(),
             budget=PartsBudget(1 << 20),
@@ -143,6 +147,17 @@ class Parts:
         told = replace(link.announcements.summary(_PHEXT), interest=(EVERYTHING,))
         self.greeting.receive(link, _hello(peer_id, told))
         return link
+
+    def listen(self) -> None:
+        """Let the relay hear of what takes effect, and when it is durable."""
+
+        def written() -> None:
+            self.relay.committed()
+
+        relay = self.relay
+        self.replicas.listen(
+            ReplicaListener(on_update=relay.take, on_taken=relay.committing, on_durable=written)
+        )
 
     def fates(self, scroll: ScrollId, origin: bytes, source: int | None) -> dict[int, Fate]:
         """Let an update take effect; return what became of it on each link, as far as its marks
@@ -340,8 +355,47 @@ def test_what_a_comparison_brought_is_compared_and_not_relayed() -> None:
     for number, peer_id in ((1, _ANNA), (2, _BERT)):
         parts.equal(number, peer_id)
     assert parts.fates(_SCROLL, b"", 1) == {1: Fate.NONE, 2: Fate.COMPARED}
-    parts.relay.news.committing()
-    assert parts.relay.news.committed() == {_PHEXT: {1: None}}
+    parts.relay.committing()
+    assert parts.relay.committed() == {_PHEXT: {1: None}}
+
+
+def test_what_is_durable_first_is_passed_on_with_its_batch_and_in_its_order() -> None:
+    parts = Parts()
+    link = parts.equal(1, _ANNA)
+    parts.listen()
+    with writing_as("file:a.md", durable_first=True):
+        parts.replica.append(_A, "one\n")
+    parts.replica.append(_A, "two\n")
+    parts.replica.append(_B, "by itself\n")
+    assert [*link.outgoing.under_way(_PHEXT, EVERYTHING)] == [_B]
+    batch = parts.replicas.durability.take()
+    assert batch is not None
+    parts.replicas.durability.refused(StoreFullError("full"))
+    assert _SCROLL in parts.shared.held
+    parts.replicas.commit()
+    assert _SCROLL not in parts.shared.held
+    frames = [*iter(link.outgoing.next_updates, None)]
+    told = [e for frame in frames if isinstance(frame, Live) for e in frame.entries]
+    told = [entry for entry in told if entry[0] in (_A, _B)]
+    assert [coordinate for coordinate, _, _ in told] == [_B, _A, _A]
+    assert b"one\n" in told[1][1]
+    assert b"two\n" in told[2][1]
+
+
+def test_an_answer_waits_for_what_is_held_back_and_wakes_its_link() -> None:
+    parts = Parts()
+    link = parts.equal(1, _ANNA)
+    parts.listen()
+    with writing_as("file:a.md", durable_first=True):
+        parts.replica.append(_A, "one\n")
+    link.outgoing.change_uncommitted(_PHEXT)
+    link.outgoing.ask(_SCROLL, EMPTY_VERSION)
+    link.outgoing.find(_SCROLL)
+    assert link.outgoing.next_updates() is None
+    parts.ready.clear()
+    parts.replicas.commit()
+    assert parts.ready == [1]
+    assert link.outgoing.next_updates() is not None
 
 
 def test_an_update_is_left_to_its_writer_unless_somebody_asks_who_has_it() -> None:

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from phextsync.errors import ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.ranges import contains
+from phextsync.replica.listener import NewUpdate
 from phextsync.store.contract import LogEntry
 from phextsync.sync.clock import Clock
 from phextsync.sync.heartbeat import Heartbeat, PingTokens
+from phextsync.sync.held import Held
 from phextsync.sync.messages import Ping
 from phextsync.sync.news import News
 from phextsync.sync.outbox import Outbox
@@ -52,6 +54,39 @@ def test_recent_updates_are_forgotten_oldest_first_and_that_is_known() -> None:
     assert len(recent.since((_PHEXT, _A), 0, 1)) == 2
     assert recent.has_since(number - 1)
     assert not recent.has_since(number - 2)
+
+
+# -- what is held back ---------------------------------------------------------------------
+
+_changes = st.tuples(st.integers(1, 3), st.sampled_from([None, 1]), st.booleans())
+
+
+@given(st.lists(_changes | st.sampled_from(["committing", "committed"])))
+def test_what_is_durable_first_and_what_follows_it_waits_for_its_batch(
+    events: list[tuple[int, int | None, bool] | str],
+) -> None:
+    held = Held()
+    fresh: list[NewUpdate] = []
+    taken: list[NewUpdate] = []
+    for event in events:
+        if event == "committing":
+            taken, fresh = taken + fresh, []
+            held.committing()
+        elif isinstance(event, str):
+            assert [*held.committed()] == taken
+            taken = []
+        else:
+            last, source, durable_first = event
+            at = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, last)
+            new = NewUpdate(_PHEXT, at, LogEntry(b"u", b"", 0), source, durable_first)
+            is_behind = any(other.coordinate == at for other in taken + fresh)
+            waits = source is None and (durable_first or is_behind)
+            assert held.take(new) == waits
+            fresh += [new] if waits else []
+        waiting = {new.coordinate for new in taken + fresh}
+        for last in (1, 2, 3):
+            at = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, last)
+            assert ((_PHEXT, at) in held) == (at in waiting)
 
 
 # -- rights --------------------------------------------------------------------------------

@@ -887,6 +887,33 @@ def test_nothing_that_was_sent_goes_with_the_power(count: int) -> None:
         assert mesh.settle() == {f"{number}.md": "one\ntwo\n" for number in range(count)}
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
+@pytest.mark.parametrize("name", ["old.md", "new.md"])
+def test_what_is_made_once_more_after_a_crash_is_there_once(
+    mesh: Mesh, name: str, is_replaced: bool
+) -> None:
+    one = mesh.machines[0]
+    one.disk.put("old.md", "one\n")
+    mesh.settle()
+
+    def is_killed() -> None:
+        while mesh.network.step():
+            pass
+        raise KeyboardInterrupt
+
+    for text in ("one\ntwo\n", "one\ntwo\nthree\n"):
+        one.before_commit = is_killed
+        save = _replace if is_replaced else lambda machine, path, text: machine.disk.put(path, text)
+        save(one, name, text)
+        with pytest.raises(KeyboardInterrupt):
+            one.work()
+        mesh.network.crash(0)
+        one.before_commit = lambda: None
+        one.start()
+        one.work()
+        assert mesh.settle() == {"old.md": "one\n"} | {name: text}
+
+
 @pytest.mark.parametrize("added", ["", "added\n"])
 def test_a_file_that_replaces_a_folder_lies_where_it_was_written(mesh: Mesh, added: str) -> None:
     one, two = mesh.machines

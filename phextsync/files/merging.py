@@ -147,4 +147,4 @@ def _line_ranges(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _writing(path: str) -> AbstractContextManager[None]:
-    return writing_as(f"file:{path}")
+    return writing_as(f"file:{path}", durable_first=True)

@@ -102,7 +102,7 @@ class Naming:
         coordinate = self.map.map_coordinate
         self._refresh()
         edits = self.map.edits((), news)
-        with writing_as(_WRITER):
+        with writing_as(_WRITER, durable_first=True):
             limit = APART_BYTES_MAX if self._is_apart() else TOGETHER_BYTES_MAX
             if len(self._replica.version(coordinate)) > limit:
                 self._replica.splice(coordinate, edits)
@@ -117,7 +117,7 @@ class Naming:
         if changed:
             self._refresh()
             edits = self.map.edits([line.coordinate for line in changed], changed)
-            with writing_as(_WRITER):
+            with writing_as(_WRITER, durable_first=True):
                 self._replica.splice(self.map.map_coordinate, edits)
             self._refresh()
 
@@ -126,7 +126,7 @@ class Naming:
         change."""
         if not self.map.is_tidy:
             text = apply_edits(self.map.text, self.map.tidy())
-            with writing_as(_WRITER):
+            with writing_as(_WRITER, durable_first=True):
                 self._replica.import_text(self.map.map_coordinate, text)
             self._refresh()
 

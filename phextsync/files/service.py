@@ -195,6 +195,7 @@ class _Service:
                     try:
                         directory = directory or await self._open()
                         await self._round(directory, feed)
+                        await node.durable()  # others wait for it
                         self._problem = ""
                     except (DirectoryError, StoreError, OSError) as error:
                         self._failed(str(error))

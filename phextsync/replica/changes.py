@@ -20,24 +20,29 @@ TEXTS_MAX: Final = 1 << 20
 
 Source: TypeAlias = tuple[bytes | None, str]
 
-_writer: ContextVar[tuple[str, bytes]] = ContextVar("writer", default=("", b""))
+_writer: ContextVar[tuple[str, bytes, bool]] = ContextVar("writer", default=("", b"", False))
 
 
 class writing_as:
     """Name the writer of this block, for its changes and for undoing: `file:notes.md`.
 
     Writers of one label in two `session`s (processes at one node) are undone apart; None: in the
-    one that it is. PhextsyncError for a label that is no UTF-8.
+    one that it is. Peers hear of changes that are `durable_first` when they are on the disk here:
+    of those that are made once more after a crash that took them, as from a file, and would then
+    be there twice. PhextsyncError for a label that is no UTF-8.
     """
 
     __slots__ = ("_token", "_writer")
 
-    def __init__(self, label: str, session: bytes | None = None) -> None:
+    def __init__(
+        self, label: str, session: bytes | None = None, *, durable_first: bool = False
+    ) -> None:
         try:
             label.encode()
         except UnicodeEncodeError as error:  # others are to be told of it
             raise PhextsyncError(f"expected a label in UTF-8, found {label!r:.80}") from error
-        self._writer = label, current_session() if session is None else session
+        session = current_session() if session is None else session
+        self._writer = label, session, durable_first
 
     def __enter__(self) -> None:
         self._token = _writer.set(self._writer)
@@ -56,9 +61,14 @@ def current_session() -> bytes:
     return _writer.get()[1]
 
 
+def is_durable_first() -> bool:
+    """Return whether peers hear of what this task or thread writes when it is durable here."""
+    return _writer.get()[2]
+
+
 def current_author() -> str:
     """Return what tells this writer from all others, of any session."""
-    label, session = _writer.get()
+    label, session, _ = _writer.get()
     return f"{label}\0{session.hex()}" if session else label
 
 

@@ -9,12 +9,14 @@ from phextsync.store.contract import LogEntry
 
 
 class NewUpdate(NamedTuple):
-    """An update that took effect here. `source` is the link that brought it, or None for here."""
+    """An update that took effect here. `source` is the link that brought it, or None for here.
+    One that is `durable_first` is told to peers when it is on the disk."""
 
     phext: str
     coordinate: Coordinate
     entry: LogEntry
     source: int | None
+    durable_first: bool = False
 
 
 def _ignore() -> None:

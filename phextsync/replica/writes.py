@@ -3,6 +3,7 @@
 from typing import Final
 
 from phextsync.index import Coordinate
+from phextsync.replica.changes import is_durable_first
 from phextsync.replica.contents import Contents
 from phextsync.replica.documents import LOG_ENTRY_BYTES, Document, Documents
 from phextsync.replica.listener import NewUpdate
@@ -58,7 +59,7 @@ class Writes:
             unsettled = self._pending.put(coordinate, Unsettled())
         unsettled.log.append(stored)
         opened.log_bytes += len(stored.update) + LOG_ENTRY_BYTES
-        self._listeners.update(NewUpdate(self.name, coordinate, entry, source))
+        self._tell(coordinate, entry, source)
 
     def put_state(
         self,
@@ -76,7 +77,11 @@ class Writes:
             coordinate,
             Unsettled(state=stored.update, entry=stored, fingerprint=fingerprint, size=len(text)),
         )
-        self._listeners.update(NewUpdate(self.name, coordinate, entry, source))
+        self._tell(coordinate, entry, source)
+
+    def _tell(self, coordinate: Coordinate, entry: LogEntry, source: int | None) -> None:
+        durable_first = source is None and is_durable_first()
+        self._listeners.update(NewUpdate(self.name, coordinate, entry, source, durable_first))
 
     def replace(self, coordinate: Coordinate) -> None:
         """The scroll's document is another one, which does not build on what is stored."""

@@ -12,6 +12,7 @@ from phextsync.sync.clock import Clock
 from phextsync.sync.comparisons import Comparisons, Settings
 from phextsync.sync.findings import Findings
 from phextsync.sync.heartbeat import Heartbeat, PingTokens
+from phextsync.sync.held import Held
 from phextsync.sync.incoming import Incoming
 from phextsync.sync.lazy import LazyPush
 from phextsync.sync.ledger import Ledger
@@ -37,6 +38,7 @@ class Shared:
     replicas: ReplicaSet
     interest: Interest
     recent: RecentUpdates
+    held: Held
     clock: Clock
     tokens: PingTokens
     budget: PartsBudget
@@ -96,6 +98,7 @@ class Link:
             interest=shared.interest,
             rights=self.rights,
             recent=shared.recent,
+            held=shared.held,
             ledger=self.ledger,
             requests=self.requests,
             traffic=self.traffic,

@@ -5,7 +5,7 @@ frame. Bursts coalesce; a slow peer costs a set.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Final
 
@@ -13,6 +13,7 @@ from phextsync.errors import ProtocolError, StoreDamagedError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
 from phextsync.ranges import contains
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.sync.held import Held
 from phextsync.sync.ledger import Ledger
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import TIME_MS_MAX, Entry, Live, Part, ScrollId, Updates
@@ -42,6 +43,7 @@ class Outgoing:
         interest: Interest,
         rights: LinkRights,
         recent: RecentUpdates,
+        held: Held,
         ledger: Ledger,
         requests: Requests,
         traffic: Traffic,
@@ -60,6 +62,7 @@ class Outgoing:
         self._interest = interest
         self._rights = rights
         self._recent = recent
+        self._held = held
         self._ledger = ledger
         self._requests = requests
         self._traffic = traffic
@@ -76,8 +79,9 @@ class Outgoing:
         """What is not durable is not in the digest that is sent: send it besides."""
         send = self._rights.of(phext).send
         for coordinate in self._replicas.open(phext).uncommitted():
-            if contains(send, coordinate):
-                self.dirty.setdefault((phext, coordinate), 0)
+            scroll = (phext, coordinate)
+            if contains(send, coordinate) and scroll not in self._held:
+                self.dirty.setdefault(scroll, 0)
 
     def find(self, scroll: ScrollId) -> None:
         """A comparison found that the peer lacks the scroll."""
@@ -214,8 +218,8 @@ class Outgoing:
     def _differences(self, scrolls: OrderedDict[ScrollId, bytes], entries: list[Entry]) -> str:
         """Fill a frame with what the peer lacks of scrolls beyond the versions that it has."""
         phext, size = "", 0
-        while scrolls:
-            scroll, version = next(iter(scrolls.items()))
+        while (waiting := self._first_of(scrolls)) is not None:
+            scroll, version = waiting
             if entries and (scroll[0] != phext or size > self._limits.updates_bytes_goal):
                 break
             update = self._difference(scroll, version)
@@ -228,6 +232,10 @@ class Outgoing:
             size += len(update) + _ENTRY_BYTES
             entries.append(Entry(scroll[1], update))
         return phext
+
+    def _first_of(self, scrolls: Mapping[ScrollId, bytes]) -> tuple[ScrollId, bytes] | None:
+        """Return the first of which nothing is held back."""
+        return next((item for item in scrolls.items() if item[0] not in self._held), None)
 
     def _difference(self, scroll: ScrollId, version: bytes) -> bytes:
         """Return what a peer with `version` lacks of a scroll, empty when that is nothing."""

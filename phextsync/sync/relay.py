@@ -15,7 +15,7 @@ from phextsync.ranges import contains
 from phextsync.replica.listener import NewUpdate
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.messages import NEIGHBOURS_MINOR, Neighbours
-from phextsync.sync.news import News
+from phextsync.sync.news import News, Sources
 
 _ASKED_DELAYS: Final = 5  # of a comparison: for so long after a question another may come
 
@@ -38,10 +38,11 @@ class Relay:
     """
 
     def __init__(self, links: Mapping[int, Link], shared: Shared) -> None:
-        self.news = News()
+        self._news = News()
         self._links = links
         self._replicas = shared.replicas
         self._recent = shared.recent
+        self._held = shared.held
         self._clock = shared.clock
         self._limits = shared.settings.limits
         self._timing = shared.settings.timing
@@ -50,7 +51,35 @@ class Relay:
     # -- updates ---------------------------------------------------------------------------
 
     def take(self, new: NewUpdate) -> None:
-        """An update took effect: keep it at hand and mark it for the links that want it."""
+        """An update took effect: pass it on now, or when it is durable."""
+        if self._held.take(new):
+            self._recent.advance()
+            return
+        is_alone = new.source is None and not self._replicas.open(new.phext).is_in_batch
+        for link in self._pass_on(new):
+            if is_alone:
+                link.edited()
+            else:
+                link.ready()
+
+    def committing(self) -> None:
+        """A batch was taken."""
+        self._held.committing()
+        self._news.committing()
+
+    def committed(self) -> Mapping[str, Sources]:
+        """The batch is durable: pass on what was held back. Return the sources of each phext of
+        which all is durable."""
+        for new in self._held.committed():
+            self._pass_on(new)
+        for link in self._links.values():
+            if link.is_ready and link.has_work:  # an answer may have waited, too
+                link.ready()
+        return self._news.committed()
+
+    def _pass_on(self, new: NewUpdate) -> list[Link]:
+        """Keep an update at hand and mark it for the links that want it; return those that may
+        send it."""
         scroll = (new.phext, new.coordinate)
         sequence = self._recent.advance()
         is_kept = False
@@ -70,18 +99,13 @@ class Relay:
                 case Fate.WRITTEN:
                     link.lazy.note_written(self._clock.now, scroll)
                 case Fate.COMPARED:
-                    self.news.note(new.phext, new.source)
+                    self._news.note(new.phext, new.source)
                     link.comparisons.mark_stale(new.phext)
                 case Fate.NONE:
                     pass
         if is_kept:
             self._recent.add(scroll, new.entry, new.source)
-        is_alone = new.source is None and not self._replicas.open(new.phext).is_in_batch
-        for link in ready:
-            if is_alone:
-                link.edited()
-            else:
-                link.ready()
+        return ready
 
     def _fate(self, link: Link, new: NewUpdate, *, may_leave: bool) -> Fate:
         rights, origin = link.rights.of(new.phext), new.entry.origin

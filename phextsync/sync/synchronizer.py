@@ -39,6 +39,7 @@ from phextsync.sync.comparisons import Settings
 from phextsync.sync.doubles import DUPLICATE, Doubles
 from phextsync.sync.greeting import Greeting, Self
 from phextsync.sync.heartbeat import PingTokens
+from phextsync.sync.held import Held
 from phextsync.sync.lacks import Lack, Lacks, Progress
 from phextsync.sync.limits import Limits
 from phextsync.sync.link import Link, Shared
@@ -107,6 +108,7 @@ class Synchronizer:
             replicas=replicas,
             interest=Interest(replicas, interests),
             recent=RecentUpdates(limits.tail_bytes_max),
+            held=Held(),
             clock=self._clock,
             tokens=PingTokens(),
             budget=PartsBudget(limits.assemblies_bytes_max),
@@ -302,13 +304,13 @@ class Synchronizer:
 
     def _batch_taken(self) -> None:
         """A batch was taken: what has arrived so far will be durable with it."""
-        self._relay.news.committing()
+        self._relay.committing()
         for link in self.links.values():
             link.ledger.committing()
 
     def _batch_durable(self) -> None:
         """The batch taken last is durable."""
-        durable = self._relay.news.committed()
+        durable = self._relay.committed()
         is_dirty = self.replicas.is_dirty
         for link in self.links.values():
             if link.ledger.committed(is_dirty=is_dirty):
