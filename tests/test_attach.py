@@ -27,6 +27,7 @@ from phextsync.control.sessions import Session
 from phextsync.errors import AnswerLostError, PhextsyncError
 from phextsync.handles.call import Call
 from phextsync.index import CoordinateRange
+from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.store.contract import Batch
 from phextsync.store.memory import MemoryStore
 from sims.processes import PATIENCE_S, make_folder, mesh
@@ -197,6 +198,15 @@ def test_an_answer_is_kept_until_the_process_has_it_and_while_it_is_short() -> N
     assert isinstance(repeated[3], IndexError)
     assert str(repeated[3]) == str(answers[3])
     assert _A not in again.replicas.open("memory")
+
+
+def test_others_hear_of_a_change_that_may_come_again_when_it_has_its_receipt() -> None:
+    desk = Desk(DeskNode(MemoryStore()))
+    told: list[NewUpdate] = []
+    desk.replicas.listen(ReplicaListener(on_update=told.append))
+    desk.answer(b"me", 1, 0, ["append", "memory", _A, "x"])
+    desk.ask(["append", "memory", _A, "x"], b"me")
+    assert [new.durable_first for new in told if new.phext == "memory"] == [True, False]
 
 
 def test_the_receipt_of_a_process_goes_with_it() -> None:

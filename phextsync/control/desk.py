@@ -117,14 +117,17 @@ class Desk:
         """What this node and the others tell of themselves."""
         return self._node.presence
 
-    def ask(self, request: list[Value], client: bytes = b"") -> Value:
-        """Answer one request of a process that needs no waiting."""
+    def ask(
+        self, request: list[Value], client: bytes = b"", *, may_come_again: bool = False
+    ) -> Value:
+        """Answer one request of a process that needs no waiting. Others hear of a change that
+        `may_come_again`, since its owner may die, when it has its receipt."""
         label = ""
         if request[0] == "as":
             match request:
                 case ["as", str(label), *request]:
                     pass
-        with writing_as(label, client):
+        with writing_as(label, client, durable_first=may_come_again):
             return self._ask(request)
 
     def _ask(self, request: list[Value]) -> Value:
@@ -212,16 +215,19 @@ class Desk:
             del receipt.answers[old]
         if number <= receipt.performed:
             return receipt.answers.get(number) or encode_error(number, _lost(request))
-        answer = self._encoded(number, request, client)
+        answer = self._encoded(number, request, client, may_come_again=True)
         receipt.performed = number
         is_short = len(answer) <= _KEPT_ANSWER_BYTES
         receipt.answers[number] = answer if is_short else encode_error(number, _lost(request))
         self.replicas.durability.give_receipt(client, receipt.encode)
         return answer
 
-    def _encoded(self, number: int, request: list[Value], client: bytes) -> bytes:
+    def _encoded(
+        self, number: int, request: list[Value], client: bytes, *, may_come_again: bool = False
+    ) -> bytes:
         with self.answering(number, request) as failed:
-            return encode_answer(number, self.ask(request, client))
+            answer = self.ask(request, client, may_come_again=may_come_again)
+            return encode_answer(number, answer)
         return failed[0]
 
     @contextmanager
