@@ -272,6 +272,35 @@ def test_a_file_that_is_gone_or_emptied_for_a_moment_is_not_deleted(
     assert mesh.settle() == {}
 
 
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_text_that_arrives_for_a_new_file_while_it_is_read_meets_it(is_named: bool) -> None:
+    mesh = Mesh(2)
+    one, two = mesh.machines
+    mesh.pass_time(0.2)
+    if is_named:  # the name comes first, and the text when the other is being read
+        one.disk.put("n.md", "gone\n")
+        mesh.pass_time(0.2)
+        one.disk.unlink("n.md")
+        mesh.pass_time(3)
+        mesh.join()
+        mesh.part()
+    one.disk.put("n.md", "one\n")
+    mesh.pass_time(0.2)
+    two.disk.put("n.md", "two\n")
+
+    def arrives(name: str, path: str) -> None:
+        if path == "n.md":
+            mesh.network.link_all()
+            mesh.network.run(0.1)
+
+    two.files.before = arrives
+    two.work()
+    _allow(two)
+    texts = mesh.settle()
+    assert [*texts] == ["n.md"]
+    assert sorted(texts["n.md"].splitlines()) == ["one", "two"]
+
+
 def test_a_slow_save_of_what_somebody_deletes_meanwhile_is_no_new_file(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("n.md", "one\n")

@@ -84,8 +84,7 @@ class Intake:
         taken: Taken,
     ) -> None:
         """Take what was `found` at the `places` of scrolls, and at paths that belong to none."""
-        # A scroll's file may have moved to one of them since they were looked for.
-        strangers = [path for path in strangers if self._records.at(path) is None]
+        strangers = self._still_unknown(strangers, taken.now)
         for coordinate, path in places.items():
             with self._problems.boundary(path, taken.now):
                 self._look_at(coordinate, path, found[path], taken)
@@ -101,6 +100,19 @@ class Intake:
         self._wait_for_folders(files)
         self._add_new(files, taken)
         self._delete(taken)
+
+    def _still_unknown(self, paths: Iterable[str], now: float) -> list[str]:
+        """Return the paths that belong to no scroll. Since they were looked for, a scroll's file
+        may have moved to one, or a scroll come whose file lies there: the two are to meet."""
+        naming, unknown = self._naming, [path for path in paths if self._records.at(path) is None]
+        named = {c for path in unknown for c in naming.map.places_of(path)}
+        for coordinate in naming.follow(named, now):
+            self._todo.finish(coordinate)
+        return [path for path in unknown if not self._has_come(naming.layout.at(path))]
+
+    def _has_come(self, coordinate: Coordinate | None) -> bool:
+        """Whether there is a scroll, and nothing is known of its file."""
+        return coordinate is not None and self._records.get(coordinate) is None
 
     def _look_at(
         self,
