@@ -19,10 +19,10 @@ from phextsync.sync.clock import Clock
 from phextsync.sync.comparison import RANGES, Comparison
 from phextsync.sync.comparisons import Settings
 from phextsync.sync.doubles import DUPLICATE, Doubles
+from phextsync.sync.durable_first import DurableFirst
 from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.sync.greeting import Greeting, Self
 from phextsync.sync.heartbeat import PingTokens
-from phextsync.sync.held import Held
 from phextsync.sync.lacks import Lacks
 from phextsync.sync.limits import Limits
 from phextsync.sync.link import Link, Shared
@@ -76,7 +76,7 @@ class Parts:
             replicas=self.replicas,
             interest=Interest(self.replicas, None),
             recent=RecentUpdates(1 << 20),
-            held=Held(),
+            durable_first=DurableFirst(),
             clock=self.clock,
             tokens=PingTokens(),
             budget=PartsBudget(1 << 20),
@@ -371,9 +371,9 @@ def test_what_is_durable_first_is_passed_on_with_its_batch_and_in_its_order() ->
     batch = parts.replicas.durability.take()
     assert batch is not None
     parts.replicas.durability.refused(StoreFullError("full"))
-    assert _SCROLL in parts.shared.held
+    assert _SCROLL in parts.shared.durable_first
     parts.replicas.commit()
-    assert _SCROLL not in parts.shared.held
+    assert _SCROLL not in parts.shared.durable_first
     frames = [*iter(link.outgoing.next_updates, None)]
     told = [e for frame in frames if isinstance(frame, Live) for e in frame.entries]
     told = [entry for entry in told if entry[0] in (_A, _B)]

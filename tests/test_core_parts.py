@@ -10,8 +10,8 @@ from phextsync.ranges import contains
 from phextsync.replica.listener import NewUpdate
 from phextsync.store.contract import LogEntry
 from phextsync.sync.clock import Clock
+from phextsync.sync.durable_first import DurableFirst
 from phextsync.sync.heartbeat import Heartbeat, PingTokens
-from phextsync.sync.held import Held
 from phextsync.sync.messages import Ping
 from phextsync.sync.news import News
 from phextsync.sync.outbox import Outbox
@@ -65,15 +65,15 @@ _changes = st.tuples(st.integers(1, 3), st.sampled_from([None, 1]), st.booleans(
 def test_what_is_durable_first_and_what_follows_it_waits_for_its_batch(
     events: list[tuple[int, int | None, bool] | str],
 ) -> None:
-    held = Held()
+    first = DurableFirst()
     fresh: list[NewUpdate] = []
     taken: list[NewUpdate] = []
     for event in events:
         if event == "committing":
             taken, fresh = taken + fresh, []
-            held.committing()
+            first.committing()
         elif isinstance(event, str):
-            assert [*held.committed()] == taken
+            assert [*first.committed()] == taken
             taken = []
         else:
             last, source, durable_first = event
@@ -81,12 +81,12 @@ def test_what_is_durable_first_and_what_follows_it_waits_for_its_batch(
             new = NewUpdate(_PHEXT, at, LogEntry(b"u", b"", 0), source, durable_first)
             is_behind = any(other.coordinate == at for other in taken + fresh)
             waits = source is None and (durable_first or is_behind)
-            assert held.take(new) == waits
+            assert first.take(new) == waits
             fresh += [new] if waits else []
         waiting = {new.coordinate for new in taken + fresh}
         for last in (1, 2, 3):
             at = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, last)
-            assert ((_PHEXT, at) in held) == (at in waiting)
+            assert ((_PHEXT, at) in first) == (at in waiting)
 
 
 # -- rights --------------------------------------------------------------------------------

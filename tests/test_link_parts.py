@@ -17,8 +17,8 @@ from phextsync.store.memory import MemoryStore
 from phextsync.sync.assembly import Assembly, PartsBudget
 from phextsync.sync.audits import Audits
 from phextsync.sync.codec import encode
+from phextsync.sync.durable_first import DurableFirst
 from phextsync.sync.findings import Findings
-from phextsync.sync.held import Held
 from phextsync.sync.lazy import LazyPush
 from phextsync.sync.ledger import Ledger
 from phextsync.sync.limits import Limits
@@ -54,7 +54,7 @@ class Parts:
         self.rights = LinkRights(interest, peer, phexts_max=8)
         self.ledger = Ledger(scrolls_max=100, gaps_max=100)
         self.recent = RecentUpdates(1 << 20)
-        self.held = Held()
+        self.durable_first = DurableFirst()
         self.requests = Requests(self.replicas, self.rights, limits)
         self.outbox = Outbox(answers_max=100)
         self.reports: list[str] = []
@@ -65,7 +65,7 @@ class Parts:
             interest=interest,
             rights=self.rights,
             recent=self.recent,
-            held=self.held,
+            durable_first=self.durable_first,
             ledger=self.ledger,
             requests=self.requests,
             traffic=Traffic(),

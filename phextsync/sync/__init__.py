@@ -17,7 +17,7 @@
 * `rights`: what each side of a link may be shown, may send and takes
 * `ledger`: which frames of updates are on whose disk
 * `recent`: the updates that took effect last
-* `held`: changes that peers hear of when they are on our disk
+* `durable_first`: changes that peers hear of when they are on our disk
 * `news`: which phexts have changed, and whether that is durable
 * `refusals`: what a peer does not take from us
 * `requests`: what we ask a peer for, and what it has not yet answered

@@ -10,9 +10,9 @@ from phextsync.sync.assembly import Assembly, PartsBudget
 from phextsync.sync.audits import Audits
 from phextsync.sync.clock import Clock
 from phextsync.sync.comparisons import Comparisons, Settings
+from phextsync.sync.durable_first import DurableFirst
 from phextsync.sync.findings import Findings
 from phextsync.sync.heartbeat import Heartbeat, PingTokens
-from phextsync.sync.held import Held
 from phextsync.sync.incoming import Incoming
 from phextsync.sync.lazy import LazyPush
 from phextsync.sync.ledger import Ledger
@@ -38,7 +38,7 @@ class Shared:
     replicas: ReplicaSet
     interest: Interest
     recent: RecentUpdates
-    held: Held
+    durable_first: DurableFirst
     clock: Clock
     tokens: PingTokens
     budget: PartsBudget
@@ -98,7 +98,7 @@ class Link:
             interest=shared.interest,
             rights=self.rights,
             recent=shared.recent,
-            held=shared.held,
+            durable_first=shared.durable_first,
             ledger=self.ledger,
             requests=self.requests,
             traffic=self.traffic,

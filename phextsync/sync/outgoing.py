@@ -13,7 +13,7 @@ from phextsync.errors import ProtocolError, StoreDamagedError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
 from phextsync.ranges import contains
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.sync.held import Held
+from phextsync.sync.durable_first import DurableFirst
 from phextsync.sync.ledger import Ledger
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import TIME_MS_MAX, Entry, Live, Part, ScrollId, Updates
@@ -43,7 +43,7 @@ class Outgoing:
         interest: Interest,
         rights: LinkRights,
         recent: RecentUpdates,
-        held: Held,
+        durable_first: DurableFirst,
         ledger: Ledger,
         requests: Requests,
         traffic: Traffic,
@@ -62,7 +62,7 @@ class Outgoing:
         self._interest = interest
         self._rights = rights
         self._recent = recent
-        self._held = held
+        self._durable_first = durable_first
         self._ledger = ledger
         self._requests = requests
         self._traffic = traffic
@@ -80,7 +80,7 @@ class Outgoing:
         send = self._rights.of(phext).send
         for coordinate in self._replicas.open(phext).uncommitted():
             scroll = (phext, coordinate)
-            if contains(send, coordinate) and scroll not in self._held:
+            if contains(send, coordinate) and scroll not in self._durable_first:
                 self.dirty.setdefault(scroll, 0)
 
     def find(self, scroll: ScrollId) -> None:
@@ -235,7 +235,7 @@ class Outgoing:
 
     def _first_of(self, scrolls: Mapping[ScrollId, bytes]) -> tuple[ScrollId, bytes] | None:
         """Return the first of which nothing is held back."""
-        return next((item for item in scrolls.items() if item[0] not in self._held), None)
+        return next((item for item in scrolls.items() if item[0] not in self._durable_first), None)
 
     def _difference(self, scroll: ScrollId, version: bytes) -> bytes:
         """Return what a peer with `version` lacks of a scroll, empty when that is nothing."""

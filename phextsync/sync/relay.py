@@ -42,7 +42,7 @@ class Relay:
         self._links = links
         self._replicas = shared.replicas
         self._recent = shared.recent
-        self._held = shared.held
+        self._durable_first = shared.durable_first
         self._clock = shared.clock
         self._limits = shared.settings.limits
         self._timing = shared.settings.timing
@@ -52,7 +52,7 @@ class Relay:
 
     def take(self, new: NewUpdate) -> None:
         """An update took effect: pass it on now, or when it is durable."""
-        if self._held.take(new):
+        if self._durable_first.take(new):
             self._recent.advance()
             return
         is_alone = new.source is None and not self._replicas.open(new.phext).is_in_batch
@@ -64,13 +64,13 @@ class Relay:
 
     def committing(self) -> None:
         """A batch was taken."""
-        self._held.committing()
+        self._durable_first.committing()
         self._news.committing()
 
     def committed(self) -> Mapping[str, Sources]:
         """The batch is durable: pass on what was held back. Return the sources of each phext of
         which all is durable."""
-        for new in self._held.committed():
+        for new in self._durable_first.committed():
             self._pass_on(new)
         for link in self._links.values():
             if link.is_ready and link.has_work:  # an answer may have waited, too

@@ -37,9 +37,9 @@ from phextsync.sync.clock import Clock
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparisons import Settings
 from phextsync.sync.doubles import DUPLICATE, Doubles
+from phextsync.sync.durable_first import DurableFirst
 from phextsync.sync.greeting import Greeting, Self
 from phextsync.sync.heartbeat import PingTokens
-from phextsync.sync.held import Held
 from phextsync.sync.lacks import Lack, Lacks, Progress
 from phextsync.sync.limits import Limits
 from phextsync.sync.link import Link, Shared
@@ -108,7 +108,7 @@ class Synchronizer:
             replicas=replicas,
             interest=Interest(replicas, interests),
             recent=RecentUpdates(limits.tail_bytes_max),
-            held=Held(),
+            durable_first=DurableFirst(),
             clock=self._clock,
             tokens=PingTokens(),
             budget=PartsBudget(limits.assemblies_bytes_max),

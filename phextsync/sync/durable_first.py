@@ -1,4 +1,4 @@
-"""Held: changes of this node that peers hear of when they are on its disk."""
+"""Durable first: changes of this node that peers hear of when they are on its disk."""
 
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from phextsync.replica.listener import NewUpdate
 from phextsync.sync.messages import ScrollId
 
 
-class Held:
+class DurableFirst:
     """Updates that are `durable_first`, and those made after them at the same scrolls, which build
     on them."""
 
