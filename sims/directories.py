@@ -323,6 +323,7 @@ class Run:
         """A commit takes a while: what can happen before a call can happen, and then again."""
         for _ in range(_COMMIT_CALLS):
             self._before(number, "commit", "")
+            self.network.step()
 
     def _after(self, number: int, name: str, path: str) -> None:
         """Nothing happens after a call that cannot happen before the next."""
@@ -494,6 +495,8 @@ class Run:
     def _start(self, number: int) -> None:
         self._up[number] = self._has_power[number] = True
         self.machines[number].start()
+        if self._random.random() < 0.5:  # before it meets others
+            self._work(number, self.machines[number])
 
     def _do_refuse(self, step: Step, source: Random) -> None:
         """The file system refuses to write anything, for a while."""
