@@ -25,7 +25,8 @@ from phextsync.files.directory import MARKER_FILE
 from phextsync.files.layout import Abilities, paths_of
 from phextsync.files.names import Line, NameMap, check_name
 from phextsync.index import Coordinate
-from phextsync.testing.filesystem import Inode, MemoryDisk
+from phextsync.testing.inodes import Inode
+from phextsync.testing.memory_disk import MemoryDisk
 from sims.habits import HABITS, NAMES
 from sims.lines import Lines, Violation, tokens_in, tokens_of
 from sims.machines import RANGE, Machine

@@ -10,7 +10,7 @@ from typing import Final
 
 from phextsync.files.directory import MARKER_FILE
 from phextsync.files.ignoring import IGNORE_FILE
-from phextsync.testing.filesystem import MemoryDisk
+from phextsync.testing.memory_disk import MemoryDisk
 
 Habit = Callable[[MemoryDisk, Random, Callable[[], str]], Iterator[None]]
 """Does something to the files of a disk; waits at each `yield`."""

@@ -13,7 +13,8 @@ from phextsync.files.directory import MARKER_FILE, Directory
 from phextsync.files.todo import Rescans
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.changes import ChangeFeed
-from phextsync.testing.filesystem import MemoryDisk, MemoryFileSystem
+from phextsync.testing.filesystem import MemoryFileSystem
+from phextsync.testing.memory_disk import MemoryDisk
 from sims.network import PHEXT, Network, Peer
 
 RANGE: Final = CoordinateRange.parse("7.*")

@@ -16,7 +16,7 @@ from phextsync.files.directory import BACKUPS, MARKER_FILE
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.layout import Abilities
 from phextsync.index import Coordinate
-from phextsync.testing.filesystem import MemoryDisk
+from phextsync.testing.memory_disk import MemoryDisk
 from sims.machines import RANGE, Machine
 from sims.network import Network
 

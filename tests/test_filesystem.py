@@ -11,7 +11,8 @@ import pytest
 from phextsync.files.filesystem import FileSystem, OsFileSystem
 from phextsync.files.layout import Abilities
 from phextsync.testing import acceptance
-from phextsync.testing.filesystem import MemoryDisk, MemoryFileSystem
+from phextsync.testing.filesystem import MemoryFileSystem
+from phextsync.testing.memory_disk import MemoryDisk
 
 
 @dataclass

@@ -6,7 +6,9 @@ A map of the package; each module imports only those before it:
 * `links`: when what one node sends arrives at another
 * `metrics`: what a run cost
 * `disks`: what is on a simulated disk
-* `filesystem`: a disk in memory with files as the system has them
+* `inodes`: inodes of a disk in memory, and what is left of them when the power goes
+* `memory_disk`: files in memory as the system has them
+* `filesystem`: what a bound directory asks of a file system, on such a disk
 * `acceptance`: what every store, network, discovery and file system must do
 * `oracle`: what must hold, remembered without the library's own bookkeeping
 * `mesh`: what workloads need of the nodes, simulated or real
