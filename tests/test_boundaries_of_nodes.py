@@ -37,8 +37,8 @@ from phextsync.replica.changes import Change, ChangeFeed
 from phextsync.search import Indexer, Searcher
 from phextsync.sync.news import News
 from phextsync.testing import MemoryMesh, Reset
+from phextsync.testing.memory_links import MemoryLinks
 from phextsync.testing.mesh import PHEXT
-from phextsync.testing.network import MemoryLinks
 from phextsync.transport import SecureLink, client_context, open_link, serve_listeners
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity

@@ -30,7 +30,7 @@ from phextsync.errors import LinkError, StoreDamagedError
 from phextsync.testing import acceptance
 from phextsync.testing.acceptance.discoveries import MESH_TAG
 from phextsync.testing.acceptance.discoveries import announcement as _announcement
-from phextsync.testing.network import MemoryDiscovery
+from phextsync.testing.memory_discovery import MemoryDiscovery
 from tests.memory_networks import memory_network
 
 _LOOPBACK = "127.0.0.1"

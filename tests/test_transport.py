@@ -19,12 +19,8 @@ from hypothesis import strategies as st
 from phextsync.errors import LinkError
 from phextsync.sockets import SocketStream, TlsStream
 from phextsync.testing import acceptance
-from phextsync.testing.network import (
-    SOCKET_BYTES,
-    MemoryLinks,
-    MemoryNetwork,
-    MemoryStream,
-)
+from phextsync.testing.memory_links import MemoryLinks
+from phextsync.testing.network import SOCKET_BYTES, MemoryNetwork, MemoryStream
 from phextsync.transport import (
     PORT,
     FrameChannel,

@@ -16,7 +16,10 @@ A map of the package; each module imports only those before it:
 * `simulated_node`: the real core, replica and index of one node over a simulated disk
 * `wires`: the links of simulated nodes
 * `world`: many of them, their users and their faults
-* `network`: hosts that dial, listen and discover each other in memory
+* `trio_time`: trio in virtual time
+* `network`: hosts that dial, listen and hear of each other in memory
+* `memory_links`: the links of a node on such a host
+* `memory_discovery`: sightings between them
 * `memory`: the real `Node`, many of them over that network, in virtual time
 * `workloads`: what users of the nodes do, as data
 """

@@ -21,7 +21,6 @@ from random import Random
 from typing import Final, TypeVar
 
 import trio
-import trio._core._run as scheduler
 import trio.testing
 
 from phextsync.discovery import RememberedPeers
@@ -54,16 +53,13 @@ from phextsync.testing.faults import (
     Sleep,
 )
 from phextsync.testing.links import Paths
+from phextsync.testing.memory_discovery import MemoryDiscovery
+from phextsync.testing.memory_links import MemoryLinks
 from phextsync.testing.mesh import PHEXT, Editor
 from phextsync.testing.metrics import Metrics
-from phextsync.testing.network import (
-    Host,
-    MemoryDiscovery,
-    MemoryLinks,
-    MemoryNetwork,
-    TrioTimeline,
-)
+from phextsync.testing.network import Host, MemoryNetwork
 from phextsync.testing.oracle import Edit, Oracle
+from phextsync.testing.trio_time import TrioTimeline, repeatable_scheduler
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
 from phextsync.trust.known_peers import KnownPeers
@@ -155,7 +151,7 @@ class MemoryMesh:
 
     def run(self, body: Callable[[], Awaitable[T]]) -> T:
         """Run all nodes, and `body` with them; return what it returns. Once for each mesh."""
-        with _repeatable_scheduler(self.random("scheduler")), _logged(self._note):
+        with repeatable_scheduler(self.random("scheduler")), _logged(self._note):
             clock = trio.testing.MockClock(autojump_threshold=0)
             return trio.run(self._main, body, clock=clock)
 
@@ -515,19 +511,6 @@ def _on_disk(machine: _Machine) -> dict[Coordinate, str]:
         machine.store.cloned(), node_id=bytes(16), random=Random(0), wall_time_ms=lambda: 0
     )
     return dict(replicas.open(PHEXT).scrolls())
-
-
-@contextmanager
-def _repeatable_scheduler(source: Random) -> Iterator[None]:
-    """Let trio take the order of tasks that are ready from a generator. The one such place."""
-    before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r
-    # As trio does it for Hypothesis; there is no public way.
-    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
-    scheduler._r = source
-    try:
-        yield
-    finally:
-        scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r = before  # type: ignore[misc]
 
 
 @contextmanager

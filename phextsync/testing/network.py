@@ -1,36 +1,23 @@
-"""A network in memory: hosts that dial, listen and discover each other over the paths of `links`.
+"""A network in memory: hosts that dial, listen and hear of each other over the paths of `links`.
 
 What TCP does to a program it does too: a connection is a stream of bytes that stay in order or
 break; what was sent waits in a bounded buffer until it is read; who knocks where nobody listens
-is refused, and who sends to an end that is gone hears so, if the way back is open. Frames and TLS
-are those of `transport`, on top. Sightings travel as mDNS does: once, unless the path is closed.
+is refused, and who sends to an end that is gone hears so, if the way back is open.
 """
 
 import errno
-import heapq
 import itertools
-import logging
-import math
 import operator
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import Final, NoReturn
+from typing import Final, Protocol
 
 import trio
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from phextsync import transport
-from phextsync.boundaries import Boundary
-from phextsync.discovery import Address, Announcement, Sighting
-from phextsync.errors import IdentityError, LinkError
+from phextsync.discovery import Sighting
 from phextsync.testing.links import Paths, Timeline
-from phextsync.transport import FrameChannel, SecureLink
-from phextsync.trust.certificates import certificate_name, certificate_node_id
-from phextsync.trust.identity import NodeIdentity
 
 SOCKET_BYTES: Final = 256 << 10
 """What a connection holds of one direction between the sender and who reads there."""
@@ -38,43 +25,6 @@ SOCKET_BYTES: Final = 256 << 10
 _SEGMENT_BYTES: Final = 16 << 10
 _RECEIVE_BYTES: Final = 64 << 10
 _BACKLOG_MAX: Final = 128
-_SIGHTINGS_MAX: Final = 64
-_QUERY_S: Final = (1.0, 60.0)  # the first interval and the longest: RFC 6762, section 5.2
-
-_logger = logging.getLogger("phextsync.testing.network")
-
-
-class TrioTimeline:
-    """A timeline of trio's clock, kept by `run`."""
-
-    def __init__(self) -> None:
-        self.made = 0
-        self._calls: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = itertools.count()
-        self._alarm = trio.CancelScope()
-        self._is_running = False
-
-    @property
-    def now(self) -> float:
-        """Seconds by trio's clock; 0 before it runs."""
-        return trio.current_time() if self._is_running else 0.0
-
-    def at(self, time: float, call: Callable[[], None]) -> None:
-        """Call something at a time; what is due at once comes in the order of these calls."""
-        heapq.heappush(self._calls, (max(time, self.now), next(self._numbers), call))
-        if time < self._alarm.deadline:
-            self._alarm.deadline = time
-
-    async def run(self) -> NoReturn:
-        """Make the calls that are due, one after the other, until cancelled; count them."""
-        self._is_running = True
-        while True:
-            while self._calls and self._calls[0][0] <= self.now:
-                self.made += 1
-                heapq.heappop(self._calls)[2]()
-            deadline = self._calls[0][0] if self._calls else math.inf
-            with trio.CancelScope(deadline=deadline) as self._alarm:
-                await trio.sleep_forever()
 
 
 class MemoryNetwork:
@@ -105,6 +55,19 @@ class MemoryNetwork:
             stream._break()
 
 
+class Browser(Protocol):
+    """What hears on a host of other hosts."""
+
+    def asked(self, by: int) -> None:
+        """A host asks who is here."""
+
+    def see(self, sighting: Sighting) -> None:
+        """A host says that it is there."""
+
+    def forget(self, node_id: bytes) -> None:
+        """A host says goodbye."""
+
+
 class Host:
     """One machine. It is on and awake until it is told otherwise, whatever runs there."""
 
@@ -112,13 +75,13 @@ class Host:
         self.network = network
         self.number = number
         self.name = f"node-{number}"
-        self._peers = network.paths.peers(number)
+        self.peers = network.paths.peers(number)
         self._is_off = False
         self._is_asleep = False
         self._deferred: deque[Callable[[], None]] = deque()
         self._streams: dict[int, MemoryStream] = {}
         self._listener: MemoryListener | None = None
-        self._browser: MemoryDiscovery | None = None
+        self._browser: Browser | None = None
 
     def streams(self) -> "list[MemoryStream]":
         """Return the ends of connections that are open here, oldest first."""
@@ -170,11 +133,34 @@ class Host:
         elif not self._is_off:
             arrive()
 
+    # -- discovery -------------------------------------------------------------------------
+
+    def browse(self, browser: Browser) -> None:
+        """Let somebody hear of other hosts from now on, in place of whoever did."""
+        self._browser = browser
+
+    def stop_browsing(self, browser: Browser) -> bool:
+        """Let somebody hear of no other hosts any more; say whether they did."""
+        if self._browser is not browser:
+            return False
+        self._browser = None
+        return True
+
+    def tell(self, peer: int, message: Callable[[Browser], None]) -> None:
+        """Let a datagram go to whoever browses at a peer when it arrives."""
+        target = self.network.hosts[peer]
+
+        def arrive() -> None:
+            if target._browser is not None:
+                message(target._browser)
+
+        self.signal(peer, arrive)
+
     # -- connections -----------------------------------------------------------------------
 
     async def dial(self, host: str, port: int) -> "MemoryStream":
         """Return a connection to a host. OSError when it refuses or there is no path."""
-        peer = next((p for p in self._peers if self.network.hosts[p].name == host), None)
+        peer = next((p for p in self.peers if self.network.hosts[p].name == host), None)
         if peer is None:
             raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
         stream = MemoryStream(self, peer)
@@ -415,173 +401,3 @@ class MemoryListener(trio.abc.Listener[MemoryStream]):
         except trio.WouldBlock:
             return False
         return True
-
-
-# -- what a node is given ------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class MemoryLinks:
-    """The `transport.Network` of a node on a host. Without TLS, which costs more than all else,
-    certificates are shown and not proved."""
-
-    host: Host
-    identity: NodeIdentity
-    has_tls: bool = True
-
-    async def connect(self, host: str, port: int) -> SecureLink:
-        """Dial a node; LinkError names the address and why."""
-        if self.has_tls:
-            return await transport.connect(self.identity, host, port, open_stream=self.host.dial)
-        address = transport.format_address(host, port)
-        try:
-            with trio.fail_after(transport.CONNECT_TIMEOUT_S):
-                return await self._greet(await self.host.dial(host, port), address)
-        except trio.TooSlowError:
-            reason = f"no answer within {transport.CONNECT_TIMEOUT_S:g} s"
-            raise LinkError(f"{address}: {reason}") from None
-        except (LinkError, OSError) as error:
-            raise LinkError(f"{address}: {error}") from error
-
-    async def serve(
-        self,
-        handler: Callable[[SecureLink], Awaitable[None]],
-        *,
-        task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
-    ) -> NoReturn:
-        """Run `handler` for each accepted link until cancelled."""
-        listener = self.host.listen()
-        task_status.started(transport.PORT)
-        if self.has_tls:
-            await transport.serve_listeners(
-                lambda: self.identity, [listener], handler, peer_address=_peer_name
-            )
-        await Boundary(_logger).serve_listeners(
-            [listener], partial(self._accept, handler), part=_peer_name
-        )
-
-    async def _accept(
-        self, handler: Callable[[SecureLink], Awaitable[None]], stream: MemoryStream
-    ) -> None:
-        with trio.move_on_after(transport.HANDSHAKE_TIMEOUT_S) as scope:
-            try:
-                link = await self._greet(stream, _peer_name(stream))
-            except LinkError as error:
-                _logger.warning("refused a link from %s: %s", _peer_name(stream), error)
-                return
-        if not scope.cancelled_caught:
-            async with link.channel:
-                await handler(link)
-
-    async def _greet(self, stream: MemoryStream, address: str) -> SecureLink:
-        """Exchange certificates; close the stream when that fails."""
-        channel = FrameChannel(stream)
-        try:
-            await channel.send(self.identity.certificate.public_bytes(Encoding.DER))
-            certificate = await channel.receive()
-            return SecureLink(
-                channel,
-                certificate_node_id(certificate),
-                certificate_name(certificate),
-                address,
-                certificate,
-            )
-        except BaseException as error:
-            stream.reset()
-            if isinstance(error, IdentityError | trio.EndOfChannel):
-                raise LinkError(f"expected a certificate, found {error!r}") from error
-            raise
-
-
-class MemoryDiscovery:
-    """The `discovery.Discovery` of a node on a host."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._announcement: Announcement | None = None
-        self._known: dict[bytes, Sighting] = {}
-        self._waiting: dict[bytes, Sighting] = {}
-        self._has_waiting = trio.Event()
-
-    @asynccontextmanager
-    async def open(
-        self, announcement: Announcement
-    ) -> AsyncIterator[trio.abc.ReceiveChannel[Sighting]]:
-        """Announce and browse while the block lasts; leaving says goodbye."""
-        send, receive = trio.open_memory_channel[Sighting](_SIGHTINGS_MAX)
-        self._announcement = announcement
-        self._host._browser = self
-        async with receive, trio.open_nursery() as nursery:
-            nursery.start_soon(self._ask_again_and_again)
-            nursery.start_soon(self._hand_over, send)
-            try:
-                yield receive
-            finally:
-                if self._host._browser is self:
-                    self._host._browser = None
-                    self._tell_all(lambda peer: peer._forget(announcement.node_id))
-                nursery.cancel_scope.cancel()
-
-    async def _ask_again_and_again(self) -> None:
-        number = self._host.number
-        self._tell_all(lambda peer: peer._see(self._sighting()))
-        interval_s, longest_s = _QUERY_S
-        while True:
-            self._tell_all(lambda peer: peer._asked(number))
-            await trio.sleep(interval_s)
-            interval_s = min(2 * interval_s, longest_s)
-
-    async def _hand_over(self, send: trio.MemorySendChannel[Sighting]) -> None:
-        """Give sightings to the reader; those of one node that wait are one, the newest."""
-        while True:
-            for node_id in list(self._waiting):
-                await send.send(self._waiting.pop(node_id))
-            await self._has_waiting.wait()
-            self._has_waiting = trio.Event()
-
-    def _tell_all(self, message: "Callable[[MemoryDiscovery], None]") -> None:
-        for peer in self._host._peers:
-            self._tell(peer, message)
-
-    def _tell(self, peer: int, message: "Callable[[MemoryDiscovery], None]") -> None:
-        """Let a datagram go to those who browse at a peer when it arrives."""
-        target = self._host.network.hosts[peer]
-
-        def arrive() -> None:
-            if target._browser is not None:
-                message(target._browser)
-
-        self._host.signal(peer, arrive)
-
-    def _asked(self, by: int) -> None:
-        sighting = self._sighting()
-        self._tell(by, lambda peer: peer._see(sighting))
-
-    def _see(self, sighting: Sighting) -> None:
-        own = self._announcement
-        assert own is not None, "who browses has announced itself"
-        if sighting.mesh_tag not in own.tags or self._known.get(sighting.node_id) == sighting:
-            return
-        self._known[sighting.node_id] = sighting
-        if sighting.node_id != own.node_id:
-            self._waiting[sighting.node_id] = sighting
-            self._has_waiting.set()
-
-    def _forget(self, node_id: bytes) -> None:
-        self._known.pop(node_id, None)
-
-    def _sighting(self) -> Sighting:
-        own = self._announcement
-        assert own is not None, "who browses has announced itself"
-        return Sighting(
-            own.node_id,
-            own.name,
-            (Address(self._host.name, own.port),),
-            own.mesh_tag,
-            own.incarnation,
-            own.protocol,
-        )
-
-
-def _peer_name(stream: MemoryStream) -> str:
-    return stream.host.network.hosts[stream.peer].name
