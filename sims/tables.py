@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 from phextsync.testing import Fault, Workload, faults_from_json, faults_to_json
 from phextsync.testing.faults import Garbage, Hold, Reset, Shape, nodes_of
-from phextsync.testing.stage import generator
+from phextsync.testing.trace import generator
 from phextsync.testing.workloads import Kind
 from sims import parameters, schedules
 from sims.overlays import Overlay

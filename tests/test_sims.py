@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from phextsync.testing import faults_to_json
-from phextsync.testing.stage import generator
+from phextsync.testing.trace import generator
 from sims import directories, scenarios, steps, sweep
 from sims.__main__ import main
 from sims.tables import built_in, read_schedule

@@ -12,7 +12,8 @@ A map of the package; each module imports only those before it:
 * `acceptance`: what every store, network, discovery and file system must do
 * `oracle`: what must hold, remembered without the library's own bookkeeping
 * `mesh`: what workloads need of the nodes, simulated or real
-* `stage`: virtual time, what happened in it, and what that cost
+* `trace`: what happened in a run, as lines and as one digest
+* `stage`: virtual time, and what was done in it and at what cost
 * `simulated_node`: the real core, replica and index of one node over a simulated disk
 * `wires`: the links of simulated nodes
 * `world`: many of them, their users and their faults
@@ -20,6 +21,7 @@ A map of the package; each module imports only those before it:
 * `network`: hosts that dial, listen and hear of each other in memory
 * `memory_links`: the links of a node on such a host
 * `memory_discovery`: sightings between them
+* `memory_machine`: what exists of a node there before, between and after its lives
 * `memory`: the real `Node`, many of them over that network, in virtual time
 * `workloads`: what users of the nodes do, as data
 """

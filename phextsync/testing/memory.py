@@ -13,9 +13,7 @@ are away; its timers go on, since all nodes share one clock.
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from random import Random
 from typing import Final, TypeVar
@@ -23,7 +21,6 @@ from typing import Final, TypeVar
 import trio
 import trio.testing
 
-from phextsync.discovery import RememberedPeers
 from phextsync.errors import PhextsyncError, StoreError, StoreFullError
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.node.links import LINKS_MAX
@@ -31,11 +28,10 @@ from phextsync.node.node import Node, running
 from phextsync.node.surroundings import Surroundings
 from phextsync.replica.changes import Change
 from phextsync.replica.replica import Replica
-from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import Batch
-from phextsync.store.memory import MemoryStore
 from phextsync.sync.reconcile import scope_digest
 from phextsync.sync.timing import Timing
+from phextsync.testing.disks import texts_on
 from phextsync.testing.faults import (
     Action,
     Clone,
@@ -55,14 +51,15 @@ from phextsync.testing.faults import (
 from phextsync.testing.links import Paths
 from phextsync.testing.memory_discovery import MemoryDiscovery
 from phextsync.testing.memory_links import MemoryLinks
+from phextsync.testing.memory_machine import Life, Machine
 from phextsync.testing.mesh import PHEXT, Editor
 from phextsync.testing.metrics import Metrics
-from phextsync.testing.network import Host, MemoryNetwork
+from phextsync.testing.network import MemoryNetwork
 from phextsync.testing.oracle import Edit, Oracle
+from phextsync.testing.trace import Trace, generator
 from phextsync.testing.trio_time import TrioTimeline, repeatable_scheduler
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
-from phextsync.trust.known_peers import KnownPeers
 
 _DISK_S: Final = (0.0002, 0.001, 0.012)  # a commit takes one of these times
 _CHECK_S: Final = 0.05
@@ -70,37 +67,6 @@ _CLAIMS_S: Final = 0.5
 _NOT_MEASURED: Final = ("bytes_needed", "reads_current", "read_currency", "backlog_max")
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Life:
-    """A node from its start to its end."""
-
-    store: MemoryStore
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    stopping: trio.Event = field(default_factory=trio.Event)
-    node: Node | None = None  # while users reach it
-    users: trio.Nursery | None = None
-    edits: list[Edit] = field(default_factory=list)
-    batch: Batch | None = None  # on its way to the disk
-    is_over: bool = False
-
-
-@dataclass(slots=True)
-class _Machine:
-    """What exists before, between and after the lives of a node."""
-
-    host: Host
-    identity: NodeIdentity
-    random: Random
-    store: MemoryStore = field(default_factory=MemoryStore)
-    remembered: RememberedPeers = field(default_factory=RememberedPeers)
-    known: KnownPeers = field(default_factory=KnownPeers)
-    life: _Life | None = None
-    is_disk_full: bool = False
-    was_replaced: bool = False  # its disk: what it had said of it may be wrong
-    asleep_since: float = 0.0
-    asleep_until: float = 0.0
 
 
 class MemoryMesh:
@@ -127,8 +93,7 @@ class MemoryMesh:
         self.metrics = Metrics(_NOT_MEASURED)
         self._has_tls = has_tls
         self._timing = timing
-        self._trace = trace
-        self._digest = blake2b(digest_size=16)
+        self._trace = Trace(trace)
         self._timeline = TrioTimeline()
         self._disks_random = self.random("disks")
         self._links_random = self.random("links")
@@ -138,7 +103,7 @@ class MemoryMesh:
         self._network = MemoryNetwork(self._timeline, self._paths, count, self._note_bytes)
         key = MeshKey(self.random("mesh key").randbytes(32))
         self._machines = [
-            _Machine(host, NodeIdentity.create(key, host.name, source.randbytes(32)), source)
+            Machine(host, NodeIdentity.create(key, host.name, source.randbytes(32)), source)
             for host in self._network.hosts
             for source in [self.random(f"node {host.number}")]
         ]
@@ -162,8 +127,7 @@ class MemoryMesh:
 
     def random(self, name: str) -> Random:
         """Return the generator of that name."""
-        name_digest = blake2b(f"{self.seed} {name}".encode(), digest_size=8).digest()
-        return Random(int.from_bytes(name_digest, "big"))
+        return generator(self.seed, name)
 
     def at(self, time: float, call: Callable[[], None]) -> None:
         """Call something at a virtual time."""
@@ -189,19 +153,14 @@ class MemoryMesh:
         assert node is not None, f"node {number} starts or stops"
         return node
 
-    def _life(self, number: int) -> _Life:
+    def _life(self, number: int) -> Life:
         life = self._machines[number].life
         assert life is not None, f"node {number} is down"
         return life
 
     def is_up(self, node: int) -> bool:
         """Whether a node runs and is awake."""
-        machine = self._machines[node]
-        return (
-            machine.life is not None
-            and machine.life.node is not None
-            and self.now >= machine.asleep_until
-        )
+        return self._machines[node].is_up
 
     def replica(self, node: int) -> Replica:
         """Return a node's replica, to read from."""
@@ -268,7 +227,7 @@ class MemoryMesh:
 
     def digest(self) -> str:
         """Return the digest of everything that happened, in hexadecimal."""
-        return self._digest.hexdigest()
+        return self._trace.digest()
 
     def _complaints(self) -> list[str]:
         """Say what is missing until the mesh is settled."""
@@ -316,7 +275,7 @@ class MemoryMesh:
             case _:
                 raise PhextsyncError(f"expected a fault that can be imitated, found {action}")
 
-    def _kill(self, machine: _Machine, *, is_silent: bool) -> None:
+    def _kill(self, machine: Machine, *, is_silent: bool) -> None:
         life = machine.life
         if life is None:
             return
@@ -329,32 +288,26 @@ class MemoryMesh:
         life.is_over = True
         life.scope.cancel()
 
-    def _restart(self, machine: _Machine) -> None:
+    def _restart(self, machine: Machine) -> None:
         if machine.life is None:
             self._start(machine)
         else:
             machine.life.node = None
             machine.life.stopping.set()
 
-    def _clone(self, source: _Machine, target: _Machine) -> None:
+    def _clone(self, source: Machine, target: Machine) -> None:
         self._kill(target, is_silent=False)
         target.store = source.store.cloned()
         target.was_replaced = True
-        self.oracle.destroyed(target.host.number, map(_on_disk, self._machines))
+        left = [texts_on(machine.store, PHEXT) for machine in self._machines]
+        self.oracle.destroyed(target.host.number, left)
         self._start(target)
 
-    def _sleep(self, machine: _Machine, seconds: float) -> None:
+    def _sleep(self, machine: Machine, seconds: float) -> None:
         if machine.life is None:
             return
-        if self.now >= machine.asleep_until:
-            machine.asleep_since = self.now
-        machine.asleep_until = max(machine.asleep_until, self.now + seconds)
-        machine.host.sleep()
-        self.at(machine.asleep_until, partial(self._wake, machine))
-
-    def _wake(self, machine: _Machine) -> None:
-        if self.now >= machine.asleep_until:
-            machine.host.wake()
+        machine.sleep(seconds)
+        self.at(machine.asleep_until, machine.wake_if_due)
 
     def _send_garbage(self, source: int, target: int) -> None:
         for stream in self._network.between(source, target)[:1]:
@@ -383,16 +336,16 @@ class MemoryMesh:
             raise failure
         return result[0]
 
-    def _start(self, machine: _Machine) -> None:
+    def _start(self, machine: Machine) -> None:
         assert self._nursery is not None, "nodes run within `run`"
         machine.store = machine.store.reopened()
-        machine.life = _Life(machine.store)
+        machine.life = Life(machine.store)
         machine.host.boot()
         self.oracle.started(machine.host.number)
         self._note("start", machine.host.number)
         self._nursery.start_soon(self._live, machine, machine.life)
 
-    async def _live(self, machine: _Machine, life: _Life) -> None:
+    async def _live(self, machine: Machine, life: Life) -> None:
         """Run a node until it is stopped or killed; a stopped one starts again."""
         node = Node(machine.identity, self._surroundings(machine, life), timing=self._timing)
         with life.scope:
@@ -406,7 +359,7 @@ class MemoryMesh:
             self._has_stopped(machine, life, node)
             self._start(machine)
 
-    def _has_stopped(self, machine: _Machine, life: _Life, node: Node) -> None:
+    def _has_stopped(self, machine: Machine, life: Life, node: Node) -> None:
         """A node that has stopped cleanly left nothing open and, if it could, nothing unwritten."""
         left = machine.host.streams()
         assert not left, f"a node stopped and left {len(left)} connections open"
@@ -416,7 +369,7 @@ class MemoryMesh:
             for edit in life.edits:
                 self.oracle.answered(machine.host.number, edit)
 
-    def _surroundings(self, machine: _Machine, life: _Life) -> Surroundings:
+    def _surroundings(self, machine: Machine, life: Life) -> Surroundings:
         return Surroundings(
             folder=Path(machine.host.name),
             store=life.store,
@@ -426,7 +379,7 @@ class MemoryMesh:
             remembered=machine.remembered,
             known=machine.known,
             random=Random(machine.random.getrandbits(64)),
-            wall_time_s=lambda: self._wall_time_s(machine),
+            wall_time_s=machine.wall_time_s,
             on_error=self._failed,
         )
 
@@ -435,15 +388,12 @@ class MemoryMesh:
         self._error = self._error or error
         self._pause.set()
 
-    def _wall_time_s(self, machine: _Machine) -> float:
-        return self.now if self.now >= machine.asleep_until else machine.asleep_since
-
-    async def _commit(self, machine: _Machine, life: _Life, batch: Batch) -> None:
+    async def _commit(self, machine: Machine, life: Life, batch: Batch) -> None:
         """Write a batch as a disk does. A disk cannot be cancelled."""
         life.batch = batch
         with trio.CancelScope(shield=True):
             await trio.sleep(self._disks_random.choices(_DISK_S, (70, 25, 5))[0])
-            while self.now < machine.asleep_until:  # noqa: ASYNC110  it may be put off
+            while not machine.is_awake:  # noqa: ASYNC110  it may be put off
                 await trio.sleep_until(machine.asleep_until)
         life.batch = None
         if life.is_over:
@@ -461,7 +411,7 @@ class MemoryMesh:
             await node.durable()
             self.oracle.answered(number, edit)
 
-    def _changed(self, number: int, life: _Life, change: Change) -> None:
+    def _changed(self, number: int, life: Life, change: Change) -> None:
         if change.origin is not None and life.node is not None:
             replica = life.node.phext(PHEXT)
             for place in change.coordinates:
@@ -480,7 +430,8 @@ class MemoryMesh:
         complete, _ = self.node(number).core.lacking(PHEXT)
         peers = [m for m in self._machines if m.identity.node_id in complete and not m.was_replaced]
         if peers:
-            self.oracle.claimed(dict(self.replica(number).scrolls()), map(_on_disk, peers))
+            disks = [texts_on(peer.store, PHEXT) for peer in peers]
+            self.oracle.claimed(dict(self.replica(number).scrolls()), disks)
 
     # -- trace -----------------------------------------------------------------------------
 
@@ -499,18 +450,7 @@ class MemoryMesh:
         self._note(what, node, connection, len(data) if self._has_tls else data)
 
     def _note(self, *what: object) -> None:
-        line = f"{self.now:.6f} {what}"
-        self._digest.update(line.encode())
-        if self._trace is not None:
-            self._trace(line if len(line) < 200 else line[:200] + "...")
-
-
-def _on_disk(machine: _Machine) -> dict[Coordinate, str]:
-    """Return what a start would find now."""
-    replicas = ReplicaSet(
-        machine.store.cloned(), node_id=bytes(16), random=Random(0), wall_time_ms=lambda: 0
-    )
-    return dict(replicas.open(PHEXT).scrolls())
+        self._trace.note(self.now, *what)
 
 
 @contextmanager

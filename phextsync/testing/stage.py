@@ -1,21 +1,15 @@
 """Stage: virtual time, everything that happened in it, and what that cost. One seed, one run.
 
-Events lie in a heap by time and by the order in which they were scheduled. Every random choice is
-drawn from a generator of its own name, so that a change in one part leaves the others as they were.
+Events lie in a heap by time and by the order in which they were scheduled.
 """
 
 import heapq
 from collections.abc import Callable
-from hashlib import blake2b
 from random import Random
-from struct import Struct
-from typing import Final
 
 from phextsync.testing.metrics import Journeys, Metrics
 from phextsync.testing.oracle import Oracle
-
-_ARRIVAL: Final = Struct("<dQQQ")  # of a frame: time, connection, node, bytes
-_LINE_CHARACTERS_MAX: Final = 200
+from phextsync.testing.trace import Trace, generator
 
 
 class Stage:
@@ -26,9 +20,8 @@ class Stage:
         self.oracle = Oracle()
         self.metrics = Metrics()
         self.journeys = Journeys()
+        self.trace = Trace(trace)
         self._seed = seed
-        self._trace = trace
-        self._digest = blake2b(digest_size=16)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
 
@@ -53,32 +46,6 @@ class Stage:
                 raise oracle.violation
         self.now = time
 
-    # -- trace -----------------------------------------------------------------------------
-
-    def digest(self) -> str:
-        """Return the digest of everything that happened, in hexadecimal."""
-        return self._digest.hexdigest()
-
     def note(self, *what: object) -> None:
-        """Something happened."""
-        line = f"{self.now:.6f} {what}"
-        self._digest.update(line.encode())
-        self._tell(line)
-
-    def note_frame(self, connection: int, node: int, frame: bytes) -> None:
-        """A frame arrives: most of a run, so it becomes text only when there is a reader."""
-        self._digest.update(_ARRIVAL.pack(self.now, connection, node, len(frame)))
-        self._digest.update(frame)
-        if self._trace is not None:
-            self._tell(f"{self.now:.6f} {('frame', connection, node, frame)}")
-
-    def _tell(self, line: str) -> None:
-        if self._trace is not None:
-            is_short = len(line) < _LINE_CHARACTERS_MAX
-            self._trace(line if is_short else line[:_LINE_CHARACTERS_MAX] + "...")
-
-
-def generator(seed: int, name: str) -> Random:
-    """Return the generator of that name in a run from `seed`."""
-    name_digest = blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
-    return Random(int.from_bytes(name_digest, "big"))
+        """Something happened now."""
+        self.trace.note(self.now, *what)

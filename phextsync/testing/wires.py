@@ -229,7 +229,7 @@ class Wires:
     def _receive(self, connection: _Connection, node: SimulatedNode, frame: bytes) -> None:
         if not connection.open[node.number]:
             return
-        self._stage.note_frame(connection.number, node.number, frame)
+        self._stage.trace.note_frame(self._stage.now, connection.number, node.number, frame)
         node.core.receive(node.clock, connection.number, frame)
         self._check_backlog(connection, node)
         sender = connection.other(node.number)

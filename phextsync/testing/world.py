@@ -152,7 +152,7 @@ class World:
 
     def digest(self) -> str:
         """Return the digest of everything that happened, in hexadecimal."""
-        return self._stage.digest()
+        return self._stage.trace.digest()
 
     # -- the end of a run ------------------------------------------------------------------
 
