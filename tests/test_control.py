@@ -26,7 +26,7 @@ from phextsync.control.status import (
 from phextsync.errors import ConflictError, PhextsyncError, ProtocolError, StoreError
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
-from phextsync.sync.codec import load_array
+from phextsync.sync.fields import load_array
 
 _PLACE = "1.1.1/1.1.1/1.1.1"
 

@@ -12,7 +12,7 @@ import cbor2
 
 from phextsync import errors
 from phextsync.errors import NotSyncedError, PhextsyncError, ProtocolError, TextError
-from phextsync.sync.codec import load_array
+from phextsync.sync.fields import load_array
 
 FRAME_BYTES_MAX: Final = 128 << 20
 """One answer may hold one whole scroll; only processes of the folder's owner get here."""

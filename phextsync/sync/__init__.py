@@ -2,6 +2,7 @@
 
 * `limits`: every size that a peer could otherwise choose
 * `messages`: what a frame may say
+* `fields`: a frame as one array, and its items taken in order, each checked
 * `codec`: how messages are written as frames, and read
 * `reconcile`: what differs between two indexes, by ranges
 * `sketch`: few differences between two indexes, in one round trip

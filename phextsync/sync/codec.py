@@ -1,21 +1,21 @@
 """Codec: how messages are written as frames, and read.
 
-A frame is one CBOR array `[kind, ...]`. Reading accepts definite-length arrays, unsigned
-integers, byte strings, text strings and null, and nothing else; every count and length has a
-limit in `Limits`. `docs/reference/protocol.md` has the grammar; `KINDS` has every kind of message.
+A frame is one CBOR array `[kind, ...]`; every count and length has a limit in `Limits`.
+`docs/reference/protocol.md` has the grammar; `KINDS` has every kind of message.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NoReturn, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import cbor2
 
 from phextsync.errors import ProtocolError
-from phextsync.index import ORIGIN, Coordinate, CoordinateRange, cbor_items, cbor_size
-from phextsync.phext_names import is_phext_name
+from phextsync.index import ORIGIN, Coordinate, CoordinateRange, cbor_items
+from phextsync.sync.fields import KEY_BYTES, Fields, load_array
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import (
+    DIGEST_BYTES,
     LIVE_MINOR,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
@@ -42,18 +42,10 @@ from phextsync.sync.messages import (
     Want,
     check_facts,
 )
+from phextsync.trust.certificates import NODE_ID_BYTES
 
 M = TypeVar("M", bound=Message)
 
-NODE_ID_BYTES: Final = 16
-KEY_BYTES: Final = 12
-DIGEST_BYTES: Final = 16
-
-# CBOR tags that cbor2 would interpret by itself; a tag that is not here reaches the tag hook.
-_KNOWN_TAGS: Final = (
-    *range(6),
-    *(25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799),
-)
 _KINDS_MAX: Final = 256
 _FIRST_KEY: Final = int.from_bytes(ORIGIN.key)
 
@@ -76,129 +68,10 @@ def decode(frame: bytes, limits: Limits) -> Message | Unknown:
         raise ProtocolError(f"expected a message kind below {_KINDS_MAX}, found {kind!r:.40}")
     if kind >= len(KINDS):
         return Unknown(kind)
-    fields = _Fields(array, limits)
+    fields = Fields(array, limits)
     message = KINDS[kind].read(fields)
     fields.end()
     return message
-
-
-def load_array(frame: bytes) -> list[object]:
-    """Read one non-empty CBOR array that fills `frame`, in the subset that this wire allows."""
-    try:
-        value = cbor2.loads(
-            frame,
-            tag_hook=_refuse_tag,
-            semantic_decoders=_SEMANTIC_DECODERS,
-            max_depth=6,
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-        )
-    except (cbor2.CBORError, UnicodeDecodeError, ValueError) as error:
-        raise ProtocolError(f"expected a CBOR array, found {error}"[:200]) from error
-    size = cbor_size(frame)
-    if size != len(frame):
-        raise ProtocolError(
-            f"expected {size} bytes in a frame, found {len(frame)}: something is left over"
-        )
-    if type(value) is not list or not value:
-        raise ProtocolError(f"expected a CBOR array, found {type(value).__name__}")
-    return value
-
-
-def _refuse_tag(*_: object) -> NoReturn:
-    raise ValueError("a CBOR tag")
-
-
-_SEMANTIC_DECODERS = {tag: _refuse_tag for tag in _KNOWN_TAGS}
-
-
-class _Fields:
-    """Takes the fields of one message in order, checking type and size of each."""
-
-    __slots__ = ("_array", "_next", "limits")
-
-    def __init__(self, array: list[object], limits: Limits, start: int = 1) -> None:
-        self._array = array
-        self._next = start
-        self.limits = limits
-
-    def _take(self, expected: str) -> object:
-        if self._next >= len(self._array):
-            raise ProtocolError(f"expected {expected} as field {self._next}, found the end")
-        self._next += 1
-        return self._array[self._next - 1]
-
-    def end(self) -> None:
-        """Check that nothing follows."""
-        if self._next != len(self._array):
-            raise ProtocolError(f"expected {self._next} fields, found {len(self._array)}")
-
-    def skip_rest(self) -> None:
-        """Let anything follow."""
-        self._next = len(self._array)
-
-    @property
-    def left(self) -> int:
-        return len(self._array) - self._next
-
-    def integer(self, below: int = 1 << 63) -> int:
-        value = self._take("an integer")
-        if type(value) is not int or not 0 <= value < below:
-            raise ProtocolError(f"expected an integer below {below}, found {value!r:.40}")
-        return value
-
-    def octets(self, size_max: int, size_min: int = 0) -> bytes:
-        value = self._take("bytes")
-        if type(value) is not bytes or not size_min <= len(value) <= size_max:
-            found = f"{len(value)} bytes" if type(value) is bytes else type(value).__name__
-            raise ProtocolError(f"expected {size_min} to {size_max} bytes, found {found}")
-        return value
-
-    def text(self) -> str:
-        value = self._take("a text")
-        if type(value) is not str:
-            raise ProtocolError(f"expected a text, found {type(value).__name__}")
-        if len(value.encode()) > self.limits.name_bytes_max:
-            raise ProtocolError(
-                f"expected a text of at most {self.limits.name_bytes_max} bytes, "
-                f"found {len(value.encode())}"
-            )
-        return value
-
-    def text_or_integer(self) -> str | int:
-        if self.left and type(self._array[self._next]) is int:
-            return self.integer()
-        return self.text()
-
-    def phext(self) -> str:
-        name = self.text()
-        if not is_phext_name(name):
-            raise ProtocolError(f"expected the name of a phext, found {name!r:.60}")
-        return name
-
-    def coordinate(self) -> Coordinate:
-        key = self.octets(KEY_BYTES, KEY_BYTES)
-        try:
-            return Coordinate.from_key(key)
-        except ValueError as error:
-            raise ProtocolError(str(error)) from error
-
-    def array(self, count_max: int) -> list[object]:
-        value = self._take("an array")
-        if type(value) is not list or len(value) > count_max:
-            found = f"{len(value)} items" if type(value) is list else type(value).__name__
-            raise ProtocolError(f"expected an array of at most {count_max} items, found {found}")
-        return value
-
-    def arrays(self, count_max: int) -> "list[_Fields]":
-        """Return readers of an array of arrays."""
-        return [_Fields(_checked_array(a), self.limits, 0) for a in self.array(count_max)]
-
-
-def _checked_array(value: object) -> list[object]:
-    if type(value) is not list:
-        raise ProtocolError(f"expected an array, found {type(value).__name__}")
-    return value
 
 
 def _write_hello(hello: Hello) -> list[object]:
@@ -207,7 +80,7 @@ def _write_hello(hello: Hello) -> list[object]:
     return [*own, [_write_phext(summary) for summary in hello.phexts], *clock]
 
 
-def _read_hello(fields: _Fields) -> Hello:
+def _read_hello(fields: Fields) -> Hello:
     major, minor = fields.integer(1 << 16), fields.integer(1 << 16)
     if major != PROTOCOL_MAJOR:
         raise ProtocolError(f"expected protocol version {PROTOCOL_MAJOR}, found {major}.{minor}")
@@ -226,7 +99,7 @@ def _write_summary(message: Summary) -> list[object]:
     return _write_phext(message.phext)
 
 
-def _read_summary(fields: _Fields) -> Summary:
+def _read_summary(fields: Fields) -> Summary:
     return Summary(_read_phext(fields))
 
 
@@ -238,7 +111,7 @@ def _write_phext(summary: PhextSummary) -> list[object]:
     return [summary.name, interest, summary.count, summary.text_bytes, summary.digest]
 
 
-def _read_phext(fields: _Fields) -> PhextSummary:
+def _read_phext(fields: Fields) -> PhextSummary:
     name = fields.phext()
     interest = tuple(map(_read_range, fields.arrays(fields.limits.ranges_max)))
     count, text_bytes = fields.integer(), fields.integer()
@@ -248,7 +121,7 @@ def _read_phext(fields: _Fields) -> PhextSummary:
     return summary
 
 
-def _read_range(fields: _Fields) -> CoordinateRange:
+def _read_range(fields: Fields) -> CoordinateRange:
     lower, upper = fields.coordinate(), fields.octets(KEY_BYTES)
     fields.end()
     try:
@@ -261,7 +134,7 @@ def _write_compare(turn: Compare) -> list[object]:
     return [turn.phext, turn.session, turn.step, turn.form, turn.body]
 
 
-def _read_compare(fields: _Fields) -> Compare:
+def _read_compare(fields: Fields) -> Compare:
     limits = fields.limits
     return Compare(
         fields.phext(),
@@ -276,7 +149,7 @@ def _write_want(want: Want) -> list[object]:
     return [want.phext, [[c.key, version, digest] for c, version, digest in want.scrolls]]
 
 
-def _read_want(fields: _Fields) -> Want:
+def _read_want(fields: Fields) -> Want:
     phext = fields.phext()
     scrolls = []
     for scroll in fields.arrays(fields.limits.wants_max):
@@ -295,7 +168,7 @@ def _write_updates(updates: Updates) -> list[object]:
     return [updates.phext, [_write_entry(entry) for entry in updates.entries]]
 
 
-def _read_updates(fields: _Fields) -> Updates:
+def _read_updates(fields: Fields) -> Updates:
     phext = fields.phext()
     entries = tuple(map(_read_entry, fields.arrays(fields.limits.entries_max)))
     return Updates(phext, entries)
@@ -307,7 +180,7 @@ def _write_entry(entry: Entry) -> list[object]:
     return [entry.coordinate.key, entry.update]
 
 
-def _read_entry(fields: _Fields) -> Entry:
+def _read_entry(fields: Fields) -> Entry:
     coordinate, update = fields.coordinate(), fields.octets(fields.limits.frame_bytes_max)
     if not fields.left:
         return Entry(coordinate, update)
@@ -323,14 +196,14 @@ def _write_live(live: Live) -> list[object]:
     return [live.phext, flat]
 
 
-def _read_live(fields: _Fields) -> Live:
+def _read_live(fields: Fields) -> Live:
     phext = fields.phext()
     flat = fields.array(3 * fields.limits.entries_max)
     if len(flat) % 3:
         raise ProtocolError(f"expected entries of 3 items each, found {len(flat)} items")
     entries: list[tuple[Coordinate, bytes, int]] = []
     for short_key, update, time_ms in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
-        # As `_Fields` checks them, without its calls: most of what a node receives comes here.
+        # As `Fields` checks them, without its calls: most of what a node receives comes here.
         if type(short_key) is not bytes or type(update) is not bytes:
             found = f"{type(short_key).__name__} and {type(update).__name__}"
             raise ProtocolError(f"expected a short key and an update as bytes, found {found}")
@@ -363,7 +236,7 @@ def _write_part(part: Part) -> list[object]:
     return [part.phext, part.coordinate.key, part.index, part.total, part.piece]
 
 
-def _read_part(fields: _Fields) -> Part:
+def _read_part(fields: Fields) -> Part:
     limits = fields.limits
     parts_max = 2 * limits.scroll_bytes_max // limits.frame_bytes_max + 1
     message = Part(
@@ -382,7 +255,7 @@ def _write_acknowledge(acknowledge: Acknowledge) -> list[object]:
     return [acknowledge.received, acknowledge.sent]
 
 
-def _read_acknowledge(fields: _Fields) -> Acknowledge:
+def _read_acknowledge(fields: Fields) -> Acknowledge:
     return Acknowledge(fields.integer(), fields.integer())
 
 
@@ -390,7 +263,7 @@ def _write_refused(refused: Refused) -> list[object]:
     return [refused.phext, refused.coordinate.key, refused.reason]
 
 
-def _read_refused(fields: _Fields) -> Refused:
+def _read_refused(fields: Fields) -> Refused:
     return Refused(fields.phext(), fields.coordinate(), fields.text())
 
 
@@ -398,7 +271,7 @@ def _write_conflict(conflict: Conflict) -> list[object]:
     return [conflict.phext, conflict.coordinate.key, conflict.text_digest]
 
 
-def _read_conflict(fields: _Fields) -> Conflict:
+def _read_conflict(fields: Fields) -> Conflict:
     return Conflict(fields.phext(), fields.coordinate(), fields.octets(DIGEST_BYTES, DIGEST_BYTES))
 
 
@@ -406,11 +279,11 @@ def _write_token(message: Ping | Pong) -> list[object]:
     return [message.token]
 
 
-def _read_ping(fields: _Fields) -> Ping:
+def _read_ping(fields: Fields) -> Ping:
     return Ping(fields.integer())
 
 
-def _read_pong(fields: _Fields) -> Pong:
+def _read_pong(fields: Fields) -> Pong:
     return Pong(fields.integer())
 
 
@@ -418,7 +291,7 @@ def _write_goodbye(goodbye: Goodbye) -> list[object]:
     return [goodbye.reason]
 
 
-def _read_goodbye(fields: _Fields) -> Goodbye:
+def _read_goodbye(fields: Fields) -> Goodbye:
     return Goodbye(fields.text())
 
 
@@ -426,7 +299,7 @@ def _write_presence(presence: Presence) -> list[object]:
     return [[_write_notice(notice) for notice in presence.notices]]
 
 
-def _read_presence(fields: _Fields) -> Presence:
+def _read_presence(fields: Fields) -> Presence:
     return Presence(tuple(map(_read_notice, fields.arrays(fields.limits.presences_max))))
 
 
@@ -436,7 +309,7 @@ def _write_notice(notice: Notice) -> list[object]:
     return [*claim, notice.name, facts]
 
 
-def _read_notice(fields: _Fields) -> Notice:
+def _read_notice(fields: Fields) -> Notice:
     limits = fields.limits
     notice = Notice(
         fields.octets(NODE_ID_BYTES, NODE_ID_BYTES),
@@ -451,7 +324,7 @@ def _read_notice(fields: _Fields) -> Notice:
     return notice
 
 
-def _read_fact(fields: _Fields) -> tuple[str, str | int]:
+def _read_fact(fields: Fields) -> tuple[str, str | int]:
     fact = (fields.text(), fields.text_or_integer())
     fields.end()
     return fact
@@ -461,7 +334,7 @@ def _write_neighbours(neighbours: Neighbours) -> list[object]:
     return [b"".join(neighbours.node_ids)]
 
 
-def _read_neighbours(fields: _Fields) -> Neighbours:
+def _read_neighbours(fields: Fields) -> Neighbours:
     packed = fields.octets(NODE_ID_BYTES * fields.limits.neighbours_max)
     if len(packed) % NODE_ID_BYTES:
         raise ProtocolError(
@@ -479,14 +352,14 @@ class Kind:
     name: str
     message: type[object]
     write: Callable[[Message], list[object]]
-    read: Callable[[_Fields], Message]
+    read: Callable[[Fields], Message]
 
 
 def _kind(
     name: str,
     message: type[M],
     write: Callable[[M], list[object]],
-    read: Callable[[_Fields], M],
+    read: Callable[[Fields], M],
 ) -> Kind:
     # `encode` gives it messages of this type alone.
     return Kind(name, message, cast(Callable[[Message], list[object]], write), read)

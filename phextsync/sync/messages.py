@@ -22,6 +22,9 @@ LIVE_MINOR: Final = 3
 TIME_MS_MAX: Final = 1 << 62
 """The clock of a hello and what is counted from there are below it."""
 
+DIGEST_BYTES: Final = 16
+"""What of a fingerprint, or of a sum of them, goes over the wire."""
+
 _REASON_BYTES_MAX: Final = 200
 
 ScrollId: TypeAlias = tuple[str, Coordinate]

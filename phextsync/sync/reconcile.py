@@ -22,9 +22,9 @@ from typing import Final
 from phextsync.errors import CoordinateError, ProtocolError
 from phextsync.index import ORIGIN, Coordinate, CoordinateIndex, CoordinateRange
 from phextsync.ranges import holds
+from phextsync.sync.messages import DIGEST_BYTES
 from phextsync.varints import varints
 
-ROOT_DIGEST_BYTES: Final = 16
 _RANGE_DIGEST_BYTES: Final = 8
 _FINGERPRINT, _LIST, _ROOT = range(3)
 _COUNT_BYTES: Final = 8
@@ -59,7 +59,7 @@ class Differences:
 
 def digest(count: int, fingerprint_sum: bytes) -> bytes:
     """Return 16 bytes that stand for a range: BLAKE2b-128 of its sum and its count."""
-    return blake2b(fingerprint_sum + count.to_bytes(8, "big"), digest_size=16).digest()
+    return blake2b(fingerprint_sum + count.to_bytes(8, "big"), digest_size=DIGEST_BYTES).digest()
 
 
 def range_digest(index: CoordinateIndex, range_: CoordinateRange) -> tuple[int, bytes]:
@@ -127,7 +127,7 @@ def next_step(
 
 def count_of_root(message: bytes) -> int | None:
     """Return how many entries their sender has if `message` is one root of everything."""
-    if len(message) != len(_ROOT_HEAD) + _COUNT_BYTES + ROOT_DIGEST_BYTES:
+    if len(message) != len(_ROOT_HEAD) + _COUNT_BYTES + DIGEST_BYTES:
         return None
     if not message.startswith(_ROOT_HEAD):
         return None
@@ -307,7 +307,7 @@ def _read(message: bytes) -> Iterator[tuple[CoordinateRange, int, bytes]]:
             yield range_, mode, reader.take(reader.varint())
         else:
             reader.take(_COUNT_BYTES)
-            yield range_, mode, reader.take(ROOT_DIGEST_BYTES)
+            yield range_, mode, reader.take(DIGEST_BYTES)
 
 
 class _Reader:

@@ -10,8 +10,7 @@ from phextsync.ranges import contains
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.limits import Limits
-from phextsync.sync.messages import ScrollId, Want
-from phextsync.sync.reconcile import ROOT_DIGEST_BYTES
+from phextsync.sync.messages import DIGEST_BYTES, ScrollId, Want
 from phextsync.sync.rights import LinkRights
 
 _REQUEST_BYTES: Final = 40  # what a request adds to its version in a frame, at most
@@ -99,7 +98,7 @@ class Requests:
                 version = replica.version(coordinate)
                 if len(version) <= self._limits.version_bytes_max:
                     fingerprint = replica.fingerprint(coordinate)
-                    return coordinate, version, fingerprint[:ROOT_DIGEST_BYTES]
+                    return coordinate, version, fingerprint[:DIGEST_BYTES]
             except StoreDamagedError:
                 pass
         return coordinate, EMPTY_VERSION, b""

@@ -13,7 +13,8 @@ from typing import Final
 
 from phextsync.errors import CoordinateError, ProtocolError
 from phextsync.index import SKETCH_CELLS, Coordinate, CoordinateIndex
-from phextsync.sync.reconcile import ROOT_DIGEST_BYTES, Differences, digest
+from phextsync.sync.messages import DIGEST_BYTES
+from phextsync.sync.reconcile import Differences, digest
 
 CELL_BYTES: Final = 23
 STRATA_BYTES: Final = 160
@@ -130,7 +131,7 @@ def name_found(index: CoordinateIndex, found: Differences) -> bytes:
 
 def is_all(index: CoordinateIndex, named: bytes) -> bool:
     """Say whether we differ from the sender of `named` in nothing but what it names."""
-    start = _COUNT_BYTES + ROOT_DIGEST_BYTES
+    start = _COUNT_BYTES + DIGEST_BYTES
     coordinates = _read_names(named[start:])
     count, rest = _rest(index, coordinates)
     return named[:start] == count.to_bytes(_COUNT_BYTES, "big") + rest

@@ -10,7 +10,7 @@ from phextsync.errors import ProtocolError
 from phextsync.index import EMPTY_VERSION, Coordinate, check_version, covers
 from phextsync.ranges import contains
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.sync.messages import Conflict, ScrollId
+from phextsync.sync.messages import DIGEST_BYTES, Conflict, ScrollId
 from phextsync.sync.outbox import Outbox
 from phextsync.sync.outgoing import Outgoing
 from phextsync.sync.refusals import Refusals
@@ -91,4 +91,4 @@ class Versions:
 
     def _text_digest(self, scroll: ScrollId) -> bytes:
         text = self._replicas.open(scroll[0]).get(scroll[1], "")
-        return blake2b(text.encode(), digest_size=16).digest()
+        return blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
