@@ -23,7 +23,8 @@ is a module, or a package whose first lines are its own map:
 * `boundaries`: where an error of one part of a node stops
 * `signals`: how one task tells others that they may go on
 * `sockets`: streams of bytes, in clear and under TLS
-* `transport`: frames over TLS
+* `framing`: frames over streams of bytes
+* `transport`: TLS links between nodes
 * `addresses`: where this machine and others are likeliest to be reached
 * `discovery`: finding peers
 * `words`: what of a text is indexed, and what a query asks

@@ -1,9 +1,9 @@
-"""Frames over any trio stream, and the TLS links that carry them. Knows nothing of messages.
+"""TLS links between nodes. Knows nothing of messages.
 
-A frame on a stream is its length in four bytes, big-endian, and its body. A link is TLS 1.3 with
-certificates on both sides, issued by the mesh's authority. In TLS 1.3 the dialler learns only at
-its first read whether it was accepted, so the acceptor speaks first: one byte, `_WELCOME`. When
-`connect` returns or the handler of `serve` is called, both sides have proved who they are.
+A link is TLS 1.3 with certificates on both sides, issued by the mesh's authority. In TLS 1.3 the
+dialler learns only at its first read whether it was accepted, so the acceptor speaks first: one
+byte, `_WELCOME`. When `connect` returns or the handler of `serve` is called, both sides have
+proved who they are.
 """
 
 import contextlib
@@ -19,28 +19,22 @@ import trio
 
 from phextsync.boundaries import Boundary
 from phextsync.errors import IdentityError, LinkError
-from phextsync.sockets import PromptStream, SocketStream, TlsStream, close_in_children
+from phextsync.framing import FRAME_BYTES_MAX, FrameChannel, broken_reason
+from phextsync.sockets import SocketStream, TlsStream, close_in_children
 from phextsync.trust.authority import Bundle
 from phextsync.trust.certificates import certificate_name, certificate_node_id
 from phextsync.trust.identity import NodeIdentity
 
 PORT: Final = 7439  # PHEX on a keypad
 
-FRAME_BYTES_MAX: Final = 1 << 20
-"""What a peer may make us hold for one frame."""
 HANDSHAKES_MAX: Final = 64
 """Strangers between connecting and proving who they are; each holds a socket and TLS state."""
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
-SEND_TIMEOUT_S: Final = 60.0
-"""A peer that takes no frame, or 128 KiB of small ones, for this long does not read; 20 KB/s do."""
 LINES_MAX: Final = 10
 """Lines logged in `LINES_S` about strangers; who they are and how many is up to them."""
 LINES_S: Final = 10.0
 
-_HEADER_BYTES: Final = 4
-_SEND_BYTES: Final = 128 << 10  # frames joined for one system call
-_CLOSE_TIMEOUT_S: Final = 1.0
 _WELCOME: Final = b"\x01"
 _PORT_MAX: Final = 65_535
 _PORT_ATTEMPTS: Final = 16
@@ -48,151 +42,6 @@ _PORT_ATTEMPTS: Final = 16
 _logger = logging.getLogger("phextsync.transport")
 
 StreamT = TypeVar("StreamT", bound=trio.abc.Stream)
-
-
-class FrameChannel(trio.abc.Channel[bytes]):
-    """Frames over a stream. A cancelled `receive` loses nothing; a cancelled `send` ends the link.
-
-    A stream that breaks, or ends within a frame, raises `LinkError`; one that ends between frames
-    raises `trio.EndOfChannel`. One task may send while another receives.
-    """
-
-    def __init__(self, stream: trio.abc.Stream, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
-        self._stream = stream
-        self._prompt = stream if isinstance(stream, PromptStream) else None
-        close_in_children(stream)
-        self._frame_bytes_max = frame_bytes_max
-        self._buffer = bytearray()
-        self._start = 0  # what lies before it in the buffer has been handed out
-        self._send_failed = False
-
-    async def send(self, value: bytes) -> None:
-        """Send one frame in one piece."""
-        self._check_size(value)
-        await self._send_all(b"".join((len(value).to_bytes(_HEADER_BYTES), value)))
-
-    async def send_many(self, frames: Iterable[bytes]) -> None:
-        """Send frames in order, small ones joined so that many cost one system call."""
-        pieces: list[bytes] = []
-        joined_bytes = 0
-        for frame in frames:
-            self._check_size(frame)
-            pieces += (len(frame).to_bytes(_HEADER_BYTES), frame)
-            joined_bytes += _HEADER_BYTES + len(frame)
-            if joined_bytes >= _SEND_BYTES:
-                await self._send_all(b"".join(pieces))
-                pieces.clear()
-                joined_bytes = 0
-        await self._send_all(b"".join(pieces))
-
-    @property
-    def may_send_nowait(self) -> bool:
-        """Whether `send_nowait` would send now, and overtake nothing."""
-        return self._prompt is not None and not (self._send_failed or self._prompt.is_behind)
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether something of `send_nowait` is still to be sent, by `send_many`."""
-        return self._prompt is not None and self._prompt.is_behind
-
-    def send_nowait(self, frames: Iterable[bytes]) -> bool:
-        """Send frames at once, as far as that goes, and return whether all went; `send_many`, even
-        of none, sends the rest first. Only where `may_send_nowait`."""
-        assert self._prompt is not None
-        pieces: list[bytes] = []
-        for frame in frames:
-            self._check_size(frame)
-            pieces += (len(frame).to_bytes(_HEADER_BYTES), frame)
-        try:
-            return self._prompt.send_nowait(b"".join(pieces))
-        except trio.BrokenResourceError as error:
-            self._send_failed = True
-            raise LinkError(_broken_reason(error)) from error
-
-    async def receive(self) -> bytes:
-        """Return the next frame."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        frame = self._take_frame()
-        if frame is not None:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        while frame is None:
-            await self._receive_more()
-            frame = self._take_frame()
-        return frame
-
-    async def receive_many(self) -> list[bytes]:
-        """Return all frames that have arrived, at least one; cheaper than `receive` in a burst."""
-        if len(self._buffer) > self._start:
-            frames = [await self.receive()]
-        else:
-            await self._receive_more()
-            frames = []
-        try:
-            while (frame := self._take_frame()) is not None:
-                frames.append(frame)
-        except LinkError:
-            if not frames:
-                raise
-            # The frames before it count; the next call meets it again.
-        return frames or [await self.receive()]
-
-    async def aclose(self) -> None:
-        """Close the stream, with a goodbye if the peer takes it within a second."""
-        with trio.move_on_after(_CLOSE_TIMEOUT_S):
-            await self._stream.aclose()
-
-    def _check_size(self, frame: bytes) -> None:
-        if len(frame) > self._frame_bytes_max:
-            raise ValueError(f"frame of {len(frame)} bytes exceeds {self._frame_bytes_max}")
-
-    async def _send_all(self, data: bytes) -> None:
-        if self._send_failed:
-            raise LinkError("the link ended in the middle of a frame that was sent")
-        try:
-            with trio.move_on_after(SEND_TIMEOUT_S) as scope:
-                await self._stream.send_all(data)
-            if scope.cancelled_caught:
-                self._send_failed = True
-                raise LinkError(f"the peer took nothing for {SEND_TIMEOUT_S:g} s")
-        except trio.BrokenResourceError as error:
-            self._send_failed = True
-            raise LinkError(_broken_reason(error)) from error
-        except trio.BusyResourceError:
-            raise
-        except BaseException:
-            self._send_failed = True
-            raise
-
-    def _take_frame(self) -> bytes | None:
-        """Return the first whole frame in the buffer; check its length before its body is here."""
-        body = self._start + _HEADER_BYTES
-        if len(self._buffer) < body:
-            return None
-        length = int.from_bytes(self._buffer[self._start : body])
-        if length > self._frame_bytes_max:
-            raise LinkError(f"frame of {length} bytes exceeds {self._frame_bytes_max}")
-        end = body + length
-        if len(self._buffer) < end:
-            return None
-        with memoryview(self._buffer) as view:
-            frame = bytes(view[body:end])
-        self._start = end
-        return frame
-
-    async def _receive_more(self) -> None:
-        try:
-            data = await self._stream.receive_some()
-        except trio.BrokenResourceError as error:
-            raise LinkError(_broken_reason(error)) from error
-        # CPython drops the front of a bytearray without moving the rest.
-        del self._buffer[: self._start]
-        self._start = 0
-        if data:
-            self._buffer += data
-        elif self._buffer:
-            raise LinkError(f"the link ended within a frame, {len(self._buffer)} bytes into it")
-        else:
-            raise trio.EndOfChannel
 
 
 class Complaints:
@@ -427,7 +276,7 @@ async def open_link(
         await trio.aclose_forcefully(tls)
         match error:
             case trio.BrokenResourceError():
-                raise LinkError(_broken_reason(error)) from error
+                raise LinkError(broken_reason(error)) from error
             case IdentityError():
                 raise LinkError(str(error)) from error
             case _:
@@ -547,13 +396,6 @@ def _peer_address(stream: trio.SocketStream) -> str:
     except OSError:
         return "an address that is gone"
     return format_address(host, port)
-
-
-def _broken_reason(error: trio.BrokenResourceError) -> str:
-    cause = error.__cause__
-    if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, ssl.SSLError):
-        return f"the connection broke: {cause.strerror}"
-    return str(error) or "the peer ended the connection"
 
 
 def _dial_failure(error: Exception) -> str:

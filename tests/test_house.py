@@ -76,7 +76,7 @@ def test_the_core_touches_neither_network_nor_clock_nor_threads(room: str) -> No
         assert not {name.split(".")[0] for name in _imports(path)} & _IO, path.name
 
 
-@pytest.mark.parametrize("room", ["transport", "discovery"])
+@pytest.mark.parametrize("room", ["framing", "transport", "discovery"])
 def test_links_and_discovery_know_nothing_of_what_is_replicated(room: str) -> None:
     used = {name.split(".")[1] for name in _imports(_ROOT / f"{room}.py") if "phextsync." in name}
     assert not used & {"sync", "replica", "crdt", "store"}

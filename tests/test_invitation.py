@@ -14,6 +14,7 @@ import trio
 
 from phextsync.boundaries import Boundary
 from phextsync.errors import IdentityError, LinkError, StoreDamagedError
+from phextsync.framing import FrameChannel
 from phextsync.index import CoordinateRange
 from phextsync.node.invitations import (
     INVITATIONS_FILE,
@@ -25,7 +26,7 @@ from phextsync.node.invitations import (
     serving,
 )
 from phextsync.sockets import TlsStream
-from phextsync.transport import FrameChannel, exchange_context
+from phextsync.transport import exchange_context
 from phextsync.trust.authority import Authority
 from phextsync.trust.certificates import certificate_permissions, key_pin
 from phextsync.trust.identity import NodeIdentity, PendingIdentity

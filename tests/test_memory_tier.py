@@ -6,6 +6,7 @@ from contextlib import suppress
 import pytest
 
 from phextsync.errors import StoreError
+from phextsync.framing import FrameChannel
 from phextsync.index import Coordinate
 from phextsync.node.dialler import Dialler
 from phextsync.node.node import Node
@@ -26,7 +27,6 @@ from phextsync.testing import (
     Workload,
 )
 from phextsync.testing.workloads import schedule_all
-from phextsync.transport import FrameChannel
 from sims import scenarios
 from tests.repetition import outputs
 

@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync.errors import LinkError
+from phextsync.framing import FrameChannel
 from phextsync.sockets import SocketStream, TlsStream
 from phextsync.testing import acceptance
 from phextsync.testing.memory_links import MemoryLinks
 from phextsync.testing.network import SOCKET_BYTES, MemoryNetwork, MemoryStream
 from phextsync.transport import (
     PORT,
-    FrameChannel,
     SecureLink,
     TlsNetwork,
     client_context,

@@ -23,9 +23,9 @@ from phextsync.control.operations import is_change, lasts, may_be_long, takes_ti
 from phextsync.control.sessions import Session
 from phextsync.control.sockets import bound_socket
 from phextsync.errors import LinkError, PhextsyncError, StoreError
+from phextsync.framing import FrameChannel
 from phextsync.signals import Flag, Signal
 from phextsync.sockets import close_in_children
-from phextsync.transport import FrameChannel
 
 _OUTBOX_BYTES_MAX: Final = 8 << 20  # of answers that a process does not take, beside the last
 _WAITS_MAX: Final = 1000  # of one process, at a time

@@ -34,13 +34,13 @@ from phextsync.control.sessions import Session
 from phextsync.control.sockets import ABSENT, connect
 from phextsync.errors import ClosedError, LinkError, StoreLockedError
 from phextsync.files.desk import FileDesk, NotServing
+from phextsync.framing import FrameChannel
 from phextsync.handles.call import Call
 from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
 from phextsync.replica.replica import Replica
 from phextsync.signals import Flag
 from phextsync.store.folder import is_locked
-from phextsync.transport import FrameChannel
 
 # What owns the folder without answering is starting, stopping, or a command that is soon done.
 _PATIENCE_S: Final = 10.0

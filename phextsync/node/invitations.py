@@ -27,9 +27,10 @@ import trio
 from phextsync.boundaries import Boundary, one_line
 from phextsync.discovery import parse_address
 from phextsync.errors import IdentityError, LinkError, PhextsyncError, StoreDamagedError
+from phextsync.framing import FrameChannel
 from phextsync.sockets import TlsStream
 from phextsync.sync.fields import load_array
-from phextsync.transport import FrameChannel, exchange_context, listen
+from phextsync.transport import exchange_context, listen
 from phextsync.trust.authority import Authority, Bundle
 from phextsync.trust.certificates import PIN_BYTES, key_pin, read_request
 from phextsync.trust.codes import CHECKSUM_BYTES, decode_code, encode_code

@@ -10,11 +10,12 @@ import trio
 
 from phextsync.boundaries import Boundary, one_line
 from phextsync.errors import LinkError
+from phextsync.framing import FrameChannel
 from phextsync.node.acquaintances import Acquaintances
 from phextsync.node.status import PeerStatus
 from phextsync.sync.synchronizer import Synchronizer
 from phextsync.sync.traffic import Traffic
-from phextsync.transport import Complaints, FrameChannel, SecureLink
+from phextsync.transport import Complaints, SecureLink
 from phextsync.trust.certificates import certificate_end_s
 from phextsync.trust.identity import NodeIdentity
 

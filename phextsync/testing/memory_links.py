@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from phextsync import transport
 from phextsync.boundaries import Boundary
 from phextsync.errors import IdentityError, LinkError
+from phextsync.framing import FrameChannel
 from phextsync.testing.network import Host, MemoryStream
-from phextsync.transport import FrameChannel, SecureLink
+from phextsync.transport import SecureLink
 from phextsync.trust.certificates import certificate_name, certificate_node_id
 from phextsync.trust.identity import NodeIdentity
 

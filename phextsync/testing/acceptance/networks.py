@@ -8,8 +8,9 @@ from typing import Final, TypeAlias
 import trio
 
 from phextsync.errors import LinkError
+from phextsync.framing import FRAME_BYTES_MAX
 from phextsync.testing.acceptance.patience import PATIENCE_S
-from phextsync.transport import FRAME_BYTES_MAX, Network, SecureLink
+from phextsync.transport import Network, SecureLink
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
 

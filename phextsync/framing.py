@@ -1,0 +1,175 @@
+"""Framing: frames over any trio stream. Knows nothing of what they mean.
+
+A frame on a stream is its length in four bytes, big-endian, and its body.
+"""
+
+import ssl
+from collections.abc import Iterable
+from typing import Final
+
+import trio
+
+from phextsync.errors import LinkError
+from phextsync.sockets import PromptStream, close_in_children
+
+FRAME_BYTES_MAX: Final = 1 << 20
+"""What a peer may make us hold for one frame."""
+SEND_TIMEOUT_S: Final = 60.0
+"""A peer that takes no frame, or 128 KiB of small ones, for this long does not read; 20 KB/s do."""
+
+_HEADER_BYTES: Final = 4
+_SEND_BYTES: Final = 128 << 10  # frames joined for one system call
+_CLOSE_TIMEOUT_S: Final = 1.0
+
+
+class FrameChannel(trio.abc.Channel[bytes]):
+    """Frames over a stream. A cancelled `receive` loses nothing; a cancelled `send` ends the link.
+
+    A stream that breaks, or ends within a frame, raises `LinkError`; one that ends between frames
+    raises `trio.EndOfChannel`. One task may send while another receives.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+        self._stream = stream
+        self._prompt = stream if isinstance(stream, PromptStream) else None
+        close_in_children(stream)
+        self._frame_bytes_max = frame_bytes_max
+        self._buffer = bytearray()
+        self._start = 0  # what lies before it in the buffer has been handed out
+        self._send_failed = False
+
+    async def send(self, value: bytes) -> None:
+        """Send one frame in one piece."""
+        self._check_size(value)
+        await self._send_all(b"".join((len(value).to_bytes(_HEADER_BYTES), value)))
+
+    async def send_many(self, frames: Iterable[bytes]) -> None:
+        """Send frames in order, small ones joined so that many cost one system call."""
+        pieces: list[bytes] = []
+        joined_bytes = 0
+        for frame in frames:
+            self._check_size(frame)
+            pieces += (len(frame).to_bytes(_HEADER_BYTES), frame)
+            joined_bytes += _HEADER_BYTES + len(frame)
+            if joined_bytes >= _SEND_BYTES:
+                await self._send_all(b"".join(pieces))
+                pieces.clear()
+                joined_bytes = 0
+        await self._send_all(b"".join(pieces))
+
+    @property
+    def may_send_nowait(self) -> bool:
+        """Whether `send_nowait` would send now, and overtake nothing."""
+        return self._prompt is not None and not (self._send_failed or self._prompt.is_behind)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something of `send_nowait` is still to be sent, by `send_many`."""
+        return self._prompt is not None and self._prompt.is_behind
+
+    def send_nowait(self, frames: Iterable[bytes]) -> bool:
+        """Send frames at once, as far as that goes, and return whether all went; `send_many`, even
+        of none, sends the rest first. Only where `may_send_nowait`."""
+        assert self._prompt is not None
+        pieces: list[bytes] = []
+        for frame in frames:
+            self._check_size(frame)
+            pieces += (len(frame).to_bytes(_HEADER_BYTES), frame)
+        try:
+            return self._prompt.send_nowait(b"".join(pieces))
+        except trio.BrokenResourceError as error:
+            self._send_failed = True
+            raise LinkError(broken_reason(error)) from error
+
+    async def receive(self) -> bytes:
+        """Return the next frame."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        frame = self._take_frame()
+        if frame is not None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        while frame is None:
+            await self._receive_more()
+            frame = self._take_frame()
+        return frame
+
+    async def receive_many(self) -> list[bytes]:
+        """Return all frames that have arrived, at least one; cheaper than `receive` in a burst."""
+        if len(self._buffer) > self._start:
+            frames = [await self.receive()]
+        else:
+            await self._receive_more()
+            frames = []
+        try:
+            while (frame := self._take_frame()) is not None:
+                frames.append(frame)
+        except LinkError:
+            if not frames:
+                raise
+            # The frames before it count; the next call meets it again.
+        return frames or [await self.receive()]
+
+    async def aclose(self) -> None:
+        """Close the stream, with a goodbye if the peer takes it within a second."""
+        with trio.move_on_after(_CLOSE_TIMEOUT_S):
+            await self._stream.aclose()
+
+    def _check_size(self, frame: bytes) -> None:
+        if len(frame) > self._frame_bytes_max:
+            raise ValueError(f"frame of {len(frame)} bytes exceeds {self._frame_bytes_max}")
+
+    async def _send_all(self, data: bytes) -> None:
+        if self._send_failed:
+            raise LinkError("the link ended in the middle of a frame that was sent")
+        try:
+            with trio.move_on_after(SEND_TIMEOUT_S) as scope:
+                await self._stream.send_all(data)
+            if scope.cancelled_caught:
+                self._send_failed = True
+                raise LinkError(f"the peer took nothing for {SEND_TIMEOUT_S:g} s")
+        except trio.BrokenResourceError as error:
+            self._send_failed = True
+            raise LinkError(broken_reason(error)) from error
+        except trio.BusyResourceError:
+            raise
+        except BaseException:
+            self._send_failed = True
+            raise
+
+    def _take_frame(self) -> bytes | None:
+        """Return the first whole frame in the buffer; check its length before its body is here."""
+        body = self._start + _HEADER_BYTES
+        if len(self._buffer) < body:
+            return None
+        length = int.from_bytes(self._buffer[self._start : body])
+        if length > self._frame_bytes_max:
+            raise LinkError(f"frame of {length} bytes exceeds {self._frame_bytes_max}")
+        end = body + length
+        if len(self._buffer) < end:
+            return None
+        with memoryview(self._buffer) as view:
+            frame = bytes(view[body:end])
+        self._start = end
+        return frame
+
+    async def _receive_more(self) -> None:
+        try:
+            data = await self._stream.receive_some()
+        except trio.BrokenResourceError as error:
+            raise LinkError(broken_reason(error)) from error
+        # CPython drops the front of a bytearray without moving the rest.
+        del self._buffer[: self._start]
+        self._start = 0
+        if data:
+            self._buffer += data
+        elif self._buffer:
+            raise LinkError(f"the link ended within a frame, {len(self._buffer)} bytes into it")
+        else:
+            raise trio.EndOfChannel
+
+
+def broken_reason(error: trio.BrokenResourceError) -> str:
+    """Say in one line why a stream broke."""
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, ssl.SSLError):
+        return f"the connection broke: {cause.strerror}"
+    return str(error) or "the peer ended the connection"
