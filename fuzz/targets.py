@@ -46,6 +46,7 @@ from phextsync.sync.comparison import AUDIT, FOUND, RANGES, SKETCH, Comparison
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Unknown
 from phextsync.sync.reconcile import Parameters
+from phextsync.texts import BREAKS
 
 _PLACE: Final = Coordinate(*[1] * 9)
 
@@ -87,7 +88,7 @@ def _phextfile_seeds() -> list[bytes]:
     source = Random(1)
     seeds = [b"", b"text", b"\x17\x17two\x18three\x01far", "é\x1fü".encode(), b"\x17" * 999 + b"x"]
     for _ in range(20):
-        pieces = source.choices([*phextfile.BREAKS, "word", "\n", "é", "\U0001f600"], k=30)
+        pieces = source.choices([*BREAKS, "word", "\n", "é", "\U0001f600"], k=30)
         seeds.append("".join(pieces).encode())
     return seeds
 

@@ -10,6 +10,7 @@ is a module, or a package whose first lines are its own map:
 * `varints`: integers of as many bytes as they need
 * `index`: compiled: `Coordinate`, `CoordinateRange`, `CoordinateIndex`, bytes of updates
 * `ranges`: sets of ranges
+* `texts`: what a scroll can hold, and what it cannot
 * `phextfile`: .phext text
 * `alignment`: which pieces of two sequences are equal
 * `edits`: what changes one text into another

@@ -55,13 +55,11 @@ from phextsync.index import (
     update_version,
 )
 from phextsync.merges import merged_edits
+from phextsync.texts import check_text
 from phextsync.varints import read_varints, varints
 
 ROOT: Final = "text"
 """The one root of a scroll's document."""
-
-BREAKS: Final = "\x17\x18\x19\x1a\x1c\x1d\x1e\x1f\x01"
-"""The characters that end a scroll, section, ..., library in a .phext file."""
 
 IMPORTED_VERSION_BYTES_MAX: Final = 2_000
 """Bytes of a version up to which a scroll is imported into: about a hundred imports."""
@@ -79,11 +77,6 @@ is forgotten as another step begins."""
 _STEPS_LEFT: Final = STEPS_MAX * 3 // 4
 _IMPORT_BIT: Final = 1 << 52
 _NO_UPDATE: Final = b"\0\0"
-_BREAK_NAMES: Final = (
-    *("scroll", "section", "chapter", "book"),
-    *("volume", "collection", "series", "shelf", "library"),
-)
-_FORBIDDEN: Final = re.compile(f"[\0{BREAKS}\ud800-\udfff]")
 _LINES: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _POSITION: Final = re.compile(r"([<>])(?:([0-9a-f]{1,14})\.([0-9a-f]{1,8})\.([12]))?")
 
@@ -602,28 +595,6 @@ class Scroll:
             return None
         self._changed()
         return clean_update(merge_updates(updates))
-
-
-def check_text(text: str) -> None:
-    """TextError when `text` has what no scroll can hold: a break character, a lone surrogate, or a
-    zero byte, which neither a file of text nor most programs take. TypeError when it is not a
-    text."""
-    if not isinstance(text, str):
-        raise TypeError(f"expected a text, found {type(text).__name__}")
-    found = _FORBIDDEN.search(text)
-    if found is None:
-        return
-    offset, character = found.start(), found[0]
-    if character == "\0":
-        raise TextError(
-            f"expected text, found a zero byte (U+0000) at offset {offset}; leave it out"
-        )
-    if character in BREAKS:
-        name = _BREAK_NAMES[BREAKS.index(character)]
-        what = f"a {name} break (U+{ord(character):04X})"
-    else:
-        what = f"a lone surrogate (U+{ord(character):04X})"
-    raise TextError(f"expected text without breaks, found {what} at offset {offset}")
 
 
 def is_import(client_id: int) -> bool:

@@ -16,9 +16,7 @@ import xxhash
 
 from phextsync.errors import PhextFileError
 from phextsync.index import ORIGIN, Coordinate
-
-BREAKS: Final = "\x01\x1f\x1e\x1d\x1c\x1a\x19\x18\x17"
-"""The break of each dimension, from library to scroll."""
+from phextsync.texts import BREAKS
 
 _DIMENSION: Final = {character: dimension for dimension, character in enumerate(BREAKS)}
 _RUN: Final = re.compile(f"[^{BREAKS}]+")

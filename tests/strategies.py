@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
-from phextsync.crdt import BREAKS
 from phextsync.index import Coordinate, CoordinateRange
+from phextsync.texts import BREAKS
 
 _PARTS = st.one_of(st.integers(1, 3), st.sampled_from([998, 999]), st.integers(1, 999))
 

@@ -13,16 +13,15 @@ from hypothesis import strategies as st
 
 from phextsync import crdt
 from phextsync.crdt import (
-    BREAKS,
     ROOT,
     Fingerprinter,
     Scroll,
-    check_text,
     import_update,
     merge_updates,
 )
 from phextsync.errors import ScrollError, TextError, UpdateError
 from phextsync.index import EMPTY_VERSION, Coordinate, covers, state_vector, update_version
+from phextsync.texts import BREAKS, check_text
 from tests.strategies import documents, texts
 
 _PLACE = Coordinate(1, 5, 2, 3, 7, 3, 9, 1, 1)

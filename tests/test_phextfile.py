@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from phextsync import phextfile
 from phextsync.errors import CoordinateError, PhextFileError
 from phextsync.index import ORIGIN, Coordinate
+from phextsync.texts import BREAKS
 from tests.strategies import coordinates, documents
 
 _VECTORS = json.loads((Path(__file__).parent / "vectors" / "phext.json").read_text())["vectors"]
@@ -48,7 +49,7 @@ def _run(operation: str, given_: dict[str, object]) -> object:
             return [str(c) for c in sorted(map(_parse, given_["coords"]))]  # type: ignore[call-overload]
         case "coord_break":
             names = given_["breaks"]
-            breaks = "".join(phextfile.BREAKS[_BREAK_NAMES.index(n)] for n in names)  # type: ignore[attr-defined]
+            breaks = "".join(BREAKS[_BREAK_NAMES.index(n)] for n in names)  # type: ignore[attr-defined]
             start = phextfile.breaks_between(ORIGIN, _parse(str(given_["coord"])))
             return str(phextfile.parse(start + breaks + "x", clamp=True).scrolls[0][0])
         case "explode":
@@ -176,7 +177,7 @@ def test_what_is_written_is_read_back(scrolls: dict[Coordinate, str]) -> None:
     assert phextfile.normalize(text) == text
 
 
-@given(st.text(st.sampled_from(phextfile.BREAKS + "ab\n"), max_size=60))
+@given(st.text(st.sampled_from(BREAKS + "ab\n"), max_size=60))
 def test_normalizing_keeps_every_scroll(text: str) -> None:
     assert phextfile.explode(phextfile.normalize(text)) == phextfile.explode(text)
 

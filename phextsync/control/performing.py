@@ -15,7 +15,6 @@ from phextsync.control.answers import DeletedScrolls, ListedScroll, Page
 from phextsync.control.frames import Value
 from phextsync.control.operations import OPERATIONS, Operation, check_phext, digest
 from phextsync.control.status import PhextRow
-from phextsync.crdt import check_text
 from phextsync.errors import ConflictError, ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.clients import CLIENTS
@@ -23,6 +22,7 @@ from phextsync.replica.past import DeletedScroll, Past
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.reconcile import scope_digest
+from phextsync.texts import check_text
 
 PAGE_ITEMS: Final = 2000
 PAGE_BYTES: Final = 256 << 10

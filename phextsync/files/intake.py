@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
-from phextsync.crdt import check_text
 from phextsync.edits import likeness
 from phextsync.errors import PhextsyncError, StoreError
 from phextsync.files.absences import Absences
@@ -24,6 +23,7 @@ from phextsync.files.records import Record, Records, digest_of
 from phextsync.files.todo import Todo
 from phextsync.index import Coordinate
 from phextsync.replica.replica import Replica
+from phextsync.texts import check_text
 
 _LIKE: Final = 0.5  # how much of its text a renamed file has kept, ...
 _LIKE_STRANGER: Final = 0.8  # ... and one that is another file by its number

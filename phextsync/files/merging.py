@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from phextsync.alignment import common_ends
-from phextsync.crdt import check_text, is_import
+from phextsync.crdt import is_import
 from phextsync.edits import apply_edits, missing_lines
 from phextsync.files.alike import shared_base
 from phextsync.files.reading import File
@@ -21,6 +21,7 @@ from phextsync.index import EMPTY_VERSION, Coordinate, root_clients
 from phextsync.merges import blanks_too_many, merged_text
 from phextsync.replica.changes import writing_as
 from phextsync.replica.replica import Replica
+from phextsync.texts import check_text
 
 APART_BYTES_MAX: Final = 20_000
 """Bytes of a scroll's version up to which changes that others may make unseen are imported: about

@@ -13,7 +13,6 @@ from typing import Final
 
 from phextsync.aio import AsyncHandle, AsyncPhext
 from phextsync.control.performing import rest_of
-from phextsync.crdt import check_text
 from phextsync.errors import CoordinateError, PhextsyncError, StoreFullError, TextError
 from phextsync.files.finding import is_coordinate
 from phextsync.gateways.readers import Seen, Views, reader_of
@@ -22,6 +21,7 @@ from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.phext_names import is_reserved
 from phextsync.replica.changes import Change
+from phextsync.texts import check_text
 
 PAGE_CHARACTERS: Final = 16_000
 """Text in one answer: about 4,000 tokens."""

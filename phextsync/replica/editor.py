@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from phextsync.crdt import Scroll, check_text, import_update
+from phextsync.crdt import Scroll, import_update
 from phextsync.errors import ScrollError
 from phextsync.index import Coordinate, update_version
 from phextsync.replica.changes import current_author
@@ -12,6 +12,7 @@ from phextsync.replica.publisher import Publisher
 from phextsync.replica.shared import Shared
 from phextsync.replica.tracked import Tracked
 from phextsync.replica.writes import Writes
+from phextsync.texts import check_text
 
 
 class Editor:

@@ -1,0 +1,37 @@
+"""Texts: what a scroll can hold, and what it cannot."""
+
+import re
+from typing import Final
+
+from phextsync.errors import TextError
+
+BREAKS: Final = "\x01\x1f\x1e\x1d\x1c\x1a\x19\x18\x17"
+"""The break of each dimension in a .phext file, from library to scroll."""
+
+_BREAK_NAMES: Final = (
+    *("library", "shelf", "series", "collection", "volume"),
+    *("book", "chapter", "section", "scroll"),
+)
+_FORBIDDEN: Final = re.compile(f"[\0{BREAKS}\ud800-\udfff]")
+
+
+def check_text(text: str) -> None:
+    """TextError when `text` has what no scroll can hold: a break character, a lone surrogate, or a
+    zero byte, which neither a file of text nor most programs take. TypeError when it is not a
+    text."""
+    if not isinstance(text, str):
+        raise TypeError(f"expected a text, found {type(text).__name__}")
+    found = _FORBIDDEN.search(text)
+    if found is None:
+        return
+    offset, character = found.start(), found[0]
+    if character == "\0":
+        raise TextError(
+            f"expected text, found a zero byte (U+0000) at offset {offset}; leave it out"
+        )
+    if character in BREAKS:
+        name = _BREAK_NAMES[BREAKS.index(character)]
+        what = f"a {name} break (U+{ord(character):04X})"
+    else:
+        what = f"a lone surrogate (U+{ord(character):04X})"
+    raise TextError(f"expected text without breaks, found {what} at offset {offset}")
