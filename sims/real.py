@@ -1,33 +1,26 @@
 """RealMesh: the nodes of a scenario as real processes on the hosts of a `Lan`, in real time.
 
-Each node has a disk of its own, a small tmpfs, which a kill leaves as it was and which can be
-full. Users talk to their nodes over the nodes' sockets and do not wait for answers: an edit is
+Users talk to their nodes over the nodes' sockets and do not wait for answers: an edit is
 owed when its answer has come, and what was asked of a node that was killed may come or not.
 """
 
 import heapq
-import json
 import os
-import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 from phextsync.control.frames import Value
-from phextsync.control.sockets import SOCKET_NAME
 from phextsync.errors import PhextsyncError, StoreError
 from phextsync.index import Coordinate
-from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.lmdb_store import LmdbStore
 from phextsync.testing import (
     PHEXT,
     Action,
@@ -52,22 +45,18 @@ from phextsync.testing import (
     Sleep,
     Tear,
 )
-from phextsync.testing.oracle import Edit
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
-from phextsync.trust.private_files import IDENTITY_FILE
 from sims.lan import FOLDER_PREFIX, Counters, Lan
 from sims.processes import PATIENCE_S, Process
+from sims.real_node import RealNode
 from sims.users import Hand, Session
 
 NODES_MAX: Final = 6
 
-_DISK_BYTES: Final = 64 << 20
-_BALLAST: Final = "ballast"
 _POLL_S: Final = 0.02
 _COUNT_S: Final = 0.5
 _RETRY_S: Final = 0.5
-_LOG_CHARACTERS: Final = 1000
 _LINE_MAX: Final = 200
 _NOTHING_TAKEN: Final = 0  # by an import
 _LAST_LINES: Final = Coordinate(9, 1, 1, 1, 1, 1, 1, 1, 1)
@@ -92,25 +81,6 @@ class RealMetrics:
     converged_s: float | None = None
 
 
-@dataclass(slots=True)
-class _Node:
-    """A node and what its users have seen of it and asked it. It is up while they can ask."""
-
-    number: int
-    process: Process
-    is_wanted: bool = False
-    is_stopping: bool = False
-    is_unplugged: bool = False
-    is_disk_full: bool = False
-    started_at: float = 0.0
-    asleep_until: float = 0.0
-    session: Session | None = None
-    seen: dict[Coordinate, str] = field(default_factory=dict)
-    asked: "dict[Future[Value], Edit]" = field(default_factory=dict)
-    unread: dict[Coordinate, None] = field(default_factory=dict)
-    counted: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-
 class RealMesh:
     """Nodes 0 to `count` - 1 on real hosts, for as long as the block lasts.
 
@@ -133,7 +103,7 @@ class RealMesh:
         self._began: float | None = None
         self._heard: SimpleQueue[Callable[[], None]] = SimpleQueue()  # to be called in this thread
         self._lan = Lan(count, random=self.random("links"))
-        self._nodes: list[_Node] = []
+        self._nodes: list[RealNode] = []
 
     def __enter__(self) -> "RealMesh":
         with ExitStack() as stack:
@@ -142,10 +112,10 @@ class RealMesh:
             key = MeshKey.generate(os.urandom(32))
             for number, prefix in enumerate(self._lan.prefixes()):
                 folder = self._folder / f"node-{number}"
-                stack.callback(_unmount, folder)
-                _mount(self._lan.names[number], folder)
+                node = RealNode(number, Process(folder, prefix, ()))
+                stack.callback(node.unmount)
+                node.mount(self._lan.names[number])
                 NodeIdentity.create(key, folder.name, os.urandom(32)).save(folder)
-                node = _Node(number, Process(folder, prefix, ()))
                 self._nodes.append(node)
                 stack.callback(self._end, node)
                 self._start(node)
@@ -159,7 +129,7 @@ class RealMesh:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _end(self, node: _Node) -> None:
+    def _end(self, node: RealNode) -> None:
         self._kill(node)
         if self._trace is not None and node.process.log.exists():
             for line in node.process.log.read_text().splitlines():
@@ -198,14 +168,11 @@ class RealMesh:
 
     def is_up(self, node: int) -> bool:
         """Whether a node answers and is awake."""
-        found = self._nodes[node]
-        return found.session is not None and not found.is_stopping and not found.asleep_until
+        return self._nodes[node].is_up
 
     def text(self, node: int, place: Coordinate) -> str:
         """Return what a node's user reads, "" for nothing."""
-        text = str(self._session(self._nodes[node]).read("get", PHEXT, str(place)) or "")
-        self._nodes[node].seen[place] = text
-        return text
+        return self._nodes[node].text(place)
 
     def edit(self, node: int, place: Coordinate, change: Callable[[Editor], object]) -> bool:
         """Let a node's user change one scroll, on the text that they read last; say whether the
@@ -219,7 +186,7 @@ class RealMesh:
         self.metrics.writes += 1
         self._note("edit", node, str(place), len(hand.after))
         asked = self.oracle.asked(place, hand.before, hand.after)
-        future = self._session(found).edit(*hand.request)
+        future = found.users.edit(*hand.request)
         found.asked[future] = asked
         future.add_done_callback(lambda _: self._heard.put(lambda: self._answered(found, future)))
         return True
@@ -234,7 +201,7 @@ class RealMesh:
             self.apply(Shape(source, target, 0.0))
         for node in self._nodes:
             self.apply(FreeDisk(node.number))
-            self._wake(node)
+            node.wake()
             if not node.is_wanted:
                 self._start(node)
         began = self.now
@@ -245,7 +212,7 @@ class RealMesh:
         self._count()
         self.metrics.frames = self._lan.counters.frames
         self.metrics.bytes = self._lan.counters.bytes
-        self.oracle.finish([self._texts(node) for node in self._nodes])
+        self.oracle.finish([node.texts() for node in self._nodes])
 
     # -- faults ----------------------------------------------------------------------------
 
@@ -275,11 +242,9 @@ class RealMesh:
             case Sleep(number, seconds):
                 self._sleep(self._nodes[number], seconds)
             case FillDisk(number):
-                self._nodes[number].is_disk_full = True
-                _fill(self._nodes[number].process.folder)
+                self._nodes[number].fill_disk()
             case FreeDisk(number):
-                self._nodes[number].is_disk_full = False
-                (self._nodes[number].process.folder / _BALLAST).unlink(missing_ok=True)
+                self._nodes[number].free_disk()
             case Garbage(source, target):
                 self._lan.garble(source, target)
             case HalfOpen() | Tear() | Damage() | SetClock() | Deafen():
@@ -293,75 +258,49 @@ class RealMesh:
             a, b = group_of.get(source, -1), group_of.get(target, -1)
             way.is_blocked = not (a == b != -1 or (is_oneway and -1 < a < b))
 
-    def _crash(self, node: _Node, *, is_silent: bool) -> None:
-        if self.is_up(node.number):
+    def _crash(self, node: RealNode, *, is_silent: bool) -> None:
+        if node.is_up:
             self._write_last(node)
         if node.is_wanted and is_silent:
             node.is_unplugged = True
             self._lan.unplug(node.number)
         self._kill(node)
 
-    def _write_last(self, node: _Node) -> None:
+    def _write_last(self, node: RealNode) -> None:
         """Let a user write a line and wait for the answer: the worst moment for a crash, when the
         node has just said that the line is on its disk."""
         line = f"{self.oracle.token()}\n"
         self.edit(node.number, _LAST_LINES, lambda editor: editor.append(_LAST_LINES, line))
         wait(node.asked, PATIENCE_S)
 
-    def _restart(self, node: _Node) -> None:
+    def _restart(self, node: RealNode) -> None:
         if node.process.has_ended():
             self._start(node)
         else:
-            self._wake(node)
+            node.wake()
             node.is_stopping = True
             node.process.send_signal(signal.SIGTERM)
 
-    def _clone(self, source: _Node, target: _Node) -> None:
+    def _clone(self, source: RealNode, target: RealNode) -> None:
         self._kill(target)
-        left = [path for path in target.process.folder.iterdir() if path.name != IDENTITY_FILE]
-        for path in left:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        with _frozen(source):
-            shutil.copytree(
-                source.process.folder,
-                target.process.folder,
-                ignore=shutil.ignore_patterns(IDENTITY_FILE, SOCKET_NAME, _BALLAST),
-                dirs_exist_ok=True,
-            )
-        self.oracle.destroyed(target.number, map(self._on_disk, self._nodes))
+        target.take_disk_of(source)
+        self.oracle.destroyed(target.number, [each.on_disk(self._folder) for each in self._nodes])
         self._start(target)
 
-    def _on_disk(self, node: _Node) -> dict[Coordinate, str]:
-        """Return what a start would find now."""
-        with TemporaryDirectory(dir=self._folder) as copy:
-            with _frozen(node):
-                shutil.copytree(node.process.folder / "store", Path(copy) / "store")
-            store = LmdbStore(Path(copy))
-            replicas = ReplicaSet(
-                store, node_id=bytes(16), random=Random(0), wall_time_ms=lambda: 0
-            )
-            texts = dict(replicas.open(PHEXT).scrolls())
-            store.close(clean=False)
-            return texts
-
-    def _sleep(self, node: _Node, seconds: float) -> None:
+    def _sleep(self, node: RealNode, seconds: float) -> None:
         if node.process.has_ended() or node.is_stopping:
             return
         node.process.send_signal(signal.SIGSTOP)
         node.asleep_until = max(node.asleep_until, self.now + seconds)
         self.at(node.asleep_until, lambda: self._wake_if_due(node))
 
-    def _wake_if_due(self, node: _Node) -> None:
+    def _wake_if_due(self, node: RealNode) -> None:
         if node.asleep_until <= self.now:
-            self._wake(node)
-
-    def _wake(self, node: _Node) -> None:
-        node.asleep_until = 0.0
-        node.process.send_signal(signal.SIGCONT)
+            node.wake()
 
     # -- nodes -----------------------------------------------------------------------------
 
-    def _start(self, node: _Node) -> None:
+    def _start(self, node: RealNode) -> None:
         if node.is_unplugged:
             node.is_unplugged = False
             self._lan.plug_in(node.number)
@@ -371,25 +310,25 @@ class RealMesh:
         node.counted.clear()
         self.oracle.started(node.number)
         if (node.process.folder / "store").exists():
-            self.oracle.check_disk(node.number, self._on_disk(node))
+            self.oracle.check_disk(node.number, node.on_disk(self._folder))
         node.process.launch()
         self._note("start", node.number)
 
-    def _kill(self, node: _Node) -> None:
+    def _kill(self, node: RealNode) -> None:
         """Kill a node; an answer that was under way to a user still arrives."""
         node.is_wanted = node.is_stopping = False
         node.asleep_until = 0.0
         node.process.stop(signal.SIGKILL)
         self._read_last_answers(node)
 
-    def _read_last_answers(self, node: _Node) -> None:
+    def _read_last_answers(self, node: RealNode) -> None:
         if node.session is not None:
             node.session.close()
             node.session = None
         for future in list(node.asked):
             self._answered(node, future)
 
-    def _tend(self, node: _Node) -> None:
+    def _tend(self, node: RealNode) -> None:
         """Connect to a node that has come up, start one that has stopped."""
         if not node.is_wanted or node.asleep_until:
             return
@@ -398,41 +337,21 @@ class RealMesh:
             if node.is_stopping:
                 self._start(node)
             elif not node.is_disk_full:
-                raise AssertionError(f"node {node.number} ended by itself: {_tail(node)}")
+                raise AssertionError(f"node {node.number} ended by itself: {node.last_lines()}")
             elif self.now - node.started_at > _RETRY_S:
                 self._start(node)  # as whatever looks after services on that machine does
         elif node.session is None and not node.is_stopping:
             with suppress(FileNotFoundError, ConnectionError, StoreError):
                 self._connect(node)
 
-    def _connect(self, node: _Node) -> None:
+    def _connect(self, node: RealNode) -> None:
         def changed(place: Coordinate) -> None:
             self._heard.put(lambda: node.unread.update({place: None}))
 
         node.session = Session(node.process.folder, changed)
-        for place, text in self._texts(node).items():
+        for place, text in node.texts().items():
             self.oracle.changed(node.number, place, text)
         self._note("up", node.number)
-
-    def _session(self, node: _Node) -> Session:
-        assert node.session is not None, f"node {node.number} is down"
-        return node.session
-
-    def _texts(self, node: _Node) -> dict[Coordinate, str]:
-        """Return what a node shows."""
-        texts: dict[Coordinate, str] = {}
-        after, more = "", True
-        while more:
-            match self._session(node).read("read", PHEXT, "*", after):
-                case [list(rows), bool(more)]:
-                    for row in rows:
-                        match row:
-                            case [str(after), str(text)]:
-                                texts[Coordinate.parse(after)] = text
-        return texts
-
-    def _status(self, node: _Node) -> dict[str, Any]:
-        return dict(json.loads(str(self._session(node).read("status"))))
 
     # -- what is heard of nodes ------------------------------------------------------------
 
@@ -450,7 +369,7 @@ class RealMesh:
             self._read_changes(node)
         self.oracle.check()
 
-    def _answered(self, node: _Node, future: "Future[Value]") -> None:
+    def _answered(self, node: RealNode, future: "Future[Value]") -> None:
         """Take an answer, once. What was not answered, or with an error, is not owed."""
         edit = node.asked.pop(future, None)
         if edit is None or future.cancelled():
@@ -462,8 +381,8 @@ class RealMesh:
             self._note("refused", node.number, str(error))
             self.metrics.writes_refused += 1
 
-    def _read_changes(self, node: _Node) -> None:
-        if not self.is_up(node.number):
+    def _read_changes(self, node: RealNode) -> None:
+        if not node.is_up:
             return
         unread, node.unread = node.unread, {}
         for place in unread:
@@ -474,28 +393,28 @@ class RealMesh:
         while not holds():
             if time.monotonic() > deadline:
                 found = [
-                    self._status(node)["peers"] if self.is_up(node.number) else _tail(node)
+                    node.status()["peers"] if node.is_up else node.last_lines()
                     for node in self._nodes
                 ]
                 raise AssertionError(f"not in sync after {within_s:g} s: {found}")
             self._listen(_POLL_S)
 
     def _are_up(self) -> bool:
-        return all(self.is_up(node.number) for node in self._nodes)
+        return all(node.is_up for node in self._nodes)
 
     def _is_whole(self) -> bool:
         """Whether all nodes are up and see each other."""
         return self._are_up() and all(
-            len(self._status(node)["peers"]) == self.count - 1 for node in self._nodes
+            len(node.status()["peers"]) == self.count - 1 for node in self._nodes
         )
 
     def _is_settled(self) -> bool:
         """Whether all nodes are up, have answered, are equal, and know it of their peers."""
         fingerprints: set[str] = set()
         for node in self._nodes:
-            if not self.is_up(node.number) or node.asked:
+            if not node.is_up or node.asked:
                 return False
-            status = self._status(node)
+            status = node.status()
             if any(peer["lacks"] for peer in status["peers"]):
                 return False
             rows = [row for row in status["phexts"] if row["name"] == PHEXT]
@@ -509,9 +428,9 @@ class RealMesh:
     def _count(self) -> None:
         """Add up what is counted for each link, which ends with the link."""
         for node in self._nodes:
-            if not self.is_up(node.number):
+            if not node.is_up:
                 continue
-            for peer in self._status(node)["peers"]:
+            for peer in node.status()["peers"]:
                 now = (peer["updates_in"], peer["redundant"])
                 before = node.counted.get(peer["node_id"], (0, 0))
                 if now < before:  # another link
@@ -523,52 +442,3 @@ class RealMesh:
     def _note(self, *what: object) -> None:
         if self._trace is not None:
             self._trace(f"{self.now:.6f} {what}"[:_LINE_MAX])
-
-
-# -- disks and processes -------------------------------------------------------------------
-
-
-def _mount(name: str, folder: Path) -> None:
-    """Mount a small disk, named so that it is recognized when it is left."""
-    folder.mkdir(mode=0o700)
-    options = f"size={_DISK_BYTES},mode=700"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, name, folder], check=True)
-
-
-def _unmount(folder: Path) -> None:
-    subprocess.run(["umount", "--lazy", folder], capture_output=True)
-
-
-def _fill(folder: Path) -> None:
-    """Fill a disk to the last page."""
-    ballast = os.open(folder / _BALLAST, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    try:
-        with suppress(OSError):
-            while True:
-                os.write(ballast, bytes(1 << 20))
-    finally:
-        os.close(ballast)
-
-
-@contextmanager
-def _frozen(node: _Node) -> Iterator[None]:
-    """Let a node do nothing in this block, so that its files can be copied as they are."""
-    if node.process.has_ended() or node.asleep_until:
-        yield
-        return
-    node.process.send_signal(signal.SIGSTOP)
-    try:
-        while any(state != "T" for state in _thread_states(node.process.pid)):
-            time.sleep(0.001)
-        yield
-    finally:
-        node.process.send_signal(signal.SIGCONT)
-
-
-def _thread_states(pid: int) -> list[str]:
-    threads = Path(f"/proc/{pid}/task").glob("*/stat")
-    return [thread.read_text().rpartition(")")[2].split()[0] for thread in threads]
-
-
-def _tail(node: _Node) -> str:
-    return node.process.log.read_text()[-_LOG_CHARACTERS:]
