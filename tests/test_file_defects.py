@@ -39,7 +39,7 @@ def test_a_record_ahead_of_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         records.keep(coordinate, ahead, text if text else None)
 
     monkeypatch.setattr(Records, "intend", intend)
-    _caught(0, "is lost")
+    _caught(4, "is lost")
 
 
 def test_a_file_that_was_never_here_taken_for_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_intents_that_are_not_looked_at_after_a_crash(monkeypatch: pytest.Monkey
                 output._records.keep(coordinate, replace(record, intent=None))
 
     monkeypatch.setattr(Output, "find_out", find_out)
-    _caught(129, "was deleted and is back")
+    _caught(249, "was deleted and is back")
 
 
 def test_a_file_that_is_written_before_its_intent_is_durable(
