@@ -172,10 +172,10 @@ class Machine:
 
     def is_apart(self) -> bool:
         """Whether others may be changing something unseen."""
-        return not self._others <= self.peer.core.compared_peers(PHEXT, RANGE)
+        return not self._others <= self.peer.core.lacks.compared_peers(PHEXT, RANGE)
 
     def _is_whole(self) -> bool:
-        return self._others <= self.peer.core.even_peers(PHEXT, RANGE)
+        return self._others <= self.peer.core.lacks.even_peers(PHEXT, RANGE)
 
     @property
     def _others(self) -> set[bytes]:

@@ -141,7 +141,7 @@ def test_who_is_cut_short_at_the_root_is_not_even() -> None:
     limits = replace(Limits(), compares_bytes_max=-1, audit_entries_max=1)  # every turn is too much
     network = _connected(3, scrolls=5, limits=limits)
     other, reader, writer = network.peers
-    assert {reader.node_id, writer.node_id} == other.core.even_peers(PHEXT, EVERYTHING)
+    assert {reader.node_id, writer.node_id} == other.core.lacks.even_peers(PHEXT, EVERYTHING)
     writer.replica[_A] = "x"
     _carry(network, 2, 0)
     other.commit()
@@ -157,7 +157,7 @@ def test_who_is_cut_short_at_the_root_is_not_even() -> None:
         assert (session.is_open, session.step, session.is_audit) == (False, 2, False)
         assert side.comparisons.is_comparing(PHEXT)
         assert not side.comparisons.found_none(PHEXT)
-    assert reader.node_id not in other.core.even_peers(PHEXT, EVERYTHING)
+    assert reader.node_id not in other.core.lacks.even_peers(PHEXT, EVERYTHING)
     assert reader.node_id not in other.core.lacking(PHEXT)[0]
 
 

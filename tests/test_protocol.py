@@ -523,14 +523,14 @@ def test_what_no_connected_peer_holds_is_told() -> None:
     for library in (1, 2, 3):
         first.replica[Coordinate(library, *[1] * 8)] = "text"
     first.commit()
-    assert first.core.unheld(PHEXT) == (CoordinateRange(),)
+    assert first.core.lacks.unheld(PHEXT) == (CoordinateRange(),)
     network.link(0, 1)
     network.run(1)
-    assert [str(range_) for range_ in first.core.unheld(PHEXT)] == [
+    assert [str(range_) for range_ in first.core.lacks.unheld(PHEXT)] == [
         "1.*",
         "3.1.1/1.1.1/1.1.1..",
     ]
-    assert narrow.core.unheld(PHEXT) == ()
+    assert narrow.core.lacks.unheld(PHEXT) == ()
 
 
 def test_a_link_tells_its_state_and_what_its_peer_lacks_of_what_both_hold() -> None:
@@ -926,9 +926,9 @@ def test_progress_tells_scrolls_and_bytes_of_how_many() -> None:
     network.link(0, 1)
     for _ in range(3):
         network.step()
-    assert network.peers[1].core.progress() == [Progress(PHEXT, 0, 500, 0, 5000)]
+    assert network.peers[1].core.lacks.progress() == [Progress(PHEXT, 0, 500, 0, 5000)]
     network.run(1)
-    (row,) = [row for row in network.peers[1].core.progress() if row.phext == PHEXT]
+    (row,) = [row for row in network.peers[1].core.lacks.progress() if row.phext == PHEXT]
     assert (row.scrolls, row.text_bytes) == (500, 5000)
 
 

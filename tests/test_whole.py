@@ -21,7 +21,7 @@ _DAY_S = 86400.0
 
 def _even(network: Network, number: int, range_: CoordinateRange = EVERYTHING) -> set[int]:
     """Return the numbers of the peers that a node takes to be even with it."""
-    return {peer[0] - 1 for peer in network.peers[number].core.even_peers(PHEXT, range_)}
+    return {peer[0] - 1 for peer in network.peers[number].core.lacks.even_peers(PHEXT, range_)}
 
 
 # -- linked peers --------------------------------------------------------------------------
@@ -223,9 +223,9 @@ def test_whether_a_peer_holds_a_new_phext_is_open_until_it_has_had_time_to_say_s
     ours.commit()
     while network.step():
         pass
-    assert ours.core.even_peers("other", EVERYTHING) == set()
+    assert ours.core.lacks.even_peers("other", EVERYTHING) == set()
     network.run(4)
-    assert ours.core.even_peers("other", EVERYTHING) == {theirs.node_id}
+    assert ours.core.lacks.even_peers("other", EVERYTHING) == {theirs.node_id}
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -306,7 +306,7 @@ async def _show_progress(node: Node) -> None:
                     what = visible(f"taking up {directory}")
                     directories[directory] = progress.add_task(what, total=files)
                 progress.update(directories[directory], completed=done, total=files)
-            for row in node.core.progress():
+            for row in node.core.lacks.progress():
                 have, of = row.scrolls, row.scrolls_of
                 if have < of and row.phext not in bars:
                     bars[row.phext] = progress.add_task("", total=of)

@@ -71,12 +71,12 @@ class Agreement:
     def is_whole(self, phext: str, range_: CoordinateRange) -> bool:
         """Whether nobody is known to lack something of a range that we have, or to have what we
         lack."""
-        return not self._awaited(phext, range_, self._core.even_peers(phext, range_))
+        return not self._awaited(phext, range_, self._core.lacks.even_peers(phext, range_))
 
     def is_in_sight(self, phext: str, range_: CoordinateRange) -> bool:
         """Whether everybody who may change something of a range hears at once what we write, and
         we what they write."""
-        return not self._awaited(phext, range_, self._core.compared_peers(phext, range_))
+        return not self._awaited(phext, range_, self._core.lacks.compared_peers(phext, range_))
 
     def _awaited(self, phext: str, range_: CoordinateRange, here: set[bytes]) -> bool:
         """Whether another peer than those `here` may hold something of a range."""

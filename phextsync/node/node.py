@@ -282,13 +282,13 @@ class Node:
         return [
             f"{phext}: no connected peer holds {range_}"
             for phext in self.phexts()
-            for range_ in self.core.unheld(phext)
+            for range_ in self.core.lacks.unheld(phext)
         ]
 
     def status(self) -> Status:
         """Return how this node is, as `phextsync status --json` prints it."""
         budget = self.replicas.budget
-        progress = [row for row in self.core.progress() if row.scrolls < row.scrolls_of]
+        progress = [row for row in self.core.lacks.progress() if row.scrolls < row.scrolls_of]
         return Status(
             running=True,
             name=self.identity.name,

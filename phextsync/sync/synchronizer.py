@@ -40,7 +40,7 @@ from phextsync.sync.doubles import DUPLICATE, Doubles
 from phextsync.sync.durable_first import DurableFirst
 from phextsync.sync.greeting import Greeting, Self
 from phextsync.sync.heartbeat import PingTokens
-from phextsync.sync.lacks import Lack, Lacks, Progress
+from phextsync.sync.lacks import Lack, Lacks
 from phextsync.sync.limits import Limits
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.listener import Listener
@@ -126,7 +126,7 @@ class Synchronizer:
         )
         self.links: dict[int, Link] = {}
         self._relay = Relay(self.links, self._shared)
-        self._lacks = Lacks(self.links, replicas, self._shared.interest)
+        self.lacks = Lacks(self.links, replicas, self._shared.interest)
         self._doubles = Doubles(
             self.node_id, self.links, tokens=self._shared.tokens, end=self._end, ping=self._ping
         )
@@ -331,10 +331,6 @@ class Synchronizer:
 
     # -- questions -------------------------------------------------------------------------
 
-    def progress(self) -> list[Progress]:
-        """Return for each phext what we have of the most that a peer announced, by name."""
-        return self._lacks.progress()
-
     def lacking(
         self, phext: str, range_: CoordinateRange = EVERYTHING
     ) -> tuple[list[bytes], list[Lack]]:
@@ -342,37 +338,23 @@ class Synchronizer:
 
         Peers whose interest does not cover the range are in neither list.
         """
-        links = self._lacks.holding(phext, range_)
+        links = self.lacks.holding(phext, range_)
         self._relay.ask(phext, links, range_)
-        found = [(link, self._lacks.of(link, phext, range_, with_left=True)) for link in links]
+        found = [(link, self.lacks.of(link, phext, range_, with_left=True)) for link in links]
         complete = [link.peer_id for link, lack in found if lack is None]
         return complete, [lack for _, lack in found if lack is not None]
 
     def holders(self, phext: str, range_: CoordinateRange) -> tuple[int, int]:
         """Return of how many peers that hold all of `range_` it is on their disks, and how many
         lack something. Costs little while they lack much, unlike `lacking`."""
-        links = self._lacks.holding(phext, range_)
+        links = self.lacks.holding(phext, range_)
         self._relay.ask(phext, links, range_)
-        lacking = sum(self._lacks.lacks_some(link, phext, range_) for link in links)
+        lacking = sum(self.lacks.lacks_some(link, phext, range_) for link in links)
         return len(links) - lacking, lacking
-
-    def even_peers(self, phext: str, range_: CoordinateRange) -> set[bytes]:
-        """Return the linked peers that have all that we know of `range_`, and we all that they
-        told; also those that hold nothing of it. Costs microseconds."""
-        return self._lacks.even_peers(phext, range_)
-
-    def compared_peers(self, phext: str, range_: CoordinateRange) -> set[bytes]:
-        """Return the linked peers that were compared since the link began, or hold nothing of it:
-        each hears of the other's changes at once."""
-        return self._lacks.compared_peers(phext, range_)
 
     def lacks_of(self, link: int) -> tuple[tuple[str, Lack], ...]:
         """Return what the peer of a link lacks of each phext, in the ranges that both hold."""
-        return self._lacks.of_link(self.links[link])
-
-    def unheld(self, phext: str) -> tuple[CoordinateRange, ...]:
-        """Return the parts of our interest in which there are scrolls and that no peer holds."""
-        return self._lacks.unheld(phext)
+        return self.lacks.of_link(self.links[link])
 
     # -- receiving -------------------------------------------------------------------------
 
