@@ -13,6 +13,10 @@ _ROOT = Path(phextsync.__file__).parent
 _ROOMS = re.findall(r"^\* `(\w+)`:", phextsync.__doc__ or "", re.MULTILINE)
 _CORE = _ROOMS[: _ROOMS.index("boundaries")]
 _IO = {"trio", "asyncio", "socket", "threading", "logging", "time", "zeroconf", "ssl"}
+_HERE = Path(__file__).parents[1]
+_PACKAGES = ("phextsync", "sims", "benchmarks", "fuzz")
+_LINES_MAX = 500
+_FUNCTION_LINES_MAX = 50
 _MAPPED = [room for room in _ROOMS if (_ROOT / room).is_dir() and room not in ("index", "testing")]
 
 
@@ -80,3 +84,29 @@ def test_the_core_touches_neither_network_nor_clock_nor_threads(room: str) -> No
 def test_links_and_discovery_know_nothing_of_what_is_replicated(room: str) -> None:
     used = {name.split(".")[1] for name in _imports(_ROOT / f"{room}.py") if "phextsync." in name}
     assert not used & {"sync", "replica", "crdt", "store"}
+
+
+def test_a_module_is_short_or_design_says_why_it_is_long() -> None:
+    design = (_HERE / "docs" / "explanation" / "design.md").read_text()
+    section = design.partition("## Long modules\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"^\* `([\w/.]+)`:", section, re.MULTILINE))
+    long = {
+        str(path.relative_to(_HERE))
+        for package in _PACKAGES
+        for path in (_HERE / package).rglob("*.p[xy]*")
+        if path.suffix in (".py", ".pyx", ".pxd")
+        and len(path.read_text().splitlines()) > _LINES_MAX
+    }
+    assert named == long
+
+
+def test_no_function_is_long() -> None:
+    long = {
+        f"{path.relative_to(_HERE)}: {node.name}"
+        for package in (*_PACKAGES, "tests")
+        for path in (_HERE / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= _FUNCTION_LINES_MAX
+    }
+    assert not long

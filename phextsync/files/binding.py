@@ -18,6 +18,7 @@ Nothing here touches a disk or waits by itself: `run` calls what does.
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -87,10 +88,7 @@ class Binding:
         `news` gives paths and scrolls that changed during a round; `on_progress` is told how many
         files and scrolls of how many a round has been through."""
         replica = replicas.open(phext)
-
-        def may_write(coordinate: Coordinate) -> bool:
-            return replicas.author.may_write(phext, coordinate)
-
+        may_write = partial(replicas.author.may_write, phext)
         self.range = range_
         self.problems = Problems()
         self.conflicts = ConflictLog(replicas, binding_id)
@@ -107,18 +105,12 @@ class Binding:
         self._absences = Absences()
         self._todo = Todo()
         self._merging = Merging(replica, is_apart)
+        parts = (replica, self.naming, self.records, self._merging, self.problems, self.conflicts)
         self._intake = Intake(
-            *(replica, self.naming, self.records, self._merging, self.problems, self.conflicts),
-            *(self._absences, self._todo),
-            may_write=may_write,
-            is_apart=is_apart,
+            *(*parts, self._absences, self._todo), may_write=may_write, is_apart=is_apart
         )
         self._output = Output(
-            *(replica, self.naming, self.records, self._merging, self.problems, self.conflicts),
-            *(self._todo, directory),
-            run=run,
-            durable=durable,
-            may_write=may_write,
+            *(*parts, self._todo, directory), run=run, durable=durable, may_write=may_write
         )
         self._late: list[LateChange] = []  # told by the directory and not yet in a scroll
         self._left_alone: frozenset[str] = frozenset()
