@@ -21,8 +21,8 @@ from typing import Final
 
 from phextsync.errors import PhextsyncError
 from phextsync.files.absences import GUARD_NAMES
-from phextsync.files.directory import MARKER_FILE
 from phextsync.files.layout import Abilities, paths_of
+from phextsync.files.markers import MARKER_FILE
 from phextsync.files.names import Line, NameMap, check_name
 from phextsync.index import Coordinate
 from phextsync.testing.inodes import Inode
@@ -788,7 +788,7 @@ class Run:
             self._pass_time(self.network.now + 1.0)
             for machine in self.machines:  # who cannot put everything back says that it may go
                 if machine.binding is not None and machine.binding.situation().held:
-                    machine.binding.confirm()
+                    machine.binding.confirm(0)
             if quiet < 0:  # there is room again
                 quiet += 1
                 for machine in self.machines:

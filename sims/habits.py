@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final
 
-from phextsync.files.directory import MARKER_FILE
 from phextsync.files.ignoring import IGNORE_FILE
+from phextsync.files.markers import MARKER_FILE
 from phextsync.testing.memory_disk import MemoryDisk
 
 Habit = Callable[[MemoryDisk, Random, Callable[[], str]], Iterator[None]]

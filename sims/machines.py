@@ -9,7 +9,8 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from phextsync.errors import DirectoryError, StoreError
 from phextsync.files.binding import Binding
-from phextsync.files.directory import MARKER_FILE, Directory
+from phextsync.files.directory import Directory
+from phextsync.files.markers import MARKER_FILE, Marker
 from phextsync.files.todo import Rescans
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.changes import ChangeFeed
@@ -22,7 +23,7 @@ CHECKOUT_S: Final = 10.0
 """How long after a pull its files may be new."""
 
 _ID: Final = bytes(8)
-_TOKEN: Final = "0123456789abcdef"
+_MARKER: Final = Marker("0123456789abcdef")
 _RESCAN_S: Final = 30.0
 _FIRST_RESCAN_S: Final = 1.0
 _RETRY_S: Final = 1.0
@@ -48,12 +49,13 @@ class Machine:
         self.number = number
         self.disk = disk or MemoryDisk(lambda: int(1e9 * network.now))
         self.files = MemoryFileSystem(self.disk, has_exchange=has_exchange, has_links=has_links)
-        self.disk.put(MARKER_FILE, f"{_TOKEN}\n")
+        self.disk.put(MARKER_FILE, _MARKER.encode().decode())
         self.disk.sync_all()
         self.disk.on_change = self._on_change
         self.before_commit: Callable[[], None] = lambda: None
         self.pulled_at = -CHECKOUT_S  # when a checkout wrote files last
         self.problem = ""
+        self.confirmed_ns = 0  # when somebody confirmed deletions last, while no node ran
         self.start()
 
     @property
@@ -142,11 +144,11 @@ class Machine:
     ) -> None:
         if self._directory is None:
             clock_ns = self.disk.now_ns
-            self._directory = Directory(self.files, _TOKEN, writers=1, clock_ns=clock_ns)
+            self._directory = Directory(self.files, _MARKER, writers=1, clock_ns=clock_ns)
         if self.binding is None:
             binding = self._bind(self._directory)
             self._rescans.begin()
-            await binding.start(self.now)
+            await binding.start(self.now, self.confirmed_ns)
             self.binding = binding
             self._rescans.ask(self.now + _FIRST_RESCAN_S)
         elif self.now >= self._rescans.due:

@@ -12,11 +12,11 @@ import trio
 
 from phextsync.errors import CoordinateError, DirectoryError
 from phextsync.files import service
+from phextsync.files.absences import GUARD_NAMES
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.directory import (
     LATE_PAUSE_S,
-    MARKER_FILE,
     Changed,
     Directory,
     LateChange,
@@ -26,6 +26,7 @@ from phextsync.files.directory import (
 )
 from phextsync.files.filesystem import OsFileSystem
 from phextsync.files.ignoring import IGNORE_FILE
+from phextsync.files.markers import MARKER_FILE, Marker, read_marker
 from phextsync.files.names import Line
 from phextsync.files.reading import TEXT_BYTES_MAX, File, Trouble
 from phextsync.files.todo import Rescans
@@ -60,7 +61,7 @@ def root(bound: Bound) -> Path:
 
 @pytest.fixture
 def directory(bound: Bound) -> Directory:
-    made = Directory(OsFileSystem(bound.directory), bound.token)
+    made = Directory(OsFileSystem(bound.directory), Marker(bound.token))
     assert made.check()
     return made
 
@@ -264,14 +265,27 @@ def test_another_directory_in_the_place_of_the_bound_one_is_refused(
 
 def test_bindings_are_kept(store: BindingStore, bound: Bound) -> None:
     assert store.bindings() == [bound]
-    assert (bound.directory / MARKER_FILE).read_text() == f"{bound.token}\n"
+    assert read_marker(bound.directory) == store.marker_of(bound)
     before = store.state()
-    assert store.confirm(bound.directory)
-    assert store.bindings()[0].confirmed == 1
+    assert not store.confirm(bound.directory)
+    assert store.bindings()[0].confirmed_ns > bound.confirmed_ns
     assert store.state() != before
     assert store.unbind(bound.directory)
     assert not store.unbind(bound.directory)
-    assert not store.confirm(bound.directory)
+    with pytest.raises(DirectoryError, match="is not bound"):
+        store.confirm(bound.directory)
+
+
+def test_another_directory_that_is_confirmed_counts_as_bound_and_confirms_no_deletion(
+    store: BindingStore, bound: Bound, tmp_path: Path
+) -> None:
+    bound.directory.rename(tmp_path / "elsewhere")
+    with pytest.raises(DirectoryError, match="expected a directory at"):
+        store.confirm(bound.directory)
+    bound.directory.mkdir()
+    assert store.confirm(bound.directory)
+    assert store.bindings() == [bound]
+    assert Directory(OsFileSystem(bound.directory), store.marker_of(bound)).check()
 
 
 def test_what_is_bound_already_or_does_not_suit_is_refused(
@@ -305,12 +319,82 @@ def test_a_directory_is_the_same_by_whatever_way_it_is_named(
     assert (bound.directory / MARKER_FILE).read_text() == marker
     with pytest.raises(DirectoryError, match="found a link to none"):
         store.bind(Bound(tmp_path / "dangling", "memory", eight))
-    assert store.confirm(tmp_path / "link")
+    assert not store.confirm(tmp_path / "link")
     assert store.unbind(tmp_path / "link")
     made = store.bind(Bound(tmp_path / "link", "memory", eight))
     assert made.directory == bound.directory
-    assert Directory(OsFileSystem(made.directory), made.token).check()
+    assert Directory(OsFileSystem(made.directory), store.marker_of(made)).check()
     assert store.unbind(bound.directory)
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> BindingStore:
+    """Another data folder of the same machine."""
+    (tmp_path / "other data").mkdir()
+    return BindingStore(tmp_path / "other data")
+
+
+def test_what_another_data_folder_has_bound_is_not_bound(
+    store: BindingStore, other: BindingStore, bound: Bound, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(bound.directory)
+    (bound.directory / "below").mkdir()
+    told = (
+        f"found {bound.directory}.*, which {tmp_path / 'data'} has bound; `phextsync --data "
+        f"{tmp_path / 'data'} unbind {bound.directory}` ends that"
+    )
+    ways = (bound.directory, bound.directory / "below", tmp_path / "link", tmp_path)
+    for way in (*ways, tmp_path / "link" / "below", tmp_path / "link" / "new"):
+        with pytest.raises(DirectoryError, match=told):
+            other.bind(Bound(way, "memory", _RANGE))
+    assert read_marker(bound.directory) == store.marker_of(bound)
+    assert other.bindings() == []
+    store.unbind(bound.directory)
+    made = other.bind(Bound(tmp_path / "link", "memory", _RANGE))
+    with pytest.raises(DirectoryError, match=r"--data '.*/other data' unbind"):
+        store.bind(bound)
+    assert read_marker(bound.directory) == other.marker_of(made)
+
+
+def test_what_a_data_folder_has_bound_that_is_gone_is_bound_when_its_marker_is(
+    store: BindingStore, other: BindingStore, bound: Bound, tmp_path: Path
+) -> None:
+    (tmp_path / "data").rename(tmp_path / "moved")
+    told = f"{tmp_path / 'data'}, which is not there; if that has ended, remove the marker"
+    with pytest.raises(DirectoryError, match=told):
+        other.bind(bound)
+    # A node that serves it says where its data folder is by now.
+    moved = BindingStore(tmp_path / "moved")
+    directory = Directory(OsFileSystem(bound.directory), moved.marker_of(bound))
+    assert directory.check()
+    directory.claim()
+    with pytest.raises(DirectoryError, match=f"{tmp_path / 'moved'} has bound"):
+        other.bind(bound)
+    for marker in (Marker(bound.token), Marker(bound.token, "/no/where")):
+        (bound.directory / MARKER_FILE).write_bytes(marker.encode())
+        with pytest.raises(DirectoryError, match="remove the marker"):
+            other.bind(bound)
+    (bound.directory / MARKER_FILE).unlink()
+    other.bind(bound)
+    with pytest.raises(DirectoryError, match="found another"):
+        directory.check()
+    with pytest.raises(DirectoryError, match="other data has bound"):
+        moved.confirm(bound.directory)
+
+
+def test_a_copy_of_a_bound_directory_is_not_bound(
+    store: BindingStore, other: BindingStore, bound: Bound, tmp_path: Path
+) -> None:
+    (tmp_path / "copy").mkdir()
+    marker = (bound.directory / MARKER_FILE).read_bytes()
+    (tmp_path / "copy" / MARKER_FILE).write_bytes(marker)
+    store.bind(Bound(tmp_path / "copy", "memory", CoordinateRange.parse("8.*")))
+    (tmp_path / "another").mkdir()
+    (tmp_path / "another" / MARKER_FILE).write_bytes(marker)
+    other.bind(Bound(tmp_path / "another", "memory", _RANGE))
+    (tmp_path / "marked").mkdir()
+    (tmp_path / "marked" / MARKER_FILE).touch()  # by hand
+    other.bind(Bound(tmp_path / "marked", "memory", CoordinateRange.parse("8.*")))
 
 
 def test_a_directory_with_keys_below_or_above_is_not_bound(
@@ -451,8 +535,8 @@ async def test_what_comes_while_a_directory_is_first_looked_through_is_not_misse
 ) -> None:
     start = Binding.start
 
-    async def start_and_hear(binding: Binding, now: float) -> None:
-        await start(binding, now)
+    async def start_and_hear(binding: Binding, now: float, confirmed_ns: int) -> None:
+        await start(binding, now, confirmed_ns)
         place = binding.naming.place_for("late.md", lambda place: True)
         replica = node.phext()
         replica.edit(place, "late\n")
@@ -520,6 +604,34 @@ async def test_a_binding_made_while_the_node_runs_is_served_and_one_ended_is_not
         await _until(lambda: "later\n" in node.phext().values(CoordinateRange.parse("9.*")))
         assert "two\n" not in node.phext().values(places)
         assert Coordinate(*[1] * 9) not in node.phext()
+
+
+async def test_a_node_that_serves_a_directory_says_where_its_data_folder_is(tmp_path: Path) -> None:
+    _prepare(tmp_path / "one")
+    store, notes = BindingStore(tmp_path / "one"), tmp_path / "one-notes"
+    (bound,) = store.bindings()
+    (notes / MARKER_FILE).write_text(f"{bound.token}\n")  # as an older version wrote it
+    async with _node(tmp_path / "one"):
+        await _until(lambda: read_marker(notes) == store.marker_of(bound))
+
+
+async def test_deletions_that_are_held_are_done_when_somebody_confirms_them(tmp_path: Path) -> None:
+    names = [f"{number}.md" for number in range(GUARD_NAMES)]
+    async with _node(tmp_path / "one") as node:
+        notes, store = tmp_path / "one-notes", BindingStore(tmp_path / "one")
+
+        def is_held() -> bool:
+            (row,) = node.status().directories
+            return row.held == GUARD_NAMES
+
+        for name in names:
+            (notes / name).write_text(f"{name}\n")
+        await _until(lambda: len(list(node.phext().values(_RANGE))) == GUARD_NAMES + 1)
+        for name in names:
+            (notes / name).unlink()
+        await _until(is_held)
+        store.confirm(notes)
+        await _until(lambda: len(list(node.phext().values(_RANGE))) == 1)
 
 
 def test_what_asks_for_another_look_during_one_is_not_forgotten() -> None:

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phextsync.files.absences import GRACE_S, GUARD_NAMES
-from phextsync.files.directory import BACKUPS, MARKER_FILE
+from phextsync.files.directory import BACKUPS
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.layout import Abilities
+from phextsync.files.markers import MARKER_FILE
 from phextsync.index import Coordinate
 from phextsync.testing.memory_disk import MemoryDisk
 from sims.machines import RANGE, Machine
@@ -1244,7 +1245,7 @@ def test_a_deletion_of_most_names_waits_to_be_confirmed(mesh: Mesh) -> None:
     two.disk.put("19.md", "goes on\n")
     mesh.pass_time(2)
     assert one.visible()["19.md"] == "goes on\n"
-    one.binding.confirm()
+    one.binding.confirm(1)
     assert len(mesh.settle()) == GUARD_NAMES // 4
 
 
@@ -1268,10 +1269,46 @@ def test_a_deletion_that_is_held_stays_held_after_a_restart(mesh: Mesh) -> None:
     assert one.binding.situation().held == GUARD_NAMES * 3 // 4
     one.disk.put("0.md", "0\n")
     mesh.pass_time(2)
-    one.binding.confirm()
+    one.binding.confirm(1)
     assert set(mesh.settle()) == {"0.md"} | {
         f"{number}.md" for number in range(GUARD_NAMES * 3 // 4, 2 * GUARD_NAMES)
     }
+
+
+def test_what_is_confirmed_while_no_node_runs_is_done_when_one_starts(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    names = [f"{number}.md" for number in range(2 * GUARD_NAMES)]
+    for name in (*names, "stays.md"):
+        one.disk.put(name, f"{name}\n")
+    one.disk.create("sub", "folder")
+    one.disk.put("sub/later.md", "later\n")
+    mesh.settle()
+    for name in names[:-5]:
+        one.disk.unlink(name)
+    mesh.pass_time(20)
+    assert {*names} < {*two.visible()}
+    mesh.network.crash(0)
+    for name in names[-5:]:
+        one.disk.unlink(name)  # which no node has seen
+    one.confirmed_ns = one.disk.now_ns()
+    mesh.network.run(1.0)
+    one.disk.unlink("sub/later.md")
+    one.start()
+    mesh.join()
+    mesh.pass_time(1.0)
+    assert {*two.visible()} == {"sub/later.md", "stays.md"}
+    assert {*mesh.settle()} == {"stays.md"}
+    for name in names:
+        one.disk.put(name, f"{name}\n")
+    mesh.settle()
+    for name in names:
+        one.disk.unlink(name)
+    mesh.pass_time(20)
+    mesh.network.crash(0)
+    one.start()  # what was confirmed is not confirmed again
+    mesh.join()
+    mesh.pass_time(20)
+    assert {*names} < {*two.visible()}
 
 
 def test_confirming_a_deletion_confirms_no_later_one(mesh: Mesh) -> None:
@@ -1286,7 +1323,7 @@ def test_confirming_a_deletion_confirms_no_later_one(mesh: Mesh) -> None:
         one.disk.unlink(name)
     mesh.pass_time(3)
     assert one.binding is not None
-    one.binding.confirm()
+    one.binding.confirm(1)
     mesh.pass_time(3)
     assert set(two.visible()) == {"odd.md"}
     for name in names:

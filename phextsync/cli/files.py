@@ -55,20 +55,18 @@ def bind(
     confirm: Annotated[
         bool,
         typer.Option(
-            help="Of a bound directory: do the deletions that are held, and take the directory "
-            "that lies there now for the one that was bound."
+            help="Of a bound directory: do the deletions that are held; or, if another directory "
+            "lies there now, take it for the one that was bound."
         ),
     ] = False,
 ) -> None:
     """Keep the text files of a directory and the scrolls of a range the same."""
     path, store = directory.expanduser().absolute(), BindingStore(existing_folder(data))
     if confirm:
-        if not store.confirm(path):
-            fail(f"{path} is not bound; `phextsync bindings` lists those that are")
-        warn(
-            f"confirmed while a node runs: deletions of {path} that are held will be done, and the "
-            "directory that lies there now counts as the one that was bound"
-        )
+        if store.confirm(path):
+            warn(f"the directory that lies at {path} now counts as the one that was bound")
+        else:
+            warn(f"confirmed: what is gone from {path} is deleted, at once or when a node starts")
         return
     if not at:
         fail("expected a range, such as --at '7.*'")

@@ -4,6 +4,7 @@
 * `layout`: at which path each file lies
 * `ignoring`: which files are left alone
 * `filesystem`: what is asked of a file system
+* `markers`: which binding of which data folder a directory is
 * `records`: what a file held when it was last read or written
 * `reading`: what lies at the paths of a directory
 * `directory`: the files of a directory, read and written without losing what others write

@@ -24,9 +24,10 @@ from typing import Final, TypeVar
 
 from phextsync.files.absences import Absences
 from phextsync.files.conflict_log import ConflictLog
-from phextsync.files.directory import MARKER_FILE, Directory, LateChange
+from phextsync.files.directory import Directory, LateChange
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.intake import Intake, Taken
+from phextsync.files.markers import MARKER_FILE
 from phextsync.files.merging import Merging
 from phextsync.files.naming import Naming
 from phextsync.files.output import Output, is_moving
@@ -119,12 +120,15 @@ class Binding:
 
     # -- what its owner asks -----------------------------------------------------------------
 
-    async def start(self, now: float) -> None:
+    async def start(self, now: float, confirmed_ns: int = 0) -> None:
         """Take up the directory: settle what a crash interrupted, and look at everything that is
-        not as it was left. DirectoryError when the directory is not there."""
+        not as it was left. Deletions that somebody confirmed at a time, in ns since the epoch, are
+        done if they were not. DirectoryError when the directory is not there."""
         self._is_first = True
         for coordinate in self.records.held:
             self._absences.hold(coordinate, now)
+        if confirmed_ns > self.records.confirmed_ns:
+            await self._confirm_earlier(confirmed_ns, now)
         self.naming.load(now)
         await self.rescan(now)
         self._is_first = False
@@ -200,9 +204,18 @@ class Binding:
         if self._directory.take_new_rules():
             await self.rescan(now)  # what was ignored has changed meanwhile
 
-    def confirm(self) -> None:
-        """Let the deletions that are held be done."""
+    def confirm(self, confirmed_ns: int) -> None:
+        """Let the deletions that are held be done, which somebody confirmed at a time."""
         self._absences.confirm()
+        self.records.keep_confirmed(confirmed_ns)
+
+    async def _confirm_earlier(self, confirmed_ns: int, now: float) -> None:
+        """Confirm what was held when the node ended, and what was gone at a time since then."""
+        await self._check(now)
+        held = {r.path: c for c in self.records if (r := self._held(c)) is not None}
+        for path in await self._run(self._directory.gone_since, list(held), confirmed_ns):
+            self._absences.note(held[path], now)
+        self.confirm(confirmed_ns)
 
     def next_due(self, now: float) -> float | None:
         """Return when a round is due although nothing changes; None when none is."""

@@ -4,16 +4,18 @@ import fcntl
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from secrets import token_hex
+from shlex import quote
 from typing import Final
 
 from phextsync.durable_files import write_whole
 from phextsync.errors import DirectoryError, StoreError
-from phextsync.files.directory import MARKER_FILE
+from phextsync.files.markers import MARKER_FILE, Marker, markers_about, read_marker
 from phextsync.files.names import prefix_of
 from phextsync.files.reading import SECRETS
 from phextsync.files.records import Record, digest_of
@@ -33,8 +35,8 @@ _OLD_FILE: Final = "bindings.sqlite"
 @dataclass(frozen=True, slots=True)
 class Bound:
     """A directory that is bound to a range of a phext. `token` is what its marker holds, nothing
-    for one that was bound before markers had tokens; `confirmed` counts how often deletions were
-    confirmed."""
+    for one that was bound before markers had tokens; `confirmed_ns` is when deletions were
+    confirmed last, since the epoch, 0 when they never were."""
 
     directory: Path
     phext: str
@@ -42,7 +44,7 @@ class Bound:
     id: str = ""
     token: str = ""
     kept_days: int | None = KEPT_DAYS
-    confirmed: int = 0
+    confirmed_ns: int = 0
 
 
 class BindingStore:
@@ -55,8 +57,9 @@ class BindingStore:
     def bind(self, bound: Bound, *, create: bool = False) -> Bound:
         """Bind a directory and return what it is bound as: of a link, the directory that it leads
         to. One that is not there is made where its parent is, or with `create`. DirectoryError
-        when it, or a part of the range, is bound already, or when keys or data of a node lie in it
-        or above it; CoordinateError when the range does not suit."""
+        when it, or a part of the range, is bound already, also by another data folder of this
+        machine, or when keys or data of a node lie in it or above it; CoordinateError when the
+        range does not suit."""
         prefix_of(bound.range)
         if is_reserved(bound.phext):
             raise DirectoryError(
@@ -65,19 +68,28 @@ class BindingStore:
             )
         if bound.directory.is_symlink() and not bound.directory.exists():
             raise DirectoryError(f"expected a directory at {bound.directory}, found a link to none")
-        bound = replace(bound, directory=_real(bound.directory))
+        bound = replace(bound, directory=_real(bound.directory), id="", token="")
         with self._changing() as all_bound:
             for other in all_bound:
                 _check_apart(bound, replace(other, directory=_real(other.directory)))
             _check_secrets(bound.directory)
+            _check_others(bound)
             _make(bound.directory, create=create)
             made = replace(bound, id=token_hex(8), token=token_hex(8))
-            try:
-                write_whole(made.directory / MARKER_FILE, f"{made.token}\n".encode(), 0o644)
-            except OSError as error:
-                raise DirectoryError(f"{made.directory}: {error.strerror}") from error
+            self._mark(made)
             all_bound.append(made)
         return made
+
+    def marker_of(self, bound: Bound) -> Marker:
+        """Return what the marker of a binding says."""
+        return Marker(bound.token, str(_real(self._folder)))
+
+    def _mark(self, bound: Bound) -> None:
+        try:
+            data = self.marker_of(bound).encode()
+            write_whole(_real(bound.directory) / MARKER_FILE, data, 0o644)
+        except OSError as error:
+            raise DirectoryError(f"{bound.directory}: {error.strerror}") from error
 
     def unbind(self, directory: Path) -> bool:
         """End a binding; files and scrolls stay. Say whether there was one."""
@@ -88,14 +100,30 @@ class BindingStore:
         return is_there
 
     def confirm(self, directory: Path) -> bool:
-        """Let the deletions be done that a binding holds, and let the directory that lies there
-        now count as the one that was bound. Say whether there is such a binding."""
+        """Let the deletions be done of what is gone from a bound directory now, at once or when a
+        node starts; or, if another directory lies there, let that one count as bound. Say whether
+        it was another. DirectoryError when none lies there, none is bound there, or the one that
+        lies there is bound by another data folder."""
         with self._changing() as all_bound:
             for number, bound in enumerate(all_bound):
                 if _real(bound.directory) == _real(directory):
-                    all_bound[number] = replace(bound, confirmed=bound.confirmed + 1)
-                    return True
-        return False
+                    return self._confirm(all_bound, number)
+        raise DirectoryError(f"{directory} is not bound; `phextsync bindings` lists those that are")
+
+    def _confirm(self, all_bound: list[Bound], number: int) -> bool:
+        bound = all_bound[number]
+        if not bound.directory.is_dir():
+            raise DirectoryError(
+                f"expected a directory at {bound.directory}, found none; put it back, or make one"
+            )
+        found = read_marker(bound.directory)
+        if found is not None and found.token == bound.token:
+            now_ns = max(time.time_ns(), bound.confirmed_ns + 1)
+            all_bound[number] = replace(bound, confirmed_ns=now_ns)
+            return False
+        _check_others(bound, is_confirmed=True)
+        self._mark(bound)
+        return True
 
     def bindings(self) -> list[Bound]:
         """Return all bindings, by directory. StoreError when their file cannot be read."""
@@ -195,6 +223,41 @@ def _check_apart(bound: Bound, other: Bound) -> None:
         )
 
 
+def _check_others(bound: Bound, *, is_confirmed: bool = False) -> None:
+    """DirectoryError when a directory, or one below or above it, has the marker of another binding
+    that still is one, or of which that cannot be told, unless somebody confirmed it."""
+    for place, marker in markers_about(_real(bound.directory)):
+        if marker.token in ("", bound.token):
+            continue
+        beside = "" if place == bound.directory else f" beside {bound.directory}"
+        of = Path(marker.folder)
+        if marker.folder and os.path.isdir(of):
+            if _is_bound(place, marker.token, of):
+                command = f"phextsync --data {quote(str(of))} unbind {quote(str(place))}"
+                raise DirectoryError(
+                    f"expected a directory that no other data folder has bound, found {place}"
+                    f"{beside}, which {of} has bound; `{command}` ends that"
+                )
+        elif not is_confirmed:
+            whose = f"of {of}, which is not there" if marker.folder else "of an unknown data folder"
+            raise DirectoryError(
+                f"expected a directory that no other data folder has bound, found{beside} the "
+                f"marker {place / MARKER_FILE} {whose}; if that has ended, remove the marker"
+            )
+
+
+def _is_bound(directory: Path, token: str, folder: Path) -> bool:
+    """Whether a data folder has a binding of this token at a directory, as far as that can be
+    told. A copy or a directory that was moved is not bound."""
+    try:
+        all_bound = BindingStore(folder).bindings()
+    except StoreError:
+        return True
+    return any(
+        other.token == token and _real(other.directory) == _real(directory) for other in all_bound
+    )
+
+
 def _real(path: Path) -> Path:
     """Return the one path by which two that lead to one directory are known to."""
     return Path(os.path.realpath(path))
@@ -236,7 +299,7 @@ def _to_row(bound: Bound) -> dict[str, object]:
 
 def _from_row(row: dict[str, object]) -> Bound:
     kept_days = row.get("kept_days", KEPT_DAYS)
-    confirmed = row.get("confirmed", 0)
+    confirmed_ns = row.get("confirmed_ns", 0)
     return Bound(
         Path(str(row["directory"])),
         str(row["phext"]),
@@ -244,5 +307,5 @@ def _from_row(row: dict[str, object]) -> Bound:
         str(row["id"]),
         str(row["token"]),
         kept_days if isinstance(kept_days, int) else None,
-        confirmed if isinstance(confirmed, int) else 0,
+        confirmed_ns if isinstance(confirmed_ns, int) else 0,
     )

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 from phextsync.errors import DirectoryError, PhextsyncError
 from phextsync.files.filesystem import FileSystem, OpenFile, Status
 from phextsync.files.ignoring import IGNORE_FILE, Ignoring
+from phextsync.files.markers import MARKER_BYTES_MAX, MARKER_FILE, Marker
 from phextsync.files.names import EXECUTABLE, PRIVATE, check_name
 from phextsync.files.reading import (
     SECRET,
@@ -42,7 +43,6 @@ from phextsync.files.reading import (
 from phextsync.files.records import Intent, Mark, digest_of
 from phextsync.index import Coordinate
 
-MARKER_FILE: Final = ".phextsync-bound"
 BACKUPS: Final = ".phextsync-backups"
 ELSEWHERE: Final = "expected the directory that was bound, found that another took its place"
 WRITERS: Final = 16  # the disk takes what several write in one go
@@ -54,7 +54,6 @@ LATE_PAUSE_S: Final = 1.0
 _DRAFT: Final = ".phextsync-"
 _DRAFT_CHARACTERS: Final = len(_DRAFT) + 16
 _LATE_MAX: Final = 64
-_MARKER_BYTES_MAX: Final = 256
 _IGNORE_BYTES_MAX: Final = 1 << 20
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
 
@@ -141,15 +140,15 @@ class Directory:
     def __init__(
         self,
         files: FileSystem,
-        token: str,
+        marker: Marker,
         *,
         writers: int = WRITERS,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`token` is what the directory's marker holds; `writers` write new files at a time;
+        """`marker` is what the directory's marker says; `writers` write new files at a time;
         `clock_ns` is the clock by which the file system stamps files."""
         self._files = files
-        self._token = token
+        self._marker = marker
         self._writers = writers
         self._reader = Reader(files, clock_ns)
         self._root: tuple[int, int] | None = None
@@ -174,20 +173,20 @@ class Directory:
             if self._files.status(MARKER_FILE) is None:
                 raise DirectoryError(
                     f"expected {MARKER_FILE} in it, found none: another directory lies there; "
-                    "put the right one back, or bind again with --confirm"
+                    "put the right one back, or `phextsync bind --confirm` it"
                 )
             self._reader.device, self._root = root.device, _identity_of(root)
-            token = self._read_small(MARKER_FILE, _MARKER_BYTES_MAX).strip()
-            if token == self._token:
+            token = self._read_marker().token
+            if token == self._marker.token:
                 self._read_ignore_file()
                 self._confirm()
                 return True
             if token:
                 raise DirectoryError(
                     f"expected the {MARKER_FILE} that was made when it was bound, found another: "
-                    "put the right directory back, or bind again with --confirm"
+                    "put the right directory back, or `phextsync bind --confirm` it"
                 )
-            self.mark()
+            self._mark()
             self._read_ignore_file()
             self._confirm()
             return False
@@ -207,18 +206,27 @@ class Directory:
         if not self._is_same():
             raise DirectoryError(ELSEWHERE)
 
-    def mark(self) -> None:
-        """Write the marker."""
+    def claim(self) -> None:
+        """Let the marker of the directory that was checked say where its data folder is by now."""
+        with suppress(OSError):  # it cannot be said where nothing can be written
+            found = self._read_marker()
+            if found.token == self._marker.token and found != self._marker:
+                self._mark()
+
+    def _read_marker(self) -> Marker:
+        return Marker.decode(self._read_small(MARKER_FILE, MARKER_BYTES_MAX))
+
+    def _mark(self) -> None:
         draft = _draft_of(MARKER_FILE)
         self._discard(draft)
-        self._files.write(draft, f"{self._token}\n".encode(), 0o644)
+        self._files.write(draft, self._marker.encode(), 0o644)
         self._files.rename(draft, MARKER_FILE)
         self._files.sync_folder("")
 
-    def _read_small(self, path: str, bytes_max: int) -> str:
+    def _read_small(self, path: str, bytes_max: int) -> bytes:
         file = self._files.open(path)
         try:
-            return file.read(bytes_max).decode("utf-8", "replace")
+            return file.read(bytes_max)
         finally:
             file.close()
 
@@ -227,10 +235,10 @@ class Directory:
         mark = mark_of(status) if status is not None and status.is_file else None
         if mark == self._ignore_mark:
             return
-        text = "" if mark is None else self._read_small(IGNORE_FILE, _IGNORE_BYTES_MAX)
+        data = b"" if mark is None else self._read_small(IGNORE_FILE, _IGNORE_BYTES_MAX)
         self._ignore_mark = mark
         try:
-            self._ignoring = Ignoring(text)
+            self._ignoring = Ignoring(data.decode("utf-8", "replace"))
             self._has_new_rules = True
             self.ignore_problem = ""
         except PhextsyncError as error:  # the older rules hold: nothing is sent by mistake
@@ -294,6 +302,22 @@ class Directory:
         gone = self._reader.gone(paths)
         self._confirm()
         return gone
+
+    def gone_since(self, paths: Iterable[str], time_ns: int) -> list[str]:
+        """Return the paths at which no file is and none was since a time, as far as that can be
+        told: nothing came to the folders that they would lie in, and nothing went."""
+        return [path for path in self.gone(paths) if not self._is_changed_since(path, time_ns)]
+
+    def _is_changed_since(self, path: str, time_ns: int) -> bool:
+        """Whether a name may have come to the folder of a path or gone from it, or of the one above
+        it that is there."""
+        with suppress(OSError):
+            while path:
+                path = path.rpartition("/")[0]
+                status = self._files.status(path)
+                if status is not None:
+                    return status.time_ns > time_ns
+        return True
 
     # -- writing -----------------------------------------------------------------------------
 

@@ -14,9 +14,9 @@ from typing import Final
 
 from phextsync.errors import CoordinateError, DirectoryError
 from phextsync.files.bindings import BindingStore, Bound
-from phextsync.files.directory import MARKER_FILE
 from phextsync.files.ignoring import IGNORE_FILE, Ignoring
 from phextsync.files.layout import Abilities
+from phextsync.files.markers import MARKER_FILE
 from phextsync.files.names import Line, check_name
 from phextsync.files.naming import ORPHAN_S, Naming
 from phextsync.index import Coordinate, CoordinateRange

@@ -16,7 +16,7 @@ from phextsync.files.layout import Abilities
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 
-_RECORD, _BASE, _INTENDED, _SHARED, _HELD = b"r", b"t", b"i", b"s", b"h"
+_RECORD, _BASE, _INTENDED, _SHARED, _HELD, _DONE = b"r", b"t", b"i", b"s", b"h", b"n"
 _DIGEST_BYTES: Final = 16
 _KIND_AT: Final = 1 + 8  # a note of a binding begins with `b` and the binding's id
 
@@ -182,6 +182,16 @@ class Records:
         for coordinate in held.keys() ^ self._held.keys():
             self._note(_HELD, coordinate, b"t" if coordinate in held else b"")
         self._held = held
+
+    @property
+    def confirmed_ns(self) -> int:
+        """When the deletions were confirmed that were done last, 0 when none were."""
+        return int.from_bytes(self._replicas.durability.noted(self._prefix + _DONE), "big")
+
+    def keep_confirmed(self, confirmed_ns: int) -> None:
+        """Keep when that was."""
+        value = confirmed_ns.to_bytes(8, "big")
+        self._replicas.durability.note(self._prefix + _DONE, value)
 
     # -- what all machines had before this one wrote alone -----------------------------------
 

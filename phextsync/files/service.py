@@ -117,8 +117,8 @@ class Directories:
                 nursery.start_soon(service.keep_running, scope)
             else:
                 before, scope, service = self._running[number]
-                if each.confirmed > before.confirmed:
-                    service.confirm()
+                if each.confirmed_ns > before.confirmed_ns:
+                    service.confirm(each)
             self._running[number] = each, scope, service
 
 
@@ -149,7 +149,6 @@ class _Service:
         self._watched: tuple[int, int] | None = None
         self._watcher = "not yet watched"
         self._rescans = Rescans()
-        self._is_to_adopt = False
         self._problem = ""
         self._prune_at = 0.0
         self._progress = (0, 0)
@@ -168,11 +167,9 @@ class _Service:
         is_busy = self.binding is None and self._progress[1] > 0
         return (str(self._bound.directory), *self._progress) if is_busy else None
 
-    def confirm(self) -> None:
-        """Do the deletions that are held; take the directory that is there for the right one."""
-        self._is_to_adopt = True
-        if self.binding is not None:
-            self.binding.confirm()
+    def confirm(self, bound: Bound) -> None:
+        """Do the deletions that are held, in the next round."""
+        self._bound = bound
         self._wake_up()
 
     async def keep_running(self, scope: trio.CancelScope) -> None:
@@ -211,7 +208,7 @@ class _Service:
     async def _open(self) -> Directory:
         """Return the directory. DirectoryError when it is not there."""
         files = OsFileSystem(self._bound.directory)
-        return await _in_thread(partial(Directory, files, self._bound.token))
+        return await _in_thread(partial(Directory, files, self._store.marker_of(self._bound)))
 
     def _take_changes(self, feed: ChangeFeed) -> tuple[dict[str, None], dict[Coordinate, None]]:
         """Return what may have changed, since the last call, of files and of scrolls."""
@@ -227,9 +224,6 @@ class _Service:
 
     async def _round(self, directory: Directory, feed: ChangeFeed) -> None:
         """Bring together what may differ."""
-        if self._is_to_adopt:
-            await _in_thread(directory.mark)
-            self._is_to_adopt = False
         paths, coordinates = self._take_changes(feed)
         writers, self._writers = self._writers, {}
         now = trio.current_time()
@@ -237,8 +231,9 @@ class _Service:
             if self.binding is None:
                 binding = self._bind(directory, partial(self._take_changes, feed))
                 self._rescans.begin()
-                await binding.start(now)
+                await binding.start(now, self._bound.confirmed_ns)
                 self.binding = binding
+                await _in_thread(directory.claim)
                 self._rescans.ask(now + _FIRST_RESCAN_S)
             elif now >= self._rescans.due:
                 self._rescans.begin()
@@ -246,6 +241,8 @@ class _Service:
                 later = trio.current_time()
                 self._rescans.ask(later + self._pause_s(later - now))
             binding = self.binding
+            if self._bound.confirmed_ns > binding.records.confirmed_ns:
+                binding.confirm(self._bound.confirmed_ns)
             await binding.round(paths, coordinates, trio.current_time(), writers)
             if now >= self._prune_at:
                 binding.conflicts.prune(_kept_ms(self._bound))

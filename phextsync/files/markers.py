@@ -1,0 +1,62 @@
+"""Markers: the file in a bound directory that says which binding it is, and of which data folder.
+
+Data folders know nothing of each other. By the markers in a directory, above it and below it, one
+finds those that others have bound, and the data folders whose lists say whether they still are.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from phextsync.errors import DirectoryError
+
+MARKER_FILE: Final = ".phextsync-bound"
+MARKER_BYTES_MAX: Final = 8192
+
+
+class Marker(NamedTuple):
+    """What a marker says: `token` is that of a binding, empty where somebody made the file by hand;
+    `folder` its data folder, empty where that is not said."""
+
+    token: str
+    folder: str = ""
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Marker":
+        """Read a marker. Anything can be read as one."""
+        token, _, folder = data.decode("utf-8", "surrogateescape").strip("\n").partition("\n")
+        return cls(token.strip(), folder)
+
+    def encode(self) -> bytes:
+        """Return what stands in the file."""
+        lines = [self.token, self.folder] if self.folder else [self.token]
+        return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+
+
+def read_marker(directory: Path) -> Marker | None:
+    """Return the marker of a directory, None when it has none. DirectoryError when it has one that
+    cannot be read."""
+    path = directory / MARKER_FILE
+    try:
+        with path.open("rb") as file:
+            return Marker.decode(file.read(MARKER_BYTES_MAX))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DirectoryError(f"{path}: {error.strerror}") from error
+
+
+def markers_about(directory: Path) -> Iterator[tuple[Path, Marker]]:
+    """Give the markers in a directory, in those above it, and in those below it, with where they
+    lie. DirectoryError when one cannot be read. Costs a look at each file below."""
+    for folder in (directory, *directory.parents):
+        marker = read_marker(folder)
+        if marker is not None:
+            yield folder, marker
+    for below, folders, files in os.walk(directory):
+        folders.sort()
+        if MARKER_FILE in files and Path(below) != directory:
+            marker = read_marker(Path(below))
+            if marker is not None:
+                yield Path(below), marker
