@@ -34,6 +34,7 @@ from phextsync.edits import (
     is_line_end,
     minimal_edits,
     missing_lines,
+    whole_line_edits,
     with_blanks,
     without_end,
 )
@@ -259,24 +260,31 @@ class Scroll:
         return self._take_observed()
 
     def import_text(
-        self, text: str, version_bytes_max: int = IMPORTED_VERSION_BYTES_MAX
+        self,
+        text: str,
+        version_bytes_max: int = IMPORTED_VERSION_BYTES_MAX,
+        *,
+        by_lines: bool = False,
     ) -> bytes | None:
         """Make `text` the text such that the same import on the same version is the same update.
         Of few pieces each is one with the same piece put in elsewhere at the same place, whatever
         else the two texts have. Above `version_bytes_max` by `edit`, since each import stays in the
-        version for ever."""
+        version for ever. `by_lines`: a line that changed is another one, of which no word stays."""
         check_text(text)
         if text == self.text:
             return None
         version = self.version()
-        if len(version) > version_bytes_max:
-            return self.edit(text)
         old, key = self.text, self.coordinate.key
+        if len(version) > version_bytes_max:
+            return self._splice(old, whole_line_edits(old, text)) if by_lines else self.edit(text)
         client_id = _import_client_id(key, version, text)
         if version == EMPTY_VERSION:
             update = encode_plain_insert(client_id, ROOT, text.encode())
             return self.apply(update, is_ours=True).update
-        hunks = in_hunks(old, with_blanks(old, minimal_edits(old, text)))
+        edits = (
+            whole_line_edits(old, text) if by_lines else with_blanks(old, minimal_edits(old, text))
+        )
+        hunks = in_hunks(old, edits)
         work = len(hunks) * (self.size + _VERSION_BYTE_WORK * len(version))
         if len(hunks) > IMPORTED_HUNKS_MAX or work > _HUNKS_WORK_MAX:
             return self._import([edit for hunk in hunks for edit in hunk], client_id)

@@ -80,6 +80,14 @@ def line_changes(ours: Sequence[str], theirs: Sequence[str]) -> list[Block]:
     return [block for block, _ in _line_changes(ours, theirs, work)]
 
 
+def whole_line_edits(old: str, new: str) -> list[Edit]:
+    """Return ascending edits that make `new` of `old`, each of whole lines with their ends."""
+    ours, theirs = lines_of(old), lines_of(new)
+    offsets = _offsets(ours)
+    blocks = changed_blocks(ours, theirs, Work(len(old) + len(new)))
+    return [(offsets[a], offsets[b], "".join(theirs[c:d])) for a, b, c, d in blocks]
+
+
 def lines_of(text: str) -> list[str]:
     """Return the lines of a text, with their ends."""
     return _LINES.findall(text)

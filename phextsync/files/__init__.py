@@ -13,6 +13,7 @@
 * `todo`: what has to be looked at again
 * `conflict_log`: lines that two sides changed apart
 * `alike`: lines that two sides made alike of one text, apart
+* `rules`: how changes of the ignore file are merged, by whole lines
 * `merging`: how the change of a file is done to its scroll
 * `naming`: the map of names and the paths that follow from it
 * `intake`: what files say about their scrolls, and which file was renamed

@@ -15,8 +15,10 @@ from phextsync.alignment import common_ends
 from phextsync.crdt import is_import
 from phextsync.edits import apply_edits, missing_lines
 from phextsync.files.alike import shared_base
+from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.reading import File
 from phextsync.files.records import Record
+from phextsync.files.rules import merged_rules, whole_lines
 from phextsync.index import EMPTY_VERSION, Coordinate, root_clients
 from phextsync.merges import blanks_too_many, merged_text
 from phextsync.replica.changes import writing_as
@@ -45,9 +47,12 @@ class Merging:
         may hold; PermissionDeniedError."""
         check_text(file.text)
         scroll = self._replica.get(coordinate, "")
+        limit = self._import_limit(record, base, file, is_unseen=is_unseen)
+        if record.path == IGNORE_FILE:
+            self._take_rules(coordinate, base, file.text, limit)
+            return
         shared = shared_base(base, scroll, file.text)
         with _writing(record.path):
-            limit = self._import_limit(record, base, file, is_unseen=is_unseen)
             if len(self._replica.version(coordinate)) > limit:
                 self._replica.edit_from(coordinate, shared, file.text)
             else:
@@ -56,22 +61,34 @@ class Merging:
 
     def take_late(self, coordinate: Coordinate, path: str, before: str, now: str) -> None:
         """Do what somebody did to a file that was replaced while they had it open."""
-        with _writing(path):
-            self._replica.edit_from(coordinate, before, now)
+        self._edit(coordinate, path, before, now)
 
     def delete(self, coordinate: Coordinate, path: str, base: str) -> None:
         """Delete what the file held; lines that came to the scroll meanwhile stay."""
+        self._edit(coordinate, path, base, "")
+
+    def _edit(self, coordinate: Coordinate, path: str, base: str, text: str) -> None:
+        if path == IGNORE_FILE:
+            self._take_rules(coordinate, base, text)
+            return
         with _writing(path):
-            self._replica.edit_from(coordinate, base, "")
+            self._replica.edit_from(coordinate, base, text)
+
+    def _take_rules(self, coordinate: Coordinate, base: str, text: str, limit: int = -1) -> None:
+        whole = merged_rules(base, self._replica.get(coordinate, ""), text)
+        with _writing(IGNORE_FILE):
+            self._replica.import_text(coordinate, whole, version_bytes_max=limit, by_lines=True)
 
     def meet(self, coordinate: Coordinate, path: str, text: str) -> None:
         """Bring a file to a scroll that it never agreed with: every line of both stays."""
         check_text(text)
+        are_rules = path == IGNORE_FILE
+        text = whole_lines(text) if are_rules else text
         scroll = self._replica.get(coordinate, "")
         if text != scroll:
             whole = apply_edits(scroll, missing_lines(scroll, text)) if scroll else text
             with _writing(path):
-                self._replica.import_text(coordinate, whole)
+                self._replica.import_text(coordinate, whole, by_lines=are_rules)
 
     def _import_limit(self, record: Record, base: str, file: File, *, is_unseen: bool) -> int:
         """Return up to which bytes of the scroll's version a change is imported; -1: never."""

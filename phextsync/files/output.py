@@ -22,11 +22,13 @@ from phextsync.files.directory import (
     Unknown,
     Write,
 )
+from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.merging import Merging
 from phextsync.files.naming import Naming
 from phextsync.files.problems import Problems
 from phextsync.files.reading import TEXT_BYTES_MAX, File, Found, Gone, Trouble
 from phextsync.files.records import Intent, Record, Records, digest_of
+from phextsync.files.rules import rules_of_others
 from phextsync.files.todo import Runner, Todo
 from phextsync.index import Coordinate
 from phextsync.replica.replica import Replica
@@ -361,7 +363,8 @@ class Output:
         """Log where others changed lines that were changed here unseen by them."""
         shared = self._records.shared(coordinate)
         if shared is not None:
-            self._conflicts.compare(coordinate, path, shared, mine, theirs_of(shared, mine, merged))
+            others = rules_of_others if path == IGNORE_FILE else theirs_of
+            self._conflicts.compare(coordinate, path, shared, mine, others(shared, mine, merged))
             self._records.replace_shared(coordinate, merged)
 
     # -- after a crash -----------------------------------------------------------------------

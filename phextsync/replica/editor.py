@@ -63,10 +63,15 @@ class Editor:
             self._writes.log(coordinate, opened, entry, entry)
             self._publisher.publish_own(coordinate)
 
-    def import_text(self, coordinate: Coordinate, text: str, version_bytes_max: int) -> None:
+    def import_text(
+        self, coordinate: Coordinate, text: str, version_bytes_max: int, *, by_lines: bool
+    ) -> None:
         """Make `text` the scroll's text such that equal imports on equal versions are one."""
         if self._documents.is_known(coordinate):
-            self.edit(coordinate, lambda scroll: scroll.import_text(text, version_bytes_max))
+            self.edit(
+                coordinate,
+                lambda scroll: scroll.import_text(text, version_bytes_max, by_lines=by_lines),
+            )
         elif text:
             self._check(coordinate)
             check_text(text)

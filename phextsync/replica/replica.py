@@ -232,7 +232,12 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         return had_text
 
     def import_text(
-        self, key: Key, text: str, *, version_bytes_max: int = IMPORTED_VERSION_BYTES_MAX
+        self,
+        key: Key,
+        text: str,
+        *,
+        version_bytes_max: int = IMPORTED_VERSION_BYTES_MAX,
+        by_lines: bool = False,
     ) -> None:
         """Make `text` the scroll's text such that equal imports on equal versions are one.
 
@@ -242,8 +247,10 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         no matter what else their versions have. The price: it is one insertion for all, and each
         piece, or each import of more, adds about 20 bytes to the scroll's version for ever. A
         scroll whose version has more than `version_bytes_max` is edited instead, as by `edit`.
+        With `by_lines` each line that changed is replaced whole, for texts whose lines two sides
+        must not mix.
         """
-        self._editor.import_text(as_coordinate(key), text, version_bytes_max)
+        self._editor.import_text(as_coordinate(key), text, version_bytes_max, by_lines=by_lines)
 
     def import_unknown(self, coordinate: Coordinate, text: str) -> None:
         """Import into a scroll that is not known here, also while the store refuses writes: for
