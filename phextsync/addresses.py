@@ -132,6 +132,19 @@ def local_addresses() -> tuple[str, ...]:
     return ranked(local_interfaces())
 
 
+def reached_at(host: str | None) -> tuple[str, ...]:
+    """Return the addresses at which others reach what listens on `host`; None is all of this
+    machine's, as an address that stands for all is."""
+    addresses = local_addresses()
+    match host:
+        case None | "::":
+            return addresses
+        case "0.0.0.0":
+            return tuple(address for address in addresses if ":" not in address)
+        case _:
+            return (host,)
+
+
 def local_interfaces() -> list[Interface]:
     """Return this machine's interfaces."""
     through = set(_default_routes())

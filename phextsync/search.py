@@ -403,10 +403,10 @@ def find_alone(
     limit: int,
 ) -> list[Hit]:
     """Bring the index of a folder up to date and search, where no node runs and no trio. Where the
-    index cannot be written, a copy of it in memory is."""
+    index cannot be written, or there is nothing to be found, one in memory is."""
     _check_limit(limit)
     path = folder / FILE_NAME
-    if os.access(folder, os.W_OK):
+    if os.access(folder, os.W_OK) and replicas.names():
         with suppress(StoreError):
             return _find_in(SearchIndex(path), replicas, text, phext, range_, limit)
     index = SearchIndex(path, in_memory=True)

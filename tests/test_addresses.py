@@ -11,6 +11,7 @@ from phextsync.addresses import (
     local_addresses,
     local_interfaces,
     ranked,
+    reached_at,
 )
 from phextsync.discovery import ADDRESSES_MAX
 
@@ -126,6 +127,22 @@ def test_default_routes_are_read_as_linux_lists_them() -> None:
     )
     assert list(default_routes(ipv4, ipv6)) == ["eth0", "eth2"]
     assert list(default_routes("", "")) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        (None, local_addresses()),
+        ("::", local_addresses()),
+        ("0.0.0.0", tuple(each for each in local_addresses() if ":" not in each)),
+        ("127.0.0.1", ("127.0.0.1",)),
+        ("desk.lan", ("desk.lan",)),
+    ],
+)
+def test_what_listens_on_an_address_is_reached_there(
+    host: str | None, expected: tuple[str, ...]
+) -> None:
+    assert reached_at(host) == expected
 
 
 def test_this_machine_has_addresses_that_can_be_dialled() -> None:

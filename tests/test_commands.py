@@ -115,6 +115,7 @@ def test_a_file_that_is_not_there_is_one_line_without_numbers(folder: Path) -> N
         (["ls"], "no scrolls in * of memory"),
         (["ls", "2.*", "--phext", "other"], "no scrolls in 2.* of other"),
         (["bindings"], "no directory is bound; `phextsync bind DIRECTORY --at RANGE` binds one"),
+        (["peers"], "no peers are known yet"),
         (["log", _A], f"no changes of {_A} of memory are kept"),
         (["blame", _A], f"there is no text at {_A} in memory"),
         (["show", _A, "--at", "1h"], f"{_A} of memory had no text then"),
@@ -125,6 +126,45 @@ def test_who_finds_nothing_is_told_so_apart_from_the_output(
 ) -> None:
     result = _run(folder, *words)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"{says}\n")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["bind", "", "--at", "7.*"], "expected a directory, found ''"),
+        (["unbind", ""], "expected a directory, found ''"),
+        (["bind", "\udcff", "--at", "7.*"], "expected a directory whose path is UTF-8"),
+        (["search", "x", "--limit", str(1 << 70)], f"found {1 << 70}"),
+        (["export", ""], "'': Is a directory"),
+        (["up", "--port", "65536"], "Invalid value for '--port'"),
+        (["mcp", "--port", "-1"], "Invalid value for '--port'"),
+    ],
+    ids=str,
+)
+def test_an_argument_that_cannot_be_is_told(folder: Path, words: list[str], says: str) -> None:
+    before = sorted(folder.parent.rglob("*"))
+    status, _, told = _process(*words[:1], "--data", str(folder), *words[1:])
+    assert status in (1, 2)
+    assert says in told
+    assert told.count("\n") == 1
+    assert sorted(folder.parent.rglob("*")) == before
+
+
+def test_a_data_folder_and_a_backup_may_have_names_that_are_not_utf8(tmp_path: Path) -> None:
+    folder, backup = make_folder(tmp_path / "data\udcff"), tmp_path / "back\udcfe"
+    assert _run(folder, "set", _A, "hello").exit_code == 0
+    assert _out(folder, "search", "hello")
+    assert _run(folder, "backup", str(backup)).exit_code == 0
+    other = tmp_path / "other\udcfd"
+    assert _run(other, "restore", "--alone", str(backup)).exit_code == 0
+    assert _out(other, "get", _A) == "hello"
+
+
+def test_the_status_of_a_node_without_phexts_is_no_empty_table(folder: Path) -> None:
+    told = _out(folder, "status")
+    assert "fingerprint" not in told
+    assert told.splitlines()[1:] == ["no phexts yet"]
 
 
 @pytest.mark.parametrize("range_", ["7.5", "1..2", "0.*", "1.1.1/1.1.1/1.1.1000"])

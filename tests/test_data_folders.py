@@ -202,6 +202,53 @@ def test_a_node_without_a_store_is_told_how_it_gets_one(words: list[str], tmp_pa
     assert _everything(folder) == before
 
 
+# Each finds nothing to do in the folder of a node that has no store and knows nobody.
+_IDLE = [
+    ["set", "none.md", "x"],
+    ["set", _A, ""],
+    ["append", "none.md", "x"],
+    ["rm", _A],
+    ["search", "hello"],
+    ["import", "/dev/null"],
+    ["import", "--forget"],
+    ["undelete", _A],
+    ["history", "1.*", "--keep", "default"],
+    ["bind", "here/none", "--confirm"],
+    ["bind", "here/old", "--at", "7.*"],
+    ["bind", "here/none/none", "--at", "7.*"],
+    ["unbind", "here/none"],
+    ["conflicts", "--forget", "abcd"],
+    ["restore", "here/broken"],
+    ["restore", _A, "--at", "0s"],
+    ["rotate", "--finish"],
+    ["accept", "-"],
+    ["invite"],
+    ["peers", "block", "x"],
+    ["peers", "allow", "x"],
+    ["peers", "forget", "x"],
+]
+
+
+@pytest.mark.parametrize("words", [*_IDLE, *_each(_READ | {"status", "peers"})], ids=" ".join)
+def test_what_finds_nothing_to_do_makes_nothing(words: list[str], tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data")
+    (tmp_path / "old").write_text("a file")
+    (tmp_path / "broken").write_text("no backup")
+    before = _everything(folder)
+    _run(folder, words)
+    assert _everything(folder) == before
+
+
+def test_a_restore_that_failed_is_done_again_in_the_same_folder(folder: Path) -> None:
+    other = folder.with_name("other")
+    (folder.parent / "broken").write_text("no backup")
+    assert "expected a backup" in _refusal(_run(other, ["restore", "here/broken"]))
+    assert not other.exists()
+    other.mkdir()
+    (other / "store.lock").touch()  # of a restore that the disk did not take
+    assert _run(other, ["restore", "here/old", "--alone"]).exit_code == 0
+
+
 # -- identities that are lost or damaged -------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from phextsync.cli.main import app
 from phextsync.discovery import PEERS_FILE, RememberedPeers
 from phextsync.errors import PhextsyncError
+from phextsync.node.invitations import InvitationCode
 from sims.processes import Process
 
 pytestmark = pytest.mark.real
@@ -29,20 +30,20 @@ class Cli:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def _run(self, arguments: tuple[str, ...], text: str) -> Result:
+    def run(self, *arguments: str, text: str = "") -> Result:
         takes_data = arguments[0] != "issue"
         data = ["--data", str(self.folder)] if takes_data else []
         return CliRunner().invoke(app, [*arguments, *data], input=text)
 
     def out(self, *arguments: str, text: str = "") -> str:
         """Return the output of a command that succeeds."""
-        result = self._run(arguments, text)
+        result = self.run(*arguments, text=text)
         assert result.exit_code == 0, (arguments, result.output, result.exception)
         return result.stdout
 
     def error(self, *arguments: str) -> str:
         """Return the one line of a command that fails."""
-        result = self._run(arguments, "")
+        result = self.run(*arguments)
         assert result.exit_code == 1
         if isinstance(result.exception, SystemExit):
             line = result.stderr.removesuffix("\n")
@@ -124,7 +125,9 @@ def test_machines_join_by_invitation_while_the_administrators_node_runs(tmp_path
     boss.out("init", "--administered", *authority, "--name", "boss")
     with _up(boss.folder) as (process,):
         here = ("--address", _LOOPBACK)
-        code = boss.out("invite", *authority, *here, "--read", "1.*", "--uses", "1").strip()
+        code = boss.out("invite", *authority, "--read", "1.*", "--uses", "1").strip()
+        (address,) = InvitationCode.from_text(code).addresses  # where the node listens
+        assert address.startswith(f"{_LOOPBACK}:")
         gone = boss.out("invite", *authority, *here, "--expires", "0s").strip()
         guest = Cli(tmp_path / "guest")
         guest.out("join", code, "--name", "guest")
@@ -138,6 +141,15 @@ def test_machines_join_by_invitation_while_the_administrators_node_runs(tmp_path
             second.wait_until(lambda _: second.ask("get", "memory", _A) == "for guests")
             assert second.ask("get", "memory", _B) is None
             assert "guest" in boss.out("peers")
+
+
+def test_who_invites_while_no_node_runs_is_told_where_it_has_to_be_reached(tmp_path: Path) -> None:
+    boss = Cli(tmp_path / "boss")
+    authority = ("--authority", str(tmp_path / "authority"))
+    boss.out("init", "--administered", *authority)
+    result = boss.run("invite", *authority)
+    code = InvitationCode.from_text(result.stdout)
+    assert f"is to be reached at {' '.join(code.addresses)}" in result.stderr
 
 
 @contextmanager

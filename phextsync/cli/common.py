@@ -117,7 +117,8 @@ _WHERE_TO_GO: Final = {
     _FOREIGN: "name another with --data",
     _FILE: "name a folder with --data",
 }
-_OF_THE_SYSTEM: Final = {"lost+found"}  # in a file system of its own
+# In a file system of its own; of a restore that the disk did not take.
+_OF_NOBODY: Final = {"lost+found", "store.lock"}
 
 
 def _found_instead(folder: Path) -> str:
@@ -128,7 +129,7 @@ def _found_instead(folder: Path) -> str:
     names = (IDENTITY_FILE, PENDING_FILE)
     if has_store(folder) or any((folder / name).exists() for name in names):
         return ""
-    return _FOREIGN if {*os.listdir(folder)} - _OF_THE_SYSTEM else _EMPTY
+    return _FOREIGN if {*os.listdir(folder)} - _OF_NOBODY else _EMPTY
 
 
 def session(

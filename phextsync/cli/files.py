@@ -41,12 +41,13 @@ app = typer.Typer()
 NUMBER_SHOWN: Final = 8
 """How many digits of a conflict's number are shown; as many as tell it from others will do."""
 
+_Directory = Annotated[str, typer.Argument(help="The directory.")]
 _NONE_BOUND: Final = "no directory is bound; `phextsync bind DIRECTORY --at RANGE` binds one"
 
 
 @app.command(rich_help_panel=DIRECTORIES)
 def bind(
-    directory: Annotated[Path, typer.Argument(help="The directory.")],
+    directory: _Directory,
     at: Annotated[str, typer.Option(help="A prefix with four free parts, such as '7.*'.")] = "",
     data: Data = DATA,
     phext: Phext = PHEXT,
@@ -61,7 +62,7 @@ def bind(
     ] = False,
 ) -> None:
     """Keep the text files of a directory and the scrolls of a range the same."""
-    path, store = directory.expanduser().absolute(), BindingStore(existing_folder(data))
+    path, store = _whole(directory), BindingStore(existing_folder(data))
     if confirm:
         if store.confirm(path):
             warn(f"the directory that lies at {path} now counts as the one that was bound")
@@ -79,11 +80,17 @@ def bind(
 
 
 @app.command(rich_help_panel=DIRECTORIES)
-def unbind(directory: Annotated[Path, typer.Argument()], data: Data = DATA) -> None:
+def unbind(directory: _Directory, data: Data = DATA) -> None:
     """End a binding; files and scrolls stay as they are."""
-    path = directory.expanduser().absolute()
+    path = _whole(directory)
     if not BindingStore(existing_folder(data)).unbind(path):
         fail(f"{path} is not bound; `phextsync bindings` lists those that are")
+
+
+def _whole(directory: str) -> Path:
+    if not directory:  # a variable of a script that is not set
+        fail("expected a directory, found ''")
+    return Path(directory).expanduser().absolute()
 
 
 @app.command(rich_help_panel=DIRECTORIES)

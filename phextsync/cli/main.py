@@ -75,8 +75,8 @@ def main() -> None:
 def _told(error: BaseException) -> str:
     """Say an error in one line, one of the system without its number."""
     if isinstance(error, OSError) and error.strerror:
-        named = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        return ": ".join([*named, error.strerror])
+        names = [name for name in (error.filename, error.filename2) if name is not None]
+        return ": ".join([*(str(name) or "''" for name in names), error.strerror])
     return " ".join(str(error).splitlines())
 
 

@@ -37,7 +37,7 @@ _COUNTERS: Final = {
 def measure(folder: Path, command: str, show: Callable[[int, int], None]) -> Document:
     """Measure from the node that runs on `folder`; `show` is told how far it is.
 
-    FileNotFoundError or ConnectionRefusedError when none runs. PhextsyncError when the phext
+    One of `sockets.ABSENT` when none runs. PhextsyncError when the phext
     `measure` is used for something else, NotSyncedError when a peer acknowledges nothing in 10 s.
     """
     with Attachment(folder) as node:

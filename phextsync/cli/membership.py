@@ -4,13 +4,14 @@ import os
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
 
 import trio
 import typer
 
-from phextsync.addresses import local_addresses
+from phextsync.addresses import reached_at
 from phextsync.cli.common import (
     DATA,
     MESH,
@@ -29,6 +30,8 @@ from phextsync.cli.common import (
 )
 from phextsync.control import operations
 from phextsync.control.client import Attachment
+from phextsync.control.sockets import ABSENT
+from phextsync.control.status import Status
 from phextsync.discovery import PEERS_FILE, RememberedPeers
 from phextsync.errors import IdentityError
 from phextsync.index import CoordinateRange
@@ -239,7 +242,9 @@ def invite(
     days: _Days = None,
     address: Annotated[
         list[str] | None,
-        typer.Option("--address", help="Where this node is reached.", show_default="all found"),
+        typer.Option(
+            "--address", help="Where this node is reached.", show_default="where it listens"
+        ),
     ] = None,
 ) -> None:
     """Print a code by which machines join an administered mesh, while this node runs."""
@@ -261,7 +266,9 @@ def invite(
         port = _free_port()
     bundle = identity.bundles[0]
     pin = key_pin(bundle.certificate_der(), bundle.authority_der())
-    hosts = [host for host in address or local_addresses() if "%" not in host][:_ADDRESSES_MAX]
+    status = _status(folder)
+    found = address or reached_at(None if status is None else status.host)
+    hosts = [host for host in found if "%" not in host][:_ADDRESSES_MAX]
     invited = InvitationCode(secret, pin, tuple(format_address(host, port) for host in hosts))
     row = Invitation(
         invitation.secret_digest(secret),
@@ -273,7 +280,8 @@ def invite(
     )
     invitations.add(row, port, now_s)
     if not _reload(folder):
-        warn("no node runs here: the code holds once `phextsync up` does")
+        where = "" if address else f", and is to be reached at {' '.join(invited.addresses)}"
+        warn(f"no node runs here: the code holds once `phextsync up` does{where}")
     say(invited.to_text())
 
 
@@ -381,12 +389,19 @@ def _replace(folder: Path, identity: NodeIdentity) -> None:
     _reload(folder)
 
 
+def _status(folder: Path) -> Status | None:
+    """Return the status of the node that runs on the folder, None if none does."""
+    with suppress(*ABSENT), Attachment(folder) as attachment:
+        return operations.STATUS.ask(attachment)
+    return None
+
+
 def _reload(folder: Path) -> bool:
     """Have the node that runs on the folder, if one does, read its files again."""
     try:
         with Attachment(folder) as attachment:
             operations.RELOAD.ask(attachment)
-    except (FileNotFoundError, ConnectionRefusedError):
+    except ABSENT:
         return False
     return True
 
@@ -423,6 +438,9 @@ def _told(permissions: Permissions) -> str:
 
 def _show_peers(known: KnownPeers) -> None:
     rows = [(peer.name, peer.node_id.hex(), peer.state) for peer in known.peers()]
+    if not rows:
+        warn("no peers are known yet")
+        return
     say_columns([("peer", "id", "state"), *rows])
 
 

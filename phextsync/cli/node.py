@@ -17,7 +17,7 @@ import typer
 from rich.filesize import decimal
 from rich.progress import TaskID
 
-from phextsync.addresses import local_addresses
+from phextsync.addresses import reached_at
 from phextsync.cli import measure
 from phextsync.cli.common import (
     DATA,
@@ -39,6 +39,7 @@ from phextsync.cli.common import (
     warn_of_import,
 )
 from phextsync.control import operations
+from phextsync.control.sockets import ABSENT
 from phextsync.control.status import AbsentRow, PeerRow, Status
 from phextsync.discovery import Address, parse_address
 from phextsync.errors import StoreError, StoreLockedError
@@ -61,7 +62,10 @@ _LOG_BYTES: Final = 4 << 20
 _LOGS: Final = 5
 
 Port = Annotated[
-    int | None, typer.Option(help="TCP port.", show_default="7439, or any free one if it is taken")
+    int | None,
+    typer.Option(
+        min=0, max=65535, help="TCP port.", show_default="7439, or any free one if it is taken"
+    ),
 ]
 Host = Annotated[str, typer.Option(help="Address to listen on.", show_default="all")]
 Peers = Annotated[
@@ -243,7 +247,7 @@ async def _serve(node: Node, run: _Run) -> None:
 def _addresses(node: Node, host: str | None) -> Iterator[str]:
     identity = node.identity
     yield f"{identity.name} ({identity.node_id.hex()[:8]}) listens on port {node.port}"
-    for address in (host,) if host is not None else local_addresses():
+    for address in reached_at(host):
         yield f"  at {Address(address, node.port)}"
 
 
@@ -397,10 +401,11 @@ def _show_status(answer: Status) -> None:
     state = f"runs on port {answer.port}" if answer.running else "is not running"
     who = f"{answer.name} ({answer.node_id[:8]})" if answer.name else "the node"
     say(f"{who} {state}, data in {answer.folder}")
-    rows = [["phext", "scrolls", "bytes", "fingerprint"]]
-    for row in answer.phexts:
-        rows.append([row.name, str(row.scrolls), str(row.bytes), row.fingerprint])
-    say_columns(rows)
+    rows = [[row.name, str(row.scrolls), str(row.bytes), row.fingerprint] for row in answer.phexts]
+    if rows:
+        say_columns([["phext", "scrolls", "bytes", "fingerprint"], *rows])
+    else:
+        say("no phexts yet")
     say(*(line for row in answer.directories for line in lines_of(row)))
     if answer.running:
         say(*_running_lines(answer))
@@ -477,7 +482,7 @@ def measure_(
     try:
         with bar("measuring") as show:
             document = measure.measure(folder, f"phextsync measure --out {out}", show)
-    except (FileNotFoundError, ConnectionRefusedError):
+    except ABSENT:
         fail(f"no node runs on {folder}; start one with `phextsync up`")
     document.write(out)
     warn(f"written to {out / 'report.md'}")

@@ -194,7 +194,7 @@ def import_(
         warn(f"{collision.texts} texts beyond 999 were joined at {collision.coordinate}")
     scrolls = [(str(coordinate), text) for coordinate, text in parsed.joined().items()]
     taken = 0
-    with session(data, writes=True) as asked, progress_bars() as progress:
+    with session(data, writes=bool(scrolls)) as asked, progress_bars() as progress:
         bar = progress.add_task(visible(f"importing {file}"), total=len(scrolls))
         # Where no node runs it is one commit; a node has others to serve meanwhile.
         chunk_bytes = None if isinstance(asked, Alone) else _IMPORT_BYTES

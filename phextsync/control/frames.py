@@ -119,5 +119,5 @@ def _size(value: Value, depth: int) -> int:
         case list() if depth > 0:
             return _HEAD_BYTES + sum(_size(item, depth - 1) for item in value)
         case _:
-            found = type(value).__name__
-            raise PhextsyncError(f"expected texts, bytes and numbers of 64 bits, found {found}")
+            found = str(value) if isinstance(value, int) else type(value).__name__
+            raise PhextsyncError(f"expected texts, bytes and numbers of 64 bits, found {found:.40}")

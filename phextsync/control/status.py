@@ -145,13 +145,15 @@ class StoreRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """How a folder is, and its node, if one is `running`."""
+    """How a folder is, and its node, if one is `running`. `host` is the address that it listens on,
+    None for all."""
 
     running: bool
     name: str
     node_id: str
     folder: str
     mesh: str = ""
+    host: str | None = None
     port: int = 0
     phexts: tuple[PhextRow, ...] = ()
     receiving: tuple[ReceivingRow, ...] = ()

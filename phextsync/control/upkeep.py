@@ -7,6 +7,7 @@ the process; both work while a node runs on the folder.
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -253,11 +254,13 @@ def restore(
     file: Path, folder: Path, *, replace: bool = False, progress: Progress | None = None
 ) -> Rebuilt:
     """Put the store of a backup, or of any data file, into a data folder, where nobody runs: whole
-    or not at all.
+    or not at all. What is no backup is refused before anything is made.
 
     A store that is there is refused, or, with `replace`, kept as `store.before-restore`. The node
     writes under new client ids: it does not know what was sent since the backup.
     """
+    with _reading(file):
+        pass
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = lock_folder(folder)
     try:
@@ -268,12 +271,10 @@ def restore(
         building = folder / RESTORING
         shutil.rmtree(building, ignore_errors=True)
         try:
-            with translated(folder), open_records(file) as records:
+            with translated(folder), _reading(file) as records:
                 rebuilt = rebuild(records, building, progress)
-        except BaseException as error:
+        except BaseException:
             shutil.rmtree(building, ignore_errors=True)
-            if isinstance(error, StoreDamagedError):
-                raise StoreDamagedError(f"expected a backup, found {file}: {error}") from error
             raise
         with translated(folder):
             (folder / CLOSED).unlink(missing_ok=True)
@@ -281,6 +282,16 @@ def restore(
     finally:
         os.close(lock)
     return rebuilt
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[Records]:
+    """Open a backup. StoreDamagedError when it is none."""
+    try:
+        with open_records(file) as records:
+            yield records
+    except StoreDamagedError as error:
+        raise StoreDamagedError(f"expected a backup, found {file}: {error}") from error
 
 
 def discard_restore(folder: Path) -> bool:

@@ -5,7 +5,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -69,12 +69,13 @@ class BindingStore:
         if bound.directory.is_symlink() and not bound.directory.exists():
             raise DirectoryError(f"expected a directory at {bound.directory}, found a link to none")
         bound = replace(bound, directory=_real(bound.directory), id="", token="")
+        _check_path(bound.directory)
+        _check_apart_from_all(bound, self.bindings())
+        _check_secrets(bound.directory)
+        _check_others(bound)
+        _make(bound.directory, create=create)
         with self._changing() as all_bound:
-            for other in all_bound:
-                _check_apart(bound, replace(other, directory=_real(other.directory)))
-            _check_secrets(bound.directory)
-            _check_others(bound)
-            _make(bound.directory, create=create)
+            _check_apart_from_all(bound, all_bound)  # another may have been faster
             made = replace(bound, id=token_hex(8), token=token_hex(8))
             self._mark(made)
             all_bound.append(made)
@@ -93,6 +94,8 @@ class BindingStore:
 
     def unbind(self, directory: Path) -> bool:
         """End a binding; files and scrolls stay. Say whether there was one."""
+        if not self._is_bound(directory):
+            return False
         with self._changing() as all_bound:
             kept = [bound for bound in all_bound if _real(bound.directory) != _real(directory)]
             is_there = len(kept) < len(all_bound)
@@ -104,11 +107,13 @@ class BindingStore:
         node starts; or, if another directory lies there, let that one count as bound. Say whether
         it was another. DirectoryError when none lies there, none is bound there, or the one that
         lies there is bound by another data folder."""
+        if not self._is_bound(directory):
+            raise _not_bound(directory)
         with self._changing() as all_bound:
             for number, bound in enumerate(all_bound):
                 if _real(bound.directory) == _real(directory):
                     return self._confirm(all_bound, number)
-        raise DirectoryError(f"{directory} is not bound; `phextsync bindings` lists those that are")
+        raise _not_bound(directory)
 
     def _confirm(self, all_bound: list[Bound], number: int) -> bool:
         bound = all_bound[number]
@@ -124,6 +129,9 @@ class BindingStore:
         _check_others(bound, is_confirmed=True)
         self._mark(bound)
         return True
+
+    def _is_bound(self, directory: Path) -> bool:
+        return any(_real(bound.directory) == _real(directory) for bound in self.bindings())
 
     def bindings(self) -> list[Bound]:
         """Return all bindings, by directory. StoreError when their file cannot be read."""
@@ -208,6 +216,11 @@ def check_readable(bound: Bound, permissions: Permissions) -> None:
         )
 
 
+def _check_apart_from_all(bound: Bound, others: Iterable[Bound]) -> None:
+    for other in others:
+        _check_apart(bound, replace(other, directory=_real(other.directory)))
+
+
 def _check_apart(bound: Bound, other: Bound) -> None:
     if bound.directory == other.directory:
         raise DirectoryError(f"{bound.directory} is bound already, to {other.range}")
@@ -261,6 +274,19 @@ def _is_bound(directory: Path, token: str, folder: Path) -> bool:
 def _real(path: Path) -> Path:
     """Return the one path by which two that lead to one directory are known to."""
     return Path(os.path.realpath(path))
+
+
+def _not_bound(directory: Path) -> DirectoryError:
+    return DirectoryError(f"{directory} is not bound; `phextsync bindings` lists those that are")
+
+
+def _check_path(directory: Path) -> None:
+    try:
+        os.fspath(directory).encode()
+    except UnicodeEncodeError:
+        raise DirectoryError(
+            f"expected a directory whose path is UTF-8, found other bytes in {directory}"
+        ) from None
 
 
 def _check_secrets(directory: Path) -> None:

@@ -21,7 +21,7 @@ from phextsync.index import CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import find_alone
 from phextsync.store.contract import Store
-from phextsync.store.folder import check_restored, data_file_of
+from phextsync.store.folder import STORE, check_restored, data_file_of, has_store
 from phextsync.store.lmdb_store import LmdbStore
 from phextsync.store.memory import MemoryStore
 from phextsync.store.snapshot import Snapshot
@@ -105,7 +105,7 @@ class Reading:
 
 class Visitor:
     """Reads without owning the folder for as long as that is enough; the first change asks the node
-    that runs by then, or owns the folder."""
+    that runs by then, or owns the folder. What changes nothing makes no store."""
 
     def __init__(self, folder: Path, stack: ExitStack, report: Callable[[str], None]) -> None:
         self._folder = folder
@@ -117,6 +117,10 @@ class Visitor:
     def ask(self, *request: Value) -> Value:
         if self._owner is None and is_change(list(request)):
             self.finish()
+            if not ((self._folder / STORE).exists() or has_store(self._folder)):
+                answer, has_changed = _try(self._folder, list(request))
+                if not has_changed:
+                    return answer
             self._owner = self._stack.enter_context(own(self._folder, self._report))
         if self._owner is not None:
             return self._owner.ask(*request)
@@ -177,6 +181,14 @@ def own(folder: Path, report: Callable[[str], None]) -> Iterator[Asked]:
         is_clean = True
     finally:
         store.close(clean=is_clean)
+
+
+def _try(folder: Path, request: list[Value]) -> tuple[Value, bool]:
+    """Return the answer to a change in a folder without a store, and whether it needs one."""
+    permissions = NodeIdentity.load(folder).permissions
+    replicas = _replicas(MemoryStore(), bytes(16), permissions)
+    answer = _answer(replicas, FileDesk(replicas, folder), folder, request)
+    return answer, replicas.is_dirty
 
 
 def _replicas(store: Store, node_id: bytes, permissions: Permissions) -> ReplicaSet:

@@ -72,7 +72,8 @@ def lock_folder(folder: Path) -> int:
         raise StoreLockedError(f"{folder} is in use by process {owner or '(unknown)'}") from None
     with suppress(OSError):  # it is for people to read; the lock holds on a full disk too
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()} {Path(sys.argv[0] or 'python').name}\n".encode(), 0)
+        program = os.fsencode(Path(sys.argv[0] or "python").name)
+        os.pwrite(descriptor, b"%d %s\n" % (os.getpid(), program), 0)
     return descriptor
 
 
@@ -250,7 +251,7 @@ def _pinned(data: Path, descriptor: int) -> Iterator[bytes]:
     """Begin a read transaction of LMDB, beside a node that goes on writing, and give the root
     records that it sees."""
     environment = lmdb.open(
-        os.fspath(data.parent), map_size=MAP_BYTES, max_dbs=8, readonly=True, create=False
+        os.fsencode(data.parent), map_size=MAP_BYTES, max_dbs=8, readonly=True, create=False
     )
     try:
         while True:

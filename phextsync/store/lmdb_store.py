@@ -107,7 +107,7 @@ class LmdbStore:
     def _open(self, *, keep_leases: bool) -> None:
         reserve_lock_file(self.folder / STORE)
         self._env = lmdb.open(
-            os.fspath(self.folder / STORE),
+            os.fsencode(self.folder / STORE),
             map_size=MAP_BYTES,
             max_dbs=8,
             mode=0o600,

@@ -52,7 +52,7 @@ def create(path: Path, *, is_durable: bool) -> tuple["lmdb.Environment", Databas
     """Make an empty data file for one process. One that is not durable is so after `sync`."""
     path.mkdir(mode=0o700)
     environment = lmdb.open(
-        os.fspath(path), map_size=MAP_BYTES, max_dbs=8, mode=0o600, sync=is_durable, lock=False
+        os.fsencode(path), map_size=MAP_BYTES, max_dbs=8, mode=0o600, sync=is_durable, lock=False
     )
     with environment.begin(write=True) as txn:
         databases = {name: environment.open_db(name, txn=txn) for name in DATABASES}

@@ -36,6 +36,10 @@ class State(StrEnum):
     REFUSED = "refused"
 
 
+# Of several with one name, the one that is to be allowed.
+_ALLOWED_FIRST: Final = (State.REFUSED, State.BLOCKED, State.KNOWN)
+
+
 @dataclass(frozen=True, slots=True)
 class KnownPeer:
     """A node that was met, or that a command named."""
@@ -121,20 +125,16 @@ class KnownPeers:
 
     def block(self, who: str) -> KnownPeer:
         """Refuse a node, given by its name, a prefix of its id, or, not yet met, its whole id."""
+        self._find_or_take(who)
         with self._changing():
-            try:
-                peer = self._find(who)
-            except IdentityError:
-                if len(who) != 2 * NODE_ID_BYTES:
-                    raise
-                peer = KnownPeer(_node_id(who), "", State.KNOWN)
-            return self._put(peer, State.BLOCKED)
+            return self._put(self._find_or_take(who), State.BLOCKED)
 
     def allow(self, who: str) -> KnownPeer:
         """Let a node in that was blocked or whose name belongs to another key: the name is its
         own from now on."""
+        self._find(who, *_ALLOWED_FIRST)
         with self._changing():
-            peer = self._find(who, State.REFUSED, State.BLOCKED, State.KNOWN)
+            peer = self._find(who, *_ALLOWED_FIRST)
             for other in self.peers():
                 if other.name == peer.name and other.state is State.KNOWN:
                     del self._peers[other.node_id]
@@ -142,6 +142,7 @@ class KnownPeers:
 
     def forget(self, who: str) -> KnownPeer:
         """Forget a node: its name belongs to the next node that comes with it."""
+        self._find(who)
         with self._changing():
             return self._peers.pop(self._find(who).node_id)
 
@@ -170,6 +171,15 @@ class KnownPeers:
                 f"`phextsync peers` lists them"
             )
         return matches[0]
+
+    def _find_or_take(self, who: str) -> KnownPeer:
+        """Return the one peer of a name or of a prefix of an id; one not yet met by its id."""
+        try:
+            return self._find(who)
+        except IdentityError:
+            if len(who) != 2 * NODE_ID_BYTES:
+                raise
+            return KnownPeer(_node_id(who), "", State.KNOWN)
 
     def _note_refused(self, peer: KnownPeer) -> None:
         """Keep who was refused, so that it can be allowed."""
