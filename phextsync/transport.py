@@ -75,9 +75,11 @@ class SecureLink:
 
 
 class Network(Protocol):
-    """How a node reaches others and is reached. Its identity may be replaced while it serves."""
+    """How a node reaches others and is reached: at the address that it
+    `listens_on`, None for all of the machine. Its identity may be replaced while it serves."""
 
     identity: NodeIdentity
+    listens_on: str | None
 
     async def connect(self, host: str, port: int) -> SecureLink:
         """Dial a node; the link is accepted on both sides. LinkError names the address and why."""
@@ -97,7 +99,7 @@ class TlsNetwork:
     """TLS over TCP; listens as `serve` says."""
 
     identity: NodeIdentity
-    host: str | None
+    listens_on: str | None
     port: int | None
 
     async def connect(self, host: str, port: int) -> SecureLink:
@@ -109,7 +111,8 @@ class TlsNetwork:
         *,
         task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     ) -> NoReturn:
-        await serve(lambda: self.identity, self.host, self.port, handler, task_status=task_status)
+        host, port = self.listens_on, self.port
+        await serve(lambda: self.identity, host, port, handler, task_status=task_status)
 
 
 async def connect(

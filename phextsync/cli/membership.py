@@ -31,7 +31,6 @@ from phextsync.cli.common import (
 from phextsync.control import operations
 from phextsync.control.client import Attachment
 from phextsync.control.sockets import ABSENT
-from phextsync.control.status import Status
 from phextsync.discovery import PEERS_FILE, RememberedPeers
 from phextsync.errors import IdentityError
 from phextsync.index import CoordinateRange
@@ -252,9 +251,7 @@ def invite(
     identity = NodeIdentity.load(folder)
     if identity.mesh_key is not None:
         fail("this mesh has one key for all: `phextsync code` prints the code by which others join")
-    issuer = Authority.load(authority.expanduser())
-    if issuer.certificate != identity.authority:
-        fail(f"expected the authority of mesh {identity.mesh_tag}, found that of {issuer.mesh_tag}")
+    _check_administers(Authority.load(authority.expanduser()), identity)
     permissions = _permissions(read, write, phext)
     now_s, secret = time.time(), os.urandom(invitation.SECRET_BYTES)
     invitations = Invitations(folder)
@@ -266,9 +263,7 @@ def invite(
         port = _free_port()
     bundle = identity.bundles[0]
     pin = key_pin(bundle.certificate_der(), bundle.authority_der())
-    status = _status(folder)
-    found = address or reached_at(None if status is None else status.host)
-    hosts = [host for host in found if "%" not in host][:_ADDRESSES_MAX]
+    hosts = address or _reached_at(folder)
     invited = InvitationCode(secret, pin, tuple(format_address(host, port) for host in hosts))
     row = Invitation(
         invitation.secret_digest(secret),
@@ -389,11 +384,13 @@ def _replace(folder: Path, identity: NodeIdentity) -> None:
     _reload(folder)
 
 
-def _status(folder: Path) -> Status | None:
-    """Return the status of the node that runs on the folder, None if none does."""
+def _reached_at(folder: Path) -> list[str]:
+    """Return where others reach the node that runs on the folder; of one that does not run, all
+    addresses of this machine."""
+    host = None
     with suppress(*ABSENT), Attachment(folder) as attachment:
-        return operations.STATUS.ask(attachment)
-    return None
+        host = operations.STATUS.ask(attachment).host
+    return [found for found in reached_at(host) if "%" not in found][:_ADDRESSES_MAX]
 
 
 def _reload(folder: Path) -> bool:
@@ -404,6 +401,11 @@ def _reload(folder: Path) -> bool:
     except ABSENT:
         return False
     return True
+
+
+def _check_administers(issuer: Authority, identity: NodeIdentity) -> None:
+    if issuer.certificate != identity.authority:
+        fail(f"expected the authority of mesh {identity.mesh_tag}, found that of {issuer.mesh_tag}")
 
 
 def _permissions(

@@ -295,7 +295,7 @@ class Node:
             node_id=self.identity.node_id.hex(),
             folder=str(self.folder),
             mesh=self.identity.mesh_tag,
-            host=self._surroundings.host,
+            host=self._surroundings.network.listens_on,
             port=self.port,
             phexts=summarize(self.replicas),
             receiving=tuple(ReceivingRow(**asdict(row)) for row in progress),
@@ -457,7 +457,6 @@ async def open_node(
     surroundings = Surroundings(
         folder=path,
         store=store,
-        host=host,
         commit=Committer(store),
         network=transport.TlsNetwork(identity, host, port),
         discoveries=discoveries,

@@ -23,15 +23,13 @@ class Surroundings:
     """What a node touches outside of itself.
 
     `commit` does what `store.commit` does, where it does not hold up the node, and cannot be
-    cancelled; `folder` is for people to read, and so is `host`, where the network listens: None is
-    on all addresses.
+    cancelled; `folder` is for people to read.
     """
 
     folder: Path
     store: Store
     commit: Callable[[Batch], Awaitable[None]]
     network: transport.Network
-    host: str | None = None
     discoveries: Sequence[discovery.Discovery]
     remembered: discovery.RememberedPeers
     known: KnownPeers = field(default_factory=KnownPeers)

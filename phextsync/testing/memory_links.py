@@ -29,6 +29,7 @@ class MemoryLinks:
     host: Host
     identity: NodeIdentity
     has_tls: bool = True
+    listens_on: str | None = None
 
     async def connect(self, host: str, port: int) -> SecureLink:
         """Dial a node; LinkError names the address and why."""
