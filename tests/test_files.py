@@ -4,7 +4,9 @@ import errno
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 import pytest
@@ -94,6 +96,25 @@ def _refuse(machine: Machine, number: int, *, only: str = "") -> None:
 
 def _allow(machine: Machine) -> None:
     machine.files.before = lambda name, path: None
+
+
+class _AtCall:
+    """Does something just before a machine asks the `number`th time of its files, from now on."""
+
+    def __init__(self, machine: Machine, number: int, do: Callable[[], object]) -> None:
+        self.calls = 0
+        self._number = number
+        self._do = do
+        machine.files.before = self
+
+    def __call__(self, name: str, path: str) -> None:
+        self.calls += 1
+        if self.calls == self._number:
+            self._do()
+
+
+def _end() -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_file_becomes_a_file_elsewhere_and_its_changes_follow(mesh: Mesh) -> None:
@@ -462,15 +483,7 @@ def test_a_crash_before_or_after_a_file_took_its_place_loses_and_doubles_nothing
             mesh.machines = [machine]
             machine.disk.put("n.md", "one\n")
             mesh.settle()
-            calls = 0
-
-            def before(name: str, path: str, limit: int = number) -> None:
-                nonlocal calls
-                calls += 1
-                if calls == limit:
-                    raise KeyboardInterrupt
-
-            machine.files.before = before
+            _AtCall(machine, number, _end)
             machine.peer.replica.append(_place(machine, "n.md"), "two\n")
             try:
                 machine.work()
@@ -496,16 +509,12 @@ def test_what_is_saved_at_any_moment_of_a_write_stays(has_exchange: bool, has_li
         mesh.machines = [machine]
         disk.put("n.md", "one\n")
         mesh.settle()
-        calls = 0
 
-        def before(name: str, path: str, limit: int = number, disk: MemoryDisk = disk) -> None:
-            nonlocal calls
-            calls += 1
-            if calls == limit and disk.text("n.md") == "one\n":
-                disk.put("n.md.tmp", "zero\none\n")
-                disk.rename("n.md.tmp", "n.md")
+        def save(machine: Machine = machine) -> None:
+            if machine.disk.text("n.md") == "one\n":
+                _replace(machine, "n.md", "zero\none\n")
 
-        machine.files.before = before
+        _AtCall(machine, number, save)
         machine.peer.replica.append(_place(machine, "n.md"), "two\n")
         mesh.pass_time(1)
         if disk.text("n.md") == "one\ntwo\n":
@@ -527,19 +536,17 @@ def test_what_is_saved_while_a_file_is_written_and_the_store_is_full_stays(
         mesh.machines = [machine]
         disk.put("n.md", "one\n")
         mesh.settle()
-        calls = 0
 
-        def before(name: str, path: str, limit: int = number, machine: Machine = machine) -> None:
-            nonlocal calls, refused
-            calls += 1
-            if calls == limit and machine.disk.text("n.md") == "one\n":
+        def save(machine: Machine = machine) -> None:
+            nonlocal refused
+            if machine.disk.text("n.md") == "one\n":
                 machine.disk.put("n.md", "zero\none\n")
                 machine.peer.replica[_OUTSIDE] = "something else"
                 machine.peer.is_disk_full = True
                 machine.peer.commit()
                 refused += 1
 
-        machine.files.before = before
+        _AtCall(machine, number, save)
         machine.peer.replica.append(_place(machine, "n.md"), "two\n")
         mesh.pass_time(1)
         if disk.text("n.md") == "one\ntwo\n" and not machine.peer.is_disk_full:
@@ -1008,15 +1015,7 @@ def test_a_crash_while_a_file_takes_the_name_of_its_folder_loses_nothing(
         machine.disk.sync_all()
         machine.peer.replica.replace(_MAP, " a/b/x.md", " a")
         machine.peer.commit()
-        calls = 0
-
-        def before(name: str, path: str, limit: int = number) -> None:
-            nonlocal calls
-            calls += 1
-            if calls == limit:
-                raise KeyboardInterrupt
-
-        machine.files.before = before
+        crash = _AtCall(machine, number, _end)
         try:
             mesh.pass_time(1)
         except KeyboardInterrupt:
@@ -1028,7 +1027,7 @@ def test_a_crash_while_a_file_takes_the_name_of_its_folder_loses_nothing(
             machine.start()
         assert mesh.settle(10) == {"a": "kept\n"}, number
         assert not _problems(machine), number
-        if calls < number:
+        if crash.calls < number:
             break
     assert number > 60
 
@@ -1139,20 +1138,13 @@ def test_a_directory_that_goes_at_any_moment_of_a_round_loses_and_doubles_nothin
         for name in ("changed", "deleted", "edited", "renamed"):
             machine.disk.put(f"{name}.md", f"{name}\n")
         mesh.settle()
-        replica, disk, calls = machine.peer.replica, machine.disk, 0
-
-        def before(name: str, path: str, limit: int = number, disk: MemoryDisk = disk) -> None:
-            nonlocal calls
-            calls += 1
-            if calls == limit:
-                disk.mount("")
-
+        replica, disk = machine.peer.replica, machine.disk
         line = str(_place(machine, "renamed.md"))
         replica.edit(_MAP, replica[_MAP].replace(f"{line} renamed.md", f"{line} new/name.md"))
         replica.append(_place(machine, "changed.md"), "changed again\n")
         replica.edit(_place(machine, "deleted.md"), "")
         machine.disk.put("edited.md", "edited\nedited again\n")
-        machine.files.before = before
+        _AtCall(machine, number, partial(disk.mount, ""))
         machine.work()
         _allow(machine)
         mesh.pass_time(1.5)

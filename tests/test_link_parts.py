@@ -79,6 +79,13 @@ class Parts:
             refusals=self.refusals,
             outbox=self.outbox,
         )
+        self.findings = Findings(
+            rights=self.rights,
+            requests=self.requests,
+            outgoing=self.outgoing,
+            outbox=self.outbox,
+            limits=limits,
+        )
 
     def change(self, scroll: tuple[str, Coordinate], text: str) -> None:
         """Let an edit take effect, and mark it for the link."""
@@ -369,13 +376,7 @@ def test_a_comparison_tells_what_it_saw(session: Session, found_none: bool, saw_
 def test_what_was_found_is_wanted_sent_and_offered_as_far_as_there_is_room() -> None:
     limits = replace(Limits(), found_max=2)
     parts = Parts(limits)
-    findings = Findings(
-        rights=parts.rights,
-        requests=parts.requests,
-        outgoing=parts.outgoing,
-        outbox=parts.outbox,
-        limits=limits,
-    )
+    findings = parts.findings
     ours, theirs, changed = ([at for _, at in _SCROLLS[i : i + 1]] for i in range(3))
     session = Session(1, None)
     assert findings.take(_PHEXT, session, Differences(ours, theirs, changed, [EVERYTHING]), b"")
@@ -389,13 +390,7 @@ def test_what_was_found_is_wanted_sent_and_offered_as_far_as_there_is_room() -> 
 
 def test_what_may_be_sent_one_way_only_is_exchanged_once_until_it_changes() -> None:
     parts = Parts(peer=Permissions.of({_PHEXT: [EVERYTHING]}, {}))
-    findings = Findings(
-        rights=parts.rights,
-        requests=parts.requests,
-        outgoing=parts.outgoing,
-        outbox=parts.outbox,
-        limits=Limits(),
-    )
+    findings = parts.findings
     found = Differences([], [], [_A[1]], [])
     for is_found in (True, False):
         session = Session(1, None)
@@ -410,13 +405,7 @@ def test_what_may_be_sent_one_way_only_is_exchanged_once_until_it_changes() -> N
 def test_no_more_is_sent_than_there_is_room_for_beside_what_is_to_be() -> None:
     limits = replace(Limits(), found_max=2)
     parts = Parts(limits)
-    findings = Findings(
-        rights=parts.rights,
-        requests=parts.requests,
-        outgoing=parts.outgoing,
-        outbox=parts.outbox,
-        limits=limits,
-    )
+    findings = parts.findings
     parts.outgoing.find(_A)
     two = Differences([at for _, at in _SCROLLS[1:3]], [], [], [])
     assert not findings.take(_PHEXT, Session(1, None), two, b"")
@@ -425,13 +414,7 @@ def test_no_more_is_sent_than_there_is_room_for_beside_what_is_to_be() -> None:
 
 def test_a_peer_learns_why_we_lack_something_of_its_own() -> None:
     parts = Parts(peer=Permissions.of({_PHEXT: [EVERYTHING]}, {}))
-    findings = Findings(
-        rights=parts.rights,
-        requests=parts.requests,
-        outgoing=parts.outgoing,
-        outbox=parts.outbox,
-        limits=Limits(),
-    )
+    findings = parts.findings
     two = Differences([], [_A[1], _B[1]], [], [])
     assert findings.take(_PHEXT, Session(1, None), two, b"")
     assert [*parts.outbox.waiting] == [Refused(_PHEXT, _A[1], NOT_ALLOWED)]
