@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar, Unpack
 
 from phextsync.control import operations
-from phextsync.control.answers import fact_rows
+from phextsync.control.answers import Page, fact_rows
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
 from phextsync.control.status import Status
@@ -205,18 +205,12 @@ class AsyncPhext:
         """Return how many scrolls in a range have text."""
         return await self._ask(operations.COUNT, text_of(range_))
 
-    async def coordinates(self, range_: Range = EVERYTHING) -> AsyncGenerator[Coordinate]:
-        after: str | None = ""
-        while after is not None:
-            page = await self._ask(operations.COORDINATES, text_of(range_), after)
-            for coordinate in page.rows:
-                yield coordinate
-            after = page.after
+    def coordinates(self, range_: Range = EVERYTHING) -> AsyncGenerator[Coordinate]:
+        return self._rows(operations.COORDINATES, range_)
 
-    async def keys(self, range_: Range = EVERYTHING) -> AsyncIterator[Coordinate]:
+    def keys(self, range_: Range = EVERYTHING) -> AsyncIterator[Coordinate]:
         """Iterate in order over the coordinates in a range whose scroll has text."""
-        async for coordinate in self.coordinates(range_):
-            yield coordinate
+        return self.coordinates(range_)
 
     async def values(self, range_: Range = EVERYTHING) -> AsyncIterator[str]:
         """Iterate in order over the texts in a range."""
@@ -227,13 +221,16 @@ class AsyncPhext:
         """Return the scrolls in a range apart, as they are whenever they are asked for."""
         return AsyncRange(self, as_range(range_))
 
-    async def items(self, range_: Range = EVERYTHING) -> AsyncIterator[tuple[Coordinate, str]]:
+    def items(self, range_: Range = EVERYTHING) -> AsyncIterator[tuple[Coordinate, str]]:
         """Iterate in order over the scrolls in a range that have text."""
+        return self._rows(operations.READ, range_)
+
+    async def _rows(self, operation: Operation[Page[T]], range_: Range) -> AsyncGenerator[T]:
         after: str | None = ""
         while after is not None:
-            page = await self._ask(operations.READ, text_of(range_), after)
-            for scroll in page.rows:
-                yield scroll
+            page = await self._ask(operation, text_of(range_), after)
+            for row in page.rows:
+                yield row
             after = page.after
 
     # -- changing --------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Texts: what a scroll can hold, and what it cannot."""
+"""Texts: what a scroll can hold, what it cannot, and what is shown of it in a list."""
 
 import re
 from typing import Final
@@ -12,6 +12,7 @@ _BREAK_NAMES: Final = (
     *("library", "shelf", "series", "collection", "volume"),
     *("book", "chapter", "section", "scroll"),
 )
+_HEAD_TIMES: Final = 4  # so many times what is shown of a line is looked at first
 _FORBIDDEN: Final = re.compile(f"[\0{BREAKS}\ud800-\udfff]")
 
 
@@ -35,3 +36,9 @@ def check_text(text: str) -> None:
     else:
         what = f"a lone surrogate (U+{ord(character):04X})"
     raise TextError(f"expected text without breaks, found {what} at offset {offset}")
+
+
+def first_line(text: str, characters: int) -> str:
+    """Return the beginning of the first line that is not blank."""
+    head = text[: _HEAD_TIMES * characters].strip() or text.strip()
+    return head.split("\n", 1)[0][:characters]

@@ -22,7 +22,7 @@ from phextsync.replica.past import DeletedScroll, Past
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.reconcile import scope_digest
-from phextsync.texts import check_text
+from phextsync.texts import check_text, first_line
 
 PAGE_ITEMS: Final = 2000
 PAGE_BYTES: Final = 256 << 10
@@ -215,7 +215,7 @@ def _coordinates(replica: Replica, range_: CoordinateRange | None) -> Page[Coord
 
 def _list(replica: Replica, range_: CoordinateRange | None) -> Page[ListedScroll]:
     def row(coordinate: Coordinate, text: str) -> ListedScroll:
-        line = text[: 4 * _SUMMARY_CHARACTERS].strip().split("\n", 1)[0][:_SUMMARY_CHARACTERS]
+        line = first_line(text, _SUMMARY_CHARACTERS)
         return ListedScroll(coordinate, replica.size(coordinate), line)
 
     return _page(replica, range_, row, bytes_max=None)

@@ -21,7 +21,7 @@ from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.phext_names import is_reserved
 from phextsync.replica.changes import Change
-from phextsync.texts import check_text
+from phextsync.texts import check_text, first_line
 
 PAGE_CHARACTERS: Final = 16_000
 """Text in one answer: about 4,000 tokens."""
@@ -168,7 +168,7 @@ class Agent:
             async with aclosing(phext.coordinates(range_)) as coordinates:
                 async for coordinate in coordinates:
                     text = await phext.get(coordinate) or ""
-                    line = text.strip().split("\n", 1)[0][:_LINE_CHARACTERS]
+                    line = first_line(text, _LINE_CHARACTERS)
                     yield coordinate, len(text.encode()), line
 
     async def _list(self, phext: AsyncPhext, range_: str, after: str) -> list[str]:

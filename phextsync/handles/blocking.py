@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, TypeVar, Unpack, overload
 
 from phextsync.control import operations
-from phextsync.control.answers import fact_rows
+from phextsync.control.answers import Page, fact_rows
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
 from phextsync.control.status import Status
@@ -240,17 +240,16 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
     def coordinates(self, range_: Range = EVERYTHING) -> Iterator[Coordinate]:
         """Iterate in order over the coordinates in a range whose scroll has text. What changes
         meanwhile may be in or not."""
-        after: str | None = ""
-        while after is not None:
-            page = self._ask(operations.COORDINATES, text_of(range_), after)
-            yield from page.rows
-            after = page.after
+        return self._rows(operations.COORDINATES, range_)
 
     def scrolls(self, range_: Range = EVERYTHING) -> Iterator[tuple[Coordinate, str]]:
         """Iterate in order over the scrolls in a range that have text."""
+        return self._rows(operations.READ, range_)
+
+    def _rows(self, operation: Operation[Page[T]], range_: Range) -> Iterator[T]:
         after: str | None = ""
         while after is not None:
-            page = self._ask(operations.READ, text_of(range_), after)
+            page = self._ask(operation, text_of(range_), after)
             yield from page.rows
             after = page.after
 

@@ -27,6 +27,7 @@ from phextsync.errors import PhextsyncError
 from phextsync.index import Coordinate, covers
 from phextsync.store.contract import LogEntry, StoredScroll
 from phextsync.store.retention import NEVER_MS, Kept
+from phextsync.texts import first_line
 
 FOREVER: Final = NEVER_MS
 """How long history is kept that is never given up, in milliseconds."""
@@ -166,7 +167,7 @@ class Past:
         if found is None:
             return None
         entry, text = found
-        size, line = len(text.encode()), text.strip().split("\n", 1)[0][:_LINE_CHARACTERS]
+        size, line = len(text.encode()), first_line(text, _LINE_CHARACTERS)
         writer, seen_here = entry.origin or None, not entry.origin
         return DeletedScroll(self.place, entry.time_ms, seen_here, writer, size, line), text
 
