@@ -26,11 +26,12 @@ class FrameChannel(trio.abc.Channel[bytes]):
     """Frames over a stream. A cancelled `receive` loses nothing; a cancelled `send` ends the link.
 
     A stream that breaks, or ends within a frame, raises `LinkError`; one that ends between frames
-    raises `trio.EndOfChannel`. One task may send while another receives.
+    raises `trio.EndOfChannel`. One task may send while another receives. `stream` is what lies
+    below.
     """
 
     def __init__(self, stream: trio.abc.Stream, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
-        self._stream = stream
+        self.stream = stream
         self._prompt = stream if isinstance(stream, PromptStream) else None
         close_in_children(stream)
         self._frame_bytes_max = frame_bytes_max
@@ -111,7 +112,7 @@ class FrameChannel(trio.abc.Channel[bytes]):
     async def aclose(self) -> None:
         """Close the stream, with a goodbye if the peer takes it within a second."""
         with trio.move_on_after(_CLOSE_TIMEOUT_S):
-            await self._stream.aclose()
+            await self.stream.aclose()
 
     def _check_size(self, frame: bytes) -> None:
         if len(frame) > self._frame_bytes_max:
@@ -122,7 +123,7 @@ class FrameChannel(trio.abc.Channel[bytes]):
             raise LinkError("the link ended in the middle of a frame that was sent")
         try:
             with trio.move_on_after(SEND_TIMEOUT_S) as scope:
-                await self._stream.send_all(data)
+                await self.stream.send_all(data)
             if scope.cancelled_caught:
                 self._send_failed = True
                 raise LinkError(f"the peer took nothing for {SEND_TIMEOUT_S:g} s")
@@ -153,7 +154,7 @@ class FrameChannel(trio.abc.Channel[bytes]):
 
     async def _receive_more(self) -> None:
         try:
-            data = await self._stream.receive_some()
+            data = await self.stream.receive_some()
         except trio.BrokenResourceError as error:
             raise LinkError(broken_reason(error)) from error
         # CPython drops the front of a bytearray without moving the rest.

@@ -5,7 +5,7 @@ import operator
 import os
 import ssl
 import weakref
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, NoReturn, Protocol, runtime_checkable
 
 import trio
 
@@ -21,8 +21,6 @@ _sockets: weakref.WeakSet[trio.socket.SocketType] = weakref.WeakSet()
 def close_in_children(end: trio.abc.Stream | trio.SocketListener) -> None:
     """Let forked children close their copy of a socket: it is open as long as anybody has it, and
     others would wait for a process that is gone."""
-    while isinstance(end, trio.SSLStream):
-        end = end.transport_stream
     if isinstance(end, trio.SocketStream | trio.SocketListener):
         _sockets.add(end.socket)
 
@@ -154,7 +152,7 @@ class TlsStream(trio.abc.Stream):
         server_side: bool,
         server_name: str | None = None,
     ) -> None:
-        self._stream = stream
+        self.transport_stream = stream
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(
@@ -199,13 +197,9 @@ class TlsStream(trio.abc.Stream):
         try:
             if data:
                 self._tls.write(data)
-            await self._stream.send_all(self._outgoing.read())
-        except ssl.SSLError as error:
-            self._is_broken = True
-            raise trio.BrokenResourceError(str(error)) from error
-        except BaseException:
-            self._is_broken = True
-            raise
+            await self.transport_stream.send_all(self._outgoing.read())
+        except BaseException as error:
+            self._break(error)
         finally:
             self._is_sending = False
 
@@ -224,12 +218,8 @@ class TlsStream(trio.abc.Stream):
         try:
             self._tls.write(data)
             return self._prompt.send_nowait(self._outgoing.read())
-        except ssl.SSLError as error:
-            self._is_broken = True
-            raise trio.BrokenResourceError(str(error)) from error
-        except BaseException:
-            self._is_broken = True
-            raise
+        except BaseException as error:
+            self._break(error)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the stream below takes data."""
@@ -238,7 +228,7 @@ class TlsStream(trio.abc.Stream):
             raise trio.BusyResourceError("another task is sending on this TLS stream")
         self._is_sending = True
         try:
-            await self._stream.wait_send_all_might_not_block()
+            await self.transport_stream.wait_send_all_might_not_block()
         finally:
             self._is_sending = False
 
@@ -268,15 +258,22 @@ class TlsStream(trio.abc.Stream):
                 with contextlib.suppress(trio.BrokenResourceError):
                     await self._flush()
         except BaseException:
-            await trio.aclose_forcefully(self._stream)
+            await trio.aclose_forcefully(self.transport_stream)
             raise
-        await self._stream.aclose()
+        await self.transport_stream.aclose()
 
     def _check_usable(self) -> None:
         if self._is_closed:
             raise trio.ClosedResourceError("this TLS stream was closed")
         if self._is_broken:
             raise trio.BrokenResourceError("this TLS stream has failed")
+
+    def _break(self, error: BaseException) -> NoReturn:
+        """Nothing can be sent any more: the other side would miss a piece."""
+        self._is_broken = True
+        if isinstance(error, ssl.SSLError):
+            raise trio.BrokenResourceError(str(error)) from error
+        raise error
 
     def _decrypt(self, limit: int) -> bytes | None:
         """Return what is here, b"" at the peer's goodbye, None when more has to arrive first."""
@@ -301,7 +298,7 @@ class TlsStream(trio.abc.Stream):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _fill(self) -> None:
-        data = await self._stream.receive_some()
+        data = await self.transport_stream.receive_some()
         if data:
             self._incoming.write(data)
         else:
@@ -313,7 +310,7 @@ class TlsStream(trio.abc.Stream):
     async def _flush(self) -> None:
         data = self._outgoing.read()
         if data:
-            await self._stream.send_all(data)
+            await self.transport_stream.send_all(data)
 
 
 def _checked_bytes(max_bytes: int) -> int:

@@ -115,7 +115,7 @@ class Disk:
         """An event happened, and is as durable as it is."""
         match event.kind:
             case 1:
-                file = self._file(event.path)
+                file = self.file(event.path)
                 file.write(event.offset, event.data)
                 if event.is_synced:
                     self._make_durable(file, event)
@@ -123,9 +123,9 @@ class Disk:
                 if self._current.get(event.path) is None:
                     self._sync_names()
                 else:
-                    self._file(event.path).sync()
+                    self.file(event.path).sync()
             case 3:
-                file = self._file(event.path)
+                file = self.file(event.path)
                 file.sync()
                 del file.durable[event.offset :]
                 file.durable.extend(bytes(event.offset - len(file.durable)))
@@ -139,12 +139,12 @@ class Disk:
         if event.kind != _WRITE or not event.is_synced:
             return self
         other = Disk({})
-        file = self._file(event.path)
+        file = self.file(event.path)
         copy = _File(bytearray(file.durable), list(file.blocks))
         other._names = {n: copy if f is file else f for n, f in self._names.items()}
         other._current = {n: copy if f is file else f for n, f in self._current.items()}
         other._changes = [(e, copy if f is file else f) for e, f in self._changes]
-        other._file(event.path).write(event.offset, event.data)
+        other.file(event.path).write(event.offset, event.data)
         return other
 
     def image(self, random: Random, chance: float) -> dict[str, bytes | None]:
@@ -173,7 +173,7 @@ class Disk:
                         _put(data, offset + at, block[at : at + _SECTOR_BYTES])
         return bytes(data)
 
-    def _file(self, path: str) -> _File:
+    def file(self, path: str) -> _File:
         file = self._current.get(path)
         assert file is not None, path
         return file

@@ -59,12 +59,12 @@ class _Pair:
             self.turns.append(turn)
             assert len(self.turns) < 80
             turn = self.sides[who].answer(turn.form, turn.body)
-            self._note(who, turn)
+            self.note(who, turn)
             who = 1 - who
         self.turns.append(turn)
         return self
 
-    def _note(self, who: int, turn: Turn) -> None:
+    def note(self, who: int, turn: Turn) -> None:
         if turn.found is None:
             return
         self.needed[who].update(turn.found.theirs, turn.found.changed)
@@ -212,7 +212,7 @@ def test_an_index_that_changes_meanwhile_costs_a_comparison_of_ranges() -> None:
     turn = second.answer(*_parts(first.begin(500)))
     assert turn.form == FOUND
     pair.indexes[0].set(_place(9), bytes(32), 1)
-    pair._note(1, turn)
+    pair.note(1, turn)
     answer = first.answer(*_parts(turn))
     assert answer.form == RANGES
     pair.run(answer)

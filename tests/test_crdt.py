@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync import crdt
 from phextsync.crdt import (
     ROOT,
     Fingerprinter,
     Scroll,
+    client_clocks,
     import_update,
     merge_updates,
 )
@@ -489,7 +489,8 @@ def test_the_client_id_of_an_import_has_its_bit_and_depends_on_everything() -> N
     scroll.clear()
     ids.add(scroll.import_text("a") or b"")
     assert len(ids) == 4
-    assert crdt._import_client_id(_PLACE.key, EMPTY_VERSION, "a") >> 52 == 1
+    (client_id,) = client_clocks(import_update(_PLACE.key, "a"))
+    assert client_id >> 52 == 1
 
 
 # -- fingerprints --------------------------------------------------------------------------

@@ -124,7 +124,7 @@ async def test_a_length_of_gigabytes_ends_the_link_before_its_body_is_read(
     async with _anna(tmp_path) as node:
         link = await connect(mallory, _LOOPBACK, node.port)
         await _greet(link, mallory)
-        await link.channel._stream.send_all(b"\xff\xff\xff\xff" + bytes(100))
+        await link.channel.stream.send_all(b"\xff\xff\xff\xff" + bytes(100))
         await _until_logged(caplog, "frame of 4294967295 bytes exceeds 1048576")
         await link.channel.aclose()
 
@@ -145,11 +145,11 @@ async def test_a_frame_that_comes_byte_by_byte_counts_as_silence(
 
 
 async def _drip(link: transport.SecureLink) -> None:
-    await link.channel._stream.send_all((1 << 19).to_bytes(4))
+    await link.channel.stream.send_all((1 << 19).to_bytes(4))
     while True:
         await trio.sleep(0.1)
         try:
-            await link.channel._stream.send_all(b"x")
+            await link.channel.stream.send_all(b"x")
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
 

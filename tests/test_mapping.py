@@ -378,11 +378,10 @@ def test_whoever_follows_a_feed_knows_every_text(
             case "take":
                 take()
         assert len(feed) <= coordinates_max
-        assert feed._old_size <= texts_max
+        assert feed.statistics().characters <= texts_max
     take()
     assert {c: text for c, text in known.items() if text} == dict(replica.scrolls(EVERYTHING))
-    assert not feed._old
-    assert feed._old_size == 0
+    assert feed.statistics() == (0, 0, 0)
 
 
 # -- undoing -------------------------------------------------------------------------------

@@ -442,9 +442,9 @@ def _ranges_of(message: Compare) -> Sequence[CoordinateRange]:
     """Return the ranges of which a turn of a comparison speaks."""
     match message.form:
         case comparison.RANGES:
-            return [range_ for range_, _, _ in reconcile._read(message.body)]
+            return [range_ for range_, _, _ in reconcile.read_parts(message.body)]
         case comparison.AUDIT:
-            return [range_ for range_, _, _ in reconcile._read(message.body[16:])]
+            return [range_ for range_, _, _ in reconcile.read_parts(message.body[16:])]
         case _:
             return [EVERYTHING]
 

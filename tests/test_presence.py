@@ -121,7 +121,7 @@ def test_a_node_that_starts_again_is_one_node_with_its_new_facts() -> None:
     assert _seen(network, 0) == {1: 1, 2: 9}
     network.run(_SETTLED_S)
     assert _seen(network, 0) == {1: 1, 2: 9}
-    assert len(network.peers[0].core.presence._known) == 2
+    assert network.peers[0].core.presence.statistics().starts == 2
 
 
 _actions = st.lists(
@@ -159,13 +159,12 @@ def test_each_knows_the_last_word_of_exactly_those_it_can_reach(
     for number, peer in enumerate(network.peers):
         others = _reachable(network, number) - {number}
         assert _seen(network, number) == {other: loads[other] for other in others}
-        assert len(peer.core.presence._known) == len(others)
+        assert peer.core.presence.statistics().starts == len(others)
     for link in list(network.links):
         network.cut(link)
     network.run(_SETTLED_S)
     for peer in network.peers:
-        assert not peer.core.presence._known
-        assert not peer.core.presence._links
+        assert peer.core.presence.statistics()[1:] == (0, 0)
 
 
 def test_a_telling_crosses_each_link_at_most_once_in_each_direction() -> None:
@@ -286,7 +285,7 @@ def test_facts_that_cannot_be_told_are_refused(facts: dict[str, Any]) -> None:
     board.publish({"load": 1})
     with pytest.raises(PhextsyncError, match="expected"):
         board.publish(facts)
-    assert board._facts == (("load", 1),)
+    assert board.statistics().facts == {"load": 1}
 
 
 # -- other versions ------------------------------------------------------------------------
@@ -372,4 +371,4 @@ def test_facts_can_be_withdrawn_whatever_they_covered(steps: list[tuple[bytes, A
             board.publish(facts, session)
     for session in (b"two", b"one", b""):
         board.publish({}, session)
-    assert board._facts == ()
+    assert board.statistics().facts == {}

@@ -124,12 +124,12 @@ def test_a_snapshot_of_an_older_format_is_read_as_it_is(tmp_path: Path) -> None:
 def test_a_part_of_a_database_is_what_lies_between_its_bounds(folder: Path) -> None:
     with open_records(folder / "store" / "data.mdb") as records:
         for name in DATABASES:
-            whole = list(records._pairs(name))
+            whole = list(records.pairs(name))
             keys = [key for key, _ in whole] or [b""]
             middle = keys[len(keys) // 2]
             for lower, upper in ((keys[0], keys[-1]), (b"", middle), (middle, None)):
                 part = [(k, v) for k, v in whole if lower <= k and (upper is None or k < upper)]
-                assert list(records._pairs(name, lower, upper)) == part
+                assert list(records.pairs(name, lower, upper)) == part
         assert records.problems == []
 
 

@@ -74,8 +74,13 @@ def _request(step: dict[str, Any]) -> Request:
 
 
 @pytest.fixture
-def api() -> SqApi:
-    return SqApi(_replicas(Random(1)))
+def replicas() -> ReplicaSet:
+    return _replicas(Random(1))
+
+
+@pytest.fixture
+def api(replicas: ReplicaSet) -> SqApi:
+    return SqApi(replicas)
 
 
 def _get(api: SqApi, target: str, **more: Any) -> str:
@@ -168,17 +173,17 @@ def test_two_clients_on_two_machines_do_not_overwrite_each_other() -> None:
 
 
 @pytest.mark.parametrize("target", ["select?p=x", "toc?p=x", "status?p=x", "delete?p=x", "get?p=x"])
-def test_reading_a_phext_does_not_make_it(api: SqApi, target: str) -> None:
+def test_reading_a_phext_does_not_make_it(api: SqApi, replicas: ReplicaSet, target: str) -> None:
     _get(api, target)
     _get(api, "update?p=x&s=")
-    assert api._replicas.names() == []
+    assert replicas.names() == []
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "a%5Cb", ".clients", "%00", "a%0Ab", "x" * 256])
-def test_a_name_that_is_none_is_refused(api: SqApi, name: str) -> None:
+def test_a_name_that_is_none_is_refused(api: SqApi, replicas: ReplicaSet, name: str) -> None:
     answer = api.answer(Request("GET", "/api/v2/update", f"p={name}&s=text"))
     assert (answer.status, answer.body) == (403, b"Forbidden: invalid phext path")
-    assert api._replicas.names() == []
+    assert replicas.names() == []
 
 
 def test_a_text_with_breaks_is_refused_and_changes_nothing(api: SqApi) -> None:
@@ -318,8 +323,10 @@ def test_head_writes_nothing(api: SqApi, operation: str) -> None:
         ("delta", "a" * 600_000),
     ],
 )
-def test_work_over_much_is_done_in_many_steps(api: SqApi, operation: str, body: str) -> None:
-    replica = api._replicas.open("n")
+def test_work_over_much_is_done_in_many_steps(
+    api: SqApi, replicas: ReplicaSet, operation: str, body: str
+) -> None:
+    replica = replicas.open("n")
     for number in range(1, 999):
         replica.import_text(Coordinate(1, 1, 1, 1, 1, 1, 1, 1, number), "text")
     replica.import_text(Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 999), "long " * 100_000)
@@ -341,8 +348,10 @@ def test_a_text_is_whole_however_it_is_cut_for_its_steps(api: SqApi, shift: int)
     assert answer.body.decode() == f"Bad Request: expected UTF-8, {found}"
 
 
-def test_checksums_are_read_from_lines_however_they_are_cut(api: SqApi) -> None:
-    replica = api._replicas.open("n")
+def test_checksums_are_read_from_lines_however_they_are_cut(
+    api: SqApi, replicas: ReplicaSet
+) -> None:
+    replica = replicas.open("n")
     places = [Coordinate(1, 1, 1, 1, 1, 1, 1, 2, number) for number in range(1, 900)]
     for place in places:
         replica.import_text(place, "text\n" * 40)
@@ -351,8 +360,10 @@ def test_checksums_are_read_from_lines_however_they_are_cut(api: SqApi) -> None:
     assert api.answer(Request("POST", "/api/v2/delta", "p=n", body=body)).body == b""
 
 
-def test_scrolls_that_are_written_between_steps_are_before_or_after(api: SqApi) -> None:
-    replica = api._replicas.open("n")
+def test_scrolls_that_are_written_between_steps_are_before_or_after(
+    api: SqApi, replicas: ReplicaSet
+) -> None:
+    replica = replicas.open("n")
     places = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1, number) for number in range(1, 500)]
     for place in places:
         replica.edit(place, "before")

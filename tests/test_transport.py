@@ -271,7 +271,7 @@ async def test_closing_does_not_wait_for_a_peer_that_reads_nothing(
 ) -> None:
     client, server = await _tls(*trio.testing.memory_stream_pair())
     assert isinstance(client, TlsStream)
-    stream = client._stream
+    stream = client.transport_stream
     assert isinstance(stream, trio.StapledStream)
     send_stream = stream.send_stream
     assert isinstance(send_stream, trio.testing.MemorySendStream)
@@ -731,10 +731,10 @@ async def test_links_do_not_wait_to_fill_packets() -> None:
         await link.channel.send(b"echo")
         assert await link.channel.receive() == b"echo"
         for each in (link, node.links[0]):
-            tls = each.channel._stream
+            tls = each.channel.stream
             assert isinstance(tls, TlsStream)
-            assert isinstance(tls._stream, SocketStream)
-            assert tls._stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert isinstance(tls.transport_stream, SocketStream)
+            assert tls.transport_stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         await link.channel.aclose()
 
 

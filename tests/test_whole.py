@@ -363,9 +363,9 @@ def test_a_peer_that_is_away_for_thirty_days_or_blocked_or_forgotten_is_not_wait
     async def body() -> None:
         await mesh.run_until(1)
         node = mesh.node(0)
+        absent = mesh.node(1).core.node_id
         mesh.apply(Crash(1))
         await mesh.run_until(mesh.now + 10)
-        absent = mesh._machines[1].identity.node_id
         assert not node.is_whole(PHEXT)
         node.known.block(absent.hex())
         assert node.is_whole(PHEXT)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from phextsync.errors import PhextsyncError
 from phextsync.index import Coordinate, CoordinateRange
@@ -98,6 +98,15 @@ class Change:
     missed: CoordinateRange | None = None
 
 
+class FeedStatistics(NamedTuple):
+    """How many coordinates wait in a feed, and how many old texts it keeps, with their characters
+    in all."""
+
+    waiting: int
+    texts: int
+    characters: int
+
+
 class ChangeFeed:
     """A mailbox of changes in a range of a phext, made by `Replica.feed`.
 
@@ -134,6 +143,10 @@ class ChangeFeed:
     def __len__(self) -> int:
         """How many coordinates are waiting, each counted once for each origin."""
         return self._count
+
+    def statistics(self) -> FeedStatistics:
+        """Return what can be counted of this feed."""
+        return FeedStatistics(self._count, len(self._old), self._old_size)
 
     def take(self) -> Change | None:
         """Return the next change, None when nothing is waiting."""

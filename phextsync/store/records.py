@@ -110,7 +110,7 @@ class Records:
     def __init__(self, open_file: Callable[[], PageFile]) -> None:
         self._open_file = open_file
         self.problems: list[str] = []
-        meta = dict(self._pairs(META))
+        meta = dict(self.pairs(META))
         version = _version(meta.get(b"version"))
         if version is None:
             self._note("the version of its format cannot be read")
@@ -123,7 +123,7 @@ class Records:
             else:
                 self._note(f"a record of {META.decode()} does not have its checksum")
         names = {body: key[1:] for key, body in bodies.items() if key[:1] == b"n"}
-        for number, value in self._pairs(NAMES):
+        for number, value in self.pairs(NAMES):
             body = self._body(NAMES, number, value)
             if body is not None:
                 names.setdefault(number, body)
@@ -165,7 +165,7 @@ class Records:
     def set_aside(self) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over keys and values of `damaged`; of those with a bad checksum only the place
         comes over."""
-        for key, value in self._pairs(DAMAGED):
+        for key, value in self.pairs(DAMAGED):
             place = key[:PLACE_BYTES]
             yield place, seal(DAMAGED, place, b"")
             is_state = key[PLACE_BYTES:] == STATE_SUFFIX
@@ -177,7 +177,7 @@ class Records:
     def heads(self, number: bytes) -> Iterator[tuple[bytes, bytes, int]]:
         """Iterate in order over key, fingerprint and size of the scrolls of a phext, without those
         whose head is damaged."""
-        for place, value in self._pairs(HEADS, number, behind(number)):
+        for place, value in self.pairs(HEADS, number, behind(number)):
             body = self._body(HEADS, place, value)
             if body is None or len(body) < _HEAD_1.size:
                 self._note(f"{self.place_name(place)}: its head is damaged")
@@ -188,12 +188,12 @@ class Records:
         self, lower: bytes = b"", upper: bytes | None = None
     ) -> Iterator[tuple[bytes, bytes | None]]:
         """Iterate over keys and sealed values of `history`; one that is damaged is None."""
-        for key, value in self._pairs(HISTORY, lower, upper):
+        for key, value in self.pairs(HISTORY, lower, upper):
             yield key, None if self._body(HISTORY, key, value) is None else value
 
     def notes(self) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over keys and sealed values of `notes`, without those that are damaged."""
-        for key, value in self._pairs(NOTES):
+        for key, value in self.pairs(NOTES):
             if self._body(NOTES, key, value) is not None:
                 yield key, value
 
@@ -216,12 +216,13 @@ class Records:
         self, database: bytes, lower: bytes, upper: bytes | None
     ) -> Iterator[tuple[bytes, int, bytes, bytes]]:
         rank = (HEADS, STATES, LOGS).index(database)
-        for key, value in self._pairs(database, lower, upper):
+        for key, value in self.pairs(database, lower, upper):
             yield key[:PLACE_BYTES], rank, key, value
 
-    def _pairs(
+    def pairs(
         self, database: bytes, lower: bytes = b"", upper: bytes | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate in order over keys and values of a database as they are, checked or not."""
         file = self._open_file()
         yield from file.pairs(database, lower, upper)
         for problem in file.problems:

@@ -10,7 +10,7 @@ Sans-IO; used in one thread.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from phextsync.errors import PhextsyncError, ProtocolError
 from phextsync.sync.limits import Limits
@@ -37,6 +37,15 @@ class PeerPresence:
     name: str
     facts: Mapping[str, str | int]
     is_here: bool = True
+
+
+class PresenceStatistics(NamedTuple):
+    """What this node tells, of how many starts of other nodes it knows, and how many peers hear
+    it."""
+
+    facts: dict[str, str | int]
+    starts: int
+    peers: int
 
 
 @dataclass(slots=True)
@@ -104,6 +113,10 @@ class PresenceBoard:
             if node_id not in latest or latest[node_id].heard_at < known.heard_at:
                 latest[node_id] = known
         return tuple(_presence(latest[node_id].notice) for node_id in sorted(latest))
+
+    def statistics(self) -> PresenceStatistics:
+        """Return what can be counted of this board."""
+        return PresenceStatistics(dict(self._facts or ()), len(self._known), len(self._links))
 
     def subscribe(self, callback: Callable[[PeerPresence], None]) -> Callable[[], None]:
         """Call `callback` when a node comes, tells something else, or is gone; return what ends

@@ -113,7 +113,7 @@ def next_step(
     """
     writer = _Writer(parameters, key)
     found = Differences([], [], [], [])
-    for range_, mode, payload in _read(message):
+    for range_, mode, payload in read_parts(message):
         if not holds(scope, range_):
             raise ProtocolError(f"expected ranges that both sides may compare, found {range_}")
         if mode == _LIST:
@@ -285,8 +285,8 @@ def _distance(before: Coordinate, bound: Coordinate, level: int) -> bytes:
     return varints(_cut(bound, level) - _cut(before, level)) if level else b""
 
 
-def _read(message: bytes) -> Iterator[tuple[CoordinateRange, int, bytes]]:
-    """Yield range, mode, and digest or list."""
+def read_parts(message: bytes) -> Iterator[tuple[CoordinateRange, int, bytes]]:
+    """Iterate over the parts of a message: range, mode, and digest or list."""
     reader = _Reader(message)
     at: Coordinate | None = ORIGIN
     while reader.left:
