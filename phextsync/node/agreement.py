@@ -9,6 +9,7 @@ from phextsync.index import CoordinateRange
 from phextsync.node.acquaintances import Acquaintances
 from phextsync.node.links import Links
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.signals import Signal
 from phextsync.sync.synchronizer import Synchronizer
 
 
@@ -26,12 +27,11 @@ class Agreement:
         self._core = core
         self._links = links
         self._acquaintances = acquaintances
-        self._progress = trio.Event()
+        self._progress = Signal()
 
     def note_progress(self) -> None:
         """Something was acknowledged or compared: ask again."""
-        self._progress.set()
-        self._progress = trio.Event()
+        self._progress.notify()
 
     async def progress(self) -> None:
         """Wait until something is acknowledged or compared."""

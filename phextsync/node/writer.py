@@ -43,8 +43,8 @@ class Writer:
         self._commit_s = 0.0  # that the last one took
         self._dirty = Flag()
         self._is_committing = False
-        self._settled = Signal()
-        replicas.listen(ReplicaListener(on_dirty=self._is_dirty, on_durable=self._settle))
+        self._settled = Signal()  # a commit has ended, well or badly
+        replicas.listen(ReplicaListener(on_dirty=self._dirty.set, on_durable=self._settled.notify))
 
     async def durable(self) -> None:
         """Wait until every change made so far is on disk. StoreFullError when the disk refuses."""
@@ -53,7 +53,7 @@ class Writer:
             is_well = await self._commit_or_wait()
             self._durability.check_writable()
             if not is_well:  # an error of this node: `run` tries again
-                self._is_dirty()
+                self._dirty.set()
                 await self._settled.wait()
 
     async def run(self) -> None:
@@ -66,7 +66,7 @@ class Writer:
             if await self._commit_or_wait():
                 await trio.sleep(commit_pause_s(self._commit_s))
             else:
-                self._is_dirty()
+                self._dirty.set()
                 await trio.sleep(RETRY_S)
 
     async def _commit_or_wait(self) -> bool:
@@ -105,11 +105,7 @@ class Writer:
 
     def _commit_failed(self, error: StoreError) -> None:
         self._durability.refused(error)
-        self._is_dirty()
-        self._settle()
-
-    def _settle(self) -> None:
-        """Wake all that wait for the end of a commit, good or bad."""
+        self._dirty.set()
         self._settled.notify()
 
     async def stop(self) -> bool:
@@ -120,6 +116,3 @@ class Writer:
                 if not await self._commit():
                     return False
         return not self._durability.is_dirty
-
-    def _is_dirty(self) -> None:
-        self._dirty.set()

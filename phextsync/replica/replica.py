@@ -16,7 +16,7 @@ from collections.abc import (
     Sequence,
     ValuesView,
 )
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from phextsync.crdt import IMPORTED_VERSION_BYTES_MAX, Scroll
@@ -262,16 +262,14 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Whether changes are made within a `batch`."""
         return self._publisher.is_in_batch
 
-    @contextmanager
-    def batch(self) -> Iterator[None]:
+    def batch(self) -> AbstractContextManager[None]:
         """Make the changes inside one commit, one `Change` and one step to undo.
 
         A batch inside a batch is part of it. What was done before an error stays done. It must
         not be held across an `await`: a RuntimeError at its end says that it was, if a part of
         it was committed by then.
         """
-        with self._publisher.batch():
-            yield
+        return self._publisher.batch()
 
     def history(self, key: Key, writer: str | None = None) -> "History":
         """Remember from now on what `writer` (None: the current one, see `writing_as`) does to a
