@@ -20,7 +20,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from phextsync.control.answers import Page
+from phextsync.control.answers import Page, rows_of_pages
 from phextsync.control.operations import Asked, Operation
 from phextsync.control.performing import PAGE_ITEMS
 from phextsync.durable_files import write_whole
@@ -154,11 +154,7 @@ def warn_of_import(folder: Path) -> None:
 
 def pages(asked: Asked, operation: Operation[Page[T]], phext: str, range_: str) -> Iterator[T]:
     """Iterate over the rows of an operation whose answers come in pages."""
-    after: str | None = ""
-    while after is not None:
-        page = operation.ask(asked, phext, range_, after)
-        yield from page.rows
-        after = page.after
+    return rows_of_pages(lambda after: operation.ask(asked, phext, range_, after))
 
 
 # -- arguments -----------------------------------------------------------------------------

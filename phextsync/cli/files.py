@@ -62,7 +62,8 @@ def bind(
     ] = False,
 ) -> None:
     """Keep the text files of a directory and the scrolls of a range the same."""
-    path, store = _whole(directory), BindingStore(existing_folder(data))
+    path, folder = _whole(directory), existing_folder(data)
+    store = BindingStore(folder)
     if confirm:
         if store.confirm(path):
             warn(f"the directory that lies at {path} now counts as the one that was bound")
@@ -73,7 +74,7 @@ def bind(
         fail("expected a range, such as --at '7.*'")
     was_there = path.is_dir()
     bound = replace(Bound(path, phext, CoordinateRange.parse(at)), kept_days=keep)
-    check_readable(bound, NodeIdentity.load(existing_folder(data)).permissions)
+    check_readable(bound, NodeIdentity.load(folder).permissions)
     path = store.bind(bound, create=create).directory
     made = "" if was_there else ", which was made now,"
     warn(f"{path}{made} is bound to {bound.range} of {phext} while a node runs")

@@ -1,6 +1,6 @@
 """What is answered: each form of an answer as it is sent, and as it is read."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -32,6 +32,15 @@ class Page(Generic[T]):
 
     rows: list[T]
     after: str | None
+
+
+def rows_of_pages(ask: Callable[[str], Page[T]]) -> Iterator[T]:
+    """Iterate over the rows of all pages; `ask` gives the page behind a coordinate."""
+    after: str | None = ""
+    while after is not None:
+        page = ask(after)
+        yield from page.rows
+        after = page.after
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ class Attachment:
     """A blocking connection to the node that owns a folder, for one thread, without receipts."""
 
     def __init__(self, folder: Path) -> None:
-        """Connect. FileNotFoundError or ConnectionRefusedError when no node runs there."""
+        """Connect. One of `sockets.ABSENT` when no node answers there."""
         self._socket = connect(folder)
         self._number = 0
 

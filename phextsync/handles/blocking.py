@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, TypeVar, Unpack, overload
 
 from phextsync.control import operations
-from phextsync.control.answers import Page, fact_rows
+from phextsync.control.answers import Page, fact_rows, rows_of_pages
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
 from phextsync.control.status import Status
@@ -247,11 +247,8 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
         return self._rows(operations.READ, range_)
 
     def _rows(self, operation: Operation[Page[T]], range_: Range) -> Iterator[T]:
-        after: str | None = ""
-        while after is not None:
-            page = self._ask(operation, text_of(range_), after)
-            yield from page.rows
-            after = page.after
+        within = text_of(range_)
+        return rows_of_pages(lambda after: self._ask(operation, within, after))
 
     def within(self, range_: Range | Bounds) -> RangeView:
         """Return the scrolls in a range as a mapping of its own, which follows this one."""
