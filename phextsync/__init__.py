@@ -30,7 +30,7 @@ is a module, or a package whose first lines are its own map:
 * `discovery`: finding peers
 * `words`: what of a text is indexed, and what a query asks
 * `search`: full text search over replicas
-* `streams`: changes for trio
+* `change_streams`: changes for trio
 * `control`: the socket that other processes use, and the upkeep of a folder
 * `node`: `open_node`, where all of it meets; when what changed is flushed to the disk
 * `files`: bound directories: files and ranges of scrolls that are the same
@@ -43,6 +43,7 @@ is a module, or a package whose first lines are its own map:
 """
 
 from phextsync import aio
+from phextsync.change_streams import ChangeStream
 from phextsync.errors import (
     AnswerLostError,
     ClosedError,
@@ -79,7 +80,6 @@ from phextsync.replica.views import RangeView
 from phextsync.search import Hit
 from phextsync.store.lmdb_store import LmdbStore
 from phextsync.store.memory import MemoryStore
-from phextsync.streams import ChangeStream
 from phextsync.sync.presence import PeerPresence, PresenceBoard
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity

@@ -6,8 +6,8 @@ from random import Random
 
 import trio
 
-from phextsync.testing.links import Paths
 from phextsync.testing.network import MemoryNetwork
+from phextsync.testing.paths import Paths
 from phextsync.testing.trio_time import TrioTimeline
 
 

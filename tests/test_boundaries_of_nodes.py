@@ -386,7 +386,7 @@ def test_discovery_that_fails_is_opened_again(monkeypatch: pytest.MonkeyPatch) -
     async def body() -> None:
         node, found = mesh.node(0), _Once()
         async with trio.open_nursery() as nursery:
-            await nursery.start(node.finding.run, nursery, found)
+            await nursery.start(node.discoverer.run, nursery, found)
             await mesh.run_until(mesh.now + 10)
             assert found.opened == 2
             assert Address("x", 1) in node.dialler.addresses()

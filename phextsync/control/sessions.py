@@ -6,6 +6,7 @@ from typing import Final
 
 import trio
 
+from phextsync.change_streams import ChangeStream
 from phextsync.control import operations
 from phextsync.control.answers import ToldChange, ToldScroll, as_facts
 from phextsync.control.desk import Desk
@@ -13,7 +14,6 @@ from phextsync.control.frames import Value
 from phextsync.control.operations import check_phext
 from phextsync.errors import PhextsyncError, ProtocolError
 from phextsync.replica.changes import writing_as
-from phextsync.streams import ChangeStream
 
 _LASTING_MAX: Final = 1000  # of one process: each may keep a document open
 _FACTS: Final = 0  # the number under which a session has its facts; requests begin at 1

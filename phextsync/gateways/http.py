@@ -13,6 +13,7 @@ from typing import Final
 import trio
 
 from phextsync.boundaries import Boundary, printable
+from phextsync.change_streams import ChangeStream
 from phextsync.discovery import Address
 from phextsync.errors import LinkError, PhextsyncError, StoreFullError
 from phextsync.gateways.guard import Guard
@@ -23,7 +24,6 @@ from phextsync.index import CoordinateRange
 from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
 from phextsync.replica.changes import Change, writing_as
-from phextsync.streams import ChangeStream
 
 DEFAULT_PORT: Final = 1337
 

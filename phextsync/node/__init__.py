@@ -7,7 +7,7 @@
 * `acquaintances`: which peers there are, and who of them was here when
 * `links`: frames between the core and the network
 * `dialler`: where there ought to be a link, and when to try again
-* `finding`: announces this node, and hears of others
+* `discoverer`: announces this node, and hears of others
 * `agreement`: whether the peers have what we have
 * `node`: `open_node`, where all of it meets
 """

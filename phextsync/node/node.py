@@ -21,6 +21,7 @@ import trio
 
 from phextsync import discovery, transport
 from phextsync.boundaries import Boundary
+from phextsync.change_streams import ChangeStream
 from phextsync.control.desk import Desk, Directories
 from phextsync.control.performing import summarize
 from phextsync.control.server import serve
@@ -31,7 +32,7 @@ from phextsync.node import invitations as invitation
 from phextsync.node.acquaintances import Acquaintances
 from phextsync.node.agreement import Agreement
 from phextsync.node.dialler import Dialler
-from phextsync.node.finding import Finding
+from phextsync.node.discoverer import Discoverer
 from phextsync.node.links import LINKS_MAX, Links
 from phextsync.node.status import (
     AbsentPeer,
@@ -51,7 +52,6 @@ from phextsync.search import Hit, Searcher
 from phextsync.signals import Signal
 from phextsync.store.durations import Durations
 from phextsync.store.lmdb_store import LmdbStore
-from phextsync.streams import ChangeStream
 from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.sync.lacks import Lack
 from phextsync.sync.listener import Listener
@@ -151,7 +151,7 @@ class Node:
             outside.random,
             links_max=links_max,
         )
-        self.finding = Finding(self.dialler, boundary, self._announcement, self.reloaded)
+        self.discoverer = Discoverer(self.dialler, boundary, self._announcement, self.reloaded)
         self.agreement = Agreement(self.replicas, self.core, self.links, self.acquaintances)
         self.presence = self.core.presence
         self.presence.subscribe(lambda peer: self.acquaintances.see(peer.node_id))
@@ -327,7 +327,7 @@ class Node:
                 self.dialler.dial(nursery, address, None, is_neighbour=True, is_proven=True)
             self.dialler.dial_remembered(nursery)
             for found in self._surroundings.discoveries:
-                await nursery.start(self.finding.run, nursery, found)
+                await nursery.start(self.discoverer.run, nursery, found)
             task_status.started()
 
     async def stop(self) -> bool:

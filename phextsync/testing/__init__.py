@@ -3,7 +3,7 @@
 A map of the package; each module imports only those before it:
 
 * `faults`: what can go wrong, as data
-* `links`: when what one node sends arrives at another
+* `paths`: when what one node sends arrives at another
 * `metrics`: what a run cost
 * `disks`: what is on a simulated disk
 * `inodes`: inodes of a disk in memory, and what is left of them when the power goes

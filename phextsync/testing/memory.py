@@ -48,7 +48,6 @@ from phextsync.testing.faults import (
     Shape,
     Sleep,
 )
-from phextsync.testing.links import Paths
 from phextsync.testing.memory_discovery import MemoryDiscovery
 from phextsync.testing.memory_links import MemoryLinks
 from phextsync.testing.memory_machine import Life, Machine
@@ -56,6 +55,7 @@ from phextsync.testing.mesh import PHEXT, Editor
 from phextsync.testing.metrics import Metrics
 from phextsync.testing.network import MemoryNetwork
 from phextsync.testing.oracle import Edit, Oracle
+from phextsync.testing.paths import Paths
 from phextsync.testing.trace import Trace, generator
 from phextsync.testing.trio_time import TrioTimeline, repeatable_scheduler
 from phextsync.trust.authority import MeshKey

@@ -1,4 +1,4 @@
-"""A network in memory: hosts that dial, listen and hear of each other over the paths of `links`.
+"""A network in memory: hosts that dial, listen and hear of each other over `paths`.
 
 What TCP does to a program it does too: a connection is a stream of bytes that stay in order or
 break; what was sent waits in a bounded buffer until it is read; who knocks where nobody listens
@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import trio
 
 from phextsync.discovery import Sighting
-from phextsync.testing.links import Paths, Timeline
+from phextsync.testing.paths import Paths, Timeline
 
 SOCKET_BYTES: Final = 256 << 10
 """What a connection holds of one direction between the sender and who reads there."""

@@ -13,8 +13,8 @@ from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Live, Part, Ping, Updates
 from phextsync.sync.timing import BACKOFF_MAX_S, BACKOFF_MIN_S
 from phextsync.testing.faults import Rubbish
-from phextsync.testing.links import Paths
 from phextsync.testing.oracle import Violation
+from phextsync.testing.paths import Paths
 from phextsync.testing.simulated_node import SimulatedNode
 from phextsync.testing.stage import Stage
 

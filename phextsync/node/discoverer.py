@@ -1,4 +1,4 @@
-"""Finding: announces a node, and has the dialler take up what others announce."""
+"""Discoverer: announces a node, and has the dialler take up what others announce."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -12,7 +12,7 @@ from phextsync.node.dialler import Dialler
 _DISCOVERY_PAUSE_S: Final = 5.0
 
 
-class Finding:
+class Discoverer:
     """Keeps each kind of discovery running. `announcement` gives what to announce now; when
     `reloaded` returns it may have changed."""
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from phextsync.errors import PhextsyncError
 from phextsync.testing import Hold, Partition, Repair, Shape
-from phextsync.testing.links import Path, Paths
+from phextsync.testing.paths import Path, Paths
 
 
 class _Timeline:

@@ -6,12 +6,12 @@ import pytest
 import trio
 import trio.testing
 
+from phextsync.change_streams import ChangeStream
 from phextsync.index import Coordinate
 from phextsync.replica.changes import Change
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
-from phextsync.streams import ChangeStream
 
 _A, _B = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2))
 

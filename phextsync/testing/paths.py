@@ -1,4 +1,4 @@
-"""Links: when what leaves one node arrives at another, or that it waits. Shared by all tiers.
+"""Paths: when what leaves one node arrives at another, or that it waits. Shared by all tiers.
 
 A path is one direction between two nodes and keeps the order of what is sent on it, as TCP does:
 what is lost is sent again, later, and what is held back arrives when the path is repaired. Only

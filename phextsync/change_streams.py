@@ -1,4 +1,4 @@
-"""Streams: changes as an asynchronous iterator for trio."""
+"""Change streams: changes as an asynchronous iterator for trio."""
 
 from collections.abc import Awaitable, Callable
 
