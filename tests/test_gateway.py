@@ -97,6 +97,19 @@ async def test_a_recorded_session_has_the_recorded_bytes(
             assert body.decode() == response["body"]["text"], line
 
 
+@pytest.mark.parametrize(
+    "target", ["/api/v2/select?p=n", "/api/v2/none", "/events?p=n&range=<script>"]
+)
+async def test_a_browser_makes_no_page_of_a_text(target: str, tmp_path: Path) -> None:
+    async with _serving(tmp_path) as (gateway, port):
+        gateway.node.phext("n").edit(Coordinate(*[1] * 9), "<script>alert(1)</script>")
+        for line in ("Sec-Fetch-Mode: navigate", "Accept: text/html,*/*"):
+            told = await _ask(port, _closing(f"GET {target} HTTP/1.1", line))
+            assert b"\r\nContent-Type: text/plain; charset=utf-8\r\n" in told
+            assert b"\r\nX-Content-Type-Options: nosniff\r\n" in told
+        assert b"nosniff" not in await _ask(port, _closing(f"GET {target} HTTP/1.1"))
+
+
 async def test_many_requests_share_a_connection_even_unawaited(tmp_path: Path) -> None:
     async with (
         _serving(tmp_path) as (_, port),
@@ -114,13 +127,14 @@ async def test_many_requests_share_a_connection_even_unawaited(tmp_path: Path) -
     [
         b"GET /api/v2/update?p=n&s=caf\xc3\xa9 au lait HTTP/1.1\r\nConnection: close\r\n\r\n",
         b"GET /api/v2/update?p=n&s=caf%C3%A9+au+lait HTTP/1.0\r\n\r\n",
+        b"GET /api/v2/update?p=n&s=caf%C3%A9+au+lait HTTP/1.1\nConnection: close\n\n",
         _closing(
             "POST /api/v2/update?p=n HTTP/1.1",
             "Transfer-Encoding: chunked",
             body=b"5\r\ncaf\xc3\xa9\r\n8\r\n au lait\r\n0\r\n\r\n",
         ),
     ],
-    ids=["not encoded, no host", "HTTP/1.0", "chunked"],
+    ids=["not encoded, no host", "HTTP/1.0", "lines end with LF", "chunked"],
 )
 async def test_what_clients_send_is_understood(request_: bytes, tmp_path: Path) -> None:
     async with _serving(tmp_path) as (_, port):
@@ -144,6 +158,7 @@ async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(tmp_path: P
     ("request_", "answer"),
     [
         (b"nonsense\r\n\r\n", b"400 Bad Request"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"400 Bad Request"),
         (_closing("POST /api/v2/update HTTP/1.1", "Content-Length: x"), b"400 Bad Request"),
         (
             _closing("POST /api/v2/update HTTP/1.1", "Content-Length: 99"),
@@ -168,7 +183,15 @@ async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(tmp_path: P
             b"400 Bad Request",
         ),
     ],
-    ids=["no request", "no length", "large body", "large chunks", "large header", "two lengths"],
+    ids=[
+        "no request",
+        "tls",
+        "no length",
+        "large body",
+        "large chunks",
+        "large header",
+        "two lengths",
+    ],
 )
 async def test_what_is_no_request_or_too_large_is_refused(
     request_: bytes, answer: bytes, tmp_path: Path

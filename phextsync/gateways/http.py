@@ -34,6 +34,7 @@ _WRITER: Final = "gateway"
 _TURN_S: Final = 0.002
 _WARNINGS_PER_S: Final = 0.5
 _WARNINGS_MAX: Final = 10
+_METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 _EVENTS: Final = (
     ("Content-Type", "text/event-stream"),
     ("Cache-Control", "no-store"),
@@ -145,7 +146,7 @@ class Gateway:
         if is_read and request.path == "/health":
             return self._health()
         if is_read and request.path == "/metrics":
-            return Answer(200, self._metrics.text(), (("Content-Type", "text/plain"),))
+            return Answer(200, self._metrics.text(), (("Content-Type", _METRICS),))
         with writing_as(_WRITER):
             answer = await _by_turns(self._sq.steps(request, number), made)
         if answer.has_changed:

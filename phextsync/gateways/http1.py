@@ -1,12 +1,14 @@
 """HTTP/1.1 for a server: requests and answers of one connection within limits, on h11 over trio.
 
 What SQ's clients send is read as leniently as SQ reads it before `h11` judges the rest: bytes in a
-request line that should have been encoded, no `Host`. A client that is too slow in sending or in
-taking its answer ends its own connection with `trio.TooSlowError`, one that is gone with
-`trio.BrokenResourceError`.
+request line that should have been encoded, no `Host`, lines that end with LF alone. A browser is
+told that a text is one, so that no text of others becomes a page of this origin. A client that is
+too slow in sending or in taking its answer ends its own connection with `trio.TooSlowError`, one
+that is gone with `trio.BrokenResourceError`.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
@@ -20,6 +22,13 @@ _RECEIVE_BYTES: Final = 64 << 10
 _SEND_BYTES: Final = 1 << 20
 _LINGER_S: Final = 2.0
 _REQUEST: Final = re.compile(rb"[\r\n]*(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) [/*h]")
+_END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
+_NO_HEAD: Final = re.compile(rb"[^A-Za-z]")  # such as TLS
+_BROWSERS: Final = ("sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site")
+_TEXT: Final = (
+    ("Content-Type", "text/plain; charset=utf-8"),
+    ("X-Content-Type-Options", "nosniff"),
+)
 _PHRASES: Final = {413: "Payload Too Large"}  # SQ's, where Python's is another
 
 
@@ -124,6 +133,7 @@ class HttpConnection:
         self._http = h11.Connection(h11.SERVER)
         self._takes_body = True
         self._has_more = False
+        self._is_browser = False
 
     # -- requests --------------------------------------------------------------------------
 
@@ -140,6 +150,8 @@ class HttpConnection:
         self._takes_body = event.method != b"HEAD"
         headers = tuple((name.decode(), value.decode("latin-1")) for name, value in event.headers)
         named = dict(headers)
+        is_for_people = "text/html" in named.get("accept", "").lower()
+        self._is_browser = is_for_people or any(name in named for name in _BROWSERS)
         if "content-length" in named and "transfer-encoding" in named:
             raise Refusal(400, "Bad Request: Content-Length beside Transfer-Encoding")
         announced = named.get("content-length", "0")
@@ -168,17 +180,19 @@ class HttpConnection:
 
     async def _next_head(self) -> bytes | None:
         self._buffer = self._buffer.lstrip(b"\r\n")
-        while b"\r\n\r\n" not in self._buffer:
+        while (end := _END_OF_HEAD.search(self._buffer)) is None:
+            if _NO_HEAD.match(self._buffer):
+                raise Refusal(400, "Bad Request")
             if len(self._buffer) > self._limits.header_bytes_max:
                 raise Refusal(413, "header too large")
             data = await self._receive()
             if not data:
                 return None
             self._buffer = (self._buffer + data).lstrip(b"\r\n")
-        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        head, self._buffer = self._buffer[: end.start()], self._buffer[end.end() :]
         if len(head) > self._limits.header_bytes_max:
             raise Refusal(413, "header too large")
-        return head + b"\r\n\r\n"
+        return b"\r\n".join([*(line.removesuffix(b"\r") for line in head.split(b"\n")), b"", b""])
 
     async def _next_piece(self) -> bytes | None:
         """Return the next bytes of the body, None behind its end."""
@@ -220,7 +234,7 @@ class HttpConnection:
 
     async def send(self, answer: Answer) -> bool:
         """Send an answer; say whether another request may follow."""
-        headers = list(answer.headers)
+        headers = [*answer.headers, *self._of_a_text(answer.headers)]
         if answer.status != 204:
             headers.append(("Content-Length", str(len(answer.body))))
         if self._has_more:
@@ -242,11 +256,17 @@ class HttpConnection:
         lines = [
             f"HTTP/1.1 {refusal.status} {_phrase(refusal.status)}",
             "Access-Control-Allow-Origin: *",
+            *(f"{name}: {value}" for name, value in self._of_a_text(())),
             f"Content-Length: {len(body)}",
             "Connection: close",
         ]
         head = "\r\n".join([*lines, "", ""]).encode()
         await self._write(head + (body if self._takes_body else b""))
+
+    def _of_a_text(self, headers: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        """Return what an answer without a type says to a browser, which would guess one."""
+        has_type = any(name == "Content-Type" for name, _ in headers)
+        return _TEXT if self._is_browser and not has_type else ()
 
     async def end(self) -> None:
         """Send no more, and read on for a while: the last answer is lost where a connection is
