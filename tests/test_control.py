@@ -1,7 +1,9 @@
 """Operations that other processes ask of the node that owns a folder."""
 
 import json
+import socket
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import cbor2
@@ -10,9 +12,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from phextsync.control.answers import as_facts
-from phextsync.control.frames import Value, check_request, decode_answer, encode_error, plain
+from phextsync.control.client import Attachment
+from phextsync.control.frames import (
+    Value,
+    check_request,
+    decode_answer,
+    encode_answer,
+    encode_error,
+    plain,
+)
 from phextsync.control.operations import digest, is_change
 from phextsync.control.performing import perform
+from phextsync.control.sockets import SOCKET_NAME
 from phextsync.control.status import (
     DirectoryRow,
     DurationsRow,
@@ -36,6 +47,26 @@ def replicas() -> ReplicaSet:
     made = ReplicaSet(MemoryStore(), node_id=bytes(16), random=Random(0), wall_time_ms=lambda: 0)
     perform(made, ["set", "memory", _PLACE, "one two"])
     return made
+
+
+def test_who_waits_for_a_node_that_does_not_answer_is_told_so_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / SOCKET_NAME))
+        listening.listen()
+
+        def answer(line: str) -> None:
+            told.append(line)
+            taken.append(listening.accept()[0])
+            for number in (1, 2):
+                frame = encode_answer(number, number)
+                taken[0].sendall(len(frame).to_bytes(4, "big") + frame)
+
+        taken: list[socket.socket] = []
+        with Attachment(tmp_path, answer, quiet_s=0.0) as attachment:
+            assert [attachment.ask("phexts") for _ in range(2)] == [1, 2]
+        taken[0].close()
+    assert told == [f"the node of {tmp_path} does not answer yet; waiting for it"]
 
 
 def test_a_splice_replaces_characters_of_the_text_that_was_seen(replicas: ReplicaSet) -> None:

@@ -140,7 +140,7 @@ def session(
     the store, else standard error is."""
     folder = existing_folder(data)
     warn_of_import(folder)
-    return (own if writes else visit)(folder, report or warn)
+    return (own if writes else visit)(folder, report or warn, warn)
 
 
 def warn_of_import(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """A plain connection to the node of a folder, for commands and tools."""
 
+import select
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -11,13 +12,27 @@ from phextsync.control.sockets import connect
 from phextsync.errors import StoreError
 
 _STOPPED: Final = "the node that owns this folder has stopped"
+_QUIET_S: Final = 10.0
 
 
 class Attachment:
-    """A blocking connection to the node that owns a folder, for one thread, without receipts."""
+    """A blocking connection to the node that owns a folder, for one thread, without receipts.
 
-    def __init__(self, folder: Path) -> None:
+    A node that is at work, stopped, or out of open files answers late, and is waited for; `tell`
+    is told once that it is, after `quiet_s`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tell: Callable[[str], None] | None = None,
+        *,
+        quiet_s: float = _QUIET_S,
+    ) -> None:
         """Connect. One of `sockets.ABSENT` when no node answers there."""
+        self._folder = folder
+        self._tell = tell
+        self._quiet_s = quiet_s
         self._socket = connect(folder)
         self._number = 0
 
@@ -37,10 +52,20 @@ class Attachment:
             self._socket.sendall(len(frame).to_bytes(4, "big") + frame)
         except ConnectionError:
             raise StoreError(_STOPPED) from None
+        self._note_silence()
         _, answer = decode_answer(self._receive(int.from_bytes(self._receive(4), "big")))
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _note_silence(self) -> None:
+        if self._tell is None:
+            return
+        answers = select.poll()
+        answers.register(self._socket, select.POLLIN)
+        if not answers.poll(self._quiet_s * 1000):
+            self._tell(f"the node of {self._folder} does not answer yet; waiting for it")
+            self._tell = None
 
     def watch(self, phext: str, range_: str) -> Callable[[], ToldChange | None]:
         """Watch a range; return what gives the next change, again and again."""

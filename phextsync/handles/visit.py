@@ -107,10 +107,17 @@ class Visitor:
     """Reads without owning the folder for as long as that is enough; the first change asks the node
     that runs by then, or owns the folder. What changes nothing makes no store."""
 
-    def __init__(self, folder: Path, stack: ExitStack, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stack: ExitStack,
+        report: Callable[[str], None],
+        tell: Callable[[str], None] | None,
+    ) -> None:
         self._folder = folder
         self._stack = stack
         self._report = report
+        self._tell = tell
         self._reading: Reading | None = None
         self._owner: Asked | None = None
 
@@ -121,7 +128,7 @@ class Visitor:
                 answer, has_changed = _try(self._folder, list(request))
                 if not has_changed:
                     return answer
-            self._owner = self._stack.enter_context(own(self._folder, self._report))
+            self._owner = self._stack.enter_context(own(self._folder, self._report, self._tell))
         if self._owner is not None:
             return self._owner.ask(*request)
         self._reading = self._reading or Reading(self._folder)
@@ -137,28 +144,32 @@ class Visitor:
 
 
 @contextmanager
-def visit(folder: Path, report: Callable[[str], None]) -> Iterator[Asked]:
+def visit(
+    folder: Path, report: Callable[[str], None], tell: Callable[[str], None] | None = None
+) -> Iterator[Asked]:
     """Ask the node that runs on a folder, or, where none does, look into the folder for as long as
     the block lasts, and own it from the first change on. `report` is told what an operator should
-    know of the store."""
+    know of the store, `tell` that a node is waited for."""
     with ExitStack() as stack:
         asked: Asked
         try:
-            asked = stack.enter_context(Attachment(folder))
+            asked = stack.enter_context(Attachment(folder, tell))
         except (*ABSENT, PermissionError):  # or it is that of another user
-            asked = visitor = Visitor(folder, stack, report)
+            asked = visitor = Visitor(folder, stack, report, tell)
             stack.callback(visitor.finish)
         yield asked
 
 
 @contextmanager
-def own(folder: Path, report: Callable[[str], None]) -> Iterator[Asked]:
+def own(
+    folder: Path, report: Callable[[str], None], tell: Callable[[str], None] | None = None
+) -> Iterator[Asked]:
     """Ask the node that runs on a folder, or, where none does, own the folder for as long as the
     block lasts."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            attachment = Attachment(folder)
+            attachment = Attachment(folder, tell)
         except ABSENT:
             identity = NodeIdentity.load(folder)
         else:
