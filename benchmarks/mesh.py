@@ -30,7 +30,6 @@ from sims.processes import Process, mesh, wait_until_equal
 COUNT: Final = 6
 
 _NAMES: Final = [f"agent{i}" for i in range(COUNT)]
-_PLACE: Final = "1.1.1/1.1.1/1.1.1"
 _LINE_BYTES: Final = 32
 _LOAD_PER_S: Final = 200
 _LOAD_BATCH: Final = 10

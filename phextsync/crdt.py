@@ -32,6 +32,7 @@ from phextsync.edits import (
     apply_edits,
     in_hunks,
     is_line_end,
+    lines_of,
     minimal_edits,
     missing_lines,
     whole_line_edits,
@@ -78,7 +79,6 @@ is forgotten as another step begins."""
 _STEPS_LEFT: Final = STEPS_MAX * 3 // 4
 _IMPORT_BIT: Final = 1 << 52
 _NO_UPDATE: Final = b"\0\0"
-_LINES: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _POSITION: Final = re.compile(r"([<>])(?:([0-9a-f]{1,14})\.([0-9a-f]{1,8})\.([12]))?")
 
 
@@ -348,7 +348,7 @@ class Scroll:
         copy = self._copy()
         at = 0  # in bytes; the ends of the lines before stay
         lines = []
-        for line in _LINES.findall(self.text):
+        for line in lines_of(self.text):
             content = without_end(line)
             with copy._transaction():
                 del copy._yrs[at : at + len(content.encode() or line)]

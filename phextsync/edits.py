@@ -1,4 +1,4 @@
-"""Edits: what changes one text into another, by lines and words; merging two changes of a text.
+"""Edits: what changes one text into another, by lines and words.
 
 An edit is (start, stop, replacement) in characters of the text that it changes. Lists of edits
 ascend and do not overlap. Pure functions with bounded work that know of no document.

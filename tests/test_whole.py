@@ -15,7 +15,6 @@ from phextsync.trust.permissions import Permissions
 from sims.network import Network
 
 _A = Coordinate(*[1] * 9)
-_B = Coordinate(2, *[1] * 8)
 _DAY_S = 86400.0
 
 

@@ -79,9 +79,7 @@ async def test_who_waits_for_the_disk_waits_for_no_pause(autojump_clock: trio.ab
     async def commit(batch: Batch) -> None:
         store.commit(batch)
 
-    writer = Writer(
-        replicas, commit, Boundary(logging.getLogger()), Path("/data"), promptly=lambda call: call()
-    )
+    writer = _writer(replicas, commit)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(writer.run)
         began = trio.current_time()
@@ -105,9 +103,7 @@ async def test_all_who_wait_during_a_commit_have_the_next_one_together() -> None
             await may_go.wait()
         store.commit(batch)
 
-    writer = Writer(
-        replicas, commit, Boundary(logging.getLogger()), Path("/data"), promptly=lambda call: call()
-    )
+    writer = _writer(replicas, commit)
     async with trio.open_nursery() as nursery:
         for name in range(4):
             replicas.open("memory").append(_A, f"{name}")
@@ -130,9 +126,7 @@ async def test_an_error_of_the_disk_is_told_and_the_change_is_kept(
             raise errors.pop()
         store.commit(batch)
 
-    writer = Writer(
-        replicas, commit, Boundary(logging.getLogger()), Path("/data"), promptly=lambda call: call()
-    )
+    writer = _writer(replicas, commit)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(writer.run)
         replicas.open("memory").append(_A, "x")

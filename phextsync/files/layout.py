@@ -73,10 +73,6 @@ class Layout:
         """Return the path of a scroll, None when it has no name here."""
         return self._paths.get(coordinate)
 
-    def name_of(self, coordinate: Coordinate) -> str | None:
-        """Return the name that a scroll has here."""
-        return self._names.get(coordinate)
-
     def at(self, path: str) -> Coordinate | None:
         """Return the scroll whose file lies at a path."""
         return self._at.get(self.abilities.key(path))

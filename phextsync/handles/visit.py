@@ -38,7 +38,6 @@ class Alone:
 
     def __init__(self, folder: Path, identity: NodeIdentity, store: LmdbStore) -> None:
         self._folder = folder
-        self._identity = identity
         self._replicas = _replicas(store, identity.node_id, identity.permissions)
         self._files = FileDesk(self._replicas, folder)
 

@@ -66,8 +66,8 @@ class LmdbStore:
 
     Layout: `store.lock` names the owner; `store/data.mdb` has the databases that `records` lists;
     `closed` says how a clean stop left that file: see `opening`. `progress` is told how far a
-    rebuild is. With a `clock`, `syncs` has how long the disk took to
-    write each batch and wait for it.
+    rebuild is. With a `clock`, `syncs` has how long the disk took to write each batch and to wait
+    for it.
     """
 
     def __init__(
