@@ -19,8 +19,11 @@ from phextsync import (
     aio,
     writing_as,
 )
+from phextsync.handles.awaiting import answer
+from phextsync.handles.engine import Engine
 from sims.processes import PATIENCE_S, make_folder
 from tests.clocks import next_millisecond
+from tests.engines import OPTIONS
 
 pytestmark = pytest.mark.real
 
@@ -128,9 +131,17 @@ def test_a_wait_that_is_cancelled_ends_in_the_node_too(tmp_path: Path) -> None:
         for wrong in (handle.phext().edit(_A, 5), handle.phext().size(5)):  # type: ignore[arg-type]
             with pytest.raises(TypeError):
                 await wrong
-        assert not handle._engine.client._calls
 
-    _run(make_folder(tmp_path), use)
+    async def main(folder: Path) -> None:
+        engine = Engine(folder, OPTIONS)
+        await answer(engine, engine.start())
+        try:
+            await use(aio.AsyncHandle(engine))
+            assert engine.client.statistics().unanswered == 0
+        finally:
+            await asyncio.to_thread(engine.stop)
+
+    asyncio.run(main(make_folder(tmp_path)))
 
 
 def test_callbacks_and_iterations_run_in_the_loop(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.store.contract import Batch
 from phextsync.store.memory import MemoryStore
 from sims.processes import PATIENCE_S, make_folder, mesh
+from tests.engines import opened
 
 _A = "1.1.1/1.1.1/1.1.1"
 
@@ -291,15 +292,15 @@ def test_three_owners_killed_in_a_row_lose_and_double_nothing(tmp_path: Path) ->
 def test_an_owner_that_is_killed_leaves_each_step_done_or_undone_once(tmp_path: Path) -> None:
     with mesh(tmp_path, ["solo"], options=["--no-mdns", "--host", "127.0.0.1"]) as (process,):
         process.start()
-        with _open(process.folder) as handle, handle.phext().history(_A, "writer"):
+        with opened(process.folder) as (engine, handle), handle.phext().history(_A, "writer"):
             asked: list[tuple[str, Call]] = []
             for number in range(600):
                 request: list[Value] = ["memory", _A]
                 if number % 3 == 2:
-                    call = handle._engine.begin(operations.UNDO, *request, writer="writer")
+                    call = engine.begin(operations.UNDO, *request, writer="writer")
                 else:
                     request.append(f"{number} ")
-                    call = handle._engine.begin(operations.APPEND, *request, writer="writer")
+                    call = engine.begin(operations.APPEND, *request, writer="writer")
                 asked.append((f"{number}", call))
                 if number == 300:
                     asked[100][1].result(PATIENCE_S)

@@ -41,6 +41,9 @@ from phextsync import (
 )
 from phextsync.conflicts import Conflict
 from phextsync.control import operations
+from phextsync.control.client import Attachment
+from phextsync.control.frames import Value
+from phextsync.control.operations import Operation
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.conflict_log import ConflictLog
 from phextsync.handles.call import Call
@@ -48,6 +51,7 @@ from phextsync.replica.past import LoggedChange, Past
 from phextsync.store.lmdb_store import LmdbStore
 from sims.processes import PATIENCE_S, make_folder
 from tests.clocks import next_millisecond
+from tests.engines import opened
 
 pytestmark = pytest.mark.real
 
@@ -70,6 +74,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Handle, H
 def handle(tmp_path: Path) -> Iterator[Handle]:
     with _open(make_folder(tmp_path)) as handle:
         yield handle
+
+
+def _asked(folder: Path, operation: Operation[None], *arguments: Value) -> None:
+    """Ask for something as the command line does."""
+    with Attachment(folder) as attachment:
+        operation.ask(attachment, *arguments)
 
 
 def _run(folder: Path, program: str) -> str:
@@ -217,6 +227,8 @@ def test_what_no_scroll_can_hold_is_refused_and_changes_nothing(
 ) -> None:
     phext = shared[which].phext(f"refused{which}")
     phext[_A] = "kept"
+    folder, splice = Path(shared[which].status().folder), operations.SPLICE
+    seen = operations.digest("kept")
     writes: list[Callable[[str], object]] = [
         lambda text: phext.edit(_A, text),
         lambda text: phext.append(_A, text),
@@ -227,7 +239,7 @@ def test_what_no_scroll_can_hold_is_refused_and_changes_nothing(
         lambda text: phext.import_texts([(_B, text)]),
         lambda text: phext.update({_B: text}),
         lambda text: phext.setdefault(_B, text),
-        lambda text: phext._ask(operations.SPLICE, _A, 0, 4, text, operations.digest("kept")),
+        lambda text: _asked(folder, splice, phext.name, _A, 0, 4, text, seen),
     ]
     for write in writes:
         with pytest.raises(TextError, match=r"a zero byte \(U\+0000\) at offset 1"):
@@ -544,9 +556,9 @@ def test_a_writer_takes_back_what_it_wrote_through_its_handle(
 
 
 def test_a_history_goes_with_the_process_that_has_it(tmp_path: Path) -> None:
-    with _open(make_folder(tmp_path)) as owner:
+    with opened(make_folder(tmp_path)) as (engine, owner):
         owner.phext()[_A] = "text"
-        replica = owner._engine.client.replica("memory")
+        replica = engine.client.replica("memory")
         assert replica is not None
         with _open(tmp_path) as attached:
             history = attached.phext().history(_A)
@@ -570,14 +582,14 @@ def test_each_process_tells_its_facts_and_an_heir_tells_them_again(tmp_path: Pat
     with _open(there) as peer:
         address = f"127.0.0.1:{peer.status().port}"
 
-        def open_() -> Handle:
-            return phextsync.open(here, host="127.0.0.1", port=0, discover=False, peers=[address])
-
-        with open_() as owner, open_() as attached:
+        with (
+            opened(here, [address]) as (_, owner),
+            opened(here, [address]) as (engine, attached),
+        ):
             owner.publish({"load": 1})
             attached.publish({"editing": "notes"})
             attached.publish({"editing": _A})
-            assert len(attached._engine.client._lasting) == 1
+            assert engine.client.statistics().lasting == 1
             peer.publish({"home": _B})
             _wait_for(peer, {"load": 1, "editing": _A})
             for handle in (owner, attached):

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from socket import socket
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -45,6 +45,13 @@ from phextsync.store.folder import is_locked
 # What owns the folder without answering is starting, stopping, or a command that is soon done.
 _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 0.01
+
+
+class ClientStatistics(NamedTuple):
+    """How many requests of a process have no answer yet, and how many last."""
+
+    unanswered: int
+    lasting: int
 
 
 class FolderClient:
@@ -77,6 +84,10 @@ class FolderClient:
         session = self._session
         is_open = session is not None and not is_reserved(phext)  # else the desk says why not
         return session.desk.replicas.opened_replica(phext) if session and is_open else None
+
+    def statistics(self) -> ClientStatistics:
+        """Return what can be counted of this client. From any thread."""
+        return ClientStatistics(len(self._calls), len(self._lasting))
 
     def abandon(self) -> None:
         """Forget the node: this is the child of a fork, and the node runs in its parent."""
