@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from phextsync.alignment import Block
-from phextsync.edits import likeness, line_changes, lines_of, without_end
+from phextsync.edits import likeness, line_changes, lines_of, minimal_edits, without_end
 from phextsync.merges import merged_text
 
 # How like what the merge made of a conflict the text must still be.
@@ -56,6 +56,23 @@ def conflicts(base: str, mine: str, theirs: str) -> list[Conflict]:
 def theirs_of(base: str, mine: str, merged: str) -> str:
     """Return the other side's text: `base` with the changes that made `merged` of `mine`."""
     return merged_text(mine, base, merged)
+
+
+def is_answer(base: str, mine: str, merged: str) -> bool:
+    """Whether who made `merged` of `mine` had seen it: something is gone that `mine` has and `base`
+    had not. What nobody else has seen stays in a merge."""
+    put_in: list[range] = []
+    gained = 0
+    for start, stop, words in minimal_edits(base, mine):
+        put_in.append(range(start + gained, start + gained + len(words)))
+        gained += len(words) - (stop - start)
+    for start, stop, words in minimal_edits(mine, merged):
+        left = iter(words)
+        for piece in put_in:
+            gone = mine[max(start, piece.start) : min(stop, piece.stop)]
+            if not all(character in left for character in "".join(gone.split())):
+                return True
+    return False
 
 
 def settled(text: str, conflict: Conflict, chosen: str) -> str | None:

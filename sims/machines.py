@@ -153,7 +153,7 @@ class Machine:
             self._rescans.ask(self.now + _FIRST_RESCAN_S)
         elif self.now >= self._rescans.due:
             self._rescans.begin()
-            await self.binding.rescan(self.now)
+            await self.binding.rescan(self.now, writers)
             self._rescans.ask(self.now + _RESCAN_S)
         await self.binding.round(paths, coordinates, self.now, writers)
         await self._durable()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phextsync.conflicts import Conflict, conflicts, settled, theirs_of
+from phextsync.conflicts import Conflict, conflicts, is_answer, settled, theirs_of
 from phextsync.merges import merged_text
 from tests.strategies import documents
 
@@ -134,3 +134,21 @@ def test_of_equal_lines_the_nearest_is_settled() -> None:
     left = merged_text("a\n", "b\n", "c\n")
     text = f"{left}x\ny\n{left}"
     assert settled(text, conflict, "b\n") == f"{left}x\ny\nb\n"
+
+
+@pytest.mark.parametrize(
+    ("mine", "merged", "answers"),
+    [
+        ("buy oat milk\n", "buy oat soy milk\n", False),
+        ("buy oat milk\n", "buy soy milk\n", True),
+        ("buy tea\n", "buy tea juice\n", False),
+        ("buy tea\n", "buy juice\n", True),
+        ("buy tea\n", "", True),
+        ("buy milk\nbread\n", "soy\nbread\n", False),
+        ("buy milk\nbread\n", "buy milk\n", True),
+        ("buy milks\n", "buy milkshake\n", False),
+        ("", "soy\n", False),
+    ],
+)
+def test_who_takes_away_what_was_put_in_had_seen_it(mine: str, merged: str, answers: bool) -> None:
+    assert is_answer("buy milk\n", mine, merged) == answers

@@ -184,3 +184,66 @@ def test_a_line_that_two_sides_changed_apart_is_a_conflict_where_both_were_seen(
         assert found.mine == f"buy {mine} milk\n"
         assert found.theirs.split() == ["buy", theirs, "milk"]  # read off what the merge made
         assert machine.binding.situation().conflicts == 1
+
+
+def _pause(mesh: Mesh, seconds: float) -> None:
+    """Let time pass in which nothing arrives, and nobody knows."""
+    end = mesh.network.now + seconds
+    while mesh.network.now < end:
+        mesh.network.now += 0.1
+        for machine in mesh.machines:
+            if machine.is_due():
+                machine.work()
+
+
+def _begun(count: int) -> Mesh:
+    mesh = Mesh(count)
+    mesh.join()
+    mesh.machines[0].disk.put("plan.md", "plan\nbuy milk\n")
+    mesh.settle()
+    return mesh
+
+
+def _told(mesh: Mesh) -> list[list[tuple[str, str]]]:
+    found = []
+    for machine in mesh.machines:
+        assert machine.binding is not None
+        logged = [each.conflict for each in machine.binding.conflicts]
+        found.append([(each.mine, each.theirs) for each in logged])
+    return found
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("ends", ["goes on", "is cut", "is cut by a crash"])
+def test_a_line_that_two_sides_changed_in_a_short_pause_is_a_conflict_on_both(
+    count: int, ends: str
+) -> None:
+    mesh = _begun(count)
+    for machine, line in zip(mesh.machines, ("buy oat milk", "buy soy milk"), strict=False):
+        machine.disk.put("plan.md", f"plan\n{line}\n")
+        _pause(mesh, 0.8)
+    if ends != "goes on":
+        mesh.part()
+        mesh.pass_time(3)
+    if ends == "is cut by a crash":
+        for machine in mesh.machines:
+            mesh.network.crash(machine.number)
+            machine.start()
+    assert mesh.settle() == {"plan.md": "plan\nbuy oat soy milk\n"}
+    oat, soy = "buy oat milk\n", "buy soy milk\n"
+    told = [[(oat, soy)], [(soy, oat)]]
+    assert _told(mesh) == [*told, []][:count]
+
+
+def test_who_changes_a_line_knowing_what_another_made_of_it_meets_nobody() -> None:
+    mesh = _begun(3)
+    one, two, _ = mesh.machines
+    for machine, line in ((one, "oat milk"), (two, "soy milk"), (one, "tea"), (two, "juice")):
+        machine.disk.put("plan.md", f"plan\nbuy {line}\n")
+        mesh.pass_time(1)
+    one.disk.put("plan.md", "plan\nbuy beer\n")
+    _pause(mesh, 0.3)
+    place = next(c for c, text in one.peer.replica.scrolls() if text == "plan\nbuy beer\n")
+    one.peer.replica.edit(place, "plan\nbuy wine\n")  # a program on the same machine
+    assert mesh.settle() == {"plan.md": "plan\nbuy wine\n"}
+    assert _told(mesh) == [[], [], []]

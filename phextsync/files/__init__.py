@@ -6,6 +6,7 @@
 * `filesystem`: what is asked of a file system
 * `markers`: which binding of which data folder a directory is
 * `records`: what a file held when it was last read or written
+* `unseen`: what scrolls held before changes that others may not have seen
 * `reading`: what lies at the paths of a directory
 * `directory`: the files of a directory, read and written without losing what others write
 * `problems`: what cannot be kept in step, and when to try again

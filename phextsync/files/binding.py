@@ -35,6 +35,7 @@ from phextsync.files.problems import Problems
 from phextsync.files.reading import File, Found, Gone, Trouble, why
 from phextsync.files.records import Record, Records, digest_of
 from phextsync.files.todo import Runner, Todo
+from phextsync.files.unseen import Unseen
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 
@@ -105,13 +106,13 @@ class Binding:
         self._may_write = may_write
         self._absences = Absences()
         self._todo = Todo()
+        self._unseen = Unseen(self.records, is_apart)
         self._merging = Merging(replica, is_apart)
         parts = (replica, self.naming, self.records, self._merging, self.problems, self.conflicts)
-        self._intake = Intake(
-            *(*parts, self._absences, self._todo), may_write=may_write, is_apart=is_apart
-        )
+        parts_of_both = (*parts, self._unseen, self._todo)
+        self._intake = Intake(*parts_of_both, self._absences, may_write=may_write)
         self._output = Output(
-            *(*parts, self._todo, directory), run=run, durable=durable, may_write=may_write
+            *(*parts_of_both, directory), run=run, durable=durable, may_write=may_write
         )
         self._late: list[LateChange] = []  # told by the directory and not yet in a scroll
         self._left_alone: frozenset[str] = frozenset()
@@ -133,11 +134,11 @@ class Binding:
         await self.rescan(now)
         self._is_first = False
 
-    async def rescan(self, now: float) -> None:
+    async def rescan(self, now: float, writers: Mapping[Coordinate, str] | None = None) -> None:
         """Look through the whole directory and at all scrolls, and bring together what differs."""
         await self._check(now)
         paths, coordinates = await self._look_through(now)
-        await self.round(paths, coordinates, now)
+        await self.round(paths, coordinates, now, writers)
 
     async def _look_through(self, now: float) -> tuple[list[str], list[Coordinate]]:
         """Return the paths and scrolls of all that may differ."""
@@ -182,6 +183,7 @@ class Binding:
         await self._output.find_out(now)
         self.conflicts.writers = writers or {}
         paths = [*paths, *self._absences.begin_round()]
+        self._unseen.look(now, self.conflicts.writers, self._is_whole)
         is_whole = self.records.has_shared and self._is_whole()
         await self._take_late_changes(now)
         known, unknown = self._concerned(paths, coordinates, now)
@@ -202,7 +204,7 @@ class Binding:
         if is_whole:
             self.records.drop_shared()
         if self._directory.take_new_rules():
-            await self.rescan(now)  # what was ignored has changed meanwhile
+            await self.rescan(now, writers)  # what was ignored has changed meanwhile
 
     def confirm(self, confirmed_ns: int) -> None:
         """Let the deletions that are held be done, which somebody confirmed at a time."""
@@ -220,7 +222,7 @@ class Binding:
     def next_due(self, now: float) -> float | None:
         """Return when a round is due although nothing changes; None when none is."""
         dues = [self.problems.next_due(), self.naming.next_due, self._absences.next_due(now)]
-        dues.append(self._directory.next_late)
+        dues += [self._directory.next_late, self._unseen.next_due]
         if self._todo:
             dues.append(now)
         return min((due for due in dues if due is not None), default=None)

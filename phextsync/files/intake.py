@@ -21,6 +21,7 @@ from phextsync.files.problems import Problems
 from phextsync.files.reading import File, Found, Gone, Trouble
 from phextsync.files.records import Record, Records, digest_of
 from phextsync.files.todo import Todo
+from phextsync.files.unseen import Unseen
 from phextsync.index import Coordinate
 from phextsync.replica.replica import Replica
 from phextsync.texts import check_text
@@ -59,11 +60,11 @@ class Intake:
         merging: Merging,
         problems: Problems,
         conflicts: ConflictLog,
-        absences: Absences,
+        unseen: Unseen,
         todo: Todo,
+        absences: Absences,
         *,
         may_write: Callable[[Coordinate], bool],
-        is_apart: Callable[[], bool],
     ) -> None:
         self._replica = replica
         self._naming = naming
@@ -71,10 +72,10 @@ class Intake:
         self._merging = merging
         self._problems = problems
         self._conflicts = conflicts
-        self._absences = absences
+        self._unseen = unseen
         self._todo = todo
+        self._absences = absences
         self._may_write = may_write
-        self._is_apart = is_apart
 
     def take(
         self,
@@ -181,8 +182,7 @@ class Intake:
 
     def _merge(self, coordinate: Coordinate, record: Record, file: File, taken: Taken) -> None:
         base, scroll = self._records.base(coordinate), self._replica.get(coordinate, "")
-        if self._is_apart():
-            self._records.set_shared(coordinate, scroll)
+        self._unseen.note(coordinate, scroll)
         self._merging.take(coordinate, record, base, file, is_unseen=taken.is_unseen)
         self._conflicts.compare(coordinate, record.path, base, file.text, scroll)
 
@@ -331,8 +331,7 @@ class Intake:
                 continue
             with self._problems.boundary(record.path, taken.now):
                 base, scroll = self._records.base(coordinate), self._replica.get(coordinate, "")
-                if self._is_apart():
-                    self._records.set_shared(coordinate, scroll)
+                self._unseen.note(coordinate, scroll)
                 self._merging.delete(coordinate, record.path, base)
                 self._conflicts.compare(coordinate, record.path, base, "", scroll)
                 gone = replace(record, digest=b"", mark=None, fingerprint=b"")

@@ -30,6 +30,7 @@ from phextsync.files.reading import TEXT_BYTES_MAX, File, Found, Gone, Trouble
 from phextsync.files.records import Intent, Record, Records, digest_of
 from phextsync.files.rules import rules_of_others
 from phextsync.files.todo import Runner, Todo
+from phextsync.files.unseen import Unseen
 from phextsync.index import Coordinate
 from phextsync.replica.replica import Replica
 
@@ -54,6 +55,7 @@ class Output:
         merging: Merging,
         problems: Problems,
         conflicts: ConflictLog,
+        unseen: Unseen,
         todo: Todo,
         directory: Directory,
         *,
@@ -68,6 +70,7 @@ class Output:
         self._merging = merging
         self._problems = problems
         self._conflicts = conflicts
+        self._unseen = unseen
         self._todo = todo
         self._directory = directory
         self._run = run
@@ -145,7 +148,7 @@ class Output:
         may_write = self._may_write(coordinate)
         if file is not None and record is not None and record.digest and may_write:
             self._merging.join_twins(coordinate, record, file.text)
-            shared = self._records.shared(coordinate)
+            shared = self._unseen.before(coordinate)
             if shared is not None:
                 self._merging.tidy(coordinate, path, shared, file.text)
         text = self._replica.get(coordinate, "")
@@ -361,11 +364,10 @@ class Output:
         self, coordinate: Coordinate, path: str, mine: str, merged: str
     ) -> None:
         """Log where others changed lines that were changed here unseen by them."""
-        shared = self._records.shared(coordinate)
-        if shared is not None:
+        before = self._unseen.meet(coordinate, mine, merged)
+        if before is not None:
             others = rules_of_others if path == IGNORE_FILE else theirs_of
-            self._conflicts.compare(coordinate, path, shared, mine, others(shared, mine, merged))
-            self._records.replace_shared(coordinate, merged)
+            self._conflicts.compare(coordinate, path, before, mine, others(before, mine, merged))
 
     # -- after a crash -----------------------------------------------------------------------
 

@@ -237,7 +237,7 @@ class _Service:
                 self._rescans.ask(now + _FIRST_RESCAN_S)
             elif now >= self._rescans.due:
                 self._rescans.begin()
-                await self.binding.rescan(now)
+                await self.binding.rescan(now, writers)
                 later = trio.current_time()
                 self._rescans.ask(later + self._pause_s(later - now))
             binding = self.binding
