@@ -1,11 +1,15 @@
 """What two made alike of one text apart is there once, and nothing that either wrote is lost."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phextsync.files.alike import shared_base
+from phextsync.edits import apply_edits
+from phextsync.files.alike import lines_twice, shared_base
 from phextsync.merges import merged_text
+from tests.test_files import Mesh
 
 _LINES = [f"{word} number {i}\n" for i, word in enumerate(("cat", "sat", "mat", "saw", "noon"))]
 _OTHERS = ["one thing\n", "another thing\n", "something else\n", "the last of all\n"]
@@ -54,3 +58,63 @@ def test_nothing_that_either_side_wrote_is_lost_or_comes_back(
     )
     assert (mine | others) - before <= found <= mine | others
     assert before & mine & others <= found
+
+
+@pytest.mark.parametrize("more", ["", "and a line more\n"])
+@pytest.mark.parametrize("start", ["", _OTHERS[0]])
+def test_what_others_made_alike_of_a_text_is_deleted_where_it_stands_twice(
+    more: str, start: str
+) -> None:
+    base, new = start + "".join(_LINES), start + "".join(_OTHERS[1:])
+    mine, others = "".join(_OTHERS[1:]), "".join(_OTHERS[1:]) + more
+    for text in (new, new + more):
+        edits = lines_twice(base, text, start + mine + others)
+        assert apply_edits(start + mine + others, edits) == new + more
+        edits = lines_twice(base, text, start + others + mine)
+        assert apply_edits(start + others + mine, edits) == new + more
+
+
+def test_what_was_added_and_what_is_not_alike_may_stand_twice() -> None:
+    base, line, other = "a\nb\n", _OTHERS[0], _OTHERS[1]
+    assert not lines_twice(base, base + line, base + line + line)  # two added it
+    assert not lines_twice(base, line, line + line * 0)  # nobody else did
+    assert not lines_twice(base, line + line, line + line)  # it is meant to
+    assert not lines_twice(base, f"{line}\n{other}", f"{line}\n{other}x\n\ny\n")
+
+
+_FEW = st.lists(st.sampled_from("abcd"), max_size=4).map(lambda of: "".join(f"{x}\n" for x in of))
+
+
+@given(_FEW, _FEW, _FEW)
+def test_of_what_stands_twice_enough_stays_and_both_sides_delete_the_same(
+    base: str, mine: str, others: str
+) -> None:
+    whole = mine + others
+    left = apply_edits(whole, lines_twice(base, mine, whole))
+    most = Counter(mine.split()) | Counter(others.split())
+    assert Counter(left.split()) >= most
+    if lines_twice(base, mine, whole) and lines_twice(base, others, whole):
+        assert lines_twice(base, mine, whole) == lines_twice(base, others, whole)
+
+
+@pytest.mark.parametrize("is_whole_again", [False, True])
+def test_two_machines_that_replace_a_text_apart_by_much_the_same_have_it_once(
+    is_whole_again: bool,
+) -> None:
+    mesh = Mesh(3)
+    one, two, _ = mesh.machines
+    old, new = "".join(_LINES), "".join(_OTHERS)
+    one.disk.put("n.md", old)
+    mesh.settle()
+    mesh.part()
+    two.disk.put("n.md", old + "and more\n")  # so what both put there has not one neighbour
+    mesh.pass_time(1)
+    for machine, text in ((one, new), (two, new + "the end\n")):
+        machine.disk.put("n.md.tmp", text)
+        machine.disk.rename("n.md.tmp", "n.md")
+    mesh.pass_time(1)
+    assert mesh.settle() == {"n.md": new + "the end\n"}
+    if is_whole_again:
+        mesh.pass_time(10)
+    two.disk.put("n.md", new + "the end\n" + new)  # whoever writes it again knows that it is there
+    assert mesh.settle() == {"n.md": new + "the end\n" + new}

@@ -5,11 +5,13 @@ they put there is much the same, as when both let two files change places and on
 the merge is made as if the lines that they share had been there before.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 from phextsync.alignment import Block, Work, changed_blocks
-from phextsync.edits import line_changes, lines_of, without_end
+from phextsync.edits import Edit, line_changes, lines_of, without_end
 
 _COMPARED_MAX: Final = 1 << 14  # old lines, times the pieces in which the sides differ
 _SHARED: Final = 0.8  # how much of what either side put there the other side put there too
@@ -37,6 +39,34 @@ def shared_base(base: str, scroll: str, text: str) -> str:
     # The last line of a text may have no end, and not be the last here.
     pieces[:-1] = [line if line.endswith("\n") else f"{line}\n" for line in pieces[:-1]]
     return "".join(pieces)
+
+
+def lines_twice(base: str, mine: str, merged: str) -> list[Edit]:
+    """Return the edits of `merged` that delete lines which stand there twice, since others, who did
+    not know `mine`, made of a piece of `base` much the same. Of such lines the first stay, so that
+    all who see them delete the same."""
+    olds, ours, whole = (lines_of(text) for text in (base, mine, merged))
+    work = Work(len(base) + len(mine) + len(merged))
+    pieces = {(a, b): ours[c:d] for a, b, c, d in changed_blocks(olds, ours, work)}
+    offsets = [0, *accumulate(map(len, whole))]
+    edits: list[Edit] = []
+    for a, b, c, d in changed_blocks(olds, whole, work):
+        here, there = Counter(pieces.get((a, b), ())), Counter(whole[c:d])
+        if a == b or not here <= there:
+            continue
+        twice = here & (there - here)
+        least = min(_size(here), _size(there - here))
+        if not _size(twice) >= _SHARED * least > 0:
+            continue
+        for place in reversed(range(c, d)):
+            if twice[whole[place]] > 0:
+                twice[whole[place]] -= 1
+                edits.append((offsets[place], offsets[place + 1], ""))
+    return edits[::-1]
+
+
+def _size(lines: "Counter[str]") -> int:
+    return sum(len(line) * count for line, count in lines.items())
 
 
 class _Line(NamedTuple):

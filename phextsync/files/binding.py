@@ -106,7 +106,7 @@ class Binding:
         self._may_write = may_write
         self._absences = Absences()
         self._todo = Todo()
-        self._unseen = Unseen(self.records, is_apart)
+        self._unseen = Unseen(replica, self.records, is_apart)
         self._merging = Merging(replica, is_apart)
         parts = (replica, self.naming, self.records, self._merging, self.problems, self.conflicts)
         parts_of_both = (*parts, self._unseen, self._todo)
@@ -202,7 +202,7 @@ class Binding:
             await self._take_news(now)
         self.records.keep_held(self._absences.holding)
         if is_whole:
-            self.records.drop_shared()
+            self._unseen.forget()
         if self._directory.take_new_rules():
             await self.rescan(now, writers)  # what was ignored has changed meanwhile
 

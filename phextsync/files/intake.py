@@ -182,8 +182,8 @@ class Intake:
 
     def _merge(self, coordinate: Coordinate, record: Record, file: File, taken: Taken) -> None:
         base, scroll = self._records.base(coordinate), self._replica.get(coordinate, "")
-        self._unseen.note(coordinate, scroll)
-        self._merging.take(coordinate, record, base, file, is_unseen=taken.is_unseen)
+        with self._unseen.changing(coordinate):
+            self._merging.take(coordinate, record, base, file, is_unseen=taken.is_unseen)
         self._conflicts.compare(coordinate, record.path, base, file.text, scroll)
 
     def _agree(self, coordinate: Coordinate, path: str, file: File) -> None:
@@ -331,8 +331,8 @@ class Intake:
                 continue
             with self._problems.boundary(record.path, taken.now):
                 base, scroll = self._records.base(coordinate), self._replica.get(coordinate, "")
-                self._unseen.note(coordinate, scroll)
-                self._merging.delete(coordinate, record.path, base)
+                with self._unseen.changing(coordinate):
+                    self._merging.delete(coordinate, record.path, base)
                 self._conflicts.compare(coordinate, record.path, base, "", scroll)
                 gone = replace(record, digest=b"", mark=None, fingerprint=b"")
                 self._records.keep(coordinate, gone, "")

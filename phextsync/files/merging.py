@@ -14,7 +14,7 @@ from typing import Final
 from phextsync.alignment import common_ends
 from phextsync.crdt import is_import
 from phextsync.edits import apply_edits, missing_lines
-from phextsync.files.alike import shared_base
+from phextsync.files.alike import lines_twice, shared_base
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.reading import File
 from phextsync.files.records import Record
@@ -107,6 +107,14 @@ class Merging:
         if doubled:
             with _writing(path):
                 self._replica.splice(coordinate, doubled)
+
+    def join_alike(self, coordinate: Coordinate, path: str, base: str, mine: str) -> None:
+        """Delete lines that stand twice since others, who did not know what made `mine` of `base`,
+        made much the same of it."""
+        twice = lines_twice(base, mine, self._replica.get(coordinate, ""))
+        if twice:
+            with _writing(path):
+                self._replica.splice(coordinate, twice)
 
     # -- scrolls that were begun twice -------------------------------------------------------
 

@@ -149,6 +149,8 @@ class Output:
         if file is not None and record is not None and record.digest and may_write:
             self._merging.join_twins(coordinate, record, file.text)
             shared = self._unseen.before(coordinate)
+            if shared is not None and self._unseen.was_unknown(coordinate):
+                self._merging.join_alike(coordinate, path, shared, file.text)
             if shared is not None:
                 self._merging.tidy(coordinate, path, shared, file.text)
         text = self._replica.get(coordinate, "")
