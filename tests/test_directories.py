@@ -16,16 +16,15 @@ from phextsync.files.absences import GUARD_NAMES
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.directory import (
-    LATE_PAUSE_S,
     Changed,
     Directory,
-    LateChange,
     Outcome,
     Placed,
     Write,
 )
 from phextsync.files.filesystem import OsFileSystem
 from phextsync.files.ignoring import IGNORE_FILE
+from phextsync.files.late import LATE_PAUSE_S, LateChange
 from phextsync.files.markers import MARKER_FILE, Marker, read_marker
 from phextsync.files.names import Line
 from phextsync.files.reading import TEXT_BYTES_MAX, File, Trouble
@@ -122,13 +121,13 @@ def test_who_goes_on_writing_into_a_replaced_file_is_heard(
         )
         log.write("two\n")
         log.flush()
-        assert directory.late_changes(1.0) == [LateChange(_PLACE, "one\n", "one\ntwo\n")]
-        assert directory.late_changes(2.0) == []
-        assert directory.late_changes(60.0) == []
-        assert directory.next_late == 60.0 + LATE_PAUSE_S
+        assert directory.late.changes(1.0) == [LateChange(_PLACE, "one\n", "one\ntwo\n")]
+        assert directory.late.changes(2.0) == []
+        assert directory.late.changes(60.0) == []
+        assert directory.late.next_due == 60.0 + LATE_PAUSE_S
         log.write("three\n")
-    assert directory.late_changes(62.0) == [LateChange(_PLACE, "one\ntwo\n", "one\ntwo\nthree\n")]
-    assert directory.next_late is None
+    assert directory.late.changes(62.0) == [LateChange(_PLACE, "one\ntwo\n", "one\ntwo\nthree\n")]
+    assert directory.late.next_due is None
     directory.close()
 
 

@@ -8,6 +8,7 @@
 * `records`: what a file held when it was last read or written
 * `unseen`: what scrolls held before changes that others may not have seen
 * `reading`: what lies at the paths of a directory
+* `late`: who still writes into files that were replaced
 * `directory`: the files of a directory, read and written without losing what others write
 * `problems`: what cannot be kept in step, and when to try again
 * `absences`: which files are gone, renamed or deleted, and which of these may be deleted elsewhere

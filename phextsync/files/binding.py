@@ -24,9 +24,10 @@ from typing import Final, TypeVar
 
 from phextsync.files.absences import Absences
 from phextsync.files.conflict_log import ConflictLog
-from phextsync.files.directory import Directory, LateChange
+from phextsync.files.directory import Directory
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.intake import Intake, Taken
+from phextsync.files.late import LateChange
 from phextsync.files.markers import MARKER_FILE
 from phextsync.files.merging import Merging
 from phextsync.files.naming import Naming
@@ -222,7 +223,7 @@ class Binding:
     def next_due(self, now: float) -> float | None:
         """Return when a round is due although nothing changes; None when none is."""
         dues = [self.problems.next_due(), self.naming.next_due, self._absences.next_due(now)]
-        dues += [self._directory.next_late, self._unseen.next_due]
+        dues += [self._directory.late.next_due, self._unseen.next_due]
         if self._todo:
             dues.append(now)
         return min((due for due in dues if due is not None), default=None)
@@ -375,8 +376,8 @@ class Binding:
             await self._some([*known], [], now)
 
     async def _take_late_changes(self, now: float) -> None:
-        if self._directory.next_late is not None:
-            self._late += await self._run(self._directory.late_changes, now)
+        if self._directory.late.next_due is not None:
+            self._late += await self._run(self._directory.late.changes, now)
         while self._late:  # what a store refuses stays
             late = self._late[0]
             record = self.records.get(late.coordinate)

@@ -21,8 +21,9 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from phextsync.errors import DirectoryError, PhextsyncError
-from phextsync.files.filesystem import FileSystem, OpenFile, Status
+from phextsync.files.filesystem import FileSystem, Status
 from phextsync.files.ignoring import IGNORE_FILE, Ignoring
+from phextsync.files.late import LateWriters
 from phextsync.files.markers import MARKER_BYTES_MAX, MARKER_FILE, Marker
 from phextsync.files.names import EXECUTABLE, PRIVATE, check_name
 from phextsync.files.reading import (
@@ -46,14 +47,8 @@ from phextsync.index import Coordinate
 BACKUPS: Final = ".phextsync-backups"
 ELSEWHERE: Final = "expected the directory that was bound, found that another took its place"
 WRITERS: Final = 16  # the disk takes what several write in one go
-LATE_S: Final = 5.0
-"""How long a replaced file is looked at all the time, ..."""
-LATE_PAUSE_S: Final = 1.0
-"""... and how often afterwards, while a program has it open for writing."""
-
 _DRAFT: Final = ".phextsync-"
 _DRAFT_CHARACTERS: Final = len(_DRAFT) + 16
-_LATE_MAX: Final = 64
 _IGNORE_BYTES_MAX: Final = 1 << 20
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
 
@@ -106,14 +101,6 @@ class Unknown(NamedTuple):
 Outcome = Placed | Changed | Trouble | Unknown
 
 
-class LateChange(NamedTuple):
-    """What somebody made of the text of a file that had been replaced while they had it open."""
-
-    coordinate: Coordinate
-    before: str
-    now: str
-
-
 @dataclass(frozen=True, slots=True)
 class Scan:
     """What lies in a directory: the marks of its files by path, what is no file to keep and why,
@@ -122,16 +109,6 @@ class Scan:
     marks: Mapping[str, Mark]
     left_alone: Mapping[str, str]
     drafts: Sequence[str]
-
-
-@dataclass(slots=True)
-class _Late:
-    coordinate: Coordinate
-    file: OpenFile
-    text: str
-    until: float
-    mark: Mark | None = None
-    next_at: float = 0.0
 
 
 class Directory:
@@ -156,7 +133,7 @@ class Directory:
         self._ignore_mark: Mark | None = None
         self._has_new_rules = False
         self.ignore_problem = ""
-        self._late: list[_Late] = []
+        self.late = LateWriters(self._reader)
         self.abilities = files.abilities(MARKER_FILE)
 
     # -- the directory as a whole ------------------------------------------------------------
@@ -496,7 +473,7 @@ class Directory:
         text = found.text if isinstance(found, File) else before
         if text == before:
             self._files.unlink(path)
-        self._late.append(_Late(write.coordinate, old, text, now + LATE_S))
+        self.late.listen(write.coordinate, old, text, now)
         return None if text == before else text
 
     def _placed(self, write: Write, draft: Draft, late: str | None = None) -> Placed:
@@ -685,53 +662,9 @@ class Directory:
             with suppress(OSError):
                 self._discard(draft)
 
-    # -- who writes into replaced files ------------------------------------------------------
-
-    @property
-    def next_late(self) -> float | None:
-        """When replaced files are to be looked at again, None when there are none."""
-        return min((late.next_at for late in self._late), default=None)
-
-    def late_changes(self, now: float) -> list[LateChange]:
-        """Return what was written into replaced files since the last look."""
-        changes: list[LateChange] = []
-        too_many = len(self._late) - _LATE_MAX
-        waiting: list[_Late] = []
-        for late in self._late:
-            is_over = now >= late.until or too_many > 0
-            is_ending = is_over and not late.file.has_writers()  # asked before the last look
-            if is_ending or now >= late.next_at:
-                self._look_again(late, changes, is_last=is_ending)
-                late.next_at = now if now < late.until else now + LATE_PAUSE_S
-            if is_ending:
-                late.file.close()
-                too_many -= 1
-            else:
-                waiting.append(late)
-        for late in waiting[: max(0, too_many)]:
-            late.file.close()
-        self._late = waiting[max(0, too_many) :]
-        return changes
-
-    def _look_again(self, late: _Late, changes: list[LateChange], *, is_last: bool) -> None:
-        """Add what was written into one replaced file."""
-        try:
-            mark = mark_of(late.file.status())
-            if mark == late.mark and not is_last:
-                return
-            late.mark = mark
-            found = self._reader.read_open(late.file)
-        except OSError:
-            return
-        if isinstance(found, File) and found.text != late.text:
-            changes.append(LateChange(late.coordinate, late.text, found.text))
-            late.text = found.text
-
     def close(self) -> None:
         """Look at replaced files no more."""
-        for late in self._late:
-            late.file.close()
-        self._late.clear()
+        self.late.close()
 
 
 def _identity_of(root: Status) -> tuple[int, int]:
