@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from phextsync.errors import PhextsyncError
-from sims import directories, sweep
+from sims import directories, directory_schedules, sweep
 from sims.scenarios import LARGE, Outcome, names, run, run_scenario, small
 from sims.tables import (
     DIRECTORIES,
@@ -85,7 +85,7 @@ def _outcome(options: argparse.Namespace, trace: Callable[[str], None] | None) -
         if options.tier != "world":
             raise ValueError(f"expected a scenario by its name on this tier, found {name}")
         if is_of_directories(Path(name)):
-            schedule = directories.from_json(Path(name).read_text())
+            schedule = directory_schedules.from_json(Path(name).read_text())
             failure, digest = directories.run_schedule(schedule, trace)
             return Outcome(name, schedule.seed, failure, digest, 0.0, {})
         scenario, stored = read_schedule(Path(name))
@@ -105,11 +105,11 @@ def _stored(name: str, seed: int, known: Mapping[str, Scenario], *, is_shrunk: b
         if is_shrunk:
             raise ValueError(f"expected {DIRECTORIES} to be shrunk, found {name}")
         return schedule_to_json(known[name], seed)
-    schedule = directories.drawn(seed)
+    schedule = directory_schedules.drawn(seed)
     failure, _ = directories.run_schedule(schedule)
     if is_shrunk and failure is not None:
         schedule = directories.shrunk(schedule, failure)
-    return directories.to_json(schedule, failure or "")
+    return directory_schedules.to_json(schedule, failure or "")
 
 
 def _sweep(options: argparse.Namespace) -> int:

@@ -19,6 +19,8 @@ from phextsync.testing.memory_disk import MemoryDisk
 from sims.network import PHEXT, Network, Peer
 
 RANGE: Final = CoordinateRange.parse("7.*")
+MAP: Final = RANGE.lower
+"""The scroll with the names."""
 CHECKOUT_S: Final = 10.0
 """How long after a pull its files may be new."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from phextsync.testing import faults_to_json
 from phextsync.testing.trace import generator
-from sims import directories, scenarios, steps, sweep
+from sims import directories, directory_schedules, scenarios, steps, sweep
 from sims.__main__ import main
 from sims.tables import built_in, read_schedule
 from tests.repetition import outputs
@@ -66,7 +66,7 @@ _OF_DIRECTORIES = sorted((Path(__file__).parent / "vectors" / "directories").glo
 
 @pytest.mark.parametrize("path", _OF_DIRECTORIES, ids=lambda path: path.stem)
 def test_a_stored_schedule_of_directories_passes(path: Path) -> None:
-    assert directories.run_schedule(directories.from_json(path.read_text()))[0] is None
+    assert directories.run_schedule(directory_schedules.from_json(path.read_text()))[0] is None
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,0 +1,130 @@
+"""Schedules of directories: what three machines are like, and what happens on them.
+
+One seed makes one schedule, which is data: it can be stored, run again, and shrunk.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from random import Random
+from typing import Final
+
+from sims.habits import HABITS
+
+SECONDS: Final = 24.0
+MACHINES: Final = 3
+_SLIP: Final = 0.04  # of all runs
+_STEPS: Final = (20, 60)
+_CALLS_MAX: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that happens at a time; with `calls`, before that many calls of the machine's
+    file system are done after it. All its choices follow from `pick`."""
+
+    at: float
+    machine: int
+    kind: str
+    pick: int = 0
+    seconds: float = 0.0
+    calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the file system of a machine can do."""
+
+    part_bytes_max: int = 255
+    folds_case: bool = False
+    has_exchange: bool = True
+    has_links: bool = True
+    knows_births: bool = True
+    reuses_numbers: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """All of a run: what the machines are like, and what happens."""
+
+    seed: int
+    kinds: tuple[Kind, ...]
+    steps: tuple[Step, ...]
+
+
+FAULTS: Final[dict[str, int]] = {
+    "cut": 6,
+    "hold": 3,
+    "kill": 5,
+    "power": 3,
+    "refuse": 6,
+    "full": 3,
+    "store_full": 2,
+    "unmount": 2,
+    "unmount_folder": 1,
+    "pull": 6,
+    "agent": 5,
+    "map": 2,
+    "rename_in_map": 2,
+    "unmark": 1,
+}
+"""What else happens, and how often."""
+
+
+def drawn(seed: int) -> Schedule:
+    """Return the schedule of a seed."""
+    source = Random(seed)
+    is_same = source.random() < 0.7
+    first = _kind(source)
+    kinds = tuple(first if is_same else _kind(source) for _ in range(MACHINES))
+    users = source.choices(list(HABITS), [w for _, w in HABITS.values()], k=source.randint(*_STEPS))
+    faults = source.choices(list(FAULTS), list(FAULTS.values()), k=source.randint(0, 12))
+    steps = [_step(source, kind) for kind in (*users, *faults)]
+    starts = [Step(0.1 * i, source.randrange(MACHINES), "new", _pick(source)) for i in range(6)]
+    slips = list(_slips(Random(f"slip {seed}")))
+    steps = sorted((*starts, *steps, *slips), key=lambda step: step.at)
+    return Schedule(seed, kinds, tuple(steps))
+
+
+def _slips(source: Random) -> Iterator[Step]:
+    """Give what happens in few runs alone, since it makes many files."""
+    if source.random() < _SLIP:
+        seconds = round(source.uniform(2.5, 8), 2)
+        machine = source.randrange(MACHINES)
+        yield Step(round(source.uniform(2, 16), 2), machine, "slip", 0, seconds)
+
+
+def _step(source: Random, kind: str) -> Step:
+    seconds = source.choice((0.02, 0.1, 0.3, 0.8)) if kind in HABITS else source.uniform(0.3, 8)
+    calls = source.randint(1, _CALLS_MAX) if source.random() < 0.5 else 0
+    at = round(source.uniform(1.5, SECONDS), 2)
+    return Step(at, source.randrange(MACHINES), kind, _pick(source), round(seconds, 2), calls)
+
+
+def _kind(source: Random) -> Kind:
+    return Kind(
+        143 if source.random() < 0.1 else 255,
+        source.random() < 0.15,
+        source.random() < 0.7,
+        source.random() < 0.8,
+        source.random() < 0.8,
+        source.random() < 0.9,
+    )
+
+
+def _pick(source: Random) -> int:
+    return source.getrandbits(32)
+
+
+def to_json(schedule: Schedule, about: str = "") -> str:
+    """Return a schedule as it is stored, with what was wrong."""
+    head = {"about": about, "seed": schedule.seed, "kinds": [asdict(k) for k in schedule.kinds]}
+    rows = ",\n  ".join(json.dumps(asdict(step)) for step in schedule.steps)
+    return json.dumps(head, indent=1)[:-2] + f',\n "steps": [\n  {rows}\n ]\n}}\n'
+
+
+def from_json(text: str) -> Schedule:
+    """Read what was stored. ValueError, TypeError or KeyError when it is not such a file."""
+    row = json.loads(text)
+    kinds = tuple(Kind(**kind) for kind in row["kinds"])
+    return Schedule(row["seed"], kinds, tuple(Step(**step) for step in row["steps"]))
