@@ -26,6 +26,7 @@ from phextsync.index import (
     Coordinate,
     CoordinateIndex,
     CoordinateRange,
+    after_news,
     check_update,
     check_version,
     clean_update,
@@ -33,7 +34,6 @@ from phextsync.index import (
     covers,
     fits,
     insert_behind,
-    is_news,
     plain_text,
     snapshot_version,
     state_vector,
@@ -227,7 +227,7 @@ def _update(data: bytes) -> None:
         assert clean_update(cleaned) == cleaned
         update_clock(data, 7)
         held = state_vector(_HELD.version())
-        assert fits(held, data) or not is_news(held, data)
+        assert fits(held, data) or after_news(held, data) is None
         check_update(strip_deletes(data, _HELD.version()), ROOT)
 
 

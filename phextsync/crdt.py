@@ -43,6 +43,7 @@ from phextsync.errors import PositionError, ScrollError, TextError
 from phextsync.index import (
     EMPTY_VERSION,
     Coordinate,
+    after_news,
     check_update,
     clean_update,
     clock_of,
@@ -50,7 +51,6 @@ from phextsync.index import (
     encode_plain_insert,
     fits,
     insert_behind,
-    is_news,
     snapshot_version,
     state_vector,
     strip_deletes,
@@ -117,6 +117,7 @@ class Scroll:
     __slots__ = (
         "_doc",
         "_observed",
+        "_state_vector",
         "_step",
         "_steps",
         "_subscription",
@@ -140,6 +141,7 @@ class Scroll:
         self._subscription: Subscription | None = None
         self._text: str | None = None
         self._version: bytes | None = None
+        self._state_vector: bytes | None = None  # as `after_news` told it of the last change
         self._tail: bytes | None = None  # what was appended here last, if nothing came after it
         self._undo_managers: dict[str, UndoManager] = {}
         # At least as many steps as each of them holds, and the number of the last one begun.
@@ -151,7 +153,8 @@ class Scroll:
 
     def __del__(self) -> None:
         # The subscription holds the document, through Rust, where Python's collector cannot see.
-        self._stop_observing()
+        if self._subscription is not None:
+            self._stop_observing()
 
     @property
     def client_id(self) -> int:
@@ -168,7 +171,8 @@ class Scroll:
     @property
     def size(self) -> int:
         """Bytes of the text in UTF-8."""
-        return len(self._yrs)
+        text = self._text
+        return len(text) if text is not None and text.isascii() else len(self._yrs)
 
     def edit(self, text: str) -> bytes | None:
         """Make `text` the text by the smallest change of lines and words; see `minimal_edits`."""
@@ -240,7 +244,8 @@ class Scroll:
         update = None if self._tail is None else insert_behind(self._tail, text.encode())
         if update is not None:
             # What Yrs would make of it is known: it has not to be observed, which takes longer.
-            self._stop_observing()
+            if self._subscription is not None:
+                self._stop_observing()
             self._apply(update, is_ours=True)
             self._changed()
         else:
@@ -308,12 +313,15 @@ class Scroll:
         """
         check_update(update, ROOT)
         update = clean_update(update)
-        before = self._doc.get_state()
-        if is_news(before, update):
+        before = self._state_vector or self._doc.get_state()
+        after = after_news(before, update)
+        if after is not None:
             # All of it takes effect: there is no need to observe what does.
-            self._stop_observing()
+            if self._subscription is not None:
+                self._stop_observing()
             self._apply(update, is_ours=is_ours)
             self._changed()
+            self._state_vector = after
             return Applied(update, covered=True, changed=True)
         if not fits(before, update):
             return Applied(None, covered=False, changed=False)
@@ -577,13 +585,13 @@ class Scroll:
             self._subscription = self._doc.observe(observe)
 
     def _stop_observing(self) -> None:
-        if self._subscription is not None:
-            self._doc.unobserve(self._subscription)
-            self._subscription = None
+        assert self._subscription is not None
+        self._doc.unobserve(self._subscription)
+        self._subscription = None
 
     def _changed(self) -> None:
         """Forget what was computed before a change."""
-        self._text = self._version = self._tail = None
+        self._text = self._version = self._state_vector = self._tail = None
 
     def _apply(self, update: bytes, *, is_ours: bool = False) -> None:
         try:

@@ -31,14 +31,6 @@ def intersection(first: Iterable[CoordinateRange], second: Sequence[CoordinateRa
     return union(both for both in common if both is not None)
 
 
-def contains(ranges: Iterable[CoordinateRange], coordinate: Coordinate) -> bool:
-    """Whether one of the ranges holds the coordinate."""
-    for range_ in ranges:  # noqa: SIM110 - every update passes here; a generator takes three times as long
-        if coordinate in range_:
-            return True
-    return False
-
-
 def holds(ranges: Iterable[CoordinateRange], range_: CoordinateRange) -> bool:
     """Whether one of the ranges holds all of `range_`."""
     return any(held.intersect(range_) == range_ for held in ranges)

@@ -160,6 +160,7 @@ class TlsStream(trio.abc.Stream):
         )
         self._prompt = stream if isinstance(stream, PromptStream) else None
         self._is_sending = False
+        self._has_more = True  # something that has arrived is not decrypted, or was not looked at
         self._has_ended = False  # the peer has said goodbye
         self._is_broken = True  # until the handshake is done
         self._is_closed = False
@@ -213,7 +214,8 @@ class TlsStream(trio.abc.Stream):
 
     def send_nowait(self, data: bytes) -> bool:
         """Encrypt, and send what goes at once; return whether that was all."""
-        self._check_usable()
+        if self._is_closed or self._is_broken:
+            self._check_usable()
         assert self._prompt is not None
         try:
             self._tls.write(data)
@@ -235,8 +237,9 @@ class TlsStream(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what has been decrypted, up to `max_bytes`; b"" after the peer's goodbye."""
         limit = _RECEIVE_BYTES if max_bytes is None else _checked_bytes(max_bytes)
-        self._check_usable()
-        if self._incoming.pending or self._tls.pending() or self._has_ended:
+        if self._is_closed or self._is_broken:
+            self._check_usable()
+        if self._has_more or self._has_ended:
             await trio.lowlevel.checkpoint()
         else:
             await self._fill()
@@ -284,9 +287,11 @@ class TlsStream(trio.abc.Stream):
                 piece = self._tls.read(min(limit - size, _RECORD_BYTES))
                 pieces.append(piece)
                 size += len(piece)
-                if not piece or not (self._incoming.pending or self._tls.pending()):
+                self._has_more = bool(self._incoming.pending or self._tls.pending())
+                if not piece or not self._has_more:
                     break
         except ssl.SSLWantReadError:
+            self._has_more = False
             if not pieces:
                 return None
         except ssl.SSLZeroReturnError:

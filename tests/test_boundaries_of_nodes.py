@@ -56,7 +56,7 @@ _Parts = tuple[object, str]
 
 _PARTS: dict[str, Callable[[Node], _Parts]] = {
     "a frame that comes": lambda node: (node.core, "receive"),
-    "a frame to send": lambda node: (node.core, "next_frame"),
+    "a frame to send": lambda node: (node.core, "next_frames"),
     "a link that opens": lambda node: (node.core, "link_opened"),
     "a link that ends": lambda node: (node.core, "link_closed"),
     "the time": lambda node: (node.core, "tick"),

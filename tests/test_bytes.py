@@ -11,6 +11,7 @@ from phextsync.errors import UpdateError
 from phextsync.index import (
     EMPTY_VERSION,
     Coordinate,
+    after_news,
     check_update,
     check_version,
     clean_update,
@@ -19,7 +20,6 @@ from phextsync.index import (
     encode_plain_insert,
     fits,
     insert_behind,
-    is_news,
     plain_text,
     snapshot_version,
     state_vector,
@@ -58,7 +58,8 @@ def test_versions_and_coverage_agree_with_the_plain_reader(
         for update in updates:
             check_update(update, ROOT)
             assert fits(state_vector(version), update) == _fits(model, update)
-            assert is_news(state_vector(version), update) == _is_news(model, update)
+            is_news = after_news(state_vector(version), update) is not None
+            assert is_news == _is_news(model, update)
         for other in versions:
             theirs = update_model.read_update(scrolls[versions.index(other)].state())
             assert covers(version, other) == (
@@ -95,7 +96,8 @@ def test_what_is_news_takes_effect_as_it_is(history: tuple[list[Scroll], list[by
     scrolls, updates = history
     for scroll in scrolls:
         for update in updates:
-            if not is_news(state_vector(scroll.version()), update):
+            after = after_news(state_vector(scroll.version()), update)
+            if after is None:
                 continue
             document: pycrdt.Doc[pycrdt.Text] = pycrdt.Doc()
             document.get(ROOT, type=pycrdt.Text)
@@ -104,12 +106,18 @@ def test_what_is_news_takes_effect_as_it_is(history: tuple[list[Scroll], list[by
             subscription = document.observe(lambda event, into=observed: into.append(event.update))
             document.apply_update(update)
             document.unobserve(subscription)
+            assert _clocks(after) == _clocks(document.get_state())
             found = update_model.read_update(observed[0])
             given_ = update_model.read_update(update)
             assert not found.deletes
             assert {c: update_model.merged(r) for c, r in found.structs.items()} == {
                 c: update_model.merged(r) for c, r in given_.structs.items()
             }
+
+
+def _clocks(state_vector: bytes) -> dict[int, int]:
+    _, *pairs = read_varints(state_vector)
+    return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
 
 @given(st.lists(texts.filter(bool), min_size=2, max_size=6), st.text("ab"), st.booleans())

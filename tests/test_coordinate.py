@@ -19,6 +19,7 @@ def test_a_coordinate_survives_every_form(coordinate: Coordinate) -> None:
     assert Coordinate.parse(f"  {coordinate.url}\n") == coordinate
     assert Coordinate.parse_lenient(str(coordinate)) == coordinate
     assert Coordinate.from_key(coordinate.key) == coordinate
+    assert Coordinate.from_short_key(coordinate.short_key) == coordinate
     assert Coordinate(*coordinate.parts) == coordinate
     assert pickle.loads(pickle.dumps(coordinate)) == coordinate
     assert str(coordinate).replace("/", ".").split(".") == [str(p) for p in coordinate.parts]

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync.errors import ProtocolError
-from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.ranges import contains
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, contains
 from phextsync.replica.listener import NewUpdate
 from phextsync.store.contract import LogEntry
 from phextsync.sync.clock import Clock

@@ -16,9 +16,10 @@ from phextsync.index import (
     EVERYTHING,
     Coordinate,
     CoordinateRange,
+    contains,
     update_version,
 )
-from phextsync.ranges import Ranges, contains, holds, intersection, union
+from phextsync.ranges import Ranges, holds, intersection, union
 from phextsync.replica.clients import CLIENTS
 from phextsync.sync import comparison, reconcile
 from phextsync.sync.codec import decode, encode

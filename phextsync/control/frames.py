@@ -8,10 +8,9 @@
 
 from typing import Final, TypeAlias
 
-import cbor2
-
 from phextsync import errors
 from phextsync.errors import NotSyncedError, PhextsyncError, ProtocolError, TextError
+from phextsync.index import cbor_bytes
 from phextsync.sync.fields import load_array
 
 FRAME_BYTES_MAX: Final = 128 << 20
@@ -27,7 +26,7 @@ Answer: TypeAlias = "Value | Exception"
 
 def encode_request(number: int, received: int, request: list[Value]) -> bytes:
     """Return the frame of a request. See `check_request`."""
-    return cbor2.dumps([number, received, *request])
+    return cbor_bytes([number, received, *request])
 
 
 def decode_request(frame: bytes) -> tuple[int, int, list[Value]]:
@@ -41,7 +40,7 @@ def decode_request(frame: bytes) -> tuple[int, int, list[Value]]:
 
 def encode_answer(number: int, value: Value) -> bytes:
     """Return the frame that answers a request."""
-    return cbor2.dumps([number, "ok", value])
+    return cbor_bytes([number, "ok", value])
 
 
 def encode_error(number: int, error: Exception) -> bytes:
@@ -49,7 +48,7 @@ def encode_error(number: int, error: Exception) -> bytes:
     message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
     sendable = message.encode("utf-8", "backslashreplace").decode()  # paths need not be UTF-8
     lacks = error.lacks if isinstance(error, NotSyncedError) else ()
-    return cbor2.dumps([number, "error", type(error).__name__, sendable, *lacks])
+    return cbor_bytes([number, "error", type(error).__name__, sendable, *lacks])
 
 
 def decode_answer(frame: bytes) -> tuple[int, Answer]:

@@ -3,8 +3,7 @@
 try:
     from phextsync.index._bytes import (
         EMPTY_VERSION,
-        cbor_items,
-        cbor_size,
+        after_news,
         check_update,
         check_version,
         clean_update,
@@ -13,7 +12,6 @@ try:
         encode_plain_insert,
         fits,
         insert_behind,
-        is_news,
         plain_text,
         root_clients,
         snapshot_version,
@@ -22,7 +20,14 @@ try:
         update_clock,
         update_version,
     )
-    from phextsync.index._coordinate import EVERYTHING, ORIGIN, Coordinate, CoordinateRange
+    from phextsync.index._cbor import cbor_array, cbor_bytes, cbor_items, cbor_size
+    from phextsync.index._coordinate import (
+        EVERYTHING,
+        ORIGIN,
+        Coordinate,
+        CoordinateRange,
+        contains,
+    )
     from phextsync.index._index import SKETCH_CELLS, CoordinateIndex, OpenText, OpenTexts
     from phextsync.index._sealed import sealed_text
 except ModuleNotFoundError as error:
@@ -40,17 +45,20 @@ __all__ = [
     "CoordinateRange",
     "OpenText",
     "OpenTexts",
+    "after_news",
+    "cbor_array",
+    "cbor_bytes",
     "cbor_items",
     "cbor_size",
     "check_update",
     "check_version",
     "clean_update",
     "clock_of",
+    "contains",
     "covers",
     "encode_plain_insert",
     "fits",
     "insert_behind",
-    "is_news",
     "plain_text",
     "root_clients",
     "sealed_text",

@@ -852,15 +852,18 @@ def fits(bytes state_vector not None, bytes update not None):
     That is: its clocks follow on without a gap, and all that it refers to or deletes is in the
     document or in the update. The state vector is as Yjs encodes it, in any order.
     """
-    return fit(state_vector, update) != NOT
+    return fit(state_vector, update, _Sets.__new__(_Sets)) != NOT
 
 
-def is_news(bytes state_vector not None, bytes update not None):
-    """Whether `update` fits, none of it is in the document yet, and it deletes nothing.
-
-    Then what takes effect of it is all of it.
-    """
-    return fit(state_vector, update) == WHOLLY_NEW
+def after_news(bytes state_vector not None, bytes update not None):
+    """Return the state vector of the document after `update`, if that fits, none of it is in the
+    document yet, and it deletes nothing: then what takes effect of it is all of it. Else None."""
+    cdef _Sets sets = _Sets.__new__(_Sets)
+    if fit(state_vector, update, sets) != WHOLLY_NEW:
+        return None
+    sets.deletes.count = 0
+    data = write_version(&sets.clocks, &sets.deletes)
+    return data[:len(data) - 1]  # without the empty delete set
 
 
 cdef enum:
@@ -869,8 +872,9 @@ cdef enum:
     WHOLLY_NEW
 
 
-cdef int fit(bytes state_vector, bytes update) except -1:
-    cdef _Sets sets = _Sets.__new__(_Sets)  # clocks: what there will be; deletes: what is needed
+cdef int fit(bytes state_vector, bytes update, _Sets sets) except -1:
+    """Say how an update fits, and fill empty `sets`: the clocks that there will be, merged, and in
+    place of deletes what is needed."""
     cdef Reader reader
     cdef Struct found
     cdef uint64_t clients, count, clock, held
@@ -1113,60 +1117,3 @@ def insert_behind(bytes update not None, bytes text not None):
         + text
         + b"\0"
     )
-
-
-cdef bint read_cbor_head(Reader* reader, int* kind, uint64_t* size) noexcept nogil:
-    """Read the head of an item, and its bytes if it is a string. False where it is malformed."""
-    cdef uint8_t head = reader.at[0]
-    cdef int width
-    reader.at += 1
-    kind[0] = head >> 5
-    size[0] = head & 31
-    if size[0] >= 24:
-        width = 1 << (size[0] - 24) if size[0] < 28 else 0
-        if width > reader.end - reader.at:
-            return False
-        size[0] = 0
-        while width > 0:
-            size[0] = size[0] << 8 | reader.at[0]
-            reader.at += 1
-            width -= 1
-    if kind[0] == 2 or kind[0] == 3:
-        if size[0] > <uint64_t>(reader.end - reader.at):
-            return False
-        reader.at += size[0]
-    return True
-
-
-def cbor_items(bytes data not None):
-    """Return how many items CBOR has, those of arrays included, up to where it is malformed.
-
-    A reader makes an object of each: one of a byte may take fifty.
-    """
-    cdef Reader reader
-    cdef uint64_t count = 0, size
-    cdef int kind
-    open_reader(&reader, data)
-    while reader.at < reader.end:
-        count += 1
-        if not read_cbor_head(&reader, &kind, &size):
-            break
-    return count
-
-
-def cbor_size(bytes data not None):
-    """Return how many bytes the first item of CBOR takes, which must be well-formed and of
-    definite length."""
-    cdef Reader reader
-    cdef uint64_t left = 1, size
-    cdef int kind
-    open_reader(&reader, data)
-    while left > 0 and reader.at < reader.end and read_cbor_head(&reader, &kind, &size):
-        left -= 1
-        if kind == 4:
-            left += size
-        elif kind == 5:
-            left += 2 * size
-        elif kind == 6:
-            left += 1
-    return len(data) - (reader.end - reader.at)

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from typing import Self, final
 
 @final
@@ -20,8 +21,12 @@ class Coordinate:
     def parse_lenient(text: str, *, clamp: bool = False) -> Coordinate: ...
     @staticmethod
     def from_key(key: bytes) -> Coordinate: ...
+    @staticmethod
+    def from_short_key(short_key: bytes) -> Coordinate: ...
     @property
     def key(self) -> bytes: ...
+    @property
+    def short_key(self) -> bytes: ...
     @property
     def parts(self) -> tuple[int, int, int, int, int, int, int, int, int]: ...
     @property
@@ -73,3 +78,5 @@ class CoordinateRange:
 
 ORIGIN: Coordinate
 EVERYTHING: CoordinateRange
+
+def contains(ranges: Iterable[CoordinateRange], coordinate: Coordinate) -> bool: ...

@@ -202,6 +202,19 @@ cdef int tuple_key(tuple numbers, Key* key) except -1:
     return 0
 
 
+cdef uint64_t _FIRST_HIGH = <uint64_t>1 << 50 | <uint64_t>1 << 40 | 1 << 30 | 1 << 20 | 1 << 10 | 1
+cdef uint32_t _FIRST_LOW = 1 << 20 | 1 << 10 | 1
+
+
+cdef void key_data(uint64_t hi, uint32_t lo, uint8_t* at) noexcept nogil:
+    """Write the 12 bytes of a key."""
+    cdef int i
+    for i in range(8):
+        at[i] = <uint8_t>(hi >> (56 - 8 * i))
+    for i in range(4):
+        at[8 + i] = <uint8_t>(lo >> (24 - 8 * i))
+
+
 cdef int bytes_key(const unsigned char* data, Key* key) except -1:
     cdef uint32_t parts[9]
     cdef int i
@@ -301,13 +314,37 @@ cdef class Coordinate:
     def key(self):
         """12 bytes whose order is the order of coordinates: ten bits a part, in 8 and 4 bytes."""
         cdef bytes data = PyBytes_FromStringAndSize(NULL, 12)
-        cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(data)
-        cdef int i
-        for i in range(8):
-            at[i] = <uint8_t>(self._hi >> (56 - 8 * i))
-        for i in range(4):
-            at[8 + i] = <uint8_t>(self._lo >> (24 - 8 * i))
+        key_data(self._hi, self._lo, <uint8_t*>PyBytes_AS_STRING(data))
         return data
+
+    @staticmethod
+    def from_short_key(bytes short_key not None):
+        """Read what `short_key` gives, and nothing else."""
+        cdef unsigned char data[12]
+        cdef Key found
+        cdef Py_ssize_t count = PyBytes_GET_SIZE(short_key), i
+        cdef const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(short_key)
+        if count > 12 or (count > 0 and at[0] == 0):
+            raise CoordinateError(
+                "expected a short key of at most 12 bytes, without leading zero bytes, "
+                f"found {short_key[:13].hex()}"
+            )
+        key_data(_FIRST_HIGH, _FIRST_LOW, data)
+        for i in range(count):
+            data[12 - count + i] ^= at[i]
+        bytes_key(data, &found)
+        return make_coordinate(found.hi, found.lo)
+
+    @property
+    def short_key(self):
+        """The key exclusive or that of the first coordinate, without leading zero bytes: the bytes
+        in which both differ."""
+        cdef unsigned char data[12]
+        cdef int start = 0
+        key_data(self._hi ^ _FIRST_HIGH, self._lo ^ _FIRST_LOW, data)
+        while start < 12 and data[start] == 0:
+            start += 1
+        return PyBytes_FromStringAndSize(<char*>data + start, 12 - start)
 
     @property
     def parts(self):
@@ -516,3 +553,11 @@ cdef CoordinateRange prefix_range(str text, str stripped):
 
 
 EVERYTHING = CoordinateRange()
+
+
+def contains(ranges, Coordinate coordinate not None):
+    """Whether one of the ranges holds the coordinate."""
+    for range_ in ranges:
+        if coordinate in range_:
+            return True
+    return False

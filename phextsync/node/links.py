@@ -264,7 +264,7 @@ class Links:
             return False
         link.prompt_after = now + _PROMPT_PAUSE_S
         try:
-            frames, is_all = self._frames(number, now, _PROMPT_BYTES)
+            frames, is_all = self._core.next_frames(now, number, _PROMPT_BYTES)
             return (not frames or channel.send_nowait(frames)) and is_all
         except LinkError as error:
             link.reason = str(error)
@@ -278,7 +278,7 @@ class Links:
         channel = link.secure.channel
         try:
             while not self._core.is_finished(number):
-                frames, _ = self._frames(number, trio.current_time(), _SEND_BYTES)
+                frames, _ = self._core.next_frames(trio.current_time(), number, _SEND_BYTES)
                 if frames or channel.is_behind:
                     await channel.send_many(frames)
                 else:
@@ -288,19 +288,6 @@ class Links:
                     link.has_work = trio.Event()
         except LinkError as error:
             link.reason = str(error)
-
-    def _frames(self, number: int, now: float, bytes_goal: int) -> tuple[list[bytes], bool]:
-        """Return frames to send, about as many bytes as asked for, and whether there are no
-        more."""
-        frames: list[bytes] = []
-        size = 0
-        while self._core.has_work(number):
-            frame = self._core.next_frame(now, number) if size < bytes_goal else None
-            if frame is None:
-                return frames, False
-            frames.append(frame)
-            size += len(frame)
-        return frames, True
 
     async def _receive(self, number: int, link: _Running, scope: trio.CancelScope) -> None:
         channel: FrameChannel = link.secure.channel
@@ -316,8 +303,9 @@ class Links:
         scope.cancel()
 
     def _take(self, number: int, frames: list[bytes]) -> None:
+        now = trio.current_time()
         for frame in frames:
-            self._core.receive(trio.current_time(), number, frame)
+            self._core.receive(now, number, frame)
 
 
 def _part(secure: SecureLink) -> str:

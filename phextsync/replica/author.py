@@ -3,8 +3,7 @@
 from collections.abc import Callable
 
 from phextsync.errors import PermissionDeniedError
-from phextsync.index import Coordinate
-from phextsync.ranges import contains
+from phextsync.index import Coordinate, contains
 from phextsync.store.contract import LogEntry
 from phextsync.trust.permissions import Permissions
 
@@ -25,7 +24,7 @@ class Author:
 
     def check_allowed(self, phext: str, coordinate: Coordinate) -> None:
         """PermissionDeniedError when this node may not edit there."""
-        if not self.may_write(phext, coordinate):
+        if not (self.permissions.is_everything or self.may_write(phext, coordinate)):
             allowed = ", ".join(map(str, self.permissions.writable(phext))) or "nothing"
             raise PermissionDeniedError(
                 f"this node's certificate does not allow writing {phext} {coordinate}: "

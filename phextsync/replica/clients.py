@@ -109,8 +109,8 @@ class Client:
     def sign(self) -> None:
         """Note under which client id this node writes, before it does so for the first time: who
         only reads and relays has nothing to tell the mesh."""
-        client = self.id
-        if not self._is_noted:
+        if self.current is None or not self._is_noted:
+            client = self.id
             self._is_noted = True
             self._clients.note(self._phext, client)
 

@@ -100,7 +100,8 @@ class Documents:
 
     def open_or_create(self, coordinate: Coordinate) -> Document:
         """Return the scroll's document, an empty one when there is nothing of it."""
-        return self.open(coordinate) or self.replace(coordinate, [])
+        opened = self.get(coordinate)  # as nearly always
+        return opened or self.open(coordinate) or self.replace(coordinate, [])
 
     def replace(self, coordinate: Coordinate, states: list[bytes]) -> Document:
         """Return a new document of a scroll, made of `states` and nothing else."""

@@ -10,13 +10,15 @@ from phextsync.store.contract import LogEntry
 
 class NewUpdate(NamedTuple):
     """An update that took effect here. `source` is the link that brought it, or None for here.
-    One that is `durable_first` is told to peers when it is on the disk."""
+    One that is `durable_first` is told to peers when it is on the disk; one that `is_alone` was
+    made here, and not in a batch, of which more may come."""
 
     phext: str
     coordinate: Coordinate
     entry: LogEntry
     source: int | None
     durable_first: bool = False
+    is_alone: bool = False
 
 
 def _ignore() -> None:
@@ -52,12 +54,23 @@ class Listeners:
 
     def __init__(self) -> None:
         self._all: tuple[ReplicaListener, ...] = ()
-        self._on_update: tuple[Callable[[NewUpdate], None], ...] = ()
+        # Those who hear of every update and every batch, without those who ignore them.
+        self._on_update: list[Callable[[NewUpdate], None]] = []
+        self._on_dirty: list[Callable[[], None]] = []
+        self._on_taken: list[Callable[[], None]] = []
+        self._on_durable: list[Callable[[], None]] = []
 
     def add(self, listener: ReplicaListener) -> None:
         self._all = (*self._all, listener)
         if listener.on_update is not _ignore_update:
-            self._on_update = (*self._on_update, listener.on_update)
+            self._on_update.append(listener.on_update)
+        for told, on_event in (
+            (self._on_dirty, listener.on_dirty),
+            (self._on_taken, listener.on_taken),
+            (self._on_durable, listener.on_durable),
+        ):
+            if on_event is not _ignore:
+                told.append(on_event)
 
     def update(self, new: NewUpdate) -> None:
         for on_update in self._on_update:
@@ -72,13 +85,13 @@ class Listeners:
             listener.on_set_aside(phext)
 
     def dirty(self) -> None:
-        for listener in self._all:
-            listener.on_dirty()
+        for on_dirty in self._on_dirty:
+            on_dirty()
 
     def taken(self) -> None:
-        for listener in self._all:
-            listener.on_taken()
+        for on_taken in self._on_taken:
+            on_taken()
 
     def durable(self) -> None:
-        for listener in self._all:
-            listener.on_durable()
+        for on_durable in self._on_durable:
+            on_durable()

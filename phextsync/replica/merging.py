@@ -1,8 +1,8 @@
 """Merging: what peers bring to the scrolls of one phext."""
 
-from typing import Final, NamedTuple
+from typing import Final
 
-from phextsync.crdt import ROOT
+from phextsync.crdt import ROOT, Applied
 from phextsync.errors import ScrollError
 from phextsync.index import (
     Coordinate,
@@ -22,13 +22,6 @@ from phextsync.replica.writes import Writes
 from phextsync.store.contract import LogEntry
 
 _NOTHING: Final = b"\0"  # a state vector
-
-
-class Merged(NamedTuple):
-    """What became of a peer's update: all of it took effect; the text changed."""
-
-    covered: bool
-    changed: bool
 
 
 class Merging:
@@ -53,7 +46,7 @@ class Merging:
         self._author = shared.author
         self._report = shared.report
 
-    def apply(self, coordinate: Coordinate, entry: LogEntry, source: int | None = None) -> Merged:
+    def apply(self, coordinate: Coordinate, entry: LogEntry, source: int | None = None) -> Applied:
         """Merge an update that a peer sent over link `source`. UpdateError when it is no update
         of a text; ScrollError when the document failed and was thrown away."""
         self._publisher.keep_before(coordinate)
@@ -70,9 +63,10 @@ class Merging:
             self._documents.forget(coordinate)
             raise
         if applied.update is not None:
-            entry = LogEntry(applied.update, entry.origin, entry.time_ms)
+            if applied.update is not entry.update:
+                entry = LogEntry(applied.update, entry.origin, entry.time_ms)
             self._writes.log(coordinate, opened, entry, self._author.seen(entry), source)
-        return Merged(applied.covered, applied.changed)
+        return applied
 
     def adopt(self, coordinate: Coordinate, state: bytes) -> None:
         """Take `state` in place of ours, then add the lines that only ours had, if we may write."""
@@ -96,18 +90,18 @@ class Merging:
 
     def _apply_state(
         self, coordinate: Coordinate, entry: LogEntry, source: int | None
-    ) -> Merged | None:
+    ) -> Applied | None:
         """Take the whole state of an unknown scroll without a document, when it is so plain."""
         check_update(entry.update, ROOT)
         text = plain_text(entry.update)
         if text is None:
             # What builds on something unknown gets no document: a peer may send much of it.
             is_fit = fits(_NOTHING, clean_update(entry.update))
-            return None if is_fit else Merged(covered=False, changed=False)
+            return None if is_fit else Applied(None, covered=False, changed=False)
         version = update_version(entry.update)
         seen = self._author.seen(entry)
         self._writes.put_state(coordinate, entry, seen, version, text, source)
-        return Merged(covered=True, changed=bool(text))
+        return Applied(entry.update, covered=True, changed=bool(text))
 
     def _guard_client_id(self, coordinate: Coordinate, update: bytes) -> None:
         """Take a new client id when a peer shows a higher clock for ours than we have."""

@@ -19,7 +19,7 @@ from collections.abc import (
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-from phextsync.crdt import IMPORTED_VERSION_BYTES_MAX, Scroll
+from phextsync.crdt import IMPORTED_VERSION_BYTES_MAX, Applied, Scroll
 from phextsync.edits import Edit
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, OpenTexts
 from phextsync.replica.changes import (
@@ -33,7 +33,7 @@ from phextsync.replica.clients import Client
 from phextsync.replica.contents import Contents
 from phextsync.replica.documents import Documents
 from phextsync.replica.editor import Editor
-from phextsync.replica.merging import Merged, Merging
+from phextsync.replica.merging import Merging
 from phextsync.replica.past import (
     BlamedLine,
     DeletedScroll,
@@ -419,7 +419,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         """
         return self._contents.difference(coordinate, version)
 
-    def apply(self, coordinate: Coordinate, entry: LogEntry, source: int | None = None) -> Merged:
+    def apply(self, coordinate: Coordinate, entry: LogEntry, source: int | None = None) -> Applied:
         """Merge an update that a peer sent over link `source`; `publish` the change afterwards.
 
         UpdateError when it is no update of a text; ScrollError when the document failed and was

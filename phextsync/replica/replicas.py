@@ -132,7 +132,7 @@ class ReplicaSet:
 
     def check_room(self, name: str) -> None:
         """PhextsyncError when the phext is not here and there may be no more."""
-        if not self.has_room_for(name):
+        if name not in self._replicas and not self.has_room_for(name):
             raise PhextsyncError(
                 f"expected at most {self.phexts_max} phexts, found another: {name!r:.60}"
             )

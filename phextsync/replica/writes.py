@@ -79,10 +79,6 @@ class Writes:
         )
         self._tell(coordinate, entry, source)
 
-    def _tell(self, coordinate: Coordinate, entry: LogEntry, source: int | None) -> None:
-        durable_first = source is None and is_durable_first()
-        self._listeners.update(NewUpdate(self.name, coordinate, entry, source, durable_first))
-
     def replace(self, coordinate: Coordinate) -> None:
         """The scroll's document is another one, which does not build on what is stored."""
         self._pending.put(coordinate, Unsettled(rewrite=True, is_other=True))
@@ -95,6 +91,13 @@ class Writes:
             unsettled = self._pending.put(coordinate, Unsettled())
         unsettled.rewrite = True
         self._touch()
+
+    def _tell(self, coordinate: Coordinate, entry: LogEntry, source: int | None) -> None:
+        durable_first = source is None and is_durable_first()
+        is_alone = source is None and not self._publisher.is_in_batch
+        self._listeners.update(
+            NewUpdate(self.name, coordinate, entry, source, durable_first, is_alone)
+        )
 
     def _touch(self) -> None:
         self._make(self.name)

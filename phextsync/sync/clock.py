@@ -15,7 +15,8 @@ class Clock:
 
     def advance(self, now: float) -> None:
         """It is `now`, or later if that was said before."""
-        self.now = max(self.now, now)
+        if now > self.now:
+            self.now = now
 
     def tick_begins(self, now: float) -> None:
         """What falls due during a tick is told by its deadline."""

@@ -8,10 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar, cast
 
-import cbor2
-
 from phextsync.errors import ProtocolError
-from phextsync.index import ORIGIN, Coordinate, CoordinateRange, cbor_items
+from phextsync.index import Coordinate, CoordinateRange, cbor_bytes, cbor_items
 from phextsync.sync.fields import KEY_BYTES, Fields, load_array
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import (
@@ -47,13 +45,12 @@ from phextsync.trust.certificates import NODE_ID_BYTES
 M = TypeVar("M", bound=Message)
 
 _KINDS_MAX: Final = 256
-_FIRST_KEY: Final = int.from_bytes(ORIGIN.key)
 
 
 def encode(message: Message) -> bytes:
     """Return the bytes of one frame."""
     number = _NUMBERS[type(message)]
-    return cbor2.dumps([number, *KINDS[number].write(message)])
+    return cbor_bytes([number, *KINDS[number].write(message)])
 
 
 def decode(frame: bytes, limits: Limits) -> Message | Unknown:
@@ -192,7 +189,7 @@ def _read_entry(fields: Fields) -> Entry:
 def _write_live(live: Live) -> list[object]:
     flat: list[object] = []
     for coordinate, update, elapsed_ms in live.entries:
-        flat += (_short_key(coordinate), update, elapsed_ms)
+        flat += (coordinate.short_key, update, elapsed_ms)
     return [live.phext, flat]
 
 
@@ -209,27 +206,12 @@ def _read_live(fields: Fields) -> Live:
             raise ProtocolError(f"expected a short key and an update as bytes, found {found}")
         if type(time_ms) is not int or not 0 <= time_ms < TIME_MS_MAX:
             raise ProtocolError(f"expected an integer below {TIME_MS_MAX}, found {time_ms!r:.40}")
-        entries.append((_from_short_key(short_key), update, time_ms))
+        try:
+            coordinate = Coordinate.from_short_key(short_key)
+        except ValueError as error:
+            raise ProtocolError(str(error)) from error
+        entries.append((coordinate, update, time_ms))
     return Live(phext, tuple(entries))
-
-
-def _short_key(coordinate: Coordinate) -> bytes:
-    """Return a key less what all have in common: exclusive or with that of the first coordinate,
-    without leading zero bytes."""
-    number = int.from_bytes(coordinate.key) ^ _FIRST_KEY
-    return number.to_bytes((number.bit_length() + 7) // 8)
-
-
-def _from_short_key(short: bytes) -> Coordinate:
-    if len(short) > KEY_BYTES or short[:1] == b"\0":
-        raise ProtocolError(
-            f"expected a short key of at most {KEY_BYTES} bytes, without leading zero bytes, "
-            f"found {short[: KEY_BYTES + 1].hex()}"
-        )
-    try:
-        return Coordinate.from_key((int.from_bytes(short) ^ _FIRST_KEY).to_bytes(KEY_BYTES))
-    except ValueError as error:
-        raise ProtocolError(str(error)) from error
 
 
 def _write_part(part: Part) -> list[object]:

@@ -9,7 +9,7 @@ from typing import Final, NoReturn
 import cbor2
 
 from phextsync.errors import ProtocolError
-from phextsync.index import Coordinate, cbor_size
+from phextsync.index import Coordinate, cbor_array, cbor_size
 from phextsync.phext_names import is_phext_name
 from phextsync.sync.limits import Limits
 
@@ -24,6 +24,9 @@ _KNOWN_TAGS: Final = (
 
 def load_array(frame: bytes) -> list[object]:
     """Read one non-empty CBOR array that fills `frame`, in the subset that this wire allows."""
+    array = cbor_array(frame)  # as nearly always; for all else it is known here what is wrong
+    if array:
+        return array
     try:
         value = cbor2.loads(
             frame,
@@ -98,10 +101,10 @@ class Fields:
         value = self._take("a text")
         if type(value) is not str:
             raise ProtocolError(f"expected a text, found {type(value).__name__}")
-        if len(value.encode()) > self.limits.name_bytes_max:
+        size = len(value) if value.isascii() else len(value.encode())
+        if size > self.limits.name_bytes_max:
             raise ProtocolError(
-                f"expected a text of at most {self.limits.name_bytes_max} bytes, "
-                f"found {len(value.encode())}"
+                f"expected a text of at most {self.limits.name_bytes_max} bytes, found {size}"
             )
         return value
 

@@ -1,6 +1,7 @@
 """Findings: what a comparison found becomes requests and updates, as far as rights allow."""
 
-from phextsync.ranges import contains, intersection
+from phextsync.index import contains
+from phextsync.ranges import intersection
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Refused, ScrollId
 from phextsync.sync.outbox import Outbox

@@ -6,11 +6,9 @@ and does not acknowledge it until then.
 
 from collections.abc import Sequence
 
-from phextsync.crdt import ROOT
+from phextsync.crdt import ROOT, Applied
 from phextsync.errors import ProtocolError, ScrollError, StoreDamagedError, UpdateError
-from phextsync.index import Coordinate, check_update, clean_update, update_version
-from phextsync.ranges import contains
-from phextsync.replica.merging import Merged
+from phextsync.index import Coordinate, check_update, clean_update, contains, update_version
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import LogEntry
@@ -51,6 +49,7 @@ class Incoming:
         self._link = link
         self._peer_id = peer_id
         self._replicas = replicas
+        self._durability = replicas.durability
         self._interest = interest
         self._rights = rights
         self._recent = recent
@@ -65,10 +64,24 @@ class Incoming:
 
     def receive(self, phext: str, entries: Sequence[Entry], name: str) -> None:
         """Take a frame of updates of a peer with a name."""
-        if len(entries) == 1:
-            coordinates: tuple[Coordinate, ...] = (entries[0].coordinate,)
+        updates = [(e.coordinate, LogEntry(e.update, e.origin, e.time_ms)) for e in entries]
+        self._receive_all(phext, updates, name)
+
+    def receive_live(
+        self, phext: str, entries: Sequence[tuple[Coordinate, bytes, int]], hello: Hello
+    ) -> None:
+        """Take what a peer wrote since its hello."""
+        origin, clock_ms = self._peer_id, hello.clock_ms
+        updates = [(at, LogEntry(update, origin, clock_ms + ms)) for at, update, ms in entries]
+        self._receive_all(phext, updates, hello.name)
+
+    def _receive_all(
+        self, phext: str, updates: Sequence[tuple[Coordinate, LogEntry]], name: str
+    ) -> None:
+        if len(updates) == 1:
+            coordinates: tuple[Coordinate, ...] = (updates[0][0],)
         else:
-            coordinates = tuple(dict.fromkeys(entry.coordinate for entry in entries))
+            coordinates = tuple(dict.fromkeys(coordinate for coordinate, _ in updates))
         if len(coordinates) > self._limits.scrolls_max:
             raise ProtocolError(
                 f"expected at most {self._limits.scrolls_max} scrolls, found {len(coordinates)}"
@@ -76,28 +89,22 @@ class Incoming:
         self._ledger.receive(phext, coordinates)
         changed: dict[Coordinate, None] = {}
         take = self._rights.of(phext).take
-        for entry in entries:
-            if contains(take, entry.coordinate):
-                if self._receive_entry(self._replicas.open(phext), entry):
-                    changed[entry.coordinate] = None
-            elif contains(self._interest.of(phext), entry.coordinate):
-                self._refuse((phext, entry.coordinate), NOT_ALLOWED)
-        if changed:
-            self._replicas.open(phext).publish(tuple(changed), self._peer_id, name)
-        if not self._replicas.is_dirty:
+        replica = None
+        for coordinate, entry in updates:
+            if contains(take, coordinate):
+                replica = replica or self._replicas.open(phext)
+                if self._receive_entry(replica, coordinate, entry):
+                    changed[coordinate] = None
+            elif contains(self._interest.of(phext), coordinate):
+                self._refuse((phext, coordinate), NOT_ALLOWED)
+        if replica is not None and changed:
+            replica.publish(tuple(changed), self._peer_id, name)
+        if not self._durability.is_dirty:
             self._ledger.is_on_disk()
 
-    def receive_live(
-        self, phext: str, entries: Sequence[tuple[Coordinate, bytes, int]], hello: Hello
-    ) -> None:
-        """Take what a peer wrote since its hello."""
-        origin, clock_ms = self._peer_id, hello.clock_ms
-        whole = [Entry(place, update, origin, clock_ms + ms) for place, update, ms in entries]
-        self.receive(phext, whole, hello.name)
-
-    def _receive_entry(self, replica: Replica, entry: Entry) -> bool:
+    def _receive_entry(self, replica: Replica, coordinate: Coordinate, entry: LogEntry) -> bool:
         """Take one update; return whether it changed the text."""
-        scroll = (replica.name, entry.coordinate)
+        scroll = (replica.name, coordinate)
         self._lazy.hear(scroll)
         self._traffic.updates_in += 1
         is_answer = not entry.origin
@@ -108,29 +115,26 @@ class Incoming:
                 return False
         sequence = self._recent.sequence
         try:
-            if self._adopts(replica, scroll, entry):
+            if self._requests.takes_place(scroll) and self._adopts(replica, scroll, entry):
                 return True
-            logged = LogEntry(entry.update, entry.origin, entry.time_ms)
-            merged = replica.apply(entry.coordinate, logged, self._link)
+            applied = replica.apply(coordinate, entry, self._link)
         except (UpdateError, ScrollError) as error:
             self._refuse(scroll, str(error))
             return False
         except StoreDamagedError:  # set aside and reported; the peer has it whole
-            merged = Merged(covered=False, changed=False)
+            applied = Applied(None, covered=False, changed=False)
         if self._recent.sequence == sequence:
             self._traffic.redundant += 1
             self._outgoing.forget(scroll, entry.update)
-        if not merged.covered:
+        if not applied.covered:
             self._ledger.miss(scroll)
             self._requests.want(scroll)
         elif is_answer:
             self._ledger.fill(scroll)
-        return merged.changed
+        return applied.changed
 
-    def _adopts(self, replica: Replica, scroll: ScrollId, entry: Entry) -> bool:
-        """Whether a state took the place of ours: it was asked for, and has the very version."""
-        if not self._requests.takes_place(scroll):
-            return False
+    def _adopts(self, replica: Replica, scroll: ScrollId, entry: LogEntry) -> bool:
+        """Whether a state that was asked for took the place of ours: it has the very version."""
         check_update(entry.update, ROOT)
         version = update_version(clean_update(entry.update))
         if version != replica.version(scroll[1]):

@@ -10,8 +10,7 @@ from itertools import chain
 from typing import Final
 
 from phextsync.errors import ProtocolError, StoreDamagedError
-from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
-from phextsync.ranges import contains
+from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange, contains
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.durable_first import DurableFirst
 from phextsync.sync.ledger import Ledger
@@ -59,6 +58,7 @@ class Outgoing:
         self.told_ms = replicas.author.now_ms()
         self._link = link
         self._replicas = replicas
+        self._durability = replicas.durability
         self._interest = interest
         self._rights = rights
         self._recent = recent
@@ -159,15 +159,22 @@ class Outgoing:
             self._number(phext, (last.coordinate,))
         else:
             self._number(phext, tuple(dict.fromkeys(entry.coordinate for entry in entries)))
-        if not self.is_terse or any(map(self._needs_words, entries)):
-            return Updates(phext, tuple(entries))
-        told_ms = self.told_ms
-        return Live(phext, tuple((e.coordinate, e.update, e.time_ms - told_ms) for e in entries))
+        terse = self._tersely(entries) if self.is_terse else None
+        return Updates(phext, tuple(entries)) if terse is None else Live(phext, terse)
 
-    def _needs_words(self, entry: Entry) -> bool:
-        """Whether the peer has to be told who wrote an entry, or a time before our hello."""
-        is_own = entry.origin == self._replicas.node_id
-        return not is_own or not 0 <= entry.time_ms - self.told_ms < TIME_MS_MAX
+    def _tersely(
+        self, entries: Iterable[Entry]
+    ) -> tuple[tuple[Coordinate, bytes, int], ...] | None:
+        """Return the entries of `Live`, None when the peer has to be told who wrote one, or of one
+        a time before our hello."""
+        own_id, told_ms = self._replicas.node_id, self.told_ms
+        terse: list[tuple[Coordinate, bytes, int]] = []
+        for coordinate, update, origin, time_ms in entries:
+            elapsed_ms = time_ms - told_ms
+            if origin != own_id or not 0 <= elapsed_ms < TIME_MS_MAX:
+                return None
+            terse.append((coordinate, update, elapsed_ms))
+        return tuple(terse)
 
     def _split(self, phext: str, entry: Entry) -> None:
         size = self._limits.frame_bytes_max // 2
@@ -178,7 +185,7 @@ class Outgoing:
         )
 
     def _number(self, phext: str, coordinates: tuple[Coordinate, ...]) -> None:
-        self._ledger.send(phext, coordinates, is_durable=not self._replicas.is_dirty)
+        self._ledger.send(phext, coordinates, is_durable=not self._durability.is_dirty)
 
     def _recent_of(self, entries: list[Entry]) -> str:
         """Fill a frame with what changed; what is no longer at hand is offered."""

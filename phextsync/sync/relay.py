@@ -10,8 +10,7 @@ from enum import Enum, auto
 from math import inf
 from typing import Final
 
-from phextsync.index import CoordinateRange
-from phextsync.ranges import contains
+from phextsync.index import CoordinateRange, contains
 from phextsync.replica.listener import NewUpdate
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.messages import NEIGHBOURS_MINOR, Neighbours
@@ -23,7 +22,7 @@ _ASKED_DELAYS: Final = 5  # of a comparison: for so long after a question anothe
 class Fate(Enum):
     """What becomes of an update on one link."""
 
-    NONE = auto()  # the peer sent it, or may not see it
+    NONE = auto()  # the peer may not see it
     COMPARED = auto()  # the peer hears of it by a comparison
     WRITTEN = auto()  # the peer wrote it, and has it, perhaps not yet on its disk
     LEFT = auto()  # the peer gets it from the node that wrote it
@@ -55,9 +54,8 @@ class Relay:
         if self._durable_first.take(new):
             self._recent.advance()
             return
-        is_alone = new.source is None and not self._replicas.open(new.phext).is_in_batch
         for link in self._pass_on(new):
-            if is_alone:
+            if new.is_alone:
                 link.edited()
             else:
                 link.ready()
@@ -83,11 +81,12 @@ class Relay:
         scroll = (new.phext, new.coordinate)
         sequence = self._recent.advance()
         is_kept = False
-        may_leave = new.source is not None and not self._is_asked(new.phext)
         ready: list[Link] = []
         for link in self._links.values():
             link.findings.forget(scroll)
-            match self._fate(link, new, may_leave=may_leave):
+            if link.number == new.source:
+                continue
+            match self._fate(link, new):
                 case Fate.SENT:
                     link.refusals.forget(scroll)
                     link.outgoing.change(scroll, sequence)
@@ -107,9 +106,10 @@ class Relay:
             self._recent.add(scroll, new.entry, new.source)
         return ready
 
-    def _fate(self, link: Link, new: NewUpdate, *, may_leave: bool) -> Fate:
+    def _fate(self, link: Link, new: NewUpdate) -> Fate:
+        """Say what becomes of an update on a link that did not bring it."""
         rights, origin = link.rights.of(new.phext), new.entry.origin
-        if link.number == new.source or not contains(rights.show, new.coordinate):
+        if not contains(rights.show, new.coordinate):
             return Fate.NONE
         if not origin or not contains(rights.send, new.coordinate):
             return Fate.COMPARED
@@ -117,6 +117,7 @@ class Relay:
             return Fate.NONE
         if link.peer_id == origin:
             return Fate.WRITTEN
+        may_leave = new.source is not None and not self._is_asked(new.phext)
         if may_leave and link.lazy.may_leave((new.phext, new.coordinate), origin):
             return Fate.LEFT
         return Fate.SENT

@@ -5,8 +5,7 @@ from itertools import chain
 from typing import Final
 
 from phextsync.errors import ProtocolError, StoreDamagedError
-from phextsync.index import EMPTY_VERSION, Coordinate
-from phextsync.ranges import contains
+from phextsync.index import EMPTY_VERSION, Coordinate, contains
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.limits import Limits

@@ -28,8 +28,7 @@ from random import Random
 from typing import Final, assert_never
 
 from phextsync.errors import ProtocolError, StoreDamagedError
-from phextsync.index import EMPTY_VERSION, EVERYTHING, CoordinateRange
-from phextsync.ranges import contains
+from phextsync.index import EMPTY_VERSION, EVERYTHING, CoordinateRange, contains
 from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.assembly import PartsBudget
@@ -81,7 +80,7 @@ _OF_A_PHEXT: Final = (Updates, Live, Want, Part, Compare, Refused, Conflict)
 class Synchronizer:
     """The core of a node: one for all phexts and links.
 
-    Feed it `link_opened`, `receive`, `tick` and `link_closed`; pull `next_frame`. The `listener`
+    Feed it `link_opened`, `receive`, `tick` and `link_closed`; pull `next_frames`. The `listener`
     is told when there is something to pull. What happens to the replicas it hears from them.
     """
 
@@ -202,7 +201,7 @@ class Synchronizer:
         source.heartbeat.heard_at = now
         source.traffic.frames_in += 1
         source.traffic.bytes_in += len(frame) + 4
-        if source.is_waiting:
+        if source.waiting.is_begun:
             self._doubles.keep(source, frame)
         else:
             self._receive_frame(source, frame)
@@ -211,22 +210,27 @@ class Synchronizer:
 
     def next_frame(self, now: float, link: int) -> bytes | None:
         """Return the next frame for `link`, or None when there is nothing to say now."""
+        frames, _ = self.next_frames(now, link, 1)
+        return frames[0] if frames else None
+
+    def next_frames(self, now: float, link: int, bytes_goal: int) -> tuple[list[bytes], bool]:
+        """Return frames for `link`, about as many bytes as asked for, and whether there is nothing
+        more to say."""
         self._clock.advance(now)
         target = self.links.get(link)
-        if target is None or target.is_finished:
-            return None
-        message = self._next_message(target)
-        if message is None:
-            return None
-        frame = encode(message)
-        target.traffic.frames_out += 1
-        target.traffic.bytes_out += len(frame) + 4
-        return frame
-
-    def has_work(self, link: int) -> bool:
-        """Whether `next_frame` may have something to return; cheaper than asking it in vain."""
-        known = self.links.get(link)
-        return known is not None and known.has_work
+        frames: list[bytes] = []
+        size = 0
+        while target is not None and target.has_work:
+            is_over = target.is_finished or size >= bytes_goal
+            message = None if is_over else self._next_message(target)
+            if message is None:
+                return frames, False
+            frame = encode(message)
+            target.traffic.frames_out += 1
+            target.traffic.bytes_out += len(frame) + 4
+            frames.append(frame)
+            size += len(frame)
+        return frames, True
 
     def is_finished(self, link: int) -> bool:
         """Whether the link has said goodbye, or is unknown: the node closes it."""

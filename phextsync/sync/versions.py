@@ -7,8 +7,7 @@ under one client id twice. The side with the greater text takes the other and me
 from hashlib import blake2b
 
 from phextsync.errors import ProtocolError
-from phextsync.index import EMPTY_VERSION, Coordinate, check_version, covers
-from phextsync.ranges import contains
+from phextsync.index import EMPTY_VERSION, Coordinate, check_version, contains, covers
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.messages import DIGEST_BYTES, Conflict, ScrollId
 from phextsync.sync.outbox import Outbox

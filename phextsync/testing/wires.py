@@ -196,7 +196,7 @@ class Wires:
             return
         core, now = node.core, node.clock
         under_way, last = connection.under_way, connection.last[node.number]
-        while under_way[node.number] < self._socket_bytes and core.has_work(number):
+        while under_way[node.number] < self._socket_bytes:
             frame = core.next_frame(now, number)
             if frame is None:
                 break
