@@ -1,11 +1,13 @@
 """Names of phexts: which there may be, how many, and which are the library's own."""
 
+from functools import lru_cache
 from typing import Final, TypeGuard
 
 PHEXTS_MAX: Final = 256
 """Phexts of one node, and so of one peer. Each costs 110 KB in memory."""
 
 
+@lru_cache(PHEXTS_MAX)  # every frame of updates has one
 def is_phext_name(name: str) -> TypeGuard[str]:
     """Whether `name` may name a phext: 1 to 255 bytes, no control characters, no slash."""
     return (

@@ -4,8 +4,7 @@ A change waits for the next batch, then it is in the batch that is being committ
 has it and the index knows it. A batch that is refused goes back before what has come since.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -109,34 +108,30 @@ class Pending:
     def take(self) -> Mapping[Coordinate, Unsettled]:
         """Begin to commit all that waits, and return it; `settle` or `unsettle` must follow."""
         assert not self._committing
-        with self._moving():
-            self._waiting, self._committing = self._committing, self._waiting
+        self.moves += 1  # before and after: who looks meanwhile sees that something moved
+        self._waiting, self._committing = self._committing, self._waiting
+        self.moves += 1
         return self._committing
 
     def settle(self, put: Callable[[Coordinate, Unsettled], None]) -> None:
         """What was taken last is durable: `put` each into the index."""
-        with self._moving():
+        self.moves += 1
+        try:
             for coordinate, settled in self._committing.items():
                 put(coordinate, settled)
             self._committing.clear()
+        finally:
+            self.moves += 1
 
     def unsettle(self) -> Mapping[Coordinate, Unsettled]:
         """What was taken last was refused: it waits again, before what has come since. Return all
         that waits."""
-        with self._moving():
-            for coordinate, unsettled in self._waiting.items():
-                before = self._committing.setdefault(coordinate, unsettled)
-                if before is not unsettled:
-                    before.follow(unsettled)
-            self._waiting.clear()
-            self._waiting, self._committing = self._committing, self._waiting
-        return self._waiting
-
-    @contextmanager
-    def _moving(self) -> Iterator[None]:
-        """Count a move before and after: who looks during it sees that there was one."""
         self.moves += 1
-        try:
-            yield
-        finally:
-            self.moves += 1
+        for coordinate, unsettled in self._waiting.items():
+            before = self._committing.setdefault(coordinate, unsettled)
+            if before is not unsettled:
+                before.follow(unsettled)
+        self._waiting.clear()
+        self._waiting, self._committing = self._committing, self._waiting
+        self.moves += 1
+        return self._waiting

@@ -67,7 +67,9 @@ class Publisher:
         if self._collected is None:
             self._before, self._before_size = {}, 0
         for subscriber in tuple(self._subscribers.values()):
-            inside = tuple(c for c in coordinates if c in subscriber.range)
+            inside = coordinates
+            if subscriber.range is not EVERYTHING:
+                inside = tuple(c for c in coordinates if c in subscriber.range)
             if inside:
                 texts: tuple[TextChange, ...] = ()
                 if subscriber.wants_texts:

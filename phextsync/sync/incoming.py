@@ -92,7 +92,8 @@ class Incoming:
         replica = None
         for coordinate, entry in updates:
             if contains(take, coordinate):
-                replica = replica or self._replicas.open(phext)
+                if replica is None:
+                    replica = self._replicas.open(phext)
                 if self._receive_entry(replica, coordinate, entry):
                     changed[coordinate] = None
             elif contains(self._interest.of(phext), coordinate):

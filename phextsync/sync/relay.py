@@ -88,7 +88,8 @@ class Relay:
                 continue
             match self._fate(link, new):
                 case Fate.SENT:
-                    link.refusals.forget(scroll)
+                    if link.refusals.reasons:
+                        link.refusals.forget(scroll)
                     link.outgoing.change(scroll, sequence)
                     is_kept = True
                     if link.is_ready:
