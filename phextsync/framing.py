@@ -122,6 +122,13 @@ class FrameChannel(trio.abc.Channel[bytes]):
         if self._send_failed:
             raise LinkError("the link ended in the middle of a frame that was sent")
         try:
+            if data and self._prompt is not None and not self._prompt.is_behind:
+                # As nearly always: what goes at once needs no limit of time, which costs more.
+                await trio.lowlevel.checkpoint_if_cancelled()
+                if self._prompt.send_nowait(data):
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                    return
+                data = b""  # the rest goes first
             with trio.move_on_after(SEND_TIMEOUT_S) as scope:
                 await self.stream.send_all(data)
             if scope.cancelled_caught:

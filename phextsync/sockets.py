@@ -124,13 +124,16 @@ class SocketStream(trio.abc.Stream):
     def _descriptor(self) -> int:
         descriptor = self.socket.fileno()
         if descriptor < 0:
-            raise trio.ClosedResourceError("this socket was closed")
+            raise _closed()
         return descriptor
 
     def _write(self, data: bytes | memoryview) -> int:
         """Send what goes at once; return how much that was."""
+        descriptor = self.socket.fileno()
+        if descriptor < 0:
+            raise _closed()
         try:
-            return os.write(self._descriptor(), data)
+            return os.write(descriptor, data)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -316,6 +319,10 @@ class TlsStream(trio.abc.Stream):
         data = self._outgoing.read()
         if data:
             await self.transport_stream.send_all(data)
+
+
+def _closed() -> trio.ClosedResourceError:
+    return trio.ClosedResourceError("this socket was closed")
 
 
 def _checked_bytes(max_bytes: int) -> int:
