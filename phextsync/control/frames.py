@@ -116,7 +116,13 @@ def _size(value: Value, depth: int) -> int:
         case int() if -(1 << 64) <= value < 1 << 64:
             return _HEAD_BYTES
         case list() if depth > 0:
-            return _HEAD_BYTES + sum(_size(item, depth - 1) for item in value)
+            size = _HEAD_BYTES
+            for item in value:
+                if isinstance(item, str) and item.isascii():  # as nearly always
+                    size += _HEAD_BYTES + len(item)
+                else:
+                    size += _size(item, depth - 1)
+            return size
         case _:
             found = str(value) if isinstance(value, int) else type(value).__name__
             raise PhextsyncError(f"expected texts, bytes and numbers of 64 bits, found {found:.40}")

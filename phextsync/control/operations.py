@@ -81,7 +81,16 @@ class Operation(Generic[T]):
     def check(self, arguments: Iterable[Value]) -> None:
         """TypeError when an argument is of another type than the operation takes."""
         for argument, value in zip(self.arguments, arguments, strict=False):
-            argument.check(value)
+            if type(value) is not argument.kind:  # nearly always it is
+                argument.check(value)
+
+    def check_phext(self, arguments: Iterable[Value]) -> None:
+        """PhextsyncError when they name a phext that belongs to the library or a gateway."""
+        for argument, value in zip(self.arguments, arguments, strict=False):
+            if argument.what == PHEXT.what and isinstance(value, str) and is_reserved(value):
+                raise PhextsyncError(
+                    f"{value}: phexts whose names begin with a dot are the library's own"
+                )
 
 
 PHEXT: Final = Argument("the name of a phext", str)
@@ -413,12 +422,7 @@ def check_phext(request: list[Value]) -> None:
     """PhextsyncError when the request is about a phext that belongs to the library or a gateway."""
     operation = operation_of(request)
     if operation is not None:
-        arguments = request[{"as": 3, "again": 2}.get(str(request[0]), 1) :]
-        for argument, value in zip(operation.arguments, arguments, strict=False):
-            if argument.what == PHEXT.what and isinstance(value, str) and is_reserved(value):
-                raise PhextsyncError(
-                    f"{value}: phexts whose names begin with a dot are the library's own"
-                )
+        operation.check_phext(request[{"as": 3, "again": 2}.get(str(request[0]), 1) :])
 
 
 def unsigned(request: list[Value]) -> list[Value]:

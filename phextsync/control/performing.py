@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from phextsync.control import operations
 from phextsync.control.answers import DeletedScrolls, ListedScroll, Page
 from phextsync.control.frames import Value
-from phextsync.control.operations import OPERATIONS, Operation, check_phext, digest
+from phextsync.control.operations import OPERATIONS, Operation, digest
 from phextsync.control.status import PhextRow
 from phextsync.errors import ConflictError, ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
@@ -37,7 +37,7 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
     operation = OPERATIONS.get(str(request[0])) if request else None
     if operation is None:
         raise ProtocolError(f"expected an operation, found {request[:2]!r:.80}")
-    check_phext(request)
+    operation.check_phext(request[1:])
     if operation is operations.HISTORY:
         return operations.HISTORY.answer.encode(replicas.history_settings())
     if operation is operations.KEEP_HISTORY:

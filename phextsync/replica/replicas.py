@@ -100,7 +100,9 @@ class ReplicaSet:
     def phext(self, name: str) -> Replica:
         """Return the replica of the phext `name`, which is made by its first scroll: who only
         reads or follows makes nothing."""
-        replica = self.known(name)
+        replica = self._replicas.get(name)
+        if replica is None:
+            replica = self.known(name)
         if replica is None:
             replica = self._unmade.get(name)
         if replica is None:
