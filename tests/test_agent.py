@@ -41,8 +41,8 @@ def _run(folder: Path, use: Callable[[Agent, aio.AsyncPhext], Awaitable[None]]) 
         ("read", {}, "read needs 'coordinate'; it takes coordinate, phext, offset"),
         ("read", {"path": "x"}, "read has no argument 'path'; it takes coordinate"),
         ("peers", {"x": 1}, "it takes no arguments"),
-        ("read", {"coordinate": _A, "offset": "5"}, "'offset' has to be a integer, not '5'"),
-        ("read", {"coordinate": _A, "offset": True}, "'offset' has to be a integer, not True"),
+        ("read", {"coordinate": _A, "offset": "5"}, "'offset' has to be an integer, not '5'"),
+        ("read", {"coordinate": _A, "offset": True}, "'offset' has to be an integer, not True"),
         ("write", {"coordinate": _A, "text": None}, "write needs 'text'"),
         ("replace", {"coordinate": _A, "old": "", "new": 3}, "'new' has to be a string, not 3"),
     ],
@@ -79,7 +79,7 @@ def test_null_is_left_out_and_a_whole_float_is_an_integer() -> None:
     assert read.arguments(given) == [_A, "memory", 0]
     assert search.arguments({"words": "x", "limit": 5.0}) == ["x", "*", "memory", 5]
     for value in (5.5, float("nan"), float("inf"), "5", True):
-        with pytest.raises(PhextsyncError, match="'limit' has to be a integer"):
+        with pytest.raises(PhextsyncError, match="'limit' has to be an integer"):
             search.arguments({"words": "x", "limit": value})
 
 

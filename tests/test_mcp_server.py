@@ -418,15 +418,48 @@ def test_without_its_packages_the_command_says_what_to_install(tmp_path: Path) -
     assert done.stderr.decode().endswith("pip install 'phextsync[mcp]'\n")
 
 
+def _appending(number: int, text: str) -> dict[str, object]:
+    params = {"name": "append", "arguments": {"coordinate": _A, "text": text}}
+    return {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
+
+
+def test_half_a_character_over_stdio_is_answered_like_any_mistake(tmp_path: Path) -> None:
+    """JSON has a form for it, which the SDK does not read, and no text in UTF-8 can have it."""
+    make_folder(tmp_path)
+    lines = [
+        _INITIALIZE,
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        _appending(7, "\ud83d"),
+        _appending(8, "whole"),
+    ]
+    given = "".join(f"{json.dumps(line)}\n" for line in lines) + "nonsense\n\n"
+    with _running(_command(tmp_path), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(given.encode())
+        process.stdin.flush()
+        answers: dict[int, Any] = {}
+        while answers.keys() != {1, 7, 8}:
+            answer = json.loads(process.stdout.readline())
+            answers[answer["id"]] = answer
+        assert "expected a request in JSON" in answers[7]["error"]["message"]
+        assert not answers[8]["result"].get("isError")
+        process.stdin.close()
+        assert process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("transport", ["stdio", "http"])
-def test_a_signal_ends_it_with_everything_written(tmp_path: Path, transport: str) -> None:
+def test_a_signal_ends_it_with_everything_written(
+    tmp_path: Path, transport: str, number: signal.Signals
+) -> None:
     make_folder(tmp_path)
     options = ["--http", _free_address()] if transport == "http" else []
     command = _command(tmp_path, *options)
     with _running(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while not (tmp_path / "node.sock").exists():
             assert process.poll() is None
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         assert process.wait(PATIENCE_S) == 0
         assert process.stderr is not None
         assert process.stderr.read() == b""

@@ -355,7 +355,7 @@ def mcp(
     folder = existing_folder(data)
     NodeIdentity.load(folder)
     if not http:
-        asyncio.run(mcp_server.serve_stdio(folder, options))
+        asyncio.run(mcp_server.serve_stdio(folder, options, _ending_signals()))
         return
     guard = _guard(http_token, http_token_file, allow_host)
     address = parse_address(http, mcp_server.DEFAULT_PORT)
@@ -363,7 +363,8 @@ def mcp(
     def started(port: int) -> None:
         print(f"MCP at http://{Address(address.host, port)}{mcp_server.PATH}", flush=True)
 
-    asyncio.run(mcp_server.serve_http(folder, options, address, guard, started=started))
+    signals = _ending_signals()
+    asyncio.run(mcp_server.serve_http(folder, options, address, guard, signals, started=started))
 
 
 # -- how it is -----------------------------------------------------------------------------

@@ -9,5 +9,6 @@
 * `readers`: what each of those who ask knows of scrolls
 * `agent`: what a language model may ask of scrolls
 * `mcp_bounds`: what clients of the MCP server may take over HTTP
+* `mcp_stdio`: the streams of one client of it
 * `mcp_server`: the same as a server of the Model Context Protocol
 """

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,6 @@ from mcp import types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.session import ServerSession
-from mcp.server.stdio import stdio_server
 from mcp.server.subscriptions import (
     InMemorySubscriptionBus,
     ListenHandler,
@@ -48,6 +47,7 @@ from phextsync.gateways.mcp_bounds import (
     Sessions,
     TimedConnection,
 )
+from phextsync.gateways.mcp_stdio import answered_stdio
 from phextsync.gateways.tools import PAGE_ROWS, TOOLS
 from phextsync.handles.engine import Options
 from phextsync.index import Coordinate
@@ -70,6 +70,7 @@ _TELL_S: Final = 5.0
 
 _log = logging.getLogger("phextsync.mcp")
 
+Signals: TypeAlias = Sequence[signal.Signals]
 Context: TypeAlias = ServerRequestContext[None, Request]
 
 
@@ -305,10 +306,11 @@ def _bad_resource(uri: str, reason: str) -> MCPError:
 # -- transports ----------------------------------------------------------------------------
 
 
-async def serve_stdio(folder: Path, options: Options) -> None:
-    """Serve one client on standard input and output until it hangs up or a signal comes."""
+async def serve_stdio(folder: Path, options: Options, signals: Signals) -> None:
+    """Serve one client on standard input and output until it hangs up or one of some signals
+    comes."""
     stopped = asyncio.Event()
-    async with _serving(folder, options, stopped.set) as server:
+    async with _serving(folder, options, signals, stopped.set) as server:
         session = asyncio.create_task(_talk(server))
         signalled = asyncio.create_task(stopped.wait())
         await asyncio.wait((session, signalled), return_when=asyncio.FIRST_COMPLETED)
@@ -320,7 +322,7 @@ async def serve_stdio(folder: Path, options: Options) -> None:
 
 
 async def _talk(server: Server[None]) -> None:
-    async with stdio_server() as (incoming, outgoing):
+    async with answered_stdio() as (incoming, outgoing):
         await server.run(incoming, outgoing, server.create_initialization_options())
 
 
@@ -329,17 +331,18 @@ async def serve_http(
     options: Options,
     address: Address,
     guard: Guard,
+    signals: Signals,
     *,
     started: Callable[[int], None] = lambda port: None,
 ) -> None:
-    """Serve requests that `guard` lets in over streamable HTTP until a signal comes; `started`
-    gets the port. LinkError when the address cannot be used, or not without a token."""
+    """Serve requests that `guard` lets in over streamable HTTP until one of some signals comes;
+    `started` gets the port. LinkError when the address cannot be used, or not without a token."""
     guard.check_address(address.host)
     with _listening_socket(address) as listening:
         stopped = asyncio.Event()
         logging.getLogger("mcp.server.streamable_http").addFilter(_is_news)
         logging.getLogger("mcp.server.streamable_http_manager").addFilter(_rarely())
-        async with _serving(folder, options, stopped.set) as server:
+        async with _serving(folder, options, signals, stopped.set) as server:
             config = uvicorn.Config(
                 _Guarded(http_app(server), guard),
                 log_config=None,
@@ -383,11 +386,11 @@ def _listening_socket(address: Address) -> socket.socket:
 
 @asynccontextmanager
 async def _serving(
-    folder: Path, options: Options, stop: Callable[[], None]
+    folder: Path, options: Options, signals: Signals, stop: Callable[[], None]
 ) -> AsyncIterator[Server[None]]:
     """Open the folder and give a server over it; `stop` is called at a signal."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in signals:
         loop.add_signal_handler(number, stop)
     boundary = Boundary(_log)
     # What asyncio meets by itself: it cannot accept, a task of a session failed.

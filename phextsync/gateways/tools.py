@@ -85,8 +85,8 @@ class Tool:
             value = int(value)
         if isinstance(value, str | int) and type(value) is item.kind:
             return value
-        wanted = _SCHEMA_TYPES[item.kind]
-        raise PhextsyncError(f"{self.name}: {item.name!r} has to be a {wanted}, not {value!r:.40}")
+        wanted = {str: "a string", int: "an integer", bool: "true or false"}[item.kind]
+        raise PhextsyncError(f"{self.name}: {item.name!r} has to be {wanted}, not {value!r:.40}")
 
 
 _COORDINATE: Final = Parameter(

@@ -198,7 +198,7 @@ def _try(folder: Path, request: list[Value]) -> tuple[Value, bool]:
     permissions = NodeIdentity.load(folder).permissions
     replicas = _replicas(MemoryStore(), bytes(16), permissions)
     answer = _answer(replicas, FileDesk(replicas, folder), folder, request)
-    return answer, replicas.is_dirty
+    return answer, replicas.durability.is_changed
 
 
 def _replicas(store: Store, node_id: bytes, permissions: Permissions) -> ReplicaSet:
