@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -21,8 +22,10 @@ from phextsync.errors import IdentityError, StoreDamagedError, StoreError
 from phextsync.handles.visit import Reading, visit
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.contract import Batch
 from phextsync.store.folder import data_file_of, look, open_records
 from phextsync.store.lmdb_store import LmdbStore
+from phextsync.store.pages import PageFile
 from phextsync.store.records import DATABASES, LOGS, Records
 from phextsync.store.snapshot import Snapshot
 from sims.processes import make_folder
@@ -131,6 +134,23 @@ def test_a_part_of_a_database_is_what_lies_between_its_bounds(folder: Path) -> N
                 part = [(k, v) for k, v in whole if lower <= k and (upper is None or k < upper)]
                 assert list(records.pairs(name, lower, upper)) == part
         assert records.problems == []
+
+
+def test_a_note_is_found_without_a_look_at_all_others(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path)
+    store.commit(Batch((), notes=tuple((b"note %03d" % i, bytes(3000)) for i in range(300))))
+    store.close(clean=True)
+    data = (tmp_path / "store" / "data.mdb").read_bytes()
+    reads: list[int] = []
+
+    def read(offset: int, count: int) -> bytes:
+        reads.append(offset)
+        return data[offset : offset + count]
+
+    records = Records(partial(PageFile, read))
+    reads.clear()
+    assert [key for key, _ in records.notes(b"note 123")] == [b"note 123"]
+    assert len(reads) < 60
 
 
 def test_a_damaged_scroll_is_named_and_not_served(folder: Path) -> None:

@@ -31,12 +31,12 @@ def batches(cursor: lmdb.Cursor, prefix: bytes) -> Iterator[list[tuple[bytes, by
 
 def _from(cursor: lmdb.Cursor, start: bytes) -> Iterator[tuple[bytes, bytes]]:
     pairs = iter(cursor) if cursor.set_range(start) else iter(())
-    return cast("Iterator[tuple[bytes, bytes]]", pairs)  # see above
+    return cast("Iterator[tuple[bytes, bytes]]", pairs)  # which are buffers elsewhere
 
 
 def get(txn: "lmdb.Transaction", key: bytes, database: "lmdb._Database") -> bytes | None:
     """Return the value of a key, None when it has none."""
-    return cast("bytes | None", txn.get(key, db=database))  # see above
+    return cast("bytes | None", txn.get(key, db=database))  # which is a buffer elsewhere
 
 
 def next_number(cursor: lmdb.Cursor, place: bytes) -> int:

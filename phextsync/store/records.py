@@ -191,9 +191,10 @@ class Records:
         for key, value in self.pairs(HISTORY, lower, upper):
             yield key, None if self._body(HISTORY, key, value) is None else value
 
-    def notes(self) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over keys and sealed values of `notes`, without those that are damaged."""
-        for key, value in self.pairs(NOTES):
+    def notes(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Iterate in order over keys, those with a prefix, and sealed values of `notes`, without
+        those that are damaged."""
+        for key, value in self.pairs(NOTES, prefix, behind(prefix)):
             if self._body(NOTES, key, value) is not None:
                 yield key, value
 

@@ -146,11 +146,7 @@ class Snapshot:
         return dict(self.notes(key)).get(key, b"")
 
     def notes(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
-        return [
-            (key, unseal(NOTES, key, value))
-            for key, value in self._records.notes()
-            if key.startswith(prefix)
-        ]
+        return [(key, unseal(NOTES, key, value)) for key, value in self._records.notes(prefix)]
 
     def pieces(self, phext: str, key: bytes, *, oldest: int | None = None) -> dict[int, bytes]:
         place = self._number(phext) + key
