@@ -123,12 +123,12 @@ class Machine:
         return {
             path: text
             for path, text in self.disk.files().items()
-            if text and path != MARKER_FILE and not self._directory.is_ignored(path)
+            if text and path != MARKER_FILE and not self._directory.root.is_ignored(path)
         }
 
     def ignores(self, path: str) -> bool:
         """Whether a path is left alone."""
-        return self._directory is not None and self._directory.is_ignored(path)
+        return self._directory is not None and self._directory.root.is_ignored(path)
 
     def _take_changes(self) -> None:
         while (change := self._feed.take()) is not None:

@@ -15,13 +15,7 @@ from phextsync.files import service
 from phextsync.files.absences import GUARD_NAMES
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
-from phextsync.files.directory import (
-    Changed,
-    Directory,
-    Outcome,
-    Placed,
-    Write,
-)
+from phextsync.files.directory import Directory
 from phextsync.files.filesystem import OsFileSystem
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.late import LATE_PAUSE_S, LateChange
@@ -29,6 +23,7 @@ from phextsync.files.markers import MARKER_FILE, Marker, read_marker
 from phextsync.files.names import Line
 from phextsync.files.reading import TEXT_BYTES_MAX, File, Trouble
 from phextsync.files.todo import Rescans
+from phextsync.files.writes import Changed, Outcome, Placed, Write
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import Node, open_node
 from phextsync.trust.authority import MeshKey
@@ -61,7 +56,7 @@ def root(bound: Bound) -> Path:
 @pytest.fixture
 def directory(bound: Bound) -> Directory:
     made = Directory(OsFileSystem(bound.directory), Marker(bound.token))
-    assert made.check()
+    assert made.root.check()
     return made
 
 
@@ -196,7 +191,7 @@ def test_hidden_files_and_leftovers_are_ignored(directory: Directory, root: Path
         path.parent.mkdir(exist_ok=True)
         path.write_text("x")
     (root / IGNORE_FILE).write_text("# mine\ndraft.*\nbuild/\n")
-    directory.check()
+    directory.root.check()
     assert [*directory.scan().marks] == [IGNORE_FILE, "kept.md"]
 
 
@@ -204,11 +199,11 @@ def test_rules_that_are_none_leave_the_older_ones_in_force(
     directory: Directory, root: Path
 ) -> None:
     (root / IGNORE_FILE).write_text("secret.md\n")
-    directory.check()
+    directory.root.check()
     (root / IGNORE_FILE).write_text("!\n")
-    directory.check()
-    assert "a .gitignore" in directory.ignore_problem
-    assert directory.is_ignored("secret.md")
+    directory.root.check()
+    assert "a .gitignore" in directory.root.ignore_problem
+    assert directory.root.is_ignored("secret.md")
 
 
 def test_folders_with_keys_or_data_of_a_node_are_left_alone(
@@ -246,17 +241,17 @@ def test_another_directory_in_the_place_of_the_bound_one_is_refused(
 ) -> None:
     (root / MARKER_FILE).write_text("another\n")
     with pytest.raises(DirectoryError, match="found another: put the right directory back"):
-        directory.check()
+        directory.root.check()
     (root / MARKER_FILE).unlink()
     with pytest.raises(DirectoryError, match=f"expected {MARKER_FILE} in it, found none"):
-        directory.check()
+        directory.root.check()
     (root / MARKER_FILE).touch()
-    assert directory.check() is False  # somebody says that it is this one
-    assert directory.check() is True
+    assert directory.root.check() is False  # somebody says that it is this one
+    assert directory.root.check() is True
     (root / MARKER_FILE).unlink()
     root.rmdir()
     with pytest.raises(DirectoryError, match="expected a directory, found none"):
-        directory.check()
+        directory.root.check()
 
 
 # -- what is remembered --------------------------------------------------------------------
@@ -284,7 +279,7 @@ def test_another_directory_that_is_confirmed_counts_as_bound_and_confirms_no_del
     bound.directory.mkdir()
     assert store.confirm(bound.directory)
     assert store.bindings() == [bound]
-    assert Directory(OsFileSystem(bound.directory), store.marker_of(bound)).check()
+    assert Directory(OsFileSystem(bound.directory), store.marker_of(bound)).root.check()
 
 
 def test_what_is_bound_already_or_does_not_suit_is_refused(
@@ -322,7 +317,7 @@ def test_a_directory_is_the_same_by_whatever_way_it_is_named(
     assert store.unbind(tmp_path / "link")
     made = store.bind(Bound(tmp_path / "link", "memory", eight))
     assert made.directory == bound.directory
-    assert Directory(OsFileSystem(made.directory), store.marker_of(made)).check()
+    assert Directory(OsFileSystem(made.directory), store.marker_of(made)).root.check()
     assert store.unbind(bound.directory)
 
 
@@ -365,8 +360,8 @@ def test_what_a_data_folder_has_bound_that_is_gone_is_bound_when_its_marker_is(
     # A node that serves it says where its data folder is by now.
     moved = BindingStore(tmp_path / "moved")
     directory = Directory(OsFileSystem(bound.directory), moved.marker_of(bound))
-    assert directory.check()
-    directory.claim()
+    assert directory.root.check()
+    directory.root.claim()
     with pytest.raises(DirectoryError, match=f"{tmp_path / 'moved'} has bound"):
         other.bind(bound)
     for marker in (Marker(bound.token), Marker(bound.token, "/no/where")):
@@ -376,7 +371,7 @@ def test_what_a_data_folder_has_bound_that_is_gone_is_bound_when_its_marker_is(
     (bound.directory / MARKER_FILE).unlink()
     other.bind(bound)
     with pytest.raises(DirectoryError, match="found another"):
-        directory.check()
+        directory.root.check()
     with pytest.raises(DirectoryError, match="other data has bound"):
         moved.confirm(bound.directory)
 

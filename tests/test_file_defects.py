@@ -12,13 +12,15 @@ import pytest
 
 from phextsync.errors import CoordinateError
 from phextsync.files.absences import Absences
-from phextsync.files.directory import Changed, Directory, Draft, Placed, Write
+from phextsync.files.directory import Directory
 from phextsync.files.intake import Intake, Taken
 from phextsync.files.names import Line, NameMap
 from phextsync.files.output import Output
 from phextsync.files.problems import Problems
 from phextsync.files.reading import File, Found, Gone, Reader, Ways
 from phextsync.files.records import Intent, Record, Records
+from phextsync.files.root import Root
+from phextsync.files.writes import Changed, Draft, Placed, Write
 from phextsync.index import Coordinate
 from sims import directories
 from sims.machines import Machine
@@ -85,25 +87,25 @@ def test_a_file_that_is_back_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> 
     _caught(201, "is lost")
 
 
-def _check_nothing(directory: Directory) -> bool:
-    root = directory._files.status("")
-    assert root is not None
-    directory._reader.device, directory._root = root.device, (root.device, root.inode)
-    directory._read_ignore_file()
+def _check_nothing(root: Root) -> bool:
+    status = root._files.status("")
+    assert status is not None
+    root._reader.device, root._identity = status.device, (status.device, status.inode)
+    root._read_ignore_file()
     return True
 
 
 def test_a_directory_that_is_not_the_bound_one_taken_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Directory, "check", _check_nothing)
+    monkeypatch.setattr(Root, "check", _check_nothing)
     _caught(24, "is lost")
 
 
 def test_a_directory_that_is_believed_when_another_took_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Directory, "_is_same", lambda directory: True)
+    monkeypatch.setattr(Root, "is_same", lambda root: True)
     _caught(218, "no rest: .*mount it")
 
 

@@ -8,6 +8,11 @@
 * `records`: what a file held when it was last read or written
 * `unseen`: what scrolls held before changes that others may not have seen
 * `reading`: what lies at the paths of a directory
+* `writes`: what is asked of files, and what became of it
+* `drafts`: where files lie that are not yet at their paths, or not any more
+* `modes`: the permissions that the marks of a file ask for
+* `scanning`: what lies in a directory
+* `root`: whether a directory is the one that was bound, and what it ignores
 * `late`: who still writes into files that were replaced
 * `directory`: the files of a directory, read and written without losing what others write
 * `problems`: what cannot be kept in step, and when to try again

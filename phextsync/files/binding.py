@@ -145,7 +145,7 @@ class Binding:
         """Return the paths and scrolls of all that may differ."""
         await self._output.find_out(now)
         scan = await self._run(self._directory.scan)
-        self._directory.take_new_rules()
+        self._directory.root.take_new_rules()
         needed = {p for i in self.records.unsettled.values() for p in self._directory.drafts_of(i)}
         if drafts := [draft for draft in scan.drafts if draft not in needed]:
             await self._run(self._directory.discard, drafts)
@@ -204,7 +204,7 @@ class Binding:
         self.records.keep_held(self._absences.holding)
         if is_whole:
             self._unseen.forget()
-        if self._directory.take_new_rules():
+        if self._directory.root.take_new_rules():
             await self.rescan(now, writers)  # what was ignored has changed meanwhile
 
     def confirm(self, confirmed_ns: int) -> None:
@@ -343,7 +343,7 @@ class Binding:
         return record if has_text else None
 
     def _is_left_alone(self, path: str) -> bool:
-        return self._directory.is_ignored(path) and not is_moving(path)
+        return self._directory.root.is_ignored(path) and not is_moving(path)
 
     def _is_scroll_left_alone(self, coordinate: Coordinate, path: str) -> bool:
         """Whether a scroll's file at a path is left alone: it is ignored, and not to move to where
@@ -356,14 +356,16 @@ class Binding:
     async def _check(self, now: float) -> bool:
         """Look whether the directory is the one that was bound, and read its ignore file. Return
         whether it was; of one that is bound from now on nothing is known."""
-        is_known = await self._run(self._directory.check)
+        is_known = await self._run(self._directory.root.check)
         if not is_known:
             self.records.forget_all()
-        if self._directory.ignore_problem:
-            self.problems.note(IGNORE_FILE, self._directory.ignore_problem, now, is_retried=False)
+        if self._directory.root.ignore_problem:
+            self.problems.note(
+                IGNORE_FILE, self._directory.root.ignore_problem, now, is_retried=False
+            )
         elif self._are_rules_bad:  # its other problems are those of a file
             self.problems.solve(IGNORE_FILE)
-        self._are_rules_bad = bool(self._directory.ignore_problem)
+        self._are_rules_bad = bool(self._directory.root.ignore_problem)
         return is_known
 
     async def _take_news(self, now: float) -> None:

@@ -15,100 +15,37 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final
 
-from phextsync.errors import DirectoryError, PhextsyncError
-from phextsync.files.filesystem import FileSystem, Status
-from phextsync.files.ignoring import IGNORE_FILE, Ignoring
+from phextsync.errors import PhextsyncError
+from phextsync.files.drafts import aside_of, draft_of
+from phextsync.files.filesystem import FileSystem
 from phextsync.files.late import LateWriters
-from phextsync.files.markers import MARKER_BYTES_MAX, MARKER_FILE, Marker
-from phextsync.files.names import EXECUTABLE, PRIVATE, check_name
+from phextsync.files.markers import MARKER_FILE, Marker
+from phextsync.files.modes import mode_marked, mode_with
+from phextsync.files.names import check_name
 from phextsync.files.reading import (
-    SECRET,
-    SECRETS,
     File,
     Found,
     Gone,
     Reader,
     Trouble,
     Ways,
-    kind_of,
     mark_of,
     marks_of,
     refused,
     why,
 )
 from phextsync.files.records import Intent, Mark, digest_of
-from phextsync.index import Coordinate
+from phextsync.files.root import Root
+from phextsync.files.scanning import Scan, scan
+from phextsync.files.writes import ELSEWHERE, Changed, Draft, Outcome, Placed, Unknown, Write
 
 BACKUPS: Final = ".phextsync-backups"
-ELSEWHERE: Final = "expected the directory that was bound, found that another took its place"
 WRITERS: Final = 16  # the disk takes what several write in one go
-_DRAFT: Final = ".phextsync-"
-_DRAFT_CHARACTERS: Final = len(_DRAFT) + 16
-_IGNORE_BYTES_MAX: Final = 1 << 20
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """A file that is to be made, or to take the place of `expected`; an empty text removes it."""
-
-    coordinate: Coordinate
-    path: str
-    text: str
-    marks: str
-    expected: File | None
-    is_read_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A new file, whole and on the disk, that is not yet at its path."""
-
-    path: str
-    inode: int
-    size: int
-    time_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A write was done. `mark` is None when somebody has changed the file since. `late` is what
-    somebody had put there unseen, which is not there any more."""
-
-    mark: Mark | None
-    marks: str = ""
-    born_ns: int = 0
-    is_outside: bool = False
-    late: str | None = None
-
-
-class Changed(NamedTuple):
-    """A write was not done: the file is not as it was read."""
-
-
-class Unknown(NamedTuple):
-    """Whether a write was done is to be found out as after a crash: the system refused a part of
-    it, or another directory came to lie where this one lay (`ELSEWHERE`)."""
-
-    reason: str
-
-
-Outcome = Placed | Changed | Trouble | Unknown
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What lies in a directory: the marks of its files by path, what is no file to keep and why,
-    drafts that were left behind, and what of the way could not be looked at."""
-
-    marks: Mapping[str, Mark]
-    left_alone: Mapping[str, str]
-    drafts: Sequence[str]
 
 
 class Directory:
@@ -125,159 +62,36 @@ class Directory:
         """`marker` is what the directory's marker says; `writers` write new files at a time;
         `clock_ns` is the clock by which the file system stamps files."""
         self._files = files
-        self._marker = marker
         self._writers = writers
         self._reader = Reader(files, clock_ns)
-        self._root: tuple[int, int] | None = None
-        self._ignoring = Ignoring()
-        self._ignore_mark: Mark | None = None
-        self._has_new_rules = False
-        self.ignore_problem = ""
+        self.root = Root(files, self._reader, marker)
         self.late = LateWriters(self._reader)
         self.abilities = files.abilities(MARKER_FILE)
 
-    # -- the directory as a whole ------------------------------------------------------------
-
-    def check(self) -> bool:
-        """Look whether this is the directory that was bound, and read its ignore file. Return
-        whether it was, or False when it is another one that somebody marked by hand, which from
-        now on is it. DirectoryError when it is gone or another one lies in its place, such as
-        that of a disk that is not mounted: its files are not deleted."""
-        try:
-            root = self._files.status("")
-            if root is None or not root.is_folder:
-                raise DirectoryError("expected a directory, found none; put it back, or unbind it")
-            if self._files.status(MARKER_FILE) is None:
-                raise DirectoryError(
-                    f"expected {MARKER_FILE} in it, found none: another directory lies there; "
-                    "put the right one back, or `phextsync bind --confirm` it"
-                )
-            self._reader.device, self._root = root.device, _identity_of(root)
-            token = self._read_marker().token
-            if token == self._marker.token:
-                self._read_ignore_file()
-                self._confirm()
-                return True
-            if token:
-                raise DirectoryError(
-                    f"expected the {MARKER_FILE} that was made when it was bound, found another: "
-                    "put the right directory back, or `phextsync bind --confirm` it"
-                )
-            self._mark()
-            self._read_ignore_file()
-            self._confirm()
-            return False
-        except OSError as error:
-            raise DirectoryError(f"expected a directory that can be used: {why(error)}") from error
-
-    def _is_same(self) -> bool:
-        """Whether the directory is the one that was checked."""
-        try:
-            root = self._files.status("")
-        except OSError:
-            return False
-        return root is not None and _identity_of(root) == self._root
-
-    def _confirm(self) -> None:
-        """DirectoryError when the directory is not the one that was checked."""
-        if not self._is_same():
-            raise DirectoryError(ELSEWHERE)
-
-    def claim(self) -> None:
-        """Let the marker of the directory that was checked say where its data folder is by now."""
-        with suppress(OSError):  # it cannot be said where nothing can be written
-            found = self._read_marker()
-            if found.token == self._marker.token and found != self._marker:
-                self._mark()
-
-    def _read_marker(self) -> Marker:
-        return Marker.decode(self._read_small(MARKER_FILE, MARKER_BYTES_MAX))
-
-    def _mark(self) -> None:
-        draft = _draft_of(MARKER_FILE)
-        self._discard(draft)
-        self._files.write(draft, self._marker.encode(), 0o644)
-        self._files.rename(draft, MARKER_FILE)
-        self._files.sync_folder("")
-
-    def _read_small(self, path: str, bytes_max: int) -> bytes:
-        file = self._files.open(path)
-        try:
-            return file.read(bytes_max)
-        finally:
-            file.close()
-
-    def _read_ignore_file(self) -> None:
-        status = self._files.status(IGNORE_FILE)
-        mark = mark_of(status) if status is not None and status.is_file else None
-        if mark == self._ignore_mark:
-            return
-        data = b"" if mark is None else self._read_small(IGNORE_FILE, _IGNORE_BYTES_MAX)
-        self._ignore_mark = mark
-        try:
-            self._ignoring = Ignoring(data.decode("utf-8", "replace"))
-            self._has_new_rules = True
-            self.ignore_problem = ""
-        except PhextsyncError as error:  # the older rules hold: nothing is sent by mistake
-            self.ignore_problem = str(error)
-
-    def take_new_rules(self) -> bool:
-        """Whether there are other rules of what is ignored since the last call."""
-        has_new_rules, self._has_new_rules = self._has_new_rules, False
-        return has_new_rules
-
-    def is_ignored(self, path: str) -> bool:
-        """Whether a path is left alone: hidden, left behind by a program, in the ignore file."""
-        return self._ignoring.covers(path)
-
     def scan(self) -> Scan:
         """Look through the whole directory."""
-        marks: dict[str, Mark] = {}
-        left_alone: dict[str, str] = {}
-        drafts: list[str] = []
-        todo = [""]
-        while todo:
-            folder = todo.pop()
-            try:
-                entries = sorted(self._files.entries(folder), key=lambda entry: entry[0])
-            except OSError as error:
-                left_alone[f"{folder}/"] = f"expected a folder that can be read: {why(error)}"
-                continue
-            if any(name in SECRETS for name, _ in entries):
-                left_alone[f"{folder}/"] = SECRET
-                continue
-            for name, status in entries:
-                path = f"{folder}/{name}" if folder else name
-                if _is_draft(name):
-                    drafts.append(path)
-                elif not self._ignoring.covers(path, is_folder=status.is_folder):
-                    if status.is_folder:
-                        todo.append(path)
-                    elif reason := _unfit(path, status):
-                        left_alone[path] = reason
-                    else:
-                        marks[path] = mark_of(status)
-        self._confirm()
-        return Scan(marks, left_alone, drafts)
+        found = scan(self._files, self.root.ignoring)
+        self.root.confirm()
+        return found
 
     # -- reading -----------------------------------------------------------------------------
 
     def read(self, paths: Iterable[str]) -> dict[str, Found]:
         """Read files."""
         found = self._reader.read(paths)
-        self._confirm()
+        self.root.confirm()
         return found
 
     def settle(self, files: Mapping[str, File]) -> dict[str, Trouble]:
         """Let files be on the disk as they were read; return why those are not that cannot be."""
         troubles = self._reader.settle(files)
-        self._confirm()
+        self.root.confirm()
         return troubles
 
     def gone(self, paths: Iterable[str]) -> list[str]:
         """Return the paths at which no file is, as far as that can be told."""
         gone = self._reader.gone(paths)
-        self._confirm()
+        self.root.confirm()
         return gone
 
     def gone_since(self, paths: Iterable[str], time_ns: int) -> list[str]:
@@ -312,7 +126,7 @@ class Directory:
         else:
             with ThreadPoolExecutor(self._writers) as pool:
                 drafts = list(pool.map(one, range(len(writes))))
-        self._confirm()
+        self.root.confirm()
         return drafts
 
     def _make_way(self, path: str, ways: Ways) -> Trouble | None:
@@ -340,7 +154,7 @@ class Directory:
             return refused(error)
 
     def _prepare(self, write: Write) -> Draft | Trouble:
-        draft = _draft_of(write.path)
+        draft = draft_of(write.path)
         if not write.text:
             return Draft(draft, 0, 0, 0)
         try:
@@ -353,7 +167,7 @@ class Directory:
             if status is None:
                 return Trouble("the new file vanished while it was written")
             marks = write.marks if old is None else ""
-            wanted = _mode_with(status.mode, marks, is_read_only=write.is_read_only)
+            wanted = mode_with(status.mode, marks, is_read_only=write.is_read_only)
             if wanted != status.mode:
                 self._files.set_mode(draft, wanted)
             return Draft(draft, status.inode, status.size, status.time_ns)
@@ -401,7 +215,7 @@ class Directory:
             outcome = change()
         except OSError as error:
             outcome = Unknown(why(error))
-        return outcome if isinstance(outcome, Placed) or self._is_same() else Unknown(ELSEWHERE)
+        return outcome if isinstance(outcome, Placed) or self.root.is_same() else Unknown(ELSEWHERE)
 
     def _place(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
         if write.expected is None:
@@ -430,7 +244,7 @@ class Directory:
     def _put_over(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
         """Replace a file where two cannot change places: it goes aside first, or what somebody puts
         there at this moment would be written over unseen."""
-        aside = _aside_of(write.path)
+        aside = aside_of(write.path)
         self._discard(aside)
         if not self._set_aside(write.path, aside):
             return Changed()
@@ -477,7 +291,7 @@ class Directory:
         return None if text == before else text
 
     def _placed(self, write: Write, draft: Draft, late: str | None = None) -> Placed:
-        is_outside = self._is_same() and self._reader.is_outside(write.path)
+        is_outside = self.root.is_same() and self._reader.is_outside(write.path)
         try:
             file = self._files.open(write.path)
         except OSError:
@@ -503,7 +317,7 @@ class Directory:
             except OSError as error:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from error
         elif status is not None and status.is_file and not status.size:
-            aside = _draft_of(path)
+            aside = draft_of(path)
             self._discard(aside)
             self._files.rename(path, aside)
             status = self._files.status(aside)
@@ -555,7 +369,7 @@ class Directory:
             self._files.sync_folder(folder)
         self._tidy_up(old)
         moved = self._files.status(new)
-        if moved is None or not self._is_same():
+        if moved is None or not self.root.is_same():
             return Placed(None)
         is_outside = self._reader.is_outside(new)
         return Placed(mark_of(moved), marks_of(moved), is_outside=is_outside)
@@ -583,7 +397,7 @@ class Directory:
         found = self._reader.read_file(old)
         if status is None or not isinstance(found, File) or found.mark != expected:
             return False
-        draft = _draft_of(new)
+        draft = draft_of(new)
         self._discard(draft)
         self._files.write(draft, found.text.encode(), status.mode, status.owner)
         if not self._put_new(draft, new):
@@ -600,14 +414,14 @@ class Directory:
     def set_marks(self, path: str, marks: str, *, is_read_only: bool) -> Outcome:
         """Let a file be private or not, executable or not."""
         outcome = self._tried(partial(self._set_marks, path, marks, is_read_only=is_read_only))
-        self._confirm()
+        self.root.confirm()
         return outcome
 
     def _set_marks(self, path: str, marks: str, *, is_read_only: bool) -> Placed | Changed:
         status = self._files.status(path)
         if status is None or not status.is_file:
             return Changed()
-        mode = _mode_marked(status.mode, marks, is_read_only=is_read_only)
+        mode = mode_marked(status.mode, marks, is_read_only=is_read_only)
         if mode != status.mode:
             self._files.set_mode(path, mode)
             status = self._files.status(path)
@@ -631,7 +445,7 @@ class Directory:
         with suppress(FileExistsError):
             self._files.write(kept, text.encode(), 0o600)
             self._files.sync_folder(BACKUPS)
-        self._confirm()
+        self.root.confirm()
         return kept
 
     # -- after a crash -----------------------------------------------------------------------
@@ -639,7 +453,7 @@ class Directory:
     def after_crash(self, intent: Intent) -> tuple[Found, Found]:
         """Return what is at the path of an intent, and at that of its draft, or aside. Trouble at
         the path when it cannot be told what became of it."""
-        aside = _aside_of(intent.path)
+        aside = aside_of(intent.path)
         try:
             if self._files.status(aside) is not None and self._files.status(intent.path) is None:
                 self._put_new(aside, intent.path)
@@ -649,12 +463,12 @@ class Directory:
             at_draft = self._reader.read_file(aside if is_aside else intent.draft)
         except OSError as error:
             at_path = at_draft = refused(error)
-        self._confirm()
+        self.root.confirm()
         return at_path, at_draft
 
     def drafts_of(self, intent: Intent) -> tuple[str, str]:
         """Return where files may lie that an intent needs, beside its path."""
-        return intent.draft, _aside_of(intent.path)
+        return intent.draft, aside_of(intent.path)
 
     def discard(self, drafts: Iterable[str]) -> None:
         """Remove drafts that nobody needs."""
@@ -665,51 +479,3 @@ class Directory:
     def close(self) -> None:
         """Look at replaced files no more."""
         self.late.close()
-
-
-def _identity_of(root: Status) -> tuple[int, int]:
-    return root.device, root.inode
-
-
-def _draft_of(path: str) -> str:
-    folder, slash, name = path.rpartition("/")
-    return f"{folder}{slash}{_DRAFT}{blake2b(name.encode(), digest_size=8).hexdigest()}"
-
-
-def _aside_of(path: str) -> str:
-    """Return where a file lies while another takes its place; a scan takes it for a draft."""
-    folder, slash, name = path.rpartition("/")
-    digest = blake2b(name.encode(), digest_size=8).hexdigest()
-    return f"{folder}{slash}{_DRAFT}o{digest[1:]}"
-
-
-def _is_draft(name: str) -> bool:
-    return len(name) == _DRAFT_CHARACTERS and name.startswith(_DRAFT)
-
-
-def _unfit(path: str, status: Status) -> str:
-    """Return why what is at a path is no file to keep, nothing when it is one."""
-    if not status.is_file:
-        return f"expected a file, found {kind_of(status)}"
-    try:
-        check_name(path)
-    except PhextsyncError as error:
-        return f"{error}; rename it"
-    return ""
-
-
-def _mode_with(mode: int, marks: str, *, is_read_only: bool) -> int:
-    """Return the mode of a new file to which the system gave `mode`."""
-    if PRIVATE in marks:
-        mode &= 0o700
-    if EXECUTABLE in marks:
-        mode |= (mode & 0o444) >> 2
-    return mode & ~0o222 if is_read_only else mode
-
-
-def _mode_marked(mode: int, marks: str, *, is_read_only: bool) -> int:
-    """Return the mode of a file whose marks were changed elsewhere: others may read it unless it
-    is private, and execute what they may read if it is executable."""
-    if PRIVATE not in marks and not mode & 0o077:
-        mode |= (mode & 0o400) >> 3 | (mode & 0o400) >> 6
-    return _mode_with(mode & ~0o111, marks, is_read_only=is_read_only)

@@ -12,16 +12,7 @@ from typing import Final
 from phextsync.conflicts import theirs_of
 from phextsync.errors import DirectoryError
 from phextsync.files.conflict_log import ConflictLog
-from phextsync.files.directory import (
-    ELSEWHERE,
-    Changed,
-    Directory,
-    Draft,
-    Outcome,
-    Placed,
-    Unknown,
-    Write,
-)
+from phextsync.files.directory import Directory
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.merging import Merging
 from phextsync.files.naming import Naming
@@ -31,6 +22,7 @@ from phextsync.files.records import Intent, Record, Records, digest_of
 from phextsync.files.rules import rules_of_others
 from phextsync.files.todo import Runner, Todo
 from phextsync.files.unseen import Unseen
+from phextsync.files.writes import ELSEWHERE, Changed, Draft, Outcome, Placed, Unknown, Write
 from phextsync.index import Coordinate
 from phextsync.replica.replica import Replica
 
@@ -125,7 +117,9 @@ class Output:
             with self._problems.boundary(path, now):
                 wanted = self._naming.layout.path_of(coordinate) or path
                 record = self._records.get(coordinate)
-                if not wanted or (self._directory.is_ignored(wanted) and not is_moving(wanted)):
+                if not wanted or (
+                    self._directory.root.is_ignored(wanted) and not is_moving(wanted)
+                ):
                     if file is None or record is None:
                         self._problems.solve(path)
                         continue
