@@ -18,12 +18,12 @@ from functools import partial
 from random import Random
 from typing import Final
 
+from phextsync.testing import Violation
 from sims.directory_faults import Faults
 from sims.directory_oracle import check, is_name
 from sims.directory_schedules import MACHINES, SECONDS, Schedule, Step, drawn
 from sims.directory_world import Killed, World
 from sims.habits import HABITS
-from sims.lines import Violation
 from sims.machines import Machine
 from sims.network import TICK_S
 

@@ -10,8 +10,9 @@ from phextsync.errors import PhextsyncError
 from phextsync.files.layout import paths_of
 from phextsync.files.names import NameMap, check_name
 from phextsync.index import Coordinate
+from phextsync.testing import Violation
 from phextsync.testing.memory_disk import MemoryDisk
-from sims.lines import Lines, Violation, tokens_of
+from sims.lines import Lines, tokens_of
 from sims.machines import MAP, RANGE, Machine
 
 

@@ -15,9 +15,10 @@ from typing import Final
 
 from phextsync.files.layout import Abilities
 from phextsync.index import Coordinate
+from phextsync.testing import Violation
 from phextsync.testing.memory_disk import MemoryDisk
 from sims.directory_schedules import MACHINES, Kind, Schedule, Step
-from sims.lines import Lines, Violation, tokens_in, tokens_of
+from sims.lines import Lines, tokens_in, tokens_of
 from sims.machines import RANGE, Machine
 from sims.network import Network
 

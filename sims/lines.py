@@ -13,11 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from phextsync.testing import Violation
+
 _TOKEN: Final = re.compile(r"q\d{5}z")
-
-
-class Violation(AssertionError):
-    """Something happened that must not."""
 
 
 def tokens_of(text: str) -> list[str]:
