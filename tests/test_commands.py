@@ -151,6 +151,20 @@ def test_an_argument_that_cannot_be_is_told(folder: Path, words: list[str], says
     assert sorted(folder.parent.rglob("*")) == before
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_binding_that_cannot_be_written_leaves_nothing_in_the_directory(
+    folder: Path, tmp_path: Path, is_there: bool
+) -> None:
+    notes = tmp_path / "notes"
+    if is_there:
+        notes.mkdir()
+    (folder / "bindings.json.new").mkdir()  # in the way of the list
+    told = _error(folder, "bind", str(notes), "--at", "7.*")
+    assert told == f"{folder / 'bindings.json'} cannot be written: Is a directory"
+    assert notes.exists() == is_there
+    assert not is_there or not any(notes.iterdir())
+
+
 def test_a_data_folder_and_a_backup_may_have_names_that_are_not_utf8(tmp_path: Path) -> None:
     folder, backup = make_folder(tmp_path / "data\udcff"), tmp_path / "back\udcfe"
     assert _run(folder, "set", _A, "hello").exit_code == 0

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from secrets import token_hex
@@ -73,10 +73,9 @@ class BindingStore:
         _check_apart_from_all(bound, self.bindings())
         _check_secrets(bound.directory)
         _check_others(bound)
-        _make(bound.directory, create=create)
-        with self._changing() as all_bound:
+        made = replace(bound, id=token_hex(8), token=token_hex(8))
+        with _made(bound.directory, create=create), self._changing() as all_bound:
             _check_apart_from_all(bound, all_bound)  # another may have been faster
-            made = replace(bound, id=token_hex(8), token=token_hex(8))
             self._mark(made)
             all_bound.append(made)
         return made
@@ -164,7 +163,10 @@ class BindingStore:
             bound = self.bindings()
             yield bound
             rows = [_to_row(each) for each in sorted(bound, key=lambda each: each.directory)]
-            write_whole(self.path, json.dumps(rows, indent=1).encode())
+            try:
+                write_whole(self.path, json.dumps(rows, indent=1).encode())
+            except OSError as error:
+                raise StoreError(f"{self.path} cannot be written: {error.strerror}") from error
         finally:
             os.close(descriptor)
 
@@ -301,6 +303,23 @@ def _check_secrets(directory: Path) -> None:
             raise DirectoryError(
                 f"expected a directory without the keys or data of a node, found them in {below}"
             )
+
+
+@contextmanager
+def _made(directory: Path, *, create: bool) -> Iterator[None]:
+    """Make a directory, if none is there, that is to be bound: what fails leaves nothing of it."""
+    was_there = directory.is_dir()
+    marker = read_marker(directory)
+    _make(directory, create=create)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if marker is None:
+                (directory / MARKER_FILE).unlink(missing_ok=True)
+            if not was_there:
+                directory.rmdir()
+        raise
 
 
 def _make(directory: Path, *, create: bool) -> None:
