@@ -16,6 +16,7 @@ is a module, or a package whose first lines are its own map:
 * `edits`: what changes one text into another
 * `merges`: what two changes of one text become together
 * `conflicts`: where two changes of one text met
+* `steps`: what writers did to one text, to be undone and done again
 * `crdt`: one scroll, a conflict-free replicated document
 * `trust`: who may come into a mesh, and who may read and write what
 * `store`: what is on disk

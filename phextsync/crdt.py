@@ -1,8 +1,8 @@
 """Scroll: one pycrdt document with one text: edits, updates, versions and fingerprints.
 
-The only place that calls pycrdt. A scroll's text is a plain string; formats that a foreign peer
-put on it stay in the document and do not show. Public offsets count characters of the string;
-pycrdt counts bytes of UTF-8. A document is used in one thread.
+The only place that calls pycrdt, but for `steps`. A scroll's text is a plain string; formats that a
+foreign peer put on it stay in the document and do not show. Public offsets count characters of the
+string; pycrdt counts bytes of UTF-8. A document is used in one thread.
 
 Client ids have at most 53 bits. Those of nodes have bit 52 clear. An import has bit 52 set and
 the other bits from the coordinate, the version it is made on and the new text: any node that makes
@@ -11,6 +11,7 @@ the same change to the same version makes the same update. One id never stands f
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import Final, NamedTuple, NoReturn
 
@@ -18,13 +19,11 @@ import pycrdt
 from pycrdt import (
     Doc,
     Snapshot,
-    StackItem,
     StickyIndex,
     Subscription,
     Text,
     Transaction,
     TransactionEvent,
-    UndoManager,
 )
 
 from phextsync.edits import (
@@ -57,6 +56,7 @@ from phextsync.index import (
     update_version,
 )
 from phextsync.merges import merged_edits
+from phextsync.steps import Steps
 from phextsync.texts import check_text
 from phextsync.varints import read_varints, varints
 
@@ -72,11 +72,6 @@ IMPORTED_HUNKS_MAX: Final = 8
 _HUNKS_WORK_MAX: Final = 1 << 20  # for each, two copies are made; one of 1 MiB takes some 10 ms
 _VERSION_BYTE_WORK: Final = 40  # it takes as long to copy as so many bytes of text
 
-STEPS_MAX: Final = 1000
-"""Steps of one writer that can be undone or done again. When there are more, the oldest quarter
-is forgotten as another step begins."""
-
-_STEPS_LEFT: Final = STEPS_MAX * 3 // 4
 _IMPORT_BIT: Final = 1 << 52
 _NO_UPDATE: Final = b"\0\0"
 _POSITION: Final = re.compile(r"([<>])(?:([0-9a-f]{1,14})\.([0-9a-f]{1,8})\.([12]))?")
@@ -118,14 +113,11 @@ class Scroll:
         "_doc",
         "_observed",
         "_state_vector",
-        "_step",
         "_steps",
         "_subscription",
         "_tail",
         "_text",
-        "_undo_managers",
         "_version",
-        "_writer",
         "_yrs",
         "coordinate",
     )
@@ -143,11 +135,7 @@ class Scroll:
         self._version: bytes | None = None
         self._state_vector: bytes | None = None  # as `after_news` told it of the last change
         self._tail: bytes | None = None  # what was appended here last, if nothing came after it
-        self._undo_managers: dict[str, UndoManager] = {}
-        # At least as many steps as each of them holds, and the number of the last one begun.
-        self._steps: dict[str, tuple[int, int]] = {}
-        self._writer = ""
-        self._step = [0]  # a list that undo managers hold: Python cannot see cycles through Rust
+        self._steps: Steps | None = None  # nobody asked to have them remembered
         for update in updates:
             self._apply(update)
 
@@ -418,73 +406,22 @@ class Scroll:
 
     # -- undoing ---------------------------------------------------------------------------
 
-    def begin(self, writer: str, step: int) -> None:
-        """What follows is written by `writer`, and undone together if `step` is the same."""
-        self._writer = writer
-        if writer in self._steps:
-            count, last = self._steps[writer]
-            if step != last:
-                count = self._forget_oldest(writer) if count > STEPS_MAX else count
-                self._steps[writer] = count + 1, step
-        self._step[0] = step
-
-    def track(self, writer: str) -> None:
-        """Remember from now on what `writer` does, so that it can be undone."""
-        if writer not in self._undo_managers:
-            self._undo_managers[writer] = self._undo_manager([], [])
-            self._undo_managers[writer].include_origin(writer)
-            self._steps[writer] = 0, 0
-
-    def untrack(self, writer: str) -> None:
-        """Forget what `writer` did."""
-        del self._steps[writer]
-        self._undo_managers.pop(writer).clear()
-
-    def can_undo(self, writer: str) -> bool:
-        """Whether there is a step of `writer` to undo."""
-        return self._undo_managers[writer].can_undo()
-
-    def can_redo(self, writer: str) -> bool:
-        """Whether a step of `writer` was undone, and nothing written by it since."""
-        return self._undo_managers[writer].can_redo()
+    @property
+    def steps(self) -> Steps:
+        """What writers did here whose steps are remembered."""
+        if self._steps is None:
+            self._steps = Steps(self._yrs)
+        return self._steps
 
     def undo(self, writer: str) -> bytes | None:
         """Take back the last step of `writer`: what others wrote stays."""
-        return self._travel(writer, self._undo_managers[writer].undo)
+        return self._travel(partial(self.steps.undo, writer))
 
     def redo(self, writer: str) -> bytes | None:
         """Do again what `undo` took back last."""
-        return self._travel(writer, self._undo_managers[writer].redo)
+        return self._travel(partial(self.steps.redo, writer))
 
-    def _undo_manager(
-        self, undo: list[StackItem[None]], redo: list[StackItem[None]]
-    ) -> UndoManager:
-        step = self._step
-        return UndoManager(
-            scopes=[self._yrs],
-            capture_timeout_millis=1,
-            timestamp=lambda: step[0],
-            undo_stack=undo,
-            redo_stack=redo,
-        )
-
-    def _forget_oldest(self, writer: str) -> int:
-        """Leave room for more steps of `writer`, and return how many are left: of those that can
-        be undone the oldest go."""
-        before = self._undo_managers[writer]
-        undo, redo = before.undo_stack, before.redo_stack
-        excess = max(0, min(len(undo), len(undo) + len(redo) - _STEPS_LEFT))
-        if excess:
-            manager = self._undo_manager(undo[excess:], redo)
-            manager.include_origin(writer)
-            self._undo_managers[writer] = manager
-            # What they deleted is kept for them until somebody clears them.
-            self._undo_manager(undo[:excess], []).clear()
-        return len(undo) - excess + len(redo)
-
-    def _travel(self, writer: str, step: Callable[[], bool]) -> bytes | None:
-        count, last = self._steps[writer]
-        self._steps[writer] = count - 1, last  # one moves, none is added
+    def _travel(self, step: Callable[[], None]) -> bytes | None:
         self._observe()
         try:
             step()
@@ -572,7 +509,7 @@ class Scroll:
 
     def _transaction(self) -> Transaction:
         self._observe()
-        return self._doc.transaction(origin=self._writer if self._undo_managers else None)
+        return self._doc.transaction(origin=self._steps and self._steps.origin)
 
     def _observe(self) -> None:
         """Keep the updates of transactions from now on: a scroll that is only read need not."""
@@ -595,8 +532,8 @@ class Scroll:
 
     def _apply(self, update: bytes, *, is_ours: bool = False) -> None:
         try:
-            if is_ours and self._undo_managers:
-                with self._doc.transaction(origin=self._writer):
+            if is_ours and self._steps is not None and self._steps.origin is not None:
+                with self._doc.transaction(origin=self._steps.origin):
                     self._doc.apply_update(update)
             else:
                 self._doc.apply_update(update)

@@ -173,13 +173,13 @@ def test_lines_are_told_without_their_ends() -> None:
 def test_new_line_ends_and_words_are_undone_in_one_step() -> None:
     a = _scroll(1)
     a.edit("one\ntwo\n")
-    a.begin("me", 1)
-    a.track("me")
-    a.begin("me", 2)
+    a.steps.begin("me", 1)
+    a.steps.track("me")
+    a.steps.begin("me", 2)
     a.edit("one and\r\ntwo\r\n")
     a.undo("me")
     assert a.text == "one\ntwo\n"
-    assert not a.can_undo("me")
+    assert not a.steps.can_undo("me")
 
 
 @given(documents, documents)

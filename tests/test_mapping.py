@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync.crdt import STEPS_MAX, Scroll
+from phextsync.crdt import Scroll
 from phextsync.errors import (
     CoordinateError,
     PhextsyncError,
@@ -23,6 +23,7 @@ from phextsync.replica.changes import Change, TextChange, current_writer, writin
 from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.steps import STEPS_MAX
 from phextsync.store.contract import LogEntry
 from phextsync.store.memory import MemoryStore
 from tests.strategies import near_coordinates, ranges

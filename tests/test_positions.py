@@ -121,13 +121,13 @@ def test_undoing_all_of_ones_own_leaves_exactly_what_the_other_wrote(
 ) -> None:
     pair = _Pair()
     scroll, other = pair.scrolls
-    scroll.track("me")
+    scroll.steps.track("me")
     for number, edit in enumerate(edits):
-        scroll.begin("me", number + 1)
+        scroll.steps.begin("me", number + 1)
         pair.perform(*edit)
     pair.exchange()
     others = {c for c in other.text if pair.by[c] == 1}
-    while scroll.can_undo("me"):
+    while scroll.steps.can_undo("me"):
         update = scroll.undo("me")
         if update is not None:
             assert other.apply(update).covered
@@ -144,10 +144,10 @@ def test_undo_and_redo_walk_through_the_same_texts_when_nobody_else_writes(
 ) -> None:
     pair = _Pair()
     scroll = pair.scrolls[0]
-    scroll.track("me")
+    scroll.steps.track("me")
     texts = [""]
     for number, (action, _, at, size) in enumerate(edits):
-        scroll.begin("me", number + 1)
+        scroll.steps.begin("me", number + 1)
         pair.perform(action, 0, at, size)
         if scroll.text != texts[-1]:
             texts.append(scroll.text)
@@ -158,17 +158,17 @@ def test_undo_and_redo_walk_through_the_same_texts_when_nobody_else_writes(
             assert scroll.text == text
 
     walk(scroll.undo, texts[-2::-1])
-    assert not scroll.can_undo("me")
+    assert not scroll.steps.can_undo("me")
     walk(scroll.redo, texts[1:])
-    assert not scroll.can_redo("me")
+    assert not scroll.steps.can_redo("me")
 
 
 def test_writers_undo_apart_and_edits_of_one_step_together() -> None:
     scroll = Scroll(_PLACE, 1)
     for writer in ("one", "two"):
-        scroll.track(writer)
+        scroll.steps.track(writer)
     for writer, step, text in [("one", 1, "a"), ("two", 2, "b"), ("one", 3, "c"), ("one", 3, "d")]:
-        scroll.begin(writer, step)
+        scroll.steps.begin(writer, step)
         scroll.append(text)
     scroll.undo("one")
     assert scroll.text == "ab"
@@ -176,15 +176,15 @@ def test_writers_undo_apart_and_edits_of_one_step_together() -> None:
     assert scroll.text == "a"
     scroll.redo("one")
     assert scroll.text == "acd"
-    scroll.untrack("one")
+    scroll.steps.untrack("one")
     scroll.undo("two")
     assert scroll.text == "acd"
 
 
 def test_an_import_can_be_undone() -> None:
     scroll = Scroll(_PLACE, 1)
-    scroll.track("me")
-    scroll.begin("me", 1)
+    scroll.steps.track("me")
+    scroll.steps.begin("me", 1)
     scroll.import_text("from a file\n")
     scroll.undo("me")
     assert scroll.text == ""

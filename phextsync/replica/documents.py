@@ -162,7 +162,7 @@ class Documents:
     def _track(self, coordinate: Coordinate, scroll: Scroll) -> None:
         """Let a new document remember what its histories ask for, from now on."""
         for author in self._tracked.authors(coordinate):
-            scroll.track(author)
+            scroll.steps.track(author)
 
     # -- closing ---------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ class Editor:
         opened.used = True
         self._publisher.keep_before(coordinate)
         if coordinate in self._tracked:
-            opened.scroll.begin(current_author(), self._publisher.step())
+            opened.scroll.steps.begin(current_author(), self._publisher.step())
         opened.text = None
         try:
             update = operation(opened.scroll)

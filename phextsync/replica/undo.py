@@ -15,7 +15,7 @@ class History:
     """What one writer did to one scroll, made by `Replica.history`: takes back its steps and does
     them again, and leaves alone what others wrote.
 
-    A step is one change, or a batch; of more than `crdt.STEPS_MAX` the oldest are forgotten. It
+    A step is one change, or a batch; of more than `steps.STEPS_MAX` the oldest are forgotten. It
     keeps the scroll's document open until it is closed, and is lost with it: after a restart, or
     when the node has to take another client id.
     """
@@ -41,7 +41,7 @@ class History:
         self._is_open = True
         tracked.add(coordinate, self._author)
         try:
-            self._scroll().track(self._author)
+            self._scroll().steps.track(self._author)
         except PhextsyncError:
             self.close()
             raise
@@ -55,12 +55,12 @@ class History:
     @property
     def can_undo(self) -> bool:
         """Whether there is a step to take back."""
-        return self._scroll().can_undo(self._author)
+        return self._scroll().steps.can_undo(self._author)
 
     @property
     def can_redo(self) -> bool:
         """Whether a step was taken back and the writer has done nothing since."""
-        return self._scroll().can_redo(self._author)
+        return self._scroll().steps.can_redo(self._author)
 
     def undo(self) -> bool:
         """Take back the last step; say whether there was one."""
@@ -78,7 +78,7 @@ class History:
         if self._tracked.remove(self.coordinate, self._author):
             opened = self._documents.get(self.coordinate)
             if opened is not None:  # else its document failed, and the steps went with it
-                opened.scroll.untrack(self._author)
+                opened.scroll.steps.untrack(self._author)
 
     def _travel(self, step: Callable[[Scroll], bytes | None]) -> bool:
         with writing_as(self.writer, self._session):
