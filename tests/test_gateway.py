@@ -245,6 +245,13 @@ async def test_only_loopback_is_served_without_a_token(tmp_path: Path) -> None:
             await gateway.serve(Address("0.0.0.0", 0))
 
 
+async def test_an_address_that_cannot_be_served_is_told_without_numbers(tmp_path: Path) -> None:
+    async with _serving(tmp_path) as (gateway, port):
+        with pytest.raises(LinkError) as caught:
+            await gateway.serve(Address(_HOST, port))
+    assert str(caught.value) == f"cannot serve HTTP on {_HOST}:{port}: Address already in use"
+
+
 _DOORS = ("/api/v2/select?p=n", "/events?p=n", "/metrics", "/health", "/nowhere")
 
 

@@ -361,6 +361,23 @@ def test_clients_that_leave_in_a_request_end_nobody_and_fill_no_log(tmp_path: Pa
         assert process.stderr.read() == b""
 
 
+def test_what_is_no_request_over_http_fills_no_log(tmp_path: Path) -> None:
+    command = _command(make_folder(tmp_path), "--http", _free_address())
+    with _running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = process.stdout.readline().decode().split()[-1]
+        host, _, port = url.removeprefix("http://").removesuffix("/mcp").partition(":")
+        for _ in range(12):
+            with socket.create_connection((host, int(port)), PATIENCE_S) as client:
+                client.sendall(b"\x16\x03\x01 tls\r\n\r\n")
+                assert client.recv(99).startswith(b"HTTP/1.1 400")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+        lines = process.stderr.read().splitlines()
+    assert len(lines) == 2  # of the first and the tenth
+
+
 def test_sessions_end_after_half_an_idle_hour_and_are_bounded() -> None:
     server: Server[None] = Server("test")
     http_app(server)

@@ -74,7 +74,7 @@ class Gateway:
         try:
             listeners = await trio.open_tcp_listeners(address.port, host=address.host)
         except OSError as error:
-            raise LinkError(f"cannot serve HTTP on {address}: {error}") from error
+            raise LinkError(f"cannot serve HTTP on {address}: {error.strerror or error}") from error
         task_status.started(listeners[0].socket.getsockname()[1])
         await self._boundary.serve_listeners(
             listeners, self.answer_all, part=lambda stream: "an HTTP connection"

@@ -341,7 +341,8 @@ async def serve_http(
     with _listening_socket(address) as listening:
         stopped = asyncio.Event()
         logging.getLogger("mcp.server.streamable_http").addFilter(_is_news)
-        logging.getLogger("mcp.server.streamable_http_manager").addFilter(_rarely())
+        for name in ("mcp.server.streamable_http_manager", "uvicorn.error"):
+            logging.getLogger(name).addFilter(_rarely())
         async with _serving(folder, options, signals, stopped.set) as server:
             config = uvicorn.Config(
                 _Guarded(http_app(server), guard),
@@ -381,7 +382,7 @@ def _listening_socket(address: Address) -> socket.socket:
         family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((address.host, address.port), family=family)
     except OSError as error:
-        raise LinkError(f"cannot serve HTTP on {address}: {error}") from error
+        raise LinkError(f"cannot serve HTTP on {address}: {error.strerror or error}") from error
 
 
 @asynccontextmanager
