@@ -72,9 +72,8 @@ _PARTS: dict[str, Callable[[Node], _Parts]] = {
 def test_a_node_goes_on_where_a_part_of_it_fails(
     part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mesh = MemoryMesh(1, 2)
     seen: list[Exception] = []
-    monkeypatch.setattr(mesh, "_failed", seen.append)
+    mesh = MemoryMesh(1, 2, on_error=seen.append)
 
     async def body() -> None:
         await mesh.run_until(1)
@@ -97,9 +96,8 @@ def test_a_node_goes_on_where_a_part_of_it_fails(
 
 
 def test_a_commit_that_fails_unexpectedly_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    mesh = MemoryMesh(1, 1)
     seen: list[Exception] = []
-    monkeypatch.setattr(mesh, "_failed", seen.append)
+    mesh = MemoryMesh(1, 1, on_error=seen.append)
 
     async def body() -> None:
         node = mesh.node(0)
@@ -118,9 +116,9 @@ def test_a_commit_that_fails_unexpectedly_is_tried_again(monkeypatch: pytest.Mon
 
 
 def test_a_subscriber_that_fails_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    mesh = MemoryMesh(1, 1)
+    errors: list[Exception] = []
+    mesh = MemoryMesh(1, 1, on_error=errors.append)
     heard: list[Change] = []
-    mesh._failed = lambda error: None  # type: ignore[method-assign]
 
     async def body() -> None:
         replica = mesh.node(0).phext(PHEXT)
@@ -133,6 +131,7 @@ def test_a_subscriber_that_fails_is_told_of_once(caplog: pytest.LogCaptureFixtur
 
     mesh.run(body)
     assert len(heard) == 9
+    assert {type(error) for error in errors} == {ZeroDivisionError}
     told = [record.getMessage() for record in caplog.records if "subscriber" in record.message]
     assert [line.split(" (")[0] for line in told] == [
         "a subscriber of 'memory' failed: ZeroDivisionError: a bug"
@@ -380,8 +379,7 @@ class _Once:
 
 def test_discovery_that_fails_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Exception] = []
-    mesh = MemoryMesh(1, 1)
-    monkeypatch.setattr(mesh, "_failed", seen.append)
+    mesh = MemoryMesh(1, 1, on_error=seen.append)
 
     async def body() -> None:
         node, found = mesh.node(0), _Once()

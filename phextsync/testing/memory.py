@@ -86,12 +86,16 @@ class MemoryMesh:
         has_tls: bool = False,
         timing: Timing | None = None,
         trace: Callable[[str], None] | None = None,
+        on_error: Callable[[Exception], object] | None = None,
     ) -> None:
+        """`on_error` is told every error that ended a part of a node; without it, one ends the
+        run."""
         self.seed = seed
         self.count = count
         self.oracle = Oracle()
         self.metrics = Metrics(_NOT_MEASURED)
         self._has_tls = has_tls
+        self._on_error = on_error or self._failed
         self._timing = timing
         self._trace = Trace(trace)
         self._timeline = TrioTimeline()
@@ -380,7 +384,7 @@ class MemoryMesh:
             known=machine.known,
             random=Random(machine.random.getrandbits(64)),
             wall_time_s=machine.wall_time_s,
-            on_error=self._failed,
+            on_error=self._on_error,
         )
 
     def _failed(self, error: Exception) -> None:
