@@ -12,6 +12,7 @@
 * `cursors`: passes over a database of LMDB
 * `aside`: damaged scrolls in a database of LMDB
 * `history_table`: pieces of the past in a database of LMDB
+* `leases`: client ids in a database of LMDB
 * `lmdb_store`: a store on a disk
 * `snapshot`: what a folder holds at one moment, without a lock
 * `import_note`: a note that an import has begun

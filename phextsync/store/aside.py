@@ -26,11 +26,20 @@ def move(txn: lmdb.Transaction, databases: Databases, place: bytes) -> bool:
     for key, value in moved:
         if value is not None:
             txn.put(key, value, db=databases[DAMAGED])
-    has_head = txn.delete(place, db=databases[HEADS])
-    txn.delete(place, db=databases[STATES])
-    for key, _ in logged:
+    return _remove(txn, databases, place)
+
+
+def take_out(txn: lmdb.Transaction, databases: Databases, place: bytes) -> bool:
+    """Remove all that lies at a place, and what was set aside of it; say whether it had a head."""
+    drop(txn, databases, place)
+    return _remove(txn, databases, place)
+
+
+def _remove(txn: lmdb.Transaction, databases: Databases, place: bytes) -> bool:
+    for key, _ in list(scan(txn.cursor(db=databases[LOGS]), place)):
         txn.delete(key, db=databases[LOGS])
-    return has_head
+    txn.delete(place, db=databases[STATES])
+    return txn.delete(place, db=databases[HEADS])
 
 
 def missing(txn: lmdb.Transaction, databases: Databases) -> list[bytes]:

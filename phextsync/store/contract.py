@@ -23,13 +23,15 @@ class LogEntry(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class ScrollWrite:
     """What a batch does to one scroll. A `state` replaces the stored state and drops its log;
-    then `log` is appended."""
+    then `log` is appended. One that `leaves` is absent from then on, as if it had never been here,
+    and the phext's client id has written what is gone: its lease ends."""
 
     key: bytes
     fingerprint: bytes
     size: int
     state: bytes | None
     log: tuple[LogEntry, ...]
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from phextsync.store.folder import (
     translated,
 )
 from phextsync.store.history_table import places_behind, put_history, read_pieces
+from phextsync.store.leases import put_leases
 from phextsync.store.opening import NAMED_MAX, Opening
 from phextsync.store.rebuild import MAP_BYTES, Databases, Progress
 from phextsync.store.records import (
@@ -131,7 +132,6 @@ class LmdbStore:
             raise
 
     def _load_meta(self, *, keep_leases: bool) -> None:
-        leases: list[bytes] = []
         with self._env.begin() as txn:
             for key, value in scan(txn.cursor(db=self._dbs[META]), b""):
                 body = unseal(META, key, value)
@@ -141,7 +141,6 @@ class LmdbStore:
                     case b"k":
                         self._counts[key[1:]] = int.from_bytes(body, "big")
                     case b"c":
-                        leases.append(key)
                         self._leases[key[1:].decode()] = int.from_bytes(body, "big")
                     case b"r":
                         self._receipts[bytes.fromhex(key[1:].decode())] = body
@@ -149,12 +148,12 @@ class LmdbStore:
                         self.history = Retention(*KEPT.unpack(body))
                     case b"p":  # sorted behind it
                         self.history = self.history.with_ranges(body)
-        if leases and not keep_leases:
+        if self._leases and not keep_leases:
             # Gone from the disk too: the next clean stop must not vouch for them.
-            self._leases.clear()
             with self._env.begin(write=True) as txn:
-                for key in leases:
-                    txn.delete(key, db=self._dbs[META])
+                for phext in self._leases:
+                    txn.delete(b"c" + phext.encode(), db=self._dbs[META])
+            self._leases.clear()
 
     def _report_waiting(self) -> None:
         """Name what earlier starts set aside and no peer has sent since."""
@@ -363,9 +362,7 @@ class LmdbStore:
             for number in counts:
                 if counts[number] != self._counts.get(number):
                     self._set_count(txn, number, counts[number])
-            for phext, client_id in batch.leases:
-                key = b"c" + phext.encode()
-                txn.put(key, seal(META, key, client_id.to_bytes(8, "big")), db=self._dbs[META])
+            leases = put_leases(txn, self._dbs[META], self._leases, batch)
             for client, receipt in batch.receipts:
                 key = b"r" + client.hex().encode()
                 if receipt:
@@ -389,7 +386,7 @@ class LmdbStore:
         if inode_of(self._data) != self._inode:
             raise StoreError(f"{self._data} is not there any more: put the folder back")
         self._numbers, self._counts = numbers, counts
-        self._leases.update(batch.leases)
+        self._leases = leases
         self.history = batch.kept or self.history
 
     def _number(self, txn: "lmdb.Transaction", numbers: dict[str, bytes], phext: str) -> None:
@@ -414,6 +411,9 @@ class LmdbStore:
         states: list[tuple[bytes, bytes]] = []
         logs = txn.cursor(db=self._dbs[LOGS])
         for place, write in writes:
+            if write.leaves:
+                counts[place[:4]] = counts.get(place[:4], 0) - aside.take_out(txn, self._dbs, place)
+                continue
             before = heads.get(place) or get(txn, place, self._dbs[HEADS])
             if before is None:
                 counts[place[:4]] = counts.get(place[:4], 0) + 1

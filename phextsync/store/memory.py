@@ -63,6 +63,9 @@ class MemoryStore:
     def commit(self, batch: Batch) -> None:
         for phext, write in batch.writes:
             scrolls = self._scrolls.setdefault(phext, {})
+            if write.leaves:
+                self.quarantine(phext, write.key)
+                continue
             old = scrolls[write.key][1] if write.key in scrolls else StoredScroll(None, ())
             if write.state is not None:
                 old = StoredScroll(write.state, ())

@@ -156,6 +156,32 @@ def a_scroll_that_was_set_aside_is_absent(shelf: Shelf) -> None:
     assert shelf.store.read("memory", _KEYS[0]) == StoredScroll(None, (entry("new"),))
 
 
+def a_scroll_that_leaves_is_gone_with_its_log_and_history_and_ends_the_lease(shelf: Shelf) -> None:
+    kept = Retention(5, 7)
+    shelf.store.commit(
+        Batch(
+            tuple(("memory", write(key, state=b"s", log=(entry("x"),))) for key in _KEYS[:3]),
+            (("memory", 7), ("c", 8)),
+            history=tuple(HistoryPiece("memory", key, 0, b"past") for key in _KEYS[:3]),
+            kept=kept,
+        )
+    )
+    leaving = ScrollWrite(_KEYS[1], b"", 0, None, (), leaves=True)
+    absent = ScrollWrite(_KEYS[5], b"", 0, None, (), leaves=True)
+    forgotten = HistoryPiece("memory", _KEYS[1], None, b"")
+    writes = (("memory", leaving), ("memory", absent))
+    shelf.store.commit(Batch(writes, history=(forgotten,)))
+    for _ in range(2):
+        assert shelf.store.read("memory", _KEYS[1]) is None
+        assert shelf.store.heads("memory").keys == _KEYS[0] + _KEYS[2]
+        assert not shelf.store.pieces("memory", _KEYS[1])
+        assert shelf.store.pieces("memory", _KEYS[2]) == {0: b"past"}
+        assert (shelf.store.lease("memory"), shelf.store.lease("c")) == (None, 8)
+        shelf.reopen(clean=True)
+    commit(shelf.store, write(_KEYS[1], log=(entry("new"),)))
+    assert shelf.store.read("memory", _KEYS[1]) == StoredScroll(None, (entry("new"),))
+
+
 def notes_are_kept_with_what_they_are_committed_with(shelf: Shelf) -> None:
     def note(*notes: tuple[bytes, bytes]) -> Batch:
         return Batch((("memory", write(_KEYS[0], log=(entry("x"),))),), notes=notes)
@@ -184,5 +210,6 @@ STORE: Final[tuple[Callable[[Shelf], None], ...]] = (
     a_range_is_read_in_order_up_to_its_bytes,
     a_client_id_is_kept_over_a_clean_close_and_no_other,
     a_scroll_that_was_set_aside_is_absent,
+    a_scroll_that_leaves_is_gone_with_its_log_and_history_and_ends_the_lease,
     notes_are_kept_with_what_they_are_committed_with,
 )
