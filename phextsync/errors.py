@@ -77,6 +77,10 @@ class PermissionDeniedError(PhextsyncError, PermissionError):
     """This node's certificate does not allow the edit; the text is as it was."""
 
 
+class NotHeldError(PhextsyncError):
+    """This node does not hold the coordinate; the message says who does, as far as it is known."""
+
+
 class ProtocolError(PhextsyncError):
     """A peer broke the protocol; its link ends with this reason."""
 

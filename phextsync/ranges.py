@@ -36,6 +36,11 @@ def holds(ranges: Iterable[CoordinateRange], range_: CoordinateRange) -> bool:
     return any(held.intersect(range_) == range_ for held in ranges)
 
 
+def without(ranges: Iterable[CoordinateRange], parts: Sequence[CoordinateRange]) -> Ranges:
+    """Return what is left of `ranges` without `parts`, as sorted ranges that do not touch."""
+    return union(left for range_ in ranges for left in subtract(range_, parts))
+
+
 def subtract(
     whole: CoordinateRange, parts: Sequence[CoordinateRange]
 ) -> tuple[CoordinateRange, ...]:

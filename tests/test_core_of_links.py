@@ -24,6 +24,7 @@ from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.sync.greeting import Greeting, Self
 from phextsync.sync.heartbeat import PingTokens
 from phextsync.sync.lacks import Lacks
+from phextsync.sync.leaving import Leaving
 from phextsync.sync.limits import Limits
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.listener import Listener
@@ -86,9 +87,8 @@ class Parts:
         self.links: dict[int, Link] = {}
         self.relay = Relay(self.links, self.shared)
         self.lacks = Lacks(self.links, self.replicas, self.shared.interest)
-        self.doubles = Doubles(
-            _OURS, self.links, tokens=self.shared.tokens, end=self._end, ping=self._ping
-        )
+        ways = self._end, self._ping
+        self.doubles = Doubles(_OURS, self.links, self.shared.tokens, *ways)
         presence = PresenceBoard(
             _OURS,
             "ours",
@@ -99,7 +99,8 @@ class Parts:
             on_failure=lambda part, error: None,
         )
         own = Self(_OURS, "ours", b"i")
-        self.greeting = Greeting(own, self.shared, self.doubles, presence, self.relay)
+        leaving = Leaving(self.links, self.shared, self.lacks, self.relay, *ways)
+        self.greeting = Greeting(own, self.shared, self.doubles, presence, self.relay, leaving)
 
     def _progress(self) -> None:
         self.progressed += 1
@@ -319,7 +320,7 @@ def test_what_is_not_durable_is_not_announced() -> None:
     told = parts.links[1].outbox.waiting[-1]
     assert isinstance(told, Summary)
     assert told.phext.count == 1
-    assert announcements.ours[_PHEXT] == told.phext.digest
+    assert announcements.ours[_PHEXT] == told.phext
 
 
 def test_a_peer_that_answers_without_telling_of_a_phext_holds_nothing_of_it() -> None:

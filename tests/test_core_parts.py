@@ -1,5 +1,7 @@
 """The small parts of the core, each beside the plainest model of it."""
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,9 @@ from hypothesis import strategies as st
 from phextsync.errors import ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, contains
 from phextsync.replica.listener import NewUpdate
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import LogEntry
+from phextsync.store.memory import MemoryStore
 from phextsync.sync.clock import Clock
 from phextsync.sync.durable_first import DurableFirst
 from phextsync.sync.heartbeat import Heartbeat, PingTokens
@@ -117,6 +121,10 @@ class _Owner:
 
     def __init__(self, permissions: Permissions = UNRESTRICTED) -> None:
         self.permissions = permissions
+        nothing = ReplicaSet(
+            MemoryStore(), node_id=bytes(16), random=Random(0), wall_time_ms=lambda: 0
+        )
+        self.holding = nothing.holding
 
     def has_room_for(self, name: str) -> bool:
         return name == _PHEXT

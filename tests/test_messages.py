@@ -22,6 +22,8 @@ from phextsync.sync.messages import (
     Entry,
     Goodbye,
     Hello,
+    Keep,
+    Leave,
     Live,
     Message,
     Neighbours,
@@ -44,9 +46,8 @@ _PROTOCOL = (Path(__file__).parents[1] / "docs" / "reference" / "protocol.md").r
 _ids = st.binary(min_size=16, max_size=16)
 _numbers = st.integers(0, 2**63 - 1)
 _names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20)
-_summaries = st.builds(
-    PhextSummary, _names, st.lists(ranges(), max_size=3).map(tuple), _numbers, _numbers, _ids
-)
+_held = st.lists(ranges(), max_size=3).map(tuple)
+_summaries = st.builds(PhextSummary, _names, _held, _numbers, _numbers, _ids)
 _entries = st.one_of(
     st.builds(Entry, coordinates, st.binary(max_size=50), st.just(b""), st.just(0)),
     st.builds(Entry, coordinates, st.binary(max_size=50), _ids, _numbers),
@@ -63,6 +64,8 @@ _notices = st.builds(
     _facts,
 )
 _messages: st.SearchStrategy[Message] = st.one_of(
+    st.builds(Leave, _names, _numbers, _held),
+    st.builds(Keep, _names, _numbers, _held),
     st.builds(
         Hello,
         st.just(1),

@@ -9,6 +9,7 @@ What all replicas of a node share:
 * `history_keeper`: which of the past is kept, and for how long
 * `staged`: values by key on their way to the store
 * `durability`: which changes a batch takes, and what became of it; when: `node.writer`
+* `holding`: what of each phext is held, and what becomes of the rest
 * `budget`: how much memory open scrolls may take
 * `author`: this node as one who writes
 * `clients`: under which client ids this node writes

@@ -87,7 +87,8 @@ class Change:
     `origin` is the node id of the peer that brought it, None for here; `label` is the peer's
     name, or how the writer here calls itself (`writing_as`). `texts` has a member for each
     coordinate when the subscriber asked for texts. When `missed` is not None, more happened than
-    a feed holds: any scroll in that range may have changed, and `coordinates` is empty.
+    a feed holds, or this node has ceased to hold that range: any scroll in it may have changed or
+    gone from here, and `coordinates` is empty.
     """
 
     phext: str
@@ -175,7 +176,9 @@ class ChangeFeed:
         self._clear()
 
     def _push(self, change: Change) -> None:
-        if not self._has_missed:
+        if change.missed is not None:
+            self._miss()
+        elif not self._has_missed:
             group = self._waiting.setdefault((change.origin, change.label), {})
             before = len(group)
             group.update(dict.fromkeys(change.coordinates))

@@ -188,6 +188,11 @@ class Documents:
 
     def settle(self, coordinate: Coordinate, settled: Unsettled) -> None:
         """What was not yet durable of a scroll is in the store: let the index know it."""
+        if settled.leaves:
+            self.forget(coordinate)
+            if coordinate in self._index:
+                self._index.remove(coordinate)
+            return
         opened = self.get(coordinate)
         self._fresh.pop(coordinate, None)
         self._index.set(coordinate, settled.fingerprint, settled.size, opened)

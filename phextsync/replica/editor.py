@@ -36,11 +36,14 @@ class Editor:
         self._writes = writes
         self._author = shared.author
         self._check_writable = shared.durability.check_writable
+        self._holding = shared.holding
         self._check_room = shared.check_room
 
     def check_allowed(self, coordinate: Coordinate) -> None:
-        """PermissionDeniedError when this node may not edit there."""
+        """PermissionDeniedError when this node may not edit there, NotHeldError when it does not
+        hold that."""
         self._author.check_allowed(self._phext, coordinate)
+        self._holding.check(self._phext, coordinate)
 
     def edit(self, coordinate: Coordinate, operation: Callable[[Scroll], bytes | None]) -> None:
         """Do to a document what returns an update, or None when nothing changed. ScrollError when
@@ -87,5 +90,5 @@ class Editor:
 
     def _check(self, coordinate: Coordinate) -> None:
         self._check_writable()
-        self._author.check_allowed(self._phext, coordinate)
+        self.check_allowed(coordinate)
         self._check_room(self._phext)

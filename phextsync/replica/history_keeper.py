@@ -211,6 +211,11 @@ class HistoryKeeper:
             self._damaged.discard((phext, key))
             self._keep_pieces(phext, key, pieces)
 
+    def left(self, phext: str, key: bytes) -> None:
+        """A scroll leaves this node with the batch taken last, and its history with it."""
+        self._damaged.discard((phext, key))
+        self._pieces.append(HistoryPiece(phext, key, None, b""))
+
     def _look_at_some(self) -> None:
         """Look whether something is to be forgotten of the next few histories in turn."""
         retention, now_ms = self._retention or self._store.history, self._now_ms()

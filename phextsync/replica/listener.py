@@ -36,13 +36,15 @@ def _ignore_update(_: NewUpdate) -> None:
 @dataclass(frozen=True, slots=True)
 class ReplicaListener:
     """`on_update(new)` is called for every update that takes effect; `on_open(phext)` for a phext
-    that was opened; `on_set_aside(phext)` when one of its scrolls was damaged and is gone;
+    that was opened; `on_held(phext)` when this node holds something else of it than before;
+    `on_set_aside(phext)` when one of its scrolls was damaged and is gone;
     `on_dirty()` when the next batch has something to take; `on_taken()` when a batch was taken,
     and `on_durable()` when it is on the disk. They are called in the middle of work: they note it
     and return."""
 
     on_update: Callable[[NewUpdate], None] = _ignore_update
     on_open: Callable[[str], None] = _ignore_phext
+    on_held: Callable[[str], None] = _ignore_phext
     on_set_aside: Callable[[str], None] = _ignore_phext
     on_dirty: Callable[[], None] = _ignore
     on_taken: Callable[[], None] = _ignore
@@ -79,6 +81,10 @@ class Listeners:
     def opened(self, phext: str) -> None:
         for listener in self._all:
             listener.on_open(phext)
+
+    def held(self, phext: str) -> None:
+        for listener in self._all:
+            listener.on_held(phext)
 
     def set_aside(self, phext: str) -> None:
         for listener in self._all:

@@ -27,12 +27,13 @@ class Unsettled:
 
     A state that no document was made of brings its fingerprint, the size of its text, and its
     entry, which a log has in its place where history is kept. `is_other`: it does not build on the
-    state that is stored.
+    state that is stored. `leaves`: nothing of the scroll is to be here any more.
     """
 
     log: list[LogEntry] = field(default_factory=list)
     rewrite: bool = False
     is_other: bool = False
+    leaves: bool = False
     state: bytes | None = None
     entry: LogEntry | None = None
     fingerprint: bytes = b""

@@ -79,6 +79,16 @@ class Publisher:
                 except Exception as error:
                     self._on_failure(f"a subscriber of {self._phext!r}", error)
 
+    def publish_missed(self, range_: CoordinateRange) -> None:
+        """Tell the subscribers that anything in a range may be another, or gone from here."""
+        for subscriber in tuple(self._subscribers.values()):
+            missed = subscriber.range.intersect(range_)
+            if missed is not None:
+                try:
+                    subscriber.callback(Change(self._phext, (), missed=missed))
+                except Exception as error:
+                    self._on_failure(f"a subscriber of {self._phext!r}", error)
+
     def publish_own(self, coordinate: Coordinate) -> None:
         """Tell the subscribers, now or at the end of the batch, of a change made here."""
         if self._collected is not None:

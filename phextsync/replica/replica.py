@@ -88,12 +88,15 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._documents = documents = Documents(name, index, pending, client, tracked, shared)
         self._contents = contents = Contents(name, index, pending, documents, store)
         self._publisher = publisher = Publisher(name, contents, shared.on_failure)
-        self._writes = writes = Writes(name, pending, documents, contents, publisher, shared)
+        self._writes = writes = Writes(
+            name, index, pending, documents, contents, client, publisher, shared
+        )
         self._editor = Editor(name, documents, client, tracked, publisher, writes, shared)
         self._merging = Merging(name, contents, documents, client, publisher, writes, shared)
         self._pasts = Pasts(name, index, pending, documents, contents, shared)
-        self.elsewhere = (*pending.places, documents.fresh)
+        self._holding = shared.holding
         self.closed = contents.stored_text
+        self.note_held()
 
     # -- the mapping -----------------------------------------------------------------------
 
@@ -102,7 +105,9 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         changed. Where the text can be told without a document, none is made."""
         if isinstance(key, slice | CoordinateRange):
             return self.within(key)
-        text = self._contents.text(as_coordinate(key))
+        coordinate = as_coordinate(key)
+        self._holding.check(self.name, coordinate)
+        text = self._contents.text(coordinate)
         if not text:
             raise KeyError(key)
         return text
@@ -111,9 +116,12 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Return the text of a closed scroll, "" when it has none, without opening it.
 
         For any thread while another uses the replica, as long as the store stays open. None: only
-        the replica's own thread can tell, since the scroll is open or on its way to the store.
+        the replica's own thread can tell, since the scroll is open or on its way to the store, or
+        not held here.
         """
-        return self._contents.glance(as_coordinate(key))
+        coordinate = as_coordinate(key)
+        is_held = self._holding.is_held(self.name, coordinate)
+        return self._contents.glance(coordinate) if is_held else None
 
     def __setitem__(self, key: Key, text: str) -> None:
         self.edit(key, text)
@@ -204,7 +212,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._editor.edit(as_coordinate(key), lambda scroll: scroll.splice(edits))
 
     def check_allowed(self, key: Key) -> None:
-        """PermissionDeniedError when this node may not edit there."""
+        """PermissionDeniedError when this node may not edit there, NotHeldError when it does not
+        hold that."""
         self._editor.check_allowed(as_coordinate(key))
 
     def replace(self, key: Key, old: str, new: str, count: int | None = 1) -> None:
@@ -331,7 +340,9 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
 
     def past(self, key: Key) -> Past:
         """Return what is kept of a scroll's past, to be looked through in any thread."""
-        return self._pasts.of(as_coordinate(key))
+        coordinate = as_coordinate(key)
+        self._holding.check(self.name, coordinate)
+        return self._pasts.of(coordinate)
 
     # -- positions -------------------------------------------------------------------------
 
@@ -350,7 +361,9 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         return self._scroll(key).offset(position)
 
     def _scroll(self, key: Key) -> Scroll:
-        opened = self._documents.open(as_coordinate(key))
+        coordinate = as_coordinate(key)
+        self._holding.check(self.name, coordinate)
+        opened = self._documents.open(coordinate)
         if opened is None:
             raise KeyError(key)
         opened.used = True
@@ -397,6 +410,23 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     ) -> None:
         """Tell the subscribers that the texts at `coordinates` changed."""
         self._publisher.publish(coordinates, origin, label)
+
+    # -- what is given up ------------------------------------------------------------------
+
+    def has_scrolls(self, range_: CoordinateRange) -> bool:
+        """Whether there is anything here of a range, scrolls that were emptied included."""
+        return self.index.count(range_) > 0 or any(c in range_ for c in self._pending.coordinates())
+
+    def note_held(self) -> None:
+        """This node holds something else of the phext: where that is not all, each text that is
+        not there is looked at closely (see `fetch`)."""
+        self.elsewhere = None
+        if self._holding.of(self.name) == (EVERYTHING,):
+            self.elsewhere = (*self._pending.places, self._documents.fresh)
+
+    def leave(self) -> None:
+        """Let the next batches take out what this node has ceased to hold."""
+        self._writes.leave()
 
     # -- what peers need -------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """ReplicaSet: all replicas of one node over one store."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Final
 from weakref import WeakValueDictionary
@@ -15,10 +15,11 @@ from phextsync.replica.budget import Budget
 from phextsync.replica.clients import CLIENTS, Clients
 from phextsync.replica.durability import Durability
 from phextsync.replica.history_keeper import HistoryKeeper, HistorySetting
+from phextsync.replica.holding import Holding
 from phextsync.replica.listener import Listeners, ReplicaListener
 from phextsync.replica.replica import Replica
 from phextsync.replica.shared import Shared
-from phextsync.replica.views import Range
+from phextsync.replica.views import Range, as_range
 from phextsync.store.contract import Store
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
@@ -52,11 +53,12 @@ class ReplicaSet:
         self.author = Author(node_id, permissions, wall_time_ms)
         self.budget = budget = Budget(open_bytes_max)
         self._listeners = listeners = Listeners()
-        self.listen(ReplicaListener(on_durable=budget.keep))
+        self.listen(ReplicaListener(on_durable=budget.keep, on_held=self._held_changed))
         self.history = HistoryKeeper(
             store, now_ms=wall_time_ms, report=self.report, wake=listeners.dirty
         )
         self.durability = Durability(store, self.history, listeners)
+        self.holding = Holding(self.durability, listeners.held)
         self.clients = Clients(
             random,
             self.author,
@@ -71,6 +73,7 @@ class ReplicaSet:
             listeners=listeners,
             history=self.history,
             durability=self.durability,
+            holding=self.holding,
             clients=self.clients,
             budget=budget,
             report=self.report,
@@ -179,6 +182,30 @@ class ReplicaSet:
         """Make every change durable before returning. StoreError when it cannot be done, and when
         a setting of history could not, which is given up."""
         self.durability.commit()
+
+    # -- what is held ----------------------------------------------------------------------
+
+    def hold(
+        self, phext: str, ranges: Iterable[Range] = (EVERYTHING,), *, copies: int | None = None
+    ) -> None:
+        """Hold these ranges of a phext and, in time, no others: what this node has of the rest
+        stays until `copies` others that hold it have it on their disks (None: all that hold it and
+        are linked, one at least), and leaves then without being deleted for anybody.
+
+        PhextsyncError for a phext of the library, more than 24 ranges, or fewer than 1 copy.
+        """
+        known = self.known(phext)
+        self.holding.want(
+            phext,
+            map(as_range, ranges),
+            copies,
+            lambda range_: known is not None and known.has_scrolls(range_),
+        )
+
+    def _held_changed(self, phext: str) -> None:
+        replica = self._replicas.get(phext, self._unmade.get(phext))
+        if replica is not None:
+            replica.note_held()
 
     # -- history ---------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from phextsync.replica.budget import Budget
 from phextsync.replica.clients import Clients
 from phextsync.replica.durability import Durability
 from phextsync.replica.history_keeper import HistoryKeeper
+from phextsync.replica.holding import Holding
 from phextsync.replica.listener import Listeners
 from phextsync.store.contract import Store
 
@@ -23,6 +24,7 @@ class Shared:
     listeners: Listeners
     history: HistoryKeeper
     durability: Durability
+    holding: Holding
     clients: Clients
     budget: Budget
     report: Callable[[str], None]

@@ -1,9 +1,11 @@
 """Writes: the changes of a phext on their way into the batches of its node."""
 
+from itertools import islice
 from typing import Final
 
-from phextsync.index import Coordinate
+from phextsync.index import Coordinate, CoordinateIndex
 from phextsync.replica.changes import is_durable_first
+from phextsync.replica.clients import Client
 from phextsync.replica.contents import Contents
 from phextsync.replica.documents import LOG_ENTRY_BYTES, Document, Documents
 from phextsync.replica.listener import NewUpdate
@@ -16,6 +18,7 @@ from phextsync.store.contract import LogEntry, ScrollWrite
 # one and a half times its state, and each byte is rewritten about twice.
 _LOG_SHARE: Final = 2
 _LOG_BYTES_MIN: Final = 4096
+_LEAVING_AT_ONCE: Final = 1000  # scrolls that one batch takes out: others wait for it
 
 
 class Writes:
@@ -25,18 +28,23 @@ class Writes:
     def __init__(
         self,
         name: str,
+        index: CoordinateIndex,
         pending: Pending,
         documents: Documents,
         contents: Contents,
+        client: Client,
         publisher: Publisher,
         shared: Shared,
     ) -> None:
         self.name = name
+        self._index = index
         self._pending = pending
         self._documents = documents
         self._fingerprinter = contents.fingerprinter
         self._publisher = publisher
+        self._client = client
         self._history = shared.history
+        self._holding = shared.holding
         self._durability = shared.durability
         self._make = shared.make
         self._listeners = shared.listeners
@@ -92,6 +100,13 @@ class Writes:
         unsettled.rewrite = True
         self._touch()
 
+    def leave(self) -> None:
+        """Let the next batches take out what this node has ceased to hold."""
+        if self._holding.hold(self.name).dropping:
+            self._client.give_up()  # it may have written what goes
+            self._documents.close_unpinned()
+            self._touch()
+
     def _tell(self, coordinate: Coordinate, entry: LogEntry, source: int | None) -> None:
         durable_first = source is None and is_durable_first()
         is_alone = source is None and not self._publisher.is_in_batch
@@ -108,11 +123,19 @@ class Writes:
     def take_writes(self) -> list[ScrollWrite]:
         """Return what a batch has to write; `settle` or `unsettle` must follow."""
         self._publisher.split()
+        for coordinate in self._next_to_leave():
+            self._pending.put(coordinate, Unsettled(leaves=True))
         return [self._write(c, unsettled) for c, unsettled in self._pending.take().items()]
 
     def settle(self) -> None:
         """The writes taken last are durable: put them into the index."""
         self._pending.settle(self._documents.settle)
+        for range_ in self._holding.hold(self.name).dropping:
+            if self._index.count(range_):
+                self._touch()
+            else:
+                self._holding.dropped(self.name, range_)
+                self._publisher.publish_missed(range_)
 
     def unsettle(self) -> None:
         """The writes taken last failed: they go back before what has come since."""
@@ -120,7 +143,15 @@ class Writes:
             # What the failed write replaced is not known to be there: write all of it.
             unsettled.rewrite |= self._documents.get(coordinate) is not None
 
+    def _next_to_leave(self) -> list[Coordinate]:
+        ranges = self._holding.hold(self.name).dropping
+        leaving = (place for range_ in ranges for place in self._index.coordinates(range_))
+        return list(islice(leaving, _LEAVING_AT_ONCE))
+
     def _write(self, coordinate: Coordinate, unsettled: Unsettled) -> ScrollWrite:
+        if unsettled.leaves:
+            self._history.left(self.name, coordinate.key)
+            return ScrollWrite(coordinate.key, b"", 0, None, (), leaves=True)
         opened = self._documents.get(coordinate)
         key, state, log = coordinate.key, unsettled.state, tuple(unsettled.log)
         if unsettled.entry is not None and self._history.keeps(self.name, key):

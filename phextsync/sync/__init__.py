@@ -16,7 +16,9 @@
 * `heartbeat`: whether a peer still lives
 * `waiting`: what a second link of a node brings until it is known whether it stays
 * `rights`: what each side of a link may be shown, may send and takes
+* `scope`: what both sides of a link hold, and that nothing is noted of the rest
 * `ledger`: which frames of updates are on whose disk
+* `promises`: what each side of a link gives up, and what the other keeps of that
 * `recent`: the updates that took effect last
 * `durable_first`: changes that peers hear of when they are on our disk
 * `news`: which phexts have changed, and whether that is durable
@@ -35,6 +37,7 @@
 * `link`: all that the core keeps of one link
 * `relay`: which links get an update that took effect here
 * `lacks`: what the peers have on their disks, and what they lack
+* `leaving`: ranges that this node gives up, and when it may drop them
 * `doubles`: which of two links to one node stays
 * `events`: who has come and gone
 * `greeting`: what two nodes tell each other first

@@ -15,8 +15,7 @@ from phextsync.trust.permissions import Permissions
 
 
 class Announcements:
-    """The summaries of one link: `ours` has the digests that we told, `theirs` what the peer did
-    of phexts in common."""
+    """The summaries of one link: `ours` has what we told, `theirs` what the peer did."""
 
     def __init__(
         self,
@@ -30,7 +29,7 @@ class Announcements:
         tokens: PingTokens,
         ready: Callable[[], None],
     ) -> None:
-        self.ours: dict[str, bytes] = {}
+        self.ours: dict[str, PhextSummary] = {}
         self.theirs: dict[str, PhextSummary] = {}
         self._replicas = replicas
         self._permissions = permissions
@@ -46,7 +45,7 @@ class Announcements:
         """Return a summary of each phext that is here and that the peer may see, to be told."""
         names = (name for name in self._replicas.names() if self._rights.of(name).held)
         summaries = tuple(self.summary(name) for name in names)
-        self.ours = {summary.name: summary.digest for summary in summaries}
+        self.ours = {summary.name: summary for summary in summaries}
         self._told_after = dict.fromkeys(self.ours, self._tokens.last)
         for summary in summaries:
             self._outgoing.change_uncommitted(summary.name)
@@ -55,17 +54,30 @@ class Announcements:
     def tell(self, phext: str) -> None:
         """Tell the peer what is here of a phext."""
         summary = self.summary(phext)
-        self.ours[phext] = summary.digest
+        self.ours[phext] = summary
         self._told_after.setdefault(phext, self._tokens.last)
         self._outgoing.change_uncommitted(phext)
         self._outbox.say(Summary(summary))
         self._ready()
 
-    def note(self, summary: PhextSummary) -> None:
-        """The peer tells what it has of a phext."""
-        self._rights.tell(summary.name, summary.interest)
-        if self._rights.scope(summary.name):
-            self.theirs[summary.name] = summary
+    def tell_if_other(self, phext: str) -> bool:
+        """Tell the peer what is here of a phext, if we hold something else of it than we told last;
+        say whether that is so."""
+        ours = self.ours.get(phext)
+        told = () if ours is None else ours.interest
+        if self._rights.of(phext).held == told:
+            return False
+        self.tell(phext)
+        return True
+
+    def note(self, summary: PhextSummary) -> bool:
+        """The peer tells what it has of a phext. Return whether it holds something else than it
+        told before."""
+        phext = summary.name
+        before = self._rights.told.get(phext)
+        self._rights.tell(phext, summary.interest)
+        self.theirs[phext] = summary
+        return before is not None and before != self._rights.told[phext]
 
     def summary(self, phext: str) -> PhextSummary:
         """Return what of a phext is durable here and may be shown to the peer."""

@@ -24,6 +24,8 @@ from phextsync.sync.messages import (
     Entry,
     Goodbye,
     Hello,
+    Keep,
+    Leave,
     Live,
     Message,
     Neighbours,
@@ -101,21 +103,27 @@ def _read_summary(fields: Fields) -> Summary:
 
 
 def _write_phext(summary: PhextSummary) -> list[object]:
-    interest = []
-    for range_ in summary.interest:
-        lower, upper = range_.to_keys()
-        interest.append([lower, upper or b""])
+    interest = _write_ranges(summary.interest)
     return [summary.name, interest, summary.count, summary.text_bytes, summary.digest]
 
 
 def _read_phext(fields: Fields) -> PhextSummary:
     name = fields.phext()
-    interest = tuple(map(_read_range, fields.arrays(fields.limits.ranges_max)))
+    interest = _read_ranges(fields)
     count, text_bytes = fields.integer(), fields.integer()
     digest = fields.octets(DIGEST_BYTES, DIGEST_BYTES)
     summary = PhextSummary(name, interest, count, text_bytes, digest)
     fields.end()
     return summary
+
+
+def _write_ranges(ranges: tuple[CoordinateRange, ...]) -> list[object]:
+    keys = [range_.to_keys() for range_ in ranges]
+    return [[lower, upper or b""] for lower, upper in keys]
+
+
+def _read_ranges(fields: Fields) -> tuple[CoordinateRange, ...]:
+    return tuple(map(_read_range, fields.arrays(fields.limits.ranges_max)))
 
 
 def _read_range(fields: Fields) -> CoordinateRange:
@@ -326,6 +334,18 @@ def _read_neighbours(fields: Fields) -> Neighbours:
     return Neighbours(tuple(packed[start : start + NODE_ID_BYTES] for start in starts))
 
 
+def _write_ranges_of(message: Leave | Keep) -> list[object]:
+    return [message.phext, message.number, _write_ranges(message.ranges)]
+
+
+def _read_leave(fields: Fields) -> Leave:
+    return Leave(fields.phext(), fields.integer(), _read_ranges(fields))
+
+
+def _read_keep(fields: Fields) -> Keep:
+    return Keep(fields.phext(), fields.integer(), _read_ranges(fields))
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of message: its name in the specification, and how its fields are written and
@@ -363,6 +383,8 @@ KINDS: Final = (
     _kind("presence", Presence, _write_presence, _read_presence),
     _kind("neighbours", Neighbours, _write_neighbours, _read_neighbours),
     _kind("live", Live, _write_live, _read_live),
+    _kind("leave", Leave, _write_ranges_of, _read_leave),
+    _kind("keep", Keep, _write_ranges_of, _read_keep),
 )
 """In the order of their numbers."""
 

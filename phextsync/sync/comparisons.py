@@ -27,6 +27,7 @@ from phextsync.sync.outgoing import Outgoing
 from phextsync.sync.reconcile import Parameters, scope_digest
 from phextsync.sync.requests import Requests
 from phextsync.sync.rights import LinkRights
+from phextsync.sync.scope import Scope
 from phextsync.sync.session import Session
 from phextsync.sync.timing import Timing
 from phextsync.sync.traffic import Traffic
@@ -65,6 +66,7 @@ class Comparisons:
         rights: LinkRights,
         announcements: Announcements,
         findings: Findings,
+        scope: Scope,
         audits: Audits,
         versions: Versions,
         lazy: LazyPush,
@@ -91,6 +93,7 @@ class Comparisons:
         self._rights = rights
         self._announcements = announcements
         self._findings = findings
+        self._scope = scope
         self._audits = audits
         self._versions = versions
         self._lazy = lazy
@@ -132,7 +135,7 @@ class Comparisons:
         sent = self._announcements.ours.get(phext)
         if sent is None:
             self._announcements.tell(phext)
-        if sent == summary.digest:
+        if sent is not None and sent.digest == summary.digest:
             self.sessions[phext] = Session(0, None, is_open=False)
             timing = self._timing
             is_stale = phext in self.stale  # by what came while the link waited for its turn
@@ -145,7 +148,10 @@ class Comparisons:
     def receive_summary(self, summary: PhextSummary) -> None:
         """The peer tells what it has of a phext, and so asks for a comparison."""
         phext = summary.name
-        self._announcements.note(summary)
+        is_other = self._announcements.note(summary)
+        if is_other:
+            self._end_scope(phext)
+            self._outgoing.change_uncommitted(phext)
         if not self._rights.scope(phext):
             return
         if phext not in self._announcements.ours:
@@ -153,9 +159,47 @@ class Comparisons:
         session = self.sessions.get(phext)
         if not self._starts:
             self.sessions.setdefault(phext, Session(0, None))
-        elif session is None or not session.is_open:
+        elif is_other:
+            self.sessions[phext] = Session(0, None)  # the peer asks: see `rescope`
+        elif session is None or not session.is_open or session.comparison is None:
             is_equal = self._announcements.summary(phext).digest == summary.digest
             self.start(phext, None if is_equal else summary.count)
+
+    # -- what both hold --------------------------------------------------------------------
+
+    def rescope(self, phext: str, *, is_new: bool, ping: int) -> None:
+        """We hold something else of a phext now, and have told so, and have sent a ping since.
+        What is under way is about what both held before; `is_new`: it was nothing.
+
+        Who starts comparisons starts one. The other takes no turn until the ping is answered, since
+        the peer may not know yet, and asks for a comparison then.
+        """
+        session = self.sessions.get(phext)
+        is_awaited = session is not None and session.is_open and session.comparison is None
+        self._end_scope(phext)
+        if not self._starts and not is_new:
+            self._scope.deaf[phext] = ping
+        if not self._rights.scope(phext):
+            return
+        if self._starts and not is_awaited:
+            self.start(phext)
+        else:
+            self.sessions[phext] = Session(0, None)  # the peer begins, or asks
+
+    def hear_again(self, answered: int) -> None:
+        """A ping was answered: ask for the comparisons that have waited for that."""
+        for phext, ping in list(self._scope.deaf.items()):
+            if answered >= ping:
+                del self._scope.deaf[phext]
+                self._announcements.tell(phext)
+
+    def _end_scope(self, phext: str) -> None:
+        """What both hold of a phext has changed: nothing that was compared counts any more."""
+        self._scope.void[phext] = self._number
+        self._scope.changed(phext)
+        self.turns = deque(turn for turn in self.turns if turn.phext != phext)
+        for noted in (self.sessions, self.due, self.stale):
+            noted.pop(phext, None)
 
     # -- when ------------------------------------------------------------------------------
 
@@ -275,7 +319,9 @@ class Comparisons:
 
     def receive(self, message: Compare) -> None:
         """Take a turn of the peer and answer it. ProtocolError when it is not its turn."""
-        phext = message.phext
+        phext, scope = message.phext, self._scope
+        if phext in scope.deaf or (self._starts and message.session <= scope.void.get(phext, 0)):
+            return  # it is about what both held before
         if not self._rights.scope(phext):
             raise ProtocolError(f"expected a comparison of a phext in common, found {phext!r:.60}")
         comparison, session = self._session_of(message)

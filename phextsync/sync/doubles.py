@@ -22,7 +22,6 @@ class Doubles:
         self,
         node_id: bytes,
         links: Mapping[int, Link],
-        *,
         tokens: PingTokens,
         end: Callable[[Link, str], None],
         ping: Callable[[Link], None],

@@ -1,7 +1,7 @@
 """Findings: what a comparison found becomes requests and updates, as far as rights allow."""
 
 from phextsync.index import contains
-from phextsync.ranges import intersection
+from phextsync.ranges import Ranges, intersection
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Refused, ScrollId
 from phextsync.sync.outbox import Outbox
@@ -10,6 +10,7 @@ from phextsync.sync.reconcile import Differences
 from phextsync.sync.refusals import NOT_ALLOWED
 from phextsync.sync.requests import Requests
 from phextsync.sync.rights import LinkRights, Rights
+from phextsync.sync.scope import forget_outside
 from phextsync.sync.session import Session
 
 
@@ -39,6 +40,10 @@ class Findings:
     def forget(self, scroll: ScrollId) -> None:
         """The scroll has changed here: it is exchanged again."""
         self._exchanged.pop(scroll, None)
+
+    def keep_to(self, phext: str, scope: Ranges) -> None:
+        """Forget what is noted of scrolls of a phext outside of a scope."""
+        forget_outside(self._exchanged, phext, scope)
 
     def take(self, phext: str, session: Session, found: Differences, told: bytes) -> bool:
         """Take what a comparison found. Return whether there was room for all of it."""

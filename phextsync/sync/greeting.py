@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from phextsync.errors import ProtocolError
 from phextsync.sync.doubles import Doubles
 from phextsync.sync.events import Event, PeerJoined, PeerLost
+from phextsync.sync.leaving import Leaving
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.messages import (
     LIVE_MINOR,
@@ -37,6 +38,7 @@ class Greeting:
         doubles: Doubles,
         presence: PresenceBoard,
         relay: Relay,
+        leaving: Leaving,
     ) -> None:
         self.events: deque[Event] = deque()
         self._own = own
@@ -44,6 +46,7 @@ class Greeting:
         self._doubles = doubles
         self._presence = presence
         self._relay = relay
+        self._leaving = leaving
         self._progressed = shared.listener.on_progress
 
     def hello(self, link: Link) -> Hello:
@@ -85,6 +88,7 @@ class Greeting:
             link.announcements.note(summary)
         for phext in sorted({*theirs, *link.announcements.ours}):
             link.comparisons.meet(phext, theirs.get(phext))
+        self._leaving.met(link)
         self._progressed()
 
     def lose(self, link: Link, reason: str) -> None:

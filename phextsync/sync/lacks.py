@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Final
 
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.ranges import holds, subtract
+from phextsync.ranges import holds, intersection, subtract, without
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.link import Link
 from phextsync.sync.rights import Interest
@@ -54,12 +54,14 @@ class Lacks:
         self._interest = interest
 
     def progress(self) -> list[Progress]:
-        """Return for each phext what we have of the most that a peer announced, by name."""
+        """Return for each phext what we have of the most that a peer announced that holds no more
+        of it than we do, by name."""
         most: dict[str, tuple[int, int]] = {}
         for link in self._links.values():
             for phext, summary in link.announcements.theirs.items():
                 scrolls, text_bytes = most.get(phext, (0, 0))
-                most[phext] = (max(scrolls, summary.count), max(text_bytes, summary.text_bytes))
+                if all(holds(self._interest.of(phext), range_) for range_ in summary.interest):
+                    most[phext] = (max(scrolls, summary.count), max(text_bytes, summary.text_bytes))
         indexes = {phext: self._replicas.phext(phext).index for phext in sorted(most)}
         return [
             Progress(phext, len(index), most[phext][0], index.text_bytes, most[phext][1])
@@ -67,12 +69,20 @@ class Lacks:
         ]
 
     def holding(self, phext: str, range_: CoordinateRange) -> list[Link]:
-        """Return the links whose peers want to hold all of a range."""
+        """Return the links whose peers hold all of a range and give up nothing of it."""
         return [
             link
             for link in self._links.values()
-            if link.is_ready and holds(link.rights.told.get(phext, ()), range_)
+            if link.is_ready
+            and holds(link.rights.told.get(phext, ()), range_)
+            and not intersection((range_,), link.promises.given_up(phext))
         ]
+
+    def whose(self, phext: str, coordinate: Coordinate) -> str:
+        """Say which peers that are linked hold a scroll."""
+        links = self.holding(phext, CoordinateRange.of(coordinate))
+        names = ", ".join(sorted(link.name for link in links))
+        return f"it is on {names}" if names else "no linked peer has it"
 
     def of(
         self, link: Link, phext: str, range_: CoordinateRange, *, with_left: bool = False
@@ -194,7 +204,7 @@ class Lacks:
             range_
             for link in self._links.values()
             if link.is_ready
-            for range_ in link.rights.told.get(phext, ())
+            for range_ in without(link.rights.told.get(phext, ()), link.promises.given_up(phext))
         ]
         index = self._replicas.phext(phext).index
         return tuple(

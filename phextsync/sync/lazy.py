@@ -7,7 +7,9 @@ that is linked with the node that wrote it.
 from collections.abc import Iterable, Iterator
 
 from phextsync.index import Coordinate, CoordinateRange
+from phextsync.ranges import Ranges
 from phextsync.sync.messages import ScrollId
+from phextsync.sync.scope import forget_outside
 
 
 class LazyPush:
@@ -77,6 +79,11 @@ class LazyPush:
         if not self.left:
             return False
         return len(self.left) >= self._left_max or now - next(iter(self.left.values())) >= within_s
+
+    def keep_to(self, phext: str, scope: Ranges) -> None:
+        """Forget what is noted of scrolls of a phext outside of a scope."""
+        for noted in (self.left, self.written):
+            forget_outside(noted, phext, scope)
 
     # -- comparisons -----------------------------------------------------------------------
 

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from phextsync.errors import ProtocolError
 from phextsync.index import Coordinate
+from phextsync.ranges import Ranges
 from phextsync.sync.messages import Acknowledge, ScrollId
+from phextsync.sync.scope import forget_outside
 
 
 class Frame(NamedTuple):
@@ -77,6 +79,10 @@ class Ledger:
     def fill(self, scroll: ScrollId) -> None:
         """Nothing is missing of the scroll any more."""
         self.gaps.pop(scroll, None)
+
+    def keep_to(self, phext: str, scope: Ranges) -> None:
+        """Forget what scrolls of a phext lack outside of a scope: nobody fills it here."""
+        forget_outside(self.gaps, phext, scope)
 
     @property
     def complete(self) -> int:

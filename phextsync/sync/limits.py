@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from phextsync.phext_names import PHEXTS_MAX
+from phextsync.replica.holding import RANGES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class Limits:
     """CBOR items in one frame. One of a byte takes 56 when it is read; 16,384 entries have five."""
     phexts_max: int = PHEXTS_MAX
     """Phexts of one node, and so of one peer."""
-    ranges_max: int = 64
-    """Interest ranges for one phext."""
+    ranges_max: int = RANGES_MAX
+    """Ranges of one phext that a node holds, gives up, or keeps of what another gives up."""
     name_bytes_max: int = 255
     """A phext's or a node's name in UTF-8, a reason."""
     wants_max: int = 4096

@@ -21,10 +21,12 @@ from phextsync.sync.messages import Hello
 from phextsync.sync.outbox import Outbox
 from phextsync.sync.outgoing import Outgoing
 from phextsync.sync.presence import Life
+from phextsync.sync.promises import Promises
 from phextsync.sync.recent import RecentUpdates
 from phextsync.sync.refusals import Refusals
 from phextsync.sync.requests import Requests
 from phextsync.sync.rights import Interest, LinkRights
+from phextsync.sync.scope import Noting, Scope
 from phextsync.sync.traffic import Traffic
 from phextsync.sync.versions import Versions
 from phextsync.sync.waiting import Waiting
@@ -86,6 +88,7 @@ class Link:
         self.lazy = LazyPush(left_max=limits.spared_max)
         self.ledger = Ledger(scrolls_max=limits.found_max, gaps_max=limits.gaps_max)
         self.refusals = Refusals(replicas.report, limits)
+        self.promises = Promises(self.outbox)
         self.rights = LinkRights(shared.interest, self.permissions, phexts_max=limits.phexts_max)
 
     def _exchange(self, shared: Shared) -> None:
@@ -160,6 +163,7 @@ class Link:
             rights=self.rights,
             announcements=self.announcements,
             findings=self.findings,
+            scope=Scope(self.rights, self._noting()),
             audits=Audits(now, settings.limits, interval_s=interval_s),
             versions=self.versions,
             lazy=self.lazy,
@@ -170,6 +174,11 @@ class Link:
             ready=self.ready,
             progressed=shared.listener.on_progress,
         )
+
+    def _noting(self) -> tuple[Noting, ...]:
+        """Return the parts that note something of scrolls."""
+        exchange: tuple[Noting, ...] = (self.requests, self.outgoing, self.ledger)
+        return (*exchange, self.lazy, self.refusals, self.findings)
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ from phextsync.index import Coordinate, CoordinateRange
 from phextsync.sync.limits import Limits
 
 PROTOCOL_MAJOR: Final = 1
-PROTOCOL_MINOR: Final = 3
+PROTOCOL_MINOR: Final = 4
 
 PRESENCE_MINOR: Final = 1
 """The minor version from which on a node understands `Presence`."""
@@ -18,6 +18,10 @@ NEIGHBOURS_MINOR: Final = 2
 
 LIVE_MINOR: Final = 3
 """The minor version from which on a node tells its clock, and understands `Live`."""
+
+HOLDING_MINOR: Final = 4
+"""The minor version from which on a node may hold something else while a link lasts, and
+understands `Leave` and `Keep`."""
 
 TIME_MS_MAX: Final = 1 << 62
 """The clock of a hello and what is counted from there are below it."""
@@ -187,6 +191,26 @@ class Neighbours:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """The sender gives these ranges of a phext up, in place of what it told of it before: it is no
+    longer to be counted among those that have them. `number` grows each time."""
+
+    phext: str
+    number: int
+    ranges: tuple[CoordinateRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Of what the receiver gives up by its `Leave` of that number, the sender keeps these ranges,
+    and counts the receiver no longer among those that have them."""
+
+    phext: str
+    number: int
+    ranges: tuple[CoordinateRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A kind of message that a newer minor version may have: nothing to be sent."""
 
@@ -216,6 +240,8 @@ Message: TypeAlias = (
     | Presence
     | Neighbours
     | Live
+    | Leave
+    | Keep
 )
 
 

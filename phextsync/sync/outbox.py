@@ -20,6 +20,10 @@ class Outbox:
 
     def answer(self, message: Message) -> None:
         """Answer a message. ProtocolError when too many answers wait."""
+        self.check()
+        self.waiting.append(message)
+
+    def check(self) -> None:
+        """ProtocolError when too many answers wait for one more."""
         if len(self.waiting) >= self._answers_max:
             raise ProtocolError(f"expected a peer that reads, found {len(self.waiting)} answers")
-        self.waiting.append(message)

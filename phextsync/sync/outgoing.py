@@ -11,6 +11,7 @@ from typing import Final
 
 from phextsync.errors import ProtocolError, StoreDamagedError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange, contains
+from phextsync.ranges import Ranges, intersection
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.durable_first import DurableFirst
 from phextsync.sync.ledger import Ledger
@@ -19,6 +20,7 @@ from phextsync.sync.messages import TIME_MS_MAX, Entry, Live, Part, ScrollId, Up
 from phextsync.sync.recent import RecentUpdates
 from phextsync.sync.requests import Requests
 from phextsync.sync.rights import Interest, LinkRights
+from phextsync.sync.scope import forget_outside
 from phextsync.sync.traffic import Traffic
 
 _ENTRY_BYTES: Final = 40  # what an entry adds to its update in a frame, at most
@@ -109,6 +111,16 @@ class Outgoing:
             recent = self._recent.since(scroll, first, self._link)
             if len(recent) == 1 and recent[0].update == update:
                 del self.dirty[scroll]
+
+    def keep_to(self, phext: str, scope: Ranges) -> None:
+        """Forget what is noted of scrolls of a phext outside of a scope."""
+        forget_outside(self.dirty, phext, scope)
+        forget_outside(self.found, phext, scope)
+        self.asked_bytes -= sum(map(len, forget_outside(self.asked, phext, scope)))
+        streams, self.streams = self.streams, deque()
+        for streamed, range_ in streams:
+            parts = intersection((range_,), scope) if streamed == phext else (range_,)
+            self.stream(streamed, parts)
 
     # -- frames ----------------------------------------------------------------------------
 

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Final
 
 from phextsync.errors import ProtocolError
+from phextsync.ranges import Ranges
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import ScrollId
+from phextsync.sync.scope import forget_outside
 
 NOT_ALLOWED: Final = "your certificate does not allow writing there"
 
@@ -30,6 +32,10 @@ class Refusals:
     def forget(self, scroll: ScrollId) -> None:
         """The scroll is sent again."""
         self.reasons.pop(scroll, None)
+
+    def keep_to(self, phext: str, scope: Ranges) -> None:
+        """Forget what is noted of scrolls of a phext outside of a scope."""
+        forget_outside(self.reasons, phext, scope)
 
     def report(self, text: str) -> None:
         """Tell the operator of the first of them: a peer decides how many there are."""

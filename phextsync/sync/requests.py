@@ -6,11 +6,13 @@ from typing import Final
 
 from phextsync.errors import ProtocolError, StoreDamagedError
 from phextsync.index import EMPTY_VERSION, Coordinate, contains
+from phextsync.ranges import Ranges
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import DIGEST_BYTES, ScrollId, Want
 from phextsync.sync.rights import LinkRights
+from phextsync.sync.scope import forget_outside
 
 _REQUEST_BYTES: Final = 40  # what a request adds to its version in a frame, at most
 
@@ -101,6 +103,12 @@ class Requests:
             except StoreDamagedError:
                 pass
         return coordinate, EMPTY_VERSION, b""
+
+    def keep_to(self, phext: str, scope: Ranges) -> None:
+        """Forget what is noted of scrolls of a phext outside of a scope."""
+        forget_outside(self.waiting, phext, scope)
+        forget_outside(self._adopting, phext, scope)
+        self.unanswered_bytes -= sum(forget_outside(self.unanswered, phext, scope))
 
     # -- what is under way -----------------------------------------------------------------
 

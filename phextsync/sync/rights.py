@@ -7,6 +7,7 @@ from typing import Protocol
 from phextsync.errors import ProtocolError
 from phextsync.index import CoordinateRange
 from phextsync.ranges import Ranges, intersection, union
+from phextsync.replica.holding import Holding
 from phextsync.trust.permissions import Permissions
 
 
@@ -40,12 +41,14 @@ class Owner(Protocol):
     """Who holds the phexts of this node."""
 
     permissions: Permissions
+    holding: Holding
 
     def has_room_for(self, name: str) -> bool: ...
 
 
 class Interest:
-    """What this node wants to hold of each phext; without `interests` all that it may read."""
+    """What this node holds of each phext: what it may read of what it is set to hold, and of
+    `interests` if they are given."""
 
     def __init__(
         self, owner: Owner, interests: Mapping[str, Sequence[CoordinateRange]] | None
@@ -62,10 +65,16 @@ class Interest:
         """Return the ranges of a phext that this node holds, nothing when it has no room for it."""
         if not self._owner.has_room_for(phext):
             return ()
-        readable = self._owner.permissions.readable(phext)
-        if self._interests is None:
-            return readable
-        return intersection(self._interests.get(phext, ()), readable)
+        ranges = self._owner.permissions.readable(phext)
+        if not self._owner.holding.is_everything:
+            ranges = intersection(self._owner.holding.of(phext), ranges)
+        if self._interests is not None:
+            ranges = intersection(self._interests.get(phext, ()), ranges)
+        return ranges
+
+    def firm(self, phext: str) -> Ranges:
+        """Return the ranges of a phext that this node holds and does not give up."""
+        return intersection(self._owner.holding.hold(phext).firm, self.of(phext))
 
 
 class LinkRights:
@@ -89,12 +98,20 @@ class LinkRights:
             self._known[phext] = rights
         return rights
 
+    def renew(self, phext: str) -> None:
+        """This node holds something else of a phext now."""
+        self._known.pop(phext, None)
+
     def tell(self, phext: str, ranges: Sequence[CoordinateRange]) -> None:
         """The peer holds these ranges of a phext. Those that it may not read do not count."""
         readable = self._permissions.readable(phext)
         self.told[phext] = intersection(union(ranges), readable)
         if len(self.told) > self._phexts_max:
             raise ProtocolError(f"expected at most {self._phexts_max} phexts, found more")
+
+    def held(self, phext: str) -> Ranges:
+        """Return the ranges of the phext that we hold."""
+        return self._interest.of(phext)
 
     def scope(self, phext: str) -> Ranges:
         """Return the ranges of the phext that both sides hold and both may see."""

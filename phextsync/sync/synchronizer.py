@@ -14,6 +14,8 @@ The rules of this package:
 * Every link has rights: what the peer may be shown, what it may take from us, and what we take
   from it (`Rights`). Each frame that is sent or received passes one of the three; what may not
   be shown is in no summary, comparison, request or update, nor does it cause one.
+* When one side holds something else of a phext, it tells a `Summary`, and both forget what they
+  noted and compared of it. What is given up stays until others promise to keep it (`leaving`).
 * An update with an origin is live and is relayed at once to the other links, but not to a peer
   that says that it is linked with the origin (`Neighbours`). What a comparison brought is not
   relayed: the other links are compared again shortly after.
@@ -40,6 +42,7 @@ from phextsync.sync.durable_first import DurableFirst
 from phextsync.sync.greeting import Greeting, Self
 from phextsync.sync.heartbeat import PingTokens
 from phextsync.sync.lacks import Lack, Lacks
+from phextsync.sync.leaving import Leaving
 from phextsync.sync.limits import Limits
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.listener import Listener
@@ -50,6 +53,8 @@ from phextsync.sync.messages import (
     Conflict,
     Goodbye,
     Hello,
+    Keep,
+    Leave,
     Live,
     Message,
     Neighbours,
@@ -74,7 +79,7 @@ from phextsync.sync.timing import Timing
 from phextsync.sync.traffic import Traffic
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
-_OF_A_PHEXT: Final = (Updates, Live, Want, Part, Compare, Refused, Conflict)
+_OF_A_PHEXT: Final = (Updates, Live, Want, Part, Compare, Refused, Conflict, Leave, Keep)
 
 
 class Synchronizer:
@@ -126,11 +131,11 @@ class Synchronizer:
         self.links: dict[int, Link] = {}
         self._relay = Relay(self.links, self._shared)
         self.lacks = Lacks(self.links, replicas, self._shared.interest)
-        self._doubles = Doubles(
-            self.node_id, self.links, tokens=self._shared.tokens, end=self._end, ping=self._ping
-        )
-        own = Self(self.node_id, name, incarnation)
-        self._greeting = Greeting(own, self._shared, self._doubles, self.presence, self._relay)
+        ways, tokens = (self._end, self._ping), self._shared.tokens
+        self._doubles = Doubles(self.node_id, self.links, tokens, *ways)
+        self.leaving = Leaving(self.links, self._shared, self.lacks, self._relay, *ways)
+        parts = self._doubles, self.presence, self._relay, self.leaving
+        self._greeting = Greeting(Self(self.node_id, name, incarnation), self._shared, *parts)
         self.events = self._greeting.events
         replicas.listen(self._replica_listener())
 
@@ -138,6 +143,7 @@ class Synchronizer:
         return ReplicaListener(
             on_update=self._relay.take,
             on_open=self._phext_opened,
+            on_held=self.leaving.held_changed,
             on_set_aside=self._scroll_set_aside,
             on_taken=self._batch_taken,
             on_durable=self._batch_durable,
@@ -280,6 +286,7 @@ class Synchronizer:
         self._clock.tick_begins(now)
         for link in list(self.links.values()):
             self._tick_link(now, link)
+        self.leaving.check()
         timing = self.timing
         deadline = min(self.presence.tick(now), now + timing.ping_interval_s / 2)
         for link in self.links.values():
@@ -392,8 +399,7 @@ class Synchronizer:
             case Ping(token):
                 link.outbox.answer(Pong(token))
             case Pong(token):
-                if link.heartbeat.pong(self._clock.now, token):
-                    self._doubles.answered(link, token)
+                self._receive_pong(link, token)
             case Want(phext, scrolls):
                 for coordinate, version, fingerprint in scrolls:
                     link.versions.receive_want(phext, coordinate, version, fingerprint)
@@ -415,6 +421,8 @@ class Synchronizer:
                 self.presence.receive(self._clock.now, link.number, notices)
             case Neighbours(node_ids):
                 self._relay.meet_neighbours(link, node_ids)
+            case Leave() | Keep():
+                self.leaving.receive(link, message)
             case Unknown(kind):
                 assert link.hello is not None
                 if link.hello.minor <= PROTOCOL_MINOR:
@@ -423,6 +431,11 @@ class Synchronizer:
                 self._receive_goodbye(link, reason)
             case _:
                 assert_never(message)
+
+    def _receive_pong(self, link: Link, token: int) -> None:
+        if link.heartbeat.pong(self._clock.now, token):
+            self._doubles.answered(link, token)
+            link.comparisons.hear_again(token)
 
     def _receive_goodbye(self, link: Link, reason: str) -> None:
         link.goodbye = f"the peer ended it: {reason}"

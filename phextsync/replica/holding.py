@@ -1,0 +1,166 @@
+"""Holding: which ranges of which phexts a node holds, and what becomes of those that it gives up.
+
+A range that is given up is `leaving`: held as before, until others that hold it have it on their
+disks (`sync.leaving` finds out). Then it is `dropping`: no longer held, and its scrolls leave the
+store with the next batches. That is a deletion for nobody. Without a setting all is held, and
+nothing is noted or computed.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import cbor2
+
+from phextsync.errors import NotHeldError, PhextsyncError
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, contains
+from phextsync.phext_names import is_phext_name, is_reserved
+from phextsync.ranges import Ranges, union, without
+from phextsync.replica.durability import Durability
+
+RANGES_MAX: Final = 64
+"""Ranges of a phext that a node may say it holds."""
+WANTED_MAX: Final = 24
+"""Ranges of a phext that may be asked for: what leaves lies between them."""
+
+_KEY: Final = b"h"
+_WHOLE: Final = (EVERYTHING,)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What is held of one phext. `wanted`: what was asked for. `leaving`: held until `copies`
+    others have it (None: all that hold it and are linked). `dropping`: about to be gone, even
+    where it is wanted again by now."""
+
+    wanted: Ranges = _WHOLE
+    leaving: Ranges = ()
+    dropping: Ranges = ()
+    copies: int | None = None
+
+    @property
+    def firm(self) -> Ranges:
+        """What is held and stays."""
+        return without(self.wanted, self.dropping)
+
+    @property
+    def held(self) -> Ranges:
+        """What is held, whether or not it stays."""
+        return union(self.firm, self.leaving)
+
+
+_EVERYTHING: Final = Hold()
+
+
+class Holding:
+    """What a node holds of each phext. `changed` is called with the name of a phext of which it
+    holds something else now. `whose` tells who else holds a coordinate, for an error."""
+
+    def __init__(self, durability: Durability, changed: Callable[[str], None]) -> None:
+        self.whose: Callable[[str, Coordinate], str] = lambda _phext, _at: "no node runs here"
+        self._durability = durability
+        self._changed = changed
+        rows = durability.notes(_KEY)
+        self._holds = {key[len(_KEY) :].decode(): _decoded(value) for key, value in rows}
+
+    # -- what is held ----------------------------------------------------------------------
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether all of every phext is held."""
+        return not self._holds
+
+    def phexts(self) -> list[str]:
+        """Return the names of the phexts of which not all is held, or not for ever, sorted."""
+        return sorted(self._holds)
+
+    def hold(self, phext: str) -> Hold:
+        """Return what is held of a phext, and what becomes of it."""
+        return self._holds.get(phext, _EVERYTHING)
+
+    def of(self, phext: str) -> Ranges:
+        """Return the ranges of a phext that are held."""
+        return self.hold(phext).held
+
+    def is_held(self, phext: str, coordinate: Coordinate) -> bool:
+        """Whether this node holds the scroll. From any thread."""
+        return not self._holds or contains(self.of(phext), coordinate)
+
+    def check(self, phext: str, coordinate: Coordinate) -> None:
+        """NotHeldError where this node does not hold the scroll."""
+        if not self.is_held(phext, coordinate):
+            held = ", ".join(map(str, self.of(phext))) or "nothing"
+            raise NotHeldError(
+                f"{phext} {coordinate} is not held here, where {held} is: "
+                f"{self.whose(phext, coordinate)}"
+            )
+
+    # -- changes ---------------------------------------------------------------------------
+
+    def want(
+        self,
+        phext: str,
+        ranges: Iterable[CoordinateRange],
+        copies: int | None,
+        has_scrolls: Callable[[CoordinateRange], bool],
+    ) -> None:
+        """Hold these ranges of a phext and, in time, no others. A range without scrolls leaves at
+        once. PhextsyncError for a phext, ranges or copies that cannot be."""
+        wanted = union(ranges)
+        if not is_phext_name(phext) or is_reserved(phext):
+            raise PhextsyncError(f"expected a phext of your own, found {phext!r:.60}")
+        if len(wanted) > WANTED_MAX:
+            raise PhextsyncError(f"expected at most {WANTED_MAX} ranges, found {len(wanted)}")
+        if copies is not None and copies < 1:
+            raise PhextsyncError(f"expected at least 1 copy elsewhere, found {copies}")
+        before = self.hold(phext)
+        leaving = tuple(filter(has_scrolls, without(before.held, wanted)))
+        self._set(phext, Hold(wanted, leaving, before.dropping, copies))
+
+    def drop(self, phext: str, range_: CoordinateRange) -> bool:
+        """Others have a range that leaves: hold it no longer. Return whether that was done: not
+        where more ranges would be held than can be told."""
+        before = self.hold(phext)
+        leaving = without(before.leaving, (range_,))
+        after = replace(before, leaving=leaving, dropping=union(before.dropping, (range_,)))
+        if len(after.held) > RANGES_MAX:
+            return False
+        self._set(phext, after)
+        return True
+
+    def dropped(self, phext: str, range_: CoordinateRange) -> None:
+        """Nothing is here any more of a range that was dropped."""
+        before = self.hold(phext)
+        self._set(phext, replace(before, dropping=without(before.dropping, (range_,))))
+
+    def _set(self, phext: str, hold: Hold) -> None:
+        before = self.hold(phext)
+        if hold == before:
+            return
+        if hold.wanted == _WHOLE and not hold.dropping:
+            self._holds.pop(phext, None)
+            self._durability.note(_KEY + phext.encode(), b"")
+        else:
+            self._holds[phext] = hold
+            self._durability.note(_KEY + phext.encode(), _encoded(hold))
+        self._changed(phext)
+
+
+def _encoded(hold: Hold) -> bytes:
+    ranges = [
+        [[*range_.to_keys()] for range_ in part]
+        for part in (hold.wanted, hold.leaving, hold.dropping)
+    ]
+    return cbor2.dumps([*ranges, hold.copies])
+
+
+def _decoded(note: bytes) -> Hold:
+    *ranges, copies = cbor2.loads(note)
+    wanted, leaving, dropping = (tuple(map(_range, part)) for part in ranges)
+    return Hold(wanted, leaving, dropping, copies)
+
+
+def _range(bounds: list[bytes]) -> CoordinateRange:
+    lower, upper = bounds
+    end = None if upper is None else Coordinate.from_key(upper)
+    return CoordinateRange(Coordinate.from_key(lower), end)
