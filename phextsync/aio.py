@@ -117,6 +117,12 @@ class AsyncHandle:
         async with asyncio.timeout(timeout_s):
             return await ask(self._engine, operations.SEARCH, phext, text_of(range_), words, limit)
 
+    async def hold(
+        self, ranges: Iterable[Range], phext: str = DEFAULT_PHEXT, *, copies: int | None = None
+    ) -> None:
+        """Hold these ranges of a phext and, in time, no others, as `Node.hold` does."""
+        await ask(self._engine, operations.HOLD, phext, [*map(text_of, ranges)], copies)
+
     async def find_file(self, name: str) -> FoundFile:
         """Return the bound file that a path names, seen from the current folder, or a name below a
         bound directory that only one has. CoordinateError when there is none."""

@@ -38,6 +38,7 @@ _GIVEN: dict[str, list[list[str]]] = {
     "versions": [["versions", _A]],
     "undelete": [["undelete"], ["undelete", _A]],
     "history": [["history"], ["history", "--keep", "30d"]],
+    "hold": [["hold"], ["hold", "1.*"]],
     "bind": [["bind", "here/notes", "--at", "7.*", "--create"]],
     "unbind": [["unbind", "here/notes"]],
     "bindings": [["bindings"]],

@@ -5,6 +5,7 @@
 * `scrolls`: the commands that read and write scrolls
 * `past`: the commands about the past of scrolls
 * `files`: the commands about bound directories
+* `holding`: the commands about what this node holds
 * `node`: the commands that run this node and say how it is
 * `folder`: the commands that keep the data folder
 * `membership`: the commands about who belongs to a mesh

@@ -15,6 +15,7 @@ from phextsync import __version__
 from phextsync.boundaries import first
 from phextsync.cli import files as files_cli
 from phextsync.cli import folder as folder_cli
+from phextsync.cli import holding as holding_cli
 from phextsync.cli import membership as membership_cli
 from phextsync.cli import node as node_cli
 from phextsync.cli import past as past_cli
@@ -33,7 +34,8 @@ app = typer.Typer(
     help="Keep phexts - text in nine dimensions - the same on many machines without a server.",
     pretty_exceptions_enable=False,
 )
-for _part in (scrolls_cli, past_cli, files_cli, node_cli, folder_cli, membership_cli):
+_parts = (scrolls_cli, past_cli, files_cli, node_cli, holding_cli, folder_cli, membership_cli)
+for _part in _parts:
     app.add_typer(_part.app)
 
 # Of typer itself, or of click, which it is built on: versions differ.

@@ -38,6 +38,7 @@ from phextsync.cli.common import (
     warn,
     warn_of_import,
 )
+from phextsync.cli.holding import lines_of as holding_lines
 from phextsync.control import operations
 from phextsync.control.sockets import ABSENT
 from phextsync.control.status import AbsentRow, PeerRow, Status
@@ -408,6 +409,7 @@ def _show_status(answer: Status) -> None:
     else:
         say("no phexts yet")
     say(*(line for row in answer.directories for line in lines_of(row)))
+    say(*(line for holding in answer.holding for line in holding_lines(holding)))
     if answer.running:
         say(*_running_lines(answer))
 

@@ -165,6 +165,8 @@ class Desk:
                 return [None] * len(places)
             case ["conflicts", *_]:
                 return []
+            case ["hold", *_]:
+                return perform(self.replicas, request)
             case _:
                 raise CoordinateError(
                     "expected a coordinate such as 1.5.2/3.7.3/9.1.1; the process that has this "

@@ -254,6 +254,15 @@ KEEP_HISTORY: Final = Operation(
     changes=True,
 )
 
+HOLD: Final = Operation(
+    "hold",
+    (PHEXT, ROWS, Argument("a number of copies or None", int | None)),
+    answers.NOTHING,
+    "holds these ranges of a phext, and gives the others up as soon as enough others have them",
+    changes=True,
+    is_about_files=True,
+)
+
 # -- the node ------------------------------------------------------------------------------
 
 STATUS: Final = Operation("status", (), answers.STATUS, "how the node is, as JSON")

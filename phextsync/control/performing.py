@@ -5,7 +5,7 @@ their own would make every state vector grow. A process that finds no running no
 and performs the same operations by itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
@@ -14,13 +14,14 @@ from phextsync.control import operations
 from phextsync.control.answers import DeletedScrolls, ListedScroll, Page
 from phextsync.control.frames import Value
 from phextsync.control.operations import OPERATIONS, Operation, digest
-from phextsync.control.status import PhextRow
+from phextsync.control.status import HoldingRow, LeavingRow, PhextRow
 from phextsync.errors import ConflictError, ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.clients import CLIENTS
 from phextsync.replica.past import DeletedScroll, Past
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.sync.leaving import Awaited
 from phextsync.sync.reconcile import scope_digest
 from phextsync.texts import check_text, first_line
 
@@ -40,6 +41,9 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
     operation.check_phext(request[1:])
     if operation is operations.HISTORY:
         return operations.HISTORY.answer.encode(replicas.history_settings())
+    if operation is operations.HOLD:
+        _hold(replicas, request[1:])
+        return None
     if operation is operations.KEEP_HISTORY:
         _keep_history(replicas, request[1:])
         return None
@@ -72,6 +76,14 @@ def _keep_history(replicas: ReplicaSet, arguments: list[Value]) -> None:
             replicas.keep_history(ms, phext, range_, unless_set=unless_set)
         case _:
             raise _unfit("keep_history", arguments)
+
+
+def _hold(replicas: ReplicaSet, arguments: list[Value]) -> None:
+    match arguments:
+        case [str(phext), list(ranges), int() | None as copies]:
+            replicas.hold(phext, map(str, ranges), copies=copies)
+        case _:
+            raise _unfit("hold", arguments)
 
 
 def _look(replica: Replica, name: str, arguments: list[Value]) -> Value:
@@ -303,6 +315,43 @@ def summarize(replicas: ReplicaSet) -> tuple[PhextRow, ...]:
     """Return how each phext is, by name."""
     names = [name for name in replicas.names() if name != CLIENTS]
     return tuple(_phext_row(replicas.phext(name)) for name in names)
+
+
+def held_rows(replicas: ReplicaSet, awaited: Iterable[Awaited]) -> tuple[HoldingRow, ...]:
+    """Return what is held of each phext of which that is not all, and what leaving waits for."""
+    holding, waiting = replicas.holding, tuple(awaited)
+    rows: list[HoldingRow] = []
+    for phext in holding.phexts():
+        hold, index = holding.hold(phext), replicas.phext(phext).index
+        leaving = [
+            LeavingRow(
+                range=str(row.range),
+                scrolls=index.count(row.range),
+                copies=row.copies,
+                kept_by=row.kept_by,
+                reasons=row.reasons,
+            )
+            for row in waiting
+            if row.phext == phext
+        ]
+        rows.append(
+            HoldingRow(
+                phext=phext,
+                held=tuple(map(str, hold.wanted)),
+                copies=hold.copies,
+                leaving=tuple(leaving),
+                going=sum(index.count(range_) for range_ in hold.dropping),
+            )
+        )
+    return tuple(rows)
+
+
+def awaiting_a_node(replicas: ReplicaSet) -> Iterator[Awaited]:
+    """Iterate over what is given up and waits for a node to run."""
+    for phext in replicas.holding.phexts():
+        hold = replicas.holding.hold(phext)
+        for range_ in hold.leaving:
+            yield Awaited(phext, range_, hold.copies or 1, (), ("no node runs here",))
 
 
 def _phext_row(replica: Replica) -> PhextRow:

@@ -122,6 +122,30 @@ class DirectoryRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeavingRow:
+    """A range that is given up and still here: it leaves once it is on `copies` other nodes. The
+    names of those that have it and keep it, and why others do not count yet."""
+
+    range: str
+    scrolls: int
+    copies: int
+    kept_by: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldingRow:
+    """A phext of which this node does not hold all for ever: what was asked for, what else is still
+    here, and how many scrolls are being taken out."""
+
+    phext: str
+    held: tuple[str, ...]
+    copies: int | None
+    leaving: tuple[LeavingRow, ...] = ()
+    going: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DurationsRow:
     """How often something was done, and how long it took; `at_most_s` counts by bounds."""
 
@@ -162,6 +186,7 @@ class Status:
     presence: tuple[PresenceRow, ...] = ()
     warnings: tuple[str, ...] = ()
     directories: tuple[DirectoryRow, ...] = ()
+    holding: tuple[HoldingRow, ...] = ()
     store: StoreRow = StoreRow()
 
     def to_json(self) -> str:

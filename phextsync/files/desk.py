@@ -16,8 +16,9 @@ from phextsync.control import operations
 from phextsync.control.answers import Form, rows_of
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
+from phextsync.control.performing import perform
 from phextsync.control.status import DirectoryRow
-from phextsync.errors import PhextsyncError, ProtocolError, StoreError
+from phextsync.errors import DirectoryError, PhextsyncError, ProtocolError, StoreError
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.conflict_log import ConflictLog, LoggedConflict
@@ -26,6 +27,7 @@ from phextsync.files.layout import Abilities
 from phextsync.files.status import BindingStatus, row_of
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node.node import Node
+from phextsync.ranges import Ranges, holds, union
 from phextsync.replica.changes import writing_as
 from phextsync.replica.replicas import ReplicaSet
 
@@ -110,8 +112,21 @@ class FileDesk:
             case ["forget_conflict", str(number)]:
                 self.forget(number)
                 return None
+            case ["hold", str(phext), list(ranges), int() | None]:
+                held = union(CoordinateRange.parse(str(each)) for each in ranges)
+                self._check_unbound(phext, held)
+                return perform(self._replicas, request)
             case _:
                 raise ProtocolError(f"expected a request about files, found {request!r:.80}")
+
+    def _check_unbound(self, phext: str, held: Ranges) -> None:
+        """DirectoryError when a directory is bound to a range that would not be held."""
+        for bound in self._store.bindings():
+            if bound.phext == phext and not holds(held, bound.range):
+                raise DirectoryError(
+                    f"{bound.directory} is bound to {bound.range} of {phext}, which would be given "
+                    "up: unbind it first"
+                )
 
     def find(self, name: str, path: str = "") -> FoundFile:
         """Return a bound file by its name or whole path. CoordinateError when there is none."""

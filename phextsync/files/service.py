@@ -29,6 +29,7 @@ from phextsync.files.status import BindingStatus
 from phextsync.files.todo import Rescans
 from phextsync.index import Coordinate
 from phextsync.node.node import Node
+from phextsync.ranges import holds
 from phextsync.replica.changes import ChangeFeed
 from phextsync.replica.past import FOREVER
 from phextsync.signals import Flag
@@ -206,7 +207,13 @@ class _Service:
                 directory.close()
 
     async def _open(self) -> Directory:
-        """Return the directory. DirectoryError when it is not there."""
+        """Return the directory. DirectoryError when it is not there, or its range is not held."""
+        bound = self._bound
+        if not holds(self._node.replicas.holding.hold(bound.phext).firm, bound.range):
+            raise DirectoryError(
+                f"this node does not hold {bound.range} of {bound.phext}: `phextsync hold` has it "
+                "held again"
+            )
         files = OsFileSystem(self._bound.directory)
         return await _in_thread(partial(Directory, files, self._store.marker_of(self._bound)))
 

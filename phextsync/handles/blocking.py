@@ -151,6 +151,12 @@ class Handle:
         where = kept_where(kept_ms, phext, range_)
         self._engine.ask(operations.KEEP_HISTORY, kept_ms, *where)
 
+    def hold(
+        self, ranges: Iterable[Range], phext: str = DEFAULT_PHEXT, *, copies: int | None = None
+    ) -> None:
+        """Hold these ranges of a phext and, in time, no others, as `Node.hold` does."""
+        self._engine.ask(operations.HOLD, phext, [*map(text_of, ranges)], copies)
+
     def find_file(self, name: str) -> FoundFile:
         """Return the bound file that a path names, seen from the current folder, or a name below a
         bound directory that only one has. CoordinateError when there is none."""

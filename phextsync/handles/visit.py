@@ -12,7 +12,7 @@ from phextsync.control import operations
 from phextsync.control.client import Attachment
 from phextsync.control.frames import Answer, Value
 from phextsync.control.operations import Asked, check_phext, is_about_files, is_change
-from phextsync.control.performing import perform, summarize
+from phextsync.control.performing import awaiting_a_node, held_rows, perform, summarize
 from phextsync.control.sockets import ABSENT
 from phextsync.control.status import Status
 from phextsync.errors import IdentityError, PhextsyncError, StoreError, StoreLockedError
@@ -240,4 +240,5 @@ def _status(replicas: ReplicaSet, files: FileDesk, folder: Path) -> Status:
         phexts=summarize(replicas),
         warnings=warnings,
         directories=files.status(),
+        holding=held_rows(replicas, awaiting_a_node(replicas)),
     )

@@ -23,9 +23,9 @@ from phextsync import discovery, transport
 from phextsync.boundaries import Boundary
 from phextsync.change_streams import ChangeStream
 from phextsync.control.desk import Desk, Directories
-from phextsync.control.performing import summarize
+from phextsync.control.performing import held_rows, summarize
 from phextsync.control.server import serve
-from phextsync.control.status import ReceivingRow, Status, StoreRow
+from phextsync.control.status import ReceivingRow, Status
 from phextsync.errors import IdentityError, StoreFullError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node import invitations as invitation
@@ -38,9 +38,9 @@ from phextsync.node.status import (
     AbsentPeer,
     PeerStatus,
     absent_row,
-    durations_row,
     peer_row,
     presence_row,
+    store_row,
 )
 from phextsync.node.surroundings import Committer, Surroundings
 from phextsync.node.writer import Writer
@@ -220,6 +220,14 @@ class Node:
         """
         await self.agreement.synced(phext, as_range(range_), peers, timeout_s)
 
+    async def hold(
+        self, ranges: Iterable[Range], phext: str = DEFAULT_PHEXT, *, copies: int | None = None
+    ) -> None:
+        """Hold these ranges of a phext and give the others up, as `ReplicaSet.hold` does, and wait
+        until that is noted on the disk. DirectoryError when a directory is bound to one of them."""
+        self.desk.ask(["hold", phext, [str(as_range(each)) for each in ranges], copies])
+        await self.durable()
+
     def publish(self, facts: Mapping[str, str | int]) -> None:
         """Tell the other nodes `facts`, as `PresenceBoard.publish` does."""
         self.presence.publish(facts)
@@ -287,7 +295,6 @@ class Node:
 
     def status(self) -> Status:
         """Return how this node is, as `phextsync status --json` prints it."""
-        budget = self.replicas.budget
         progress = [row for row in self.core.lacks.progress() if row.scrolls < row.scrolls_of]
         return Status(
             running=True,
@@ -304,14 +311,8 @@ class Node:
             presence=tuple(presence_row(row) for row in self.presence.peers()),
             warnings=tuple(self.warnings()),
             directories=() if self.directories is None else self.directories.status(),
-            store=StoreRow(
-                is_writable=self.replicas.durability.is_writable,
-                open_scrolls=budget.scrolls,
-                open_bytes=budget.bytes,
-                evictions=budget.evictions,
-                commits=durations_row(self.commits),
-                syncs=durations_row(self.replicas.store.syncs),
-            ),
+            holding=held_rows(self.replicas, self.core.leaving.awaited()),
+            store=store_row(self.replicas, self.commits),
         )
 
     # -- running ---------------------------------------------------------------------------
@@ -445,7 +446,7 @@ async def open_node(
 
     `peers` are addresses (`host`, `host:port`) to dial besides those that mDNS finds and those
     that were met before; `discover=False` leaves mDNS out. `interests` maps phexts to the ranges
-    that this node holds (None: all of everything). `host` None listens on all interfaces,
+    that this run holds of those that the folder does. `host` None listens on all interfaces,
     `port` None on 7439 or, when that is taken, on any free one; another one that is taken is a
     LinkError. IdentityError when the folder has no identity, StoreError when it cannot be opened.
     """

@@ -2,7 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
-from phextsync.control.status import AbsentRow, DurationsRow, PeerRow, PresenceRow
+from phextsync.control.status import AbsentRow, DurationsRow, PeerRow, PresenceRow, StoreRow
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.durations import Durations
 from phextsync.sync.lacks import Lack
 from phextsync.sync.presence import PeerPresence
@@ -70,6 +71,19 @@ def absent_row(peer: AbsentPeer) -> AbsentRow:
 def presence_row(peer: PeerPresence) -> PresenceRow:
     """Return what a node tells of itself as a status has it."""
     return PresenceRow(node_id=peer.node_id.hex(), name=peer.name, facts=dict(peer.facts))
+
+
+def store_row(replicas: ReplicaSet, commits: Durations) -> StoreRow:
+    """Return how a store is, and what is open of it, as a status has it."""
+    budget = replicas.budget
+    return StoreRow(
+        is_writable=replicas.durability.is_writable,
+        open_scrolls=budget.scrolls,
+        open_bytes=budget.bytes,
+        evictions=budget.evictions,
+        commits=durations_row(commits),
+        syncs=durations_row(replicas.store.syncs),
+    )
 
 
 def durations_row(durations: Durations) -> DurationsRow:

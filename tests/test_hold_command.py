@@ -1,0 +1,237 @@
+"""What is held is set and shown in commands and handles, and kept in the folder."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+import trio
+from typer.testing import CliRunner, Result
+
+import phextsync
+from phextsync import NotHeldError, aio
+from phextsync.cli.main import app
+from phextsync.control.status import HoldingRow, LeavingRow
+from phextsync.files import service
+from phextsync.index import Coordinate
+from phextsync.testing import MemoryMesh, Partition, Repair, Restart
+from phextsync.testing.mesh import PHEXT
+from sims.processes import make_folder
+
+_A, _B = "1.1.1/1.1.1/1.1.1", "2.1.1/1.1.1/1.1.1"
+_REST = "2.1.1/1.1.1/1.1.1.."
+
+
+class _User:
+    """A person with a data folder on which no node runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data = make_folder(folder / "data")
+        for place in (_A, _B):
+            self.out("set", place, "text")
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(app, ["--data", str(self.data), *arguments])
+
+    def out(self, *arguments: str) -> str:
+        result = self.run(*arguments)
+        assert result.exit_code == 0, (arguments, result.output, result.exception)
+        return result.stdout
+
+    def error(self, *arguments: str) -> str:
+        result = self.run(*arguments)
+        assert result.exit_code != 0, result.output
+        is_ours = not isinstance(result.exception, SystemExit)
+        return str(result.exception) if is_ours else result.stderr
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> _User:
+    return _User(tmp_path)
+
+
+def test_the_command_says_what_is_held_and_what_a_range_waits_for(user: _User) -> None:
+    assert user.out("hold") == "all of memory is held\n"
+    said = [
+        "of memory is held: 1.*",
+        f"  {_REST} (1 scroll) leaves once it is on 2 others, now on none",
+        "    no node runs here",
+    ]
+    assert user.out("hold", "1.*", "--copies", "2").splitlines() == said
+    assert user.out("hold").splitlines() == said
+    assert user.out("status").splitlines()[-3:] == said
+    rows = json.loads(user.out("hold", "--json"))
+    assert rows == json.loads(user.out("status", "--json"))["holding"]
+    assert rows == [
+        {
+            "phext": "memory",
+            "held": ["1.*"],
+            "copies": 2,
+            "leaving": [
+                {
+                    "range": _REST,
+                    "scrolls": 1,
+                    "copies": 2,
+                    "kept_by": [],
+                    "reasons": ["no node runs here"],
+                }
+            ],
+            "going": 0,
+        }
+    ]
+    assert user.out("get", _B) == "text"
+    assert user.out("hold", "--everything") == "all of memory is held\n"
+    assert json.loads(user.out("hold", "--json")) == []
+
+
+def test_a_range_without_scrolls_leaves_at_once_and_is_an_error_from_then_on(user: _User) -> None:
+    assert (
+        user.out("hold", "1.*", "2.*")
+        == "of memory is held: 1.1.1/1.1.1/1.1.1..3.1.1/1.1.1/1.1.1\n"
+    )
+    said = (
+        "memory 3.1.1/1.1.1/1.1.1 is not held here, where 1.1.1/1.1.1/1.1.1..3.1.1/1.1.1/1.1.1 is: "
+        "no node runs here"
+    )
+    assert user.error("get", "3.1.1/1.1.1/1.1.1") == said
+    assert user.error("set", "3.1.1/1.1.1/1.1.1", "text") == said
+    assert user.error("log", "3.1.1/1.1.1/1.1.1") == said
+
+
+def test_nothing_of_a_phext_may_be_held(user: _User) -> None:
+    assert user.out("hold", "--nothing").splitlines()[0] == "of memory is held: nothing"
+    assert user.out("hold", "--nothing", "--phext", "other").splitlines()[-1] == (
+        "of other is held: nothing"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["1.*", "--everything"], "more than one of them"),
+        (["--nothing", "--everything"], "more than one of them"),
+        (["--copies", "2"], "expected ranges with --copies"),
+        (["1.*.2"], "expected"),
+        (["1.*", "--phext", ".clients"], "the library's own"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_one_line(
+    user: _User, arguments: list[str], message: str
+) -> None:
+    assert message in user.error("hold", *arguments)
+    assert user.out("hold") == "all of memory is held\n"
+
+
+def test_the_range_of_a_bound_directory_is_not_given_up(user: _User, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    user.out("bind", str(notes), "--at", "7.*")
+    said = f"{notes} is bound to 7.* of memory, which would be given up: unbind it first"
+    assert user.error("hold", "1.*") == said
+    user.out("hold", "1.*", "7.*")
+    user.out("unbind", str(notes))
+    user.out("hold", "1.*")
+
+
+@pytest.mark.real
+async def test_a_directory_whose_range_is_not_held_is_left_alone_and_says_why(
+    user: _User, tmp_path: Path
+) -> None:
+    user.out("hold", "1.*", "2.*")
+    notes = tmp_path / "notes"
+    user.out("bind", str(notes), "--at", "7.*")
+    async with (
+        phextsync.open_node(user.data, host="127.0.0.1", port=0, discover=False) as node,
+        trio.open_nursery() as nursery,
+    ):
+        await nursery.start(service.serve, node)
+        (row,) = node.status().directories
+        assert row.problem.startswith("this node does not hold 7.* of memory")
+        nursery.cancel_scope.cancel()
+
+
+# -- handles -------------------------------------------------------------------------------
+
+
+@pytest.mark.real
+def test_plain_calls_set_and_show_what_is_held(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    with phextsync.open(folder, host="127.0.0.1", port=0, discover=False) as handle:
+        phext = handle.phext()
+        phext[_B] = "text"
+        handle.durable()
+        handle.hold(["1.*"], copies=2)
+        leaving = LeavingRow(
+            range=_REST,
+            scrolls=1,
+            copies=2,
+            kept_by=(),
+            reasons=("no linked peer holds it and keeps it",),
+        )
+        expected = HoldingRow(phext="memory", held=("1.*",), copies=2, leaving=(leaving,))
+        assert handle.status().holding == (expected,)
+        assert phext[_B] == "text"
+        handle.hold(["1.*", "2.*"])
+        with pytest.raises(NotHeldError, match="no linked peer has it"):
+            phext.get("3.1.1/1.1.1/1.1.1")
+    with phextsync.open(folder, host="127.0.0.1", port=0, discover=False) as handle:
+        assert [row.held for row in handle.status().holding] == [
+            ("1.1.1/1.1.1/1.1.1..3.1.1/1.1.1/1.1.1",)
+        ]
+        handle.hold(["*"])
+        assert handle.status().holding == ()
+
+
+@pytest.mark.real
+def test_asyncio_sets_and_shows_what_is_held(tmp_path: Path) -> None:
+    async def use() -> None:
+        async with aio.open(folder, host="127.0.0.1", port=0, discover=False) as handle:
+            await handle.hold([_A])
+            assert [row.held for row in (await handle.status()).holding] == [(_A,)]
+            with pytest.raises(NotHeldError):
+                await handle.phext().get(_B)
+            with pytest.raises(NotHeldError):
+                await handle.phext().append(_B, "text")
+
+    folder = make_folder(tmp_path)
+    asyncio.run(use())
+
+
+# -- nodes ---------------------------------------------------------------------------------
+
+
+def _append(mesh: MemoryMesh, node: int, place: Coordinate, text: str) -> None:
+    assert mesh.edit(node, place, lambda replica: replica.append(place, text))
+
+
+def test_a_node_gives_a_range_up_while_it_runs_and_waits_for_the_others_to_be_back() -> None:
+    mesh = MemoryMesh(1, 3)
+    one, two = Coordinate.parse(_A), Coordinate.parse(_B)
+
+    async def body() -> None:
+        await mesh.run_until(1)
+        _append(mesh, 0, one, "text\n")
+        _append(mesh, 0, two, "text\n")
+        await mesh.settle(10)
+        mesh.apply(Partition(((0,), (1,), (2,))))
+        await mesh.run_until(mesh.now + 5)
+        await mesh.node(2).hold(["1.*"], PHEXT, copies=2)
+        await mesh.run_until(mesh.now + 5)
+        (row,) = mesh.node(2).status().holding
+        assert row.leaving[0].reasons == ("no linked peer holds it and keeps it",)
+        mesh.apply(Restart(2))
+        await mesh.run_until(mesh.now + 5)
+        assert mesh.node(2).phext(PHEXT)[two] == "text\n"
+        mesh.apply(Repair())
+        await mesh.run_until(mesh.now + 10)
+        (row,) = mesh.node(2).status().holding
+        assert (row.held, row.leaving, row.going) == (("1.*",), (), 0)
+        with pytest.raises(NotHeldError, match="it is on node-0, node-1"):
+            mesh.node(2).phext(PHEXT).get(two)
+        assert [peer.state for peer in mesh.node(2).peers()] == ["in sync", "in sync"]
+        assert all(mesh.node(i).phext(PHEXT)[two] == "text\n" for i in (0, 1))
+        await mesh.node(2).hold(["*"], PHEXT)
+        await mesh.run_until(mesh.now + 5)
+        assert mesh.node(2).phext(PHEXT)[two] == "text\n"
+        assert mesh.node(2).status().holding == ()
+
+    mesh.run(body)
