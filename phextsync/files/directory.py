@@ -302,8 +302,10 @@ class Directory:
             file.close()
         numbers = (draft.inode, draft.size, draft.time_ns)
         is_ours = (status.inode, status.size, status.time_ns) == numbers
-        if not is_ours:  # what was put there had these marks
-            marks = write.marks if write.expected is None else write.expected.marks
+        # What was put there had these marks, unless somebody changed them since the file was read.
+        marks = write.marks if write.expected is None else write.expected.marks
+        is_marked = write.expected is not None and marks_of(status) != marks
+        if not is_ours or (is_marked and not write.is_read_only):
             return Placed(None, marks, is_outside=is_outside, late=late)
         return Placed(mark_of(status), marks_of(status), status.born_ns, is_outside, late)
 
