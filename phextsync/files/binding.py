@@ -407,6 +407,7 @@ class Binding:
 
     async def _some(self, known: list[Coordinate], unknown: list[str], now: float) -> None:
         """Read files, do what was done to them to their scrolls, and write what they lack."""
+        self._forget_deleted(known)
         places = {c: path for c in known if (path := self._path_of(c)) is not None}
         places = {c: p for c, p in places.items() if not self._is_scroll_left_alone(c, p)}
         for coordinate, path in list(places.items()):
@@ -431,6 +432,14 @@ class Binding:
         for coordinate in self.naming.follow(taken.ready, now) - {*taken.ready}:
             self._todo.finish(coordinate)
         await self._output.give(taken.ready, now)
+
+    def _forget_deleted(self, coordinates: Iterable[Coordinate]) -> None:
+        """Forget files that were deleted and are to be elsewhere: what lies where they were says
+        nothing of them."""
+        for coordinate in coordinates:
+            record = self.records.get(coordinate)
+            if record is not None and not record.digest and self._has_to_move(coordinate):
+                self.records.forget(coordinate)
 
     def _is_another(self, coordinate: Coordinate, found: Found) -> bool:
         """Whether what is found where a file was says nothing of it, since another file system is
