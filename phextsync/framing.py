@@ -122,7 +122,8 @@ class FrameChannel(trio.abc.Channel[bytes]):
         if self._send_failed:
             raise LinkError("the link ended in the middle of a frame that was sent")
         try:
-            if data and self._prompt is not None and not self._prompt.is_behind:
+            is_short = 0 < len(data) <= _SEND_BYTES  # what is left of it is copied
+            if is_short and self._prompt is not None and not self._prompt.is_behind:
                 # As nearly always: what goes at once needs no limit of time, which costs more.
                 await trio.lowlevel.checkpoint_if_cancelled()
                 if self._prompt.send_nowait(data):

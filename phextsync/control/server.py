@@ -25,7 +25,7 @@ from phextsync.control.sockets import bound_socket
 from phextsync.errors import LinkError, PhextsyncError, StoreError
 from phextsync.framing import FrameChannel
 from phextsync.signals import Flag, Signal
-from phextsync.sockets import close_in_children
+from phextsync.sockets import SocketStream, close_in_children
 
 _OUTBOX_BYTES_MAX: Final = 8 << 20  # of answers that a process does not take, beside the last
 _WAITS_MAX: Final = 1000  # of one process, at a time
@@ -52,7 +52,8 @@ async def serve(
 
 async def serve_one(desk: Desk, stream: trio.abc.Stream) -> None:
     """Answer the requests that come over one stream until it ends."""
-    async with FrameChannel(stream, FRAME_BYTES_MAX) as channel:
+    prompt = SocketStream(stream) if isinstance(stream, trio.SocketStream) else stream
+    async with FrameChannel(prompt, FRAME_BYTES_MAX) as channel:
         await _Connection(desk, channel).run()
 
 

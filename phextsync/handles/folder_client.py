@@ -40,6 +40,7 @@ from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
 from phextsync.replica.replica import Replica
 from phextsync.signals import Flag
+from phextsync.sockets import SocketStream
 from phextsync.store.folder import is_locked
 
 # What owns the folder without answering is starting, stopping, or a command that is soon done.
@@ -244,7 +245,7 @@ class FolderClient:
 
     async def _attach(self, connected: socket, task_status: trio.TaskStatus[None]) -> None:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(connected))
-        async with FrameChannel(stream, FRAME_BYTES_MAX) as channel:
+        async with FrameChannel(SocketStream(stream), FRAME_BYTES_MAX) as channel:
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._send, channel)
