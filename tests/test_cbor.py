@@ -1,5 +1,6 @@
 """Plain CBOR is written and read as cbor2 does it; all else is left to cbor2."""
 
+from math import inf
 from typing import Any
 
 import cbor2
@@ -11,8 +12,9 @@ from phextsync.index import cbor_array, cbor_bytes
 
 _long = st.integers(0, 70_000).map(bytes)
 _integers = st.integers(-(1 << 64), (1 << 64) - 1) | st.sampled_from([23, 24, 255, 256, 65_536])
+_numbers = _integers | st.floats(allow_nan=False, allow_infinity=False)
 _plain: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | _integers | st.floats() | st.binary() | _long | st.text(),
+    st.none() | st.booleans() | _numbers | st.binary() | _long | st.text(),
     st.lists,
     max_leaves=6,
 )
@@ -34,6 +36,12 @@ def test_plain_values_are_written_and_read_as_cbor2_does(array: list[Any]) -> No
         assert cbor2.dumps(cbor_array(data)) == data
         assert cbor2.dumps(_read(cbor_bytes(array))) == data
         assert cbor_array(cbor_bytes(array) + b"\0") is None
+
+
+def test_what_is_no_finite_number_survives_in_eight_bytes_where_cbor2_takes_two() -> None:
+    data = cbor_bytes([inf, -inf])
+    assert cbor_array(data) == _read(data) == [inf, -inf]
+    assert cbor_array(cbor2.dumps([inf])) is None
 
 
 @given(st.lists(_plain, max_size=4), st.lists(st.tuples(st.integers(0), st.integers(0, 255))))
