@@ -143,6 +143,18 @@ def test_machines_join_by_invitation_while_the_administrators_node_runs(tmp_path
             assert "guest" in boss.out("peers")
 
 
+def test_a_request_is_the_same_until_it_is_answered(tmp_path: Path) -> None:
+    node = Cli(tmp_path / "node")
+    first = node.out("request", "--name", "anna")
+    assert node.out("request") == node.out("request", "--name", "anna") == first
+    assert node.error("mesh").endswith(
+        "`phextsync accept` makes it of the certificate that was requested"
+    )
+    assert node.out("request", "--name", "bert") != first
+    (node.folder / "request.pem").write_text("damaged")
+    assert node.out("request") != first
+
+
 def test_who_invites_while_no_node_runs_is_told_where_it_has_to_be_reached(tmp_path: Path) -> None:
     boss = Cli(tmp_path / "boss")
     authority = ("--authority", str(tmp_path / "authority"))

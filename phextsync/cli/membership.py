@@ -176,14 +176,13 @@ def rotate(
 
 @app.command(rich_help_panel=MESH)
 def request(data: Data = DATA, name: _Name = "", out: _Out = "-") -> None:
-    """Ask for a certificate: print a request (PKCS#10) to be taken to the administrator."""
+    """Ask for a certificate: print a request (PKCS#10) to be taken to the administrator. Until the
+    certificate is here, the same again."""
     folder = new_folder(data)
     if (folder / IDENTITY_FILE).exists():
         wanted = NodeIdentity.load(folder).request()
     else:
-        pending = _new_pending(name)
-        pending.save(folder)
-        wanted = pending.request()
+        wanted = _pending(folder, name).request()
     write_output(out, wanted)
 
 
@@ -356,6 +355,18 @@ def _change_peers(data: Path, verb: str, who: str, told: str) -> Path:
 
 def _new_pending(name: str) -> PendingIdentity:
     return PendingIdentity.create(name or socket.gethostname(), os.urandom(32))
+
+
+def _pending(folder: Path, name: str) -> PendingIdentity:
+    """Return the one that waits for its certificate, which may be on its way; make one if none
+    does, or one of another name."""
+    with suppress(IdentityError):  # none waits, or it cannot be read any more
+        pending = PendingIdentity.load(folder)
+        if name in ("", pending.name):
+            return pending
+    pending = _new_pending(name)
+    pending.save(folder)
+    return pending
 
 
 def _create(data: Path, key: MeshKey, name: str) -> None:

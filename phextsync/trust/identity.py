@@ -179,7 +179,7 @@ class PendingIdentity:
     def __init__(self, key: Ed25519PrivateKey, name: str) -> None:
         check_node_name(name)
         self._key = key
-        self._name = name
+        self.name = name
 
     @classmethod
     def create(cls, name: str, random_bytes: bytes) -> Self:
@@ -201,7 +201,7 @@ class PendingIdentity:
 
     def request(self) -> bytes:
         """Return the request for a certificate (PKCS#10, PEM)."""
-        return request_pem(self._key, self._name)
+        return request_pem(self._key, self.name)
 
     def accepted(self, bundle: Bundle) -> NodeIdentity:
         """Return the identity that the answer makes of it."""

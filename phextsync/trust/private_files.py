@@ -43,10 +43,10 @@ def read_private(path: Path) -> bytes:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             data = file.read(_FILE_BYTES_MAX + 1)
     except FileNotFoundError as error:
-        how = _MADE_BY[path.name]
-        raise IdentityError(
-            f"there is no {path.name} in {path.parent}: make it with {how}"
-        ) from error
+        how = f"make it with {_MADE_BY[path.name]}"
+        if path.name == IDENTITY_FILE and (path.parent / PENDING_FILE).exists():
+            how = "`phextsync accept` makes it of the certificate that was requested"
+        raise IdentityError(f"there is no {path.name} in {path.parent}: {how}") from error
     except OSError as error:
         raise IdentityError(f"{path} cannot be read: {error.strerror}") from error
     if os.name == "posix" and mode & 0o077:
