@@ -19,6 +19,7 @@ is a module, or a package whose first lines are its own map:
 * `steps`: what writers did to one text, to be undone and done again
 * `crdt`: one scroll, a conflict-free replicated document
 * `trust`: who may come into a mesh, and who may read and write what
+* `placement`: which members hold which ranges, as functions of texts
 * `store`: what is on disk
 * `replica`: a phext as a mapping of coordinates to texts, its changes and its past
 * `sync`: what two nodes say to each other until both hold the same, without IO

@@ -1,0 +1,140 @@
+"""Holders: which members hold which ranges of a phext.
+
+Boundaries cut a phext into ranges. A range belongs to the slot that the digest of its lower bound
+names, so that the part below a new boundary stays where it is. Rules come first: the narrowest one
+that a coordinate lies in. A member that may not read and write all of a range is passed by.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from itertools import islice
+
+from phextsync.index import ORIGIN, Coordinate, CoordinateRange
+from phextsync.placement.members import Member
+from phextsync.placement.policy import Policy, Rule
+from phextsync.placement.slots import assign, rank, slots_for
+from phextsync.ranges import Ranges, holds, union
+
+
+class Placement:
+    """Who holds what of one phext. The same members, policy and boundaries give the same holders on
+    every machine; without `copies` in the policy everybody holds all, and nothing is computed."""
+
+    def __init__(
+        self,
+        members: Mapping[bytes, Member],
+        policy: Policy,
+        boundaries: Sequence[Coordinate] = (),
+    ) -> None:
+        self.policy = policy
+        self.members = tuple(members[node_id] for node_id in sorted(members))
+        self._numbers = {member.node_id: i for i, member in enumerate(self.members)}
+        self._boundaries = sorted({ORIGIN, *boundaries})
+        rules = {bound for rule in policy.rules for bound in _bounds(rule.range)}
+        self._cuts = sorted({*self._boundaries, *rules})
+        self._slots = slots_for(len(self.members), policy.slots)
+        self._assigned: list[tuple[int, ...]] | None = None
+
+    @property
+    def node_ids(self) -> tuple[bytes, ...]:
+        """The node ids of the members, sorted."""
+        return tuple(self._numbers)
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether everybody holds all."""
+        return self.policy.copies is None or not self.members
+
+    def ranges(self, within: CoordinateRange) -> Iterator[CoordinateRange]:
+        """Iterate in order over the ranges that have holders of their own, as far as they lie in
+        one."""
+        first = bisect_right(self._cuts, within.lower) - 1
+        for i in range(max(first, 0), len(self._cuts)):
+            upper = self._cuts[i + 1] if i + 1 < len(self._cuts) else None
+            both = CoordinateRange(self._cuts[i], upper).intersect(within)
+            if both is None:
+                break
+            yield both
+
+    def holders(self, at: Coordinate) -> tuple[Member, ...]:
+        """Return who holds a coordinate, and so the range of `ranges` that it lies in: pinned ones
+        first, then by rank."""
+        rule = self._rule(at)
+        if self.is_everywhere or (rule is not None and rule.everywhere):
+            return self.members
+        piece = next(self.ranges(CoordinateRange(at, None)))
+        pinned = () if rule is None else rule.pinned
+        named = [self._numbers[node_id] for node_id in pinned if node_id in self._numbers]
+        numbers = [number for number in named if self._may_hold(number, piece)]
+        wanted = max(self.policy.copies or 0, len(numbers))
+        others = (number for number in self._ranked(at, piece) if number not in named)
+        numbers += islice(others, wanted - len(numbers))
+        return tuple(self.members[number] for number in numbers)
+
+    def of(self, node_id: bytes) -> Ranges:
+        """Return the ranges that a member holds."""
+        return union(
+            range_
+            for range_ in self.ranges(CoordinateRange())
+            if any(member.node_id == node_id for member in self.holders(range_.lower))
+        )
+
+    def problems(self) -> list[str]:
+        """Return what the policy asks for that cannot be, a line each."""
+        found = [
+            f"{rule.range} is pinned to {node_id.hex()}, which is no member"
+            for rule in self.policy.rules
+            for node_id in rule.pinned
+            if node_id not in self._numbers
+        ]
+        copies = self.policy.copies or 0
+        if copies > len(self.members):
+            found.append(f"expected at least {copies} members, found {len(self.members)}")
+        return found
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _rule(self, at: Coordinate) -> Rule | None:
+        """Return the narrowest rule that a coordinate lies in."""
+        rules = [rule for rule in self.policy.rules if at in rule.range]
+        narrow = [
+            rule
+            for rule in rules
+            if not any(other is not rule and holds([rule.range], other.range) for other in rules)
+        ]
+        return narrow[-1] if narrow else None
+
+    def _ranked(self, at: Coordinate, piece: CoordinateRange) -> Iterator[int]:
+        """Iterate over the members that may hold a range from a coordinate on: those of its slot,
+        then others in the order in which they come for it."""
+        slot = self._slot(at)
+        assigned = self._assign()[slot]
+        yield from (number for number in assigned if self._may_hold(number, piece))
+        for number in rank(self.members, self.policy.phext, self._slots, slot):
+            if number not in assigned and self._may_hold(number, piece):
+                yield number
+
+    def _assign(self) -> list[tuple[int, ...]]:
+        if self._assigned is None:
+            copies = self.policy.copies or 1
+            self._assigned = assign(self.members, self.policy.phext, self._slots, copies)
+        return self._assigned
+
+    def _slot(self, at: Coordinate) -> int:
+        """Return the slot of the range between boundaries that a coordinate lies in: the upper bits
+        of a digest, so that it stays the same fraction when there are more slots."""
+        lower = self._boundaries[bisect_right(self._boundaries, at) - 1]
+        seed = self.policy.phext.encode() + b"\0" + lower.key
+        digest = int.from_bytes(blake2b(seed, digest_size=8).digest())
+        return digest * self._slots >> 64
+
+    def _may_hold(self, number: int, range_: CoordinateRange) -> bool:
+        permissions = self.members[number].permissions
+        return permissions.is_everything or holds(permissions.writable(self.policy.phext), range_)
+
+
+def _bounds(range_: CoordinateRange) -> Iterator[Coordinate]:
+    yield range_.lower
+    if range_.upper is not None:
+        yield range_.upper

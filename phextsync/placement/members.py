@@ -1,0 +1,123 @@
+"""Members: who is a node of the mesh, present or not, as a text and as a value.
+
+The text of a member is a scroll of its own: a line for each fact, a word and what follows it. Any
+member may have written it: a line that cannot be read does not count, and is told as a problem.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from phextsync.errors import IdentityError
+from phextsync.trust.permissions import UNRESTRICTED, Permissions
+
+WEIGHT_MAX: Final = 16
+"""A member holds at most so many times what one of weight 1 holds."""
+MEMBERS_MAX: Final = 10_000
+"""Members of a mesh; of more, those with the least node ids."""
+TEXT_MAX: Final = 4096
+"""Characters of the text of one member that are read."""
+
+_NAME_MAX: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node of the mesh. `weight` says how much it takes, beside others; `since_ms` when it came,
+    by its own clock; `has_left` that it will not come back."""
+
+    node_id: bytes
+    name: str
+    weight: int = 1
+    since_ms: int = 0
+    has_left: bool = False
+    permissions: Permissions = field(default=UNRESTRICTED)
+
+    def to_text(self) -> str:
+        """Return the text of the member."""
+        lines = [
+            f"id {self.node_id.hex()}",
+            f"name {self.name}",
+            f"weight {self.weight}",
+            f"since {self.since_ms}",
+            *(f"may {uri}" for uri in self.permissions.to_uris()),
+            *(["left"] if self.has_left else []),
+        ]
+        return "".join(f"{line}\n" for line in lines)
+
+
+def read_member(text: str) -> tuple[Member | None, list[str]]:
+    """Return the member that a text describes, None without an id, and what cannot be read of it.
+
+    Of several lines of one fact the greatest counts, whatever their order, so that two that were
+    merged mean the same everywhere.
+    """
+    facts: dict[str, str] = {}
+    uris: list[str] = []
+    problems: list[str] = []
+    for line in text[:TEXT_MAX].splitlines():
+        word, _, rest = line.strip().partition(" ")
+        if word == "may":
+            uris.append(rest)
+        elif word == "left" or (word in _READ and _READ[word](rest)):
+            facts[word] = max(rest, facts.get(word, rest), key=_order)
+        elif word:
+            problems.append(f"expected a fact of a member, found {line!r:.60}")
+    try:
+        permissions = Permissions.from_uris(uris)
+    except IdentityError as error:
+        return None, [*problems, str(error)]
+    if "id" not in facts:
+        return None, [*problems, "expected a line `id`, found none"] if text.strip() else problems
+    member = Member(
+        bytes.fromhex(facts["id"]),
+        facts.get("name", facts["id"][:8]),
+        int(facts.get("weight", "1")),
+        int(facts.get("since", "0")),
+        "left" in facts,
+        permissions,
+    )
+    return member, problems
+
+
+def table_of(texts: Iterable[str]) -> tuple[dict[bytes, Member], list[str]]:
+    """Return the members that texts describe by node id, without those that have left, and what
+    cannot be read. Of two texts with one id the greater one counts."""
+    found: dict[bytes, tuple[str, Member]] = {}
+    problems: list[str] = []
+    for text in texts:
+        member, unread = read_member(text)
+        problems += unread
+        if member is not None:
+            known = found.get(member.node_id)
+            if known is None or known[0] < text:
+                found[member.node_id] = text, member
+    present = [member for _, member in found.values() if not member.has_left]
+    present.sort(key=lambda member: member.node_id)
+    if len(present) > MEMBERS_MAX:
+        problems.append(f"expected at most {MEMBERS_MAX} members, found {len(present)}")
+    return {member.node_id: member for member in present[:MEMBERS_MAX]}, problems
+
+
+def _order(text: str) -> tuple[int, str]:
+    """Order numbers by their size, and other texts after their length."""
+    return len(text), text
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == 32 and all(digit in "0123456789abcdef" for digit in text)
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= _NAME_MAX and text.isprintable()
+
+
+def _is_weight(text: str) -> bool:
+    return _is_number(text) and 1 <= int(text) <= WEIGHT_MAX
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 15 and str(int(text)) == text
+
+
+_READ: Final = {"id": _is_id, "name": _is_name, "weight": _is_weight, "since": _is_number}

@@ -1,0 +1,319 @@
+"""The same texts give the same holders on every machine, about equally loaded, and few move."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phextsync.index import EVERYTHING, ORIGIN, Coordinate, CoordinateRange
+from phextsync.placement.draws import columns
+from phextsync.placement.holders import Placement
+from phextsync.placement.members import MEMBERS_MAX, Member, read_member, table_of
+from phextsync.placement.policy import (
+    Policy,
+    Rule,
+    boundaries_text,
+    read_boundaries,
+    read_policy,
+)
+from phextsync.placement.slots import assign, rank, share, slots_for
+from phextsync.trust.permissions import Permissions
+from tests.repetition import outputs
+from tests.strategies import coordinates, near_coordinates, ranges
+
+_PHEXT = "memory"
+_ids = st.binary(min_size=16, max_size=16)
+_members = st.builds(
+    Member, _ids, st.text("abc", min_size=1, max_size=5), st.integers(1, 16), st.integers(0, 9)
+)
+_tables = st.lists(_members, min_size=1, max_size=12, unique_by=lambda member: member.node_id)
+_rules = st.builds(
+    Rule,
+    ranges(near_coordinates),
+    st.lists(_ids, max_size=3, unique=True).map(sorted).map(tuple),
+    st.booleans(),
+).filter(lambda rule: rule.pinned or rule.everywhere)
+_policies = st.builds(
+    Policy,
+    st.just(_PHEXT),
+    st.none() | st.integers(1, 5),
+    st.sampled_from([0, 1, 8, 64]),
+    st.lists(_rules, max_size=3, unique_by=lambda rule: rule.range).map(tuple),
+)
+
+
+_places = st.lists(near_coordinates, max_size=4)
+
+
+def _mesh(count: int, seed: int = 0) -> dict[bytes, Member]:
+    random = Random(seed)
+    members = [Member(random.randbytes(16), f"node-{i}") for i in range(count)]
+    return {member.node_id: member for member in members}
+
+
+def _sorted(members: dict[bytes, Member]) -> list[Member]:
+    return [members[node_id] for node_id in sorted(members)]
+
+
+# -- texts ---------------------------------------------------------------------------------
+
+
+@given(_members, st.randoms(use_true_random=False))
+def test_a_member_is_read_from_its_lines_in_any_order(member: Member, random: Random) -> None:
+    lines = member.to_text().splitlines()
+    random.shuffle(lines)
+    assert read_member("\n".join(lines)) == (member, [])
+
+
+@given(_policies, st.randoms(use_true_random=False))
+def test_a_policy_is_read_from_its_lines_in_any_order(policy: Policy, random: Random) -> None:
+    lines = policy.to_text().splitlines()
+    random.shuffle(lines)
+    read, problems = read_policy("\n".join(lines))
+    assert problems == []
+    assert read.to_text().splitlines() == policy_in_order(policy)
+
+
+def policy_in_order(policy: Policy) -> list[str]:
+    order = sorted(policy.rules, key=lambda rule: (rule.range.lower, _upper(rule.range)))
+    return replace(policy, rules=tuple(order)).to_text().splitlines()
+
+
+def _upper(range_: CoordinateRange) -> tuple[bool, Coordinate]:
+    return (True, ORIGIN) if range_.upper is None else (False, range_.upper)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_told(text: str) -> None:
+    policy, problems = read_policy(text)
+    assert all(problem.startswith(("expected", "invalid")) or problem for problem in problems)
+    assert read_policy(policy.to_text())[0].rules == policy.rules
+    read_member(text)
+    read_boundaries(text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "copies 0",
+        "copies 65",
+        "copies -1",
+        "copies three",
+        "slots 3",
+        "slots 99999999",
+        "everywhere",
+        "everywhere nowhere",
+        "pin 1.*.2 " + 32 * "0",
+        "pin 1.* 0123",
+        "pin 1.* " + 32 * "x",
+        "phext a/b",
+        "delete *",
+    ],
+)
+def test_a_line_that_cannot_be_read_is_told_and_does_not_count(line: str) -> None:
+    sound = Policy(_PHEXT, 3, 64, (Rule(CoordinateRange.parse("2.*"), everywhere=True),))
+    policy, problems = read_policy(f"{line}\n{sound.to_text()}")
+    assert policy == sound
+    assert len(problems) == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["id 00", "weight 0", "weight 17", "weight 1.5", "since -3", "name \t", "owner me"]
+)
+def test_a_fact_that_cannot_be_read_is_told_and_does_not_count(line: str) -> None:
+    member = Member(b"n" * 16, "name", 2, 5)
+    assert read_member(f"{member.to_text()}{line}\n") == (
+        member,
+        [f"expected a fact of a member, found {line!r}"],
+    )
+
+
+def test_a_member_that_two_described_is_the_same_in_any_order_of_lines() -> None:
+    one, other = Member(b"n" * 16, "name", 2, 5), Member(b"n" * 16, "names", 10, 50)
+    lines = (one.to_text() + other.to_text()).splitlines()
+    found = {str(read_member("\n".join(some))[0]) for some in (lines, lines[::-1])}
+    assert found == {str(other)}
+
+
+def test_a_table_has_each_member_once_and_nobody_who_left_and_has_a_bound() -> None:
+    one = Member(b"1" * 16, "one")
+    gone = Member(b"2" * 16, "two", has_left=True)
+    later = replace(one, since_ms=7)
+    for texts in (
+        [one.to_text(), gone.to_text(), later.to_text()],
+        [later.to_text(), one.to_text()],
+    ):
+        members, problems = table_of([*texts, ""])
+        assert problems == []
+        assert members == {one.node_id: later}
+    many = [Member(i.to_bytes(16, "big"), "m").to_text() for i in range(MEMBERS_MAX + 5)]
+    members, problems = table_of(many)
+    assert len(members) == MEMBERS_MAX
+    assert problems == [f"expected at most {MEMBERS_MAX} members, found {MEMBERS_MAX + 5}"]
+
+
+@given(st.lists(coordinates, max_size=9))
+def test_boundaries_are_a_set_whose_merged_text_is_their_union(places: list[Coordinate]) -> None:
+    one, other = places[::2], places[1::2]
+    merged = boundaries_text(one) + "rubbish\n" + boundaries_text(other)
+    found, problems = read_boundaries(merged)
+    assert found == tuple(sorted(set(places)))
+    assert len(problems) == 1
+
+
+# -- holders -------------------------------------------------------------------------------
+
+
+@given(
+    _tables, _policies, st.lists(near_coordinates, max_size=4), st.randoms(use_true_random=False)
+)
+def test_the_same_texts_give_the_same_holders_and_each_range_as_many_as_are_asked_for(
+    members: list[Member], policy: Policy, boundaries: list[Coordinate], random: Random
+) -> None:
+    shuffled = random.sample(members, len(members))
+    one = Placement({m.node_id: m for m in members}, policy, boundaries)
+    other = Placement(
+        {m.node_id: m for m in shuffled}, policy, random.sample(boundaries, len(boundaries))
+    )
+    pieces = list(one.ranges(EVERYTHING))
+    assert pieces == list(other.ranges(EVERYTHING))
+    assert pieces[0].lower == ORIGIN
+    assert pieces[-1].upper is None
+    assert all(a.upper == b.lower for a, b in pairwise(pieces))
+    for piece in pieces:
+        holders = one.holders(piece.lower)
+        assert holders == other.holders(piece.lower)
+        ids = {holder.node_id for holder in holders}
+        assert len(ids) == len(holders) >= min(policy.copies or 0, len(members))
+        assert all(
+            any(r.intersect(piece) == piece for r in one.of(holder.node_id)) for holder in holders
+        )
+
+
+def test_every_process_finds_the_same() -> None:
+    program = """
+from tests.test_placement import _mesh, _sorted
+from phextsync.placement.slots import assign
+print(assign(_sorted(_mesh(26)), "memory", 64, 3))
+"""
+    assert len(outputs(program)) == 1
+    assert assign(_sorted(_mesh(26)), "memory", 64, 3)[:3] == [(14, 11, 3), (14, 6, 18), (6, 9, 0)]
+
+
+@given(_tables, st.integers(1, 4), st.sampled_from([1, 4, 16, 64]))
+def test_a_slot_has_different_holders_in_the_order_of_its_rank(
+    members: list[Member], copies: int, slots: int
+) -> None:
+    for slot, holders in enumerate(assign(members, _PHEXT, slots, copies)):
+        assert len(set(holders)) == len(holders) == min(copies, len(members))
+        assert sorted(rank(members, _PHEXT, slots, slot)) == list(range(len(members)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("count", [9, 26, 100])
+def test_no_member_holds_an_eighth_more_than_its_share(count: int, seed: int) -> None:
+    random = Random(seed)
+    members = [replace(m, weight=random.randint(1, 4)) for m in _sorted(_mesh(count, seed))]
+    slots = slots_for(count)
+    held = [0] * count
+    for holders in assign(members, _PHEXT, slots, 3):
+        for number in holders:
+            held[number] += 1
+    total = sum(member.weight for member in members)
+    bounds = [share(member.weight, total, 3 * slots) for member in members]
+    assert all(have <= most for have, most in zip(held, bounds, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_join_moves_about_its_share_and_a_leave_what_it_held(seed: int) -> None:
+    before = _mesh(100, seed)
+    newcomer = Member(Random(seed + 100).randbytes(16), "new")
+    after = {**before, newcomer.node_id: newcomer}
+    moved = _moved(_sorted(before), _sorted(after), 256)
+    assert moved <= 3 * 256 * 3 / 101
+    assert _moved(_sorted(after), _sorted(before), 256) <= 3 * 256 * 3 / 101
+
+
+def _moved(before: Sequence[Member], after: Sequence[Member], slots: int) -> int:
+    pairs = zip(assign(before, _PHEXT, slots, 3), assign(after, _PHEXT, slots, 3), strict=True)
+    return sum(
+        len({after[i].node_id for i in new} - {before[i].node_id for i in old})
+        for old, new in pairs
+    )
+
+
+@given(st.integers(0, 6), st.sampled_from([1, 2, 8, 256, 512]))
+def test_a_slot_draws_the_same_when_there_are_twice_as_many(seed: int, slots: int) -> None:
+    members = _sorted(_mesh(3, seed))
+    once, twice = dict(columns(members, _PHEXT, slots)), dict(columns(members, _PHEXT, 2 * slots))
+    assert sorted(once) == list(range(slots))
+    assert sorted(twice) == list(range(2 * slots))
+    assert all(twice[2 * slot] == drawn for slot, drawn in once.items())
+
+
+def test_a_new_boundary_moves_only_what_lies_above_it() -> None:
+    members, policy = _mesh(26), Policy(_PHEXT, 3)
+    middle = Coordinate.parse("5.1.1/1.1.1/1.1.1")
+    one, two = Placement(members, policy), Placement(members, policy, [middle])
+    assert [str(range_) for range_ in two.ranges(EVERYTHING)] == [
+        "1.1.1/1.1.1/1.1.1..5.1.1/1.1.1/1.1.1",
+        "5.1.1/1.1.1/1.1.1..",
+    ]
+    assert two.holders(ORIGIN) == one.holders(ORIGIN) == one.holders(middle)
+    assert two.holders(middle) != one.holders(middle)
+
+
+def test_without_copies_everybody_holds_everything_and_nothing_is_computed() -> None:
+    members = _mesh(8)
+    placement = Placement(members, Policy(_PHEXT))
+    assert placement.is_everywhere
+    assert placement.holders(ORIGIN) == tuple(_sorted(members))
+    assert placement.of(min(members)) == (EVERYTHING,)
+
+
+def test_the_narrowest_rule_holds_and_pins_come_before_rank() -> None:
+    members = _mesh(26)
+    first, second, *_ = ids = sorted(members)
+    wide, narrow, inner = map(CoordinateRange.parse, ("1.*", "1.5.*", "1.5.5.*"))
+    rules = (
+        Rule(wide, everywhere=True),
+        Rule(narrow, pinned=(second, first)),
+        Rule(inner, pinned=tuple(ids[:5])),
+    )
+    placement = Placement(members, Policy(_PHEXT, 3, 0, rules))
+    assert len(placement.holders(wide.lower)) == 26
+    held = placement.holders(narrow.lower)
+    assert [member.node_id for member in held[:2]] == [second, first]
+    assert len(held) == 3
+    assert [m.node_id for m in placement.holders(inner.lower)] == ids[:5]
+    assert len(placement.holders(Coordinate.parse("2.1.1/1.1.1/1.1.1"))) == 3
+    apart = Placement(members, Policy(_PHEXT, 3))
+    assert placement.holders(Coordinate(9, *[1] * 8)) == apart.holders(Coordinate(9, *[1] * 8))
+
+
+def test_a_member_that_may_not_write_all_of_a_range_never_holds_it_even_if_it_is_pinned() -> None:
+    members = _mesh(9)
+    limited = Permissions.of({"": [EVERYTHING]}, {_PHEXT: [CoordinateRange.parse("2.*")]})
+    reader = min(members)
+    members[reader] = replace(members[reader], permissions=limited)
+    policy = Policy(_PHEXT, 9, 0, (Rule(CoordinateRange.parse("3.*"), pinned=(reader,)),))
+    placement = Placement(members, policy, [Coordinate(2, *[1] * 8), Coordinate(3, *[1] * 8)])
+    for library in range(1, 5):
+        holders = [m.node_id for m in placement.holders(Coordinate(library, *[1] * 8))]
+        assert len(holders) == (9 if library == 2 else 8)
+        assert (reader in holders) == (library == 2)
+
+
+def test_what_cannot_be_is_told_and_everybody_there_is_holds() -> None:
+    members = _mesh(2)
+    rule = Rule(CoordinateRange.parse("1.*"), pinned=(b"x" * 16, min(members)))
+    placement = Placement(members, Policy(_PHEXT, 3, 0, (rule,)))
+    assert placement.problems() == [
+        f"1.* is pinned to {(b'x' * 16).hex()}, which is no member",
+        "expected at least 3 members, found 2",
+    ]
+    assert len(placement.holders(ORIGIN)) == 2
