@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar, Unpack
 
 from phextsync.control import operations
-from phextsync.control.answers import Page, fact_rows
+from phextsync.control.answers import Page, PlacedRange, fact_rows
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
 from phextsync.control.status import Status
@@ -122,6 +122,33 @@ class AsyncHandle:
     ) -> None:
         """Hold these ranges of a phext and, in time, no others, as `Node.hold` does."""
         await ask(self._engine, operations.HOLD, phext, [*map(text_of, ranges)], copies)
+
+    async def follow(self, phext: str = DEFAULT_PHEXT) -> None:
+        """Hold what placement gives this node of a phext, and what it will give it later."""
+        await ask(self._engine, operations.FOLLOW, phext)
+
+    async def place(self, copies: int | None, phext: str = DEFAULT_PHEXT) -> None:
+        """Let so many members hold each range of a phext, None: all of them."""
+        await ask(self._engine, operations.PLACE, phext, copies)
+
+    async def place_range(
+        self,
+        range_: Range,
+        names: Iterable[str] = (),
+        phext: str = DEFAULT_PHEXT,
+        *,
+        everywhere: bool = False,
+    ) -> None:
+        """Place a range as `blocking.Handle.place_range` does."""
+        pinned: list[Value] = [*names]
+        asked = phext, text_of(range_), everywhere, pinned
+        await ask(self._engine, operations.PLACE_RANGE, *asked)
+
+    async def where(
+        self, range_: Range = EVERYTHING, phext: str = DEFAULT_PHEXT
+    ) -> list[PlacedRange]:
+        """Return the ranges within one, and who holds each by what was placed."""
+        return await ask(self._engine, operations.WHERE, phext, text_of(range_))
 
     async def find_file(self, name: str) -> FoundFile:
         """Return the bound file that a path names, seen from the current folder, or a name below a

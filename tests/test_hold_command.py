@@ -66,6 +66,7 @@ def test_the_command_says_what_is_held_and_what_a_range_waits_for(user: _User) -
         {
             "phext": "memory",
             "held": ["1.*"],
+            "follows": False,
             "copies": 2,
             "leaving": [
                 {

@@ -6,6 +6,7 @@
 * `past`: the commands about the past of scrolls
 * `files`: the commands about bound directories
 * `holding`: the commands about what this node holds
+* `placing`: the commands about which machines hold what
 * `node`: the commands that run this node and say how it is
 * `folder`: the commands that keep the data folder
 * `membership`: the commands about who belongs to a mesh

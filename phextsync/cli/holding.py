@@ -35,6 +35,9 @@ def hold(
     data: Data = DATA,
     phext: Phext = PHEXT,
     everything: Annotated[bool, typer.Option("--everything", help="Hold all of it.")] = False,
+    placed: Annotated[
+        bool, typer.Option("--placed", help="Hold what `place` gives this machine, now and later.")
+    ] = False,
     nothing: Annotated[bool, typer.Option("--nothing", help="Hold none of it.")] = False,
     copies: Annotated[
         int | None,
@@ -51,11 +54,13 @@ def hold(
     What this node has of the rest stays, and is said here and by `status`, until enough others have
     it on their disks; then it leaves, and is deleted for nobody.
     """
-    if sum((bool(ranges), everything, nothing)) > 1:
-        fail("expected ranges, --everything or --nothing, found more than one of them")
+    if sum((bool(ranges), everything, placed, nothing)) > 1:
+        fail("expected ranges, --everything, --placed or --nothing, found more than one of them")
     wanted = ["*"] if everything else [str(CoordinateRange.parse(each)) for each in ranges or ()]
     with session(data) as asked:
-        if wanted or nothing:
+        if placed:
+            operations.FOLLOW.ask(asked, phext)
+        elif wanted or nothing:
             operations.HOLD.ask(asked, phext, [*wanted], copies)
         elif copies is not None:
             fail("expected ranges with --copies, such as `phextsync hold '1.*' --copies 3`")
@@ -71,7 +76,8 @@ def hold(
 
 def lines_of(row: HoldingRow) -> Iterator[str]:
     """Say what is held of a phext, and what of it is on its way out."""
-    yield f"of {row.phext} is held: {', '.join(row.held) or 'nothing'}"
+    why = ", as placed" if row.follows else ""
+    yield f"of {row.phext} is held{why}: {', '.join(row.held) or 'nothing'}"
     for leaving in row.leaving:
         yield from _leaving_lines(leaving)
     if row.going:

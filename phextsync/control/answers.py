@@ -61,6 +61,14 @@ class DeletedScrolls:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedRange:
+    """A range, and the members that hold it by what was placed: node ids and names, in rank."""
+
+    range: CoordinateRange
+    holders: tuple[tuple[bytes, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ToldScroll:
     """A scroll that changed: bytes of its text now, and both texts if they were asked for."""
 
@@ -374,6 +382,28 @@ def _as_told_scroll(value: Value) -> ToldScroll:
             raise _unexpected("a scroll that changed", value)
 
 
+def _placed_row(row: PlacedRange) -> Value:
+    holders: list[Value] = [[node_id, name] for node_id, name in row.holders]
+    return [str(row.range), holders]
+
+
+def _as_placed(value: Value) -> PlacedRange:
+    match value:
+        case [str(range_), list(holders)]:
+            return PlacedRange(CoordinateRange.parse(range_), tuple(map(_as_holder, holders)))
+        case _:
+            raise _unexpected("a range and its holders", value)
+
+
+def _as_holder(value: Value) -> tuple[bytes, str]:
+    match value:
+        case [bytes(node_id), str(name)]:
+            return node_id, name
+        case _:
+            raise _unexpected("a holder", value)
+
+
+PLACED: Final = rows_of("ranges and their holders", _placed_row, _as_placed)
 LACKS: Final = rows_of(
     "what peers lack",
     lambda lack: [lack.peer_id, lack.scrolls, lack.reason, lack.name, lack.text_bytes],

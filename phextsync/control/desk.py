@@ -23,6 +23,7 @@ from phextsync.control.status import DirectoryRow, Status
 from phextsync.errors import AnswerLostError, CoordinateError, PhextsyncError, ProtocolError
 from phextsync.index import CoordinateRange
 from phextsync.phext_names import is_reserved
+from phextsync.ranges import Ranges
 from phextsync.replica.changes import writing_as
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import Hit
@@ -44,6 +45,8 @@ class Directories(Protocol):
     def status(self) -> tuple[DirectoryRow, ...]: ...
 
     def taking_up(self) -> list[tuple[str, int, int]]: ...
+
+    def check_unbound(self, phext: str, held: Ranges) -> None: ...
 
 
 class Served(Protocol):

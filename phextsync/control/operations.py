@@ -263,6 +263,35 @@ HOLD: Final = Operation(
     is_about_files=True,
 )
 
+FOLLOW: Final = Operation(
+    "follow",
+    (PHEXT,),
+    answers.NOTHING,
+    "holds what placement gives this node of a phext, and what it will give it later",
+    changes=True,
+)
+PLACE: Final = Operation(
+    "place",
+    (PHEXT, LAST),
+    answers.NOTHING,
+    "lets so many members hold each range of a phext; null is all of them",
+    changes=True,
+)
+PLACE_RANGE: Final = Operation(
+    "place_range",
+    (PHEXT, RANGE, FLAG, ROWS),
+    answers.NOTHING,
+    "lets all members hold a range, or these by their names besides others; neither ends a rule",
+    changes=True,
+)
+WHERE: Final = Operation(
+    "where",
+    (PHEXT, RANGE),
+    answers.PLACED,
+    "the ranges, and who holds each by what was placed",
+    serving=Serving.WAITS,
+)
+
 # -- the node ------------------------------------------------------------------------------
 
 STATUS: Final = Operation("status", (), answers.STATUS, "how the node is, as JSON")

@@ -10,13 +10,15 @@ from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
-from phextsync.control import operations
-from phextsync.control.answers import DeletedScrolls, ListedScroll, Page
+from phextsync.control import operations, placing
+from phextsync.control.answers import DeletedScrolls, ListedScroll, Page, PlacedRange
 from phextsync.control.frames import Value
 from phextsync.control.operations import OPERATIONS, Operation, digest
 from phextsync.control.status import HoldingRow, LeavingRow, PhextRow
 from phextsync.errors import ConflictError, ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.placement.holders import Placement
+from phextsync.placement.policy import Rule
 from phextsync.replica.clients import CLIENTS
 from phextsync.replica.past import DeletedScroll, Past
 from phextsync.replica.replica import Replica
@@ -30,6 +32,13 @@ PAGE_BYTES: Final = 256 << 10
 
 _SUMMARY_CHARACTERS: Final = 60
 
+_OF_PLACEMENT: Final = (
+    operations.HOLD,
+    operations.FOLLOW,
+    operations.PLACE,
+    operations.PLACE_RANGE,
+)
+
 T = TypeVar("T")
 
 
@@ -41,8 +50,8 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
     operation.check_phext(request[1:])
     if operation is operations.HISTORY:
         return operations.HISTORY.answer.encode(replicas.history_settings())
-    if operation is operations.HOLD:
-        _hold(replicas, request[1:])
+    if operation in _OF_PLACEMENT:
+        _place(replicas, operation.name, request[1:])
         return None
     if operation is operations.KEEP_HISTORY:
         _keep_history(replicas, request[1:])
@@ -78,12 +87,20 @@ def _keep_history(replicas: ReplicaSet, arguments: list[Value]) -> None:
             raise _unfit("keep_history", arguments)
 
 
-def _hold(replicas: ReplicaSet, arguments: list[Value]) -> None:
-    match arguments:
-        case [str(phext), list(ranges), int() | None as copies]:
+def _place(replicas: ReplicaSet, name: str, arguments: list[Value]) -> None:
+    match name, arguments:
+        case "hold", [str(phext), list(ranges), int() | None as copies]:
             replicas.hold(phext, map(str, ranges), copies=copies)
+        case "follow", [str(phext)]:
+            replicas.holding.follow(phext)
+        case "place", [str(phext), int() | None as copies]:
+            placing.set_copies(replicas, phext, copies)
+        case "place_range", [str(phext), str(range_), bool(everywhere), list(names)]:
+            pinned = placing.named(placing.members_of(replicas)[0], map(str, names))
+            rule = Rule(CoordinateRange.parse(range_), pinned, everywhere)
+            placing.set_rule(replicas, phext, rule)
         case _:
-            raise _unfit("hold", arguments)
+            raise _unfit(name, arguments)
 
 
 def _look(replica: Replica, name: str, arguments: list[Value]) -> Value:
@@ -279,6 +296,9 @@ def look_back(replicas: ReplicaSet, request: list[Value]) -> Callable[[], Value]
             return partial(_versions, replicas.phext(phext).past(coordinate), last)
         case ["deleted", str(phext), str(coordinate)]:
             return replicas.phext(phext).past(coordinate).deleted_text
+        case ["where", str(phext), str(range_)]:
+            placement = placing.placement_of(replicas, phext)
+            return partial(_where, placement, CoordinateRange.parse(range_))
         case ["undeletable", str(phext), str(range_)]:
             pasts, rest = replicas.phext(phext).emptied(CoordinateRange.parse(range_))
             return partial(_undeletable, pasts, rest)
@@ -298,6 +318,14 @@ def _versions(past: Past, last: int | None) -> Value:
     return operations.VERSIONS.answer.encode(past.versions(last))
 
 
+def _where(placement: Placement, range_: CoordinateRange) -> Value:
+    rows = [
+        PlacedRange(piece, tuple((m.node_id, m.name) for m in placement.holders(piece.lower)))
+        for piece in placement.ranges(range_)
+    ]
+    return operations.WHERE.answer.encode(rows)
+
+
 def _undeletable(pasts: list[Past], rest: CoordinateRange | None) -> Value:
     found: list[DeletedScroll] = []
     for past in pasts:
@@ -313,8 +341,12 @@ def _undeletable(pasts: list[Past], rest: CoordinateRange | None) -> Value:
 
 def summarize(replicas: ReplicaSet) -> tuple[PhextRow, ...]:
     """Return how each phext is, by name."""
-    names = [name for name in replicas.names() if name != CLIENTS]
-    return tuple(_phext_row(replicas.phext(name)) for name in names)
+    return tuple(_phext_row(replicas.phext(name)) for name in phexts_of_users(replicas))
+
+
+def phexts_of_users(replicas: ReplicaSet) -> list[str]:
+    """Return the names of all phexts without those of the library, sorted."""
+    return [name for name in replicas.names() if name not in (CLIENTS, placing.PLACEMENT)]
 
 
 def held_rows(replicas: ReplicaSet, awaited: Iterable[Awaited]) -> tuple[HoldingRow, ...]:
@@ -338,6 +370,7 @@ def held_rows(replicas: ReplicaSet, awaited: Iterable[Awaited]) -> tuple[Holding
             HoldingRow(
                 phext=phext,
                 held=tuple(map(str, hold.wanted)),
+                follows=hold.follows,
                 copies=hold.copies,
                 leaving=tuple(leaving),
                 going=sum(index.count(range_) for range_ in hold.dropping),

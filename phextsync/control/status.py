@@ -135,12 +135,13 @@ class LeavingRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldingRow:
-    """A phext of which this node does not hold all for ever: what was asked for, what else is still
-    here, and how many scrolls are being taken out."""
+    """A phext of which this node does not hold all for ever: what was asked for, or what placement
+    gives it if it `follows`, what else is still here, and how many scrolls are being taken out."""
 
     phext: str
     held: tuple[str, ...]
-    copies: int | None
+    follows: bool = False
+    copies: int | None = None
     leaving: tuple[LeavingRow, ...] = ()
     going: int = 0
 

@@ -114,12 +114,12 @@ class FileDesk:
                 return None
             case ["hold", str(phext), list(ranges), int() | None]:
                 held = union(CoordinateRange.parse(str(each)) for each in ranges)
-                self._check_unbound(phext, held)
+                self.check_unbound(phext, held)
                 return perform(self._replicas, request)
             case _:
                 raise ProtocolError(f"expected a request about files, found {request!r:.80}")
 
-    def _check_unbound(self, phext: str, held: Ranges) -> None:
+    def check_unbound(self, phext: str, held: Ranges) -> None:
         """DirectoryError when a directory is bound to a range that would not be held."""
         for bound in self._store.bindings():
             if bound.phext == phext and not holds(held, bound.range):

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, TypeVar, Unpack, overload
 
 from phextsync.control import operations
-from phextsync.control.answers import Page, fact_rows, rows_of_pages
+from phextsync.control.answers import Page, PlacedRange, fact_rows, rows_of_pages
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
 from phextsync.control.status import Status
@@ -156,6 +156,30 @@ class Handle:
     ) -> None:
         """Hold these ranges of a phext and, in time, no others, as `Node.hold` does."""
         self._engine.ask(operations.HOLD, phext, [*map(text_of, ranges)], copies)
+
+    def follow(self, phext: str = DEFAULT_PHEXT) -> None:
+        """Hold what placement gives this node of a phext, and what it will give it later."""
+        self._engine.ask(operations.FOLLOW, phext)
+
+    def place(self, copies: int | None, phext: str = DEFAULT_PHEXT) -> None:
+        """Let so many members hold each range of a phext, None: all of them."""
+        self._engine.ask(operations.PLACE, phext, copies)
+
+    def place_range(
+        self,
+        range_: Range,
+        names: Iterable[str] = (),
+        phext: str = DEFAULT_PHEXT,
+        *,
+        everywhere: bool = False,
+    ) -> None:
+        """Let the members with these names hold a range besides others, or all do; neither ends
+        what was said of that very range."""
+        self._engine.ask(operations.PLACE_RANGE, phext, text_of(range_), everywhere, [*names])
+
+    def where(self, range_: Range = EVERYTHING, phext: str = DEFAULT_PHEXT) -> list[PlacedRange]:
+        """Return the ranges within one, and who holds each by what was placed."""
+        return self._engine.ask(operations.WHERE, phext, text_of(range_))
 
     def find_file(self, name: str) -> FoundFile:
         """Return the bound file that a path names, seen from the current folder, or a name below a

@@ -9,6 +9,7 @@
 * `dialler`: where there ought to be a link, and when to try again
 * `discoverer`: announces this node, and hears of others
 * `agreement`: whether the peers have what we have
+* `following`: what is held is kept as placement says
 * `node`: `open_node`, where all of it meets
 """
 

@@ -10,7 +10,6 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,9 +22,9 @@ from phextsync import discovery, transport
 from phextsync.boundaries import Boundary
 from phextsync.change_streams import ChangeStream
 from phextsync.control.desk import Desk, Directories
-from phextsync.control.performing import held_rows, summarize
+from phextsync.control.performing import held_rows, phexts_of_users, summarize
 from phextsync.control.server import serve
-from phextsync.control.status import ReceivingRow, Status
+from phextsync.control.status import Status
 from phextsync.errors import IdentityError, StoreFullError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node import invitations as invitation
@@ -33,6 +32,7 @@ from phextsync.node.acquaintances import Acquaintances
 from phextsync.node.agreement import Agreement
 from phextsync.node.dialler import Dialler
 from phextsync.node.discoverer import Discoverer
+from phextsync.node.following import Following
 from phextsync.node.links import LINKS_MAX, Links
 from phextsync.node.status import (
     AbsentPeer,
@@ -40,11 +40,11 @@ from phextsync.node.status import (
     absent_row,
     peer_row,
     presence_row,
+    receiving_rows,
     store_row,
 )
 from phextsync.node.surroundings import Committer, Surroundings
 from phextsync.node.writer import Writer
-from phextsync.replica.clients import CLIENTS
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.replica.views import Range, as_range
@@ -151,6 +151,7 @@ class Node:
             outside.random,
             links_max=links_max,
         )
+        self.following = Following(self, boundary)
         self.discoverer = Discoverer(self.dialler, boundary, self._announcement, self.reloaded)
         self.agreement = Agreement(self.replicas, self.core, self.links, self.acquaintances)
         self.presence = self.core.presence
@@ -165,7 +166,7 @@ class Node:
 
     def phexts(self) -> list[str]:
         """Return the names of the phexts that this node holds, without those of the library."""
-        return [name for name in self.replicas.names() if name != CLIENTS]
+        return phexts_of_users(self.replicas)
 
     async def durable(self) -> None:
         """Wait until every change made so far is on this node's disk. StoreFullError when the
@@ -286,16 +287,13 @@ class Node:
         return self.writer.durations
 
     def warnings(self) -> list[str]:
-        """Say what is only here: ranges of phexts that no connected peer holds."""
-        return [
-            f"{phext}: no connected peer holds {range_}"
-            for phext in self.phexts()
-            for range_ in self.core.lacks.unheld(phext)
-        ]
+        """Say what is only here, and what of placement cannot be done."""
+        alone = {phext: self.core.lacks.unheld(phext) for phext in self.phexts()}
+        told = [f"{phext}: no connected peer holds {r}" for phext in alone for r in alone[phext]]
+        return [*told, *self.following.warnings()]
 
     def status(self) -> Status:
         """Return how this node is, as `phextsync status --json` prints it."""
-        progress = [row for row in self.core.lacks.progress() if row.scrolls < row.scrolls_of]
         return Status(
             running=True,
             name=self.identity.name,
@@ -305,7 +303,7 @@ class Node:
             host=self._surroundings.network.listens_on,
             port=self.port,
             phexts=summarize(self.replicas),
-            receiving=tuple(ReceivingRow(**asdict(row)) for row in progress),
+            receiving=receiving_rows(self.core.lacks.progress()),
             peers=tuple(peer_row(peer) for peer in self.peers()),
             absent=tuple(absent_row(row) for row in self.absent()),
             presence=tuple(presence_row(row) for row in self.presence.peers()),
@@ -323,6 +321,7 @@ class Node:
             nursery.start_soon(self.writer.run)
             nursery.start_soon(self._keep_time)
             nursery.start_soon(self.searcher.run)
+            nursery.start_soon(self.following.run)
             self.port = await nursery.start(self._surroundings.network.serve, self.links.accept)
             for address in self._static:
                 self.dialler.dial(nursery, address, None, is_neighbour=True, is_proven=True)

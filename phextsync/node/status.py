@@ -1,11 +1,19 @@
 """Status: what a node tells of its peers, as values and as rows of a status."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from phextsync.control.status import AbsentRow, DurationsRow, PeerRow, PresenceRow, StoreRow
+from phextsync.control.status import (
+    AbsentRow,
+    DurationsRow,
+    PeerRow,
+    PresenceRow,
+    ReceivingRow,
+    StoreRow,
+)
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.durations import Durations
-from phextsync.sync.lacks import Lack
+from phextsync.sync.lacks import Lack, Progress
 from phextsync.sync.presence import PeerPresence
 from phextsync.sync.traffic import Traffic
 
@@ -71,6 +79,11 @@ def absent_row(peer: AbsentPeer) -> AbsentRow:
 def presence_row(peer: PeerPresence) -> PresenceRow:
     """Return what a node tells of itself as a status has it."""
     return PresenceRow(node_id=peer.node_id.hex(), name=peer.name, facts=dict(peer.facts))
+
+
+def receiving_rows(progress: Iterable[Progress]) -> tuple[ReceivingRow, ...]:
+    """Return the phexts of which a peer has more than we, as a status has them."""
+    return tuple(ReceivingRow(**asdict(row)) for row in progress if row.scrolls < row.scrolls_of)
 
 
 def store_row(replicas: ReplicaSet, commits: Durations) -> StoreRow:

@@ -31,12 +31,13 @@ _WHOLE: Final = (EVERYTHING,)
 class Hold:
     """What is held of one phext. `wanted`: what was asked for. `leaving`: held until `copies`
     others have it (None: all that hold it and are linked). `dropping`: about to be gone, even
-    where it is wanted again by now."""
+    where it is wanted again by now. `follows`: what is wanted is what placement says."""
 
     wanted: Ranges = _WHOLE
     leaving: Ranges = ()
     dropping: Ranges = ()
     copies: int | None = None
+    follows: bool = False
 
     @property
     def firm(self) -> Ranges:
@@ -102,6 +103,7 @@ class Holding:
         phext: str,
         ranges: Iterable[CoordinateRange],
         copies: int | None,
+        follows: bool,
         has_scrolls: Callable[[CoordinateRange], bool],
     ) -> None:
         """Hold these ranges of a phext and, in time, no others. A range without scrolls leaves at
@@ -115,7 +117,11 @@ class Holding:
             raise PhextsyncError(f"expected at least 1 copy elsewhere, found {copies}")
         before = self.hold(phext)
         leaving = tuple(filter(has_scrolls, without(before.held, wanted)))
-        self._set(phext, Hold(wanted, leaving, before.dropping, copies))
+        self._set(phext, Hold(wanted, leaving, before.dropping, copies, follows))
+
+    def follow(self, phext: str) -> None:
+        """Let what is wanted of a phext be what placement says, from now on."""
+        self._set(phext, replace(self.hold(phext), follows=True))
 
     def drop(self, phext: str, range_: CoordinateRange) -> bool:
         """Others have a range that leaves: hold it no longer. Return whether that was done: not
@@ -137,7 +143,7 @@ class Holding:
         before = self.hold(phext)
         if hold == before:
             return
-        if hold.wanted == _WHOLE and not hold.dropping:
+        if hold.wanted == _WHOLE and not hold.dropping and not hold.follows:
             self._holds.pop(phext, None)
             self._durability.note(_KEY + phext.encode(), b"")
         else:
@@ -151,13 +157,13 @@ def _encoded(hold: Hold) -> bytes:
         [[*range_.to_keys()] for range_ in part]
         for part in (hold.wanted, hold.leaving, hold.dropping)
     ]
-    return cbor2.dumps([*ranges, hold.copies])
+    return cbor2.dumps([*ranges, hold.copies, hold.follows])
 
 
 def _decoded(note: bytes) -> Hold:
-    *ranges, copies = cbor2.loads(note)
+    *ranges, copies, follows = cbor2.loads(note)
     wanted, leaving, dropping = (tuple(map(_range, part)) for part in ranges)
-    return Hold(wanted, leaving, dropping, copies)
+    return Hold(wanted, leaving, dropping, copies, follows)
 
 
 def _range(bounds: list[bytes]) -> CoordinateRange:

@@ -186,11 +186,17 @@ class ReplicaSet:
     # -- what is held ----------------------------------------------------------------------
 
     def hold(
-        self, phext: str, ranges: Iterable[Range] = (EVERYTHING,), *, copies: int | None = None
+        self,
+        phext: str,
+        ranges: Iterable[Range] = (EVERYTHING,),
+        *,
+        copies: int | None = None,
+        follows: bool = False,
     ) -> None:
         """Hold these ranges of a phext and, in time, no others: what this node has of the rest
         stays until `copies` others that hold it have it on their disks (None: all that hold it and
-        are linked, one at least), and leaves then without being deleted for anybody.
+        are linked, one at least), and leaves then without being deleted for anybody. `follows`:
+        placement says so, and is to be followed.
 
         PhextsyncError for a phext of the library, more than 24 ranges, or fewer than 1 copy.
         """
@@ -199,6 +205,7 @@ class ReplicaSet:
             phext,
             map(as_range, ranges),
             copies,
+            follows,
             lambda range_: known is not None and known.has_scrolls(range_),
         )
 

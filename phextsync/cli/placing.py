@@ -1,0 +1,127 @@
+"""The commands about which machines hold what."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from phextsync.cli.common import (
+    DATA,
+    NODE,
+    PHEXT,
+    Data,
+    Json,
+    Phext,
+    fail,
+    say,
+    say_json,
+    session,
+)
+from phextsync.control import operations
+from phextsync.control.answers import PlacedRange
+from phextsync.control.status import Status
+from phextsync.index import CoordinateRange
+from phextsync.ranges import holds
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=NODE)
+def place(
+    range_: Annotated[
+        str, typer.Argument(metavar="[RANGE]", help="Such as '1.5.*'.", show_default="all")
+    ] = "",
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    copies: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Machines that hold each range.")
+    ] = None,
+    on: Annotated[
+        list[str] | None, typer.Option(help="A machine that holds RANGE; may be repeated.")
+    ] = None,
+    everywhere: Annotated[bool, typer.Option("--everywhere", help="All machines hold it.")] = False,
+    free: Annotated[bool, typer.Option("--free", help="End what was said of RANGE.")] = False,
+) -> None:
+    """Say which machines hold what of a phext, for the whole mesh.
+
+    With --copies each range is on so many machines, which all of them compute alike. A machine
+    keeps to it once it was told so by `phextsync hold --placed`.
+    """
+    if sum((copies is not None, bool(on), everywhere, free)) != 1:
+        fail("expected one of --copies, --on, --everywhere and --free")
+    if (copies is not None) == bool(range_) and not everywhere:
+        fail("expected --copies without a range, and --on and --free with one")
+    with session(data) as asked:
+        if range_:
+            where = str(CoordinateRange.parse(range_))
+            operations.PLACE_RANGE.ask(asked, phext, where, everywhere, [*(on or ())])
+        else:
+            operations.PLACE.ask(asked, phext, copies)
+
+
+@app.command(rich_help_panel=NODE)
+def where(
+    range_: Annotated[
+        str, typer.Argument(metavar="[COORDINATE|RANGE]", help="Such as '1.5.*'.")
+    ] = "*",
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    as_json: Json = False,
+) -> None:
+    """Show which machines hold a range by what was placed, which are here, and where it is read."""
+    with session(data) as asked:
+        rows = operations.WHERE.ask(asked, phext, str(CoordinateRange.parse(range_)))
+        status = operations.STATUS.ask(asked)
+    if as_json:
+        say_json(
+            [
+                {
+                    "range": str(row.range),
+                    "holders": [
+                        {"node_id": node_id.hex(), "name": name, "state": _state(node_id, status)}
+                        for node_id, name in row.holders
+                    ],
+                    "read": _way(phext, row, status),
+                }
+                for row in rows
+            ]
+        )
+        return
+    for row in rows:
+        say(*_lines(phext, row, status))
+
+
+def _lines(phext: str, row: PlacedRange, status: Status) -> Iterator[str]:
+    named = [f"{name} ({_state(node_id, status)})" for node_id, name in row.holders]
+    yield f"{row.range}: {', '.join(named) or 'every machine: nothing is placed'}"
+    yield f"  {_way(phext, row, status)}"
+
+
+def _state(node_id: bytes, status: Status) -> str:
+    """Say whether a machine is here."""
+    hexed = node_id.hex()
+    if hexed == status.node_id:
+        return "this one"
+    if any(peer.node_id == hexed for peer in status.peers):
+        return "linked"
+    if any(row.node_id == hexed for row in status.presence):
+        return "here"
+    return "away" if status.running else "not known: no node runs"
+
+
+def _way(phext: str, row: PlacedRange, status: Status) -> str:
+    """Say where a range is read."""
+    held = [each.held for each in status.holding if each.phext == phext]
+    here = [CoordinateRange.parse(each) for each in held[0]] if held else [CoordinateRange()]
+    if holds(here, row.range):
+        return "read here"
+    ids = {node_id.hex() for node_id, _ in row.holders}
+    trips = [
+        (peer.round_trip_ms, peer.name)
+        for peer in status.peers
+        if peer.node_id in ids and peer.round_trip_ms is not None
+    ]
+    if not trips:
+        return "not held here, and no holder is linked"
+    trip, name = min(trips)
+    return f"not held here; the nearest holder is {name}, {trip:.2f} ms away"

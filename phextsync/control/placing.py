@@ -1,0 +1,164 @@
+"""Placing: the policies and members of a mesh, as scrolls of the phext `.placement`.
+
+A library of it for each kind: 1 has policies and 2 boundaries, each at the place that the digest of
+the phext's name tells; 3 has members, at those of their node ids. Where nobody has placed anything
+there is no such phext, and nothing is read, written or computed.
+"""
+
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from typing import Final
+
+from phextsync.errors import PhextsyncError
+from phextsync.index import Coordinate, CoordinateIndex, CoordinateRange
+from phextsync.placement.holders import Placement
+from phextsync.placement.members import Member, read_member, table_of
+from phextsync.placement.policy import (
+    Policy,
+    Rule,
+    boundaries_text,
+    read_boundaries,
+    read_policy,
+)
+from phextsync.placement.slots import slots_for
+from phextsync.replica.replicas import ReplicaSet
+
+PLACEMENT: Final = ".placement"
+
+_POLICIES, _BOUNDARIES, _MEMBERS = 1, 2, 3
+_PIECES_MAX: Final = 16  # into which a phext is cut when it is placed
+_PIECE_SCROLLS: Final = 1024
+_GROWTH: Final = 2  # slots for as many times the members that there are
+
+
+def is_placed(replicas: ReplicaSet) -> bool:
+    """Whether anybody has placed anything."""
+    return PLACEMENT in replicas.names()
+
+
+def members_of(replicas: ReplicaSet) -> tuple[dict[bytes, Member], list[str]]:
+    """Return the members by node id, and what cannot be read of them."""
+    return table_of(text for _, text in _texts(replicas, _MEMBERS))
+
+
+def member_of(replicas: ReplicaSet, node_id: bytes) -> Member | None:
+    """Return one of the members, None when it is none."""
+    if not is_placed(replicas):
+        return None
+    return read_member(replicas.open(PLACEMENT).read(_place(_MEMBERS, node_id)))[0]
+
+
+def policies_of(replicas: ReplicaSet) -> tuple[list[Policy], list[str]]:
+    """Return the policies by the names of their phexts, and what cannot be read of them. One that
+    lies where another belongs does not count."""
+    found: list[Policy] = []
+    problems: list[str] = []
+    for place, text in _texts(replicas, _POLICIES):
+        policy, unread = read_policy(text)
+        problems += [f"policy of {policy.phext or 'no phext'}: {line}" for line in unread]
+        if policy.phext and place == _place(_POLICIES, policy.phext.encode()):
+            found.append(policy)
+        else:
+            problems.append(f"the policy at {place} is of {policy.phext!r:.60} and does not count")
+    return sorted(found, key=lambda policy: policy.phext), problems
+
+
+def placement_of(
+    replicas: ReplicaSet, phext: str, members: dict[bytes, Member] | None = None
+) -> Placement:
+    """Return who holds what of a phext, as it is placed now."""
+    policy, boundaries = _read(replicas, phext)
+    members = members_of(replicas)[0] if members is None else members
+    return Placement(members, policy, boundaries)
+
+
+def problems_of(replicas: ReplicaSet) -> list[str]:
+    """Return what cannot be read or done of all that was placed, a line each."""
+    members, unread = members_of(replicas)
+    policies, unplaced = policies_of(replicas)
+    impossible = (
+        f"policy of {policy.phext}: {line}"
+        for policy in policies
+        for line in placement_of(replicas, policy.phext, members).problems()
+    )
+    return [*unread, *unplaced, *impossible]
+
+
+def join(replicas: ReplicaSet, member: Member) -> None:
+    """Let the table of members have one, as it is now."""
+    place, text = _place(_MEMBERS, member.node_id), member.to_text()
+    replica = replicas.open(PLACEMENT)
+    if replica.read(place) != text:
+        replica.edit(place, text)
+
+
+# -- changes -------------------------------------------------------------------------------
+
+
+def set_copies(replicas: ReplicaSet, phext: str, copies: int | None) -> None:
+    """Let so many members hold each range of a phext, None: all of them. A phext without
+    boundaries is cut where its scrolls lie now."""
+    policy, boundaries = _read(replicas, phext)
+    slots = policy.slots
+    if copies is not None:
+        slots = max(slots, slots_for(_GROWTH * len(members_of(replicas)[0])))
+        boundaries = boundaries or tuple(_cuts(replicas.phext(phext).index))
+    _write(replicas, Policy(phext, copies, slots, policy.rules), boundaries)
+
+
+def set_rule(replicas: ReplicaSet, phext: str, rule: Rule) -> None:
+    """Let a rule hold for its range, in place of the one before; one that says nothing ends it."""
+    policy, boundaries = _read(replicas, phext)
+    others = [other for other in policy.rules if other.range != rule.range]
+    rules = [*others, rule] if rule.pinned or rule.everywhere else others
+    _write(replicas, Policy(phext, policy.copies, policy.slots, tuple(rules)), boundaries)
+
+
+def named(members: dict[bytes, Member], names: Iterable[str]) -> tuple[bytes, ...]:
+    """Return the node ids of members by names, or the beginnings of their ids. PhextsyncError when
+    there is none, or more than one."""
+    found: dict[bytes, None] = {}
+    for name in names:
+        ids = [member.node_id for member in members.values() if member.name == name]
+        ids = ids or [i for i in members if name and i.hex().startswith(name)]
+        if len(ids) != 1:
+            known = ", ".join(sorted(member.name for member in members.values())) or "nobody yet"
+            raise PhextsyncError(f"expected the name of one member ({known}), found {name!r:.40}")
+        found[ids[0]] = None
+    return tuple(sorted(found))
+
+
+# -- scrolls -------------------------------------------------------------------------------
+
+
+def _read(replicas: ReplicaSet, phext: str) -> tuple[Policy, tuple[Coordinate, ...]]:
+    replica = replicas.phext(PLACEMENT)
+    policy, _ = read_policy(replica.read(_place(_POLICIES, phext.encode())))
+    boundaries, _ = read_boundaries(replica.read(_place(_BOUNDARIES, phext.encode())))
+    return (policy, boundaries) if policy.phext == phext else (Policy(phext), boundaries)
+
+
+def _write(replicas: ReplicaSet, policy: Policy, boundaries: Iterable[Coordinate]) -> None:
+    replica, name = replicas.open(PLACEMENT), policy.phext.encode()
+    with replica.batch():
+        replica.edit(_place(_POLICIES, name), policy.to_text())
+        replica.edit(_place(_BOUNDARIES, name), boundaries_text(boundaries))
+
+
+def _cuts(index: CoordinateIndex) -> Iterator[Coordinate]:
+    """Iterate over where a phext is cut into pieces with about equally many scrolls."""
+    pieces = min(_PIECES_MAX, len(index) // _PIECE_SCROLLS)
+    for i in range(1, pieces):
+        yield index.select(i * len(index) // pieces)
+
+
+def _texts(replicas: ReplicaSet, library: int) -> Iterator[tuple[Coordinate, str]]:
+    if is_placed(replicas):
+        yield from replicas.open(PLACEMENT).scrolls(CoordinateRange.parse(f"{library}.*"))
+
+
+def _place(library: int, of: bytes) -> Coordinate:
+    """Return where something lies in a library, by the digest of what it is of."""
+    digest = blake2b(of, digest_size=16).digest()
+    parts = (1 + int.from_bytes(digest[i : i + 2], "big") % 999 for i in range(0, 16, 2))
+    return Coordinate(library, *parts)

@@ -1,0 +1,292 @@
+"""What is placed is the same on all nodes, and those that follow it hold their part."""
+
+import asyncio
+import json
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import phextsync
+from phextsync import aio
+from phextsync.cli.main import app
+from phextsync.control import placing
+from phextsync.control.answers import PlacedRange
+from phextsync.control.frames import Value
+from phextsync.control.status import DirectoryRow
+from phextsync.errors import DirectoryError, PhextsyncError
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.placement.members import Member
+from phextsync.placement.policy import Policy, Rule
+from phextsync.ranges import Ranges
+from phextsync.replica.holding import WANTED_MAX
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.memory import MemoryStore
+from phextsync.testing import MemoryMesh, Partition, Repair, Restart
+from phextsync.testing.mesh import PHEXT, Editor
+from sims.processes import make_folder
+
+_ONE = CoordinateRange.parse("1.*")
+
+
+def _replicas() -> ReplicaSet:
+    return ReplicaSet(MemoryStore(), node_id=bytes(16), random=Random(0), wall_time_ms=lambda: 7)
+
+
+def _member(number: int) -> Member:
+    return Member(bytes([number]) * 16, f"node-{number}")
+
+
+# -- scrolls -------------------------------------------------------------------------------
+
+
+def test_where_nothing_is_placed_there_is_nothing() -> None:
+    replicas = _replicas()
+    assert placing.problems_of(replicas) == []
+    assert placing.placement_of(replicas, PHEXT).holders(_ONE.lower) == ()
+    assert placing.policies_of(replicas) == ([], [])
+    assert replicas.names() == []
+    assert not replicas.is_dirty
+
+
+def test_policies_and_members_are_scrolls_that_are_read_again() -> None:
+    replicas = _replicas()
+    for number in range(1, 6):
+        placing.join(replicas, _member(number))
+    placing.set_copies(replicas, PHEXT, 2)
+    pinned = placing.named(placing.members_of(replicas)[0], ["node-3", "0404"])
+    placing.set_rule(replicas, PHEXT, Rule(_ONE, pinned))
+    placing.set_rule(replicas, "other", Rule(EVERYTHING, everywhere=True))
+    policies, problems = placing.policies_of(replicas)
+    assert problems == placing.problems_of(replicas) == []
+    assert policies == [
+        Policy(PHEXT, 2, 32, (Rule(_ONE, pinned),)),
+        Policy("other", None, 0, (Rule(EVERYTHING, everywhere=True),)),
+    ]
+    held = placing.placement_of(replicas, PHEXT).holders(_ONE.lower)
+    assert [member.name for member in held] == ["node-3", "node-4"]
+    placing.set_rule(replicas, PHEXT, Rule(_ONE))
+    placing.set_copies(replicas, PHEXT, None)
+    assert placing.policies_of(replicas)[0][0] == Policy(PHEXT, None, 32)
+    assert placing.member_of(replicas, bytes([3]) * 16) == _member(3)
+    assert placing.member_of(replicas, bytes([9]) * 16) is None
+
+
+def test_a_name_is_that_of_one_member() -> None:
+    members = {m.node_id: m for m in (_member(1), _member(2), Member(b"z" * 16, "node-1"))}
+    for name in ("node-1", "nobody", "", "0"):
+        with pytest.raises(PhextsyncError, match="expected the name of one member"):
+            placing.named(members, [name])
+
+
+def test_a_phext_is_cut_where_its_scrolls_lie_when_it_is_placed_first() -> None:
+    replicas = _replicas()
+    replica = replicas.open(PHEXT)
+    for i in range(4096):
+        replica.import_text(Coordinate(1 + i // 999, 1, 1, 1, 1, 1, 1, 1, 1 + i % 999), "x")
+    replicas.commit()
+    placing.join(replicas, _member(1))
+    placing.set_copies(replicas, PHEXT, 1)
+    pieces = list(placing.placement_of(replicas, PHEXT).ranges(EVERYTHING))
+    assert [replica.index.count(piece) for piece in pieces] == [1024] * 4
+    placing.set_copies(replicas, PHEXT, 2)
+    assert list(placing.placement_of(replicas, PHEXT).ranges(EVERYTHING)) == pieces
+
+
+def test_what_others_wrote_is_told_and_does_not_count() -> None:
+    replicas = _replicas()
+    placing.join(replicas, _member(1))
+    placing.set_copies(replicas, PHEXT, 1)
+    scrolls = replicas.open(placing.PLACEMENT)
+    scrolls["1.9.9/9.9.9/9.9.9"] = "phext memory\ncopies 9\n"
+    scrolls["3.9.9/9.9.9/9.9.9"] = "owner me\n"
+    for place in list(scrolls.coordinates("1.*")):
+        if "copies 1" in scrolls[place]:
+            scrolls.append(place, "delete *\n")
+    assert placing.policies_of(replicas)[0] == [Policy(PHEXT, 1, 4)]
+    assert sorted(placing.problems_of(replicas)) == [
+        "expected a fact of a member, found 'owner me'",
+        "expected a line `id`, found none",
+        "policy of memory: expected a rule, found 'delete *'",
+        "the policy at 1.9.9/9.9.9/9.9.9 is of 'memory' and does not count",
+    ]
+
+
+# -- nodes ---------------------------------------------------------------------------------
+
+
+def test_nodes_that_follow_hold_what_is_placed_on_them_and_no_copy_is_lost() -> None:
+    mesh = MemoryMesh(5, 4)
+    places = [Coordinate(library, *[1] * 8) for library in range(1, 9)]
+
+    async def body() -> None:
+        await mesh.run_until(1)
+        for place in places:
+            assert mesh.edit(0, place, partial(_write, place))
+        await mesh.settle(10)
+        desk = mesh.node(0).desk
+        desk.ask(["place_range", PHEXT, "3.*", True, []])
+        desk.ask(["place", PHEXT, 2])
+        for number in range(mesh.count):
+            mesh.node(number).desk.ask(["follow", PHEXT])
+        mesh.apply(Partition(((0, 1), (2, 3))))
+        await mesh.run_until(mesh.now + 20)
+        mesh.apply(Repair())
+        await mesh.run_until(mesh.now + 20)
+        names = [f"node-{number}" for number in range(mesh.count)]
+        placed = [placing.placement_of(mesh.node(n).replicas, PHEXT) for n in range(mesh.count)]
+        for place in places:
+            holders = [member.name for member in placed[0].holders(place)]
+            assert len(holders) == (4 if place.library == 3 else 2)
+            assert all([m.name for m in one.holders(place)] == holders for one in placed)
+            having = [
+                name
+                for name, number in zip(names, range(mesh.count), strict=True)
+                if place in mesh.node(number).phext(PHEXT).index
+            ]
+            assert sorted(holders) == having
+        desk.ask(["place", PHEXT, None])
+        await mesh.run_until(mesh.now + 20)
+        for number in range(mesh.count):
+            assert all(place in mesh.node(number).phext(PHEXT) for place in places)
+
+    mesh.run(body)
+
+
+def test_a_node_that_does_not_follow_holds_everything_and_nobody_writes_without_a_policy() -> None:
+    mesh = MemoryMesh(6, 3)
+    place = Coordinate(1, *[1] * 8)
+
+    async def body() -> None:
+        await mesh.run_until(1)
+        assert mesh.edit(0, place, partial(_write, place))
+        await mesh.settle(10)
+        await mesh.run_until(mesh.now + 10)
+        assert all(placing.PLACEMENT not in mesh.node(n).replicas.names() for n in range(3))
+        mesh.node(0).desk.ask(["place", PHEXT, 1])
+        await mesh.run_until(mesh.now + 10)
+        for number in range(3):
+            assert len(placing.members_of(mesh.node(number).replicas)[0]) == 3
+            assert mesh.node(number).phext(PHEXT)[place] == "text\n"
+            assert mesh.node(number).status().holding == ()
+        mesh.apply(Restart(1))
+        await mesh.run_until(mesh.now + 5)
+        assert mesh.node(1).phext(PHEXT)[place] == "text\n"
+
+    mesh.run(body)
+
+
+class _Bound:
+    """Directories that are bound to all there is."""
+
+    def ask(self, request: list[Value]) -> Value:
+        raise AssertionError(request)
+
+    def status(self) -> tuple[DirectoryRow, ...]:
+        return ()
+
+    def taking_up(self) -> list[tuple[str, int, int]]:
+        return []
+
+    def check_unbound(self, phext: str, held: Ranges) -> None:
+        if held != (EVERYTHING,):
+            raise DirectoryError("notes is bound")
+
+
+def test_what_cannot_be_followed_is_a_warning_and_all_is_held() -> None:
+    mesh = MemoryMesh(7, 3)
+
+    async def body() -> None:
+        await mesh.run_until(1)
+        for number in range(3):
+            mesh.node(number).desk.ask(["follow", PHEXT])
+        mesh.node(0).desk.ask(["place", PHEXT, 1])
+        await mesh.run_until(mesh.now + 10)
+        holders = placing.placement_of(mesh.node(0).replicas, PHEXT).holders(_ONE.lower)
+        (name,) = [member.name for member in holders]
+        one, other = [n for n in range(3) if f"node-{n}" != name]
+        assert [row.held for row in mesh.node(one).status().holding] == [()]
+        mesh.node(other).directories = _Bound()
+        for library in range(1, 2 * WANTED_MAX + 3, 2):
+            mesh.node(0).desk.ask(["place_range", PHEXT, f"{library}.*", True, []])
+        await mesh.run_until(mesh.now + 20)
+        (said,) = mesh.node(one).warnings()
+        assert said.endswith(f"{WANTED_MAX + 1} ranges are placed on this node, more than 24")
+        mesh.node(0).desk.ask(["place_range", PHEXT, "1.*", False, []])
+        await mesh.run_until(mesh.now + 20)
+        assert mesh.node(one).warnings() == []
+        assert mesh.node(other).warnings() == ["placement is not followed: notes is bound"]
+        assert [row.held for row in mesh.node(other).status().holding] == [("*",)]
+
+    mesh.run(body)
+
+
+def _write(place: Coordinate, replica: Editor) -> None:
+    replica.append(place, "text\n")
+
+
+# -- commands and handles ------------------------------------------------------------------
+
+
+class _User:
+    """A person with a data folder on which no node runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data = make_folder(folder / "data")
+        assert self.run("set", "1.1.1/1.1.1/1.1.1", "text").exit_code == 0
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(app, ["--data", str(self.data), *arguments])
+
+    def out(self, *arguments: str) -> str:
+        result = self.run(*arguments)
+        assert result.exit_code == 0, (arguments, result.output, result.exception)
+        return result.stdout
+
+
+def test_commands_place_and_show(tmp_path: Path) -> None:
+    user = _User(tmp_path)
+    assert user.out("where") == "*: every machine: nothing is placed\n  read here\n"
+    user.out("place", "--copies", "2")
+    user.out("place", "1.5.*", "--everywhere")
+    assert user.out("where", "1.*").splitlines()[::2] == [
+        "1.1.1/1.1.1/1.1.1..1.5.1/1.1.1/1.1.1: every machine: nothing is placed",
+        "1.5.*: every machine: nothing is placed",
+        "1.6.1/1.1.1/1.1.1..2.1.1/1.1.1/1.1.1: every machine: nothing is placed",
+    ]
+    assert user.out("hold", "--placed") == "of memory is held, as placed: *\n"
+    rows = json.loads(user.out("where", "1.5.*", "--json"))
+    assert rows == [{"range": "1.5.*", "holders": [], "read": "read here"}]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--copies", "2", "--everywhere"], ["1.*", "--copies", "2"], ["--free"], ["--on", "x"]],
+)
+def test_what_cannot_be_placed_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    result = _User(tmp_path).run("place", *arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("phextsync: expected ")
+
+
+@pytest.mark.real
+def test_handles_place_and_show(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    with phextsync.open(folder, host="127.0.0.1", port=0, discover=False) as handle:
+        handle.place(2)
+        handle.place_range("1.5.*", everywhere=True)
+        handle.follow()
+        assert [row.range for row in handle.where("1.5.*")] == [CoordinateRange.parse("1.5.*")]
+        assert [row.follows for row in handle.status().holding] == [True]
+
+    async def use() -> None:
+        async with aio.open(folder, host="127.0.0.1", port=0, discover=False) as handle:
+            await handle.place(None)
+            await handle.place_range("1.5.*")
+            await handle.follow("other")
+            assert [type(row) for row in await handle.where()] == [PlacedRange]
+            assert [row.phext for row in (await handle.status()).holding] == ["memory", "other"]
+
+    asyncio.run(use())
