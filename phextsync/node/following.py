@@ -48,10 +48,11 @@ class Placed(Protocol):
 
 
 class Following:
-    """Follows placement for a node. `problems`: what cannot be followed, by phext."""
+    """Follows placement for a node. `warnings`: what cannot be read, done or followed of what was
+    placed, a line each."""
 
     def __init__(self, node: Placed, boundary: Boundary) -> None:
-        self.problems: dict[str, str] = {}
+        self.warnings: tuple[str, ...] = ()
         self._node = node
         self._replicas = replicas = node.replicas
         self._boundary = boundary
@@ -92,12 +93,12 @@ class Following:
         with suppress(PermissionDeniedError):  # one that may not write there is no member
             me = identity.node_id, identity.name
             join(self._replicas, Member(*me, weight, since_ms, permissions=identity.permissions))
-        self.problems = {}
-        for phext in holding.phexts():
-            if holding.hold(phext).follows:
-                await self._follow(phext, identity.node_id)
+        followed = [phext for phext in holding.phexts() if holding.hold(phext).follows]
+        problems = [await self._follow(phext, identity.node_id) for phext in followed]
+        self.warnings = (*filter(None, problems), *problems_of(self._replicas))
 
-    async def _follow(self, phext: str, node_id: bytes) -> None:
+    async def _follow(self, phext: str, node_id: bytes) -> str:
+        """Hold what placement says of a phext; return what is in the way of that, or nothing."""
         placement = placement_of(self._replicas, phext)
         ranges: Ranges = (EVERYTHING,)
         if node_id in placement.node_ids:
@@ -105,20 +106,17 @@ class Following:
                 ranges = await trio.to_thread.run_sync(placement.of, node_id)
             else:
                 ranges = placement.of(node_id)
+        problem = ""
         if len(ranges) > WANTED_MAX:
-            self.problems[phext] = (
-                f"{phext}: all of it is held, since {len(ranges)} ranges are placed on this node, "
-                f"more than {WANTED_MAX}"
+            count, ranges = len(ranges), (EVERYTHING,)
+            problem = (
+                f"{phext}: all is held, since {count} ranges are placed here, over {WANTED_MAX}"
             )
-            ranges = (EVERYTHING,)
         try:
             if self._node.directories is not None:
                 self._node.directories.check_unbound(phext, ranges)
             copies = placement.policy.copies
             self._replicas.hold(phext, ranges, copies=copies, follows=True)
         except DirectoryError as error:
-            self.problems[phext] = f"placement is not followed: {error}"
-
-    def warnings(self) -> list[str]:
-        """Return what cannot be read, done or followed of what was placed."""
-        return [*self.problems.values(), *problems_of(self._replicas)]
+            problem = f"placement is not followed: {error}"
+        return problem

@@ -290,7 +290,7 @@ class Node:
         """Say what is only here, and what of placement cannot be done."""
         alone = {phext: self.core.lacks.unheld(phext) for phext in self.phexts()}
         told = [f"{phext}: no connected peer holds {r}" for phext in alone for r in alone[phext]]
-        return [*told, *self.following.warnings()]
+        return [*told, *self.following.warnings]
 
     def status(self) -> Status:
         """Return how this node is, as `phextsync status --json` prints it."""
