@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from phextsync.errors import NotHeldError, PhextsyncError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange, contains
+from phextsync.ranges import intersection
 from phextsync.replica.changes import Change
 from phextsync.replica.clients import CLIENTS
-from phextsync.replica.holding import WANTED_MAX
+from phextsync.replica.holding import RANGES_MAX, WANTED_MAX
 from phextsync.replica.past import FOREVER
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparison import RANGES
@@ -148,6 +149,41 @@ def test_ranges_are_given_up_part_by_part_as_far_as_others_hold_them() -> None:
     assert len(third.replica.index) == 0
     assert first.durable_texts() == {_A: "one", _B: "two"}
     assert second.durable_texts() == {_B: "two", _C: "three"}
+
+
+def _hundredth(i: int) -> Coordinate:
+    return Coordinate(1, 1, 1 + i // 100, 1 + i % 100, 1, 1, 1, 1, 1)
+
+
+def _slices(first: int, width: int) -> list[CoordinateRange]:
+    """Return as many ranges as may be asked for, each of `width` scrolls of every 16."""
+    starts = range(first, 16 * WANTED_MAX, 16)
+    return [CoordinateRange(_hundredth(i), _hundredth(i + width)) for i in starts]
+
+
+def test_no_more_ranges_are_held_than_can_be_told_however_they_leave_and_are_wanted() -> None:
+    network = _network()
+    first, second = network.peers
+    for i in range(16 * WANTED_MAX + 16):
+        first.replica[_hundredth(i)] = str(i)
+    network.run(2)
+    first.replicas.hold(PHEXT, [], copies=1)
+    for start in (0, 5, 10):
+        second.replicas.hold(PHEXT, _slices(start, 4), copies=1)
+        network.run(4)
+    before = first.replicas.holding.hold(PHEXT)
+    assert len(before.leaving) == RANGES_MAX
+    with pytest.raises(PhextsyncError, match="expected at most 64 ranges with those that have not"):
+        first.replicas.hold(PHEXT, _slices(1, 2), copies=1)
+    assert first.replicas.holding.hold(PHEXT) == before
+    second.replicas.hold(PHEXT, copies=1)
+    network.run(4)
+    assert first.replicas.holding.of(PHEXT) == ()
+    assert len(network.links) == 1
+    first.replicas.hold(PHEXT, _slices(1, 2), copies=1)
+    first.replicas.hold(PHEXT)
+    network.run(4)
+    assert len(network.assert_equal()) == 16 * WANTED_MAX + 17
 
 
 def test_two_that_give_up_the_same_at_once_both_keep_it_and_say_why() -> None:
@@ -526,6 +562,28 @@ def test_what_lies_outside_of_what_both_hold_is_no_longer_sent_asked_for_or_awai
     assert list(outgoing.streams) == [(PHEXT, _ONE)]
     link.requests.check()
     link.outgoing.check()
+
+
+def test_a_promise_has_no_more_ranges_than_a_message_has_room_for() -> None:
+    peer = _alone()
+    scripted = _Scripted(peer)
+    peer.replicas.hold(PHEXT, _slices(0, 15))
+    thirds = [CoordinateRange(_hundredth(i), _hundredth(i + 5)) for i in range(0, 6 * 64, 6)]
+    scripted.say(Leave(PHEXT, 1, tuple(thirds)))
+    (keep,) = [message for message in scripted.said if isinstance(message, Keep)]
+    assert keep.ranges == intersection(thirds, _slices(0, 15))[:RANGES_MAX]
+    assert len(keep.ranges) == RANGES_MAX
+
+
+def test_peers_cannot_make_what_leaves_fall_into_many_parts() -> None:
+    peer = _alone()
+    scripted = _Scripted(peer)
+    peer.replicas.hold(PHEXT, [_ONE])
+    scripted.wait()
+    many = [Coordinate(2, 1, 1, 1, 1, 1, 1, 1, 2 * i) for i in range(1, 65)]
+    ranges = tuple(map(CoordinateRange.of, many))
+    scripted.say(Keep(PHEXT, scripted.left().number, ranges))
+    assert len(peer.core.leaving.awaited()) == RANGES_MAX + 1
 
 
 def test_floods_of_what_is_given_up_and_kept_hold_nothing_up_and_do_not_grow() -> None:

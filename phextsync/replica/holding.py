@@ -15,13 +15,14 @@ import cbor2
 from phextsync.errors import NotHeldError, PhextsyncError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, contains
 from phextsync.phext_names import is_phext_name, is_reserved
-from phextsync.ranges import Ranges, union, without
+from phextsync.ranges import Ranges, intersection, union, without
 from phextsync.replica.durability import Durability
 
 RANGES_MAX: Final = 64
 """Ranges of a phext that a node may say it holds."""
 WANTED_MAX: Final = 24
-"""Ranges of a phext that may be asked for: what leaves lies between them."""
+"""Ranges of a phext that may be asked for: what leaves lies between them. Room is left for ranges
+that leave in parts."""
 
 _KEY: Final = b"h"
 _WHOLE: Final = (EVERYTHING,)
@@ -48,6 +49,13 @@ class Hold:
     def held(self) -> Ranges:
         """What is held, whether or not it stays."""
         return union(self.firm, self.leaving)
+
+    @property
+    def ranges(self) -> int:
+        """How many ranges `held` has at most, until nothing is dropping any more: a part of what is
+        wanted that is dropping may split one range in two."""
+        split = intersection(self.wanted, self.dropping)
+        return len(union(self.wanted, self.leaving)) + len(split)
 
 
 _EVERYTHING: Final = Hold()
@@ -107,7 +115,8 @@ class Holding:
         has_scrolls: Callable[[CoordinateRange], bool],
     ) -> None:
         """Hold these ranges of a phext and, in time, no others. A range without scrolls leaves at
-        once. PhextsyncError for a phext, ranges or copies that cannot be."""
+        once. PhextsyncError for a phext, ranges or copies that cannot be, and for more ranges, with
+        those that have not left yet, than can be told."""
         wanted = union(ranges)
         if not is_phext_name(phext) or is_reserved(phext):
             raise PhextsyncError(f"expected a phext of your own, found {phext!r:.60}")
@@ -117,7 +126,13 @@ class Holding:
             raise PhextsyncError(f"expected at least 1 copy elsewhere, found {copies}")
         before = self.hold(phext)
         leaving = tuple(filter(has_scrolls, without(before.held, wanted)))
-        self._set(phext, Hold(wanted, leaving, before.dropping, copies, follows))
+        after = Hold(wanted, leaving, before.dropping, copies, follows)
+        if after.ranges > RANGES_MAX:
+            raise PhextsyncError(
+                f"expected at most {RANGES_MAX} ranges with those that have not left yet, found "
+                f"{after.ranges}: wait until more have left, or hold more"
+            )
+        self._set(phext, after)
 
     def follow(self, phext: str) -> None:
         """Let what is wanted of a phext be what placement says, from now on."""
@@ -129,7 +144,7 @@ class Holding:
         before = self.hold(phext)
         leaving = without(before.leaving, (range_,))
         after = replace(before, leaving=leaving, dropping=union(before.dropping, (range_,)))
-        if len(after.held) > RANGES_MAX:
+        if after.ranges > RANGES_MAX:
             return False
         self._set(phext, after)
         return True

@@ -7,13 +7,17 @@ their disks. If a node dropped a range that counted on another one, and so on ar
 have begun to give it up before the one that it counted on: there is no such round.
 
 A peer that may not write a range counts for nothing: nobody would take the range from it.
+
+A message has room for `RANGES_MAX` ranges. What else is given up or kept waits: it is told when the
+first of them have left.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from phextsync.index import Coordinate, CoordinateRange
+from phextsync.index import Coordinate, CoordinateRange, contains
 from phextsync.ranges import holds, intersection
+from phextsync.replica.holding import RANGES_MAX
 from phextsync.sync.lacks import Lacks
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.messages import HOLDING_MINOR, Keep, Leave
@@ -99,7 +103,7 @@ class Leaving:
         if link.hello is None or link.hello.minor < HOLDING_MINOR:
             return
         leaving = self._holding.hold(phext).leaving
-        ranges = intersection(leaving, link.rights.of(phext).held)
+        ranges = intersection(leaving, link.rights.of(phext).held)[:RANGES_MAX]
         before = link.promises.ours.get(phext)
         if ranges != (() if before is None else before.ranges):
             self._number += 1
@@ -112,7 +116,7 @@ class Leaving:
             return
         firm = self._shared.interest.firm(phext)
         kept = intersection(leave.ranges, intersection(firm, link.rights.of(phext).held))
-        if link.promises.answer(Keep(phext, leave.number, kept)):
+        if link.promises.answer(Keep(phext, leave.number, kept[:RANGES_MAX])):
             link.ready()
 
     # -- dropping --------------------------------------------------------------------------
@@ -138,13 +142,15 @@ class Leaving:
         )
 
     def _parts(self, phext: str) -> list[CoordinateRange]:
-        """Return what is given up, cut where peers begin or end to keep it."""
+        """Return what is given up, cut where peers begin or end to keep it, at so many places that
+        peers cannot make it long."""
         leaving = self._holding.hold(phext).leaving
         if not leaving:
             return []
         kept = [link.promises.kept.get(phext, ()) for link in self._links.values()]
         bounds = sorted({bound for ranges in kept for each in ranges for bound in _bounds(each)})
-        return [part for range_ in leaving for part in _cut(range_, bounds)]
+        inner = [bound for bound in bounds if contains(leaving, bound)]
+        return [part for range_ in leaving for part in _cut(range_, inner[:RANGES_MAX])]
 
     def _may_drop(self, phext: str, range_: CoordinateRange) -> bool:
         if not self._replicas.open(phext).has_scrolls(range_):
