@@ -19,7 +19,7 @@ from phextsync.control.placing import (
     placement_of,
     problems_of,
 )
-from phextsync.errors import DirectoryError, PermissionDeniedError
+from phextsync.errors import PermissionDeniedError, PhextsyncError
 from phextsync.index import EVERYTHING
 from phextsync.placement.members import Member
 from phextsync.ranges import Ranges
@@ -117,6 +117,6 @@ class Following:
                 self._node.directories.check_unbound(phext, ranges)
             copies = placement.policy.copies
             self._replicas.hold(phext, ranges, copies=copies, follows=True)
-        except DirectoryError as error:
+        except PhextsyncError as error:
             problem = f"placement is not followed: {error}"
         return problem
