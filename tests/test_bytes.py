@@ -1,5 +1,7 @@
 """The compiled reader of updates agrees with a plain one, and with pycrdt, on all bytes."""
 
+from contextlib import suppress
+
 import pycrdt
 import pytest
 from hypothesis import given, settings
@@ -238,7 +240,8 @@ def test_changed_bytes_are_read_alike_or_refused_and_never_kill(
     model = update_model.read_update(mutated)
     assert update_version(mutated) == update_model.version(model)
     strip_deletes(mutated, version)
-    fits(state_vector(version), mutated)
+    with suppress(UpdateError):  # half of a character that is known
+        fits(state_vector(version), mutated)
     document: pycrdt.Doc[pycrdt.Text] = pycrdt.Doc()
     document.get(ROOT, type=pycrdt.Text)
     document.apply_update(clean_update(mutated))  # neither an error nor a panic

@@ -44,7 +44,7 @@ def shared_base(base: str, scroll: str, text: str) -> str:
 def lines_twice(base: str, mine: str, merged: str) -> list[Edit]:
     """Return the edits of `merged` that delete lines which stand there twice, since others, who did
     not know `mine`, made of a piece of `base` much the same. Of such lines the first stay, so that
-    all who see them delete the same."""
+    two that both delete them delete no more than one of them does."""
     olds, ours, whole = (lines_of(text) for text in (base, mine, merged))
     work = Work(len(base) + len(mine) + len(merged))
     pieces = {(a, b): ours[c:d] for a, b, c, d in changed_blocks(olds, ours, work)}

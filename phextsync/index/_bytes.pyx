@@ -850,7 +850,8 @@ def fits(bytes state_vector not None, bytes update not None):
     """Whether all of `update` can take effect in a document with this state vector.
 
     That is: its clocks follow on without a gap, and all that it refers to or deletes is in the
-    document or in the update. The state vector is as Yjs encodes it, in any order.
+    document or in the update. The state vector is as Yjs encodes it, in any order. UpdateError
+    when the document has half of a character of the update.
     """
     return fit(state_vector, update, _Sets.__new__(_Sets)) != NOT
 
