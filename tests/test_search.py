@@ -195,6 +195,24 @@ async def test_what_is_indexed_as_it_is_is_not_read_again(
     assert read == [_B.key]
 
 
+async def test_what_this_node_has_ceased_to_hold_is_not_found(
+    index: SearchIndex, replicas: ReplicaSet
+) -> None:
+    replica = replicas.open("n")
+    replica.update({_A: "milk", _B: "bread"})
+    replicas.commit()
+    indexer = Indexer(replicas, index)
+    await indexer.catch_up()
+    replicas.hold("n", [str(_A)])
+    for range_ in replicas.holding.hold("n").leaving:
+        assert replicas.holding.drop("n", range_)
+    replica.leave()
+    while replicas.durability.is_changed:
+        replicas.commit()
+    await indexer.refresh()
+    assert (_found(index, "milk"), _found(index, "bread")) == ([_A], [])
+
+
 async def test_changes_are_followed_once_they_are_durable(
     index: SearchIndex, replicas: ReplicaSet
 ) -> None:
