@@ -49,7 +49,7 @@ class Contents:
     def text(self, coordinate: Coordinate) -> str:
         """Return the scroll's text, "" when there is none, and keep it at hand."""
         stored = None
-        if self._is_closed(coordinate):
+        if self.is_closed(coordinate):
             stored = self._documents.read_stored(coordinate)
             plain = _plain_text(stored)
             if plain:
@@ -68,7 +68,7 @@ class Contents:
         kept: OpenText | None = self._index.get(coordinate)
         if kept is not None and kept.text is not None:
             return kept.text
-        if self._is_closed(coordinate):
+        if self.is_closed(coordinate):
             text = self._store.text(self._phext, coordinate.key)
             if text is not None:
                 return text
@@ -160,7 +160,7 @@ class Contents:
         opened = opened or self._documents.open(coordinate)
         return None if opened is None else opened.scroll.difference(version)
 
-    def _is_closed(self, coordinate: Coordinate) -> bool:
+    def is_closed(self, coordinate: Coordinate) -> bool:
         """Whether the store has the scroll as it is now, and it has no document."""
         is_stored = self._pending.where(coordinate) is Where.STORED
         return is_stored and self._documents.get(coordinate) is None

@@ -71,6 +71,7 @@ class Holding:
         self._changed = changed
         rows = durability.notes(_KEY)
         self._holds = {key[len(_KEY) :].decode(): _decoded(value) for key, value in rows}
+        self._held = {phext: hold.held for phext, hold in self._holds.items()}
 
     # -- what is held ----------------------------------------------------------------------
 
@@ -89,7 +90,7 @@ class Holding:
 
     def of(self, phext: str) -> Ranges:
         """Return the ranges of a phext that are held."""
-        return self.hold(phext).held
+        return self._held.get(phext, _WHOLE)
 
     def is_held(self, phext: str, coordinate: Coordinate) -> bool:
         """Whether this node holds the scroll. From any thread."""
@@ -160,9 +161,11 @@ class Holding:
             return
         if hold.wanted == _WHOLE and not hold.dropping and not hold.follows:
             self._holds.pop(phext, None)
+            self._held.pop(phext, None)
             self._durability.note(_KEY + phext.encode(), b"")
         else:
             self._holds[phext] = hold
+            self._held[phext] = hold.held
             self._durability.note(_KEY + phext.encode(), _encoded(hold))
         self._changed(phext)
 

@@ -107,7 +107,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
             return self.within(key)
         coordinate = as_coordinate(key)
         self._holding.check(self.name, coordinate)
-        text = self._contents.text(coordinate)
+        is_closed = self.elsewhere is None and self._contents.is_closed(coordinate)
+        text = self.closed(coordinate) if is_closed else self._contents.text(coordinate)
         if not text:
             raise KeyError(key)
         return text
