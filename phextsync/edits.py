@@ -415,7 +415,10 @@ def _is_whole_line(text: str, edit: Edit) -> bool:
 
 
 def missing_lines(text: str, other: str) -> list[Edit]:
-    """Return the edits of `text` that insert the lines of `other` that it lacks."""
+    """Return the edits of `text` that insert the lines of `other` that it lacks, each with an end:
+    others may put lines there too."""
+    if not text:
+        return [(0, 0, other)] if other else []
     edits: list[Edit] = []
     ours, theirs = lines_of(text), lines_of(other)
     plain, wanted = [without_end(line) for line in ours], [without_end(line) for line in theirs]
@@ -426,9 +429,8 @@ def missing_lines(text: str, other: str) -> list[Edit]:
         if not missing:
             continue
         lines = "".join(theirs[line] for line in missing)
-        if b < len(ours):
-            lines = lines if lines.endswith("\n") else f"{lines}\n"
-        elif text and not text.endswith("\n"):
+        lines = lines if lines.endswith("\n") else f"{lines}\n"
+        if b == len(ours) and not text.endswith("\n"):
             lines = f"\n{lines}"
         edits.append((offsets[b], offsets[b], lines))
     return edits

@@ -236,6 +236,60 @@ def test_equal_first_versions_are_one_and_different_ones_keep_each_line_once(
     assert sorted(files["n.md"].split()) == ["a", "b", "c", "d", "x"]
 
 
+@pytest.mark.parametrize(
+    ("texts", "merged"),
+    [
+        (
+            ["# t\n\nfoo\n\nbar\n", "# t\n\nbaz\n\nqux\n"],
+            ["# t", "", "foo", "", "bar", "baz", "qux"],
+        ),
+        (["a {\n}\nb {\n}\n", "a {\n}\nc {\n}\n"], ["a {", "}", "b {", "}", "c {"]),
+        (["x\nx\ny\n", "x\ny\nx\n"], ["x", "x", "y"]),
+        (["one\ntwo", "three\nfour"], ["one", "two", "three", "four"]),
+        (["one\ntwo", "zero\ntwo\n"], ["one", "two", "zero"]),
+        (["\U0001f600\ntwo", "three\n\U0001f600"], ["\U0001f600", "two", "three"]),
+    ],
+)
+@pytest.mark.parametrize("is_apart", [False, True])
+def test_first_versions_that_were_made_apart_keep_each_line_as_often_as_one_had_it(
+    texts: list[str], merged: list[str], is_apart: bool
+) -> None:
+    for machines in (texts, texts[::-1]):
+        mesh = Mesh(2)
+        for machine, text in zip(mesh.machines, machines, strict=True):
+            machine.disk.put("n.md", text)
+            machine.work()
+        if is_apart:
+            mesh.pass_time(2)
+        assert sorted(mesh.settle()["n.md"].splitlines()) == sorted(merged)
+
+
+def test_a_line_that_is_written_again_after_first_versions_met_stays(mesh: Mesh) -> None:
+    mesh.part()
+    for machine, text in zip(mesh.machines, ("same\n\nfoo\n", "same\n\nbar\n"), strict=True):
+        machine.disk.put("n.md", text)
+        machine.work()
+    met = mesh.settle()["n.md"]
+    assert sorted(met.splitlines()) == ["", "bar", "foo", "same"]
+    for machine in mesh.machines:
+        text = machine.disk.text("n.md")
+        machine.disk.put("n.md", f"{text}\nsame\n")
+        assert mesh.settle() == {"n.md": f"{text}\nsame\n"}
+
+
+def test_files_without_an_end_that_meet_a_scroll_apart_keep_their_lines() -> None:
+    mesh = Mesh(3)
+    mesh.machines[0].disk.put("n.md", "one\n")
+    mesh.machines[0].work()
+    mesh.network.link_all()
+    mesh.network.run(1)
+    mesh.part()
+    for machine, text in zip(mesh.machines[1:], ("two", "three"), strict=True):
+        machine.disk.put("n.md", text)
+        machine.work()
+    assert sorted(mesh.settle()["n.md"].splitlines()) == ["one", "three", "two"]
+
+
 def test_a_first_merge_is_told_and_kept_aside(mesh: Mesh, caplog: pytest.LogCaptureFixture) -> None:
     one, two = mesh.machines
     mesh.part()

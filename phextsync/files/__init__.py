@@ -21,6 +21,7 @@
 * `conflict_log`: lines that two sides changed apart
 * `alike`: lines that two sides made alike of one text, apart
 * `rules`: how changes of the ignore file are merged, by whole lines
+* `twins`: lines that stand twice since two machines began a scroll apart
 * `merging`: how the change of a file is done to its scroll
 * `naming`: the map of names and the paths that follow from it
 * `intake`: what files say about their scrolls, and which file was renamed

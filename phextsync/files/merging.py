@@ -6,12 +6,10 @@ the scroll for ever, so what is made in sight of all is an edit under this node'
 file that is saved very often goes over to edits.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from typing import Final
 
-from phextsync.alignment import common_ends
 from phextsync.crdt import is_import
 from phextsync.edits import apply_edits, missing_lines
 from phextsync.files.alike import lines_twice, shared_base
@@ -19,6 +17,7 @@ from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.reading import File
 from phextsync.files.records import Record
 from phextsync.files.rules import merged_rules, whole_lines
+from phextsync.files.twins import Twins
 from phextsync.index import EMPTY_VERSION, Coordinate, root_clients
 from phextsync.merges import blanks_too_many, merged_text
 from phextsync.replica.changes import writing_as
@@ -123,53 +122,30 @@ class Merging:
         state = self._replica.difference(coordinate, EMPTY_VERSION)
         return () if state is None else tuple(filter(is_import, root_clients(state)))
 
-    def join_twins(self, coordinate: Coordinate, record: Record, base: str) -> None:
-        """Two machines began one scroll apart, from files that differ: each line that both had
-        stands twice. Delete the later one of each pair, which every machine does alike."""
-        if not record.roots:
-            return
-        scroll = self._replica.get(coordinate, "")
-        if scroll == base or not set(self.roots(coordinate)) - set(record.roots):
-            return
-        doubled = doubled_lines(base, scroll)
-        if doubled:
+    def join_twins(self, coordinate: Coordinate, record: Record, base: str) -> tuple[int, ...]:
+        """Make one text of what two machines began apart: see `twins`. Return the imports that are
+        known from then on."""
+        if not record.roots or self._replica.get(coordinate, "") == base:
+            return record.roots
+        roots = self.roots(coordinate)
+        new = set(roots) - set(record.roots)
+        if new:
+            glued = self._twins(coordinate, record.roots, new, base).glued()
             with _writing(record.path):
-                self._replica.splice(coordinate, [(start, stop, "") for start, stop in doubled])
+                if glued:
+                    whole = apply_edits(self._replica.get(coordinate, ""), glued)
+                    self._replica.import_text(coordinate, whole)
+                doubled = self._twins(coordinate, record.roots, new, base).doubled()
+                if doubled:
+                    self._replica.splice(coordinate, doubled)
+        return roots
 
-
-def doubled_lines(text: str, whole: str) -> list[tuple[int, int]]:
-    """Return which lines of `whole`, as ascending ranges of characters, stand twice since a piece
-    was put into `text`: the later one of each pair. Empty when it is not one piece."""
-    start, stop = common_ends(text, whole)
-    if start + stop < len(text):
-        return []
-    start = whole.rfind("\n", 0, start) + 1
-    end = len(whole) - stop
-    lines = [*_line_ranges(whole)]
-    before = [line for line in lines if line[0] < start]
-    piece = [line for line in lines if start <= line[0] < end]
-    behind = [line for line in lines if line[0] >= end]
-    return sorted({*_repeated(whole, before, piece), *_repeated(whole, piece, behind)})
-
-
-def _repeated(
-    text: str, first: list[tuple[int, int]], later: list[tuple[int, int]]
-) -> Iterator[tuple[int, int]]:
-    """Give the lines of `later` that stand in `first` too, each as often as there."""
-    left = Counter(text[start:stop] for start, stop in first)
-    for start, stop in later:
-        if left[text[start:stop]] > 0:
-            left[text[start:stop]] -= 1
-            yield start, stop
-
-
-def _line_ranges(text: str) -> Iterator[tuple[int, int]]:
-    at = 0
-    for line in text.split("\n"):
-        end = min(at + len(line) + 1, len(text))
-        if at < end:
-            yield at, end
-        at = end
+    def _twins(
+        self, coordinate: Coordinate, known: Collection[int], new: Collection[int], base: str
+    ) -> Twins:
+        state = self._replica.difference(coordinate, EMPTY_VERSION)
+        assert state is not None
+        return Twins(coordinate, state, known, new, base)
 
 
 def _writing(path: str) -> AbstractContextManager[None]:

@@ -141,7 +141,10 @@ class Output:
         record = self._records.get(coordinate)
         may_write = self._may_write(coordinate)
         if file is not None and record is not None and record.digest and may_write:
-            self._merging.join_twins(coordinate, record, file.text)
+            roots = self._merging.join_twins(coordinate, record, file.text)
+            if roots != record.roots:
+                record = replace(record, roots=roots)
+                self._records.keep(coordinate, record)
             shared = self._unseen.before(coordinate)
             if shared is not None and self._unseen.was_unknown(coordinate):
                 self._merging.join_alike(coordinate, path, shared, file.text)
