@@ -395,6 +395,29 @@ def blanks_too_many(base: str, mine: str, merged: str) -> list[Edit]:
     return edits
 
 
+def missing_ends(base: str, mine: str, merged: str) -> list[Edit]:
+    """Return the edits of `merged` that end the last line of one of two texts, where another stands
+    behind it: `mine`, made of `base`, and what others put in meanwhile. `base` ended with a whole
+    line, so that both begin with one."""
+    if base and not base.endswith("\n"):
+        return []
+    end = "\r\n" if "\r\n" in merged else "\n"
+    made = minimal_edits(base, mine)
+    tail = made[-1][2] if made and made[-1][:2] == (len(base), len(base)) else ""
+    edits: list[Edit] = []
+    gained = 0
+    for start, stop, words in minimal_edits(mine, merged):
+        place = start + gained
+        gained += len(words) - (stop - start)
+        if start < stop or not words:
+            continue
+        if start == len(mine) and not mine.endswith("\n") and not words[0].isspace():
+            edits.append((place, place, end))
+        elif tail and start == len(mine) - len(tail) and not words.endswith("\n"):
+            edits.append((place + len(words), place + len(words), end))
+    return edits
+
+
 # -- edits -----------------------------------------------------------------------------------
 
 

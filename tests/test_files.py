@@ -194,6 +194,44 @@ def test_words_put_in_at_one_place_apart_have_one_blank_between_them(mesh: Mesh)
     assert text in ("buy oat soy milk\n", "buy soy oat milk\n")
 
 
+@pytest.mark.parametrize(
+    ("base", "texts", "lines"),
+    [
+        ("one\n", ("one\ntwo", "one\nthree"), ["one", "three", "two"]),
+        ("one\n", ("one\ntwo\nfour", "one\nthree\n"), ["four", "one", "three", "two"]),
+        ("one\r\n", ("one\r\ntwo", "one\r\nthree"), ["one", "three", "two"]),
+        ("one\ntwo\n", ("one\ntwo", "one\ntwo\nthree"), ["one", "three", "two"]),
+    ],
+)
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_last_lines_without_an_end_that_are_put_in_apart_stay_lines(
+    mesh: Mesh, base: str, texts: tuple[str, str], lines: list[str], is_restarted: bool
+) -> None:
+    for number, saved in enumerate((texts, texts[::-1])):
+        name = f"{number}.md"
+        mesh.machines[0].disk.put(name, base)
+        mesh.settle()
+        mesh.part()
+        for machine, text in zip(mesh.machines, saved, strict=True):
+            machine.disk.put(name, text)
+        mesh.pass_time(1)
+        for machine in mesh.machines if is_restarted else ():
+            machine.files.end()
+            mesh.network.crash(machine.number)
+            machine.start()
+        assert sorted(mesh.settle()[name].splitlines()) == lines
+
+
+def test_who_goes_on_with_a_last_line_of_another_parts_it_not(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    one.disk.put("n.md", "one\nfor")
+    mesh.pass_time(0.5)
+    two.disk.put("n.md", "one\nforty")
+    assert mesh.settle() == {"n.md": "one\nforty"}
+
+
 def test_the_same_pull_in_sight_of_each_other_is_one(mesh: Mesh) -> None:
     mesh.machines[0].disk.put("n.md", "one\n")
     mesh.settle()
@@ -272,9 +310,9 @@ def test_a_line_that_is_written_again_after_first_versions_met_stays(mesh: Mesh)
     met = mesh.settle()["n.md"]
     assert sorted(met.splitlines()) == ["", "bar", "foo", "same"]
     for machine in mesh.machines:
-        text = machine.disk.text("n.md")
-        machine.disk.put("n.md", f"{text}\nsame\n")
-        assert mesh.settle() == {"n.md": f"{text}\nsame\n"}
+        held = machine.disk.text("n.md")
+        machine.disk.put("n.md", f"{held}\nsame\n")
+        assert mesh.settle() == {"n.md": f"{held}\nsame\n"}
 
 
 def test_files_without_an_end_that_meet_a_scroll_apart_keep_their_lines() -> None:

@@ -19,7 +19,7 @@ from phextsync.files.records import Record
 from phextsync.files.rules import merged_rules, whole_lines
 from phextsync.files.twins import Twins
 from phextsync.index import EMPTY_VERSION, Coordinate, root_clients
-from phextsync.merges import blanks_too_many, merged_text
+from phextsync.merges import blanks_too_many, merged_text, missing_ends
 from phextsync.replica.changes import writing_as
 from phextsync.replica.replica import Replica
 from phextsync.texts import check_text
@@ -106,6 +106,15 @@ class Merging:
         if doubled:
             with _writing(path):
                 self._replica.splice(coordinate, doubled)
+
+    def end_lines(self, coordinate: Coordinate, path: str, base: str, mine: str) -> None:
+        """End last lines behind which stands what others, who did not know what made `mine` of
+        `base`, put there."""
+        scroll = self._replica.get(coordinate, "")
+        ends = missing_ends(base, mine, scroll)
+        if ends:
+            with _writing(path):
+                self._replica.import_text(coordinate, apply_edits(scroll, ends))
 
     def join_alike(self, coordinate: Coordinate, path: str, base: str, mine: str) -> None:
         """Delete lines that stand twice since others, who did not know what made `mine` of `base`,

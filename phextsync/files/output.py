@@ -146,6 +146,8 @@ class Output:
                 record = replace(record, roots=roots)
                 self._records.keep(coordinate, record)
             shared = self._unseen.before(coordinate)
+            if shared is not None and self._unseen.may_be_unknown(coordinate):
+                self._merging.end_lines(coordinate, path, shared, file.text)
             if shared is not None and self._unseen.was_unknown(coordinate):
                 self._merging.join_alike(coordinate, path, shared, file.text)
             if shared is not None:

@@ -60,6 +60,13 @@ class Unseen:
         update = self._replica.difference(coordinate, after)
         return update is not None and fits(state_vector(before), update)
 
+    def may_be_unknown(self, coordinate: Coordinate) -> bool:
+        """The same, and true as well where it cannot be told of what was changed while others were
+        away, as after a start of the node."""
+        if coordinate in self._versions:
+            return self.was_unknown(coordinate)
+        return self._records.shared(coordinate) is not None
+
     def meet(self, coordinate: Coordinate, mine: str, merged: str) -> str | None:
         """Return what a scroll held, if what made `merged` of `mine` may have been written without
         knowing `mine`; from then on that is known. In sight of all it is not if it was written
