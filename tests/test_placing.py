@@ -16,7 +16,7 @@ from phextsync.control import placing
 from phextsync.control.answers import PlacedRange
 from phextsync.control.frames import Value
 from phextsync.control.status import DirectoryRow
-from phextsync.errors import DirectoryError, PhextsyncError
+from phextsync.errors import DirectoryError, NotHeldError, PhextsyncError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.placement.members import Member
 from phextsync.placement.policy import Policy, Rule
@@ -208,6 +208,8 @@ def test_what_cannot_be_followed_is_a_warning_and_all_is_held() -> None:
         (name,) = [member.name for member in holders]
         one, other = [n for n in range(3) if f"node-{n}" != name]
         assert [row.held for row in mesh.node(one).status().holding] == [()]
+        with pytest.raises(NotHeldError, match=f"nothing is: it is on .*; it is placed on {name}"):
+            mesh.node(one).phext(PHEXT).get(_ONE.lower)
         mesh.node(other).directories = _Bound()
         for library in range(1, 2 * WANTED_MAX + 3, 2):
             mesh.node(0).desk.ask(["place_range", PHEXT, f"{library}.*", True, []])

@@ -20,7 +20,8 @@ from phextsync.control.placing import (
     problems_of,
 )
 from phextsync.errors import PermissionDeniedError, PhextsyncError
-from phextsync.index import EVERYTHING
+from phextsync.index import EVERYTHING, Coordinate
+from phextsync.placement.holders import Placement
 from phextsync.placement.members import Member
 from phextsync.ranges import Ranges
 from phextsync.replica.holding import WANTED_MAX
@@ -57,6 +58,8 @@ class Following:
         self._replicas = replicas = node.replicas
         self._boundary = boundary
         self._changed = Flag()
+        self._placements: dict[str, Placement] = {}  # as they were followed last
+        self._whose, replicas.holding.whose = replicas.holding.whose, self._whose_by_placement
         replicas.listen(ReplicaListener(on_open=self._opened, on_held=self._held))
         if is_placed(replicas):
             self._opened(PLACEMENT)
@@ -69,6 +72,14 @@ class Following:
     def _held(self, phext: str) -> None:
         if self._replicas.holding.hold(phext).follows:
             self._changed.set()
+
+    def _whose_by_placement(self, phext: str, at: Coordinate) -> str:
+        """Say who has a scroll that is not held here, linked or not."""
+        said, placement = self._whose(phext, at), self._placements.get(phext)
+        if placement is None or placement.is_everywhere:
+            return said
+        names = ", ".join(member.name for member in placement.holders(at))
+        return f"{said}; it is placed on {names}"
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -93,13 +104,14 @@ class Following:
         with suppress(PermissionDeniedError):  # one that may not write there is no member
             me = identity.node_id, identity.name
             join(self._replicas, Member(*me, weight, since_ms, permissions=identity.permissions))
+        self._placements = {}
         followed = [phext for phext in holding.phexts() if holding.hold(phext).follows]
         problems = [await self._follow(phext, identity.node_id) for phext in followed]
         self.warnings = (*filter(None, problems), *problems_of(self._replicas))
 
     async def _follow(self, phext: str, node_id: bytes) -> str:
         """Hold what placement says of a phext; return what is in the way of that, or nothing."""
-        placement = placement_of(self._replicas, phext)
+        placement = self._placements[phext] = placement_of(self._replicas, phext)
         ranges: Ranges = (EVERYTHING,)
         if node_id in placement.node_ids:
             if len(placement.members) > _FEW:
