@@ -315,6 +315,31 @@ def test_a_line_that_is_written_again_after_first_versions_met_stays(mesh: Mesh)
         assert mesh.settle() == {"n.md": f"{held}\nsame\n"}
 
 
+@pytest.mark.parametrize(
+    ("texts", "lines"),
+    [
+        (("one\ntwo", "three\nfour"), ["four", "one", "three", "two"]),
+        (
+            ("# title\n\nwhat both have\none\n", "# title\n\nwhat both have\ntwo\n"),
+            ["", "# title", "one", "two", "what both have"],
+        ),
+    ],
+)
+def test_a_deleted_file_that_is_made_again_apart_keeps_each_line_once(
+    mesh: Mesh, texts: tuple[str, str], lines: list[str]
+) -> None:
+    for made in (texts, texts[::-1]):
+        mesh.machines[0].disk.put("n.md", "old\n")
+        mesh.settle()
+        mesh.machines[0].disk.unlink("n.md")
+        mesh.settle()
+        mesh.part()
+        for machine, text in zip(mesh.machines, made, strict=True):
+            machine.disk.put("n.md", text)
+        mesh.pass_time(2)
+        assert sorted(mesh.settle()["n.md"].splitlines()) == lines
+
+
 def test_files_without_an_end_that_meet_a_scroll_apart_keep_their_lines() -> None:
     mesh = Mesh(3)
     mesh.machines[0].disk.put("n.md", "one\n")

@@ -43,8 +43,8 @@ def shared_base(base: str, scroll: str, text: str) -> str:
 
 def lines_twice(base: str, mine: str, merged: str) -> list[Edit]:
     """Return the edits of `merged` that delete lines which stand there twice, since others, who did
-    not know `mine`, made of a piece of `base` much the same. Of such lines the first stay, so that
-    two that both delete them delete no more than one of them does."""
+    not know `mine`, made of a piece of `base`, or of one that is empty, much the same. Of such
+    lines the first stay, so that two that both delete them delete no more than one of them does."""
     olds, ours, whole = (lines_of(text) for text in (base, mine, merged))
     work = Work(len(base) + len(mine) + len(merged))
     pieces = {(a, b): ours[c:d] for a, b, c, d in changed_blocks(olds, ours, work)}
@@ -52,7 +52,7 @@ def lines_twice(base: str, mine: str, merged: str) -> list[Edit]:
     edits: list[Edit] = []
     for a, b, c, d in changed_blocks(olds, whole, work):
         here, there = Counter(pieces.get((a, b), ())), Counter(whole[c:d])
-        if a == b or not here <= there:
+        if (a == b and base) or not here <= there:
             continue
         twice = here & (there - here)
         least = min(_size(here), _size(there - here))

@@ -6,6 +6,7 @@ batch. What cannot be told now waits, or is a problem of that name alone.
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
@@ -22,7 +23,7 @@ from phextsync.files.reading import File, Found, Gone, Trouble
 from phextsync.files.records import Record, Records, digest_of
 from phextsync.files.todo import Todo
 from phextsync.files.unseen import Unseen
-from phextsync.index import Coordinate
+from phextsync.index import EMPTY_VERSION, Coordinate
 from phextsync.replica.replica import Replica
 from phextsync.texts import check_text
 
@@ -134,7 +135,7 @@ class Intake:
         if record is None or not record.digest:
             self._absences.end(coordinate)
             if file is not None and text:
-                self._merging.meet(coordinate, path, text)
+                self._meet(coordinate, path, text)
                 self._agree(coordinate, path, file)
         elif not text:
             if isinstance(found, Gone) and record.is_outside and not found.is_outside:
@@ -185,6 +186,14 @@ class Intake:
         with self._unseen.changing(coordinate):
             self._merging.take(coordinate, record, base, file, is_unseen=taken.is_unseen)
         self._conflicts.compare(coordinate, record.path, base, file.text, scroll)
+
+    def _meet(self, coordinate: Coordinate, path: str, text: str) -> None:
+        """Bring a file to a scroll that it never agreed with. Where all was deleted others may do
+        the same unseen, as in a text that both replace."""
+        had_text = self._replica.version(coordinate) != EMPTY_VERSION
+        is_emptied = had_text and not self._replica.size(coordinate)
+        with self._unseen.changing(coordinate) if is_emptied else nullcontext():
+            self._merging.meet(coordinate, path, text)
 
     def _agree(self, coordinate: Coordinate, path: str, file: File) -> None:
         """Remember a file as it was read, now that the scroll has what was done to it."""
@@ -302,7 +311,7 @@ class Intake:
         for coordinate, line in lines.items():
             file = files[line.name]
             with self._problems.boundary(line.name, taken.now):
-                self._merging.meet(coordinate, line.name, file.text)
+                self._meet(coordinate, line.name, file.text)
                 self._agree(coordinate, line.name, file)
                 taken.ready[coordinate] = file
                 self._problems.solve(line.name)
