@@ -315,6 +315,21 @@ def test_a_line_that_is_written_again_after_first_versions_met_stays(mesh: Mesh)
         assert mesh.settle() == {"n.md": f"{held}\nsame\n"}
 
 
+def test_a_first_version_without_an_end_stays_apart_from_one_that_was_edited() -> None:
+    mesh = Mesh(2)
+    one, two = mesh.machines
+    names = [f"{number}.md" for number in range(8)]  # which of two stands first is by their ids
+    for text in ("old\n", "older\nold\n", "one\nhead\n"):
+        for name in names:
+            one.disk.put(name, text)
+        one.work()
+    for name in names:
+        two.disk.put(name, f"two of {name}")
+    mesh.pass_time(2)
+    for name, text in mesh.settle().items():
+        assert sorted(text.splitlines()) == ["head", "one", f"two of {name}"]
+
+
 @pytest.mark.parametrize(
     ("texts", "lines"),
     [

@@ -61,11 +61,13 @@ class Twins:
         mine = [line.rstrip("\r\n") for line in lines_of(self._mine)]
         end = "\r\n" if "\r\n" in self._text else "\n"
         for line in self._lines:
-            if len(line.units) != 2 or any(c not in (*self._known, *self._new) for c in line.units):
-                continue
-            for part, is_first in ((mine[-1], True), (mine[0], False)) if mine else ():
+            new = sum(units for client, units in line.units.items() if client in self._new)
+            rest = sum(line.units.values()) - new
+            for part, is_first in (
+                ((mine[-1], True), (mine[0], False)) if mine and new and rest else ()
+            ):
                 is_there = line.text.startswith(part) if is_first else line.text.endswith(part)
-                if part and is_there and _units(part) in line.units.values():
+                if is_there and _units(part) == rest:
                     at = line.start + (len(part) if is_first else len(line.text) - len(part))
                     return [(at, at, end)]
         return []
