@@ -13,6 +13,7 @@ from phextsync import NotHeldError, aio
 from phextsync.cli.main import app
 from phextsync.control.status import HoldingRow, LeavingRow
 from phextsync.files import service
+from phextsync.gateways.agent import Agent
 from phextsync.index import Coordinate
 from phextsync.testing import MemoryMesh, Partition, Repair, Restart
 from phextsync.testing.mesh import PHEXT
@@ -97,6 +98,42 @@ def test_a_range_without_scrolls_leaves_at_once_and_is_an_error_from_then_on(use
     assert user.error("get", "3.1.1/1.1.1/1.1.1") == said
     assert user.error("set", "3.1.1/1.1.1/1.1.1", "text") == said
     assert user.error("log", "3.1.1/1.1.1/1.1.1") == said
+
+
+def test_what_lists_scrolls_says_what_is_not_held(user: _User, tmp_path: Path) -> None:
+    file = str(tmp_path / "all.phext")
+    listing = (["ls", "2.*"], ["ls"], ["search", "text"], ["export", "-"], ["export", file])
+    for arguments in listing:
+        assert "not held" not in user.run(*arguments).stderr
+    user.out("hold", "1.*", "2.*")
+    for arguments in listing[1:]:
+        result = user.run(*arguments)
+        assert result.exit_code == 0
+        said = result.stderr.splitlines()[0]
+        assert said == "of memory is not held here: 3.1.1/1.1.1/1.1.1..", arguments
+    assert "not held" not in user.run("ls", "2.*").stderr
+    assert "not held here: 7.*" in user.run("search", "text", "--range", "7.*").stderr
+
+
+def test_agents_hear_that_what_they_list_and_search_is_not_held(tmp_path: Path) -> None:
+    async def main() -> None:
+        folder = make_folder(tmp_path)
+        async with aio.open(folder, host="127.0.0.1", port=0, discover=False) as handle:
+            agent = Agent(handle)
+            assert len(await agent.call("list", {"range": "2.*"})) == 1
+            await handle.hold(["1.*"])
+            await handle.phext().edit(_A, "text")
+            for name, given in (
+                ("list", {"range": "2.*"}),
+                ("list", {}),
+                ("search", {"words": "text"}),
+                ("search", {"words": "text", "range": "2.*"}),
+            ):
+                said = await agent.call(name, given)
+                assert said[-1].startswith("[not held by this machine: 2."), name
+            assert len(await agent.call("list", {"range": "1.*"})) == 1
+
+    asyncio.run(main())
 
 
 def test_nothing_of_a_phext_may_be_held(user: _User) -> None:
@@ -228,6 +265,9 @@ def test_a_node_gives_a_range_up_while_it_runs_and_waits_for_the_others_to_be_ba
         assert (row.held, row.leaving, row.going) == (("1.*",), (), 0)
         with pytest.raises(NotHeldError, match="it is on node-0, node-1"):
             mesh.node(2).phext(PHEXT).get(two)
+        with pytest.raises(NotHeldError, match=r"2\.\* is not held here, where 1\.\* is"):
+            await mesh.node(2).synced(PHEXT, "2.*", timeout_s=1)
+        await mesh.node(2).synced(PHEXT, "1.*", timeout_s=1)
         assert [peer.state for peer in mesh.node(2).peers()] == ["in sync", "in sync"]
         assert all(mesh.node(i).phext(PHEXT)[two] == "text\n" for i in (0, 1))
         await mesh.node(2).hold(["*"], PHEXT)

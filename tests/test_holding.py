@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phextsync.errors import NotHeldError, PhextsyncError
+from phextsync.gateways.sq import Request, SqApi
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange, contains
 from phextsync.ranges import intersection
 from phextsync.replica.changes import Change
@@ -618,6 +619,11 @@ def test_a_coordinate_that_is_not_held_is_an_error_that_says_who_has_it() -> Non
         lambda: narrow.replica.check_allowed(_B),
         lambda: narrow.replica.position(_B, 0),
         lambda: narrow.replica.past(_B),
+        lambda: _B in narrow.replica,
+        lambda: _B in narrow.replica.within("2.*"),
+        lambda: narrow.replica.pop(_B),
+        lambda: narrow.replica.__delitem__(_B),
+        lambda: narrow.replica.size(_B),
     ):
         with pytest.raises(NotHeldError, match=said):
             call()
@@ -626,6 +632,25 @@ def test_a_coordinate_that_is_not_held_is_an_error_that_says_who_has_it() -> Non
     network.cut(next(iter(network.links)))
     with pytest.raises(NotHeldError, match="no linked peer has it"):
         narrow.replica.get(_B)
+
+
+def test_clients_of_sq_hear_of_what_is_not_held_that_it_is_elsewhere() -> None:
+    network = _network()
+    narrow = network.peers[1]
+    narrow.replicas.hold(PHEXT, [_ONE])
+    network.run(2)
+    api = SqApi(narrow.replicas)
+    lines = f"{_A}: x\n{_B}: x\n".encode()
+    place = f"p={PHEXT}&c={_B}"
+    for request in (
+        Request("GET", "/api/v2/select", place),
+        Request("GET", "/api/v2/delete", place),
+        Request("GET", "/api/v2/insert", f"{place}&s=text"),
+        Request("POST", "/api/v2/delta", f"p={PHEXT}", body=lines),
+    ):
+        answer = api.answer(request)
+        assert (answer.status, b"is not held here" in answer.body) == (400, True), request.path
+    assert api.answer(Request("GET", "/api/v2/toc", f"p={PHEXT}")).status == 200
 
 
 def test_subscribers_hear_that_a_range_has_left() -> None:

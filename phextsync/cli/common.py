@@ -20,6 +20,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from phextsync.control import operations
 from phextsync.control.answers import Page, rows_of_pages
 from phextsync.control.operations import Asked, Operation
 from phextsync.control.performing import PAGE_ITEMS
@@ -155,6 +156,12 @@ def warn_of_import(folder: Path) -> None:
 def pages(asked: Asked, operation: Operation[Page[T]], phext: str, range_: str) -> Iterator[T]:
     """Iterate over the rows of an operation whose answers come in pages."""
     return rows_of_pages(lambda after: operation.ask(asked, phext, range_, after))
+
+
+def warn_of_unheld(asked: Asked, phext: str, range_: CoordinateRange) -> None:
+    """Say which parts of a range are not held here: what is there is not in what is printed."""
+    if unheld := operations.STATUS.ask(asked).unheld(phext, range_):
+        warn(f"of {phext} is not held here: {', '.join(map(str, unheld))}")
 
 
 # -- arguments -----------------------------------------------------------------------------

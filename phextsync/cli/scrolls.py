@@ -32,6 +32,7 @@ from phextsync.cli.common import (
     target,
     text_or_input,
     warn,
+    warn_of_unheld,
     whole_range_target,
     with_file,
     write_output,
@@ -42,6 +43,7 @@ from phextsync.control.client import Attachment
 from phextsync.control.frames import Value
 from phextsync.control.sockets import ABSENT
 from phextsync.handles.visit import Alone
+from phextsync.index import CoordinateRange
 from phextsync.store.import_note import ImportNote, forget_import
 from phextsync.terminal import visible, visible_json
 
@@ -106,6 +108,7 @@ def ls(range_: Range = "*", data: Data = DATA, phext: Phext = PHEXT, as_json: Js
         within = range_target(asked, phext, range_)
         rows = list(pages(asked, operations.LIST, within.phext, str(within.range)))
         files = file_names(asked, within.phext, (row.coordinate for row in rows))
+        warn_of_unheld(asked, within.phext, within.range)
     if within.below is not None:
         rows = [row for row in rows if _is_below(files.get(str(row.coordinate)), within.below)]
     if as_json:
@@ -149,6 +152,7 @@ def search(
         phext, within = whole_range_target(asked, phext, range_)
         hits = operations.SEARCH.ask(asked, phext, within, words, limit)
         files = file_names(asked, phext, (hit.coordinate for hit in hits))
+        warn_of_unheld(asked, phext, CoordinateRange.parse(within))
     if as_json:
         rows: list[dict[str, object]] = [
             {"coordinate": str(hit.coordinate), "score": hit.score, "snippet": hit.snippet}
@@ -231,6 +235,7 @@ def export(
     with session(data, report=damages.append) as asked:
         phext, range_ = whole_range_target(asked, phext, range_)
         scrolls = list(pages(asked, operations.READ, phext, range_))
+        warn_of_unheld(asked, phext, CoordinateRange.parse(range_))
     replaced = sum(phextfile.has_breaks(text) for _, text in scrolls)
     if replaced:
         what = counted(replaced, "scroll")

@@ -245,7 +245,7 @@ def _coordinates(replica: Replica, range_: CoordinateRange | None) -> Page[Coord
 def _list(replica: Replica, range_: CoordinateRange | None) -> Page[ListedScroll]:
     def row(coordinate: Coordinate, text: str) -> ListedScroll:
         line = first_line(text, _SUMMARY_CHARACTERS)
-        return ListedScroll(coordinate, replica.size(coordinate), line)
+        return ListedScroll(coordinate, replica.read_size(coordinate), line)
 
     return _page(replica, range_, row, bytes_max=None)
 

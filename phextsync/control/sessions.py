@@ -83,7 +83,7 @@ class Session:
         replica = self.desk.replicas.phext(change.phext)
         texts = change.texts or (None,) * len(change.coordinates)
         scrolls = tuple(
-            ToldScroll(place, replica.size(place), text)
+            ToldScroll(place, replica.read_size(place), text)
             for place, text in zip(change.coordinates, texts, strict=True)
         )
         return ToldChange(change.origin, change.label, change.missed, scrolls)

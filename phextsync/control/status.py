@@ -13,6 +13,8 @@ from types import UnionType
 from typing import cast, get_args, get_origin, get_type_hints
 
 from phextsync.errors import ProtocolError
+from phextsync.index import CoordinateRange
+from phextsync.ranges import Ranges, without
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +195,14 @@ class Status:
     def to_json(self) -> str:
         """Return it as JSON."""
         return json.dumps(asdict(self))
+
+    def unheld(self, phext: str, range_: CoordinateRange) -> Ranges:
+        """Return the parts of a range of a phext that are not held."""
+        for row in self.holding:
+            if row.phext == phext:
+                held = (*row.held, *(leaving.range for leaving in row.leaving))
+                return without((range_,), [*map(CoordinateRange.parse, held)])
+        return ()
 
     @staticmethod
     def from_json(text: str) -> "Status":

@@ -173,16 +173,23 @@ class Agent:
 
     async def _list(self, phext: AsyncPhext, range_: str, after: str) -> list[str]:
         listed: list[tuple[Coordinate, str, str]] = []
+        unheld = await self._unheld(phext.name, CoordinateRange.parse(range_))
         async with aclosing(self.rows(phext, rest_of(range_, after))) as rows:
             async for coordinate, size, line in rows:
                 if len(listed) == PAGE_ROWS:
                     more = f"[there is more: go on with after={listed[-1][0]}]"
-                    return ["\n".join(await self._lines(phext.name, listed)), more]
+                    return ["\n".join(await self._lines(phext.name, listed)), more, *unheld]
                 listed.append((coordinate, f"{size}  ", line))
         if listed:
-            return ["\n".join(await self._lines(phext.name, listed))]
+            return ["\n".join(await self._lines(phext.name, listed)), *unheld]
         names = ", ".join(await self.phexts()) or "none"
-        return [f"no scrolls in {range_} of {phext.name}; phexts that exist: {names}"]
+        return [f"no scrolls in {range_} of {phext.name}; phexts that exist: {names}", *unheld]
+
+    async def _unheld(self, phext: str, range_: CoordinateRange) -> list[str]:
+        """Return a line about the parts of a range that other machines hold and this one does not,
+        if there are any."""
+        unheld = (await self._node.status()).unheld(phext, range_)
+        return [f"[not held by this machine: {', '.join(map(str, unheld))}]"] if unheld else []
 
     async def _search(
         self, words: str, phext: str, range_: CoordinateRange, limit: int
@@ -193,7 +200,8 @@ class Agent:
         return [
             "\n".join(lines)
             or f"no scroll in {range_} of {phext} has all of {words!r:.80}; try fewer words,"
-            " beginnings such as wor*, or list"
+            " beginnings such as wor*, or list",
+            *await self._unheld(phext, range_),
         ]
 
     async def _lines(self, phext: str, rows: list[tuple[Coordinate, str, str]]) -> list[str]:

@@ -11,6 +11,7 @@ phexts are generators: they yield every few milliseconds, so that others have th
 import json
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -285,7 +286,9 @@ def _status(call: _Call) -> _Steps:
     at, size, count = ORIGIN, 0, 0
     for page in _pages(call.replica):
         for coordinate in page:
-            size += len(phextfile.breaks_between(at, coordinate)) + call.replica.size(coordinate)
+            size += len(phextfile.breaks_between(at, coordinate)) + call.replica.read_size(
+                coordinate
+            )
             at = coordinate
         count += len(page)
         yield 0
@@ -317,12 +320,11 @@ def _checksum(call: _Call) -> _Steps:
 
 
 def _delta(call: _Call) -> _Steps:
-    """The scrolls whose checksums are not those of the request, and a mark for each that is only
-    there."""
+    """The scrolls whose checksums are not the request's, and a mark for each that is only there."""
     theirs: dict[Coordinate, str] = {}
     for lines in _lines(call.texts):
         for first in range(0, len(lines), _PAGE):
-            theirs.update(_checksums(lines[first : first + _PAGE]))
+            theirs.update(_checksums(lines[first : first + _PAGE], call.replica.check_held))
             yield 0
     answer = dict.fromkeys(theirs, MISSING)
     for scrolls in _scrolls(call.replica):
@@ -339,16 +341,16 @@ def _delta(call: _Call) -> _Steps:
     return "".join(pieces)
 
 
-def _checksums(lines: Iterable[str]) -> dict[Coordinate, str]:
-    """Read lines `COORDINATE: CHECKSUM`; others are skipped."""
+def _checksums(lines: Iterable[str], check: Callable[[Coordinate], None]) -> dict[Coordinate, str]:
+    """Read lines `COORDINATE: CHECKSUM`; others are skipped. Each coordinate is to be checked."""
     found: dict[Coordinate, str] = {}
     for line in lines:
         pieces = line.removesuffix("\r").split(": ")
         if len(pieces) > 1:
-            try:
-                found[Coordinate.parse_lenient(pieces[0])] = pieces[1]
-            except CoordinateError:
-                continue
+            with suppress(CoordinateError):
+                place = Coordinate.parse_lenient(pieces[0])
+                check(place)
+                found[place] = pieces[1]
     return found
 
 

@@ -41,7 +41,8 @@ class Agreement:
         self, phext: str, range_: CoordinateRange, peers: int | None, timeout_s: float | None
     ) -> None:
         """Wait until `peers` connected peers (None: all of them, at least one) have a range on
-        their disks. NotSyncedError after `timeout_s`."""
+        their disks. NotSyncedError after `timeout_s`, NotHeldError when nothing of it is held."""
+        self._replicas.holding.check_some(phext, range_)
         with trio.move_on_after(math.inf if timeout_s is None else timeout_s):
             while self._replicas.is_dirty or not self._is_synced(phext, range_, peers):
                 await self._progress.wait()

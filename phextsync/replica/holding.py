@@ -99,11 +99,16 @@ class Holding:
     def check(self, phext: str, coordinate: Coordinate) -> None:
         """NotHeldError where this node does not hold the scroll."""
         if not self.is_held(phext, coordinate):
-            held = ", ".join(map(str, self.of(phext))) or "nothing"
-            raise NotHeldError(
-                f"{phext} {coordinate} is not held here, where {held} is: "
-                f"{self.whose(phext, coordinate)}"
-            )
+            raise self._not_held(phext, str(coordinate), self.whose(phext, coordinate))
+
+    def check_some(self, phext: str, range_: CoordinateRange) -> None:
+        """NotHeldError where this node holds nothing of a range."""
+        if not intersection((range_,), self.of(phext)):
+            raise self._not_held(phext, str(range_), "nothing of it is here")
+
+    def _not_held(self, phext: str, what: str, why: str) -> NotHeldError:
+        held = ", ".join(map(str, self.of(phext))) or "nothing"
+        return NotHeldError(f"{phext} {what} is not held here, where {held} is: {why}")
 
     # -- changes ---------------------------------------------------------------------------
 

@@ -192,7 +192,13 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
 
     def size(self, key: Key) -> int:
         """Return the bytes of the scroll's text in UTF-8, 0 when there is none. Opens nothing."""
-        return self._contents.size(as_coordinate(key))
+        coordinate = as_coordinate(key)
+        self._holding.check(self.name, coordinate)
+        return self._contents.size(coordinate)
+
+    def read_size(self, coordinate: Coordinate) -> int:
+        """Return the bytes of the text that `read` returns. Opens nothing."""
+        return self._contents.size(coordinate)
 
     # -- edits -----------------------------------------------------------------------------
 
@@ -413,6 +419,10 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._publisher.publish(coordinates, origin, label)
 
     # -- what is given up ------------------------------------------------------------------
+
+    def check_held(self, key: Key) -> None:
+        """NotHeldError when this node does not hold the scroll."""
+        self._holding.check(self.name, as_coordinate(key))
 
     def has_scrolls(self, range_: CoordinateRange) -> bool:
         """Whether there is anything here of a range, scrolls that were emptied included."""

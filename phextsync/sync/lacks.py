@@ -108,7 +108,7 @@ class Lacks:
             (reasons[phext, c] for c in sorted(coordinates) if (phext, c) in reasons), ""
         )
         reason = f"it refused: {refused}" if refused else "not yet on its disk"
-        text_bytes = sum(replica.size(coordinate) for coordinate in coordinates)
+        text_bytes = sum(replica.read_size(coordinate) for coordinate in coordinates)
         text_bytes += index.text_bytes * streamed // max(1, len(index))
         scrolls = len(coordinates) + streamed
         return replace(lack, scrolls=scrolls, reason=reason, text_bytes=text_bytes)
