@@ -4,6 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import cbor2
 import pytest
 import trio
 from typer.testing import CliRunner, Result
@@ -15,6 +16,8 @@ from phextsync.control.status import HoldingRow, LeavingRow
 from phextsync.files import service
 from phextsync.gateways.agent import Agent
 from phextsync.index import Coordinate
+from phextsync.store.contract import Batch
+from phextsync.store.lmdb_store import LmdbStore
 from phextsync.testing import MemoryMesh, Partition, Repair, Restart
 from phextsync.testing.mesh import PHEXT
 from sims.processes import make_folder
@@ -134,6 +137,17 @@ def test_agents_hear_that_what_they_list_and_search_is_not_held(tmp_path: Path) 
             assert len(await agent.call("list", {"range": "1.*"})) == 1
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("note", [[[], [], []], [[], [], [], None, False, 1], [[[b"", b""]]], 5])
+def test_what_another_version_noted_of_holding_is_one_line(user: _User, note: object) -> None:
+    store = LmdbStore(user.data)
+    store.commit(Batch((), notes=((b"hmemory", cbor2.dumps(note)),)))
+    store.close(clean=True)
+    for arguments in (["get", _A], ["hold"], ["hold", "1.*"], ["status"], ["ls"], ["up"]):
+        said = user.error(*arguments)
+        assert said.startswith("expected what is held of 'memory', found"), arguments
+        assert said.endswith("another version of phextsync has noted it")
 
 
 def test_nothing_of_a_phext_may_be_held(user: _User) -> None:

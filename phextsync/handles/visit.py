@@ -63,7 +63,11 @@ class Reading:
         if data is None:
             NodeIdentity.load(self._folder)
         self._snapshot = Snapshot(self._folder, data, is_pinned=is_pinned) if data else None
-        self._replicas = _replicas(self._snapshot or MemoryStore(), bytes(16), UNRESTRICTED)
+        try:
+            self._replicas = _replicas(self._snapshot or MemoryStore(), bytes(16), UNRESTRICTED)
+        except BaseException:
+            self.close()
+            raise
         self._files = FileDesk(self._replicas, self._folder)
 
     def ask(self, *request: Value) -> Value:

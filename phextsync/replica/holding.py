@@ -12,7 +12,7 @@ from typing import Final
 
 import cbor2
 
-from phextsync.errors import NotHeldError, PhextsyncError
+from phextsync.errors import NotHeldError, PhextsyncError, StoreError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, contains
 from phextsync.phext_names import is_phext_name, is_reserved
 from phextsync.ranges import Ranges, intersection, union, without
@@ -69,8 +69,8 @@ class Holding:
         self.whose: Callable[[str, Coordinate], str] = lambda _phext, _at: "no node runs here"
         self._durability = durability
         self._changed = changed
-        rows = durability.notes(_KEY)
-        self._holds = {key[len(_KEY) :].decode(): _decoded(value) for key, value in rows}
+        rows = [(key[len(_KEY) :].decode(), note) for key, note in durability.notes(_KEY)]
+        self._holds = {phext: _decoded(phext, note) for phext, note in rows}
         self._held = {phext: hold.held for phext, hold in self._holds.items()}
 
     # -- what is held ----------------------------------------------------------------------
@@ -183,10 +183,17 @@ def _encoded(hold: Hold) -> bytes:
     return cbor2.dumps([*ranges, hold.copies, hold.follows])
 
 
-def _decoded(note: bytes) -> Hold:
-    *ranges, copies, follows = cbor2.loads(note)
-    wanted, leaving, dropping = (tuple(map(_range, part)) for part in ranges)
-    return Hold(wanted, leaving, dropping, copies, follows)
+def _decoded(phext: str, note: bytes) -> Hold:
+    """Return what a note says. StoreError when that is nothing that this version writes."""
+    try:
+        wanted, leaving, dropping, copies, follows = cbor2.loads(note)
+        parts = [tuple(map(_range, part)) for part in (wanted, leaving, dropping)]
+    except (ValueError, TypeError, cbor2.CBORDecodeError) as error:
+        raise StoreError(
+            f"expected what is held of {phext!r}, found {note!r:.60}: another version of phextsync "
+            "has noted it"
+        ) from error
+    return Hold(*parts, copies=copies, follows=follows)
 
 
 def _range(bounds: list[bytes]) -> CoordinateRange:
