@@ -144,7 +144,7 @@ def test_what_another_version_noted_of_holding_is_one_line(user: _User, note: ob
     store = LmdbStore(user.data)
     store.commit(Batch((), notes=((b"hmemory", cbor2.dumps(note)),)))
     store.close(clean=True)
-    for arguments in (["get", _A], ["hold"], ["hold", "1.*"], ["status"], ["ls"], ["up"]):
+    for arguments in (["get", _A], ["hold"], ["hold", "1.*"], ["status"], ["ls"]):
         said = user.error(*arguments)
         assert said.startswith("expected what is held of 'memory', found"), arguments
         assert said.endswith("another version of phextsync has noted it")

@@ -186,14 +186,14 @@ def _encoded(hold: Hold) -> bytes:
 def _decoded(phext: str, note: bytes) -> Hold:
     """Return what a note says. StoreError when that is nothing that this version writes."""
     try:
-        wanted, leaving, dropping, copies, follows = cbor2.loads(note)
-        parts = [tuple(map(_range, part)) for part in (wanted, leaving, dropping)]
+        *parts, copies, follows = cbor2.loads(note)
+        wanted, leaving, dropping = (tuple(map(_range, part)) for part in parts)
     except (ValueError, TypeError, cbor2.CBORDecodeError) as error:
         raise StoreError(
             f"expected what is held of {phext!r}, found {note!r:.60}: another version of phextsync "
             "has noted it"
         ) from error
-    return Hold(*parts, copies=copies, follows=follows)
+    return Hold(wanted, leaving, dropping, copies, follows)
 
 
 def _range(bounds: list[bytes]) -> CoordinateRange:
