@@ -608,6 +608,7 @@ def test_floods_of_what_is_given_up_and_kept_hold_nothing_up_and_do_not_grow() -
 def test_a_coordinate_that_is_not_held_is_an_error_that_says_who_has_it() -> None:
     network = _network()
     narrow = network.peers[1]
+    history = narrow.replica.history(_B)
     narrow.replicas.hold(PHEXT, [_ONE])
     network.run(2)
     said = r"memory 2.1.1/1.1.1/1.1.1 is not held here, where 1.\* is: it is on node-1"
@@ -624,9 +625,15 @@ def test_a_coordinate_that_is_not_held_is_an_error_that_says_who_has_it() -> Non
         lambda: narrow.replica.pop(_B),
         lambda: narrow.replica.__delitem__(_B),
         lambda: narrow.replica.size(_B),
+        lambda: history.can_undo,
+        history.undo,
+        history.redo,
+        lambda: narrow.replica.history(_B),
     ):
         with pytest.raises(NotHeldError, match=said):
             call()
+    history.close()
+    assert narrow.replica.statistics().tracked == ()
     assert narrow.replica.glance(_B) is None
     assert narrow.replica.get(Coordinate(1, *[2] * 8)) is None
     network.cut(next(iter(network.links)))

@@ -43,6 +43,10 @@ class Editor:
         """PermissionDeniedError when this node may not edit there, NotHeldError when it does not
         hold that."""
         self._author.check_allowed(self._phext, coordinate)
+        self.check_held(coordinate)
+
+    def check_held(self, coordinate: Coordinate) -> None:
+        """NotHeldError when this node does not hold the scroll."""
         self._holding.check(self._phext, coordinate)
 
     def edit(self, coordinate: Coordinate, operation: Callable[[Scroll], bytes | None]) -> None:

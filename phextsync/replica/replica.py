@@ -422,7 +422,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
 
     def check_held(self, key: Key) -> None:
         """NotHeldError when this node does not hold the scroll."""
-        self._holding.check(self.name, as_coordinate(key))
+        self._editor.check_held(as_coordinate(key))
 
     def has_scrolls(self, range_: CoordinateRange) -> bool:
         """Whether there is anything here of a range, scrolls that were emptied included."""

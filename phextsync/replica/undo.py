@@ -88,4 +88,5 @@ class History:
     def _scroll(self) -> Scroll:
         if not self._is_open:
             raise PhextsyncError(f"{self.coordinate}: expected an open history, found a closed one")
+        self._editor.check_held(self.coordinate)
         return self._documents.open_or_create(self.coordinate).scroll
