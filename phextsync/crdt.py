@@ -277,6 +277,11 @@ class Scroll:
         edits = (
             whole_line_edits(old, text) if by_lines else with_blanks(old, minimal_edits(old, text))
         )
+        ends = [] if by_lines else [edit for edit in edits if is_line_end(old, edit)]
+        if 0 < len(ends) < len(edits):  # who does nothing else makes the same of the ends
+            parts = [apply_edits(old, ends), text]
+            made = [self.import_text(part, version_bytes_max) for part in parts]
+            return _merged(update for update in made if update is not None)
         hunks = in_hunks(old, edits)
         work = len(hunks) * (self.size + _VERSION_BYTE_WORK * len(version))
         if len(hunks) > IMPORTED_HUNKS_MAX or work > _HUNKS_WORK_MAX:

@@ -222,6 +222,17 @@ def test_last_lines_without_an_end_that_are_put_in_apart_stay_lines(
         assert sorted(mesh.settle()[name].splitlines()) == lines
 
 
+def test_line_ends_that_two_change_apart_with_other_things_are_changed_once(mesh: Mesh) -> None:
+    mesh.machines[0].disk.put("n.md", "one\ntwo\n")
+    mesh.settle()
+    mesh.part()
+    for machine, line in zip(mesh.machines, ("three", "four"), strict=True):
+        _replace(machine, "n.md", f"one\r\ntwo\r\n{line}\r\n")
+    mesh.pass_time(1)
+    (text,) = mesh.settle().values()
+    assert sorted(text.split("\r\n")) == ["", "four", "one", "three", "two"]
+
+
 def test_who_goes_on_with_a_last_line_of_another_parts_it_not(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("n.md", "one\n")
