@@ -179,7 +179,10 @@ def test_a_node_that_does_not_follow_holds_everything_and_nobody_writes_without_
 
 
 class _Bound:
-    """Directories that are bound to all there is."""
+    """Directories that are bound to all there is, or something else that is in the way."""
+
+    def __init__(self) -> None:
+        self.error: PhextsyncError = DirectoryError("notes is bound")
 
     def ask(self, request: list[Value]) -> Value:
         raise AssertionError(request)
@@ -192,7 +195,7 @@ class _Bound:
 
     def check_unbound(self, phext: str, held: Ranges) -> None:
         if held != (EVERYTHING,):
-            raise DirectoryError("notes is bound")
+            raise self.error
 
 
 def test_what_cannot_be_followed_is_a_warning_and_all_is_held() -> None:
@@ -210,7 +213,7 @@ def test_what_cannot_be_followed_is_a_warning_and_all_is_held() -> None:
         assert [row.held for row in mesh.node(one).status().holding] == [()]
         with pytest.raises(NotHeldError, match=f"nothing is: it is on .*; it is placed on {name}"):
             mesh.node(one).phext(PHEXT).get(_ONE.lower)
-        mesh.node(other).directories = _Bound()
+        mesh.node(other).directories = bound = _Bound()
         for library in range(1, 2 * WANTED_MAX + 3, 2):
             mesh.node(0).desk.ask(["place_range", PHEXT, f"{library}.*", True, []])
         await mesh.run_until(mesh.now + 20)
@@ -221,6 +224,11 @@ def test_what_cannot_be_followed_is_a_warning_and_all_is_held() -> None:
         assert mesh.node(one).warnings() == []
         assert mesh.node(other).warnings() == ["placement is not followed: notes is bound"]
         assert [row.held for row in mesh.node(other).status().holding] == [("*",)]
+        bound.error = PhextsyncError("more ranges than can be told")
+        mesh.node(0).desk.ask(["place_range", PHEXT, "3.*", False, []])
+        await mesh.run_until(mesh.now + 20)
+        said = "placement is not followed: more ranges than can be told"
+        assert mesh.node(other).warnings() == [said]
 
     mesh.run(body)
 
