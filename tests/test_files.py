@@ -568,6 +568,39 @@ def test_what_is_refused_from_a_call_on_takes_nothing_back_and_is_done_once(
         assert {*two.disk.files()} == {*files, MARKER_FILE}
 
 
+@pytest.mark.parametrize("is_refused", [False, True])
+@pytest.mark.parametrize("text", ["of its own\n", "zero\none\n"])
+def test_a_file_that_is_made_while_another_lies_aside_takes_nothing_of_it_away(
+    is_refused: bool, text: str
+) -> None:
+    mesh = Mesh(2)
+    one, two = mesh.machines[0], Machine(mesh.network, 1, has_exchange=False, has_links=False)
+    mesh.machines[1] = two
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    one.disk.put("n.md", "one\ntwo\n")
+    is_made = False
+
+    def before(name: str, path: str) -> None:
+        nonlocal is_made
+        if two.disk.find("n.md") is None and name in ("link", "rename") and not is_made:
+            if is_refused:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            is_made = True
+            two.disk.put("n.md", text)
+
+    two.files.before = before
+    mesh.pass_time(1)
+    if is_refused:
+        assert two.disk.find("n.md") is None
+        two.disk.put("n.md", text)
+    _allow(two)
+    lines = mesh.settle(20)["n.md"].splitlines()
+    assert sorted(lines) == sorted({"one", "two", *text.splitlines()})
+    kept = {path for path in two.disk.files() if not path.startswith(BACKUPS)}
+    assert kept == {"n.md", MARKER_FILE}
+
+
 def test_a_file_that_is_emptied_for_a_moment_while_it_cannot_be_removed_is_not_new(
     mesh: Mesh,
 ) -> None:

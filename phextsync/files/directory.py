@@ -255,8 +255,8 @@ class Directory:
             raise
         if is_put:
             return self._placed(write, draft, self._look_after(write, aside, now))
-        self._look_after(write, aside, now, is_told=False)
-        return Changed()
+        self._look_after(write, aside, now, is_done=False)
+        return Changed(is_aside=True)
 
     def _take_away(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
         """Remove a file: away from its path first, then looked at."""
@@ -276,16 +276,16 @@ class Directory:
         return False
 
     def _look_after(
-        self, write: Write, path: str, now: float, *, is_told: bool = True
+        self, write: Write, path: str, now: float, *, is_done: bool = True
     ) -> str | None:
         """Remove the file that was replaced, and listen to who still writes into it. Return what it
-        holds if it is not what was read: then it stays until that is durable elsewhere. If it is
-        not told, it is a late change."""
+        holds if it is not what was read: then it stays until that is durable elsewhere, as it does
+        if the write was not done."""
         old = self._files.open(path)
         before = "" if write.expected is None else write.expected.text
-        found = self._reader.read_open(old) if is_told else None
+        found = self._reader.read_open(old) if is_done else None
         text = found.text if isinstance(found, File) else before
-        if text == before:
+        if is_done and text == before:
             self._files.unlink(path)
         self.late.listen(write.coordinate, old, text, now)
         return None if text == before else text

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from phextsync.conflicts import theirs_of
+from phextsync.edits import likeness
 from phextsync.errors import DirectoryError
 from phextsync.files.conflict_log import ConflictLog
 from phextsync.files.directory import Directory
@@ -28,6 +29,7 @@ from phextsync.replica.replica import Replica
 
 _AT_ONCE_CHARACTERS: Final = 4 << 20
 _PASSES_MAX: Final = 4
+_LIKE: Final = 0.5  # how much of its text a file has kept that was saved while it lay aside
 _MOVING: Final = ".phextsync.moving-"
 
 
@@ -347,7 +349,7 @@ class Output:
             if outcome.mark is None and write.text:
                 self._todo.look_at(write.path)
             return
-        if not isinstance(outcome, Unknown):
+        if not isinstance(outcome, Unknown) and outcome != Changed(is_aside=True):
             self._not_written(coordinate, record)
         if isinstance(outcome, Changed):
             self._todo.look_at(write.path)
@@ -423,7 +425,7 @@ class Output:
             is_done = isinstance(there, File) and (
                 digest_of(there.text) == intent.digest or there.mark.inode == intent.inode
             )
-        is_old = isinstance(aside, File) and is_done and aside.mark.inode != intent.inode
+        is_old = isinstance(aside, File) and aside.mark.inode != intent.inode
         if isinstance(aside, File) and is_old and aside.text not in (before, text):
             with self._problems.boundary(intent.path, now):
                 self._merging.take_late(coordinate, intent.path, before, aside.text)
@@ -439,6 +441,8 @@ class Output:
                 intent=None,
             )
             self._records.keep(coordinate, done, text)
+        elif is_old and isinstance(there, File) and likeness(before, there.text) < _LIKE:
+            self._records.forget(coordinate)  # it was made while there was none: both are to stay
         else:
             self._not_written(coordinate, record)
         await self._durable()

@@ -45,7 +45,10 @@ class Placed:
 
 
 class Changed(NamedTuple):
-    """A write was not done: the file is not as it was read."""
+    """A write was not done: the file is not as it was read. `is_aside`: it lies aside still, and
+    another where it lay."""
+
+    is_aside: bool = False
 
 
 class Unknown(NamedTuple):
