@@ -86,6 +86,7 @@ _FEW = st.lists(st.sampled_from("abcd"), max_size=4).map(lambda of: "".join(f"{x
 
 
 @example("a\nb\n", "b\nb\n", "b\nb\nb\n")  # of which the two delete not the same
+@example("c\na\n", "b\na\nb\n", "a\n")  # where a line of another piece is like one
 @given(_FEW, _FEW, _FEW)
 def test_of_what_stands_twice_enough_stays_whoever_deletes_it(
     base: str, mine: str, others: str

@@ -49,6 +49,7 @@ def lines_twice(base: str, mine: str, merged: str) -> list[Edit]:
     work = Work(len(base) + len(mine) + len(merged))
     pieces = {(a, b): ours[c:d] for a, b, c, d in changed_blocks(olds, ours, work)}
     offsets = [0, *accumulate(map(len, whole))]
+    spare = Counter(whole) - Counter(ours)
     edits: list[Edit] = []
     for a, b, c, d in changed_blocks(olds, whole, work):
         here, there = Counter(pieces.get((a, b), ())), Counter(whole[c:d])
@@ -59,8 +60,9 @@ def lines_twice(base: str, mine: str, merged: str) -> list[Edit]:
         if not _size(twice) >= _SHARED * least > 0:
             continue
         for place in reversed(range(c, d)):
-            if twice[whole[place]] > 0:
+            if twice[whole[place]] > 0 and spare[whole[place]] > 0:
                 twice[whole[place]] -= 1
+                spare[whole[place]] -= 1
                 edits.append((offsets[place], offsets[place + 1], ""))
     return edits[::-1]
 
