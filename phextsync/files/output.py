@@ -426,7 +426,9 @@ class Output:
                 digest_of(there.text) == intent.digest or there.mark.inode == intent.inode
             )
         is_old = isinstance(aside, File) and aside.mark.inode != intent.inode
-        if isinstance(aside, File) and is_old and aside.text not in (before, text):
+        is_another = is_old and not is_done and _is_another(intent, before, there)
+        is_late = isinstance(aside, File) and is_old and aside.text not in (before, text)
+        if isinstance(aside, File) and is_late and (is_done or is_another):
             with self._problems.boundary(intent.path, now):
                 self._merging.take_late(coordinate, intent.path, before, aside.text)
         if is_done:
@@ -441,12 +443,20 @@ class Output:
                 intent=None,
             )
             self._records.keep(coordinate, done, text)
-        elif is_old and isinstance(there, File) and likeness(before, there.text) < _LIKE:
-            self._records.forget(coordinate)  # it was made while there was none: both are to stay
+        elif is_another:
+            self._records.forget(coordinate)  # the two are to meet
         else:
             self._not_written(coordinate, record)
         await self._durable()
         await self._run(self._directory.discard, self._directory.drafts_of(intent))
+
+
+def _is_another(intent: Intent, before: str, there: Found) -> bool:
+    """Whether a file was made while the one that held `before` lay aside, and is no change of
+    that."""
+    if not intent.digest or not isinstance(there, File):
+        return False
+    return likeness(before, there.text) < _LIKE
 
 
 def _portions(writes: list[Write]) -> Iterator[list[Write]]:
