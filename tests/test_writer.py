@@ -93,6 +93,30 @@ async def test_who_waits_for_the_disk_waits_for_no_pause(autojump_clock: trio.ab
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("after_s", [0.001, 0.01])
+async def test_what_a_commit_that_somebody_waits_for_came_too_early_for_is_in_the_next(
+    after_s: float, autojump_clock: trio.abc.Clock
+) -> None:
+    store = _Store()
+    replicas = _replicas(store)
+
+    async def commit(batch: Batch) -> None:
+        await trio.sleep(0.02)
+        store.commit(batch)
+
+    writer = _writer(replicas, commit)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        await trio.testing.wait_all_tasks_blocked()
+        replicas.open("memory").append(_A, "x")
+        nursery.start_soon(writer.durable)
+        await trio.sleep(after_s)
+        replicas.open("memory").append(_A, "nobody waits for this")
+        await trio.sleep(1)
+        assert (store.batches, replicas.durability.is_dirty) == (2, False)
+        nursery.cancel_scope.cancel()
+
+
 async def test_all_who_wait_during_a_commit_have_the_next_one_together() -> None:
     store = _Store()
     replicas = _replicas(store)

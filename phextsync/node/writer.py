@@ -62,7 +62,6 @@ class Writer:
             if not self._dirty.is_set:
                 await self._dirty.wait()
                 await trio.sleep(GATHER_S)
-            self._dirty.lower()
             if await self._commit_or_wait():
                 await trio.sleep(commit_pause_s(self._commit_s))
             else:
@@ -76,6 +75,7 @@ class Writer:
             await self._settled.wait()
             return self._durability.is_writable
         self._is_committing = True
+        self._dirty.lower()  # not before: what comes after a batch was taken is for the next
         try:
             return await self._commit()
         except Exception as error:  # a boundary, without the cost of `around`
