@@ -25,16 +25,18 @@ from phextsync.trust.authority import Authority, MeshKey
 from phextsync.trust.identity import NodeIdentity
 from phextsync.trust.permissions import Permissions
 from sims.processes import Process, make_folder, mesh
+from tests.command_users import CommandUser
 
 _COORDINATE = "1.1.1/1.1.1/1.1.1"
 _LOCAL = ["--no-mdns", "--host", "127.0.0.1", "--port", "0"]
 
 
-class _User:
+class _User(CommandUser):
     """A person in a folder `home` with a directory `notes` that is bound at 7.*."""
 
     def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.home, self.data, self.notes = home, make_folder(home / "data"), home / "notes"
+        super().__init__(make_folder(home / "data"))
+        self.home, self.notes = home, home / "notes"
         self._monkeypatch = monkeypatch
         monkeypatch.setenv("HOME", str(home))
         self.go("")
@@ -42,20 +44,6 @@ class _User:
 
     def go(self, folder: str) -> None:
         self._monkeypatch.chdir(self.home / folder)
-
-    def run(self, *arguments: str, text: str = "") -> Result:
-        return CliRunner().invoke(app, ["--data", str(self.data), *arguments], input=text)
-
-    def out(self, *arguments: str, text: str = "") -> str:
-        result = self.run(*arguments, text=text)
-        assert result.exit_code == 0, (arguments, result.output, result.exception)
-        return result.stdout
-
-    def error(self, *arguments: str) -> str:
-        result = self.run(*arguments)
-        assert result.exit_code != 0, result.output
-        is_ours = not isinstance(result.exception, SystemExit)
-        return str(result.exception) if is_ours else result.stderr
 
     @contextmanager
     def scrolls(self) -> Iterator[ReplicaSet]:

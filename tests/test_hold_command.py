@@ -7,11 +7,9 @@ from pathlib import Path
 import cbor2
 import pytest
 import trio
-from typer.testing import CliRunner, Result
 
 import phextsync
 from phextsync import NotHeldError, aio
-from phextsync.cli.main import app
 from phextsync.control.status import HoldingRow, LeavingRow
 from phextsync.files import service
 from phextsync.gateways.agent import Agent
@@ -21,40 +19,21 @@ from phextsync.store.lmdb_store import LmdbStore
 from phextsync.testing import MemoryMesh, Partition, Repair, Restart
 from phextsync.testing.mesh import PHEXT
 from sims.processes import make_folder
+from tests.command_users import CommandUser
 
 _A, _B = "1.1.1/1.1.1/1.1.1", "2.1.1/1.1.1/1.1.1"
 _REST = "2.1.1/1.1.1/1.1.1.."
 
 
-class _User:
-    """A person with a data folder on which no node runs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.data = make_folder(folder / "data")
-        for place in (_A, _B):
-            self.out("set", place, "text")
-
-    def run(self, *arguments: str) -> Result:
-        return CliRunner().invoke(app, ["--data", str(self.data), *arguments])
-
-    def out(self, *arguments: str) -> str:
-        result = self.run(*arguments)
-        assert result.exit_code == 0, (arguments, result.output, result.exception)
-        return result.stdout
-
-    def error(self, *arguments: str) -> str:
-        result = self.run(*arguments)
-        assert result.exit_code != 0, result.output
-        is_ours = not isinstance(result.exception, SystemExit)
-        return str(result.exception) if is_ours else result.stderr
-
-
 @pytest.fixture
-def user(tmp_path: Path) -> _User:
-    return _User(tmp_path)
+def user(tmp_path: Path) -> CommandUser:
+    made = CommandUser(make_folder(tmp_path / "data"))
+    for place in (_A, _B):
+        made.out("set", place, "text")
+    return made
 
 
-def test_the_command_says_what_is_held_and_what_a_range_waits_for(user: _User) -> None:
+def test_the_command_says_what_is_held_and_what_a_range_waits_for(user: CommandUser) -> None:
     assert user.out("hold") == "all of memory is held\n"
     said = [
         "of memory is held: 1.*",
@@ -89,7 +68,9 @@ def test_the_command_says_what_is_held_and_what_a_range_waits_for(user: _User) -
     assert json.loads(user.out("hold", "--json")) == []
 
 
-def test_a_range_without_scrolls_leaves_at_once_and_is_an_error_from_then_on(user: _User) -> None:
+def test_a_range_without_scrolls_leaves_at_once_and_is_an_error_from_then_on(
+    user: CommandUser,
+) -> None:
     assert (
         user.out("hold", "1.*", "2.*")
         == "of memory is held: 1.1.1/1.1.1/1.1.1..3.1.1/1.1.1/1.1.1\n"
@@ -103,7 +84,7 @@ def test_a_range_without_scrolls_leaves_at_once_and_is_an_error_from_then_on(use
     assert user.error("log", "3.1.1/1.1.1/1.1.1") == said
 
 
-def test_what_lists_scrolls_says_what_is_not_held(user: _User, tmp_path: Path) -> None:
+def test_what_lists_scrolls_says_what_is_not_held(user: CommandUser, tmp_path: Path) -> None:
     file = str(tmp_path / "all.phext")
     listing = (["ls", "2.*"], ["ls"], ["search", "text"], ["export", "-"], ["export", file])
     for arguments in listing:
@@ -140,7 +121,7 @@ def test_agents_hear_that_what_they_list_and_search_is_not_held(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("note", [[[], [], []], [[], [], [], None, False, 1], [[[b"", b""]]], 5])
-def test_what_another_version_noted_of_holding_is_one_line(user: _User, note: object) -> None:
+def test_what_another_version_noted_of_holding_is_one_line(user: CommandUser, note: object) -> None:
     store = LmdbStore(user.data)
     store.commit(Batch((), notes=((b"hmemory", cbor2.dumps(note)),)))
     store.close(clean=True)
@@ -150,7 +131,7 @@ def test_what_another_version_noted_of_holding_is_one_line(user: _User, note: ob
         assert said.endswith("another version of phextsync has noted it")
 
 
-def test_nothing_of_a_phext_may_be_held(user: _User) -> None:
+def test_nothing_of_a_phext_may_be_held(user: CommandUser) -> None:
     assert user.out("hold", "--nothing").splitlines()[0] == "of memory is held: nothing"
     assert user.out("hold", "--nothing", "--phext", "other").splitlines()[-1] == (
         "of other is held: nothing"
@@ -168,13 +149,13 @@ def test_nothing_of_a_phext_may_be_held(user: _User) -> None:
     ],
 )
 def test_what_cannot_be_asked_for_is_one_line(
-    user: _User, arguments: list[str], message: str
+    user: CommandUser, arguments: list[str], message: str
 ) -> None:
     assert message in user.error("hold", *arguments)
     assert user.out("hold") == "all of memory is held\n"
 
 
-def test_the_range_of_a_bound_directory_is_not_given_up(user: _User, tmp_path: Path) -> None:
+def test_the_range_of_a_bound_directory_is_not_given_up(user: CommandUser, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     user.out("bind", str(notes), "--at", "7.*")
     said = f"{notes} is bound to 7.* of memory, which would be given up: unbind it first"
@@ -186,7 +167,7 @@ def test_the_range_of_a_bound_directory_is_not_given_up(user: _User, tmp_path: P
 
 @pytest.mark.real
 async def test_a_directory_whose_range_is_not_held_is_left_alone_and_says_why(
-    user: _User, tmp_path: Path
+    user: CommandUser, tmp_path: Path
 ) -> None:
     user.out("hold", "1.*", "2.*")
     notes = tmp_path / "notes"

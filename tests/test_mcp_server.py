@@ -7,7 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,23 @@ def _stdio(folder: Path) -> StdioServerParameters:
 def _free_address() -> str:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@contextmanager
+def _logged(folder: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Give the address of a server over HTTP, and what ends it well and returns its log."""
+    command = _command(folder, "--http", _free_address())
+    with _running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        log = process.stderr
+        assert log is not None
+
+        def end() -> bytes:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == 0
+            return log.read()
+
+        yield process.stdout.readline().decode().split()[-1], end
 
 
 @contextmanager
@@ -337,11 +354,7 @@ async def test_a_token_is_asked_for(tmp_path: Path, option: str) -> None:
 
 
 def test_clients_that_leave_in_a_request_end_nobody_and_fill_no_log(tmp_path: Path) -> None:
-    command = _command(make_folder(tmp_path), "--http", _free_address())
-    with _running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        url = process.stdout.readline().decode().split()[-1]
+    with _logged(make_folder(tmp_path)) as (url, end):
         host, _, port = url.removeprefix("http://").removesuffix("/mcp").partition(":")
         for version in ("2025-06-18", "2026-07-28"):
             lines = [
@@ -356,25 +369,17 @@ def test_clients_that_leave_in_a_request_end_nobody_and_fill_no_log(tmp_path: Pa
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, hurry)
         with httpx2.Client(headers=_HEADERS) as http:
             assert http.post(url, json=_INITIALIZE).status_code == 200
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_S) == 0
-        assert process.stderr.read() == b""
+        assert end() == b""
 
 
 def test_what_is_no_request_over_http_fills_no_log(tmp_path: Path) -> None:
-    command = _command(make_folder(tmp_path), "--http", _free_address())
-    with _running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        url = process.stdout.readline().decode().split()[-1]
+    with _logged(make_folder(tmp_path)) as (url, end):
         host, _, port = url.removeprefix("http://").removesuffix("/mcp").partition(":")
         for _ in range(12):
             with socket.create_connection((host, int(port)), PATIENCE_S) as client:
                 client.sendall(b"\x16\x03\x01 tls\r\n\r\n")
                 assert client.recv(99).startswith(b"HTTP/1.1 400")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_S) == 0
-        lines = process.stderr.read().splitlines()
+        lines = end().splitlines()
     assert len(lines) == 2  # of the first and the tenth
 
 
@@ -386,16 +391,10 @@ def test_sessions_end_after_half_an_idle_hour_and_are_bounded() -> None:
 
 
 def test_agents_beyond_the_bound_are_refused_with_few_lines_of_the_log(tmp_path: Path) -> None:
-    command = _command(make_folder(tmp_path), "--http", _free_address())
-    with _running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        url = process.stdout.readline().decode().split()[-1]
+    with _logged(make_folder(tmp_path)) as (url, end):
         with httpx2.Client(headers=_HEADERS, timeout=PATIENCE_S) as http:
             statuses = [http.post(url, json=_INITIALIZE).status_code for _ in range(256 + 12)]
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_S) == 0
-        lines = process.stderr.read().splitlines()
+        lines = end().splitlines()
     assert statuses == [200] * 256 + [503] * 12
     assert len(lines) == 2
     assert all(b"256 sessions are already open" in line for line in lines)

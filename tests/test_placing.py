@@ -7,11 +7,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from typer.testing import CliRunner, Result
 
 import phextsync
 from phextsync import aio
-from phextsync.cli.main import app
 from phextsync.control import placing
 from phextsync.control.answers import PlacedRange
 from phextsync.control.frames import Value
@@ -27,6 +25,7 @@ from phextsync.store.memory import MemoryStore
 from phextsync.testing import MemoryMesh, Partition, Repair, Restart
 from phextsync.testing.mesh import PHEXT, Editor
 from sims.processes import make_folder
+from tests.command_users import CommandUser
 
 _ONE = CoordinateRange.parse("1.*")
 
@@ -240,24 +239,14 @@ def _write(place: Coordinate, replica: Editor) -> None:
 # -- commands and handles ------------------------------------------------------------------
 
 
-class _User:
-    """A person with a data folder on which no node runs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.data = make_folder(folder / "data")
-        assert self.run("set", "1.1.1/1.1.1/1.1.1", "text").exit_code == 0
-
-    def run(self, *arguments: str) -> Result:
-        return CliRunner().invoke(app, ["--data", str(self.data), *arguments])
-
-    def out(self, *arguments: str) -> str:
-        result = self.run(*arguments)
-        assert result.exit_code == 0, (arguments, result.output, result.exception)
-        return result.stdout
+@pytest.fixture
+def user(tmp_path: Path) -> CommandUser:
+    made = CommandUser(make_folder(tmp_path / "data"))
+    made.out("set", "1.1.1/1.1.1/1.1.1", "text")
+    return made
 
 
-def test_commands_place_and_show(tmp_path: Path) -> None:
-    user = _User(tmp_path)
+def test_commands_place_and_show(user: CommandUser) -> None:
     assert user.out("where") == "*: every machine: nothing is placed\n  read here\n"
     user.out("place", "--copies", "2")
     user.out("place", "1.5.*", "--everywhere")
@@ -275,8 +264,8 @@ def test_commands_place_and_show(tmp_path: Path) -> None:
     "arguments",
     [[], ["--copies", "2", "--everywhere"], ["1.*", "--copies", "2"], ["--free"], ["--on", "x"]],
 )
-def test_what_cannot_be_placed_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
-    result = _User(tmp_path).run("place", *arguments)
+def test_what_cannot_be_placed_is_one_line(user: CommandUser, arguments: list[str]) -> None:
+    result = user.run("place", *arguments)
     assert result.exit_code == 1
     assert result.stderr.startswith("phextsync: expected ")
 
