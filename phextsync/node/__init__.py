@@ -9,7 +9,8 @@
 * `dialler`: where there ought to be a link, and when to try again
 * `discoverer`: announces this node, and hears of others
 * `agreement`: whether the peers have what we have
-* `following`: what is held is kept as placement says
+* `follower`: what is held of what is followed, as placement says
+* `following`: keeps it so while the node runs
 * `node`: `open_node`, where all of it meets
 """
 

@@ -1,0 +1,126 @@
+"""Follower: what a node holds of the phexts that it follows, as placement says. No IO, no clock.
+
+Where nobody has placed anything nothing is written or computed. Where somebody has, this node has
+its line in the table of members.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from phextsync.control.placing import (
+    PLACEMENT,
+    is_placed,
+    join,
+    member_of,
+    placement_of,
+    problems_of,
+)
+from phextsync.errors import PermissionDeniedError, PhextsyncError
+from phextsync.index import EVERYTHING, Coordinate
+from phextsync.placement.holders import Placement
+from phextsync.placement.members import Member
+from phextsync.ranges import Ranges
+from phextsync.replica.holding import WANTED_MAX
+from phextsync.replica.listener import ReplicaListener
+from phextsync.replica.replicas import ReplicaSet
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A phext that is followed, and how it is placed now."""
+
+    phext: str
+    placement: Placement
+    node_id: bytes
+
+    def ranges(self) -> Ranges:
+        """Return what this node is to hold: all of it as long as it is no member. From any
+        thread; takes seconds among thousands of members."""
+        is_member = self.node_id in self.placement.node_ids
+        return self.placement.of(self.node_id) if is_member else (EVERYTHING,)
+
+
+class Follower:
+    """Follows placement for a node. `changed` is called when it has to be looked at again, and
+    `check_unbound` before anything is given up: PhextsyncError keeps it here. `warnings`: what
+    cannot be read, done or followed of what was placed, a line each."""
+
+    def __init__(
+        self,
+        replicas: ReplicaSet,
+        *,
+        name: str,
+        changed: Callable[[], None],
+        check_unbound: Callable[[str, Ranges], None] = lambda _phext, _ranges: None,
+        read: Callable[[ReplicaSet, str], Placement] = placement_of,
+    ) -> None:
+        self.warnings: tuple[str, ...] = ()
+        self._replicas = replicas
+        self._name = name
+        self._changed = changed
+        self._check_unbound = check_unbound
+        self._read = read
+        self._placements: dict[str, Placement] = {}  # as they were followed last
+        self._problems: list[str] = []
+        self._whose, replicas.holding.whose = replicas.holding.whose, self._whose_by_placement
+        replicas.listen(ReplicaListener(on_open=self._opened, on_held=self._held))
+        if is_placed(replicas):
+            self._opened(PLACEMENT)
+
+    def _opened(self, phext: str) -> None:
+        if phext == PLACEMENT:
+            self._replicas.open(PLACEMENT).subscribe(lambda _: self._changed())
+            self._changed()
+
+    def _held(self, phext: str) -> None:
+        if self._replicas.holding.hold(phext).follows:
+            self._changed()
+
+    def _whose_by_placement(self, phext: str, at: Coordinate) -> str:
+        """Say who has a scroll that is not held here, linked or not."""
+        said, placement = self._whose(phext, at), self._placements.get(phext)
+        if placement is None or placement.is_everywhere:
+            return said
+        names = ", ".join(member.name for member in placement.holders(at))
+        return f"{said}; it is placed on {names}"
+
+    def begin(self) -> list[Turn]:
+        """Join the members, and return what is followed: each turn is to be taken."""
+        replicas, holding = self._replicas, self._replicas.holding
+        if not is_placed(replicas):
+            return []
+        self._join()
+        followed = [phext for phext in holding.phexts() if holding.hold(phext).follows]
+        self._placements = {phext: self._read(replicas, phext) for phext in followed}
+        self._problems = []
+        return [Turn(phext, placed, replicas.node_id) for phext, placed in self._placements.items()]
+
+    def _join(self) -> None:
+        replicas, node_id = self._replicas, self._replicas.node_id
+        known = member_of(replicas, node_id)
+        since_ms = replicas.author.now_ms() if known is None else known.since_ms
+        weight = 1 if known is None else known.weight
+        with suppress(PermissionDeniedError):  # one that may not write there is no member
+            me = Member(node_id, self._name, weight, since_ms, permissions=replicas.permissions)
+            join(replicas, me)
+
+    def take(self, turn: Turn, ranges: Ranges) -> None:
+        """Hold the ranges of a turn, or say in the warnings what is in the way."""
+        phext = turn.phext
+        if len(ranges) > WANTED_MAX:
+            count, ranges = len(ranges), (EVERYTHING,)
+            self._problems.append(
+                f"{phext}: all is held, since {count} ranges are placed here, over {WANTED_MAX}"
+            )
+        try:
+            self._check_unbound(phext, ranges)
+            copies = turn.placement.policy.copies
+            self._replicas.hold(phext, ranges, copies=copies, follows=True)
+        except PhextsyncError as error:
+            self._problems.append(f"placement is not followed: {error}")
+
+    def end(self) -> None:
+        """All turns were taken: say what is in the way of what was placed."""
+        if is_placed(self._replicas):
+            self.warnings = (*self._problems, *problems_of(self._replicas))
