@@ -12,8 +12,9 @@ import phextsync
 from phextsync import NotHeldError, aio
 from phextsync.control.status import HoldingRow, LeavingRow
 from phextsync.files import service
+from phextsync.files.bindings import BindingStore, Bound
 from phextsync.gateways.agent import Agent
-from phextsync.index import Coordinate
+from phextsync.index import Coordinate, CoordinateRange
 from phextsync.store.contract import Batch
 from phextsync.store.lmdb_store import LmdbStore
 from phextsync.testing import MemoryMesh, Partition, Repair, Restart
@@ -165,13 +166,43 @@ def test_the_range_of_a_bound_directory_is_not_given_up(user: CommandUser, tmp_p
     user.out("hold", "1.*")
 
 
+def test_no_directory_is_bound_to_a_range_that_is_not_held(
+    user: CommandUser, tmp_path: Path
+) -> None:
+    user.out("hold", "1.*", "2.*")
+    user.out("hold", "1.*", "--copies", "1")  # 2.* is still here, and is given up
+    for at in ("2.*", "7.*"):
+        assert user.error("bind", str(tmp_path / "notes"), "--at", at) == (
+            f"phextsync: expected a range that is held here, found {at}: of memory is held 1.*; "
+            "`phextsync hold` has more held"
+        )
+    assert user.out("bindings") == ""
+    user.out("bind", str(tmp_path / "notes"), "--at", "1.5.*")
+    user.out("bind", str(tmp_path / "others"), "--at", "7.*", "--phext", "other")
+
+
+def test_the_command_shows_the_phext_that_it_is_about(user: CommandUser) -> None:
+    user.out("hold", "1.*")
+    assert user.out("hold", "2.*", "--phext", "other") == "of other is held: 2.*\n"
+    assert user.out("hold", "--phext", "other") == "of other is held: 2.*\n"
+    assert [row["phext"] for row in json.loads(user.out("hold", "--json"))] == ["memory"]
+    assert "of other is held: 2.*" in user.out("status")
+
+
+def test_a_backup_says_that_it_is_one_of_a_part(user: CommandUser, tmp_path: Path) -> None:
+    assert "held" not in user.run("backup", str(tmp_path / "all")).stderr
+    user.out("hold", "1.*")
+    said = user.run("backup", str(tmp_path / "part")).stderr.splitlines()
+    assert said[-1] == "of memory only what is held here is in it: 1.*"
+
+
 @pytest.mark.real
 async def test_a_directory_whose_range_is_not_held_is_left_alone_and_says_why(
     user: CommandUser, tmp_path: Path
 ) -> None:
     user.out("hold", "1.*", "2.*")
     notes = tmp_path / "notes"
-    user.out("bind", str(notes), "--at", "7.*")
+    BindingStore(user.data).bind(Bound(notes, "memory", CoordinateRange.parse("7.*")))
     async with (
         phextsync.open_node(user.data, host="127.0.0.1", port=0, discover=False) as node,
         trio.open_nursery() as nursery,

@@ -34,6 +34,7 @@ from phextsync.files.bindings import KEPT_DAYS, BindingStore, Bound, check_reada
 from phextsync.files.desk import CONFLICTS, ToldConflict
 from phextsync.files.status import lines_of, row_of
 from phextsync.index import CoordinateRange
+from phextsync.ranges import holds
 from phextsync.trust.identity import NodeIdentity
 
 app = typer.Typer()
@@ -75,6 +76,7 @@ def bind(
     was_there = path.is_dir()
     bound = replace(Bound(path, phext, CoordinateRange.parse(at)), kept_days=keep)
     check_readable(bound, NodeIdentity.load(folder).permissions)
+    _check_held(data, phext, bound.range)
     path = store.bind(bound, create=create).directory
     made = "" if was_there else ", which was made now,"
     warn(f"{path}{made} is bound to {bound.range} of {phext} while a node runs")
@@ -86,6 +88,19 @@ def unbind(directory: _Directory, data: Data = DATA) -> None:
     path = _whole(directory)
     if not BindingStore(existing_folder(data)).unbind(path):
         fail(f"{path} is not bound; `phextsync bindings` lists those that are")
+
+
+def _check_held(data: Path, phext: str, range_: CoordinateRange) -> None:
+    """Fail where not all of a range is held, and stays."""
+    with session(data) as asked:
+        rows = [row for row in operations.STATUS.ask(asked).holding if row.phext == phext]
+    for row in rows:
+        if not holds(map(CoordinateRange.parse, row.held), range_):
+            held = ", ".join(row.held) or "nothing"
+            fail(
+                f"expected a range that is held here, found {range_}: of {phext} is held {held}; "
+                "`phextsync hold` has more held"
+            )
 
 
 def _whole(directory: str) -> Path:

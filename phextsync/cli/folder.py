@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from random import SystemRandom
@@ -30,9 +30,11 @@ from phextsync.cli.common import (
     new_folder,
     say,
     say_json,
+    session,
     warn,
 )
-from phextsync.control import upkeep
+from phextsync.control import operations, upkeep
+from phextsync.errors import StoreError
 from phextsync.store.rebuild import Rebuilt
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
@@ -100,6 +102,10 @@ def backup(
                 copyfileobj(written, sys.stdout.buffer)
     to = "standard output" if file == "-" else file
     warn(f"{counted(done.scrolls, 'scroll')} written to {to}")
+    with suppress(StoreError), session(data) as asked:  # a damaged folder can be backed up
+        for row in operations.STATUS.ask(asked).holding:
+            held = ", ".join(row.held) or "nothing"
+            warn(f"of {row.phext} only what is held here is in it: {held}")
     _fail_if_lost(done, "are not in the backup")
 
 

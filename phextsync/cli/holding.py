@@ -64,13 +64,13 @@ def hold(
             operations.HOLD.ask(asked, phext, [*wanted], copies)
         elif copies is not None:
             fail("expected ranges with --copies, such as `phextsync hold '1.*' --copies 3`")
-        rows = operations.STATUS.ask(asked).holding
+        rows = [row for row in operations.STATUS.ask(asked).holding if row.phext == phext]
     if as_json:
         say_json([asdict(row) for row in rows])
         return
     for row in rows:
         say(*lines_of(row))
-    if phext not in [row.phext for row in rows]:
+    if not rows:
         say(f"all of {phext} is held")
 
 
