@@ -43,7 +43,7 @@ def run_http(data: bytes) -> None:
     """Let clients do what the bytes say; AssertionError when the node is not as before."""
     mesh = MemoryMesh(1, 1)
     errors = _Errors()
-    logger = logging.getLogger("phextsync.gateway")
+    logger = logging.getLogger("phextsync.gateways")
     logger.addHandler(errors)
     try:
         mesh.run(lambda: _serve(mesh, data))

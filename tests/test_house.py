@@ -86,6 +86,20 @@ def test_links_and_discovery_know_nothing_of_what_is_replicated(room: str) -> No
     assert not used & {"sync", "replica", "crdt", "store"}
 
 
+def test_a_logger_is_named_after_the_room_that_it_is_of() -> None:
+    page = (_HERE / "docs" / "reference" / "configuration.md").read_text()
+    listed = set(re.findall(r"^\| `phextsync\.(\w+)` \|", page, re.MULTILINE))
+    found = {
+        (room, name)
+        for room in _ROOMS
+        for path in _files(room)
+        for name in re.findall(r'getLogger\("([^"]*)"\)', path.read_text())
+        if name.startswith("phextsync.")
+    }
+    assert found == {(room, f"phextsync.{room}") for room, _ in found}
+    assert {room for room, _ in found} - {"testing"} == listed
+
+
 def test_a_module_is_short_or_design_says_why_it_is_long() -> None:
     design = (_HERE / "docs" / "explanation" / "design.md").read_text()
     section = design.partition("## Long modules\n")[2].partition("\n## ")[0]

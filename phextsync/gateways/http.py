@@ -41,7 +41,7 @@ _EVENTS: Final = (
     ("Access-Control-Allow-Origin", "*"),
 )
 
-_log = logging.getLogger("phextsync.gateway")
+_log = logging.getLogger("phextsync.gateways")
 
 
 class Gateway:

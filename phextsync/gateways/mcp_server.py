@@ -68,7 +68,7 @@ _PAUSE_S: Final = 0.1  # within which changes of one scroll are one notification
 _STOP_S: Final = 2
 _TELL_S: Final = 5.0
 
-_log = logging.getLogger("phextsync.mcp")
+_log = logging.getLogger("phextsync.gateways")
 
 Signals: TypeAlias = Sequence[signal.Signals]
 Context: TypeAlias = ServerRequestContext[None, Request]

@@ -63,7 +63,7 @@ from phextsync.search import Hit
 from phextsync.sync.lacks import Lack
 from phextsync.sync.presence import PeerPresence
 
-_log: Final = logging.getLogger("phextsync.embed")
+_log: Final = logging.getLogger("phextsync.handles")
 _missing: Final = object()
 T = TypeVar("T")
 

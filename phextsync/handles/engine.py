@@ -26,7 +26,7 @@ from phextsync.index import CoordinateIndex, CoordinateRange, OpenTexts
 from phextsync.node.node import open_node
 from phextsync.replica.views import Key, RangeView
 
-_log: Final = logging.getLogger("phextsync.embed")
+_log: Final = logging.getLogger("phextsync.handles")
 T = TypeVar("T")
 
 

@@ -50,7 +50,7 @@ _PATIENCE_S: Final = 10.0
 _CHECK_S: Final = 5.0  # between two looks whether an invitation is still open
 _FRAME_BYTES_MAX: Final = 16 << 10
 
-_logger = logging.getLogger("phextsync.invitation")
+_logger = logging.getLogger("phextsync.node")
 
 
 @dataclass(frozen=True, slots=True)

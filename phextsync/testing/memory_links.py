@@ -18,7 +18,7 @@ from phextsync.transport import SecureLink
 from phextsync.trust.certificates import certificate_name, certificate_node_id
 from phextsync.trust.identity import NodeIdentity
 
-_logger = logging.getLogger("phextsync.testing.network")
+_logger = logging.getLogger("phextsync.testing")
 
 
 @dataclass(slots=True)
