@@ -42,6 +42,8 @@ pytest_add_cli_args = [
     "-p", "no:cacheprovider", "--hypothesis-seed=0",
     "-W", "ignore::pytest.PytestUnraisableExceptionWarning",  # mutmut's own, where `__del__` calls
     "--deselect=tests/test_edits.py::test_comparing_unlike_texts_takes_steps_in_proportion",
+    # what mutmut puts into the code imports more at its first call, which the other user may not
+    "--deselect=tests/test_snapshot.py::test_commands_that_read_work_on_the_folder_of_another_user",
 ]
 pytest_add_cli_args_test_selection = [{tests}]
 timeout_multiplier = 4.0
