@@ -36,6 +36,8 @@ _END: Final = re.compile(r"\r?\n")
 _BLANK: Final = re.compile(r"[^\S\n]")
 _BLANKS: Final = re.compile(r"[^\S\n]+").findall
 _DOUBLE: Final = re.compile(r"(?<=\S) {2,}(?=\S)")
+_WHOLE_WORD: Final = re.compile(r"(?<!\S)\S+")
+_LETTER: Final = re.compile(r"\w")
 _UNITS: Final = re.compile(r"\r?\n|\s")
 
 _Range: TypeAlias = tuple[int, int]
@@ -415,6 +417,33 @@ def missing_ends(base: str, mine: str, merged: str) -> list[Edit]:
             edits.append((place, place, end))
         elif tail and start == len(mine) - len(tail) and not words.endswith("\n"):
             edits.append((place + len(words), place + len(words), end))
+    return edits
+
+
+def glued_words(base: str, mine: str, merged: str) -> list[Edit]:
+    """Return the edits of `merged` that part words which `mine` put into `base` from those that
+    others, who did not know `mine`, put right beside them: by the line end or blank that was
+    there."""
+    put_in = [
+        (word.start(), word.end())
+        for (_, _, words), place in _Side(base, minimal_edits(base, mine)).put_in()
+        for word in _WHOLE_WORD.finditer(mine, place, place + len(words))
+        if not mine[word.end() : word.end() + 1].strip()
+    ]
+    firsts, lasts = {start for start, _ in put_in}, {stop for _, stop in put_in}
+    end = "\r\n" if "\r\n" in merged else "\n"
+    edits: list[Edit] = []
+    gained = 0
+    for start, stop, words in minimal_edits(mine, merged) if put_in else ():
+        place = start + gained
+        gained += len(words) - (stop - start)
+        gap = mine[start : start + 1]
+        if start in lasts and _LETTER.fullmatch(words[:1]):
+            edits.append((place, place, end if gap in "\r\n" else gap))
+        gap = mine[max(0, stop - 1) : stop]
+        if stop in firsts and _LETTER.fullmatch(words[-1:]):
+            place += len(words)
+            edits.append((place, place, end if gap in "\r\n" else gap))
     return edits
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from phextsync import Coordinate
 from phextsync.crdt import Scroll
 from phextsync.edits import apply_edits
-from phextsync.merges import blanks_too_many, merged_edits, merged_text
+from phextsync.merges import blanks_too_many, glued_words, merged_edits, merged_text
 from tests.strategies import documents
 
 # Words that are like each other, of which one becomes another by a letter, and signs at them.
@@ -273,3 +273,22 @@ def test_blanks_too_many_are_blanks_beside_others(texts: tuple[str, str, str]) -
     for mine in (one, other):
         for start, stop, words in blanks_too_many(base, mine, text):
             assert text[start - 1 : stop].strip(" ") == words == ""
+
+
+@pytest.mark.parametrize(
+    ("base", "mine", "merged", "parted"),
+    [
+        ("old\n", "cat\n", "dogcat\n", "dog\ncat\n"),
+        ("old\n", "cat\n", "catdog\n", "cat\ndog\n"),
+        ("old\r\n", "cat\r\n", "catdog\r\n", "cat\r\ndog\r\n"),
+        ("a b\n", "a c b\n", "a cd b\n", "a c d b\n"),
+        ("cat\n", "cats\n", "catsx\n", "catsx\n"),  # no word of its own
+        ("hello\n", "bye\n", "bye!\n", "bye!\n"),
+        ("old\n", "cat\n", "dog\ncat\n", "dog\ncat\n"),
+        ("old\n", "old\n", "olddog\n", "olddog\n"),  # nothing of mine is glued
+    ],
+)
+def test_words_of_two_that_stand_glued_together_are_parted(
+    base: str, mine: str, merged: str, parted: str
+) -> None:
+    assert apply_edits(merged, glued_words(base, mine, merged)) == parted

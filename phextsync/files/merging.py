@@ -19,7 +19,7 @@ from phextsync.files.records import Record
 from phextsync.files.rules import merged_rules, whole_lines
 from phextsync.files.twins import Twins
 from phextsync.index import EMPTY_VERSION, Coordinate, root_clients
-from phextsync.merges import blanks_too_many, merged_text, missing_ends
+from phextsync.merges import blanks_too_many, glued_words, merged_text, missing_ends
 from phextsync.replica.changes import writing_as
 from phextsync.replica.replica import Replica
 from phextsync.texts import check_text
@@ -115,6 +115,15 @@ class Merging:
         if ends:
             with _writing(path):
                 self._replica.import_text(coordinate, apply_edits(scroll, ends))
+
+    def part_words(self, coordinate: Coordinate, path: str, base: str, mine: str) -> None:
+        """Part words that stand glued together since others, who did not know what made `mine` of
+        `base`, put some in at the same place. All who see that make the same of it."""
+        scroll = self._replica.get(coordinate, "")
+        apart = glued_words(base, mine, scroll)
+        if apart:
+            with _writing(path):
+                self._replica.import_text(coordinate, apply_edits(scroll, apart))
 
     def join_alike(self, coordinate: Coordinate, path: str, base: str, mine: str) -> None:
         """Delete lines that stand twice since others, who did not know what made `mine` of `base`,

@@ -150,6 +150,7 @@ class Output:
             shared = self._unseen.before(coordinate)
             if shared is not None and self._unseen.may_be_unknown(coordinate):
                 self._merging.end_lines(coordinate, path, shared, file.text)
+                self._merging.part_words(coordinate, path, shared, file.text)
             if shared is not None and self._unseen.was_unknown(coordinate):
                 self._merging.join_alike(coordinate, path, shared, file.text)
             if shared is not None:
