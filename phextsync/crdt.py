@@ -30,6 +30,7 @@ from phextsync.edits import (
     Edit,
     apply_edits,
     in_hunks,
+    in_steps,
     is_line_end,
     lines_of,
     minimal_edits,
@@ -266,25 +267,28 @@ class Scroll:
         check_text(text)
         if text == self.text:
             return None
-        version = self.version()
-        old, key = self.text, self.coordinate.key
+        old, version = self.text, self.version()
         if len(version) > version_bytes_max:
             return self._splice(old, whole_line_edits(old, text)) if by_lines else self.edit(text)
-        client_id = _import_client_id(key, version, text)
         if version == EMPTY_VERSION:
+            client_id = _import_client_id(self.coordinate.key, version, text)
             update = encode_plain_insert(client_id, ROOT, text.encode())
             return self.apply(update, is_ours=True).update
+        steps = [text] if by_lines else in_steps(old, text)
+        made = [self._import_text(step, by_lines=by_lines) for step in steps]
+        return _merged(update for update in made if update is not None)
+
+    def _import_text(self, text: str, *, by_lines: bool) -> bytes | None:
+        old, version = self.text, self.version()
+        if text == old:
+            return None
         edits = (
             whole_line_edits(old, text) if by_lines else with_blanks(old, minimal_edits(old, text))
         )
-        ends = [] if by_lines else [edit for edit in edits if is_line_end(old, edit)]
-        if 0 < len(ends) < len(edits):  # who does nothing else makes the same of the ends
-            parts = [apply_edits(old, ends), text]
-            made = [self.import_text(part, version_bytes_max) for part in parts]
-            return _merged(update for update in made if update is not None)
         hunks = in_hunks(old, edits)
         work = len(hunks) * (self.size + _VERSION_BYTE_WORK * len(version))
         if len(hunks) > IMPORTED_HUNKS_MAX or work > _HUNKS_WORK_MAX:
+            client_id = _import_client_id(self.coordinate.key, version, text)
             return self._import([edit for hunk in hunks for edit in hunk], client_id)
         made = [self._import_hunk(hunk) for hunk in reversed(hunks)]
         return _merged(update for update in made if update is not None)

@@ -28,6 +28,9 @@ Edit: TypeAlias = tuple[int, int, str]
 _WORDS: Final = re.compile(r"\w+|\s+|[^\w\s]+")
 _LINES: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _TOKENS: Final = re.compile(r"\w+|[^\w\s]")
+_BYTE_ORDER_MARK: Final = "\ufeff"
+_SIGNS_OF_SYSTEMS: Final = ("\r\n", _BYTE_ORDER_MARK)
+_ANY_END: Final = re.compile(r"\r?\n")
 _ENDS: Final = ("\n", "\r\n")
 # The edge of a word is looked for among this many characters.
 _WORD_MAX: Final = 64
@@ -98,6 +101,12 @@ def without_end(line: str) -> str:
     return line.removesuffix("\n").removesuffix("\r") if line.endswith("\n") else line
 
 
+def content_of(line: str) -> str:
+    """Return what tells a line from others: not its end, and not the byte order mark with which
+    some programs begin a file."""
+    return without_end(line).removeprefix(_BYTE_ORDER_MARK)
+
+
 def apply_edits(text: str, edits: Sequence[Edit]) -> str:
     """Return `text` after `edits`."""
     pieces: list[str] = []
@@ -106,6 +115,27 @@ def apply_edits(text: str, edits: Sequence[Edit]) -> str:
         pieces += (text[at:start], replacement)
         at = stop
     return "".join((*pieces, text[at:]))
+
+
+def in_steps(old: str, new: str) -> list[str]:
+    """Return the texts of which each is made of the one before, from `old` to `new`: first one that
+    somebody else may make as well who has other line ends or no byte order mark, or does nothing
+    but that. It has new ends of the lines that stay, if there are any; else everything else, with
+    the ends that `old` has (LF if it has none)."""
+    if not any(sign in text for sign in _SIGNS_OF_SYSTEMS for text in (old, new)):
+        return [new]
+    edits = minimal_edits(old, new)
+    ends = [edit for edit in edits if is_line_end(old, edit)]
+    lines, others = ({*map(without_end, lines_of(text))} for text in (old, new))
+    if ends and not lines.isdisjoint(others):
+        return [apply_edits(old, ends), new]
+    end = "\r\n" if old.startswith("\r\n", max(0, old.find("\n") - 1)) else "\n"
+    rest = [
+        (start, stop, _ANY_END.sub(end, words).removeprefix("" if start else _BYTE_ORDER_MARK))
+        for start, stop, words in edits
+        if not is_line_end(old, (start, stop, words))
+    ]
+    return [apply_edits(old, rest), new]
 
 
 def in_hunks(text: str, edits: Sequence[Edit]) -> list[list[Edit]]:
@@ -421,7 +451,7 @@ def missing_lines(text: str, other: str) -> list[Edit]:
         return [(0, 0, other)] if other else []
     edits: list[Edit] = []
     ours, theirs = lines_of(text), lines_of(other)
-    plain, wanted = [without_end(line) for line in ours], [without_end(line) for line in theirs]
+    plain, wanted = [content_of(line) for line in ours], [content_of(line) for line in theirs]
     offsets = _offsets(ours)
     for a, b, c, d in changed_blocks(plain, wanted, Work(len(text) + len(other))):
         present = set(plain[a:b])

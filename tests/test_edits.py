@@ -14,6 +14,7 @@ from phextsync import Coordinate
 from phextsync.crdt import Scroll
 from phextsync.edits import (
     apply_edits,
+    in_steps,
     likeness,
     minimal_edits,
     with_blanks,
@@ -366,3 +367,21 @@ def test_likeness_is_the_share_of_lines_and_words_in_common(
     a: str, b: str, least: float, most: float
 ) -> None:
     assert least <= likeness(a, b) <= most
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "first"),
+    [
+        ("", "a\r\nb\r\n", "a\nb\n"),
+        ("", "\ufeffa\n", "a\n"),
+        ("c\r\n", "a\nb\n", "a\r\nb\r\n"),
+        ("one\ntwo\n", "one\r\nthree\r\n", "one\r\ntwo\r\n"),  # others may do just that
+        ("one\n", "one\r\n", "one\r\n"),
+    ],
+)
+def test_what_others_may_make_as_well_comes_first(old: str, new: str, first: str) -> None:
+    assert in_steps(old, new) == [first, new]
+
+
+def test_a_text_of_one_kind_is_made_in_one_step() -> None:
+    assert in_steps("a\nb\n", "c\n") == ["c\n"]

@@ -222,6 +222,67 @@ def test_last_lines_without_an_end_that_are_put_in_apart_stay_lines(
         assert sorted(mesh.settle()[name].splitlines()) == lines
 
 
+@pytest.mark.parametrize(
+    ("base", "texts", "merged"),
+    [
+        ("old\n", ("cat\n", "dog\n"), ["cat", "dog"]),
+        ("old", ("cat", "dog"), ["cat", "dog"]),
+        ("old\r\n", ("cat\r\n", "dog\r\n"), ["cat", "dog"]),
+        ("one\ntwo\n", ("three\nfour\n", "five\nsix\n"), ["five", "four", "six", "three"]),
+        ("old stuff here\n", ("cat\n", "old stuff here too\n"), [" too", "cat"]),
+        ("a old\n", ("a cat\n", "a dog\n"), None),
+    ],
+)
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_words_that_two_put_in_apart_never_stand_glued_together(
+    mesh: Mesh,
+    base: str,
+    texts: tuple[str, str],
+    merged: list[str] | None,
+    is_restarted: bool,
+) -> None:
+    for number, saved in enumerate((texts, texts[::-1])):
+        name = f"{number}.md"
+        mesh.machines[0].disk.put(name, base)
+        mesh.settle()
+        mesh.part()
+        for machine, text in zip(mesh.machines, saved, strict=True):
+            _replace(machine, name, text)
+        mesh.pass_time(1)
+        for machine in mesh.machines if is_restarted else ():
+            machine.files.end()
+            mesh.network.crash(machine.number)
+            machine.start()
+        text = mesh.settle()[name]
+        if merged is None:
+            assert text in ("a cat dog\n", "a dog cat\n")
+        else:
+            assert sorted(text.splitlines()) == merged
+
+
+_PLAIN = "one\ntwo\n\nthree\nfour\n"
+
+
+@pytest.mark.parametrize("other", [_PLAIN.replace("\n", "\r\n"), f"\ufeff{_PLAIN}"])
+@pytest.mark.parametrize("before", [None, "", "old\nother\n"])
+def test_texts_made_apart_that_differ_by_line_ends_or_a_byte_order_mark_are_one(
+    mesh: Mesh, before: str | None, other: str
+) -> None:
+    for number, texts in enumerate(((_PLAIN, other), (other, _PLAIN))):
+        name = f"{number}.md"
+        if before is not None:
+            mesh.machines[0].disk.put(name, before or "old\n")
+            mesh.settle()
+        if before == "":
+            mesh.machines[0].disk.unlink(name)
+            mesh.settle()
+        mesh.part()
+        for machine, text in zip(mesh.machines, texts, strict=True):
+            _replace(machine, name, text)
+        mesh.pass_time(2)
+        assert mesh.settle()[name] in texts
+
+
 def test_line_ends_that_two_change_apart_with_other_things_are_changed_once(mesh: Mesh) -> None:
     mesh.machines[0].disk.put("n.md", "one\ntwo\n")
     mesh.settle()

@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Final, NamedTuple
 
 from phextsync.alignment import Block, Work, changed_blocks
-from phextsync.edits import Edit, line_changes, lines_of, without_end
+from phextsync.edits import Edit, content_of, line_changes, lines_of, without_end
 
 _COMPARED_MAX: Final = 1 << 14  # old lines, times the pieces in which the sides differ
 _SHARED: Final = 0.8  # how much of what either side put there the other side put there too
@@ -45,10 +45,13 @@ def lines_twice(base: str, mine: str, merged: str) -> list[Edit]:
     """Return the edits of `merged` that delete lines which stand there twice, since others, who did
     not know `mine`, made of a piece of `base`, or of one that is empty, much the same. Of such
     lines the first stay, so that two that both delete them delete no more than one of them does."""
-    olds, ours, whole = (lines_of(text) for text in (base, mine, merged))
+    lines = lines_of(merged)
+    olds, ours, whole = (
+        [content_of(line) for line in lines_of(text)] for text in (base, mine, merged)
+    )
     work = Work(len(base) + len(mine) + len(merged))
     pieces = {(a, b): ours[c:d] for a, b, c, d in changed_blocks(olds, ours, work)}
-    offsets = [0, *accumulate(map(len, whole))]
+    offsets = [0, *accumulate(map(len, lines))]
     spare = Counter(whole) - Counter(ours)
     edits: list[Edit] = []
     for a, b, c, d in changed_blocks(olds, whole, work):

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from phextsync.crdt import Scroll
-from phextsync.edits import Edit, lines_of
+from phextsync.edits import Edit, content_of, lines_of
 from phextsync.index import Coordinate, clock_of
 
 _CLIENT: Final = 1  # nothing is written under it
@@ -24,6 +24,11 @@ class _Line(NamedTuple):
     stop: int
     text: str
     units: Mapping[int, int]
+
+    @property
+    def content(self) -> str:
+        """What is compared."""
+        return content_of(self.text)
 
     def is_of(self, roots: Collection[int]) -> bool:
         """Whether it is as one of these beginnings brought it."""
@@ -118,10 +123,10 @@ def _units(text: str) -> int:
 
 def _repeated(first: Iterable[_Line], later: Iterable[_Line]) -> list[_Line]:
     """Return the lines of `later` that stand in `first` too, each as often as there."""
-    left = Counter(line.text for line in first)
+    left = Counter(line.content for line in first)
     found = []
     for line in later:
-        if left[line.text] > 0:
-            left[line.text] -= 1
+        if left[line.content] > 0:
+            left[line.content] -= 1
             found.append(line)
     return found
