@@ -13,7 +13,7 @@ from typing import Final
 from benchmarks.report import Report
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.placement.members import Member, table_of
-from phextsync.placement.slots import assign, slots_for
+from phextsync.placement.slots import Slots, slots_for
 
 _SIZES: Final = (26, 100, 500)
 _COPIES: Final = 3
@@ -38,12 +38,12 @@ def _measure_mesh(report: Report, size: int, seeds: int) -> None:
         members = _members(size, seed)
         slots = slots_for(size)
         began = time.perf_counter()
-        assigned = assign(members, DEFAULT_PHEXT, slots, _COPIES)
+        assigned = Slots(members, DEFAULT_PHEXT, slots, _COPIES).holders
         seconds.append(time.perf_counter() - began)
         balances.append(_balance(assigned, size, seed))
         partners.append(_most_partners(assigned, size))
         more = sorted([*members, *_members(1, size + seed)], key=lambda member: member.node_id)
-        moved = _moved(members, assigned, more, assign(more, DEFAULT_PHEXT, slots, _COPIES))
+        moved = _moved(members, assigned, more, Slots(more, DEFAULT_PHEXT, slots, _COPIES).holders)
         moves.append(moved / (slots * _COPIES / (size + 1)))
     report.add(f"balance@{size}", balances, "fullest/mean")
     report.add(f"join_moves@{size}", moves, "of its share")

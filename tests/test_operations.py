@@ -11,6 +11,7 @@ import pytest
 import phextsync
 from fuzz.desk import Node as DeskNode
 from phextsync import Node, Replica, aio
+from phextsync.control.arguments import check_arguments
 from phextsync.control.desk import Desk
 from phextsync.control.frames import Value
 from phextsync.control.operations import (
@@ -18,7 +19,6 @@ from phextsync.control.operations import (
     Argument,
     Operation,
     Serving,
-    check_arguments,
 )
 from phextsync.control.sessions import Session
 from phextsync.errors import PhextsyncError, ProtocolError

@@ -20,7 +20,7 @@ from phextsync.placement.policy import (
     read_boundaries,
     read_policy,
 )
-from phextsync.placement.slots import assign, rank, share, slots_for
+from phextsync.placement.slots import Slots, rank, share, slots_for
 from phextsync.trust.permissions import Permissions
 from tests.repetition import outputs
 from tests.strategies import coordinates, near_coordinates, ranges
@@ -28,7 +28,15 @@ from tests.strategies import coordinates, near_coordinates, ranges
 _PHEXT = "memory"
 _ids = st.binary(min_size=16, max_size=16)
 _members = st.builds(
-    Member, _ids, st.text("abc", min_size=1, max_size=5), st.integers(1, 16), st.integers(0, 9)
+    Member,
+    _ids,
+    st.text("abc", min_size=1, max_size=5),
+    st.integers(1, 16),
+    st.integers(0, 9),
+    apart=st.sets(st.sampled_from(["work", "world"])).map(sorted).map(tuple),
+    silent=st.dictionaries(_ids, st.integers(1, 9999), max_size=3).map(
+        lambda silent: tuple(sorted(silent.items()))
+    ),
 )
 _tables = st.lists(_members, min_size=1, max_size=12, unique_by=lambda member: member.node_id)
 _rules = st.builds(
@@ -43,6 +51,8 @@ _policies = st.builds(
     st.none() | st.integers(1, 5),
     st.sampled_from([0, 1, 8, 64]),
     st.lists(_rules, max_size=3, unique_by=lambda rule: rule.range).map(tuple),
+    st.sampled_from([60, 600, 86400]),
+    st.sampled_from([1 << 16, 8 << 20]),
 )
 
 
@@ -111,6 +121,9 @@ def test_any_text_is_read_or_told(text: str) -> None:
         "pin 1.* 0123",
         "pin 1.* " + 32 * "x",
         "phext a/b",
+        "repair-after 59",
+        "repair-after 10m",
+        "rate 1",
         "delete *",
     ],
 )
@@ -122,7 +135,18 @@ def test_a_line_that_cannot_be_read_is_told_and_does_not_count(line: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "line", ["id 00", "weight 0", "weight 17", "weight 1.5", "since -3", "name \t", "owner me"]
+    "line",
+    [
+        "id 00",
+        "weight 0",
+        "weight 17",
+        "weight 1.5",
+        "since -3",
+        "name \t",
+        "owner me",
+        "apart a/b",
+        "silent 00 5",
+    ],
 )
 def test_a_fact_that_cannot_be_read_is_told_and_does_not_count(line: str) -> None:
     member = Member(b"n" * 16, "name", 2, 5)
@@ -197,18 +221,19 @@ def test_the_same_texts_give_the_same_holders_and_each_range_as_many_as_are_aske
 def test_every_process_finds_the_same() -> None:
     program = """
 from tests.test_placement import _mesh, _sorted
-from phextsync.placement.slots import assign
-print(assign(_sorted(_mesh(26)), "memory", 64, 3))
+from phextsync.placement.slots import Slots
+print(Slots(_sorted(_mesh(26)), "memory", 64, 3).holders)
 """
     assert len(outputs(program)) == 1
-    assert assign(_sorted(_mesh(26)), "memory", 64, 3)[:3] == [(14, 11, 3), (14, 6, 18), (6, 9, 0)]
+    held = Slots(_sorted(_mesh(26)), "memory", 64, 3).holders
+    assert held[:3] == ((14, 11, 3), (14, 6, 18), (6, 9, 0))
 
 
 @given(_tables, st.integers(1, 4), st.sampled_from([1, 4, 16, 64]))
 def test_a_slot_has_different_holders_in_the_order_of_its_rank(
     members: list[Member], copies: int, slots: int
 ) -> None:
-    for slot, holders in enumerate(assign(members, _PHEXT, slots, copies)):
+    for slot, holders in enumerate(Slots(members, _PHEXT, slots, copies).holders):
         assert len(set(holders)) == len(holders) == min(copies, len(members))
         assert sorted(rank(members, _PHEXT, slots, slot)) == list(range(len(members)))
 
@@ -220,7 +245,7 @@ def test_no_member_holds_an_eighth_more_than_its_share(count: int, seed: int) ->
     members = [replace(m, weight=random.randint(1, 4)) for m in _sorted(_mesh(count, seed))]
     slots = slots_for(count)
     held = [0] * count
-    for holders in assign(members, _PHEXT, slots, 3):
+    for holders in Slots(members, _PHEXT, slots, 3).holders:
         for number in holders:
             held[number] += 1
     total = sum(member.weight for member in members)
@@ -239,7 +264,9 @@ def test_a_join_moves_about_its_share_and_a_leave_what_it_held(seed: int) -> Non
 
 
 def _moved(before: Sequence[Member], after: Sequence[Member], slots: int) -> int:
-    pairs = zip(assign(before, _PHEXT, slots, 3), assign(after, _PHEXT, slots, 3), strict=True)
+    pairs = zip(
+        Slots(before, _PHEXT, slots, 3).holders, Slots(after, _PHEXT, slots, 3).holders, strict=True
+    )
     return sum(
         len({after[i].node_id for i in new} - {before[i].node_id for i in old})
         for old, new in pairs
@@ -265,6 +292,55 @@ def test_a_new_boundary_moves_only_what_lies_above_it() -> None:
     ]
     assert two.holders(ORIGIN) == one.holders(ORIGIN) == one.holders(middle)
     assert two.holders(middle) != one.holders(middle)
+
+
+def _silent(members: dict[bytes, Member], absent: Sequence[bytes]) -> dict[bytes, Member]:
+    """Return the members, of whom some are said to be silent by three others."""
+    by = tuple((node_id, 600) for node_id in sorted(members) if node_id not in absent)[:3]
+    return {i: replace(m, silent=by if i in absent else ()) for i, m in members.items()}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_others_hold_what_absent_members_hold_and_nothing_else_moves(seed: int) -> None:
+    members = _mesh(26, seed)
+    absent = Random(seed).sample(sorted(members), 8)
+    places = [Coordinate(library, *[1] * 8) for library in range(1, 200)]
+    before = Placement(members, Policy(_PHEXT, 3), places)
+    after = Placement(_silent(members, absent), Policy(_PHEXT, 3), places)
+    later = Placement(_silent(members, absent), Policy(_PHEXT, 3, repair_after_s=601), places)
+    assert before.absent == later.absent == frozenset()
+    assert after.absent == frozenset(absent)
+    for place in places:
+        first = [member.node_id for member in before.holders(place)]
+        now = [member.node_id for member in after.holders(place)]
+        assert now[:3] == first == [member.node_id for member in later.holders(place)]
+        assert sum(node_id not in absent for node_id in now) == 3
+        assert len(set(now)) == len(now) == 3 + sum(node_id in absent for node_id in first)
+
+
+def test_when_hardly_anybody_is_here_all_of_them_hold_a_range() -> None:
+    members = _mesh(40)
+    here = sorted(members)[:3]
+    absent = sorted(members)[3:]
+    pinned = Rule(CoordinateRange.parse("2.*"), pinned=tuple(absent[:2]))
+    policy = Policy(_PHEXT, 4, 0, (pinned,))
+    placement = Placement(_silent(members, absent), policy)
+    for place in (ORIGIN, pinned.range.lower):
+        holders = [member.node_id for member in placement.holders(place)]
+        assert {*here} < {*holders}
+        assert sum(node_id in absent for node_id in holders) <= 4
+
+
+def test_what_is_held_by_hand_is_not_placed_but_may_be_pinned() -> None:
+    members = _mesh(9)
+    one = min(members)
+    members[one] = replace(members[one], apart=(_PHEXT,))
+    rule = Rule(CoordinateRange.parse("2.*"), pinned=(one,))
+    placement = Placement(members, Policy(_PHEXT, 9, 0, (rule,)))
+    assert one not in [member.node_id for member in placement.holders(ORIGIN)]
+    assert placement.holders(rule.range.lower)[0].node_id == one
+    other = Placement(members, replace(placement.policy, phext="other"))
+    assert one in [member.node_id for member in other.holders(ORIGIN)]
 
 
 def test_without_copies_everybody_holds_everything_and_nothing_is_computed() -> None:

@@ -21,6 +21,7 @@ from phextsync.placement.policy import Policy, Rule
 from phextsync.ranges import Ranges
 from phextsync.replica.holding import WANTED_MAX
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.lmdb_store import LmdbStore
 from phextsync.store.memory import MemoryStore
 from phextsync.testing import MemoryMesh, Partition, Repair, Restart
 from phextsync.testing.mesh import PHEXT, Editor
@@ -260,9 +261,37 @@ def test_commands_place_and_show(user: CommandUser) -> None:
     assert rows == [{"range": "1.5.*", "holders": [], "read": "read here"}]
 
 
+def test_who_is_no_member_cannot_be_retired_and_a_short_silence_is_none(user: CommandUser) -> None:
+    assert "expected the name of one member" in user.error("place", "--retire", "nobody")
+    said = user.error("place", "--repair-after", "5s")
+    assert said == "expected repair-after from 60 to 31536000, found '5'"
+
+
+def test_commands_say_how_fast_things_move(user: CommandUser) -> None:
+    user.out("place", "--copies", "3", "--repair-after", "30m")
+    user.out("place", "--rate", "4")
+    user.out("place", "1.5.*", "--everywhere")
+    store = LmdbStore(user.data)
+    replicas = ReplicaSet(store, node_id=bytes(16), random=Random(0), wall_time_ms=lambda: 7)
+    (policy,), problems = placing.policies_of(replicas)
+    store.close(clean=True)
+    assert (policy.copies, policy.repair_after_s, policy.rate) == (3, 1800, 4 << 20)
+    assert len(policy.rules) == 1
+    assert problems == []
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["--copies", "2", "--everywhere"], ["1.*", "--copies", "2"], ["--free"], ["--on", "x"]],
+    [
+        [],
+        ["--copies", "2", "--everywhere"],
+        ["1.*", "--copies", "2"],
+        ["--free"],
+        ["--on", "x"],
+        ["--retire", "x", "--copies", "2"],
+        ["1.*", "--everywhere", "--rate", "4"],
+        ["--repair-after", "soon"],
+    ],
 )
 def test_what_cannot_be_placed_is_one_line(user: CommandUser, arguments: list[str]) -> None:
     result = user.run("place", *arguments)

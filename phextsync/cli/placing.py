@@ -13,6 +13,7 @@ from phextsync.cli.common import (
     Json,
     Phext,
     fail,
+    read_duration_s,
     say,
     say_json,
     session,
@@ -24,6 +25,24 @@ from phextsync.index import CoordinateRange
 from phextsync.ranges import holds
 
 app = typer.Typer()
+
+RepairAfter = Annotated[
+    str,
+    typer.Option(
+        help="Silence of a machine, such as 10m, after which others hold what it held.",
+        show_default="10m",
+    ),
+]
+Rate = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=1 << 20,
+        help="MiB a second that a machine takes at most of what comes to it.",
+        show_default="8",
+    ),
+]
+Retire = Annotated[str, typer.Option(metavar="NAME", help="A machine that is no member any more.")]
 
 
 @app.command(rich_help_panel=NODE)
@@ -41,22 +60,40 @@ def place(
     ] = None,
     everywhere: Annotated[bool, typer.Option("--everywhere", help="All machines hold it.")] = False,
     free: Annotated[bool, typer.Option("--free", help="End what was said of RANGE.")] = False,
+    repair_after: RepairAfter = "",
+    rate: Rate = None,
+    retire: Retire = "",
 ) -> None:
     """Say which machines hold what of a phext, for the whole mesh.
 
     With --copies each range is on so many machines, which all of them compute alike. A machine
     keeps to it once it was told so by `phextsync hold --placed`.
     """
-    if sum((copies is not None, bool(on), everywhere, free)) != 1:
-        fail("expected one of --copies, --on, --everywhere and --free")
-    if (copies is not None) == bool(range_) and not everywhere:
-        fail("expected --copies without a range, and --on and --free with one")
+    asked_for = sum((copies is not None, bool(on), everywhere, free, bool(retire)))
+    after_s, is_about_pace = _after_s(repair_after), bool(repair_after) or rate is not None
+    if asked_for > 1 or (asked_for == 0 and not is_about_pace):
+        fail("expected one of --copies, --on, --everywhere, --free and --retire")
+    if range_ and (copies is not None or is_about_pace or retire):
+        fail("expected --copies, --repair-after, --rate and --retire without a range")
+    if not range_ and (on or free):
+        fail("expected a range with --on and --free")
     with session(data) as asked:
-        if range_:
+        if retire:
+            operations.RETIRE.ask(asked, retire)
+        elif range_:
             where = str(CoordinateRange.parse(range_))
             operations.PLACE_RANGE.ask(asked, phext, where, everywhere, [*(on or ())])
-        else:
+        elif asked_for:
             operations.PLACE.ask(asked, phext, copies)
+        if is_about_pace:
+            operations.PACE.ask(asked, phext, after_s, None if rate is None else rate << 20)
+
+
+def _after_s(text: str) -> int | None:
+    seconds = read_duration_s(text) if text else None
+    if text and seconds is None:
+        fail(f"expected a time such as 10m or 2h with --repair-after, found {text!r}")
+    return seconds
 
 
 @app.command(rich_help_panel=NODE)

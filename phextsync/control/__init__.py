@@ -4,6 +4,7 @@
 * `status`: how a node or a folder is, for all who read it
 * `answers`: each form of an answer, as it is sent and as it is read
 * `operations`: all that can be asked, in one table
+* `arguments`: whether what a caller passes is of the types that operations take
 * `placing`: policies and members of a mesh, as scrolls
 * `performing`: what is done to scrolls, and what is looked up
 * `desk`: carries out requests for a node, each change once

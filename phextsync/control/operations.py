@@ -284,6 +284,20 @@ PLACE_RANGE: Final = Operation(
     "lets all members hold a range, or these by their names besides others; neither ends a rule",
     changes=True,
 )
+PACE: Final = Operation(
+    "pace",
+    (PHEXT, LAST, LAST),
+    answers.NOTHING,
+    "after so many seconds of silence others hold what a member held; bytes a second it takes",
+    changes=True,
+)
+RETIRE: Final = Operation(
+    "retire",
+    (Argument("the name of a member", str),),
+    answers.NOTHING,
+    "lets it have left",
+    changes=True,
+)
 WHERE: Final = Operation(
     "where",
     (PHEXT, RANGE),
@@ -471,23 +485,3 @@ def unsigned(request: list[Value]) -> list[Value]:
 def digest(text: str) -> bytes:
     """Return what `seen` is for a text."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def check_arguments(request: list[Value]) -> None:
-    """TypeError when an argument is of another type than its operation takes: where the caller
-    is, who passed it. Coordinates and ranges are texts by then."""
-    name, *arguments = unsigned(request)
-    operation = OPERATIONS.get(str(name))
-    if operation is not None:
-        operation.check(arguments)
-    match request:
-        case ["import", _, _, list(scrolls)]:
-            for scroll in scrolls:
-                match scroll:
-                    case [_, text]:
-                        A_TEXT.check(text)
-        case ["batch", phext, list(changes)]:
-            for change in changes:
-                match change:
-                    case [inner, *rest]:
-                        check_arguments([inner, phext, *rest])

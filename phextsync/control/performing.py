@@ -37,6 +37,8 @@ _OF_PLACEMENT: Final = (
     operations.FOLLOW,
     operations.PLACE,
     operations.PLACE_RANGE,
+    operations.PACE,
+    operations.RETIRE,
 )
 
 T = TypeVar("T")
@@ -93,8 +95,14 @@ def _place(replicas: ReplicaSet, name: str, arguments: list[Value]) -> None:
             replicas.hold(phext, map(str, ranges), copies=copies)
         case "follow", [str(phext)]:
             replicas.holding.follow(phext)
+            placing.rejoin(replicas, replicas.node_id)
         case "place", [str(phext), int() | None as copies]:
             placing.set_copies(replicas, phext, copies)
+        case "pace", [str(phext), int() | None as repair_after_s, int() | None as rate]:
+            placing.set_pace(replicas, phext, repair_after_s, rate)
+        case "retire", [str(member)]:
+            (node_id,) = placing.named(placing.members_of(replicas)[0], [member])
+            placing.retire(replicas, node_id)
         case "place_range", [str(phext), str(range_), bool(everywhere), list(names)]:
             pinned = placing.named(placing.members_of(replicas)[0], map(str, names))
             rule = Rule(CoordinateRange.parse(range_), pinned, everywhere)

@@ -6,13 +6,14 @@ there is no such phext, and nothing is read, written or computed.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Final
 
 from phextsync.errors import PhextsyncError
 from phextsync.index import Coordinate, CoordinateIndex, CoordinateRange
 from phextsync.placement.holders import Placement
-from phextsync.placement.members import Member, read_member, table_of
+from phextsync.placement.members import Member, read_member, silent_line, table_of
 from phextsync.placement.policy import (
     Policy,
     Rule,
@@ -92,6 +93,32 @@ def join(replicas: ReplicaSet, member: Member) -> None:
         replica.edit(place, text)
 
 
+def rejoin(replicas: ReplicaSet, node_id: bytes) -> None:
+    """Let one that has left be a member again."""
+    member = member_of(replicas, node_id)
+    if member is not None and member.has_left:
+        join(replicas, replace(member, has_left=False))
+
+
+def retire(replicas: ReplicaSet, node_id: bytes) -> None:
+    """Let a member have left for good, until it joins again by itself."""
+    member = member_of(replicas, node_id)
+    if member is not None:
+        join(replicas, replace(member, has_left=True))
+
+
+def say_silent(replicas: ReplicaSet, node_id: bytes, witness: bytes, after_s: int) -> None:
+    """Say of a member that a witness has not heard of it for so long, 0: that it has."""
+    replica, place = replicas.open(PLACEMENT), _place(_MEMBERS, node_id)
+    text = replica.read(place)
+    others = silent_line(witness, 0)[:-1]
+    kept = [line for line in text.splitlines() if not line.startswith(others)]
+    said = [silent_line(witness, after_s)] if after_s else []
+    after = "".join(f"{line}\n" for line in [*kept, *said])
+    if after != text:
+        replica.edit(place, after)
+
+
 # -- changes -------------------------------------------------------------------------------
 
 
@@ -103,7 +130,24 @@ def set_copies(replicas: ReplicaSet, phext: str, copies: int | None) -> None:
     if copies is not None:
         slots = max(slots, slots_for(_GROWTH * len(members_of(replicas)[0])))
         boundaries = boundaries or tuple(_cuts(replicas.phext(phext).index))
-    _write(replicas, Policy(phext, copies, slots, policy.rules), boundaries)
+    _write(replicas, replace(policy, copies=copies, slots=slots), boundaries)
+
+
+def set_pace(
+    replicas: ReplicaSet, phext: str, repair_after_s: int | None, rate: int | None
+) -> None:
+    """Let others hold what a member held after this silence, and let each take so many bytes a
+    second of what comes to it; None is what it was. PhextsyncError for what cannot be."""
+    policy, boundaries = _read(replicas, phext)
+    policy = replace(
+        policy,
+        repair_after_s=policy.repair_after_s if repair_after_s is None else repair_after_s,
+        rate=policy.rate if rate is None else rate,
+    )
+    _, problems = read_policy(policy.to_text())
+    if problems:
+        raise PhextsyncError(problems[0])
+    _write(replicas, policy, boundaries)
 
 
 def set_rule(replicas: ReplicaSet, phext: str, rule: Rule) -> None:
@@ -111,7 +155,14 @@ def set_rule(replicas: ReplicaSet, phext: str, rule: Rule) -> None:
     policy, boundaries = _read(replicas, phext)
     others = [other for other in policy.rules if other.range != rule.range]
     rules = [*others, rule] if rule.pinned or rule.everywhere else others
-    _write(replicas, Policy(phext, policy.copies, policy.slots, tuple(rules)), boundaries)
+    _write(replicas, replace(policy, rules=tuple(rules)), boundaries)
+
+
+def add_boundaries(replicas: ReplicaSet, phext: str, cuts: Iterable[Coordinate]) -> None:
+    """Let a phext be cut at more places."""
+    replica, place = replicas.open(PLACEMENT), _place(_BOUNDARIES, phext.encode())
+    before, _ = read_boundaries(replica.read(place))
+    replica.edit(place, boundaries_text([*before, *cuts]))
 
 
 def named(members: dict[bytes, Member], names: Iterable[str]) -> tuple[bytes, ...]:

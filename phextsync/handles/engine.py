@@ -17,8 +17,9 @@ from typing import Final, TypedDict, TypeVar
 import trio
 
 from phextsync.boundaries import first
+from phextsync.control.arguments import check_arguments
 from phextsync.control.frames import Value, check_request
-from phextsync.control.operations import OPERATIONS, Operation, check_arguments
+from phextsync.control.operations import OPERATIONS, Operation
 from phextsync.errors import ClosedError
 from phextsync.handles.call import Call
 from phextsync.handles.folder_client import FolderClient

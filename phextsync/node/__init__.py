@@ -9,6 +9,7 @@
 * `dialler`: where there ought to be a link, and when to try again
 * `discoverer`: announces this node, and hears of others
 * `agreement`: whether the peers have what we have
+* `witness`: says of members that are silent that they are
 * `follower`: what is held of what is followed, as placement says
 * `following`: keeps it so while the node runs
 * `node`: `open_node`, where all of it meets

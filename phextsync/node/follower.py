@@ -4,7 +4,7 @@ Where nobody has placed anything nothing is written or computed. Where somebody 
 its line in the table of members.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,13 +13,16 @@ from phextsync.control.placing import (
     is_placed,
     join,
     member_of,
+    members_of,
     placement_of,
+    policies_of,
     problems_of,
 )
 from phextsync.errors import PermissionDeniedError, PhextsyncError
 from phextsync.index import EVERYTHING, Coordinate
+from phextsync.node.witness import Witness
 from phextsync.placement.holders import Placement
-from phextsync.placement.members import Member
+from phextsync.placement.members import APART_MAX, Member
 from phextsync.ranges import Ranges
 from phextsync.replica.holding import WANTED_MAX
 from phextsync.replica.listener import ReplicaListener
@@ -33,12 +36,14 @@ class Turn:
     phext: str
     placement: Placement
     node_id: bytes
+    has_left: bool
 
     def ranges(self) -> Ranges:
-        """Return what this node is to hold: all of it as long as it is no member. From any
-        thread; takes seconds among thousands of members."""
-        is_member = self.node_id in self.placement.node_ids
-        return self.placement.of(self.node_id) if is_member else (EVERYTHING,)
+        """Return what this node is to hold: all of it as long as it is no member yet, nothing
+        where it has left. From any thread; takes seconds among thousands of members."""
+        if self.node_id in self.placement.node_ids:
+            return self.placement.of(self.node_id)
+        return () if self.has_left else (EVERYTHING,)
 
 
 class Follower:
@@ -63,6 +68,7 @@ class Follower:
         self._read = read
         self._placements: dict[str, Placement] = {}  # as they were followed last
         self._problems: list[str] = []
+        self._witness = Witness(replicas)
         self._whose, replicas.holding.whose = replicas.holding.whose, self._whose_by_placement
         replicas.listen(ReplicaListener(on_open=self._opened, on_held=self._held))
         if is_placed(replicas):
@@ -74,7 +80,7 @@ class Follower:
             self._changed()
 
     def _held(self, phext: str) -> None:
-        if self._replicas.holding.hold(phext).follows:
+        if self._replicas.holding.hold(phext).follows or is_placed(self._replicas):
             self._changed()
 
     def _whose_by_placement(self, phext: str, at: Coordinate) -> str:
@@ -90,20 +96,34 @@ class Follower:
         replicas, holding = self._replicas, self._replicas.holding
         if not is_placed(replicas):
             return []
-        self._join()
+        has_left = not self._join()
+        after_s = [policy.repair_after_s for policy in policies_of(replicas)[0] if policy.copies]
+        self._witness.read(members_of(replicas)[0], after_s)
         followed = [phext for phext in holding.phexts() if holding.hold(phext).follows]
         self._placements = {phext: self._read(replicas, phext) for phext in followed}
         self._problems = []
-        return [Turn(phext, placed, replicas.node_id) for phext, placed in self._placements.items()]
+        placements = self._placements.items()
+        return [Turn(phext, placed, replicas.node_id, has_left) for phext, placed in placements]
 
-    def _join(self) -> None:
+    def _join(self) -> bool:
+        """Be a member, unless this node has left; say whether it has not."""
         replicas, node_id = self._replicas, self._replicas.node_id
         known = member_of(replicas, node_id)
+        if known is not None and known.has_left:
+            return False
         since_ms = replicas.author.now_ms() if known is None else known.since_ms
         weight = 1 if known is None else known.weight
+        apart = replicas.holding.apart()[:APART_MAX]
         with suppress(PermissionDeniedError):  # one that may not write there is no member
-            me = Member(node_id, self._name, weight, since_ms, permissions=replicas.permissions)
+            me = Member(node_id, self._name, weight, since_ms, False, replicas.permissions, apart)
             join(replicas, me)
+        return True
+
+    def look(self, now: float, heard: Mapping[bytes, float]) -> None:
+        """It is `now`, and the members in `heard` are there: of each the time of its last word.
+        To be called every few seconds where something is placed."""
+        with suppress(PermissionDeniedError):
+            self._witness.look(now, heard)
 
     def take(self, turn: Turn, ranges: Ranges) -> None:
         """Hold the ranges of a turn, or say in the warnings what is in the way."""

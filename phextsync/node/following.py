@@ -6,14 +6,19 @@ import trio
 
 from phextsync.boundaries import Boundary
 from phextsync.control.desk import Directories
+from phextsync.control.placing import is_placed
 from phextsync.node.follower import Follower
 from phextsync.ranges import Ranges
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.signals import Flag
+from phextsync.sync.presence import PresenceBoard
 from phextsync.trust.identity import NodeIdentity
 
 SETTLE_S: Final = 2.0
 """What is placed together, within this time, is followed together."""
+
+LOOK_S: Final = 5.0
+"""Between two looks at who is there, where something is placed."""
 
 _FEW: Final = 50  # members among whom it takes a few milliseconds
 _PAUSE_SHARE: Final = 9  # computing takes at most a tenth of the time, whoever changes what
@@ -31,6 +36,9 @@ class Placed(Protocol):
     @property
     def directories(self) -> Directories | None: ...
 
+    @property
+    def presence(self) -> PresenceBoard: ...
+
 
 class Following:
     """Lets a follower look when something has changed, computing in another thread where that
@@ -40,6 +48,7 @@ class Following:
         self._node = node
         self._boundary = boundary
         self._changed = Flag()
+        self._begun = trio.Event()  # when something is placed
         self._follower = Follower(
             node.replicas,
             name=node.identity.name,
@@ -58,6 +67,18 @@ class Following:
 
     async def run(self) -> None:
         """Follow until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_again)
+            await self._follow_again()
+
+    async def _look_again(self) -> None:
+        await self._begun.wait()
+        while True:
+            with self._boundary.around("looking at who is there"):
+                self._follower.look(trio.current_time(), self._node.presence.heard())
+            await trio.sleep(LOOK_S)
+
+    async def _follow_again(self) -> None:
         took_s = 0.0
         while True:
             await self._changed.wait()
@@ -76,3 +97,5 @@ class Following:
             else:
                 self._follower.take(turn, turn.ranges())
         self._follower.end()
+        if is_placed(self._node.replicas):
+            self._begun.set()

@@ -13,12 +13,27 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from hashlib import shake_128
-from typing import Final
-
-from phextsync.placement.members import Member
+from typing import Final, NamedTuple, Protocol
 
 _AT_ONCE: Final = 128  # slots for which draws are made together: a kilobyte for each member
 _DRAW_BYTES: Final = 8
+
+
+class Drawing(Protocol):
+    """What draws need of a member."""
+
+    @property
+    def node_id(self) -> bytes: ...
+
+    @property
+    def weight(self) -> int: ...
+
+
+class Drawer(NamedTuple):
+    """What draws need of a member, and nothing else, so that other facts change no draw."""
+
+    node_id: bytes
+    weight: int
 
 
 def index_of(level: int, place: int, slots: int) -> int:
@@ -26,7 +41,7 @@ def index_of(level: int, place: int, slots: int) -> int:
     return 0 if level == 0 else (2 * place + 1) * (slots >> level)
 
 
-def columns(members: Sequence[Member], phext: str, slots: int) -> Iterator[tuple[int, list[int]]]:
+def columns(members: Sequence[Drawing], phext: str, slots: int) -> Iterator[tuple[int, list[int]]]:
     """Iterate over the slots, older levels first, with what each member draws for each. Takes
     memory in proportion to the members."""
     for level in range(slots.bit_length()):
@@ -38,7 +53,7 @@ def columns(members: Sequence[Member], phext: str, slots: int) -> Iterator[tuple
                 yield index_of(level, start + i, slots), [row[i] for row in rows]
 
 
-def _draws(member: Member, phext: str, level: int, place: int, count: int) -> "array[int]":
+def _draws(member: Drawing, phext: str, level: int, place: int, count: int) -> "array[int]":
     """Return what a member draws for slots of one level that follow each other."""
     drawn = [
         _draw(b"%s %d %d %d %s" % (member.node_id, level, place, i, phext.encode()), count)

@@ -2,7 +2,11 @@
 
 Boundaries cut a phext into ranges. A range belongs to the slot that the digest of its lower bound
 names, so that the part below a new boundary stays where it is. Rules come first: the narrowest one
-that a coordinate lies in. A member that may not read and write all of a range is passed by.
+that a coordinate lies in. A member that may not read and write all of a range is passed by, and one
+of which people said by hand what it holds, unless the range is pinned to it.
+
+A holder that is absent stays one, and the next in rank hold the range as well until it is back: so
+nothing else moves when members go and come.
 """
 
 from bisect import bisect_right
@@ -11,9 +15,10 @@ from hashlib import blake2b
 from itertools import islice
 
 from phextsync.index import ORIGIN, Coordinate, CoordinateRange
-from phextsync.placement.members import Member
+from phextsync.placement.draws import Drawer
+from phextsync.placement.members import Member, is_absent
 from phextsync.placement.policy import Policy, Rule
-from phextsync.placement.slots import assign, rank, slots_for
+from phextsync.placement.slots import Slots, slots_for, slots_of
 from phextsync.ranges import Ranges, holds, union
 
 
@@ -33,13 +38,28 @@ class Placement:
         self._boundaries = sorted({ORIGIN, *boundaries})
         rules = {bound for rule in policy.rules for bound in _bounds(rule.range)}
         self._cuts = sorted({*self._boundaries, *rules})
-        self._slots = slots_for(len(self.members), policy.slots)
-        self._assigned: list[tuple[int, ...]] | None = None
+        self.slots = slots_for(len(self.members), policy.slots)
+        self._absent = {
+            number
+            for number, member in enumerate(self.members)
+            if is_absent(member, members, len(self.members), policy.repair_after_s)
+        }
+        self._known: Slots | None = None
 
     @property
     def node_ids(self) -> tuple[bytes, ...]:
         """The node ids of the members, sorted."""
         return tuple(self._numbers)
+
+    @property
+    def copies(self) -> int:
+        """How many members are to hold each range."""
+        return len(self.members) if self.policy.copies is None else self.policy.copies
+
+    @property
+    def absent(self) -> frozenset[bytes]:
+        """The members that count as absent."""
+        return frozenset(self.members[number].node_id for number in self._absent)
 
     @property
     def is_everywhere(self) -> bool:
@@ -59,7 +79,7 @@ class Placement:
 
     def holders(self, at: Coordinate) -> tuple[Member, ...]:
         """Return who holds a coordinate, and so the range of `ranges` that it lies in: pinned ones
-        first, then by rank."""
+        first, then by rank, then those that hold it for absent ones."""
         rule = self._rule(at)
         if self.is_everywhere or (rule is not None and rule.everywhere):
             return self.members
@@ -70,6 +90,8 @@ class Placement:
         wanted = max(self.policy.copies or 0, len(numbers))
         others = (number for number in self._ranked(at, piece) if number not in named)
         numbers += islice(others, wanted - len(numbers))
+        present = (number for number in others if number not in self._absent)
+        numbers += islice(present, sum(number in self._absent for number in numbers))
         return tuple(self.members[number] for number in numbers)
 
     def of(self, node_id: bytes) -> Ranges:
@@ -106,20 +128,20 @@ class Placement:
         return narrow[-1] if narrow else None
 
     def _ranked(self, at: Coordinate, piece: CoordinateRange) -> Iterator[int]:
-        """Iterate over the members that may hold a range from a coordinate on: those of its slot,
-        then others in the order in which they come for it."""
-        slot = self._slot(at)
-        assigned = self._assign()[slot]
-        yield from (number for number in assigned if self._may_hold(number, piece))
-        for number in rank(self.members, self.policy.phext, self._slots, slot):
-            if number not in assigned and self._may_hold(number, piece):
+        """Iterate over the members that may hold a range from a coordinate on, in the order in
+        which they come for its slot."""
+        order = self._assigned().order(self._slot(at))
+        phext = self.policy.phext
+        for number in order:
+            if phext not in self.members[number].apart and self._may_hold(number, piece):
                 yield number
 
-    def _assign(self) -> list[tuple[int, ...]]:
-        if self._assigned is None:
+    def _assigned(self) -> Slots:
+        if self._known is None:
+            drawers = tuple(Drawer(each.node_id, each.weight) for each in self.members)
             copies = self.policy.copies or 1
-            self._assigned = assign(self.members, self.policy.phext, self._slots, copies)
-        return self._assigned
+            self._known = slots_of(drawers, self.policy.phext, self.slots, copies)
+        return self._known
 
     def _slot(self, at: Coordinate) -> int:
         """Return the slot of the range between boundaries that a coordinate lies in: the upper bits
@@ -127,7 +149,7 @@ class Placement:
         lower = self._boundaries[bisect_right(self._boundaries, at) - 1]
         seed = self.policy.phext.encode() + b"\0" + lower.key
         digest = int.from_bytes(blake2b(seed, digest_size=8).digest())
-        return digest * self._slots >> 64
+        return digest * self.slots >> 64
 
     def _may_hold(self, number: int, range_: CoordinateRange) -> bool:
         permissions = self.members[number].permissions

@@ -4,11 +4,12 @@ The text of a member is a scroll of its own: a line for each fact, a word and wh
 member may have written it: a line that cannot be read does not count, and is told as a problem.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from phextsync.errors import IdentityError
+from phextsync.phext_names import is_phext_name
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
 WEIGHT_MAX: Final = 16
@@ -17,14 +18,19 @@ MEMBERS_MAX: Final = 10_000
 """Members of a mesh; of more, those with the least node ids."""
 TEXT_MAX: Final = 4096
 """Characters of the text of one member that are read."""
+APART_MAX: Final = 24
+"""Phexts of which a member may say that it holds them by hand."""
 
 _NAME_MAX: Final = 64
+_WITNESSES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """A node of the mesh. `weight` says how much it takes, beside others; `since_ms` when it came,
-    by its own clock; `has_left` that it will not come back."""
+    by its own clock; `has_left` that it will not come back. `apart` are the phexts of which people
+    said by hand what it holds. `silent` are the members that have not heard of it, each with the
+    seconds after which it said so."""
 
     node_id: bytes
     name: str
@@ -32,6 +38,8 @@ class Member:
     since_ms: int = 0
     has_left: bool = False
     permissions: Permissions = field(default=UNRESTRICTED)
+    apart: tuple[str, ...] = ()
+    silent: tuple[tuple[bytes, int], ...] = ()
 
     def to_text(self) -> str:
         """Return the text of the member."""
@@ -41,9 +49,28 @@ class Member:
             f"weight {self.weight}",
             f"since {self.since_ms}",
             *(f"may {uri}" for uri in self.permissions.to_uris()),
+            *(f"apart {phext}" for phext in self.apart),
             *(["left"] if self.has_left else []),
+            *(silent_line(witness, after_s) for witness, after_s in self.silent),
         ]
         return "".join(f"{line}\n" for line in lines)
+
+
+def silent_line(witness: bytes, after_s: int) -> str:
+    """Return the line by which a member says that it has not heard of another for so long."""
+    return f"silent {witness.hex()} {after_s}"
+
+
+def is_absent(member: Member, members: Container[bytes], count: int, after_s: int) -> bool:
+    """Whether enough of `count` members say that they have not heard of one for so long."""
+    said = [by for by, told_s in member.silent if told_s >= after_s and by in members]
+    return sum(by != member.node_id for by in said) >= witnesses(count)
+
+
+def witnesses(members: int) -> int:
+    """Return how many members have to say that one is silent: three, fewer in a mesh where three
+    are not most of the others."""
+    return min(_WITNESSES, members // 2 + 1)
 
 
 def read_member(text: str) -> tuple[Member | None, list[str]]:
@@ -54,11 +81,19 @@ def read_member(text: str) -> tuple[Member | None, list[str]]:
     """
     facts: dict[str, str] = {}
     uris: list[str] = []
+    apart: dict[str, None] = {}
+    silent: dict[bytes, int] = {}
     problems: list[str] = []
     for line in text[:TEXT_MAX].splitlines():
         word, _, rest = line.strip().partition(" ")
+        by, _, after = rest.partition(" ")
         if word == "may":
             uris.append(rest)
+        elif word == "apart" and is_phext_name(rest):
+            apart[rest] = None
+        elif word == "silent" and _is_id(by) and _is_number(after):
+            witness = bytes.fromhex(by)
+            silent[witness] = max(int(after), silent.get(witness, 0))
         elif word == "left" or (word in _READ and _READ[word](rest)):
             facts[word] = max(rest, facts.get(word, rest), key=_order)
         elif word:
@@ -76,6 +111,8 @@ def read_member(text: str) -> tuple[Member | None, list[str]]:
         int(facts.get("since", "0")),
         "left" in facts,
         permissions,
+        tuple(sorted(apart)),
+        tuple(sorted(silent.items())),
     )
     return member, problems
 

@@ -6,6 +6,8 @@ member may have written it: a line that cannot be read does not count, and is to
     phext NAME
     copies NUMBER
     slots NUMBER
+    repair-after SECONDS
+    rate BYTES
     everywhere RANGE
     pin RANGE NODE-ID...
 """
@@ -25,6 +27,18 @@ RULES_MAX: Final = 256
 PINNED_MAX: Final = 64
 """Members that one line pins a range to."""
 LINES_MAX: Final = 1 << 17
+REPAIR_AFTER_S: Final = 600
+"""After so many seconds of silence others hold what a member held, unless it is said otherwise."""
+RATE: Final = 8 << 20
+"""Bytes a second that a member takes at most of what comes to it, unless it is said otherwise."""
+
+_BOUNDS: Final = {
+    "copies": (1, COPIES_MAX),
+    "slots": (1, SLOTS_MAX),
+    "repair-after": (60, 365 * 86400),  # a minute is less than it takes to hear of 1,000 members
+    "rate": (64 << 10, 1 << 40),
+}
+_DIGITS_MAX: Final = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +53,16 @@ class Rule:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What is asked for of a phext. Without `copies` all of it is everywhere; `slots` is 0 where
-    the number follows from that of the members. Rules are in the order of their ranges."""
+    the number follows from that of the members. Others hold what a member held that is silent for
+    `repair_after_s`; each takes `rate` bytes a second at most of what comes to it. Rules are in the
+    order of their ranges."""
 
     phext: str = ""
     copies: int | None = None
     slots: int = 0
     rules: tuple[Rule, ...] = ()
+    repair_after_s: int = REPAIR_AFTER_S
+    rate: int = RATE
 
     def to_text(self) -> str:
         """Return the text of the policy."""
@@ -53,6 +71,10 @@ class Policy:
             lines.append(f"copies {self.copies}")
         if self.slots:
             lines.append(f"slots {self.slots}")
+        if self.repair_after_s != REPAIR_AFTER_S:
+            lines.append(f"repair-after {self.repair_after_s}")
+        if self.rate != RATE:
+            lines.append(f"rate {self.rate}")
         for rule in self.rules:
             if rule.everywhere:
                 lines.append(f"everywhere {rule.range}")
@@ -68,7 +90,7 @@ def read_policy(text: str) -> tuple[Policy, list[str]]:
     least; lines that pin one range are one.
     """
     names: list[str] = []
-    numbers = {"copies": 0, "slots": 0}
+    numbers = dict.fromkeys(_BOUNDS, 0)
     pinned: dict[CoordinateRange, dict[bytes, None]] = {}
     everywhere: dict[CoordinateRange, None] = {}
     problems: list[str] = []
@@ -96,8 +118,15 @@ def read_policy(text: str) -> tuple[Policy, list[str]]:
         Rule(range_, tuple(sorted(pinned.get(range_, ()))), range_ in everywhere)
         for range_ in ranges[:RULES_MAX]
     )
-    name, copies = min(names, default=""), numbers["copies"] or None
-    return Policy(name, copies, numbers["slots"], rules), problems
+    policy = Policy(
+        min(names, default=""),
+        numbers["copies"] or None,
+        numbers["slots"],
+        rules,
+        numbers["repair-after"] or REPAIR_AFTER_S,
+        numbers["rate"] or RATE,
+    )
+    return policy, problems
 
 
 def read_boundaries(text: str) -> tuple[tuple[Coordinate, ...], list[str]]:
@@ -120,11 +149,12 @@ def boundaries_text(boundaries: Iterable[Coordinate]) -> str:
 
 
 def _number(word: str, text: str) -> int:
-    most = COPIES_MAX if word == "copies" else SLOTS_MAX
-    value = int(text) if text.isascii() and text.isdigit() and len(text) <= 6 else 0
-    if not 1 <= value <= most or (word == "slots" and value & (value - 1)):
+    least, most = _BOUNDS[word]
+    is_number = text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX
+    value = int(text) if is_number else 0
+    if not least <= value <= most or (word == "slots" and value & (value - 1)):
         power = ", a power of two" if word == "slots" else ""
-        raise ValueError(f"expected {word} from 1 to {most}{power}, found {text!r:.40}")
+        raise ValueError(f"expected {word} from {least} to {most}{power}, found {text!r:.40}")
     return value
 
 

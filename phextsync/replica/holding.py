@@ -84,6 +84,11 @@ class Holding:
         """Return the names of the phexts of which not all is held, or not for ever, sorted."""
         return sorted(self._holds)
 
+    def apart(self) -> tuple[str, ...]:
+        """Return the names of the phexts of which people said what is held, sorted."""
+        holds = self._holds.items()
+        return tuple(sorted(p for p, h in holds if not h.follows and h.wanted != _WHOLE))
+
     def hold(self, phext: str) -> Hold:
         """Return what is held of a phext, and what becomes of it."""
         return self._holds.get(phext, _EVERYTHING)

@@ -114,6 +114,13 @@ class PresenceBoard:
                 latest[node_id] = known
         return tuple(_presence(latest[node_id].notice) for node_id in sorted(latest))
 
+    def heard(self) -> dict[bytes, float]:
+        """Return when this node heard last of each of the other nodes that are there."""
+        latest: dict[bytes, float] = {}
+        for (node_id, _), known in self._known.items():
+            latest[node_id] = max(known.heard_at, latest.get(node_id, known.heard_at))
+        return latest
+
     def statistics(self) -> PresenceStatistics:
         """Return what can be counted of this board."""
         return PresenceStatistics(dict(self._facts or ()), len(self._known), len(self._links))

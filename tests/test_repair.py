@@ -1,0 +1,178 @@
+"""What an absent machine held is held by others until it is back, and nothing is hurried."""
+
+from collections.abc import Iterable
+from functools import partial
+
+import pytest
+
+from phextsync.control import placing
+from phextsync.index import Coordinate
+from phextsync.placement.members import Member
+from phextsync.testing import Crash, MemoryMesh, Partition, Repair, Restart
+from phextsync.testing.mesh import PHEXT, Editor
+
+_PLACES = [Coordinate(library, *[1] * 8) for library in range(1, 9)]
+_AFTER_S = 60
+
+
+async def _placed(mesh: MemoryMesh, copies: int = 2) -> None:
+    """Write a scroll in each of eight ranges, and place them."""
+    await mesh.run_until(1)
+    for place in _PLACES:
+        assert mesh.edit(0, place, partial(_write, place))
+    await mesh.settle(10)
+    replicas = mesh.node(0).replicas
+    mesh.node(0).desk.ask(["place", PHEXT, copies])
+    mesh.node(0).desk.ask(["pace", PHEXT, _AFTER_S, None])
+    placing.add_boundaries(replicas, PHEXT, _PLACES)
+    for number in range(mesh.count):
+        mesh.node(number).desk.ask(["follow", PHEXT])
+    await mesh.run_until(mesh.now + 15)
+
+
+def _write(place: Coordinate, replica: Editor) -> None:
+    replica.append(place, "text\n")
+
+
+def _having(mesh: MemoryMesh, place: Coordinate, among: Iterable[int]) -> list[int]:
+    return [n for n in among if place in mesh.node(n).phext(PHEXT).index]
+
+
+def _said(mesh: MemoryMesh, by: int) -> frozenset[bytes]:
+    return placing.placement_of(mesh.node(by).replicas, PHEXT).absent
+
+
+def _id(mesh: MemoryMesh, number: int) -> bytes:
+    return mesh.node(number).identity.node_id
+
+
+def test_others_hold_what_a_silent_machine_held_until_it_is_back() -> None:
+    mesh = MemoryMesh(3, 5)
+
+    async def body() -> None:
+        await _placed(mesh)
+        before = {place: _having(mesh, place, range(5)) for place in _PLACES}
+        assert all(len(having) == 2 for having in before.values())
+        assert any(4 in having for having in before.values())
+        lost = _id(mesh, 4)
+        mesh.apply(Crash(4))
+        await mesh.run_until(mesh.now + _AFTER_S - 5)
+        assert all(_said(mesh, number) == frozenset() for number in range(4))
+        await mesh.run_until(mesh.now + 30)
+        assert all(_said(mesh, number) == {lost} for number in range(4))
+        for place in _PLACES:
+            having = _having(mesh, place, range(4))
+            assert len(having) == 2
+            assert {*before[place]} - {4} <= {*having}
+        mesh.apply(Restart(4))
+        await mesh.run_until(mesh.now + 30)
+        assert all(_said(mesh, number) == frozenset() for number in range(5))
+        assert {place: _having(mesh, place, range(5)) for place in _PLACES} == before
+
+    mesh.run(body)
+
+
+def test_of_two_parts_of_a_mesh_only_the_larger_repairs() -> None:
+    mesh = MemoryMesh(4, 7)
+
+    async def body() -> None:
+        await _placed(mesh)
+        small, large = (0, 1, 2), (3, 4, 5, 6)
+        before = {place: _having(mesh, place, range(7)) for place in _PLACES}
+        ids = {_id(mesh, number) for number in small}
+        mesh.apply(Partition((small, large)))
+        await mesh.run_until(mesh.now + 3 * _AFTER_S)
+        assert all(_said(mesh, number) == frozenset() for number in small)
+        assert all(_said(mesh, number) == ids for number in large)
+        for place in _PLACES:
+            assert len(_having(mesh, place, large)) == 2 or not {*before[place]} & {*large}
+            assert _having(mesh, place, small) == [n for n in before[place] if n in small]
+        mesh.apply(Repair())
+        await mesh.run_until(mesh.now + 40)
+        assert all(_said(mesh, number) == frozenset() for number in range(7))
+        assert {place: _having(mesh, place, range(7)) for place in _PLACES} == before
+
+    mesh.run(body)
+
+
+def test_halves_of_a_mesh_repair_nothing() -> None:
+    mesh = MemoryMesh(5, 6)
+
+    async def body() -> None:
+        await _placed(mesh)
+        before = {place: _having(mesh, place, range(6)) for place in _PLACES}
+        mesh.apply(Partition(((0, 1, 2), (3, 4, 5))))
+        await mesh.run_until(mesh.now + 3 * _AFTER_S)
+        assert all(_said(mesh, number) == frozenset() for number in range(6))
+        assert {place: _having(mesh, place, range(6)) for place in _PLACES} == before
+
+    mesh.run(body)
+
+
+@pytest.mark.parametrize("wait_s", [_AFTER_S / 2, _AFTER_S - 10])
+def test_a_machine_that_restarts_in_time_moves_nothing(wait_s: float) -> None:
+    mesh = MemoryMesh(6, 4)
+
+    async def body() -> None:
+        await _placed(mesh)
+        before = {place: _having(mesh, place, range(4)) for place in _PLACES}
+        for _ in range(2):
+            mesh.apply(Crash(3))
+            await mesh.run_until(mesh.now + wait_s)
+            mesh.apply(Restart(3))
+            await mesh.run_until(mesh.now + 10)
+        assert all(_said(mesh, number) == frozenset() for number in range(4))
+        assert {place: _having(mesh, place, range(4)) for place in _PLACES} == before
+
+    mesh.run(body)
+
+
+def _member(mesh: MemoryMesh, number: int) -> Member | None:
+    return placing.member_of(mesh.node(0).replicas, _id(mesh, number))
+
+
+def test_what_a_retired_machine_held_moves_and_it_comes_back_when_it_is_told_to() -> None:
+    mesh = MemoryMesh(7, 5)
+
+    async def body() -> None:
+        await _placed(mesh)
+        before = {place: _having(mesh, place, range(5)) for place in _PLACES}
+        mesh.node(0).desk.ask(["retire", "node-4"])
+        await mesh.run_until(mesh.now + 20)
+        member = _member(mesh, 4)
+        assert member is not None
+        assert member.has_left
+        assert mesh.node(4).status().holding[0].held == ()
+        for place in _PLACES:
+            having = _having(mesh, place, range(5))
+            assert len(having) == 2
+            assert 4 not in having
+        mesh.node(4).desk.ask(["follow", PHEXT])
+        await mesh.run_until(mesh.now + 20)
+        assert {place: _having(mesh, place, range(5)) for place in _PLACES} == before
+
+    mesh.run(body)
+
+
+def test_what_is_given_up_by_hand_moves_to_others() -> None:
+    mesh = MemoryMesh(8, 5)
+
+    async def body() -> None:
+        await _placed(mesh)
+        mesh.node(4).desk.ask(["hold", PHEXT, [], None])
+        await mesh.run_until(mesh.now + 20)
+        member = _member(mesh, 4)
+        assert member is not None
+        assert member.apart == (PHEXT,)
+        for place in _PLACES:
+            having = _having(mesh, place, range(5))
+            assert len(having) == 2
+            assert 4 not in having
+        mesh.node(4).desk.ask(["hold", PHEXT, ["*"], None])
+        await mesh.run_until(mesh.now + 20)
+        member = _member(mesh, 4)
+        assert member is not None
+        assert member.apart == ()
+        assert all(4 in _having(mesh, place, range(5)) for place in _PLACES)
+
+    mesh.run(body)
