@@ -28,7 +28,6 @@ import trio
 
 import phextsync
 from benchmarks.attached import owner, run_writers
-from benchmarks.lookups import stored_us
 from benchmarks.nodes import make_folders
 from benchmarks.report import Report
 from phextsync import Replica, aio
@@ -71,8 +70,6 @@ def run(*, quick: bool) -> Report:
             with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary:
                 for name, value in _measure(Path(temporary)).items():
                     found[name].append(value)
-        stored = stored_us(100_000, 2 if quick else 5)
-        found["closed_read_us@1e5"], found["missing_read_us@1e5"] = stored
     finally:
         gc.enable()
     report = Report()

@@ -22,8 +22,10 @@ import lmdb
 from phext.coordinate import Coordinate as PlainCoordinate
 from phext.phext import Phext
 
+from benchmarks import index
 from benchmarks.growth import open_replicas
 from benchmarks.index import nested_coordinates
+from benchmarks.report import Report
 from phextsync import phextfile
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
@@ -39,6 +41,15 @@ _TEXT: Final = "~" * 100
 _BATCH: Final = 20_000
 
 Times = dict[str, list[float]]
+
+
+def run(*, quick: bool) -> Report:
+    """Measure the index, as `benchmarks index` does, and scrolls of a store of 10^5."""
+    report = index.run(quick=quick)
+    closed_us, missing_us = stored_us(100_000, 2 if quick else 5)
+    report.add("closed_read_us@1e5", closed_us, "us")
+    report.add("missing_read_us@1e5", missing_us, "us")
+    return report
 
 
 def section(exponents: Sequence[int], runs: int) -> Section:
