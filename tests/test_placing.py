@@ -308,6 +308,11 @@ def test_handles_place_and_show(tmp_path: Path) -> None:
         handle.follow()
         assert [row.range for row in handle.where("1.5.*")] == [CoordinateRange.parse("1.5.*")]
         assert [row.follows for row in handle.status().holding] == [True]
+        while not handle.status().placed:  # until the node has looked
+            handle.durable()
+        told = CommandUser(folder).run("status", "--check")
+        assert told.exit_code == 1
+        assert "memory: 3 of 3 ranges on fewer than 2 machines, 0 bytes to move" in told.stdout
 
     async def use() -> None:
         async with aio.open(folder, host="127.0.0.1", port=0, discover=False) as handle:

@@ -5,7 +5,10 @@ from functools import partial
 
 import pytest
 
+from phextsync.cli.placing import placed_lines, short_lines
 from phextsync.control import placing
+from phextsync.control.status import PlacedRow, ShortRow
+from phextsync.gateways.metrics import NodeMetrics
 from phextsync.index import Coordinate
 from phextsync.placement.members import Member
 from phextsync.testing import Crash, MemoryMesh, Partition, Repair, Restart
@@ -70,6 +73,47 @@ def test_others_hold_what_a_silent_machine_held_until_it_is_back() -> None:
         assert {place: _having(mesh, place, range(5)) for place in _PLACES} == before
 
     mesh.run(body)
+
+
+def test_status_says_which_ranges_have_too_few_copies_and_who_lacks_them() -> None:
+    mesh = MemoryMesh(9, 3)
+
+    async def body() -> None:
+        await _placed(mesh, copies=3)
+        (row,) = mesh.node(0).status().placed
+        assert (row.copies, row.least, row.short, row.move_bytes) == (3, 3, 0, 0)
+        assert [*placed_lines(row)] == [
+            "memory is placed on 3 machines, on 3 within reach at least"
+        ]
+        mesh.apply(Crash(2))
+        await mesh.run_until(mesh.now + 30)
+        (row,) = mesh.node(0).status().placed
+        assert (row.least, row.ranges, row.short) == (2, 8, 8)
+        assert row.short_ranges[2] == ShortRow(range="3.*", copies=2, lacking=("node-2",))
+        assert row.move_bytes == len("text\n") * len(_PLACES)
+        assert [*placed_lines(row)][1:3] == [
+            "memory: 8 of 8 ranges on fewer than 3 machines, 40 bytes to move",
+            "  1.* on 2, lacking on node-2",
+        ]
+        metrics = NodeMetrics(mesh.node(0)).text().decode()
+        assert 'phextsync_placed_least{phext="memory"} 2.0' in metrics
+        assert 'phextsync_placed_short{phext="memory"} 8.0' in metrics
+        mesh.apply(Restart(2))
+        await mesh.run_until(mesh.now + 10)
+        (row,) = mesh.node(0).status().placed
+        assert (row.least, row.short, row.move_bytes) == (3, 0, 0)
+
+    mesh.run(body)
+
+
+def test_a_list_of_short_ranges_has_an_end() -> None:
+    short = ShortRow(range="1.*", copies=0, lacking=())
+    row = PlacedRow(phext="memory", copies=2, least=0, ranges=9, short=3, short_ranges=(short,))
+    assert [*short_lines(row)] == [
+        "memory: 3 of 9 ranges on fewer than 2 machines, 0 bytes to move",
+        "  1.* on 0, lacking on nobody who may hold it",
+        "  and 2 more",
+    ]
 
 
 def test_of_two_parts_of_a_mesh_only_the_larger_repairs() -> None:

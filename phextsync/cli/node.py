@@ -39,6 +39,7 @@ from phextsync.cli.common import (
     warn_of_import,
 )
 from phextsync.cli.holding import lines_of as holding_lines
+from phextsync.cli.placing import placed_lines, short_lines
 from phextsync.control import operations
 from phextsync.control.sockets import ABSENT
 from phextsync.control.status import AbsentRow, PeerRow, Status
@@ -410,6 +411,7 @@ def _show_status(answer: Status) -> None:
         say("no phexts yet")
     say(*(line for row in answer.directories for line in lines_of(row)))
     say(*(line for holding in answer.holding for line in holding_lines(holding)))
+    say(*(line for placed in answer.placed for line in placed_lines(placed)))
     if answer.running:
         say(*_running_lines(answer))
 
@@ -423,6 +425,8 @@ def _out_of_step(answer: Status) -> Iterator[str]:
         yield from reasons_of(directory)
     if not answer.running:
         return
+    for placed in answer.placed:
+        yield from short_lines(placed)
     for row in answer.receiving:
         yield f"receiving {row.phext}: {row.scrolls} of {row.scrolls_of} scrolls"
     for peer in answer.peers:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import typer
+from rich.filesize import decimal
 
 from phextsync.cli.common import (
     DATA,
@@ -12,6 +13,7 @@ from phextsync.cli.common import (
     Data,
     Json,
     Phext,
+    counted,
     fail,
     read_duration_s,
     say,
@@ -20,7 +22,7 @@ from phextsync.cli.common import (
 )
 from phextsync.control import operations
 from phextsync.control.answers import PlacedRange
-from phextsync.control.status import Status
+from phextsync.control.status import PlacedRow, Status
 from phextsync.index import CoordinateRange
 from phextsync.ranges import holds
 
@@ -126,6 +128,26 @@ def where(
         return
     for row in rows:
         say(*_lines(phext, row, status))
+
+
+def placed_lines(row: PlacedRow) -> Iterator[str]:
+    """Say how many copies there are of a placed phext, and of which ranges there are too few."""
+    machines = counted(row.copies, "machine")
+    yield f"{row.phext} is placed on {machines}, on {row.least} within reach at least"
+    yield from short_lines(row)
+
+
+def short_lines(row: PlacedRow) -> Iterator[str]:
+    """Say of which ranges of a placed phext there are too few copies."""
+    if row.short:
+        of, machines = counted(row.ranges, "range"), counted(row.copies, "machine")
+        size = decimal(row.move_bytes)
+        yield f"{row.phext}: {row.short} of {of} on fewer than {machines}, {size} to move"
+    for short in row.short_ranges:
+        lacking = f"lacking on {', '.join(short.lacking) or 'nobody who may hold it'}"
+        yield f"  {short.range} on {short.copies}, {lacking}"
+    if row.short > len(row.short_ranges):
+        yield f"  and {row.short - len(row.short_ranges)} more"
 
 
 def _lines(phext: str, row: PlacedRange, status: Status) -> Iterator[str]:

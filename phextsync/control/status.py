@@ -149,6 +149,30 @@ class HoldingRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShortRow:
+    """A placed range of which there are too few copies, and the names of holders that lack it."""
+
+    range: str
+    copies: int
+    lacking: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedRow:
+    """A placed phext: how many copies of each of its ranges are wished, and the least that can be
+    reached; how many `ranges` are `short` of copies, with the first of them, and how many bytes of
+    what is here others lack."""
+
+    phext: str
+    copies: int
+    least: int
+    ranges: int
+    short: int
+    short_ranges: tuple[ShortRow, ...] = ()
+    move_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DurationsRow:
     """How often something was done, and how long it took; `at_most_s` counts by bounds."""
 
@@ -190,6 +214,7 @@ class Status:
     warnings: tuple[str, ...] = ()
     directories: tuple[DirectoryRow, ...] = ()
     holding: tuple[HoldingRow, ...] = ()
+    placed: tuple[PlacedRow, ...] = ()
     store: StoreRow = StoreRow()
 
     def to_json(self) -> str:

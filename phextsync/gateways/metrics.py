@@ -13,7 +13,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from phextsync.control.status import DirectoryRow, PeerRow, StoreRow
+from phextsync.control.status import DirectoryRow, PeerRow, PlacedRow, StoreRow
 from phextsync.node.node import Node
 from phextsync.sync.traffic import Traffic
 
@@ -26,6 +26,14 @@ _OF_DIRECTORIES: Final = {
     "left_alone": "Files that are left alone until they are mended",
     "held": "Files whose deletion waits to be confirmed",
     "conflicts": "Lines that two sides changed apart, and nobody settled",
+}
+
+
+_OF_PLACED: Final = {
+    "copies": "Copies that are wished of each range of a placed phext",
+    "least": "Copies within reach of the range that has fewest",
+    "short": "Ranges with fewer copies than are wished",
+    "move_bytes": "Bytes of what is here that others are to have and lack",
 }
 
 
@@ -70,6 +78,7 @@ class NodeMetrics(Collector):
         yield from (scrolls, size)
         yield from _links(status.peers)
         yield from _directories(status.directories)
+        yield from _placed(status.placed)
         yield from _store(status.store)
 
 
@@ -78,6 +87,14 @@ def _directories(rows: Sequence[DirectoryRow]) -> Iterator[Metric]:
         gauge = _gauge(f"phextsync_directory_{name}", about, "directory")
         for row in rows:
             gauge.add_metric([row.directory], getattr(row, name))
+        yield gauge
+
+
+def _placed(rows: Sequence[PlacedRow]) -> Iterator[Metric]:
+    for name, about in _OF_PLACED.items():
+        gauge = _gauge(f"phextsync_placed_{name}", about, "phext")
+        for row in rows:
+            gauge.add_metric([row.phext], getattr(row, name))
         yield gauge
 
 

@@ -31,7 +31,7 @@ from phextsync.replica.replicas import ReplicaSet
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A phext that is followed, and how it is placed now."""
+    """A phext that is placed or followed, and how it is placed now."""
 
     phext: str
     placement: Placement
@@ -47,7 +47,8 @@ class Turn:
 
 
 class Follower:
-    """Follows placement for a node. `changed` is called when it has to be looked at again, and
+    """Follows placement for a node. `placements`: what is placed, as it was looked at last, by
+    phext. `changed` is called when it has to be looked at again, and
     `check_unbound` before anything is given up: PhextsyncError keeps it here. `warnings`: what
     cannot be read, done or followed of what was placed, a line each."""
 
@@ -66,7 +67,7 @@ class Follower:
         self._changed = changed
         self._check_unbound = check_unbound
         self._read = read
-        self._placements: dict[str, Placement] = {}  # as they were followed last
+        self.placements: dict[str, Placement] = {}
         self._problems: list[str] = []
         self._witness = Witness(replicas)
         self._whose, replicas.holding.whose = replicas.holding.whose, self._whose_by_placement
@@ -85,25 +86,28 @@ class Follower:
 
     def _whose_by_placement(self, phext: str, at: Coordinate) -> str:
         """Say who has a scroll that is not held here, linked or not."""
-        said, placement = self._whose(phext, at), self._placements.get(phext)
+        said, placement = self._whose(phext, at), self.placements.get(phext)
         if placement is None or placement.is_everywhere:
             return said
         names = ", ".join(member.name for member in placement.holders(at))
         return f"{said}; it is placed on {names}"
 
     def begin(self) -> list[Turn]:
-        """Join the members, and return what is followed: each turn is to be taken."""
+        """Join the members, and return what is placed or followed: each turn is to be taken."""
         replicas, holding = self._replicas, self._replicas.holding
         if not is_placed(replicas):
             return []
         has_left = not self._join()
-        after_s = [policy.repair_after_s for policy in policies_of(replicas)[0] if policy.copies]
-        self._witness.read(members_of(replicas)[0], after_s)
+        policies = [policy for policy in policies_of(replicas)[0] if policy.copies]
+        self._witness.read(members_of(replicas)[0], [each.repair_after_s for each in policies])
         followed = [phext for phext in holding.phexts() if holding.hold(phext).follows]
-        self._placements = {phext: self._read(replicas, phext) for phext in followed}
+        phexts = sorted({*followed, *(policy.phext for policy in policies)})
+        turns = [
+            Turn(phext, self._read(replicas, phext), replicas.node_id, has_left) for phext in phexts
+        ]
         self._problems = []
-        placements = self._placements.items()
-        return [Turn(phext, placed, replicas.node_id, has_left) for phext, placed in placements]
+        self.placements = {t.phext: t.placement for t in turns if t.placement.policy.copies}
+        return turns
 
     def _join(self) -> bool:
         """Be a member, unless this node has left; say whether it has not."""
@@ -126,8 +130,11 @@ class Follower:
             self._witness.look(now, heard)
 
     def take(self, turn: Turn, ranges: Ranges) -> None:
-        """Hold the ranges of a turn, or say in the warnings what is in the way."""
+        """Hold the ranges of a turn, if the phext is followed, or say in the warnings what is in
+        the way."""
         phext = turn.phext
+        if not self._replicas.holding.hold(phext).follows:
+            return
         if len(ranges) > WANTED_MAX:
             count, ranges = len(ranges), (EVERYTHING,)
             self._problems.append(

@@ -7,11 +7,13 @@ import trio
 from phextsync.boundaries import Boundary
 from phextsync.control.desk import Directories
 from phextsync.control.placing import is_placed
+from phextsync.control.status import PlacedRow
+from phextsync.node.copies import placed_row
 from phextsync.node.follower import Follower
 from phextsync.ranges import Ranges
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.signals import Flag
-from phextsync.sync.presence import PresenceBoard
+from phextsync.sync.synchronizer import Synchronizer
 from phextsync.trust.identity import NodeIdentity
 
 SETTLE_S: Final = 2.0
@@ -37,7 +39,7 @@ class Placed(Protocol):
     def directories(self) -> Directories | None: ...
 
     @property
-    def presence(self) -> PresenceBoard: ...
+    def core(self) -> Synchronizer: ...
 
 
 class Following:
@@ -61,6 +63,13 @@ class Following:
         """What cannot be read, done or followed of what was placed, a line each."""
         return self._follower.warnings
 
+    def rows(self) -> tuple[PlacedRow, ...]:
+        """Return how many copies there are of each placed phext, by name."""
+        core = self._node.core
+        here = {core.node_id, *core.presence.heard()}
+        placements = self._follower.placements
+        return tuple(placed_row(placements[phext], core, here) for phext in sorted(placements))
+
     def _check_unbound(self, phext: str, ranges: Ranges) -> None:
         if self._node.directories is not None:
             self._node.directories.check_unbound(phext, ranges)
@@ -75,7 +84,7 @@ class Following:
         await self._begun.wait()
         while True:
             with self._boundary.around("looking at who is there"):
-                self._follower.look(trio.current_time(), self._node.presence.heard())
+                self._follower.look(trio.current_time(), self._node.core.presence.heard())
             await trio.sleep(LOOK_S)
 
     async def _follow_again(self) -> None:

@@ -310,6 +310,7 @@ class Node:
             warnings=tuple(self.warnings()),
             directories=() if self.directories is None else self.directories.status(),
             holding=held_rows(self.replicas, self.core.leaving.awaited()),
+            placed=self.following.rows(),
             store=store_row(self.replicas, self.commits),
         )
 

@@ -1,0 +1,66 @@
+"""Copies: on how many machines placed ranges are that can be reached, and who lacks one.
+
+Of a range that this node holds, a linked peer has a copy when it holds all of it and has on its
+disk all that is here. Of others it is believed what a peer told that it holds; a holder without a
+link that is there counts as one that has its copy, since those who hold the same know better.
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+from phextsync.control.status import PlacedRow, ShortRow
+from phextsync.index import EVERYTHING, CoordinateRange
+from phextsync.placement.holders import Placement
+from phextsync.ranges import Ranges, holds
+from phextsync.sync.synchronizer import Synchronizer
+
+_SHOWN_MAX: Final = 20
+
+
+def placed_row(
+    placement: Placement, core: Synchronizer, here: Collection[bytes], taking: Ranges = ()
+) -> PlacedRow:
+    """Return how many copies there are of what is placed, by what this node knows: the nodes in
+    `here` are there, and of the ranges in `taking` it has not all itself."""
+    phext, wished = placement.policy.phext, placement.copies
+    index = core.replicas.phext(phext).index
+    counts: list[int] = []
+    short: list[ShortRow] = []
+    move_bytes = 0
+    for piece in placement.ranges(EVERYTHING):
+        having = _having(placement, core, here, piece)
+        if holds(taking, piece):
+            having.discard(core.node_id)
+        counts.append(len(having))
+        if len(having) < wished:
+            lacking = [m.name for m in placement.holders(piece.lower) if m.node_id not in having]
+            short.append(ShortRow(range=str(piece), copies=len(having), lacking=tuple(lacking)))
+            if core.node_id in having:
+                text_bytes = index.text_bytes * index.count(piece) // max(1, len(index))
+                move_bytes += text_bytes * (wished - len(having))
+    return PlacedRow(
+        phext=phext,
+        copies=wished,
+        least=min(counts),
+        ranges=len(counts),
+        short=len(short),
+        short_ranges=tuple(short[:_SHOWN_MAX]),
+        move_bytes=move_bytes,
+    )
+
+
+def _having(
+    placement: Placement, core: Synchronizer, here: Collection[bytes], piece: CoordinateRange
+) -> set[bytes]:
+    """Return who has a copy of a range, by node id."""
+    phext, own = placement.policy.phext, core.node_id
+    is_here = holds(core.replicas.holding.of(phext), piece)
+    linked = {link.peer_id for link in core.links.values() if link.is_ready}
+    having = {
+        link.peer_id
+        for link in core.lacks.holding(phext, piece)
+        if not (is_here and core.lacks.lacks_some(link, phext, piece))
+    }
+    holders = (member.node_id for member in placement.holders(piece.lower))
+    having.update(i for i in holders if i in here and i not in linked)
+    return having | {own} if is_here else having
