@@ -33,9 +33,13 @@ from phextsync.sync.messages import (
     PROTOCOL_MINOR,
     Compare,
     Entry,
+    Graft,
+    Have,
     Hello,
     Live,
+    Neighbours,
     PhextSummary,
+    Prune,
     Refused,
     ScrollId,
     Summary,
@@ -46,6 +50,7 @@ from phextsync.sync.reconcile import Parameters
 from phextsync.sync.relay import Fate, Relay
 from phextsync.sync.rights import Interest
 from phextsync.sync.timing import Timing
+from phextsync.sync.tree import Tree
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
 _PHEXT = "memory"
@@ -78,6 +83,7 @@ class Parts:
             interest=Interest(self.replicas, None),
             recent=RecentUpdates(1 << 20),
             durable_first=DurableFirst(),
+            tree=Tree(self.clock, timing, limits),
             clock=self.clock,
             tokens=PingTokens(),
             budget=PartsBudget(1 << 20),
@@ -168,6 +174,10 @@ class Parts:
 
 
 def _fate_of(link: Link, scroll: ScrollId) -> Fate:
+    if scroll in link.branch.left.values():
+        return Fate.TOLD
+    if scroll in (written for written, _ in link.branch.written.values()):
+        return Fate.TELLS
     if scroll in link.lazy.left:
         return Fate.LEFT
     if scroll in link.lazy.written:
@@ -717,3 +727,105 @@ def test_ranges_are_taken_out_of_a_range_in_any_order() -> None:
     assert subtract(EVERYTHING, (c, a)) == (b, after)
     assert subtract(EVERYTHING, ()) == (EVERYTHING,)
     assert subtract(a, (EVERYTHING,)) == ()
+
+
+# -- the tree ------------------------------------------------------------------------------
+
+
+def test_where_nodes_are_not_all_linked_lazy_links_are_told_and_asked_first() -> None:
+    parts = Parts()
+    anna, bert, carl = (parts.equal(i, of) for i, of in enumerate((_ANNA, _BERT, _CARL)))
+    for link in (bert, carl):
+        parts.relay.receive(link, Prune())
+    fates = parts.fates(_SCROLL, _CARL, 9)
+    assert fates == {0: Fate.SENT, 1: Fate.TOLD, 2: Fate.TELLS}
+    with_left = parts.lacks.of(bert, _PHEXT, EVERYTHING, with_left=True)
+    assert with_left is not None
+    assert parts.lacks.of(bert, _PHEXT, EVERYTHING) is None, "it gets it from others"
+    assert parts.lacks.of(carl, _PHEXT, EVERYTHING) is not None, "it wrote it, maybe not to disk"
+    ((update, _),) = bert.branch.left.items()
+    for link in (bert, carl):
+        parts.relay.receive(link, Have((update,)))
+    assert parts.lacks.of(bert, _PHEXT, EVERYTHING, with_left=True) is None
+    assert parts.lacks.of(carl, _PHEXT, EVERYTHING) is None
+    assert anna.branch.is_eager
+
+
+def test_what_was_left_to_the_tree_is_offered_when_somebody_asks_and_then_sent() -> None:
+    parts = Parts()
+    bert = parts.equal(1, _BERT)
+    parts.relay.receive(bert, Prune())
+    assert parts.fates(_SCROLL, _ANNA, 9) == {1: Fate.TOLD}
+    parts.relay.ask(_PHEXT, [bert], EVERYTHING)
+    assert list(bert.requests.waiting) == [_SCROLL]
+    assert parts.fates((_PHEXT, _B), _ANNA, 9) == {1: Fate.SENT}
+
+
+def test_a_graft_is_answered_by_what_was_left() -> None:
+    parts = Parts()
+    bert = parts.equal(1, _BERT)
+    parts.relay.receive(bert, Prune())
+    parts.relay.take(NewUpdate(*_SCROLL, LogEntry(b"u", _ANNA, 0), 9))
+    ((update, _),) = bert.branch.left.items()
+    parts.relay.receive(bert, Graft((update, b"unknown.")))
+    entries = (Entry(_A, b"u", _ANNA, 0),)
+    assert bert.outgoing.next_updates() == (_PHEXT, entries)
+    assert bert.branch.is_eager
+    assert not bert.branch.left
+
+
+def test_what_not_all_hold_goes_from_its_writer_to_each_that_holds_it() -> None:
+    parts = Parts()
+    anna, bert, carl = (parts.equal(i, of) for i, of in enumerate((_ANNA, _BERT, _CARL)))
+    elsewhere = tuple(subtract(EVERYTHING, [CoordinateRange.of(_A)]))
+    carl.rights.tell(_PHEXT, elsewhere)
+    parts.shared.tree.is_grown = True
+    parts.relay.receive(anna, Prune())
+    parts.relay.receive(bert, Neighbours((_OURS, _CARL)))
+    fates = parts.fates(_SCROLL, _OURS, None)
+    assert (fates[0], fates[1]) == (Fate.SENT, Fate.SENT)
+    fates = parts.fates((_PHEXT, _B), _OURS, None)
+    assert (fates[0], fates[1], fates[2]) == (Fate.TOLD, Fate.SENT, Fate.SENT)
+    assert parts.fates(_SCROLL, _CARL, 9)[1] is Fate.LEFT
+
+
+@pytest.mark.parametrize(
+    ("minor", "permissions", "is_open"),
+    [(4, UNRESTRICTED, False), (5, UNRESTRICTED, True), (5, _READER, False)],
+)
+def test_peers_of_older_versions_and_with_limits_are_sent_everything(
+    minor: int, permissions: Permissions, is_open: bool
+) -> None:
+    parts = Parts()
+    parts.shared.tree.is_grown = True
+    link = parts.link(1, _ANNA, permissions=permissions)
+    told = replace(link.announcements.summary(_PHEXT), interest=(EVERYTHING,))
+    parts.greeting.receive(link, replace(_hello(_ANNA, told), minor=minor))
+    assert link.branch.is_open == is_open
+    parts.shared.tree.doubled(1)
+    assert link.branch.is_eager != is_open
+
+
+def test_a_second_copy_prunes_the_link_that_brought_it_and_a_first_does_not() -> None:
+    parts = Parts()
+    parts.listen()
+    parts.shared.tree.is_grown = True
+    links = [parts.equal(number, of) for number, of in enumerate((_ANNA, _BERT))]
+    entry = Entry(_A, _update("x"), _CARL, 1)
+    for link in links:
+        link.incoming.receive(_PHEXT, (entry,), "peer")
+    assert [link.branch.is_eager for link in links] == [True, False]
+    assert [link.traffic.redundant for link in links] == [0, 1]
+
+
+def test_what_came_by_a_comparison_before_does_not_prune() -> None:
+    parts = Parts()
+    parts.listen()
+    parts.shared.tree.is_grown = True
+    anna, bert = (parts.equal(number, of) for number, of in enumerate((_ANNA, _BERT)))
+    update = _update("x")
+    anna.incoming.receive(_PHEXT, (Entry(_A, update),), "peer")
+    bert.incoming.receive(_PHEXT, (Entry(_A, update, _CARL, 1),), "peer")
+    assert bert.branch.is_eager
+    anna.incoming.receive(_PHEXT, (Entry(_A, update, _CARL, 1),), "peer")
+    assert not anna.branch.is_eager

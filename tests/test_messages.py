@@ -21,6 +21,8 @@ from phextsync.sync.messages import (
     Conflict,
     Entry,
     Goodbye,
+    Graft,
+    Have,
     Hello,
     Keep,
     Leave,
@@ -33,6 +35,7 @@ from phextsync.sync.messages import (
     Ping,
     Pong,
     Presence,
+    Prune,
     Refused,
     Summary,
     Unknown,
@@ -53,6 +56,7 @@ _entries = st.one_of(
     st.builds(Entry, coordinates, st.binary(max_size=50), _ids, _numbers),
 )
 _facts = st.lists(st.tuples(_names, _names | _numbers), max_size=3).map(tuple)
+_update_ids = st.lists(st.binary(min_size=8, max_size=8), max_size=3).map(tuple)
 _left_ms = st.integers(0, 300_000) | st.just(1000 * _LIMITS.presence_left_s_max)
 _notices = st.builds(
     Notice,
@@ -113,6 +117,9 @@ _messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Goodbye, _names),
     st.builds(Presence, st.lists(_notices, max_size=3).map(tuple)),
     st.builds(Neighbours, st.lists(_ids, max_size=3).map(tuple)),
+    st.builds(Have, _update_ids),
+    st.builds(Graft, _update_ids),
+    st.builds(Prune),
 )
 
 
@@ -225,8 +232,8 @@ def test_a_field_over_its_limit_is_refused(array: list[Any], found: str) -> None
 
 
 def test_a_newer_minor_version_may_append_fields_to_its_hello() -> None:
-    newer = [0, 1, 5, bytes(16), "n", bytes(16), [], 7, "something new"]
-    assert decode(cbor2.dumps(newer), _LIMITS) == Hello(1, 5, bytes(16), "n", bytes(16), (), 7)
+    newer = [0, 1, 6, bytes(16), "n", bytes(16), [], 7, "something new"]
+    assert decode(cbor2.dumps(newer), _LIMITS) == Hello(1, 6, bytes(16), "n", bytes(16), (), 7)
     newer[2] = 0
     with pytest.raises(ProtocolError, match="expected 7 fields"):
         decode(cbor2.dumps(newer), _LIMITS)
@@ -275,5 +282,5 @@ def _items(value: Any) -> int:
 
 def test_the_table_of_kinds_is_that_of_the_specification() -> None:
     specified = re.findall(r"^\| (\d+) \| (\w+)(?: \(since 1\.\d\))? \| ", _PROTOCOL, re.MULTILINE)
-    assert specified == [(str(number), kind.name) for number, kind in enumerate(KINDS)]
-    assert {kind.message for kind in KINDS} == {*get_args(Message)}
+    assert specified == [(str(number), kind.name) for number, kind in KINDS.items()]
+    assert {kind.message for kind in KINDS.values()} == {*get_args(Message)}

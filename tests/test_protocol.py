@@ -538,18 +538,18 @@ def test_a_link_tells_its_state_and_what_its_peer_lacks_of_what_both_hold() -> N
     first, narrow = network.peers
     narrow.hold({PHEXT: [CoordinateRange.parse("2.*")]})
     link = network.link(0, 1)
-    assert first.core.state(link) == "greeting"
+    assert first.core.links[link].state() == "greeting"
     network.run(1)
-    assert first.core.state(link) == narrow.core.state(link) == "in sync"
+    assert first.core.links[link].state() == narrow.core.links[link].state() == "in sync"
     for library in (1, 2):
         first.replica[Coordinate(library, *[1] * 8)] = "h\u00e9llo"
-    assert first.core.state(link) == "sending"
-    ((phext, lack),) = first.core.lacks_of(link)
+    assert first.core.links[link].state() == "sending"
+    ((phext, lack),) = first.core.lacks.of_link(first.core.links[link])
     assert (phext, lack.name, lack.scrolls, lack.text_bytes) == (PHEXT, "node-2", 1, 6)
     assert str(lack) == "node-2 lacks 1 scroll (6 bytes): not yet on its disk"
     network.run(1)
-    assert first.core.lacks_of(link) == ()
-    assert first.core.state(link) == "in sync"
+    assert first.core.lacks.of_link(first.core.links[link]) == ()
+    assert first.core.links[link].state() == "in sync"
 
 
 def test_a_scroll_larger_than_a_frame_travels_in_parts() -> None:

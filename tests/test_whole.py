@@ -271,10 +271,10 @@ def test_a_round_trip_is_measured_by_the_answer_to_a_ping_that_was_sent() -> Non
     link = network.link(0, 1)
     network.run(1)
     ours = network.peers[0].core
-    before = ours.round_trip_s(link)
+    before = ours.links[link].heartbeat.round_trip_s
     network.now += 0.5
     ours.receive(network.now, link, encode(Pong(1 << 40)))
-    assert ours.round_trip_s(link) == before, "an answer that nobody asked for"
+    assert ours.links[link].heartbeat.round_trip_s == before, "an answer that nobody asked for"
 
     tokens = []
     for _ in range(2):
@@ -287,10 +287,12 @@ def test_a_round_trip_is_measured_by_the_answer_to_a_ping_that_was_sent() -> Non
     first, second = tokens
     network.now += 0.25
     ours.receive(network.now, link, encode(Pong(first)))
-    assert ours.round_trip_s(link) == pytest.approx(1.375), "of two pings the first is answered"
+    assert ours.links[link].heartbeat.round_trip_s == pytest.approx(1.375), (
+        "of two pings the first is answered"
+    )
     ours.receive(network.now, link, encode(Pong(first)))
     ours.receive(network.now, link, encode(Pong(second)))
-    assert ours.round_trip_s(link) == pytest.approx(0.25)
+    assert ours.links[link].heartbeat.round_trip_s == pytest.approx(0.25)
 
 
 # -- nodes ---------------------------------------------------------------------------------

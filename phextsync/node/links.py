@@ -121,10 +121,10 @@ class Links:
                     peer_id,
                     name,
                     self._running[number].secure.address,
-                    self._core.state(number),
-                    self._core.round_trip_s(number),
+                    self._core.links[number].state(),
+                    self._core.links[number].heartbeat.round_trip_s,
                     self._core.traffic(number),
-                    self._core.lacks_of(number),
+                    self._core.lacks.of_link(self._core.links[number]),
                     "" if lost is None else lost.reason,
                 )
                 rows.append(row)

@@ -25,6 +25,8 @@
 * `refusals`: what a peer does not take from us
 * `requests`: what we ask a peer for, and what it has not yet answered
 * `outgoing`: which updates to send on a link, and in which turn
+* `branch`: a link as part of the tree, and what its peer has that we did not push
+* `tree`: which links get an update at once where nodes are not all linked
 * `lazy`: what a peer gets from others in place of us
 * `assembly`: entries that are larger than a frame, put together
 * `incoming`: the updates that a peer sends: merged, refused, or incomplete

@@ -18,11 +18,14 @@ from phextsync.sync.messages import (
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
     TIME_MS_MAX,
+    UPDATE_ID_BYTES,
     Acknowledge,
     Compare,
     Conflict,
     Entry,
     Goodbye,
+    Graft,
+    Have,
     Hello,
     Keep,
     Leave,
@@ -35,6 +38,7 @@ from phextsync.sync.messages import (
     Ping,
     Pong,
     Presence,
+    Prune,
     Refused,
     Summary,
     Unknown,
@@ -65,7 +69,7 @@ def decode(frame: bytes, limits: Limits) -> Message | Unknown:
     kind = array[0]
     if type(kind) is not int or not 0 <= kind < _KINDS_MAX:
         raise ProtocolError(f"expected a message kind below {_KINDS_MAX}, found {kind!r:.40}")
-    if kind >= len(KINDS):
+    if kind not in KINDS:
         return Unknown(kind)
     fields = Fields(array, limits)
     message = KINDS[kind].read(fields)
@@ -325,13 +329,35 @@ def _write_neighbours(neighbours: Neighbours) -> list[object]:
 
 
 def _read_neighbours(fields: Fields) -> Neighbours:
-    packed = fields.octets(NODE_ID_BYTES * fields.limits.neighbours_max)
-    if len(packed) % NODE_ID_BYTES:
-        raise ProtocolError(
-            f"expected node ids of {NODE_ID_BYTES} bytes each, found {len(packed)} bytes"
-        )
-    starts = range(0, len(packed), NODE_ID_BYTES)
-    return Neighbours(tuple(packed[start : start + NODE_ID_BYTES] for start in starts))
+    return Neighbours(_read_packed(fields, NODE_ID_BYTES, fields.limits.neighbours_max))
+
+
+def _read_packed(fields: Fields, size: int, count_max: int) -> tuple[bytes, ...]:
+    """Read ids that stand one after the other."""
+    packed = fields.octets(size * count_max)
+    if len(packed) % size:
+        raise ProtocolError(f"expected ids of {size} bytes each, found {len(packed)} bytes")
+    return tuple(packed[start : start + size] for start in range(0, len(packed), size))
+
+
+def _write_ids(message: Have | Graft) -> list[object]:
+    return [b"".join(message.ids)]
+
+
+def _read_have(fields: Fields) -> Have:
+    return Have(_read_packed(fields, UPDATE_ID_BYTES, fields.limits.update_ids_told_max))
+
+
+def _read_graft(fields: Fields) -> Graft:
+    return Graft(_read_packed(fields, UPDATE_ID_BYTES, fields.limits.update_ids_told_max))
+
+
+def _write_nothing(_: Prune) -> list[object]:
+    return []
+
+
+def _read_prune(_: Fields) -> Prune:
+    return Prune()
 
 
 def _write_ranges_of(message: Leave | Keep) -> list[object]:
@@ -367,7 +393,7 @@ def _kind(
     return Kind(name, message, cast(Callable[[Message], list[object]], write), read)
 
 
-KINDS: Final = (
+_FIRST_KINDS: Final = (
     _kind("hello", Hello, _write_hello, _read_hello),
     _kind("summary", Summary, _write_summary, _read_summary),
     _kind("compare", Compare, _write_compare, _read_compare),
@@ -385,7 +411,13 @@ KINDS: Final = (
     _kind("live", Live, _write_live, _read_live),
     _kind("leave", Leave, _write_ranges_of, _read_leave),
     _kind("keep", Keep, _write_ranges_of, _read_keep),
+)  # in the order of their numbers
+_TREE_KINDS: Final = (
+    _kind("have", Have, _write_ids, _read_have),
+    _kind("graft", Graft, _write_ids, _read_graft),
+    _kind("prune", Prune, _write_nothing, _read_prune),
 )
-"""In the order of their numbers."""
+KINDS: Final = {**dict(enumerate(_FIRST_KINDS)), **dict(enumerate(_TREE_KINDS, 21))}
+"""By their numbers."""
 
-_NUMBERS: Final = {kind.message: number for number, kind in enumerate(KINDS)}
+_NUMBERS: Final = {kind.message: number for number, kind in KINDS.items()}

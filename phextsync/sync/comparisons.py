@@ -5,20 +5,20 @@ what is durable here is compared.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 from phextsync.errors import ProtocolError
+from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.announcements import Announcements
 from phextsync.sync.audits import Audits
 from phextsync.sync.clock import Clock
 from phextsync.sync.comparison import AUDIT, CUT, RANGES, Comparison, Turn
 from phextsync.sync.findings import Findings
-from phextsync.sync.lazy import LazyPush
 from phextsync.sync.ledger import Ledger
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Compare, PhextSummary
@@ -47,6 +47,16 @@ class Settings:
     random: Random
 
 
+class Unpushed(Protocol):
+    """What is noted of updates that were not sent on a link: a comparison confirms it."""
+
+    def begin(self, phext: str, unsettled: Iterable[Coordinate]) -> None:
+        """A comparison of the phext begins: it sees what is noted and not `unsettled`."""
+
+    def confirm(self, phext: str) -> None:
+        """The comparison has ended: the peer has what it saw, or will be sent it."""
+
+
 class Comparisons:
     """The comparisons of one link.
 
@@ -69,7 +79,7 @@ class Comparisons:
         scope: Scope,
         audits: Audits,
         versions: Versions,
-        lazy: LazyPush,
+        unpushed: tuple[Unpushed, ...],
         ledger: Ledger,
         requests: Requests,
         outgoing: Outgoing,
@@ -96,7 +106,7 @@ class Comparisons:
         self._scope = scope
         self._audits = audits
         self._versions = versions
-        self._lazy = lazy
+        self._unpushed = unpushed
         self._ledger = ledger
         self._requests = requests
         self._outgoing = outgoing
@@ -278,7 +288,8 @@ class Comparisons:
         entries = len(replica.index) + self._entries_told(phext)
         steps_max = self._limits.compare_steps_max + entries // self._limits.entries_per_step_min
         session = self.sessions[phext] = Session(number, comparison, steps_max)
-        self._lazy.begin(phext, replica.uncommitted())
+        for noted in self._unpushed:
+            noted.begin(phext, replica.uncommitted())
         return comparison, session
 
     def _entries_told(self, phext: str) -> int:
@@ -309,7 +320,8 @@ class Comparisons:
         session = self.sessions[phext]
         session.is_open = False
         if session.saw_all:
-            self._lazy.confirm(phext)
+            for noted in self._unpushed:
+                noted.confirm(phext)
         self._versions.compared(phext)
         # What was found is compared once more, by its root, when it has been exchanged.
         timing = self._timing

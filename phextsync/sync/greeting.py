@@ -13,6 +13,7 @@ from phextsync.sync.messages import (
     PRESENCE_MINOR,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
+    TREE_MINOR,
     Hello,
 )
 from phextsync.sync.presence import PresenceBoard
@@ -43,6 +44,8 @@ class Greeting:
         self.events: deque[Event] = deque()
         self._own = own
         self._clock = shared.clock
+        self._tree = shared.tree
+        self._interest = shared.interest
         self._doubles = doubles
         self._presence = presence
         self._relay = relay
@@ -82,6 +85,8 @@ class Greeting:
             told = self._presence.link_opened(self._clock.now, link.number, link.peer_id)
             if link.permissions.reads_everything:  # facts may speak of any text
                 link.presences = told
+        if hello.minor >= TREE_MINOR and self._may_know_everything(link):
+            self._tree.join(link.number, link.branch)
         self._relay.links_changed()
         theirs = {summary.name: summary for summary in hello.phexts}
         for summary in hello.phexts:
@@ -90,6 +95,10 @@ class Greeting:
             link.comparisons.meet(phext, theirs.get(phext))
         self._leaving.met(link)
         self._progressed()
+
+    def _may_know_everything(self, link: Link) -> bool:
+        """Whether both sides may pass on all that they hear."""
+        return link.permissions.is_everything and self._interest.permissions.is_everything
 
     def lose(self, link: Link, reason: str) -> None:
         """A link is gone that the peer had said hello on."""

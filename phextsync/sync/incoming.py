@@ -12,6 +12,7 @@ from phextsync.index import Coordinate, check_update, clean_update, contains, up
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import LogEntry
+from phextsync.sync.branch import update_id
 from phextsync.sync.lazy import LazyPush
 from phextsync.sync.ledger import Ledger
 from phextsync.sync.limits import Limits
@@ -23,6 +24,7 @@ from phextsync.sync.refusals import NOT_ALLOWED, Refusals
 from phextsync.sync.requests import Requests
 from phextsync.sync.rights import Interest, LinkRights
 from phextsync.sync.traffic import Traffic
+from phextsync.sync.tree import Tree
 
 
 class Incoming:
@@ -41,6 +43,7 @@ class Incoming:
         requests: Requests,
         outgoing: Outgoing,
         lazy: LazyPush,
+        tree: Tree,
         refusals: Refusals,
         outbox: Outbox,
         traffic: Traffic,
@@ -57,6 +60,7 @@ class Incoming:
         self._requests = requests
         self._outgoing = outgoing
         self._lazy = lazy
+        self._tree = tree
         self._refusals = refusals
         self._outbox = outbox
         self._traffic = traffic
@@ -124,7 +128,10 @@ class Incoming:
             return False
         except StoreDamagedError:  # set aside and reported; the peer has it whole
             applied = Applied(None, covered=False, changed=False)
-        if self._recent.sequence == sequence:
+        is_new = self._recent.sequence != sequence
+        if not is_answer and self._tree.is_used:
+            self._place(scroll, entry.update, is_new=is_new)
+        if not is_new:
             self._traffic.redundant += 1
             self._outgoing.forget(scroll, entry.update)
         if not applied.covered:
@@ -133,6 +140,14 @@ class Incoming:
         elif is_answer:
             self._ledger.fill(scroll)
         return applied.changed
+
+    def _place(self, scroll: ScrollId, update: bytes, *, is_new: bool) -> None:
+        """A live update came: it may have come by another way before."""
+        update_id_ = update_id(*scroll, update)
+        if not is_new and self._tree.has(update_id_):
+            self._tree.doubled(self._link)
+        self._tree.came(self._link, update_id_)
+        self._tree.keep(update_id_, scroll, self._recent.sequence)
 
     def _adopts(self, replica: Replica, scroll: ScrollId, entry: LogEntry) -> bool:
         """Whether a state that was asked for took the place of ours: it has the very version."""

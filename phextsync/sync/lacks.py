@@ -136,8 +136,9 @@ class Lacks:
             if coordinate in range_:
                 yield coordinate
         yield from link.outgoing.under_way(phext, range_)
-        left = link.lazy.left if with_left else ()
-        noted = (link.requests.under_way(), link.refusals.reasons, link.lazy.written, left)
+        left = chain(link.lazy.left, link.branch.left.values()) if with_left else ()
+        written = chain(link.lazy.written, (scroll for scroll, _ in link.branch.written.values()))
+        noted = (link.requests.under_way(), link.refusals.reasons, written, left)
         for name, coordinate in chain(*noted):
             if name == phext and coordinate in range_:
                 yield coordinate

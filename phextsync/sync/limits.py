@@ -84,5 +84,10 @@ class Limits:
     spared_max: int = 1 << 12
     """Scrolls of a peer that get an update from who wrote it and not from us, since the last
     comparison: with more, a comparison is due, and until it has ended the rest is sent."""
+    update_ids_max: int = 1 << 14
+    """Updates that a node remembers by their ids, and such as it is told of and lacks: 3 MB. What
+    is told later than so many others is fetched once more, or found by a comparison."""
+    update_ids_told_max: int = 1 << 13
+    """Ids of updates in one frame, 64 KiB: twice as many as a node of ours leaves to others."""
     neighbours_max: int = 256
     """Peers that a node tells of; of those beyond it is sent what it has from them already."""

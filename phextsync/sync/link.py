@@ -8,6 +8,7 @@ from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.announcements import Announcements
 from phextsync.sync.assembly import Assembly, PartsBudget
 from phextsync.sync.audits import Audits
+from phextsync.sync.branch import Branch
 from phextsync.sync.clock import Clock
 from phextsync.sync.comparisons import Comparisons, Settings
 from phextsync.sync.durable_first import DurableFirst
@@ -28,6 +29,7 @@ from phextsync.sync.requests import Requests
 from phextsync.sync.rights import Interest, LinkRights
 from phextsync.sync.scope import Noting, Scope
 from phextsync.sync.traffic import Traffic
+from phextsync.sync.tree import Tree
 from phextsync.sync.versions import Versions
 from phextsync.sync.waiting import Waiting
 from phextsync.trust.permissions import Permissions
@@ -41,6 +43,7 @@ class Shared:
     interest: Interest
     recent: RecentUpdates
     durable_first: DurableFirst
+    tree: Tree
     clock: Clock
     tokens: PingTokens
     budget: PartsBudget
@@ -86,6 +89,7 @@ class Link:
         self.outbox = Outbox(answers_max=limits.answers_max)
         self.assembly = Assembly(shared.budget, entry_bytes_max=limits.scroll_bytes_max)
         self.lazy = LazyPush(left_max=limits.spared_max)
+        self.branch = Branch(self.outbox.say, left_max=limits.spared_max)
         self.ledger = Ledger(scrolls_max=limits.found_max, gaps_max=limits.gaps_max)
         self.refusals = Refusals(replicas.report, limits)
         self.promises = Promises(self.outbox)
@@ -118,6 +122,7 @@ class Link:
             requests=self.requests,
             outgoing=self.outgoing,
             lazy=self.lazy,
+            tree=shared.tree,
             refusals=self.refusals,
             outbox=self.outbox,
             traffic=self.traffic,
@@ -166,7 +171,7 @@ class Link:
             scope=Scope(self.rights, self._noting()),
             audits=Audits(now, settings.limits, interval_s=interval_s),
             versions=self.versions,
-            lazy=self.lazy,
+            unpushed=(self.lazy, self.branch),
             ledger=self.ledger,
             requests=self.requests,
             outgoing=self.outgoing,
@@ -178,7 +183,7 @@ class Link:
     def _noting(self) -> tuple[Noting, ...]:
         """Return the parts that note something of scrolls."""
         exchange: tuple[Noting, ...] = (self.requests, self.outgoing, self.ledger)
-        return (*exchange, self.lazy, self.refusals, self.findings)
+        return (*exchange, self.lazy, self.branch, self.refusals, self.findings)
 
     @property
     def name(self) -> str:
@@ -206,6 +211,7 @@ class Link:
             or self.outgoing.has_work
             or self.presences
             or self.has_neighbours_to_tell
+            or self.branch.is_telling
             or self.ledger.has_news
         )
 
@@ -231,6 +237,7 @@ class Link:
             + len(self.refusals.reasons)
             + len(self.lazy.written)
             + len(self.lazy.left)
+            + self.branch.scrolls
         )
 
     def state(self) -> str:

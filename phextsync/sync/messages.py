@@ -8,7 +8,7 @@ from phextsync.index import Coordinate, CoordinateRange
 from phextsync.sync.limits import Limits
 
 PROTOCOL_MAJOR: Final = 1
-PROTOCOL_MINOR: Final = 4
+PROTOCOL_MINOR: Final = 5
 
 PRESENCE_MINOR: Final = 1
 """The minor version from which on a node understands `Presence`."""
@@ -23,16 +23,26 @@ HOLDING_MINOR: Final = 4
 """The minor version from which on a node may hold something else while a link lasts, and
 understands `Leave` and `Keep`."""
 
+TREE_MINOR: Final = 5
+"""The minor version from which on a node understands `Have`, `Graft` and `Prune`."""
+
 TIME_MS_MAX: Final = 1 << 62
 """The clock of a hello and what is counted from there are below it."""
 
 DIGEST_BYTES: Final = 16
 """What of a fingerprint, or of a sum of them, goes over the wire."""
 
+UPDATE_ID_BYTES: Final = 8
+"""Of the digest by which nodes tell which updates they have."""
+
 _REASON_BYTES_MAX: Final = 200
 
 ScrollId: TypeAlias = tuple[str, Coordinate]
 """A scroll of a phext."""
+
+
+UpdateId: TypeAlias = bytes
+"""What names an update on every node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +221,27 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
+class Have:
+    """On the sender's disk are these updates, which it did not send on this link."""
+
+    ids: tuple[UpdateId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Graft:
+    """The receiver is to send what it hears at once, beginning with these updates; the sender does
+    so too."""
+
+    ids: tuple[UpdateId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """The receiver is to tell the ids of updates in place of sending them; the sender does so
+    too."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A kind of message that a newer minor version may have: nothing to be sent."""
 
@@ -242,6 +273,9 @@ Message: TypeAlias = (
     | Live
     | Leave
     | Keep
+    | Have
+    | Graft
+    | Prune
 )
 
 

@@ -1,19 +1,21 @@
 """Relay: which links get an update that took effect here, at once or after a comparison.
 
-An update with an origin is live: it goes to the other links at once, but not to a peer that says
-that it is linked with the origin (`Neighbours`). What a comparison brought is not relayed: the
-other links are compared again shortly after.
+An update with an origin is live. Where all nodes are linked it goes to the other links at once, but
+not to a peer that says that it is linked with the origin (`Neighbours`); where they are not, along
+a tree (`Tree`), if all hold it. What a comparison brought is not relayed: the other links are
+compared again shortly after.
 """
 
 from collections.abc import Mapping
 from enum import Enum, auto
 from math import inf
-from typing import Final
+from typing import Final, assert_never
 
-from phextsync.index import CoordinateRange, contains
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, contains
 from phextsync.replica.listener import NewUpdate
+from phextsync.sync.branch import update_id
 from phextsync.sync.link import Link, Shared
-from phextsync.sync.messages import NEIGHBOURS_MINOR, Neighbours
+from phextsync.sync.messages import NEIGHBOURS_MINOR, Graft, Have, Neighbours, Prune, UpdateId
 from phextsync.sync.news import News, Sources
 
 _ASKED_DELAYS: Final = 5  # of a comparison: for so long after a question another may come
@@ -26,6 +28,8 @@ class Fate(Enum):
     COMPARED = auto()  # the peer hears of it by a comparison
     WRITTEN = auto()  # the peer wrote it, and has it, perhaps not yet on its disk
     LEFT = auto()  # the peer gets it from the node that wrote it
+    TOLD = auto()  # the peer is told that we have it, and asks if it lacks it
+    TELLS = auto()  # the peer wrote it, and tells when it is on its disk
     SENT = auto()
 
 
@@ -42,6 +46,7 @@ class Relay:
         self._replicas = shared.replicas
         self._recent = shared.recent
         self._durable_first = shared.durable_first
+        self._tree = shared.tree
         self._clock = shared.clock
         self._limits = shared.settings.limits
         self._timing = shared.settings.timing
@@ -63,6 +68,7 @@ class Relay:
     def committing(self) -> None:
         """A batch was taken."""
         self._durable_first.committing()
+        self._tree.committing()
         self._news.committing()
 
     def committed(self) -> Mapping[str, Sources]:
@@ -70,6 +76,7 @@ class Relay:
         which all is durable."""
         for new in self._durable_first.committed():
             self._pass_on(new)
+        self._tree.committed()
         for link in self._links.values():
             if link.is_ready and link.has_work:  # an answer may have waited, too
                 link.ready()
@@ -82,11 +89,16 @@ class Relay:
         sequence = self._recent.advance()
         is_kept = False
         ready: list[Link] = []
+        update = None
+        if self._tree.is_used and new.entry.origin:
+            update = update_id(*scroll, new.entry.update)
+            self._tree.keep(update, scroll, sequence)
+        is_placed = update is None or not self._is_common(*scroll)
         for link in self._links.values():
             link.findings.forget(scroll)
             if link.number == new.source:
                 continue
-            match self._fate(link, new):
+            match self._fate(link, new) if is_placed else self._fate_in_tree(link, new):
                 case Fate.SENT:
                     if link.refusals.reasons:
                         link.refusals.forget(scroll)
@@ -94,6 +106,13 @@ class Relay:
                     is_kept = True
                     if link.is_ready:
                         ready.append(link)
+                case Fate.TOLD:
+                    assert update is not None
+                    link.branch.leave(update, scroll)
+                    is_kept = True
+                case Fate.TELLS:
+                    assert update is not None
+                    link.branch.note_written(self._clock.now, update, scroll)
                 case Fate.LEFT:
                     link.lazy.leave(self._clock.now, scroll)
                 case Fate.WRITTEN:
@@ -123,6 +142,25 @@ class Relay:
             return Fate.LEFT
         return Fate.SENT
 
+    def _fate_in_tree(self, link: Link, new: NewUpdate) -> Fate:
+        """The same for what everybody holds, where nodes are not all linked."""
+        fate = self._fate(link, new)
+        if not link.branch.is_open or fate not in (Fate.SENT, Fate.LEFT, Fate.WRITTEN):
+            return fate
+        if fate is Fate.WRITTEN:
+            return Fate.TELLS
+        if link.branch.is_eager or link.branch.is_full or self._is_asked(new.phext):
+            return Fate.SENT
+        return Fate.TOLD
+
+    def _is_common(self, phext: str, coordinate: Coordinate) -> bool:
+        """Whether all nodes hold a scroll, as far as we see."""
+        return all(
+            contains(link.rights.told.get(phext, (EVERYTHING,)), coordinate)
+            for link in self._links.values()
+            if link.branch.is_open
+        )
+
     # -- what was left to others -----------------------------------------------------------
 
     def ask(self, phext: str, links: list[Link], range_: CoordinateRange) -> None:
@@ -130,11 +168,12 @@ class Relay:
         wait for a comparison, which a busy link puts off."""
         self._asked_at[phext] = self._clock.now
         for link in links:
-            if link.lazy.left:
-                unsettled = self._replicas.open(phext).uncommitted()
-                for scroll in link.lazy.offer(phext, range_, unsettled):
-                    link.requests.offer(scroll)
-                link.ready()
+            for unpushed in (link.lazy, link.branch):
+                if unpushed.left:
+                    unsettled = self._replicas.open(phext).uncommitted()
+                    for scroll in unpushed.offer(phext, range_, unsettled):
+                        link.requests.offer(scroll)
+                    link.ready()
 
     def _is_asked(self, phext: str) -> bool:
         within_s = _ASKED_DELAYS * self._timing.compare_delay_s
@@ -152,6 +191,43 @@ class Relay:
             link.comparisons.schedule_soon(written[0])
         if link.lazy.is_overdue(now, self._timing.dead_after_s):
             self.compare_left(link)
+        for phext in link.branch.overdue(now, self._timing.ping_interval_s):
+            link.comparisons.schedule_soon(phext)
+
+    # -- the tree --------------------------------------------------------------------------
+
+    def _grafted(self, link: Link, ids: tuple[UpdateId, ...]) -> None:
+        """A peer asks for updates that it was told of, and for what comes."""
+        for scroll, sequence in self._tree.grafted(link.number, ids):
+            link.outgoing.change(scroll, sequence)
+        link.ready()
+
+    def tick(self, now: float) -> None:
+        """Tell which updates are here, ask for such as are missing, and compare with peers that did
+        not send what they told of."""
+        telling, fruitless = self._tree.tick(now)
+        for number in telling:
+            self._links[number].ready()
+        for number in fruitless:
+            comparisons = self._links[number].comparisons
+            for phext in comparisons.sessions:
+                comparisons.schedule_soon(phext)
+
+    # -- what peers say --------------------------------------------------------------------
+
+    def receive(self, link: Link, message: Neighbours | Have | Graft | Prune) -> None:
+        """A peer tells what it has of others, or how it wants to be told."""
+        match message:
+            case Neighbours(node_ids):
+                self.meet_neighbours(link, node_ids)
+            case Have(ids):
+                self._tree.hear(link.number, ids)
+            case Graft(ids):
+                self._grafted(link, ids)
+            case Prune():
+                self._tree.pruned(link.number)
+            case _:
+                assert_never(message)
 
     # -- neighbours ------------------------------------------------------------------------
 

@@ -16,9 +16,9 @@ The rules of this package:
   be shown is in no summary, comparison, request or update, nor does it cause one.
 * When one side holds something else of a phext, it tells a `Summary`, and both forget what they
   noted and compared of it. What is given up stays until others promise to keep it (`leaving`).
-* An update with an origin is live and is relayed at once to the other links, but not to a peer
-  that says that it is linked with the origin (`Neighbours`). What a comparison brought is not
-  relayed: the other links are compared again shortly after.
+* An update with an origin is live and is relayed at once: where all nodes are linked not to a
+  peer that is linked with the origin (`Neighbours`), else along a `tree`. What a comparison
+  brought is not relayed: the other links are compared again shortly after.
 * A peer to which an update was not relayed is not known to have it until it says so: when
   somebody asks (`lacking`, `holders`) our version is offered to it, and when a link that was
   relied on is gone there is a comparison. While somebody asks, everything is relayed.
@@ -52,6 +52,8 @@ from phextsync.sync.messages import (
     Compare,
     Conflict,
     Goodbye,
+    Graft,
+    Have,
     Hello,
     Keep,
     Leave,
@@ -62,6 +64,7 @@ from phextsync.sync.messages import (
     Ping,
     Pong,
     Presence,
+    Prune,
     Refused,
     ScrollId,
     Summary,
@@ -77,6 +80,7 @@ from phextsync.sync.relay import Relay
 from phextsync.sync.rights import Interest
 from phextsync.sync.timing import Timing
 from phextsync.sync.traffic import Traffic
+from phextsync.sync.tree import Tree
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
 _OF_A_PHEXT: Final = (Updates, Live, Want, Part, Compare, Refused, Conflict, Leave, Keep)
@@ -102,8 +106,7 @@ class Synchronizer:
         parameters: Parameters | None = None,
         listener: Listener | None = None,
     ) -> None:
-        self.replicas = replicas
-        self.node_id = replicas.node_id
+        self.replicas, self.node_id = replicas, replicas.node_id
         self.limits = limits = limits or Limits()
         self.timing = timing = timing or Timing()
         self._listener = listener = listener or Listener()
@@ -113,6 +116,7 @@ class Synchronizer:
             interest=Interest(replicas, interests),
             recent=RecentUpdates(limits.tail_bytes_max),
             durable_first=DurableFirst(),
+            tree=Tree(self._clock, timing, limits),
             clock=self._clock,
             tokens=PingTokens(),
             budget=PartsBudget(limits.assemblies_bytes_max),
@@ -129,6 +133,7 @@ class Synchronizer:
             on_failure=replicas.on_failure,
         )
         self.links: dict[int, Link] = {}
+        self.tree = self._shared.tree
         self._relay = Relay(self.links, self._shared)
         self.lacks = Lacks(self.links, replicas, self._shared.interest)
         ways, tokens = (self._end, self._ping), self._shared.tokens
@@ -170,9 +175,8 @@ class Synchronizer:
         elif peer_id == self.node_id:
             opened.goodbye = "both ends have one identity: a node dialled itself, or two share it"
         else:
-            opened.outbox.say(
-                self._greeting.hello(opened)
-            )  # may open phexts: not for this link to see
+            # It may open phexts: not for this link to see.
+            opened.outbox.say(self._greeting.hello(opened))
         self.links[link] = opened
         opened.ready()
 
@@ -181,6 +185,7 @@ class Synchronizer:
         self._clock.advance(now)
         closed = self.links.pop(link, None)
         self.presence.link_closed(self._clock.now, link)
+        self.tree.lose(link)
         if closed is None:
             return
         closed.assembly.drop()
@@ -271,14 +276,6 @@ class Synchronizer:
         known = self.links.get(link)
         return 0 if known is None else known.backlog
 
-    def round_trip_s(self, link: int) -> float | None:
-        """Return the last measured round trip, or None before the first."""
-        return self.links[link].heartbeat.round_trip_s
-
-    def state(self, link: int) -> str:
-        """Say in a word or two what a link is about."""
-        return self.links[link].state()
-
     # -- time ------------------------------------------------------------------------------
 
     def tick(self, now: float) -> float:
@@ -286,9 +283,11 @@ class Synchronizer:
         self._clock.tick_begins(now)
         for link in list(self.links.values()):
             self._tick_link(now, link)
+        self._relay.tick(now)
         self.leaving.check()
         timing = self.timing
-        deadline = min(self.presence.tick(now), now + timing.ping_interval_s / 2)
+        quiet_until = now + timing.ping_interval_s / 2
+        deadline = min(self.presence.tick(now), self.tree.deadline, quiet_until)
         for link in self.links.values():
             for due in link.comparisons.due.values():
                 deadline = min(deadline, max(due, now + timing.compare_delay_s))
@@ -363,10 +362,6 @@ class Synchronizer:
         lacking = sum(self.lacks.lacks_some(link, phext, range_) for link in links)
         return len(links) - lacking, lacking
 
-    def lacks_of(self, link: int) -> tuple[tuple[str, Lack], ...]:
-        """Return what the peer of a link lacks of each phext, in the ranges that both hold."""
-        return self.lacks.of_link(self.links[link])
-
     # -- receiving -------------------------------------------------------------------------
 
     def _receive_frame(self, link: Link, frame: bytes) -> None:
@@ -419,8 +414,9 @@ class Synchronizer:
                 link.versions.receive_conflict((phext, coordinate), theirs)
             case Presence(notices):
                 self.presence.receive(self._clock.now, link.number, notices)
-            case Neighbours(node_ids):
-                self._relay.meet_neighbours(link, node_ids)
+            case Neighbours() | Have() | Graft() | Prune():
+                self._relay.receive(link, message)
+                self._listener.on_progress()
             case Leave() | Keep():
                 self.leaving.receive(link, message)
             case Unknown(kind):
@@ -471,6 +467,8 @@ class Synchronizer:
             return link.requests.next_want()
         if link.comparisons.turns:
             return link.comparisons.turns.popleft()
+        if link.branch.is_telling:
+            return link.branch.next_have()
         if link.has_neighbours_to_tell:
             return self._relay.neighbours_for(link)
         if link.presences and (notices := self.presence.next_notices(self._clock.now, link.number)):

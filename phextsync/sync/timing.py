@@ -31,7 +31,8 @@ class Timing:
     `hello_within_s`; a comparison that found nothing new is repeated after `compare_interval_s`,
     one that did after `compare_delay_s`; a large phext is audited at most every
     `audit_interval_s`. A node tells its presence at least every `presence_interval_s` and is gone
-    after three times as long."""
+    after three times as long. A node tells of what it did not send `have_delay_s` after it is on
+    its disk; what it is told of and lacks it asks for after `graft_delay_s`."""
 
     ping_interval_s: float = 1.0
     dead_after_s: float = 3.0
@@ -40,3 +41,5 @@ class Timing:
     compare_delay_s: float = 0.1
     audit_interval_s: float = 600.0
     presence_interval_s: float = 5.0
+    have_delay_s: float = 0.2
+    graft_delay_s: float = 0.1

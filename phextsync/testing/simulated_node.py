@@ -60,8 +60,10 @@ class SimulatedNode:
         *,
         timing: Timing,
         limits: Limits,
+        is_sparse: bool = False,
     ) -> None:
         self.number = number
+        self._is_sparse = is_sparse
         self.node_id = number.to_bytes(16, "big")
         self.store = MemoryStore()
         self.life = 0
@@ -142,6 +144,7 @@ class SimulatedNode:
                 on_edit=self._has_edit,
             ),
         )
+        self._core.tree.is_grown = self._is_sparse
         replicas.open(PHEXT).subscribe(self._changed)
         replicas.listen(ReplicaListener(on_update=self._took_effect, on_dirty=self._is_dirty))
         self._stage.note("start", self.number)

@@ -12,7 +12,9 @@ from phextsync.sync.codec import encode
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Live, Part, Ping, Updates
 from phextsync.sync.timing import BACKOFF_MAX_S, BACKOFF_MIN_S
+from phextsync.sync.traffic import Traffic
 from phextsync.testing.faults import Rubbish
+from phextsync.testing.metrics import Metrics
 from phextsync.testing.oracle import Violation
 from phextsync.testing.paths import Paths
 from phextsync.testing.simulated_node import SimulatedNode
@@ -262,7 +264,7 @@ class Wires:
         node = self._nodes[end]
         self._stage.note("close", connection.number, end)
         if node.is_up:
-            self._count(connection, node)
+            _count(self._stage.metrics, node.core.traffic(connection.number))
             node.core.link_closed(node.clock, connection.number, "the link ended")
         if not any(connection.open.values()) or not self._nodes[connection.other(end)].is_up:
             self._connections.pop(connection.number, None)
@@ -278,17 +280,17 @@ class Wires:
             del self._connected[connection.ends]
             self._dial_later(connection.ends, self._backoff_s[connection.ends])
 
-    def count_all(self) -> None:
+    def count_open(self, metrics: Metrics) -> None:
         """Count what came over the links that are open."""
         for connection in self._connections.values():
             for end, is_open in connection.open.items():
                 if is_open:
-                    self._count(connection, self._nodes[end])
+                    _count(metrics, self._nodes[end].core.traffic(connection.number))
 
-    def _count(self, connection: _Connection, node: SimulatedNode) -> None:
-        traffic = node.core.traffic(connection.number)
-        self._stage.metrics.updates += traffic.updates_in
-        self._stage.metrics.redundant += traffic.redundant
+
+def _count(metrics: Metrics, traffic: Traffic) -> None:
+    metrics.updates += traffic.updates_in
+    metrics.redundant += traffic.redundant
 
 
 def _changed(source: Random, frame: bytes) -> bytes:

@@ -1,7 +1,9 @@
 """World: many nodes in virtual time, over simulated links and disks. No trio, no threads, no clock;
 one seed makes one run."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Final
@@ -34,6 +36,7 @@ from phextsync.testing.faults import (
     Tear,
 )
 from phextsync.testing.mesh import PHEXT, Editor
+from phextsync.testing.metrics import Metrics
 from phextsync.testing.simulated_node import SimulatedNode
 from phextsync.testing.stage import Stage
 from phextsync.testing.wires import Wires
@@ -67,15 +70,25 @@ class World:
         self.metrics = stage.metrics
         pairs = [(a, b) for b in range(count) for a in range(b)]
         limits, timing = Limits(), timing or Timing()
+        linked = pairs if overlay is None else sorted(overlay)
+        degrees = Counter(node for pair in linked for node in pair)
         self._wires = Wires(
             stage,
-            pairs if overlay is None else sorted(overlay),
+            linked,
             limits=limits,
             socket_bytes=socket_bytes,
         )
         disks_random = stage.random("disks")
         self._nodes = [
-            SimulatedNode(number, stage, self._wires, disks_random, timing=timing, limits=limits)
+            SimulatedNode(
+                number,
+                stage,
+                self._wires,
+                disks_random,
+                timing=timing,
+                limits=limits,
+                is_sparse=degrees[number] < count - 1,
+            )
             for number in range(count)
         ]
         for node in self._nodes:
@@ -150,6 +163,13 @@ class World:
         """Return what each node shows."""
         return [dict(self.replica(number).scrolls()) for number in range(self.count)]
 
+    def measured(self) -> Metrics:
+        """Return what was measured so far; `metrics` has what links carried that are open only
+        after `settle`."""
+        metrics = replace(self.metrics)
+        self._wires.count_open(metrics)
+        return metrics
+
     def digest(self) -> str:
         """Return the digest of everything that happened, in hexadecimal."""
         return self._stage.trace.digest()
@@ -173,7 +193,7 @@ class World:
         self._wait(self.is_settled, began + within_s)
         self.metrics.synced_ms = round(1000 * (self.now - began))
         self._stage.journeys.finish(self.metrics)
-        self._wires.count_all()
+        self._wires.count_open(self.metrics)
         self.oracle.finish(self.texts())
 
     def is_equal(self) -> bool:

@@ -1,0 +1,212 @@
+"""Tree: which links get an update at once, and how what is missing is noticed and fetched.
+
+Leitao 2007 (Plumtree): all links begin as eager. A link that brings an update a second time is
+pruned: it becomes lazy, and ids are told over it. An id of something that does not come soon makes
+a lazy link eager again (graft), which brings it and what follows. So eager links come to be a
+tree, which mends itself.
+
+Sans-IO; used in one thread.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from phextsync.sync.branch import Branch
+from phextsync.sync.clock import Clock
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import ScrollId, UpdateId
+from phextsync.sync.timing import Timing
+
+_FLUSH_PAUSE_S: Final = 0.01
+
+
+class Kept(NamedTuple):
+    """An update that is here: its scroll, and the sequence number under which it took effect."""
+
+    scroll: ScrollId
+    sequence: int
+
+
+@dataclass(slots=True)
+class _Missing:
+    """An update that others have. `told_by`: links, in the order in which they told of it."""
+
+    due: float
+    told_by: deque[int] = field(default_factory=deque)
+    asked: int | None = None
+
+
+class Tree:
+    """The links of one node as branches of a broadcast tree.
+
+    `is_grown`: this node is not to be linked with all others. Where it is, no link is pruned: each
+    writer serves everybody itself.
+    """
+
+    def __init__(self, clock: Clock, timing: Timing, limits: Limits) -> None:
+        self.branches: dict[int, Branch] = {}
+        self._is_grown = False
+        self._clock = clock
+        self._timing = timing
+        self._limits = limits
+        self._kept: OrderedDict[UpdateId, Kept] = OrderedDict()
+        self._fresh: list[UpdateId] = []
+        self._committing: list[UpdateId] = []
+        self._missing: dict[UpdateId, _Missing] = {}
+        self._told_at: float | None = None  # when ids are told that wait
+
+    @property
+    def is_grown(self) -> bool:
+        return self._is_grown
+
+    @is_grown.setter
+    def is_grown(self, is_grown: bool) -> None:
+        """What was pruned is grafted again when all others are linked."""
+        self._is_grown = is_grown
+        for branch in self.branches.values():
+            if not is_grown and not branch.is_eager:
+                branch.graft(())
+
+    @property
+    def is_used(self) -> bool:
+        """Whether ids are of any use."""
+        return self._is_grown or any(not branch.is_eager for branch in self.branches.values())
+
+    # -- links -----------------------------------------------------------------------------
+
+    def join(self, link: int, branch: Branch) -> None:
+        """A link is up whose peer knows of the tree."""
+        branch.is_open = True
+        self.branches[link] = branch
+
+    def lose(self, link: int) -> None:
+        """A link is gone."""
+        self.branches.pop(link, None)
+
+    # -- updates ---------------------------------------------------------------------------
+
+    def keep(self, update: UpdateId, scroll: ScrollId, sequence: int) -> None:
+        """An update took effect here, or had before."""
+        self._missing.pop(update, None)
+        if update in self._kept:
+            return
+        self._kept[update] = Kept(scroll, sequence)
+        self._fresh.append(update)
+        if len(self._kept) > self._limits.update_ids_max:
+            self._kept.popitem(last=False)
+
+    def has(self, update: UpdateId) -> bool:
+        """Whether an update was here lately."""
+        return update in self._kept
+
+    def came(self, link: int, update: UpdateId) -> None:
+        """A link brought an update: its peer has it."""
+        branch = self.branches.get(link)
+        if branch is not None:
+            branch.hear(update)
+
+    def doubled(self, link: int) -> None:
+        """A link brought an update that another one had brought."""
+        branch = self.branches.get(link)
+        if branch is not None and branch.is_eager and self._is_grown:
+            branch.prune()
+
+    # -- our disk --------------------------------------------------------------------------
+
+    def committing(self) -> None:
+        """A batch was taken: what has arrived so far will be durable with it."""
+        self._committing += self._fresh
+        self._fresh = []
+
+    def committed(self) -> None:
+        """The batch is durable: tell of it after a while, in which peers may tell first."""
+        durable, self._committing = self._committing, []
+        if not durable or not self.is_used:
+            return
+        for branch in self.branches.values():
+            if branch.left:
+                for update in durable:
+                    branch.is_durable(update)
+        if self._told_at is None and any(branch.untold for branch in self.branches.values()):
+            self._told_at = self._clock.now + self._timing.have_delay_s
+            self._clock.ask_for_tick(self._told_at, pause_s=_FLUSH_PAUSE_S)
+
+    # -- what peers say --------------------------------------------------------------------
+
+    def hear(self, link: int, ids: Iterable[UpdateId]) -> None:
+        """A peer has these updates on its disk."""
+        branch = self.branches.get(link)
+        if branch is None:
+            return
+        for update in ids:
+            branch.hear(update)
+            if update in self._kept:
+                continue
+            missing = self._missing.get(update)
+            if missing is None:
+                if len(self._missing) >= self._limits.update_ids_max:
+                    continue  # the next comparison finds it
+                missing = _Missing(self._clock.now + self._timing.graft_delay_s)
+                self._missing[update] = missing
+                self._clock.ask_for_tick(missing.due, pause_s=_FLUSH_PAUSE_S)
+            missing.told_by.append(link)
+
+    def grafted(self, link: int, ids: Iterable[UpdateId]) -> list[Kept]:
+        """A peer wants to be pushed to; return what it asks for of what is here."""
+        branch = self.branches.get(link)
+        if branch is None:
+            return []
+        branch.is_eager = True
+        found = [(update, self._kept[update]) for update in ids if update in self._kept]
+        for update, _ in found:
+            branch.hear(update)
+        return [kept for _, kept in found]
+
+    def pruned(self, link: int) -> None:
+        """A peer hears from others what this node tells it."""
+        branch = self.branches.get(link)
+        if branch is not None:
+            branch.is_eager = False
+
+    # -- time ------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> tuple[list[int], list[int]]:
+        """Graft what did not come. Return the links that have ids to tell, and those that told of
+        something that never came."""
+        telling: list[int] = []
+        if self._told_at is not None and now >= self._told_at:
+            self._told_at = None
+            for link, branch in self.branches.items():
+                if branch.untold:
+                    branch.is_telling = True
+                    telling.append(link)
+        return telling, self._graft_due(now)
+
+    @property
+    def deadline(self) -> float:
+        """When to be ticked at the latest."""
+        told_at = self._told_at if self._told_at is not None else float("inf")
+        return min((missing.due for missing in self._missing.values()), default=told_at)
+
+    def _graft_due(self, now: float) -> list[int]:
+        """Ask for what is missing where it was told of; first where other things are asked for."""
+        grafts: dict[int, list[UpdateId]] = {}
+        fruitless: dict[int, None] = {}
+        for update, missing in list(self._missing.items()):
+            if missing.due > now:
+                continue
+            told_by = [link for link in missing.told_by if link in self.branches]
+            if not told_by:
+                del self._missing[update]
+                if missing.asked in self.branches:
+                    fruitless[missing.asked] = None
+                continue
+            link = next((link for link in told_by if link in grafts), told_by[0])
+            missing.told_by = deque(other for other in told_by if other != link)
+            missing.due, missing.asked = now + self._timing.graft_delay_s, link
+            grafts.setdefault(link, []).append(update)
+        for link, ids in grafts.items():
+            self.branches[link].graft(ids)
+        return list(fruitless)
