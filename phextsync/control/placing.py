@@ -165,6 +165,12 @@ def add_boundaries(replicas: ReplicaSet, phext: str, cuts: Iterable[Coordinate])
     replica.edit(place, boundaries_text([*before, *cuts]))
 
 
+def note_slots(replicas: ReplicaSet, phext: str, slots: int) -> None:
+    """Let a phext have at least so many slots from now on."""
+    policy, boundaries = _read(replicas, phext)
+    _write(replicas, replace(policy, slots=max(slots, policy.slots)), boundaries)
+
+
 def named(members: dict[bytes, Member], names: Iterable[str]) -> tuple[bytes, ...]:
     """Return the node ids of members by names, or the beginnings of their ids. PhextsyncError when
     there is none, or more than one."""

@@ -11,6 +11,7 @@
 * `discoverer`: announces this node, and hears of others
 * `agreement`: whether the peers have what we have
 * `witness`: says of members that are silent that they are
+* `growth`: cuts ranges that have become large
 * `follower`: what is held of what is followed, as placement says
 * `copies`: on how many machines placed ranges are
 * `following`: keeps it so while the node runs

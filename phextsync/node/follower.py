@@ -4,9 +4,11 @@ Where nobody has placed anything nothing is written or computed. Where somebody 
 its line in the table of members.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from phextsync.control.placing import (
     PLACEMENT,
@@ -20,6 +22,7 @@ from phextsync.control.placing import (
 )
 from phextsync.errors import PermissionDeniedError, PhextsyncError
 from phextsync.index import EVERYTHING, Coordinate
+from phextsync.node.growth import Growth
 from phextsync.node.witness import Witness
 from phextsync.placement.holders import Placement
 from phextsync.placement.members import APART_MAX, Member
@@ -27,6 +30,9 @@ from phextsync.ranges import Ranges
 from phextsync.replica.holding import WANTED_MAX
 from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.replicas import ReplicaSet
+
+GROW_S: Final = 30.0
+"""Between two looks at ranges that may have grown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,8 @@ class Follower:
         self.placements: dict[str, Placement] = {}
         self._problems: list[str] = []
         self._witness = Witness(replicas)
+        self._growth = Growth(replicas)
+        self._grows_at = -math.inf
         self._whose, replicas.holding.whose = replicas.holding.whose, self._whose_by_placement
         replicas.listen(ReplicaListener(on_open=self._opened, on_held=self._held))
         if is_placed(replicas):
@@ -128,6 +136,10 @@ class Follower:
         To be called every few seconds where something is placed."""
         with suppress(PermissionDeniedError):
             self._witness.look(now, heard)
+            if now >= self._grows_at:
+                self._grows_at = now + GROW_S
+                for placement in self.placements.values():
+                    self._growth.look(placement, heard.__contains__)
 
     def take(self, turn: Turn, ranges: Ranges) -> None:
         """Hold the ranges of a turn, if the phext is followed, or say in the warnings what is in
