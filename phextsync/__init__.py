@@ -39,6 +39,7 @@ is a module, or a package whose first lines are its own map:
 * `handles`: a node behind plain calls, for any thread
 * `aio`: the same for asyncio
 * `gateways`: doors for clients that are not ours: HTTP, SQ, MCP, metrics
+* `web`: a page and web sockets for browsers and editors
 * `reporting`: measured series as tables, files and figures
 * `cli`: the `phextsync` command
 * `testing`: whole meshes under faults, in virtual time

@@ -7,6 +7,7 @@
 * `files`: the commands about bound directories
 * `holding`: the commands about what this node holds
 * `placing`: the commands about which machines hold what
+* `doors`: what `up` opens to clients that are not ours
 * `node`: the commands that run this node and say how it is
 * `folder`: the commands that keep the data folder
 * `membership`: the commands about who belongs to a mesh

@@ -38,6 +38,18 @@ from phextsync.cli.common import (
     warn,
     warn_of_import,
 )
+from phextsync.cli.doors import (
+    AllowedHosts,
+    Doors,
+    Token,
+    TokenFile,
+    Web,
+    WebCert,
+    WebKey,
+    doors_of,
+    guard_of,
+    open_doors,
+)
 from phextsync.cli.holding import lines_of as holding_lines
 from phextsync.cli.placing import placed_lines, short_lines
 from phextsync.control import operations
@@ -48,7 +60,6 @@ from phextsync.errors import StoreError, StoreLockedError
 from phextsync.files import service
 from phextsync.files.bindings import BindingStore
 from phextsync.files.status import lines_of, reasons_of
-from phextsync.gateways.guard import Guard
 from phextsync.handles.engine import Options
 from phextsync.node.node import Node, open_node
 from phextsync.sync.events import PeerJoined, PeerLost
@@ -74,15 +85,6 @@ Peers = Annotated[
     list[str] | None, typer.Option("--peer", help="HOST[:PORT] to dial; may be repeated.")
 ]
 FindPeers = Annotated[bool, typer.Option("--mdns/--no-mdns", help="Find peers on the LAN.")]
-Token = Annotated[
-    str, typer.Option(envvar="PHEXTSYNC_HTTP_TOKEN", help="What HTTP clients must show.")
-]
-TokenFile = Annotated[
-    Path | None, typer.Option(help="A file with the token, which `ps` does not show.")
-]
-AllowedHosts = Annotated[
-    list[str] | None, typer.Option(help="Another name by which HTTP clients reach this machine.")
-]
 
 
 class _VisibleFormatter(logging.Formatter):
@@ -121,8 +123,7 @@ class _Run:
     discover: bool
     index: bool
     is_quiet: bool
-    http: Address | None
-    guard: Guard
+    doors: Doors
 
 
 @app.command(rich_help_panel=NODE)
@@ -135,6 +136,9 @@ def up(
     http: Annotated[
         str, typer.Option(help="HOST[:PORT] to serve SQ's API on.", show_default="not served")
     ] = "",
+    web: Web = "",
+    web_cert: WebCert = None,
+    web_key: WebKey = None,
     http_token: Token = "",
     http_token_file: TokenFile = None,
     allow_host: AllowedHosts = None,
@@ -155,30 +159,10 @@ def up(
     _log_to(level, log)
     folder = existing_folder(data)
     warn_of_import(folder)
-    guard = _guard(http_token, http_token_file, allow_host)
-    served = _http_address(http) if http else None
+    guard = guard_of(http_token, http_token_file, allow_host)
+    doors = doors_of(guard, http, web, web_cert, web_key)
     peers = tuple(peer or ())
-    trio.run(_up, _Run(folder, host or None, port, peers, mdns, index, quiet, served, guard))
-
-
-def _guard(token: str, token_file: Path | None, hosts: list[str] | None) -> Guard:
-    if token_file is not None:
-        token = token_file.expanduser().read_text("latin-1").strip()
-        if not token:
-            fail(f"expected a token in {token_file}, found nothing")
-        if not (token.isascii() and token.isprintable()):
-            fail(f"expected a line of ASCII in {token_file}: others cannot be sent by clients")
-    return Guard(token or None, allowed_hosts=hosts or ())
-
-
-def _http_address(http: str) -> Address:
-    try:
-        from phextsync.gateways import (
-            http as gateway,  # only serving HTTP needs its packages
-        )
-    except ImportError:
-        fail("serving HTTP needs more packages: pip install 'phextsync[http]'")
-    return parse_address(http, gateway.DEFAULT_PORT)
+    trio.run(_up, _Run(folder, host or None, port, peers, mdns, index, quiet, doors))
 
 
 async def _up(run: _Run) -> None:
@@ -231,13 +215,7 @@ async def _serve(node: Node, run: _Run) -> None:
         node.searcher.start()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(service.serve, node)
-        doors = []
-        if run.http is not None:
-            from phextsync.gateways import http as gateway  # which is there: see `_http_address`
-
-            server = gateway.Gateway(node, guard=run.guard)
-            port = await nursery.start(server.serve, run.http)
-            doors.append(f"  HTTP at http://{Address(run.http.host, port)}")
+        doors = await open_doors(node, run.doors, nursery)
         if not run.is_quiet:
             await _tell([*_addresses(node, run.host), *doors, *_bindings(run.folder)])
             nursery.start_soon(_tell_peers, node)
@@ -359,7 +337,7 @@ def mcp(
     if not http:
         asyncio.run(mcp_server.serve_stdio(folder, options, _ending_signals()))
         return
-    guard = _guard(http_token, http_token_file, allow_host)
+    guard = guard_of(http_token, http_token_file, allow_host)
     address = parse_address(http, mcp_server.DEFAULT_PORT)
 
     def started(port: int) -> None:

@@ -3,6 +3,8 @@
 * `guard`: what may come in at all doors
 * `sq`: SQ's REST API over replicas, without IO
 * `metrics`: what Prometheus reads of a node
+* `health`: whether a node can do its work
+* `events`: changes as server-sent events
 * `http1`: connections of HTTP/1.1, leniently, with limits
 * `http`: SQ's API, changes, metrics, health
 * `tools`: what a language model may ask for, as data

@@ -65,6 +65,36 @@ class Guard:
                 " give a token to serve others"
             )
 
+    @property
+    def wants_token(self) -> bool:
+        """Whether clients have to show a token."""
+        return self._token is not None
+
+    def is_token(self, shown: str) -> bool:
+        """Whether somebody shows the token; without one anything will do."""
+        return self._token is None or self._is_token(shown)
+
+    def seal(self, text: str) -> str:
+        """Return what only a server with this token can make of a text, in hexadecimal."""
+        key = (self._token or "").encode()
+        return hmac.digest(key, f"phextsync seal {text}".encode(), "sha256").hex()
+
+    def is_seal(self, text: str, seal: str) -> bool:
+        """Whether `seal` is that of a text."""
+        return hmac.compare_digest(self.seal(text).encode(), seal.encode())
+
+    def refusal_of_page(self, headers: Iterable[tuple[str, str]]) -> Refused | None:
+        """Return why a request may not come in on what a browser sends by itself, a cookie: it has
+        to come from a page of the very origin that it is sent to, or from a person."""
+        lines = [(name.lower(), value.strip()) for name, value in headers]
+        hosts = {value.lower() for name, value in lines if name == "host"}
+        origins = {value.lower() for name, value in lines if name == "origin"}
+        sites = {value for name, value in lines if name == "sec-fetch-site"}
+        own = {f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts}
+        if len(hosts) != 1 or not origins <= own or not sites <= {"same-origin", "none"}:
+            return Refused(403, "Forbidden: pages of other origins need a token")
+        return None
+
     def refusal(
         self, method: str, headers: Iterable[tuple[str, str]], *, writes: bool = False
     ) -> Refused | None:

@@ -7,7 +7,7 @@ which path leads where, and what all connections together may take.
 import json
 import logging
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from typing import Final
 
 import trio
@@ -16,20 +16,20 @@ from phextsync.boundaries import Boundary, printable
 from phextsync.change_streams import ChangeStream
 from phextsync.discovery import Address
 from phextsync.errors import LinkError, PhextsyncError, StoreFullError
+from phextsync.gateways.events import HEARTBEAT, HEARTBEAT_S, events_of
 from phextsync.gateways.guard import Guard
+from phextsync.gateways.health import health_of
 from phextsync.gateways.http1 import ByteBudget, HttpConnection, HttpLimits, Refusal, Share
 from phextsync.gateways.metrics import NodeMetrics
 from phextsync.gateways.sq import METHODS, Answer, Request, SqApi, is_write, operation_name
 from phextsync.index import CoordinateRange
 from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
-from phextsync.replica.changes import Change, writing_as
+from phextsync.replica.changes import writing_as
 
 DEFAULT_PORT: Final = 1337
 
-_HEARTBEAT_S: Final = 15.0
 _CHANGES_MAX: Final = 4096
-_HEARTBEAT: Final = b":\n\n"
 _WRITER: Final = "gateway"
 _TURN_S: Final = 0.002
 _WARNINGS_PER_S: Final = 0.5
@@ -167,14 +167,8 @@ class Gateway:
         return Refusal(refused.status, refused.reason)
 
     def _health(self) -> Answer:
-        is_writable = self.node.replicas.is_writable
-        row = {
-            "status": "ok" if is_writable else "the disk refuses writes",
-            "node": self.node.identity.name,
-            "peers": len(self.node.peers()),
-        }
-        body = json.dumps(row).encode()
-        return Answer(200 if is_writable else 503, body, (("Content-Type", "application/json"),))
+        status, row = health_of(self.node)
+        return Answer(status, json.dumps(row).encode(), (("Content-Type", "application/json"),))
 
     def _warn(self, text: str) -> None:
         """Log a line, but not more of them than somebody reads."""
@@ -195,13 +189,13 @@ class Gateway:
         try:
             if not await connection.start_stream(_EVENTS):
                 return
-            await connection.send_piece(_HEARTBEAT)  # a client sees at once that it is heard
+            await connection.send_piece(HEARTBEAT)  # a client sees at once that it is heard
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection.until_closed, nursery.cancel_scope)
                 while True:
-                    events = _HEARTBEAT
-                    with trio.move_on_after(_HEARTBEAT_S):
-                        events = _events(await changes.receive())
+                    events = HEARTBEAT
+                    with trio.move_on_after(HEARTBEAT_S):
+                        events = events_of(await changes.receive())
                     await connection.send_piece(events)
         finally:
             self.streams -= 1
@@ -257,23 +251,3 @@ async def _by_turns(steps: Generator[int, None, Answer], made: Share) -> Answer:
         if time.perf_counter() - began > _TURN_S:
             await trio.lowlevel.checkpoint()
             began = time.perf_counter()
-
-
-def _events(change: Change) -> bytes:
-    """Return a change as events, one for each scroll."""
-    if change.missed is not None:
-        return _event("reset", {"phext": change.phext})
-    rows = (
-        {
-            "phext": change.phext,
-            "coordinate": str(coordinate),
-            "origin": change.origin.hex() if change.origin else None,
-            "label": change.label,
-        }
-        for coordinate in change.coordinates
-    )
-    return b"".join(_event("change", row) for row in rows)
-
-
-def _event(name: str, row: Mapping[str, str | None]) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(row)}\n\n".encode()

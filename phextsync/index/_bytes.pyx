@@ -762,6 +762,97 @@ def root_clients(bytes update not None):
     return sorted(roots)
 
 
+cdef class _Strings:
+    """Walks the structs of an update, and stands behind them afterwards."""
+
+    cdef Reader reader
+    cdef Struct found
+    cdef uint64_t clients
+    cdef uint64_t count
+
+    def __cinit__(self, bytes update not None):
+        open_reader(&self.reader, update)
+        self.clients = read_varint(&self.reader)
+        self.count = 0
+        self.found.length = 0
+
+    cdef bint next(self) except -1:
+        """Read the next struct; whether there is one. UpdateError when it cannot be read."""
+        self.found.clock += self.found.length
+        while self.count == 0 and self.clients > 0 and self.reader.error == OK:
+            self.count = read_varint(&self.reader)
+            self.found.client = read_client(&self.reader)
+            self.found.clock = read_clock(&self.reader)
+            self.clients -= 1
+        if self.count > 0 and self.reader.error == OK:
+            self.count -= 1
+            read_struct(&self.reader, &self.found, NULL, 0)
+            if self.reader.error == OK:
+                return True
+        if self.reader.error:
+            raise_error(self.reader.error, "update")
+        return False
+
+
+def inserted_text(bytes update not None):
+    """Return the texts that an update inserts, one behind the other, in UTF-8. O(bytes)."""
+    cdef _Strings structs = _Strings(update)
+    cdef list pieces = []
+    while structs.next():
+        if structs.found.kind == STRING:
+            pieces.append(structs.found.text[: structs.found.text_bytes])
+    return b"".join(pieces)
+
+
+def low_halves(bytes update not None):
+    """Return client and clock of the second half of each character beyond U+FFFF that an update
+    inserts: places at which its text must not be cut. O(bytes)."""
+    cdef _Strings structs = _Strings(update)
+    cdef set halves = set()
+    cdef Py_ssize_t i
+    cdef uint64_t clock
+    cdef uint8_t byte
+    while structs.next():
+        if structs.found.kind != STRING:
+            continue
+        clock = structs.found.clock
+        for i in range(structs.found.text_bytes):
+            byte = structs.found.text[i]
+            if byte >= 0xF0:
+                halves.add((structs.found.client, clock + 1))
+                clock += 2
+            elif byte < 0x80 or byte >= 0xC0:
+                clock += 1
+    return halves
+
+
+def cuts(bytes update not None, set halves not None):
+    """Whether an update cuts a character whose second half is in `halves`: inserts between its
+    halves, begins in it, or deletes one of them. O(bytes)."""
+    cdef _Strings structs = _Strings(update)
+    cdef Struct* found
+    cdef _Sets sets = _Sets.__new__(_Sets)
+    cdef Py_ssize_t i
+    cdef Range* item
+    while structs.next():
+        found = &structs.found
+        if (
+            (found.client, found.clock) in halves
+            or (found.has_origin and (found.origin_client, found.origin_clock + 1) in halves)
+            or (found.has_right_origin and (found.right_client, found.right_clock) in halves)
+        ):
+            return True
+    read_deletes(&structs.reader, &sets.deletes)
+    if structs.reader.error:
+        raise_error(structs.reader.error, "update")
+    merge_ranges(&sets.deletes)
+    for i in range(sets.deletes.count):
+        item = &sets.deletes.items[i]
+        if (item.client, item.start) in halves or (item.client, item.end) in halves:
+            return True
+    return False
+
+
 def strip_deletes(bytes update not None, bytes version not None):
     """Return `update` with only those deletions that `version` lacks."""
     cdef _Sets have = _Sets.of_version(version)

@@ -24,8 +24,8 @@ The parts of one replica:
 * `pasts`: what is kept of the past of scrolls
 * `publisher`: who is told which texts changed
 * `writes`: changes on their way into batches
-* `editor`: changes that are made here
 * `merging`: what peers bring
+* `editor`: changes that are made here
 * `undo`: takes back what one writer did
 * `replica`: one phext
 * `replicas`: all of a node

@@ -108,6 +108,15 @@ class FeedStatistics(NamedTuple):
     characters: int
 
 
+class ReplicaStatistics(NamedTuple):
+    """How many subscribers a replica has, of which scrolls histories are open, and under which
+    client id it writes (None: it has none yet)."""
+
+    subscribers: int
+    tracked: tuple[Coordinate, ...]
+    client_id: int | None
+
+
 class ChangeFeed:
     """A mailbox of changes in a range of a phext, made by `Replica.feed`.
 

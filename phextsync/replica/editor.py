@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
-from phextsync.crdt import Scroll, import_update
+from phextsync.crdt import Applied, Scroll, import_update
 from phextsync.errors import ScrollError
-from phextsync.index import Coordinate, update_version
+from phextsync.index import Coordinate, inserted_text, update_version
 from phextsync.replica.changes import current_author
 from phextsync.replica.clients import Client
 from phextsync.replica.documents import Documents
+from phextsync.replica.merging import Merging
 from phextsync.replica.publisher import Publisher
 from phextsync.replica.shared import Shared
 from phextsync.replica.tracked import Tracked
@@ -26,6 +27,7 @@ class Editor:
         tracked: Tracked,
         publisher: Publisher,
         writes: Writes,
+        merging: Merging,
         shared: Shared,
     ) -> None:
         self._phext = phext
@@ -34,6 +36,7 @@ class Editor:
         self._tracked = tracked
         self._publisher = publisher
         self._writes = writes
+        self._merging = merging
         self._author = shared.author
         self._check_writable = shared.durability.check_writable
         self._holding = shared.holding
@@ -69,6 +72,15 @@ class Editor:
             entry = self._author.stamp(update)
             self._writes.log(coordinate, opened, entry, entry)
             self._publisher.publish_own(coordinate)
+
+    def merge(self, coordinate: Coordinate, update: bytes) -> Applied:
+        """Merge what a client of this node wrote under a client id of its own."""
+        self._check(coordinate)
+        check_text(inserted_text(update).decode())
+        applied = self._merging.apply(coordinate, self._author.stamp(update))
+        if applied.changed:
+            self._publisher.publish_own(coordinate)
+        return applied
 
     def import_text(
         self, coordinate: Coordinate, text: str, version_bytes_max: int, *, by_lines: bool

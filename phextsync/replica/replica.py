@@ -17,7 +17,6 @@ from collections.abc import (
     ValuesView,
 )
 from contextlib import AbstractContextManager
-from typing import NamedTuple
 
 from phextsync.crdt import IMPORTED_VERSION_BYTES_MAX, Applied, Scroll
 from phextsync.edits import Edit
@@ -27,6 +26,7 @@ from phextsync.replica.changes import (
     TEXTS_MAX,
     Change,
     ChangeFeed,
+    ReplicaStatistics,
     current_writer,
 )
 from phextsync.replica.clients import Client
@@ -53,15 +53,6 @@ from phextsync.replica.undo import History
 from phextsync.replica.views import Bounds, Key, Range, RangeView, as_coordinate, as_range
 from phextsync.replica.writes import Writes
 from phextsync.store.contract import LogEntry
-
-
-class ReplicaStatistics(NamedTuple):
-    """How many subscribers a replica has, of which scrolls histories are open, and under which
-    client id it writes (None: it has none yet)."""
-
-    subscribers: int
-    tracked: tuple[Coordinate, ...]
-    client_id: int | None
 
 
 class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
@@ -91,8 +82,10 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._writes = writes = Writes(
             name, index, pending, documents, contents, client, publisher, shared
         )
-        self._editor = Editor(name, documents, client, tracked, publisher, writes, shared)
         self._merging = Merging(name, contents, documents, client, publisher, writes, shared)
+        self._editor = Editor(
+            name, documents, client, tracked, publisher, writes, self._merging, shared
+        )
         self._pasts = Pasts(name, index, pending, documents, contents, shared)
         self._holding = shared.holding
         self.closed = contents.stored_text
@@ -468,6 +461,11 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         asks for what is missing.
         """
         return self._merging.apply(coordinate, entry, source)
+
+    def merge(self, coordinate: Coordinate, update: bytes) -> Applied:
+        """Merge what a client wrote under a client id of its own as an edit of this node, and tell
+        the subscribers. The errors of edits, and of `apply`."""
+        return self._editor.merge(coordinate, update)
 
     def adopt(self, coordinate: Coordinate, state: bytes) -> None:
         """Take `state` in place of ours, then add the lines that only ours had, if we may write.

@@ -1,0 +1,97 @@
+"""The doors of a node that `up` opens to clients which are not ours, and who may come in there."""
+
+import ssl
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import trio
+import typer
+
+from phextsync.cli.common import fail
+from phextsync.discovery import Address, parse_address
+from phextsync.gateways.guard import Guard
+from phextsync.node.node import Node
+
+Token = Annotated[
+    str, typer.Option(envvar="PHEXTSYNC_HTTP_TOKEN", help="What HTTP clients must show.")
+]
+TokenFile = Annotated[
+    Path | None, typer.Option(help="A file with the token, which `ps` does not show.")
+]
+AllowedHosts = Annotated[
+    list[str] | None, typer.Option(help="Another name by which HTTP clients reach this machine.")
+]
+Web = Annotated[
+    str, typer.Option(help="HOST[:PORT] to serve a page and editors on.", show_default="not served")
+]
+WebCert = Annotated[
+    Path | None, typer.Option(help="A certificate (PEM) for --web, which then is HTTPS.")
+]
+WebKey = Annotated[Path | None, typer.Option(help="The key (PEM) of that certificate.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Where to serve what; None is nowhere."""
+
+    guard: Guard
+    http: Address | None
+    web: Address | None
+    tls: ssl.SSLContext | None
+
+
+def guard_of(token: str, token_file: Path | None, hosts: list[str] | None) -> Guard:
+    """Return the guard of all doors."""
+    if token_file is not None:
+        token = token_file.expanduser().read_text("latin-1").strip()
+        if not token:
+            fail(f"expected a token in {token_file}, found nothing")
+        if not (token.isascii() and token.isprintable()):
+            fail(f"expected a line of ASCII in {token_file}: others cannot be sent by clients")
+    return Guard(token or None, allowed_hosts=hosts or ())
+
+
+def doors_of(guard: Guard, http: str, web: str, cert: Path | None, key: Path | None) -> Doors:
+    """Return what is to be served, once its packages are known to be there."""
+    served = _http_address(http) if http else None
+    if (cert is None) != (key is None) or (cert is not None and not web):
+        fail("expected --web-cert and --web-key together, with --web")
+    if not web:
+        return Doors(guard, served, None, None)
+    try:
+        from phextsync.web import server, serving  # only serving it needs its packages
+    except ImportError:
+        fail("serving the page needs more packages: pip install 'phextsync[web]'")
+    tls = None if cert is None or key is None else server.tls_of(cert, key)
+    return Doors(guard, served, parse_address(web, serving.DEFAULT_PORT), tls)
+
+
+def _http_address(http: str) -> Address:
+    try:
+        from phextsync.gateways import (
+            http as gateway,  # only serving HTTP needs its packages
+        )
+    except ImportError:
+        fail("serving HTTP needs more packages: pip install 'phextsync[http]'")
+    return parse_address(http, gateway.DEFAULT_PORT)
+
+
+async def open_doors(node: Node, doors: Doors, nursery: trio.Nursery) -> list[str]:
+    """Open them in a nursery; return a line about each, for people."""
+    lines: list[str] = []
+    if doors.http is not None:
+        from phextsync.gateways import http as gateway  # which is there: see `doors_of`
+
+        server = gateway.Gateway(node, guard=doors.guard)
+        port = await nursery.start(server.serve, doors.http)
+        lines.append(f"  HTTP at http://{Address(doors.http.host, port)}")
+    if doors.web is not None:
+        from phextsync.web import serving
+
+        serve = partial(serving.serve, node, doors.web, doors.guard, tls=doors.tls)
+        port = await nursery.start(serve)
+        scheme = "http" if doors.tls is None else "https"
+        lines.append(f"  the page at {scheme}://{Address(doors.web.host, port)}")
+    return lines

@@ -1,0 +1,22 @@
+"""Web: what browsers and editors use of a node, of which nothing is imported unless it is served.
+
+* `limits`: what clients can make a node hold
+* `times`: the time of day
+* `lib0`: messages of Yjs' protocols as bytes
+* `awareness`: what clients at one scroll tell of themselves
+* `halves`: where a text must not be cut
+* `open_scrolls`: scrolls that clients have open, and what each has of them
+* `speaking`: messages between one client and one scroll
+* `hocuspocus`: many scrolls over one web socket
+* `editing`: the web sockets over which scrolls are edited
+* `api`: operations as JSON over HTTP
+* `streams`: streams of events
+* `pages`: what a person sees
+* `login`: a token that becomes a cookie
+* `entrance`: what may come in
+* `app`: which path leads where
+* `websockets`: web sockets for ASGI
+* `requests`: requests over HTTP for ASGI
+* `server`: listens
+* `serving`: the server with all that it serves
+"""

@@ -1,0 +1,133 @@
+"""The application: which path of the web server leads where."""
+
+import logging
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs
+
+import trio
+from starlette.requests import Request
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
+from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
+
+from phextsync.boundaries import Boundary
+from phextsync.gateways.guard import Guard
+from phextsync.gateways.health import health_of
+from phextsync.gateways.metrics import NodeMetrics
+from phextsync.node.node import Node
+from phextsync.web.api import Api
+from phextsync.web.editing import Conversations, serve_scroll
+from phextsync.web.entrance import ADMITTED, HEALTH, HOCUSPOCUS, LOGIN, Entrance
+from phextsync.web.limits import WebLimits
+from phextsync.web.login import Login
+from phextsync.web.open_scrolls import OpenScrolls
+from phextsync.web.pages import login_page, status_page
+from phextsync.web.streams import Streams
+from phextsync.web.times import WallTime
+
+_log: Final = logging.getLogger("phextsync.web")
+_CSS: Final = (Path(__file__).parent / "static" / "page.css").read_text()
+_FORM_BYTES_MAX: Final = 4096
+_WRONG_S: Final = 0.5  # for which a wrong token holds up all others
+_METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class WebApp:
+    """What is served of one node, to requests that `guard` lets in."""
+
+    def __init__(
+        self,
+        node: Node,
+        guard: Guard,
+        *,
+        now_s: WallTime,
+        is_secure: bool = False,
+        limits: WebLimits | None = None,
+    ) -> None:
+        limits = limits or WebLimits()
+        self.opened = OpenScrolls(node.replicas)
+        self._node = node
+        self._guard = guard
+        self._now_s = now_s
+        self._login = Login(guard, is_secure=is_secure)
+        self._conversations = Conversations(node, self.opened, limits)
+        self._streams = Streams(node, limits.streams_max)
+        self._metrics = NodeMetrics(node)
+        self._guesses = trio.Lock()
+        app = Router(routes=[*self._routes(), *Api(node).routes()])
+        self.asgi: ASGIApp = Entrance(app, guard, self._login, now_s, Boundary(_log))
+
+    def _routes(self) -> list[BaseRoute]:
+        return [
+            Route("/", self._home),
+            Route(LOGIN, self._log_in, methods=["GET", "POST"]),
+            Route("/logout", self._log_out, methods=["POST"]),
+            Route("/static/page.css", self._css),
+            Route(HEALTH, self._health),
+            Route("/metrics", self._figures),
+            Route("/events", self._streams.answer),
+            WebSocketRoute("/sync/{phext}/{coordinate:path}", self._sync),
+            WebSocketRoute(HOCUSPOCUS, self._converse),
+        ]
+
+    # -- pages -----------------------------------------------------------------------------
+
+    async def _home(self, request: Request) -> Response:
+        return HTMLResponse(status_page(self._node.status(), has_login=self._guard.wants_token))
+
+    async def _css(self, request: Request) -> Response:
+        return Response(_CSS, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
+
+    async def _log_in(self, request: Request) -> Response:
+        if request.method != "POST":
+            return HTMLResponse(login_page())
+        body = b""
+        async with aclosing(request.stream()) as pieces:
+            async for piece in pieces:
+                body += piece
+                if len(body) > _FORM_BYTES_MAX:
+                    return PlainTextResponse("expected a token, found more", 413)
+        shown = parse_qs(body.decode("latin-1")).get("token", [""])[0].strip()
+        async with self._guesses:  # one after the other: guessing takes time
+            if not self._guard.is_token(shown):
+                await trio.sleep(_WRONG_S)
+                return HTMLResponse(login_page("This is not the token of this node."), 401)
+        cookie = self._login.cookie(self._now_s())
+        return RedirectResponse("/", 303, headers={"Set-Cookie": cookie})
+
+    async def _log_out(self, request: Request) -> Response:
+        return RedirectResponse(LOGIN, 303, headers={"Set-Cookie": self._login.no_cookie()})
+
+    # -- for programs ----------------------------------------------------------------------
+
+    async def _health(self, request: Request) -> Response:
+        status, row = health_of(self._node)
+        return JSONResponse(row, status)
+
+    async def _figures(self, request: Request) -> Response:
+        return Response(self._metrics.text(), headers={"Content-Type": _METRICS})
+
+    # -- web sockets -----------------------------------------------------------------------
+
+    async def _sync(self, socket: WebSocket) -> None:
+        await serve_scroll(socket, self.opened)
+
+    async def _converse(self, socket: WebSocket) -> None:
+        admits: Callable[[str], bool] = self._guard.is_token
+        if socket.scope[ADMITTED]:
+            admits = _anybody
+        await self._conversations.serve(socket, admits)
+
+
+def _anybody(token: str) -> bool:
+    return True

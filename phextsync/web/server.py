@@ -1,0 +1,93 @@
+"""The web server: listens, with TLS or without, and gives each connection to the application."""
+
+import logging
+import ssl
+from pathlib import Path
+from typing import Final
+
+import trio
+from starlette.types import ASGIApp
+
+from phextsync.boundaries import Boundary
+from phextsync.discovery import Address
+from phextsync.errors import LinkError
+from phextsync.gateways.http1 import ByteBudget
+from phextsync.web.limits import WebLimits
+from phextsync.web.requests import Requests
+
+_log: Final = logging.getLogger("phextsync.web")
+
+
+class WebServer:
+    """Serves one ASGI application; an error of one connection ends that one alone."""
+
+    def __init__(
+        self, app: ASGIApp, limits: WebLimits | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.connections = 0
+        self.boundary = Boundary(_log)
+        self._app = app
+        self._limits = limits or WebLimits()
+        self._tls = tls
+        small, size = self._limits.small_bytes, self._limits.under_way_bytes_max
+        self._under_way = ByteBudget(size, small, "bodies and messages")
+
+    async def serve(
+        self, address: Address, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Listen until cancelled; started with the port. LinkError when the address cannot be
+        used."""
+        try:
+            listeners = await trio.open_tcp_listeners(address.port, host=address.host)
+        except OSError as error:
+            raise LinkError(f"cannot serve on {address}: {error.strerror or error}") from error
+        task_status.started(listeners[0].socket.getsockname()[1])
+        await self.boundary.serve_listeners(
+            listeners, self.answer_all, part=lambda stream: "a connection of the web server"
+        )
+
+    async def answer_all(self, stream: trio.SocketStream) -> None:
+        """Serve one connection until it ends."""
+        if self.connections >= self._limits.connections_max:
+            await trio.aclose_forcefully(stream)
+            return
+        self.connections += 1
+        try:
+            await self._answer_all(stream)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            pass  # the client is gone or too slow: there is nobody to tell
+        finally:
+            self.connections -= 1
+            await trio.aclose_forcefully(stream)
+
+    async def _answer_all(self, stream: trio.SocketStream) -> None:
+        served: trio.abc.Stream = stream
+        if self._tls is not None:
+            secure = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
+            with trio.fail_after(self._limits.handshake_s):
+                await secure.do_handshake()
+            served = secure
+        host, port = stream.socket.getpeername()[:2]
+        requests = Requests(
+            served,
+            self._app,
+            self._limits,
+            self._under_way,
+            is_secure=self._tls is not None,
+            client=(host, port),
+        )
+        await requests.answer_all()
+
+
+def tls_of(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Return TLS with a certificate (and those that vouch for it) and its key, files of PEM.
+    LinkError when they cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise LinkError(
+            f"expected a certificate and its key in {certificate} and {key}: {error}"
+        ) from error
+    return context

@@ -1,0 +1,177 @@
+"""Web sockets for ASGI: one connection after its handshake, on wsproto over trio.
+
+Messages are read when they are asked for, so that a client that sends faster than it is served
+waits. There are no extensions: compressing small updates saves nothing, and would take 300 KB for
+each socket.
+"""
+
+from typing import Final
+
+import h11
+import trio
+from starlette.types import Message
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError, generate_accept_token
+
+from phextsync.gateways.http1 import Refusal, Share
+from phextsync.web.limits import WebLimits
+
+_RECEIVE_BYTES: Final = 64 << 10
+_TOO_BIG: Final = 1009
+_PROTOCOL: Final = 1002
+_LOST: Final = 1006
+
+
+class WebSocketStream:
+    """The messages of one web socket, as ASGI has them. `head` is sent before the first one."""
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        head: bytes,
+        early: bytes,
+        limits: WebLimits,
+        share: Share,
+    ) -> None:
+        """`early` is what came behind the request."""
+        self._stream = stream
+        self._limits = limits
+        self._share = share
+        self._connection = Connection(ConnectionType.SERVER, trailing_data=early)
+        self._sending = trio.Lock()
+        self._head = head
+        self._closed: int | None = None
+
+    async def receive(self) -> Message:
+        """Return the next message, or that the socket has ended."""
+        pieces: list[bytes | str] = []
+        size = 0
+        while self._closed is None:
+            for event in self._connection.events():
+                match event:
+                    case Ping():
+                        await self._send(event.response())
+                    case CloseConnection():
+                        await self._answer_close(event)
+                        break
+                    case BytesMessage() | TextMessage():
+                        pieces.append(
+                            event.data if isinstance(event.data, str) else bytes(event.data)
+                        )
+                        size += len(event.data)
+                        if not self._has_room(size, len(event.data)):
+                            await self.close(_TOO_BIG, "too many bytes in one message")
+                            break
+                        if event.message_finished:
+                            self._share.clear()
+                            return _message(pieces)
+            if self._closed is None:
+                await self._read()
+        self._share.clear()
+        return {"type": "websocket.disconnect", "code": self._closed}
+
+    def _has_room(self, size: int, more: int) -> bool:
+        try:
+            self._share.add(more)
+        except Refusal:
+            return False
+        return size <= self._limits.message_bytes_max
+
+    async def _read(self) -> None:
+        """Read what comes next; a client that is silent is asked whether it lives."""
+        deadline = trio.current_time() + self._limits.silent_s
+        data: bytes | bytearray | None = None
+        try:
+            while data is None:
+                with trio.move_on_after(self._limits.ping_s):
+                    data = await self._stream.receive_some(_RECEIVE_BYTES)
+                if data is None and trio.current_time() >= deadline:
+                    data = b""
+                elif data is None:
+                    await self._send(Ping())
+            if data:
+                self._connection.receive_data(bytes(data))
+            else:
+                self._closed = _LOST
+        except RemoteProtocolError as error:
+            await self.close(_PROTOCOL, str(error))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._closed = _LOST
+
+    async def send(self, data: bytes | str) -> None:
+        """Send a message. trio.BrokenResourceError when the socket has ended, or the client takes
+        nothing."""
+        if self._closed is not None:
+            raise trio.BrokenResourceError("the web socket is closed")
+        if isinstance(data, str):
+            await self._send(TextMessage(data=data))
+        else:
+            await self._send(BytesMessage(data=data))
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close the socket, and say why."""
+        if self._closed is None:
+            await self._send(CloseConnection(code=code, reason=reason))
+            self._closed = code
+
+    async def _answer_close(self, event: CloseConnection) -> None:
+        if self._closed is None:
+            await self._send(event.response())
+            self._closed = event.code
+
+    async def _send(self, event: Event) -> None:
+        try:
+            async with self._sending:
+                data, self._head = self._head + self._connection.send(event), b""
+                with trio.fail_after(self._limits.send_s):
+                    await self._stream.send_all(data)
+        except LocalProtocolError as error:  # the client has begun to close it
+            raise trio.BrokenResourceError("the web socket is closed") from error
+        except (trio.TooSlowError, trio.ClosedResourceError) as error:
+            self._closed = _LOST
+            await trio.aclose_forcefully(self._stream)
+            raise trio.BrokenResourceError("the client takes nothing") from error
+
+    async def begin(self) -> None:
+        """Send the answer to the handshake."""
+        async with self._sending:
+            head, self._head = self._head, b""
+            with trio.fail_after(self._limits.send_s):
+                await self._stream.send_all(head)
+
+
+def is_web_socket(request: h11.Request) -> bool:
+    """Whether a request asks for a web socket."""
+    headers = dict(request.headers)
+    return request.method == b"GET" and headers.get(b"upgrade", b"").lower() == b"websocket"
+
+
+def accepted(request: h11.Request, subprotocol: str | None) -> h11.InformationalResponse | None:
+    """Return the answer to a handshake, None when it is none."""
+    headers = dict(request.headers)
+    key = headers.get(b"sec-websocket-key")
+    if key is None or headers.get(b"sec-websocket-version") != b"13":
+        return None
+    answer = [
+        (b"Upgrade", b"websocket"),
+        (b"Connection", b"Upgrade"),
+        (b"Sec-WebSocket-Accept", generate_accept_token(key)),
+    ]
+    if subprotocol is not None:
+        answer.append((b"Sec-WebSocket-Protocol", subprotocol.encode()))
+    return h11.InformationalResponse(status_code=101, headers=answer)
+
+
+def subprotocols_of(request: h11.Request) -> list[str]:
+    """Return the protocols that a client offers to speak."""
+    offered = dict(request.headers).get(b"sec-websocket-protocol", b"").decode("latin-1")
+    return [name.strip() for name in offered.split(",") if name.strip()]
+
+
+def _message(pieces: list[bytes | str]) -> Message:
+    if pieces and isinstance(pieces[0], str):
+        text = "".join(piece for piece in pieces if isinstance(piece, str))
+        return {"type": "websocket.receive", "text": text}
+    data = b"".join(piece for piece in pieces if isinstance(piece, bytes))
+    return {"type": "websocket.receive", "bytes": data}

@@ -1,0 +1,349 @@
+"""What clients of Yjs have of scrolls and tell of themselves, without IO."""
+
+import json
+from random import Random
+
+import pycrdt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycrdt import Doc, Text
+
+from phextsync import Coordinate, MemoryStore, PhextsyncError, ProtocolError, TextError
+from phextsync.index import EVERYTHING, cuts, inserted_text, low_halves
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.trust.permissions import UNRESTRICTED, Permissions
+from phextsync.varints import varints
+from phextsync.web import open_scrolls as module
+from phextsync.web.awareness import ELSEWHERE, STATE_BYTES_MAX, Awareness
+from phextsync.web.hocuspocus import Conversation
+from phextsync.web.lib0 import Reader, sized, sized_text
+from phextsync.web.open_scrolls import WAITING_BYTES_MAX, OpenScrolls, Participant
+from phextsync.web.speaking import Speaker, closing
+
+_A = Coordinate.parse("1.1.1/1.1.1/1.1.1")
+_NOTHING = b"\0"
+_NAME = f"memory/{_A}"
+_READING = Permissions({"memory": (EVERYTHING,)}, {})
+
+
+def _replicas(permissions: Permissions | None = None) -> ReplicaSet:
+    return ReplicaSet(
+        MemoryStore(),
+        node_id=bytes(16),
+        random=Random(1),
+        wall_time_ms=lambda: 0,
+        permissions=UNRESTRICTED if permissions is None else permissions,
+    )
+
+
+def _nothing() -> None:
+    """Nobody waits."""
+
+
+class _Client:
+    """A document of a client, and its participant."""
+
+    def __init__(self, opened: OpenScrolls, client_id: int) -> None:
+        self.doc: Doc[Text] = Doc(client_id=client_id)
+        self.text = self.doc.get("text", type=Text)
+        self.participant = opened.enter("memory", _A, "web", _nothing)
+        self.participant.ask(self.doc.get_state())
+        answer = self.participant.next_answer()
+        assert answer is not None
+        self.doc.apply_update(answer)
+
+    def write(self, text: str) -> None:
+        """Append a text and send it."""
+        before = self.doc.get_state()
+        self.text += text
+        self.participant.take(self.doc.get_update(before))
+
+    def read(self) -> int:
+        """Take all that there is to take; return how many updates that were."""
+        count = 0
+        while (update := self.participant.next_update()) is not None:
+            self.doc.apply_update(update)
+            count += 1
+        return count
+
+
+def test_a_client_hears_what_others_write_and_not_what_it_writes() -> None:
+    replicas = _replicas()
+    opened = OpenScrolls(replicas)
+    replicas.phext("memory")[_A] = "a"
+    one, two = _Client(opened, 1), _Client(opened, 2)
+    one.write("b")
+    assert one.read() == 0
+    assert two.read() == 1
+    replicas.phext("memory").append(_A, "c")
+    assert (one.read(), two.read()) == (1, 1)
+    assert str(one.text) == str(two.text) == replicas.phext("memory")[_A] == "abc"
+
+
+def test_a_slow_reader_costs_a_bound_and_gets_one_difference() -> None:
+    replicas = _replicas()
+    opened = OpenScrolls(replicas)
+    slow, quick = _Client(opened, 1), _Client(opened, 2)
+    most = 0
+    for number in range(3000):
+        quick.write(f"{number} ")
+        most = max(most, slow.participant.waiting_bytes)
+    assert 0 < most <= WAITING_BYTES_MAX
+    assert slow.participant.waiting_bytes == 0
+    assert slow.read() == 1
+    quick.write("!")
+    assert slow.read() == 1
+    assert str(slow.text) == str(quick.text) == replicas.phext("memory")[_A]
+
+
+def test_updates_that_wait_are_sent_as_one() -> None:
+    opened = OpenScrolls(_replicas())
+    slow, quick = _Client(opened, 1), _Client(opened, 2)
+    for letter in "abc":
+        quick.write(letter)
+    assert slow.read() == 1
+    assert str(slow.text) == "abc"
+
+
+def test_what_builds_on_text_that_is_not_here_is_asked_for() -> None:
+    opened = OpenScrolls(_replicas())
+    client = _Client(opened, 1)
+    speaker = Speaker(client.participant)
+    assert speaker.next_message() is not None  # it asks once at the beginning
+    client.text += "first"
+    between = client.doc.get_state()
+    client.text += " second"
+    update = varints(2) + sized(client.doc.get_update(between))
+    assert speaker.receive(0, Reader(update))
+    assert speaker.next_message() == varints(0, 0) + sized(_NOTHING)
+
+
+def test_a_scroll_that_too_many_sessions_wrote_in_takes_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "VERSION_BYTES_MAX", 100)
+    opened = OpenScrolls(_replicas())
+    clients = [_Client(opened, (1 << 40) + number) for number in range(20)]
+    with pytest.raises(PhextsyncError, match="put its text into a new one"):
+        _let_each_write(clients)
+    wrote = len(_version(opened))
+    clients[0].write("y")  # those who wrote before go on
+    assert len(_version(opened)) == wrote <= 100
+
+
+def _let_each_write(clients: list[_Client]) -> None:
+    for client in clients:
+        client.write("x")
+
+
+def _version(opened: OpenScrolls) -> bytes:
+    scroll = opened.scroll("memory", _A)
+    assert scroll is not None
+    return scroll.replica.version(_A)
+
+
+def test_a_node_that_may_not_write_refuses_edits_and_not_what_a_client_tells_of_what_it_has() -> (
+    None
+):
+    replicas = _replicas(_READING)
+    opened = OpenScrolls(replicas)
+    client = _Client(opened, 1)
+    assert client.participant.take(b"\0\0")
+    assert not client.participant.may_write
+    with pytest.raises(PhextsyncError) as refused:
+        client.write("x")
+    assert closing(refused.value)[0] == 4403
+
+
+def test_the_last_client_takes_the_room_with_it() -> None:
+    replicas = _replicas()
+    opened = OpenScrolls(replicas)
+    participants = [opened.enter("memory", _A, "web", _nothing) for _ in range(2)]
+    for participant in participants:
+        opened.leave("memory", _A, participant)
+    assert len(opened) == 0
+    assert replicas.names() == []
+
+
+@pytest.mark.parametrize("phext", [".clients", ".phext"])
+def test_no_client_opens_a_phext_of_the_library(phext: str) -> None:
+    with pytest.raises(PhextsyncError, match="library"):
+        OpenScrolls(_replicas()).enter(phext, _A, "web", _nothing)
+
+
+# -- halves --------------------------------------------------------------------------------
+
+
+def test_halves_are_counted_in_units_of_utf_16() -> None:
+    doc: Doc[Text] = Doc(client_id=7)
+    text = doc.get("text", type=Text)
+    text += "aé😀b"
+    update = doc.get_update()
+    assert inserted_text(update).decode() == "aé😀b"
+    assert low_halves(update) == {(7, 3)}
+    assert not cuts(update, low_halves(update))
+    assert cuts(update, {(7, 0)})
+
+
+@given(st.binary(max_size=200))
+def test_changed_bytes_are_walked_or_refused(data: bytes) -> None:
+    for call in (inserted_text, low_halves, lambda update: cuts(update, {(0, 0)})):
+        try:
+            call(data)
+        except PhextsyncError as error:
+            assert "expected" in str(error)  # noqa: PT017
+
+
+def test_an_update_of_its_own_halves_is_refused() -> None:
+    opened = OpenScrolls(_replicas())
+    client = _Client(opened, 1)
+    text = sized("😀".encode())
+    whole = varints(1, 1, 5, 0, 4, 1) + sized_text("text") + text + _NOTHING
+    between = varints(1, 1, 6, 0) + b"\x84" + varints(5, 0) + sized(b"x") + _NOTHING
+    both = pycrdt.merge_updates(whole, between)
+    with pytest.raises(TextError, match="whole characters"):
+        client.participant.take(both)
+
+
+# -- awareness -----------------------------------------------------------------------------
+
+
+def _told(*rows: tuple[int, int, str]) -> bytes:
+    each = [varints(client, clock) + sized_text(state) for client, clock, state in rows]
+    return varints(len(each)) + b"".join(each)
+
+
+def test_a_participant_speaks_for_the_first_client_that_it_tells_of() -> None:
+    changed: list[int] = []
+    awareness = Awareness(changed.append)
+    awareness.take(1, _told((10, 1, '{"a":1}')))
+    awareness.take(1, _told((11, 1, '{"b":1}')))
+    awareness.take(2, _told((11, 1, '{"b":2}'), (10, 9, "null")))
+    assert awareness.state(11) == '{"b":2}'
+    assert awareness.state(10) == '{"a":1}'
+    assert changed == [10, 11]
+    awareness.leave(1)
+    assert list(awareness) == [11]
+    assert awareness.encode([10]) == _told((10, 1, "null"))
+
+
+def test_one_that_comes_back_is_heard_at_once() -> None:
+    awareness = Awareness()
+    awareness.take(1, _told((10, 4, "{}")))
+    awareness.leave(1)
+    awareness.take(2, _told((10, 4, "{}")))
+    assert awareness.encode([10]) == _told((10, 5, "{}"))
+
+
+def test_the_newer_state_counts() -> None:
+    awareness = Awareness()
+    awareness.take(1, _told((10, 4, '{"n":4}')))
+    awareness.take(1, _told((10, 3, '{"n":3}')))
+    assert awareness.state(10) == '{"n":4}'
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["", "nothing", "[1]", "NaN", '{"x":Infinity}', "1", "[" * 2000, '{"x":"\x01"}', "{}{}"],
+)
+def test_what_other_clients_could_not_read_is_refused(state: str) -> None:
+    with pytest.raises(ProtocolError, match="JSON"):
+        Awareness().take(1, _told((10, 1, state)))
+
+
+def test_awareness_is_bounded() -> None:
+    awareness = Awareness()
+    huge = json.dumps({"x": "y" * STATE_BYTES_MAX})
+    with pytest.raises(ProtocolError, match="at most 4096 bytes"):
+        awareness.take(1, _told((10, 1, huge)))
+    with pytest.raises(ProtocolError, match="clients"):
+        awareness.take(1, varints(1 << 40))
+    for participant in range(1, 2000):
+        awareness.take(participant, _told((participant, 1, "{}")))
+        awareness.put(ELSEWHERE, 10_000 + participant, 1, "{}")
+    assert len(awareness) == 512
+    for participant in range(1, 2000):
+        awareness.leave(participant)
+    assert len(awareness.encode(range(2000))) < 20_000
+
+
+# -- Hocuspocus ----------------------------------------------------------------------------
+
+
+def _conversation(opened: OpenScrolls, token: str = "") -> Conversation:
+    return Conversation(opened, "web", 4, lambda shown: shown == token, _nothing)
+
+
+def _opening(name: str, token: str = "") -> bytes:
+    return sized_text(name) + varints(2, 0) + sized_text(token) + sized_text("4.0.0")
+
+
+def test_a_wrong_token_opens_nothing_and_the_right_one_does() -> None:
+    opened = OpenScrolls(_replicas())
+    conversation = _conversation(opened, "secret")
+    conversation.receive(_opening(_NAME, "wrong"))
+    told = conversation.next_message()
+    assert told is not None
+    assert told.startswith(sized_text(_NAME) + varints(2, 1))
+    assert (len(conversation), len(opened)) == (0, 0)
+    conversation.receive(_opening(_NAME, "secret"))
+    assert conversation.next_message() == sized_text(_NAME) + varints(2, 2) + sized_text(
+        "read-write"
+    )
+    assert len(opened) == 1
+    conversation.leave()
+    assert len(opened) == 0
+
+
+def test_a_flood_of_scrolls_and_refusals_is_bounded() -> None:
+    opened = OpenScrolls(_replicas())
+    conversation = _conversation(opened)
+    with pytest.raises(ProtocolError, match="a client that reads"):
+        _open_each(conversation)
+    assert (len(conversation), len(opened)) == (4, 4)
+
+
+def _open_each(conversation: Conversation) -> None:
+    for number in range(1, 100):
+        conversation.receive(_opening(f"memory/1.1.1/1.1.1/1.1.{number}"))
+
+
+def test_a_scroll_that_is_read_only_is_said_to_be_and_edits_are_not_saved() -> None:
+    opened = OpenScrolls(_replicas(_READING))
+    conversation = _conversation(opened)
+    conversation.receive(_opening(_NAME))
+    assert conversation.next_message() == sized_text(_NAME) + varints(2, 2) + sized_text("readonly")
+    while conversation.next_message() is not None:
+        pass
+    doc: Doc[Text] = Doc(client_id=5)
+    text = doc.get("text", type=Text)
+    text += "x"
+    update = sized_text(_NAME) + varints(0, 2) + sized(doc.get_update())
+    assert not conversation.receive(update)
+    assert conversation.next_message() == sized_text(_NAME) + varints(8, 0)
+
+
+@given(st.lists(st.binary(max_size=60), max_size=8))
+def test_whatever_a_client_sends_is_taken_or_refused(messages: list[bytes]) -> None:
+    opened = OpenScrolls(_replicas())
+    conversation = _conversation(opened)
+    conversation.receive(_opening(_NAME))
+    participant = opened.enter("memory", _A, "web", _nothing)
+    for message in messages:
+        for receive in (
+            conversation.receive,
+            lambda data: conversation.receive(sized_text(_NAME) + data),
+            lambda data: _speak(participant, data),
+        ):
+            try:
+                receive(message)
+            except PhextsyncError as error:
+                assert closing(error)[1]  # noqa: PT017
+        while conversation.next_message() is not None:
+            pass
+
+
+def _speak(participant: Participant, data: bytes) -> bool:
+    reader = Reader(data)
+    return Speaker(participant).receive(reader.integer(), reader)

@@ -1,0 +1,51 @@
+"""Nodes that serve the web in this process, for tests."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from phextsync import MeshKey, Node, NodeIdentity, open_node
+from phextsync.discovery import Address
+from phextsync.gateways.guard import Guard
+from phextsync.web.limits import WebLimits
+from phextsync.web.serving import serve
+
+HOST: Final = "127.0.0.1"
+AT: Final = "1.1.1/1.1.1/1.1.1"
+PATIENCE_S: Final = 60.0
+
+
+def make_identity(folder: Path, number: int = 0) -> None:
+    """Make a folder of one mesh."""
+    seed = bytes([number]) * 32
+    NodeIdentity.create(MeshKey.generate(bytes(32)), f"node{number}", seed).save(folder)
+
+
+@asynccontextmanager
+async def web_node(
+    folder: Path,
+    *,
+    token: str | None = None,
+    limits: WebLimits | None = None,
+    peers: Sequence[str] = (),
+    port: int = 0,
+) -> AsyncIterator[tuple[Node, int]]:
+    """Run a node of `make_identity`; give it and the port of its web server."""
+    with trio.fail_after(PATIENCE_S):
+        async with (
+            open_node(folder, host=HOST, port=0, discover=False, peers=peers) as node,
+            trio.open_nursery() as nursery,
+        ):
+            guard = Guard(token)
+
+            async def start(task_status: trio.TaskStatus[int]) -> None:
+                await serve(
+                    node, Address(HOST, port), guard, limits=limits, task_status=task_status
+                )
+
+            served = await nursery.start(start)
+            yield node, served
+            nursery.cancel_scope.cancel()
