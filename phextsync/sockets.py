@@ -1,8 +1,15 @@
-"""Sockets: streams of bytes between two machines, in clear and under TLS, that can send at once."""
+"""Sockets: streams of bytes between two machines, in clear and under TLS, that can send at once;
+and how many of them a process may have.
+
+Where files that may be open run out, the doors that matter most stay open: an eighth of the
+descriptors, at most 32, is left to processes of this machine and to files, another one to peers.
+HTTP has the rest.
+"""
 
 import contextlib
 import operator
 import os
+import resource
 import ssl
 import weakref
 from typing import Final, NoReturn, Protocol, runtime_checkable
@@ -14,8 +21,33 @@ from phextsync.errors import LinkError
 _RECEIVE_BYTES: Final = 64 << 10  # buffers of 256 KiB cost a third of the throughput
 _RECORD_BYTES: Final = 16 << 10  # TLS has no larger ones
 _BACKLOG_BYTES_MAX: Final = 64 << 10  # answers to TLS key updates that were never sent
+_OPEN: Final = "/proc/self/fd"
+_PARTS: Final = 8  # of all descriptors
+_PART_MAX: Final = 32
+
+FOR_FILES: Final = 1
+"""Parts that peers leave to processes of this machine and to files."""
+FOR_PEERS: Final = 2
+"""Parts that HTTP leaves to those and to peers."""
+FOR_CLIENTS: Final = 3
+"""Parts up to which a connection over HTTP that waits is no reason to close another."""
 
 _sockets: weakref.WeakSet[trio.socket.SocketType] = weakref.WeakSet()
+
+
+def are_left(parts: int) -> bool:
+    """Whether so many parts of the descriptors that this process may have are free now."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return True
+    return limit - _descriptors() >= parts * min(limit // _PARTS, _PART_MAX)
+
+
+def _descriptors() -> int:
+    """Return how many descriptors this process has; 0 where the system does not tell."""
+    with contextlib.suppress(OSError):
+        return os.stat(_OPEN).st_size or len(os.listdir(_OPEN))  # the size since Linux 6.2
+    return 0
 
 
 def close_in_children(end: trio.abc.Stream | trio.SocketListener) -> None:

@@ -11,7 +11,7 @@ import errno
 import logging
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol, TypeVar
 
@@ -20,7 +20,7 @@ import trio
 from phextsync.boundaries import Boundary
 from phextsync.errors import IdentityError, LinkError
 from phextsync.framing import FRAME_BYTES_MAX, FrameChannel, broken_reason
-from phextsync.sockets import SocketStream, TlsStream, close_in_children
+from phextsync.sockets import FOR_FILES, SocketStream, TlsStream, are_left, close_in_children
 from phextsync.trust.authority import Bundle
 from phextsync.trust.certificates import certificate_name, certificate_node_id
 from phextsync.trust.identity import NodeIdentity
@@ -208,15 +208,14 @@ async def serve_listeners(
     """Do as `serve` on listeners of any kind, each of whose streams has a peer with an address."""
     contexts = _ServerContexts(identity)
     boundary = Boundary(_logger)
-    # When full, the oldest is dropped: an honest handshake takes milliseconds, so the oldest of
-    # many is the likeliest to be stalled.
     handshakes: dict[trio.CancelScope, None] = {}
     complaints = Complaints()
 
     async def accept(stream: StreamT) -> None:
         address = peer_address(stream)
-        if len(handshakes) >= handshakes_max:
-            next(iter(handshakes)).cancel()
+        if not _has_room(handshakes, handshakes_max):
+            complaints.log("refused a link from %s: no more files may be open", address)
+            return
         with trio.move_on_after(handshake_timeout_s) as scope:
             handshakes[scope] = None
             try:
@@ -244,6 +243,18 @@ async def serve_listeners(
     await boundary.serve_listeners(
         listeners, accept, part=lambda stream: f"the connection from {peer_address(stream)}"
     )
+
+
+def _has_room(handshakes: Mapping[trio.CancelScope, None], handshakes_max: int) -> bool:
+    """Whether this process may have another connection.
+
+    Where there is no room, or handshakes are too many, the oldest is dropped: an honest one takes
+    milliseconds, so the oldest of many is the likeliest to be stalled.
+    """
+    has_room = are_left(FOR_FILES)
+    if handshakes and not (has_room and len(handshakes) < handshakes_max):
+        next(iter(handshakes)).cancel()
+    return has_room
 
 
 async def open_link(

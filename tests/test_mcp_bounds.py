@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 
 from phextsync.gateways.mcp_bounds import Sessions, TimedConnection
 from phextsync.gateways.mcp_server import PATH
+from tests.descriptors import few_descriptors
 from tests.test_mcp_server import _HEADERS, _INITIALIZE
 
 # -- sessions ------------------------------------------------------------------------------
@@ -243,4 +244,14 @@ def test_connections_beyond_all_bounds_are_closed_at_once(loop: _Clock) -> None:
     for connection, _ in made:
         connection.connection_lost(None)
     assert not _connected(loop, state)[1].is_aborted
+    loop.close()
+
+
+def test_a_connection_that_leaves_others_too_few_descriptors_is_closed_at_once(
+    loop: _Clock,
+) -> None:
+    with few_descriptors(1):
+        connection, transport = _connected(loop, ServerState())
+    assert transport.is_aborted
+    connection.connection_lost(None)
     loop.close()

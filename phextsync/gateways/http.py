@@ -26,12 +26,14 @@ from phextsync.index import CoordinateRange
 from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
 from phextsync.replica.changes import writing_as
+from phextsync.sockets import FOR_CLIENTS, FOR_FILES, FOR_PEERS, are_left
 
 DEFAULT_PORT: Final = 1337
 
 _CHANGES_MAX: Final = 4096
 _WRITER: Final = "gateway"
 _TURN_S: Final = 0.002
+_LOOKS_S: Final = 1.0  # for files that may be open
 _WARNINGS_PER_S: Final = 0.5
 _WARNINGS_MAX: Final = 10
 _METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -58,6 +60,7 @@ class Gateway:
         self.answers = ByteBudget(limits.answers_bytes_max, small, "answers")
         self.streams = 0
         self._accepted = 0
+        self._waiting: dict[trio.CancelScope, None] = {}  # for a request; the longest first
         self._guard = guard or Guard()
         self._boundary = Boundary(_log)
         self._sq = SqApi(node.replicas)
@@ -76,17 +79,36 @@ class Gateway:
         except OSError as error:
             raise LinkError(f"cannot serve HTTP on {address}: {error.strerror or error}") from error
         task_status.started(listeners[0].socket.getsockname()[1])
-        await self._boundary.serve_listeners(
-            listeners, self.answer_all, part=lambda stream: "an HTTP connection"
-        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._give_way)
+            await self._boundary.serve_listeners(
+                listeners, self.answer_all, part=lambda stream: "an HTTP connection"
+            )
+
+    async def _give_way(self) -> None:
+        """Close connections that wait for a request where others can open hardly any file."""
+        while True:
+            await trio.sleep(_LOOKS_S)
+            if self._waiting and not are_left(FOR_FILES):
+                while self._waiting:
+                    self._close_one()
+
+    def _close_one(self) -> None:
+        """Close the connection that has waited for longest for a request."""
+        scope = next(iter(self._waiting))
+        del self._waiting[scope]
+        scope.cancel()
 
     async def answer_all(self, stream: trio.abc.HalfCloseableStream) -> None:
         """Answer the requests of one connection until either side wants no more."""
         self.connections += 1
         self._accepted += 1
         connection = HttpConnection(stream, self.limits, self.bodies, self.answers)
+        if self._waiting and not are_left(FOR_CLIENTS):
+            self._close_one()
+        is_full = self.connections > self.limits.connections_max
         try:
-            if self.connections > self.limits.connections_max:
+            if is_full or not are_left(FOR_PEERS):
                 reason = "Service Unavailable: connection limit reached"
                 await connection.refuse(Refusal(503, reason))
             else:
@@ -100,7 +122,7 @@ class Gateway:
 
     async def _answer_each(self, connection: HttpConnection, number: int) -> None:
         try:
-            while (request := await connection.next_request()) is not None:
+            while (request := await self._next_request(connection)) is not None:
                 if request.path == "/events" and request.method in ("GET", "HEAD"):
                     await connection.with_body(request)
                     await self._stream_changes(connection, request)
@@ -112,6 +134,16 @@ class Gateway:
             connection.forget()
             await connection.refuse(refusal)
         await connection.end()
+
+    async def _next_request(self, connection: HttpConnection) -> Request | None:
+        """Return the next request; while it waits for one, a connection may have to end."""
+        with trio.CancelScope() as scope:
+            self._waiting[scope] = None
+            try:
+                return await connection.next_request()
+            finally:
+                self._waiting.pop(scope, None)
+        raise trio.TooSlowError
 
     async def _answer_one(self, connection: HttpConnection, head: Request, number: int) -> bool:
         """Answer the request with this head; say whether another may follow. Its body is kept no

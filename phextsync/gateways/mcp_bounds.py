@@ -15,6 +15,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from phextsync.sockets import FOR_PEERS, are_left
+
 SESSIONS_MAX: Final = 256
 SESSION_IDLE_S: Final = 30 * 60.0
 """After which a session ends in any case."""
@@ -147,7 +149,8 @@ class TimedConnection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._http.connection_made(transport)
-        if self._connections_max and len(self._connections) > 2 * self._connections_max:
+        is_many = self._connections_max and len(self._connections) > 2 * self._connections_max
+        if is_many or not are_left(FOR_PEERS):
             transport.abort()
         else:
             self._await_request()
