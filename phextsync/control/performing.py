@@ -94,8 +94,7 @@ def _place(replicas: ReplicaSet, name: str, arguments: list[Value]) -> None:
         case "hold", [str(phext), list(ranges), int() | None as copies]:
             replicas.hold(phext, map(str, ranges), copies=copies)
         case "follow", [str(phext)]:
-            replicas.holding.follow(phext)
-            placing.rejoin(replicas, replicas.node_id)
+            placing.follow(replicas, phext)
         case "place", [str(phext), int() | None as copies]:
             placing.set_copies(replicas, phext, copies)
         case "pace", [str(phext), int() | None as repair_after_s, int() | None as rate]:

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import Final
 
 from phextsync.errors import PhextsyncError
-from phextsync.index import Coordinate, CoordinateIndex, CoordinateRange
+from phextsync.index import EVERYTHING, Coordinate, CoordinateIndex, CoordinateRange
 from phextsync.placement.holders import Placement
 from phextsync.placement.members import Member, read_member, silent_line, table_of
 from phextsync.placement.policy import (
@@ -93,9 +93,14 @@ def join(replicas: ReplicaSet, member: Member) -> None:
         replica.edit(place, text)
 
 
-def rejoin(replicas: ReplicaSet, node_id: bytes) -> None:
-    """Let one that has left be a member again."""
-    member = member_of(replicas, node_id)
+def follow(replicas: ReplicaSet, phext: str) -> None:
+    """Hold what is placed on this node of a phext, which is a member again if it had left. One
+    that has nothing of the phext takes nothing before it knows what is placed."""
+    known = replicas.known(phext)
+    if known is None or not known.has_scrolls(EVERYTHING):
+        replicas.hold(phext, (), follows=True)
+    replicas.holding.follow(phext)
+    member = member_of(replicas, replicas.node_id)
     if member is not None and member.has_left:
         join(replicas, replace(member, has_left=False))
 

@@ -12,6 +12,7 @@
 * `agreement`: whether the peers have what we have
 * `witness`: says of members that are silent that they are
 * `growth`: cuts ranges that have become large
+* `pace`: which of the ranges that come are taken now
 * `follower`: what is held of what is followed, as placement says
 * `copies`: on how many machines placed ranges are
 * `following`: keeps it so while the node runs

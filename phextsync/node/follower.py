@@ -21,12 +21,14 @@ from phextsync.control.placing import (
     problems_of,
 )
 from phextsync.errors import PermissionDeniedError, PhextsyncError
-from phextsync.index import EVERYTHING, Coordinate
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node.growth import Growth
+from phextsync.node.pace import Pace
 from phextsync.node.witness import Witness
 from phextsync.placement.holders import Placement
 from phextsync.placement.members import APART_MAX, Member
-from phextsync.ranges import Ranges
+from phextsync.placement.policy import Policy
+from phextsync.ranges import Ranges, without
 from phextsync.replica.holding import WANTED_MAX
 from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.replicas import ReplicaSet
@@ -54,7 +56,8 @@ class Turn:
 
 class Follower:
     """Follows placement for a node. `placements`: what is placed, as it was looked at last, by
-    phext. `changed` is called when it has to be looked at again, and
+    phext. `pace` says what is taken when; without one
+    all that comes is taken at once. `changed` is called when it has to be looked at again, and
     `check_unbound` before anything is given up: PhextsyncError keeps it here. `warnings`: what
     cannot be read, done or followed of what was placed, a line each."""
 
@@ -66,6 +69,7 @@ class Follower:
         changed: Callable[[], None],
         check_unbound: Callable[[str, Ranges], None] = lambda _phext, _ranges: None,
         read: Callable[[ReplicaSet, str], Placement] = placement_of,
+        pace: Pace | None = None,
     ) -> None:
         self.warnings: tuple[str, ...] = ()
         self._replicas = replicas
@@ -74,6 +78,9 @@ class Follower:
         self._check_unbound = check_unbound
         self._read = read
         self.placements: dict[str, Placement] = {}
+        self._pace = pace
+        self._wanted: dict[str, tuple[Ranges, int | None]] = {}
+        self._is_holding = False
         self._problems: list[str] = []
         self._witness = Witness(replicas)
         self._growth = Growth(replicas)
@@ -89,6 +96,8 @@ class Follower:
             self._changed()
 
     def _held(self, phext: str) -> None:
+        if self._is_holding:
+            return
         if self._replicas.holding.hold(phext).follows or is_placed(self._replicas):
             self._changed()
 
@@ -101,14 +110,16 @@ class Follower:
         return f"{said}; it is placed on {names}"
 
     def begin(self) -> list[Turn]:
-        """Join the members, and return what is placed or followed: each turn is to be taken."""
+        """Join the members, and return what is placed or followed: each turn is to be taken. Where
+        nothing is placed, all is held of what is followed."""
         replicas, holding = self._replicas, self._replicas.holding
+        followed = [phext for phext in holding.phexts() if holding.hold(phext).follows]
         if not is_placed(replicas):
-            return []
+            none = Placement({}, Policy())
+            return [Turn(phext, none, replicas.node_id, False) for phext in followed]
         has_left = not self._join()
         policies = [policy for policy in policies_of(replicas)[0] if policy.copies]
         self._witness.read(members_of(replicas)[0], [each.repair_after_s for each in policies])
-        followed = [phext for phext in holding.phexts() if holding.hold(phext).follows]
         phexts = sorted({*followed, *(policy.phext for policy in policies)})
         turns = [
             Turn(phext, self._read(replicas, phext), replicas.node_id, has_left) for phext in phexts
@@ -152,12 +163,47 @@ class Follower:
             self._problems.append(
                 f"{phext}: all is held, since {count} ranges are placed here, over {WANTED_MAX}"
             )
+        self._wanted[phext] = ranges, turn.placement.policy.copies
+        if self._pace is not None:
+            self._pace.plan(phext, self._coming(turn, ranges), turn.placement.policy.rate)
+            self._pace.move_on()
+        self._hold(phext)
+
+    def _coming(self, turn: Turn, ranges: Ranges) -> list[CoordinateRange]:
+        """Return what is to be held of a turn and is not, first what absent members hold."""
+        placement = turn.placement
+        new = without(ranges, self._replicas.holding.of(turn.phext))
+        pieces = [piece for part in new for piece in placement.ranges(part)]
+        if placement.absent and not placement.is_everywhere:
+            absent = placement.absent
+            holders = {piece: placement.holders(piece.lower) for piece in pieces}
+            pieces.sort(key=lambda p: not any(m.node_id in absent for m in holders[p]))
+        return pieces
+
+    def move_on(self) -> bool:
+        """Take more of what is to come, as the pace allows; say whether to go on with that. To be
+        called often."""
+        if self._pace is None:
+            return False
+        for phext in dict.fromkeys(self._pace.move_on()):
+            self._hold(phext)
+        return self._pace.is_waiting
+
+    def _hold(self, phext: str) -> None:
+        """Hold what is wanted of a phext and not awaited."""
+        wanted, copies = self._wanted[phext]
+        awaited = () if self._pace is None else self._pace.awaited(phext)
+        ranges = without(wanted, awaited)
         try:
-            self._check_unbound(phext, ranges)
-            copies = turn.placement.policy.copies
+            self._check_unbound(phext, wanted)
+            self._is_holding = True
+            if len(ranges) > WANTED_MAX:
+                ranges = wanted
             self._replicas.hold(phext, ranges, copies=copies, follows=True)
         except PhextsyncError as error:
             self._problems.append(f"placement is not followed: {error}")
+        finally:
+            self._is_holding = False
 
     def end(self) -> None:
         """All turns were taken: say what is in the way of what was placed."""

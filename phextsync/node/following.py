@@ -8,8 +8,10 @@ from phextsync.boundaries import Boundary
 from phextsync.control.desk import Directories
 from phextsync.control.placing import is_placed
 from phextsync.control.status import PlacedRow
+from phextsync.index import CoordinateRange
 from phextsync.node.copies import placed_row
 from phextsync.node.follower import Follower
+from phextsync.node.pace import Pace
 from phextsync.ranges import Ranges
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.signals import Flag
@@ -22,6 +24,10 @@ SETTLE_S: Final = 2.0
 LOOK_S: Final = 5.0
 """Between two looks at who is there, where something is placed."""
 
+ALONE_S: Final = 10.0
+"""After a start, until what is followed is held where nothing is placed."""
+
+_MOVE_ON_S: Final = 0.5
 _FEW: Final = 50  # members among whom it takes a few milliseconds
 _PAUSE_SHARE: Final = 9  # computing takes at most a tenth of the time, whoever changes what
 
@@ -51,8 +57,11 @@ class Following:
         self._boundary = boundary
         self._changed = Flag()
         self._begun = trio.Event()  # when something is placed
+        self._coming = Flag()
+        self._pace = Pace(trio.current_time, self._is_taken, self._bytes_of)
         self._follower = Follower(
             node.replicas,
+            pace=self._pace,
             name=node.identity.name,
             changed=self._changed.set,
             check_unbound=self._check_unbound,
@@ -67,18 +76,50 @@ class Following:
         """Return how many copies there are of each placed phext, by name."""
         core = self._node.core
         here = {core.node_id, *core.presence.heard()}
-        placements = self._follower.placements
-        return tuple(placed_row(placements[phext], core, here) for phext in sorted(placements))
+        return tuple(
+            placed_row(placement, core, here, self._pace.taking(phext))
+            for phext, placement in sorted(self._follower.placements.items())
+        )
 
     def _check_unbound(self, phext: str, ranges: Ranges) -> None:
         if self._node.directories is not None:
             self._node.directories.check_unbound(phext, ranges)
 
+    def _is_taken(self, phext: str, range_: CoordinateRange) -> bool:
+        """Whether all is here that a peer has of a range, or no peer has it."""
+        core = self._node.core
+        holders = [link for link in core.links.values() if link.holds(phext, range_)]
+        return not holders or any(
+            link.comparisons.has_come_to_an_end(phext)
+            and not core.lacks.lacks_some(link, phext, range_)
+            for link in holders
+        )
+
+    def _bytes_of(self, phext: str, range_: CoordinateRange) -> int:
+        index = self._node.replicas.phext(phext).index
+        return index.text_bytes * index.count(range_) // max(1, len(index))
+
     async def run(self) -> None:
         """Follow until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._look_again)
+            nursery.start_soon(self._move_on)
+            nursery.start_soon(self._follow_alone)
             await self._follow_again()
+
+    async def _follow_alone(self) -> None:
+        """Look at what is followed also where nobody has placed anything, or told so in time."""
+        await trio.sleep(ALONE_S)
+        self._changed.set()
+
+    async def _move_on(self) -> None:
+        while True:
+            await self._coming.take()
+            is_coming = True
+            while is_coming:
+                await trio.sleep(_MOVE_ON_S)
+                with self._boundary.around("taking what is placed here"):
+                    is_coming = self._follower.move_on()
 
     async def _look_again(self) -> None:
         await self._begun.wait()
@@ -106,5 +147,7 @@ class Following:
             else:
                 self._follower.take(turn, turn.ranges())
         self._follower.end()
+        if self._pace.is_waiting:
+            self._coming.set()
         if is_placed(self._node.replicas):
             self._begun.set()

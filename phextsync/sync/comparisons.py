@@ -131,6 +131,13 @@ class Comparisons:
         """Whether the last comparison has ended and saw that nothing differs."""
         return not self.is_comparing(phext) and self.sessions[phext].found_none
 
+    def has_come_to_an_end(self, phext: str) -> bool:
+        """Whether the last comparison has ended, and nothing that it found is to be exchanged."""
+        if self.is_comparing(phext):
+            return False
+        session = self.sessions[phext]
+        return not (session.has_found or session.is_cut)
+
     def is_withheld(self, phext: str) -> bool:
         """Whether the peer lacks something that we may not send."""
         session = self.sessions.get(phext)

@@ -73,8 +73,7 @@ class Lacks:
         return [
             link
             for link in self._links.values()
-            if link.is_ready
-            and holds(link.rights.told.get(phext, ()), range_)
+            if link.holds(phext, range_)
             and not intersection((range_,), link.promises.given_up(phext))
         ]
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from phextsync.index import CoordinateRange
+from phextsync.ranges import holds
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.announcements import Announcements
 from phextsync.sync.assembly import Assembly, PartsBudget
@@ -189,6 +191,10 @@ class Link:
     def name(self) -> str:
         """The name of the peer, nothing before it has said hello."""
         return self.hello.name if self.hello else ""
+
+    def holds(self, phext: str, range_: CoordinateRange) -> bool:
+        """Whether the peer holds all of a range, perhaps not for long."""
+        return self.is_ready and holds(self.rights.told.get(phext, ()), range_)
 
     @property
     def is_waiting(self) -> bool:
