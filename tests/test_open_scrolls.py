@@ -12,10 +12,14 @@ from pycrdt import Doc, Text
 from phextsync import Coordinate, MemoryStore, PhextsyncError, ProtocolError, TextError
 from phextsync.index import EVERYTHING, cuts, inserted_text, low_halves
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import Notice
+from phextsync.sync.presence import PresenceBoard
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 from phextsync.varints import varints
 from phextsync.web import open_scrolls as module
 from phextsync.web.awareness import ELSEWHERE, STATE_BYTES_MAX, Awareness
+from phextsync.web.elsewhere import Elsewhere
 from phextsync.web.hocuspocus import Conversation
 from phextsync.web.lib0 import Reader, sized, sized_text
 from phextsync.web.open_scrolls import WAITING_BYTES_MAX, OpenScrolls, Participant
@@ -266,6 +270,73 @@ def test_awareness_is_bounded() -> None:
     for participant in range(1, 2000):
         awareness.leave(participant)
     assert len(awareness.encode(range(2000))) < 20_000
+
+
+# -- clients elsewhere ---------------------------------------------------------------------
+
+
+def _board(node_id: bytes) -> PresenceBoard:
+    return PresenceBoard(
+        node_id,
+        node_id.decode(),
+        node_id * 16,
+        limits=Limits(),
+        interval_s=2.0,
+        on_failure=lambda part, error: pytest.fail(f"{part}: {error}"),
+    )
+
+
+def _linked(one: PresenceBoard, other: PresenceBoard) -> None:
+    one.link_opened(0, 1, b"b")
+    other.link_opened(0, 1, b"a")
+
+
+def test_a_node_tells_of_as_many_clients_as_fit_and_others_see_them() -> None:
+    here, there = OpenScrolls(_replicas()), OpenScrolls(_replicas())
+    boards = _board(b"a"), _board(b"b")
+    _linked(*boards)
+    telling, _ = Elsewhere(here, boards[0]), Elsewhere(there, boards[1])
+    participants = [here.enter("memory", _A, "web", _nothing) for _ in range(30)]
+    for participant in participants:
+        told = _told((participant.number, 1, '{"user":{"name":"Ann"},"x":"%s"}' % ("y" * 3000)))
+        participant.take_clients(told)
+    telling.tell()
+    boards[1].receive(0, 1, boards[0].next_notices(0, 1))
+    there.enter("memory", _A, "web", _nothing)
+    scroll = there.scroll("memory", _A)
+    assert scroll is not None
+    assert 5 < len(scroll.awareness) < 30
+    assert {scroll.awareness.state(client) for client in scroll.awareness} == {
+        '{"user": {"name": "Ann"}}'
+    }
+    for participant in participants:
+        here.leave("memory", _A, participant)
+    telling.tell()
+    boards[1].receive(0, 1, boards[0].next_notices(0, 1))
+    assert len(scroll.awareness) == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        f"{_A} 1 {{}}",
+        f"{_A} x {{}} memory",
+        f"{_A} 1 [] memory",
+        f'{_A} 1 {{"x":NaN}} memory',
+        "1.1 1 {} memory",
+        f"{_A} 1 {'[' * 900} memory",
+    ],
+)
+def test_what_a_node_tells_that_makes_no_sense_is_left_out(value: str) -> None:
+    opened, board = OpenScrolls(_replicas()), _board(b"b")
+    Elsewhere(opened, board)
+    board.link_opened(0, 1, b"a")
+    opened.enter("memory", _A, "web", _nothing)
+    board.receive(0, 1, [Notice(b"a", b"a" * 16, 1, 9000, "a", (("yjs:1", value),))])
+    scroll = opened.scroll("memory", _A)
+    assert scroll is not None
+    assert len(scroll.awareness) == 0
 
 
 # -- Hocuspocus ----------------------------------------------------------------------------

@@ -135,6 +135,26 @@ async def test_clients_see_each_other_by_both_protocols_until_they_leave(tmp_pat
         assert state == {"user": {"name": "Ann"}}
 
 
+async def test_clients_see_those_at_another_node_until_they_leave(tmp_path: Path) -> None:
+    for number in range(2):
+        make_identity(tmp_path / str(number), number)
+    async with (
+        yjs_clients() as clients,
+        web_node(tmp_path / "0") as (node, port),
+        web_node(tmp_path / "1", peers=[f"{HOST}:{node.port}"]) as (_, other),
+    ):
+        await _open(clients, 1, port)
+        await clients.ask("state", 1, state={"user": {"name": "Ann"}, "cursor": None, "more": 1})
+        await _open(clients, 2, other, "hocuspocus")
+        await clients.ask("sees", 2, count=1)
+        await clients.ask("sees", 1, count=1)
+        [[client, state]] = await clients.ask("states", 2)
+        assert client == await clients.ask("id", 1)
+        assert state == {"user": {"name": "Ann"}, "cursor": None}
+        await clients.ask("offline", 1)
+        await clients.ask("sees", 2, count=0)
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_random_edits_on_three_nodes_that_restart_end_equal_everywhere(
     seed: int, tmp_path: Path

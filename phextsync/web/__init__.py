@@ -6,6 +6,7 @@
 * `awareness`: what clients at one scroll tell of themselves
 * `halves`: where a text must not be cut
 * `open_scrolls`: scrolls that clients have open, and what each has of them
+* `elsewhere`: clients at other nodes
 * `speaking`: messages between one client and one scroll
 * `hocuspocus`: many scrolls over one web socket
 * `editing`: the web sockets over which scrolls are edited

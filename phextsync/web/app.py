@@ -27,6 +27,7 @@ from phextsync.gateways.metrics import NodeMetrics
 from phextsync.node.node import Node
 from phextsync.web.api import Api
 from phextsync.web.editing import Conversations, serve_scroll
+from phextsync.web.elsewhere import Elsewhere
 from phextsync.web.entrance import ADMITTED, HEALTH, HOCUSPOCUS, LOGIN, Entrance
 from phextsync.web.limits import WebLimits
 from phextsync.web.login import Login
@@ -56,6 +57,7 @@ class WebApp:
     ) -> None:
         limits = limits or WebLimits()
         self.opened = OpenScrolls(node.replicas)
+        self.elsewhere = Elsewhere(self.opened, node.presence)
         self._node = node
         self._guard = guard
         self._now_s = now_s

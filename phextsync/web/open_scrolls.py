@@ -7,7 +7,7 @@ difference is made when it can be sent. What a client sends goes through `Replic
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 from phextsync.crdt import ROOT, client_clocks, merge_updates
 from phextsync.errors import PermissionDeniedError, PhextsyncError
@@ -45,7 +45,15 @@ _EMPTY_UPDATE: Final = b"\0\0"
 _UPDATE_BYTES: Final = 64  # what an update costs beside its bytes
 
 
-def _ignore(place: tuple[str, Coordinate]) -> None:
+Place: TypeAlias = tuple[str, Coordinate]
+"""A phext and a coordinate."""
+
+
+def _ignore() -> None:
+    """Nobody listens."""
+
+
+def _ignore_scroll(scroll: "OpenScroll") -> None:
     """Nobody listens."""
 
 
@@ -57,13 +65,13 @@ class OpenScroll:
         self.coordinate = coordinate
         self.participants: dict[int, Participant] = {}
         self.awareness = Awareness(self._tell_of)
-        self.on_awareness: Callable[[tuple[str, Coordinate]], None] = _ignore
+        self.on_awareness: Callable[[], None] = _ignore
         self.halves = Halves(lambda: replica.difference(coordinate, EMPTY_VERSION))
         self._writing: Participant | None = None
         self._vector: bytes | None = None
 
     @property
-    def place(self) -> tuple[str, Coordinate]:
+    def place(self) -> Place:
         """The phext and the coordinate."""
         return self.replica.name, self.coordinate
 
@@ -102,7 +110,7 @@ class OpenScroll:
     def _tell_of(self, client: int) -> None:
         for participant in self.participants.values():
             participant.note_client(client)
-        self.on_awareness(self.place)
+        self.on_awareness()
 
 
 class Participant:
@@ -256,9 +264,10 @@ class OpenScrolls:
     """The open scrolls of a node, made when the first client comes, gone with the last."""
 
     def __init__(self, replicas: ReplicaSet) -> None:
-        self.on_awareness: Callable[[tuple[str, Coordinate]], None] = _ignore
+        self.on_awareness: Callable[[], None] = _ignore
+        self.on_open: Callable[[OpenScroll], None] = _ignore_scroll
         self._replicas = replicas
-        self._opened: dict[tuple[str, Coordinate], OpenScroll] = {}
+        self._opened: dict[Place, OpenScroll] = {}
         self._numbers = 0
         self._count = 0
         replicas.listen(
@@ -274,7 +283,7 @@ class OpenScrolls:
         """Return a scroll that is open, None for another."""
         return self._opened.get((phext, coordinate))
 
-    def opened(self) -> list[OpenScroll]:
+    def scrolls(self) -> list[OpenScroll]:
         """Return all that are open, in the order in which they were."""
         return list(self._opened.values())
 
@@ -292,6 +301,7 @@ class OpenScrolls:
             replica = self._replicas.phext(phext)
             replica.check_held(coordinate)
             scroll = self._opened[phext, coordinate] = OpenScroll(replica, coordinate)
+            self.on_open(scroll)
             scroll.on_awareness = self._note_awareness
         self._numbers += 1
         self._count += 1
@@ -314,8 +324,8 @@ class OpenScrolls:
         if scroll is not None:
             scroll.note(new.entry.update)
 
-    def _note_awareness(self, place: tuple[str, Coordinate]) -> None:
-        self.on_awareness(place)
+    def _note_awareness(self) -> None:
+        self.on_awareness()
 
     def _reset_phext(self, phext: str) -> None:
         for (name, _), scroll in self._opened.items():

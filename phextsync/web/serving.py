@@ -31,4 +31,6 @@ async def serve(
     app = WebApp(
         node, guard, now_s=lambda: int(time.time()), is_secure=tls is not None, limits=limits
     )
-    await WebServer(app.asgi, limits, tls).serve(address, task_status=task_status)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(app.elsewhere.run)
+        await WebServer(app.asgi, limits, tls).serve(address, task_status=task_status)
