@@ -130,6 +130,34 @@ def test_watch_prints_each_change(tmp_path: Path) -> None:
             assert next_change() == ToldChange(None, "", None, told)
 
 
+def test_watch_runs_a_command_for_each_change_and_one_that_fails_ends_nothing(
+    tmp_path: Path,
+) -> None:
+    told = tmp_path / "told"
+    command = f'read line; echo "$PHEXTSYNC_COORDINATE $line" >> {told}; exit 3'
+    with mesh(tmp_path, ["solo"], options=["--no-mdns", "--host", "127.0.0.1"]) as (process,):
+        process.start()
+        watch = [sys.executable, "-m", "phextsync.cli", "watch", "1.*", "--exec", command]
+        with subprocess.Popen(
+            [*watch, "--data", str(process.folder)], stderr=subprocess.PIPE
+        ) as watching:
+            assert watching.stderr is not None
+            deadline = time.monotonic() + PATIENCE_S
+            try:
+                while not select.select([watching.stderr], [], [], 0.05)[0]:
+                    process.ask("as", "$(false)", "append", "memory", _A, "x")
+                    assert time.monotonic() < deadline
+                warned = watching.stderr.readline()
+                process.ask("append", "memory", _A, "y")
+                watching.stderr.readline()
+            finally:
+                watching.kill()
+    assert warned == b"the command ended with status 3\n"
+    coordinate, line = told.read_text().splitlines()[0].split(" ", 1)
+    assert coordinate == _A
+    assert json.loads(line)["label"] == "$(false)"
+
+
 @pytest.mark.parametrize("flags", [[], ["--json"]])
 def test_watch_says_who_wrote_and_when_changes_were_missed(
     tmp_path: Path, flags: list[str]

@@ -12,6 +12,7 @@ import typer
 from phextsync.cli.common import fail
 from phextsync.discovery import Address, parse_address
 from phextsync.gateways.guard import Guard
+from phextsync.gateways.hooks import Hook, Target
 from phextsync.node.node import Node
 
 Token = Annotated[
@@ -30,16 +31,26 @@ WebCert = Annotated[
     Path | None, typer.Option(help="A certificate (PEM) for --web, which then is HTTPS.")
 ]
 WebKey = Annotated[Path | None, typer.Option(help="The key (PEM) of that certificate.")]
+HookUrls = Annotated[
+    list[str] | None, typer.Option("--hook", help="An address to post changes to; may be repeated.")
+]
+HookSecretFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="PHEXTSYNC_HOOK_SECRET_FILE", help="A file with what posts to hooks are signed with."
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Where to serve what; None is nowhere."""
+    """Where to serve what; None is nowhere. `hooks` are where to post what changes."""
 
     guard: Guard
     http: Address | None
     web: Address | None
     tls: ssl.SSLContext | None
+    hooks: tuple[Target, ...]
 
 
 def guard_of(token: str, token_file: Path | None, hosts: list[str] | None) -> Guard:
@@ -53,19 +64,36 @@ def guard_of(token: str, token_file: Path | None, hosts: list[str] | None) -> Gu
     return Guard(token or None, allowed_hosts=hosts or ())
 
 
-def doors_of(guard: Guard, http: str, web: str, cert: Path | None, key: Path | None) -> Doors:
+def hooks_of(urls: list[str] | None, secret_file: Path | None) -> tuple[Target, ...]:
+    """Return where to post what changes."""
+    if not urls:
+        return ()
+    secret = "" if secret_file is None else secret_file.expanduser().read_text().strip()
+    if not secret:
+        fail("expected a secret to sign posts to hooks with: see --hook-secret-file")
+    return tuple(Target(url, secret) for url in urls)
+
+
+def doors_of(
+    guard: Guard,
+    http: str,
+    web: str,
+    cert: Path | None,
+    key: Path | None,
+    hooks: tuple[Target, ...],
+) -> Doors:
     """Return what is to be served, once its packages are known to be there."""
     served = _http_address(http) if http else None
     if (cert is None) != (key is None) or (cert is not None and not web):
         fail("expected --web-cert and --web-key together, with --web")
     if not web:
-        return Doors(guard, served, None, None)
+        return Doors(guard, served, None, None, hooks)
     try:
         from phextsync.web import server, serving  # only serving it needs its packages
     except ImportError:
         fail("serving the page needs more packages: pip install 'phextsync[web]'")
     tls = None if cert is None or key is None else server.tls_of(cert, key)
-    return Doors(guard, served, parse_address(web, serving.DEFAULT_PORT), tls)
+    return Doors(guard, served, parse_address(web, serving.DEFAULT_PORT), tls, hooks)
 
 
 def _http_address(http: str) -> Address:
@@ -81,6 +109,8 @@ def _http_address(http: str) -> Address:
 async def open_doors(node: Node, doors: Doors, nursery: trio.Nursery) -> list[str]:
     """Open them in a nursery; return a line about each, for people."""
     lines: list[str] = []
+    for target in doors.hooks:
+        nursery.start_soon(Hook(node, target).run)
     if doors.http is not None:
         from phextsync.gateways import http as gateway  # which is there: see `doors_of`
 

@@ -41,6 +41,8 @@ from phextsync.cli.common import (
 from phextsync.cli.doors import (
     AllowedHosts,
     Doors,
+    HookSecretFile,
+    HookUrls,
     Token,
     TokenFile,
     Web,
@@ -48,6 +50,7 @@ from phextsync.cli.doors import (
     WebKey,
     doors_of,
     guard_of,
+    hooks_of,
     open_doors,
 )
 from phextsync.cli.holding import lines_of as holding_lines
@@ -139,6 +142,8 @@ def up(
     web: Web = "",
     web_cert: WebCert = None,
     web_key: WebKey = None,
+    hook: HookUrls = None,
+    hook_secret_file: HookSecretFile = None,
     http_token: Token = "",
     http_token_file: TokenFile = None,
     allow_host: AllowedHosts = None,
@@ -160,7 +165,8 @@ def up(
     folder = existing_folder(data)
     warn_of_import(folder)
     guard = guard_of(http_token, http_token_file, allow_host)
-    doors = doors_of(guard, http, web, web_cert, web_key)
+    hooks = hooks_of(hook, hook_secret_file)
+    doors = doors_of(guard, http, web, web_cert, web_key, hooks)
     peers = tuple(peer or ())
     trio.run(_up, _Run(folder, host or None, port, peers, mdns, index, quiet, doors))
 

@@ -1,5 +1,8 @@
 """The commands that read and write scrolls."""
 
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -252,9 +255,20 @@ def export(
 
 @app.command(rich_help_panel=SCROLLS)
 def watch(
-    range_: Range = "*", data: Data = DATA, phext: Phext = PHEXT, as_json: Json = False
+    range_: Range = "*",
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    as_json: Json = False,
+    command: Annotated[
+        str, typer.Option("--exec", metavar="COMMAND", help="Run this for each line of --json.")
+    ] = "",
 ) -> None:
-    """Print a line for each change in a range until interrupted, and one when some were missed."""
+    """Print a line for each change in a range until interrupted, and one when some were missed.
+
+    With --exec a shell runs a command for each instead, one at a time, with the line of --json on
+    its standard input and PHEXTSYNC_PHEXT and PHEXTSYNC_COORDINATE set. What changes meanwhile
+    waits; a scroll that changes again before its turn waits once.
+    """
     folder = existing_folder(data)
     try:
         attachment = Attachment(folder)
@@ -268,8 +282,25 @@ def watch(
             if change is None:
                 return
             files = file_names(attachment, phext, [scroll.coordinate for scroll in change.scrolls])
-            for line in _change_lines(change, files, as_json=as_json):
-                print(line, flush=True)
+            for line in _change_lines(change, files, as_json=as_json or bool(command)):
+                if command:
+                    _run(command, phext, line)
+                else:
+                    print(line, flush=True)
+
+
+def _run(command: str, phext: str, line: str) -> None:
+    """Run a command for a line of JSON; one that fails ends nothing. What others wrote reaches it
+    as data alone."""
+    told = {
+        "PHEXTSYNC_PHEXT": phext,
+        "PHEXTSYNC_COORDINATE": json.loads(line).get("coordinate", ""),
+    }
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], input=line.encode() + b"\n", env={**os.environ, **told}
+    )
+    if done.returncode:
+        warn(f"the command ended with status {done.returncode}")
 
 
 def _change_lines(change: ToldChange, files: Mapping[str, Path], *, as_json: bool) -> Iterator[str]:

@@ -1,0 +1,151 @@
+"""Web hooks: what changes is posted, signed, and posted again until it is taken."""
+
+import hmac
+import itertools
+import json
+from collections.abc import Mapping
+from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from phextsync import LinkError, MemoryStore, Node, PhextsyncError
+from phextsync.gateways.hooks import NUMBER, SIGNATURE, Hook, Target, signature
+from phextsync.replica.changes import writing_as
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.trust.permissions import UNRESTRICTED
+
+_A = "1.1.1/1.1.1/1.1.1"
+_TARGET = Target("http://localhost/hook", "secret")
+
+
+class _Receiver:
+    """Answers posts with statuses, 0 for no answer at all; then with 200."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.posts: list[tuple[float, dict[str, Any], Mapping[str, str]]] = []
+        self._statuses = list(statuses)
+
+    async def post(self, body: bytes, headers: Mapping[str, str]) -> int:
+        self.posts.append((trio.current_time(), json.loads(body), headers))
+        assert headers[SIGNATURE] == signature("secret", body)
+        status = self._statuses.pop(0) if self._statuses else 200
+        if status == 0:
+            raise LinkError("no answer")
+        return status
+
+    @property
+    def changes(self) -> list[dict[str, str]]:
+        """The changes of all posts."""
+        return [row for _, body, _ in self.posts for row in body["changes"]]
+
+
+def _node() -> Node:
+    """A node, as far as a hook needs one."""
+    replicas = ReplicaSet(
+        MemoryStore(),
+        node_id=bytes(16),
+        random=Random(1),
+        wall_time_ms=lambda: 0,
+        permissions=UNRESTRICTED,
+    )
+    identity = SimpleNamespace(name="one")
+    node = SimpleNamespace(replicas=replicas, identity=identity, incarnation=bytes(16))
+    return cast("Node", node)
+
+
+async def test_changes_of_all_phexts_are_posted_those_of_new_ones_too(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    node, receiver = _node(), _Receiver()
+    node.replicas.open("memory")
+    nursery.start_soon(Hook(node, _TARGET, receiver.post).run)
+    with writing_as("me"):
+        node.replicas.phext("memory")[_A] = "text"
+    await trio.sleep(1)
+    node.replicas.phext("new")[_A] = "text"
+    await trio.sleep(1)
+    told = {"coordinate": _A, "origin": None}
+    assert receiver.changes == [
+        {"phext": "memory", **told, "label": "me"},
+        {"phext": "new", **told, "label": ""},
+    ]
+    assert receiver.posts[0][1]["node"] == "one"
+
+
+async def test_a_post_is_repeated_with_pauses_that_grow_until_it_is_taken(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    node, receiver = _node(), _Receiver(0, 500, 404)
+    nursery.start_soon(Hook(node, _TARGET, receiver.post).run)
+    node.replicas.phext("memory")[_A] = "text"
+    await trio.sleep(60)
+    times = [time for time, _, _ in receiver.posts]
+    assert [round(b - a) for a, b in itertools.pairwise(times)] == [1, 2, 4]
+    assert len({headers[NUMBER] for _, _, headers in receiver.posts}) == 1
+
+
+async def test_what_changes_while_nobody_answers_is_bounded(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    node, receiver = _node(), _Receiver(*[503] * 5)
+    nursery.start_soon(Hook(node, _TARGET, receiver.post).run)
+    replica = node.replicas.phext("memory")
+    replica[_A] = "first"
+    await trio.sleep(2)
+    for number in range(5000):
+        replica[f"1.1.1/1.1.{1 + number // 999}/1.1.{1 + number % 999}"] = f"text {number}"
+    await trio.sleep(600)
+    assert receiver.changes[-1] == {"phext": "memory", "missed": "*"}
+    assert len(receiver.changes) < 20
+
+
+async def test_a_receiver_that_is_gone_is_asked_no_more(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    node, receiver = _node(), _Receiver(410)
+    nursery.start_soon(Hook(node, _TARGET, receiver.post).run)
+    for text in ("one", "two"):
+        node.replicas.phext("memory")[_A] = text
+        await trio.sleep(60)
+    assert len(receiver.posts) == 1
+
+
+@pytest.mark.real
+async def test_a_post_over_http_is_signed_and_follows_no_redirect() -> None:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    heard: list[bytes] = []
+
+    async def answer(stream: trio.SocketStream) -> None:
+        data = b""
+        while not data.endswith(b"}"):
+            data += await stream.receive_some()
+        heard.append(data)
+        await stream.send_all(b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, answer, listeners)
+        body = b"{}"
+        target = Target(f"http://127.0.0.1:{port}/hook?a=b", "secret")
+        status = await target.post(body, {SIGNATURE: signature("secret", body)})
+        nursery.cancel_scope.cancel()
+    assert status == 302
+    head = heard[0].decode()
+    assert head.startswith("POST /hook?a=b HTTP/1.1\r\n")
+    proof = hmac.new(b"secret", body, "sha256").hexdigest()
+    assert f"{SIGNATURE}: sha256={proof}" in head
+    with pytest.raises(LinkError, match="no answer"):
+        await target.post(body, {})
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "hook", "ftp://host/", "http://", "http://host:x/", "http://h/\r\nX: y", "http://h/ x"],
+)
+def test_what_is_no_address_of_the_web_is_refused(url: str) -> None:
+    with pytest.raises(PhextsyncError, match="expected an address of http or https"):
+        Target(url, "secret")
