@@ -15,8 +15,8 @@ from phextsync.control.frames import Value
 from phextsync.control.operations import digest
 from phextsync.control.server import serve_one
 from phextsync.control.status import Status
-from phextsync.errors import PhextsyncError
-from phextsync.index import CoordinateRange
+from phextsync.errors import NotHeldError, PhextsyncError
+from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import Hit
 from phextsync.store.memory import MemoryStore
@@ -31,6 +31,26 @@ _PATIENCE_S: Final = 1000.0  # of a clock that jumps
 _logger = logging.getLogger("phextsync.fuzz")
 
 
+class Alone:
+    """What a desk needs to bring scrolls here, of a node without peers."""
+
+    def __init__(self, replicas: ReplicaSet) -> None:
+        self._holding = replicas.holding
+        self._guests = replicas.guests
+
+    def is_away(self, phext: str, at: Coordinate) -> bool:
+        return not self._holding.is_current(phext, at)
+
+    async def fetch(self, phext: str, at: Coordinate) -> None:
+        await trio.lowlevel.checkpoint()
+        if (phext, at) not in self._guests:
+            raise NotHeldError(f"no holder of {phext} {at} is reachable")
+
+    async def fetch_to_write(self, phext: str, at: Coordinate) -> None:
+        await trio.lowlevel.checkpoint()
+        self._guests.admit((phext, at))
+
+
 class Node:
     """What a desk needs of a node, over a store in memory; without one there is a scroll."""
 
@@ -39,6 +59,7 @@ class Node:
         self.replicas = ReplicaSet(
             store or MemoryStore(), node_id=bytes(16), random=Random(1), wall_time_ms=lambda: 0
         )
+        self.foreign = Alone(self.replicas)
         self.errors: list[Exception] = []
         self.boundary = Boundary(_logger, on_error=self._note)
         self.presence = PresenceBoard(

@@ -16,10 +16,14 @@ from phextsync.phext_names import is_phext_name
 from phextsync.sync.codec import KINDS, decode, encode
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import (
+    PROTOCOL_MINOR,
     Acknowledge,
     Compare,
     Conflict,
     Entry,
+    Fetch,
+    Fetched,
+    FetchMode,
     Goodbye,
     Graft,
     Have,
@@ -38,8 +42,12 @@ from phextsync.sync.messages import (
     Prune,
     Refused,
     Summary,
+    Survey,
+    Surveyed,
+    SurveyedScroll,
     Unknown,
     Updates,
+    Verdict,
     Want,
 )
 from tests.strategies import coordinates, ranges
@@ -47,6 +55,7 @@ from tests.strategies import coordinates, ranges
 _LIMITS = Limits()
 _PROTOCOL = (Path(__file__).parents[1] / "docs" / "reference" / "protocol.md").read_text()
 _ids = st.binary(min_size=16, max_size=16)
+_digests = st.binary(max_size=16)
 _numbers = st.integers(0, 2**63 - 1)
 _names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20)
 _held = st.lists(ranges(), max_size=3).map(tuple)
@@ -70,6 +79,27 @@ _notices = st.builds(
 _messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Leave, _names, _numbers, _held),
     st.builds(Keep, _names, _numbers, _held),
+    st.builds(Fetch, _numbers, _names, coordinates, st.sampled_from(FetchMode), _digests),
+    st.builds(
+        Fetched,
+        _numbers,
+        st.sampled_from(Verdict),
+        st.booleans(),
+        st.binary(max_size=32),
+        st.integers(0, 9),
+        st.integers(0, 9),
+        st.binary(max_size=50),
+    ),
+    st.builds(Survey, _numbers, _names, ranges()),
+    st.builds(
+        Surveyed,
+        _numbers,
+        st.sampled_from(Verdict),
+        st.none() | coordinates,
+        st.lists(st.builds(SurveyedScroll, coordinates, st.integers(0, 9), _ids, _names)).map(
+            tuple
+        ),
+    ),
     st.builds(
         Hello,
         st.just(1),
@@ -232,8 +262,9 @@ def test_a_field_over_its_limit_is_refused(array: list[Any], found: str) -> None
 
 
 def test_a_newer_minor_version_may_append_fields_to_its_hello() -> None:
-    newer = [0, 1, 6, bytes(16), "n", bytes(16), [], 7, "something new"]
-    assert decode(cbor2.dumps(newer), _LIMITS) == Hello(1, 6, bytes(16), "n", bytes(16), (), 7)
+    minor = PROTOCOL_MINOR + 1
+    newer = [0, 1, minor, bytes(16), "n", bytes(16), [], 7, "something new"]
+    assert decode(cbor2.dumps(newer), _LIMITS) == Hello(1, minor, bytes(16), "n", bytes(16), (), 7)
     newer[2] = 0
     with pytest.raises(ProtocolError, match="expected 7 fields"):
         decode(cbor2.dumps(newer), _LIMITS)

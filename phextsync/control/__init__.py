@@ -8,6 +8,7 @@
 * `placing`: policies and members of a mesh, as scrolls
 * `performing`: what is done to scrolls, and what is looked up
 * `desk`: carries out requests for a node, each change once
+* `bringing`: requests wait until scrolls are here that others hold
 * `sessions`: what lasts as long as a process is there
 * `sockets`: the folder's socket
 * `server`: answers other processes over it

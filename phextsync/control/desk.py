@@ -21,7 +21,7 @@ from phextsync.control.operations import check_phext, is_about_files, is_change,
 from phextsync.control.performing import look_back, perform
 from phextsync.control.status import DirectoryRow, Status
 from phextsync.errors import AnswerLostError, CoordinateError, PhextsyncError, ProtocolError
-from phextsync.index import CoordinateRange
+from phextsync.index import Coordinate, CoordinateRange
 from phextsync.phext_names import is_reserved
 from phextsync.ranges import Ranges
 from phextsync.replica.changes import writing_as
@@ -49,6 +49,16 @@ class Directories(Protocol):
     def check_unbound(self, phext: str, held: Ranges) -> None: ...
 
 
+class Foreign(Protocol):
+    """What brings scrolls here that others hold: see `node.foreign`."""
+
+    def is_away(self, phext: str, at: Coordinate) -> bool: ...
+
+    async def fetch(self, phext: str, at: Coordinate) -> None: ...
+
+    async def fetch_to_write(self, phext: str, at: Coordinate) -> None: ...
+
+
 class Served(Protocol):
     """What a desk needs of the node."""
 
@@ -60,6 +70,9 @@ class Served(Protocol):
 
     @property
     def presence(self) -> PresenceBoard: ...
+
+    @property
+    def foreign(self) -> Foreign: ...
 
     @property
     def boundary(self) -> Boundary: ...
@@ -109,6 +122,7 @@ class Desk:
     def __init__(self, node: Served) -> None:
         self._node = node
         self.replicas = node.replicas
+        self.foreign = node.foreign
         stored = node.replicas.store.receipts()
         self._receipts = {client: _Receipt.decode(data) for client, data in stored.items()}
         self._awaited = set(self._receipts)

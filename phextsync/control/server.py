@@ -11,6 +11,7 @@ from typing import Final
 
 import trio
 
+from phextsync.control.bringing import Bringing
 from phextsync.control.desk import Desk
 from phextsync.control.frames import (
     FRAME_BYTES_MAX,
@@ -65,6 +66,7 @@ class _Connection:
         self._channel = channel
         self._client = b""
         self._session = Session(desk, os.urandom(16))
+        self._bringing = Bringing(desk)
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
         self._undurable: list[tuple[int, bytes]] = []
@@ -129,14 +131,30 @@ class _Connection:
             case _ if takes_time(request):
                 scope = self._tasks[number] = trio.CancelScope()
                 nursery.start_soon(self._wait, number, request, scope)
+            case _ if self._bringing.must_wait(request):
+                then = partial(self._answer, number, received, request)
+                self._bringing.wait(nursery, request, then)
             case _:
-                answer = self._desk.answer(self._client, number, received, request)
-                if is_change(request):
-                    self._undurable.append((number, answer))
-                    self._outbox_bytes += len(answer)
-                    self._has_undurable.set()
-                else:
-                    self._put(answer)
+                self._answer(number, received, request)
+
+    def _answer(
+        self,
+        number: int,
+        received: int,
+        request: list[Value],
+        error: PhextsyncError | None = None,
+    ) -> None:
+        """Carry out what needs no waiting any more, unless something is in the way."""
+        if error is not None:
+            self._put(encode_error(number, error))
+            return
+        answer = self._desk.answer(self._client, number, received, request)
+        if is_change(request):
+            self._undurable.append((number, answer))
+            self._outbox_bytes += len(answer)
+            self._has_undurable.set()
+        else:
+            self._put(answer)
 
     def _begin(self, number: int, request: list[Value]) -> bytes:
         with self._desk.answering(number, request) as failed:

@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import partial
 from pathlib import Path
 from socket import socket
 from typing import Final, NamedTuple
@@ -23,6 +24,7 @@ from typing import Final, NamedTuple
 import trio
 
 from phextsync.boundaries import first
+from phextsync.control.bringing import Bringing
 from phextsync.control.frames import (
     FRAME_BYTES_MAX,
     Answer,
@@ -32,7 +34,7 @@ from phextsync.control.frames import (
 )
 from phextsync.control.sessions import Session
 from phextsync.control.sockets import ABSENT, connect
-from phextsync.errors import ClosedError, LinkError, StoreLockedError
+from phextsync.errors import ClosedError, LinkError, PhextsyncError, StoreLockedError
 from phextsync.files.desk import FileDesk, NotServing
 from phextsync.framing import FrameChannel
 from phextsync.handles.call import Call
@@ -68,6 +70,7 @@ class FolderClient:
         self._calls: dict[int, Call] = {}  # without an answer, in order
         self._lasting: dict[int, Call] = {}  # asked again at each owner
         self._session: Session | None = None  # at our own node
+        self._bringing: Bringing | None = None  # to our own node
         self._outbox: list[bytes] | None = None  # None while no owner is connected
         self._has_outgoing = Flag()
         self._nursery: trio.Nursery | None = None
@@ -145,9 +148,21 @@ class FolderClient:
             scope = trio.CancelScope()
             call.stop = scope.cancel
             self._nursery.start_soon(self._wait, session, call, scope)
-            return
+        elif self._bringing is not None and self._bringing.must_wait(request):
+            then = partial(self._answer_at_once, session, call)
+            self._bringing.wait(self._nursery, request, then)
+        else:
+            self._answer_at_once(session, call)
+
+    def _answer_at_once(
+        self, session: Session, call: Call, error: PhextsyncError | None = None
+    ) -> None:
+        """Carry out what needs no waiting any more, unless something is in the way."""
+        request = call.request
         answer: Answer = None
         try:
+            if error is not None:
+                raise error
             if call.lasts:
                 session.begin(call.number, _as_lasting(call))
             elif call.was_sent and call.changes:
@@ -232,6 +247,7 @@ class FolderClient:
     async def _answer(self, node: Node, task_status: trio.TaskStatus[None]) -> None:
         """Carry requests out at our own node until cancelled."""
         self._session = session = Session(node.desk, self._client)
+        self._bringing = Bringing(node.desk)
         for call in [*self._lasting.values(), *self._calls.values()]:
             self._perform(session, call)
         task_status.started()

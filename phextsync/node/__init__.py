@@ -16,6 +16,8 @@
 * `follower`: what is held of what is followed, as placement says
 * `copies`: on how many machines placed ranges are
 * `following`: keeps it so while the node runs
+* `foreign`: what others hold, fetched and surveyed
+* `importing`: many texts at once
 * `node`: `open_node`, where all of it meets
 """
 

@@ -8,6 +8,7 @@ from phextsync.errors import NotSyncedError
 from phextsync.index import CoordinateRange
 from phextsync.node.acquaintances import Acquaintances
 from phextsync.node.links import Links
+from phextsync.ranges import intersection
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.signals import Signal
 from phextsync.sync.synchronizer import Synchronizer
@@ -41,8 +42,10 @@ class Agreement:
         self, phext: str, range_: CoordinateRange, peers: int | None, timeout_s: float | None
     ) -> None:
         """Wait until `peers` connected peers (None: all of them, at least one) have a range on
-        their disks. NotSyncedError after `timeout_s`, NotHeldError when nothing of it is held."""
-        self._replicas.holding.check_some(phext, range_)
+        their disks, and one holder what of it is not held here. NotSyncedError after `timeout_s`,
+        NotHeldError when nothing of it is here."""
+        if not self._replicas.guests.within(phext, range_):
+            self._replicas.holding.check_some(phext, range_)
         with trio.move_on_after(math.inf if timeout_s is None else timeout_s):
             while self._replicas.is_dirty or not self._is_synced(phext, range_, peers):
                 await self._progress.wait()
@@ -50,6 +53,10 @@ class Agreement:
         raise self._not_synced(phext, range_, peers, timeout_s or 0)
 
     def _is_synced(self, phext: str, range_: CoordinateRange, peers: int | None) -> bool:
+        if self._replicas.guests.unsent_within(phext, range_):
+            return False
+        if not intersection((range_,), self._replicas.holding.of(phext)):
+            return True
         complete, lacking = self._core.holders(phext, range_)
         return complete >= (max(1, complete + lacking) if peers is None else peers)
 
@@ -60,7 +67,11 @@ class Agreement:
         lines = [str(lack) for lack in lacks]
         if self._replicas.is_dirty:
             lines.append("this node has not yet written it to its own disk")
-        if not complete and not lacks:
+        unsent = len(self._replicas.guests.unsent_within(phext, range_))
+        if unsent:
+            scrolls = "1 scroll" if unsent == 1 else f"{unsent} scrolls"
+            lines.append(f"no holder has the edits of {scrolls} that this node does not hold")
+        elif not complete and not lacks:
             lines.append(f"no peer that holds {range_} of {phext!r} is connected")
         wanted = "all peers" if peers is None else "1 peer" if peers == 1 else f"{peers} peers"
         return NotSyncedError(

@@ -109,6 +109,14 @@ class Follower:
         names = ", ".join(member.name for member in placement.holders(at))
         return f"{said}; it is placed on {names}"
 
+    def holders(self, phext: str, at: Coordinate) -> list[Member]:
+        """Return on which others a scroll is placed, those first that come first; nothing where
+        nobody has placed anything."""
+        if not is_placed(self._replicas):
+            return []
+        placement = self.placements.get(phext) or self._read(self._replicas, phext)
+        return [m for m in placement.holders(at) if m.node_id != self._replicas.node_id]
+
     def begin(self) -> list[Turn]:
         """Join the members, and return what is placed or followed: each turn is to be taken. Where
         nothing is placed, all is held of what is followed."""

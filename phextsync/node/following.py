@@ -8,10 +8,11 @@ from phextsync.boundaries import Boundary
 from phextsync.control.desk import Directories
 from phextsync.control.placing import is_placed
 from phextsync.control.status import PlacedRow
-from phextsync.index import CoordinateRange
+from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.copies import placed_row
 from phextsync.node.follower import Follower
 from phextsync.node.pace import Pace
+from phextsync.placement.members import Member
 from phextsync.ranges import Ranges
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.signals import Flag
@@ -80,6 +81,10 @@ class Following:
             placed_row(placement, core, here, self._pace.taking(phext))
             for phext, placement in sorted(self._follower.placements.items())
         )
+
+    def holders(self, phext: str, at: Coordinate) -> list[Member]:
+        """Return on which others a scroll is placed, those first that come first."""
+        return self._follower.holders(phext, at)
 
     def _check_unbound(self, phext: str, ranges: Ranges) -> None:
         if self._node.directories is not None:

@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -33,6 +32,8 @@ from phextsync.node.agreement import Agreement
 from phextsync.node.dialler import Dialler
 from phextsync.node.discoverer import Discoverer
 from phextsync.node.following import Following
+from phextsync.node.foreign import Foreign, SurveyPage
+from phextsync.node.importing import import_texts
 from phextsync.node.links import LINKS_MAX, Links
 from phextsync.node.status import (
     AbsentPeer,
@@ -47,7 +48,7 @@ from phextsync.node.surroundings import Committer, Surroundings
 from phextsync.node.writer import Writer
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.replica.views import Range, as_range
+from phextsync.replica.views import Key, Range, as_coordinate, as_range
 from phextsync.search import Hit, Searcher
 from phextsync.signals import Signal
 from phextsync.store.durations import Durations
@@ -63,8 +64,6 @@ from phextsync.trust.known_peers import KnownPeers
 
 DEFAULT_PORT: Final = transport.PORT
 DEFAULT_PHEXT: Final = "memory"
-
-_IMPORTED_AT_ONCE: Final = 5000
 
 _log = logging.getLogger("phextsync.node")
 
@@ -152,6 +151,7 @@ class Node:
             links_max=links_max,
         )
         self.following = Following(self, boundary)
+        self.foreign = Foreign(self.replicas, self.core, self.links, self.following)
         self.discoverer = Discoverer(self.dialler, boundary, self._announcement, self.reloaded)
         self.agreement = Agreement(self.replicas, self.core, self.links, self.acquaintances)
         self.presence = self.core.presence
@@ -181,22 +181,24 @@ class Node:
         keep: bool = False,
     ) -> int:
         """Import many texts, as `Replica.import_text` does one, with `keep` only where there is
-        none; return how many were taken.
+        none; return how many were taken. All of them are durable at the end."""
+        return await import_texts(self.phext(phext), scrolls, self.durable, keep=keep)
 
-        A few thousand are made durable at a time, so that memory stays small and others get
-        their turns. All of them are durable at the end.
+    async def fetch(self, key: Key, phext: str = DEFAULT_PHEXT) -> str:
+        """Return the text of a scroll, "" when there is none, whoever holds it.
+
+        One that is not held here is asked for at a peer, and can be read and edited at once from
+        then on, until nobody has used it for long. Where no holder is reachable, it is what it was
+        when it was last here; NotHeldError where that is nothing.
         """
-        replica = self.phext(phext)
-        source = iter(scrolls)
-        count = 0
-        while some := list(islice(source, _IMPORTED_AT_ONCE)):
-            with replica.batch():
-                for place, text in some:
-                    if not keep or place not in replica:
-                        replica.import_text(place, text)
-                        count += 1
-            await self.durable()
-        return count
+        at = as_coordinate(key)
+        await self.foreign.fetch(phext, at)
+        return self.replicas.phext(phext).get(at, "")
+
+    async def survey(self, range_: Range = EVERYTHING, phext: str = DEFAULT_PHEXT) -> SurveyPage:
+        """Return a page of what there is in a range, whoever holds it: coordinates, sizes, the
+        beginnings of first lines."""
+        return await self.foreign.survey(phext, as_range(range_))
 
     def changes(
         self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING, *, texts: bool = False
@@ -214,11 +216,8 @@ class Node:
         timeout_s: float | None = None,
     ) -> None:
         """Wait until `peers` connected peers (None: all of them, at least one) have what we have
-        in `range_` on their disks.
-
-        Only peers that hold the whole range count. NotSyncedError after `timeout_s` says which
-        peer lacks what; `lacking` says it meanwhile.
-        """
+        in `range_` on their disks, and one holder what is not held here. Only peers that hold the
+        whole range count. NotSyncedError after `timeout_s` says which lacks what, as `lacking`."""
         await self.agreement.synced(phext, as_range(range_), peers, timeout_s)
 
     async def hold(

@@ -9,6 +9,7 @@ What all replicas of a node share:
 * `history_keeper`: which of the past is kept, and for how long
 * `staged`: values by key on their way to the store
 * `durability`: which changes a batch takes, and what became of it; when: `node.writer`
+* `guests`: which scrolls are here that are not held
 * `holding`: what of each phext is held, and what becomes of the rest
 * `budget`: how much memory open scrolls may take
 * `author`: this node as one who writes
@@ -26,6 +27,7 @@ The parts of one replica:
 * `writes`: changes on their way into batches
 * `merging`: what peers bring
 * `editor`: changes that are made here
+* `guest_scrolls`: the texts of guests
 * `undo`: takes back what one writer did
 * `replica`: one phext
 * `replicas`: all of a node

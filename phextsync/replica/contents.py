@@ -15,6 +15,7 @@ from phextsync.index import (
     update_version,
 )
 from phextsync.replica.documents import Documents
+from phextsync.replica.guests import Guests, without_guests
 from phextsync.replica.pending import Pending, Where
 from phextsync.replica.views import Range, as_range
 from phextsync.store.contract import Store, StoredScroll
@@ -30,6 +31,7 @@ class Contents:
         pending: Pending,
         documents: Documents,
         store: Store,
+        guests: Guests,
     ) -> None:
         self.fingerprinter = Fingerprinter(phext)
         self._phext = phext
@@ -37,6 +39,7 @@ class Contents:
         self._pending = pending
         self._documents = documents
         self._store = store
+        self._guests = guests
 
     # -- texts -----------------------------------------------------------------------------
 
@@ -111,18 +114,22 @@ class Contents:
         return self._index.size_of(coordinate) if latest is None else latest.size
 
     def count(self) -> int:
-        """Return how many scrolls have text."""
+        """Return how many scrolls have text, guests not counted."""
+        if self._guests:
+            return sum(1 for _ in self.coordinates())
         unsettled = self._pending.coordinates()
         return self._index.filled + sum(
             (self.size(c) > 0) - (self._index.size_of(c) > 0) for c in unsettled
         )
 
     def coordinates(self, range_: Range = EVERYTHING) -> Iterator[Coordinate]:
-        """Iterate in order over the coordinates in `range_` whose scroll has text."""
+        """Iterate in order over the coordinates in `range_` whose scroll has text and is no
+        guest."""
         range_ = as_range(range_)
         unsettled = {c for c in self._pending.coordinates() if c in range_}
         settled = (c for c in self._index.coordinates(range_, filled=True) if c not in unsettled)
-        return heapq.merge(settled, sorted(c for c in unsettled if self.size(c)))
+        both = heapq.merge(settled, sorted(c for c in unsettled if self.size(c)))
+        return iter(without_guests(self._guests, self._phext, both))
 
     # -- what peers compare and need -------------------------------------------------------
 

@@ -166,6 +166,27 @@ class Documents:
 
     # -- closing ---------------------------------------------------------------------------
 
+    def hide(self, coordinate: Coordinate) -> None:
+        """Have the text at hand no longer: whoever reads it next has to ask for it."""
+        kept: OpenText | None = self._index.get(coordinate)
+        opened = self.get(coordinate)
+        if opened is not None:
+            opened.text = None
+        elif kept is not None:
+            self._budget.remove(kept)
+            self._index.set_value(coordinate, None)
+
+    def is_idle(self, coordinate: Coordinate) -> bool:
+        """Whether all of a scroll is in the store, nobody remembers its steps, and nobody has used
+        it since this was asked last."""
+        if coordinate in self._pending or coordinate in self._tracked:
+            return False
+        kept: OpenText | None = self._index.get(coordinate)
+        was_used = kept is not None and kept.used
+        if kept is not None:
+            kept.used = False
+        return not was_used
+
     def forget(self, coordinate: Coordinate) -> None:
         """Throw the document away; the next use makes one of what is stored and pending."""
         opened = self.get(coordinate)

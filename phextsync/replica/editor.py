@@ -49,8 +49,8 @@ class Editor:
         self.check_held(coordinate)
 
     def check_held(self, coordinate: Coordinate) -> None:
-        """NotHeldError when this node does not hold the scroll."""
-        self._holding.check(self._phext, coordinate)
+        """NotHeldError when this node neither holds the scroll nor has it as a guest."""
+        self._holding.check_here(self._phext, coordinate)
 
     def edit(self, coordinate: Coordinate, operation: Callable[[Scroll], bytes | None]) -> None:
         """Do to a document what returns an update, or None when nothing changed. ScrollError when

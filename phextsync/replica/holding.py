@@ -17,6 +17,7 @@ from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, contains
 from phextsync.phext_names import is_phext_name, is_reserved
 from phextsync.ranges import Ranges, intersection, union, without
 from phextsync.replica.durability import Durability
+from phextsync.replica.guests import Guests
 
 RANGES_MAX: Final = 64
 """Ranges of a phext that a node may say it holds."""
@@ -62,10 +63,14 @@ _EVERYTHING: Final = Hold()
 
 
 class Holding:
-    """What a node holds of each phext. `changed` is called with the name of a phext of which it
-    holds something else now. `whose` tells who else holds a coordinate, for an error."""
+    """What a node holds of each phext, and which `guests` are here besides. `changed` is called
+    with the name of a phext of which it holds something else now. `whose` tells who else holds a
+    coordinate, for an error."""
 
-    def __init__(self, durability: Durability, changed: Callable[[str], None]) -> None:
+    def __init__(
+        self, durability: Durability, guests: Guests, changed: Callable[[str], None]
+    ) -> None:
+        self.guests = guests
         self.whose: Callable[[str, Coordinate], str] = lambda _phext, _at: "no node runs here"
         self._durability = durability
         self._changed = changed
@@ -101,10 +106,24 @@ class Holding:
         """Whether this node holds the scroll. From any thread."""
         return not self._holds or contains(self.of(phext), coordinate)
 
+    def is_current(self, phext: str, coordinate: Coordinate) -> bool:
+        """Whether what is here of a scroll is as current as it can be: it is held, or a guest of
+        whose changes we are told. From any thread."""
+        return self.is_held(phext, coordinate) or self.guests.is_fresh((phext, coordinate))
+
+    def is_leaving(self, phext: str, coordinate: Coordinate) -> bool:
+        """Whether the scroll is about to be gone from here, if it is here."""
+        return bool(self._holds) and contains(self.hold(phext).dropping, coordinate)
+
     def check(self, phext: str, coordinate: Coordinate) -> None:
         """NotHeldError where this node does not hold the scroll."""
         if not self.is_held(phext, coordinate):
             raise self._not_held(phext, str(coordinate), self.whose(phext, coordinate))
+
+    def check_here(self, phext: str, coordinate: Coordinate) -> None:
+        """NotHeldError where this node neither holds the scroll nor has it as a guest."""
+        if not self.is_held(phext, coordinate) and (phext, coordinate) not in self.guests:
+            self.check(phext, coordinate)
 
     def check_some(self, phext: str, range_: CoordinateRange) -> None:
         """NotHeldError where this node holds nothing of a range."""
@@ -160,6 +179,14 @@ class Holding:
         self._set(phext, after)
         return True
 
+    def drop_guests(self, phext: str, coordinates: Iterable[Coordinate]) -> None:
+        """Let guests go, as what was held and is dropped."""
+        before = self.hold(phext)
+        for coordinate in (places := list(coordinates)):
+            self.guests.forget((phext, coordinate))
+        ranges = map(CoordinateRange.of, places)
+        self._set(phext, replace(before, dropping=union(before.dropping, ranges)))
+
     def dropped(self, phext: str, range_: CoordinateRange) -> None:
         """Nothing is here any more of a range that was dropped."""
         before = self.hold(phext)
@@ -177,6 +204,8 @@ class Holding:
             self._holds[phext] = hold
             self._held[phext] = hold.held
             self._durability.note(_KEY + phext.encode(), _encoded(hold))
+        if self.guests:
+            self.guests.keep_outside(phext, self.of(phext))
         self._changed(phext)
 
 

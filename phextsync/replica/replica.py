@@ -33,6 +33,7 @@ from phextsync.replica.clients import Client
 from phextsync.replica.contents import Contents
 from phextsync.replica.documents import Documents
 from phextsync.replica.editor import Editor
+from phextsync.replica.guest_scrolls import GuestScrolls
 from phextsync.replica.merging import Merging
 from phextsync.replica.past import (
     BlamedLine,
@@ -77,7 +78,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._pending = pending = Pending(index)
         self._tracked = tracked = Tracked()
         self._documents = documents = Documents(name, index, pending, client, tracked, shared)
-        self._contents = contents = Contents(name, index, pending, documents, store)
+        guests = shared.holding.guests
+        self._contents = contents = Contents(name, index, pending, documents, store, guests)
         self._publisher = publisher = Publisher(name, contents, shared.on_failure)
         self._writes = writes = Writes(
             name, index, pending, documents, contents, client, publisher, shared
@@ -86,6 +88,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._editor = Editor(
             name, documents, client, tracked, publisher, writes, self._merging, shared
         )
+        self.guests = GuestScrolls(name, index, documents, contents, self._merging, shared)
         self._pasts = Pasts(name, index, pending, documents, contents, shared)
         self._holding = shared.holding
         self.closed = contents.stored_text
@@ -99,9 +102,9 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         if isinstance(key, slice | CoordinateRange):
             return self.within(key)
         coordinate = as_coordinate(key)
-        self._holding.check(self.name, coordinate)
-        is_closed = self.elsewhere is None and self._contents.is_closed(coordinate)
-        text = self.closed(coordinate) if is_closed else self._contents.text(coordinate)
+        self._holding.check_here(self.name, coordinate)
+        is_part = self.elsewhere is None
+        text = self.guests.text(coordinate) if is_part else self._contents.text(coordinate)
         if not text:
             raise KeyError(key)
         return text
@@ -109,13 +112,12 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     def glance(self, key: Key) -> str | None:
         """Return the text of a closed scroll, "" when it has none, without opening it.
 
-        For any thread while another uses the replica, as long as the store stays open. None: only
-        the replica's own thread can tell, since the scroll is open or on its way to the store, or
-        not held here.
+        For any thread, as long as the store stays open. None: only the replica's own can tell,
+        since the scroll is open, on its way to the store, or not held here.
         """
         coordinate = as_coordinate(key)
-        is_held = self._holding.is_held(self.name, coordinate)
-        return self._contents.glance(coordinate) if is_held else None
+        is_current = self._holding.is_current(self.name, coordinate)
+        return self._contents.glance(coordinate) if is_current else None
 
     def __setitem__(self, key: Key, text: str) -> None:
         self.edit(key, text)
@@ -186,7 +188,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     def size(self, key: Key) -> int:
         """Return the bytes of the scroll's text in UTF-8, 0 when there is none. Opens nothing."""
         coordinate = as_coordinate(key)
-        self._holding.check(self.name, coordinate)
+        self._holding.check_here(self.name, coordinate)
         return self._contents.size(coordinate)
 
     def read_size(self, coordinate: Coordinate) -> int:
@@ -262,8 +264,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._editor.import_text(as_coordinate(key), text, version_bytes_max, by_lines=by_lines)
 
     def import_unknown(self, coordinate: Coordinate, text: str) -> None:
-        """Import into a scroll that is not known here, also while the store refuses writes: for
-        what the library has to note itself."""
+        """Import into a scroll that is not known here, even while the store refuses writes."""
         self._editor.import_unknown(coordinate, text)
 
     @property
@@ -362,7 +363,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
 
     def _scroll(self, key: Key) -> Scroll:
         coordinate = as_coordinate(key)
-        self._holding.check(self.name, coordinate)
+        self._holding.check_here(self.name, coordinate)
         opened = self._documents.open(coordinate)
         if opened is None:
             raise KeyError(key)
@@ -414,7 +415,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     # -- what is given up ------------------------------------------------------------------
 
     def check_held(self, key: Key) -> None:
-        """NotHeldError when this node does not hold the scroll."""
+        """NotHeldError when this node neither holds the scroll nor has it as a guest."""
         self._editor.check_held(as_coordinate(key))
 
     def has_scrolls(self, range_: CoordinateRange) -> bool:

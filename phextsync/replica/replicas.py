@@ -1,19 +1,20 @@
 """ReplicaSet: all replicas of one node over one store."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from phextsync.crdt import merge_updates
 from phextsync.errors import PhextsyncError
-from phextsync.index import EVERYTHING
+from phextsync.index import EVERYTHING, Coordinate
 from phextsync.phext_names import PHEXTS_MAX, is_phext_name
 from phextsync.replica.author import Author
 from phextsync.replica.budget import Budget
 from phextsync.replica.clients import CLIENTS, Clients
 from phextsync.replica.durability import Durability
+from phextsync.replica.guests import Guests
 from phextsync.replica.history_keeper import HistoryKeeper, HistorySetting
 from phextsync.replica.holding import Holding
 from phextsync.replica.listener import Listeners, ReplicaListener
@@ -24,6 +25,14 @@ from phextsync.store.contract import Store
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
 _REPORTS_MAX: Final = 100
+
+
+class Dropped(NamedTuple):
+    """A guest that has left, and the link over which its changes came, if any did."""
+
+    phext: str
+    coordinate: Coordinate
+    host: int | None
 
 
 class ReplicaSet:
@@ -58,7 +67,8 @@ class ReplicaSet:
             store, now_ms=wall_time_ms, report=self.report, wake=listeners.dirty
         )
         self.durability = Durability(store, self.history, listeners)
-        self.holding = Holding(self.durability, listeners.held)
+        self.guests = Guests(self.durability)
+        self.holding = Holding(self.durability, self.guests, listeners.held)
         self.clients = Clients(
             random,
             self.author,
@@ -208,6 +218,39 @@ class ReplicaSet:
             follows,
             lambda range_: known is not None and known.has_scrolls(range_),
         )
+
+    # -- guests ----------------------------------------------------------------------------
+
+    def part_guests(self, link: int, phext: str | None = None) -> None:
+        """A link tells no longer of guests, of one phext or of any: they are stale."""
+        for name, coordinate in self.guests.part(link, phext):
+            self.phext(name).guests.hide(coordinate)
+
+    def drop_guests(self, in_use: Container[tuple[str, Coordinate]]) -> list[Dropped]:
+        """Let guests go where there are too many, but those in use; return them, each with the
+        link over which its changes came."""
+        leaving = self.guests.excess(
+            lambda scroll: (
+                scroll not in in_use and self.phext(scroll[0]).guests.may_leave(scroll[1])
+            )
+        )
+        return self._drop(leaving)
+
+    def drop_guest(self, scroll: tuple[str, Coordinate]) -> list[Dropped]:
+        """Let a guest go, unless it has edits that no holder has."""
+        return self._drop([scroll] if scroll not in self.guests.unsent else [])
+
+    def _drop(self, leaving: list[tuple[str, Coordinate]]) -> list[Dropped]:
+        dropped = [Dropped(*scroll, self.guests.host(scroll)) for scroll in leaving]
+        for phext in dict.fromkeys(phext for phext, _ in leaving):
+            replica = self.phext(phext)
+            places = [coordinate for name, coordinate in leaving if name == phext]
+            for coordinate in places:
+                self.guests.remember((phext, coordinate), replica.version(coordinate))
+                replica.guests.hide(coordinate)
+            self.holding.drop_guests(phext, places)
+            replica.leave()
+        return dropped
 
     def _held_changed(self, phext: str) -> None:
         replica = self._replicas.get(phext, self._unmade.get(phext))

@@ -45,6 +45,7 @@ class Writes:
         self._client = client
         self._history = shared.history
         self._holding = shared.holding
+        self._guests = shared.holding.guests
         self._durability = shared.durability
         self._make = shared.make
         self._listeners = shared.listeners
@@ -110,6 +111,8 @@ class Writes:
     def _tell(self, coordinate: Coordinate, entry: LogEntry, source: int | None) -> None:
         durable_first = source is None and is_durable_first()
         is_alone = source is None and not self._publisher.is_in_batch
+        if source is None and self._guests:
+            self._guests.edited((self.name, coordinate))
         self._listeners.update(
             NewUpdate(self.name, coordinate, entry, source, durable_first, is_alone)
         )

@@ -28,6 +28,7 @@
 * `branch`: a link as part of the tree, and what its peer has that we did not push
 * `tree`: which links get an update at once where nodes are not all linked
 * `lazy`: what a peer gets from others in place of us
+* `hosting`: what a peer asks to be shown of what we hold and it does not
 * `assembly`: entries that are larger than a frame, put together
 * `incoming`: the updates that a peer sends: merged, refused, or incomplete
 * `versions`: what a peer's version of a scroll tells beside ours
@@ -36,10 +37,15 @@
 * `audits`: comparisons that read every entry, and how many are allowed
 * `findings`: what a comparison found becomes requests and updates
 * `comparisons`: when a link compares which phext
+* `asked`: what a peer was asked to be shown of what it holds and we do not
 * `link`: all that the core keeps of one link
 * `relay`: which links get an update that took effect here
 * `lacks`: what the peers have on their disks, and what they lack
 * `leaving`: ranges that this node gives up, and when it may drop them
+* `questions`: which peers are asked that hold what we do not
+* `fetching`: scrolls that are not held here become guests
+* `surveying`: what there is in a range that is not held here
+* `replica_events`: what follows from what happens to replicas
 * `doubles`: which of two links to one node stays
 * `events`: who has come and gone
 * `greeting`: what two nodes tell each other first

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Final, TypeVar, cast
 
 from phextsync.errors import ProtocolError
-from phextsync.index import Coordinate, CoordinateRange, cbor_bytes, cbor_items
-from phextsync.sync.fields import KEY_BYTES, Fields, load_array
+from phextsync.index import Coordinate, cbor_bytes, cbor_items
+from phextsync.sync.fields import Fields, load_array, ranges_written
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import (
     DIGEST_BYTES,
+    FINGERPRINT_BYTES,
     LIVE_MINOR,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
@@ -23,6 +24,9 @@ from phextsync.sync.messages import (
     Compare,
     Conflict,
     Entry,
+    Fetch,
+    Fetched,
+    FetchMode,
     Goodbye,
     Graft,
     Have,
@@ -41,8 +45,12 @@ from phextsync.sync.messages import (
     Prune,
     Refused,
     Summary,
+    Survey,
+    Surveyed,
+    SurveyedScroll,
     Unknown,
     Updates,
+    Verdict,
     Want,
     check_facts,
 )
@@ -107,36 +115,18 @@ def _read_summary(fields: Fields) -> Summary:
 
 
 def _write_phext(summary: PhextSummary) -> list[object]:
-    interest = _write_ranges(summary.interest)
+    interest = ranges_written(summary.interest)
     return [summary.name, interest, summary.count, summary.text_bytes, summary.digest]
 
 
 def _read_phext(fields: Fields) -> PhextSummary:
     name = fields.phext()
-    interest = _read_ranges(fields)
+    interest = fields.ranges()
     count, text_bytes = fields.integer(), fields.integer()
     digest = fields.octets(DIGEST_BYTES, DIGEST_BYTES)
     summary = PhextSummary(name, interest, count, text_bytes, digest)
     fields.end()
     return summary
-
-
-def _write_ranges(ranges: tuple[CoordinateRange, ...]) -> list[object]:
-    keys = [range_.to_keys() for range_ in ranges]
-    return [[lower, upper or b""] for lower, upper in keys]
-
-
-def _read_ranges(fields: Fields) -> tuple[CoordinateRange, ...]:
-    return tuple(map(_read_range, fields.arrays(fields.limits.ranges_max)))
-
-
-def _read_range(fields: Fields) -> CoordinateRange:
-    lower, upper = fields.coordinate(), fields.octets(KEY_BYTES)
-    fields.end()
-    try:
-        return CoordinateRange(lower, Coordinate.from_key(upper) if upper else None)
-    except ValueError as error:
-        raise ProtocolError(str(error)) from error
 
 
 def _write_compare(turn: Compare) -> list[object]:
@@ -361,15 +351,81 @@ def _read_prune(_: Fields) -> Prune:
 
 
 def _write_ranges_of(message: Leave | Keep) -> list[object]:
-    return [message.phext, message.number, _write_ranges(message.ranges)]
+    return [message.phext, message.number, ranges_written(message.ranges)]
 
 
 def _read_leave(fields: Fields) -> Leave:
-    return Leave(fields.phext(), fields.integer(), _read_ranges(fields))
+    return Leave(fields.phext(), fields.integer(), fields.ranges())
 
 
 def _read_keep(fields: Fields) -> Keep:
-    return Keep(fields.phext(), fields.integer(), _read_ranges(fields))
+    return Keep(fields.phext(), fields.integer(), fields.ranges())
+
+
+def _write_fetch(fetch: Fetch) -> list[object]:
+    return [fetch.number, fetch.phext, fetch.coordinate.key, int(fetch.mode), fetch.digest]
+
+
+def _read_fetch(fields: Fields) -> Fetch:
+    return Fetch(
+        fields.integer(),
+        fields.phext(),
+        fields.coordinate(),
+        FetchMode(fields.integer(len(FetchMode))),
+        fields.octets(DIGEST_BYTES),
+    )
+
+
+def _write_fetched(fetched: Fetched) -> list[object]:
+    said = [fetched.number, int(fetched.verdict), int(fetched.is_subscribed), fetched.fingerprint]
+    return [*said, fetched.index, fetched.total, fetched.piece]
+
+
+def _read_fetched(fields: Fields) -> Fetched:
+    limits = fields.limits
+    parts_max = 2 * limits.scroll_bytes_max // limits.frame_bytes_max + 1
+    return Fetched(
+        fields.integer(),
+        Verdict(fields.integer(len(Verdict))),
+        bool(fields.integer(2)),
+        fields.octets(FINGERPRINT_BYTES),
+        fields.integer(parts_max),
+        fields.integer(parts_max),
+        fields.octets(limits.frame_bytes_max),
+    )
+
+
+def _write_survey(survey: Survey) -> list[object]:
+    return [survey.number, survey.phext, ranges_written((survey.range,))]
+
+
+def _read_survey(fields: Fields) -> Survey:
+    number, phext, ranges = fields.integer(), fields.phext(), fields.ranges()
+    if len(ranges) != 1:
+        raise ProtocolError(f"expected one range, found {len(ranges)}")
+    return Survey(number, phext, ranges[0])
+
+
+def _write_surveyed(surveyed: Surveyed) -> list[object]:
+    rows = [[at.key, size, digest, line] for at, size, digest, line in surveyed.scrolls]
+    rest = b"" if surveyed.rest is None else surveyed.rest.key
+    return [surveyed.number, int(surveyed.verdict), rest, rows]
+
+
+def _read_surveyed(fields: Fields) -> Surveyed:
+    return Surveyed(
+        fields.integer(),
+        Verdict(fields.integer(len(Verdict))),
+        fields.upper(),
+        tuple(map(_read_row, fields.arrays(fields.limits.surveyed_max))),
+    )
+
+
+def _read_row(fields: Fields) -> SurveyedScroll:
+    at, size = fields.coordinate(), fields.integer(1 << 32)
+    row = SurveyedScroll(at, size, fields.octets(DIGEST_BYTES, DIGEST_BYTES), fields.text())
+    fields.end()
+    return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +449,7 @@ def _kind(
     return Kind(name, message, cast(Callable[[Message], list[object]], write), read)
 
 
-_FIRST_KINDS: Final = (
+_IN_ORDER: Final = (
     _kind("hello", Hello, _write_hello, _read_hello),
     _kind("summary", Summary, _write_summary, _read_summary),
     _kind("compare", Compare, _write_compare, _read_compare),
@@ -411,13 +467,15 @@ _FIRST_KINDS: Final = (
     _kind("live", Live, _write_live, _read_live),
     _kind("leave", Leave, _write_ranges_of, _read_leave),
     _kind("keep", Keep, _write_ranges_of, _read_keep),
-)  # in the order of their numbers
-_TREE_KINDS: Final = (
+    _kind("fetch", Fetch, _write_fetch, _read_fetch),
+    _kind("fetched", Fetched, _write_fetched, _read_fetched),
+    _kind("survey", Survey, _write_survey, _read_survey),
+    _kind("surveyed", Surveyed, _write_surveyed, _read_surveyed),
     _kind("have", Have, _write_ids, _read_have),
     _kind("graft", Graft, _write_ids, _read_graft),
     _kind("prune", Prune, _write_nothing, _read_prune),
 )
-KINDS: Final = {**dict(enumerate(_FIRST_KINDS)), **dict(enumerate(_TREE_KINDS, 21))}
+KINDS: Final = dict(enumerate(_IN_ORDER))
 """By their numbers."""
 
 _NUMBERS: Final = {kind.message: number for number, kind in KINDS.items()}

@@ -4,12 +4,13 @@ Reading accepts definite-length arrays, unsigned integers, byte strings, text st
 nothing else.
 """
 
+from collections.abc import Iterable
 from typing import Final, NoReturn
 
 import cbor2
 
 from phextsync.errors import ProtocolError
-from phextsync.index import Coordinate, cbor_array, cbor_size
+from phextsync.index import Coordinate, CoordinateRange, cbor_array, cbor_size
 from phextsync.phext_names import is_phext_name
 from phextsync.sync.limits import Limits
 
@@ -126,6 +127,17 @@ class Fields:
         except ValueError as error:
             raise ProtocolError(str(error)) from error
 
+    def upper(self) -> Coordinate | None:
+        """Return an upper bound, None where there is none."""
+        key = self.octets(KEY_BYTES)
+        try:
+            return Coordinate.from_key(key) if key else None
+        except ValueError as error:
+            raise ProtocolError(str(error)) from error
+
+    def ranges(self) -> tuple[CoordinateRange, ...]:
+        return tuple(map(_range, self.arrays(self.limits.ranges_max)))
+
     def array(self, count_max: int) -> list[object]:
         value = self._take("an array")
         if type(value) is not list or len(value) > count_max:
@@ -136,6 +148,21 @@ class Fields:
     def arrays(self, count_max: int) -> "list[Fields]":
         """Return readers of an array of arrays."""
         return [Fields(_checked_array(a), self.limits, 0) for a in self.array(count_max)]
+
+
+def ranges_written(ranges: Iterable[CoordinateRange]) -> list[object]:
+    """Return ranges as `Fields.ranges` reads them."""
+    keys = [range_.to_keys() for range_ in ranges]
+    return [[lower, upper or b""] for lower, upper in keys]
+
+
+def _range(fields: Fields) -> CoordinateRange:
+    lower, upper = fields.coordinate(), fields.upper()
+    fields.end()
+    try:
+        return CoordinateRange(lower, upper)
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error
 
 
 def _checked_array(value: object) -> list[object]:

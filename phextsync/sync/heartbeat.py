@@ -41,6 +41,11 @@ class Heartbeat:
             self._pings.popitem(last=False)
         return Ping(token)
 
+    def measure(self, round_trip_s: float) -> None:
+        """Something else than a ping was answered after so long: it counts until one is."""
+        if self.round_trip_s is None:
+            self.round_trip_s = round_trip_s
+
     def is_ping_due(self, now: float, interval_s: float) -> bool:
         """Whether the peer was silent for so long, and was not asked since."""
         return now - self.heard_at >= interval_s and now - self._pinged_at >= interval_s

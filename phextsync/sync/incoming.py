@@ -95,7 +95,7 @@ class Incoming:
         take = self._rights.of(phext).take
         replica = None
         for coordinate, entry in updates:
-            if contains(take, coordinate):
+            if contains(take, coordinate) or self._rights.takes((phext, coordinate)):
                 if replica is None:
                     replica = self._replicas.open(phext)
                 if self._receive_entry(replica, coordinate, entry):

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
 
-from phextsync.index import Coordinate, CoordinateRange
-from phextsync.ranges import holds, intersection, subtract, without
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.ranges import Ranges, holds, intersection, subtract, without
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.link import Link
 from phextsync.sync.rights import Interest
@@ -77,6 +77,11 @@ class Lacks:
             and not intersection((range_,), link.promises.given_up(phext))
         ]
 
+    def told(self, phext: str) -> Ranges:
+        """Return the ranges of a phext that linked peers hold, each as one of them tells it."""
+        links = [link for link in self._links.values() if link.is_ready]
+        return tuple(range_ for link in links for range_ in link.rights.told.get(phext, ()))
+
     def whose(self, phext: str, coordinate: Coordinate) -> str:
         """Say which peers that are linked hold a scroll."""
         links = self.holding(phext, CoordinateRange.of(coordinate))
@@ -120,6 +125,10 @@ class Lacks:
             or link.ledger.lacks_some(phext)
             or self._is_under_way(link, phext, range_)
         )
+
+    def under_way(self, link: Link, phext: str) -> set[Coordinate]:
+        """Return the scrolls of a phext that a peer is not known to have on its disk."""
+        return set(self._under_way(link, phext, EVERYTHING, with_left=True))
 
     def _is_under_way(self, link: Link, phext: str, range_: CoordinateRange) -> bool:
         under_way = self._under_way(link, phext, range_, with_left=True)

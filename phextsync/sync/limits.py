@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from phextsync.phext_names import PHEXTS_MAX
+from phextsync.replica.guests import GUESTS_MAX
 from phextsync.replica.holding import RANGES_MAX
 
 
@@ -89,5 +90,12 @@ class Limits:
     is told later than so many others is fetched once more, or found by a comparison."""
     update_ids_told_max: int = 1 << 13
     """Ids of updates in one frame, 64 KiB: twice as many as a node of ours leaves to others."""
+    fetches_max: int = 256
+    """Scrolls and ranges that a peer has asked to be shown and that were not yet, on one link."""
+    subscriptions_max: int = GUESTS_MAX
+    """Scrolls of whose changes a peer that does not hold them is told, on one link: as many as a
+    node has guests. Of more it is not told, and hears that."""
+    surveyed_max: int = 256
+    """Scrolls in one answer about a range: a frame of 25 KB, made in milliseconds."""
     neighbours_max: int = 256
     """Peers that a node tells of; of those beyond it is sent what it has from them already."""

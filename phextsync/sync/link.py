@@ -8,6 +8,7 @@ from phextsync.index import CoordinateRange
 from phextsync.ranges import holds
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.announcements import Announcements
+from phextsync.sync.asked import Asked
 from phextsync.sync.assembly import Assembly, PartsBudget
 from phextsync.sync.audits import Audits
 from phextsync.sync.branch import Branch
@@ -16,6 +17,7 @@ from phextsync.sync.comparisons import Comparisons, Settings
 from phextsync.sync.durable_first import DurableFirst
 from phextsync.sync.findings import Findings
 from phextsync.sync.heartbeat import Heartbeat, PingTokens
+from phextsync.sync.hosting import Hosting
 from phextsync.sync.incoming import Incoming
 from phextsync.sync.lazy import LazyPush
 from phextsync.sync.ledger import Ledger
@@ -90,6 +92,11 @@ class Link:
         self.heartbeat = Heartbeat(shared.tokens, now)
         self.outbox = Outbox(answers_max=limits.answers_max)
         self.assembly = Assembly(shared.budget, entry_bytes_max=limits.scroll_bytes_max)
+        self.asked = Asked(
+            Assembly(shared.budget, entry_bytes_max=limits.scroll_bytes_max),
+            partial(replicas.part_guests, self.number),
+            questions_max=limits.fetches_max,
+        )
         self.lazy = LazyPush(left_max=limits.spared_max)
         self.branch = Branch(self.outbox.say, left_max=limits.spared_max)
         self.ledger = Ledger(scrolls_max=limits.found_max, gaps_max=limits.gaps_max)
@@ -100,6 +107,7 @@ class Link:
     def _exchange(self, shared: Shared) -> None:
         """Make the parts that exchange updates."""
         replicas, limits = shared.replicas, shared.settings.limits
+        self.hosting = Hosting(replicas, self.rights, shared.durable_first, limits)
         self.requests = Requests(replicas, self.rights, limits)
         self.outgoing = Outgoing(
             self.number,
@@ -185,7 +193,8 @@ class Link:
     def _noting(self) -> tuple[Noting, ...]:
         """Return the parts that note something of scrolls."""
         exchange: tuple[Noting, ...] = (self.requests, self.outgoing, self.ledger)
-        return (*exchange, self.lazy, self.branch, self.refusals, self.findings)
+        both = (*exchange, self.lazy, self.branch, self.refusals, self.findings)
+        return (*both, self.asked, self.hosting)
 
     @property
     def name(self) -> str:
@@ -214,6 +223,8 @@ class Link:
             or self.outbox.waiting
             or (self.requests.waiting and self.requests.may_ask)
             or self.comparisons.turns
+            or self.asked.may_ask
+            or self.hosting.has_work
             or self.outgoing.has_work
             or self.presences
             or self.has_neighbours_to_tell

@@ -1,6 +1,7 @@
 """Messages: what a frame may say, as values. `docs/reference/protocol.md` has their meaning."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final, NamedTuple, TypeAlias
 
 from phextsync.errors import ProtocolError
@@ -26,6 +27,9 @@ understands `Leave` and `Keep`."""
 TREE_MINOR: Final = 5
 """The minor version from which on a node understands `Have`, `Graft` and `Prune`."""
 
+FETCH_MINOR: Final = 5
+"""The minor version from which on a node shows what it holds to one that does not hold it."""
+
 TIME_MS_MAX: Final = 1 << 62
 """The clock of a hello and what is counted from there are below it."""
 
@@ -34,6 +38,9 @@ DIGEST_BYTES: Final = 16
 
 UPDATE_ID_BYTES: Final = 8
 """Of the digest by which nodes tell which updates they have."""
+
+FINGERPRINT_BYTES: Final = 32
+"""The whole of one."""
 
 _REASON_BYTES_MAX: Final = 200
 
@@ -220,6 +227,79 @@ class Keep:
     ranges: tuple[CoordinateRange, ...]
 
 
+class FetchMode(IntEnum):
+    """What a node asks a holder for."""
+
+    ONCE = 0  # a scroll as it is
+    SUBSCRIBE = 1  # the same, and its changes from then on
+    UNSUBSCRIBE = 2  # no more changes of it; not answered
+
+
+class Verdict(IntEnum):
+    """What a holder says to one who asks."""
+
+    GIVEN = 0  # here it is
+    SAME = 1  # it is what the asker has
+    NOT_HELD = 2
+    NOT_ALLOWED = 3  # the asker may not read it, or would not take it from here
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Asks under a number for a scroll that the sender does not hold; `digest`: of the fingerprint
+    of what it has of it."""
+
+    number: int
+    phext: str
+    coordinate: Coordinate
+    mode: FetchMode
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Answers a `Fetch`: a verdict, whether the changes will be told, the fingerprint of the
+    scroll, and, if it is given, a piece of its state. All pieces follow each other."""
+
+    number: int
+    verdict: Verdict
+    is_subscribed: bool
+    fingerprint: bytes = b""
+    index: int = 0
+    total: int = 1
+    piece: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Asks under a number for the first scrolls of a range that the sender does not hold."""
+
+    number: int
+    phext: str
+    range: CoordinateRange
+
+
+class SurveyedScroll(NamedTuple):
+    """A scroll with text: bytes of the text in UTF-8, the digest of its fingerprint, the beginning
+    of its first line."""
+
+    coordinate: Coordinate
+    size: int
+    digest: bytes
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """Answers a `Survey`: a verdict, where the rest of the range begins that there was no room for
+    (None: nowhere), and scrolls in order."""
+
+    number: int
+    verdict: Verdict
+    rest: Coordinate | None = None
+    scrolls: tuple[SurveyedScroll, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Have:
     """On the sender's disk are these updates, which it did not send on this link."""
@@ -273,6 +353,10 @@ Message: TypeAlias = (
     | Live
     | Leave
     | Keep
+    | Fetch
+    | Fetched
+    | Survey
+    | Surveyed
     | Have
     | Graft
     | Prune

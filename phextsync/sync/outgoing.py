@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Final
 
 from phextsync.errors import ProtocolError, StoreDamagedError
-from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange, contains
+from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange, contains
 from phextsync.ranges import Ranges, intersection
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.durable_first import DurableFirst
@@ -207,7 +207,7 @@ class Outgoing:
             scroll, first = next(iter(self.dirty.items()))
             if entries and (scroll[0] != phext or size > self._limits.updates_bytes_goal):
                 break
-            if not contains(self._rights.told.get(scroll[0], (EVERYTHING,)), scroll[1]):
+            if not self._rights.is_told(scroll):
                 del self.dirty[scroll]
                 continue
             updates = self._recent.since(scroll, first, self._link)
@@ -258,7 +258,8 @@ class Outgoing:
 
     def _difference(self, scroll: ScrollId, version: bytes) -> bytes:
         """Return what a peer with `version` lacks of a scroll, empty when that is nothing."""
-        if not contains(self._interest.of(scroll[0]), scroll[1]):
+        is_held = contains(self._interest.of(scroll[0]), scroll[1])
+        if not is_held and not self._interest.is_guest(scroll):
             return b""
         try:
             return self._replicas.open(scroll[0]).difference(scroll[1], version) or b""

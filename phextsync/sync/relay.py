@@ -31,6 +31,7 @@ class Fate(Enum):
     TOLD = auto()  # the peer is told that we have it, and asks if it lacks it
     TELLS = auto()  # the peer wrote it, and tells when it is on its disk
     SENT = auto()
+    OFFERED = auto()  # the peer is shown our version, and asks for what it lacks
 
 
 class Relay:
@@ -44,6 +45,7 @@ class Relay:
         self._news = News()
         self._links = links
         self._replicas = shared.replicas
+        self._guests = shared.replicas.guests
         self._recent = shared.recent
         self._durable_first = shared.durable_first
         self._tree = shared.tree
@@ -55,8 +57,11 @@ class Relay:
     # -- updates ---------------------------------------------------------------------------
 
     def take(self, new: NewUpdate) -> None:
-        """An update took effect: pass it on now, or when it is durable."""
-        if self._durable_first.take(new):
+        """An update took effect: pass it on now, or when it is durable. What others wrote to a
+        guest, those pass on who hold it."""
+        guests = self._guests
+        is_others = guests and new.source is not None and (new.phext, new.coordinate) in guests
+        if is_others or self._durable_first.take(new):
             self._recent.advance()
             return
         for link in self._pass_on(new):
@@ -120,6 +125,10 @@ class Relay:
                 case Fate.COMPARED:
                     self._news.note(new.phext, new.source)
                     link.comparisons.mark_stale(new.phext)
+                case Fate.OFFERED:
+                    link.requests.offer(scroll)
+                    if link.is_ready:
+                        ready.append(link)
                 case Fate.NONE:
                     pass
         if is_kept:
@@ -129,6 +138,8 @@ class Relay:
     def _fate(self, link: Link, new: NewUpdate) -> Fate:
         """Say what becomes of an update on a link that did not bring it."""
         rights, origin = link.rights.of(new.phext), new.entry.origin
+        if link.rights.subscribed and (new.phext, new.coordinate) in link.rights.subscribed:
+            return _fate_where_subscribed(link, origin)
         if not contains(rights.show, new.coordinate):
             return Fate.NONE
         if not origin or not contains(rights.send, new.coordinate):
@@ -249,3 +260,11 @@ class Relay:
         """A peer tells whom it is linked with: compare soon if it has lost one."""
         if link.lazy.meet(node_id for node_id in node_ids if node_id != self._replicas.node_id):
             self.compare_left(link)
+
+
+def _fate_where_subscribed(link: Link, origin: bytes) -> Fate:
+    """Say what becomes of an update of a scroll that the peer does not hold and has subscribed to:
+    no comparison finds it."""
+    if link.goodbye is not None or link.peer_id == origin:
+        return Fate.NONE
+    return Fate.SENT if origin else Fate.OFFERED

@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Final
 
 from phextsync.errors import ProtocolError, StoreDamagedError
-from phextsync.index import EMPTY_VERSION, Coordinate, contains
+from phextsync.index import EMPTY_VERSION, Coordinate
 from phextsync.ranges import Ranges
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
@@ -33,8 +33,7 @@ class Requests:
 
     def want(self, scroll: ScrollId) -> None:
         """Ask for a scroll, unless that was done or the peer's answer would be refused."""
-        may_take = contains(self._rights.of(scroll[0]).take, scroll[1])
-        if scroll not in self.unanswered and may_take:
+        if scroll not in self.unanswered and self._rights.takes(scroll):
             self.waiting[scroll] = None
 
     def offer(self, scroll: ScrollId) -> None:
@@ -74,7 +73,7 @@ class Requests:
         """Return what to ask for now, as much as fits in a frame."""
         phext = next(iter(self.waiting))[0]
         replica = self._replicas.open(phext)
-        take = self._rights.of(phext).take
+        rights = self._rights
         asked: list[tuple[Coordinate, bytes, bytes]] = []
         size = 0
         while self.waiting:
@@ -85,7 +84,7 @@ class Requests:
             del self.waiting[scroll]
             asked.append(self._request(replica, scroll))
             request_bytes = len(asked[-1][1]) + _REQUEST_BYTES
-            if contains(take, scroll[1]):  # an answer will come
+            if rights.takes(scroll) and scroll not in rights.subscribed:  # an answer will come
                 self.answered(scroll)  # a request that is repeated counts once
                 self.unanswered[scroll] = request_bytes
                 self.unanswered_bytes += request_bytes

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from phextsync.errors import ProtocolError
-from phextsync.index import CoordinateRange
+from phextsync.index import EVERYTHING, CoordinateRange, contains
 from phextsync.ranges import Ranges, intersection, union
 from phextsync.replica.holding import Holding
+from phextsync.sync.messages import ScrollId
 from phextsync.trust.permissions import Permissions
 
 
@@ -16,13 +17,14 @@ class Rights:
     """Of one phext on one link.
 
     `show`: what the peer may see, `held`: what we hold of that. `send`: what the peer may take
-    from us, since it may see it and we may write it. `take`: what we take from it, since it may
-    write it and we hold it.
+    from us, since it may see it and we may write it. `bring`: what it may bring us, since it may
+    write it and we may read it; `take`: what we hold of that, and take.
     """
 
     show: Ranges
     held: Ranges
     send: Ranges
+    bring: Ranges
     take: Ranges
 
 
@@ -33,6 +35,7 @@ def rights_between(interest: Ranges, own: Permissions, theirs: Permissions, phex
         show=show,
         held=intersection(interest, show),
         send=intersection(own.writable(phext), show),
+        bring=intersection(own.readable(phext), theirs.writable(phext)),
         take=intersection(interest, theirs.writable(phext)),
     )
 
@@ -72,16 +75,22 @@ class Interest:
             ranges = intersection(self._interests.get(phext, ()), ranges)
         return ranges
 
+    def is_guest(self, scroll: ScrollId) -> bool:
+        """Whether a scroll is here that this node does not hold."""
+        return scroll in self._owner.holding.guests
+
     def firm(self, phext: str) -> Ranges:
         """Return the ranges of a phext that this node holds and does not give up."""
         return intersection(self._owner.holding.hold(phext).firm, self.of(phext))
 
 
 class LinkRights:
-    """The rights of one link by phext, and the interest that its peer told."""
+    """The rights of one link by phext, and the interest that its peer told. `subscribed`: scrolls
+    that we hold and it does not, of whose changes it is told all the same."""
 
     def __init__(self, interest: Interest, permissions: Permissions, *, phexts_max: int) -> None:
         self.told: dict[str, Ranges] = {}
+        self.subscribed: dict[ScrollId, None] = {}
         self._interest = interest
         self._permissions = permissions
         self._phexts_max = phexts_max
@@ -112,6 +121,28 @@ class LinkRights:
     def held(self, phext: str) -> Ranges:
         """Return the ranges of the phext that we hold."""
         return self._interest.of(phext)
+
+    def takes(self, scroll: ScrollId) -> bool:
+        """Whether an update of the peer is taken: we hold the scroll, or have it as a guest."""
+        rights = self.of(scroll[0])
+        if contains(rights.take, scroll[1]):
+            return True
+        return self._interest.is_guest(scroll) and contains(rights.bring, scroll[1])
+
+    def shows(self, scroll: ScrollId) -> bool:
+        """Whether the peer is shown our version: we hold the scroll, or have it as a guest and the
+        peer holds it."""
+        rights = self.of(scroll[0])
+        if contains(rights.held, scroll[1]):
+            return True
+        is_holder = contains(self.told.get(scroll[0], ()), scroll[1])
+        return self._interest.is_guest(scroll) and is_holder and contains(rights.show, scroll[1])
+
+    def is_told(self, scroll: ScrollId) -> bool:
+        """Whether the peer is told of changes: it holds the scroll, has not said what it holds, or
+        has subscribed to it."""
+        told = self.told.get(scroll[0], (EVERYTHING,))
+        return contains(told, scroll[1]) or scroll in self.subscribed
 
     def scope(self, phext: str) -> Ranges:
         """Return the ranges of the phext that both sides hold and both may see."""

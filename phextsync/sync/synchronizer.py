@@ -30,8 +30,7 @@ from random import Random
 from typing import Final, assert_never
 
 from phextsync.errors import ProtocolError, StoreDamagedError
-from phextsync.index import EMPTY_VERSION, EVERYTHING, CoordinateRange, contains
-from phextsync.replica.listener import ReplicaListener
+from phextsync.index import EVERYTHING, CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.assembly import PartsBudget
 from phextsync.sync.clock import Clock
@@ -39,6 +38,7 @@ from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparisons import Settings
 from phextsync.sync.doubles import DUPLICATE, Doubles
 from phextsync.sync.durable_first import DurableFirst
+from phextsync.sync.fetching import Fetching
 from phextsync.sync.greeting import Greeting, Self
 from phextsync.sync.heartbeat import PingTokens
 from phextsync.sync.lacks import Lack, Lacks
@@ -51,6 +51,8 @@ from phextsync.sync.messages import (
     Acknowledge,
     Compare,
     Conflict,
+    Fetch,
+    Fetched,
     Goodbye,
     Graft,
     Have,
@@ -68,22 +70,30 @@ from phextsync.sync.messages import (
     Refused,
     ScrollId,
     Summary,
+    Survey,
+    Surveyed,
     Unknown,
     Updates,
     Want,
     short_reason,
 )
 from phextsync.sync.presence import PresenceBoard
+from phextsync.sync.questions import Questions
 from phextsync.sync.recent import RecentUpdates
 from phextsync.sync.reconcile import Parameters
 from phextsync.sync.relay import Relay
+from phextsync.sync.replica_events import ReplicaEvents
 from phextsync.sync.rights import Interest
+from phextsync.sync.surveying import Surveying
 from phextsync.sync.timing import Timing
 from phextsync.sync.traffic import Traffic
 from phextsync.sync.tree import Tree
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
-_OF_A_PHEXT: Final = (Updates, Live, Want, Part, Compare, Refused, Conflict, Leave, Keep)
+_OF_A_PHEXT: Final = (
+    *(Updates, Live, Want, Part, Compare, Refused, Conflict),
+    *(Leave, Keep, Fetch, Survey),
+)
 
 
 class Synchronizer:
@@ -132,27 +142,25 @@ class Synchronizer:
             on_ready=listener.on_ready,
             on_failure=replicas.on_failure,
         )
+        self._make_parts(Self(self.node_id, name, incarnation))
+
+    def _make_parts(self, own: Self) -> None:
+        """Make the parts that work on all links."""
         self.links: dict[int, Link] = {}
         self.tree = self._shared.tree
         self._relay = Relay(self.links, self._shared)
-        self.lacks = Lacks(self.links, replicas, self._shared.interest)
+        self.lacks = Lacks(self.links, self.replicas, self._shared.interest)
         ways, tokens = (self._end, self._ping), self._shared.tokens
         self._doubles = Doubles(self.node_id, self.links, tokens, *ways)
         self.leaving = Leaving(self.links, self._shared, self.lacks, self._relay, *ways)
+        self._questions = Questions(self.links, self._clock)
+        self.fetching = Fetching(self.links, self._shared, self.lacks, self._questions)
+        self.surveying = Surveying(self._clock, self._questions)
         parts = self._doubles, self.presence, self._relay, self.leaving
-        self._greeting = Greeting(Self(self.node_id, name, incarnation), self._shared, *parts)
+        self._greeting = Greeting(own, self._shared, *parts)
         self.events = self._greeting.events
-        replicas.listen(self._replica_listener())
-
-    def _replica_listener(self) -> ReplicaListener:
-        return ReplicaListener(
-            on_update=self._relay.take,
-            on_open=self._phext_opened,
-            on_held=self.leaving.held_changed,
-            on_set_aside=self._scroll_set_aside,
-            on_taken=self._batch_taken,
-            on_durable=self._batch_durable,
-        )
+        events = ReplicaEvents(self.links, self._shared, self._relay, self.leaving, self.fetching)
+        self.replicas.listen(events.listener())
 
     # -- links -----------------------------------------------------------------------------
 
@@ -189,6 +197,7 @@ class Synchronizer:
         if closed is None:
             return
         closed.assembly.drop()
+        closed.asked.assembly.drop()
         if closed.hello is None:
             return
         self._greeting.lose(closed, reason)
@@ -198,6 +207,7 @@ class Synchronizer:
             for frame in frames:
                 self._receive_frame(link_after, frame)
             link_after.ready()
+        self.fetching.lost(closed)
         self._relay.links_changed()
         for other in self.links.values():
             self._relay.compare_left(other)  # it may have gone before it had sent it to all
@@ -285,9 +295,11 @@ class Synchronizer:
             self._tick_link(now, link)
         self._relay.tick(now)
         self.leaving.check()
+        self._questions.check(now)
         timing = self.timing
         quiet_until = now + timing.ping_interval_s / 2
-        deadline = min(self.presence.tick(now), self.tree.deadline, quiet_until)
+        soonest = min(self.presence.tick(now), self.tree.deadline, self._questions.due)
+        deadline = min(soonest, quiet_until)
         for link in self.links.values():
             for due in link.comparisons.due.values():
                 deadline = min(deadline, max(due, now + timing.compare_delay_s))
@@ -309,35 +321,6 @@ class Synchronizer:
         self._relay.check(now, link)
         if link.is_ready:
             link.comparisons.begin_due(now)
-
-    # -- replicas --------------------------------------------------------------------------
-
-    def _batch_taken(self) -> None:
-        """A batch was taken: what has arrived so far will be durable with it."""
-        self._relay.committing()
-        for link in self.links.values():
-            link.ledger.committing()
-
-    def _batch_durable(self) -> None:
-        """The batch taken last is durable."""
-        durable = self._relay.committed()
-        is_dirty = self.replicas.is_dirty
-        for link in self.links.values():
-            if link.ledger.committed(is_dirty=is_dirty):
-                link.ready()
-            for phext, sources in durable.items():
-                link.comparisons.hear_news(phext, sources)
-        self._listener.on_progress()
-
-    def _phext_opened(self, phext: str) -> None:
-        for link in self.links.values():
-            if phext not in link.announcements.ours and link.rights.of(phext).held:
-                link.announcements.tell(phext)
-
-    def _scroll_set_aside(self, phext: str) -> None:
-        """A scroll was damaged and is gone: a comparison finds it at the peers."""
-        for link in self.links.values():
-            link.comparisons.schedule_soon(phext)
 
     # -- questions -------------------------------------------------------------------------
 
@@ -390,7 +373,7 @@ class Synchronizer:
                 link.incoming.receive_live(phext, entries, link.hello)
             case Acknowledge():
                 link.ledger.note(message)
-                self._listener.on_progress()
+                self.fetching.acknowledged()
             case Ping(token):
                 link.outbox.answer(Pong(token))
             case Pong(token):
@@ -404,10 +387,10 @@ class Synchronizer:
                 entry = link.assembly.add(message)
                 if entry is not None:
                     link.incoming.receive(message.phext, (entry,), link.name)
-            case Hello():
-                self._greeting.receive(link, message)
-            case Summary(summary):
-                link.comparisons.receive_summary(summary)
+            case Hello() | Summary():
+                self._receive_what_is_held(link, message)
+            case Fetch() | Survey() | Fetched() | Surveyed():
+                self._receive_foreign(link, message)
             case Refused(phext, coordinate, reason):
                 self._receive_refused(link, (phext, coordinate), reason)
             case Conflict(phext, coordinate, theirs):
@@ -428,6 +411,24 @@ class Synchronizer:
             case _:
                 assert_never(message)
 
+    def _receive_what_is_held(self, link: Link, message: Hello | Summary) -> None:
+        if isinstance(message, Hello):
+            self._greeting.receive(link, message)
+        else:
+            link.comparisons.receive_summary(message.phext)
+        self.fetching.met()
+
+    def _receive_foreign(self, link: Link, message: Fetch | Survey | Fetched | Surveyed) -> None:
+        match message:
+            case Fetch() | Survey():
+                link.hosting.ask(message)
+            case Fetched():
+                self.fetching.receive(link, message)
+            case Surveyed():
+                self.surveying.receive(link, message)
+            case _:
+                assert_never(message)
+
     def _receive_pong(self, link: Link, token: int) -> None:
         if link.heartbeat.pong(self._clock.now, token):
             self._doubles.answered(link, token)
@@ -441,14 +442,8 @@ class Synchronizer:
         link.ready()
 
     def _receive_refused(self, link: Link, scroll: ScrollId, reason: str) -> None:
-        phext, coordinate = scroll
-        if contains(link.rights.of(phext).send, coordinate):
-            replica = self.replicas.known(phext)
-            if replica is None or replica.version(coordinate) == EMPTY_VERSION:
-                return  # nothing that we could have sent
-            link.refusals.note(scroll, reason)
-        else:
-            link.comparisons.note_refused(phext)
+        if not link.versions.receive_refused(scroll, reason):
+            link.comparisons.note_refused(scroll[0])
         self._listener.on_progress()
 
     # -- sending ---------------------------------------------------------------------------
@@ -463,6 +458,10 @@ class Synchronizer:
             return None
         if link.ledger.has_to_acknowledge:
             return link.ledger.acknowledge()
+        if link.asked.may_ask:
+            return link.asked.next_question()
+        if link.hosting.has_work and (answer := link.hosting.next_answer()) is not None:
+            return answer
         if link.requests.waiting and link.requests.may_ask:
             return link.requests.next_want()
         if link.comparisons.turns:

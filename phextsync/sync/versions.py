@@ -51,7 +51,7 @@ class Versions:
         except ValueError as error:
             raise ProtocolError(str(error)) from error
         scroll, rights = (phext, coordinate), self._rights.of(phext)
-        if not contains(rights.held, coordinate):
+        if not self._rights.shows(scroll):
             return
         if contains(rights.send, coordinate):
             self._refusals.forget(scroll)
@@ -66,6 +66,15 @@ class Versions:
             mine = replica.fingerprint(coordinate)[: len(fingerprint)]
             if mine != fingerprint:
                 self._say_conflict(scroll)
+
+    def receive_refused(self, scroll: ScrollId, reason: str) -> bool:
+        """The peer does not take what we have of a scroll; return whether we could have sent it."""
+        if not contains(self._rights.of(scroll[0]).send, scroll[1]):
+            return False
+        replica = self._replicas.known(scroll[0])
+        if replica is not None and replica.version(scroll[1]) != EMPTY_VERSION:
+            self._refusals.note(scroll, reason)
+        return True
 
     def receive_conflict(self, scroll: ScrollId, theirs: bytes) -> None:
         """The peer has another text of our version, with the digest `theirs`."""

@@ -1,0 +1,129 @@
+"""Bringing: requests wait until the scrolls that they are about are here, where others hold them.
+
+The changes of one process keep their order; what only reads waits for nothing but its own scroll.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+import trio
+
+from phextsync.control.desk import Desk
+from phextsync.control.frames import Value
+from phextsync.control.operations import AT, OPERATIONS, PHEXT, Serving, is_change
+from phextsync.errors import CoordinateError, PhextsyncError
+from phextsync.index import Coordinate
+
+_AT_ONCE: Final = 16  # scrolls of one request
+_WAITING_MAX: Final = 1000  # requests of one process
+
+_NEED_NO_BASE: Final = ("append", "append_line", "set")
+
+
+class Needed(NamedTuple):
+    """A scroll that a request is about. `is_blind`: it can be written to before it is here."""
+
+    phext: str
+    at: Coordinate
+    is_blind: bool
+
+
+def needed(request: list[Value]) -> Iterator[Needed]:
+    """Iterate over the scrolls that a request reads or changes; none for one about a range, the
+    past or the node."""
+    match request[2:] if request[:1] == ["as"] else request:
+        case ["batch", str(phext), list(changes)]:
+            for change in changes:
+                match change:
+                    case [str(name), *arguments] if name != "batch":
+                        yield from needed([name, phext, *arguments])
+        case ["import", str(phext), bool(keep), list(rows)]:
+            for row in rows:
+                match row:
+                    case [str(at), *_]:
+                        yield from _scroll(phext, at, is_blind=not keep)
+        case [str(name), str(phext), str(at), *rest]:
+            operation = OPERATIONS.get(name)
+            is_about_one = operation is not None and operation.arguments[:2] == (PHEXT, AT)
+            if operation is not None and is_about_one and operation.serving is Serving.AT_ONCE:
+                has_seen = any(isinstance(value, bytes) and value for value in rest)
+                is_blind = operation.name in _NEED_NO_BASE and not has_seen
+                yield from _scroll(phext, at, is_blind=is_blind)
+
+
+def _scroll(phext: str, at: str, *, is_blind: bool) -> Iterator[Needed]:
+    with suppress(CoordinateError):  # whoever carries it out says what is wrong
+        yield Needed(phext, Coordinate.parse(at), is_blind)
+
+
+class Bringing:
+    """The requests of one process that wait."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._foreign = desk.foreign
+        self._holding = desk.replicas.holding
+        self._changes: deque[tuple[list[Value], Callable[[PhextsyncError | None], None]]] = deque()
+        self._reads = 0
+
+    def must_wait(self, request: list[Value]) -> bool:
+        """Whether a request has to wait: for a scroll, or for a change before it that does."""
+        if self._changes and is_change(request):
+            return True
+        return not self._holding.is_everything and bool(self._away(request))
+
+    def wait(
+        self,
+        nursery: trio.Nursery,
+        request: list[Value],
+        then: Callable[[PhextsyncError | None], None],
+    ) -> None:
+        """Call `then` when the request can be carried out, or with what is in the way of that."""
+        if len(self._changes) + self._reads >= _WAITING_MAX:
+            text = f"expected at most {_WAITING_MAX} requests of a process to wait at a time"
+            then(PhextsyncError(text))
+        elif is_change(request):
+            self._changes.append((request, then))
+            if len(self._changes) == 1:
+                nursery.start_soon(self._bring_for_changes)
+        else:
+            self._reads += 1
+            nursery.start_soon(self._bring_for_read, request, then)
+
+    async def _bring_for_changes(self) -> None:
+        while self._changes:
+            request, then = self._changes[0]
+            error = await self._bring(request)
+            self._changes.popleft()
+            then(error)
+
+    async def _bring_for_read(
+        self, request: list[Value], then: Callable[[PhextsyncError | None], None]
+    ) -> None:
+        error = await self._bring(request)
+        self._reads -= 1
+        then(error)
+
+    def _away(self, request: list[Value]) -> list[Needed]:
+        away = (each for each in needed(request) if self._foreign.is_away(each.phext, each.at))
+        return [*dict.fromkeys(away)]
+
+    async def _bring(self, request: list[Value]) -> PhextsyncError | None:
+        errors: list[PhextsyncError] = []
+        limiter = trio.CapacityLimiter(_AT_ONCE)
+
+        async def fetch(scroll: Needed) -> None:
+            async with limiter:
+                try:
+                    if scroll.is_blind:
+                        await self._foreign.fetch_to_write(scroll.phext, scroll.at)
+                    else:
+                        await self._foreign.fetch(scroll.phext, scroll.at)
+                except PhextsyncError as error:
+                    errors.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for scroll in self._away(request):
+                nursery.start_soon(fetch, scroll)
+        return errors[0] if errors else None

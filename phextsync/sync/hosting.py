@@ -1,0 +1,145 @@
+"""Hosting: what the peer of one link asks to be shown of what we hold and it does not.
+
+It is shown what it could be sent as an update: what we hold, may write and it may read. Answers are
+made when the link can take them. A peer that subscribes to a scroll is sent its changes from then
+on, as many scrolls as there is room for.
+"""
+
+from collections import OrderedDict, deque
+from itertools import islice
+from typing import Final
+
+from phextsync.errors import ProtocolError, StoreDamagedError
+from phextsync.index import EMPTY_VERSION, Coordinate, contains
+from phextsync.ranges import Ranges, holds
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.sync.durable_first import DurableFirst
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import (
+    DIGEST_BYTES,
+    Fetch,
+    Fetched,
+    FetchMode,
+    Survey,
+    Surveyed,
+    SurveyedScroll,
+    Verdict,
+)
+from phextsync.sync.rights import LinkRights
+from phextsync.texts import first_line
+
+_LINE_CHARACTERS: Final = 60
+
+
+class Hosting:
+    """What one peer asked for and has not been shown yet."""
+
+    def __init__(
+        self, replicas: ReplicaSet, rights: LinkRights, durable_first: DurableFirst, limits: Limits
+    ) -> None:
+        self._replicas = replicas
+        self._rights = rights
+        self._durable_first = durable_first
+        self._limits = limits
+        self._asked: OrderedDict[int, Fetch | Survey] = OrderedDict()
+        self._pieces: deque[Fetched] = deque()
+
+    def ask(self, message: Fetch | Survey) -> None:
+        """The peer asks. ProtocolError when it has asked for too much, or twice under a number."""
+        if isinstance(message, Fetch) and message.mode is FetchMode.UNSUBSCRIBE:
+            self._rights.subscribed.pop((message.phext, message.coordinate), None)
+            return
+        if message.number in self._asked or len(self._asked) >= self._limits.fetches_max:
+            raise ProtocolError(
+                f"expected at most {self._limits.fetches_max} questions at once under numbers of "
+                f"their own, found {len(self._asked) + 1}"
+            )
+        self._asked[message.number] = message
+
+    def keep_to(self, phext: str, _scope: Ranges) -> None:
+        """One of the sides holds something else of a phext: the peer has to subscribe again."""
+        for scroll in [each for each in self._rights.subscribed if each[0] == phext]:
+            del self._rights.subscribed[scroll]
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there may be something to show."""
+        return bool(self._pieces or self._asked)
+
+    def next_answer(self) -> Fetched | Surveyed | None:
+        """Return the next answer, or the next piece of one. None while all that is asked for is
+        held back until it is on our disk."""
+        if self._pieces:
+            return self._pieces.popleft()
+        for number, asked in self._asked.items():
+            if isinstance(asked, Survey):
+                del self._asked[number]
+                return self._surveyed(asked)
+            if (asked.phext, asked.coordinate) not in self._durable_first:
+                del self._asked[number]
+                return self._fetched(asked)
+        return None
+
+    # -- scrolls ---------------------------------------------------------------------------
+
+    def _fetched(self, asked: Fetch) -> Fetched:
+        coordinate, rights = asked.coordinate, self._rights.of(asked.phext)
+        if not contains(rights.send, coordinate):
+            return Fetched(asked.number, Verdict.NOT_ALLOWED, is_subscribed=False)
+        if not contains(rights.held, coordinate):
+            return Fetched(asked.number, Verdict.NOT_HELD, is_subscribed=False)
+        replica = self._replicas.open(asked.phext)
+        try:
+            state = replica.difference(coordinate, EMPTY_VERSION) or b""
+            fingerprint = replica.fingerprint(coordinate)
+        except StoreDamagedError:  # set aside: it comes back from another holder
+            return Fetched(asked.number, Verdict.NOT_HELD, is_subscribed=False)
+        is_subscribed = self._subscribe(asked)
+        if fingerprint[:DIGEST_BYTES] == asked.digest:
+            return Fetched(asked.number, Verdict.SAME, is_subscribed, fingerprint)
+        size = self._limits.frame_bytes_max // 2
+        total = max(1, -(-len(state) // size))
+        for i in range(total):
+            piece = state[i * size : (i + 1) * size]
+            said = asked.number, Verdict.GIVEN, is_subscribed, fingerprint
+            self._pieces.append(Fetched(*said, i, total, piece))
+        return self._pieces.popleft()
+
+    def _subscribe(self, asked: Fetch) -> bool:
+        """Tell the peer of changes from now on, if it asked for that and there is room."""
+        subscribed, scroll = self._rights.subscribed, (asked.phext, asked.coordinate)
+        has_room = scroll in subscribed or len(subscribed) < self._limits.subscriptions_max
+        if asked.mode is not FetchMode.SUBSCRIBE or not has_room:
+            return False
+        subscribed[scroll] = None
+        return True
+
+    # -- ranges ----------------------------------------------------------------------------
+
+    def _surveyed(self, asked: Survey) -> Surveyed:
+        rights = self._rights.of(asked.phext)
+        if not holds(rights.show, asked.range):
+            return Surveyed(asked.number, Verdict.NOT_ALLOWED)
+        if not holds(rights.held, asked.range):
+            return Surveyed(asked.number, Verdict.NOT_HELD)
+        replica, count = self._replicas.open(asked.phext), self._limits.surveyed_max
+        # To read one that is damaged takes it out of what is iterated over.
+        places = list(islice(replica.coordinates(asked.range), count + 1))
+        rows: list[SurveyedScroll] = []
+        for coordinate in places[:count]:
+            row = row_of(replica, coordinate)
+            if row is not None and (asked.phext, coordinate) not in self._durable_first:
+                rows.append(row)
+        rest = places[count] if len(places) > count else None
+        return Surveyed(asked.number, Verdict.GIVEN, rest, tuple(rows))
+
+
+def row_of(replica: Replica, coordinate: Coordinate) -> SurveyedScroll | None:
+    """Return what a survey tells of a scroll that is here, None when it has no text."""
+    text = replica.read(coordinate)
+    if not text:
+        return None
+    digest = replica.fingerprint(coordinate)[:DIGEST_BYTES]
+    line = first_line(text, _LINE_CHARACTERS)
+    return SurveyedScroll(coordinate, replica.read_size(coordinate), digest, line)

@@ -1,0 +1,158 @@
+"""A node's users read and write what others hold, through handles, commands and other processes."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from phextsync.control.bringing import needed
+from phextsync.control.frames import Value
+from phextsync.errors import NotHeldError, NotSyncedError
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.testing import Crash, MemoryMesh, Partition, Repair, Restart
+from phextsync.testing.mesh import PHEXT
+
+_A, _B, _C = (Coordinate(library, *[1] * 8) for library in (1, 2, 3))
+
+
+def _run(body: Callable[[MemoryMesh], Awaitable[None]], count: int = 3) -> None:
+    """Run a mesh whose last node holds 1.* alone; all nodes but it have three scrolls."""
+    mesh = MemoryMesh(1, count)
+
+    async def run() -> None:
+        await mesh.run_until(1)
+        for place in (_A, _B, _C):
+            mesh.node(0).phext(PHEXT)[place] = f"{place}\n"
+        await mesh.run_until(2)
+        await mesh.node(count - 1).hold(["1.*"], PHEXT, copies=1)
+        await mesh.run_until(5)
+        assert list(mesh.node(count - 1).phext(PHEXT)) == [_A]
+        await body(mesh)
+
+    mesh.run(run)
+
+
+def test_a_scroll_is_fetched_in_one_round_trip_and_followed() -> None:
+    async def body(mesh: MemoryMesh) -> None:
+        node = mesh.node(2)
+        assert await node.fetch(_B, PHEXT) == f"{_B}\n"
+        mesh.edit(1, _B, lambda replica: replica.append(_B, "more\n"))
+        await mesh.run_until(mesh.now + 1)
+        assert node.phext(PHEXT)[_B] == f"{_B}\nmore\n"
+        assert await node.fetch("2.1.1/1.1.1/9.9.9", PHEXT) == ""
+        assert mesh.node(0).phext(PHEXT).get("2.1.1/1.1.1/9.9.9") is None
+
+    _run(body)
+
+
+def test_where_no_holder_is_reachable_the_error_says_so_and_what_was_here_stays() -> None:
+    async def body(mesh: MemoryMesh) -> None:
+        node = mesh.node(2)
+        await node.fetch(_B, PHEXT)
+        mesh.apply(Partition(((0, 1), (2,))))
+        await mesh.run_until(mesh.now + 5)
+        assert await node.fetch(_B, PHEXT) == f"{_B}\n"
+        with pytest.raises(NotHeldError, match=f"no holder of {PHEXT} {_C} is reachable: "):
+            await node.fetch(_C, PHEXT)
+
+    _run(body)
+
+
+def test_the_holders_that_placement_names_are_linked_with_on_demand() -> None:
+    async def body(mesh: MemoryMesh) -> None:
+        node = mesh.node(2)
+        mesh.apply(Partition(((0, 1), (2,))))
+        await mesh.run_until(mesh.now + 5)
+
+        async def link_with(node_ids: object) -> bool:
+            mesh.apply(Repair())
+            await mesh.run_until(mesh.now + 5)
+            return True
+
+        node.foreign.link_with = link_with
+        assert await node.fetch(_C, PHEXT) == f"{_C}\n"
+
+    _run(body)
+
+
+def test_an_edit_is_synced_when_a_holder_has_it_after_days_offline_and_restarts() -> None:
+    async def body(mesh: MemoryMesh) -> None:
+        node = mesh.node(2)
+        await node.fetch(_B, PHEXT)
+        mesh.apply(Partition(((0, 1), (2,))))
+        await mesh.run_until(mesh.now + 5)
+        node.phext(PHEXT).append(_B, "offline\n")
+        await node.durable()
+        with pytest.raises(NotSyncedError, match="no holder has the edits of 1 scroll"):
+            await node.synced(PHEXT, CoordinateRange.of(_B), timeout_s=1)
+        mesh.apply(Crash(2))
+        mesh.apply(Restart(2))
+        await mesh.run_until(mesh.now + 5)
+        mesh.apply(Repair())
+        await mesh.node(2).synced(PHEXT, CoordinateRange.of(_B), timeout_s=60)
+        texts = [mesh.node(number).phext(PHEXT).get(_B) for number in range(3)]
+        assert f"{_B}\noffline\n" in texts
+
+    _run(body)
+
+
+def test_a_survey_tells_what_is_held_here_and_elsewhere_in_order() -> None:
+    async def body(mesh: MemoryMesh) -> None:
+        node = mesh.node(2)
+        page = await node.survey(EVERYTHING, PHEXT)
+        assert [(row.coordinate, row.line) for row in page.scrolls] == [
+            (place, str(place)) for place in (_A, _B, _C)
+        ]
+        assert (page.rest, page.unanswered) == (None, ())
+        await node.fetch(_B, PHEXT)
+        mesh.apply(Partition(((0, 1), (2,))))
+        await mesh.run_until(mesh.now + 5)
+        page = await node.survey(EVERYTHING, PHEXT)
+        assert [row.coordinate for row in page.scrolls] == [_A, _B]
+        assert page.unanswered == (CoordinateRange(_B, None),)
+
+    _run(body)
+
+
+def test_a_long_range_is_surveyed_in_pages() -> None:
+    async def body(mesh: MemoryMesh) -> None:
+        replica = mesh.node(0).phext(PHEXT)
+        with replica.batch():
+            for number in range(1, 601):
+                replica[f"2.1.1/1.1.1/1.1.{number}"] = "x"
+        await mesh.run_until(mesh.now + 3)
+        found: list[Coordinate] = []
+        rest: CoordinateRange | None = CoordinateRange.parse("2.*")
+        while rest is not None:
+            page = await mesh.node(2).survey(rest, PHEXT)
+            assert len(page.scrolls) <= 256
+            found += [row.coordinate for row in page.scrolls]
+            rest = page.rest
+        assert found == list(replica.coordinates("2.*"))
+
+    _run(body)
+
+
+_at = "1.1.1/1.1.1/1.1.1"
+
+
+@pytest.mark.parametrize(
+    ("request_", "blind"),
+    [
+        (["get", "memory", _at], [False]),
+        (["as", "me", "append", "memory", _at, "x"], [True]),
+        (["set", "memory", _at, "x"], [True]),
+        (["set", "memory", _at, "x", b"seen"], [False]),
+        (["replace", "memory", _at, "x", "y", 1], [False]),
+        (["batch", "memory", [["set", _at, "x", b""], ["remove", _at]]], [True, False]),
+        (["import", "memory", True, [[_at, "x"]]], [False]),
+        (["import", "memory", False, [[_at, "x"]]], [True]),
+        (["log", "memory", _at, None], []),
+        (["count", "memory", "*"], []),
+        (["get", "memory", "no coordinate"], []),
+        (["status"], []),
+    ],
+)
+def test_a_request_needs_the_scrolls_that_it_reads_or_changes(
+    request_: list[Value], blind: list[bool]
+) -> None:
+    assert [scroll.is_blind for scroll in needed(request_)] == blind

@@ -1,0 +1,330 @@
+"""What others hold is read and written here too: as guests, which count for nobody as copies."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from phextsync.errors import NotHeldError
+from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
+from phextsync.sync.codec import decode, encode
+from phextsync.sync.limits import Limits
+from phextsync.sync.messages import (
+    Fetch,
+    Fetched,
+    FetchMode,
+    Survey,
+    Surveyed,
+    SurveyedScroll,
+    Unknown,
+    Verdict,
+)
+from phextsync.trust.permissions import Permissions
+from sims.network import PHEXT, Network, Peer
+
+_ONE = CoordinateRange.parse("1.*")
+_TWO = CoordinateRange.parse("2.*")
+_A = Coordinate(1, *[1] * 8)
+_B = Coordinate(2, *[1] * 8)
+_C = Coordinate(2, *[2] * 8)
+_D = Coordinate(2, *[3] * 8)
+
+
+def _network(holders: int = 1, *, limits: Limits | None = None) -> Network:
+    """Return holders of everything, and last a node that holds 1.* alone, all linked."""
+    network = Network(holders + 1, limits=limits)
+    network.peers[0].replica[_A] = "one"
+    network.peers[0].replica[_B] = "two"
+    network.peers[-1].replicas.hold(PHEXT, [_ONE])
+    network.link_all()
+    network.run(1)
+    return network
+
+
+def _fetch(network: Network, place: Coordinate = _B, peer: int = -1) -> list[bool]:
+    """Let a peer fetch a scroll; return what it is told, later too."""
+    told: list[bool] = []
+    network.peers[peer].core.fetching.fetch(network.now, PHEXT, place, told.append)
+    while network.step():
+        pass
+    return told
+
+
+def _is_unsent(peer: Peer, place: Coordinate = _B) -> bool:
+    return (PHEXT, place) in peer.replicas.guests.unsent
+
+
+def test_a_scroll_that_others_hold_is_read_when_it_was_fetched() -> None:
+    network = _network()
+    reader = network.peers[1]
+    with pytest.raises(NotHeldError):
+        reader.replica[_B]
+    assert _fetch(network) == [True]
+    assert reader.replica[_B] == "two"
+    assert reader.replicas.guests.is_fresh((PHEXT, _B))
+
+
+def test_a_guest_is_in_no_listing_summary_or_comparison() -> None:
+    network = _network()
+    reader = network.peers[1]
+    before = reader.core.links[1].announcements.summary(PHEXT)
+    _fetch(network)
+    network.run(1)
+    assert list(reader.replica) == [_A]
+    assert len(reader.replica) == 1
+    assert reader.core.links[1].announcements.summary(PHEXT) == before
+    assert _B in reader.replica.index
+
+
+def test_a_guest_hears_of_changes_of_whoever_makes_them_at_once() -> None:
+    network = _network(2)
+    _fetch(network)
+    for writer in network.peers[:2]:
+        writer.replica.append(_B, "!")
+        while network.step():
+            pass
+    assert network.peers[-1].replica[_B] == "two!!"
+
+
+def test_an_edit_of_a_guest_reaches_holders_and_is_sent_when_one_has_it_on_its_disk() -> None:
+    network = _network(2)
+    reader = network.peers[-1]
+    _fetch(network)
+    reader.replica.append(_B, "!")
+    assert _is_unsent(reader)
+    while network.step():
+        pass
+    assert network.peers[0].replica[_B] == network.peers[1].replica[_B] == "two!"
+    assert _is_unsent(reader), "no disk has it yet"
+    network.run(1)
+    assert not _is_unsent(reader)
+    assert network.peers[0].durable_texts()[_B] == "two!"
+
+
+def test_an_edit_made_while_nobody_is_linked_survives_a_restart_and_is_sent_later() -> None:
+    network = _network()
+    reader = network.peers[1]
+    _fetch(network)
+    network.cut(1)
+    reader.replica.append(_B, " offline")
+    network.run(1)
+    network.crash(1)
+    assert _is_unsent(reader)
+    assert reader.replica[_B] == "two offline"
+    network.link(0, 1)
+    network.run(1)
+    assert network.peers[0].replica[_B] == "two offline"
+    assert not _is_unsent(reader)
+
+
+def test_a_scroll_can_be_written_without_what_is_there() -> None:
+    network = _network()
+    reader = network.peers[1]
+    network.cut(1)
+    reader.replicas.guests.admit((PHEXT, _B))
+    reader.replica.append(_B, "blind")
+    network.run(1)
+    network.crash(1)
+    network.link(1, 0)
+    network.run(1)
+    text = network.peers[0].replica[_B]
+    assert sorted(text) == sorted("twoblind")
+    assert reader.replica[_B] == text
+    assert not _is_unsent(reader)
+
+
+def test_a_guest_is_stale_when_the_link_that_told_of_it_ends() -> None:
+    network = _network(2)
+    reader = network.peers[-1]
+    _fetch(network)
+    host = reader.replicas.guests.host((PHEXT, _B))
+    assert host is not None
+    network.cut(host)
+    assert reader.replicas.guests.is_stale((PHEXT, _B))
+    assert not reader.replica.is_open(_B), "whoever reads it has to ask"
+    assert _fetch(network) == [True]
+    assert reader.replicas.guests.is_fresh((PHEXT, _B))
+
+
+def test_a_silent_holder_is_followed_by_the_next_within_50_ms() -> None:
+    network = _network(2)
+    reader = network.peers[-1]
+    silent = min(number for number, ends in network.links.items() if 2 in ends)
+    told: list[bool] = []
+    reader.core.fetching.fetch(network.now, PHEXT, _B, told.append)
+    assert reader.core.next_frame(network.now, silent) is not None
+    assert not told
+    network.now += 0.05
+    due = reader.core.tick(network.now)
+    assert due >= network.now
+    while network.step():
+        pass
+    assert told == [True]
+
+
+def test_where_nobody_holds_a_scroll_that_is_said_at_once() -> None:
+    network = Network(2)
+    for peer in network.peers:
+        peer.replicas.hold(PHEXT, [_ONE])
+    network.link_all()
+    network.run(1)
+    assert _fetch(network) == [False]
+
+
+def test_the_holder_says_no_where_the_certificate_does_not_let_the_asker_read() -> None:
+    network = Network(2)
+    network.peers[1].restrict(
+        Permissions(read={PHEXT: (_ONE,)}, write={PHEXT: (_ONE,)}), is_liar=True
+    )
+    network.peers[0].replica[_B] = "secret"
+    network.link_all()
+    network.run(1)
+    verdicts: list[int] = []
+
+    def see(sender: Peer, _receiver: Peer, frame: bytes) -> None:
+        message = decode(frame, Limits())
+        if isinstance(message, Fetched):
+            verdicts.append(message.verdict)
+
+    network.on_frame = see
+    network.peers[1].core.links[1].rights.told[PHEXT] = (CoordinateRange(),)
+    assert _fetch(network) == [False]
+    assert verdicts == [3]
+    assert (PHEXT, _B) not in network.peers[1].replicas.guests
+
+
+# -- hostile and broken answers ------------------------------------------------------------
+
+
+def _forged(network: Network, forge: Callable[[Fetched], list[Fetched]]) -> None:
+    """Let the reader fetch, and get other answers than the holder gave."""
+    reader, holder = network.peers[1], network.peers[0]
+    reader.core.fetching.fetch(network.now, PHEXT, _B, lambda _: None)
+    while (frame := reader.core.next_frame(network.now, 1)) is not None:
+        holder.core.receive(network.now, 1, frame)
+    while (frame := holder.core.next_frame(network.now, 1)) is not None:
+        message = decode(frame, Limits())
+        answers = forge(message) if isinstance(message, Fetched) else [message]
+        for answer in answers:
+            assert not isinstance(answer, Unknown)
+            reader.core.receive(network.now, 1, encode(answer))
+
+
+def _other_text(fetched: Fetched) -> list[Fetched]:
+    other = Network(1).peers[0]
+    other.replica[_B] = "foreign"
+    state = other.replica.difference(_B, EMPTY_VERSION)
+    assert state is not None
+    return [replace(fetched, piece=state)]
+
+
+@pytest.mark.parametrize(
+    ("forge", "reason"),
+    [
+        (_other_text, "expected another text of 2.1.1/1.1.1/1.1.1 by its fingerprint"),
+        (lambda f: [replace(f, fingerprint=bytes(32))], "expected another text"),
+        (lambda f: [replace(f, piece=f.piece[:-1])], "update"),
+        (lambda f: [replace(f, piece=b"")], "found nothing"),
+        (lambda f: [replace(f, verdict=Verdict.SAME)], "expected another text"),
+        (lambda f: [replace(f, number=7777)], "expected an answer to a question, found number"),
+        (lambda f: [f, f], "expected an answer to a question, found number"),
+        (lambda f: [replace(f, index=1, total=2)], "expected the next part of a scroll"),
+    ],
+)
+def test_an_answer_that_is_not_what_it_says_ends_the_link_and_nothing_is_kept(
+    forge: Callable[[Fetched], list[Fetched]], reason: str
+) -> None:
+    network = _network()
+    reader = network.peers[1]
+    _forged(network, forge)
+    assert reason in str(reader.core.links[1].goodbye)
+    network.cut(1)
+    network.run(1)
+    assert not reader.replicas.guests.is_fresh((PHEXT, _B))
+    assert "foreign" not in reader.durable_texts().values()
+
+
+def test_a_state_that_is_larger_than_a_frame_comes_in_pieces_and_one_too_large_ends_the_link() -> (
+    None
+):
+    network = _network(limits=Limits(frame_bytes_max=4096, scroll_bytes_max=1 << 16))
+    network.peers[0].replica[_C] = "x" * 30_000
+    network.peers[0].replica[_D] = "x" * 100_000
+    network.run(1)
+    assert _fetch(network, _C) == [True]
+    assert network.peers[1].replica[_C] == "x" * 30_000
+    assert _fetch(network, _D) == [False]
+    assert (PHEXT, _D) not in network.peers[1].replicas.guests
+
+
+def test_a_peer_that_asks_too_much_at_once_or_twice_under_a_number_is_left() -> None:
+    for numbers in ([1, 1], list(range(300))):
+        network = _network()
+        holder = network.peers[0]
+        for number in numbers:
+            fetch = Fetch(number, PHEXT, _B, FetchMode.ONCE, b"")
+            holder.core.receive(network.now, 1, encode(fetch))
+        assert "questions at once" in str(holder.core.links[1].goodbye)
+
+
+def test_a_peer_is_told_of_so_many_scrolls_and_told_when_it_is_not() -> None:
+    network = _network(limits=Limits(subscriptions_max=1))
+    network.peers[0].replica[_C] = "three"
+    network.run(1)
+    assert _fetch(network) == _fetch(network, _C) == [True]
+    guests = network.peers[1].replicas.guests
+    assert guests.is_fresh((PHEXT, _B))
+    assert guests.is_stale((PHEXT, _C))
+    assert len(network.peers[0].core.links[1].rights.subscribed) == 1
+
+
+def test_scrolls_outside_of_a_range_or_in_disorder_end_the_link() -> None:
+    row = SurveyedScroll(_A, 3, bytes(16), "one")
+    for scrolls, rest in (((row,), None), ((), _TWO.lower), ((), _A)):
+        network = _network()
+        reader = network.peers[1]
+        reader.core.surveying.survey(network.now, PHEXT, _TWO, lambda _: None)
+        frame = reader.core.next_frame(network.now, 1)
+        assert frame is not None
+        survey = decode(frame, Limits())
+        assert isinstance(survey, Survey)
+        answer = Surveyed(survey.number, Verdict.GIVEN, rest, scrolls)
+        reader.core.receive(network.now, 1, encode(answer))
+        assert "expected" in str(reader.core.links[1].goodbye)
+
+
+# -- rights --------------------------------------------------------------------------------
+
+
+def _restricted(certificate: Permissions) -> Network:
+    """Return a holder, and a reader of 1.* that has a certificate and says that it had none."""
+    network = Network(2)
+    network.peers[0].replica[_B] = "two"
+    network.peers[1].restrict(certificate, is_liar=True)
+    network.peers[1].replicas.hold(PHEXT, [_ONE])
+    network.link_all()
+    network.run(1)
+    return network
+
+
+def test_what_a_peer_may_not_write_it_may_read_and_its_edits_are_refused() -> None:
+    everything = {PHEXT: (CoordinateRange(),)}
+    network = _restricted(Permissions(read=everything, write={PHEXT: (_ONE,)}))
+    holder, reader = network.peers
+    assert _fetch(network) == [True]
+    reader.replica.append(_B, " of mine")
+    network.run(1)
+    assert holder.replica[_B] == "two"
+    assert _is_unsent(reader)
+
+
+def test_a_holder_that_may_not_write_a_range_is_not_asked_for_it() -> None:
+    network = Network(2)
+    network.peers[0].replica[_B] = "two"
+    network.run(1)
+    everything = {PHEXT: (CoordinateRange(),)}
+    network.peers[0].restrict(Permissions(read=everything, write={PHEXT: (_ONE,)}))
+    network.peers[1].replicas.hold(PHEXT, [_ONE])
+    network.link_all()
+    network.run(1)
+    assert _fetch(network) == [False]
