@@ -4,13 +4,14 @@ Each socket has a task that hears and one that says; what is refused ends the so
 is in the frame that closes it.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
 import trio
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 
+from phextsync.boundaries import first
 from phextsync.errors import (
     PermissionDeniedError,
     PhextsyncError,
@@ -28,6 +29,7 @@ from phextsync.web.speaking import Speaker, closing, denied
 
 _BEAT_S: Final = 10.0
 _FULL_S: Final = 1.0
+_TOO_LATE: Final = 4408
 _WRITER: Final = "web"
 
 
@@ -43,16 +45,16 @@ async def serve_scroll(socket: WebSocket, opened: OpenScrolls) -> None:
         await _close(socket, error)
         return
     speaker = Speaker(participant)
+
+    async def hear() -> None:
+        while (data := await next_bytes(socket)) is not None:
+            reader = Reader(data)
+            speaker.receive(reader.integer(), reader)
+            if speaker.is_asking:
+                flag.set()
+
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_say, socket, speaker, flag, nursery.cancel_scope)
-            try:
-                await _hear(socket, speaker, flag)
-            except PhextsyncError as error:
-                await _close(socket, error)
-            nursery.cancel_scope.cancel()
-    except* trio.BrokenResourceError:
-        pass  # the client is gone: there is nobody to tell
+        await _talk(socket, speaker, flag, hear)
     finally:
         opened.leave(phext, coordinate, participant)
 
@@ -71,21 +73,18 @@ class Conversations:
         heard, to_save = Flag(), Flag()
         scrolls_max = self._limits.scrolls_max
         conversation = Conversation(self._opened, _WRITER, scrolls_max, admits, heard.set)
+
+        async def hear() -> None:
+            while (data := await next_bytes(socket)) is not None:
+                if conversation.receive(data):
+                    to_save.set()
+
         try:
             async with trio.open_nursery() as nursery:
-                scope = nursery.cancel_scope
-                nursery.start_soon(_say, socket, conversation, heard, scope)
                 nursery.start_soon(self._save, conversation, to_save)
-                nursery.start_soon(self._expect_one, socket, conversation, scope)
-                try:
-                    while (data := await next_bytes(socket)) is not None:
-                        if conversation.receive(data):
-                            to_save.set()
-                except PhextsyncError as error:
-                    await _close(socket, error)
-                scope.cancel()
-        except* trio.BrokenResourceError:
-            pass  # the client is gone: there is nobody to tell
+                nursery.start_soon(self._expect_one, socket, conversation)
+                await _talk(socket, conversation, heard, hear)
+                nursery.cancel_scope.cancel()
         finally:
             conversation.leave()
 
@@ -100,43 +99,57 @@ class Conversations:
                     break
                 await trio.sleep(_FULL_S)
 
-    async def _expect_one(
-        self, socket: WebSocket, conversation: Conversation, scope: trio.CancelScope
-    ) -> None:
+    async def _expect_one(self, socket: WebSocket, conversation: Conversation) -> None:
         """End a socket over which no scroll was opened in time."""
         await trio.sleep(self._limits.token_s)
         if not conversation:
-            await socket.close(4408, "expected a document and a token in time, found neither")
-            scope.cancel()
+            with suppress(trio.BrokenResourceError):
+                told = "expected a document and a token in time, found neither"
+                await _end(socket, _TOO_LATE, told)
 
 
-async def _hear(socket: WebSocket, speaker: Speaker, flag: Flag) -> None:
-    while (data := await next_bytes(socket)) is not None:
-        reader = Reader(data)
-        speaker.receive(reader.integer(), reader)
-        flag.set()
+async def _talk(
+    socket: WebSocket,
+    speaker: Speaker | Conversation,
+    flag: Flag,
+    hear: Callable[[], Awaitable[None]],
+) -> None:
+    """Hear and say until the socket ends, or something is refused: that is its last word. What is
+    being said is said to its end, or nothing could be said behind it."""
+    problem: PhextsyncError | None = None
+    is_ending = trio.Event()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_say, socket, speaker, flag, is_ending)
+            try:
+                await hear()
+            except PhextsyncError as error:
+                problem = error
+            is_ending.set()
+            flag.set()
+        if problem is not None:
+            await _close(socket, problem)
+    except* PhextsyncError as group:
+        await _close(socket, first(group))
+    except* trio.BrokenResourceError:
+        pass  # the client is gone: there is nobody to tell
 
 
 async def _say(
-    socket: WebSocket, speaker: Speaker | Conversation, flag: Flag, scope: trio.CancelScope
+    socket: WebSocket, speaker: Speaker | Conversation, flag: Flag, is_ending: trio.Event
 ) -> None:
-    try:
-        while True:
-            flag.lower()
-            while (message := speaker.next_message()) is not None:
-                await socket.send_bytes(message)
-            with trio.move_on_after(_BEAT_S):
-                await flag.wait()
-            if not flag.is_set:
-                speaker.beat()
-    except PhextsyncError as error:
-        await _close(socket, error)
-        scope.cancel()
+    while not is_ending.is_set():
+        flag.lower()
+        while not is_ending.is_set() and (message := speaker.next_message()) is not None:
+            await _send(socket, message)
+        with trio.move_on_after(_BEAT_S):
+            await flag.wait()
+        if not flag.is_set:
+            speaker.beat()
 
 
 async def next_bytes(socket: WebSocket) -> bytes | None:
     """Return the next message of a socket, None at its end. ProtocolError when it is a text."""
-    await trio.lowlevel.checkpoint()  # others have their turn, however much a client sends
     message = await socket.receive()
     if message["type"] == "websocket.disconnect":
         return None
@@ -146,7 +159,22 @@ async def next_bytes(socket: WebSocket) -> bytes | None:
     return data
 
 
-async def _close(socket: WebSocket, error: PhextsyncError) -> None:
-    if isinstance(error, PermissionDeniedError):
-        await socket.send_bytes(denied(str(error)))
-    await socket.close(*closing(error))
+async def _close(socket: WebSocket, problem: BaseException) -> None:
+    """Say why a socket ends."""
+    assert isinstance(problem, PhextsyncError)
+    with suppress(trio.BrokenResourceError):
+        if isinstance(problem, PermissionDeniedError):
+            await _send(socket, denied(str(problem)))
+        await _end(socket, *closing(problem))
+
+
+async def _send(socket: WebSocket, data: bytes) -> None:
+    """Send a message. trio.BrokenResourceError when the socket has ended."""
+    if socket.application_state is not WebSocketState.CONNECTED:
+        raise trio.BrokenResourceError("the web socket is closed")
+    await socket.send_bytes(data)
+
+
+async def _end(socket: WebSocket, code: int, reason: str) -> None:
+    if socket.application_state is WebSocketState.CONNECTED:
+        await socket.close(code, reason)

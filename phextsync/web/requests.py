@@ -193,8 +193,8 @@ class Requests:
             raise Refusal(400, "Bad Request: expected the handshake of a web socket, version 13")
         head = self._http.send(answer) or b""
         early = bytes(self._http.trailing_data[0])
-        socket = WebSocketStream(self._stream, head, early, self._limits, self._share)
-        await socket.begin()
+        socket = WebSocketStream(self._stream, early, self._limits, self._share)
+        await socket.begin(head)
         return socket
 
     # -- the stream ------------------------------------------------------------------------

@@ -76,6 +76,11 @@ class Speaker:
         self._asks |= not self._participant.take(data)
         return True
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether it has to ask for text that the client built on, and that is not here."""
+        return self._asks
+
     def next_message(self) -> bytes | None:
         """Return what to say now, None for nothing."""
         participant = self._participant

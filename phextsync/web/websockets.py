@@ -24,12 +24,11 @@ _LOST: Final = 1006
 
 
 class WebSocketStream:
-    """The messages of one web socket, as ASGI has them. `head` is sent before the first one."""
+    """The messages of one web socket, as ASGI has them."""
 
     def __init__(
         self,
         stream: trio.abc.Stream,
-        head: bytes,
         early: bytes,
         limits: WebLimits,
         share: Share,
@@ -40,13 +39,14 @@ class WebSocketStream:
         self._share = share
         self._connection = Connection(ConnectionType.SERVER, trailing_data=early)
         self._sending = trio.Lock()
-        self._head = head
+        self._is_cut = False
         self._closed: int | None = None
 
     async def receive(self) -> Message:
         """Return the next message, or that the socket has ended."""
         pieces: list[bytes | str] = []
         size = 0
+        has_waited = False
         while self._closed is None:
             for event in self._connection.events():
                 match event:
@@ -65,8 +65,11 @@ class WebSocketStream:
                             break
                         if event.message_finished:
                             self._share.clear()
+                            if not has_waited:  # others have their turn, however much it sends
+                                await trio.lowlevel.checkpoint()
                             return _message(pieces)
             if self._closed is None:
+                has_waited = True
                 await self._read()
         self._share.clear()
         return {"type": "websocket.disconnect", "code": self._closed}
@@ -123,22 +126,25 @@ class WebSocketStream:
     async def _send(self, event: Event) -> None:
         try:
             async with self._sending:
-                data, self._head = self._head + self._connection.send(event), b""
-                with trio.fail_after(self._limits.send_s):
-                    await self._stream.send_all(data)
+                await self._write(self._connection.send(event))
         except LocalProtocolError as error:  # the client has begun to close it
             raise trio.BrokenResourceError("the web socket is closed") from error
         except (trio.TooSlowError, trio.ClosedResourceError) as error:
-            self._closed = _LOST
             await trio.aclose_forcefully(self._stream)
             raise trio.BrokenResourceError("the client takes nothing") from error
 
-    async def begin(self) -> None:
+    async def _write(self, data: bytes) -> None:
+        if self._is_cut:
+            raise trio.BrokenResourceError("a frame was cut off: nothing can be said behind it")
+        self._is_cut = True
+        with trio.fail_after(self._limits.send_s):
+            await self._stream.send_all(data)
+        self._is_cut = False
+
+    async def begin(self, head: bytes) -> None:
         """Send the answer to the handshake."""
         async with self._sending:
-            head, self._head = self._head, b""
-            with trio.fail_after(self._limits.send_s):
-                await self._stream.send_all(head)
+            await self._write(head)
 
 
 def is_web_socket(request: h11.Request) -> bool:
