@@ -18,6 +18,7 @@ from benchmarks import (
     scale,
     search,
     sync,
+    web,
 )
 
 _BENCHMARKS = {
@@ -34,6 +35,7 @@ _BENCHMARKS = {
     "scale": scale.run,
     "search": search.run,
     "sync": sync.run,
+    "web": web.run,
 }
 
 

@@ -1,0 +1,228 @@
+"""The web server: clients of Yjs at one scroll, of one node and across two, and what sockets take.
+
+A keystroke is timed from one client's socket to another's; a client is this process. Across two
+nodes it passes both, with TLS between them. Yardstick of the same run: `pycrdt-websocket` on
+uvicorn, with the same library for web sockets, where it is installed.
+"""
+
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+import trio
+from pycrdt import Doc, Text
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, BytesMessage, Event, Ping, Request
+
+from benchmarks.nodes import LOOPBACK, anonymous_mb, in_other, make_folders, pin
+from benchmarks.report import Report
+from phextsync.discovery import Address
+from phextsync.gateways.guard import Guard
+from phextsync.index import Coordinate
+from phextsync.node.node import Node, open_node
+from phextsync.varints import varints
+from phextsync.web.lib0 import Reader, sized
+from phextsync.web.serving import serve
+
+_SOCKETS: Final = 200
+_SCROLLS: Final = 50
+_TEXT: Final = "A line of a note that somebody wrote.\n" * 50
+_STEP_1, _STEP_2, _UPDATE = range(3)
+
+
+def run(*, quick: bool) -> Report:
+    """Measure; `quick` presses fewer keys."""
+    report = Report()
+    keys = 100 if quick else 1000
+    with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary, ExitStack() as stack:
+        folders = make_folders(Path(temporary), "one", "two")
+        first = stack.enter_context(in_other(_run_node, folders[0], ()))
+        port, web = first.recv()
+        pin(0)
+        paths = [_path(1)] * 2
+        alone = trio.run(_press, (web, web), paths, keys)
+        yardstick = None
+        if find_spec("pycrdt.websocket") is not None:
+            with in_other(_run_pycrdt_websocket) as pipe:
+                theirs = pipe.recv()
+                times_ms = trio.run(_press, (theirs, theirs), ["/a"] * 2, keys)
+                pipe.send("stop")
+            yardstick = "pycrdt_websocket_p50_ms"
+            _add(report, "pycrdt_websocket", times_ms)
+        _add(report, "one_node", alone, yardstick)
+        if yardstick is not None:
+            ratio = _at(alone, 0.5) / report.figures[yardstick].value
+            report.add("one_node_ratio", [ratio], "ratio", yardstick)
+        second = stack.enter_context(in_other(_run_node, folders[1], (f"{LOOPBACK}:{port}",)))
+        other = second.recv()[1]
+        _add(report, "client_to_client", trio.run(_press, (web, other), paths, keys))
+        before = _memory_mb(first)
+        name = f"sockets_mb@{_SOCKETS}x{_SCROLLS}"
+        report.add(name, [trio.run(_hold_sockets, web, first) - before], "MB")
+        for node in (first, second):
+            node.send("stop")
+    return report
+
+
+def _add(report: Report, name: str, times_ms: list[float], yardstick: str | None = None) -> None:
+    report.add(f"{name}_p50_ms", [_at(times_ms, 0.5)], "ms", yardstick)
+    report.add(f"{name}_p99_ms", [_at(times_ms, 0.99)], "ms")
+
+
+def _at(times_ms: list[float], share: float) -> float:
+    return sorted(times_ms)[int(share * (len(times_ms) - 1))]
+
+
+def _path(number: int) -> str:
+    return f"/sync/bench/{_place(number)}"
+
+
+def _place(number: int) -> Coordinate:
+    return Coordinate(1, 1, 1, 1, 1, 1, 1, 1, number)
+
+
+# -- clients -------------------------------------------------------------------------------
+
+
+class _Client:
+    """One web socket of y-websocket's protocol."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._socket = WSConnection(ConnectionType.CLIENT)
+        self._events: list[Event] = []
+
+    async def open(self, path: str) -> None:
+        """Begin, and get what is there."""
+        await self._send(Request(host=LOOPBACK, target=path))
+        assert isinstance(await self._next(), AcceptConnection)
+        await self.say(_STEP_1, b"\0")
+        while (await self.hear())[0] != _STEP_2:
+            pass
+
+    async def say(self, kind: int, data: bytes) -> None:
+        """Send a message of synchronization."""
+        await self._send(BytesMessage(data=varints(0, kind) + sized(data)))
+
+    async def hear(self) -> tuple[int, bytes]:
+        """Return the next message of synchronization."""
+        data = b""
+        while True:
+            event = await self._next()
+            if isinstance(event, Ping):
+                await self._send(event.response())
+            elif isinstance(event, BytesMessage):
+                data += event.data
+                if event.message_finished:
+                    reader, data = Reader(data), b""
+                    if reader.integer() == 0:
+                        return reader.integer(), reader.bytes()
+
+    async def _send(self, event: Event) -> None:
+        await self._stream.send_all(self._socket.send(event))
+
+    async def _next(self) -> Event:
+        while not self._events:
+            self._socket.receive_data(bytes(await self._stream.receive_some(1 << 16)))
+            self._events = list(self._socket.events())
+        return self._events.pop(0)
+
+
+async def _press(ports: tuple[int, int], paths: list[str], keys: int) -> list[float]:
+    """Return the milliseconds that each key took from one client to the other."""
+    times_ms: list[float] = []
+    clients: list[_Client] = []
+    for port, path in zip(ports, paths, strict=True):
+        clients.append(_Client(await trio.open_tcp_stream(LOOPBACK, port)))
+        await clients[-1].open(path)
+    writer, reader = clients
+    doc: Doc[Text] = Doc()
+    text = doc.get("text", type=Text)
+    async with trio.open_nursery() as nursery:
+        for number in range(keys):
+            before = doc.get_state()
+            text.insert(number, "x")
+            update = doc.get_update(before)
+            began = time.perf_counter()
+            await writer.say(_UPDATE, update)
+            while (await reader.hear())[0] == _STEP_1:
+                pass
+            times_ms.append((time.perf_counter() - began) * 1000)
+        nursery.cancel_scope.cancel()
+    return times_ms[keys // 10 :]
+
+
+async def _hold_sockets(port: int, pipe: Connection) -> float:
+    """Open all sockets; return what memory the node has then."""
+    clients: list[_Client] = []
+    for number in range(_SOCKETS):
+        clients.append(_Client(await trio.open_tcp_stream(LOOPBACK, port)))
+        await clients[-1].open(_path(2 + number % _SCROLLS))
+    return _memory_mb(pipe)
+
+
+def _memory_mb(pipe: Connection) -> float:
+    pipe.send("memory")
+    memory: float = pipe.recv()
+    return memory
+
+
+# -- servers -------------------------------------------------------------------------------
+
+
+def _run_node(pipe: Connection, folder: Path, peers: tuple[str, ...]) -> None:
+    pin(1)
+    trio.run(_hold_node, pipe, folder, peers)
+
+
+async def _hold_node(pipe: Connection, folder: Path, peers: tuple[str, ...]) -> None:
+    """Run a node with its web server; answer how much memory it takes until told to stop."""
+    async with (
+        open_node(folder, host=LOOPBACK, port=0, discover=False, peers=peers) as node,
+        trio.open_nursery() as nursery,
+    ):
+        if not peers:
+            _fill(node)
+        await node.durable()
+        start: Callable[..., Awaitable[None]] = serve
+        web: int = await nursery.start(start, node, Address(LOOPBACK, 0), Guard())
+        pipe.send((node.port, web))
+        while await trio.to_thread.run_sync(pipe.recv) == "memory":
+            pipe.send(anonymous_mb())
+        nursery.cancel_scope.cancel()
+
+
+def _fill(node: Node) -> None:
+    with node.phext("bench").batch():
+        for number in range(_SCROLLS):
+            node.phext("bench")[_place(2 + number)] = _TEXT
+
+
+def _run_pycrdt_websocket(pipe: Connection) -> None:
+    """Serve one document with the other server, until this process is ended with ours."""
+    import asyncio
+
+    import uvicorn
+    from pycrdt.websocket import ASGIServer, WebsocketServer
+
+    async def hold() -> None:
+        async with WebsocketServer() as rooms:
+            config = uvicorn.Config(
+                ASGIServer(rooms), host=LOOPBACK, port=0, ws="wsproto", log_level="error"
+            )
+            server = uvicorn.Server(config)
+            serving = asyncio.create_task(server.serve())
+            while not server.started:  # noqa: ASYNC110 - it has no event for that
+                await asyncio.sleep(0.01)
+            pipe.send(server.servers[0].sockets[0].getsockname()[1])
+            await asyncio.to_thread(pipe.recv)
+            server.should_exit = True
+            await serving
+
+    pin(1)
+    asyncio.run(hold())
