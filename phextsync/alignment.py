@@ -58,6 +58,8 @@ def changed_blocks(ours: Sequence[str], theirs: Sequence[str], work: Work) -> li
 def shortest_script(ours: Sequence[str], theirs: Sequence[str], work: Work) -> list[Block]:
     """Return the fewest changes that make `theirs` of `ours` (E. Myers, "An O(ND) difference
     algorithm", 1986); one block with everything when that would take too many steps."""
+    if set(ours).isdisjoint(theirs):  # as nearly always where a word or a line became another
+        return [(0, len(ours), 0, len(theirs))] if ours or theirs else []
     numbers: dict[str, int] = {}
     a, b = ([numbers.setdefault(piece, len(numbers)) for piece in side] for side in (ours, theirs))
     middle = len(a) + len(b) + 1
@@ -141,9 +143,12 @@ def shared_ends(line: str, other: str) -> int:
 def common_ends(old: str, new: str) -> tuple[int, int]:
     """Return how many characters are equal at the start, and of the rest at the end."""
     limit = min(len(old), len(new))
-    start = _longest(limit, lambda n: old[:n] == new[:n])
-    limit -= start
-    stop = _longest(limit, lambda n: old[len(old) - n :] == new[len(new) - n :])
+    start = stop = 0
+    if old[:1] == new[:1]:
+        start = _longest(limit, lambda n: old[:n] == new[:n])
+    if old[-1:] == new[-1:]:
+        limit -= start
+        stop = _longest(limit, lambda n: old[len(old) - n :] == new[len(new) - n :])
     return start, stop
 
 
