@@ -5,11 +5,13 @@ A frame on a stream is its length in four bytes, big-endian, and its body.
 
 import ssl
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 import trio
 
 from phextsync.errors import LinkError
+from phextsync.signals import Flag, Signal
 from phextsync.sockets import PromptStream, close_in_children
 
 FRAME_BYTES_MAX: Final = 1 << 20
@@ -174,6 +176,41 @@ class FrameChannel(trio.abc.Channel[bytes]):
             raise LinkError(f"the link ended within a frame, {len(self._buffer)} bytes into it")
         else:
             raise trio.EndOfChannel
+
+
+class FrameQueue:
+    """Frames on their way into a channel, in order. Those that go at once are sent where they are
+    put, which takes no turn of the scheduler; `run` sends all others."""
+
+    def __init__(self, channel: FrameChannel) -> None:
+        self._channel = channel
+        self._frames: list[bytes] = []
+        self._has_frames = Flag()
+        self.waiting_bytes = 0
+        """Of frames that `run` has still to send."""
+        self.sent = Signal()
+        """Some of those were sent."""
+
+    def put(self, *frames: bytes) -> None:
+        """Send frames, now or later. A link that is broken is for `run` to tell."""
+        size = sum(map(len, frames))
+        if not self._frames and size <= _SEND_BYTES and self._channel.may_send_nowait:
+            with suppress(LinkError):
+                if self._channel.send_nowait(frames):
+                    return
+        else:
+            self._frames += frames
+            self.waiting_bytes += size
+        self._has_frames.set()
+
+    async def run(self) -> None:
+        """Send until cancelled what did not go at once. LinkError when the link is broken."""
+        while True:
+            await self._has_frames.take()
+            frames, self._frames = self._frames, []
+            await self._channel.send_many(frames)
+            self.waiting_bytes -= sum(map(len, frames))
+            self.sent.notify()
 
 
 def broken_reason(error: trio.BrokenResourceError) -> str:

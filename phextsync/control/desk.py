@@ -21,7 +21,7 @@ from phextsync.control.operations import check_phext, is_about_files, is_change,
 from phextsync.control.performing import look_back, perform
 from phextsync.control.status import DirectoryRow, Status
 from phextsync.errors import AnswerLostError, CoordinateError, PhextsyncError, ProtocolError
-from phextsync.index import Coordinate, CoordinateRange
+from phextsync.index import Coordinate, CoordinateRange, cbor_bytes
 from phextsync.phext_names import is_reserved
 from phextsync.ranges import Ranges
 from phextsync.replica.changes import writing_as
@@ -108,7 +108,7 @@ class _Receipt:
     answers: dict[int, bytes] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        return cbor2.dumps([self.performed, [list(pair) for pair in self.answers.items()]])
+        return cbor_bytes([self.performed, [[*pair] for pair in self.answers.items()]])
 
     @staticmethod
     def decode(data: bytes) -> "_Receipt":

@@ -24,11 +24,12 @@ from phextsync.control.operations import is_change, lasts, may_be_long, takes_ti
 from phextsync.control.sessions import Session
 from phextsync.control.sockets import bound_socket
 from phextsync.errors import LinkError, PhextsyncError, StoreError
-from phextsync.framing import FrameChannel
-from phextsync.signals import Flag, Signal
+from phextsync.framing import FrameChannel, FrameQueue
+from phextsync.signals import Flag
 from phextsync.sockets import SocketStream, close_in_children
 
 _OUTBOX_BYTES_MAX: Final = 8 << 20  # of answers that a process does not take, beside the last
+_TOGETHER_BYTES: Final = 16 << 10
 _WAITS_MAX: Final = 1000  # of one process, at a time
 _LONG_ANSWERS_MAX: Final = 4  # that are made for one process at a time, beside those
 
@@ -67,13 +68,10 @@ class _Connection:
         self._client = b""
         self._session = Session(desk, os.urandom(16))
         self._bringing = Bringing(desk)
-        self._outbox: list[bytes] = []
-        self._outbox_bytes = 0
+        self._queue = FrameQueue(channel)
         self._undurable: list[tuple[int, bytes]] = []
-        self._is_sending = False
-        self._has_answers = Flag()
+        self._undurable_bytes = 0
         self._has_undurable = Flag()
-        self._has_room = Signal()
         self._tasks: dict[int, trio.CancelScope] = {}
         self._making = trio.CapacityLimiter(_LONG_ANSWERS_MAX)
 
@@ -89,7 +87,7 @@ class _Connection:
     async def _answer_all(self) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._send)
+                nursery.start_soon(self._queue.run)
                 nursery.start_soon(self._settle)
                 await self._receive(nursery)
                 nursery.cancel_scope.cancel()
@@ -99,18 +97,29 @@ class _Connection:
     async def _receive(self, nursery: trio.Nursery) -> None:
         try:
             while True:
+                answers: list[bytes] = []  # what can be answered at once goes in one piece
+                size = 0
                 for frame in await self._channel.receive_many():
                     await self._room()
-                    self._take(frame, nursery)
+                    answer = self._take(frame, nursery)
+                    if answer is not None:
+                        answers.append(answer)
+                        size += len(answer)
+                    if size > _TOGETHER_BYTES:
+                        self._queue.put(*answers)
+                        answers, size = [], 0
+                if answers:
+                    self._queue.put(*answers)
         except trio.EndOfChannel:
             return
 
     async def _room(self) -> None:
         """Wait until the other side has taken most of its answers: one more may be made."""
-        while self._outbox_bytes > _OUTBOX_BYTES_MAX:
-            await self._has_room.wait()
+        while self._queue.waiting_bytes + self._undurable_bytes > _OUTBOX_BYTES_MAX:
+            await self._queue.sent.wait()
 
-    def _take(self, frame: bytes, nursery: trio.Nursery) -> None:
+    def _take(self, frame: bytes, nursery: trio.Nursery) -> bytes | None:
+        """Take a request up; return the answer if there is one already."""
         number, received, request = decode_request(frame)
         match request:
             case ["attach", bytes(client)]:
@@ -118,73 +127,53 @@ class _Connection:
                 self._session.close()
                 self._session = Session(self._desk, client)
                 self._desk.arrived(client)
-                self._put(encode_answer(number, None))
+                return encode_answer(number, None)
             case ["cancel", int(other)]:
                 if other in self._tasks:
                     self._tasks.pop(other).cancel()
                 self._session.drop(other)
             case _ if lasts(request):
-                self._put(self._begin(number, request))
+                return self._begin(number, request)
             case _ if takes_time(request) and len(self._tasks) >= _WAITS_MAX:
                 text = f"expected at most {_WAITS_MAX} requests of a process to wait at a time"
-                self._put(encode_error(number, PhextsyncError(text)))
+                return encode_error(number, PhextsyncError(text))
             case _ if takes_time(request):
                 scope = self._tasks[number] = trio.CancelScope()
                 nursery.start_soon(self._wait, number, request, scope)
             case _ if self._bringing.must_wait(request):
-                then = partial(self._answer, number, received, request)
+                then = partial(self._answer_later, number, received, request)
                 self._bringing.wait(nursery, request, then)
             case _:
-                self._answer(number, received, request)
+                return self._answer(number, received, request)
+        return None
 
-    def _answer(
+    def _answer(self, number: int, received: int, request: list[Value]) -> bytes | None:
+        """Carry out what needs no waiting any more; return the answer if it need not be durable."""
+        answer = self._desk.answer(self._client, number, received, request)
+        if not is_change(request):
+            return answer
+        self._undurable.append((number, answer))
+        self._undurable_bytes += len(answer)
+        self._has_undurable.set()
+        return None
+
+    def _answer_later(
         self,
         number: int,
         received: int,
         request: list[Value],
         error: PhextsyncError | None = None,
     ) -> None:
-        """Carry out what needs no waiting any more, unless something is in the way."""
-        if error is not None:
-            self._put(encode_error(number, error))
-            return
-        answer = self._desk.answer(self._client, number, received, request)
-        if is_change(request):
-            self._undurable.append((number, answer))
-            self._outbox_bytes += len(answer)
-            self._has_undurable.set()
-        else:
-            self._put(answer)
+        """Carry out what waited, unless something is in the way."""
+        answer = encode_error(number, error) if error else self._answer(number, received, request)
+        if answer is not None:
+            self._queue.put(answer)
 
     def _begin(self, number: int, request: list[Value]) -> bytes:
         with self._desk.answering(number, request) as failed:
             self._session.begin(number, request)
             return encode_answer(number, None)
         return failed[0]
-
-    def _put(self, answer: bytes) -> None:
-        self._outbox.append(answer)
-        self._outbox_bytes += len(answer)
-        self._has_answers.set()
-
-    async def _send(self) -> None:
-        while True:
-            await self._has_answers.take()
-            await self._send_out()
-
-    async def _send_out(self) -> None:
-        """Send the answers that there are, unless another task does so already."""
-        if self._is_sending:
-            return
-        self._is_sending = True
-        try:
-            while self._outbox:
-                answers, self._outbox = self._outbox, []
-                await self._channel.send_many(answers)
-                self._outbox_bytes -= sum(map(len, answers))
-                self._has_room.notify()
-        finally:
-            self._is_sending = False
 
     async def _settle(self) -> None:
         """Answer changes when they are on the disk."""
@@ -196,17 +185,16 @@ class _Connection:
                 await self._desk.wait(["durable"])
             except StoreError as error:
                 answered = [(number, encode_error(number, error)) for number, _ in answered]
-            self._outbox_bytes -= counted
-            self._outbox += [answer for _, answer in answered]
-            self._outbox_bytes += sum(len(answer) for _, answer in answered)
-            await self._send_out()
+            self._undurable_bytes -= counted
+            self._queue.put(*(answer for _, answer in answered))
+            self._queue.sent.notify()
 
     async def _wait(self, number: int, request: list[Value], scope: trio.CancelScope) -> None:
         with scope:
             with self._desk.answering(number, request) as failed:
-                self._put(encode_answer(number, await self._waited_for(request)))
+                self._queue.put(encode_answer(number, await self._waited_for(request)))
             for answer in failed:
-                self._put(answer)
+                self._queue.put(answer)
         self._tasks.pop(number, None)
 
     async def _waited_for(self, request: list[Value]) -> Value:

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypedDict, TypeVar
@@ -23,6 +23,7 @@ from phextsync.control.operations import OPERATIONS, Operation
 from phextsync.errors import ClosedError
 from phextsync.handles.call import Call
 from phextsync.handles.folder_client import FolderClient
+from phextsync.handles.inbox import Action, Inbox
 from phextsync.index import CoordinateIndex, CoordinateRange, OpenTexts
 from phextsync.node.node import open_node
 from phextsync.replica.views import Key, RangeView
@@ -54,6 +55,7 @@ class Engine:
             weakref.WeakValueDictionary()
         )
         self._started = Call([])
+        self._inbox = Inbox()
         self._scope = trio.CancelScope()
         self._token: trio.lowlevel.TrioToken | None = None
         self._has_begun = threading.Event()
@@ -93,6 +95,7 @@ class Engine:
             self._has_begun.set()
             self._leave()
             self.closed_because = reason
+            self._inbox.close()
             self._started.complete(ClosedError(reason))
             _engines.discard(self)
 
@@ -101,6 +104,7 @@ class Engine:
         self._has_begun.set()
         with self._scope:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._inbox.run)
                 await nursery.start(self.client.run)
                 self._started.complete(None)
 
@@ -168,13 +172,11 @@ class Engine:
                 reader.index = replica.index
             return replica.glance(key)
 
-    def _soon(self, function: Callable[[Call], object], call: Call) -> None:
+    def _soon(self, action: Action, call: Call) -> None:
         if self.closed_because or self._token is None:
             raise ClosedError(self.closed_because or f"{self.folder} is not open yet")
-        try:
-            self._token.run_sync_soon(function, call)
-        except trio.RunFinishedError:
-            raise ClosedError(f"{self.folder} was closed") from None
+        if not self._inbox.put(action, call):
+            raise ClosedError(f"{self.folder} was closed")
 
 
 _engines: set[Engine] = set()

@@ -36,12 +36,11 @@ from phextsync.control.sessions import Session
 from phextsync.control.sockets import ABSENT, connect
 from phextsync.errors import ClosedError, LinkError, PhextsyncError, StoreLockedError
 from phextsync.files.desk import FileDesk, NotServing
-from phextsync.framing import FrameChannel
+from phextsync.framing import FrameChannel, FrameQueue
 from phextsync.handles.call import Call
 from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
 from phextsync.replica.replica import Replica
-from phextsync.signals import Flag
 from phextsync.sockets import SocketStream
 from phextsync.store.folder import is_locked
 
@@ -71,8 +70,7 @@ class FolderClient:
         self._lasting: dict[int, Call] = {}  # asked again at each owner
         self._session: Session | None = None  # at our own node
         self._bringing: Bringing | None = None  # to our own node
-        self._outbox: list[bytes] | None = None  # None while no owner is connected
-        self._has_outgoing = Flag()
+        self._queue: FrameQueue | None = None  # None while no owner is connected
         self._nursery: trio.Nursery | None = None
         self._end: str | None = None  # why nothing is answered any more
         self.reading = threading.Lock()
@@ -118,28 +116,23 @@ class FolderClient:
             call.stop()
         elif self._session is not None:
             self._session.drop(call.number)
-        elif self._outbox is not None and call.was_sent:
+        elif self._queue is not None and call.was_sent:
             self._number += 1
-            self._send_soon(encode_request(self._number, 0, ["cancel", call.number]))
+            self._queue.put(encode_request(self._number, 0, ["cancel", call.number]))
 
     def _advance(self, call: Call) -> None:
         """Carry a request out here, or send it to the owner; without either, it waits."""
         if self._session is not None:
             self._perform(self._session, call)
-        elif self._outbox is not None:
+        elif self._queue is not None:
             request = _as_lasting(call)
             call.was_sent = True
-            self._send_soon(encode_request(call.number, self._received(), request))
+            self._queue.put(encode_request(call.number, self._received(), request))
 
     def _received(self) -> int:
         """Return the number up to which every change has its answer."""
         changes = (number for number, call in self._calls.items() if call.changes)
         return next(changes, self._number + 1) - 1
-
-    def _send_soon(self, message: bytes) -> None:
-        assert self._outbox is not None
-        self._outbox.append(message)
-        self._has_outgoing.set()
 
     def _perform(self, session: Session, call: Call) -> None:
         assert self._nursery is not None
@@ -264,9 +257,9 @@ class FolderClient:
         async with FrameChannel(SocketStream(stream), FRAME_BYTES_MAX) as channel:
             try:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._send, channel)
-                    self._outbox = []
-                    self._send_soon(encode_request(0, 0, ["attach", self._client]))
+                    self._queue = queue = FrameQueue(channel)
+                    nursery.start_soon(queue.run)
+                    queue.put(encode_request(0, 0, ["attach", self._client]))
                     for call in [*self._lasting.values(), *self._calls.values()]:
                         self._advance(call)
                     task_status.started()
@@ -275,13 +268,7 @@ class FolderClient:
             except* LinkError:
                 pass  # the owner is gone
             finally:
-                self._outbox = None
-
-    async def _send(self, channel: FrameChannel) -> None:
-        while True:
-            await self._has_outgoing.take()
-            frames, self._outbox = self._outbox or [], []
-            await channel.send_many(frames)
+                self._queue = None
 
     async def _receive(self, channel: FrameChannel) -> None:
         try:
