@@ -1,6 +1,8 @@
-"""`python -m benchmarks NAME [--json] [--quick]`."""
+"""`python -m benchmarks NAME [--json] [--quick] [--check]`."""
 
 import argparse
+import sys
+from functools import partial
 from pathlib import Path
 
 from benchmarks import (
@@ -20,6 +22,7 @@ from benchmarks import (
     sync,
     web,
 )
+from benchmarks.report import still_far
 
 _BENCHMARKS = {
     "edits": edits.run,
@@ -46,12 +49,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller runs")
     parser.add_argument("--out", type=Path, help="a folder, or an .md file", default=Path("report"))
+    parser.add_argument(
+        "--check", action="store_true", help="fail when a figure is far from its band, twice"
+    )
     options = parser.parse_args()
     if options.name == "report":
         measurements.main(options.out, quick=options.quick)
         return
-    report = _BENCHMARKS[options.name](quick=options.quick)
+    measure = partial(_BENCHMARKS[options.name], quick=options.quick)
+    report = measure()
     print(report.to_json() if options.json else report.to_text())
+    if options.check and (far := still_far(report, measure)):
+        sys.exit(f"far from what is asked, twice: {', '.join(far)}")
 
 
 if __name__ == "__main__":

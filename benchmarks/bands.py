@@ -1,11 +1,38 @@
 """What each figure has to reach, whatever its size, on two cores of a server of 2023 or better.
 
-Ratios hold anywhere; times and rates on such a machine when nothing else runs on it.
+Ratios hold anywhere; times and rates on such a machine when nothing else runs on it, and what is
+counted on any machine, no matter what else it does.
 """
 
 from typing import Final
 
+COUNTED: Final = {
+    "reconcile_equal_bytes@1e5": 48,
+    "reconcile_equal_bytes@1e6": 48,
+    "reconcile_10_bytes@1e5": 1300,
+    "reconcile_10_bytes@1e6": 1300,
+    "reconcile_10_round_trips@1e5": 1,
+    "reconcile_10_round_trips@1e6": 1,
+    "reconcile_100_bytes_each@1e5": 65,
+    "reconcile_100_bytes_each@1e6": 65,
+    "reconcile_100_flights@1e5": 2,
+    "reconcile_100_flights@1e6": 2,
+    "ranges_100_bytes_each@1e6": 500,
+    "reconcile_block_bytes_each@1e5": 0.5,
+    "first_sync_wire_ratio@1e4": 1.05,
+    "reconnect_bytes@1e4": 5000,
+    "edit_wire_bytes": 75,
+    "flood_lost": 0,
+    "flood_doubled": 0,
+    "attached_lost": 0,
+    "attached_doubled": 0,
+    "attached_disordered": 0,
+    "balance@500": 1.5,
+    "join_moves@500": 1.8,
+    "co_holders_max@500": 16,
+}
 AT_MOST: Final = {
+    **COUNTED,
     "lookup_coordinate_ratio@1e4": 0.55,
     "lookup_coordinate_ratio@1e5": 0.40,
     "lookup_coordinate_ratio@1e6": 0.35,
@@ -19,41 +46,26 @@ AT_MOST: Final = {
     "insert_us@1e6": 1.2,
     "index_bytes_per_entry@1e6": 135,
     "audit_ns_per_entry@1e6": 40,
-    "reconcile_equal_bytes@1e6": 48,
-    "reconcile_10_bytes@1e6": 1300,
-    "reconcile_10_round_trips@1e6": 1,
-    "reconcile_100_bytes_each@1e6": 65,
-    "reconcile_100_flights@1e6": 2,
-    "ranges_100_bytes_each@1e6": 500,
-    "reconcile_block_bytes_each@1e5": 0.5,
-    "first_sync_wire_ratio@1e4": 1.05,
     "reconnect_ms@1e4": 15,
-    "reconnect_bytes@1e4": 5000,
     "edit_visible_p50_ms": 0.30,
+    "edit_visible_p50_ratio": 1.35,
     "edit_visible_p99_ms": 1.0,
     "edit_visible_spread": 3,
-    "edit_wire_bytes": 75,
+    "edit_cpu_ratio": 1.76,
     "idle_cpu_percent": 0.3,
     "anywhere_stored_ratio": 1.5,
     "appended_stored_ratio": 1.5,
     "anywhere_used_ratio": 1.5,
-    "flood_lost": 0,
-    "flood_doubled": 0,
     "read_open_ratio": 5,
     "closed_read_us@1e5": 2.5,
     "missing_read_us@1e5": 0.2,
+    "append_blocking_us": 60,
     "attached_durable_ratio": 4,
-    "attached_lost": 0,
-    "attached_doubled": 0,
-    "attached_disordered": 0,
     "takeover_ms": 1000,
     "idle_mb@1e6": 150,
     "replace_unlike_s@400KB": 0.3,
     "replace_unlike_4_times_ratio": 6,
     "start_s@1e6": 1.0,
-    "balance@500": 1.5,
-    "join_moves@500": 1.8,
-    "co_holders_max@500": 16,
     "members_mb@5e3": 5,
     "members_load_ms@5e3": 1000,
     "client_to_client_p50_ms": 2.5,
@@ -86,7 +98,10 @@ def verdict(name: str, value: float) -> str:
 
 
 def is_far(name: str, value: float) -> bool:
-    """Whether a figure misses what is asked of it by more than a factor of two."""
+    """Whether a figure misses what is asked of it: by more than a factor of two, but for what is
+    counted."""
+    if name in COUNTED:
+        return not value <= COUNTED[name]
     if name in AT_MOST:
         return not value <= 2 * AT_MOST[name]
     return not value >= AT_LEAST[name] / 2

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from benchmarks.bands import verdict
+from benchmarks.bands import is_far, verdict
 from phextsync.reporting import machine
 
 
@@ -50,3 +50,17 @@ class Report:
 def repeat(runs: int, measure: Callable[[], float]) -> list[float]:
     """Return the results of several runs."""
     return [measure() for _ in range(runs)]
+
+
+def still_far(report: Report, measure: Callable[[], Report]) -> list[str]:
+    """Return the figures that are far from their bands, also when they are measured again: the
+    machine may have been busy with something else."""
+    far = _far(report)
+    return sorted(far & _far(measure())) if far else []
+
+
+def _far(report: Report) -> set[str]:
+    figures = report.figures.items()
+    return {
+        name for name, each in figures if verdict(name, each.value) and is_far(name, each.value)
+    }

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.measurements import missed
+from benchmarks.report import Report as Measured
+from benchmarks.report import still_far
 from phextsync.errors import PhextsyncError
 from phextsync.reporting import Curve, Document, Plot, Section, Series, cumulative, draw, ring
 from sims.processes import mesh
@@ -80,6 +82,33 @@ def test_a_series_far_from_its_band_is_named() -> None:
         series = Series("index over dict @1e4", "ratio", (value,))
         document.sections = [Section("Look-ups", "", (series,))]
         assert any(line.startswith("index over dict") for line in missed(document)) is is_far
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "is_missed"),
+    [
+        ("takeover_ms", (1900.0, 1900.0), False),
+        ("takeover_ms", (2100.0, 1900.0), False),
+        ("takeover_ms", (2100.0, 2100.0), True),
+        ("edit_wire_bytes", (75.0, 75.0), False),
+        ("edit_wire_bytes", (75.1, 75.1), True),
+        ("first_sync_scrolls_per_s@1e4", (14_000.0, 14_000.0), True),
+        ("a_figure_without_a_band", (1e9, 1e9), False),
+    ],
+)
+def test_a_figure_is_missed_that_is_far_from_its_band_twice(
+    name: str, values: tuple[float, float], is_missed: bool
+) -> None:
+    first, second = Measured(), Measured()
+    first.add(name, values[:1], "")
+    second.add(name, values[1:], "")
+    assert still_far(first, lambda: second) == ([name] if is_missed else [])
+
+
+def test_what_is_in_its_band_is_not_measured_again() -> None:
+    report = Measured()
+    report.add("takeover_ms", [10.0], "ms")
+    assert still_far(report, lambda: pytest.fail("measured again")) == []
 
 
 @pytest.mark.real
