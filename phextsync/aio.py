@@ -317,6 +317,9 @@ class AsyncPhext:
     async def append(self, key: Key, text: str) -> None:
         await self._ask(operations.APPEND, at(key), text)
 
+    async def append_line(self, key: Key, text: str) -> str:
+        return await self._ask(operations.APPEND_LINE, at(key), text)
+
     async def insert(self, key: Key, offset: int, text: str, *, seen: str | None = None) -> None:
         await self._ask(operations.SPLICE, at(key), offset, offset, text, seen_as(seen))
 

@@ -118,6 +118,16 @@ def test_what_one_handle_wrote_another_finds(shared: tuple[Handle, Handle]) -> N
             handle.search("milk", "found", "nowhere", timeout_s=PATIENCE_S)
 
 
+def test_a_line_is_added_as_a_line_of_its_own(shared: tuple[Handle, Handle]) -> None:
+    owner, attached = shared
+    lines = owner.phext("lines")
+    assert lines.append_line(_A, "one") == "one\n"
+    assert attached.phext("lines").append_line(_A, "two\n") == "two\n"
+    lines.append(_A, "three")
+    assert attached.phext("lines").append_line(_A, "four\nfive") == "\nfour\nfive\n"
+    assert lines[_A] == "one\ntwo\nthree\nfour\nfive\n"
+
+
 # -- the mapping -----------------------------------------------------------------------------
 
 _keys = st.sampled_from([_A, _B, "2.1.1/1.1.1/1.1.2", "3.1.1/1.1.1/1.1.1"])

@@ -89,10 +89,9 @@ def append(
 ) -> None:
     """Add TEXT at the end of a scroll, as a line of its own."""
     text = text_or_input(text)
-    line = text if text.endswith("\n") else text + "\n"
     with session(data) as asked:
         at = target(asked, phext, coordinate, is_new=True)
-        operations.APPEND_LINE.ask(asked, at.phext, at.coordinate, line)
+        operations.APPEND_LINE.ask(asked, at.phext, at.coordinate, text)
 
 
 @app.command(rich_help_panel=SCROLLS)

@@ -163,8 +163,8 @@ APPEND: Final = Operation(
 APPEND_LINE: Final = Operation(
     "append_line",
     (PHEXT, AT, A_TEXT),
-    answers.NOTHING,
-    "adds a text at the end; the last line gets an end first, if it has none",
+    answers.TEXT,
+    "adds lines at the end, behind an end for the last line if it has none; what was added",
     changes=True,
 )
 SPLICE: Final = Operation(

@@ -148,10 +148,6 @@ def _change(replica: Replica, name: str, arguments: list[Value]) -> Value:
             replica.edit(coordinate, text)
         case "append", [str(coordinate), str(text)]:
             replica.append(coordinate, text)
-        case "append_line", [str(coordinate), str(text)]:
-            before = replica.get(coordinate, "")
-            is_open = bool(before) and not before.endswith("\n")
-            replica.append(coordinate, f"\n{text}" if is_open else text)
         case "edit_from", [str(coordinate), str(base), str(text)]:
             replica.edit_from(coordinate, base, text)
         case "replace", [str(coordinate), str(old), str(new), int() | None as count]:
@@ -184,6 +180,8 @@ def _change_one_of_many(replica: Replica, change: Value) -> None:
 def _change_and_tell(replica: Replica, name: str, arguments: list[Value]) -> Value:
     """Make a change whose answer tells something."""
     match name, arguments:
+        case "append_line", [str(coordinate), str(text)]:
+            return _append_line(replica, coordinate, text)
         case "remove", [str(coordinate)]:
             return replica.clear_scroll(coordinate)
         case "pop", [str(coordinate)]:
@@ -205,6 +203,14 @@ def _change_and_tell(replica: Replica, name: str, arguments: list[Value]) -> Val
 def _check_seen(replica: Replica, coordinate: str, seen: bytes) -> None:
     if seen and digest(replica.get(coordinate, "")) != seen:
         raise ConflictError(f"{replica.name} {coordinate} has changed since it was read")
+
+
+def _append_line(replica: Replica, coordinate: str, text: str) -> str:
+    before = replica.get(coordinate, "")
+    start = "\n" if before and not before.endswith("\n") else ""
+    added = start + text + ("" if text.endswith("\n") else "\n")
+    replica.append(coordinate, added)
+    return added
 
 
 def _pop(replica: Replica, coordinate: str) -> str | None:

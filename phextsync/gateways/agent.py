@@ -255,9 +255,7 @@ class Agent:
     async def _append(self, scroll: _Scroll, text: str, session: str | None) -> list[str]:
         phext, place = scroll.phext, scroll.place
         before = await phext.get(place, "") or ""
-        start = "\n" if before and not before.endswith("\n") else ""
-        added = start + text + ("" if text.endswith("\n") else "\n")
-        await phext.append(place, added)
+        added = await phext.append_line(place, text)
         if session is not None:
             self._note_append(session, phext.name, place, added, is_new=not before)
         return [f"added to {scroll}, which has {len(before) + len(added)} characters"]

@@ -363,6 +363,11 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
         """Add `text` at the end of the scroll."""
         self._ask(operations.APPEND, at(key), text)
 
+    def append_line(self, key: Key, text: str) -> str:
+        """Add `text` at the end as lines of its own, and return what was added: the last line gets
+        an end first, if it has none."""
+        return self._ask(operations.APPEND_LINE, at(key), text)
+
     def insert(self, key: Key, offset: int, text: str, *, seen: str | None = None) -> None:
         """Insert `text` before character `offset`."""
         self._ask(operations.SPLICE, at(key), offset, offset, text, seen_as(seen))
