@@ -626,7 +626,7 @@ def _wait_for(handle: Handle, facts: dict[str, str | int]) -> None:
 # -- starting and stopping -------------------------------------------------------------------
 
 
-def test_two_hundred_handles_leave_neither_threads_nor_descriptors(tmp_path: Path) -> None:
+def test_thirty_handles_leave_neither_threads_nor_descriptors(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
 
     def counts() -> tuple[int, list[str]]:
@@ -637,7 +637,7 @@ def test_two_hundred_handles_leave_neither_threads_nor_descriptors(tmp_path: Pat
     with _open(folder) as handle:
         handle.phext()[_A] = ""
     before = counts()
-    for number in range(200):
+    for number in range(30):
         with _open(folder) as handle:
             handle.phext().append(_A, f"{number}\n")
             handle.phext().subscribe(print)
@@ -646,7 +646,7 @@ def test_two_hundred_handles_leave_neither_threads_nor_descriptors(tmp_path: Pat
             thread.join(PATIENCE_S)
     assert counts() == before
     with _open(folder) as handle:
-        assert handle.phext()[_A].split() == [str(number) for number in range(200)]
+        assert handle.phext()[_A].split() == [str(number) for number in range(30)]
 
 
 def test_a_folder_that_cannot_be_opened_says_so_and_leaves_no_thread(tmp_path: Path) -> None:

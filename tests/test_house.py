@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,16 @@ _FUNCTION_LINES_MAX = 50
 _MAPPED = [room for room in _ROOMS if (_ROOT / room).is_dir() and room not in ("index", "testing")]
 
 
+@cache
+def _nodes(path: Path) -> list[ast.AST]:
+    """Return what a file consists of: several tests look at each."""
+    return [*ast.walk(ast.parse(path.read_text()))]
+
+
 def _imports(path: Path) -> set[str]:
     """Return the modules that a file imports, as dotted names."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in _nodes(path):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -119,7 +126,7 @@ def test_no_function_is_long() -> None:
         f"{path.relative_to(_HERE)}: {node.name}"
         for package in (*_PACKAGES, "tests")
         for path in (_HERE / package).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in _nodes(path)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (node.end_lineno or 0) - node.lineno >= _FUNCTION_LINES_MAX
     }
