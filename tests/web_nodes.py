@@ -1,5 +1,6 @@
 """Nodes that serve the web in this process, for tests."""
 
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ async def web_node(
     limits: WebLimits | None = None,
     peers: Sequence[str] = (),
     port: int = 0,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[tuple[Node, int]]:
     """Run a node of `make_identity`; give it and the port of its web server."""
     with trio.fail_after(PATIENCE_S):
@@ -43,7 +45,12 @@ async def web_node(
 
             async def start(task_status: trio.TaskStatus[int]) -> None:
                 await serve(
-                    node, Address(HOST, port), guard, limits=limits, task_status=task_status
+                    node,
+                    Address(HOST, port),
+                    guard,
+                    tls=tls,
+                    limits=limits,
+                    task_status=task_status,
                 )
 
             served = await nursery.start(start)

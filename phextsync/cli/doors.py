@@ -92,8 +92,10 @@ def doors_of(
         from phextsync.web import server, serving  # only serving it needs its packages
     except ImportError:
         fail("serving the page needs more packages: pip install 'phextsync[web]'")
+    address = parse_address(web, serving.DEFAULT_PORT)
+    guard.check_address(address.host)  # before anything runs
     tls = None if cert is None or key is None else server.tls_of(cert, key)
-    return Doors(guard, served, parse_address(web, serving.DEFAULT_PORT), tls, hooks)
+    return Doors(guard, served, address, tls, hooks)
 
 
 def _http_address(http: str) -> Address:

@@ -32,9 +32,10 @@ from phextsync.web.halves import Halves
 
 WAITING_BYTES_MAX: Final = 64 << 10
 """Bytes of updates that wait for one client; beyond, it gets a difference."""
-VERSION_BYTES_MAX: Final = 64 << 10
-"""Bytes of a scroll's version up to which new clients may write there: about 4,000. Peers can ask
-for a scroll only while its version is below `Limits.version_bytes_max`, four times as much."""
+VERSION_BYTES_MAX: Final = 32 << 10
+"""Bytes of a scroll's version up to which new clients may write there: some 4,000, at which an
+edit takes some milliseconds. Peers can ask for a scroll only while its version is below
+`Limits.version_bytes_max`, eight times as much."""
 PARTICIPANTS_MAX: Final = 2048
 """Clients of one node, each counted once for each scroll that it has open."""
 
@@ -164,8 +165,8 @@ class Participant:
         known = sum(1 for client in brought if clock_of(version, client))
         if len(version) + CLIENT_BYTES * (len(brought) - known) > VERSION_BYTES_MAX:
             raise PhextsyncError(
-                f"expected edits of at most some {VERSION_BYTES_MAX // CLIENT_BYTES} sessions in"
-                " one scroll, found another; put its text into a new one"
+                f"expected a version of at most {VERSION_BYTES_MAX} bytes, found too many sessions"
+                " that wrote in this scroll; put its text into a new one"
             )
         self._writes_as |= brought
 
