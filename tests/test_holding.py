@@ -32,6 +32,7 @@ from phextsync.sync.messages import (
     Summary,
     Unknown,
     Updates,
+    Want,
 )
 from phextsync.sync.reconcile import Parameters, first_step
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
@@ -121,6 +122,51 @@ def test_a_node_neither_asks_for_nor_is_sent_what_it_does_not_hold() -> None:
     assert set(seen) == {_A}
     assert _B not in narrow.replica.index
     assert [row.phext for row in narrow.core.lacks.progress()] == [CLIENTS]
+
+
+def test_one_that_holds_nothing_of_a_phext_is_sent_nothing_of_it_over_a_new_link() -> None:
+    network = _network()
+    full, narrow = network.peers
+    narrow.replicas.hold(PHEXT, [])
+    network.run(2)
+    network.cut(next(iter(network.links)))
+    network.link(0, 1)
+    network.run(1)
+    seen: list[Coordinate] = []
+    network.on_frame = lambda sender, receiver, frame: seen.extend(_coordinates(_read(frame)))
+    full.replica.append(_A, "!")
+    network.run(2)
+    assert seen == []
+
+
+def test_what_is_about_to_leave_a_full_disk_is_neither_offered_nor_awaited_for_ever() -> None:
+    network = _network()
+    full, narrow = network.peers
+    narrow.replicas.hold(PHEXT, [_ONE])
+    while _held(narrow) == ["*"]:
+        network.step()
+        network.now += 0.01
+        narrow.core.tick(network.now)
+    narrow.is_disk_full = True
+    narrow.commit()
+    network.cut(next(iter(network.links)))
+    full.replica.append(_B, "!")
+    asked: list[Coordinate] = []
+
+    def note(_sender: object, _receiver: object, frame: bytes) -> None:
+        message = _read(frame)
+        if isinstance(message, Want):
+            asked.extend(row[0] for row in message.scrolls)
+
+    network.on_frame = note
+    network.link(0, 1)
+    network.run(2)
+    assert _B not in asked
+    narrow.is_disk_full = False
+    narrow.replicas.hold(PHEXT)
+    network.run(2)
+    assert narrow.replica[_B] == "two!"
+    assert full.core.lacking(PHEXT) == ([narrow.node_id], [])
 
 
 def _read(frame: bytes) -> Message | Unknown:

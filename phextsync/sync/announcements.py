@@ -42,14 +42,23 @@ class Announcements:
         self._told_after: dict[str, int] = {}  # the last ping before it was told first
 
     def all(self) -> tuple[PhextSummary, ...]:
-        """Return a summary of each phext that is here and that the peer may see, to be told."""
-        names = (name for name in self._replicas.names() if self._rights.of(name).held)
-        summaries = tuple(self.summary(name) for name in names)
+        """Return a summary of each phext that is here or not to be here, and that the peer may
+        see, to be told."""
+        summaries = tuple(self.summary(name) for name in self._told_first())
         self.ours = {summary.name: summary for summary in summaries}
         self._told_after = dict.fromkeys(self.ours, self._tokens.last)
         for summary in summaries:
             self._outgoing.change_uncommitted(summary.name)
         return summaries
+
+    def _told_first(self) -> list[str]:
+        """Return the names of phexts to be told of. Also those of which nothing is held: of a phext
+        that it does not hear of a peer sends everything."""
+        names, given_up = self._replicas.names(), self._replicas.holding.phexts()
+        room = max(0, self._replicas.phexts_max - len(names))
+        absent = [name for name in given_up if name not in names][:room]
+        rights = {name: self._rights.of(name) for name in sorted([*names, *absent])}
+        return [name for name, r in rights.items() if r.held or (r.show and name in given_up)]
 
     def tell(self, phext: str) -> None:
         """Tell the peer what is here of a phext."""
@@ -82,7 +91,7 @@ class Announcements:
     def summary(self, phext: str) -> PhextSummary:
         """Return what of a phext is durable here and may be shown to the peer."""
         held = self._rights.of(phext).held
-        index = self._replicas.open(phext).index
+        index = self._replicas.phext(phext).index
         count, digest = scope_digest(index, held)
         # An average over everything: only for a peer that may know everything.
         sees_all = self._permissions.readable(phext) == (EVERYTHING,)

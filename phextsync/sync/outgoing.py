@@ -80,8 +80,10 @@ class Outgoing:
     def change_uncommitted(self, phext: str) -> None:
         """What is not durable is not in the digest that is sent: send it besides."""
         send = self._rights.of(phext).send
-        for coordinate in self._replicas.open(phext).uncommitted():
+        for coordinate in self._replicas.phext(phext).uncommitted():
             scroll = (phext, coordinate)
+            if not self._rights.shows(scroll):
+                continue  # it is about to leave
             if contains(send, coordinate) and scroll not in self._durable_first:
                 self.dirty.setdefault(scroll, 0)
 

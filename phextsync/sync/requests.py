@@ -37,8 +37,10 @@ class Requests:
             self.waiting[scroll] = None
 
     def offer(self, scroll: ScrollId) -> None:
-        """Show our version, whether or not that was done; the peer asks for what it lacks."""
-        self.waiting[scroll] = None
+        """Show our version, whether or not that was done; the peer asks for what it lacks. One that
+        does not hold the scroll would not answer."""
+        if self._rights.is_told(scroll):
+            self.waiting[scroll] = None
 
     def adopt(self, scroll: ScrollId) -> None:
         """Ask for the whole scroll, to take it in place of ours. ProtocolError when the peer has
