@@ -23,7 +23,7 @@ from phextsync.replica.holding import WANTED_MAX
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.lmdb_store import LmdbStore
 from phextsync.store.memory import MemoryStore
-from phextsync.testing import MemoryMesh, Partition, Repair, Restart
+from phextsync.testing import FillDisk, FreeDisk, MemoryMesh, Partition, Repair, Restart
 from phextsync.testing.mesh import PHEXT, Editor
 from sims.processes import make_folder
 from tests.command_users import CommandUser
@@ -174,6 +174,23 @@ def test_a_node_that_does_not_follow_holds_everything_and_nobody_writes_without_
         mesh.apply(Restart(1))
         await mesh.run_until(mesh.now + 5)
         assert mesh.node(1).phext(PHEXT)[place] == "text\n"
+
+    mesh.run(body)
+
+
+def test_a_node_whose_disk_was_full_follows_when_it_is_free_again() -> None:
+    mesh = MemoryMesh(8, 2)
+
+    async def body() -> None:
+        await mesh.run_until(1)
+        mesh.apply(FillDisk(1))
+        mesh.edit(1, _ONE.lower, partial(_write, _ONE.lower))
+        mesh.node(0).desk.ask(["place", PHEXT, 1])
+        await mesh.run_until(mesh.now + 10)
+        assert len(placing.members_of(mesh.node(0).replicas)[0]) == 1
+        mesh.apply(FreeDisk(1))
+        await mesh.run_until(mesh.now + 10)
+        assert len(placing.members_of(mesh.node(0).replicas)[0]) == 2
 
     mesh.run(body)
 

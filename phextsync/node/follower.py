@@ -20,7 +20,7 @@ from phextsync.control.placing import (
     policies_of,
     problems_of,
 )
-from phextsync.errors import PermissionDeniedError, PhextsyncError
+from phextsync.errors import PermissionDeniedError, PhextsyncError, StoreFullError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node.growth import Growth
 from phextsync.node.pace import Pace
@@ -32,6 +32,9 @@ from phextsync.ranges import Ranges, without
 from phextsync.replica.holding import WANTED_MAX
 from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.replicas import ReplicaSet
+
+FOLLOW_S: Final = 2.0
+"""What is placed together, within this time, is followed together."""
 
 GROW_S: Final = 30.0
 """Between two looks at ranges that may have grown."""
@@ -125,6 +128,7 @@ class Follower:
         if not is_placed(replicas):
             none = Placement({}, Policy())
             return [Turn(phext, none, replicas.node_id, False) for phext in followed]
+        self._problems = []
         has_left = not self._join()
         policies = [policy for policy in policies_of(replicas)[0] if policy.copies]
         self._witness.read(members_of(replicas)[0], [each.repair_after_s for each in policies])
@@ -132,7 +136,6 @@ class Follower:
         turns = [
             Turn(phext, self._read(replicas, phext), replicas.node_id, has_left) for phext in phexts
         ]
-        self._problems = []
         self.placements = {t.phext: t.placement for t in turns if t.placement.policy.copies}
         return turns
 
@@ -145,9 +148,14 @@ class Follower:
         since_ms = replicas.author.now_ms() if known is None else known.since_ms
         weight = 1 if known is None else known.weight
         apart = replicas.holding.apart()[:APART_MAX]
-        with suppress(PermissionDeniedError):  # one that may not write there is no member
-            me = Member(node_id, self._name, weight, since_ms, False, replicas.permissions, apart)
+        me = Member(node_id, self._name, weight, since_ms, False, replicas.permissions, apart)
+        try:
             join(replicas, me)
+        except PermissionDeniedError:
+            pass  # one that may not write there is no member
+        except StoreFullError as error:
+            self._problems.append(f"this node is no member yet: {error}")
+            self._changed()  # nothing else may ever change
         return True
 
     def look(self, now: float, heard: Mapping[bytes, float]) -> None:

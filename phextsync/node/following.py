@@ -10,7 +10,7 @@ from phextsync.control.placing import is_placed
 from phextsync.control.status import PlacedRow
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.copies import placed_row
-from phextsync.node.follower import Follower
+from phextsync.node.follower import FOLLOW_S, Follower
 from phextsync.node.pace import Pace
 from phextsync.placement.members import Member
 from phextsync.ranges import Ranges
@@ -18,9 +18,6 @@ from phextsync.replica.replicas import ReplicaSet
 from phextsync.signals import Flag
 from phextsync.sync.synchronizer import Synchronizer
 from phextsync.trust.identity import NodeIdentity
-
-SETTLE_S: Final = 2.0
-"""What is placed together, within this time, is followed together."""
 
 LOOK_S: Final = 5.0
 """Between two looks at who is there, where something is placed."""
@@ -137,7 +134,7 @@ class Following:
         took_s = 0.0
         while True:
             await self._changed.wait()
-            await trio.sleep(max(SETTLE_S, _PAUSE_SHARE * took_s))
+            await trio.sleep(max(FOLLOW_S, _PAUSE_SHARE * took_s))
             self._changed.lower()
             began_s = trio.current_time()
             with self._boundary.around("following placement"):
