@@ -142,12 +142,15 @@ class Leaving:
         )
 
     def _parts(self, phext: str) -> list[CoordinateRange]:
-        """Return what is given up, cut where peers begin or end to keep it, at so many places that
-        peers cannot make it long."""
+        """Return what is given up, cut where peers begin or end to keep it or may write it, at so
+        many places that peers cannot make it long."""
         leaving = self._holding.hold(phext).leaving
         if not leaving:
             return []
-        kept = [link.promises.kept.get(phext, ()) for link in self._links.values()]
+        kept = [
+            intersection(link.promises.kept.get(phext, ()), link.permissions.writable(phext))
+            for link in self._links.values()
+        ]
         bounds = sorted({bound for ranges in kept for each in ranges for bound in _bounds(each)})
         inner = [bound for bound in bounds if contains(leaving, bound)]
         return [part for range_ in leaving for part in _cut(range_, inner[:RANGES_MAX])]
