@@ -322,7 +322,7 @@ def test_only_what_is_durable_is_offered_of_what_was_left() -> None:
     lazy = LazyPush(left_max=8)
     for scroll in _SCROLLS:
         lazy.leave(1.0, scroll)
-    inside = CoordinateRange(_A[1], _SCROLLS[3][1])
+    inside = (CoordinateRange(_A[1], _SCROLLS[3][1]),)
     assert [*lazy.offer(_PHEXT, inside, [_B[1]])] == [_A, _SCROLLS[2]]
     assert [*lazy.left] == [_B, *_SCROLLS[3:]]
     assert lazy.is_overdue(4.0, 3.0)

@@ -7,7 +7,7 @@ updates are told that the sender has. Here they are told when the sender has the
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 
-from phextsync.index import Coordinate, CoordinateRange, contains
+from phextsync.index import Coordinate, contains
 from phextsync.ranges import Ranges
 from phextsync.sync.messages import (
     UPDATE_ID_BYTES,
@@ -91,14 +91,14 @@ class Branch:
         return Have(tuple(told))
 
     def offer(
-        self, phext: str, range_: CoordinateRange, unsettled: Iterable[Coordinate]
+        self, phext: str, ranges: Ranges, unsettled: Iterable[Coordinate]
     ) -> Iterator[ScrollId]:
-        """Iterate over the scrolls of what was left of a range, without those that are `unsettled`;
+        """Iterate over the scrolls of what was left of ranges, without those that are `unsettled`;
         it no longer is."""
         wait = set(unsettled)
         found: dict[ScrollId, None] = {}
         for update, scroll in list(self.left.items()):
-            if scroll[0] == phext and scroll[1] in range_ and scroll[1] not in wait:
+            if scroll[0] == phext and contains(ranges, scroll[1]) and scroll[1] not in wait:
                 self.hear(update)
                 found[scroll] = None
         yield from found

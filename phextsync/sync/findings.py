@@ -94,4 +94,5 @@ class Findings:
             # Also an offer: the peer asks back. One that is on its way may be of what was before.
             self._requests.offer(scroll)
         is_found = is_one_way or (sends and takes)
-        session.note(is_found=is_found, is_withheld=not (is_found or sends))
+        # Where we may not send, the peer may lack something even when it has told all it has.
+        session.note(is_found=is_found, is_withheld=not sends)

@@ -6,7 +6,7 @@ that is linked with the node that wrote it.
 
 from collections.abc import Iterable, Iterator
 
-from phextsync.index import Coordinate, CoordinateRange
+from phextsync.index import Coordinate, contains
 from phextsync.ranges import Ranges
 from phextsync.sync.messages import ScrollId
 from phextsync.sync.scope import forget_outside
@@ -54,12 +54,12 @@ class LazyPush:
         return bool(before - self.neighbours)
 
     def offer(
-        self, phext: str, range_: CoordinateRange, unsettled: Iterable[Coordinate]
+        self, phext: str, ranges: Ranges, unsettled: Iterable[Coordinate]
     ) -> Iterator[ScrollId]:
-        """Iterate over what was left of a range, without what is `unsettled`; it no longer is."""
+        """Iterate over what was left of ranges, without what is `unsettled`; it no longer is."""
         wait = set(unsettled)
         for scroll in list(self.left):
-            if scroll[0] == phext and scroll[1] in range_ and scroll[1] not in wait:
+            if scroll[0] == phext and contains(ranges, scroll[1]) and scroll[1] not in wait:
                 del self.left[scroll]
                 yield scroll
 

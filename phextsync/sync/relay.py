@@ -12,6 +12,7 @@ from math import inf
 from typing import Final, assert_never
 
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, contains
+from phextsync.ranges import intersection
 from phextsync.replica.listener import NewUpdate
 from phextsync.sync.branch import update_id
 from phextsync.sync.link import Link, Shared
@@ -176,14 +177,18 @@ class Relay:
 
     def ask(self, phext: str, links: list[Link], range_: CoordinateRange) -> None:
         """Somebody asks who has a range: offer what was left of it to others. The answer does not
-        wait for a comparison, which a busy link puts off."""
+        wait for a comparison, which a busy link puts off. A peer that may not write answers no
+        offer: a comparison finds what it has."""
         self._asked_at[phext] = self._clock.now
         for link in links:
+            answered = intersection((range_,), link.rights.of(phext).take)
             for unpushed in (link.lazy, link.branch):
                 if unpushed.left:
                     unsettled = self._replicas.open(phext).uncommitted()
-                    for scroll in unpushed.offer(phext, range_, unsettled):
+                    for scroll in unpushed.offer(phext, answered, unsettled):
                         link.requests.offer(scroll)
+                    if answered != (range_,):
+                        link.comparisons.schedule_soon(phext)
                     link.ready()
 
     def _is_asked(self, phext: str) -> bool:
