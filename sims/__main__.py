@@ -10,7 +10,7 @@ from typing import Final, get_args
 
 from phextsync.errors import PhextsyncError
 from sims import directories, directory_schedules, sweep
-from sims.scenarios import LARGE, Outcome, names, run, run_scenario, small
+from sims.scenarios import LARGE, Outcome, names, run, run_scenario, shrunk, small
 from sims.tables import (
     DIRECTORIES,
     STEPS,
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--tier", choices=get_args(Tier), default="world", help="what it runs on")
     one.add_argument("--trace", type=Path, help="write a line for everything that happens")
     one.add_argument("--store", type=Path, help="write the schedule, to be run again or shrunk")
-    one.add_argument("--shrink", action="store_true", help="store only the steps it fails with")
+    one.add_argument("--shrink", action="store_true", help="store only what it fails with")
     many = commands.add_parser("sweep", help="run many seeds of many scenarios")
     many.add_argument("--scenarios", help="names with commas between; all small ones if not given")
     many.add_argument("--tier", choices=("world", "memory"), default="world")
@@ -102,9 +102,7 @@ def _outcome(options: argparse.Namespace, trace: Callable[[str], None] | None) -
 def _stored(name: str, seed: int, known: Mapping[str, Scenario], *, is_shrunk: bool) -> str:
     """Return the schedule of a run as it is stored."""
     if name != DIRECTORIES:
-        if is_shrunk:
-            raise ValueError(f"expected {DIRECTORIES} to be shrunk, found {name}")
-        return schedule_to_json(known[name], seed)
+        return schedule_to_json(shrunk(known[name], seed) if is_shrunk else known[name], seed)
     schedule = directory_schedules.drawn(seed)
     failure, _ = directories.run_schedule(schedule)
     if is_shrunk and failure is not None:

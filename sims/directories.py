@@ -26,6 +26,7 @@ from sims.directory_world import Killed, World
 from sims.habits import HABITS
 from sims.machines import Machine
 from sims.network import TICK_S
+from sims.shrinking import fewest
 
 SETTLE_S: Final = 150.0
 _SAVES: Final = ("save_slowly", "save_emptied")  # during which nothing counts as deleted
@@ -277,24 +278,11 @@ def shrunk(schedule: Schedule, failure: str) -> Schedule:
     """Return a schedule that fails in the same way, without the steps that it does not need."""
     kind = _kind_of(failure)
 
-    def fails(schedule: Schedule) -> bool:
-        failure, _ = run_schedule(schedule)
+    def fails(steps: Sequence[Step]) -> bool:
+        failure, _ = run_schedule(replace(schedule, steps=tuple(steps)))
         return failure is not None and _kind_of(failure) == kind
 
-    steps: Sequence[Step] = schedule.steps
-    size = max(1, len(steps) // 2)
-    while True:
-        i, is_smaller = 0, False
-        while i < len(steps):
-            fewer = [*steps[:i], *steps[i + size :]]
-            if fails(replace(schedule, steps=tuple(fewer))):
-                steps, is_smaller = fewer, True
-            else:
-                i += size
-        if size > 1:
-            size //= 2
-        elif not is_smaller:
-            return replace(schedule, steps=tuple(steps))
+    return replace(schedule, steps=fewest(schedule.steps, fails))
 
 
 def _kind_of(failure: str) -> str:

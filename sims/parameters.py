@@ -76,6 +76,18 @@ def _is_fraction(value: object, _table: Mapping[str, object], _nodes: int) -> bo
     return is_number(value, 0, 0.9)  # of 1 nothing would ever arrive
 
 
+def _is_regions(value: object, _table: Mapping[str, object], _nodes: int) -> bool:
+    return is_whole(value, 2, 16)
+
+
+def _is_latency(value: object, _table: Mapping[str, object], _nodes: int) -> bool:
+    return is_number(value, 0, 2)
+
+
+def _is_copies(value: object, _table: Mapping[str, object], _nodes: int) -> bool:
+    return is_whole(value, 1, 16)
+
+
 def _is_rubbish(value: object, _table: Mapping[str, object], _nodes: int) -> bool:
     return value in ("", *get_args(Rubbish))
 
@@ -127,6 +139,17 @@ PARAMETERS: Final[Mapping[tuple[str, str], Parameter]] = {
     ("offline", "machines"): Parameter(
         "machines that go away for good", "at most the number of nodes", _is_machines
     ),
+    ("regions", "count"): Parameter("regions", "a whole number from 2 to 16", _is_regions),
+    ("regions", "latency_s"): Parameter(
+        "seconds from one to another", "a number from 0 to 2", _is_latency
+    ),
+    ("lost", "part"): Parameter("how many of them", "a fraction up to 0.9", _is_fraction),
+    ("holdings", "times"): _times("what is told to machines"),
+    ("placed", "copies"): Parameter(
+        "machines that hold each range", "a whole number from 1 to 16", _is_copies
+    ),
+    ("placed", "times"): _times("changes of what is placed"),
+    ("members", "times"): _times("machines that go"),
     ("some", "count"): Parameter(
         "kinds of faults that happen", "at most the number of kinds in `of`", _is_count_of
     ),

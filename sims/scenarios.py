@@ -5,8 +5,8 @@ every fault ends, and the nodes must become equal within `settle_s` virtual seco
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -15,24 +15,35 @@ from phextsync.testing import (
     Damage,
     Deafen,
     Fault,
+    Follow,
+    Forget,
     Garbage,
     HalfOpen,
     MemoryMesh,
+    Regions,
     SetClock,
+    SetCopies,
+    SetHeld,
+    SetRule,
     Shape,
     Tear,
     World,
 )
 from phextsync.testing.metrics import Number
+from phextsync.testing.trace import generator
 from phextsync.testing.workloads import schedule_all
 from sims import directories, steps
 from sims.real import RealMesh
+from sims.shrinking import fewest, kind_of
 from sims.tables import DIRECTORIES, SPECIAL, Scenario, Tier, built_in
 
 LARGE: Final = ("fifty", "five-hundred")
 """Scenarios that a sweep takes only when they are named."""
 _REAL_SETTLE_S: Final = 60.0  # of a machine that is busy with other things
-_OF_MODELS: Final = (HalfOpen, Tear, Damage, SetClock, Deafen)
+_OF_MODELS: Final = (
+    *(HalfOpen, Tear, Damage, SetClock, Deafen, Regions),
+    *(SetHeld, Follow, SetCopies, SetRule, Forget),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +102,14 @@ def run_scenario(
     overlay, socket_bytes = scenario.pairs, scenario.socket_bytes
     mesh: World | MemoryMesh
     if tier == "world":
-        mesh = World(seed, scenario.nodes, overlay=overlay, socket_bytes=socket_bytes, trace=trace)
+        mesh = World(
+            seed,
+            scenario.nodes,
+            overlay=overlay,
+            socket_bytes=socket_bytes,
+            permissions=scenario.permissions,
+            trace=trace,
+        )
     else:
         mesh = MemoryMesh(seed, scenario.nodes, overlay=overlay, has_tls=has_tls, trace=trace)
     schedule_all(mesh, scenario.workloads, scenario.seconds)
@@ -110,6 +128,20 @@ def run_scenario(
         failure = str(error) if isinstance(error, AssertionError) else repr(error)
     seconds = time.process_time() - began
     return Outcome(name, seed, failure, mesh.digest(), seconds, mesh.metrics.as_dict())
+
+
+def shrunk(scenario: Scenario, seed: int) -> Scenario:
+    """Return a scenario that fails in the same way from a seed, with no more faults than that
+    needs; all that are drawn when it passes."""
+    drawn = scenario.faults(generator(seed, "faults"))
+    kind = kind_of(run_scenario("whole", scenario, seed).failure)
+
+    def fails(faults: Sequence[Fault]) -> bool:
+        fewer = replace(scenario, generators={}, fixed=tuple(faults))
+        return kind_of(run_scenario("shrunk", fewer, seed).failure) == kind
+
+    faults = drawn if kind is None else fewest(drawn, fails)
+    return replace(scenario, generators={}, fixed=tuple(faults))
 
 
 async def _pass_time(mesh: MemoryMesh, scenario: Scenario) -> None:

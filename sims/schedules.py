@@ -17,20 +17,27 @@ from phextsync.testing import (
     Deafen,
     Fault,
     FillDisk,
+    Follow,
+    Forget,
     FreeDisk,
     Garbage,
     HalfOpen,
     Hold,
     Partition,
+    Regions,
     Repair,
     Reset,
     Restart,
     SetClock,
+    SetCopies,
+    SetHeld,
+    SetRule,
     Shape,
     Sleep,
     Tear,
 )
 from phextsync.testing.faults import Rubbish
+from phextsync.testing.workloads import LIBRARIES
 from sims.overlays import Overlay
 
 Schedule = list[Fault]
@@ -215,6 +222,88 @@ def _offline(source: Random, overlay: Overlay, *, machines: int) -> Schedule:
     ]
 
 
+def _regions(
+    source: Random, overlay: Overlay, *, count: int = 3, latency_s: float = 0.08
+) -> Schedule:
+    """Nodes lie in regions that are far from each other."""
+    groups: list[list[int]] = [[] for _ in range(count)]
+    for node in source.sample(range(overlay.nodes), overlay.nodes):
+        source.choice(groups).append(node)
+    return [Fault(0.0, Regions(tuple(map(tuple, groups)), latency_s, latency_s / 8))]
+
+
+def _lost(source: Random, overlay: Overlay, *, part: float = 0.1) -> Schedule:
+    """A part of all machines goes at one moment, until the end."""
+    count = max(1, round(part * overlay.nodes))
+    lost = source.sample(range(overlay.nodes), count)
+    return [Fault(4.0, Crash(node, is_silent=True)) for node in lost]
+
+
+def _holdings(source: Random, overlay: Overlay, *, times: int = 12) -> Schedule:
+    """Machines hold parts, other parts, everything again; some at the same moment."""
+    faults = []
+    at = 0.0
+    for _ in range(times):
+        if source.random() < 0.7:  # else two give up at once
+            at = source.uniform(0.5, 7.5)
+        node = source.randrange(overlay.nodes)
+        copies = source.choice((0, 1, 1, 2, 3))
+        faults.append(Fault(at, SetHeld(node, _libraries(source), copies)))
+    return faults
+
+
+def _libraries(source: Random) -> tuple[str, ...]:
+    """Return ranges that are whole libraries: all, a run of them, some, or none."""
+    match source.choices(("all", "run", "some", "none"), (3, 5, 3, 1))[0]:
+        case "all":
+            return ("*",)
+        case "run":
+            first = source.randint(1, LIBRARIES)
+            return tuple(f"{i}.*" for i in range(first, source.randint(first, LIBRARIES) + 1))
+        case "some":
+            chosen = source.sample(range(1, LIBRARIES + 1), source.randint(1, 5))
+            return tuple(f"{i}.*" for i in sorted(chosen))
+        case _:
+            return ()
+
+
+def _placed(source: Random, overlay: Overlay, *, copies: int = 3, times: int = 6) -> Schedule:
+    """All follow what is placed, and people at several machines place it otherwise, some at the
+    same moment."""
+    nodes = range(overlay.nodes)
+    cuts = tuple(f"{i}.1.1/1.1.1/1.1.1" for i in range(2, LIBRARIES + 1))
+    faults = [Fault(0.1, SetCopies(0, copies, cuts))]
+    faults += [Fault(source.uniform(0.1, 0.6), Follow(node)) for node in nodes]
+    at = 0.0
+    for _ in range(times):
+        if source.random() < 0.6:
+            at = source.uniform(1, 7)
+        node, library = source.choice(nodes), f"{source.randint(1, LIBRARIES)}.*"
+        members = tuple(source.sample(nodes, source.randint(1, min(3, overlay.nodes))))
+        action = source.choice(
+            (
+                SetCopies(node, source.randint(1, 4)),
+                SetRule(node, library, members),
+                SetRule(node, library, everywhere=True),
+                SetRule(node, library),
+            )
+        )
+        faults.append(Fault(at, action))
+    return [*faults, Fault(7.5, SetCopies(source.choice(nodes), copies))]
+
+
+def _members(source: Random, overlay: Overlay, *, times: int = 3) -> Schedule:
+    """Machines go, others take them for gone for good, and they come back."""
+    faults = []
+    for _ in range(times):
+        gone, other = source.sample(range(overlay.nodes), 2)
+        at = source.uniform(1, 4)
+        faults.append(Fault(at, Crash(gone, is_silent=source.random() < 0.5)))
+        faults.append(Fault(at + source.uniform(0.1, 1), Forget(other, gone)))
+        faults.append(Fault(at + source.uniform(1.5, 3.5), Restart(gone)))
+    return faults
+
+
 def _some(source: Random, overlay: Overlay, *, count: int, of: Sequence[str]) -> Schedule:
     """A few of these kinds of trouble."""
     return draw({name: {} for name in source.sample(of, count)}, source, overlay)
@@ -249,4 +338,9 @@ GENERATORS: Final[dict[str, Callable[..., Schedule]]] = {
     "deaf": _deaf,
     "offline": _offline,
     "some": _some,
+    "regions": _regions,
+    "lost": _lost,
+    "holdings": _holdings,
+    "placed": _placed,
+    "members": _members,
 }

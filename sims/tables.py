@@ -17,6 +17,7 @@ from phextsync.testing import Fault, Workload, faults_from_json, faults_to_json
 from phextsync.testing.faults import Garbage, Hold, Reset, Shape, nodes_of
 from phextsync.testing.trace import generator
 from phextsync.testing.workloads import Kind
+from phextsync.trust.permissions import Permissions
 from sims import parameters, schedules
 from sims.overlays import Overlay
 from sims.parameters import is_number, is_whole
@@ -31,15 +32,22 @@ SPECIAL: Final = (STEPS, DIRECTORIES)
 _BUILT_IN: Final = Path(__file__).with_name("scenarios.toml")
 _SAMPLES: Final = Path(__file__).parents[1] / "examples" / "samples"
 _SOCKET_BYTES: Final = 256 << 10
-_NODES_MAX: Final = 1000
+_NODES_MAX: Final = 2000
 _SECONDS_MAX: Final = 3600
 _PER_S_MAX: Final = 1000
+_PLACING: Final = "phext:.placement?write=*"
+_LIMITED: Final = (
+    ("phext:?read=*", _PLACING),
+    ("phext:?read=*", _PLACING, "phext:memory?write=1.1.1/1.1.1/1.1.1..7.1.1/1.1.1/1.1.1"),
+    (_PLACING, "phext:memory?write=1.1.1/1.1.1/1.1.1..7.1.1/1.1.1/1.1.1"),
+)
 _OF_LINKS: Final = (Hold, Shape, Reset, Garbage)
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What a run consists of. `degree`: how many others each node is linked to, 0: all."""
+    """What a run consists of. `degree`: how many others each node is linked to, 0: all. `limited`:
+    how many have certificates that do not allow everything."""
 
     about: str
     nodes: int
@@ -48,6 +56,7 @@ class Scenario:
     settle_s: float
     degree: int = 0
     socket_bytes: int = _SOCKET_BYTES
+    limited: int = 0
     tier: Tier | None = None  # the only one that has such faults
     generators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fixed: tuple[Fault, ...] = ()
@@ -64,6 +73,13 @@ class Scenario:
     def pairs(self) -> tuple[tuple[int, int], ...] | None:
         """The pairs that are linked, None: all."""
         return Overlay(self.nodes, self.degree).pairs if self.degree else None
+
+    @property
+    def permissions(self) -> dict[int, Permissions]:
+        """What the certificates of the last nodes allow, in turns: to read everything and write no
+        text; to write the first half of all libraries; to see and write no more than that."""
+        kinds = tuple(map(Permissions.from_uris, _LIMITED))
+        return {self.nodes - 1 - i: kinds[i % len(kinds)] for i in range(self.limited)}
 
 
 class Setting(NamedTuple):
@@ -100,6 +116,11 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "bytes under way on a link before its sender waits",
         "a whole number of bytes above 0",
         lambda value: is_whole(value, 1, 1 << 30),
+    ),
+    "limited": Setting(
+        "how many nodes have certificates that do not allow everything",
+        f"a whole number from 0 to {_NODES_MAX}",
+        lambda value: is_whole(value, 0, _NODES_MAX),
     ),
     "tier": Setting(
         "the only tier that has such faults",
@@ -176,6 +197,7 @@ def schedule_to_json(scenario: Scenario, seed: int) -> str:
         "seconds": scenario.seconds,
         "settle_s": scenario.settle_s,
         "socket_bytes": scenario.socket_bytes,
+        "limited": scenario.limited,
         "workloads": {workload.kind: workload.per_s for workload in scenario.workloads},
     }
     return json.dumps(head)[:-1] + ',\n"faults":\n' + faults_to_json(faults) + "}\n"
@@ -194,6 +216,10 @@ def _scenario(table: Mapping[str, Any], fixed: tuple[Fault, ...] = ()) -> Scenar
     generators = values.pop("faults", {})
     parameters.check(generators, values["nodes"])
     _check_nodes(fixed, Overlay(values["nodes"], values["degree"]))
+    if values.get("limited", 0) > values["nodes"]:
+        raise ValueError(
+            f"expected at most the number of nodes as limited, found {table['limited']}"
+        )
     workloads = tuple(Workload(k, per_s, _SAMPLES) for k, per_s in values.pop("workloads").items())
     return Scenario(**values, workloads=workloads, generators=generators, fixed=fixed)
 

@@ -11,7 +11,7 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from phextsync.edits import minimal_edits
-from phextsync.index import Coordinate
+from phextsync.index import EVERYTHING, Coordinate
 from phextsync.sync.codec import encode
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Ping
@@ -24,16 +24,22 @@ from phextsync.testing import (
     Editor,
     Fault,
     FillDisk,
+    Follow,
+    Forget,
     FreeDisk,
     Garbage,
     HalfOpen,
     Hold,
     Oracle,
     Partition,
+    Regions,
     Repair,
     Reset,
     Restart,
     SetClock,
+    SetCopies,
+    SetHeld,
+    SetRule,
     Shape,
     Sleep,
     Tear,
@@ -92,6 +98,20 @@ _actions = st.one_of(
             st.sampled_from(["noise", "frames", "updates"]),
         )
     ),
+    st.just(Regions(((0,), (1, 2)), 0.1)),
+)
+_wishes = st.one_of(
+    st.builds(SetHeld, _nodes, st.sampled_from([("*",), ("1.*", "3.*"), ()]), st.integers(0, 2)),
+    st.builds(Follow, _nodes),
+    st.builds(SetCopies, _nodes, st.integers(0, 2), st.sampled_from([(), ("2.1.1/1.1.1/1.1.1",)])),
+    st.builds(SetRule, _nodes, st.just("2.*"), _nodes.map(lambda node: (node,)), st.booleans()),
+    st.builds(Forget, _nodes, _nodes),
+    st.builds(Crash, _nodes, st.booleans()),
+    st.builds(Restart, _nodes),
+    st.builds(FillDisk, _nodes),
+    st.builds(FreeDisk, _nodes),
+    st.just(Partition(((0,), (1, 2)))),
+    st.just(Repair()),
 )
 _schedules = st.lists(st.builds(Fault, st.sampled_from([0.1, 0.5, 1.0, 1.5]), _actions), max_size=8)
 
@@ -112,7 +132,19 @@ def test_any_schedule_of_faults_ends_with_equal_nodes(faults: list[Fault], seed:
     assert scenarios.run_scenario("drawn", scenario, seed).failure is None
 
 
-@given(_schedules)
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.builds(Fault, st.sampled_from([0.1, 0.5, 2.5, 3.0]), _wishes), max_size=10),
+    st.integers(0, 3),
+)
+def test_whatever_is_held_and_placed_no_copy_is_lost(faults: list[Fault], seed: int) -> None:
+    work = (Workload("shelves", 4),)
+    scenario = replace(_SHORT, seconds=4, limited=1, workloads=work, fixed=tuple(faults))
+    note(schedule_to_json(scenario, seed))
+    assert scenarios.run_scenario("drawn", scenario, seed).failure is None
+
+
+@given(st.lists(st.builds(Fault, st.just(0.5), _actions | _wishes), max_size=8))
 def test_a_schedule_survives_being_stored(faults: list[Fault]) -> None:
     assert faults_from_json(faults_to_json(faults)) == tuple(faults)
 
@@ -273,6 +305,73 @@ def test_the_oracle_notices_a_claim_before_the_write() -> None:
     oracle.edited(0, _PLACE, "q0z", "q0z q1z")
     oracle.check_claim(0, 1)
     with pytest.raises(Violation, match="q1z was acknowledged to 0 and is not on disk 1"):
+        oracle.check()
+
+
+def _both_have(token: str) -> Oracle:
+    oracle = Oracle()
+    for node in (0, 1):
+        oracle.started(node, {})
+    oracle.edited(0, _PLACE, "", token)
+    oracle.changed(1, _PLACE, token)
+    for node in (0, 1):
+        oracle.taken(node)
+        oracle.committed(node)
+    return oracle
+
+
+def test_the_oracle_counts_the_disks_that_a_line_is_on_when_it_is_given_up() -> None:
+    oracle = _both_have("q000000z")
+    oracle.holds(0, ())
+    oracle.check()
+    oracle.holds(1, ())
+    with pytest.raises(Violation, match=r"1 gives up q000000z .* on 0 other disks, expected 1"):
+        oracle.check()
+
+
+def test_a_copy_from_which_nobody_takes_the_line_does_not_count() -> None:
+    oracle = _both_have("q000000z")
+    oracle.territory.permit(1, (EVERYTHING,), ())
+    oracle.holds(0, ())
+    with pytest.raises(Violation, match=r"0 gives up q000000z .* on 0 other disks, expected 1"):
+        oracle.check()
+
+
+def test_the_oracle_owes_what_was_given_up_and_forgets_that_it_had_been_seen() -> None:
+    oracle = _both_have("q000000z")
+    oracle.holds(0, ())
+    oracle.holds(0, (EVERYTHING,))
+    oracle.changed(0, _PLACE, "q000000z")
+    oracle.check()
+    oracle.destroyed(1)
+    with pytest.raises(Violation, match=r"q000000z was durable on .* and is lost"):
+        oracle.finish([{}, {}])
+
+
+def test_the_oracle_notices_what_is_shown_or_kept_and_not_held_or_not_allowed() -> None:
+    everything = (EVERYTHING,)
+    for ranges, readable, writable, found in (
+        ((), everything, everything, "1 shows q000000z .* which it does not hold"),
+        (everything, (), everything, "1 shows q000000z .* which it may not read"),
+        (everything, everything, (), "q000000z .* on 1: 0 may not write there"),
+    ):
+        oracle = Oracle()
+        oracle.territory.permit(1, readable, everything)
+        oracle.edited(0, _PLACE, "", "q000000z")
+        oracle.territory.permit(0, everything, writable)
+        oracle.territory.hold(1, ranges)
+        oracle.changed(1, _PLACE, "q000000z")
+        with pytest.raises(Violation, match=found):
+            oracle.check()
+
+
+def test_the_oracle_notices_what_is_kept_and_not_held() -> None:
+    oracle = _both_have("q000000z")
+    oracle.holds(0, ())
+    oracle.kept(0, [_PLACE], leaving=(EVERYTHING,))
+    oracle.check()
+    oracle.kept(0, [_PLACE])
+    with pytest.raises(Violation, match=r"0 keeps .* which it does not hold"):
         oracle.check()
 
 

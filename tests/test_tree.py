@@ -273,8 +273,8 @@ def test_what_was_left_is_offered_once_unless_it_is_not_settled() -> None:
     branch.leave(b"2", _SCROLL)
     branch.leave(b"3", ("memory", _B))
     branch.leave(b"4", ("other", _A))
-    assert list(branch.offer("memory", EVERYTHING, [_B])) == [_SCROLL]
-    assert list(branch.offer("memory", CoordinateRange.of(_A), [])) == []
+    assert list(branch.offer("memory", (EVERYTHING,), [_B])) == [_SCROLL]
+    assert list(branch.offer("memory", (CoordinateRange.of(_A),), [])) == []
     assert list(branch.left) == [b"3", b"4"]
 
 

@@ -10,12 +10,15 @@ A map of the package; each module imports only those before it:
 * `memory_disk`: files in memory as the system has them
 * `filesystem`: what a bound directory asks of a file system, on such a disk
 * `acceptance`: what every store, network, discovery and file system must do
+* `territory`: what each node holds, may read and may write
 * `oracle`: what must hold, remembered without the library's own bookkeeping
 * `mesh`: what workloads need of the nodes, simulated or real
 * `trace`: what happened in a run, as lines and as one digest
 * `stage`: virtual time, and what was done in it and at what cost
 * `simulated_node`: the real core, replica and index of one node over a simulated disk
 * `wires`: the links of simulated nodes
+* `wishes`: what users say of what is held and placed
+* `agreement`: whether nodes have what others have that hold the same
 * `world`: many of them, their users and their faults
 * `trio_time`: trio in virtual time
 * `network`: hosts that dial, listen and hear of each other in memory
@@ -34,15 +37,21 @@ from phextsync.testing.faults import (
     Deafen,
     Fault,
     FillDisk,
+    Follow,
+    Forget,
     FreeDisk,
     Garbage,
     HalfOpen,
     Hold,
     Partition,
+    Regions,
     Repair,
     Reset,
     Restart,
     SetClock,
+    SetCopies,
+    SetHeld,
+    SetRule,
     Shape,
     Sleep,
     Tear,
@@ -66,6 +75,8 @@ __all__ = [
     "Editor",
     "Fault",
     "FillDisk",
+    "Follow",
+    "Forget",
     "FreeDisk",
     "Garbage",
     "HalfOpen",
@@ -75,10 +86,14 @@ __all__ = [
     "Metrics",
     "Oracle",
     "Partition",
+    "Regions",
     "Repair",
     "Reset",
     "Restart",
     "SetClock",
+    "SetCopies",
+    "SetHeld",
+    "SetRule",
     "Shape",
     "Sleep",
     "Tear",

@@ -53,6 +53,16 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class Regions:
+    """Paths between nodes of different groups have this latency and jitter, in seconds; those
+    within a group are as they were."""
+
+    groups: tuple[tuple[int, ...], ...]
+    latency_s: float
+    jitter_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Reset:
     """The link between two nodes ends, with everything that was under way on it."""
 
@@ -169,11 +179,58 @@ class Garbage:
     of: Rubbish = "noise"
 
 
+@dataclass(frozen=True, slots=True)
+class SetHeld:
+    """A node is told to hold these ranges and, in time, no others; what leaves is to be on so many
+    other machines first, 0: on all that are linked and hold it."""
+
+    node: int
+    ranges: tuple[str, ...]
+    copies: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """A node is told to hold what placement says."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetCopies:
+    """Somebody at a node places the phext: so many machines hold each range, 0: all. It is cut at
+    these coordinates, besides those where it is already."""
+
+    node: int
+    copies: int
+    cuts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetRule:
+    """Somebody at a node pins a range to members, or has it everywhere, or neither."""
+
+    node: int
+    range: str
+    members: tuple[int, ...] = ()
+    everywhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Somebody at a node says that a member has left for good. It holds nothing any more, until it
+    is told to follow again."""
+
+    node: int
+    member: int
+
+
 Action: TypeAlias = (
     Partition
     | Hold
     | Repair
     | Shape
+    | Regions
     | Reset
     | HalfOpen
     | Crash
@@ -187,6 +244,11 @@ Action: TypeAlias = (
     | FillDisk
     | FreeDisk
     | Garbage
+    | SetHeld
+    | Follow
+    | SetCopies
+    | SetRule
+    | Forget
 )
 
 _ACTIONS: Final[dict[str, type[Action]]] = {kind.__name__: kind for kind in get_args(Action)}
@@ -221,7 +283,7 @@ def faults_from_json(text: str) -> tuple[Fault, ...]:
 def nodes_of(action: Action) -> tuple[int, ...]:
     """Return the numbers of the nodes that an action names, in the order of its fields."""
     match action:
-        case Partition(groups):
+        case Partition(groups) | Regions(groups):
             return tuple(node for group in groups for node in group)
         case Repair():
             return ()
@@ -231,6 +293,10 @@ def nodes_of(action: Action) -> tuple[int, ...]:
             return one, other
         case HalfOpen(node, peer):
             return node, peer
+        case SetRule(node, _, members):
+            return node, *members
+        case Forget(node, member):
+            return node, member
         case _:
             return (action.node,)
 
@@ -246,8 +312,7 @@ def _fault(row: object) -> Fault:
     for field, value in values.items():
         if field not in hints or not _fits(value, hints[field]):
             raise ValueError(f"expected the fields of {name}, found {field} = {value!r}")
-    if "groups" in values:
-        values["groups"] = tuple(tuple(group) for group in values["groups"])
+    values = {field: _frozen(value) for field, value in values.items()}
     try:
         return Fault(at, _ACTIONS[name](**values))
     except TypeError as error:  # one is missing
@@ -262,8 +327,13 @@ def _fits(value: object, hint: object) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is str:
+        return isinstance(value, str)
     if hint == Rubbish:
         return value in get_args(Rubbish)
-    return isinstance(value, list) and all(  # groups of nodes
-        isinstance(group, list) and all(_fits(node, int) for node in group) for group in value
-    )
+    inner, _ = get_args(hint)  # a tuple of any length
+    return isinstance(value, list) and all(_fits(each, inner) for each in value)
+
+
+def _frozen(value: object) -> object:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

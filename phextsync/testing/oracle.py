@@ -8,21 +8,25 @@ It knows nothing of versions, fingerprints or updates; what nodes claim of each 
 * While time passes: no node shows a token twice, or one again that it had shown and lost, or where
   nobody wrote it; none disappears that nobody deleted, and after a start all of a disk is there.
   Who is taken for complete has on its disk whatever the other shows.
-* In the end: every node shows the same; each token on a disk that nobody deleted is there, where
-  it was written; no token is there whose deletion is on a disk.
+* Where nodes hold parts: who gives a token up leaves it on as many other disks as were asked for,
+  of nodes from which others may take it. None shows, keeps or is sent what it does not hold or
+  may not read, nor what was written by one that may not write it there.
+* In the end: every node shows the same of what it holds; each token on a disk that nobody deleted
+  is there, where it was written; no token is there whose deletion is on a disk.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
-from phextsync.index import Coordinate
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, contains
+from phextsync.ranges import Ranges
+from phextsync.testing.territory import Territory
 
 _TOKEN: Final = re.compile(r"q\d+z")
-
-
 _SOMEBODY: Final = -1
+_ValueT = TypeVar("_ValueT")
 
 
 class Violation(AssertionError):
@@ -49,6 +53,7 @@ class _Seen:
     waiting: dict[str, bool] = field(default_factory=dict)  # token: whether it is there
     taken: dict[str, bool] = field(default_factory=dict)
     disk: dict[str, bool] = field(default_factory=dict)
+    given_up: dict[str, None] = field(default_factory=dict)  # that were on its disk
     rotten: dict[Coordinate, None] = field(default_factory=dict)
     is_replaced: bool = False  # another disk took the place of the one that others know
 
@@ -61,6 +66,9 @@ class Oracle:
         self.deleted: dict[str, None] = {}  # by anybody, durable or not
         self.violation: Violation | None = None
         self.are_claims_exact = True
+        self.territory = Territory()
+        self._writers: dict[str, int] = {}
+        self._copies: dict[str, int] = {}  # that somebody left elsewhere who gave it up
         self._is_tampered = False
         self._nodes: dict[int, _Seen] = {}
 
@@ -71,7 +79,8 @@ class Oracle:
 
     def edited(self, node: int, place: Coordinate, before: str, after: str) -> tuple[str, ...]:
         """A node's user changed a text; return the tokens that it had not shown there."""
-        self.asked(place, before, after)
+        edit = self.asked(place, before, after)
+        self._writers.update(dict.fromkeys(edit.written, node))
         return self.changed(node, place, after)
 
     def asked(self, place: Coordinate, before: str, after: str) -> Edit:
@@ -107,6 +116,8 @@ class Oracle:
         if len(shown) < len(tokens):
             twice = next(token for token in shown if tokens.count(token) > 1)
             self._found(f"{twice} stands {tokens.count(twice)} times at {place} on {node}")
+        if came:
+            self._check_came(node, place, came)
         for token in came:
             if token in seen.gone and place not in seen.rotten:
                 self._found(f"{token} came back at {place} on {node}")
@@ -118,6 +129,63 @@ class Oracle:
                 if token not in self.deleted:
                     self._found(f"{token} disappeared from {place} on {node}; nobody deleted it")
         return came
+
+    def _check_came(self, node: int, place: Coordinate, came: tuple[str, ...]) -> None:
+        territory = self.territory
+        if not territory.is_held(node, place):
+            self._found(f"{node} shows {came[0]} at {place}, which it does not hold")
+        if not territory.may_read(node, place):
+            self._found(f"{node} shows {came[0]} at {place}, which it may not read")
+        for token in came:
+            writer = self._writers.get(token)
+            if writer is not None and not territory.may_write(writer, place):
+                self._found(f"{token} is at {place} on {node}: {writer} may not write there")
+
+    # -- what is held ----------------------------------------------------------------------
+
+    def holds(self, node: int, ranges: Ranges, copies: int = 1) -> None:
+        """A node holds these ranges from now on, and others have what it gives up: all that is on
+        its disk is on those of `copies` others from which it may be taken."""
+        if not self.territory.hold(node, ranges):
+            return
+        seen, somebody = self._of(node), self._of(_SOMEBODY).disk
+        for token, is_there in self._leaving(node, seen.disk).items():
+            if is_there and token not in self.deleted:
+                self._check_copies(node, token, copies)
+            somebody[token] = is_there and somebody.get(token, True)
+            seen.given_up[token] = None
+            del seen.disk[token]
+        for some in (seen.waiting, seen.taken, seen.gone):
+            for token in self._leaving(node, some):
+                del some[token]
+        seen.shown = {p: t for p, t in seen.shown.items() if self.territory.is_held(node, p)}
+
+    def _leaving(self, node: int, some: Mapping[str, _ValueT]) -> dict[str, _ValueT]:
+        is_held, places = self.territory.is_held, self.places
+        return {token: value for token, value in some.items() if not is_held(node, places[token])}
+
+    def _check_copies(self, node: int, token: str, copies: int) -> None:
+        """Somebody else who gave it up at about the same time may have counted on fewer."""
+        place = self.places[token]
+        copies = self._copies[token] = min(copies, self._copies.get(token, copies))
+        others = [
+            other
+            for other, its in self._nodes.items()
+            if other not in (node, _SOMEBODY)
+            and its.disk.get(token)
+            and self.territory.may_write(other, place)
+        ]
+        if len(others) < copies:
+            self._found(
+                f"{node} gives up {token} at {place}, which is on {len(others)} other disks, "
+                f"expected {copies}"
+            )
+
+    def kept(self, node: int, texts: Iterable[Coordinate], leaving: Ranges = ()) -> None:
+        """These places are on the disk of a node, which is about to drop what is `leaving`."""
+        for place in texts:
+            if not self.territory.is_held(node, place) and not contains(leaving, place):
+                self._found(f"{node} keeps {place}, which it does not hold")
 
     # -- disks -----------------------------------------------------------------------------
 
@@ -131,6 +199,8 @@ class Oracle:
         """What a node began to write is durable."""
         seen = self._of(node)
         seen.disk.update(seen.taken)
+        for token in seen.taken if seen.given_up else ():
+            seen.given_up.pop(token, None)
         seen.taken = {}
 
     def started(self, node: int, texts: Mapping[Coordinate, str] | None = None) -> None:
@@ -138,7 +208,10 @@ class Oracle:
         is there is on its disk. None: it is not known what it shows."""
         before = self._of(node)
         seen = self._nodes[node] = _Seen(
-            disk=before.disk, rotten=before.rotten, is_replaced=before.is_replaced
+            disk=before.disk,
+            given_up=before.given_up,
+            rotten=before.rotten,
+            is_replaced=before.is_replaced,
         )
         if texts is not None:
             self._compare_disk(node, texts)
@@ -211,15 +284,18 @@ class Oracle:
         if self.violation is not None:
             raise self.violation
 
-    def check_claim(self, node: int, peer: int) -> None:
-        """A node takes a peer for complete. Not asked of a peer whose disk was damaged or replaced,
-        nor where frames were doubled, reordered or changed: they may be acknowledgements."""
+    def check_claim(self, node: int, peer: int, range_: CoordinateRange = EVERYTHING) -> None:
+        """A node takes a peer for complete in a range. Not asked of a peer whose disk was damaged
+        or replaced, nor where frames were doubled, reordered or changed: they may be
+        acknowledgements."""
         seen, its = self._of(node), self._of(peer)
         if not self.are_claims_exact or its.rotten or its.is_replaced:
             return
-        for shown in seen.shown.values():
-            for token in shown:
-                if not its.disk.get(token) and token not in self.deleted:
+        for place, shown in seen.shown.items():
+            for token in shown if place in range_ else ():
+                # What it has given up since it may not yet have told.
+                is_there = its.disk.get(token) or token in its.given_up
+                if not is_there and token not in self.deleted:
                     self._found(f"{token} was acknowledged to {node} and is not on disk {peer}")
 
     def is_current(self, place: Coordinate, text: str) -> bool:
@@ -234,14 +310,11 @@ class Oracle:
     def finish(self, texts: Sequence[Mapping[Coordinate, str]]) -> None:
         """Check what all nodes show in the end. Violation when it is not what was promised."""
         self.check()
-        first = texts[0]
-        for number, other in enumerate(texts):
-            if other != first:
-                places = sorted(c for c in {*first, *other} if first.get(c) != other.get(c))
-                raise Violation(f"nodes 0 and {number} differ at {places[0]}")
+        for place in sorted({place for shown in texts for place in shown}):
+            self._compare(place, [shown.get(place) for shown in texts])
         if self._is_tampered:
             return
-        present = {token for text in first.values() for token in _tokens(text)}
+        present = {token for shown in texts for text in shown.values() for token in _tokens(text)}
         for node, seen in self._nodes.items():
             for token, is_there in seen.disk.items():
                 if is_there and token not in present and token not in self.deleted:
@@ -252,6 +325,25 @@ class Oracle:
                     raise Violation(
                         f"{token} was deleted durably on {node} and is at {self.places[token]}"
                     )
+
+    def _compare(self, place: Coordinate, texts: Sequence[str | None]) -> None:
+        """Compare what nodes show in the end: what they hold is alike. One that may not write there
+        may show more: nobody takes that from it."""
+        territory, first = self.territory, None
+        for node, text in enumerate(texts):
+            if not territory.is_held(node, place):
+                if text is not None:
+                    raise Violation(f"{node} shows {place}, which it does not hold")
+            elif first is None and territory.may_write(node, place):
+                first = node
+        for node, text in enumerate(texts) if first is not None else ():
+            assert first is not None
+            expected, shown = texts[first], _tokens(text or "")
+            is_alike = text == expected
+            if not territory.may_write(node, place):
+                is_alike = all(token in shown for token in _tokens(expected or ""))
+            if not is_alike and territory.is_held(node, place):
+                raise Violation(f"nodes {first} and {node} differ at {place}")
 
     def _of(self, node: int) -> _Seen:
         return self._nodes.setdefault(node, _Seen())

@@ -15,9 +15,9 @@ from random import Random
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from phextsync.errors import PhextsyncError
-from phextsync.testing.faults import Hold, Partition, Repair, Shape
+from phextsync.testing.faults import Hold, Partition, Regions, Repair, Shape
 
-PathAction: TypeAlias = Partition | Hold | Repair | Shape
+PathAction: TypeAlias = Partition | Hold | Repair | Shape | Regions
 """The faults that concern paths alone."""
 
 _LATENCY_S: Final = 0.0002
@@ -160,6 +160,11 @@ class Paths:
                 path.latency_s, path.jitter_s = action.latency_s, action.jitter_s
                 path.bytes_per_s, path.loss = action.bytes_per_s, action.loss
                 path.duplication, path.reordering = action.duplication, action.reordering
+            case Regions(groups, latency_s, jitter_s):
+                group_of = _group_of(groups)
+                for (source, target), path in self._paths.items():
+                    if group_of.get(source) != group_of.get(target):
+                        path.latency_s, path.jitter_s = latency_s, jitter_s
             case _:
                 assert_never(action)
 
@@ -169,11 +174,15 @@ class Paths:
             self.apply(Shape(source, target, _LATENCY_S))
 
     def _partition(self, groups: tuple[tuple[int, ...], ...], *, is_oneway: bool) -> None:
-        group_of = {node: i for i, group in enumerate(groups) for node in group}
+        group_of = _group_of(groups)
         for (source, target), path in self._paths.items():
             a, b = group_of.get(source, -1), group_of.get(target, -1)
             is_open = a == b != -1 or (is_oneway and -1 < a < b)
             path.gate(is_blocked=not is_open, is_held=path.is_held)
+
+
+def _group_of(groups: tuple[tuple[int, ...], ...]) -> dict[int, int]:
+    return {node: i for i, group in enumerate(groups) for node in group}
 
 
 def _twice(arrive: Callable[[], None]) -> None:

@@ -4,11 +4,16 @@ Disks are those of LMDB: a batch is there wholly or not at all.
 """
 
 import math
+from collections.abc import Callable
 from random import Random
 from typing import Final, Protocol
 
+from phextsync.control.placing import placement_of
 from phextsync.errors import StoreFullError
 from phextsync.index import Coordinate
+from phextsync.node.follower import FOLLOW_S, Follower
+from phextsync.placement.holders import Placement
+from phextsync.ranges import Ranges, intersection
 from phextsync.replica.changes import Change
 from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.replica.replica import Replica
@@ -23,6 +28,7 @@ from phextsync.testing.disks import fingerprint_on, texts_on
 from phextsync.testing.mesh import PHEXT
 from phextsync.testing.oracle import Violation
 from phextsync.testing.stage import Stage
+from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
 _DISK_S: Final = (0.0002, 0.001, 0.012)  # a commit takes one of these times
 _BOOT_S: Final = 1_700_000_000
@@ -61,10 +67,14 @@ class SimulatedNode:
         timing: Timing,
         limits: Limits,
         is_sparse: bool = False,
+        permissions: Permissions = UNRESTRICTED,
+        read_placement: Callable[[ReplicaSet, str], Placement] = placement_of,
     ) -> None:
         self.number = number
         self._is_sparse = is_sparse
         self.node_id = number.to_bytes(16, "big")
+        self.name = f"node-{number}"
+        self.permissions = permissions
         self.store = MemoryStore()
         self.life = 0
         self.is_up = False
@@ -86,6 +96,9 @@ class SimulatedNode:
         self._commit_s = 0.0
         self._core: Synchronizer | None = None
         self._replicas: ReplicaSet | None = None
+        self._read_placement = read_placement
+        self._follower: Follower | None = None
+        self._follows_at = math.inf
 
     @property
     def is_awake(self) -> bool:
@@ -114,6 +127,12 @@ class SimulatedNode:
         """Its monotonic clock."""
         return self._stage.now + self._ahead_s
 
+    @property
+    def held(self) -> Ranges:
+        """What it holds of that phext, and may read."""
+        holding = self.replicas.holding.of(PHEXT)
+        return intersection(holding, self.permissions.readable(PHEXT))
+
     # -- lives -----------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -124,16 +143,17 @@ class SimulatedNode:
         self._asleep_until = 0.0
         self._batch, self._is_writing = None, False
         self.store = self.store.reopened()
-        self._stage.oracle.started(self.number, texts_on(self.store, PHEXT))
         self._replicas = replicas = ReplicaSet(
             self.store,
             node_id=self.node_id,
             random=Random(self._random.getrandbits(64)),
             wall_time_ms=self._wall_time_ms,
+            permissions=self.permissions,
         )
+        self._tell_of_disk()
         self._core = Synchronizer(
             replicas,
-            name=f"node-{self.number}",
+            name=self.name,
             incarnation=self._random.randbytes(16),
             random=Random(self._random.getrandbits(64)),
             timing=self._timing,
@@ -146,7 +166,18 @@ class SimulatedNode:
         )
         self._core.tree.is_grown = self._is_sparse
         replicas.open(PHEXT).subscribe(self._changed)
-        replicas.listen(ReplicaListener(on_update=self._took_effect, on_dirty=self._is_dirty))
+        replicas.listen(
+            ReplicaListener(
+                on_update=self._took_effect, on_dirty=self._is_dirty, on_held=self._held
+            )
+        )
+        self._follows_at = math.inf
+        self._follower = Follower(
+            replicas,
+            name=self.name,
+            changed=self._follow_later,
+            read=self._read_placement,
+        )
         self._stage.note("start", self.number)
         self.tick()
         self._connector.started(self)
@@ -199,7 +230,7 @@ class SimulatedNode:
         self.life += 1
         self.is_up = False
         self._connector.ended(self, is_silent=is_silent)
-        self._core = self._replicas = None
+        self._core = self._replicas = self._follower = None
 
     # -- time ------------------------------------------------------------------------------
 
@@ -247,6 +278,46 @@ class SimulatedNode:
         if self._ticks_at == time and self.life == life:
             self.tick()
 
+    # -- what it holds ---------------------------------------------------------------------
+
+    def _tell_of_disk(self) -> None:
+        """Tell the oracle what its disk has, now that it is known what it holds."""
+        oracle, found = self._stage.oracle, texts_on(self.store, PHEXT)
+        hold = self.replicas.holding.hold(PHEXT)
+        oracle.holds(self.number, self.held, hold.copies or 1)
+        oracle.kept(self.number, found, hold.dropping)
+        held = oracle.territory.is_held
+        shown = {place: text for place, text in found.items() if held(self.number, place)}
+        oracle.started(self.number, shown)
+
+    def _held(self, phext: str) -> None:
+        if phext == PHEXT:
+            copies = self.replicas.holding.hold(PHEXT).copies
+            self._stage.note("holds", self.number, *self.held)
+            self._stage.oracle.holds(self.number, self.held, copies or 1)
+
+    def _follow_later(self) -> None:
+        if self._follows_at == math.inf:
+            self._follows_at = self._stage.now + FOLLOW_S
+            life = self.life
+            self._stage.at(self._follows_at, lambda: self._follow(life))
+
+    def _follow(self, life: int) -> None:
+        if self.life != life or self._follower is None:
+            return
+        if not self.is_awake:
+            self._stage.at(self._asleep_until, lambda: self._follow(life))
+            return
+        self._follows_at = math.inf
+        for turn in self._follower.begin():
+            self._follower.take(turn, turn.ranges())
+        self._follower.end()
+
+    @property
+    def is_following_later(self) -> bool:
+        """Whether it is about to look again at what was placed."""
+        return self._follows_at < math.inf
+
     # -- what takes effect -----------------------------------------------------------------
 
     def _took_effect(self, new: NewUpdate) -> None:
@@ -254,7 +325,7 @@ class SimulatedNode:
             self._stage.metrics.bytes_needed += len(new.entry.update)
 
     def _changed(self, change: Change) -> None:
-        if not self.is_editing:
+        if not self.is_editing and change.missed is None:
             source = None if change.origin is None else int.from_bytes(change.origin, "big")
             for place in change.coordinates:
                 text = self.replica.get(place, "")
@@ -312,8 +383,8 @@ class SimulatedNode:
             self._write_at(self._stage.now + RETRY_S)
             return
         self.store.commit(batch)
-        self.replicas.durability.written()
         self._stage.oracle.committed(self.number)
+        self.replicas.durability.written()
         metrics = self._stage.metrics
         metrics.commits += 1
         self._stage.note("commit", self.number, len(batch.writes))

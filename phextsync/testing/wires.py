@@ -1,19 +1,22 @@
 """Wires: links of simulated nodes, as TCP has them. What breaks is noticed at once by an end that
 can hear of it, else by the silence (see `faults`)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Final
 
+from phextsync.errors import ProtocolError
 from phextsync.index import Coordinate
-from phextsync.sync.codec import encode
+from phextsync.sync.codec import decode, encode
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Live, Part, Ping, Updates
 from phextsync.sync.timing import BACKOFF_MAX_S, BACKOFF_MIN_S
 from phextsync.sync.traffic import Traffic
 from phextsync.testing.faults import Rubbish
+from phextsync.testing.mesh import PHEXT
 from phextsync.testing.metrics import Metrics
 from phextsync.testing.oracle import Violation
 from phextsync.testing.paths import Paths
@@ -68,6 +71,8 @@ class Wires:
         self._connections: dict[int, _Connection] = {}
         self._connected: dict[tuple[int, int], int] = {}
         self._number = 0
+        self.is_quiet = False
+        """Nobody changes what they hold any more."""
 
     # -- nodes -----------------------------------------------------------------------------
 
@@ -150,6 +155,10 @@ class Wires:
         if frame:
             self._transmit(connection, source, frame)
 
+    def are_linked(self, one: int, other: int) -> bool:
+        """Whether two nodes have a link now."""
+        return (min(one, other), max(one, other)) in self._connected
+
     # -- dialling --------------------------------------------------------------------------
 
     def _dial_later(self, pair: tuple[int, int], delay_s: float) -> None:
@@ -184,7 +193,13 @@ class Wires:
         for number, peer in (pair, pair[::-1]):
             node, peer_id = self._nodes[number], self._nodes[peer].node_id
             is_dialling = number == pair[0]
-            node.core.link_opened(node.clock, connection.number, peer_id, dialled=is_dialling)
+            node.core.link_opened(
+                node.clock,
+                connection.number,
+                peer_id,
+                dialled=is_dialling,
+                permissions=self._nodes[peer].permissions,
+            )
 
     # -- frames ----------------------------------------------------------------------------
 
@@ -232,6 +247,8 @@ class Wires:
         if not connection.open[node.number]:
             return
         self._stage.trace.note_frame(self._stage.now, connection.number, node.number, frame)
+        if frame[1] in _TEXT_KINDS and (self.is_quiet or not node.permissions.reads_everything):
+            self._check_texts(node.number, frame)
         node.core.receive(node.clock, connection.number, frame)
         self._check_backlog(connection, node)
         sender = connection.other(node.number)
@@ -239,6 +256,18 @@ class Wires:
         connection.under_way[sender] = max(0, connection.under_way[sender] - len(frame))
         if was_full and connection.open[sender]:
             self.is_ready(self._nodes[sender], connection.number)
+
+    def _check_texts(self, node: int, frame: bytes) -> None:
+        """Check that a node may have what a frame brings, and when all is quiet holds it: before,
+        it may have held it when the frame left."""
+        territory = self._stage.oracle.territory
+        for phext, place in _places_in(frame, self._limits):
+            if phext != PHEXT:
+                continue
+            if not territory.may_read(node, place):
+                raise Violation(f"{place} is sent to {node}, which may not read it")
+            if self.is_quiet and not territory.is_held(node, place):
+                raise Violation(f"{place} is sent to {node}, which does not hold it")
 
     def _check_backlog(self, connection: _Connection, node: SimulatedNode) -> None:
         backlog, metrics = node.core.backlog(connection.number), self._stage.metrics
@@ -291,6 +320,16 @@ class Wires:
 def _count(metrics: Metrics, traffic: Traffic) -> None:
     metrics.updates += traffic.updates_in
     metrics.redundant += traffic.redundant
+
+
+def _places_in(frame: bytes, limits: Limits) -> Iterator[tuple[str, Coordinate]]:
+    """Iterate over the scrolls of which a frame brings text; over none where it is damaged."""
+    with suppress(ProtocolError):
+        match decode(frame, limits):
+            case Updates(phext, entries) | Live(phext, entries):
+                yield from ((phext, entry[0]) for entry in entries)
+            case Part() as part:
+                yield part.phext, part.coordinate
 
 
 def _changed(source: Random, frame: bytes) -> bytes:

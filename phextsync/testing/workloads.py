@@ -15,11 +15,16 @@ from phextsync import phextfile
 from phextsync.index import Coordinate
 from phextsync.testing.mesh import Mesh
 
-Kind = Literal["logs", "memory", "mailboxes", "churn", "bulk", "unicode", "reads", "samples"]
+Kind = Literal[
+    "logs", "memory", "mailboxes", "churn", "bulk", "unicode", "reads", "samples", "shelves"
+]
 
 _WORDS: Final = ("ask", "build", "check", "deploy", "note", "read", "recall", "test", "write")
 _UNICODE: Final = "aé\u0301ßאبक中\U0001f600\u200d\U0001f469 \t\r"
 _BULK: Final = 50
+LIBRARIES: Final = 12
+"""Libraries in which users of the workload `shelves` write."""
+_SHELF: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,8 @@ class Workload:
     * `bulk`: imports many new scrolls at once
     * `unicode`: inserts texts of many scripts at random places between lines
     * `reads`: reads a daily log or a mailbox of anybody
+    * `shelves`: adds, inserts, replaces or deletes a line of one of 36 scrolls that all edit, three
+      in each of twelve libraries, if the node holds it
     * `samples`: imports a scroll of the .phext files in `folder`, or edits what is there
     """
 
@@ -96,6 +103,11 @@ def _edit_lines(mesh: Mesh, node: int, source: Random, place: Coordinate) -> Non
         case "edit":
             changed = [*lines[:at], _line(mesh, source), *lines[at + 1 :]]
             mesh.edit(node, place, lambda replica: replica.edit(place, "".join(changed)))
+
+
+def _shelf(mesh: Mesh, node: int, source: Random) -> None:
+    library, number = source.randint(1, LIBRARIES), source.randint(1, _SHELF)
+    _edit_lines(mesh, node, source, Coordinate(library, 1, 1, 1, 1, 1, 1, 1, number))
 
 
 def _mailbox(mesh: Mesh, node: int, source: Random) -> None:
@@ -173,6 +185,7 @@ _STEPS: Final[Mapping[Kind, Callable[[Mesh, int, Random], None]]] = {
     "bulk": _bulk,
     "unicode": _unicode,
     "reads": _read,
+    "shelves": _shelf,
 }
 
 

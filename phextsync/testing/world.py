@@ -2,18 +2,25 @@
 one seed makes one run."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Final
 
-from phextsync.errors import StoreDamagedError, StoreFullError
+from phextsync.errors import (
+    PermissionDeniedError,
+    PhextsyncError,
+    StoreDamagedError,
+    StoreFullError,
+)
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.replica.replica import Replica
 from phextsync.sync.limits import Limits
-from phextsync.sync.reconcile import scope_digest
 from phextsync.sync.timing import Timing
+from phextsync.testing import wishes
+from phextsync.testing.agreement import Agreement
+from phextsync.testing.disks import texts_on
 from phextsync.testing.faults import (
     Action,
     Clone,
@@ -27,6 +34,7 @@ from phextsync.testing.faults import (
     HalfOpen,
     Hold,
     Partition,
+    Regions,
     Repair,
     Reset,
     Restart,
@@ -40,11 +48,14 @@ from phextsync.testing.metrics import Metrics
 from phextsync.testing.simulated_node import SimulatedNode
 from phextsync.testing.stage import Stage
 from phextsync.testing.wires import Wires
+from phextsync.testing.wishes import Wish
+from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
 _SOCKET_BYTES: Final = 256 << 10
 _CHECK_PER_NODE_S: Final = 1 / 10_000
 _CHECK_S: Final = 0.01
 _CLAIMS_S: Final = 0.25
+_QUIET_S: Final = 0.5
 
 
 class World:
@@ -61,6 +72,7 @@ class World:
         overlay: Iterable[tuple[int, int]] | None = None,
         timing: Timing | None = None,
         socket_bytes: int = _SOCKET_BYTES,
+        permissions: Mapping[int, Permissions] | None = None,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.seed = seed
@@ -88,9 +100,14 @@ class World:
                 timing=timing,
                 limits=limits,
                 is_sparse=degrees[number] < count - 1,
+                permissions=(permissions or {}).get(number, UNRESTRICTED),
             )
             for number in range(count)
         ]
+        for number, allowed in (permissions or {}).items():
+            readable, writable = allowed.readable(PHEXT), allowed.writable(PHEXT)
+            self.oracle.territory.permit(number, readable, writable)
+        self._agreement = Agreement(self._nodes, self._wires)
         for node in self._nodes:
             node.start()
         self._check_claims(0)
@@ -128,7 +145,10 @@ class World:
         return self._nodes[node].replica
 
     def text(self, node: int, place: Coordinate) -> str:
-        """Return what a node's user reads, "" for nothing and for what is damaged."""
+        """Return what a node's user reads, "" for nothing, for what is damaged and for what is not
+        held there."""
+        if not self.oracle.territory.is_held(node, place):
+            return ""
         self.metrics.reads += 1
         try:
             text = self.replica(node).get(place, "")
@@ -139,8 +159,9 @@ class World:
         return text
 
     def edit(self, node: int, place: Coordinate, change: Callable[[Editor], object]) -> bool:
-        """Let a node's user change one scroll; say whether the node took it."""
-        if not self.is_up(node):
+        """Let a node's user change one scroll; say whether the node took it. What is not held there
+        nobody asks for."""
+        if not self.is_up(node) or not self.oracle.territory.is_held(node, place):
             return False
         replica = self.replica(node)
         self.metrics.writes += 1
@@ -148,7 +169,7 @@ class World:
             before = replica.get(place, "")
             self._nodes[node].is_editing = True
             change(replica)
-        except (StoreFullError, StoreDamagedError):
+        except (StoreFullError, StoreDamagedError, PermissionDeniedError):
             return False
         finally:
             self._nodes[node].is_editing = False
@@ -177,7 +198,8 @@ class World:
     # -- the end of a run ------------------------------------------------------------------
 
     def settle(self, within_s: float) -> None:
-        """End every fault, let all nodes run, and wait until they are equal; then check them.
+        """End every fault, let all nodes run, and wait until all are equal that hold the same; then
+        check them.
 
         Violation when they are not within that time, or not what they must be.
         """
@@ -192,33 +214,43 @@ class World:
         self.metrics.converged_ms = round(1000 * (self.now - began))
         self._wait(self.is_settled, began + within_s)
         self.metrics.synced_ms = round(1000 * (self.now - began))
+        if any(node.held != (EVERYTHING,) for node in self._nodes):
+            self._write_quietly(within_s)
         self._stage.journeys.finish(self.metrics)
         self._wires.count_open(self.metrics)
+        for node in self._nodes:
+            self.oracle.kept(node.number, texts_on(node.store, PHEXT))
         self.oracle.finish(self.texts())
 
-    def is_equal(self) -> bool:
-        """Whether all nodes are awake and have the same on their disks."""
-        first = None
+    def _write_quietly(self, within_s: float) -> None:
+        """Let every node write once more, now that nobody changes what they hold, and see where
+        that goes."""
+        self._wires.is_quiet = True
+        began = self.now
         for node in self._nodes:
-            if not node.is_awake or node.replicas.is_dirty:
-                return False
-            digest = scope_digest(node.replica.index, [EVERYTHING])
-            first = first or digest
-            if digest != first:
-                return False
-        return True
+            place = min(node.replica.index.coordinates(), default=None)
+            if place is not None:
+                line = f"{self.oracle.token()}\n"
+                self.edit(node.number, place, lambda editor, p=place, t=line: editor.append(p, t))  # type: ignore[misc]
+        self.run_until(began + _QUIET_S)
+        self._wait(self.is_settled, began + within_s)
+
+    def is_equal(self) -> bool:
+        """Whether all nodes are awake, hold what they are to hold, and have the same on their
+        disks as others that hold it."""
+        if not all(node.is_awake and not node.replicas.is_dirty for node in self._nodes):
+            return False
+        return self._agreement.is_equal() and self._agreement.is_followed()
 
     def is_settled(self) -> bool:
-        """Whether all nodes are equal, and know it of their peers."""
-        # All are asked at once: to be asked makes a node find out.
-        return self.is_equal() and not any([node.core.lacking(PHEXT)[1] for node in self._nodes])
+        """Whether all nodes are equal, know it of their peers, and have given up what they can."""
+        return self.is_equal() and not self._agreement.lacks() and not self._agreement.may_give_up()
 
     def _wait(self, condition: Callable[[], bool], until: float) -> None:
         while not condition():
             if self.now > until:
-                lacks = [node.core.lacking(PHEXT)[1] for node in self._nodes]
                 self.oracle.finish(self.texts())
-                raise AssertionError(f"not in sync in time: {lacks}")
+                raise AssertionError(f"not in sync in time: {self._agreement}")
             self.run_until(self.now + max(_CHECK_S, self.count * _CHECK_PER_NODE_S))
 
     def _read_all(self) -> None:
@@ -233,11 +265,12 @@ class World:
         asked already, since to be asked makes a node find out."""
         node = self._nodes[turn % self.count]
         following = self._nodes[(turn + 1) % self.count]
-        if node.is_awake:
-            for peer_id in node.core.lacking(PHEXT)[0]:
-                self.oracle.check_claim(node.number, int.from_bytes(peer_id, "big"))
-        if following.is_awake:
-            following.core.lacking(PHEXT)
+        for range_ in node.held if node.is_awake else ():
+            for peer_id in node.core.lacking(PHEXT, range_)[0]:
+                peer = int.from_bytes(peer_id, "big")
+                self.oracle.check_claim(node.number, peer, range_)
+        for range_ in following.held if following.is_awake else ():
+            following.core.lacking(PHEXT, range_)
         self.at(self.now + _CLAIMS_S, lambda: self._check_claims(turn + 1))
 
     # -- faults ----------------------------------------------------------------------------
@@ -246,7 +279,7 @@ class World:
         """Let a fault happen now. One that concerns a node that is down changes nothing."""
         self._stage.note(repr(action))
         match action:
-            case Partition() | Hold() | Repair() | Shape():
+            case Partition() | Hold() | Repair() | Shape() | Regions():
                 self._wires.paths.apply(action)
                 if isinstance(action, Shape) and (action.duplication or action.reordering):
                     self.oracle.are_claims_exact = False
@@ -276,6 +309,16 @@ class World:
                 self._nodes[number].is_disk_full = False
             case Garbage(source, target, of):
                 self._wires.send_garbage(source, target, of)
+            case _:
+                self._tell(self._nodes[action.node], action)
+
+    def _tell(self, node: SimulatedNode, wish: Wish) -> None:
+        """Let a user of a node say what is to be held; a node may refuse it."""
+        if node.is_awake:
+            try:
+                wishes.tell(node.replicas, wish)
+            except PhextsyncError as error:
+                self._stage.note("refused", node.number, str(error))
 
     def _deafen(self, node: SimulatedNode, seconds: float) -> None:
         if node.is_awake:

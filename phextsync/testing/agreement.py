@@ -1,0 +1,146 @@
+"""Agreement: whether simulated nodes have what others have that hold the same, and know it."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from phextsync.control.placing import PLACEMENT, member_of, placement_of
+from phextsync.index import EVERYTHING, ORIGIN, CoordinateRange, contains
+from phextsync.placement.holders import Placement
+from phextsync.ranges import Ranges, holds
+from phextsync.replica.holding import WANTED_MAX
+from phextsync.sync.lacks import Lack
+from phextsync.sync.reconcile import scope_digest
+from phextsync.testing.mesh import PHEXT
+from phextsync.testing.simulated_node import SimulatedNode
+from phextsync.testing.wires import Wires
+
+
+class Agreement:
+    """Asks all nodes of a run, which must be awake."""
+
+    def __init__(self, nodes: Sequence[SimulatedNode], wires: Wires) -> None:
+        self._nodes = nodes
+        self._wires = wires
+        self._known: tuple[object, Placement] | None = None
+
+    def __str__(self) -> str:
+        """Say what is in the way of it."""
+        if not all(node.is_awake and not node.replicas.is_dirty for node in self._nodes):
+            return "somebody sleeps or has not written"
+        unlike = [
+            f"{piece} on {', '.join(node.name for node in holders)}"
+            for piece, holders in self._pieces()
+            if not _are_equal(_writers(holders, piece), PHEXT, piece)
+        ]
+        if unlike:
+            return f"not equal: {'; '.join(unlike)}"
+        if not self._is_placed_alike():
+            return "not all know the same of what is placed"
+        if not self.is_followed():
+            return f"not followed by {', '.join(node.name for node in self._deviant())}"
+        return f"{self.lacks() or [*map(str, self._to_give_up())]}"
+
+    def is_equal(self) -> bool:
+        """Whether nodes that hold the same range have the same in it, and all know the same of
+        what is placed. One that may not write there may have more: nobody takes that from it."""
+        are_equal = (
+            _are_equal(_writers(holders, piece), PHEXT, piece) for piece, holders in self._pieces()
+        )
+        return all(are_equal) and self._is_placed_alike()
+
+    def lacks(self) -> list[Lack]:
+        """Return what nodes do not know of their peers to have. All are asked at once: to be asked
+        makes a node find out. One that may not write everything knows less of its peers."""
+        pieces = list(self._pieces())
+        return [
+            lack
+            for node in self._nodes
+            for piece, holders in pieces
+            if node in holders and _writers([node], EVERYTHING)
+            for lack in node.core.lacking(PHEXT, piece)[1]
+        ]
+
+    def is_followed(self) -> bool:
+        """Whether who follows placement holds what it says, and nobody is about to look again."""
+        if any(node.is_following_later for node in self._nodes):
+            return False
+        return next(self._deviant(), None) is None
+
+    def may_give_up(self) -> bool:
+        """Whether a node still has what it need not keep: enough others hold it for good."""
+        return next(self._to_give_up(), None) is not None
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _pieces(self) -> Iterator[tuple[CoordinateRange, list[SimulatedNode]]]:
+        """Iterate over the ranges between the bounds of all that nodes hold, with their holders."""
+        held = [(node, node.held) for node in self._nodes]
+        firm = [node.replicas.holding.hold(PHEXT).firm for node in self._nodes]
+        ranges = [range_ for _, ranges in held for range_ in ranges]
+        ranges += [range_ for ranges in firm for range_ in ranges]
+        ranges += [r for node in self._nodes for r in node.permissions.writable(PHEXT)]
+        bounds = {ORIGIN, *(range_.lower for range_ in ranges)}
+        bounds |= {range_.upper for range_ in ranges if range_.upper is not None}
+        for lower, upper in pairwise([*sorted(bounds), None]):
+            assert lower is not None
+            holders = [node for node, ranges in held if contains(ranges, lower)]
+            if holders:
+                yield CoordinateRange(lower, upper), holders
+
+    def _is_placed_alike(self) -> bool:
+        placed = [
+            node
+            for node in self._nodes
+            if node.replicas.known(PLACEMENT) is not None
+            and node.permissions.readable(PLACEMENT) == (EVERYTHING,)
+        ]
+        return _are_equal(placed, PLACEMENT, EVERYTHING)
+
+    def _deviant(self) -> Iterator[SimulatedNode]:
+        """Iterate over the nodes that follow placement and want something else than it says."""
+        for node in self._nodes:
+            hold = node.replicas.holding.hold(PHEXT)
+            if hold.follows and hold.wanted != self._expected(node):
+                yield node
+
+    def _expected(self, node: SimulatedNode) -> Ranges:
+        placement = self._placement(node)
+        if node.node_id in placement.node_ids:
+            placed = placement.of(node.node_id)
+            return placed if len(placed) <= WANTED_MAX else (EVERYTHING,)
+        member = member_of(node.replicas, node.node_id)
+        return () if member is not None and member.has_left else (EVERYTHING,)
+
+    def _placement(self, node: SimulatedNode) -> Placement:
+        """Return what a node knows of placement, computed once as long as all know the same."""
+        state = scope_digest(node.replicas.open(PLACEMENT).index, [EVERYTHING])
+        if self._known is None or self._known[0] != state:
+            self._known = state, placement_of(node.replicas, PHEXT)
+        return self._known[1]
+
+    def _to_give_up(self) -> Iterator[CoordinateRange]:
+        for node in self._nodes:
+            hold = node.replicas.holding.hold(PHEXT)
+            yield from hold.dropping
+            for piece, holders in self._pieces() if hold.leaving else ():
+                if contains(hold.leaving, piece.lower) and _writers([node], EVERYTHING):
+                    keepers = [other for other in holders if self._keeps(node, other, piece)]
+                    if len(keepers) >= (hold.copies or 1):
+                        yield piece
+
+    def _keeps(self, node: SimulatedNode, other: SimulatedNode, piece: CoordinateRange) -> bool:
+        return (
+            other is not node
+            and self._wires.are_linked(node.number, other.number)
+            and holds(other.replicas.holding.hold(PHEXT).firm, piece)
+            and bool(_writers([other], piece))
+        )
+
+
+def _writers(nodes: Sequence[SimulatedNode], piece: CoordinateRange) -> list[SimulatedNode]:
+    """Return those of some nodes that may write a range."""
+    return [node for node in nodes if holds(node.permissions.writable(PHEXT), piece)]
+
+
+def _are_equal(nodes: Sequence[SimulatedNode], phext: str, piece: CoordinateRange) -> bool:
+    return len({scope_digest(node.replicas.open(phext).index, [piece]) for node in nodes}) <= 1

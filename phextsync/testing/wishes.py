@@ -1,0 +1,37 @@
+"""Wishes: what users say of what is held and placed, done as the commands of a node do it."""
+
+from typing import TypeAlias
+
+from phextsync.control.placing import add_boundaries, rejoin, retire, set_copies, set_rule
+from phextsync.index import Coordinate, CoordinateRange
+from phextsync.placement.policy import Rule
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.testing.faults import Follow, Forget, SetCopies, SetHeld, SetRule
+from phextsync.testing.mesh import PHEXT
+
+Wish: TypeAlias = SetHeld | Follow | SetCopies | SetRule | Forget
+"""The actions that a user of a node asks for."""
+
+
+def tell(replicas: ReplicaSet, wish: Wish) -> None:
+    """Let a node hear what its user wishes. PhextsyncError when it refuses."""
+    match wish:
+        case SetHeld(_, ranges, copies):
+            replicas.hold(PHEXT, map(CoordinateRange.parse, ranges), copies=copies or None)
+        case Follow():
+            replicas.holding.follow(PHEXT)
+            rejoin(replicas, replicas.node_id)
+        case SetCopies(_, copies, cuts):
+            set_copies(replicas, PHEXT, copies or None)
+            if cuts:
+                add_boundaries(replicas, PHEXT, map(Coordinate.parse, cuts))
+        case SetRule(_, range_, members, everywhere):
+            pinned = tuple(sorted(node_id(member) for member in members))
+            set_rule(replicas, PHEXT, Rule(CoordinateRange.parse(range_), pinned, everywhere))
+        case Forget(_, number):
+            retire(replicas, node_id(number))
+
+
+def node_id(number: int) -> bytes:
+    """Return the node id of a simulated node."""
+    return number.to_bytes(16, "big")
