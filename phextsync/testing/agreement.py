@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from phextsync.control.placing import PLACEMENT, member_of, placement_of
-from phextsync.index import EVERYTHING, ORIGIN, CoordinateRange, contains
+from phextsync.index import EVERYTHING, ORIGIN, CoordinateRange, contains, covers
 from phextsync.placement.holders import Placement
 from phextsync.ranges import Ranges, holds
 from phextsync.replica.holding import WANTED_MAX
@@ -30,7 +30,7 @@ class Agreement:
         unlike = [
             f"{piece} on {', '.join(node.name for node in holders)}"
             for piece, holders in self._pieces()
-            if not _are_equal(_writers(holders, piece), PHEXT, piece)
+            if not _is_equal(holders, piece)
         ]
         if unlike:
             return f"not equal: {'; '.join(unlike)}"
@@ -43,10 +43,8 @@ class Agreement:
     def is_equal(self) -> bool:
         """Whether nodes that hold the same range have the same in it, and all know the same of
         what is placed. One that may not write there may have more: nobody takes that from it."""
-        are_equal = (
-            _are_equal(_writers(holders, piece), PHEXT, piece) for piece, holders in self._pieces()
-        )
-        return all(are_equal) and self._is_placed_alike()
+        are_equal = all(_is_equal(holders, piece) for piece, holders in self._pieces())
+        return are_equal and self._is_placed_alike()
 
     def lacks(self) -> list[Lack]:
         """Return what nodes do not know of their peers to have. All are asked at once: to be asked
@@ -135,6 +133,24 @@ class Agreement:
             and holds(other.replicas.holding.hold(PHEXT).firm, piece)
             and bool(_writers([other], piece))
         )
+
+
+def _is_equal(holders: Sequence[SimulatedNode], piece: CoordinateRange) -> bool:
+    writers = _writers(holders, piece)
+    if not _are_equal(writers, PHEXT, piece):
+        return False
+    readers = [node for node in holders if node not in writers] if writers else []
+    return all(_has_all(node, writers[0], piece) for node in readers)
+
+
+def _has_all(node: SimulatedNode, of: SimulatedNode, piece: CoordinateRange) -> bool:
+    """Whether a node has all that another one has of a range, or more."""
+    ours, theirs = node.replica, of.replica
+    return all(
+        ours.index.fingerprint_of(place) == theirs.index.fingerprint_of(place)
+        or covers(ours.version(place), theirs.version(place))
+        for place in theirs.index.coordinates(piece)
+    )
 
 
 def _writers(nodes: Sequence[SimulatedNode], piece: CoordinateRange) -> list[SimulatedNode]:
