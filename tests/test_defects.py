@@ -1,10 +1,7 @@
-"""The checks of the simulation can fail: each test plants a defect and names what catches it.
-
-`_caught` runs seeds until one fails, records how many it took, and compares what failed.
-"""
+"""The checks of the simulation can fail: each test plants a defect and names what catches it."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -24,10 +21,9 @@ from phextsync.sync.relay import Relay
 from phextsync.sync.synchronizer import Synchronizer
 from phextsync.testing import Fault, Partition, Restart, Tear, Workload
 from sims import steps
-from sims.scenarios import run_scenario
-from sims.tables import Scenario, built_in
+from sims.tables import built_in
+from tests.planted import Record, caught
 
-Record = Callable[[str, object], None]
 _CHURN = replace(built_in()["churn"], settle_s=3)
 _DELETIONS = replace(_CHURN, nodes=4, seconds=5, workloads=(Workload("churn", 0.3),))
 _CALM = replace(built_in()["calm"], seconds=3, settle_s=3)
@@ -54,19 +50,6 @@ _IMPORTS = replace(
 _SILENT = replace(built_in()["silent"], nodes=3, workloads=(Workload("logs", 8),), settle_s=3)
 
 
-def _caught(record: Record, scenario: Scenario, seeds: int, by: str) -> None:
-    """Check that one of the first seeds fails, and how."""
-    for seed in range(seeds):
-        failure = run_scenario("planted", scenario, seed).failure
-        if failure is not None:
-            record("seeds", seed + 1)
-            record("failure", failure)
-            print(f"{seed + 1} seeds: {failure}")
-            assert re.search(by, failure), failure
-            return
-    pytest.fail(f"{seeds} seeds passed")
-
-
 @pytest.fixture
 def record(record_property: Record) -> Record:
     return record_property
@@ -80,7 +63,7 @@ def test_state_vectors_in_place_of_versions_leave_deletions_unseen(
 
     monkeypatch.setattr(Fingerprinter, "of", of)
     monkeypatch.setattr("phextsync.testing.simulated_node.fingerprint_on", lambda *_: b"")
-    _caught(record, _DELETIONS, 8, r"nodes 0 and \d differ|not in sync in time")
+    caught(record, _DELETIONS, 8, r"nodes 0 and \d differ|not in sync in time")
 
 
 def test_a_fingerprint_of_less_than_the_text_is_recomputed(
@@ -90,7 +73,7 @@ def test_a_fingerprint_of_less_than_the_text_is_recomputed(
     monkeypatch.setattr(
         Fingerprinter, "of", lambda self, key, version, _: whole(self, key, version, b"")
     )
-    _caught(record, _CALM, 1, "the fingerprint at .* is of other text")
+    caught(record, _CALM, 1, "the fingerprint at .* is of other text")
 
 
 def test_what_is_not_relayed_does_not_arrive(
@@ -100,7 +83,7 @@ def test_what_is_not_relayed_does_not_arrive(
     monkeypatch.setattr(
         Relay, "take", lambda relay, new: take(relay, new) if new.source is None else None
     )
-    _caught(record, _CHAIN, 1, "was acknowledged to . and is not on disk")
+    caught(record, _CHAIN, 1, "was acknowledged to . and is not on disk")
 
 
 def test_deletions_that_are_not_sent_leave_the_text(
@@ -113,7 +96,7 @@ def test_deletions_that_are_not_sent_leave_the_text(
         return None if update is not None and update.startswith(b"\0") else update
 
     monkeypatch.setattr(Scroll, "difference", without)
-    _caught(record, _DELETIONS, 8, r"nodes 0 and \d differ|not in sync in time")
+    caught(record, _DELETIONS, 8, r"nodes 0 and \d differ|not in sync in time")
 
 
 def test_acknowledging_before_the_write_is_a_false_claim(
@@ -127,7 +110,7 @@ def test_acknowledging_before_the_write_is_a_false_claim(
             known.ledger.durable = known.ledger.received
 
     monkeypatch.setattr(Synchronizer, "receive", receive_and_lie)
-    _caught(record, replace(_CALM, seconds=8), 6, "was acknowledged to . and is not on disk")
+    caught(record, replace(_CALM, seconds=8), 6, "was acknowledged to . and is not on disk")
     assert any("was acknowledged" in (steps.run(seed)[0] or "") for seed in range(90, 150))
 
 
@@ -138,7 +121,7 @@ def test_a_client_id_used_again_after_a_restore_makes_two_texts_of_one_version(
         return 1 + clients.node_id[-1]
 
     monkeypatch.setattr(Clients, "draw", same)
-    _caught(record, _TORN, 4, "differ|disappeared|came back|stands 2 times|lost|was acknowledged")
+    caught(record, _TORN, 4, "differ|disappeared|came back|stands 2 times|lost|was acknowledged")
 
 
 def test_a_coalesced_update_that_is_dropped_is_missed(
@@ -153,7 +136,7 @@ def test_a_coalesced_update_that_is_dropped_is_missed(
         return updates[: max(1, len(updates) - 1)]
 
     monkeypatch.setattr(RecentUpdates, "since", all_but_the_last)
-    _caught(record, _SILENT, 4, r"was acknowledged to . and is not on disk|nodes 0 and \d differ")
+    caught(record, _SILENT, 4, r"was acknowledged to . and is not on disk|nodes 0 and \d differ")
 
 
 def test_a_range_that_leaves_out_its_bound_hides_a_scroll(
@@ -171,7 +154,7 @@ def test_a_range_that_leaves_out_its_bound_hides_a_scroll(
 
     monkeypatch.setattr(reconcile, "_split", short)
     monkeypatch.setattr(Comparison, "_may_sketch", lambda *_: False)
-    _caught(record, _IMPORTS, 8, "was acknowledged to . and is not on disk|differ")
+    caught(record, _IMPORTS, 8, "was acknowledged to . and is not on disk|differ")
 
 
 def test_a_queue_of_updates_for_a_peer_that_does_not_read_has_no_bound(
@@ -187,7 +170,7 @@ def test_a_queue_of_updates_for_a_peer_that_does_not_read_has_no_bound(
 
     monkeypatch.setattr(Relay, "take", push)
     bulk = replace(_SILENT, workloads=(Workload("bulk", 2),))
-    _caught(record, bulk, 2, r"keeps \d+ messages for")
+    caught(record, bulk, 2, r"keeps \d+ messages for")
 
 
 def test_a_write_that_is_forgotten_is_missing_after_a_start(
@@ -200,7 +183,7 @@ def test_a_write_that_is_forgotten_is_missing_after_a_start(
 
     monkeypatch.setattr(MemoryStore, "commit", forgetful)
     monkeypatch.setattr("phextsync.testing.simulated_node.fingerprint_on", lambda *_: b"")
-    _caught(record, _CRASH, 1, "was on the disk of . and is lost from it")
+    caught(record, _CRASH, 1, "was on the disk of . and is lost from it")
 
 
 def test_an_edit_that_doubles_a_text_is_seen_at_once(
@@ -208,7 +191,7 @@ def test_an_edit_that_doubles_a_text_is_seen_at_once(
 ) -> None:
     edit = Scroll.edit
     monkeypatch.setattr(Scroll, "edit", lambda scroll, text: edit(scroll, text + text))
-    _caught(record, _CHURN, 1, "stands 2 times")
+    caught(record, _CHURN, 1, "stands 2 times")
 
 
 def test_a_merge_that_loses_a_line_is_seen_at_once(
@@ -221,7 +204,7 @@ def test_a_merge_that_loses_a_line_is_seen_at_once(
 
     monkeypatch.setattr(Scroll, "append", replaces)
     monkeypatch.setattr("phextsync.testing.oracle.Oracle.asked", _asked_to_append)
-    _caught(record, _CALM, 1, "disappeared from")
+    caught(record, _CALM, 1, "disappeared from")
 
 
 def _asked_to_append(oracle: object, place: object, before: str, after: str) -> None:

@@ -103,10 +103,14 @@ faults.shapes = {}
 @pytest.mark.parametrize(
     ("table", "expected"),
     [
-        ("nodes = 1", "expected a whole number from 2 to 1000 as nodes, found 1"),
+        ("nodes = 1", "expected a whole number from 2 to 2000 as nodes, found 1"),
         ("nodes = true", "as nodes, found True"),
         ("nodes = 6\ndegree = 6", r"expected 0 \(all\) or 2 to 5 links .* found degree 6"),
         ("nodes = 6\ndegree = 1", r"expected 0 \(all\) or 2 to 5 links .* found degree 1"),
+        ("limited = 7", "expected at most the number of nodes as limited, found 7"),
+        ("faults.regions = { count = 1 }", "a whole number from 2 to 16 for count .* regions"),
+        ("faults.regions = { latency_s = 3 }", "a number from 0 to 2 for latency_s"),
+        ("faults.placed = { copies = 0 }", "a whole number from 1 to 16 for copies"),
         ("seconds = 0", "expected a number above 0 .* as seconds, found 0"),
         ("settle_s = 'long'", "expected a number above 0 .* as settle_s, found 'long'"),
         ("socket_bytes = 0.5", "expected a whole number of bytes above 0 as socket_bytes"),
@@ -168,7 +172,7 @@ def test_a_wrong_file_of_scenarios_is_one_line(
     ("change", "expected"),
     [
         ({"seed": "x"}, "expected a whole number as seed, found 'x'"),
-        ({"nodes": 0}, "expected a whole number from 2 to 1000 as nodes, found 0"),
+        ({"nodes": 0}, "expected a whole number from 2 to 2000 as nodes, found 0"),
         ({"faults": {}}, "expected a list of faults"),
         ({"faults": [3]}, "expected a fault at a time in seconds, found 3"),
         ({"faults": [{"at": "x", "action": "Repair"}]}, "expected a fault at a time in seconds"),

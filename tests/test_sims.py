@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from phextsync.testing import faults_to_json
+from phextsync.testing import Crash, faults_to_json
 from phextsync.testing.trace import generator
 from sims import directories, directory_schedules, scenarios, steps, sweep
 from sims.__main__ import main
-from sims.tables import built_in, read_schedule
+from sims.scenarios import Outcome
+from sims.tables import Scenario, built_in, read_schedule
 from tests.repetition import outputs
 
 # 172: Yrs showed text behind a gap that it did not count in its state vector, so that equal
@@ -87,6 +88,22 @@ def test_a_schedule_that_is_stored_runs_as_the_seed_did(
     scenario, _ = read_schedule(path)
     drawn = built_in()["crash"].faults(generator(3, "faults"))
     assert faults_to_json(scenario.fixed) == faults_to_json(drawn)
+
+
+def test_what_is_shrunk_fails_alike_with_no_more_faults_than_that_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(name: str, scenario: Scenario, seed: int, *_: object, **__: object) -> Outcome:
+        faults = scenario.faults(generator(seed, "faults"))
+        crashed = {fault.action.node for fault in faults if isinstance(fault.action, Crash)}
+        failure = f"node {len(faults)} is gone" if {1, 4} <= crashed else None
+        return Outcome(name, seed, failure, "", 0.0, {})
+
+    monkeypatch.setattr(scenarios, "run_scenario", run)
+    path = tmp_path / "few.json"
+    assert main(["run", "crash", "--seed", "2", "--store", str(path), "--shrink"]) == 1
+    scenario, _ = read_schedule(path)
+    assert sorted(fault.action.node for fault in scenario.fixed) == [1, 4]  # type: ignore[union-attr]
 
 
 def test_machines_that_are_away_are_missed_by_nobody() -> None:
