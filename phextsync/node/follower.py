@@ -125,10 +125,10 @@ class Follower:
         nothing is placed, all is held of what is followed."""
         replicas, holding = self._replicas, self._replicas.holding
         followed = [phext for phext in holding.phexts() if holding.hold(phext).follows]
+        self._problems = []
         if not is_placed(replicas):
             none = Placement({}, Policy())
             return [Turn(phext, none, replicas.node_id, False) for phext in followed]
-        self._problems = []
         has_left = not self._join()
         policies = [policy for policy in policies_of(replicas)[0] if policy.copies]
         self._witness.read(members_of(replicas)[0], [each.repair_after_s for each in policies])

@@ -2,7 +2,7 @@
 
 from typing import TypeAlias
 
-from phextsync.control.placing import add_boundaries, rejoin, retire, set_copies, set_rule
+from phextsync.control.placing import add_boundaries, follow, retire, set_copies, set_rule
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.placement.policy import Rule
 from phextsync.replica.replicas import ReplicaSet
@@ -19,8 +19,7 @@ def tell(replicas: ReplicaSet, wish: Wish) -> None:
         case SetHeld(_, ranges, copies):
             replicas.hold(PHEXT, map(CoordinateRange.parse, ranges), copies=copies or None)
         case Follow():
-            replicas.holding.follow(PHEXT)
-            rejoin(replicas, replicas.node_id)
+            follow(replicas, PHEXT)
         case SetCopies(_, copies, cuts):
             set_copies(replicas, PHEXT, copies or None)
             if cuts:
