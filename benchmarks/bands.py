@@ -30,6 +30,8 @@ COUNTED: Final = {
     "balance@500": 1.5,
     "join_moves@500": 1.8,
     "co_holders_max@500": 16,
+    "repair_s@500": 90,
+    "repair_overhead@500": 1.3,
 }
 AT_MOST: Final = {
     **COUNTED,

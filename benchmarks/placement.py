@@ -2,17 +2,29 @@
 
 Everything is computed and nothing sent. A range weighs the same as any other; 32 lie in a slot on
 average, where their digests put them. Over 20 seeds.
+
+For repair, a tenth of the members is lost at once. The phext has as many ranges as are cut at most,
+each as large as it may be. Holders are those of the library, and so is the pace at which each takes
+what comes to it; links carry 12 MB/s to each machine, and who is silent is said and followed when
+the slowest of the witnesses has looked and all have computed.
 """
 
 import time
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Final
 
 from benchmarks.report import Report
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.node.following import LOOK_S
+from phextsync.node.growth import BYTES_MAX, ranges_max
 from phextsync.node.node import DEFAULT_PHEXT
+from phextsync.node.pace import Pace
+from phextsync.placement.holders import Placement
 from phextsync.placement.members import Member, table_of
+from phextsync.placement.policy import RATE, REPAIR_AFTER_S, Policy
 from phextsync.placement.slots import Slots, slots_for
 
 _SIZES: Final = (26, 100, 500)
@@ -20,6 +32,10 @@ _COPIES: Final = 3
 _RANGES_PER_SLOT: Final = 32
 _SEEDS: Final = 20
 _TABLE: Final = 5000
+_LOST: Final = 10  # one of so many
+_LINK_RATE: Final = 12_000_000
+_FOLLOW_S: Final = 5.0  # until what is said is followed: settling, and a pause for computing
+_STEP_S: Final = 0.5
 
 
 def run(*, quick: bool) -> Report:
@@ -27,6 +43,7 @@ def run(*, quick: bool) -> Report:
     report = Report()
     for size in _SIZES:
         _measure_mesh(report, size, 2 if quick else _SEEDS)
+    _measure_repair(report, _SIZES[-1], 2 if quick else _SEEDS)
     _measure_table(report)
     return report
 
@@ -49,6 +66,65 @@ def _measure_mesh(report: Report, size: int, seeds: int) -> None:
     report.add(f"join_moves@{size}", moves, "of its share")
     report.add(f"co_holders_max@{size}", partners, "members")
     report.add(f"assign_ms@{size}", [1000 * each for each in seconds], "ms")
+
+
+def _measure_repair(report: Report, size: int, seeds: int) -> None:
+    """Add how long it takes until there are enough copies again of what a tenth of a mesh held,
+    after the silence that it waits for, and how many bytes that moves."""
+    seconds, overheads, gone = [], [], []
+    for seed in range(seeds):
+        random = Random(seed)
+        members = _members(size, seed)
+        ids = [member.node_id for member in members]
+        lost = dict.fromkeys(random.sample(ids, size // _LOST))
+        by = tuple((i, REPAIR_AFTER_S) for i in ids if i not in lost)[:3]
+        after = [replace(m, silent=by if m.node_id in lost else ()) for m in members]
+        cuts = [Coordinate(1 + i // 999, 1 + i % 999, *[1] * 7) for i in range(1, _ranges(size))]
+        held, held_after = (_held(each, cuts) for each in (members, after))
+        copies_lost = sum(len(held[i]) for i in lost)
+        takes = {i: [r for r in held_after[i] if r not in held[i]] for i in ids if i not in lost}
+        left = {range_ for i in takes for range_ in held[i]}
+        said_s = max(random.uniform(0, LOOK_S) for _ in range(3 * len(lost)))
+        taken_s = max(_take_s([r for r in ranges if r in left]) for ranges in takes.values())
+        seconds.append(said_s + _FOLLOW_S + taken_s)
+        moved = sum(range_ in left for ranges in takes.values() for range_ in ranges)
+        overheads.append(moved / copies_lost)
+        gone.append(_ranges(size) - len(left))
+    report.add(f"repair_s@{size}", seconds, "s")
+    report.add(f"repair_overhead@{size}", overheads, "of what was lost")
+    report.add(f"ranges_lost@{size}", gone, f"of {_ranges(size)}")
+
+
+def _ranges(size: int) -> int:
+    return ranges_max(size, _COPIES)
+
+
+def _held(
+    members: Sequence[Member], cuts: Sequence[Coordinate]
+) -> dict[bytes, dict[CoordinateRange, None]]:
+    """Return the ranges that each member holds."""
+    table = {member.node_id: member for member in members}
+    placement = Placement(table, Policy(DEFAULT_PHEXT, _COPIES), cuts)
+    held: dict[bytes, dict[CoordinateRange, None]] = {node_id: {} for node_id in table}
+    for piece in placement.ranges(EVERYTHING):
+        for member in placement.holders(piece.lower):
+            held[member.node_id][piece] = None
+    return held
+
+
+def _take_s(coming: Sequence[CoordinateRange]) -> float:
+    """Return how long it takes until ranges have come at the pace of the library."""
+    now, carried = 0.0, dict.fromkeys(coming, 0.0)
+    pace = Pace(lambda: now, lambda _, range_: carried[range_] >= BYTES_MAX, lambda *_: BYTES_MAX)
+    pace.plan(DEFAULT_PHEXT, coming, RATE)
+    pace.move_on()
+    while any(size < BYTES_MAX for size in carried.values()):
+        taking = [r for r in pace.taking(DEFAULT_PHEXT) if carried[r] < BYTES_MAX]
+        for range_ in taking:
+            carried[range_] += _LINK_RATE * _STEP_S / len(taking)
+        now += _STEP_S
+        pace.move_on()
+    return now
 
 
 def _measure_table(report: Report) -> None:
