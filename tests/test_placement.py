@@ -371,6 +371,33 @@ def test_the_narrowest_rule_holds_and_pins_come_before_rank() -> None:
     assert placement.holders(Coordinate(9, *[1] * 8)) == apart.holders(Coordinate(9, *[1] * 8))
 
 
+def test_of_rules_that_overlap_the_one_that_begins_last_and_ends_first_holds() -> None:
+    members = _mesh(9)
+    ids = sorted(members)
+    spelt = (
+        "1.*",
+        "1.1.1/1.1.1/1.1.1..2.5.1/1.1.1/1.1.1",
+        "2.*",
+        "2.1.1/1.1.1/1.1.1..4.1.1/1.1.1/1.1.1",
+    )
+    ranges_ = map(CoordinateRange.parse, spelt)
+    rules = tuple(Rule(each, pinned=(ids[i],)) for i, each in enumerate(ranges_))
+    placement = Placement(members, Policy(_PHEXT, 1, 0, rules))
+    for library, first in ((1, 0), (2, 2), (3, 3)):
+        place = Coordinate(library, 1, 1, 1, 1, 1, 1, 1, 5)
+        assert placement.holders(place)[0].node_id == ids[first], library
+
+
+def test_however_many_boundaries_are_listed_so_many_count() -> None:
+    members = _mesh(3)
+    places = [Coordinate(1 + i // 999, 1 + i % 999, *[1] * 7) for i in range(3000)]
+    for count, found in ((255, 255), (256, 256), (3000, 256)):
+        placement = Placement(members, Policy(_PHEXT, 2), places[:count])
+        assert len(list(placement.ranges(EVERYTHING))) == found
+        told = ["expected at most 256 ranges, found 3000: the last are one"]
+        assert placement.problems() == (told if count > 256 else [])
+
+
 def test_a_member_that_may_not_write_all_of_a_range_never_holds_it_even_if_it_is_pinned() -> None:
     members = _mesh(9)
     limited = Permissions.of({"": [EVERYTHING]}, {_PHEXT: [CoordinateRange.parse("2.*")]})

@@ -9,8 +9,9 @@ from phextsync.cli.placing import placed_lines, short_lines
 from phextsync.control import placing
 from phextsync.control.status import PlacedRow, ShortRow
 from phextsync.gateways.metrics import NodeMetrics
-from phextsync.index import Coordinate
+from phextsync.index import EVERYTHING, Coordinate
 from phextsync.placement.members import Member
+from phextsync.placement.policy import Rule
 from phextsync.testing import Crash, MemoryMesh, Partition, Repair, Restart
 from phextsync.testing.mesh import PHEXT, Editor
 
@@ -218,5 +219,65 @@ def test_what_is_given_up_by_hand_moves_to_others() -> None:
         assert member is not None
         assert member.apart == ()
         assert all(4 in _having(mesh, place, range(5)) for place in _PLACES)
+
+    mesh.run(body)
+
+
+# -- who means harm ------------------------------------------------------------------------
+
+
+def _copies(mesh: MemoryMesh, among: Iterable[int]) -> int:
+    """Return on how few of some nodes a scroll is."""
+    nodes = list(among)
+    return min(len(_having(mesh, place, nodes)) for place in _PLACES)
+
+
+def test_a_flood_of_members_that_are_none_takes_no_copy_away() -> None:
+    mesh = MemoryMesh(12, 4)
+
+    async def body() -> None:
+        await _placed(mesh)
+        assert _copies(mesh, range(4)) == 2
+        for number in range(60):
+            forged = Member(bytes([number]) * 16, f"forged-{number}", 16)
+            placing.join(mesh.node(3).replicas, forged)
+        for _ in range(2 * _AFTER_S):
+            await mesh.run_until(mesh.now + 1)
+            assert _copies(mesh, range(4)) >= 2
+        (row,) = mesh.node(0).status().placed
+        assert row.least >= 2
+
+    mesh.run(body)
+
+
+def test_a_member_that_claims_everything_counts_as_one_copy() -> None:
+    mesh = MemoryMesh(13, 4)
+
+    async def body() -> None:
+        await _placed(mesh)
+        replicas = mesh.node(3).replicas
+        placing.join(replicas, Member(_id(mesh, 3), "node-3", 16))
+        placing.set_rule(replicas, PHEXT, Rule(EVERYTHING, (_id(mesh, 3),)))
+        for _ in range(30):
+            await mesh.run_until(mesh.now + 1)
+            assert _copies(mesh, range(3)) >= 1
+            assert _copies(mesh, range(4)) >= 2
+
+    mesh.run(body)
+
+
+def test_who_is_said_to_be_silent_and_is_not_takes_it_back() -> None:
+    mesh = MemoryMesh(14, 4)
+
+    async def body() -> None:
+        await _placed(mesh)
+        before = {place: _having(mesh, place, range(4)) for place in _PLACES}
+        for by in range(3):
+            placing.say_silent(mesh.node(0).replicas, _id(mesh, 3), _id(mesh, by), 999)
+        await mesh.run_until(mesh.now + 1)
+        assert _said(mesh, 1) == {_id(mesh, 3)}
+        await mesh.run_until(mesh.now + 30)
+        assert all(_said(mesh, number) == frozenset() for number in range(4))
+        assert {place: _having(mesh, place, range(4)) for place in _PLACES} == before
 
     mesh.run(body)

@@ -58,8 +58,9 @@ def _having(
     linked = {link.peer_id for link in core.links.values() if link.is_ready}
     having = {
         link.peer_id
-        for link in core.lacks.holding(phext, piece)
-        if not (is_here and core.lacks.lacks_some(link, phext, piece))
+        for link in core.links.values()
+        if link.holds(phext, piece)  # also while it gives it up: nobody else may have it yet
+        and not (is_here and core.lacks.lacks_some(link, phext, piece))
     }
     holders = (member.node_id for member in placement.holders(piece.lower))
     having.update(i for i in holders if i in here and i not in linked)

@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import islice
+from typing import Final
 
 from phextsync.index import ORIGIN, Coordinate, CoordinateRange
 from phextsync.placement.draws import Drawer
@@ -20,6 +21,14 @@ from phextsync.placement.members import Member, is_absent
 from phextsync.placement.policy import Policy, Rule
 from phextsync.placement.slots import Slots, slots_for, slots_of
 from phextsync.ranges import Ranges, holds, union
+
+_BOUNDARIES_MIN: Final = 256
+_BOUNDARIES_PER_MEMBER: Final = 16  # more than members ever add by themselves
+
+
+def boundaries_max(members: int) -> int:
+    """Return at how many boundaries a phext is cut at most, whoever lists how many."""
+    return max(_BOUNDARIES_MIN, _BOUNDARIES_PER_MEMBER * members)
 
 
 class Placement:
@@ -36,6 +45,8 @@ class Placement:
         self.members = tuple(members[node_id] for node_id in sorted(members))
         self._numbers = {member.node_id: i for i, member in enumerate(self.members)}
         self._boundaries = sorted({ORIGIN, *boundaries})
+        self._unused = self._boundaries[boundaries_max(len(members)) :]
+        del self._boundaries[boundaries_max(len(members)) :]
         rules = {bound for rule in policy.rules for bound in _bounds(rule.range)}
         self._cuts = sorted({*self._boundaries, *rules})
         self.slots = slots_for(len(self.members), policy.slots)
@@ -113,19 +124,22 @@ class Placement:
         copies = self.policy.copies or 0
         if copies > len(self.members):
             found.append(f"expected at least {copies} members, found {len(self.members)}")
+        if self._unused:
+            count, most = len(self._boundaries) + len(self._unused), len(self._boundaries)
+            found.append(f"expected at most {most} ranges, found {count}: the last are one")
         return found
 
     # -- inside ----------------------------------------------------------------------------
 
     def _rule(self, at: Coordinate) -> Rule | None:
-        """Return the narrowest rule that a coordinate lies in."""
+        """Return the narrowest rule that a coordinate lies in: of several that overlap, one of
+        those that begin last. Time in proportion to the rules."""
         rules = [rule for rule in self.policy.rules if at in rule.range]
-        narrow = [
-            rule
-            for rule in rules
-            if not any(other is not rule and holds([rule.range], other.range) for other in rules)
-        ]
-        return narrow[-1] if narrow else None
+        if not rules:
+            return None
+        lower = max(rule.range.lower for rule in rules)
+        last = [rule for rule in rules if rule.range.lower == lower]
+        return min(last, key=lambda rule: _upper_key(rule.range))
 
     def _ranked(self, at: Coordinate, piece: CoordinateRange) -> Iterator[int]:
         """Iterate over the members that may hold a range from a coordinate on, in the order in
@@ -154,6 +168,11 @@ class Placement:
     def _may_hold(self, number: int, range_: CoordinateRange) -> bool:
         permissions = self.members[number].permissions
         return permissions.is_everything or holds(permissions.writable(self.policy.phext), range_)
+
+
+def _upper_key(range_: CoordinateRange) -> tuple[bool, bytes]:
+    upper = range_.to_keys()[1]
+    return upper is None, upper or b""
 
 
 def _bounds(range_: CoordinateRange) -> Iterator[Coordinate]:
