@@ -224,6 +224,18 @@ def test_strangers_fill_no_more_than_the_bound_and_leave_room_for_peers() -> Non
     assert not due
 
 
+def test_when_each_was_heard_last_is_known_unless_there_may_be_more_than_are_kept() -> None:
+    board = _board(presences_max=3)
+    board.link_opened(0, 1, b"p" * 16)
+    board.receive(1, 1, [_notice(b"p" * 16), _notice(b"q" * 16)])
+    board.receive(2, 1, [_notice(b"q" * 16, 2)])
+    assert board.heard() == {b"p" * 16: 1, b"q" * 16: 2}
+    board.receive(3, 1, [_notice(b"r" * 16)])
+    assert board.heard() == {}
+    board.tick(17)
+    assert board.heard() == {b"r" * 16: 3}
+
+
 @given(st.floats(0, 100))
 @example(27.05983200665486)
 def test_what_is_due_is_done_in_one_tick(now: float) -> None:

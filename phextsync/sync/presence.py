@@ -115,7 +115,10 @@ class PresenceBoard:
         return tuple(_presence(latest[node_id].notice) for node_id in sorted(latest))
 
     def heard(self) -> dict[bytes, float]:
-        """Return when this node heard last of each of the other nodes that are there."""
+        """Return when this node heard last of each of the other nodes that are there; nothing
+        where there may be more of them than it keeps."""
+        if len(self._known) >= self._limits.presences_max:
+            return {}
         latest: dict[bytes, float] = {}
         for (node_id, _), known in self._known.items():
             latest[node_id] = max(known.heard_at, latest.get(node_id, known.heard_at))
