@@ -10,7 +10,6 @@ last, as when a disk is mounted over it: what was seen there says nothing.
 """
 
 import errno
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +19,13 @@ from hashlib import blake2b
 from typing import Final
 
 from phextsync.errors import PhextsyncError
-from phextsync.files.drafts import aside_of, draft_of
+from phextsync.files.drafts import aside_of, draft_of, is_draft
 from phextsync.files.filesystem import FileSystem
 from phextsync.files.late import LateWriters
 from phextsync.files.markers import MARKER_FILE, Marker
 from phextsync.files.modes import mode_marked, mode_with
 from phextsync.files.names import check_name
+from phextsync.files.paths import Paths
 from phextsync.files.reading import (
     File,
     Found,
@@ -45,7 +45,6 @@ from phextsync.files.writes import ELSEWHERE, Changed, Draft, Outcome, Placed, U
 
 BACKUPS: Final = ".phextsync-backups"
 WRITERS: Final = 16  # the disk takes what several write in one go
-_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
 
 
 class Directory:
@@ -64,6 +63,7 @@ class Directory:
         self._files = files
         self._writers = writers
         self._reader = Reader(files, clock_ns)
+        self._paths = Paths(files, self._reader)
         self.root = Root(files, self._reader, marker)
         self.late = LateWriters(self._reader)
         self.abilities = files.abilities(MARKER_FILE)
@@ -140,7 +140,7 @@ class Directory:
                     folder = "/".join(folders[:i])
                     status = self._files.status(folder)
                     if status is not None and status.is_file:
-                        self._clear_way(folder)
+                        self._paths.clear_way(folder)
                         status = None
                     if status is None:
                         self._files.make_folder(folder)
@@ -158,7 +158,7 @@ class Directory:
         if not write.text:
             return Draft(draft, 0, 0, 0)
         try:
-            self._discard(draft)
+            self._paths.discard(draft)
             old = None if write.expected is None else self._files.status(write.path)
             mode = None if old is None else old.mode
             owner = None if old is None else old.owner
@@ -173,12 +173,8 @@ class Directory:
             return Draft(draft, status.inode, status.size, status.time_ns)
         except OSError as error:
             with suppress(OSError):
-                self._discard(draft)
+                self._paths.discard(draft)
             return refused(error)
-
-    def _discard(self, path: str) -> None:
-        with suppress(FileNotFoundError):
-            self._files.unlink(path)
 
     def intent_of(self, write: Write, draft: Draft) -> Intent:
         """Say what `place` is about to do."""
@@ -197,14 +193,14 @@ class Directory:
                 folders[write.path.rpartition("/")[0]] = None
             elif not isinstance(outcome, Unknown):
                 with suppress(OSError):
-                    self._discard(draft.path)
+                    self._paths.discard(draft.path)
             outcomes.append(outcome)
         for folder in folders:
             with suppress(OSError):
                 self._files.sync_folder(folder)
         for write, _ in works:
             if not write.text:
-                self._tidy_up(write.path)
+                self._paths.tidy_up(write.path)
         return outcomes
 
     def _tried(self, change: Callable[[], Placed | Changed | Trouble]) -> Outcome:
@@ -219,8 +215,8 @@ class Directory:
 
     def _place(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
         if write.expected is None:
-            self._clear_way(write.path)
-            if not self._put_new(draft.path, write.path):
+            self._paths.clear_way(write.path)
+            if not self._paths.put_new(draft.path, write.path):
                 return Changed()
             return self._placed(write, draft)
         status = self._files.status(write.path)
@@ -245,13 +241,13 @@ class Directory:
         """Replace a file where two cannot change places: it goes aside first, or what somebody puts
         there at this moment would be written over unseen."""
         aside = aside_of(write.path)
-        self._discard(aside)
+        self._paths.discard(aside)
         if not self._set_aside(write.path, aside):
             return Changed()
         try:
-            is_put = self._put_new(draft.path, write.path)
+            is_put = self._paths.put_new(draft.path, write.path)
         except OSError:
-            self._put_new(aside, write.path)
+            self._paths.put_new(aside, write.path)
             raise
         if is_put:
             return self._placed(write, draft, self._look_after(write, aside, now))
@@ -260,7 +256,7 @@ class Directory:
 
     def _take_away(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
         """Remove a file: away from its path first, then looked at."""
-        self._discard(draft.path)
+        self._paths.discard(draft.path)
         if not self._set_aside(write.path, draft.path):
             return Changed()
         late = self._look_after(write, draft.path, now)
@@ -285,6 +281,7 @@ class Directory:
         before = "" if write.expected is None else write.expected.text
         found = self._reader.read_open(old) if is_done else None
         text = found.text if isinstance(found, File) else before
+        text = text or before  # one that is empty may be about to be written
         if is_done and text == before:
             self._files.unlink(path)
         self.late.listen(write.coordinate, old, text, now)
@@ -309,49 +306,6 @@ class Directory:
             return Placed(None, marks, is_outside=is_outside, late=late)
         return Placed(mark_of(status), marks_of(status), status.born_ns, is_outside, late)
 
-    def _clear_way(self, path: str) -> None:
-        """Remove an empty file, or a folder without files, that lies where another is to be: it is
-        as absent as an empty scroll. OSError when it is not empty."""
-        status = self._files.status(path)
-        if status is not None and status.is_folder:
-            try:
-                self._remove_folders(path)
-            except OSError as error:
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from error
-        elif status is not None and status.is_file and not status.size:
-            aside = draft_of(path)
-            self._discard(aside)
-            self._files.rename(path, aside)
-            status = self._files.status(aside)
-            if status is not None and status.size:  # somebody wrote into it at this moment
-                self._put_new(aside, path)
-            else:
-                self._discard(aside)
-
-    def _remove_folders(self, folder: str) -> None:
-        """Remove a folder that holds nothing but folders. OSError when it holds more."""
-        entries = self._files.entries(folder)
-        if all(status.is_folder for _, status in entries):
-            for name, _ in entries:
-                self._remove_folders(f"{folder}/{name}")
-        self._files.remove_folder(folder)
-
-    def _put_new(self, draft: str, path: str) -> bool:
-        """Give a file the path where nothing is; say whether nothing was."""
-        try:
-            self._files.link(draft, path)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            if self._files.status(path) is not None:
-                return False
-            self._files.rename(draft, path)
-            return True
-        self._files.unlink(draft)
-        return True
-
     def move(self, old: str, new: str, expected: Mark) -> Outcome:
         """Let a file that is as it was read lie at another path where nothing is. No
         DirectoryError."""
@@ -364,17 +318,20 @@ class Directory:
         status = self._files.status(old)
         if status is None or (status.inode, status.time_ns) != (expected.inode, expected.time_ns):
             return Changed()
-        self._clear_way(new)
-        if not self._carry(old, new, expected):
+        self._paths.clear_way(new)
+        if not self._paths.carry(old, new, expected):
             return Changed()
         for folder in {old.rpartition("/")[0], new.rpartition("/")[0]}:
             self._files.sync_folder(folder)
-        self._tidy_up(old)
+        self._paths.tidy_up(old)
         moved = self._files.status(new)
         if moved is None or not self.root.is_same():
             return Placed(None)
         is_outside = self._reader.is_outside(new)
-        return Placed(mark_of(moved), marks_of(moved), is_outside=is_outside)
+        numbers = moved.inode, moved.size, moved.time_ns
+        is_as_read = numbers == (expected.inode, expected.size, expected.time_ns)
+        mark = mark_of(moved) if is_as_read else None  # somebody saved it at this moment
+        return Placed(mark, marks_of(moved), is_outside=is_outside)
 
     def is_alone(self, path: str, folder: str) -> bool:
         """Whether a folder holds nothing but a file below it, as far as that can be told."""
@@ -385,32 +342,6 @@ class Directory:
                     return False
         except OSError:
             return False
-        return True
-
-    def _carry(self, old: str, new: str, expected: Mark) -> bool:
-        """Give a file another path where nothing is, on another file system by a copy; say
-        whether that was done."""
-        try:
-            return self._put_new(old, new)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-        status = self._files.status(old)
-        found = self._reader.read_file(old)
-        if status is None or not isinstance(found, File) or found.mark != expected:
-            return False
-        draft = draft_of(new)
-        self._discard(draft)
-        self._files.write(draft, found.text.encode(), status.mode, status.owner)
-        if not self._put_new(draft, new):
-            self._discard(draft)
-            return False
-        self._files.sync_folder(new.rpartition("/")[0])
-        again = self._reader.read_file(old)
-        if not isinstance(again, File) or again.mark != expected:
-            self._files.unlink(new)
-            return False
-        self._files.unlink(old)
         return True
 
     def set_marks(self, path: str, marks: str, *, is_read_only: bool) -> Outcome:
@@ -428,14 +359,6 @@ class Directory:
             self._files.set_mode(path, mode)
             status = self._files.status(path)
         return Changed() if status is None else Placed(mark_of(status), marks_of(status))
-
-    def _tidy_up(self, path: str) -> None:
-        """Remove the folders on the way to a file that is gone, as far as they are empty."""
-        folder = path.rpartition("/")[0]
-        with suppress(OSError):
-            while folder:
-                self._files.remove_folder(folder)
-                folder = folder.rpartition("/")[0]
 
     def back_up(self, path: str, text: str) -> str:
         """Keep a text aside; return where. OSError when that cannot be done."""
@@ -457,8 +380,10 @@ class Directory:
         the path when it cannot be told what became of it."""
         aside = aside_of(intent.path)
         try:
+            if not is_draft(intent.draft.rpartition("/")[2]):
+                self._paths.finish_leaving(intent.draft, intent.inode)
             if self._files.status(aside) is not None and self._files.status(intent.path) is None:
-                self._put_new(aside, intent.path)
+                self._paths.put_new(aside, intent.path)
                 self._files.sync_folder(intent.path.rpartition("/")[0])
             at_path = self.read([intent.path])[intent.path]
             is_aside = self._files.status(aside) is not None
@@ -476,7 +401,7 @@ class Directory:
         """Remove drafts that nobody needs."""
         for draft in drafts:
             with suppress(OSError):
-                self._discard(draft)
+                self._paths.discard(draft)
 
     def close(self) -> None:
         """Look at replaced files no more."""

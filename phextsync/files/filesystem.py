@@ -23,6 +23,7 @@ from phextsync.files.names import PART_BYTES_MAX
 
 _AT_FDCWD: Final = -100
 _AT_EMPTY_PATH: Final = 0x1000
+_RENAME_NOREPLACE: Final = 1
 _RENAME_EXCHANGE: Final = 2
 _STATX_BTIME: Final = 0x800
 _STATX_BYTES: Final = 256
@@ -87,6 +88,10 @@ class FileSystem(Protocol):
     def exchange(self, one: str, other: str) -> None:
         """Let two files have each other's path at one moment. OSError with EINVAL where the file
         system cannot do it."""
+
+    def rename_new(self, path: str, new: str) -> None:
+        """Give a file another path where nothing is, at one moment. FileExistsError when something
+        is there; OSError with EINVAL where the file system cannot do it."""
 
     def link(self, path: str, new: str) -> None:
         """Give a file one more path. FileExistsError when something is there."""
@@ -196,13 +201,19 @@ class OsFileSystem:
             os.close(descriptor)
 
     def exchange(self, one: str, other: str) -> None:
+        self._rename(one, other, _RENAME_EXCHANGE)
+
+    def rename_new(self, path: str, new: str) -> None:
+        self._rename(path, new, _RENAME_NOREPLACE)
+
+    def _rename(self, path: str, new: str, flags: int) -> None:
         if _libc is None:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), one)
-        paths = os.fsencode(self._at(one)), os.fsencode(self._at(other))
-        if _libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+        paths = os.fsencode(self._at(path)), os.fsencode(self._at(new))
+        if _libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], flags):
             number = ctypes.get_errno()
             number = errno.EINVAL if number == errno.ENOSYS else number
-            raise OSError(number, os.strerror(number), one)
+            raise OSError(number, os.strerror(number), path)
 
     def link(self, path: str, new: str) -> None:
         os.link(self._at(path), self._at(new), follow_symlinks=False)

@@ -87,7 +87,8 @@ class LateWriters:
             found = self._reader.read_open(late.file)
         except OSError:
             return
-        if isinstance(found, File) and found.text != late.text:
+        # One that is empty may be about to be written, by this path or by another.
+        if isinstance(found, File) and found.text not in ("", late.text):
             changes.append(LateChange(late.coordinate, late.text, found.text))
             late.text = found.text
 

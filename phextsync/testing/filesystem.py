@@ -114,6 +114,14 @@ class MemoryFileSystem:
                 raise system_error(errno.EINVAL, one)
             self.disk.exchange(one, other)
 
+    def rename_new(self, path: str, new: str) -> None:
+        with self.call("rename", new):
+            if not self._has_exchange:
+                raise system_error(errno.EINVAL, path)
+            if self.disk.find(new) is not None:
+                raise system_error(errno.EEXIST, new)
+            self.disk.rename(path, new)
+
     def link(self, path: str, new: str) -> None:
         with self.call("link", new):
             if not self._has_links:
