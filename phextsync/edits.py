@@ -445,20 +445,24 @@ def _is_whole_line(text: str, edit: Edit) -> bool:
 
 
 def missing_lines(text: str, other: str) -> list[Edit]:
-    """Return the edits of `text` that insert the lines of `other` that it lacks, each with an end:
-    others may put lines there too."""
+    """Return the edits of `text` that insert the lines of `other` that it lacks, or has less often,
+    each with an end: others may put lines there too."""
     if not text:
         return [(0, 0, other)] if other else []
     edits: list[Edit] = []
     ours, theirs = lines_of(text), lines_of(other)
     plain, wanted = [content_of(line) for line in ours], [content_of(line) for line in theirs]
     offsets = _offsets(ours)
-    for a, b, c, d in changed_blocks(plain, wanted, Work(len(text) + len(other))):
-        present = set(plain[a:b])
-        missing = [line for line in range(c, d) if wanted[line] not in present]
+    lacking = Counter(wanted) - Counter(plain)
+    for _, b, c, d in changed_blocks(plain, wanted, Work(len(text) + len(other))):
+        missing = []
+        for line in range(c, d):
+            if lacking[wanted[line]] > 0:
+                lacking[wanted[line]] -= 1
+                missing.append(theirs[line])
         if not missing:
             continue
-        lines = "".join(theirs[line] for line in missing)
+        lines = "".join(missing)
         lines = lines if lines.endswith("\n") else f"{lines}\n"
         if b == len(ours) and not text.endswith("\n"):
             lines = f"\n{lines}"

@@ -1,6 +1,7 @@
 """Edits make one text of another, and two changes of one text are both in what is merged."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from types import FrameType
@@ -16,7 +17,9 @@ from phextsync.edits import (
     apply_edits,
     in_steps,
     likeness,
+    lines_of,
     minimal_edits,
+    missing_lines,
     with_blanks,
 )
 from phextsync.merges import merged_edits, merged_text
@@ -385,3 +388,13 @@ def test_what_others_may_make_as_well_comes_first(old: str, new: str, first: str
 
 def test_a_text_of_one_kind_is_made_in_one_step() -> None:
     assert in_steps("a\nb\n", "c\n") == ["c\n"]
+
+
+_FEW_LINES = st.lists(st.sampled_from(["a\n", "b\n", "\n", "c d\n"]), max_size=8).map("".join)
+
+
+@given(_FEW_LINES, _FEW_LINES)
+def test_of_two_texts_each_line_stands_as_often_as_in_one_of_them(text: str, other: str) -> None:
+    met = apply_edits(text, missing_lines(text, other))
+    lines = (Counter(lines_of(each)) for each in (met, text, other))
+    assert next(lines) == next(lines) | next(lines)
