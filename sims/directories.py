@@ -150,7 +150,8 @@ class Run:
         self._world.lines.touched.update(gone)
         if step.kind in _HOLDS:
             held |= gone
-        self._world.lines.did(self._world.who(step), before | held, after | held)
+        kept = held if is_alone else Counter[str]()  # who puts them back later writes them again
+        self._world.lines.did(self._world.who(step), before | kept, after | kept)
         is_left_alone = partial(self._is_left_alone, self._world.machines[step.machine])
         self._world.lines.moved(lay, self._world.places(step.machine), is_left_alone)
         if is_done:

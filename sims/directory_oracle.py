@@ -70,11 +70,19 @@ def _check_tree(
     visible = machine.visible()
     orphans = {path: t for path, t in visible.items() if path.startswith("recovered/")}
     expected = {path: texts[c] for c, path in paths.items() if not machine.ignores(path)}
-    found = {path: text for path, text in visible.items() if path not in orphans}
+    # Where case does not count, a file has the letters with which somebody wrote it there.
+    written = {machine.disk.abilities.key(path): path for path in expected}
+    found = {
+        written.get(machine.disk.abilities.key(path), path): text
+        for path, text in visible.items()
+        if path not in orphans
+    }
     # A file that got an ignored name elsewhere stays where it was, and follows.
     staying = Counter(texts[c] for c, path in paths.items() if machine.ignores(path))
     told = {p.path for p in machine.binding.problems}
-    odd = sum("rename it" in p.reason for p in machine.binding.problems)
+    odd = sum(
+        "rename it" in p.reason or "it is to lie" in p.reason for p in machine.binding.problems
+    )
     for path in sorted({*expected, *found}):
         if expected.get(path) == found.get(path) or path in told:
             continue

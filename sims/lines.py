@@ -15,6 +15,7 @@ from typing import Final
 
 from phextsync.testing import Violation
 
+_ASIDE: Final = ".phextsync-o"
 _TOKEN: Final = re.compile(r"q\d{5}z")
 
 
@@ -24,11 +25,12 @@ def tokens_of(text: str) -> list[str]:
 
 
 def tokens_in(files: Mapping[str, str]) -> Counter[str]:
-    """Return how often each token stands in files, without hidden ones and what editors leave."""
+    """Return how often each token stands in files, without hidden ones and what editors leave. What
+    lies aside while another file takes its place is a user's still."""
     return Counter(
         token
         for path, text in files.items()
-        if "/." not in f"/{path}" and not path.endswith(("~", ".tmp"))
+        if "/." not in f"/{path.replace(_ASIDE, '')}" and not path.endswith(("~", ".tmp"))
         for token in tokens_of(text)
     )
 
