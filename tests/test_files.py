@@ -714,7 +714,7 @@ def test_one_name_that_cannot_be_written_holds_up_no_other(mesh: Mesh) -> None:
 
 def test_a_crash_before_or_after_a_file_took_its_place_loses_and_doubles_nothing() -> None:
     for has_exchange in (True, False):
-        for number in range(1, 40):
+        for number in range(26, 38):
             mesh = Mesh(1)
             machine = Machine(mesh.network, 0, has_exchange=has_exchange)
             mesh.machines = [machine]
@@ -968,6 +968,71 @@ def test_a_file_that_is_back_was_not_renamed(mesh: Mesh) -> None:
     assert one.disk.get("a.md").number == number  # it is used again
     mesh.settle()
     assert _place(one, "n.md") == place != _place(one, "a.md")
+
+
+def test_a_renamed_file_that_cannot_be_read_yet_is_not_deleted(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    place = _place(one, "n.md")
+
+    def before(name: str, path: str) -> None:
+        if name == "open" and path == "other.md":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    one.files.before = before
+    one.disk.rename("n.md", "other.md")
+    mesh.pass_time(5)
+    assert os.strerror(errno.EIO) in _problems(one)["other.md"]
+    assert two.visible() == {"n.md": "one\n"}
+    _allow(one)
+    assert mesh.settle(20) == {"other.md": "one\n"}
+    assert _place(two, "other.md") == place
+    one.disk.unlink("other.md")
+    assert mesh.settle() == {}
+
+
+def test_a_save_while_a_file_gets_another_path_stays() -> None:
+    for has_exchange in (True, False):
+        for number in range(26, 38):
+            mesh = Mesh(2)
+            one = mesh.machines[0]
+            two = Machine(mesh.network, 1, has_exchange=has_exchange)
+            mesh.machines[1] = two
+            one.disk.put("n.md", "one\n")
+            mesh.settle()
+            one.disk.rename("n.md", "other.md")
+
+            saved: list[str] = []
+
+            def save(machine: Machine = two, saved: list[str] = saved) -> None:
+                if machine.disk.find("n.md") is not None:
+                    _replace(machine, "n.md", "one\nsaved\n")
+                    saved.append("saved")
+
+            _AtCall(two, number, save)
+            mesh.pass_time(3)
+            _allow(two)
+            files = mesh.settle(8)
+            assert {*"".join(files.values()).split()} == {"one", *saved}, (has_exchange, number)
+
+
+def test_a_file_that_is_emptied_while_it_is_replaced_is_not_deleted() -> None:
+    for number in range(34, 42):
+        mesh = Mesh(2)
+        one, two = mesh.machines
+        mesh.join()
+        one.disk.put("n.md", "one\n")
+        mesh.pass_time(1)
+        one.disk.put("n.md", "one\ntwo\n")
+        _AtCall(two, number, partial(two.disk.put, "n.md", ""))
+        mesh.pass_time(1)
+        assert "one" in one.disk.text("n.md"), number
+        _allow(two)
+        two.disk.put("n.md", "one\nthree\n")
+        mesh.pass_time(6)
+        assert {"one", "three"} <= {*one.disk.text("n.md").split()}, number
+        assert one.visible() == two.visible()
 
 
 def test_a_name_that_cannot_be_kept_holds_no_other_that_is_deleted_elsewhere(mesh: Mesh) -> None:

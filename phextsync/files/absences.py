@@ -30,6 +30,7 @@ class Absences:
         self._renamed: dict[Coordinate, str] = {}  # what they seem to be now, in this round
         self._odd: dict[Coordinate, None] = {}  # those of them whose name cannot be kept
         self._paths: dict[str, Coordinate] = {}  # which wait until it is settled what is gone
+        self._held_up: dict[Coordinate, Coordinate] = {}  # the same, of scrolls without a file
         self._deleted: deque[tuple[float, int]] = deque()
         self._confirmed: dict[Coordinate, None] = {}
         self._is_newly_confirmed = False
@@ -39,6 +40,9 @@ class Absences:
 
     def __iter__(self) -> Iterator[Coordinate]:
         return iter(self._since)
+
+    def __contains__(self, coordinate: Coordinate) -> bool:
+        return coordinate in self._since
 
     @property
     def held(self) -> int:
@@ -78,10 +82,31 @@ class Absences:
         file that is gone."""
         self._paths[path] = coordinate
 
+    def holds_up(self, other: Coordinate, coordinate: Coordinate) -> bool:
+        """Whether a file is gone and stays neither there nor deleted, so that a scroll whose file
+        is to lie in its place has to wait; that is remembered."""
+        if other not in self._since or self.is_open(other):
+            return False
+        self._held_up[coordinate] = other
+        return True
+
+    def is_holding_up(self, other: Coordinate) -> bool:
+        """Whether some scroll waits for a file."""
+        return other in self._held_up.values()
+
+    def take_held_up(self) -> list[Coordinate]:
+        """Return the scrolls that wait, and forget them."""
+        waiting, self._held_up = self._held_up, {}
+        return list(waiting)
+
     @property
     def missing(self) -> list[Coordinate]:
         """Which files are not there: one that appears may be one of these."""
         return list(self._missing)
+
+    def is_missing(self, coordinate: Coordinate) -> bool:
+        """Whether a file is known not to be there, even empty."""
+        return coordinate in self._missing
 
     def note(self, coordinate: Coordinate, now: float) -> None:
         """Note that a file is gone."""
@@ -156,7 +181,8 @@ class Absences:
     def next_due(self, now: float) -> float | None:
         """Return when the next file has been gone for long enough, or a path has waited; now when
         deletions were confirmed."""
-        ended = any(coordinate not in self._since for coordinate in self._paths.values())
+        waited_for = (*self._paths.values(), *self._held_up.values())
+        ended = any(coordinate not in self._since for coordinate in waited_for)
         if ended or self._is_newly_confirmed:
             return now
         waiting = (since for c, since in self._since.items() if self.is_open(c))

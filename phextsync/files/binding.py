@@ -41,6 +41,7 @@ from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 
 _AT_ONCE: Final = 128  # others get their turns in between
+_HELD_UP: Final = "not written yet: it is the place of a file that is gone and not deleted"
 
 T = TypeVar("T")
 
@@ -110,8 +111,8 @@ class Binding:
         self._unseen = Unseen(replica, self.records, is_apart)
         self._merging = Merging(replica, is_apart)
         parts = (replica, self.naming, self.records, self._merging, self.problems, self.conflicts)
-        parts_of_both = (*parts, self._unseen, self._todo)
-        self._intake = Intake(*parts_of_both, self._absences, may_write=may_write)
+        parts_of_both = (*parts, self._unseen, self._todo, self._absences)
+        self._intake = Intake(*parts_of_both, may_write=may_write)
         self._output = Output(
             *(*parts_of_both, directory), run=run, durable=durable, may_write=may_write
         )
@@ -223,9 +224,7 @@ class Binding:
     def next_due(self, now: float) -> float | None:
         """Return when a round is due although nothing changes; None when none is."""
         dues = [self.problems.next_due(), self.naming.next_due, self._absences.next_due(now)]
-        dues += [self._directory.late.next_due, self._unseen.next_due]
-        if self._todo:
-            dues.append(now)
+        dues += [self._directory.late.next_due, self._unseen.next_due, now if self._todo else None]
         return min((due for due in dues if due is not None), default=None)
 
     def situation(self) -> Situation:
@@ -294,7 +293,7 @@ class Binding:
         """Return the scrolls that a round has to look at, and the paths that belong to none. What
         was about to happen to a file has to be settled first."""
         more_paths, more_coordinates = self._todo.take()
-        changed = {*coordinates, *more_coordinates}
+        changed = {*coordinates, *more_coordinates, *self._absences.take_held_up()}
         changed |= self.naming.follow(changed, now)
         map_coordinate = self.naming.map.map_coordinate
         if self._may_write(map_coordinate):
@@ -396,6 +395,7 @@ class Binding:
         coordinate = self._place_at(IGNORE_FILE)
         if coordinate in known or IGNORE_FILE in unknown:
             coordinates = [c for c in known if c == coordinate]
+            await self._find_missing(coordinates, now)
             await self._some(coordinates, [path for path in unknown if path == IGNORE_FILE], now)
             unknown.pop(IGNORE_FILE, None)
             for each in coordinates:
@@ -414,8 +414,11 @@ class Binding:
             other = self.records.at(path)
             if other is not None and other != coordinate:  # it has to move first
                 del places[coordinate]
-                self._todo.finish(coordinate)
-                self._todo.finish(other)
+                if self._absences.holds_up(other, coordinate):
+                    self.problems.note(path, _HELD_UP, now, is_retried=False)
+                    continue
+                for each in (coordinate, other):
+                    self._todo.finish(each)
         strangers = [path for path in unknown if not self._is_left_alone(path)]
         if not places and not strangers:
             return
@@ -493,5 +496,4 @@ class Binding:
 
 def _portions(things: Iterable[T]) -> Iterator[list[T]]:
     source = iter(things)
-    while some := list(islice(source, _AT_ONCE)):
-        yield some
+    yield from iter(lambda: list(islice(source, _AT_ONCE)), [])

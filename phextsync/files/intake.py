@@ -94,10 +94,13 @@ class Intake:
         for path in strangers:
             self._note_found(path, found[path], taken.now)
         odd = {p: t.file for p in strangers if isinstance(t := found[p], Trouble) and t.file}
-        were = _Gone(self._absences, self._records).those_of({**odd, **files})
-        for path in odd:
-            if path in were:
-                self._absences.keep_odd(were[path], path)
+        gone = _Gone(self._absences, self._records)
+        were = gone.those_of({**odd, **files})
+        unread = {p: t.inode for p in strangers if isinstance(t := found[p], Trouble)}
+        for path, inode in unread.items():
+            was = were.get(path) or gone.with_inode(inode)
+            if was is not None:
+                self._absences.keep_odd(was, path)
         self._follow_renames(were, files, taken)
         self._wait_for_folders(files)
         self._add_new(files, taken)
@@ -143,10 +146,16 @@ class Intake:
                 self._absences.doubt(coordinate)
                 self._problems.note(path, reason, now, is_retried=True)
                 return
+            if isinstance(found, Gone) and not self._absences.is_missing(coordinate):
+                reason = "it is gone; its folder cannot be brought to the disk yet"
+                self._absences.doubt(coordinate)
+                self._problems.note(path, reason, now, is_retried=True)
+                return
             if self._may_write(coordinate):
                 is_due = self._absences.is_due(coordinate, now)
                 is_due = is_due or self._absences.is_confirmed(coordinate)
-                self._problems.solve(path)
+                if not self._absences.is_holding_up(coordinate):  # which is told by that path
+                    self._problems.solve(path)
                 if not is_due:
                     return
                 if self._replica.size(coordinate):
@@ -359,6 +368,10 @@ class _Gone:
         self._gone = {c: r for c in absences.missing if (r := records.get(c)) is not None}
         self._by_inode = {r.mark.inode: c for c, r in self._gone.items() if r.mark is not None}
         self._texts: dict[Coordinate, str] = {}
+
+    def with_inode(self, inode: int | None) -> Coordinate | None:
+        """Return the scroll of the file that is gone and had a number."""
+        return None if inode is None else self._by_inode.get(inode)
 
     def those_of(self, files: Mapping[str, File]) -> dict[str, Coordinate]:
         """Return the scrolls of the files that are gone and that these, by path, seem to be. Of

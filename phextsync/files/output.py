@@ -12,6 +12,7 @@ from typing import Final
 from phextsync.conflicts import theirs_of
 from phextsync.edits import likeness
 from phextsync.errors import DirectoryError
+from phextsync.files.absences import Absences
 from phextsync.files.conflict_log import ConflictLog
 from phextsync.files.directory import Directory
 from phextsync.files.ignoring import IGNORE_FILE
@@ -51,6 +52,7 @@ class Output:
         conflicts: ConflictLog,
         unseen: Unseen,
         todo: Todo,
+        absences: Absences,
         directory: Directory,
         *,
         run: Runner,
@@ -66,6 +68,7 @@ class Output:
         self._conflicts = conflicts
         self._unseen = unseen
         self._todo = todo
+        self._absences = absences
         self._directory = directory
         self._run = run
         self._durable = durable
@@ -184,7 +187,7 @@ class Output:
         now: float,
     ) -> None:
         """Let files lie where their names say."""
-        targets = self._targets(moves, await self._rising(moves))
+        targets = self._targets(moves, await self._rising(moves), now)
         for coordinate, (file, path) in targets.items():
             record = self._records.get(coordinate)
             assert record is not None
@@ -213,7 +216,7 @@ class Output:
         return rising
 
     def _targets(
-        self, moves: Mapping[Coordinate, tuple[File, str]], rising: set[Coordinate]
+        self, moves: Mapping[Coordinate, tuple[File, str]], rising: set[Coordinate], now: float
     ) -> dict[Coordinate, tuple[File, str]]:
         """Return where each file goes first: out of the way where it is in that of another, and
         out of the folder whose place it takes."""
@@ -228,6 +231,9 @@ class Output:
             if other is None:
                 targets.setdefault(coordinate, (file, path))
                 continue
+            if other in self._absences:  # it may come back, or be deleted
+                self._wait_for(other, coordinate, path, now)
+                continue
             self._todo.finish(coordinate)
             record = self._records.get(other)
             if record is None or other in targets or coordinate in targets:
@@ -236,6 +242,14 @@ class Output:
             if other in moves:
                 targets[other] = moves[other][0], f"{folder}{slash}{_MOVING}{other.key.hex()}"
         return targets
+
+    def _wait_for(self, other: Coordinate, coordinate: Coordinate, path: str, now: float) -> None:
+        """Let a file stay where it is until it is settled what became of one that is gone."""
+        lies_at = self._path_of(coordinate)
+        self._absences.wait(lies_at, other)
+        if not self._absences.is_open(other):
+            what = f"it is to lie at {path}, the place of a file that is gone and not deleted"
+            self._problems.note(lies_at, what, now, is_retried=False)
 
     def _in_the_way(self, path: str) -> Coordinate | None:
         """Return the scroll whose file lies at a path, or where a folder on the way is to be."""
@@ -428,7 +442,7 @@ class Output:
             )
         is_old = isinstance(aside, File) and aside.mark.inode != intent.inode
         is_another = is_old and not is_done and _is_another(intent, before, there)
-        is_late = isinstance(aside, File) and is_old and aside.text not in (before, text)
+        is_late = isinstance(aside, File) and is_old and aside.text not in (before, text, "")
         if isinstance(aside, File) and is_late and (is_done or is_another):
             with self._problems.boundary(intent.path, now):
                 self._merging.take_late(coordinate, intent.path, before, aside.text)

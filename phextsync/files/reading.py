@@ -65,11 +65,12 @@ class Gone:
 class Trouble:
     """Why a path cannot be read or written now. `file` is what lies there when its name is wrong,
     or its bytes cannot be brought to the disk. `may_pass`: the system refused it, and may take it
-    later."""
+    later. `inode` is the number of a file that cannot be read, where that is known."""
 
     reason: str
     file: File | None = None
     may_pass: bool = False
+    inode: int | None = None
 
 
 Found = File | Gone | Trouble
@@ -99,13 +100,19 @@ class Reader:
         try:
             found = self.way_to(path, ways) or self.read_file(path)
         except OSError as error:
-            return refused(error)
+            return replace(refused(error), inode=self._inode_of(path))
         try:
             check_name(path)
         except PhextsyncError as error:
             reason = f"{error}; rename it"
             return Trouble(reason, found) if isinstance(found, File) else found
         return found
+
+    def _inode_of(self, path: str) -> int | None:
+        with suppress(OSError):
+            status = self._files.status(path)
+            return None if status is None or not status.is_file else status.inode
+        return None
 
     def way_to(self, path: str, ways: Ways) -> Gone | Trouble | None:
         """Look at the folders on the way to a path: None when they are there, Gone when the last
