@@ -10,6 +10,7 @@
 * `reading`: what lies at the paths of a directory
 * `writes`: what is asked of files, and what became of it
 * `drafts`: where files lie that are not yet at their paths, or not any more
+* `paths`: how a file comes to lie at a path where nothing is, and leaves another
 * `modes`: the permissions that the marks of a file ask for
 * `scanning`: what lies in a directory
 * `root`: whether a directory is the one that was bound, and what it ignores
