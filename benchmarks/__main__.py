@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks import (
     edits,
     files,
+    foreign,
     growth,
     hostile,
     http,
@@ -27,6 +28,7 @@ from benchmarks.report import still_far
 _BENCHMARKS = {
     "edits": edits.run,
     "files": files.run,
+    "foreign": foreign.run,
     "growth": growth.run,
     "hostile": hostile.run,
     "http": http.run,

@@ -51,8 +51,8 @@ class _Seen:
 
 def measure(report: Report, *, runs: int, edits: int, is_quick: bool) -> None:
     """Add the figures of single edits and of a flood."""
-    trip = "loopback_round_trip_ms"
-    report.add(trip, [_round_trip_ms() for _ in range(runs)], "ms")
+    trip = "loopbackround_trip_ms"
+    report.add(trip, [round_trip_ms() for _ in range(runs)], "ms")
     pairs = [(_run_bare(edits), _run_nodes(_serve_edits, edits, 1)) for _ in range(runs)]
     for name, part in (("p50", 0.5), ("p99", 0.99)):
         yardstick = f"bare_visible_{name}_ms"
@@ -182,7 +182,7 @@ def _place(number: int) -> Coordinate:
 # -- yardsticks ----------------------------------------------------------------------------
 
 
-def _round_trip_ms() -> float:
+def round_trip_ms() -> float:
     """Return the median round trip of one byte over plain TCP between two processes."""
     trips = []
     pin(0)

@@ -1,6 +1,7 @@
 """A node's users read and write what others hold, through handles, commands and other processes."""
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,8 @@ from phextsync.errors import NotHeldError, NotSyncedError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.testing import Crash, MemoryMesh, Partition, Repair, Restart
 from phextsync.testing.mesh import PHEXT
+from sims.processes import PATIENCE_S, mesh
+from tests.command_users import CommandUser
 
 _A, _B, _C = (Coordinate(library, *[1] * 8) for library in (1, 2, 3))
 
@@ -156,3 +159,26 @@ def test_a_request_needs_the_scrolls_that_it_reads_or_changes(
     request_: list[Value], blind: list[bool]
 ) -> None:
     assert [scroll.is_blind for scroll in needed(request_)] == blind
+
+
+def test_commands_read_and_write_what_another_process_holds(tmp_path: Path) -> None:
+    options = ["--no-mdns", "--host", "127.0.0.1", "--port", "0"]
+    with mesh(tmp_path, ["holder", "reader"], options=options) as (holder, reader):
+        holder.start()
+        holder.ask("set", PHEXT, str(_B), "of the holder\n")
+        reader.options += ("--peer", f"127.0.0.1:{holder.status()['port']}")
+        reader.start()
+        reader.ask("hold", PHEXT, ["1.*"], 1)
+        reader.wait_until(lambda status: len(status["peers"]) == 1)
+        user = CommandUser(reader.folder)
+        assert user.out("get", str(_B)) == "of the holder\n"
+        user.out("append", str(_B), "of the reader\n")
+        user.out("set", str(_C), "new\n")
+        reader.ask("synced", PHEXT, "2.*", 1, PATIENCE_S)
+        assert holder.ask("get", PHEXT, str(_B)) == "of the holder\nof the reader\n"
+        assert reader.ask("get", PHEXT, str(_C)) == holder.ask("get", PHEXT, str(_C)) == "new\n"
+        holder.stop()
+        reader.wait_until(lambda status: not status["peers"])
+        user.out("append", str(_B), "offline\n")
+        assert user.out("get", str(_B)).endswith("offline\n")
+        assert "is reachable" in user.error("get", "4.1.1/1.1.1/1.1.1")

@@ -328,3 +328,125 @@ def test_a_holder_that_may_not_write_a_range_is_not_asked_for_it() -> None:
     network.link_all()
     network.run(1)
     assert _fetch(network) == [False]
+
+
+# -- coming and going ----------------------------------------------------------------------
+
+
+def test_guests_go_when_there_are_too_many_and_are_subscribed_to_no_longer() -> None:
+    network = _network()
+    holder, reader = network.peers
+    for number in range(1, 9):
+        holder.replica[Coordinate(2, 2, 2, 2, 2, 2, 2, 2, number)] = f"text {number}"
+    network.run(1)
+    reader.replicas.guests.count_max = 4
+    for number in range(1, 9):
+        assert _fetch(network, Coordinate(2, 2, 2, 2, 2, 2, 2, 2, number)) == [True]
+        network.run(0.2)
+    assert len(reader.replicas.guests) == 4
+    assert len(reader.replica.index) == 5
+    assert len(holder.core.links[1].rights.subscribed) == 4
+    with pytest.raises(NotHeldError):
+        reader.replica.get(Coordinate(2, 2, 2, 2, 2, 2, 2, 2, 1))
+    assert reader.durable_texts().keys() < set(reader.replica.index.coordinates())
+
+
+def test_nothing_unsent_goes_and_what_was_written_here_is_not_written_over_when_it_is_back() -> (
+    None
+):
+    network = _network()
+    holder, reader = network.peers
+    holder.replica[_C] = holder.replica[_D] = "more"
+    network.run(1)
+    reader.replicas.guests.count_max = 1
+    _fetch(network)
+    network.cut(1)
+    reader.replica.append(_B, " of mine")
+    network.run(1)
+    assert _is_unsent(reader)
+    network.link(0, 1)
+    network.run(1)
+    assert not _is_unsent(reader)
+    _fetch(network, _C)
+    network.run(1)
+    _fetch(network, _D)
+    network.run(1)
+    assert (PHEXT, _B) not in reader.replicas.guests
+    reader.replicas.guests.admit((PHEXT, _B))
+    reader.replica.append(_B, ", blind")
+    network.run(1)
+    assert sorted(holder.replica[_B]) == sorted("two of mine, blind")
+    assert "two of mine" in holder.replica[_B]
+
+
+def test_a_holder_that_is_behind_what_was_shown_is_passed_over() -> None:
+    network = Network(3)
+    ahead, _, reader = network.peers
+    ahead.replica[_B] = "old"
+    network.link(0, 1)
+    network.run(1)
+    network.cut(1)
+    ahead.replica.append(_B, " and new")
+    reader.replicas.hold(PHEXT, [_ONE])
+    to_ahead = network.link(0, 2)
+    network.run(1)
+    assert _fetch(network) == [True]
+    assert reader.replica[_B] == "old and new"
+    reader.replicas.guests.count_max = 0
+    _fetch(network, _C)
+    network.run(1)
+    assert len(reader.replicas.guests) == 0
+    reader.replicas.guests.count_max = 9
+    network.cut(to_ahead)
+    network.link(1, 2)
+    network.run(1)
+    assert _fetch(network) == [False], "it would show less than before"
+    network.run(1)
+    assert (PHEXT, _B) not in reader.replicas.guests
+    network.link(0, 2)
+    network.run(1)
+    assert _fetch(network) == [True]
+    assert reader.replica[_B] == "old and new"
+
+
+def test_what_is_held_again_is_a_guest_no_longer() -> None:
+    network = _network()
+    reader = network.peers[1]
+    _fetch(network)
+    reader.replica.append(_B, "!")
+    reader.replicas.hold(PHEXT)
+    network.run(2)
+    assert len(reader.replicas.guests) == 0
+    assert network.assert_equal()[_B] == "two!"
+
+
+def test_another_interest_of_a_side_makes_guests_stale_until_they_are_asked_for_again() -> None:
+    for changes in (0, 1):
+        network = _network()
+        network.peers[changes].replicas.hold(PHEXT, [_ONE, _TWO] if changes == 0 else [])
+        network.run(1)
+        _fetch(network)
+        guests = network.peers[1].replicas.guests
+        assert guests.is_fresh((PHEXT, _B))
+        network.peers[changes].replicas.hold(PHEXT, [_TWO] if changes == 0 else [_ONE])
+        network.run(1)
+        assert guests.is_stale((PHEXT, _B))
+        assert _fetch(network) == [True]
+        network.peers[0].replica.append(_B, "!")
+        network.run(0.1)
+        assert network.peers[1].replica[_B] == "two!"
+
+
+def test_there_is_room_again_when_what_was_unsent_has_been_sent() -> None:
+    network = _network()
+    reader = network.peers[1]
+    reader.replicas.guests.count_max = 2
+    network.cut(1)
+    for place in (_B, _C, _D):
+        reader.replicas.guests.admit((PHEXT, place))
+        reader.replica.append(place, "x")
+    network.run(1)
+    assert len(reader.replicas.guests) == 3
+    network.link(0, 1)
+    network.run(2)
+    assert len(reader.replicas.guests) == 2

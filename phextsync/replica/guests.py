@@ -42,16 +42,10 @@ class Guests:
     """The guests of a node, those that were asked for last at the end. For any thread: whether
     there is one, and whether it is fresh."""
 
-    def __init__(
-        self,
-        durability: Durability,
-        *,
-        count_max: int = GUESTS_MAX,
-        bytes_max: int = GUEST_BYTES_MAX,
-    ) -> None:
+    def __init__(self, durability: Durability) -> None:
+        self.count_max = GUESTS_MAX
+        self.bytes_max = GUEST_BYTES_MAX
         self._durability = durability
-        self._count_max = count_max
-        self._bytes_max = bytes_max
         self._bytes = 0
         self._guests: OrderedDict[_Scroll, _Guest] = OrderedDict()
         self._unsent: dict[_Scroll, None] = {}
@@ -128,21 +122,23 @@ class Guests:
 
     def excess(self, may_leave: Callable[[_Scroll], bool]) -> list[_Scroll]:
         """Return which guests are to go, those first that were asked for longest ago, until there
-        is some room again; none while there is room, and none with unsent edits."""
+        is some room again; none while there is room, and none with unsent edits. One that may not
+        leave is asked a second time where that is not enough."""
         count, size = len(self._guests), self._bytes
-        leaving: list[_Scroll] = []
-        if count <= self._count_max and size <= self._bytes_max:
-            return leaving
-        count_goal = self._count_max - self._count_max // _ROOM
-        bytes_goal = self._bytes_max - self._bytes_max // _ROOM
-        for scroll, guest in self._guests.items():
+        leaving: dict[_Scroll, None] = {}
+        if count <= self.count_max and size <= self.bytes_max:
+            return []
+        count_goal = self.count_max - self.count_max // _ROOM
+        bytes_goal = self.bytes_max - self.bytes_max // _ROOM
+        for scroll, guest in (*self._guests.items(), *self._guests.items()):
             if count <= count_goal and size <= bytes_goal:
                 break
-            if scroll not in self._unsent and may_leave(scroll):
-                leaving.append(scroll)
+            is_bound = scroll in self._unsent or scroll in leaving
+            if not is_bound and may_leave(scroll):
+                leaving[scroll] = None
                 count -= 1
                 size -= guest.size
-        return leaving
+        return [*leaving]
 
     # -- what was shown --------------------------------------------------------------------
 

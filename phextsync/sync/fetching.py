@@ -114,7 +114,7 @@ class Fetching:
                 self._questions.end(question, is_answered=True)
             else:
                 self._questions.ask(question)
-        self._dropped(self._replicas.drop_guests(self._asking))
+        self._make_room()
 
     def _take(
         self, link: Link, scroll: ScrollId, fetched: Fetched, state: bytes, host: int | None
@@ -167,6 +167,9 @@ class Fetching:
         if not self._guests.is_enough(scroll, version):
             self._dropped(self._replicas.drop_guest(scroll))
 
+    def _make_room(self) -> None:
+        self._dropped(self._replicas.drop_guests(self._asking))
+
     def _dropped(self, dropped: Iterable[Dropped]) -> None:
         for phext, coordinate, host in dropped:
             for link in self._links.values():
@@ -209,6 +212,8 @@ class Fetching:
         if self._guests.unsent:
             self._note_sent()
             self._send_unsent()
+        if self._guests:
+            self._make_room()
 
     def _send_unsent(self) -> None:
         for scroll in list(self._guests.unsent):
