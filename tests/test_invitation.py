@@ -2,6 +2,7 @@
 
 import logging
 import os
+import ssl
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -183,6 +184,12 @@ async def test_nonsense_at_the_door_harms_nobody(tmp_path: Path) -> None:
             await redeem(_code(identity, port), _pending())
             await plain.aclose()
             await silent.aclose()
+
+
+@pytest.mark.parametrize("is_node", [True, False])
+def test_neither_side_of_an_invitation_speaks_older_tls(tmp_path: Path, is_node: bool) -> None:
+    context = exchange_context(_administrator(tmp_path) if is_node else None)
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_3
 
 
 @pytest.mark.real

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx2
 import pytest
 import trio
@@ -22,10 +24,12 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ResourceUpdated
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
 
 import phextsync
 from phextsync import Handle
 from phextsync.gateways.mcp_server import http_app
+from phextsync.gateways.mcp_stdio import answered_stdio
 from phextsync.gateways.tools import PAGE_ROWS, TOOLS
 from sims.processes import PATIENCE_S, make_folder, mesh
 
@@ -448,7 +452,7 @@ def test_half_a_character_over_stdio_is_answered_like_any_mistake(tmp_path: Path
         _appending(7, "\ud83d"),
         _appending(8, "whole"),
     ]
-    given = "".join(f"{json.dumps(line)}\n" for line in lines) + "nonsense\n\n"
+    given = "".join(f"{json.dumps(line)}\n" for line in lines)
     with _running(_command(tmp_path), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -462,6 +466,49 @@ def test_half_a_character_over_stdio_is_answered_like_any_mistake(tmp_path: Path
         assert not answers[8]["result"].get("isError")
         process.stdin.close()
         assert process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "id_", "code"),
+    [
+        ("nonsense", None, -32700),
+        ('{"jsonrpc": "2.0", "id": 1e400, "meth', None, -32700),
+        ('[{"jsonrpc": "2.0", "id": 5, "method": "ping"}]', None, -32600),
+        ("null", None, -32600),
+        ('{"id": 5, "method": "ping"}', 5, -32600),
+        ('{"jsonrpc": "2.0", "id": 1.0, "method": "ping"}', None, -32600),
+        ('{"jsonrpc": "2.0", "id": null, "method": "ping"}', None, -32600),
+        ('{"jsonrpc": "2.0", "id": true, "method": "ping"}', None, -32600),
+    ],
+)
+def test_what_is_no_request_over_stdio_is_answered_as_json_rpc_says(
+    line: str, id_: int | None, code: int
+) -> None:
+    (answer,) = _answers_to(line)
+    assert (answer["id"], answer["error"]["code"]) == (id_, code)
+
+
+@pytest.mark.parametrize("line", ["", '{"jsonrpc": "2.0", "method": "notifications/none"}'])
+def test_what_asks_for_nothing_over_stdio_is_not_answered(line: str) -> None:
+    assert _answers_to(line) == []
+
+
+def _answers_to(line: str) -> list[dict[str, Any]]:
+    """Return what answers a line before the next one comes to the server."""
+    incoming = TextIOWrapper(BytesIO(f"{line}\n{json.dumps(_INITIALIZE)}\n".encode()))
+    outgoing = TextIOWrapper(BytesIO())
+    passed: list[object] = []
+
+    async def main() -> None:
+        stdio = answered_stdio(anyio.wrap_file(incoming), anyio.wrap_file(outgoing))
+        async with stdio as (requests, answers), requests, answers:
+            passed.extend([message async for message in requests])
+
+    anyio.run(main)
+    assert isinstance(passed[-1], SessionMessage)
+    assert isinstance(passed[-1].message, types.JSONRPCRequest)
+    outgoing.seek(0)
+    return [json.loads(each) for each in outgoing]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
