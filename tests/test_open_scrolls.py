@@ -136,6 +136,20 @@ def test_a_scroll_that_too_many_sessions_wrote_in_takes_no_more(
     assert len(_version(opened)) == wrote <= 100
 
 
+def test_state_vectors_and_updates_of_countless_clients_are_refused_before_they_are_counted() -> (
+    None
+):
+    participant = _Client(OpenScrolls(_replicas()), 1).participant
+    count = 100_000
+    entries = b"".join(varints(client, 1) for client in range(1 << 30, (1 << 30) + count))
+    with pytest.raises(ProtocolError, match="state vector"):
+        participant.ask(varints(count) + entries)
+    struct = varints(0, 4, 1) + sized_text("text") + sized(b"x")
+    structs = b"".join(varints(1, client) + struct for client in range(1 << 30, (1 << 30) + count))
+    with pytest.raises(PhextsyncError, match="fewer sessions"):
+        participant.take(varints(count) + structs + _NOTHING)
+
+
 def _let_each_write(clients: list[_Client]) -> None:
     for client in clients:
         client.write("x")

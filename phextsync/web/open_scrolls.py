@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 from phextsync.crdt import ROOT, client_clocks, merge_updates
-from phextsync.errors import PermissionDeniedError, PhextsyncError
+from phextsync.errors import PermissionDeniedError, PhextsyncError, ProtocolError
 from phextsync.index import (
     EMPTY_VERSION,
     Coordinate,
@@ -39,6 +39,8 @@ edit takes some milliseconds. Peers can ask for a scroll only while its version 
 PARTICIPANTS_MAX: Final = 2048
 """Clients of one node, each counted once for each scroll that it has open."""
 
+VECTOR_BYTES_MAX: Final = 256 << 10
+"""Bytes of a client's state vector: more than any scroll has."""
 CLIENT_BYTES: Final = 16
 """What a new client adds to a version at most: its id, its clock, what it deleted first."""
 
@@ -136,6 +138,10 @@ class Participant:
 
     def ask(self, vector: bytes) -> None:
         """The client asks for what is not in its state vector. UpdateError when it is none."""
+        if len(vector) > VECTOR_BYTES_MAX:
+            raise ProtocolError(
+                f"expected a state vector of at most {VECTOR_BYTES_MAX} bytes, found {len(vector)}"
+            )
         self._has = snapshot_version(b"\0" + vector)
         self._is_asked = True
         self._forget()
@@ -157,6 +163,8 @@ class Participant:
 
     def _check_clients(self, update: bytes) -> None:
         """PhextsyncError when a client is one too many of those that ever wrote there."""
+        if len(state_vector(update_version(update))) > VERSION_BYTES_MAX:
+            raise PhextsyncError("expected an update by fewer sessions: no scroll has so many")
         brought = client_clocks(update).keys() - self._writes_as
         if not brought:
             return
