@@ -7,6 +7,7 @@
 * `acquaintances`: which peers there are, and who of them was here when
 * `links`: frames between the core and the network
 * `overlay`: with whom of the nodes that there are a node keeps links
+* `neighbourhood`: with whom it is to be linked now, and which links it ends
 * `dialler`: where there ought to be a link, and when to try again
 * `discoverer`: announces this node, and hears of others
 * `agreement`: whether the peers have what we have

@@ -2,8 +2,8 @@
 
 import logging
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from random import Random
 from typing import Final
 
@@ -14,6 +14,7 @@ from phextsync.discovery import Address
 from phextsync.errors import LinkError
 from phextsync.node.acquaintances import Acquaintances
 from phextsync.node.links import Links
+from phextsync.node.neighbourhood import Neighbourhood
 from phextsync.node.status import AbsentPeer
 from phextsync.sync.timing import BACKOFF_MAX_S, BACKOFF_MAX_STRANGER_S, BACKOFF_MIN_S
 from phextsync.transport import Network, SecureLink
@@ -46,7 +47,7 @@ class _Target:
 
 class Dialler:
     """Keeps one task for each address; a task has a link there whenever its node has none with us
-    and is one of the `links_max` that are preferred."""
+    and the neighbourhood wants one."""
 
     def __init__(
         self,
@@ -55,8 +56,7 @@ class Dialler:
         acquaintances: Acquaintances,
         boundary: Boundary,
         random: Random,
-        *,
-        links_max: int,
+        neighbourhood: Neighbourhood,
     ) -> None:
         self._network = network
         self._own_id = network.identity.node_id
@@ -64,7 +64,8 @@ class Dialler:
         self._acquaintances = acquaintances
         self._boundary = boundary
         self._random = random
-        self._links_max = links_max
+        self._neighbourhood = neighbourhood
+        self._dialling = 0
         self._targets: dict[Address, _Target] = {}
         self._head_starts: dict[bytes, float] = {}  # until when a dial of a peer goes alone
 
@@ -125,7 +126,7 @@ class Dialler:
         with target.scope:
             while True:
                 await trio.sleep(target.place * _NEXT_PLACE_S)
-                if self._wants(target) and not self._is_being_dialled(target.peer_id):
+                if self._wants(target) and self._may_dial(target.peer_id):
                     with self._boundary.around(f"dialling {target.address}") as outcome:
                         await self._dial_once(target)
                     if outcome.error is not None:
@@ -138,6 +139,7 @@ class Dialler:
     async def _dial_once(self, target: _Target) -> None:
         host, port = target.address.host, target.address.port
         peer_id = target.peer_id
+        self._dialling += 1
         if peer_id is not None:
             self._head_starts[peer_id] = trio.current_time() + _HEAD_START_S
         try:
@@ -146,6 +148,7 @@ class Dialler:
             _note_failure(target, str(error))
             return
         finally:
+            self._dialling -= 1
             if peer_id is not None:
                 self._head_starts.pop(peer_id, None)
         try:
@@ -174,33 +177,44 @@ class Dialler:
             _note_failure(target, f"{target.address}: {refusal}")
 
     def _wants(self, target: _Target) -> bool:
-        """Whether to dial: not ourselves, nobody we have, and within the bound on links."""
+        """Whether to dial: not ourselves, nobody we have, and whom the neighbourhood wants."""
         if target.peer_id is None:
             return True
         if target.peer_id == self._own_id or target.peer_id in self._links.connected():
             return False
         if self._acquaintances.known.is_blocked(target.peer_id):
             return False
-        return target.peer_id in self._chosen(target.peer_id)
+        return self._neighbourhood.wants(trio.current_time(), target.peer_id)
 
-    def _is_being_dialled(self, peer_id: bytes | None) -> bool:
-        """Whether another address of a peer was dialled just now: who dials two at a time makes
-        two links and ends one."""
-        if peer_id is None:
+    def _may_dial(self, peer_id: bytes | None) -> bool:
+        """Whether to dial now: not while another address of the peer was dialled just now, since
+        who dials two at a time makes two links and ends one; nor more peers than there is room
+        for, but those that are asked for."""
+        now = trio.current_time()
+        if peer_id is not None and self._neighbourhood.is_asked_for(now, peer_id):
+            return now >= self._head_starts.get(peer_id, -math.inf)
+        if not self._neighbourhood.has_room(self._dialling):
             return False
-        return trio.current_time() < self._head_starts.get(peer_id, -math.inf)
+        return peer_id is None or now >= self._head_starts.get(peer_id, -math.inf)
 
-    def _chosen(self, candidate: bytes) -> set[bytes]:
-        """Choose `links_max` of the peers that were met and one candidate by rendezvous hashing:
-        both ends agree on a rank, and a peer that comes or goes changes few links. Peers that were
-        only announced do not count: anybody could announce enough to displace all others."""
-        met = {t.peer_id for t in self._targets.values() if t.peer_id is not None and t.is_proven}
-        known = sorted(met | {candidate})
-        ranked = sorted(
-            known,
-            key=lambda peer: blake2b(min(peer, self._own_id) + max(peer, self._own_id)).digest(),
-        )
-        return set(ranked[: self._links_max])
+    # -- on demand -------------------------------------------------------------------------
+
+    def review(self) -> None:
+        """End links that are of no use any more, and dial whom there ought to be one with since."""
+        for peer_id in sorted(self._neighbourhood.review(trio.current_time())):
+            self.try_again(peer_id)
+
+    async def link_with(self, node_ids: Iterable[bytes], *, within_s: float) -> set[bytes]:
+        """Have links with nodes, also beyond those that are kept; return with which there are some
+        when all are there, or the time is over. They last for `PASSING_S` after the last call."""
+        wanted = set(node_ids) - {self._own_id}
+        for node_id in sorted(wanted):
+            self._neighbourhood.ask_for(trio.current_time(), node_id)
+            self.try_again(node_id)
+        with trio.move_on_after(within_s):
+            while not wanted <= self._links.ready():
+                await self._links.changed.wait()
+        return wanted & self._links.ready()
 
     # -- who is not here -------------------------------------------------------------------
 
@@ -231,7 +245,7 @@ class Dialler:
             reason = target.last_error
         elif not self._wants(target):
             is_wanted = False
-            reason = f"links to {self._links_max} others are preferred"
+            reason = f"links to {self._neighbourhood.links_max} others are preferred"
         else:
             reason = "no answer yet" if lost is None else lost.reason
         if lost is not None:

@@ -1,5 +1,7 @@
 """Following: what this node holds is kept as placement says, for the phexts that it follows."""
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 import trio
@@ -11,6 +13,7 @@ from phextsync.control.status import PlacedRow
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.copies import placed_row
 from phextsync.node.follower import FOLLOW_S, Follower
+from phextsync.node.overlay import Pair
 from phextsync.node.pace import Pace
 from phextsync.placement.members import Member
 from phextsync.ranges import Ranges
@@ -54,6 +57,7 @@ class Following:
         self._node = node
         self._boundary = boundary
         self._changed = Flag()
+        self._shared: Mapping[Pair, int] = {}
         self._begun = trio.Event()  # when something is placed
         self._coming = Flag()
         self._pace = Pace(trio.current_time, self._is_taken, self._bytes_of)
@@ -82,6 +86,12 @@ class Following:
     def holders(self, phext: str, at: Coordinate) -> list[Member]:
         """Return on which others a scroll is placed, those first that come first."""
         return self._follower.holders(phext, at)
+
+    @property
+    def shared(self) -> Mapping[Pair, int]:
+        """How many slots pairs of members both hold, of all placed phexts; the same object as long
+        as nothing was placed otherwise."""
+        return self._shared
 
     def _check_unbound(self, phext: str, ranges: Ranges) -> None:
         if self._node.directories is not None:
@@ -151,5 +161,10 @@ class Following:
         self._follower.end()
         if self._pace.is_waiting:
             self._coming.set()
+        shared: Counter[Pair] = Counter()
+        for placement in self._follower.placements.values():
+            shared.update(placement.shared())
+        if shared != self._shared:
+            self._shared = shared
         if is_placed(self._node.replicas):
             self._begun.set()

@@ -13,6 +13,7 @@ from phextsync.errors import LinkError
 from phextsync.framing import FrameChannel
 from phextsync.node.acquaintances import Acquaintances
 from phextsync.node.status import PeerStatus
+from phextsync.signals import Signal
 from phextsync.sync.synchronizer import Synchronizer
 from phextsync.sync.traffic import Traffic
 from phextsync.transport import Complaints, SecureLink
@@ -45,6 +46,7 @@ class _Running:
     certificate_end_s: float
     has_work: trio.Event
     scope: trio.CancelScope
+    dialled_at: float | None  # None: the peer has dialled
     reason: str = "the connection was closed"
     has_failed: bool = False
     is_idle: bool = False
@@ -83,6 +85,7 @@ class Links:
         self._is_noting = False
         self._noted: dict[int, None] = {}
         self._last_number = 0
+        self.changed = Signal()  # a peer has said hello
         self._ended_traffic = Traffic()  # of links that are no more
         self._complaints = Complaints()
 
@@ -95,6 +98,18 @@ class Links:
     def connected(self) -> set[bytes]:
         """Return the node ids at the other ends, also of those not yet let in."""
         return {link.secure.peer_id for link in self._running.values()}
+
+    def ready(self) -> set[bytes]:
+        """Return the node ids of the peers that have said hello."""
+        return {peer_id for _, peer_id, _ in self._core.peers()}
+
+    def dialled_before(self, time: float) -> list[tuple[int, bytes]]:
+        """Return number and peer of the links that this node has dialled, before a time."""
+        return [
+            (number, link.secure.peer_id)
+            for number, link in self._running.items()
+            if link.dialled_at is not None and link.dialled_at < time
+        ]
 
     def admitted(self) -> set[bytes]:
         """Return the node ids at the other ends, without those that were refused."""
@@ -179,6 +194,7 @@ class Links:
             certificate_end_s(secure.certificate),
             trio.Event(),
             trio.CancelScope(),
+            trio.current_time() if dialled else None,
         )
         self._running[number] = link
         try:

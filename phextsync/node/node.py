@@ -35,6 +35,7 @@ from phextsync.node.following import Following
 from phextsync.node.foreign import Foreign, SurveyPage
 from phextsync.node.importing import import_texts
 from phextsync.node.links import LINKS_MAX, Links
+from phextsync.node.neighbourhood import Neighbourhood
 from phextsync.node.status import (
     AbsentPeer,
     PeerStatus,
@@ -142,16 +143,11 @@ class Node:
             drain=lambda: self.drain(),
             on_free=lambda peer_id: self.dialler.try_again(peer_id),
         )
-        self.dialler = Dialler(
-            outside.network,
-            self.links,
-            self.acquaintances,
-            boundary,
-            outside.random,
-            links_max=links_max,
-        )
         self.following = Following(self, boundary)
         self.foreign = Foreign(self.replicas, self.core, self.links, self.following)
+        neighbourhood = Neighbourhood(self.core, self.links, self.following, links_max=links_max)
+        met, source, network = self.acquaintances, outside.random, outside.network
+        self.dialler = Dialler(network, self.links, met, boundary, source, neighbourhood)
         self.discoverer = Discoverer(self.dialler, boundary, self._announcement, self.reloaded)
         self.agreement = Agreement(self.replicas, self.core, self.links, self.acquaintances)
         self.presence = self.core.presence
@@ -344,6 +340,7 @@ class Node:
                 self.drain()
                 self.acquaintances.see_again(now, self.links.connected, self.presence.peers)
                 self.acquaintances.remembered.save_if_changed()
+                self.dialler.review()
                 self.links.end_expired(self._surroundings.wall_time_s())
             with trio.CancelScope(deadline=deadline) as self._alarm:
                 await trio.sleep_forever()
@@ -370,6 +367,7 @@ class Node:
             match event:
                 case PeerJoined(_, peer_id, name):
                     self.acquaintances.join(peer_id, name)
+                    self.links.changed.notify()
                     _log.info("%s (%s) joined", name, peer_id.hex()[:8])
                 case PeerLost(_, peer_id, name, reason):
                     self.acquaintances.lose(event)

@@ -10,9 +10,10 @@ nothing else moves when members go and come.
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
-from itertools import islice
+from itertools import combinations, islice
 from typing import Final
 
 from phextsync.index import ORIGIN, Coordinate, CoordinateRange
@@ -112,6 +113,14 @@ class Placement:
             for range_ in self.ranges(CoordinateRange())
             if any(member.node_id == node_id for member in self.holders(range_.lower))
         )
+
+    def shared(self) -> Counter[tuple[bytes, bytes]]:
+        """Return how many slots each two members both hold, the smaller node id first."""
+        ids = tuple(member.node_id for member in self.members)
+        found: Counter[tuple[bytes, bytes]] = Counter()
+        for numbers in () if self.is_everywhere else self._assigned().holders:
+            found.update(combinations([ids[number] for number in sorted(numbers)], 2))
+        return found
 
     def problems(self) -> list[str]:
         """Return what the policy asks for that cannot be, a line each."""

@@ -85,6 +85,7 @@ class MemoryMesh:
         overlay: Iterable[tuple[int, int]] | None = None,
         has_tls: bool = False,
         timing: Timing | None = None,
+        links_max: int = LINKS_MAX,
         trace: Callable[[str], None] | None = None,
         on_error: Callable[[Exception], object] | None = None,
     ) -> None:
@@ -97,6 +98,7 @@ class MemoryMesh:
         self._has_tls = has_tls
         self._on_error = on_error or self._failed
         self._timing = timing
+        self._links_max = links_max
         self._trace = Trace(trace)
         self._timeline = TrioTimeline()
         self._disks_random = self.random("disks")
@@ -246,7 +248,7 @@ class MemoryMesh:
             found += [f"{number}: {lack}" for lack in node.lacking(PHEXT)]
             linked = {peer.node_id for peer in node.peers()}
             peers = self._paths.peers(number)
-            for peer in peers if len(peers) <= LINKS_MAX else ():
+            for peer in peers if len(peers) <= self._links_max else ():
                 if self._machines[peer].identity.node_id not in linked:
                     found.append(f"{number} has no link to {peer}")
             digests.add(scope_digest(node.phext(PHEXT).index, [EVERYTHING]))
@@ -351,7 +353,8 @@ class MemoryMesh:
 
     async def _live(self, machine: Machine, life: Life) -> None:
         """Run a node until it is stopped or killed; a stopped one starts again."""
-        node = Node(machine.identity, self._surroundings(machine, life), timing=self._timing)
+        surroundings, links_max = self._surroundings(machine, life), self._links_max
+        node = Node(machine.identity, surroundings, timing=self._timing, links_max=links_max)
         with life.scope:
             async with running(node), trio.open_nursery() as users:
                 node.phext(PHEXT).subscribe(partial(self._changed, machine.host.number, life))

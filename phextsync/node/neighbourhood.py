@@ -1,0 +1,107 @@
+"""Neighbourhood: which peers a node is to be linked with now, and which of its links it ends.
+
+Lasting links are those of the `overlay` of all nodes that are there. A passing link is one that
+somebody asked for; it ends when it was not asked for again for a while. A node ends only links that
+it has dialled: each link has one end that decides.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from phextsync.node.links import Links
+from phextsync.node.overlay import Pair, overlay
+from phextsync.sync.synchronizer import Synchronizer
+
+PASSING_S: Final = 30.0
+"""So long a passing link is kept after it was asked for."""
+
+_SETTLES_S: Final = 5.0  # a link is kept at least, while its node learns who there is
+_SURPLUS: Final = "links to others are preferred"
+
+
+class Placed(Protocol):
+    """Who knows what is placed."""
+
+    @property
+    def shared(self) -> Mapping[Pair, int]:
+        """How many slots pairs of nodes both hold; another object when that changes."""
+
+
+class Neighbourhood:
+    """With whom of those that are there a node is linked, first with those that share slots.
+
+    Where there are more nodes than links, the core is told, and passes on by a tree.
+    """
+
+    def __init__(
+        self,
+        core: Synchronizer,
+        links: Links,
+        placed: Placed,
+        *,
+        links_max: int,
+    ) -> None:
+        self.links_max = links_max
+        self._core = core
+        self._links = links
+        self._placed = placed
+        self._passing: dict[bytes, float] = {}  # until when
+        self._others: frozenset[bytes] = frozenset()
+        self._slots: Mapping[Pair, int] = {}
+        self._lasting: frozenset[bytes] = frozenset()
+
+    # -- whom to be linked with ------------------------------------------------------------
+
+    def wants(self, now: float, peer_id: bytes) -> bool:
+        """Whether a peer that is not linked ought to be, whether or not it is there."""
+        if self._passing.get(peer_id, now) > now:
+            return True
+        self._look()
+        if peer_id in self._others:
+            return peer_id in self._lasting
+        return self._core.node_id in self._of({*self._others, peer_id}, peer_id)
+
+    def has_room(self, dialling: int) -> bool:
+        """Whether another peer may be dialled, while so many are: who has just started knows of
+        nobody, and may not dial all."""
+        return len(self._links.connected()) + dialling < self.links_max
+
+    def ask_for(self, now: float, peer_id: bytes) -> None:
+        """Somebody has use for a link with a peer."""
+        self._passing[peer_id] = now + PASSING_S
+
+    def is_asked_for(self, now: float, peer_id: bytes) -> bool:
+        """Whether a passing link with a peer is wanted."""
+        return self._passing.get(peer_id, now) > now
+
+    # -- which links to end ----------------------------------------------------------------
+
+    def review(self, now: float) -> frozenset[bytes]:
+        """End the links that are of no use any more; return with whom there ought to be one since
+        the last time."""
+        before = self._lasting
+        self._look()
+        self._passing = {peer: until for peer, until in self._passing.items() if until > now}
+        here = self._links.admitted()
+        if self._core.tree.is_grown and len(here & self._lasting) * 2 >= len(self._lasting):
+            for number, peer_id in self._links.dialled_before(now - _SETTLES_S):
+                if peer_id not in self._lasting and peer_id not in self._passing:
+                    self._core.end_link(number, _SURPLUS)
+        return self._lasting - before
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Choose again, if others are there than before, or they share other slots."""
+        others = self._core.presence.heard().keys() | self._links.admitted()
+        others.discard(self._core.node_id)
+        slots = self._placed.shared
+        if others == self._others and slots is self._slots:
+            return
+        self._others, self._slots = frozenset(others), slots
+        self._lasting = frozenset(self._of(self._others, self._core.node_id))
+        self._core.tree.is_grown = len(self._others) > self.links_max
+
+    def _of(self, others: set[bytes] | frozenset[bytes], node_id: bytes) -> set[bytes]:
+        nodes = {*others, self._core.node_id}
+        return overlay(nodes, self._slots, self.links_max)[node_id]

@@ -1,0 +1,105 @@
+"""Whole nodes that may not be linked with all others, in memory and virtual time."""
+
+import pytest
+
+from phextsync.index import Coordinate
+from phextsync.node.neighbourhood import PASSING_S
+from phextsync.testing import Crash, Fault, MemoryMesh
+from phextsync.testing.faults import Partition, Repair
+
+_A = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1)
+_COUNT, _LINKS_MAX = 12, 5
+
+
+def _linked(mesh: MemoryMesh) -> list[set[bytes]]:
+    """Return with whom each node that is up is linked."""
+    up = (number for number in range(mesh.count) if mesh.is_up(number))
+    return [mesh.node(number).links.admitted() for number in up]
+
+
+def _line(mesh: MemoryMesh, number: int) -> None:
+    line = mesh.oracle.token() + "\n"
+    mesh.edit(number, _A, lambda replica: replica.append(_A, line))
+
+
+def test_nodes_keep_as_many_links_as_they_may_and_all_hear_everything() -> None:
+    mesh = MemoryMesh(1, _COUNT, links_max=_LINKS_MAX)
+
+    async def body() -> None:
+        await mesh.run_until(20)
+        linked = _linked(mesh)
+        assert all(4 <= len(peers) <= _LINKS_MAX for peers in linked), list(map(len, linked))
+        assert all(mesh.node(number).core.tree.is_grown for number in range(_COUNT))
+        assert all(len(mesh.node(n).presence.peers()) == _COUNT - 1 for n in range(_COUNT))
+        _line(mesh, 3)
+        await mesh.run_until(21)
+        assert {mesh.text(number, _A).count("\n") for number in range(_COUNT)} == {1}
+        await mesh.settle(10)
+
+    mesh.run(body)
+
+
+def test_links_are_made_again_when_neighbours_lose_power_and_come_back() -> None:
+    mesh = MemoryMesh(2, _COUNT, links_max=_LINKS_MAX)
+    mesh.schedule([Fault(20, Crash(number, is_silent=True)) for number in (0, 1, 2)])
+
+    async def body() -> None:
+        await mesh.run_until(40)
+        linked = _linked(mesh)
+        assert all(4 <= len(peers) <= _LINKS_MAX for peers in linked), list(map(len, linked))
+        _line(mesh, 3)
+        await mesh.settle(20)
+        assert {mesh.text(number, _A).count("\n") for number in range(_COUNT)} == {1}
+
+    mesh.run(body)
+
+
+def test_a_mesh_within_the_limit_is_linked_fully_and_grows_no_tree() -> None:
+    mesh = MemoryMesh(3, _LINKS_MAX + 1, links_max=_LINKS_MAX)
+
+    async def body() -> None:
+        await mesh.run_until(20)
+        assert all(len(peers) == _LINKS_MAX for peers in _linked(mesh))
+        assert not any(mesh.node(n).core.tree.is_grown for n in range(mesh.count))
+        await mesh.settle(5)
+
+    mesh.run(body)
+
+
+def test_a_link_that_is_asked_for_lasts_while_it_is_of_use() -> None:
+    mesh = MemoryMesh(4, _COUNT, links_max=_LINKS_MAX)
+
+    async def body() -> None:
+        await mesh.run_until(20)
+        ours, linked = mesh.node(0), _linked(mesh)
+        others = {mesh.node(n).core.node_id for n in range(1, _COUNT)} - linked[0]
+        far = min(others)
+        assert await ours.dialler.link_with([far], within_s=1) == {far}
+        await mesh.run_until(20 + PASSING_S - 5)
+        assert far in ours.links.admitted()
+        assert await ours.dialler.link_with([far], within_s=1) == {far}
+        await mesh.run_until(20 + PASSING_S + 5)
+        assert far in ours.links.admitted()
+        await mesh.run_until(20 + 2 * PASSING_S + 5)
+        assert far not in ours.links.admitted()
+        assert await ours.dialler.link_with([b"nobody.........."], within_s=1) == set()
+
+    mesh.run(body)
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_halves_that_meet_again_are_one_mesh(seed: int) -> None:
+    mesh = MemoryMesh(seed, _COUNT, links_max=_LINKS_MAX)
+    halves = (tuple(range(6)), tuple(range(6, 12)))
+    mesh.schedule([Fault(15, Partition(halves)), Fault(30, Repair())])
+
+    async def body() -> None:
+        await mesh.run_until(25)
+        _line(mesh, 0)
+        _line(mesh, 11)
+        await mesh.run_until(60)
+        linked = _linked(mesh)
+        assert all(4 <= len(peers) <= _LINKS_MAX for peers in linked), list(map(len, linked))
+        assert {mesh.text(number, _A).count("\n") for number in range(_COUNT)} == {2}
+
+    mesh.run(body)
