@@ -83,7 +83,7 @@ class Parts:
             interest=Interest(self.replicas, None),
             recent=RecentUpdates(1 << 20),
             durable_first=DurableFirst(),
-            tree=Tree(self.clock, timing, limits),
+            tree=Tree(self.clock, timing, limits, Random(1)),
             clock=self.clock,
             tokens=PingTokens(),
             budget=PartsBudget(1 << 20),
@@ -802,7 +802,8 @@ def test_peers_of_older_versions_and_with_limits_are_sent_everything(
     told = replace(link.announcements.summary(_PHEXT), interest=(EVERYTHING,))
     parts.greeting.receive(link, replace(_hello(_ANNA, told), minor=minor))
     assert link.branch.is_open == is_open
-    parts.shared.tree.doubled(1)
+    parts.shared.tree.keep(b"update..", _SCROLL, 1)
+    parts.shared.tree.doubled(1, b"update..")
     assert link.branch.is_eager != is_open
 
 

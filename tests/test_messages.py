@@ -66,7 +66,7 @@ _entries = st.one_of(
 )
 _facts = st.lists(st.tuples(_names, _names | _numbers), max_size=3).map(tuple)
 _update_ids = st.lists(st.binary(min_size=8, max_size=8), max_size=3).map(tuple)
-_left_ms = st.integers(0, 300_000) | st.just(1000 * _LIMITS.presence_left_s_max)
+_left_ms = st.integers(0, 600_000) | st.just(1000 * _LIMITS.presence_left_s_max)
 _notices = st.builds(
     Notice,
     _ids,

@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phextsync.node.overlay import Pair, overlay
+from phextsync.node.overlay import Pair, overlay, spanning_tree
 
 _LINKS_MAX = 16
 _counts, _seeds = st.integers(0, 400), st.integers(0, 999)
@@ -97,3 +97,15 @@ def test_the_order_in_which_nodes_are_told_does_not_matter(count: int, seed: int
     shared = _shared(nodes, seed, 99)
     others = dict(sorted(shared.items(), reverse=True))
     assert overlay(nodes, shared, _LINKS_MAX) == overlay(nodes[::-1] * 2, others, _LINKS_MAX)
+
+
+@given(st.integers(1, 400), _seeds)
+def test_the_tree_reaches_everybody_over_few_links_of_the_overlay(count: int, seed: int) -> None:
+    chosen = overlay(_nodes(count, seed), {}, _LINKS_MAX)
+    tree = spanning_tree(chosen)
+    assert sum(map(len, tree.values())) == 2 * (count - 1)
+    assert all(peers <= chosen[node] for node, peers in tree.items())
+    for start in list(tree)[:: max(1, count // 5)]:
+        distances = list(_distances(tree, start))
+        assert len(distances) == count
+        assert max(distances) <= 8

@@ -300,6 +300,95 @@ def test_facts_that_cannot_be_told_are_refused(facts: dict[str, Any]) -> None:
     assert board.statistics().facts == {"load": 1}
 
 
+# -- where nodes are not all linked --------------------------------------------------------
+
+
+class _Ways:
+    """A tree to which only some links belong."""
+
+    is_grown = True
+
+    def pushes(self, link: int) -> bool:
+        return link != 3
+
+
+def _sparse_board() -> PresenceBoard:
+    board = PresenceBoard(
+        b"o" * 16,
+        "own",
+        b"i" * 16,
+        limits=Limits(),
+        interval_s=5,
+        ways=_Ways(),
+        on_failure=lambda *_: None,
+    )
+    board.publish({})
+    for link, peer_id in ((1, b"p" * 16), (2, b"q" * 16), (3, b"r" * 16)):
+        board.link_opened(0, link, peer_id)
+        board.next_notices(0, link)
+    return board
+
+
+def _told(board: PresenceBoard, now: float) -> dict[int, list[bytes]]:
+    return {link: [n.node_id for n in board.next_notices(now, link)] for link in (1, 2, 3)}
+
+
+def test_what_is_newer_is_passed_on_along_the_tree_and_told_more_rarely() -> None:
+    board = _sparse_board()
+    board.receive(0, 1, [_notice(i.to_bytes(16, "big")) for i in range(25)])
+    assert {link: len(told) for link, told in _told(board, 0).items()} == {1: 0, 2: 25, 3: 0}
+    assert board.interval_s == 10
+    board.receive(0, 1, [_notice(i.to_bytes(16, "big")) for i in range(900)])
+    assert board.interval_s == 200
+
+
+def test_a_node_that_is_lost_is_suspected_by_all_and_gone_unless_it_contradicts() -> None:
+    board = _sparse_board()
+    board.receive(0, 1, [_notice(b"q" * 16, left_ms=600_000)])
+    _told(board, 0)
+    board.link_closed(10, 2, is_lost=True)
+    (suspicion,) = board.next_notices(10, 1)
+    assert (suspicion.node_id, suspicion.left_ms) == (b"q" * 16, 6000)
+    other = _sparse_board()
+    other.receive(0, 1, [_notice(b"q" * 16, left_ms=600_000)])
+    _told(other, 0)
+    other.receive(10, 1, [suspicion])
+    assert _told(other, 10) == {1: [], 2: [b"q" * 16], 3: []}, "the node itself hears it, too"
+    other.receive(11, 1, [suspicion])
+    assert _told(other, 11) == {1: [], 2: [], 3: []}, "once"
+    other.receive(12, 1, [_notice(b"q" * 16, 2, left_ms=600_000)])
+    for each, is_here in ((board, False), (other, True)):
+        each.tick(17)
+        assert (b"q" * 16 in each.heard()) == is_here
+
+
+def test_a_node_that_hears_that_it_is_gone_says_that_it_is_not() -> None:
+    board = _sparse_board()
+    own = _notice(b"o" * 16, 1, incarnation=b"i" * 16)
+    board.receive(1, 1, [replace(own, left_ms=600_000)])
+    assert _told(board, 1) == {1: [], 2: [], 3: []}
+    board.receive(1, 1, [replace(own, left_ms=5000)])
+    (told,) = board.next_notices(1, 2)
+    assert (told.node_id, told.counter) == (b"o" * 16, 2)
+
+
+def test_a_link_that_ended_with_a_word_makes_nobody_suspect() -> None:
+    board = _sparse_board()
+    board.receive(0, 1, [_notice(b"q" * 16, left_ms=600_000)])
+    _told(board, 0)
+    board.link_closed(10, 2)
+    assert board.next_notices(10, 1) == ()
+    board.tick(30)
+    assert b"q" * 16 in board.heard()
+
+
+def test_an_older_peer_is_told_of_no_more_time_than_it_takes() -> None:
+    board = _sparse_board()
+    board.receive(0, 1, [_notice(b"q" * 16, left_ms=600_000)])
+    board.link_opened(1, 4, b"s" * 16, left_s_max=300)
+    assert max(notice.left_ms for notice in board.next_notices(1, 4)) == 300_000
+
+
 # -- other versions ------------------------------------------------------------------------
 
 

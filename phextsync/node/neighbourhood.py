@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from phextsync.node.links import Links
-from phextsync.node.overlay import Pair, overlay
+from phextsync.node.overlay import Pair, overlay, spanning_tree
 from phextsync.sync.synchronizer import Synchronizer
 
 PASSING_S: Final = 30.0
@@ -99,8 +99,11 @@ class Neighbourhood:
         if others == self._others and slots is self._slots:
             return
         self._others, self._slots = frozenset(others), slots
-        self._lasting = frozenset(self._of(self._others, self._core.node_id))
-        self._core.tree.is_grown = len(self._others) > self.links_max
+        own_id, tree = self._core.node_id, self._core.tree
+        chosen = overlay({*others, own_id}, slots, self.links_max)
+        self._lasting = frozenset(chosen[own_id])
+        tree.is_grown = len(others) > self.links_max
+        tree.follow(frozenset(spanning_tree(chosen)[own_id]) if tree.is_grown else None)
 
     def _of(self, others: set[bytes] | frozenset[bytes], node_id: bytes) -> set[bytes]:
         nodes = {*others, self._core.node_id}

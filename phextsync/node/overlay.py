@@ -4,7 +4,7 @@ Nodes stand on rings, each ring in an order of its own that digests of their ids
 ring each is linked with the next two on either side, so that the graph is connected; on each other
 one with the next on either side: such a graph of random cycles has a small diameter (Law and Siu
 2003). Who knows the same nodes chooses the same links at both ends, and one node that comes or goes
-changes two links a ring.
+changes two links a ring. In the same way all choose the tree by which everybody is told.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,6 +40,26 @@ def overlay(
         for pair in _next(_ring(ordered, ring)):
             _link_within(chosen, pair, links_max)
     return chosen
+
+
+def spanning_tree(chosen: Mapping[bytes, set[bytes]]) -> dict[bytes, set[bytes]]:
+    """Return with which of its peers each node is linked in a tree of shortest ways from one node,
+    one tree for each part that is connected. So two nodes are as far from each other at most as
+    both are from that node."""
+    tree: dict[bytes, set[bytes]] = {node: set() for node in chosen}
+    reached: set[bytes] = set()
+    for root in _ring([*chosen], 0):
+        edge = [] if root in reached else [root]
+        reached.add(root)
+        while edge:
+            further: list[bytes] = []
+            for node in edge:
+                for peer in sorted(chosen[node] - reached):
+                    _link(tree, (node, peer))
+                    reached.add(peer)
+                    further.append(peer)
+            edge = further
+    return tree
 
 
 def _near(nodes: list[bytes]) -> Iterable[Pair]:

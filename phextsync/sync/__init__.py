@@ -27,6 +27,7 @@
 * `outgoing`: which updates to send on a link, and in which turn
 * `branch`: a link as part of the tree, and what its peer has that we did not push
 * `tree`: which links get an update at once where nodes are not all linked
+* `late`: what a comparison brought before the tree did
 * `lazy`: what a peer gets from others in place of us
 * `hosting`: what a peer asks to be shown of what we hold and it does not
 * `assembly`: entries that are larger than a frame, put together

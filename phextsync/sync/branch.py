@@ -30,15 +30,19 @@ def update_id(phext: str, coordinate: Coordinate, update: bytes) -> UpdateId:
 class Branch:
     """Of one link. `is_open`: the peer knows of the tree, and both may know everything; before
     that, and with others, nothing is left to the tree. `is_eager`: what we hear is pushed to it.
+    `is_planned`: it is of the tree that both ends chose; `is_refused`: the peer is not to push.
 
     `left`: updates that were not pushed, and of which the peer has not told that it has them, at
     most `left_max`. `written`: updates that the peer wrote and others told us, since when.
     `untold`: those of `left` that are on our disk, to be told; `is_telling`: it is time to.
     """
 
-    def __init__(self, say: Callable[[Message], None], *, left_max: int) -> None:
+    def __init__(self, peer_id: bytes, say: Callable[[Message], None], *, left_max: int) -> None:
+        self.peer_id = peer_id
         self.is_open = False
         self.is_eager = True
+        self.is_planned = False
+        self.is_refused = False
         self.left: dict[UpdateId, ScrollId] = {}
         self.written: dict[UpdateId, tuple[ScrollId, float]] = {}
         self.untold: dict[UpdateId, None] = {}
@@ -51,13 +55,18 @@ class Branch:
 
     def graft(self, ids: Iterable[UpdateId]) -> None:
         """Push from now on, and have the peer do so, which sends these updates first."""
-        self.is_eager = True
+        self.is_eager, self.is_refused = True, False
         self._say(Graft(tuple(ids)))
 
     def prune(self) -> None:
         """Push no more, and have the peer push no more: what it sends comes from others, too."""
-        self.is_eager = False
+        self.is_eager, self.is_refused = False, True
         self._say(Prune())
+
+    def plan(self, *, is_planned: bool) -> None:
+        """Both ends know whether the link is one of the tree: push, or do not."""
+        self.is_eager = self.is_planned = is_planned
+        self.is_refused = False
 
     # -- what is not pushed ----------------------------------------------------------------
 

@@ -84,6 +84,7 @@ class Comparisons:
         requests: Requests,
         outgoing: Outgoing,
         traffic: Traffic,
+        rarer: Callable[[], float],
         ready: Callable[[], None],
         progressed: Callable[[], None],
     ) -> None:
@@ -111,6 +112,7 @@ class Comparisons:
         self._requests = requests
         self._outgoing = outgoing
         self._traffic = traffic
+        self._rarer = rarer
         self._ready = ready
         self._progressed = progressed
         self._number = 0
@@ -156,7 +158,7 @@ class Comparisons:
             self.sessions[phext] = Session(0, None, is_open=False)
             timing = self._timing
             is_stale = phext in self.stale  # by what came while the link waited for its turn
-            self.schedule(phext, timing.compare_delay_s if is_stale else timing.compare_interval_s)
+            self.schedule(phext, timing.compare_delay_s if is_stale else self._interval_s)
         elif self._starts:
             self.start(phext, summary.count)
         else:
@@ -226,6 +228,11 @@ class Comparisons:
         self.due[phext] = min(due, self.due.get(phext, due))
         self._clock.ask_for_tick(due, pause_s=self._timing.compare_delay_s)
 
+    @property
+    def _interval_s(self) -> float:
+        """After how long a quiet phext is compared again."""
+        return self._timing.compare_interval_s * self._rarer()
+
     def schedule_soon(self, phext: str) -> None:
         """Compare the phext soon, if it was compared before."""
         if phext in self.sessions:
@@ -258,7 +265,7 @@ class Comparisons:
         if self._starts:
             self.start(phext)
         else:
-            self.schedule(phext, self._timing.compare_interval_s)
+            self.schedule(phext, self._interval_s)
             self._announcements.tell(phext)
 
     def _is_quiet(self, phext: str) -> bool:
@@ -332,7 +339,7 @@ class Comparisons:
         self._versions.compared(phext)
         # What was found is compared once more, by its root, when it has been exchanged.
         timing = self._timing
-        delay_s = timing.compare_delay_s if session.has_found else timing.compare_interval_s
+        delay_s = timing.compare_delay_s if session.has_found else self._interval_s
         self.schedule(phext, delay_s)
         self._progressed()
 

@@ -10,6 +10,7 @@ from phextsync.sync.leaving import Leaving
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.messages import (
     LIVE_MINOR,
+    OLD_LEFT_S_MAX,
     PRESENCE_MINOR,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
@@ -82,7 +83,10 @@ class Greeting:
         """The link is the one for its peer: from now on it carries phexts."""
         self.events.append(PeerJoined(link.number, link.peer_id, hello.name))
         if hello.minor >= PRESENCE_MINOR:
-            told = self._presence.link_opened(self._clock.now, link.number, link.peer_id)
+            left_s_max = None if hello.minor >= TREE_MINOR else OLD_LEFT_S_MAX
+            told = self._presence.link_opened(
+                self._clock.now, link.number, link.peer_id, left_s_max=left_s_max
+            )
             if link.permissions.reads_everything:  # facts may speak of any text
                 link.presences = told
         if hello.minor >= TREE_MINOR and self._may_know_everything(link):

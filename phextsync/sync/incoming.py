@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from phextsync.crdt import ROOT, Applied
 from phextsync.errors import ProtocolError, ScrollError, StoreDamagedError, UpdateError
 from phextsync.index import Coordinate, check_update, clean_update, contains, update_version
+from phextsync.replica.listener import NewUpdate
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import LogEntry
@@ -130,7 +131,7 @@ class Incoming:
             applied = Applied(None, covered=False, changed=False)
         is_new = self._recent.sequence != sequence
         if not is_answer and self._tree.is_used:
-            self._place(scroll, entry.update, is_new=is_new)
+            self._place(scroll, entry, is_new=is_new)
         if not is_new:
             self._traffic.redundant += 1
             self._outgoing.forget(scroll, entry.update)
@@ -141,13 +142,17 @@ class Incoming:
             self._ledger.fill(scroll)
         return applied.changed
 
-    def _place(self, scroll: ScrollId, update: bytes, *, is_new: bool) -> None:
-        """A live update came: it may have come by another way before."""
-        update_id_ = update_id(*scroll, update)
-        if not is_new and self._tree.has(update_id_):
-            self._tree.doubled(self._link)
-        self._tree.came(self._link, update_id_)
-        self._tree.keep(update_id_, scroll, self._recent.sequence)
+    def _place(self, scroll: ScrollId, entry: LogEntry, *, is_new: bool) -> None:
+        """A live update came: it may have come by another way before. Where it did not, those who
+        hear by us need it even if it says nothing new here, or builds on what is missing here."""
+        update = update_id(*scroll, entry.update)
+        if is_new:
+            self._tree.keep(update, scroll, self._recent.sequence, self._link)
+        elif self._tree.has(update):
+            self._tree.doubled(self._link, update)
+        else:
+            self._tree.pass_on(NewUpdate(*scroll, entry, self._link))
+        self._tree.came(self._link, update)
 
     def _adopts(self, replica: Replica, scroll: ScrollId, entry: LogEntry) -> bool:
         """Whether a state that was asked for took the place of ours: it has the very version."""

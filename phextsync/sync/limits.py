@@ -80,7 +80,7 @@ class Limits:
     """Nodes whose presence is kept: 1.5 MB at most. Peers of ours always find room."""
     presence_bytes_max: int = 1024
     """The facts that one node tells of itself; it tells them to everybody every few seconds."""
-    presence_left_s_max: int = 300
+    presence_left_s_max: int = 600
     """Seconds for which a presence may claim to hold without a word from its node."""
     spared_max: int = 1 << 12
     """Scrolls of a peer that get an update from who wrote it and not from us, since the last

@@ -57,7 +57,7 @@ class Shared:
 
 class Link:
     """A link to one peer. `goodbye` is the reason for which it ends, `is_finished` whether it was
-    said."""
+    said, `is_silent` whether it ends since nothing was heard of the peer."""
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class Link:
         self.hello: Hello | None = None
         self.goodbye: str | None = None
         self.is_finished = False
+        self.is_silent = False
         self.has_neighbours_to_tell = False
         self.presences: Mapping[Life, None] = {}
         self.ready = partial(shared.listener.on_ready, number)
@@ -98,7 +99,7 @@ class Link:
             questions_max=limits.fetches_max,
         )
         self.lazy = LazyPush(left_max=limits.spared_max)
-        self.branch = Branch(self.outbox.say, left_max=limits.spared_max)
+        self.branch = Branch(self.peer_id, self.outbox.say, left_max=limits.spared_max)
         self.ledger = Ledger(scrolls_max=limits.found_max, gaps_max=limits.gaps_max)
         self.refusals = Refusals(replicas.report, limits)
         self.promises = Promises(self.outbox)
@@ -186,6 +187,7 @@ class Link:
             requests=self.requests,
             outgoing=self.outgoing,
             traffic=self.traffic,
+            rarer=lambda: shared.tree.rarer,
             ready=self.ready,
             progressed=shared.listener.on_progress,
         )
@@ -204,6 +206,11 @@ class Link:
     def holds(self, phext: str, range_: CoordinateRange) -> bool:
         """Whether the peer holds all of a range, perhaps not for long."""
         return self.is_ready and holds(self.rights.told.get(phext, ()), range_)
+
+    @property
+    def was_lost(self) -> bool:
+        """Whether it ended, if it has, without a word of either side."""
+        return self.goodbye is None or self.is_silent
 
     @property
     def is_waiting(self) -> bool:

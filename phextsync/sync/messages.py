@@ -30,6 +30,9 @@ TREE_MINOR: Final = 5
 FETCH_MINOR: Final = 5
 """The minor version from which on a node shows what it holds to one that does not hold it."""
 
+OLD_LEFT_S_MAX: Final = 300
+"""Seconds that a notice may have left for a node of a minor version before that."""
+
 TIME_MS_MAX: Final = 1 << 62
 """The clock of a hello and what is counted from there are below it."""
 

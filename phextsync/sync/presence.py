@@ -4,13 +4,18 @@ A node tells its facts again every few seconds, under a counter that grows. A no
 something newer passes it on to its other peers, once, with the time that is left of it; what was
 not told again vanishes. No clock is compared with another's: only durations travel.
 
+Where nodes are not all linked, what is newer is passed on along the tree, and each node tells its
+facts more rarely. Then it is its neighbours, who ask it every second, that notice when one is gone:
+they pass its notice on with little time left (after SWIM, Das 2002: a suspicion). Who hears that of
+itself tells its facts at once.
+
 Sans-IO; used in one thread.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from phextsync.errors import PhextsyncError, ProtocolError
 from phextsync.sync.limits import Limits
@@ -18,6 +23,9 @@ from phextsync.sync.messages import Notice, check_facts
 
 _TOLD_BEFORE_GONE: Final = 3  # a presence outlives two tellings that were lost
 _NODES_PER_S: Final = 20  # so many are told at most: a large mesh tells each less often
+_SPARSE_NODES_PER_S: Final = 2.5  # where nodes are not all linked, and neighbours look after them
+_SPARSE_INTERVAL_S: Final = 200.0  # at most
+_SUSPECT_S: Final = 5.0
 _GRACE_S: Final = 1.0
 _NOTICE_BYTES: Final = 400
 
@@ -27,6 +35,17 @@ Life: TypeAlias = tuple[bytes, bytes]
 
 def _ignore(link: int) -> None:
     """Nobody listens."""
+
+
+class Ways(Protocol):
+    """Which links pass on what concerns everybody."""
+
+    @property
+    def is_grown(self) -> bool:
+        """Whether this node is not to be linked with all others."""
+
+    def pushes(self, link: int) -> bool:
+        """Whether a link is told at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +85,7 @@ class PresenceBoard:
         *,
         limits: Limits,
         interval_s: float,
+        ways: Ways | None = None,
         on_ready: Callable[[int], None] = _ignore,
         on_failure: Callable[[str, Exception], None],
     ) -> None:
@@ -73,6 +93,7 @@ class PresenceBoard:
         self._name = name
         self._limits = limits
         self._interval_s = interval_s
+        self._ways = ways
         self._on_ready = on_ready
         self._on_failure = on_failure
         self._parts: dict[bytes, Mapping[str, str | int]] = {}  # by session
@@ -142,24 +163,30 @@ class PresenceBoard:
 
     # -- what the core calls ---------------------------------------------------------------
 
-    def link_opened(self, now: float, link: int, peer_id: bytes) -> dict[Life, None]:
-        """A peer that understands presence is there: tell it everything. The result has something
-        in it for as long as there is something to tell."""
+    def link_opened(
+        self, now: float, link: int, peer_id: bytes, *, left_s_max: int | None = None
+    ) -> dict[Life, None]:
+        """A peer that understands presence is there: tell it everything, with `left_s_max` seconds
+        left at most. The result has something in it for as long as there is something to tell."""
         self._now = max(self._now, now)
         due: dict[Life, None] = {} if self._facts is None else {self._own: None}
         due.update(dict.fromkeys(self._known))
-        self._links[link] = _Link(peer_id, due)
+        left_s_max = left_s_max or self._limits.presence_left_s_max
+        self._links[link] = _Link(peer_id, 1000 * left_s_max, due)
         return due
 
-    def link_closed(self, now: float, link: int) -> None:
-        """A peer is no longer linked: if it is not told of by others soon, it is gone."""
+    def link_closed(self, now: float, link: int, *, is_lost: bool = False) -> None:
+        """A peer is no longer linked: if it is not told of by others soon, it is gone. Where not
+        all are linked with it, others are told that, if it was `lost` without a word."""
         self._now = max(self._now, now)
         closed = self._links.pop(link, None)
         if closed is not None:
-            for (node_id, _), known in self._known.items():
-                if node_id == closed.peer_id:
-                    soon = now + self.interval_s + _GRACE_S
-                    known.expires_at = min(known.expires_at, soon)
+            soon_s = _GRACE_S + (_SUSPECT_S if self._is_sparse else self.interval_s)
+            for node, known in self._known.items():
+                if node[0] == closed.peer_id and (is_lost or not self._is_sparse):
+                    known.expires_at = min(known.expires_at, now + soon_s)
+                    if self._is_sparse:
+                        self._pass_on(node)
 
     def receive(self, now: float, link: int, notices: Sequence[Notice]) -> None:
         """Take what a peer tells, of itself and of others."""
@@ -175,6 +202,8 @@ class PresenceBoard:
                 known = self._known.get(node)
                 if known is None or notice.counter > known.notice.counter:
                     self._take(node, notice, is_direct=source.peer_id == notice.node_id)
+                elif self._is_suspicion(notice, known.notice.counter):
+                    self._suspect(node, known, notice.left_ms / 1000)
                 if known is None or notice.counter >= known.notice.counter:
                     source.due.pop(node, None)  # it knows as much as we do
 
@@ -194,7 +223,7 @@ class PresenceBoard:
     def next_notices(self, now: float, link: int) -> tuple[Notice, ...]:
         """Return what to tell a peer now, as much as fits in a frame; may be nothing."""
         self._now = max(self._now, now)
-        due = self._links[link].due
+        due, left_ms_max = self._links[link].due, self._links[link].left_ms_max
         notices: list[Notice] = []
         size = 0
         while due and size < self._limits.updates_bytes_goal:
@@ -202,6 +231,8 @@ class PresenceBoard:
             del due[node]
             notice = self._notice(node)
             if notice is not None:
+                if notice.left_ms > left_ms_max:
+                    notice = replace(notice, left_ms=left_ms_max)
                 notices.append(notice)
                 size += self._limits.presence_bytes_max + _NOTICE_BYTES
         return tuple(notices)
@@ -209,9 +240,16 @@ class PresenceBoard:
     @property
     def interval_s(self) -> float:
         """How often this node tells its facts; a large mesh makes it less often."""
+        if self._is_sparse:
+            rarely_s = min(len(self._known) / _SPARSE_NODES_PER_S, _SPARSE_INTERVAL_S)
+            return max(self._interval_s, rarely_s)
         return max(self._interval_s, len(self._known) / _NODES_PER_S)
 
     # -- inside ----------------------------------------------------------------------------
+
+    @property
+    def _is_sparse(self) -> bool:
+        return self._ways is not None and self._ways.is_grown
 
     def _tell(self) -> None:
         self._counter += 1
@@ -220,8 +258,9 @@ class PresenceBoard:
 
     def _pass_on(self, node: Life) -> None:
         for link, state in self._links.items():
-            state.due[node] = None
-            self._on_ready(link)
+            if self._ways is None or self._ways.pushes(link) or node[0] == state.peer_id:
+                state.due[node] = None
+                self._on_ready(link)
 
     def _notice(self, node: Life) -> Notice | None:
         """Return what to say of a node now, None when it is gone."""
@@ -237,10 +276,22 @@ class PresenceBoard:
         return replace(known.notice, left_ms=left_ms)
 
     def _contradict(self, notice: Notice) -> None:
-        """Somebody tells more of us than we do: tell everybody how it is."""
-        if notice.counter > self._counter and self._facts is not None:
+        """Somebody tells more of us than we do, or that we are gone: tell everybody how it is."""
+        is_wrong = notice.counter > self._counter or self._is_suspicion(notice, self._counter)
+        if is_wrong and self._facts is not None:
             self._counter = notice.counter
             self._tell()
+
+    def _is_suspicion(self, notice: Notice, counter: int) -> bool:
+        """Whether somebody believes that a node is gone, and knows what we know of it."""
+        is_short = notice.left_ms <= 1000 * (_SUSPECT_S + _GRACE_S)
+        return self._is_sparse and notice.counter == counter and is_short
+
+    def _suspect(self, node: Life, known: _Known, left_s: float) -> None:
+        """Somebody has lost a node: unless it contradicts, it is gone. It is told so, too."""
+        if self._now + left_s + _GRACE_S < known.expires_at:
+            known.expires_at = self._now + left_s
+            self._pass_on(node)
 
     def _take(self, node: Life, notice: Notice, *, is_direct: bool) -> None:
         before = self._known.get(node)
@@ -274,9 +325,10 @@ class PresenceBoard:
 
 @dataclass(slots=True)
 class _Link:
-    """A peer, and of whom it has to be told."""
+    """A peer, how much time it may be told is left, and of whom it has to be told."""
 
     peer_id: bytes
+    left_ms_max: int
     due: dict[Life, None] = field(default_factory=dict)
 
 

@@ -15,6 +15,7 @@ from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, contains
 from phextsync.ranges import intersection
 from phextsync.replica.listener import NewUpdate
 from phextsync.sync.branch import update_id
+from phextsync.sync.late import Late
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.messages import NEIGHBOURS_MINOR, Graft, Have, Neighbours, Prune, UpdateId
 from phextsync.sync.news import News, Sources
@@ -54,6 +55,8 @@ class Relay:
         self._limits = shared.settings.limits
         self._timing = shared.settings.timing
         self._asked_at: dict[str, float] = {}  # by phext
+        self._late = Late(shared.tree, scrolls_max=shared.settings.limits.spared_max)
+        self._tree.pass_on = self._pass_on_as_it_came
 
     # -- updates ---------------------------------------------------------------------------
 
@@ -98,7 +101,7 @@ class Relay:
         update = None
         if self._tree.is_used and new.entry.origin:
             update = update_id(*scroll, new.entry.update)
-            self._tree.keep(update, scroll, sequence)
+            self._tree.keep(update, scroll, sequence, new.source)
         is_placed = update is None or not self._is_common(*scroll)
         for link in self._links.values():
             link.findings.forget(scroll)
@@ -123,6 +126,8 @@ class Relay:
                     link.lazy.leave(self._clock.now, scroll)
                 case Fate.WRITTEN:
                     link.lazy.note_written(self._clock.now, scroll)
+                case Fate.COMPARED if self._late.takes(link.branch, new):
+                    self._late.note(self._clock.now, link.branch, new)
                 case Fate.COMPARED:
                     self._news.note(new.phext, new.source)
                     link.comparisons.mark_stale(new.phext)
@@ -135,6 +140,12 @@ class Relay:
         if is_kept:
             self._recent.add(scroll, new.entry, new.source)
         return ready
+
+    def _pass_on_as_it_came(self, new: NewUpdate) -> None:
+        scroll = (new.phext, new.coordinate)
+        self._late.came(scroll, self._tree.branches.values())
+        for link in self._pass_on(new):
+            link.ready()
 
     def _fate(self, link: Link, new: NewUpdate) -> Fate:
         """Say what becomes of an update on a link that did not bring it."""
@@ -214,13 +225,17 @@ class Relay:
 
     def _grafted(self, link: Link, ids: tuple[UpdateId, ...]) -> None:
         """A peer asks for updates that it was told of, and for what comes."""
-        for scroll, sequence in self._tree.grafted(link.number, ids):
-            link.outgoing.change(scroll, sequence)
+        for kept in self._tree.grafted(link.number, ids):
+            link.outgoing.change(kept.scroll, kept.sequence)
         link.ready()
 
     def tick(self, now: float) -> None:
         """Tell which updates are here, ask for such as are missing, and compare with peers that did
         not send what they told of."""
+        if not self._replicas.is_dirty:
+            for phext, sources in self._late.overdue(now):
+                for link in self._links.values():
+                    link.comparisons.hear_news(phext, sources)
         telling, fruitless = self._tree.tick(now)
         for number in telling:
             self._links[number].ready()

@@ -126,7 +126,7 @@ class Synchronizer:
             interest=Interest(replicas, interests),
             recent=RecentUpdates(limits.tail_bytes_max),
             durable_first=DurableFirst(),
-            tree=Tree(self._clock, timing, limits),
+            tree=Tree(self._clock, timing, limits, random),
             clock=self._clock,
             tokens=PingTokens(),
             budget=PartsBudget(limits.assemblies_bytes_max),
@@ -139,6 +139,7 @@ class Synchronizer:
             incarnation,
             limits=limits,
             interval_s=timing.presence_interval_s,
+            ways=self._shared.tree,
             on_ready=listener.on_ready,
             on_failure=replicas.on_failure,
         )
@@ -192,10 +193,10 @@ class Synchronizer:
         """The link is gone; either side may have ended it."""
         self._clock.advance(now)
         closed = self.links.pop(link, None)
-        self.presence.link_closed(self._clock.now, link)
         self.tree.lose(link)
         if closed is None:
             return
+        self.presence.link_closed(self._clock.now, link, is_lost=closed.was_lost)
         closed.assembly.drop()
         closed.asked.assembly.drop()
         if closed.hello is None:
@@ -310,7 +311,7 @@ class Synchronizer:
         timing, heartbeat = self.timing, link.heartbeat
         if now - heartbeat.heard_at >= timing.dead_after_s:
             self._end(link, f"nothing was heard for {timing.dead_after_s:g} s")
-            link.is_finished = True  # nobody listens: no goodbye
+            link.is_finished = link.is_silent = True  # nobody listens: no goodbye
             link.ready()
             return
         if link.hello is None and now - heartbeat.opened_at >= timing.hello_within_s:

@@ -5,14 +5,21 @@ pruned: it becomes lazy, and ids are told over it. An id of something that does 
 a lazy link eager again (graft), which brings it and what follows. So eager links come to be a
 tree, which mends itself.
 
+Where updates follow each other faster than they travel, links are pruned in more places than one of
+each circle, and grafted again, without end. So nodes that know the same choose the same tree
+(`follow`), and prune none of its links; what is grafted and pruned then is where they know
+different things, or something broke.
+
 Sans-IO; used in one thread.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from random import Random
 from typing import Final, NamedTuple
 
+from phextsync.replica.listener import NewUpdate
 from phextsync.sync.branch import Branch
 from phextsync.sync.clock import Clock
 from phextsync.sync.limits import Limits
@@ -20,13 +27,21 @@ from phextsync.sync.messages import ScrollId, UpdateId
 from phextsync.sync.timing import Timing
 
 _FLUSH_PAUSE_S: Final = 0.01
+_COMPARED_LINKS: Final = 4
+_SPREAD: Final = 3  # delays of grafts differ by so many times the least
+
+
+def _ignore(_: NewUpdate) -> None:
+    """Nobody passes it on."""
 
 
 class Kept(NamedTuple):
-    """An update that is here: its scroll, and the sequence number under which it took effect."""
+    """An update that is here: its scroll, the sequence number under which it took effect, and the
+    link that brought it first, None for none."""
 
     scroll: ScrollId
     sequence: int
+    source: int | None = None
 
 
 @dataclass(slots=True)
@@ -45,12 +60,15 @@ class Tree:
     writer serves everybody itself.
     """
 
-    def __init__(self, clock: Clock, timing: Timing, limits: Limits) -> None:
+    def __init__(self, clock: Clock, timing: Timing, limits: Limits, random: Random) -> None:
         self.branches: dict[int, Branch] = {}
+        self.pass_on: Callable[[NewUpdate], None] = _ignore  # what nobody else passes on
         self._is_grown = False
+        self._plan: frozenset[bytes] | None = None
         self._clock = clock
         self._timing = timing
         self._limits = limits
+        self._random = random
         self._kept: OrderedDict[UpdateId, Kept] = OrderedDict()
         self._fresh: list[UpdateId] = []
         self._committing: list[UpdateId] = []
@@ -80,19 +98,45 @@ class Tree:
         """A link is up whose peer knows of the tree."""
         branch.is_open = True
         self.branches[link] = branch
+        if self._plan is not None:
+            branch.plan(is_planned=branch.peer_id in self._plan)
+
+    def follow(self, peer_ids: frozenset[bytes] | None) -> None:
+        """The links with these peers are those of the tree that all choose; None: of no tree."""
+        self._plan = peer_ids
+        for branch in self.branches.values():
+            branch.plan(is_planned=peer_ids is None or branch.peer_id in peer_ids)
 
     def lose(self, link: int) -> None:
-        """A link is gone."""
-        self.branches.pop(link, None)
+        """A link is gone. What came by it comes by another one soon; more than one is pruned."""
+        lost = self.branches.pop(link, None)
+        if lost is not None and lost.is_eager and self._is_grown:
+            for branch in self.branches.values():
+                if not branch.is_eager:
+                    branch.graft(())
+                    break
+
+    def pushes(self, link: int) -> bool:
+        """Whether what concerns everybody is sent on a link at once."""
+        branch = self.branches.get(link)
+        return branch is None or branch.is_eager
+
+    @property
+    def rarer(self) -> float:
+        """How many times rarer a link is compared than where all nodes are linked: so a node
+        compares as often as with four links."""
+        return max(1.0, len(self.branches) / _COMPARED_LINKS) if self._is_grown else 1.0
 
     # -- updates ---------------------------------------------------------------------------
 
-    def keep(self, update: UpdateId, scroll: ScrollId, sequence: int) -> None:
-        """An update took effect here, or had before."""
+    def keep(
+        self, update: UpdateId, scroll: ScrollId, sequence: int, source: int | None = None
+    ) -> None:
+        """An update took effect here, or had before; `source` is the link that brought it."""
         self._missing.pop(update, None)
         if update in self._kept:
             return
-        self._kept[update] = Kept(scroll, sequence)
+        self._kept[update] = Kept(scroll, sequence, source)
         self._fresh.append(update)
         if len(self._kept) > self._limits.update_ids_max:
             self._kept.popitem(last=False)
@@ -107,10 +151,19 @@ class Tree:
         if branch is not None:
             branch.hear(update)
 
-    def doubled(self, link: int) -> None:
-        """A link brought an update that another one had brought."""
+    def doubled(self, link: int, update: UpdateId) -> None:
+        """A link brought an update that was here. It is pruned if the link that brought it first is
+        still eager: where several updates flood at a time, a node may otherwise prune all."""
         branch = self.branches.get(link)
-        if branch is not None and branch.is_eager and self._is_grown:
+        if branch is None or branch.is_refused or not self._is_grown:
+            return
+        if self._plan is not None:
+            if not branch.is_planned:
+                branch.prune()
+            return
+        source = self._kept[update].source
+        first = None if source is None else self.branches.get(source)
+        if source is None or (first is not None and first is not branch and first.is_eager):
             branch.prune()
 
     # -- our disk --------------------------------------------------------------------------
@@ -148,7 +201,9 @@ class Tree:
             if missing is None:
                 if len(self._missing) >= self._limits.update_ids_max:
                     continue  # the next comparison finds it
-                missing = _Missing(self._clock.now + self._timing.graft_delay_s)
+                # The first of those that lost their branch together sends it to the others.
+                delay_s = self._timing.graft_delay_s * (1 + _SPREAD * self._random.random())
+                missing = _Missing(self._clock.now + delay_s)
                 self._missing[update] = missing
                 self._clock.ask_for_tick(missing.due, pause_s=_FLUSH_PAUSE_S)
             missing.told_by.append(link)

@@ -66,12 +66,12 @@ class SimulatedNode:
         *,
         timing: Timing,
         limits: Limits,
-        is_sparse: bool = False,
+        told_with: frozenset[bytes] | None = None,
         permissions: Permissions = UNRESTRICTED,
         read_placement: Callable[[ReplicaSet, str], Placement] = placement_of,
     ) -> None:
         self.number = number
-        self._is_sparse = is_sparse
+        self._told_with = told_with  # its links in the tree, None where all are linked
         self.node_id = number.to_bytes(16, "big")
         self.name = f"node-{number}"
         self.permissions = permissions
@@ -164,7 +164,8 @@ class SimulatedNode:
                 on_edit=self._has_edit,
             ),
         )
-        self._core.tree.is_grown = self._is_sparse
+        self._core.tree.is_grown = self._told_with is not None
+        self._core.tree.follow(self._told_with)
         replicas.open(PHEXT).subscribe(self._changed)
         replicas.listen(
             ReplicaListener(

@@ -1,7 +1,6 @@
 """World: many nodes in virtual time, over simulated links and disks. No trio, no threads, no clock;
 one seed makes one run."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,6 +14,7 @@ from phextsync.errors import (
     StoreFullError,
 )
 from phextsync.index import EVERYTHING, Coordinate
+from phextsync.node.overlay import spanning_tree
 from phextsync.replica.replica import Replica
 from phextsync.sync.limits import Limits
 from phextsync.sync.timing import Timing
@@ -83,7 +83,7 @@ class World:
         pairs = [(a, b) for b in range(count) for a in range(b)]
         limits, timing = Limits(), timing or Timing()
         linked = pairs if overlay is None else sorted(overlay)
-        degrees = Counter(node for pair in linked for node in pair)
+        tree = _tree(count, linked)
         self._wires = Wires(
             stage,
             linked,
@@ -99,7 +99,7 @@ class World:
                 disks_random,
                 timing=timing,
                 limits=limits,
-                is_sparse=degrees[number] < count - 1,
+                told_with=None if len(linked) == len(pairs) else tree[number],
                 permissions=(permissions or {}).get(number, UNRESTRICTED),
             )
             for number in range(count)
@@ -324,3 +324,13 @@ class World:
         if node.is_awake:
             node.sleep(seconds, is_counted=True)
             self._wires.ping_while_asleep(node, node.life)
+
+
+def _tree(count: int, pairs: Iterable[tuple[int, int]]) -> list[frozenset[bytes]]:
+    """Return the node ids with which each node is linked in the tree that all choose."""
+    ids = [number.to_bytes(16, "big") for number in range(count)]
+    chosen: dict[bytes, set[bytes]] = {node_id: set() for node_id in ids}
+    for one, other in pairs:
+        chosen[ids[one]].add(ids[other])
+        chosen[ids[other]].add(ids[one])
+    return [frozenset(peers) for peers in spanning_tree(chosen).values()]
