@@ -15,7 +15,7 @@ Pair: TypeAlias = tuple[bytes, bytes]
 """Two node ids, the smaller one first."""
 
 _NEAR: Final = 2  # on either side of the first ring
-_RINGS: Final = 4  # besides the first: fewer, and the diameter grows; more, and so does the cost
+_RINGS: Final = 3  # besides the first: fewer, and the diameter grows; more, and so does the cost
 
 
 def overlay(

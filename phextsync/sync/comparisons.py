@@ -95,12 +95,10 @@ class Comparisons:
         self._link = link
         self._starts = starts
         self._hears_all = hears_all
-        self._limits = settings.limits
-        self._timing = settings.timing
+        self._limits, self._timing = settings.limits, settings.timing
         self._parameters = settings.parameters
         self._random = settings.random
-        self._replicas = replicas
-        self._clock = clock
+        self._replicas, self._clock = replicas, clock
         self._rights = rights
         self._announcements = announcements
         self._findings = findings
