@@ -2,10 +2,16 @@
 it meanwhile."""
 
 from functools import partial
+from random import Random
 
 from phextsync.control import placing
-from phextsync.index import Coordinate, CoordinateRange
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.node.follower import Follower
 from phextsync.node.pace import Pace
+from phextsync.placement.members import Member
+from phextsync.ranges import intersection, union
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.memory import MemoryStore
 from phextsync.testing import Crash, MemoryMesh, Restart
 from phextsync.testing.mesh import PHEXT, Editor
 
@@ -70,6 +76,30 @@ def test_what_is_on_its_way_is_not_begun_again() -> None:
     assert not paced.pace.is_waiting
 
 
+def test_what_is_let_in_of_any_phext_is_held() -> None:
+    replicas = ReplicaSet(
+        MemoryStore(), node_id=bytes(16), random=Random(0), wall_time_ms=lambda: 7
+    )
+    placing.join(replicas, Member(bytes(16), "one"))
+    phexts = ("one", "other")
+    for phext in phexts:
+        placing.set_copies(replicas, phext, 1)
+        placing.add_boundaries(replicas, phext, _PLACES)
+        placing.follow(replicas, phext)
+    now = 0.0
+    pace = Pace(lambda: now, lambda *_: True, lambda *_: 0)
+    follower = Follower(replicas, name="one", changed=lambda: None, pace=pace)
+    for _ in range(20):
+        for turn in follower.begin():
+            follower.take(turn, turn.ranges())
+        for phext in phexts:
+            held, awaited = replicas.holding.of(phext), pace.awaited(phext)
+            assert union(held, awaited) == (EVERYTHING,)
+            assert not intersection(held, awaited)
+        now += 1
+    assert all(replicas.holding.of(phext) == (EVERYTHING,) for phext in phexts)
+
+
 def _write(place: Coordinate, replica: Editor) -> None:
     replica.append(place, "x" * (64 << 10))
 
@@ -109,6 +139,31 @@ def test_a_machine_takes_its_share_at_its_pace_and_nobody_lets_go_before() -> No
             sum(place in mesh.node(n).phext(PHEXT).index for n in range(4)) == 2
             for place in _PLACES
         )
+
+    mesh.run(body)
+
+
+def test_who_says_by_hand_what_is_held_ends_what_is_on_its_way() -> None:
+    mesh = MemoryMesh(5, 2)
+
+    async def body() -> None:
+        await mesh.run_until(1)
+        for place in _PLACES:
+            assert mesh.edit(0, place, partial(_write, place))
+        await mesh.settle(10)
+        mesh.node(0).desk.ask(["place", PHEXT, 2])
+        mesh.node(0).desk.ask(["pace", PHEXT, None, 64 << 10])
+        placing.add_boundaries(mesh.node(0).replicas, PHEXT, _PLACES)
+        mesh.node(1).desk.ask(["hold", PHEXT, ["1.*"], 1])
+        await mesh.run_until(mesh.now + 20)
+        mesh.node(1).desk.ask(["follow", PHEXT])
+        await mesh.run_until(mesh.now + 4)
+        assert 1 < len(mesh.node(1).phext(PHEXT)) < len(_PLACES)
+        mesh.node(1).desk.ask(["hold", PHEXT, ["1.*"], 1])
+        await mesh.run_until(mesh.now + 20)
+        (row,) = mesh.node(1).status().holding
+        assert (row.held, row.follows) == (("1.*",), False)
+        assert [*mesh.node(1).phext(PHEXT)] == _PLACES[:1]
 
     mesh.run(body)
 

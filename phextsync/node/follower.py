@@ -182,7 +182,7 @@ class Follower:
         self._wanted[phext] = ranges, turn.placement.policy.copies
         if self._pace is not None:
             self._pace.plan(phext, self._coming(turn, ranges), turn.placement.policy.rate)
-            self._pace.move_on()
+            self.move_on()
         self._hold(phext)
 
     def _coming(self, turn: Turn, ranges: Ranges) -> list[CoordinateRange]:
@@ -206,7 +206,9 @@ class Follower:
         return self._pace.is_waiting
 
     def _hold(self, phext: str) -> None:
-        """Hold what is wanted of a phext and not awaited."""
+        """Hold what is wanted of a phext and not awaited, as long as it is followed."""
+        if not self._replicas.holding.hold(phext).follows:
+            return
         wanted, copies = self._wanted[phext]
         awaited = () if self._pace is None else self._pace.awaited(phext)
         ranges = without(wanted, awaited)
