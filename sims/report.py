@@ -14,7 +14,7 @@ from typing import Final
 
 from sims import sweep
 from sims.overlays import Overlay
-from sims.scenarios import LARGE, Outcome
+from sims.scenarios import Outcome
 from sims.tables import Scenario
 
 try:
@@ -28,7 +28,7 @@ Cell = str | int | float | None
 Row = Sequence[Cell]
 Found = Mapping[str, Sequence[Outcome]]
 Known = Mapping[str, Scenario]
-_SIZES: Final = ("offline-0", *LARGE)
+_SIZES: Final = ("offline-0", "fifty", "five-hundred")
 _OFFLINE: Final = ("offline-0", "offline-1", "offline-2")
 _COLUMNS: Final = (
     ("converged_ms", "equal after, ms"),

@@ -37,7 +37,7 @@ from sims.real import RealMesh
 from sims.shrinking import fewest, kind_of
 from sims.tables import DIRECTORIES, SPECIAL, Scenario, Tier, built_in
 
-LARGE: Final = ("fifty", "five-hundred")
+LARGE: Final = ("fifty", "five-hundred", "placed-26")
 """Scenarios that a sweep takes only when they are named."""
 _REAL_SETTLE_S: Final = 60.0  # of a machine that is busy with other things
 _OF_MODELS: Final = (
