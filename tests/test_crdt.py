@@ -43,6 +43,28 @@ def _exchange(a: Scroll, b: Scroll) -> None:
 # -- editing -------------------------------------------------------------------------------
 
 
+def test_edits_are_done_at_once_and_none_outside_of_the_text() -> None:
+    scroll = _scroll(1)
+    assert scroll.splice([]) is None
+    scroll.splice([(0, 0, "one two\n")])
+    scroll.splice([(0, 3, "1"), (4, 7, "2")])
+    assert scroll.text == "1 2\n"
+    for edits in ([(0, 5, "")], [(2, 1, "")], [(1, 2, ""), (0, 1, "")]):
+        with pytest.raises(IndexError, match="expected an edit within"):
+            scroll.splice(edits)
+    assert scroll.text == "1 2\n"
+
+
+def test_what_is_replaced_has_to_be_there_so_many_times() -> None:
+    scroll = _scroll(1)
+    scroll.edit("two two\n")
+    for count, wanted in ((None, "at least 1"), (3, "3")):
+        with pytest.raises(TextError, match=f"expected {wanted} of 'one', found 0"):
+            scroll.replace("one", "1", count)
+    scroll.replace("two", "2", None)
+    assert scroll.text == "2 2\n"
+
+
 @given(st.lists(documents, min_size=1, max_size=5))
 def test_an_edit_makes_its_text_the_text(wanted: list[str]) -> None:
     scroll = _scroll(1)

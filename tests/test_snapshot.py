@@ -136,6 +136,11 @@ def test_a_part_of_a_database_is_what_lies_between_its_bounds(folder: Path) -> N
         assert records.problems == []
 
 
+def test_it_is_known_how_many_scrolls_there_should_be(folder: Path) -> None:
+    with open_records(folder / "store" / "data.mdb") as records:
+        assert records.expected == len(list(records.scrolls())) > 0
+
+
 def test_a_note_is_found_without_a_look_at_all_others(tmp_path: Path) -> None:
     store = LmdbStore(tmp_path)
     store.commit(Batch((), notes=tuple((b"note %03d" % i, bytes(3000)) for i in range(300))))
