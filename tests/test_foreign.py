@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import phextsync
 from phextsync.control.bringing import needed
 from phextsync.control.frames import Value
 from phextsync.errors import NotHeldError, NotSyncedError
@@ -182,3 +183,36 @@ def test_commands_read_and_write_what_another_process_holds(tmp_path: Path) -> N
         user.out("append", str(_B), "offline\n")
         assert user.out("get", str(_B)).endswith("offline\n")
         assert "is reachable" in user.error("get", "4.1.1/1.1.1/1.1.1")
+
+
+def test_a_handle_that_runs_the_node_reads_and_writes_what_others_hold(tmp_path: Path) -> None:
+    options = ["--no-mdns", "--host", "127.0.0.1", "--port", "0"]
+    with mesh(tmp_path, ["holder", "reader"], options=options) as (holder, reader):
+        holder.start()
+        holder.ask("set", PHEXT, str(_B), "of the holder\n")
+        peers = [f"127.0.0.1:{holder.status()['port']}"]
+        with phextsync.open(
+            reader.folder, host="127.0.0.1", port=0, peers=peers, discover=False
+        ) as handle:
+            holder.wait_until(lambda status: len(status["peers"]) == 1)
+            handle.hold(["1.*"], PHEXT, copies=1)
+            handle.synced(PHEXT, "1.*", timeout_s=PATIENCE_S)
+            phext = handle.phext(PHEXT)
+            assert phext[_B] == "of the holder\n"
+            for number in range(20):
+                phext.append(_B, f"{number}\n")
+            with phext.batch() as batch:
+                batch[_C] = "set in a batch"
+                batch.append(_B, "in a batch\n")
+            handle.synced(PHEXT, "2.*", timeout_s=PATIENCE_S)
+            lines = ["of the holder", *map(str, range(20)), "in a batch"]
+            assert phext[_B].splitlines() == lines
+            assert str(holder.ask("get", PHEXT, str(_B))).splitlines() == lines
+            holder.ask("append", PHEXT, str(_B), "last\n")
+            holder.stop()
+            with pytest.raises(NotHeldError, match="is reachable"):
+                phext.get("4.1.1/1.1.1/1.1.1")
+            with pytest.raises(NotHeldError, match="is reachable"):
+                phext.replace("4.1.1/1.1.1/1.1.1", "a", "b")
+            phext.append("4.1.1/1.1.1/1.1.1", "blind")
+            assert phext["4.1.1/1.1.1/1.1.1"] == "blind"
