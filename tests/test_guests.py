@@ -450,3 +450,76 @@ def test_there_is_room_again_when_what_was_unsent_has_been_sent() -> None:
     network.link(0, 1)
     network.run(2)
     assert len(reader.replicas.guests) == 2
+
+
+# -- what is told on which link ------------------------------------------------------------
+
+
+def test_what_a_comparison_brings_to_the_host_its_guests_hear_too() -> None:
+    network = Network(3)
+    host, other, reader = network.peers
+    reader.replicas.hold(PHEXT, [_ONE])
+    host.replica[_B] = "two"
+    network.link(0, 2)
+    between = network.link(0, 1)
+    network.run(1)
+    network.cut(between)
+    assert _fetch(network) == [True]
+    other.replica.append(_B, " of another")
+    network.run(1)
+    network.link(0, 1)
+    network.run(1)
+    assert reader.replica[_B] == host.replica[_B] == "two of another"
+
+
+def test_a_node_passes_on_nothing_that_others_write_to_its_guests() -> None:
+    network = Network(3)
+    network.peers[2].replicas.hold(PHEXT, [_ONE])
+    network.peers[0].replica[_B] = "two"
+    between = network.link(0, 1)
+    network.link(0, 2)
+    network.link(1, 2)
+    network.run(1)
+    assert _fetch(network) == [True]
+    network.cut(between)
+    network.peers[0].replica.append(_B, "!")
+    network.run(1)
+    assert network.peers[2].replica[_B] == "two!"
+    assert network.peers[1].replica[_B] == "two"
+
+
+def test_edits_that_a_holder_has_already_are_sent_when_it_has_them_on_its_disk() -> None:
+    network = _network()
+    holder, reader = network.peers
+    _fetch(network)
+    reader.replica.append(_B, "!")
+    while network.step():
+        pass
+    network.cut(1)
+    network.run(1)
+    assert holder.durable_texts()[_B] == "two!"
+    assert _is_unsent(reader), "the link ended before the holder said so"
+    network.link(0, 1)
+    network.run(1)
+    assert not _is_unsent(reader)
+
+
+def test_an_answer_that_crosses_another_interest_makes_no_guest_fresh() -> None:
+    network = _network()
+    reader = network.peers[1]
+    told: list[bool] = []
+    reader.core.fetching.fetch(network.now, PHEXT, _B, told.append)
+    reader.replicas.hold(PHEXT, [_ONE, CoordinateRange.parse("3.*")])
+    network.run(1)
+    assert told == [True]
+    assert reader.replicas.guests.is_stale((PHEXT, _B))
+
+
+def test_a_holder_forgets_who_has_subscribed_when_either_side_holds_something_else() -> None:
+    network = _network()
+    holder, reader = network.peers
+    _fetch(network)
+    assert len(holder.core.links[1].rights.subscribed) == 1
+    reader.replicas.hold(PHEXT, [_ONE, CoordinateRange.parse("3.*")])
+    network.run(1)
+    assert not holder.core.links[1].rights.subscribed
