@@ -39,8 +39,7 @@ class Silence:
         if self.sees_most:
             self._counted_s += max(0.0, step_s)
         for member, word in words.items():
-            is_new = word is not None and word != self._words.get(member)
-            if is_new or member not in self._since:
+            if word is not None or member not in self._since:
                 self._since[member] = self._counted_s
         for gone in self._since.keys() - words.keys():
             del self._since[gone]
