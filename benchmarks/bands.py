@@ -71,6 +71,12 @@ AT_MOST: Final = {
     "replace_unlike_s@400KB": 0.3,
     "replace_unlike_4_times_ratio": 6,
     "start_s@1e6": 1.0,
+    "redundancy@500": 0.2,
+    "overhead@500": 3.0,
+    "last_hop@500": 8,
+    "updates_per_edit@500": 2.2,
+    "links_max@500": 16,
+    "idle_bytes_per_s@500": 300,
     "members_mb@5e3": 5,
     "members_load_ms@5e3": 1000,
     "client_to_client_p50_ms": 2.5,
@@ -87,6 +93,7 @@ AT_LEAST: Final = {
     "bulk_keys_per_s@1e6": 6e6,
     "first_sync_scrolls_per_s@1e4": 30_000,
     "first_sync_scrolls_per_s@1e6": 40_000,
+    "delivered_part@500": 1,
     "report_answered": 1,
 }
 
