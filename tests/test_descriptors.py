@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,9 @@ from phextsync.sockets import FOR_CLIENTS, FOR_FILES, FOR_PEERS, are_left
 from phextsync.transport import serve
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
-from sims.processes import PATIENCE_S, Process, make_folder, mesh
+from phextsync.web.limits import WebLimits
+from phextsync.web.server import WebServer
+from sims.processes import PATIENCE_S, POLL_S, Process, make_folder, mesh
 from tests.descriptors import few_descriptors
 
 _FEW = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh")
@@ -74,7 +77,14 @@ def test_of_clients_that_only_wait_the_oldest_gives_way_to_a_newcomer(tmp_path: 
 
 
 def _connected(port: int) -> socket.socket:
-    return socket.create_connection((_HOST, port), PATIENCE_S)
+    """Return a connection to a node that answers at its socket already, and here soon."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return socket.create_connection((_HOST, port), PATIENCE_S)
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(POLL_S)
 
 
 def _ask(opened: ExitStack, port: int, target: bytes) -> tuple[socket.socket, bytes]:
@@ -123,3 +133,19 @@ async def test_a_peer_leaves_descriptors_to_commands_and_the_oldest_handshake_ma
 
 async def _never(link: object) -> None:
     raise AssertionError("nobody proves who it is")
+
+
+@pytest.mark.real
+async def test_the_web_server_leaves_descriptors_to_commands_and_peers() -> None:
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(PATIENCE_S):
+            limits = WebLimits(head_s=10 * PATIENCE_S)
+            port = await nursery.start(WebServer(_no_app, limits).serve, Address(_HOST, 0))
+            with few_descriptors(3):
+                async with await trio.open_tcp_stream(_HOST, port) as client:
+                    assert await client.receive_some() == b""
+        nursery.cancel_scope.cancel()
+
+
+async def _no_app(scope: object, receive: object, send: object) -> None:
+    raise AssertionError("nobody comes in")

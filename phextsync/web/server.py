@@ -12,6 +12,7 @@ from phextsync.boundaries import Boundary
 from phextsync.discovery import Address
 from phextsync.errors import LinkError
 from phextsync.gateways.http1 import ByteBudget
+from phextsync.sockets import FOR_PEERS, are_left
 from phextsync.web.limits import WebLimits
 from phextsync.web.requests import Requests
 
@@ -48,7 +49,7 @@ class WebServer:
 
     async def answer_all(self, stream: trio.SocketStream) -> None:
         """Serve one connection until it ends."""
-        if self.connections >= self._limits.connections_max:
+        if self.connections >= self._limits.connections_max or not are_left(FOR_PEERS):
             await trio.aclose_forcefully(stream)
             return
         self.connections += 1
