@@ -72,7 +72,7 @@ def run(out: Path, *, quick: bool) -> list[str]:
 
 
 def missed(document: Document) -> list[str]:
-    """Return the series that are outside their band by more than a factor of two, or not there."""
+    """Return the series that are far from their band, or not there."""
     found = {series.name: series.median for s in document.sections for series in s.series}
     return [
         f"{name}: expected {bands.verdict(band, found.get(name, math.nan))}, found "
