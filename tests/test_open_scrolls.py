@@ -3,14 +3,13 @@
 import json
 from random import Random
 
-import pycrdt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pycrdt import Doc, Text
 
-from phextsync import Coordinate, MemoryStore, PhextsyncError, ProtocolError, TextError
-from phextsync.index import EVERYTHING, cuts, inserted_text, low_halves
+from phextsync import Coordinate, MemoryStore, PhextsyncError, ProtocolError
+from phextsync.index import EVERYTHING
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Notice
@@ -188,40 +187,6 @@ def test_the_last_client_takes_the_room_with_it() -> None:
 def test_no_client_opens_a_phext_of_the_library(phext: str) -> None:
     with pytest.raises(PhextsyncError, match="library"):
         OpenScrolls(_replicas()).enter(phext, _A, "web", _nothing)
-
-
-# -- halves --------------------------------------------------------------------------------
-
-
-def test_halves_are_counted_in_units_of_utf_16() -> None:
-    doc: Doc[Text] = Doc(client_id=7)
-    text = doc.get("text", type=Text)
-    text += "aé😀b"
-    update = doc.get_update()
-    assert inserted_text(update).decode() == "aé😀b"
-    assert low_halves(update) == {(7, 3)}
-    assert not cuts(update, low_halves(update))
-    assert cuts(update, {(7, 0)})
-
-
-@given(st.binary(max_size=200))
-def test_changed_bytes_are_walked_or_refused(data: bytes) -> None:
-    for call in (inserted_text, low_halves, lambda update: cuts(update, {(0, 0)})):
-        try:
-            call(data)
-        except PhextsyncError as error:
-            assert "expected" in str(error)  # noqa: PT017
-
-
-def test_an_update_of_its_own_halves_is_refused() -> None:
-    opened = OpenScrolls(_replicas())
-    client = _Client(opened, 1)
-    text = sized("😀".encode())
-    whole = varints(1, 1, 5, 0, 4, 1) + sized_text("text") + text + _NOTHING
-    between = varints(1, 1, 6, 0) + b"\x84" + varints(5, 0) + sized(b"x") + _NOTHING
-    both = pycrdt.merge_updates(whole, between)
-    with pytest.raises(TextError, match="whole characters"):
-        client.participant.take(both)
 
 
 # -- awareness -----------------------------------------------------------------------------

@@ -20,6 +20,7 @@ The parts of one replica:
 
 * `pending`: the latest of each scroll, and where it is on its way to the store
 * `tracked`: whose steps are remembered
+* `halves`: where a text must not be cut
 * `documents`: open scrolls
 * `contents`: what scrolls are, told without a document where it can be
 * `pasts`: what is kept of the past of scrolls

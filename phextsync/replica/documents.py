@@ -10,6 +10,7 @@ from phextsync.crdt import Scroll
 from phextsync.errors import StoreDamagedError
 from phextsync.index import Coordinate, CoordinateIndex, OpenText
 from phextsync.replica.clients import Client
+from phextsync.replica.halves import Halves
 from phextsync.replica.pending import Pending, Unsettled
 from phextsync.replica.shared import Shared
 from phextsync.replica.tracked import Tracked
@@ -24,12 +25,13 @@ _TEXT_BYTES: Final = 256  # what a text costs that is kept without a document
 
 
 class Document(OpenText):
-    """An open scroll, and what its state and log occupy in the store."""
+    """An open scroll, what its state and log occupy in the store, and where it must not be cut."""
 
-    __slots__ = ("log_bytes", "scroll", "state_bytes")
+    __slots__ = ("halves", "log_bytes", "scroll", "state_bytes")
 
     def __init__(self, scroll: Scroll, state_bytes: int = 0, log_bytes: int = 0) -> None:
         self.scroll = scroll
+        self.halves = Halves()
         self.state_bytes = state_bytes
         self.log_bytes = log_bytes
         self.used = True

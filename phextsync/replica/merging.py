@@ -16,6 +16,7 @@ from phextsync.index import (
 from phextsync.replica.clients import Client
 from phextsync.replica.contents import Contents
 from phextsync.replica.documents import Documents
+from phextsync.replica.halves import check_whole
 from phextsync.replica.publisher import Publisher
 from phextsync.replica.shared import Shared
 from phextsync.replica.writes import Writes
@@ -56,6 +57,7 @@ class Merging:
                 return merged
         self._guard_client_id(coordinate, entry.update)
         opened = self._documents.open_or_create(coordinate)
+        opened.halves.check(opened.scroll, entry.update)
         opened.text = None
         try:
             applied = opened.scroll.apply(entry.update)
@@ -72,6 +74,7 @@ class Merging:
         """Take `state` in place of ours, then add the lines that only ours had, if we may write."""
         check_update(state, ROOT)
         state = clean_update(state)
+        check_whole(state)
         self._publisher.keep_before(coordinate)
         opened = self._documents.open(coordinate)
         ours = "" if opened is None else opened.scroll.text

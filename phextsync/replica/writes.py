@@ -3,6 +3,8 @@
 from itertools import islice
 from typing import Final
 
+from phextsync.crdt import Scroll
+from phextsync.errors import UpdateError
 from phextsync.index import Coordinate, CoordinateIndex
 from phextsync.replica.changes import is_durable_first
 from phextsync.replica.clients import Client
@@ -49,6 +51,7 @@ class Writes:
         self._durability = shared.durability
         self._make = shared.make
         self._listeners = shared.listeners
+        self._report = shared.report
 
     # -- changes ---------------------------------------------------------------------------
 
@@ -67,6 +70,7 @@ class Writes:
             self._touch()
             unsettled = self._pending.put(coordinate, Unsettled())
         unsettled.log.append(stored)
+        opened.halves.note(stored.update)
         opened.log_bytes += len(stored.update) + LOG_ENTRY_BYTES
         self._tell(coordinate, entry, source)
 
@@ -151,6 +155,14 @@ class Writes:
         leaving = (place for range_ in ranges for place in self._index.coordinates(range_))
         return list(islice(leaving, _LEAVING_AT_ONCE))
 
+    def _whole(self, coordinate: Coordinate, scroll: Scroll) -> bytes | None:
+        """Return a scroll's state, None when Yrs gives none that can be read: its updates stay."""
+        try:
+            return scroll.state()
+        except UpdateError as error:
+            self._report(f"{self.name} {coordinate}: kept as updates, it has no state: {error}")
+            return None
+
     def _write(self, coordinate: Coordinate, unsettled: Unsettled) -> ScrollWrite:
         if unsettled.leaves:
             self._history.left(self.name, coordinate.key)
@@ -166,7 +178,9 @@ class Writes:
         unsettled.size = scroll.size
         stored = opened.state_bytes or len(unsettled.state or b"")
         if unsettled.rewrite or opened.log_bytes > max(stored // _LOG_SHARE, _LOG_BYTES_MIN):
-            news, state, log = log, scroll.state(), ()
-            self._history.folded(self.name, key, news, state, is_other=unsettled.is_other)
-            opened.state_bytes, opened.log_bytes = len(state), 0
+            whole = self._whole(coordinate, scroll)
+            if whole is not None:
+                news, state, log = log, whole, ()
+                self._history.folded(self.name, key, news, state, is_other=unsettled.is_other)
+                opened.state_bytes, opened.log_bytes = len(state), 0
         return ScrollWrite(key, unsettled.fingerprint, unsettled.size, state, log)

@@ -4,7 +4,6 @@
 * `times`: the time of day
 * `lib0`: messages of Yjs' protocols as bytes
 * `awareness`: what clients at one scroll tell of themselves
-* `halves`: where a text must not be cut
 * `open_scrolls`: scrolls that clients have open, and what each has of them
 * `elsewhere`: clients at other nodes
 * `speaking`: messages between one client and one scroll

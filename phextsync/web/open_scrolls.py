@@ -12,7 +12,6 @@ from typing import Final, TypeAlias
 from phextsync.crdt import ROOT, client_clocks, merge_updates
 from phextsync.errors import PermissionDeniedError, PhextsyncError, ProtocolError
 from phextsync.index import (
-    EMPTY_VERSION,
     Coordinate,
     after_news,
     check_update,
@@ -28,7 +27,6 @@ from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.web.awareness import Awareness
-from phextsync.web.halves import Halves
 
 WAITING_BYTES_MAX: Final = 64 << 10
 """Bytes of updates that wait for one client; beyond, it gets a difference."""
@@ -69,7 +67,6 @@ class OpenScroll:
         self.participants: dict[int, Participant] = {}
         self.awareness = Awareness(self._tell_of)
         self.on_awareness: Callable[[], None] = _ignore
-        self.halves = Halves(lambda: replica.difference(coordinate, EMPTY_VERSION))
         self._writing: Participant | None = None
         self._vector: bytes | None = None
 
@@ -87,7 +84,6 @@ class OpenScroll:
 
     def note(self, update: bytes) -> None:
         """An update took effect, of which all but its writer have to hear."""
-        self.halves.note(update)
         if self._vector is not None:
             self._vector = after_news(self._vector, update)
         for participant in self.participants.values():
@@ -97,7 +93,6 @@ class OpenScroll:
     def reset(self) -> None:
         """The scroll may be another one than before."""
         self._vector = None
-        self.halves.forget()
         for participant in self.participants.values():
             participant.fall_behind()
 
@@ -157,7 +152,6 @@ class Participant:
             return True  # it tells what it has, which is no edit
         check_update(update, ROOT)
         self._check_clients(update)
-        self._scroll.halves.check(update)
         with writing_as(self._label), self._scroll.written_by(self):
             return replica.merge(coordinate, update).covered
 
