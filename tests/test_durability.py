@@ -97,6 +97,21 @@ def test_an_edit_is_durable_with_the_batch_that_it_names() -> None:
     assert durability.is_durable(first + 1)
 
 
+def test_a_batch_that_cannot_be_made_is_not_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    replicas = _replicas()
+    names = "one", "two", "three"
+    for name in names:
+        replicas.open(name)["1.1.1/1.1.1/1.1.1"] = name
+    with monkeypatch.context() as broken:
+        broken.setattr("phextsync.crdt.Scroll.fingerprint", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            replicas.commit()
+    assert replicas.durability.is_dirty
+    replicas.commit()
+    assert not replicas.durability.is_dirty
+    assert [len(replicas.open(name).index) for name in names] == [1, 1, 1]
+
+
 def test_the_lease_of_a_client_id_outlives_a_batch_that_was_refused() -> None:
     replicas = _replicas()
     replica = replicas.open("memory")

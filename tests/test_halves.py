@@ -93,6 +93,7 @@ def test_what_cuts_a_character_that_was_written_here_is_refused() -> None:
     _apply(replica, _of_7(b"b", clock=1, after=0))  # from here on it is known that there is none
     replica.append(_A, "😀")
     client = replica.statistics().client_id
+    assert client is not None
     half = varints(0, 1, client, 1, 1, 1)
     with pytest.raises(UpdateError, match="whole characters"):
         _apply(replica, half)

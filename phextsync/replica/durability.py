@@ -130,7 +130,11 @@ class Durability:
         assert not self._committing
         self._history.take_settings()  # first: they hold for the writes of this batch
         self._committing, self._changed = list(self._changed.values()), {}
-        writes = [(one.name, write) for one in self._committing for write in one.take_writes()]
+        try:
+            writes = [(one.name, write) for one in self._committing for write in one.take_writes()]
+        except BaseException:  # what cannot be made once may be made later
+            self._give_back()
+            raise
         leases = tuple(self._leases.take().items())
         receipts = tuple((client, encode()) for client, encode in self._receipts.take().items())
         notes = tuple(self._notes.take().items())
@@ -156,15 +160,19 @@ class Durability:
 
     def refused(self, error: StoreError) -> None:
         """The store refused the batch taken last: keep it, and refuse edits until one is taken."""
-        for one in self._committing:
-            one.unsettle()
-            self._changed[one.name] = one
-        self._committing = []
+        self._give_back()
         self._leases.refused()
         self._receipts.refused()
         self._notes.refused()
         self._history.refused()
         self._failure = error
+
+    def _give_back(self) -> None:
+        """The next batch takes what the last one took."""
+        for one in self._committing:
+            one.unsettle()
+            self._changed[one.name] = one
+        self._committing = []
 
     def commit(self) -> None:
         """Make every change durable before returning. StoreError when it cannot be done, and when
