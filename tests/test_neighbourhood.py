@@ -35,6 +35,8 @@ def test_nodes_keep_as_many_links_as_they_may_and_all_hear_everything() -> None:
         await mesh.run_until(21)
         assert {mesh.text(number, _A).count("\n") for number in range(_COUNT)} == {1}
         await mesh.settle(10)
+        assert all(mesh.node(number).is_in_sight() for number in range(_COUNT))
+        assert all(mesh.node(number).is_whole() for number in range(_COUNT))
 
     mesh.run(body)
 
@@ -95,6 +97,7 @@ def test_halves_that_meet_again_are_one_mesh(seed: int) -> None:
 
     async def body() -> None:
         await mesh.run_until(25)
+        assert not any(mesh.node(number).is_in_sight() for number in range(_COUNT))
         _line(mesh, 0)
         _line(mesh, 11)
         await mesh.run_until(60)

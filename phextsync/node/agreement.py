@@ -91,10 +91,13 @@ class Agreement:
         return not self._awaited(phext, range_, self._core.lacks.compared_peers(phext, range_))
 
     def _awaited(self, phext: str, range_: CoordinateRange, here: set[bytes]) -> bool:
-        """Whether another peer than those `here` may hold something of a range."""
-        known = self._acquaintances
-        awaited = known.may_return() | self._links.admitted()
+        """Whether another peer than those `here` may hold something of a range. Where not all are
+        linked, those that are there and not linked hear by those that are."""
+        known, linked = self._acquaintances, self._links.admitted()
+        awaited = known.may_return() | linked
         awaited.discard(self._core.node_id)
+        if self._core.tree.is_grown:
+            awaited -= self._core.presence.heard().keys() - linked
         connected = self._links.connected()
         return any(
             not known.known.is_blocked(peer)
