@@ -41,7 +41,7 @@ def test_a_record_ahead_of_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         records.keep(coordinate, ahead, text if text else None)
 
     monkeypatch.setattr(Records, "intend", intend)
-    _caught(4, "is lost")
+    _caught(5, "is lost")
 
 
 def test_a_file_that_was_never_here_taken_for_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_a_directory_that_is_not_the_bound_one_taken_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Root, "check", _check_nothing)
-    _caught(24, "is lost")
+    _caught(25, "is lost")
 
 
 def test_a_directory_that_is_believed_when_another_took_its_place(
@@ -146,7 +146,7 @@ def test_a_file_that_is_written_before_its_intent_is_durable(
         """Wait for nothing."""
 
     monkeypatch.setattr(Machine, "_durable", at_once)
-    _caught(463, "was deleted and is back")
+    _caught(894, "was deleted and is back")
 
 
 def test_a_file_that_is_written_over_unseen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,6 +197,8 @@ def test_a_handle_that_runs_the_node_reads_and_writes_what_others_hold(tmp_path:
             holder.wait_until(lambda status: len(status["peers"]) == 1)
             handle.hold(["1.*"], PHEXT, copies=1)
             handle.synced(PHEXT, "1.*", timeout_s=PATIENCE_S)
+            while handle.status().holding[0].leaving:
+                pass  # the holder has it: it is about to leave
             phext = handle.phext(PHEXT)
             assert phext[_B] == "of the holder\n"
             for number in range(20):

@@ -25,7 +25,7 @@ from phextsync.testing.stage import Stage
 
 _PING_S: Final = 0.01
 _TEXT_KINDS: Final = tuple(  # the second byte of a frame is the kind of its message
-    encode(message)[1]
+    encode(message)[1:2]
     for message in (Updates("", ()), Live("", ()), Part("", Coordinate(*[1] * 9), 0, 1, b""))
 )
 _BACKLOG_MAX: Final = 2048
@@ -219,7 +219,7 @@ class Wires:
                 break
             if len(frame) > self._limits.frame_bytes_max:
                 raise Violation(f"node {node.number} made a frame of {len(frame)} bytes")
-            last["updates" if frame[1] in _TEXT_KINDS else "frames"] = frame
+            last["updates" if frame[1:2] in _TEXT_KINDS else "frames"] = frame
             self._transmit(connection, node.number, frame)
         if core.is_finished(number):
             self._end(connection, node.number)
@@ -247,7 +247,7 @@ class Wires:
         if not connection.open[node.number]:
             return
         self._stage.trace.note_frame(self._stage.now, connection.number, node.number, frame)
-        if frame[1] in _TEXT_KINDS and (self.is_quiet or not node.permissions.reads_everything):
+        if frame[1:2] in _TEXT_KINDS and (self.is_quiet or not node.permissions.reads_everything):
             self._check_texts(node.number, frame)
         node.core.receive(node.clock, connection.number, frame)
         self._check_backlog(connection, node)
