@@ -87,12 +87,15 @@ def test_a_series_far_from_its_band_is_named() -> None:
 @pytest.mark.parametrize(
     ("name", "values", "is_missed"),
     [
-        ("takeover_ms", (1900.0, 1900.0), False),
-        ("takeover_ms", (2100.0, 1900.0), False),
-        ("takeover_ms", (2100.0, 2100.0), True),
+        ("takeover_ms", (4900.0, 4900.0), False),
+        ("takeover_ms", (5100.0, 4900.0), False),
+        ("takeover_ms", (5100.0, 5100.0), True),
+        ("edit_cpu_ratio", (3.5, 3.5), False),
+        ("edit_cpu_ratio", (3.6, 3.6), True),
         ("edit_wire_bytes", (75.0, 75.0), False),
         ("edit_wire_bytes", (75.1, 75.1), True),
-        ("first_sync_scrolls_per_s@1e4", (14_000.0, 14_000.0), True),
+        ("first_sync_scrolls_per_s@1e4", (6100.0, 6100.0), False),
+        ("first_sync_scrolls_per_s@1e4", (5900.0, 5900.0), True),
         ("a_figure_without_a_band", (1e9, 1e9), False),
     ],
 )
