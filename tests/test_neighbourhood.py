@@ -2,10 +2,13 @@
 
 import pytest
 
-from phextsync.index import Coordinate
+from phextsync.control import placing
+from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.neighbourhood import PASSING_S
+from phextsync.placement.policy import Rule
 from phextsync.testing import Crash, Fault, MemoryMesh
 from phextsync.testing.faults import Partition, Repair
+from phextsync.testing.mesh import PHEXT
 
 _A = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1)
 _COUNT, _LINKS_MAX = 12, 5
@@ -104,5 +107,31 @@ def test_halves_that_meet_again_are_one_mesh(seed: int) -> None:
         linked = _linked(mesh)
         assert all(4 <= len(peers) <= _LINKS_MAX for peers in linked), list(map(len, linked))
         assert {mesh.text(number, _A).count("\n") for number in range(_COUNT)} == {2}
+
+    mesh.run(body)
+
+
+def test_a_holder_beyond_the_links_is_linked_with_for_a_read() -> None:
+    mesh = MemoryMesh(4, _COUNT, links_max=_LINKS_MAX)
+    at = Coordinate(7, *[1] * 8)
+
+    async def body() -> None:
+        await mesh.run_until(20)
+        ours, linked = mesh.node(0), _linked(mesh)[0]
+        far = next(n for n in range(1, _COUNT) if mesh.node(n).core.node_id not in linked)
+        for number in set(range(_COUNT)) - {far}:  # which have nothing there: nobody has to keep it
+            mesh.node(number).replicas.hold(PHEXT, ["1.*"])
+        await mesh.run_until(25)
+        mesh.node(far).phext(PHEXT)[at] = "far\n"
+        placing.set_copies(ours.replicas, PHEXT, 1)
+        await mesh.run_until(35)
+        rule = Rule(CoordinateRange.parse("7.*"), (mesh.node(far).core.node_id,))
+        placing.set_rule(ours.replicas, PHEXT, rule)
+        await mesh.run_until(50)
+        holders = [n for n in range(_COUNT) if mesh.node(n).replicas.holding.is_held(PHEXT, at)]
+        assert holders == [far]
+        assert mesh.node(far).core.node_id not in ours.links.admitted()
+        assert await ours.fetch(at, PHEXT) == "far\n"
+        assert mesh.node(far).core.node_id in ours.links.admitted()
 
     mesh.run(body)

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from random import Random
 from typing import Final
 
@@ -25,6 +26,8 @@ TARGETS_MAX: Final = 512
 _NEIGHBOUR_S: Final = 3600.0
 _HEAD_START_S: Final = 0.25  # of one address of a peer over its others, as RFC 8305 has it
 _NEXT_PLACE_S: Final = 0.02  # so late the next address of a peer is looked at
+_ANY_OF: Final = 2  # nodes that are dialled where one is enough
+_ANY_S: Final = 1.0  # at most, for one of them
 _BLOCKED: Final = "blocked on this node"
 
 _log = logging.getLogger("phextsync.node")
@@ -204,17 +207,27 @@ class Dialler:
         for peer_id in sorted(self._neighbourhood.review(trio.current_time())):
             self.try_again(peer_id)
 
-    async def link_with(self, node_ids: Iterable[bytes], *, within_s: float) -> set[bytes]:
+    async def link_with(
+        self, node_ids: Iterable[bytes], *, within_s: float, enough: int | None = None
+    ) -> set[bytes]:
         """Have links with nodes, also beyond those that are kept; return with which there are some
-        when all are there, or the time is over. They last for `PASSING_S` after the last call."""
+        when `enough` are there (None: all), or the time is over. They last for `PASSING_S` after
+        the last call."""
         wanted = set(node_ids) - {self._own_id}
         for node_id in sorted(wanted):
             self._neighbourhood.ask_for(trio.current_time(), node_id)
             self.try_again(node_id)
+        enough = len(wanted) if enough is None else min(enough, len(wanted))
         with trio.move_on_after(within_s):
-            while not wanted <= self._links.ready():
+            while len(wanted & self._links.ready()) < enough:
                 await self._links.changed.wait()
         return wanted & self._links.ready()
+
+    async def link_with_any(self, node_ids: Iterable[bytes]) -> bool:
+        """Have a link with one of some nodes, the preferred ones first; say whether there is one.
+        Of those that nobody hears of none is waited for."""
+        here = filter(self._neighbourhood.here().__contains__, node_ids)
+        return bool(await self.link_with(islice(here, _ANY_OF), within_s=_ANY_S, enough=1))
 
     # -- who is not here -------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -19,6 +19,8 @@ from phextsync.sync.messages import Surveyed, SurveyedScroll
 from phextsync.sync.synchronizer import Synchronizer
 
 _PAGE_SCROLLS: Final = 256
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,14 @@ class Foreign:
     """
 
     def __init__(
-        self, replicas: ReplicaSet, core: Synchronizer, links: Links, following: Following
+        self,
+        replicas: ReplicaSet,
+        core: Synchronizer,
+        links: Links,
+        following: Following,
+        link_with: Callable[[Sequence[bytes]], Awaitable[bool]],
     ) -> None:
-        self.link_with: Callable[[Sequence[bytes]], Awaitable[bool]] = _nobody
+        self.link_with = link_with
         self._replicas = replicas
         self._holding = replicas.holding
         self._guests = replicas.guests
@@ -79,15 +86,19 @@ class Foreign:
             self._guests.admit((phext, at))
 
     async def _ask(self, phext: str, at: Coordinate) -> bool:
-        told: list[bool] = []
+        fetching = self._core.fetching
+        return await self._told(lambda now, done: fetching.fetch(now, phext, at, done))
+
+    async def _told(self, ask: Callable[[float, Callable[[T], None]], None]) -> T:
+        """Return what the core tells `done` that is asked for something."""
+        told: list[T] = []
         has_answer = trio.Event()
 
-        def done(is_here: bool) -> None:
-            told.append(is_here)
+        def done(answer: T) -> None:
+            told.append(answer)
             has_answer.set()
 
-        now = trio.current_time()
-        self._links.promptly(partial(self._core.fetching.fetch, now, phext, at, done))
+        self._links.promptly(partial(ask, trio.current_time(), done))
         await has_answer.wait()
         return told[0]
 
@@ -143,17 +154,10 @@ class Foreign:
     ) -> tuple[list[SurveyedScroll], Coordinate | None, bool]:
         """Return the first scrolls of a piece, where the next begin, and whether anybody said so.
         What is here is at least as new."""
-        told: list[Surveyed | None] = []
-        has_answer = trio.Event()
-
-        def done(surveyed: Surveyed | None) -> None:
-            told.append(surveyed)
-            has_answer.set()
-
-        now = trio.current_time()
-        self._links.promptly(partial(self._core.surveying.survey, now, phext, piece, done))
-        await has_answer.wait()
-        surveyed = told[0]
+        surveying = self._core.surveying
+        surveyed: Surveyed | None = await self._told(
+            lambda now, done: surveying.survey(now, phext, piece, done)
+        )
         rows = {} if surveyed is None else {row.coordinate: row for row in surveyed.scrolls}
         after = None if surveyed is None else surveyed.rest
         here = piece if after is None else CoordinateRange(piece.lower, after)
@@ -164,11 +168,6 @@ class Foreign:
             elif self._guests.is_fresh((phext, place)):
                 rows.pop(place, None)
         return [rows[place] for place in sorted(rows)], after, surveyed is not None
-
-
-async def _nobody(_: Sequence[bytes]) -> bool:
-    await trio.lowlevel.checkpoint()
-    return False
 
 
 def _first_of(range_: CoordinateRange, ranges: Ranges) -> CoordinateRange | None:

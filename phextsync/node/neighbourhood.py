@@ -66,6 +66,10 @@ class Neighbourhood:
         nobody, and may not dial all."""
         return len(self._links.connected()) + dialling < self.links_max
 
+    def here(self) -> set[bytes]:
+        """Return the nodes that are heard of now, linked or not."""
+        return {peer.node_id for peer in self._core.presence.peers()}
+
     def ask_for(self, now: float, peer_id: bytes) -> None:
         """Somebody has use for a link with a peer."""
         self._passing[peer_id] = now + PASSING_S

@@ -144,10 +144,11 @@ class Node:
             on_free=lambda peer_id: self.dialler.try_again(peer_id),
         )
         self.following = Following(self, boundary)
-        self.foreign = Foreign(self.replicas, self.core, self.links, self.following)
         neighbourhood = Neighbourhood(self.core, self.links, self.following, links_max=links_max)
         met, source, network = self.acquaintances, outside.random, outside.network
         self.dialler = Dialler(network, self.links, met, boundary, source, neighbourhood)
+        link_with = self.dialler.link_with_any
+        self.foreign = Foreign(self.replicas, self.core, self.links, self.following, link_with)
         self.discoverer = Discoverer(self.dialler, boundary, self._announcement, self.reloaded)
         self.agreement = Agreement(self.replicas, self.core, self.links, self.acquaintances)
         self.presence = self.core.presence
