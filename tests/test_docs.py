@@ -26,6 +26,7 @@ _SOURCES = sorted(
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _FOLDERS = "phextsync|docs|tests|sims|benchmarks|fuzz|examples|integrations"
 _FILE = re.compile(rf"`((?:{_FOLDERS})/[\w./-]+)(?:::\w+)?`")
+_NAMED = re.compile(r"`phextsync ([a-z][^`{}\"\n]*)")
 _TYPED = re.compile(r"(?:^ {4,}|\$ |`|\| |\()phextsync ([a-z][^`\n]*)", re.MULTILINE)
 _PAGE = re.compile(r"\bdocs/[a-z/-]+\.md\b")
 
@@ -95,14 +96,27 @@ def test_every_public_name_has_its_place_in_the_reference() -> None:
 
 @pytest.mark.parametrize("page", _PAGES, ids=_name)
 def test_every_command_that_a_page_shows_exists_with_its_options(page: Path) -> None:
-    group: Any = typer.main.get_command(app)
     for line in _TYPED.findall(page.read_text()):
-        words = shlex.split(re.split(r" [|>#] |\)", line)[0].replace("'", ""))
-        command = group
-        while words and words[0] in getattr(command, "commands", {}):
-            command = command.commands[words.pop(0)]
-        assert command is not group, line
-        options = {opt for each in command.params for opt in (*each.opts, *each.secondary_opts)}
-        assert {word for word in words if word.startswith("--")} - options - {"--help"} == set(), (
-            line
-        )
+        _check_command(shlex.split(re.split(r" [|>#] |\)", line)[0].replace("'", "")), line)
+
+
+def test_every_command_that_a_message_names_exists_with_its_options() -> None:
+    named = [
+        line
+        for path in sorted(Path(phextsync.__file__).parent.rglob("*.py"))
+        for line in _NAMED.findall(path.read_text())
+    ]
+    assert len(named) > 20
+    for line in named:
+        _check_command([word for word in line.split() if word != "--"], line)
+
+
+def _check_command(words: list[str], line: str) -> None:
+    command: Any = typer.main.get_command(app)
+    group = command
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    assert command is not group, line
+    options = {opt for each in command.params for opt in (*each.opts, *each.secondary_opts)}
+    asked = {word for word in words if word.startswith("--")}
+    assert asked - options - {"--help"} == set(), line

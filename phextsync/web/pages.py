@@ -68,11 +68,11 @@ def status_page(status: Status, *, has_login: bool) -> str:
 def _problems(status: Status) -> Iterator[str]:
     problems = [*status.warnings]
     if not status.store.is_writable:
-        problems.insert(0, "the disk refuses writes: make scroll on it; nothing is lost meanwhile")
+        problems.insert(0, "the disk refuses writes: make room on it; nothing is lost meanwhile")
     problems += [f"{row.directory}: {row.problem}" for row in status.directories if row.problem]
     problems += [
         f"{row.directory}: {row.held} files are missing here; deleting them on all machines waits"
-        " to be confirmed: see `phextsync confirm-deletion`"
+        " to be confirmed: see `phextsync bind --confirm`"
         for row in status.directories
         if row.held
     ]
