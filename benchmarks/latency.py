@@ -51,7 +51,7 @@ class _Seen:
 
 def measure(report: Report, *, runs: int, edits: int, is_quick: bool) -> None:
     """Add the figures of single edits and of a flood."""
-    trip = "loopbackround_trip_ms"
+    trip = "loopback_round_trip_ms"
     report.add(trip, [round_trip_ms() for _ in range(runs)], "ms")
     pairs = [(_run_bare(edits), _run_nodes(_serve_edits, edits, 1)) for _ in range(runs)]
     for name, part in (("p50", 0.5), ("p99", 0.99)):
