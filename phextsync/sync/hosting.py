@@ -90,13 +90,16 @@ class Hosting:
         if not contains(rights.held, coordinate):
             return Fetched(asked.number, Verdict.NOT_HELD, is_subscribed=False)
         replica = self._replicas.open(asked.phext)
+        state = b""
         try:
-            state = replica.difference(coordinate, EMPTY_VERSION) or b""
             fingerprint = replica.fingerprint(coordinate)
+            is_same = fingerprint[:DIGEST_BYTES] == asked.digest
+            if not is_same:
+                state = replica.difference(coordinate, EMPTY_VERSION) or b""
         except StoreDamagedError:  # set aside: it comes back from another holder
             return Fetched(asked.number, Verdict.NOT_HELD, is_subscribed=False)
         is_subscribed = self._subscribe(asked)
-        if fingerprint[:DIGEST_BYTES] == asked.digest:
+        if is_same:
             return Fetched(asked.number, Verdict.SAME, is_subscribed, fingerprint)
         size = self._limits.frame_bytes_max // 2
         total = max(1, -(-len(state) // size))
