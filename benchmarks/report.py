@@ -47,11 +47,6 @@ class Report:
         )
 
 
-def repeat(runs: int, measure: Callable[[], float]) -> list[float]:
-    """Return the results of several runs."""
-    return [measure() for _ in range(runs)]
-
-
 def still_far(report: Report, measure: Callable[[], Report]) -> list[str]:
     """Return the figures that are far from their bands, also when they are measured again: the
     machine may have been busy with something else."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from phextsync.sync.synchronizer import Synchronizer
 from sims.scenarios import run_scenario
 from sims.tables import Scenario
 
@@ -22,3 +23,15 @@ def caught(record: Record, scenario: Scenario, seeds: int, by: str) -> None:
             assert re.search(by, failure), failure
             return
     pytest.fail(f"{seeds} seeds passed")
+
+
+def lie_about_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nodes acknowledge what they have received and not written."""
+    receive = Synchronizer.receive
+
+    def receive_and_lie(core: Synchronizer, now: float, link: int, frame: bytes) -> None:
+        receive(core, now, link, frame)
+        for known in core.links.values():
+            known.ledger.durable = known.ledger.received
+
+    monkeypatch.setattr(Synchronizer, "receive", receive_and_lie)

@@ -17,12 +17,11 @@ from phextsync.sync.comparison import Comparison
 from phextsync.sync.messages import Entry, ScrollId, Updates
 from phextsync.sync.recent import RecentUpdates
 from phextsync.sync.relay import Relay
-from phextsync.sync.synchronizer import Synchronizer
 from phextsync.testing import Fault, Partition, Restart, Tear, Workload
 from phextsync.testing.oracle import Oracle
 from sims import steps
 from sims.tables import built_in
-from tests.planted import Record, caught
+from tests.planted import Record, caught, lie_about_disks
 
 _CHURN = replace(built_in()["churn"], settle_s=3)
 _DELETIONS = replace(_CHURN, nodes=4, seconds=5, workloads=(Workload("churn", 0.3),))
@@ -102,14 +101,7 @@ def test_deletions_that_are_not_sent_leave_the_text(
 def test_acknowledging_before_the_write_is_a_false_claim(
     monkeypatch: pytest.MonkeyPatch, record: Record
 ) -> None:
-    receive = Synchronizer.receive
-
-    def receive_and_lie(core: Synchronizer, now: float, link: int, frame: bytes) -> None:
-        receive(core, now, link, frame)
-        for known in core.links.values():
-            known.ledger.durable = known.ledger.received
-
-    monkeypatch.setattr(Synchronizer, "receive", receive_and_lie)
+    lie_about_disks(monkeypatch)
     caught(record, replace(_CALM, seconds=8), 6, "was acknowledged to . and is not on disk")
     assert any("was acknowledged" in (steps.run(seed)[0] or "") for seed in range(90, 150))
 

@@ -19,7 +19,7 @@ from phextsync.sync.synchronizer import Synchronizer
 from phextsync.testing import Fault, SetHeld
 from phextsync.trust.permissions import UNRESTRICTED
 from sims.tables import built_in
-from tests.planted import Record, caught
+from tests.planted import Record, caught, lie_about_disks
 
 _HOLDING = built_in()["holding"]
 _PLACED = built_in()["placed"]
@@ -56,14 +56,7 @@ def test_one_that_may_not_write_is_no_copy(
 def test_what_a_peer_received_and_has_not_written_is_no_copy(
     monkeypatch: pytest.MonkeyPatch, record_property: Record
 ) -> None:
-    receive = Synchronizer.receive
-
-    def receive_and_lie(core: Synchronizer, now: float, link: int, frame: bytes) -> None:
-        receive(core, now, link, frame)
-        for known in core.links.values():
-            known.ledger.durable = known.ledger.received
-
-    monkeypatch.setattr(Synchronizer, "receive", receive_and_lie)
+    lie_about_disks(monkeypatch)
     caught(record_property, _PLACED, 40, f"{_GIVES_UP}|was acknowledged")
 
 

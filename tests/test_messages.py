@@ -313,5 +313,5 @@ def _items(value: Any) -> int:
 
 def test_the_table_of_kinds_is_that_of_the_specification() -> None:
     specified = re.findall(r"^\| (\d+) \| (\w+)(?: \(since 1\.\d\))? \| ", _PROTOCOL, re.MULTILINE)
-    assert specified == [(str(number), kind.name) for number, kind in KINDS.items()]
-    assert {kind.message for kind in KINDS.values()} == {*get_args(Message)}
+    assert specified == [(str(number), kind.name) for number, kind in enumerate(KINDS)]
+    assert {kind.message for kind in KINDS} == {*get_args(Message)}

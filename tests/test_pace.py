@@ -104,17 +104,22 @@ def _write(place: Coordinate, replica: Editor) -> None:
     replica.append(place, "x" * (64 << 10))
 
 
+async def _place_at_a_pace(mesh: MemoryMesh) -> None:
+    """Have ranges of 64 KiB on two machines each, of which each takes one a second."""
+    await mesh.run_until(1)
+    for place in _PLACES:
+        assert mesh.edit(0, place, partial(_write, place))
+    await mesh.settle(10)
+    mesh.node(0).desk.ask(["place", PHEXT, 2])
+    mesh.node(0).desk.ask(["pace", PHEXT, None, 64 << 10])
+    placing.add_boundaries(mesh.node(0).replicas, PHEXT, _PLACES)
+
+
 def test_a_machine_takes_its_share_at_its_pace_and_nobody_lets_go_before() -> None:
     mesh = MemoryMesh(3, 4)
 
     async def body() -> None:
-        await mesh.run_until(1)
-        for place in _PLACES:
-            assert mesh.edit(0, place, partial(_write, place))
-        await mesh.settle(10)
-        mesh.node(0).desk.ask(["place", PHEXT, 2])
-        mesh.node(0).desk.ask(["pace", PHEXT, None, 64 << 10])
-        placing.add_boundaries(mesh.node(0).replicas, PHEXT, _PLACES)
+        await _place_at_a_pace(mesh)
         for number in range(4):
             mesh.node(number).desk.ask(["follow", PHEXT])
         await mesh.run_until(mesh.now + 20)
@@ -147,13 +152,7 @@ def test_who_says_by_hand_what_is_held_ends_what_is_on_its_way() -> None:
     mesh = MemoryMesh(5, 2)
 
     async def body() -> None:
-        await mesh.run_until(1)
-        for place in _PLACES:
-            assert mesh.edit(0, place, partial(_write, place))
-        await mesh.settle(10)
-        mesh.node(0).desk.ask(["place", PHEXT, 2])
-        mesh.node(0).desk.ask(["pace", PHEXT, None, 64 << 10])
-        placing.add_boundaries(mesh.node(0).replicas, PHEXT, _PLACES)
+        await _place_at_a_pace(mesh)
         mesh.node(1).desk.ask(["hold", PHEXT, ["1.*"], 1])
         await mesh.run_until(mesh.now + 20)
         mesh.node(1).desk.ask(["follow", PHEXT])

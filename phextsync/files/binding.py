@@ -496,4 +496,5 @@ class Binding:
 
 def _portions(things: Iterable[T]) -> Iterator[list[T]]:
     source = iter(things)
-    yield from iter(lambda: list(islice(source, _AT_ONCE)), [])
+    while some := list(islice(source, _AT_ONCE)):
+        yield some

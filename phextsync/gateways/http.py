@@ -20,7 +20,7 @@ from phextsync.gateways.events import HEARTBEAT, HEARTBEAT_S, events_of
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.health import health_of
 from phextsync.gateways.http1 import ByteBudget, HttpConnection, HttpLimits, Refusal, Share
-from phextsync.gateways.metrics import NodeMetrics
+from phextsync.gateways.metrics import CONTENT_TYPE, NodeMetrics
 from phextsync.gateways.sq import METHODS, Answer, Request, SqApi, is_write, operation_name
 from phextsync.index import CoordinateRange
 from phextsync.node.node import Node
@@ -36,7 +36,6 @@ _TURN_S: Final = 0.002
 _LOOKS_S: Final = 1.0  # for files that may be open
 _WARNINGS_PER_S: Final = 0.5
 _WARNINGS_MAX: Final = 10
-_METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 _EVENTS: Final = (
     ("Content-Type", "text/event-stream"),
     ("Cache-Control", "no-store"),
@@ -178,7 +177,7 @@ class Gateway:
         if is_read and request.path == "/health":
             return self._health()
         if is_read and request.path == "/metrics":
-            return Answer(200, self._metrics.text(), (("Content-Type", _METRICS),))
+            return Answer(200, self._metrics.text(), (("Content-Type", CONTENT_TYPE),))
         with writing_as(_WRITER):
             answer = await _by_turns(self._sq.steps(request, number), made)
         if answer.has_changed:

@@ -1,6 +1,6 @@
 """What Prometheus reads of a node: its phexts, its peers, and the requests that it answered."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Final
 
@@ -13,9 +13,12 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from phextsync.control.status import DirectoryRow, PeerRow, PlacedRow, StoreRow
+from phextsync.control.status import PeerRow, StoreRow
 from phextsync.node.node import Node
 from phextsync.sync.traffic import Traffic
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""What Prometheus is told of the figures."""
 
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
@@ -27,7 +30,6 @@ _OF_DIRECTORIES: Final = {
     "held": "Files whose deletion waits to be confirmed",
     "conflicts": "Lines that two sides changed apart, and nobody settled",
 }
-
 
 _OF_PLACED: Final = {
     "copies": "Copies that are wished of each range of a placed phext",
@@ -77,24 +79,21 @@ class NodeMetrics(Collector):
             size.add_metric([row.name], row.bytes)
         yield from (scrolls, size)
         yield from _links(status.peers)
-        yield from _directories(status.directories)
-        yield from _placed(status.placed)
+        directories = {row.directory: row for row in status.directories}
+        yield from _fields("directory", _OF_DIRECTORIES, "directory", directories)
+        placed = {row.phext: row for row in status.placed}
+        yield from _fields("placed", _OF_PLACED, "phext", placed)
         yield from _store(status.store)
 
 
-def _directories(rows: Sequence[DirectoryRow]) -> Iterator[Metric]:
-    for name, about in _OF_DIRECTORIES.items():
-        gauge = _gauge(f"phextsync_directory_{name}", about, "directory")
-        for row in rows:
-            gauge.add_metric([row.directory], getattr(row, name))
-        yield gauge
-
-
-def _placed(rows: Sequence[PlacedRow]) -> Iterator[Metric]:
-    for name, about in _OF_PLACED.items():
-        gauge = _gauge(f"phextsync_placed_{name}", about, "phext")
-        for row in rows:
-            gauge.add_metric([row.phext], getattr(row, name))
+def _fields(
+    kind: str, names: Mapping[str, str], label: str, rows: Mapping[str, object]
+) -> Iterator[Metric]:
+    """Give a gauge for each of some fields of rows, by what labels the rows."""
+    for name, about in names.items():
+        gauge = _gauge(f"phextsync_{kind}_{name}", about, label)
+        for labelled, row in rows.items():
+            gauge.add_metric([labelled], getattr(row, name))
         yield gauge
 
 

@@ -12,6 +12,7 @@ from phextsync.control.status import PlacedRow, ShortRow
 from phextsync.index import EVERYTHING, CoordinateRange
 from phextsync.placement.holders import Placement
 from phextsync.ranges import Ranges, holds
+from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.synchronizer import Synchronizer
 
 _SHOWN_MAX: Final = 20
@@ -23,7 +24,6 @@ def placed_row(
     """Return how many copies there are of what is placed, by what this node knows: the nodes in
     `here` are there, and of the ranges in `taking` it has not all itself."""
     phext, wished = placement.policy.phext, placement.copies
-    index = core.replicas.phext(phext).index
     counts: list[int] = []
     short: list[ShortRow] = []
     move_bytes = 0
@@ -36,8 +36,7 @@ def placed_row(
             lacking = [m.name for m in placement.holders(piece.lower) if m.node_id not in having]
             short.append(ShortRow(range=str(piece), copies=len(having), lacking=tuple(lacking)))
             if core.node_id in having:
-                text_bytes = index.text_bytes * index.count(piece) // max(1, len(index))
-                move_bytes += text_bytes * (wished - len(having))
+                move_bytes += about_bytes(core.replicas, phext, piece) * (wished - len(having))
     return PlacedRow(
         phext=phext,
         copies=wished,
@@ -47,6 +46,12 @@ def placed_row(
         short_ranges=tuple(short[:_SHOWN_MAX]),
         move_bytes=move_bytes,
     )
+
+
+def about_bytes(replicas: ReplicaSet, phext: str, range_: CoordinateRange) -> int:
+    """Return about how many bytes the texts of a range have here: by their number."""
+    index = replicas.phext(phext).index
+    return index.text_bytes * index.count(range_) // max(1, len(index))
 
 
 def _having(

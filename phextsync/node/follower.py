@@ -59,10 +59,10 @@ class Turn:
 
 class Follower:
     """Follows placement for a node. `placements`: what is placed, as it was looked at last, by
-    phext. `pace` says what is taken when; without one
-    all that comes is taken at once. `changed` is called when it has to be looked at again, and
-    `check_unbound` before anything is given up: PhextsyncError keeps it here. `warnings`: what
-    cannot be read, done or followed of what was placed, a line each."""
+    phext. `pace` says what is taken when; without one all that comes is taken at once. `changed` is
+    called when it has to be looked at again, and `check_unbound` before anything is given up:
+    PhextsyncError keeps it here. `warnings`: what cannot be read, done or followed of what was
+    placed, a line each."""
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Final, Protocol
 
 import trio
@@ -11,7 +12,7 @@ from phextsync.control.desk import Directories
 from phextsync.control.placing import is_placed
 from phextsync.control.status import PlacedRow
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.node.copies import placed_row
+from phextsync.node.copies import about_bytes, placed_row
 from phextsync.node.follower import FOLLOW_S, Follower
 from phextsync.node.overlay import Pair
 from phextsync.node.pace import Pace
@@ -60,7 +61,8 @@ class Following:
         self._shared: Mapping[Pair, int] = {}
         self._begun = trio.Event()  # when something is placed
         self._coming = Flag()
-        self._pace = Pace(trio.current_time, self._is_taken, self._bytes_of)
+        bytes_of = partial(about_bytes, node.replicas)
+        self._pace = Pace(trio.current_time, self._is_taken, bytes_of)
         self._follower = Follower(
             node.replicas,
             pace=self._pace,
@@ -106,10 +108,6 @@ class Following:
             and not core.lacks.lacks_some(link, phext, range_)
             for link in holders
         )
-
-    def _bytes_of(self, phext: str, range_: CoordinateRange) -> int:
-        index = self._node.replicas.phext(phext).index
-        return index.text_bytes * index.count(range_) // max(1, len(index))
 
     async def run(self) -> None:
         """Follow until cancelled."""

@@ -126,10 +126,13 @@ class Branch:
 
     def keep_to(self, phext: str, scope: Ranges) -> None:
         """Forget what is noted of scrolls of a phext outside of a scope."""
-        noted = [*self.left.items(), *((u, scroll) for u, (scroll, _) in self.written.items())]
-        for update, scroll in noted:
+        for update, scroll in self._noted():
             if scroll[0] == phext and not contains(scope, scroll[1]):
                 self.hear(update)
+
+    def _noted(self) -> list[tuple[UpdateId, ScrollId]]:
+        written = ((update, scroll) for update, (scroll, _) in self.written.items())
+        return [*self.left.items(), *written]
 
     # -- comparisons -----------------------------------------------------------------------
 
@@ -141,8 +144,7 @@ class Branch:
     def begin(self, phext: str, unsettled: Iterable[Coordinate]) -> None:
         """A comparison of the phext begins: it sees what is noted and not `unsettled`."""
         wait = set(unsettled)
-        noted = [*self.left.items(), *((u, scroll) for u, (scroll, _) in self.written.items())]
-        self._seen[phext] = [u for u, s in noted if s[0] == phext and s[1] not in wait]
+        self._seen[phext] = [u for u, s in self._noted() if s[0] == phext and s[1] not in wait]
 
     def confirm(self, phext: str) -> None:
         """The comparison has ended: the peer has what it saw, or will be sent it."""

@@ -77,7 +77,7 @@ def decode(frame: bytes, limits: Limits) -> Message | Unknown:
     kind = array[0]
     if type(kind) is not int or not 0 <= kind < _KINDS_MAX:
         raise ProtocolError(f"expected a message kind below {_KINDS_MAX}, found {kind!r:.40}")
-    if kind not in KINDS:
+    if kind >= len(KINDS):
         return Unknown(kind)
     fields = Fields(array, limits)
     message = KINDS[kind].read(fields)
@@ -449,7 +449,7 @@ def _kind(
     return Kind(name, message, cast(Callable[[Message], list[object]], write), read)
 
 
-_IN_ORDER: Final = (
+KINDS: Final = (
     _kind("hello", Hello, _write_hello, _read_hello),
     _kind("summary", Summary, _write_summary, _read_summary),
     _kind("compare", Compare, _write_compare, _read_compare),
@@ -475,7 +475,6 @@ _IN_ORDER: Final = (
     _kind("graft", Graft, _write_ids, _read_graft),
     _kind("prune", Prune, _write_nothing, _read_prune),
 )
-KINDS: Final = dict(enumerate(_IN_ORDER))
-"""By their numbers."""
+"""In the order of their numbers."""
 
-_NUMBERS: Final = {kind.message: number for number, kind in KINDS.items()}
+_NUMBERS: Final = {kind.message: number for number, kind in enumerate(KINDS)}

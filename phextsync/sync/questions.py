@@ -83,14 +83,10 @@ class Questions:
 
 
 def _may_answer(link: Link, question: Question) -> bool:
-    if not link.is_ready or link.hello is None or link.hello.minor < FETCH_MINOR:
+    if link.hello is None or link.hello.minor < FETCH_MINOR or link.number in question.asked:
         return False
-    if link.number in question.asked:
-        return False
-    told = link.rights.told.get(question.phext, ())
-    return holds(told, question.range) and holds(
-        link.rights.of(question.phext).bring, question.range
-    )
+    phext, range_ = question.phext, question.range
+    return link.holds(phext, range_) and holds(link.rights.of(phext).bring, range_)
 
 
 def _distance(link: Link, question: Question) -> tuple[bool, float, int]:

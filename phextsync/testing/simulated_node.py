@@ -72,7 +72,7 @@ class SimulatedNode:
     ) -> None:
         self.number = number
         self._told_with = told_with  # its links in the tree, None where all are linked
-        self.node_id = number.to_bytes(16, "big")
+        self.node_id = id_of(number)
         self.name = f"node-{number}"
         self.permissions = permissions
         self.store = MemoryStore()
@@ -402,3 +402,8 @@ class SimulatedNode:
                 if expected and self.replica.index.fingerprint_of(place) != expected:
                     raise Violation(f"the fingerprint at {place} on {self.number} is of other text")
                 return
+
+
+def id_of(number: int) -> bytes:
+    """Return the node id of a simulated node."""
+    return number.to_bytes(16, "big")

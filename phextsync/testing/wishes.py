@@ -8,6 +8,7 @@ from phextsync.placement.policy import Rule
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.testing.faults import Follow, Forget, SetCopies, SetHeld, SetRule
 from phextsync.testing.mesh import PHEXT
+from phextsync.testing.simulated_node import id_of
 
 Wish: TypeAlias = SetHeld | Follow | SetCopies | SetRule | Forget
 """The actions that a user of a node asks for."""
@@ -25,12 +26,7 @@ def tell(replicas: ReplicaSet, wish: Wish) -> None:
             if cuts:
                 add_boundaries(replicas, PHEXT, map(Coordinate.parse, cuts))
         case SetRule(_, range_, members, everywhere):
-            pinned = tuple(sorted(node_id(member) for member in members))
+            pinned = tuple(sorted(id_of(member) for member in members))
             set_rule(replicas, PHEXT, Rule(CoordinateRange.parse(range_), pinned, everywhere))
         case Forget(_, number):
-            retire(replicas, node_id(number))
-
-
-def node_id(number: int) -> bytes:
-    """Return the node id of a simulated node."""
-    return number.to_bytes(16, "big")
+            retire(replicas, id_of(number))

@@ -45,7 +45,7 @@ from phextsync.testing.faults import (
 )
 from phextsync.testing.mesh import PHEXT, Editor
 from phextsync.testing.metrics import Metrics
-from phextsync.testing.simulated_node import SimulatedNode
+from phextsync.testing.simulated_node import SimulatedNode, id_of
 from phextsync.testing.stage import Stage
 from phextsync.testing.wires import Wires
 from phextsync.testing.wishes import Wish
@@ -328,7 +328,7 @@ class World:
 
 def _tree(count: int, pairs: Iterable[tuple[int, int]]) -> list[frozenset[bytes]]:
     """Return the node ids with which each node is linked in the tree that all choose."""
-    ids = [number.to_bytes(16, "big") for number in range(count)]
+    ids = list(map(id_of, range(count)))
     chosen: dict[bytes, set[bytes]] = {node_id: set() for node_id in ids}
     for one, other in pairs:
         chosen[ids[one]].add(ids[other])

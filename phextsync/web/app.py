@@ -23,7 +23,7 @@ from starlette.websockets import WebSocket
 from phextsync.boundaries import Boundary
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.health import health_of
-from phextsync.gateways.metrics import NodeMetrics
+from phextsync.gateways.metrics import CONTENT_TYPE, NodeMetrics
 from phextsync.node.node import Node
 from phextsync.web.api import Api
 from phextsync.web.editing import Conversations, serve_scroll
@@ -40,7 +40,6 @@ _log: Final = logging.getLogger("phextsync.web")
 _CSS: Final = (Path(__file__).parent / "static" / "page.css").read_text()
 _FORM_BYTES_MAX: Final = 4096
 _WRONG_S: Final = 0.5  # for which a wrong token holds up all others
-_METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class WebApp:
@@ -117,7 +116,7 @@ class WebApp:
         return JSONResponse(row, status)
 
     async def _figures(self, request: Request) -> Response:
-        return Response(self._metrics.text(), headers={"Content-Type": _METRICS})
+        return Response(self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     # -- web sockets -----------------------------------------------------------------------
 
