@@ -1,18 +1,21 @@
 """A node's users read and write what others hold, through handles, commands and other processes."""
 
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 import phextsync
-from phextsync.control.bringing import needed
+from phextsync.control.bringing import Bringing, needed
 from phextsync.control.frames import Value
-from phextsync.errors import NotHeldError, NotSyncedError
+from phextsync.errors import NotHeldError, NotSyncedError, PhextsyncError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.node.foreign import Foreign
 from phextsync.testing import Crash, MemoryMesh, Partition, Repair, Restart
 from phextsync.testing.mesh import PHEXT
-from sims.processes import PATIENCE_S, mesh
+from sims.processes import PATIENCE_S, POLL_S, mesh
 from tests.command_users import CommandUser
 
 _A, _B, _C = (Coordinate(library, *[1] * 8) for library in (1, 2, 3))
@@ -44,6 +47,24 @@ def test_a_scroll_is_fetched_in_one_round_trip_and_followed() -> None:
         assert node.phext(PHEXT)[_B] == f"{_B}\nmore\n"
         assert await node.fetch("2.1.1/1.1.1/9.9.9", PHEXT) == ""
         assert mesh.node(0).phext(PHEXT).get("2.1.1/1.1.1/9.9.9") is None
+
+    _run(body)
+
+
+def test_an_error_in_fetching_is_told_and_ends_nothing_else() -> None:
+    async def body(mesh: MemoryMesh) -> None:
+        node = mesh.node(2)
+        bringing, told = Bringing(node.desk), list[PhextsyncError | None]()
+        with pytest.MonkeyPatch.context() as broken:
+            broken.setattr(Foreign, "fetch", lambda *_: 1 / 0)
+            async with trio.open_nursery() as nursery:
+                bringing.wait(nursery, ["get", PHEXT, str(_B)], told.append)
+        async with trio.open_nursery() as nursery:
+            bringing.wait(nursery, ["get", PHEXT, str(_B)], told.append)
+        assert [str(error) for error in told] == [
+            "the node could not fetch it: ZeroDivisionError: division by zero",
+            "None",
+        ]
 
     _run(body)
 
@@ -197,8 +218,8 @@ def test_a_handle_that_runs_the_node_reads_and_writes_what_others_hold(tmp_path:
             holder.wait_until(lambda status: len(status["peers"]) == 1)
             handle.hold(["1.*"], PHEXT, copies=1)
             handle.synced(PHEXT, "1.*", timeout_s=PATIENCE_S)
-            while handle.status().holding[0].leaving:
-                pass  # the holder has it: it is about to leave
+            while handle.status().holding[0].leaving:  # the holder has it: it leaves soon
+                time.sleep(POLL_S)
             phext = handle.phext(PHEXT)
             assert phext[_B] == "of the holder\n"
             for number in range(20):

@@ -114,6 +114,20 @@ async def test_a_receiver_that_is_gone_is_asked_no_more(
     assert len(receiver.posts) == 1
 
 
+async def test_an_error_of_a_hook_ends_no_node_and_it_goes_on(
+    autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, receiver = _node(), _Receiver()
+    nursery.start_soon(Hook(node, _TARGET, receiver.post).run)
+    with monkeypatch.context() as broken:
+        broken.setattr("phextsync.gateways.hooks.signature", lambda *_: 1 / 0)
+        node.replicas.phext("memory")[_A] = "text"
+        await trio.sleep(1)
+    node.replicas.phext("memory")[_A] = "other"
+    await trio.sleep(60)
+    assert [row["coordinate"] for row in receiver.changes] == [_A]
+
+
 @pytest.mark.real
 async def test_a_post_over_http_is_signed_and_follows_no_redirect() -> None:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")

@@ -11,6 +11,7 @@ import trio
 
 from phextsync.control.operations import OPERATIONS
 from phextsync.web.api import ENDPOINTS, description
+from phextsync.web.elsewhere import Elsewhere
 from phextsync.web.limits import WebLimits
 from tests.web_nodes import AT, HOST, make_identity, web_node
 
@@ -115,6 +116,22 @@ def test_the_description_names_every_endpoint_with_the_words_of_its_operation() 
         named = {each["name"] for each in row["parameters"]}
         assert named == {given.name for given in endpoint.given if given.place != "body"}
         assert len(endpoint.given) <= len(endpoint.operation.arguments)
+
+
+async def test_an_error_in_telling_of_editors_ends_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_failed = trio.Event()
+
+    async def fail(_: Elsewhere) -> None:
+        has_failed.set()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Elsewhere, "run", fail)
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (_, port):
+        await has_failed.wait()
+        assert (await _ask(port, "GET", "/health"))[0] == 200
 
 
 async def test_events_tell_of_changes_until_the_client_leaves(tmp_path: Path) -> None:

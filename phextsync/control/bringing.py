@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import trio
 
+from phextsync.boundaries import one_line
 from phextsync.control.desk import Desk
 from phextsync.control.frames import Value
 from phextsync.control.operations import AT, OPERATIONS, PHEXT, Serving, is_change
@@ -63,6 +64,7 @@ class Bringing:
 
     def __init__(self, desk: Desk) -> None:
         self._foreign = desk.foreign
+        self._boundary = desk.boundary
         self._holding = desk.replicas.holding
         self._changes: deque[tuple[list[Value], Callable[[PhextsyncError | None], None]]] = deque()
         self._reads = 0
@@ -114,14 +116,17 @@ class Bringing:
         limiter = trio.CapacityLimiter(_AT_ONCE)
 
         async def fetch(scroll: Needed) -> None:
+            foreign = self._foreign
+            bring = foreign.fetch_to_write if scroll.is_blind else foreign.fetch
             async with limiter:
-                try:
-                    if scroll.is_blind:
-                        await self._foreign.fetch_to_write(scroll.phext, scroll.at)
-                    else:
-                        await self._foreign.fetch(scroll.phext, scroll.at)
-                except PhextsyncError as error:
-                    errors.append(error)
+                with self._boundary.around(f"fetching {scroll.phext} {scroll.at}") as outcome:
+                    try:
+                        await bring(scroll.phext, scroll.at)
+                    except PhextsyncError as error:
+                        errors.append(error)
+                if outcome.error is not None:
+                    text = f"the node could not fetch it: {one_line(outcome.error)}"
+                    errors.append(PhextsyncError(text))
 
         async with trio.open_nursery() as nursery:
             for scroll in self._away(request):

@@ -92,6 +92,9 @@ class Hook:
 
     async def run(self) -> None:
         """Post until cancelled, or until the other side says that it is gone for ever (410)."""
+        await self._boundary.keep_running(f"the hook {self._target.url}", self._run)
+
+    async def _run(self) -> None:
         while True:
             await self._has_changed.take()
             await trio.sleep(_GATHER_S)

@@ -79,7 +79,8 @@ class Gateway:
             raise LinkError(f"cannot serve HTTP on {address}: {error.strerror or error}") from error
         task_status.started(listeners[0].socket.getsockname()[1])
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._give_way)
+            part = "closing connections that wait"
+            nursery.start_soon(self._boundary.keep_running, part, self._give_way)
             await self._boundary.serve_listeners(
                 listeners, self.answer_all, part=lambda stream: "an HTTP connection"
             )

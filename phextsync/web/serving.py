@@ -31,6 +31,8 @@ async def serve(
     app = WebApp(
         node, guard, now_s=lambda: int(time.time()), is_secure=tls is not None, limits=limits
     )
+    server = WebServer(app.asgi, limits, tls)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(app.elsewhere.run)
-        await WebServer(app.asgi, limits, tls).serve(address, task_status=task_status)
+        telling = "telling other nodes of editors"
+        nursery.start_soon(server.boundary.keep_running, telling, app.elsewhere.run)
+        await server.serve(address, task_status=task_status)
