@@ -194,6 +194,13 @@ def test_words_put_in_at_one_place_apart_have_one_blank_between_them(mesh: Mesh)
     assert text in ("buy oat soy milk\n", "buy soy oat milk\n")
 
 
+def _restart_all(mesh: Mesh) -> None:
+    for machine in mesh.machines:
+        machine.files.end()
+        mesh.network.crash(machine.number)
+        machine.start()
+
+
 @pytest.mark.parametrize(
     ("base", "texts", "lines"),
     [
@@ -215,10 +222,8 @@ def test_last_lines_without_an_end_that_are_put_in_apart_stay_lines(
         for machine, text in zip(mesh.machines, saved, strict=True):
             machine.disk.put(name, text)
         mesh.pass_time(1)
-        for machine in mesh.machines if is_restarted else ():
-            machine.files.end()
-            mesh.network.crash(machine.number)
-            machine.start()
+        if is_restarted:
+            _restart_all(mesh)
         assert sorted(mesh.settle()[name].splitlines()) == lines
 
 
@@ -249,10 +254,8 @@ def test_words_that_two_put_in_apart_never_stand_glued_together(
         for machine, text in zip(mesh.machines, saved, strict=True):
             _replace(machine, name, text)
         mesh.pass_time(1)
-        for machine in mesh.machines if is_restarted else ():
-            machine.files.end()
-            mesh.network.crash(machine.number)
-            machine.start()
+        if is_restarted:
+            _restart_all(mesh)
         text = mesh.settle()[name]
         if merged is None:
             assert text in ("a cat dog\n", "a dog cat\n")

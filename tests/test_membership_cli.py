@@ -16,6 +16,7 @@ from phextsync.discovery import PEERS_FILE, RememberedPeers
 from phextsync.errors import PhextsyncError
 from phextsync.node.invitations import InvitationCode
 from sims.processes import Process
+from tests.command_users import CommandUser
 
 pytestmark = pytest.mark.real
 
@@ -24,22 +25,17 @@ _A, _B = "1.1.1/1.1.1/1.1.1", "2.1.1/1.1.1/1.1.1"
 _OPTIONS = ("--no-mdns", "--host", _LOOPBACK, "--port", "0")
 
 
-class Cli:
+class Cli(CommandUser):
     """The command on one folder, in this process."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    @property
+    def folder(self) -> Path:
+        return self.data
 
     def run(self, *arguments: str, text: str = "") -> Result:
         takes_data = arguments[0] != "issue"
-        data = ["--data", str(self.folder)] if takes_data else []
+        data = ["--data", str(self.data)] if takes_data else []
         return CliRunner().invoke(app, [*arguments, *data], input=text)
-
-    def out(self, *arguments: str, text: str = "") -> str:
-        """Return the output of a command that succeeds."""
-        result = self.run(*arguments, text=text)
-        assert result.exit_code == 0, (arguments, result.output, result.exception)
-        return result.stdout
 
     def error(self, *arguments: str) -> str:
         """Return the one line of a command that fails."""
