@@ -40,6 +40,7 @@ from phextsync.testing import (
     Shape,
     Sleep,
 )
+from phextsync.testing.paths import group_of, is_open_between
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
 from sims.lan import FOLDER_PREFIX, Counters, Lan
@@ -246,10 +247,10 @@ class RealMesh:
                 raise PhextsyncError(f"expected a fault of real machines, found {action!r}")
 
     def _partition(self, groups: tuple[tuple[int, ...], ...], *, is_oneway: bool) -> None:
-        group_of = {node: i for i, group in enumerate(groups) for node in group}
+        groups_of = group_of(groups)
         for (source, target), way in self._lan.ways():
-            a, b = group_of.get(source, -1), group_of.get(target, -1)
-            way.is_blocked = not (a == b != -1 or (is_oneway and -1 < a < b))
+            is_open = is_open_between(groups_of, source, target, is_oneway=is_oneway)
+            way.is_blocked = not is_open
 
     def _crash(self, node: RealNode, *, is_silent: bool) -> None:
         if node.is_up:

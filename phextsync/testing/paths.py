@@ -8,7 +8,7 @@ chance from a generator; nothing here knows what is carried.
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -161,9 +161,9 @@ class Paths:
                 path.bytes_per_s, path.loss = action.bytes_per_s, action.loss
                 path.duplication, path.reordering = action.duplication, action.reordering
             case Regions(groups, latency_s, jitter_s):
-                group_of = _group_of(groups)
+                groups_of = group_of(groups)
                 for (source, target), path in self._paths.items():
-                    if group_of.get(source) != group_of.get(target):
+                    if groups_of.get(source) != groups_of.get(target):
                         path.latency_s, path.jitter_s = latency_s, jitter_s
             case _:
                 assert_never(action)
@@ -174,14 +174,23 @@ class Paths:
             self.apply(Shape(source, target, _LATENCY_S))
 
     def _partition(self, groups: tuple[tuple[int, ...], ...], *, is_oneway: bool) -> None:
-        group_of = _group_of(groups)
+        groups_of = group_of(groups)
         for (source, target), path in self._paths.items():
-            a, b = group_of.get(source, -1), group_of.get(target, -1)
-            is_open = a == b != -1 or (is_oneway and -1 < a < b)
+            is_open = is_open_between(groups_of, source, target, is_oneway=is_oneway)
             path.gate(is_blocked=not is_open, is_held=path.is_held)
 
 
-def _group_of(groups: tuple[tuple[int, ...], ...]) -> dict[int, int]:
+def is_open_between(
+    groups_of: Mapping[int, int], source: int, target: int, *, is_oneway: bool
+) -> bool:
+    """Whether frames go from one node to another where groups are cut apart. `is_oneway`: each
+    group still hears those before it."""
+    a, b = groups_of.get(source, -1), groups_of.get(target, -1)
+    return a == b != -1 or (is_oneway and -1 < a < b)
+
+
+def group_of(groups: tuple[tuple[int, ...], ...]) -> dict[int, int]:
+    """Return in which group each node is that is in one."""
     return {node: i for i, group in enumerate(groups) for node in group}
 
 

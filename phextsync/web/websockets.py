@@ -1,8 +1,8 @@
 """Web sockets for ASGI: one connection after its handshake, on wsproto over trio.
 
 Messages are read when they are asked for, so that a client that sends faster than it is served
-waits. There are no extensions: compressing small updates saves nothing, and would take 300 KB for
-each socket.
+waits. There are no extensions: compressing small updates saves little, and zlib's windows would
+take some 300 KB for each socket.
 """
 
 from typing import Final
