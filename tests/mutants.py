@@ -6,6 +6,9 @@ alone, so that a mutant costs seconds. What survives these meets the wider tests
 
 A sample is drawn by the names of all mutants and a seed; a run that was ended goes on where it was
 as long as the code is the same, and tries again what survived when a test was added.
+
+A mutant whose tests do not end is not noticed for being slow: it is tried again alone, and counts
+once the same tests have ended several times beside it without the change.
 """
 
 import argparse
@@ -17,9 +20,11 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from shutil import copy2, rmtree
@@ -28,8 +33,9 @@ from typing import Final, NamedTuple
 ROOT: Final = Path(__file__).parents[1]
 _WORK: Final = ROOT / ".mutants"
 _EQUIVALENT: Final = Path(__file__).with_name("equivalent_mutants.toml")
-_WIDER_S: Final = 30  # and so many times what they take without a change
-_WIDER_TIMES: Final = 5
+_ALONE_S: Final = 30  # and so many times what the tests take without a change
+_ALONE_TIMES: Final = 5
+_BESIDE: Final = 3  # so often the tests have to end beside a mutant that does not
 _SCORE: Final = 0.9  # of the sample, without what is equivalent
 _LATEST_S: Final = 60  # before the time is up, no module is begun
 _STRICT: Final = r",\s*(strict=\w+)?(?=\))"
@@ -109,12 +115,21 @@ def sources(name: str) -> list[str]:
     return [path for path, owner in taken.items() if owner == name]
 
 
+class Outcome(StrEnum):
+    """What became of the tests on a mutant."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ENDLESS = "endless"
+
+
 @dataclass(slots=True)
 class Tried:
     """The mutants of one module that were tried, by their names: whether a test noticed each."""
 
     noticed: dict[str, bool] = field(default_factory=dict)
     differences: dict[str, str] = field(default_factory=dict)  # of those that none noticed
+    endless: list[str] = field(default_factory=list)  # those that were noticed by not ending
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -208,19 +223,22 @@ def _try(name: str, module: Module, chosen: list[str], jobs: int, until: float) 
         command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(jobs), *todo]
         _run_until(command, folder, until)
     results = _results(name)
-    wider = _wider(folder)
-    survivors = [m for m in chosen if results.get(m) is False and m not in wider]
-    if survivors and module.wider:
-        wider |= _try_wider(folder, module, survivors, jobs, until)
-        (folder / "wider.json").write_text(json.dumps(wider))
+    late = [m for m in chosen if m in results and results[m] is None]
+    results |= _alone(folder, "alone", module.tests, late, jobs, until)
+    survivors = [m for m in chosen if results.get(m) is Outcome.PASSED]
+    if module.wider:
+        results |= dict.fromkeys(survivors)
+        results |= _alone(folder, "wider", module.wider, survivors, jobs, until)
     tried = Tried()
     for mutant in chosen:
-        if results.get(mutant) is not None and (
-            results[mutant] or mutant in wider or not module.wider
-        ):
-            tried.noticed[mutant] = bool(results[mutant] or wider.get(mutant))
-            if not tried.noticed[mutant]:
-                tried.differences[mutant] = _difference(folder, mutant)
+        outcome = results.get(mutant)
+        if outcome is None:
+            continue
+        tried.noticed[mutant] = outcome is not Outcome.PASSED
+        if outcome is Outcome.PASSED:
+            tried.differences[mutant] = _difference(folder, mutant)
+        elif outcome is Outcome.ENDLESS:
+            tried.endless.append(mutant)
     return tried
 
 
@@ -235,76 +253,109 @@ def _run_until(command: list[str], folder: Path, until: float) -> None:
         except subprocess.TimeoutExpired:
             status = 0
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)  # with the forks that it made
-                process.wait()
+            _end(process)
     if status:
         print(f"expected tests that pass without a change, see {folder / 'log.txt'}", flush=True)
 
 
 def _todo(name: str, chosen: list[str]) -> list[str]:
-    """Return what no test has noticed yet; what survived is tried again with other tests only."""
+    """Return what was not tried yet; what survived is tried again with other tests only."""
     results, told = _results(name), _WORK / name / "tests.txt"
     tests = _digest(path for path in _tracked() if path.startswith(("tests/", "sims/")))
     is_same = told.exists() and told.read_text() == tests
     told.write_text(tests)
     if not is_same:
-        (_WORK / name / "wider.json").unlink(missing_ok=True)
-    return [m for m in chosen if results.get(m) is None or not (results[m] or is_same)]
+        for kind in ("alone", "wider"):
+            (_WORK / name / f"{kind}.json").unlink(missing_ok=True)
+    return [
+        m for m in chosen if m not in results or (not is_same and results[m] is not Outcome.FAILED)
+    ]
 
 
-def _results(name: str) -> dict[str, bool]:
-    """Return of each mutant that was tried whether a test noticed it."""
-    found: dict[str, bool] = {}
+def _results(name: str) -> dict[str, Outcome | None]:
+    """Return what became of each mutant that was tried among others; None if it was too slow."""
+    found: dict[str, Outcome | None] = {}
     for path in sources(name):
         meta = _WORK / name / "mutants" / f"{path}.meta"
         codes = json.loads(meta.read_text())["exit_code_by_key"] if meta.exists() else {}
-        found |= {m: code not in _SURVIVED for m, code in codes.items() if code is not None}
+        found |= {m: outcome(code) for m, code in codes.items() if code is not None}
     return found
 
 
-_SURVIVED: Final = (0, 5, 33)  # exit codes of pytest: passed, no tests; of mutmut: no tests
+def outcome(code: int) -> Outcome | None:
+    """Return what an exit code of pytest or mutmut says; None when mutmut ended what was slow."""
+    if code in (-9, -24, 24, 36, 152, 255):  # SIGKILL and SIGXCPU, in all their dresses
+        return None
+    return Outcome.PASSED if code in (0, 5, 33) else Outcome.FAILED  # passed, no tests
 
 
-def _wider(folder: Path) -> dict[str, bool]:
-    path = folder / "wider.json"
-    return dict(json.loads(path.read_text())) if path.exists() else {}
-
-
-def _try_wider(
-    folder: Path, module: Module, mutants: Sequence[str], jobs: int, until: float
-) -> dict[str, bool]:
-    """Say of each mutant whether a wider test notices it; leave out what there is no time for."""
+def _alone(
+    folder: Path, kind: str, tests: Sequence[str], mutants: Sequence[str], jobs: int, until: float
+) -> dict[str, Outcome]:
+    """Return what becomes of mutants in processes of their own, as far as there is time for them;
+    what is known of `kind` is not tried again."""
+    path = folder / f"{kind}.json"
+    known = (
+        {m: Outcome(o) for m, o in json.loads(path.read_text()).items()} if path.exists() else {}
+    )
+    todo = [mutant for mutant in mutants if mutant not in known]
     began = time.monotonic()
-    if _fails_wider(folder, module, until - began, ""):
-        print(f"expected {' '.join(module.wider)} to pass without a change, in time", flush=True)
-        return {}
-    patience_s = _WIDER_TIMES * (time.monotonic() - began) + _WIDER_S
+    if todo and began < until:
+        with start_tests(folder, tests, "") as process:
+            if process.wait():
+                print(f"expected {' '.join(tests)} to pass without a change", flush=True)
+                return {}
+        patience_s = _ALONE_TIMES * (time.monotonic() - began) + _ALONE_S
 
-    def try_one(mutant: str) -> bool | None:
-        is_late = time.monotonic() > until
-        return None if is_late else _fails_wider(folder, module, patience_s, mutant)
+        def try_one(mutant: str) -> Outcome | None:
+            is_late = time.monotonic() > until
+            start = partial(start_tests, folder, tests)
+            return None if is_late else watched(start, mutant, patience_s)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        told = zip(mutants, pool.map(try_one, mutants), strict=True)
-        return {mutant: noticed for mutant, noticed in told if noticed is not None}
+        with ThreadPoolExecutor(jobs) as pool:
+            told = zip(todo, pool.map(try_one, todo), strict=True)
+            known |= {mutant: each for mutant, each in told if each is not None}
+        path.write_text(json.dumps(known))
+    return {mutant: known[mutant] for mutant in mutants if mutant in known}
 
 
-def _fails_wider(folder: Path, module: Module, patience_s: float, mutant: str) -> bool:
-    """Say whether a wider test fails, or does not end."""
-    words = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *module.wider]
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", *words],
-            cwd=folder / "mutants",
-            env={**os.environ, "MUTANT_UNDER_TEST": mutant},
-            timeout=max(1.0, patience_s),
-            check=False,
-            capture_output=True,
-        )
-    except subprocess.TimeoutExpired:
-        return True
-    return done.returncode != 0
+def start_tests(folder: Path, tests: Sequence[str], mutant: str) -> "subprocess.Popen[bytes]":
+    """Start tests on a mutant, or without a change, in a process of their own."""
+    words = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests]
+    return subprocess.Popen(
+        [sys.executable, "-m", "pytest", *words],
+        cwd=folder / "mutants",
+        env={**os.environ, "MUTANT_UNDER_TEST": mutant},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def watched(
+    start: Callable[[str], "subprocess.Popen[bytes]"], mutant: str, patience_s: float
+) -> Outcome:
+    """Return what becomes of tests on a mutant. After `patience_s` those without the change run
+    beside them, one after another: endless is what goes on when so many of these have ended."""
+    with start(mutant) as process:
+        try:
+            return outcome(process.wait(patience_s)) or Outcome.FAILED
+        except subprocess.TimeoutExpired:
+            for _ in range(_BESIDE):
+                if process.poll() is None:
+                    with start("") as beside:
+                        beside.wait()
+            code = process.poll()
+            return Outcome.ENDLESS if code is None else outcome(code) or Outcome.FAILED
+        finally:
+            _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a process with all that it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _difference(folder: Path, mutant: str) -> str:
@@ -324,6 +375,8 @@ def tell(found: Mapping[str, Tried], wanted: int, equivalent: Container[str]) ->
         left = {m: d for m, d in tried.differences.items() if not _is_same(d, equivalent)}
         for mutant, difference in left.items():
             print(f"\n{mutant}\n{difference}")
+        for mutant in tried.endless:
+            print(f"\n{mutant}\nnoticed by not ending")
         noticed = sum(tried.noticed.values())
         rows.append((name, len(tried.noticed), noticed, len(tried.differences) - len(left)))
     count, noticed, same = (sum(column) for column in zip(*(row[1:] for row in rows), strict=True))

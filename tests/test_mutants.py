@@ -1,11 +1,25 @@
 """The runner of mutants: the same seed draws the same sample, and its tables name what exists."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.mutants import MODULES, ROOT, Tried, parse, sample, sources, squeezed, tell
+from tests.mutants import (
+    MODULES,
+    ROOT,
+    Outcome,
+    Tried,
+    outcome,
+    parse,
+    sample,
+    sources,
+    squeezed,
+    tell,
+    watched,
+)
 
 _ALL = {name: [f"phextsync.{name}.x_f__mutmut_{i}" for i in range(50)] for name in ("a", "b")}
 
@@ -68,3 +82,47 @@ def test_lengths_that_are_equal_by_construction_need_no_test(
     other = difference.replace("zip(x, y, )", "zip(y, x, )")
     assert tell({"a": Tried({"m": False, "n": True}, {"m": other})}, 2, set()) == 1
     assert capsys.readouterr().out.count("strict") == 1
+
+
+def test_a_mutant_that_was_ended_for_being_slow_was_not_noticed() -> None:
+    assert [outcome(code) for code in (0, 5, 33)] == [Outcome.PASSED] * 3
+    assert [outcome(code) for code in (1, 2, 3, -6, -11)] == [Outcome.FAILED] * 5
+    assert {outcome(code) for code in (-9, -24, 24, 36, 152, 255)} == {None}
+
+
+def _process(code: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, start_new_session=True
+    )
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, Outcome.PASSED), (1, Outcome.FAILED)])
+def test_a_slow_mutant_is_judged_by_its_tests(code: int, expected: Outcome) -> None:
+    mutant = _process(f"exit(int(input()) + {code})")
+    besides = 0
+
+    def start(name: str) -> "subprocess.Popen[bytes]":
+        nonlocal besides
+        if name:
+            return mutant
+        besides += 1
+        if besides == 2:
+            assert mutant.stdin is not None
+            mutant.stdin.write(b"0\n")
+            mutant.stdin.close()
+            mutant.wait()
+        return _process("")
+
+    assert watched(start, "m", 0) is expected
+    assert besides == 2
+
+
+def test_a_mutant_is_endless_when_its_tests_go_on_and_others_have_ended_beside_them() -> None:
+    started: list[str] = []
+
+    def start(name: str) -> "subprocess.Popen[bytes]":
+        started.append(name)
+        return _process("input()" if name else "")
+
+    assert watched(start, "m", 0) is Outcome.ENDLESS
+    assert started == ["m", "", "", ""]
