@@ -2,7 +2,8 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import combinations, pairwise
 from random import Random
 from types import FrameType
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync import Coordinate
+from phextsync.alignment import Work, changed_blocks, shortest_script
 from phextsync.crdt import Scroll
 from phextsync.edits import (
     apply_edits,
@@ -20,6 +22,7 @@ from phextsync.edits import (
     lines_of,
     minimal_edits,
     missing_lines,
+    whole_line_edits,
     with_blanks,
 )
 from phextsync.merges import merged_edits, merged_text
@@ -68,6 +71,56 @@ def test_what_is_put_in_begins_and_ends_with_words(
     old: str, new: str, edits: list[tuple[int, int, str]]
 ) -> None:
     assert minimal_edits(old, new) == edits
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=4).filter(any), st.booleans())
+def test_words_that_became_others_are_replaced_whole(changes: list[bool], is_behind: bool) -> None:
+    rest = "and what else stands in this line"
+    old, new = ([f"b{letter}{i}d" for i in range(len(changes))] for letter in "au")
+    at = len(rest) + 1 if is_behind else 0
+    expected = []
+    for before, after, is_changed in zip(old, new, changes, strict=True):
+        if is_changed:
+            expected.append((at, at + len(before), after))
+        at += len(before) + 1
+    new = [new[i] if is_changed else old[i] for i, is_changed in enumerate(changes)]
+    lines = [[rest, *words] if is_behind else [*words, rest] for words in (old, new)]
+    assert minimal_edits(*(f"{' '.join(line)}\n" for line in lines)) == expected
+
+
+def _ascends(numbers: Sequence[int]) -> bool:
+    return all(before < behind for before, behind in pairwise(numbers))
+
+
+@given(st.permutations(range(7)))
+def test_of_lines_that_change_places_as_many_stay_as_keep_their_order(order: list[int]) -> None:
+    runs = (run for size in range(8) for run in combinations(order, size) if _ascends(run))
+    most = max(map(len, runs))
+    blocks = changed_blocks([*map(str, range(7))], [*map(str, order)], Work(0))
+    assert 7 - sum(b - a for a, b, _, _ in blocks) == most
+    text = "".join(f"{i}\n" for i in range(7))
+    moved = "".join(f"{i}\n" for i in order)
+    assert apply_edits(text, whole_line_edits(text, moved)) == moved
+
+
+@pytest.mark.parametrize(
+    ("count", "alike", "are_changed"), [(3, 1, True), (40, 20, True), (40, 19, False)]
+)
+def test_words_of_like_lines_change_if_there_are_few_lines_or_half_of_them_are_like(
+    count: int, alike: int, are_changed: bool
+) -> None:
+    texts = (
+        "".join(f"the {word} of all\n" if i < alike else f"{word}\n" for i in range(count))
+        for word in ("cat", "dog")
+    )
+    edits = minimal_edits(*texts)
+    assert edits.count((4, 7, "dog")) == are_changed
+    assert (len(edits) == 1) == (not are_changed)
+
+
+@pytest.mark.parametrize(("count", "edits"), [(64, 64), (65, 1)])
+def test_up_to_64_lines_of_one_word_become_others_one_by_one(count: int, edits: int) -> None:
+    assert len(minimal_edits("cat\n" * count, "dog\n" * count)) == edits
 
 
 @given(st.lists(st.integers(0, 5), max_size=6), st.data())
@@ -335,6 +388,23 @@ def test_comparing_unlike_texts_takes_steps_in_proportion(kind: str) -> None:
     for size in (5_000, 40_000):  # besides a number of steps that any comparison may take
         old, new = _UNLIKE[kind](size)
         assert _steps(old, new) < 1_000_000 + 20 * size
+
+
+def test_work_that_was_taken_is_not_there_again() -> None:
+    work = Work(1000)
+    assert work.left - Work(0).left == 250
+    assert work.take(work.left - 1)
+    assert not work.take(2)
+    assert work.take(1)
+    assert not work.take(1)
+
+
+def test_a_comparison_for_which_too_little_work_is_left_replaces_everything() -> None:
+    ours, theirs = (_letters(seed, "abcdef", 60) for seed in (1, 2))
+    assert len(shortest_script(ours, theirs, Work(0))) > 1
+    work = Work(0)
+    work.take(work.left - 200)  # it takes some 2,000
+    assert shortest_script(ours, theirs, work) == [(0, 60, 0, 60)]
 
 
 def test_texts_with_very_many_changes_are_changed_by_a_bounded_number_of_edits() -> None:
