@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from fuzz import desk, scripts, web
+from fuzz import desk, editors, scripts, web
 from phextsync import phextfile
 from phextsync.crdt import ROOT, Scroll, import_update
 from phextsync.errors import (
@@ -281,6 +281,7 @@ TARGETS: Final = {
     "frames": Target(_frame, scripts.frame_seeds, is_compiled=False),
     "phextfile": Target(_phextfile, _phextfile_seeds, is_compiled=False),
     "http": Target(web.run_http, web.http_seeds, is_compiled=False),
+    "editors": Target(editors.run_editors, editors.editor_seeds, is_compiled=False),
     "protocol": Target(scripts.run_protocol, scripts.protocol_seeds, is_compiled=False),
     "control": Target(desk.run_control, desk.control_seeds, is_compiled=False),
     "coordinates": Target(_coordinates, _coordinate_seeds, is_compiled=True),

@@ -42,22 +42,25 @@ _TOKEN: Final = "token"
 def run_http(data: bytes) -> None:
     """Let clients do what the bytes say; AssertionError when the node is not as before."""
     mesh = MemoryMesh(1, 1)
-    errors = _Errors()
-    logger = logging.getLogger("phextsync.gateways")
-    logger.addHandler(errors)
-    try:
+    with Errors("phextsync.gateways") as errors:
         mesh.run(lambda: _serve(mesh, data))
-    finally:
-        logger.removeHandler(errors)
     assert not errors.lines, errors.lines
 
 
-class _Errors(logging.Handler):
-    """Keeps what the gateway says of errors that are bugs."""
+class Errors(logging.Handler):
+    """Keeps what a logger says of errors that are bugs, while its block runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__(logging.ERROR)
         self.lines: list[str] = []
+        self._logger = logging.getLogger(name)
+
+    def __enter__(self) -> "Errors":
+        self._logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(record.getMessage())

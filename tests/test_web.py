@@ -150,6 +150,16 @@ async def test_events_tell_of_changes_until_the_client_leaves(tmp_path: Path) ->
             await trio.lowlevel.checkpoint()
 
 
+async def test_head_is_answered_wherever_get_is_and_ends(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        node.phext()[AT] = "text"
+        for path in ("/", "/health", "/metrics", "/events", "/api/v1/phexts", _SCROLL):
+            status, headers, body = await _ask(port, "HEAD", path)
+            assert (status, body) == (200, b"")
+            assert headers["content-type"]
+
+
 async def test_with_a_token_a_person_logs_in_and_a_program_shows_it(tmp_path: Path) -> None:
     make_identity(tmp_path)
     async with web_node(tmp_path, token="secret") as (_, port):
@@ -229,6 +239,8 @@ async def test_pages_of_others_open_no_web_socket(
         b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 70_000,
         b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000,
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PUT %s HTTP/1.1\r\nHost: localhost\r\n" % _SCROLL.encode()
+        + b"Transfer-Encoding: chunked\r\n\r\nx\r\n",
     ],
 )
 async def test_what_is_no_request_or_too_large_ends_its_own_connection(

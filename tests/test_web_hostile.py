@@ -1,20 +1,27 @@
 """Clients of the web server that mean harm: they end themselves, and the node goes on."""
 
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
-from starlette.types import Receive, Scope, Send
-from trio.testing import MockClock, lockstep_stream_pair
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, Request
+from wsproto.frame_protocol import FrameProtocol
 
+from phextsync.gateways.guard import Guard
 from phextsync.gateways.http1 import ByteBudget
+from phextsync.testing import MemoryMesh
 from phextsync.varints import varints
+from phextsync.web.app import WebApp
 from phextsync.web.lib0 import sized, sized_text
 from phextsync.web.limits import WebLimits
+from phextsync.web.login import Login
 from phextsync.web.requests import Requests
 from tests.web_nodes import AT, HOST, make_identity, web_node
 
@@ -140,8 +147,7 @@ async def test_a_client_that_takes_nothing_is_left(autojump_clock: MockClock) ->
         await opened.open(_PATH)
         await trio.sleep_forever()
 
-    under_way = ByteBudget(1 << 20, 1 << 10, "messages")
-    requests = Requests(ours, app, limits, under_way, is_secure=False, client=None)
+    requests = _requests(ours, app)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
         began = trio.current_time()
@@ -168,3 +174,189 @@ async def test_a_message_that_is_too_large_ends_its_socket(tmp_path: Path) -> No
             await hostile.send(b"\0" * 10_001)
             assert (await hostile.end()).code == 1009
         await _still_serves(port)
+
+
+# -- one connection, in virtual time -------------------------------------------------------
+
+
+def _requests(stream: trio.abc.Stream, app: ASGIApp) -> Requests:
+    limits = WebLimits()
+    under_way = ByteBudget(limits.under_way_bytes_max, limits.small_bytes, "messages")
+    return Requests(stream, app, limits, under_way, is_secure=False, client=None)
+
+
+class _Bodies:
+    """An application that reads bodies, and keeps the pieces."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_more = True
+        while has_more:
+            message = await receive()
+            self.pieces.append(message["body"])
+            has_more = message["more_body"]
+        await PlainTextResponse("taken")(scope, receive, send)
+
+
+_POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
+
+
+async def _answers(sent: bytes, app: ASGIApp) -> bytes:
+    """Return what is answered to a client that sends something and then ends."""
+    ours, theirs = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_requests(ours, app).answer_all)
+        await theirs.send_all(sent)
+        await theirs.send_eof()
+        return b"".join([bytes(piece) async for piece in theirs])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\nGET /smuggled",
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled",
+        b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
+        b"Transfer-Encoding: chunked\r\n\r\nx\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 30 + b"\r\n",
+        b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"Content-Length: 9\r\n\r\nabc",
+    ],
+)
+async def test_a_body_whose_end_is_not_clear_is_refused_and_ends_the_connection(
+    sent: bytes, autojump_clock: MockClock
+) -> None:
+    app = _Bodies()
+    answer = await _answers(_POST + sent, app)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in answer.lower()
+
+
+async def test_a_body_of_tiny_pieces_is_given_on_in_large_ones(autojump_clock: MockClock) -> None:
+    app = _Bodies()
+    sent = b"2\r\nab\r\n" * 40_000
+    answer = await _answers(
+        _POST + b"Transfer-Encoding: chunked\r\n\r\n" + sent + b"0\r\n\r\n", app
+    )
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"".join(app.pieces) == b"ab" * 40_000
+    assert len(app.pieces) < 5
+
+
+async def test_a_body_that_comes_too_slowly_as_a_whole_is_not_waited_for(
+    autojump_clock: MockClock,
+) -> None:
+    ours, theirs = memory_stream_pair()
+    limits = WebLimits()
+    began = trio.current_time()
+
+    async def drip() -> None:
+        await theirs.send_all(_POST + b"Content-Length: 1000\r\n\r\n")
+        while True:
+            await theirs.send_all(b"x")
+            await trio.sleep(limits.body_s / 3)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drip)
+        with pytest.raises(trio.TooSlowError):
+            await _requests(ours, _Bodies()).answer_all()
+        assert trio.current_time() - began == pytest.approx(limits.body_s)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_message_in_countless_frames_leaves_others_their_turn(
+    autojump_clock: MockClock,
+) -> None:
+    ours, theirs = memory_stream_pair()
+    others = 0
+    got: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        got.append((await receive())["bytes"])
+
+    async def turns() -> None:
+        nonlocal others
+        while True:
+            await trio.lowlevel.checkpoint()
+            others += 1
+
+    frames = FrameProtocol(client=True, extensions=[])
+    sent = b"".join(frames.send_data(b"", False) + frames.pong() for _ in range(4000))
+    async with trio.open_nursery() as nursery:
+        opened = _Socket(theirs)
+        nursery.start_soon(_requests(ours, app).answer_all)
+        await opened.open(_PATH)
+        nursery.start_soon(turns)
+        await theirs.send_all(sent + frames.send_data(b"end", True))
+        while not got:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert got == [b"end"]
+    assert others > 8000
+
+
+async def test_a_message_in_countless_frames_costs_its_bytes(autojump_clock: MockClock) -> None:
+    ours, theirs = memory_stream_pair()
+    got: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        got.append((await receive())["bytes"])
+
+    frames = FrameProtocol(client=True, extensions=[])
+    count = 10_000
+    async with trio.open_nursery() as nursery:
+        opened = _Socket(theirs)
+        nursery.start_soon(_requests(ours, app).answer_all)
+        await opened.open(_PATH)
+        tracemalloc.start()
+        for _ in range(count):
+            await theirs.send_all(frames.send_data(b"ab", False))
+            await wait_all_tasks_blocked()
+        size = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        await theirs.send_all(frames.send_data(b"", True))
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert got == [b"ab" * count]
+    assert size < 10 * count
+
+
+async def test_a_cookie_is_found_among_those_of_neighbours() -> None:
+    login = Login(Guard("secret"), is_secure=False)
+    ours = login.cookie(0).partition(";")[0]
+    for neighbours in ('x={"a": 1}', "phextsync=junk", "a=b c; [=", "phextsync=", "\xe9"):
+        assert login.is_in(f"{neighbours}; {ours}", 1)
+        assert login.is_in(f"{ours}; {neighbours}", 1)
+        assert not login.is_in(neighbours, 1)
+    assert not login.is_in("; ".join([f"phextsync=1{'0' * 10}.00"] * 5000), 1)
+
+
+def test_wrong_tokens_hold_up_nobody_else() -> None:
+    mesh = MemoryMesh(1, 1)
+
+    async def log_in(app: WebApp, token: bytes) -> tuple[bytes, float]:
+        began = trio.current_time()
+        body = b"Content-Length: %d\r\n\r\ntoken=%s" % (len(token) + 6, token)
+        answer = await _answers(_POST.replace(b"/", b"/login", 1) + body, app.asgi)
+        return answer.split()[1], trio.current_time() - began
+
+    async def ask() -> None:
+        await mesh.run_until(mesh.now + 0.01)
+        app = WebApp(mesh.node(0), Guard("secret", own_names=lambda: ()), now_s=lambda: 0)
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(log_in, app, b"wrong")
+            await wait_all_tasks_blocked()
+            assert await log_in(app, b"secret") == (b"303", 0)
+        status, took_s = await log_in(app, b"wrong")
+        assert status == b"401"
+        assert took_s > 0.1
+
+    mesh.run(ask)

@@ -39,7 +39,7 @@ from phextsync.web.times import WallTime
 _log: Final = logging.getLogger("phextsync.web")
 _CSS: Final = (Path(__file__).parent / "static" / "page.css").read_text()
 _FORM_BYTES_MAX: Final = 4096
-_WRONG_S: Final = 0.5  # for which a wrong token holds up all others
+_WRONG_S: Final = 0.5  # for which a wrong token is held up, and nobody else
 
 
 class WebApp:
@@ -64,7 +64,6 @@ class WebApp:
         self._conversations = Conversations(node, self.opened, limits)
         self._streams = Streams(node, limits.streams_max)
         self._metrics = NodeMetrics(node)
-        self._guesses = trio.Lock()
         app = Router(routes=[*self._routes(), *Api(node).routes()])
         self.asgi: ASGIApp = Entrance(app, guard, self._login, now_s, Boundary(_log))
 
@@ -99,10 +98,9 @@ class WebApp:
                 if len(body) > _FORM_BYTES_MAX:
                     return PlainTextResponse("expected a token, found more", 413)
         shown = parse_qs(body.decode("latin-1")).get("token", [""])[0].strip()
-        async with self._guesses:  # one after the other: guessing takes time
-            if not self._guard.is_token(shown):
-                await trio.sleep(_WRONG_S)
-                return HTMLResponse(login_page("This is not the token of this node."), 401)
+        if not self._guard.is_token(shown):
+            await trio.sleep(_WRONG_S)
+            return HTMLResponse(login_page("This is not the token of this node."), 401)
         cookie = self._login.cookie(self._now_s())
         return RedirectResponse("/", 303, headers={"Set-Cookie": cookie})
 

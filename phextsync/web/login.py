@@ -4,12 +4,12 @@ The cookie is a time until which it holds, sealed with the token: another token 
 and nothing is kept here.
 """
 
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 
 from phextsync.gateways.guard import Guard
 
 KEPT_S: Final = 30 * 24 * 3600
+_SHOWN_MAX: Final = 16
 _NAME: Final = "phextsync"
 _SECURE_NAME: Final = "__Host-phextsync"  # which browsers take from no neighbour, and only by TLS
 
@@ -32,12 +32,14 @@ class Login:
         return self._header("", 0)
 
     def is_in(self, header: str, now_s: int) -> bool:
-        """Whether the header of a request has a cookie that still holds."""
-        try:
-            found = SimpleCookie(header).get(self._name)
-        except CookieError:
-            return False
-        until, _, seal = ("" if found is None else found.value).partition(".")
+        """Whether the header of a request has a cookie that still holds, whatever stands beside it:
+        servers at other ports of this machine set cookies too, of any form and of this name."""
+        pairs = (pair.partition("=") for pair in header.split(";"))
+        shown = [value.strip() for name, _, value in pairs if name.strip() == self._name]
+        return any(self._holds(value, now_s) for value in shown[:_SHOWN_MAX])
+
+    def _holds(self, value: str, now_s: int) -> bool:
+        until, _, seal = value.partition(".")
         if not (until.isascii() and until.isdigit() and len(until) < 20 and int(until) > now_s):
             return False
         return self._guard.is_seal(until, seal)

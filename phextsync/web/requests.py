@@ -13,6 +13,7 @@ from phextsync.web.limits import WebLimits
 from phextsync.web.websockets import WebSocketStream, accepted, is_web_socket, subprotocols_of
 
 _RECEIVE_BYTES: Final = 64 << 10
+_PIECE_BYTES: Final = 64 << 10
 _LINGER_S: Final = 2.0
 _GONE: Final[Mapping[str, str]] = {"type": "http.disconnect"}
 _PLAIN: Final = (b"Content-Type", b"text/plain; charset=utf-8")
@@ -39,6 +40,7 @@ class Requests:
         self._client = client
         self._http = h11.Connection(h11.SERVER, limits.head_bytes_max)
         self._body_bytes = 0
+        self._body_until = 0.0
         self._is_gone = False
 
     async def answer_all(self) -> None:
@@ -63,7 +65,12 @@ class Requests:
     async def _next_request(self) -> h11.Request | None:
         with trio.fail_after(self._limits.head_s):
             event = await self._next_event()
-        return event if isinstance(event, h11.Request) else None
+        if not isinstance(event, h11.Request):
+            return None
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
+            raise Refusal(400, "Bad Request: Content-Length beside Transfer-Encoding")
+        self._body_until = trio.current_time() + self._limits.body_s
+        return event
 
     async def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """Return the next event of a request; never that more bytes are needed."""
@@ -107,14 +114,27 @@ class Requests:
 
     async def _receive(self) -> Message:
         if self._http.their_state is h11.SEND_BODY:
-            with trio.fail_after(self._limits.body_s):
-                event = await self._next_event()
-            if isinstance(event, h11.Data):
-                self._count(len(event.data))
-                return {"type": "http.request", "body": bytes(event.data), "more_body": True}
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return await self._receive_body()
         await self._until_gone()
         return dict(_GONE)
+
+    async def _receive_body(self) -> Message:
+        """Return the next piece of a body: its end, or a large one, so that an application that
+        keeps them keeps few, however small those are in which it comes."""
+        piece = bytearray()
+        try:
+            with trio.fail_at(self._body_until):
+                while len(piece) < _PIECE_BYTES:
+                    await trio.lowlevel.checkpoint()  # what is here already comes without a wait
+                    event = await self._next_event()
+                    if not isinstance(event, h11.Data):
+                        break
+                    self._count(len(event.data))
+                    piece += event.data
+        except h11.RemoteProtocolError as error:
+            raise Refusal(400, f"Bad Request: {error}") from error
+        has_more = self._http.their_state is h11.SEND_BODY
+        return {"type": "http.request", "body": bytes(piece), "more_body": has_more}
 
     def _count(self, size: int) -> None:
         self._body_bytes += size
@@ -145,7 +165,7 @@ class Requests:
     # -- web sockets -----------------------------------------------------------------------
 
     async def _serve_web_socket(self, request: h11.Request) -> None:
-        with trio.fail_after(self._limits.body_s):
+        with trio.fail_at(self._body_until):
             while self._http.their_state is h11.SEND_BODY:
                 await self._next_event()
         socket: WebSocketStream | None = None

@@ -4,7 +4,7 @@ from typing import Final
 
 import trio
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from phextsync.change_streams import ChangeStream
@@ -15,6 +15,8 @@ from phextsync.node.node import DEFAULT_PHEXT, Node
 from phextsync.phext_names import is_reserved
 
 _CHANGES_MAX: Final = 4096
+_MEDIA_TYPE: Final = "text/event-stream"
+_HEADERS: Final = ((b"content-type", b"text/event-stream; charset=utf-8"),)
 
 
 class Streams:
@@ -37,6 +39,9 @@ class Streams:
             feed = self._node.replicas.phext(phext).feed(range_, coordinates_max=_CHANGES_MAX)
         except PhextsyncError as error:
             return PlainTextResponse(str(error), 400)
+        if request.method == "HEAD":  # nothing would ever end it
+            feed.close()
+            return Response(media_type=_MEDIA_TYPE)
         changes = ChangeStream(feed)
 
         async def stream(scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,8 +54,7 @@ class Streams:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_until_gone, receive, nursery.cancel_scope)
-                headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
                 piece = HEARTBEAT  # a client sees at once that it is heard
                 while True:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})

@@ -44,8 +44,7 @@ class WebSocketStream:
 
     async def receive(self) -> Message:
         """Return the next message, or that the socket has ended."""
-        pieces: list[bytes | str] = []
-        size = 0
+        message = bytearray()
         has_waited = False
         while self._closed is None:
             for event in self._connection.events():
@@ -56,18 +55,17 @@ class WebSocketStream:
                         await self._answer_close(event)
                         break
                     case BytesMessage() | TextMessage():
-                        pieces.append(
-                            event.data if isinstance(event.data, str) else bytes(event.data)
-                        )
-                        size += len(event.data)
-                        if not self._has_room(size, len(event.data)):
+                        if not self._has_room(len(message), len(event.data)):
                             await self.close(_TOO_BIG, "too many bytes in one message")
                             break
+                        data = event.data
+                        message += data.encode() if isinstance(data, str) else data
                         if event.message_finished:
                             self._share.clear()
                             if not has_waited:  # others have their turn, however much it sends
                                 await trio.lowlevel.checkpoint()
-                            return _message(pieces)
+                            return _message(message, event)
+                await trio.lowlevel.checkpoint()  # and in however many frames
             if self._closed is None:
                 has_waited = True
                 await self._read()
@@ -79,7 +77,7 @@ class WebSocketStream:
             self._share.add(more)
         except Refusal:
             return False
-        return size <= self._limits.message_bytes_max
+        return size + more <= self._limits.message_bytes_max
 
     async def _read(self) -> None:
         """Read what comes next; a client that is silent is asked whether it lives."""
@@ -175,9 +173,7 @@ def subprotocols_of(request: h11.Request) -> list[str]:
     return [name.strip() for name in offered.split(",") if name.strip()]
 
 
-def _message(pieces: list[bytes | str]) -> Message:
-    if pieces and isinstance(pieces[0], str):
-        text = "".join(piece for piece in pieces if isinstance(piece, str))
-        return {"type": "websocket.receive", "text": text}
-    data = b"".join(piece for piece in pieces if isinstance(piece, bytes))
-    return {"type": "websocket.receive", "bytes": data}
+def _message(data: bytearray, last: Event) -> Message:
+    if isinstance(last, TextMessage):
+        return {"type": "websocket.receive", "text": data.decode()}
+    return {"type": "websocket.receive", "bytes": bytes(data)}
