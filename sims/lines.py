@@ -49,6 +49,7 @@ class Lines:
     taken: dict[str, dict[str, tuple[str, bool]]] = field(default_factory=dict)
     touched: Counter[str] = field(default_factory=Counter)  # how often they were taken away
     vanished: dict[str, None] = field(default_factory=dict)  # a scroll lost them meanwhile
+    hidden: dict[str, None] = field(default_factory=dict)  # taken to files that are left alone
     kept: dict[str, int] = field(default_factory=dict)  # with so many others that it is no deletion
 
     def token(self) -> str:
@@ -78,7 +79,7 @@ class Lines:
         file is to write it again, no matter who deletes it from the first. Two that take a line
         from one file apart may put it into two others. Each machine has its own copy of a file
         that is left alone, as `ignores` tells, so that what is taken from there may come from
-        others too."""
+        others too, and what is taken there may be written again by others."""
         files = {path for paths in before.values() for path in paths}
         for token, paths in after.items():
             lay = before.get(token, paths)
@@ -89,6 +90,8 @@ class Lines:
                     self._took(token, old, path, path in files)
                     if ignores(old) and not ignores(path):
                         self.doubled[token] = None
+                if ignores(path):
+                    self.hidden[token] = None
 
     def _took(self, token: str, old: str, path: str, is_other: bool) -> None:
         """A user took a token from one path to another, where another file was or none."""
@@ -109,6 +112,13 @@ class Lines:
         else:
             self.again[token] = None
             self.forbidden.pop(token, None)
+            self._wrote_again(token)
+
+    def _wrote_again(self, token: str) -> None:
+        """A user wrote a line that was there: if another has taken it to a file that is left alone,
+        it stands in both when that is so no more."""
+        if token in self.hidden:
+            self.doubled[token] = None
 
     def met(self, tokens: Iterable[str]) -> None:
         """A directory is to be taken up as it is: its lines stay beside those of the scrolls."""
@@ -132,6 +142,7 @@ class Lines:
     def saved(self, tokens: Iterable[str]) -> None:
         """A user put lines back, so soon that nobody may have lost them."""
         for token in tokens:
+            self._wrote_again(token)
             is_alone = self.touched[token] == 1 and token not in self.again
             if is_alone and token in self.vanished and token not in self.deleted:
                 raise Violation(f"{token} was deleted while its file was saved")

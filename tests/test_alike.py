@@ -74,6 +74,14 @@ def test_what_others_made_alike_of_a_text_is_deleted_where_it_stands_twice(
         assert apply_edits(start + others + mine, edits) == new + more
 
 
+def test_words_that_both_put_beside_one_that_stays_stand_once() -> None:
+    base, new = "".join(_LINES), f"cat is a thing\n{''.join(_OTHERS)}"
+    whole = f"cat is a thing is  a thing\n{2 * ''.join(_OTHERS)}and more\n"
+    assert apply_edits(whole, lines_twice(base, new, whole)) == f"{new}and more\n"
+    other = whole.replace("is  a thing", "is another thing")  # which is no repetition
+    assert not lines_twice(base, new, other)
+
+
 def test_what_was_added_and_what_is_not_alike_may_stand_twice() -> None:
     base, line, other = "a\nb\n", _OTHERS[0], _OTHERS[1]
     assert not lines_twice(base, base + line, base + line + line)  # two added it

@@ -1380,6 +1380,23 @@ def test_a_file_whose_name_becomes_an_ignored_one_stays_and_follows(mesh: Mesh) 
     assert mesh.settle() == {"n.md": "zero\none\ntwo\n"}
 
 
+@pytest.mark.parametrize("saved", [{}, {"n.md": "one\ntwo\n"}])
+def test_a_file_that_gets_an_ignored_name_goes_elsewhere_and_what_is_saved_there_stays(
+    mesh: Mesh, saved: dict[str, str]
+) -> None:
+    one, two = mesh.machines
+    one.disk.put(IGNORE_FILE, "*.log\n")
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    one.disk.rename("n.md", "n.log")
+    mesh.pass_time(2 * GRACE_S)
+    for path, text in saved.items():
+        two.disk.put(path, text)
+    assert mesh.settle() == {IGNORE_FILE: "*.log\n", **saved}
+    two.disk.unlink(IGNORE_FILE)
+    assert mesh.settle() == {"n.log": "one\n", **saved}  # each of the two wrote it
+
+
 def test_a_scroll_without_a_name_gets_one_in_time(mesh: Mesh) -> None:
     one, _ = mesh.machines
     one.peer.replica["7.5.5/5.5.5/5.5.5"] = "orphan\n"

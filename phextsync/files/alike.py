@@ -5,6 +5,7 @@ they put there is much the same, as when both let two files change places and on
 the merge is made as if the lines that they share had been there before.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -14,6 +15,7 @@ from phextsync.alignment import Block, Work, changed_blocks
 from phextsync.edits import Edit, content_of, line_changes, lines_of, without_end
 
 _COMPARED_MAX: Final = 1 << 14  # old lines, times the pieces in which the sides differ
+_PARTS: Final = re.compile(r"\s+|\S+")
 _SHARED: Final = 0.8  # how much of what either side put there the other side put there too
 
 
@@ -44,7 +46,9 @@ def shared_base(base: str, scroll: str, text: str) -> str:
 def lines_twice(base: str, mine: str, merged: str) -> list[Edit]:
     """Return the edits of `merged` that delete lines which stand there twice, since others, who did
     not know `mine`, made of a piece of `base`, or of one that is empty, much the same. Of such
-    lines the first stay, so that two that both delete them delete no more than one of them does."""
+    lines the first stay, so that two that both delete them delete no more than one of them does.
+    Where both made such a line of one that has words in common with it, those that are not stand
+    twice in one line."""
     lines = lines_of(merged)
     olds, ours, whole = (
         [content_of(line) for line in lines_of(text)] for text in (base, mine, merged)
@@ -56,18 +60,58 @@ def lines_twice(base: str, mine: str, merged: str) -> list[Edit]:
     edits: list[Edit] = []
     for a, b, c, d in changed_blocks(olds, whole, work):
         here, there = Counter(pieces.get((a, b), ())), Counter(whole[c:d])
-        if (a == b and base) or not here <= there:
+        if a == b and base:
+            continue
+        in_one = _in_one(here - there, whole[c:d], work)
+        for line, _ in in_one.values():
+            there[line] += 2
+        if not here <= there:
             continue
         twice = here & (there - here)
         least = min(_size(here), _size(there - here))
         if not _size(twice) >= _SHARED * least > 0:
             continue
         for place in reversed(range(c, d)):
-            if twice[whole[place]] > 0 and spare[whole[place]] > 0:
+            if place - c in in_one:
+                start = offsets[place] + lines[place].index(whole[place])
+                cuts = in_one[place - c][1]
+                edits += [(start + i, start + k, "") for i, k in reversed(cuts)]
+            elif twice[whole[place]] > 0 and spare[whole[place]] > 0:
                 twice[whole[place]] -= 1
                 spare[whole[place]] -= 1
                 edits.append((offsets[place], offsets[place + 1], ""))
     return edits[::-1]
+
+
+def _in_one(
+    wanted: "Counter[str]", lines: Sequence[str], work: Work
+) -> dict[int, tuple[str, list[tuple[int, int]]]]:
+    """Return which of these lines are one that is wanted with words that stand twice, by place,
+    and the ranges in which they stand for the second time."""
+    found: dict[int, tuple[str, list[tuple[int, int]]]] = {}
+    left = list(wanted.elements())
+    for place, line in enumerate(lines):
+        for other in left if len(left) * len(lines) <= _COMPARED_MAX else ():
+            if len(other) < len(line) <= 2 * len(other) and (cuts := _repeats(other, line, work)):
+                found[place] = other, cuts
+                left.remove(other)
+                break
+    return found
+
+
+def _repeats(line: str, longer: str, work: Work) -> list[tuple[int, int]]:
+    """Return the ranges by which one line is longer than another, if each stands there beside its
+    like, whatever blanks part them; none otherwise."""
+    words, parts = (_PARTS.findall(text) for text in (line, longer))
+    offsets = [0, *accumulate(map(len, parts))]
+    words, others = ([part.strip() for part in of] for of in (words, parts))
+    cuts: list[tuple[int, int]] = []
+    for a, b, c, d in changed_blocks(words, others, work):
+        beside = others[max(0, c - (d - c)) : c], others[d : d + d - c]
+        if a < b or others[c:d] not in beside:
+            return []
+        cuts.append((offsets[c], offsets[d]))
+    return cuts
 
 
 def _size(lines: "Counter[str]") -> int:
