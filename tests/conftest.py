@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile(  # no test fails because the machine is busy, or by chance
     "steady",
@@ -16,6 +16,9 @@ settings.register_profile(  # no test fails because the machine is busy, or by c
     print_blob=True,
 )
 settings.register_profile("explore", settings.get_profile("steady"), derandomize=False)
+settings.register_profile(  # what fails there is not read by anybody: it need not be shrunk
+    "mutants", settings.get_profile("steady"), phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("steady")
 pytest.register_assert_rewrite("phextsync.testing.acceptance")
 

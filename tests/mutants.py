@@ -45,7 +45,7 @@ source_paths = ["phextsync"]
 only_mutate = [{sources}]
 also_copy = ["sims", "docs", "examples", "fuzz", "benchmarks", "README.md", "CHANGELOG.md"]
 pytest_add_cli_args = [
-    "-p", "no:cacheprovider", "--hypothesis-seed=0",
+    "-p", "no:cacheprovider", "--hypothesis-profile=mutants",
     "-W", "ignore::pytest.PytestUnraisableExceptionWarning",  # mutmut's own, where `__del__` calls
     "--deselect=tests/test_edits.py::test_comparing_unlike_texts_takes_steps_in_proportion",
     # what mutmut puts into the code imports more at its first call, which the other user may not
@@ -92,7 +92,7 @@ MODULES: Final[Mapping[str, Module]] = {  # a file belongs to the first that nam
     "crdt": _module("crdt texts steps", "crdt positions", "replica mapping bytes history"),
     "edits": _module("edits alignment", "edits", "merges crdt conflicts"),
     "merges": _module("merges conflicts", "merges conflicts", "edits crdt"),
-    "names": _module("files/names files/naming", "names", "files directories"),
+    "names": _module("files/names files/naming", "names naming", "files directories"),
     "protocol": _module(
         "sync/*",
         "protocol link_state presence messages ledger core_parts core_of_links link_parts",
@@ -321,7 +321,7 @@ def _alone(
 
 def start_tests(folder: Path, tests: Sequence[str], mutant: str) -> "subprocess.Popen[bytes]":
     """Start tests on a mutant, or without a change, in a process of their own."""
-    words = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests]
+    words = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutants", *tests]
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", *words],
         cwd=folder / "mutants",

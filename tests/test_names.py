@@ -82,6 +82,14 @@ def test_a_map_is_edited_by_whole_lines(lines: list[Line], news: list[Line], gon
     }
 
 
+def test_a_last_line_without_an_end_that_changes_is_read_again() -> None:
+    before, after = (Line(_PLACES[0], name) for name in ("one.md", "another.md"))
+    names = NameMap(_RANGE, str(before).rstrip("\n"))
+    assert names.read(str(after).rstrip("\n")) == {_PLACES[0]}
+    assert [*names.lines()] == [after]
+    assert names.is_tidy
+
+
 @pytest.mark.parametrize("name", ["a.md", "z.md"])
 def test_a_line_that_somebody_left_without_an_end_stays_alone(name: str) -> None:
     first, second = (Line(place, n) for place, n in zip(_PLACES, ("m.md", name), strict=False))
