@@ -350,7 +350,7 @@ class Scroll:
 
         Yrs tells the ids of characters when they are deleted: so they are, in a copy.
         """
-        copy = self._copy()
+        copy = self._copy(self.client_id)
         at = 0  # in bytes; the ends of the lines before stay
         lines = []
         for line in lines_of(self.text):
@@ -382,7 +382,7 @@ class Scroll:
         if offset == (size if after else 0):
             return side
         first = offset if after else offset - 1
-        update = self._copy().delete(first, first + 1)
+        update = self._copy(self.client_id).delete(first, first + 1)
         assert update is not None
         _, _, client, _, clock, units = read_varints(update)[:6]
         return f"{side}{client:x}.{clock:x}.{units}"
@@ -399,7 +399,7 @@ class Scroll:
         client, clock, units = int(match[2], 16), int(match[3], 16), int(match[4])
         if clock + units > clock_of(self.version(), client):
             raise PositionError(f"{self.coordinate}: expected text at {position}, found none yet")
-        copy = self._copy()
+        copy = self._copy(self.client_id)
         # Without its character the place is the start of an item, where both units agree.
         is_there = copy.apply(varints(0, 1, client, 1, clock, units)).changed
         item = {"item": {"client": client, "clock": clock}, "assoc": 0}
@@ -410,8 +410,8 @@ class Scroll:
         offset = len(copy.text.encode()[:place].decode())
         return offset + 1 if is_there and match[1] == "<" else offset
 
-    def _copy(self) -> "Scroll":
-        return Scroll(self.coordinate, self.client_id, [self.state()])
+    def _copy(self, client_id: int) -> "Scroll":
+        return Scroll(self.coordinate, client_id, [self.state()])
 
     # -- undoing ---------------------------------------------------------------------------
 
@@ -473,7 +473,7 @@ class Scroll:
         """
         if not any(words for _, _, words in edits):
             return self._splice(self.text, edits)
-        trial = Scroll(self.coordinate, _IMPORT_BIT, [self.state()])
+        trial = self._copy(_IMPORT_BIT)
         update = trial._splice(trial.text, edits)
         assert update is not None
         key = self.coordinate.key
@@ -483,7 +483,7 @@ class Scroll:
         return self._import(edits, client_id)
 
     def _import(self, edits: Sequence[Edit], client_id: int) -> bytes | None:
-        copy = Scroll(self.coordinate, client_id, [self.state()])
+        copy = self._copy(client_id)
         update = copy._splice(copy.text, edits)
         return self.apply(update, is_ours=True).update if update is not None else None
 

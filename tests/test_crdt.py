@@ -466,6 +466,25 @@ def test_a_piece_imported_deleted_and_imported_again_is_there_on_all_machines() 
             assert a.text == b.text == text
 
 
+def test_an_id_that_somebody_else_wrote_under_is_not_that_of_an_import() -> None:
+    text = "".join(_LINES)
+    a, twin = _scroll(1), _scroll(2)
+    for scroll in (a, twin):
+        scroll.import_text(text)
+    made = twin.import_text(f"new\n{text}")
+    assert made is not None
+    (client_id,) = client_clocks(made)
+    other = _scroll(client_id, a.state())
+    _exchange(a, other)
+    other.append("of another\n")
+    _exchange(a, other)
+    update = a.import_text(f"new\n{text}of another\n")
+    assert update is not None
+    assert client_id not in client_clocks(update)
+    _exchange(a, other)
+    assert a.text == other.text == f"new\n{text}of another\n"
+
+
 def test_an_import_of_many_pieces_has_one_client_id() -> None:
     a = _scroll(1)
     a.edit("".join(_LINES))
@@ -630,6 +649,29 @@ def test_a_panic_is_an_error_of_the_scroll_and_an_interrupt_stays_one(
     monkeypatch.setattr(pycrdt.Doc, "apply_update", fail)
     with pytest.raises(seen):
         scroll.apply(update)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda scroll: scroll.apply(import_update(_PLACE.key, "text")),
+        lambda scroll: scroll.lines(),
+        lambda scroll: scroll.position(1, after=True),
+        lambda scroll: scroll.import_text("one\ntwo\n"),
+    ],
+)
+def test_the_error_of_a_document_names_its_scroll(
+    monkeypatch: pytest.MonkeyPatch, operation: Callable[[Scroll], object]
+) -> None:
+    scroll = _scroll(1)
+    scroll.append("one\n")
+
+    def fail(document: object, update: bytes) -> None:
+        raise ValueError("cannot decode")
+
+    monkeypatch.setattr(pycrdt.Doc, "apply_update", fail)
+    with pytest.raises(ScrollError, match=rf"^{_PLACE}: its document failed: cannot decode$"):
+        operation(scroll)
 
 
 @given(st.lists(st.tuples(st.sampled_from("apedir"), texts), max_size=20))
