@@ -162,6 +162,8 @@ class SearchIndex:
             return self._connect()
         except sqlite3.OperationalError as error:
             raise StoreError(f"the search index cannot be opened: {error}") from error
+        except OSError as error:  # of which the path is left out, for who asks from elsewhere
+            raise StoreError(f"the search index cannot be opened: {error.strerror}") from error
         except sqlite3.DatabaseError as error:
             _log.warning("%s cannot be used (%s); it is built again", self._path, error)
             self._delete()

@@ -319,6 +319,12 @@ async def test_a_limit_is_bounded(replicas: ReplicaSet, tmp_path: Path) -> None:
         )
 
 
+def test_a_folder_that_does_not_take_the_file_is_said_without_its_path(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be opened: No such file or directory") as refused:
+        SearchIndex(tmp_path / "missing" / FILE_NAME)
+    assert "missing" not in str(refused.value)
+
+
 def test_a_closed_index_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
     index = SearchIndex(tmp_path / FILE_NAME)
     _put(index, (_A, "milk"))
