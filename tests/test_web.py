@@ -239,6 +239,7 @@ async def test_pages_of_others_open_no_web_socket(
         b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 70_000,
         b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000,
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PUT /api/v1/phexts/%%ff/scrolls/%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % AT.encode(),
         b"PUT %s HTTP/1.1\r\nHost: localhost\r\n" % _SCROLL.encode()
         + b"Transfer-Encoding: chunked\r\n\r\nx\r\n",
     ],

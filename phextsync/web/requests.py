@@ -83,13 +83,19 @@ class Requests:
 
     def _scope(self, request: h11.Request) -> Scope:
         path, _, query = request.target.partition(b"?")
+        try:
+            decoded = unquote(path.decode("latin-1"), errors="strict")
+        except UnicodeDecodeError as error:  # in place of them another name would be meant
+            raise Refusal(
+                400, "Bad Request: expected a path in UTF-8, found other bytes"
+            ) from error
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": request.http_version.decode(),
             "method": request.method.decode(),
             "scheme": self._scheme,
-            "path": unquote(path.decode("latin-1")),
+            "path": decoded,
             "raw_path": path,
             "query_string": query,
             "root_path": "",
