@@ -1,5 +1,6 @@
 """Web hooks: what changes is posted, signed, and posted again until it is taken."""
 
+import contextlib
 import hmac
 import itertools
 import json
@@ -163,3 +164,57 @@ async def test_a_post_over_http_is_signed_and_follows_no_redirect() -> None:
 def test_what_is_no_address_of_the_web_is_refused(url: str) -> None:
     with pytest.raises(PhextsyncError, match="expected an address of http or https"):
         Target(url, "secret")
+
+
+def test_what_is_secret_in_an_address_is_refused_or_not_shown() -> None:
+    with pytest.raises(PhextsyncError, match="without a user and a password") as refused:
+        Target("http://me:hidden@host:1/", "secret")
+    assert "hidden" not in str(refused.value)
+    target = Target("https://host:1/hooks/hidden?token=hidden", "unseen")
+    assert target.place == "https://host:1"
+    assert "unseen" not in repr(target)
+
+
+async def test_a_hook_that_fails_is_logged_without_what_is_secret_in_its_address(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = _node()
+    receiver = _Receiver(500, 410)
+    target = Target("https://host/hooks/hidden", "secret")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Hook(node, target, receiver.post).run)
+        await trio.testing.wait_all_tasks_blocked()
+        node.replicas.phext("memory")[_A] = "text"
+        await trio.sleep(60)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    assert all("https://host" in line and "hidden" not in line for line in lines)
+
+
+@pytest.mark.real
+async def test_an_answer_that_never_ends_ends_its_post_and_the_next_one_is_made() -> None:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    is_first = True
+
+    async def answer(stream: trio.SocketStream) -> None:
+        nonlocal is_first
+        if not is_first:
+            await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+            return
+        is_first = False
+        with contextlib.suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, answer, listeners)
+        target = Target(f"http://127.0.0.1:{port}", "secret", timeout_s=0.2)
+        with trio.fail_after(60):
+            with pytest.raises(LinkError, match="no answer"):
+                await target.post(b"{}", {})
+            status = 0
+            while status != 200:  # on a busy machine one may be late
+                with contextlib.suppress(LinkError):
+                    status = await target.post(b"{}", {})
+        nursery.cancel_scope.cancel()

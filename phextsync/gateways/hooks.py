@@ -5,12 +5,14 @@ with the changes; the one post that is under way is repeated until it is answere
 down nothing is noted: who needs all of it reads again after a `missed`, and when the node starts.
 """
 
+import contextlib
 import hmac
 import http.client
 import json
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -45,7 +47,12 @@ class Target:
     """Where to post. PhextsyncError when it is no address of the web."""
 
     url: str
-    secret: str
+    secret: str = field(repr=False)
+    timeout_s: float = _TIMEOUT_S
+    """For a post to be answered."""
+    _one: trio.CapacityLimiter = field(
+        default_factory=lambda: trio.CapacityLimiter(1), init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -55,24 +62,55 @@ class Target:
             is_fit = False
         if not is_fit or not self.url.isascii() or not self.url.isprintable() or " " in self.url:
             raise PhextsyncError(f"expected an address of http or https, found {self.url!r:.80}")
+        if "@" in parts.netloc:
+            raise PhextsyncError(
+                f"expected an address without a user and a password, found them for {self.place}:"
+                " posts are signed with the secret instead"
+            )
+
+    @property
+    def place(self) -> str:
+        """The address without what may be secret: where it is, not what is asked there."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> int:
-        """Post a body; return the status of the answer. LinkError when there is none."""
-        return await trio.to_thread.run_sync(self._post, body, headers, abandon_on_cancel=True)
+        """Post a body; return the status of the answer. LinkError when there is none in time."""
+        connection = self._connection()
+        try:
+            with trio.fail_after(self.timeout_s):
+                return await trio.to_thread.run_sync(
+                    self._post, connection, body, headers, abandon_on_cancel=True, limiter=self._one
+                )
+        except trio.TooSlowError as error:
+            raise LinkError(f"no answer within {self.timeout_s:g} s") from error
+        finally:
+            _break(connection)
 
-    def _post(self, body: bytes, headers: Mapping[str, str]) -> int:
+    def _connection(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)
         secure = parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+        return kind(parts.hostname or "", parts.port, timeout=self.timeout_s)
+
+    def _post(
+        self, connection: http.client.HTTPConnection, body: bytes, headers: Mapping[str, str]
+    ) -> int:
+        parts = urlsplit(self.url)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
             connection.request("POST", path, body, dict(headers))
             return connection.getresponse().status
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise LinkError(f"no answer: {error or type(error).__name__}") from error
         finally:
             connection.close()
+
+
+def _break(connection: http.client.HTTPConnection) -> None:
+    """End what a thread may still wait for: one that says a little now and then is never late."""
+    with contextlib.suppress(OSError, AttributeError):  # it was never open, or is closed
+        connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 class Hook:
@@ -92,7 +130,7 @@ class Hook:
 
     async def run(self) -> None:
         """Post until cancelled, or until the other side says that it is gone for ever (410)."""
-        await self._boundary.keep_running(f"the hook {self._target.url}", self._run)
+        await self._boundary.keep_running(f"the hook {self._target.place}", self._run)
 
     async def _run(self) -> None:
         while True:
@@ -100,7 +138,7 @@ class Hook:
             await trio.sleep(_GATHER_S)
             while rows := self._next_rows():
                 if not await self._deliver(rows):
-                    _log.warning("the hook %s is gone (410)", printable(self._target.url))
+                    _log.warning("the hook %s is gone (410)", printable(self._target.place))
                     return
 
     async def _deliver(self, rows: list[dict[str, str | None]]) -> bool:
@@ -115,7 +153,7 @@ class Hook:
         pause_s = _PAUSE_MIN_S
         while True:
             status = 0
-            with self._boundary.around(f"the hook {self._target.url}"):
+            with self._boundary.around(f"the hook {self._target.place}"):
                 status = await self._post(body, headers)
                 if not 200 <= status < 300 and status != _GONE:
                     raise LinkError(f"expected an answer from 200 to 299, found {status}")
