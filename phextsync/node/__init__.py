@@ -16,6 +16,7 @@
 * `pace`: which of the ranges that come are taken now
 * `follower`: what is held of what is followed, as placement says
 * `copies`: on how many machines placed ranges are
+* `errands`: with whom to be linked for a while, for what is held in parts
 * `following`: keeps it so while the node runs
 * `foreign`: what others hold, fetched and surveyed
 * `importing`: many texts at once

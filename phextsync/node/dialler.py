@@ -15,7 +15,7 @@ from phextsync.discovery import Address
 from phextsync.errors import LinkError
 from phextsync.node.acquaintances import Acquaintances
 from phextsync.node.links import Links
-from phextsync.node.neighbourhood import Neighbourhood
+from phextsync.node.neighbourhood import PASSING_S, Neighbourhood
 from phextsync.node.status import AbsentPeer
 from phextsync.sync.timing import BACKOFF_MAX_S, BACKOFF_MAX_STRANGER_S, BACKOFF_MIN_S
 from phextsync.transport import Network, SecureLink
@@ -207,6 +207,16 @@ class Dialler:
         for peer_id in sorted(self._neighbourhood.review(trio.current_time())):
             self.try_again(peer_id)
 
+    def ask_for(self, node_ids: Iterable[bytes], *, for_s: float = PASSING_S) -> None:
+        """Have links with nodes for a while, also beyond those that are kept, if they can be made
+        by then. Who is asked for already is dialled when its time has come."""
+        now = trio.current_time()
+        for node_id in sorted(node_ids):
+            is_new = not self._neighbourhood.is_asked_for(now, node_id)
+            self._neighbourhood.ask_for(now, node_id, for_s)
+            if is_new:
+                self.try_again(node_id)
+
     async def link_with(
         self, node_ids: Iterable[bytes], *, within_s: float, enough: int | None = None
     ) -> set[bytes]:
@@ -214,8 +224,8 @@ class Dialler:
         when `enough` are there (None: all), or the time is over. They last for `PASSING_S` after
         the last call."""
         wanted = set(node_ids) - {self._own_id}
+        self.ask_for(wanted)
         for node_id in sorted(wanted):
-            self._neighbourhood.ask_for(trio.current_time(), node_id)
             self.try_again(node_id)
         enough = len(wanted) if enough is None else min(enough, len(wanted))
         with trio.move_on_after(within_s):

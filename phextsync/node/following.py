@@ -1,7 +1,7 @@
 """Following: what this node holds is kept as placement says, for the phexts that it follows."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final, Protocol
 
@@ -13,6 +13,7 @@ from phextsync.control.placing import is_placed
 from phextsync.control.status import PlacedRow
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.copies import about_bytes, placed_row
+from phextsync.node.errands import Errands
 from phextsync.node.follower import FOLLOW_S, Follower
 from phextsync.node.overlay import Pair
 from phextsync.node.pace import Pace
@@ -30,6 +31,7 @@ ALONE_S: Final = 10.0
 """After a start, until what is followed is held where nothing is placed."""
 
 _MOVE_ON_S: Final = 0.5
+_ERRANDS_S: Final = 2.0
 _FEW: Final = 50  # members among whom it takes a few milliseconds
 _PAUSE_SHARE: Final = 9  # computing takes at most a tenth of the time, whoever changes what
 
@@ -52,10 +54,17 @@ class Placed(Protocol):
 
 class Following:
     """Lets a follower look when something has changed, computing in another thread where that
-    takes long."""
+    takes long. `ask_for` is called with nodes to be linked with for so many seconds."""
 
-    def __init__(self, node: Placed, boundary: Boundary) -> None:
+    def __init__(
+        self,
+        node: Placed,
+        boundary: Boundary,
+        ask_for: Callable[[Iterable[bytes], float], None],
+    ) -> None:
         self._node = node
+        self._ask_for = ask_for
+        self._errands = Errands(node.core)
         self._boundary = boundary
         self._changed = Flag()
         self._shared: Mapping[Pair, int] = {}
@@ -100,10 +109,14 @@ class Following:
             self._node.directories.check_unbound(phext, ranges)
 
     def _is_taken(self, phext: str, range_: CoordinateRange) -> bool:
-        """Whether all is here that a peer has of a range, or no peer has it."""
+        """Whether all is here that a linked peer has of a range; where none has it, no holder that
+        is there could be linked."""
         core = self._node.core
         holders = [link for link in core.links.values() if link.holds(phext, range_)]
-        return not holders or any(
+        if not holders:
+            here = core.presence.heard()
+            return not any(m.node_id in here for m in self.holders(phext, range_.lower))
+        return any(
             link.comparisons.has_come_to_an_end(phext)
             and not core.lacks.lacks_some(link, phext, range_)
             for link in holders
@@ -115,6 +128,7 @@ class Following:
             nursery.start_soon(self._look_again)
             nursery.start_soon(self._move_on)
             nursery.start_soon(self._follow_alone)
+            nursery.start_soon(self._run_errands)
             await self._follow_again()
 
     async def _follow_alone(self) -> None:
@@ -137,6 +151,15 @@ class Following:
             with self._boundary.around("looking at who is there"):
                 self._follower.look(trio.current_time(), self._node.core.presence.heard())
             await trio.sleep(LOOK_S)
+
+    async def _run_errands(self) -> None:
+        await self._begun.wait()
+        while True:
+            with self._boundary.around("looking for whom to be linked with"):
+                now, here = trio.current_time(), self._node.core.presence.heard()
+                node_ids = self._errands.look(now, self._follower.placements, here)
+                self._ask_for(node_ids, 2 * _ERRANDS_S)
+            await trio.sleep(_ERRANDS_S)
 
     async def _follow_again(self) -> None:
         took_s = 0.0

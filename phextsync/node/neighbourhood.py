@@ -70,9 +70,9 @@ class Neighbourhood:
         """Return the nodes that are heard of now, linked or not."""
         return {peer.node_id for peer in self._core.presence.peers()}
 
-    def ask_for(self, now: float, peer_id: bytes) -> None:
-        """Somebody has use for a link with a peer."""
-        self._passing[peer_id] = now + PASSING_S
+    def ask_for(self, now: float, peer_id: bytes, for_s: float = PASSING_S) -> None:
+        """Somebody has use for a link with a peer, for so long."""
+        self._passing[peer_id] = max(self._passing.get(peer_id, now), now + for_s)
 
     def is_asked_for(self, now: float, peer_id: bytes) -> bool:
         """Whether a passing link with a peer is wanted."""

@@ -143,7 +143,9 @@ class Node:
             drain=lambda: self.drain(),
             on_free=lambda peer_id: self.dialler.try_again(peer_id),
         )
-        self.following = Following(self, boundary)
+        self.following = Following(
+            self, boundary, lambda ids, for_s: self.dialler.ask_for(ids, for_s=for_s)
+        )
         neighbourhood = Neighbourhood(self.core, self.links, self.following, links_max=links_max)
         met, source, network = self.acquaintances, outside.random, outside.network
         self.dialler = Dialler(network, self.links, met, boundary, source, neighbourhood)
