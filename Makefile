@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo docs test lint lowest mutants inspector yjs clean
+.PHONY: browser demo docs test lint lowest mutants inspector page yjs clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
@@ -67,5 +67,20 @@ yjs: .yjs/ready
 	npm ci --prefix .yjs --no-audit --no-fund --ignore-scripts --loglevel error
 	touch $@
 
+# What browsers load of the page, from `page` into `phextsync/web/static`, where it is committed.
+page: .page/ready
+	node page/build.mjs
+
+.page/ready: page/package.json page/package-lock.json
+	mkdir -p .page && cp page/package.json page/package-lock.json .page
+	npm ci --prefix .page --no-audit --no-fund --ignore-scripts --loglevel error
+	touch $@
+
+# A real browser, for tests of the page: Debian's, and what drives it.
+browser: $(VENV)/ready
+	command -v chromium >/dev/null || (apt-get update -qq && \
+	    apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core >/dev/null)
+	$(BIN)/pip install --quiet 'playwright>=1.60,<2'
+
 clean:
-	rm -rf $(VENV) .inspector .yjs .lowest .mutants build *.egg-info phextsync/index/*.c phextsync/index/*.so
+	rm -rf $(VENV) .inspector .page .yjs .lowest .mutants build *.egg-info phextsync/index/*.c phextsync/index/*.so

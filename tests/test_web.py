@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,76 +12,34 @@ from phextsync.control.operations import OPERATIONS
 from phextsync.web.api import ENDPOINTS, description
 from phextsync.web.elsewhere import Elsewhere
 from phextsync.web.limits import WebLimits
-from tests.web_nodes import AT, HOST, make_identity, web_node
+from tests.web_nodes import AT, BROWSER, HOST, ask, make_identity, web_node
 
 pytestmark = pytest.mark.real
 
 _SCROLL = f"/api/v1/phexts/memory/scrolls/{AT}"
-_BROWSER = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate"}
-
-
-async def _ask(
-    port: int,
-    method: str,
-    path: str,
-    body: bytes = b"",
-    headers: Mapping[str, str] | None = None,
-) -> tuple[int, dict[str, str], bytes]:
-    """Send a request; return status, headers and body of the answer."""
-    lines = {"Host": f"{HOST}:{port}", "Connection": "close", **(headers or {})}
-    head = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in lines.items())]
-    if body:
-        head.append(f"Content-Length: {len(body)}")
-    async with await trio.open_tcp_stream(HOST, port) as stream:
-        await stream.send_all("\r\n".join([*head, "", ""]).encode() + body)
-        answer = b"".join([bytes(piece) async for piece in stream])
-    top, _, rest = answer.partition(b"\r\n\r\n")
-    first, *others = top.decode().split("\r\n")
-    found = {name.lower(): value for name, _, value in (line.partition(": ") for line in others)}
-    return int(first.split()[1]), found, rest
-
-
-async def test_the_page_tells_of_the_node_without_a_script(tmp_path: Path) -> None:
-    make_identity(tmp_path)
-    async with web_node(tmp_path) as (node, port):
-        node.phext("<b>bold")[AT] = "text"
-        await node.durable()
-        status, headers, body = await _ask(port, "GET", "/", headers=_BROWSER)
-        assert status == 200
-        assert headers["content-type"] == "text/html; charset=utf-8"
-        assert b"<h1>node0</h1>" in body
-        assert b"&lt;b&gt;bold" in body
-        assert b"<script" not in body
-        assert b"<b>" not in body
-        assert "script-src 'self'" in headers["content-security-policy"]
-        assert "unsafe" not in headers["content-security-policy"]
-        assert headers["x-content-type-options"] == "nosniff"
-        assert (await _ask(port, "GET", "/static/page.css"))[1]["content-type"].startswith(
-            "text/css"
-        )
 
 
 async def test_a_scroll_is_read_and_written_over_the_api(tmp_path: Path) -> None:
     make_identity(tmp_path)
     async with web_node(tmp_path) as (node, port):
-        assert (await _ask(port, "GET", _SCROLL))[0] == 404
-        assert (await _ask(port, "PUT", _SCROLL, "Grüße".encode()))[0] == 200
+        assert (await ask(port, "GET", _SCROLL))[0] == 404
+        assert (await ask(port, "PUT", _SCROLL, "Grüße".encode()))[0] == 200
         assert not node.replicas.is_dirty
-        status, headers, body = await _ask(port, "GET", _SCROLL)
+        status, headers, body = await ask(port, "GET", _SCROLL)
         assert (status, body.decode()) == (200, "Grüße")
         assert headers["content-type"] == "text/plain; charset=utf-8"
         seen = {"If-Match": headers["etag"]}
-        assert (await _ask(port, "POST", _SCROLL, b"!"))[0] == 200
-        assert (await _ask(port, "PUT", _SCROLL, b"mine", seen))[0] == 412
+        assert (await ask(port, "POST", _SCROLL, b"!"))[0] == 200
+        assert (await ask(port, "PUT", _SCROLL, b"mine", seen))[0] == 412
         assert node.phext()[AT] == "Grüße!"
-        status, _, body = await _ask(port, "GET", "/api/v1/phexts/memory/scrolls?range=1.1.*")
+        status, _, body = await ask(port, "GET", "/api/v1/phexts/memory/scrolls?range=1.1.*")
         found = {"coordinate": AT, "size": 8, "first_line": "Grüße!"}
         assert json.loads(body) == {"rows": [found], "after": None}
-        status, _, body = await _ask(port, "GET", f"/api/v1/phexts/memory/history/{AT}?last=1")
+        status, _, body = await ask(port, "GET", f"/api/v1/phexts/memory/history/{AT}?last=1")
         assert json.loads(body)[0]["line"] == "Grüße!"
-        status, _, body = await _ask(port, "GET", "/api/v1/phexts/memory/search?words=gr%C3%BC*")
+        status, _, body = await ask(port, "GET", "/api/v1/phexts/memory/search?words=gr%C3%BC*")
         assert status == 200
-        assert (await _ask(port, "DELETE", _SCROLL))[2] == b"true"
+        assert (await ask(port, "DELETE", _SCROLL))[2] == b"true"
         assert AT not in node.phext()
 
 
@@ -102,7 +59,7 @@ async def test_what_cannot_be_done_is_said_with_its_reason(
 ) -> None:
     make_identity(tmp_path)
     async with web_node(tmp_path) as (node, port):
-        found, _, answer = await _ask(port, method, path, body)
+        found, _, answer = await ask(port, method, path, body)
         assert found == status
         assert told in json.loads(answer)["error"]
         assert node.replicas.names() == []
@@ -131,7 +88,7 @@ async def test_an_error_in_telling_of_editors_ends_nothing_else(
     make_identity(tmp_path)
     async with web_node(tmp_path) as (_, port):
         await has_failed.wait()
-        assert (await _ask(port, "GET", "/health"))[0] == 200
+        assert (await ask(port, "GET", "/health"))[0] == 200
 
 
 async def test_events_tell_of_changes_until_the_client_leaves(tmp_path: Path) -> None:
@@ -155,7 +112,7 @@ async def test_head_is_answered_wherever_get_is_and_ends(tmp_path: Path) -> None
     async with web_node(tmp_path) as (node, port):
         node.phext()[AT] = "text"
         for path in ("/", "/health", "/metrics", "/events", "/api/v1/phexts", _SCROLL):
-            status, headers, body = await _ask(port, "HEAD", path)
+            status, headers, body = await ask(port, "HEAD", path)
             assert (status, body) == (200, b"")
             assert headers["content-type"]
 
@@ -163,21 +120,21 @@ async def test_head_is_answered_wherever_get_is_and_ends(tmp_path: Path) -> None
 async def test_with_a_token_a_person_logs_in_and_a_program_shows_it(tmp_path: Path) -> None:
     make_identity(tmp_path)
     async with web_node(tmp_path, token="secret") as (_, port):
-        assert (await _ask(port, "GET", "/api/v1/status"))[0] == 401
-        assert (await _ask(port, "GET", "/health"))[0] == 200
+        assert (await ask(port, "GET", "/api/v1/status"))[0] == 401
+        assert (await ask(port, "GET", "/health"))[0] == 200
         shown = {"Authorization": "Bearer secret"}
-        assert (await _ask(port, "GET", "/api/v1/status", headers=shown))[0] == 200
-        status, headers, _ = await _ask(port, "GET", "/", headers=_BROWSER)
+        assert (await ask(port, "GET", "/api/v1/status", headers=shown))[0] == 200
+        status, headers, _ = await ask(port, "GET", "/", headers=BROWSER)
         assert (status, headers["location"]) == (303, "/login")
-        assert (await _ask(port, "POST", "/login", b"token=wrong"))[0] == 401
-        status, headers, _ = await _ask(port, "POST", "/login", b"token=secret")
+        assert (await ask(port, "POST", "/login", b"token=wrong"))[0] == 401
+        status, headers, _ = await ask(port, "POST", "/login", b"token=secret")
         assert (status, headers["location"]) == (303, "/")
         cookie, _, kept = headers["set-cookie"].partition("; ")
         assert "HttpOnly" in kept
         assert "SameSite=Strict" in kept
         own = {"Cookie": cookie, "Origin": f"http://{HOST}:{port}", "Sec-Fetch-Site": "same-origin"}
-        assert (await _ask(port, "PUT", _SCROLL, b"text", own))[0] == 200
-        assert (await _ask(port, "GET", "/", headers={"Cookie": cookie[:-1] + "x"}))[0] == 401
+        assert (await ask(port, "PUT", _SCROLL, b"text", own))[0] == 200
+        assert (await ask(port, "GET", "/", headers={"Cookie": cookie[:-1] + "x"}))[0] == 401
 
 
 @pytest.mark.parametrize(
@@ -195,13 +152,13 @@ async def test_a_cookie_counts_from_pages_of_its_own_origin_alone(
 ) -> None:
     make_identity(tmp_path)
     async with web_node(tmp_path, token="secret") as (node, port):
-        _, headers, _ = await _ask(port, "POST", "/login", b"token=secret")
+        _, headers, _ = await ask(port, "POST", "/login", b"token=secret")
         cookie = {"Cookie": headers["set-cookie"].partition(";")[0]}
-        assert (await _ask(port, "GET", "/", headers=cookie))[0] == 200
+        assert (await ask(port, "GET", "/", headers=cookie))[0] == 200
         for method, path in (("GET", "/"), ("PUT", _SCROLL), ("POST", "/login")):
-            assert (await _ask(port, method, path, b"x", {**cookie, **of_another}))[0] == 403
+            assert (await ask(port, method, path, b"x", {**cookie, **of_another}))[0] == 403
         upgrade = {**_UPGRADE, **cookie, **of_another}
-        assert (await _ask(port, "GET", f"/sync/memory/{AT}", headers=upgrade))[0] == 403
+        assert (await ask(port, "GET", f"/sync/memory/{AT}", headers=upgrade))[0] == 403
         assert AT not in node.phext()
 
 
@@ -228,7 +185,7 @@ async def test_pages_of_others_open_no_web_socket(
     make_identity(tmp_path)
     async with web_node(tmp_path) as (_, port):
         asked = {**_UPGRADE, **more}
-        assert (await _ask(port, "GET", f"/sync/memory/{AT}", headers=asked))[0] == status
+        assert (await ask(port, "GET", f"/sync/memory/{AT}", headers=asked))[0] == status
 
 
 @pytest.mark.parametrize(
@@ -253,13 +210,13 @@ async def test_what_is_no_request_or_too_large_ends_its_own_connection(
             await stream.send_all(sent)
             answer = await stream.receive_some()
             assert answer.startswith((b"HTTP/1.1 4",))
-        assert (await _ask(port, "GET", "/health"))[0] == 200
+        assert (await ask(port, "GET", "/health"))[0] == 200
 
 
 async def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:
     make_identity(tmp_path)
     async with web_node(tmp_path, limits=WebLimits(body_bytes_max=1000)) as (node, port):
-        assert (await _ask(port, "PUT", _SCROLL, b"x" * 1001))[0] == 413
+        assert (await ask(port, "PUT", _SCROLL, b"x" * 1001))[0] == 413
         assert AT not in node.phext()
 
 

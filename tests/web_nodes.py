@@ -1,7 +1,7 @@
 """Nodes that serve the web in this process, for tests."""
 
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from phextsync.web.serving import serve
 HOST: Final = "127.0.0.1"
 AT: Final = "1.1.1/1.1.1/1.1.1"
 PATIENCE_S: Final = 60.0
+BROWSER: Final = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate"}
 
 
 def make_identity(folder: Path, number: int = 0) -> None:
@@ -56,3 +57,24 @@ async def web_node(
             served = await nursery.start(start)
             yield node, served
             nursery.cancel_scope.cancel()
+
+
+async def ask(
+    port: int,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+) -> tuple[int, dict[str, str], bytes]:
+    """Send a request; return status, headers and body of the answer."""
+    lines = {"Host": f"{HOST}:{port}", "Connection": "close", **(headers or {})}
+    head = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in lines.items())]
+    if body:
+        head.append(f"Content-Length: {len(body)}")
+    async with await trio.open_tcp_stream(HOST, port) as stream:
+        await stream.send_all("\r\n".join([*head, "", ""]).encode() + body)
+        answer = b"".join([bytes(piece) async for piece in stream])
+    top, _, rest = answer.partition(b"\r\n\r\n")
+    first, *others = top.decode().split("\r\n")
+    found = {name.lower(): value for name, _, value in (line.partition(": ") for line in others)}
+    return int(first.split()[1]), found, rest

@@ -11,7 +11,14 @@
 * `editing`: the web sockets over which scrolls are edited
 * `api`: operations as JSON over HTTP
 * `streams`: streams of events
-* `pages`: what a person sees
+* `built`: scripts and styles
+* `rendering`: values as HTML
+* `recent`: what changed last
+* `walking`: the nine dimensions of a phext, a page at a time
+* `shell`: what all pages have in common
+* `forms`: what a person sends with a page
+* `library`: the view of what there is
+* `one_scroll`: the view of a scroll
 * `login`: a token that becomes a cookie
 * `entrance`: what may come in
 * `app`: which path leads where

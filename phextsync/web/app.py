@@ -2,10 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from contextlib import aclosing
-from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs
 
 import trio
 from starlette.requests import Request
@@ -21,23 +18,29 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from phextsync.boundaries import Boundary
+from phextsync.errors import PhextsyncError
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.health import health_of
 from phextsync.gateways.metrics import CONTENT_TYPE, NodeMetrics
 from phextsync.node.node import Node
+from phextsync.web import built
 from phextsync.web.api import Api
 from phextsync.web.editing import Conversations, serve_scroll
 from phextsync.web.elsewhere import Elsewhere
-from phextsync.web.entrance import ADMITTED, HEALTH, HOCUSPOCUS, LOGIN, Entrance
+from phextsync.web.entrance import ADMITTED, HEALTH, HOCUSPOCUS, LOGIN, STATIC, Entrance
+from phextsync.web.forms import FormTooLargeError, form_of
+from phextsync.web.library import Library
 from phextsync.web.limits import WebLimits
 from phextsync.web.login import Login
+from phextsync.web.one_scroll import OneScroll
 from phextsync.web.open_scrolls import OpenScrolls
-from phextsync.web.pages import login_page, status_page
+from phextsync.web.recent import Recent
+from phextsync.web.rendering import render
+from phextsync.web.shell import Shell
 from phextsync.web.streams import Streams
 from phextsync.web.times import WallTime
 
 _log: Final = logging.getLogger("phextsync.web")
-_CSS: Final = (Path(__file__).parent / "static" / "page.css").read_text()
 _FORM_BYTES_MAX: Final = 4096
 _WRONG_S: Final = 0.5  # for which a wrong token is held up, and nobody else
 
@@ -64,15 +67,18 @@ class WebApp:
         self._conversations = Conversations(node, self.opened, limits)
         self._streams = Streams(node, limits.streams_max)
         self._metrics = NodeMetrics(node)
+        shell = Shell(node, lambda: 1000 * now_s(), has_login=guard.wants_token)
+        library = Library(shell, Recent(node.replicas, shell.now_ms))
+        self._pages = [*library.routes(), *OneScroll(shell, limits.body_bytes_max).routes()]
         app = Router(routes=[*self._routes(), *Api(node).routes()])
         self.asgi: ASGIApp = Entrance(app, guard, self._login, now_s, Boundary(_log))
 
     def _routes(self) -> list[BaseRoute]:
         return [
-            Route("/", self._home),
+            *self._pages,
             Route(LOGIN, self._log_in, methods=["GET", "POST"]),
             Route("/logout", self._log_out, methods=["POST"]),
-            Route("/static/page.css", self._css),
+            Route(STATIC + "{name}", built.answer),
             Route(HEALTH, self._health),
             Route("/metrics", self._figures),
             Route("/events", self._streams.answer),
@@ -82,25 +88,18 @@ class WebApp:
 
     # -- pages -----------------------------------------------------------------------------
 
-    async def _home(self, request: Request) -> Response:
-        return HTMLResponse(status_page(self._node.status(), has_login=self._guard.wants_token))
-
-    async def _css(self, request: Request) -> Response:
-        return Response(_CSS, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
-
     async def _log_in(self, request: Request) -> Response:
         if request.method != "POST":
-            return HTMLResponse(login_page())
-        body = b""
-        async with aclosing(request.stream()) as pieces:
-            async for piece in pieces:
-                body += piece
-                if len(body) > _FORM_BYTES_MAX:
-                    return PlainTextResponse("expected a token, found more", 413)
-        shown = parse_qs(body.decode("latin-1")).get("token", [""])[0].strip()
+            return HTMLResponse(_login_page(""))
+        try:
+            shown = (await form_of(request, _FORM_BYTES_MAX)).get("token", "").strip()
+        except FormTooLargeError as error:
+            return PlainTextResponse(str(error), 413)
+        except PhextsyncError:
+            shown = ""
         if not self._guard.is_token(shown):
             await trio.sleep(_WRONG_S)
-            return HTMLResponse(login_page("This is not the token of this node."), 401)
+            return HTMLResponse(_login_page("This is not the token of this node."), 401)
         cookie = self._login.cookie(self._now_s())
         return RedirectResponse("/", 303, headers={"Set-Cookie": cookie})
 
@@ -126,6 +125,11 @@ class WebApp:
         if socket.scope[ADMITTED]:
             admits = _anybody
         await self._conversations.serve(socket, admits)
+
+
+def _login_page(problem: str) -> str:
+    """Return the page on which a token is shown; `problem` is what was wrong with the last."""
+    return render("login.html", {"problem": problem})
 
 
 def _anybody(token: str) -> bool:

@@ -16,6 +16,7 @@ from phextsync.web.times import WallTime
 
 LOGIN: Final = "/login"
 HEALTH: Final = "/health"
+STATIC: Final = "/static/"
 HOCUSPOCUS: Final = "/hocuspocus"
 ADMITTED: Final = "phextsync.admitted"
 """In the scope: whether the client has shown what it takes, and not only will."""
@@ -84,7 +85,7 @@ class Entrance:
         if refused is None or not self._guard.wants_token:
             return refused
         path = scope["path"]
-        if path == HEALTH:
+        if path == HEALTH or path.startswith(STATIC):  # which tell nothing of the scrolls
             return None
         if path == LOGIN or self._has_cookie(headers):
             return self._guard.refusal_of_page(headers)

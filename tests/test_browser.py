@@ -1,0 +1,93 @@
+"""The page in a real browser: what moves on it, by hand and by keyboard."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from phextsync import Coordinate
+from tests.browsers import drive, visiting
+from tests.web_nodes import AT, HOST, make_identity, web_node
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.real
+
+_EVIL = "<img src=x onerror=alert(1)>"
+
+
+async def test_one_finds_a_scroll_while_typing_by_keyboard_alone(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        node.phext()[AT] = f"The milkman rings twice. {_EVIL}"
+        await node.durable()
+
+        def work(browser: "Browser") -> None:
+            with visiting(browser) as page:
+                page.goto(f"http://{HOST}:{port}/")
+                page.keyboard.press("/")
+                page.keyboard.type("milkm")
+                page.locator("#results mark", has_text="milkman").wait_for()
+                link = page.locator("#results a").first
+                while not link.evaluate("link => link === document.activeElement"):
+                    page.keyboard.press("Tab")
+                page.keyboard.press("Enter")
+                page.get_by_role("heading", name=AT).wait_for()
+
+        await drive(work)
+
+
+async def test_the_lists_follow_what_changes_without_reloading(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        node.phext()[AT] = "one"
+        await node.durable()
+
+        def work(browser: "Browser") -> None:
+            with visiting(browser) as page:
+                page.goto(f"http://{HOST}:{port}/scrolls/memory")
+                page.evaluate("document.marked = true")
+                page.locator("#walked a").first.focus()
+                trio.from_thread.run_sync(
+                    node.phext().__setitem__, "1.1.1/1.1.1/1.1.2", f"{_EVIL} two"
+                )
+                page.locator("#walked", has_text=f"{_EVIL} two").wait_for()
+                page.locator("#recent", has_text="1.1.1/1.1.1/1.1.2").wait_for()
+                assert page.evaluate("document.marked")
+                assert page.evaluate("document.activeElement.textContent") == AT
+
+        await drive(work)
+
+
+async def test_the_page_fits_a_phone_and_says_when_its_node_is_gone(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    leaving = trio.CancelScope()
+
+    async def run(task_status: trio.TaskStatus[int]) -> None:
+        with leaving:
+            async with web_node(tmp_path) as (node, port):
+                with node.phext().batch():
+                    for number in range(1, 200):
+                        at = Coordinate(1, 1, 1, 1, 1, 1, 1, number, number)
+                        node.phext()[at] = "a-word-of-many-letters-" * 20
+                await node.durable()
+                task_status.started(port)
+                await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        port: int = await nursery.start(run)
+
+        def work(browser: "Browser") -> None:
+            for path in ("/", "/scrolls/memory", f"/scroll/memory/{AT}"):
+                with visiting(browser, viewport={"width": 360, "height": 640}) as page:
+                    page.goto(f"http://{HOST}:{port}{path}")
+                    wide = page.evaluate("document.documentElement.scrollWidth")
+                    assert wide <= 360, path
+            page = browser.new_page()
+            page.goto(f"http://{HOST}:{port}/")
+            trio.from_thread.run_sync(leaving.cancel)
+            page.locator("#live", has_text="does not answer").wait_for()
+
+        await drive(work)

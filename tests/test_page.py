@@ -1,0 +1,219 @@
+"""The page: each view as plain HTML, from nodes on real sockets. No script is needed."""
+
+import re
+from html import unescape
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from phextsync import Coordinate, CoordinateRange, writing_as
+from phextsync.replica.past import FOREVER
+from phextsync.trust.permissions import Permissions
+from tests.web_nodes import AT, BROWSER, ask, make_identity, web_node
+
+pytestmark = pytest.mark.real
+
+_EVIL = "<img src=x onerror=alert(1)>"
+_NEXT = "1.1.1/1.1.1/1.1.2"
+
+
+async def _page(port: int, path: str, status: int = 200) -> str:
+    """Return a page, which has to have a status."""
+    found, headers, body = await ask(port, "GET", path, headers=BROWSER)
+    assert found == status, body
+    assert headers["content-type"] == "text/html; charset=utf-8"
+    return body.decode()
+
+
+async def _send(port: int, path: str, **fields: str) -> tuple[int, str, str]:
+    """Send a form; return the status, where it leads, and the page."""
+    body = urlencode(fields).encode()
+    status, headers, page = await ask(port, "POST", path, body, BROWSER)
+    return status, headers.get("location", ""), page.decode()
+
+
+def _links(page: str) -> list[str]:
+    return [unescape(link) for link in re.findall(r'href="([^"]*)"', page)]
+
+
+async def test_names_and_texts_of_others_are_text_in_every_view(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        node.replicas.keep_history(FOREVER)
+        with writing_as(_EVIL):
+            node.phext("<b>bold")[AT] = f"{_EVIL}\n</textarea></pre>{_EVIL}"
+        await node.durable()
+        scroll = f"/scroll/{quote('<b>bold')}/{AT}"
+        for path in (
+            "/",
+            f"/scrolls/{quote('<b>bold')}",
+            f"/search?words=onerror&phext={quote('<b>bold')}",
+            f"/search?words={quote(_EVIL)}",
+            f"/search?words=x&phext={quote(_EVIL)}",
+            scroll,
+            f"{scroll}?view=blame",
+            f"{scroll}?view=history&at=9999999999999",
+            f"/scroll/{quote(_EVIL, safe='')}/1.1",
+        ):
+            _, headers, body = await ask(port, "GET", path, headers=BROWSER)
+            page = body.decode()
+            assert "<img" not in page, path
+            assert "<b>" not in page, path
+            assert page.count("</textarea>") == ("<textarea" in page), path
+            for address in re.findall(r'(?:src|href|action)="([^"]*)"', page):
+                assert address.startswith(("/", "#")), address
+            assert " style=" not in page
+            assert re.search(r"<script(?! type=\"module\" src=\"/static/)", page) is None
+            assert "script-src 'self'" in headers["content-security-policy"]
+            assert "unsafe" not in headers["content-security-policy"]
+
+
+async def test_one_walks_from_the_phexts_to_a_scroll_by_links_alone(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        with node.phext().batch():
+            for number in range(1, 300):
+                at = Coordinate(1, 1, 1, 1 + number % 3, 1, 1, 1, 1, number)
+                node.phext()[at] = f"note {number}"
+        await node.durable()
+        link = "/scrolls/memory"
+        assert link in _links(await _page(port, "/"))
+        link = next(each for each in _links(await _page(port, link)) if "in=1.1.1/2" in each)
+        page = await _page(port, link)
+        link = next(each for each in _links(page) if each.endswith("1.1.1/2.1.1/1.1.1"))
+        assert "note 1" in await _page(port, link)
+
+
+async def test_a_list_of_all_scrolls_has_pages(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        places = [str(Coordinate(1, 1, 1, 1, 1, 1, 1, 1, number)) for number in range(1, 251)]
+        with node.phext().batch():
+            for place in places:
+                node.phext()[place] = "text"
+        await node.durable()
+        found: list[str] = []
+        link: str | None = "/scrolls/memory?list=1"
+        while link is not None:
+            page = (await _page(port, link)).partition('id="walked"')[2].partition("<h2")[0]
+            found += re.findall(r"/scroll/memory/([\d./]+)", page)
+            link = next((each for each in _links(page) if "after=" in each), None)
+        assert found == places
+
+
+async def test_what_is_typed_finds_scrolls_by_the_beginning_of_a_word(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        node.phext()[AT] = "The milkman rings twice."
+        node.phext("world")[AT] = "Milk and honey."
+        page = await _page(port, "/search?words=milk&typed=1")
+        assert f"/scroll/memory/{AT}" in page
+        assert f"/scroll/world/{AT}" in page
+        assert "<mark>milkman</mark>" in page
+        assert f"/scroll/memory/{AT}" not in await _page(port, "/search?words=milk")
+        assert "no phext" in await _page(port, "/search?words=milk&phext=none", 404)
+
+
+async def test_recent_changes_say_who_and_the_newest_comes_first(tmp_path: Path) -> None:
+    for number in range(2):
+        make_identity(tmp_path / str(number), number)
+    async with (
+        web_node(tmp_path / "0") as (node, port),
+        web_node(tmp_path / "1", peers=[f"127.0.0.1:{node.port}"]) as (other, _),
+    ):
+        with writing_as("agent"):
+            node.phext()[AT] = "one"
+        await node.synced()
+        async with other.changes() as _, node.changes() as changes:
+            other.phext()[_NEXT] = "two"
+            async for _ in changes:
+                break
+        rows = (await _page(port, "/")).partition('id="recent"')[2]
+        assert rows.index(_NEXT) < rows.index(AT)
+        assert "<td>node1</td>" in rows
+        assert "<td>node0 (agent)</td>" in rows
+
+
+async def test_a_scroll_is_saved_unless_it_changed_meanwhile(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        path = f"/scroll/memory/{AT}"
+        page = await _page(port, path)
+        seen = re.search(r'name="seen" value="(\w+)"', page)
+        assert seen is not None
+        status, link, _ = await _send(port, path, seen=seen[1], text="One\r\ntwo\r\n")
+        assert (status, link) == (303, path)
+        assert node.phext()[AT] == "One\ntwo\n"
+        assert not node.replicas.is_dirty
+        status, _, page = await _send(port, path, seen=seen[1], text="Mine.")
+        assert status == 409
+        assert "changed meanwhile" in page
+        assert "Mine." in page
+        assert node.phext()[AT] == "One\ntwo\n"
+        assert (await _send(port, path, seen="x", text=""))[0] == 400
+
+
+async def test_a_text_of_the_past_is_shown_and_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_identity(tmp_path)
+    now_ms = [1000]
+    async with web_node(tmp_path) as (node, port):
+        monkeypatch.setattr(node.replicas.author, "now_ms", lambda: now_ms[0])
+        node.replicas.keep_history(FOREVER)
+        node.phext()[AT] = "before"
+        await node.durable()
+        now_ms[0] = 2000
+        node.phext()[AT] = "after"
+        await node.durable()
+        path, restore = f"/scroll/memory/{AT}", f"/restore/memory/{AT}"
+        assert "as it is now" in await _page(port, f"{path}?view=history&at=2000")
+        assert "before</pre>" in await _page(port, f"{path}?view=history&at=1000")
+        assert (await _send(port, restore, at="1000"))[:2] == (303, path)
+        assert node.phext()[AT] == "before"
+        assert (await _send(port, restore, at="1"))[0] == 400
+        assert (await _send(port, restore, at="soon"))[0] == 400
+
+
+async def test_who_wrote_which_line_is_said_by_name(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        node.replicas.keep_history(FOREVER)
+        node.phext()[AT] = "one\ntwo"
+        page = await _page(port, f"/scroll/memory/{AT}?view=blame")
+        assert "<td>node0</td>" in page
+        assert "<code>two</code>" in page
+
+
+async def test_without_history_the_page_says_how_to_keep_it(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        node.phext()[AT] = "one"
+        await node.durable()
+        page = await _page(port, f"/scroll/memory/{AT}?view=history")
+        assert "phextsync history --keep" in page
+
+
+async def test_what_may_not_be_read_or_written_is_said_plainly(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        read = {"memory": (CoordinateRange.parse("1.*"),)}
+        node.replicas.permissions = Permissions.of(read, {})
+        page = await _page(port, f"/scroll/memory/{AT}")
+        assert "may read this scroll, and not write it" in page
+        assert "<textarea" not in page
+        assert "private" in await _page(port, "/scroll/memory/2.1.1/1.1.1/1.1.1")
+
+
+async def test_the_styles_of_the_login_page_are_there_before_one_has_logged_in(
+    tmp_path: Path,
+) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path, token="secret") as (_, port):
+        page = await _page(port, "/login")
+        (link,) = (each for each in _links(page) if each.startswith("/static/"))
+        status, headers, _ = await ask(port, "GET", link)
+        assert (status, headers["content-type"]) == (200, "text/css; charset=utf-8")
+        assert (await ask(port, "GET", "/static/none.css"))[0] == 404
+        assert (await ask(port, "GET", "/scrolls/memory"))[0] == 401
