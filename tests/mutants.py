@@ -93,13 +93,23 @@ MODULES: Final[Mapping[str, Module]] = {  # a file belongs to the first that nam
     "edits": _module("edits alignment", "edits", "merges crdt conflicts"),
     "merges": _module("merges conflicts", "merges conflicts", "edits crdt"),
     "names": _module("files/names files/naming", "names naming", "files directories"),
+    "codec": _module("sync/codec sync/messages sync/fields", "messages", "protocol hostile"),
     "protocol": _module(
         "sync/*",
-        "protocol link_state presence messages ledger core_parts core_of_links link_parts",
+        "protocol link_state presence messages ledger core_parts core_of_links link_parts"
+        " holding guests halves tree timing",
         "permissions hostile hostile_machine",
     ),
     "replica": _module(
-        "replica/*", "replica mapping positions history durability replica_parts", "protocol embed"
+        "replica/*",
+        "replica mapping positions history durability replica_parts holding guests guest_model"
+        " halves undelete growth",
+        "protocol embed",
+    ),
+    "files": _module(
+        "files/*",
+        "files directories file_records file_status alike finding rules filesystem names naming",
+        "files_cli",
     ),
     "store": _module("store/*", "store pages retention snapshot whole", "upkeep damage"),
 }

@@ -110,6 +110,9 @@ def test_merged_edits_ascend_and_insert_nothing_that_was_not_new(
         ("a b\n", "a x b\n", "a\n", "a x\n"),
         ("a b\n", "a x b\n", "b\n", "x b\n"),
         ("a b\n", "a b c\n", "a B\n", "a B c\n"),
+        # An empty line that one side put in where the other put words.
+        ("a b\n", "a\n\nb\n", "a c b\n", "a c\n\nb\n"),
+        ("a b\n", "a\n\n\nb\n", "a c b\n", "a c\n\n\nb\n"),
         # Both wrote into one word at places apart, or in scripts without blanks.
         ("f(x)\n", "g(x)\n", "f(y)\n", "g(y)\n"),
         ("x.y\n", "x.y.z\n", "x.w\n", "x.w.z\n"),
