@@ -18,6 +18,7 @@ from fuzz.web import Errors
 from phextsync.crdt import Scroll, import_update
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.http1 import ByteBudget
+from phextsync.gateways.waiting import Waiting
 from phextsync.index import Coordinate
 from phextsync.testing import MemoryMesh
 from phextsync.varints import varints
@@ -72,11 +73,18 @@ class _Door:
     def __init__(self, mesh: MemoryMesh, token: str | None) -> None:
         guard = Guard(token, own_names=lambda: ())
         self.app = WebApp(mesh.node(0), guard, now_s=lambda: 0, limits=_LIMITS)
+        self._waiting = Waiting()
         self.under_way = ByteBudget(_LIMITS.under_way_bytes_max, _LIMITS.small_bytes, "messages")
 
     async def answer_all(self, stream: trio.abc.Stream) -> None:
         requests = Requests(
-            stream, self.app.asgi, _LIMITS, self.under_way, is_secure=False, client=None
+            stream,
+            self.app.asgi,
+            _LIMITS,
+            self.under_way,
+            waiting=self._waiting,
+            is_secure=False,
+            client=None,
         )
         try:
             await requests.answer_all()

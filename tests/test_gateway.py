@@ -230,7 +230,21 @@ async def test_connections_and_requests_beyond_their_bounds_are_refused(tmp_path
             answers += await stream.receive_some()
         assert answers.count(b"200 OK") == 2
         assert b"429 Too Many Requests" in answers
-        assert b"connection limit reached" in await _ask(port, b"")
+
+
+async def test_of_connections_that_only_wait_the_oldest_gives_way_and_others_do_not(
+    tmp_path: Path,
+) -> None:
+    async with (
+        _serving(tmp_path, limits=HttpLimits(connections_max=1)) as (_, port),
+        await trio.open_tcp_stream(_HOST, port) as idle,
+    ):
+        await idle.send_all(b"GET /hea")
+        async with await trio.open_tcp_stream(_HOST, port) as stream:
+            await stream.send_all(b"GET /events?p=n HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 OK")
+            assert await idle.receive_some() == b""
+            assert b"connection limit reached" in await _ask(port, b"")
 
 
 async def test_a_header_that_never_ends_is_not_waited_for(tmp_path: Path) -> None:

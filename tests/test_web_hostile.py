@@ -1,5 +1,7 @@
 """Clients of the web server that mean harm: they end themselves, and the node goes on."""
 
+import socket
+import struct
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +18,7 @@ from wsproto.frame_protocol import FrameProtocol
 
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.http1 import ByteBudget
+from phextsync.gateways.waiting import Waiting
 from phextsync.testing import MemoryMesh
 from phextsync.varints import varints
 from phextsync.web.app import WebApp
@@ -109,9 +112,13 @@ async def test_nonsense_ends_its_own_socket_with_a_code(
 
 async def _still_serves(port: int) -> None:
     async with _open(port) as honest:
-        await honest.send(_STEP_1)
-        while not (isinstance(event := await honest.next(), BytesMessage) and _is_step_2(event)):
-            pass
+        await _is_answered(honest)
+
+
+async def _is_answered(honest: _Socket) -> None:
+    await honest.send(_STEP_1)
+    while not (isinstance(event := await honest.next(), BytesMessage) and _is_step_2(event)):
+        pass
 
 
 def _is_step_2(event: BytesMessage) -> bool:
@@ -176,13 +183,43 @@ async def test_a_message_that_is_too_large_ends_its_socket(tmp_path: Path) -> No
         await _still_serves(port)
 
 
+async def test_of_connections_that_only_wait_the_oldest_gives_way_to_a_newcomer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_identity(tmp_path)
+    async with (
+        web_node(tmp_path, limits=WebLimits(connections_max=2)) as (_, port),
+        await trio.open_tcp_stream(HOST, port) as idle,
+        _open(port),
+    ):
+        await idle.send_all(b"GET / HTT")
+        async with _open(port) as newcomer, await trio.open_tcp_stream(HOST, port) as late:
+            assert await idle.receive_some() == b""
+            assert await late.receive_some() == b""
+            await _is_answered(newcomer)
+    assert not caplog.records
+
+
+async def test_a_client_that_resets_its_connection_at_once_is_no_line_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (_, port):
+        gone = [socket.create_connection((HOST, port)) for _ in range(20)]
+        for client in gone:  # before the server has had a turn
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        await _still_serves(port)
+    assert not caplog.records
+
+
 # -- one connection, in virtual time -------------------------------------------------------
 
 
 def _requests(stream: trio.abc.Stream, app: ASGIApp) -> Requests:
     limits = WebLimits()
     under_way = ByteBudget(limits.under_way_bytes_max, limits.small_bytes, "messages")
-    return Requests(stream, app, limits, under_way, is_secure=False, client=None)
+    return Requests(stream, app, limits, under_way, waiting=Waiting(), is_secure=False, client=None)
 
 
 class _Bodies:

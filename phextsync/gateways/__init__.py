@@ -6,6 +6,7 @@
 * `health`: whether a node can do its work
 * `events`: changes as server-sent events
 * `hooks`: changes that are posted to an address
+* `waiting`: connections that wait, and give way
 * `http1`: connections of HTTP/1.1, leniently, with limits
 * `http`: SQ's API, changes, metrics, health
 * `tools`: what a language model may ask for, as data

@@ -22,6 +22,7 @@ from phextsync.gateways.health import health_of
 from phextsync.gateways.http1 import ByteBudget, HttpConnection, HttpLimits, Refusal, Share
 from phextsync.gateways.metrics import CONTENT_TYPE, NodeMetrics
 from phextsync.gateways.sq import METHODS, Answer, Request, SqApi, is_write, operation_name
+from phextsync.gateways.waiting import Waiting
 from phextsync.index import CoordinateRange
 from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
@@ -59,7 +60,7 @@ class Gateway:
         self.answers = ByteBudget(limits.answers_bytes_max, small, "answers")
         self.streams = 0
         self._accepted = 0
-        self._waiting: dict[trio.CancelScope, None] = {}  # for a request; the longest first
+        self._waiting = Waiting()  # for a request
         self._guard = guard or Guard()
         self._boundary = Boundary(_log)
         self._sq = SqApi(node.replicas)
@@ -90,23 +91,17 @@ class Gateway:
         while True:
             await trio.sleep(_LOOKS_S)
             if self._waiting and not are_left(FOR_FILES):
-                while self._waiting:
-                    self._close_one()
-
-    def _close_one(self) -> None:
-        """Close the connection that has waited for longest for a request."""
-        scope = next(iter(self._waiting))
-        del self._waiting[scope]
-        scope.cancel()
+                while self._waiting.end_one():
+                    pass
 
     async def answer_all(self, stream: trio.abc.HalfCloseableStream) -> None:
         """Answer the requests of one connection until either side wants no more."""
         self.connections += 1
         self._accepted += 1
         connection = HttpConnection(stream, self.limits, self.bodies, self.answers)
-        if self._waiting and not are_left(FOR_CLIENTS):
-            self._close_one()
         is_full = self.connections > self.limits.connections_max
+        if (is_full or not are_left(FOR_CLIENTS)) and self._waiting.end_one():
+            is_full = False
         try:
             if is_full or not are_left(FOR_PEERS):
                 reason = "Service Unavailable: connection limit reached"
@@ -122,7 +117,7 @@ class Gateway:
 
     async def _answer_each(self, connection: HttpConnection, number: int) -> None:
         try:
-            while (request := await self._next_request(connection)) is not None:
+            while (request := await self._waiting.during(connection.next_request)) is not None:
                 if request.path == "/events" and request.method in ("GET", "HEAD"):
                     await connection.with_body(request)
                     await self._stream_changes(connection, request)
@@ -134,16 +129,6 @@ class Gateway:
             connection.forget()
             await connection.refuse(refusal)
         await connection.end()
-
-    async def _next_request(self, connection: HttpConnection) -> Request | None:
-        """Return the next request; while it waits for one, a connection may have to end."""
-        with trio.CancelScope() as scope:
-            self._waiting[scope] = None
-            try:
-                return await connection.next_request()
-            finally:
-                self._waiting.pop(scope, None)
-        raise trio.TooSlowError
 
     async def _answer_one(self, connection: HttpConnection, head: Request, number: int) -> bool:
         """Answer the request with this head; say whether another may follow. Its body is kept no

@@ -37,7 +37,8 @@ class HttpLimits:
     """What clients can make a server hold, and for how long."""
 
     connections_max: int = 512
-    """As SQ; one more is answered 503."""
+    """As SQ. For one more that which has waited for longest for a request is closed; it is answered
+    503 where none waits."""
     header_bytes_max: int = 64 << 10
     body_bytes_max: int = 64 << 20
     """As SQ, and as large as a scroll may be."""

@@ -8,7 +8,8 @@ class WebLimits:
     """Every size and time that a client could otherwise choose."""
 
     connections_max: int = 1024
-    """One more is closed at once."""
+    """For one more that which has waited for longest for its client is closed, or it where none
+    waits."""
     head_bytes_max: int = 32 << 10
     head_s: float = 30.0
     """From the first byte that is awaited to the end of a header; also how long a connection is

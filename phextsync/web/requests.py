@@ -9,6 +9,7 @@ import trio
 from starlette.types import ASGIApp, Message, Scope
 
 from phextsync.gateways.http1 import ByteBudget, Refusal, Share
+from phextsync.gateways.waiting import Waiting
 from phextsync.web.limits import WebLimits
 from phextsync.web.websockets import WebSocketStream, accepted, is_web_socket, subprotocols_of
 
@@ -29,6 +30,7 @@ class Requests:
         limits: WebLimits,
         under_way: ByteBudget,
         *,
+        waiting: Waiting,
         is_secure: bool,
         client: tuple[str, int] | None,
     ) -> None:
@@ -36,6 +38,7 @@ class Requests:
         self._app = app
         self._limits = limits
         self._share = Share(under_way)
+        self._waiting = waiting
         self._scheme = "https" if is_secure else "http"
         self._client = client
         self._http = h11.Connection(h11.SERVER, limits.head_bytes_max)
@@ -64,7 +67,7 @@ class Requests:
 
     async def _next_request(self) -> h11.Request | None:
         with trio.fail_after(self._limits.head_s):
-            event = await self._next_event()
+            event = await self._waiting.during(self._next_event)
         if not isinstance(event, h11.Request):
             return None
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:

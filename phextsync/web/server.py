@@ -2,6 +2,7 @@
 
 import logging
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,8 @@ from phextsync.boundaries import Boundary
 from phextsync.discovery import Address
 from phextsync.errors import LinkError
 from phextsync.gateways.http1 import ByteBudget
-from phextsync.sockets import FOR_PEERS, are_left
+from phextsync.gateways.waiting import Waiting
+from phextsync.sockets import FOR_CLIENTS, FOR_PEERS, are_left
 from phextsync.web.limits import WebLimits
 from phextsync.web.requests import Requests
 
@@ -31,6 +33,7 @@ class WebServer:
         self._limits = limits or WebLimits()
         self._tls = tls
         small, size = self._limits.small_bytes, self._limits.under_way_bytes_max
+        self._waiting = Waiting()
         self._under_way = ByteBudget(size, small, "bodies and messages")
 
     async def serve(
@@ -49,12 +52,13 @@ class WebServer:
 
     async def answer_all(self, stream: trio.SocketStream) -> None:
         """Serve one connection until it ends."""
-        if self.connections >= self._limits.connections_max or not are_left(FOR_PEERS):
-            await trio.aclose_forcefully(stream)
-            return
         self.connections += 1
+        is_full = self.connections > self._limits.connections_max
+        if (is_full or not are_left(FOR_CLIENTS)) and self._waiting.end_one():
+            is_full = False
         try:
-            await self._answer_all(stream)
+            if not is_full and are_left(FOR_PEERS):
+                await self._answer_all(stream)
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             pass  # the client is gone or too slow: there is nobody to tell
         finally:
@@ -66,18 +70,26 @@ class WebServer:
         if self._tls is not None:
             secure = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
             with trio.fail_after(self._limits.handshake_s):
-                await secure.do_handshake()
+                await self._waiting.during(secure.do_handshake)
             served = secure
-        host, port = stream.socket.getpeername()[:2]
         requests = Requests(
             served,
             self._app,
             self._limits,
             self._under_way,
             is_secure=self._tls is not None,
-            client=(host, port),
+            waiting=self._waiting,
+            client=_client_of(stream),
         )
         await requests.answer_all()
+
+
+def _client_of(stream: trio.SocketStream) -> tuple[str, int] | None:
+    """Return where a client is, None when it is gone already."""
+    with suppress(OSError):
+        host, port = stream.socket.getpeername()[:2]
+        return host, port
+    return None
 
 
 def tls_of(certificate: Path, key: Path) -> ssl.SSLContext:
