@@ -32,9 +32,8 @@ _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
         "Python: plain calls, from any thread",
         "[Use it in a program](../howto/programs.md) shows how these are used.",
         {
-            "phextsync.handles.blocking": (
-                *("open", "Options", "Handle", "Phext", "Batch", "Steps", "Changes"),
-            ),
+            "phextsync.handles.blocking": ("open", "Options", "Handle"),
+            "phextsync.handles.phexts": ("Phext", "Batch", "Steps", "Changes"),
         },
     ),
     "python-asyncio": (

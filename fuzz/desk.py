@@ -1,7 +1,7 @@
 """Target: the control socket of a node. Its bytes are what a process sends, and how it leaves."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Final
 
@@ -17,6 +17,8 @@ from phextsync.control.server import serve_one
 from phextsync.control.status import Status
 from phextsync.errors import NotHeldError, PhextsyncError
 from phextsync.index import Coordinate, CoordinateRange
+from phextsync.node.survey_pages import SurveyPage
+from phextsync.ranges import without
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import Hit
 from phextsync.store.memory import MemoryStore
@@ -49,6 +51,25 @@ class Alone:
     async def fetch_to_write(self, phext: str, at: Coordinate) -> None:
         await trio.lowlevel.checkpoint()
         self._guests.admit((phext, at))
+
+    async def read(self, phext: str, at: Coordinate) -> str:
+        await self.fetch(phext, at)
+        return ""
+
+    async def survey(
+        self,
+        phext: str,
+        range_: CoordinateRange,
+        *,
+        with_texts: bool = False,
+        rows_max: int,
+        bytes_max: int | None = None,
+    ) -> SurveyPage:
+        await trio.lowlevel.checkpoint()
+        return SurveyPage((), None, without((range_,), self._holding.of(phext)))
+
+    def unreachable(self, phext: str, ranges: Iterable[CoordinateRange]) -> tuple[str, ...]:
+        return tuple(f"no holder of {phext} {range_} is reachable" for range_ in ranges)
 
 
 class Node:

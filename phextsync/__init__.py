@@ -71,7 +71,8 @@ from phextsync.errors import (
     TextError,
     UpdateError,
 )
-from phextsync.handles.blocking import Handle, Phext, open
+from phextsync.handles.blocking import Handle, open
+from phextsync.handles.phexts import Phext
 from phextsync.index import Coordinate, CoordinateIndex, CoordinateRange
 from phextsync.node.node import Node, open_node
 from phextsync.replica.changes import Change, ChangeFeed, TextChange, current_writer, writing_as

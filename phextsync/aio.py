@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar, Unpack
 
 from phextsync.control import operations
-from phextsync.control.answers import Page, PlacedRange, fact_rows
+from phextsync.control.answers import ListedScroll, Missing, Page, PlacedRange, fact_rows
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
 from phextsync.control.status import Status
@@ -144,6 +144,20 @@ class AsyncHandle:
         asked = phext, text_of(range_), everywhere, pinned
         await ask(self._engine, operations.PLACE_RANGE, *asked)
 
+    async def pace(
+        self,
+        phext: str = DEFAULT_PHEXT,
+        *,
+        repair_after_s: int | None = None,
+        bytes_per_s: int | None = None,
+    ) -> None:
+        """Say how fast members of a phext do what was placed, as `blocking.Handle.pace` does."""
+        await ask(self._engine, operations.PACE, phext, repair_after_s, bytes_per_s)
+
+    async def retire(self, name: str) -> None:
+        """Let the member with this name have left, as `blocking.Handle.retire` does."""
+        await ask(self._engine, operations.RETIRE, name)
+
     async def where(
         self, range_: Range = EVERYTHING, phext: str = DEFAULT_PHEXT
     ) -> list[PlacedRange]:
@@ -201,7 +215,7 @@ class AsyncHandle:
 
 
 class AsyncPhext:
-    """A phext of an open folder. The methods are those of `blocking.Phext`, awaited, and raise the
+    """A phext of an open folder. The methods are those of `phexts.Phext`, awaited, and raise the
     same; `get` of a scroll without text gives its default."""
 
     def __init__(self, engine: Engine, name: str) -> None:
@@ -245,6 +259,9 @@ class AsyncPhext:
         """Iterate in order over the coordinates in a range whose scroll has text."""
         return self.coordinates(range_)
 
+    def listed(self, range_: Range = EVERYTHING) -> AsyncGenerator[ListedScroll]:
+        return self._rows(operations.LIST, range_)
+
     async def values(self, range_: Range = EVERYTHING) -> AsyncIterator[str]:
         """Iterate in order over the texts in a range."""
         async for _, text in self.items(range_):
@@ -259,12 +276,15 @@ class AsyncPhext:
         return self._rows(operations.READ, range_)
 
     async def _rows(self, operation: Operation[Page[T]], range_: Range) -> AsyncGenerator[T]:
+        missing = Missing()
         after: str | None = ""
         while after is not None:
             page = await self._ask(operation, text_of(range_), after)
+            missing.note(page.missing)
             for row in page.rows:
                 yield row
             after = page.after
+        missing.check()
 
     # -- changing --------------------------------------------------------------------------
 
@@ -360,7 +380,7 @@ class AsyncPhext:
 
     @asynccontextmanager
     async def batch(self) -> AsyncGenerator[Batch]:
-        """Gather changes for the end of the block, as `blocking.Phext.batch` does."""
+        """Gather changes for the end of the block, as `phexts.Phext.batch` does."""
         batch = Batch()
         yield batch
         if batch.changes:
@@ -369,7 +389,7 @@ class AsyncPhext:
     @asynccontextmanager
     async def history(self, key: Key, writer: str | None = None) -> AsyncGenerator[AsyncSteps]:
         """Remember what `writer` (None: the current one) does to a scroll through this handle
-        while the block lasts, so that it can be undone, as `blocking.Phext.history` does."""
+        while the block lasts, so that it can be undone, as `phexts.Phext.history` does."""
         label = current_writer() if writer is None else writer
         tracked = self._engine.begin(operations.TRACK, self.name, at(key), label)
         await answer(self._engine, tracked)

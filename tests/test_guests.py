@@ -293,6 +293,32 @@ def test_scrolls_outside_of_a_range_or_in_disorder_end_the_link() -> None:
         assert "expected" in str(reader.core.links[1].goodbye)
 
 
+@pytest.mark.parametrize(
+    ("text", "size", "version"), [("other", 5, EMPTY_VERSION), ("two", 5, b""), ("two", 3, b"x")]
+)
+def test_a_text_in_a_survey_that_is_not_what_its_digest_says_ends_the_link(
+    text: str, size: int, version: bytes
+) -> None:
+    network = _network()
+    holder, reader = network.peers
+    told: list[Surveyed | None] = []
+    survey = reader.core.surveying.survey
+    survey(network.now, PHEXT, _TWO, told.append, with_texts=True)
+    network.run(1)
+    assert told[0] is not None
+    (row,) = told[0].scrolls
+    assert (row.text, row.version) == ("two", holder.replica.version(_B))
+    survey(network.now, PHEXT, _TWO, told.append, with_texts=True)
+    frame = reader.core.next_frame(network.now, 1)
+    assert frame is not None
+    asked = decode(frame, Limits())
+    assert isinstance(asked, Survey)
+    forged = row._replace(text=text, size=size, version=version or row.version)
+    answer = Surveyed(asked.number, Verdict.GIVEN, None, (forged,))
+    reader.core.receive(network.now, 1, encode(answer))
+    assert "by its fingerprint" in str(reader.core.links[1].goodbye)
+
+
 # -- rights --------------------------------------------------------------------------------
 
 

@@ -90,15 +90,24 @@ _messages: st.SearchStrategy[Message] = st.one_of(
         st.integers(0, 9),
         st.binary(max_size=50),
     ),
-    st.builds(Survey, _numbers, _names, ranges()),
+    st.builds(Survey, _numbers, _names, ranges(), st.booleans()),
     st.builds(
         Surveyed,
         _numbers,
         st.sampled_from(Verdict),
         st.none() | coordinates,
-        st.lists(st.builds(SurveyedScroll, coordinates, st.integers(0, 9), _ids, _names)).map(
-            tuple
-        ),
+        st.lists(
+            st.builds(
+                SurveyedScroll,
+                *(coordinates, st.integers(0, 9), _ids, _names),
+                *(st.none(), st.just(b"")),
+            )
+            | st.builds(
+                SurveyedScroll,
+                *(coordinates, st.integers(0, 9), _ids, _names),
+                *(_names, _digests),
+            )
+        ).map(tuple),
     ),
     st.builds(
         Hello,

@@ -25,8 +25,9 @@ from phextsync.errors import PhextsyncError, ProtocolError
 from phextsync.files.desk import FileDesk
 from phextsync.gateways.tools import TOOLS
 from phextsync.handles.awaiting import AsyncChanges, AsyncSteps
-from phextsync.handles.blocking import Handle, Phext
+from phextsync.handles.blocking import Handle
 from phextsync.handles.changes import Changes
+from phextsync.handles.phexts import Phext
 from phextsync.handles.steps import Steps
 from phextsync.index import OpenTexts
 from phextsync.replica.views import RangeView
@@ -125,7 +126,7 @@ def _asked_for(path: Path) -> set[str]:
 
 def test_both_handles_ask_for_the_same() -> None:
     handles = _ROOT / "handles"
-    blocking = [handles / f"{name}.py" for name in ("blocking", "steps", "changes")]
+    blocking = [handles / f"{name}.py" for name in ("blocking", "phexts", "steps", "changes")]
     awaited = [_ROOT / "aio.py", handles / "awaiting.py"]
     assert set().union(*map(_asked_for, blocking)) == set().union(*map(_asked_for, awaited))
 

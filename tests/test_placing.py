@@ -330,12 +330,19 @@ def test_handles_place_and_show(tmp_path: Path) -> None:
         told = CommandUser(folder).run("status", "--check")
         assert told.exit_code == 1
         assert "memory: 3 of 3 ranges on fewer than 2 machines, 0 bytes to move" in told.stdout
+        handle.pace(repair_after_s=600, bytes_per_s=4 << 20)
+        handle.retire(handle.status().name)
+        with pytest.raises(PhextsyncError, match="expected the name of one member"):
+            handle.retire("nobody")
 
     async def use() -> None:
         async with aio.open(folder, host="127.0.0.1", port=0, discover=False) as handle:
             await handle.place(None)
             await handle.place_range("1.5.*")
             await handle.follow("other")
+            await handle.pace(repair_after_s=900)
+            with pytest.raises(PhextsyncError, match="expected the name of one member"):
+                await handle.retire("nobody")
             assert [type(row) for row in await handle.where()] == [PlacedRange]
             assert [row.phext for row in (await handle.status()).holding] == ["memory", "other"]
 

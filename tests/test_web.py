@@ -34,7 +34,7 @@ async def test_a_scroll_is_read_and_written_over_the_api(tmp_path: Path) -> None
         assert node.phext()[AT] == "Grüße!"
         status, _, body = await ask(port, "GET", "/api/v1/phexts/memory/scrolls?range=1.1.*")
         found = {"coordinate": AT, "size": 8, "first_line": "Grüße!"}
-        assert json.loads(body) == {"rows": [found], "after": None}
+        assert json.loads(body) == {"rows": [found], "after": None, "missing": []}
         status, _, body = await ask(port, "GET", f"/api/v1/phexts/memory/history/{AT}?last=1")
         assert json.loads(body)[0]["line"] == "Grüße!"
         status, _, body = await ask(port, "GET", "/api/v1/phexts/memory/search?words=gr%C3%BC*")

@@ -25,6 +25,7 @@ from phextsync.control.answers import Page, rows_of_pages
 from phextsync.control.operations import Asked, Operation
 from phextsync.control.performing import PAGE_ITEMS
 from phextsync.durable_files import write_whole
+from phextsync.errors import NotHeldError
 from phextsync.files import desk as files_desk
 from phextsync.files.finding import current_folder, is_coordinate, is_range, whole_path
 from phextsync.handles.visit import own, visit
@@ -156,6 +157,17 @@ def warn_of_import(folder: Path) -> None:
 def pages(asked: Asked, operation: Operation[Page[T]], phext: str, range_: str) -> Iterator[T]:
     """Iterate over the rows of an operation whose answers come in pages."""
     return rows_of_pages(lambda after: operation.ask(asked, phext, range_, after))
+
+
+def found(rows: Iterable[T]) -> tuple[list[T], str]:
+    """Return the rows of `pages`, and what is missing of them, "" when nothing is."""
+    listed: list[T] = []
+    try:
+        for row in rows:
+            listed.append(row)
+    except NotHeldError as error:
+        return listed, str(error)
+    return listed, ""
 
 
 def warn_of_unheld(asked: Asked, phext: str, range_: CoordinateRange) -> None:

@@ -24,6 +24,7 @@ from phextsync.cli.common import (
     existing_folder,
     fail,
     file_names,
+    found,
     pages,
     progress_bars,
     range_target,
@@ -108,19 +109,20 @@ def ls(range_: Range = "*", data: Data = DATA, phext: Phext = PHEXT, as_json: Js
     """List the scrolls in a range: coordinate, bytes, file if it is one, first line."""
     with session(data) as asked:
         within = range_target(asked, phext, range_)
-        rows = list(pages(asked, operations.LIST, within.phext, str(within.range)))
+        rows, missing = found(pages(asked, operations.LIST, within.phext, str(within.range)))
         files = file_names(asked, within.phext, (row.coordinate for row in rows))
-        warn_of_unheld(asked, within.phext, within.range)
     if within.below is not None:
         rows = [row for row in rows if _is_below(files.get(str(row.coordinate)), within.below)]
     if as_json:
         say_json([_with_file(_listed_row(row), files) for row in rows])
-        return
-    width = max((len(str(row.coordinate)) for row in rows), default=0)
-    for row in rows:
-        what = with_file(row.first_line, files.get(str(row.coordinate)))
-        say(f"{row.coordinate!s:{width}}  {row.size:>9}  {what}")
-    if not rows:
+    else:
+        width = max((len(str(row.coordinate)) for row in rows), default=0)
+        for row in rows:
+            what = with_file(row.first_line, files.get(str(row.coordinate)))
+            say(f"{row.coordinate!s:{width}}  {row.size:>9}  {what}")
+    if missing:
+        fail(missing)
+    if not rows and not as_json:
         warn(f"no scrolls in {range_} of {within.phext}")
 
 
@@ -236,8 +238,7 @@ def export(
     damages: list[str] = []
     with session(data, report=damages.append) as asked:
         phext, range_ = whole_range_target(asked, phext, range_)
-        scrolls = list(pages(asked, operations.READ, phext, range_))
-        warn_of_unheld(asked, phext, CoordinateRange.parse(range_))
+        scrolls, missing = found(pages(asked, operations.READ, phext, range_))
     replaced = sum(phextfile.has_breaks(text) for _, text in scrolls)
     if replaced:
         what = counted(replaced, "scroll")
@@ -248,6 +249,8 @@ def export(
     else:
         write_output(file, text.encode())
         warn(f"{counted(len(scrolls), 'scroll')} of {phext} written to {file}")
+    if missing:
+        fail(missing)
     if damages:
         fail(f"what is damaged is not in the export: {'; '.join(damages)}")
 

@@ -7,6 +7,7 @@
 * `arguments`: whether what a caller passes is of the types that operations take
 * `placing`: policies and members of a mesh, as scrolls
 * `performing`: what is done to scrolls, and what is looked up
+* `gathering`: what is asked about a range of which others hold a part
 * `desk`: carries out requests for a node, each change once
 * `bringing`: requests wait until scrolls are here that others hold
 * `sessions`: what lasts as long as a process is there

@@ -6,7 +6,7 @@ from typing import Final, Generic, TypeVar
 
 from phextsync.control.frames import Value
 from phextsync.control.status import Status
-from phextsync.errors import ProtocolError
+from phextsync.errors import NotHeldError, ProtocolError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.changes import Change, TextChange
 from phextsync.replica.history_keeper import HistorySetting
@@ -28,19 +28,41 @@ class Form(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some rows of an answer, and the coordinate behind which more come; None when none do."""
+    """Some rows of an answer, and the coordinate behind which more come; None when none do.
+    `missing` says, a line each, of which parts nobody could be asked."""
 
     rows: list[T]
     after: str | None
+    missing: tuple[str, ...] = ()
 
 
 def rows_of_pages(ask: Callable[[str], Page[T]]) -> Iterator[T]:
-    """Iterate over the rows of all pages; `ask` gives the page behind a coordinate."""
+    """Iterate over the rows of all pages; `ask` gives the page behind a coordinate. NotHeldError at
+    the end says of which parts nobody could be asked, if there are any."""
+    missing = Missing()
     after: str | None = ""
     while after is not None:
         page = ask(after)
+        missing.note(page.missing)
         yield from page.rows
         after = page.after
+    missing.check()
+
+
+class Missing:
+    """What is missing in answers, each part once."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, None] = {}
+
+    def note(self, lines: Iterable[str]) -> None:
+        """These parts are missing."""
+        self._lines.update(dict.fromkeys(lines))
+
+    def check(self) -> None:
+        """NotHeldError when something is missing."""
+        if self._lines:
+            raise NotHeldError("; ".join(self._lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +177,15 @@ def _page_of(
     place: Callable[[T], Coordinate],
 ) -> Form[Page[T]]:
     def encode_page(page: Page[T]) -> Value:
-        return [[encode(row) for row in page.rows], page.after is not None]
+        sent: list[Value] = [[encode(row) for row in page.rows], page.after is not None]
+        return [*sent, [*page.missing]] if page.missing else sent
 
     def decode_page(value: Value) -> Page[T]:
         match value:
-            case [list(sent), bool(more)] if sent or not more:
+            case [list(sent), bool(more), *rest] if sent or not more:
                 rows = [decode(row) for row in sent]
-                return Page(rows, str(place(rows[-1])) if more else None)
+                missing = tuple(_as_texts(rest[0])) if rest else ()
+                return Page(rows, str(place(rows[-1])) if more else None, missing)
             case _:
                 raise _unexpected("a page", value)
 

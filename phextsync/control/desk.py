@@ -17,7 +17,15 @@ import trio
 from phextsync.boundaries import Boundary, one_line
 from phextsync.control import operations
 from phextsync.control.frames import Value, encode_answer, encode_error
-from phextsync.control.operations import check_phext, is_about_files, is_change, operation_of
+from phextsync.control.gathering import Elsewhere, Gathering
+from phextsync.control.operations import (
+    Serving,
+    check_phext,
+    is_about_files,
+    is_change,
+    operation_of,
+    takes_time,
+)
 from phextsync.control.performing import look_back, perform
 from phextsync.control.status import DirectoryRow, Status
 from phextsync.errors import AnswerLostError, CoordinateError, PhextsyncError, ProtocolError
@@ -49,7 +57,7 @@ class Directories(Protocol):
     def check_unbound(self, phext: str, held: Ranges) -> None: ...
 
 
-class Foreign(Protocol):
+class Foreign(Elsewhere, Protocol):
     """What brings scrolls here that others hold: see `node.foreign`."""
 
     def is_away(self, phext: str, at: Coordinate) -> bool: ...
@@ -123,6 +131,7 @@ class Desk:
         self._node = node
         self.replicas = node.replicas
         self.foreign = node.foreign
+        self._gathering = Gathering(node.replicas.holding, node.foreign)
         stored = node.replicas.store.receipts()
         self._receipts = {client: _Receipt.decode(data) for client, data in stored.items()}
         self._awaited = set(self._receipts)
@@ -190,9 +199,18 @@ class Desk:
                     "folder knows of no directories"
                 )
 
+    def must_wait(self, request: list[Value]) -> bool:
+        """Whether a request is to be answered by `wait`."""
+        return takes_time(request) or self._gathering.is_wanted(request)
+
     async def wait(self, request: list[Value]) -> Value:
         """Answer a request that needs waiting."""
         check_phext(request)
+        if self._gathering.is_wanted(request):
+            return await self._gathering.answer(request)
+        operation = operation_of(request)
+        if operation is not None and operation.serving is Serving.AT_ONCE:
+            return self.ask(request)  # all is held by now
         match request:
             case ["durable"]:
                 await self._node.durable()

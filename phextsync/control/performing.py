@@ -62,20 +62,23 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
         case [str(phext)]:
             return _perform(replicas, operation, phext, request)
         case _:
-            raise _unfit(operation.name, request[1:])
+            raise unfit(operation.name, request[1:])
 
 
 def _perform(
     replicas: ReplicaSet, operation: Operation[object], phext: str, request: list[Value]
 ) -> Value:
+    if operation is operations.CLEAR:
+        replicas.holding.check_whole(phext, CoordinateRange.parse(str(request[2])))
     if operation.changes:
         return _change(replicas.phext(phext), operation.name, request[2:])
     if operation.serving is operations.Serving.WAITS:
         return look_back(replicas, request)()
-    return _look(replicas.phext(phext), operation.name, request[2:])
+    return _look(replicas, replicas.phext(phext), operation.name, request[2:])
 
 
-def _unfit(name: Value, arguments: list[Value]) -> ProtocolError:
+def unfit(name: Value, arguments: list[Value]) -> ProtocolError:
+    """Return what to raise for arguments that an operation does not take."""
     return ProtocolError(f"expected the arguments of {name!r:.40}, found {arguments!r:.80}")
 
 
@@ -86,7 +89,7 @@ def _keep_history(replicas: ReplicaSet, arguments: list[Value]) -> None:
         case [int() | None as ms, str(phext), str(range_), bool(unless_set)]:
             replicas.keep_history(ms, phext, range_, unless_set=unless_set)
         case _:
-            raise _unfit("keep_history", arguments)
+            raise unfit("keep_history", arguments)
 
 
 def _place(replicas: ReplicaSet, name: str, arguments: list[Value]) -> None:
@@ -107,10 +110,10 @@ def _place(replicas: ReplicaSet, name: str, arguments: list[Value]) -> None:
             rule = Rule(CoordinateRange.parse(range_), pinned, everywhere)
             placing.set_rule(replicas, phext, rule)
         case _:
-            raise _unfit(name, arguments)
+            raise unfit(name, arguments)
 
 
-def _look(replica: Replica, name: str, arguments: list[Value]) -> Value:
+def _look(replicas: ReplicaSet, replica: Replica, name: str, arguments: list[Value]) -> Value:
     match name, arguments:
         case "get", [str(coordinate)]:
             return replica.get(coordinate)
@@ -124,16 +127,17 @@ def _look(replica: Replica, name: str, arguments: list[Value]) -> Value:
             with replica.history(coordinate) as history:
                 return [history.can_undo, history.can_redo]
         case "count", [str(range_)]:
+            replicas.holding.check_whole(replica.name, CoordinateRange.parse(range_))
             return replica.count(range_)
         case "coordinates", [str(range_), str(after)]:
-            page = _coordinates(replica, rest_of(range_, after))
+            page = _coordinates(replicas, replica, rest_of(range_, after))
             return operations.COORDINATES.answer.encode(page)
         case "list", [str(range_), str(after)]:
-            return operations.LIST.answer.encode(_list(replica, rest_of(range_, after)))
+            return operations.LIST.answer.encode(_list(replicas, replica, rest_of(range_, after)))
         case "read", [str(range_), str(after)]:
-            return operations.READ.answer.encode(_read(replica, rest_of(range_, after)))
+            return operations.READ.answer.encode(_read(replicas, replica, rest_of(range_, after)))
         case _:
-            raise _unfit(name, arguments)
+            raise unfit(name, arguments)
 
 
 # -- changing ------------------------------------------------------------------------------
@@ -197,7 +201,7 @@ def _change_and_tell(replica: Replica, name: str, arguments: list[Value]) -> Val
         case "import", [bool(keep), list(scrolls)]:
             return _import(replica, scrolls, keep=keep)
         case _:
-            raise _unfit(name, arguments)
+            raise unfit(name, arguments)
 
 
 def _check_seen(replica: Replica, coordinate: str, seen: bytes) -> None:
@@ -246,28 +250,36 @@ def rest_of(range_: str, after: str) -> CoordinateRange | None:
     return None if lower is None else whole.intersect(CoordinateRange(lower, None))
 
 
-def _coordinates(replica: Replica, range_: CoordinateRange | None) -> Page[Coordinate]:
+def _coordinates(
+    replicas: ReplicaSet, replica: Replica, range_: CoordinateRange | None
+) -> Page[Coordinate]:
     page: list[Coordinate] = []
+    missing = () if range_ is None else replicas.holding.missing(replica.name, range_)
     for coordinate in () if range_ is None else replica.coordinates(range_):
         if len(page) == PAGE_ITEMS:
-            return Page(page, str(page[-1]))
+            return Page(page, str(page[-1]), missing)
         page.append(coordinate)
-    return Page(page, None)
+    return Page(page, None, missing)
 
 
-def _list(replica: Replica, range_: CoordinateRange | None) -> Page[ListedScroll]:
+def _list(
+    replicas: ReplicaSet, replica: Replica, range_: CoordinateRange | None
+) -> Page[ListedScroll]:
     def row(coordinate: Coordinate, text: str) -> ListedScroll:
         line = first_line(text, _SUMMARY_CHARACTERS)
         return ListedScroll(coordinate, replica.read_size(coordinate), line)
 
-    return _page(replica, range_, row, bytes_max=None)
+    return _page(replicas, replica, range_, row, bytes_max=None)
 
 
-def _read(replica: Replica, range_: CoordinateRange | None) -> Page[tuple[Coordinate, str]]:
-    return _page(replica, range_, lambda place, text: (place, text), bytes_max=PAGE_BYTES)
+def _read(
+    replicas: ReplicaSet, replica: Replica, range_: CoordinateRange | None
+) -> Page[tuple[Coordinate, str]]:
+    return _page(replicas, replica, range_, lambda place, text: (place, text), bytes_max=PAGE_BYTES)
 
 
 def _page(
+    replicas: ReplicaSet,
     replica: Replica,
     range_: CoordinateRange | None,
     row: Callable[[Coordinate, str], T],
@@ -278,19 +290,20 @@ def _page(
     out of the index, which must not happen while that is iterated over."""
     page: list[T] = []
     size, last = 0, ""
+    missing = () if range_ is None else replicas.holding.missing(replica.name, range_)
     while range_ is not None:
         places = list(islice(replica.coordinates(range_), PAGE_ITEMS + 1))
         for place in places[:PAGE_ITEMS]:
             if bytes_max is not None and size >= bytes_max:
-                return Page(page, last)
+                return Page(page, last, missing)
             text = replica.read(place)
             if text:
                 page.append(row(place, text))
                 size += len(text)
                 last = str(place)
         if page or len(places) <= PAGE_ITEMS:  # else all of them were damaged, and are gone
-            return Page(page, last if len(places) > PAGE_ITEMS else None)
-    return Page(page, None)
+            return Page(page, last if len(places) > PAGE_ITEMS else None, missing)
+    return Page(page, None, missing)
 
 
 # -- the past ------------------------------------------------------------------------------
@@ -316,7 +329,7 @@ def look_back(replicas: ReplicaSet, request: list[Value]) -> Callable[[], Value]
             pasts, rest = replicas.phext(phext).emptied(CoordinateRange.parse(range_))
             return partial(_undeletable, pasts, rest)
         case _:
-            raise _unfit(request[0], request[1:])
+            raise unfit(request[0], request[1:])
 
 
 def _log(past: Past, last: int | None) -> Value:

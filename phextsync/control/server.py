@@ -20,7 +20,7 @@ from phextsync.control.frames import (
     encode_answer,
     encode_error,
 )
-from phextsync.control.operations import is_change, lasts, may_be_long, takes_time
+from phextsync.control.operations import is_change, lasts, may_be_long
 from phextsync.control.sessions import Session
 from phextsync.control.sockets import bound_socket
 from phextsync.errors import LinkError, PhextsyncError, StoreError
@@ -134,10 +134,10 @@ class _Connection:
                 self._session.drop(other)
             case _ if lasts(request):
                 return self._begin(number, request)
-            case _ if takes_time(request) and len(self._tasks) >= _WAITS_MAX:
+            case _ if self._desk.must_wait(request) and len(self._tasks) >= _WAITS_MAX:
                 text = f"expected at most {_WAITS_MAX} requests of a process to wait at a time"
                 return encode_error(number, PhextsyncError(text))
-            case _ if takes_time(request):
+            case _ if self._desk.must_wait(request):
                 scope = self._tasks[number] = trio.CancelScope()
                 nursery.start_soon(self._wait, number, request, scope)
             case _ if self._bringing.must_wait(request):

@@ -13,7 +13,13 @@ from typing import Final
 
 from phextsync.aio import AsyncHandle, AsyncPhext
 from phextsync.control.performing import rest_of
-from phextsync.errors import CoordinateError, PhextsyncError, StoreFullError, TextError
+from phextsync.errors import (
+    CoordinateError,
+    NotHeldError,
+    PhextsyncError,
+    StoreFullError,
+    TextError,
+)
 from phextsync.files.finding import is_coordinate
 from phextsync.gateways.readers import Seen, Views, reader_of
 from phextsync.gateways.tools import PAGE_ROWS, TOOLS, Argument
@@ -21,12 +27,11 @@ from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.phext_names import is_reserved
 from phextsync.replica.changes import Change
-from phextsync.texts import check_text, first_line
+from phextsync.texts import check_text
 
 PAGE_CHARACTERS: Final = 16_000
 """Text in one answer: about 4,000 tokens."""
 
-_LINE_CHARACTERS: Final = 80
 _RECENT_MAX: Final = 1000
 
 
@@ -163,27 +168,29 @@ class Agent:
     async def rows(
         self, phext: AsyncPhext, range_: CoordinateRange | None
     ) -> AsyncGenerator[tuple[Coordinate, int, str]]:
-        """Iterate over the scrolls in a range: coordinate, bytes, first line."""
+        """Iterate over the scrolls in a range: coordinate, bytes, first line. NotHeldError at the
+        end says of which parts of it nobody could be asked, if there are any."""
         if range_ is not None:
-            async with aclosing(phext.coordinates(range_)) as coordinates:
-                async for coordinate in coordinates:
-                    text = await phext.get(coordinate) or ""
-                    line = first_line(text, _LINE_CHARACTERS)
-                    yield coordinate, len(text.encode()), line
+            async with aclosing(phext.listed(range_)) as listed:
+                async for row in listed:
+                    yield row.coordinate, row.size, row.first_line
 
     async def _list(self, phext: AsyncPhext, range_: str, after: str) -> list[str]:
         listed: list[tuple[Coordinate, str, str]] = []
-        unheld = await self._unheld(phext.name, CoordinateRange.parse(range_))
-        async with aclosing(self.rows(phext, rest_of(range_, after))) as rows:
-            async for coordinate, size, line in rows:
-                if len(listed) == PAGE_ROWS:
-                    more = f"[there is more: go on with after={listed[-1][0]}]"
-                    return ["\n".join(await self._lines(phext.name, listed)), more, *unheld]
-                listed.append((coordinate, f"{size}  ", line))
+        notes: list[str] = []
+        try:
+            async with aclosing(self.rows(phext, rest_of(range_, after))) as rows:
+                async for coordinate, size, line in rows:
+                    if len(listed) == PAGE_ROWS:
+                        notes.append(f"[there is more: go on with after={listed[-1][0]}]")
+                        break
+                    listed.append((coordinate, f"{size}  ", line))
+        except NotHeldError as error:
+            notes.append(f"[{error}]")
         if listed:
-            return ["\n".join(await self._lines(phext.name, listed)), *unheld]
+            return ["\n".join(await self._lines(phext.name, listed)), *notes]
         names = ", ".join(await self.phexts()) or "none"
-        return [f"no scrolls in {range_} of {phext.name}; phexts that exist: {names}", *unheld]
+        return [f"no scrolls in {range_} of {phext.name}; phexts that exist: {names}", *notes]
 
     async def _unheld(self, phext: str, range_: CoordinateRange) -> list[str]:
         """Return a line about the parts of a range that other machines hold and this one does not,

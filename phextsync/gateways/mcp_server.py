@@ -37,7 +37,7 @@ from phextsync import aio
 from phextsync.boundaries import Boundary, is_due, printable
 from phextsync.control.performing import rest_of
 from phextsync.discovery import Address
-from phextsync.errors import LinkError, PhextsyncError
+from phextsync.errors import LinkError, NotHeldError, PhextsyncError
 from phextsync.gateways.agent import Agent
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.mcp_bounds import (
@@ -176,26 +176,23 @@ class _Served:
         cursor = params.cursor if params is not None else None
         first, after = ("", "") if cursor is None else _parts(cursor)
         resources: list[types.Resource] = []
+        missing: list[str] = []  # of which nobody could be asked
         for name in await self._agent.phexts():
             if name < first:
                 continue
             rest = rest_of("*", str(after) if name == first else "")
-            async with aclosing(self._agent.rows(self._node.phext(name), rest)) as rows:
-                async for place, size, line in rows:
-                    if len(resources) == PAGE_ROWS:
-                        return types.ListResourcesResult(
-                            resources=resources, next_cursor=resources[-1].uri
-                        )
-                    resources.append(
-                        types.Resource(
-                            uri=f"{_SCHEME}{name}/{place}",
-                            name=f"{name} {place}",
-                            title=line or None,
-                            mime_type="text/plain",
-                            size=size,
-                        )
-                    )
-        return types.ListResourcesResult(resources=resources)
+            try:
+                async with aclosing(self._agent.rows(self._node.phext(name), rest)) as rows:
+                    async for place, size, line in rows:
+                        if len(resources) == PAGE_ROWS:
+                            return types.ListResourcesResult(
+                                resources=resources, next_cursor=resources[-1].uri
+                            )
+                        resources.append(_resource(name, place, size, line))
+            except NotHeldError as error:
+                missing.append(str(error))
+        meta = {"phextsync/missing": "; ".join(missing)} if missing else None
+        return types.ListResourcesResult(resources=resources, _meta=meta)
 
     async def _list_templates(
         self, context: Context, params: types.PaginatedRequestParams | None
@@ -285,6 +282,16 @@ def _session_of(context: Context) -> str | None:
     """Name the session of a request: there is one on stdio, many over HTTP by earlier versions,
     and none (None) over HTTP by 2026-07-28."""
     return "" if context.request is None else context.request.headers.get("mcp-session-id")
+
+
+def _resource(phext: str, place: Coordinate, size: int, line: str) -> types.Resource:
+    return types.Resource(
+        uri=f"{_SCHEME}{phext}/{place}",
+        name=f"{phext} {place}",
+        title=line or None,
+        mime_type="text/plain",
+        size=size,
+    )
 
 
 def _parts(uri: str) -> tuple[str, Coordinate]:

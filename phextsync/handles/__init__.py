@@ -10,5 +10,6 @@
 * `steps`: steps of one writer, taken back and done again
 * `changes`: changes of a phext as they come
 * `awaiting`: requests that are awaited in asyncio
+* `phexts`: a phext as a mapping
 * `blocking`: `phextsync.open`
 """

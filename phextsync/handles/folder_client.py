@@ -137,7 +137,7 @@ class FolderClient:
     def _perform(self, session: Session, call: Call) -> None:
         assert self._nursery is not None
         request = call.request
-        if call.takes_time:
+        if call.takes_time or session.desk.must_wait(request):
             scope = trio.CancelScope()
             call.stop = scope.cancel
             self._nursery.start_soon(self._wait, session, call, scope)

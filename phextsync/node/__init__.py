@@ -18,6 +18,8 @@
 * `copies`: on how many machines placed ranges are
 * `errands`: with whom to be linked for a while, for what is held in parts
 * `following`: keeps it so while the node runs
+* `pieces`: a range that others hold, in parts that are asked for one by one
+* `survey_pages`: what there is in a range, put together from them
 * `foreign`: what others hold, fetched and surveyed
 * `importing`: many texts at once
 * `node`: `open_node`, where all of it meets

@@ -98,6 +98,11 @@ class Following:
         """Return on which others a scroll is placed, those first that come first."""
         return self._follower.holders(phext, at)
 
+    def pieces(self, phext: str, range_: CoordinateRange) -> list[CoordinateRange]:
+        """Return a range in the parts that have holders of their own by what was placed."""
+        placement = self._follower.placements.get(phext)
+        return [range_] if placement is None else [*placement.ranges(range_)]
+
     @property
     def shared(self) -> Mapping[Pair, int]:
         """How many slots pairs of members both hold, of all placed phexts; the same object as long

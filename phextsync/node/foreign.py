@@ -1,37 +1,30 @@
 """Foreign: what others hold, for the users of a node."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from typing import Final, TypeVar
 
 import trio
 
 from phextsync.errors import NotHeldError
-from phextsync.index import Coordinate, CoordinateRange, contains
+from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.following import Following
 from phextsync.node.links import Links
-from phextsync.ranges import Ranges, subtract
+from phextsync.node.pieces import at_once, cut
+from phextsync.node.survey_pages import Filling, Look, SurveyPage
+from phextsync.ranges import Ranges, intersection, subtract, union
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.sync.hosting import row_of
-from phextsync.sync.messages import Surveyed, SurveyedScroll
+from phextsync.sync.hosting import row_of, rows_of
+from phextsync.sync.messages import DIGEST_BYTES, Surveyed, SurveyedScroll
 from phextsync.sync.synchronizer import Synchronizer
 
 _PAGE_SCROLLS: Final = 256
+_AT_ONCE: Final = 16  # holders that are asked, and scrolls that are fetched, for one page
+_HELD_BYTES: Final = 64 << 10
+_TEXT_BYTES_MAX: Final = 64 << 20
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class SurveyPage:
-    """Scrolls with text of a range, in order: as many as fit in a page, and in `rest` the part of
-    the range that was not looked at (None: all was). Of `unanswered` parts nobody could be asked:
-    of them there is what is here."""
-
-    scrolls: tuple[SurveyedScroll, ...]
-    rest: CoordinateRange | None
-    unanswered: Ranges
 
 
 class Foreign:
@@ -76,6 +69,11 @@ class Foreign:
             names = names or "it is not known who holds it"
             raise NotHeldError(f"no holder of {phext} {at} is reachable: {names}")
 
+    async def read(self, phext: str, at: Coordinate) -> str:
+        """Return the text of a scroll, "" when there is none, as it is after `fetch`."""
+        await self.fetch(phext, at)
+        return self._replicas.phext(phext).get(at, "")
+
     async def fetch_to_write(self, phext: str, at: Coordinate) -> None:
         """Have a scroll here to be written to. Where no holder can be reached it is empty here, and
         merged with what the holders have later."""
@@ -108,74 +106,123 @@ class Foreign:
 
     # -- ranges ----------------------------------------------------------------------------
 
-    async def survey(self, phext: str, range_: CoordinateRange) -> SurveyPage:
-        """Return a page of what there is in a range, whoever holds it."""
-        rows: list[SurveyedScroll] = []
-        unanswered: list[CoordinateRange] = []
-        rest: CoordinateRange | None = range_
-        while rest is not None and len(rows) < _PAGE_SCROLLS:
-            held = _first_of(rest, self._holding.of(phext))
-            if held is not None:
-                found, after = self._held(phext, held)
-                end = held.upper
-            else:
-                piece = await self._piece(phext, rest)
-                found, after, is_answered = await self._survey_piece(phext, piece)
-                end = piece.upper
-                if not is_answered:
-                    unanswered.append(piece)
-            rows += found
-            rest = _rest(rest, end if after is None else after)
-        return SurveyPage(tuple(rows), rest, tuple(unanswered))
+    async def survey(
+        self,
+        phext: str,
+        range_: CoordinateRange,
+        *,
+        with_texts: bool = False,
+        rows_max: int = _PAGE_SCROLLS,
+        bytes_max: int | None = None,
+    ) -> SurveyPage:
+        """Return a page of what there is in a range, whoever holds it: holders are asked at once,
+        each for the first of what it holds. It has so many rows at most, and is full when its texts
+        have about so many bytes."""
+        page = Filling(range_, rows_max, bytes_max)
+        pieces = deque(self.pieces(phext, range_))
+        while pieces:
+            some = [pieces.popleft() for _ in range(min(len(pieces), _AT_ONCE))]
+            looks = [partial(self._look, phext, piece, with_texts) for piece in some]
+            for piece, told in zip(some, await at_once(looks, _AT_ONCE), strict=True):
+                page.add(told)
+                while told.after is not None and not page.is_full:
+                    rest = CoordinateRange(told.after, piece.upper)
+                    told = await self._look(phext, rest, with_texts)
+                    page.add(told)
+                if page.is_full:
+                    return page.end(piece.upper if told.after is None else told.after)
+        return page.end(None)
 
-    def _held(
-        self, phext: str, range_: CoordinateRange
-    ) -> tuple[list[SurveyedScroll], Coordinate | None]:
-        replica = self._replicas.phext(phext)
-        places = list(islice(replica.coordinates(range_), _PAGE_SCROLLS + 1))
-        rows = [row_of(replica, place) for place in places[:_PAGE_SCROLLS]]
-        after = places[_PAGE_SCROLLS] if len(places) > _PAGE_SCROLLS else None
-        return [row for row in rows if row is not None], after
-
-    async def _piece(self, phext: str, rest: CoordinateRange) -> CoordinateRange:
-        """Return the beginning of a range that is not held here, as far as one linked peer holds
-        it; where none does, as far as none does."""
-        gap = subtract(rest, self._holding.of(phext))[0]
+    def pieces(self, phext: str, range_: CoordinateRange) -> list[CoordinateRange]:
+        """Return a range in parts, each held here, or wholly by each holder that has some of it."""
+        held = intersection((range_,), self._holding.of(phext))
         told = self._core.lacks.told(phext)
-        if not contains(told, gap.lower) and await self._link_with_holders(phext, gap.lower):
-            told = self._core.lacks.told(phext)
-        pieces = [part for part in (_first_of(gap, (range_,)) for range_ in told) if part]
-        if pieces:
-            return max(pieces, key=lambda piece: (piece.upper is None, piece.upper or piece.lower))
-        return subtract(gap, told)[0]
+        foreign: list[CoordinateRange] = []
+        for gap in subtract(range_, held):
+            foreign += cut(gap, told, self._following.pieces(phext, gap))
+        return sorted((*held, *foreign), key=lambda piece: piece.lower)
 
-    async def _survey_piece(
-        self, phext: str, piece: CoordinateRange
-    ) -> tuple[list[SurveyedScroll], Coordinate | None, bool]:
-        """Return the first scrolls of a piece, where the next begin, and whether anybody said so.
-        What is here is at least as new."""
-        surveying = self._core.surveying
-        surveyed: Surveyed | None = await self._told(
-            lambda now, done: surveying.survey(now, phext, piece, done)
+    def unreachable(self, phext: str, ranges: Iterable[CoordinateRange]) -> tuple[str, ...]:
+        """Say of ranges of which nobody could be asked who holds them."""
+        by_names: dict[str, list[CoordinateRange]] = {}
+        for range_ in ranges:
+            holders = self._following.holders(phext, range_.lower)
+            names = ", ".join(member.name for member in holders)
+            by_names.setdefault(names or "it is not known who holds it", []).append(range_)
+        return tuple(
+            f"no holder of {phext} {', '.join(map(str, union(some)))} is reachable: {names}"
+            for names, some in by_names.items()
         )
-        rows = {} if surveyed is None else {row.coordinate: row for row in surveyed.scrolls}
-        after = None if surveyed is None else surveyed.rest
-        here = piece if after is None else CoordinateRange(piece.lower, after)
-        for place in self._guests.within(phext, here):
-            row = row_of(self._replicas.phext(phext), place)
+
+    async def _look(self, phext: str, piece: CoordinateRange, with_texts: bool) -> Look:
+        """Return the first scrolls of a piece."""
+        if self._holding.holds(phext, piece):
+            replica = self._replicas.phext(phext)
+            goal = _HELD_BYTES if with_texts else None
+            rows, after = rows_of(
+                replica, piece, _PAGE_SCROLLS, bytes_goal=goal, text_bytes_max=_TEXT_BYTES_MAX
+            )
+            return Look(rows, after)
+        surveyed = await self._survey(phext, piece, with_texts)
+        if surveyed is None and await self._link_with_holders(phext, piece.lower):
+            surveyed = await self._survey(phext, piece, with_texts)
+        if surveyed is None:
+            return Look(self._with_guests(phext, piece, {}, with_texts), None, (piece,))
+        here = piece if surveyed.rest is None else CoordinateRange(piece.lower, surveyed.rest)
+        rows_by_place = {row.coordinate: row for row in surveyed.scrolls}
+        missing = await self._make_current(phext, here, rows_by_place)
+        rows = self._with_guests(phext, here, rows_by_place, with_texts)
+        return Look(rows, surveyed.rest, missing)
+
+    async def _survey(
+        self, phext: str, piece: CoordinateRange, with_texts: bool
+    ) -> Surveyed | None:
+        surveying = self._core.surveying
+        return await self._told(
+            lambda now, done: surveying.survey(now, phext, piece, done, with_texts=with_texts)
+        )
+
+    async def _make_current(
+        self, phext: str, range_: CoordinateRange, rows: Mapping[Coordinate, SurveyedScroll]
+    ) -> Ranges:
+        """Fetch what a holder has told too little of, or has less of than was shown here, and what
+        is here and no longer as it is there; return of what that failed."""
+        replica, guests = self._replicas.phext(phext), self._guests
+        stale: dict[Coordinate, None] = {}
+        for place in guests.within(phext, range_):
+            row = rows.get(place)
+            digest = b"" if row is None else row.digest
+            is_same = replica.fingerprint(place)[:DIGEST_BYTES] == digest
+            if not is_same and not guests.is_fresh((phext, place)):
+                stale[place] = None
+        for place, row in rows.items():
+            has_version = bool(row.version)
+            if has_version and not guests.is_enough((phext, place), row.version):
+                stale[place] = None
+        missing: list[CoordinateRange] = []
+
+        async def fetch(place: Coordinate) -> None:
+            try:
+                await self.fetch(phext, place)
+            except NotHeldError:
+                missing.append(CoordinateRange.of(place))
+
+        await at_once([partial(fetch, place) for place in stale], _AT_ONCE)
+        return union(missing)
+
+    def _with_guests(
+        self,
+        phext: str,
+        range_: CoordinateRange,
+        rows: dict[Coordinate, SurveyedScroll],
+        with_texts: bool,
+    ) -> list[SurveyedScroll]:
+        """Return rows in order, with what is here of them and at least as new."""
+        text_bytes_max = _TEXT_BYTES_MAX if with_texts else None
+        for place in self._guests.within(phext, range_):
+            row = row_of(self._replicas.phext(phext), place, text_bytes_max)
             if row is not None:
                 rows[place] = row
             elif self._guests.is_fresh((phext, place)):
                 rows.pop(place, None)
-        return [rows[place] for place in sorted(rows)], after, surveyed is not None
-
-
-def _first_of(range_: CoordinateRange, ranges: Ranges) -> CoordinateRange | None:
-    """Return the part of a range that begins with it and lies in one of `ranges`."""
-    parts = (range_.intersect(other) for other in ranges)
-    return next((part for part in parts if part is not None and part.lower == range_.lower), None)
-
-
-def _rest(range_: CoordinateRange, lower: Coordinate | None) -> CoordinateRange | None:
-    """Return what is left of a range from `lower` on, None when that is nothing."""
-    return None if lower is None else range_.intersect(CoordinateRange(lower, None))
+        return [rows[place] for place in sorted(rows)]

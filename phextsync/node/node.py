@@ -32,7 +32,7 @@ from phextsync.node.agreement import Agreement
 from phextsync.node.dialler import Dialler
 from phextsync.node.discoverer import Discoverer
 from phextsync.node.following import Following
-from phextsync.node.foreign import Foreign, SurveyPage
+from phextsync.node.foreign import Foreign
 from phextsync.node.importing import import_texts
 from phextsync.node.links import LINKS_MAX, Links
 from phextsync.node.neighbourhood import Neighbourhood
@@ -46,6 +46,7 @@ from phextsync.node.status import (
     store_row,
 )
 from phextsync.node.surroundings import Committer, Surroundings
+from phextsync.node.survey_pages import SurveyPage
 from phextsync.node.writer import Writer
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
@@ -190,9 +191,7 @@ class Node:
         then on, until nobody has used it for long. Where no holder is reachable, it is what it was
         when it was last here; NotHeldError where that is nothing.
         """
-        at = as_coordinate(key)
-        await self.foreign.fetch(phext, at)
-        return self.replicas.phext(phext).get(at, "")
+        return await self.foreign.read(phext, as_coordinate(key))
 
     async def survey(self, range_: Range = EVERYTHING, phext: str = DEFAULT_PHEXT) -> SurveyPage:
         """Return a page of what there is in a range, whoever holds it: coordinates, sizes, the

@@ -15,7 +15,7 @@ import cbor2
 from phextsync.errors import NotHeldError, PhextsyncError, StoreError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, contains
 from phextsync.phext_names import is_phext_name, is_reserved
-from phextsync.ranges import Ranges, intersection, union, without
+from phextsync.ranges import Ranges, holds, intersection, union, without
 from phextsync.replica.durability import Durability
 from phextsync.replica.guests import Guests
 
@@ -106,6 +106,10 @@ class Holding:
         """Whether this node holds the scroll. From any thread."""
         return not self._holds or contains(self.of(phext), coordinate)
 
+    def holds(self, phext: str, range_: CoordinateRange) -> bool:
+        """Whether this node holds all of a range."""
+        return not self._holds or holds(self.of(phext), range_)
+
     def is_current(self, phext: str, coordinate: Coordinate) -> bool:
         """Whether what is here of a scroll is as current as it can be: it is held, or a guest of
         whose changes we are told. From any thread."""
@@ -129,6 +133,18 @@ class Holding:
         """NotHeldError where this node holds nothing of a range."""
         if not intersection((range_,), self.of(phext)):
             raise self._not_held(phext, str(range_), "nothing of it is here")
+
+    def missing(self, phext: str, range_: CoordinateRange) -> tuple[str, ...]:
+        """Say which parts of a range this node does not hold, and who does, a line each."""
+        if self.holds(phext, range_):
+            return ()
+        parts = without((range_,), self.of(phext))
+        return tuple(str(self._not_held(phext, str(p), self.whose(phext, p.lower))) for p in parts)
+
+    def check_whole(self, phext: str, range_: CoordinateRange) -> None:
+        """NotHeldError where this node does not hold all of a range."""
+        if missing := self.missing(phext, range_):
+            raise NotHeldError("; ".join(missing))
 
     def _not_held(self, phext: str, what: str, why: str) -> NotHeldError:
         held = ", ".join(map(str, self.of(phext))) or "nothing"

@@ -396,18 +396,19 @@ def _read_fetched(fields: Fields) -> Fetched:
 
 
 def _write_survey(survey: Survey) -> list[object]:
-    return [survey.number, survey.phext, ranges_written((survey.range,))]
+    asked = [survey.number, survey.phext, ranges_written((survey.range,))]
+    return [*asked, int(survey.with_texts)]
 
 
 def _read_survey(fields: Fields) -> Survey:
     number, phext, ranges = fields.integer(), fields.phext(), fields.ranges()
     if len(ranges) != 1:
         raise ProtocolError(f"expected one range, found {len(ranges)}")
-    return Survey(number, phext, ranges[0])
+    return Survey(number, phext, ranges[0], bool(fields.integer(2)))
 
 
 def _write_surveyed(surveyed: Surveyed) -> list[object]:
-    rows = [[at.key, size, digest, line] for at, size, digest, line in surveyed.scrolls]
+    rows = list(map(_row_written, surveyed.scrolls))
     rest = b"" if surveyed.rest is None else surveyed.rest.key
     return [surveyed.number, int(surveyed.verdict), rest, rows]
 
@@ -421,9 +422,23 @@ def _read_surveyed(fields: Fields) -> Surveyed:
     )
 
 
+def _row_written(row: SurveyedScroll) -> list[object]:
+    told = [row.coordinate.key, row.size, row.digest, row.line]
+    return told if row.text is None else [*told, row.text.encode(), row.version]
+
+
 def _read_row(fields: Fields) -> SurveyedScroll:
     at, size = fields.coordinate(), fields.integer(1 << 32)
     row = SurveyedScroll(at, size, fields.octets(DIGEST_BYTES, DIGEST_BYTES), fields.text())
+    if fields.left:
+        text = fields.octets(fields.limits.frame_bytes_max)
+        try:
+            row = row._replace(text=text.decode())
+        except UnicodeDecodeError as error:
+            raise ProtocolError(
+                f"expected the text of {at} in UTF-8, found {text!r:.40}"
+            ) from error
+        row = row._replace(version=fields.octets(fields.limits.version_bytes_max))
     fields.end()
     return row
 

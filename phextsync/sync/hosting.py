@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Final
 
 from phextsync.errors import ProtocolError, StoreDamagedError
-from phextsync.index import EMPTY_VERSION, Coordinate, contains
+from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange, contains
 from phextsync.ranges import Ranges, holds
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
@@ -126,23 +126,55 @@ class Hosting:
             return Surveyed(asked.number, Verdict.NOT_ALLOWED)
         if not holds(rights.held, asked.range):
             return Surveyed(asked.number, Verdict.NOT_HELD)
-        replica, count = self._replicas.open(asked.phext), self._limits.surveyed_max
-        # To read one that is damaged takes it out of what is iterated over.
-        places = list(islice(replica.coordinates(asked.range), count + 1))
-        rows: list[SurveyedScroll] = []
-        for coordinate in places[:count]:
-            row = row_of(replica, coordinate)
-            if row is not None and (asked.phext, coordinate) not in self._durable_first:
-                rows.append(row)
-        rest = places[count] if len(places) > count else None
-        return Surveyed(asked.number, Verdict.GIVEN, rest, tuple(rows))
+        replica = self._replicas.open(asked.phext)
+        goal = self._limits.updates_bytes_goal
+        rows, rest = rows_of(
+            replica,
+            asked.range,
+            self._limits.surveyed_max,
+            bytes_goal=goal if asked.with_texts else None,
+            text_bytes_max=self._limits.frame_bytes_max // 2,
+        )
+        told = (r for r in rows if (asked.phext, r.coordinate) not in self._durable_first)
+        return Surveyed(asked.number, Verdict.GIVEN, rest, tuple(told))
 
 
-def row_of(replica: Replica, coordinate: Coordinate) -> SurveyedScroll | None:
-    """Return what a survey tells of a scroll that is here, None when it has no text."""
+def rows_of(
+    replica: Replica,
+    range_: CoordinateRange,
+    count_max: int,
+    *,
+    bytes_goal: int | None = None,
+    text_bytes_max: int = 0,
+) -> tuple[list[SurveyedScroll], Coordinate | None]:
+    """Return what a survey tells of the scrolls that are held in a range, so many at most, and
+    where the rest begins; with a goal with texts, until they have so many bytes. Only the size is
+    told of a text of more than `text_bytes_max`."""
+    # To read one that is damaged takes it out of what is iterated over.
+    places = list(islice(replica.coordinates(range_), count_max + 1))
+    rows: list[SurveyedScroll] = []
+    size = 0
+    for coordinate in places[:count_max]:
+        if bytes_goal is not None and size >= bytes_goal:
+            return rows, coordinate
+        row = row_of(replica, coordinate, None if bytes_goal is None else text_bytes_max)
+        if row is not None:
+            rows.append(row)
+            size += row.size if row.text is not None else 0
+    return rows, places[count_max] if len(places) > count_max else None
+
+
+def row_of(
+    replica: Replica, coordinate: Coordinate, text_bytes_max: int | None = None
+) -> SurveyedScroll | None:
+    """Return what a survey tells of a scroll that is here, None when it has no text; with its text
+    where that may have so many bytes."""
     text = replica.read(coordinate)
     if not text:
         return None
     digest = replica.fingerprint(coordinate)[:DIGEST_BYTES]
     line = first_line(text, _LINE_CHARACTERS)
-    return SurveyedScroll(coordinate, replica.read_size(coordinate), digest, line)
+    row = SurveyedScroll(coordinate, replica.read_size(coordinate), digest, line)
+    if text_bytes_max is None or row.size > text_bytes_max:
+        return row
+    return row._replace(text=text, version=replica.version(coordinate))

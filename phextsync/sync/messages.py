@@ -275,21 +275,26 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Asks under a number for the first scrolls of a range that the sender does not hold."""
+    """Asks under a number for the first scrolls of a range that the sender does not hold, with
+    their whole texts or without."""
 
     number: int
     phext: str
     range: CoordinateRange
+    with_texts: bool = False
 
 
 class SurveyedScroll(NamedTuple):
     """A scroll with text: bytes of the text in UTF-8, the digest of its fingerprint, the beginning
-    of its first line."""
+    of its first line. Where texts were asked for, the text too if it is short enough, and the
+    version that makes its fingerprint."""
 
     coordinate: Coordinate
     size: int
     digest: bytes
     line: str
+    text: str | None = None
+    version: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

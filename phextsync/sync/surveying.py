@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import pairwise
 
+from phextsync.crdt import Fingerprinter
 from phextsync.errors import ProtocolError
 from phextsync.index import CoordinateRange
 from phextsync.sync.asked import Question
@@ -26,6 +27,8 @@ class Surveying:
         phext: str,
         range_: CoordinateRange,
         done: Callable[[Surveyed | None], None],
+        *,
+        with_texts: bool = False,
     ) -> None:
         """Ask a peer that holds all of a range for its first scrolls; `done` is told them, perhaps
         at once None: there is nobody."""
@@ -35,13 +38,18 @@ class Surveying:
         def end(_: bool) -> None:
             done(self._found.pop(question, None))
 
-        question = Question(phext, range_, lambda number: Survey(number, phext, range_), end)
+        def message(number: int) -> Survey:
+            return Survey(number, phext, range_, with_texts)
+
+        question = Question(phext, range_, message, end)
         self._questions.ask(question)
 
     def receive(self, link: Link, surveyed: Surveyed) -> None:
-        """A peer answers. ProtocolError for scrolls outside of the range, or not in order."""
+        """A peer answers. ProtocolError for scrolls outside of the range, or not in order, and for
+        a text that is not what its digest says."""
         question = link.asked.find(surveyed.number)
         _check(question.range, surveyed)
+        _check_texts(question.phext, surveyed)
         self._questions.answered(link, surveyed.number)
         if question.is_over:
             return
@@ -50,6 +58,17 @@ class Surveying:
             self._questions.end(question, is_answered=True)
         else:
             self._questions.ask(question)
+
+
+def _check_texts(phext: str, surveyed: Surveyed) -> None:
+    fingerprinter = Fingerprinter(phext)
+    for row in surveyed.scrolls:
+        if row.text is not None:
+            text = row.text.encode()
+            fingerprint = fingerprinter.of(row.coordinate.key, row.version, text)
+            if row.size != len(text) or not fingerprint.startswith(row.digest):
+                place = row.coordinate
+                raise ProtocolError(f"expected another text of {place} by its fingerprint")
 
 
 def _check(range_: CoordinateRange, surveyed: Surveyed) -> None:

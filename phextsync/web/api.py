@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from phextsync.control.frames import Value
-from phextsync.control.operations import OPERATIONS, Operation, Serving, digest
+from phextsync.control.operations import OPERATIONS, Operation, digest
 from phextsync.errors import (
     ConflictError,
     NotHeldError,
@@ -155,7 +155,7 @@ class Api:
         body = await _text_of(request) if _TEXT in endpoint.given else ""
         asked: list[Value] = [operation.name, *(g.of(request, body) for g in endpoint.given)]
         asked += _seen(request, asked) if operation.name == "set" else []
-        if operation.serving is Serving.WAITS:
+        if self._node.desk.must_wait(asked):
             value = await self._node.desk.wait(asked)
         else:
             with writing_as(_WRITER):

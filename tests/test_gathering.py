@@ -1,0 +1,203 @@
+"""What is asked about a range is whole whoever holds it, or says which part is missing."""
+
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from phextsync.control import operations
+from phextsync.errors import NotHeldError
+from phextsync.index import Coordinate, CoordinateRange
+from phextsync.node.pieces import cut
+from phextsync.sync.surveying import Surveying
+from phextsync.testing import MemoryMesh, Partition
+from phextsync.testing.mesh import PHEXT
+from sims.processes import PATIENCE_S, mesh
+from tests.command_users import CommandUser
+
+_PLACES = [Coordinate(library, *[1] * 8) for library in (1, 2, 3, 4, 5)]
+_A, _B, _C, _D, _E = _PLACES
+_HELD = (["1.*", "2.*"], ["3.*", "4.*"], [f"{_PLACES[4]}.."])
+
+
+def _run(body: Callable[[MemoryMesh], Awaitable[None]]) -> None:
+    """Run a mesh of a node that holds everything and three that hold parts; later that node is gone
+    and each holds what no other one does."""
+    memory = MemoryMesh(1, 4)
+
+    async def run() -> None:
+        await memory.run_until(1)
+        for place in _PLACES:
+            memory.node(3).phext(PHEXT)[place] = f"{place}\n"
+        await memory.run_until(2)
+        for number, ranges in enumerate(_HELD):
+            await memory.node(number).hold(ranges, PHEXT, copies=1)
+        await memory.run_until(5)
+        assert [len(memory.node(number).phext(PHEXT)) for number in range(4)] == [2, 2, 1, 5]
+        memory.apply(Partition(((0, 1, 2), (3,))))
+        await memory.run_until(10)
+        await body(memory)
+
+    memory.run(run)
+
+
+def test_each_node_lists_counts_and_reads_what_any_holds() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        for number in range(3):
+            desk = memory.node(number).desk
+            listed = operations.LIST.answer.decode(await desk.wait(["list", PHEXT, "*", ""]))
+            assert [(row.coordinate, row.size, row.first_line) for row in listed.rows] == [
+                (place, 18, str(place)) for place in _PLACES
+            ]
+            texts = operations.READ.answer.decode(await desk.wait(["read", PHEXT, "2.*", ""]))
+            assert texts.rows == [(_B, f"{_B}\n")]
+            places = operations.COORDINATES.answer.decode(
+                await desk.wait(["coordinates", PHEXT, "*", str(_B)])
+            )
+            assert places.rows == [_C, _D, _E]
+            assert await desk.wait(["count", PHEXT, "*"]) == 5
+            assert (listed.missing, texts.missing, places.missing) == ((), (), ())
+
+    _run(body)
+
+
+def test_what_is_held_is_answered_at_once() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        desk = memory.node(0).desk
+        for request in (["count", PHEXT, "1.*"], ["list", PHEXT, "2.1.1/*", ""], ["get", PHEXT]):
+            assert not desk.must_wait([*request])
+        assert not memory.node(3).desk.must_wait(["count", PHEXT, "*"])
+
+    _run(body)
+
+
+def test_an_answer_says_which_part_is_missing_and_a_number_is_an_error() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        memory.apply(Partition(((0, 1), (2,), (3,))))
+        await memory.run_until(memory.now + 10)
+        desk = memory.node(0).desk
+        page = operations.READ.answer.decode(await desk.wait(["read", PHEXT, "*", ""]))
+        assert [place for place, _ in page.rows] == [_A, _B, _C, _D]
+        missing = f"no holder of {PHEXT} {CoordinateRange(_E, None)} is reachable: "
+        (line,) = page.missing
+        assert line == f"{missing}it is not known who holds it"
+        with pytest.raises(NotHeldError, match=r"no holder of .* is reachable"):
+            await desk.wait(["count", PHEXT, "*"])
+        with pytest.raises(NotHeldError, match=r"is not held here"):
+            desk.ask(["clear", PHEXT, "*"])
+
+    _run(body)
+
+
+def test_all_holders_are_asked_at_once() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        asked: list[float] = []
+        survey = Surveying.survey
+
+        def noting(self: Surveying, now: float, *arguments: object, **more: object) -> None:
+            asked.append(now)
+            survey(self, now, *arguments, **more)  # type: ignore[arg-type]
+
+        with pytest.MonkeyPatch.context() as watched:
+            watched.setattr(Surveying, "survey", noting)
+            await memory.node(2).survey("*", PHEXT)
+        assert len(asked) >= 2
+        assert len({*asked}) == 1
+
+    _run(body)
+
+
+def test_a_long_range_comes_in_pages_that_are_whole_together() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        replica = memory.node(1).phext(PHEXT)
+        with replica.batch():
+            for number in range(1, 601):
+                replica[f"3.1.1/1.1.1/2.1.{number}"] = "x" * 2000
+        await memory.node(1).durable()
+        found: list[Coordinate] = []
+        pages = 0
+        after: str | None = ""
+        while after is not None:
+            value = await memory.node(0).desk.wait(["read", PHEXT, "*", after])
+            page = operations.READ.answer.decode(value)
+            found += [place for place, _ in page.rows]
+            pages, after = pages + 1, page.after
+        assert found == sorted({*_PLACES, *replica.coordinates("3.*")})
+        assert 4 < pages < 20
+
+    _run(body)
+
+
+def test_a_scroll_that_is_too_large_for_a_page_comes_by_itself() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        text = "0123456789" * 70_000
+        memory.node(1).phext(PHEXT)[_C] = text
+        await memory.node(1).durable()
+        page = operations.READ.answer.decode(
+            await memory.node(0).desk.wait(["read", PHEXT, "3.*", ""])
+        )
+        assert page.rows == [(_C, text)]
+
+    _run(body)
+
+
+def test_a_stale_guest_is_listed_as_its_holder_has_it() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        node = memory.node(0)
+        assert await node.fetch(_C, PHEXT) == f"{_C}\n"
+        for number in node.links.numbers():
+            node.replicas.part_guests(number)
+        memory.node(1).phext(PHEXT)[_C] = "newer\n"
+        await memory.run_until(memory.now + 1)
+        page = operations.READ.answer.decode(await node.desk.wait(["read", PHEXT, "3.*", ""]))
+        assert page.rows == [(_C, "newer\n")]
+
+    _run(body)
+
+
+def test_a_gap_is_cut_where_what_is_told_or_placed_begins_and_ends() -> None:
+    def library(lower: int, upper: int | None) -> CoordinateRange:
+        end = None if upper is None else Coordinate(upper, *[1] * 8)
+        return CoordinateRange(Coordinate(lower, *[1] * 8), end)
+
+    told = [library(1, 4), library(3, None)]
+    assert cut(library(2, 9), told, [library(2, 6), library(6, 9)]) == [
+        library(lower, upper) for lower, upper in ((2, 3), (3, 4), (4, 6), (6, 9))
+    ]
+    many = [library(number, number + 1) for number in range(2, 90)]
+    assert cut(library(1, None), [library(5, 80), *many], []) == [
+        *(library(lower, upper) for lower, upper in ((1, 2), (2, 3), (3, 4), (4, 5), (5, 80))),
+        *many[78:],
+        library(90, None),
+    ]
+
+
+def test_commands_list_count_and_export_what_three_processes_hold(tmp_path: Path) -> None:
+    options = ["--no-mdns", "--host", "127.0.0.1", "--port", "0"]
+    with mesh(tmp_path, ["one", "two", "three"], options=options) as nodes:
+        one, two, three = nodes
+        for i, node in enumerate(nodes):
+            for other in nodes[:i]:
+                node.options += ("--peer", f"127.0.0.1:{other.status()['port']}")
+            node.start()
+        for number, node in enumerate(nodes):
+            node.wait_until(lambda status: len(status["peers"]) == 2)
+            node.ask("set", PHEXT, str(_PLACES[number]), f"of {number}\n")
+        one.ask("synced", PHEXT, "*", 2, PATIENCE_S)
+        two.ask("synced", PHEXT, "*", 2, PATIENCE_S)
+        three.ask("synced", PHEXT, "*", 2, PATIENCE_S)
+        one.ask("hold", PHEXT, ["1.*"], 1)
+        one.wait_until(lambda status: not any(row["leaving"] for row in status["holding"]))
+        two.ask("hold", PHEXT, ["2.*"], 1)
+        two.wait_until(lambda status: not any(row["leaving"] for row in status["holding"]))
+        user = CommandUser(two.folder)
+        assert [line.split()[-1] for line in user.out("ls").splitlines()] == ["0", "1", "2"]
+        assert two.ask("count", PHEXT, "*") == 3
+        user.out("export", str(tmp_path / "all.phext"))
+        assert (tmp_path / "all.phext").read_bytes().count(b"of ") == 3
+        three.stop(signal.SIGKILL)
+        two.wait_until(lambda status: len(status["peers"]) == 1)
+        run = user.run("ls")
+        assert (run.exit_code, "of 0" in run.stdout, "of 2" in run.stdout) == (1, True, False)
+        assert "no holder of memory 3." in run.stderr
