@@ -458,7 +458,7 @@ def _edits_of(current: str, pieces: Iterable[_Piece]) -> list[Edit]:
         if place < 0:
             words += text
             continue
-        if at < place or words:
+        if current[at:place] != words:
             edits.append((at, place, words))
         at, words = place + len(text), ""
         if not current.startswith(text, place):  # a line end that became another

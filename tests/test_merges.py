@@ -79,12 +79,22 @@ def test_merged_edits_ascend_and_insert_nothing_that_was_not_new(
 ) -> None:
     edits = merged_edits(base, current, new)
     at = 0
-    for start, stop, _ in edits:
+    for start, stop, words in edits:
         assert at <= start <= stop <= len(current)
+        assert current[start:stop] != words
         at = stop
     # A blank or a line end may come between words of both sides.
     inserted = Counter("".join("".join(words for _, _, words in edits).split()))
     assert inserted <= Counter(new)
+
+
+@pytest.mark.parametrize(
+    ("base", "current", "new"),
+    [("\n", "a\n", ""), ("a a bb", "a abb", "aa bb"), ("\na", "a\na\r\n", "a")],
+)
+def test_a_change_of_which_nothing_is_left_is_no_edit(base: str, current: str, new: str) -> None:
+    assert merged_text(base, current, new) == current
+    assert merged_edits(base, current, new) == []
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
