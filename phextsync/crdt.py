@@ -275,8 +275,7 @@ class Scroll:
             update = encode_plain_insert(client_id, ROOT, text.encode())
             return self.apply(update, is_ours=True).update
         steps = [text] if by_lines else in_steps(old, text)
-        made = [self._import_text(step, by_lines=by_lines) for step in steps]
-        return _merged(update for update in made if update is not None)
+        return _merged([self._import_text(step, by_lines=by_lines) for step in steps])
 
     def _import_text(self, text: str, *, by_lines: bool) -> bytes | None:
         old, version = self.text, self.version()
@@ -290,8 +289,7 @@ class Scroll:
         if len(hunks) > IMPORTED_HUNKS_MAX or work > _HUNKS_WORK_MAX:
             client_id = _import_client_id(self.coordinate.key, version, text)
             return self._import([edit for hunk in hunks for edit in hunk], client_id)
-        made = [self._import_hunk(hunk) for hunk in reversed(hunks)]
-        return _merged(update for update in made if update is not None)
+        return _merged([self._import_hunk(hunk) for hunk in reversed(hunks)])
 
     def union(self, text: str) -> bytes | None:
         """Insert the lines of `text` that are missing here, and delete nothing."""
@@ -463,7 +461,7 @@ class Scroll:
                 others.append((start + gained, stop + gained, replacement))
         if others:
             updates.append(self._splice(self.text, with_blanks(self.text, others)))
-        return _merged(update for update in updates if update is not None)
+        return _merged(updates)
 
     def _import_hunk(self, edits: Sequence[Edit]) -> bytes | None:
         """Do edits of lines that follow each other, such that who puts the same between the same
@@ -569,9 +567,9 @@ def merge_updates(updates: Sequence[bytes]) -> bytes:
     return updates[0] if len(updates) == 1 else pycrdt.merge_updates(*updates)
 
 
-def _merged(updates: Iterable[bytes]) -> bytes | None:
-    made = list(updates)
-    return clean_update(merge_updates(made)) if made else None
+def _merged(updates: Iterable[bytes | None]) -> bytes:
+    """Return one update that is worth those of `updates` that are there, at least one."""
+    return clean_update(merge_updates([update for update in updates if update is not None]))
 
 
 def client_clocks(update: bytes) -> dict[int, int]:

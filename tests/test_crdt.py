@@ -493,6 +493,23 @@ def test_an_import_of_many_pieces_has_one_client_id() -> None:
     assert len(a.version()) < len(before) + 60  # with what was deleted
 
 
+@pytest.mark.parametrize(
+    ("size", "deletions", "ids"), [(0, 0, 8), (120_000, 0, 8), (140_000, 0, 1), (0, 2_000, 1)]
+)
+def test_pieces_of_an_import_have_an_id_for_each_while_making_them_is_little_work(
+    size: int, deletions: int, ids: int
+) -> None:
+    a = _scroll(1)
+    a.edit("".join(_LINES) + "x" * size)
+    a.append("ab" * deletions)
+    end = len(a.text)
+    a.splice([(i, i + 1, "") for i in range(end - 2 * deletions, end, 2)])
+    text = _changed(_LINES, {i: f"new {i}\n" for i in range(0, 40, 5)})
+    update = a.import_text(text + a.text[len("".join(_LINES)) :], 20_000)
+    assert update is not None
+    assert len(client_clocks(update)) == ids
+
+
 @given(st.randoms(use_true_random=False))
 def test_imports_and_edits_in_any_order_end_equal(source: Random) -> None:
     scrolls = [_scroll(i + 1) for i in range(source.randint(2, 4))]

@@ -29,7 +29,7 @@ class _Pair:
     """Two copies of a scroll in which every character that was ever written is another one."""
 
     def __init__(self) -> None:
-        self.scrolls = [Scroll(_PLACE, 1), Scroll(_PLACE, 2)]
+        self.scrolls = [Scroll(_PLACE, (1 << 52) - 1), Scroll(_PLACE, 2)]
         self.sent: list[list[bytes]] = [[], []]
         self.by: dict[str, int] = {}
 
@@ -110,8 +110,9 @@ def test_a_position_in_text_that_has_not_come_is_refused() -> None:
         late.offset(position)
     late.apply(update)
     assert late.offset(position) == 2
-    with pytest.raises(IndexError):
-        late.position(5, after=True)
+    for offset in (-1, 5):
+        with pytest.raises(IndexError, match=f"expected an offset from 0 to 4, found {offset}"):
+            late.position(offset, after=True)
 
 
 @settings(deadline=None)
