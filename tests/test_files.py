@@ -1380,6 +1380,19 @@ def test_a_file_whose_name_becomes_an_ignored_one_stays_and_follows(mesh: Mesh) 
     assert mesh.settle() == {"n.md": "zero\none\ntwo\n"}
 
 
+def test_an_ignored_file_that_is_emptied_is_written_where_it_is_renamed_elsewhere(
+    mesh: Mesh,
+) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.log", "one\n")
+    mesh.settle()
+    one.disk.put(IGNORE_FILE, "*.log\n")
+    mesh.settle()
+    two.disk.put("n.log", "")
+    one.peer.replica.replace(_MAP, " n.log", " n.md")
+    assert mesh.settle() == {IGNORE_FILE: "*.log\n", "n.md": "one\n"}
+
+
 @pytest.mark.parametrize("saved", [{}, {"n.md": "one\ntwo\n"}])
 def test_a_file_that_gets_an_ignored_name_goes_elsewhere_and_what_is_saved_there_stays(
     mesh: Mesh, saved: dict[str, str]

@@ -33,7 +33,7 @@ from phextsync.files.merging import Merging
 from phextsync.files.naming import Naming
 from phextsync.files.output import Output, is_moving
 from phextsync.files.problems import Problems
-from phextsync.files.reading import File, Found, Gone, Trouble, why
+from phextsync.files.reading import File, Found, Gone, Trouble, is_nothing, why
 from phextsync.files.records import Record, Records, digest_of
 from phextsync.files.todo import Runner, Todo
 from phextsync.files.unseen import Unseen
@@ -424,7 +424,7 @@ class Binding:
             return
         found = await self._run(self._directory.read, [*places.values(), *strangers])
         for coordinate, path in places.items():
-            if self._is_left_alone(path) and isinstance(found[path], Gone):
+            if self._is_left_alone(path) and is_nothing(found[path]):
                 self.records.forget(coordinate)  # it went unseen: it is written at its new path
             elif self._is_another(coordinate, found[path]):
                 self.records.forget(coordinate)

@@ -19,7 +19,7 @@ from phextsync.files.merging import Merging
 from phextsync.files.names import Line, check_name
 from phextsync.files.naming import Naming
 from phextsync.files.problems import Problems
-from phextsync.files.reading import File, Found, Gone, Trouble
+from phextsync.files.reading import File, Found, Gone, Trouble, is_nothing
 from phextsync.files.records import Record, Records, digest_of
 from phextsync.files.todo import Todo
 from phextsync.files.unseen import Unseen
@@ -333,7 +333,7 @@ class Intake:
     def _note_found(self, path: str, found: Found, now: float) -> None:
         if isinstance(found, Trouble):
             self._problems.note(path, found.reason, now, is_retried=found.may_pass)
-        elif isinstance(found, Gone) or not found.text:
+        elif is_nothing(found):
             self._problems.solve(path)
 
     # -- files that are gone -----------------------------------------------------------------

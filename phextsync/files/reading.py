@@ -243,6 +243,11 @@ def refused(error: OSError, file: File | None = None) -> Trouble:
     return Trouble(why(error), file, may_pass=True)
 
 
+def is_nothing(found: Found) -> bool:
+    """Whether no file is at a path, or an empty one."""
+    return isinstance(found, Gone) or (isinstance(found, File) and not found.text)
+
+
 def kind_of(status: Status) -> str:
     """Return what lies at a path, for people."""
     if status.is_folder:
