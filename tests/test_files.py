@@ -1380,6 +1380,30 @@ def test_a_file_whose_name_becomes_an_ignored_one_stays_and_follows(mesh: Mesh) 
     assert mesh.settle() == {"n.md": "zero\none\ntwo\n"}
 
 
+def test_a_renamed_file_is_not_new_while_it_cannot_be_told_that_the_old_one_is_gone(
+    mesh: Mesh,
+) -> None:
+    one = mesh.machines[0]
+    one.disk.make_folders("x")
+    one.disk.put("x/y", "one\ntwo\n")
+    mesh.settle()
+    place = _place(one, "x/y")
+
+    def before(name: str, path: str) -> None:
+        if (name, path) == ("fsync", ""):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    one.files.before = before
+    one.disk.rename("x", "moved")
+    one.disk.put("moved/y", "one\ntwo\nthree\n")
+    mesh.pass_time(3)
+    assert _problems(one)["moved/y"].endswith("it is gone: x/y")
+    _allow(one)
+    assert mesh.settle(8) == {"moved/y": "one\ntwo\nthree\n"}
+    assert _place(one, "moved/y") == place
+    assert not _problems(one)
+
+
 def test_an_ignored_file_that_is_emptied_is_written_where_it_is_renamed_elsewhere(
     mesh: Mesh,
 ) -> None:

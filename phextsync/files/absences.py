@@ -26,6 +26,7 @@ class Absences:
     def __init__(self) -> None:
         self._since: dict[Coordinate, float] = {}
         self._missing: dict[Coordinate, None] = {}  # those of them that are not there, even empty
+        self._unsure: dict[Coordinate, None] = {}  # those of which that cannot be told yet
         self._held: dict[Coordinate, None] = {}
         self._renamed: dict[Coordinate, str] = {}  # what they seem to be now, in this round
         self._odd: dict[Coordinate, None] = {}  # those of them whose name cannot be kept
@@ -104,21 +105,33 @@ class Absences:
         """Which files are not there: one that appears may be one of these."""
         return list(self._missing)
 
+    @property
+    def unsure(self) -> list[Coordinate]:
+        """Of which files it could not be told whether they are there."""
+        return list(self._unsure)
+
+    def is_unsure(self, coordinate: Coordinate) -> bool:
+        """Whether it could not be told of a file whether it is there."""
+        return coordinate in self._unsure
+
     def is_missing(self, coordinate: Coordinate) -> bool:
         """Whether a file is known not to be there, even empty."""
         return coordinate in self._missing
 
-    def note(self, coordinate: Coordinate, now: float) -> None:
-        """Note that a file is gone."""
-        self._since.setdefault(coordinate, now)
-        self._missing[coordinate] = None
-
-    def see(self, coordinate: Coordinate) -> None:
-        """Note that something is where a file was, whatever it holds."""
+    def note(self, coordinate: Coordinate, is_gone: bool | None, now: float) -> None:
+        """Note whether a file is gone, or (False) something is where it was, whatever that holds.
+        While it cannot be told (None), one that appears may be that file."""
         self._missing.pop(coordinate, None)
+        self._unsure.pop(coordinate, None)
+        if is_gone:
+            self._since.setdefault(coordinate, now)
+            self._missing[coordinate] = None
+        elif is_gone is None:
+            self._unsure[coordinate] = None
 
     def end(self, coordinate: Coordinate) -> None:
         """Note that a file is there, or was deleted."""
+        self._unsure.pop(coordinate, None)
         self._since.pop(coordinate, None)
         self._missing.pop(coordinate, None)
         self._held.pop(coordinate, None)
@@ -127,8 +140,11 @@ class Absences:
 
     def doubt(self, coordinate: Coordinate) -> None:
         """Note that it cannot be told now whether a file is gone: it is not for as long as that."""
+        is_unsure = coordinate in self._unsure
         if coordinate not in self._held:
             self.end(coordinate)
+        if is_unsure:
+            self._unsure[coordinate] = None
 
     def is_due(self, coordinate: Coordinate, now: float) -> bool:
         """Whether a file has been gone for long enough to count."""

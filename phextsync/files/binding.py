@@ -218,7 +218,7 @@ class Binding:
         await self._check(now)
         held = {r.path: c for c in self.records if (r := self._held(c)) is not None}
         for path in await self._run(self._directory.gone_since, list(held), confirmed_ns):
-            self._absences.note(held[path], now)
+            self._absences.note(held[path], True, now)
         self.confirm(confirmed_ns)
 
     def next_due(self, now: float) -> float | None:
@@ -308,7 +308,8 @@ class Binding:
                 known[coordinate] = None
             elif path and path != MARKER_FILE and not path.endswith("/"):
                 unknown[path] = None
-        known.update(dict.fromkeys([*self._absences, *self._below(unknown)]))
+        absent = *self._absences, *self._absences.unsure
+        known.update(dict.fromkeys([*absent, *self._below(unknown)]))
         for coordinate in self.records.unsettled:
             known.pop(coordinate, None)
         return known, unknown
@@ -325,15 +326,13 @@ class Binding:
     async def _find_missing(self, known: Iterable[Coordinate], now: float) -> None:
         """Note which files are gone, before anything that appeared is taken for new."""
         held = {c: r for c in known if (r := self._held(c)) is not None}
-        for coordinate in [c for c in self._absences if self._held(c) is None]:
+        absent = *self._absences, *self._absences.unsure
+        for coordinate in [c for c in absent if self._held(c) is None]:
             self._absences.end(coordinate)
         paths = [record.path for record in held.values()]
-        gone = set(await self._run(self._directory.gone, paths)) if paths else set()
+        gone = await self._run(self._directory.gone, paths) if paths else {}
         for coordinate, record in held.items():
-            if record.path in gone:
-                self._absences.note(coordinate, now)
-            else:
-                self._absences.see(coordinate)
+            self._absences.note(coordinate, gone.get(record.path), now)
 
     def _held(self, coordinate: Coordinate) -> Record | None:
         """Return the record of a file that this machine has had and that is not left alone."""

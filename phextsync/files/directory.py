@@ -88,8 +88,8 @@ class Directory:
         self.root.confirm()
         return troubles
 
-    def gone(self, paths: Iterable[str]) -> list[str]:
-        """Return the paths at which no file is, as far as that can be told."""
+    def gone(self, paths: Iterable[str]) -> dict[str, bool | None]:
+        """Return whether no file is at paths; None where that cannot be told."""
         gone = self._reader.gone(paths)
         self.root.confirm()
         return gone
@@ -97,7 +97,8 @@ class Directory:
     def gone_since(self, paths: Iterable[str], time_ns: int) -> list[str]:
         """Return the paths at which no file is and none was since a time, as far as that can be
         told: nothing came to the folders that they would lie in, and nothing went."""
-        return [path for path in self.gone(paths) if not self._is_changed_since(path, time_ns)]
+        gone = [path for path, is_gone in self.gone(paths).items() if is_gone]
+        return [path for path in gone if not self._is_changed_since(path, time_ns)]
 
     def _is_changed_since(self, path: str, time_ns: int) -> bool:
         """Whether a name may have come to the folder of a path or gone from it, or of the one above

@@ -30,6 +30,7 @@ from phextsync.texts import check_text
 _LIKE: Final = 0.5  # how much of its text a renamed file has kept, ...
 _LIKE_STRANGER: Final = 0.8  # ... and one that is another file by its number
 _COMPARED_MAX: Final = 64
+_UNSURE: Final = "not taken yet: it may be one of which it cannot be told whether it is gone:"
 _KIN: Final[tuple[Callable[[str, int | None, int], object], ...]] = (
     lambda path, inode, born_ns: (inode, born_ns),
     lambda path, inode, born_ns: tuple(path.split("/")[-2:]),
@@ -99,7 +100,7 @@ class Intake:
         unread = {p: t.inode for p in strangers if isinstance(t := found[p], Trouble)}
         for path, inode in unread.items():
             was = were.get(path) or gone.with_inode(inode)
-            if was is not None:
+            if was is not None and not self._absences.is_unsure(was):
                 self._absences.keep_odd(was, path)
         self._follow_renames(were, files, taken)
         self._wait_for_folders(files)
@@ -238,6 +239,9 @@ class Intake:
             if record is None or path not in files:
                 continue
             file = files.pop(path)
+            if self._absences.is_unsure(coordinate):
+                self._problems.note(path, f"{_UNSURE} {record.path}", taken.now, is_retried=True)
+                continue
             is_due = self._absences.is_due(coordinate, taken.now)
             if not is_due or self._gone_below(path, but=coordinate) is not None:
                 self._absences.wait(path, coordinate)  # the old one may come back
@@ -365,7 +369,8 @@ class _Gone:
     def __init__(self, absences: Absences, records: Records) -> None:
         self._absences = absences
         self._records = records
-        self._gone = {c: r for c in absences.missing if (r := records.get(c)) is not None}
+        gone = *absences.missing, *absences.unsure
+        self._gone = {c: r for c in gone if (r := records.get(c)) is not None}
         self._by_inode = {r.mark.inode: c for c, r in self._gone.items() if r.mark is not None}
         self._texts: dict[Coordinate, str] = {}
 

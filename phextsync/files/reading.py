@@ -180,13 +180,14 @@ class Reader:
             is_racy=self._clock_ns() - status.changed_ns < _RACY_NS,
         )
 
-    def gone(self, paths: Iterable[str]) -> list[str]:
-        """Return the paths at which no file is, as far as that can be told, and is none either
-        after the power went."""
+    def gone(self, paths: Iterable[str]) -> dict[str, bool | None]:
+        """Return whether no file is at paths, and none either after the power went; None where that
+        cannot be told."""
         ways: Ways = {}
-        found: list[str] = []
+        found: dict[str, bool | None] = {}
         synced: dict[str, None] = {}
         for path in paths:
+            found[path] = None
             with suppress(OSError):
                 way = self.way_to(path, ways)
                 is_gone = isinstance(way, Gone)
@@ -195,7 +196,7 @@ class Reader:
                     is_gone = status is None or status.is_folder
                 if is_gone:
                     self._sync_way(path, synced)
-                    found.append(path)
+                found[path] = is_gone
         return found
 
     def _sync_way(self, path: str, synced: dict[str, None]) -> None:
