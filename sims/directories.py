@@ -27,10 +27,13 @@ from sims.habits import HABITS
 from sims.machines import Machine
 from sims.network import TICK_S
 from sims.shrinking import fewest
+from sims.tools import TOOLS
 
 SETTLE_S: Final = 150.0
-_SAVES: Final = ("save_slowly", "save_emptied")  # during which nothing counts as deleted
-_HOLDS: Final = (*_SAVES, "rename_oddly")  # which take lines away and put them back
+_HABITS: Final = HABITS | TOOLS
+_SAVES: Final = ("save_slowly", "save_emptied", "remake")  # during which nothing counts as deleted
+_PARTS: Final = ("write_in_two", "write_over", "stash")  # while which a part seems to be the whole
+_HOLDS: Final = (*_SAVES, *_PARTS, "rename_oddly", "folder_and_back")  # which put lines back
 _FAILURES: Final = ("no rest", "is lost", "is back", " times, in ", " expected ", " line says ")
 
 
@@ -116,7 +119,7 @@ class Run:
         if self._world.is_over:
             return
         self._world.note(f"{self._world.network.now:.2f} {step}")
-        if step.kind in HABITS:
+        if step.kind in _HABITS:
             self._use(step)
         else:
             self._faults.happen(step)
@@ -124,7 +127,7 @@ class Run:
     def _use(self, step: Step) -> None:
         """Let a user of a machine do something to its files."""
         disk = self._world.machines[step.machine].disk
-        habit, _ = HABITS[step.kind]
+        habit, _ = _HABITS[step.kind]
         doing = habit(disk, Random(step.pick), self._world.lines.token)
         self._go_on(step, doing, Counter())
 
@@ -145,6 +148,8 @@ class Run:
         is_alone = not held or self._acts[step.machine] == acts  # nobody came between
         if step.kind in _SAVES and is_alone:
             self._world.lines.saved(token for token in held if token in after)
+        if step.kind in _PARTS:
+            self._world.lines.put_back(token for token in held if token in after)
         self._acts[step.machine] += 1
         gone = Counter({token: n for token, n in before.items() if token not in after})
         self._world.lines.touched.update(gone)

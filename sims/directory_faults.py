@@ -87,6 +87,12 @@ class Faults:
 
         self._world.at(self._world.network.now + step.seconds, free)
 
+    def _do_clock(self, step: Step, source: Random) -> None:
+        """The clock of a machine is set, by much or by little."""
+        self._world.clocks[step.machine] += source.choice(
+            (-600.0, -step.seconds, -0.01, 0.01, 3600)
+        )
+
     def _do_slip(self, step: Step, source: Random) -> None:
         """Somebody takes most files away by mistake, and puts them back."""
         if not self._world.is_usable(step.machine):

@@ -4,16 +4,19 @@ One seed makes one schedule, which is data: it can be stored, run again, and shr
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from random import Random
 from typing import Final
 
 from sims.habits import HABITS
+from sims.tools import TOOLS
 
 SECONDS: Final = 24.0
 MACHINES: Final = 3
 _SLIP: Final = 0.04  # of all runs
+_SOME: Final = 0.3
+_ALL_HABITS: Final = {name: often for name, (_, often) in (HABITS | TOOLS).items()}
 _STEPS: Final = (20, 60)
 _CALLS_MAX: Final = 120
 
@@ -69,21 +72,34 @@ FAULTS: Final[dict[str, int]] = {
     "unmark": 1,
 }
 """What else happens, and how often."""
+RARE_FAULTS: Final[dict[str, int]] = {"clock": 3}
+"""What happens besides in runs with some of all habits and faults."""
 
 
 def drawn(seed: int) -> Schedule:
     """Return the schedule of a seed."""
-    source = Random(seed)
+    source = Random(f"any {seed}")
+    if source.random() < _SOME:  # few kinds meet more often than many do
+        habits = {"new": 16, **_some(source, _ALL_HABITS, source.randint(2, 7))}
+        some_faults = _some(source, FAULTS | RARE_FAULTS, source.randint(1, 4))
+    else:
+        source = Random(seed)
+        habits, some_faults = {name: often for name, (_, often) in HABITS.items()}, FAULTS
     is_same = source.random() < 0.7
     first = _kind(source)
     kinds = tuple(first if is_same else _kind(source) for _ in range(MACHINES))
-    users = source.choices(list(HABITS), [w for _, w in HABITS.values()], k=source.randint(*_STEPS))
-    faults = source.choices(list(FAULTS), list(FAULTS.values()), k=source.randint(0, 12))
+    users = source.choices(list(habits), list(habits.values()), k=source.randint(*_STEPS))
+    count = source.randint(0, 12)
+    faults = source.choices(list(some_faults), list(some_faults.values()), k=count)
     steps = [_step(source, kind) for kind in (*users, *faults)]
     starts = [Step(0.1 * i, source.randrange(MACHINES), "new", _pick(source)) for i in range(6)]
     slips = list(_slips(Random(f"slip {seed}")))
     steps = sorted((*starts, *steps, *slips), key=lambda step: step.at)
     return Schedule(seed, kinds, tuple(steps))
+
+
+def _some(source: Random, of: Mapping[str, int], count: int) -> dict[str, int]:
+    return {name: of[name] for name in source.sample(list(of), count)}
 
 
 def _slips(source: Random) -> Iterator[Step]:
@@ -95,7 +111,9 @@ def _slips(source: Random) -> Iterator[Step]:
 
 
 def _step(source: Random, kind: str) -> Step:
-    seconds = source.choice((0.02, 0.1, 0.3, 0.8)) if kind in HABITS else source.uniform(0.3, 8)
+    seconds = (
+        source.choice((0.02, 0.1, 0.3, 0.8)) if kind in _ALL_HABITS else source.uniform(0.3, 8)
+    )
     calls = source.randint(1, _CALLS_MAX) if source.random() < 0.5 else 0
     at = round(source.uniform(1.5, SECONDS), 2)
     return Step(at, source.randrange(MACHINES), kind, _pick(source), round(seconds, 2), calls)

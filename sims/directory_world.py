@@ -61,6 +61,7 @@ class World:
         self._random = Random(schedule.seed)
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._sequence = 0
+        self.clocks = [0.0] * MACHINES  # seconds that their disks' clocks are ahead
         self.machines = [self._machine(i, kind) for i, kind in enumerate(schedule.kinds)]
         self.calls = [0] * MACHINES
         self.waiting: list[list[tuple[int, Callable[[], None]]]] = [[] for _ in range(MACHINES)]
@@ -74,7 +75,7 @@ class World:
 
     def _machine(self, number: int, kind: Kind) -> Machine:
         disk = MemoryDisk(
-            lambda: int(1e9 * (1000 + self.network.now)),
+            lambda: int(1e9 * (1000 + self.network.now + self.clocks[number])),
             abilities=Abilities(kind.part_bytes_max, kind.folds_case),
             knows_births=kind.knows_births,
             reuses_numbers=kind.reuses_numbers,

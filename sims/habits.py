@@ -32,7 +32,7 @@ ODD_NAMES: Final = ("line\nend.md", "bell\x07.md", "caf\udce9.md", "e" * 200 + "
 _WORDS: Final = ("cat", "sat", "mat", "and", "saw", "that", "it", "was", "good", "noon")
 
 
-def _files(disk: MemoryDisk) -> list[str]:
+def files_of(disk: MemoryDisk) -> list[str]:
     """Return the files of a user, in order."""
     return [
         path
@@ -43,24 +43,24 @@ def _files(disk: MemoryDisk) -> list[str]:
     ]
 
 
-def _folders(disk: MemoryDisk) -> list[str]:
+def folders_of(disk: MemoryDisk) -> list[str]:
     """Return the folders of a user, in order, without one for another file system."""
     folders = [path for path, inode in disk.walk() if inode.kind == "folder"]
     return [path for path in folders if not path.startswith((".", "mnt"))]
 
 
-def _line(source: Random, token: Callable[[], str]) -> str:
+def new_line(source: Random, token: Callable[[], str]) -> str:
     words = source.choices(_WORDS, k=source.randint(2, 6))
     words.insert(source.randint(0, len(words)), token())
     return " ".join(words) + "\n"
 
 
-def _some_file(disk: MemoryDisk, source: Random) -> str | None:
-    files = _files(disk)
+def some_file(disk: MemoryDisk, source: Random) -> str | None:
+    files = files_of(disk)
     return source.choice(files) if files else None
 
 
-def _text(disk: MemoryDisk, path: str) -> list[str]:
+def lines_at(disk: MemoryDisk, path: str) -> list[str]:
     inode = disk.get(path)
     return inode.data.decode("utf-8", "replace").splitlines(keepends=True)
 
@@ -77,7 +77,7 @@ def _save(disk: MemoryDisk, path: str, lines: list[str]) -> None:
         raise
 
 
-def _changed(lines: list[str], source: Random, token: Callable[[], str]) -> list[str]:
+def changed(lines: list[str], source: Random, token: Callable[[], str]) -> list[str]:
     """Return lines with one inserted, changed, or taken away."""
     lines = list(lines)
     at = source.randint(0, len(lines))
@@ -94,43 +94,43 @@ def _changed(lines: list[str], source: Random, token: Callable[[], str]) -> list
         case "append":
             if lines and not lines[-1].endswith("\n"):
                 lines[-1] += "\n"
-            lines.append(_line(source, token))
+            lines.append(new_line(source, token))
         case _:
-            lines.insert(at, _line(source, token))
+            lines.insert(at, new_line(source, token))
     return lines
 
 
 def append(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """`echo ... >> file`"""
-    path = _some_file(disk, source)
+    path = some_file(disk, source)
     if path is not None:
         inode = disk.get(path)
         end = b"" if not inode.data or inode.data.endswith(b"\n") else b"\n"
-        disk.fill(path, inode.data + end + _line(source, token).encode())
+        disk.fill(path, inode.data + end + new_line(source, token).encode())
     yield
 
 
 def edit(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """Change a file in place."""
-    path = _some_file(disk, source)
+    path = some_file(disk, source)
     if path is not None:
-        disk.put(path, "".join(_changed(_text(disk, path), source, token)))
+        disk.put(path, "".join(changed(lines_at(disk, path), source, token)))
     yield
 
 
 def save(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """Change a file by another that is renamed over it."""
-    path = _some_file(disk, source)
+    path = some_file(disk, source)
     if path is not None:
-        _save(disk, path, _changed(_text(disk, path), source, token))
+        _save(disk, path, changed(lines_at(disk, path), source, token))
     yield
 
 
 def save_stale(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """Open a file in an editor, and save what was made of it later, whatever it is by then."""
-    path = _some_file(disk, source)
+    path = some_file(disk, source)
     if path is not None:
-        lines = _changed(_text(disk, path), source, token)
+        lines = changed(lines_at(disk, path), source, token)
         yield
         if disk.find(path) is not None:
             _save(disk, path, lines)
@@ -139,9 +139,9 @@ def save_stale(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> It
 
 def save_slowly(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """Rename the old file away, and write the new one a while later."""
-    path = _some_file(disk, source)
+    path = some_file(disk, source)
     if path is not None and not path.endswith("~"):
-        lines = _changed(_text(disk, path), source, token)
+        lines = changed(lines_at(disk, path), source, token)
         disk.rename(path, f"{path}~")
         yield
         if disk.find(path) is None:
@@ -153,9 +153,9 @@ def save_slowly(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> I
 
 def save_emptied(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """Empty the file, and write it a while later."""
-    path = _some_file(disk, source)
+    path = some_file(disk, source)
     if path is not None:
-        lines = _changed(_text(disk, path), source, token)
+        lines = changed(lines_at(disk, path), source, token)
         disk.put(path, "")
         yield
         disk.put(path, "".join(lines))
@@ -164,9 +164,9 @@ def save_emptied(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> 
 
 def rewrite(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """Put other text in the place of all that a file holds."""
-    path = _some_file(disk, source)
+    path = some_file(disk, source)
     if path is not None:
-        lines = [_line(source, token) for _ in range(source.randint(1, 4))]
+        lines = [new_line(source, token) for _ in range(source.randint(1, 4))]
         if source.random() < 0.5:
             disk.put(path, "".join(lines))
         else:
@@ -180,14 +180,14 @@ def new(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[
     if disk.find(path) is None:
         if "/" in path:
             disk.make_folders(path.rpartition("/")[0])
-        lines = [_line(source, token) for _ in range(source.randint(1, 5))]
+        lines = [new_line(source, token) for _ in range(source.randint(1, 5))]
         disk.put(path, "".join(lines))
     yield
 
 
 def delete(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """`rm file`"""
-    path = _some_file(disk, source)
+    path = some_file(disk, source)
     if path is not None:
         disk.unlink(path)
     yield
@@ -195,7 +195,7 @@ def delete(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterat
 
 def empty(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """`: > file`"""
-    path = _some_file(disk, source)
+    path = some_file(disk, source)
     if path is not None:
         disk.put(path, "")
     yield
@@ -203,7 +203,7 @@ def empty(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterato
 
 def rename(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """`mv file other`, where nothing is or over what is there."""
-    path, other = _some_file(disk, source), source.choice(NAMES)
+    path, other = some_file(disk, source), source.choice(NAMES)
     if path is not None and path != other:
         if "/" in other:
             disk.make_folders(other.rpartition("/")[0])
@@ -215,7 +215,7 @@ def rename(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterat
 
 def rename_oddly(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """Give a file a name that others may not have, and perhaps take it back."""
-    path = _some_file(disk, source)
+    path = some_file(disk, source)
     if path is not None:
         odd = source.choice(ODD_NAMES)
         disk.rename(path, odd)
@@ -227,7 +227,7 @@ def rename_oddly(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> 
 
 def rename_folder(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """`mv folder other`"""
-    folders = _folders(disk)
+    folders = folders_of(disk)
     if folders:
         path = source.choice(folders)
         other = source.choice(("sub", "x", "moved", "sub/inner", "todo"))
@@ -238,7 +238,7 @@ def rename_folder(disk: MemoryDisk, source: Random, token: Callable[[], str]) ->
 
 def folder_for_file(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """Make a folder where a file was; the file goes, or goes into it."""
-    path = _some_file(disk, source)
+    path = some_file(disk, source)
     if path is not None:
         if source.random() < 0.5:
             disk.unlink(path)
@@ -247,25 +247,25 @@ def folder_for_file(disk: MemoryDisk, source: Random, token: Callable[[], str]) 
             disk.rename(path, f"{path}.tmp")
             disk.create(path, "folder")
             disk.rename(f"{path}.tmp", f"{path}/index.md")
-        disk.put(f"{path}/new.md", _line(source, token))
+        disk.put(f"{path}/new.md", new_line(source, token))
     yield
 
 
 def file_for_folder(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """`rm -r folder`, and a file of its name."""
-    folders = _folders(disk)
+    folders = folders_of(disk)
     if folders:
         path = source.choice(folders)
         disk.remove_tree(path)
         yield
         if disk.find(path) is None and disk.find(path.rpartition("/")[0]) is not None:
-            disk.put(path, _line(source, token))
+            disk.put(path, new_line(source, token))
     yield
 
 
 def change_mode(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """`chmod`"""
-    path = _some_file(disk, source)
+    path = some_file(disk, source)
     if path is not None:
         disk.set_mode(path, source.choice((0o644, 0o755, 0o600, 0o700)))
     yield
@@ -280,7 +280,7 @@ def ignore(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterat
 
 def swap(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """Let two files have each other's name."""
-    files = _files(disk)
+    files = files_of(disk)
     if len(files) > 1:
         one, other = source.sample(files, 2)
         disk.rename(one, f"{one}.tmp")
@@ -291,7 +291,7 @@ def swap(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator
 
 def restore(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
     """Take a copy of everything, and put it back a while later."""
-    copies = [(path, disk.get(path).data) for path in _files(disk)]
+    copies = [(path, disk.get(path).data) for path in files_of(disk)]
     yield
     for path, data in copies:
         if disk.find(path) is not None:

@@ -101,6 +101,12 @@ class Lines:
         if first != path and (is_other or was_other):
             self.doubled[token] = None
 
+    def put_back(self, tokens: Iterable[str]) -> None:
+        """A user put lines back of which a scroll may have lost some: these are written again."""
+        for token in tokens:
+            if token in self.vanished or token in self.forbidden:
+                self.came(token, "")
+
     def gave_up(self, held: Iterable[str], after: Mapping[str, int]) -> None:
         """A user held lines that were taken away; those that are not on the disk now are gone."""
         self.deleted.update((token, None) for token in held if token not in after)

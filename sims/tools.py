@@ -1,0 +1,234 @@
+"""Tools: what editors, shells and programs do to files in several calls, between which all else may
+happen. Habits as those of `habits`, of which few runs have some.
+"""
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Final
+
+from phextsync.testing.memory_disk import MemoryDisk
+from sims.habits import (
+    NAMES,
+    Habit,
+    changed,
+    files_of,
+    folders_of,
+    lines_at,
+    new_line,
+    restore,
+    some_file,
+)
+from sims.lines import tokens_of
+
+
+def write_in_two(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """Write a file in place from its beginning, and the rest of it a while later."""
+    path = some_file(disk, source)
+    if path is not None:
+        text = "".join(changed(lines_at(disk, path), source, token))
+        disk.put(path, text[: _blank(text, source)])
+        yield
+        disk.put(path, text)
+    yield
+
+
+def write_over(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """`rsync --inplace`: one piece is there, and the old rest, before the other piece is."""
+    path = some_file(disk, source)
+    if path is not None:
+        old = "".join(lines_at(disk, path))
+        text = "".join(changed(lines_at(disk, path), source, token))
+        at = _blank(text, source)
+        rest = old.find(" ", at)
+        disk.put(path, text[:at] + (old[rest:] if rest >= 0 else ""))
+        yield
+        disk.put(path, text)
+    yield
+
+
+def _blank(text: str, source: Random) -> int:
+    """Return a place before a blank: a cut there makes no token of two."""
+    return text.find(" ", source.randint(0, max(0, len(text) - 1))) if " " in text else 0
+
+
+def append_often(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """Several programs write a line each at the end of one log."""
+    path = some_file(disk, source)
+    for _ in range(source.randint(2, 4)):
+        if path is not None and disk.find(path) is not None:
+            inode = disk.get(path)
+            end = b"" if not inode.data or inode.data.endswith(b"\n") else b"\n"
+            disk.fill(path, inode.data + end + new_line(source, token).encode())
+        yield
+
+
+def append_open(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """A program has its log open and writes lines into it, also when it was replaced."""
+    path = some_file(disk, source)
+    if path is not None:
+        inode = disk.get(path)
+        inode.opened += 1
+        try:
+            for _ in range(source.randint(2, 4)):
+                disk.fill_open(inode, inode.data + new_line(source, token).encode())
+                if disk.find(path) is inode:
+                    disk.on_change(path)
+                yield
+        finally:
+            disk.release(inode)
+    yield
+
+
+def save_with_backup(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """Copy the file to a backup beside it, and write it in place."""
+    path = some_file(disk, source)
+    if path is not None:
+        lines = changed(lines_at(disk, path), source, token)
+        disk.put(f"{path}~", "".join(lines_at(disk, path)))
+        disk.put(path, "".join(lines))
+    yield
+
+
+def set_back(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """Write other text of the same size in place, and let the file seem as old as before."""
+    path = some_file(disk, source)
+    if path is not None:
+        inode = disk.get(path)
+        text, before = "".join(lines_at(disk, path)), inode.time_ns
+        for old in tokens_of(text)[:1]:
+            disk.put(path, text.replace(old, token()))
+        inode.time_ns = before
+    yield
+
+
+def remake(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """Take files away and write them again as they were, as when branches are changed."""
+    files = files_of(disk)
+    texts = {path: disk.get(path).data for path in source.sample(files, min(len(files), 3))}
+    for path in texts:
+        disk.unlink(path)
+    yield
+    for path, data in texts.items():
+        if disk.find(path) is None:
+            disk.put(path, data.decode())
+    yield
+
+
+def stash(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """`git stash` and `git stash pop`: old texts for a while, in new files each time."""
+    files = files_of(disk)
+    texts: dict[str, tuple[str, str]] = {}
+    for path in source.sample(files, min(len(files), 2)):
+        lines = lines_at(disk, path)
+        old = [line for line in lines if source.random() < 0.7]
+        texts[path] = "".join(old), "".join(lines)
+        _check_out(disk, path, "".join(old))
+    yield
+    for path, (old_text, text) in texts.items():
+        if disk.text(path) == old_text:
+            _check_out(disk, path, text)
+    yield
+
+
+def _check_out(disk: MemoryDisk, path: str, text: str) -> None:
+    mode = disk.get(path).mode
+    disk.unlink(path)
+    disk.create(path, "file", mode)
+    disk.fill(path, text.encode())
+
+
+def rename_back(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """`mv file other; mv other file`"""
+    path, other = some_file(disk, source), source.choice(NAMES)
+    if path is not None and disk.find(other) is None and "/" not in other:
+        disk.rename(path, other)
+        if source.random() < 0.7:
+            yield
+        if disk.find(other) is not None and disk.find(path) is None:
+            disk.rename(other, path)
+    yield
+
+
+def rename_letters(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """Give a file the other case of its letters."""
+    path = some_file(disk, source)
+    if path is not None:
+        folder, slash, name = path.rpartition("/")
+        other = f"{folder}{slash}{name.swapcase()}"
+        if disk.find(other) in (None, disk.get(path)) and other != path:
+            disk.rename(path, other)
+    yield
+
+
+def move_by_copy(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """`cp file other`, and perhaps `rm file`: so `mv` moves to another file system."""
+    path, other = some_file(disk, source), source.choice(NAMES)
+    if path is not None and disk.find(other) is None and "/" not in other:
+        disk.put(other, "".join(lines_at(disk, path)))
+        yield
+        if source.random() < 0.7 and disk.find(path) is not None:
+            disk.unlink(path)
+    yield
+
+
+def move_folder_in_use(
+    disk: MemoryDisk, source: Random, token: Callable[[], str]
+) -> Iterator[None]:
+    """Rename a folder, and write a file in it before and after."""
+    folders = [f for f in folders_of(disk) if any(p.startswith(f"{f}/") for p in files_of(disk))]
+    if folders and disk.find("moved") is None:
+        folder = source.choice(folders)
+        path = source.choice([p for p in files_of(disk) if p.startswith(f"{folder}/")])
+        disk.put(path, "".join(changed(lines_at(disk, path), source, token)))
+        if source.random() < 0.5:
+            yield
+        disk.rename(folder, "moved")
+        path = f"moved{path.removeprefix(folder)}"
+        if disk.find(path) is not None:
+            disk.put(path, "".join(changed(lines_at(disk, path), source, token)))
+    yield
+
+
+def folder_and_back(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """Put a folder in the place of a file for a while."""
+    path = some_file(disk, source)
+    if path is not None:
+        disk.rename(path, f"{path}.tmp")
+        disk.create(path, "folder")
+        disk.put(f"{path}/new.md", new_line(source, token))
+        yield
+        disk.unlink(f"{path}/new.md")
+        disk.remove_folder(path)
+        disk.rename(f"{path}.tmp", path)
+    yield
+
+
+def touch(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """`touch file`, and something is written into it later, or nothing."""
+    path = source.choice(NAMES)
+    if disk.find(path) is None and "/" not in path:
+        disk.put(path, "")
+        yield
+        if source.random() < 0.7:
+            disk.put(path, new_line(source, token))
+    yield
+
+
+TOOLS: Final[dict[str, tuple[Habit, int]]] = {
+    "write_in_two": (write_in_two, 6),
+    "write_over": (write_over, 6),
+    "append_often": (append_often, 8),
+    "append_open": (append_open, 6),
+    "save_with_backup": (save_with_backup, 8),
+    "set_back": (set_back, 6),
+    "remake": (remake, 4),
+    "stash": (stash, 4),
+    "restore": (restore, 2),
+    "rename_back": (rename_back, 6),
+    "rename_letters": (rename_letters, 4),
+    "move_by_copy": (move_by_copy, 4),
+    "move_folder_in_use": (move_folder_in_use, 4),
+    "folder_and_back": (folder_and_back, 4),
+    "touch": (touch, 6),
+}
+"""What they do, and how often."""
