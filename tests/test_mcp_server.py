@@ -376,6 +376,34 @@ def test_clients_that_leave_in_a_request_end_nobody_and_fill_no_log(tmp_path: Pa
         assert end() == b""
 
 
+@pytest.mark.parametrize("era", _ERAS)
+async def test_calls_that_are_cancelled_end_nobody_and_fill_no_log(
+    tmp_path: Path, era: str
+) -> None:
+    folder = make_folder(tmp_path)
+    with _opened(folder) as handle:
+        phext = handle.phext("memory")
+        with phext.batch():
+            for i in range(500):
+                phext[f"9.1.1/1.1.1/1.{i // 100 + 1}.{i % 100 + 1}"] = "many words of bread\n" * 50
+    with _logged(folder) as (url, end):
+        with trio.fail_after(2 * PATIENCE_S):
+            async with Client(url, mode=era) as client:
+                for _ in range(10):
+                    async with trio.open_nursery() as nursery:
+
+                        async def end_others(nursery: trio.Nursery = nursery) -> None:
+                            await _call(client, "peers")
+                            nursery.cancel_scope.cancel()
+
+                        for name in ("list", "search", "changes"):
+                            arguments = {"words": "bread"} if name == "search" else {}
+                            nursery.start_soon(client.call_tool, name, arguments)
+                        nursery.start_soon(end_others)
+                assert "[bread]" in await _call(client, "search", words="bread")
+        assert end() == b""
+
+
 def test_what_is_no_request_over_http_fills_no_log(tmp_path: Path) -> None:
     with _logged(make_folder(tmp_path)) as (url, end):
         host, _, port = url.removeprefix("http://").removesuffix("/mcp").partition(":")
