@@ -33,12 +33,12 @@ FILE_NAME: Final = "search.sqlite"
 
 _SCHEMA_VERSION: Final = 2_000_000 + words.RULES
 _SCHEMA: Final = f"""
-BEGIN;
-CREATE TABLE scrolls (
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS scrolls (
   id INTEGER PRIMARY KEY, phext TEXT NOT NULL, key BLOB NOT NULL, fingerprint BLOB NOT NULL,
   text TEXT NOT NULL, UNIQUE (phext, key)
 );
-CREATE VIRTUAL TABLE texts USING fts5(words, content = "", tokenize = "ascii");
+CREATE VIRTUAL TABLE IF NOT EXISTS texts USING fts5(words, content = "", tokenize = "ascii");
 PRAGMA user_version = {_SCHEMA_VERSION};
 COMMIT;
 """
@@ -54,6 +54,7 @@ _ROUND_S: Final = 0.25
 _ROWS_AT_ONCE: Final = 256
 _CHANGES_MAX: Final = 100_000  # about 20 MB; of more, all scrolls are compared
 _HITS_MAX: Final = 10_000
+_TRIES: Final = 3  # of a search that finds the index damaged
 
 _log = logging.getLogger("phextsync.search")
 
@@ -74,10 +75,12 @@ class Hit:
 
 class SearchIndex:
     """The index in one file, or, `in_memory`, a copy of it that is as good as the file can be read.
-    Usable from any thread; calls wait for one another."""
+    Usable from any thread, and by any process; calls wait for one another."""
 
     def __init__(self, path: Path, *, in_memory: bool = False) -> None:
         """Open the index, or make it. StoreError when the folder does not take the file."""
+        self.builds = 0
+        """How often it was damaged since, and began empty again."""
         self._path = path
         self._is_in_memory = in_memory
         self._lock = threading.Lock()
@@ -93,12 +96,16 @@ class SearchIndex:
     def put(self, phext: str, rows: Iterable[Row]) -> None:
         """Take the texts of scrolls, all or none of them."""
 
+        taken = list(rows)
+
         def write(connection: sqlite3.Connection) -> None:
             with connection:
-                for key, fingerprint, text in rows:
+                connection.execute("BEGIN IMMEDIATE")  # another process may put the same
+                for key, fingerprint, text in taken:
                     _put_row(connection, phext, key, fingerprint, text)
 
-        self._do(write)
+        if taken:
+            self._do(write)
 
     def remove(self, phext: str, keys: Iterable[bytes]) -> None:
         """Forget scrolls."""
@@ -155,6 +162,7 @@ class SearchIndex:
                 self._connection.close()
                 self._delete()
                 self._connection = self._opened()
+                self.builds += 1
                 return call(self._connection)
 
     def _opened(self) -> sqlite3.Connection:
@@ -246,6 +254,7 @@ class Indexer:
         self._changes_max = changes_max
         self._feeds: dict[str, ChangeFeed] = {}
         self._undurable: dict[str, dict[Coordinate, None]] = {}  # changed, when last looked at
+        self._builds = index.builds  # of the file that has what was indexed so far
 
     def close(self) -> None:
         """Stop following."""
@@ -260,7 +269,18 @@ class Indexer:
         await self.refresh()
 
     async def refresh(self) -> None:
-        """Index what became durable since the last time."""
+        """Index what became durable since the last time; all of it where the file was damaged."""
+        while True:
+            builds = self._index.builds
+            if builds != self._builds:
+                for feed in self._feeds.values():
+                    feed.miss()
+            self._builds = builds
+            await self._refresh()
+            if self._index.builds == builds:
+                return
+
+    async def _refresh(self) -> None:
         for phext in sorted({*self._replicas.names()} - {CLIENTS, *self._feeds}):
             feed = self._replicas.open(phext).feed(coordinates_max=self._changes_max)
             self._feeds[phext] = feed
@@ -350,15 +370,25 @@ class Searcher:
         """Search as `SearchIndex.find` does in what was durable at the time of the call. The
         first search waits until everything is indexed."""
         _check_limit(limit)
+        for _ in range(_TRIES):
+            index = await self._refreshed()
+            builds = index.builds
+            hits = await trio.to_thread.run_sync(
+                index.find, text, phext, range_, limit, abandon_on_cancel=True
+            )
+            if index.builds == builds:
+                return hits
+        raise _damaged()
+
+    async def _refreshed(self) -> SearchIndex:
+        """Return the index once it has what is durable now."""
         awaited = self._next
         self._wanted.set()
         self._hurry.set()
         await awaited.ended.wait()
         if not isinstance(awaited.outcome, SearchIndex):
             raise StoreError(str(awaited.outcome))
-        return await trio.to_thread.run_sync(
-            awaited.outcome.find, text, phext, range_, limit, abandon_on_cancel=True
-        )
+        return awaited.outcome
 
     async def run(self) -> None:
         """Keep the index while it is wanted, until cancelled."""
@@ -424,9 +454,18 @@ def _find_in(
     limit: int,
 ) -> list[Hit]:
     with closing(index):
-        with closing(Indexer(replicas, index)) as indexer:
-            trio.run(indexer.catch_up)
-        return index.find(text, phext, range_, limit)
+        for _ in range(_TRIES):
+            with closing(Indexer(replicas, index)) as indexer:
+                trio.run(indexer.catch_up)
+            builds = index.builds
+            hits = index.find(text, phext, range_, limit)
+            if index.builds == builds:
+                return hits
+    raise _damaged()
+
+
+def _damaged() -> StoreError:
+    return StoreError("the search index is damaged again and again: the disk may be failing")
 
 
 def _as_store_error(error: Exception) -> StoreError:

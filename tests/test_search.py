@@ -2,10 +2,12 @@
 
 import logging
 import os
+import sqlite3
 import stat
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -26,7 +28,7 @@ from phextsync import (
 )
 from phextsync.boundaries import Boundary
 from phextsync.index import EVERYTHING
-from phextsync.search import FILE_NAME, Indexer, Row, Searcher, SearchIndex
+from phextsync.search import FILE_NAME, Indexer, Row, Searcher, SearchIndex, find_alone
 from tests.strategies import near_coordinates, texts
 
 _A, _B, _C = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2, 3))
@@ -255,6 +257,60 @@ async def test_each_search_sees_what_was_durable_when_it_was_asked(
             assert await _hits(searcher, f"word{number}") == [_A]
         assert replica.statistics().subscribers == 1
     assert not replica.statistics().subscribers
+
+
+def _damage(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / FILE_NAME)) as connection, connection:
+        connection.execute("DELETE FROM texts_data")
+
+
+async def test_what_a_damaged_index_had_is_found_again_by_the_search_that_meets_it(
+    replicas: ReplicaSet, tmp_path: Path
+) -> None:
+    replica = replicas.open("n")
+    replica.update({_A: "milk", _B: "bread"})
+    replicas.commit()
+    async with _searching(replicas, tmp_path) as searcher:
+        assert await _hits(searcher, "milk") == [_A]
+        _damage(tmp_path)
+        assert await _hits(searcher, "bread") == [_B]
+        _damage(tmp_path)
+        replica[_C] = "milk"  # now the one that writes meets it
+        replicas.commit()
+        assert await _hits(searcher, "milk") == [_A, _C]
+
+
+def test_a_search_where_no_node_runs_finds_all_in_place_of_a_damaged_index(
+    replicas: ReplicaSet, tmp_path: Path
+) -> None:
+    replica = replicas.open("n")
+    replica.update({_A: "milk", _B: "bread"})
+    replicas.commit()
+    for _ in range(2):
+        found = find_alone(replicas, tmp_path, "milk", "n", EVERYTHING, limit=9)
+        assert [hit.coordinate for hit in found] == [_A]
+        _damage(tmp_path)
+
+
+def test_searches_of_many_processes_write_one_index_and_harm_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [(Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i), "milk") for i in range(1, 100)]
+    SearchIndex(tmp_path / FILE_NAME).close()
+    begin = threading.Barrier(4)
+
+    def write() -> None:  # as a process does, with a connection of its own
+        begin.wait()
+        with closing(SearchIndex(tmp_path / FILE_NAME)) as index:
+            for row in rows:
+                _put(index, row)
+
+    with ThreadPoolExecutor(4) as pool:
+        for written in [pool.submit(write) for _ in range(4)]:
+            written.result()
+    with closing(SearchIndex(tmp_path / FILE_NAME)) as index:
+        assert len(index.find("milk", "n", limit=999)) == len(rows)
+    assert not caplog.records
 
 
 def _is_there(folder: Path) -> bool:
