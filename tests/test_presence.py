@@ -382,6 +382,18 @@ def test_a_link_that_ended_with_a_word_makes_nobody_suspect() -> None:
     assert b"q" * 16 in board.heard()
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_peer_whose_second_link_ended_is_not_gone(is_lost: bool) -> None:
+    board = _sparse_board()
+    board.receive(0, 1, [_notice(b"q" * 16, left_ms=600_000)])
+    board.link_opened(1, 4, b"q" * 16)
+    _told(board, 1)
+    board.link_closed(10, 2, is_lost=is_lost)
+    assert board.next_notices(10, 1) == ()
+    board.tick(30)
+    assert b"q" * 16 in board.heard()
+
+
 def test_an_older_peer_is_told_of_no_more_time_than_it_takes() -> None:
     board = _sparse_board()
     board.receive(0, 1, [_notice(b"q" * 16, left_ms=600_000)])

@@ -176,11 +176,13 @@ class PresenceBoard:
         return due
 
     def link_closed(self, now: float, link: int, *, is_lost: bool = False) -> None:
-        """A peer is no longer linked: if it is not told of by others soon, it is gone. Where not
-        all are linked with it, others are told that, if it was `lost` without a word."""
+        """A peer is no longer linked, if it has no other link: if it is not told of by others soon,
+        it is gone. Where not all are linked with it, others are told that, if it was `lost`
+        without a word."""
         self._now = max(self._now, now)
         closed = self._links.pop(link, None)
-        if closed is not None:
+        linked = (other.peer_id for other in self._links.values())
+        if closed is not None and closed.peer_id not in linked:
             soon_s = _GRACE_S + (_SUSPECT_S if self._is_sparse else self.interval_s)
             for node, known in self._known.items():
                 if node[0] == closed.peer_id and (is_lost or not self._is_sparse):
