@@ -44,6 +44,24 @@ def test_nodes_keep_as_many_links_as_they_may_and_all_hear_everything() -> None:
     mesh.run(body)
 
 
+def test_nobody_who_is_there_is_believed_gone_after_a_start() -> None:
+    mesh = MemoryMesh(9, _COUNT, links_max=_LINKS_MAX)
+    gone: list[str] = []
+
+    async def body() -> None:
+        for number in range(_COUNT):
+            presence = mesh.node(number).presence
+            presence.subscribe(lambda peer: None if peer.is_here else gone.append(peer.name))
+        await mesh.run_until(2)
+        for number in range(_COUNT):
+            tree = mesh.node(number).core.tree.branches.values()
+            assert any(branch.is_eager for branch in tree), number
+        await mesh.run_until(30)
+        assert gone == []
+
+    mesh.run(body)
+
+
 def test_links_are_made_again_when_neighbours_lose_power_and_come_back() -> None:
     mesh = MemoryMesh(2, _COUNT, links_max=_LINKS_MAX)
     mesh.schedule([Fault(20, Crash(number, is_silent=True)) for number in (0, 1, 2)])

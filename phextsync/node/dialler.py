@@ -192,13 +192,11 @@ class Dialler:
     def _may_dial(self, peer_id: bytes | None) -> bool:
         """Whether to dial now: not while another address of the peer was dialled just now, since
         who dials two at a time makes two links and ends one; nor more peers than there is room
-        for, but those that are asked for."""
+        for."""
         now = trio.current_time()
-        if peer_id is not None and self._neighbourhood.is_asked_for(now, peer_id):
-            return now >= self._head_starts.get(peer_id, -math.inf)
-        if not self._neighbourhood.has_room(self._dialling):
+        if peer_id is not None and now < self._head_starts.get(peer_id, -math.inf):
             return False
-        return peer_id is None or now >= self._head_starts.get(peer_id, -math.inf)
+        return self._neighbourhood.has_room(now, peer_id, self._dialling)
 
     # -- on demand -------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from phextsync.sync.synchronizer import Synchronizer
 PASSING_S: Final = 30.0
 """So long a passing link is kept after it was asked for."""
 
+_UNHEARD: Final = 4  # dialled at a time
 _SETTLES_S: Final = 5.0  # a link is kept at least, while its node learns who there is
 _SURPLUS: Final = "links to others are preferred"
 
@@ -49,6 +50,7 @@ class Neighbourhood:
         self._others: frozenset[bytes] = frozenset()
         self._slots: Mapping[Pair, int] = {}
         self._lasting: frozenset[bytes] = frozenset()
+        self._absent: dict[bytes, bool] = {}  # who is not there, and would be linked if it were
 
     # -- whom to be linked with ------------------------------------------------------------
 
@@ -59,12 +61,22 @@ class Neighbourhood:
         self._look()
         if peer_id in self._others:
             return peer_id in self._lasting
-        return self._core.node_id in self._of({*self._others, peer_id}, peer_id)
+        if peer_id not in self._absent:
+            nodes = {*self._others, peer_id, self._core.node_id}
+            chosen = overlay(nodes, self._slots, self.links_max)[peer_id]
+            self._absent[peer_id] = self._core.node_id in chosen
+        return self._absent[peer_id]
 
-    def has_room(self, dialling: int) -> bool:
+    def has_room(self, now: float, peer_id: bytes | None, dialling: int) -> bool:
         """Whether another peer may be dialled, while so many are: who has just started knows of
-        nobody, and may not dial all."""
-        return len(self._links.connected()) + dialling < self.links_max
+        nobody, and may not dial all. There is room for one of the overlay, which others give way
+        to, for one that is asked for, and for few that nobody hears of: parts of a mesh that were
+        cut off from each other may both have all the links they want."""
+        if peer_id is not None and self._passing.get(peer_id, now) > now:
+            return True
+        if peer_id in self._others:
+            return peer_id in self._lasting
+        return dialling < max(_UNHEARD, self.links_max - len(self._links.connected()))
 
     def here(self) -> set[bytes]:
         """Return the nodes that are heard of now, linked or not."""
@@ -102,13 +114,9 @@ class Neighbourhood:
         slots = self._placed.shared
         if others == self._others and slots is self._slots:
             return
-        self._others, self._slots = frozenset(others), slots
+        self._others, self._slots, self._absent = frozenset(others), slots, {}
         own_id, tree = self._core.node_id, self._core.tree
         chosen = overlay({*others, own_id}, slots, self.links_max)
         self._lasting = frozenset(chosen[own_id])
         tree.is_grown = len(others) > self.links_max
         tree.follow(frozenset(spanning_tree(chosen)[own_id]) if tree.is_grown else None)
-
-    def _of(self, others: set[bytes] | frozenset[bytes], node_id: bytes) -> set[bytes]:
-        nodes = {*others, self._core.node_id}
-        return overlay(nodes, self._slots, self.links_max)[node_id]
