@@ -26,11 +26,14 @@ class LedgerModel(RuleBasedStateMachine):
         self.received: list[tuple[str, tuple[Coordinate, ...]]] = []
         self.peer_has = 0  # frames of ours, on its disk
         self.peer_had = 0  # frames of its own
+        self.told = Acknowledge(0, 0)
+        self.is_held_back = False  # what of ours is durable, for what comes soon
 
     @rule(phext=_phexts, scrolls=_scrolls)
     def send(self, phext: str, scrolls: tuple[Coordinate, ...]) -> None:
         self.ledger.send(phext, scrolls, is_durable=False)
         self.sent.append((phext, scrolls))
+        self.is_held_back = False
 
     @rule(phext=_phexts, scrolls=_scrolls, misses=st.booleans())
     def receive(self, phext: str, scrolls: tuple[Coordinate, ...], misses: bool) -> None:
@@ -50,26 +53,36 @@ class LedgerModel(RuleBasedStateMachine):
         self.peer_had = max(self.peer_had, told.sent)
         self.ledger.note(told)
 
-    @rule(more=st.booleans())
-    def commit(self, more: bool) -> None:
+    @rule(more=st.booleans(), sends=st.booleans())
+    def commit(self, more: bool, sends: bool) -> None:
         self.ledger.committing()
         complete, sent = self.ledger.complete, self.ledger.sent
         if more:
             self.receive("one", (_SCROLLS[0],), False)
-            self.send("two", (_SCROLLS[1],))
+            if sends:
+                self.send("two", (_SCROLLS[1],))
         before = (self.ledger.durable, self.ledger.own_durable)
+        was_told = before[1] == self.told.sent
         is_news = self.ledger.committed(is_dirty=more)
         if more:
             assert self.ledger.durable == max(complete, before[0])
             assert self.ledger.own_durable == max(sent, before[1])
-        assert is_news == ((self.ledger.durable, self.ledger.own_durable) != before)
+        self.is_held_back = more and was_told
+        assert is_news == self.ledger.has_news
 
     @rule()
     def tell(self) -> None:
         told = self.ledger.acknowledge()
         assert told == Acknowledge(self.ledger.durable, self.ledger.own_durable)
+        self.told = told
         assert not self.ledger.has_to_acknowledge
         assert not self.ledger.has_own_to_acknowledge
+
+    @invariant()
+    def tells_what_is_on_our_disk_but_what_is_held_back(self) -> None:
+        own = self.ledger.own_durable > self.told.sent and not self.is_held_back
+        assert self.ledger.has_own_to_acknowledge == own
+        assert self.ledger.has_to_acknowledge == (self.ledger.durable > self.told.received)
 
     @invariant()
     def holds_what_is_not_known_to_be_on_the_peers_disk(self) -> None:
@@ -124,3 +137,33 @@ def test_a_peer_whose_updates_all_lack_something_is_refused() -> None:
     ledger.miss(("one", _SCROLLS[0]))
     with pytest.raises(ProtocolError, match="expected updates of what is here"):
         ledger.miss(("one", _SCROLLS[1]))
+
+
+def test_while_edits_follow_each_other_the_next_frame_takes_along_what_is_on_our_disk() -> None:
+    ledger = Ledger(scrolls_max=10, gaps_max=10)
+    _commit_one(ledger, is_dirty=True)
+    assert not ledger.has_news
+    ledger.send("one", (_SCROLLS[0],), is_durable=False)
+    assert ledger.has_own_to_acknowledge
+    assert ledger.acknowledge() == Acknowledge(0, 1)
+
+
+@pytest.mark.parametrize("is_dirty", [False, True])
+def test_what_no_frame_takes_along_is_told_after_one_more_batch(is_dirty: bool) -> None:
+    ledger = Ledger(scrolls_max=10, gaps_max=10)
+    _commit_one(ledger, is_dirty=True)
+    ledger.committing()
+    assert ledger.committed(is_dirty=is_dirty)
+    assert ledger.acknowledge() == Acknowledge(0, 1)
+
+
+def test_what_no_batch_follows_is_told_at_once() -> None:
+    ledger = Ledger(scrolls_max=10, gaps_max=10)
+    _commit_one(ledger, is_dirty=False)
+    assert ledger.has_own_to_acknowledge
+
+
+def _commit_one(ledger: Ledger, *, is_dirty: bool) -> None:
+    ledger.send("one", (_SCROLLS[0],), is_durable=False)
+    ledger.committing()
+    ledger.committed(is_dirty=is_dirty)

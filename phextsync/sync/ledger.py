@@ -2,6 +2,8 @@
 
 Frames of updates are numbered in each direction, from 1. A side tells two numbers: up to which of
 the frames that it received, and up to which of those that it sent, everything is on its own disk.
+The peer waits for the first; where edits follow each other, the second goes along with the next
+frame of updates, which costs the peer no wake-up.
 """
 
 from collections import deque
@@ -42,6 +44,7 @@ class Ledger:
         self._own_taken = 0
         self._durable_told = 0
         self._own_durable_told = 0
+        self._is_own_due = False  # that more of what was sent is durable is to be told now
         self._unacknowledged: deque[Frame] = deque()
         self._unacknowledged_scrolls = 0
         self._unsettled: deque[Frame] = deque()  # from the peer, and not on its disk
@@ -55,6 +58,7 @@ class Ledger:
         self.sent += 1
         if is_durable:
             self.own_durable = self.sent
+        self._is_own_due = self.own_durable > self._own_durable_told
         self._unacknowledged.append(Frame(self.sent, phext, coordinates))
         self._unacknowledged_scrolls += len(coordinates)
 
@@ -97,13 +101,15 @@ class Ledger:
 
     def committed(self, *, is_dirty: bool) -> bool:
         """The batch is durable; `is_dirty` says that more has come since. Return whether there is
-        something new to acknowledge."""
+        something to acknowledge now: what we sent waits for one more batch, if there will be one,
+        or for the next frame of updates."""
+        is_late = self.own_durable > self._own_durable_told
         durable = self._taken if is_dirty else self.complete
         own = self._own_taken if is_dirty else self.sent
-        if durable <= self.durable and own <= self.own_durable:
-            return False
         self.durable, self.own_durable = max(durable, self.durable), max(own, self.own_durable)
-        return True
+        if is_late or not is_dirty:
+            self._is_own_due = self.own_durable > self._own_durable_told
+        return self.has_news
 
     def is_on_disk(self) -> None:
         """All that was received is on disk, as far as it is complete."""
@@ -118,17 +124,18 @@ class Ledger:
 
     @property
     def has_own_to_acknowledge(self) -> bool:
-        """Whether more of what we sent is durable than we have said."""
-        return self.own_durable > self._own_durable_told
+        """Whether more of what we sent is durable than we have said, and it is time to say so."""
+        return self._is_own_due
 
     @property
     def has_news(self) -> bool:
         """Whether either of the two is so."""
-        return self.durable > self._durable_told or self.own_durable > self._own_durable_told
+        return self._is_own_due or self.durable > self._durable_told
 
     def acknowledge(self) -> Acknowledge:
         """Return what to tell the peer of our disk."""
         self._durable_told, self._own_durable_told = self.durable, self.own_durable
+        self._is_own_due = False
         return Acknowledge(self.durable, self.own_durable)
 
     def note(self, acknowledged: Acknowledge) -> None:
@@ -191,3 +198,4 @@ class Ledger:
         assert self.durable <= self.complete <= self.received
         assert self.acknowledged <= self.sent
         assert self.own_durable <= self.sent
+        assert self.own_durable > self._own_durable_told or not self._is_own_due
