@@ -103,7 +103,7 @@ class FrameChannel(trio.abc.Channel[bytes]):
             await self._receive_more()
             frames = []
         try:
-            while (frame := self._take_frame()) is not None:
+            while self._start < len(self._buffer) and (frame := self._take_frame()) is not None:
                 frames.append(frame)
         except LinkError:
             if not frames:

@@ -319,10 +319,13 @@ class TlsStream(trio.abc.Stream):
         size = 0
         try:
             while size < limit:
-                piece = self._tls.read(min(limit - size, _RECORD_BYTES))
+                wanted = min(limit - size, _RECORD_BYTES)
+                piece = self._tls.read(wanted)
                 pieces.append(piece)
                 size += len(piece)
-                self._has_more = bool(self._incoming.pending or self._tls.pending())
+                # Less than was wanted is all of a record.
+                is_cut = len(piece) == wanted and self._tls.pending() > 0
+                self._has_more = self._incoming.pending > 0 or is_cut
                 if not piece or not self._has_more:
                     break
         except ssl.SSLWantReadError:

@@ -46,7 +46,7 @@ class Editor:
         """PermissionDeniedError when this node may not edit there, NotHeldError when it does not
         hold that."""
         self._author.check_allowed(self._phext, coordinate)
-        self.check_held(coordinate)
+        self._holding.check_here(self._phext, coordinate)
 
     def check_held(self, coordinate: Coordinate) -> None:
         """NotHeldError when this node neither holds the scroll nor has it as a guest."""

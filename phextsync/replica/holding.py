@@ -126,7 +126,7 @@ class Holding:
 
     def check_here(self, phext: str, coordinate: Coordinate) -> None:
         """NotHeldError where this node neither holds the scroll nor has it as a guest."""
-        if not self.is_held(phext, coordinate) and (phext, coordinate) not in self.guests:
+        if self._holds and (phext, coordinate) not in self.guests:
             self.check(phext, coordinate)
 
     def check_some(self, phext: str, range_: CoordinateRange) -> None:

@@ -37,8 +37,8 @@ class _Sent:
 
 
 class Asked:
-    """What one peer was asked and has not answered. `even`: guests of which it has, or was sent,
-    all that is here."""
+    """What one peer was asked and has not answered. `waiting`: what it is to be asked. `even`:
+    guests of which it has, or was sent, all that is here."""
 
     def __init__(
         self, assembly: Assembly, part: Callable[[str], None], *, questions_max: int
@@ -46,23 +46,23 @@ class Asked:
         self.assembly = assembly
         self.even: dict[ScrollId, None] = {}
         self._part = part
-        self._waiting: deque[Fetch | Survey] = deque()
+        self.waiting: deque[Fetch | Survey] = deque()
         self._sent: dict[int, _Sent] = {}
         self._questions_max = questions_max
 
     def add(self, question: Question, number: int, now: float) -> None:
         """A question is to go out under a number."""
         self._sent[number] = _Sent(question, now)
-        self._waiting.append(question.message(number))
+        self.waiting.append(question.message(number))
 
     @property
     def may_ask(self) -> bool:
         """Whether there is something to ask, and the peer has answered enough of the rest."""
-        return bool(self._waiting) and len(self._sent) - len(self._waiting) < self._questions_max
+        return bool(self.waiting) and len(self._sent) - len(self.waiting) < self._questions_max
 
     def next_question(self) -> Fetch | Survey:
         """Return what to ask next."""
-        return self._waiting.popleft()
+        return self.waiting.popleft()
 
     def find(self, number: int) -> Question:
         """Return the question that the peer answers. ProtocolError when there is none."""

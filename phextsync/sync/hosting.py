@@ -33,7 +33,7 @@ _LINE_CHARACTERS: Final = 60
 
 
 class Hosting:
-    """What one peer asked for and has not been shown yet."""
+    """What one peer asked for and has not been shown yet: `asked`, and `pieces` of answers."""
 
     def __init__(
         self, replicas: ReplicaSet, rights: LinkRights, durable_first: DurableFirst, limits: Limits
@@ -42,42 +42,37 @@ class Hosting:
         self._rights = rights
         self._durable_first = durable_first
         self._limits = limits
-        self._asked: OrderedDict[int, Fetch | Survey] = OrderedDict()
-        self._pieces: deque[Fetched] = deque()
+        self.asked: OrderedDict[int, Fetch | Survey] = OrderedDict()
+        self.pieces: deque[Fetched] = deque()
 
     def ask(self, message: Fetch | Survey) -> None:
         """The peer asks. ProtocolError when it has asked for too much, or twice under a number."""
         if isinstance(message, Fetch) and message.mode is FetchMode.UNSUBSCRIBE:
             self._rights.subscribed.pop((message.phext, message.coordinate), None)
             return
-        if message.number in self._asked or len(self._asked) >= self._limits.fetches_max:
+        if message.number in self.asked or len(self.asked) >= self._limits.fetches_max:
             raise ProtocolError(
                 f"expected at most {self._limits.fetches_max} questions at once under numbers of "
-                f"their own, found {len(self._asked) + 1}"
+                f"their own, found {len(self.asked) + 1}"
             )
-        self._asked[message.number] = message
+        self.asked[message.number] = message
 
     def keep_to(self, phext: str, _scope: Ranges) -> None:
         """One of the sides holds something else of a phext: the peer has to subscribe again."""
         for scroll in [each for each in self._rights.subscribed if each[0] == phext]:
             del self._rights.subscribed[scroll]
 
-    @property
-    def has_work(self) -> bool:
-        """Whether there may be something to show."""
-        return bool(self._pieces or self._asked)
-
     def next_answer(self) -> Fetched | Surveyed | None:
         """Return the next answer, or the next piece of one. None while all that is asked for is
         held back until it is on our disk."""
-        if self._pieces:
-            return self._pieces.popleft()
-        for number, asked in self._asked.items():
+        if self.pieces:
+            return self.pieces.popleft()
+        for number, asked in self.asked.items():
             if isinstance(asked, Survey):
-                del self._asked[number]
+                del self.asked[number]
                 return self._surveyed(asked)
             if (asked.phext, asked.coordinate) not in self._durable_first:
-                del self._asked[number]
+                del self.asked[number]
                 return self._fetched(asked)
         return None
 
@@ -106,8 +101,8 @@ class Hosting:
         for i in range(total):
             piece = state[i * size : (i + 1) * size]
             said = asked.number, Verdict.GIVEN, is_subscribed, fingerprint
-            self._pieces.append(Fetched(*said, i, total, piece))
-        return self._pieces.popleft()
+            self.pieces.append(Fetched(*said, i, total, piece))
+        return self.pieces.popleft()
 
     def _subscribe(self, asked: Fetch) -> bool:
         """Tell the peer of changes from now on, if it asked for that and there is room."""

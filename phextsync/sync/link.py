@@ -225,14 +225,16 @@ class Link:
     @property
     def has_work(self) -> bool:
         """Whether there may be a frame to send."""
+        hosting = self.hosting
         return bool(
             self.goodbye is not None
             or self.outbox.waiting
+            or self.outgoing.has_work
             or (self.requests.waiting and self.requests.may_ask)
             or self.comparisons.turns
-            or self.asked.may_ask
-            or self.hosting.has_work
-            or self.outgoing.has_work
+            or (self.asked.waiting and self.asked.may_ask)
+            or hosting.pieces
+            or hosting.asked
             or self.presences
             or self.has_neighbours_to_tell
             or self.branch.is_telling

@@ -63,9 +63,11 @@ class Relay:
     def take(self, new: NewUpdate) -> None:
         """An update took effect: pass it on now, or when it is durable. What others wrote to a
         guest, those pass on who hold it."""
-        guests = self._guests
-        is_others = guests and new.source is not None and (new.phext, new.coordinate) in guests
-        if is_others or self._durable_first.take(new):
+        if new.source is None:
+            waits = self._durable_first.take(new)
+        else:
+            waits = bool(self._guests) and (new.phext, new.coordinate) in self._guests
+        if waits:
             self._recent.advance()
             return
         for link in self._pass_on(new):

@@ -459,9 +459,10 @@ class Synchronizer:
             return None
         if link.ledger.has_to_acknowledge:
             return link.ledger.acknowledge()
-        if link.asked.may_ask:
+        if link.asked.waiting and link.asked.may_ask:
             return link.asked.next_question()
-        if link.hosting.has_work and (answer := link.hosting.next_answer()) is not None:
+        hosting = link.hosting
+        if (hosting.pieces or hosting.asked) and (answer := hosting.next_answer()) is not None:
             return answer
         if link.requests.waiting and link.requests.may_ask:
             return link.requests.next_want()

@@ -90,7 +90,12 @@ class Tree:
     @property
     def is_used(self) -> bool:
         """Whether ids are of any use."""
-        return self._is_grown or any(not branch.is_eager for branch in self.branches.values())
+        if self._is_grown:
+            return True
+        for branch in self.branches.values():  # a generator takes longer, and each edit asks
+            if not branch.is_eager:
+                return True
+        return False
 
     # -- links -----------------------------------------------------------------------------
 
