@@ -56,9 +56,10 @@ class Serving(Enum):
     LASTS = "answered at once, and lasts until it is cancelled or the process goes"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Operation(Generic[T]):
-    """One row of the table. One that changes something is answered when it is on the disk."""
+    """One row of the table, equal to itself alone. One that changes something is answered when it
+    is on the disk."""
 
     name: str
     arguments: tuple[Argument, ...]
@@ -434,7 +435,9 @@ OPERATIONS: Final = cast(
 def operation_of(request: list[Value]) -> Operation[object] | None:
     """Return what is asked for, no matter by whom; None when there is no such operation."""
     match request:
-        case ["as", _, str(name), *_] | ["again", str(name), *_] | [str(name), *_]:
+        case [str(name), *_] if name in OPERATIONS:  # as nearly always
+            return OPERATIONS[name]
+        case ["as", _, str(name), *_] | ["again", str(name), *_]:
             return OPERATIONS.get(name)
         case _:
             return None

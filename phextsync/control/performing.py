@@ -32,13 +32,15 @@ PAGE_BYTES: Final = 256 << 10
 
 _SUMMARY_CHARACTERS: Final = 60
 
-_OF_PLACEMENT: Final = (
-    operations.HOLD,
-    operations.FOLLOW,
-    operations.PLACE,
-    operations.PLACE_RANGE,
-    operations.PACE,
-    operations.RETIRE,
+_OF_PLACEMENT: Final = frozenset(
+    {
+        operations.HOLD,
+        operations.FOLLOW,
+        operations.PLACE,
+        operations.PLACE_RANGE,
+        operations.PACE,
+        operations.RETIRE,
+    }
 )
 
 T = TypeVar("T")
