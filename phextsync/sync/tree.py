@@ -90,12 +90,8 @@ class Tree:
     @property
     def is_used(self) -> bool:
         """Whether ids are of any use."""
-        if self._is_grown:
-            return True
-        for branch in self.branches.values():  # a generator takes longer, and each edit asks
-            if not branch.is_eager:
-                return True
-        return False
+        # Each edit asks for it: a generator takes longer.
+        return self._is_grown or False in [branch.is_eager for branch in self.branches.values()]
 
     # -- links -----------------------------------------------------------------------------
 
