@@ -6,11 +6,13 @@ something meanwhile. `make browser` installs both.
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import trio
+
+from tests.web_nodes import HOST
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -47,7 +49,56 @@ def visiting(running: "Browser", **options: Any) -> Iterator["Page"]:
     page.on("dialog", lambda dialog: complaints.append(f"a dialog: {dialog.message}"))
     yield page
     context.close()
-    assert complaints == []
+    assert not complaints, complaints
+
+
+class Wire:
+    """A cable between two nodes: connections to `port` go on to another port, until it is cut."""
+
+    def __init__(self, to: int) -> None:
+        self.port = 0
+        self._to = to
+        self._is_cut = False
+        self._scopes: set[trio.CancelScope] = set()
+
+    def cut(self) -> None:
+        """End all connections, and let no other through."""
+        self._is_cut = True
+        for scope in self._scopes:
+            scope.cancel()
+
+    def heal(self) -> None:
+        """Let connections through again."""
+        self._is_cut = False
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Carry bytes until cancelled."""
+        [listener] = await trio.open_tcp_listeners(0, host=HOST)
+        self.port = listener.socket.getsockname()[1]
+        task_status.started()
+        await trio.serve_listeners(self._carry_both, [listener])
+
+    async def _carry_both(self, near: trio.SocketStream) -> None:
+        if self._is_cut:
+            return
+        with trio.CancelScope() as scope:
+            self._scopes.add(scope)
+            async with (
+                await trio.open_tcp_stream(HOST, self._to) as far,
+                trio.open_nursery() as both,
+            ):
+                both.start_soon(_carry, near, far, scope)
+                both.start_soon(_carry, far, near, scope)
+        self._scopes.discard(scope)
+
+
+async def _carry(
+    source: trio.SocketStream, target: trio.SocketStream, scope: trio.CancelScope
+) -> None:
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        async for data in source:
+            await target.send_all(data)
+    scope.cancel()
 
 
 async def drive(work: Callable[["Browser"], None]) -> None:

@@ -39,6 +39,22 @@ async def test_one_finds_a_scroll_while_typing_by_keyboard_alone(tmp_path: Path)
         await drive(work)
 
 
+async def test_one_logs_in_with_the_token_and_out_again(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path, token="secret") as (_, port):
+
+        def work(browser: "Browser") -> None:
+            with visiting(browser) as page:
+                page.goto(f"http://{HOST}:{port}/scrolls/memory")
+                page.get_by_label("The token of this node").fill("secret")
+                page.keyboard.press("Enter")
+                page.get_by_role("heading", name="Scrolls").wait_for()
+                page.get_by_role("button", name="Log out").click()
+                page.get_by_label("The token of this node").wait_for()
+
+        await drive(work)
+
+
 async def test_the_lists_follow_what_changes_without_reloading(tmp_path: Path) -> None:
     make_identity(tmp_path)
     async with web_node(tmp_path) as (node, port):

@@ -295,10 +295,46 @@ def test_a_node_tells_of_as_many_clients_as_fit_and_others_see_them() -> None:
     assert len(scroll.awareness) == 0
 
 
+def _position(*item: int, assoc: int = 0) -> dict[str, object]:
+    """Return a relative position as Yjs writes it: before a character, or at the end."""
+    found = {"client": item[0], "clock": item[1]} if item else None
+    return {"type": None, "tname": "text", "item": found, "assoc": assoc}
+
+
+@pytest.mark.parametrize(
+    ("anchor", "head"),
+    [
+        (_position((1 << 53) - 1, 1 << 40), _position(1, 0)),
+        (_position(), _position(1750465463, 1116)),
+        (_position(1, 1, assoc=-1), {"item": None}),
+        (None, 5),
+    ],
+)
+def test_a_cursor_of_an_editor_is_seen_at_other_nodes_as_it_is(
+    anchor: object, head: object
+) -> None:
+    here, there = OpenScrolls(_replicas()), OpenScrolls(_replicas())
+    boards = _board(b"a"), _board(b"b")
+    _linked(*boards)
+    telling, _ = Elsewhere(here, boards[0]), Elsewhere(there, boards[1])
+    user = {"name": "Ann", "color": "#0b6e4f", "colorLight": "#0b6e4f40"}
+    state = {"user": user, "cursor": {"anchor": anchor, "head": head}}
+    participant = here.enter("memory", _A, "web", _nothing)
+    participant.take_clients(_told((7, 1, json.dumps(state))))
+    telling.tell()
+    boards[1].receive(0, 1, boards[0].next_notices(0, 1))
+    there.enter("memory", _A, "web", _nothing)
+    scroll = there.scroll("memory", _A)
+    assert scroll is not None
+    assert json.loads(scroll.awareness.state(7)) == state
+
+
 @pytest.mark.parametrize(
     "value",
     [
         "",
+        f'{_A} 1 {{"at":"1.2"}} memory',
+        f'{_A} 1 {{"at":"1.2,x"}} memory',
         f"{_A} 1 {{}}",
         f"{_A} x {{}} memory",
         f"{_A} 1 [] memory",

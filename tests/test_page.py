@@ -212,7 +212,7 @@ async def test_the_styles_of_the_login_page_are_there_before_one_has_logged_in(
     make_identity(tmp_path)
     async with web_node(tmp_path, token="secret") as (_, port):
         page = await _page(port, "/login")
-        (link,) = (each for each in _links(page) if each.startswith("/static/"))
+        (link,) = (each for each in _links(page) if each.startswith("/static/page.css"))
         status, headers, _ = await ask(port, "GET", link)
         assert (status, headers["content-type"]) == (200, "text/css; charset=utf-8")
         assert (await ask(port, "GET", "/static/none.css"))[0] == 404

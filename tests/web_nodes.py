@@ -16,7 +16,7 @@ from phextsync.web.serving import serve
 
 HOST: Final = "127.0.0.1"
 AT: Final = "1.1.1/1.1.1/1.1.1"
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 300.0
 BROWSER: Final = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate"}
 
 

@@ -1,28 +1,10 @@
 // What makes the pages live: each works without it. Parts with `data-live` follow the node, forms
 // with `data-typed` answer as one types, and a few keys go where the hand would.
 
+import { fetchPage, replace } from '../pages.js'
+
 const LIVE_MS = 2000
 const TYPED_MS = 120
-
-/** Put what a new page has in the place of a part of this one; what has the focus keeps it. */
-export function replace(part, fresh) {
-  if (!fresh || part.innerHTML === fresh.innerHTML) return
-  const focused = part.contains(document.activeElement) ? document.activeElement : null
-  const open = [...part.querySelectorAll('details[open]')].map(each => each.id)
-  part.replaceChildren(...fresh.childNodes)
-  for (const id of open) document.getElementById(id)?.setAttribute('open', '')
-  if (!focused) return
-  const [attribute, value] = focused.id ? ['id', focused.id] : ['href', focused.getAttribute('href')]
-  const same = [...part.querySelectorAll(`[${attribute}]`)]
-  same.find(each => each.getAttribute(attribute) === value)?.focus()
-}
-
-/** Fetch a page of this node; null when the node is not there, or wants to be asked elsewhere. */
-export async function fetchPage(address, signal) {
-  const answer = await fetch(address, { headers: { Accept: 'text/html' }, signal })
-  if (answer.redirected && new URL(answer.url).pathname === '/login') location.reload()
-  return new DOMParser().parseFromString(await answer.text(), 'text/html')
-}
 
 function keepLive() {
   const told = document.getElementById('live')

@@ -5,11 +5,13 @@ twice a second at most. What another node tells becomes awareness of the scrolls
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Final
 
 import trio
 
+from phextsync.crdt import ROOT
 from phextsync.errors import PhextsyncError
 from phextsync.index import Coordinate
 from phextsync.signals import Flag
@@ -24,7 +26,9 @@ _PREFIX: Final = "yjs:"
 _SESSION: Final = b"yjs"
 _STATE_BYTES_MAX: Final = 200
 _PAUSE_S: Final = 0.5
-_KEPT: Final = ("user", "cursor")  # of a state that is too large the first of them alone
+_PACKED: Final = "at"
+_KEPT: Final = ("user", "cursor", _PACKED)  # of a state that is too large the first of them alone
+_END: Final = re.compile(r"(?:([0-9]{1,16})\.([0-9]{1,16}))?")
 
 _Told = dict[tuple[Place, int], tuple[int, str]]
 
@@ -97,12 +101,50 @@ class Elsewhere:
 def _shortened(state: str) -> str:
     """Return a state in few bytes, without what is too much."""
     value = json.loads(state)
+    if isinstance(value, dict) and (packed := _packed(value.get("cursor"))) is not None:
+        value = {**value, _PACKED: packed}
+        del value["cursor"]
     for keys in (_KEPT, _KEPT[:1]):
         kept = {key: value[key] for key in keys if key in value}
         short = json.dumps(kept, separators=(",", ":"))
         if len(short) <= _STATE_BYTES_MAX:
             return short
     return "{}"
+
+
+def _packed(cursor: object) -> str | None:
+    """Return a cursor in a tenth of its bytes: the ids of the characters before which its ends are,
+    nothing for the end of the text. None for one that has more to it."""
+    match cursor:
+        case {"anchor": anchor, "head": head}:
+            ends = _packed_end(anchor), _packed_end(head)
+            return None if ends[0] is None or ends[1] is None else f"{ends[0]},{ends[1]}"
+    return None
+
+
+def _packed_end(position: object) -> str | None:
+    match position:
+        case {"assoc": assoc} if assoc != 0:
+            return None
+        case {"item": {"client": int(client), "clock": int(clock)}}:
+            return f"{client}.{clock}"
+        case {"item": None, "tname": str(name)} if name == ROOT:
+            return ""
+    return None
+
+
+def _unpacked(packed: str) -> dict[str, object]:
+    """Return what `_packed` made short. ValueError when it is nothing of it."""
+    anchor, head = packed.split(",")
+    return {"anchor": _unpacked_end(anchor), "head": _unpacked_end(head)}
+
+
+def _unpacked_end(packed: str) -> dict[str, object]:
+    found = _END.fullmatch(packed)
+    if found is None:
+        raise ValueError(f"expected the id of a character, found {packed!r:.40}")
+    item = {"client": int(found[1]), "clock": int(found[2])} if packed else None
+    return {"type": None, "tname": ROOT, "item": item, "assoc": 0}
 
 
 def _told(facts: Mapping[str, str | int]) -> _Told:
@@ -116,6 +158,8 @@ def _told(facts: Mapping[str, str | int]) -> _Told:
             state, end = json.JSONDecoder().raw_decode(rest)
             if not isinstance(state, dict) or rest[end] != " ":
                 continue
+            if isinstance(state.get(_PACKED), str):
+                state["cursor"] = _unpacked(state.pop(_PACKED))
             place = rest[end + 1 :], Coordinate.parse(coordinate)
             client = int(name.removeprefix(_PREFIX), 16)
             if 0 <= client < 1 << 53 and 0 <= int(clock) < 1 << 53:

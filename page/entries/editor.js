@@ -1,0 +1,151 @@
+// The live editor: one island on the page of a scroll, in the place of its plain form. It lies in a
+// shadow root, where styles are made without markup, as the content security policy wants it.
+
+import { defaultKeymap } from '@codemirror/commands'
+import { search, searchKeymap } from '@codemirror/search'
+import { Compartment, EditorState } from '@codemirror/state'
+import { drawSelection, EditorView, keymap, lineNumbers } from '@codemirror/view'
+import { yCollab, yUndoManagerKeymap } from 'y-codemirror.next'
+import { WebsocketProvider } from 'y-websocket'
+import * as Y from 'yjs'
+import { blame } from '../editor/blame.js'
+import { COLOURS, cursors, people } from '../editor/cursors.js'
+import { look, markdown } from '../editor/look.js'
+import { preview } from '../editor/preview.js'
+
+const PREVIEW_MS = 200
+const REFUSED = [4400, 4500] // codes of closed sockets after which there is no use in trying again
+const NAME = 'phextsync.name'
+
+const host = document.getElementById('editor')
+const plain = document.getElementById('plain')
+
+class Editor {
+  constructor() {
+    this.doc = new Y.Doc()
+    this.text = this.doc.getText('text')
+    const scheme = location.protocol === 'https:' ? 'wss' : 'ws'
+    const address = `${scheme}://${location.host}${host.dataset.sync}`
+    this.provider = new WebsocketProvider(address, host.dataset.at, this.doc, { disableBc: true })
+    this.awareness = this.provider.awareness
+    this.hasUnsent = false
+    this.isOpen = false
+    this.writing = new Compartment()
+    this.provider.on('sync', isSynced => isSynced && this.open())
+    this.provider.on('status', ({ status }) => this.tell(status))
+    this.provider.on('connection-close', event => this.closed(event))
+    this.doc.on('update', (_, origin) => {
+      if (origin !== this.provider && !this.provider.wsconnected) this.hasUnsent = true
+    })
+    this.awareness.on('change', () => this.tellWho())
+    addEventListener('beforeunload', event => this.hasUnsent && event.preventDefault())
+    this.nameField()
+  }
+
+  /** Take the place of the plain form, once the text is here. */
+  open() {
+    this.hasUnsent = false
+    if (this.isOpen) return
+    this.isOpen = true
+    plain.remove()
+    host.hidden = false
+    const root = host.querySelector('.writing').attachShadow({ mode: 'open' })
+    this.view = new EditorView({
+      root,
+      parent: root,
+      state: EditorState.create({ doc: this.text.toString(), extensions: this.extensions() }),
+    })
+    this.pane('preview', pane => this.keepPreview(pane))
+    const lines = blame(this.view, host.dataset.blame)
+    host.querySelector('[data-blame-toggle]').addEventListener('click', event => {
+      const isOn = event.target.getAttribute('aria-pressed') !== 'true'
+      event.target.setAttribute('aria-pressed', isOn)
+      lines.show(isOn)
+    })
+    this.tellWho()
+  }
+
+  extensions() {
+    return [
+      keymap.of([...yUndoManagerKeymap, ...searchKeymap, ...defaultKeymap]),
+      lineNumbers(),
+      drawSelection(),
+      search({ top: true }),
+      markdown,
+      look,
+      EditorView.lineWrapping,
+      EditorView.contentAttributes.of({ 'aria-label': `Text of ${host.dataset.at}` }),
+      this.writing.of([]),
+      yCollab(this.text, null, { undoManager: new Y.UndoManager(this.text) }),
+      cursors(this.text, this.awareness),
+    ]
+  }
+
+  /** A button that shows a pane and hides it. */
+  pane(name, begin) {
+    const pane = host.querySelector(`.${name}`)
+    const button = host.querySelector(`[data-pane="${name}"]`)
+    button.addEventListener('click', () => {
+      pane.hidden = !pane.hidden
+      button.setAttribute('aria-pressed', !pane.hidden)
+      host.classList.toggle('two', !pane.hidden)
+      if (!pane.hidden) begin(pane)
+    })
+  }
+
+  keepPreview(pane) {
+    let timer = 0
+    const draw = () => {
+      timer = 0
+      if (!pane.hidden) pane.replaceChildren(preview(this.text.toString()))
+    }
+    draw()
+    if (this.isPreviewing) return
+    this.isPreviewing = true
+    this.text.observe(() => { timer ||= setTimeout(draw, PREVIEW_MS) })
+  }
+
+  closed(event) {
+    if (!event || event.code < REFUSED[0] || event.code >= REFUSED[1]) return
+    this.provider.disconnect()
+    this.hasUnsent = false
+    this.view?.dispatch({ effects: this.writing.reconfigure(EditorState.readOnly.of(true)) })
+    const told = host.isConnected && this.isOpen ? host.querySelector('.refused') : null
+    if (!told) return
+    told.querySelector('span').textContent = event.reason || `closed with code ${event.code}`
+    told.hidden = false
+  }
+
+  tell(status) {
+    const state = host.querySelector('.state')
+    const words = {
+      connected: 'Live',
+      connecting: 'Connecting',
+      disconnected: 'Not connected: what you write stays in this window, and is sent when the node is back',
+    }
+    state.textContent = words[status]
+    state.classList.toggle('warn', status === 'disconnected')
+  }
+
+  tellWho() {
+    const names = people(this.awareness).map(each => each.name)
+    host.querySelector('.who').textContent = names.length ? `Also here: ${names.join(', ')}` : ''
+  }
+
+  nameField() {
+    const field = host.querySelector('input[name="name"]')
+    field.value = localStorage.getItem(NAME) ?? host.dataset.name
+    const told = () => {
+      const name = field.value.trim().slice(0, 40) || host.dataset.name
+      const color = COLOURS[this.doc.clientID % COLOURS.length]
+      this.awareness.setLocalStateField('user', { name, color, colorLight: `${color}40` })
+    }
+    field.addEventListener('input', () => {
+      localStorage.setItem(NAME, field.value)
+      told()
+    })
+    told()
+  }
+}
+
+if (host && plain) new Editor()

@@ -1,0 +1,187 @@
+"""The live editor in real browsers: two people, two nodes, what is cut and what is refused."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from phextsync.replica.past import FOREVER
+from tests.browsers import Wire, drive, visiting
+from tests.web_nodes import AT, HOST, make_identity, web_node
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+pytestmark = pytest.mark.real
+
+_EVIL = "<img src=x onerror=alert(1)>"
+
+
+def _open(page: "Page", port: int) -> "Locator":
+    page.goto(f"http://{HOST}:{port}/scroll/memory/{AT}")
+    text = page.get_by_role("textbox", name=f"Text of {AT}")
+    text.wait_for()
+    return text
+
+
+def _lines(text: "Locator") -> list[str]:
+    found: list[str] = text.locator(".cm-line").all_text_contents()
+    return found
+
+
+async def test_two_browsers_at_two_nodes_edit_through_a_cut_and_end_equal(tmp_path: Path) -> None:
+    for number in range(2):
+        make_identity(tmp_path / str(number), number)
+    async with web_node(tmp_path / "0") as (node, port), trio.open_nursery() as nursery:
+        wire = Wire(node.port)
+        await nursery.start(wire.run)
+        async with web_node(tmp_path / "1", peers=[f"{HOST}:{wire.port}"]) as (other, away):
+            node.phext()[AT] = "one\ntwo\nthree"
+            await node.synced()
+
+            def work(browser: "Browser") -> None:
+                with visiting(browser) as ann, visiting(browser) as bob:
+                    of_ann, of_bob = _open(ann, port), _open(bob, away)
+                    of_ann.press("Control+Home")
+                    ann.keyboard.type("Ann ")
+                    of_bob.locator(".cm-line", has_text="Ann one").wait_for()
+                    trio.from_thread.run_sync(wire.cut)
+                    of_ann.press("Control+Home")
+                    ann.keyboard.type("apart ")
+                    of_bob.press("Control+End")
+                    bob.keyboard.type(" Bob apart \U0001f600")
+                    trio.from_thread.run_sync(wire.heal)
+                    for text in (of_ann, of_bob):
+                        text.locator(".cm-line", has_text="Bob apart").wait_for()
+                        text.locator(".cm-line", has_text="apart Ann one").wait_for()
+                    expected = ["apart Ann one", "two", "three Bob apart \U0001f600"]
+                    assert _lines(of_ann) == _lines(of_bob) == expected
+
+            await drive(work)
+            assert node.phext()[AT] == other.phext()[AT]
+            assert node.phext()[AT].splitlines()[2] == "three Bob apart \U0001f600"
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_sees_others_by_name_with_their_cursors_until_they_leave(tmp_path: Path) -> None:
+    for number in range(2):
+        make_identity(tmp_path / str(number), number)
+    async with (
+        web_node(tmp_path / "0") as (node, port),
+        web_node(tmp_path / "1", peers=[f"{HOST}:{node.port}"]) as (_, away),
+    ):
+        node.phext()[AT] = "one two"
+        await node.synced()
+
+        def work(browser: "Browser") -> None:
+            with visiting(browser) as ann:
+                of_ann = _open(ann, port)
+                with visiting(browser) as bob:
+                    of_bob = _open(bob, away)
+                    bob.get_by_label("Your name").fill(_EVIL[:40])
+                    of_bob.press("Control+End")
+                    bob.keyboard.press("Control+Shift+ArrowLeft")
+                    ann.locator(f'.caret[data-name="{_EVIL[:40]}"]').wait_for(state="attached")
+                    of_ann.locator(".chosen", has_text="two").wait_for()
+                    ann.locator(".who", has_text=_EVIL[:40]).wait_for()
+                ann.locator(".caret").wait_for(state="detached")
+
+        await drive(work)
+
+
+async def test_what_no_scroll_can_hold_is_taken_back_with_a_reason(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        node.phext()[AT] = "one"
+        await node.durable()
+
+        def work(browser: "Browser") -> None:
+            with visiting(browser, permissions=["clipboard-read", "clipboard-write"]) as page:
+                text = _open(page, port)
+                text.press("Control+End")
+                page.evaluate("navigator.clipboard.writeText(' and\\u0017more')")
+                page.keyboard.press("Control+v")
+                told = page.get_by_role("alert").filter(has_text="took the last change back")
+                told.wait_for()
+                told.get_by_role("link").click()
+                text.wait_for()
+                assert _lines(text) == ["one"]
+
+        await drive(work)
+        assert node.phext()[AT] == "one"
+
+
+async def test_the_preview_shows_markdown_and_never_markup(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        node.phext()[AT] = (
+            f"# Head\n\n*soft* **loud** `code` ~~gone~~ {_EVIL}\n\n{_EVIL}\n\n"
+            "[good](https://example.org/) [bad](javascript:alert(1)) ![seen](https://example.org/x)\n"
+            "\n- one\n  1. two\n- [x] done\n\n> said\n\n```\n<b>\n```\n"
+            "\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+        )
+        await node.durable()
+
+        def work(browser: "Browser") -> None:
+            with visiting(browser) as page:
+                asked: list[str] = []
+                page.on("request", lambda request: asked.append(request.url))
+                text = _open(page, port)
+                page.get_by_role("button", name="Preview").click()
+                preview = page.get_by_role("region", name="Preview")
+                preview.get_by_role("heading", name="Head").wait_for()
+                for tag in ("em", "strong", "code", "s", "blockquote", "pre", "td", "ul ol li"):
+                    assert preview.locator(tag).count(), tag
+                assert preview.locator("img, script, b").count() == 0
+                assert preview.get_by_text(_EVIL).count() == 2
+                links = [a.get_attribute("href") for a in preview.locator("a").all()]
+                assert links == ["https://example.org/", "https://example.org/x"]
+                text.press("Control+Home")
+                page.keyboard.type("New ")
+                preview.get_by_text("New # Head").wait_for()
+                assert all(url.startswith(f"http://{HOST}:{port}/") for url in asked)
+
+        await drive(work)
+
+
+async def test_the_margin_and_the_slider_tell_of_the_past(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        node.replicas.keep_history(FOREVER)
+        node.phext()[AT] = "one"
+        await node.durable()
+
+        def work(browser: "Browser") -> None:
+            with visiting(browser) as page:
+                text = _open(page, port)
+                page.get_by_role("button", name="Who wrote what").click()
+                page.locator(".who-gutter", has_text="node0").wait_for()
+                text.press("Control+End")
+                page.keyboard.type(" more")
+                page.get_by_role("link", name="History").click()
+                slider = page.get_by_role("slider", name="Go through the versions")
+                slider.press("End")
+                slider.press("Home")
+                page.locator("#then pre").wait_for()
+                page.get_by_role("button", name="Restore this text").click()
+                text.wait_for()
+                text.get_by_text("one", exact=True).wait_for()
+
+        await drive(work)
+        assert node.phext()[AT] == "one"
+
+
+async def test_without_scripts_a_text_is_edited_in_a_form(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+
+        def work(browser: "Browser") -> None:
+            with visiting(browser, java_script_enabled=False) as page:
+                page.goto(f"http://{HOST}:{port}/scroll/memory/{AT}")
+                page.get_by_label("Text", exact=True).fill("One\ntwo")
+                page.get_by_role("button", name="Save").click()
+                page.get_by_text("On the disk of 1 of 1 machine").wait_for()
+
+        await drive(work)
+        assert node.phext()[AT] == "One\ntwo"
