@@ -1,7 +1,7 @@
 """Target: the control socket of a node. Its bytes are what a process sends, and how it leaves."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from random import Random
 from typing import Final
 
@@ -68,6 +68,14 @@ class Alone:
         await trio.lowlevel.checkpoint()
         return SurveyPage((), None, without((range_,), self._holding.of(phext)))
 
+    async def work_out(
+        self, phext: str, range_: CoordinateRange, words: bytes, check: Callable[[bytes], None]
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def pieces(self, phext: str, range_: CoordinateRange) -> list[CoordinateRange]:
+        return [range_]
+
     def unreachable(self, phext: str, ranges: Iterable[CoordinateRange]) -> tuple[str, ...]:
         return tuple(f"no holder of {phext} {range_} is reachable" for range_ in ranges)
 
@@ -115,7 +123,7 @@ class Node:
     ) -> None:
         return
 
-    async def search(
+    async def find(
         self, words: str, phext: str, range_: CoordinateRange, *, limit: int
     ) -> list[Hit]:
         return []

@@ -111,11 +111,14 @@ class AsyncHandle:
         range_: Range = EVERYTHING,
         *,
         limit: int = 20,
+        missing: list[str] | None = None,
         timeout_s: float | None = None,
     ) -> list[Hit]:
         """Search as `Node.search` does. TimeoutError after `timeout_s`."""
+        wanted: list[Value] = [phext, text_of(range_), words, limit]
         async with asyncio.timeout(timeout_s):
-            return await ask(self._engine, operations.SEARCH, phext, text_of(range_), words, limit)
+            found = await ask(self._engine, operations.SEARCH, *wanted)
+        return found.all(missing)
 
     async def hold(
         self, ranges: Iterable[Range], phext: str = DEFAULT_PHEXT, *, copies: int | None = None

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -401,7 +402,9 @@ class Searcher:
                 self._begin_round().end(_as_store_error(outcome.error))
 
     async def _open_and_follow(self) -> None:
-        with closing(await trio.to_thread.run_sync(SearchIndex, self._path)) as index:
+        is_in_memory = not self._path.parent.is_dir()  # as the store is, then
+        made = partial(SearchIndex, self._path, in_memory=is_in_memory)
+        with closing(await trio.to_thread.run_sync(made)) as index:
             await self._follow(index)
 
     async def _follow(self, index: SearchIndex) -> None:

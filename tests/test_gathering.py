@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from phextsync.control import operations
-from phextsync.errors import NotHeldError
+from phextsync.errors import NotHeldError, PhextsyncError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.pieces import cut
 from phextsync.sync.surveying import Surveying
@@ -201,3 +201,61 @@ def test_commands_list_count_and_export_what_three_processes_hold(tmp_path: Path
         run = user.run("ls")
         assert (run.exit_code, "of 0" in run.stdout, "of 2" in run.stdout) == (1, True, False)
         assert "no holder of memory 3." in run.stderr
+
+
+def test_the_past_of_a_scroll_is_asked_of_who_keeps_it() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        memory.node(1).replicas.keep_history(1 << 40)
+        memory.node(1).phext(PHEXT).append(_C, "more\n")
+        await memory.node(1).durable()
+        desk = memory.node(0).desk
+        log = operations.LOG.answer.decode(await desk.wait(["log", PHEXT, str(_C), None]))
+        assert [row.line for row in log][-1] == "more"
+        blame = operations.BLAME.answer.decode(await desk.wait(["blame", PHEXT, str(_C)]))
+        assert [line.text for line in blame] == [str(_C), "more"]
+        versions = operations.VERSIONS.answer.decode(
+            await desk.wait(["versions", PHEXT, str(_C), None])
+        )
+        show = await desk.wait(["show", PHEXT, str(_C), versions[-1].time_ms])
+        assert show == f"{_C}\nmore\n"
+        with pytest.raises(PhextsyncError, match="history"):
+            await desk.wait(["show", PHEXT, str(_C), 0])
+        memory.node(1).phext(PHEXT).clear_scroll(_D)
+        await memory.node(1).durable()
+        assert await desk.wait(["deleted", PHEXT, str(_D)]) == f"{_D}\n"
+        found: list[Coordinate] = []
+        rest: str | None = "*"
+        while rest is not None:
+            told = await desk.wait(["undeletable", PHEXT, rest])
+            page = operations.UNDELETABLE.answer.decode(told)
+            found += [row.coordinate for row in page.found]
+            rest = page.rest
+        assert found == [_D]
+        memory.apply(Partition(((0,), (1,), (2,), (3,))))
+        await memory.run_until(memory.now + 10)
+        for request in (["log", PHEXT, str(_C), None], ["undeletable", PHEXT, "3.*"]):
+            with pytest.raises(NotHeldError, match=r"no holder of .* is reachable"):
+                await desk.wait([*request])
+
+    _run(body)
+
+
+def test_a_search_has_the_best_of_all_holders_and_says_who_was_not_asked() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        for number, place, text in ((0, _A, "milk"), (1, _C, "milk milk"), (2, _E, "no milk here")):
+            memory.node(number).phext(PHEXT)[place] = text
+        for number in range(3):
+            hits = await memory.node(number).search("milk", PHEXT)
+            assert {hit.coordinate for hit in hits} == {_A, _C, _E}
+            assert [hit.score for hit in hits] == sorted((h.score for h in hits), reverse=True)
+            assert len(await memory.node(number).search("milk", PHEXT, limit=2)) == 2
+        memory.apply(Partition(((0, 1), (2,), (3,))))
+        await memory.run_until(memory.now + 10)
+        with pytest.raises(NotHeldError, match=r"no holder of .* is reachable"):
+            await memory.node(0).search("milk", PHEXT)
+        missing: list[str] = []
+        hits = await memory.node(0).search("milk", PHEXT, missing=missing)
+        assert {hit.coordinate for hit in hits} == {_A, _C}
+        assert [line.startswith("no holder of ") for line in missing] == [True]
+
+    _run(body)

@@ -5,17 +5,20 @@ from dataclasses import replace
 
 import pytest
 
-from phextsync.errors import NotHeldError
+from phextsync.errors import NotHeldError, ProtocolError
 from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.limits import Limits
+from phextsync.sync.listener import Listener
 from phextsync.sync.messages import (
+    Ask,
     Fetch,
     Fetched,
     FetchMode,
     Survey,
     Surveyed,
     SurveyedScroll,
+    Told,
     Unknown,
     Verdict,
 )
@@ -283,7 +286,7 @@ def test_scrolls_outside_of_a_range_or_in_disorder_end_the_link() -> None:
     for scrolls, rest in (((row,), None), ((), _TWO.lower), ((), _A)):
         network = _network()
         reader = network.peers[1]
-        reader.core.surveying.survey(network.now, PHEXT, _TWO, lambda _: None)
+        reader.core.elsewhere.surveying.survey(network.now, PHEXT, _TWO, lambda _: None)
         frame = reader.core.next_frame(network.now, 1)
         assert frame is not None
         survey = decode(frame, Limits())
@@ -302,7 +305,7 @@ def test_a_text_in_a_survey_that_is_not_what_its_digest_says_ends_the_link(
     network = _network()
     holder, reader = network.peers
     told: list[Surveyed | None] = []
-    survey = reader.core.surveying.survey
+    survey = reader.core.elsewhere.surveying.survey
     survey(network.now, PHEXT, _TWO, told.append, with_texts=True)
     network.run(1)
     assert told[0] is not None
@@ -317,6 +320,67 @@ def test_a_text_in_a_survey_that_is_not_what_its_digest_says_ends_the_link(
     answer = Surveyed(asked.number, Verdict.GIVEN, None, (forged,))
     reader.core.receive(network.now, 1, encode(answer))
     assert "by its fingerprint" in str(reader.core.links[1].goodbye)
+
+
+def _ask(network: Network, check: Callable[[bytes], None]) -> list[bytes | None]:
+    """Let the last peer ask for something to be worked out; return what it is told."""
+    told: list[bytes | None] = []
+    ask = network.peers[-1].core.elsewhere.working_out.ask
+    ask(network.now, PHEXT, _TWO, b"words", check, told.append)
+    return told
+
+
+def _accept(_: bytes) -> None:
+    """Whatever it is."""
+
+
+@pytest.mark.parametrize("answer", [b"", b"answer", bytes(3 << 20)])
+def test_what_is_worked_out_comes_in_pieces(answer: bytes) -> None:
+    network = Network(2)
+    holder, reader = network.peers
+    asked: list[tuple[int, Ask]] = []
+
+    def note(link: int, ask: Ask) -> bool:
+        asked.append((link, ask))
+        return True
+
+    holder.listener = Listener(on_asked=note)
+    holder.start()
+    reader.replicas.hold(PHEXT, [_ONE])
+    network.link_all()
+    network.run(1)
+    told = _ask(network, _accept)
+    network.run(1)
+    ((link, ask),) = asked
+    assert (ask.phext, ask.range, ask.words, told) == (PHEXT, _TWO, b"words", [])
+    holder.core.elsewhere.tell(network.now, link, ask, answer)
+    holder.core.elsewhere.tell(network.now, link, ask, b"once more")
+    network.run(1)
+    assert told == [answer]
+
+
+def test_where_nobody_works_it_out_that_is_said() -> None:
+    network = _network()
+    told = _ask(network, _accept)
+    network.run(1)
+    assert told == [None]
+
+
+def test_an_answer_that_is_none_ends_the_link_and_the_next_holder_is_asked() -> None:
+    def refuse(_: bytes) -> None:
+        raise ProtocolError("expected an answer")
+
+    network = _network()
+    reader = network.peers[1]
+    told = _ask(network, refuse)
+    frame = reader.core.next_frame(network.now, 1)
+    assert frame is not None
+    asked = decode(frame, Limits())
+    assert isinstance(asked, Ask)
+    answer = Told(asked.number, Verdict.GIVEN, 0, 1, b"none")
+    reader.core.receive(network.now, 1, encode(answer))
+    assert reader.core.links[1].goodbye == "expected an answer"
+    assert told == [None]
 
 
 # -- rights --------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from phextsync.control import operations
 from phextsync.control.answers import Page, rows_of_pages
 from phextsync.control.operations import Asked, Operation
 from phextsync.control.performing import PAGE_ITEMS
@@ -159,7 +158,7 @@ def pages(asked: Asked, operation: Operation[Page[T]], phext: str, range_: str) 
     return rows_of_pages(lambda after: operation.ask(asked, phext, range_, after))
 
 
-def found(rows: Iterable[T]) -> tuple[list[T], str]:
+def there_is(rows: Iterable[T]) -> tuple[list[T], str]:
     """Return the rows of `pages`, and what is missing of them, "" when nothing is."""
     listed: list[T] = []
     try:
@@ -168,12 +167,6 @@ def found(rows: Iterable[T]) -> tuple[list[T], str]:
     except NotHeldError as error:
         return listed, str(error)
     return listed, ""
-
-
-def warn_of_unheld(asked: Asked, phext: str, range_: CoordinateRange) -> None:
-    """Say which parts of a range are not held here: what is there is not in what is printed."""
-    if unheld := operations.STATUS.ask(asked).unheld(phext, range_):
-        warn(f"of {phext} is not held here: {', '.join(map(str, unheld))}")
 
 
 # -- arguments -----------------------------------------------------------------------------

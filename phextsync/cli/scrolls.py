@@ -24,7 +24,6 @@ from phextsync.cli.common import (
     existing_folder,
     fail,
     file_names,
-    found,
     pages,
     progress_bars,
     range_target,
@@ -35,8 +34,8 @@ from phextsync.cli.common import (
     shown_path,
     target,
     text_or_input,
+    there_is,
     warn,
-    warn_of_unheld,
     whole_range_target,
     with_file,
     write_output,
@@ -47,7 +46,6 @@ from phextsync.control.client import Attachment
 from phextsync.control.frames import Value
 from phextsync.control.sockets import ABSENT
 from phextsync.handles.visit import Alone
-from phextsync.index import CoordinateRange
 from phextsync.store.import_note import ImportNote, forget_import
 from phextsync.terminal import visible, visible_json
 
@@ -109,7 +107,7 @@ def ls(range_: Range = "*", data: Data = DATA, phext: Phext = PHEXT, as_json: Js
     """List the scrolls in a range: coordinate, bytes, file if it is one, first line."""
     with session(data) as asked:
         within = range_target(asked, phext, range_)
-        rows, missing = found(pages(asked, operations.LIST, within.phext, str(within.range)))
+        rows, missing = there_is(pages(asked, operations.LIST, within.phext, str(within.range)))
         files = file_names(asked, within.phext, (row.coordinate for row in rows))
     if within.below is not None:
         rows = [row for row in rows if _is_below(files.get(str(row.coordinate)), within.below)]
@@ -154,21 +152,23 @@ def search(
     """Find the scrolls that have all the words, the best first: coordinate, score, snippet."""
     with session(data) as asked:
         phext, within = whole_range_target(asked, phext, range_)
-        hits = operations.SEARCH.ask(asked, phext, within, words, limit)
+        found = operations.SEARCH.ask(asked, phext, within, words, limit)
+        hits, missing = found.hits, "; ".join(found.missing)
         files = file_names(asked, phext, (hit.coordinate for hit in hits))
-        warn_of_unheld(asked, phext, CoordinateRange.parse(within))
     if as_json:
         rows: list[dict[str, object]] = [
             {"coordinate": str(hit.coordinate), "score": hit.score, "snippet": hit.snippet}
             for hit in hits
         ]
         say_json([_with_file(row, files) for row in rows])
-        return
-    width = max((len(str(hit.coordinate)) for hit in hits), default=0)
-    for hit in hits:
-        what = with_file(" ".join(hit.snippet.split()), files.get(str(hit.coordinate)))
-        say(f"{hit.coordinate!s:{width}}  {hit.score:6.2f}  {what}")
-    if not hits:
+    else:
+        width = max((len(str(hit.coordinate)) for hit in hits), default=0)
+        for hit in hits:
+            what = with_file(" ".join(hit.snippet.split()), files.get(str(hit.coordinate)))
+            say(f"{hit.coordinate!s:{width}}  {hit.score:6.2f}  {what}")
+    if missing:
+        fail(missing)
+    if not hits and not as_json:
         fail(f"no scroll in {range_} of {phext} has {words!r}")
 
 
@@ -238,7 +238,7 @@ def export(
     damages: list[str] = []
     with session(data, report=damages.append) as asked:
         phext, range_ = whole_range_target(asked, phext, range_)
-        scrolls, missing = found(pages(asked, operations.READ, phext, range_))
+        scrolls, missing = there_is(pages(asked, operations.READ, phext, range_))
     replaced = sum(phextfile.has_breaks(text) for _, text in scrolls)
     if replaced:
         what = counted(replaced, "scroll")

@@ -75,6 +75,22 @@ class ListedScroll:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """What a search has found; `missing` says, a line each, of which parts nobody was asked."""
+
+    hits: list[Hit]
+    missing: tuple[str, ...] = ()
+
+    def all(self, missing: list[str] | None) -> list[Hit]:
+        """Return the hits, and add what is missing to a list. NotHeldError without a list."""
+        if self.missing and missing is None:
+            raise NotHeldError("; ".join(self.missing))
+        if missing is not None:
+            missing += self.missing
+        return self.hits
+
+
+@dataclass(frozen=True, slots=True)
 class DeletedScrolls:
     """Scrolls that can be brought back, and the range in which to look for more, if any."""
 
@@ -251,7 +267,18 @@ LISTED: Final = _page_of(
 )
 SCROLLS: Final = _page_of(lambda row: [str(row[0]), row[1]], _as_scroll, lambda row: row[0])
 STEPS: Final[Form[tuple[bool, bool]]] = Form(lambda steps: [*steps], _as_steps)
-HITS: Final = rows_of("hits", lambda hit: [str(hit.coordinate), hit.snippet, hit.score], _as_hit)
+_HITS: Final = rows_of("hits", lambda hit: [str(hit.coordinate), hit.snippet, hit.score], _as_hit)
+
+
+def _as_found(value: Value) -> Found:
+    match value:
+        case [list(hits), list(missing)]:
+            return Found(_HITS.decode(hits), tuple(_as_texts(missing)))
+        case _:
+            raise _unexpected("what was found", value)
+
+
+FOUND: Final[Form[Found]] = Form(lambda f: [_HITS.encode(f.hits), [*f.missing]], _as_found)
 
 
 # -- the past ------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import trio
 
 from phextsync.boundaries import Boundary, one_line
 from phextsync.control import operations
+from phextsync.control.answers import Found
 from phextsync.control.frames import Value, encode_answer, encode_error
 from phextsync.control.gathering import Elsewhere, Gathering
 from phextsync.control.operations import (
@@ -102,7 +103,7 @@ class Served(Protocol):
         timeout_s: float | None = None,
     ) -> None: ...
 
-    async def search(
+    async def find(
         self, words: str, phext: str, range_: CoordinateRange, *, limit: int
     ) -> list[Hit]: ...
 
@@ -131,7 +132,7 @@ class Desk:
         self._node = node
         self.replicas = node.replicas
         self.foreign = node.foreign
-        self._gathering = Gathering(node.replicas.holding, node.foreign)
+        self._gathering = Gathering(node.replicas.holding, node.foreign, self.wait)
         stored = node.replicas.store.receipts()
         self._receipts = {client: _Receipt.decode(data) for client, data in stored.items()}
         self._awaited = set(self._receipts)
@@ -222,8 +223,8 @@ class Desk:
                 await self._synced(phext, CoordinateRange.parse(range_), peers, rest)
             case ["search", str(phext), str(range_), str(words), int(limit)]:
                 within = CoordinateRange.parse(range_)
-                hits = await self._node.search(words, phext, within, limit=limit)
-                return operations.SEARCH.answer.encode(hits)
+                hits = await self._node.find(words, phext, within, limit=limit)
+                return operations.SEARCH.answer.encode(Found(hits))
             case _:
                 look = look_back(self.replicas, request)
                 return await trio.to_thread.run_sync(

@@ -4,26 +4,46 @@ Here is decided, for whoever asks, whether a request is answered here, elsewhere
 answer is whole, or says which part of it is missing.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from phextsync.control import operations
-from phextsync.control.answers import ListedScroll, Missing, Page
-from phextsync.control.frames import Value
+from phextsync.control.answers import DeletedScrolls, Found, ListedScroll, Missing, Page
+from phextsync.control.frames import Value, decode_answer, encode_request
 from phextsync.control.operations import Operation, check_phext, operation_of, unsigned
 from phextsync.control.performing import PAGE_BYTES, PAGE_ITEMS, rest_of, unfit
-from phextsync.errors import CoordinateError, NotHeldError
-from phextsync.index import Coordinate, CoordinateRange
+from phextsync.errors import CoordinateError, NotHeldError, ProtocolError, StoreError
+from phextsync.index import Coordinate, CoordinateRange, cbor_items
 from phextsync.ranges import Ranges
 from phextsync.replica.holding import Holding
+from phextsync.search import Hit
+from phextsync.tasks import at_once
 
 _OF_RANGES: Final = (
     operations.COUNT,
     operations.COORDINATES,
     operations.LIST,
     operations.READ,
+    operations.UNDELETABLE,
+    operations.SEARCH,
 )
+_OF_A_PAST: Final = (
+    operations.LOG,
+    operations.BLAME,
+    operations.SHOW,
+    operations.VERSIONS,
+    operations.DELETED,
+)
+OF_A_PAST: Final = tuple(operation.name for operation in _OF_A_PAST)
+"""These look at the past of one scroll, which those that hold it keep."""
+
+WORKED_OUT: Final = (*OF_A_PAST, operations.UNDELETABLE.name, operations.SEARCH.name)
+"""These a holder works out for one who does not hold the range."""
+
+_AT_ONCE: Final = 16  # holders that are asked at a time
+_ITEMS_MAX: Final = 1 << 20  # of an answer; a log of 100,000 changes has 800,000
 
 T = TypeVar("T")
 
@@ -72,33 +92,57 @@ class Elsewhere(Protocol):
 
     async def read(self, phext: str, at: Coordinate) -> str: ...
 
+    async def work_out(
+        self, phext: str, range_: CoordinateRange, words: bytes, check: Callable[[bytes], None]
+    ) -> bytes | None: ...
+
+    def pieces(self, phext: str, range_: CoordinateRange) -> list[CoordinateRange]: ...
+
     def unreachable(self, phext: str, ranges: Iterable[CoordinateRange]) -> tuple[str, ...]: ...
 
 
 class Gathering:
-    """Answers requests about ranges of which not all is held here."""
+    """Answers requests about what is not all held here. `look` answers one that is about what is
+    held."""
 
-    def __init__(self, holding: Holding, foreign: Elsewhere) -> None:
+    def __init__(
+        self,
+        holding: Holding,
+        foreign: Elsewhere,
+        look: Callable[[list[Value]], Awaitable[Value]],
+    ) -> None:
         self._holding = holding
         self._foreign = foreign
+        self._look = look
 
     def is_wanted(self, request: list[Value]) -> bool:
         """Whether others have to be asked for an answer. Costs nothing where all is held."""
-        if self._holding.is_everything or operation_of(request) not in _OF_RANGES:
+        if self._holding.is_everything:
             return False
-        match unsigned(request):
-            case [_, str(phext), str(range_), *_]:
-                with suppress(CoordinateError):  # whoever carries it out says what is wrong
+        operation = operation_of(request)
+        with suppress(CoordinateError):  # whoever carries it out says what is wrong
+            match unsigned(request):
+                case [_, str(phext), str(range_), *_] if operation in _OF_RANGES:
                     return not self._holding.holds(phext, CoordinateRange.parse(range_))
+                case [_, str(phext), str(at), *_] if operation in _OF_A_PAST:
+                    return not self._holding.is_held(phext, Coordinate.parse(at))
         return False
 
     async def answer(self, request: list[Value]) -> Value:
-        """Answer a request. NotHeldError for a number to which some part is missing."""
+        """Answer a request. NotHeldError for what is nothing if a part of it is missing."""
         check_phext(request)
-        operation = operation_of(request)
-        match unsigned(request)[1:]:
-            case [str(phext), str(range_)] if operation is operations.COUNT:
-                return await self._count(phext, CoordinateRange.parse(range_))
+        operation, request = operation_of(request), unsigned(request)
+        match request[1:]:
+            case [str(phext), str(at), *_] if operation is not None and operation in _OF_A_PAST:
+                return await self._past(operation, phext, Coordinate.parse(at), request)
+            case [str(phext), str(range_)]:
+                within = CoordinateRange.parse(range_)
+                if operation is operations.COUNT:
+                    return await self._count(phext, within)
+                if operation is operations.UNDELETABLE:
+                    return await self._undeletable(phext, within)
+            case [str(phext), str(range_), str(words), int(limit)]:
+                return await self._search(phext, CoordinateRange.parse(range_), words, limit)
             case [str(phext), str(range_), str(after)]:
                 rest = rest_of(range_, after)
                 if operation is operations.COORDINATES:
@@ -106,7 +150,101 @@ class Gathering:
                 if operation is operations.LIST:
                     return await self._page(operations.LIST, phext, rest, _listed)
                 return await self._texts(phext, rest)
-        raise unfit(unsigned(request)[0], unsigned(request)[1:])
+        raise unfit(request[0], request[1:])
+
+    # -- what holders work out -------------------------------------------------------------
+
+    async def _ask(
+        self,
+        operation: Operation[T],
+        phext: str,
+        range_: CoordinateRange,
+        arguments: list[Value],
+        check: Callable[[T], bool] = lambda _: True,
+    ) -> T | None:
+        """Return the answer to an operation about a range that one holder has, None where nobody
+        could be asked. The error that it has there is raised here."""
+
+        def decoded(answer: bytes) -> T | Exception:
+            if cbor_items(answer) > _ITEMS_MAX:
+                raise ProtocolError(f"expected an answer of at most {_ITEMS_MAX} items, found more")
+            _, value = decode_answer(answer)
+            if isinstance(value, Exception):
+                return value
+            told = operation.answer.decode(value)
+            if not check(told):
+                raise ProtocolError(f"expected of {operation.name} what was asked, found else")
+            return told
+
+        def checked(answer: bytes) -> None:
+            try:
+                decoded(answer)
+            except CoordinateError as error:
+                raise ProtocolError(str(error)) from error
+
+        words = encode_request(0, 0, [operation.name, *arguments])
+        answer = await self._foreign.work_out(phext, range_, words, checked)
+        told = None if answer is None else decoded(answer)
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    async def _past(
+        self, operation: Operation[object], phext: str, at: Coordinate, request: list[Value]
+    ) -> Value:
+        told = await self._ask(operation, phext, CoordinateRange.of(at), request[3:])
+        if told is None:
+            raise self._nobody(phext, CoordinateRange.of(at))
+        return operation.answer.encode(told)
+
+    async def _undeletable(self, phext: str, range_: CoordinateRange) -> Value:
+        """Answer for the first part of a range, and say where to look for more."""
+        operation = operations.UNDELETABLE
+        piece, *_ = self._foreign.pieces(phext, range_)
+        if self._holding.holds(phext, piece):
+            told = operation.answer.decode(await self._look([operation.name, phext, str(piece)]))
+        else:
+            found = await self._ask(operation, phext, piece, [], partial(_is_within, piece))
+            if found is None:
+                raise self._nobody(phext, piece)
+            told = found
+        lower = piece.upper if told.rest is None else CoordinateRange.parse(told.rest).lower
+        rest = None if lower is None else range_.intersect(CoordinateRange(lower, None))
+        return operation.answer.encode(
+            DeletedScrolls(told.found, None if rest is None else str(rest))
+        )
+
+    async def _search(self, phext: str, range_: CoordinateRange, words: str, limit: int) -> Value:
+        """Ask each holder for its best, and return the best of all."""
+        pieces = self._foreign.pieces(phext, range_)
+        hits: list[Hit] = []
+        unanswered: list[CoordinateRange] = []
+        failed: list[str] = []
+
+        async def find(piece: CoordinateRange) -> None:
+            try:
+                hits.extend(await found_in(piece))
+            except StoreError as error:
+                failed.append(f"{phext} {piece} cannot be searched: {error}")
+
+        async def found_in(piece: CoordinateRange) -> list[Hit]:
+            if self._holding.holds(phext, piece):
+                request: list[Value] = [operations.SEARCH.name, phext, str(piece), words, limit]
+                return operations.SEARCH.answer.decode(await self._look(request)).hits
+            is_fit = partial(_are_hits_in, piece, limit)
+            told = await self._ask(operations.SEARCH, phext, piece, [words, limit], is_fit)
+            unanswered.extend(() if told is not None else (piece,))
+            return [] if told is None else told.hits
+
+        await at_once([partial(find, piece) for piece in pieces], _AT_ONCE)
+        hits.sort(key=lambda hit: (-hit.score, hit.coordinate))
+        missing = (*self._foreign.unreachable(phext, unanswered), *failed)
+        return operations.SEARCH.answer.encode(Found(hits[:limit], missing))
+
+    def _nobody(self, phext: str, range_: CoordinateRange) -> NotHeldError:
+        return NotHeldError("; ".join(self._foreign.unreachable(phext, (range_,))))
+
+    # -- what there is in a range ----------------------------------------------------------
 
     async def _count(self, phext: str, range_: CoordinateRange) -> int:
         count, missing = 0, Missing()
@@ -159,3 +297,17 @@ def _place(row: Row) -> Coordinate:
 
 def _listed(row: Row) -> ListedScroll:
     return ListedScroll(row.coordinate, row.size, row.line)
+
+
+def _is_within(range_: CoordinateRange, told: DeletedScrolls) -> bool:
+    places = [row.coordinate for row in told.found]
+    if told.rest is not None:
+        lower = CoordinateRange.parse(told.rest).lower
+        if lower == range_.lower:
+            return False
+        places.append(lower)
+    return all(place in range_ for place in places)
+
+
+def _are_hits_in(range_: CoordinateRange, limit: int, told: Found) -> bool:
+    return len(told.hits) <= limit and all(hit.coordinate in range_ for hit in told.hits)

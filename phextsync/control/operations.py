@@ -334,7 +334,7 @@ SYNCED: Final = Operation(
 SEARCH: Final = Operation(
     "search",
     (PHEXT, RANGE, Argument("words", str), Argument("a number", int)),
-    answers.HITS,
+    answers.FOUND,
     "the best scrolls that have all the words",
     serving=Serving.WAITS,
 )

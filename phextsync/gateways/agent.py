@@ -192,23 +192,19 @@ class Agent:
         names = ", ".join(await self.phexts()) or "none"
         return [f"no scrolls in {range_} of {phext.name}; phexts that exist: {names}", *notes]
 
-    async def _unheld(self, phext: str, range_: CoordinateRange) -> list[str]:
-        """Return a line about the parts of a range that other machines hold and this one does not,
-        if there are any."""
-        unheld = (await self._node.status()).unheld(phext, range_)
-        return [f"[not held by this machine: {', '.join(map(str, unheld))}]"] if unheld else []
-
     async def _search(
         self, words: str, phext: str, range_: CoordinateRange, limit: int
     ) -> list[str]:
-        hits = await self._node.search(words, phext, range_, limit=min(limit, PAGE_ROWS))
+        missing: list[str] = []
+        most = min(limit, PAGE_ROWS)
+        hits = await self._node.search(words, phext, range_, limit=most, missing=missing)
         rows = [(hit.coordinate, "", " ".join(hit.snippet.split())) for hit in hits]
         lines = await self._lines(phext, rows)
         return [
             "\n".join(lines)
             or f"no scroll in {range_} of {phext} has all of {words!r:.80}; try fewer words,"
             " beginnings such as wor*, or list",
-            *await self._unheld(phext, range_),
+            *(f"[{line}]" for line in missing),
         ]
 
     async def _lines(self, phext: str, rows: list[tuple[Coordinate, str, str]]) -> list[str]:

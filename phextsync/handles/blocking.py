@@ -105,11 +105,13 @@ class Handle:
         range_: Range = EVERYTHING,
         *,
         limit: int = 20,
+        missing: list[str] | None = None,
         timeout_s: float | None = None,
     ) -> list[Hit]:
         """Search as `Node.search` does. TimeoutError after `timeout_s`."""
         wanted: list[Value] = [phext, text_of(range_), words, limit]
-        return self._engine.ask(operations.SEARCH, *wanted, timeout_s=timeout_s)
+        found = self._engine.ask(operations.SEARCH, *wanted, timeout_s=timeout_s)
+        return found.all(missing)
 
     def history_settings(self) -> list[HistorySetting]:
         """Return how long history is kept: first in the whole folder, then in ranges."""

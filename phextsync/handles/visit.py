@@ -9,6 +9,7 @@ from random import Random, SystemRandom
 from typing import Final
 
 from phextsync.control import operations
+from phextsync.control.answers import Found
 from phextsync.control.client import Attachment
 from phextsync.control.frames import Answer, Value
 from phextsync.control.operations import Asked, check_phext, is_about_files, is_change
@@ -223,7 +224,8 @@ def _answer(replicas: ReplicaSet, files: FileDesk, folder: Path, request: list[V
             check_phext(request)
             within = CoordinateRange.parse(range_)
             hits = find_alone(replicas, folder, words, phext, within, limit=limit)
-            return operations.SEARCH.answer.encode(hits)
+            missing = replicas.holding.missing(phext, within)
+            return operations.SEARCH.answer.encode(Found(hits, missing))
     if is_about_files(request):
         return files.ask(request)
     return perform(replicas, request)

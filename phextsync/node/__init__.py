@@ -21,6 +21,8 @@
 * `pieces`: a range that others hold, in parts that are asked for one by one
 * `survey_pages`: what there is in a range, put together from them
 * `foreign`: what others hold, fetched and surveyed
+* `answering`: what peers ask to be worked out of what is held here
+* `doors`: the folder's socket, and where new machines come in
 * `importing`: many texts at once
 * `node`: `open_node`, where all of it meets
 """

@@ -11,13 +11,14 @@ from phextsync.errors import NotHeldError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.following import Following
 from phextsync.node.links import Links
-from phextsync.node.pieces import at_once, cut
+from phextsync.node.pieces import cut
 from phextsync.node.survey_pages import Filling, Look, SurveyPage
 from phextsync.ranges import Ranges, intersection, subtract, union
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.hosting import row_of, rows_of
 from phextsync.sync.messages import DIGEST_BYTES, Surveyed, SurveyedScroll
 from phextsync.sync.synchronizer import Synchronizer
+from phextsync.tasks import at_once
 
 _PAGE_SCROLLS: Final = 256
 _AT_ONCE: Final = 16  # holders that are asked, and scrolls that are fetched, for one page
@@ -174,10 +175,26 @@ class Foreign:
         rows = self._with_guests(phext, here, rows_by_place, with_texts)
         return Look(rows, surveyed.rest, missing)
 
+    async def work_out(
+        self, phext: str, range_: CoordinateRange, words: bytes, check: Callable[[bytes], None]
+    ) -> bytes | None:
+        """Return what a holder of all of a range works out of it, None where nobody could be asked.
+        `check` raises ProtocolError for what is no answer: then another one is asked."""
+        answer = await self._work_out(phext, range_, words, check)
+        if answer is None and await self._link_with_holders(phext, range_.lower):
+            answer = await self._work_out(phext, range_, words, check)
+        return answer
+
+    async def _work_out(
+        self, phext: str, range_: CoordinateRange, words: bytes, check: Callable[[bytes], None]
+    ) -> bytes | None:
+        ask = self._core.elsewhere.working_out.ask
+        return await self._told(lambda now, done: ask(now, phext, range_, words, check, done))
+
     async def _survey(
         self, phext: str, piece: CoordinateRange, with_texts: bool
     ) -> Surveyed | None:
-        surveying = self._core.surveying
+        surveying = self._core.elsewhere.surveying
         return await self._told(
             lambda now, done: surveying.survey(now, phext, piece, done, with_texts=with_texts)
         )

@@ -20,17 +20,19 @@ import trio
 from phextsync import discovery, transport
 from phextsync.boundaries import Boundary
 from phextsync.change_streams import ChangeStream
+from phextsync.control import operations
 from phextsync.control.desk import Desk, Directories
+from phextsync.control.frames import Value
 from phextsync.control.performing import held_rows, phexts_of_users, summarize
-from phextsync.control.server import serve
 from phextsync.control.status import Status
 from phextsync.errors import IdentityError, StoreFullError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.node import invitations as invitation
 from phextsync.node.acquaintances import Acquaintances
 from phextsync.node.agreement import Agreement
+from phextsync.node.answering import Answering
 from phextsync.node.dialler import Dialler
 from phextsync.node.discoverer import Discoverer
+from phextsync.node.doors import doors
 from phextsync.node.following import Following
 from phextsync.node.foreign import Foreign
 from phextsync.node.importing import import_texts
@@ -130,6 +132,7 @@ class Node:
             on_due=self._is_due,
             on_progress=lambda: self.agreement.note_progress(),
             on_edit=lambda link: self.links.edited(link),
+            on_asked=lambda link, asked: self.answering.ask(link, asked),
         )
 
     def _make_parts(self, links_max: int) -> None:
@@ -152,6 +155,9 @@ class Node:
         self.dialler = Dialler(network, self.links, met, boundary, source, neighbourhood)
         link_with = self.dialler.link_with_any
         self.foreign = Foreign(self.replicas, self.core, self.links, self.following, link_with)
+        self.answering = Answering(
+            self.core, self.links, boundary, wait=lambda request: self.desk.wait(request)
+        )
         self.discoverer = Discoverer(self.dialler, boundary, self._announcement, self.reloaded)
         self.agreement = Agreement(self.replicas, self.core, self.links, self.acquaintances)
         self.presence = self.core.presence
@@ -255,16 +261,26 @@ class Node:
         range_: Range = EVERYTHING,
         *,
         limit: int = 20,
+        missing: list[str] | None = None,
     ) -> list[Hit]:
-        """Return the `limit` best scrolls in `range_` that have all the words, the best first:
-        what was written before the call. On a full disk: what is durable.
+        """Return the `limit` best scrolls in `range_` that have all the words, the best first,
+        whoever holds them: what was written before the call. On a full disk: what is durable.
 
         The first search makes the index or brings it up to date, and waits for that;
-        `searcher.start` does it beforehand. StoreError when there can be none.
+        `searcher.start` does it beforehand. StoreError when there can be none. NotHeldError says of
+        which parts nobody could be asked; where `missing` is given, that is added to it instead.
         """
+        request: list[Value] = [operations.SEARCH.name, phext, str(as_range(range_)), words, limit]
+        found = operations.SEARCH.answer.decode(await self.desk.wait(request))
+        return found.all(missing)
+
+    async def find(
+        self, words: str, phext: str, range_: CoordinateRange, *, limit: int
+    ) -> list[Hit]:
+        """Search as `search` does in what is held here."""
         with suppress(StoreFullError):
             await self.durable()  # only then it is indexed
-        return await self.searcher.find(words, phext, as_range(range_), limit=limit)
+        return await self.searcher.find(words, phext, range_, limit=limit)
 
     def peers(self) -> list[PeerStatus]:
         """Return the connected peers, by node id."""
@@ -320,6 +336,7 @@ class Node:
             nursery.start_soon(self._keep_time)
             nursery.start_soon(self.searcher.run)
             nursery.start_soon(self.following.run)
+            nursery.start_soon(self.answering.run)
             self.port = await nursery.start(self._surroundings.network.serve, self.links.accept)
             for address in self._static:
                 self.dialler.dial(nursery, address, None, is_neighbour=True, is_proven=True)
@@ -476,24 +493,5 @@ async def open_node(
     except BaseException:
         store.close(clean=False)
         raise
-    async with running(node), _doors(node, host):
+    async with running(node), doors(node, host):
         yield node
-
-
-@asynccontextmanager
-async def _doors(node: Node, host: str | None) -> AsyncIterator[None]:
-    """Let other processes of the folder's owner in, and new machines of the mesh."""
-    async with trio.open_nursery() as nursery:
-        await nursery.start(serve, node.folder, node.desk)
-        nursery.start_soon(
-            invitation.keep_serving,
-            invitation.Invitations(node.folder),
-            lambda: node.identity,
-            host,
-            node.reloaded,
-            node.boundary,
-        )
-        try:
-            yield
-        finally:
-            nursery.cancel_scope.cancel()

@@ -1,16 +1,12 @@
 """Pieces: a range that others hold in parts that are asked for one by one."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
-
-import trio
+from collections.abc import Sequence
+from typing import Final
 
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.ranges import subtract
 
 _PIECES_MAX: Final = 64
-
-T = TypeVar("T")
 
 
 def cut(
@@ -47,18 +43,3 @@ def _longest(gap: CoordinateRange, told: Sequence[CoordinateRange]) -> list[Coor
         upper = piece.upper
         rest = None if upper is None else rest.intersect(CoordinateRange(upper, None))
     return pieces
-
-
-async def at_once(calls: Sequence[Callable[[], Awaitable[T]]], count_max: int) -> list[T]:
-    """Return what the calls return, in their order; so many run at a time."""
-    found: dict[int, T] = {}
-    limiter = trio.CapacityLimiter(count_max)
-
-    async def run(i: int, call: Callable[[], Awaitable[T]]) -> None:
-        async with limiter:
-            found[i] = await call()
-
-    async with trio.open_nursery() as nursery:
-        for i, call in enumerate(calls):
-            nursery.start_soon(run, i, call)
-    return [found[i] for i in range(len(calls))]

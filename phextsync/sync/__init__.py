@@ -3,6 +3,7 @@
 * `limits`: every size that a peer could otherwise choose
 * `messages`: what a frame may say
 * `fields`: a frame as one array, and its items taken in order, each checked
+* `codec_of_questions`: how what a peer is asked to be shown is written and read
 * `codec`: how messages are written as frames, and read
 * `reconcile`: what differs between two indexes, by ranges
 * `sketch`: few differences between two indexes, in one round trip
@@ -29,8 +30,9 @@
 * `tree`: which links get an update at once where nodes are not all linked
 * `late`: what a comparison brought before the tree did
 * `lazy`: what a peer gets from others in place of us
-* `hosting`: what a peer asks to be shown of what we hold and it does not
 * `assembly`: entries that are larger than a frame, put together
+* `asked`: what a peer was asked to be shown of what it holds and we do not
+* `hosting`: what a peer asks to be shown of what we hold and it does not
 * `incoming`: the updates that a peer sends: merged, refused, or incomplete
 * `versions`: what a peer's version of a scroll tells beside ours
 * `announcements`: which phexts both sides of a link have told of
@@ -38,7 +40,6 @@
 * `audits`: comparisons that read every entry, and how many are allowed
 * `findings`: what a comparison found becomes requests and updates
 * `comparisons`: when a link compares which phext
-* `asked`: what a peer was asked to be shown of what it holds and we do not
 * `link`: all that the core keeps of one link
 * `relay`: which links get an update that took effect here
 * `lacks`: what the peers have on their disks, and what they lack
@@ -46,6 +47,8 @@
 * `questions`: which peers are asked that hold what we do not
 * `fetching`: scrolls that are not held here become guests
 * `surveying`: what there is in a range that is not held here
+* `working_out`: what a holder works out of what it holds
+* `elsewhere`: all kinds of questions to those that hold what we do not
 * `replica_events`: what follows from what happens to replicas
 * `doubles`: which of two links to one node stays
 * `events`: who has come and gone

@@ -4,23 +4,27 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
+from typing import TypeAlias
 
 from phextsync.errors import ProtocolError
 from phextsync.index import CoordinateRange
 from phextsync.ranges import Ranges
 from phextsync.sync.assembly import Assembly
-from phextsync.sync.messages import Fetch, ScrollId, Survey
+from phextsync.sync.messages import FETCH_MINOR, Ask, Fetch, ScrollId, Survey
+
+Asking: TypeAlias = Fetch | Survey | Ask
 
 
 @dataclass(slots=True, eq=False)
 class Question:
     """Asks for something in a range that is not held here. `end` is called once, with whether it
-    was answered. `asked`: the links that were asked."""
+    was answered. `minor`: what a peer has to speak to be asked. `asked`: the links that were."""
 
     phext: str
     range: CoordinateRange
-    message: Callable[[int], Fetch | Survey]
+    message: Callable[[int], Asking]
     end: Callable[[bool], None]
+    minor: int = FETCH_MINOR
     asked: dict[int, None] = field(default_factory=dict)
     unanswered: int = 0
     due: float = inf
@@ -46,7 +50,7 @@ class Asked:
         self.assembly = assembly
         self.even: dict[ScrollId, None] = {}
         self._part = part
-        self.waiting: deque[Fetch | Survey] = deque()
+        self.waiting: deque[Asking] = deque()
         self._sent: dict[int, _Sent] = {}
         self._questions_max = questions_max
 
@@ -60,7 +64,7 @@ class Asked:
         """Whether there is something to ask, and the peer has answered enough of the rest."""
         return bool(self.waiting) and len(self._sent) - len(self.waiting) < self._questions_max
 
-    def next_question(self) -> Fetch | Survey:
+    def next_question(self) -> Asking:
         """Return what to ask next."""
         return self.waiting.popleft()
 

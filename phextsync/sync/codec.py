@@ -10,23 +10,23 @@ from typing import Final, TypeVar, cast
 
 from phextsync.errors import ProtocolError
 from phextsync.index import Coordinate, cbor_bytes, cbor_items
+from phextsync.sync import codec_of_questions as questions
 from phextsync.sync.fields import Fields, load_array, ranges_written
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import (
     DIGEST_BYTES,
-    FINGERPRINT_BYTES,
     LIVE_MINOR,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
     TIME_MS_MAX,
     UPDATE_ID_BYTES,
     Acknowledge,
+    Ask,
     Compare,
     Conflict,
     Entry,
     Fetch,
     Fetched,
-    FetchMode,
     Goodbye,
     Graft,
     Have,
@@ -47,10 +47,9 @@ from phextsync.sync.messages import (
     Summary,
     Survey,
     Surveyed,
-    SurveyedScroll,
+    Told,
     Unknown,
     Updates,
-    Verdict,
     Want,
     check_facts,
 )
@@ -362,87 +361,6 @@ def _read_keep(fields: Fields) -> Keep:
     return Keep(fields.phext(), fields.integer(), fields.ranges())
 
 
-def _write_fetch(fetch: Fetch) -> list[object]:
-    return [fetch.number, fetch.phext, fetch.coordinate.key, int(fetch.mode), fetch.digest]
-
-
-def _read_fetch(fields: Fields) -> Fetch:
-    return Fetch(
-        fields.integer(),
-        fields.phext(),
-        fields.coordinate(),
-        FetchMode(fields.integer(len(FetchMode))),
-        fields.octets(DIGEST_BYTES),
-    )
-
-
-def _write_fetched(fetched: Fetched) -> list[object]:
-    said = [fetched.number, int(fetched.verdict), int(fetched.is_subscribed), fetched.fingerprint]
-    return [*said, fetched.index, fetched.total, fetched.piece]
-
-
-def _read_fetched(fields: Fields) -> Fetched:
-    limits = fields.limits
-    parts_max = 2 * limits.scroll_bytes_max // limits.frame_bytes_max + 1
-    return Fetched(
-        fields.integer(),
-        Verdict(fields.integer(len(Verdict))),
-        bool(fields.integer(2)),
-        fields.octets(FINGERPRINT_BYTES),
-        fields.integer(parts_max),
-        fields.integer(parts_max),
-        fields.octets(limits.frame_bytes_max),
-    )
-
-
-def _write_survey(survey: Survey) -> list[object]:
-    asked = [survey.number, survey.phext, ranges_written((survey.range,))]
-    return [*asked, int(survey.with_texts)]
-
-
-def _read_survey(fields: Fields) -> Survey:
-    number, phext, ranges = fields.integer(), fields.phext(), fields.ranges()
-    if len(ranges) != 1:
-        raise ProtocolError(f"expected one range, found {len(ranges)}")
-    return Survey(number, phext, ranges[0], bool(fields.integer(2)))
-
-
-def _write_surveyed(surveyed: Surveyed) -> list[object]:
-    rows = list(map(_row_written, surveyed.scrolls))
-    rest = b"" if surveyed.rest is None else surveyed.rest.key
-    return [surveyed.number, int(surveyed.verdict), rest, rows]
-
-
-def _read_surveyed(fields: Fields) -> Surveyed:
-    return Surveyed(
-        fields.integer(),
-        Verdict(fields.integer(len(Verdict))),
-        fields.upper(),
-        tuple(map(_read_row, fields.arrays(fields.limits.surveyed_max))),
-    )
-
-
-def _row_written(row: SurveyedScroll) -> list[object]:
-    told = [row.coordinate.key, row.size, row.digest, row.line]
-    return told if row.text is None else [*told, row.text.encode(), row.version]
-
-
-def _read_row(fields: Fields) -> SurveyedScroll:
-    at, size = fields.coordinate(), fields.integer(1 << 32)
-    row = SurveyedScroll(at, size, fields.octets(DIGEST_BYTES, DIGEST_BYTES), fields.text())
-    if fields.left:
-        text = fields.octets(fields.limits.frame_bytes_max)
-        try:
-            row = row._replace(text=text.decode())
-        except UnicodeDecodeError as error:
-            raise ProtocolError(
-                f"expected the text of {at} in UTF-8, found {text!r:.40}"
-            ) from error
-        row = row._replace(version=fields.octets(fields.limits.version_bytes_max))
-    fields.end()
-    return row
-
-
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of message: its name in the specification, and how its fields are written and
@@ -482,13 +400,15 @@ KINDS: Final = (
     _kind("live", Live, _write_live, _read_live),
     _kind("leave", Leave, _write_ranges_of, _read_leave),
     _kind("keep", Keep, _write_ranges_of, _read_keep),
-    _kind("fetch", Fetch, _write_fetch, _read_fetch),
-    _kind("fetched", Fetched, _write_fetched, _read_fetched),
-    _kind("survey", Survey, _write_survey, _read_survey),
-    _kind("surveyed", Surveyed, _write_surveyed, _read_surveyed),
+    _kind("fetch", Fetch, questions.write_fetch, questions.read_fetch),
+    _kind("fetched", Fetched, questions.write_fetched, questions.read_fetched),
+    _kind("survey", Survey, questions.write_survey, questions.read_survey),
+    _kind("surveyed", Surveyed, questions.write_surveyed, questions.read_surveyed),
     _kind("have", Have, _write_ids, _read_have),
     _kind("graft", Graft, _write_ids, _read_graft),
     _kind("prune", Prune, _write_nothing, _read_prune),
+    _kind("ask", Ask, questions.write_ask, questions.read_ask),
+    _kind("told", Told, questions.write_told, questions.read_told),
 )
 """In the order of their numbers."""
 

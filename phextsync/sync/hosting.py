@@ -6,6 +6,7 @@ on, as many scrolls as there is room for.
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
@@ -14,16 +15,19 @@ from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange, contains
 from phextsync.ranges import Ranges, holds
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.sync.asked import Asking
 from phextsync.sync.durable_first import DurableFirst
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import (
     DIGEST_BYTES,
+    Ask,
     Fetch,
     Fetched,
     FetchMode,
     Survey,
     Surveyed,
     SurveyedScroll,
+    Told,
     Verdict,
 )
 from phextsync.sync.rights import LinkRights
@@ -36,24 +40,33 @@ class Hosting:
     """What one peer asked for and has not been shown yet: `asked`, and `pieces` of answers."""
 
     def __init__(
-        self, replicas: ReplicaSet, rights: LinkRights, durable_first: DurableFirst, limits: Limits
+        self,
+        replicas: ReplicaSet,
+        rights: LinkRights,
+        durable_first: DurableFirst,
+        limits: Limits,
+        work_out: Callable[[Ask], bool],
     ) -> None:
         self._replicas = replicas
         self._rights = rights
         self._durable_first = durable_first
         self._limits = limits
-        self.asked: OrderedDict[int, Fetch | Survey] = OrderedDict()
-        self.pieces: deque[Fetched] = deque()
+        self.asked: OrderedDict[int, Asking] = OrderedDict()
+        self.pieces: deque[Fetched | Told] = deque()
+        self._worked_out: dict[int, None] = {}  # for these
+        self._work_out = work_out
 
-    def ask(self, message: Fetch | Survey) -> None:
+    def ask(self, message: Asking) -> None:
         """The peer asks. ProtocolError when it has asked for too much, or twice under a number."""
         if isinstance(message, Fetch) and message.mode is FetchMode.UNSUBSCRIBE:
             self._rights.subscribed.pop((message.phext, message.coordinate), None)
             return
-        if message.number in self.asked or len(self.asked) >= self._limits.fetches_max:
+        number, count = message.number, len(self.asked) + len(self._worked_out)
+        is_twice = number in self.asked or number in self._worked_out
+        if is_twice or count >= self._limits.fetches_max:
             raise ProtocolError(
                 f"expected at most {self._limits.fetches_max} questions at once under numbers of "
-                f"their own, found {len(self.asked) + 1}"
+                f"their own, found {count + 1}"
             )
         self.asked[message.number] = message
 
@@ -62,12 +75,17 @@ class Hosting:
         for scroll in [each for each in self._rights.subscribed if each[0] == phext]:
             del self._rights.subscribed[scroll]
 
-    def next_answer(self) -> Fetched | Surveyed | None:
+    def next_answer(self) -> Fetched | Surveyed | Told | None:
         """Return the next answer, or the next piece of one. None while all that is asked for is
         held back until it is on our disk."""
         if self.pieces:
             return self.pieces.popleft()
-        for number, asked in self.asked.items():
+        for number, asked in list(self.asked.items()):
+            if isinstance(asked, Ask):
+                del self.asked[number]
+                if (told := self._told(asked)) is not None:
+                    return told
+                continue
             if isinstance(asked, Survey):
                 del self.asked[number]
                 return self._surveyed(asked)
@@ -78,7 +96,7 @@ class Hosting:
 
     # -- scrolls ---------------------------------------------------------------------------
 
-    def _fetched(self, asked: Fetch) -> Fetched:
+    def _fetched(self, asked: Fetch) -> Fetched | Told:
         coordinate, rights = asked.coordinate, self._rights.of(asked.phext)
         if not contains(rights.send, coordinate):
             return Fetched(asked.number, Verdict.NOT_ALLOWED, is_subscribed=False)
@@ -115,12 +133,41 @@ class Hosting:
 
     # -- ranges ----------------------------------------------------------------------------
 
-    def _surveyed(self, asked: Survey) -> Surveyed:
+    def _verdict(self, asked: Survey | Ask) -> Verdict:
         rights = self._rights.of(asked.phext)
         if not holds(rights.show, asked.range):
-            return Surveyed(asked.number, Verdict.NOT_ALLOWED)
-        if not holds(rights.held, asked.range):
-            return Surveyed(asked.number, Verdict.NOT_HELD)
+            return Verdict.NOT_ALLOWED
+        return Verdict.GIVEN if holds(rights.held, asked.range) else Verdict.NOT_HELD
+
+    def _told(self, asked: Ask) -> Told | None:
+        """Begin to work out what is asked for, or say why not."""
+        verdict = self._verdict(asked)
+        if verdict is Verdict.GIVEN:
+            self._worked_out[asked.number] = None
+            if self._work_out(asked):
+                return None
+            del self._worked_out[asked.number]
+            verdict = Verdict.NOT_HELD
+        return Told(asked.number, verdict)
+
+    def tell(self, asked: Ask, answer: bytes) -> None:
+        """This was worked out. What the peer may not read any more it is not told."""
+        if self._worked_out.pop(asked.number, asked) is asked:
+            return
+        verdict = self._verdict(asked)
+        if verdict is not Verdict.GIVEN:
+            self.pieces.append(Told(asked.number, verdict))
+            return
+        size = self._limits.frame_bytes_max // 2
+        total = max(1, -(-len(answer) // size))
+        for i in range(total):
+            piece = answer[i * size : (i + 1) * size]
+            self.pieces.append(Told(asked.number, Verdict.GIVEN, i, total, piece))
+
+    def _surveyed(self, asked: Survey) -> Surveyed:
+        verdict = self._verdict(asked)
+        if verdict is not Verdict.GIVEN:
+            return Surveyed(asked.number, verdict)
         replica = self._replicas.open(asked.phext)
         goal = self._limits.updates_bytes_goal
         rows, rest = rows_of(

@@ -97,5 +97,10 @@ class Limits:
     node has guests. Of more it is not told, and hears that."""
     surveyed_max: int = 256
     """Scrolls in one answer about a range: a frame of 25 KB, made in milliseconds."""
+    asked_bytes_max: int = 4096
+    """What is asked to be worked out of a range: words to search for, a time."""
+    told_bytes_max: int = 8 << 20
+    """One answer to that: the log of a scroll that was changed 100,000 times. A longer one is an
+    error that says so."""
     neighbours_max: int = 256
     """Peers that a node tells of; of those beyond it is sent what it has from them already."""

@@ -108,7 +108,8 @@ class Link:
     def _exchange(self, shared: Shared) -> None:
         """Make the parts that exchange updates."""
         replicas, limits = shared.replicas, shared.settings.limits
-        self.hosting = Hosting(replicas, self.rights, shared.durable_first, limits)
+        work_out = partial(shared.listener.on_asked, self.number)
+        self.hosting = Hosting(replicas, self.rights, shared.durable_first, limits, work_out)
         self.requests = Requests(replicas, self.rights, limits)
         self.outgoing = Outgoing(
             self.number,

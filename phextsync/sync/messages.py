@@ -9,7 +9,7 @@ from phextsync.index import Coordinate, CoordinateRange
 from phextsync.sync.limits import Limits
 
 PROTOCOL_MAJOR: Final = 1
-PROTOCOL_MINOR: Final = 5
+PROTOCOL_MINOR: Final = 6
 
 PRESENCE_MINOR: Final = 1
 """The minor version from which on a node understands `Presence`."""
@@ -29,6 +29,9 @@ TREE_MINOR: Final = 5
 
 FETCH_MINOR: Final = 5
 """The minor version from which on a node shows what it holds to one that does not hold it."""
+
+ASK_MINOR: Final = 6
+"""From this minor version on a node can be asked for what is worked out of what it holds."""
 
 OLD_LEFT_S_MAX: Final = 300
 """Seconds that a notice may have left for a node of a minor version before that."""
@@ -309,6 +312,29 @@ class Surveyed:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Asks under a number for what is worked out of a range that the sender does not hold: `words`
+    are an operation and what it takes besides phext and range, in CBOR."""
+
+    number: int
+    phext: str
+    range: CoordinateRange
+    words: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Answers an `Ask`: a verdict and, if it is given, a piece of the answer. All pieces follow
+    each other."""
+
+    number: int
+    verdict: Verdict
+    index: int = 0
+    total: int = 1
+    piece: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Have:
     """On the sender's disk are these updates, which it did not send on this link."""
 
@@ -368,6 +394,8 @@ Message: TypeAlias = (
     | Have
     | Graft
     | Prune
+    | Ask
+    | Told
 )
 
 

@@ -12,7 +12,6 @@ from phextsync.ranges import holds, intersection
 from phextsync.sync.asked import Question
 from phextsync.sync.clock import Clock
 from phextsync.sync.link import Link
-from phextsync.sync.messages import FETCH_MINOR
 
 HEDGE_S: Final = 0.05
 """After so long without an answer the next peer is asked as well."""
@@ -83,7 +82,7 @@ class Questions:
 
 
 def _may_answer(link: Link, question: Question) -> bool:
-    if link.hello is None or link.hello.minor < FETCH_MINOR or link.number in question.asked:
+    if link.hello is None or link.hello.minor < question.minor or link.number in question.asked:
         return False
     phext, range_ = question.phext, question.range
     return link.holds(phext, range_) and holds(link.rights.of(phext).bring, range_)

@@ -38,7 +38,7 @@ from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparisons import Settings
 from phextsync.sync.doubles import DUPLICATE, Doubles
 from phextsync.sync.durable_first import DurableFirst
-from phextsync.sync.fetching import Fetching
+from phextsync.sync.elsewhere import Elsewhere
 from phextsync.sync.greeting import Greeting, Self
 from phextsync.sync.heartbeat import PingTokens
 from phextsync.sync.lacks import Lack, Lacks
@@ -49,6 +49,7 @@ from phextsync.sync.listener import Listener
 from phextsync.sync.messages import (
     PROTOCOL_MINOR,
     Acknowledge,
+    Ask,
     Compare,
     Conflict,
     Fetch,
@@ -72,19 +73,18 @@ from phextsync.sync.messages import (
     Summary,
     Survey,
     Surveyed,
+    Told,
     Unknown,
     Updates,
     Want,
     short_reason,
 )
 from phextsync.sync.presence import PresenceBoard
-from phextsync.sync.questions import Questions
 from phextsync.sync.recent import RecentUpdates
 from phextsync.sync.reconcile import Parameters
 from phextsync.sync.relay import Relay
 from phextsync.sync.replica_events import ReplicaEvents
 from phextsync.sync.rights import Interest
-from phextsync.sync.surveying import Surveying
 from phextsync.sync.timing import Timing
 from phextsync.sync.traffic import Traffic
 from phextsync.sync.tree import Tree
@@ -92,7 +92,7 @@ from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
 _OF_A_PHEXT: Final = (
     *(Updates, Live, Want, Part, Compare, Refused, Conflict),
-    *(Leave, Keep, Fetch, Survey),
+    *(Leave, Keep, Fetch, Survey, Ask),
 )
 
 
@@ -154,9 +154,8 @@ class Synchronizer:
         ways, tokens = (self._end, self._ping), self._shared.tokens
         self._doubles = Doubles(self.node_id, self.links, tokens, *ways)
         self.leaving = Leaving(self.links, self._shared, self.lacks, self._relay, *ways)
-        self._questions = Questions(self.links, self._clock)
-        self.fetching = Fetching(self.links, self._shared, self.lacks, self._questions)
-        self.surveying = Surveying(self._clock, self._questions)
+        self.elsewhere = Elsewhere(self.links, self._shared, self.lacks)
+        self.fetching = self.elsewhere.fetching
         parts = self._doubles, self.presence, self._relay, self.leaving
         self._greeting = Greeting(own, self._shared, *parts)
         self.events = self._greeting.events
@@ -296,10 +295,10 @@ class Synchronizer:
             self._tick_link(now, link)
         self._relay.tick(now)
         self.leaving.check()
-        self._questions.check(now)
+        self.elsewhere.questions.check(now)
         timing = self.timing
         quiet_until = now + timing.ping_interval_s / 2
-        soonest = min(self.presence.tick(now), self.tree.deadline, self._questions.due)
+        soonest = min(self.presence.tick(now), self.tree.deadline, self.elsewhere.questions.due)
         deadline = min(soonest, quiet_until)
         for link in self.links.values():
             for due in link.comparisons.due.values():
@@ -390,8 +389,8 @@ class Synchronizer:
                     link.incoming.receive(message.phext, (entry,), link.name)
             case Hello() | Summary():
                 self._receive_what_is_held(link, message)
-            case Fetch() | Survey() | Fetched() | Surveyed():
-                self._receive_foreign(link, message)
+            case Fetch() | Survey() | Ask() | Fetched() | Surveyed() | Told():
+                self.elsewhere.receive(link, message)
             case Refused(phext, coordinate, reason):
                 self._receive_refused(link, (phext, coordinate), reason)
             case Conflict(phext, coordinate, theirs):
@@ -418,17 +417,6 @@ class Synchronizer:
         else:
             link.comparisons.receive_summary(message.phext)
         self.fetching.met()
-
-    def _receive_foreign(self, link: Link, message: Fetch | Survey | Fetched | Surveyed) -> None:
-        match message:
-            case Fetch() | Survey():
-                link.hosting.ask(message)
-            case Fetched():
-                self.fetching.receive(link, message)
-            case Surveyed():
-                self.surveying.receive(link, message)
-            case _:
-                assert_never(message)
 
     def _receive_pong(self, link: Link, token: int) -> None:
         if link.heartbeat.pong(self._clock.now, token):

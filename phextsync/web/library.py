@@ -138,7 +138,8 @@ class Library:
         if words:
             looked_for = f"{words}*" if asked.get("typed") and words[-1].isalnum() else words
             try:
-                hits = await self._find(looked_for, [phext] if phext else known)
+                hits, missing = await self._find(looked_for, [phext] if phext else known)
+                problem = "; ".join(missing)
             except PhextsyncError as error:
                 problem = str(error)
         return self._shell.page(
@@ -152,15 +153,16 @@ class Library:
             problem=problem,
         )
 
-    async def _find(self, words: str, phexts: list[str]) -> list[_ShownHit]:
-        """Return the best hits, those of each phext together."""
+    async def _find(self, words: str, phexts: list[str]) -> tuple[list[_ShownHit], list[str]]:
+        """Return the best hits, those of each phext together, and which parts were not asked."""
         found: list[_ShownHit] = []
+        missing: list[str] = []
         for phext in phexts[:_SEARCHED_MAX]:
             left = _HITS - len(found)
             if left:
-                hits = await self._shell.node.search(words, phext, EVERYTHING, limit=left)
+                hits = await self._shell.node.search(words, phext, limit=left, missing=missing)
                 found += self._hits(phext, hits)
-        return found
+        return found, missing
 
     async def _go(self, request: Request) -> Response:
         asked = request.query_params
