@@ -665,6 +665,20 @@ def test_a_file_that_is_made_while_another_lies_aside_takes_nothing_of_it_away(
     assert kept == {"n.md", MARKER_FILE}
 
 
+def test_a_file_that_is_written_in_parts_loses_nothing_meanwhile(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\ntwo\nthree\n")
+    mesh.settle()
+    one.disk.put("n.md", "zero\none\ntw")
+    mesh.pass_time(GRACE_S / 2)
+    assert two.disk.text("n.md") == "one\ntwo\nthree\n"
+    two.disk.put("n.md", "one\ntwo\nthree and more\n")
+    one.disk.put("n.md", "zero\none\ntwo\nthree\n")
+    assert mesh.settle() == {"n.md": "zero\none\ntwo\nthree and more\n"}
+    one.disk.put("n.md", "zero\non")  # and it stays so
+    assert mesh.settle() == {"n.md": "zero\non"}
+
+
 def test_a_file_that_is_emptied_for_a_moment_while_it_cannot_be_removed_is_not_new(
     mesh: Mesh,
 ) -> None:

@@ -19,7 +19,7 @@ from phextsync.files.merging import Merging
 from phextsync.files.names import Line, check_name
 from phextsync.files.naming import Naming
 from phextsync.files.problems import Problems
-from phextsync.files.reading import File, Found, Gone, Trouble, is_nothing
+from phextsync.files.reading import File, Found, Gone, Trouble, breaks_off, is_nothing
 from phextsync.files.records import Record, Records, digest_of
 from phextsync.files.todo import Todo
 from phextsync.files.unseen import Unseen
@@ -165,15 +165,16 @@ class Intake:
             else:  # it was not ours to delete: it is written again
                 self._records.forget(coordinate)
             self._absences.end(coordinate)
-        else:
-            self._absences.end(coordinate)
-            if file is not None and not self._take(coordinate, record, file, taken):
-                return
+        elif file is not None and not self._take(coordinate, record, file, taken):
+            return
         taken.ready[coordinate] = file
 
     def _take(self, coordinate: Coordinate, record: Record, file: File, taken: Taken) -> bool:
         """Do to the scroll what was done to the file; say whether the file may be written now."""
         is_changed = digest_of(file.text) != record.digest
+        if is_changed and self._is_unfinished(coordinate, record, file, taken.now):
+            return False
+        self._absences.end(coordinate)
         if not self._may_write(coordinate):
             if is_changed:
                 reason = (
@@ -190,6 +191,16 @@ class Intake:
             self._naming.change({coordinate: replace(line, marks=file.marks)})
         self._agree(coordinate, record.path, file)
         return True
+
+    def _is_unfinished(
+        self, coordinate: Coordinate, record: Record, file: File, now: float
+    ) -> bool:
+        """Whether somebody seems to be writing a file in place. It waits as one that is empty."""
+        old, new = record.mark, file.mark
+        if old is None or old.inode != new.inode or old.size <= new.size:
+            return False
+        is_part = breaks_off(self._records.base(coordinate), file.text)
+        return is_part and not self._absences.is_due(coordinate, now)
 
     def _merge(self, coordinate: Coordinate, record: Record, file: File, taken: Taken) -> None:
         base, scroll = self._records.base(coordinate), self._replica.get(coordinate, "")

@@ -8,7 +8,7 @@ program has it open, where the system tells that.
 from typing import Final, NamedTuple
 
 from phextsync.files.filesystem import OpenFile
-from phextsync.files.reading import File, Reader, mark_of
+from phextsync.files.reading import File, Reader, breaks_off, mark_of
 from phextsync.files.records import Mark
 from phextsync.index import Coordinate
 
@@ -87,8 +87,11 @@ class LateWriters:
             found = self._reader.read_open(late.file)
         except OSError:
             return
-        # One that is empty may be about to be written, by this path or by another.
-        if isinstance(found, File) and found.text not in ("", late.text):
+        # One that is empty may be about to be written, by this path or by another, and a part of a
+        # text to be followed by the rest.
+        if not isinstance(found, File) or (breaks_off(late.text, found.text) and not is_last):
+            return
+        if found.text not in ("", late.text):
             changes.append(LateChange(late.coordinate, late.text, found.text))
             late.text = found.text
 

@@ -249,6 +249,12 @@ def is_nothing(found: Found) -> bool:
     return isinstance(found, Gone) or (isinstance(found, File) and not found.text)
 
 
+def breaks_off(before: str, text: str) -> bool:
+    """Whether a text that replaces `before` seems to be a part of one that is still being written:
+    it is shorter, and ends within a line."""
+    return len(text) < len(before) and before.endswith("\n") and not text.endswith("\n")
+
+
 def kind_of(status: Status) -> str:
     """Return what lies at a path, for people."""
     if status.is_folder:
