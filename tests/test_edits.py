@@ -88,6 +88,23 @@ def test_words_that_became_others_are_replaced_whole(changes: list[bool], is_beh
     assert minimal_edits(*(f"{' '.join(line)}\n" for line in lines)) == expected
 
 
+@pytest.mark.parametrize("is_behind", [False, True])
+@pytest.mark.parametrize("size", [64, 65])
+def test_the_edge_of_a_word_is_looked_for_among_64_characters(size: int, is_behind: bool) -> None:
+    rest = "and what else stands in this line of many more words, so that it is like the other"
+    old, new = (
+        f"{rest} {letter}{'a' * size} {rest}\n"
+        if is_behind
+        else f"{rest} {'a' * size}{letter} {rest}\n"
+        for letter in "bc"
+    )
+    at = len(rest) + 1
+    start, stop = at, at + size + 1
+    if size > 64:
+        start, stop = (at, at + 1) if is_behind else (at + size, at + size + 1)
+    assert minimal_edits(old, new) == [(start, stop, new[start:stop])]
+
+
 def _ascends(numbers: Sequence[int]) -> bool:
     return all(before < behind for before, behind in pairwise(numbers))
 
@@ -412,6 +429,16 @@ def test_texts_with_very_many_changes_are_changed_by_a_bounded_number_of_edits()
     edits = minimal_edits(old, new)
     assert len(edits) <= 1 << 14
     assert apply_edits(old, edits) == new
+
+
+def test_of_very_many_edits_those_that_are_nearest_become_one() -> None:
+    old, new = (
+        "".join(f"{i} {word} {word} of all that is here\n" for i in range(10_000))
+        for word in ("old", "new")
+    )
+    edits = minimal_edits(old, new)
+    assert {words for _, _, words in edits} == {"new new"}
+    assert len(edits) == 10_000
 
 
 # -- likeness ------------------------------------------------------------------------------
