@@ -38,7 +38,7 @@ _ALONE_TIMES: Final = 5
 _BESIDE: Final = 3  # so often the tests have to end beside a mutant that does not
 _SCORE: Final = 0.9  # of the sample, without what is equivalent
 _LATEST_S: Final = 60  # before the time is up, no module is begun
-_STRICT: Final = r",\s*(strict=\w+)?(?=\))"
+_DEFAULT: Final = r',\s*(strict=\w+|"big")?(?=\))'
 _CONFIG: Final = """
 [tool.mutmut]
 source_paths = ["phextsync"]
@@ -88,7 +88,7 @@ MODULES: Final[Mapping[str, Module]] = {  # a file belongs to the first that nam
     "reconcile": _module("sync/reconcile", "reconcile comparison", "protocol permissions"),
     "sketch": _module("sync/sketch", "sketch comparison", "protocol hostile"),
     "comparison": _module("sync/comparison", "comparison", "protocol link_state hostile"),
-    "permissions": _module("trust/permissions", "permissions", "identity membership"),
+    "permissions": _module("trust/permissions", "permissions identity", "membership"),
     "crdt": _module("crdt texts steps", "crdt positions mapping rules", "replica bytes history"),
     "edits": _module("edits alignment", "edits", "merges crdt conflicts"),
     "merges": _module("merges conflicts", "merges conflicts", "edits crdt"),
@@ -402,8 +402,8 @@ def tell(found: Mapping[str, Tried], wanted: int, equivalent: Container[str]) ->
 
 def _is_same(difference: str, equivalent: Container[str]) -> bool:
     """Whether nothing differs: it is known to be so, or only says that what is of one length by
-    construction may be of several (`strict`)."""
-    lines = {re.sub(_STRICT, "", line[1:]).strip() for line in difference.strip().splitlines()}
+    construction may be of several (`strict`), or leaves out that bytes are big-endian."""
+    lines = {re.sub(_DEFAULT, "", line[1:]).strip() for line in difference.strip().splitlines()}
     return squeezed(difference) in equivalent or len(lines) == 1
 
 

@@ -149,6 +149,20 @@ def test_a_hundred_differences_take_one_top_up_of_the_other_side() -> None:
     assert pair.needed == pair.differing()
 
 
+@pytest.mark.parametrize(("count", "more"), [(64, 128), (2048, 4096), (2049, None), (4096, None)])
+def test_cells_that_do_not_suffice_are_answered_by_twice_as_many_up_to_a_most(
+    count: int, more: int | None
+) -> None:
+    ours, theirs = _with_changes(8000, 4000)
+    side = Comparison(ours, [EVERYTHING], Parameters(), bytes(16))
+    side.begin(8000)
+    turn = side.answer(SKETCH, theirs.sketch_cells(count))
+    if more is None:
+        assert turn.form == RANGES
+    else:
+        assert (turn.form, turn.body) == (SKETCH, ours.sketch_cells(more))
+
+
 def test_where_much_differs_ranges_are_compared_at_once() -> None:
     pair = _Pair(*_with_changes(2000, 1500))
     pair.run(pair.sides[0].begin(2000))

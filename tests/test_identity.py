@@ -20,7 +20,7 @@ from phextsync.trust.certificates import (
     certificate_permissions,
 )
 from phextsync.trust.identity import NodeIdentity, PendingIdentity
-from phextsync.trust.permissions import EVERY_PHEXT, UNRESTRICTED, Permissions
+from phextsync.trust.permissions import EVERY_PHEXT, NOTHING, UNRESTRICTED, Permissions
 from tests.strategies import near_coordinates, ranges
 
 _KEY = MeshKey(bytes(range(32)))
@@ -284,6 +284,12 @@ def test_grants_stand_in_standard_fields() -> None:
 def test_a_grant_that_cannot_be_read_is_refused(uris: list[str], message: str) -> None:
     with pytest.raises(IdentityError, match=message):
         Permissions.from_uris(uris)
+
+
+def test_a_grant_of_nothing_is_none() -> None:
+    expected = "^expected a range that may be read or written, found none$"
+    with pytest.raises(IdentityError, match=expected):
+        NOTHING.to_uris()
 
 
 def test_what_is_no_grant_allows_nothing_and_other_names_restrict_nothing() -> None:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import cbor2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phextsync.errors import ProtocolError
@@ -78,7 +78,7 @@ _notices = st.builds(
     _names,
     _facts,
 )
-_messages: st.SearchStrategy[Message] = st.one_of(
+_KINDS: tuple[st.SearchStrategy[Message], ...] = (
     st.builds(Leave, _names, _numbers, _held),
     st.builds(Keep, _names, _numbers, _held),
     st.builds(Fetch, _numbers, _names, coordinates, st.sampled_from(FetchMode), _digests),
@@ -171,10 +171,16 @@ _messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Graft, _update_ids),
     st.builds(Prune),
 )
+_messages = st.one_of(_KINDS)
 
 
-@given(_messages)
-def test_a_message_survives_the_wire(message: Message) -> None:
+@pytest.mark.parametrize("messages", _KINDS)
+@settings(max_examples=30)
+@given(st.data())
+def test_a_message_of_each_kind_survives_the_wire(
+    messages: st.SearchStrategy[Message], data: st.DataObject
+) -> None:
+    message = data.draw(messages)
     read = decode(encode(message), _LIMITS)
     assert (type(read), read) == (type(message), message)
 
@@ -239,6 +245,7 @@ def test_every_tag_is_refused_before_it_is_interpreted() -> None:
         (b"\x82\x09\xa1\x01\x02", "expected an integer"),
         (b"\x82\x09\xfb\x3f\xf0\x00\x00\x00\x00\x00\x00", "expected an integer"),
         (b"\x82\x09\xf5", "expected an integer"),
+        (b"\x82\x09\xa2\x01\x02\x01\x02", "Duplicate map key"),
         (b"\x82\x09\x20", "expected an integer"),
         (b"\x80", "expected a CBOR array"),
         (b"\x01", "expected a CBOR array, found int"),

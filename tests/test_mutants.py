@@ -84,6 +84,14 @@ def test_lengths_that_are_equal_by_construction_need_no_test(
     assert capsys.readouterr().out.count("strict") == 1
 
 
+def test_bytes_are_big_endian_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+    difference = '-    return n.to_bytes(8, "big")\n+    return n.to_bytes(8, )'
+    assert tell({"a": Tried({"m": False, "n": True}, {"m": difference})}, 2, set()) == 0
+    other = difference.replace("(8, )", "(9, )")
+    assert tell({"a": Tried({"m": False, "n": True}, {"m": other})}, 2, set()) == 1
+    assert capsys.readouterr().out.count("to_bytes") == 2
+
+
 def test_a_mutant_that_was_ended_for_being_slow_was_not_noticed() -> None:
     assert [outcome(code) for code in (0, 5, 33)] == [Outcome.PASSED] * 3
     assert [outcome(code) for code in (1, 2, 3, -6, -11)] == [Outcome.FAILED] * 5

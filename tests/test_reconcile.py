@@ -107,6 +107,24 @@ def test_a_missing_block_costs_next_to_nothing_a_scroll() -> None:
     assert size < 2 * len(missing)
 
 
+@pytest.mark.parametrize(
+    ("before", "is_short"), [(27, False), (28, True), (32, True), (36, True), (37, False)]
+)
+def test_a_range_is_split_near_its_middle_where_a_bound_is_short(
+    before: int, is_short: bool
+) -> None:
+    index = CoordinateIndex()
+    for i in range(64):
+        first, number = (1, i) if i < before else (2, i - before)
+        index.set(Coordinate(first, 2, 2, 2, 2, 2, 2, 2, 2 + number), bytes([i]) * 32, 1)
+    message = reconcile.first_step(CoordinateIndex(), [EVERYTHING], _SMALL, has_lists=False)
+    answer, _ = reconcile.next_step(index, [EVERYTHING], message, _SMALL)
+    assert answer is not None
+    parts = [range_ for range_, _, _ in reconcile.read_parts(answer)]
+    assert len(parts) == 2
+    assert (parts[0].upper == Coordinate(2, *[1] * 8)) == is_short
+
+
 def test_several_scopes_are_compared_and_nothing_between_them() -> None:
     ours = {Coordinate(*[i] * 9): 1 for i in range(1, 6)}
     scope = [CoordinateRange.parse("2.*"), CoordinateRange.parse("4.*")]
