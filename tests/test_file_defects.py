@@ -146,7 +146,7 @@ def test_a_file_that_is_written_before_its_intent_is_durable(
         """Wait for nothing."""
 
     monkeypatch.setattr(Machine, "_durable", at_once)
-    _caught(473, "was deleted and is back")
+    _caught(894, "was deleted and is back")
 
 
 def test_a_file_that_is_written_over_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
