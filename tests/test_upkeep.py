@@ -281,6 +281,23 @@ def test_a_full_disk_ends_no_process(
     assert not (small_disk / "backup.partial").exists()
 
 
+def test_a_repair_that_a_full_disk_refuses_leaves_the_store_and_nothing_by_half(
+    small_disk: Path,
+) -> None:
+    folder = small_disk / "data"
+    folder.mkdir()
+    random = Random(1)
+    texts = {place: random.randbytes(10_000).hex() for place in _PLACES}
+    with _replicas(folder) as replicas:
+        for place, text in texts.items():
+            replicas.open("memory")[place] = text
+        replicas.commit()
+    with pytest.raises(StoreFullError, match="no space left"):
+        _repair(folder)
+    assert not (folder / "store.building").exists()
+    assert _texts(folder) == texts
+
+
 def test_a_folder_in_use_is_neither_repaired_nor_restored(folder: Path, tmp_path: Path) -> None:
     backup(folder, tmp_path / "backup")
     with _replicas(folder):

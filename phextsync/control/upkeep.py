@@ -24,6 +24,7 @@ from phextsync.store.folder import (
     NEW,
     RESTORING,
     STORE,
+    build_whole,
     lock_folder,
     look,
     no_store,
@@ -270,12 +271,8 @@ def restore(
             (folder / NEW).rename(folder / STORE)  # a rebuild was done but for this
         building = folder / RESTORING
         shutil.rmtree(building, ignore_errors=True)
-        try:
-            with translated(folder), _reading(file) as records:
-                rebuilt = rebuild(records, building, progress)
-        except BaseException:
-            shutil.rmtree(building, ignore_errors=True)
-            raise
+        with translated(folder), _reading(file) as records:
+            rebuilt = build_whole(building, lambda new: rebuild(records, new, progress))
         with translated(folder):
             (folder / CLOSED).unlink(missing_ok=True)
             put_in_place(folder, RESTORING, "store.before-restore")

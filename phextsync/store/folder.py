@@ -111,6 +111,16 @@ def inode_of(data: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def build_whole(folder: Path, build: Callable[[Path], T]) -> T:
+    """Build a store in a new folder. What is built by half when that fails is of no use, and gives
+    back the room that it took."""
+    try:
+        return build(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def put_in_place(folder: Path, built: str, stem: str) -> Path:
     """Make a store that was built the folder's own, and return what the present one, if any, is
     called from now on.

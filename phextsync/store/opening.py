@@ -20,6 +20,7 @@ from phextsync.store.folder import (
     NEW,
     RESTORING,
     STORE,
+    build_whole,
     check_restored,
     mark_of,
     open_records,
@@ -57,7 +58,7 @@ class Opening:
         for name in (NEW, FIRST, BUILDING, RESTORING, _REPLACED):
             shutil.rmtree(self._folder / name, ignore_errors=True)
         if not path.exists():
-            create(first, is_durable=True)[0].close()
+            build_whole(first, lambda new: create(new, is_durable=True)[0].close())
             sync_folder(first)
             first.rename(path)
             sync_folder(self._folder)
@@ -133,7 +134,7 @@ class Opening:
 
     def _replace(self, build: Callable[[Path], object], stem: str) -> Path:
         """Build a store, put it in the place of the present one, and return where that one is."""
-        build(self._folder / BUILDING)
+        build_whole(self._folder / BUILDING, build)
         return put_in_place(self._folder, BUILDING, stem)
 
     def compact(self, progress: Progress | None = None) -> None:
