@@ -70,6 +70,8 @@ IMPORTED_VERSION_BYTES_MAX: Final = 2_000
 IMPORTED_HUNKS_MAX: Final = 8
 """Pieces of a text up to which an import has a client id for each; with more it has one for all."""
 
+_KNOWN_BYTES_MAX: Final = 256  # that an update may have besides what is new in it
+
 _HUNKS_WORK_MAX: Final = 1 << 20  # for each, two copies are made; one of 1 MiB takes some 10 ms
 _VERSION_BYTE_WORK: Final = 40  # it takes as long to copy as so many bytes of text
 
@@ -301,6 +303,9 @@ class Scroll:
     def apply(self, update: bytes, *, is_ours: bool = False) -> Applied:
         """Merge an update; `is_ours`: the writer can undo it. Applying twice changes nothing.
 
+        What is here already stays part of what took effect, if it is little: a deletion that two
+        made apart tells what each of them had.
+
         One that builds on text that is not here is not covered, and nothing of it takes effect:
         Yrs would keep it, show parts of it, and count none of them in its state vector.
         UpdateError when it is not an update of a text. ScrollError when the document failed: it
@@ -323,7 +328,10 @@ class Scroll:
         self._observe()
         self._apply(update, is_ours=is_ours)
         observed = self._take_observed()
-        return Applied(observed, covered=True, changed=observed is not None)
+        took = observed
+        if observed is not None and len(update) <= len(observed) + _KNOWN_BYTES_MAX:
+            took = update
+        return Applied(took, covered=True, changed=observed is not None)
 
     def state(self) -> bytes:
         """Return one update with everything: `Scroll(..., [state])` is the same scroll."""
@@ -555,6 +563,24 @@ class Scroll:
             return None
         self._changed()
         return clean_update(merge_updates(updates))
+
+
+def only_deletes(version: bytes) -> bytes | None:
+    """Return an update that deletes what is deleted in a version, None when nothing is.
+
+    Where an update has the clock at which a range begins, a version has the distance to it."""
+    left = iter(read_varints(version[len(state_vector(version)) :]))
+    clients = next(left)
+    values = [0, clients]
+    for _ in range(clients):
+        client, ranges = next(left), next(left)
+        values += [client, ranges]
+        at = 0
+        for _ in range(ranges):
+            start, length = at + next(left), next(left)
+            values += [start, length]
+            at = start + length
+    return varints(*values) if clients else None
 
 
 def is_import(client_id: int) -> bool:

@@ -1,10 +1,12 @@
 """Conflicts are where two sides changed one line, and can be settled later."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phextsync.conflicts import Conflict, conflicts, is_answer, settled, theirs_of
+from phextsync.conflicts import Conflict, conflicts, is_answer, is_settled, settled, theirs_of
 from phextsync.merges import merged_text
 from tests.strategies import documents
 
@@ -91,7 +93,7 @@ def test_a_change_of_one_side_or_the_same_of_both_is_no_conflict(base: str, new:
 def test_lines_that_both_sides_changed_are_found(
     base: str, mine: str, theirs: str, found: list[Conflict]
 ) -> None:
-    assert conflicts(base, mine, theirs) == found
+    assert [replace(each, left=None) for each in conflicts(base, mine, theirs)] == found
 
 
 @given(documents, documents)
@@ -127,6 +129,52 @@ def test_a_conflict_whose_lines_were_changed_since_is_found_while_they_are_alike
     text = "first\nbuy also the tea rice today\nlast\n"
     assert settled(text, conflict, "buy nothing\n") == "first\nbuy nothing\nlast\n"
     assert settled("first\nsomething else\nlast\n", conflict, "buy nothing\n") is None
+
+
+@pytest.mark.parametrize("side", ["mine", "theirs"])
+@pytest.mark.parametrize(
+    ("base", "mine", "theirs", "merged", "expected"),
+    [
+        ("a\nb\n", "a\nx\n", "a\ny\n", "a\nxy\n", ("a\nx\n", "a\ny\n")),
+        # What is left of a line stands at the beginning of the next one.
+        (
+            "for two\nend\n",
+            "end\n",
+            "for you two\nend\n",
+            "you end\n",
+            ("end\n", "for you two\nend\n"),
+        ),
+        # Nothing is left of it.
+        ("a\nb c\nd\n", "a\nd\n", "a\nb\nd\n", "a\nd\n", ("a\nd\n", "a\nb\nd\n")),
+        ("a b", "b", "a", "", ("b", "a")),
+        # Two lines that touch are one conflict.
+        ("a\nb\n", "ax\nbx\n", "ay\nby\n", "axy\nbxy\n", ("ax\nbx\n", "ay\nby\n")),
+        # The last line has no end, and one is put in behind it.
+        ("a\nb", "a\nx", "a\ny\nc\n", "a\nxyc\n", ("a\nx", "a\ny\nc\n")),
+    ],
+)
+def test_one_side_is_taken_exactly_whatever_the_merge_left(
+    base: str, mine: str, theirs: str, merged: str, expected: tuple[str, str], side: str
+) -> None:
+    (conflict,) = conflicts(base, mine, theirs, merged)
+    taken = settled(merged, conflict, conflict.mine if side == "mine" else conflict.theirs)
+    assert taken == expected[side == "theirs"]
+
+
+def test_lines_of_others_beside_a_conflict_stay_when_a_side_is_taken() -> None:
+    (conflict,) = conflicts("a\nb\nc\n", "a\nx\nc\n", "a\ny\nc\n", "a\nx y\nc\n")
+    assert settled("new\na\nx  y\nc\nmore\n", conflict, "z\n") == "new\na\nz\nc\nmore\n"
+    assert settled("a\nput in\nx y\nc\n", conflict, "z\n") == "a\nput in\nz\nc\n"
+
+
+def test_a_conflict_is_settled_when_one_side_stands_where_the_merge_left_something_else() -> None:
+    (conflict,) = conflicts("a\nb\nc\n", "a\nx\nc\n", "a\nc\n", "a\nx b\nc\n")
+    assert not is_settled("a\nx b\nc\n", conflict)
+    assert is_settled("a\nx\nc\n", conflict)
+    assert is_settled("a\nc\n", conflict)
+    assert not is_settled("a\nsomething else\nc\n", conflict)
+    assert not is_settled("a\nsomething else\nc\nx\n", conflict)
+    assert not is_settled("a\nx\nc\n", replace(conflict, left=None))
 
 
 def test_of_equal_lines_the_nearest_is_settled() -> None:

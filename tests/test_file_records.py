@@ -11,7 +11,7 @@ from phextsync.errors import StoreFullError, TextError
 from phextsync.files.conflict_log import CONFLICTS_MAX, ConflictLog
 from phextsync.files.problems import RETRY_MAX_S, Problems
 from phextsync.files.reading import why
-from phextsync.files.records import Intent, Mark, Record, Records, digest_of
+from phextsync.files.records import Intent, Mark, Record, Records, Shared, digest_of
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
@@ -126,12 +126,14 @@ def test_the_oldest_text_that_all_had_is_remembered_until_it_is_settled(
 ) -> None:
     records = Records(replicas, _ID)
     assert not records.has_shared
-    records.set_shared(_PLACE, "")
-    records.set_shared(_PLACE, "later")
-    records.set_shared(_OTHER, "x")
-    records.replace_shared(_OTHER, "y")
+    first, later = (Shared(text, text, b"\1", b"\1") for text in ("", "later"))
+    records.set_shared(_PLACE, first)
+    records.set_shared(_PLACE, later)
+    records.set_shared(_OTHER, first)
+    records.replace_shared(_OTHER, later)
     records = Records(_again(replicas), _ID)
-    assert (records.shared(_PLACE), records.shared(_OTHER)) == ("", "y")
+    assert (records.shared(_PLACE), records.shared(_OTHER)) == (first, later)
+    assert records.all_shared == sorted([_PLACE, _OTHER])
     records.drop_shared()
     assert (records.shared(_PLACE), records.has_shared) == (None, False)
 
@@ -208,6 +210,11 @@ def test_what_goes_wrong_with_a_name_stays_with_it_and_a_store_that_refuses_does
     with pytest.raises(StoreFullError), problems.boundary("o.md", 0.0):
         raise StoreFullError("full")
     assert "o.md" not in problems
+
+
+def test_a_text_that_all_had_is_read_as_earlier_versions_wrote_it(replicas: ReplicaSet) -> None:
+    replicas.durability.note(b"b" + _ID + b"s" + _PLACE.key, b"told")
+    assert Records(replicas, _ID).shared(_PLACE) == Shared("old", "old", b"", b"")
 
 
 # -- conflicts -----------------------------------------------------------------------------

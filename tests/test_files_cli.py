@@ -56,14 +56,14 @@ class _User(CommandUser):
         replicas.commit()
         store.close(clean=True)
 
-    def clash(self, name: str, *conflicts: Conflict) -> None:
+    def clash(self, name: str, *conflicts: Conflict, is_known: bool = True) -> None:
         """Let the node have seen that two sides changed lines of a file."""
         (bound,) = BindingStore(self.data).bindings()
         with self.scrolls() as replicas:
             log = ConflictLog(replicas, bytes.fromhex(bound.id))
             place = FileDesk(replicas, self.data).find(name).coordinate
             for conflict in conflicts:
-                log.add(place, name, conflict, "laptop")
+                log.add(place, name, conflict, "laptop", is_known=is_known)
 
 
 @pytest.fixture
@@ -216,6 +216,17 @@ def test_a_conflict_is_settled_by_one_side_or_by_other_lines(
     assert user.out("get", "plan.md") == f"plan\n{settled}end\n"
     assert _numbers(user) == []
     assert "no conflict" not in user.out("status")
+
+
+def test_where_it_is_not_known_what_others_had_it_is_not_told_and_not_taken(user: _User) -> None:
+    user.out("set", "notes/plan.md", "plan\nbuy oat soy milk\nend\n")
+    user.clash("plan.md", _MILK, is_known=False)
+    assert "  theirs  (not known: no history says what others had)" in user.out("conflicts")
+    assert json.loads(user.out("conflicts", "--json"))[0]["theirs"] is None
+    (number,) = _numbers(user)
+    assert "what others had is not known" in user.error("conflicts", "--take", "theirs", number)
+    user.out("conflicts", "--take", "mine", number)
+    assert user.out("get", "plan.md") == "plan\nbuy oat milk\nend\n"
 
 
 def test_the_only_conflict_of_a_file_needs_no_number(user: _User) -> None:

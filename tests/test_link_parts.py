@@ -72,6 +72,7 @@ class Parts:
             limits=limits,
         )
         self.versions = Versions(
+            peer_id=bytes(16),
             replicas=self.replicas,
             rights=self.rights,
             requests=self.requests,

@@ -44,6 +44,7 @@ NUMBER_SHOWN: Final = 8
 
 _Directory = Annotated[str, typer.Argument(help="The directory.")]
 _NONE_BOUND: Final = "no directory is bound; `phextsync bind DIRECTORY --at RANGE` binds one"
+_NOT_KNOWN: Final = "(not known: no history says what others had)"
 
 
 @app.command(rich_help_panel=DIRECTORIES)
@@ -189,7 +190,8 @@ def _list_conflicts(data: Path, file: str, *, as_json: bool) -> None:
         path = shown_path(Path(each.path))
         say(f"{each.number[:NUMBER_SHOWN]}  {path}, line {each.line}  {when}{by}")
         for name, text in (("was", each.base), ("mine", each.mine), ("theirs", each.theirs)):
-            for i, line in enumerate(text.splitlines() or ["(deleted)"]):
+            lines = [_NOT_KNOWN] if text is None else text.splitlines() or ["(deleted)"]
+            for i, line in enumerate(lines):
                 say(f"  {'' if i else name:8}{line}")
     if told:
         warn("settle one with `phextsync conflicts --take mine|theirs|FILE NUMBER`")

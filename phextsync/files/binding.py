@@ -82,20 +82,20 @@ class Binding:
         durable: Callable[[], Awaitable[None]],
         is_apart: Callable[[], bool],
         is_whole: Callable[[], bool],
+        name_of: Callable[[bytes], str] = lambda node_id: "",
         is_checkout_moving: Callable[[], bool] = lambda: False,
         news: Callable[[], tuple[Iterable[str], Iterable[Coordinate]]] = lambda: ((), ()),
         on_progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> None:
         """`durable` waits until what was done so far is on the disk; `is_apart` says whether
         others may be changing the range unseen, `is_whole` whether nobody lacks anything of it,
-        `is_checkout_moving` whether a version-control checkout writes files just now.
-        `news` gives paths and scrolls that changed during a round; `on_progress` is told how many
-        files and scrolls of how many a round has been through."""
-        replica = replicas.open(phext)
-        may_write = partial(replicas.author.may_write, phext)
+        `is_checkout_moving` whether a version-control checkout writes files just now, `name_of` how
+        a node is called. `news` gives paths and scrolls that changed during a round; `on_progress`
+        is told how many files and scrolls of how many a round has been through."""
+        replica, may_write = replicas.open(phext), partial(replicas.author.may_write, phext)
         self.range = range_
         self.problems = Problems()
-        self.conflicts = ConflictLog(replicas, binding_id)
+        self.conflicts = ConflictLog(replicas, binding_id, name_of)
         self.records = Records(replicas, binding_id, directory.abilities)
         self.naming = Naming(replica, range_, directory.abilities, is_apart)
         self._replica = replica
@@ -108,10 +108,10 @@ class Binding:
         self._may_write = may_write
         self._absences = Absences()
         self._todo = Todo()
-        self._unseen = Unseen(replica, self.records, is_apart)
+        self._unseen = Unseen(replicas, phext, self.records, is_apart)
         self._merging = Merging(replica, is_apart)
-        parts = (replica, self.naming, self.records, self._merging, self.problems, self.conflicts)
-        parts_of_both = (*parts, self._unseen, self._todo, self._absences)
+        parts = replica, self.naming, self.records, self._merging, self.problems, self.conflicts
+        parts_of_both = *parts, self._unseen, self._todo, self._absences
         self._intake = Intake(*parts_of_both, may_write=may_write)
         self._output = Output(
             *(*parts_of_both, directory), run=run, durable=durable, may_write=may_write
@@ -159,10 +159,7 @@ class Binding:
         paths = [
             path
             for path, mark in marks.items()
-            if (c := records.at(path)) is None
-            or (r := records.get(c)) is None
-            or r.mark != mark
-            or r.is_racy
+            if (r := records.get(records.at(path))) is None or r.mark != mark or r.is_racy
         ]
         gone = [c for c in records if (r := records.get(c)) and r.digest and r.path not in marks]
         changed = [c for c in self._all_scrolls() if self._is_changed(c)]

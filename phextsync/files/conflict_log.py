@@ -4,14 +4,14 @@ It stays on the machine that saw them meet, for as long as the history of a boun
 """
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass
 from hashlib import blake2b
 from typing import Final
 
 import cbor2
 
-from phextsync.conflicts import Conflict, conflicts
+from phextsync.conflicts import Conflict, Left, is_settled
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 
@@ -22,12 +22,15 @@ _log = logging.getLogger("phextsync.files")
 
 _KIND: Final = b"c"
 _NUMBER_BYTES: Final = 8
+_ID_SHOWN: Final = 8  # characters of the id of a node without a name
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedConflict:
     """A conflict in a file: `path` is its path then, `time_ms` by this node's clock, `mine` what
-    this machine had, `theirs_by` the name of who wrote the other lines, if it is known."""
+    this machine had, `theirs_by` the names of those who wrote the other lines, if they are known.
+    Where the lines of the others are not known, and not `is_known`, those of the conflict say no
+    more than where it is."""
 
     number: str
     coordinate: Coordinate
@@ -35,13 +38,21 @@ class LoggedConflict:
     time_ms: int
     conflict: Conflict
     theirs_by: str
+    is_known: bool = True
 
 
 class ConflictLog:
-    """The conflicts of one binding. `writers` are the names of who changed scrolls last."""
+    """The conflicts of one binding. `writers` are the names of those who brought the last change
+    of scrolls; `name_of` gives the name of a node."""
 
-    def __init__(self, replicas: ReplicaSet, binding_id: bytes) -> None:
+    def __init__(
+        self,
+        replicas: ReplicaSet,
+        binding_id: bytes,
+        name_of: Callable[[bytes], str] = lambda node_id: "",
+    ) -> None:
         self._replicas = replicas
+        self._name_of = name_of
         self._prefix = b"b" + binding_id + _KIND
         self.writers: Mapping[Coordinate, str] = {}
         self._keys = [key for key, _ in replicas.durability.notes(self._prefix)]
@@ -56,15 +67,33 @@ class ConflictLog:
             if value:  # else another log of this binding settled it
                 yield self._decoded(key, value)
 
-    def compare(self, coordinate: Coordinate, path: str, base: str, mine: str, theirs: str) -> None:
-        """Keep the conflicts of two changes of a text."""
-        for conflict in conflicts(base, mine, theirs):
-            by = self.writers.get(coordinate, "")
-            if self.add(coordinate, path, conflict, by):
+    def log(
+        self,
+        coordinate: Coordinate,
+        path: str,
+        found: Iterable[Conflict],
+        writers: Iterable[bytes],
+        *,
+        is_known: bool = True,
+    ) -> None:
+        """Keep conflicts with what the nodes `writers` wrote, those that are new, and tell them."""
+        others = [node for node in writers if node != self._replicas.author.node_id]
+        names = [self._name_of(node) or node.hex()[:_ID_SHOWN] for node in others]
+        by = ", ".join(names) or self.writers.get(coordinate, "")
+        for conflict in found:
+            if self.add(coordinate, path, conflict, by, is_known=is_known):
                 what = "both sides changed line"
                 _log.warning("%s: %s %d; see `phextsync conflicts`", path, what, conflict.line)
 
-    def add(self, coordinate: Coordinate, path: str, conflict: Conflict, theirs_by: str) -> bool:
+    def add(
+        self,
+        coordinate: Coordinate,
+        path: str,
+        conflict: Conflict,
+        theirs_by: str,
+        *,
+        is_known: bool = True,
+    ) -> bool:
         """Keep a conflict, unless it is known; say whether it was new."""
         time_ms = self._replicas.author.now_ms()
         body = [path, conflict.line, conflict.base, conflict.mine, conflict.theirs]
@@ -73,11 +102,20 @@ class ConflictLog:
             return False
         # The time comes first, so that keys are in its order.
         key = self._prefix + time_ms.to_bytes(8, "big") + coordinate.key + digest
-        self._replicas.durability.note(key, cbor2.dumps([*body, theirs_by]))
+        left = conflict.left
+        rest = [theirs_by, is_known, left and [*astuple(left)]]
+        self._replicas.durability.note(key, cbor2.dumps([*body, *rest]))
         self._keys.append(key)
         while len(self._keys) > CONFLICTS_MAX:
             self._drop(self._keys[0])
         return True
+
+    def review(self, coordinate: Coordinate, text: str) -> None:
+        """Forget the conflicts of a scroll that somebody has settled elsewhere, or in the file."""
+        if any(coordinate.key in key for key in self._keys):
+            for logged in list(self):
+                if logged.coordinate == coordinate and is_settled(text, logged.conflict):
+                    self.settle(logged.number)
 
     def find(self, number: str) -> LoggedConflict | None:
         """Return the conflict of a number, None when there is none."""
@@ -103,13 +141,15 @@ class ConflictLog:
         self._replicas.durability.note(key, b"")
 
     def _decoded(self, key: bytes, value: bytes) -> LoggedConflict:
-        path, line, base, mine, theirs, theirs_by = cbor2.loads(value)
+        path, line, base, mine, theirs, theirs_by, *rest = cbor2.loads(value)
+        is_known, left = rest or (True, None)  # earlier versions did not say
         start = len(self._prefix)
         return LoggedConflict(
             key[-_NUMBER_BYTES:].hex(),
             Coordinate.from_key(key[start + 8 : -_NUMBER_BYTES]),
             path,
             int.from_bytes(key[start : start + 8], "big"),
-            Conflict(line, base, mine, theirs),
+            Conflict(line, base, mine, theirs, None if left is None else Left(*left)),
             theirs_by,
+            is_known,
         )

@@ -63,7 +63,8 @@ class NotServing:
 @dataclass(frozen=True, slots=True)
 class ToldConflict:
     """Lines that two sides changed apart. `path` is that of the file; `mine` is what this machine
-    had, `theirs` what `theirs_by` had, if that is known; `line` is the first of them in `base`."""
+    had, `theirs` what `theirs_by` had (None: no kept history says what that was); `line` is the
+    first of them in `base`."""
 
     number: str
     phext: str
@@ -74,7 +75,7 @@ class ToldConflict:
     theirs_by: str
     base: str
     mine: str
-    theirs: str
+    theirs: str | None
 
 
 class FileDesk:
@@ -181,6 +182,11 @@ class FileDesk:
         sides = {"mine": conflict.conflict.mine, "theirs": conflict.conflict.theirs, "text": text}
         if side not in sides:
             raise PhextsyncError(f"expected mine, theirs or text, found {side!r:.40}")
+        if side == "theirs" and not conflict.is_known:
+            raise PhextsyncError(
+                f"{conflict.path}: what others had is not known, since no history says; take "
+                "mine or the lines of a file, or see `phextsync versions` on their machine"
+            )
         replica = self._replicas.open(bound.phext)
         new = settled(replica.get(conflict.coordinate, ""), conflict.conflict, sides[side])
         if new is None:
@@ -264,7 +270,7 @@ def _as_conflict(row: Value) -> ToldConflict:
     match row:
         case [str(number), str(phext), str(place), str(path), list(when), list(sides)]:
             match [*when, *sides]:
-                case [int(line), int(ms), str(by), str(base), str(mine), str(theirs)]:
+                case [int(line), int(ms), str(by), str(base), str(mine), str() | None as theirs]:
                     where = phext, Coordinate.parse(place), path, line
                     return ToldConflict(number, *where, ms, by, base, mine, theirs)
                 case _:
@@ -277,7 +283,7 @@ def _told(bound: Bound, logged: LoggedConflict) -> ToldConflict:
     found = logged.conflict
     path = _sent(bound.directory / logged.path)
     where = bound.phext, logged.coordinate, path, found.line
-    sides = found.base, found.mine, found.theirs
+    sides = found.base, found.mine, found.theirs if logged.is_known else None
     return ToldConflict(logged.number, *where, logged.time_ms, logged.theirs_by, *sides)
 
 

@@ -5,13 +5,14 @@ batch. What cannot be told now waits, or is a problem of that name alone.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
-from phextsync.edits import likeness
+from phextsync.conflicts import Conflict, conflicts
+from phextsync.edits import likeness, lines_of, without_end
 from phextsync.errors import PhextsyncError, StoreError
 from phextsync.files.absences import Absences
 from phextsync.files.conflict_log import ConflictLog
@@ -203,10 +204,29 @@ class Intake:
         return is_part and not self._absences.is_due(coordinate, now)
 
     def _merge(self, coordinate: Coordinate, record: Record, file: File, taken: Taken) -> None:
-        base, scroll = self._records.base(coordinate), self._replica.get(coordinate, "")
-        with self._unseen.changing(coordinate):
+        base = self._records.base(coordinate)
+        with self._comparing(coordinate, record.path, base, file.text):
             self._merging.take(coordinate, record, base, file, is_unseen=taken.is_unseen)
-        self._conflicts.compare(coordinate, record.path, base, file.text, scroll)
+
+    @contextmanager
+    def _comparing(self, coordinate: Coordinate, path: str, base: str, mine: str) -> Iterator[None]:
+        """Log where what made `mine` of `base`, which the block does to the scroll, meets what
+        others did to it. Where they may not know of an earlier change, that is told later."""
+        scroll = self._replica.get(coordinate, "")
+        is_first = self._unseen.before(coordinate) is None
+        found = conflicts(base, mine, scroll) if is_first else []
+        writers = self._writers_of(coordinate, found) if found else []
+        with self._unseen.changing(coordinate):
+            yield
+        if found:
+            found = conflicts(base, mine, scroll, self._replica.get(coordinate, ""))
+            self._conflicts.log(coordinate, path, found, writers)
+
+    def _writers_of(self, coordinate: Coordinate, found: Iterable[Conflict]) -> list[bytes]:
+        """Return who wrote the lines that others have in conflicts, as far as that is known."""
+        lines = {without_end(line) for each in found for line in lines_of(each.theirs)}
+        blamed = self._replica.blame(coordinate)
+        return sorted({each.writer for each in blamed if each.writer and each.text in lines})
 
     def _meet(self, coordinate: Coordinate, path: str, text: str) -> None:
         """Bring a file to a scroll that it never agreed with. Where all was deleted others may do
@@ -363,10 +383,9 @@ class Intake:
             if record is None:
                 continue
             with self._problems.boundary(record.path, taken.now):
-                base, scroll = self._records.base(coordinate), self._replica.get(coordinate, "")
-                with self._unseen.changing(coordinate):
+                base = self._records.base(coordinate)
+                with self._comparing(coordinate, record.path, base, ""):
                     self._merging.delete(coordinate, record.path, base)
-                self._conflicts.compare(coordinate, record.path, base, "", scroll)
                 gone = replace(record, digest=b"", mark=None, fingerprint=b"")
                 self._records.keep(coordinate, gone, "")
                 taken.ready[coordinate] = None

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from phextsync.conflicts import theirs_of
+from phextsync.conflicts import conflicts, theirs_of
 from phextsync.edits import likeness
 from phextsync.errors import DirectoryError
 from phextsync.files.absences import Absences
@@ -145,6 +145,7 @@ class Output:
         """Return what has to be written for a file to be what its scroll is, None when it is."""
         record = self._records.get(coordinate)
         may_write = self._may_write(coordinate)
+        mine = "" if file is None else file.text
         if file is not None and record is not None and record.digest and may_write:
             roots = self._merging.join_twins(coordinate, record, file.text)
             if roots != record.roots:
@@ -160,7 +161,9 @@ class Output:
                 self._merging.tidy(coordinate, path, shared, file.text)
         text = self._replica.get(coordinate, "")
         line = self._naming.map.line_at(coordinate)
-        if text == ("" if file is None else file.text):
+        self._compare_with_elsewhere(coordinate, path, mine, text)
+        self._conflicts.review(coordinate, text)
+        if text == mine:
             if file is None or record is None or line is None or line.marks == record.line_marks:
                 self._problems.solve(path)  # not before: one that stays is not new
             if record is not None and not text:
@@ -174,8 +177,6 @@ class Output:
             what = f"its scroll at {coordinate} has {reason}; the file follows again without"
             self._problems.note(path, what, now, is_retried=False)
             return None
-        if file is not None:
-            self._compare_with_elsewhere(coordinate, path, file.text, text)
         self.last_merge_s = now
         marks = "" if line is None else line.marks
         return Write(coordinate, path, text, marks, file, is_read_only=not may_write)
@@ -382,10 +383,10 @@ class Output:
         self, coordinate: Coordinate, path: str, mine: str, merged: str
     ) -> None:
         """Log where others changed lines that were changed here unseen by them."""
-        before = self._unseen.meet(coordinate, mine, merged)
-        if before is not None:
-            others = rules_of_others if path == IGNORE_FILE else theirs_of
-            self._conflicts.compare(coordinate, path, before, mine, others(before, mine, merged))
+        others = rules_of_others if path == IGNORE_FILE else theirs_of
+        for met in self._unseen.meet(coordinate, mine, merged, others):
+            found = conflicts(met.base, mine, met.theirs, merged)
+            self._conflicts.log(coordinate, path, found, met.writers, is_known=met.is_known)
 
     # -- after a crash -----------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 
 _RECORD, _BASE, _INTENDED, _SHARED, _HELD, _DONE = b"r", b"t", b"i", b"s", b"h", b"n"
+_TEXT_ALONE: Final = b"t"  # as earlier versions wrote it; no array of CBOR begins so
 _DIGEST_BYTES: Final = 16
 _KIND_AT: Final = 1 + 8  # a note of a binding begins with `b` and the binding's id
 
@@ -41,6 +42,17 @@ class Intent(NamedTuple):
     size: int
     time_ns: int
     draft: str
+
+
+class Shared(NamedTuple):
+    """What was everywhere before a scroll was changed here unseen by others: the text, and, of
+    before the first such change, the text and the scroll's version (empty: not known). `seen` is
+    the version when changes of others were looked at last."""
+
+    text: str
+    first: str
+    before: bytes
+    seen: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +118,9 @@ class Records:
     def __iter__(self) -> Iterator[Coordinate]:
         return iter(list(self._records))
 
-    def get(self, coordinate: Coordinate) -> Record | None:
+    def get(self, coordinate: Coordinate | None) -> Record | None:
         """Return the record of a scroll's file, None when this machine has had none."""
-        return self._records.get(coordinate)
+        return None if coordinate is None else self._records.get(coordinate)
 
     def at(self, path: str) -> Coordinate | None:
         """Return the scroll whose file was last seen at a path."""
@@ -200,20 +212,31 @@ class Records:
         """Whether there is any such text."""
         return bool(self._shared)
 
-    def shared(self, coordinate: Coordinate) -> str | None:
-        """Return the text that was everywhere before the scroll was changed here unseen by
-        others, None when it was not."""
-        return self._text(_SHARED, coordinate) if coordinate in self._shared else None
+    @property
+    def all_shared(self) -> list[Coordinate]:
+        """The scrolls of which there is such a text."""
+        return list(self._shared)
 
-    def set_shared(self, coordinate: Coordinate, text: str) -> None:
-        """Remember such a text, unless an older one is."""
+    def shared(self, coordinate: Coordinate) -> Shared | None:
+        """Return what was everywhere before the scroll was changed here unseen by others, None
+        when it was not."""
         if coordinate not in self._shared:
-            self._shared[coordinate] = None
-            self._note(_SHARED, coordinate, b"t" + text.encode())
+            return None
+        value = self._noted(_SHARED, coordinate)
+        if value.startswith(_TEXT_ALONE):
+            text = value[1:].decode()
+            return Shared(text, text, b"", b"")
+        return Shared(*cbor2.loads(value))
 
-    def replace_shared(self, coordinate: Coordinate, text: str) -> None:
-        """Remember another such text: what differed from the old one is settled."""
-        self._note(_SHARED, coordinate, b"t" + text.encode())
+    def set_shared(self, coordinate: Coordinate, shared: Shared) -> None:
+        """Remember that, unless something older is."""
+        if coordinate not in self._shared:
+            self.replace_shared(coordinate, shared)
+
+    def replace_shared(self, coordinate: Coordinate, shared: Shared) -> None:
+        """Remember something else: what differed from the old text is settled."""
+        self._shared[coordinate] = None
+        self._note(_SHARED, coordinate, cbor2.dumps([*shared]))
 
     def drop_shared(self) -> None:
         """Forget all of them: everybody has what this machine wrote."""
@@ -222,8 +245,10 @@ class Records:
         self._shared.clear()
 
     def _text(self, kind: bytes, coordinate: Coordinate) -> str:
-        value = self._replicas.durability.noted(self._prefix + kind + coordinate.key).decode()
-        return value[1:] if kind == _SHARED else value
+        return self._noted(kind, coordinate).decode()
+
+    def _noted(self, kind: bytes, coordinate: Coordinate) -> bytes:
+        return self._replicas.durability.noted(self._prefix + kind + coordinate.key)
 
     def _note(self, kind: bytes, coordinate: Coordinate, value: bytes) -> None:
         self._replicas.durability.note(self._prefix + kind + coordinate.key, value)

@@ -281,6 +281,7 @@ class _Service:
             durable=node.durable,
             is_apart=lambda: not node.is_in_sight(bound.phext, bound.range),
             is_whole=partial(node.is_whole, bound.phext, bound.range),
+            name_of=node.acquaintances.remembered.name,
             is_checkout_moving=partial(_is_checkout_moving, bound.directory),
             news=news,
             on_progress=self._note_progress,

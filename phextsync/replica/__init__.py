@@ -2,6 +2,10 @@
 
 What all replicas of a node share:
 
+* `pieces`: how the past of a scroll is stored
+* `replaying`: a scroll as it was
+* `peer_versions`: which versions peers told
+* `sides`: what others had when changes met
 * `past`: what was written when, and by whom
 * `changes`: what happened to texts, and who did it
 * `views`: a range of a phext as a mapping

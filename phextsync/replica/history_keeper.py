@@ -12,7 +12,8 @@ from phextsync.crdt import merge_updates
 from phextsync.errors import PhextsyncError, StoreError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.phext_names import is_phext_name
-from phextsync.replica.past import FOREVER, Changes, first_pieces, fold, prune
+from phextsync.replica.past import FOREVER
+from phextsync.replica.pieces import Changes, first_pieces, fold, prune
 from phextsync.replica.views import Range, as_range
 from phextsync.store.contract import HistoryPiece, LogEntry, Store
 from phextsync.store.retention import Retention

@@ -1,9 +1,8 @@
 """History: what was written in a scroll, when and by which node, from the updates that are kept.
 
 What is kept of a scroll is a *base*, the state before everything that is known singly, and the
-updates that came since, in the order in which they took effect here. Most of them lie in *pieces*:
-when a log is folded into the state, its entries become one more piece, compressed; pieces that were
-folded too long ago become part of the base. The newest updates are in the scroll's log.
+updates that came since, in the order in which they took effect here. Most of them lie in `pieces`,
+the newest in the scroll's log.
 
 Which characters an update brought follows from clocks alone: Yjs numbers the characters of each
 client without gaps, so they are those between the clock known before and the one that it shows.
@@ -13,18 +12,19 @@ nothing here believes that times ascend, and how old a piece is is judged by our
 """
 
 import re
-import struct
-import zlib
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
-from phextsync.crdt import Scroll, client_clocks, merge_updates
+from phextsync.crdt import Scroll, client_clocks
 from phextsync.edits import minimal_edits
 from phextsync.errors import PhextsyncError
 from phextsync.index import Coordinate, covers
+from phextsync.replica.pieces import BASE, entries_of
+from phextsync.replica.replaying import CLIENT, apply_some, opened
+from phextsync.replica.sides import Apart, Sides, sides
 from phextsync.store.contract import LogEntry, StoredScroll
 from phextsync.store.retention import NEVER_MS, Kept
 from phextsync.texts import first_line
@@ -36,14 +36,7 @@ NOT_KEPT: Final = "no history is kept here: phextsync history --keep 30d"
 """Why something of the past may be missing, and what to do."""
 
 _EARLIER: Final = "that is before what is kept"
-_BASE: Final = 0  # its number among the pieces; the others follow
-_FOLDED: Final = struct.Struct(">Q")  # when, before the compressed entries
-_ENTRY: Final = struct.Struct(">QBI")
-_CLIENT: Final = 1  # nothing is written under it
 _LINE_CHARACTERS: Final = 80
-
-Changes: TypeAlias = dict[int | None, bytes]
-"""Pieces to write by number; an empty one is removed, and all that there are with None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +176,14 @@ class Past:
             )
         return found[1]
 
+    def sides(self, apart: Apart) -> Sides:
+        """Return what others had who changed the scroll and may not have known what was changed
+        here, as far as what is kept tells. Replays all of that."""
+        kept = self._kept()
+        if not kept.leads_to(self._now()):
+            return Sides((), are_all=False)
+        return sides(self.place, kept.base, kept.entries, apart, self.writers.get)
+
     def _unknown(self, why: str) -> PhextsyncError:
         hint = "" if self.kept.kept_ms else f"; {NOT_KEPT}"
         return PhextsyncError(
@@ -190,18 +191,20 @@ class Past:
         )
 
     def _now(self) -> Scroll:
-        return Scroll(self.place, _CLIENT, [self.state] if self.state else [])
+        return Scroll(self.place, CLIENT, [self.state] if self.state else [])
 
     def _kept(self) -> "_Kept":
         """Without pieces the stored state is as it was when history began to be kept here, or
         before the log. An entry may be there twice, in its order."""
         state, log = (None, ()) if self.stored is None else (self.stored.state, self.stored.log)
         pieces = self.pieces
-        entries = [entry for number, piece in pieces.items() if number for entry in _entries(piece)]
+        entries = [
+            entry for number, piece in pieces.items() if number for entry in entries_of(piece)
+        ]
         entries += [*log, *self.news]
         base: LogEntry | None = None
         if pieces:
-            base = next(iter(_entries(pieces.get(_BASE, b""))), None)
+            base = next(iter(entries_of(pieces.get(BASE, b""))), None)
         elif state is not None:
             times = [self.kept.began_ms, *(entry.time_ms for entry in entries[:1])]
             base = LogEntry(state, b"", min(times))
@@ -219,7 +222,7 @@ class _Kept:
         self, place: Coordinate, writer_of: Callable[[int], bytes | None], last: int | None
     ) -> list[LoggedChange]:
         """Return the `last` changes (None: all), newest last. Replays all that is kept."""
-        scroll = _opened(place, self.base)
+        scroll = opened(place, self.base)
         clocks = _clocks(self.base)
         rows: list[LoggedChange] = []
         first = 0 if last is None else len(self.entries) - last
@@ -238,7 +241,7 @@ class _Kept:
         self, place: Coordinate, writer_of: Callable[[int], bytes | None]
     ) -> list[Version]:
         """Return what `text_at` tells apart, newest last. Replays all that is kept."""
-        scroll, clocks = _opened(place, self.base), _clocks(self.base)
+        scroll, clocks = opened(place, self.base), _clocks(self.base)
         first = self.base or next(iter(self.entries), None)
         from_ms = 0 if first is None or first.origin else first.time_ms
         moments: dict[int, list[LogEntry]] = {} if self.base is None else {from_ms: []}
@@ -251,7 +254,7 @@ class _Kept:
             is_base = self.base is not None and time_ms == from_ms
             writers: set[bytes] = set()
             seen_here = is_base
-            for entry in _apply_some(scroll, waiting):
+            for entry in apply_some(scroll, waiting):
                 clients = _brought(clocks, entry)
                 writers |= {writer_of(client) or entry.origin for client in clients}
                 writers |= {entry.origin} if not clients else set()
@@ -266,7 +269,7 @@ class _Kept:
 
     def deletion(self, place: Coordinate) -> tuple[LogEntry, str] | None:
         """Return the last entry that left no text where there was some, and that text."""
-        scroll, found = _opened(place, self.base), -1
+        scroll, found = opened(place, self.base), -1
         size = scroll.size
         for i, entry in enumerate(self.entries):
             scroll.apply(entry.update)
@@ -275,7 +278,7 @@ class _Kept:
             size = scroll.size
         if found < 0:
             return None
-        before = _opened(place, self.base)
+        before = opened(place, self.base)
         for entry in self.entries[:found]:
             before.apply(entry.update)
         return self.entries[found], before.text
@@ -283,7 +286,7 @@ class _Kept:
     def leads_to(self, now: Scroll) -> bool:
         """Whether nothing of a scroll as it is now is missing."""
         entries = self.entries if self.base is None else (self.base, *self.entries)
-        last = Scroll(now.coordinate, _CLIENT, [entry.update for entry in entries])
+        last = Scroll(now.coordinate, CLIENT, [entry.update for entry in entries])
         return covers(last.version(), now.version())
 
     def blame(self, scroll: Scroll, writer_of: Callable[[int], bytes | None]) -> list[BlamedLine]:
@@ -308,7 +311,7 @@ class _Kept:
         first = self.base or next(iter(self.entries), None)
         if first is not None and not first.origin and time_ms < first.time_ms:
             return None
-        scroll = _opened(place, self.base)
+        scroll = opened(place, self.base)
         for entry in self.entries:
             if entry.time_ms <= time_ms:
                 scroll.apply(entry.update)
@@ -333,99 +336,6 @@ def has_text(phext: str, coordinate: Coordinate) -> PhextsyncError:
     return PhextsyncError(
         f"{phext} {coordinate}: expected no text to bring one back, found some: force replaces it"
     )
-
-
-def first_pieces(state: bytes, now_ms: int) -> Changes:
-    """Return what to write when all that is known of a scroll is its state of now."""
-    return {None: b"", _BASE: _piece(now_ms, LogEntry(state, b"", now_ms))}
-
-
-def fold(
-    stored: StoredScroll | None,
-    last: int,
-    news: Sequence[LogEntry],
-    now_ms: int,
-    began_ms: int,
-) -> Changes:
-    """Return what to write when a scroll's log and `news` become part of its state; `last`
-    is the number of its newest piece, -1 when there is none."""
-    state, log = (None, ()) if stored is None else (stored.state, stored.log)
-    entries = (*log, *news)
-    changed: Changes = {}
-    if entries:
-        if last < _BASE and state is not None:
-            known_ms = min(began_ms, entries[0].time_ms)
-            changed[_BASE] = _piece(now_ms, LogEntry(state, b"", known_ms))
-        changed[1 + max(last, _BASE)] = _piece(now_ms, *entries)
-    return changed
-
-
-def prune(pieces: Mapping[int, bytes], since_ms: int) -> Changes:
-    """Return what to write to forget what was folded before a time.
-    `pieces` are the oldest of a scroll, ascending, none of them damaged."""
-    old: list[LogEntry] = []
-    numbers = []
-    folded_ms = 0
-    for number, piece in pieces.items():
-        if number != _BASE:
-            piece_ms = _FOLDED.unpack_from(piece)[0]
-            if piece_ms >= since_ms:
-                break
-            folded_ms = max(folded_ms, piece_ms)
-            numbers.append(number)
-            old += _entries(piece)
-    if not numbers:
-        return {}
-    base = _entries(pieces.get(_BASE, b""))  # none before the first text of a scroll
-    merged = merge_updates([entry.update for entry in (*base, *old)])
-    # A clock that is far ahead does not hide what is kept.
-    known_ms = min(folded_ms, max(entry.time_ms for entry in old))
-    return {
-        **dict.fromkeys(numbers, b""),
-        _BASE: _piece(folded_ms, LogEntry(merged, b"", known_ms)),
-    }
-
-
-def _piece(folded_ms: int, *entries: LogEntry) -> bytes:
-    body = b"".join(
-        _ENTRY.pack(entry.time_ms, len(entry.origin), len(entry.update))
-        + entry.origin
-        + entry.update
-        for entry in entries
-    )
-    return _FOLDED.pack(folded_ms) + zlib.compress(body, 1)  # the batch waits for this
-
-
-def _entries(piece: bytes) -> list[LogEntry]:
-    """Return what is in a piece; nothing in one that is damaged, which comes as empty."""
-    data = zlib.decompress(piece[_FOLDED.size :]) if piece else b""
-    entries = []
-    at = 0
-    while at < len(data):
-        time_ms, origin_bytes, update_bytes = _ENTRY.unpack_from(data, at)
-        middle = at + _ENTRY.size + origin_bytes
-        at = middle + update_bytes
-        entries.append(LogEntry(data[middle:at], data[middle - origin_bytes : middle], time_ms))
-    return entries
-
-
-def _opened(place: Coordinate, base: LogEntry | None) -> Scroll:
-    return Scroll(place, _CLIENT, () if base is None else (base.update,))
-
-
-def _apply_some(scroll: Scroll, waiting: list[LogEntry]) -> list[LogEntry]:
-    """Apply those of the waiting entries that build on what is there, and return them."""
-    applied: list[LogEntry] = []
-    is_new = True
-    while is_new:
-        is_new = False
-        for entry in tuple(waiting):
-            found = scroll.apply(entry.update)
-            if found.covered:
-                waiting.remove(entry)
-                applied += [entry] if found.update is not None else []
-                is_new = True
-    return applied
 
 
 def _moved_lines(before: str, after: str) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from phextsync.replica.guests import Guests
 from phextsync.replica.history_keeper import HistoryKeeper, HistorySetting
 from phextsync.replica.holding import Holding
 from phextsync.replica.listener import Listeners, ReplicaListener
+from phextsync.replica.peer_versions import PeerVersions
 from phextsync.replica.replica import Replica
 from phextsync.replica.shared import Shared
 from phextsync.replica.views import Range, as_range
@@ -60,9 +61,9 @@ class ReplicaSet:
         self.phexts_max = phexts_max
         self.reports: deque[str] = deque(maxlen=_REPORTS_MAX)
         self.author = Author(node_id, permissions, wall_time_ms)
-        self.budget = budget = Budget(open_bytes_max)
+        self.budget, self.peer_versions = Budget(open_bytes_max), PeerVersions()
         self._listeners = listeners = Listeners()
-        self.listen(ReplicaListener(on_durable=budget.keep, on_held=self._held_changed))
+        self.listen(ReplicaListener(on_durable=self.budget.keep, on_held=self._held_changed))
         self.history = HistoryKeeper(
             store, now_ms=wall_time_ms, report=self.report, wake=listeners.dirty
         )
@@ -85,7 +86,7 @@ class ReplicaSet:
             durability=self.durability,
             holding=self.holding,
             clients=self.clients,
-            budget=budget,
+            budget=self.budget,
             report=self.report,
             on_failure=self.on_failure,
             check_room=self.check_room,

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 
 from phextsync.crdt import ROOT, Applied
 from phextsync.errors import ProtocolError, ScrollError, StoreDamagedError, UpdateError
-from phextsync.index import Coordinate, check_update, clean_update, contains, update_version
+from phextsync.index import (
+    Coordinate,
+    CoordinateRange,
+    check_update,
+    clean_update,
+    contains,
+    update_version,
+)
 from phextsync.replica.listener import NewUpdate
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
@@ -54,6 +61,7 @@ class Incoming:
         self._peer_id = peer_id
         self._replicas = replicas
         self._durability = replicas.durability
+        self._peer_versions = replicas.peer_versions
         self._interest = interest
         self._rights = rights
         self._recent = recent
@@ -119,6 +127,8 @@ class Incoming:
             if not entry.update:
                 self._ledger.fill(scroll)
                 return False
+        if entry.origin == self._peer_id and self._peer_versions.is_watched(*scroll):
+            self._note_known(replica, coordinate)
         sequence = self._recent.sequence
         try:
             if self._requests.takes_place(scroll) and self._adopts(replica, scroll, entry):
@@ -141,6 +151,19 @@ class Incoming:
         elif is_answer:
             self._ledger.fill(scroll)
         return applied.changed
+
+    def _note_known(self, replica: Replica, coordinate: Coordinate) -> None:
+        """Note that the peer writes knowing what we wrote in a scroll, if that is on its disk."""
+        name, only = replica.name, CoordinateRange.of(coordinate)
+        to_come = self._outgoing.under_way(name, only)
+        if coordinate in self._ledger.unacknowledged(name) or any(to_come):
+            return
+        if coordinate in replica.uncommitted():
+            news = replica.past(coordinate).news
+            if any(entry.origin == self._replicas.node_id for entry in news):
+                return
+        version = replica.version(coordinate)
+        self._peer_versions.note(name, coordinate, self._peer_id, version)
 
     def _place(self, scroll: ScrollId, entry: LogEntry, *, is_new: bool) -> None:
         """A live update came: it may have come by another way before. Where it did not, those who

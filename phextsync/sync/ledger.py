@@ -172,6 +172,13 @@ class Ledger:
             if frame.phext == phext:
                 yield from frame.coordinates
 
+    def unacknowledged(self, phext: str) -> Iterator[Coordinate]:
+        """Iterate over the scrolls of which the peer is not known to have on its disk what we sent
+        it."""
+        for frame in self._unacknowledged:
+            if frame.phext == phext:
+                yield from frame.coordinates
+
     def is_quiet(self, phext: str) -> bool:
         """Whether no frame of the phext is under way."""
         frames = chain(self._unacknowledged, self._unsettled)

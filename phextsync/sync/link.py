@@ -141,6 +141,7 @@ class Link:
             limits=limits,
         )
         self.versions = Versions(
+            peer_id=self.peer_id,
             replicas=replicas,
             rights=self.rights,
             requests=self.requests,

@@ -23,6 +23,7 @@ class Versions:
     def __init__(
         self,
         *,
+        peer_id: bytes,
         replicas: ReplicaSet,
         rights: LinkRights,
         requests: Requests,
@@ -30,6 +31,7 @@ class Versions:
         refusals: Refusals,
         outbox: Outbox,
     ) -> None:
+        self._peer_id = peer_id
         self._replicas = replicas
         self._rights = rights
         self._requests = requests
@@ -60,6 +62,7 @@ class Versions:
             return
         replica = self._replicas.open(phext)
         ours = replica.version(coordinate)
+        self._replicas.peer_versions.tell(phext, coordinate, self._peer_id, version, ours)
         if not covers(ours, version):
             self._requests.want(scroll)
         elif ours == version and fingerprint:

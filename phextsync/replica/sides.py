@@ -1,0 +1,188 @@
+"""Sides: what others had of a scroll when their changes met those of this machine.
+
+Nobody has written what a merge makes of two changes, so nothing is read off that. What a side had
+is made once more of updates that are kept: all those in the version that it told, or, of who wrote
+while we were linked, what all had before, what it wrote itself, and of what others wrote as much as
+its own updates build on, or as it is known to have had.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from phextsync.crdt import Scroll, client_clocks, only_deletes
+from phextsync.index import EMPTY_VERSION, Coordinate, covers, strip_deletes, update_version
+from phextsync.index import state_vector as clocks_of
+from phextsync.replica.replaying import apply_some, opened
+from phextsync.store.contract import LogEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Who may not have known what: this node, `own`, changed a scroll after its version `before`,
+    and looked at what others did last at its version `seen`. `had` are nodes and versions that
+    they told since, `known` the versions that nodes are known to have had before they wrote."""
+
+    own: bytes
+    before: bytes
+    seen: bytes
+    had: Sequence[tuple[bytes, bytes]] = ()
+    known: Mapping[bytes, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherSide:
+    """`text` is what others had after the changes that met those of this machine, and `base` what
+    they had before; `writers` are the node ids of those who changed it."""
+
+    base: str
+    text: str
+    writers: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """All who changed a scroll, and whether what is kept tells of all of them."""
+
+    others: tuple[OtherSide, ...]
+    are_all: bool
+
+
+def sides(
+    place: Coordinate,
+    oldest: LogEntry | None,
+    entries: Iterable[LogEntry],
+    apart: Apart,
+    writer_of: Callable[[int], bytes | None],
+) -> Sides:
+    """Return what others had who changed a scroll since it was looked at. The entries are in the
+    order in which they took effect here, after the state `oldest`."""
+    if oldest is not None and not covers(apart.before, update_version(oldest.update)):
+        return Sides((), are_all=False)
+    return _Sides(place, oldest, entries, apart, writer_of).found()
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    entry: LogEntry
+    version: bytes
+    writers: frozenset[bytes]
+
+
+class _Sides:
+    """The entries that all had (`_common`), those that were looked at, and those that came."""
+
+    def __init__(
+        self,
+        place: Coordinate,
+        oldest: LogEntry | None,
+        entries: Iterable[LogEntry],
+        apart: Apart,
+        writer_of: Callable[[int], bytes | None],
+    ) -> None:
+        self._place, self._oldest, self._apart = place, oldest, apart
+        self._common: list[_Written] = []
+        self._later: list[_Written] = []
+        self._arrived: list[_Written] = []
+        for entry in entries:
+            clients = () if entry.origin else client_clocks(entry.update)
+            writers = frozenset({entry.origin, *(writer_of(c) or b"" for c in clients)} - {b""})
+            written = _Written(entry, update_version(entry.update), writers)
+            if covers(apart.before, written.version):
+                self._common.append(written)
+            elif covers(apart.seen, written.version) or writers == {apart.own}:
+                self._later.append(written)
+            else:
+                self._arrived.append(written)
+
+    def found(self) -> Sides:
+        if not covers(self._made(self._common).version(), self._apart.before):
+            return Sides((), are_all=False)
+        others: list[OtherSide] = []
+        left = self._arrived
+        for node, version in self._apart.had:
+            if not covers(self._apart.seen, version):
+                side, left = self._told(node, version, left)
+                others += [] if side is None else [side]
+        for writer in dict.fromkeys(w.entry.origin for w in left if w.entry.origin):
+            theirs = [written for written in left if written.entry.origin == writer]
+            side = self._written(writer, theirs)
+            others += [] if side is None else [side]
+            left = left if side is None else [each for each in left if each not in theirs]
+        return Sides(tuple(others), are_all=not left)
+
+    def _told(
+        self, node: bytes, version: bytes, arrived: list[_Written]
+    ) -> tuple[OtherSide | None, list[_Written]]:
+        """Return what a node had that told its version, and what came that was not in it."""
+        text = self._text_at(version)
+        if text is None:
+            return None, arrived
+        known = [w for w in self._later if covers(version, w.version)]
+        ours = [i for i, w in enumerate(self._later) if self._apart.own in w.writers]
+        # What we only deleted others may have deleted too; what we wrote later says that they know.
+        wrote = [i for i in ours if self._later[i] in known and _has_text(self._later[i])]
+        last = max(wrote, default=-1)
+        known = [
+            w for i, w in enumerate(self._later) if w in known and (i <= last or i not in ours)
+        ]
+        base = self._made([*self._common, *known]).text
+        came = [w for w in arrived if covers(version, w.version)]
+        writers = frozenset[bytes]().union(*(w.writers for w in came)) or {node}
+        left = [w for w in arrived if w not in came]
+        return OtherSide(base, text, tuple(sorted(writers))), left
+
+    def _text_at(self, version: bytes) -> str | None:
+        """Return the text of a version, None when it cannot be made."""
+        scroll = opened(self._place, self._oldest)
+        waiting = [
+            LogEntry(strip_deletes(w.entry.update, w.version), b"", 0)
+            for w in (*self._common, *self._later, *self._arrived)
+            if _has_text(w) and covers(version, clocks_of(w.version) + EMPTY_VERSION[-1:])
+        ]
+        apply_some(scroll, waiting)
+        deletes = only_deletes(version)
+        if deletes is not None:
+            scroll.apply(deletes)
+        return scroll.text if scroll.version() == version else None
+
+    def _written(self, writer: bytes, theirs: list[_Written]) -> OtherSide | None:
+        """Return what a node had that wrote while we were linked."""
+        had = self._apart.known.get(writer)
+        known = [
+            w
+            for w in self._later
+            if writer in w.writers or (had is not None and covers(had, w.version))
+        ]
+        known += self._needed([*self._common, *known], theirs, known)
+        if any(self._apart.own not in w.writers for w in self._later if w not in known):
+            return None  # what a third node wrote: nothing says whether this one knew it
+        base, side = self._made([*self._common, *known]), [*self._common, *known, *theirs]
+        after = self._made(side)
+        if not all(covers(after.version(), w.version) for w in side):
+            return None
+        # Who merges puts blanks in order, knowing both, which cannot be seen of these changes.
+        is_tidied = "".join(base.text.split()) == "".join(after.text.split())
+        return OtherSide(base.text, base.text if is_tidied else after.text, (writer,))
+
+    def _needed(
+        self, there: list[_Written], theirs: list[_Written], known: list[_Written]
+    ) -> list[_Written]:
+        """Return what was here before and `theirs` builds on: of each writer the first entries up
+        to the last that is needed, those of this node first."""
+        rest = [w for w in self._later if w not in known]
+        ours = [w for w in rest if self._apart.own in w.writers]
+        for some in ([], ours, [w for w in rest if w not in ours], rest):
+            for i in range(len(some) + 1):
+                made = self._made([*there, *some[:i], *theirs])
+                if all(covers(made.version(), w.version) for w in theirs):
+                    return some[:i]
+        return []
+
+    def _made(self, written: Iterable[_Written]) -> Scroll:
+        scroll = opened(self._place, self._oldest)
+        apply_some(scroll, [each.entry for each in written])
+        return scroll
+
+
+def _has_text(written: _Written) -> bool:
+    return clocks_of(written.version) != clocks_of(EMPTY_VERSION)

@@ -1,0 +1,288 @@
+"""A conflict shows what people really wrote: every line of a side is one that the side had."""
+
+from collections.abc import Iterable
+from random import Random
+
+import pytest
+
+from phextsync.conflicts import settled
+from phextsync.crdt import Scroll
+from phextsync.files.conflict_log import LoggedConflict
+from phextsync.files.records import Shared
+from phextsync.index import Coordinate
+from phextsync.replica.past import FOREVER
+from phextsync.replica.peer_versions import PeerVersions
+from tests.test_files import Mesh
+
+_WORDS = ("buy", "milk", "oat", "soy", "tea", "rice", "bread", "for", "two", "days", "at", "noon")
+_NAME = "plan.md"
+_PLACE = Coordinate(*[7] * 9)
+
+
+def _at(scroll: int) -> Coordinate:
+    return Coordinate.parse(f"7.7.7/7.7.7/7.7.{scroll}")
+
+
+def _changed(random: Random, lines: Iterable[str]) -> str:
+    """Change lines and words at random."""
+    found: list[str] = []
+    for line in lines:
+        words = line.split()
+        at = random.randrange(len(words)) if words else 0
+        match random.randrange(12):
+            case 0:
+                continue
+            case 1:
+                found.append(" ".join(random.choices(_WORDS, k=3)))
+            case 2:
+                words[at:] = [random.choice(_WORDS), *words[at + 1 :]]
+            case 3:
+                words.insert(at, random.choice(_WORDS))
+            case 4:
+                del words[at : at + 1]
+            case 5 | 6:
+                words[at:] = ["".join([*words[at : at + 1], "xyz"[at % 3]]), *words[at + 1 :]]
+            case 7:
+                words = random.choices(_WORDS, k=random.randint(1, 5))
+        found.append(" ".join(words))
+    return "".join(f"{line}\n" for line in found) or "gone\n"
+
+
+class _Notes:
+    """Machines with one file, and all lines that the file or the scroll of each ever had."""
+
+    def __init__(self, random: Random, count: int) -> None:
+        self.mesh = Mesh(count)
+        self.had: list[set[str]] = [set() for _ in range(count)]
+        for machine in self.mesh.machines:
+            machine.peer.replicas.keep_history(FOREVER)
+        lines = [
+            random.choices(_WORDS, k=random.randint(2, 4)) for _ in range(random.randint(1, 4))
+        ]
+        text = "".join(f"{' '.join(line)}\n" for line in lines)
+        self.mesh.machines[0].disk.put(_NAME, text)
+        self.mesh.settle()
+        self.mesh.part()
+
+    def text(self, number: int) -> str:
+        return self.mesh.machines[number].visible().get(_NAME, "")
+
+    def put(self, number: int, text: str) -> None:
+        self.mesh.machines[number].disk.put(_NAME, text)
+        self.had[number] |= set(text.splitlines())
+
+    def pass_time(self, seconds: float) -> None:
+        end = self.mesh.network.now + seconds
+        while self.mesh.network.now < end:
+            self.mesh.pass_time(0.1)
+            for number, machine in enumerate(self.mesh.machines):
+                texts = [text for _, text in machine.peer.replica.scrolls()]
+                for text in (self.text(number), *texts):
+                    self.had[number] |= set(text.splitlines())
+
+    def told(self, number: int) -> list[LoggedConflict]:
+        binding = self.mesh.machines[number].binding
+        assert binding is not None
+        return list(binding.conflicts)
+
+    def check(self) -> int:
+        """Check that all lines that are told are lines that somebody had; return how many conflicts
+        show the other side."""
+        shown = 0
+        for number in range(len(self.had)):
+            others = set[str]().union(*(had for i, had in enumerate(self.had) if i != number))
+            for each in self.told(number):
+                assert set(each.conflict.mine.splitlines()) <= self.had[number], each
+                shown += each.is_known
+                if each.is_known:
+                    assert set(each.conflict.theirs.splitlines()) <= others, each
+        return shown
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_lines_of_two_that_were_apart_are_told_as_they_wrote_them(seed: int) -> None:
+    random = Random(seed)
+    notes = _Notes(random, 2)
+    base = notes.text(0)
+    texts = [_changed(random, base.splitlines()) for _ in range(2)]
+    for number, text in enumerate(texts):
+        notes.put(number, text)
+    notes.pass_time(3)
+    merged = notes.mesh.settle().get(_NAME, "")
+    lines = {line for text in texts for line in text.splitlines()}
+    for number in range(2):
+        told = notes.told(number)
+        assert all(each.is_known for each in told)
+        for each in told:
+            assert set(each.conflict.mine.splitlines()) <= set(texts[number].splitlines())
+            assert set(each.conflict.theirs.splitlines()) <= set(texts[1 - number].splitlines())
+        for side in ("mine", "theirs"):
+            text = merged
+            for each in told:
+                taken = settled(text, each.conflict, getattr(each.conflict, side))
+                assert taken is not None
+                text = taken
+            # Where no line was changed by both, words of two lines may stand together.
+            left = [each.conflict.left.lines for each in told if each.conflict.left is not None]
+            beside = set(merged.splitlines()) - set("".join(left).splitlines())
+            assert set(text.splitlines()) <= lines | beside
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_lines_of_three_that_were_apart_are_lines_that_one_had(seed: int) -> None:
+    random = Random(seed)
+    notes = _Notes(random, 3)
+    for number in range(3):
+        notes.put(number, _changed(random, notes.text(number).splitlines()))
+    notes.pass_time(2)
+    notes.mesh.network.link_all()
+    notes.pass_time(4)
+    notes.mesh.settle()
+    notes.check()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_who_answers_while_a_third_is_away_is_told_as_it_wrote(seed: int) -> None:
+    random = Random(seed)
+    notes = _Notes(random, 3)
+    notes.mesh.network.link(0, 1)
+    for number in (0, 1, 2, 0, 1):
+        notes.put(number, _changed(random, notes.text(number).splitlines()))
+        notes.pass_time(random.choice([0.1, 0.3, 2.0]))
+    notes.mesh.network.link_all()
+    notes.pass_time(4)
+    notes.mesh.settle()
+    notes.check()
+
+
+def _apart(*texts: str, base: str) -> _Notes:
+    """Return machines that changed a file apart, and met."""
+    notes = _Notes(Random(1), len(texts))
+    notes.put(0, base)
+    notes.mesh.settle()
+    notes.mesh.part()
+    for number, text in enumerate(texts):
+        if text:
+            notes.put(number, text)
+        else:
+            notes.mesh.machines[number].disk.unlink(_NAME)
+    notes.pass_time(4)
+    notes.mesh.settle()
+    return notes
+
+
+def _sides(notes: _Notes) -> list[list[tuple[str, str]]]:
+    return [
+        [(each.conflict.mine, each.conflict.theirs) for each in notes.told(number)]
+        for number in range(len(notes.had))
+    ]
+
+
+def test_of_a_word_that_both_replaced_each_side_has_its_own() -> None:
+    notes = _apart("buy rice\n", "buy bread\n", base="buy milk\n")
+    assert _sides(notes) == [[("buy rice\n", "buy bread\n")], [("buy bread\n", "buy rice\n")]]
+
+
+def test_a_file_that_one_deleted_and_another_changed_is_a_conflict_on_both() -> None:
+    notes = _apart("", "buy oat milk\n", base="buy milk\n")
+    assert _sides(notes) == [[("", "buy oat milk\n")], [("buy oat milk\n", "")]]
+
+
+def test_the_lines_of_three_are_three_conflicts_with_their_writers() -> None:
+    notes = _Notes(Random(1), 3)
+    names = {m.peer.node_id: name for m, name in zip(notes.mesh.machines, "abc", strict=True)}
+    for machine in notes.mesh.machines:
+        assert machine.binding is not None
+        machine.binding.conflicts._name_of = names.__getitem__
+    notes.mesh.network.link_all()
+    notes.put(0, "buy milk\n")
+    notes.mesh.settle()
+    notes.mesh.part()
+    for number, text in enumerate(("buy rice\n", "buy bread\n", "buy tea\n")):
+        notes.put(number, text)
+    notes.pass_time(2)
+    for pair in ((0, 1), (1, 2), (0, 2)):
+        notes.mesh.network.link(*pair)
+        notes.pass_time(3)
+    notes.mesh.settle()
+    first = [(e.conflict.mine, e.conflict.theirs, e.theirs_by) for e in notes.told(0)]
+    assert first[0] == ("buy rice\n", "buy bread\n", "b")
+    assert notes.check() >= 3
+
+
+def test_what_others_had_is_not_told_where_no_history_says() -> None:
+    notes = _Notes(Random(1), 2)
+    base = notes.text(0)
+    notes.mesh.part()
+    for number, text in enumerate(("buy rice\n", "buy bread\n")):
+        notes.put(number, text)
+    notes.pass_time(2)
+    binding = notes.mesh.machines[0].binding
+    assert binding is not None
+    (place,) = binding.records.all_shared
+    binding.records.replace_shared(place, Shared(base, base, b"", b""))
+    notes.mesh.settle()
+    assert [[each.is_known for each in notes.told(number)] for number in (0, 1)] == [
+        [False],
+        [True],
+    ]
+
+
+def test_a_conflict_that_is_settled_elsewhere_is_one_no_longer() -> None:
+    notes = _apart("buy rice\n", "buy bread\n", base="buy milk\n")
+    one, other = (notes.told(number)[0] for number in (0, 1))
+    replica = notes.mesh.machines[0].peer.replica
+    text = settled(replica[one.coordinate], one.conflict, one.conflict.theirs)
+    assert text == "buy bread\n"
+    replica.edit(one.coordinate, text)
+    assert notes.mesh.settle() == {_NAME: "buy bread\n"}
+    assert other.conflict.mine == "buy bread\n"
+    assert _sides(notes) == [[], []]
+
+
+def test_a_machine_that_was_started_again_tells_what_both_wrote() -> None:
+    notes = _Notes(Random(1), 2)
+    notes.put(0, "buy milk\n")
+    notes.mesh.settle()
+    notes.mesh.part()
+    for number, text in enumerate(("buy rice\n", "buy bread\n")):
+        notes.put(number, text)
+    notes.pass_time(3)
+    for machine in notes.mesh.machines:
+        notes.mesh.network.crash(machine.number)
+        machine.start()
+    notes.mesh.settle()
+    assert _sides(notes) == [[("buy rice\n", "buy bread\n")], [("buy bread\n", "buy rice\n")]]
+
+
+def test_of_what_peers_tell_what_is_watched_or_differs_is_kept_until_it_is_here() -> None:
+    scroll = Scroll(_PLACE, 1)
+    versions = []
+    for text in ("a", "ab", "abc"):
+        scroll.edit(text)
+        versions.append(scroll.version())
+    other = Scroll(_PLACE, 2)
+    other.edit("other")
+    told = PeerVersions()
+    told.tell("notes", _PLACE, b"x", versions[0], versions[2])
+    assert told.take("notes", _PLACE, versions[2]) == []
+    told.tell("notes", _PLACE, b"x", versions[0], other.version())
+    assert told.take("notes", _PLACE, versions[2]) == [(b"x", versions[0])]
+    told.watch("notes", _PLACE)
+    told.tell("notes", _PLACE, b"y", versions[1], versions[2])
+    told.tell("notes", _PLACE, b"z", versions[2], versions[2])
+    assert told.take("notes", _PLACE, versions[1]) == [(b"y", versions[1])]
+    assert told.known("notes", _PLACE) == {b"x": versions[0], b"y": versions[1]}
+    told.keep_watching("notes", [])
+    assert not told.is_watched("notes", _PLACE)
+    assert told.take("notes", _PLACE, versions[2]) == []
+
+
+def test_what_is_kept_of_the_versions_of_peers_is_bounded() -> None:
+    told = PeerVersions()
+    for i in range(1, 100):
+        place = _at(i)
+        told.watch("notes", place)
+        told.note("notes", place, b"x", bytes(1 << 15))
+    assert told.known("notes", _at(1)) == {}
+    assert told.known("notes", _at(99))
