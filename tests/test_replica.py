@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phextsync.crdt import Scroll
 from phextsync.errors import (
     CoordinateError,
     PhextsyncError,
@@ -411,6 +412,31 @@ def test_a_peers_update_is_taken_although_the_disk_is_full_and_there_is_no_clien
         assert update is not None
         assert replica.apply(_A, LogEntry(update, _NODE, 0)).covered
     assert replica[_A] == "onetwo"
+
+
+def test_an_update_that_shows_our_client_id_used_elsewhere_is_taken_into_the_scroll() -> None:
+    store = MemoryStore()
+    replicas = _open(store)
+    replica = replicas.open("memory")
+    replica[_A] = "ours\n"
+    replicas.commit()  # its document is open, and may be closed
+    client_id = replica.statistics().client_id
+    assert client_id is not None
+    before, state = replica.version(_A), replica.difference(_A, EMPTY_VERSION)
+    assert state is not None
+    twin = Scroll(_A, client_id, [state])
+    twin.append("theirs\n")
+    update = twin.difference(before)
+    assert update is not None
+    replica.apply(_A, LogEntry(update, _NODE, 0), 1)
+    assert "used elsewhere" in replicas.reports[-1]
+    replicas.commit()
+    assert replica[_A] == "ours\ntheirs\n"
+    assert replica.index.fingerprint_of(_A) == replica.fingerprint(_A)
+    replica.append(_A, "more\n")
+    replicas.commit()
+    assert replica.statistics().client_id != client_id
+    assert _open(store.cloned()).open("memory")[_A] == "ours\ntheirs\nmore\n"
 
 
 def test_a_client_id_is_used_again_only_after_a_clean_stop() -> None:

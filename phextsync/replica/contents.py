@@ -51,18 +51,20 @@ class Contents:
 
     def text(self, coordinate: Coordinate) -> str:
         """Return the scroll's text, "" when there is none, and keep it at hand."""
-        stored = None
-        if self.is_closed(coordinate):
-            stored = self._documents.read_stored(coordinate)
-            plain = _plain_text(stored)
-            if plain:
-                return self._documents.keep_text(coordinate, plain.decode())
-        opened = self._documents.open(coordinate, stored)
-        if opened is None or not opened.scroll.text:
+        opened = self._documents.get(coordinate)
+        if opened is None:
+            stored = None
+            if self._pending.where(coordinate) is Where.STORED:
+                stored = self._documents.read_stored(coordinate)
+                plain = _plain_text(stored)
+                if plain:
+                    return self._documents.keep_text(coordinate, plain.decode())
+            opened = self._documents.open(coordinate, stored)
+        if opened is None or not (text := opened.scroll.text):
             return ""
         opened.used = True
-        opened.text = opened.scroll.text
-        return opened.text
+        opened.text = text
+        return text
 
     def read(self, coordinate: Coordinate) -> str:
         """Return the scroll's text, "" when there is none. For passes over many: a scroll that is

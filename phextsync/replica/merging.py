@@ -51,12 +51,13 @@ class Merging:
         """Merge an update that a peer sent over link `source`. UpdateError when it is no update
         of a text; ScrollError when the document failed and was thrown away."""
         self._publisher.keep_before(coordinate)
-        if not self._documents.is_known(coordinate):
+        opened = self._documents.get(coordinate)
+        if opened is None and not self._documents.is_known(coordinate):
             merged = self._apply_state(coordinate, entry, source)
             if merged is not None:
                 return merged
-        self._guard_client_id(coordinate, entry.update)
-        opened = self._documents.open_or_create(coordinate)
+        if self._guard_client_id(coordinate, entry.update) or opened is None:
+            opened = self._documents.open_or_create(coordinate)
         opened.halves.check(opened.scroll, entry.update)
         opened.text = None
         try:
@@ -106,9 +107,12 @@ class Merging:
         self._writes.put_state(coordinate, entry, seen, version, text, source)
         return Applied(entry.update, covered=True, changed=bool(text))
 
-    def _guard_client_id(self, coordinate: Coordinate, update: bytes) -> None:
-        """Take a new client id when a peer shows a higher clock for ours than we have."""
+    def _guard_client_id(self, coordinate: Coordinate, update: bytes) -> bool:
+        """Take a new client id when a peer shows a higher clock for ours than we have: documents
+        are others then. Return whether it did."""
         client, shown = self._client.clock_in(update)
-        if shown and shown > clock_of(self._contents.version(coordinate), client):
-            self._report(f"{self._phext}: client id {client} was used elsewhere; took another")
-            self._documents.renew_client()
+        if not shown or shown <= clock_of(self._contents.version(coordinate), client):
+            return False
+        self._report(f"{self._phext}: client id {client} was used elsewhere; took another")
+        self._documents.renew_client()
+        return True

@@ -119,7 +119,8 @@ class Incoming:
     def _receive_entry(self, replica: Replica, coordinate: Coordinate, entry: LogEntry) -> bool:
         """Take one update; return whether it changed the text."""
         scroll = (replica.name, coordinate)
-        self._lazy.hear(scroll)
+        if self._lazy.written:
+            self._lazy.hear(scroll)
         self._traffic.updates_in += 1
         is_answer = not entry.origin
         if is_answer:
