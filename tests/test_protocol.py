@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import bands
+from benchmarks import bands, path
 from phextsync.errors import StoreDamagedError, StoreFullError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
 from phextsync.ranges import subtract
@@ -737,6 +737,13 @@ def test_an_edit_takes_as_few_bytes_as_is_asked_of_it() -> None:
     one.replica.append(_A, "an edit as long as in benchmarks\n"[-20:])
     pair.pump()
     assert one.core.traffic(1).bytes_out - before <= bands.AT_MOST["edit_wire_bytes"]
+
+
+def test_an_edit_and_a_commit_take_as_few_calls_as_are_asked_of_them() -> None:
+    figures = path.run(quick=True).figures
+    counted = {name: each.value for name, each in figures.items() if name in bands.COUNTED}
+    assert len(counted) == 3
+    assert not [name for name, value in counted.items() if bands.is_far(name, value)]
 
 
 def test_what_others_wrote_and_what_is_older_than_the_hello_says_so() -> None:
