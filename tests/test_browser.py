@@ -96,7 +96,7 @@ async def test_the_page_fits_a_phone_and_says_when_its_node_is_gone(tmp_path: Pa
         port: int = await nursery.start(run)
 
         def work(browser: "Browser") -> None:
-            for path in ("/", "/scrolls/memory", f"/scroll/memory/{AT}"):
+            for path in ("/", "/scrolls/memory", f"/scroll/memory/{AT}", "/mesh", "/directories"):
                 with visiting(browser, viewport={"width": 360, "height": 640}) as page:
                     page.goto(f"http://{HOST}:{port}{path}")
                     wide = page.evaluate("document.documentElement.scrollWidth")
@@ -105,5 +105,35 @@ async def test_the_page_fits_a_phone_and_says_when_its_node_is_gone(tmp_path: Pa
             page.goto(f"http://{HOST}:{port}/")
             trio.from_thread.run_sync(leaving.cancel)
             page.locator("#live", has_text="does not answer").wait_for()
+
+        await drive(work)
+
+
+async def test_one_walks_through_every_view_by_its_name(tmp_path: Path) -> None:
+    for number in range(2):
+        make_identity(tmp_path / str(number), number)
+    async with (
+        web_node(tmp_path / "0") as (node, port),
+        web_node(tmp_path / "1", peers=[f"{HOST}:{node.port}"]) as (other, _),
+    ):
+        other.phext()[AT] = f"one {_EVIL}"
+        await other.synced()
+
+        def work(browser: "Browser") -> None:
+            with visiting(browser, color_scheme="dark") as page:
+                page.goto(f"http://{HOST}:{port}/")
+                for name in ("Mesh", "Directories", "Scrolls"):
+                    page.get_by_role("navigation", name="Views").get_by_text(name).click()
+                    page.get_by_role("heading", name=name, level=1).wait_for()
+                page.get_by_role("link", name="Mesh").click()
+                picture = page.get_by_role("img", name="node0 with 1 linked")
+                picture.wait_for()
+                page.get_by_role("row", name="node1").get_by_text("in sync").wait_for()
+                page.get_by_role("link", name="node0").click()
+                page.get_by_role("link", name="memory", exact=True).click()
+                page.locator("#walked").get_by_role("link", name=AT).click()
+                page.get_by_role("textbox", name=f"Text of {AT}").get_by_text(_EVIL).wait_for()
+                page.get_by_role("link", name="Who wrote what").click()
+                page.get_by_role("cell", name="node1").first.wait_for()
 
         await drive(work)

@@ -1,40 +1,29 @@
 """The page: each view as plain HTML, from nodes on real sockets. No script is needed."""
 
 import re
-from html import unescape
 from pathlib import Path
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import pytest
 
 from phextsync import Coordinate, CoordinateRange, writing_as
 from phextsync.replica.past import FOREVER
 from phextsync.trust.permissions import Permissions
-from tests.web_nodes import AT, BROWSER, ask, make_identity, web_node
+from tests.web_nodes import (
+    AT,
+    BROWSER,
+    ask,
+    links_of,
+    make_identity,
+    page_of,
+    send_form,
+    web_node,
+)
 
 pytestmark = pytest.mark.real
 
 _EVIL = "<img src=x onerror=alert(1)>"
 _NEXT = "1.1.1/1.1.1/1.1.2"
-
-
-async def _page(port: int, path: str, status: int = 200) -> str:
-    """Return a page, which has to have a status."""
-    found, headers, body = await ask(port, "GET", path, headers=BROWSER)
-    assert found == status, body
-    assert headers["content-type"] == "text/html; charset=utf-8"
-    return body.decode()
-
-
-async def _send(port: int, path: str, **fields: str) -> tuple[int, str, str]:
-    """Send a form; return the status, where it leads, and the page."""
-    body = urlencode(fields).encode()
-    status, headers, page = await ask(port, "POST", path, body, BROWSER)
-    return status, headers.get("location", ""), page.decode()
-
-
-def _links(page: str) -> list[str]:
-    return [unescape(link) for link in re.findall(r'href="([^"]*)"', page)]
 
 
 async def test_names_and_texts_of_others_are_text_in_every_view(tmp_path: Path) -> None:
@@ -53,6 +42,10 @@ async def test_names_and_texts_of_others_are_text_in_every_view(tmp_path: Path) 
             f"/search?words=x&phext={quote(_EVIL)}",
             scroll,
             f"{scroll}?view=blame",
+            "/mesh",
+            "/directories",
+            f"/deleted?phext={quote('<b>bold')}",
+            f"/files?directory={quote(_EVIL)}",
             f"{scroll}?view=history&at=9999999999999",
             f"/scroll/{quote(_EVIL, safe='')}/1.1",
         ):
@@ -78,11 +71,11 @@ async def test_one_walks_from_the_phexts_to_a_scroll_by_links_alone(tmp_path: Pa
                 node.phext()[at] = f"note {number}"
         await node.durable()
         link = "/scrolls/memory"
-        assert link in _links(await _page(port, "/"))
-        link = next(each for each in _links(await _page(port, link)) if "in=1.1.1/2" in each)
-        page = await _page(port, link)
-        link = next(each for each in _links(page) if each.endswith("1.1.1/2.1.1/1.1.1"))
-        assert "note 1" in await _page(port, link)
+        assert link in links_of(await page_of(port, "/"))
+        link = next(each for each in links_of(await page_of(port, link)) if "in=1.1.1/2" in each)
+        page = await page_of(port, link)
+        link = next(each for each in links_of(page) if each.endswith("1.1.1/2.1.1/1.1.1"))
+        assert "note 1" in await page_of(port, link)
 
 
 async def test_a_list_of_all_scrolls_has_pages(tmp_path: Path) -> None:
@@ -96,9 +89,9 @@ async def test_a_list_of_all_scrolls_has_pages(tmp_path: Path) -> None:
         found: list[str] = []
         link: str | None = "/scrolls/memory?list=1"
         while link is not None:
-            page = (await _page(port, link)).partition('id="walked"')[2].partition("<h2")[0]
+            page = (await page_of(port, link)).partition('id="walked"')[2].partition("<h2")[0]
             found += re.findall(r"/scroll/memory/([\d./]+)", page)
-            link = next((each for each in _links(page) if "after=" in each), None)
+            link = next((each for each in links_of(page) if "after=" in each), None)
         assert found == places
 
 
@@ -107,12 +100,12 @@ async def test_what_is_typed_finds_scrolls_by_the_beginning_of_a_word(tmp_path: 
     async with web_node(tmp_path) as (node, port):
         node.phext()[AT] = "The milkman rings twice."
         node.phext("world")[AT] = "Milk and honey."
-        page = await _page(port, "/search?words=milk&typed=1")
+        page = await page_of(port, "/search?words=milk&typed=1")
         assert f"/scroll/memory/{AT}" in page
         assert f"/scroll/world/{AT}" in page
         assert "<mark>milkman</mark>" in page
-        assert f"/scroll/memory/{AT}" not in await _page(port, "/search?words=milk")
-        assert "no phext" in await _page(port, "/search?words=milk&phext=none", 404)
+        assert f"/scroll/memory/{AT}" not in await page_of(port, "/search?words=milk")
+        assert "no phext" in await page_of(port, "/search?words=milk&phext=none", 404)
 
 
 async def test_recent_changes_say_who_and_the_newest_comes_first(tmp_path: Path) -> None:
@@ -129,7 +122,7 @@ async def test_recent_changes_say_who_and_the_newest_comes_first(tmp_path: Path)
             other.phext()[_NEXT] = "two"
             async for _ in changes:
                 break
-        rows = (await _page(port, "/")).partition('id="recent"')[2]
+        rows = (await page_of(port, "/")).partition('id="recent"')[2]
         assert rows.index(_NEXT) < rows.index(AT)
         assert "<td>node1</td>" in rows
         assert "<td>node0 (agent)</td>" in rows
@@ -139,19 +132,19 @@ async def test_a_scroll_is_saved_unless_it_changed_meanwhile(tmp_path: Path) -> 
     make_identity(tmp_path)
     async with web_node(tmp_path) as (node, port):
         path = f"/scroll/memory/{AT}"
-        page = await _page(port, path)
+        page = await page_of(port, path)
         seen = re.search(r'name="seen" value="(\w+)"', page)
         assert seen is not None
-        status, link, _ = await _send(port, path, seen=seen[1], text="One\r\ntwo\r\n")
+        status, link, _ = await send_form(port, path, seen=seen[1], text="One\r\ntwo\r\n")
         assert (status, link) == (303, path)
         assert node.phext()[AT] == "One\ntwo\n"
         assert not node.replicas.is_dirty
-        status, _, page = await _send(port, path, seen=seen[1], text="Mine.")
+        status, _, page = await send_form(port, path, seen=seen[1], text="Mine.")
         assert status == 409
         assert "changed meanwhile" in page
         assert "Mine." in page
         assert node.phext()[AT] == "One\ntwo\n"
-        assert (await _send(port, path, seen="x", text=""))[0] == 400
+        assert (await send_form(port, path, seen="x", text=""))[0] == 400
 
 
 async def test_a_text_of_the_past_is_shown_and_comes_back(
@@ -168,12 +161,12 @@ async def test_a_text_of_the_past_is_shown_and_comes_back(
         node.phext()[AT] = "after"
         await node.durable()
         path, restore = f"/scroll/memory/{AT}", f"/restore/memory/{AT}"
-        assert "as it is now" in await _page(port, f"{path}?view=history&at=2000")
-        assert "before</pre>" in await _page(port, f"{path}?view=history&at=1000")
-        assert (await _send(port, restore, at="1000"))[:2] == (303, path)
+        assert "as it is now" in await page_of(port, f"{path}?view=history&at=2000")
+        assert "before</pre>" in await page_of(port, f"{path}?view=history&at=1000")
+        assert (await send_form(port, restore, at="1000"))[:2] == (303, path)
         assert node.phext()[AT] == "before"
-        assert (await _send(port, restore, at="1"))[0] == 400
-        assert (await _send(port, restore, at="soon"))[0] == 400
+        assert (await send_form(port, restore, at="1"))[0] == 400
+        assert (await send_form(port, restore, at="soon"))[0] == 400
 
 
 async def test_who_wrote_which_line_is_said_by_name(tmp_path: Path) -> None:
@@ -181,7 +174,7 @@ async def test_who_wrote_which_line_is_said_by_name(tmp_path: Path) -> None:
     async with web_node(tmp_path) as (node, port):
         node.replicas.keep_history(FOREVER)
         node.phext()[AT] = "one\ntwo"
-        page = await _page(port, f"/scroll/memory/{AT}?view=blame")
+        page = await page_of(port, f"/scroll/memory/{AT}?view=blame")
         assert "<td>node0</td>" in page
         assert "<code>two</code>" in page
 
@@ -191,7 +184,7 @@ async def test_without_history_the_page_says_how_to_keep_it(tmp_path: Path) -> N
     async with web_node(tmp_path) as (node, port):
         node.phext()[AT] = "one"
         await node.durable()
-        page = await _page(port, f"/scroll/memory/{AT}?view=history")
+        page = await page_of(port, f"/scroll/memory/{AT}?view=history")
         assert "phextsync history --keep" in page
 
 
@@ -200,10 +193,10 @@ async def test_what_may_not_be_read_or_written_is_said_plainly(tmp_path: Path) -
     async with web_node(tmp_path) as (node, port):
         read = {"memory": (CoordinateRange.parse("1.*"),)}
         node.replicas.permissions = Permissions.of(read, {})
-        page = await _page(port, f"/scroll/memory/{AT}")
+        page = await page_of(port, f"/scroll/memory/{AT}")
         assert "may read this scroll, and not write it" in page
         assert "<textarea" not in page
-        assert "private" in await _page(port, "/scroll/memory/2.1.1/1.1.1/1.1.1")
+        assert "private" in await page_of(port, "/scroll/memory/2.1.1/1.1.1/1.1.1")
 
 
 async def test_the_styles_of_the_login_page_are_there_before_one_has_logged_in(
@@ -211,8 +204,8 @@ async def test_the_styles_of_the_login_page_are_there_before_one_has_logged_in(
 ) -> None:
     make_identity(tmp_path)
     async with web_node(tmp_path, token="secret") as (_, port):
-        page = await _page(port, "/login")
-        (link,) = (each for each in _links(page) if each.startswith("/static/page.css"))
+        page = await page_of(port, "/login")
+        (link,) = (each for each in links_of(page) if each.startswith("/static/page.css"))
         status, headers, _ = await ask(port, "GET", link)
         assert (status, headers["content-type"]) == (200, "text/css; charset=utf-8")
         assert (await ask(port, "GET", "/static/none.css"))[0] == 404

@@ -1,10 +1,13 @@
 """Nodes that serve the web in this process, for tests."""
 
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from html import unescape
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlencode
 
 import trio
 
@@ -78,3 +81,23 @@ async def ask(
     first, *others = top.decode().split("\r\n")
     found = {name.lower(): value for name, _, value in (line.partition(": ") for line in others)}
     return int(first.split()[1]), found, rest
+
+
+async def page_of(port: int, path: str, status: int = 200) -> str:
+    """Return a page, which has to have a status."""
+    found, headers, body = await ask(port, "GET", path, headers=BROWSER)
+    assert found == status, body
+    assert headers["content-type"] == "text/html; charset=utf-8"
+    return body.decode()
+
+
+async def send_form(port: int, path: str, **fields: str) -> tuple[int, str, str]:
+    """Send a form; return the status, where it leads, and the page."""
+    body = urlencode(fields).encode()
+    status, headers, page = await ask(port, "POST", path, body, BROWSER)
+    return status, headers.get("location", ""), page.decode()
+
+
+def links_of(page: str) -> list[str]:
+    """Return where a page leads."""
+    return [unescape(link) for link in re.findall(r'href="([^"]*)"', page)]

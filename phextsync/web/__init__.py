@@ -19,6 +19,9 @@
 * `forms`: what a person sends with a page
 * `library`: the view of what there is
 * `one_scroll`: the view of a scroll
+* `drawing`: where the nodes of a mesh stand in a picture
+* `mesh_view`: the view of machines and links
+* `directories_view`: the view of bound directories
 * `login`: a token that becomes a cookie
 * `entrance`: what may come in
 * `app`: which path leads where

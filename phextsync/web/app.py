@@ -25,6 +25,7 @@ from phextsync.gateways.metrics import CONTENT_TYPE, NodeMetrics
 from phextsync.node.node import Node
 from phextsync.web import built
 from phextsync.web.api import Api
+from phextsync.web.directories_view import DirectoriesView
 from phextsync.web.editing import Conversations, serve_scroll
 from phextsync.web.elsewhere import Elsewhere
 from phextsync.web.entrance import ADMITTED, HEALTH, HOCUSPOCUS, LOGIN, STATIC, Entrance
@@ -32,6 +33,7 @@ from phextsync.web.forms import FormTooLargeError, form_of
 from phextsync.web.library import Library
 from phextsync.web.limits import WebLimits
 from phextsync.web.login import Login
+from phextsync.web.mesh_view import MeshView
 from phextsync.web.one_scroll import OneScroll
 from phextsync.web.open_scrolls import OpenScrolls
 from phextsync.web.recent import Recent
@@ -68,8 +70,12 @@ class WebApp:
         self._streams = Streams(node, limits.streams_max)
         self._metrics = NodeMetrics(node)
         shell = Shell(node, lambda: 1000 * now_s(), has_login=guard.wants_token)
-        library = Library(shell, Recent(node.replicas, shell.now_ms))
-        self._pages = [*library.routes(), *OneScroll(shell, limits.body_bytes_max).routes()]
+        self._pages = [
+            *Library(shell, Recent(node.replicas, shell.now_ms)).routes(),
+            *OneScroll(shell, limits.body_bytes_max).routes(),
+            *MeshView(shell).routes(),
+            *DirectoriesView(shell).routes(),
+        ]
         app = Router(routes=[*self._routes(), *Api(node).routes()])
         self.asgi: ASGIApp = Entrance(app, guard, self._login, now_s, Boundary(_log))
 

@@ -21,7 +21,11 @@ from phextsync.web.rendering import render
 WRITER: Final = "web"
 """How what is written by the page is labelled."""
 
-_VIEWS: Final = (("scrolls", "/", "Scrolls"),)
+_VIEWS: Final = (
+    ("scrolls", "/", "Scrolls"),
+    ("mesh", "/mesh", "Mesh"),
+    ("directories", "/directories", "Directories"),
+)
 _PROBLEMS_MAX: Final = 50
 
 View: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -116,5 +120,5 @@ def _problems(status: Status) -> Iterator[str]:
         if row.held:
             yield (
                 f"{row.directory}: {row.held} files are missing here; deleting them on all machines"
-                " waits to be confirmed: see `phextsync bind --confirm`"
+                " waits to be confirmed: see Directories, or `phextsync bind --confirm`"
             )

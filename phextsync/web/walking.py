@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeAlias
 
+from phextsync.control.performing import rest_of
 from phextsync.errors import CoordinateError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.replica import Replica
@@ -96,10 +97,10 @@ def walk(replica: Replica, prefix: Prefix, after: str = "", *, flat: bool = Fals
     within = range_of(prefix)
     few = list(islice(replica.coordinates(within), ROWS + 1))
     if flat or len(few) <= ROWS:
-        return _leaves(replica, prefix, _rest(within, after))
+        return _leaves(replica, prefix, rest_of(str(within), after))
     prefix = _one_way(replica, prefix, few[0])
     found: list[Branch] = []
-    left = _rest(range_of(prefix), after)
+    left = rest_of(str(range_of(prefix)), after)
     for branch in _branches(replica, prefix, left):
         if len(found) == ROWS:
             return Walked(prefix, tuple(found), (), str(_last(found[-1].prefix)))
@@ -149,13 +150,6 @@ def leaf_of(replica: Replica, at: Coordinate) -> Leaf:
     """Return a scroll as a list has it."""
     line = first_line(replica.read(at), _LINE_CHARACTERS)
     return Leaf(at, replica.read_size(at), line)
-
-
-def _rest(within: CoordinateRange, after: str) -> CoordinateRange | None:
-    if not after:
-        return within
-    lower = Coordinate.parse(after).successor()
-    return None if lower is None else within.intersect(CoordinateRange(lower))
 
 
 def _last(prefix: Prefix) -> Coordinate:

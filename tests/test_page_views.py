@@ -1,0 +1,173 @@
+"""The views of the mesh, of directories and of figures, as plain HTML from running nodes."""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from html import unescape
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+import trio
+
+from phextsync import Coordinate, CoordinateRange, Node
+from phextsync.conflicts import conflicts
+from phextsync.files import service
+from phextsync.files.absences import GUARD_NAMES
+from phextsync.files.bindings import BindingStore, Bound
+from phextsync.files.conflict_log import ConflictLog
+from phextsync.files.desk import FileDesk
+from phextsync.merges import merged_text
+from phextsync.replica.past import FOREVER
+from phextsync.web.drawing import NAMED_MAX, picture
+from tests.web_nodes import (
+    AT,
+    HOST,
+    PATIENCE_S,
+    links_of,
+    make_identity,
+    page_of,
+    send_form,
+    web_node,
+)
+
+pytestmark = pytest.mark.real
+
+
+async def test_the_mesh_shows_who_is_linked_and_who_is_not_with_the_reason(tmp_path: Path) -> None:
+    for number in range(2):
+        make_identity(tmp_path / str(number), number)
+    async with web_node(tmp_path / "0") as (node, port):
+        assert "No other machine is known." in await page_of(port, "/mesh")
+        async with web_node(tmp_path / "1", peers=[f"{HOST}:{node.port}"]) as (other, _):
+            other.phext()[AT] = "text"
+            await other.synced()
+            page = await page_of(port, "/mesh")
+            assert "1 machine linked" in page
+            assert re.search(r"<line class=\"\w+\"", page)
+            assert "<title>node1: " in page
+        while node.peers():
+            await trio.lowlevel.checkpoint()
+        page = await page_of(port, "/mesh")
+        assert "1 not connected" in page
+        assert "node1 is not connected: " in page
+
+
+@pytest.mark.parametrize("groups", [(0, 0, 0), (1, 0, 0), (5, 1, 0), (18, 4, 3), (16, 464, 20)])
+def test_no_two_nodes_of_a_picture_are_drawn_over_each_other(groups: tuple[int, ...]) -> None:
+    made = picture(groups)
+    count = sum(groups)
+    assert [node.number for node in made.nodes] == [*range(count)]
+    assert made.is_named == (count <= NAMED_MAX)
+    least = 40.0 if made.is_named else 15.0
+    places = [(0.0, 0.0), *((node.x, node.y) for node in made.nodes)]
+    for i, (x, y) in enumerate(places):
+        assert abs(x) < made.half_width
+        assert abs(y) < made.half_height
+        for other_x, other_y in places[:i]:
+            assert (x - other_x) ** 2 + (y - other_y) ** 2 >= least**2
+
+
+# -- directories ---------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _bound(tmp_path: Path) -> AsyncIterator[tuple[Node, int, Path]]:
+    """Run a node with a bound directory, and its page."""
+    make_identity(tmp_path / "node")
+    notes = tmp_path / "<b>notes"
+    BindingStore(tmp_path / "node").bind(Bound(notes, "memory", CoordinateRange.parse("7.*")))
+    async with web_node(tmp_path / "node") as (node, port), trio.open_nursery() as nursery:
+        node.replicas.keep_history(FOREVER)
+        await nursery.start(service.serve, node)
+        yield node, port, notes
+        nursery.cancel_scope.cancel()
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    with trio.fail_after(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110  files tell nobody
+            await trio.sleep(0.01)
+
+
+def _files(node: Node) -> int:
+    (row,) = node.status().directories
+    return row.in_step
+
+
+async def test_files_are_found_by_name_from_folder_to_scroll(tmp_path: Path) -> None:
+    async with _bound(tmp_path) as (node, port, notes):
+        (notes / "daily").mkdir()
+        (notes / "daily" / "<i>monday.md").write_text("Milk.\n")
+        (notes / "list.md").write_text("Tea.\n")
+        await _until(lambda: _files(node) == 2)
+        page = await page_of(port, "/directories")
+        assert "All of its 2 files are in step." in page
+        link = next(each for each in links_of(page) if each.startswith("/files"))
+        page = await page_of(port, link)
+        assert ">list.md</a>" in page
+        link = next(each for each in links_of(page) if "under=daily" in each)
+        page = await page_of(port, link)
+        assert "<i>" not in page
+        link = next(each for each in links_of(page) if each.startswith("/scroll/memory/"))
+        assert "Milk." in await page_of(port, link)
+        assert str(notes / "daily") in unescape(await page_of(port, "/search?words=milk"))
+        assert "not bound here" in await page_of(port, "/files?directory=/none", 404)
+
+
+async def test_deleting_many_files_waits_for_a_decision_on_the_page(tmp_path: Path) -> None:
+    async with _bound(tmp_path) as (node, port, notes):
+        for number in range(GUARD_NAMES):
+            (notes / f"{number}.md").write_text(f"note {number}\n")
+        await _until(lambda: _files(node) == GUARD_NAMES)
+        status, _, page = await send_form(port, "/confirm", directory=str(notes))
+        assert (status, "no deletion waits" in page) == (400, True)
+        for path in notes.glob("*.md"):
+            path.unlink()
+        await _until(lambda: node.status().directories[0].held == GUARD_NAMES)
+        page = await page_of(port, "/directories")
+        assert f"Delete {GUARD_NAMES} files on all machines" in page
+        assert len(node.phext().within("7.*")) >= GUARD_NAMES
+        assert (await send_form(port, "/confirm", directory=str(notes)))[0] == 303
+        await _until(lambda: "note 3\n" not in node.phext().values("7.*"))
+
+
+async def test_what_was_deleted_is_listed_and_brought_back(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        node.replicas.keep_history(FOREVER)
+        node.phext()[AT] = "<b>precious"
+        await node.durable()
+        del node.phext()[AT]
+        await node.durable()
+        page = await page_of(port, f"/deleted?{urlencode({'phext': 'memory', 'range': '1.*'})}")
+        assert "&lt;b&gt;precious" in page
+        assert "node0" in page
+        given = {"phext": "memory", "at": AT}
+        assert (await send_form(port, "/undelete", **given))[:2] == (303, f"/scroll/memory/{AT}")
+        assert node.phext()[AT] == "<b>precious"
+        status, _, page = await send_form(port, "/undelete", **given)
+        assert (status, "has a text again" in page) == (400, True)
+
+
+@pytest.mark.parametrize("side", ["mine", "theirs"])
+async def test_of_a_conflict_one_takes_either_side(side: str, tmp_path: Path) -> None:
+    make_identity(tmp_path / "node")
+    store = BindingStore(tmp_path / "node")
+    bound = store.bind(Bound(tmp_path / "notes", "memory", CoordinateRange.parse("1.*")))
+    sides = {"mine": "one\nmy line\n", "theirs": "one\ntheir <b>line\n"}
+    async with web_node(tmp_path / "node") as (node, port):
+        node.phext()[AT] = merged_text("one\nline\n", sides["mine"], sides["theirs"])
+        log = ConflictLog(node.replicas, bytes.fromhex(bound.id))
+        found = conflicts("one\nline\n", sides["mine"], sides["theirs"])
+        log.log(Coordinate.parse(AT), "n.md", found, [])
+        await node.durable()
+        with FileDesk(node.replicas, node.folder).at(node):
+            page = await page_of(port, f"/scroll/memory/{AT}")
+            assert "their &lt;b&gt;line" in page
+            (number,) = re.findall(r'action="/settle/(\w+)"', page)
+            assert (await send_form(port, f"/settle/{number}", side="both"))[0] == 400
+            status, link, _ = await send_form(port, f"/settle/{number}", side=side)
+            assert (status, link) == (303, f"/scroll/memory/{AT}")
+            assert node.phext()[AT] == sides[side]
+            assert "/settle/" not in await page_of(port, link)
