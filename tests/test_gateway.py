@@ -19,10 +19,11 @@ from phextsync.discovery import Address
 from phextsync.errors import StoreFullError
 from phextsync.files import service
 from phextsync.files.bindings import BindingStore, Bound
+from phextsync.gateways.exchange import Answer, Request
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.http import Gateway
 from phextsync.gateways.http1 import ByteBudget, HttpConnection, HttpLimits, Refusal, Share
-from phextsync.gateways.sq import Answer, Request, SqApi
+from phextsync.gateways.sq import SqApi
 from phextsync.store.contract import Batch
 from phextsync.store.lmdb_store import LmdbStore
 from tests.test_sq import DIFFERENCES, SESSIONS, key_of, load_files, name_of
@@ -433,7 +434,7 @@ async def test_a_stream_that_breaks_ends_alone(tmp_path: Path) -> None:
 async def test_an_error_inside_is_answered_told_once_and_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(api: SqApi, request: Request, connection: int) -> Generator[int, None, Answer]:
+    def fail(api: SqApi, request: Request, *more: object) -> Generator[int, None, Answer]:
         raise ZeroDivisionError
 
     async with _serving(tmp_path) as (_, port):
@@ -559,7 +560,7 @@ async def test_an_answer_for_which_there_is_no_room_is_not_made(
 ) -> None:
     made = 0
 
-    def work(api: SqApi, request: Request, connection: int) -> Generator[int, None, Answer]:
+    def work(api: SqApi, request: Request, *more: object) -> Generator[int, None, Answer]:
         nonlocal made
         while made < 1 << 30:
             made += 1 << 20
@@ -578,7 +579,7 @@ async def test_a_body_counts_until_it_is_answered(
 ) -> None:
     held = []
 
-    def work(api: SqApi, request: Request, connection: int) -> Generator[int, None, Answer]:
+    def work(api: SqApi, request: Request, *more: object) -> Generator[int, None, Answer]:
         held.append(gateway.bodies.size)
         yield 0
         return Answer(200)
@@ -624,7 +625,7 @@ async def test_others_have_their_turn_during_long_work(
             turns += 1
             await trio.lowlevel.checkpoint()
 
-    def work(api: SqApi, request: Request, connection: int) -> Generator[int, None, Answer]:
+    def work(api: SqApi, request: Request, *more: object) -> Generator[int, None, Answer]:
         nonlocal during
         before = turns
         for _ in range(5):

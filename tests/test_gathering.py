@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from phextsync.control import operations
+from phextsync.control.bringing import served
 from phextsync.errors import NotHeldError, PhextsyncError
+from phextsync.gateways.brought import brought
+from phextsync.gateways.exchange import Request
+from phextsync.gateways.sq import SqApi
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.pieces import cut
 from phextsync.sync.surveying import Surveying
@@ -257,5 +261,54 @@ def test_a_search_has_the_best_of_all_holders_and_says_who_was_not_asked() -> No
         hits = await memory.node(0).search("milk", PHEXT, missing=missing)
         assert {hit.coordinate for hit in hits} == {_A, _C}
         assert [line.startswith("no holder of ") for line in missing] == [True]
+
+    _run(body)
+
+
+def test_clients_of_sq_read_and_write_what_any_holds() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        node = memory.node(0)
+        api, grown = SqApi(node.replicas), list[int]()
+
+        async def ask(path: str, query: str = "", method: str = "GET") -> str:
+            request = Request(method, f"/api/v2/{path}", f"p={PHEXT}&{query}")
+            answer = api.answer(request, 1, await brought(node.desk, request, grown.append))
+            assert answer.status == 200, answer
+            return answer.body.decode()
+
+        assert await ask("select", f"c={_C}") == f"{_C}\n"
+        assert await ask("update", f"c={_D}&s=new") == "Updated 3 bytes"
+        assert await ask("insert", f"c={_E}&s=more") == "Inserted 4 bytes"
+        assert await ask("delete", f"c={_C}") == "Removed 18 bytes"
+        await memory.run_until(memory.now + 1)
+        assert [memory.node(1).phext(PHEXT).get(place) for place in (_C, _D)] == [None, "new"]
+        toc = await ask("toc")
+        assert [line.split()[1] for line in toc.splitlines()] == [f"{p}:" for p in (_A, _B, _D, _E)]
+        assert "Scrolls: 4" in await ask("status")
+        assert (await ask("get")).count("more") == 1
+        assert sum(grown) == 3 * sum(map(len, (f"{_A}\n", f"{_B}\n", "new", f"{_E}\nmore")))
+        memory.apply(Partition(((0,), (1,), (2,), (3,))))
+        await memory.run_until(memory.now + 10)
+        for path in ("toc", "json-export"):
+            with pytest.raises(NotHeldError, match=r"no holder of .* is reachable"):
+                await ask(path)
+        with pytest.raises(NotHeldError, match=r"no holder of .* is reachable"):
+            await ask("select", "c=4.2.2/1.1.1/1.1.1")
+
+    _run(body)
+
+
+def test_requests_of_the_web_read_and_write_what_any_holds() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        desk = memory.node(0).desk
+        assert await served(desk, ["get", PHEXT, str(_C)], "web") == f"{_C}\n"
+        await served(desk, ["append", PHEXT, str(_D), "more"], "web")
+        assert await served(desk, ["count", PHEXT, "*"], "web") == 5
+        await memory.run_until(memory.now + 1)
+        assert memory.node(1).phext(PHEXT)[_D] == f"{_D}\nmore"
+        memory.apply(Partition(((0,), (1,), (2,), (3,))))
+        await memory.run_until(memory.now + 10)
+        with pytest.raises(NotHeldError, match=r"no holder of .* is reachable"):
+            await served(desk, ["get", PHEXT, str(_E.successor())], "web")
 
     _run(body)

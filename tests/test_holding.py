@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phextsync.errors import NotHeldError, PhextsyncError
-from phextsync.gateways.sq import Request, SqApi
+from phextsync.gateways.exchange import Request
+from phextsync.gateways.sq import SqApi
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange, contains
 from phextsync.ranges import intersection
 from phextsync.replica.changes import Change

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync import Coordinate, MemoryStore, ReplicaSet, phextfile
-from phextsync.gateways.sq import MISSING, Request, SqApi
+from phextsync.gateways.exchange import Request
+from phextsync.gateways.sq import MISSING, SqApi
 from sims.network import Network
 from tests.strategies import near_coordinates, texts
 

@@ -4,7 +4,7 @@ The changes of one process keep their order; what only reads waits for nothing b
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -16,6 +16,7 @@ from phextsync.control.frames import Value
 from phextsync.control.operations import AT, OPERATIONS, PHEXT, Serving, is_change
 from phextsync.errors import CoordinateError, PhextsyncError
 from phextsync.index import Coordinate
+from phextsync.replica.changes import writing_as
 
 _AT_ONCE: Final = 16  # scrolls of one request
 _WAITING_MAX: Final = 1000  # requests of one process
@@ -63,9 +64,7 @@ class Bringing:
     """The requests of one process that wait."""
 
     def __init__(self, desk: Desk) -> None:
-        self._foreign = desk.foreign
-        self._boundary = desk.boundary
-        self._holding = desk.replicas.holding
+        self._desk = desk
         self._changes: deque[tuple[list[Value], Callable[[PhextsyncError | None], None]]] = deque()
         self._reads = 0
 
@@ -73,7 +72,7 @@ class Bringing:
         """Whether a request has to wait: for a scroll, or for a change before it that does."""
         if self._changes and is_change(request):
             return True
-        return not self._holding.is_everything and bool(self._away(request))
+        return bool(_away(self._desk, needed(request)))
 
     def wait(
         self,
@@ -96,39 +95,56 @@ class Bringing:
     async def _bring_for_changes(self) -> None:
         while self._changes:
             request, then = self._changes[0]
-            error = await self._bring(request)
+            error = await bring(self._desk, needed(request))
             self._changes.popleft()
             then(error)
 
     async def _bring_for_read(
         self, request: list[Value], then: Callable[[PhextsyncError | None], None]
     ) -> None:
-        error = await self._bring(request)
+        error = await bring(self._desk, needed(request))
         self._reads -= 1
         then(error)
 
-    def _away(self, request: list[Value]) -> list[Needed]:
-        away = (each for each in needed(request) if self._foreign.is_away(each.phext, each.at))
-        return [*dict.fromkeys(away)]
 
-    async def _bring(self, request: list[Value]) -> PhextsyncError | None:
-        errors: list[PhextsyncError] = []
-        limiter = trio.CapacityLimiter(_AT_ONCE)
+async def served(desk: Desk, request: list[Value], writer: str) -> Value:
+    """Answer one request, by a writer of that label, wherever the scrolls are that it is about."""
+    if desk.must_wait(request):
+        return await desk.wait(request)
+    if (error := await bring(desk, needed(request))) is not None:
+        raise error
+    with writing_as(writer):
+        return desk.ask(request)
 
-        async def fetch(scroll: Needed) -> None:
-            foreign = self._foreign
-            bring = foreign.fetch_to_write if scroll.is_blind else foreign.fetch
-            async with limiter:
-                with self._boundary.around(f"fetching {scroll.phext} {scroll.at}") as outcome:
-                    try:
-                        await bring(scroll.phext, scroll.at)
-                    except PhextsyncError as error:
-                        errors.append(error)
-                if outcome.error is not None:
-                    text = f"the node could not fetch it: {one_line(outcome.error)}"
-                    errors.append(PhextsyncError(text))
 
+async def bring(desk: Desk, scrolls: Iterable[Needed]) -> PhextsyncError | None:
+    """Have scrolls here; return what is in the way of that."""
+    errors: list[PhextsyncError] = []
+    limiter = trio.CapacityLimiter(_AT_ONCE)
+
+    async def fetch(scroll: Needed) -> None:
+        foreign = desk.foreign
+        call = foreign.fetch_to_write if scroll.is_blind else foreign.fetch
+        async with limiter:
+            with desk.boundary.around(f"fetching {scroll.phext} {scroll.at}") as outcome:
+                try:
+                    await call(scroll.phext, scroll.at)
+                except PhextsyncError as error:
+                    errors.append(error)
+            if outcome.error is not None:
+                text = f"the node could not fetch it: {one_line(outcome.error)}"
+                errors.append(PhextsyncError(text))
+
+    if away := _away(desk, scrolls):
         async with trio.open_nursery() as nursery:
-            for scroll in self._away(request):
+            for scroll in away:
                 nursery.start_soon(fetch, scroll)
-        return errors[0] if errors else None
+    return errors[0] if errors else None
+
+
+def _away(desk: Desk, scrolls: Iterable[Needed]) -> list[Needed]:
+    """Return which scrolls have to be brought."""
+    if desk.replicas.holding.is_everything:
+        return []
+    away = (each for each in scrolls if desk.foreign.is_away(each.phext, each.at))
+    return [*dict.fromkeys(away)]

@@ -1,6 +1,7 @@
 """Gateways: doors of a node for clients that are not ours.
 
 * `guard`: what may come in at all doors
+* `exchange`: an HTTP request and its answer, as values
 * `sq`: SQ's REST API over replicas, without IO
 * `metrics`: what Prometheus reads of a node
 * `health`: whether a node can do its work
@@ -8,6 +9,7 @@
 * `hooks`: changes that are posted to an address
 * `waiting`: connections that wait, and give way
 * `http1`: connections of HTTP/1.1, leniently, with limits
+* `brought`: what a request of SQ is about is here before it is carried out
 * `http`: SQ's API, changes, metrics, health
 * `tools`: what a language model may ask for, as data
 * `readers`: what each of those who ask knows of scrolls

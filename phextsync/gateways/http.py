@@ -15,13 +15,15 @@ import trio
 from phextsync.boundaries import Boundary, printable
 from phextsync.change_streams import ChangeStream
 from phextsync.discovery import Address
-from phextsync.errors import LinkError, PhextsyncError, StoreFullError
+from phextsync.errors import LinkError, NotHeldError, PhextsyncError, StoreFullError
+from phextsync.gateways.brought import brought
 from phextsync.gateways.events import HEARTBEAT, HEARTBEAT_S, events_of
+from phextsync.gateways.exchange import Answer, Request
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.health import health_of
 from phextsync.gateways.http1 import ByteBudget, HttpConnection, HttpLimits, Refusal, Share
 from phextsync.gateways.metrics import CONTENT_TYPE, NodeMetrics
-from phextsync.gateways.sq import METHODS, Answer, Request, SqApi, is_write, operation_name
+from phextsync.gateways.sq import METHODS, SqApi, is_write, operation_name
 from phextsync.gateways.waiting import Waiting
 from phextsync.index import CoordinateRange
 from phextsync.node.node import Node
@@ -164,8 +166,12 @@ class Gateway:
             return self._health()
         if is_read and request.path == "/metrics":
             return Answer(200, self._metrics.text(), (("Content-Type", CONTENT_TYPE),))
+        try:
+            whole = await brought(self.node.desk, request, made.add)
+        except NotHeldError as error:
+            return Answer(503, f"Service Unavailable: {error}".encode())
         with writing_as(_WRITER):
-            answer = await _by_turns(self._sq.steps(request, number), made)
+            answer = await _by_turns(self._sq.steps(request, number, whole), made)
         if answer.has_changed:
             try:
                 await self.node.durable()

@@ -16,7 +16,7 @@ from typing import Final
 import h11
 import trio
 
-from phextsync.gateways.sq import Answer, Request
+from phextsync.gateways.exchange import Answer, Request
 
 _RECEIVE_BYTES: Final = 64 << 10
 _SEND_BYTES: Final = 1 << 20

@@ -14,13 +14,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
-from urllib.parse import unquote_plus, unquote_to_bytes
+from typing import Final, Protocol
 
 import xxhash
 
 from phextsync import phextfile
+from phextsync.control.bringing import Needed
 from phextsync.errors import CoordinateError, PhextsyncError, StoreFullError
+from phextsync.gateways.exchange import ALLOW, Answer, Request
 from phextsync.index import ORIGIN, Coordinate, CoordinateRange
 from phextsync.phext_names import is_phext_name, is_reserved
 from phextsync.replica.replica import Replica
@@ -33,9 +34,8 @@ NAMELESS: Final = ".phext"
 MISSING: Final = "---sq:Scroll-Missing---"
 METHODS: Final = ("GET", "HEAD", "POST", "OPTIONS")
 
-_ALLOW: Final = ("Access-Control-Allow-Origin", "*")
 _PREFLIGHT: Final = (
-    _ALLOW,
+    ALLOW,
     ("Access-Control-Allow-Methods", "GET, POST, OPTIONS"),
     ("Access-Control-Allow-Headers", "Authorization, Content-Type"),
     ("Access-Control-Max-Age", "86400"),
@@ -51,49 +51,16 @@ _SEPARATORS: Final = re.compile("[./;]")
 _PREFIX: Final = "/api/v2/"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """An HTTP request. `query` is what follows the first `?`, as it came; `body` is whole.
-    `headers` are names in lower case and values, in the order in which they came."""
+class Whole(Protocol):
+    """All scrolls of a phext."""
 
-    method: str
-    path: str
-    query: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | bytearray = b""
-    is_longer: bool = False
-    """Whether more came than was announced, so that `body` is not all that was meant."""
+    def coordinates(self, range_: CoordinateRange, /) -> Iterator[Coordinate]: ...
 
-    @property
-    def parameters(self) -> dict[str, str]:
-        """Names and values of the query, decoded; of equal names the last one counts."""
-        return {unquote_plus(name): unquote_plus(value) for name, value in self._pairs()}
+    def read(self, coordinate: Coordinate, /) -> str: ...
 
-    def strictly(self, wanted: str) -> str | None:
-        """Return the value of a parameter, None when it is not there. UnicodeDecodeError when it
-        is not UTF-8."""
-        value = self.raw(wanted)
-        return None if value is None else value.decode()
+    def read_size(self, coordinate: Coordinate, /) -> int: ...
 
-    def raw(self, wanted: str) -> bytes | None:
-        """Return the value of a parameter as its bytes, None when it is not there."""
-        found = [value for name, value in self._pairs() if unquote_plus(name) == wanted]
-        return unquote_to_bytes(found[-1].replace("+", " ")) if found else None
-
-    def _pairs(self) -> Iterator[list[str]]:
-        return (piece.split("=", 1) for piece in self.query.split("&") if "=" in piece)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP response. What `has_changed` something is to be sent when it is on disk; a `warning`
-    is for the operator."""
-
-    status: int
-    body: bytes = b""
-    headers: tuple[tuple[str, str], ...] = (_ALLOW,)
-    has_changed: bool = False
-    warning: str = ""
+    def check_held(self, key: Coordinate, /) -> None: ...
 
 
 class SqApi:
@@ -103,9 +70,9 @@ class SqApi:
         self._replicas = replicas
         self._folder = folder
 
-    def answer(self, request: Request, connection: int = 1) -> Answer:
+    def answer(self, request: Request, connection: int = 1, whole: Whole | None = None) -> Answer:
         """Carry out one request at once, as `steps` does."""
-        steps = self.steps(request, connection)
+        steps = self.steps(request, connection, whole)
         while True:
             try:
                 next(steps)
@@ -113,10 +80,12 @@ class SqApi:
                 answer: Answer = end.value
                 return answer
 
-    def steps(self, request: Request, connection: int) -> Generator[int, None, Answer]:
+    def steps(
+        self, request: Request, connection: int, whole: Whole | None = None
+    ) -> Generator[int, None, Answer]:
         """Carry out one request, which came by the so-and-so-many-th connection, in short steps,
-        each of which gives by how many characters the answer grew. Never raises for what a client
-        may send."""
+        each of which gives by how many characters the answer grew; with all scrolls of its phext if
+        not all are held here. Never raises for what a client may send."""
         if request.method == "OPTIONS":
             return Answer(204, headers=_PREFLIGHT)
         if request.method not in METHODS:
@@ -149,7 +118,9 @@ class SqApi:
             replica = self._replicas.phext(name or NAMELESS)
         except PhextsyncError as error:
             return _text(400, f"Bad Request: {error}")
-        call = _Call(replica, file, request.parameters, texts, len(content), connection)
+        call = _Call(
+            replica, whole or replica, file, request.parameters, texts, len(content), connection
+        )
         return (yield from _carry_out(operation, call, operation_name(request)))
 
 
@@ -158,6 +129,8 @@ class _Call:
     """A request that may be carried out."""
 
     replica: Replica
+    whole: Whole
+    """All scrolls of the phext, whoever holds them."""
     file: str
     parameters: Mapping[str, str]
     texts: Sequence[str]
@@ -284,11 +257,9 @@ def _delete(call: _Call) -> str:
 
 def _status(call: _Call) -> _Steps:
     at, size, count = ORIGIN, 0, 0
-    for page in _pages(call.replica):
+    for page in _pages(call.whole):
         for coordinate in page:
-            size += len(phextfile.breaks_between(at, coordinate)) + call.replica.read_size(
-                coordinate
-            )
+            size += len(phextfile.breaks_between(at, coordinate)) + call.whole.read_size(coordinate)
             at = coordinate
         count += len(page)
         yield 0
@@ -300,7 +271,7 @@ def _status(call: _Call) -> _Steps:
 
 def _toc(call: _Call) -> _Steps:
     lines: list[str] = []
-    for scrolls in _scrolls(call.replica):
+    for scrolls in _scrolls(call.whole):
         page = [f"* {place}: {phextfile.summary(text)}\n" for place, text in scrolls]
         lines += page
         yield sum(map(len, page))
@@ -309,14 +280,14 @@ def _toc(call: _Call) -> _Steps:
 
 def _get(call: _Call) -> _Steps:
     pieces: list[str] = []
-    for piece in _canonical(call.replica):
+    for piece in _canonical(call.whole):
         pieces.append(piece)
         yield len(piece)
     return "".join(pieces)
 
 
 def _checksum(call: _Call) -> _Steps:
-    return (yield from _hash(_canonical(call.replica)))
+    return (yield from _hash(_canonical(call.whole)))
 
 
 def _delta(call: _Call) -> _Steps:
@@ -324,10 +295,10 @@ def _delta(call: _Call) -> _Steps:
     theirs: dict[Coordinate, str] = {}
     for lines in _lines(call.texts):
         for first in range(0, len(lines), _PAGE):
-            theirs.update(_checksums(lines[first : first + _PAGE], call.replica.check_held))
+            theirs.update(_checksums(lines[first : first + _PAGE], call.whole.check_held))
             yield 0
     answer = dict.fromkeys(theirs, MISSING)
-    for scrolls in _scrolls(call.replica):
+    for scrolls in _scrolls(call.whole):
         for coordinate, text in scrolls:
             if theirs.get(coordinate) != phextfile.checksum(text):
                 answer[coordinate] = text
@@ -356,7 +327,7 @@ def _checksums(lines: Iterable[str], check: Callable[[Coordinate], None]) -> dic
 
 def _json_export(call: _Call) -> _Steps:
     pieces: list[str] = []
-    for scrolls in _scrolls(call.replica):
+    for scrolls in _scrolls(call.whole):
         for coordinate, text in scrolls:
             pieces.append(f'{"," if pieces else ""}   {{ "coord": "{coordinate}", "scroll": "')
             for piece in _cut(text):
@@ -401,7 +372,7 @@ def _number(text: str) -> int:
 # -- in steps ------------------------------------------------------------------------------
 
 
-def _pages(replica: Replica) -> Iterator[list[Coordinate]]:
+def _pages(replica: Whole) -> Iterator[list[Coordinate]]:
     """Iterate in order over the coordinates of a replica, which may change from page to page."""
     lower: Coordinate | None = ORIGIN
     while lower is not None:
@@ -412,7 +383,7 @@ def _pages(replica: Replica) -> Iterator[list[Coordinate]]:
         lower = page[-1].successor()
 
 
-def _scrolls(replica: Replica) -> Iterator[list[tuple[Coordinate, str]]]:
+def _scrolls(replica: Whole) -> Iterator[list[tuple[Coordinate, str]]]:
     """Iterate in order over the scrolls of a replica, by pages of few or of one that is large."""
     for page in _pages(replica):
         scrolls: list[tuple[Coordinate, str]] = []
@@ -428,7 +399,7 @@ def _scrolls(replica: Replica) -> Iterator[list[tuple[Coordinate, str]]]:
         yield scrolls
 
 
-def _canonical(replica: Replica) -> Iterator[str]:
+def _canonical(replica: Whole) -> Iterator[str]:
     """Iterate over the pieces of a replica's canonical text."""
     scrolls = (scroll for page in _scrolls(replica) for scroll in page)
     return phextfile.implode_in_steps(scrolls)
@@ -478,7 +449,22 @@ _ROUTES: Final[tuple[tuple[str, tuple[str, ...], _Operation], ...]] = (
 )
 _WRITES: Final = (_insert, _update)
 _CHANGES: Final = (*_WRITES, _delete)
+_OF_WHOLE: Final = (_status, _toc, _get, _checksum, _delta, _json_export)
 _READ_CONTENT: Final = (*_WRITES, _delta, _where)
+
+
+def about(request: Request) -> tuple[str, Needed | None] | None:
+    """Return the phext that a request is about, and the scroll, None for all of them; None where it
+    is about nothing that is held somewhere."""
+    operation = _route(request)
+    with suppress(UnicodeDecodeError, CoordinateError):
+        name = request.strictly("p") or ""
+        if name and _is_allowed(name) and operation in _OF_WHOLE:
+            return name, None
+        if name and _is_allowed(name) and operation in (*_CHANGES, _select):
+            place = Coordinate.parse_lenient(request.parameters.get("c", ""), clamp=True)
+            return name, Needed(name, place, is_blind=operation in _WRITES)
+    return None
 
 
 def is_write(request: Request) -> bool:

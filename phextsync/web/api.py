@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from phextsync.control.bringing import served
 from phextsync.control.frames import Value
 from phextsync.control.operations import OPERATIONS, Operation, digest
 from phextsync.errors import (
@@ -26,7 +27,6 @@ from phextsync.errors import (
 )
 from phextsync.files.desk import CONFLICTS
 from phextsync.node.node import Node
-from phextsync.replica.changes import writing_as
 
 PREFIX: Final = "/api/v1"
 
@@ -155,11 +155,7 @@ class Api:
         body = await _text_of(request) if _TEXT in endpoint.given else ""
         asked: list[Value] = [operation.name, *(g.of(request, body) for g in endpoint.given)]
         asked += _seen(request, asked) if operation.name == "set" else []
-        if self._node.desk.must_wait(asked):
-            value = await self._node.desk.wait(asked)
-        else:
-            with writing_as(_WRITER):
-                value = self._node.desk.ask(asked)
+        value = await served(self._node.desk, asked, _WRITER)
         if operation.changes:
             await self._node.durable()
         if operation.name == "get":
