@@ -57,6 +57,19 @@ def test_every_name_that_a_file_may_have_stands_in_the_map(name: str) -> None:
 def test_a_map_that_changes_is_the_one_that_is_read_at_once(
     before: list[Line], after: list[Line]
 ) -> None:
+    _check_read(before, after)
+
+
+@given(st.lists(_lines, max_size=8), st.lists(_lines, max_size=2), st.data())
+def test_a_map_of_which_a_part_changes_is_the_one_that_is_read_at_once(
+    before: list[Line], put_in: list[Line], data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(0, len(before)))
+    stop = data.draw(st.integers(start, len(before)))
+    _check_read(before, [*before[:start], *put_in, *before[stop:]])
+
+
+def _check_read(before: list[Line], after: list[Line]) -> None:
     texts = ["".join(map(str, lines)) for lines in (before, after)]
     changing, fresh = NameMap(_RANGE, texts[0]), NameMap(_RANGE, texts[1])
     old = {line.coordinate: line for line in changing.lines()}
@@ -64,6 +77,7 @@ def test_a_map_that_changes_is_the_one_that_is_read_at_once(
     new = {line.coordinate: line for line in changing.lines()}
     assert new == {line.coordinate: line for line in fresh.lines()}
     assert changed >= {c for c in {*old, *new} if old.get(c) != new.get(c)}
+    assert (changing.rejected, changing.is_tidy) == (fresh.rejected, fresh.is_tidy)
     for line in after:
         assert changing.places_of(line.name) == fresh.places_of(line.name)
 
@@ -131,6 +145,7 @@ def test_a_line_that_could_be_no_file_of_the_range_does_not_count(row: str, reas
     names = NameMap(_RANGE, f"{row}\n{good}")
     assert [*names.lines()] == [good]
     assert list(names.rejected) == [row]
+    assert names.rejected[row].startswith("expected ")
     assert reason in names.rejected[row]
     names.read(str(good))
     assert not names.rejected

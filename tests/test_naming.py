@@ -151,6 +151,12 @@ def test_lines_that_are_added_stand_in_the_order_of_names_and_displace_none(
     assert replica.version(_MAP) == version
 
 
+def test_all_lines_that_were_written_are_told_with_the_next_changes(naming: Naming) -> None:
+    naming.add([Line(_A, "a.md")])
+    naming.add([Line(_B, "b.md")])
+    assert naming.follow([], 0) == {_A, _B}
+
+
 def test_a_line_that_somebody_else_has_put_there_meanwhile_stays(
     replica: Replica, naming: Naming
 ) -> None:
