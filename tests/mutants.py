@@ -89,7 +89,7 @@ MODULES: Final[Mapping[str, Module]] = {  # a file belongs to the first that nam
     "sketch": _module("sync/sketch", "sketch comparison", "protocol hostile"),
     "comparison": _module("sync/comparison", "comparison", "protocol link_state hostile"),
     "permissions": _module("trust/permissions", "permissions identity", "membership"),
-    "crdt": _module("crdt texts steps", "crdt positions mapping rules", "replica bytes history"),
+    "crdt": _module("crdt texts steps", "crdt positions rules", "mapping replica bytes history"),
     "edits": _module("edits alignment", "edits", "merges crdt conflicts"),
     "merges": _module("merges conflicts", "merges conflicts", "edits crdt"),
     "names": _module("files/names files/naming", "names naming", "files directories"),
