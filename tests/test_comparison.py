@@ -113,9 +113,12 @@ def test_both_sides_together_find_exactly_what_differs(
     assert pair.needed == pair.differing()
 
 
-def test_equal_sides_say_one_message_and_the_end() -> None:
-    states = dict.fromkeys(range(1000), 1)
-    pair = _Pair(_index(states), _index(states))
+@pytest.mark.parametrize(
+    ("count", "parameters"), [(1000, Parameters()), (80, Parameters(list_max=100))]
+)
+def test_equal_sides_say_one_message_and_the_end(count: int, parameters: Parameters) -> None:
+    states = dict.fromkeys(range(count), 1)
+    pair = _Pair(_index(states), _index(states), parameters=parameters)
     pair.run(pair.sides[0].begin(None))
     assert [len(turn.body) for turn in pair.turns] == [25, 0]
 

@@ -55,6 +55,8 @@ def test_what_is_there_at_the_start_lies_at_its_name(replica: Replica) -> None:
     assert naming.text_of("a.md") == naming.text_of("A.MD") == "text of a"
     assert naming.text_of("b.md") == ""
     assert naming.next_due is None
+    replica[_A] = ""  # of which nobody has told yet
+    assert naming.text_of("a.md") == ""
 
 
 def test_scrolls_whose_line_changed_are_told_with_those_that_changed(
