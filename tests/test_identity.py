@@ -296,7 +296,7 @@ def test_what_is_no_grant_allows_nothing_and_other_names_restrict_nothing() -> N
     for uri in ("phext:memory", "PHEXT:memory?admin=*", "phext:"):
         nothing = Permissions.from_uris([uri])
         assert nothing.readable("memory") == nothing.writable("memory") == ()
-    assert Permissions.from_uris(["https://example.org/", "mailto:a@b"]).is_everything
+    assert Permissions.from_uris(["https://example.org/", "mailto:a@b"]) == UNRESTRICTED
 
 
 def test_an_authority_answers_a_request_that_its_key_has_signed(tmp_path: Path) -> None:
