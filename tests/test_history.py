@@ -653,3 +653,19 @@ def test_a_history_that_lmdb_refuses_costs_no_write(
     assert not (folder / "closed").exists()  # the next start looks through the file
     with _opened(folder) as replicas:
         assert replicas.open("memory")[_A] == texts[-1]
+
+
+def test_what_a_clock_that_was_set_back_hides_is_a_version_that_can_be_seen() -> None:
+    clock = Clock()
+    replicas = _set_of(MemoryStore(), clock)
+    replicas.keep_history(FOREVER)
+    replica = replicas.open("memory")
+    texts = ["one\n", "one\ntwo\n", "one\nthree\n", "one\nthree\nfour\n", ""]
+    for text, clock.now_ms in zip(texts, (9_000, 9_500, 2_000, 2_500, 3_000), strict=True):
+        replica.edit(_A, text)
+        replicas.commit()
+    clock.now_ms = 4_000
+    rows = replica.versions(_A)
+    assert [row.time_ms for row in rows] == [9_000, 9_500, 9_501, 9_502, 9_503]
+    assert [replica.text_at(_A, row.time_ms) for row in rows] == texts
+    assert replica.past(_A).deleted_text() == texts[3]

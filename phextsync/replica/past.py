@@ -133,9 +133,9 @@ class Past:
     def text_at(self, time_ms: int) -> str:
         """Return the text of what was written up to a time by the clocks of those who wrote it,
         as far as it is here. PhextsyncError when history does not reach back so far."""
-        if time_ms >= self.now_ms:
-            return self._now().text
         kept = self._kept()
+        if time_ms >= max(self.now_ms, kept.last_ms):
+            return self._now().text
         text = kept.text_at(self.place, time_ms)
         if text is None or not kept.leads_to(self._now()):
             raise self._unknown("a part of it is damaged" if text is not None else _EARLIER)
@@ -218,6 +218,11 @@ class _Kept:
     base: LogEntry | None
     entries: tuple[LogEntry, ...]
 
+    @property
+    def last_ms(self) -> int:
+        """The latest time at which an entry can count."""
+        return max((e.time_ms for e in self.entries), default=0) + len(self.entries)
+
     def changes(
         self, place: Coordinate, writer_of: Callable[[int], bytes | None], last: int | None
     ) -> list[LoggedChange]:
@@ -242,19 +247,16 @@ class _Kept:
     ) -> list[Version]:
         """Return what `text_at` tells apart, newest last. Replays all that is kept."""
         scroll, clocks = opened(place, self.base), _clocks(self.base)
-        first = self.base or next(iter(self.entries), None)
-        from_ms = 0 if first is None or first.origin else first.time_ms
-        moments: dict[int, list[LogEntry]] = {} if self.base is None else {from_ms: []}
-        for entry in self.entries:
-            moments.setdefault(max(from_ms, entry.time_ms), []).append(entry)
+        moments = self._moments(place)
+        if self.base is not None and (not moments or moments[0][0] > self._from_ms):
+            moments = [(self._from_ms, []), *moments]
         rows: list[Version] = []
-        before, waiting = "", list[LogEntry]()
-        for time_ms, entries in sorted(moments.items()):
-            waiting += entries
-            is_base = self.base is not None and time_ms == from_ms
+        before = ""
+        for time_ms, entries in moments:
             writers: set[bytes] = set()
-            seen_here = is_base
-            for entry in apply_some(scroll, waiting):
+            seen_here = self.base is not None and time_ms == self._from_ms
+            for entry in entries:
+                scroll.apply(entry.update)
                 clients = _brought(clocks, entry)
                 writers |= {writer_of(client) or entry.origin for client in clients}
                 writers |= {entry.origin} if not clients else set()
@@ -266,6 +268,39 @@ class _Kept:
                 rows.append(Version(time_ms, seen_here, who, scroll.size, added, removed))
             before = text
         return rows
+
+    @property
+    def _from_ms(self) -> int:
+        """The time from which on history is known."""
+        first = self.base or next(iter(self.entries), None)
+        return 0 if first is None or first.origin else first.time_ms
+
+    def _moments(self, place: Coordinate) -> list[tuple[int, list[LogEntry]]]:
+        """Return the entries by the times at which they count: that of their clocks, or, where that
+        is earlier than what they build on, a moment each behind that. Else what a clock hides that
+        was set back could not be seen again."""
+        times = [max(self._from_ms, entry.time_ms) for entry in self.entries]
+        by_time: dict[int, list[LogEntry]] = {}
+        for time_ms, entry in zip(times, self.entries, strict=True):
+            by_time.setdefault(time_ms, []).append(entry)
+        if times == sorted(times):  # all build on what is earlier
+            return [*by_time.items()]
+        scroll = opened(place, self.base)
+        moments: list[tuple[int, list[LogEntry]]] = []
+        early: list[LogEntry] = []  # earlier than what they build on, in their order here
+        for time_ms, entries in sorted(by_time.items()):
+            found = [apply_some(scroll, entries)]
+            while found[-1] and early:
+                for entry in tuple(early):
+                    if scroll.apply(entry.update).covered:
+                        early.remove(entry)
+                        found.append([entry])
+                found.append(apply_some(scroll, entries))
+            for some in filter(None, found):
+                last_ms = moments[-1][0] if moments else -1
+                moments.append((max(last_ms + 1, time_ms), some))
+            early += entries
+        return moments
 
     def deletion(self, place: Coordinate) -> tuple[LogEntry, str] | None:
         """Return the last entry that left no text where there was some, and that text."""
@@ -312,8 +347,8 @@ class _Kept:
         if first is not None and not first.origin and time_ms < first.time_ms:
             return None
         scroll = opened(place, self.base)
-        for entry in self.entries:
-            if entry.time_ms <= time_ms:
+        for when_ms, entries in self._moments(place):
+            for entry in entries if when_ms <= time_ms else ():
                 scroll.apply(entry.update)
         return scroll.text
 
