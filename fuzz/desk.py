@@ -19,6 +19,7 @@ from phextsync.errors import NotHeldError, PhextsyncError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.survey_pages import SurveyPage
 from phextsync.ranges import without
+from phextsync.replica.changes import ChangeFeed
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import Hit
 from phextsync.store.memory import MemoryStore
@@ -37,6 +38,7 @@ class Alone:
     """What a desk needs to bring scrolls here, of a node without peers."""
 
     def __init__(self, replicas: ReplicaSet) -> None:
+        self._replicas = replicas
         self._holding = replicas.holding
         self._guests = replicas.guests
 
@@ -51,6 +53,9 @@ class Alone:
     async def fetch_to_write(self, phext: str, at: Coordinate) -> None:
         await trio.lowlevel.checkpoint()
         self._guests.admit((phext, at))
+
+    def feed(self, phext: str, range_: CoordinateRange, *, texts: bool = False) -> ChangeFeed:
+        return self._replicas.phext(phext).feed(range_, texts=texts)
 
     async def read(self, phext: str, at: Coordinate) -> str:
         await self.fetch(phext, at)

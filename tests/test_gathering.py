@@ -15,7 +15,7 @@ from phextsync.gateways.sq import SqApi
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.pieces import cut
 from phextsync.sync.surveying import Surveying
-from phextsync.testing import MemoryMesh, Partition
+from phextsync.testing import MemoryMesh, Partition, Repair
 from phextsync.testing.mesh import PHEXT
 from sims.processes import PATIENCE_S, mesh
 from tests.command_users import CommandUser
@@ -310,5 +310,60 @@ def test_requests_of_the_web_read_and_write_what_any_holds() -> None:
         await memory.run_until(memory.now + 10)
         with pytest.raises(NotHeldError, match=r"no holder of .* is reachable"):
             await served(desk, ["get", PHEXT, str(_E.successor())], "web")
+
+    _run(body)
+
+
+def test_changes_arrive_wherever_the_range_is_held() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        node = memory.node(0)
+        async with node.changes(PHEXT, texts=True) as changes:
+            await memory.run_until(memory.now + 1)
+            memory.node(1).phext(PHEXT).append(_C, "more\n")
+            change = await changes.receive()
+            assert (change.coordinates, change.origin) == ((_C,), memory.node(1).identity.node_id)
+            assert [text.new for text in change.texts] == [f"{_C}\nmore\n"]
+            memory.node(1).phext(PHEXT).append(_C, "again\n")
+            change = await changes.receive()
+            assert [(t.old, t.new) for t in change.texts] == [
+                (f"{_C}\nmore\n", f"{_C}\nmore\nagain\n")
+            ]
+            memory.node(2).phext(PHEXT)[_E] = "five"
+            assert (await changes.receive()).coordinates == (_E,)
+            node.phext(PHEXT)[_A] = "here"
+            assert (await changes.receive()).coordinates == (_A,)
+        await memory.run_until(memory.now + 1)
+        assert node.core.elsewhere.watching.statistics() == (0, ())
+
+    _run(body)
+
+
+def test_what_changed_while_nobody_told_is_said_to_be_missed() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        async with memory.node(0).changes(PHEXT, "3.*") as changes:
+            await memory.run_until(memory.now + 1)
+            memory.apply(Partition(((0, 2), (1,), (3,))))
+            await memory.run_until(memory.now + 10)
+            memory.node(1).phext(PHEXT)[_C] = "meanwhile"
+            memory.apply(Repair())
+            await memory.run_until(memory.now + 10)
+            assert (await changes.receive()).missed == CoordinateRange.parse("3.*")
+            memory.node(1).phext(PHEXT)[_C] = "then"
+            assert (await changes.receive()).coordinates == (_C,)
+
+    _run(body)
+
+
+def test_a_range_that_is_given_up_is_watched_at_others_from_then_on() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        memory.apply(Repair())
+        await memory.run_until(memory.now + 10)
+        async with memory.node(0).changes(PHEXT, "2.*") as changes:
+            await memory.node(0).hold(["1.*"], PHEXT, copies=1)
+            await memory.run_until(memory.now + 10)
+            memory.node(3).phext(PHEXT)[_B] = "elsewhere"
+            while (change := await changes.receive()).missed is not None:
+                pass
+            assert change.coordinates == (_B,)
 
     _run(body)

@@ -7,11 +7,13 @@ import pytest
 
 from phextsync.errors import NotHeldError, ProtocolError
 from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
+from phextsync.replica.changes import Change
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.limits import Limits
 from phextsync.sync.listener import Listener
 from phextsync.sync.messages import (
     Ask,
+    Changed,
     Fetch,
     Fetched,
     FetchMode,
@@ -21,6 +23,7 @@ from phextsync.sync.messages import (
     Told,
     Unknown,
     Verdict,
+    Watch,
 )
 from phextsync.trust.permissions import Permissions
 from sims.network import PHEXT, Network, Peer
@@ -381,6 +384,58 @@ def test_an_answer_that_is_none_ends_the_link_and_the_next_holder_is_asked() -> 
     reader.core.receive(network.now, 1, encode(answer))
     assert reader.core.links[1].goodbye == "expected an answer"
     assert told == [None]
+
+
+def _changes(network: Network, *, range_: CoordinateRange = _TWO) -> list[Change]:
+    """Let the last peer watch; return what it hears."""
+    heard: list[Change] = []
+    network.peers[-1].core.elsewhere.watching.watch(PHEXT, range_, heard.append)
+    network.run(1)
+    return heard
+
+
+def test_a_watched_range_is_told_of_by_another_holder_when_the_first_is_gone() -> None:
+    network = _network(holders=2)
+    heard = _changes(network)
+    network.peers[1].replica[_B] = "first"
+    network.run(1)
+    assert [change.coordinates for change in heard] == [(_B,)]
+    network.cut(next(link for link, ends in network.links.items() if {*ends} == {0, 2}))
+    network.run(1)
+    assert [change.missed for change in heard[1:]] in ([], [_TWO])
+    network.peers[1].replica[_C] = "second"
+    network.run(1)
+    assert heard[-1].coordinates == (_C,)
+
+
+def test_where_nobody_tells_of_a_watched_range_that_is_said_at_once() -> None:
+    network = _network()
+    network.cut(next(iter(network.links)))
+    assert [change.missed for change in _changes(network)] == [_TWO]
+
+
+def test_a_peer_that_watches_too_much_or_twice_under_a_number_is_left() -> None:
+    for numbers in (range(300), (1, 1)):
+        network = _network()
+        for number in numbers:
+            frame = encode(Watch(number, PHEXT, (_TWO,)))
+            network.peers[0].core.receive(network.now, 1, frame)
+        assert "ranges to be watched" in str(network.peers[0].core.links[1].goodbye)
+
+
+def test_changes_that_were_not_asked_for_end_the_link() -> None:
+    network = _network()
+    reader = network.peers[1]
+    _changes(network)
+    (number,) = reader.core.elsewhere.watching._numbers
+    reader.core.receive(network.now, 1, encode(Changed(number, Verdict.GIVEN, False, (_A,))))
+    assert "expected changes of what is watched" in str(reader.core.links[1].goodbye)
+
+
+def test_a_holder_that_does_not_tell_is_not_asked_again_until_it_holds_something_else() -> None:
+    network = _restricted(Permissions(read={PHEXT: (_ONE,)}, write={PHEXT: (_ONE,)}))
+    assert [change.missed for change in _changes(network)][-1] == _TWO
+    assert network.peers[1].core.elsewhere.watching.statistics() == (1, (_TWO,))
 
 
 # -- rights --------------------------------------------------------------------------------

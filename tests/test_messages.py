@@ -19,6 +19,7 @@ from phextsync.sync.messages import (
     PROTOCOL_MINOR,
     Acknowledge,
     Ask,
+    Changed,
     Compare,
     Conflict,
     Entry,
@@ -51,6 +52,7 @@ from phextsync.sync.messages import (
     Updates,
     Verdict,
     Want,
+    Watch,
 )
 from tests.strategies import coordinates, ranges
 
@@ -91,6 +93,14 @@ _KINDS: tuple[st.SearchStrategy[Message], ...] = (
         st.integers(0, 9),
         st.integers(0, 9),
         st.binary(max_size=50),
+    ),
+    st.builds(Watch, _numbers, _names, st.lists(ranges(), max_size=1).map(tuple)),
+    st.builds(
+        Changed,
+        _numbers,
+        st.sampled_from(Verdict),
+        st.booleans(),
+        st.lists(coordinates, max_size=5).map(tuple),
     ),
     st.builds(Ask, _numbers, _names, ranges(), st.binary(max_size=50)),
     st.builds(

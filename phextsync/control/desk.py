@@ -33,7 +33,7 @@ from phextsync.errors import AnswerLostError, CoordinateError, PhextsyncError, P
 from phextsync.index import Coordinate, CoordinateRange, cbor_bytes
 from phextsync.phext_names import is_reserved
 from phextsync.ranges import Ranges
-from phextsync.replica.changes import writing_as
+from phextsync.replica.changes import ChangeFeed, writing_as
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import Hit
 from phextsync.sync.lacks import Lack
@@ -66,6 +66,8 @@ class Foreign(Elsewhere, Protocol):
     async def fetch(self, phext: str, at: Coordinate) -> None: ...
 
     async def fetch_to_write(self, phext: str, at: Coordinate) -> None: ...
+
+    def feed(self, phext: str, range_: CoordinateRange, *, texts: bool = False) -> ChangeFeed: ...
 
 
 class Served(Protocol):

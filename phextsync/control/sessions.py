@@ -13,6 +13,7 @@ from phextsync.control.desk import Desk
 from phextsync.control.frames import Value
 from phextsync.control.operations import check_phext
 from phextsync.errors import PhextsyncError, ProtocolError
+from phextsync.index import CoordinateRange
 from phextsync.replica.changes import writing_as
 
 _LASTING_MAX: Final = 1000  # of one process: each may keep a document open
@@ -37,7 +38,8 @@ class Session:
             raise PhextsyncError(f"expected a process to have at most {_LASTING_MAX} such requests")
         match request[1:] if request[0] == "again" else request:
             case ["watch", str(phext), str(range_), bool(texts)]:
-                feed = replicas.phext(phext).feed(range_, texts=texts)
+                within = CoordinateRange.parse(range_)
+                feed = self.desk.foreign.feed(phext, within, texts=texts)
                 if request[0] == "again":
                     feed.miss()
                 stream = self._streams[number] = ChangeStream(feed)

@@ -234,7 +234,7 @@ class Gateway:
             raise invalid
         try:
             range_ = CoordinateRange.parse(request.parameters.get("range", "*"))
-            feed = self.node.replicas.phext(name).feed(range_, coordinates_max=_CHANGES_MAX)
+            feed = self.node.foreign.feed(name, range_, coordinates_max=_CHANGES_MAX)
         except PhextsyncError as error:
             raise Refusal(400, str(error)) from error
         return ChangeStream(feed)

@@ -14,6 +14,7 @@ from phextsync.node.links import Links
 from phextsync.node.pieces import cut
 from phextsync.node.survey_pages import Filling, Look, SurveyPage
 from phextsync.ranges import Ranges, intersection, subtract, union
+from phextsync.replica.changes import COORDINATES_MAX, TEXTS_MAX, Change, ChangeFeed
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.hosting import row_of, rows_of
 from phextsync.sync.messages import DIGEST_BYTES, Surveyed, SurveyedScroll
@@ -104,6 +105,37 @@ class Foreign:
     async def _link_with_holders(self, phext: str, at: Coordinate) -> bool:
         holders = self._following.holders(phext, at)
         return await self.link_with([member.node_id for member in holders])
+
+    def feed(
+        self,
+        phext: str,
+        range_: CoordinateRange,
+        *,
+        texts: bool = False,
+        coordinates_max: int = COORDINATES_MAX,
+    ) -> ChangeFeed:
+        """Return a mailbox of the changes in a range, as `Replica.feed` does, whoever holds it.
+        Where nobody told of a part for a while, it says that changes were missed."""
+        replica, watching = self._replicas.phext(phext), self._core.elsewhere.watching
+
+        def subscribe(push: Callable[[Change], None]) -> Callable[[], None]:
+            unsubscribe = replica.subscribe(push, range_, texts=texts)
+            unwatch = self._links.promptly(partial(watching.watch, phext, range_, push))
+
+            def end() -> None:
+                unsubscribe()
+                self._links.promptly(unwatch)
+
+            return end
+
+        return ChangeFeed(
+            phext,
+            range_,
+            subscribe,
+            read=replica.read if texts else None,
+            coordinates_max=coordinates_max,
+            texts_max=TEXTS_MAX,
+        )
 
     # -- ranges ----------------------------------------------------------------------------
 

@@ -207,9 +207,9 @@ class Node:
     def changes(
         self, phext: str = DEFAULT_PHEXT, range_: Range = EVERYTHING, *, texts: bool = False
     ) -> ChangeStream:
-        """Return the changes in `range_` from now on: `async with ... as changes: async for ...`.
-        See `Replica.feed`."""
-        return ChangeStream(self.replicas.phext(phext).feed(range_, texts=texts))
+        """Return the changes in `range_` from now on, whoever holds it: `async with ... as changes:
+        async for ...`. See `Replica.feed`."""
+        return ChangeStream(self.foreign.feed(phext, as_range(range_), texts=texts))
 
     async def synced(
         self,

@@ -18,6 +18,7 @@ from phextsync.ranges import subtract
 from phextsync.replica.contents import Contents
 from phextsync.replica.documents import Documents
 from phextsync.replica.merging import Merging
+from phextsync.replica.publisher import Publisher
 from phextsync.replica.shared import Shared
 from phextsync.store.contract import LogEntry
 
@@ -42,12 +43,14 @@ class GuestScrolls:
         documents: Documents,
         contents: Contents,
         merging: Merging,
+        publisher: Publisher,
         shared: Shared,
     ) -> None:
         self._phext = phext
         self._documents = documents
         self._contents = contents
         self._merging = merging
+        self._publisher = publisher
         self._guests = shared.holding.guests
         holding = shared.holding
         held = holding.of(phext)
@@ -79,6 +82,8 @@ class GuestScrolls:
             was_shown = self._documents.is_known(coordinate)
             applied = self._merging.apply(coordinate, LogEntry(state, b"", 0), source)
             is_news = was_shown and applied.changed
+            if not is_news:
+                self._publisher.forget_before(coordinate)
         self._guests.measure((self._phext, coordinate), self._contents.size(coordinate))
         return Taken(version, is_news)
 

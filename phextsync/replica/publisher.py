@@ -107,6 +107,10 @@ class Publisher:
                 self._before[coordinate] = text
                 self._before_size = size
 
+    def forget_before(self, coordinate: Coordinate) -> None:
+        """What came is nothing to publish: the next change begins with the text as it is now."""
+        self._before_size -= len(self._before.pop(coordinate, ""))
+
     # -- batches ---------------------------------------------------------------------------
 
     @property

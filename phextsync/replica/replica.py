@@ -88,7 +88,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._editor = Editor(
             name, documents, client, tracked, publisher, writes, self._merging, shared
         )
-        self.guests = GuestScrolls(name, index, documents, contents, self._merging, shared)
+        merging = self._merging
+        self.guests = GuestScrolls(name, index, documents, contents, merging, publisher, shared)
         self._pasts = Pasts(name, index, pending, documents, contents, shared)
         self._holding = shared.holding
         self.closed = contents.stored_text

@@ -30,6 +30,7 @@
 * `tree`: which links get an update at once where nodes are not all linked
 * `late`: what a comparison brought before the tree did
 * `lazy`: what a peer gets from others in place of us
+* `shown_changes`: the peer of a link is told what changes where it does not hold it
 * `assembly`: entries that are larger than a frame, put together
 * `asked`: what a peer was asked to be shown of what it holds and we do not
 * `hosting`: what a peer asks to be shown of what we hold and it does not
@@ -48,6 +49,7 @@
 * `fetching`: scrolls that are not held here become guests
 * `surveying`: what there is in a range that is not held here
 * `working_out`: what a holder works out of what it holds
+* `watching`: changes in ranges that are not held here
 * `elsewhere`: all kinds of questions to those that hold what we do not
 * `replica_events`: what follows from what happens to replicas
 * `doubles`: which of two links to one node stays

@@ -22,6 +22,7 @@ from phextsync.sync.messages import (
     UPDATE_ID_BYTES,
     Acknowledge,
     Ask,
+    Changed,
     Compare,
     Conflict,
     Entry,
@@ -51,6 +52,7 @@ from phextsync.sync.messages import (
     Unknown,
     Updates,
     Want,
+    Watch,
     check_facts,
 )
 from phextsync.trust.certificates import NODE_ID_BYTES
@@ -409,6 +411,8 @@ KINDS: Final = (
     _kind("prune", Prune, _write_nothing, _read_prune),
     _kind("ask", Ask, questions.write_ask, questions.read_ask),
     _kind("told", Told, questions.write_told, questions.read_told),
+    _kind("watch", Watch, questions.write_watch, questions.read_watch),
+    _kind("changed", Changed, questions.write_changed, questions.read_changed),
 )
 """In the order of their numbers."""
 

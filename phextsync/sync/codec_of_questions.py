@@ -1,12 +1,13 @@
 """The codec of questions: how what a peer is asked to be shown is written and read."""
 
 from phextsync.errors import ProtocolError
-from phextsync.index import CoordinateRange
-from phextsync.sync.fields import Fields, ranges_written
+from phextsync.index import Coordinate, CoordinateRange
+from phextsync.sync.fields import KEY_BYTES, Fields, ranges_written
 from phextsync.sync.messages import (
     DIGEST_BYTES,
     FINGERPRINT_BYTES,
     Ask,
+    Changed,
     Fetch,
     Fetched,
     FetchMode,
@@ -15,6 +16,7 @@ from phextsync.sync.messages import (
     SurveyedScroll,
     Told,
     Verdict,
+    Watch,
 )
 
 
@@ -126,3 +128,34 @@ def read_told(fields: Fields) -> Told:
         fields.integer(parts_max + 1),
         fields.octets(limits.frame_bytes_max),
     )
+
+
+def write_watch(watch: Watch) -> list[object]:
+    return [watch.number, watch.phext, ranges_written(watch.ranges)]
+
+
+def read_watch(fields: Fields) -> Watch:
+    number, phext, ranges = fields.integer(), fields.phext(), fields.ranges()
+    if len(ranges) > 1:
+        raise ProtocolError(f"expected one range at most, found {len(ranges)}")
+    return Watch(number, phext, ranges)
+
+
+def write_changed(changed: Changed) -> list[object]:
+    keys = b"".join(coordinate.key for coordinate in changed.coordinates)
+    return [changed.number, int(changed.verdict), int(changed.are_missed), keys]
+
+
+def read_changed(fields: Fields) -> Changed:
+    number, verdict = fields.integer(), Verdict(fields.integer(len(Verdict)))
+    are_missed = bool(fields.integer(2))
+    keys = fields.octets(KEY_BYTES * fields.limits.changed_max)
+    if len(keys) % KEY_BYTES:
+        raise ProtocolError(f"expected keys of {KEY_BYTES} bytes, found {len(keys)} bytes")
+    try:
+        places = tuple(
+            Coordinate.from_key(keys[at : at + KEY_BYTES]) for at in range(0, len(keys), KEY_BYTES)
+        )
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error
+    return Changed(number, verdict, are_missed, places)

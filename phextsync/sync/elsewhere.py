@@ -7,9 +7,19 @@ from phextsync.sync.asked import Asking
 from phextsync.sync.fetching import Fetching
 from phextsync.sync.lacks import Lacks
 from phextsync.sync.link import Link, Shared
-from phextsync.sync.messages import Ask, Fetch, Fetched, Survey, Surveyed, Told
+from phextsync.sync.messages import (
+    Ask,
+    Changed,
+    Fetch,
+    Fetched,
+    Survey,
+    Surveyed,
+    Told,
+    Watch,
+)
 from phextsync.sync.questions import Questions
 from phextsync.sync.surveying import Surveying
+from phextsync.sync.watching import Watching
 from phextsync.sync.working_out import WorkingOut
 
 
@@ -25,7 +35,12 @@ class Elsewhere:
         self.surveying = Surveying(clock, self.questions)
         self.working_out = WorkingOut(clock, self.questions, told_bytes_max=limits.told_bytes_max)
 
-    def receive(self, link: Link, message: Asking | Fetched | Surveyed | Told) -> None:
+        holding = shared.replicas.holding
+        self.watching = Watching(links, clock, holding, self.fetching)
+
+    def receive(
+        self, link: Link, message: Asking | Fetched | Surveyed | Told | Watch | Changed
+    ) -> None:
         """A peer asks, or answers. ProtocolError for what it may not say."""
         match message:
             case Fetch() | Survey() | Ask():
@@ -36,6 +51,10 @@ class Elsewhere:
                 self.surveying.receive(link, message)
             case Told():
                 self.working_out.receive(link, message)
+            case Watch():
+                link.shown.receive(message)
+            case Changed():
+                self.watching.receive(link, message)
             case _:
                 assert_never(message)
 
@@ -45,3 +64,21 @@ class Elsewhere:
         if (known := self._links.get(link)) is not None:
             known.hosting.tell(asked, answer)
             known.ready()
+
+    def met(self, link: Link) -> None:
+        """A peer has come, or tells anew what it holds."""
+        self.fetching.met()
+        self.watching.told_anew(link)
+        self.watching.look()
+
+    def lost(self, link: Link) -> None:
+        """A link is gone."""
+        link.shown.close()
+        if link.hello is not None:
+            self.fetching.lost(link)
+            self.watching.look()
+
+    def committed(self) -> None:
+        """This node has more on its disk, and perhaps holds something else."""
+        self.fetching.committed()
+        self.watching.look()

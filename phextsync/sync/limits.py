@@ -102,5 +102,11 @@ class Limits:
     told_bytes_max: int = 8 << 20
     """One answer to that: the log of a scroll that was changed 100,000 times. A longer one is an
     error that says so."""
+    watches_max: int = 256
+    """Ranges of whose changes a peer that does not hold them is told, on one link: of each a set of
+    changed coordinates is kept."""
+    changed_max: int = 1 << 10
+    """Changed scrolls that wait to be told of one of these ranges; of more it is said that some
+    were missed."""
     neighbours_max: int = 256
     """Peers that a node tells of; of those beyond it is sent what it has from them already."""

@@ -32,6 +32,7 @@ from phextsync.sync.refusals import Refusals
 from phextsync.sync.requests import Requests
 from phextsync.sync.rights import Interest, LinkRights
 from phextsync.sync.scope import Noting, Scope
+from phextsync.sync.shown_changes import ShownChanges
 from phextsync.sync.traffic import Traffic
 from phextsync.sync.tree import Tree
 from phextsync.sync.versions import Versions
@@ -110,6 +111,7 @@ class Link:
         replicas, limits = shared.replicas, shared.settings.limits
         work_out = partial(shared.listener.on_asked, self.number)
         self.hosting = Hosting(replicas, self.rights, shared.durable_first, limits, work_out)
+        self.shown = ShownChanges(replicas, self.rights, limits, self.ready)
         self.requests = Requests(replicas, self.rights, limits)
         self.outgoing = Outgoing(
             self.number,
@@ -198,7 +200,7 @@ class Link:
         """Return the parts that note something of scrolls."""
         exchange: tuple[Noting, ...] = (self.requests, self.outgoing, self.ledger)
         both = (*exchange, self.lazy, self.branch, self.refusals, self.findings)
-        return (*both, self.asked, self.hosting)
+        return (*both, self.asked, self.hosting, self.shown)
 
     @property
     def name(self) -> str:
@@ -237,6 +239,7 @@ class Link:
             or (self.asked.waiting and self.asked.may_ask)
             or hosting.pieces
             or hosting.asked
+            or self.shown.news
             or self.presences
             or self.has_neighbours_to_tell
             or self.branch.is_telling

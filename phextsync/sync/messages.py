@@ -335,6 +335,27 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """Asks under a number to be told which scrolls of a range change that the sender does not hold;
+    without a range no more."""
+
+    number: int
+    phext: str
+    ranges: tuple[CoordinateRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Answers a `Watch`, again and again: these scrolls have changed; or, if some were missed,
+    anything may have. Another verdict ends it."""
+
+    number: int
+    verdict: Verdict
+    are_missed: bool = False
+    coordinates: tuple[Coordinate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Have:
     """On the sender's disk are these updates, which it did not send on this link."""
 
@@ -396,6 +417,8 @@ Message: TypeAlias = (
     | Prune
     | Ask
     | Told
+    | Watch
+    | Changed
 )
 
 

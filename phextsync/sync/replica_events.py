@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from phextsync.replica.listener import ReplicaListener
-from phextsync.sync.fetching import Fetching
+from phextsync.sync.elsewhere import Elsewhere
 from phextsync.sync.leaving import Leaving
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.relay import Relay
@@ -18,14 +18,14 @@ class ReplicaEvents:
         shared: Shared,
         relay: Relay,
         leaving: Leaving,
-        fetching: Fetching,
+        elsewhere: Elsewhere,
     ) -> None:
         self._links = links
         self._replicas = shared.replicas
         self._progressed = shared.listener.on_progress
         self._relay = relay
         self._leaving = leaving
-        self._fetching = fetching
+        self._elsewhere = elsewhere
 
     def listener(self) -> ReplicaListener:
         """Return what the replicas are to tell."""
@@ -53,7 +53,7 @@ class ReplicaEvents:
                 link.ready()
             for phext, sources in durable.items():
                 link.comparisons.hear_news(phext, sources)
-        self._fetching.committed()
+        self._elsewhere.committed()
         self._progressed()
 
     def _phext_opened(self, phext: str) -> None:

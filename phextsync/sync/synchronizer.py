@@ -27,7 +27,7 @@ The rules of this package:
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Final, assert_never
+from typing import Final
 
 from phextsync.errors import ProtocolError, StoreDamagedError
 from phextsync.index import EVERYTHING, CoordinateRange
@@ -53,7 +53,6 @@ from phextsync.sync.messages import (
     Compare,
     Conflict,
     Fetch,
-    Fetched,
     Goodbye,
     Graft,
     Have,
@@ -72,11 +71,10 @@ from phextsync.sync.messages import (
     ScrollId,
     Summary,
     Survey,
-    Surveyed,
-    Told,
     Unknown,
     Updates,
     Want,
+    Watch,
     short_reason,
 )
 from phextsync.sync.presence import PresenceBoard
@@ -92,7 +90,7 @@ from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
 _OF_A_PHEXT: Final = (
     *(Updates, Live, Want, Part, Compare, Refused, Conflict),
-    *(Leave, Keep, Fetch, Survey, Ask),
+    *(Leave, Keep, Fetch, Survey, Ask, Watch),
 )
 
 
@@ -159,7 +157,7 @@ class Synchronizer:
         parts = self._doubles, self.presence, self._relay, self.leaving
         self._greeting = Greeting(own, self._shared, *parts)
         self.events = self._greeting.events
-        events = ReplicaEvents(self.links, self._shared, self._relay, self.leaving, self.fetching)
+        events = ReplicaEvents(self.links, self._shared, self._relay, self.leaving, self.elsewhere)
         self.replicas.listen(events.listener())
 
     # -- links -----------------------------------------------------------------------------
@@ -207,7 +205,7 @@ class Synchronizer:
             for frame in frames:
                 self._receive_frame(link_after, frame)
             link_after.ready()
-        self.fetching.lost(closed)
+        self.elsewhere.lost(closed)
         self._relay.links_changed()
         for other in self.links.values():
             self._relay.compare_left(other)  # it may have gone before it had sent it to all
@@ -389,8 +387,6 @@ class Synchronizer:
                     link.incoming.receive(message.phext, (entry,), link.name)
             case Hello() | Summary():
                 self._receive_what_is_held(link, message)
-            case Fetch() | Survey() | Ask() | Fetched() | Surveyed() | Told():
-                self.elsewhere.receive(link, message)
             case Refused(phext, coordinate, reason):
                 self._receive_refused(link, (phext, coordinate), reason)
             case Conflict(phext, coordinate, theirs):
@@ -409,14 +405,14 @@ class Synchronizer:
             case Goodbye(reason):
                 self._receive_goodbye(link, reason)
             case _:
-                assert_never(message)
+                self.elsewhere.receive(link, message)
 
     def _receive_what_is_held(self, link: Link, message: Hello | Summary) -> None:
         if isinstance(message, Hello):
             self._greeting.receive(link, message)
         else:
             link.comparisons.receive_summary(message.phext)
-        self.fetching.met()
+        self.elsewhere.met(link)
 
     def _receive_pong(self, link: Link, token: int) -> None:
         if link.heartbeat.pong(self._clock.now, token):
@@ -452,6 +448,8 @@ class Synchronizer:
         hosting = link.hosting
         if (hosting.pieces or hosting.asked) and (answer := hosting.next_answer()) is not None:
             return answer
+        if link.shown.news and (changed := link.shown.next_changed()) is not None:
+            return changed
         if link.requests.waiting and link.requests.may_ask:
             return link.requests.next_want()
         if link.comparisons.turns:

@@ -36,7 +36,7 @@ class Streams:
             range_ = CoordinateRange.parse(request.query_params.get("range", "*"))
             if is_reserved(phext):
                 raise PhextsyncError(f"{phext}: it is the library's own")
-            feed = self._node.replicas.phext(phext).feed(range_, coordinates_max=_CHANGES_MAX)
+            feed = self._node.foreign.feed(phext, range_, coordinates_max=_CHANGES_MAX)
         except PhextsyncError as error:
             return PlainTextResponse(str(error), 400)
         if request.method == "HEAD":  # nothing would ever end it
