@@ -58,7 +58,7 @@ def run_index(data: bytes) -> None:
                 index.clear()
                 model.clear()
     if index is not None:
-        index._check()
+        index.check()
         assert list(index) == sorted(model)
 
 

@@ -175,7 +175,7 @@ class IndexMachine(RuleBasedStateMachine):
     @invariant()
     def holds_together(self) -> None:
         if hasattr(self, "index"):
-            self.index._check()
+            self.index.check()
             assert len(self.index) == len(self.model.entries)
             sizes = [size for _, _, size in self.model.entries.values()]
             assert (self.index.filled, self.index.text_bytes) == (
@@ -201,18 +201,18 @@ def _filled_index(count: int, leaf_max: int = 64, inner_max: int = 128) -> Coord
 def test_every_invariant_holds_while_entries_come_and_go(leaf_max: int, inner_max: int) -> None:
     source = random.Random(leaf_max)
     index = _filled_index(700, leaf_max, inner_max)
-    index._check()
+    index.check()
     for begin in (0, 1, 2):
         for coordinate in list(index)[begin::3]:
             index.remove(coordinate)
             if source.random() < 0.1:
-                index._check()
+                index.check()
         for i in range(50):
             index.set(Coordinate(9, 1, 1, 1, 1, 1, 1, begin + 1, i + 1), bytes(32), 1)
-        index._check()
+        index.check()
     for coordinate in sorted(index, reverse=True):
         index.remove(coordinate)
-        index._check()
+        index.check()
     assert len(index) == 0
     assert index.fingerprint() == (0, bytes(32))
 
@@ -223,14 +223,14 @@ def test_a_tree_of_full_size_gains_and_loses_its_upper_levels(ascending: bool) -
     index = CoordinateIndex()
     for place in places if ascending else reversed(places):
         index.set(place, place.key + bytes(20), 1)
-    index._check()
+    index.check()
     some = CoordinateRange(places[77], places[11_777])
     total = sum(int.from_bytes(place.key + bytes(20), "big") for place in places[77:11_777])
     assert index.fingerprint(some) == (11_700, (total % 2**256).to_bytes(32, "big"))
     assert [index.rank(place) for place in places[::500]] == list(range(0, 12_000, 500))
     for place in places[3:]:
         index.remove(place)
-    index._check()
+    index.check()
     assert list(index) == places[:3]
 
 
@@ -254,16 +254,16 @@ def test_code_that_runs_when_an_object_ends_may_use_the_index() -> None:
 
     hang_in()
     index.set(ORIGIN, bytes(32), 1, None)
-    index._check()
+    index.check()
     hang_in()
     index.remove(ORIGIN)
-    index._check()
+    index.check()
     hang_in()
     index.clear()
-    index._check()
+    index.check()
     hang_in()
     index.bulk_load(ORIGIN.key, bytes(32), bytes(4))
-    index._check()
+    index.check()
     assert seen == [1, 99, 0, 1]
 
 
@@ -402,5 +402,5 @@ def test_bulk_loading_gives_the_same_index_as_setting_one_by_one(chosen: list[Co
     other = CoordinateIndex(leaf_max=4)
     sizes = array.array("I", [1] * len(chosen)).tobytes()
     other.bulk_load(b"".join(c.key for c in chosen), b"".join(marks), sizes)
-    other._check()
+    other.check()
     assert one.entries() == other.entries()

@@ -802,7 +802,7 @@ def test_any_interleaving_of_edits_links_losses_and_crashes_converges_and_loses_
     for peer in network.peers:
         complete, lacks = peer.core.lacking(PHEXT)
         assert (len(complete), lacks) == (count - 1, [])
-        peer.replica.index._check()
+        peer.replica.index.check()
     for token in durable:
         place = written[token]
         if place not in touched:

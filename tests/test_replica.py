@@ -130,7 +130,7 @@ def test_it_behaves_as_a_dict_whatever_is_committed_evicted_or_reopened(
     assert dict(replicas.open("memory").scrolls()) == expected if actions else True
     replicas.commit()
     index = replicas.open("memory").index
-    index._check()
+    index.check()
     for coordinate in index:
         replica = replicas.open("memory")
         assert index.fingerprint_of(coordinate) == replica.fingerprint(coordinate)

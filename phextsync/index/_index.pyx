@@ -3,7 +3,7 @@
 
 A hash table (`_table.pxd`) answers for single coordinates, a B+ tree (`_tree.pxd`) for order, ranks
 and the fingerprints of ranges. Every entry is in both, with one size; objects are in the table,
-fingerprints in the tree. `_check` asserts this and what both files say of themselves. Once it was
+fingerprints in the tree. `check` asserts this and what both files say of themselves. Once it was
 asked for, a sketch (`_sketch.pxd`) of keys and fingerprints follows every change.
 
 One thread; nothing here lets another run. Objects must not refer back to the index: Python's
@@ -637,7 +637,7 @@ cdef class CoordinateIndex:
 
     # -- invariants ----------------------------------------------------------------------------
 
-    def _check(self):
+    def check(self):
         """Assert every invariant of the structure. O(n)."""
         cdef Leaf* leaf = NULL
         cdef Sum total
