@@ -80,6 +80,8 @@ AT_MOST: Final = {
     "updates_per_edit@500": 2.2,
     "links_max@500": 16,
     "idle_bytes_per_s@500": 300,
+    "heal_s@26": 2,
+    "resident_mb@26": 60,
     "members_mb@5e3": 5,
     "members_load_ms@5e3": 1000,
     "client_to_client_p50_ms": 2.5,
@@ -97,6 +99,8 @@ AT_LEAST: Final = {
     "first_sync_scrolls_per_s@1e4": 30_000,
     "first_sync_scrolls_per_s@1e6": 40_000,
     "delivered_part@500": 1,
+    "reads_answered@26-2": 100,
+    "writes_accepted@26-2": 100,
     "report_answered": 1,
 }
 

@@ -6,7 +6,7 @@ Whatever a host says crosses a pair of virtual Ethernet devices and the bridge, 
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from phextsync.errors import PhextsyncError
@@ -17,7 +17,7 @@ def hosts(count: int) -> Iterator[list[list[str]]]:
     """Yield what runs a command on each host. PhextsyncError when this machine cannot have any."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         raise PhextsyncError("network namespaces need root and the command ip, of iproute2")
-    switch = f"phext{os.getpid()}-{count}"
+    switch = _switch(count)
     with ExitStack() as stack:
         _add(stack, switch)
         _ip("-n", switch, "link", "add", "bridge", "type", "bridge")
@@ -34,6 +34,29 @@ def hosts(count: int) -> Iterator[list[list[str]]]:
                 _ip("-n", name, "link", "set", device, "up")
             _ip("-n", name, "route", "add", "default", "dev", "eth0")
         yield [["ip", "netns", "exec", name] for name in names]
+
+
+@contextmanager
+def halves(count: int) -> Iterator[tuple[list[list[str]], Callable[[bool], None]]]:
+    """The same, and what cuts the second half of the hosts off from the first, or joins them."""
+    with hosts(count) as prefixes:
+        switch = _switch(count)
+        _ip("-n", switch, "link", "add", "other", "type", "bridge")
+        _ip("-n", switch, "link", "set", "other", "up")
+        _ip("-n", switch, "link", "add", "trunk", "type", "veth", "peer", "name", "end")
+        _ip("-n", switch, "link", "set", "trunk", "master", "bridge", "up")
+        _ip("-n", switch, "link", "set", "end", "master", "other", "up")
+        for i in range(count // 2, count):
+            _ip("-n", switch, "link", "set", f"host{i}", "master", "other")
+
+        def cut(is_cut: bool) -> None:
+            _ip("-n", switch, "link", "set", "trunk", "down" if is_cut else "up")
+
+        yield prefixes, cut
+
+
+def _switch(count: int) -> str:
+    return f"phext{os.getpid()}-{count}"
 
 
 def _add(stack: ExitStack, name: str) -> None:

@@ -21,6 +21,7 @@ LOOPBACK: Final = "127.0.0.1"
 _POLL_S: Final = 0.0005
 _SAMPLE_S: Final = 0.02
 _ANONYMOUS: Final = re.compile(r"RssAnon:\s*(\d+) kB")
+_ROLLUP: Final = re.compile(r"^(Pss|Rss):\s*(\d+) kB", re.MULTILINE)
 _context = multiprocessing.get_context("spawn")
 
 Result = TypeVar("Result")
@@ -87,6 +88,14 @@ def anonymous_mb(pid: int | None = None) -> float:
     """Return the anonymous memory of a process, None for this one, in MB; 0 when it has ended."""
     found = _ANONYMOUS.search(Path(f"/proc/{pid or 'self'}/status").read_text())
     return int(found[1]) * 1024 / 1e6 if found else 0.0
+
+
+def resident_mb(pid: int) -> tuple[float, float]:
+    """Return the resident memory of a process in MB: its share, where others map the same pages,
+    and all that it maps."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    sizes = dict(_ROLLUP.findall(rollup))
+    return int(sizes["Pss"]) * 1024 / 1e6, int(sizes["Rss"]) * 1024 / 1e6
 
 
 def pin(number: int) -> None:

@@ -2,14 +2,18 @@
 
 Edits of random nodes among 500 that hold everything; then a tenth of them lose power unseen, and
 others edit at once; idle traffic over one interval of presence; edits of ranges that three hold.
+And 26 real processes, half of which are cut off for a while.
 """
 
 from collections import Counter
+from contextlib import suppress
 from random import Random
 from typing import Final
 
+from benchmarks.fleet import COUNT, heal
 from benchmarks.report import Report
 from benchmarks.swarm import PHEXT, Carried, Swarm, node_ids
+from phextsync.errors import PhextsyncError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node.links import LINKS_MAX
 from phextsync.node.overlay import Pair
@@ -43,6 +47,11 @@ def run(*, quick: bool) -> Report:
     report.add(f"links_max@{size}", [found[1] for found in placed], "links")
     idle = [_idle(size, seed) for seed in range(1 if quick else 3)]
     report.add(f"idle_bytes_per_s@{size}", idle, "bytes/s")
+    with suppress(PhextsyncError):  # where there can be no namespaces
+        healed = [heal() for _ in range(1 if quick else 3)]
+        report.add(f"heal_s@{COUNT}", [found[0] for found in healed], "s")
+        report.add(f"resident_mb@{COUNT}", [found[1] for found in healed], "MB")
+        report.add(f"mapped_mb@{COUNT}", [found[2] for found in healed], "MB")
     return report
 
 

@@ -1,12 +1,14 @@
 """Placement: how evenly ranges lie on members, what moves when one comes, and what a table takes.
 
-Everything is computed and nothing sent. A range weighs the same as any other; 32 lie in a slot on
-average, where their digests put them. Over 20 seeds.
+Everything is computed and nothing sent, but for availability. A range weighs the same as any other;
+32 lie in a slot on average, where their digests put them. Over 20 seeds.
 
 For repair, a tenth of the members is lost at once. The phext has as many ranges as are cut at most,
 each as large as it may be. Holders are those of the library, and so is the pace at which each takes
 what comes to it; links carry 12 MB/s to each machine, and who is silent is said and followed when
 the slowest of the witnesses has looked and all have computed.
+
+For availability whole nodes run, in virtual time (`availability`): there things are sent.
 """
 
 import time
@@ -16,6 +18,7 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
+from benchmarks.availability import COUNT, OFF, two_off
 from benchmarks.report import Report
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node.following import LOOK_S
@@ -44,6 +47,7 @@ def run(*, quick: bool) -> Report:
     for size in _SIZES:
         _measure_mesh(report, size, 2 if quick else _SEEDS)
     _measure_repair(report, _SIZES[-1], 2 if quick else _SEEDS)
+    _measure_availability(report, 1 if quick else _SEEDS)
     _measure_table(report)
     return report
 
@@ -93,6 +97,16 @@ def _measure_repair(report: Report, size: int, seeds: int) -> None:
     report.add(f"repair_s@{size}", seconds, "s")
     report.add(f"repair_overhead@{size}", overheads, "of what was lost")
     report.add(f"ranges_lost@{size}", gone, f"of {_ranges(size)}")
+
+
+def _measure_availability(report: Report, seeds: int) -> None:
+    """Add which part of reads is answered and of writes accepted while some nodes are off."""
+    found = [two_off(seed) for seed in range(seeds)]
+    name = f"@{COUNT}-{OFF}"
+    reads = sum(each.reads_answered for each in found) / sum(each.reads for each in found)
+    writes = sum(each.writes_accepted for each in found) / sum(each.writes for each in found)
+    report.add(f"reads_answered{name}", [100 * reads], "%")
+    report.add(f"writes_accepted{name}", [100 * writes], "%")
 
 
 def _ranges(size: int) -> int:
