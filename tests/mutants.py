@@ -103,7 +103,7 @@ MODULES: Final[Mapping[str, Module]] = {  # a file belongs to the first that nam
     "replica": _module(
         "replica/*",
         "replica mapping positions history durability replica_parts holding guests guest_model"
-        " halves undelete growth",
+        " halves undelete growth sides",
         "protocol embed",
     ),
     "files": _module(

@@ -268,10 +268,10 @@ def test_an_older_text_becomes_the_text_of_now_as_an_edit() -> None:
         assert replica.text_at(_A, 2500) == "one\nzwei\nthree\n"
         steps.undo()
         assert replica[_A] == "one\nzwei\nthree\n"
-    with pytest.raises(PhextsyncError, match="at which it had a text"):
-        replica.restore(_A, 500)
-    with pytest.raises(PhextsyncError, match="at which it had a text"):
-        replica.restore(_B, 1500)
+    for place, time_ms in ((_A, 500), (_B, 1500)):
+        expected = f"^memory {place}: expected a time at which it had a text, found none then$"
+        with pytest.raises(PhextsyncError, match=expected):
+            replica.restore(place, time_ms)
 
 
 def test_without_history_the_reason_is_said() -> None:
