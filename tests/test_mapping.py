@@ -101,6 +101,14 @@ def test_slices_take_coordinates_or_prefixes_and_delete(replica: Replica) -> Non
         replica["1.*":"2.*":"3.*"]
 
 
+def test_what_is_neither_a_place_nor_its_text_is_said(replica: Replica) -> None:
+    not_a_place: Any = 7
+    with pytest.raises(TypeError, match=r"^expected a coordinate or its text, found int$"):
+        replica.append(not_a_place, "text")
+    with pytest.raises(TypeError, match=r"^expected a range or its text, found int$"):
+        replica.count(not_a_place)
+
+
 def test_a_view_refuses_what_is_outside_it(replica: Replica) -> None:
     view = replica.within("2.*")
     replica[_A] = "outside"
