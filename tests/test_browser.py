@@ -96,7 +96,7 @@ async def test_the_page_fits_a_phone_and_says_when_its_node_is_gone(tmp_path: Pa
         port: int = await nursery.start(run)
 
         def work(browser: "Browser") -> None:
-            for path in ("/", "/scrolls/memory", f"/scroll/memory/{AT}", "/mesh", "/directories"):
+            for path in ("/", "/scrolls/memory", f"/scroll/memory/{AT}", "/mesh", "/figures"):
                 with visiting(browser, viewport={"width": 360, "height": 640}) as page:
                     page.goto(f"http://{HOST}:{port}{path}")
                     wide = page.evaluate("document.documentElement.scrollWidth")
@@ -122,9 +122,11 @@ async def test_one_walks_through_every_view_by_its_name(tmp_path: Path) -> None:
         def work(browser: "Browser") -> None:
             with visiting(browser, color_scheme="dark") as page:
                 page.goto(f"http://{HOST}:{port}/")
-                for name in ("Mesh", "Directories", "Scrolls"):
+                for name in ("Mesh", "Directories", "Figures", "Scrolls"):
                     page.get_by_role("navigation", name="Views").get_by_text(name).click()
                     page.get_by_role("heading", name=name, level=1).wait_for()
+                page.get_by_role("link", name="Figures").click()
+                page.locator("#charts canvas").nth(5).wait_for()
                 page.get_by_role("link", name="Mesh").click()
                 picture = page.get_by_role("img", name="node0 with 1 linked")
                 picture.wait_for()

@@ -1,5 +1,6 @@
 """The views of the mesh, of directories and of figures, as plain HTML from running nodes."""
 
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,10 +21,13 @@ from phextsync.files.desk import FileDesk
 from phextsync.merges import merged_text
 from phextsync.replica.past import FOREVER
 from phextsync.web.drawing import NAMED_MAX, picture
+from phextsync.web.figures_view import FIGURES
+from phextsync.web.samples import KEPT, Samples
 from tests.web_nodes import (
     AT,
     HOST,
     PATIENCE_S,
+    ask,
     links_of,
     make_identity,
     page_of,
@@ -171,3 +175,39 @@ async def test_of_a_conflict_one_takes_either_side(side: str, tmp_path: Path) ->
             assert (status, link) == (303, f"/scroll/memory/{AT}")
             assert node.phext()[AT] == sides[side]
             assert "/settle/" not in await page_of(port, link)
+
+
+# -- figures -------------------------------------------------------------------------------
+
+
+async def test_figures_are_what_happened_between_two_samples(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, _):
+        samples = Samples(node)
+        samples.take(100)
+        for number in range(20):
+            node.phext()[AT] = str(number)
+        await node.durable()
+        samples.take(110)
+        samples.take(115)
+        first, second = samples.rows()
+        assert (first["time_s"], first["edits"], second["edits"]) == (110, 2.0, 0.0)
+        assert first["commit"] is not None
+        assert first["commit"] > 0
+        assert second["commit"] is None
+        assert first["round_trip"] is None
+        for number in range(3 * KEPT):
+            samples.take(200 + number)
+        assert len(samples.rows()) == KEPT
+
+
+async def test_the_page_of_figures_says_the_last_of_them(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (_, port):
+        page = await page_of(port, "/figures")
+        for _, name, unit in FIGURES:
+            assert f'<th scope="row">{name}</th>' in page
+            assert unit in page
+        _, headers, body = await ask(port, "GET", "/figures.json")
+        assert headers["content-type"] == "application/json"
+        assert isinstance(json.loads(body), list)

@@ -22,6 +22,8 @@
 * `drawing`: where the nodes of a mesh stand in a picture
 * `mesh_view`: the view of machines and links
 * `directories_view`: the view of bound directories
+* `samples`: how much a node does, now and then
+* `figures_view`: the view of that over time
 * `login`: a token that becomes a cookie
 * `entrance`: what may come in
 * `app`: which path leads where

@@ -29,6 +29,7 @@ from phextsync.web.directories_view import DirectoriesView
 from phextsync.web.editing import Conversations, serve_scroll
 from phextsync.web.elsewhere import Elsewhere
 from phextsync.web.entrance import ADMITTED, HEALTH, HOCUSPOCUS, LOGIN, STATIC, Entrance
+from phextsync.web.figures_view import FiguresView
 from phextsync.web.forms import FormTooLargeError, form_of
 from phextsync.web.library import Library
 from phextsync.web.limits import WebLimits
@@ -70,11 +71,13 @@ class WebApp:
         self._streams = Streams(node, limits.streams_max)
         self._metrics = NodeMetrics(node)
         shell = Shell(node, lambda: 1000 * now_s(), has_login=guard.wants_token)
+        self.figures = FiguresView(shell)
         self._pages = [
             *Library(shell, Recent(node.replicas, shell.now_ms)).routes(),
             *OneScroll(shell, limits.body_bytes_max).routes(),
             *MeshView(shell).routes(),
             *DirectoriesView(shell).routes(),
+            *self.figures.routes(),
         ]
         app = Router(routes=[*self._routes(), *Api(node).routes()])
         self.asgi: ASGIApp = Entrance(app, guard, self._login, now_s, Boundary(_log))

@@ -35,4 +35,6 @@ async def serve(
     async with trio.open_nursery() as nursery:
         telling = "telling other nodes of editors"
         nursery.start_soon(server.boundary.keep_running, telling, app.elsewhere.run)
+        sampling = "taking samples of the figures"
+        nursery.start_soon(server.boundary.keep_running, sampling, app.figures.run)
         await server.serve(address, task_status=task_status)

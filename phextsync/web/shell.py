@@ -25,6 +25,7 @@ _VIEWS: Final = (
     ("scrolls", "/", "Scrolls"),
     ("mesh", "/mesh", "Mesh"),
     ("directories", "/directories", "Directories"),
+    ("figures", "/figures", "Figures"),
 )
 _PROBLEMS_MAX: Final = 50
 
