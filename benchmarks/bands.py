@@ -35,6 +35,7 @@ COUNTED: Final = {
     "co_holders_max@500": 16,
     "repair_s@500": 90,
     "repair_overhead@500": 1.3,
+    "page_gzip_kb": 300,
 }
 AT_MOST: Final = {
     **COUNTED,
@@ -86,6 +87,9 @@ AT_MOST: Final = {
     "members_load_ms@5e3": 1000,
     "client_to_client_p50_ms": 2.5,
     "client_to_client_p99_ms": 10,
+    "browser_to_browser_p50_ms": 2.5,
+    "browser_to_browser_p99_ms": 10,
+    "first_paint_ms@26": 300,
     "one_node_ratio": 1.0,
     "sockets_mb@200x50": 120,
     "report_lookup_ratio": 1.2,

@@ -1,4 +1,5 @@
-"""The web server: clients of Yjs at one scroll, of one node and across two, and what sockets take.
+"""The web server: clients of Yjs at one scroll, of one node and across two, what sockets take; and
+the page.
 
 A keystroke is timed from one client's socket to another's; a client is this process. Across two
 nodes it passes both, with TLS between them. Yardstick of the same run: `pycrdt-websocket` on
@@ -19,6 +20,7 @@ from pycrdt import Doc, Text
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, Event, Ping, Request
 
+from benchmarks import page
 from benchmarks.nodes import LOOPBACK, anonymous_mb, in_other, make_folders, pin
 from benchmarks.report import Report
 from phextsync.discovery import Address
@@ -61,11 +63,15 @@ def run(*, quick: bool) -> Report:
         second = stack.enter_context(in_other(_run_node, folders[1], (f"{LOOPBACK}:{port}",)))
         other = second.recv()[1]
         _add(report, "client_to_client", trio.run(_press, (web, other), paths, keys))
+        page.add_keys(report, (web, other), f"/scroll/bench/{_place(1)}", keys)
         before = _memory_mb(first)
         name = f"sockets_mb@{_SOCKETS}x{_SCROLLS}"
         report.add(name, [trio.run(_hold_sockets, web, first) - before], "MB")
         for node in (first, second):
             node.send("stop")
+    page.add_size(report)
+    with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary:
+        page.add_first_paint(report, Path(temporary), 10_000 if quick else 1_000_000)
     return report
 
 

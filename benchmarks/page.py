@@ -1,0 +1,195 @@
+"""The page: its first paint with many scrolls and machines, a key from one browser to another.
+
+Measured in Debian's Chromium where it and Playwright are installed (`make browser`). A key is timed
+from the event in one window to the change of the other window's text, before it is painted.
+"""
+
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.request import urlopen
+
+import trio
+
+from benchmarks.nodes import LOOPBACK, in_other, make_folders, pin
+from benchmarks.report import Report
+from phextsync.discovery import Address
+from phextsync.gateways.guard import Guard
+from phextsync.index import Coordinate, CoordinateRange
+from phextsync.node.node import open_node
+from phextsync.web.built import contents, packed
+from phextsync.web.serving import serve
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+_PHEXT: Final = "bench"
+_OTHERS: Final = 25
+_LOADS: Final = 5
+_VIEWS: Final = ("/", f"/scrolls/{_PHEXT}", "/mesh")
+_TEXT: Final = (
+    "A line of a note that somebody wrote, of about a hundred bytes, as most of them are.\n"
+)
+_AT: Final = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1)
+_CHROMIUM: Final = shutil.which("chromium")
+_POLL_S: Final = 0.01
+_PAINTED: Final = """() => new Promise(done => new PerformanceObserver(list => {
+    const found = list.getEntries().find(entry => entry.name === 'first-contentful-paint')
+    if (found) done(found.startTime)
+}).observe({ type: 'paint', buffered: true }))"""
+_STAMP: Final = "performance.timeOrigin + performance.now()"
+
+
+def add_size(report: Report) -> None:
+    """Add what a browser loads in all."""
+    size = sum(len(packed(name)) for name in contents())
+    report.add("page_gzip_kb", [size / 1000], "kB")
+
+
+def add_first_paint(report: Report, parent: Path, count: int) -> None:
+    """Add how long the views take with so many scrolls and 26 machines."""
+    names = [f"node{number}" for number in range(_OTHERS + 1)]
+    folders = make_folders(parent, *names)
+    with ExitStack() as stack:
+        large = stack.enter_context(in_other(_run_large, folders[0], count))
+        port, web = large.recv()
+        others = stack.enter_context(in_other(_run_others, folders[1:], f"{LOOPBACK}:{port}"))
+        others.recv()
+        answers = [statistics.median(_answers_ms(web, path)) for path in _VIEWS]
+        report.add(f"page_answer_ms@{_OTHERS + 1}", [max(answers)], "ms")
+        with _browser() as browser:
+            if browser is not None:
+                paints = [statistics.median(_paints_ms(browser, web, path)) for path in _VIEWS]
+                report.add(f"first_paint_ms@{_OTHERS + 1}", [max(paints)], "ms")
+        others.send("stop")
+        large.send("stop")
+
+
+def add_keys(report: Report, ports: tuple[int, int], path: str, keys: int) -> None:
+    """Add how long keys take from a browser at one node to a browser at another."""
+    with _browser() as browser:
+        if browser is None:
+            return
+        times_ms = sorted(_keys_ms(browser, ports, path, keys))
+    report.add("browser_to_browser_p50_ms", [times_ms[len(times_ms) // 2]], "ms")
+    report.add("browser_to_browser_p99_ms", [times_ms[int(0.99 * (len(times_ms) - 1))]], "ms")
+
+
+@contextmanager
+def _browser() -> Iterator["Browser | None"]:
+    """Run a browser; None where there is none."""
+    if _CHROMIUM is None or find_spec("playwright") is None:
+        yield None
+        return
+    from playwright.sync_api import sync_playwright  # few have it
+
+    with sync_playwright() as driver:
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # it has many processes
+        flags = ["--no-sandbox", "--disable-dev-shm-usage"]
+        browser = driver.chromium.launch(executable_path=_CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+def _answers_ms(port: int, path: str) -> list[float]:
+    times_ms: list[float] = []
+    for _ in range(_LOADS):
+        began = time.perf_counter()
+        with urlopen(f"http://{LOOPBACK}:{port}{path}") as answer:
+            answer.read()
+        times_ms.append(1000 * (time.perf_counter() - began))
+    return times_ms
+
+
+def _paints_ms(browser: "Browser", port: int, path: str) -> list[float]:
+    """Return how long the first paint took in windows that know nothing yet."""
+    times_ms: list[float] = []
+    for _ in range(_LOADS):
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"http://{LOOPBACK}:{port}{path}")
+        times_ms.append(float(page.evaluate(_PAINTED)))
+        context.close()
+    return times_ms
+
+
+def _keys_ms(browser: "Browser", ports: tuple[int, int], path: str, keys: int) -> Iterator[float]:
+    """Give the milliseconds of each key, without those of the first tenth."""
+    writer, reader = (_editor(browser, port, path) for port in ports)
+    writer.evaluate(
+        f"document.addEventListener('beforeinput', () => {{ window.pressed = {_STAMP} }}, true)"
+    )
+    reader.evaluate(
+        f"""() => new MutationObserver(() => window.told?.({_STAMP})).observe(
+            document.querySelector('.writing').shadowRoot.querySelector('.cm-content'),
+            {{ childList: true, characterData: true, subtree: true }})"""
+    )
+    for number in range(keys):
+        reader.evaluate("() => { window.shown = new Promise(told => { window.told = told }) }")
+        writer.keyboard.press("x")
+        shown = float(reader.evaluate("window.shown"))
+        if number >= keys // 10:
+            yield shown - float(writer.evaluate("window.pressed"))
+
+
+def _editor(browser: "Browser", port: int, path: str) -> "Page":
+    page = browser.new_context().new_page()
+    page.goto(f"http://{LOOPBACK}:{port}{path}")
+    page.locator(".cm-content").wait_for()
+    page.locator(".cm-content").press("Control+End")
+    return page
+
+
+# -- nodes ---------------------------------------------------------------------------------
+
+
+def _run_large(pipe: Connection, folder: Path, count: int) -> None:
+    pin(1)
+    trio.run(_hold_large, pipe, folder, count)
+
+
+async def _hold_large(pipe: Connection, folder: Path, count: int) -> None:
+    """Run a node with so many scrolls and its web server, until told to stop."""
+    async with (
+        open_node(folder, host=LOOPBACK, port=0, discover=False) as node,
+        trio.open_nursery() as nursery,
+    ):
+        await node.import_texts(_scrolls(count), _PHEXT)
+        start: Callable[..., Awaitable[None]] = serve
+        web: int = await nursery.start(start, node, Address(LOOPBACK, 0), Guard())
+        pipe.send((node.port, web))
+        await trio.to_thread.run_sync(pipe.recv)
+        nursery.cancel_scope.cancel()
+
+
+def _scrolls(count: int) -> Iterator[tuple[Coordinate, str]]:
+    for number in range(count):
+        low, rest = number % 999 + 1, number // 999
+        yield Coordinate(1, 1, 1, 1, 1, 1, rest // 99 + 1, rest % 99 + 1, low), _TEXT
+
+
+def _run_others(pipe: Connection, folders: list[Path], peer: str) -> None:
+    pin(0)
+    trio.run(_hold_others, pipe, folders, peer)
+
+
+async def _hold_others(pipe: Connection, folders: list[Path], peer: str) -> None:
+    """Run nodes that hold one scroll each, linked with a peer, until told to stop."""
+    only = {_PHEXT: [CoordinateRange.of(_AT)]}
+    async with AsyncExitStack() as stack:
+        for folder in folders:
+            node = open_node(
+                folder, host=LOOPBACK, port=0, discover=False, peers=[peer], interests=only
+            )
+            opened = await stack.enter_async_context(node)
+            while not opened.peers():  # noqa: ASYNC110  a link says so to its node alone
+                await trio.sleep(_POLL_S)
+        pipe.send("linked")
+        await trio.to_thread.run_sync(pipe.recv)
