@@ -1,8 +1,9 @@
 """Kills: a node with a bound directory is killed again and again while files are edited.
 
-Two real node processes, each with a directory, on the real disk. Lines are added on both machines,
-in place and by renaming, while one node is killed with SIGKILL at random moments and started
-again. At the end both directories hold every line that was ever written, once.
+Two real node processes, each with a directory, on the real disk. Lines are put in and deleted on
+both machines, at the end and anywhere, in place and by renaming, and files are renamed, while one
+node is killed with SIGKILL at random moments and started again. At the end both directories are
+equal and hold every line that was written and not deleted, once.
 
     python -m sims.kills --kills 200
 """
@@ -15,7 +16,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from phextsync.files.bindings import BindingStore, Bound
@@ -26,49 +28,128 @@ _RANGE = CoordinateRange.parse("7.*")
 _FILES = 12
 _LIFE_S = (0.3, 3.0)  # between a start and the kill, drawn at random
 _QUIET_S = 3.0
+_WORDS = (
+    "cat",
+    "saw",
+    "Katze",
+    "\u0645\u06cc\u200c\u0631\u0648\u062f",
+    "\u732b",
+    "\U0001f408\u200d\u2b1b",
+    "12,5",
+    "and so on.",
+)
 
 
 class Writer:
-    """Adds lines to the files of two directories, each line to one of them."""
+    """Changes the files of two directories a line at a time. `lines` are those that have to be
+    there, `deleted` those that must not be."""
 
     def __init__(self, directories: Sequence[Path], source: random.Random) -> None:
         self._directories = directories
         self._source = source
-        self.lines: dict[str, list[str]] = {f"notes/{n}.md": [] for n in range(_FILES)}
+        self._count = 0
+        self.lines: dict[str, None] = {}
+        self.deleted: dict[str, None] = {}
 
     def write(self) -> None:
-        """Add a line, in place or by renaming, on either machine."""
-        name = self._source.choice(list(self.lines))
-        path = self._source.choice(self._directories) / name
-        line = f"<{name} {len(self.lines[name])}> {'x' * self._source.randrange(2000)}\n"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if self._source.random() < 0.5 or not path.exists():
-            with path.open("a") as file:
-                file.write(line)
-        else:
-            draft = path.with_name(f".{path.name}.draft")
-            # What comes between reading and renaming would be lost by the editor, not by us.
-            before = path.read_text()
-            draft.write_text(before + line)
-            if path.read_text() != before:
-                draft.unlink()
-                return
-            draft.replace(path)
-        self.lines[name].append(line)
+        """Add or delete a line of a file, or rename it, on either machine."""
+        folder = self._source.choice(self._directories) / "notes"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self._source.randrange(_FILES)}.md"
+        with suppress(FileNotFoundError):  # its node has given it another name
+            habits = (self._append, self._append, self._save, self._save, self._rewrite)
+            self._source.choice((*habits, self._rename))(path)
 
     def problems(self) -> list[str]:
-        """Say which lines are lost or doubled, and where."""
+        """Say which lines are lost, doubled or back, and where, and whether the files differ."""
         found: list[str] = []
-        for directory in self._directories:
-            for name, lines in self.lines.items():
-                path = directory / name
-                text = path.read_text() if path.exists() else ""
-                counts = Counter(text.splitlines(keepends=True))
-                for line in lines:
-                    if counts[line] != 1:
-                        what = "lost" if not counts[line] else f"there {counts[line]} times"
-                        found.append(f"{directory.name}: {line.split('>')[0]}> is {what}")
-        return found
+        texts = [texts_of(directory) for directory in self._directories]
+        for directory, of in zip(self._directories, texts, strict=True):
+            counts = Counter(line for text in of.values() for line in _lines_of(text))
+            for line in self.lines:
+                if counts[line] != 1:
+                    what = "lost" if not counts[line] else f"there {counts[line]} times"
+                    found.append(f"{directory.name}: {line[:12]} is {what}")
+            found += [f"{directory.name}: {d[:12]} is back" for d in self.deleted if counts[d]]
+        return found or ([] if texts[0] == texts[1] else ["the directories differ"])
+
+    def _append(self, path: Path) -> None:
+        line = self._line()
+        with path.open("a", newline="") as file:
+            file.write(line)
+        self.lines[line] = None
+
+    def _rewrite(self, path: Path) -> None:
+        """Empty the file and write it, as it was when it was opened but for a line."""
+        with path.open("r+", newline="") as file:
+            text, done = self._changed(file.read())
+            file.seek(0)
+            file.truncate()
+            file.write(text)
+        done()
+
+    def _save(self, path: Path) -> None:
+        """Rename another file over it."""
+        before = _read(path)
+        text, done = self._changed(before)
+        draft = path.with_name(f".{path.name}.draft")
+        _write(draft, text)
+        # What comes between reading and renaming would be lost by the editor, not by us.
+        if _read(path) != before:
+            draft.unlink()
+            return
+        draft.replace(path)
+        done()
+
+    def _rename(self, path: Path) -> None:
+        other = path.with_name(f"{self._source.randrange(_FILES)}.md")
+        if not other.exists():
+            path.rename(other)
+
+    def _changed(self, text: str) -> tuple[str, Callable[[], None]]:
+        """Return a text with a line more or less, and what notes that it is so."""
+        lines = _lines_of(text)
+        at = self._source.randint(0, len(lines))
+        if at < len(lines) and lines[at] in self.lines and self._source.random() < 0.3:
+            gone = lines.pop(at)
+
+            def note() -> None:
+                del self.lines[gone]
+                self.deleted[gone] = None
+        else:
+            line = self._line()
+            lines.insert(at, line)
+
+            def note() -> None:
+                self.lines[line] = None
+
+        return "".join(lines), note
+
+    def _line(self) -> str:
+        self._count += 1
+        words = self._source.choices(_WORDS, k=self._source.randrange(200))
+        return f"<{self._count:07}> {' '.join(words)}\n"
+
+
+def texts_of(directory: Path) -> dict[str, str]:
+    """Return the texts of a directory's files, without hidden ones."""
+    files = [path for path in sorted(directory.rglob("[!.]*")) if path.is_file()]
+    paths = [(str(path.relative_to(directory)), path) for path in files]
+    return {name: _read(path) for name, path in paths if "/." not in f"/{name}"}
+
+
+def _read(path: Path) -> str:
+    with path.open(newline="") as file:
+        return file.read()
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", newline="") as file:
+        file.write(text)
+
+
+def _lines_of(text: str) -> list[str]:
+    return [f"{line}\n" for line in text.split("\n") if line]
 
 
 def run(parent: Path, kills: int, seed: int) -> list[str]:
@@ -98,12 +179,14 @@ def run(parent: Path, kills: int, seed: int) -> list[str]:
 def _wait_until_quiet(directories: Sequence[Path], writer: Writer) -> None:
     """Wait until all is well, or nothing changes any more."""
     deadline = time.monotonic() + PATIENCE_S
-    before: list[str] = []
+    texts: list[dict[str, str]] = []
+    before = texts
     since = time.monotonic()
     while time.monotonic() < deadline:
-        texts = [path.read_text() for d in directories for path in sorted(d.rglob("*.md"))]
-        if not writer.problems():
-            return
+        with suppress(FileNotFoundError):  # one got another name just now
+            texts = [texts_of(directory) for directory in directories]
+            if not writer.problems():
+                return
         if texts != before:
             before, since = texts, time.monotonic()
         elif time.monotonic() - since > 10 * _QUIET_S:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from phextsync.errors import CoordinateError
+from phextsync.files import intake, late
 from phextsync.files.absences import Absences
 from phextsync.files.directory import Directory
 from phextsync.files.intake import Intake, Taken
@@ -147,6 +148,12 @@ def test_a_file_that_is_written_before_its_intent_is_durable(
 
     monkeypatch.setattr(Machine, "_durable", at_once)
     _caught(894, "was deleted and is back")
+
+
+def test_a_part_of_a_file_taken_for_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (intake, late):
+        monkeypatch.setattr(module, "breaks_off", lambda before, text: False)
+    _caught(212, "stands 2 times")
 
 
 def test_a_file_that_is_written_over_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
