@@ -27,10 +27,10 @@ from sims.habits import HABITS
 from sims.machines import Machine
 from sims.network import TICK_S
 from sims.shrinking import fewest
-from sims.tools import TOOLS
+from sims.tools import RARE_TOOLS, TOOLS
 
 SETTLE_S: Final = 150.0
-_HABITS: Final = HABITS | TOOLS
+_HABITS: Final = HABITS | TOOLS | RARE_TOOLS
 _SAVES: Final = ("save_slowly", "save_emptied", "remake")  # during which nothing counts as deleted
 _PARTS: Final = ("write_in_two", "write_over", "stash")  # while which a part seems to be the whole
 _HOLDS: Final = (*_SAVES, *_PARTS, "rename_oddly", "folder_and_back")  # which put lines back
@@ -148,6 +148,7 @@ class Run:
         is_alone = not held or self._acts[step.machine] == acts  # nobody came between
         if step.kind in _SAVES and is_alone:
             self._world.lines.saved(token for token in held if token in after)
+        self._world.lines.linked(self._world.linked_tokens(step.machine))
         if step.kind in _PARTS:
             self._world.lines.put_back(token for token in held if token in after)
         self._acts[step.machine] += 1
@@ -187,6 +188,8 @@ class Run:
         for number, machine in enumerate(self._world.machines):
             machine.disk.room = None
             machine.peer.is_disk_full = False
+            if self._world.linked_tokens(number):  # of what is written by another name none hears
+                machine.look_through()
             if not self._world.up[number]:
                 self._world.start(number)
 

@@ -15,7 +15,7 @@ from phextsync.files.names import Line, NameMap
 from phextsync.testing.inodes import Inode
 from sims.directory_oracle import name_of
 from sims.directory_schedules import MACHINES, Step
-from sims.directory_world import Killed, World
+from sims.directory_world import READING, WRITING, Killed, World
 from sims.habits import NAMES
 from sims.lines import tokens_in, tokens_of
 from sims.machines import MAP, RANGE
@@ -24,6 +24,7 @@ _REFUSALS: Final = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EPERM, errno.EACCES),
     *(errno.EMFILE, errno.ENAMETOOLONG),
 )
+_READ_REFUSALS: Final = (errno.EIO, errno.EACCES, errno.EMFILE, errno.ENFILE)
 
 
 class Faults:
@@ -66,11 +67,17 @@ class Faults:
 
     def _do_refuse(self, step: Step, source: Random) -> None:
         """The file system refuses to write anything, for a while."""
-        self._world.refused[step.machine][step.pick] = (source.choice(_REFUSALS),)
-        self._world.at(
-            self._world.network.now + step.seconds,
-            lambda: self._world.refused[step.machine].pop(step.pick, None),
-        )
+        self._refuse(step, WRITING, source.choice(_REFUSALS))
+
+    def _do_blind(self, step: Step, source: Random) -> None:
+        """The file system refuses to read a file, a folder with all in it, or anything."""
+        paths = ["", *(path for path, _ in self._world.machines[step.machine].disk.walk())]
+        self._refuse(step, READING, source.choice(_READ_REFUSALS), source.choice(paths))
+
+    def _refuse(self, step: Step, names: tuple[str, ...], code: int, below: str = "") -> None:
+        refused = self._world.refused[step.machine]
+        refused[step.pick] = names, below, code
+        self._world.at(self._world.network.now + step.seconds, lambda: refused.pop(step.pick, None))
 
     def _do_full(self, step: Step, source: Random) -> None:
         """The disk has no room, not for users either."""

@@ -10,12 +10,13 @@ from random import Random
 from typing import Final
 
 from sims.habits import HABITS
-from sims.tools import TOOLS
+from sims.tools import RARE_TOOLS, TOOLS
 
 SECONDS: Final = 24.0
 MACHINES: Final = 3
 _SLIP: Final = 0.04  # of all runs
 _SOME: Final = 0.3
+_RARELY: Final = 0.1
 _ALL_HABITS: Final = {name: often for name, (_, often) in (HABITS | TOOLS).items()}
 _STEPS: Final = (20, 60)
 _CALLS_MAX: Final = 120
@@ -93,8 +94,8 @@ def drawn(seed: int) -> Schedule:
     faults = source.choices(list(some_faults), list(some_faults.values()), k=count)
     steps = [_step(source, kind) for kind in (*users, *faults)]
     starts = [Step(0.1 * i, source.randrange(MACHINES), "new", _pick(source)) for i in range(6)]
-    slips = list(_slips(Random(f"slip {seed}")))
-    steps = sorted((*starts, *steps, *slips), key=lambda step: step.at)
+    seldom = [*_slips(Random(f"slip {seed}")), *_rarely(Random(f"rare {seed}"))]
+    steps = sorted((*starts, *steps, *seldom), key=lambda step: step.at)
     return Schedule(seed, kinds, tuple(steps))
 
 
@@ -110,10 +111,16 @@ def _slips(source: Random) -> Iterator[Step]:
         yield Step(round(source.uniform(2, 16), 2), machine, "slip", 0, seconds)
 
 
+def _rarely(source: Random) -> Iterator[Step]:
+    """Give what happens in few runs besides all else."""
+    if source.random() < _RARELY:
+        for kind in source.choices([*RARE_TOOLS, "blind"], k=source.randint(1, 4)):
+            yield _step(source, kind)
+
+
 def _step(source: Random, kind: str) -> Step:
-    seconds = (
-        source.choice((0.02, 0.1, 0.3, 0.8)) if kind in _ALL_HABITS else source.uniform(0.3, 8)
-    )
+    is_user = kind in _ALL_HABITS or kind in RARE_TOOLS
+    seconds = source.choice((0.02, 0.1, 0.3, 0.8)) if is_user else source.uniform(0.3, 8)
     calls = source.randint(1, _CALLS_MAX) if source.random() < 0.5 else 0
     at = round(source.uniform(1.5, SECONDS), 2)
     return Step(at, source.randrange(MACHINES), kind, _pick(source), round(seconds, 2), calls)

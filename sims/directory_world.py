@@ -11,11 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from hashlib import blake2b
 from random import Random
-from typing import Final
+from typing import Final, TypeAlias
 
 from phextsync.files.layout import Abilities
 from phextsync.index import Coordinate
 from phextsync.testing import Violation
+from phextsync.testing.inodes import Inode
 from phextsync.testing.memory_disk import MemoryDisk
 from sims.directory_schedules import MACHINES, Kind, Schedule, Step
 from sims.lines import Lines, tokens_in, tokens_of
@@ -23,7 +24,11 @@ from sims.machines import RANGE, Machine
 from sims.network import Network
 
 _COMMIT_CALLS: Final = 4  # as if a commit were so many calls of the file system
-_WRITING: Final = ("create", "write", "link", "exchange", "rename", "unlink", "mkdir", "fsync")
+READING: Final = ("open", "read", "stat", "fstat", "readdir")
+WRITING: Final = ("create", "write", "link", "exchange", "rename", "unlink", "mkdir", "fsync")
+
+Refusal: TypeAlias = tuple[tuple[str, ...], str, int]
+"""Which calls a file system refuses, of paths that begin how, and with which error."""
 
 
 class Killed(BaseException):
@@ -65,10 +70,11 @@ class World:
         self.machines = [self._machine(i, kind) for i, kind in enumerate(schedule.kinds)]
         self.calls = [0] * MACHINES
         self.waiting: list[list[tuple[int, Callable[[], None]]]] = [[] for _ in range(MACHINES)]
-        self.refused: list[dict[int, tuple[int, ...]]] = [{} for _ in range(MACHINES)]
+        self.refused: list[dict[int, Refusal]] = [{} for _ in range(MACHINES)]
         self.up = [True] * MACHINES
         self.has_power = [True] * MACHINES
         self.cut: dict[frozenset[int], int] = {}
+        self._linked: dict[Inode, None] = {}  # files that had two names once
         self._shown: list[dict[Coordinate, list[str]]] = [{} for _ in range(MACHINES)]
         self._feeds = [machine.peer.replica.feed(RANGE) for machine in self.machines]
         self.is_over = False
@@ -158,10 +164,9 @@ class World:
             self.network.step()
         elif chance < 0.13:
             self.machines[number].peer.commit()
-        if name in _WRITING:
-            for refusal in self.refused[number].values():
-                if refusal:
-                    raise OSError(refusal[0], os.strerror(refusal[0]), path)
+        for names, below, code in self.refused[number].values():
+            if name in names and path.startswith(below):
+                raise OSError(code, os.strerror(code), path)
 
     def _before_commit(self, number: int) -> None:
         """A commit takes a while: what can happen before a call can happen, and then again."""
@@ -232,6 +237,12 @@ class World:
     def tokens(self, number: int) -> Counter[str]:
         """Return the tokens in a machine's files."""
         return tokens_in(self.machines[number].disk.files())
+
+    def linked_tokens(self, number: int) -> list[str]:
+        """Return the tokens in a machine's files that have two names, or had once."""
+        files = [inode for _, inode in self.machines[number].disk.walk() if inode.kind == "file"]
+        self._linked.update((inode, None) for inode in files if inode.names > 1)
+        return [t for i in files if i in self._linked for t in tokens_of(i.data.decode())]
 
     def held(self) -> set[str]:
         """Return the tokens of all scrolls of all machines."""

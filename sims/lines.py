@@ -101,6 +101,10 @@ class Lines:
         if first != path and (is_other or was_other):
             self.doubled[token] = None
 
+    def linked(self, tokens: Iterable[str]) -> None:
+        """Lines stand in files that have two names."""
+        self.doubled.update(dict.fromkeys(tokens))
+
     def put_back(self, tokens: Iterable[str]) -> None:
         """A user put lines back of which a scroll may have lost some: these are written again."""
         for token in tokens:

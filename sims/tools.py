@@ -71,8 +71,8 @@ def append_open(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> I
         try:
             for _ in range(source.randint(2, 4)):
                 disk.fill_open(inode, inode.data + new_line(source, token).encode())
-                if disk.find(path) is inode:
-                    disk.on_change(path)
+                for name in [name for name, there in disk.walk() if there is inode]:
+                    disk.on_change(name)  # it may have been renamed
                 yield
         finally:
             disk.release(inode)
@@ -171,6 +171,14 @@ def move_by_copy(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> 
     yield
 
 
+def hard_link(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """`ln file other`: what is written into one in place is in both."""
+    path, other = some_file(disk, source), source.choice(NAMES)
+    if path is not None and disk.find(other) is None and "/" not in other:
+        disk.link(path, other)
+    yield
+
+
 def move_folder_in_use(
     disk: MemoryDisk, source: Random, token: Callable[[], str]
 ) -> Iterator[None]:
@@ -232,3 +240,5 @@ TOOLS: Final[dict[str, tuple[Habit, int]]] = {
     "touch": (touch, 6),
 }
 """What they do, and how often."""
+RARE_TOOLS: Final[dict[str, tuple[Habit, int]]] = {"hard_link": (hard_link, 2)}
+"""What happens in few runs alone."""

@@ -5,6 +5,7 @@ change lets a run take another course, the next seed that fails takes its place.
 """
 
 import re
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
@@ -148,6 +149,23 @@ def test_a_file_that_is_written_before_its_intent_is_durable(
 
     monkeypatch.setattr(Machine, "_durable", at_once)
     _caught(894, "was deleted and is back")
+
+
+def test_what_cannot_be_read_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = Reader.gone
+
+    def read(reader: Reader, path: str, ways: Ways) -> Found:
+        try:
+            return reader.way_to(path, ways) or reader.read_file(path)
+        except OSError:
+            return Gone()
+
+    def all_gone(reader: Reader, paths: Iterable[str]) -> dict[str, bool | None]:
+        return {path: is_gone is not False for path, is_gone in gone(reader, paths).items()}
+
+    monkeypatch.setattr(Reader, "_read", read)
+    monkeypatch.setattr(Reader, "gone", all_gone)
+    _caught(59, "is lost")
 
 
 def test_a_part_of_a_file_taken_for_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
