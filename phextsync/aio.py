@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar, Unpack
 
 from phextsync.control import operations
-from phextsync.control.answers import ListedScroll, Missing, Page, PlacedRange, fact_rows
+from phextsync.control.answers import ListedScroll, Missing, Page, PlacedRange
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
 from phextsync.control.status import Status
@@ -27,15 +27,16 @@ from phextsync.handles.requests import (
     about_file,
     as_not_synced,
     at,
-    checked_name,
     import_rows,
     kept_where,
     seen_as,
     text_of,
+    told_as,
     with_grace,
 )
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, OpenTexts
 from phextsync.node.node import DEFAULT_PHEXT
+from phextsync.phext_names import checked_name
 from phextsync.replica.changes import Change, current_writer
 from phextsync.replica.history_keeper import HistorySetting
 from phextsync.replica.past import (
@@ -210,7 +211,7 @@ class AsyncHandle:
 
     async def publish(self, facts: AnyMapping[str, str | int]) -> None:
         """Tell the other nodes `facts` of this process, as `blocking.Handle.publish` does."""
-        await ask(self._engine, operations.TELL, fact_rows(facts.items()))
+        await ask(self._engine, operations.TELL, told_as(facts))
 
     async def presence(self) -> list[PeerPresence]:
         """Return what the other nodes tell of themselves, by node id."""

@@ -3,6 +3,8 @@
 from functools import lru_cache
 from typing import Final, TypeGuard
 
+from phextsync.errors import PhextsyncError
+
 PHEXTS_MAX: Final = 256
 """Phexts of one node, and so of one peer. Each costs 110 KB in memory."""
 
@@ -16,6 +18,15 @@ def is_phext_name(name: str) -> TypeGuard[str]:
         and "/" not in name
         and "\\" not in name
     )
+
+
+def checked_name(name: str) -> str:
+    """PhextsyncError when `name` cannot name a phext, TypeError when it is no text."""
+    if not isinstance(name, str):
+        raise TypeError(f"expected the name of a phext, found {type(name).__name__}")
+    if not is_phext_name(name):
+        raise PhextsyncError(f"expected the name of a phext, found {name!r:.60}")
+    return name
 
 
 def is_reserved(name: str) -> bool:

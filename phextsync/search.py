@@ -24,6 +24,7 @@ from phextsync import words
 from phextsync.boundaries import Boundary, one_line
 from phextsync.errors import PhextsyncError, StoreDamagedError, StoreError
 from phextsync.index import EVERYTHING, ORIGIN, Coordinate, CoordinateIndex, CoordinateRange
+from phextsync.phext_names import checked_name
 from phextsync.replica.changes import ChangeFeed
 from phextsync.replica.clients import CLIENTS
 from phextsync.replica.replica import Replica
@@ -371,6 +372,7 @@ class Searcher:
         """Search as `SearchIndex.find` does in what was durable at the time of the call. The
         first search waits until everything is indexed."""
         _check_limit(limit)
+        checked_name(phext)
         for _ in range(_TRIES):
             index = await self._refreshed()
             builds = index.builds

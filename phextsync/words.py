@@ -59,7 +59,7 @@ _ALIKE: Final = str.maketrans(
     }
 )
 _TERM: Final = re.compile(r'"([^"]*)"|(\S+)')
-_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SHOWN_BEFORE: Final = 40  # characters
 _SHOWN: Final = 120
 _LOOKED_AT: Final = 1 << 18  # characters of a text, for the place to show

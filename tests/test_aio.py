@@ -131,6 +131,8 @@ def test_a_wait_that_is_cancelled_ends_in_the_node_too(tmp_path: Path) -> None:
         for wrong in (handle.phext().edit(_A, 5), handle.phext().size(5)):  # type: ignore[arg-type]
             with pytest.raises(TypeError):
                 await wrong
+        with pytest.raises(TypeError, match="facts by their names, found int"):
+            await handle.publish(5)  # type: ignore[arg-type]
 
     async def main(folder: Path) -> None:
         engine = Engine(folder, OPTIONS)

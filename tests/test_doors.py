@@ -1,7 +1,7 @@
 """What holds at every door of a node: only scrolls make phexts; those of the library are closed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -185,3 +185,27 @@ def test_no_agent_makes_a_phext_by_asking(tmp_path: Path) -> None:
             assert await handle.phexts() == []
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda node, name: node.synced(name),
+        lambda node, name: node.search("word", name),
+        lambda node, name: node.survey("*", name),
+        lambda node, name: node.fetch(_A, name),
+        lambda node, name: node.import_texts([(_A, "text")], name),
+    ],
+)
+async def test_a_name_that_names_no_phext_is_refused_and_not_waited_for(
+    ask: Callable[[Node, object], Awaitable[object]], tmp_path: Path
+) -> None:
+    with trio.fail_after(PATIENCE_S):
+        async with open_node(make_folder(tmp_path), host=_HOST, port=0, discover=False) as node:
+            for wrong in (5, None):
+                with pytest.raises(TypeError, match=r"the name of a phext, found (int|NoneType)"):
+                    await ask(node, wrong)
+            for name in ("", "a/b", "\ud800"):
+                with pytest.raises(PhextsyncError, match="expected the name of a phext, found"):
+                    await ask(node, name)
+            assert node.replicas.names() == []

@@ -706,6 +706,8 @@ _WRONG_TYPES: list[Callable[[Any], object]] = [
     lambda m: list(m.items(5)),
     lambda m: m.count(5),
     lambda m: m.text_at(_A, "now"),
+    lambda m: m.edit(_A, "x", seen=5),
+    lambda m: m.insert(_A, 0, "x", seen=b"x"),
 ]
 
 
@@ -725,6 +727,8 @@ def test_what_is_of_a_wrong_type_is_a_type_error_everywhere(
         assert 5 not in phext
     with pytest.raises(TypeError, match="the name of a phext, found int"):
         shared[0].phext(5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="facts by their names, found list"):
+        shared[0].publish([])  # type: ignore[arg-type]
 
 
 def test_a_script_that_ends_without_closing_stops_cleanly(tmp_path: Path) -> None:

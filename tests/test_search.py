@@ -381,6 +381,12 @@ def test_a_folder_that_does_not_take_the_file_is_said_without_its_path(tmp_path:
     assert "missing" not in str(refused.value)
 
 
+def test_half_a_character_is_in_no_text_and_parts_words(index: SearchIndex) -> None:
+    _put(index, (_A, "milk bread"))
+    assert _found(index, "\ud800") == []
+    assert _found(index, "milk\udfffbread") == [_A]
+
+
 def test_a_closed_index_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
     index = SearchIndex(tmp_path / FILE_NAME)
     _put(index, (_A, "milk"))

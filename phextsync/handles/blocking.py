@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar, Unpack
 
 from phextsync.control import operations
-from phextsync.control.answers import PlacedRange, fact_rows
+from phextsync.control.answers import PlacedRange
 from phextsync.control.frames import Value
 from phextsync.control.status import Status
 from phextsync.files import desk as files_desk
@@ -24,13 +24,14 @@ from phextsync.handles.phexts import Phext
 from phextsync.handles.requests import (
     about_file,
     as_not_synced,
-    checked_name,
     kept_where,
     text_of,
+    told_as,
     with_grace,
 )
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.node.node import DEFAULT_PHEXT
+from phextsync.phext_names import checked_name
 from phextsync.replica.history_keeper import HistorySetting
 from phextsync.replica.views import Range
 from phextsync.search import Hit
@@ -205,7 +206,7 @@ class Handle:
     def publish(self, facts: AnyMapping[str, str | int]) -> None:
         """Tell the other nodes `facts` of this process, in place of those told before, until the
         handle closes. See `PresenceBoard.publish`."""
-        self._engine.ask(operations.TELL, fact_rows(facts.items()))
+        self._engine.ask(operations.TELL, told_as(facts))
 
     def presence(self) -> list[PeerPresence]:
         """Return what the other nodes tell of themselves, by node id."""

@@ -1,14 +1,14 @@
 """What handles of every kind put into requests, and read out of answers in the same way."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final
 
+from phextsync.control.answers import fact_rows
 from phextsync.control.frames import Value
 from phextsync.control.operations import digest
 from phextsync.errors import NotSyncedError, PhextsyncError
 from phextsync.files.finding import current_folder, whole_path
-from phextsync.phext_names import is_phext_name
 from phextsync.replica.views import Key, Range, as_coordinate, as_range
 
 _IMPORTED_AT_ONCE: Final = 1000
@@ -18,15 +18,6 @@ _GRACE_S: Final = 5.0
 def about_file(name: str) -> tuple[str, str]:
     """Return what a request says of a file that is named as seen from the current folder."""
     return name, whole_path(name, current_folder())
-
-
-def checked_name(name: str) -> str:
-    """PhextsyncError when `name` cannot name a phext, TypeError when it is no text."""
-    if not isinstance(name, str):
-        raise TypeError(f"expected the name of a phext, found {type(name).__name__}")
-    if not is_phext_name(name):
-        raise PhextsyncError(f"expected the name of a phext, found {name!r:.60}")
-    return name
 
 
 def at(key: Key) -> str:
@@ -57,8 +48,17 @@ def closed_history(coordinate: str) -> PhextsyncError:
 
 
 def seen_as(text: str | None) -> bytes:
-    """Return what stands for the text that a change is based on."""
+    """Return what stands for the text that a change is based on. TypeError when it is no text."""
+    if not isinstance(text, str | None):
+        raise TypeError(f"expected the text that was seen, found {type(text).__name__}")
     return b"" if text is None else digest(text)
+
+
+def told_as(facts: Mapping[str, str | int]) -> list[Value]:
+    """Return facts as requests have them. TypeError when they are none."""
+    if not isinstance(facts, Mapping):
+        raise TypeError(f"expected facts by their names, found {type(facts).__name__}")
+    return fact_rows(facts.items())
 
 
 def import_rows(source: Iterator[tuple[Key, str]]) -> list[Value]:

@@ -8,6 +8,7 @@ from phextsync.errors import NotSyncedError
 from phextsync.index import CoordinateRange
 from phextsync.node.acquaintances import Acquaintances
 from phextsync.node.links import Links
+from phextsync.phext_names import checked_name
 from phextsync.ranges import intersection
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.signals import Signal
@@ -44,6 +45,7 @@ class Agreement:
         """Wait until `peers` connected peers (None: all of them, at least one) have a range on
         their disks, and one holder what of it is not held here. NotSyncedError after `timeout_s`,
         NotHeldError when nothing of it is here."""
+        checked_name(phext)
         if not self._replicas.guests.within(phext, range_):
             self._replicas.holding.check_some(phext, range_)
         with trio.move_on_after(math.inf if timeout_s is None else timeout_s):
@@ -83,6 +85,7 @@ class Agreement:
     def is_whole(self, phext: str, range_: CoordinateRange) -> bool:
         """Whether nobody is known to lack something of a range that we have, or to have what we
         lack."""
+        checked_name(phext)
         return not self._awaited(phext, range_, self._core.lacks.even_peers(phext, range_))
 
     def is_in_sight(self, phext: str, range_: CoordinateRange) -> bool:

@@ -13,6 +13,7 @@ from phextsync.node.following import Following
 from phextsync.node.links import Links
 from phextsync.node.pieces import cut
 from phextsync.node.survey_pages import Filling, Look, SurveyPage
+from phextsync.phext_names import checked_name
 from phextsync.ranges import Ranges, intersection, subtract, union
 from phextsync.replica.changes import COORDINATES_MAX, TEXTS_MAX, Change, ChangeFeed
 from phextsync.replica.replicas import ReplicaSet
@@ -151,6 +152,7 @@ class Foreign:
         """Return a page of what there is in a range, whoever holds it: holders are asked at once,
         each for the first of what it holds. It has so many rows at most, and is full when its texts
         have about so many bytes."""
+        checked_name(phext)
         page = Filling(range_, rows_max, bytes_max)
         pieces = deque(self.pieces(phext, range_))
         while pieces:

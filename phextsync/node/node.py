@@ -50,6 +50,7 @@ from phextsync.node.status import (
 from phextsync.node.surroundings import Committer, Surroundings
 from phextsync.node.survey_pages import SurveyPage
 from phextsync.node.writer import Writer
+from phextsync.phext_names import checked_name
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.replica.views import Key, Range, as_coordinate, as_range
@@ -270,7 +271,8 @@ class Node:
         `searcher.start` does it beforehand. StoreError when there can be none. NotHeldError says of
         which parts nobody could be asked; where `missing` is given, that is added to it instead.
         """
-        request: list[Value] = [operations.SEARCH.name, phext, str(as_range(range_)), words, limit]
+        where: list[Value] = [checked_name(phext), str(as_range(range_))]
+        request: list[Value] = [operations.SEARCH.name, *where, words, limit]
         found = operations.SEARCH.answer.decode(await self.desk.wait(request))
         return found.all(missing)
 

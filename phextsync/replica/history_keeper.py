@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from phextsync.crdt import merge_updates
 from phextsync.errors import PhextsyncError, StoreError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.phext_names import is_phext_name
+from phextsync.phext_names import checked_name
 from phextsync.replica.past import FOREVER
 from phextsync.replica.pieces import Changes, first_pieces, fold, prune
 from phextsync.replica.views import Range, as_range
@@ -110,8 +110,8 @@ class HistoryKeeper:
         """
         if kept_ms is not None and not 0 <= kept_ms <= FOREVER:
             raise PhextsyncError(f"expected milliseconds from 0 to {FOREVER}, found {kept_ms}")
-        if phext is not None and not is_phext_name(phext):
-            raise PhextsyncError(f"expected the name of a phext, found {phext!r:.60}")
+        if phext is not None:
+            checked_name(phext)
         if phext is None and (kept_ms is None or not as_range(range_).is_everything):
             raise PhextsyncError("expected a time for the whole folder, or a phext and a range")
         where = None if phext is None else (phext, *as_range(range_).to_keys())

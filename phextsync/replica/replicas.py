@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 from phextsync.crdt import merge_updates
 from phextsync.errors import PhextsyncError
 from phextsync.index import EVERYTHING, Coordinate
-from phextsync.phext_names import PHEXTS_MAX, is_phext_name
+from phextsync.phext_names import PHEXTS_MAX, checked_name
 from phextsync.replica.author import Author
 from phextsync.replica.budget import Budget
 from phextsync.replica.clients import CLIENTS, Clients
@@ -133,9 +133,7 @@ class ReplicaSet:
         return self.open(name) if name in self._replicas or name in self.store.phexts() else None
 
     def _new(self, name: str) -> Replica:
-        if not is_phext_name(name):
-            raise PhextsyncError(f"expected the name of a phext, found {name!r:.60}")
-        return Replica(name, self._shared)
+        return Replica(checked_name(name), self._shared)
 
     def _make(self, replica: Replica) -> None:
         self._unmade.pop(replica.name, None)
