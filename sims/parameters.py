@@ -145,6 +145,9 @@ PARAMETERS: Final[Mapping[tuple[str, str], Parameter]] = {
     ),
     ("lost", "part"): Parameter("how many of them", "a fraction up to 0.9", _is_fraction),
     ("holdings", "times"): _times("what is told to machines"),
+    ("parts", "copies"): Parameter(
+        "machines that hold each library", "a whole number from 1 to 16", _is_copies
+    ),
     ("placed", "copies"): Parameter(
         "machines that hold each range", "a whole number from 1 to 16", _is_copies
     ),

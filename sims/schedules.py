@@ -252,6 +252,15 @@ def _holdings(source: Random, overlay: Overlay, *, times: int = 12) -> Schedule:
     return faults
 
 
+def _parts(source: Random, overlay: Overlay, *, copies: int = 3) -> Schedule:
+    """From the beginning each machine holds some libraries, each of which so many hold."""
+    faults = []
+    for node in range(overlay.nodes):
+        chosen = [i for i in range(1, LIBRARIES + 1) if (i - node) % overlay.nodes < copies]
+        faults.append(Fault(0, SetHeld(node, tuple(f"{i}.*" for i in chosen), copies - 1)))
+    return faults
+
+
 def _libraries(source: Random) -> tuple[str, ...]:
     """Return ranges that are whole libraries: all, a run of them, some, or none."""
     match source.choices(("all", "run", "some", "none"), (3, 5, 3, 1))[0]:
@@ -341,6 +350,7 @@ GENERATORS: Final[dict[str, Callable[..., Schedule]]] = {
     "regions": _regions,
     "lost": _lost,
     "holdings": _holdings,
+    "parts": _parts,
     "placed": _placed,
     "members": _members,
 }

@@ -8,6 +8,7 @@ from phextsync.control import placing
 from phextsync.index import CoordinateRange
 from phextsync.placement.members import Member
 from phextsync.ranges import holds
+from phextsync.replica.guests import Guests
 from phextsync.replica.holding import Holding
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.announcements import Announcements
@@ -23,6 +24,7 @@ from tests.planted import Record, caught, lie_about_disks
 
 _HOLDING = built_in()["holding"]
 _PLACED = built_in()["placed"]
+_VISITS = built_in()["visits"]
 _GIVES_UP = r"gives up q\d+z at .*, which is on \d other disks, expected \d"
 
 
@@ -119,3 +121,10 @@ def test_a_range_that_is_dropped_and_stays_on_the_disk_is_kept(
     drop = Holding.drop
     monkeypatch.setattr(Holding, "drop", at_once)
     caught(record_property, _HOLDING, 4, "which it does not hold")
+
+
+def test_what_a_visitor_wrote_and_noted_nowhere_is_lost_with_its_node(
+    monkeypatch: pytest.MonkeyPatch, record_property: Record
+) -> None:
+    monkeypatch.setattr(Guests, "edited", lambda *_: None)
+    caught(record_property, _VISITS, 40, r"q\d+z was written at .* from elsewhere, and is lost")

@@ -10,6 +10,7 @@ A map of the package; each module imports only those before it:
 * `memory_disk`: files in memory as the system has them
 * `filesystem`: what a bound directory asks of a file system, on such a disk
 * `acceptance`: what every store, network, discovery and file system must do
+* `visits`: what users read and write where their node does not hold it
 * `territory`: what each node holds, may read and may write
 * `oracle`: what must hold, remembered without the library's own bookkeeping
 * `mesh`: what workloads need of the nodes, simulated or real

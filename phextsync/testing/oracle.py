@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, contains
 from phextsync.ranges import Ranges
 from phextsync.testing.territory import Territory
+from phextsync.testing.visits import Visits
 
 _TOKEN: Final = re.compile(r"q\d+z")
 _SOMEBODY: Final = -1
@@ -67,6 +68,7 @@ class Oracle:
         self.violation: Violation | None = None
         self.are_claims_exact = True
         self.territory = Territory()
+        self.visits = Visits()
         self._writers: dict[str, int] = {}
         self._copies: dict[str, int] = {}  # that somebody left elsewhere who gave it up
         self._is_tampered = False
@@ -130,6 +132,14 @@ class Oracle:
                     self._found(f"{token} disappeared from {place} on {node}; nobody deleted it")
         return came
 
+    def visited(self, node: int, place: Coordinate, text: str) -> None:
+        """A node shows a place that it does not hold, to a user who asked for it."""
+        lost = self.visits.read(node, place, _tokens(text), self.deleted)
+        if lost is not None:
+            self._found(f"{node} has shown {lost} at {place}, and shows less now")
+        if text and not self.territory.may_read(node, place):
+            self._found(f"{node} shows {place}, which it may not read")
+
     def _check_came(self, node: int, place: Coordinate, came: tuple[str, ...]) -> None:
         territory = self.territory
         if not territory.is_held(node, place):
@@ -184,7 +194,9 @@ class Oracle:
     def kept(self, node: int, texts: Iterable[Coordinate], leaving: Ranges = ()) -> None:
         """These places are on the disk of a node, which is about to drop what is `leaving`."""
         for place in texts:
-            if not self.territory.is_held(node, place) and not contains(leaving, place):
+            is_guest = self.visits.is_visited(node, place)
+            is_held = self.territory.is_held(node, place) or contains(leaving, place)
+            if not is_held and not is_guest:
                 self._found(f"{node} keeps {place}, which it does not hold")
 
     # -- disks -----------------------------------------------------------------------------
@@ -194,6 +206,7 @@ class Oracle:
         seen = self._of(node)
         seen.taken.update(seen.waiting)
         seen.waiting = {}
+        self.visits.taken(node)
 
     def committed(self, node: int) -> None:
         """What a node began to write is durable."""
@@ -202,11 +215,13 @@ class Oracle:
         for token in seen.taken if seen.given_up else ():
             seen.given_up.pop(token, None)
         seen.taken = {}
+        self.visits.committed(node)
 
     def started(self, node: int, texts: Mapping[Coordinate, str] | None = None) -> None:
         """A node started. It shows `texts`: what was on its disk must be there, and all else that
         is there is on its disk. None: it is not known what it shows."""
         before = self._of(node)
+        self.visits.started(node)
         seen = self._nodes[node] = _Seen(
             disk=before.disk,
             given_up=before.given_up,
@@ -315,6 +330,10 @@ class Oracle:
         if self._is_tampered:
             return
         present = {token for shown in texts for text in shown.values() for token in _tokens(text)}
+        for token, place in self.visits.owed.items():
+            is_kept = token in present or token in self.deleted
+            if not is_kept and self.territory.holders(range(len(texts)), place):
+                raise Violation(f"{token} was written at {place} from elsewhere, and is lost")
         for node, seen in self._nodes.items():
             for token, is_there in seen.disk.items():
                 if is_there and token not in present and token not in self.deleted:

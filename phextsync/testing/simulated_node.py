@@ -329,6 +329,8 @@ class SimulatedNode:
         if not self.is_editing and change.missed is None:
             source = None if change.origin is None else int.from_bytes(change.origin, "big")
             for place in change.coordinates:
+                if (PHEXT, place) in self.replicas.guests:
+                    continue  # whoever asks for it next says what it shows
                 text = self.replica.get(place, "")
                 came = self._stage.oracle.changed(self.number, place, text)
                 self._stage.journeys.arrived(self.number, came, source)

@@ -9,14 +9,23 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Final, Literal
+from typing import Final, Literal, Protocol, cast
 
 from phextsync import phextfile
 from phextsync.index import Coordinate
 from phextsync.testing.mesh import Mesh
 
 Kind = Literal[
-    "logs", "memory", "mailboxes", "churn", "bulk", "unicode", "reads", "samples", "shelves"
+    "logs",
+    "memory",
+    "mailboxes",
+    "churn",
+    "bulk",
+    "unicode",
+    "reads",
+    "samples",
+    "shelves",
+    "visits",
 ]
 
 _WORDS: Final = ("ask", "build", "check", "deploy", "note", "read", "recall", "test", "write")
@@ -25,6 +34,12 @@ _BULK: Final = 50
 LIBRARIES: Final = 12
 """Libraries in which users of the workload `shelves` write."""
 _SHELF: Final = 3
+
+
+class Visited(Mesh, Protocol):
+    """A mesh whose users also read and write what their nodes do not hold."""
+
+    def visit(self, node: int, place: Coordinate, *, writes: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +55,8 @@ class Workload:
     * `reads`: reads a daily log or a mailbox of anybody
     * `shelves`: adds, inserts, replaces or deletes a line of one of 36 scrolls that all edit, three
       in each of twelve libraries, if the node holds it
+    * `visits`: reads one of these scrolls, or adds a line to it, where the node does not hold it;
+      only a `World` has such users
     * `samples`: imports a scroll of the .phext files in `folder`, or edits what is there
     """
 
@@ -108,6 +125,13 @@ def _edit_lines(mesh: Mesh, node: int, source: Random, place: Coordinate) -> Non
 def _shelf(mesh: Mesh, node: int, source: Random) -> None:
     library, number = source.randint(1, LIBRARIES), source.randint(1, _SHELF)
     _edit_lines(mesh, node, source, Coordinate(library, 1, 1, 1, 1, 1, 1, 1, number))
+
+
+def _visit(mesh: Mesh, node: int, source: Random) -> None:
+    library, number = source.randint(1, LIBRARIES), source.randint(1, _SHELF)
+    place = Coordinate(library, 1, 1, 1, 1, 1, 1, 1, number)
+    writes = source.random() < 0.5
+    cast("Visited", mesh).visit(node, place, writes=writes)  # its scenarios are for no other tier
 
 
 def _mailbox(mesh: Mesh, node: int, source: Random) -> None:
@@ -186,6 +210,7 @@ _STEPS: Final[Mapping[Kind, Callable[[Mesh, int, Random], None]]] = {
     "unicode": _unicode,
     "reads": _read,
     "shelves": _shelf,
+    "visits": _visit,
 }
 
 

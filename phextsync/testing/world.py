@@ -180,6 +180,43 @@ class World:
         self._stage.journeys.arrived(node, came, None)
         return True
 
+    def visit(self, node: int, place: Coordinate, *, writes: bool) -> None:
+        """Let a node's user ask for a scroll that it does not hold and, if it writes, append a line
+        as soon as it is there; one that is held is not visited."""
+        simulated, visits = self._nodes[node], self.oracle.visits
+        if not self.is_up(node) or self.oracle.territory.is_held(node, place):
+            return
+        life = simulated.life
+        visits.visit(node, place)
+
+        def told(_: bool) -> None:
+            self.at(self.now, lambda: self._visited(simulated, life, place, writes))
+
+        simulated.core.fetching.fetch(simulated.clock, PHEXT, place, told)
+
+    def _visited(self, node: SimulatedNode, life: int, place: Coordinate, writes: bool) -> None:
+        if node.life != life or not node.is_awake:
+            return
+        number, guests = node.number, node.replicas.guests
+        if self.oracle.territory.is_held(number, place) or (PHEXT, place) not in guests:
+            return
+        self.metrics.reads += 1
+        text = node.replica.get(place, "")
+        self.metrics.reads_answered += 1
+        self.oracle.visited(number, place, text)
+        line = f"{self.oracle.token()} from elsewhere\n"
+        if not writes:
+            return
+        try:
+            node.is_editing = True
+            node.replica.append(place, line)
+        except (StoreFullError, PermissionDeniedError):
+            return
+        finally:
+            node.is_editing = False
+        edit = self.oracle.asked(place, "", line)
+        self.oracle.visits.wrote(number, place, edit.written)
+
     def texts(self) -> list[dict[Coordinate, str]]:
         """Return what each node shows."""
         return [dict(self.replica(number).scrolls()) for number in range(self.count)]
@@ -244,7 +281,14 @@ class World:
 
     def is_settled(self) -> bool:
         """Whether all nodes are equal, know it of their peers, and have given up what they can."""
-        return self.is_equal() and not self._agreement.lacks() and not self._agreement.may_give_up()
+        is_sent = not any(map(self._has_unsent, self._nodes))
+        is_known = not self._agreement.lacks() and not self._agreement.may_give_up()
+        return self.is_equal() and is_sent and is_known
+
+    def _has_unsent(self, node: SimulatedNode) -> bool:
+        """Whether a node has edits of what others hold, and somebody could have them."""
+        territory, everybody = self.oracle.territory, range(self.count)
+        return any(territory.holders(everybody, place) for _, place in node.replicas.guests.unsent)
 
     def _wait(self, condition: Callable[[], bool], until: float) -> None:
         while not condition():
