@@ -11,7 +11,6 @@ without origin), so it is kept with the time at which it was *seen here*. Nodes'
 nothing here believes that times ascend, and how old a piece is is judged by our own clock alone.
 """
 
-import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -432,7 +431,7 @@ def _change(entry: LogEntry, writers: tuple[bytes, ...], before: str, after: str
     if edits and edits[0][2].startswith("\n") and start and before[start - 1] != "\n":
         start += 1  # the line before it stays as it was
     line_start = after.rfind("\n", 0, start) + 1
-    line = re.compile(r"[^\n]*").match(after, line_start)
+    line, _, _ = after[line_start:].partition("\n")
     return LoggedChange(
         entry.time_ms,
         not entry.origin,
@@ -440,5 +439,5 @@ def _change(entry: LogEntry, writers: tuple[bytes, ...], before: str, after: str
         sum(len(text) for _, _, text in edits),
         sum(stop - begin for begin, stop, _ in edits),
         1 + after.count("\n", 0, line_start),
-        line[0].removesuffix("\r")[:_LINE_CHARACTERS] if line else "",
+        line.removesuffix("\r")[:_LINE_CHARACTERS],
     )
