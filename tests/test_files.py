@@ -377,6 +377,48 @@ def test_first_versions_that_were_made_apart_keep_each_line_as_often_as_one_had_
         assert sorted(mesh.settle()["n.md"].splitlines()) == sorted(merged)
 
 
+@pytest.mark.parametrize(
+    ("first", "edited", "other", "merged"),
+    [
+        ("a\nb\n", "a\nb\nc\n", "a\nb\nc\n", "a b c"),
+        ("a\nb\n", "a\nc\nb\n", "a\nb\nc\nd\n", "a b c d"),
+        ("a\n", "a\nc\nc\n", "c\n", "a c c"),
+        ("a\n", "a\nc\n", "c\nc\nb\n", "a b c c"),
+        ("c\nd\n", "c\nd\ng\n", "g\ng\n", "c d g g"),
+    ],
+)
+def test_a_line_that_an_edit_brought_and_another_first_version_has_stands_once(
+    first: str, edited: str, other: str, merged: str
+) -> None:
+    for number in (0, 1):  # which text stands first follows from the texts and from who has them
+        mesh = Mesh(2)
+        one, two = mesh.machines[number], mesh.machines[1 - number]
+        one.disk.put("n.md", first)
+        two.disk.put("n.md", other)
+        mesh.pass_time(1)
+        one.disk.put("n.md", edited)
+        mesh.pass_time(2)
+        assert sorted(mesh.settle()["n.md"].split()) == merged.split()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_line_of_first_versions_that_were_edited_apart_is_lost(seed: int) -> None:
+    random = Random(seed)
+    mesh = Mesh(2 + seed % 2)
+    lines = [f"line {letter}" for letter in "abcdefgh"] + ["", "same"]
+    had: Counter[str] = Counter()
+    for machine in mesh.machines:
+        text = random.sample(lines, random.randint(1, 5))
+        for _ in range(random.randint(1, 3)):
+            machine.disk.put("n.md", "".join(f"{line}\n" for line in text))
+            mesh.pass_time(0.3)
+            text.insert(random.randrange(len(text) + 1), random.choice(lines))
+        machine.disk.put("n.md", "".join(f"{line}\n" for line in text))
+        mesh.pass_time(2)
+        had |= Counter(text)
+    assert had <= Counter(mesh.settle()["n.md"].splitlines())
+
+
 def test_a_line_that_is_written_again_after_first_versions_met_stays(mesh: Mesh) -> None:
     mesh.part()
     for machine, text in zip(mesh.machines, ("same\n\nfoo\n", "same\n\nbar\n"), strict=True):

@@ -148,14 +148,16 @@ class Output:
         mine = "" if file is None else file.text
         if file is not None and record is not None and record.digest and may_write:
             roots = self._merging.join_twins(coordinate, record, file.text)
-            if roots != record.roots:
+            is_joined = roots == record.roots  # before this round, all that was begun apart
+            if not is_joined:
                 record = replace(record, roots=roots)
                 self._records.keep(coordinate, record)
             shared = self._unseen.before(coordinate)
             if shared is not None and self._unseen.may_be_unknown(coordinate):
                 self._merging.end_lines(coordinate, path, shared, file.text)
                 self._merging.part_words(coordinate, path, shared, file.text)
-            if shared is not None and self._unseen.was_unknown(coordinate):
+            # Of what is joined now each line is there as often as one had it.
+            if is_joined and shared is not None and self._unseen.was_unknown(coordinate):
                 self._merging.join_alike(coordinate, path, shared, file.text)
             if shared is not None:
                 self._merging.tidy(coordinate, path, shared, file.text)

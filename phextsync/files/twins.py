@@ -1,9 +1,10 @@
 """Twins: scrolls that two machines began apart, from files that differ. Both texts stand there, one
 behind the other: each line that both had stands twice.
 
-What is done about it is done once, when a beginning arrives that was not known, and to lines that
-are as a beginning brought them: what anybody wrote later may be the same as another line. Every
-machine does the same, and none does it again where another has.
+What is done about it is done once, when a beginning arrives that was not known. One of two lines is
+as a beginning brought it, and the other such a line too, or in the text that was known before: what
+anybody wrote later may be the same as another line. Every machine does the same, and none does it
+again where another has.
 """
 
 from collections import Counter
@@ -80,6 +81,7 @@ class Twins:
     def doubled(self) -> list[Edit]:
         """Return the edits that delete the later one of each pair of lines."""
         known = [line for line in self._lines if line.is_of(self._known)]
+        added = self._added()
         doubled: list[_Line] = []
         for root in dict.fromkeys(c for line in self._lines for c in line.units if c in self._new):
             piece = [line for line in self._lines if line.is_of([root])]
@@ -90,11 +92,39 @@ class Twins:
             twice = _repeated(before, piece)
             later = [] if self._is_done(twice, self._lacking(root, piece)) else twice
             rest = [line for line in piece if line not in twice]
-            twice = _repeated(rest, behind)
-            later += [] if self._is_done(twice, self._gone()) else twice
+            again = _repeated(rest, behind)
+            later += [] if self._is_done(again, self._gone()) else again
+            # Lines that a beginning brought were written apart from those that were put in here.
+            left = Counter(line.content for line in again)
+            rest = [line for line in rest if not _takes(left, line.content)]
+            spare = self._spare([*doubled, *later], piece)
+            before = [line for line in added if line < piece[0]]
+            more = [line for line in _repeated(before, rest) if _takes(spare, line.content)]
+            later += [] if self._is_done([*twice, *more], self._lacking(root, piece)) else more
+            rest = [line for line in rest if line not in more]
+            behind = [line for line in added if line > piece[0]]
+            more = [line for line in _repeated(rest, behind) if _takes(spare, line.content)]
+            later += [] if self._is_done([*again, *more], self._gone()) else more
+            added = [line for line in added if line not in later]
             doubled += later
             known = sorted(line for line in (*known, *piece) if line not in later)
         return [(line.start, line.stop, "") for line in sorted(doubled)]
+
+    def _added(self) -> list[_Line]:
+        """Return the lines that were put in after the beginnings that were known, as often as the
+        text that was known had them."""
+        left = Counter(content_of(line) for line in lines_of(self._mine))
+        roots = {*self._known, *self._new}
+        left.subtract(line.content for line in self._lines if line.is_of(self._known))
+        rest = [line for line in self._lines if not roots.intersection(line.units)]
+        return [line for line in rest if _takes(left, line.content)]
+
+    def _spare(self, doubled: Collection[_Line], piece: Iterable[_Line]) -> "Counter[str]":
+        """Return how often lines stand there beyond what the text that was known or the new
+        beginning has of them."""
+        had = Counter(content_of(line) for line in lines_of(self._mine))
+        had |= Counter(line.content for line in piece)
+        return Counter(line.content for line in self._lines if line not in doubled) - had
 
     def _is_done(self, doubled: Sequence[_Line], deleted: int) -> bool:
         """Whether another may have done it: so many characters are deleted. What is left then only
@@ -124,9 +154,12 @@ def _units(text: str) -> int:
 def _repeated(first: Iterable[_Line], later: Iterable[_Line]) -> list[_Line]:
     """Return the lines of `later` that stand in `first` too, each as often as there."""
     left = Counter(line.content for line in first)
-    found = []
-    for line in later:
-        if left[line.content] > 0:
-            left[line.content] -= 1
-            found.append(line)
-    return found
+    return [line for line in later if _takes(left, line.content)]
+
+
+def _takes(left: "Counter[str]", content: str) -> bool:
+    """Take one of what is left; say whether there was one."""
+    if left[content] > 0:
+        left[content] -= 1
+        return True
+    return False
