@@ -160,6 +160,8 @@ class Run:
         self._world.lines.did(self._world.who(step), before | kept, after | kept)
         is_left_alone = partial(self._is_left_alone, self._world.machines[step.machine])
         self._world.lines.moved(lay, self._world.places(step.machine), is_left_alone)
+        if step.kind == "write_over":
+            self._world.lines.torn(lay, self._world.places(step.machine))
         if is_done:
             self._world.lines.gave_up(held, after)
         else:

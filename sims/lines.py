@@ -101,6 +101,17 @@ class Lines:
         if first != path and (is_other or was_other):
             self.doubled[token] = None
 
+    def torn(
+        self, before: Mapping[str, frozenset[str]], after: Mapping[str, frozenset[str]]
+    ) -> None:
+        """A file was written over, and its old rest is there still: that is what others get, and
+        what they make of it may stand beside the whole."""
+        both = [
+            (t, before.get(t, frozenset()), after.get(t, frozenset())) for t in {**before, **after}
+        ]
+        files = {path for _, old, new in both for path in old ^ new}
+        self.doubled.update((token, None) for token, old, new in both if files & (old | new))
+
     def linked(self, tokens: Iterable[str]) -> None:
         """Lines stand in files that have two names."""
         self.doubled.update(dict.fromkeys(tokens))
