@@ -148,7 +148,7 @@ class Run:
         is_alone = not held or self._acts[step.machine] == acts  # nobody came between
         if step.kind in _SAVES and is_alone:
             self._world.lines.saved(token for token in held if token in after)
-        self._world.lines.linked(self._world.linked_tokens(step.machine))
+        self._world.lines.met(self._world.linked_tokens(step.machine))
         if step.kind in _PARTS:
             self._world.lines.put_back(token for token in held if token in after)
         self._acts[step.machine] += 1

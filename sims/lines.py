@@ -112,10 +112,6 @@ class Lines:
         files = {path for _, old, new in both for path in old ^ new}
         self.doubled.update((token, None) for token, old, new in both if files & (old | new))
 
-    def linked(self, tokens: Iterable[str]) -> None:
-        """Lines stand in files that have two names."""
-        self.doubled.update(dict.fromkeys(tokens))
-
     def put_back(self, tokens: Iterable[str]) -> None:
         """A user put lines back of which a scroll may have lost some: these are written again."""
         for token in tokens:
@@ -142,7 +138,8 @@ class Lines:
             self.doubled[token] = None
 
     def met(self, tokens: Iterable[str]) -> None:
-        """A directory is to be taken up as it is: its lines stay beside those of the scrolls."""
+        """A directory is to be taken up as it is: its lines stay beside those of the scrolls. Or
+        files have two names: a line that goes from one is there by the other."""
         for token in tokens:
             self.again[token] = self.doubled[token] = None
             self.forbidden.pop(token, None)
