@@ -14,6 +14,12 @@ const colour = name => getComputedStyle(document.documentElement).getPropertyVal
 
 const clock = time => new Date(1000 * time).toLocaleTimeString([], { hourCycle: 'h23' })
 
+/** At least a minute, and the last one where there is nothing yet. */
+function span(_, low, high) {
+  const end = high ?? Date.now() / 1000
+  return [Math.min(low ?? end, end - 60), end]
+}
+
 function axis(more) {
   return { stroke: colour('--quiet'), grid: { stroke: colour('--line'), width: 1 }, ticks: { stroke: colour('--line') }, ...more }
 }
@@ -24,14 +30,14 @@ function columns(figure) {
 
 function draw() {
   for (const chart of drawn) chart.destroy()
+  for (const figure of figures) figure.hidden = false // all, before any is measured
   drawn = figures.map(figure => {
-    figure.hidden = false
     return new uPlot({
       width: figure.clientWidth,
       height: HEIGHT,
       legend: { show: false },
       cursor: { y: false },
-      scales: { y: { range: (_, low, high) => [0, Math.max(1, (high ?? 0) * 1.1)] } },
+      scales: { x: { range: span }, y: { range: (_, low, high) => [0, Math.max(1, (high ?? 0) * 1.1)] } },
       axes: [axis({ space: 80, values: (_, times) => times.map(clock) }), axis({ size: 56 })],
       series: [{}, { stroke: colour('--link'), width: 2, spanGaps: true, points: { size: 4 } }],
     }, columns(figure), figure)
