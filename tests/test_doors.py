@@ -9,7 +9,16 @@ import pytest
 import trio
 
 import phextsync
-from phextsync import MeshKey, Node, NodeIdentity, NotSyncedError, PhextsyncError, aio, open_node
+from phextsync import (
+    MeshKey,
+    Node,
+    NodeIdentity,
+    NotSyncedError,
+    PhextsyncError,
+    TextError,
+    aio,
+    open_node,
+)
 from phextsync.control.frames import Value
 from phextsync.control.sessions import Session
 from phextsync.discovery import Address
@@ -209,3 +218,11 @@ async def test_a_name_that_names_no_phext_is_refused_and_not_waited_for(
                 with pytest.raises(PhextsyncError, match="expected the name of a phext, found"):
                     await ask(node, name)
             assert node.replicas.names() == []
+
+
+async def test_half_a_character_is_sent_to_no_holder(tmp_path: Path) -> None:
+    with trio.fail_after(PATIENCE_S):
+        async with open_node(make_folder(tmp_path), host=_HOST, port=0, discover=False) as node:
+            await node.hold(["1.*"])
+            with pytest.raises(TextError, match="a lone surrogate"):
+                await node.search("\ud800")

@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeVar
 
 from phextsync.control import operations
 from phextsync.control.answers import DeletedScrolls, Found, ListedScroll, Missing, Page
-from phextsync.control.frames import Value, decode_answer, encode_request
+from phextsync.control.frames import Value, check_request, decode_answer, encode_request
 from phextsync.control.operations import Operation, check_phext, operation_of, unsigned
 from phextsync.control.performing import PAGE_BYTES, PAGE_ITEMS, rest_of, unfit
 from phextsync.errors import CoordinateError, NotHeldError, ProtocolError, StoreError
@@ -182,7 +182,9 @@ class Gathering:
             except CoordinateError as error:
                 raise ProtocolError(str(error)) from error
 
-        words = encode_request(0, 0, [operation.name, *arguments])
+        request = [operation.name, *arguments]
+        check_request(request)
+        words = encode_request(0, 0, request)
         answer = await self._foreign.work_out(phext, range_, words, checked)
         told = None if answer is None else decoded(answer)
         if isinstance(told, Exception):
