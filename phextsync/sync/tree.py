@@ -28,7 +28,7 @@ from phextsync.sync.timing import Timing
 
 _FLUSH_PAUSE_S: Final = 0.01
 _COMPARED_LINKS: Final = 4
-_SPREAD: Final = 3  # delays of grafts differ by so many times the least
+_SPREAD: Final = 1  # delays of grafts differ by so many times the least
 
 
 def _ignore(_: NewUpdate) -> None:
