@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from phextsync.errors import PhextsyncError
-from phextsync.files.layout import paths_of
 from phextsync.files.names import NameMap, check_name
+from phextsync.files.paths import paths_of
 from phextsync.index import Coordinate
 from phextsync.testing import Violation
 from phextsync.testing.memory_disk import MemoryDisk

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from random import Random
 from typing import Final, TypeAlias
 
-from phextsync.files.layout import Abilities
+from phextsync.files.paths import Abilities
 from phextsync.index import Coordinate
 from phextsync.testing import Violation
 from phextsync.testing.inodes import Inode

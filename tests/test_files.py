@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from phextsync.files.absences import GRACE_S, GUARD_NAMES
 from phextsync.files.directory import BACKUPS
 from phextsync.files.ignoring import IGNORE_FILE
-from phextsync.files.layout import Abilities
 from phextsync.files.markers import MARKER_FILE
+from phextsync.files.paths import Abilities
 from phextsync.index import Coordinate
 from phextsync.testing.memory_disk import MemoryDisk
 from sims.machines import RANGE, Machine

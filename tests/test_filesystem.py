@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from phextsync.files.filesystem import FileSystem, OsFileSystem
-from phextsync.files.layout import Abilities
+from phextsync.files.paths import Abilities
 from phextsync.testing import acceptance
 from phextsync.testing.filesystem import MemoryFileSystem
 from phextsync.testing.memory_disk import MemoryDisk

@@ -8,9 +8,9 @@ import pytest
 from phextsync.errors import StoreError
 from phextsync.framing import FrameChannel
 from phextsync.index import Coordinate
+from phextsync.node.committing import Committing
 from phextsync.node.dialler import Dialler
 from phextsync.node.node import Node
-from phextsync.node.writer import Writer
 from phextsync.testing import (
     Action,
     Clone,
@@ -207,7 +207,7 @@ def _failure(name: str, seeds: Iterable[int] = range(3)) -> str:
 
 
 def test_acknowledging_before_the_commit_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def hasty(writer: Writer) -> bool:
+    async def hasty(writer: Committing) -> bool:
         batch = writer._durability.take()
         if batch is None:
             return True
@@ -216,7 +216,7 @@ def test_acknowledging_before_the_commit_is_noticed(monkeypatch: pytest.MonkeyPa
             await writer._commit_batch(batch)
         return True
 
-    monkeypatch.setattr(Writer, "_commit", hasty)
+    monkeypatch.setattr(Committing, "_commit", hasty)
     assert "was acknowledged, and the peer's disk lacks it" in _failure("crash")
 
 

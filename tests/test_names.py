@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from phextsync.edits import apply_edits
 from phextsync.errors import CoordinateError, PhextsyncError
 from phextsync.files.ignoring import IGNORE_FILE, Ignoring
-from phextsync.files.layout import Abilities, Layout, paths_of
 from phextsync.files.names import Line, NameMap, check_name, prefix_of
+from phextsync.files.paths import Abilities, Layout, paths_of
 from phextsync.index import Coordinate, CoordinateRange
 
 _RANGE = CoordinateRange.parse("7.*")

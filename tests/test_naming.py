@@ -4,10 +4,10 @@ from random import Random
 
 import pytest
 
-from phextsync.files.layout import Abilities
 from phextsync.files.merging import APART_BYTES_MAX, TOGETHER_BYTES_MAX
 from phextsync.files.names import Line, NameMap
 from phextsync.files.naming import ORPHAN_S, Naming
+from phextsync.files.paths import Abilities
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.changes import Change, is_durable_first
 from phextsync.replica.replica import Replica

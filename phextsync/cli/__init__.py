@@ -8,7 +8,8 @@
 * `holding`: the commands about what this node holds
 * `placing`: the commands about which machines hold what
 * `doors`: what `up` opens to clients that are not ours
-* `node`: the commands that run this node and say how it is
+* `status`: what `phextsync status` prints
+* `node`: the commands that run this node, and measure it
 * `folder`: the commands that keep the data folder
 * `membership`: the commands about who belongs to a mesh
 * `main`: the command itself

@@ -21,6 +21,7 @@ from phextsync.cli import node as node_cli
 from phextsync.cli import past as past_cli
 from phextsync.cli import placing as placing_cli
 from phextsync.cli import scrolls as scrolls_cli
+from phextsync.cli import status as status_cli
 from phextsync.cli.common import (
     DATA,
     PHEXT,
@@ -35,7 +36,7 @@ app = typer.Typer(
     help="Keep phexts - text in nine dimensions - the same on many machines without a server.",
     pretty_exceptions_enable=False,
 )
-_mesh = (node_cli, holding_cli, placing_cli)
+_mesh = (node_cli, status_cli, holding_cli, placing_cli)
 _parts = (scrolls_cli, past_cli, files_cli, *_mesh, folder_cli, membership_cli)
 for _part in _parts:
     app.add_typer(_part.app)

@@ -1,7 +1,7 @@
 """Bound directories: files and a range of scrolls that are the same.
 
 * `names`: which scroll is which file, as a scroll says it
-* `layout`: at which path each file lies
+* `paths`: at which path each file lies
 * `ignoring`: which files are left alone
 * `filesystem`: what is asked of a file system
 * `markers`: which binding of which data folder a directory is
@@ -10,7 +10,7 @@
 * `reading`: what lies at the paths of a directory
 * `writes`: what is asked of files, and what became of it
 * `drafts`: where files lie that are not yet at their paths, or not any more
-* `paths`: how a file comes to lie at a path where nothing is, and leaves another
+* `moves`: how a file comes to lie at a path where nothing is, and leaves another
 * `modes`: the permissions that the marks of a file ask for
 * `scanning`: what lies in a directory
 * `root`: whether a directory is the one that was bound, and what it ignores

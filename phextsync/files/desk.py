@@ -23,7 +23,7 @@ from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.conflict_log import ConflictLog, LoggedConflict
 from phextsync.files.finding import Finder, FoundFile, FoundRange
-from phextsync.files.layout import Abilities
+from phextsync.files.paths import Abilities
 from phextsync.files.status import BindingStatus, row_of
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node.node import Node

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from phextsync.files.layout import Abilities
 from phextsync.files.names import PART_BYTES_MAX
+from phextsync.files.paths import Abilities
 
 _AT_FDCWD: Final = -100
 _AT_EMPTY_PATH: Final = 0x1000

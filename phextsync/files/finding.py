@@ -15,10 +15,10 @@ from typing import Final
 from phextsync.errors import CoordinateError, DirectoryError
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.ignoring import IGNORE_FILE, Ignoring
-from phextsync.files.layout import Abilities
 from phextsync.files.markers import MARKER_FILE
 from phextsync.files.names import Line, check_name
 from phextsync.files.naming import ORPHAN_S, Naming
+from phextsync.files.paths import Abilities
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 

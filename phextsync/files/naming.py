@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from phextsync.edits import apply_edits
-from phextsync.files.layout import Abilities, Layout
 from phextsync.files.merging import APART_BYTES_MAX, TOGETHER_BYTES_MAX
 from phextsync.files.names import Line, NameMap
+from phextsync.files.paths import Abilities, Layout
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.changes import writing_as
 from phextsync.replica.replica import Replica

@@ -1,136 +1,210 @@
-"""Paths: how a file comes to lie at a path where nothing is, and leaves another, whatever others do
-at that moment.
+"""Paths: at which path of a directory each scroll's file lies. A function of the names of all
+scrolls that have text, and of what the file system can do; every machine computes the same.
+
+A name is its own path, but where that cannot be:
+
+* of a file and a folder of one name, the file yields: `NAME~file`;
+* of several scrolls with one name, or with names that the file system takes for one, the one
+  with the least name and then the lowest coordinate stays, the others are `NAME~2`, `NAME~3`, ...;
+* a part of a name that is too long for the file system is cut, and ends with `~` and a digest.
 """
 
-import errno
-import os
-from contextlib import suppress
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import count
 from typing import Final
 
-from phextsync.files.drafts import aside_of, draft_of, is_draft
-from phextsync.files.filesystem import FileSystem, Status
-from phextsync.files.reading import File, Reader
-from phextsync.files.records import Mark
+from phextsync.files.names import PART_BYTES_MAX
+from phextsync.index import Coordinate
 
-_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
+_DIGEST_BYTES: Final = 4
+FILE_SUFFIX: Final = "~file"
 
 
-class Paths:
-    """Gives files of a directory their paths."""
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a file system does with names: how many bytes a part may have, and whether it takes
+    letters of either case, or composed and decomposed characters, for the same."""
 
-    def __init__(self, files: FileSystem, reader: Reader) -> None:
-        self._files = files
-        self._reader = reader
+    part_bytes_max: int = PART_BYTES_MAX
+    folds_case: bool = False
+    normalizes: bool = False
 
-    def discard(self, path: str) -> None:
-        """Remove a file if it is there."""
-        with suppress(FileNotFoundError):
-            self._files.unlink(path)
+    def key(self, path: str) -> str:
+        """Return what two paths share that are one file here."""
+        if self.normalizes:
+            path = unicodedata.normalize("NFC", path)
+        return path.casefold() if self.folds_case else path
 
-    def clear_way(self, path: str) -> None:
-        """Remove an empty file, or a folder without files, that lies where another is to be: it is
-        as absent as an empty scroll. OSError when it is not empty."""
-        status = self._files.status(path)
-        if status is not None and status.is_folder:
-            try:
-                self._remove_folders(path)
-            except OSError as error:
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from error
-        elif status is not None and status.is_file and not status.size:
-            aside = draft_of(path)
-            self.discard(aside)
-            self._files.rename(path, aside)
-            status = self._files.status(aside)
-            if status is not None and status.size:  # somebody wrote into it at this moment
-                self.put_new(aside, path)
-            else:
-                self.discard(aside)
+    def fitting(self, name: str) -> str:
+        """Return a name whose parts are short enough."""
+        if all(len(part.encode()) <= self.part_bytes_max for part in name.split("/")):
+            return name
+        return "/".join(self._fitting_part(part) for part in name.split("/"))
 
-    def _remove_folders(self, folder: str) -> None:
-        """Remove a folder that holds nothing but folders. OSError when it holds more."""
-        entries = self._files.entries(folder)
-        if all(status.is_folder for _, status in entries):
-            for name, _ in entries:
-                self._remove_folders(f"{folder}/{name}")
-        self._files.remove_folder(folder)
+    def _fitting_part(self, part: str) -> str:
+        data = part.encode()
+        if len(data) <= self.part_bytes_max:
+            return part
+        digest = blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()
+        kept = data[: self.part_bytes_max - len(digest) - 1].decode(errors="ignore")
+        return f"{kept}~{digest}"
 
-    def put_new(self, draft: str, path: str) -> bool:
-        """Give a file the path where nothing is; say whether nothing was."""
-        try:
-            self._files.rename_new(draft, path)
-        except FileExistsError:
+
+class Layout:
+    """The paths of scrolls by their names. A change costs in proportion to the depth of the name
+    while no name has to yield to another."""
+
+    def __init__(self, abilities: Abilities) -> None:
+        self.abilities = abilities
+        self._names: dict[Coordinate, str] = {}
+        self._paths: dict[Coordinate, str] = {}
+        self._at: dict[str, Coordinate] = {}  # by key of the path
+        self._folders: dict[str, int] = {}  # how many names lie in each folder, by its key
+        self._yielding: dict[Coordinate, None] = {}  # those that had to make room
+        self._other: dict[Coordinate, None] = {}  # those whose path is not their name
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def path_of(self, coordinate: Coordinate) -> str | None:
+        """Return the path of a scroll, None when it has no name here."""
+        return self._paths.get(coordinate)
+
+    def at(self, path: str) -> Coordinate | None:
+        """Return the scroll whose file lies at a path."""
+        return self._at.get(self.abilities.key(path))
+
+    def has_folder(self, path: str) -> bool:
+        """Whether a file lies below a path."""
+        return self.abilities.key(path) in self._folders
+
+    def yielding(self) -> dict[Coordinate, tuple[str, str]]:
+        """Return name and path of the scrolls whose path is not their name, in order."""
+        return {c: (self._names[c], self._paths[c]) for c in sorted(self._other)}
+
+    def update(self, names: Mapping[Coordinate, str | None]) -> set[Coordinate]:
+        """Let scrolls have these names, None for none; return those whose path changed."""
+        changed: set[Coordinate] = set()
+        todo = {c: name for c, name in names.items() if self._names.get(c) != name}
+        while todo:
+            coordinate, name = todo.popitem()
+            before = self._names.get(coordinate)
+            if not self._is_simple(coordinate, before, name):
+                todo[coordinate] = name
+                return changed | self._lay_out(todo)
+            if before is not None:
+                self._remove(coordinate)
+            if name is not None:
+                self._add(coordinate, name)
+            changed.add(coordinate)
+        return changed
+
+    def _is_simple(self, coordinate: Coordinate, before: str | None, name: str | None) -> bool:
+        """Whether the change moves no other file and finds none in its way."""
+        if self._yielding:
             return False
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            return self._link_new(draft, path)
-        return True
-
-    def _link_new(self, draft: str, path: str) -> bool:
-        """Do the same in two calls, between which somebody may put another file at the old path."""
-        try:
-            self._files.link(draft, path)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            if self._files.status(path) is not None:
-                return False
-            self._files.rename(draft, path)
+        if name is None:
             return True
-        if is_draft(draft.rpartition("/")[2]):
-            self._files.unlink(draft)
+        path = self.abilities.fitting(name)
+        if before is not None and self._meet(self._paths[coordinate], path):
+            return False
+        key = self.abilities.key(path)
+        return (
+            self._at.get(key, coordinate) == coordinate
+            and key not in self._folders
+            and not any(folder in self._at for folder in _folders_of(key))
+        )
+
+    def _meet(self, one: str, other: str) -> bool:
+        """Whether one of two paths is the other, or a folder on its way."""
+        one, other = self.abilities.key(one) + "/", self.abilities.key(other) + "/"
+        return one.startswith(other) or other.startswith(one)
+
+    def _add(self, coordinate: Coordinate, name: str) -> None:
+        path = self.abilities.fitting(name)
+        self._names[coordinate], self._paths[coordinate] = name, path
+        if path != name:
+            self._other[coordinate] = None
+        key = self.abilities.key(path)
+        self._at[key] = coordinate
+        for folder in _folders_of(key):
+            self._folders[folder] = self._folders.get(folder, 0) + 1
+
+    def _remove(self, coordinate: Coordinate) -> None:
+        del self._names[coordinate]
+        self._other.pop(coordinate, None)
+        key = self.abilities.key(self._paths.pop(coordinate))
+        del self._at[key]
+        for folder in _folders_of(key):
+            self._folders[folder] -= 1
+            if not self._folders[folder]:
+                del self._folders[folder]
+
+    def _lay_out(self, news: Mapping[Coordinate, str | None]) -> set[Coordinate]:
+        """Find the paths of all scrolls again, with the names of some changed."""
+        before = self._paths
+        names = {**self._names, **news}
+        self._names = {c: name for c, name in names.items() if name is not None}
+        self._paths = paths = paths_of(self._names, self.abilities)
+        key = self.abilities.key
+        self._at = {key(path): c for c, path in paths.items()}
+        self._folders = {}
+        for path in paths.values():
+            for folder in _folders_of(key(path)):
+                self._folders[folder] = self._folders.get(folder, 0) + 1
+        self._other = {c: None for c, path in paths.items() if path != self._names[c]}
+        fitting = self.abilities.fitting
+        self._yielding = {c: None for c in self._other if paths[c] != fitting(self._names[c])}
+        return {c for c in {*before, *paths} if before.get(c) != paths.get(c)}
+
+
+def paths_of(names: Mapping[Coordinate, str], abilities: Abilities) -> dict[Coordinate, str]:
+    """Return the path of each scroll from the names of all. O(n log n)."""
+    key = abilities.key
+    wanted = {c: abilities.fitting(name) for c, name in names.items()}
+    folders = {folder for path in wanted.values() for folder in _folders_of(key(path))}
+    taken: set[str] = set()
+    paths: dict[Coordinate, str] = {}
+    order = sorted(names, key=lambda c: (names[c], c))
+    yielding: list[Coordinate] = []
+    for coordinate in order:
+        path = wanted[coordinate]
+        if key(path) in folders or key(path) in taken:
+            yielding.append(coordinate)
         else:
-            self._leave(draft, self._files.status(path))
-        return True
+            taken.add(key(path))
+            paths[coordinate] = path
+    for coordinate in yielding:
+        path = wanted[coordinate]
+        for suffix in _suffixes(is_folder=key(path) in folders):
+            other = _with_suffix(path, suffix, abilities)
+            if key(other) not in folders and key(other) not in taken:
+                break
+        taken.add(key(other))
+        paths[coordinate] = other
+    return paths
 
-    def _leave(self, path: str, known: Status | None) -> None:
-        """Take a path from a file that has another by now. If somebody put a new file there
-        meanwhile, that stays."""
-        aside = aside_of(path)
-        self.discard(aside)
-        self._files.rename(path, aside)
-        self.finish_leaving(path, None if known is None else known.inode)
 
-    def finish_leaving(self, path: str, inode: int | None) -> None:
-        """Do what is left to do where a file with a number was about to leave a path, if it was."""
-        aside = aside_of(path)
-        status = self._files.status(aside)
-        if status is None or (status.inode != inode and self.put_new(aside, path)):
-            return
-        self._files.unlink(aside)
+def _suffixes(*, is_folder: bool) -> Iterator[str]:
+    if is_folder:
+        yield FILE_SUFFIX
+    for number in count(2):
+        yield f"{FILE_SUFFIX if is_folder else '~'}{number}"
 
-    def carry(self, old: str, new: str, expected: Mark) -> bool:
-        """Give a file another path where nothing is, on another file system by a copy; say
-        whether that was done."""
-        try:
-            return self.put_new(old, new)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-        status = self._files.status(old)
-        found = self._reader.read_file(old)
-        if status is None or not isinstance(found, File) or found.mark != expected:
-            return False
-        draft = draft_of(new)
-        self.discard(draft)
-        self._files.write(draft, found.text.encode(), status.mode, status.owner)
-        if not self.put_new(draft, new):
-            self.discard(draft)
-            return False
-        self._files.sync_folder(new.rpartition("/")[0])
-        again = self._reader.read_file(old)
-        if not isinstance(again, File) or again.mark != expected:
-            self._files.unlink(new)
-            return False
-        self._leave(old, status)
-        return True
 
-    def tidy_up(self, path: str) -> None:
-        """Remove the folders on the way to a file that is gone, as far as they are empty."""
-        folder = path.rpartition("/")[0]
-        with suppress(OSError):
-            while folder:
-                self._files.remove_folder(folder)
-                folder = folder.rpartition("/")[0]
+def _with_suffix(path: str, suffix: str, abilities: Abilities) -> str:
+    """Return a path that ends with `suffix`, cut before it where it would be too long."""
+    folder, slash, part = path.rpartition("/")
+    room = abilities.part_bytes_max - len(suffix.encode())
+    return f"{folder}{slash}{part.encode()[:room].decode(errors='ignore')}{suffix}"
+
+
+def _folders_of(path: str) -> Iterator[str]:
+    """Give the folders on the way to a path, the highest first."""
+    at = path.find("/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find("/", at + 1)

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import cbor2
 
-from phextsync.files.layout import Abilities
+from phextsync.files.paths import Abilities
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 

@@ -1,9 +1,9 @@
-"""Node: links, the writer, the clock and discovery of one running node.
+"""Node: links, commits, the clock and discovery of one running node.
 
 * `invitations`: how a new machine gets its certificate from the administrator's node
 * `surroundings`: what a node touches outside of itself
 * `status`: what a node tells of its peers
-* `writer`: when what has changed is flushed to the disk
+* `committing`: when what has changed is flushed to the disk
 * `acquaintances`: which peers there are, and who of them was here when
 * `links`: frames between the core and the network
 * `overlay`: with whom of the nodes that there are a node keeps links

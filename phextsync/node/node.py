@@ -30,6 +30,7 @@ from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node.acquaintances import Acquaintances
 from phextsync.node.agreement import Agreement
 from phextsync.node.answering import Answering
+from phextsync.node.committing import Committing
 from phextsync.node.dialler import Dialler
 from phextsync.node.discoverer import Discoverer
 from phextsync.node.doors import doors
@@ -49,7 +50,6 @@ from phextsync.node.status import (
 )
 from phextsync.node.surroundings import Committer, Surroundings
 from phextsync.node.survey_pages import SurveyPage
-from phextsync.node.writer import Writer
 from phextsync.phext_names import checked_name
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
@@ -106,7 +106,7 @@ class Node:
             permissions=identity.permissions,
             on_failure=self.boundary.note,
         )
-        self.writer = Writer(
+        self.committing = Committing(
             self.replicas,
             surroundings.commit,
             self.boundary,
@@ -178,7 +178,7 @@ class Node:
     async def durable(self) -> None:
         """Wait until every change made so far is on this node's disk. StoreFullError when the
         disk refuses: the change stays in memory and is tried again."""
-        await self.writer.durable()
+        await self.committing.durable()
 
     async def import_texts(
         self,
@@ -299,7 +299,7 @@ class Node:
     @property
     def commits(self) -> Durations:
         """How long the node waited for each commit, with the turns of threads."""
-        return self.writer.durations
+        return self.committing.durations
 
     def warnings(self) -> list[str]:
         """Say what is only here, and what of placement cannot be done."""
@@ -334,7 +334,7 @@ class Node:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled; started when the node listens and can be found."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.writer.run)
+            nursery.start_soon(self.committing.run)
             nursery.start_soon(self._keep_time)
             nursery.start_soon(self.searcher.run)
             nursery.start_soon(self.following.run)
@@ -350,7 +350,7 @@ class Node:
     async def stop(self) -> bool:
         """Write what is not yet durable; say whether all of it is, within seconds."""
         self.acquaintances.remembered.save_if_changed()
-        return await self.writer.stop()
+        return await self.committing.stop()
 
     async def _keep_time(self) -> None:
         while True:

@@ -12,7 +12,7 @@ What all replicas of a node share:
 * `listener`: who is told of what happens to replicas
 * `history_keeper`: which of the past is kept, and for how long
 * `staged`: values by key on their way to the store
-* `durability`: which changes a batch takes, and what became of it; when: `node.writer`
+* `durability`: which changes a batch takes, and what became of it; when: `node.committing`
 * `guests`: which scrolls are here that are not held
 * `holding`: what of each phext is held, and what becomes of the rest
 * `budget`: how much memory open scrolls may take

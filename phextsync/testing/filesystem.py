@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from phextsync.files.filesystem import OpenFile, Status
-from phextsync.files.layout import Abilities
+from phextsync.files.paths import Abilities
 from phextsync.testing.inodes import Inode
 from phextsync.testing.memory_disk import MemoryDisk, system_error
 

@@ -11,7 +11,7 @@ from random import Random
 from typing import Final
 
 from phextsync.files.filesystem import Status
-from phextsync.files.layout import Abilities
+from phextsync.files.paths import Abilities
 from phextsync.testing.inodes import Inode, Kind, NameChange, Unsynced
 
 TICK_NS: Final = 4_000_000

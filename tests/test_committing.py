@@ -11,8 +11,8 @@ import trio
 
 from phextsync.boundaries import Boundary
 from phextsync.errors import StoreFullError
+from phextsync.node.committing import Committing
 from phextsync.node.surroundings import Committer
-from phextsync.node.writer import Writer
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import Batch
 from phextsync.store.memory import MemoryStore
@@ -41,9 +41,9 @@ def _replicas(store: MemoryStore) -> ReplicaSet:
     return ReplicaSet(store, node_id=bytes(16), random=Random(1), wall_time_ms=lambda: 0)
 
 
-def _writer(replicas: ReplicaSet, commit: Callable[[Batch], Awaitable[None]]) -> Writer:
+def _writer(replicas: ReplicaSet, commit: Callable[[Batch], Awaitable[None]]) -> Committing:
     boundary = Boundary(logging.getLogger())
-    return Writer(replicas, commit, boundary, Path("/data"), promptly=lambda call: call())
+    return Committing(replicas, commit, boundary, Path("/data"), promptly=lambda call: call())
 
 
 async def _commit(committer: Committer, replicas: ReplicaSet, scrolls: int = 1) -> None:

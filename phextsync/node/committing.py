@@ -1,4 +1,4 @@
-"""Writer: when what has changed goes to the disk, and who is told when it is there."""
+"""Committing: when what has changed goes to the disk, and who is told when it is there."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ _STOP_S: Final = 5.0
 _log = logging.getLogger("phextsync.node")
 
 
-class Writer:
+class Committing:
     """Commits batch after batch. `durations` has how long the node waited for each, with the turns
     of threads. `promptly(call)` calls something and sends what it makes the core say."""
 
