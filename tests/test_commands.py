@@ -332,10 +332,31 @@ def test_streams_that_are_closed_lead_nowhere(folder: Path) -> None:
     def close_all() -> None:
         os.closerange(0, 3)
 
-    for words in (["set", _A, "-"], ["ls"], ["get", _B]):
+    for words in (["set", _A, "text"], ["ls"], ["get", _B]):
         command = [sys.executable, "-m", "phextsync.cli", "--data", str(folder), *words]
         done = subprocess.run(command, preexec_fn=close_all, check=False)
         assert done.returncode == (words[0] == "get"), words
+
+
+@pytest.mark.real
+def test_closed_input_is_not_taken_for_empty_input(folder: Path, tmp_path: Path) -> None:
+    _out(folder, "set", _A, "milk")
+    new = str(tmp_path / "new")
+    for words in (
+        ["set", _A, "-"],
+        ["import", "-"],
+        ["join", "-", "--data", new],
+        ["restore", "-", "--data", new],
+    ):
+        command = [sys.executable, "-m", "phextsync.cli", "--data", str(folder), *words]
+        done = subprocess.run(
+            command, preexec_fn=lambda: os.close(0), stderr=subprocess.PIPE, check=False
+        )
+        says = b"phextsync: expected standard input for -, found it closed"
+        assert (done.returncode, done.stderr[: len(says)]) == (1, says), words
+        assert done.stderr.count(b"\n") == 1
+    assert _out(folder, "get", _A) == "milk"
+    assert not Path(new).exists()
 
 
 # -- what is meant ---------------------------------------------------------------------------

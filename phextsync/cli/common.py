@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from io import BufferedWriter, RawIOBase, TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Final, NoReturn, TypeVar, cast
+from typing import Annotated, BinaryIO, Final, NoReturn, TypeVar, cast
 
 import typer
 from rich.cells import cell_len
@@ -251,9 +251,21 @@ def text_or_input(text: str) -> str:
     if text != "-":
         return text
     try:
-        return sys.stdin.buffer.read().decode()
+        return standard_input().read().decode()
     except UnicodeDecodeError as error:
         fail(f"expected UTF-8 on standard input, found other bytes at offset {error.start}")
+
+
+def bytes_of_file(file: str) -> bytes:
+    """Return what a file has, or for `-` standard input."""
+    return standard_input().read() if file == "-" else Path(file).read_bytes()
+
+
+def standard_input() -> BinaryIO:
+    """Return standard input, which must be open: what nobody gave is not an empty text."""
+    if not sys.stdin.readable():
+        fail("expected standard input for -, found it closed; to give nothing, use </dev/null")
+    return sys.stdin.buffer
 
 
 def line_or_input(text: str) -> str:
@@ -327,13 +339,14 @@ def fail(reason: str, status: int = 1) -> NoReturn:
 def open_streams() -> None:
     """Make the standard streams what commands expect, however the process was started.
 
-    One that is closed leads nowhere: else the next file that is opened gets its number. Standard
+    One that is closed leads nowhere: else the next file that is opened gets its number. Input that
+    is closed cannot be read, which is not the same as empty input (`standard_input`). Standard
     output is buffered, also under PYTHONUNBUFFERED: without, Python leaves out what a full disk
     does not take of a text, and says nothing. Names need not be UTF-8, and the locale has no say.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     if isinstance(sys.stdout.buffer, RawIOBase):
         sys.stdout = TextIOWrapper(BufferedWriter(sys.stdout.detach()))
     for stream in (sys.stdout, sys.stderr):

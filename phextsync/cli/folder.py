@@ -31,6 +31,7 @@ from phextsync.cli.common import (
     say,
     say_json,
     session,
+    standard_input,
     warn,
 )
 from phextsync.control import operations, upkeep
@@ -154,7 +155,7 @@ def _input_file(name: str) -> Iterator[Path]:
         if name == "-":
             file = Path(drafts, "backup")
             with file.open("wb") as written:
-                copyfileobj(sys.stdin.buffer, written)
+                copyfileobj(standard_input(), written)
         if not file.is_file():
             fail(f"expected a backup, or a coordinate with --at, found no file {name}")
         yield file

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from phextsync.cli.common import (
     MESH,
     Data,
     Json,
+    bytes_of_file,
     existing_folder,
     fail,
     line_or_input,
@@ -197,7 +197,7 @@ def issue(
     out: _Out = "-",
 ) -> None:
     """Answer a request at the administrator: print the node's certificate, to be taken back."""
-    wanted = _read_file(file)
+    wanted = bytes_of_file(file)
     issuer = Authority.load(authority.expanduser())
     permissions = _permissions(read, write, phext)
     valid_s = None if days is None else days * _DAY_S
@@ -216,7 +216,7 @@ def accept(
 ) -> None:
     """Install the certificate that the administrator has issued for this node."""
     folder = existing_folder(data)
-    bundle = Bundle.from_pem(_read_file(file))
+    bundle = Bundle.from_pem(bytes_of_file(file))
     if (folder / IDENTITY_FILE).exists():
         identity = NodeIdentity.load(folder).accepted(bundle, rotates=rotate)
         _replace(folder, identity)
@@ -465,7 +465,3 @@ def _free_port() -> int:
         except OSError:
             continue
     fail("expected a free TCP port, found none")
-
-
-def _read_file(file: str) -> bytes:
-    return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final
@@ -20,6 +19,7 @@ from phextsync.cli.common import (
     Phext,
     Place,
     Range,
+    bytes_of_file,
     counted,
     existing_folder,
     fail,
@@ -196,7 +196,7 @@ def import_(
         return
     if not file:
         fail("expected a file to import, or '-' for standard input")
-    found = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    found = bytes_of_file(file)
     parsed = phextfile.read(found, clamp=clamp)
     for collision in parsed.collisions:
         warn(f"{collision.texts} texts beyond 999 were joined at {collision.coordinate}")
