@@ -118,6 +118,12 @@ class SearchIndex:
         query = "SELECT DISTINCT phext FROM scrolls ORDER BY phext"
         return self._do(lambda connection: [row[0] for row in connection.execute(query)])
 
+    def version(self) -> tuple[int, int]:
+        """Return what is the same again as long as nobody else has written, who may have taken out
+        what was put in: another process can have read an older store."""
+        (others,) = self._do(lambda c: c.execute("PRAGMA data_version").fetchone())
+        return self.builds, others
+
     def fingerprints(self, phext: str, after: bytes, last: bytes) -> dict[bytes, bytes]:
         """Return the fingerprints of the indexed texts for keys after `after`, up to `last`."""
         query = "SELECT key, fingerprint FROM scrolls WHERE phext = ? AND key > ? AND key <= ?"
@@ -440,7 +446,8 @@ def find_alone(
     limit: int,
 ) -> list[Hit]:
     """Bring the index of a folder up to date and search, where no node runs and no trio. Where the
-    index cannot be written, or there is nothing to be found, one in memory is."""
+    index cannot be written, is written by others meanwhile, or there is nothing to be found, one in
+    memory is."""
     _check_limit(limit)
     path = folder / FILE_NAME
     if os.access(folder, os.W_OK) and replicas.names():
@@ -460,13 +467,13 @@ def _find_in(
 ) -> list[Hit]:
     with closing(index):
         for _ in range(_TRIES):
+            version = index.version()
             with closing(Indexer(replicas, index)) as indexer:
                 trio.run(indexer.catch_up)
-            builds = index.builds
             hits = index.find(text, phext, range_, limit)
-            if index.builds == builds:
+            if index.version() == version:
                 return hits
-    raise _damaged()
+    raise StoreError("the search index does not keep what it is given: others write it, too")
 
 
 def _damaged() -> StoreError:

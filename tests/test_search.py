@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import trio
@@ -28,7 +29,7 @@ from phextsync import (
 )
 from phextsync.boundaries import Boundary
 from phextsync.index import EVERYTHING
-from phextsync.search import FILE_NAME, Indexer, Row, Searcher, SearchIndex, find_alone
+from phextsync.search import FILE_NAME, Hit, Indexer, Row, Searcher, SearchIndex, find_alone
 from tests.strategies import near_coordinates, texts
 
 _A, _B, _C = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2, 3))
@@ -290,6 +291,28 @@ def test_a_search_where_no_node_runs_finds_all_in_place_of_a_damaged_index(
         found = find_alone(replicas, tmp_path, "milk", "n", EVERYTHING, limit=9)
         assert [hit.coordinate for hit in found] == [_A]
         _damage(tmp_path)
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_a_search_finds_what_another_that_has_read_an_older_store_takes_out(
+    replicas: ReplicaSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    older, find, left = _replicas(), SearchIndex.find, iter(range(times))
+    for known in (older, replicas):
+        known.open("n").update({_A: "milk"})
+    replicas.open("n").update({_A: "bread and milk", _B: "bread"})
+
+    def find_late(index: SearchIndex, *arguments: Any) -> list[Hit]:
+        if next(left, None) is not None:  # between what this one indexes and what it finds
+            with closing(SearchIndex(tmp_path / FILE_NAME)) as other:
+                trio.run(Indexer(older, other).catch_up)
+        return find(index, *arguments)
+
+    for known in (older, replicas):
+        known.commit()
+    monkeypatch.setattr(SearchIndex, "find", find_late)
+    found = find_alone(replicas, tmp_path, "bread", "n", EVERYTHING, limit=9)
+    assert sorted(hit.coordinate for hit in found) == [_A, _B]
 
 
 def test_searches_of_many_processes_write_one_index_and_harm_none(
