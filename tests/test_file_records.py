@@ -9,6 +9,7 @@ import pytest
 from phextsync.conflicts import Conflict
 from phextsync.errors import StoreFullError, TextError
 from phextsync.files.conflict_log import CONFLICTS_MAX, ConflictLog
+from phextsync.files.paths import Abilities
 from phextsync.files.problems import RETRY_MAX_S, Problems
 from phextsync.files.reading import why
 from phextsync.files.records import Intent, Mark, Record, Records, Shared, digest_of
@@ -56,6 +57,25 @@ def test_a_record_is_found_after_a_start(replicas: ReplicaSet) -> None:
         assert (found.get(_PLACE), found.base(_PLACE)) == (_RECORD, "one\n")
         assert (found.at("n.md"), found.at("m.md"), [*found]) == (_PLACE, None, [_PLACE])
     assert len(Records(replicas, b"another.")) == 0
+
+
+def test_folders_are_known_while_files_below_them_are_on_a_file_system_of_their_own(
+    replicas: ReplicaSet,
+) -> None:
+    abilities = Abilities(folds_case=True)
+    records = Records(replicas, _ID, abilities)
+    outside = replace(_RECORD, path="mnt/deep/n.md", is_outside=True)
+    records.keep(_PLACE, outside)
+    records.keep(_OTHER, replace(outside, path="mnt/m.md"))
+    records.keep(_OTHER, replace(outside, path="mnt/m.md"))  # nothing is counted twice
+    for found in (records, Records(_again(replicas), _ID, abilities)):
+        assert [*map(found.is_above_outside, ("mnt", "MNT/Deep", "mnt/deep/n.md"))] == [
+            True
+        ] * 2 + [False]
+        found.keep(_PLACE, replace(outside, is_outside=False))
+        assert [*map(found.is_above_outside, ("mnt", "mnt/deep"))] == [True, False]
+        found.forget(_OTHER)
+        assert not found.is_above_outside("mnt")
 
 
 def test_an_intent_stands_beside_the_text_that_the_file_has(replicas: ReplicaSet) -> None:

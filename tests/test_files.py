@@ -18,6 +18,7 @@ from phextsync.files.directory import BACKUPS
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.markers import MARKER_FILE
 from phextsync.files.paths import Abilities
+from phextsync.files.problems import RETRY_MAX_S
 from phextsync.index import Coordinate
 from phextsync.testing.memory_disk import MemoryDisk
 from sims.machines import RANGE, Machine
@@ -1586,6 +1587,51 @@ def test_a_folder_of_another_file_system_that_is_not_there_deletes_nothing(mesh:
     assert "not there; mount it" in _problems(one)["mnt/n.md"]
     one.disk.mount("mnt", seen)
     assert mesh.settle() == {"mnt/n.md": "one\n"}
+
+
+@pytest.mark.parametrize("place", ["", "elsewhere.md", "mnt"])
+def test_the_folder_of_a_file_system_that_is_not_there_stays(mesh: Mesh, place: str) -> None:
+    one, two = mesh.machines
+    one.disk.make_folders("mnt")
+    one.disk.mount("mnt")
+    one.disk.put("mnt/n.md", "one\n")
+    mesh.settle()
+    seen = one.disk.unmount("mnt")
+    one.look_through()
+    two.disk.put("mnt/new.md", "new\n")
+    mesh.pass_time(5)
+    assert one.disk.text("mnt/new.md") == "new\n"
+    if place:
+        two.disk.rename("mnt/new.md", "elsewhere.md")
+    else:
+        two.disk.unlink("mnt/new.md")
+    if place == "mnt":
+        two.disk.remove_tree("mnt")
+        two.disk.rename("elsewhere.md", "mnt")
+    mesh.pass_time(8)
+    assert one.disk.find("mnt/new.md") is None
+    assert one.disk.get("mnt").kind == "folder"
+    one.disk.mount("mnt", seen)
+    one.look_through()
+    mesh.pass_time(RETRY_MAX_S)
+    assert "mnt/n.md" not in _problems(one)
+    if place != "mnt":  # where the file cannot lie while the file system is there
+        assert mesh.settle()["mnt/n.md"] == "one\n"
+
+
+def test_empty_folders_go_from_a_file_system_that_is_there(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.make_folders("mnt")
+    one.disk.mount("mnt")
+    for path in ("mnt/deep/n.md", "mnt/deeper/m.md"):
+        one.disk.make_folders(path.rpartition("/")[0])
+        one.disk.put(path, f"{path}\n")
+    mesh.settle()
+    two.disk.unlink("mnt/deep/n.md")
+    two.disk.rename("mnt/deeper/m.md", "mnt/m.md")
+    mesh.settle(8)
+    assert one.disk.find("mnt/deep") is one.disk.find("mnt/deeper") is None
+    assert one.disk.text("mnt/m.md") == "mnt/deeper/m.md\n"
 
 
 def test_a_file_system_that_is_mounted_over_files_deletes_nothing(mesh: Mesh) -> None:

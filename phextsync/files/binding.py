@@ -128,6 +128,7 @@ class Binding:
         not as it was left. Deletions that somebody confirmed at a time, in ns since the epoch, are
         done if they were not. DirectoryError when the directory is not there."""
         self._is_first = True
+        self._directory.moves.is_above_outside = self.records.is_above_outside
         for coordinate in self.records.held:
             self._absences.hold(coordinate, now)
         if confirmed_ns > self.records.confirmed_ns:

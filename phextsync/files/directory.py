@@ -63,7 +63,7 @@ class Directory:
         self._files = files
         self._writers = writers
         self._reader = Reader(files, clock_ns)
-        self._moves = Moves(files, self._reader)
+        self.moves = Moves(files, self._reader)
         self.root = Root(files, self._reader, marker)
         self.late = LateWriters(self._reader)
         self.abilities = files.abilities(MARKER_FILE)
@@ -141,7 +141,7 @@ class Directory:
                     folder = "/".join(folders[:i])
                     status = self._files.status(folder)
                     if status is not None and status.is_file:
-                        self._moves.clear_way(folder)
+                        self.moves.clear_way(folder)
                         status = None
                     if status is None:
                         self._files.make_folder(folder)
@@ -159,7 +159,7 @@ class Directory:
         if not write.text:
             return Draft(draft, 0, 0, 0)
         try:
-            self._moves.discard(draft)
+            self.moves.discard(draft)
             old = None if write.expected is None else self._files.status(write.path)
             mode = None if old is None else old.mode
             owner = None if old is None else old.owner
@@ -174,7 +174,7 @@ class Directory:
             return Draft(draft, status.inode, status.size, status.time_ns)
         except OSError as error:
             with suppress(OSError):
-                self._moves.discard(draft)
+                self.moves.discard(draft)
             return refused(error)
 
     def intent_of(self, write: Write, draft: Draft) -> Intent:
@@ -194,14 +194,14 @@ class Directory:
                 folders[write.path.rpartition("/")[0]] = None
             elif not isinstance(outcome, Unknown):
                 with suppress(OSError):
-                    self._moves.discard(draft.path)
+                    self.moves.discard(draft.path)
             outcomes.append(outcome)
         for folder in folders:
             with suppress(OSError):
                 self._files.sync_folder(folder)
         for write, _ in works:
             if not write.text:
-                self._moves.tidy_up(write.path)
+                self.moves.tidy_up(write.path)
         return outcomes
 
     def _tried(self, change: Callable[[], Placed | Changed | Trouble]) -> Outcome:
@@ -216,8 +216,8 @@ class Directory:
 
     def _place(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
         if write.expected is None:
-            self._moves.clear_way(write.path)
-            if not self._moves.put_new(draft.path, write.path):
+            self.moves.clear_way(write.path)
+            if not self.moves.put_new(draft.path, write.path):
                 return Changed()
             return self._placed(write, draft)
         status = self._files.status(write.path)
@@ -242,13 +242,13 @@ class Directory:
         """Replace a file where two cannot change places: it goes aside first, or what somebody puts
         there at this moment would be written over unseen."""
         aside = aside_of(write.path)
-        self._moves.discard(aside)
+        self.moves.discard(aside)
         if not self._set_aside(write.path, aside):
             return Changed()
         try:
-            is_put = self._moves.put_new(draft.path, write.path)
+            is_put = self.moves.put_new(draft.path, write.path)
         except OSError:
-            self._moves.put_new(aside, write.path)
+            self.moves.put_new(aside, write.path)
             raise
         if is_put:
             return self._placed(write, draft, self._look_after(write, aside, now))
@@ -257,7 +257,7 @@ class Directory:
 
     def _take_away(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
         """Remove a file: away from its path first, then looked at."""
-        self._moves.discard(draft.path)
+        self.moves.discard(draft.path)
         if not self._set_aside(write.path, draft.path):
             return Changed()
         late = self._look_after(write, draft.path, now)
@@ -319,12 +319,12 @@ class Directory:
         status = self._files.status(old)
         if status is None or (status.inode, status.time_ns) != (expected.inode, expected.time_ns):
             return Changed()
-        self._moves.clear_way(new)
-        if not self._moves.carry(old, new, expected):
+        self.moves.clear_way(new)
+        if not self.moves.carry(old, new, expected):
             return Changed()
         for folder in {old.rpartition("/")[0], new.rpartition("/")[0]}:
             self._files.sync_folder(folder)
-        self._moves.tidy_up(old)
+        self.moves.tidy_up(old)
         moved = self._files.status(new)
         if moved is None or not self.root.is_same():
             return Placed(None)
@@ -382,9 +382,9 @@ class Directory:
         aside = aside_of(intent.path)
         try:
             if not is_draft(intent.draft.rpartition("/")[2]):
-                self._moves.finish_leaving(intent.draft, intent.inode)
+                self.moves.finish_leaving(intent.draft, intent.inode)
             if self._files.status(aside) is not None and self._files.status(intent.path) is None:
-                self._moves.put_new(aside, intent.path)
+                self.moves.put_new(aside, intent.path)
                 self._files.sync_folder(intent.path.rpartition("/")[0])
             at_path = self.read([intent.path])[intent.path]
             is_aside = self._files.status(aside) is not None
@@ -402,7 +402,7 @@ class Directory:
         """Remove drafts that nobody needs."""
         for draft in drafts:
             with suppress(OSError):
-                self._moves.discard(draft)
+                self.moves.discard(draft)
 
     def close(self) -> None:
         """Look at replaced files no more."""

@@ -4,6 +4,7 @@ at that moment.
 
 import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -16,11 +17,13 @@ _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, 
 
 
 class Moves:
-    """Gives files of a directory their paths."""
+    """Gives files of a directory their paths. `is_above_outside` says whether files below a folder
+    lay on a file system of their own."""
 
     def __init__(self, files: FileSystem, reader: Reader) -> None:
         self._files = files
         self._reader = reader
+        self.is_above_outside: Callable[[str], bool] = lambda folder: False
 
     def discard(self, path: str) -> None:
         """Remove a file if it is there."""
@@ -47,7 +50,10 @@ class Moves:
                 self.discard(aside)
 
     def _remove_folders(self, folder: str) -> None:
-        """Remove a folder that holds nothing but folders. OSError when it holds more."""
+        """Remove a folder that holds nothing but folders. OSError when it holds more, or is
+        needed."""
+        if self._is_needed(folder):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         entries = self._files.entries(folder)
         if all(status.is_folder for _, status in entries):
             for name, _ in entries:
@@ -131,6 +137,11 @@ class Moves:
         """Remove the folders on the way to a file that is gone, as far as they are empty."""
         folder = path.rpartition("/")[0]
         with suppress(OSError):
-            while folder:
+            while folder and not self._is_needed(folder):
                 self._files.remove_folder(folder)
                 folder = folder.rpartition("/")[0]
+
+    def _is_needed(self, folder: str) -> bool:
+        """Whether the file system that files below a folder lay on is not there: it is mounted on
+        this folder or one below, and could not be mounted again without."""
+        return self.is_above_outside(folder) and not self._reader.is_outside(f"{folder}/")

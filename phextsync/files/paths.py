@@ -53,6 +53,26 @@ class Abilities:
         return f"{kept}~{digest}"
 
 
+class Folders:
+    """The folders on the way to paths. Paths are added and removed, each as often."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def __contains__(self, folder: object) -> bool:
+        return folder in self._counts
+
+    def add(self, path: str) -> None:
+        for folder in _folders_of(path):
+            self._counts[folder] = self._counts.get(folder, 0) + 1
+
+    def remove(self, path: str) -> None:
+        for folder in _folders_of(path):
+            self._counts[folder] -= 1
+            if not self._counts[folder]:
+                del self._counts[folder]
+
+
 class Layout:
     """The paths of scrolls by their names. A change costs in proportion to the depth of the name
     while no name has to yield to another."""
@@ -62,7 +82,7 @@ class Layout:
         self._names: dict[Coordinate, str] = {}
         self._paths: dict[Coordinate, str] = {}
         self._at: dict[str, Coordinate] = {}  # by key of the path
-        self._folders: dict[str, int] = {}  # how many names lie in each folder, by its key
+        self._folders = Folders()  # those that names lie in, by their keys
         self._yielding: dict[Coordinate, None] = {}  # those that had to make room
         self._other: dict[Coordinate, None] = {}  # those whose path is not their name
 
@@ -130,18 +150,14 @@ class Layout:
             self._other[coordinate] = None
         key = self.abilities.key(path)
         self._at[key] = coordinate
-        for folder in _folders_of(key):
-            self._folders[folder] = self._folders.get(folder, 0) + 1
+        self._folders.add(key)
 
     def _remove(self, coordinate: Coordinate) -> None:
         del self._names[coordinate]
         self._other.pop(coordinate, None)
         key = self.abilities.key(self._paths.pop(coordinate))
         del self._at[key]
-        for folder in _folders_of(key):
-            self._folders[folder] -= 1
-            if not self._folders[folder]:
-                del self._folders[folder]
+        self._folders.remove(key)
 
     def _lay_out(self, news: Mapping[Coordinate, str | None]) -> set[Coordinate]:
         """Find the paths of all scrolls again, with the names of some changed."""
@@ -151,10 +167,9 @@ class Layout:
         self._paths = paths = paths_of(self._names, self.abilities)
         key = self.abilities.key
         self._at = {key(path): c for c, path in paths.items()}
-        self._folders = {}
+        self._folders = Folders()
         for path in paths.values():
-            for folder in _folders_of(key(path)):
-                self._folders[folder] = self._folders.get(folder, 0) + 1
+            self._folders.add(key(path))
         self._other = {c: None for c, path in paths.items() if path != self._names[c]}
         fitting = self.abilities.fitting
         self._yielding = {c: None for c in self._other if paths[c] != fitting(self._names[c])}

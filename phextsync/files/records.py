@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import cbor2
 
-from phextsync.files.paths import Abilities
+from phextsync.files.paths import Abilities, Folders
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 
@@ -97,11 +97,14 @@ class Records:
         self._records: dict[Coordinate, Record] = {}
         self._by_path: dict[str, Coordinate] = {}
         self._unsettled: dict[Coordinate, Intent] = {}
+        self._outside = Folders()  # those above files that are outside
         for key, value in replicas.durability.notes(self._prefix + _RECORD):
             record = _decoded(value)
             coordinate = Coordinate.from_key(key[_KIND_AT + 1 :])
             self._records[coordinate] = record
             self._by_path[self._key(record.path)] = coordinate
+            if record.is_outside:
+                self._outside.add(self._key(record.path))
             if record.intent is not None:
                 self._unsettled[coordinate] = record.intent
         self._shared, self._held = (
@@ -125,6 +128,10 @@ class Records:
     def at(self, path: str) -> Coordinate | None:
         """Return the scroll whose file was last seen at a path."""
         return self._by_path.get(self._key(path))
+
+    def is_above_outside(self, folder: str) -> bool:
+        """Whether files below a folder lay on a file system of their own when last seen."""
+        return self._key(folder) in self._outside
 
     @property
     def unsettled(self) -> dict[Coordinate, Intent]:
@@ -156,6 +163,10 @@ class Records:
             self._note(_BASE, coordinate, text.encode())
         self._records[coordinate] = record
         self._by_path[self._key(record.path)] = coordinate
+        if old is not None and old.is_outside:
+            self._outside.remove(self._key(old.path))
+        if record.is_outside:
+            self._outside.add(self._key(record.path))
         self._unsettled.pop(coordinate, None)
         if record.intent is not None:
             self._unsettled[coordinate] = record.intent
@@ -172,6 +183,8 @@ class Records:
             return
         if self._by_path.get(self._key(record.path)) == coordinate:
             del self._by_path[self._key(record.path)]
+        if record.is_outside:
+            self._outside.remove(self._key(record.path))
         self._unsettled.pop(coordinate, None)
         for kind in (_RECORD, _BASE, _INTENDED):
             self._note(kind, coordinate, b"")
