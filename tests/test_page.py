@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import trio
 
 from phextsync import Coordinate, CoordinateRange, writing_as
 from phextsync.replica.past import FOREVER
@@ -12,6 +13,7 @@ from phextsync.trust.permissions import Permissions
 from tests.web_nodes import (
     AT,
     BROWSER,
+    HOST,
     ask,
     links_of,
     make_identity,
@@ -210,3 +212,30 @@ async def test_the_styles_of_the_login_page_are_there_before_one_has_logged_in(
         assert (status, headers["content-type"]) == (200, "text/css; charset=utf-8")
         assert (await ask(port, "GET", "/static/none.css"))[0] == 404
         assert (await ask(port, "GET", "/scrolls/memory"))[0] == 401
+
+
+async def test_a_scroll_that_others_hold_is_brought_here_to_be_read_and_written(
+    tmp_path: Path,
+) -> None:
+    for number in range(2):
+        make_identity(tmp_path / str(number), number)
+    path, other_path = "/scroll/memory/7.1.1/1.1.1/1.1.1", "/scroll/memory/7.1.1/1.1.1/1.1.2"
+    async with web_node(tmp_path / "1") as (node, port):
+        await node.hold(["1.*"])
+        async with web_node(tmp_path / "0", peers=[f"{HOST}:{node.port}"]) as (holder, _):
+            holder.phext()["7.1.1/1.1.1/1.1.1"] = "far away"
+            await holder.durable()
+            while not node.peers():
+                await trio.lowlevel.checkpoint()
+            page = await page_of(port, path)
+            assert "far away</textarea>" in page
+            seen = re.search(r'name="seen" value="(\w+)"', page)
+            assert seen is not None
+            async with holder.changes() as changes:
+                assert (await send_form(port, path, seen=seen[1], text="near"))[0] == 303
+                async for _ in changes:
+                    break
+            assert holder.phext()["7.1.1/1.1.1/1.1.1"] == "near"
+        page = await page_of(port, other_path, 421)
+        assert "no holder of memory 7.1.1/1.1.1/1.1.2 is reachable" in page
+        assert (await send_form(port, other_path, seen="", text="x"))[0] == 421

@@ -9,14 +9,10 @@ from starlette.routing import Route
 
 from phextsync.control import operations
 from phextsync.control.answers import Form
+from phextsync.control.bringing import Needed, bring
 from phextsync.control.frames import Value
 from phextsync.control.operations import digest
-from phextsync.errors import (
-    NotHeldError,
-    PermissionDeniedError,
-    PhextsyncError,
-    ProtocolError,
-)
+from phextsync.errors import PermissionDeniedError, PhextsyncError, ProtocolError
 from phextsync.files.desk import CONFLICTS, ToldConflict
 from phextsync.index import ORIGIN, Coordinate, CoordinateRange, contains
 from phextsync.phext_names import is_phext_name, is_reserved
@@ -71,7 +67,7 @@ class OneScroll:
         ]
 
     async def _show(self, request: Request) -> Response:
-        place = self._place(request)
+        place = await self._place(request)
         match request.query_params.get("view", ""):
             case "history":
                 return await self._show_history(place, request.query_params.get("at", ""))
@@ -159,9 +155,8 @@ class OneScroll:
             return "This machine may read this scroll, and not write it."
         try:
             if place.replica is not None:
-                place.replica.check_held(place.coordinate)
                 place.replica.check_allowed(place.coordinate)
-        except (NotHeldError, PermissionDeniedError) as error:
+        except PermissionDeniedError as error:
             return str(error)
         return ""
 
@@ -173,7 +168,7 @@ class OneScroll:
     # -- what is changed -------------------------------------------------------------------
 
     async def _save(self, request: Request) -> Response:
-        place, given = self._place(request), await form_of(request, self._form_bytes_max)
+        place, given = await self._place(request), await form_of(request, self._form_bytes_max)
         text = given.get("text", "").replace("\r\n", "\n")  # as forms send lines
         seen = _bytes(given.get("seen", ""))
         if digest(place.text) != seen:
@@ -184,7 +179,7 @@ class OneScroll:
         return RedirectResponse(place.path, 303)
 
     async def _restore(self, request: Request) -> Response:
-        place, given = self._place(request), await form_of(request, self._form_bytes_max)
+        place, given = await self._place(request), await form_of(request, self._form_bytes_max)
         at = given.get("at", "")
         if not (at.isascii() and at.isdigit() and len(at) < 16):
             raise PhextsyncError(f"expected a time in milliseconds, found {at!r:.40}")
@@ -207,11 +202,18 @@ class OneScroll:
 
     # -- helpers ---------------------------------------------------------------------------
 
-    def _place(self, request: Request) -> _Place:
+    async def _place(self, request: Request) -> _Place:
+        """Return what a page is about, brought here where others hold it. NotHeldError where none
+        of them can be asked."""
         phext, coordinate = request.path_params["phext"], request.path_params["coordinate"]
         if is_reserved(phext) or not is_phext_name(phext):
             raise NotFoundError(f"{phext!r:.80} is no phext that one can see here.")
-        return _Place(phext, Coordinate.parse(coordinate), self._shell.node.replicas.known(phext))
+        at, node = Coordinate.parse(coordinate), self._shell.node
+        if contains(node.replicas.permissions.readable(phext), at):
+            error = await bring(node.desk, [Needed(phext, at, is_blind=False)])
+            if error is not None:
+                raise error
+        return _Place(phext, at, node.replicas.known(phext))
 
     async def _look_back(self, form: Form[T], name: str, place: _Place, *more: Value) -> T:
         """Ask for something of the past of a scroll."""
