@@ -239,3 +239,21 @@ async def test_a_scroll_that_others_hold_is_brought_here_to_be_read_and_written(
         page = await page_of(port, other_path, 421)
         assert "no holder of memory 7.1.1/1.1.1/1.1.2 is reachable" in page
         assert (await send_form(port, other_path, seen="", text="x"))[0] == 421
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/undelete", "/confirm", "/settle/1", f"/scroll/memory/{AT}", f"/restore/memory/{AT}"],
+)
+async def test_the_forms_count_from_the_page_itself_alone_without_a_token_too(
+    path: str, tmp_path: Path
+) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (_, port):
+        own = {"Origin": f"http://{HOST}:{port}", "Sec-Fetch-Site": "same-origin"}
+        neighbour = {"Origin": f"http://{HOST}:{port + 1}", "Sec-Fetch-Site": "same-site"}
+        statuses = [
+            (await ask(port, "POST", path, b"at=1", headers))[0] for headers in (own, neighbour)
+        ]
+        assert statuses[0] in {400, 404, 409}, statuses
+        assert statuses[1] == 403

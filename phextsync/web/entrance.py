@@ -11,6 +11,7 @@ from starlette.websockets import WebSocket
 from phextsync.boundaries import Boundary, first
 from phextsync.gateways.guard import Guard, Refused
 from phextsync.gateways.http1 import Refusal
+from phextsync.web.api import PREFIX
 from phextsync.web.login import Login
 from phextsync.web.times import WallTime
 
@@ -82,9 +83,11 @@ class Entrance:
         method = scope.get("method", "GET")
         scope[ADMITTED] = True
         refused = self._guard.refusal(method, headers)
+        path = scope["path"]
+        if refused is None and not self._guard.wants_token and _is_form(method, path):
+            return self._guard.refusal_of_page(headers)
         if refused is None or not self._guard.wants_token:
             return refused
-        path = scope["path"]
         if path == HEALTH or path.startswith(STATIC):  # which tell nothing of the scrolls
             return None
         if path == LOGIN or self._has_cookie(headers):
@@ -123,6 +126,12 @@ class _Answer:
 def _plain(refused: Refused) -> Response:
     more = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
     return PlainTextResponse(refused.reason, refused.status, more)
+
+
+def _is_form(method: str, path: str) -> bool:
+    """Whether a request is what a form of the page sends, which a page at another port of this
+    machine could send as well, with nobody looking."""
+    return method == "POST" and not path.startswith(PREFIX)
 
 
 def _is_for_people(scope: Scope, headers: list[tuple[str, str]]) -> bool:
