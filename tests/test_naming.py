@@ -167,6 +167,15 @@ def test_a_line_that_somebody_else_has_put_there_meanwhile_stays(
     assert replica[_MAP] == f"{Line(_A, 'a.md')}{Line(_B, 'b.md')}"
 
 
+def test_a_line_that_somebody_else_has_put_there_meanwhile_is_not_added_again(
+    replica: Replica, naming: Naming
+) -> None:
+    naming.load(0)
+    replica[_MAP] = str(Line(_A, "a.md"))  # of which nobody has told yet
+    naming.add([Line(_A, "a.md"), Line(_B, "b.md")])
+    assert replica[_MAP] == f"{Line(_A, 'a.md')}{Line(_B, 'b.md')}"
+
+
 def test_the_same_line_added_on_two_machines_is_one(replica: Replica) -> None:
     other = _replica(1)
     for each in (replica, other):
@@ -210,6 +219,25 @@ def test_a_change_is_made_on_what_somebody_else_has_written_meanwhile(
     replica[_MAP] += str(Line(_B, "b.md"))
     naming.change({_A: Line(_A, "c.md")})
     assert replica[_MAP] == f"{Line(_B, 'b.md')}{Line(_A, 'c.md')}"
+
+
+def test_a_change_is_made_if_somebody_else_has_taken_it_back_meanwhile(
+    replica: Replica, naming: Naming
+) -> None:
+    naming.add([Line(_A, "a.md")])
+    replica[_MAP] = str(Line(_A, "b.md"))
+    naming.change({_A: Line(_A, "a.md")})
+    assert replica[_MAP] == str(Line(_A, "a.md"))
+
+
+def test_tidying_takes_nothing_of_what_somebody_else_has_written_meanwhile(
+    replica: Replica, naming: Naming
+) -> None:
+    replica[_MAP] = f"{Line(_A, 'a.md')}{Line(_A, 'b.md')}"
+    naming.load(0)
+    replica[_MAP] += str(Line(_B, "c.md"))
+    naming.tidy()
+    assert replica[_MAP] == f"{Line(_A, 'a.md')}{Line(_B, 'c.md')}"
 
 
 def test_tidying_leaves_one_line_of_each_scroll_and_is_one_change_on_two_machines(

@@ -96,11 +96,11 @@ class Naming:
     def add(self, lines: Iterable[Line]) -> None:
         """Add lines to the map, those that it lacks. All at once, since each change costs as much
         as the map is long."""
+        self._refresh()  # others may have written them this moment
         news = [line for line in lines if line.coordinate not in self.map]
         if not news:
             return
         coordinate = self.map.map_coordinate
-        self._refresh()
         edits = self.map.edits((), news)
         with writing_as(_WRITER, durable_first=True):
             limit = APART_BYTES_MAX if self._is_apart() else TOGETHER_BYTES_MAX
@@ -113,9 +113,10 @@ class Naming:
 
     def change(self, lines: Mapping[Coordinate, Line]) -> None:
         """Put other lines in the place of those that scrolls have."""
+        if lines:
+            self._refresh()
         changed = [line for c, line in lines.items() if self.map.line_at(c) != line]
         if changed:
-            self._refresh()
             edits = self.map.edits([line.coordinate for line in changed], changed)
             with writing_as(_WRITER, durable_first=True):
                 self._replica.splice(self.map.map_coordinate, edits)
@@ -125,6 +126,7 @@ class Naming:
         """Leave each scroll one line, if there are more: every machine that does it makes the same
         change."""
         if not self.map.is_tidy:
+            self._refresh()
             text = apply_edits(self.map.text, self.map.tidy())
             with writing_as(_WRITER, durable_first=True):
                 self._replica.import_text(self.map.map_coordinate, text)
