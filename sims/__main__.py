@@ -81,17 +81,20 @@ def _run_one(options: argparse.Namespace) -> int:
 
 def _outcome(options: argparse.Namespace, trace: Callable[[str], None] | None) -> Outcome:
     name, seed = options.scenario, options.seed
-    if name.endswith(".json"):
+    if name.endswith(".toml"):
+        own = ", ".join(read_scenarios(Path(name)))
+        raise ValueError(f"{name}: expected one of its scenarios ({own}) and --file {name}")
+    if name.endswith(".json") or os.sep in name:
         if options.tier != "world":
             raise ValueError(f"expected a scenario by its name on this tier, found {name}")
         if is_of_directories(Path(name)):
-            schedule = directory_schedules.from_json(Path(name).read_text())
+            schedule = directory_schedules.read_stored(Path(name))
             failure, digest = directories.run_schedule(schedule, trace)
             return Outcome(name, schedule.seed, failure, digest, 0.0, {})
         scenario, stored = read_schedule(Path(name))
         return run_scenario(name, scenario, stored if seed is None else seed, trace)
     known = _known(options)
-    _names(name, known)
+    _names(name, known, options.file)
     if options.store is not None:
         if name == STEPS:
             raise ValueError(f"expected a scenario with a schedule of faults, found {name}")
@@ -113,7 +116,9 @@ def _stored(name: str, seed: int, known: Mapping[str, Scenario], *, is_shrunk: b
 def _sweep(options: argparse.Namespace) -> int:
     known = _known(options)
     return sweep.sweep(
-        _small(options) if options.scenarios is None else _names(options.scenarios, known),
+        _small(options)
+        if options.scenarios is None
+        else _names(options.scenarios, known, options.file),
         _seeds(options.seeds),
         tier=options.tier,
         jobs=options.jobs,
@@ -167,10 +172,12 @@ def _small(options: argparse.Namespace) -> list[str]:
     return [name for name, scenario in own.items() if scenario.tier in (None, tier)]
 
 
-def _names(text: str, known: Mapping[str, Scenario]) -> list[str]:
+def _names(text: str, known: Mapping[str, Scenario], file: Path | None) -> list[str]:
     for name in text.split(","):
         if name not in names(known):
-            raise ValueError(f"expected one of {', '.join(names(known))}, found {name}")
+            own = "" if file is None else f"one of {file} ({', '.join(read_scenarios(file))}) or "
+            among = ", ".join(names(built_in()))
+            raise ValueError(f"expected {own}one of {among}, found {name}")
     return text.split(",")
 
 

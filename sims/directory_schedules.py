@@ -6,6 +6,7 @@ One seed makes one schedule, which is data: it can be stored, run again, and shr
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from random import Random
 from typing import Final
 
@@ -148,8 +149,11 @@ def to_json(schedule: Schedule, about: str = "") -> str:
     return json.dumps(head, indent=1)[:-2] + f',\n "steps": [\n  {rows}\n ]\n}}\n'
 
 
-def from_json(text: str) -> Schedule:
-    """Read what was stored. ValueError, TypeError or KeyError when it is not such a file."""
-    row = json.loads(text)
-    kinds = tuple(Kind(**kind) for kind in row["kinds"])
-    return Schedule(row["seed"], kinds, tuple(Step(**step) for step in row["steps"]))
+def read_stored(path: Path) -> Schedule:
+    """Read what was stored. ValueError, which names the file, when it is not such a file."""
+    try:
+        row = json.loads(path.read_text())
+        kinds = tuple(Kind(**kind) for kind in row["kinds"])
+        return Schedule(row["seed"], kinds, tuple(Step(**step) for step in row["steps"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: expected a schedule of directories: {error!r}") from error

@@ -166,8 +166,11 @@ def built_in() -> Mapping[str, Scenario]:
 
 
 def is_of_directories(path: Path) -> bool:
-    """Whether a stored schedule is one of `sims.directories`."""
-    table = json.loads(path.read_text())
+    """Whether a stored schedule is one of `sims.directories`. ValueError when it is no JSON."""
+    try:
+        table = json.loads(path.read_text())
+    except ValueError as error:  # or not UTF-8
+        raise ValueError(f"{path}: {error}") from error
     return isinstance(table, dict) and "kinds" in table
 
 

@@ -200,6 +200,43 @@ def test_a_wrong_schedule_is_one_line_that_names_its_file(
     assert re.search(f"stored.json: .*{expected}", error)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("my.toml", None, "No such file or directory"),
+        ("my.toml", "[own", "my.toml: Expected"),
+        ("my.toml", "[own]\nnodes = 0", "scenario own: expected a whole number"),
+        ("my.toml", "[own]\n[other]", r"one of its scenarios \(own, other\) and --file .*my.toml"),
+        ("my.json", None, "No such file or directory"),
+        ("my.json", "{", "my.json: Expecting"),
+        ("my.json", '{"kinds": [3]}', "my.json: expected a schedule of directories"),
+        ("my.json", '{"kinds": []}', "my.json: expected a schedule of directories: .*seed"),
+        ("my", None, "No such file or directory"),
+        ("my", "[own", "my: Expecting"),
+    ],
+)
+def test_what_is_wrong_with_a_file_that_is_to_be_run_is_one_line_about_it(
+    name: str, text: str | None, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / name
+    if text is not None:
+        file.write_text(text)
+    assert main(["run", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert re.search(expected, error)
+    assert "calm" not in error
+
+
+def test_of_a_name_that_a_file_lacks_its_own_are_told_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text(_OWN)
+    assert main(["run", "owm", "--file", str(file)]) == 2
+    assert f"expected one of {file} (own) or one of calm" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_every_fault_that_is_drawn_can_be_stored(generator: str) -> None:
     faults = draw({generator: _REQUIRED.get(generator, {})}, Random(1), Overlay(6))

@@ -67,7 +67,7 @@ _OF_DIRECTORIES = sorted((Path(__file__).parent / "vectors" / "directories").glo
 
 @pytest.mark.parametrize("path", _OF_DIRECTORIES, ids=lambda path: path.stem)
 def test_a_stored_schedule_of_directories_passes(path: Path) -> None:
-    assert directories.run_schedule(directory_schedules.from_json(path.read_text()))[0] is None
+    assert directories.run_schedule(directory_schedules.read_stored(path))[0] is None
 
 
 @pytest.mark.parametrize("seed", range(4))
