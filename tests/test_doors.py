@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -218,6 +219,21 @@ async def test_a_name_that_names_no_phext_is_refused_and_not_waited_for(
                 with pytest.raises(PhextsyncError, match="expected the name of a phext, found"):
                     await ask(node, name)
             assert node.replicas.names() == []
+
+
+async def test_words_facts_and_numbers_of_a_wrong_type_are_said(tmp_path: Path) -> None:
+    with trio.fail_after(PATIENCE_S):
+        async with open_node(make_folder(tmp_path), host=_HOST, port=0, discover=False) as node:
+            wrong: Any
+            for wrong in (5, None, b"word"):
+                with pytest.raises(TypeError, match="found"):
+                    await node.search(wrong)
+            for wrong in ("5", 1.5, None):
+                with pytest.raises(TypeError, match="found"):
+                    await node.search("word", limit=wrong)
+            for wrong in ("facts", 5, [("a", "b")]):
+                with pytest.raises(TypeError):
+                    node.publish(wrong)
 
 
 async def test_half_a_character_is_sent_to_no_holder(tmp_path: Path) -> None:

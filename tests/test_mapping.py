@@ -109,6 +109,23 @@ def test_what_is_neither_a_place_nor_its_text_is_said(replica: Replica) -> None:
         replica.count(not_a_place)
 
 
+@pytest.mark.parametrize("method", ["closed", "import_unknown", "apply"])
+def test_what_parts_of_the_library_call_says_wrong_types_too(replica: Replica, method: str) -> None:
+    call: Any = getattr(replica, method)
+    others: dict[str, list[Any]] = {
+        "closed": [],
+        "import_unknown": ["text"],
+        "apply": [LogEntry(b"", _PEER, 0)],
+    }
+    rest = others[method]
+    for wrong in (7, None, b"1.1.1/1.1.1/1.1.1"):
+        with pytest.raises(TypeError, match=r"[Cc]oordinate.* (int|NoneType|bytes)"):
+            call(wrong, *rest)
+        if rest:
+            with pytest.raises(TypeError, match=r"^expected .*, found (int|NoneType|bytes)$"):
+                call(_A, wrong)
+
+
 def test_a_view_refuses_what_is_outside_it(replica: Replica) -> None:
     view = replica.within("2.*")
     replica[_A] = "outside"

@@ -271,10 +271,10 @@ class Node:
         `searcher.start` does it beforehand. StoreError when there can be none. NotHeldError says of
         which parts nobody could be asked; where `missing` is given, that is added to it instead.
         """
-        where: list[Value] = [checked_name(phext), str(as_range(range_))]
-        request: list[Value] = [operations.SEARCH.name, *where, words, limit]
-        found = operations.SEARCH.answer.decode(await self.desk.wait(request))
-        return found.all(missing)
+        asked: list[Value] = [checked_name(phext), str(as_range(range_)), words, limit]
+        operations.SEARCH.check(asked)
+        answer = await self.desk.wait([operations.SEARCH.name, *asked])
+        return operations.SEARCH.answer.decode(answer).all(missing)
 
     async def find(
         self, words: str, phext: str, range_: CoordinateRange, *, limit: int

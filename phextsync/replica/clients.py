@@ -24,7 +24,7 @@ class Lines(Protocol):
     def read(self, coordinate: Coordinate) -> str:
         """Return the text of a scroll, "" when there is none."""
 
-    def import_unknown(self, coordinate: Coordinate, text: str) -> None:
+    def import_unknown(self, key: Coordinate, text: str) -> None:
         """Import a text into a scroll that is not known here."""
 
 

@@ -45,8 +45,12 @@ class Contents:
 
     def stored_text(self, coordinate: Coordinate) -> str:
         """Return the text, "" when there is none, of a scroll that is closed and in the index as
-        it is now, and keep it at hand."""
-        text = self._store.text(self._phext, coordinate.key)
+        it is now, and keep it at hand. TypeError when it is no coordinate."""
+        try:  # costs nothing where nothing is wrong
+            key = coordinate.key
+        except AttributeError:
+            raise TypeError(f"expected a coordinate, found {type(coordinate).__name__}") from None
+        text = self._store.text(self._phext, key)
         return self._documents.keep_text(coordinate, text) if text else self.text(coordinate)
 
     def text(self, coordinate: Coordinate) -> str:

@@ -93,11 +93,11 @@ class Editor:
             )
         elif text:
             self._check(coordinate)
-            check_text(text)
             self.import_unknown(coordinate, text)
 
     def import_unknown(self, coordinate: Coordinate, text: str) -> None:
         """Import into a scroll that is not known here, even where writes are refused."""
+        check_text(text)
         self._publisher.keep_before(coordinate)
         update = import_update(coordinate.key, text)
         entry = self._author.stamp(update)

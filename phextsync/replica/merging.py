@@ -50,6 +50,10 @@ class Merging:
     def apply(self, coordinate: Coordinate, entry: LogEntry, source: int | None = None) -> Applied:
         """Merge an update that a peer sent over link `source`. UpdateError when it is no update
         of a text; ScrollError when the document failed and was thrown away."""
+        if not isinstance(coordinate, Coordinate):
+            raise TypeError(f"expected a coordinate, found {type(coordinate).__name__}")
+        if not isinstance(entry, LogEntry):
+            raise TypeError(f"expected an update of a log, found {type(entry).__name__}")
         self._publisher.keep_before(coordinate)
         opened = self._documents.get(coordinate)
         if opened is None and not self._documents.is_known(coordinate):

@@ -264,9 +264,9 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         """
         self._editor.import_text(as_coordinate(key), text, version_bytes_max, by_lines=by_lines)
 
-    def import_unknown(self, coordinate: Coordinate, text: str) -> None:
+    def import_unknown(self, key: Key, text: str) -> None:
         """Import into a scroll that is not known here, even while the store refuses writes."""
-        self._editor.import_unknown(coordinate, text)
+        self._editor.import_unknown(as_coordinate(key), text)
 
     @property
     def is_in_batch(self) -> bool:

@@ -112,13 +112,13 @@ class PresenceBoard:
         """Tell everybody `facts`, in place of those told before, until this node goes.
 
         Names, texts, and integers from 0 on; about 1 KB in all (`Limits.presence_bytes_max`).
-        PhextsyncError when they are more. Those of a `session` (a process at this node) are told
-        beside the others, and count with them; of two facts of one name the later one is told. No
-        facts end it.
+        PhextsyncError when they are more, TypeError when they are no mapping. Those of a `session`
+        (a process at this node) are told beside the others, and count with them; of two facts of
+        one name the later one is told. No facts end it.
         """
         parts = {key: part for key, part in self._parts.items() if key != session}
         if facts:
-            parts[session] = dict(facts)
+            parts[session] = {**facts}  # `dict` takes pairs, too
         every = tuple(fact for part in parts.values() for fact in part.items())
         try:
             check_facts(every, self._limits)  # so that what any session leaves behind fits too
