@@ -278,6 +278,20 @@ def test_of_what_peers_tell_what_is_watched_or_differs_is_kept_until_it_is_here(
     assert told.take("notes", _PLACE, versions[2]) == []
 
 
+def test_of_the_versions_that_were_told_of_a_scroll_the_last_are_kept() -> None:
+    scroll, told = Scroll(_PLACE, 1), PeerVersions()
+    told.watch("notes", _PLACE)
+    versions = []
+    for _ in range(99):
+        scroll.edit(scroll.text + "a")
+        versions.append(scroll.version())
+        told.tell("notes", _PLACE, b"x", versions[-1], versions[-1])
+    taken = told.take("notes", _PLACE, versions[-1])
+    assert [version for _, version in taken] == versions[-64:]
+    assert told.known("notes", _PLACE) == {b"x": versions[-1]}
+    assert told._size == len(versions[-1])
+
+
 def test_what_is_kept_of_the_versions_of_peers_is_bounded() -> None:
     told = PeerVersions()
     for i in range(1, 100):

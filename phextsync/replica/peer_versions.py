@@ -16,6 +16,7 @@ Told: TypeAlias = list[tuple[bytes, bytes]]
 """Node ids, and versions that they had."""
 
 _BYTES_MAX: Final = 1 << 20  # of versions; those of the scroll that was told first go first
+_TOLD_MAX: Final = 64  # of one scroll, the last: the scroll is made once more for each
 
 
 class PeerVersions:
@@ -48,7 +49,10 @@ class PeerVersions:
         """A peer told the version that it has, when we had `ours`."""
         scroll = phext, coordinate
         if scroll in self._watched or not (covers(ours, version) or covers(version, ours)):
-            self._of(scroll)[0].append((node_id, version))
+            told = self._of(scroll)[0]
+            told.append((node_id, version))
+            if len(told) > _TOLD_MAX:
+                self._size -= len(told.pop(0)[1])
             self._make_room(version)
 
     def note(self, phext: str, coordinate: Coordinate, node_id: bytes, version: bytes) -> None:
