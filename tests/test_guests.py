@@ -9,6 +9,7 @@ from phextsync.errors import NotHeldError, ProtocolError
 from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
 from phextsync.replica.changes import Change
 from phextsync.sync.codec import decode, encode
+from phextsync.sync.hosting import rows_of
 from phextsync.sync.limits import Limits
 from phextsync.sync.listener import Listener
 from phextsync.sync.messages import (
@@ -325,6 +326,22 @@ def test_a_text_in_a_survey_that_is_not_what_its_digest_says_ends_the_link(
     assert "by its fingerprint" in str(reader.core.links[1].goodbye)
 
 
+def test_texts_in_a_survey_count_with_their_versions() -> None:
+    holder = Network(1).peers[0]
+    for place in (_B, _C, _D):
+        with holder.replica.batch():
+            holder.replica[place] = "ab" * 500
+            for at in range(500):
+                holder.replica.delete(place, at, at + 1)
+    size = len(holder.replica.version(_B))
+    assert size > 2 * len(holder.replica[_B])
+    for goal, count in ((size, 1), (size + 501, 2)):
+        rows, rest = rows_of(holder.replica, _TWO, 9, bytes_goal=goal, text_bytes_max=size + 500)
+        assert ([row.text for row in rows], rest is None) == (["b" * 500] * count, False)
+    rows, _ = rows_of(holder.replica, _TWO, 9, bytes_goal=size, text_bytes_max=size + 499)
+    assert [row.text for row in rows] == [None] * 3
+
+
 def _ask(network: Network, check: Callable[[bytes], None]) -> list[bytes | None]:
     """Let the last peer ask for something to be worked out; return what it is told."""
     told: list[bytes | None] = []
@@ -360,6 +377,33 @@ def test_what_is_worked_out_comes_in_pieces(answer: bytes) -> None:
     holder.core.elsewhere.tell(network.now, link, ask, b"once more")
     network.run(1)
     assert told == [answer]
+
+
+def test_of_a_peer_one_answer_is_worked_out_at_a_time_and_waits_to_be_taken() -> None:
+    asked: list[Ask] = []
+
+    def note(_: int, ask: Ask) -> bool:
+        asked.append(ask)
+        return True
+
+    network = Network(2)
+    network.peers[0].listener = Listener(on_asked=note)
+    network.peers[0].start()
+    network.peers[1].replicas.hold(PHEXT, [_ONE])
+    network.link_all()
+    network.run(1)
+    core = network.peers[0].core
+    for number in range(3):
+        core.receive(network.now, 1, encode(Ask(number, PHEXT, _TWO, b"words")))
+    core.receive(network.now, 1, encode(Survey(3, PHEXT, _TWO)))
+    frame = core.next_frame(network.now, 1)
+    assert frame is not None
+    assert isinstance(decode(frame, Limits()), Surveyed), "others do not wait"
+    for number in range(3):
+        assert core.next_frame(network.now, 1) is None
+        assert [ask.number for ask in asked] == [*range(number + 1)]
+        core.elsewhere.tell(network.now, 1, asked[number], b"answer")
+        assert core.next_frame(network.now, 1) is not None
 
 
 def test_where_nobody_works_it_out_that_is_said() -> None:
@@ -421,6 +465,53 @@ def test_a_peer_that_watches_too_much_or_twice_under_a_number_is_left() -> None:
             frame = encode(Watch(number, PHEXT, (_TWO,)))
             network.peers[0].core.receive(network.now, 1, frame)
         assert "ranges to be watched" in str(network.peers[0].core.links[1].goodbye)
+
+
+def test_what_a_peer_may_not_watch_is_bounded_too_and_forgotten_when_it_is_watched_no_longer() -> (
+    None
+):
+    certificate = Permissions(read={PHEXT: (_ONE,)}, write={PHEXT: (_ONE,)})
+    for is_ended in (True, False):
+        network = _restricted(certificate)
+        core = network.peers[0].core
+        for number in range(300):
+            core.receive(network.now, 1, encode(Watch(number, PHEXT, (_TWO,))))
+            if is_ended:
+                core.receive(network.now, 1, encode(Watch(number, PHEXT, ())))
+        assert ("ranges to be watched" in str(core.links[1].goodbye)) is not is_ended
+
+
+def test_no_more_is_watched_on_a_link_than_its_peer_would_tell_of() -> None:
+    network = _network(limits=Limits(watches_max=2))
+    watching = network.peers[1].core.elsewhere.watching
+    heard: list[list[Change]] = [[], [], []]
+    ends = [watching.watch(PHEXT, _TWO, one.append) for one in heard]
+    network.run(1)
+    assert [[change.missed for change in one] for one in heard] == [[], [], [_TWO]]
+    assert watching.statistics() == (3, (_TWO,))
+    ends[0]()
+    network.run(1)
+    assert watching.statistics() == (2, ())
+    assert [change.missed for change in heard[2]] == [_TWO, _TWO]
+
+
+def test_a_peer_that_tells_of_changes_and_does_not_show_them_has_few_asked_for() -> None:
+    network = _network()
+    reader = network.peers[1]
+    heard = _changes(network)
+    (number,) = reader.core.elsewhere.watching._numbers
+    for place in (Coordinate(2, 1, 1, 1, 1, 1, 1, n, m) for n in range(1, 9) for m in range(1, 99)):
+        for _ in range(2):
+            told = Changed(number, Verdict.GIVEN, False, (place,))
+            reader.core.receive(network.now, 1, encode(told))
+    asked = reader.core.links[1].asked
+    assert len(asked.waiting) == 256
+    assert {change.missed for change in heard} == {_TWO}
+    assert sum(map(len, reader.core.fetching._told.values())) == 256
+    network.run(1)
+    network.peers[0].replica[_C] = "more"
+    network.run(1)
+    assert heard[-1].coordinates == (_C,)
 
 
 def test_changes_that_were_not_asked_for_end_the_link() -> None:

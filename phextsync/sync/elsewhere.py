@@ -36,7 +36,8 @@ class Elsewhere:
         self.working_out = WorkingOut(clock, self.questions, told_bytes_max=limits.told_bytes_max)
 
         holding = shared.replicas.holding
-        self.watching = Watching(links, clock, holding, self.fetching)
+        most = limits.watches_max
+        self.watching = Watching(links, clock, holding, self.fetching, watches_max=most)
 
     def receive(
         self, link: Link, message: Asking | Fetched | Surveyed | Told | Watch | Changed

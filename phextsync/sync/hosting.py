@@ -82,6 +82,8 @@ class Hosting:
             return self.pieces.popleft()
         for number, asked in list(self.asked.items()):
             if isinstance(asked, Ask):
+                if self._worked_out:  # one at a time: what is worked out waits to be taken
+                    continue
                 del self.asked[number]
                 if (told := self._told(asked)) is not None:
                     return told
@@ -169,13 +171,14 @@ class Hosting:
         if verdict is not Verdict.GIVEN:
             return Surveyed(asked.number, verdict)
         replica = self._replicas.open(asked.phext)
-        goal = self._limits.updates_bytes_goal
+        limits = self._limits
+        goal = limits.updates_bytes_goal
         rows, rest = rows_of(
             replica,
             asked.range,
-            self._limits.surveyed_max,
+            limits.surveyed_max,
             bytes_goal=goal if asked.with_texts else None,
-            text_bytes_max=self._limits.frame_bytes_max // 2,
+            text_bytes_max=min(limits.frame_bytes_max // 2, limits.version_bytes_max),
         )
         told = (r for r in rows if (asked.phext, r.coordinate) not in self._durable_first)
         return Surveyed(asked.number, Verdict.GIVEN, rest, tuple(told))
@@ -190,8 +193,8 @@ def rows_of(
     text_bytes_max: int = 0,
 ) -> tuple[list[SurveyedScroll], Coordinate | None]:
     """Return what a survey tells of the scrolls that are held in a range, so many at most, and
-    where the rest begins; with a goal with texts, until they have so many bytes. Only the size is
-    told of a text of more than `text_bytes_max`."""
+    where the rest begins; with a goal with texts, until they and their versions have so many bytes.
+    Only the size is told of a text that has more than `text_bytes_max` with its version."""
     # To read one that is damaged takes it out of what is iterated over.
     places = list(islice(replica.coordinates(range_), count_max + 1))
     rows: list[SurveyedScroll] = []
@@ -202,7 +205,7 @@ def rows_of(
         row = row_of(replica, coordinate, None if bytes_goal is None else text_bytes_max)
         if row is not None:
             rows.append(row)
-            size += row.size if row.text is not None else 0
+            size += row.size + len(row.version) if row.text is not None else 0
     return rows, places[count_max] if len(places) > count_max else None
 
 
@@ -210,7 +213,7 @@ def row_of(
     replica: Replica, coordinate: Coordinate, text_bytes_max: int | None = None
 ) -> SurveyedScroll | None:
     """Return what a survey tells of a scroll that is here, None when it has no text; with its text
-    where that may have so many bytes."""
+    where that may have so many bytes with its version."""
     text = replica.read(coordinate)
     if not text:
         return None
@@ -219,4 +222,6 @@ def row_of(
     row = SurveyedScroll(coordinate, replica.read_size(coordinate), digest, line)
     if text_bytes_max is None or row.size > text_bytes_max:
         return row
-    return row._replace(text=text, version=replica.version(coordinate))
+    version = replica.version(coordinate)
+    is_large = row.size + len(version) > text_bytes_max
+    return row if is_large else row._replace(text=text, version=version)

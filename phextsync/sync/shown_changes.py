@@ -36,10 +36,11 @@ class ShownChanges:
         if not watch.ranges:
             self._end(watch.number)
             return
-        if watch.number in self._feeds or len(self._feeds) >= self._limits.watches_max:
+        count = len(self._feeds) + len(self._ended)
+        if watch.number in self._feeds or count >= self._limits.watches_max:
             raise ProtocolError(
                 f"expected at most {self._limits.watches_max} ranges to be watched under numbers "
-                f"of their own, found {len(self._feeds) + 1}"
+                f"of their own, found {count + 1}"
             )
         phext, range_ = watch.phext, watch.ranges[0]
         verdict = self._verdict(phext, range_)
@@ -93,4 +94,5 @@ class ShownChanges:
     def _end(self, number: int) -> None:
         if number in self._feeds:
             self._feeds.pop(number)[2].close()
+        self._ended.pop(number, None)
         self.news.pop(number, None)

@@ -6,6 +6,7 @@ Whenever nobody told of a part, what changed there meanwhile was missed, and tha
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from typing import Final
 
@@ -19,14 +20,14 @@ from phextsync.sync.fetching import Fetching
 from phextsync.sync.link import Link
 from phextsync.sync.messages import ASK_MINOR, Changed, Verdict, Watch
 
-_FETCHED_MAX: Final = 256  # scrolls that changed at once; of more, some were missed
+_FETCHED_MAX: Final = 256  # scrolls that are fetched at once; of more, some were missed
 
 
 @dataclass(slots=True, eq=False)
 class Watched:
     """A range that is watched. `parts`: what is told under which number on which link. `refused`:
     links whose peers would not tell, each until it tells anew what it holds. `alone`: what nobody
-    tells of."""
+    tells of. `fetched`: what has changed and is not here yet."""
 
     phext: str
     range: CoordinateRange
@@ -34,15 +35,23 @@ class Watched:
     parts: dict[int, tuple[Link, CoordinateRange]] = field(default_factory=dict)
     refused: dict[int, None] = field(default_factory=dict)
     alone: Ranges = ()
+    fetched: set[Coordinate] = field(default_factory=set)
 
 
 class Watching:
     """The ranges that users of a node watch, over all links."""
 
     def __init__(
-        self, links: Mapping[int, Link], clock: Clock, holding: Holding, fetching: Fetching
+        self,
+        links: Mapping[int, Link],
+        clock: Clock,
+        holding: Holding,
+        fetching: Fetching,
+        *,
+        watches_max: int,
     ) -> None:
         self._links = links
+        self._watches_max = watches_max
         self._clock = clock
         self._holding = holding
         self._fetching = fetching
@@ -64,6 +73,7 @@ class Watching:
         if self._watched.pop(watched, watched) is None:
             for number in list(watched.parts):
                 self._drop(watched, number)
+            self.look()  # there is room for others
 
     def _drop(self, watched: Watched, number: int) -> None:
         link, _ = watched.parts.pop(number)
@@ -99,6 +109,7 @@ class Watching:
             rights = link.rights
             told = intersection(rights.told.get(phext, ()), rights.of(phext).bring)
             here = () if link.number in watched.refused else intersection(rest, told)
+            here = here[: self._room(link)] if here else ()
             for part in here:
                 self._begin(watched, link, part)
             begun += here
@@ -107,6 +118,11 @@ class Watching:
         watched.alone = rest
         if has_missed:
             watched.push(Change(phext, (), missed=watched.range))
+
+    def _room(self, link: Link) -> int:
+        """Return how many parts more a peer would tell of: one that is asked for more leaves."""
+        begun = (by for watched in self._watched for by, _ in watched.parts.values())
+        return self._watches_max - sum(by is link for by in begun)
 
     def _begin(self, watched: Watched, link: Link, part: CoordinateRange) -> None:
         self._number += 1
@@ -130,21 +146,23 @@ class Watching:
             del watched.parts[changed.number], self._numbers[changed.number]
             self._plan(watched)
             return
-        if changed.are_missed or len(changed.coordinates) > _FETCHED_MAX:
+        is_current = partial(self._holding.is_current, watched.phext)
+        news = [p for p in changed.coordinates if p not in watched.fetched and not is_current(p)]
+        if changed.are_missed or len(watched.fetched) + len(news) > _FETCHED_MAX:
             watched.push(Change(watched.phext, (), missed=watched.range))
             return
-        self._fetch(watched, link, changed.coordinates)
+        watched.fetched.update(news)
+        self._fetch(watched, link, news)
 
     def _fetch(self, watched: Watched, link: Link, places: Iterable[Coordinate]) -> None:
         """Have here what has changed, and say so; of what is a guest, and fresh, its host tells."""
         phext, origin, label = watched.phext, link.peer_id, link.name
         for place in places:
-            if self._holding.is_current(phext, place):
-                continue
 
             def done(is_here: bool, place: Coordinate = place) -> None:
                 known = Change(phext, (place,), origin, label)
                 missed = Change(phext, (), missed=CoordinateRange.of(place))
+                watched.fetched.discard(place)
                 watched.push(known if is_here else missed)
 
             self._fetching.fetch(self._clock.now, phext, place, done)
