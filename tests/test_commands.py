@@ -430,10 +430,17 @@ def test_a_folder_in_the_place_of_a_token_is_named(folder: Path) -> None:
     assert "Is a directory" in _error(folder, "up", *given)
 
 
-@pytest.mark.parametrize("command", ["up", "mcp"])
-def test_port_0_is_refused_as_a_port(folder: Path, command: str) -> None:
-    told = _error(folder, command, "--http", "127.0.0.1:0")
-    assert told == "expected a port from 1 to 65535, found '0'"
+@pytest.mark.parametrize(
+    "words", ["up --http", "mcp --http", "up --web", "up --peer", "mcp --peer"]
+)
+def test_an_address_that_is_none_is_refused_and_its_option_named(folder: Path, words: str) -> None:
+    command, option = words.split()
+    for address, says in (
+        ("127.0.0.1:0", "expected a port from 1 to 65535, found '0'"),
+        ("a b", "expected host, host:port or [v6]:port, found 'a b'"),
+    ):
+        told = _error(folder, command, option, address)
+        assert told == f"phextsync: {option} {address}: {says}\n"
 
 
 def test_invite_in_a_mesh_of_one_key_tells_of_code(folder: Path) -> None:

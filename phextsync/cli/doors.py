@@ -11,6 +11,7 @@ import typer
 
 from phextsync.cli.common import fail
 from phextsync.discovery import Address, parse_address
+from phextsync.errors import LinkError
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.hooks import Hook, Target
 from phextsync.node.node import Node
@@ -74,6 +75,17 @@ def hooks_of(urls: list[str] | None, secret_file: Path | None) -> tuple[Target, 
     return tuple(Target(url, secret) for url in urls)
 
 
+def address_of(option: str, text: str, default_port: int, guard: Guard | None = None) -> Address:
+    """Return the address that is given with an option, at which a guard lets be served."""
+    try:
+        address = parse_address(text, default_port)
+        if guard is not None:
+            guard.check_address(address.host)  # before anything runs
+    except LinkError as error:
+        fail(f"{option} {text}: {error}")
+    return address
+
+
 def doors_of(
     guard: Guard,
     http: str,
@@ -83,7 +95,7 @@ def doors_of(
     hooks: tuple[Target, ...],
 ) -> Doors:
     """Return what is to be served, once its packages are known to be there."""
-    served = _http_address(http) if http else None
+    served = _http_address(http, guard) if http else None
     if (cert is None) != (key is None) or (cert is not None and not web):
         fail("expected --web-cert and --web-key together, with --web")
     if not web:
@@ -92,20 +104,19 @@ def doors_of(
         from phextsync.web import server, serving  # only serving it needs its packages
     except ImportError:
         fail("serving the page needs more packages: pip install 'phextsync[web]'")
-    address = parse_address(web, serving.DEFAULT_PORT)
-    guard.check_address(address.host)  # before anything runs
+    address = address_of("--web", web, serving.DEFAULT_PORT, guard)
     tls = None if cert is None or key is None else server.tls_of(cert, key)
     return Doors(guard, served, address, tls, hooks)
 
 
-def _http_address(http: str) -> Address:
+def _http_address(http: str, guard: Guard) -> Address:
     try:
         from phextsync.gateways import (
             http as gateway,  # only serving HTTP needs its packages
         )
     except ImportError:
         fail("serving HTTP needs more packages: pip install 'phextsync[http]'")
-    return parse_address(http, gateway.DEFAULT_PORT)
+    return address_of("--http", http, gateway.DEFAULT_PORT, guard)
 
 
 async def open_doors(node: Node, doors: Doors, nursery: trio.Nursery) -> list[str]:

@@ -41,6 +41,7 @@ from phextsync.cli.doors import (
     Web,
     WebCert,
     WebKey,
+    address_of,
     doors_of,
     guard_of,
     hooks_of,
@@ -48,12 +49,12 @@ from phextsync.cli.doors import (
 )
 from phextsync.cli.status import of_bytes
 from phextsync.control.sockets import ABSENT
-from phextsync.discovery import Address, parse_address
+from phextsync.discovery import Address
 from phextsync.errors import StoreError, StoreLockedError
 from phextsync.files import service
 from phextsync.files.bindings import BindingStore
 from phextsync.handles.engine import Options
-from phextsync.node.node import Node, open_node
+from phextsync.node.node import DEFAULT_PORT, Node, open_node
 from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.terminal import visible, visible_text
 from phextsync.trust.identity import NodeIdentity
@@ -156,8 +157,12 @@ def up(
     guard = guard_of(http_token, http_token_file, allow_host)
     hooks = hooks_of(hook, hook_secret_file)
     doors = doors_of(guard, http, web, web_cert, web_key, hooks)
-    peers = tuple(peer or ())
-    trio.run(_up, _Run(folder, host or None, port, peers, mdns, index, quiet, doors))
+    trio.run(_up, _Run(folder, host or None, port, _peers(peer), mdns, index, quiet, doors))
+
+
+def _peers(given: list[str] | None) -> tuple[str, ...]:
+    """Return the peers to dial, which must be addresses."""
+    return tuple(str(address_of("--peer", peer, DEFAULT_PORT)) for peer in given or ())
 
 
 async def _up(run: _Run) -> None:
@@ -326,14 +331,14 @@ def mcp(
         from phextsync.gateways import mcp_server  # only serving agents needs its packages
     except ImportError:
         fail("serving agents needs more packages: pip install 'phextsync[mcp]'")
-    options = Options(host=host or None, port=port, peers=tuple(peer or ()), discover=mdns)
+    options = Options(host=host or None, port=port, peers=_peers(peer), discover=mdns)
     folder = existing_folder(data)
     NodeIdentity.load(folder)
     if not http:
         asyncio.run(mcp_server.serve_stdio(folder, options, _ending_signals()))
         return
     guard = guard_of(http_token, http_token_file, allow_host)
-    address = parse_address(http, mcp_server.DEFAULT_PORT)
+    address = address_of("--http", http, mcp_server.DEFAULT_PORT, guard)
 
     def started(port: int) -> None:
         print(f"MCP at http://{Address(address.host, port)}{mcp_server.PATH}", flush=True)
