@@ -229,6 +229,8 @@ async def test_a_scroll_that_others_hold_is_brought_here_to_be_read_and_written(
                 await trio.lowlevel.checkpoint()
             page = await page_of(port, path)
             assert "far away</textarea>" in page
+            assert " of 1 machine<" in page
+            assert "None since this node started." in await page_of(port, "/")
             seen = re.search(r'name="seen" value="(\w+)"', page)
             assert seen is not None
             async with holder.changes() as changes:

@@ -139,11 +139,12 @@ class OneScroll:
         away = [row for row in node.absent() if row.node_id is not None and row.is_wanted]
         reasons = [str(lack) for lack in lacks]
         reasons += [f"{row.name or 'a machine'} is not connected: {row.reason}" for row in away]
-        is_here = place.replica is not None
+        is_held = node.replicas.holding.is_held(place.phext, place.coordinate)
+        is_here = is_held and place.replica is not None
         if place.replica is not None and place.coordinate in place.replica.uncommitted():
             is_here = False
             reasons.insert(0, "it is being written here")
-        count = len(complete) + len(lacks) + len(away) + 1
+        count = len(complete) + len(lacks) + len(away) + is_held
         return {"have": len(complete) + is_here, "of": count, "reasons": reasons}
 
     def _trouble(self, place: _Place) -> str:

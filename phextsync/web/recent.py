@@ -32,6 +32,7 @@ class Recent:
 
     def __init__(self, replicas: ReplicaSet, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
+        self._holding = replicas.holding
         self._changes: dict[tuple[str, Coordinate], RecentChange] = {}
         replicas.listen(ReplicaListener(on_update=self._note))
 
@@ -45,7 +46,7 @@ class Recent:
                 yield change
 
     def _note(self, new: NewUpdate) -> None:
-        if is_reserved(new.phext):
+        if is_reserved(new.phext) or self._is_fetched(new):
             return
         key = new.phext, new.coordinate
         self._changes.pop(key, None)
@@ -54,3 +55,8 @@ class Recent:
         self._changes[key] = RecentChange(*key, self._now_ms(), origin, label)
         if len(self._changes) > KEPT:
             del self._changes[next(iter(self._changes))]
+
+    def _is_fetched(self, new: NewUpdate) -> bool:
+        """Whether it came because somebody here reads what others hold, and not as it changed."""
+        comes_whole = new.source is not None and not new.entry.origin
+        return comes_whole and not self._holding.is_held(new.phext, new.coordinate)
