@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from phextsync import Coordinate
+from phextsync.replica.past import FOREVER
 from tests.browsers import drive, visiting
 from tests.web_nodes import AT, HOST, make_identity, web_node
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 _EVIL = "<img src=x onerror=alert(1)>"
+_CELL_WIDTHS = "[...document.querySelectorAll('td:not(.number)')].map(each => each.offsetWidth)"
 
 
 async def test_one_finds_a_scroll_while_typing_by_keyboard_alone(tmp_path: Path) -> None:
@@ -84,10 +86,13 @@ async def test_the_page_fits_a_phone_and_says_when_its_node_is_gone(tmp_path: Pa
     async def run(task_status: trio.TaskStatus[int]) -> None:
         with leaving:
             async with web_node(tmp_path) as (node, port):
+                node.replicas.keep_history(FOREVER)
                 with node.phext().batch():
                     for number in range(1, 200):
                         at = Coordinate(1, 1, 1, 1, 1, 1, 1, number, number)
                         node.phext()[at] = "a-word-of-many-letters-" * 20
+                await node.durable()
+                del node.phext()[at]
                 await node.durable()
                 task_status.started(port)
                 await trio.sleep_forever()
@@ -96,11 +101,15 @@ async def test_the_page_fits_a_phone_and_says_when_its_node_is_gone(tmp_path: Pa
         port: int = await nursery.start(run)
 
         def work(browser: "Browser") -> None:
-            for path in ("/", "/scrolls/memory", f"/scroll/memory/{AT}", "/mesh", "/figures"):
+            scroll = f"/scroll/memory/{AT}"
+            lists = ("/", "/scrolls/memory", "/deleted?phext=memory", f"{scroll}?view=blame")
+            for path in (*lists, scroll, "/mesh", "/figures"):
                 with visiting(browser, viewport={"width": 360, "height": 640}) as page:
                     page.goto(f"http://{HOST}:{port}{path}")
                     wide = page.evaluate("document.documentElement.scrollWidth")
                     assert wide <= 360, path
+                    for width in page.evaluate(_CELL_WIDTHS):
+                        assert width >= 90, path
             page = browser.new_page()
             page.goto(f"http://{HOST}:{port}/")
             trio.from_thread.run_sync(leaving.cancel)

@@ -99,6 +99,15 @@ def _files(node: Node) -> int:
     return row.in_step
 
 
+async def test_one_file_is_told_of_in_the_singular(tmp_path: Path) -> None:
+    async with _bound(tmp_path) as (node, port, notes):
+        await _until(lambda: node.status().directories[0].is_taken_up)
+        assert "It has no file." in await page_of(port, "/directories")
+        (notes / "list.md").write_text("Tea.\n")
+        await _until(lambda: _files(node) == 1)
+        assert "Its one file is in step." in await page_of(port, "/directories")
+
+
 async def test_files_are_found_by_name_from_folder_to_scroll(tmp_path: Path) -> None:
     async with _bound(tmp_path) as (node, port, notes):
         (notes / "daily").mkdir()

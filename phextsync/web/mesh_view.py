@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from phextsync.control.status import AbsentRow, PeerRow, PresenceRow, Status
 from phextsync.web.drawing import picture
+from phextsync.web.rendering import plural
 from phextsync.web.shell import Shell
 
 _ROWS: Final = 100
@@ -87,7 +88,7 @@ def _draw(
 
 
 def _linked(row: PeerRow) -> tuple[str, str, str, str]:
-    lag = f", lacks {row.lag_scrolls} scrolls" if row.lag_scrolls else ""
+    lag = f", lacks {plural(row.lag_scrolls, 'scroll')}" if row.lag_scrolls else ""
     trip = "" if row.round_trip_ms is None else f"{row.round_trip_ms:.1f} ms"
     traffic = f"{decimal(row.bytes_in)} in, {decimal(row.bytes_out)} out"
     kind = "even" if row.state == "in sync" else "behind"
@@ -126,7 +127,8 @@ def _actions(status: Status, away: Sequence[AbsentRow]) -> Iterator[tuple[str, s
             )
     for placed in status.placed:
         if placed.short:
+            ranges = plural(placed.ranges, "range")
             yield (
-                f"{placed.phext}: {placed.short} of {placed.ranges} ranges have too few copies.",
+                f"{placed.phext}: too few copies of {placed.short} of {ranges}.",
                 "They come back with their machines, or `phextsync place --retire NAME`.",
             )

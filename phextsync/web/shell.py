@@ -16,7 +16,7 @@ from phextsync.node.node import DEFAULT_PHEXT, Node
 from phextsync.phext_names import is_reserved
 from phextsync.replica.changes import writing_as
 from phextsync.replica.replica import Replica
-from phextsync.web.rendering import render
+from phextsync.web.rendering import plural, render
 
 WRITER: Final = "web"
 """How what is written by the page is labelled."""
@@ -120,6 +120,7 @@ def _problems(status: Status) -> Iterator[str]:
             yield f"{row.directory}: {row.problem}"
         if row.held:
             yield (
-                f"{row.directory}: {row.held} files are missing here; deleting them on all machines"
-                " waits to be confirmed: see Directories, or `phextsync bind --confirm`"
+                f"{row.directory}: {plural(row.held, 'file')} {'is' if row.held == 1 else 'are'}"
+                " missing here; deleting so many on all machines waits to be confirmed:"
+                " see Directories, or `phextsync bind --confirm`"
             )
