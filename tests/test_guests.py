@@ -18,6 +18,7 @@ from phextsync.sync.messages import (
     Fetch,
     Fetched,
     FetchMode,
+    Summary,
     Survey,
     Surveyed,
     SurveyedScroll,
@@ -481,18 +482,60 @@ def test_what_a_peer_may_not_watch_is_bounded_too_and_forgotten_when_it_is_watch
         assert ("ranges to be watched" in str(core.links[1].goodbye)) is not is_ended
 
 
+def _pushes(heard: list[list[Change]]) -> list[Callable[[Change], None]]:
+    return [one.append for one in heard]
+
+
 def test_no_more_is_watched_on_a_link_than_its_peer_would_tell_of() -> None:
     network = _network(limits=Limits(watches_max=2))
     watching = network.peers[1].core.elsewhere.watching
     heard: list[list[Change]] = [[], [], []]
-    ends = [watching.watch(PHEXT, _TWO, one.append) for one in heard]
+    ranges = [_TWO, CoordinateRange.parse("2.1.*"), CoordinateRange.parse("2.2.*")]
+    ends = [watching.watch(PHEXT, *each) for each in zip(ranges, _pushes(heard), strict=True)]
     network.run(1)
-    assert [[change.missed for change in one] for one in heard] == [[], [], [_TWO]]
-    assert watching.statistics() == (3, (_TWO,))
+    assert [[change.missed for change in one] for one in heard] == [[], [], [ranges[2]]]
+    assert watching.statistics() == (3, (ranges[2],))
     ends[0]()
     network.run(1)
     assert watching.statistics() == (2, ())
-    assert [change.missed for change in heard[2]] == [_TWO, _TWO]
+    assert [change.missed for change in heard[2]] == [ranges[2], ranges[2]]
+
+
+def test_a_range_that_many_watch_is_told_of_once() -> None:
+    network = _network(limits=Limits(watches_max=1))
+    watching = network.peers[1].core.elsewhere.watching
+    heard: list[list[Change]] = [[], [], []]
+    ends = [watching.watch(PHEXT, _TWO, push) for push in _pushes(heard)]
+    network.run(1)
+    assert watching.statistics() == (1, ())
+    for end in (ends[0], ends[0]):
+        end()
+    network.peers[0].replica[_B] = "changed"
+    network.run(1)
+    assert [[change.coordinates for change in one] for one in heard] == [[], [(_B,)], [(_B,)]]
+    for end in ends[1:]:
+        end()
+    network.run(1)
+    assert watching.statistics() == (0, ())
+    network.peers[0].replica[_C] = "untold"
+    network.run(1)
+    assert [len(one) for one in heard] == [0, 1, 1]
+    network.cut(1)
+    for push in _pushes(heard):
+        watching.watch(PHEXT, _TWO, push)
+    assert [one[-1].missed for one in heard] == [_TWO] * 3
+
+
+def test_a_peer_that_refuses_again_and_again_and_does_not_read_is_left() -> None:
+    network = _network(limits=Limits(answers_max=8))
+    reader = network.peers[1]
+    _changes(network)
+    summary = network.peers[0].core.links[1].announcements.summary(PHEXT)
+    core = reader.core
+    for number in range(1, 99):
+        core.receive(network.now, 1, encode(Changed(number, Verdict.NOT_HELD)))
+        core.receive(network.now, 1, encode(Summary(summary)))
+    assert "expected a peer that reads" in str(core.links[1].goodbye)
 
 
 def test_a_peer_that_tells_of_changes_and_does_not_show_them_has_few_asked_for() -> None:

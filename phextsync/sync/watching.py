@@ -1,6 +1,7 @@
 """Watching: changes in ranges that are not held here, as holders tell of them.
 
-Each part of a range that is watched is told of by one holder, the nearest of those that are linked.
+Each part of a range that is watched is told of by one holder, the nearest of those that are linked,
+once for all who watch that range.
 Whenever nobody told of a part, what changed there meanwhile was missed, and that is said.
 """
 
@@ -25,17 +26,23 @@ _FETCHED_MAX: Final = 256  # scrolls that are fetched at once; of more, some wer
 
 @dataclass(slots=True, eq=False)
 class Watched:
-    """A range that is watched. `parts`: what is told under which number on which link. `refused`:
-    links whose peers would not tell, each until it tells anew what it holds. `alone`: what nobody
-    tells of. `fetched`: what has changed and is not here yet."""
+    """A range that is watched. `pushes`: what is called for each who watches it. `parts`: what is
+    told under which number on which link. `refused`: links whose peers would not tell, each until
+    it tells anew what it holds. `alone`: what nobody tells of. `fetched`: what has changed and is
+    not here yet."""
 
     phext: str
     range: CoordinateRange
-    push: Callable[[Change], None]
+    pushes: dict[object, Callable[[Change], None]] = field(default_factory=dict)
     parts: dict[int, tuple[Link, CoordinateRange]] = field(default_factory=dict)
     refused: dict[int, None] = field(default_factory=dict)
     alone: Ranges = ()
     fetched: set[Coordinate] = field(default_factory=set)
+
+    def push(self, change: Change) -> None:
+        """Tell all who watch it."""
+        for push in list(self.pushes.values()):
+            push(change)
 
 
 class Watching:
@@ -55,7 +62,7 @@ class Watching:
         self._clock = clock
         self._holding = holding
         self._fetching = fetching
-        self._watched: dict[Watched, None] = {}
+        self._watched: dict[tuple[str, CoordinateRange], Watched] = {}
         self._numbers: dict[int, Watched] = {}
         self._number = 0
 
@@ -64,13 +71,19 @@ class Watching:
     ) -> Callable[[], None]:
         """Call `push` for what changes in a range where it is not held here; return what ends that.
         What has changed is here as a guest by then."""
-        watched = Watched(phext, range_, push)
-        self._watched[watched] = None
-        self._plan(watched, is_new=True)
-        return lambda: self._unwatch(watched)
+        watched = self._watched.get((phext, range_))
+        if watched is None:
+            watched = self._watched[phext, range_] = Watched(phext, range_)
+            self._plan(watched)
+        if watched.alone:
+            push(Change(phext, (), missed=range_))
+        who = object()
+        watched.pushes[who] = push
+        return partial(self._unwatch, watched, who)
 
-    def _unwatch(self, watched: Watched) -> None:
-        if self._watched.pop(watched, watched) is None:
+    def _unwatch(self, watched: Watched, who: object) -> None:
+        if watched.pushes.pop(who, None) is not None and not watched.pushes:
+            del self._watched[watched.phext, watched.range]
             for number in list(watched.parts):
                 self._drop(watched, number)
             self.look()  # there is room for others
@@ -86,15 +99,15 @@ class Watching:
 
     def look(self) -> None:
         """A peer has come or gone, or somebody holds something else."""
-        for watched in list(self._watched):
+        for watched in list(self._watched.values()):
             self._plan(watched)
 
     def told_anew(self, link: Link) -> None:
         """A peer tells what it holds."""
-        for watched in self._watched:
+        for watched in self._watched.values():
             watched.refused.pop(link.number, None)
 
-    def _plan(self, watched: Watched, *, is_new: bool = False) -> None:
+    def _plan(self, watched: Watched) -> None:
         phext, holding = watched.phext, self._holding
         if holding.holds(phext, watched.range) and not watched.parts and not watched.alone:
             return
@@ -114,14 +127,13 @@ class Watching:
                 self._begin(watched, link, part)
             begun += here
             rest = without(rest, here)
-        has_missed = bool(rest) if is_new else bool(begun)
         watched.alone = rest
-        if has_missed:
+        if begun:  # a part that nobody told of for a while
             watched.push(Change(phext, (), missed=watched.range))
 
     def _room(self, link: Link) -> int:
         """Return how many parts more a peer would tell of: one that is asked for more leaves."""
-        begun = (by for watched in self._watched for by, _ in watched.parts.values())
+        begun = (by for watched in self._watched.values() for by, _ in watched.parts.values())
         return self._watches_max - sum(by is link for by in begun)
 
     def _begin(self, watched: Watched, link: Link, part: CoordinateRange) -> None:
@@ -142,6 +154,7 @@ class Watching:
         if by is not link or not all(place in part for place in changed.coordinates):
             raise ProtocolError("expected changes of what is watched, found others")
         if changed.verdict is not Verdict.GIVEN:
+            link.outbox.check()  # each time others are asked, and it may be asked again
             watched.refused[link.number] = None
             del watched.parts[changed.number], self._numbers[changed.number]
             self._plan(watched)
@@ -169,7 +182,8 @@ class Watching:
 
     def statistics(self) -> tuple[int, Ranges]:
         """Return how many ranges are watched, and of what nobody tells."""
-        return len(self._watched), union(part for w in self._watched for part in w.alone)
+        watched = self._watched.values()
+        return len(watched), union(part for each in watched for part in each.alone)
 
 
 def _tells(link: Link) -> bool:
