@@ -322,7 +322,7 @@ def test_commands_that_read_work_on_the_folder_of_another_user() -> None:
         "os.setgid(65534); os.setuid(65534)\n"
         "with visit(Path(sys.argv[1]), print) as asked:\n"
         "    print(asked.ask('get', 'memory', sys.argv[2]), end='')\n"
-        "    print(asked.ask('search', 'memory', '*', 'word', 9)[0][1], end='')\n"
+        "    print(asked.ask('search', 'memory', '*', 'word', 9)[0][0][1], end='')\n"
         "    asked.ask('status')\n"
     )
     with TemporaryDirectory() as top:  # above which everybody may look
