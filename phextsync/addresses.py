@@ -145,6 +145,17 @@ def reached_at(host: str | None) -> tuple[str, ...]:
             return (host,)
 
 
+def address_of_one(host: str | None) -> tuple[str, ...]:
+    """Return the address at which alone others reach what listens on `host`; none for all of this
+    machine, or for a name, whose addresses nobody has looked up."""
+    if host == "localhost":
+        return ("127.0.0.1",)
+    with suppress(ValueError):
+        ip = ipaddress.ip_address((host or "::").partition("%")[0])
+        return () if ip.is_unspecified else (str(ip),)
+    return ()
+
+
 def local_interfaces() -> list[Interface]:
     """Return this machine's interfaces."""
     through = set(_default_routes())

@@ -9,10 +9,11 @@ import json
 import logging
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
+    AsyncExitStack,
     asynccontextmanager,
     suppress,
 )
@@ -168,8 +169,11 @@ class Mdns:
         names = _Names(announcement.tags)
         # Naming them leaves out ::1, where multicast does not work.
         interfaces = self._interfaces or (*(ip for ip in network if ip != "::1"), "127.0.0.1")
-        mdns = await trio.to_thread.run_sync(_open_sockets, sorted(set(interfaces)))
-        try:
+        async with AsyncExitStack() as stack:
+            mdns = announcer = await stack.enter_async_context(_multicast(interfaces))
+            if announcement.addresses and all(map(is_loopback, announcement.addresses)):
+                # To others the address is their own. Who they are is heard all the same.
+                announcer = await stack.enter_async_context(_multicast(["127.0.0.1"]))
             browser = zeroconf.ServiceBrowser(mdns, SERVICE_TYPE, handlers=[names.put])
             try:
                 async with trio.open_nursery() as nursery:
@@ -178,14 +182,11 @@ class Mdns:
                     info = _service_info(announcement, self._interfaces or network)
                     # The name holds the node id: probing for another owner would cost 0.5 s.
                     await trio.to_thread.run_sync(
-                        lambda: mdns.register_service(info, cooperating_responders=True)
+                        lambda: announcer.register_service(info, cooperating_responders=True)
                     )
             finally:
                 with trio.CancelScope(shield=True), _at_exit():
                     await trio.to_thread.run_sync(browser.cancel)
-        finally:
-            with trio.CancelScope(shield=True), suppress(zeroconf.Error), _at_exit():
-                await trio.to_thread.run_sync(mdns.close)  # says goodbye, ends its threads
 
 
 def _at_exit() -> AbstractContextManager[None]:
@@ -391,11 +392,18 @@ class _Names:
             await self._takers.park()
 
 
-def _open_sockets(interfaces: list[str]) -> zeroconf.Zeroconf:
+@asynccontextmanager
+async def _multicast(interfaces: Iterable[str]) -> AsyncIterator[zeroconf.Zeroconf]:
+    """Have mDNS on the interfaces of some addresses for as long as the block lasts."""
     try:
-        return zeroconf.Zeroconf(interfaces=interfaces, use_asyncio=False)
+        mdns = await trio.to_thread.run_sync(zeroconf.Zeroconf, sorted(set(interfaces)))
     except RuntimeError as error:  # an IPv6 address that has just gone
         raise OSError(str(error)) from error
+    try:
+        yield mdns
+    finally:
+        with trio.CancelScope(shield=True), suppress(zeroconf.Error), _at_exit():
+            await trio.to_thread.run_sync(mdns.close)  # says goodbye, ends its threads
 
 
 async def _look_up(

@@ -2,10 +2,11 @@
 
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import trio
@@ -14,6 +15,7 @@ import zeroconf
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phextsync.addresses import address_of_one
 from phextsync.discovery import (
     NAMES_MAX,
     REMEMBERED_PEERS_MAX,
@@ -131,6 +133,57 @@ async def test_a_copied_identity_is_reported_and_both_go_on(
             await logged.wait()
             async with _mdns().open(_announcement(2)) as sightings:
                 assert (await sightings.receive()).node_id == original.node_id
+
+
+class _NoMdns:
+    """What notes which records are announced at which interfaces, and hears nothing."""
+
+    announced: ClassVar[dict[tuple[str, ...], list[str]]] = {}
+    is_announced: ClassVar[trio.Event]
+
+    def __init__(self, interfaces: Sequence[str], **options: object) -> None:
+        self._interfaces = tuple(interfaces)
+
+    def register_service(self, info: zeroconf.ServiceInfo, **options: object) -> None:
+        self.announced[self._interfaces] = info.parsed_addresses()
+        trio.from_thread.run_sync(self.is_announced.set)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    @staticmethod
+    def browse(*what: object, **options: object) -> "_NoMdns":
+        return _NoMdns([])
+
+    cancel = close
+
+
+@pytest.mark.parametrize(
+    ("host", "interfaces", "told"),
+    [
+        ("127.0.0.1", ["127.0.0.1"], ["127.0.0.1"]),
+        ("::1", ["127.0.0.1"], ["::1"]),
+        ("localhost", ["127.0.0.1"], ["127.0.0.1"]),
+        ("192.0.2.2", ["127.0.0.1", "192.0.2.1", "192.0.2.2"], ["192.0.2.2"]),
+        (None, ["127.0.0.1", "192.0.2.1", "192.0.2.2"], ["192.0.2.1", "192.0.2.2"]),
+        ("0.0.0.0", ["127.0.0.1", "192.0.2.1", "192.0.2.2"], ["192.0.2.1", "192.0.2.2"]),
+        ("::", ["127.0.0.1", "192.0.2.1", "192.0.2.2"], ["192.0.2.1", "192.0.2.2"]),
+        ("anna.test", ["127.0.0.1", "192.0.2.1", "192.0.2.2"], ["192.0.2.1", "192.0.2.2"]),
+    ],
+)
+async def test_the_address_that_a_node_listens_on_is_announced_where_it_leads_there(
+    host: str | None, interfaces: list[str], told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zeroconf, "Zeroconf", _NoMdns)
+    monkeypatch.setattr(zeroconf, "ServiceBrowser", _NoMdns.browse)
+    monkeypatch.setattr(_NoMdns, "announced", {})
+    monkeypatch.setattr(_NoMdns, "is_announced", trio.Event(), raising=False)
+    anna = replace(_announcement(1), addresses=address_of_one(host))
+    mdns = Mdns(addresses=lambda: ("192.0.2.1", "192.0.2.2"))
+    with trio.fail_after(_PATIENCE_S):
+        async with mdns.open(anna):
+            await _NoMdns.is_announced.wait()
+    assert _NoMdns.announced == {tuple(interfaces): told}
 
 
 @pytest.mark.real

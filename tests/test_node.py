@@ -133,6 +133,20 @@ class _Seen:
         yield receive
 
 
+class _Heard:
+    """A discovery that keeps what is announced."""
+
+    def __init__(self, heard: list[Announcement]) -> None:
+        self._heard = heard
+
+    @asynccontextmanager
+    async def open(self, own: Announcement) -> AsyncIterator[trio.MemoryReceiveChannel[Sighting]]:
+        self._heard.append(own)
+        send, receive = trio.open_memory_channel[Sighting](0)
+        with send:
+            yield receive
+
+
 async def test_a_peer_with_several_addresses_is_dialled_at_one_of_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, mock_clock: MockClock
 ) -> None:
@@ -147,6 +161,15 @@ async def test_a_peer_with_several_addresses_is_dialled_at_one_of_them(
                 await second.synced(peers=1)
     # One line of each side; without the rule, some more, and links that end at once.
     assert sum("joined" in message for message in caplog.messages) == 2
+
+
+async def test_a_node_announces_the_address_that_it_listens_on(tmp_path: Path) -> None:
+    (path,) = _folders(tmp_path, ["a"])
+    for host, addresses in ((_LOOPBACK, (_LOOPBACK,)), ("0.0.0.0", ())):
+        heard: list[Announcement] = []
+        seen = _Heard(heard)
+        async with open_node(path, host=host, port=0, discoveries=[seen]):
+            assert [own.addresses for own in heard] == [addresses]
 
 
 async def test_a_search_finds_what_was_written_just_before(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from phextsync import discovery, transport
+from phextsync import addresses, discovery, transport
 from phextsync.boundaries import Boundary
 from phextsync.change_streams import ChangeStream
 from phextsync.control import operations
@@ -377,6 +377,7 @@ class Node:
             self.port,
             tag,
             self.incarnation,
+            addresses=addresses.address_of_one(self._surroundings.network.listens_on),
             previous_tags=tuple(previous),
         )
 
