@@ -6,12 +6,14 @@ from random import Random
 import pytest
 
 from phextsync.conflicts import settled
-from phextsync.crdt import Scroll
+from phextsync.crdt import Applied, Scroll
 from phextsync.files.conflict_log import LoggedConflict
 from phextsync.files.records import Shared
 from phextsync.index import Coordinate
 from phextsync.replica.past import FOREVER
 from phextsync.replica.peer_versions import PeerVersions
+from phextsync.replica.sides import Apart, sides
+from phextsync.store.contract import LogEntry
 from tests.test_files import Mesh
 
 _WORDS = ("buy", "milk", "oat", "soy", "tea", "rice", "bread", "for", "two", "days", "at", "noon")
@@ -276,6 +278,40 @@ def test_of_what_peers_tell_what_is_watched_or_differs_is_kept_until_it_is_here(
     told.keep_watching("notes", [])
     assert not told.is_watched("notes", _PLACE)
     assert told.take("notes", _PLACE, versions[2]) == []
+
+
+def test_a_long_past_is_replayed_once_whatever_came_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    applied: list[bytes] = []
+    apply = Scroll.apply
+
+    def counted(scroll: Scroll, update: bytes, *, is_ours: bool = False) -> Applied:
+        applied.append(update)
+        return apply(scroll, update, is_ours=is_ours)
+
+    mine, own, other = Scroll(_PLACE, 1), b"o" * 16, b"x" * 16
+    entries: list[LogEntry] = []
+
+    def write(scroll: Scroll, text: str, node: bytes) -> None:
+        update = scroll.insert(0, text)
+        assert update is not None
+        entries.append(LogEntry(update, node, len(entries)))
+
+    for _ in range(300):
+        write(mine, "long ago\n", own)
+    before = mine.version()
+    for _ in range(20):
+        write(mine, "mine\n", own)
+    theirs = Scroll(_PLACE, 2, [mine.state()])
+    write(theirs, "of ", other)
+    had = Scroll(_PLACE, 3, [e.update for e in entries[:300]])
+    had.insert(0, "theirs\n")
+    entries.append(LogEntry(had.state(), b"", 0))
+    apart = Apart(own, before, before, [(b"y" * 16, had.version())])
+    monkeypatch.setattr(Scroll, "apply", counted)
+    found = sides(_PLACE, None, entries, apart, {1: own, 2: other}.get)
+    assert found.are_all
+    assert [side.text[:9] for side in found.others] == ["theirs\nlo", "of mine\nm"]
+    assert len(applied) < 500
 
 
 def test_of_the_versions_that_were_told_of_a_scroll_the_last_are_kept() -> None:

@@ -69,7 +69,8 @@ class _Written:
 
 
 class _Sides:
-    """The entries that all had (`_common`), those that were looked at, and those that came."""
+    """The entries that all had (`_common`), those that were looked at, and those that came. What
+    all had may be long: it is made once (`_start`), and all else of that."""
 
     def __init__(
         self,
@@ -93,9 +94,12 @@ class _Sides:
                 self._later.append(written)
             else:
                 self._arrived.append(written)
+        start = opened(place, oldest)
+        apply_some(start, [written.entry for written in self._common])
+        self._start, self._started = LogEntry(start.state(), b"", 0), start.version()
 
     def found(self) -> Sides:
-        if not covers(self._made(self._common).version(), self._apart.before):
+        if not covers(self._started, self._apart.before):
             return Sides((), are_all=False)
         others: list[OtherSide] = []
         left = self._arrived
@@ -125,7 +129,7 @@ class _Sides:
         known = [
             w for i, w in enumerate(self._later) if w in known and (i <= last or i not in ours)
         ]
-        base = self._made([*self._common, *known]).text
+        base = self._made(known).text
         came = [w for w in arrived if covers(version, w.version)]
         writers = frozenset[bytes]().union(*(w.writers for w in came)) or {node}
         left = [w for w in arrived if w not in came]
@@ -133,10 +137,11 @@ class _Sides:
 
     def _text_at(self, version: bytes) -> str | None:
         """Return the text of a version, None when it cannot be made."""
-        scroll = opened(self._place, self._oldest)
+        is_after = covers(version, self._started)
+        scroll = opened(self._place, self._start if is_after else self._oldest)
         waiting = [
             LogEntry(strip_deletes(w.entry.update, w.version), b"", 0)
-            for w in (*self._common, *self._later, *self._arrived)
+            for w in (*(() if is_after else self._common), *self._later, *self._arrived)
             if _has_text(w) and covers(version, clocks_of(w.version) + EMPTY_VERSION[-1:])
         ]
         apply_some(scroll, waiting)
@@ -153,10 +158,10 @@ class _Sides:
             for w in self._later
             if writer in w.writers or (had is not None and covers(had, w.version))
         ]
-        known += self._needed([*self._common, *known], theirs, known)
+        known += self._needed(theirs, known)
         if any(self._apart.own not in w.writers for w in self._later if w not in known):
             return None  # what a third node wrote: nothing says whether this one knew it
-        base, side = self._made([*self._common, *known]), [*self._common, *known, *theirs]
+        base, side = self._made(known), [*known, *theirs]
         after = self._made(side)
         if not all(covers(after.version(), w.version) for w in side):
             return None
@@ -164,22 +169,25 @@ class _Sides:
         is_tidied = "".join(base.text.split()) == "".join(after.text.split())
         return OtherSide(base.text, base.text if is_tidied else after.text, (writer,))
 
-    def _needed(
-        self, there: list[_Written], theirs: list[_Written], known: list[_Written]
-    ) -> list[_Written]:
+    def _needed(self, theirs: list[_Written], known: list[_Written]) -> list[_Written]:
         """Return what was here before and `theirs` builds on: of each writer the first entries up
         to the last that is needed, those of this node first."""
         rest = [w for w in self._later if w not in known]
         ours = [w for w in rest if self._apart.own in w.writers]
         for some in ([], ours, [w for w in rest if w not in ours], rest):
+            scroll = opened(self._place, self._start)
+            waiting = [each.entry for each in (*known, *theirs)]
             for i in range(len(some) + 1):
-                made = self._made([*there, *some[:i], *theirs])
-                if all(covers(made.version(), w.version) for w in theirs):
+                waiting += [each.entry for each in some[max(0, i - 1) : i]]
+                apply_some(scroll, waiting)
+                version = scroll.version()
+                if all(covers(version, w.version) for w in theirs):
                     return some[:i]
         return []
 
     def _made(self, written: Iterable[_Written]) -> Scroll:
-        scroll = opened(self._place, self._oldest)
+        """Return what all had before, with what was written then."""
+        scroll = opened(self._place, self._start)
         apply_some(scroll, [each.entry for each in written])
         return scroll
 
