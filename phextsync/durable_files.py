@@ -36,6 +36,16 @@ def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
     sync_folder(path.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder of mode 0700, and those above it, durably, where there is none: a file in it
+    is no more durable than the folder."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in made:
+        with suppress(PermissionError):  # of one that may be written, not read
+            sync_folder(each.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make what was created, renamed and removed in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

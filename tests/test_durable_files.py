@@ -212,6 +212,16 @@ def test_of_many_that_write_at_once_one_is_the_last(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_folder_that_is_made_for_a_file_is_as_durable_as_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = NodeIdentity.create(MeshKey.generate(os.urandom(32)), "node", os.urandom(32))
+    synced: list[Path] = []
+    monkeypatch.setattr(durable_files, "sync_folder", synced.append)
+    identity.save(tmp_path / "new" / "data")
+    assert {*synced} == {tmp_path, tmp_path / "new", tmp_path / "new" / "data"}
+
+
 def test_an_identity_that_cannot_be_written_is_an_error_that_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 from phextsync.crdt import Fingerprinter, Scroll
-from phextsync.durable_files import sync_folder
+from phextsync.durable_files import make_folder, sync_folder
 from phextsync.errors import PhextsyncError, ScrollError, StoreDamagedError, StoreError, UpdateError
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.replica.replicas import ReplicaSet
@@ -262,7 +262,7 @@ def restore(
     """
     with _reading(file):
         pass
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     lock = lock_folder(folder)
     try:
         if not replace and any((folder / name).exists() for name in (STORE, NEW)):

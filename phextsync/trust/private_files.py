@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from phextsync.durable_files import write_whole
+from phextsync.durable_files import make_folder, write_whole
 from phextsync.errors import IdentityError
 
 IDENTITY_FILE: Final = "identity.pem"
@@ -29,7 +29,7 @@ _MADE_AGAIN_BY: Final = {
 def save_private(path: Path, data: bytes) -> None:
     """Write a file of mode 0600, whole or not at all, into a folder that is made if necessary."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_whole(path, data)
     except OSError as error:
         raise IdentityError(f"{path} cannot be written: {error.strerror}") from error
