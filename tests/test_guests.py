@@ -688,6 +688,19 @@ def test_a_holder_that_is_behind_what_was_shown_is_passed_over() -> None:
     assert reader.replica[_B] == "old and new"
 
 
+def test_a_scroll_whose_versions_were_watched_when_it_was_held_may_be_a_guest() -> None:
+    network = _network()
+    holder, reader = network.peers
+    reader.replicas.peer_versions.watch(PHEXT, _B)
+    _fetch(network)
+    for word in (" and", " three"):
+        holder.replica.append(_B, word)
+        while network.step():
+            pass
+    assert reader.replica[_B] == "two and three"
+    assert holder.node_id in reader.replicas.peer_versions.known(PHEXT, _B)
+
+
 def test_what_is_held_again_is_a_guest_no_longer() -> None:
     network = _network()
     reader = network.peers[1]

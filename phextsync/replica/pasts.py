@@ -69,10 +69,15 @@ class Pasts:
                 size += pasts[-1].size
         return pasts, None if end is None else range_.intersect(CoordinateRange(end, None))
 
-    def _past(self, coordinate: Coordinate, state: bytes, writers: dict[int, bytes]) -> Past:
+    def news(self, coordinate: Coordinate) -> list[LogEntry]:
+        """Return what was written to a scroll and is not yet durable."""
         news: list[LogEntry] = []
         for layer in self._pending.layers(coordinate):
             news += [*([] if layer.entry is None else [layer.entry]), *layer.log]
+        return news
+
+    def _past(self, coordinate: Coordinate, state: bytes, writers: dict[int, bytes]) -> Past:
+        news = self.news(coordinate)
         return Past(
             self._phext,
             coordinate,

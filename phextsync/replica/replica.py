@@ -93,6 +93,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         self._pasts = Pasts(name, index, pending, documents, contents, shared)
         self._holding = shared.holding
         self.closed = contents.stored_text
+        self.news = self._pasts.news
         self.note_held()
 
     # -- the mapping -----------------------------------------------------------------------

@@ -8,14 +8,7 @@ from collections.abc import Sequence
 
 from phextsync.crdt import ROOT, Applied
 from phextsync.errors import ProtocolError, ScrollError, StoreDamagedError, UpdateError
-from phextsync.index import (
-    Coordinate,
-    CoordinateRange,
-    check_update,
-    clean_update,
-    contains,
-    update_version,
-)
+from phextsync.index import Coordinate, check_update, clean_update, contains, update_version
 from phextsync.replica.listener import NewUpdate
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
@@ -155,16 +148,12 @@ class Incoming:
 
     def _note_known(self, replica: Replica, coordinate: Coordinate) -> None:
         """Note that the peer writes knowing what we wrote in a scroll, if that is on its disk."""
-        name, only = replica.name, CoordinateRange.of(coordinate)
-        to_come = self._outgoing.under_way(name, only)
-        if coordinate in self._ledger.unacknowledged(name) or any(to_come):
+        own, scroll = self._replicas.node_id, (replica.name, coordinate)
+        if any(entry.origin == own for entry in replica.news(coordinate)):
             return
-        if coordinate in replica.uncommitted():
-            news = replica.past(coordinate).news
-            if any(entry.origin == self._replicas.node_id for entry in news):
-                return
-        version = replica.version(coordinate)
-        self._peer_versions.note(name, coordinate, self._peer_id, version)
+        if self._outgoing.is_under_way(scroll) or self._ledger.is_unacknowledged(scroll):
+            return
+        self._peer_versions.note(*scroll, self._peer_id, replica.version(coordinate))
 
     def _place(self, scroll: ScrollId, entry: LogEntry, *, is_new: bool) -> None:
         """A live update came: it may have come by another way before. Where it did not, those who

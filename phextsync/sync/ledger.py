@@ -172,12 +172,11 @@ class Ledger:
             if frame.phext == phext:
                 yield from frame.coordinates
 
-    def unacknowledged(self, phext: str) -> Iterator[Coordinate]:
-        """Iterate over the scrolls of which the peer is not known to have on its disk what we sent
-        it."""
-        for frame in self._unacknowledged:
-            if frame.phext == phext:
-                yield from frame.coordinates
+    def is_unacknowledged(self, scroll: ScrollId) -> bool:
+        """Whether the peer is not known to have on its disk what we sent it of a scroll."""
+        phext, coordinate = scroll
+        frames = self._unacknowledged
+        return any(coordinate in frame.coordinates for frame in frames if frame.phext == phext)
 
     def is_quiet(self, phext: str) -> bool:
         """Whether no frame of the phext is under way."""

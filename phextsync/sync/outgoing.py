@@ -309,6 +309,12 @@ class Outgoing:
             if part.phext == phext and part.coordinate in range_:
                 yield part.coordinate
 
+    def is_under_way(self, scroll: ScrollId) -> bool:
+        """Whether a scroll is to be sent, but for streams."""
+        if scroll in self.dirty or scroll in self.found or scroll in self.asked:
+            return True
+        return any((part.phext, part.coordinate) == scroll for part in self.parts)
+
     def streams_of(self, phext: str, range_: CoordinateRange) -> Iterator[CoordinateRange]:
         """Iterate over the parts of a range of which everything is still to be sent."""
         for streamed, stream in self.streams:
