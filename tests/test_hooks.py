@@ -153,6 +153,7 @@ async def test_a_post_over_http_is_signed_and_follows_no_redirect() -> None:
     assert head.startswith("POST /hook?a=b HTTP/1.1\r\n")
     proof = hmac.new(b"secret", body, "sha256").hexdigest()
     assert f"{SIGNATURE}: sha256={proof}" in head
+    assert "User-Agent: phextsync\r\n" in head
     with pytest.raises(LinkError, match="no answer"):
         await target.post(body, {})
 

@@ -97,7 +97,10 @@ def test_a_node_says_what_it_serves_and_which_peers_come_and_go(tmp_path: Path) 
     log.parent.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as server:
         http = f"127.0.0.1:{server.getsockname()[1]}"
-    with _up(one, "--http", http, "--log", str(log)) as first:
+    secret = tmp_path / "secret"
+    secret.write_text("unseen")
+    hook = ("--hook", "https://127.0.0.1:9/hidden", "--hook-secret-file", str(secret))
+    with _up(one, "--http", http, "--log", str(log), *hook) as first:
         first.wait_until(_is_running)
         port = first.status()["port"]
         with _up(two, "--quiet", f"--peer=127.0.0.1:{port}") as second:
@@ -105,6 +108,7 @@ def test_a_node_says_what_it_serves_and_which_peers_come_and_go(tmp_path: Path) 
             shown = first.log.read_text()
             assert f"listens on port {port}\n  at 127.0.0.1:{port}\n" in shown
             assert f"\n  HTTP at http://{http}\n" in shown
+            assert "\n  changes are posted to https://127.0.0.1:9\n" in shown
             assert f"\n  {notes} is bound to 7.* of memory\n" in shown
             second.wait_until(lambda status: len(status["peers"]) == 1)
         _until(lambda: ") is gone: " in first.log.read_text(), first)

@@ -124,6 +124,7 @@ async def open_doors(node: Node, doors: Doors, nursery: trio.Nursery) -> list[st
     lines: list[str] = []
     for target in doors.hooks:
         nursery.start_soon(Hook(node, target).run)
+        lines.append(f"  changes are posted to {target.place}")
     if doors.http is not None:
         from phextsync.gateways import http as gateway  # which is there: see `doors_of`
 

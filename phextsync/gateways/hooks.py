@@ -98,8 +98,9 @@ class Target:
     ) -> int:
         parts = urlsplit(self.url)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        who = {"User-Agent": "phextsync"}  # some servers refuse those that do not say
         try:
-            connection.request("POST", path, body, dict(headers))
+            connection.request("POST", path, body, {**who, **headers})
             return connection.getresponse().status
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise LinkError(f"no answer: {error or type(error).__name__}") from error
