@@ -15,7 +15,8 @@ ScrollId: TypeAlias = tuple[str, Coordinate]
 Told: TypeAlias = list[tuple[bytes, bytes]]
 """Node ids, and versions that they had."""
 
-_BYTES_MAX: Final = 1 << 20  # of versions; those of the scroll that was told first go first
+_BYTES_MAX: Final = 16 << 20  # of versions; those of the scroll that was told first go first
+_BESIDES: Final = 512  # bytes that a version takes besides its own, where it is the only one
 _TOLD_MAX: Final = 64  # of one scroll, the last: the scroll is made once more for each
 
 
@@ -52,13 +53,14 @@ class PeerVersions:
             told = self._of(scroll)[0]
             told.append((node_id, version))
             if len(told) > _TOLD_MAX:
-                self._size -= len(told.pop(0)[1])
+                self._size -= _size(told.pop(0)[1])
             self._make_room(version)
 
     def note(self, phext: str, coordinate: Coordinate, node_id: bytes, version: bytes) -> None:
         """What a peer writes from now on it writes knowing this version."""
         known = self._of((phext, coordinate))[1]
-        self._size -= len(known.get(node_id, b""))
+        if node_id in known:
+            self._size -= _size(known[node_id])
         known[node_id] = version
         self._make_room(version)
 
@@ -69,7 +71,7 @@ class PeerVersions:
         taken = [each for each in told if covers(version, each[1])]
         told[:] = [each for each in told if each not in taken]
         for node_id, had in taken:
-            self._size -= len(had)
+            self._size -= _size(had)
             if covers(had, known.get(node_id, EMPTY_VERSION)):
                 self.note(phext, coordinate, node_id, had)
         return taken
@@ -82,10 +84,14 @@ class PeerVersions:
         return self._scrolls.setdefault(scroll, ([], {}))
 
     def _make_room(self, version: bytes) -> None:
-        self._size += len(version)
+        self._size += _size(version)
         while self._size > _BYTES_MAX:
             self._forget(next(iter(self._scrolls)))
 
     def _forget(self, scroll: ScrollId) -> None:
         told, known = self._scrolls.pop(scroll, ([], {}))
-        self._size -= sum(len(version) for _, version in told) + sum(map(len, known.values()))
+        self._size -= sum(_size(version) for _, version in told) + sum(map(_size, known.values()))
+
+
+def _size(version: bytes) -> int:
+    return _BESIDES + len(version)
