@@ -76,6 +76,7 @@ _HUNKS_WORK_MAX: Final = 1 << 20  # for each, two copies are made; one of 1 MiB 
 _VERSION_BYTE_WORK: Final = 40  # it takes as long to copy as so many bytes of text
 
 _IMPORT_BIT: Final = 1 << 52
+_LINES_AT_A_TIME: Final = 256
 _NO_UPDATE: Final = b"\0\0"
 _POSITION: Final = re.compile(r"([<>])(?:([0-9a-f]{1,14})\.([0-9a-f]{1,8})\.([12]))?")
 
@@ -354,16 +355,28 @@ class Scroll:
         """Return the lines without their ends, and the runs of characters (client, clock, units)
         that each is made of; an empty line is made of its end. O(size + lines * items).
 
-        Yrs tells the ids of characters when they are deleted: so they are, in a copy.
+        Yrs tells the ids of characters when they are deleted: so they are, in a copy. To each place
+        it walks from the beginning, through what was deleted too, and it cuts a run in a time that
+        grows with the run: so the last lines are deleted first, some at a time.
         """
         copy = self._copy(self.client_id)
-        at = 0  # in bytes; the ends of the lines before stay
+        found = lines_of(self.text)
+        at = len(self.text.encode())
+        pieces = []
+        for first in reversed(range(0, len(found), _LINES_AT_A_TIME)):
+            some = found[first : first + _LINES_AT_A_TIME]
+            at -= len("".join(some).encode())
+            pieces.append(copy._take_lines(some, at))
+        return [line for piece in reversed(pieces) for line in piece]
+
+    def _take_lines(self, some: list[str], at: int) -> list[tuple[str, list[tuple[int, int, int]]]]:
+        """Delete lines that begin at a byte; the ends of those that have more than an end stay."""
         lines = []
-        for line in lines_of(self.text):
+        for line in some:
             content = without_end(line)
-            with copy._transaction():
-                del copy._yrs[at : at + len(content.encode() or line)]
-            lines.append((content, _deleted(copy._take_observed() or _NO_UPDATE)))
+            with self._transaction():
+                del self._yrs[at : at + len(content.encode() or line)]
+            lines.append((content, _deleted(self._take_observed() or _NO_UPDATE)))
             at += len(line) - len(content) if content else 0
         return lines
 

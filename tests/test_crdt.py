@@ -192,6 +192,19 @@ def test_lines_are_told_without_their_ends() -> None:
     ]
 
 
+def test_of_a_long_text_each_line_is_told_in_its_place() -> None:
+    a = _scroll(7)
+    a.append("".join(f"\u00e9{number}\r\n\n" for number in range(3000)))
+    lines = a.lines()
+    assert [text for text, _ in lines] == [
+        text for number in range(3000) for text in (f"\u00e9{number}", "")
+    ]
+    at = 0
+    for text, runs in lines:
+        assert runs == [(7, at, len(text) or 1)]
+        at += len(text) + 2 if text else 1
+
+
 def test_new_line_ends_and_words_are_undone_in_one_step() -> None:
     a = _scroll(1)
     a.edit("one\ntwo\n")
