@@ -181,6 +181,20 @@ async def test_who_wrote_which_line_is_said_by_name(tmp_path: Path) -> None:
         assert "<code>two</code>" in page
 
 
+async def test_who_wrote_a_long_scroll_is_told_in_pages(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        node.phext()[AT] = "".join(f"line{number}\n" for number in range(9000))
+        found: list[str] = []
+        links = [f"/scroll/memory/{AT}?view=blame"]
+        while links:
+            page = await page_of(port, links[0])
+            assert len(page) < 500_000
+            found += re.findall(r"<code>line(\d+)</code>", page)
+            links = [link for link in links_of(page) if "from=" in link]
+        assert found == [*map(str, range(9000))]
+
+
 async def test_without_history_the_page_says_how_to_keep_it(tmp_path: Path) -> None:
     make_identity(tmp_path)
     async with web_node(tmp_path) as (node, port):

@@ -25,6 +25,7 @@ from phextsync.web.walking import prefix_text
 
 _VIEW: Final = "scrolls"
 _VERSIONS: Final = 200
+_LINES: Final = 4000  # of a page that says who wrote them: 20 ms
 
 T = TypeVar("T")
 
@@ -72,7 +73,7 @@ class OneScroll:
             case "history":
                 return await self._show_history(place, request.query_params.get("at", ""))
             case "blame":
-                return await self._show_blame(place)
+                return await self._show_blame(place, request.query_params.get("from", ""))
             case _:
                 return self._show_text(place)
 
@@ -92,9 +93,17 @@ class OneScroll:
             writer=self._shell.node.identity.name,
         )
 
-    async def _show_blame(self, place: _Place) -> Response:
+    async def _show_blame(self, place: _Place, asked: str) -> Response:
         lines: list[BlamedLine] = await self._look_back(operations.BLAME.answer, "blame", place)
-        return self._page("blame.html", place, lines=lines, who=self._shell.who)
+        first = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 10 else 0
+        rest = first + _LINES
+        return self._page(
+            "blame.html",
+            place,
+            lines=lines[first:rest],
+            next_page=f"{place.path}?view=blame&from={rest}" if rest < len(lines) else "",
+            who=self._shell.who,
+        )
 
     async def _show_history(self, place: _Place, at: str) -> Response:
         form = operations.VERSIONS.answer
