@@ -221,7 +221,7 @@ def _pieces(base: str, ours: Sequence[Edit], theirs: Sequence[Edit]) -> Iterator
     """
     sides = _Side(base, ours), _Side(base, theirs)
     stops = [stop for _, stop, _ in ours]
-    found: dict[int, list[tuple[int, int, _Piece]]] = {}
+    found: dict[int, list[tuple[int, int, _Piece, bool]]] = {}
     for side, edits in enumerate(sides):
         for (start, stop, words), place in edits.put_in():
             rest = _lacking(ours, stops, (start, stop, words)) if side else words
@@ -232,14 +232,29 @@ def _pieces(base: str, ours: Sequence[Edit], theirs: Sequence[Edit]) -> Iterator
                 order = 1
             elif order and words.startswith(("\n", "\r\n")):
                 order = 3
-            found.setdefault(stop, []).append((order, side, piece))
+            are_lines = not order and base[start - 1 : start] in ("", "\n")
+            if rest:
+                found.setdefault(stop, []).append((order, side, piece, are_lines))
+    lines = ""  # those that stand last, in the place of others, and lack their end
     cuts = {0, len(base), *(cut for edit in (*ours, *theirs) for cut in edit[:2])}
     for start, stop in pairwise([*sorted(cuts), len(base)]):
-        yield from (piece for *_, piece in sorted(found.get(start, ()), key=itemgetter(0, 1)))
+        end = _END.match(base, start)
+        for _, _, piece, are_lines in sorted(found.get(start, ()), key=itemgetter(0, 1)):
+            if end is not None and are_lines and _need_end(lines, piece.text):
+                yield _Piece(end[0], _NOWHERE)
+            yield piece
+            lines = piece.text if end is not None and are_lines else ""
         kept = [edits.kept(start, stop) for edits in sides]
         if start < stop and kept[0] is not None and kept[1] is not None:
             text = kept[0][1] or kept[1][1] or base[start:stop]
+            lines = ""
             yield _Piece(text, (start, kept[0][0], kept[1][0]))
+
+
+def _need_end(lines: str, others: str) -> bool:
+    """Whether lines that lack their end need one before others, or nothing would tell an empty line
+    between them from it."""
+    return bool(lines) and (lines.endswith("\n") or others.startswith(("\n", "\r\n")))
 
 
 def _lacking(ours: Sequence[Edit], stops: Sequence[int], edit: Edit) -> str:
@@ -261,8 +276,10 @@ def _has(inserted: str, words: str) -> bool:
     """Whether lines, or words of one line, are all there among others."""
     if "\n" not in words + inserted:
         return f" {' '.join(words.split())} " in f" {' '.join(inserted.split())} "
-    wanted = words if words.endswith("\n") else f"{words}\n"
-    return f"\n{wanted}" in f"\n{inserted}\n"
+    wanted, there = (
+        text if text.endswith("\n") or not text else f"{text}\n" for text in (words, inserted)
+    )
+    return f"\n{wanted}" in f"\n{there}"
 
 
 def _behind_common(inserted: str, words: str) -> str:

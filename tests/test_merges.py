@@ -154,6 +154,13 @@ def test_changes_that_meet_do_not_depend_on_the_side(
         ("10 20\n", "200\n", "10 200\n", "200\n"),
         ("a b", "a b\nc d", "a b\nc e", "a b\nc d\nc e"),
         ("a b", "a b\nc d\nc e", "a b\nc e", "a b\nc d\nc e"),  # done again, later
+        # An empty line that one side put in where the other put a line.
+        ("a\nb\n", "a\nc\nb\n", "a\n\nb\n", "a\nc\n\nb\n"),
+        ("a\nb\n", "a\n\nb\n", "a\nc\nb\n", "a\n\nc\nb\n"),
+        ("", "\n", "\n\n", "\n\n"),
+        ("a\n", "b\n\n", "c\n", "b\n\nc\n"),
+        ("a\n", "b\n", "\nc\n", "b\n\nc\n"),
+        ("a\r\n", "b\r\n\r\n", "c\r\n", "b\r\n\r\nc\r\n"),
         ("see it\n", "see it now\n", "see it now and then\n", "see it now and then\n"),
         ("<1>\n", "<1><2>\n", "<1><3>\n", "<1><2><3>\n"),
     ],
@@ -236,6 +243,32 @@ def test_words_of_two_lines_come_into_no_line(texts: tuple[str, str, str]) -> No
         for before, behind in pairwise(line.split()):
             both = [places for places in at if before in places and behind in places]
             assert not both or any(places[before] == places[behind] for places in both)
+
+
+@st.composite
+def _whole_lines(draw: st.DrawFn) -> tuple[str, str, str]:
+    """Three texts of lines, some of them empty, of which the last two were made of the first by
+    whole lines that came and went."""
+    numbers = count()
+    base = [f"{next(numbers)}" for _ in range(draw(st.integers(0, 3)))]
+    texts = [base]
+    for side in "mn":
+        changed: list[str] = []
+        for line in [*base, None]:
+            are_empty = draw(st.lists(st.booleans(), max_size=2))
+            changed += ["" if is_empty else f"{side}{next(numbers)}" for is_empty in are_empty]
+            if line is not None and draw(st.booleans()):
+                changed.append(line)
+        texts.append(changed)
+    one, two, three = ("".join(f"{line}\n" for line in lines) for lines in texts)
+    return one, two, three
+
+
+@given(_whole_lines())
+def test_lines_do_not_depend_on_the_side(texts: tuple[str, str, str]) -> None:
+    base, current, new = texts
+    one, other = merged_text(base, current, new), merged_text(base, new, current)
+    assert {*one.splitlines()} == {*other.splitlines()}
 
 
 # -- blanks of two documents that merged --------------------------------------------------------
