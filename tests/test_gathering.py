@@ -8,12 +8,14 @@ import pytest
 
 from phextsync.control import operations
 from phextsync.control.bringing import served
+from phextsync.control.frames import encode_error
 from phextsync.errors import NotHeldError, PhextsyncError
 from phextsync.gateways.brought import brought
 from phextsync.gateways.exchange import Request
 from phextsync.gateways.sq import SqApi
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.pieces import cut
+from phextsync.sync.messages import Ask
 from phextsync.sync.surveying import Surveying
 from phextsync.testing import MemoryMesh, Partition, Repair
 from phextsync.testing.mesh import PHEXT
@@ -261,6 +263,25 @@ def test_a_search_has_the_best_of_all_holders_and_says_who_was_not_asked() -> No
         hits = await memory.node(0).search("milk", PHEXT, missing=missing)
         assert {hit.coordinate for hit in hits} == {_A, _C}
         assert [line.startswith("no holder of ") for line in missing] == [True]
+
+    _run(body)
+
+
+def test_a_search_that_fails_at_one_holder_has_what_the_others_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(_: Ask) -> bytes:
+        return encode_error(0, PhextsyncError("it failed there"))
+
+    async def body(memory: MemoryMesh) -> None:
+        desk = memory.node(0).desk
+        monkeypatch.setattr(memory.node(1).answering, "_answer", fail)
+        found = operations.SEARCH.answer.decode(await desk.wait(["search", PHEXT, "*", "1", 9]))
+        assert {hit.coordinate for hit in found.hits} == {_A, _B, _E}
+        (line,) = found.missing
+        assert line.endswith("cannot be searched: it failed there")
+        with pytest.raises(PhextsyncError, match="expected a limit"):
+            await desk.wait(["search", PHEXT, "*", "1", 0])
 
     _run(body)
 

@@ -14,7 +14,7 @@ from phextsync.control.answers import DeletedScrolls, Found, ListedScroll, Missi
 from phextsync.control.frames import Value, check_request, decode_answer, encode_request
 from phextsync.control.operations import Operation, check_phext, operation_of, unsigned
 from phextsync.control.performing import PAGE_BYTES, PAGE_ITEMS, rest_of, unfit
-from phextsync.errors import CoordinateError, NotHeldError, ProtocolError, StoreError
+from phextsync.errors import CoordinateError, NotHeldError, PhextsyncError, ProtocolError
 from phextsync.index import Coordinate, CoordinateRange, cbor_items
 from phextsync.ranges import Ranges
 from phextsync.replica.holding import Holding
@@ -217,17 +217,18 @@ class Gathering:
         )
 
     async def _search(self, phext: str, range_: CoordinateRange, words: str, limit: int) -> Value:
-        """Ask each holder for its best, and return the best of all."""
+        """Ask each holder for its best, and return the best of all. An error of all that could be
+        asked is raised."""
         pieces = self._foreign.pieces(phext, range_)
         hits: list[Hit] = []
         unanswered: list[CoordinateRange] = []
-        failed: list[str] = []
+        failed: dict[CoordinateRange, PhextsyncError] = {}
 
         async def find(piece: CoordinateRange) -> None:
             try:
                 hits.extend(await found_in(piece))
-            except StoreError as error:
-                failed.append(f"{phext} {piece} cannot be searched: {error}")
+            except PhextsyncError as error:
+                failed[piece] = error
 
         async def found_in(piece: CoordinateRange) -> list[Hit]:
             if self._holding.holds(phext, piece):
@@ -240,7 +241,10 @@ class Gathering:
 
         await at_once([partial(find, piece) for piece in pieces], _AT_ONCE)
         hits.sort(key=lambda hit: (-hit.score, hit.coordinate))
-        missing = (*self._foreign.unreachable(phext, unanswered), *failed)
+        if failed and len(failed) + len(unanswered) == len(pieces):
+            raise failed[min(failed, key=lambda piece: piece.lower)]
+        errors = [f"{phext} {p} cannot be searched: {error}" for p, error in failed.items()]
+        missing = (*self._foreign.unreachable(phext, unanswered), *errors)
         return operations.SEARCH.answer.encode(Found(hits[:limit], missing))
 
     def _nobody(self, phext: str, range_: CoordinateRange) -> NotHeldError:
