@@ -219,6 +219,7 @@ class Gathering:
     async def _search(self, phext: str, range_: CoordinateRange, words: str, limit: int) -> Value:
         """Ask each holder for its best, and return the best of all. An error of all that could be
         asked is raised."""
+        check_request([operations.SEARCH.name, phext, str(range_), words, limit])
         pieces = self._foreign.pieces(phext, range_)
         hits: list[Hit] = []
         unanswered: list[CoordinateRange] = []
