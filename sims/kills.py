@@ -44,9 +44,12 @@ class Writer:
     """Changes the files of two directories a line at a time. `lines` are those that have to be
     there, `deleted` those that must not be."""
 
-    def __init__(self, directories: Sequence[Path], source: random.Random) -> None:
+    def __init__(
+        self, directories: Sequence[Path], source: random.Random, *, only_adds: bool
+    ) -> None:
         self._directories = directories
         self._source = source
+        self._only_adds = only_adds
         self._count = 0
         self.lines: dict[str, None] = {}
         self.deleted: dict[str, None] = {}
@@ -57,8 +60,10 @@ class Writer:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self._source.randrange(_FILES)}.md"
         with suppress(FileNotFoundError):  # its node has given it another name
-            habits = (self._append, self._append, self._save, self._save, self._rewrite)
-            self._source.choice((*habits, self._rename))(path)
+            habits = [self._append, self._save]
+            if not self._only_adds:
+                habits += [*habits, self._rewrite, self._rename]
+            self._source.choice(habits)(path)
 
     def problems(self) -> list[str]:
         """Say which lines are lost, doubled or back, and where, and whether the files differ."""
@@ -109,7 +114,7 @@ class Writer:
     def _changed(self, text: str) -> tuple[str, Callable[[], None]]:
         """Return a text with a line more or less, and what notes that it is so."""
         lines = _lines_of(text)
-        at = self._source.randint(0, len(lines))
+        at = len(lines) if self._only_adds else self._source.randint(0, len(lines))
         if at < len(lines) and lines[at] in self.lines and self._source.random() < 0.3:
             gone = lines.pop(at)
 
@@ -152,8 +157,9 @@ def _lines_of(text: str) -> list[str]:
     return [f"{line}\n" for line in text.split("\n") if line]
 
 
-def run(parent: Path, kills: int, seed: int) -> list[str]:
-    """Kill a node `kills` times; return what is wrong at the end, nothing when all is well."""
+def run(parent: Path, kills: int, seed: int, *, only_adds: bool = False) -> list[str]:
+    """Kill a node `kills` times; return what is wrong at the end, nothing when all is well. With
+    `only_adds`, lines are put in at the end of files, and nothing else is done."""
     source = random.Random(seed)
     with mesh(parent, ("killed", "other"), options=("--host", "127.0.0.1", "--port", "0")) as nodes:
         directories = [parent / f"{node.folder.name}-files" for node in nodes]
@@ -163,7 +169,7 @@ def run(parent: Path, kills: int, seed: int) -> list[str]:
         other.start()
         port = other.status()["port"]
         killed.options = (*killed.options, "--no-mdns", "--peer", f"127.0.0.1:{port}")
-        writer = Writer(directories, source)
+        writer = Writer(directories, source, only_adds=only_adds)
         for _ in range(kills):
             killed.launch()
             end = time.monotonic() + source.uniform(*_LIFE_S)
@@ -199,9 +205,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sims.kills", description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only-adds", action="store_true", help="put lines at the end of files")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="phextsync-kills-", dir=os.getcwd()) as folder:
-        problems = run(Path(folder), options.kills, options.seed)
+        problems = run(Path(folder), options.kills, options.seed, only_adds=options.only_adds)
     for problem in problems[:20]:
         print(problem)
     print(f"{options.kills} kills: {'every line is there, once' if not problems else 'FAILED'}")
