@@ -17,11 +17,11 @@ from phextsync.files.absences import Absences
 from phextsync.files.directory import Directory
 from phextsync.files.intake import Intake, Taken
 from phextsync.files.names import Line, NameMap
-from phextsync.files.output import Output
 from phextsync.files.problems import Problems
 from phextsync.files.reading import File, Found, Gone, Reader, Ways
 from phextsync.files.records import Intent, Record, Records
 from phextsync.files.root import Root
+from phextsync.files.settling import Settling
 from phextsync.files.writes import Changed, Draft, Placed, Write
 from phextsync.index import Coordinate
 from sims import directories
@@ -131,13 +131,13 @@ def test_a_deletion_of_most_names_that_is_not_held(monkeypatch: pytest.MonkeyPat
 
 
 def test_intents_that_are_not_looked_at_after_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def find_out(output: Output, now: float) -> None:
-        for coordinate in output._records:
-            record = output._records.get(coordinate)
+    async def find_out(settling: Settling, now: float) -> None:
+        for coordinate in settling._records:
+            record = settling._records.get(coordinate)
             if record is not None and record.intent is not None:
-                output._records.keep(coordinate, replace(record, intent=None))
+                settling._records.keep(coordinate, replace(record, intent=None))
 
-    monkeypatch.setattr(Output, "find_out", find_out)
+    monkeypatch.setattr(Settling, "find_out", find_out)
     _caught(249, "was deleted and is back")
 
 

@@ -26,6 +26,7 @@
 * `merging`: how the change of a file is done to its scroll
 * `naming`: the map of names and the paths that follow from it
 * `intake`: what files say about their scrolls, and which file was renamed
+* `settling`: whether what was about to happen to a file has, after a crash
 * `output`: makes files what their scrolls are
 * `binding`: a directory and a range of scrolls that are the same
 * `bindings`: which directories of this machine are bound

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Final
 
 from phextsync.conflicts import conflicts, theirs_of
-from phextsync.edits import likeness
 from phextsync.errors import DirectoryError
 from phextsync.files.absences import Absences
 from phextsync.files.conflict_log import ConflictLog
@@ -19,9 +18,10 @@ from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.merging import Merging
 from phextsync.files.naming import Naming
 from phextsync.files.problems import Problems
-from phextsync.files.reading import TEXT_BYTES_MAX, File, Found, Gone, Trouble
+from phextsync.files.reading import TEXT_BYTES_MAX, File, Trouble
 from phextsync.files.records import Intent, Record, Records, digest_of
 from phextsync.files.rules import rules_of_others
+from phextsync.files.settling import Settling
 from phextsync.files.todo import Runner, Todo
 from phextsync.files.unseen import Unseen
 from phextsync.files.writes import ELSEWHERE, Changed, Draft, Outcome, Placed, Unknown, Write
@@ -30,7 +30,6 @@ from phextsync.replica.replica import Replica
 
 _AT_ONCE_CHARACTERS: Final = 4 << 20
 _PASSES_MAX: Final = 4
-_LIKE: Final = 0.5  # how much of its text a file has kept that was saved while it lay aside
 _MOVING: Final = ".phextsync.moving-"
 
 
@@ -73,6 +72,9 @@ class Output:
         self._run = run
         self._durable = durable
         self._may_write = may_write
+        self.settling = Settling(
+            records, merging, problems, todo, directory, run=run, durable=durable
+        )
 
     async def give(self, ready: dict[Coordinate, File | None], now: float) -> None:
         """Make files what their scrolls are."""
@@ -368,18 +370,12 @@ class Output:
                 self._todo.look_at(write.path)
             return
         if not isinstance(outcome, Unknown) and outcome != Changed(is_aside=True):
-            self._not_written(coordinate, record)
+            self._records.take_back(coordinate, record)
         if isinstance(outcome, Changed):
             self._todo.look_at(write.path)
             self._todo.finish(coordinate)
         else:
             self._problems.note(write.path, outcome.reason, now, is_retried=True)
-
-    def _not_written(self, coordinate: Coordinate, record: Record) -> None:
-        if record.digest:
-            self._records.keep(coordinate, replace(record, intent=None))
-        else:
-            self._records.forget(coordinate)
 
     def _compare_with_elsewhere(
         self, coordinate: Coordinate, path: str, mine: str, merged: str
@@ -389,92 +385,6 @@ class Output:
         for met in self._unseen.meet(coordinate, mine, merged, others):
             found = conflicts(met.base, mine, met.theirs, merged)
             self._conflicts.log(coordinate, path, found, met.writers, is_known=met.is_known)
-
-    # -- after a crash -----------------------------------------------------------------------
-
-    async def find_out(self, now: float) -> None:
-        """Find out of every file that was about to be written, moved or removed whether it was:
-        after a crash, a refusal in the middle, or a round that was not finished. Of what cannot be
-        told now the intent stays."""
-        for coordinate, intent in self._records.unsettled.items():
-            record = self._records.get(coordinate)
-            assert record is not None
-            at_path, at_draft = await self._run(self._directory.after_crash, intent)
-            if isinstance(at_path, Trouble):
-                self._problems.note(record.path, at_path.reason, now, is_retried=True)
-                continue
-            if intent.draft == record.path:
-                await self._settle_move(coordinate, record, intent, at_path, at_draft)
-            else:
-                await self._settle_write(coordinate, record, intent, at_path, at_draft, now)
-            self._todo.finish(coordinate)
-
-    async def _settle_move(
-        self, coordinate: Coordinate, record: Record, intent: Intent, there: Found, here: Found
-    ) -> None:
-        if isinstance(there, File):
-            is_same = isinstance(here, File) and (
-                here.mark.inode == there.mark.inode  # one file with two names, or a copy
-                or digest_of(here.text) == digest_of(there.text) == intent.digest
-            )
-            is_ours = there.mark.inode == intent.inode or digest_of(there.text) == intent.digest
-            if is_same or (is_ours and isinstance(here, Gone)):
-                moved = replace(record, path=intent.path, mark=None, intent=None)
-                self._records.keep(coordinate, moved)
-                await self._durable()
-                await self._run(self._directory.discard, [intent.draft] if is_same else [])
-                return
-        self._records.keep(coordinate, replace(record, intent=None))
-
-    async def _settle_write(
-        self,
-        coordinate: Coordinate,
-        record: Record,
-        intent: Intent,
-        there: Found,
-        aside: Found,
-        now: float,
-    ) -> None:
-        text = self._records.intended(coordinate)
-        before = self._records.base(coordinate)
-        if not intent.digest:
-            is_done = isinstance(there, Gone)  # one that is empty may be about to be saved
-        else:
-            is_done = isinstance(there, File) and (
-                digest_of(there.text) == intent.digest or there.mark.inode == intent.inode
-            )
-        is_old = isinstance(aside, File) and aside.mark.inode != intent.inode
-        is_another = is_old and not is_done and _is_another(intent, before, there)
-        is_late = isinstance(aside, File) and is_old and aside.text not in (before, text, "")
-        if isinstance(aside, File) and is_late and (is_done or is_another):
-            with self._problems.boundary(intent.path, now):
-                self._merging.take_late(coordinate, intent.path, before, aside.text)
-        if is_done:
-            done = replace(
-                record,
-                path=intent.path,
-                digest=intent.digest,
-                mark=None,
-                marks=there.marks if isinstance(there, File) else record.marks,
-                line_marks=intent.marks,
-                fingerprint=b"",
-                intent=None,
-            )
-            self._records.keep(coordinate, done, text)
-        elif is_another:
-            self._records.forget(coordinate)  # the two are to meet
-        else:
-            self._not_written(coordinate, record)
-        await self._durable()
-        await self._run(self._directory.discard, self._directory.drafts_of(intent))
-
-
-def _is_another(intent: Intent, before: str, there: Found) -> bool:
-    """Whether a file was made while the one that held `before` lay aside, and is no change of
-    that."""
-    if not intent.digest or not isinstance(there, File):
-        return False
-    return likeness(before, there.text) < _LIKE
 
 
 def _portions(writes: list[Write]) -> Iterator[list[Write]]:

@@ -171,6 +171,13 @@ class Records:
         if record.intent is not None:
             self._unsettled[coordinate] = record.intent
 
+    def take_back(self, coordinate: Coordinate, record: Record) -> None:
+        """Take an intent back: the file is what it was."""
+        if record.digest:
+            self.keep(coordinate, replace(record, intent=None))
+        else:
+            self.forget(coordinate)
+
     def intend(self, coordinate: Coordinate, record: Record, intent: Intent, text: str) -> None:
         """Keep what is about to happen to a file."""
         self.keep(coordinate, replace(record, intent=intent))

@@ -1,0 +1,136 @@
+"""Settling: finds out whether what was about to happen to a file has happened, after a crash, a
+refusal in the middle, or a round that was not finished.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final
+
+from phextsync.edits import likeness, lines_of
+from phextsync.files.directory import Directory
+from phextsync.files.merging import Merging
+from phextsync.files.problems import Problems
+from phextsync.files.reading import File, Found, Gone, Trouble
+from phextsync.files.records import Intent, Record, Records, digest_of
+from phextsync.files.todo import Runner, Todo
+from phextsync.index import Coordinate
+
+_LIKE: Final = 0.5  # how much of its text a file has kept that was saved while it lay aside
+
+
+class Settling:
+    """Settles intents: the file was written, moved or removed, or it was not."""
+
+    def __init__(
+        self,
+        records: Records,
+        merging: Merging,
+        problems: Problems,
+        todo: Todo,
+        directory: Directory,
+        *,
+        run: Runner,
+        durable: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._records = records
+        self._merging = merging
+        self._problems = problems
+        self._todo = todo
+        self._directory = directory
+        self._run = run
+        self._durable = durable
+
+    async def find_out(self, now: float) -> None:
+        """Find out of every file that was about to be written, moved or removed whether it was. Of
+        what cannot be told now the intent stays."""
+        for coordinate, intent in self._records.unsettled.items():
+            record = self._records.get(coordinate)
+            assert record is not None
+            at_path, at_draft = await self._run(self._directory.after_crash, intent)
+            if isinstance(at_path, Trouble):
+                self._problems.note(record.path, at_path.reason, now, is_retried=True)
+                continue
+            if intent.draft == record.path:
+                await self._settle_move(coordinate, record, intent, at_path, at_draft)
+            else:
+                await self._settle_write(coordinate, record, intent, at_path, at_draft, now)
+            self._todo.finish(coordinate)
+
+    async def _settle_move(
+        self, coordinate: Coordinate, record: Record, intent: Intent, there: Found, here: Found
+    ) -> None:
+        if isinstance(there, File):
+            is_same = isinstance(here, File) and (
+                here.mark.inode == there.mark.inode  # one file with two names, or a copy
+                or digest_of(here.text) == digest_of(there.text) == intent.digest
+            )
+            is_ours = there.mark.inode == intent.inode or digest_of(there.text) == intent.digest
+            if is_same or (is_ours and isinstance(here, Gone)):
+                moved = replace(record, path=intent.path, mark=None, intent=None)
+                self._records.keep(coordinate, moved)
+                await self._durable()
+                await self._run(self._directory.discard, [intent.draft] if is_same else [])
+                return
+        self._records.keep(coordinate, replace(record, intent=None))
+
+    async def _settle_write(
+        self,
+        coordinate: Coordinate,
+        record: Record,
+        intent: Intent,
+        there: Found,
+        aside: Found,
+        now: float,
+    ) -> None:
+        text = self._records.intended(coordinate)
+        before = self._records.base(coordinate)
+        is_old = isinstance(aside, File) and aside.mark.inode != intent.inode
+        if not intent.digest:
+            is_done = isinstance(there, Gone)  # one that is empty may be about to be saved
+        else:
+            has_left = is_old or isinstance(aside, Gone)  # the draft, or the one before
+            is_done = isinstance(there, File) and (
+                digest_of(there.text) == intent.digest
+                or there.mark.inode == intent.inode
+                or (has_left and _has_seen(text, before, there))
+            )
+        is_another = is_old and not is_done and _is_another(intent, before, there)
+        is_late = isinstance(aside, File) and is_old and aside.text not in (before, text, "")
+        if isinstance(aside, File) and is_late and (is_done or is_another):
+            with self._problems.boundary(intent.path, now):
+                self._merging.take_late(coordinate, intent.path, before, aside.text)
+        if is_done:
+            done = replace(
+                record,
+                path=intent.path,
+                digest=intent.digest,
+                mark=None,
+                marks=there.marks if isinstance(there, File) else record.marks,
+                line_marks=intent.marks,
+                fingerprint=b"",
+                intent=None,
+            )
+            self._records.keep(coordinate, done, text)
+        elif is_another:
+            self._records.forget(coordinate)  # the two are to meet
+        else:
+            self._records.take_back(coordinate, record)
+        await self._durable()
+        await self._run(self._directory.discard, self._directory.drafts_of(intent))
+
+
+def _has_seen(text: str, before: str, there: File) -> bool:
+    """Whether a file that has replaced another since was made of `text`, which that one was given,
+    and not of `before`: it has half of the lines that came."""
+    known, lines, found = (Counter(lines_of(each)) for each in (before, text, there.text))
+    came = lines - known
+    return 2 * (came & found).total() >= came.total() > 0
+
+
+def _is_another(intent: Intent, before: str, there: Found) -> bool:
+    """Whether a file was made while the one that held `before` lay aside, and is no change of
+    that."""
+    if not intent.digest or not isinstance(there, File):
+        return False
+    return likeness(before, there.text) < _LIKE
