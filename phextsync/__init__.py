@@ -39,8 +39,10 @@ is a module, or a package whose first lines are its own map:
 * `files`: bound directories: files and ranges of scrolls that are the same
 * `handles`: a node behind plain calls, for any thread
 * `aio`: the same for asyncio
+* `agents`: what agents share through scrolls
 * `gateways`: doors for clients that are not ours: HTTP, SQ, MCP, metrics
 * `web`: a page and web sockets for browsers and editors
+* `hosts`: adapters to programs of other people in which agents run
 * `reporting`: measured series as tables, files and figures
 * `cli`: the `phextsync` command
 * `testing`: whole meshes under faults, in virtual time

@@ -1,0 +1,1 @@
+"""Agents: what agents share through scrolls, over the handles of a node."""

@@ -1,0 +1,1 @@
+"""Hosts: adapters to programs of other people in which agents run."""
