@@ -48,7 +48,11 @@ class Guests:
         self._durability = durability
         self._bytes = 0
         self._guests: OrderedDict[_Scroll, _Guest] = OrderedDict()
+        self.here: Mapping[_Scroll, object] = self._guests
+        """The scrolls that are guests. Each update asks for them, so it is no property."""
         self._unsent: dict[_Scroll, None] = {}
+        self.unsent: Mapping[_Scroll, None] = self._unsent
+        """The guests with edits that no holder is known to have on its disk."""
         self._shown: OrderedDict[_Scroll, bytes] = OrderedDict()  # versions of some that left
         for key, _ in durability.notes(_KEY):
             phext, at = key[len(_KEY) : -_KEY_BYTES], key[-_KEY_BYTES:]
@@ -158,11 +162,6 @@ class Guests:
         return shown is None or covers(version, shown)
 
     # -- unsent edits ----------------------------------------------------------------------
-
-    @property
-    def unsent(self) -> Mapping[_Scroll, None]:
-        """The guests with edits that no holder is known to have on its disk."""
-        return self._unsent
 
     def edited(self, scroll: _Scroll) -> None:
         """This node has written to a scroll: if it is a guest, a holder is to have that."""

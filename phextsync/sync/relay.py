@@ -66,7 +66,8 @@ class Relay:
         if new.source is None:
             waits = self._durable_first.take(new)
         else:
-            waits = bool(self._guests) and (new.phext, new.coordinate) in self._guests
+            guests = self._guests.here
+            waits = bool(guests) and (new.phext, new.coordinate) in guests
         if waits:
             self._recent.advance()
             return

@@ -63,6 +63,8 @@ class Tree:
     def __init__(self, clock: Clock, timing: Timing, limits: Limits, random: Random) -> None:
         self.branches: dict[int, Branch] = {}
         self.pass_on: Callable[[NewUpdate], None] = _ignore  # what nobody else passes on
+        self.is_used = False
+        """Whether ids are of any use. Each edit asks for it."""
         self._is_grown = False
         self._plan: frozenset[bytes] | None = None
         self._clock = clock
@@ -86,12 +88,11 @@ class Tree:
         for branch in self.branches.values():
             if not is_grown and not branch.is_eager:
                 branch.graft(())
+        self._look()
 
-    @property
-    def is_used(self) -> bool:
-        """Whether ids are of any use."""
-        # Each edit asks for it: a generator takes longer.
-        return self._is_grown or False in [branch.is_eager for branch in self.branches.values()]
+    def _look(self) -> None:
+        """A branch has come or gone, or is eager or lazy now."""
+        self.is_used = self._is_grown or not all(b.is_eager for b in self.branches.values())
 
     # -- links -----------------------------------------------------------------------------
 
@@ -101,12 +102,14 @@ class Tree:
         self.branches[link] = branch
         if self._plan is not None:
             branch.plan(is_planned=branch.peer_id in self._plan)
+        self._look()
 
     def follow(self, peer_ids: frozenset[bytes] | None) -> None:
         """The links with these peers are those of the tree that all choose; None: of no tree."""
         self._plan = peer_ids
         for branch in self.branches.values():
             branch.plan(is_planned=peer_ids is None or branch.peer_id in peer_ids)
+        self._look()
 
     def lose(self, link: int) -> None:
         """A link is gone. What came by it comes by another one soon; more than one is pruned."""
@@ -116,6 +119,7 @@ class Tree:
                 if not branch.is_eager:
                     branch.graft(())
                     break
+        self._look()
 
     def pushes(self, link: int) -> bool:
         """Whether what concerns everybody is sent on a link at once."""
@@ -215,6 +219,7 @@ class Tree:
         if branch is None:
             return []
         branch.is_eager = True
+        self._look()
         found = [(update, self._kept[update]) for update in ids if update in self._kept]
         for update, _ in found:
             branch.hear(update)
@@ -225,6 +230,7 @@ class Tree:
         branch = self.branches.get(link)
         if branch is not None:
             branch.is_eager = False
+            self._look()
 
     # -- time ------------------------------------------------------------------------------
 
@@ -265,4 +271,6 @@ class Tree:
             grafts.setdefault(link, []).append(update)
         for link, ids in grafts.items():
             self.branches[link].graft(ids)
+        if grafts:
+            self._look()
         return list(fruitless)
