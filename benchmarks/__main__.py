@@ -22,6 +22,7 @@ from benchmarks import (
     reconcile,
     scale,
     search,
+    six,
     sync,
     web,
 )
@@ -43,6 +44,7 @@ _BENCHMARKS = {
     "reconcile": reconcile.run,
     "scale": scale.run,
     "search": search.run,
+    "six": six.run,
     "sync": sync.run,
     "web": web.run,
 }
@@ -58,11 +60,18 @@ def main() -> None:
     parser.add_argument(
         "--check", action="store_true", help="fail when a figure is far from its band, twice"
     )
+    parser.add_argument(
+        "--against", type=Path, help="of six: the folder of another version of the library"
+    )
     options = parser.parse_args()
+    if options.against is not None and options.name != "six":
+        parser.error(f"expected --against with six, found it with {options.name}")
     if options.name == "report":
         measurements.main(options.out, quick=options.quick)
         return
     measure = partial(_BENCHMARKS[options.name], quick=options.quick)
+    if options.against is not None:
+        measure = partial(six.run, quick=options.quick, against=options.against)
     report = measure()
     print(report.to_json() if options.json else report.to_text())
     if options.check and (far := still_far(report, measure)):

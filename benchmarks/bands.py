@@ -25,6 +25,7 @@ COUNTED: Final = {
     "edit_calls_writer": 140,
     "edit_calls_reader": 145,
     "commit_calls": 295,
+    "six_overhead_ratio": 1.03,
     "flood_lost": 0,
     "flood_doubled": 0,
     "attached_lost": 0,

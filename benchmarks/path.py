@@ -9,15 +9,14 @@ the writer, without its store, with what both sides say of it. Two cores, no IO.
 same run: inserting in pycrdt, and applying what that gave.
 """
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from types import FrameType
 
 import pycrdt
 
 from benchmarks.report import Report
+from benchmarks.six_cores import calls
 from phextsync.crdt import ROOT
 from phextsync.index import Coordinate
 from phextsync.replica.changes import Change
@@ -48,22 +47,6 @@ def run(*, quick: bool) -> Report:
     return report
 
 
-def _calls(work: Callable[[], object]) -> int:
-    """Return how many functions are called, those in C included."""
-    count = 0
-
-    def note(_frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(note)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count - 1  # that of `setprofile`
-
-
 class _Pair:
     """A writer and a reader, each a core without IO, on one link."""
 
@@ -86,14 +69,14 @@ class _Pair:
         replica = self._open(self._writers)
         for _ in range(_BATCHES):
             for _ in range(_EDITS_A_BATCH):
-                written = _calls(partial(replica.append, _PLACE, _LINE))
+                written = calls(partial(replica.append, _PLACE, _LINE))
                 (frame,), self._frames = self._frames, []
-                read = _calls(partial(self._reader.receive, 1.0, 1, frame))
+                read = calls(partial(self._reader.receive, 1.0, 1, frame))
                 assert self._texts.pop().endswith(_LINE)
                 writers.append(written)
                 readers.append(read)
             self._readers.commit()
-            commits.append(_calls(self._writers.commit) + _calls(self._exchange))
+            commits.append(calls(self._writers.commit) + calls(self._exchange))
         return writers, readers, commits
 
     def _open(self, replicas: ReplicaSet) -> Replica:
@@ -157,5 +140,5 @@ def _bare_calls() -> tuple[list[float], list[float]]:
         theirs.apply_update(updates.pop())
         return str(copy)
 
-    counts = [(float(_calls(insert)), float(_calls(apply))) for _ in range(_BATCHES)]
+    counts = [(float(calls(insert)), float(calls(apply))) for _ in range(_BATCHES)]
     return [inserted for inserted, _ in counts], [applied for _, applied in counts]
