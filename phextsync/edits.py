@@ -86,7 +86,7 @@ def line_changes(ours: Sequence[str], theirs: Sequence[str]) -> list[Block]:
 def whole_line_edits(old: str, new: str) -> list[Edit]:
     """Return ascending edits that make `new` of `old`, each of whole lines with their ends."""
     ours, theirs = lines_of(old), lines_of(new)
-    offsets = _offsets(ours)
+    offsets = offsets_of(ours)
     blocks = changed_blocks(ours, theirs, Work(len(old) + len(new)))
     return [(offsets[a], offsets[b], "".join(theirs[c:d])) for a, b, c, d in blocks]
 
@@ -94,6 +94,14 @@ def whole_line_edits(old: str, new: str) -> list[Edit]:
 def lines_of(text: str) -> list[str]:
     """Return the lines of a text, with their ends."""
     return _LINES.findall(text)
+
+
+def offsets_of(pieces: Sequence[str]) -> list[int]:
+    """Return where each piece begins, and the end."""
+    offsets = [0]
+    for piece in pieces:
+        offsets.append(offsets[-1] + len(piece))
+    return offsets
 
 
 def without_end(line: str) -> str:
@@ -187,7 +195,7 @@ def _size(pieces: "Counter[str]") -> int:
 def _line_edits(ours: Sequence[str], theirs: Sequence[str], work: Work) -> Iterator[Edit]:
     """Give the edits that make lines of others: some of them touch."""
     plain, wanted = [without_end(line) for line in ours], [without_end(line) for line in theirs]
-    offsets = _offsets(ours)
+    offsets = offsets_of(ours)
     i = k = 0
 
     def end_edit(i: int, k: int) -> Iterator[Edit]:
@@ -290,14 +298,6 @@ def _to_lines(old: str, new: str, start: int, stop: int) -> tuple[int, int]:
     return start, stop
 
 
-def _offsets(pieces: Sequence[str]) -> list[int]:
-    """Return where each piece begins, and the end."""
-    offsets = [0]
-    for piece in pieces:
-        offsets.append(offsets[-1] + len(piece))
-    return offsets
-
-
 # -- words -----------------------------------------------------------------------------------
 
 
@@ -308,7 +308,7 @@ def _word_edits(old: str, new: str, work: Work) -> list[Edit]:
     start, stop = _to_words(old, new, start, stop)
     ours = _WORDS.findall(old, start, len(old) - stop)
     theirs = _WORDS.findall(new, start, len(new) - stop)
-    offsets = _offsets(ours)
+    offsets = offsets_of(ours)
     edits: list[Edit] = []
     for a, b, c, d in shortest_script(ours, theirs, work):
         first, last, words = start + offsets[a], start + offsets[b], "".join(theirs[c:d])
@@ -452,7 +452,7 @@ def missing_lines(text: str, other: str) -> list[Edit]:
     edits: list[Edit] = []
     ours, theirs = lines_of(text), lines_of(other)
     plain, wanted = [content_of(line) for line in ours], [content_of(line) for line in theirs]
-    offsets = _offsets(ours)
+    offsets = offsets_of(ours)
     lacking = Counter(wanted) - Counter(plain)
     for _, b, c, d in changed_blocks(plain, wanted, Work(len(text) + len(other))):
         missing = []

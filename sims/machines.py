@@ -11,6 +11,7 @@ from phextsync.errors import DirectoryError, StoreError
 from phextsync.files.binding import Binding
 from phextsync.files.directory import Directory
 from phextsync.files.markers import MARKER_FILE, Marker
+from phextsync.files.presets import PLAIN, Preset
 from phextsync.files.todo import Rescans
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.changes import ChangeFeed
@@ -46,7 +47,9 @@ class Machine:
         *,
         has_exchange: bool = True,
         has_links: bool = True,
+        preset: Preset = PLAIN,
     ) -> None:
+        self.preset = preset
         self.network = network
         self.number = number
         self.disk = disk or MemoryDisk(lambda: int(1e9 * network.now))
@@ -146,7 +149,9 @@ class Machine:
     ) -> None:
         if self._directory is None:
             clock_ns = self.disk.now_ns
-            self._directory = Directory(self.files, _MARKER, writers=1, clock_ns=clock_ns)
+            self._directory = Directory(
+                self.files, _MARKER, preset=self.preset, writers=1, clock_ns=clock_ns
+            )
         if self.binding is None:
             binding = self._bind(self._directory)
             self._rescans.begin()

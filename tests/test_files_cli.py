@@ -295,10 +295,21 @@ def test_what_cannot_be_bound_says_why(user: _User) -> None:
     assert "--create" in user.error("bind", "no/such/place", "--at", "8.*")
     assert "begin with a dot" in user.error("bind", "x", "--at", "8.*", "--phext", ".clients")
     assert "is not bound" in user.error("bind", "other", "--confirm")
+    assert "one of the presets hermes" in user.error("bind", "other", "--preset", "amnesia")
     rows = json.loads(user.out("bindings", "--json"))
     assert [(row["directory"], row["range"], row["is_served"]) for row in rows] == [
         (str(user.notes), "7.*", False)
     ]
+
+
+def test_a_directory_is_bound_by_a_preset_to_the_range_of_that(user: _User) -> None:
+    assert "as of hermes, to 11.* of memory" in user.run("bind", "mem", "--preset", "hermes").stderr
+    refused = user.error("bind", "mem", "--preset", "openclaw")
+    assert refused.endswith("mem is bound already, to 11.* by the preset hermes")
+    rows = {row["range"]: row["preset"] for row in json.loads(user.out("bindings", "--json"))}
+    assert rows == {"7.*": "", "11.*": "hermes"}
+    assert user.run("bind", "claw", "--preset", "openclaw", "--at", "5.*").exit_code == 0
+    assert BindingStore(user.data).bindings()[0].range == CoordinateRange.parse("5.*")
 
 
 # -- how it stands -----------------------------------------------------------------------------

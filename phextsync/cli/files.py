@@ -32,6 +32,7 @@ from phextsync.control.operations import Asked
 from phextsync.control.sockets import ABSENT
 from phextsync.files.bindings import KEPT_DAYS, BindingStore, Bound, check_readable
 from phextsync.files.desk import CONFLICTS, ToldConflict
+from phextsync.files.presets import PRESETS, preset_of
 from phextsync.files.status import lines_of, row_of
 from phextsync.index import CoordinateRange
 from phextsync.ranges import holds
@@ -51,6 +52,12 @@ _NOT_KNOWN: Final = "(not known: no history says what others had)"
 def bind(
     directory: _Directory,
     at: Annotated[str, typer.Option(help="A prefix with four free parts, such as '7.*'.")] = "",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help=f"Bind it as the memory of a host: {', '.join(p.name for p in PRESETS)}."
+        ),
+    ] = "",
     data: Data = DATA,
     phext: Phext = PHEXT,
     keep: Annotated[int, typer.Option(min=0, help="Days of history to keep.")] = KEPT_DAYS,
@@ -72,15 +79,17 @@ def bind(
         else:
             warn(f"confirmed: what is gone from {path} is deleted, at once or when a node starts")
         return
+    at = at or preset_of(preset).range
     if not at:
-        fail("expected a range, such as --at '7.*'")
+        fail("expected a range, such as --at '7.*', or a --preset")
     was_there = path.is_dir()
-    bound = replace(Bound(path, phext, CoordinateRange.parse(at)), kept_days=keep)
+    bound = replace(Bound(path, phext, CoordinateRange.parse(at)), kept_days=keep, preset=preset)
     check_readable(bound, NodeIdentity.load(folder).permissions)
     _check_held(data, phext, bound.range)
     path = store.bind(bound, create=create).directory
     made = "" if was_there else ", which was made now,"
-    warn(f"{path}{made} is bound to {bound.range} of {phext} while a node runs")
+    known = f", as of {preset}," if preset else ""
+    warn(f"{path}{made} is bound{known} to {bound.range} of {phext} while a node runs")
 
 
 @app.command(rich_help_panel=DIRECTORIES)

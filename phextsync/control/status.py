@@ -98,7 +98,8 @@ class LeftAlone:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectoryRow:
     """How it stands with a bound directory. Of long lists it has the beginning. Among those that
-    are `waiting` are the `refused`, which the system did not take so far."""
+    are `waiting` are the `refused`, which the system did not take so far. `excess` are files of
+    which the host of the preset does not take all, and why."""
 
     directory: str
     phext: str
@@ -121,6 +122,8 @@ class DirectoryRow:
     reasons: tuple[LeftAlone, ...] = ()
     refused_lines: tuple[tuple[str, ...], ...] = ()
     other_paths: tuple[tuple[str, ...], ...] = ()
+    preset: str = ""
+    excess: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

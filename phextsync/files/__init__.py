@@ -7,6 +7,9 @@
 * `markers`: which binding of which data folder a directory is
 * `records`: what a file held when it was last read or written
 * `unseen`: what scrolls held before changes that others may not have seen
+* `rules`: how changes of the ignore file are merged, by whole lines
+* `entries`: texts that are lists of entries, parted by a mark on a line of its own
+* `presets`: what is known of the directories in which agents keep their memory
 * `reading`: what lies at the paths of a directory
 * `writes`: what is asked of files, and what became of it
 * `drafts`: where files lie that are not yet at their paths, or not any more
@@ -21,7 +24,6 @@
 * `todo`: what has to be looked at again
 * `conflict_log`: lines that two sides changed apart
 * `alike`: lines that two sides made alike of one text, apart
-* `rules`: how changes of the ignore file are merged, by whole lines
 * `twins`: lines that stand twice since two machines began a scroll apart
 * `merging`: how the change of a file is done to its scroll
 * `naming`: the map of names and the paths that follow from it

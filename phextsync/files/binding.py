@@ -53,7 +53,7 @@ class Situation:
     """The state of a binding. `left_alone` are paths, why, and since when in monotonic seconds;
     `refused` the same of those that are tried again, and when; `held` how many deletions wait to be
     confirmed; `refused_lines` those lines of the map that do not count, and why; `moved` names and
-    paths where these differ."""
+    paths where these differ; `excess` files of which a host does not take all, and why."""
 
     files: int
     in_step: int
@@ -65,6 +65,7 @@ class Situation:
     last_merge_s: float | None
     refused_lines: tuple[tuple[str, str], ...]
     moved: tuple[tuple[str, str], ...]
+    excess: tuple[tuple[str, str], ...] = ()
 
 
 class Binding:
@@ -109,7 +110,7 @@ class Binding:
         self._absences = Absences()
         self._todo = Todo()
         self._unseen = Unseen(replicas, phext, self.records, is_apart)
-        self._merging = Merging(replica, is_apart)
+        self._merging = Merging(replica, is_apart, directory.preset)
         parts = replica, self.naming, self.records, self._merging, self.problems, self.conflicts
         parts_of_both = *parts, self._unseen, self._todo, self._absences
         self._intake = Intake(*parts_of_both, may_write=may_write)
@@ -243,6 +244,7 @@ class Binding:
             self._output.last_merge_s,
             tuple(sorted(self.naming.map.rejected.items())),
             tuple(self.naming.layout.yielding().values()),
+            tuple(self._output.excess()),
         )
 
     # -- which files and scrolls -------------------------------------------------------------

@@ -17,6 +17,7 @@ from phextsync.durable_files import write_whole
 from phextsync.errors import DirectoryError, StoreError
 from phextsync.files.markers import MARKER_FILE, Marker, markers_about, read_marker
 from phextsync.files.names import prefix_of
+from phextsync.files.presets import preset_of
 from phextsync.files.reading import SECRETS
 from phextsync.files.records import Record, digest_of
 from phextsync.index import Coordinate, CoordinateRange
@@ -36,7 +37,7 @@ _OLD_FILE: Final = "bindings.sqlite"
 class Bound:
     """A directory that is bound to a range of a phext. `token` is what its marker holds, nothing
     for one that was bound before markers had tokens; `confirmed_ns` is when deletions were
-    confirmed last, since the epoch, 0 when they never were."""
+    confirmed last, since the epoch, 0 when they never were; `preset` names what is known of it."""
 
     directory: Path
     phext: str
@@ -45,6 +46,7 @@ class Bound:
     token: str = ""
     kept_days: int | None = KEPT_DAYS
     confirmed_ns: int = 0
+    preset: str = ""
 
 
 class BindingStore:
@@ -61,6 +63,7 @@ class BindingStore:
         machine, or when keys or data of a node lie in it or above it; CoordinateError when the
         range does not suit."""
         prefix_of(bound.range)
+        preset_of(bound.preset)
         if is_reserved(bound.phext):
             raise DirectoryError(
                 f"expected a phext of your own, found {bound.phext}: those whose names begin with "
@@ -225,7 +228,8 @@ def _check_apart_from_all(bound: Bound, others: Iterable[Bound]) -> None:
 
 def _check_apart(bound: Bound, other: Bound) -> None:
     if bound.directory == other.directory:
-        raise DirectoryError(f"{bound.directory} is bound already, to {other.range}")
+        preset = f" by the preset {other.preset}" if other.preset else ""
+        raise DirectoryError(f"{bound.directory} is bound already, to {other.range}{preset}")
     for inner, outer in ((bound, other), (other, bound)):
         if inner.directory.is_relative_to(outer.directory):
             raise DirectoryError(
@@ -353,4 +357,5 @@ def _from_row(row: dict[str, object]) -> Bound:
         str(row["token"]),
         kept_days if isinstance(kept_days, int) else None,
         confirmed_ns if isinstance(confirmed_ns, int) else 0,
+        str(row.get("preset", "")),
     )

@@ -26,6 +26,7 @@ from phextsync.files.markers import MARKER_FILE, Marker
 from phextsync.files.modes import mode_marked, mode_with
 from phextsync.files.moves import Moves
 from phextsync.files.names import check_name
+from phextsync.files.presets import PLAIN, Preset
 from phextsync.files.reading import (
     File,
     Found,
@@ -55,16 +56,19 @@ class Directory:
         files: FileSystem,
         marker: Marker,
         *,
+        preset: Preset = PLAIN,
         writers: int = WRITERS,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`marker` is what the directory's marker says; `writers` write new files at a time;
+        """`marker` is what the directory's marker says; `preset` what is known of its files;
+        `writers` write new files at a time;
         `clock_ns` is the clock by which the file system stamps files."""
+        self.preset = preset
         self._files = files
         self._writers = writers
-        self._reader = Reader(files, clock_ns)
+        self._reader = Reader(files, clock_ns, preset)
         self.moves = Moves(files, self._reader)
-        self.root = Root(files, self._reader, marker)
+        self.root = Root(files, self._reader, marker, preset.rules)
         self.late = LateWriters(self._reader)
         self.abilities = files.abilities(MARKER_FILE)
 
@@ -163,7 +167,8 @@ class Directory:
             old = None if write.expected is None else self._files.status(write.path)
             mode = None if old is None else old.mode
             owner = None if old is None else old.owner
-            self._files.write(draft, write.text.encode(), mode, owner)
+            text = self.preset.as_file(write.path, write.text)
+            self._files.write(draft, text.encode(), mode, owner)
             status = self._files.status(draft)
             if status is None:
                 return Trouble("the new file vanished while it was written")
@@ -215,6 +220,14 @@ class Directory:
         return outcome if isinstance(outcome, Placed) or self.root.is_same() else Unknown(ELSEWHERE)
 
     def _place(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
+        """Put a draft in its place, while no host of the preset changes what is there."""
+        lock = self.preset.lock_of(write.path)
+        if not lock:
+            return self._exchange(write, draft, now)
+        with self._files.locked(lock) as is_locked:
+            return self._exchange(write, draft, now) if is_locked else Changed()
+
+    def _exchange(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
         if write.expected is None:
             self.moves.clear_way(write.path)
             if not self.moves.put_new(draft.path, write.path):
@@ -280,12 +293,12 @@ class Directory:
         if the write was not done."""
         old = self._files.open(path)
         before = "" if write.expected is None else write.expected.text
-        found = self._reader.read_open(old) if is_done else None
+        found = self._reader.read_open(old, write.path) if is_done else None
         text = found.text if isinstance(found, File) else before
         text = text or before  # one that is empty may be about to be written
         if is_done and text == before:
             self._files.unlink(path)
-        self.late.listen(write.coordinate, old, text, now)
+        self.late.listen(write.coordinate, write.path, old, text, now)
         return None if text == before else text
 
     def _placed(self, write: Write, draft: Draft, late: str | None = None) -> Placed:

@@ -12,8 +12,9 @@ import signal
 import stat
 import struct
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -29,6 +30,7 @@ _STATX_BTIME: Final = 0x800
 _STATX_BYTES: Final = 256
 _STATX_BORN: Final = struct.Struct("=qI")  # seconds, nanoseconds
 _STATX_BORN_AT: Final = 80
+_LOCK_PAUSES_S: Final = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.0)
 _SETLEASE: Final[int | None] = getattr(fcntl, "F_SETLEASE", None)  # Linux alone has leases
 _SETSIG: Final[int] = getattr(fcntl, "F_SETSIG", 0)
 
@@ -122,6 +124,10 @@ class FileSystem(Protocol):
 
     def set_mode(self, path: str, mode: int) -> None:
         """Set the permissions of a file."""
+
+    def locked(self, path: str) -> AbstractContextManager[bool]:
+        """Hold the lock (`flock`) that a file stands for, which is made if it is not there; False
+        when another program holds it for long."""
 
 
 class _OsFile:
@@ -266,8 +272,28 @@ class OsFileSystem:
     def set_mode(self, path: str, mode: int) -> None:
         os.chmod(self._at(path), mode)
 
+    @contextmanager
+    def locked(self, path: str) -> Iterator[bool]:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._at(path), flags, 0o666)
+        try:
+            yield _is_taken(descriptor)
+        finally:
+            os.close(descriptor)
+
     def _at(self, path: str) -> str:
         return f"{self.root}/{path}" if path else self.root
+
+
+def _is_taken(descriptor: int) -> bool:
+    """Try for a while to take the lock of an open file; say whether it was taken."""
+    for pause_s in _LOCK_PAUSES_S:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(pause_s)
+    return False
 
 
 def _status(status: os.stat_result, born_ns: int = 0) -> Status:

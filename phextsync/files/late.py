@@ -31,8 +31,11 @@ class LateChange(NamedTuple):
 class _Late:
     """A replaced file, the text that it had, and when it is looked at."""
 
-    def __init__(self, coordinate: Coordinate, file: OpenFile, text: str, until: float) -> None:
+    def __init__(
+        self, coordinate: Coordinate, path: str, file: OpenFile, text: str, until: float
+    ) -> None:
         self.coordinate = coordinate
+        self.path = path
         self.file = file
         self.text = text
         self.until = until
@@ -47,9 +50,11 @@ class LateWriters:
         self._reader = reader
         self._late: list[_Late] = []
 
-    def listen(self, coordinate: Coordinate, file: OpenFile, text: str, now: float) -> None:
-        """Look from now on at a file that was replaced when it held `text`."""
-        self._late.append(_Late(coordinate, file, text, now + LATE_S))
+    def listen(
+        self, coordinate: Coordinate, path: str, file: OpenFile, text: str, now: float
+    ) -> None:
+        """Look from now on at a file that was replaced at a path when it held `text`."""
+        self._late.append(_Late(coordinate, path, file, text, now + LATE_S))
 
     @property
     def next_due(self) -> float | None:
@@ -84,7 +89,7 @@ class LateWriters:
             if mark == late.mark and not is_last:
                 return
             late.mark = mark
-            found = self._reader.read_open(late.file)
+            found = self._reader.read_open(late.file, late.path)
         except OSError:
             return
         # One that is empty may be about to be written, by this path or by another, and a part of a

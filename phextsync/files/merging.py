@@ -13,7 +13,9 @@ from typing import Final
 from phextsync.crdt import is_import
 from phextsync.edits import apply_edits, missing_lines
 from phextsync.files.alike import lines_twice, shared_base
+from phextsync.files.entries import as_scroll, entries_of, entry_edits, merged_entries, with_entries
 from phextsync.files.ignoring import IGNORE_FILE
+from phextsync.files.presets import PLAIN, Preset
 from phextsync.files.reading import File
 from phextsync.files.records import Record
 from phextsync.files.rules import merged_rules, whole_lines
@@ -34,9 +36,12 @@ TOGETHER_BYTES_MAX: Final = 300
 class Merging:
     """Does to the scrolls of a replica what was done to their files."""
 
-    def __init__(self, replica: Replica, is_apart: Callable[[], bool]) -> None:
+    def __init__(
+        self, replica: Replica, is_apart: Callable[[], bool], preset: Preset = PLAIN
+    ) -> None:
         self._replica = replica
         self._is_apart = is_apart
+        self._preset = preset
 
     def take(
         self, coordinate: Coordinate, record: Record, base: str, file: File, *, is_unseen: bool
@@ -49,6 +54,9 @@ class Merging:
         limit = self._import_limit(record, base, file, is_unseen=is_unseen)
         if record.path == IGNORE_FILE:
             self._take_rules(coordinate, base, file.text, limit)
+            return
+        if self._preset.is_list(record.path):
+            self._take_entries(coordinate, record.path, base, file.text)
             return
         shared = shared_base(base, scroll, file.text)
         with _writing(record.path):
@@ -70,6 +78,9 @@ class Merging:
         if path == IGNORE_FILE:
             self._take_rules(coordinate, base, text)
             return
+        if self._preset.is_list(path):
+            self._take_entries(coordinate, path, base, text)
+            return
         with _writing(path):
             self._replica.edit_from(coordinate, base, text)
 
@@ -78,9 +89,29 @@ class Merging:
         with _writing(IGNORE_FILE):
             self._replica.import_text(coordinate, whole, version_bytes_max=limit, by_lines=True)
 
+    def _take_entries(self, coordinate: Coordinate, path: str, base: str, text: str) -> None:
+        whole = merged_entries(base, self._replica.get(coordinate, ""), text)
+        self._set_entries(coordinate, path, whole)
+
+    def _set_entries(self, coordinate: Coordinate, path: str, whole: str) -> None:
+        """Make of a scroll what differs of its entries, each whole. Nothing is imported: entries
+        that two put in apart are told from each other by their texts."""
+        edits = entry_edits(self._replica.get(coordinate, ""), whole)
+        if edits:
+            with _writing(path):
+                self._replica.splice(coordinate, edits)
+
+    def order_entries(self, coordinate: Coordinate, path: str) -> None:
+        """Let each entry of a list stand once, with its mark, whoever put it in and how."""
+        self._set_entries(coordinate, path, as_scroll(self._replica.get(coordinate, "")))
+
     def meet(self, coordinate: Coordinate, path: str, text: str) -> None:
         """Bring a file to a scroll that it never agreed with: every line of both stays."""
         check_text(text)
+        if self._preset.is_list(path):
+            whole = with_entries(self._replica.get(coordinate, ""), entries_of(text))
+            self._set_entries(coordinate, path, whole)
+            return
         are_rules = path == IGNORE_FILE
         text = whole_lines(text) if are_rules else text
         scroll = self._replica.get(coordinate, "")

@@ -89,6 +89,14 @@ class Output:
             if writes:
                 await self._write_all(writes, ready, now)
 
+    def excess(self) -> Iterator[tuple[str, str]]:
+        """Give the files of which the host does not take all, and why."""
+        for coordinate in self._records if self._directory.preset.budgets else ():
+            path = self._path_of(coordinate)
+            what = self._directory.preset.excess(path, self._replica.get(coordinate, ""))
+            if what:
+                yield path, what
+
     def _path_of(self, coordinate: Coordinate) -> str:
         """Return where a scroll's file was last seen, or is to be; nothing when that is nowhere."""
         record = self._records.get(coordinate)
@@ -148,7 +156,10 @@ class Output:
         record = self._records.get(coordinate)
         may_write = self._may_write(coordinate)
         mine = "" if file is None else file.text
-        if file is not None and record is not None and record.digest and may_write:
+        is_list = self._directory.preset.is_list(path)
+        if is_list and may_write:
+            self._merging.order_entries(coordinate, path)
+        elif file is not None and record is not None and record.digest and may_write:
             roots = self._merging.join_twins(coordinate, record, file.text)
             is_joined = roots == record.roots  # before this round, all that was begun apart
             if not is_joined:
@@ -163,7 +174,7 @@ class Output:
                 self._merging.join_alike(coordinate, path, shared, file.text)
             if shared is not None:
                 self._merging.tidy(coordinate, path, shared, file.text)
-        text = self._replica.get(coordinate, "")
+        text = self._directory.preset.as_scroll(path, self._replica.get(coordinate, ""))
         line = self._naming.map.line_at(coordinate)
         self._compare_with_elsewhere(coordinate, path, mine, text)
         self._conflicts.review(coordinate, text)

@@ -14,6 +14,7 @@ from typing import Final
 from phextsync.errors import PhextsyncError
 from phextsync.files.filesystem import FileSystem, OpenFile, Status
 from phextsync.files.names import EXECUTABLE, PRIVATE, check_name
+from phextsync.files.presets import PLAIN, Preset
 from phextsync.files.records import Mark
 
 TEXT_BYTES_MAX: Final = 8 << 20
@@ -86,8 +87,11 @@ class Reader:
     """Reads files below one directory. `device` is that of the directory itself; `clock_ns` the
     clock by which the file system stamps files."""
 
-    def __init__(self, files: FileSystem, clock_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, files: FileSystem, clock_ns: Callable[[], int], preset: Preset = PLAIN
+    ) -> None:
         self.device = 0
+        self._preset = preset
         self._files = files
         self._clock_ns = clock_ns
 
@@ -142,7 +146,7 @@ class Reader:
             return Trouble(f"expected a file, found {kind_of(status)}")
         file = self._files.open(path)
         try:
-            found = self.read_open(file)
+            found = self.read_open(file, path)
         finally:
             file.close()
         return (
@@ -155,7 +159,8 @@ class Reader:
         folder = self._files.status(path.rpartition("/")[0])
         return folder is not None and folder.device != self.device
 
-    def read_open(self, file: OpenFile) -> File | Trouble:
+    def read_open(self, file: OpenFile, path: str) -> File | Trouble:
+        """Read a file that is, or was, at a path."""
         for _ in range(_READ_ATTEMPTS):
             status = file.status()
             if not status.is_file:
@@ -174,7 +179,7 @@ class Reader:
             return Trouble(f"expected UTF-8, found other bytes at offset {error.start}")
         return File(
             mark_of(status),
-            text,
+            self._preset.as_scroll(path, text),
             marks_of(status),
             status.born_ns,
             is_racy=self._clock_ns() - status.changed_ns < _RACY_NS,

@@ -1,5 +1,6 @@
 """Root: whether the directory that lies there is the one that was bound, and what it ignores."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -18,8 +19,12 @@ _IGNORE_BYTES_MAX: Final = 1 << 20
 class Root:
     """One bound directory as a whole. `ignore_problem` says what is wrong with its ignore file."""
 
-    def __init__(self, files: FileSystem, reader: Reader, marker: Marker) -> None:
-        self.ignoring = Ignoring()
+    def __init__(
+        self, files: FileSystem, reader: Reader, marker: Marker, rules: Iterable[str] = ()
+    ) -> None:
+        """`rules` are patterns that stand before those of the ignore file."""
+        self._rules = "".join(f"{rule}\n" for rule in rules)
+        self.ignoring = Ignoring(self._rules)
         self.ignore_problem = ""
         self._files = files
         self._reader = reader
@@ -106,7 +111,7 @@ class Root:
         data = b"" if mark is None else self._read_small(IGNORE_FILE, _IGNORE_BYTES_MAX)
         self._ignore_mark = mark
         try:
-            self.ignoring = Ignoring(data.decode("utf-8", "replace"))
+            self.ignoring = Ignoring(self._rules + data.decode("utf-8", "replace"))
             self._has_new_rules = True
             self.ignore_problem = ""
         except PhextsyncError as error:  # the older rules hold: nothing is sent by mistake

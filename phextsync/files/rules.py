@@ -18,8 +18,13 @@ def whole_lines(text: str) -> str:
 def merged_rules(base: str, current: str, new: str) -> str:
     """Return `current` with the changes of lines that made `new` of `base`. Lines that both put in
     at one place are there once."""
-    olds, ours, theirs = (lines_of(whole_lines(text)) for text in (base, current, new))
-    sides = [_Side(olds, lines) for lines in (ours, theirs)]
+    return "".join(merged_pieces(*(lines_of(whole_lines(text)) for text in (base, current, new))))
+
+
+def merged_pieces(olds: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> list[str]:
+    """Return `ours` with what made `theirs` of `olds`, piece by piece. Pieces that both put in at
+    one place are there once."""
+    sides = [_Side(olds, pieces) for pieces in (ours, theirs)]
     merged: list[str] = []
     for place in range(len(olds) + 1):
         mine, others = (side.put_in.get(place, []) for side in sides)
@@ -27,7 +32,7 @@ def merged_rules(base: str, current: str, new: str) -> str:
         merged += (line for line in others if line not in mine)
         if place < len(olds) and not any(place in side.deleted for side in sides):
             merged.append(olds[place])
-    return "".join(merged)
+    return merged
 
 
 def rules_of_others(base: str, mine: str, merged: str) -> str:

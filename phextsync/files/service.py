@@ -24,6 +24,7 @@ from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.desk import FileDesk
 from phextsync.files.directory import Directory
 from phextsync.files.filesystem import OsFileSystem
+from phextsync.files.presets import preset_of
 from phextsync.files.records import Records
 from phextsync.files.status import BindingStatus
 from phextsync.files.todo import Rescans
@@ -215,7 +216,8 @@ class _Service:
                 "held again"
             )
         files = OsFileSystem(self._bound.directory)
-        return await _in_thread(partial(Directory, files, self._store.marker_of(self._bound)))
+        marker, preset = self._store.marker_of(bound), preset_of(bound.preset)
+        return await _in_thread(partial(Directory, files, marker, preset=preset))
 
     def _take_changes(self, feed: ChangeFeed) -> tuple[dict[str, None], dict[Coordinate, None]]:
         """Return what may have changed, since the last call, of files and of scrolls."""

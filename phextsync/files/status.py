@@ -1,6 +1,6 @@
 """Status: how it stands with a bound directory, as a row for programs and as lines for people."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +37,7 @@ def row_of(bound: Bound, status: BindingStatus | None, now_ms: int) -> Directory
         phext=bound.phext,
         range=str(bound.range),
         kept_days=bound.kept_days,
+        preset=bound.preset,
     )
     if status is None:
         return row
@@ -55,14 +56,6 @@ def row_of(bound: Bound, status: BindingStatus | None, now_ms: int) -> Directory
     def wall_ms(then: float) -> int:
         return now_ms - round(1000 * (status.now - then))
 
-    refused = [
-        LeftAlone(path=path, reason=reason, since_ms=wall_ms(since), next_try_ms=wall_ms(due))
-        for path, reason, since, due in found.refused[:_ROWS_MAX]
-    ]
-    left_alone = [
-        LeftAlone(path=path, reason=reason, since_ms=wall_ms(since))
-        for path, reason, since in found.left_alone[:_ROWS_MAX]
-    ]
     last_s = found.last_merge_s
     return replace(
         row,
@@ -75,15 +68,30 @@ def row_of(bound: Bound, status: BindingStatus | None, now_ms: int) -> Directory
         held=found.held,
         conflicts=found.conflicts,
         last_merge_ms=None if last_s is None else wall_ms(last_s),
-        reasons=(*refused, *left_alone)[:_ROWS_MAX],
+        reasons=_reasons(found, wall_ms),
         refused_lines=tuple(map(tuple, found.refused_lines[:_ROWS_MAX])),
         other_paths=tuple(map(tuple, found.moved[:_ROWS_MAX])),
+        excess=tuple(map(tuple, found.excess[:_ROWS_MAX])),
     )
+
+
+def _reasons(found: Situation, wall_ms: Callable[[float], int]) -> tuple[LeftAlone, ...]:
+    """Return the first files that are refused or left alone, and why."""
+    refused = [
+        LeftAlone(path=path, reason=reason, since_ms=wall_ms(since), next_try_ms=wall_ms(due))
+        for path, reason, since, due in found.refused[:_ROWS_MAX]
+    ]
+    left_alone = [
+        LeftAlone(path=path, reason=reason, since_ms=wall_ms(since))
+        for path, reason, since in found.left_alone[:_ROWS_MAX]
+    ]
+    return (*refused, *left_alone)[:_ROWS_MAX]
 
 
 def lines_of(row: DirectoryRow) -> Iterator[str]:
     """Give what a person wants to know of a directory."""
-    yield f"directory {row.directory}: {row.range} of {row.phext}"
+    preset = f", as of {row.preset}" if row.preset else ""
+    yield f"directory {row.directory}: {row.range} of {row.phext}{preset}"
     if row.problem:
         yield f"  {row.problem}"
     if not row.is_served:
@@ -111,6 +119,8 @@ def lines_of(row: DirectoryRow) -> Iterator[str]:
     yield from _some(refused, len(refused))
     others = [f"{name} is at {path}, its own path is taken" for name, path in row.other_paths]
     yield from _some(others, len(others))
+    excess = [f"over its budget: {path}: {why}" for path, why in row.excess]
+    yield from _some(excess, len(excess))
 
 
 def reasons_of(row: DirectoryRow) -> Iterator[str]:

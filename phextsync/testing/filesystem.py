@@ -4,7 +4,8 @@ A hook hears of every call, and may refuse it, end the program, or do something 
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from phextsync.files.filesystem import OpenFile, Status
@@ -46,6 +47,7 @@ class MemoryFileSystem:
 
     `before` and `after` are called around every call of the system, with its name and path. What
     `before` raises refuses the call, or half of it: of bytes that are written, a part is there.
+    `locks` are the paths of locks that other programs hold.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class MemoryFileSystem:
         self.before: Hook = before or _nothing
         self.after: Hook = after or _nothing
         self.life = 0
+        self.locks: set[str] = set()
         self._has_exchange = has_exchange
         self._has_links = has_links
 
@@ -174,6 +177,12 @@ class MemoryFileSystem:
     def set_mode(self, path: str, mode: int) -> None:
         with self.call("chmod", path):
             self.disk.set_mode(path, mode)
+
+    @contextmanager
+    def locked(self, path: str) -> Iterator[bool]:
+        with self.call("flock", path):
+            is_free = path not in self.locks
+        yield is_free
 
     def end(self) -> None:
         """The program is gone, with all files that it had open."""
