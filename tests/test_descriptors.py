@@ -22,15 +22,11 @@ from phextsync.web.limits import WebLimits
 from phextsync.web.server import WebServer
 from sims.processes import PATIENCE_S, POLL_S, Process, make_folder, mesh
 from tests.descriptors import few_descriptors
+from tests.ports import free_port
 
 _FEW = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh")
 _HOST = "127.0.0.1"
 _GET = b"GET /%b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-
-
-def _free_port() -> int:
-    with socket.create_server((_HOST, 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.mark.parametrize("parts", [FOR_FILES, FOR_PEERS, FOR_CLIENTS])
@@ -48,7 +44,7 @@ def test_each_door_leaves_so_many_descriptors_to_those_before_it(parts: int) -> 
 
 @pytest.mark.real
 def test_clients_over_http_leave_descriptors_to_commands_and_peers(tmp_path: Path) -> None:
-    http = _free_port()
+    http = free_port()
     options = ("--no-mdns", "--host", _HOST, "--port", "0")
     with mesh(tmp_path, ["one", "two"], options=options) as (one, two), ExitStack() as opened:
         one.prefix, one.options = _FEW, (*options, "--http", f"{_HOST}:{http}")
@@ -63,7 +59,7 @@ def test_clients_over_http_leave_descriptors_to_commands_and_peers(tmp_path: Pat
 
 @pytest.mark.real
 def test_of_clients_that_only_wait_the_oldest_gives_way_to_a_newcomer(tmp_path: Path) -> None:
-    http = _free_port()
+    http = free_port()
     options = ("--no-mdns", "--host", _HOST, "--port", "0", "--http", f"{_HOST}:{http}")
     node = Process(make_folder(tmp_path / "one"), _FEW, options)
     try:

@@ -33,6 +33,7 @@ from phextsync.trust.certificates import certificate_permissions, key_pin
 from phextsync.trust.identity import NodeIdentity, PendingIdentity
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 from sims.processes import PATIENCE_S
+from tests.ports import free_port
 
 _LOOPBACK = "127.0.0.1"
 _SECRET = bytes(range(16))
@@ -67,9 +68,7 @@ def _code(identity: NodeIdentity, port: int, secret: bytes = _SECRET) -> Invitat
 @asynccontextmanager
 async def _serving(folder: Path, identity: NodeIdentity, now_s: float = 0.0) -> AsyncIterator[int]:
     """Redeem the folder's invitations on loopback; yield the port."""
-    (listener,) = await trio.open_tcp_listeners(0, host=_LOOPBACK)
-    port: int = listener.socket.getsockname()[1]
-    await listener.aclose()
+    port = free_port()
     boundary = Boundary(logging.getLogger())
     invitations = Invitations(folder)
     async with serving(invitations, identity, _LOOPBACK, port, boundary, wall_time_s=lambda: now_s):

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Final
 import pytest
 
 from sims.processes import PATIENCE_S
+from tests.ports import free_port
 
 _ROOT: Final = Path(__file__).parents[1]
 _PAGES: Final = ("README.md", "docs/tutorial.md", "docs/howto/administered-mesh.md")
@@ -112,7 +112,7 @@ class _Machines:
     def _start(self, step: _Step) -> None:
         """Run a node in the background, at a port of its own, with the first one as its peer."""
         first = next(iter(self._ports.values()), None)
-        port = self._ports.setdefault(step.machine, _free_port())
+        port = self._ports.setdefault(step.machine, free_port())
         words = ["phextsync", "up", "--no-mdns", "--host", "127.0.0.1", "--port", str(port)]
         if first not in (None, port):
             words += ["--peer", f"127.0.0.1:{first}"]
@@ -137,12 +137,6 @@ def _lines(text: str, home: Path = Path("/home/me")) -> list[str]:
     """Return lines without what differs from run to run: ids, times, addresses, numbers."""
     text = text.replace(str(home), "/home/me").strip()
     return [" ".join(_VARYING.sub("#", line).split()) for line in text.splitlines()]
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @pytest.mark.real
