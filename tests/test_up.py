@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from phextsync.store.folder import lock_folder
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
 from sims.processes import PATIENCE_S, POLL_S, Process, make_folder
+from tests.ports import free_port
 
 pytestmark = pytest.mark.real
 
@@ -95,13 +95,12 @@ def test_a_node_says_what_it_serves_and_which_peers_come_and_go(tmp_path: Path) 
     subprocess.run([*command, "--data", str(one)], check=True)
     log = tmp_path / "logs" / "one"
     log.parent.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        http = f"127.0.0.1:{server.getsockname()[1]}"
+    http = f"127.0.0.1:{free_port()}"
     secret = tmp_path / "secret"
     secret.write_text("unseen")
     hook = ("--hook", "https://127.0.0.1:9/hidden", "--hook-secret-file", str(secret))
     with _up(one, "--http", http, "--log", str(log), *hook) as first:
-        first.wait_until(_is_running)
+        _until(lambda: "is bound to" in first.log.read_text(), first)  # the last of what it says
         port = first.status()["port"]
         with _up(two, "--quiet", f"--peer=127.0.0.1:{port}") as second:
             _until(lambda: "two (" in first.log.read_text(), first)
@@ -112,8 +111,8 @@ def test_a_node_says_what_it_serves_and_which_peers_come_and_go(tmp_path: Path) 
             assert f"\n  {notes} is bound to 7.* of memory\n" in shown
             second.wait_until(lambda status: len(status["peers"]) == 1)
         _until(lambda: ") is gone: " in first.log.read_text(), first)
-        _until(lambda: "two (" in log.read_text(), first)
-        assert "is gone" in log.read_text()
+        _until(lambda: "is gone" in log.read_text(), first)
+        assert "two (" in log.read_text()
     assert two.with_name("two.log").read_text() == ""
 
 
