@@ -336,7 +336,9 @@ def test_status_names_what_is_left_alone_until_it_is_mended(user: _User) -> None
             found = status["directories"]
             return found if isinstance(found, list) else []
 
-        process.wait_until(lambda status: bool(rows(status)[0]["left_alone"]))
+        process.wait_until(
+            lambda status: [rows(status)[0][name] for name in ("left_alone", "in_step")] == [1, 1]
+        )
         assert "photo.md: expected UTF-8" in user.out("status")
         assert max(map(len, user.out("status").splitlines())) <= 80 + len(str(user.home))
         assert "1 file, 1 in step, 1 left alone; watched" in user.out("bindings")
@@ -345,6 +347,7 @@ def test_status_names_what_is_left_alone_until_it_is_mended(user: _User) -> None
         assert (checked.exit_code, checked.stdout.count("\n")) == (1, 1)
         assert checked.stdout.startswith(reason)
         assert "is left alone: expected UTF-8" in user.error("get", "notes/photo.md")
+        process.wait_until(lambda _: "photo.md" in process.log.read_text())
         assert process.log.read_text().count("photo.md") == 1
         command = [sys.executable, "-m", "phextsync.cli", "--data", str(user.data), "watch"]
         with subprocess.Popen([*command, "notes"], stdout=subprocess.PIPE) as watching:

@@ -1,5 +1,6 @@
 """Real nodes on loopback: TLS, mDNS, restarts, and processes that are killed."""
 
+import itertools
 import logging
 import os
 import signal
@@ -204,9 +205,12 @@ async def test_another_mesh_key_is_refused_before_any_frame(
                 theirs, host=_LOOPBACK, port=0, peers=[address], discoveries=[]
             ) as second:
                 await refused.wait()
-                (absent,) = second.absent()
+                reason = ""
+                while "refused" not in reason and "closed" not in reason:  # it hears a little later
+                    await trio.lowlevel.checkpoint()
+                    (absent,) = second.absent()
+                    reason = absent.reason
                 assert (absent.node_id, absent.address) == (None, address)
-                assert "refused" in absent.reason or "closed" in absent.reason
                 assert first.peers() == second.peers() == []
                 assert _PLACE not in second.phext()
     logging.getLogger("phextsync.node").removeFilter(note)
@@ -286,7 +290,7 @@ async def test_a_disk_that_refuses_is_told_and_tried_again(small_disk: Path) -> 
             node.phext().append(_PLACE, "accepted")
 
 
-def test_a_node_killed_amid_a_thousand_edits_has_every_acknowledged_one_and_converges(
+def test_a_node_killed_amid_hundreds_of_edits_has_every_acknowledged_one_and_converges(
     tmp_path: Path,
 ) -> None:
     options = ["--no-mdns", "--host", _LOOPBACK]
@@ -304,14 +308,14 @@ def test_a_node_killed_amid_a_thousand_edits_has_every_acknowledged_one_and_conv
         killer = threading.Thread(target=kill)
         killer.start()
         with suppress(StoreError, OSError):
-            for i in range(1000):
+            for i in itertools.count():
                 if i == 100:
                     is_amid.set()
                 victim.ask("append", "memory", _PLACE, f"edit {i}\n")
                 acknowledged.append(f"edit {i}")
         killer.join()
         victim.stop()
-        assert 100 <= len(acknowledged) < 1000
+        assert len(acknowledged) >= 100
         victim.start()
         victim.wait_until(lambda status: len(status["peers"]) == 1)
         victim.ask("append", "memory", _PLACE, "after\n")
