@@ -42,6 +42,7 @@ from phextsync.testing.mesh import PHEXT
 from phextsync.transport import SecureLink, client_context, open_link, serve_listeners
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
+from sims.processes import PATIENCE_S
 
 _A = Coordinate(*[1] * 9)
 
@@ -342,11 +343,11 @@ async def test_invitations_are_redeemed_after_one_that_failed(
         with monkeypatch.context() as patch:
             patch.setattr(invitation, "TlsStream", _fail)
             async with await trio.open_tcp_stream("127.0.0.1", ports[0]) as stream:
-                with trio.fail_after(30):
+                with trio.fail_after(PATIENCE_S):
                     assert await _ends(stream)
         async with await trio.open_tcp_stream("127.0.0.1", ports[0]) as stream:
             await stream.send_all(b"no TLS")
-            with trio.fail_after(30):
+            with trio.fail_after(PATIENCE_S):
                 assert await _ends(stream)
     assert [type(error) for error in seen] == [ZeroDivisionError]
 

@@ -10,6 +10,7 @@ import trio.testing
 from phextsync.errors import LinkError
 from phextsync.framing import FrameChannel, FrameQueue
 from phextsync.sockets import SocketStream
+from sims.processes import PATIENCE_S
 
 
 @asynccontextmanager
@@ -24,7 +25,7 @@ async def test_what_goes_at_once_is_sent_where_it_is_put() -> None:
         queue = FrameQueue(sender)  # which nobody runs
         queue.put(b"one", b"two")
         assert queue.waiting_bytes == 0
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             assert await receiver.receive_many() == [b"one", b"two"]
 
 
@@ -52,7 +53,7 @@ async def test_who_waits_for_room_is_told_when_some_were_sent() -> None:
         queue = FrameQueue(sender)
         nursery.start_soon(queue.run)
         queue.put(bytes(1 << 20))
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             nursery.start_soon(receiver.receive)
             await queue.sent.wait()
         assert queue.waiting_bytes == 0

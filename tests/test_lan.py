@@ -11,6 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from sims.lan import Lan, missing, remove_leftovers
+from sims.processes import PATIENCE_S
 
 pytestmark = pytest.mark.hosts
 
@@ -140,4 +141,4 @@ def test_what_a_killed_run_left_is_removed(stack: ExitStack) -> None:
     assert name in subprocess.run(listed, capture_output=True, text=True, check=True).stdout
     remove_leftovers()
     assert name not in subprocess.run(listed, capture_output=True, text=True, check=True).stdout
-    assert select.select([process], [], [], 30)[0]  # it has ended
+    assert select.select([process], [], [], PATIENCE_S)[0]  # it has ended
