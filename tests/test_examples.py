@@ -129,6 +129,23 @@ def test_the_program_of_the_page_on_history_runs(tmp_path: Path) -> None:
     assert _run("-c", program, home=tmp_path) == out
 
 
+@pytest.mark.real
+def test_the_program_of_the_page_on_the_memory_tool_runs(tmp_path: Path) -> None:
+    page = (_ROOT / "docs" / "howto" / "memory-tool.md").read_text()
+    make_folder(tmp_path / ".phextsync")
+    out = _run("-c", _PROGRAM.findall(page)[0], home=tmp_path)
+    assert out.splitlines() == [
+        "File created successfully at: /memories/tea.md",
+        "Here're the files and directories up to 2 levels deep in /memories, excluding hidden "
+        "items:",
+        "16B\t/memories",
+        "16B\t/memories/tea.md",
+        "Here's the content of /memories/tea.md with line numbers:",
+        "     1\tAnna likes tea.",
+        "     2\t",
+    ]
+
+
 def test_the_rule_of_the_claims_holds_under_partitions(tmp_path: Path) -> None:
     out = _run(str(_ROOT / "examples" / "claims.py"), home=tmp_path)
     assert out == "the agents always agreed\n"

@@ -83,7 +83,7 @@ class Naming:
             return line.name
         if now - self._orphans.setdefault(coordinate, now) < ORPHAN_S:
             return None
-        return f"recovered/{str(coordinate).replace('/', '-')}.md"
+        return recovered(coordinate)
 
     # -- writing the map ---------------------------------------------------------------------
 
@@ -134,3 +134,8 @@ class Naming:
 
     def _refresh(self) -> None:
         self._changed |= self.map.read(self._replica.get(self.map.map_coordinate, ""))
+
+
+def recovered(coordinate: Coordinate) -> str:
+    """Return the name of a scroll to which the map gives none."""
+    return f"recovered/{str(coordinate).replace('/', '-')}.md"

@@ -1,1 +1,4 @@
-"""Hosts: adapters to programs of other people in which agents run."""
+"""Hosts: adapters to programs of other people in which agents run.
+
+* `anthropic_memory`: the memory tool of Anthropic's SDK
+"""
