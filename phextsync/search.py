@@ -53,6 +53,7 @@ _TEXT: Final = "SELECT text FROM scrolls WHERE id = ?"
 _FORGET: Final = "INSERT INTO texts (texts, rowid, words) VALUES ('delete', ?, ?)"
 _KEY_END: Final = b"\xff" * 13
 _ROUND_S: Final = 0.25
+_BUSY_S: Final = 60.0  # while others write the file, each on a machine that may be slow
 _ROWS_AT_ONCE: Final = 256
 _CHANGES_MAX: Final = 100_000  # about 20 MB; of more, all scrolls are compared
 _HITS_MAX: Final = 10_000
@@ -190,7 +191,7 @@ class SearchIndex:
             connection = _copied(self._path)
         else:
             self._path.touch(mode=0o600)
-            connection = sqlite3.connect(self._path, check_same_thread=False)
+            connection = sqlite3.connect(self._path, timeout=_BUSY_S, check_same_thread=False)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")

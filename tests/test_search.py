@@ -336,6 +336,12 @@ def test_searches_of_many_processes_write_one_index_and_harm_none(
     assert not caplog.records
 
 
+def test_who_finds_the_index_in_use_waits_for_a_minute(tmp_path: Path) -> None:
+    with closing(SearchIndex(tmp_path / FILE_NAME)) as index:
+        waits_ms = index._do(lambda connection: connection.execute("PRAGMA busy_timeout"))
+        assert waits_ms.fetchone() == (60_000,)
+
+
 def _is_there(folder: Path) -> bool:
     return (folder / FILE_NAME).exists()
 
