@@ -33,13 +33,14 @@ from phextsync.testing.metrics import Number
 from phextsync.testing.trace import generator
 from phextsync.testing.workloads import schedule_all
 from sims import directories, steps
+from sims.processes import PATIENCE_S
 from sims.real import RealMesh
 from sims.shrinking import fewest, kind_of
 from sims.tables import DIRECTORIES, SPECIAL, Scenario, Tier, built_in
 
 LARGE: Final = ("fifty", "five-hundred", "placed-26")
 """Scenarios that a sweep takes only when they are named."""
-_REAL_SETTLE_S: Final = 60.0  # of a machine that is busy with other things
+_REAL_SETTLE_S: Final = PATIENCE_S  # of a machine that is busy with other things
 _OF_MODELS: Final = (
     *(HalfOpen, Tear, Damage, SetClock, Deafen, Regions),
     *(SetHeld, Follow, SetCopies, SetRule, Forget),
