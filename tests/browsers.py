@@ -5,6 +5,7 @@ something meanwhile. `make browser` installs both.
 """
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ from tests.web_nodes import HOST
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-PATIENCE_MS: Final = 60_000
+PATIENCE_MS: Final = 120_000
 _CHROMIUM: Final = shutil.which("chromium")
 
 
@@ -29,7 +30,7 @@ def browser() -> Iterator["Browser"]:
         pytest.skip("Chromium is not installed: make browser")
     with playwright.sync_playwright() as driver:
         flags = ["--no-sandbox", "--disable-dev-shm-usage"]  # containers have no rights for either
-        running = driver.chromium.launch(executable_path=_CHROMIUM, args=flags)
+        running = driver.chromium.launch(executable_path=_CHROMIUM, args=flags, timeout=PATIENCE_MS)
         try:
             yield running
         finally:
@@ -50,6 +51,14 @@ def visiting(running: "Browser", **options: Any) -> Iterator["Page"]:
     yield page
     context.close()
     assert not complaints, complaints
+
+
+def until(page: "Page", holds: Callable[[], bool]) -> None:
+    """Wait until something is true that no locator tells."""
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not holds():
+        assert time.monotonic() < deadline, page.content()
+        page.wait_for_timeout(50)
 
 
 class Wire:

@@ -8,7 +8,7 @@ import trio
 
 from phextsync import Coordinate
 from phextsync.replica.past import FOREVER
-from tests.browsers import drive, visiting
+from tests.browsers import PATIENCE_MS, drive, visiting
 from tests.web_nodes import AT, HOST, make_identity, web_node
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ async def test_the_page_fits_a_phone_and_says_when_its_node_is_gone(tmp_path: Pa
                     for width in page.evaluate(_CELL_WIDTHS):
                         assert width >= 90, path
             page = browser.new_page()
+            page.set_default_timeout(PATIENCE_MS)
             page.goto(f"http://{HOST}:{port}/")
             trio.from_thread.run_sync(leaving.cancel)
             page.locator("#live", has_text="does not answer").wait_for()
