@@ -3,8 +3,8 @@
 import socket
 import struct
 import tracemalloc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,6 @@ from tests.web_nodes import AT, HOST, make_identity, web_node
 
 pytestmark = pytest.mark.real
 
-_QUICK = WebLimits(ping_s=0.05, silent_s=0.2, send_s=0.2, token_s=0.2, head_s=0.5)
 _PATH = f"/sync/memory/{AT}"
 _STEP_1 = varints(0, 0) + sized(b"\0")
 
@@ -125,21 +124,6 @@ def _is_step_2(event: BytesMessage) -> bool:
     return bytes(event.data[:2]) == varints(0, 1)
 
 
-async def test_a_socket_that_is_silent_is_left_and_one_that_answers_stays(tmp_path: Path) -> None:
-    make_identity(tmp_path)
-    async with (
-        web_node(tmp_path, limits=_QUICK) as (_, port),
-        _open(port) as silent,
-        _open(port) as lively,
-    ):
-        for _ in range(8):  # twice as long as silence is borne
-            while not isinstance(event := await lively.next(), Ping):
-                pass
-            await lively.answer(event)
-        with pytest.raises(EOFError):
-            await silent.end()
-
-
 async def test_a_client_that_takes_nothing_is_left(autojump_clock: MockClock) -> None:
     ours, theirs = lockstep_stream_pair()
     limits = WebLimits()
@@ -162,16 +146,6 @@ async def test_a_client_that_takes_nothing_is_left(autojump_clock: MockClock) ->
             await requests.answer_all()
         assert trio.current_time() - began == pytest.approx(limits.send_s)
         nursery.cancel_scope.cancel()
-
-
-async def test_a_socket_of_hocuspocus_without_a_token_is_closed_in_time(tmp_path: Path) -> None:
-    make_identity(tmp_path)
-    async with web_node(tmp_path, limits=_QUICK, token="secret") as (_, port):
-        async with _open(port, "/hocuspocus") as hostile:
-            assert (await hostile.end()).code == 4408
-        async with _open(port, "/hocuspocus") as hostile:
-            await hostile.send(sized_text(f"memory/{AT}") + varints(2, 0) + sized_text("wrong"))
-            assert (await hostile.end()).code == 4408
 
 
 async def test_a_message_that_is_too_large_ends_its_socket(tmp_path: Path) -> None:
@@ -375,25 +349,79 @@ async def test_a_cookie_is_found_among_those_of_neighbours() -> None:
     assert not login.is_in("; ".join([f"phextsync=1{'0' * 10}.00"] * 5000), 1)
 
 
-def test_wrong_tokens_hold_up_nobody_else() -> None:
+# -- a whole node, in virtual time ---------------------------------------------------------
+
+
+def _with_app(token: str | None, body: Callable[[WebApp, trio.Nursery], Awaitable[None]]) -> None:
+    """Run `body` with the application of a node, and a nursery for its connections."""
     mesh = MemoryMesh(1, 1)
 
+    async def main() -> None:
+        await mesh.run_until(mesh.now + 0.01)
+        app = WebApp(mesh.node(0), Guard(token, own_names=lambda: ()), now_s=lambda: 0)
+        async with trio.open_nursery() as nursery:
+            await body(app, nursery)
+            nursery.cancel_scope.cancel()
+
+    mesh.run(main)
+
+
+async def _opened(app: WebApp, nursery: trio.Nursery, path: str = _PATH) -> _Socket:
+    ours, theirs = memory_stream_pair()
+
+    async def serve() -> None:
+        with suppress(trio.BrokenResourceError):
+            await _requests(ours, app.asgi).answer_all()
+        await trio.aclose_forcefully(ours)
+
+    nursery.start_soon(serve)
+    opened = _Socket(theirs)
+    await opened.open(path)
+    return opened
+
+
+def test_a_socket_that_is_silent_is_left_and_one_that_answers_stays() -> None:
+    async def body(app: WebApp, nursery: trio.Nursery) -> None:
+        silent, lively = await _opened(app, nursery), await _opened(app, nursery)
+        until = trio.current_time() + 2 * WebLimits().silent_s
+        while trio.current_time() < until:
+            while not isinstance(event := await lively.next(), Ping):
+                pass
+            await lively.answer(event)
+        with pytest.raises(EOFError):
+            await silent.end()
+        await _is_answered(lively)
+
+    _with_app(None, body)
+
+
+def test_a_socket_of_hocuspocus_without_a_token_is_closed_in_time() -> None:
+    async def body(app: WebApp, nursery: trio.Nursery) -> None:
+        for sent in (b"", sized_text(f"memory/{AT}") + varints(2, 0) + sized_text("wrong")):
+            began = trio.current_time()
+            hostile = await _opened(app, nursery, "/hocuspocus")
+            if sent:
+                await hostile.send(sent)
+            assert (await hostile.end()).code == 4408
+            assert trio.current_time() - began == pytest.approx(WebLimits().token_s)
+
+    _with_app("secret", body)
+
+
+def test_wrong_tokens_hold_up_nobody_else() -> None:
     async def log_in(app: WebApp, token: bytes) -> tuple[bytes, float]:
         began = trio.current_time()
         body = b"Content-Length: %d\r\n\r\ntoken=%s" % (len(token) + 6, token)
         answer = await _answers(_POST.replace(b"/", b"/login", 1) + body, app.asgi)
         return answer.split()[1], trio.current_time() - began
 
-    async def ask() -> None:
-        await mesh.run_until(mesh.now + 0.01)
-        app = WebApp(mesh.node(0), Guard("secret", own_names=lambda: ()), now_s=lambda: 0)
-        async with trio.open_nursery() as nursery:
-            for _ in range(20):
-                nursery.start_soon(log_in, app, b"wrong")
-            await wait_all_tasks_blocked()
-            assert await log_in(app, b"secret") == (b"303", 0)
+    async def body(app: WebApp, nursery: trio.Nursery) -> None:
+        for _ in range(20):
+            nursery.start_soon(log_in, app, b"wrong")
+        await wait_all_tasks_blocked()
+        assert await log_in(app, b"secret") == (b"303", 0)
         status, took_s = await log_in(app, b"wrong")
         assert status == b"401"
         assert took_s > 0.1
 
-    mesh.run(ask)
+    _with_app("secret", body)
