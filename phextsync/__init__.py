@@ -8,6 +8,7 @@ is a module, or a package whose first lines are its own map:
 * `terminal`: what others wrote, as a terminal may show it
 * `phext_names`: which names phexts may have
 * `varints`: integers of as many bytes as they need
+* `inserts`: the characters that updates brought, and what they deleted
 * `index`: compiled: `Coordinate`, `CoordinateRange`, `CoordinateIndex`, bytes of updates
 * `ranges`: sets of ranges
 * `texts`: what a scroll can hold, and what it cannot

@@ -369,6 +369,20 @@ class Scroll:
             pieces.append(copy._take_lines(some, at))
         return [line for piece in reversed(pieces) for line in piece]
 
+    def line_ends(self) -> list[list[tuple[int, int, int]]]:
+        """Return the runs of characters that the end of each line is made of, none for a last line
+        without one. Costs what `lines` does."""
+        copy = self._copy(self.client_id)
+        at = len(self.text.encode())
+        ends: list[list[tuple[int, int, int]]] = []
+        for line in reversed(lines_of(self.text)):
+            size = len(line) - len(without_end(line))
+            with copy._transaction():
+                del copy._yrs[at - size : at]
+            ends.append(_deleted(copy._take_observed() or _NO_UPDATE))
+            at -= len(line.encode())
+        return ends[::-1]
+
     def _take_lines(self, some: list[str], at: int) -> list[tuple[str, list[tuple[int, int, int]]]]:
         """Delete lines that begin at a byte; the ends of those that have more than an end stay."""
         lines = []

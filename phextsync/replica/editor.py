@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 
-from phextsync.crdt import Applied, Scroll, import_update
-from phextsync.errors import ScrollError
-from phextsync.index import Coordinate, inserted_text, update_version
+from phextsync.crdt import ROOT, Applied, Scroll, import_update
+from phextsync.errors import ScrollError, UpdateError
+from phextsync.index import Coordinate, check_update, inserted_text, update_version
 from phextsync.replica.changes import current_author
 from phextsync.replica.clients import Client
 from phextsync.replica.documents import Documents
 from phextsync.replica.merging import Merging
 from phextsync.replica.publisher import Publisher
 from phextsync.replica.shared import Shared
+from phextsync.replica.taking_back import check_takes_back
 from phextsync.replica.tracked import Tracked
 from phextsync.replica.writes import Writes
 from phextsync.texts import check_text
@@ -81,6 +82,22 @@ class Editor:
         if applied.changed:
             self._publisher.publish_own(coordinate)
         return applied
+
+    def take_back(self, coordinate: Coordinate, update: bytes) -> None:
+        """Do what takes back the work of a writer, found by `taking_back.take_back`, as one step.
+        UpdateError for an update that does anything else."""
+        check_update(update, ROOT)
+        check_takes_back(update)
+        check_text(inserted_text(update).decode())
+
+        def apply(scroll: Scroll) -> bytes | None:
+            self._documents.open_or_create(coordinate).halves.check(scroll, update)
+            applied = scroll.apply(update, is_ours=True)
+            if not applied.covered:
+                raise UpdateError(f"{coordinate}: expected text that is here, found other taken back")
+            return applied.update if applied.changed else None
+
+        self.edit(coordinate, apply)
 
     def import_text(
         self, coordinate: Coordinate, text: str, version_bytes_max: int, *, by_lines: bool

@@ -24,6 +24,7 @@ from phextsync.index import Coordinate, covers
 from phextsync.replica.pieces import BASE, entries_of
 from phextsync.replica.replaying import CLIENT, apply_some, opened
 from phextsync.replica.sides import Apart, Sides, sides
+from phextsync.replica.taking_back import TakenBack, Writer, take_back
 from phextsync.store.contract import LogEntry, StoredScroll
 from phextsync.store.retention import NEVER_MS, Kept
 from phextsync.texts import first_line
@@ -182,6 +183,18 @@ class Past:
         if not kept.leads_to(self._now()):
             return Sides((), are_all=False)
         return sides(self.place, kept.base, kept.entries, apart, self.writers.get)
+
+    def taking_back(self, by: Writer, since_ms: int | None = None) -> TakenBack | None:
+        """Return what takes back what a writer did, since a time by its clock; None for nothing.
+        Where a part of what is kept is damaged, what the writer deleted stays deleted."""
+        kept, now = self._kept(), self._now()
+        if not (self.state and kept.leads_to(now)):
+            kept = _Kept(LogEntry(self.state, b"", self.now_ms), ()) if self.state else _Kept(None, ())
+        return take_back(now, kept.base, kept.entries, by, since_ms, self._writer_of)
+
+    def _writer_of(self, client: int) -> Writer | None:
+        node = self.writers.get(client)
+        return None if node is None else Writer(node, "")
 
     def _unknown(self, why: str) -> PhextsyncError:
         hint = "" if self.kept.kept_ms else f"; {NOT_KEPT}"

@@ -1,5 +1,6 @@
 """Pasts: finds what is kept of the past of scrolls, to be looked through in any thread."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -43,21 +44,32 @@ class Pasts:
     def of(self, coordinate: Coordinate) -> Past:
         """Return what is kept of a scroll's past, with who wrote what."""
         state = self._contents.difference(coordinate, EMPTY_VERSION) or b""
-        clients = client_clocks(state) if state else ()
-        writers = {client: self._clients.writer_of(self._phext, client) for client in clients}
-        known = {client: writer for client, writer in writers.items() if writer}
-        return self._past(coordinate, state, known)
+        return self._past(coordinate, state, self._writers(state))
 
     def emptied(self, range_: CoordinateRange) -> tuple[list[Past], CoordinateRange | None]:
         """Return the pasts of the next few scrolls in a range that have no text any more, and what
         is left of the range. Looks at a bounded number of scrolls, and of bytes."""
+        return self._few(range_, lambda size: not size, lambda state: {})
+
+    def few(self, range_: CoordinateRange) -> tuple[list[Past], CoordinateRange | None]:
+        """Return the pasts of the next few scrolls in a range, with or without text, and what is
+        left of the range. Looks at a bounded number of scrolls, and of bytes."""
+        return self._few(range_, lambda size: True, self._writers)
+
+    def _few(
+        self,
+        range_: CoordinateRange,
+        is_wanted: Callable[[int], bool],
+        writers_in: Callable[[bytes], dict[int, bytes]],
+    ) -> tuple[list[Past], CoordinateRange | None]:
         entries = self._index.entries(range_, _WALKED_MAX)
         last = entries[-1][0] if len(entries) == _WALKED_MAX else None
         end = None if last is None else last.successor()
         part = range_ if end is None else CoordinateRange(range_.lower, end)
         unsettled = self._pending.coordinates()
-        places = [place for place, _, size in entries if not size and place not in unsettled]
-        places += [c for c in unsettled if c in part and not self._contents.size(c)]
+        places = [place for place, _, size in entries if is_wanted(size)]
+        places = [place for place in places if place not in unsettled]
+        places += [c for c in unsettled if c in part and is_wanted(self._contents.size(c))]
         pasts: list[Past] = []
         size = 0
         for place in sorted(places):
@@ -65,7 +77,7 @@ class Pasts:
                 return pasts, range_.intersect(CoordinateRange(place, None))
             with suppress(StoreDamagedError):  # it is set aside and reported
                 state = self._contents.difference(place, EMPTY_VERSION) or b""
-                pasts.append(self._past(place, state, {}))
+                pasts.append(self._past(place, state, writers_in(state)))
                 size += pasts[-1].size
         return pasts, None if end is None else range_.intersect(CoordinateRange(end, None))
 
@@ -75,6 +87,11 @@ class Pasts:
         for layer in self._pending.layers(coordinate):
             news += [*([] if layer.entry is None else [layer.entry]), *layer.log]
         return news
+
+    def _writers(self, state: bytes) -> dict[int, bytes]:
+        clients = client_clocks(state) if state else ()
+        writers = {client: self._clients.writer_of(self._phext, client) for client in clients}
+        return {client: writer for client, writer in writers.items() if writer}
 
     def _past(self, coordinate: Coordinate, state: bytes, writers: dict[int, bytes]) -> Past:
         news = self.news(coordinate)

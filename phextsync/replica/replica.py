@@ -341,6 +341,14 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         is left of the range. Looks at a bounded number of scrolls, and of bytes."""
         return self._pasts.emptied(range_)
 
+    def few_pasts(self, range_: CoordinateRange) -> tuple[list[Past], CoordinateRange | None]:
+        """Return the pasts of the next few scrolls in a range, as `emptied` does."""
+        return self._pasts.few(range_)
+
+    def take_back(self, key: Key, update: bytes) -> None:
+        """Do what `Past.taking_back` found, as one step; twice changes nothing."""
+        self._editor.take_back(as_coordinate(key), update)
+
     def past(self, key: Key) -> Past:
         """Return what is kept of a scroll's past, to be looked through in any thread."""
         coordinate = as_coordinate(key)

@@ -1,0 +1,232 @@
+"""Taking back a writer: all that it did goes, what others did stands, once, wherever it is done."""
+
+import re
+from collections import Counter, deque
+from random import Random
+from typing import Final
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phextsync.index import EMPTY_VERSION, Coordinate
+from phextsync.replica.listener import NewUpdate, ReplicaListener
+from phextsync.replica.past import FOREVER
+from phextsync.replica.replica import Replica
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.replica.taking_back import TakenBack, Writer
+from phextsync.store.contract import LogEntry
+from phextsync.store.memory import MemoryStore
+
+_AT = Coordinate(*[1] * 9)
+_PHEXT = "memory"
+
+
+class _Node:
+    """A node that tells each other node what it writes, in its order."""
+
+    def __init__(self, number: int, seed: int) -> None:
+        self.id = bytes([number]) * 16
+        self.now_ms = 1000
+        self.replicas = ReplicaSet(
+            MemoryStore(),
+            node_id=self.id,
+            random=Random(f"{seed} {number}"),
+            wall_time_ms=lambda: self.now_ms,
+        )
+        self.replicas.keep_history(FOREVER)
+        self.replica.index  # the phext is open
+        self.told: dict[int, deque[NewUpdate]] = {}
+        self.replicas.listen(ReplicaListener(on_update=self._tell))
+
+    @property
+    def replica(self) -> Replica:
+        return self.replicas.open(_PHEXT)
+
+    @property
+    def text(self) -> str:
+        return self.replica.get(_AT, "")
+
+    def _tell(self, new: NewUpdate) -> None:
+        if new.source is None:
+            for queue in self.told.values():
+                queue.append(new)
+
+
+class _Mesh:
+    """Nodes A, B and C; what one writes comes live to another, or by a comparison, or later."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.nodes = [_Node(number, seed) for number in (1, 2, 3)]
+        for a in self.nodes:
+            a.told = {id(b): deque() for b in self.nodes if b is not a}
+
+    def deliver(self, a: _Node, b: _Node, count: int | None = None) -> None:
+        """What A wrote comes to B, each update as it was made."""
+        queue = a.told[id(b)]
+        for _ in range(len(queue) if count is None else min(count, len(queue))):
+            new = queue.popleft()
+            replica = b.replicas.open(new.phext)
+            applied = replica.apply(new.coordinate, new.entry, 1)
+            if not applied.covered:  # it builds on what a third node wrote
+                queue.appendleft(new)
+                return
+
+    def compare(self, a: _Node, b: _Node) -> None:
+        """What A has and B has not comes to B, without who wrote it and when."""
+        for name in a.replicas.names():
+            ours, theirs = a.replicas.open(name), b.replicas.open(name)
+            for coordinate in sorted({*ours.uncommitted(), *ours.index}):
+                update = ours.difference(coordinate, theirs.version(coordinate))
+                if update is not None:
+                    theirs.apply(coordinate, LogEntry(update, b"", 0), 1)
+
+    def compare_all(self) -> None:
+        for _ in range(2):
+            for a in self.nodes:
+                for b in self.nodes:
+                    if a is not b:
+                        self.compare(a, b)
+
+    def deliver_all(self) -> None:
+        while any(queue for node in self.nodes for queue in node.told.values()):
+            for a in self.nodes:
+                for b in self.nodes:
+                    if a is not b:
+                        self.deliver(a, b)
+
+
+def _find(node: _Node, by: _Node, since_ms: int | None = None) -> TakenBack | None:
+    return node.replica.past(_AT).taking_back(Writer(by.id), since_ms)
+
+
+def _take_back(node: _Node, by: _Node, since_ms: int | None = None) -> TakenBack | None:
+    found = _find(node, by, since_ms)
+    if found is not None and found.update:
+        node.replica.take_back(_AT, found.update)
+    return found
+
+
+# -- one scroll ----------------------------------------------------------------------------
+
+
+def test_what_a_writer_put_in_goes_and_what_it_took_out_comes_back() -> None:
+    mesh = _Mesh()
+    a, b, c = mesh.nodes
+    b.replica[_AT] = "milk and bread\neggs\nbutter\n"
+    mesh.deliver_all()
+    c.replica[_AT] = "milk and rye bread\neggs\nbutter\n"
+    mesh.deliver_all()
+    a.replica[_AT] = "wire money\nbutter from mars\n"
+    mesh.deliver_all()
+    c.replica.append(_AT, "honey\n")
+    mesh.deliver_all()
+    found = _take_back(b, a)
+    assert b.text == "milk and rye bread\neggs\nbutter\nhoney\n"
+    assert found is not None
+    assert (found.removed, found.restored, found.unknown) == (21, 24, 0)
+    assert (found.removed_line, found.restored_line) == ("wire money", "milk and rye bread")
+    assert _find(b, a) is None
+    mesh.deliver_all()
+    assert a.text == c.text == b.text
+
+
+def test_to_take_back_twice_at_two_nodes_is_to_do_it_once() -> None:
+    mesh = _Mesh()
+    a, b, c = mesh.nodes
+    b.replica[_AT] = "one two three\n" * 3
+    mesh.deliver_all()
+    a.replica[_AT] = "one three\n"
+    mesh.deliver_all()
+    b.replica.append(_AT, "of b\n")
+    c.replica.append(_AT, "of c\n")
+    _take_back(b, a)
+    _take_back(c, a)
+    mesh.deliver_all()
+    assert a.text == b.text == c.text
+    assert sorted(b.text.splitlines()) == sorted(["one two three"] * 3 + ["of b", "of c"])
+    assert (_find(b, a), _find(c, a)) == (None, None)
+
+
+def test_a_word_in_a_line_that_goes_stays_apart_from_the_next_line() -> None:
+    mesh = _Mesh()
+    a, b, c = mesh.nodes
+    b.replica[_AT] = "first\nlast\n"
+    mesh.deliver_all()
+    a.replica[_AT] = "first\nevil words\nmore evil\nlast\n"
+    mesh.deliver_all()
+    c.replica[_AT] = "first\nevil words not mine\nmore evil\nlast\n"
+    mesh.deliver_all()
+    _take_back(b, a)
+    assert b.text == "first\n not mine\nlast\n"
+
+
+def test_a_line_that_was_parted_is_whole_again() -> None:
+    mesh = _Mesh()
+    a, b, _ = mesh.nodes
+    b.replica[_AT] = "one two\n"
+    mesh.deliver_all()
+    a.replica.insert(_AT, 4, "evil\n")
+    mesh.deliver_all()
+    b.replica.insert(_AT, 3, "!")
+    _take_back(b, a)
+    assert b.text == "one! two\n"
+
+
+# -- many edits ----------------------------------------------------------------------------
+
+_TOKEN: Final = re.compile(r"[abc]\d+x?")
+_EDITS: Final = st.lists(
+    st.tuples(st.integers(0, 2), st.sampled_from(["line", "word", "cut", "cut", "live", "late"]), st.randoms(use_true_random=False)),
+    max_size=24,
+)
+
+
+@settings(deadline=None)
+@given(edits=_EDITS, seed=st.integers(0, 999))
+def test_all_of_a_writer_goes_and_each_word_of_others_stands_once(
+    edits: list[tuple[int, str, Random]], seed: int
+) -> None:
+    """A's updates come live to B; C may hear of them at any time. Both take A back at once."""
+    mesh = _Mesh(seed)
+    a, b, c = mesh.nodes
+    numbers = iter(range(1000))
+    written, cut_by_others = set[str](), set[str]()
+    for who, what, random in edits:
+        node = mesh.nodes[who]
+        if what in ("live", "late"):
+            other = mesh.nodes[(who + random.choice([1, 2])) % 3]
+            if what == "live" or node is a:
+                mesh.deliver(node, other, random.randint(1, 3))
+            else:
+                mesh.compare(node, other)
+            continue
+        text = node.text
+        lines = text.splitlines(keepends=True)
+        token = f"{'abc'[who]}{next(numbers)}"
+
+        if what == "line":
+            written |= {token, f"{token}x"}
+            lines.insert(random.randint(0, len(lines)), f"{token} {token}x\n")
+            node.replica[_AT] = "".join(lines)
+        elif what == "word" and lines:
+            written.add(token)
+            blanks = [i for i, char in enumerate(text) if char.isspace()]
+            node.replica.insert(_AT, random.choice(blanks), f" {token}")
+        elif what == "cut" and lines:
+            start = random.randrange(len(lines))
+            stop = random.randint(start + 1, len(lines))
+            if node is not a:
+                cut_by_others |= {*_TOKEN.findall("".join(lines[start:stop]))}
+            node.replica[_AT] = "".join(lines[:start] + lines[stop:])
+    while a.told[id(b)]:  # some of it may build on what C wrote
+        mesh.deliver(c, b)
+        mesh.deliver(a, b)
+    _take_back(b, a)
+    _take_back(c, a)
+    mesh.compare_all()
+    assert a.text == b.text == c.text
+    words = Counter(_TOKEN.findall(b.text))
+    assert not [word for word in words if word.startswith("a")]
+    for word in written:
+        if not word.startswith("a") and word not in cut_by_others:
+            assert words[word] == 1, (word, b.text)
