@@ -143,7 +143,8 @@ def ids_of(inserted: Iterable[Inserted]) -> IdSet:
 
 
 def _encoded(item: Inserted) -> bytes:
-    assert item.text and (item.left or item.right)
+    assert item.text
+    assert item.left or item.right
     info = _STRING | (_HAS_LEFT if item.left else 0) | (_HAS_RIGHT if item.right else 0)
     text = item.text.encode()
     ids = varints(*(item.left or ()), *(item.right or ()), len(text))

@@ -37,6 +37,7 @@ _GIVEN: dict[str, list[list[str]]] = {
     "show": [["show", _A, "--at", "0s"]],
     "versions": [["versions", _A]],
     "undelete": [["undelete"], ["undelete", _A]],
+    "undo": [["undo", "--by", "0" * 32]],
     "history": [["history"], ["history", "--keep", "30d"]],
     "hold": [["hold"], ["hold", "1.*"], ["hold", "--placed"]],
     "place": [["place", "--copies", "3"]],

@@ -133,7 +133,7 @@ def test_both_handles_ask_for_the_same() -> None:
 
 def test_every_operation_is_asked_for_by_a_handle_or_a_command() -> None:
     paths = [_ROOT / "aio.py", _ROOT / "files" / "desk.py", *(_ROOT / "cli").glob("*.py")]
-    paths.append(_ROOT / "handles" / "awaiting.py")
+    paths += [_ROOT / "handles" / "awaiting.py", _ROOT / "control" / "taking_back.py"]
     used = {name for path in paths for name in _asked_for(path)}
     rows = {
         value.name: name

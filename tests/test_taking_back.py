@@ -8,7 +8,7 @@ from typing import Final
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync.index import EMPTY_VERSION, Coordinate
+from phextsync.index import Coordinate
 from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.replica.past import FOREVER
 from phextsync.replica.replica import Replica
@@ -34,7 +34,6 @@ class _Node:
             wall_time_ms=lambda: self.now_ms,
         )
         self.replicas.keep_history(FOREVER)
-        self.replica.index  # the phext is open
         self.told: dict[int, deque[NewUpdate]] = {}
         self.replicas.listen(ReplicaListener(on_update=self._tell))
 
@@ -176,7 +175,11 @@ def test_a_line_that_was_parted_is_whole_again() -> None:
 
 _TOKEN: Final = re.compile(r"[abc]\d+x?")
 _EDITS: Final = st.lists(
-    st.tuples(st.integers(0, 2), st.sampled_from(["line", "word", "cut", "cut", "live", "late"]), st.randoms(use_true_random=False)),
+    st.tuples(
+        st.integers(0, 2),
+        st.sampled_from(["line", "word", "cut", "cut", "live", "late"]),
+        st.randoms(use_true_random=False),
+    ),
     max_size=24,
 )
 

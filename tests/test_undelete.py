@@ -170,7 +170,7 @@ def test_a_search_for_what_was_deleted_takes_bounded_steps() -> None:
     found, rest = list[Coordinate](), EVERYTHING
     steps = 0
     while rest is not None:
-        pasts, left = replica.emptied(rest)
+        pasts, left = replica.few_pasts(rest, emptied=True)
         assert len(pasts) <= 64
         found += [past.place for past in pasts]
         steps += 1

@@ -1,9 +1,11 @@
 """The phextsync command.
 
 * `common`: what all commands have in common
+* `writers`: who wrote and when, as it is printed and given
 * `measure`: what a running node measures of its mesh
 * `scrolls`: the commands that read and write scrolls
 * `past`: the commands about the past of scrolls
+* `taking_back`: the command that takes back what one writer did
 * `files`: the commands about bound directories
 * `holding`: the commands about what this node holds
 * `placing`: the commands about which machines hold what

@@ -22,6 +22,7 @@ from phextsync.cli import past as past_cli
 from phextsync.cli import placing as placing_cli
 from phextsync.cli import scrolls as scrolls_cli
 from phextsync.cli import status as status_cli
+from phextsync.cli import taking_back as taking_back_cli
 from phextsync.cli.common import (
     DATA,
     PHEXT,
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _mesh = (node_cli, status_cli, holding_cli, placing_cli)
-_parts = (scrolls_cli, past_cli, files_cli, *_mesh, folder_cli, membership_cli)
+_parts = (scrolls_cli, past_cli, taking_back_cli, files_cli, *_mesh, folder_cli, membership_cli)
 for _part in _parts:
     app.add_typer(_part.app)
 

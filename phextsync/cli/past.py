@@ -1,9 +1,7 @@
 """The commands about the past of scrolls: what was written when and by whom, and what is kept."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -20,7 +18,6 @@ from phextsync.cli.common import (
     Place,
     RangeTarget,
     counted,
-    existing_folder,
     fail,
     file_names,
     range_target,
@@ -34,10 +31,10 @@ from phextsync.cli.common import (
     warn,
     whole_range_target,
 )
+from phextsync.cli.writers import NodeNames, json_row, read_time_ms, told_time, told_writers
 from phextsync.control import operations
 from phextsync.control.frames import Value
 from phextsync.control.operations import Asked
-from phextsync.discovery import PEERS_FILE, RememberedPeers
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.past import FOREVER, NOT_KEPT, DeletedScroll, newest_first, to_restore
 
@@ -50,6 +47,11 @@ At = Annotated[
     ),
 ]
 
+By = Annotated[
+    str,
+    typer.Option(metavar="NODE", help="Only what this one wrote, by its name or id."),
+]
+
 _AT_ONCE: Final = 256 << 10
 _KEPT_WORDS: Final = {"forever": FOREVER, "none": 0, "default": None}
 
@@ -60,6 +62,7 @@ def log(
     data: Data = DATA,
     phext: Phext = PHEXT,
     last: Annotated[int | None, typer.Option(min=1, help="Only so many changes.")] = None,
+    by: By = "",
     as_json: Json = False,
 ) -> None:
     """Print the changes of a scroll that are kept, newest last: time, node, what changed.
@@ -69,26 +72,33 @@ def log(
     """
     with session(data) as asked:
         at = target(asked, phext, coordinate)
-        rows = operations.LOG.ask(asked, at.phext, at.coordinate, last)
-        names = _node_names(asked, data)
+        names = NodeNames(asked, data)
+        rows = operations.LOG.ask(asked, at.phext, at.coordinate, None if by else last)
+        if by:
+            node = names.writer(by).node
+            rows = [row for row in rows if node in row.writers][-(last or 0) :]
         file = file_names(asked, at.phext, [Coordinate.parse(at.coordinate)]).get(at.coordinate)
     if as_json:
         named = {} if file is None else {"file": str(file)}
-        say_json([{**_json_row(asdict(row), names), **named} for row in rows])
+        say_json([{**json_row(asdict(row), names), **named} for row in rows])
         return
     if file is not None:
         warn(f"{at.coordinate} of {at.phext} is {shown_path(file)}")
     for row in rows:
-        by = _who(row.writers, row.seen_here, names)
+        by = told_writers(row.writers, row.seen_here, names)
         change = f"+{row.added} -{row.removed}"
-        say(f"{_when(row.time_ms)}  {by}  {change}  {row.line_number}: {row.line}")
+        say(f"{told_time(row.time_ms)}  {by}  {change}  {row.line_number}: {row.line}")
     if not rows:
         warn(f"no changes of {at} of {at.phext} are kept")
 
 
 @app.command(rich_help_panel=PAST)
 def blame(
-    coordinate: Place, data: Data = DATA, phext: Phext = PHEXT, as_json: Json = False
+    coordinate: Place,
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    by: By = "",
+    as_json: Json = False,
 ) -> None:
     """Print each line with the node that wrote its newest characters, and when.
 
@@ -96,17 +106,20 @@ def blame(
     """
     with session(data) as asked:
         at = target(asked, phext, coordinate)
+        names = NodeNames(asked, data)
         lines = operations.BLAME.ask(asked, at.phext, at.coordinate)
-        names = _node_names(asked, data)
+        if by:
+            node = names.writer(by).node
+            lines = [line for line in lines if line.writer == node]
     if as_json:
-        say_json([_json_row(asdict(line), names) for line in lines])
+        say_json([json_row(asdict(line), names) for line in lines])
         return
     if not lines:
-        warn(f"there is no text at {at} in {at.phext}")
+        warn(f"there is no text {f'of {by} ' if by else ''}at {at} in {at.phext}")
     heads = []
     for line in lines:
         mark = "*" if line.seen_here else " "
-        when = "before the kept history" if line.time_ms is None else _when(line.time_ms)
+        when = "before the kept history" if line.time_ms is None else told_time(line.time_ms)
         heads.append((names(line.writer) if line.writer else "?", f"{when}{mark}"))
     widths = [max(map(len, column)) for column in zip(*heads, strict=True)]
     for (who, when), line in zip(heads, lines, strict=True):
@@ -116,7 +129,7 @@ def blame(
 @app.command(rich_help_panel=PAST)
 def show(coordinate: Place, at: At, data: Data = DATA, phext: Phext = PHEXT) -> None:
     """Print a scroll as it was, by the clocks of the nodes that wrote it."""
-    time_ms = _time_ms(at)
+    time_ms = read_time_ms(at)
     with session(data) as asked:
         place = target(asked, phext, coordinate)
         text = operations.SHOW.ask(asked, place.phext, place.coordinate, time_ms)
@@ -140,26 +153,26 @@ def versions_(
     with session(data) as asked:
         at = target(asked, phext, coordinate)
         rows = operations.VERSIONS.ask(asked, at.phext, at.coordinate, last)
-        names = _node_names(asked, data)
+        names = NodeNames(asked, data)
         if not rows and not _is_kept(asked):
             fail(NOT_KEPT)
     if as_json:
-        say_json([_json_row(asdict(row), names) for row in rows])
+        say_json([json_row(asdict(row), names) for row in rows])
         return
     for row in rows:
-        by = _who(row.writers, row.seen_here, names)
-        say(f"{_when(row.time_ms)}  {by}  {row.size} bytes  +{row.added} -{row.removed}")
+        by = told_writers(row.writers, row.seen_here, names)
+        say(f"{told_time(row.time_ms)}  {by}  {row.size} bytes  +{row.added} -{row.removed}")
 
 
 def restore_at(coordinate: str, at: str, data: Path, phext: str) -> None:
     """Make the text that a scroll had at a time its text of now."""
-    time_ms = _time_ms(at)
+    time_ms = read_time_ms(at)
     with session(data) as asked:
         place = target(asked, phext, coordinate)
         text = operations.SHOW.ask(asked, place.phext, place.coordinate, time_ms)
         to_restore(place.phext, Coordinate.parse(place.coordinate), text)
         operations.IMPORT.ask(asked, place.phext, False, [[place.coordinate, text]])
-    warn(f"{place} is as it was at {_when(time_ms)}: {len(text.encode())} bytes")
+    warn(f"{place} is as it was at {told_time(time_ms)}: {len(text.encode())} bytes")
 
 
 # -- what was deleted ----------------------------------------------------------------------
@@ -189,13 +202,13 @@ def undelete(
             _bring_back(asked, range_target(asked, phext, range_), force=force)
             return
         rows = newest_first(_deleted(asked, phext, "*"))
-        names = _node_names(asked, data)
+        names = NodeNames(asked, data)
         files = file_names(asked, phext, [row.coordinate for row in rows])
         is_kept = _is_kept(asked)
     if as_json:
         named = [
             {
-                **_json_row(asdict(row), names),
+                **json_row(asdict(row), names),
                 "coordinate": str(row.coordinate),
                 "file": None if (file := files.get(str(row.coordinate))) is None else str(file),
             }
@@ -204,10 +217,10 @@ def undelete(
         say_json(named)
         return
     for row in rows:
-        by = _who((row.writer,) if row.writer else (), row.seen_here, names)
+        by = told_writers((row.writer,) if row.writer else (), row.seen_here, names)
         file = files.get(str(row.coordinate))
         what = " ".join([str(row.coordinate), *([] if file is None else [shown_path(file)])])
-        say(f"{_when(row.time_ms)}  {by}  {what}  {row.size} bytes  {row.first_line}")
+        say(f"{told_time(row.time_ms)}  {by}  {what}  {row.size} bytes  {row.first_line}")
     if not rows:
         warn(f"nothing was deleted that is kept{'' if is_kept else f'; {NOT_KEPT}'}")
 
@@ -331,55 +344,3 @@ def _kept_for(kept_ms: int) -> str:
 
 def _is_kept(asked: Asked) -> bool:
     return any(row.kept_ms for row in operations.HISTORY.ask(asked))
-
-
-# -- helpers -------------------------------------------------------------------------------
-
-
-def _time_ms(text: str) -> int:
-    """Read a time, or how long ago it is."""
-    ago_s = read_duration_s(text)
-    if ago_s is not None:
-        return time.time_ns() // 1_000_000 - 1000 * ago_s
-    try:
-        return round(datetime.fromisoformat(text).timestamp() * 1000)
-    except (ValueError, OverflowError, OSError):
-        fail(f"expected a time such as '2026-02-28 09:30', or 2h or 3d for ago, found {text!r:.40}")
-
-
-def _who(writers: tuple[bytes, ...], seen_here: bool, names: Callable[[bytes], str]) -> str:
-    return (", ".join(map(names, writers)) or "?") + (" (seen here)" if seen_here else "")
-
-
-def _node_names(asked: Asked, data: Path) -> Callable[[bytes], str]:
-    """Return what tells the name of a node, or the start of its id where that is not known."""
-    status = operations.STATUS.ask(asked)
-    remembered = RememberedPeers.load(existing_folder(data) / PEERS_FILE)
-    names: dict[str | None, str] = {status.node_id: status.name}
-    names |= {peer.node_id: peer.name for peer in status.peers}
-    names |= {peer.node_id: peer.name for peer in status.absent}
-
-    def name(node_id: bytes) -> str:
-        return names.get(node_id.hex()) or remembered.name(node_id) or node_id.hex()[:8]
-
-    return name
-
-
-def _json_row(row: dict[str, object], names: Callable[[bytes], str]) -> dict[str, object]:
-    """Name the nodes in a row."""
-    named: dict[str, object] = {}
-    for field, value in row.items():
-        if isinstance(value, bytes):
-            named[field] = names(value) if value else None
-        elif isinstance(value, tuple):
-            named[field] = [names(item) for item in value]
-        else:
-            named[field] = value
-    return named
-
-
-def _when(time_ms: int) -> str:
-    try:
-        return datetime.fromtimestamp(time_ms / 1000).isoformat(" ", "milliseconds")
-    except (ValueError, OverflowError, OSError):  # a clock that is no clock
-        return f"{time_ms} ms"

@@ -6,6 +6,7 @@
 * `operations`: all that can be asked, in one table
 * `arguments`: whether what a caller passes is of the types that operations take
 * `placing`: policies and members of a mesh, as scrolls
+* `taking_back`: what there is to take back of one writer, in pages
 * `performing`: what is done to scrolls, and what is looked up
 * `gathering`: what is asked about a range of which others hold a part
 * `desk`: carries out requests for a node, each change once

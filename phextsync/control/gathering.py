@@ -6,14 +6,16 @@ answer is whole, or says which part of it is missing.
 
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, NoReturn, Protocol, TypeVar
 
 from phextsync.control import operations
 from phextsync.control.answers import DeletedScrolls, Found, ListedScroll, Missing, Page
 from phextsync.control.frames import Value, check_request, decode_answer, encode_request
 from phextsync.control.operations import Operation, check_phext, operation_of, unsigned
 from phextsync.control.performing import PAGE_BYTES, PAGE_ITEMS, rest_of, unfit
+from phextsync.control.taking_back import TAKING_BACK, TakenBacks
 from phextsync.errors import CoordinateError, NotHeldError, PhextsyncError, ProtocolError
 from phextsync.index import Coordinate, CoordinateRange, cbor_items
 from phextsync.ranges import Ranges
@@ -27,6 +29,7 @@ _OF_RANGES: Final = (
     operations.LIST,
     operations.READ,
     operations.UNDELETABLE,
+    operations.TAKING_BACK,
     operations.SEARCH,
 )
 _OF_A_PAST: Final = (
@@ -39,13 +42,15 @@ _OF_A_PAST: Final = (
 OF_A_PAST: Final = tuple(operation.name for operation in _OF_A_PAST)
 """These look at the past of one scroll, which those that hold it keep."""
 
-WORKED_OUT: Final = (*OF_A_PAST, operations.UNDELETABLE.name, operations.SEARCH.name)
+_OF_PARTS: Final = (operations.UNDELETABLE, operations.TAKING_BACK, operations.SEARCH)
+WORKED_OUT: Final = (*OF_A_PAST, *(operation.name for operation in _OF_PARTS))
 """These a holder works out for one who does not hold the range."""
 
 _AT_ONCE: Final = 16  # holders that are asked at a time
 _ITEMS_MAX: Final = 1 << 20  # of an answer; a log of 100,000 changes has 800,000
 
 T = TypeVar("T")
+P = TypeVar("P", DeletedScrolls, TakenBacks)
 
 
 class Row(Protocol):
@@ -140,7 +145,11 @@ class Gathering:
                 if operation is operations.COUNT:
                     return await self._count(phext, within)
                 if operation is operations.UNDELETABLE:
-                    return await self._undeletable(phext, within)
+                    nobody = self._nobody
+                    return await self._first(operations.UNDELETABLE, phext, within, [], nobody)
+            case [str(phext), str(range_), *by] if operation is operations.TAKING_BACK:
+                within = CoordinateRange.parse(range_)
+                return await self._first(TAKING_BACK, phext, within, by, self._not_taken_back)
             case [str(phext), str(range_), str(words), int(limit)]:
                 return await self._search(phext, CoordinateRange.parse(range_), words, limit)
             case [str(phext), str(range_), str(after)]:
@@ -196,25 +205,33 @@ class Gathering:
     ) -> Value:
         told = await self._ask(operation, phext, CoordinateRange.of(at), request[3:])
         if told is None:
-            raise self._nobody(phext, CoordinateRange.of(at))
+            self._nobody(phext, CoordinateRange.of(at))
         return operation.answer.encode(told)
 
-    async def _undeletable(self, phext: str, range_: CoordinateRange) -> Value:
-        """Answer for the first part of a range, and say where to look for more."""
-        operation = operations.UNDELETABLE
+    async def _first(
+        self,
+        operation: Operation[P],
+        phext: str,
+        range_: CoordinateRange,
+        arguments: list[Value],
+        unasked: Callable[[str, CoordinateRange], P],
+    ) -> Value:
+        """Answer for the first part of a range, and say where to look for more. `unasked` answers
+        for a part of which nobody could be asked."""
         piece, *_ = self._foreign.pieces(phext, range_)
         if self._holding.holds(phext, piece):
-            told = operation.answer.decode(await self._look([operation.name, phext, str(piece)]))
+            request: list[Value] = [operation.name, phext, str(piece), *arguments]
+            told = operation.answer.decode(await self._look(request))
         else:
-            found = await self._ask(operation, phext, piece, [], partial(_is_within, piece))
-            if found is None:
-                raise self._nobody(phext, piece)
-            told = found
+            is_fit = partial(_is_within, piece)
+            found = await self._ask(operation, phext, piece, arguments, is_fit)
+            told = unasked(phext, piece) if found is None else found
         lower = piece.upper if told.rest is None else CoordinateRange.parse(told.rest).lower
         rest = None if lower is None else range_.intersect(CoordinateRange(lower, None))
-        return operation.answer.encode(
-            DeletedScrolls(told.found, None if rest is None else str(rest))
-        )
+        return operation.answer.encode(replace(told, rest=None if rest is None else str(rest)))
+
+    def _not_taken_back(self, phext: str, range_: CoordinateRange) -> TakenBacks:
+        return TakenBacks([], None, self._foreign.unreachable(phext, (range_,)))
 
     async def _search(self, phext: str, range_: CoordinateRange, words: str, limit: int) -> Value:
         """Ask each holder for its best, and return the best of all. An error of all that could be
@@ -248,8 +265,8 @@ class Gathering:
         missing = (*self._foreign.unreachable(phext, unanswered), *errors)
         return operations.SEARCH.answer.encode(Found(hits[:limit], missing))
 
-    def _nobody(self, phext: str, range_: CoordinateRange) -> NotHeldError:
-        return NotHeldError("; ".join(self._foreign.unreachable(phext, (range_,))))
+    def _nobody(self, phext: str, range_: CoordinateRange) -> NoReturn:
+        raise NotHeldError("; ".join(self._foreign.unreachable(phext, (range_,))))
 
     # -- what there is in a range ----------------------------------------------------------
 
@@ -306,7 +323,7 @@ def _listed(row: Row) -> ListedScroll:
     return ListedScroll(row.coordinate, row.size, row.line)
 
 
-def _is_within(range_: CoordinateRange, told: DeletedScrolls) -> bool:
+def _is_within(range_: CoordinateRange, told: DeletedScrolls | TakenBacks) -> bool:
     places = [row.coordinate for row in told.found]
     if told.rest is not None:
         lower = CoordinateRange.parse(told.rest).lower

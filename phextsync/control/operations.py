@@ -240,6 +240,16 @@ UNDELETABLE: Final = Operation(
     "scrolls that can be brought back, and the rest of the range",
     serving=Serving.WAITS,
 )
+TAKING_BACK: Final = Operation(  # `taking_back` reads the answer further
+    "taking_back",
+    (PHEXT, RANGE, Argument("a node id", bytes), Argument("a label or None", str | None), LAST),
+    answers.ANY,
+    "what takes back what a writer did since a time, and the rest of the range",
+    serving=Serving.WAITS,
+)
+TAKE_BACK: Final = Operation(
+    "take_back", (PHEXT, AT, Argument("an update", bytes)), answers.NOTHING, "does it", changes=True
+)
 HISTORY: Final = Operation("history", (), answers.SETTINGS, "how long history is kept")
 KEEP_HISTORY: Final = Operation(
     "keep_history",

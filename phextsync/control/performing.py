@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
-from phextsync.control import operations, placing
+from phextsync.control import operations, placing, taking_back
 from phextsync.control.answers import DeletedScrolls, ListedScroll, Page, PlacedRange
 from phextsync.control.frames import Value
 from phextsync.control.operations import OPERATIONS, Operation, digest
@@ -192,6 +192,9 @@ def _change_and_tell(replica: Replica, name: str, arguments: list[Value]) -> Val
             return replica.clear_scroll(coordinate)
         case "pop", [str(coordinate)]:
             return _pop(replica, coordinate)
+        case "take_back", [str(coordinate), bytes(update)]:
+            replica.take_back(coordinate, update)
+            return None
         case "setdefault", [str(coordinate), str(text)]:
             return replica.setdefault(coordinate, text)
         case "undo", [str(coordinate)]:
@@ -328,8 +331,13 @@ def look_back(replicas: ReplicaSet, request: list[Value]) -> Callable[[], Value]
             placement = placing.placement_of(replicas, phext)
             return partial(_where, placement, CoordinateRange.parse(range_))
         case ["undeletable", str(phext), str(range_)]:
-            pasts, rest = replicas.phext(phext).emptied(CoordinateRange.parse(range_))
+            pasts, rest = replicas.phext(phext).few_pasts(
+                CoordinateRange.parse(range_), emptied=True
+            )
             return partial(_undeletable, pasts, rest)
+        case ["taking_back", str(phext), str(range_), *by]:
+            pasts, rest = replicas.phext(phext).few_pasts(CoordinateRange.parse(range_))
+            return partial(taking_back.look, pasts, rest, by)
         case _:
             raise unfit(request[0], request[1:])
 

@@ -6,6 +6,8 @@ What all replicas of a node share:
 * `replaying`: a scroll as it was
 * `peer_versions`: which versions peers told
 * `sides`: what others had when changes met
+* `kept_ends`: which ends of lines stay when one writer is taken back
+* `taking_back`: what takes back what one writer did
 * `past`: what was written when, and by whom
 * `changes`: what happened to texts, and who did it
 * `views`: a range of a phext as a mapping

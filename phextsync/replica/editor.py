@@ -94,7 +94,9 @@ class Editor:
             self._documents.open_or_create(coordinate).halves.check(scroll, update)
             applied = scroll.apply(update, is_ours=True)
             if not applied.covered:
-                raise UpdateError(f"{coordinate}: expected text that is here, found other taken back")
+                raise UpdateError(
+                    f"{coordinate}: expected text that is here, found other taken back"
+                )
             return applied.update if applied.changed else None
 
         self.edit(coordinate, apply)

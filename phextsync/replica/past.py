@@ -189,7 +189,9 @@ class Past:
         Where a part of what is kept is damaged, what the writer deleted stays deleted."""
         kept, now = self._kept(), self._now()
         if not (self.state and kept.leads_to(now)):
-            kept = _Kept(LogEntry(self.state, b"", self.now_ms), ()) if self.state else _Kept(None, ())
+            kept = (
+                _Kept(LogEntry(self.state, b"", self.now_ms), ()) if self.state else _Kept(None, ())
+            )
         return take_back(now, kept.base, kept.entries, by, since_ms, self._writer_of)
 
     def _writer_of(self, client: int) -> Writer | None:

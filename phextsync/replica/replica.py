@@ -194,7 +194,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         return self._contents.size(coordinate)
 
     def read_size(self, coordinate: Coordinate) -> int:
-        """Return the bytes of the text that `read` returns. Opens nothing."""
+        """Return the bytes of the text that `read` returns."""
         return self._contents.size(coordinate)
 
     # -- edits -----------------------------------------------------------------------------
@@ -257,9 +257,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         Two nodes that import the same text into the same version of a scroll make the same
         update, so that their copies merge into one. Where an import has up to eight pieces, with
         whole lines between that stay, this holds for each piece that both put in at the same place,
-        no matter what else their versions have. The price: it is one insertion for all, and each
-        piece, or each import of more, adds about 20 bytes to the scroll's version for ever. A
-        scroll whose version has more than `version_bytes_max` is edited instead, as by `edit`.
+        no matter what else their versions have. Each piece, or each import of more, adds about 20
+        bytes to the version for ever; above `version_bytes_max` it is an edit, as by `edit`.
         With `by_lines` each line that changed is replaced whole, for texts whose lines two sides
         must not mix.
         """
@@ -277,9 +276,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     def batch(self) -> AbstractContextManager[None]:
         """Make the changes inside one commit, one `Change` and one step to undo.
 
-        A batch inside a batch is part of it. What was done before an error stays done. It must
-        not be held across an `await`: a RuntimeError at its end says that it was, if a part of
-        it was committed by then.
+        A batch inside a batch is part of it. What was done before an error stays done. Not to be
+        held across an `await`: RuntimeError at its end if a part of it was committed by then.
         """
         return self._publisher.batch()
 
@@ -293,8 +291,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     # -- the past --------------------------------------------------------------------------
 
     def log(self, key: Key, last: int | None = None) -> list[LoggedChange]:
-        """Return the `last` changes of a scroll (None: all) that are kept, newest last. Replays
-        what is kept: milliseconds for a hundred updates."""
+        """Return the `last` changes of a scroll (None: all) that are kept, newest last."""
         return self.past(key).log(last)
 
     def blame(self, key: Key) -> list[BlamedLine]:
@@ -316,7 +313,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         found: list[DeletedScroll] = []
         rest: CoordinateRange | None = as_range(range_)
         while rest is not None:
-            pasts, rest = self.emptied(rest)
+            pasts, rest = self.few_pasts(rest, emptied=True)
             found += [deletion[0] for past in pasts if (deletion := past.deletion())]
         return newest_first(found)
 
@@ -336,14 +333,12 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         text = self.text_at(key, time_ms)
         self.import_text(key, to_restore(self.name, as_coordinate(key), text))
 
-    def emptied(self, range_: CoordinateRange) -> tuple[list[Past], CoordinateRange | None]:
-        """Return the pasts of the next few scrolls in a range that have no text any more, and what
-        is left of the range. Looks at a bounded number of scrolls, and of bytes."""
-        return self._pasts.emptied(range_)
-
-    def few_pasts(self, range_: CoordinateRange) -> tuple[list[Past], CoordinateRange | None]:
-        """Return the pasts of the next few scrolls in a range, as `emptied` does."""
-        return self._pasts.few(range_)
+    def few_pasts(
+        self, range_: CoordinateRange, *, emptied: bool = False
+    ) -> tuple[list[Past], CoordinateRange | None]:
+        """Return the pasts of the next few scrolls in a range, or of those that have no text any
+        more, and what is left of the range. Looks at a bounded number of scrolls, and of bytes."""
+        return self._pasts.emptied(range_) if emptied else self._pasts.few(range_)
 
     def take_back(self, key: Key, update: bytes) -> None:
         """Do what `Past.taking_back` found, as one step; twice changes nothing."""
@@ -351,9 +346,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
 
     def past(self, key: Key) -> Past:
         """Return what is kept of a scroll's past, to be looked through in any thread."""
-        coordinate = as_coordinate(key)
-        self._holding.check(self.name, coordinate)
-        return self._pasts.of(coordinate)
+        self._holding.check(self.name, as_coordinate(key))
+        return self._pasts.of(as_coordinate(key))
 
     # -- positions -------------------------------------------------------------------------
 
@@ -458,10 +452,8 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
         return self._contents.fingerprint(coordinate)
 
     def difference(self, coordinate: Coordinate, version: bytes) -> bytes | None:
-        """Return an update with all that `version` lacks, None when it lacks nothing.
-
-        For the empty version it is what is stored, and no document is opened.
-        """
+        """Return an update with all that `version` lacks, None when it lacks nothing: for the empty
+        version what is stored, and no document is opened."""
         return self._contents.difference(coordinate, version)
 
     def apply(self, coordinate: Coordinate, entry: LogEntry, source: int | None = None) -> Applied:
@@ -481,8 +473,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     def adopt(self, coordinate: Coordinate, state: bytes) -> None:
         """Take `state` in place of ours, then add the lines that only ours had, if we may write.
 
-        For two states with one version and different texts: somebody wrote a client id twice. If
-        it is the one that we write under, we take another.
+        For one version with two texts: a client id was written twice, and ours is given up.
         """
         self._merging.adopt(coordinate, state)
 

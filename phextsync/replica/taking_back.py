@@ -345,9 +345,7 @@ class _Chars:
         self._chars: dict[Id, _Char] = {}
         for each in inserted:
             if each.text:
-                for start, stop in needed.within(
-                    each.client, each.clock, each.clock + each.units
-                ):
+                for start, stop in needed.within(each.client, each.clock, each.clock + each.units):
                     self._keep(each, start, stop)
 
     def _keep(self, run: Inserted, start: int, stop: int) -> None:

@@ -1,0 +1,91 @@
+"""Who wrote and when, as commands print it and take it."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from phextsync.cli.common import existing_folder, fail, read_duration_s
+from phextsync.control import operations
+from phextsync.control.operations import Asked
+from phextsync.discovery import PEERS_FILE, RememberedPeers
+from phextsync.replica.taking_back import Writer
+
+_ID_CHARACTERS: Final = 32
+_SHOWN_CHARACTERS: Final = 8
+
+
+class NodeNames:
+    """The names of the nodes that this one knows. Called with a node id, it gives the name, or the
+    start of the id where that is not known."""
+
+    def __init__(self, asked: Asked, data: Path) -> None:
+        status = operations.STATUS.ask(asked)
+        remembered = RememberedPeers.load(existing_folder(data) / PEERS_FILE)
+        self.own = status.name
+        self._names = {id_.hex(): remembered.name(id_) for id_ in remembered.seen_since(0)}
+        self._names |= {peer.node_id: peer.name for peer in status.peers}
+        self._names |= {peer.node_id: peer.name for peer in status.absent if peer.node_id}
+        self._names[status.node_id] = status.name
+
+    def __call__(self, node_id: bytes) -> str:
+        return self._names.get(node_id.hex()) or node_id.hex()[:_SHOWN_CHARACTERS]
+
+    def writer(self, text: str) -> Writer:
+        """Read who wrote: a node, by its name, its id or the start of that."""
+        node = text
+        found = {id_ for id_, name in self._names.items() if name == node}
+        if not found and len(node) >= _SHOWN_CHARACTERS:
+            found = {id_ for id_ in self._names if id_.startswith(node.lower())}
+        if not found and _is_id(node):
+            found = {node.lower()}  # of one that nobody remembers
+        if len(found) != 1:
+            known = ", ".join(sorted(filter(None, self._names.values())))
+            what = f"{len(found)} of that name: take the id" if found else f"{node!r:.60}"
+            fail(f"expected a node that is known here ({known}) or its id, found {what}")
+        return Writer(bytes.fromhex(*found))
+
+
+def read_time_ms(text: str) -> int:
+    """Read a time, or how long ago it is."""
+    ago_s = read_duration_s(text)
+    if ago_s is not None:
+        return time.time_ns() // 1_000_000 - 1000 * ago_s
+    try:
+        return round(datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        fail(f"expected a time such as '2026-02-28 09:30', or 2h or 3d for ago, found {text!r:.40}")
+
+
+def told_time(time_ms: int) -> str:
+    """Return a time as `read_time_ms` reads it."""
+    try:
+        return datetime.fromtimestamp(time_ms / 1000).isoformat(" ", "milliseconds")
+    except (ValueError, OverflowError, OSError):  # a clock that is no clock
+        return f"{time_ms} ms"
+
+
+def told_writers(writers: tuple[bytes, ...], seen_here: bool, names: Callable[[bytes], str]) -> str:
+    """Return the names of nodes that wrote."""
+    return (", ".join(map(names, writers)) or "?") + (" (seen here)" if seen_here else "")
+
+
+def json_row(row: dict[str, object], names: Callable[[bytes], str]) -> dict[str, object]:
+    """Name the nodes in a row."""
+    named: dict[str, object] = {}
+    for field, value in row.items():
+        if isinstance(value, bytes):
+            named[field] = names(value) if value else None
+        elif isinstance(value, tuple):
+            named[field] = [names(item) for item in value]
+        else:
+            named[field] = value
+    return named
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return len(text) == _ID_CHARACTERS and len(bytes.fromhex(text)) * 2 == len(text)
+    except ValueError:
+        return False

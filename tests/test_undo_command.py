@@ -1,0 +1,110 @@
+"""`undo --by`, and `--by` of the commands that look back: whose work, and what is said of it."""
+
+import json
+import re
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from phextsync.discovery import PEERS_FILE, RememberedPeers, parse_address
+from phextsync.replica.past import FOREVER
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.contract import LogEntry
+from phextsync.store.lmdb_store import LmdbStore
+from phextsync.store.memory import MemoryStore
+from phextsync.trust.identity import NodeIdentity
+from sims.processes import make_folder
+from tests.command_users import CommandUser
+
+_PAGE = Path(__file__).parent.parent / "docs" / "howto" / "history.md"
+_A, _B = "1.5.2/3.7.3/9.1.1", "2.1.1/1.1.1/1.1.1"
+_PI = bytes(range(16))
+
+
+def _set_of(store: MemoryStore | LmdbStore, node_id: bytes) -> ReplicaSet:
+    now_ms = time.time_ns() // 1_000_000 + (node_id == _PI)
+    return ReplicaSet(
+        store, node_id=node_id, random=Random(node_id.hex()), wall_time_ms=lambda: now_ms
+    )
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> CommandUser:
+    """A user of `mac`, whose notes `pi` has spoilt."""
+    folder = make_folder(tmp_path / "data", "mac")
+    remembered = RememberedPeers()
+    remembered.remember(_PI, parse_address("192.168.0.2:4321"), 1000.0)
+    remembered.remember_name(_PI, "pi")
+    (folder / PEERS_FILE).write_text(remembered.to_json())
+    store = LmdbStore(folder)
+    ours = _set_of(store, NodeIdentity.load(folder).node_id)
+    ours.keep_history(FOREVER)
+    theirs = _set_of(MemoryStore(), _PI)
+    for at in (_A, _B):
+        memory = ours.open("memory")
+        memory[at] = "bread\neggs\n"
+        _bring(ours, theirs)
+        theirs.open("memory")[at] = "bread from mars\nbutter\n"
+        _bring(theirs, ours)
+        memory.append(at, "honey\n")
+    ours.commit()
+    store.close(clean=True)
+    return CommandUser(folder)
+
+
+def _bring(a: ReplicaSet, b: ReplicaSet) -> None:
+    """Bring what A has and B lacks, as if it had come live."""
+    for name in a.names():
+        ours, theirs = a.open(name), b.open(name)
+        for coordinate in sorted({*ours.uncommitted(), *ours.index}):
+            update = ours.difference(coordinate, theirs.version(coordinate))
+            if update is not None:
+                theirs.apply(coordinate, LogEntry(update, a.node_id, a.author.now_ms()), 1)
+
+
+def test_it_shows_what_it_would_do_does_it_and_can_be_taken_back(user: CommandUser) -> None:
+    spoilt = user.out("get", _A)
+    shown = user.run("undo", "--by", "pi")
+    assert shown.exit_code == 0
+    assert shown.stdout.splitlines()[:3] == [
+        f"{_A}  -16 +4",
+        "    - bread from mars",
+        "    + bread",
+    ]
+    assert shown.stderr == "2 scrolls would change; --yes does it\n"
+    assert user.out("get", _A) == spoilt
+    (row,) = json.loads(user.out("undo", "--by", _PI.hex()[:8], "--range", "1.*", "--json"))
+    assert (row["coordinate"], row["removed"], row["restored"], row["file"]) == (_A, 16, 4, None)
+    done = user.run("undo", "--by", "pi", "--range", "1.*", "--yes")
+    assert user.out("get", _A) == "bread\neggs\nhoney\n"
+    assert user.out("get", _B) == spoilt
+    assert "nothing of pi to take back" in user.run("undo", "--by", "pi", "--range", "1.*").stderr
+    (again,) = re.findall(r"phextsync undo --by mac --since '(.*)'", done.stderr)
+    user.out("undo", "--by", "mac", "--since", again, "--yes")
+    assert user.out("get", _A) == spoilt
+
+
+def test_only_what_one_machine_wrote_is_listed(user: CommandUser) -> None:
+    assert [line.split()[-1] for line in user.out("blame", _A, "--by", "pi").splitlines()] == [
+        "mars",
+        "butter",
+    ]
+    assert len(json.loads(user.out("log", _A, "--by", "mac", "--json"))) == 2
+    assert len(json.loads(user.out("log", _A, "--by", "mac", "--last", "1", "--json"))) == 1
+
+
+def test_a_machine_that_is_not_known_and_a_time_that_is_none_are_refused(user: CommandUser) -> None:
+    assert "expected a node that is known here (mac, pi)" in user.error("undo", "--by", "moon")
+    assert "expected a time" in user.error("undo", "--by", "pi", "--since", "soon")
+    assert "nothing of" in user.run("undo", "--by", "f" * 32).stderr
+
+
+def test_the_commands_of_the_page_do_what_it_says(user: CommandUser) -> None:
+    section = _PAGE.read_text().split("## Taking back one machine")[1].split("\n## ")[0]
+    commands = re.findall(r"^    phextsync (.*?)(?:  .*)?$", section, re.MULTILINE)
+    assert len(commands) == 5
+    for command in commands:
+        user.out(*(word.strip("'") for word in command.split()))
+    assert user.out("get", _A) == user.out("get", _B) == "bread\neggs\nhoney\n"
