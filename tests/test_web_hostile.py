@@ -388,7 +388,7 @@ def test_a_socket_that_is_silent_is_left_and_one_that_answers_stays() -> None:
             while not isinstance(event := await lively.next(), Ping):
                 pass
             await lively.answer(event)
-        with pytest.raises(EOFError):
+        with pytest.raises(EOFError), trio.fail_after(WebLimits().ping_s):
             await silent.end()
         await _is_answered(lively)
 
