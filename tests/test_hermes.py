@@ -266,9 +266,8 @@ def test_tools_keep_find_read_and_forget(provider: HermesMemory) -> None:
 
     _until(lambda: has("cat"))
     assert answer == {"success": True, "text": "the barn is red\n§\nthe barn has a cat\n§\n"}
-    assert f'"at": "{LISTS["memory"]}"' in json.dumps(
-        _call(provider, "phextsync_search", query="cat")
-    )
+    at = f'"at": "{LISTS["memory"]}"'
+    _until(lambda: at in json.dumps(_call(provider, "phextsync_search", query="cat")))
     _until(lambda: "[barn]" in provider.prefetch("what about the barn?"))
     assert _call(provider, "phextsync_forget", text="red")["success"]
     _until(lambda: not has("red"))
