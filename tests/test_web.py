@@ -213,6 +213,18 @@ async def test_what_is_no_request_or_too_large_ends_its_own_connection(
         assert (await ask(port, "GET", "/health"))[0] == 200
 
 
+async def test_a_connection_serves_one_request_after_another(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (_, port), await trio.open_tcp_stream(HOST, port) as stream:
+        for _ in range(3):
+            await stream.send_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"}"):  # the last of its JSON
+                answer += bytes(await stream.receive_some()) or b"closed}"
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert not answer.endswith(b"closed}")
+
+
 async def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:
     make_identity(tmp_path)
     async with web_node(tmp_path, limits=WebLimits(body_bytes_max=1000)) as (node, port):

@@ -1,6 +1,7 @@
 """Requests for ASGI: those of one HTTP connection, one after the other, on h11 over trio."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 from urllib.parse import unquote
 
@@ -166,6 +167,9 @@ class Requests:
         await trio.sleep_forever()
 
     def _has_room_for_another(self) -> bool:
+        if self._http.their_state is h11.SEND_BODY:  # which nobody read: its end may be here
+            with suppress(h11.RemoteProtocolError):
+                self._http.next_event()
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
