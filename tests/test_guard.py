@@ -108,6 +108,13 @@ def test_a_token_has_to_be_shown_whole(shown: str, status: int) -> None:
     assert _status(_CLOSED, "POST", writes=True, authorization=shown) == status
 
 
+def test_a_token_may_be_shown_as_the_key_of_an_api() -> None:
+    assert _status(_CLOSED, x_api_key="right") == 200
+    assert _status(_CLOSED, x_api_key="right", authorization="Bearer of another service") == 200
+    assert _status(_CLOSED, x_api_key="wrong") == 401
+    assert _status(_CLOSED, x_api_key="wrong", authorization="Bearer of another service") == 401
+
+
 def test_who_shows_the_token_may_ask_from_anywhere() -> None:
     foreign = {"host": "evil.example", "origin": "null", "sec_fetch_site": "cross-site"}
     assert _status(_CLOSED, writes=True, authorization="right", **foreign) == 200
@@ -120,10 +127,11 @@ def test_a_token_may_have_any_characters() -> None:
         assert _status(Guard(token), authorization=f"Bearer {sent}") == 200
 
 
+@pytest.mark.parametrize("line", ["Authorization", "X-Api-Key"])
 @pytest.mark.parametrize("guard", [_OPEN, _CLOSED])
-def test_of_two_authorizations_none_is_chosen(guard: Guard) -> None:
+def test_of_two_authorizations_none_is_chosen(guard: Guard, line: str) -> None:
     for pair in (("wrong", "Bearer right"), ("Bearer right", "wrong"), ("right", "Bearer right")):
-        refused = guard.refusal("GET", [("Authorization", value) for value in pair])
+        refused = guard.refusal("GET", [(line, value) for value in pair])
         assert refused is not None
         assert refused.status == 400
     assert _CLOSED.refusal("GET", [("authorization", "right")] * 2) is None

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from phextsync.agents.memory_files import MemoryFiles, check_size, name_of
 from phextsync.agents.memory_scrolls import Scrolls
 from phextsync.errors import ConflictError, PhextsyncError
-from phextsync.files.ignoring import IGNORE_FILE, Ignoring
+from phextsync.files.ignoring import Ignoring
 from phextsync.index import Coordinate
 from phextsync.texts import check_text
 
@@ -174,7 +174,7 @@ class MemoryCommands:
         return MemoryFiles(self._scrolls.range, await self._scrolls.text(self._map_place), present)
 
     async def _ignoring(self, files: MemoryFiles) -> Ignoring:
-        rules = files.at(IGNORE_FILE)
+        rules = files.ignore_file
         return Ignoring("" if rules is None else await self._scrolls.text(rules))
 
     async def _read(self, path: str) -> tuple[Coordinate, str]:

@@ -70,6 +70,11 @@ class MemoryFiles:
             assert path is not None  # every one has a name
             self.paths[path] = coordinate
 
+    @property
+    def ignore_file(self) -> Coordinate | None:
+        """The scroll that says which names are left alone."""
+        return self.paths.get(IGNORE_FILE)
+
     def at(self, name: str) -> Coordinate | None:
         """Return the scroll of a file."""
         return self.paths.get(name)

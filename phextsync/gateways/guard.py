@@ -105,10 +105,11 @@ class Guard:
         """
         lines = [(name.lower(), value) for name, value in headers]
         shown = {value for name, value in lines if name == "authorization"}
-        if len(shown) > 1:
-            return Refused(400, f"Bad Request: {len(shown)} different Authorization lines")
+        keys = {value for name, value in lines if name == "x-api-key"}
+        if len(shown) > 1 or len(keys) > 1:
+            return Refused(400, "Bad Request: different lines of Authorization, or of X-Api-Key")
         if self._token is not None:
-            is_in = method == "OPTIONS" or any(map(self._is_token, shown))
+            is_in = method == "OPTIONS" or any(map(self._is_token, shown | keys))
             return None if is_in else Refused(401, "Unauthorized")
         if not all(self._is_here(_host(value)) for name, value in lines if name == "host"):
             reason = "this is another machine than the one of Host (see --allow-host)"

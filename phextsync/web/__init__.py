@@ -10,6 +10,8 @@
 * `hocuspocus`: many scrolls over one web socket
 * `editing`: the web sockets over which scrolls are edited
 * `api`: operations as JSON over HTTP
+* `memory_json`: what Anthropic's memory stores API takes and answers
+* `memory_door`: memory stores for clients of that API
 * `streams`: streams of events
 * `built`: scripts and styles
 * `rendering`: values as HTML

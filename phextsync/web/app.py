@@ -34,6 +34,7 @@ from phextsync.web.forms import FormTooLargeError, form_of
 from phextsync.web.library import Library
 from phextsync.web.limits import WebLimits
 from phextsync.web.login import Login
+from phextsync.web.memory_door import MemoryDoor
 from phextsync.web.mesh_view import MeshView
 from phextsync.web.one_scroll import OneScroll
 from phextsync.web.open_scrolls import OpenScrolls
@@ -79,7 +80,7 @@ class WebApp:
             *DirectoriesView(shell).routes(),
             *self.figures.routes(),
         ]
-        app = Router(routes=[*self._routes(), *Api(node).routes()])
+        app = Router(routes=[*self._routes(), *Api(node).routes(), *MemoryDoor(node).routes()])
         self.asgi: ASGIApp = Entrance(app, guard, self._login, now_s, Boundary(_log))
 
     def _routes(self) -> list[BaseRoute]:
