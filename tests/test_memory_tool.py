@@ -23,10 +23,13 @@ from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
+from sims.machines import RANGE
+from sims.network import PHEXT
 from sims.processes import PATIENCE_S, make_folder
 from tests import memory_oracle
 from tests.engines import OPTIONS
 from tests.memory_oracle import Command
+from tests.test_files import Mesh
 
 _RANGE = CoordinateRange.parse("7.*")
 _MAP = Coordinate(7, *[1] * 8)
@@ -185,6 +188,27 @@ def _paths_of_a_directory(replica: Replica) -> dict[str, str]:
     naming.follow((), ORPHAN_S)
     places = [c for c in replica.coordinates(_RANGE) if c != _MAP]
     return {str(naming.layout.path_of(place)): replica[place] for place in places}
+
+
+def test_a_bound_directory_gets_what_agents_write_and_agents_what_is_saved_there() -> None:
+    mesh = Mesh(2)
+    mesh.join()
+    agents = [
+        MemoryCommands(ReplicaScrolls(machine.peer.replicas.open(PHEXT), RANGE))
+        for machine in mesh.machines
+    ]
+    at_once(agents[0].create("/memories/d/tea.md", "green\n"))
+    mesh.machines[1].disk.put("saved.md", "by an editor\n")
+    assert mesh.settle() == {"d/tea.md": "green\n", "saved.md": "by an editor\n"}
+    mesh.part()
+    at_once(agents[0].rename("/memories/d", "/memories/e"))
+    mesh.machines[1].disk.put("d/tea.md", "green\nand black\n")
+    mesh.pass_time(4)
+    assert mesh.settle() == {"e/tea.md": "green\nand black\n", "saved.md": "by an editor\n"}
+    for agent in agents:
+        assert at_once(agent.view("/memories/saved.md")).endswith("     1\tby an editor\n     2\t")
+    at_once(agents[1].delete("/memories/e"))
+    assert mesh.settle() == {"saved.md": "by an editor\n"}
 
 
 def test_a_directory_of_the_range_has_the_same_files() -> None:
