@@ -314,6 +314,22 @@ def test_a_change_that_others_always_get_in_the_way_of_is_told_and_not_made() ->
     assert agent.texts()["a"].startswith("one\n")
 
 
+class _Late(ReplicaScrolls):
+    """Somebody else is first with a file, after it was seen that there was none."""
+
+    async def begin(self, place: Coordinate, text: str) -> bool:
+        await super().begin(place, "by somebody\n")
+        return await super().begin(place, text)
+
+
+def test_who_comes_second_with_a_file_is_told_that_it_exists() -> None:
+    agent = _Agent()
+    agent.commands = MemoryCommands(_Late(agent.replica, _RANGE))
+    with pytest.raises(PhextsyncError, match="File /memories/a already exists"):
+        agent.do("create", path="/memories/a", file_text="mine\n")
+    assert agent.texts() == {"a": "by somebody\n"}
+
+
 # -- the tools of the SDK ------------------------------------------------------------------
 
 
@@ -336,7 +352,9 @@ def test_the_tool_of_a_handle_answers_as_the_local_files_of_the_sdk(tmp_path: Pa
                 lambda c: str(tool.call(c)),
                 lambda: _handle_texts(handle),
             )
+        kept = MemoryTool(handle, "7.*", cache_control={"type": "ephemeral"})
         assert tool.to_dict() == {"type": "memory_20250818", "name": "memory"}
+        assert kept.to_dict() == {**tool.to_dict(), "cache_control": {"type": "ephemeral"}}
 
 
 @pytest.mark.real

@@ -10,6 +10,7 @@ from typing import TypeGuard, TypeVar
 
 from anthropic.lib.tools import ToolError
 from anthropic.tools.memory import BetaAbstractMemoryTool, BetaAsyncAbstractMemoryTool
+from anthropic.types.beta import BetaCacheControlEphemeralParam
 
 from phextsync.agents.memory_commands import MemoryCommands
 from phextsync.agents.memory_scrolls import AsyncScrolls, BlockingScrolls, at_once
@@ -25,9 +26,16 @@ T = TypeVar("T")
 class MemoryTool(BetaAbstractMemoryTool):
     """The memory tool over a handle for threads."""
 
-    def __init__(self, handle: Handle, range_: Range, phext: str = DEFAULT_PHEXT) -> None:
+    def __init__(
+        self,
+        handle: Handle,
+        range_: Range,
+        phext: str = DEFAULT_PHEXT,
+        *,
+        cache_control: BetaCacheControlEphemeralParam | None = None,
+    ) -> None:
         """`range_` is a prefix with four free parts, such as "7.*"; else CoordinateError."""
-        super().__init__()
+        super().__init__(cache_control=cache_control)
         self._commands = MemoryCommands(BlockingScrolls(handle, phext, as_range(range_)))
 
     def view(self, command: object) -> str:
@@ -55,9 +63,16 @@ class MemoryTool(BetaAbstractMemoryTool):
 class AsyncMemoryTool(BetaAsyncAbstractMemoryTool):
     """The memory tool over a handle for asyncio."""
 
-    def __init__(self, handle: AsyncHandle, range_: Range, phext: str = DEFAULT_PHEXT) -> None:
+    def __init__(
+        self,
+        handle: AsyncHandle,
+        range_: Range,
+        phext: str = DEFAULT_PHEXT,
+        *,
+        cache_control: BetaCacheControlEphemeralParam | None = None,
+    ) -> None:
         """`range_` is a prefix with four free parts, such as "7.*"; else CoordinateError."""
-        super().__init__()
+        super().__init__(cache_control=cache_control)
         self._commands = MemoryCommands(AsyncScrolls(handle, phext, as_range(range_)))
 
     async def view(self, command: object) -> str:
