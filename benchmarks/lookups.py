@@ -22,7 +22,7 @@ import lmdb
 from phext.coordinate import Coordinate as PlainCoordinate
 from phext.phext import Phext
 
-from benchmarks import index
+from benchmarks import index, near
 from benchmarks.growth import open_replicas
 from benchmarks.index import nested_coordinates
 from benchmarks.report import Report
@@ -44,8 +44,10 @@ Times = dict[str, list[float]]
 
 
 def run(*, quick: bool) -> Report:
-    """Measure the index, as `benchmarks index` does, and scrolls of a store of 10^5."""
+    """Measure the index, as `benchmarks index` does, what is near in it, and scrolls of a store of
+    10^5."""
     report = index.run(quick=quick)
+    near.measure(report, quick=quick)
     closed_us, missing_us = stored_us(100_000, 2 if quick else 5)
     report.add("closed_read_us@1e5", closed_us, "us")
     report.add("missing_read_us@1e5", missing_us, "us")

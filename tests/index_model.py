@@ -5,6 +5,10 @@ import math
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 
 
+def apart(a: Coordinate, b: Coordinate) -> int:
+    return sum(abs(x - y) for x, y in zip(a.parts, b.parts, strict=True))
+
+
 class IndexModel:
     """A dict from coordinate to (value, fingerprint, size); everything else is computed."""
 
@@ -18,6 +22,13 @@ class IndexModel:
             if c.parts >= range_.lower.parts
             and (range_.upper is None or c.parts < range_.upper.parts)
         )
+
+    def nearest(
+        self, at: Coordinate, count: int, range_: CoordinateRange, itself: bool
+    ) -> list[tuple[int, Coordinate]]:
+        """Sort all that have text."""
+        filled = [c for c in self.inside(range_) if self.entries[c][2] and (itself or c != at)]
+        return sorted((apart(at, c), c) for c in filled)[:count]
 
     def fingerprint(self, range_: CoordinateRange) -> tuple[int, bytes]:
         inside = self.inside(range_)

@@ -134,6 +134,18 @@ class IndexMachine(RuleBasedStateMachine):
         assert self.index.list_entries(range_) == self.model.list_entries(range_)
         assert self.index.keys_packed(range_) == b"".join(c.key for c in inside)
 
+    @rule(
+        coordinate=_any_coordinate,
+        count=st.sampled_from([0, 1, 2, 5, 40, 2**40]),
+        range_=st.just(EVERYTHING) | _ranges,
+        itself=st.booleans(),
+    )
+    def nearest(
+        self, coordinate: Coordinate, count: int, range_: CoordinateRange, itself: bool
+    ) -> None:
+        found = self.index.nearest(coordinate, count, range_, itself=itself)
+        assert found == self.model.nearest(coordinate, count, range_, itself)
+
     @rule(coordinate=_any_coordinate)
     def ranks(self, coordinate: Coordinate) -> None:
         inside = self.model.inside()
@@ -232,6 +244,73 @@ def test_a_tree_of_full_size_gains_and_loses_its_upper_levels(ascending: bool) -
         index.remove(place)
     index.check()
     assert list(index) == places[:3]
+
+
+_WIDTHS = {
+    "everywhere": (999,) * 9,
+    "dense": (3,) * 9,
+    "a line": (1, 1, 1, 1, 1, 1, 1, 1, 999),
+    "a plane": (40, 1, 1, 1, 1, 1, 1, 1, 40),
+    "the upper parts": (999, 999, 999, 1, 1, 1, 1, 1, 1),
+    "the middle": (1, 1, 1, 30, 1, 30, 1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("widths", _WIDTHS.values(), ids=_WIDTHS)
+@pytest.mark.parametrize(("leaf_max", "inner_max"), [(2, 4), (5, 6), (64, 128)])
+def test_the_nearest_are_those_of_a_sort_however_the_entries_lie(
+    widths: tuple[int, ...], leaf_max: int, inner_max: int
+) -> None:
+    source = random.Random(leaf_max)
+    index = CoordinateIndex(leaf_max=leaf_max, inner_max=inner_max)
+    model = IndexModel()
+
+    def draw() -> Coordinate:
+        return Coordinate(*(source.randint(1, width) for width in widths))
+
+    def put(coordinate: Coordinate, size: int) -> None:
+        index.set(coordinate, bytes(32), size)
+        model.entries[coordinate] = (None, bytes(32), size)
+
+    for _ in range(400):
+        put(draw(), source.randint(0, 2))
+    index.bulk_load(*_packed(model))
+    for step in range(60):
+        at = draw() if step % 4 else Coordinate(*(source.randint(1, 999) for _ in range(9)))
+        some = CoordinateRange(*sorted({draw(), draw()})) if step % 3 == 0 else EVERYTHING
+        for count, itself in ((1, True), (25, False), (1000, True)):
+            found = index.nearest(at, count, some, itself=itself)
+            assert found == model.nearest(at, count, some, itself)
+        put(draw(), source.randint(0, 2))  # new, or has text now, or has none now
+        put(source.choice([*model.entries]), step % 2)
+        gone = source.choice([*model.entries])
+        index.remove(gone)
+        del model.entries[gone]
+        index.check()
+    for gone in sorted(model.entries, reverse=True)[:300]:  # the last nodes join those before
+        index.remove(gone)
+        del model.entries[gone]
+        assert index.nearest(gone, 5) == model.nearest(gone, 5, EVERYTHING, True)
+        index.check()
+
+
+def _packed(model: IndexModel) -> tuple[bytes, bytes, bytes]:
+    sizes = array.array("I", [size for _, _, size in model.entries.values()])
+    keys = b"".join(c.key for c in model.entries)
+    return keys, bytes(32 * len(model.entries)), sizes.tobytes()
+
+
+def test_the_nearest_of_nothing_are_none_and_what_is_asked_wrongly_is_an_error() -> None:
+    index = CoordinateIndex()
+    assert index.nearest(ORIGIN, 40) == []
+    index.set(ORIGIN, bytes(32), 0)
+    assert index.nearest(ORIGIN, 40) == []
+    index.set(ORIGIN, bytes(32), 1)
+    assert index.nearest("999.999.999/999.999.999/999.999.999", 40) == [(9 * 998, ORIGIN)]
+    with pytest.raises(ValueError, match="0 or more, found -1"):
+        index.nearest(ORIGIN, -1)
+    with pytest.raises(CoordinateError):
+        index.nearest("1.1", 1)
 
 
 def test_an_entry_takes_at_most_135_bytes() -> None:

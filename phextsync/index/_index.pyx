@@ -4,7 +4,8 @@
 A hash table (`_table.pxd`) answers for single coordinates, a B+ tree (`_tree.pxd`) for order, ranks
 and the fingerprints of ranges. Every entry is in both, with one size; objects are in the table,
 fingerprints in the tree. `check` asserts this and what both files say of themselves. Once it was
-asked for, a sketch (`_sketch.pxd`) of keys and fingerprints follows every change.
+asked for, a sketch (`_sketch.pxd`) of keys and fingerprints follows every change. `_nearest.pxd`
+finds what is near a coordinate.
 
 One thread; nothing here lets another run. Objects must not refer back to the index: Python's
 collector does not look inside.
@@ -31,6 +32,15 @@ from phextsync.index._coordinate cimport (
     try_key,
     tuple_key,
 )
+from phextsync.index._nearest cimport (
+    Reached,
+    Search,
+    box_of,
+    pop,
+    search_nearest,
+    turned,
+)
+from phextsync.index._parts cimport Box, spread
 from phextsync.index._siphash cimport read_word, siphash
 from phextsync.index._sketch cimport (
     BUCKETS,
@@ -436,6 +446,23 @@ cdef class CoordinateIndex:
         read_key(coordinate, &key)
         place = tree_seek(&self._tree, key.hi, key.lo, NULL, NULL)
         return None if place.leaf == NULL else coordinate_at(place)
+
+    def nearest(
+        self, coordinate, Py_ssize_t count, CoordinateRange range_ not None=_everything, *,
+        bint itself=True
+    ):
+        """Return up to `count` (distance, coordinate) in a range, those with text, nearest first.
+
+        A distance is the sum of what the nine parts differ by; of equal ones the lower coordinate
+        comes first. `itself` tells whether an entry at `coordinate` counts, at distance 0. O(n) the
+        first time after a bulk load; then it depends on how the entries lie, not on their number,
+        unless they are strewn over so many parts that nothing is near.
+        """
+        cdef Key key
+        read_key(coordinate, &key)
+        if count < 0:
+            raise ValueError(f"expected a count of 0 or more, found {count}")
+        return _nearest(&self._tree, key, min(count, self.filled), range_, itself)
 
     def count(self, CoordinateRange range_ not None=_everything):
         """Return the number of entries in a range. O(log n)."""
@@ -851,6 +878,43 @@ cdef _Iterator _iterate(CoordinateIndex index, CoordinateRange range_, bint fill
     return made
 
 
+cdef list _nearest(
+    const Tree* tree, Key target, Py_ssize_t count, CoordinateRange range_, bint itself
+):
+    """Return the nearest entries of a tree that has at least `count` with text."""
+    cdef Search search
+    cdef Reached reached
+    cdef list found = []
+    memset(&search, 0, sizeof(Search))
+    search.target = spread(target.hi, target.lo)
+    search.lower.hi = range_.lower._hi
+    search.lower.lo = range_.lower._lo
+    search.upper.hi = <uint64_t>-1
+    if range_.upper is not None:
+        search.upper.hi = range_.upper._hi
+        search.upper.lo = range_.upper._lo
+    search.least = not itself
+    search.wanted = count
+    search.nodes.room = INNER
+    search.found.room = count + 1
+    search.nodes.items = <Reached*>malloc(<size_t>search.nodes.room * sizeof(Reached))
+    search.found.items = <Reached*>malloc(<size_t>search.found.room * sizeof(Reached))
+    try:
+        if search.nodes.items == NULL or search.found.items == NULL:
+            raise MemoryError
+        if search_nearest(tree, &search):
+            raise MemoryError
+        while search.found.count:
+            reached = pop(&search.found)
+            reached = turned(&reached)
+            found.append((reached.distance, make_coordinate(reached.hi, reached.lo)))
+    finally:
+        free(search.nodes.items)
+        free(search.found.items)
+    found.reverse()
+    return found
+
+
 # -- the table ---------------------------------------------------------------------------------
 
 
@@ -1233,6 +1297,7 @@ cdef int _check_node(
     cdef Key first, behind
     cdef uint64_t count
     cdef Sum total
+    cdef Box box
     cdef Py_ssize_t i
     if height == 0:
         assert 0 < leaf.used <= tree.leaf_max, "a leaf is empty or overfull"
@@ -1260,4 +1325,7 @@ cdef int _check_node(
         add_up(inner.child[i], height == 1, &count, &total)
         assert count == inner.count[i], "the count of a child"
         assert sum_bytes(&total) == sum_bytes(&inner.sum[i]), "the sum of a child"
+        if inner.box[i].low_hi:
+            box = box_of(inner.child[i], height - 1)
+            assert memcmp(&box, &inner.box[i], sizeof(Box)) == 0, "the box of a child"
     return 0

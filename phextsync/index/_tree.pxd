@@ -3,7 +3,8 @@
 Keys lie in leaves, up to `leaf_max` in each, linked in order. An inner node has up to `inner_max`
 children and, for each, a separator (at most the child's least key, above all keys of the child
 before; that of child 0 is not looked at), the number of entries below it and the sum of their
-fingerprints. So ranks, selection and sums of ranges cost one walk from the root.
+fingerprints. So ranks, selection and sums of ranges cost one walk from the root. The box that it
+has for each child too is for `_nearest.pxd`; what changes here only forgets it.
 
 Every node but the root is at least half full, except the last of its level: ascending insertions
 leave full nodes behind. An inner node has at least two children. All leaves are equally deep.
@@ -16,6 +17,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memmove, memset
 
 from phextsync.index._coordinate cimport key_less
+from phextsync.index._parts cimport Box
 from phextsync.index._table cimport prefetch
 from phextsync.index._sums cimport Sum, add, add_first, added_up, subtract
 
@@ -43,6 +45,7 @@ cdef struct Inner:
     uint64_t count[INNER]
     void* child[INNER]
     Sum sum[INNER]
+    Box box[INNER]
 
 
 cdef struct Tree:
@@ -231,6 +234,7 @@ cdef inline void move_children(
     memmove(to.count + at, source.count + slot, <size_t>count * sizeof(uint64_t))
     memmove(to.child + at, source.child + slot, <size_t>count * sizeof(void*))
     memmove(to.sum + at, source.sum + slot, <size_t>count * sizeof(Sum))
+    memmove(to.box + at, source.box + slot, <size_t>count * sizeof(Box))
 
 
 cdef inline void add_up(const void* node, bint is_leaf, uint64_t* count, Sum* total) noexcept nogil:
@@ -246,6 +250,11 @@ cdef inline void add_up(const void* node, bint is_leaf, uint64_t* count, Sum* to
     total[0] = added_up((<Inner*>node).sum, (<Inner*>node).used)
 
 
+cdef inline void forget_box(Inner* inner, Py_ssize_t at) noexcept nogil:
+    """The entries with text below child `at` are not those that they were."""
+    inner.box[at].low_hi = 0
+
+
 # -- changing ----------------------------------------------------------------------------------
 
 
@@ -255,10 +264,14 @@ cdef inline Sum tree_update(
     """Give the entry at `path` another size and fingerprint; return the fingerprint before."""
     cdef Sum change = fingerprint[0], before
     cdef Py_ssize_t level
+    cdef bint has_text = path.place.leaf.size[path.place.slot] > 0
     before = path.place.leaf.fingerprint[path.place.slot]
     subtract(&change, &before)
     path.place.leaf.fingerprint[path.place.slot] = fingerprint[0]
     path.place.leaf.size[path.place.slot] = size
+    if has_text != (size > 0):
+        for level in range(tree.height):
+            forget_box(path.inner[level], path.child[level])
     for level in range(tree.height):
         add(&path.inner[level].sum[path.child[level]], &change)
     add(&tree.sum, &change)
@@ -287,6 +300,7 @@ cdef inline int tree_insert(
     if splits < 0:
         return -1
     for level in range(tree.height):
+        forget_box(path.inner[level], path.child[level])
         path.inner[level].count[path.child[level]] += 1
         add(&path.inner[level].sum[path.child[level]], fingerprint)
     tree.count += 1
@@ -436,6 +450,8 @@ cdef inline void share(Inner* inner, Py_ssize_t at, bint is_leaf) noexcept nogil
     inner.count[at] = count - inner.count[at + 1]
     subtract(&total, &inner.sum[at + 1])
     inner.sum[at] = total
+    forget_box(inner, at)
+    forget_box(inner, at + 1)
 
 
 cdef inline Sum tree_remove(Tree* tree, uint64_t hi, uint32_t lo) noexcept nogil:
@@ -454,6 +470,7 @@ cdef inline Sum tree_remove(Tree* tree, uint64_t hi, uint32_t lo) noexcept nogil
     leaf.used -= 1
     move_entries(leaf, slot, leaf, slot + 1, leaf.used - slot)
     for level in range(tree.height):
+        forget_box(path.inner[level], path.child[level])
         path.inner[level].count[path.child[level]] -= 1
         subtract(&path.inner[level].sum[path.child[level]], &gone)
     tree.count -= 1
@@ -521,6 +538,7 @@ cdef inline void join(Inner* inner, Py_ssize_t at, bint is_leaf) noexcept nogil:
         left.used += (<Inner*>gone).used
     inner.count[at] += inner.count[at + 1]
     add(&inner.sum[at], &inner.sum[at + 1])
+    forget_box(inner, at)
     inner.used -= 1
     move_children(inner, at + 1, inner, at + 2, inner.used - at - 1)
     free(gone)
@@ -600,6 +618,7 @@ cdef inline int tree_grow(Tree* tree, void** nodes, Py_ssize_t count) noexcept n
                 inner.child[j] = nodes[at + j]
                 first_key(nodes[at + j], height, &inner.hi[j], &inner.lo[j])
                 add_up(nodes[at + j], height == 0, &inner.count[j], &inner.sum[j])
+                forget_box(inner, j)
             nodes[i] = inner  # i <= at: read already
             at += done
         count = parents
