@@ -25,7 +25,7 @@ is a module, or a package whose first lines are its own map:
 * `replica`: a phext as a mapping of coordinates to texts, its changes and its past
 * `sync`: what two nodes say to each other until both hold the same, without IO
 * `boundaries`: where an error of one part of a node stops
-* `tasks`: several calls at once
+* `at_once`: several calls at once
 * `signals`: how one task tells others that they may go on
 * `sockets`: streams of bytes, in clear and under TLS
 * `framing`: frames over streams of bytes

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, NoReturn, Protocol, TypeVar
 
+from phextsync.at_once import at_once
 from phextsync.control import operations
 from phextsync.control.answers import DeletedScrolls, Found, ListedScroll, Missing, Page
 from phextsync.control.frames import Value, check_request, decode_answer, encode_request
@@ -21,7 +22,6 @@ from phextsync.index import Coordinate, CoordinateRange, cbor_items
 from phextsync.ranges import Ranges
 from phextsync.replica.holding import Holding
 from phextsync.search import Hit
-from phextsync.tasks import at_once
 
 _OF_RANGES: Final = (
     operations.COUNT,

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 import trio
 
+from phextsync.at_once import at_once
 from phextsync.errors import NotHeldError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.following import Following
@@ -20,7 +21,6 @@ from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.hosting import row_of, rows_of
 from phextsync.sync.messages import DIGEST_BYTES, Surveyed, SurveyedScroll
 from phextsync.sync.synchronizer import Synchronizer
-from phextsync.tasks import at_once
 
 _PAGE_SCROLLS: Final = 256
 _AT_ONCE: Final = 16  # holders that are asked, and scrolls that are fetched, for one page
@@ -115,7 +115,7 @@ class Foreign:
         texts: bool = False,
         coordinates_max: int = COORDINATES_MAX,
     ) -> ChangeFeed:
-        """Return a mailbox of the changes in a range, as `Replica.feed` does, whoever holds it.
+        """Return the changes in a range, as `Replica.feed` does, whoever holds it.
         Where nobody told of a part for a while, it says that changes were missed."""
         replica, watching = self._replicas.phext(phext), self._core.elsewhere.watching
 

@@ -1,4 +1,4 @@
-"""Changes: what happened to the texts of a phext, who did it, and mailboxes that stay small.
+"""Changes: what happened to the texts of a phext, who did it, and feeds that stay small.
 
 A `ChangeFeed` holds what a slow reader has not taken yet. It grows with the coordinates that
 changed, not with the changes, up to a bound; beyond it, one change stands for its whole range.
@@ -118,7 +118,7 @@ class ReplicaStatistics(NamedTuple):
 
 
 class ChangeFeed:
-    """A mailbox of changes in a range of a phext, made by `Replica.feed`.
+    """What waits of the changes in a range of a phext, made by `Replica.feed`.
 
     Whenever something comes, `on_ready` is called; `take` gives it, until it gives None. A scroll
     that changes again before it is taken waits once for each origin, and its old text is the one

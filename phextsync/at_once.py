@@ -1,4 +1,4 @@
-"""Tasks: several calls at once."""
+"""Several calls at once."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
