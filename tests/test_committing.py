@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 import trio
+import trio.testing
 
 from phextsync.boundaries import Boundary
 from phextsync.errors import StoreFullError
@@ -159,3 +160,22 @@ async def test_an_error_of_the_disk_is_told_and_the_change_is_kept(
         await trio.sleep(2)
         assert (store.batches, replicas.durability.is_dirty) == (1, False)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_stop_waits_for_the_commit_that_a_user_of_the_node_waits_for(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    replicas = _replicas(_Store())
+
+    async def commit(batch: Batch) -> None:
+        await trio.sleep(1)
+        replicas.store.commit(batch)
+
+    writer = _writer(replicas, commit)
+    replicas.open("memory").append(_A, "x")
+    with trio.fail_after(3):
+        async with trio.open_nursery() as users:
+            users.start_soon(writer.durable)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await writer.stop()
+    assert not replicas.is_dirty

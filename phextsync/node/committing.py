@@ -114,6 +114,6 @@ class Committing:
         with trio.move_on_after(_STOP_S) as scope:
             scope.shield = True
             while self._durability.is_dirty:
-                if not await self._commit():
+                if not await self._commit_or_wait():  # a user of the node may be at it
                     return False
         return not self._durability.is_dirty
