@@ -29,6 +29,7 @@ from phextsync.handles.requests import (
     at,
     import_rows,
     kept_where,
+    named,
     seen_as,
     text_of,
     told_as,
@@ -78,6 +79,9 @@ class AsyncHandle:
     async def status(self) -> Status:
         """Return how the node is, as `phextsync status --json` prints it."""
         return await ask(self._engine, operations.STATUS)
+
+    async def ask(self, *request: Value) -> Value:
+        return await ask(self._engine, named(request), *request[1:], writer=current_writer())
 
     async def durable(self, *, timeout_s: float | None = None) -> None:
         """Wait until every change made so far is on the node's disk. TimeoutError after

@@ -17,7 +17,7 @@ def check_arguments(request: list[Value]) -> None:
                 match scroll:
                     case [_, text]:
                         A_TEXT.check(text)
-        case ["batch", phext, list(changes)]:
+        case ["batch", phext, list(changes), *_]:
             for change in changes:
                 match change:
                     case [inner, *rest]:

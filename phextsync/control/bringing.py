@@ -36,7 +36,7 @@ def needed(request: list[Value]) -> Iterator[Needed]:
     """Iterate over the scrolls that a request reads or changes; none for one about a range, the
     past or the node."""
     match request[2:] if request[:1] == ["as"] else request:
-        case ["batch", str(phext), list(changes)]:
+        case ["batch", str(phext), list(changes), *_]:
             for change in changes:
                 match change:
                     case [str(name), *arguments] if name != "batch":

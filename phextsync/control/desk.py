@@ -156,7 +156,8 @@ class Desk:
             match request:
                 case ["as", str(label), *request]:
                     pass
-        with writing_as(label, client, durable_first=may_come_again):
+        durable_first = may_come_again or _is_told_late(request)
+        with writing_as(label, client, durable_first=durable_first):
             return self._ask(request)
 
     def _ask(self, request: list[Value]) -> Value:
@@ -299,6 +300,11 @@ class Desk:
         for client in sorted(self._awaited):
             self.left(client)
         self._awaited.clear()
+
+
+def _is_told_late(request: list[Value]) -> bool:
+    """Whether peers are to hear of what is asked for only when it is on the disk here."""
+    return request[:1] == ["batch"] and request[3:] == [True]
 
 
 def _name_of(request: list[Value]) -> Value:

@@ -202,7 +202,7 @@ IMPORT: Final = Operation(
 )
 BATCH: Final = Operation(
     "batch",
-    (PHEXT, ROWS),
+    (PHEXT, ROWS, Argument("whether peers hear of it only when it is on the disk", bool, True)),
     answers.NOTHING,
     "many changes, without their phext: one commit, one event; an error ends it where it happens",
     changes=True,

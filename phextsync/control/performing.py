@@ -166,7 +166,7 @@ def _change(replica: Replica, name: str, arguments: list[Value]) -> Value:
                 replica.insert(coordinate, start, text)
         case "clear", [str(range_)]:
             replica.clear(range_)
-        case "batch", [list(changes)]:
+        case "batch", [list(changes)] | [list(changes), bool()]:
             with replica.batch():
                 for change in changes:
                     _change_one_of_many(replica, change)

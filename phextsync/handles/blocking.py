@@ -25,6 +25,7 @@ from phextsync.handles.requests import (
     about_file,
     as_not_synced,
     kept_where,
+    named,
     text_of,
     told_as,
     with_grace,
@@ -32,6 +33,7 @@ from phextsync.handles.requests import (
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.phext_names import checked_name
+from phextsync.replica.changes import current_writer
 from phextsync.replica.history_keeper import HistorySetting
 from phextsync.replica.views import Range
 from phextsync.search import Hit
@@ -75,6 +77,11 @@ class Handle:
     def status(self) -> Status:
         """Return how the node is, as `phextsync status --json` prints it."""
         return self._engine.ask(operations.STATUS)
+
+    def ask(self, *request: Value) -> Value:
+        """Ask for an operation of `phextsync.control.operations`, its name first, and return its
+        answer as it is sent. ProtocolError when there is no such operation."""
+        return self._engine.ask(named(request), *request[1:], writer=current_writer())
 
     def durable(self, *, timeout_s: float | None = None) -> None:
         """Wait until every change made so far is on the node's disk."""

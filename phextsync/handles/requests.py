@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final
 
+from phextsync.control import answers
 from phextsync.control.answers import fact_rows
 from phextsync.control.frames import Value
-from phextsync.control.operations import digest
-from phextsync.errors import NotSyncedError, PhextsyncError
+from phextsync.control.operations import OPERATIONS, Operation, digest
+from phextsync.errors import NotSyncedError, PhextsyncError, ProtocolError
 from phextsync.files.finding import current_folder, whole_path
 from phextsync.replica.views import Key, Range, as_coordinate, as_range
 
@@ -72,3 +73,12 @@ def kept_where(kept_ms: int | None, phext: str | None, range_: Range) -> list[Va
     if not where and (kept_ms is None or not as_range(range_).is_everything):
         raise PhextsyncError("expected a time for the whole folder, or a phext and a range")
     return where
+
+
+def named(request: tuple[Value, ...]) -> Operation[Value]:
+    """Return the operation that a request names, its answer as it is sent. ProtocolError when there
+    is none."""
+    match request:
+        case [str(name), *_] if name in OPERATIONS:
+            return OPERATIONS[name].read_as(answers.ANY)
+    raise ProtocolError(f"expected an operation, found {request!r:.80}")
