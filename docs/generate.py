@@ -74,6 +74,16 @@ _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
             ),
         },
     ),
+    "python-agents": (
+        "Python: messages",
+        "`from phextsync.agents import Mail`. "
+        "[Messages between machines](../howto/mail.md) shows how they are used.",
+        {
+            "phextsync.agents.mail": ("Mail", "AsyncMail"),
+            "phextsync.agents.mail_state": ("Inbox",),
+            "phextsync.agents.mail_layout": ("Box", "Message"),
+        },
+    ),
     "python-values": (
         "Python: values and errors",
         "What calls take, give and raise, whichever way a folder is opened. A `Key` is a "

@@ -7,6 +7,7 @@
 * `past`: the commands about the past of scrolls
 * `taking_back`: the command that takes back what one writer did
 * `files`: the commands about bound directories
+* `mail`: the commands about boxes and messages
 * `holding`: the commands about what this node holds
 * `placing`: the commands about which machines hold what
 * `doors`: what `up` opens to clients that are not ours
