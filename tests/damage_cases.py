@@ -130,12 +130,13 @@ def start_and_meet(
     return report
 
 
-def run(source: Path, count: int, worker: int, of: int) -> Counter[str]:
-    """Try every `of`-th case; return how many there were of each kind and outcome."""
+def run(source: Path, start: int, stop: int, worker: int, of: int) -> Counter[str]:
+    """Try every `of`-th case from `start` to `stop`; return how many there were of each kind and
+    outcome."""
     texts = json.loads((source / "texts").read_text())
     peer = _peer(texts, source)
     tried: Counter[str] = Counter()
-    for seed in range(worker, count, of):
+    for seed in range(start + worker, stop, of):
         folder = Path(tempfile.mkdtemp(prefix="damage-", dir=SHM))
         try:
             tried.update(_case(source, folder, texts, peer, seed))
