@@ -35,7 +35,7 @@ _NAMES: Final = (
     "ä/ö",
     "Z",
 )
-_WORDS: Final = ("one", "two", "two two", "drei\r", "", "\t", "🙂", "aa")
+_WORDS: Final = ("one", "two", "two two", "drei\r", "", "\t", "🙂", "aaa")
 _SIZE: Final = re.compile(r"^\S+\t(?=.*/$)", re.MULTILINE)
 
 
@@ -118,7 +118,7 @@ def _command(random: Random, files: dict[str, str]) -> Command:
 
 def _str_replace(random: Random, files: dict[str, str]) -> Command:
     path = _existing(random, files)
-    old = random.choice((*_WORDS, "o", "\n", "a\n"))
+    old = random.choice((*_WORDS, "aa", "o", "\n", "a\n"))
     new = random.choice((*_WORDS, "o\no", "\n"))
     if not new and old in files.values():  # it would leave an empty file
         new = "."
