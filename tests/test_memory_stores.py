@@ -148,6 +148,14 @@ def test_what_two_change_of_a_store_apart_both_counts() -> None:
     )  # fmt: skip
 
 
+def test_of_two_lines_of_one_name_the_greater_counts() -> None:
+    lines = ['name "a"', 'name "b"', "updated 900", "updated 1000", "created 5", "created 40"]
+    for order in (lines, lines[::-1]):
+        found = read(_PARTS, "\n".join(order))
+        assert found is not None
+        assert (found.name, found.created_ms, found.updated_ms) == ("b", 40, 1000)
+
+
 def test_two_who_name_a_store_apart_agree_on_one_name() -> None:
     one, other, id_ = _pair()
     one.stores.update_store(one.stores.store(id_), "Anna's", None, {})

@@ -179,6 +179,16 @@ def test_a_range_with_too_few_free_parts_is_refused() -> None:
         MemoryCommands(ReplicaScrolls(_replica(), CoordinateRange.parse("7.1.1/1.1.1/*")))
 
 
+def test_the_names_of_files_are_read_again_only_where_they_changed() -> None:
+    place, other = (Coordinate(7, 1, 1, 1, 1, 1, 2, 2, i) for i in (1, 2))
+    text = str(Line(place, "a"))
+    files = MemoryFiles(_RANGE, text, [place])
+    assert files.now(_RANGE, text, iter([place])) is files
+    assert [*files.now(_RANGE, str(Line(place, "b")), [place]).paths] == ["b"]
+    assert len(files.now(_RANGE, text, [place, other]).paths) == 2
+    assert not len(files.now(CoordinateRange.parse("8.*"), text, []).names)
+
+
 # -- a bound directory of the range --------------------------------------------------------
 
 

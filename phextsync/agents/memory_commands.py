@@ -32,7 +32,7 @@ class MemoryCommands:
     def __init__(self, scrolls: Scrolls) -> None:
         """CoordinateError when the range is not a prefix with four free parts."""
         self._scrolls = scrolls
-        self._map_place = MemoryFiles(scrolls.range, "", ()).names.map_coordinate
+        self._files_last = MemoryFiles(scrolls.range, "", ())
 
     async def view(self, path: str, view_range: Sequence[int] | None = None) -> str:
         """Return the lines of a file with their numbers, of `view_range` the first and the last
@@ -171,7 +171,10 @@ class MemoryCommands:
 
     async def _files(self) -> MemoryFiles:
         present = await self._scrolls.present()
-        return MemoryFiles(self._scrolls.range, await self._scrolls.text(self._map_place), present)
+        last = self._files_last
+        text = await self._scrolls.text(last.names.map_coordinate)
+        self._files_last = files = last.now(self._scrolls.range, text, present)
+        return files
 
     async def _ignoring(self, files: MemoryFiles) -> Ignoring:
         rules = files.ignore_file
@@ -194,7 +197,7 @@ class MemoryCommands:
     async def _name(self, files: MemoryFiles, names: dict[Coordinate, str]) -> None:
         before, text = files.names.text, files.map_with(names)
         if text != before:
-            await self._scrolls.edit(self._map_place, text, before)
+            await self._scrolls.edit(files.names.map_coordinate, text, before)
 
     async def _until_done(self, attempt: Callable[[], Awaitable[str]]) -> str:
         for _ in range(_ATTEMPTS_MAX):

@@ -61,14 +61,25 @@ class MemoryFiles:
     ) -> None:
         """CoordinateError when the range is not a prefix with four free parts."""
         self.names = NameMap(range_, map_text)
+        self._present = [*present]
         self._layout = Layout(Abilities())
-        named = {c: self._name_at(c) for c in present if c != self.names.map_coordinate}
+        named = {c: self._name_at(c) for c in self._present if c != self.names.map_coordinate}
         self._layout.update(named)
         self.paths: dict[str, Coordinate] = {}
         for coordinate in named:
             path = self._layout.path_of(coordinate)
             assert path is not None  # every one has a name
             self.paths[path] = coordinate
+
+    def now(
+        self, range_: CoordinateRange, map_text: str, present: Iterable[Coordinate]
+    ) -> "MemoryFiles":
+        """Return the files of another moment: these, where nothing of them is another."""
+        places = [*present]
+        names = self.names
+        if (names.range, names.text, self._present) == (range_, map_text, places):
+            return self
+        return MemoryFiles(range_, map_text, places)
 
     @property
     def ignore_file(self) -> Coordinate | None:

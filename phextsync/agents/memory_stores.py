@@ -77,6 +77,7 @@ class MemoryStores:
 
     def __init__(self, replicas: ReplicaSet) -> None:
         self._replicas = replicas
+        self._files_last = MemoryFiles(RECORDS, "", ())
 
     # -- stores ----------------------------------------------------------------------------
 
@@ -233,9 +234,12 @@ class MemoryStores:
         self._replicas.keep_history(KEPT_MS, STORES, unless_set=True)
 
     def _files(self, store: StoreRecord) -> MemoryFiles:
-        replica = self._replica()
-        place = MemoryFiles(store.range, "", ()).names.map_coordinate
-        return MemoryFiles(store.range, replica.get(place, ""), replica.coordinates(store.range))
+        replica, last = self._replica(), self._files_last
+        if last.names.range != store.range:
+            last = MemoryFiles(store.range, "", ())
+        text = replica.get(last.names.map_coordinate, "")
+        self._files_last = last.now(store.range, text, replica.coordinates(store.range))
+        return self._files_last
 
     def _free_name(self, files: MemoryFiles, path: str) -> str:
         name = name_at(path)
