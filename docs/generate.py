@@ -65,12 +65,12 @@ _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
     "python-memory": (
         "Python: memory files",
         "The files of Claude's memory tool without the SDK, over a handle of each kind: "
-        "[Anthropic's memory tool](../howto/memory-tool.md). `at_once(commands.view(...))` is for "
+        "[Anthropic's memory tool](../howto/memory-tool.md). `run_now(commands.view(...))` is for "
         "what is over a blocking handle or a replica; else it is awaited.",
         {
             "phextsync.agents.memory_commands": ("MemoryCommands",),
             "phextsync.agents.memory_scrolls": (
-                *("Scrolls", "BlockingScrolls", "AsyncScrolls", "ReplicaScrolls", "at_once"),
+                *("Scrolls", "BlockingScrolls", "AsyncScrolls", "ReplicaScrolls", "run_now"),
             ),
         },
     ),

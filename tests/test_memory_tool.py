@@ -14,7 +14,7 @@ import phextsync
 from phextsync import CoordinateError, PhextsyncError, aio
 from phextsync.agents.memory_commands import MemoryCommands
 from phextsync.agents.memory_files import MemoryFiles
-from phextsync.agents.memory_scrolls import ReplicaScrolls, at_once
+from phextsync.agents.memory_scrolls import ReplicaScrolls, run_now
 from phextsync.files.names import Line
 from phextsync.files.naming import ORPHAN_S, Naming
 from phextsync.files.paths import Abilities
@@ -59,7 +59,7 @@ class _Agent:
     def ask(self, command: Command) -> str:
         given = {name: value for name, value in command.items() if name != "command"}
         made = getattr(self.commands, str(command["command"]))(**given)
-        return cast("str", at_once(made))
+        return cast("str", run_now(made))
 
     def do(self, name: str, **given: object) -> str:
         return self.ask({"command": name, **given})
@@ -207,17 +207,17 @@ def test_a_bound_directory_gets_what_agents_write_and_agents_what_is_saved_there
         MemoryCommands(ReplicaScrolls(machine.peer.replicas.open(PHEXT), RANGE))
         for machine in mesh.machines
     ]
-    at_once(agents[0].create("/memories/d/tea.md", "green\n"))
+    run_now(agents[0].create("/memories/d/tea.md", "green\n"))
     mesh.machines[1].disk.put("saved.md", "by an editor\n")
     assert mesh.settle() == {"d/tea.md": "green\n", "saved.md": "by an editor\n"}
     mesh.part()
-    at_once(agents[0].rename("/memories/d", "/memories/e"))
+    run_now(agents[0].rename("/memories/d", "/memories/e"))
     mesh.machines[1].disk.put("d/tea.md", "green\nand black\n")
     mesh.pass_time(4)
     assert mesh.settle() == {"e/tea.md": "green\nand black\n", "saved.md": "by an editor\n"}
     for agent in agents:
-        assert at_once(agent.view("/memories/saved.md")).endswith("     1\tby an editor\n     2\t")
-    at_once(agents[1].delete("/memories/e"))
+        assert run_now(agent.view("/memories/saved.md")).endswith("     1\tby an editor\n     2\t")
+    run_now(agents[1].delete("/memories/e"))
     assert mesh.settle() == {"saved.md": "by an editor\n"}
 
 

@@ -1,7 +1,7 @@
 """Memory scrolls: what memory files ask of the scrolls of a range, over handles of each kind.
 
 The calls are awaited; those of a blocking handle and of a replica never wait for a loop, so that
-`at_once` can run what is made of them.
+`run_now` can run what is made of them.
 """
 
 from collections.abc import Collection, Coroutine, Iterable, Mapping
@@ -144,7 +144,7 @@ class ReplicaScrolls:
         pass
 
 
-def at_once(made: Coroutine[None, None, T]) -> T:
+def run_now(made: Coroutine[None, None, T]) -> T:
     """Run what waits for nothing, and return what comes out."""
     try:
         made.send(None)

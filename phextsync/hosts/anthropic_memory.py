@@ -13,7 +13,7 @@ from anthropic.tools.memory import BetaAbstractMemoryTool, BetaAsyncAbstractMemo
 from anthropic.types.beta import BetaCacheControlEphemeralParam
 
 from phextsync.agents.memory_commands import MemoryCommands
-from phextsync.agents.memory_scrolls import AsyncScrolls, BlockingScrolls, at_once
+from phextsync.agents.memory_scrolls import AsyncScrolls, BlockingScrolls, run_now
 from phextsync.aio import AsyncHandle
 from phextsync.errors import PhextsyncError
 from phextsync.handles.blocking import Handle
@@ -106,7 +106,7 @@ async def _told(made: Coroutine[None, None, T]) -> T:
 
 
 def _now(made: Coroutine[None, None, T]) -> T:
-    return at_once(_told(made))
+    return run_now(_told(made))
 
 
 async def _view(commands: MemoryCommands, command: object) -> str:
