@@ -54,6 +54,7 @@ from phextsync.index import (
     snapshot_version,
     state_vector,
     strip_deletes,
+    update_clock,
     update_version,
 )
 from phextsync.merges import merged_edits
@@ -77,6 +78,7 @@ _VERSION_BYTE_WORK: Final = 40  # it takes as long to copy as so many bytes of t
 
 _IMPORT_BIT: Final = 1 << 52
 _LINES_AT_A_TIME: Final = 256
+_MARK: Final = "."
 _NO_UPDATE: Final = b"\0\0"
 _POSITION: Final = re.compile(r"([<>])(?:([0-9a-f]{1,14})\.([0-9a-f]{1,8})\.([12]))?")
 
@@ -246,6 +248,17 @@ class Scroll:
             update = self._take_observed()
         self._tail = update
         return update
+
+    def stamp(self, update: bytes) -> bytes:
+        """Return an update made here, and, if it inserts nothing, a character that came and went
+        with it: it tells who deleted."""
+        if update_clock(update, self.client_id):
+            return update
+        with self._transaction():
+            size = len(self._yrs)
+            self._yrs.insert(size, _MARK)
+            del self._yrs[size : size + 1]
+        return _merged([update, self._take_observed()])
 
     def clear(self) -> bytes | None:
         """Delete the whole text. What others type meanwhile survives."""

@@ -8,7 +8,10 @@ from typing import Final
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phextsync.index import Coordinate
+from phextsync.crdt import Scroll, client_clocks
+from phextsync.index import EMPTY_VERSION, Coordinate
+from phextsync.replica.changes import STAMP_CHARACTERS_MAX, writing_as
+from phextsync.replica.clients import CLIENTS
 from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.replica.past import FOREVER
 from phextsync.replica.replica import Replica
@@ -169,6 +172,92 @@ def test_a_line_that_was_parted_is_whole_again() -> None:
     b.replica.insert(_AT, 3, "!")
     _take_back(b, a)
     assert b.text == "one! two\n"
+
+
+# -- one of several writers of a node ------------------------------------------------------
+
+
+def test_one_writer_of_a_node_is_taken_back_and_the_others_are_not() -> None:
+    mesh = _Mesh()
+    a, b, c = mesh.nodes
+    b.replica[_AT] = "milk\neggs\nbutter\n"
+    mesh.deliver_all()
+    with writing_as("good"):
+        a.replica.append(_AT, "of good\n")
+    with writing_as("evil"):
+        a.replica.insert(_AT, 0, "of evil\n")
+        start = a.text.index("eggs")
+        a.replica.delete(_AT, start, start + len("eggs\n"))
+    a.replica.append(_AT, "of a\n")
+    mesh.deliver_all()
+    mesh.compare_all()
+    assert [(line.writer, line.label) for line in c.replica.blame(_AT)] == [
+        (a.id, "evil"),
+        (b.id, ""),
+        (b.id, ""),
+        (a.id, "good"),
+        (a.id, ""),
+    ]
+    assert {row.labels for row in c.replica.log(_AT)} == {(), ("good",), ("evil",)}
+    found = c.replica.past(_AT).taking_back(Writer(a.id, "evil"))
+    assert found is not None
+    c.replica.take_back(_AT, found.update)
+    assert c.text == "milk\neggs\nbutter\nof good\nof a\n"
+
+
+def test_a_writer_has_one_client_id_for_as_long_as_the_node_has_its_own() -> None:
+    store = MemoryStore()
+    texts = []
+    for _ in range(3):
+        replicas = ReplicaSet(store, node_id=b"n" * 16, random=Random(1), wall_time_ms=lambda: 1)
+        replica = replicas.open(_PHEXT)
+        with writing_as("agent"):
+            replica.append(_AT, "line\n")
+        replica.append(_AT, "plain\n")
+        replicas.commit()
+        texts.append(replica[_AT])
+        clients = client_clocks(replica.difference(_AT, EMPTY_VERSION) or b"")
+        assert len(clients) == 2
+        assert len(list(replicas.open(CLIENTS).scrolls())) == 2
+        store = store.reopened()
+    assert texts[-1] == "line\nplain\n" * 3
+
+
+def test_a_writer_undoes_its_own_steps_and_they_stay_its_own() -> None:
+    node = _Mesh().nodes[0]
+    node.replica[_AT] = "start\n"
+    with writing_as("agent"), node.replica.history(_AT) as steps:
+        node.replica.append(_AT, "one\n")
+        node.replica.append(_AT, "two\n")
+        assert [line.label for line in node.replica.blame(_AT)] == ["", "agent", "agent"]
+        assert steps.undo()
+        assert steps.undo()
+        assert (node.text, steps.can_undo) == ("start\n", False)
+        assert steps.redo()
+    assert node.text == "start\none\n"
+
+
+def test_a_client_id_of_a_label_that_was_used_elsewhere_is_given_up() -> None:
+    a, b, _ = _Mesh().nodes
+    with writing_as("agent"):
+        a.replica[_AT] = "one\n"
+        (client,) = client_clocks(a.replica.difference(_AT, EMPTY_VERSION) or b"")
+        copy = Scroll(_AT, client, [a.replica.difference(_AT, EMPTY_VERSION) or b""])
+        update = copy.append("elsewhere\n")
+        assert update is not None
+        a.replica.apply(_AT, LogEntry(update, b.id, 5), 1)
+        a.replica.append(_AT, "two\n")
+    assert a.text == "one\nelsewhere\ntwo\n"
+    assert len(client_clocks(a.replica.difference(_AT, EMPTY_VERSION) or b"")) == 2
+
+
+def test_labels_that_are_none_stamp_nothing() -> None:
+    node = _Mesh().nodes[0]
+    for label in ("file:notes.md", "two\nlines", "x" * (STAMP_CHARACTERS_MAX + 1)):
+        with writing_as(label):
+            node.replica.append(_AT, "line\n")
+    assert {line.label for line in node.replica.blame(_AT)} == {""}
+    assert len(client_clocks(node.replica.difference(_AT, EMPTY_VERSION) or b"")) == 1
 
 
 # -- many edits ----------------------------------------------------------------------------

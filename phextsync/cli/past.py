@@ -31,7 +31,14 @@ from phextsync.cli.common import (
     warn,
     whole_range_target,
 )
-from phextsync.cli.writers import NodeNames, json_row, read_time_ms, told_time, told_writers
+from phextsync.cli.writers import (
+    NodeNames,
+    is_one_of,
+    json_row,
+    read_time_ms,
+    told_time,
+    told_writers,
+)
 from phextsync.control import operations
 from phextsync.control.frames import Value
 from phextsync.control.operations import Asked
@@ -49,7 +56,7 @@ At = Annotated[
 
 By = Annotated[
     str,
-    typer.Option(metavar="NODE", help="Only what this one wrote, by its name or id."),
+    typer.Option(metavar="NODE[/WRITER]", help="Only what this node wrote, or one label there."),
 ]
 
 _AT_ONCE: Final = 256 << 10
@@ -75,8 +82,9 @@ def log(
         names = NodeNames(asked, data)
         rows = operations.LOG.ask(asked, at.phext, at.coordinate, None if by else last)
         if by:
-            node = names.writer(by).node
-            rows = [row for row in rows if node in row.writers][-(last or 0) :]
+            writer = names.writer(by)
+            rows = [row for row in rows if is_one_of(writer, row.writers, row.labels)]
+            rows = rows[-(last or 0) :]
         file = file_names(asked, at.phext, [Coordinate.parse(at.coordinate)]).get(at.coordinate)
     if as_json:
         named = {} if file is None else {"file": str(file)}
@@ -85,7 +93,7 @@ def log(
     if file is not None:
         warn(f"{at.coordinate} of {at.phext} is {shown_path(file)}")
     for row in rows:
-        by = told_writers(row.writers, row.seen_here, names)
+        by = told_writers(row.writers, row.seen_here, names, row.labels)
         change = f"+{row.added} -{row.removed}"
         say(f"{told_time(row.time_ms)}  {by}  {change}  {row.line_number}: {row.line}")
     if not rows:
@@ -100,7 +108,7 @@ def blame(
     by: By = "",
     as_json: Json = False,
 ) -> None:
-    """Print each line with the node that wrote its newest characters, and when.
+    """Print each line with the node that wrote its newest characters, its writer there, and when.
 
     Times are those of the clock of the node that wrote; '*' marks when it was seen here.
     """
@@ -109,8 +117,8 @@ def blame(
         names = NodeNames(asked, data)
         lines = operations.BLAME.ask(asked, at.phext, at.coordinate)
         if by:
-            node = names.writer(by).node
-            lines = [line for line in lines if line.writer == node]
+            writer = names.writer(by)
+            lines = [line for line in lines if is_one_of(writer, (line.writer,), (line.label,))]
     if as_json:
         say_json([json_row(asdict(line), names) for line in lines])
         return
@@ -120,7 +128,8 @@ def blame(
     for line in lines:
         mark = "*" if line.seen_here else " "
         when = "before the kept history" if line.time_ms is None else told_time(line.time_ms)
-        heads.append((names(line.writer) if line.writer else "?", f"{when}{mark}"))
+        who = told_writers((line.writer,) if line.writer else (), False, names, (line.label,))
+        heads.append((who, f"{when}{mark}"))
     widths = [max(map(len, column)) for column in zip(*heads, strict=True)]
     for (who, when), line in zip(heads, lines, strict=True):
         say(f"{who:{widths[0]}}  {when:{widths[1]}} {line.text.expandtabs()}")

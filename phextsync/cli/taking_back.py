@@ -38,7 +38,9 @@ app = typer.Typer()
 def undo(
     by: Annotated[
         str,
-        typer.Option(metavar="NODE", help="Whose work, by the name of the node, or by its id."),
+        typer.Option(
+            metavar="NODE[/WRITER]", help="Whose work: a node by its name or id, and a label there."
+        ),
     ],
     since: Annotated[
         str, typer.Option(help="Only since then, such as '2026-02-28 09:30', or 2h or 3d ago.")

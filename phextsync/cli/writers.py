@@ -33,8 +33,9 @@ class NodeNames:
         return self._names.get(node_id.hex()) or node_id.hex()[:_SHOWN_CHARACTERS]
 
     def writer(self, text: str) -> Writer:
-        """Read who wrote: a node, by its name, its id or the start of that."""
-        node = text
+        """Read who wrote: a node, by its name, its id or the start of that, and, behind a slash,
+        the label of one of its writers."""
+        node, slash, label = text.partition("/")
         found = {id_ for id_, name in self._names.items() if name == node}
         if not found and len(node) >= _SHOWN_CHARACTERS:
             found = {id_ for id_ in self._names if id_.startswith(node.lower())}
@@ -44,7 +45,7 @@ class NodeNames:
             known = ", ".join(sorted(filter(None, self._names.values())))
             what = f"{len(found)} of that name: take the id" if found else f"{node!r:.60}"
             fail(f"expected a node that is known here ({known}) or its id, found {what}")
-        return Writer(bytes.fromhex(*found))
+        return Writer(bytes.fromhex(*found), label if slash else None)
 
 
 def read_time_ms(text: str) -> int:
@@ -66,9 +67,22 @@ def told_time(time_ms: int) -> str:
         return f"{time_ms} ms"
 
 
-def told_writers(writers: tuple[bytes, ...], seen_here: bool, names: Callable[[bytes], str]) -> str:
-    """Return the names of nodes that wrote."""
-    return (", ".join(map(names, writers)) or "?") + (" (seen here)" if seen_here else "")
+def is_one_of(by: Writer, nodes: tuple[bytes | None, ...], labels: tuple[str, ...]) -> bool:
+    """Whether a writer is one of those that wrote: nodes, under labels if they had any."""
+    has_label = by.label is None or by.label in (labels or ("",))
+    return by.node in nodes and has_label
+
+
+def told_writers(
+    writers: tuple[bytes, ...],
+    seen_here: bool,
+    names: Callable[[bytes], str],
+    labels: tuple[str, ...] = (),
+) -> str:
+    """Return the names of nodes that wrote, and their labels there."""
+    who = ", ".join(map(names, writers)) or "?"
+    told = "/".join((who, *filter(None, [", ".join(labels)])))
+    return told + (" (seen here)" if seen_here else "")
 
 
 def json_row(row: dict[str, object], names: Callable[[bytes], str]) -> dict[str, object]:
@@ -78,7 +92,7 @@ def json_row(row: dict[str, object], names: Callable[[bytes], str]) -> dict[str,
         if isinstance(value, bytes):
             named[field] = names(value) if value else None
         elif isinstance(value, tuple):
-            named[field] = [names(item) for item in value]
+            named[field] = [names(item) if isinstance(item, bytes) else item for item in value]
         else:
             named[field] = value
     return named

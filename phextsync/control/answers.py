@@ -286,21 +286,28 @@ FOUND: Final[Form[Found]] = Form(lambda f: [_HITS.encode(f.hits), [*f.missing]],
 
 def _logged_row(row: LoggedChange) -> Value:
     writers: list[Value] = [*row.writers]
-    return [row.time_ms, row.seen_here, writers, row.added, row.removed, row.line_number, row.line]
+    counts: list[Value] = [row.added, row.removed, row.line_number]
+    return [row.time_ms, row.seen_here, writers, *counts, row.line, [*row.labels]]
 
 
 def _as_logged(value: Value) -> LoggedChange:
     match value:
-        case [int(ms), bool(seen), list(found), int(added), int(cut), int(number), str(line)]:
-            return LoggedChange(ms, seen, _writers(found), added, cut, number, line)
+        case [int(ms), bool(seen), list(found), int(added), int(cut), int(number), str(line), *by]:
+            labels = by[0] if by and isinstance(by[0], list) else []  # older nodes know of none
+            told = tuple(map(str, labels))
+            return LoggedChange(ms, seen, _writers(found), added, cut, number, line, told)
         case _:
             raise _unexpected("a change of a log", value)
 
 
+def _blamed_row(line: BlamedLine) -> Value:
+    return [line.text, line.writer, line.time_ms, line.seen_here, line.label]
+
+
 def _as_blamed(value: Value) -> BlamedLine:
     match value:
-        case [str(text), bytes() | None as writer, int() | None as time_ms, bool(seen)]:
-            return BlamedLine(text, writer, time_ms, seen)
+        case [str(text), bytes() | None as writer, int() | None as time_ms, bool(seen), *by]:
+            return BlamedLine(text, writer, time_ms, seen, str(by[0]) if by else "")
         case _:
             raise _unexpected("a line and its writer", value)
 
@@ -352,9 +359,7 @@ def _as_setting(value: Value) -> HistorySetting:
 
 
 LOG: Final = rows_of("a log", _logged_row, _as_logged)
-BLAME: Final = rows_of(
-    "lines", lambda line: [line.text, line.writer, line.time_ms, line.seen_here], _as_blamed
-)
+BLAME: Final = rows_of("lines", _blamed_row, _as_blamed)
 VERSIONS: Final = rows_of("versions", _version_row, _as_version)
 DELETED: Final[Form[DeletedScrolls]] = Form(
     lambda page: [[_deleted_row(row) for row in page.found], page.rest], _as_deleted_page

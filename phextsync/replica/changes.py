@@ -12,11 +12,16 @@ from typing import Final, NamedTuple, TypeAlias
 
 from phextsync.errors import PhextsyncError
 from phextsync.index import Coordinate, CoordinateRange
+from phextsync.phext_names import is_reserved
 
 COORDINATES_MAX: Final = 10_000
 """Coordinates that a feed holds unless told otherwise: about 2 MB."""
+STAMP_CHARACTERS_MAX: Final = 64
+"""Characters of a label up to which what its writer writes can be told from what others write."""
 TEXTS_MAX: Final = 1 << 20
 """Characters of old texts that a feed holds, and of texts in one change that it gives."""
+
+_FILES: Final = "file"  # file:notes.md, and the map of names
 
 Source: TypeAlias = tuple[bytes | None, str]
 
@@ -54,6 +59,15 @@ class writing_as:
 def current_writer() -> str:
     """Return the label under which this task or thread writes; the empty text by default."""
     return _writer.get()[0]
+
+
+def current_stamp(phext: str) -> str:
+    """Return the label that what is written in a phext now is to keep for ever, "" for none: files
+    have none, since what is in them was written by nobody knows which program."""
+    label = _writer.get()[0]
+    if not label or label.startswith(_FILES) or is_reserved(phext):
+        return ""
+    return label if len(label) <= STAMP_CHARACTERS_MAX and label.isprintable() else ""
 
 
 def current_session() -> bytes:

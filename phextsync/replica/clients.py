@@ -2,6 +2,9 @@
 
 A client id is a lease: the store says with each batch which one a phext is written under, and
 after a clean stop it may be used again. One that another node was seen to use is given up.
+
+A writer with a label has a client id of its own, which follows from that of the phext and the
+label: so the characters themselves tell which writer of a node wrote them.
 """
 
 from collections.abc import Callable
@@ -54,11 +57,18 @@ class Clients:
     def note(self, phext: str, client_id: int) -> None:
         """Let the next batch make the lease of a client id durable, and tell whose it is."""
         self._durability.lease(phext, client_id)
-        if phext != CLIENTS:
-            coordinate = _place_of(client_id)
-            if self._author.may_write(CLIENTS, coordinate):
-                line = f"{client_id} {self.node_id.hex()} {phext}\n"
-                self._open_lines().import_unknown(coordinate, line)
+        self._tell(phext, client_id, "")
+
+    def note_label(self, phext: str, client_id: int, label: str) -> None:
+        """Tell whose the client id of a label is, if that is not told yet."""
+        if self.written_by(phext, client_id) is None:
+            self._tell(phext, client_id, f"\t{label}")
+
+    def _tell(self, phext: str, client_id: int, label: str) -> None:
+        coordinate = _place_of(client_id)
+        if phext != CLIENTS and self._author.may_write(CLIENTS, coordinate):
+            line = f"{client_id} {self.node_id.hex()} {phext}{label}\n"
+            self._open_lines().import_unknown(coordinate, line)
 
     def give_up(self, phext: str) -> None:
         """Let no later batch make the lease of the client id durable that a phext had."""
@@ -66,13 +76,21 @@ class Clients:
 
     def writer_of(self, phext: str, client_id: int) -> bytes | None:
         """Return the node that writes `phext` under a client id, None when that is not known."""
+        found = self.written_by(phext, client_id)
+        return None if found is None else found[0]
+
+    def written_by(self, phext: str, client_id: int) -> tuple[bytes, str] | None:
+        """Return the node that writes `phext` under a client id, and the label of its writer; None
+        when that is not known."""
         clients = self._known_lines()
         lines = "" if clients is None else clients.read(_place_of(client_id))
         for line in lines.splitlines():
             match line.split(" ", 2):
-                case [client, node, name] if (client, name) == (str(client_id), phext):
+                case [client, node, told] if client == str(client_id):
+                    name, _, label = told.partition("\t")
                     with suppress(ValueError):
-                        return bytes.fromhex(node)
+                        if name == phext:
+                            return bytes.fromhex(node), label
         return None
 
 
@@ -84,6 +102,8 @@ class Client:
         self._clients = clients
         self.current = leased  # None: it has none yet
         self._is_noted = leased is not None
+        self._labels: dict[str, int] = {}  # client ids that follow from the current one
+        self._noted: set[str] = set()
 
     @property
     def id(self) -> int:
@@ -94,25 +114,48 @@ class Client:
         """Write under a new client id from now on, and return it."""
         self.current = self._clients.draw()
         self._is_noted = False
+        self._forget_labels()
         return self.current
+
+    def id_of(self, label: str) -> int:
+        """Return the client id under which a writer with a label is to write; without a label it
+        is that of the phext."""
+        if not label:
+            return self.id
+        known = self._labels.get(label)
+        if known is None:
+            data = self.id.to_bytes(8, "big") + label.encode()
+            digest = blake2b(data, digest_size=8, person=b"phextsync label").digest()
+            known = self._labels[label] = int.from_bytes(digest, "big") >> 12
+        return known
 
     def give_up(self) -> None:
         """What was written under the client id may be lost: it must not write again."""
         self.current = None
+        self._forget_labels()
         self._clients.give_up(self._phext)
 
-    def clock_in(self, update: bytes) -> tuple[int, int]:
-        """Return the client id, and the clock that an update shows for it; zeros for none."""
-        client = self.current
-        return (0, 0) if client is None else (client, update_clock(update, client))
+    def clocks_in(self, update: bytes) -> list[tuple[int, int]]:
+        """Return the client ids of which an update shows something, and the clocks of that."""
+        if self.current is None:
+            return []
+        clients = (self.current, *self._labels.values())
+        return [(client, clock) for client in clients if (clock := update_clock(update, client))]
 
-    def sign(self) -> None:
+    def sign(self, label: str = "") -> None:
         """Note under which client id this node writes, before it does so for the first time: who
         only reads and relays has nothing to tell the mesh."""
         if self.current is None or not self._is_noted:
             client = self.id
             self._is_noted = True
             self._clients.note(self._phext, client)
+        if label and label not in self._noted:
+            self._noted.add(label)
+            self._clients.note_label(self._phext, self.id_of(label), label)
+
+    def _forget_labels(self) -> None:
+        self._labels.clear()
+        self._noted.clear()
 
 
 def _place_of(client_id: int) -> Coordinate:

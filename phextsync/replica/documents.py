@@ -27,11 +27,12 @@ _TEXT_BYTES: Final = 256  # what a text costs that is kept without a document
 class Document(OpenText):
     """An open scroll, what its state and log occupy in the store, and where it must not be cut."""
 
-    __slots__ = ("halves", "log_bytes", "scroll", "state_bytes")
+    __slots__ = ("halves", "label", "log_bytes", "scroll", "state_bytes")
 
     def __init__(self, scroll: Scroll, state_bytes: int = 0, log_bytes: int = 0) -> None:
         self.scroll = scroll
         self.halves = Halves()
+        self.label = ""  # of the writer under whose client id it is
         self.state_bytes = state_bytes
         self.log_bytes = log_bytes
         self.used = True
@@ -134,6 +135,14 @@ class Documents:
         self._budget.add(self, coordinate, kept, _TEXT_BYTES + text.__sizeof__())
         return text
 
+    def write_as(self, coordinate: Coordinate, opened: Document, label: str) -> None:
+        """Have a document write under the client id of a label from now on. One whose steps are
+        remembered stays as it is."""
+        if coordinate not in self._tracked:
+            client = self._client.id_of(label)
+            opened.scroll = Scroll(coordinate, client, [opened.scroll.state()])
+            opened.label = label
+
     def renew_client(self) -> None:
         """Write under a new client id from now on, in all documents."""
         client = self._client.renew()
@@ -141,6 +150,7 @@ class Documents:
             opened = self.get(coordinate)
             if opened is not None:
                 opened.scroll = Scroll(coordinate, client, [opened.scroll.state()])
+                opened.label = ""
                 self._track(coordinate, opened.scroll)
         self.close_unpinned()
 

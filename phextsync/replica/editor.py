@@ -5,7 +5,7 @@ from collections.abc import Callable
 from phextsync.crdt import ROOT, Applied, Scroll, import_update
 from phextsync.errors import ScrollError, UpdateError
 from phextsync.index import Coordinate, check_update, inserted_text, update_version
-from phextsync.replica.changes import current_author
+from phextsync.replica.changes import current_author, current_stamp
 from phextsync.replica.clients import Client
 from phextsync.replica.documents import Documents
 from phextsync.replica.merging import Merging
@@ -54,11 +54,21 @@ class Editor:
         self._holding.check_here(self._phext, coordinate)
 
     def edit(self, coordinate: Coordinate, operation: Callable[[Scroll], bytes | None]) -> None:
-        """Do to a document what returns an update, or None when nothing changed. ScrollError when
-        the document failed and was thrown away."""
+        """Do to a document what returns an update, or None when nothing changed, under the client
+        id of the writer. ScrollError when the document failed and was thrown away."""
+        label = current_stamp(self._phext)
+        self.do(coordinate, self._stamped(operation, label) if label else operation, label)
+
+    def do(
+        self, coordinate: Coordinate, operation: Callable[[Scroll], bytes | None], label: str = ""
+    ) -> None:
+        """Do to a document what returns an update, as `edit` does, whoever writes: for what has
+        client ids of its own, and for what goes through the document's steps."""
         self._check(coordinate)
         opened = self._documents.open_or_create(coordinate)
         opened.used = True
+        if opened.label != label:
+            self._documents.write_as(coordinate, opened, label)
         self._publisher.keep_before(coordinate)
         if coordinate in self._tracked:
             opened.scroll.steps.begin(current_author(), self._publisher.step())
@@ -69,7 +79,7 @@ class Editor:
             self._documents.forget(coordinate)
             raise
         if update is not None:
-            self._client.sign()
+            self._client.sign(label)
             entry = self._author.stamp(update)
             self._writes.log(coordinate, opened, entry, entry)
             self._publisher.publish_own(coordinate)
@@ -99,7 +109,7 @@ class Editor:
                 )
             return applied.update if applied.changed else None
 
-        self.edit(coordinate, apply)
+        self.do(coordinate, apply)
 
     def import_text(
         self, coordinate: Coordinate, text: str, version_bytes_max: int, *, by_lines: bool
@@ -122,6 +132,26 @@ class Editor:
         entry = self._author.stamp(update)
         self._writes.put_state(coordinate, entry, entry, update_version(update), text.encode())
         self._publisher.publish_own(coordinate)
+
+    def _stamped(
+        self, operation: Callable[[Scroll], bytes | None], label: str
+    ) -> Callable[[Scroll], bytes | None]:
+        """Return an operation under the client id of a label: in a copy of a document that is to
+        stay under its own, since its steps are remembered."""
+
+        def do(scroll: Scroll) -> bytes | None:
+            client = self._client.id_of(label)
+            is_its_own = scroll.client_id == client
+            own = scroll if is_its_own else Scroll(scroll.coordinate, client, [scroll.state()])
+            update = operation(own)
+            if update is None:
+                return None
+            update = own.stamp(update)
+            if not is_its_own:
+                scroll.apply(update, is_ours=True)
+            return update
+
+        return do
 
     def _check(self, coordinate: Coordinate) -> None:
         self._check_writable()

@@ -83,7 +83,7 @@ class Merging:
         self._publisher.keep_before(coordinate)
         opened = self._documents.open(coordinate)
         ours = "" if opened is None else opened.scroll.text
-        if self._client.clock_in(state)[1]:
+        if self._client.clocks_in(state):
             self._documents.renew_client()
         self._documents.forget(coordinate)
         opened = self._documents.replace(coordinate, [state])
@@ -114,9 +114,9 @@ class Merging:
     def _guard_client_id(self, coordinate: Coordinate, update: bytes) -> bool:
         """Take a new client id when a peer shows a higher clock for ours than we have: documents
         are others then. Return whether it did."""
-        client, shown = self._client.clock_in(update)
-        if not shown or shown <= clock_of(self._contents.version(coordinate), client):
-            return False
-        self._report(f"{self._phext}: client id {client} was used elsewhere; took another")
-        self._documents.renew_client()
-        return True
+        for client, shown in self._client.clocks_in(update):
+            if shown > clock_of(self._contents.version(coordinate), client):
+                self._report(f"{self._phext}: client id {client} was used elsewhere; took another")
+                self._documents.renew_client()
+                return True
+        return False

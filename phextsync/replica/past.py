@@ -43,7 +43,8 @@ _LINE_CHARACTERS: Final = 80
 class LoggedChange:
     """One update: who wrote it (node ids; none when unknown) and when, by the clock of the node
     that did or, with `seen_here`, when it came here by ours; characters added and removed, the
-    number of the first line that it changed and how that line reads afterwards."""
+    number of the first line that it changed and how that line reads afterwards, and under which
+    labels those nodes wrote."""
 
     time_ms: int
     seen_here: bool
@@ -52,17 +53,19 @@ class LoggedChange:
     removed: int
     line_number: int
     line: str
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BlamedLine:
     """A line, without its end, and who wrote its newest characters (None: unknown) and when, as in
-    `LoggedChange`. Without `time_ms` it is older than the kept history."""
+    `LoggedChange`, and under which label. Without `time_ms` it is older than the kept history."""
 
     text: str
     writer: bytes | None
     time_ms: int | None
     seen_here: bool
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class DeletedScroll:
 class Past:
     """What there is of a scroll's past, as bytes: looking back takes time, and any thread will do.
 
-    `state` is the scroll as it is at `now_ms`; `news` follow in its log; `writers` are the nodes
+    `state` is the scroll as it is at `now_ms`; `news` follow in its log; `writers` are those
     that write under the client ids in it, as far as they are known.
     """
 
@@ -108,7 +111,7 @@ class Past:
     news: Sequence[LogEntry]
     pieces: Mapping[int, bytes]
     kept: Kept
-    writers: Mapping[int, bytes]
+    writers: Mapping[int, Writer]
 
     @property
     def size(self) -> int:
@@ -149,7 +152,7 @@ class Past:
             raise self._unknown("a part of it is damaged")
         if not kept.entries and not self.kept.kept_ms:
             return []
-        rows = kept.versions(self.place, self.writers.get)
+        rows = kept.versions(self.place, self._node_of)
         return rows if last is None else rows[max(0, len(rows) - last) :]
 
     def deletion(self) -> tuple[DeletedScroll, str] | None:
@@ -182,7 +185,7 @@ class Past:
         kept = self._kept()
         if not kept.leads_to(self._now()):
             return Sides((), are_all=False)
-        return sides(self.place, kept.base, kept.entries, apart, self.writers.get)
+        return sides(self.place, kept.base, kept.entries, apart, self._node_of)
 
     def taking_back(self, by: Writer, since_ms: int | None = None) -> TakenBack | None:
         """Return what takes back what a writer did, since a time by its clock; None for nothing.
@@ -192,11 +195,11 @@ class Past:
             kept = (
                 _Kept(LogEntry(self.state, b"", self.now_ms), ()) if self.state else _Kept(None, ())
             )
-        return take_back(now, kept.base, kept.entries, by, since_ms, self._writer_of)
+        return take_back(now, kept.base, kept.entries, by, since_ms, self.writers.get)
 
-    def _writer_of(self, client: int) -> Writer | None:
-        node = self.writers.get(client)
-        return None if node is None else Writer(node, "")
+    def _node_of(self, client: int) -> bytes | None:
+        writer = self.writers.get(client)
+        return None if writer is None else writer.node
 
     def _unknown(self, why: str) -> PhextsyncError:
         hint = "" if self.kept.kept_ms else f"; {NOT_KEPT}"
@@ -238,7 +241,7 @@ class _Kept:
         return max((e.time_ms for e in self.entries), default=0) + len(self.entries)
 
     def changes(
-        self, place: Coordinate, writer_of: Callable[[int], bytes | None], last: int | None
+        self, place: Coordinate, writer_of: Callable[[int], Writer | None], last: int | None
     ) -> list[LoggedChange]:
         """Return the `last` changes (None: all), newest last. Replays all that is kept."""
         scroll = opened(place, self.base)
@@ -251,9 +254,9 @@ class _Kept:
                 continue  # it was here already, or builds on what is damaged
             clients = _brought(clocks, entry)
             if i >= first:
-                found = {writer_of(client) or entry.origin for client in clients}
-                writers = tuple(sorted(found - {b""})) or ((entry.origin,) if entry.origin else ())
-                rows.append(_change(entry, writers, before, scroll.text))
+                of_entry = Writer(entry.origin, "")
+                found = {writer_of(client) or of_entry for client in clients} or {of_entry}
+                rows.append(_change(entry, found, before, scroll.text))
         return rows
 
     def versions(
@@ -338,7 +341,7 @@ class _Kept:
         last = Scroll(now.coordinate, CLIENT, [entry.update for entry in entries])
         return covers(last.version(), now.version())
 
-    def blame(self, scroll: Scroll, writer_of: Callable[[int], bytes | None]) -> list[BlamedLine]:
+    def blame(self, scroll: Scroll, writer_of: Callable[[int], Writer | None]) -> list[BlamedLine]:
         """Return who wrote which line of `scroll`, as it is now."""
         spans: dict[int, list[tuple[int, LogEntry | None]]] = {}
         clocks = _clocks(self.base)
@@ -431,16 +434,16 @@ def _age(entry: LogEntry | None) -> int:
 def _blamed(
     text: str,
     found: list[tuple[int, LogEntry | None]],
-    writer_of: Callable[[int], bytes | None],
+    writer_of: Callable[[int], Writer | None],
 ) -> BlamedLine:
     client, entry = max(found, key=lambda pair: _age(pair[1]))
-    writer = writer_of(client)
+    node, label = writer_of(client) or Writer(entry.origin if entry else b"", "")
     if entry is None:
-        return BlamedLine(text, writer, None, seen_here=False)
-    return BlamedLine(text, writer or entry.origin or None, entry.time_ms, not entry.origin)
+        return BlamedLine(text, node or None, None, seen_here=False, label=label or "")
+    return BlamedLine(text, node or None, entry.time_ms, not entry.origin, label or "")
 
 
-def _change(entry: LogEntry, writers: tuple[bytes, ...], before: str, after: str) -> LoggedChange:
+def _change(entry: LogEntry, writers: set[Writer], before: str, after: str) -> LoggedChange:
     edits = minimal_edits(before, after) if before != after else []
     start = edits[0][0] if edits else 0
     if edits and edits[0][2].startswith("\n") and start and before[start - 1] != "\n":
@@ -450,9 +453,10 @@ def _change(entry: LogEntry, writers: tuple[bytes, ...], before: str, after: str
     return LoggedChange(
         entry.time_ms,
         not entry.origin,
-        writers,
+        tuple(sorted({writer.node for writer in writers} - {b""})),
         sum(len(text) for _, _, text in edits),
         sum(stop - begin for begin, stop, _ in edits),
         1 + after.count("\n", 0, line_start),
         line.removesuffix("\r")[:_LINE_CHARACTERS],
+        tuple(sorted({writer.label for writer in writers if writer.label})),
     )

@@ -12,6 +12,7 @@ from phextsync.replica.documents import Documents
 from phextsync.replica.past import Past
 from phextsync.replica.pending import Pending
 from phextsync.replica.shared import Shared
+from phextsync.replica.taking_back import Writer
 from phextsync.store.contract import LogEntry
 
 # What one step of a search for what was deleted looks at: some milliseconds.
@@ -49,7 +50,7 @@ class Pasts:
     def emptied(self, range_: CoordinateRange) -> tuple[list[Past], CoordinateRange | None]:
         """Return the pasts of the next few scrolls in a range that have no text any more, and what
         is left of the range. Looks at a bounded number of scrolls, and of bytes."""
-        return self._few(range_, lambda size: not size, lambda state: {})
+        return self._few(range_, lambda size: not size, lambda _: {})
 
     def few(self, range_: CoordinateRange) -> tuple[list[Past], CoordinateRange | None]:
         """Return the pasts of the next few scrolls in a range, with or without text, and what is
@@ -60,7 +61,7 @@ class Pasts:
         self,
         range_: CoordinateRange,
         is_wanted: Callable[[int], bool],
-        writers_in: Callable[[bytes], dict[int, bytes]],
+        writers_in: Callable[[bytes], dict[int, Writer]],
     ) -> tuple[list[Past], CoordinateRange | None]:
         entries = self._index.entries(range_, _WALKED_MAX)
         last = entries[-1][0] if len(entries) == _WALKED_MAX else None
@@ -88,12 +89,12 @@ class Pasts:
             news += [*([] if layer.entry is None else [layer.entry]), *layer.log]
         return news
 
-    def _writers(self, state: bytes) -> dict[int, bytes]:
+    def _writers(self, state: bytes) -> dict[int, Writer]:
         clients = client_clocks(state) if state else ()
-        writers = {client: self._clients.writer_of(self._phext, client) for client in clients}
-        return {client: writer for client, writer in writers.items() if writer}
+        writers = {client: self._clients.written_by(self._phext, client) for client in clients}
+        return {client: Writer(*writer) for client, writer in writers.items() if writer}
 
-    def _past(self, coordinate: Coordinate, state: bytes, writers: dict[int, bytes]) -> Past:
+    def _past(self, coordinate: Coordinate, state: bytes, writers: dict[int, Writer]) -> Past:
         news = self.news(coordinate)
         return Past(
             self._phext,

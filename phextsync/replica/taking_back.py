@@ -103,7 +103,8 @@ class _Read(NamedTuple):
     entry: LogEntry
     inserted: list[Inserted]
     deleted: IdSet
-    is_his: bool
+    is_by: bool  # the writer
+    is_his: bool  # since the time that counts
 
 
 class _Char(NamedTuple):
@@ -134,7 +135,7 @@ class _Look:
         inserted = [*old, *(each for read in self._read for each in read.inserted)]
         self._origins = _PutBack(inserted)
         self.inserted = inserted
-        self._spans: dict[int, list[tuple[int, LogEntry | None]]] = {}
+        self._spans: dict[int, list[tuple[int, _Read | None]]] = {}
         clocks = {}
         for client, _, stop in ids_of(old):
             clocks[client] = stop
@@ -142,17 +143,18 @@ class _Look:
         for read in self._read:
             for client, start, stop in ids_of(read.inserted):
                 if stop > clocks.get(client, 0):
-                    span = max(start, clocks.get(client, 0)), read.entry
+                    span = max(start, clocks.get(client, 0)), read
                     self._spans.setdefault(client, []).append(span)
                     clocks[client] = stop
 
     def _reading(self, entry: LogEntry) -> _Read:
         inserted, deleted = read_inserts(entry.update)
-        is_his = entry.origin == self._by.node and self._is_since(entry)
-        if is_his and self._by.label is not None:
-            writers = map(self._writer_of, {each.client for each in inserted})
-            is_his = self._by in writers
-        return _Read(entry, inserted, deleted, is_his)
+        is_by = entry.origin == self._by.node
+        if is_by and self._by.label is not None:
+            writers = set(map(self._writer_of, {each.client for each in inserted}))
+            labels = {writer.label for writer in writers if writer is not None} or {""}
+            is_by = self._by.label in labels
+        return _Read(entry, inserted, deleted, is_by, is_by and self._is_since(entry))
 
     def is_his_work_here(self, clients: Iterable[int]) -> bool:
         """Whether the writer may have done anything here."""
@@ -178,14 +180,14 @@ class _Look:
             upper - lower
             for client, start, stop in ids
             if self._is_by(self._writer_of(client))
-            for lower, upper, entry in self._parts(client, start, stop)
-            if entry is None
+            for lower, upper, read in self._parts(client, start, stop)
+            if read is None
         )
 
     def _his_of(self, client: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Iterate over what the writer inserted, or put back, or others put back of that."""
-        for lower, upper, entry in self._parts(client, start, stop):
-            if self._is_taken(client, entry):
+        for lower, upper, read in self._parts(client, start, stop):
+            if self._is_taken(client, read):
                 yield lower, upper
             elif is_put_back(client):
                 for at, units, (first, clock) in self._origins.parts(client, lower, upper):
@@ -194,7 +196,7 @@ class _Look:
 
     def _parts(
         self, client: int, start: int, stop: int
-    ) -> Iterator[tuple[int, int, LogEntry | None]]:
+    ) -> Iterator[tuple[int, int, "_Read | None"]]:
         """Iterate over a range of clocks by the entries that brought it."""
         spans = self._spans.get(client, [(0, None)])
         first = max(0, bisect_right(spans, start, key=lambda span: span[0]) - 1)
@@ -203,14 +205,14 @@ class _Look:
             if spans[i][0] < stop and max(start, spans[i][0]) < min(stop, upper):
                 yield max(start, spans[i][0]), min(stop, upper), spans[i][1]
 
-    def _is_taken(self, client: int, entry: LogEntry | None) -> bool:
+    def _is_taken(self, client: int, read: _Read | None) -> bool:
         """Whether what an entry brought of a client is to be taken back."""
-        if not self._is_since(entry):
+        if not self._is_since(None if read is None else read.entry):
             return False
         writer = None if is_import(client) else self._writer_of(client)
-        if writer is None and entry is not None and entry.origin:
-            writer = Writer(entry.origin, "")
-        return self._is_by(writer)
+        if writer is not None:
+            return self._is_by(writer)
+        return read is not None and read.is_by
 
     def _is_by(self, writer: Writer | None) -> bool:
         if writer is None:

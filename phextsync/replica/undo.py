@@ -39,6 +39,9 @@ class History:
         self._documents = documents
         self._tracked = tracked
         self._is_open = True
+        opened = documents.get(coordinate)
+        if opened is not None and opened.label:
+            documents.write_as(coordinate, opened, "")  # what it does again is of all writers
         tracked.add(coordinate, self._author)
         try:
             self._scroll().steps.track(self._author)
@@ -82,7 +85,7 @@ class History:
 
     def _travel(self, step: Callable[[Scroll], bytes | None]) -> bool:
         with writing_as(self.writer, self._session):
-            self._editor.edit(self.coordinate, step)
+            self._editor.do(self.coordinate, step)
         return True
 
     def _scroll(self) -> Scroll:
