@@ -65,8 +65,8 @@ def _command(folder: Path, *options: str) -> list[str]:
     return [*command, *_ALONE, *options]
 
 
-def _stdio(folder: Path) -> StdioServerParameters:
-    command, *arguments = _command(folder)
+def _stdio(folder: Path, *options: str) -> StdioServerParameters:
+    command, *arguments = _command(folder, *options)
     return StdioServerParameters(command=command, args=arguments)
 
 
@@ -191,6 +191,22 @@ async def test_every_tool_and_resource_works_over_http(tmp_path: Path, era: str)
         async with Client(url, mode=era) as client:
             await _use(client)
             await _use_resources(client)
+
+
+async def test_what_an_agent_writes_bears_the_label_that_its_host_gave(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    with trio.fail_after(PATIENCE_S):
+        async with Client(_stdio(folder, "--writer", "mail")) as client:
+            await _call(client, "append", coordinate=_A, text="over stdio")
+        with _http(folder, "--writer", "web") as url:
+            async with Client(url) as client:
+                await _call(client, "append", coordinate=_A, text="over http")
+    with _opened(folder) as handle:
+        blamed = await trio.to_thread.run_sync(handle.phext("memory").blame, _A)
+    assert [(line.text, line.label) for line in blamed] == [
+        ("over stdio", "mail"),
+        ("over http", "web"),
+    ]
 
 
 @pytest.mark.parametrize("era", _ERAS)

@@ -2,14 +2,22 @@
 
 import re
 from collections import Counter, deque
+from dataclasses import replace
 from random import Random
 from typing import Final
 
+import pytest
+import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phextsync.control.bringing import Bringing
+from phextsync.control.frames import Value
+from phextsync.control.taking_back import TAKING_BACK
 from phextsync.crdt import Scroll, client_clocks
+from phextsync.errors import UpdateError
 from phextsync.index import EMPTY_VERSION, Coordinate
+from phextsync.inserts import IdSet, Inserted, encode_inserts
 from phextsync.replica.changes import STAMP_CHARACTERS_MAX, writing_as
 from phextsync.replica.clients import CLIENTS
 from phextsync.replica.listener import NewUpdate, ReplicaListener
@@ -19,6 +27,8 @@ from phextsync.replica.replicas import ReplicaSet
 from phextsync.replica.taking_back import TakenBack, Writer
 from phextsync.store.contract import LogEntry
 from phextsync.store.memory import MemoryStore
+from phextsync.testing import MemoryMesh, Partition
+from phextsync.testing.mesh import PHEXT as MESH_PHEXT
 
 _AT = Coordinate(*[1] * 9)
 _PHEXT = "memory"
@@ -172,6 +182,149 @@ def test_a_line_that_was_parted_is_whole_again() -> None:
     b.replica.insert(_AT, 3, "!")
     _take_back(b, a)
     assert b.text == "one! two\n"
+
+
+def test_what_was_put_back_of_a_writer_is_still_its_own() -> None:
+    mesh = _Mesh()
+    a, b, c = mesh.nodes
+    b.replica[_AT] = "milk\n"
+    mesh.deliver_all()
+    a.replica.append(_AT, "evil\n")
+    mesh.deliver_all()
+    _take_back(b, a)
+    mesh.deliver_all()
+    _take_back(c, b, since_ms=1000)  # all that B did, its text and the taking back
+    mesh.deliver_all()
+    assert b.text == "evil\n"
+    _take_back(b, a)
+    assert b.text == ""
+    assert _find(b, a) is None
+
+
+def test_what_a_writer_did_before_a_time_stays() -> None:
+    mesh = _Mesh()
+    a, b, _ = mesh.nodes
+    b.replica[_AT] = "milk\neggs\n"
+    mesh.deliver_all()
+    a.replica[_AT] = "milk\nold of a\n"
+    mesh.deliver_all()
+    a.now_ms = 2000
+    a.replica[_AT] = "new of a\n"
+    mesh.deliver_all()
+    _take_back(b, a, since_ms=2000)
+    assert b.text == "milk\nold of a\n"
+    _take_back(b, a)
+    assert b.text == "milk\neggs\n"
+
+
+def test_what_is_not_known_is_counted_and_not_guessed() -> None:
+    mesh = _Mesh()
+    a, b, c = mesh.nodes
+    b.replica[_AT] = "milk\neggs\n"
+    mesh.deliver_all()
+    a.replica[_AT] = "milk and evil\n"
+    mesh.compare(a, c)  # who deleted is not told
+    found = _find(c, a)
+    assert found is not None
+    assert (found.removed, found.restored, found.unknown) == (9, 0, 5)
+    c.replica.take_back(_AT, found.update)
+    assert c.text == "milk\n"
+
+
+def test_where_no_history_leads_to_a_text_only_what_stands_is_taken_back() -> None:
+    node, other = _Node(1, 0), _Node(2, 0)
+    other.replica[_AT] = "of other\n"
+    state = other.replica.difference(_AT, EMPTY_VERSION) or b""
+    node.replica.apply(_AT, LogEntry(state, other.id, 5), 1)
+    past = replace(node.replica.past(_AT), news=(), writers={})
+    assert past.taking_back(Writer(other.id)) is None
+    (client,) = client_clocks(state)
+    found = replace(past, writers={client: Writer(other.id, "")}).taking_back(Writer(other.id))
+    assert found is not None
+    assert (found.removed, found.removed_line) == (9, "of other")
+
+
+def test_an_update_that_writes_takes_nothing_back() -> None:
+    node = _Node(1, 0)
+    node.replica[_AT] = "text\n"
+    update = Scroll(_AT, 5).edit("written\n")
+    assert update is not None
+    with pytest.raises(UpdateError, match="expected an update that takes back a writer"):
+        node.replica.take_back(_AT, update)
+    behind = encode_inserts(
+        {0x1FFF << 40: [Inserted(0x1FFF << 40, 0, 1, "x", None, (77, 0))]}, IdSet()
+    )
+    with pytest.raises(UpdateError, match="found other taken back"):
+        node.replica.take_back(_AT, behind)
+    assert node.text == "text\n"
+
+
+def test_taking_back_is_one_step_that_can_be_undone() -> None:
+    mesh = _Mesh()
+    a, b, _ = mesh.nodes
+    b.replica[_AT] = "milk\neggs\n"
+    mesh.deliver_all()
+    a.replica[_AT] = "milk\nevil\n"
+    mesh.deliver_all()
+    with b.replica.history(_AT) as steps:
+        _take_back(b, a)
+        assert b.text == "milk\neggs\n"
+        assert steps.undo()
+        assert b.text == "milk\nevil\n"
+
+
+def test_characters_beyond_the_first_plane_come_back_whole() -> None:
+    mesh = _Mesh()
+    a, b, c = mesh.nodes
+    b.replica[_AT] = "caf\u00e9 \U0001f600\U0001f601 na\u00efve\r\nend"
+    mesh.deliver_all()
+    text = b.text
+    a.replica[_AT] = "evil \U0001f608"
+    mesh.deliver_all()
+    _take_back(b, a)
+    _take_back(c, a)
+    mesh.deliver_all()
+    assert a.text == b.text == c.text == text
+
+
+def test_what_others_hold_is_taken_back_there_and_what_nobody_tells_is_named() -> None:
+    mesh, places = MemoryMesh(1, 3), [Coordinate(library, *[1] * 8) for library in (1, 2, 3)]
+
+    async def run() -> None:
+        await mesh.run_until(1)
+        holder, writer, guest = (mesh.node(i) for i in range(3))
+        for place in places:
+            holder.phext(MESH_PHEXT)[place] = "milk\n"
+        await mesh.run_until(2)
+        for place in places:
+            writer.phext(MESH_PHEXT)[place] = "evil\n"
+        await mesh.run_until(3)
+        await guest.hold(["1.*"], MESH_PHEXT, copies=1)
+        await mesh.run_until(6)
+        by = [writer.replicas.node_id, None, None]
+        rest: str | None = "*"
+        found: list[TakenBack] = []
+        while rest is not None:
+            value = await guest.desk.wait(["taking_back", MESH_PHEXT, rest, *by])
+            page = TAKING_BACK.answer.decode(value)
+            found += page.found
+            rest = page.rest
+        assert [row.coordinate for row in found] == places
+        for row in found:
+            async with trio.open_nursery() as nursery:
+                request: list[Value] = ["take_back", MESH_PHEXT, str(row.coordinate), row.update]
+                Bringing(guest.desk).wait(nursery, request, lambda error: None)
+            guest.desk.ask(request)
+        await mesh.run_until(mesh.now + 5)
+        assert [holder.phext(MESH_PHEXT)[place] for place in places] == ["milk\n"] * 3
+        mesh.apply(Partition(((0, 1), (2,))))
+        await mesh.run_until(mesh.now + 5)
+        value = await guest.desk.wait(["taking_back", MESH_PHEXT, "2.*", *by])
+        page = TAKING_BACK.answer.decode(value)
+        assert (page.found, page.rest) == ([], None)
+        assert "2." in page.missing[0]
+
+    mesh.run(run)
 
 
 # -- one of several writers of a node ------------------------------------------------------

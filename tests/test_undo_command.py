@@ -102,7 +102,7 @@ def test_a_machine_that_is_not_known_and_a_time_that_is_none_are_refused(user: C
 
 
 def test_the_commands_of_the_page_do_what_it_says(user: CommandUser) -> None:
-    section = _PAGE.read_text().split("## Taking back one machine")[1].split("\n## ")[0]
+    section = _PAGE.read_text().split("## Taking back one writer")[1].split("\n## ")[0]
     commands = re.findall(r"^    phextsync (.*?)(?:  .*)?$", section, re.MULTILINE)
     assert len(commands) == 5
     for command in commands:

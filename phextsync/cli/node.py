@@ -55,6 +55,7 @@ from phextsync.files import service
 from phextsync.files.bindings import BindingStore
 from phextsync.handles.engine import Options
 from phextsync.node.node import DEFAULT_PORT, Node, open_node
+from phextsync.replica.changes import STAMP_CHARACTERS_MAX, is_stamp, writing_as
 from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.terminal import visible, visible_text
 from phextsync.trust.identity import NodeIdentity
@@ -316,6 +317,9 @@ def mcp(
     http_token: Token = "",
     http_token_file: TokenFile = None,
     allow_host: AllowedHosts = None,
+    writer: Annotated[
+        str, typer.Option(help="The label under which the agent writes, by which it is known.")
+    ] = "",
     port: Port = None,
     host: Host = "",
     peer: Peers = None,
@@ -331,11 +335,14 @@ def mcp(
         from phextsync.gateways import mcp_server  # only serving agents needs its packages
     except ImportError:
         fail("serving agents needs more packages: pip install 'phextsync[mcp]'")
+    if writer and not is_stamp(writer):
+        fail(f"expected a label of at most {STAMP_CHARACTERS_MAX} characters, found {writer!r:.80}")
     options = Options(host=host or None, port=port, peers=_peers(peer), discover=mdns)
     folder = existing_folder(data)
     NodeIdentity.load(folder)
     if not http:
-        asyncio.run(mcp_server.serve_stdio(folder, options, _ending_signals()))
+        with writing_as(writer):
+            asyncio.run(mcp_server.serve_stdio(folder, options, _ending_signals()))
         return
     guard = guard_of(http_token, http_token_file, allow_host)
     address = address_of("--http", http, mcp_server.DEFAULT_PORT, guard)
@@ -344,7 +351,9 @@ def mcp(
         print(f"MCP at http://{Address(address.host, port)}{mcp_server.PATH}", flush=True)
 
     signals = _ending_signals()
-    asyncio.run(mcp_server.serve_http(folder, options, address, guard, signals, started=started))
+    serving = mcp_server.serve_http(folder, options, address, guard, signals, started=started)
+    with writing_as(writer):
+        asyncio.run(serving)
 
 
 @app.command(name="measure", rich_help_panel=NODE)

@@ -61,13 +61,17 @@ def current_writer() -> str:
     return _writer.get()[0]
 
 
+def is_stamp(label: str) -> bool:
+    """Whether what is written under a label can be told for ever from what others write. Not that
+    of files: nobody knows which program wrote what is in them."""
+    is_short = 0 < len(label) <= STAMP_CHARACTERS_MAX
+    return is_short and label.isprintable() and not label.startswith(_FILES)
+
+
 def current_stamp(phext: str) -> str:
-    """Return the label that what is written in a phext now is to keep for ever, "" for none: files
-    have none, since what is in them was written by nobody knows which program."""
+    """Return the label that what is written in a phext now keeps for ever, "" for none."""
     label = _writer.get()[0]
-    if not label or label.startswith(_FILES) or is_reserved(phext):
-        return ""
-    return label if len(label) <= STAMP_CHARACTERS_MAX and label.isprintable() else ""
+    return label if label and not is_reserved(phext) and is_stamp(label) else ""
 
 
 def current_session() -> bytes:
