@@ -16,9 +16,16 @@ import pytest
 
 import phextsync
 from phextsync import Handle
-from phextsync.errors import ClosedError, PermissionDeniedError, StoreError, TextError
+from phextsync.errors import (
+    ClosedError,
+    PermissionDeniedError,
+    StoreError,
+    StoreLockedError,
+    TextError,
+)
 from phextsync.files.entries import entries_of
 from phextsync.files.markers import MARKER_FILE
+from phextsync.handles.blocking import attach
 from phextsync.hosts import hermes
 from phextsync.hosts.delivery import REFUSED, Delivery
 from phextsync.hosts.hermes import CONFIGURATION, HermesMemory
@@ -365,3 +372,23 @@ def test_the_entry_point_names_the_module_that_registers() -> None:
 
     hermes.register(Context())
     assert [type(provider) for provider in given] == [HermesMemory]
+
+
+def test_a_session_finds_the_node_again_that_was_away_and_never_runs_it(home: Path) -> None:
+    data = home.parent / "data"
+    provider = HermesMemory()
+    node = _open(data)
+    provider.initialize("session", hermes_home=str(home))
+    _until(lambda: provider._handle is not None)
+    assert provider._handle is not None
+    node.close()
+    provider.sync_turn("while it was away", "kept")
+    node = _open(data)
+    _until(lambda: provider._journal is not None and not len(provider._journal))
+    assert not provider._handle.is_owner
+    assert node.is_owner
+    provider.shutdown()
+    assert any("while it was away" in text for text in node.phext().values())
+    node.close()
+    with pytest.raises(StoreLockedError, match="`phextsync up` runs it"):
+        attach(data)

@@ -229,7 +229,16 @@ def open(folder: str | Path, **options: Unpack[Options]) -> Handle:
     Runs the node unless another process does; then that one is asked, and if it goes, this
     process or another takes the node over. The options are those of `open_node`.
     """
-    engine = Engine(folder, options)
+    return _started(Engine(folder, options))
+
+
+def attach(folder: str | Path) -> Handle:
+    """Open the folder as `open` does, and never run its node. When none has run for ten seconds,
+    StoreLockedError is raised, or the handle ends: calls get a ClosedError."""
+    return _started(Engine(folder, {}, may_own=False))
+
+
+def _started(engine: Engine) -> Handle:
     try:
         engine.start().result()
     except BaseException:

@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Final, TypedDict, TypeVar
 
@@ -20,12 +20,12 @@ from phextsync.boundaries import first
 from phextsync.control.arguments import check_arguments
 from phextsync.control.frames import Value, check_request
 from phextsync.control.operations import OPERATIONS, Operation
-from phextsync.errors import ClosedError
+from phextsync.errors import ClosedError, StoreLockedError
 from phextsync.handles.call import Call
 from phextsync.handles.folder_client import FolderClient
 from phextsync.handles.inbox import Action, Inbox
 from phextsync.index import CoordinateIndex, CoordinateRange, OpenTexts
-from phextsync.node.node import open_node
+from phextsync.node.node import Node, open_node
 from phextsync.replica.views import Key, RangeView
 
 _log: Final = logging.getLogger("phextsync.handles")
@@ -46,9 +46,11 @@ class Options(TypedDict, total=False):
 class Engine:
     """A client of a folder in a thread of its own: what handles of every kind are made of."""
 
-    def __init__(self, folder: str | Path, options: Options) -> None:
+    def __init__(self, folder: str | Path, options: Options, *, may_own: bool = True) -> None:
+        """`may_own`: where no other process runs the node, this one does."""
         self.folder = Path(folder).expanduser()
-        self.client = FolderClient(self.folder, lambda: open_node(self.folder, **options))
+        self._may_own = may_own
+        self.client = FolderClient(self.folder, lambda: self._own(options))
         self.client.on_leave = self._leave
         self.closed_because = ""
         self._readers: weakref.WeakValueDictionary[int, OpenTexts[RangeView]] = (
@@ -62,6 +64,11 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name=f"phextsync {folder}", daemon=True)
 
     # -- its life --------------------------------------------------------------------------
+
+    def _own(self, options: Options) -> AbstractAsyncContextManager[Node]:
+        if not self._may_own:
+            raise StoreLockedError(f"no node runs on {self.folder}: `phextsync up` runs it")
+        return open_node(self.folder, **options)
 
     def start(self) -> Call:
         """Begin; the call is answered when the folder is owned or attached to."""
@@ -87,7 +94,9 @@ class Engine:
         except BaseException as error:  # the thread ends here: all that wait for it are told
             cause = first(error)
             reason = f"{self.folder} had to be closed: {cause}"
-            if self._started.is_answered:
+            if self._started.is_answered and not (
+                isinstance(cause, StoreLockedError) and not self._may_own
+            ):
                 _log.error("%s", reason, exc_info=error)
             elif isinstance(cause, Exception):
                 self._started.complete(cause)

@@ -20,11 +20,11 @@ from secrets import token_hex
 from typing import Final, Protocol, TypeVar
 
 from phextsync.durable_files import write_whole
-from phextsync.errors import PhextsyncError
+from phextsync.errors import ClosedError, PhextsyncError
 from phextsync.files.entries import as_file
 from phextsync.files.markers import MARKER_FILE
-from phextsync.handles.blocking import Handle
-from phextsync.handles.blocking import open as open_folder
+from phextsync.handles.blocking import Handle, attach
+from phextsync.handles.phexts import Phext
 from phextsync.hosts.delivery import Delivery
 from phextsync.hosts.journal import Item, Journal
 from phextsync.hosts.recall import Recall
@@ -66,7 +66,7 @@ class HermesMemory:
 
     name = NAME
 
-    def __init__(self, open_: Callable[[Path], Handle] = open_folder) -> None:
+    def __init__(self, open_: Callable[[Path], Handle] = attach) -> None:
         self._open = open_
         self._home = _home({})
         self._session = ""
@@ -274,21 +274,31 @@ class HermesMemory:
 
     def _opened(self) -> Handle:
         if self._handle is None:
-            raise PhextsyncError("the node cannot be reached yet; go on without it")
+            raise ClosedError("the node cannot be reached yet; go on without it")
         return self._handle
 
-    def _begin(self) -> None:
-        """Open the folder, and read the lists."""
+    def _reach(self) -> Handle:
+        """Open the folder if it is not, or not any more."""
         if self._handle is None:
             NodeIdentity.load(self._folder())
             self._handle = self._open(self._folder())
-        phext = self._handle.phext(self._phext())
+        return self._handle
+
+    def _begin(self) -> None:
+        """Read the lists."""
+        phext = self._reach().phext(self._phext())
         lists = {name: as_file(phext.get(place, "")) for name, place in LISTS.items()}
         told = [f"Shared list {name}:\n{text}" for name, text in lists.items() if text]
         self._news = "\n\n".join(told) if self._mirrors else ""
 
     def _deliver(self, item: Item, is_again: bool) -> None:
-        phext = self._opened().phext(self._phext())
+        try:
+            self._write(self._reach().phext(self._phext()), item, is_again)
+        except ClosedError:
+            self._handle = None  # it has ended: another is opened
+            raise
+
+    def _write(self, phext: Phext, item: Item, is_again: bool) -> None:
         if item["kind"] != "turn":
             change_list(phext, item)
             return
