@@ -12,7 +12,9 @@ from phextsync.files.entries import as_file, entries_of
 from phextsync.files.filesystem import OsFileSystem
 from phextsync.files.ignoring import Ignoring
 from phextsync.files.presets import PRESETS, preset_of
+from phextsync.files.settling import has_seen
 from phextsync.index import CoordinateRange
+from phextsync.testing.memory_disk import MemoryDisk
 from sims.machines import Machine
 from sims.network import Network
 
@@ -219,3 +221,54 @@ def test_a_directory_has_one_preset(tmp_path: Path) -> None:
         store.bind(Bound(directory, "memory", ranges["openclaw"], preset="openclaw"))
     assert [bound.preset for bound in store.bindings()] == ["hermes"]
     assert len({*ranges.values()}) == len(PRESETS)
+
+
+@pytest.mark.parametrize("first", [["one"], []])
+def test_a_crash_at_any_moment_of_a_write_takes_no_entry_away(first: list[str]) -> None:
+    crashes = 0
+    for number in range(1, 100, 5):
+        mesh = Mesh(2)
+        one, other = mesh.machines
+        mesh.network.link_all()
+        mesh.pass_time(0.2)
+        for entry in first:
+            _change(one, entry)
+            mesh.settle()
+        mesh.part()
+        _change(other, "news")
+        mesh.pass_time(1.0)
+        calls, saved = 0, 0
+
+        def crash(name: str, path: str, number: int = number, disk: MemoryDisk = one.disk) -> None:
+            nonlocal calls, saved
+            calls += 1
+            if calls == number:
+                raise KeyboardInterrupt
+            if name == "flock" and not saved:
+                saved = calls
+                disk.put(".mem_1.tmp", "\n§\n".join([*first, "mine"]))
+                disk.rename(".mem_1.tmp", "MEMORY.md")
+
+        one.files.before = crash
+        try:
+            mesh.settle()
+        except KeyboardInterrupt:
+            crashes += 1
+        else:
+            break
+        one.files.before = lambda name, path: None
+        mesh.network.crash(0)
+        entries = entries_of(one.disk.text("MEMORY.md") or "")
+        for entry in ("mine", "mine too"):
+            entries += [] if entry in entries else [entry]
+            one.disk.put(".mem_1.tmp", "\n§\n".join(entries))
+            one.disk.rename(".mem_1.tmp", "MEMORY.md")
+        one.start()
+        assert sorted(mesh.settle()) == sorted([*first, "mine", "mine too", "news"]), number
+    assert crashes > 2
+
+
+def test_marks_do_not_say_that_a_list_was_made_of_what_came() -> None:
+    came, before, there = "one\n§\nnews\n§\n", "one\n§\n", "one\n§\nmine\n§\n"
+    assert not has_seen(*map(entries_of, (came, before, there)))
+    assert has_seen(*map(entries_of, (came, before, came)))

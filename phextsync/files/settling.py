@@ -3,12 +3,13 @@ refusal in the middle, or a round that was not finished.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
 from phextsync.edits import likeness, lines_of
 from phextsync.files.directory import Directory
+from phextsync.files.entries import entries_of
 from phextsync.files.merging import Merging
 from phextsync.files.problems import Problems
 from phextsync.files.reading import File, Found, Gone, Trouble
@@ -85,6 +86,8 @@ class Settling:
     ) -> None:
         text = self._records.intended(coordinate)
         before = self._records.base(coordinate)
+        # The marks of a list are in every text, and say nothing of what came.
+        parts = entries_of if self._directory.preset.is_list(intent.path) else lines_of
         is_old = isinstance(aside, File) and aside.mark.inode != intent.inode
         if not intent.digest:
             is_done = isinstance(there, Gone)  # one that is empty may be about to be saved
@@ -93,7 +96,7 @@ class Settling:
             is_done = isinstance(there, File) and (
                 digest_of(there.text) == intent.digest
                 or there.mark.inode == intent.inode
-                or (has_left and _has_seen(text, before, there))
+                or (has_left and has_seen(*map(parts, (text, before, there.text))))
             )
         is_another = is_old and not is_done and _is_another(intent, before, there)
         is_late = isinstance(aside, File) and is_old and aside.text not in (before, text, "")
@@ -120,12 +123,11 @@ class Settling:
         await self._run(self._directory.discard, self._directory.drafts_of(intent))
 
 
-def _has_seen(text: str, before: str, there: File) -> bool:
+def has_seen(text: Sequence[str], before: Sequence[str], there: Sequence[str]) -> bool:
     """Whether a file that has replaced another since was made of `text`, which that one was given,
-    and not of `before`: it has half of the lines that came."""
-    known, lines, found = (Counter(lines_of(each)) for each in (before, text, there.text))
-    came = lines - known
-    return 2 * (came & found).total() >= came.total() > 0
+    and not of `before`: it has half of the parts that came."""
+    came = Counter(text) - Counter(before)
+    return 2 * (came & Counter(there)).total() >= came.total() > 0
 
 
 def _is_another(intent: Intent, before: str, there: Found) -> bool:
