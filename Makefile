@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: browser demo docs test lint lowest mutants inspector page yjs clean
+.PHONY: browser demo docs test lint lowest mutants hermes inspector page yjs clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
@@ -67,6 +67,16 @@ yjs: .yjs/ready
 	npm ci --prefix .yjs --no-audit --no-fund --ignore-scripts --loglevel error
 	touch $@
 
+# Hermes, in an environment of its own, with what phextsync needs there: it is found in this folder.
+hermes: .hermes/ready
+
+.hermes/ready: pyproject.toml Makefile
+	$(PYTHON) -m venv .hermes
+	$(PYTHON) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	    print(*project["dependencies"], sep="\n")' > .hermes/requirements.txt
+	.hermes/bin/pip install --quiet hermes-agent==0.19.0 --requirement .hermes/requirements.txt
+	touch $@
+
 # What browsers load of the page, from `page` into `phextsync/web/static`, where it is committed.
 page: .page/ready
 	node page/build.mjs
@@ -83,4 +93,4 @@ browser: $(VENV)/ready
 	$(BIN)/pip install --quiet 'playwright>=1.60,<2'
 
 clean:
-	rm -rf $(VENV) .inspector .page .yjs .lowest .mutants build *.egg-info phextsync/index/*.c phextsync/index/*.so
+	rm -rf $(VENV) .hermes .inspector .page .yjs .lowest .mutants build *.egg-info phextsync/index/*.c phextsync/index/*.so

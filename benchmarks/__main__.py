@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    agents,
     edits,
     files,
     foreign,
@@ -29,6 +30,7 @@ from benchmarks import (
 from benchmarks.report import still_far
 
 _BENCHMARKS = {
+    "agents": agents.run,
     "edits": edits.run,
     "files": files.run,
     "foreign": foreign.run,

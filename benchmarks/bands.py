@@ -37,6 +37,9 @@ COUNTED: Final = {
     "repair_s@500": 90,
     "repair_overhead@500": 1.3,
     "page_gzip_kb": 300,
+    "agents_lost": 0,
+    "agents_doubled": 0,
+    "agents_refused": 0,
 }
 AT_MOST: Final = {
     **COUNTED,
@@ -102,6 +105,8 @@ AT_MOST: Final = {
     "report_reconcile_10_round_trips": 1,
     "report_disk_ratio": 1.0,
     "report_updates": 6,
+    "sync_turn_p99_ms": 2,
+    "prefetch_p99_ms@1e5": 20,
 }
 AT_LEAST: Final = {
     "bulk_keys_per_s@1e6": 6e6,

@@ -1,0 +1,138 @@
+"""Agents: what a memory costs Hermes, and what it keeps.
+
+Losses are those of real instances of hermes-agent on two machines under cuts and kills
+(`sims.agents`); beside them, the same writes into its own list when that is copied from machine to
+machine. Times are those of the provider's calls, of a process beside the node, which holds many
+scrolls; beside them what Hermes takes to write an entry into its own list.
+"""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from benchmarks.nodes import make_folders
+from benchmarks.report import Report
+from phextsync.handles.blocking import attach
+from phextsync.hosts.hermes import HermesMemory
+from phextsync.index import Coordinate
+from sims import agents
+from sims.processes import Process
+
+_CALLS: Final = 1000
+_WORDS: Final = 20_000
+_WORDS_PER_SCROLL: Final = 40
+_ASKED_EVERY_S: Final = 0.02  # an agent asks seldom; the node has its turn in between
+_OWN: Final = """
+import json, sys, time
+from tools.memory_tool import MemoryStore
+store = MemoryStore(10_000_000, 10_000_000)
+store.load_from_disk()
+took = []
+for number in range(200):
+    began = time.perf_counter()
+    store.add("memory", f"fact {number} of the day")
+    took.append(1000 * (time.perf_counter() - began))
+print(json.dumps(took))
+"""
+
+
+def run(*, quick: bool) -> Report:
+    """Measure; `quick` takes fewer writes and scrolls."""
+    report = Report()
+    exponent = 4 if quick else 5
+    size = f"1e{exponent}"
+    writes = 100 if quick else 1000
+    assert agents.PYTHON.exists(), agents.MISSING
+    with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as folder:
+        place = Path(folder)
+        report.add("own_add_p99_ms", [_p99(_own_ms(place / "own"))], "ms")
+        _calls(report, place / "calls", 10**exponent, size)
+        for name, measure in (("own", agents.run_copied), ("agents", agents.run)):
+            (place / name).mkdir(exist_ok=True)
+            outcome = measure(place / name, writes)
+            report.add(f"{name}_writes", [outcome.writes], "writes")
+            report.add(f"{name}_lost", [len({*outcome.lost})], "writes")
+            report.add(f"{name}_doubled", [len({*outcome.doubled})], "writes")
+            report.add(f"{name}_refused", [len(outcome.refused)], "writes")
+    return report
+
+
+def _own_ms(home: Path) -> list[float]:
+    """Return what Hermes takes to write an entry into its own list."""
+    home.mkdir()
+    environment = {**os.environ, "HERMES_HOME": str(home)}
+    command = [str(agents.PYTHON), "-P", "-c", _OWN]
+    ended = subprocess.run(command, env=environment, check=True, capture_output=True, cwd=home)
+    return [float(each) for each in json.loads(ended.stdout.splitlines()[-1])]
+
+
+def _calls(report: Report, folder: Path, count: int, size: str) -> None:
+    """Measure the calls of a provider beside a node with many scrolls."""
+    (data,) = make_folders(folder, "node")
+    home = folder / "home"
+    home.mkdir()
+    (home / "phextsync.json").write_text(json.dumps({"data": str(data)}))
+    process = Process(data, (), ("--no-mdns", "--host", "127.0.0.1", "--port", "0"))
+    process.start()
+    provider = HermesMemory()
+    source = Random(1)
+    try:
+        with attach(data) as handle:
+            phext = handle.phext()
+            phext.import_texts((_place(number), _words(source)) for number in range(count))
+            handle.search("word1", timeout_s=3600.0)  # waits until all is indexed
+        provider.initialize("session", hermes_home=str(home))
+        _wait_for(provider)
+        question = "what do we know of {0} and {1}, and where?".format
+        turns = [_ms(lambda: provider.sync_turn(_words(source), "I see")) for _ in range(_CALLS)]
+        report.add("sync_turn_p99_ms", [_p99(turns)], "ms", "own_add_p99_ms")
+        _wait_for(provider)
+        recall = provider._recall
+        assert recall is not None
+        before, asked = recall.late, []
+        for _ in range(_CALLS // 2):
+            words = question(_word(source), _word(source))
+            asked.append(_ms(lambda words=words: provider.prefetch(words)))  # type: ignore[misc]
+            time.sleep(_ASKED_EVERY_S)
+        report.add(f"prefetch_p99_ms@{size}", [_p99(asked)], "ms")
+        report.add(f"prefetch_late_share@{size}", [(recall.late - before) / len(asked)], "ratio")
+    finally:
+        provider.shutdown()
+        process.stop(signal.SIGTERM)
+
+
+def _wait_for(provider: HermesMemory) -> None:
+    """Wait until the node is reached, and nothing waits for it."""
+    while provider._handle is None or (provider._journal is not None and len(provider._journal)):
+        time.sleep(_ASKED_EVERY_S)
+
+
+def _place(number: int) -> Coordinate:
+    parts = (number // 999**2, number // 999 % 999, number % 999)
+    return Coordinate(1, 1, 1, 1, 1, 1, *(1 + part for part in parts))
+
+
+def _word(source: Random) -> str:
+    return f"word{int(_WORDS ** source.random())}"
+
+
+def _words(source: Random) -> str:
+    return " ".join(_word(source) for _ in range(_WORDS_PER_SCROLL))
+
+
+def _ms(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return 1000 * (time.perf_counter() - began)
+
+
+def _p99(values: list[float]) -> float:
+    return statistics.quantiles(values, n=100)[98]
