@@ -8,6 +8,7 @@
 * `taking_back`: the command that takes back what one writer did
 * `files`: the commands about bound directories
 * `mail`: the commands about boxes and messages
+* `hosts`: the command that tells the hosts of agents of phextsync
 * `holding`: the commands about what this node holds
 * `placing`: the commands about which machines hold what
 * `doors`: what `up` opens to clients that are not ours

@@ -16,6 +16,7 @@ from phextsync.boundaries import first
 from phextsync.cli import files as files_cli
 from phextsync.cli import folder as folder_cli
 from phextsync.cli import holding as holding_cli
+from phextsync.cli import hosts as hosts_cli
 from phextsync.cli import mail as mail_cli
 from phextsync.cli import membership as membership_cli
 from phextsync.cli import node as node_cli
@@ -39,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _mesh = (node_cli, status_cli, holding_cli, placing_cli)
-_scrolls = (scrolls_cli, past_cli, taking_back_cli, mail_cli, files_cli)
+_scrolls = (scrolls_cli, past_cli, taking_back_cli, mail_cli, files_cli, hosts_cli)
 _parts = (*_scrolls, *_mesh, folder_cli, membership_cli)
 for _part in _parts:
     app.add_typer(_part.app)

@@ -6,4 +6,6 @@
 * `recall`: what is known about a question, found while others wait briefly
 * `shared_lists`: what an agent's writes become in scrolls
 * `hermes`: a memory provider for hermes-agent
+* `insertions`: where a server stands in the configuration of a host
+* `configurations`: the files in which hosts are told of phextsync
 """
