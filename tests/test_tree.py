@@ -206,6 +206,24 @@ def test_where_all_are_linked_nothing_is_pruned_and_what_was_is_grafted_again() 
     assert tree.is_used
 
 
+def test_a_peer_that_was_pruned_pushes_again_when_its_link_is_chosen() -> None:
+    said: list[Message] = []
+    branch = Branch(b"p", said.append, left_max=9)
+    tree = Tree(Clock(lambda due: None), Timing(), Limits(), Random(1))
+    tree.is_grown = True
+    tree.join(1, branch)
+    tree.follow(frozenset())  # of those that this node knows so far
+    tree.keep(b"u", _SCROLL, 1)
+    tree.doubled(1, b"u")
+    assert said == [Prune()]
+    tree.follow(frozenset({b"q"}))  # it is still not
+    assert said == [Prune()]
+    tree.follow(frozenset({b"p"}))
+    assert (said, branch.is_eager) == ([Prune(), Graft(())], True)
+    tree.follow(frozenset({b"p", b"q"}))
+    assert said == [Prune(), Graft(())]
+
+
 def test_what_was_told_and_never_sent_is_asked_for_elsewhere_and_then_given_up() -> None:
     said: dict[int, list[Message]] = {1: [], 2: []}
     clock = Clock(lambda due: None)

@@ -43,6 +43,7 @@ class Branch:
         self.is_eager = True
         self.is_planned = False
         self.is_refused = False
+        self._is_pruned = False  # the peer was told so, and not otherwise since
         self.left: dict[UpdateId, ScrollId] = {}
         self.written: dict[UpdateId, tuple[ScrollId, float]] = {}
         self.untold: dict[UpdateId, None] = {}
@@ -55,18 +56,21 @@ class Branch:
 
     def graft(self, ids: Iterable[UpdateId]) -> None:
         """Push from now on, and have the peer do so, which sends these updates first."""
-        self.is_eager, self.is_refused = True, False
+        self.is_eager, self.is_refused, self._is_pruned = True, False, False
         self._say(Graft(tuple(ids)))
 
     def prune(self) -> None:
         """Push no more, and have the peer push no more: what it sends comes from others, too."""
-        self.is_eager, self.is_refused = False, True
+        self.is_eager, self.is_refused, self._is_pruned = False, True, True
         self._say(Prune())
 
     def plan(self, *, is_planned: bool) -> None:
-        """Both ends know whether the link is one of the tree: push, or do not."""
+        """Both ends know whether the link is one of the tree: push, or do not. A peer that chose
+        it before and was told not to push is told otherwise: it does not choose again."""
         self.is_eager = self.is_planned = is_planned
         self.is_refused = False
+        if is_planned and self._is_pruned:
+            self.graft(())
 
     # -- what is not pushed ----------------------------------------------------------------
 
