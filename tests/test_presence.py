@@ -342,6 +342,19 @@ def test_what_is_newer_is_passed_on_along_the_tree_and_told_more_rarely() -> Non
     assert board.interval_s == 200
 
 
+def test_who_was_told_before_the_mesh_was_large_is_told_again_in_time() -> None:
+    board = _sparse_board()  # it told three peers that it is there for 15 seconds
+    others = [_notice(i.to_bytes(16, "big"), left_ms=120_000) for i in range(100)]
+    board.receive(0, 1, others)
+    assert board.interval_s == 40
+    assert board.tick(1) == 5
+    board.tick(5)
+    assert b"o" * 16 in _told(board, 5)[1]
+    for now in range(7, 45, 5):  # those that hear of it now hear that it is there for two minutes
+        board.tick(now)
+        assert b"o" * 16 not in _told(board, now)[1]
+
+
 def test_a_node_that_is_lost_is_suspected_by_all_and_gone_unless_it_contradicts() -> None:
     board = _sparse_board()
     board.receive(0, 1, [_notice(b"q" * 16, left_ms=600_000)])

@@ -100,6 +100,7 @@ class PresenceBoard:
         self._facts: tuple[tuple[str, str | int], ...] | None = None
         self._counter = 0
         self._told_at = 0.0
+        self._tells_by = math.inf  # what was said of the time that is left holds until then
         self._now = 0.0
         self._known: dict[Life, _Known] = {}
         self._links: dict[int, _Link] = {}
@@ -217,9 +218,9 @@ class PresenceBoard:
                 self._forget(node)
         deadline = min((known.expires_at for known in self._known.values()), default=math.inf)
         if self._facts is not None:
-            if now >= self._told_at + self.interval_s:  # as below: a difference may be rounded
+            if now >= self._tells_at:  # as below: a difference may be rounded
                 self._tell()
-            deadline = min(deadline, self._told_at + self.interval_s)
+            deadline = min(deadline, self._tells_at)
         return deadline
 
     def next_notices(self, now: float, link: int) -> tuple[Notice, ...]:
@@ -253,9 +254,15 @@ class PresenceBoard:
     def _is_sparse(self) -> bool:
         return self._ways is not None and self._ways.is_grown
 
+    @property
+    def _tells_at(self) -> float:
+        """When this node tells its facts again: also where more nodes are there than when it told
+        somebody for how long it is."""
+        return min(self._told_at + self.interval_s, self._tells_by)
+
     def _tell(self) -> None:
         self._counter += 1
-        self._told_at = self._now
+        self._told_at, self._tells_by = self._now, math.inf
         self._pass_on(self._own)
 
     def _pass_on(self, node: Life) -> None:
@@ -268,6 +275,7 @@ class PresenceBoard:
         """Return what to say of a node now, None when it is gone."""
         if node == self._own:
             left_s = _TOLD_BEFORE_GONE * self.interval_s
+            self._tells_by = min(self._tells_by, self._now + self.interval_s)
             left_ms = int(1000 * min(left_s, self._limits.presence_left_s_max))
             assert self._facts is not None
             return Notice(*node, self._counter, left_ms, self._name, self._facts)
