@@ -20,6 +20,7 @@ from phextsync.files.markers import MARKER_FILE
 from phextsync.files.paths import Abilities
 from phextsync.files.problems import RETRY_MAX_S
 from phextsync.index import Coordinate
+from phextsync.replica.taking_back import Writer
 from phextsync.testing.memory_disk import MemoryDisk
 from sims.machines import RANGE, Machine
 from sims.network import Network
@@ -2169,3 +2170,20 @@ def test_any_history_ends_with_equal_directories_and_every_line_once(
     assert not {token: count for token, count in found.items() if count > 1}
     lost = {_token(i) for i in range(history.tokens)} - {*found} - history.deleted
     assert not lost
+
+
+def test_what_a_machine_did_to_files_is_taken_back_in_the_files_of_all(mesh: Mesh) -> None:
+    a, b = mesh.machines
+    _replace(a, "notes.md", "milk and bread\neggs\nbutter\n")
+    mesh.settle()
+    _replace(b, "notes.md", "milk and evil\nmore evil\nbutter\n")
+    mesh.settle()
+    a.peer.replica.append(_place(a, "notes.md"), "honey\n")
+    mesh.settle()
+    by = Writer(b.peer.node_id)
+    for machine in mesh.machines:  # at once
+        place = _place(machine, "notes.md")
+        found = machine.peer.replica.past(place).taking_back(by)
+        assert found is not None
+        machine.peer.replica.take_back(place, found.update)
+    assert mesh.settle()["notes.md"] == "milk and bread\neggs\nbutter\nhoney\n"
