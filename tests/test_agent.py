@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from phextsync import Coordinate, CoordinateRange, PhextsyncError, aio
 from phextsync.control.status import PeerRow, Status
 from phextsync.files.bindings import BindingStore, Bound
-from phextsync.gateways.agent import PAGE_CHARACTERS, Agent
-from phextsync.gateways.tools import PAGE_ROWS, TOOLS
+from phextsync.gateways.agent import Agent
+from phextsync.gateways.tools import PAGE_CHARACTERS, PAGE_ROWS, TOOLS
 from phextsync.sync.traffic import Traffic
 from sims.processes import PATIENCE_S, make_folder
+from tests.command_users import CommandUser
 
 _A = "1.1.1/1.1.1/1.1.1"
 
@@ -398,3 +399,28 @@ def test_peers_are_not_said_to_lack_what_an_agent_cannot_see() -> None:
         "peer there at 127.0.0.1 has everything",
         "peer late at 127.0.0.1 does not have yet: memory: 1, not yet on its disk",
     ]
+
+
+# -- messages ------------------------------------------------------------------------------
+
+
+def test_a_model_sends_reads_and_acknowledges_messages(tmp_path: Path) -> None:
+    async def use(agent: Agent, memory: aio.AsyncPhext) -> None:
+        with pytest.raises(PhextsyncError, match="there is no box 'you'; there are me, all"):
+            await agent.call("mail_send", {"to": "you", "text": "x"})
+        told = await agent.call("mail_send", {"to": "me", "text": "long " * 4000, "box": "other"})
+        place = told[0].removeprefix("sent; it stands at ")
+        (line,) = await agent.call("mail_inbox", {"box": "me"})
+        assert line.startswith(f"{place}  ")
+        assert "  other  long long" in line
+        first, text, more = await agent.call("mail_read", {"coordinate": place})
+        assert (first, len(text)) == (line, PAGE_CHARACTERS)
+        assert more == f"[4000 more: read {place} of mail]"
+        ack = {"coordinate": place, "box": "me"}
+        assert await agent.call("mail_ack", ack) == ["acknowledged"]
+        assert await agent.call("mail_ack", ack) == ["it was acknowledged before"]
+        assert await agent.call("mail_inbox", {"box": "me"}) == ["no messages"]
+
+    folder = make_folder(tmp_path)
+    CommandUser(folder).out("box", "me")
+    _run(folder, use)

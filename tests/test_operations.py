@@ -144,7 +144,8 @@ def test_every_operation_is_asked_for_by_a_handle_or_a_command() -> None:
 
 
 def test_a_tool_writes_where_its_operation_changes_something() -> None:
-    assert {tool.name for tool in TOOLS.values() if tool.writes} == {"write", "append", "replace"}
+    writing = {"write", "append", "replace", "mail_send", "mail_ack"}
+    assert {tool.name for tool in TOOLS.values() if tool.writes} == writing
 
 
 def _names(kind: type) -> set[str]:

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 from phextsync.errors import PhextsyncError
 from phextsync.index import Coordinate
+from phextsync.texts import first_line
 
 MAIL: Final = "mail"
 """The phext of boxes and messages, unless another is named."""
@@ -27,6 +28,7 @@ NUMBER_MAX: Final = 999**3 - 1
 
 _NAME: Final = re.compile(r"[\w.-]{1,64}")
 _PARTS: Final = 999
+_LINE_CHARACTERS: Final = 60
 
 Series: TypeAlias = tuple[int, int, int]
 """Library, shelf and series: the range of a box, or of an address of several."""
@@ -225,6 +227,12 @@ class Message:
     def is_expired(self, now_ms: int) -> bool:
         """Whether it has expired by a clock."""
         return self.expires_ms is not None and now_ms >= self.expires_ms
+
+    def line(self) -> str:
+        """Return it as lists show it: where it stands, when and by whom it was sent, first line."""
+        to = f" to {self.to}" if is_to_several(self.to) else ""
+        start = first_line(self.text, _LINE_CHARACTERS)
+        return f"{self.coordinate}  {time_text(self.sent_ms)}  {self.sender}{to}  {start}"
 
     def to_text(self) -> str:
         """Return the text of its scroll."""

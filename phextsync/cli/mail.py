@@ -6,7 +6,7 @@ import typer
 
 from phextsync.agents.mail import Mail
 from phextsync.agents.mail_layout import MAIL as MAIL_PHEXT
-from phextsync.agents.mail_layout import Message, is_to_several, time_text
+from phextsync.agents.mail_layout import Message
 from phextsync.cli.common import (
     DATA,
     Data,
@@ -20,12 +20,10 @@ from phextsync.cli.common import (
     warn,
 )
 from phextsync.index import Coordinate
-from phextsync.texts import first_line
 
 app = typer.Typer()
 
 MAIL: Final = "Mail"
-_LINE_CHARACTERS: Final = 60
 
 _Box = Annotated[
     str, typer.Option("--box", help="The box.", show_default="the one with the node's name")
@@ -90,10 +88,7 @@ def inbox(
         say_json([_row(message) for message in found.messages])
     else:
         for message in found.messages:
-            to = f" to {message.to}" if is_to_several(message.to) else ""
-            line = first_line(message.text, _LINE_CHARACTERS)
-            sent = time_text(message.sent_ms)
-            say(f"{message.coordinate}  {sent}  {message.sender}{to}  {line}")
+            say(message.line())
     if found.waiting:
         what = counted(len(found.waiting), "message")
         warn(f"{what} will be shown when what the sender sent before is here")

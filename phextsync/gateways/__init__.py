@@ -12,6 +12,7 @@
 * `brought`: what a request of SQ is about is here before it is carried out
 * `http`: SQ's API, changes, metrics, health
 * `tools`: what a language model may ask for, as data
+* `mail_tools`: what it may ask of boxes and messages
 * `readers`: what each of those who ask knows of scrolls
 * `agent`: what a language model may ask of scrolls
 * `mcp_bounds`: what clients of the MCP server may take over HTTP

@@ -21,16 +21,14 @@ from phextsync.errors import (
     TextError,
 )
 from phextsync.files.finding import is_coordinate
+from phextsync.gateways.mail_tools import MAIL_TOOLS, use_mail
 from phextsync.gateways.readers import Seen, Views, reader_of
-from phextsync.gateways.tools import PAGE_ROWS, TOOLS, Argument
+from phextsync.gateways.tools import PAGE_CHARACTERS, PAGE_ROWS, TOOLS, Argument
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.phext_names import is_reserved
 from phextsync.replica.changes import Change
 from phextsync.texts import check_text
-
-PAGE_CHARACTERS: Final = 16_000
-"""Text in one answer: about 4,000 tokens."""
 
 _RECENT_MAX: Final = 1000
 
@@ -104,6 +102,8 @@ class Agent:
             case ["search", str(words), str(range_), str(phext), int(limit)]:
                 name = self._phext(phext).name
                 return await self._search(words, name, CoordinateRange.parse(range_), limit)
+            case [str(mail), *rest] if mail in MAIL_TOOLS:
+                return await use_mail(self._node, mail, rest)
             case ["changes", int(since), str(phext)]:
                 return await self._changes(self._phext(phext).name, since)
             case _:

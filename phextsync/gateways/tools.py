@@ -11,6 +11,9 @@ from phextsync.node.node import DEFAULT_PHEXT
 PAGE_ROWS: Final = 100
 """Rows in one answer."""
 
+PAGE_CHARACTERS: Final = 16_000
+"""Text in one answer: about 4,000 tokens."""
+
 Argument: TypeAlias = str | int | bool
 
 
@@ -94,6 +97,8 @@ _COORDINATE: Final = Parameter(
     "Nine numbers from 1 to 999: 1.5.2/3.7.3/9.1.1; or a bound file, by its path.",
 )
 _PHEXT: Final = Parameter("phext", "Name of the collection of scrolls.", DEFAULT_PHEXT)
+_BOX: Final = Parameter("box", "Your box; empty for the one with this node's name.", "")
+_MESSAGE: Final = Parameter("coordinate", "Where the message stands, as mail_inbox lists it.")
 _RANGE: Final = Parameter(
     "range", "A prefix such as 2.* or 2.1.1/3.*; LOWER..UPPER; * is everything.", "*"
 )
@@ -163,6 +168,32 @@ TOOLS: Final = {
             "What was changed lately, and by whom. The answer names SINCE for the next call.",
             None,
             (Parameter("since", "Only what came after this number.", 0), _PHEXT),
+        ),
+        Tool(
+            "mail_send",
+            "Send a message to another agent or machine. It comes when that one is on again.",
+            OPERATIONS["batch"],
+            (
+                Parameter("to", "A box, role:ROLE, or all."),
+                Parameter("text", "What to say."),
+                _BOX,
+                Parameter("expires", "Seconds after which nobody gets it; 0 for never.", 0),
+            ),
+        ),
+        Tool(
+            "mail_inbox",
+            "List the messages to you that are not acknowledged: where each stands, when it was"
+            " sent, by whom, its first line.",
+            OPERATIONS["read"],
+            (_BOX,),
+        ),
+        Tool("mail_read", "Read a message.", OPERATIONS["get"], (_MESSAGE,)),
+        Tool(
+            "mail_ack",
+            "Acknowledge a message that you have dealt with: it is not listed again.",
+            OPERATIONS["batch"],
+            (_MESSAGE, _BOX),
+            replaces=True,
         ),
         Tool(
             "peers",
