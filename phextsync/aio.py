@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TypeVar, Unpack
 
 from phextsync.control import operations
-from phextsync.control.answers import ListedScroll, Missing, Page, PlacedRange
+from phextsync.control.answers import ListedScroll, Missing, NearScroll, Page, PlacedRange
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
 from phextsync.control.status import Status
 from phextsync.files import desk as files_desk
 from phextsync.files.desk import ToldConflict
 from phextsync.files.finding import FoundFile
-from phextsync.handles.awaiting import AsyncChanges, AsyncSteps, answer, ask
+from phextsync.handles.awaiting import AsyncChanges, AsyncSteps, AtOnce, answer, ask
 from phextsync.handles.batch import Batch
 from phextsync.handles.engine import Engine, Options
 from phextsync.handles.requests import (
@@ -35,7 +35,7 @@ from phextsync.handles.requests import (
     told_as,
     with_grace,
 )
-from phextsync.index import EVERYTHING, Coordinate, CoordinateRange, OpenTexts
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.phext_names import checked_name
 from phextsync.replica.changes import Change, current_writer
@@ -49,7 +49,7 @@ from phextsync.replica.past import (
     newest_first,
     to_restore,
 )
-from phextsync.replica.views import Bounds, Key, Range, RangeView, Scrolls, as_coordinate, as_range
+from phextsync.replica.views import Bounds, Key, Range, Scrolls, as_coordinate, as_range
 from phextsync.search import Hit
 from phextsync.sync.lacks import Lack
 from phextsync.sync.presence import PeerPresence
@@ -229,7 +229,7 @@ class AsyncPhext:
     def __init__(self, engine: Engine, name: str) -> None:
         self.name = name
         self._engine = engine
-        self._texts = _Texts(engine, name)
+        self._texts = AtOnce(engine, name)
 
     async def _ask(self, operation: Operation[T], *arguments: Value) -> T:
         writer = current_writer()
@@ -269,6 +269,18 @@ class AsyncPhext:
 
     def listed(self, range_: Range = EVERYTHING) -> AsyncGenerator[ListedScroll]:
         return self._rows(operations.LIST, range_)
+
+    async def near(
+        self,
+        key: Key,
+        count: int = 40,
+        range_: Range = EVERYTHING,
+        *,
+        itself: bool = True,
+        missing: list[str] | None = None,
+    ) -> list[NearScroll]:
+        asked = text_of(range_), at(key), count, itself
+        return (await self._ask(operations.NEAR, *asked)).all(missing)
 
     async def values(self, range_: Range = EVERYTHING) -> AsyncIterator[str]:
         """Iterate in order over the texts in a range."""
@@ -467,20 +479,6 @@ class AsyncRange:
     async def clear(self) -> None:
         """Delete every scroll: one commit, one event."""
         await self._whole.clear(self.range)
-
-
-class _Texts(OpenTexts[RangeView]):
-    """The texts that need no waiting. BlockingIOError for all others."""
-
-    def __init__(self, engine: Engine, name: str) -> None:
-        self._engine = engine
-        self._name = name
-
-    def fetch(self, key: Key) -> str:
-        text = self._engine.read(self, self._name, key)
-        if text is None:
-            raise BlockingIOError
-        return text
 
 
 @asynccontextmanager

@@ -316,6 +316,11 @@ def test_errors_and_empty_answers_say_what_to_do_next(tmp_path: Path) -> None:
         assert "replaced 2 times" in answer[0]
         assert "phexts that exist: memory" in (await agent.call("list", {"range": "9.*"}))[0]
         assert "try fewer words" in (await agent.call("search", {"words": "cow"}))[0]
+        near = await agent.call("near", {"coordinate": "2.1.1/1.1.1/1.1.1"})
+        assert near == [f"{_A}     1  x x"]
+        assert "from 1 to 100, found 0" in await error("near", coordinate=_A, limit=0)
+        (nothing,) = await agent.call("near", {"coordinate": _A, "range": "9.*"})
+        assert nothing == "there are no scrolls in 9.* of memory"
         assert "no peer is connected" in (await agent.call("peers", {}))[0]
 
     _run(make_folder(tmp_path), use)

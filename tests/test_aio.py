@@ -60,6 +60,8 @@ def test_a_phext_is_read_and_written(tmp_path: Path) -> None:
         assert await phext.setdefault(_B, "new") == "new"
         assert await phext.size(_B) == 3
         assert await phext.import_texts([(Coordinate.parse(_A), "x"), (_B, "y")]) == 2
+        (nearest,) = await phext.near(_B, 1, itself=False)
+        assert (str(nearest.coordinate), nearest.first_line) == (_A, "x")
         assert await phext.clear_scroll(_B)
         assert await phext.get(_B) is None
         assert await handle.phexts() == ["memory"]

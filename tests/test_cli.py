@@ -67,6 +67,12 @@ def _use(cli: Cli, folder: Path) -> None:
     assert hit["score"] > 0
     assert "no scroll in 1.*" in cli.error("search", "else*", "--phext", "other", "--range", "1.*")
     assert "from 1 to 10000, found 0" in cli.error("search", "two", "--limit", "0")
+    assert cli.out("near", _B) == f"    1  {_A}  one and more\n"
+    (row,) = json.loads(cli.out("near", _A, "--phext", "other", "--count", "1", "--json"))
+    found = {"distance": 1, "coordinate": _B, "bytes": 9, "first_line": "elsewhere"}
+    assert row == found
+    assert cli.out("near", _A, "--others", "--json") == "[]\n"
+    assert "from 1 to 2000, found 0" in cli.error("near", _A, "--count", "0")
     assert cli.out("ls") == f"{_A}         17  one and more\n"
     rows = json.loads(cli.out("ls", "2.*", "--phext", "other", "--json"))
     assert rows == [{"coordinate": _B, "bytes": 9, "first_line": "elsewhere"}]

@@ -101,6 +101,22 @@ def _run(folder: Path, program: str) -> str:
     return done.stdout.decode()
 
 
+# -- near ----------------------------------------------------------------------------------
+
+
+def test_both_handles_find_the_nearest_scrolls(shared: tuple[Handle, Handle]) -> None:
+    owner, attached = shared
+    attached.phext("near").update({_A: "one\nmore\n", _B: "two", "2.1.1/1.1.1/1.1.2": "three"})
+    for handle in (owner, attached):
+        found = handle.phext("near").near(_A, 2)
+        assert [(row.distance, str(row.coordinate)) for row in found] == [(0, _A), (1, _B)]
+        assert (found[0].size, found[0].first_line) == (9, "one")
+        (row,) = handle.phext("near").near(_B, 40, "2.*", itself=False)
+        assert (row.distance, row.first_line) == (1, "three")
+        with pytest.raises(PhextsyncError, match="from 1 to 2000, found 2001"):
+            handle.phext("near").near(_A, 2001)
+
+
 # -- search ----------------------------------------------------------------------------------
 
 

@@ -267,6 +267,34 @@ def test_a_search_has_the_best_of_all_holders_and_says_who_was_not_asked() -> No
     _run(body)
 
 
+def test_the_nearest_are_those_of_all_holders_and_who_was_not_asked_is_said() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        for number in range(3):
+            wait = memory.node(number).desk.wait
+            found = operations.NEAR.answer.decode(
+                await wait(["near", PHEXT, "*", str(_B), 4, False])
+            )
+            assert [(row.distance, row.coordinate) for row in found.hits] == [
+                (1, _A),
+                (1, _C),
+                (2, _D),
+                (3, _E),
+            ]
+            assert (found.hits[0].size, found.hits[0].first_line) == (18, str(_A))
+            assert found.missing == ()
+            for at, count in (("1.2", 4), (str(_B), 0)):
+                with pytest.raises(PhextsyncError, match="expected"):
+                    await wait(["near", PHEXT, "*", at, count, True])
+        memory.apply(Partition(((0, 1), (2,), (3,))))
+        await memory.run_until(memory.now + 10)
+        answer = await memory.node(0).desk.wait(["near", PHEXT, "*", str(_B), 2, True])
+        found = operations.NEAR.answer.decode(answer)
+        assert [row.coordinate for row in found.hits] == [_B, _A]
+        assert [line.startswith("no holder of ") for line in found.missing] == [True]
+
+    _run(body)
+
+
 def test_a_search_that_fails_at_one_holder_has_what_the_others_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -80,6 +80,7 @@ def test_a_guest_is_in_no_listing_summary_or_comparison() -> None:
     network.run(1)
     assert list(reader.replica) == [_A]
     assert len(reader.replica) == 1
+    assert reader.replica.near(_B, 1) == [(1, _A)]
     assert reader.core.links[1].announcements.summary(PHEXT) == before
     assert _B in reader.replica.index
 

@@ -14,9 +14,9 @@ from phextsync import Node, Replica, aio
 from phextsync.control.arguments import check_arguments
 from phextsync.control.desk import Desk
 from phextsync.control.frames import Value
+from phextsync.control.kinds import Argument
 from phextsync.control.operations import (
     OPERATIONS,
-    Argument,
     Operation,
     Serving,
 )

@@ -149,6 +149,32 @@ def test_scrolls_of_a_range_come_in_order_committed_or_not(
     assert [text for _, text in replica.scrolls(inside)] == ["1", "2", "3", "4", "5"]
 
 
+def test_the_nearest_scrolls_are_those_with_text_committed_or_not(replicas: ReplicaSet) -> None:
+    replica = replicas.phext("near")
+    places = [f"1.1.1/1.1.1/1.1.{i}" for i in range(1, 30)]
+    for i, place in enumerate(places):
+        replica[place] = "x"
+        if i == 20:
+            replicas.commit()
+    del replica[places[2]]  # committed with text, and has none now
+    del replica[places[27]]  # never was committed
+    at = Coordinate.parse(places[4])
+
+    def sorted_all(itself: bool) -> list[tuple[int, Coordinate]]:
+        filled = [c for c in replica if itself or c != at]
+        return sorted((abs(c.parts[8] - 5), c) for c in filled)
+
+    for _ in range(2):
+        for itself in (True, False):
+            for count in (0, 1, 5, 26, 27, 28, 1000):
+                assert replica.near(at, count, itself=itself) == sorted_all(itself)[:count]
+        assert replica.near(at, 2, "1.1.1/1.1.1/1.1.9..") == [
+            (4, Coordinate.parse(places[8])),
+            (5, Coordinate.parse(places[9])),
+        ]
+        replicas.commit()
+
+
 def test_texts_versions_and_fingerprints_of_closed_scrolls_open_nothing() -> None:
     store = MemoryStore()
     before = _open(store)

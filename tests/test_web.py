@@ -39,6 +39,12 @@ async def test_a_scroll_is_read_and_written_over_the_api(tmp_path: Path) -> None
         assert json.loads(body)[0]["line"] == "Grüße!"
         status, _, body = await ask(port, "GET", "/api/v1/phexts/memory/search?words=gr%C3%BC*")
         assert status == 200
+        near = f"/api/v1/phexts/memory/near/{AT}"
+        status, _, body = await ask(port, "GET", f"{near}?count=1")
+        assert json.loads(body) == {"hits": [{"distance": 0, **found}], "missing": []}
+        status, _, body = await ask(port, "GET", f"{near}?itself=false")
+        assert json.loads(body) == {"hits": [], "missing": []}
+        assert (await ask(port, "GET", f"{near}?itself=x"))[0] == 400
         assert (await ask(port, "DELETE", _SCROLL))[2] == b"true"
         assert AT not in node.phext()
 

@@ -41,7 +41,7 @@ from phextsync.cli.common import (
     write_output,
 )
 from phextsync.control import operations
-from phextsync.control.answers import ListedScroll, ToldChange
+from phextsync.control.answers import ListedScroll, NearScroll, ToldChange
 from phextsync.control.client import Attachment
 from phextsync.control.frames import Value
 from phextsync.control.sockets import ABSENT
@@ -124,7 +124,7 @@ def ls(range_: Range = "*", data: Data = DATA, phext: Phext = PHEXT, as_json: Js
         warn(f"no scrolls in {range_} of {within.phext}")
 
 
-def _listed_row(row: ListedScroll) -> dict[str, object]:
+def _listed_row(row: ListedScroll | NearScroll) -> dict[str, object]:
     return {"coordinate": str(row.coordinate), "bytes": row.size, "first_line": row.first_line}
 
 
@@ -136,6 +136,44 @@ def _with_file(row: dict[str, object], files: Mapping[str, Path]) -> dict[str, o
     """Return a row that also names the file that its scroll is, if it is one."""
     file = files.get(str(row["coordinate"]))
     return row if file is None else {**row, "file": str(file)}
+
+
+@app.command(rich_help_panel=SCROLLS)
+def near(
+    coordinate: Place,
+    count: Annotated[int, typer.Option(help="How many at most, up to 2,000.")] = 40,
+    range_: Annotated[str, typer.Option("--range", help="Only this range.")] = "*",
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    others: Annotated[
+        bool, typer.Option("--others", help="Leave out the scroll at the coordinate itself.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the nearest scrolls: distance, coordinate, file if it is one, first line.
+
+    The distance is what the nine numbers differ by in all.
+    """
+    with session(data) as asked:
+        at = target(asked, phext, coordinate)
+        name, within = whole_range_target(asked, at.phext, range_)
+        if name != at.phext:
+            fail(f"expected a range of {at.phext}, where {at} is, found one of {name}")
+        found = operations.NEAR.ask(asked, name, within, at.coordinate, count, not others)
+        rows, missing = found.hits, "; ".join(found.missing)
+        files = file_names(asked, name, (row.coordinate for row in rows))
+    if as_json:
+        named = [{"distance": row.distance, **_listed_row(row)} for row in rows]
+        say_json([_with_file(each, files) for each in named])
+    else:
+        width = max((len(str(row.coordinate)) for row in rows), default=0)
+        for row in rows:
+            what = with_file(row.first_line, files.get(str(row.coordinate)))
+            say(f"{row.distance:>5}  {row.coordinate!s:{width}}  {what}")
+    if missing:
+        fail(missing)
+    if not rows and not as_json:
+        warn(f"no scrolls in {range_} of {name}")
 
 
 @app.command(rich_help_panel=SCROLLS)

@@ -3,6 +3,7 @@
 * `frames`: requests and answers as bytes
 * `status`: how a node or a folder is, for all who read it
 * `answers`: each form of an answer, as it is sent and as it is read
+* `kinds`: what operations take, and of which type it is
 * `operations`: all that can be asked, in one table
 * `arguments`: whether what a caller passes is of the types that operations take
 * `placing`: policies and members of a mesh, as scrolls

@@ -75,13 +75,23 @@ class ListedScroll:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a search has found; `missing` says, a line each, of which parts nobody was asked."""
+class NearScroll:
+    """A scroll as in a list, and its distance: what the nine parts differ by in all."""
 
-    hits: list[Hit]
+    distance: int
+    coordinate: Coordinate
+    size: int
+    first_line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """The best that was found; `missing` says, a line each, of which parts nobody was asked."""
+
+    hits: list[T]
     missing: tuple[str, ...] = ()
 
-    def all(self, missing: list[str] | None) -> list[Hit]:
+    def all(self, missing: list[str] | None) -> list[T]:
         """Return the hits, and add what is missing to a list. NotHeldError without a list."""
         if self.missing and missing is None:
             raise NotHeldError("; ".join(self.missing))
@@ -267,18 +277,35 @@ LISTED: Final = _page_of(
 )
 SCROLLS: Final = _page_of(lambda row: [str(row[0]), row[1]], _as_scroll, lambda row: row[0])
 STEPS: Final[Form[tuple[bool, bool]]] = Form(lambda steps: [*steps], _as_steps)
-_HITS: Final = rows_of("hits", lambda hit: [str(hit.coordinate), hit.snippet, hit.score], _as_hit)
 
 
-def _as_found(value: Value) -> Found:
+def _near_row(row: NearScroll) -> Value:
+    return [row.distance, str(row.coordinate), row.size, row.first_line]
+
+
+def _as_near(value: Value) -> NearScroll:
     match value:
-        case [list(hits), list(missing)]:
-            return Found(_HITS.decode(hits), tuple(_as_texts(missing)))
+        case [int(distance), str(place), int(size), str(line)]:
+            return NearScroll(distance, Coordinate.parse(place), size, line)
         case _:
-            raise _unexpected("what was found", value)
+            raise _unexpected("a scroll and how near it is", value)
 
 
-FOUND: Final[Form[Found]] = Form(lambda f: [_HITS.encode(f.hits), [*f.missing]], _as_found)
+def _found(rows: Form[list[T]]) -> Form[Found[T]]:
+    def decode(value: Value) -> Found[T]:
+        match value:
+            case [list(found), list(missing)]:
+                return Found(rows.decode(found), tuple(_as_texts(missing)))
+            case _:
+                raise _unexpected("what was found", value)
+
+    return Form(lambda found: [rows.encode(found.hits), [*found.missing]], decode)
+
+
+FOUND: Final = _found(
+    rows_of("hits", lambda hit: [str(hit.coordinate), hit.snippet, hit.score], _as_hit)
+)
+NEAR: Final = _found(rows_of("near scrolls", _near_row, _as_near))
 
 
 # -- the past ------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Arguments: whether what a caller passes is of the types that operations take."""
 
 from phextsync.control.frames import Value
-from phextsync.control.operations import A_TEXT, OPERATIONS, unsigned
+from phextsync.control.kinds import A_TEXT
+from phextsync.control.operations import OPERATIONS, unsigned
 
 
 def check_arguments(request: list[Value]) -> None:

@@ -13,7 +13,8 @@ import trio
 from phextsync.boundaries import one_line
 from phextsync.control.desk import Desk
 from phextsync.control.frames import Value
-from phextsync.control.operations import AT, OPERATIONS, PHEXT, Serving, is_change
+from phextsync.control.kinds import AT, PHEXT
+from phextsync.control.operations import OPERATIONS, Serving, is_change
 from phextsync.errors import CoordinateError, PhextsyncError
 from phextsync.index import Coordinate
 from phextsync.replica.changes import writing_as

@@ -12,7 +12,7 @@ from typing import Final, NoReturn, Protocol, TypeVar
 
 from phextsync.at_once import at_once
 from phextsync.control import operations
-from phextsync.control.answers import DeletedScrolls, Found, ListedScroll, Missing, Page
+from phextsync.control.answers import DeletedScrolls, Found, ListedScroll, Missing, NearScroll, Page
 from phextsync.control.frames import Value, check_request, decode_answer, encode_request
 from phextsync.control.operations import Operation, check_phext, operation_of, unsigned
 from phextsync.control.performing import PAGE_BYTES, PAGE_ITEMS, rest_of, unfit
@@ -31,6 +31,7 @@ _OF_RANGES: Final = (
     operations.UNDELETABLE,
     operations.TAKING_BACK,
     operations.SEARCH,
+    operations.NEAR,
 )
 _OF_A_PAST: Final = (
     operations.LOG,
@@ -42,7 +43,12 @@ _OF_A_PAST: Final = (
 OF_A_PAST: Final = tuple(operation.name for operation in _OF_A_PAST)
 """These look at the past of one scroll, which those that hold it keep."""
 
-_OF_PARTS: Final = (operations.UNDELETABLE, operations.TAKING_BACK, operations.SEARCH)
+_OF_PARTS: Final = (
+    operations.UNDELETABLE,
+    operations.TAKING_BACK,
+    operations.SEARCH,
+    operations.NEAR,
+)
 WORKED_OUT: Final = (*OF_A_PAST, *(operation.name for operation in _OF_PARTS))
 """These a holder works out for one who does not hold the range."""
 
@@ -53,11 +59,18 @@ T = TypeVar("T")
 P = TypeVar("P", DeletedScrolls, TakenBacks)
 
 
-class Row(Protocol):
-    """A scroll as its holder tells of it."""
+class Placed(Protocol):
+    """What is told of a scroll."""
 
     @property
     def coordinate(self) -> Coordinate: ...
+
+
+B = TypeVar("B", bound=Placed)
+
+
+class Row(Placed, Protocol):
+    """A scroll as its holder tells of it."""
 
     @property
     def size(self) -> int: ...
@@ -150,8 +163,13 @@ class Gathering:
             case [str(phext), str(range_), *by] if operation is operations.TAKING_BACK:
                 within = CoordinateRange.parse(range_)
                 return await self._first(TAKING_BACK, phext, within, by, self._not_taken_back)
-            case [str(phext), str(range_), str(words), int(limit)]:
-                return await self._search(phext, CoordinateRange.parse(range_), words, limit)
+            case [str(phext), str(range_), *by] if operation is operations.SEARCH:
+                within = CoordinateRange.parse(range_)
+                return await self._best(operations.SEARCH, phext, within, by, _rank_of_hit)
+            case [str(phext), str(range_), str(at), *by] if operation is operations.NEAR:
+                within = CoordinateRange.parse(range_)
+                by = [str(Coordinate.parse(at)), *by]
+                return await self._best(operations.NEAR, phext, within, by, _rank_of_near)
             case [str(phext), str(range_), str(after)]:
                 rest = rest_of(range_, after)
                 if operation is operations.COORDINATES:
@@ -233,37 +251,47 @@ class Gathering:
     def _not_taken_back(self, phext: str, range_: CoordinateRange) -> TakenBacks:
         return TakenBacks([], None, self._foreign.unreachable(phext, (range_,)))
 
-    async def _search(self, phext: str, range_: CoordinateRange, words: str, limit: int) -> Value:
-        """Ask each holder for its best, and return the best of all. An error of all that could be
-        asked is raised."""
-        check_request([operations.SEARCH.name, phext, str(range_), words, limit])
+    async def _best(
+        self,
+        operation: Operation[Found[B]],
+        phext: str,
+        range_: CoordinateRange,
+        arguments: list[Value],
+        rank: Callable[[B], tuple[float, Coordinate]],
+    ) -> Value:
+        """Ask each holder for its best, and return the best of all, as many. An error of all that
+        could be asked is raised."""
+        check_request([operation.name, phext, str(range_), *arguments])
+        limits = [each for each in arguments if type(each) is int]
+        if len(limits) != 1:
+            raise unfit(operation.name, arguments)
         pieces = self._foreign.pieces(phext, range_)
-        hits: list[Hit] = []
+        best: list[B] = []
         unanswered: list[CoordinateRange] = []
         failed: dict[CoordinateRange, PhextsyncError] = {}
 
         async def find(piece: CoordinateRange) -> None:
             try:
-                hits.extend(await found_in(piece))
+                best.extend(await found_in(piece))
             except PhextsyncError as error:
                 failed[piece] = error
 
-        async def found_in(piece: CoordinateRange) -> list[Hit]:
+        async def found_in(piece: CoordinateRange) -> list[B]:
             if self._holding.holds(phext, piece):
-                request: list[Value] = [operations.SEARCH.name, phext, str(piece), words, limit]
-                return operations.SEARCH.answer.decode(await self._look(request)).hits
-            is_fit = partial(_are_hits_in, piece, limit)
-            told = await self._ask(operations.SEARCH, phext, piece, [words, limit], is_fit)
+                request: list[Value] = [operation.name, phext, str(piece), *arguments]
+                return operation.answer.decode(await self._look(request)).hits
+            is_fit = partial(_are_hits_in, piece, limits[0])
+            told = await self._ask(operation, phext, piece, arguments, is_fit)
             unanswered.extend(() if told is not None else (piece,))
             return [] if told is None else told.hits
 
         await at_once([partial(find, piece) for piece in pieces], _AT_ONCE)
-        hits.sort(key=lambda hit: (-hit.score, hit.coordinate))
+        best.sort(key=rank)
         if failed and len(failed) + len(unanswered) == len(pieces):
             raise failed[min(failed, key=lambda piece: piece.lower)]
         errors = [f"{phext} {p} cannot be searched: {error}" for p, error in failed.items()]
         missing = (*self._foreign.unreachable(phext, unanswered), *errors)
-        return operations.SEARCH.answer.encode(Found(hits[:limit], missing))
+        return operation.answer.encode(Found(best[: limits[0]], missing))
 
     def _nobody(self, phext: str, range_: CoordinateRange) -> NoReturn:
         raise NotHeldError("; ".join(self._foreign.unreachable(phext, (range_,))))
@@ -333,5 +361,13 @@ def _is_within(range_: CoordinateRange, told: DeletedScrolls | TakenBacks) -> bo
     return all(place in range_ for place in places)
 
 
-def _are_hits_in(range_: CoordinateRange, limit: int, told: Found) -> bool:
+def _rank_of_hit(hit: Hit) -> tuple[float, Coordinate]:
+    return -hit.score, hit.coordinate
+
+
+def _rank_of_near(row: NearScroll) -> tuple[float, Coordinate]:
+    return row.distance, row.coordinate
+
+
+def _are_hits_in(range_: CoordinateRange, limit: int, told: Found[B]) -> bool:
     return len(told.hits) <= limit and all(hit.coordinate in range_ for hit in told.hits)

@@ -14,12 +14,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
-from types import UnionType
 from typing import Final, Generic, Protocol, TypeVar, cast
 
 from phextsync.control import answers
 from phextsync.control.answers import Form
 from phextsync.control.frames import Value
+from phextsync.control.kinds import (
+    A_NAME,
+    A_NUMBER,
+    A_TEXT,
+    AFTER,
+    AT,
+    FLAG,
+    HOW_MANY,
+    LABEL,
+    LAST,
+    OFFSET,
+    PHEXT,
+    RANGE,
+    ROWS,
+    SEEN,
+    Argument,
+)
 from phextsync.errors import PhextsyncError
 from phextsync.phext_names import is_reserved
 
@@ -31,21 +47,6 @@ class Asked(Protocol):
     """What answers requests."""
 
     def ask(self, *request: Value) -> Value: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """What an operation takes at one place: what it is, and of which type."""
-
-    what: str
-    kind: type | UnionType
-    is_optional: bool = False
-
-    def check(self, value: Value) -> None:
-        """TypeError when a value is of another type."""
-        is_bool = isinstance(value, bool) and self.kind is not bool
-        if is_bool or not isinstance(value, self.kind):
-            raise TypeError(f"expected {self.what}, found {type(value).__name__}")
 
 
 class Serving(Enum):
@@ -94,20 +95,6 @@ class Operation(Generic[T]):
                 )
 
 
-PHEXT: Final = Argument("the name of a phext", str)
-AT: Final = Argument("a coordinate", str)
-RANGE: Final = Argument("a range", str)
-AFTER: Final = Argument("a coordinate or nothing", str)
-A_TEXT: Final = Argument("a text", str)
-OFFSET: Final = Argument("an offset in characters", int)
-SEEN: Final = Argument("the digest of a text", bytes)
-FLAG: Final = Argument("True or False", bool)
-LAST: Final = Argument("a number or None", int | None)
-LABEL: Final = Argument("a label", str)
-ROWS: Final = Argument("a list", list)
-A_NAME: Final = Argument("a path", str)
-A_NUMBER: Final = Argument("the number of a conflict", str)
-
 # -- reading -------------------------------------------------------------------------------
 
 GET: Final = Operation("get", (PHEXT, AT), answers.OPTIONAL_TEXT, "the text, or null")
@@ -133,6 +120,13 @@ LIST: Final = Operation(
 )
 READ: Final = Operation(
     "read", (PHEXT, RANGE, AFTER), answers.SCROLLS, "a page of coordinates and texts"
+)
+
+NEAR: Final = Operation(
+    "near",
+    (PHEXT, RANGE, AT, HOW_MANY, FLAG),
+    answers.NEAR,
+    "the nearest scrolls of a range, and whether one at the coordinate counts",
 )
 
 # -- changing ------------------------------------------------------------------------------
@@ -343,7 +337,7 @@ SYNCED: Final = Operation(
 )
 SEARCH: Final = Operation(
     "search",
-    (PHEXT, RANGE, Argument("words", str), Argument("a number", int)),
+    (PHEXT, RANGE, Argument("words", str), HOW_MANY),
     answers.FOUND,
     "the best scrolls that have all the words",
     serving=Serving.WAITS,

@@ -11,11 +11,18 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from phextsync.control import operations, placing, taking_back
-from phextsync.control.answers import DeletedScrolls, ListedScroll, Page, PlacedRange
+from phextsync.control.answers import (
+    DeletedScrolls,
+    Found,
+    ListedScroll,
+    NearScroll,
+    Page,
+    PlacedRange,
+)
 from phextsync.control.frames import Value
 from phextsync.control.operations import OPERATIONS, Operation, digest
 from phextsync.control.status import HoldingRow, LeavingRow, PhextRow
-from phextsync.errors import ConflictError, ProtocolError
+from phextsync.errors import ConflictError, PhextsyncError, ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.placement.holders import Placement
 from phextsync.placement.policy import Rule
@@ -136,6 +143,10 @@ def _look(replicas: ReplicaSet, replica: Replica, name: str, arguments: list[Val
             return operations.COORDINATES.answer.encode(page)
         case "list", [str(range_), str(after)]:
             return operations.LIST.answer.encode(_list(replicas, replica, rest_of(range_, after)))
+        case "near", [str(range_), str(at), int(count), bool(itself)]:
+            within = CoordinateRange.parse(range_)
+            found = _near(replicas, replica, within, at, count, itself=itself)
+            return operations.NEAR.answer.encode(found)
         case "read", [str(range_), str(after)]:
             return operations.READ.answer.encode(_read(replicas, replica, rest_of(range_, after)))
         case _:
@@ -275,6 +286,25 @@ def _list(
         return ListedScroll(coordinate, replica.read_size(coordinate), line)
 
     return _page(replicas, replica, range_, row, bytes_max=None)
+
+
+def _near(
+    replicas: ReplicaSet,
+    replica: Replica,
+    range_: CoordinateRange,
+    at: str,
+    count: int,
+    *,
+    itself: bool,
+) -> Found[NearScroll]:
+    if not 1 <= count <= PAGE_ITEMS:
+        raise PhextsyncError(f"expected a count from 1 to {PAGE_ITEMS}, found {count}")
+    rows: list[NearScroll] = []
+    for distance, place in replica.near(at, count, range_, itself=itself):
+        if text := replica.read(place):  # one that is damaged has none
+            line = first_line(text, _SUMMARY_CHARACTERS)
+            rows.append(NearScroll(distance, place, replica.read_size(place), line))
+    return Found(rows, replicas.holding.missing(replica.name, range_))
 
 
 def _read(

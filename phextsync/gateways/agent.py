@@ -104,6 +104,8 @@ class Agent:
                 return await self._search(words, name, CoordinateRange.parse(range_), limit)
             case [str(mail), *rest] if mail in MAIL_TOOLS:
                 return await use_mail(self._node, mail, rest)
+            case ["near", str(place), str(range_), str(phext), int(limit)]:
+                return await self._near(await self._scroll(phext, place), range_, limit)
             case ["changes", int(since), str(phext)]:
                 return await self._changes(self._phext(phext).name, since)
             case _:
@@ -206,6 +208,16 @@ class Agent:
             " beginnings such as wor*, or list",
             *(f"[{line}]" for line in missing),
         ]
+
+    async def _near(self, scroll: _Scroll, range_: str, limit: int) -> list[str]:
+        if not 1 <= limit <= PAGE_ROWS:
+            raise PhextsyncError(f"expected a limit from 1 to {PAGE_ROWS}, found {limit}")
+        missing: list[str] = []
+        found = await scroll.phext.near(scroll.place, limit, range_, missing=missing)
+        rows = [(row.coordinate, f"{row.distance:>4}  ", row.first_line) for row in found]
+        lines = await self._lines(scroll.phext.name, rows)
+        nothing = f"there are no scrolls in {range_} of {scroll.phext.name}"
+        return ["\n".join(lines) or nothing, *(f"[{line}]" for line in missing)]
 
     async def _lines(self, phext: str, rows: list[tuple[Coordinate, str, str]]) -> list[str]:
         """Return lines about scrolls, with the names of those that are files."""

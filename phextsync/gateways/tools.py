@@ -164,6 +164,18 @@ TOOLS: Final = {
             ),
         ),
         Tool(
+            "near",
+            "List the scrolls nearest to a coordinate: distance, coordinate, first line. The"
+            " distance is what the nine numbers differ by in all.",
+            OPERATIONS["near"],
+            (
+                _COORDINATE,
+                _RANGE,
+                _PHEXT,
+                Parameter("limit", f"Results at most, up to {PAGE_ROWS}.", 40),
+            ),
+        ),
+        Tool(
             "changes",
             "What was changed lately, and by whom. The answer names SINCE for the next call.",
             None,

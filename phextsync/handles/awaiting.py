@@ -1,4 +1,5 @@
-"""Requests that are awaited in asyncio: one answer, and those that come one after another."""
+"""Requests that are awaited in asyncio: one answer, and those that come one after another; and
+what needs no waiting."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +14,9 @@ from phextsync.errors import ClosedError
 from phextsync.handles.call import Call
 from phextsync.handles.engine import Engine
 from phextsync.handles.requests import closed_history
+from phextsync.index import OpenTexts
 from phextsync.replica.changes import Change
+from phextsync.replica.views import Key, RangeView
 
 T = TypeVar("T")
 
@@ -103,3 +106,17 @@ class AsyncChanges(AsyncIterator[Change]):
 def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
     with suppress(RuntimeError):  # the loop has ended, and with it who waited
         loop.call_soon_threadsafe(event.set)
+
+
+class AtOnce(OpenTexts[RangeView]):
+    """The texts that need no waiting. BlockingIOError for all others."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine = engine
+        self._name = name
+
+    def fetch(self, key: Key) -> str:
+        text = self._engine.read(self, self._name, key)
+        if text is None:
+            raise BlockingIOError
+        return text

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Final, TypeVar, overload
 
 from phextsync.control import operations
-from phextsync.control.answers import ListedScroll, Page, rows_of_pages
+from phextsync.control.answers import ListedScroll, NearScroll, Page, rows_of_pages
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
 from phextsync.handles.batch import Batch
@@ -106,6 +106,21 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
     def _rows(self, operation: Operation[Page[T]], range_: Range) -> Iterator[T]:
         within = text_of(range_)
         return rows_of_pages(lambda after: self._ask(operation, within, after))
+
+    def near(
+        self,
+        key: Key,
+        count: int = 40,
+        range_: Range = EVERYTHING,
+        *,
+        itself: bool = True,
+        missing: list[str] | None = None,
+    ) -> list[NearScroll]:
+        """Return the scrolls of a range that are nearest to a coordinate, as `Replica.near` does,
+        with bytes and first lines; up to 2,000. A list `missing` gets a line for each part of which
+        nobody could be asked; without it that is a NotHeldError."""
+        asked = text_of(range_), at(key), count, itself
+        return self._ask(operations.NEAR, *asked).all(missing)
 
     def within(self, range_: Range | Bounds) -> RangeView:
         """Return the scrolls in a range as a mapping of its own, which follows this one."""

@@ -10,6 +10,7 @@ from phextsync.index import (
     EVERYTHING,
     Coordinate,
     CoordinateIndex,
+    CoordinateRange,
     OpenText,
     plain_text,
     update_version,
@@ -137,6 +138,33 @@ class Contents:
         both = heapq.merge(settled, sorted(c for c in unsettled if self.size(c)))
         return iter(without_guests(self._guests, self._phext, both))
 
+    def scrolls(self, range_: Range) -> Iterator[tuple[Coordinate, str]]:
+        """Iterate in order over the scrolls in `range_` that have text, as of the call."""
+        for coordinate in list(self.coordinates(range_)):
+            text = self.read(coordinate)
+            if text:
+                yield coordinate, text
+
+    def near(
+        self, at: Coordinate, count: int, range_: CoordinateRange, *, itself: bool
+    ) -> list[tuple[int, Coordinate]]:
+        """Return up to `count` (distance, coordinate) in a range whose scroll has text and is no
+        guest, the nearest first."""
+        unsettled = {c for c in self._pending.coordinates() if c in range_}
+        wanted = count + len(unsettled)
+        while True:
+            found = self._index.nearest(at, wanted, range_, itself=itself)
+            ours = [row for row in found if row[1] not in unsettled]
+            if self._guests:
+                ours = [row for row in ours if (self._phext, row[1]) not in self._guests]
+            if len(ours) >= count or len(found) < wanted:
+                break
+            wanted *= 2  # guests took their places
+        fresh = [c for c in unsettled if self.size(c) and (itself or c != at)]
+        return (
+            sorted([*ours, *((_apart(at, c), c) for c in fresh)])[:count] if fresh else ours[:count]
+        )
+
     # -- what peers compare and need -------------------------------------------------------
 
     def version(self, coordinate: Coordinate) -> bytes:
@@ -187,6 +215,11 @@ class Contents:
 
     def _stored_state(self, coordinate: Coordinate) -> bytes:
         return merge_updates(self._documents.read_stored(coordinate).updates)
+
+
+def _apart(one: Coordinate, other: Coordinate) -> int:
+    """Return what the nine parts of two coordinates differ by in all."""
+    return sum(abs(a - b) for a, b in zip(one.parts, other.parts, strict=True))
 
 
 def _plain_text(stored: StoredScroll) -> bytes | None:

@@ -9,7 +9,7 @@ from phextsync.errors import StoreDamagedError
 from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateIndex, CoordinateRange
 from phextsync.replica.contents import Contents
 from phextsync.replica.documents import Documents
-from phextsync.replica.past import Past
+from phextsync.replica.past import DeletedScroll, Past, newest_first
 from phextsync.replica.pending import Pending
 from phextsync.replica.shared import Shared
 from phextsync.replica.taking_back import Writer
@@ -51,6 +51,15 @@ class Pasts:
         """Return the pasts of the next few scrolls in a range that have no text any more, and what
         is left of the range. Looks at a bounded number of scrolls, and of bytes."""
         return self._few(range_, lambda size: not size, lambda _: {})
+
+    def undeletable(self, range_: CoordinateRange) -> list[DeletedScroll]:
+        """Return what was deleted in a range and is kept, newest first. Looks at all of it."""
+        found: list[DeletedScroll] = []
+        rest: CoordinateRange | None = range_
+        while rest is not None:
+            pasts, rest = self.emptied(rest)
+            found += [deletion[0] for past in pasts if (deletion := past.deletion())]
+        return newest_first(found)
 
     def few(self, range_: CoordinateRange) -> tuple[list[Past], CoordinateRange | None]:
         """Return the pasts of the next few scrolls in a range, with or without text, and what is

@@ -42,7 +42,6 @@ from phextsync.replica.past import (
     Past,
     Version,
     has_text,
-    newest_first,
     to_restore,
 )
 from phextsync.replica.pasts import Pasts
@@ -176,10 +175,15 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
 
         For passes over many: scrolls that are closed stay closed, unless they were edited.
         """
-        for coordinate in list(self.coordinates(range_)):
-            text = self.read(coordinate)
-            if text:
-                yield coordinate, text
+        return self._contents.scrolls(range_)
+
+    def near(
+        self, key: Key, count: int = 40, range_: Range = EVERYTHING, *, itself: bool = True
+    ) -> list[tuple[int, Coordinate]]:
+        """Return the `count` scrolls of `range_` with text that are nearest to a coordinate, each
+        with its distance: what the nine parts differ by in all. Of equal ones the lower comes
+        first. `itself` tells whether one at the coordinate counts."""
+        return self._contents.near(as_coordinate(key), count, as_range(range_), itself=itself)
 
     def read(self, coordinate: Coordinate) -> str:
         """Return the scroll's text, "" when there is none. For passes over many: a scroll that is
@@ -310,12 +314,7 @@ class Replica(OpenTexts[RangeView], MutableMapping[Key, str]):
     def undeletable(self, range_: Range = EVERYTHING) -> list[DeletedScroll]:
         """Return the scrolls of a range without text of which the text before is kept, those that
         were emptied last first. Replays the past of each."""
-        found: list[DeletedScroll] = []
-        rest: CoordinateRange | None = as_range(range_)
-        while rest is not None:
-            pasts, rest = self.few_pasts(rest, emptied=True)
-            found += [deletion[0] for past in pasts if (deletion := past.deletion())]
-        return newest_first(found)
+        return self._pasts.undeletable(as_range(range_))
 
     def undelete(self, key: Key, *, force: bool = False) -> str:
         """Make the text before the scroll was last emptied its text again, and return it. Two

@@ -4,6 +4,7 @@ Each endpoint is one row of a table: a path, an operation, and where its argumen
 description says of them is what the table of operations says.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -55,6 +56,8 @@ class Given:
     is_number: bool = False
     is_none: bool = False
     """Whether nothing is None."""
+    is_flag: bool = False
+    """Whether it is true or false."""
 
     def of(self, request: Request, body: str) -> Value:
         """Return the argument of a request. PhextsyncError when it is missing or none."""
@@ -66,6 +69,10 @@ class Given:
             raise PhextsyncError(f"expected {self.name} in the query, found none")
         if text == "" and (self.is_number or self.is_none):
             return None
+        if self.is_flag:
+            if text not in ("true", "false"):
+                raise PhextsyncError(f"expected true or false as {self.name}, found {text!r:.60}")
+            return text == "true"
         if not self.is_number:
             return str(text)
         if not re.fullmatch(r"[0-9]{1,15}", text):
@@ -92,6 +99,8 @@ _TEXT: Final = Given("text", "body")
 _TIME: Final = Given("time_ms", "query", is_number=True)
 _WORDS: Final = Given("words", "query")
 _LIMIT: Final = Given("limit", "query", "20", is_number=True)
+_COUNT: Final = Given("count", "query", "40", is_number=True)
+_ITSELF: Final = Given("itself", "query", "true", is_flag=True)
 _IN_PHEXT: Final = Given("phext", "query", "", is_none=True)
 _OF_A_SCROLL: Final = "/phexts/{{phext}}/{}/{{coordinate:path}}"
 _SCROLLS: Final = "/phexts/{phext}/scrolls"
@@ -118,6 +127,7 @@ ENDPOINTS: Final = (
     _row("GET", _OF_A_SCROLL.format("blame"), "blame", _PHEXT, _AT),
     _row("GET", _OF_A_SCROLL.format("then"), "show", _PHEXT, _AT, _TIME),
     _row("GET", "/phexts/{phext}/search", "search", _PHEXT, _RANGE, _WORDS, _LIMIT),
+    _row("GET", _OF_A_SCROLL.format("near"), "near", _PHEXT, _RANGE, _AT, _COUNT, _ITSELF),
     _row("GET", "/phexts/{phext}/deleted", "undeletable", _PHEXT, _RANGE),
     _row("GET", "/phexts/{phext}/lacking", "lacking", _PHEXT, _RANGE),
     _row("GET", "/conflicts", "conflicts", _IN_PHEXT, _AFTER),
@@ -257,9 +267,11 @@ def _described(endpoint: Endpoint) -> Json:
 
 
 def _parameter(given: Given, about: str) -> Json:
-    schema: dict[str, Json] = {"type": "integer" if given.is_number else "string"}
+    kind = "integer" if given.is_number else "boolean" if given.is_flag else "string"
+    schema: dict[str, Json] = {"type": kind}
     if given.default:
-        schema["default"] = int(given.default) if given.is_number else given.default
+        is_text = kind == "string"
+        schema["default"] = given.default if is_text else json.loads(given.default)
     return {
         "name": given.name,
         "in": given.place,
