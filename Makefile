@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: browser demo docs test lint lowest mutants hermes inspector page yjs clean
+.PHONY: browser demo docs test lint lowest mutants hermes inspector page site yjs clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
@@ -92,5 +92,16 @@ browser: $(VENV)/ready
 	    apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core >/dev/null)
 	$(BIN)/pip install --quiet 'playwright>=1.60,<2'
 
+# The pages as a site, in build/site: searched without a network, and loading nothing from elsewhere.
+site: .site/ready
+	.site/bin/python docs/build_site.py
+
+.site/ready: Makefile
+	$(PYTHON) -m venv .site
+	.site/bin/pip install --quiet 'mkdocs-material>=9.7,<10'
+	npm install --prefix .site --no-audit --no-fund --ignore-scripts --loglevel error \
+	    iframe-worker@1.0.4
+	touch $@
+
 clean:
-	rm -rf $(VENV) .hermes .inspector .page .yjs .lowest .mutants build *.egg-info phextsync/index/*.c phextsync/index/*.so
+	rm -rf $(VENV) .hermes .inspector .page .site .yjs .lowest .mutants build *.egg-info phextsync/index/*.c phextsync/index/*.so

@@ -3,13 +3,13 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import typer
 
 import phextsync
-from docs import generate
+from docs import build_site, generate
 from phextsync.cli.main import app
 
 _ROOT = Path(__file__).parents[1]
@@ -92,6 +92,27 @@ def test_a_generated_page_is_up_to_date(name: str) -> None:
 def test_every_public_name_has_its_place_in_the_reference() -> None:
     apart = {"__version__", "aio"}  # a text and a module
     assert set(phextsync.__all__) - apart - generate.documented() == set()
+
+
+def test_the_site_has_every_page_in_its_room() -> None:
+    rooms = [room for room in build_site.navigation() if "Tutorial" not in room]
+    found = ["docs/tutorial.md"]
+    for pages in (pages for room in rooms for pages in room.values()):
+        found += cast("list[str]", pages)
+    assert sorted(found) == sorted(map(_name, _PAGES))
+
+
+@pytest.mark.parametrize(
+    ("page", "found"),
+    [
+        ('<script src="https://a.b/c.js">', ["https://a.b/c.js"]),
+        ('<link rel="stylesheet" href="//a.b/c">', ["//a.b/c"]),
+        ("<img alt=x src=http://a.b/c.png>", ["http://a.b/c.png"]),
+        ('<a href="https://a.b">x</a><script src="../x.js">', []),
+    ],
+)
+def test_what_a_page_of_the_site_loads_from_elsewhere_is_found(page: str, found: list[str]) -> None:
+    assert [*build_site.elsewhere(page)] == found
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=_name)
