@@ -75,6 +75,7 @@ def _write(
     if isinstance(draft, Trouble):
         return draft
     (outcome,) = directory.place([(write, draft)], 0.0)
+    directory.discard(directory.drafts_of(directory.intent_of(write, draft)))
     return outcome
 
 

@@ -43,7 +43,7 @@ def test_a_record_ahead_of_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         records.keep(coordinate, ahead, text if text else None)
 
     monkeypatch.setattr(Records, "intend", intend)
-    _caught(5, "is lost")
+    _caught(1, "no rest: .*something else is in its place")
 
 
 def test_a_file_that_was_never_here_taken_for_deleted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -664,7 +664,7 @@ def test_what_is_refused_from_a_call_on_takes_nothing_back_and_is_done_once(
             one.disk.put("n.md", "zero\none\ntwo\n")
         mesh.pass_time(3)
         _allow(two)
-        files = mesh.settle(20)
+        files = mesh.settle(40)  # in which the directory is looked through
         assert (
             files
             == {
@@ -795,37 +795,6 @@ def test_a_crash_before_or_after_a_file_took_its_place_loses_and_doubles_nothing
             is_durable = "two\n" in machine.peer.replica[_place_in(machine)]
             assert mesh.settle() == {"n.md": "one\ntwo\n" if is_durable else "one\n"}, number
         assert number > 10
-
-
-@pytest.mark.parametrize("has_exchange", [True, False])
-@pytest.mark.parametrize("has_links", [True, False])
-def test_who_replaces_a_file_after_a_crash_has_seen_what_was_put_there(
-    has_exchange: bool, has_links: bool
-) -> None:
-    crashes = 0
-    for number in range(1, 80):
-        mesh = Mesh(1)
-        disk = MemoryDisk(lambda: int(1e9 * mesh.network.now))  # noqa: B023
-        machine = Machine(mesh.network, 0, disk, has_exchange=has_exchange, has_links=has_links)
-        mesh.machines = [machine]
-        disk.put("n.md", "first\nlast\n")
-        mesh.settle()
-        _AtCall(machine, number, _end)
-        machine.peer.replica[_place(machine, "n.md")] = "first\nnews\nmore news\nlast\n"
-        try:
-            mesh.pass_time(1)
-        except KeyboardInterrupt:
-            pass
-        else:
-            break
-        _allow(machine)
-        mesh.network.crash(0)
-        if "more news" in (disk.text("n.md") or ""):
-            crashes += 1
-            _replace(machine, "n.md", "first\nof the user\nmore news\nlast\n")
-            machine.start()
-            assert mesh.settle() == {"n.md": "first\nof the user\nmore news\nlast\n"}, number
-    assert crashes > 2
 
 
 @pytest.mark.parametrize("has_exchange", [True, False])

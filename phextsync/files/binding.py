@@ -146,7 +146,7 @@ class Binding:
 
     async def _look_through(self, now: float) -> tuple[list[str], list[Coordinate]]:
         """Return the paths and scrolls of all that may differ."""
-        await self._output.settling.find_out(now)
+        await self._output.find_out(now)
         scan = await self._run(self._directory.scan)
         self._directory.root.take_new_rules()
         needed = {p for i in self.records.unsettled.values() for p in self._directory.drafts_of(i)}
@@ -181,7 +181,7 @@ class Binding:
         if not await self._check(now):
             more_paths, more_coordinates = await self._look_through(now)
             paths, coordinates = [*paths, *more_paths], [*coordinates, *more_coordinates]
-        await self._output.settling.find_out(now)
+        await self._output.find_out(now)
         self.conflicts.writers = writers or {}
         paths = [*paths, *self._absences.begin_round()]
         self._unseen.look(now, self.conflicts.writers, self._is_whole)
@@ -204,6 +204,7 @@ class Binding:
         self.records.keep_held(self._absences.holding)
         if is_whole:
             self._unseen.forget()
+        await self._output.tidy()
         if self._directory.root.take_new_rules():
             await self.rescan(now, writers)  # what was ignored has changed meanwhile
 

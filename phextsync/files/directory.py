@@ -118,7 +118,8 @@ class Directory:
     # -- writing -----------------------------------------------------------------------------
 
     def prepare(self, writes: Sequence[Write]) -> list[Draft | Trouble]:
-        """Write new files beside those whose place they are to take; none for empty texts."""
+        """Write new files beside those whose place they are to take; none for empty texts. That
+        they lie there is on the disk: a draft that has left its place was put into another."""
         ways: Ways = {}
         reasons = [self._make_way(write.path, ways) for write in writes]
 
@@ -131,8 +132,26 @@ class Directory:
         else:
             with ThreadPoolExecutor(self._writers) as pool:
                 drafts = list(pool.map(one, range(len(writes))))
+        self._settle_folders(writes, drafts)
         self.root.confirm()
         return drafts
+
+    def _settle_folders(self, writes: Sequence[Write], drafts: list[Draft | Trouble]) -> None:
+        """Let it be on the disk which drafts lie in their folders."""
+        reasons: dict[str, Trouble | None] = {}
+        for number, write in enumerate(writes):
+            if isinstance(drafts[number], Trouble):
+                continue
+            folder = write.path.rpartition("/")[0]
+            if folder not in reasons:
+                reasons[folder] = None
+                try:
+                    self._files.sync_folder(folder)
+                except OSError as error:
+                    reasons[folder] = refused(error)
+            if (reason := reasons[folder]) is not None:
+                self.discard([draft_of(write.path)])
+                drafts[number] = reason
 
     def _make_way(self, path: str, ways: Ways) -> Trouble | None:
         """Make the folders on the way to a path."""
@@ -160,10 +179,10 @@ class Directory:
 
     def _prepare(self, write: Write) -> Draft | Trouble:
         draft = draft_of(write.path)
-        if not write.text:
-            return Draft(draft, 0, 0, 0)
         try:
             self.moves.discard(draft)
+            if not write.text:
+                return Draft(draft, 0, 0, 0)
             old = None if write.expected is None else self._files.status(write.path)
             mode = None if old is None else old.mode
             owner = None if old is None else old.owner
@@ -189,24 +208,19 @@ class Directory:
         return Intent(write.path, digest, write.marks, *numbers)
 
     def place(self, works: Sequence[tuple[Write, Draft]], now: float) -> list[Outcome]:
-        """Put drafts where they belong, and remove what is to go. No DirectoryError: what was done
-        is told."""
+        """Put drafts where they belong, and take away what is to go. What was replaced stays, as
+        drafts do that were put nowhere: they are to be discarded when that is durable. No
+        DirectoryError: what was done is told."""
         outcomes: list[Outcome] = []
         folders: dict[str, None] = {}
         for write, draft in works:
             outcome = self._tried(partial(self._place, write, draft, now))
             if isinstance(outcome, Placed):
                 folders[write.path.rpartition("/")[0]] = None
-            elif not isinstance(outcome, Unknown):
-                with suppress(OSError):
-                    self.moves.discard(draft.path)
             outcomes.append(outcome)
         for folder in folders:
             with suppress(OSError):
                 self._files.sync_folder(folder)
-        for write, _ in works:
-            if not write.text:
-                self.moves.tidy_up(write.path)
         return outcomes
 
     def _tried(self, change: Callable[[], Placed | Changed | Trouble]) -> Outcome:
@@ -270,7 +284,6 @@ class Directory:
 
     def _take_away(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
         """Remove a file: away from its path first, then looked at."""
-        self.moves.discard(draft.path)
         if not self._set_aside(write.path, draft.path):
             return Changed()
         late = self._look_after(write, draft.path, now)
@@ -288,16 +301,13 @@ class Directory:
     def _look_after(
         self, write: Write, path: str, now: float, *, is_done: bool = True
     ) -> str | None:
-        """Remove the file that was replaced, and listen to who still writes into it. Return what it
-        holds if it is not what was read: then it stays until that is durable elsewhere, as it does
-        if the write was not done."""
+        """Listen to who still writes into the file that was replaced. Return what it holds if it is
+        not what was read."""
         old = self._files.open(path)
         before = "" if write.expected is None else write.expected.text
         found = self._reader.read_open(old, write.path) if is_done else None
         text = found.text if isinstance(found, File) else before
         text = text or before  # one that is empty may be about to be written
-        if is_done and text == before:
-            self._files.unlink(path)
         self.late.listen(write.coordinate, write.path, old, text, now)
         return None if text == before else text
 
@@ -389,33 +399,35 @@ class Directory:
 
     # -- after a crash -----------------------------------------------------------------------
 
-    def after_crash(self, intent: Intent) -> tuple[Found, Found]:
-        """Return what is at the path of an intent, and at that of its draft, or aside. Trouble at
-        the path when it cannot be told what became of it."""
+    def after_crash(self, intent: Intent) -> tuple[Found, Found, Found]:
+        """Return what is at the path of an intent, at that of its draft, and aside. Trouble at the
+        path when it cannot be told what became of it."""
         aside = aside_of(intent.path)
         try:
             if not is_draft(intent.draft.rpartition("/")[2]):
                 self.moves.finish_leaving(intent.draft, intent.inode)
-            if self._files.status(aside) is not None and self._files.status(intent.path) is None:
+            draft, there, old = map(self._files.status, (intent.draft, intent.path, aside))
+            has_draft = draft is not None and draft.inode == intent.inode
+            if has_draft and there is None and old is not None:  # it left for the draft to come
                 self.moves.put_new(aside, intent.path)
                 self._files.sync_folder(intent.path.rpartition("/")[0])
             at_path = self.read([intent.path])[intent.path]
-            is_aside = self._files.status(aside) is not None
-            at_draft = self._reader.read_file(aside if is_aside else intent.draft)
+            found = at_path, self._reader.read_file(intent.draft), self._reader.read_file(aside)
         except OSError as error:
-            at_path = at_draft = refused(error)
+            found = (refused(error),) * 3
         self.root.confirm()
-        return at_path, at_draft
+        return found
 
     def drafts_of(self, intent: Intent) -> tuple[str, str]:
         """Return where files may lie that an intent needs, beside its path."""
         return intent.draft, aside_of(intent.path)
 
     def discard(self, drafts: Iterable[str]) -> None:
-        """Remove drafts that nobody needs."""
+        """Remove drafts that nobody needs, and folders that nothing else is in."""
         for draft in drafts:
             with suppress(OSError):
                 self.moves.discard(draft)
+            self.moves.tidy_up(draft)
 
     def close(self) -> None:
         """Look at replaced files no more."""

@@ -40,7 +40,7 @@ class Moves:
             except OSError as error:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from error
         elif status is not None and status.is_file and not status.size:
-            aside = draft_of(path)
+            aside = aside_of(path)
             self.discard(aside)
             self._files.rename(path, aside)
             status = self._files.status(aside)

@@ -72,7 +72,8 @@ class Output:
         self._run = run
         self._durable = durable
         self._may_write = may_write
-        self.settling = Settling(
+        self._left: list[str] = []  # files that are needed until it is durable what became of them
+        self._settling = Settling(
             records, merging, problems, todo, directory, run=run, durable=durable
         )
 
@@ -83,11 +84,24 @@ class Output:
             moves, writes = self._plan(ready, now)
             if not moves and not writes:
                 return
+            await self.tidy()
             ready = {}
             if moves:
                 await self._move_all(moves, ready, now)
             if writes:
                 await self._write_all(writes, ready, now)
+
+    async def find_out(self, now: float) -> None:
+        """Find out what became of files, as far as it is not known; see `settling`."""
+        await self.tidy()
+        await self._settling.find_out(now)
+
+    async def tidy(self) -> None:
+        """Let what was done be durable, and remove what was needed to tell it after a crash."""
+        if self._left:
+            await self._durable()
+            left, self._left = self._left, []
+            await self._run(self._directory.discard, left)
 
     def excess(self) -> Iterator[tuple[str, str]]:
         """Give the files of which the host does not take all, and why."""
@@ -323,16 +337,10 @@ class Output:
                 continue
             await self._durable()
             outcomes = await self._run(self._directory.place, works, now)
-            kept: list[str] = []  # files that were replaced and held what nobody had read
             for (write, draft), outcome in zip(works, outcomes, strict=True):
                 if outcome != Unknown(ELSEWHERE):
                     with self._problems.boundary(write.path, now):
-                        self._written(write, outcome, now)
-                if isinstance(outcome, Placed) and outcome.late is not None:
-                    kept += self._directory.drafts_of(self._directory.intent_of(write, draft))
-            if kept:
-                await self._durable()
-                await self._run(self._directory.discard, kept)
+                        self._written(write, draft, outcome, now)
             if Unknown(ELSEWHERE) in outcomes:
                 raise DirectoryError(ELSEWHERE)
 
@@ -343,10 +351,11 @@ class Output:
         intent = self._directory.intent_of(write, draft)
         self._records.intend(write.coordinate, record, intent, write.text)
 
-    def _written(self, write: Write, outcome: Outcome, now: float) -> None:
+    def _written(self, write: Write, draft: Draft, outcome: Outcome, now: float) -> None:
         coordinate = write.coordinate
         record = self._records.get(coordinate)
         assert record is not None
+        drafts = self._directory.drafts_of(self._directory.intent_of(write, draft))
         if isinstance(outcome, Placed):
             is_same = self._replica.get(coordinate, "") == write.text
             # A file that was empty has marks of its own, which may have to be changed.
@@ -374,6 +383,7 @@ class Output:
             self._records.keep(coordinate, kept, write.text)
             if not write.text:
                 self._records.forget(coordinate)
+            self._left += drafts
             self._problems.solve(write.path)
             if not is_same or outcome.late is not None or kept.line_marks != write.marks:
                 self._todo.finish(coordinate)
@@ -382,6 +392,7 @@ class Output:
             return
         if not isinstance(outcome, Unknown) and outcome != Changed(is_aside=True):
             self._records.take_back(coordinate, record)
+            self._left += drafts
         if isinstance(outcome, Changed):
             self._todo.look_at(write.path)
             self._todo.finish(coordinate)

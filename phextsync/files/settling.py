@@ -1,5 +1,10 @@
 """Settling: finds out whether what was about to happen to a file has happened, after a crash, a
 refusal in the middle, or a round that was not finished.
+
+A draft lies at its place before it is durable that it will leave it, and what takes its place stays
+there until it is durable that it has: so it is certain whether a file was replaced, whatever its
+users have done to it since. A new file leaves nothing there; neither does a draft that somebody
+removed with its folder.
 """
 
 from collections import Counter
@@ -48,14 +53,15 @@ class Settling:
         for coordinate, intent in self._records.unsettled.items():
             record = self._records.get(coordinate)
             assert record is not None
-            at_path, at_draft = await self._run(self._directory.after_crash, intent)
+            at_path, at_draft, aside = await self._run(self._directory.after_crash, intent)
             if isinstance(at_path, Trouble):
                 self._problems.note(record.path, at_path.reason, now, is_retried=True)
                 continue
             if intent.draft == record.path:
                 await self._settle_move(coordinate, record, intent, at_path, at_draft)
             else:
-                await self._settle_write(coordinate, record, intent, at_path, at_draft, now)
+                found = at_path, at_draft, aside
+                await self._settle_write(coordinate, record, intent, found, now)
             self._todo.finish(coordinate)
 
     async def _settle_move(
@@ -66,8 +72,7 @@ class Settling:
                 here.mark.inode == there.mark.inode  # one file with two names, or a copy
                 or digest_of(here.text) == digest_of(there.text) == intent.digest
             )
-            is_ours = there.mark.inode == intent.inode or digest_of(there.text) == intent.digest
-            if is_same or (is_ours and isinstance(here, Gone)):
+            if is_same or isinstance(here, Gone):
                 moved = replace(record, path=intent.path, mark=None, intent=None)
                 self._records.keep(coordinate, moved)
                 await self._durable()
@@ -80,29 +85,26 @@ class Settling:
         coordinate: Coordinate,
         record: Record,
         intent: Intent,
-        there: Found,
-        aside: Found,
+        found: tuple[Found, Found, Found],
         now: float,
     ) -> None:
         text = self._records.intended(coordinate)
         before = self._records.base(coordinate)
-        # The marks of a list are in every text, and say nothing of what came.
-        parts = entries_of if self._directory.preset.is_list(intent.path) else lines_of
-        is_old = isinstance(aside, File) and aside.mark.inode != intent.inode
+        there, at_draft, aside = found
+        has_draft = isinstance(at_draft, File) and at_draft.mark.inode == intent.inode
+        old = at_draft if isinstance(aside, Gone) and not has_draft else aside
         if not intent.digest:
-            is_done = isinstance(there, Gone)  # one that is empty may be about to be saved
+            is_done = not isinstance(at_draft, Gone)  # it leaves by that way
         else:
-            has_left = is_old or isinstance(aside, Gone)  # the draft, or the one before
-            is_done = isinstance(there, File) and (
-                digest_of(there.text) == intent.digest
-                or there.mark.inode == intent.inode
-                or (has_left and has_seen(*map(parts, (text, before, there.text))))
+            is_done = _is_as_intended(intent, there) or (
+                not has_draft
+                and (not isinstance(old, Gone) or self._seems_made_of(text, before, intent, there))
             )
-        is_another = is_old and not is_done and _is_another(intent, before, there)
-        is_late = isinstance(aside, File) and is_old and aside.text not in (before, text, "")
-        if isinstance(aside, File) and is_late and (is_done or is_another):
+        is_another = isinstance(old, File) and not is_done and _is_another(intent, before, there)
+        is_late = isinstance(old, File) and old.text not in (before, text, "")
+        if isinstance(old, File) and is_late and (is_done or is_another):
             with self._problems.boundary(intent.path, now):
-                self._merging.take_late(coordinate, intent.path, before, aside.text)
+                self._merging.take_late(coordinate, intent.path, before, old.text)
         if is_done:
             done = replace(
                 record,
@@ -122,12 +124,28 @@ class Settling:
         await self._durable()
         await self._run(self._directory.discard, self._directory.drafts_of(intent))
 
+    def _seems_made_of(self, text: str, before: str, intent: Intent, there: Found) -> bool:
+        """Whether a file was made of `text`, as it seems by its parts: a new file leaves nothing
+        that would tell, and somebody may have removed what does."""
+        if not isinstance(there, File):
+            return False
+        # The marks of a list are in every text, and say nothing of what came.
+        parts = entries_of if self._directory.preset.is_list(intent.path) else lines_of
+        return has_seen(*map(parts, (text, before, there.text)))
+
 
 def has_seen(text: Sequence[str], before: Sequence[str], there: Sequence[str]) -> bool:
     """Whether a file that has replaced another since was made of `text`, which that one was given,
     and not of `before`: it has half of the parts that came."""
     came = Counter(text) - Counter(before)
     return 2 * (came & Counter(there)).total() >= came.total() > 0
+
+
+def _is_as_intended(intent: Intent, there: Found) -> bool:
+    """Whether a file is the one that was to come to its path, or has the same text."""
+    if not isinstance(there, File):
+        return False
+    return there.mark.inode == intent.inode or digest_of(there.text) == intent.digest
 
 
 def _is_another(intent: Intent, before: str, there: Found) -> bool:
