@@ -1,7 +1,8 @@
 """The simulation of directories can fail: each test plants a defect and names what catches it.
 
-Each runs the first seed that catches it; `docs/explanation/simulation.md` has the list. When a
-change lets a run take another course, the next seed that fails takes its place.
+Each runs the first seed that catches it, or a test of that one moment; the list is in
+`docs/explanation/simulation.md`. When a change lets a run take another course, the next seed that
+fails takes its place.
 """
 
 import re
@@ -26,6 +27,7 @@ from phextsync.files.writes import Changed, Draft, Placed, Write
 from phextsync.index import Coordinate
 from sims import directories
 from sims.machines import Machine
+from tests import test_files, test_settling
 
 
 def _caught(seed: int, by: str) -> None:
@@ -138,7 +140,10 @@ def test_intents_that_are_not_looked_at_after_a_crash(monkeypatch: pytest.Monkey
                 settling._records.keep(coordinate, replace(record, intent=None))
 
     monkeypatch.setattr(Settling, "find_out", find_out)
-    _caught(249, "was deleted and is back")
+    with pytest.raises(AssertionError):
+        test_settling.test_what_came_and_is_deleted_after_a_crash_stays_deleted(
+            True, True, lambda machine, path, text: machine.disk.put(path, text)
+        )
 
 
 def test_a_file_that_is_written_before_its_intent_is_durable(
@@ -169,9 +174,12 @@ def test_what_cannot_be_read_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_part_of_a_file_taken_for_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = test_files.Mesh(2)
+    mesh.join()
     for module in (intake, late):
         monkeypatch.setattr(module, "breaks_off", lambda before, text: False)
-    _caught(212, "stands 2 times")
+    with pytest.raises(AssertionError):
+        test_files.test_a_file_that_is_written_in_parts_loses_nothing_meanwhile(mesh)
 
 
 def test_a_file_that_is_written_over_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
