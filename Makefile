@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: browser demo docs test lint lowest mutants hermes inspector page site yjs clean
+.PHONY: browser demo docs test lint lowest mutants hermes inspector page release-check site yjs clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
@@ -103,5 +103,15 @@ site: .site/ready
 	    iframe-worker@1.0.4
 	touch $@
 
+# What is published: the source distribution and wheels, installed where there is no compiler.
+release-check: .release/ready
+	.release/bin/cibuildwheel --platform linux --print-build-identifiers
+	.release/bin/python -m release.check
+
+.release/ready: Makefile
+	$(PYTHON) -m venv .release
+	.release/bin/pip install --quiet 'build>=1.2' 'check-wheel-contents>=0.6' 'cibuildwheel>=4,<5' 'twine>=6'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .hermes .inspector .page .site .yjs .lowest .mutants build *.egg-info phextsync/index/*.c phextsync/index/*.so
+	rm -rf $(VENV) .hermes .inspector .page .release .site .yjs .lowest .mutants build *.egg-info phextsync/index/*.c phextsync/index/*.so
