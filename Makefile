@@ -103,8 +103,8 @@ site: .site/ready
 	    iframe-worker@1.0.4
 	touch $@
 
-# What is published: the source distribution and wheels, installed where there is no compiler.
-release-check: .release/ready
+# What is published: the site, the source distribution, and wheels, installed where there is no compiler.
+release-check: .release/ready site
 	.release/bin/cibuildwheel --platform linux --print-build-identifiers
 	.release/bin/python -m release.check
 
