@@ -1,10 +1,11 @@
 """Kills: a node with a bound directory is killed again and again while files are edited.
 
 Two real node processes, each with a directory, on the real disk. Lines are put in and deleted on
-both machines, at the end and anywhere, in place and by renaming, and files are renamed, while one
-node is killed with SIGKILL at random moments and started again. At the end both directories are
-equal and hold every line that was written and not deleted, once. A writer does what an editor does:
-what comes to a file between reading and saving it is written over, and is not asked for.
+both machines, at the end and anywhere, in place and by renaming (with `--renames`, files get other
+names, too), while one node is killed with SIGKILL at random moments and started again. At the end
+both directories are equal and hold every line that was written and not deleted, once. A writer
+does what an editor does: what comes to a file between reading and saving it is written over, and is
+not asked for.
 
     python -m sims.kills --kills 200
 """
@@ -52,11 +53,17 @@ class Writer:
     there, `deleted` those that must not be; `unsure` those of which either may be, and why."""
 
     def __init__(
-        self, directories: Sequence[Path], source: random.Random, *, only_adds: bool
+        self,
+        directories: Sequence[Path],
+        source: random.Random,
+        *,
+        only_adds: bool = False,
+        renames: bool = False,
     ) -> None:
         self._directories = directories
         self._source = source
         self._only_adds = only_adds
+        self._renames = renames
         self._count = 0
         self._late: list[tuple[float, Path, str]] = []  # written into files that were replaced
         self.lines: dict[str, str] = {}
@@ -71,7 +78,9 @@ class Writer:
         with suppress(FileNotFoundError):  # its node has given it another name
             habits = [self._append, self._save]
             if not self._only_adds:
-                habits += [*habits, self._rewrite, self._rename]
+                habits += [*habits, self._rewrite]
+            if self._renames:
+                habits.append(self._rename)
             self._source.choice(habits)(path)
 
     def killed(self, directory: Path) -> None:
@@ -185,9 +194,12 @@ def _lines_of(text: str) -> list[str]:
     return [f"{line}\n" for line in text.split("\n") if line]
 
 
-def run(parent: Path, kills: int, seed: int, *, only_adds: bool = False) -> list[str]:
+def run(
+    parent: Path, kills: int, seed: int, *, only_adds: bool = False, renames: bool = False
+) -> list[str]:
     """Kill a node `kills` times; return what is wrong at the end, nothing when all is well. With
-    `only_adds`, lines are put in at the end of files, and nothing else is done."""
+    `only_adds`, lines are put in at the end of files alone; with `renames`, files are renamed,
+    too."""
     source = random.Random(seed)
     with mesh(parent, ("killed", "other"), options=("--host", "127.0.0.1", "--port", "0")) as nodes:
         directories = [parent / f"{node.folder.name}-files" for node in nodes]
@@ -197,7 +209,7 @@ def run(parent: Path, kills: int, seed: int, *, only_adds: bool = False) -> list
         other.start()
         port = other.status()["port"]
         killed.options = (*killed.options, "--no-mdns", "--peer", f"127.0.0.1:{port}")
-        writer = Writer(directories, source, only_adds=only_adds)
+        writer = Writer(directories, source, only_adds=only_adds, renames=renames)
         for _ in range(kills):
             killed.launch()
             if source.random() < 0.7:  # the others may end while they start
@@ -265,9 +277,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only-adds", action="store_true", help="put lines at the end of files")
+    parser.add_argument("--renames", action="store_true", help="rename files, too")
     options = parser.parse_args(arguments)
+    habits = {"only_adds": options.only_adds, "renames": options.renames}
     with tempfile.TemporaryDirectory(prefix="phextsync-kills-", dir=os.getcwd()) as folder:
-        problems = run(Path(folder), options.kills, options.seed, only_adds=options.only_adds)
+        problems = run(Path(folder), options.kills, options.seed, **habits)
     for problem in problems:
         print(problem)
     print(f"{options.kills} kills: {'every line is there, once' if not problems else 'FAILED'}")

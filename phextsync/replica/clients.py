@@ -139,6 +139,9 @@ class Client:
         """Return the client ids of which an update shows something, and the clocks of that."""
         if self.current is None:
             return []
+        if not self._labels:
+            clock = update_clock(update, self.current)
+            return [(self.current, clock)] if clock else []
         clients = (self.current, *self._labels.values())
         return [(client, clock) for client in clients if (clock := update_clock(update, client))]
 

@@ -53,17 +53,20 @@ class Editor:
         """NotHeldError when this node neither holds the scroll nor has it as a guest."""
         self._holding.check_here(self._phext, coordinate)
 
-    def edit(self, coordinate: Coordinate, operation: Callable[[Scroll], bytes | None]) -> None:
-        """Do to a document what returns an update, or None when nothing changed, under the client
-        id of the writer. ScrollError when the document failed and was thrown away."""
-        label = current_stamp(self._phext)
-        self.do(coordinate, self._stamped(operation, label) if label else operation, label)
-
-    def do(
-        self, coordinate: Coordinate, operation: Callable[[Scroll], bytes | None], label: str = ""
+    def edit(
+        self,
+        coordinate: Coordinate,
+        operation: Callable[[Scroll], bytes | None],
+        label: str | None = None,
     ) -> None:
-        """Do to a document what returns an update, as `edit` does, whoever writes: for what has
-        client ids of its own, and for what goes through the document's steps."""
+        """Do to a document what returns an update, or None when nothing changed, under the client
+        id of the writer; of the node alone with the label "", for what has client ids of its own,
+        and for what goes through the document's steps. ScrollError when the document failed and
+        was thrown away."""
+        if label is None:
+            label = current_stamp(self._phext)
+            if label:
+                operation = self._stamped(operation, label)
         self._check(coordinate)
         opened = self._documents.open_or_create(coordinate)
         opened.used = True
@@ -109,7 +112,7 @@ class Editor:
                 )
             return applied.update if applied.changed else None
 
-        self.do(coordinate, apply)
+        self.edit(coordinate, apply, "")
 
     def import_text(
         self, coordinate: Coordinate, text: str, version_bytes_max: int, *, by_lines: bool

@@ -85,7 +85,7 @@ class History:
 
     def _travel(self, step: Callable[[Scroll], bytes | None]) -> bool:
         with writing_as(self.writer, self._session):
-            self._editor.do(self.coordinate, step)
+            self._editor.edit(self.coordinate, step, "")
         return True
 
     def _scroll(self) -> Scroll:
