@@ -709,6 +709,22 @@ def test_a_file_that_is_made_while_another_lies_aside_takes_nothing_of_it_away(
     assert kept == {"n.md", MARKER_FILE}
 
 
+def test_a_file_that_is_renamed_and_changed_line_by_line_is_that_file(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\ntwo\nthree\nfour\n")
+    mesh.settle()
+    one.disk.rename("n.md", "m.md")
+    two.disk.put("n.md", "one\ntwo\nthree\n")
+    for text in ("1\ntwo\nthree\nfour\n", "1\n2\nthree\nfour\n", "1\n2\n3\nfour\n"):
+        mesh.pass_time(0.2)
+        _replace(one, "m.md", text)
+    mesh.pass_time(0.2)
+    one.disk.rename("m.md", "o.md")
+    mesh.pass_time(0.2)
+    _replace(one, "o.md", "1\n2\n3\nfour\n5\n")
+    assert mesh.settle() == {"o.md": "1\n2\n3\n5\n"}
+
+
 def test_a_file_that_is_written_in_parts_loses_nothing_meanwhile(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("n.md", "one\ntwo\nthree\n")

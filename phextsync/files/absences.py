@@ -7,7 +7,7 @@ files are back.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from phextsync.index import Coordinate
 
@@ -20,6 +20,14 @@ GUARD_S: Final = 10.0
 """... when more than half vanish within this time, that is held until somebody confirms it."""
 
 
+class Guise(NamedTuple):
+    """What a file that is gone seems to be now: where it lies, its number, and its text."""
+
+    path: str
+    inode: int
+    text: str
+
+
 class Absences:
     """The files of one binding that are gone. Times are monotonic seconds."""
 
@@ -29,6 +37,7 @@ class Absences:
         self._unsure: dict[Coordinate, None] = {}  # those of which that cannot be told yet
         self._held: dict[Coordinate, None] = {}
         self._renamed: dict[Coordinate, str] = {}  # what they seem to be now, in this round
+        self._guises: dict[Coordinate, Guise] = {}  # as they were seen last, in any round
         self._odd: dict[Coordinate, None] = {}  # those of them whose name cannot be kept
         self._paths: dict[str, Coordinate] = {}  # which wait until it is settled what is gone
         self._held_up: dict[Coordinate, Coordinate] = {}  # the same, of scrolls without a file
@@ -134,6 +143,7 @@ class Absences:
         self._unsure.pop(coordinate, None)
         self._since.pop(coordinate, None)
         self._missing.pop(coordinate, None)
+        self._guises.pop(coordinate, None)
         self._held.pop(coordinate, None)
         self._odd.pop(coordinate, None)
         self._confirmed.pop(coordinate, None)
@@ -157,6 +167,14 @@ class Absences:
     def seems_renamed(self, coordinate: Coordinate, path: str) -> bool:
         """Note that a file that is gone seems to be the one at `path`; False when another is."""
         return self._renamed.setdefault(coordinate, path) == path
+
+    def see(self, coordinate: Coordinate, guise: Guise) -> None:
+        """Note what a file that is gone seems to be: it may change further until that counts."""
+        self._guises[coordinate] = guise
+
+    def guise(self, coordinate: Coordinate) -> Guise | None:
+        """Return what a file that is gone seemed to be last, None when nothing did."""
+        return self._guises.get(coordinate)
 
     def keep_odd(self, coordinate: Coordinate, path: str) -> None:
         """Note that a file that is gone has a name now that cannot be kept: it is not deleted."""

@@ -14,7 +14,7 @@ from typing import Final
 from phextsync.conflicts import Conflict, conflicts
 from phextsync.edits import likeness, lines_of, without_end
 from phextsync.errors import PhextsyncError, StoreError
-from phextsync.files.absences import Absences
+from phextsync.files.absences import Absences, Guise
 from phextsync.files.conflict_log import ConflictLog
 from phextsync.files.merging import Merging
 from phextsync.files.names import Line, check_name
@@ -276,6 +276,7 @@ class Intake:
             is_due = self._absences.is_due(coordinate, taken.now)
             if not is_due or self._gone_below(path, but=coordinate) is not None:
                 self._absences.wait(path, coordinate)  # the old one may come back
+                self._absences.see(coordinate, Guise(path, file.mark.inode, file.text))
                 continue
             with self._problems.boundary(path, taken.now):
                 check_name(path)
@@ -402,6 +403,8 @@ class _Gone:
         gone = *absences.missing, *absences.unsure
         self._gone = {c: r for c in gone if (r := records.get(c)) is not None}
         self._by_inode = {r.mark.inode: c for c, r in self._gone.items() if r.mark is not None}
+        self._guises = {c: g for c in self._gone if (g := absences.guise(c)) is not None}
+        self._by_inode |= {guise.inode: c for c, guise in self._guises.items()}
         self._texts: dict[Coordinate, str] = {}
 
     def with_inode(self, inode: int | None) -> Coordinate | None:
@@ -414,6 +417,9 @@ class _Gone:
         if not self._gone:
             return {}
         were: dict[str, Coordinate] = {}
+        for coordinate, guise in self._guises.items():
+            if guise.path in files and self._absences.seems_renamed(coordinate, guise.path):
+                were[guise.path] = coordinate
         digests = {path: digest_of(file.text) for path, file in files.items()}
         for kin in _KIN:
             wanted = {digest for path, digest in digests.items() if path not in were}
@@ -456,6 +462,9 @@ class _Gone:
         text = self._texts.get(coordinate)
         if text is None:
             text = self._texts[coordinate] = self._records.base(coordinate)
+        guise = self._guises.get(coordinate)
+        if guise is not None:  # it was changed since it was renamed, and renamed again
+            text = max(text, guise.text, key=lambda text: likeness(text, file.text))
         share = likeness(text, file.text)
         return max(share, _LIKE_STRANGER) if _has_lines_of(text, file.text) else share
 
