@@ -170,7 +170,9 @@ class Writer:
     def _line(self) -> str:
         self._count += 1
         words = self._source.choices(_WORDS, k=self._source.randrange(200))
-        return f"<{self._count:07}> {' '.join(words)}\n"
+        # No two lines are like: what a line became of another, of which it has the words, is a
+        # conflict if somebody else deletes that one.
+        return f"<{self._count:07}> {' '.join(f'{word}{self._count}' for word in words)}\n"
 
 
 def texts_of(directory: Path) -> dict[str, str]:
