@@ -725,6 +725,18 @@ def test_a_file_that_is_renamed_and_changed_line_by_line_is_that_file(mesh: Mesh
     assert mesh.settle() == {"o.md": "1\n2\n3\n5\n"}
 
 
+def test_a_file_that_is_renamed_again_is_not_the_one_that_took_its_place(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\ntwo\nthree\nfour\n")
+    mesh.settle()
+    one.disk.rename("n.md", "m.md")
+    two.disk.put("n.md", "one\ntwo\nthree\n")
+    mesh.pass_time(0.2)
+    one.disk.rename("m.md", "o.md")
+    one.disk.put("m.md", "of another kind\n")
+    assert mesh.settle() == {"m.md": "of another kind\n", "o.md": "one\ntwo\nthree\n"}
+
+
 def test_a_file_that_is_written_in_parts_loses_nothing_meanwhile(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("n.md", "one\ntwo\nthree\n")

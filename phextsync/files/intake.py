@@ -405,6 +405,7 @@ class _Gone:
         self._by_inode = {r.mark.inode: c for c, r in self._gone.items() if r.mark is not None}
         self._guises = {c: g for c in self._gone if (g := absences.guise(c)) is not None}
         self._by_inode |= {guise.inode: c for c, guise in self._guises.items()}
+        self._by_path = {guise.path: c for c, guise in self._guises.items()}
         self._texts: dict[Coordinate, str] = {}
 
     def with_inode(self, inode: int | None) -> Coordinate | None:
@@ -417,9 +418,6 @@ class _Gone:
         if not self._gone:
             return {}
         were: dict[str, Coordinate] = {}
-        for coordinate, guise in self._guises.items():
-            if guise.path in files and self._absences.seems_renamed(coordinate, guise.path):
-                were[guise.path] = coordinate
         digests = {path: digest_of(file.text) for path, file in files.items()}
         for kin in _KIN:
             wanted = {digest for path, digest in digests.items() if path not in were}
@@ -444,7 +442,7 @@ class _Gone:
 
     def _like(self, path: str, file: File) -> Coordinate | None:
         """Return the scroll of the file that is gone and whose text this one has much of."""
-        same = self._by_inode.get(file.mark.inode)
+        same = self._by_inode.get(file.mark.inode, self._by_path.get(path))
         if same is not None and self._share(same, file) >= _LIKE_STRANGER:
             others = [same]
         else:
@@ -462,10 +460,10 @@ class _Gone:
         text = self._texts.get(coordinate)
         if text is None:
             text = self._texts[coordinate] = self._records.base(coordinate)
-        guise = self._guises.get(coordinate)
-        if guise is not None:  # it was changed since it was renamed, and renamed again
-            text = max(text, guise.text, key=lambda text: likeness(text, file.text))
         share = likeness(text, file.text)
+        guise = self._guises.get(coordinate)
+        if guise is not None and (since := likeness(guise.text, file.text)) > share:
+            text, share = guise.text, since  # it was changed since it was renamed
         return max(share, _LIKE_STRANGER) if _has_lines_of(text, file.text) else share
 
 
