@@ -71,7 +71,7 @@ def test_a_preflight_is_answered_wherever_its_page_is_from() -> None:
     [
         ("none", 200, 200),
         ("same-origin", 200, 200),
-        ("same-site", 200, 403),
+        ("same-site", 200, 403),  # of another port of this machine
         ("cross-site", 403, 403),
         ("Same-Origin", 403, 403),
         ("", 403, 403),
@@ -81,7 +81,24 @@ def test_a_preflight_is_answered_wherever_its_page_is_from() -> None:
 def test_what_a_page_sends_by_itself_writes_nothing(site: str, reads: int, writes: int) -> None:
     assert _status(_OPEN, sec_fetch_site=site) == reads
     assert _status(_OPEN, writes=True, sec_fetch_site=site) == writes
-    assert _status(_OPEN, "POST", writes=True, sec_fetch_site=site) == reads
+    for method in ("POST", "PUT", "DELETE", "PATCH", "X"):
+        assert _status(_OPEN, method, sec_fetch_site=site) == writes
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        *((f"http{s}://localhost:80", 200) for s in ("", "s")),
+        *((f"http://{host}", 403) for host in ("localhost", "localhost:81", "127.0.0.1:80")),
+    ],
+)
+def test_only_a_page_of_the_very_origin_that_is_asked_may_write(origin: str, status: int) -> None:
+    host = "LOCALHOST:80"
+    assert _status(_OPEN, host=host, origin=origin) == 200
+    assert _status(_OPEN, "HEAD", host=host, origin=origin) == 200
+    assert _status(_OPEN, writes=True, host=host, origin=origin) == status
+    assert _status(_OPEN, "POST", host=host, origin=origin) == status
+    assert _status(_OPEN, "POST", origin=origin) == 403  # of where it is sent to nothing is known
 
 
 @pytest.mark.parametrize("name", ["host", "origin", "sec-fetch-site"])

@@ -33,6 +33,7 @@ from phextsync.gateways.mcp_server import http_app
 from phextsync.gateways.mcp_stdio import answered_stdio
 from phextsync.gateways.tools import PAGE_ROWS, TOOLS
 from sims.processes import PATIENCE_S, POLL_S, make_folder, mesh
+from tests.page_attacks import attacks_of_pages
 from tests.ports import free_port
 
 pytestmark = [
@@ -364,6 +365,15 @@ async def test_pages_from_elsewhere_get_no_answer(tmp_path: Path) -> None:
     with _http(tmp_path, *allowing) as url, _client() as http:
         opened = http.post(url, json=_INITIALIZE, headers={"Host": "notes.example:80"})
         assert opened.status_code == 200
+
+
+async def test_no_page_of_another_origin_is_answered_where_it_may_write(tmp_path: Path) -> None:
+    with _http(make_folder(tmp_path)) as url, _client() as http:
+        for attack in attacks_of_pages(httpx2.URL(url).port or 80):
+            for method in ("POST", "DELETE"):
+                asked = http.request(method, url, json=_INITIALIZE, headers=attack)
+                assert asked.status_code == 403, attack
+        assert http.post(url, json=_INITIALIZE).status_code == 200
 
 
 @pytest.mark.parametrize("option", ["--http-token", "--http-token-file"])

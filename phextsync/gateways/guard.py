@@ -21,8 +21,11 @@ from phextsync.errors import LinkError, PhextsyncError
 _NAME: Final = r"(\[[0-9a-fA-F:.]+(?:%25?[\w.~-]+)?\]|[A-Za-z0-9._~-]+)"
 _HOST: Final = re.compile(rf"{_NAME}(?::\w*)?")  # no browser sends an odd port, and programs may
 _ORIGIN: Final = re.compile(rf"https?://{_NAME}(?::\d{{0,5}})?", re.IGNORECASE)
-_NEAR_SITES: Final = frozenset({"same-origin", "none", "same-site"})
+_OWN_SITES: Final = frozenset({"same-origin", "none"})
+_NEAR_SITES: Final = _OWN_SITES | {"same-site"}
+_READS: Final = frozenset({"GET", "HEAD"})
 _FOREIGN_PAGE: Final = "Forbidden: pages of other sites need a token"
+_OTHER_ORIGIN: Final = "Forbidden: pages of other origins need a token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +89,9 @@ class Guard:
     def refusal_of_page(self, headers: Iterable[tuple[str, str]]) -> Refused | None:
         """Return why a request may not come in on what a browser sends by itself, a cookie: it has
         to come from a page of the very origin that it is sent to, or from a person."""
-        lines = [(name.lower(), value.strip()) for name, value in headers]
-        hosts = {value.lower() for name, value in lines if name == "host"}
-        origins = {value.lower() for name, value in lines if name == "origin"}
-        sites = {value for name, value in lines if name == "sec-fetch-site"}
-        own = {f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts}
-        if len(hosts) != 1 or not origins <= own or not sites <= {"same-origin", "none"}:
-            return Refused(403, "Forbidden: pages of other origins need a token")
-        return None
+        lines = [(name.lower(), value) for name, value in headers]
+        names_one = len({value for name, value in lines if name == "host"}) == 1
+        return None if names_one and _is_of_own_page(lines) else Refused(403, _OTHER_ORIGIN)
 
     def refusal(
         self, method: str, headers: Iterable[tuple[str, str]], *, writes: bool = False
@@ -101,7 +99,7 @@ class Guard:
         """Return why a request may not come in, None when it may.
 
         `headers` are names and values (bytes as ISO 8859-1), `writes` says whether a request by
-        GET would change something.
+        GET would change something, or opens what can. By other methods all may.
         """
         lines = [(name.lower(), value) for name, value in headers]
         shown = {value for name, value in lines if name == "authorization"}
@@ -120,11 +118,12 @@ class Guard:
         sites = [value.strip() for name, value in lines if name == "sec-fetch-site"]
         if len(origins) > 1 or not all(map(self._is_here, map(_host_of_origin, origins))):
             return Refused(403, _FOREIGN_PAGE)
-        # A page of another port of this machine may ask, but nothing that it sends without a
-        # script (an image, a link, a form by GET) may write.
-        near = {"same-origin", "none"} if writes and method == "GET" else _NEAR_SITES
-        if len(sites) > 1 or not near.issuperset(sites):
+        if len(sites) > 1 or not _NEAR_SITES.issuperset(sites):
             return Refused(403, _FOREIGN_PAGE)
+        # A page of another port of this machine may ask, but nothing of it may write: a form is
+        # sent without a script and without a question beforehand, of any type that it likes.
+        if (writes or method not in _READS) and not _is_of_own_page(lines):
+            return Refused(403, _OTHER_ORIGIN)
         return None
 
     def _is_token(self, shown: str) -> bool:
@@ -140,6 +139,17 @@ class Guard:
         if is_loopback(host) or host.endswith(".localhost") or host in self._allowed:
             return True
         return host in self._own_names()
+
+
+def _is_of_own_page(lines: Iterable[tuple[str, str]]) -> bool:
+    """Whether nothing says that a request comes from a page of another origin than the one that it
+    is sent to. Names of `lines` are in lower case."""
+    pairs = [(name, value.strip()) for name, value in lines]
+    hosts = {value.lower() for name, value in pairs if name == "host"}
+    own = {f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts}
+    origins = {value.lower() for name, value in pairs if name == "origin"}
+    sites = {value for name, value in pairs if name == "sec-fetch-site"}
+    return sites <= _OWN_SITES and (not origins or (len(hosts) == 1 and origins <= own))
 
 
 def _host(authority: str) -> str | None:

@@ -11,7 +11,6 @@ from starlette.websockets import WebSocket
 from phextsync.boundaries import Boundary, first
 from phextsync.gateways.guard import Guard, Refused
 from phextsync.gateways.http1 import Refusal
-from phextsync.web.api import PREFIX
 from phextsync.web.login import Login
 from phextsync.web.times import WallTime
 
@@ -80,19 +79,17 @@ class Entrance:
             await _plain(refused)(scope, receive, answer)
 
     def _refusal(self, scope: Scope, headers: list[tuple[str, str]]) -> Refused | None:
-        method = scope.get("method", "GET")
         scope[ADMITTED] = True
-        refused = self._guard.refusal(method, headers)
+        is_socket = scope["type"] == "websocket"  # over which one writes
+        refused = self._guard.refusal(scope.get("method", "GET"), headers, writes=is_socket)
         path = scope["path"]
-        if refused is None and not self._guard.wants_token and _is_form(method, path):
-            return self._guard.refusal_of_page(headers)
         if refused is None or not self._guard.wants_token:
             return refused
         if path == HEALTH or path.startswith(STATIC):  # which tell nothing of the scrolls
             return None
         if path == LOGIN or self._has_cookie(headers):
             return self._guard.refusal_of_page(headers)
-        if scope["type"] == "websocket":
+        if is_socket:
             shown = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
             if self._guard.is_token(shown):
                 return None
@@ -126,12 +123,6 @@ class _Answer:
 def _plain(refused: Refused) -> Response:
     more = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
     return PlainTextResponse(refused.reason, refused.status, more)
-
-
-def _is_form(method: str, path: str) -> bool:
-    """Whether a request is what a form of the page sends, which a page at another port of this
-    machine could send as well, with nobody looking."""
-    return method == "POST" and not path.startswith(PREFIX)
 
 
 def _is_for_people(scope: Scope, headers: list[tuple[str, str]]) -> bool:
