@@ -55,6 +55,7 @@ _GIVEN: dict[str, list[list[str]]] = {
     "conflicts": [["conflicts"]],
     "up": [["up", *_NO_OTHER]],
     "mcp": [["mcp", *_NO_OTHER]],
+    "config": [["config"], ["config", "--json"]],
     "status": [["status"], ["status", "--check"], ["status", "--json"]],
     "measure": [["measure", "--out", "here/measured"]],
     "check": [["check"]],

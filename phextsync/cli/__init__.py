@@ -1,6 +1,7 @@
 """The phextsync command.
 
 * `common`: what all commands have in common
+* `settings`: what config.toml of a data folder says of how its node runs
 * `writers`: who wrote and when, as it is printed and given
 * `measure`: what a running node measures of its mesh
 * `scrolls`: the commands that read and write scrolls
@@ -14,6 +15,7 @@
 * `doors`: what `up` opens to clients that are not ours
 * `status`: what `phextsync status` prints
 * `node`: the commands that run this node, and measure it
+* `config`: the command that shows how a node is to run, and who says so
 * `folder`: the commands that keep the data folder
 * `membership`: the commands about who belongs to a mesh
 * `main`: the command itself

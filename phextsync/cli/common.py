@@ -47,7 +47,7 @@ T = TypeVar("T")
 UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def _given_before(
+def given_before(
     context: typer.Context, parameter: typer.CallbackParam, value: str | Path
 ) -> str | Path:
     """Return what the option has where it stands nearest: it may stand before the command too."""
@@ -65,9 +65,9 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 Data = Annotated[
     Path,
-    typer.Option("--data", help="The data folder.", callback=_given_before),
+    typer.Option("--data", help="The data folder.", callback=given_before),
 ]
-Phext = Annotated[str, typer.Option("--phext", help="The phext.", callback=_given_before)]
+Phext = Annotated[str, typer.Option("--phext", help="The phext.", callback=given_before)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Place = Annotated[
     str,

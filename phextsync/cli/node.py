@@ -47,6 +47,7 @@ from phextsync.cli.doors import (
     hooks_of,
     open_doors,
 )
+from phextsync.cli.settings import Configured
 from phextsync.cli.status import of_bytes
 from phextsync.control.sockets import ABSENT
 from phextsync.discovery import Address
@@ -122,7 +123,7 @@ class _Run:
 
 @app.command(rich_help_panel=NODE)
 def up(
-    data: Data = DATA,
+    data: Configured = DATA,
     port: Port = None,
     host: Host = "",
     peer: Peers = None,
@@ -149,6 +150,7 @@ def up(
 ) -> None:
     """Run the node until it is interrupted (SIGINT, SIGTERM, SIGHUP).
 
+    What is not given here may stand in config.toml of the data folder: see `phextsync config`.
     Waits up to 10 s for a command that has the folder open.
     """
     level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
@@ -310,7 +312,7 @@ async def _show_progress(node: Node) -> None:
 
 @app.command(rich_help_panel=NODE)
 def mcp(
-    data: Data = DATA,
+    data: Configured = DATA,
     http: Annotated[
         str, typer.Option(help="HOST[:PORT] to serve streamable HTTP on.", show_default="stdio")
     ] = "",
@@ -328,7 +330,7 @@ def mcp(
     """Serve the scrolls to an agent over the Model Context Protocol, on standard input and output.
 
     Asks the node that runs on the folder; where none does, it runs the node, with the last four
-    options.
+    options, or what config.toml of the folder says in their place.
     """
     _log_to(logging.WARNING)
     try:
