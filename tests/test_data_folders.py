@@ -35,6 +35,7 @@ _GIVEN: dict[str, list[list[str]]] = {
     "inbox": [["inbox"]],
     "read": [["read", _A]],
     "ack": [["ack", _A]],
+    "editor": [["editor"]],
     "integrate": [["integrate", "cursor", "--home", "here/home"]],
     "import": [["import", "-"], ["import", "--forget"]],
     "export": [["export", "here/out.phext"], ["export", "-"]],

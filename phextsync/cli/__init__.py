@@ -9,6 +9,7 @@
 * `taking_back`: the command that takes back what one writer did
 * `files`: the commands about bound directories
 * `mail`: the commands about boxes and messages
+* `editor`: the command that serves an editor
 * `hosts`: the command that tells the hosts of agents of phextsync
 * `holding`: the commands about what this node holds
 * `placing`: the commands about which machines hold what

@@ -11,6 +11,14 @@
 * `http1`: connections of HTTP/1.1, leniently, with limits
 * `brought`: what a request of SQ is about is here before it is carried out
 * `http`: SQ's API, changes, metrics, health
+* `asking`: what a task asks of the node of a folder
+* `transforms`: two changes of one text, each as it is after the other
+* `editor_positions`: places in a text by line and character
+* `edited_text`: one file in one editor, and its scroll
+* `content_length`: messages behind headers with their length
+* `editor_file`: one open file of an editor, kept the same as its scroll
+* `editor`: the protocol of Teamtype's plug-ins for editors
+* `editor_stdio`: the same over standard input and output
 * `tools`: what a language model may ask for, as data
 * `mail_tools`: what it may ask of boxes and messages
 * `readers`: what each of those who ask knows of scrolls
