@@ -64,6 +64,7 @@ from phextsync.trust.identity import NodeIdentity
 app = typer.Typer()
 
 _PATIENCE_S: Final = 10.0
+_ALONE_S: Final = 5.0  # while what directories hold is taken in
 _PAUSE_S: Final = 0.05
 _LINES_MAX: Final = 100
 _LOG_BYTES: Final = 4 << 20
@@ -201,6 +202,7 @@ async def _opened(run: _Run, stack: AsyncExitStack) -> Node:
                     port=run.port,
                     peers=run.peers,
                     discover=run.discover,
+                    alone_s=_ALONE_S,
                 )
             )
         except StoreLockedError as error:

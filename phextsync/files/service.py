@@ -66,6 +66,7 @@ class Directories:
         self.store = BindingStore(node.folder)
         self._node = node
         self._running: dict[str, tuple[Bound, trio.CancelScope, _Service]] = {}
+        self._has_begun = False
 
     def status(self) -> list[BindingStatus]:
         """Say how it stands with each, by directory."""
@@ -91,7 +92,7 @@ class Directories:
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve every binding of the node's folder until cancelled, those made meanwhile included;
         started when those that are there at the start have been looked through once, or cannot
-        be."""
+        be. When nothing of what they hold waits any more, the node may meet others."""
         state: tuple[int, ...] | None = None
         async with trio.open_nursery() as nursery:
             while True:
@@ -101,12 +102,21 @@ class Directories:
                         state = now
                     except StoreError as error:
                         _log.warning("%s; tried again", error)
+                if not self._has_begun:
+                    self._has_begun = True
+                    nursery.start_soon(self._let_meet, [row[2] for row in self._running.values()])
                 if task_status is not trio.TASK_STATUS_IGNORED:
                     for _, _, service in list(self._running.values()):
                         await service.is_taken_up.wait()
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
                 await trio.sleep(_RETRY_S)
+
+    async def _let_meet(self, services: list["_Service"]) -> None:
+        """Let the node meet others once all that directories hold is in their scrolls."""
+        for service in services:
+            await service.is_taken_in.wait()
+        self._node.links.gate.open()
 
     def _follow(self, nursery: trio.Nursery, bound: list[Bound]) -> None:
         """Begin what is not served yet, end what is no longer bound, confirm what was held."""
@@ -140,6 +150,7 @@ class _Service:
     def __init__(self, node: Node, bound: Bound, store: BindingStore) -> None:
         self.binding: Binding | None = None
         self.is_taken_up = trio.Event()  # it was looked through, or cannot be
+        self.is_taken_in = trio.Event()  # nor is anything waited for, such as who is back
         self._node = node
         self._bound = bound
         self._store = store
@@ -200,12 +211,20 @@ class _Service:
                         self._failed(str(error))
                     self._tell()
                     self.is_taken_up.set()
+                    if not self.is_taken_in.is_set() and not self._is_waiting():
+                        self.is_taken_in.set()
                     await self._rest()
         finally:
             self._stop.set()  # which the watching thread hears, and no cancellation
             feed.close()
             if directory is not None:
                 directory.close()
+
+    def _is_waiting(self) -> bool:
+        """Whether something of what the directory holds is not in the scrolls only yet."""
+        situation = None if self.binding is None else self.binding.situation()
+        has_more = situation is not None and situation.waiting > situation.held
+        return has_more and not self._problem
 
     async def _open(self) -> Directory:
         """Return the directory. DirectoryError when it is not there, or its range is not held."""

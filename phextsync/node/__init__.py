@@ -5,6 +5,7 @@
 * `status`: what a node tells of its peers
 * `committing`: when what has changed is flushed to the disk
 * `acquaintances`: which peers there are, and who of them was here when
+* `gate`: nobody is met before what was changed meanwhile is taken in
 * `links`: frames between the core and the network
 * `overlay`: with whom of the nodes that there are a node keeps links
 * `neighbourhood`: with whom it is to be linked now, and which links it ends

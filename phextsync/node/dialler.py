@@ -127,6 +127,7 @@ class Dialler:
     async def _keep_dialling(self, target: _Target) -> None:
         """Hold a link to one address whenever its node has none with us."""
         with target.scope:
+            await self._links.gate.passed()
             while True:
                 await trio.sleep(target.place * _NEXT_PLACE_S)
                 if self._wants(target) and self._may_dial(target.peer_id):

@@ -5,11 +5,29 @@ from typing import Final
 
 import trio
 
+from phextsync.addresses import address_of_one
 from phextsync.boundaries import Boundary
 from phextsync.discovery import Announcement, Discovery, Sighting
 from phextsync.node.dialler import Dialler
+from phextsync.trust.identity import NodeIdentity
 
 _DISCOVERY_PAUSE_S: Final = 5.0
+
+
+def announcement(
+    identity: NodeIdentity, port: int, incarnation: bytes, listens_on: str | None
+) -> Announcement:
+    """Return what a node announces of itself."""
+    tag, *previous = (bundle.mesh_tag for bundle in identity.bundles)
+    return Announcement(
+        identity.node_id,
+        identity.name,
+        port,
+        tag,
+        incarnation,
+        addresses=address_of_one(listens_on),
+        previous_tags=tuple(previous),
+    )
 
 
 class Discoverer:

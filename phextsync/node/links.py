@@ -12,6 +12,7 @@ from phextsync.boundaries import Boundary, one_line
 from phextsync.errors import LinkError
 from phextsync.framing import FrameChannel
 from phextsync.node.acquaintances import Acquaintances
+from phextsync.node.gate import Gate
 from phextsync.node.status import PeerStatus
 from phextsync.signals import Signal
 from phextsync.sync.synchronizer import Synchronizer
@@ -61,8 +62,8 @@ class _Running:
 class Links:
     """The links of one node that are open, by the numbers that the core knows them by.
 
-    `drain` is called after the core has taken frames or lost a link; `on_free(peer_id)` when a link
-    ended that may be made again at once.
+    Nobody is met before the `gate` is open. `drain` is called after the core has taken frames or
+    lost a link; `on_free(peer_id)` when a link ended that may be made again at once.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Links:
         boundary: Boundary,
         *,
         links_max: int,
+        alone_s: float,
         drain: Callable[[], None],
         on_free: Callable[[bytes], None],
     ) -> None:
@@ -79,6 +81,7 @@ class Links:
         self._acquaintances = acquaintances
         self._boundary = boundary
         self._links_max = links_max
+        self.gate = Gate(alone_s)
         self._drain = drain
         self._on_free = on_free
         self._running: dict[int, _Running] = {}
@@ -172,6 +175,10 @@ class Links:
 
     async def accept(self, secure: SecureLink) -> None:
         """Run a link that a peer has made, if there is room for it."""
+        if self.gate.waiting < _ACCEPTED_PER_DIALLED * self._links_max:
+            await self.gate.passed()
+        elif not self.gate.is_open:
+            return  # which closes it
         same = sum(link.secure.peer_id == secure.peer_id for link in self._running.values())
         if len(self._running) >= _ACCEPTED_PER_DIALLED * self._links_max or same >= LINKS_PER_PEER:
             self._complaints.log(

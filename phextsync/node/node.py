@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from phextsync import addresses, discovery, transport
+from phextsync import discovery, transport
 from phextsync.boundaries import Boundary
 from phextsync.change_streams import ChangeStream
 from phextsync.control import operations
@@ -32,7 +32,7 @@ from phextsync.node.agreement import Agreement
 from phextsync.node.answering import Answering
 from phextsync.node.committing import Committing
 from phextsync.node.dialler import Dialler
-from phextsync.node.discoverer import Discoverer
+from phextsync.node.discoverer import Discoverer, announcement
 from phextsync.node.doors import doors
 from phextsync.node.following import Following
 from phextsync.node.foreign import Foreign
@@ -145,6 +145,7 @@ class Node:
             self.acquaintances,
             boundary,
             links_max=links_max,
+            alone_s=outside.alone_s,
             drain=lambda: self.drain(),
             on_free=lambda peer_id: self.dialler.try_again(peer_id),
         )
@@ -370,16 +371,8 @@ class Node:
         self._alarm.deadline = min(time, self._alarm.deadline)
 
     def _announcement(self) -> discovery.Announcement:
-        tag, *previous = (bundle.mesh_tag for bundle in self.identity.bundles)
-        return discovery.Announcement(
-            self.identity.node_id,
-            self.identity.name,
-            self.port,
-            tag,
-            self.incarnation,
-            addresses=addresses.address_of_one(self._surroundings.network.listens_on),
-            previous_tags=tuple(previous),
-        )
+        listens_on = self._surroundings.network.listens_on
+        return announcement(self.identity, self.port, self.incarnation, listens_on)
 
     def drain(self) -> None:
         """Note and log what the core has to tell."""
@@ -459,15 +452,17 @@ async def open_node(
     interests: Mapping[str, Sequence[CoordinateRange]] | None = None,
     links_max: int = LINKS_MAX,
     timing: Timing | None = None,
+    alone_s: float = 0.0,
     seed: int | None = None,
 ) -> AsyncIterator[Node]:
     """Run the node whose identity and store are in `folder` for as long as the block lasts.
 
-    `peers` are addresses (`host`, `host:port`) to dial besides those that mDNS finds and those
-    that were met before; `discover=False` leaves mDNS out. `interests` maps phexts to the ranges
-    that this run holds of those that the folder does. `host` None listens on all interfaces,
-    `port` None on 7439 or, when that is taken, on any free one; another one that is taken is a
-    LinkError. IdentityError when the folder has no identity, StoreError when it cannot be opened.
+    `peers` are addresses (`host`, `host:port`) to dial besides those that mDNS finds and those met
+    before; `discover=False` leaves mDNS out. `interests` maps phexts to the ranges that this run
+    holds of those that the folder does. `host` None listens on all interfaces, `port` None on 7439
+    or, when that is taken, on any free one; another one that is taken is a LinkError. For `alone_s`
+    seconds at most it meets nobody, until what bound directories hold is taken in. IdentityError
+    when the folder has no identity, StoreError when it cannot be opened.
     """
     path = _expanded(folder)
     identity, known = NodeIdentity.load(path), KnownPeers.load(path)
@@ -482,17 +477,12 @@ async def open_node(
         discoveries=discoveries,
         remembered=discovery.RememberedPeers.load(path / discovery.PEERS_FILE),
         known=known,
+        alone_s=alone_s,
         random=Random(seed) if seed is not None else random.SystemRandom(),
     )
     try:
-        node = Node(
-            identity,
-            surroundings,
-            peers=peers,
-            interests=interests,
-            links_max=links_max,
-            timing=timing,
-        )
+        parts = partial(Node, links_max=links_max, timing=timing)
+        node = parts(identity, surroundings, peers=peers, interests=interests)
     except BaseException:
         store.close(clean=False)
         raise

@@ -35,6 +35,8 @@ class Surroundings:
     known: KnownPeers = field(default_factory=KnownPeers)
     random: Random
     wall_time_s: Callable[[], float] = time.time
+    alone_s: float = 0.0
+    """So long after its start the node meets nobody unless its links' gate is opened."""
     on_error: Callable[[Exception], object] | None = None
     """Told every error that ended a part of the node."""
 
