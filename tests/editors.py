@@ -26,6 +26,7 @@ from phextsync.signals import Signal
 from phextsync.store.memory import MemoryStore
 
 PHEXT: Final = "memory"
+CLIENT: Final = 0xC11E
 
 Edit = tuple[int, list[Json]]
 """On how many edits of the other side an edit is made, and what it does."""
@@ -245,7 +246,7 @@ async def talk(
 
         async def serve() -> None:
             try:
-                await Editor(Asking(node, "editor"), ours.send_all).serve(ours)
+                await Editor(Asking(node, "editor"), ours.send_all, CLIENT, "kiki").serve(ours)
             finally:
                 await trio.aclose_forcefully(ours)
 

@@ -13,12 +13,16 @@ import trio.testing
 
 from phextsync.errors import ProtocolError, StoreFullError
 from phextsync.gateways.content_length import BODY_BYTES_MAX, HEADER_BYTES_MAX, Messages, framed
+from phextsync.gateways.edited_text import EditedText
 from phextsync.gateways.editor import FILES_MAX, path_of
 from phextsync.gateways.editor_positions import Json
+from phextsync.gateways.told_cursors import end_of, fact_of, position_of, told_by
+from phextsync.index import Coordinate
+from phextsync.sync.messages import Notice
 from phextsync.testing.trio_time import repeatable_scheduler
 from sims.processes import PATIENCE_S, make_folder, mesh
 from tests.command_users import CommandUser
-from tests.editors import EditorBuffer, Writer, editor_at_node, talk
+from tests.editors import CLIENT, EditorBuffer, SlowNode, Writer, editor_at_node, talk
 
 _A = "file:///notes/a"
 _AT = "1.1.1/1.1.1/1.1.8"
@@ -183,6 +187,7 @@ async def test_what_is_nonsense_is_said_and_ends_nothing(autojump_clock: object)
             ("edit", {"uri": "file:///notes/b", "revision": 0, "delta": []}),
             ("cursor", {"uri": "file:///notes/b", "ranges": []}),
             ("cursor", {"uri": _A}),
+            ("cursor", {"uri": _A, "ranges": [1]}),
             ("close", None),
         ]
         for method, parameters in nonsense:
@@ -233,6 +238,74 @@ async def test_what_was_typed_before_the_editor_ended_is_done(autojump_clock: ob
         await stream.send_stream.aclose()
         await trio.sleep(100)
         assert node.text[_AT] == "bread 🍞\n"
+
+
+# -- cursors ---------------------------------------------------------------------------------
+
+_PEER = bytes([7]) * 16
+
+
+def _here(line: int, character: int) -> Json:
+    where: Json = {"line": line, "character": character}
+    return {"start": where, "end": where}
+
+
+def _tell(node: SlowNode, counter: int, facts: list[tuple[str, str | int]]) -> None:
+    """Let a peer tell facts of itself."""
+    notice = Notice(_PEER, _PEER, counter, 60_000, "there", tuple(facts))
+    node.node.presence.receive(0, 1, [notice])
+
+
+async def test_others_see_where_the_cursor_is(autojump_clock: object) -> None:
+    async with editor_at_node() as (node, client):
+        buffer = await client.open(_A, "🍃 one\n")
+        await client.edit(_A, buffer.type(0, 0, "x"))
+        await client.ask("cursor", {"uri": _A, "ranges": [_here(0, 2)]})
+        await trio.sleep(2)
+        ((place, number), (_, state)) = next(
+            iter(told_by(node.node.presence.told_here(b"")).items())
+        )
+        assert (place, number) == (("memory", Coordinate.parse(_AT)), CLIENT)
+        assert json.loads(state)["user"] == {"name": "kiki"}
+        head = position_of(json.loads(state)["cursor"]["head"])
+        assert head is not None
+        assert node.text.offset(_AT, head) == 2
+        await client.ask("close", {"uri": _A})
+        await trio.sleep(2)
+        assert not node.node.presence.told_here(b"")
+
+
+async def test_an_editor_sees_the_cursors_of_others_until_they_are_gone(
+    autojump_clock: object,
+) -> None:
+    async with editor_at_node() as (node, client):
+        node.node.presence.link_opened(0, 1, _PEER)
+        await client.open(_A, "a🍃\nbc\n")
+        await _settled()
+        ends = [end_of(node.text.position(_AT, offset)) for offset in (1, 4)]
+        state = {"user": {"name": "m\x1bax"}, "cursor": {"anchor": ends[0], "head": ends[1]}}
+        fact = fact_of(("memory", Coordinate.parse(_AT)), 0xAB, 1, state)
+        _tell(node, 1, [fact, ("yjs:1", "nonsense"), ("load", 3)])
+        await trio.sleep(2)
+        _tell(node, 2, [])
+        await trio.sleep(2)
+        shown: Json = {
+            "userid": "ab",
+            "name": "m\\x1bax",
+            "uri": _A,
+            "ranges": [{"start": {"line": 0, "character": 1}, "end": {"line": 1, "character": 1}}],
+        }
+        assert isinstance(shown, dict)
+        assert client.notified == [("cursor", shown), ("cursor", {**shown, "ranges": []})]
+
+
+def test_a_cursor_moves_with_what_others_write() -> None:
+    edited = EditedText("one\ntwo\n", "one\ntwo\n")
+    edited.place_cursor(_here(1, 1))
+    edited.note("zero\none\ntwo\n")
+    assert edited.cursor == (10, 10)
+    with pytest.raises(ProtocolError, match="expected"):
+        edited.place_cursor({"start": 1})
 
 
 # -- both sides at once ----------------------------------------------------------------------

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pycrdt import Doc, Text
 
 from phextsync import Coordinate, MemoryStore, PhextsyncError, ProtocolError
+from phextsync.gateways.told_cursors import fact_of
 from phextsync.index import EVERYTHING
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.limits import Limits
@@ -293,6 +294,20 @@ def test_a_node_tells_of_as_many_clients_as_fit_and_others_see_them() -> None:
     telling.tell()
     boards[1].receive(0, 1, boards[0].next_notices(0, 1))
     assert len(scroll.awareness) == 0
+
+
+def test_what_another_process_at_the_node_tells_of_a_cursor_is_seen_by_clients() -> None:
+    opened, board = OpenScrolls(_replicas()), _board(b"a")
+    Elsewhere(opened, board)
+    participant = opened.enter("memory", _A, "web", _nothing)
+    scroll = opened.scroll("memory", _A)
+    assert scroll is not None
+    fact = fact_of(("memory", _A), 7, 1, {"user": {"name": "Ann"}})
+    board.publish(dict([fact]), b"editor")
+    assert scroll.awareness.state(7) == '{"user": {"name": "Ann"}}'
+    participant.take_clients(_told((participant.number, 1, "{}")))
+    board.publish({}, b"editor")
+    assert [*scroll.awareness] == [participant.number]
 
 
 def _position(*item: int, assoc: int = 0) -> dict[str, object]:

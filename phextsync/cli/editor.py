@@ -1,6 +1,7 @@
 """The command that serves an editor."""
 
 import logging
+import os
 from typing import Annotated, Final
 
 import trio
@@ -22,6 +23,9 @@ def editor(
     writer: Annotated[
         str, typer.Option(help="The label under which the editor writes, by which it is known.")
     ] = _WRITER,
+    name: Annotated[
+        str, typer.Option(help="What others see at the cursor.", show_default="the user's name")
+    ] = "",
 ) -> None:
     """Let an editor edit bound files live, over the protocol of Teamtype's plug-ins, on standard
     input and output. A node has to run on the folder.
@@ -34,4 +38,4 @@ def editor(
         connect(folder).close()
     except ABSENT:
         fail(f"no node runs on {folder}; start one with `phextsync up`")
-    trio.run(serve_stdio, folder, writer)
+    trio.run(serve_stdio, folder, writer, name or os.environ.get("USER", _WRITER))

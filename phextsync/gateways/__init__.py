@@ -17,6 +17,8 @@
 * `edited_text`: one file in one editor, and its scroll
 * `content_length`: messages behind headers with their length
 * `editor_file`: one open file of an editor, kept the same as its scroll
+* `told_cursors`: who is at which scroll with which cursor, as facts of presence
+* `editor_cursors`: the cursors of an editor and of others
 * `editor`: the protocol of Teamtype's plug-ins for editors
 * `editor_stdio`: the same over standard input and output
 * `tools`: what a language model may ask for, as data

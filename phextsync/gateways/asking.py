@@ -1,12 +1,12 @@
 """Asking: what a task of trio asks of the node of a folder, and awaits."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Protocol, TypeVar
 
 import trio
 
 from phextsync.control import operations
-from phextsync.control.answers import ToldChange
+from phextsync.control.answers import ToldChange, fact_rows
 from phextsync.control.frames import Value, check_request
 from phextsync.control.operations import OPERATIONS, Operation
 from phextsync.handles.call import Call
@@ -32,6 +32,11 @@ class Asking:
     async def ask(self, operation: Operation[T], *arguments: Value) -> T:
         """Ask for something, and return the answer."""
         return operation.answer.decode(await self._answer(self._begin(operation, *arguments)))
+
+    async def tell(self, facts: Iterable[tuple[str, str | int]]) -> None:
+        """Let the other nodes be told these facts, in place of those before, until the process
+        goes."""
+        await self._answer(self._begin(operations.TELL, fact_rows(facts)))
 
     async def watch(self, phext: str, range_: str) -> Call:
         """Watch a range from now on, until that is ended."""

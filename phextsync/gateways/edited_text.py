@@ -18,7 +18,7 @@ from typing import Final
 
 from phextsync.edits import Edit, apply_edits
 from phextsync.errors import ProtocolError
-from phextsync.gateways.editor_positions import Json, delta_of, edits_of
+from phextsync.gateways.editor_positions import Json, Places, delta_of, edits_of
 from phextsync.gateways.transforms import fine_edits, inverse, transformed
 
 TOLD_MAX: Final = 4096
@@ -45,6 +45,7 @@ class EditedText:
         self.scroll = scroll
         self.text = buffer
         self.heard: deque[list[Edit]] = deque()
+        self._cursor: tuple[int, int] | None = None  # in the buffer
         self._buffer = buffer
         self._count_heard = 0
         self._told: deque[list[Edit]] = deque()  # behind the buffer
@@ -72,7 +73,7 @@ class EditedText:
         while self._count_before < revision:
             self._see_first()
         edit = edits_of(self._buffer, delta)
-        self._buffer = apply_edits(self._buffer, edit)
+        self._change_buffer(edit)
         self._count_heard += 1
         told, self._told, self._told_size, self._to_send = self._told, deque(), 0, []
         self.text = self._buffer
@@ -83,16 +84,18 @@ class EditedText:
             self.heard.append(edit)
         return bool(edit)
 
-    def offset(self, offset: int) -> int:
-        """Return where a place in the buffer is in `text`."""
-        for change in self._told:
-            offset = _moved(offset, change)
-        return offset
+    def place_cursor(self, range_: Json) -> None:
+        """The editor's cursor is at the end of a range of the buffer. ProtocolError when there is
+        no such place."""
+        self._cursor = Places(self._buffer).offsets(range_)
 
     @property
-    def buffer(self) -> str:
-        """What the editor has, by what it said last."""
-        return self._buffer
+    def cursor(self) -> tuple[int, int] | None:
+        """The two ends of what is chosen, in `text`, the cursor last; None before there is one."""
+        cursor = self._cursor
+        for change in self._told:
+            cursor = _moved(cursor, change)
+        return cursor
 
     # -- the scroll --------------------------------------------------------------------------
 
@@ -137,15 +140,26 @@ class EditedText:
         """The first of those told is in the buffer."""
         change = self._told.popleft()
         self._told_size -= _size(change)
-        self._buffer = apply_edits(self._buffer, change)
+        self._change_buffer(change)
         self._count_before += 1
+
+    def _change_buffer(self, change: Sequence[Edit]) -> None:
+        self._buffer = apply_edits(self._buffer, change)
+        self._cursor = _moved(self._cursor, change)
 
 
 def _size(change: Sequence[Edit]) -> int:
     return sum(_EDIT_CHARACTERS + len(words) for _, _, words in change)
 
 
-def _moved(offset: int, change: Sequence[Edit]) -> int:
+def _moved(cursor: tuple[int, int] | None, change: Sequence[Edit]) -> tuple[int, int] | None:
+    if cursor is None:
+        return None
+    anchor, head = (_moved_end(end, change) for end in cursor)
+    return anchor, head
+
+
+def _moved_end(offset: int, change: Sequence[Edit]) -> int:
     shift = 0
     for start, stop, words in change:
         if start >= offset:

@@ -9,7 +9,6 @@ import json
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -22,6 +21,7 @@ from phextsync.errors import CoordinateError, PhextsyncError, ProtocolError
 from phextsync.files import desk as files_desk
 from phextsync.gateways.asking import Asking
 from phextsync.gateways.content_length import Messages, framed
+from phextsync.gateways.editor_cursors import EditorCursors
 from phextsync.gateways.editor_file import Answer, EditorFile
 from phextsync.gateways.editor_positions import Json
 from phextsync.terminal import visible
@@ -47,33 +47,31 @@ _HERE: Final = ("", "localhost")
 _log = logging.getLogger("phextsync.gateways")
 
 
-@dataclass(slots=True)
-class _Open:
-    """A file that is open, and what ends its tasks."""
-
-    file: EditorFile
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-
-
 class Editor:
-    """One editor. `send` gives it bytes."""
+    """One editor. `send` gives it bytes; others know it as `client` and see its `name`."""
 
-    def __init__(self, asking: Asking, send: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(
+        self, asking: Asking, send: Callable[[bytes], Awaitable[None]], client: int, name: str
+    ) -> None:
         self._asking = asking
         self._send_bytes = send
         self._sending = trio.Lock()
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, EditorFile] = {}
+        self._scopes: dict[EditorFile, trio.CancelScope] = {}
+        show = partial(self._notify, "cursor")
+        self._cursors = EditorCursors(asking, client, name, self._open, show)
 
     async def serve(self, received: AsyncIterable[bytes | bytearray]) -> None:
         """Do what an editor asks until it says no more. ProtocolError when its messages cannot be
         told from each other."""
         messages = Messages()
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cursors.run)
             async for data in received:
                 for message in messages.feed(data):
                     await self._take(nursery, message)
-            for each in self._open.values():
-                await each.file.finish()
+            for file in self._open.values():
+                await file.finish()
             nursery.cancel_scope.cancel()
         if not messages.is_between:
             raise ProtocolError("expected a whole message, found the end")
@@ -114,17 +112,21 @@ class Editor:
             case "initialize", _:
                 await answer(None)
             case "open", {"uri": str(uri), "content": str(content)}:
-                opened = await self._opened(uri, content)
+                file = await self._opened(uri, content)
                 await answer(None)  # before anything that the editor may be told of the file
-                nursery.start_soon(self._keep, uri, opened)
+                self._open[uri] = file
+                self._scopes[file] = trio.CancelScope()
+                nursery.start_soon(self._keep, uri, file)
             case "edit", {"uri": str(uri), "revision": int(revision), "delta": delta}:
                 await self._of(uri).hear(revision, delta, answer)
-            case "cursor", {"uri": str(uri), "ranges": list()}:
-                self._of(uri)
+            case "cursor", {"uri": str(uri), "ranges": list(ranges)}:
+                file = self._of(uri)
+                for range_ in ranges[:1]:
+                    file.edited.place_cursor(range_)
+                    self._cursors.moved(file)
                 await answer(None)
             case "close", {"uri": str(uri)}:
-                await self._of(uri).finish()
-                self._open.pop(uri).scope.cancel()
+                await self._close(self._of(uri), uri)
                 await answer(None)
             case _:
                 wanted = _METHODS[method]
@@ -133,15 +135,19 @@ class Editor:
     def _of(self, uri: str) -> EditorFile:
         if uri not in self._open:
             raise ProtocolError(f"expected a file that is open, found {uri!r:.200}")
-        return self._open[uri].file
+        return self._open[uri]
 
-    async def _opened(self, uri: str, content: str) -> _Open:
+    async def _close(self, file: EditorFile, uri: str) -> None:
+        """Close a file when all that was done to it is."""
+        await file.finish()
+        del self._open[uri]
+        self._scopes.pop(file).cancel()
+
+    async def _opened(self, uri: str, content: str) -> EditorFile:
         """Open a file, again if it is open. One without a scroll gets one with what the editor
         has."""
-        before = self._open.pop(uri, None)
-        if before is not None:
-            await before.file.finish()
-            before.scope.cancel()
+        if uri in self._open:
+            await self._close(self._open[uri], uri)
         if len(self._open) >= FILES_MAX:
             raise PhextsyncError(f"expected at most {FILES_MAX} open files, found another")
         path = path_of(uri)
@@ -153,22 +159,20 @@ class Editor:
         scroll = await self._asking.ask(operations.GET, *place) or ""
         if content and not scroll and not found.is_there:
             scroll = await self._asking.ask(operations.SETDEFAULT, *place, content)
-        file = EditorFile(self._asking, found, content, scroll, partial(self._send_edit, uri))
-        self._open[uri] = _Open(file)
-        return self._open[uri]
+        return EditorFile(self._asking, found, content, scroll, partial(self._send_edit, uri))
 
-    async def _keep(self, uri: str, opened: _Open) -> None:
+    async def _keep(self, uri: str, file: EditorFile) -> None:
         """Keep a file and its scroll the same until it is closed; what ends that ends it alone."""
-        with opened.scope:
+        with self._scopes[file]:
             try:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(opened.file.follow)
-                    nursery.start_soon(opened.file.keep)
+                    nursery.start_soon(file.follow)
+                    nursery.start_soon(file.keep)
             except* PhextsyncError as group:
                 error = first(group)
                 assert isinstance(error, PhextsyncError)
                 _log.warning("%s is no longer live: %s", visible(uri), visible(str(error)))
-                opened.file.fail(error)
+                file.fail(error)
 
     # -- what the editor is told -------------------------------------------------------------
 

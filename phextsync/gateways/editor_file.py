@@ -83,6 +83,11 @@ class EditorFile:
         while len(self._answers) > HEARD_MAX and self.problem is None:
             await self._worked.wait()
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether the scroll is what the editor and we made of it, as far as is known."""
+        return not self._answers and not self._is_stale
+
     async def finish(self) -> None:
         """Wait until all that was heard is done, or cannot be."""
         while self._answers and self.problem is None:

@@ -1,6 +1,7 @@
 """The editor's protocol over standard input and output, at the node that runs on a folder."""
 
 import os
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -16,11 +17,13 @@ from phextsync.node.node import Node
 
 _INPUT: Final = 0
 _OUTPUT: Final = 1
+_CLIENT_BITS: Final = 32  # as the clients of Yjs have them
 _READ_BYTES: Final = 64 << 10
 
 
-async def serve_stdio(folder: Path, writer: str) -> None:
-    """Serve one editor until it closes its end. What it writes has the label `writer`.
+async def serve_stdio(folder: Path, writer: str, name: str) -> None:
+    """Serve one editor until it closes its end. What it writes has the label `writer`, and at its
+    cursor others see `name`.
 
     StoreLockedError when no node has run on the folder for ten seconds; ProtocolError when what
     comes is no message.
@@ -32,7 +35,8 @@ async def serve_stdio(folder: Path, writer: str) -> None:
     client = FolderClient(folder, own)
     async with trio.open_nursery() as nursery:
         await nursery.start(client.run)
-        await Editor(Asking(client, writer), _send).serve(_received())
+        number = secrets.randbits(_CLIENT_BITS)
+        await Editor(Asking(client, writer), _send, number, name).serve(_received())
         nursery.cancel_scope.cancel()
 
 

@@ -37,6 +37,10 @@ def _ignore(link: int) -> None:
     """Nobody listens."""
 
 
+def _ignore_told() -> None:
+    """Nobody listens."""
+
+
 class Ways(Protocol):
     """Which links pass on what concerns everybody."""
 
@@ -106,6 +110,7 @@ class PresenceBoard:
         self._links: dict[int, _Link] = {}
         self._subscribers: dict[int, Callable[[PeerPresence], None]] = {}
         self._subscriptions = 0
+        self.on_told_here: Callable[[], None] = _ignore_told
 
     # -- what users call -------------------------------------------------------------------
 
@@ -127,6 +132,13 @@ class PresenceBoard:
             raise PhextsyncError(str(error)) from error
         self._parts, self._facts = parts, tuple(sorted(dict(every).items()))
         self._tell()
+        self.on_told_here()
+
+    def told_here(self, but: bytes) -> dict[str, str | int]:
+        """Return the facts of all sessions at this node but one; `on_told_here()` is called when
+        there are others."""
+        parts = (part for session, part in self._parts.items() if session != but)
+        return {name: value for part in parts for name, value in part.items()}
 
     def peers(self) -> tuple[PeerPresence, ...]:
         """Return what the other nodes told of themselves, by node id."""

@@ -7,10 +7,11 @@ difference is made when it can be sent. What a client sends goes through `Replic
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeAlias
+from typing import Final
 
 from phextsync.crdt import ROOT, client_clocks, merge_updates
 from phextsync.errors import PermissionDeniedError, PhextsyncError, ProtocolError
+from phextsync.gateways.told_cursors import Place
 from phextsync.index import (
     Coordinate,
     after_news,
@@ -44,10 +45,6 @@ CLIENT_BYTES: Final = 16
 
 _EMPTY_UPDATE: Final = b"\0\0"
 _UPDATE_BYTES: Final = 64  # what an update costs beside its bytes
-
-
-Place: TypeAlias = tuple[str, Coordinate]
-"""A phext and a coordinate."""
 
 
 def _ignore() -> None:
