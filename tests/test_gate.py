@@ -122,10 +122,9 @@ async def test_a_node_meets_nobody_before_its_gate_is_open(tmp_path: Path) -> No
     async with (
         _node(tmp_path / "one") as one,
         _node(tmp_path / "two", one, alone_s=_LONG_S) as two,
-        _node(tmp_path / "three", two) as three,
+        _node(tmp_path / "three", two),
     ):
-        await _until(lambda: two.links.gate.waiting == 2)  # one that it dials, one that came
-        assert three.links.connected()
+        await _until(lambda: two.links.gate.waiting >= 2)  # one that it dials, one that came
         assert not two.links.connected()
         two.links.gate.open()
         await _until(lambda: len(two.peers()) == 2)
