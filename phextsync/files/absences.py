@@ -148,6 +148,13 @@ class Absences:
         self._odd.pop(coordinate, None)
         self._confirmed.pop(coordinate, None)
 
+    def give_up(self, coordinate: Coordinate, now: float) -> None:
+        """Note that a file is left alone from now on: what it was renamed to had its time."""
+        if coordinate in self._since and (
+            coordinate not in self._missing or self.is_due(coordinate, now)
+        ):
+            self.end(coordinate)
+
     def doubt(self, coordinate: Coordinate) -> None:
         """Note that it cannot be told now whether a file is gone: it is not for as long as that."""
         is_unsure = coordinate in self._unsure

@@ -15,7 +15,6 @@ scroll, then the file is made what the scroll is. These rules keep every line:
 Nothing here touches a disk or waits by itself: `run` calls what does.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -33,8 +32,9 @@ from phextsync.files.merging import Merging
 from phextsync.files.naming import Naming
 from phextsync.files.output import Output, is_moving
 from phextsync.files.problems import Problems
-from phextsync.files.reading import File, Found, Gone, Trouble, is_nothing, why
+from phextsync.files.reading import Found, Gone, Trouble, is_nothing
 from phextsync.files.records import Record, Records, digest_of
+from phextsync.files.safekeeping import Safekeeping
 from phextsync.files.todo import Runner, Todo
 from phextsync.files.unseen import Unseen
 from phextsync.index import Coordinate, CoordinateRange
@@ -44,8 +44,6 @@ _AT_ONCE: Final = 128  # others get their turns in between
 _HELD_UP: Final = "not written yet: it is the place of a file that is gone and not deleted"
 
 T = TypeVar("T")
-
-_log = logging.getLogger("phextsync.files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +105,10 @@ class Binding:
         self._news = news
         self._on_progress = on_progress
         self._may_write = may_write
-        self._absences = Absences()
-        self._todo = Todo()
+        self._absences, self._todo = Absences(), Todo()
         self._unseen = Unseen(replicas, phext, self.records, is_apart)
         self._merging = Merging(replica, is_apart, directory.preset)
+        self._safekeeping = Safekeeping(replica, self.records, directory, run)
         parts = replica, self.naming, self.records, self._merging, self.problems, self.conflicts
         parts_of_both = *parts, self._unseen, self._todo, self._absences
         self._intake = Intake(*parts_of_both, may_write=may_write)
@@ -336,10 +334,14 @@ class Binding:
             self._absences.note(coordinate, gone.get(record.path), now)
 
     def _held(self, coordinate: Coordinate) -> Record | None:
-        """Return the record of a file that this machine has had and that is not left alone."""
+        """Return the record of a file that this machine has had and that is not left alone, or was
+        not when it went: it may have another name now."""
         record = self.records.get(coordinate)
-        has_text = record is not None and record.digest and not self._is_left_alone(record.path)
-        return record if has_text else None
+        if record is None or not record.digest:
+            return None
+        was_followed = self._absences.is_missing(coordinate)
+        was_followed = was_followed or self._directory.root.was_followed(record.path)
+        return record if was_followed or not self._is_left_alone(record.path) else None
 
     def _is_left_alone(self, path: str) -> bool:
         return self._directory.root.is_ignored(path) and not is_moving(path)
@@ -395,7 +397,7 @@ class Binding:
         coordinate = self._place_at(IGNORE_FILE)
         if coordinate in known or IGNORE_FILE in unknown:
             coordinates = [c for c in known if c == coordinate]
-            await self._find_missing(coordinates, now)
+            await self._find_missing(known, now)  # by the rules that held until now
             await self._some(coordinates, [path for path in unknown if path == IGNORE_FILE], now)
             unknown.pop(IGNORE_FILE, None)
             for each in coordinates:
@@ -409,7 +411,9 @@ class Binding:
         """Read files, do what was done to them to their scrolls, and write what they lack."""
         self._forget_deleted(known)
         places = {c: path for c in known if (path := self._path_of(c)) is not None}
-        places = {c: p for c, p in places.items() if not self._is_scroll_left_alone(c, p)}
+        for coordinate in [c for c, p in places.items() if self._is_scroll_left_alone(c, p)]:
+            self._absences.give_up(coordinate, now)
+            del places[coordinate]
         for coordinate, path in list(places.items()):
             other = self.records.at(path)
             if other is not None and other != coordinate:  # it has to move first
@@ -424,13 +428,14 @@ class Binding:
             return
         found = await self._run(self._directory.read, [*places.values(), *strangers])
         for coordinate, path in places.items():
-            if self._is_left_alone(path) and is_nothing(found[path]):
+            is_unseen = self._is_left_alone(path) and coordinate not in self._absences
+            if is_unseen and is_nothing(found[path]):
                 self.records.forget(coordinate)  # it went unseen: it is written at its new path
             elif self._is_another(coordinate, found[path]):
                 self.records.forget(coordinate)
-        await self._settle(places, found)
+        await self._safekeeping.settle(places, found)
         taken = Taken(now, self._is_first or await self._run(self._is_checkout_moving))
-        await self._back_up(places, found)
+        await self._safekeeping.back_up(places, found)
         self._intake.take(places, strangers, found, taken)
         for coordinate in self.naming.follow(taken.ready, now) - {*taken.ready}:
             self._todo.finish(coordinate)
@@ -454,44 +459,6 @@ class Binding:
         if isinstance(found, Gone):
             return found.is_outside and not record.is_outside
         return found.is_outside != record.is_outside and digest_of(found.text) != record.digest
-
-    async def _settle(self, places: Mapping[Coordinate, str], found: dict[str, Found]) -> None:
-        """Let the disk have what is about to be remembered of files."""
-        known = {
-            path
-            for coordinate, path in places.items()
-            if (record := self.records.get(coordinate)) is not None
-            and isinstance(file := found[path], File)
-            and (
-                (record.mark == file.mark and not record.is_racy)
-                or digest_of(file.text) == record.digest
-            )
-        }
-        news = {
-            path: file
-            for path, file in found.items()
-            if isinstance(file, File) and file.text and path not in known
-        }
-        if news:
-            found.update(await self._run(self._directory.settle, news))
-
-    async def _back_up(self, places: Mapping[Coordinate, str], found: dict[str, Found]) -> None:
-        """Keep files aside that are about to be merged with scrolls they never agreed with."""
-        for coordinate, path in places.items():
-            file = found[path]
-            record = self.records.get(coordinate)
-            if (record is not None and record.digest) or not isinstance(file, File):
-                continue
-            if file.text and self._replica.get(coordinate, "") not in ("", file.text):
-                try:
-                    kept = await self._run(self._directory.back_up, path, file.text)
-                except OSError as error:
-                    found[path] = Trouble(
-                        f"its text cannot be kept aside: {why(error)}", may_pass=True
-                    )
-                else:
-                    what = "merged with other text at"
-                    _log.warning("%s: %s %s; it is kept as %s", path, what, coordinate, kept)
 
 
 def _portions(things: Iterable[T]) -> Iterator[list[T]]:

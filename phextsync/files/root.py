@@ -32,6 +32,8 @@ class Root:
         self._identity: tuple[int, int] | None = None
         self._ignore_mark: Mark | None = None
         self._has_new_rules = False
+        self._has_read = False
+        self._older: Ignoring | None = None  # the rules that held before, while others are new
 
     def check(self) -> bool:
         """Look whether this is the directory that was bound, and read its ignore file. Return
@@ -106,12 +108,15 @@ class Root:
     def _read_ignore_file(self) -> None:
         status = self._files.status(IGNORE_FILE)
         mark = mark_of(status) if status is not None and status.is_file else None
+        has_read, self._has_read = self._has_read, True
         if mark == self._ignore_mark:
             return
         data = b"" if mark is None else self._read_small(IGNORE_FILE, _IGNORE_BYTES_MAX)
         self._ignore_mark = mark
         try:
+            older = self.ignoring
             self.ignoring = Ignoring(self._rules + data.decode("utf-8", "replace"))
+            self._older = older if has_read else None
             self._has_new_rules = True
             self.ignore_problem = ""
         except PhextsyncError as error:  # the older rules hold: nothing is sent by mistake
@@ -120,11 +125,16 @@ class Root:
     def take_new_rules(self) -> bool:
         """Whether there are other rules of what is ignored since the last call."""
         has_new_rules, self._has_new_rules = self._has_new_rules, False
+        self._older = None
         return has_new_rules
 
     def is_ignored(self, path: str) -> bool:
         """Whether a path is left alone: hidden, left behind by a program, in the ignore file."""
         return self.ignoring.covers(path)
+
+    def was_followed(self, path: str) -> bool:
+        """Whether new rules cover a path that the older ones did not."""
+        return self._older is not None and not self._older.covers(path)
 
 
 def _identity_of(root: Status) -> tuple[int, int]:

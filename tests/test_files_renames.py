@@ -1,0 +1,47 @@
+"""A file that gets another name is that file, whatever else happens until that counts."""
+
+import pytest
+
+from phextsync.files.absences import GRACE_S
+from phextsync.files.ignoring import IGNORE_FILE
+from tests.test_files import Mesh
+
+
+@pytest.mark.parametrize("passed_s", [0.0, 0.5, GRACE_S - 0.1, GRACE_S])
+@pytest.mark.parametrize("ignoring", [0, 1, 2])
+@pytest.mark.parametrize("is_renamed_apart", [False, True])
+def test_a_file_that_was_renamed_before_its_old_name_is_ignored_is_that_file(
+    passed_s: float, ignoring: int, is_renamed_apart: bool
+) -> None:
+    mesh = Mesh(3)
+    one, two, _ = mesh.machines
+    one.disk.make_folders("x")
+    one.disk.put("x/n.md", "first\nlast\n")
+    mesh.settle()
+    one.disk.rename("x/n.md", "one.md")
+    if is_renamed_apart:
+        mesh.pass_time(0.3)
+        two.disk.rename("x/n.md", "two.md")
+    mesh.pass_time(passed_s)
+    mesh.machines[ignoring].disk.put(IGNORE_FILE, "x/\n")
+    name = "two.md" if is_renamed_apart else "one.md"  # the later of two counts
+    assert mesh.settle(6) == {IGNORE_FILE: "x/\n", name: "first\nlast\n"}
+    for machine in mesh.machines:
+        assert machine.disk.find("x/n.md") is None
+        assert machine.binding is not None
+        assert machine.binding.situation().waiting == 0
+
+
+def test_an_ignored_file_that_is_removed_is_none_that_appears_later() -> None:
+    mesh = Mesh(2)
+    one, two = mesh.machines
+    one.disk.put("n.log", "first\nlast\n")
+    one.disk.put(IGNORE_FILE, "")
+    mesh.settle()
+    one.disk.put(IGNORE_FILE, "*.log\n")
+    mesh.settle()
+    one.disk.unlink("n.log")
+    mesh.pass_time(1)
+    one.disk.put("new.md", "first\nlast\n")
+    assert mesh.settle(6) == {IGNORE_FILE: "*.log\n", "new.md": "first\nlast\n"}
+    assert two.disk.text("n.log") == "first\nlast\n"
