@@ -114,6 +114,15 @@ class Document:
         (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
         self._write_values(folder / figures)
 
+    def tables(self, time_ms: int) -> str:
+        """Return what the report says in tables, as JSON, and when it was made."""
+        sections = [
+            {"title": each.title, "method": each.method, "rows": [*map(_row, each.series)]}
+            for each in self.sections
+        ]
+        told = {"title": self.title, "command": self.command, "machine": self.machine}
+        return json.dumps({"time_ms": time_ms, **told, "header": _HEADER, "sections": sections})
+
     def _write_values(self, folder: Path) -> None:
         with (folder / "series.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")

@@ -18,8 +18,10 @@ from phextsync.files.absences import GUARD_NAMES
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.conflict_log import ConflictLog
 from phextsync.files.desk import FileDesk
+from phextsync.gateways.measured import MEASURED_FILE, keep
 from phextsync.merges import merged_text
 from phextsync.replica.past import FOREVER
+from phextsync.reporting import Document, Section, Series
 from phextsync.web.drawing import NAMED_MAX, picture
 from phextsync.web.figures_view import FIGURES
 from phextsync.web.samples import KEPT, Samples
@@ -220,3 +222,26 @@ async def test_the_page_of_figures_says_the_last_of_them(tmp_path: Path) -> None
         _, headers, body = await ask(port, "GET", "/figures.json")
         assert headers["content-type"] == "application/json"
         assert isinstance(json.loads(body), list)
+
+
+async def test_the_page_of_figures_shows_what_was_measured_last(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (_, port):
+        assert "has not been measured" in await page_of(port, "/figures")
+        series = (Series("read <b>", "ms", (0.5, 1.5, 0.25)),)
+        document = Document("What one measures", "", machine={"cores": "2"})
+        document.sections = [Section("Reading", "one after another", series)]
+        keep(tmp_path, document.tables(1000))
+        page = await page_of(port, "/figures")
+        assert '<th scope="row">read &lt;b&gt;</th><td>ms</td><td>3</td><td>0.5</td>' in page
+        assert "What one measures" in page
+        for broken in (
+            "",
+            "[]",
+            "{" * 3000,
+            document.tables(1000).replace('"rows": [', '"rows": [1,'),
+        ):
+            (tmp_path / MEASURED_FILE).write_text(broken)
+            assert "`phextsync measure` makes a new one" in unescape(
+                await page_of(port, "/figures")
+            )

@@ -15,6 +15,7 @@ from benchmarks.measurements import missed
 from benchmarks.report import Report as Measured
 from benchmarks.report import still_far
 from phextsync.errors import PhextsyncError
+from phextsync.gateways import measured
 from phextsync.reporting import Curve, Document, Plot, Section, Series, cumulative, draw, ring
 from sims.processes import mesh
 
@@ -131,6 +132,9 @@ def test_a_running_node_measures_and_leaves_nothing(tmp_path: Path) -> None:
         text = (out / "report.md").read_text()
         assert "edit to durable at all peers" in text
         assert (out / "figures" / "topology.svg").exists()
+        kept = measured.kept(nodes[0].folder)
+        assert kept is not None
+        assert "edit to durable here" in {row[0] for row in kept.sections[0].rows}
         node_count = nodes[0].status()["store"]["syncs"]["count"]
         assert node_count >= 50
         nodes[0].ask("set", "measure", "1.1.1/1.1.1/1.1.2", "mine")

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ from phextsync.discovery import Address
 from phextsync.errors import StoreError, StoreLockedError
 from phextsync.files import service
 from phextsync.files.bindings import BindingStore
+from phextsync.gateways.measured import keep
 from phextsync.handles.engine import Options
 from phextsync.node.node import DEFAULT_PORT, Node, open_node
 from phextsync.replica.changes import STAMP_CHARACTERS_MAX, is_stamp, writing_as
@@ -369,7 +371,8 @@ def measure_(
 ) -> None:
     """Measure the mesh from this node while it runs; write report.md, CSV, JSON and figures.
 
-    Lines go into one scroll of the phext `measure`, which is cleared at the end.
+    Lines go into one scroll of the phext `measure`, which is cleared at the end. The page that
+    `up --web` serves shows the last report.
     """
     folder = existing_folder(data)
     try:
@@ -378,4 +381,5 @@ def measure_(
     except ABSENT:
         fail(f"no node runs on {folder}; start one with `phextsync up`")
     document.write(out)
+    keep(folder, document.tables(time.time_ns() // 1_000_000))  # for the page
     warn(f"written to {out / 'report.md'}")

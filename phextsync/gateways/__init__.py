@@ -11,6 +11,7 @@
 * `http1`: connections of HTTP/1.1, leniently, with limits
 * `brought`: what a request of SQ is about is here before it is carried out
 * `http`: SQ's API, changes, metrics, health
+* `measured`: what `phextsync measure` found last
 * `asking`: what a task asks of the node of a folder
 * `transforms`: two changes of one text, each as it is after the other
 * `editor_positions`: places in a text by line and character

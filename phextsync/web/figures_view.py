@@ -7,6 +7,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from phextsync.errors import PhextsyncError
+from phextsync.gateways.measured import kept
 from phextsync.web.samples import INTERVAL_S, Samples
 from phextsync.web.shell import Shell
 
@@ -43,6 +45,11 @@ class FiguresView:
 
     async def _show(self, request: Request) -> Response:
         rows = self._samples.rows()
+        measured, problem = None, ""
+        try:
+            measured = await trio.to_thread.run_sync(kept, self._shell.node.folder)
+        except PhextsyncError as error:
+            problem = str(error)
         return self._shell.page(
             "figures.html",
             "figures",
@@ -50,6 +57,8 @@ class FiguresView:
             last=rows[-1] if rows else None,
             interval_s=round(INTERVAL_S),
             store=self._shell.node.status().store,
+            measured=measured,
+            measured_problem=problem,
         )
 
     async def _list(self, request: Request) -> Response:
