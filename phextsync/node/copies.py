@@ -5,12 +5,13 @@ disk all that is here. Of others it is believed what a peer told that it holds; 
 link that is there counts as one that has its copy, since those who hold the same know better.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from phextsync.control.status import PlacedRow, ShortRow
-from phextsync.index import EVERYTHING, CoordinateRange
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.placement.holders import Placement
+from phextsync.placement.members import Member
 from phextsync.ranges import Ranges, holds
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.synchronizer import Synchronizer
@@ -45,6 +46,25 @@ def placed_row(
         short=len(short),
         short_ranges=tuple(short[:_SHOWN_MAX]),
         move_bytes=move_bytes,
+    )
+
+
+def is_taken(
+    core: Synchronizer,
+    holders: Callable[[str, Coordinate], Sequence[Member]],
+    phext: str,
+    range_: CoordinateRange,
+) -> bool:
+    """Whether all is here that a linked peer has of a range; where none has it, whether no holder
+    that is there could be linked."""
+    linked = [link for link in core.links.values() if link.holds(phext, range_)]
+    if not linked:
+        here = core.presence.heard()
+        return not any(member.node_id in here for member in holders(phext, range_.lower))
+    return any(
+        link.comparisons.has_come_to_an_end(phext)
+        and not core.lacks.lacks_some(link, phext, range_)
+        for link in linked
     )
 
 

@@ -20,13 +20,14 @@ from phextsync.node.status import AbsentPeer
 from phextsync.sync.timing import BACKOFF_MAX_S, BACKOFF_MAX_STRANGER_S, BACKOFF_MIN_S
 from phextsync.transport import Network, SecureLink
 
+ANY_OF: Final = 2
+"""Nodes that are dialled where one is enough."""
 TARGETS_MAX: Final = 512
 """Addresses that are kept; anybody on the network may announce as many as it likes."""
 
 _NEIGHBOUR_S: Final = 3600.0
 _HEAD_START_S: Final = 0.25  # of one address of a peer over its others, as RFC 8305 has it
 _NEXT_PLACE_S: Final = 0.02  # so late the next address of a peer is looked at
-_ANY_OF: Final = 2  # nodes that are dialled where one is enough
 _ANY_S: Final = 1.0  # at most, for one of them
 _BLOCKED: Final = "blocked on this node"
 
@@ -236,7 +237,7 @@ class Dialler:
         """Have a link with one of some nodes, the preferred ones first; say whether there is one.
         Of those that nobody hears of none is waited for."""
         here = filter(self._neighbourhood.here().__contains__, node_ids)
-        return bool(await self.link_with(islice(here, _ANY_OF), within_s=_ANY_S, enough=1))
+        return bool(await self.link_with(islice(here, ANY_OF), within_s=_ANY_S, enough=1))
 
     # -- who is not here -------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ its line in the table of members.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from phextsync.control.placing import (
 from phextsync.errors import PermissionDeniedError, PhextsyncError, StoreFullError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node.growth import Growth
+from phextsync.node.overlay import Pair
 from phextsync.node.pace import Pace
 from phextsync.node.witness import Witness
 from phextsync.placement.holders import Placement
@@ -81,6 +83,9 @@ class Follower:
         self._check_unbound = check_unbound
         self._read = read
         self.placements: dict[str, Placement] = {}
+        self.shared: Mapping[Pair, int] = {}
+        """How many slots pairs of members both hold, of all placed phexts; the same object as long
+        as nothing was placed otherwise."""
         self._pace = pace
         self._wanted: dict[str, tuple[Ranges, int | None]] = {}
         self._is_holding = False
@@ -224,6 +229,11 @@ class Follower:
             self._is_holding = False
 
     def end(self) -> None:
-        """All turns were taken: say what is in the way of what was placed."""
+        """All turns were taken: say who shares what, and what is in the way of what was placed."""
+        shared: Counter[Pair] = Counter()
+        for placement in self.placements.values():
+            shared.update(placement.shared())
+        if shared != self.shared:
+            self.shared = shared
         if is_placed(self._replicas):
             self.warnings = (*self._problems, *problems_of(self._replicas))

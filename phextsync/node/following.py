@@ -1,6 +1,5 @@
 """Following: what this node holds is kept as placement says, for the phexts that it follows."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final, Protocol
@@ -12,7 +11,7 @@ from phextsync.control.desk import Directories
 from phextsync.control.placing import is_placed
 from phextsync.control.status import PlacedRow
 from phextsync.index import Coordinate, CoordinateRange
-from phextsync.node.copies import about_bytes, placed_row
+from phextsync.node.copies import about_bytes, is_taken, placed_row
 from phextsync.node.errands import Errands
 from phextsync.node.follower import FOLLOW_S, Follower
 from phextsync.node.overlay import Pair
@@ -30,8 +29,12 @@ LOOK_S: Final = 5.0
 ALONE_S: Final = 10.0
 """After a start, until what is followed is held where nothing is placed."""
 
-_MOVE_ON_S: Final = 0.5
-_ERRANDS_S: Final = 2.0
+MOVE_ON_S: Final = 0.5
+"""Between two looks at what comes."""
+
+ERRANDS_S: Final = 2.0
+"""Between two looks at whom to be linked with for a while."""
+
 _FEW: Final = 50  # members among whom it takes a few milliseconds
 _PAUSE_SHARE: Final = 9  # computing takes at most a tenth of the time, whoever changes what
 
@@ -67,11 +70,10 @@ class Following:
         self._errands = Errands(node.core)
         self._boundary = boundary
         self._changed = Flag()
-        self._shared: Mapping[Pair, int] = {}
         self._begun = trio.Event()  # when something is placed
         self._coming = Flag()
         bytes_of = partial(about_bytes, node.replicas)
-        self._pace = Pace(trio.current_time, self._is_taken, bytes_of)
+        self._pace = Pace(trio.current_time, partial(is_taken, node.core, self.holders), bytes_of)
         self._follower = Follower(
             node.replicas,
             pace=self._pace,
@@ -107,25 +109,11 @@ class Following:
     def shared(self) -> Mapping[Pair, int]:
         """How many slots pairs of members both hold, of all placed phexts; the same object as long
         as nothing was placed otherwise."""
-        return self._shared
+        return self._follower.shared
 
     def _check_unbound(self, phext: str, ranges: Ranges) -> None:
         if self._node.directories is not None:
             self._node.directories.check_unbound(phext, ranges)
-
-    def _is_taken(self, phext: str, range_: CoordinateRange) -> bool:
-        """Whether all is here that a linked peer has of a range; where none has it, no holder that
-        is there could be linked."""
-        core = self._node.core
-        holders = [link for link in core.links.values() if link.holds(phext, range_)]
-        if not holders:
-            here = core.presence.heard()
-            return not any(m.node_id in here for m in self.holders(phext, range_.lower))
-        return any(
-            link.comparisons.has_come_to_an_end(phext)
-            and not core.lacks.lacks_some(link, phext, range_)
-            for link in holders
-        )
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -146,7 +134,7 @@ class Following:
             await self._coming.take()
             is_coming = True
             while is_coming:
-                await trio.sleep(_MOVE_ON_S)
+                await trio.sleep(MOVE_ON_S)
                 with self._boundary.around("taking what is placed here"):
                     is_coming = self._follower.move_on()
 
@@ -163,8 +151,8 @@ class Following:
             with self._boundary.around("looking for whom to be linked with"):
                 now, here = trio.current_time(), self._node.core.presence.heard()
                 node_ids = self._errands.look(now, self._follower.placements, here)
-                self._ask_for(node_ids, 2 * _ERRANDS_S)
-            await trio.sleep(_ERRANDS_S)
+                self._ask_for(node_ids, 2 * ERRANDS_S)
+            await trio.sleep(ERRANDS_S)
 
     async def _follow_again(self) -> None:
         took_s = 0.0
@@ -187,10 +175,5 @@ class Following:
         self._follower.end()
         if self._pace.is_waiting:
             self._coming.set()
-        shared: Counter[Pair] = Counter()
-        for placement in self._follower.placements.values():
-            shared.update(placement.shared())
-        if shared != self._shared:
-            self._shared = shared
         if is_placed(self._node.replicas):
             self._begun.set()

@@ -25,8 +25,9 @@ LINKS_MAX: Final = 16
 """Links that a node dials, unless it is told otherwise."""
 LINKS_PER_PEER: Final = 4
 """Of which one stays; an honest peer has two for a moment."""
+ACCEPTED_PER_DIALLED: Final = 4
+"""Links in all for each that a node chooses to dial."""
 
-_ACCEPTED_PER_DIALLED: Final = 4  # links in all for each that a node chooses to dial
 _SEND_BYTES: Final = 256 << 10
 _PROMPT_BYTES: Final = 16 << 10
 _PROMPT_PAUSE_S: Final = 0.001  # what comes faster is gathered until the next turn
@@ -175,12 +176,12 @@ class Links:
 
     async def accept(self, secure: SecureLink) -> None:
         """Run a link that a peer has made, if there is room for it."""
-        if self.gate.waiting < _ACCEPTED_PER_DIALLED * self._links_max:
+        if self.gate.waiting < ACCEPTED_PER_DIALLED * self._links_max:
             await self.gate.passed()
         elif not self.gate.is_open:
             return  # which closes it
         same = sum(link.secure.peer_id == secure.peer_id for link in self._running.values())
-        if len(self._running) >= _ACCEPTED_PER_DIALLED * self._links_max or same >= LINKS_PER_PEER:
+        if len(self._running) >= ACCEPTED_PER_DIALLED * self._links_max or same >= LINKS_PER_PEER:
             self._complaints.log(
                 "refused %s: %d links are open, %d of its own",
                 *(secure.address, len(self._running), same),

@@ -5,10 +5,9 @@ somebody asked for; it ends when it was not asked for again for a while. A node 
 it has dialled: each link has one end that decides.
 """
 
-from collections.abc import Mapping
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, TypeAlias
 
-from phextsync.node.links import Links
 from phextsync.node.overlay import Pair, overlay, spanning_tree
 from phextsync.sync.synchronizer import Synchronizer
 
@@ -20,6 +19,23 @@ _SETTLES_S: Final = 5.0  # a link is kept at least, while its node learns who th
 _SURPLUS: Final = "links to others are preferred"
 
 
+Chosen: TypeAlias = tuple[Mapping[bytes, set[bytes]], Mapping[bytes, set[bytes]]]
+"""With whom each node is linked, and with whom of these in the tree."""
+
+
+class Links(Protocol):
+    """The links of the node that are open."""
+
+    def connected(self) -> set[bytes]:
+        """Return the node ids at the other ends, also of those not yet let in."""
+
+    def admitted(self) -> set[bytes]:
+        """Return the node ids at the other ends, without those that were refused."""
+
+    def dialled_before(self, time: float) -> list[tuple[int, bytes]]:
+        """Return number and peer of the links that this node has dialled, before a time."""
+
+
 class Placed(Protocol):
     """Who knows what is placed."""
 
@@ -28,10 +44,17 @@ class Placed(Protocol):
         """How many slots pairs of nodes both hold; another object when that changes."""
 
 
+def choose(nodes: frozenset[bytes], shared: Mapping[Pair, int], links_max: int) -> Chosen:
+    """Return what all that know these nodes choose."""
+    chosen = overlay(nodes, shared, links_max)
+    return chosen, spanning_tree(chosen)
+
+
 class Neighbourhood:
     """With whom of those that are there a node is linked, first with those that share slots.
 
-    Where there are more nodes than links, the core is told, and passes on by a tree.
+    Where there are more nodes than links, the core is told, and passes on by a tree. `choose` is
+    another one where many nodes are in one process, and choose the same.
     """
 
     def __init__(
@@ -41,8 +64,10 @@ class Neighbourhood:
         placed: Placed,
         *,
         links_max: int,
+        choose: Callable[[frozenset[bytes], Mapping[Pair, int], int], Chosen] = choose,
     ) -> None:
         self.links_max = links_max
+        self._choose = choose
         self._core = core
         self._links = links
         self._placed = placed
@@ -62,9 +87,9 @@ class Neighbourhood:
         if peer_id in self._others:
             return peer_id in self._lasting
         if peer_id not in self._absent:
-            nodes = {*self._others, peer_id, self._core.node_id}
-            chosen = overlay(nodes, self._slots, self.links_max)[peer_id]
-            self._absent[peer_id] = self._core.node_id in chosen
+            nodes = self._others | {peer_id, self._core.node_id}
+            chosen, _ = self._choose(nodes, self._slots, self.links_max)
+            self._absent[peer_id] = self._core.node_id in chosen[peer_id]
         return self._absent[peer_id]
 
     def has_room(self, now: float, peer_id: bytes | None, dialling: int) -> bool:
@@ -85,6 +110,11 @@ class Neighbourhood:
     def ask_for(self, now: float, peer_id: bytes, for_s: float = PASSING_S) -> None:
         """Somebody has use for a link with a peer, for so long."""
         self._passing[peer_id] = max(self._passing.get(peer_id, now), now + for_s)
+
+    def wanted(self, now: float) -> frozenset[bytes]:
+        """Return with whom of those that are there, or are asked for, there ought to be a link."""
+        passing = (peer for peer, until in self._passing.items() if until > now)
+        return self._lasting.union(passing)
 
     def is_asked_for(self, now: float, peer_id: bytes) -> bool:
         """Whether a passing link with a peer is wanted."""
@@ -116,7 +146,7 @@ class Neighbourhood:
             return
         self._others, self._slots, self._absent = frozenset(others), slots, {}
         own_id, tree = self._core.node_id, self._core.tree
-        chosen = overlay({*others, own_id}, slots, self.links_max)
+        chosen, branches = self._choose(self._others | {own_id}, slots, self.links_max)
         self._lasting = frozenset(chosen[own_id])
         tree.is_grown = len(others) > self.links_max
-        tree.follow(frozenset(spanning_tree(chosen)[own_id]) if tree.is_grown else None)
+        tree.follow(frozenset(branches[own_id]) if tree.is_grown else None)

@@ -1,0 +1,189 @@
+"""Company: with whom a simulated node is linked, where nodes choose that, as a whole node does it.
+
+The choice, the pace, the witnesses and the errands are those of `phextsync.node`; here is only what
+calls them in virtual time. Nodes know each other's addresses, and who is there by what they hear.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from random import Random
+from typing import Final, Protocol, TypeAlias
+
+from phextsync.control.placing import PLACEMENT, is_placed, placement_of
+from phextsync.index import EVERYTHING, Coordinate
+from phextsync.node.copies import about_bytes, is_taken
+from phextsync.node.dialler import ANY_OF
+from phextsync.node.errands import Errands
+from phextsync.node.follower import Follower
+from phextsync.node.following import ERRANDS_S, LOOK_S, MOVE_ON_S
+from phextsync.node.neighbourhood import PASSING_S, Chosen, Links, Neighbourhood, choose
+from phextsync.node.overlay import Pair
+from phextsync.node.pace import Pace
+from phextsync.placement.holders import Placement
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.sync.reconcile import scope_digest
+from phextsync.sync.synchronizer import Synchronizer
+
+_REVIEW_S: Final = 1.0
+_UNHEARD: Final = 4  # of those that nobody hears of are tried at a time
+_KEPT: Final = 256
+
+_Slots: TypeAlias = frozenset[tuple[Pair, int]]
+
+
+class Shared:
+    """What many nodes of one process work out alike, worked out once: what is placed, and with
+    whom of the same nodes each is linked. `everybody`: the node ids of all."""
+
+    def __init__(self, everybody: Sequence[bytes], links_max: int) -> None:
+        self.everybody = everybody
+        self.links_max = links_max
+        self._placements: dict[tuple[str, tuple[int, bytes]], Placement] = {}
+        self._slots: dict[_Slots, Mapping[Pair, int]] = {}
+        self._chosen: dict[tuple[frozenset[bytes], int, int], Chosen] = {}
+
+    def placement(self, replicas: ReplicaSet, phext: str) -> Placement:
+        """Return what `placement_of` does."""
+        key = phext, scope_digest(replicas.open(PLACEMENT).index, [EVERYTHING])
+        if key not in self._placements:
+            _make_room(self._placements)
+            self._placements[key] = placement_of(replicas, phext)
+        return self._placements[key]
+
+    def choose(self, nodes: frozenset[bytes], slots: Mapping[Pair, int], links_max: int) -> Chosen:
+        """Return what `neighbourhood.choose` does."""
+        slots = self._slots.setdefault(frozenset(slots.items()), slots)
+        key = nodes, id(slots), links_max
+        if key not in self._chosen:
+            _make_room(self._chosen)
+            self._chosen[key] = choose(nodes, slots, links_max)
+        return self._chosen[key]
+
+
+class Timer(Protocol):
+    """Calls something of a node later, if it still runs then, and when it is awake."""
+
+    def __call__(self, seconds: float, call: Callable[[], None]) -> None: ...
+
+
+class Company:
+    """Of one life of a node. `dial` has a link made with a node, if it can be; `after` is its
+    timer, `clock` its monotonic clock."""
+
+    def __init__(
+        self,
+        core: Synchronizer,
+        links: Links,
+        shared: Shared,
+        *,
+        name: str,
+        random: Random,
+        after: Timer,
+        clock: Callable[[], float],
+        dial: Callable[[bytes], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._core = core
+        self._links = links
+        self._shared = shared
+        self._random = random
+        self._after = after
+        self._clock = clock
+        self._dial = dial
+        self._is_moving = False
+        bytes_of = partial(about_bytes, core.replicas)
+        taken = partial(is_taken, core, lambda phext, at: self.follower.holders(phext, at))
+        self.follower: Follower = Follower(
+            core.replicas,
+            name=name,
+            changed=changed,
+            read=shared.placement,
+            pace=Pace(clock, taken, bytes_of),
+        )
+        self._neighbourhood = Neighbourhood(
+            core, links, self.follower, links_max=shared.links_max, choose=shared.choose
+        )
+        self._errands = Errands(core)
+        core.presence.publish({})  # everybody is to know that this node is there
+        for seconds, call in (
+            (_REVIEW_S, self._review),
+            (LOOK_S, self._look),
+            (ERRANDS_S, self._run_errands),
+        ):
+            after(seconds * random.random(), partial(self._repeat, seconds, call))
+
+    def _repeat(self, seconds: float, call: Callable[[], None]) -> None:
+        call()
+        self._after(seconds, partial(self._repeat, seconds, call))
+
+    # -- links -----------------------------------------------------------------------------
+
+    def ask_for(self, node_ids: Iterable[bytes], for_s: float = PASSING_S) -> None:
+        """Have links with nodes for a while."""
+        for node_id in sorted(node_ids):
+            self._neighbourhood.ask_for(self._clock(), node_id, for_s)
+        self._dial_wanted()
+
+    def ask_for_holders(self, phext: str, at: Coordinate) -> set[bytes]:
+        """Have links with holders of a scroll that are there, as whoever reads it; return with
+        whom."""
+        holders = (member.node_id for member in self.follower.holders(phext, at))
+        here = set(islice(filter(self._neighbourhood.here().__contains__, holders), ANY_OF))
+        self.ask_for(here)
+        return here
+
+    def _review(self) -> None:
+        self._neighbourhood.review(self._clock())
+        self._dial_wanted()
+        self._dial_unheard()
+
+    def _dial_wanted(self) -> None:
+        linked = self._links.connected()
+        for node_id in sorted(self._neighbourhood.wanted(self._clock()) - linked):
+            self._dial(node_id)
+
+    def _dial_unheard(self) -> None:
+        """Dial some that nobody hears of: all of them where this node has just started."""
+        linked, here, now = self._links.connected(), self._neighbourhood.here(), self._clock()
+        known = linked | here | {self._core.node_id}
+        unheard = [node_id for node_id in self._shared.everybody if node_id not in known]
+        few = max(_UNHEARD, self._shared.links_max - len(linked))
+        for node_id in self._random.sample(unheard, min(few, len(unheard))):
+            if self._neighbourhood.wants(now, node_id):
+                self._dial(node_id)
+
+    # -- what is placed --------------------------------------------------------------------
+
+    def follow(self) -> None:
+        """Hold what placement says now."""
+        for turn in self.follower.begin():
+            self.follower.take(turn, turn.ranges())
+        self.follower.end()
+        self._move_on()
+
+    def _move_on(self) -> None:
+        """Take what comes at its pace, as long as something does."""
+        is_coming = self.follower.move_on()
+        if is_coming and not self._is_moving:
+            self._is_moving = True
+            self._after(MOVE_ON_S, self._move_again)
+
+    def _move_again(self) -> None:
+        self._is_moving = False
+        self._move_on()
+
+    def _look(self) -> None:
+        if is_placed(self._core.replicas):
+            self.follower.look(self._clock(), self._core.presence.heard())
+
+    def _run_errands(self) -> None:
+        if is_placed(self._core.replicas):
+            here = self._core.presence.heard()
+            node_ids = self._errands.look(self._clock(), self.follower.placements, here)
+            self.ask_for(node_ids, 2 * ERRANDS_S)
+
+
+def _make_room(some: dict) -> None:  # type: ignore[type-arg]
+    if len(some) >= _KEPT:
+        del some[next(iter(some))]
