@@ -84,6 +84,10 @@ def _is_latency(value: object, _table: Mapping[str, object], _nodes: int) -> boo
     return is_number(value, 0, 2)
 
 
+def _is_repair_after(value: object, _table: Mapping[str, object], _nodes: int) -> bool:
+    return is_whole(value, 60, 3600)
+
+
 def _is_copies(value: object, _table: Mapping[str, object], _nodes: int) -> bool:
     return is_whole(value, 1, 16)
 
@@ -114,6 +118,7 @@ def _times(about: str) -> Parameter:
 
 PARAMETERS: Final[Mapping[tuple[str, str], Parameter]] = {
     ("halves", "is_oneway"): Parameter("one half still hears the other", "true or false", _is_bool),
+    ("halves", "meets"): Parameter("they meet before the end", "true or false", _is_bool),
     ("resets", "times"): _times("links that end"),
     ("shapes", "duplication"): Parameter(
         "fraction of frames that arrive twice", "a fraction up to 0.9", _is_fraction
@@ -152,6 +157,11 @@ PARAMETERS: Final[Mapping[tuple[str, str], Parameter]] = {
         "machines that hold each range", "a whole number from 1 to 16", _is_copies
     ),
     ("placed", "times"): _times("changes of what is placed"),
+    ("placed", "repair_after_s"): Parameter(
+        "seconds of silence until others hold what a machine held",
+        "a whole number from 60 to 3600",
+        _is_repair_after,
+    ),
     ("members", "times"): _times("machines that go"),
     ("some", "count"): Parameter(
         "kinds of faults that happen", "at most the number of kinds in `of`", _is_count_of

@@ -24,6 +24,7 @@ from phextsync.testing import (
     SetClock,
     SetCopies,
     SetHeld,
+    SetPace,
     SetRule,
     Shape,
     Tear,
@@ -38,12 +39,12 @@ from sims.real import RealMesh
 from sims.shrinking import fewest, kind_of
 from sims.tables import DIRECTORIES, SPECIAL, Scenario, Tier, built_in
 
-LARGE: Final = ("fifty", "five-hundred", "placed-26")
+LARGE: Final = ("fifty", "five-hundred", "placed-26", "placed-100", "placed-500")
 """Scenarios that a sweep takes only when they are named."""
 _REAL_SETTLE_S: Final = PATIENCE_S  # of a machine that is busy with other things
 _OF_MODELS: Final = (
     *(HalfOpen, Tear, Damage, SetClock, Deafen, Regions),
-    *(SetHeld, Follow, SetCopies, SetRule, Forget),
+    *(SetHeld, Follow, SetCopies, SetPace, SetRule, Forget),
 )
 
 
@@ -107,6 +108,7 @@ def run_scenario(
             seed,
             scenario.nodes,
             overlay=overlay,
+            links_max=scenario.links,
             socket_bytes=socket_bytes,
             permissions=scenario.permissions,
             trace=trace,
@@ -122,6 +124,8 @@ def run_scenario(
     try:
         if isinstance(mesh, World):
             mesh.run_until(scenario.seconds)
+            if scenario.copies:
+                mesh.repair(scenario.copies, scenario.settle_s)
             mesh.settle(scenario.settle_s)
         else:
             mesh.run(partial(_pass_time, mesh, scenario))

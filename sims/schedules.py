@@ -9,6 +9,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any, Final, Literal
 
+from phextsync.placement.policy import REPAIR_AFTER_S
 from phextsync.testing import (
     Action,
     Clone,
@@ -31,13 +32,14 @@ from phextsync.testing import (
     SetClock,
     SetCopies,
     SetHeld,
+    SetPace,
     SetRule,
     Shape,
     Sleep,
     Tear,
 )
 from phextsync.testing.faults import Rubbish
-from phextsync.testing.workloads import LIBRARIES
+from phextsync.testing.workloads import LIBRARIES, libraries
 from sims.overlays import Overlay
 
 Schedule = list[Fault]
@@ -59,13 +61,15 @@ def draw(
     ]
 
 
-def _halves(source: Random, overlay: Overlay, *, is_oneway: bool = False) -> Schedule:
+def _halves(
+    source: Random, overlay: Overlay, *, is_oneway: bool = False, meets: bool = False
+) -> Schedule:
     nodes = overlay.nodes
     order = source.sample(range(nodes), nodes)
     cut = source.randint(1, nodes - 1)
     partition = Partition((tuple(order[:cut]), tuple(order[cut:])), is_oneway)
     faults = [Fault(source.uniform(1, 3), partition)]
-    if source.random() < 0.5:  # else they meet when the run ends
+    if source.random() < 0.5 or meets:  # else they meet when the run ends
         faults.append(Fault(source.uniform(4, 7), Repair()))
     return faults
 
@@ -276,18 +280,28 @@ def _libraries(source: Random) -> tuple[str, ...]:
             return ()
 
 
-def _placed(source: Random, overlay: Overlay, *, copies: int = 3, times: int = 6) -> Schedule:
+def _placed(
+    source: Random,
+    overlay: Overlay,
+    *,
+    copies: int = 3,
+    times: int = 6,
+    repair_after_s: int = REPAIR_AFTER_S,
+) -> Schedule:
     """All follow what is placed, and people at several machines place it otherwise, some at the
     same moment."""
     nodes = range(overlay.nodes)
-    cuts = tuple(f"{i}.1.1/1.1.1/1.1.1" for i in range(2, LIBRARIES + 1))
+    count = libraries(overlay.nodes)
+    cuts = tuple(f"{i}.1.1/1.1.1/1.1.1" for i in range(2, count + 1))
     faults = [Fault(0.1, SetCopies(0, copies, cuts))]
+    if repair_after_s != REPAIR_AFTER_S:
+        faults.append(Fault(0.1, SetPace(0, repair_after_s)))
     faults += [Fault(source.uniform(0.1, 0.6), Follow(node)) for node in nodes]
     at = 0.0
     for _ in range(times):
         if source.random() < 0.6:
             at = source.uniform(1, 7)
-        node, library = source.choice(nodes), f"{source.randint(1, LIBRARIES)}.*"
+        node, library = source.choice(nodes), f"{source.randint(1, count)}.*"
         members = tuple(source.sample(nodes, source.randint(1, min(3, overlay.nodes))))
         action = source.choice(
             (

@@ -33,6 +33,7 @@ _BUILT_IN: Final = Path(__file__).with_name("scenarios.toml")
 _SAMPLES: Final = Path(__file__).parents[1] / "examples" / "samples"
 _SOCKET_BYTES: Final = 256 << 10
 _NODES_MAX: Final = 2000
+_LINKS_MAX: Final = 64
 _SECONDS_MAX: Final = 3600
 _PER_S_MAX: Final = 1000
 _PLACING: Final = "phext:.placement?write=*"
@@ -46,8 +47,9 @@ _OF_LINKS: Final = (Hold, Shape, Reset, Garbage)
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What a run consists of. `degree`: how many others each node is linked to, 0: all. `limited`:
-    how many have certificates that do not allow everything."""
+    """What a run consists of. `degree`: how many others each node is linked to, 0: all. `links`:
+    how many each chooses itself, 0: none. `limited`: how many have certificates that do not allow
+    everything. `copies`: on how many machines that are on all is at the end of the work."""
 
     about: str
     nodes: int
@@ -55,6 +57,8 @@ class Scenario:
     seconds: float
     settle_s: float
     degree: int = 0
+    links: int = 0
+    copies: int = 0
     socket_bytes: int = _SOCKET_BYTES
     limited: int = 0
     tier: Tier | None = None  # the only one that has such faults
@@ -101,6 +105,16 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "links of each node; 0: to all others",
         "0 (all) or the number of links of each node",
         lambda value: is_whole(value, 0, _NODES_MAX),
+    ),
+    "links": Setting(
+        "links that each node chooses by itself, at most; 0: it is linked as `degree` says",
+        f"0 or a whole number from 4 to {_LINKS_MAX}",
+        lambda value: value == 0 or is_whole(value, 4, _LINKS_MAX),
+    ),
+    "copies": Setting(
+        "machines that are on and have all, after the work and before faults end; 0: not asked",
+        "a whole number from 0 to 16",
+        lambda value: is_whole(value, 0, 16),
     ),
     "seconds": Setting(
         "seconds of work; faults are spread over them",
@@ -197,6 +211,8 @@ def schedule_to_json(scenario: Scenario, seed: int) -> str:
         "seed": seed,
         "nodes": scenario.nodes,
         "degree": scenario.degree,
+        "links": scenario.links,
+        "copies": scenario.copies,
         "seconds": scenario.seconds,
         "settle_s": scenario.settle_s,
         "socket_bytes": scenario.socket_bytes,

@@ -6,6 +6,7 @@ import pytest
 
 from phextsync.control import placing
 from phextsync.index import CoordinateRange
+from phextsync.node.witness import Witness
 from phextsync.placement.members import Member
 from phextsync.ranges import holds
 from phextsync.replica.guests import Guests
@@ -128,3 +129,10 @@ def test_what_a_visitor_wrote_and_noted_nowhere_is_lost_with_its_node(
 ) -> None:
     monkeypatch.setattr(Guests, "edited", lambda *_: None)
     caught(record_property, _VISITS, 40, r"q\d+z was written at .* from elsewhere, and is lost")
+
+
+def test_what_nobody_says_is_silent_stays_without_its_copies(
+    monkeypatch: pytest.MonkeyPatch, record_property: Record
+) -> None:
+    monkeypatch.setattr(Witness, "look", lambda *_: None)
+    caught(record_property, built_in()["chosen"], 3, r"q\d+z at .* is on 2 disks, expected 3")

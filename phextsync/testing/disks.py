@@ -17,6 +17,15 @@ def texts_on(store: MemoryStore, phext: str) -> dict[Coordinate, str]:
     return {Coordinate.from_key(key): _text(stored) for key, stored in found}
 
 
+def text_on(store: MemoryStore, phext: str, place: Coordinate) -> str:
+    """Return what a start would find of one scroll, "" for nothing and for what is damaged."""
+    try:
+        stored = store.read(phext, place.key)
+    except StoreDamagedError:
+        return ""
+    return "" if stored is None else _text(stored)
+
+
 def fingerprint_on(store: MemoryStore, phext: str, key: bytes) -> bytes:
     """Return the fingerprint of what is stored of one scroll, as the specification defines it
     (docs/reference/protocol.md), empty when it cannot be read."""

@@ -207,6 +207,14 @@ class SetCopies:
 
 
 @dataclass(frozen=True, slots=True)
+class SetPace:
+    """Somebody at a node says after which silence, in seconds, others hold what a member held."""
+
+    node: int
+    repair_after_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class SetRule:
     """Somebody at a node pins a range to members, or has it everywhere, or neither."""
 
@@ -247,6 +255,7 @@ Action: TypeAlias = (
     | SetHeld
     | Follow
     | SetCopies
+    | SetPace
     | SetRule
     | Forget
 )

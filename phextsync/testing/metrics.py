@@ -11,10 +11,12 @@ class Metrics:
     """Counters of a run, over all nodes.
 
     `bytes_needed` counts an update once for each node that lacked it when it came; `updates` are
-    those that nodes received, `redundant` ones changed nothing. A read or write is counted where
+    those that nodes received, `redundant` ones changed nothing. Visits are reads of what a node
+    does not hold; one is answered when it has come. A read or write is counted where
     the machine is on; a read is current when it shows all that is durable anywhere. Buffers are
     the most that one link had under way, and the most messages and notes that a core kept for one.
-    `hops` are the links over which a line travelled to its last receiver. After the last fault,
+    `hops` are the links over which a line travelled to its last receiver. After the last edit,
+    virtual milliseconds until all has its copies on machines that are on. After the last fault,
     virtual milliseconds: until all nodes hold the same on their disks, and until all know it.
     None: not known, or not yet. `without`: metrics that this kind of run does not measure.
     """
@@ -29,6 +31,8 @@ class Metrics:
     commits: int = 0
     writes: int = 0
     writes_accepted: int = 0
+    visits: int = 0
+    visits_answered: int = 0
     reads: int = 0
     reads_answered: int = 0
     reads_current: int = 0
@@ -36,6 +40,7 @@ class Metrics:
     backlog_max: int = 0
     hops_max: int | None = None
     hops_mean: float | None = None
+    copied_ms: int | None = None
     converged_ms: int | None = None
     synced_ms: int | None = None
 
@@ -46,6 +51,7 @@ class Metrics:
             "overhead": _ratio(self.bytes, self.bytes_needed),
             "redundancy": _ratio(self.redundant, self.updates - self.redundant),
             "read_availability": _ratio(self.reads_answered, self.reads),
+            "visit_availability": _ratio(self.visits_answered, self.visits),
             "write_availability": _ratio(self.writes_accepted, self.writes),
             "read_currency": _ratio(self.reads_current, self.reads_answered),
         }

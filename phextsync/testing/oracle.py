@@ -170,6 +170,14 @@ class Oracle:
                 del some[token]
         seen.shown = {p: t for p, t in seen.shown.items() if self.territory.is_held(node, p)}
 
+    def took_in(self, node: int, place: Coordinate, text: str, on_disk: str) -> None:
+        """A node holds a place that it was asked for before, and has something of it."""
+        self.changed(node, place, text)
+        seen = self._of(node)
+        for token in _tokens(on_disk):
+            if seen.waiting.pop(token, False):
+                seen.disk[token] = True
+
     def _leaving(self, node: int, some: Mapping[str, _ValueT]) -> dict[str, _ValueT]:
         is_held, places = self.territory.is_held, self.places
         return {token: value for token, value in some.items() if not is_held(node, places[token])}
@@ -321,6 +329,23 @@ class Oracle:
             for token in seen.shown.get(place, ())
             if seen.disk.get(token)
         )
+
+    def fewest(self, nodes: Sequence[int]) -> tuple[int, str]:
+        """Return on how many disks of these nodes, which are to keep it, the token is that is on
+        the fewest, and which that is."""
+        durable = {
+            token
+            for seen in self._nodes.values()
+            for token, is_there in seen.disk.items()
+            if is_there and token not in self.deleted
+        }
+        found = len(nodes), ""
+        for token in sorted(durable):
+            place = self.places[token]
+            holders = self.territory.holders(nodes, place)
+            copies = sum(self._of(node).disk.get(token, False) for node in holders)
+            found = min(found, (copies, f"{token} at {place}"))
+        return found
 
     def finish(self, texts: Sequence[Mapping[Coordinate, str]]) -> None:
         """Check what all nodes show in the end. Violation when it is not what was promised."""

@@ -122,18 +122,28 @@ class Path:
 
 
 class Paths:
-    """The paths between the nodes of each pair, both ways."""
+    """The paths between the nodes of each pair, both ways; None: between any two, made when they
+    are first asked for."""
 
     def __init__(
-        self, timeline: Timeline, random: Random, pairs: Iterable[tuple[int, int]]
+        self, timeline: Timeline, random: Random, pairs: Iterable[tuple[int, int]] | None
     ) -> None:
-        ways = {way for pair in pairs for way in (pair, pair[::-1])}
+        self._timeline = timeline
+        self._random = random
+        self._is_any = pairs is None
+        self._lasting: list[PathAction] = []  # what concerns also the paths that are not made
+        ways = {way for pair in pairs or () for way in (pair, pair[::-1])}
         self._paths = {way: Path(timeline, random) for way in sorted(ways)}
 
     def between(self, source: int, target: int) -> Path:
         """Return the path from one node to another. PhextsyncError when they are no pair."""
         if (source, target) not in self._paths:
-            raise PhextsyncError(f"expected two nodes of a pair, found {source} and {target}")
+            if not self._is_any:
+                raise PhextsyncError(f"expected two nodes of a pair, found {source} and {target}")
+            way = source, target
+            self._paths[way] = Path(self._timeline, self._random)
+            for action in self._lasting:
+                self._apply(action, {way: self._paths[way]})
         return self._paths[source, target]
 
     def peers(self, node: int) -> list[int]:
@@ -146,14 +156,22 @@ class Paths:
 
     def apply(self, action: PathAction) -> None:
         """Let a fault happen now."""
+        if isinstance(action, Partition | Regions):
+            self._lasting = [each for each in self._lasting if type(each) is not type(action)]
+            self._lasting.append(action)
+        elif isinstance(action, Repair):
+            self._lasting = [each for each in self._lasting if isinstance(each, Regions)]
+        self._apply(action, self._paths)
+
+    def _apply(self, action: PathAction, paths: Mapping[tuple[int, int], Path]) -> None:
         match action:
             case Partition(groups, is_oneway):
-                self._partition(groups, is_oneway=is_oneway)
+                _partition(paths, groups, is_oneway=is_oneway)
             case Hold(source, target):
                 path = self.between(source, target)
                 path.gate(is_blocked=path.is_blocked, is_held=True)
             case Repair():
-                for path in self._paths.values():
+                for path in paths.values():
                     path.gate(is_blocked=False, is_held=False)
             case Shape(source, target):
                 path = self.between(source, target)
@@ -162,7 +180,7 @@ class Paths:
                 path.duplication, path.reordering = action.duplication, action.reordering
             case Regions(groups, latency_s, jitter_s):
                 groups_of = group_of(groups)
-                for (source, target), path in self._paths.items():
+                for (source, target), path in paths.items():
                     if groups_of.get(source) != groups_of.get(target):
                         path.latency_s, path.jitter_s = latency_s, jitter_s
             case _:
@@ -170,14 +188,18 @@ class Paths:
 
     def smooth(self) -> None:
         """Let all paths have the shape that they had at first."""
+        self._lasting = [each for each in self._lasting if not isinstance(each, Regions)]
         for source, target in self._paths:
             self.apply(Shape(source, target, _LATENCY_S))
 
-    def _partition(self, groups: tuple[tuple[int, ...], ...], *, is_oneway: bool) -> None:
-        groups_of = group_of(groups)
-        for (source, target), path in self._paths.items():
-            is_open = is_open_between(groups_of, source, target, is_oneway=is_oneway)
-            path.gate(is_blocked=not is_open, is_held=path.is_held)
+
+def _partition(
+    paths: Mapping[tuple[int, int], Path], groups: tuple[tuple[int, ...], ...], *, is_oneway: bool
+) -> None:
+    groups_of = group_of(groups)
+    for (source, target), path in paths.items():
+        is_open = is_open_between(groups_of, source, target, is_oneway=is_oneway)
+        path.gate(is_blocked=not is_open, is_held=path.is_held)
 
 
 def is_open_between(

@@ -12,6 +12,7 @@ from phextsync.control.placing import placement_of
 from phextsync.errors import StoreFullError
 from phextsync.index import Coordinate
 from phextsync.node.follower import FOLLOW_S, Follower
+from phextsync.node.neighbourhood import Links
 from phextsync.placement.holders import Placement
 from phextsync.ranges import Ranges, intersection
 from phextsync.replica.changes import Change
@@ -24,7 +25,8 @@ from phextsync.sync.limits import Limits
 from phextsync.sync.listener import Listener
 from phextsync.sync.synchronizer import Synchronizer
 from phextsync.sync.timing import GATHER_S, RETRY_S, Timing, commit_pause_s
-from phextsync.testing.disks import fingerprint_on, texts_on
+from phextsync.testing.company import Company, Shared
+from phextsync.testing.disks import fingerprint_on, text_on, texts_on
 from phextsync.testing.mesh import PHEXT
 from phextsync.testing.oracle import Violation
 from phextsync.testing.stage import Stage
@@ -53,6 +55,12 @@ class Connector(Protocol):
     def woke(self, node: "SimulatedNode") -> None:
         """A node was asleep: give it what came meanwhile."""
 
+    def links_of(self, node: "SimulatedNode") -> Links:
+        """Return the links of a node."""
+
+    def dial(self, node: "SimulatedNode", peer: int) -> None:
+        """Let a node dial another one, once."""
+
 
 class SimulatedNode:
     """One node. `life` counts its starts and ends: what was meant for another one is void."""
@@ -69,7 +77,9 @@ class SimulatedNode:
         told_with: frozenset[bytes] | None = None,
         permissions: Permissions = UNRESTRICTED,
         read_placement: Callable[[ReplicaSet, str], Placement] = placement_of,
+        shared: Shared | None = None,
     ) -> None:
+        """`shared`: what it shares with the others where nodes choose their links."""
         self.number = number
         self._told_with = told_with  # its links in the tree, None where all are linked
         self.node_id = id_of(number)
@@ -97,7 +107,9 @@ class SimulatedNode:
         self._core: Synchronizer | None = None
         self._replicas: ReplicaSet | None = None
         self._read_placement = read_placement
+        self._shared = shared
         self._follower: Follower | None = None
+        self.company: Company | None = None
         self._follows_at = math.inf
 
     @property
@@ -126,6 +138,11 @@ class SimulatedNode:
     def clock(self) -> float:
         """Its monotonic clock."""
         return self._stage.now + self._ahead_s
+
+    @property
+    def ahead_s(self) -> float:
+        """By how much that is ahead of the time of the run."""
+        return self._ahead_s
 
     @property
     def held(self) -> Ranges:
@@ -164,8 +181,9 @@ class SimulatedNode:
                 on_edit=self._has_edit,
             ),
         )
-        self._core.tree.is_grown = self._told_with is not None
-        self._core.tree.follow(self._told_with)
+        if self._shared is None:
+            self._core.tree.is_grown = self._told_with is not None
+            self._core.tree.follow(self._told_with)
         replicas.open(PHEXT).subscribe(self._changed)
         replicas.listen(
             ReplicaListener(
@@ -173,15 +191,43 @@ class SimulatedNode:
             )
         )
         self._follows_at = math.inf
-        self._follower = Follower(
-            replicas,
-            name=self.name,
-            changed=self._follow_later,
-            read=self._read_placement,
-        )
+        self._begin_to_follow()
         self._stage.note("start", self.number)
         self.tick()
         self._connector.started(self)
+
+    def _begin_to_follow(self) -> None:
+        if self._shared is None:
+            self._follower = Follower(
+                self.replicas,
+                name=self.name,
+                changed=self._follow_later,
+                read=self._read_placement,
+            )
+            return
+        self.company = Company(
+            self.core,
+            self._connector.links_of(self),
+            self._shared,
+            name=self.name,
+            random=self._random,
+            after=self._after,
+            clock=lambda: self.clock,
+            dial=lambda node_id: self._connector.dial(self, number_of(node_id)),
+            changed=self._follow_later,
+        )
+
+    def _after(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call something later, if this life lasts until then, and when it is awake."""
+        life = self.life
+
+        def due() -> None:
+            if self.life == life and self.is_awake:
+                call()
+            elif self.life == life:
+                self._stage.at(self._asleep_until, due)
+
+        self._stage.at(self._stage.now + seconds, due)
 
     def _has_edit(self, link: int) -> None:
         if self.is_editing:
@@ -231,7 +277,7 @@ class SimulatedNode:
         self.life += 1
         self.is_up = False
         self._connector.ended(self, is_silent=is_silent)
-        self._core = self._replicas = self._follower = None
+        self._core = self._replicas = self._follower = self.company = None
 
     # -- time ------------------------------------------------------------------------------
 
@@ -295,24 +341,25 @@ class SimulatedNode:
         if phext == PHEXT:
             copies = self.replicas.holding.hold(PHEXT).copies
             self._stage.note("holds", self.number, *self.held)
-            self._stage.oracle.holds(self.number, self.held, copies or 1)
+            oracle = self._stage.oracle
+            oracle.holds(self.number, self.held, copies or 1)
+            for place in oracle.visits.become_held(self.number, oracle.territory.is_held):
+                on_disk = text_on(self.store, PHEXT, place)
+                oracle.took_in(self.number, place, self.replica.get(place, ""), on_disk)
 
     def _follow_later(self) -> None:
         if self._follows_at == math.inf:
             self._follows_at = self._stage.now + FOLLOW_S
-            life = self.life
-            self._stage.at(self._follows_at, lambda: self._follow(life))
+            self._after(FOLLOW_S, self._follow)
 
-    def _follow(self, life: int) -> None:
-        if self.life != life or self._follower is None:
-            return
-        if not self.is_awake:
-            self._stage.at(self._asleep_until, lambda: self._follow(life))
-            return
+    def _follow(self) -> None:
         self._follows_at = math.inf
-        for turn in self._follower.begin():
-            self._follower.take(turn, turn.ranges())
-        self._follower.end()
+        if self.company is not None:
+            self.company.follow()
+        elif self._follower is not None:
+            for turn in self._follower.begin():
+                self._follower.take(turn, turn.ranges())
+            self._follower.end()
 
     @property
     def is_following_later(self) -> bool:
@@ -327,7 +374,7 @@ class SimulatedNode:
 
     def _changed(self, change: Change) -> None:
         if not self.is_editing and change.missed is None:
-            source = None if change.origin is None else int.from_bytes(change.origin, "big")
+            source = None if change.origin is None else number_of(change.origin)
             for place in change.coordinates:
                 if (PHEXT, place) in self.replicas.guests:
                     continue  # whoever asks for it next says what it shows
@@ -404,6 +451,11 @@ class SimulatedNode:
                 if expected and self.replica.index.fingerprint_of(place) != expected:
                     raise Violation(f"the fingerprint at {place} on {self.number} is of other text")
                 return
+
+
+def number_of(node_id: bytes) -> int:
+    """Return the number of a simulated node."""
+    return int.from_bytes(node_id, "big")
 
 
 def id_of(number: int) -> bytes:

@@ -5,7 +5,7 @@
 * What a visitor wrote and its node has on its disk is at the holders in the end.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from phextsync.index import Coordinate
 
@@ -58,7 +58,13 @@ class Visits:
         for key in [key for key in self._seen if key[0] == node]:
             del self._seen[key]
 
-    def held(self, node: int, is_held: "Iterable[Coordinate]") -> None:
-        """A node holds these places now: they are no visits any more."""
-        for place in is_held:
+    def become_held(
+        self, node: int, is_held: Callable[[int, Coordinate], bool]
+    ) -> list[Coordinate]:
+        """A node holds something else now: return what it was asked for and holds. That is visited
+        no more."""
+        found = [place for at, place in self._places if at == node and is_held(node, place)]
+        for place in found:
+            del self._places[node, place]
             self._seen.pop((node, place), None)
+        return found

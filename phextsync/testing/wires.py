@@ -1,7 +1,7 @@
 """Wires: links of simulated nodes, as TCP has them. What breaks is noticed at once by an end that
 can hear of it, else by the silence (see `faults`)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +10,7 @@ from typing import Final
 
 from phextsync.errors import ProtocolError
 from phextsync.index import Coordinate
+from phextsync.node.links import ACCEPTED_PER_DIALLED
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Live, Part, Ping, Updates
@@ -20,10 +21,11 @@ from phextsync.testing.mesh import PHEXT
 from phextsync.testing.metrics import Metrics
 from phextsync.testing.oracle import Violation
 from phextsync.testing.paths import Paths
-from phextsync.testing.simulated_node import SimulatedNode
+from phextsync.testing.simulated_node import SimulatedNode, id_of
 from phextsync.testing.stage import Stage
 
 _PING_S: Final = 0.01
+_HANDSHAKES: Final = 4  # ways that a dial takes
 _TEXT_KINDS: Final = tuple(  # the second byte of a frame is the kind of its message
     encode(message)[1:2]
     for message in (Updates("", ()), Live("", ()), Part("", Coordinate(*[1] * 9), 0, 1, b""))
@@ -41,34 +43,39 @@ class _Connection:
     open: dict[int, bool]
     under_way: dict[int, int]  # bytes sent by a node and not yet received
     last: dict[int, dict[Rubbish, bytes]]  # frames that a node sent last, to be changed
+    dialler: int
+    since: float
 
     def other(self, node: int) -> int:
         return self.ends[1] if node == self.ends[0] else self.ends[0]
 
 
 class Wires:
-    """Links each pair of nodes whenever it can be linked."""
+    """Links each pair of nodes whenever it can be linked; None: those that nodes dial."""
 
     def __init__(
         self,
         stage: Stage,
-        pairs: Sequence[tuple[int, int]],
+        pairs: Sequence[tuple[int, int]] | None,
         *,
         limits: Limits,
         socket_bytes: int,
+        links_max: int = 0,
     ) -> None:
         self._stage = stage
         self._random = stage.random("links")
         self.paths = Paths(stage, self._random, pairs)
-        self._pairs = pairs
+        self._pairs = pairs or ()
+        self._links_max = links_max
         self._limits = limits
         self._socket_bytes = socket_bytes
         self._nodes: dict[int, SimulatedNode] = {}
         self._inboxes: dict[int, list[tuple[_Connection, bytes]]] = {}  # of those that sleep
         self._ready: dict[int, dict[int, None]] = {}  # on which links nodes are about to send
-        self._dialling = dict.fromkeys(pairs, False)
-        self._backoff_s = dict.fromkeys(pairs, BACKOFF_MIN_S)
+        self._dialling = dict.fromkeys(self._pairs, False)
+        self._backoff_s = dict.fromkeys(self._pairs, BACKOFF_MIN_S)
         self._connections: dict[int, _Connection] = {}
+        self._of: dict[int, dict[int, _Connection]] = {}  # the open ends of each node
         self._connected: dict[tuple[int, int], int] = {}
         self._number = 0
         self.is_quiet = False
@@ -81,18 +88,18 @@ class Wires:
         self._nodes[node.number] = node
         self._inboxes[node.number] = []
         self._ready[node.number] = {}
+        self._of.setdefault(node.number, {})
         for pair in self._pairs:
             if node.number in pair:
                 self._dial_later(pair, 0.0)
 
     def ended(self, node: SimulatedNode, *, is_silent: bool) -> None:
         """A node is gone; its peers hear of it, if they can and the machine still tells."""
-        for connection in list(self._connections.values()):
-            if node.number in connection.ends:
-                if is_silent:
-                    self._half_close(connection, node.number)
-                else:
-                    self._end(connection, node.number)
+        for connection in list(self._of[node.number].values()):
+            if is_silent:
+                self._half_close(connection, node.number)
+            else:
+                self._end(connection, node.number)
 
     def woke(self, node: SimulatedNode) -> None:
         """A node was asleep: give it what came meanwhile, and let it go on."""
@@ -100,9 +107,8 @@ class Wires:
         for connection, frame in inbox:
             self._receive(connection, node, frame)
         node.tick()
-        for number, connection in list(self._connections.items()):
-            if node.number in connection.ends:
-                self.is_ready(node, number)
+        for number in list(self._of[node.number]):
+            self.is_ready(node, number)
 
     def is_ready(self, node: SimulatedNode, link: int) -> None:
         """A node may have a frame to send on a link."""
@@ -133,9 +139,8 @@ class Wires:
     def ping_while_asleep(self, node: SimulatedNode, life: int) -> None:
         """Let a node that neither reads nor works seem to live."""
         if node.life == life and node.is_up and not node.is_awake:
-            for connection in list(self._connections.values()):
-                if connection.open.get(node.number):
-                    self._transmit(connection, node.number, encode(Ping(0)))
+            for connection in list(self._of[node.number].values()):
+                self._transmit(connection, node.number, encode(Ping(0)))
             self._stage.at(self._stage.now + _PING_S, lambda: self.ping_while_asleep(node, life))
 
     def send_garbage(self, source: int, target: int, of: Rubbish) -> None:
@@ -161,6 +166,27 @@ class Wires:
 
     # -- dialling --------------------------------------------------------------------------
 
+    def links_of(self, node: SimulatedNode) -> "LinksOf":
+        """Return the links of a node."""
+        return LinksOf(node, self._of.setdefault(node.number, {}))
+
+    def dial(self, node: SimulatedNode, peer: int) -> None:
+        """Let a node dial another one, once."""
+        pair = (min(node.number, peer), max(node.number, peer))
+        if not self._dialling.get(pair) and pair not in self._connected:
+            self._dialling[pair] = True
+            path, life = self.paths.between(node.number, peer), node.life
+            due = self._stage.now + _HANDSHAKES * path.latency_s
+            self._stage.at(due, lambda: self._dialled(pair, node, life))
+
+    def _dialled(self, pair: tuple[int, int], node: SimulatedNode, life: int) -> None:
+        self._dialling[pair] = False
+        ends = [self._nodes[number] for number in pair]
+        is_there = node.life == life and all(end.is_awake for end in ends)
+        has_room = all(len(self._of[n]) < ACCEPTED_PER_DIALLED * self._links_max for n in pair)
+        if is_there and has_room and pair not in self._connected and self.paths.are_open(*pair):
+            self._connect(pair, node.number)
+
     def _dial_later(self, pair: tuple[int, int], delay_s: float) -> None:
         if not self._dialling[pair]:
             self._dialling[pair] = True
@@ -172,13 +198,13 @@ class Wires:
             return
         if all(self._nodes[n].is_awake for n in pair) and self.paths.are_open(*pair):
             self._backoff_s[pair] = BACKOFF_MIN_S
-            self._connect(pair)
+            self._connect(pair, pair[0])
             return
         delay_s = self._backoff_s[pair]
         self._backoff_s[pair] = min(2 * delay_s, BACKOFF_MAX_S)
         self._dial_later(pair, delay_s * (0.5 + self._random.random()))
 
-    def _connect(self, pair: tuple[int, int]) -> None:
+    def _connect(self, pair: tuple[int, int], dialler: int) -> None:
         self._number += 1
         connection = _Connection(
             self._number,
@@ -186,18 +212,20 @@ class Wires:
             dict.fromkeys(pair, True),
             dict.fromkeys(pair, 0),
             {end: {} for end in pair},
+            dialler,
+            self._stage.now,
         )
         self._connections[self._number] = connection
         self._connected[pair] = self._number
         self._stage.note("connect", *pair)
         for number, peer in (pair, pair[::-1]):
             node, peer_id = self._nodes[number], self._nodes[peer].node_id
-            is_dialling = number == pair[0]
+            self._of[number][connection.number] = connection
             node.core.link_opened(
                 node.clock,
                 connection.number,
                 peer_id,
-                dialled=is_dialling,
+                dialled=number == dialler,
                 permissions=self._nodes[peer].permissions,
             )
 
@@ -291,6 +319,7 @@ class Wires:
         if not connection.open[end]:
             return
         connection.open[end] = False
+        del self._of[end][connection.number]
         node = self._nodes[end]
         self._stage.note("close", connection.number, end)
         if node.is_up:
@@ -308,7 +337,8 @@ class Wires:
     def _lose(self, connection: _Connection) -> None:
         if self._connected.get(connection.ends) == connection.number:
             del self._connected[connection.ends]
-            self._dial_later(connection.ends, self._backoff_s[connection.ends])
+            if connection.ends in self._backoff_s:
+                self._dial_later(connection.ends, self._backoff_s[connection.ends])
 
     def count_open(self, metrics: Metrics) -> None:
         """Count what came over the links that are open."""
@@ -316,6 +346,31 @@ class Wires:
             for end, is_open in connection.open.items():
                 if is_open:
                     _count(metrics, self._nodes[end].core.traffic(connection.number))
+
+
+class LinksOf:
+    """The links of one node, by its clock."""
+
+    def __init__(self, node: SimulatedNode, links: Mapping[int, _Connection]) -> None:
+        self._node = node
+        self._links = links
+
+    def connected(self) -> set[bytes]:
+        """Return the node ids at the other ends."""
+        return {id_of(link.other(self._node.number)) for link in self._links.values()}
+
+    def admitted(self) -> set[bytes]:
+        """Return the same: nobody is refused."""
+        return self.connected()
+
+    def dialled_before(self, time: float) -> list[tuple[int, bytes]]:
+        """Return number and peer of the links that this node has dialled, before a time."""
+        own, ahead_s = self._node.number, self._node.ahead_s
+        return [
+            (link.number, id_of(link.other(own)))
+            for link in self._links.values()
+            if link.dialler == own and link.since + ahead_s < time
+        ]
 
 
 def _count(metrics: Metrics, traffic: Traffic) -> None:

@@ -2,15 +2,22 @@
 
 from typing import TypeAlias
 
-from phextsync.control.placing import add_boundaries, follow, retire, set_copies, set_rule
+from phextsync.control.placing import (
+    add_boundaries,
+    follow,
+    retire,
+    set_copies,
+    set_pace,
+    set_rule,
+)
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.placement.policy import Rule
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.testing.faults import Follow, Forget, SetCopies, SetHeld, SetRule
+from phextsync.testing.faults import Follow, Forget, SetCopies, SetHeld, SetPace, SetRule
 from phextsync.testing.mesh import PHEXT
 from phextsync.testing.simulated_node import id_of
 
-Wish: TypeAlias = SetHeld | Follow | SetCopies | SetRule | Forget
+Wish: TypeAlias = SetHeld | Follow | SetCopies | SetPace | SetRule | Forget
 """The actions that a user of a node asks for."""
 
 
@@ -25,6 +32,8 @@ def tell(replicas: ReplicaSet, wish: Wish) -> None:
             set_copies(replicas, PHEXT, copies or None)
             if cuts:
                 add_boundaries(replicas, PHEXT, map(Coordinate.parse, cuts))
+        case SetPace(_, repair_after_s):
+            set_pace(replicas, PHEXT, repair_after_s, None)
         case SetRule(_, range_, members, everywhere):
             pinned = tuple(sorted(id_of(member) for member in members))
             set_rule(replicas, PHEXT, Rule(CoordinateRange.parse(range_), pinned, everywhere))

@@ -33,6 +33,7 @@ _UNICODE: Final = "aé\u0301ßאبक中\U0001f600\u200d\U0001f469 \t\r"
 _BULK: Final = 50
 LIBRARIES: Final = 12
 """Libraries in which users of the workload `shelves` write."""
+_NODES_PER_LIBRARY: Final = 4  # of meshes of many nodes
 _SHELF: Final = 3
 
 
@@ -81,6 +82,12 @@ class Workload:
             _STEPS[self.kind](mesh, node, source)
 
 
+def libraries(nodes: int) -> int:
+    """Return in how many libraries the shelves of so many nodes are: where there are more nodes,
+    there is more to hold."""
+    return max(LIBRARIES, nodes // _NODES_PER_LIBRARY)
+
+
 def _line(mesh: Mesh, source: Random) -> str:
     return f"{mesh.oracle.token()} {' '.join(source.choices(_WORDS, k=source.randint(0, 6)))}\n"
 
@@ -123,12 +130,12 @@ def _edit_lines(mesh: Mesh, node: int, source: Random, place: Coordinate) -> Non
 
 
 def _shelf(mesh: Mesh, node: int, source: Random) -> None:
-    library, number = source.randint(1, LIBRARIES), source.randint(1, _SHELF)
+    library, number = source.randint(1, libraries(mesh.count)), source.randint(1, _SHELF)
     _edit_lines(mesh, node, source, Coordinate(library, 1, 1, 1, 1, 1, 1, 1, number))
 
 
 def _visit(mesh: Mesh, node: int, source: Random) -> None:
-    library, number = source.randint(1, LIBRARIES), source.randint(1, _SHELF)
+    library, number = source.randint(1, libraries(mesh.count)), source.randint(1, _SHELF)
     place = Coordinate(library, 1, 1, 1, 1, 1, 1, 1, number)
     writes = source.random() < 0.5
     cast("Visited", mesh).visit(node, place, writes=writes)  # its scenarios are for no other tier

@@ -20,6 +20,7 @@ from phextsync.sync.limits import Limits
 from phextsync.sync.timing import Timing
 from phextsync.testing import wishes
 from phextsync.testing.agreement import Agreement
+from phextsync.testing.company import Shared
 from phextsync.testing.disks import texts_on
 from phextsync.testing.faults import (
     Action,
@@ -45,6 +46,7 @@ from phextsync.testing.faults import (
 )
 from phextsync.testing.mesh import PHEXT, Editor
 from phextsync.testing.metrics import Metrics
+from phextsync.testing.oracle import Violation
 from phextsync.testing.simulated_node import SimulatedNode, id_of
 from phextsync.testing.stage import Stage
 from phextsync.testing.wires import Wires
@@ -56,10 +58,14 @@ _CHECK_PER_NODE_S: Final = 1 / 10_000
 _CHECK_S: Final = 0.01
 _CLAIMS_S: Final = 0.25
 _QUIET_S: Final = 0.5
+_REPAIR_S: Final = 1.0
+_DIALS_S: Final = 1.0  # a visitor waits for a link at most, as a whole node does
+_DIAL_LOOK_S: Final = 0.02
 
 
 class World:
     """Nodes 0 to `count` - 1, each pair of `overlay` linked whenever it can be (None: all pairs).
+    With `links_max` nodes choose themselves with whom they are linked, at most with so many.
 
     Call `schedule` and `apply`, then `run_until`; `settle` ends a run and checks it.
     """
@@ -70,6 +76,7 @@ class World:
         count: int,
         *,
         overlay: Iterable[tuple[int, int]] | None = None,
+        links_max: int = 0,
         timing: Timing | None = None,
         socket_bytes: int = _SOCKET_BYTES,
         permissions: Mapping[int, Permissions] | None = None,
@@ -80,15 +87,32 @@ class World:
         self._stage = stage = Stage(seed, trace)
         self.oracle = stage.oracle
         self.metrics = stage.metrics
-        pairs = [(a, b) for b in range(count) for a in range(b)]
-        limits, timing = Limits(), timing or Timing()
+        self._make_nodes(overlay, links_max, timing or Timing(), socket_bytes, permissions or {})
+        self._agreement = Agreement(self._nodes, self._wires)
+        for node in self._nodes:
+            node.start()
+        self._check_claims(0)
+
+    def _make_nodes(
+        self,
+        overlay: Iterable[tuple[int, int]] | None,
+        links_max: int,
+        timing: Timing,
+        socket_bytes: int,
+        permissions: Mapping[int, Permissions],
+    ) -> None:
+        count, stage, limits = self.count, self._stage, Limits()
+        pairs = [] if links_max else [(a, b) for b in range(count) for a in range(b)]
         linked = pairs if overlay is None else sorted(overlay)
-        tree = _tree(count, linked)
+        is_sparse = len(linked) < len(pairs)
+        tree = _tree(count, linked) if is_sparse else []
+        shared = Shared([*map(id_of, range(count))], links_max) if links_max else None
         self._wires = Wires(
             stage,
-            linked,
+            None if links_max else linked,
             limits=limits,
             socket_bytes=socket_bytes,
+            links_max=links_max,
         )
         disks_random = stage.random("disks")
         self._nodes = [
@@ -99,18 +123,15 @@ class World:
                 disks_random,
                 timing=timing,
                 limits=limits,
-                told_with=None if len(linked) == len(pairs) else tree[number],
-                permissions=(permissions or {}).get(number, UNRESTRICTED),
+                told_with=tree[number] if is_sparse else None,
+                permissions=permissions.get(number, UNRESTRICTED),
+                shared=shared,
             )
             for number in range(count)
         ]
-        for number, allowed in (permissions or {}).items():
+        for number, allowed in permissions.items():
             readable, writable = allowed.readable(PHEXT), allowed.writable(PHEXT)
             self.oracle.territory.permit(number, readable, writable)
-        self._agreement = Agreement(self._nodes, self._wires)
-        for node in self._nodes:
-            node.start()
-        self._check_claims(0)
 
     # -- what users of a run call ----------------------------------------------------------
 
@@ -186,13 +207,44 @@ class World:
         simulated, visits = self._nodes[node], self.oracle.visits
         if not self.is_up(node) or self.oracle.territory.is_held(node, place):
             return
-        life = simulated.life
         visits.visit(node, place)
+        self.metrics.visits += 1
+        self._ask(simulated, simulated.life, place, writes, may_dial=True)
 
-        def told(_: bool) -> None:
-            self.at(self.now, lambda: self._visited(simulated, life, place, writes))
+    def _ask(
+        self, node: SimulatedNode, life: int, place: Coordinate, writes: bool, *, may_dial: bool
+    ) -> None:
+        """Let a node ask for a scroll; where no peer holds it, link it with such that do."""
 
-        simulated.core.fetching.fetch(simulated.clock, PHEXT, place, told)
+        def told(is_here: bool) -> None:
+            if is_here or not may_dial:
+                self.at(self.now, lambda: self._visited(node, life, place, writes))
+            else:
+                self.at(self.now, lambda: self._dial_holders(node, life, place, writes))
+
+        node.core.fetching.fetch(node.clock, PHEXT, place, told)
+
+    def _dial_holders(
+        self, node: SimulatedNode, life: int, place: Coordinate, writes: bool
+    ) -> None:
+        if node.life != life or not node.is_awake:
+            return
+        if node.company is None:
+            self._visited(node, life, place, writes)
+            return
+        wanted = node.company.ask_for_holders(PHEXT, place)
+        until = self.now + _DIALS_S
+
+        def look() -> None:
+            if node.life != life or not node.is_awake:
+                return
+            ready = {peer_id for _, peer_id, _ in node.core.peers()}
+            if ready & wanted or self.now >= until:
+                self._ask(node, life, place, writes, may_dial=False)
+            else:
+                self.at(self.now + _DIAL_LOOK_S, look)
+
+        look()
 
     def _visited(self, node: SimulatedNode, life: int, place: Coordinate, writes: bool) -> None:
         if node.life != life or not node.is_awake:
@@ -201,6 +253,7 @@ class World:
         if self.oracle.territory.is_held(number, place) or (PHEXT, place) not in guests:
             return
         self.metrics.reads += 1
+        self.metrics.visits_answered += 1
         text = node.replica.get(place, "")
         self.metrics.reads_answered += 1
         self.oracle.visited(number, place, text)
@@ -233,6 +286,19 @@ class World:
         return self._stage.trace.digest()
 
     # -- the end of a run ------------------------------------------------------------------
+
+    def repair(self, copies: int, within_s: float) -> None:
+        """Wait until all that is on a disk is on those of so many nodes that are on and hold it,
+        while what is wrong goes on. Violation when it is not within that time."""
+        began = self.now
+        while (fewest := self.oracle.fewest(self._on()))[0] < copies:
+            if self.now > began + within_s:
+                raise Violation(f"{fewest[1]} is on {fewest[0]} disks, expected {copies}")
+            self.run_until(self.now + _REPAIR_S)
+        self.metrics.copied_ms = round(1000 * (self.now - began))
+
+    def _on(self) -> list[int]:
+        return [node.number for node in self._nodes if node.is_up]
 
     def settle(self, within_s: float) -> None:
         """End every fault, let all nodes run, and wait until all are equal that hold the same; then
