@@ -13,6 +13,8 @@ from phextsync.control.frames import Value
 from phextsync.errors import NotHeldError, NotSyncedError, PhextsyncError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node.foreign import Foreign
+from phextsync.sync.hosting import Hosting
+from phextsync.sync.messages import Survey, Surveyed, Verdict
 from phextsync.testing import Crash, MemoryMesh, Partition, Repair, Restart
 from phextsync.testing.mesh import PHEXT
 from sims.processes import PATIENCE_S, POLL_S, mesh
@@ -158,6 +160,29 @@ def test_a_long_range_is_surveyed_in_pages() -> None:
 
 
 _at = "1.1.1/1.1.1/1.1.1"
+
+
+def test_a_holder_that_tells_of_nothing_and_never_ends_is_believed_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = 0
+
+    def never_ends(hosting: Hosting, survey: Survey) -> Surveyed:
+        nonlocal asked
+        asked += 1
+        rest = None if asked > 200 else CoordinateRange.of(survey.range.lower).upper
+        return Surveyed(survey.number, Verdict.GIVEN, rest)
+
+    async def body(mesh: MemoryMesh) -> None:
+        monkeypatch.setattr(Hosting, "_surveyed", never_ends)
+        page = await mesh.node(2).survey(EVERYTHING, PHEXT)
+        assert [row.coordinate for row in page.scrolls] == [_A]
+        (unanswered,) = page.unanswered
+        assert page.rest is None
+        assert _C in unanswered
+        assert asked <= 32
+
+    _run(body)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from phextsync.sync.synchronizer import Synchronizer
 
 _PAGE_SCROLLS: Final = 256
 _AT_ONCE: Final = 16  # holders that are asked, and scrolls that are fetched, for one page
+_EMPTY_MAX: Final = 16  # answers in a row that tell of nothing, and of more to come
 _HELD_BYTES: Final = 64 << 10
 _TEXT_BYTES_MAX: Final = 64 << 20
 
@@ -160,9 +161,14 @@ class Foreign:
             looks = [partial(self._look, phext, piece, with_texts) for piece in some]
             for piece, told in zip(some, await at_once(looks, _AT_ONCE), strict=True):
                 page.add(told)
+                empty = 0
                 while told.after is not None and not page.is_full:
                     rest = CoordinateRange(told.after, piece.upper)
-                    told = await self._look(phext, rest, with_texts)
+                    empty = 0 if told.rows else empty + 1
+                    if empty < _EMPTY_MAX:
+                        told = await self._look(phext, rest, with_texts)
+                    else:
+                        told = Look([], None, (rest,))
                     page.add(told)
                 if page.is_full:
                     return page.end(piece.upper if told.after is None else told.after)
