@@ -14,7 +14,7 @@ from phextsync.sync.synchronizer import Synchronizer
 PASSING_S: Final = 30.0
 """So long a passing link is kept after it was asked for."""
 
-_UNHEARD: Final = 4  # dialled at a time
+_UNHEARD: Final = 1  # dialled at a time: all nodes try, and one link joins two parts of a mesh
 _SETTLES_S: Final = 5.0  # a link is kept at least, while its node learns who there is
 _SURPLUS: Final = "links to others are preferred"
 
@@ -101,7 +101,7 @@ class Neighbourhood:
             return True
         if peer_id in self._others:
             return peer_id in self._lasting
-        return dialling < max(_UNHEARD, self.links_max - len(self._links.connected()))
+        return dialling < (_UNHEARD if self._others else self.links_max)
 
     def here(self) -> set[bytes]:
         """Return the nodes that are heard of now, linked or not."""
