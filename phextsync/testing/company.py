@@ -26,7 +26,6 @@ from phextsync.sync.reconcile import scope_digest
 from phextsync.sync.synchronizer import Synchronizer
 
 _REVIEW_S: Final = 1.0
-_UNHEARD: Final = 4  # of those that nobody hears of are tried at a time
 _KEPT: Final = 256
 
 _Slots: TypeAlias = frozenset[tuple[Pair, int]]
@@ -144,13 +143,17 @@ class Company:
             self._dial(node_id)
 
     def _dial_unheard(self) -> None:
-        """Dial some that nobody hears of: all of them where this node has just started."""
+        """Dial some that nobody hears of, as many as there is room for."""
         linked, here, now = self._links.connected(), self._neighbourhood.here(), self._clock()
         known = linked | here | {self._core.node_id}
         unheard = [node_id for node_id in self._shared.everybody if node_id not in known]
-        few = max(_UNHEARD, self._shared.links_max - len(linked))
-        for node_id in self._random.sample(unheard, min(few, len(unheard))):
+        self._random.shuffle(unheard)
+        dialling = 0
+        for node_id in unheard:
+            if not self._neighbourhood.has_room(now, node_id, dialling):
+                break
             if self._neighbourhood.wants(now, node_id):
+                dialling += 1
                 self._dial(node_id)
 
     # -- what is placed --------------------------------------------------------------------
