@@ -1,14 +1,21 @@
 """Whole nodes that may not be linked with all others, in memory and virtual time."""
 
+import math
+
 import pytest
+import trio
 
 from phextsync.control import placing
+from phextsync.discovery import Address
+from phextsync.errors import LinkError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.neighbourhood import PASSING_S
 from phextsync.placement.policy import Rule
 from phextsync.testing import Crash, Fault, MemoryMesh
 from phextsync.testing.faults import Partition, Repair
+from phextsync.testing.memory_links import MemoryLinks
 from phextsync.testing.mesh import PHEXT
+from phextsync.transport import CONNECT_TIMEOUT_S, SecureLink
 
 _A = Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1)
 _COUNT, _LINKS_MAX = 12, 5
@@ -151,5 +158,57 @@ def test_a_holder_beyond_the_links_is_linked_with_for_a_read() -> None:
         assert mesh.node(far).core.node_id not in ours.links.admitted()
         assert await ours.fetch(at, PHEXT) == "far\n"
         assert mesh.node(far).core.node_id in ours.links.admitted()
+
+    mesh.run(body)
+
+
+_HANGS, _REFUSES = "10.0.0.1", "10.0.0.2"
+_STRANGERS = 60
+
+
+def _have_strangers(monkeypatch: pytest.MonkeyPatch) -> tuple[list[float], list[int]]:
+    """Let there be addresses where nobody ever answers, and such that refuse. Return when one that
+    refuses was dialled, and how many were being dialled at a time where nobody answers."""
+    refused: list[float] = []
+    hanging: list[int] = [0]
+    connect = MemoryLinks.connect
+
+    async def connect_or_not(links: MemoryLinks, host: str, port: int) -> SecureLink:
+        if host == _HANGS:
+            hanging.append(hanging[-1] + 1)
+            await trio.sleep(CONNECT_TIMEOUT_S)
+            hanging.append(hanging[-1] - 1)
+            raise LinkError("no answer")
+        if host == _REFUSES:
+            refused.append(trio.current_time())
+            raise LinkError("refused")
+        return await connect(links, host, port)
+
+    monkeypatch.setattr(MemoryLinks, "connect", connect_or_not)
+    return refused, hanging
+
+
+@pytest.mark.parametrize(("count", "at_once"), [(3, 20), (1, 11 * _LINKS_MAX)])
+def test_where_nobody_answers_nobody_waits_for_it(
+    count: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh = MemoryMesh(7, count, links_max=_LINKS_MAX)
+    refused, hanging = _have_strangers(monkeypatch)
+
+    async def body() -> None:
+        dialler = mesh.node(0).dialler
+        async with trio.open_nursery() as nursery:
+            for port in range(_STRANGERS):
+                dialler.dial(nursery, Address(_HANGS, port), None, is_neighbour=True)
+            await mesh.run_until(20)
+            dialler.dial(nursery, Address(_REFUSES, 1), None, is_neighbour=False)
+            began = trio.current_time()
+            await mesh.run_until(400)
+            nursery.cancel_scope.cancel()
+        assert refused[0] - began < _STRANGERS / 2 + 5  # half a second for each
+        pauses = [b - a for a, b in zip(refused, [*refused[1:], math.inf], strict=True)][:-1]
+        assert len(pauses) >= 5
+        assert max(pauses) < 130  # at most a minute and a half, and one more turn of the others
+        assert max(hanging) <= at_once
 
     mesh.run(body)

@@ -28,6 +28,7 @@ TARGETS_MAX: Final = 512
 _NEIGHBOUR_S: Final = 3600.0
 _HEAD_START_S: Final = 0.25  # of one address of a peer over its others, as RFC 8305 has it
 _NEXT_PLACE_S: Final = 0.02  # so late the next address of a peer is looked at
+_HANGS_S: Final = 0.5  # after which a dial that has no answer keeps no other from being made
 _ANY_S: Final = 1.0  # at most, for one of them
 _BLOCKED: Final = "blocked on this node"
 
@@ -69,7 +70,7 @@ class Dialler:
         self._boundary = boundary
         self._random = random
         self._neighbourhood = neighbourhood
-        self._dialling = 0
+        self._dialling: list[float] = []  # since when, of the dials that have no answer yet
         self._targets: dict[Address, _Target] = {}
         self._head_starts: dict[bytes, float] = {}  # until when a dial of a peer goes alone
 
@@ -131,29 +132,40 @@ class Dialler:
             await self._links.gate.passed()
             while True:
                 await trio.sleep(target.place * _NEXT_PLACE_S)
-                if self._wants(target) and self._may_dial(target.peer_id):
+                has_turn = self._wants(target) and self._may_dial(target.peer_id)
+                if has_turn:
                     with self._boundary.around(f"dialling {target.address}") as outcome:
                         await self._dial_once(target)
                     if outcome.error is not None:
                         _note_failure(target, one_line(outcome.error))
                 target.wake = trio.Event()
-                rest_s = target.backoff_s if self._wants(target) else BACKOFF_MAX_STRANGER_S
+                rest_s = self._rest_s(target, has_had_turn=has_turn)
                 with trio.move_on_after(rest_s * (0.5 + self._random.random())):
                     await target.wake.wait()
+
+    def _rest_s(self, target: _Target, *, has_had_turn: bool) -> float:
+        """Return after how long to look at an address again."""
+        if not self._wants(target):
+            return BACKOFF_MAX_STRANGER_S
+        return target.backoff_s if has_had_turn else min(target.backoff_s, BACKOFF_MAX_S)
 
     async def _dial_once(self, target: _Target) -> None:
         host, port = target.address.host, target.address.port
         peer_id = target.peer_id
-        self._dialling += 1
+        began = trio.current_time()
+        self._dialling.append(began)
         if peer_id is not None:
-            self._head_starts[peer_id] = trio.current_time() + _HEAD_START_S
+            self._head_starts[peer_id] = began + _HEAD_START_S
         try:
             secure = await self._network.connect(host, port)
         except LinkError as error:
             _note_failure(target, str(error))
+            took_s = trio.current_time() - began
+            if took_s > _HANGS_S:  # others are to have their turn
+                target.backoff_s = max(target.backoff_s, min(took_s, _backoff_max_s(target)))
             return
         finally:
-            self._dialling -= 1
+            self._dialling.remove(began)
             if peer_id is not None:
                 self._head_starts.pop(peer_id, None)
         try:
@@ -194,11 +206,12 @@ class Dialler:
     def _may_dial(self, peer_id: bytes | None) -> bool:
         """Whether to dial now: not while another address of the peer was dialled just now, since
         who dials two at a time makes two links and ends one; nor more peers than there is room
-        for."""
+        for. One that has not answered for a while takes none."""
         now = trio.current_time()
         if peer_id is not None and now < self._head_starts.get(peer_id, -math.inf):
             return False
-        return self._neighbourhood.has_room(now, peer_id, self._dialling)
+        dialling = sum(now - began < _HANGS_S for began in self._dialling)
+        return self._neighbourhood.has_room(now, peer_id, dialling)
 
     # -- on demand -------------------------------------------------------------------------
 
@@ -286,6 +299,9 @@ def _note_failure(target: _Target, reason: str) -> None:
 
 
 def _longer_backoff_s(target: _Target) -> float:
+    return min(2 * target.backoff_s, _backoff_max_s(target))
+
+
+def _backoff_max_s(target: _Target) -> float:
     is_near = target.is_neighbour and target.is_proven
-    limit = BACKOFF_MAX_S if is_near else BACKOFF_MAX_STRANGER_S
-    return min(2 * target.backoff_s, limit)
+    return BACKOFF_MAX_S if is_near else BACKOFF_MAX_STRANGER_S
