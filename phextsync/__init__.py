@@ -31,7 +31,8 @@ is a module, or a package whose first lines are its own map:
 * `framing`: frames over streams of bytes
 * `transport`: TLS links between nodes
 * `addresses`: where this machine and others are likeliest to be reached
-* `discovery`: finding peers
+* `discovery`: who may be near, and who was
+* `mdns`: finding peers by multicast
 * `words`: what of a text is indexed, and what a query asks
 * `search`: full text search over replicas
 * `change_streams`: changes for trio

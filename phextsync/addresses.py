@@ -12,11 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import ifaddr
 
 _IPv4Or6: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+EVERYWHERE: Final = ("0.0.0.0", "::")
+"""Where that listens which listens on all addresses of the machine: one for each family."""
 
 _BRIDGE: Final = re.compile(
     r"(br-|bridge|docker|podman|virbr|lxc|lxd|vmnet|vboxnet|veth|vnet|cni|cali|flannel|cilium|"
@@ -26,6 +29,7 @@ _TUNNEL: Final = re.compile(
     r"(tun|utun|wg|tailscale|ts\d|zt|nordlynx|proton|ppp|ipsec|gif|sit|vpn)"
 )
 _HARDWARE: Final = re.compile(r"(eth|en|wl|ww|wi-?fi|ethernet|wlan|usb)")
+_APART_MAX: Final = 16  # interfaces, each of which costs a socket and a thread
 _ROUTE_IS_UP: Final = 1
 _NO_ROUTE: Final = 0xFFFFFFFF  # the metric of what is unreachable
 _OUTSIDE: Final = (
@@ -65,9 +69,19 @@ class Interface:
         return self._rank < 4
 
 
-def ranked(interfaces: Iterable[Interface]) -> tuple[str, ...]:
-    """Return the addresses of interfaces, the likeliest first; loopback only if there is nothing
-    else.
+class Row(NamedTuple):
+    """Addresses of this machine, and those that are announced there."""
+
+    where: tuple[str, ...]
+    told: tuple[str, ...]
+
+
+def ranked(
+    interfaces: Iterable[Interface], listens_on: Sequence[str] = EVERYWHERE
+) -> tuple[str, ...]:
+    """Return the addresses of interfaces at which others reach what listens on some, the likeliest
+    first; loopback only if there is nothing else. One to listen on that stands for all is each of
+    its family; another one is itself.
 
     Hardware and interfaces with a default route come before bridges, and these before tunnels.
     Each of them has its first addresses (IPv4, then IPv6) before any has a second one.
@@ -78,6 +92,8 @@ def ranked(interfaces: Iterable[Interface]) -> tuple[str, ...]:
         seen = {4: 0, 6: 0}
         for address in map(ipaddress.ip_interface, interface.addresses):
             ip = address.ip
+            if EVERYWHERE[ip.version == 6] not in listens_on:
+                continue
             if ip.is_loopback:
                 loopback.append(str(ip))
                 continue
@@ -85,7 +101,31 @@ def ranked(interfaces: Iterable[Interface]) -> tuple[str, ...]:
             seen[ip.version] += not ip.is_link_local
             key = (not interface.is_near, ip.is_link_local, nth, interface._rank, number)
             rows.append(((*key, ip.version), str(ip)))
-    return tuple(dict.fromkeys(host for _, host in sorted(rows))) or tuple(loopback)
+    found = tuple(dict.fromkeys(host for _, host in sorted(rows))) or tuple(loopback)
+    return (*found, *(host for host in listens_on if host not in EVERYWHERE))
+
+
+def told_where(
+    interfaces: Sequence[Interface], listens_on: Sequence[str], addresses_max: int
+) -> list[Row]:
+    """Return what is announced where of a machine that listens on some addresses.
+
+    The likeliest addresses are announced on all interfaces. One that is near, and none of whose own
+    would be among so many, has them announced there, before the others: who is in that network
+    and in no other finds them. What is reached from this machine alone is announced there alone.
+    """
+    every = ranked(interfaces, listens_on)
+    if all(host == "localhost" or ipaddress.ip_address(host).is_loopback for host in every):
+        return [Row(("127.0.0.1",), every[:addresses_max])]
+    likeliest = every[:addresses_max]
+    rows: list[Row] = []
+    for interface in interfaces:
+        own = tuple(host for host in ranked([interface]) if host in every)
+        if own and interface.is_near and not {*own} & {*likeliest} and len(rows) < _APART_MAX:
+            rows.append(Row(ranked([interface]), (*own, *likeliest)[:addresses_max]))
+    apart = {host for row in rows for host in row.where}
+    rest = (host for host in ranked(interfaces) if host not in apart and host != "::1")
+    return [Row((*rest, "127.0.0.1"), likeliest), *rows]
 
 
 def dial_order(hosts: Sequence[str], interfaces: Iterable[Interface]) -> tuple[str, ...]:
@@ -126,34 +166,10 @@ def dial_order(hosts: Sequence[str], interfaces: Iterable[Interface]) -> tuple[s
     return tuple(sorted(hosts, key=rank))
 
 
-def local_addresses() -> tuple[str, ...]:
-    """Return this machine's addresses, the likeliest first; loopback only if there is nothing
-    else."""
-    return ranked(local_interfaces())
-
-
 def reached_at(host: str | None) -> tuple[str, ...]:
-    """Return the addresses at which others reach what listens on `host`; None is all of this
-    machine's, as an address that stands for all is."""
-    addresses = local_addresses()
-    match host:
-        case None | "::":
-            return addresses
-        case "0.0.0.0":
-            return tuple(address for address in addresses if ":" not in address)
-        case _:
-            return (host,)
-
-
-def address_of_one(host: str | None) -> tuple[str, ...]:
-    """Return the address at which alone others reach what listens on `host`; none for all of this
-    machine, or for a name, whose addresses nobody has looked up."""
-    if host == "localhost":
-        return ("127.0.0.1",)
-    with suppress(ValueError):
-        ip = ipaddress.ip_address((host or "::").partition("%")[0])
-        return () if ip.is_unspecified else (str(ip),)
-    return ()
+    """Return the addresses at which others reach what listens on `host` of this machine, the
+    likeliest first; None is all of them."""
+    return ranked(local_interfaces(), EVERYWHERE if host is None else (host,))
 
 
 def local_interfaces() -> list[Interface]:

@@ -75,11 +75,13 @@ class SecureLink:
 
 
 class Network(Protocol):
-    """How a node reaches others and is reached: at the address that it
-    `listens_on`, None for all of the machine. Its identity may be replaced while it serves."""
+    """How a node reaches others and is reached: at the address that it `listens_on`, None for all
+    of the machine. While it serves it is `bound` to addresses, of which some may stand for all of
+    their family. Its identity may be replaced while it serves."""
 
     identity: NodeIdentity
     listens_on: str | None
+    bound: tuple[str, ...]
 
     async def connect(self, host: str, port: int) -> SecureLink:
         """Dial a node; the link is accepted on both sides. LinkError names the address and why."""
@@ -101,6 +103,7 @@ class TlsNetwork:
     identity: NodeIdentity
     listens_on: str | None
     port: int | None
+    bound: tuple[str, ...] = ()
 
     async def connect(self, host: str, port: int) -> SecureLink:
         return await connect(self.identity, host, port)
@@ -111,8 +114,10 @@ class TlsNetwork:
         *,
         task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     ) -> NoReturn:
-        host, port = self.listens_on, self.port
-        await serve(lambda: self.identity, host, port, handler, task_status=task_status)
+        listeners = await listen(self.listens_on, self.port)
+        self.bound = tuple(str(each.socket.getsockname()[0]) for each in listeners)
+        task_status.started(listeners[0].socket.getsockname()[1])
+        await serve_listeners(lambda: self.identity, listeners, handler, peer_address=_peer_address)
 
 
 async def connect(
@@ -181,8 +186,6 @@ async def serve(
     gives.
     """
     listeners = await listen(host, port)
-    for listener in listeners:
-        close_in_children(listener)
     task_status.started(listeners[0].socket.getsockname()[1])
     await serve_listeners(
         identity,
@@ -374,8 +377,16 @@ def _load_chain(context: ssl.SSLContext, identity: NodeIdentity, bundle: Bundle)
 
 
 async def listen(host: str | None, port: int | None) -> list[trio.SocketListener]:
-    """Listen on one port for every family of addresses that `host` has (None: on all). The port
-    None is `PORT`, or any free one if that is taken. LinkError when a given one is."""
+    """Listen on one port for every family of addresses that `host` has (None: on all), and not in
+    child processes. The port None is `PORT`, or any free one if that is taken. LinkError when a
+    given one is."""
+    listeners = await _listening(host, port)
+    for listener in listeners:
+        close_in_children(listener)
+    return listeners
+
+
+async def _listening(host: str | None, port: int | None) -> list[trio.SocketListener]:
     if port is not None and not 0 <= port <= _PORT_MAX:  # the system would take the lower 16 bits
         raise LinkError(f"expected a port from 0 to {_PORT_MAX}, found {port}")
     try:

@@ -5,15 +5,16 @@ import socket
 import pytest
 
 from phextsync.addresses import (
+    EVERYWHERE,
     Interface,
     default_routes,
     dial_order,
-    local_addresses,
     local_interfaces,
     ranked,
     reached_at,
+    told_where,
 )
-from phextsync.discovery import ADDRESSES_MAX
+from phextsync.mdns import ADDRESSES_MAX
 
 _LO = Interface("lo", ("127.0.0.1/8", "::1/128"), is_hardware=False)
 _LAN = Interface("enp3s0", ("192.168.1.5/24", "fe80::5/64"), True, has_default_route=True)
@@ -130,23 +131,97 @@ def test_default_routes_are_read_as_linux_lists_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "expected"),
+    ("listens_on", "expected"),
     [
-        (None, local_addresses()),
-        ("::", local_addresses()),
-        ("0.0.0.0", tuple(each for each in local_addresses() if ":" not in each)),
-        ("127.0.0.1", ("127.0.0.1",)),
-        ("desk.lan", ("desk.lan",)),
+        (EVERYWHERE, ["192.168.1.5", "fe80::5", "172.17.0.1", "fe80::d0"]),
+        (["0.0.0.0"], ["192.168.1.5", "172.17.0.1"]),
+        (["::"], ["fe80::5", "fe80::d0"]),
+        (["127.0.0.1"], ["127.0.0.1"]),
+        (["desk.lan"], ["desk.lan"]),
+        (["172.17.0.1", "::"], ["fe80::5", "fe80::d0", "172.17.0.1"]),
     ],
 )
 def test_what_listens_on_an_address_is_reached_there(
-    host: str | None, expected: tuple[str, ...]
+    listens_on: list[str], expected: list[str]
 ) -> None:
-    assert reached_at(host) == expected
+    assert list(ranked([_LO, _DOCKER, _LAN], listens_on)) == expected
+
+
+def test_a_family_without_a_network_is_reached_by_loopback() -> None:
+    assert ranked([_LO, _WIFI], ["::"]) == ("::1",)
+    assert told_where([_LO, _WIFI], ["::"], 8) == [(("127.0.0.1",), ("::1",))]
+
+
+_MANY = [Interface(f"eth{i}", (f"10.{i}.0.1/24", f"10.{i}.0.2/24"), True) for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "addresses_max", "expected"),
+    [
+        pytest.param(
+            [_LO, _WIFI, _LAN, _DOCKER],
+            8,
+            {"192.168.1.5 10.9.0.7 fe80::5 172.17.0.1 fe80::d0 127.0.0.1": "* "},
+            id="all fit",
+        ),
+        pytest.param(
+            [_LO, *_BRIDGES, _DOCKER, _TAILSCALE, _LAN],
+            3,
+            {
+                "192.168.1.5 fe80::5 172.18.0.1 172.19.0.1 172.20.0.1 172.21.0.1 172.22.0.1 "
+                "172.23.0.1 172.24.0.1 172.25.0.1 172.17.0.1 100.64.0.9 fd7a:115c::9 fe80::d0 "
+                "127.0.0.1": "192.168.1.5 fe80::5 172.18.0.1"
+            },
+            id="what is behind is cut everywhere",
+        ),
+        pytest.param(
+            [_LO, *_MANY[:3]],
+            2,
+            {
+                "10.0.0.1 10.1.0.1 10.0.0.2 10.1.0.2 127.0.0.1": "10.0.0.1 10.1.0.1",
+                "10.2.0.1 10.2.0.2": "10.2.0.1 10.2.0.2",
+            },
+            id="a network whose addresses do not fit has its own first",
+        ),
+        pytest.param(
+            [_LO, *_MANY[:4]],
+            3,
+            {
+                "10.0.0.1 10.1.0.1 10.2.0.1 10.0.0.2 10.1.0.2 10.2.0.2 127.0.0.1": (
+                    "10.0.0.1 10.1.0.1 10.2.0.1"
+                ),
+                "10.3.0.1 10.3.0.2": "10.3.0.1 10.3.0.2 10.0.0.1",
+            },
+            id="and those of others after them",
+        ),
+        pytest.param([_LO], 8, {"127.0.0.1": "127.0.0.1 ::1"}, id="no network"),
+    ],
+)
+def test_each_interface_announces_its_own(
+    interfaces: list[Interface], addresses_max: int, expected: dict[str, str]
+) -> None:
+    rows = told_where(interfaces, EVERYWHERE, addresses_max)
+    told = {" ".join(where): " ".join(addresses) for where, addresses in rows}
+    every = " ".join(ranked(interfaces))
+    assert told == {where: each.replace("* ", every) for where, each in expected.items()}
+
+
+def test_only_so_many_networks_have_an_announcement_of_their_own() -> None:
+    many = [Interface(f"eth{i}", (f"10.{i}.0.1/24",), True) for i in range(100)]
+    first, *others = told_where(many, EVERYWHERE, 8)
+    assert [row.told[0] for row in others] == [f"10.{i}.0.1" for i in range(8, 24)]
+    assert {"10.0.0.1", "10.24.0.1", "10.99.0.1", "127.0.0.1"} <= {*first.where}
+    assert len(first.where) == 100 - 16 + 1
+
+
+def test_who_listens_on_one_address_announces_it_in_its_own_network_too() -> None:
+    (row,) = told_where([_LO, _WIFI, _LAN], ["10.9.0.7"], 8)
+    assert row.told == ("10.9.0.7",)
+    assert {"10.9.0.7", "192.168.1.5"} <= {*row.where}
 
 
 def test_this_machine_has_addresses_that_can_be_dialled() -> None:
-    addresses = local_addresses()
+    addresses = reached_at(None)
     assert addresses
     for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET

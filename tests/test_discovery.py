@@ -15,20 +15,17 @@ import zeroconf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phextsync.addresses import address_of_one
+from phextsync.addresses import EVERYWHERE, Interface
 from phextsync.discovery import (
-    NAMES_MAX,
     REMEMBERED_PEERS_MAX,
-    SERVICE_TYPE,
     Address,
     Announcement,
-    Mdns,
     RememberedPeers,
     Sighting,
-    _Names,
     parse_address,
 )
 from phextsync.errors import LinkError, StoreDamagedError
+from phextsync.mdns import NAMES_MAX, SERVICE_TYPE, Mdns, _Names
 from phextsync.testing import acceptance
 from phextsync.testing.acceptance.discoveries import MESH_TAG
 from phextsync.testing.acceptance.discoveries import announcement as _announcement
@@ -141,13 +138,15 @@ class _NoMdns:
 
     announced: ClassVar[dict[tuple[str, ...], list[str]]] = {}
     is_announced: ClassVar[trio.Event]
+    to_announce: ClassVar[int]
 
     def __init__(self, interfaces: Sequence[str], **options: object) -> None:
         self._interfaces = tuple(interfaces)
 
     def register_service(self, info: zeroconf.ServiceInfo, **options: object) -> None:
         self.announced[self._interfaces] = info.parsed_addresses()
-        trio.from_thread.run_sync(self.is_announced.set)
+        if len(self.announced) == self.to_announce:
+            trio.from_thread.run_sync(self.is_announced.set)
 
     def close(self) -> None:
         """There is nothing to close."""
@@ -159,43 +158,60 @@ class _NoMdns:
     cancel = close
 
 
+_HERE = ["127.0.0.1", "192.0.2.1", "192.0.2.2", "2001:db8::1"]
+_MACHINE = [
+    Interface("lo", ("127.0.0.1/8", "::1/128"), False),
+    Interface("eth0", ("192.0.2.1/24", "2001:db8::1/64"), True),
+    Interface("eth1", ("192.0.2.2/24",), True),
+]
+_CROWD = [Interface(f"eth{i}", (f"10.{i}.0.1/24",), True) for i in range(9)]
+_FIRST = [f"10.{i}.0.1" for i in range(8)]
+
+
 @pytest.mark.parametrize(
-    ("host", "interfaces", "told"),
+    ("machine", "listens_on", "told"),
     [
-        ("127.0.0.1", ["127.0.0.1"], ["127.0.0.1"]),
-        ("::1", ["127.0.0.1"], ["::1"]),
-        ("localhost", ["127.0.0.1"], ["127.0.0.1"]),
-        ("192.0.2.2", ["127.0.0.1", "192.0.2.1", "192.0.2.2"], ["192.0.2.2"]),
-        (None, ["127.0.0.1", "192.0.2.1", "192.0.2.2"], ["192.0.2.1", "192.0.2.2"]),
-        ("0.0.0.0", ["127.0.0.1", "192.0.2.1", "192.0.2.2"], ["192.0.2.1", "192.0.2.2"]),
-        ("::", ["127.0.0.1", "192.0.2.1", "192.0.2.2"], ["192.0.2.1", "192.0.2.2"]),
-        ("anna.test", ["127.0.0.1", "192.0.2.1", "192.0.2.2"], ["192.0.2.1", "192.0.2.2"]),
+        (_MACHINE, ["127.0.0.1"], {("127.0.0.1",): ["127.0.0.1"]}),
+        (_MACHINE, ["127.0.0.1", "::1"], {("127.0.0.1",): ["127.0.0.1", "::1"]}),
+        (_MACHINE, ["192.0.2.2"], {tuple(_HERE): ["192.0.2.2"]}),
+        (_MACHINE, EVERYWHERE, {tuple(_HERE): _HERE[1:]}),
+        (_MACHINE, ["0.0.0.0"], {tuple(_HERE): ["192.0.2.1", "192.0.2.2"]}),
+        (_MACHINE, ["::"], {tuple(_HERE): ["2001:db8::1"]}),
+        (
+            _CROWD,
+            EVERYWHERE,
+            {(*_FIRST, _LOOPBACK): _FIRST, ("10.8.0.1",): ["10.8.0.1", *_FIRST[:7]]},
+        ),
     ],
 )
-async def test_the_address_that_a_node_listens_on_is_announced_where_it_leads_there(
-    host: str | None, interfaces: list[str], told: list[str], monkeypatch: pytest.MonkeyPatch
+async def test_what_a_node_listens_on_is_announced_where_it_leads_there(
+    machine: list[Interface],
+    listens_on: Sequence[str],
+    told: dict[tuple[str, ...], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(zeroconf, "Zeroconf", _NoMdns)
     monkeypatch.setattr(zeroconf, "ServiceBrowser", _NoMdns.browse)
-    monkeypatch.setattr(_NoMdns, "announced", {})
+    announced: dict[tuple[str, ...], list[str]] = {}
+    monkeypatch.setattr(_NoMdns, "announced", announced)
     monkeypatch.setattr(_NoMdns, "is_announced", trio.Event(), raising=False)
-    anna = replace(_announcement(1), addresses=address_of_one(host))
-    mdns = Mdns(addresses=lambda: ("192.0.2.1", "192.0.2.2"))
+    monkeypatch.setattr(_NoMdns, "to_announce", len(told), raising=False)
+    anna = replace(_announcement(1), listens_on=tuple(listens_on))
     with trio.fail_after(_PATIENCE_S):
-        async with mdns.open(anna):
+        async with Mdns(machine=lambda: machine).open(anna):
             await _NoMdns.is_announced.wait()
-    assert _NoMdns.announced == {tuple(interfaces): told}
+    assert announced == {tuple(sorted(where)): each for where, each in told.items()}
 
 
 @pytest.mark.real
 async def test_a_changed_network_is_announced_anew() -> None:
-    network = ["127.0.0.1"]
-    moving = Mdns([_LOOPBACK], addresses=lambda: tuple(network), network_check_s=0.01)
-    anna = replace(_announcement(1), addresses=())
+    network = [Interface("lo", ("127.0.0.1/8",))]
+    moving = Mdns([_LOOPBACK], machine=lambda: tuple(network), network_check_s=0.01)
+    anna = replace(_announcement(1), listens_on=EVERYWHERE)
     with trio.fail_after(_PATIENCE_S):
         async with _mdns().open(_announcement(2)) as sightings, moving.open(anna):
             assert (await sightings.receive()).node_id == anna.node_id
-            network.append("127.0.0.2")
+            network.append(Interface("eth0", ("192.0.2.1/24",)))
             assert (await sightings.receive()).node_id == anna.node_id
 
 
@@ -205,14 +221,14 @@ async def test_a_network_that_cannot_be_used_is_reported_once_and_tried_again(
 ) -> None:
     attempts = 0
 
-    def addresses() -> tuple[str, ...]:
+    def machine() -> list[Interface]:
         nonlocal attempts
         attempts += 1
         if attempts < 4:
             raise OSError("no interfaces today")
-        return (_LOOPBACK,)
+        return []
 
-    failing = Mdns([_LOOPBACK], addresses=addresses, network_check_s=0.01)
+    failing = Mdns([_LOOPBACK], machine=machine, network_check_s=0.01)
     with trio.fail_after(_PATIENCE_S):
         async with _mdns().open(_announcement(2)), failing.open(_announcement(1)) as sightings:
             assert (await sightings.receive()).node_id == _announcement(2).node_id

@@ -16,9 +16,10 @@ from zeroconf._dns import DNSRecord
 from zeroconf._protocol.outgoing import DNSOutgoing
 
 from phextsync import transport
-from phextsync.discovery import SERVICE_TYPE, Announcement, Mdns
+from phextsync.discovery import Announcement
 from phextsync.errors import LinkError
 from phextsync.index import EMPTY_VERSION
+from phextsync.mdns import SERVICE_TYPE, Mdns
 from phextsync.node.dialler import TARGETS_MAX
 from phextsync.node.links import LINKS_PER_PEER
 from phextsync.node.node import Node, open_node

@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from phextsync.discovery import Address, Announcement, Mdns, Sighting
+from phextsync.discovery import Address, Announcement, Sighting
 from phextsync.errors import (
     IdentityError,
     NotSyncedError,
@@ -22,6 +22,7 @@ from phextsync.errors import (
     StoreLockedError,
 )
 from phextsync.index import Coordinate, CoordinateRange
+from phextsync.mdns import Mdns
 from phextsync.node.node import Node, open_node
 from phextsync.replica.changes import Change, TextChange
 from phextsync.trust.authority import MeshKey
@@ -166,11 +167,17 @@ async def test_a_peer_with_several_addresses_is_dialled_at_one_of_them(
 
 async def test_a_node_announces_the_address_that_it_listens_on(tmp_path: Path) -> None:
     (path,) = _folders(tmp_path, ["a"])
-    for host, addresses in ((_LOOPBACK, (_LOOPBACK,)), ("0.0.0.0", ())):
+    for host in (_LOOPBACK, "0.0.0.0"):
         heard: list[Announcement] = []
         seen = _Heard(heard)
         async with open_node(path, host=host, port=0, discoveries=[seen]):
-            assert [own.addresses for own in heard] == [addresses]
+            assert [own.listens_on for own in heard] == [(host,)]
+    heard = []
+    async with open_node(path, host="localhost", port=0, discoveries=[_Heard(heard)]):
+        assert {*heard[0].listens_on} <= {_LOOPBACK, "::1"}
+    heard = []
+    async with open_node(path, port=0, discoveries=[_Heard(heard)]):
+        assert "0.0.0.0" in heard[0].listens_on
 
 
 async def test_a_search_finds_what_was_written_just_before(tmp_path: Path) -> None:

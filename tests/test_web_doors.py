@@ -12,6 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from phextsync.addresses import reached_at
+from phextsync.cli.doors import reached
+from phextsync.discovery import Address
 from phextsync.errors import LinkError
 from phextsync.web.server import tls_of
 from tests.command_users import CommandUser
@@ -93,3 +96,10 @@ def test_what_up_cannot_serve_is_one_line(options: list[str], told: str, tmp_pat
     error = person.error("up", "--no-mdns", "--host", HOST, "--port", "0", *options)
     assert told in error
     assert "\n" not in error.strip()
+
+
+def test_what_is_served_on_all_addresses_is_shown_by_one_that_can_be_asked() -> None:
+    for everywhere in ("0.0.0.0", "::"):
+        assert reached(Address(everywhere, 80)) == Address(reached_at(everywhere)[0], 80)
+    for host in ("127.0.0.1", "desk.lan", "192.0.2.1"):
+        assert reached(Address(host, 80)) == Address(host, 80)

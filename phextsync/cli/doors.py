@@ -9,6 +9,7 @@ from typing import Annotated
 import trio
 import typer
 
+from phextsync.addresses import reached_at
 from phextsync.cli.common import fail
 from phextsync.discovery import Address, parse_address
 from phextsync.errors import LinkError
@@ -86,6 +87,12 @@ def address_of(option: str, text: str, default_port: int, guard: Guard | None = 
     return address
 
 
+def reached(address: Address) -> Address:
+    """Return where clients are likeliest to reach what is served at an address: one that stands for
+    all of the machine is none that they can ask."""
+    return Address(next(iter(reached_at(address.host)), address.host), address.port)
+
+
 def doors_of(
     guard: Guard,
     http: str,
@@ -130,12 +137,12 @@ async def open_doors(node: Node, doors: Doors, nursery: trio.Nursery) -> list[st
 
         server = gateway.Gateway(node, guard=doors.guard)
         port = await nursery.start(server.serve, doors.http)
-        lines.append(f"  HTTP at http://{Address(doors.http.host, port)}")
+        lines.append(f"  HTTP at http://{reached(Address(doors.http.host, port))}")
     if doors.web is not None:
         from phextsync.web import serving
 
         serve = partial(serving.serve, node, doors.web, doors.guard, tls=doors.tls)
         port = await nursery.start(serve)
         scheme = "http" if doors.tls is None else "https"
-        lines.append(f"  the page at {scheme}://{Address(doors.web.host, port)}")
+        lines.append(f"  the page at {scheme}://{reached(Address(doors.web.host, port))}")
     return lines

@@ -47,6 +47,7 @@ from phextsync.cli.doors import (
     guard_of,
     hooks_of,
     open_doors,
+    reached,
 )
 from phextsync.cli.settings import Configured
 from phextsync.cli.status import of_bytes
@@ -354,7 +355,7 @@ def mcp(
     address = address_of("--http", http, mcp_server.DEFAULT_PORT, guard)
 
     def started(port: int) -> None:
-        print(f"MCP at http://{Address(address.host, port)}{mcp_server.PATH}", flush=True)
+        print(f"MCP at http://{reached(Address(address.host, port))}{mcp_server.PATH}", flush=True)
 
     signals = _ending_signals()
     serving = mcp_server.serve_http(folder, options, address, guard, signals, started=started)

@@ -5,7 +5,6 @@ from typing import Final
 
 import trio
 
-from phextsync.addresses import address_of_one
 from phextsync.boundaries import Boundary
 from phextsync.discovery import Announcement, Discovery, Sighting
 from phextsync.node.dialler import Dialler
@@ -15,7 +14,7 @@ _DISCOVERY_PAUSE_S: Final = 5.0
 
 
 def announcement(
-    identity: NodeIdentity, port: int, incarnation: bytes, listens_on: str | None
+    identity: NodeIdentity, port: int, incarnation: bytes, bound: tuple[str, ...]
 ) -> Announcement:
     """Return what a node announces of itself."""
     tag, *previous = (bundle.mesh_tag for bundle in identity.bundles)
@@ -25,7 +24,7 @@ def announcement(
         port,
         tag,
         incarnation,
-        addresses=address_of_one(listens_on),
+        listens_on=bound,
         previous_tags=tuple(previous),
     )
 

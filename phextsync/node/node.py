@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from phextsync import discovery, transport
+from phextsync import discovery, mdns, transport
 from phextsync.boundaries import Boundary
 from phextsync.change_streams import ChangeStream
 from phextsync.control import operations
@@ -371,8 +371,8 @@ class Node:
         self._alarm.deadline = min(time, self._alarm.deadline)
 
     def _announcement(self) -> discovery.Announcement:
-        listens_on = self._surroundings.network.listens_on
-        return announcement(self.identity, self.port, self.incarnation, listens_on)
+        bound = self._surroundings.network.bound
+        return announcement(self.identity, self.port, self.incarnation, bound)
 
     def drain(self) -> None:
         """Note and log what the core has to tell."""
@@ -467,7 +467,7 @@ async def open_node(
     path = _expanded(folder)
     identity, known = NodeIdentity.load(path), KnownPeers.load(path)
     if discoveries is None:
-        discoveries = [discovery.Mdns()] if discover else []
+        discoveries = [mdns.Mdns()] if discover else []
     store = LmdbStore(path, progress=_log_progress, clock=time.perf_counter)
     surroundings = Surroundings(
         folder=path,

@@ -10,6 +10,7 @@ import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from phextsync import transport
+from phextsync.addresses import EVERYWHERE
 from phextsync.boundaries import Boundary
 from phextsync.errors import IdentityError, LinkError
 from phextsync.framing import FrameChannel
@@ -30,6 +31,7 @@ class MemoryLinks:
     identity: NodeIdentity
     has_tls: bool = True
     listens_on: str | None = None
+    bound: tuple[str, ...] = EVERYWHERE
 
     async def connect(self, host: str, port: int) -> SecureLink:
         """Dial a node; LinkError names the address and why."""
