@@ -1,4 +1,4 @@
-"""`python -m sims run NAME|FILE`, `sweep --seeds 0-99`, `compare OLD NEW`, `report DIR`."""
+"""`python -m sims run NAME|FILE`, `sweep --seeds 0-9`, `compare OLD NEW`, `report DIR`, `model`."""
 
 import argparse
 import gc
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from phextsync.errors import PhextsyncError
-from sims import directories, directory_schedules, sweep
+from sims import directories, directory_schedules, model_command, sweep
 from sims.scenarios import LARGE, Outcome, names, run, run_scenario, shrunk, small
 from sims.tables import (
     DIRECTORIES,
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     paper.add_argument("sweeps", type=Path, nargs="*", help="what sweeps wrote; none: run some")
     paper.add_argument("--seeds", default="0-9", help="when it runs them itself")
     paper.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    model_command.add_parser(commands)
     for command in (one, many, paper):
         command.add_argument("--file", type=Path, help="a TOML file of scenarios of your own")
     return parser
@@ -154,6 +155,7 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "sweep": _sweep,
     "compare": _compare,
     "report": _report,
+    "model": model_command.run,
 }
 
 
