@@ -4,6 +4,8 @@ import errno
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,10 +18,10 @@ from phextsync.discovery import PEERS_FILE, Address, RememberedPeers
 from phextsync.durable_files import write_whole
 from phextsync.errors import IdentityError
 from phextsync.node.invitations import INVITATIONS_FILE, Invitation, Invitations
-from phextsync.trust.authority import MeshKey
-from phextsync.trust.identity import NodeIdentity
+from phextsync.trust.authority import Authority, MeshKey
+from phextsync.trust.identity import NodeIdentity, PendingIdentity
 from phextsync.trust.known_peers import KNOWN_FILE, KnownPeers
-from phextsync.trust.private_files import IDENTITY_FILE
+from phextsync.trust.private_files import AUTHORITY_FILE, IDENTITY_FILE, PENDING_FILE
 
 _OLD, _NEW = b"old" * 50_000, b"new" * 70_000
 _AT_ONCE = 100_000  # bytes that the system takes in one call here
@@ -132,6 +134,28 @@ def _a_renamed_node(folder: Path) -> tuple[str, Callable[[], object]]:
     return IDENTITY_FILE, lambda: renamed.save(folder, replace=True)
 
 
+def _a_new_node(folder: Path) -> tuple[str, Callable[[], object]]:
+    """Of a folder that was restored, which has no identity."""
+    identity = NodeIdentity.create(MeshKey.generate(os.urandom(32)), "node", os.urandom(32))
+    return IDENTITY_FILE, lambda: identity.save(folder)
+
+
+def _a_changed_mesh_key(folder: Path) -> tuple[str, Callable[[], object]]:
+    identity = NodeIdentity.create(MeshKey.generate(os.urandom(32)), "node", os.urandom(32))
+    identity.save(folder)
+    key = MeshKey.generate(os.urandom(32))
+    return IDENTITY_FILE, lambda: NodeIdentity.load(folder).rotated(key).save(folder, replace=True)
+
+
+def _an_authority(folder: Path) -> tuple[str, Callable[[], object]]:
+    authority = Authority.generate(os.urandom(32))
+    return AUTHORITY_FILE, lambda: authority.save(folder)
+
+
+def _a_request(folder: Path) -> tuple[str, Callable[[], object]]:
+    return PENDING_FILE, lambda: PendingIdentity.create("node", bytes(32)).save(folder)
+
+
 def _known_peers(folder: Path) -> tuple[str, Callable[[], object]]:
     KnownPeers.load(folder).block("a0" * 16)
     return KNOWN_FILE, lambda: KnownPeers.load(folder).block("b0" * 16)
@@ -161,6 +185,10 @@ def _invitations(folder: Path) -> tuple[str, Callable[[], object]]:
         _a_file,
         _a_first_file,
         _a_renamed_node,
+        _a_new_node,
+        _a_changed_mesh_key,
+        _an_authority,
+        _a_request,
         _known_peers,
         _remembered_peers,
         _invitations,
@@ -174,6 +202,47 @@ def test_at_every_end_the_old_file_or_the_new_one_is_there_whole(
     folder = tmp_path / "folder"
     folder.mkdir()
     _check_every_end(folder, *case(folder), monkeypatch)
+
+
+_WRITER = """
+import os, sys
+from pathlib import Path
+from phextsync.discovery import PEERS_FILE, Address, RememberedPeers
+from phextsync.trust.authority import Authority, MeshKey
+from phextsync.trust.identity import NodeIdentity, PendingIdentity
+from phextsync.trust.known_peers import KnownPeers
+folder, first = Path(sys.argv[1]), int(sys.argv[2])
+for number in range(first, first + 100_000):
+    node_id = number.to_bytes(16)
+    identity = NodeIdentity.create(MeshKey.generate(bytes(32)), f"node{number}", bytes(32))
+    identity.save(folder, replace=True)
+    KnownPeers.load(folder).block(node_id.hex())
+    peers = RememberedPeers.load(folder / PEERS_FILE)
+    peers.remember(node_id, Address("10.0.0.1", 7439), number)
+    peers.save_if_changed()
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.real
+def test_files_of_a_node_are_whole_after_each_of_many_kills(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = 1
+    for kill in range(4):
+        command = [sys.executable, "-c", _WRITER, str(tmp_path), str(first)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            told = [int(writer.stdout.readline()) for _ in range(1 + 3 * kill)]
+            writer.kill()
+            last = max([*told, *map(int, writer.stdout.read().split())])
+        assert NodeIdentity.load(tmp_path).name in {f"node{last}", f"node{last + 1}"}
+        blocked = {int(peer.node_id.hex(), 16) for peer in KnownPeers.load(tmp_path).peers()}
+        remembered = RememberedPeers.load(tmp_path / PEERS_FILE).seen_since(1)
+        for numbers in (blocked, {int(node_id.hex(), 16) for node_id in remembered}):
+            assert {*range(1, last + 1)} <= numbers <= {*range(1, last + 2)}
+        first = last + 1
+    assert not caplog.records
 
 
 def test_a_write_that_is_refused_leaves_nothing_behind(
