@@ -397,6 +397,30 @@ def test_a_wrong_token_opens_nothing_and_the_right_one_does() -> None:
     assert len(opened) == 0
 
 
+def test_a_client_of_version_2_shows_no_token_where_none_is_wanted() -> None:
+    asking = sized_text(_NAME) + varints(0, 0) + sized(_NOTHING)
+    for token, count in (("", 1), ("secret", 0)):
+        opened = OpenScrolls(_replicas())
+        conversation = _conversation(opened, token)
+        conversation.receive(asking)
+        assert len(conversation) == count
+
+
+def test_a_scroll_that_was_refused_is_opened_again_by_a_token_alone() -> None:
+    opened = OpenScrolls(_replicas())
+    conversation = _conversation(opened)
+    conversation.receive(_opening(_NAME))
+    wrong = sized_text(_NAME) + varints(0, 2) + sized(b"no update")
+    conversation.receive(wrong)
+    conversation.receive(sized_text(_NAME) + varints(0, 0) + sized(_NOTHING))
+    denied, closed = iter(conversation.next_message, None)
+    assert denied.startswith(sized_text(_NAME) + varints(2, 1))
+    assert closed.startswith(sized_text(_NAME) + varints(7))
+    assert len(conversation) == 0
+    conversation.receive(_opening(_NAME))
+    assert len(conversation) == 1
+
+
 def test_a_flood_of_scrolls_and_refusals_is_bounded() -> None:
     opened = OpenScrolls(_replicas())
     conversation = _conversation(opened)

@@ -6,25 +6,27 @@ from pathlib import Path
 import pytest
 import trio
 
-from phextsync import Coordinate, Node
+from phextsync import Coordinate, CoordinateRange, Node
+from phextsync.trust.permissions import Permissions
 from tests.web_nodes import AT, HOST, make_identity, web_node
 from tests.yjs_clients import YjsClients, yjs_clients
 
 pytestmark = pytest.mark.real
 
 _NAME = f"memory/{AT}"
+_HOCUSPOCUS = ["hocuspocus", "hocuspocus3", "hocuspocus2"]
 
 
 async def _open(clients: YjsClients, id: int, port: int, kind: str = "y", **more: object) -> None:
     """Open the scroll with a client and wait until it has it."""
-    path = "hocuspocus" if kind == "hocuspocus" else "sync"
+    path = "sync" if kind == "y" else "hocuspocus"
     name = str(more.pop("name", _NAME))
     url = f"ws://{HOST}:{port}/{path}"
     await clients.ask("open", id, kind=kind, url=url, name=name, **more)
     await clients.ask("synced", id)
 
 
-@pytest.mark.parametrize("kind", ["y", "hocuspocus"])
+@pytest.mark.parametrize("kind", ["y", *_HOCUSPOCUS])
 async def test_what_one_client_writes_another_and_the_node_have_and_it_is_stored(
     kind: str, tmp_path: Path
 ) -> None:
@@ -47,7 +49,7 @@ async def test_what_one_client_writes_another_and_the_node_have_and_it_is_stored
             assert node.phext()[AT] == "😀 was here"
 
 
-@pytest.mark.parametrize("kind", ["y", "hocuspocus"])
+@pytest.mark.parametrize("kind", ["y", *_HOCUSPOCUS])
 async def test_what_no_scroll_can_hold_is_refused_with_its_reason(
     kind: str, tmp_path: Path
 ) -> None:
@@ -96,12 +98,13 @@ async def test_formats_stay_in_the_document_and_do_not_show(tmp_path: Path) -> N
         assert node.phext()[AT] == "bold text!"
 
 
+@pytest.mark.parametrize("kind", _HOCUSPOCUS)
 async def test_a_client_of_hocuspocus_hears_that_it_is_saved_when_the_disk_has_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_identity(tmp_path)
     async with yjs_clients() as clients, web_node(tmp_path) as (node, port):
-        await _open(clients, 1, port, "hocuspocus")
+        await _open(clients, 1, port, kind)
         await clients.ask("saved", 1)
         disk = trio.Event()
         durable = node.durable
@@ -117,6 +120,40 @@ async def test_a_client_of_hocuspocus_hears_that_it_is_saved_when_the_disk_has_i
         assert await clients.ask("unsaved", 1) == 1
         disk.set()
         await clients.ask("saved", 1)
+
+
+@pytest.mark.parametrize("kind", _HOCUSPOCUS)
+async def test_a_client_of_hocuspocus_that_may_only_read_has_the_text_and_saves_nothing(
+    kind: str, tmp_path: Path
+) -> None:
+    make_identity(tmp_path)
+    async with yjs_clients() as clients, web_node(tmp_path) as (node, port):
+        node.phext()[AT] = "text"
+        read = {"memory": (CoordinateRange.parse("*"),)}
+        node.replicas.permissions = Permissions.of(read, {})
+        await _open(clients, 1, port, kind)
+        await clients.ask("saved", 1)
+        assert await clients.ask("text", 1) == "text"
+        await clients.ask("edit", 1, at=0, insert="a ")
+        await _open(clients, 2, port)
+        await clients.ask("wait", 2, text="text")
+        assert await clients.ask("unsaved", 1) == 1
+        assert node.phext()[AT] == "text"
+
+
+@pytest.mark.parametrize("kind", _HOCUSPOCUS)
+async def test_a_client_of_hocuspocus_has_to_show_the_token(kind: str, tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with yjs_clients() as clients, web_node(tmp_path, token="secret") as (node, port):
+        node.phext()[AT] = "text"
+        url = f"ws://{HOST}:{port}/hocuspocus"
+        for number, token in enumerate(["", "another"], 1):
+            name = f"{_NAME}\0{number}"
+            await clients.ask("open", number, kind=kind, url=url, name=name, token=token)
+            assert "expected the token" in (await clients.ask("closed", number))["reason"]
+            assert await clients.ask("text", number) == ""
+        await clients.ask("open", 3, kind=kind, url=url + "?", name=_NAME, token="secret")
+        await clients.ask("wait", 3, text="text")
 
 
 async def test_clients_see_each_other_by_both_protocols_until_they_leave(tmp_path: Path) -> None:

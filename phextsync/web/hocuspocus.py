@@ -1,7 +1,8 @@
 """Hocuspocus: many scrolls over one web socket, as its versions 2 to 4 speak. Sans-IO.
 
 The name of a scroll's document is `PHEXT/COORDINATE`; what stands behind a zero byte tells
-participants at one scroll apart. What is answered is counted or kept once for each name, so that a
+participants at one scroll apart. A client of version 2 that has no token shows none: it begins with
+what it asks. What is answered is counted or kept once for each name, so that a
 client that sends and does not read costs no more than one that does.
 """
 
@@ -53,7 +54,8 @@ class Conversation:
     on_ready: Callable[[], object]
     _open: dict[str, _Open] = field(default_factory=dict)
     _ready: dict[str, None] = field(default_factory=dict)
-    _closed: dict[str, bytes] = field(default_factory=dict)
+    _closed: dict[str, list[bytes]] = field(default_factory=dict)
+    _refused: dict[str, None] = field(default_factory=dict)
     _is_pinged: bool = False
 
     def __len__(self) -> int:
@@ -72,15 +74,16 @@ class Conversation:
         name, kind = reader.text(), reader.integer()
         if len(name.encode()) > _NAME_BYTES_MAX:
             raise ProtocolError(f"expected a name of at most {_NAME_BYTES_MAX} bytes, found more")
-        opened = self._open.get(name)
         if kind == AUTH:
-            self._enter(name, reader)
-        elif opened is None:
-            pass  # it was refused, and the client has not read that yet
+            self._enter(name, _token_of(reader))
         elif kind == CLOSE:
             self._leave(name)
         elif kind in _SPOKEN:
-            return self._receive(name, opened, kind, reader)
+            if name not in self._open and name not in self._refused:
+                self._enter(name, "")  # as version 2 does that has no token
+            opened = self._open.get(name)
+            if opened is not None:  # else it was refused, and the client may not have read that yet
+                return self._receive(name, opened, kind, reader)
         return False
 
     def _receive(self, name: str, opened: _Open, kind: int, reader: Reader) -> bool:
@@ -92,14 +95,13 @@ class Conversation:
             opened.refused += 1
         except PhextsyncError as error:
             self._leave(name)
-            self._close(name, varints(CLOSE) + sized_text(str(error)))
+            reason = sized_text(str(error))
+            # Version 2 knows nothing of an end, and takes no more when it has been refused.
+            self._close(name, varints(AUTH, _DENIED) + reason, varints(CLOSE) + reason)
         self._note(name)
         return is_update
 
-    def _enter(self, name: str, reader: Reader) -> None:
-        if reader.integer() != _TOKEN:
-            raise ProtocolError("expected a token, found another message")
-        token = reader.text()
+    def _enter(self, name: str, token: str) -> None:
         self._leave(name)
         try:
             if not self.admits(token):
@@ -108,6 +110,7 @@ class Conversation:
                 raise PhextsyncError(f"expected at most {self.scrolls_max} scrolls, found another")
             self._open[name] = self._opened(name)
             self._closed.pop(name, None)
+            self._refused.pop(name, None)
         except PhextsyncError as error:
             self._close(name, varints(AUTH, _DENIED) + sized_text(str(error)))
         self._note(name)
@@ -119,10 +122,13 @@ class Conversation:
         scope = "read-write" if participant.may_write else "readonly"
         return _Open(phext, coordinate, participant, Speaker(participant, sized_text(name)), scope)
 
-    def _close(self, name: str, message: bytes) -> None:
+    def _close(self, name: str, *messages: bytes) -> None:
         if len(self._closed) >= self.scrolls_max:
             raise ProtocolError("expected a client that reads what is refused to it")
-        self._closed[name] = sized_text(name) + message
+        self._refused[name] = None
+        if len(self._refused) > self.scrolls_max:
+            del self._refused[next(iter(self._refused))]
+        self._closed[name] = [sized_text(name) + message for message in messages]
 
     def _leave(self, name: str) -> None:
         opened = self._open.pop(name, None)
@@ -157,7 +163,7 @@ class Conversation:
             self._is_pinged = False
             return PONG
         if self._closed:
-            return self._closed.pop(next(iter(self._closed)))
+            return self._next_of_closed(next(iter(self._closed)))
         while self._ready:
             name = next(iter(self._ready))
             del self._ready[name]
@@ -167,6 +173,12 @@ class Conversation:
                 self._ready[name] = None
                 return message
         return None
+
+    def _next_of_closed(self, name: str) -> bytes:
+        message = self._closed[name].pop(0)
+        if not self._closed[name]:
+            del self._closed[name]
+        return message
 
     def beat(self) -> None:
         """Say something of some scroll soon."""
@@ -178,6 +190,12 @@ class Conversation:
     def _note(self, name: str) -> None:
         self._ready[name] = None
         self.on_ready()
+
+
+def _token_of(reader: Reader) -> str:
+    if reader.integer() != _TOKEN:
+        raise ProtocolError("expected a token, found another message")
+    return reader.text()
 
 
 def _next_of(name: str, opened: _Open) -> bytes | None:

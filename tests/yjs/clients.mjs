@@ -3,8 +3,11 @@ import { createInterface } from 'node:readline'
 import * as Y from 'yjs'
 import WebSocket from 'ws'
 import { WebsocketProvider } from 'y-websocket'
-import { HocuspocusProvider, HocuspocusProviderWebsocket } from '@hocuspocus/provider'
+import * as hocuspocus4 from '@hocuspocus/provider'
+import * as hocuspocus3 from 'hocuspocus-provider-3'
+import * as hocuspocus2 from 'hocuspocus-provider-2'
 
+const versions = { hocuspocus: hocuspocus4, hocuspocus3, hocuspocus2 }
 const clients = new Map()
 const sockets = new Map()
 
@@ -15,7 +18,7 @@ class Client {
     this.closed = null
     this.changed = []
     this.unsynced = 0
-    if (kind === 'hocuspocus') this.openHocuspocus(url, name, token)
+    if (kind in versions) this.openHocuspocus(versions[kind], url, name, token)
     else this.openWebsocket(url, name, params)
     this.doc.on('update', () => this.wake())
     this.provider.awareness.on('change', () => this.wake())
@@ -29,20 +32,26 @@ class Client {
     this.provider.on('closed', (event) => { this.closed = event; this.wake() })
   }
 
-  openHocuspocus (url, name, token) {
-    if (!sockets.has(url)) {
-      sockets.set(url, new HocuspocusProviderWebsocket({
+  openHocuspocus ({ HocuspocusProvider, HocuspocusProviderWebsocket }, url, name, token) {
+    let socket = sockets.get(url)
+    if (!(socket instanceof HocuspocusProviderWebsocket)) {
+      socket = new HocuspocusProviderWebsocket({
         url, WebSocketPolyfill: WebSocket, delay: 50, minDelay: 50, maxDelay: 200
-      }))
+      })
+      sockets.set(url, socket)
     }
     this.provider = new HocuspocusProvider({
-      websocketProvider: sockets.get(url), name, document: this.doc, token: token ?? '',
+      websocketProvider: socket, name, document: this.doc, token: token ?? '',
       onSynced: () => this.wake(),
       onAuthenticationFailed: ({ reason }) => { this.closed = { code: 4403, reason }; this.wake() },
-      onClose: ({ event }) => { if (event.code !== 1006) this.closed = event; this.wake() },
-      onUnsyncedChanges: ({ number }) => { this.unsynced = number; this.wake() }
+      onClose: ({ event }) => { if (event.code !== 1006) this.closed ??= event; this.wake() }
     })
-    this.provider.attach()
+    this.unsynced = this.provider.unsyncedChanges
+    this.provider.on('unsyncedChanges', (told) => { // version 2 tells the number alone
+      this.unsynced = told.number ?? told
+      this.wake()
+    })
+    this.provider.attach?.() // version 2 does it by itself
   }
 
   wake () { for (const call of this.changed.splice(0)) call() }
