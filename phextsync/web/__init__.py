@@ -23,6 +23,7 @@
 * `one_scroll`: the view of a scroll
 * `drawing`: where the nodes of a mesh stand in a picture
 * `mesh_view`: the view of machines and links
+* `folders`: the files of a bound directory, a page at a time
 * `directories_view`: the view of bound directories
 * `samples`: how much a node does, now and then
 * `figures_view`: the view of that over time

@@ -1,7 +1,6 @@
 """Directories view: bound directories, how it stands with them, their files, what was deleted."""
 
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
@@ -14,32 +13,22 @@ from starlette.routing import Route
 from phextsync.control import operations
 from phextsync.control.answers import DeletedScrolls
 from phextsync.control.frames import Value
-from phextsync.control.performing import rest_of
 from phextsync.control.status import DirectoryRow
 from phextsync.errors import PhextsyncError
 from phextsync.files.bindings import BindingStore
 from phextsync.index import Coordinate
 from phextsync.replica.past import DeletedScroll
+from phextsync.web.folders import FILES_MAX, Folders
 from phextsync.web.forms import form_of
 from phextsync.web.rendering import part
 from phextsync.web.shell import NotFoundError, Shell
 
 _VIEW: Final = "directories"
 _FORM_BYTES_MAX: Final = 64 << 10
-_FILES_MAX: Final = 50_000
-_STEP: Final = 1000  # files that are named before others have their turn
+_FOLDERS_MAX: Final = 8
 _ROWS: Final = 200
 _DELETED: Final = 50
 _LOOKS_MAX: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A file of a folder, or a folder in it with so many files."""
-
-    name: str
-    coordinate: Coordinate | None
-    files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +45,7 @@ class DirectoriesView:
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
+        self._folders: dict[tuple[str, str, str], Folders] = {}  # the one of the last page is last
 
     def routes(self) -> list[Route]:
         """Return what leads here."""
@@ -86,47 +76,30 @@ class DirectoriesView:
         asked = request.query_params
         row, under = self._row(asked.get("directory", "")), asked.get("under", "").strip("/")
         start = asked.get("from", "")
-        found, is_whole = await self._entries(row, under)
-        rest = [entry for entry in found if entry.name >= start]
+        folders = self._folders_of(row)
+        await folders.update()
+        entries = folders.page(under, start, _ROWS + 1)
+        more = entries.pop().start if len(entries) > _ROWS else ""
         return self._shell.page(
             "files.html",
             _VIEW,
             row=row,
             under=under,
             above=under.rpartition("/")[0],
-            entries=rest[:_ROWS],
-            is_whole=is_whole,
-            files_max=_FILES_MAX,
-            next_page=_query("/files", row.directory, under, rest[_ROWS].name)
-            if len(rest) > _ROWS
-            else "",
+            entries=entries,
+            is_whole=folders.is_whole,
+            files_max=FILES_MAX,
+            next_page=_query("/files", row.directory, under, more) if more else "",
         )
 
-    async def _entries(self, row: DirectoryRow, under: str) -> tuple[list[_Entry], bool]:
-        """Return what a folder of a directory has, by name, and whether all of it was looked at."""
-        replica = self._shell.replica(row.phext)
-        left = rest_of(row.range, "")
-        folders: dict[str, int] = {}
-        files: dict[str, Coordinate] = {}
-        looked_at = 0
-        while left and (some := [*islice(replica.coordinates(left), _STEP)]):
-            looked_at += len(some)
-            if looked_at > _FILES_MAX:
-                break
-            for place, path in zip(some, self._shell.files(row.phext, some), strict=True):
-                name = None if path is None else _below(path, Path(row.directory) / under)
-                if name is None:
-                    continue
-                first, slash, _ = name.partition("/")
-                if slash:
-                    folders[first] = folders.get(first, 0) + 1
-                else:
-                    files[first] = place
-            await trio.lowlevel.checkpoint()
-            left = rest_of(row.range, str(some[-1]))
-        entries = [_Entry(name, None, count) for name, count in folders.items()]
-        entries += [_Entry(name, place, 0) for name, place in files.items()]
-        return sorted(entries, key=lambda entry: entry.name), looked_at <= _FILES_MAX
+    def _folders_of(self, row: DirectoryRow) -> Folders:
+        """Return the files of a directory; of those that were looked at last, few are kept."""
+        where = row.directory, row.phext, row.range
+        folders = self._folders.pop(where, None) or Folders(self._shell, row)
+        self._folders[where] = folders
+        if len(self._folders) > _FOLDERS_MAX:
+            self._folders.pop(next(iter(self._folders))).close()
+        return folders
 
     # -- what was deleted ------------------------------------------------------------------
 
@@ -176,11 +149,6 @@ class DirectoriesView:
         store = BindingStore(self._shell.node.folder)
         await trio.to_thread.run_sync(store.confirm, Path(row.directory))
         return RedirectResponse("/directories", 303)
-
-
-def _below(path: Path, folder: Path) -> str | None:
-    """Return a path as seen from a folder, None when it does not lie in it."""
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else None
 
 
 def _query(path: str, directory: str, under: str, start: str) -> str:
