@@ -1,6 +1,7 @@
 """What clients of Yjs have of scrolls and tell of themselves, without IO."""
 
 import json
+import math
 from random import Random
 
 import pytest
@@ -15,6 +16,7 @@ from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Notice
 from phextsync.sync.presence import PresenceBoard
+from phextsync.testing.memory import MemoryMesh
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 from phextsync.varints import varints
 from phextsync.web import open_scrolls as module
@@ -294,6 +296,31 @@ def test_a_node_tells_of_as_many_clients_as_fit_and_others_see_them() -> None:
     telling.tell()
     boards[1].receive(0, 1, boards[0].next_notices(0, 1))
     assert len(scroll.awareness) == 0
+
+
+def test_a_key_waits_for_nothing_but_the_network_on_its_way_to_a_client_at_another_node() -> None:
+    mesh = MemoryMesh(1, 2)
+    took_s: list[float] = []
+
+    async def press_keys() -> None:
+        await mesh.run_until(5)
+        began = math.inf
+        here, there = (OpenScrolls(mesh.node(number).replicas) for number in range(2))
+        writer = _Client(here, 5)
+        reader = there.enter("memory", _A, "web", lambda: took_s.append(mesh.now - began))
+        reader.ask(b"\0")
+        reader.next_answer()
+        for _ in range(5):
+            took_s.clear()
+            began = mesh.now
+            writer.write("x")
+            await mesh.run_until(mesh.now + 0.3)
+            while reader.next_update() is not None:
+                pass
+            assert len(took_s) == 1
+            assert took_s[0] < 0.0005  # of which the path takes 0.2 ms
+
+    mesh.run(press_keys)
 
 
 def test_what_another_process_at_the_node_tells_of_a_cursor_is_seen_by_clients() -> None:
