@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -380,7 +380,7 @@ class _Told:
     """A handle that knows its status alone."""
 
     async def status(self) -> Status:
-        counters = dict.fromkeys((each.name for each in fields(Traffic)), 0)
+        counters: dict[str, Any] = dict.fromkeys((each.name for each in fields(Traffic)), 0)
         peer = PeerRow(
             node_id="0a",
             name="there",

@@ -56,6 +56,7 @@ _GIVEN: dict[str, list[list[str]]] = {
     "conflicts": [["conflicts"]],
     "up": [["up", *_NO_OTHER]],
     "mcp": [["mcp", *_NO_OTHER]],
+    "doctor": [["doctor"]],
     "config": [["config"], ["config", "--json"]],
     "status": [["status"], ["status", "--check"], ["status", "--json"]],
     "measure": [["measure", "--out", "here/measured"]],

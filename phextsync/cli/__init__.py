@@ -17,6 +17,9 @@
 * `status`: what `phextsync status` prints
 * `node`: the commands that run this node, and measure it
 * `config`: the command that shows how a node is to run, and who says so
+* `checks`: what `doctor` looks at, as functions of facts
+* `facts`: what there is to know of a folder, its node and this machine
+* `doctor`: the command that looks whether anything is in a node's way
 * `folder`: the commands that keep the data folder
 * `membership`: the commands about who belongs to a mesh
 * `main`: the command itself

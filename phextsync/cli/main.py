@@ -14,6 +14,7 @@ import typer
 from phextsync import __version__
 from phextsync.boundaries import first
 from phextsync.cli import config as config_cli
+from phextsync.cli import doctor as doctor_cli
 from phextsync.cli import editor as editor_cli
 from phextsync.cli import files as files_cli
 from phextsync.cli import folder as folder_cli
@@ -41,7 +42,7 @@ app = typer.Typer(
     help="Keep phexts - text in nine dimensions - the same on many machines without a server.",
     pretty_exceptions_enable=False,
 )
-_mesh = (node_cli, config_cli, status_cli, holding_cli, placing_cli)
+_mesh = (node_cli, config_cli, doctor_cli, status_cli, holding_cli, placing_cli)
 _scrolls = (scrolls_cli, past_cli, taking_back_cli, mail_cli, files_cli)
 _doors = (editor_cli, hosts_cli)
 _parts = (*_scrolls, *_doors, *_mesh, folder_cli, membership_cli)

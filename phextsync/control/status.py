@@ -41,7 +41,7 @@ class ReceivingRow:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRow:
     """A connected peer: what it lacks, how far it is, and what its link has carried. `last_error`
-    is why the link before this one ended."""
+    is why the link before this one ended; `protocol` is the version that the peer speaks."""
 
     node_id: str
     name: str
@@ -61,6 +61,7 @@ class PeerRow:
     comparisons: int
     compare_messages: int
     lacks: tuple[str, ...]
+    protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -136,6 +136,7 @@ class Links:
         for number, peer_id, name in self._core.peers():
             if number in self._running:
                 lost = self._acquaintances.lost(peer_id)
+                hello = self._core.links[number].hello
                 row = PeerStatus(
                     peer_id,
                     name,
@@ -145,6 +146,7 @@ class Links:
                     self._core.traffic(number),
                     self._core.lacks.of_link(self._core.links[number]),
                     "" if lost is None else lost.reason,
+                    "" if hello is None else f"{hello.major}.{hello.minor}",
                 )
                 rows.append(row)
         return sorted(rows, key=lambda peer: peer.node_id)

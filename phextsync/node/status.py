@@ -21,7 +21,8 @@ from phextsync.sync.traffic import Traffic
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
     """A connected peer. `round_trip_s` is None before the first ping; `lacks` has what it lacks
-    of each phext; `last_error` is why the link before this one ended, empty for the first."""
+    of each phext; `last_error` is why the link before this one ended, empty for the first;
+    `protocol` is the version that it speaks, such as 1.6."""
 
     node_id: bytes
     name: str
@@ -31,6 +32,7 @@ class PeerStatus:
     traffic: Traffic
     lacks: tuple[tuple[str, Lack], ...]
     last_error: str
+    protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ def peer_row(peer: PeerStatus) -> PeerRow:
         last_error=peer.last_error,
         **asdict(peer.traffic),
         lacks=tuple(f"{phext}: {lack.scrolls}, {lack.reason}" for phext, lack in peer.lacks),
+        protocol=peer.protocol,
     )
 
 
