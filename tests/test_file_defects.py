@@ -8,26 +8,26 @@ fails takes its place.
 import re
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 
 import pytest
 
 from phextsync.errors import CoordinateError
 from phextsync.files import intake, late
 from phextsync.files.absences import Absences
-from phextsync.files.directory import Directory
 from phextsync.files.intake import Intake, Taken
 from phextsync.files.names import Line, NameMap
 from phextsync.files.problems import Problems
 from phextsync.files.reading import File, Found, Gone, Reader, Ways
-from phextsync.files.records import Intent, Record, Records
 from phextsync.files.root import Root
-from phextsync.files.settling import Settling
-from phextsync.files.writes import Changed, Draft, Placed, Write
 from phextsync.index import Coordinate
 from sims import directories
-from sims.machines import Machine
 from tests import test_files, test_settling
+from tests.planted_files import (
+    forget_intents,
+    run_ahead_of_the_disk,
+    write_before_the_intent,
+    write_over_unseen,
+)
 
 
 def _caught(seed: int, by: str) -> None:
@@ -38,13 +38,7 @@ def _caught(seed: int, by: str) -> None:
 
 
 def test_a_record_ahead_of_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    def intend(
-        records: Records, coordinate: Coordinate, record: Record, intent: Intent, text: str
-    ) -> None:
-        ahead = replace(record, path=intent.path, digest=intent.digest, mark=None)
-        records.keep(coordinate, ahead, text if text else None)
-
-    monkeypatch.setattr(Records, "intend", intend)
+    run_ahead_of_the_disk(monkeypatch)
     _caught(1, "no rest: .*something else is in its place")
 
 
@@ -133,13 +127,7 @@ def test_a_deletion_of_most_names_that_is_not_held(monkeypatch: pytest.MonkeyPat
 
 
 def test_intents_that_are_not_looked_at_after_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def find_out(settling: Settling, now: float) -> None:
-        for coordinate in settling._records:
-            record = settling._records.get(coordinate)
-            if record is not None and record.intent is not None:
-                settling._records.keep(coordinate, replace(record, intent=None))
-
-    monkeypatch.setattr(Settling, "find_out", find_out)
+    forget_intents(monkeypatch)
     with pytest.raises(AssertionError):
         test_settling.test_what_came_and_is_deleted_after_a_crash_stays_deleted(
             True, True, lambda machine, path, text: machine.disk.put(path, text)
@@ -149,10 +137,7 @@ def test_intents_that_are_not_looked_at_after_a_crash(monkeypatch: pytest.Monkey
 def test_a_file_that_is_written_before_its_intent_is_durable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def at_once(machine: Machine) -> None:
-        """Wait for nothing."""
-
-    monkeypatch.setattr(Machine, "_durable", at_once)
+    write_before_the_intent(monkeypatch)
     _caught(894, "was deleted and is back")
 
 
@@ -183,14 +168,5 @@ def test_a_part_of_a_file_taken_for_the_whole(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_file_that_is_written_over_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Directory._place
-
-    def blindly(directory: Directory, write: Write, draft: Draft, now: float) -> Placed | Changed:
-        status = directory._files.status(write.path)
-        if status is not None and status.is_file and write.text:
-            directory._files.rename(draft.path, write.path)
-            return directory._placed(write, draft)
-        return place(directory, write, draft, now)
-
-    monkeypatch.setattr(Directory, "_place", blindly)
+    write_over_unseen(monkeypatch)
     _caught(2, "is lost")
