@@ -605,24 +605,6 @@ class Scroll:
         return clean_update(merge_updates(updates))
 
 
-def only_deletes(version: bytes) -> bytes | None:
-    """Return an update that deletes what is deleted in a version, None when nothing is.
-
-    Where an update has the clock at which a range begins, a version has the distance to it."""
-    left = iter(read_varints(version[len(state_vector(version)) :]))
-    clients = next(left)
-    values = [0, clients]
-    for _ in range(clients):
-        client, ranges = next(left), next(left)
-        values += [client, ranges]
-        at = 0
-        for _ in range(ranges):
-            start, length = at + next(left), next(left)
-            values += [start, length]
-            at = start + length
-    return varints(*values) if clients else None
-
-
 def is_import(client_id: int) -> bool:
     """Whether a client id is that of an import."""
     return bool(client_id & _IMPORT_BIT)

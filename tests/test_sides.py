@@ -10,6 +10,7 @@ from phextsync.crdt import Applied, Scroll
 from phextsync.files.conflict_log import LoggedConflict
 from phextsync.files.records import Shared
 from phextsync.index import Coordinate
+from phextsync.replica.extents import beyond, deleting, extent_of, has, joined
 from phextsync.replica.past import FOREVER
 from phextsync.replica.peer_versions import PeerVersions
 from phextsync.replica.sides import Apart, sides
@@ -190,19 +191,30 @@ def test_a_file_that_one_deleted_and_another_changed_is_a_conflict_on_both() -> 
     assert _sides(notes) == [[("", "buy oat milk\n")], [("buy oat milk\n", "")]]
 
 
-def test_the_lines_of_three_are_three_conflicts_with_their_writers() -> None:
-    notes = _Notes(Random(1), 3)
+def _named(notes: _Notes) -> None:
+    """Let each machine know the others by the names a, b, c."""
     names = {m.peer.node_id: name for m, name in zip(notes.mesh.machines, "abc", strict=True)}
     for machine in notes.mesh.machines:
         assert machine.binding is not None
         machine.binding.conflicts._name_of = names.__getitem__
+
+
+def _three_apart(*texts: str, base: str) -> _Notes:
+    """Return three machines that have changed a file and not met yet."""
+    notes = _Notes(Random(1), 3)
+    _named(notes)
     notes.mesh.network.link_all()
-    notes.put(0, "buy milk\n")
+    notes.put(0, base)
     notes.mesh.settle()
     notes.mesh.part()
-    for number, text in enumerate(("buy rice\n", "buy bread\n", "buy tea\n")):
+    for number, text in enumerate(texts):
         notes.put(number, text)
     notes.pass_time(2)
+    return notes
+
+
+def test_the_lines_of_three_are_three_conflicts_with_their_writers() -> None:
+    notes = _three_apart("buy rice\n", "buy bread\n", "buy tea\n", base="buy milk\n")
     for pair in ((0, 1), (1, 2), (0, 2)):
         notes.mesh.network.link(*pair)
         notes.pass_time(3)
@@ -210,6 +222,21 @@ def test_the_lines_of_three_are_three_conflicts_with_their_writers() -> None:
     first = [(e.conflict.mine, e.conflict.theirs, e.theirs_by) for e in notes.told(0)]
     assert first[0] == ("buy rice\n", "buy bread\n", "b")
     assert notes.check() >= 3
+
+
+@pytest.mark.parametrize("hub", [0, 1, 2])
+def test_who_meets_two_at_once_is_told_what_each_of_them_had(hub: int) -> None:
+    """What the second sends holds what it was sent itself meanwhile."""
+    lines = "buy rice\n", "buy bread\n", "buy tea\n"
+    notes = _three_apart(*lines, base="buy milk\n")
+    others = [number for number in range(3) if number != hub]
+    for number in others:
+        notes.mesh.network.link(hub, number)
+    notes.pass_time(3)
+    told = {(e.conflict.theirs, e.theirs_by) for e in notes.told(hub) if e.is_known}
+    assert told >= {(lines[number], "abc"[number]) for number in others}
+    assert all(each.is_known for each in notes.told(hub))
+    assert {e.conflict.mine for e in notes.told(hub)} == {lines[hub]}
 
 
 def test_what_others_had_is_not_told_where_no_history_says() -> None:
@@ -341,3 +368,24 @@ def test_what_is_kept_of_the_versions_of_peers_is_bounded() -> None:
         place = Coordinate(1, 1, 1, 1, 1, 1, i // 900 + 1, i % 900 + 1, 1)
         told.tell("notes", place, b"x", bytes([1, 2, 1, 0]), bytes([1, 1, 1, 0]))
     assert len(told._scrolls) < 40_000, "that they are short does not make them countless"
+
+
+def test_what_several_versions_have_is_what_one_of_them_has() -> None:
+    one, other = Scroll(_PLACE, 1), Scroll(_PLACE, 2)
+    one.edit("abcdef")
+    other.apply(one.state())
+    before = one.version()
+    one.delete(1, 3)
+    other.delete(2, 5)
+    other.append("g")
+    both = Scroll(_PLACE, 3, [one.state(), other.state()])
+    extents = [extent_of(scroll.version()) for scroll in (one, other)]
+    assert joined(extents) == extent_of(both.version())
+    assert joined([*extents, extent_of(before)]) == joined(extents)
+    assert has(joined(extents), extents[0])
+    assert not any(has(each, joined(extents)) for each in extents)
+    assert not has(extent_of(before), extents[0])
+    cut = beyond(extents[0], extent_of(both.version()).clocks)
+    assert cut == {1: [(1, 3)], 2: [(0, 1)]}
+    whole = Scroll(_PLACE, 4, [other.state(), deleting(cut)])
+    assert whole.text == "af"

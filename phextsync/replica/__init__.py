@@ -5,6 +5,7 @@ What all replicas of a node share:
 * `pieces`: how the past of a scroll is stored
 * `replaying`: a scroll as it was
 * `peer_versions`: which versions peers told
+* `extents`: what versions have, and what is deleted in them
 * `sides`: what others had when changes met
 * `kept_ends`: which ends of lines stay when one writer is taken back
 * `taking_back`: what takes back what one writer did

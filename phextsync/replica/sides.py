@@ -9,9 +9,16 @@ its own updates build on, or as it is known to have had.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from phextsync.crdt import Scroll, client_clocks, only_deletes
-from phextsync.index import EMPTY_VERSION, Coordinate, covers, strip_deletes, update_version
+from phextsync.crdt import Scroll, client_clocks
+from phextsync.index import (
+    EMPTY_VERSION,
+    Coordinate,
+    covers,
+    strip_deletes,
+    update_version,
+)
 from phextsync.index import state_vector as clocks_of
+from phextsync.replica.extents import beyond, deleting, extent_of, has, joined
 from phextsync.replica.replaying import apply_some, opened
 from phextsync.store.contract import LogEntry
 
@@ -81,6 +88,7 @@ class _Sides:
         writer_of: Callable[[int], bytes | None],
     ) -> None:
         self._place, self._oldest, self._apart = place, oldest, apart
+        self._writer_of = writer_of
         self._common: list[_Written] = []
         self._later: list[_Written] = []
         self._arrived: list[_Written] = []
@@ -102,11 +110,14 @@ class _Sides:
         if not covers(self._started, self._apart.before):
             return Sides((), are_all=False)
         others: list[OtherSide] = []
-        left = self._arrived
+        told: list[bytes] = []
         for node, version in self._apart.had:
-            if not covers(self._apart.seen, version):
-                side, left = self._told(node, version, left)
-                others += [] if side is None else [side]
+            side = None if covers(self._apart.seen, version) else self._told(node, version)
+            if side is not None:
+                others.append(side)
+                told.append(version)
+        known = joined(map(extent_of, (self._apart.seen, *told)))
+        left = [w for w in self._arrived if not has(known, extent_of(w.version))]
         for writer in dict.fromkeys(w.entry.origin for w in left if w.entry.origin):
             theirs = [written for written in left if written.entry.origin == writer]
             side = self._written(writer, theirs)
@@ -114,13 +125,11 @@ class _Sides:
             left = left if side is None else [each for each in left if each not in theirs]
         return Sides(tuple(others), are_all=not left)
 
-    def _told(
-        self, node: bytes, version: bytes, arrived: list[_Written]
-    ) -> tuple[OtherSide | None, list[_Written]]:
-        """Return what a node had that told its version, and what came that was not in it."""
+    def _told(self, node: bytes, version: bytes) -> OtherSide | None:
+        """Return what a node had that told its version, None when that is not known."""
         text = self._text_at(version)
         if text is None:
-            return None, arrived
+            return None
         known = [w for w in self._later if covers(version, w.version)]
         ours = [i for i, w in enumerate(self._later) if self._apart.own in w.writers]
         # What we only deleted others may have deleted too; what we wrote later says that they know.
@@ -129,26 +138,29 @@ class _Sides:
         known = [
             w for i, w in enumerate(self._later) if w in known and (i <= last or i not in ours)
         ]
-        base = self._made(known).text
-        came = [w for w in arrived if covers(version, w.version)]
-        writers = frozenset[bytes]().union(*(w.writers for w in came)) or {node}
-        left = [w for w in arrived if w not in came]
-        return OtherSide(base, text, tuple(sorted(writers))), left
+        seen = extent_of(self._apart.seen).clocks
+        clients = [c for c, clock in extent_of(version).clocks.items() if clock > seen.get(c, 0)]
+        writers = {self._writer_of(client) or b"" for client in clients} - {b"", self._apart.own}
+        return OtherSide(self._made(known).text, text, tuple(sorted(writers or {node})))
 
     def _text_at(self, version: bytes) -> str | None:
-        """Return the text of a version, None when it cannot be made."""
+        """Return the text of a version, None when it cannot be made: of all that is kept, without
+        what the version has not. An update may have brought that together with what it has."""
         is_after = covers(version, self._started)
         scroll = opened(self._place, self._start if is_after else self._oldest)
         waiting = [
             LogEntry(strip_deletes(w.entry.update, w.version), b"", 0)
             for w in (*(() if is_after else self._common), *self._later, *self._arrived)
-            if _has_text(w) and covers(version, clocks_of(w.version) + EMPTY_VERSION[-1:])
+            if _has_text(w)
         ]
         apply_some(scroll, waiting)
-        deletes = only_deletes(version)
-        if deletes is not None:
-            scroll.apply(deletes)
-        return scroll.text if scroll.version() == version else None
+        wanted, found = extent_of(version), extent_of(scroll.version())
+        if not has(found, wanted._replace(deleted={})):
+            return None
+        deleted = beyond(wanted, found.clocks)
+        if deleted:
+            scroll.apply(deleting(deleted))
+        return scroll.text if extent_of(scroll.version()).deleted == deleted else None
 
     def _written(self, writer: bytes, theirs: list[_Written]) -> OtherSide | None:
         """Return what a node had that wrote while we were linked."""
