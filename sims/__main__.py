@@ -11,6 +11,7 @@ from typing import Final, get_args
 from phextsync.errors import PhextsyncError
 from sims import directories, directory_schedules, model_command, sweep
 from sims.scenarios import LARGE, Outcome, names, run, run_scenario, shrunk, small
+from sims.swarm import swarmed
 from sims.tables import (
     DIRECTORIES,
     STEPS,
@@ -62,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     paper.add_argument("--seeds", default="0-9", help="when it runs them itself")
     paper.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     model_command.add_parser(commands)
+    for command in (one, many):
+        command.add_argument("--swarm", action="store_true", help="with any of all faults besides")
     for command in (one, many, paper):
         command.add_argument("--file", type=Path, help="a TOML file of scenarios of your own")
     return parser
@@ -127,6 +130,7 @@ def _sweep(options: argparse.Namespace) -> int:
         json_file=options.json,
         known=known,
         file=options.file,
+        is_swarm=options.swarm,
     )
 
 
@@ -162,7 +166,8 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
 def _known(options: argparse.Namespace) -> Mapping[str, Scenario]:
     """Return the scenarios that can be named; one of the user's own file comes first."""
     own = {} if options.file is None else read_scenarios(options.file)
-    return {**built_in(), **own}
+    known = {**built_in(), **own}
+    return swarmed(known, options.tier) if getattr(options, "swarm", False) else known
 
 
 def _small(options: argparse.Namespace) -> list[str]:

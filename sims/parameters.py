@@ -169,4 +169,7 @@ PARAMETERS: Final[Mapping[tuple[str, str], Parameter]] = {
     ("some", "of"): Parameter(
         "the kinds, without parameters", f"a list of {', '.join(_KINDS)}", _are_kinds
     ),
+    ("swarm", "of"): Parameter(
+        "these kinds, without parameters", f"a list of {', '.join(_KINDS)}", _are_kinds
+    ),
 }

@@ -332,6 +332,14 @@ def _some(source: Random, overlay: Overlay, *, count: int, of: Sequence[str]) ->
     return draw({name: {} for name in source.sample(of, count)}, source, overlay)
 
 
+def _swarm(source: Random, overlay: Overlay, *, of: Sequence[str]) -> Schedule:
+    """Each of these kinds of trouble or not, by the toss of a coin: what one kind hides, such as a
+    crash that ends what another would have led to, shows in runs without it. Groce et al. 2012,
+    "Swarm testing"."""
+    kinds = [name for name in of if source.random() < 0.5]
+    return draw({name: {} for name in kinds}, source, overlay)
+
+
 def _anywhere(
     source: Random, overlay: Overlay, times: int, action: Callable[[int, int], Action]
 ) -> Schedule:
@@ -361,6 +369,7 @@ GENERATORS: Final[dict[str, Callable[..., Schedule]]] = {
     "deaf": _deaf,
     "offline": _offline,
     "some": _some,
+    "swarm": _swarm,
     "regions": _regions,
     "lost": _lost,
     "holdings": _holdings,

@@ -88,10 +88,11 @@ def sweep(
     json_file: Path | None = None,
     known: Mapping[str, Scenario],
     file: Path | None = None,
+    is_swarm: bool = False,
 ) -> int:
     """Run every scenario of these `known` ones with every seed; print a line for each and for what
-    failed, with the command that repeats it: `file` is where they came from. Return the exit
-    status."""
+    failed, with the command that repeats it: `file` is where they came from, `is_swarm`: they have
+    a swarm. Return the exit status."""
     with executor(where, jobs) as pool:
         outcomes = gather(names, seeds, pool, jobs, known, tier)
     for name in names:
@@ -101,6 +102,7 @@ def sweep(
         print(f"{outcome.scenario}, seed {outcome.seed}: {outcome.failure}")
         words = ["run", outcome.scenario, "--seed", str(outcome.seed)]
         words += [] if tier == "world" else ["--tier", tier]
+        words += ["--swarm"] if is_swarm else []
         words += [] if file is None else ["--file", str(file)]
         print(f"  again: python -m sims {shlex.join(words)}")
     print(f"{len(outcomes) - len(failures)} passed, {len(failures)} failed")

@@ -4,8 +4,8 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from random import Random
 from typing import Any, get_args
@@ -15,20 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync.errors import PhextsyncError
-from phextsync.testing import Hold, Reset, Shape, faults_from_json, faults_to_json
+from phextsync.testing import Fault, Hold, Reset, Shape, faults_from_json, faults_to_json
 from phextsync.testing.faults import nodes_of
 from phextsync.testing.metrics import Metrics
 from phextsync.testing.workloads import Kind
-from sims import scenarios
+from sims import scenarios, sweep
 from sims.__main__ import main
 from sims.overlays import Overlay
 from sims.parameters import PARAMETERS, REQUIRED, parameters
 from sims.schedules import GENERATORS, draw
-from sims.tables import SETTINGS, Scenario, read_scenarios
+from sims.swarm import swarmed
+from sims.tables import SETTINGS, Scenario, built_in, read_scenarios
 
 _REQUIRED: Mapping[str, Mapping[str, Any]] = {
     "offline": {"machines": 2},
     "some": {"count": 1, "of": ["resets"]},
+    "swarm": {"of": ["resets", "crashes"]},
 }
 _DOCS = (Path(__file__).parents[1] / "docs" / "explanation" / "simulation.md").read_text()
 
@@ -241,6 +243,46 @@ def test_of_a_name_that_a_file_lacks_its_own_are_told_first(
 def test_every_fault_that_is_drawn_can_be_stored(generator: str) -> None:
     faults = draw({generator: _REQUIRED.get(generator, {})}, Random(1), Overlay(6))
     assert faults_from_json(faults_to_json(faults)) == tuple(faults)
+
+
+# -- swarms --------------------------------------------------------------------------------
+
+
+def test_each_seed_of_a_swarm_has_other_kinds_of_trouble() -> None:
+    calm = swarmed(built_in(), "world")["calm"]
+    drawn = [_kinds_of(calm.faults(Random(seed))) for seed in range(12)]
+    assert len({frozenset(kinds) for kinds in drawn}) > 6
+    assert drawn[0] == _kinds_of(calm.faults(Random(0)))
+
+
+def test_a_swarm_has_what_a_tier_can_have_and_an_oracle_can_judge() -> None:
+    calm, holding = (swarmed(built_in(), "world")[name] for name in ("calm", "holding"))
+    whole = swarmed(built_in(), "memory")["calm"]
+    everything = {*calm.generators["swarm"]["of"]}
+    assert {*holding.generators["swarm"]["of"]} == everything - {"torn"}
+    assert {*whole.generators["swarm"]["of"]} < everything
+    assert "some" not in holding.generators
+    assert "holdings" in holding.generators
+
+
+def test_a_failure_in_a_swarm_is_repeated_with_the_swarm(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    impatient = {"calm": replace(swarmed(built_in(), "world")["calm"], settle_s=1e-9)}
+    assert sweep.sweep(["calm"], [3], jobs=1, known=impatient, is_swarm=True) == 1
+    assert "again: python -m sims run calm --seed 3 --swarm\n" in capsys.readouterr().out
+
+
+def test_a_run_has_a_swarm_when_it_is_asked_for(tmp_path: Path) -> None:
+    stored = tmp_path / "swarm.json"
+    assert main(["run", "calm", "--seed", "3", "--swarm", "--store", str(stored)]) == 0
+    assert len(json.loads(stored.read_text())["faults"]) > 5
+    assert main(["run", "calm", "--seed", "3", "--store", str(stored)]) == 0
+    assert not json.loads(stored.read_text())["faults"]
+
+
+def _kinds_of(faults: Iterable[Fault]) -> set[str]:
+    return {type(fault.action).__name__ for fault in faults}
 
 
 # -- scenarios of one's own ----------------------------------------------------------------
