@@ -27,10 +27,10 @@ from sims.habits import HABITS
 from sims.machines import Machine
 from sims.network import TICK_S
 from sims.shrinking import fewest
-from sims.tools import RARE_TOOLS, TOOLS
+from sims.tools import HURRIES, RARE_TOOLS, TOOLS
 
 SETTLE_S: Final = 150.0
-_HABITS: Final = HABITS | TOOLS | RARE_TOOLS
+_HABITS: Final = HABITS | TOOLS | RARE_TOOLS | HURRIES
 _SAVES: Final = ("save_slowly", "save_emptied", "remake")  # during which nothing counts as deleted
 _PARTS: Final = ("write_in_two", "write_over", "stash")  # while which a part seems to be the whole
 _HOLDS: Final = (*_SAVES, *_PARTS, "rename_oddly", "folder_and_back")  # which put lines back
@@ -158,8 +158,9 @@ class Run:
             held |= gone
         kept = held if is_alone else Counter[str]()  # who puts them back later writes them again
         self._world.lines.did(self._world.who(step), before | kept, after | kept)
-        is_left_alone = partial(self._is_left_alone, self._world.machines[step.machine])
-        self._world.lines.moved(lay, self._world.places(step.machine), is_left_alone)
+        if step.kind not in HURRIES:  # they rename whole files: no line is written again
+            is_left_alone = partial(self._is_left_alone, self._world.machines[step.machine])
+            self._world.lines.moved(lay, self._world.places(step.machine), is_left_alone)
         if step.kind == "write_over":
             self._world.lines.torn(lay, self._world.places(step.machine))
         if is_done:

@@ -17,9 +17,12 @@ SECONDS: Final = 24.0
 MACHINES: Final = 3
 _SLIP: Final = 0.04  # of all runs
 _SOME: Final = 0.3
+_HURRIED: Final = 0.15
 _RARELY: Final = 0.1
 _ALL_HABITS: Final = {name: often for name, (_, often) in (HABITS | TOOLS).items()}
 _STEPS: Final = (20, 60)
+_HURRY_S: Final = 10.0
+_HURRIED_FAULTS: Final = ("cut", "hold", "kill", "power")
 _CALLS_MAX: Final = 120
 
 
@@ -80,6 +83,9 @@ RARE_FAULTS: Final[dict[str, int]] = {"clock": 3}
 
 def drawn(seed: int) -> Schedule:
     """Return the schedule of a seed."""
+    hurry = Random(f"haste {seed}")
+    if hurry.random() < _HURRIED:
+        return _hurried(seed, hurry)
     source = Random(f"any {seed}")
     if source.random() < _SOME:  # few kinds meet more often than many do
         habits = {"new": 16, **_some(source, _ALL_HABITS, source.randint(2, 7))}
@@ -87,9 +93,7 @@ def drawn(seed: int) -> Schedule:
     else:
         source = Random(seed)
         habits, some_faults = {name: often for name, (_, often) in HABITS.items()}, FAULTS
-    is_same = source.random() < 0.7
-    first = _kind(source)
-    kinds = tuple(first if is_same else _kind(source) for _ in range(MACHINES))
+    kinds = _kinds(source)
     users = source.choices(list(habits), list(habits.values()), k=source.randint(*_STEPS))
     count = source.randint(0, 12)
     faults = source.choices(list(some_faults), list(some_faults.values()), k=count)
@@ -98,6 +102,30 @@ def drawn(seed: int) -> Schedule:
     seldom = [*_slips(Random(f"slip {seed}")), *_rarely(Random(f"rare {seed}"))]
     steps = sorted((*starts, *steps, *seldom), key=lambda step: step.at)
     return Schedule(seed, kinds, tuple(steps))
+
+
+def _hurried(seed: int, source: Random) -> Schedule:
+    """Return a schedule in which files are renamed and changed faster than a rename counts, by two
+    machines or all, and in half of all without faults."""
+    kinds = _kinds(source)
+    users = source.randint(2, MACHINES)
+    starts = [Step(0.1 * i, source.randrange(users), "hurry", _pick(source)) for i in range(3)]
+    steps = [_hurry(source, users) for _ in range(source.randint(20, 80))]
+    count = source.choice((0, 0, 1, 2, 4))
+    faults = [_step(source, kind) for kind in source.choices(_HURRIED_FAULTS, k=count)]
+    return Schedule(seed, kinds, tuple(sorted((*starts, *steps, *faults), key=lambda s: s.at)))
+
+
+def _hurry(source: Random, users: int) -> Step:
+    at = round(source.uniform(1.5, _HURRY_S), 2)
+    calls = source.randint(1, _CALLS_MAX) if source.random() < 0.2 else 0
+    return Step(at, source.randrange(users), "hurry", _pick(source), 0.02, calls)
+
+
+def _kinds(source: Random) -> tuple[Kind, ...]:
+    is_same = source.random() < 0.7
+    first = _kind(source)
+    return tuple(first if is_same else _kind(source) for _ in range(MACHINES))
 
 
 def _some(source: Random, of: Mapping[str, int], count: int) -> dict[str, int]:

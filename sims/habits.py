@@ -65,7 +65,7 @@ def lines_at(disk: MemoryDisk, path: str) -> list[str]:
     return inode.data.decode("utf-8", "replace").splitlines(keepends=True)
 
 
-def _save(disk: MemoryDisk, path: str, lines: list[str]) -> None:
+def save_lines(disk: MemoryDisk, path: str, lines: list[str]) -> None:
     """Save as most editors do: another file beside it, renamed over it."""
     draft = f"{path}.tmp"
     disk.put(draft, "".join(lines))
@@ -122,7 +122,7 @@ def save(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator
     """Change a file by another that is renamed over it."""
     path = some_file(disk, source)
     if path is not None:
-        _save(disk, path, changed(lines_at(disk, path), source, token))
+        save_lines(disk, path, changed(lines_at(disk, path), source, token))
     yield
 
 
@@ -133,7 +133,7 @@ def save_stale(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> It
         lines = changed(lines_at(disk, path), source, token)
         yield
         if disk.find(path) is not None:
-            _save(disk, path, lines)
+            save_lines(disk, path, lines)
     yield
 
 
@@ -170,7 +170,7 @@ def rewrite(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Itera
         if source.random() < 0.5:
             disk.put(path, "".join(lines))
         else:
-            _save(disk, path, lines)
+            save_lines(disk, path, lines)
     yield
 
 

@@ -16,9 +16,12 @@ from sims.habits import (
     lines_at,
     new_line,
     restore,
+    save_lines,
     some_file,
 )
 from sims.lines import tokens_of
+
+_HURRIED: Final = 3  # at most so many files are renamed and changed in a hurry
 
 
 def write_in_two(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
@@ -222,6 +225,40 @@ def touch(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterato
     yield
 
 
+def hurry(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """Rename a file, append to it, change it in place, or save it: many do one after the other,
+    before a rename counts. No two lines share words."""
+    files = files_of(disk)
+    if len(files) < _HURRIED:
+        lines = [_unlike_line(source, token) for _ in range(6)]
+        disk.put(f"{source.randrange(1000)}.md", "".join(lines))
+    else:
+        path = source.choice(files)
+        lines = lines_at(disk, path)
+        match source.choice(("rename", "append", "save", "save", "put")):
+            case "rename":
+                other = f"{path.partition('.')[0].partition('-')[0]}-{source.randrange(1000)}.md"
+                if disk.find(other) is None:
+                    disk.rename(path, other)
+            case "append":
+                disk.put(path, "".join([*lines, _unlike_line(source, token)]))
+            case how:
+                if lines and source.random() < 0.3:
+                    del lines[source.randrange(len(lines))]
+                else:
+                    lines.insert(source.randint(0, len(lines)), _unlike_line(source, token))
+                (save_lines if how == "save" else _put_lines)(disk, path, lines)
+    yield
+
+
+def _put_lines(disk: MemoryDisk, path: str, lines: list[str]) -> None:
+    disk.put(path, "".join(lines))
+
+
+def _unlike_line(source: Random, token: Callable[[], str]) -> str:
+    return " ".join([token(), *(f"{source.getrandbits(24):06x}" for _ in range(8))]) + "\n"
+
+
 TOOLS: Final[dict[str, tuple[Habit, int]]] = {
     "write_in_two": (write_in_two, 6),
     "write_over": (write_over, 6),
@@ -242,3 +279,5 @@ TOOLS: Final[dict[str, tuple[Habit, int]]] = {
 """What they do, and how often."""
 RARE_TOOLS: Final[dict[str, tuple[Habit, int]]] = {"hard_link": (hard_link, 2)}
 """What happens in few runs alone."""
+HURRIES: Final[dict[str, tuple[Habit, int]]] = {"hurry": (hurry, 1)}
+"""What happens in runs of nothing else but faults."""

@@ -4,8 +4,9 @@ import pytest
 
 from phextsync.files.absences import GRACE_S
 from phextsync.files.ignoring import IGNORE_FILE
-from tests.test_files import Mesh
-
+from phextsync.testing.memory_disk import MemoryDisk
+from sims.machines import Machine
+from tests.test_files import Mesh, _AtCall, _replace
 
 @pytest.mark.parametrize("passed_s", [0.0, 0.5, GRACE_S - 0.1, GRACE_S])
 @pytest.mark.parametrize("ignoring", [0, 1, 2])
@@ -45,3 +46,36 @@ def test_an_ignored_file_that_is_removed_is_none_that_appears_later() -> None:
     one.disk.put("new.md", "first\nlast\n")
     assert mesh.settle(6) == {IGNORE_FILE: "*.log\n", "new.md": "first\nlast\n"}
     assert two.disk.text("n.log") == "first\nlast\n"
+
+
+@pytest.mark.parametrize(("exchanges", "links"), [(True, True), (False, True), (False, False)])
+def test_a_save_by_the_old_name_while_a_file_gets_another_is_a_save_of_that_file(
+    exchanges: bool, links: bool
+) -> None:
+    saved = 0
+    for number in range(1, 60):
+        mesh = Mesh(2)
+        two = mesh.machines[1]
+        disk = MemoryDisk(lambda: int(1e9 * mesh.network.now))  # noqa: B023
+        one = Machine(mesh.network, 0, disk, has_exchange=exchanges, has_links=links)
+        mesh.machines = [one, two]
+        two.disk.put("old.md", "first\nlast\n")
+        mesh.settle(2)
+        is_there = False
+
+        def save(one: Machine = one) -> None:
+            nonlocal is_there
+            is_there = one.disk.find("old.md") is not None
+            if is_there:
+                _replace(one, "old.md", "first\nmine\nlast\n")
+
+        two.disk.rename("old.md", "new.md")
+        mesh.pass_time(GRACE_S)
+        at_call = _AtCall(one, number, save)
+        mesh.pass_time(1)
+        if at_call.calls < number:
+            break
+        saved += is_there
+        text = "first\nmine\nlast\n" if is_there else "first\nlast\n"
+        assert mesh.settle(5) == {"new.md": text}, number
+    assert saved > 2

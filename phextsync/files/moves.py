@@ -87,25 +87,33 @@ class Moves:
             return True
         if is_draft(draft.rpartition("/")[2]):
             self._files.unlink(draft)
-        else:
-            self._leave(draft, self._files.status(path))
-        return True
+            return True
+        return self._leave(draft, path, self._files.status(path))
 
-    def _leave(self, path: str, known: Status | None) -> None:
-        """Take a path from a file that has another by now. If somebody put a new file there
-        meanwhile, that stays."""
-        aside = aside_of(path)
+    def _leave(self, old: str, new: str, known: Status | None) -> bool:
+        """Take the old path from a file that has another by now; say whether that was done. If
+        somebody saved it there meanwhile, it stays there, and what came to the other path goes."""
+        came = _numbers_of(self._files.status(new))
+        aside = aside_of(old)
         self.discard(aside)
-        self._files.rename(path, aside)
-        self.finish_leaving(path, None if known is None else known.inode)
+        self._files.rename(old, aside)
+        is_left = self.finish_leaving(old, None if known is None else known.inode)
+        if is_left or _numbers_of(self._files.status(new)) != came:
+            return True
+        self.discard(new)
+        return False
 
-    def finish_leaving(self, path: str, inode: int | None) -> None:
-        """Do what is left to do where a file with a number was about to leave a path, if it was."""
+    def finish_leaving(self, path: str, inode: int | None) -> bool:
+        """Do what is left to do where a file with a number was about to leave a path, if it was;
+        False when another lies there."""
         aside = aside_of(path)
         status = self._files.status(aside)
-        if status is None or (status.inode != inode and self.put_new(aside, path)):
-            return
+        if status is None:
+            return True
+        if status.inode != inode and self.put_new(aside, path):
+            return False
         self._files.unlink(aside)
+        return True
 
     def carry(self, old: str, new: str, expected: Mark) -> bool:
         """Give a file another path where nothing is, on another file system by a copy; say
@@ -130,8 +138,7 @@ class Moves:
         if not isinstance(again, File) or again.mark != expected:
             self._files.unlink(new)
             return False
-        self._leave(old, status)
-        return True
+        return self._leave(old, new, status)
 
     def tidy_up(self, path: str) -> None:
         """Remove the folders on the way to a file that is gone, as far as they are empty."""
@@ -145,3 +152,8 @@ class Moves:
         """Whether the file system that files below a folder lay on is not there: it is mounted on
         this folder or one below, and could not be mounted again without."""
         return self.is_above_outside(folder) and not self._reader.is_outside(f"{folder}/")
+
+
+def _numbers_of(status: Status | None) -> tuple[int, int, int] | None:
+    """Return what tells whether somebody wrote into a file."""
+    return None if status is None else (status.inode, status.size, status.time_ns)
