@@ -1,12 +1,26 @@
 """A file that gets another name is that file, whatever else happens until that counts."""
 
+from collections.abc import Callable
+from random import Random
+
 import pytest
 
 from phextsync.files.absences import GRACE_S
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.testing.memory_disk import MemoryDisk
 from sims.machines import Machine
-from tests.test_files import Mesh, _AtCall, _replace
+from tests.test_files import Mesh, _AtCall, _place, _replace
+
+_Save = Callable[[Machine, str, str], None]
+_SAVES = pytest.mark.parametrize("save", [_replace, lambda m, path, text: m.disk.put(path, text)])
+
+
+@pytest.fixture
+def mesh() -> Mesh:
+    made = Mesh(2)
+    made.join()
+    return made
+
 
 @pytest.mark.parametrize("passed_s", [0.0, 0.5, GRACE_S - 0.1, GRACE_S])
 @pytest.mark.parametrize("ignoring", [0, 1, 2])
@@ -79,3 +93,59 @@ def test_a_save_by_the_old_name_while_a_file_gets_another_is_a_save_of_that_file
         text = "first\nmine\nlast\n" if is_there else "first\nlast\n"
         assert mesh.settle(5) == {"new.md": text}, number
     assert saved > 2
+
+
+def _line(number: int) -> str:
+    source = Random(number)
+    return " ".join(f"{source.getrandbits(24):06x}" for _ in range(8)) + "\n"
+
+
+def _end(mesh: Mesh, number: int) -> None:
+    mesh.machines[number].files.end()
+    mesh.network.crash(number)
+
+
+@_SAVES
+@pytest.mark.parametrize("ended_at", range(4))
+def test_a_node_that_ends_before_a_rename_counts_knows_what_the_file_was(
+    mesh: Mesh, save: _Save, ended_at: int
+) -> None:
+    one, two = mesh.machines
+    lines = [_line(i) for i in range(3)]
+    one.disk.put("n.md", "".join(lines))
+    mesh.settle()
+    place = _place(one, "n.md")
+    one.disk.rename("n.md", "m.md")
+    mesh.pass_time(0.2)
+    two.disk.put("n.md", "".join([*lines[:2], _line(99)]))
+    for i in range(4):
+        lines[i % 3] = _line(10 + i)
+        save(one, "m.md", "".join(lines))
+        mesh.pass_time(0.2)
+        if i == ended_at:
+            _end(mesh, 0)
+            one.start()
+    files = mesh.settle(6)
+    assert list(files) == ["m.md"]
+    wanted = [_line(11), _line(12), _line(13), _line(99)]  # the one that was deleted was changed
+    assert sorted(files["m.md"].splitlines(keepends=True)) == sorted(wanted)
+    assert _place(one, "m.md") == place
+    assert one.binding is not None
+    assert not one.binding.records.guises
+
+
+def test_a_file_that_is_renamed_and_rewritten_in_place_while_no_node_runs_is_that_file(
+    mesh: Mesh,
+) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "".join(map(_line, range(3))))
+    mesh.settle()
+    place = _place(one, "n.md")
+    _end(mesh, 0)
+    one.disk.rename("n.md", "m.md")
+    one.disk.put("m.md", _line(10))
+    two.disk.put("n.md", "".join(map(_line, [0, 1, 2, 99])))
+    mesh.pass_time(2)
+    one.start()
+    assert mesh.settle(6) == {"m.md": _line(10) + _line(99)}
+    assert _place(one, "m.md") == place

@@ -6,9 +6,10 @@ files are back.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
+from phextsync.files.records import Guise
 from phextsync.index import Coordinate
 
 GRACE_S: Final = 1.5
@@ -18,14 +19,6 @@ GUARD_NAMES: Final = 20
 """Of at least this many names, ..."""
 GUARD_S: Final = 10.0
 """... when more than half vanish within this time, that is held until somebody confirms it."""
-
-
-class Guise(NamedTuple):
-    """What a file that is gone seems to be now: where it lies, its number, and its text."""
-
-    path: str
-    inode: int
-    text: str
 
 
 class Absences:
@@ -178,6 +171,15 @@ class Absences:
     def see(self, coordinate: Coordinate, guise: Guise) -> None:
         """Note what a file that is gone seems to be: it may change further until that counts."""
         self._guises[coordinate] = guise
+
+    def forget_guises(self) -> None:
+        """Forget what files seemed to be that are not gone."""
+        self._guises = dict(self.guises)
+
+    @property
+    def guises(self) -> Mapping[Coordinate, Guise]:
+        """What files that are gone seemed to be last."""
+        return {c: guise for c, guise in self._guises.items() if c in self._since}
 
     def guise(self, coordinate: Coordinate) -> Guise | None:
         """Return what a file that is gone seemed to be last, None when nothing did."""

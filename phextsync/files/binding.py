@@ -130,10 +130,13 @@ class Binding:
         self._directory.moves.is_above_outside = self.records.is_above_outside
         for coordinate in self.records.held:
             self._absences.hold(coordinate, now)
+        for coordinate, guise in self.records.guises.items():
+            self._absences.see(coordinate, guise)
         if confirmed_ns > self.records.confirmed_ns:
             await self._confirm_earlier(confirmed_ns, now)
         self.naming.load(now)
         await self.rescan(now)
+        self._absences.forget_guises()
         self._is_first = False
 
     async def rescan(self, now: float, writers: Mapping[Coordinate, str] | None = None) -> None:
@@ -200,6 +203,7 @@ class Binding:
             done += len(some)
             await self._take_news(now)
         self.records.keep_held(self._absences.holding)
+        self.records.keep_guises(self._absences.guises)
         if is_whole:
             self._unseen.forget()
         await self._output.tidy()

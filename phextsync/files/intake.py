@@ -14,14 +14,14 @@ from typing import Final
 from phextsync.conflicts import Conflict, conflicts
 from phextsync.edits import likeness, lines_of, without_end
 from phextsync.errors import PhextsyncError, StoreError
-from phextsync.files.absences import Absences, Guise
+from phextsync.files.absences import Absences
 from phextsync.files.conflict_log import ConflictLog
 from phextsync.files.merging import Merging
 from phextsync.files.names import Line, check_name
 from phextsync.files.naming import Naming
 from phextsync.files.problems import Problems
 from phextsync.files.reading import File, Found, Gone, Trouble, breaks_off, is_nothing
-from phextsync.files.records import Record, Records, digest_of
+from phextsync.files.records import Guise, Record, Records, digest_of
 from phextsync.files.todo import Todo
 from phextsync.files.unseen import Unseen
 from phextsync.index import EMPTY_VERSION, Coordinate
@@ -456,7 +456,8 @@ class _Gone:
 
     def _share(self, coordinate: Coordinate, file: File) -> float:
         """Return how much of the text of a file that is gone this one has. A tiny one that has
-        grown is that file still, though most of the text is new: every line is there."""
+        grown is that file still, though most of the text is new: every line is there. So is one
+        with its number that was made when it was, whatever is in it."""
         text = self._texts.get(coordinate)
         if text is None:
             text = self._texts[coordinate] = self._records.base(coordinate)
@@ -464,7 +465,9 @@ class _Gone:
         guise = self._guises.get(coordinate)
         if guise is not None and (since := likeness(guise.text, file.text)) > share:
             text, share = guise.text, since  # it was changed since it was renamed
-        return max(share, _LIKE_STRANGER) if _has_lines_of(text, file.text) else share
+        mark, born_ns = self._gone[coordinate].mark, self._gone[coordinate].born_ns
+        is_it = mark is not None and mark.inode == file.mark.inode and 0 < born_ns == file.born_ns
+        return max(share, _LIKE_STRANGER) if is_it or _has_lines_of(text, file.text) else share
 
 
 def _has_lines_of(text: str, other: str) -> bool:

@@ -5,7 +5,7 @@ ahead of the other. It never says what a file is going to hold: that is its inte
 beside the text that the file has, until the file has the other.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -17,6 +17,7 @@ from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 
 _RECORD, _BASE, _INTENDED, _SHARED, _HELD, _DONE = b"r", b"t", b"i", b"s", b"h", b"n"
+_GUISE: Final = b"g"
 _TEXT_ALONE: Final = b"t"  # as earlier versions wrote it; no array of CBOR begins so
 _DIGEST_BYTES: Final = 16
 _KIND_AT: Final = 1 + 8  # a note of a binding begins with `b` and the binding's id
@@ -42,6 +43,14 @@ class Intent(NamedTuple):
     size: int
     time_ns: int
     draft: str
+
+
+class Guise(NamedTuple):
+    """What a file that is gone seems to be now: where it lies, its number, and its text."""
+
+    path: str
+    inode: int
+    text: str
 
 
 class Shared(NamedTuple):
@@ -114,6 +123,10 @@ class Records:
             )
             for kind in (_SHARED, _HELD)
         )
+        self._guises = {
+            Coordinate.from_key(key[_KIND_AT + 1 :]): Guise(*cbor2.loads(value))
+            for key, value in replicas.durability.notes(self._prefix + _GUISE)
+        }
 
     def __len__(self) -> int:
         return len(self._records)
@@ -200,6 +213,28 @@ class Records:
         """Keep nothing: another directory lies there now."""
         for coordinate in self:
             self.forget(coordinate)
+
+    # -- renames that do not count yet -------------------------------------------------------
+
+    @property
+    def guises(self) -> dict[Coordinate, Guise]:
+        """What files that are gone seemed to be when they were looked at last, where that has
+        another text than they had."""
+        return dict(self._guises)
+
+    def keep_guises(self, guises: Mapping[Coordinate, Guise]) -> None:
+        """Keep what they seem to be now."""
+        changed = {
+            c: guise
+            for c, guise in guises.items()
+            if (record := self._records.get(c)) and record.digest != digest_of(guise.text)
+        }
+        for coordinate in self._guises.keys() - changed.keys():
+            self._note(_GUISE, coordinate, b"")
+        for coordinate, guise in changed.items():
+            if self._guises.get(coordinate) != guise:
+                self._note(_GUISE, coordinate, cbor2.dumps([*guise]))
+        self._guises = changed
 
     # -- deletions that wait to be confirmed -------------------------------------------------
 
