@@ -20,7 +20,7 @@ from phextsync.control.status import Status
 from phextsync.files import desk as files_desk
 from phextsync.files.desk import ToldConflict
 from phextsync.files.finding import FoundFile
-from phextsync.handles.awaiting import AsyncChanges, AsyncSteps, AtOnce, answer, ask
+from phextsync.handles.awaiting import AsyncChanges, AsyncSteps, AtOnce, answer, ask, running
 from phextsync.handles.batch import Batch
 from phextsync.handles.engine import Engine, Options
 from phextsync.handles.requests import (
@@ -485,11 +485,8 @@ class AsyncRange:
 async def open(folder: str | Path, **options: Unpack[Options]) -> AsyncGenerator[AsyncHandle]:
     """Open the folder of a node for as long as the block lasts, as `phextsync.open` does."""
     engine = Engine(folder, options)
-    try:
-        await answer(engine, engine.start())
+    async with running(engine):
         yield AsyncHandle(engine)
-    finally:
-        await asyncio.shield(asyncio.to_thread(engine.stop))
 
 
 async def _deliver(changes: AsyncChanges, callback: Callable[[Change], None]) -> None:

@@ -11,7 +11,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Never, TypeAlias
@@ -29,6 +29,7 @@ from mcp.server.subscriptions import (
 )
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
+from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -49,7 +50,8 @@ from phextsync.gateways.mcp_bounds import (
 )
 from phextsync.gateways.mcp_stdio import answered_stdio
 from phextsync.gateways.tools import PAGE_ROWS, TOOLS
-from phextsync.handles.engine import Options
+from phextsync.handles.awaiting import running
+from phextsync.handles.engine import Engine, Options
 from phextsync.index import Coordinate
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.replica.changes import Change
@@ -66,6 +68,7 @@ _RESOURCE_CHARACTERS_MAX: Final = 1 << 20
 _SUBSCRIPTIONS_MAX: Final = 1000
 _PAUSE_S: Final = 0.1  # within which changes of one scroll are one notification
 _STOP_S: Final = 2
+_FILTERED: Final = ("mcp.server.streamable_http_manager", "uvicorn.error")
 _TELL_S: Final = 5.0
 
 _log = logging.getLogger("phextsync.gateways")
@@ -317,7 +320,7 @@ async def serve_stdio(folder: Path, options: Options, signals: Signals) -> None:
     """Serve one client on standard input and output until it hangs up or one of some signals
     comes."""
     stopped = asyncio.Event()
-    async with _serving(folder, options, signals, stopped.set) as server:
+    async with _serving(aio.open(folder, **options), signals, stopped.set) as server:
         session = asyncio.create_task(_talk(server))
         signalled = asyncio.create_task(stopped.wait())
         await asyncio.wait((session, signalled), return_when=asyncio.FIRST_COMPLETED)
@@ -347,10 +350,8 @@ async def serve_http(
     guard.check_address(address.host)
     with _listening_socket(address) as listening:
         stopped = asyncio.Event()
-        logging.getLogger("mcp.server.streamable_http").addFilter(_is_news)
-        for name in ("mcp.server.streamable_http_manager", "uvicorn.error"):
-            logging.getLogger(name).addFilter(_rarely())
-        async with _serving(folder, options, signals, stopped.set) as server:
+        _filter_logs()
+        async with _serving(aio.open(folder, **options), signals, stopped.set) as server:
             config = uvicorn.Config(
                 _Guarded(http_app(server), guard),
                 log_config=None,
@@ -367,16 +368,36 @@ async def serve_http(
             ending.cancel()
 
 
+@asynccontextmanager
+async def app_at(folder: Path) -> AsyncIterator[ASGIApp]:
+    """Give the application that serves the node which runs on a folder, without a guard."""
+    _filter_logs()
+    async with _serving(_attached(folder), (), lambda: None) as server:
+        app = _application(server)
+        async with app.router.lifespan_context(app):
+            yield Sessions(app, PATH)
+
+
+@asynccontextmanager
+async def _attached(folder: Path) -> AsyncIterator[aio.AsyncHandle]:
+    engine = Engine(folder, {}, may_own=False)
+    async with running(engine):
+        yield aio.AsyncHandle(engine)
+
+
 def http_app(server: Server[None]) -> ASGIApp:
     """Return the application that serves streamable HTTP, without a guard. Sessions end when they
     are idle, and there is a bound for them."""
-    app = server.streamable_http_app(
+    return Sessions(_application(server), PATH)
+
+
+def _application(server: Server[None]) -> Starlette:
+    return server.streamable_http_app(
         streamable_http_path=PATH,
         session_idle_timeout=SESSION_IDLE_S,
         max_sessions=SESSIONS_MAX,
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
-    return Sessions(app, PATH)
 
 
 async def _end_when(stopped: asyncio.Event, http: uvicorn.Server) -> None:
@@ -394,16 +415,16 @@ def _listening_socket(address: Address) -> socket.socket:
 
 @asynccontextmanager
 async def _serving(
-    folder: Path, options: Options, signals: Signals, stop: Callable[[], None]
+    opened: AbstractAsyncContextManager[aio.AsyncHandle], signals: Signals, stop: Callable[[], None]
 ) -> AsyncIterator[Server[None]]:
-    """Open the folder and give a server over it; `stop` is called at a signal."""
+    """Open a folder and give a server over it; `stop` is called at a signal."""
     loop = asyncio.get_running_loop()
     for number in signals:
         loop.add_signal_handler(number, stop)
     boundary = Boundary(_log)
     # What asyncio meets by itself: it cannot accept, a task of a session failed.
     loop.set_exception_handler(lambda loop, context: _note(boundary, context))
-    async with aio.open(folder, **options) as node:
+    async with opened as node:
         served = _Served(node, boundary)
         publishing = asyncio.create_task(served.publish())
         try:
@@ -418,6 +439,15 @@ def _note(boundary: Boundary, context: Mapping[str, object]) -> None:
         boundary.note(part, error)
     elif error is None:
         _log.error("%s", printable(part))
+
+
+def _filter_logs() -> None:
+    """Let the logs of others have what is news, once and now and then."""
+    logging.getLogger("mcp.server.streamable_http").addFilter(_is_news)
+    for name in _FILTERED:
+        logger = logging.getLogger(name)
+        if not logger.filters:
+            logger.addFilter(_rarely())
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -2,8 +2,8 @@
 what needs no waiting."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -37,6 +37,16 @@ async def answer(engine: Engine, call: Call) -> Value:
         engine.cancel(call)
         raise
     return call.result()
+
+
+@asynccontextmanager
+async def running(engine: Engine) -> AsyncGenerator[None]:
+    """Run an engine for as long as the block lasts."""
+    try:
+        await answer(engine, engine.start())
+        yield
+    finally:
+        await asyncio.shield(asyncio.to_thread(engine.stop))
 
 
 class AsyncSteps:

@@ -28,6 +28,7 @@
 * `samples`: how much a node does, now and then
 * `figures_view`: the view of that over time
 * `login`: a token that becomes a cookie
+* `asyncio_app`: an application of another event loop
 * `entrance`: what may come in
 * `app`: which path leads where
 * `websockets`: web sockets for ASGI

@@ -2,6 +2,10 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -25,6 +29,7 @@ from phextsync.gateways.metrics import CONTENT_TYPE, NodeMetrics
 from phextsync.node.node import Node
 from phextsync.web import built
 from phextsync.web.api import Api
+from phextsync.web.asyncio_app import AsyncioApp
 from phextsync.web.directories_view import DirectoriesView
 from phextsync.web.editing import Conversations, serve_scroll
 from phextsync.web.elsewhere import Elsewhere
@@ -63,6 +68,7 @@ class WebApp:
     ) -> None:
         limits = limits or WebLimits()
         self.opened = OpenScrolls(node.replicas)
+        self.agents = AsyncioApp(partial(_agents_at, node.folder))
         self.elsewhere = Elsewhere(self.opened, node.presence)
         self._node = node
         self._guard = guard
@@ -92,6 +98,7 @@ class WebApp:
             Route(HEALTH, self._health),
             Route("/metrics", self._figures),
             Route("/events", self._streams.answer),
+            Route("/mcp", self.agents if find_spec("mcp") else _without_agents),
             WebSocketRoute("/sync/{phext}/{coordinate:path}", self._sync),
             WebSocketRoute(HOCUSPOCUS, self._converse),
         ]
@@ -140,6 +147,17 @@ class WebApp:
 def _login_page(problem: str) -> str:
     """Return the page on which a token is shown; `problem` is what was wrong with the last."""
     return render("login.html", {"problem": problem})
+
+
+def _agents_at(folder: Path) -> AbstractAsyncContextManager[ASGIApp]:
+    from phextsync.gateways import mcp_server  # only where agents ask are its packages needed
+
+    return mcp_server.app_at(folder)
+
+
+async def _without_agents(request: Request) -> Response:
+    text = "serving agents needs more packages: pip install 'phextsync[mcp]'"
+    return PlainTextResponse(text, 501)
 
 
 def _anybody(token: str) -> bool:

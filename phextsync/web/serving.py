@@ -37,4 +37,5 @@ async def serve(
         nursery.start_soon(server.boundary.keep_running, telling, app.elsewhere.run)
         sampling = "taking samples of the figures"
         nursery.start_soon(server.boundary.keep_running, sampling, app.figures.run)
+        nursery.start_soon(app.agents.run)
         await server.serve(address, task_status=task_status)
