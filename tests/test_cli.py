@@ -164,6 +164,26 @@ def test_watch_runs_a_command_for_each_change_and_one_that_fails_ends_nothing(
     assert json.loads(line)["label"] == "$(false)"
 
 
+def test_a_command_of_watch_that_goes_on_is_ended_and_the_next_one_runs(tmp_path: Path) -> None:
+    with mesh(tmp_path, ["solo"], options=["--no-mdns", "--host", "127.0.0.1"]) as (process,):
+        process.start()
+        command = [sys.executable, "-m", "phextsync.cli", "watch", "--data", str(process.folder)]
+        with subprocess.Popen(
+            [*command, "--exec", "sleep 20", "--exec-limit", "0.1"], stderr=subprocess.PIPE
+        ) as watching:
+            assert watching.stderr is not None
+            deadline = time.monotonic() + PATIENCE_S
+            try:
+                for _ in range(2):
+                    while not select.select([watching.stderr], [], [], 0.05)[0]:
+                        process.ask("append", "memory", _A, "x")
+                        assert time.monotonic() < deadline
+                    told = watching.stderr.readline()
+                    assert told == b"the command was ended: it ran for more than 0.1 s\n"
+            finally:
+                watching.kill()
+
+
 @pytest.mark.parametrize("flags", [[], ["--json"]])
 def test_watch_says_who_wrote_and_when_changes_were_missed(
     tmp_path: Path, flags: list[str]

@@ -4,6 +4,7 @@
 * `settings`: what config.toml of a data folder says of how its node runs
 * `writers`: who wrote and when, as it is printed and given
 * `measure`: what a running node measures of its mesh
+* `running`: a command of the shell that is run for what changes
 * `scrolls`: the commands that read and write scrolls
 * `past`: the commands about the past of scrolls
 * `taking_back`: the command that takes back what one writer did

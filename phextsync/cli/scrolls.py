@@ -1,8 +1,6 @@
 """The commands that read and write scrolls."""
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final
@@ -40,6 +38,7 @@ from phextsync.cli.common import (
     with_file,
     write_output,
 )
+from phextsync.cli.running import Command
 from phextsync.control import operations
 from phextsync.control.answers import ListedScroll, NearScroll, ToldChange
 from phextsync.control.client import Attachment
@@ -52,6 +51,7 @@ from phextsync.terminal import visible, visible_json
 app = typer.Typer()
 
 _IMPORT_BYTES: Final = 256 << 10
+_COMMAND_S: Final = 600.0
 
 
 @app.command(rich_help_panel=SCROLLS)
@@ -302,13 +302,18 @@ def watch(
     command: Annotated[
         str, typer.Option("--exec", metavar="COMMAND", help="Run this for each line of --json.")
     ] = "",
+    limit: Annotated[
+        float, typer.Option("--exec-limit", min=0.1, help="Seconds after which it is ended.")
+    ] = _COMMAND_S,
 ) -> None:
     """Print a line for each change in a range until interrupted, and one when some were missed.
 
     With --exec a shell runs a command for each instead, one at a time, with the line of --json on
     its standard input and PHEXTSYNC_PHEXT and PHEXTSYNC_COORDINATE set. What changes meanwhile
-    waits; a scroll that changes again before its turn waits once.
+    waits; a scroll that changes again before its turn waits once. A command that fails is one line
+    and ends nothing; one that runs for longer than --exec-limit is ended with all that it started.
     """
+    runner = Command(command, limit, warn)
     folder = existing_folder(data)
     try:
         attachment = Attachment(folder)
@@ -324,23 +329,13 @@ def watch(
             files = file_names(attachment, phext, [scroll.coordinate for scroll in change.scrolls])
             for line in _change_lines(change, files, as_json=as_json or bool(command)):
                 if command:
-                    _run(command, phext, line)
+                    told = {
+                        "PHEXTSYNC_PHEXT": phext,
+                        "PHEXTSYNC_COORDINATE": json.loads(line).get("coordinate", ""),
+                    }
+                    runner.run(line, told)
                 else:
                     print(line, flush=True)
-
-
-def _run(command: str, phext: str, line: str) -> None:
-    """Run a command for a line of JSON; one that fails ends nothing. What others wrote reaches it
-    as data alone."""
-    told = {
-        "PHEXTSYNC_PHEXT": phext,
-        "PHEXTSYNC_COORDINATE": json.loads(line).get("coordinate", ""),
-    }
-    done = subprocess.run(
-        ["/bin/sh", "-c", command], input=line.encode() + b"\n", env={**os.environ, **told}
-    )
-    if done.returncode:
-        warn(f"the command ended with status {done.returncode}")
 
 
 def _change_lines(change: ToldChange, files: Mapping[str, Path], *, as_json: bool) -> Iterator[str]:
