@@ -10,6 +10,7 @@
 * `mail_state`: which messages of a box wait for somebody
 * `mail_plans`: sending, reading and acknowledging, step by step
 * `mail`: boxes and messages for programs
+* `claims`: who a task is for, as functions of texts
 """
 
 from phextsync.agents.mail import AsyncMail, Mail
