@@ -75,13 +75,19 @@ _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
         },
     ),
     "python-agents": (
-        "Python: messages",
-        "`from phextsync.agents import Mail`. "
-        "[Messages between machines](../howto/mail.md) shows how they are used.",
+        "Python: messages and tasks",
+        "`from phextsync.agents import Mail, Tasks`. "
+        "[Messages between machines](../howto/mail.md) and "
+        "[Tasks that one machine takes](../howto/tasks.md) show how they are used.",
         {
             "phextsync.agents.mail": ("Mail", "AsyncMail"),
             "phextsync.agents.mail_state": ("Inbox",),
             "phextsync.agents.mail_layout": ("Box", "Message"),
+            "phextsync.agents.tasks": ("Tasks", "AsyncTasks"),
+            "phextsync.agents.voter": ("Voter",),
+            "phextsync.agents.task_plans": ("Claim", "ListedTask"),
+            "phextsync.agents.task_layout": ("Task", "Electorate"),
+            "phextsync.agents.claims": ("Standing",),
         },
     ),
     "python-values": (

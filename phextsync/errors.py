@@ -89,6 +89,14 @@ class ConflictError(PhextsyncError):
     """A scroll is no longer what it was when the caller saw it; nothing was changed."""
 
 
+class OvertakenError(PhextsyncError):
+    """A task is no longer for that claim, or never was; nothing was written."""
+
+
+class NotFirmError(PhextsyncError, TimeoutError):
+    """A majority of a task's voters did not vote for a claim in time; nothing was written."""
+
+
 class ClosedError(PhextsyncError):
     """A handle was used after it was closed, or in the child of a fork."""
 

@@ -10,9 +10,15 @@
 * `mail_state`: which messages of a box wait for somebody
 * `mail_plans`: sending, reading and acknowledging, step by step
 * `mail`: boxes and messages for programs
+* `task_layout`: where tasks stand, and how they are written
 * `claims`: who a task is for, as functions of texts
+* `task_plans`: adding, claiming and doing tasks, step by step
+* `tasks`: tasks for programs
+* `voter`: votes on tasks beside a node
 """
 
 from phextsync.agents.mail import AsyncMail, Mail
+from phextsync.agents.tasks import AsyncTasks, Tasks
+from phextsync.agents.voter import Voter
 
-__all__ = ["AsyncMail", "Mail"]
+__all__ = ["AsyncMail", "AsyncTasks", "Mail", "Tasks", "Voter"]

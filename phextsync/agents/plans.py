@@ -4,8 +4,12 @@ A plan is a generator: it yields operations of `control.operations` with their a
 each answer, or has its error raised, and returns what comes of all. It does no IO of its own.
 """
 
+import asyncio
+import time
 from collections.abc import Generator
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
+
+import trio
 
 from phextsync.aio import AsyncHandle
 from phextsync.control import operations
@@ -18,6 +22,8 @@ from phextsync.handles.blocking import Handle
 from phextsync.index import Coordinate
 from phextsync.node.node import Node
 from phextsync.replica.changes import current_writer
+
+_PAUSE: Final = "pause"  # no operation of a node
 
 T = TypeVar("T")
 Plan: TypeAlias = Generator[list[Value], Value, T]
@@ -47,13 +53,18 @@ def scrolls_of(phext: str, range_: str) -> Plan[dict[Coordinate, str]]:
     return found
 
 
+def pause(seconds: float) -> Plan[None]:
+    """Let others do something before the next step."""
+    yield [_PAUSE, seconds]
+
+
 def carry_out(asked: Asked, plan: Plan[T]) -> T:
     """Carry out a plan. A change is on the disk before the next step."""
     try:
         request = next(plan)
         while True:
             try:
-                answer = asked.ask(*request)
+                answer = _answer(asked, request)
                 if isinstance(asked, Handle) and is_change(request):
                     asked.durable()  # what other processes ask is answered when it is
             except PhextsyncError as error:
@@ -63,6 +74,14 @@ def carry_out(asked: Asked, plan: Plan[T]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def _answer(asked: Asked, request: list[Value]) -> Value:
+    match request:
+        case [str(word), float(seconds)] if word == _PAUSE:
+            time.sleep(seconds)
+            return None
+    return asked.ask(*request)
 
 
 async def carry_out_awaited(asked: AsyncHandle | Node, plan: Plan[T]) -> T:
@@ -85,6 +104,10 @@ async def carry_out_awaited(asked: AsyncHandle | Node, plan: Plan[T]) -> T:
 
 
 async def _awaited(asked: AsyncHandle | Node, request: list[Value]) -> Value:
+    match request:
+        case [str(word), float(seconds)] if word == _PAUSE:
+            await (trio.sleep if isinstance(asked, Node) else asyncio.sleep)(seconds)
+            return None
     if isinstance(asked, Node):
         return await served(asked.desk, request, current_writer())
     return await asked.ask(*request)

@@ -11,6 +11,7 @@
 * `files`: the commands about bound directories
 * `mail`: the commands about boxes and messages
 * `editor`: the command that serves an editor
+* `tasks`: the commands about tasks
 * `hosts`: the command that tells the hosts of agents of phextsync
 * `holding`: the commands about what this node holds
 * `placing`: the commands about which machines hold what

@@ -28,6 +28,7 @@ from phextsync.cli import placing as placing_cli
 from phextsync.cli import scrolls as scrolls_cli
 from phextsync.cli import status as status_cli
 from phextsync.cli import taking_back as taking_back_cli
+from phextsync.cli import tasks as tasks_cli
 from phextsync.cli.common import (
     DATA,
     PHEXT,
@@ -43,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _mesh = (node_cli, config_cli, doctor_cli, status_cli, holding_cli, placing_cli)
-_scrolls = (scrolls_cli, past_cli, taking_back_cli, mail_cli, files_cli)
+_scrolls = (scrolls_cli, past_cli, taking_back_cli, mail_cli, tasks_cli, files_cli)
 _doors = (editor_cli, hosts_cli)
 _parts = (*_scrolls, *_doors, *_mesh, folder_cli, membership_cli)
 for _part in _parts:

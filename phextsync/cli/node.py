@@ -17,6 +17,7 @@ import typer
 from rich.progress import TaskID
 
 from phextsync.addresses import reached_at
+from phextsync.agents.voter import Voter
 from phextsync.cli import measure
 from phextsync.cli.common import (
     DATA,
@@ -223,6 +224,7 @@ async def _serve(node: Node, run: _Run) -> None:
         node.searcher.start()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(service.serve, node)
+        nursery.start_soon(Voter(node).run)
         doors = await open_doors(node, run.doors, nursery)
         if not run.is_quiet:
             await _tell([*_addresses(node, run.host), *doors, *_bindings(run.folder)])

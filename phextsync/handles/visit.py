@@ -220,6 +220,8 @@ def _answer(replicas: ReplicaSet, files: FileDesk, folder: Path, request: list[V
     match request:
         case ["status"]:
             return operations.STATUS.answer.encode(_status(replicas, files, folder))
+        case ["durable"]:
+            return None  # what is read here is on the disk
         case ["search", str(phext), str(range_), str(words), int(limit)]:
             check_phext(request)
             within = CoordinateRange.parse(range_)

@@ -88,15 +88,17 @@ class MemoryMesh:
         links_max: int = LINKS_MAX,
         trace: Callable[[str], None] | None = None,
         on_error: Callable[[Exception], object] | None = None,
+        beside: Callable[[Node], Awaitable[None]] | None = None,
     ) -> None:
         """`on_error` is told every error that ended a part of a node; without it, one ends the
-        run."""
+        run. `beside` runs beside each node while that runs."""
         self.seed = seed
         self.count = count
         self.oracle = Oracle()
         self.metrics = Metrics(_NOT_MEASURED)
         self._has_tls = has_tls
         self._on_error = on_error or self._failed
+        self._beside = beside
         self._timing = timing
         self._links_max = links_max
         self._trace = Trace(trace)
@@ -359,6 +361,8 @@ class MemoryMesh:
             async with running(node), trio.open_nursery() as users:
                 node.phext(PHEXT).subscribe(partial(self._changed, machine.host.number, life))
                 life.node, life.users = node, users
+                if self._beside is not None:
+                    users.start_soon(self._beside, node)
                 await life.stopping.wait()
                 users.cancel_scope.cancel()
         self._count(node)
