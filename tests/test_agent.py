@@ -11,6 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync import Coordinate, CoordinateRange, PhextsyncError, aio
+from phextsync.agents.claims import lines_of_voter
+from phextsync.agents.task_layout import ballot_at
+from phextsync.agents.task_plans import known_from
 from phextsync.control.status import PeerRow, Status
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.gateways.agent import Agent
@@ -429,3 +432,59 @@ def test_a_model_sends_reads_and_acknowledges_messages(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
     CommandUser(folder).out("box", "me")
     _run(folder, use)
+
+
+# -- tasks ---------------------------------------------------------------------------------
+
+
+def test_a_model_adds_claims_and_does_tasks(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, "me")
+    CommandUser(folder).out("task", "voters", "me")
+
+    async def votes(handle: aio.AsyncHandle) -> None:
+        """Vote as the node does, which is no voter here."""
+        own, tasks = (await handle.status()).node_id, handle.phext("tasks")
+        while True:
+            texts = {at: text async for at, text in tasks.items()}
+            known = [found for at in texts if (found := known_from(at, texts)) is not None]
+            for each in known:
+                for line in lines_of_voter(each, own):
+                    await tasks.append(ballot_at(own, each.task.coordinate), f"{line}\n")
+            await asyncio.sleep(0.01)
+
+    async def use() -> None:
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            aio.open(folder, host="127.0.0.1", port=0, discover=False) as handle,
+        ):
+            voting = asyncio.create_task(votes(handle))
+            await _do_tasks(Agent(handle))
+            voting.cancel()
+
+    asyncio.run(use())
+
+
+async def _do_tasks(agent: Agent) -> None:
+    assert await agent.call("task_list", {}) == ["no tasks"]
+    told = await agent.call("task_add", {"text": "rebuild\nthe index"})
+    task: dict[str, object] = {"coordinate": told[0].removeprefix("added; it stands at ")}
+    assert await agent.call("task_list", {}) == [f"{task['coordinate']}  open  rebuild"]
+    with pytest.raises(PhextsyncError, match="found one that is open"):
+        await agent.call("task_retry", task)
+    claims = []
+    for fence in (1, 2):
+        (answer,) = await agent.call("task_claim", {**task, "worker": "model"})
+        assert answer.startswith(f"firm: it is yours alone; claim={fence}:model:")
+        claims.append({**task, "claim": answer.partition("claim=")[2]})
+        assert await agent.call("task_claim", task) == [
+            "it is not to be had: task_list says who has it"
+        ]
+        assert await agent.call("task_keep", claims[-1]) == ["it is still yours"]
+        if fence == 1:
+            assert await agent.call("task_fail", {**claims[-1], "why": "no room"}) == ["noted"]
+            assert (await agent.call("task_read", task))[1:] == ["rebuild\nthe index", "no room"]
+            assert await agent.call("task_retry", task) == ["it can be claimed again"]
+    with pytest.raises(PhextsyncError, match="was overtaken: the task is held by 2:model:"):
+        await agent.call("task_done", claims[0])
+    assert await agent.call("task_done", {**claims[1], "result": "rebuilt"}) == ["done"]
+    assert await agent.call("task_list", {}) == ["no tasks"]

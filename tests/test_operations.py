@@ -144,7 +144,8 @@ def test_every_operation_is_asked_for_by_a_handle_or_a_command() -> None:
 
 
 def test_a_tool_writes_where_its_operation_changes_something() -> None:
-    writing = {"write", "append", "replace", "mail_send", "mail_ack"}
+    writing = {"write", "append", "replace", "mail_send", "mail_ack", "task_add", "task_claim"}
+    writing |= {"task_keep", "task_done", "task_fail", "task_retry"}
     assert {tool.name for tool in TOOLS.values() if tool.writes} == writing
 
 

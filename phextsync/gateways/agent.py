@@ -23,6 +23,7 @@ from phextsync.errors import (
 from phextsync.files.finding import is_coordinate
 from phextsync.gateways.mail_tools import MAIL_TOOLS, use_mail
 from phextsync.gateways.readers import Seen, Views, reader_of
+from phextsync.gateways.task_tools import TASK_TOOLS, use_tasks
 from phextsync.gateways.tools import PAGE_CHARACTERS, PAGE_ROWS, TOOLS, Argument
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT
@@ -104,6 +105,8 @@ class Agent:
                 return await self._search(words, name, CoordinateRange.parse(range_), limit)
             case [str(mail), *rest] if mail in MAIL_TOOLS:
                 return await use_mail(self._node, mail, rest)
+            case [str(task), *rest] if task in TASK_TOOLS:
+                return await use_tasks(self._node, task, rest)
             case ["near", str(place), str(range_), str(phext), int(limit)]:
                 return await self._near(await self._scroll(phext, place), range_, limit)
             case ["changes", int(since), str(phext)]:

@@ -99,6 +99,8 @@ _COORDINATE: Final = Parameter(
 _PHEXT: Final = Parameter("phext", "Name of the collection of scrolls.", DEFAULT_PHEXT)
 _BOX: Final = Parameter("box", "Your box; empty for the one with this node's name.", "")
 _MESSAGE: Final = Parameter("coordinate", "Where the message stands, as mail_inbox lists it.")
+_TASK: Final = Parameter("coordinate", "Where the task stands, as task_list shows it.")
+_CLAIM: Final = Parameter("claim", "Your claim, as task_claim gave it.")
 _RANGE: Final = Parameter(
     "range", "A prefix such as 2.* or 2.1.1/3.*; LOWER..UPPER; * is everything.", "*"
 )
@@ -206,6 +208,48 @@ TOOLS: Final = {
             OPERATIONS["batch"],
             (_MESSAGE, _BOX),
             replaces=True,
+        ),
+        Tool(
+            "task_add",
+            "Add a task that one and only one is to do.",
+            OPERATIONS["set"],
+            (Parameter("text", "What there is to do."),),
+        ),
+        Tool(
+            "task_list",
+            "List the tasks that are not done: where each stands, how, by whom, its first line.",
+            OPERATIONS["read"],
+        ),
+        Tool("task_read", "Read a task.", OPERATIONS["get"], (_TASK,)),
+        Tool(
+            "task_claim",
+            "Claim a task. Do it only if the answer says that it is firm: it is yours alone then.",
+            OPERATIONS["append_line"],
+            (_TASK, Parameter("worker", "Your name; empty for that of this node.", "")),
+        ),
+        Tool(
+            "task_keep",
+            "Say that you are still at work on a task; without it another gets it after its term.",
+            OPERATIONS["append_line"],
+            (_TASK, _CLAIM),
+        ),
+        Tool(
+            "task_done",
+            "Say that a task is done, and what came of it.",
+            OPERATIONS["append_line"],
+            (_TASK, _CLAIM, Parameter("result", "What came of it.", "")),
+        ),
+        Tool(
+            "task_fail",
+            "Say that you could not do a task. Nobody gets it until task_retry.",
+            OPERATIONS["append_line"],
+            (_TASK, _CLAIM, Parameter("why", "Why.", "")),
+        ),
+        Tool(
+            "task_retry",
+            "Let a task that failed be claimed again.",
+            OPERATIONS["append_line"],
+            (_TASK,),
         ),
         Tool(
             "peers",
