@@ -130,7 +130,7 @@ class SlowNode:
         self._session = Session(Desk(self.node), b"editor")
         self._nursery = nursery
         self._pause_s = pause_s
-        self._failing: tuple[list[PhextsyncError], bool] = [], False
+        self._failing: tuple[list[PhextsyncError], str, bool] = [], "", False
         self._scopes: dict[int, trio.CancelScope] = {}
 
     def start(self, call: Call) -> None:
@@ -142,9 +142,11 @@ class SlowNode:
         self._scopes[call.number].cancel()
         self._session.drop(call.number)
 
-    def fails_with(self, error: PhextsyncError, *, times: int, after: bool = False) -> None:
-        """Let so many changes fail, before they are made or `after` that."""
-        self._failing = [error] * times, after
+    def fails_with(
+        self, error: PhextsyncError, *, times: int, name: str = "batch", after: bool = False
+    ) -> None:
+        """Let so many requests of a name fail, before they are carried out or `after` that."""
+        self._failing = [error] * times, name, after
 
     def replace(self, place: str, start: int, stop: int, words: str) -> None:
         """Change a scroll as somebody else does."""
@@ -156,9 +158,10 @@ class SlowNode:
         with self._scopes[call.number]:
             await trio.sleep(self._pause_s())
             answer: Answer = None
-            failing, is_after = self._failing
+            failing, name, is_after = self._failing
+            fails = name in call.request and bool(failing)
             try:
-                if call.changes and failing and not is_after:
+                if fails and not is_after:
                     raise failing.pop()
                 if call.lasts:
                     self._session.begin(call.number, call.request)
@@ -166,7 +169,7 @@ class SlowNode:
                     answer = await self._session.wait(call.request)
                 else:
                     answer = self._session.desk.ask(call.request, b"editor")
-                if call.changes and failing:
+                if fails:
                     raise failing.pop()
             except PhextsyncError as error:
                 answer = error

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from phextsync.errors import ProtocolError, StoreFullError
+from phextsync.errors import NotHeldError, ProtocolError, StoreFullError
 from phextsync.gateways.content_length import BODY_BYTES_MAX, HEADER_BYTES_MAX, Messages, framed
 from phextsync.gateways.edited_text import EditedText
 from phextsync.gateways.editor import FILES_MAX, path_of
@@ -173,6 +173,25 @@ async def test_edits_whose_answer_was_lost_are_made_once(autojump_clock: object)
         await client.edit(_A, buffer.type(0, 0, "a"))
         await trio.sleep(10)
         assert buffer.text == node.text[_AT] == "atext"
+
+
+async def test_a_file_that_cannot_be_kept_is_said_to_be_so_and_others_go_on(
+    autojump_clock: object,
+) -> None:
+    async with editor_at_node(lambda: 0.1) as (node, client):
+        buffer, other = await client.open(_A, "text"), await client.open(f"{_A}b", "")
+        await trio.sleep(1)
+        node.fails_with(NotHeldError("no holder is reachable"), times=1, name="get")
+        node.text[_AT] = "others were faster"
+        number = await client.edit(_A, buffer.type(0, 0, "a"))
+        await trio.sleep(1)
+        assert "no holder is reachable" in str(client.answers[number])
+        lost: Json = {"uri": _A, "revision": 0, "delta": []}
+        assert "no holder is reachable" in str(await client.ask("edit", lost))
+        await client.edit(f"{_A}b", other.type(0, 0, "b"))
+        again = await client.open(_A, buffer.text)
+        await trio.sleep(1)
+        assert (again.text, other.text) == ("others were faster", "b")
 
 
 async def test_what_is_nonsense_is_said_and_ends_nothing(autojump_clock: object) -> None:

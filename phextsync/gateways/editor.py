@@ -173,6 +173,7 @@ class Editor:
                 assert isinstance(error, PhextsyncError)
                 _log.warning("%s is no longer live: %s", visible(uri), visible(str(error)))
                 file.fail(error)
+                await file.answer_rest()
 
     # -- what the editor is told -------------------------------------------------------------
 

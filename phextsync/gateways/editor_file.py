@@ -98,6 +98,11 @@ class EditorFile:
         self.problem = self.problem or problem
         self._worked.notify()
 
+    async def answer_rest(self) -> None:
+        """Say of all that was heard and is not known to be done why that is so."""
+        self.edited.heard.clear()
+        await self._answer(len(self._answers), self.problem)
+
     # -- the scroll --------------------------------------------------------------------------
 
     async def follow(self) -> None:
@@ -172,8 +177,7 @@ class EditorFile:
             await trio.sleep(_RETRY_S)
         else:
             self.fail(PhextsyncError(f"it is not known whether edits were made: {error}"))
-            await self._answer(len(self._answers), self.problem)
-            self.edited.heard.clear()
+            await self.answer_rest()
 
     async def _look(self) -> None:
         self.edited.note(await self._text())
