@@ -125,6 +125,24 @@ def test_what_builds_on_text_that_is_not_here_is_asked_for() -> None:
     assert speaker.next_message() == varints(0, 0) + sized(_NOTHING)
 
 
+def test_a_thousand_sessions_that_wrote_cost_seven_bytes_each_and_readers_nothing() -> None:
+    opened = OpenScrolls(_replicas())
+    random = Random(1)
+    opened.enter("memory", _A, "web", _nothing)  # who stays
+    scroll = opened.scroll("memory", _A)
+    assert scroll is not None
+    for _ in range(1000):  # of which each draws its number as Yjs does
+        client = _Client(opened, random.getrandbits(32))
+        client.write("x")
+        opened.leave("memory", _A, client.participant)
+    size = len(scroll.replica.version(_A))
+    assert size < 7500
+    for _ in range(50):
+        client = _Client(opened, random.getrandbits(32))
+        opened.leave("memory", _A, client.participant)
+    assert len(scroll.replica.version(_A)) == size
+
+
 def test_a_scroll_that_too_many_sessions_wrote_in_takes_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
