@@ -421,8 +421,9 @@ def _conversation(opened: OpenScrolls, token: str = "") -> Conversation:
     return Conversation(opened, "web", 4, lambda shown: shown == token, _nothing)
 
 
-def _opening(name: str, token: str = "") -> bytes:
-    return sized_text(name) + varints(2, 0) + sized_text(token) + sized_text("4.0.0")
+def _opening(name: str, token: str = "", version: str = "4.0.0") -> bytes:
+    tail = sized_text(version) if version else b""
+    return sized_text(name) + varints(2, 0) + sized_text(token) + tail
 
 
 def test_a_wrong_token_opens_nothing_and_the_right_one_does() -> None:
@@ -451,16 +452,20 @@ def test_a_client_of_version_2_shows_no_token_where_none_is_wanted() -> None:
         assert len(conversation) == count
 
 
-def test_a_scroll_that_was_refused_is_opened_again_by_a_token_alone() -> None:
+@pytest.mark.parametrize(("version", "count"), [("4.0.0", 1), ("", 2)])
+def test_a_scroll_that_was_refused_is_opened_again_by_a_token_alone(
+    version: str, count: int
+) -> None:
     opened = OpenScrolls(_replicas())
     conversation = _conversation(opened)
-    conversation.receive(_opening(_NAME))
+    conversation.receive(_opening(_NAME, version=version))
     wrong = sized_text(_NAME) + varints(0, 2) + sized(b"no update")
     conversation.receive(wrong)
     conversation.receive(sized_text(_NAME) + varints(0, 0) + sized(_NOTHING))
-    denied, closed = iter(conversation.next_message, None)
-    assert denied.startswith(sized_text(_NAME) + varints(2, 1))
+    *denied, closed = iter(conversation.next_message, None)
+    assert all(message.startswith(sized_text(_NAME) + varints(2, 1)) for message in denied)
     assert closed.startswith(sized_text(_NAME) + varints(7))
+    assert len(denied) == count - 1  # those of version 2 know of no end
     assert len(conversation) == 0
     conversation.receive(_opening(_NAME))
     assert len(conversation) == 1

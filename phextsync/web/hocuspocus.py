@@ -29,13 +29,18 @@ _NAME_BYTES_MAX: Final = 512
 
 @dataclass(slots=True)
 class _Open:
-    """A scroll that the client has open, and of how many updates it is to be told."""
+    """A scroll that the client has open, and of how many updates it is to be told.
+
+    `knows_end`: it is of a version that hears of the end of a document. Version 2 does not, but
+    that it is denied; version 3 hears of both, and only from 4 on do they say which they are.
+    """
 
     phext: str
     coordinate: Coordinate
     participant: Participant
     speaker: Speaker
     scope: str | None
+    knows_end: bool
     unsaved: int = 0
     saving: int = 0
     saved: int = 0
@@ -75,7 +80,7 @@ class Conversation:
         if len(name.encode()) > _NAME_BYTES_MAX:
             raise ProtocolError(f"expected a name of at most {_NAME_BYTES_MAX} bytes, found more")
         if kind == AUTH:
-            self._enter(name, _token_of(reader))
+            self._enter(name, _token_of(reader), tells_version=not reader.is_at_end)
         elif kind == CLOSE:
             self._leave(name)
         elif kind in _SPOKEN:
@@ -96,31 +101,32 @@ class Conversation:
         except PhextsyncError as error:
             self._leave(name)
             reason = sized_text(str(error))
-            # Version 2 knows nothing of an end, and takes no more when it has been refused.
-            self._close(name, varints(AUTH, _DENIED) + reason, varints(CLOSE) + reason)
+            denied = [] if opened.knows_end else [varints(AUTH, _DENIED) + reason]
+            self._close(name, *denied, varints(CLOSE) + reason)
         self._note(name)
         return is_update
 
-    def _enter(self, name: str, token: str) -> None:
+    def _enter(self, name: str, token: str, *, tells_version: bool = False) -> None:
         self._leave(name)
         try:
             if not self.admits(token):
                 raise PermissionDeniedError("expected the token of this node, found another")
             if len(self._open) >= self.scrolls_max:
                 raise PhextsyncError(f"expected at most {self.scrolls_max} scrolls, found another")
-            self._open[name] = self._opened(name)
+            self._open[name] = self._opened(name, knows_end=tells_version)
             self._closed.pop(name, None)
             self._refused.pop(name, None)
         except PhextsyncError as error:
             self._close(name, varints(AUTH, _DENIED) + sized_text(str(error)))
         self._note(name)
 
-    def _opened(self, name: str) -> _Open:
+    def _opened(self, name: str, *, knows_end: bool) -> _Open:
         phext, _, place = name.partition("\0")[0].partition("/")
         coordinate = Coordinate.parse(place)
         participant = self.opened.enter(phext, coordinate, self.label, lambda: self._note(name))
         scope = "read-write" if participant.may_write else "readonly"
-        return _Open(phext, coordinate, participant, Speaker(participant, sized_text(name)), scope)
+        speaker = Speaker(participant, sized_text(name))
+        return _Open(phext, coordinate, participant, speaker, scope, knows_end)
 
     def _close(self, name: str, *messages: bytes) -> None:
         if len(self._closed) >= self.scrolls_max:

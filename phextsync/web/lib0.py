@@ -29,6 +29,11 @@ class Reader:
                 return value
         raise ProtocolError("expected an integer below 2**53, found other bytes or the end")
 
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all was read."""
+        return self._at >= len(self._data)
+
     def bytes(self) -> bytes:
         """Read bytes behind their length."""
         end = self.integer() + self._at
