@@ -184,6 +184,7 @@ class EditorClient:
         self.buffers: dict[str, EditorBuffer] = {}
         self.answers: dict[int, Json] = {}
         self.notified: list[tuple[str, Json]] = []
+        self.hears = True  # what it is told of its buffers
         self._stream = stream
         self._number = 0
         self._came = Signal()
@@ -206,7 +207,8 @@ class EditorClient:
             case {"method": "edit", "params": {"uri": uri, "revision": revision, "delta": delta}}:
                 assert isinstance(uri, str)
                 assert isinstance(revision, int)
-                self.buffers[uri].hear(revision, delta)
+                if self.hears:
+                    self.buffers[uri].hear(revision, delta)
             case {"method": str(method), "params": parameters}:
                 self.notified.append((method, parameters))
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from phextsync.errors import NotHeldError, ProtocolError, StoreFullError
 from phextsync.gateways.content_length import BODY_BYTES_MAX, HEADER_BYTES_MAX, Messages, framed
@@ -223,6 +225,45 @@ async def test_what_is_no_request_is_answered_so(autojump_clock: object, body: b
         await stream.send_all(b"Content-Length: %d\r\n\r\n" % len(body) + body)
         (answer,) = Messages().feed(await stream.receive_some())
         assert json.loads(answer)["error"]["code"] in (-32700, -32600)
+
+
+_NUMBERS = st.sampled_from([0, 0, 1, 2, -1, 1.5, 1 << 70, True, None, "0"])
+_PLACES = st.fixed_dictionaries({"line": _NUMBERS}, optional={"character": _NUMBERS})
+_RANGES = st.fixed_dictionaries({"start": _PLACES}, optional={"end": _PLACES})
+_WORDS = st.sampled_from(["", "x\n", "\0", "\ud83d", 7])
+_EDITS = st.fixed_dictionaries({"range": _RANGES}, optional={"replacement": _WORDS})
+_PARAMETERS = st.none() | st.fixed_dictionaries(
+    {"uri": st.sampled_from([_A, _A, f"{_A}b", "file:///x", 3])},
+    optional={
+        "content": st.sampled_from(["", "one\ntwo\n", "\ud83d", None]),
+        "revision": _NUMBERS,
+        "delta": st.lists(_EDITS, max_size=3) | st.none(),
+        "ranges": st.lists(_RANGES, max_size=2) | st.none(),
+    },
+)
+_REQUESTS = st.tuples(
+    st.sampled_from(["open", "edit", "edit", "cursor", "close", "x"]), _PARAMETERS
+)
+
+
+@given(st.lists(_REQUESTS, max_size=12))
+def test_whatever_an_editor_asks_is_answered_and_ends_nothing(
+    requests: list[tuple[str, Json]],
+) -> None:
+    async def ask_each() -> None:
+        async with editor_at_node() as (node, client):
+            client.hears = False
+            buffer = await client.open(_A, "text\n")
+            for method, parameters in requests:
+                await client.ask(method, parameters)
+            await _settled()
+            client.hears = True
+            buffer = await client.open(_A, buffer.text)
+            await client.edit(_A, buffer.type(0, 0, "a"))
+            await _settled()
+            assert node.text.get(_AT, "") == buffer.text
+
+    trio.run(ask_each, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 async def test_an_editor_that_lost_count_is_told_to_open_the_file_again(
