@@ -300,6 +300,20 @@ async def test_what_was_typed_before_the_editor_ended_is_done(autojump_clock: ob
         assert node.text[_AT] == "bread 🍞\n"
 
 
+async def test_what_was_typed_before_nonsense_is_done(autojump_clock: object) -> None:
+    text: list[str] = []
+    with pytest.RaisesGroup(ProtocolError, flatten_subgroups=True):
+        async with talk(lambda: 0.5) as (node, stream):
+            for message in json.loads(_SESSION.read_text())[:3:2]:
+                await stream.send_all(framed(message["message"]))
+            await stream.send_all(b"nonsense\r\n\r\n")
+            try:
+                await trio.sleep(100)
+            finally:
+                text.append(node.text[_AT])
+    assert text == ["bread 🍞\n"]
+
+
 # -- cursors ---------------------------------------------------------------------------------
 
 _PEER = bytes([7]) * 16

@@ -62,19 +62,25 @@ class Editor:
         self._cursors = EditorCursors(asking, client, name, self._open, show)
 
     async def serve(self, received: AsyncIterable[bytes | bytearray]) -> None:
-        """Do what an editor asks until it says no more. ProtocolError when its messages cannot be
-        told from each other."""
+        """Do what an editor asks until it says no more. ProtocolError, when all that it asked is
+        done, where its messages cannot be told from each other."""
         messages = Messages()
+        problem: ProtocolError | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._cursors.run)
-            async for data in received:
-                for message in messages.feed(data):
-                    await self._take(nursery, message)
+            try:
+                async for data in received:
+                    for message in messages.feed(data):
+                        await self._take(nursery, message)
+            except ProtocolError as error:
+                problem = error
             for file in self._open.values():
                 await file.finish()
             nursery.cancel_scope.cancel()
-        if not messages.is_between:
-            raise ProtocolError("expected a whole message, found the end")
+        if problem is None and not messages.is_between:
+            problem = ProtocolError("expected a whole message, found the end")
+        if problem is not None:
+            raise problem
 
     # -- requests ----------------------------------------------------------------------------
 
