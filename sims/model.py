@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from phextsync.store.memory import MemoryStore
 from sims.model_checks import check
@@ -32,6 +32,8 @@ from sims.model_states import NodeStates
 
 Step: TypeAlias = tuple[str, *tuple[int, ...]]
 """A word, and the nodes, or the link and its end, that it is about."""
+
+WorldT = TypeVar("WorldT")
 
 OPERATIONS: Final = (
     *("append", "delete", "crash", "late_crash", "restart", "cut", "double", "ask", "wait"),
@@ -100,10 +102,9 @@ class Model:
         return [self.states.left_disk(state) for state in self._rested(world).nodes]
 
     def _rested(self, world: World) -> World:
-        """Return the world after a while in which nothing happens."""
-        for _ in range(_ROUNDS_MAX):
-            world, failure = self._carried(self._wait(world))
-            assert failure is None, failure
+        """Return the world when all are linked and equal."""
+        world, failure = self._settled(world)
+        assert failure is None, failure
         return world
 
     def search(self, count: int, *, depth_max: int = 1000, seconds_max: float = 1e9) -> Found:
@@ -137,7 +138,7 @@ class Model:
                 found.quiet += 1
                 found.failure = self.quiet(world)
             if found.failure is not None:
-                found.steps = _steps(came_from, world)
+                found.steps = steps_to(world, came_from)
         found.cut_off += len(queue)
         found.worlds, found.node_states = len(came_from), len(self.states)
         found.inputs, found.seconds = self.states.inputs, time.process_time() - worked
@@ -273,18 +274,23 @@ class Model:
         """Link all, let everything arrive and be written, and time pass: return what is wrong on
         the way, or in the end."""
         owed = {line for state in world.nodes for line in self.states.seen[state].disk.lines}
-        owed -= world.deleted
+        world, failure = self._settled(world)
+        lost = owed - world.deleted - {*self.states.seen[world.nodes[0]].disk.lines}
+        return failure or (f"lost: {sorted(lost)} was on a disk" if lost else None)
+
+    def _settled(self, world: World) -> tuple[World, str | None]:
+        """Let everything arrive and be written, and time pass, until all are equal and know it."""
         for _ in range(_ROUNDS_MAX):
             world, failure = self._carried(world)
             if failure is not None:
-                return failure
+                return world, failure
             seen = [self.states.seen[state] for state in world.nodes]
             texts = {one.disk for one in seen} | {one.shown for one in seen}
             if len(texts) == 1 and all(len(one.complete) == len(seen) - 1 for one in seen):
-                lost = owed - {*seen[0].disk.lines}
-                return f"lost: {sorted(lost)} was on a disk" if lost else None
+                return world, None
             world = self._wait(world)
-        return f"not equal: {[(one.shown.lines, one.disk.lines, one.complete) for one in seen]}"
+        texts_told = [(one.shown.lines, one.disk.lines, one.complete) for one in seen]
+        return world, f"not equal: {texts_told}"
 
     def _carried(self, world: World) -> tuple[World, str | None]:
         """Let everything arrive and be written."""
@@ -313,7 +319,7 @@ def _on_the_way(way: Way, end: int, frames: tuple[int, ...]) -> Way:
     return way._replace(frames=(first, frames) if end else (frames, second))
 
 
-def _steps(came_from: Mapping[World, tuple[World, Step] | None], world: World) -> list[Step]:
+def steps_to(world: WorldT, came_from: Mapping[WorldT, tuple[WorldT, Step] | None]) -> list[Step]:
     """Return the steps that led to a world."""
     steps: list[Step] = []
     while (came := came_from[world]) is not None:

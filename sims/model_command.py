@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sims import directory_model
+from sims import claim_model, directory_model
 from sims.model import OPERATIONS, Found, Model
 
 
@@ -12,6 +12,7 @@ def add_parser(commands: Any) -> None:
     """Add the options of the command."""
     parser = commands.add_parser("model", help="search every order of what a few nodes do")
     parser.add_argument("--directories", action="store_true", help="at two bound directories")
+    parser.add_argument("--claims", action="store_true", help="of what three voters are asked")
     parser.add_argument("--nodes", type=int, choices=(2, 3), default=2)
     parser.add_argument("--operations", type=int, default=1, help="of users and faults, at most")
     parser.add_argument("--of", help="their kinds, with commas between; all if not given")
@@ -29,6 +30,9 @@ def run(options: argparse.Namespace) -> int:
         acts = _kinds(options.of, directory_model.ACTS)
         runs = directory_model.search(options.operations, acts=acts, seconds_max=seconds_max)
         return _print(told_of_directories(runs), is_right=not runs.failures)
+    if options.claims:
+        said = claim_model.search(options.operations, seconds_max=seconds_max)
+        return _print(told_of_claims(said), is_right=said.failure is None)
     kinds = _kinds(options.of, OPERATIONS)
     model = Model(options.nodes, operations=kinds, is_linked=not options.unlinked)
     found = model.search(options.operations, depth_max=options.depth, seconds_max=seconds_max)
@@ -51,9 +55,15 @@ def _print(lines: Iterable[str], *, is_right: bool) -> int:
 
 def told(found: Found) -> Iterator[str]:
     """Give the lines that tell what was found."""
-    yield f"worlds           {found.worlds}, of {found.node_states} states of single nodes"
+    yield f"states of nodes  {found.node_states}"
     yield f"inputs           {found.inputs}"
     yield f"looked at until  {found.quiet} were quiet"
+    yield from told_of_claims(found)
+
+
+def told_of_claims(found: Found) -> Iterator[str]:
+    """Give the lines that tell what was found."""
+    yield f"worlds           {found.worlds}"
     yield f"depth            {found.depth} steps"
     yield from _told_of_time(found.seconds, f"{found.cut_off} worlds" if found.cut_off else "")
     yield f"outcome          {found.failure or 'nothing is wrong'}"
