@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Final
@@ -33,7 +34,7 @@ from phextsync.testing import (
 
 TERM_S: Final = 4
 _WORKERS: Final = 2
-_TASKS: Final = 2
+_TASKS_MAX: Final = 5
 _STORM_S: Final = 24.0
 _HEAL_S: Final = 120.0
 _WAIT_S: Final = 1.5
@@ -43,12 +44,18 @@ _WAIT_S: Final = 1.5
 class Oracle:
     """What workers were told. `failures` says what must not be."""
 
+    asked: dict[str, float] = field(default_factory=dict)
     holders: dict[tuple[Coordinate, int], str] = field(default_factory=dict)
+    failed: set[tuple[Coordinate, int]] = field(default_factory=set)
     results: dict[Coordinate, tuple[int, str]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
-    def told_firm(self, at: Coordinate, fence: int, name: str) -> None:
+    def told_firm(self, at: Coordinate, fence: int, name: str, now: float) -> None:
         """A worker was told that its claim is firm."""
+        before = self.holders.get((at, fence - 1))
+        asked = self.asked.get(before or "", now)  # no voter heard of it earlier
+        if before is not None and (at, fence - 1) not in self.failed and now < asked + TERM_S:
+            self.failures.append(f"fence {fence - 1} of {at} was overtaken before its term")
         other = self.holders.setdefault((at, fence), name)
         if other != name:
             self.failures.append(f"fence {fence} of {at} is firm for {other} and {name}")
@@ -73,9 +80,10 @@ class Run:
         self.voters = self.random.choice((3, 3, 4, 5))
         self.count = self.voters + _WORKERS
         self.oracle = Oracle()
-        self.done = 0
         self._serial = count(1)
         self._places: list[Coordinate] = []
+        self._names: list[str] = []
+        self._ahead_s = [1000.0] * self.count
         self.mesh = MemoryMesh(
             seed, self.count, beside=lambda node: Voter(node).run(), on_error=lambda _error: None
         )
@@ -86,20 +94,24 @@ class Run:
         return self.oracle.failures
 
     def tasks(self, number: int) -> AsyncTasks:
-        """Return the tasks as a node sees them."""
+        """Return the tasks as a node sees them, by a clock that may be wrong."""
         return AsyncTasks(
             self.mesh.node(number),
             f"w{number}",
-            clock_ms=lambda: round(1000 * self.mesh.now),
-            nonce=lambda: f"{next(self._serial)}",
+            clock_ms=lambda: round(1000 * (self.mesh.now + self._ahead_s[number])),
+            nonce=partial(self._nonce, number),
         )
+
+    def _nonce(self, number: int) -> str:
+        nonce = str(next(self._serial))
+        self.oracle.asked[f"w{number}:{nonce}"] = self.mesh.now
+        return nonce
 
     async def _body(self) -> None:
         await self.mesh.run_until(2)
-        names = [self.mesh.node(i).identity.node_id.hex() for i in range(self.voters)]
-        for number in range(_TASKS):
-            task = await self.tasks(self.voters).add(f"t{number}", voters=names, term_s=TERM_S)
-            self._places.append(task.coordinate)
+        nodes = [self.mesh.node(number) for number in range(self.voters)]
+        self._names = [node.identity.node_id.hex() for node in nodes]
+        await self._add()
         await self.mesh.run_until(4)
         async with trio.open_nursery() as nursery:
             for number in range(self.count):
@@ -108,6 +120,15 @@ class Run:
             await self._heal()
             nursery.cancel_scope.cancel()
 
+    async def _add(self) -> None:
+        """Let a worker add a task, if it can."""
+        if self.mesh.is_up(self.voters):
+            text = f"t{len(self._places)}"
+            with trio.move_on_after(_WAIT_S), suppress(PhextsyncError):
+                tasks = self.tasks(self.voters)
+                task = await tasks.add(text, voters=self._names, term_s=TERM_S)
+                self._places.append(task.coordinate)
+
     # -- what happens to them --------------------------------------------------------------
 
     async def _storm(self) -> None:
@@ -115,12 +136,15 @@ class Run:
             for action in self._trouble():
                 self.mesh.apply(action)
             await self.mesh.run_until(self.mesh.now + self.random.uniform(0.2, 2.5))
+            if len(self._places) < _TASKS_MAX and self.random.random() < 0.3:
+                await self._add()
             for number in range(self.count):
                 if self.mesh._machines[number].life is None and self.random.random() < 0.6:
                     self.mesh.apply(Restart(number))
 
     def _trouble(self) -> Iterable[Action]:
         number = self.random.randrange(self.count)
+        self._ahead_s[self.random.randrange(self.count)] = self.random.uniform(0, 2000)
         match self.random.randrange(7):
             case 0 | 1:
                 groups: tuple[list[int], list[int]] = ([], [])
@@ -140,6 +164,7 @@ class Run:
     async def _heal(self) -> None:
         """End all trouble; each task has to be done before long, alike at all nodes."""
         self.mesh.apply(Repair())
+        await self.mesh.run_until(max(self.mesh.now, _STORM_S + 0.1))  # the last of the crashes
         for number in range(self.count):
             self.mesh.apply(FreeDisk(number))
             if self.mesh._machines[number].life is None:
@@ -174,17 +199,21 @@ class Run:
             await self._see(number)
             return
         tasks, at = self.tasks(number), source.choice(self._places)
+        if self.mesh.now < _STORM_S and source.random() < 0.1:  # while there are votes
+            crash = partial(self.mesh.apply, Crash(source.randrange(self.voters)))
+            self.mesh.at(self.mesh.now + source.uniform(0, 0.1), crash)
         claim = await tasks.claim(at, wait_s=_WAIT_S)
         if claim.verdict is Verdict.NOT_FIRM:
             claim = await tasks.keep(at, claim, wait_s=_WAIT_S)
         if not claim.is_firm:
             return
-        self.oracle.told_firm(at, claim.fence, claim.name)
+        self.oracle.told_firm(at, claim.fence, claim.name, self.mesh.now)
         chance = source.random()
         if chance < 0.3:
             return  # it vanishes
         await trio.sleep(source.uniform(0, 1.5 * TERM_S))
         if chance < 0.4:
+            self.oracle.failed.add((at, claim.fence))
             await tasks.fail(at, claim, "no", wait_s=_WAIT_S)
             await tasks.retry(at)
             return
@@ -196,7 +225,8 @@ class Run:
         for listed in await self.tasks(number).tasks():
             now = listed.standing
             if now.kind is Kind.HELD:
-                self.oracle.told_firm(listed.task.coordinate, now.fence, now.claim)
+                at, time = listed.task.coordinate, self.mesh.now
+                self.oracle.told_firm(at, now.fence, now.claim, time)
             elif now.is_final:
                 self.oracle.told_final(listed.task.coordinate, now.fence, now.what)
             elif now.kind is Kind.FAILED:

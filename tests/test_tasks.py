@@ -21,7 +21,7 @@ from phextsync.errors import NotFirmError, OvertakenError, PhextsyncError
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
-from phextsync.testing import Crash, MemoryMesh, Partition, Repair, Restart
+from phextsync.testing import Crash, FillDisk, FreeDisk, MemoryMesh, Partition, Repair, Restart
 from sims.processes import make_folder
 from sims.tasks import Run
 from tests.command_users import CommandUser
@@ -276,6 +276,27 @@ def test_in_a_minority_no_claim_is_firm() -> None:
             await _tasks(mesh, 0).keep(task.coordinate, alone, wait_s=1)
 
     mesh.run(body)
+
+
+async def _claimed_with_a_full_disk(mesh: MemoryMesh) -> Verdict:
+    """Return what is told of a claim whose only voter cannot write its vote."""
+    await mesh.run_until(2)
+    task = await _tasks(mesh, 0).add("x", voters=_ids(mesh)[1:], term_s=60)
+    await mesh.run_until(4)
+    mesh.apply(FillDisk(1))
+    told = (await _tasks(mesh, 0).claim(task.coordinate, wait_s=5)).verdict
+    mesh.apply(FreeDisk(1))
+    await mesh.run_until(mesh.now + 5)
+    assert (await _seen(mesh, 0)).standing.kind is Kind.HELD
+    return told
+
+
+def test_a_vote_counts_when_it_is_on_the_voters_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = _mesh(2)
+    assert mesh.run(partial(_claimed_with_a_full_disk, mesh)) is Verdict.NOT_FIRM
+    monkeypatch.setattr("phextsync.control.desk._is_told_late", lambda _request: False)
+    broken = _mesh(2)
+    assert broken.run(partial(_claimed_with_a_full_disk, broken)) is Verdict.FIRM
 
 
 def test_a_claimant_that_vanishes_is_overtaken_after_its_term_and_one_that_works_is_not() -> None:
