@@ -2,9 +2,11 @@
 
 A merge keeps what both sides wrote. Where both changed the same line, or one deleted a line that
 the other changed, somebody should look at what it made. Lines that both inserted in one place are
-no conflict, for both stay, and neither is a change of line ends alone.
+no conflict, for both stay, and neither is a change of line ends alone, nor of blanks that stood
+twice: who merges leaves one of them.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +15,7 @@ from phextsync.alignment import Block, Work, changed_blocks
 from phextsync.edits import likeness, line_changes, lines_of, minimal_edits, without_end
 from phextsync.merges import merged_text
 
+_BLANKS: Final = re.compile("  +")
 # How like what the merge made of a conflict the text must still be.
 _LIKE: Final = 0.5
 # Looking for it compares at most this many lines.
@@ -66,10 +69,14 @@ def conflicts(base: str, mine: str, theirs: str, merged: str | None = None) -> l
             first, last = _of_side(changes, start, stop)
             pieces.append(lines[first:last])
         contents = [[without_end(line) for line in piece] for piece in pieces]
-        if contents[1] != contents[2]:
+        if contents[1] != contents[2] and _tidied(contents[0]) not in contents[1:]:
             was, ours, others = map("".join, pieces)
             found.append(Conflict(start + 1, was, ours, others, rest))
     return found
+
+
+def _tidied(lines: Iterable[str]) -> list[str]:
+    return [_BLANKS.sub(" ", line) for line in lines]
 
 
 def may_meet(base: str, mine: str, merged: str) -> bool:

@@ -67,6 +67,12 @@ def test_conflicts_are_the_same_from_both_sides(base: str, mine: str, theirs: st
     ]
 
 
+def test_a_blank_that_goes_where_it_stood_twice_is_no_conflict() -> None:
+    base, mine, theirs = "buy  milk\n", "buy milk\n", "buy  oat milk\n"
+    assert conflicts(base, mine, theirs) == conflicts(base, theirs, mine) == []
+    assert len(conflicts(base, "buy tea\n", theirs)) == 1
+
+
 @given(documents, documents)
 def test_a_change_of_one_side_or_the_same_of_both_is_no_conflict(base: str, new: str) -> None:
     assert (

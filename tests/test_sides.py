@@ -158,6 +158,30 @@ def test_who_answers_while_a_third_is_away_is_told_as_it_wrote(seed: int) -> Non
     notes.check()
 
 
+@pytest.mark.parametrize("seed", range(16))
+def test_of_first_versions_that_were_edited_apart_is_told_what_their_users_wrote(
+    seed: int,
+) -> None:
+    random, mesh = Random(seed), Mesh(2)
+    for machine in mesh.machines:
+        machine.peer.replicas.keep_history(FOREVER)
+    lines = [" ".join(random.choices(_WORDS, k=3)) for _ in range(random.randint(1, 5))]
+    texts = ["".join(f"{line}\n" for line in lines)] * 2
+    for _ in range(random.randint(2, 3)):
+        texts = [_changed(random, text.splitlines()) for text in texts]
+        for machine, text in zip(mesh.machines, texts, strict=True):
+            machine.disk.put(_NAME, text)
+        mesh.pass_time(random.choice([0.3, 2.0]))
+    mesh.settle()
+    wrote = [set(text.splitlines()) for text in texts]
+    for number, machine in enumerate(mesh.machines):
+        assert machine.binding is not None
+        for each in machine.binding.conflicts:
+            assert each.is_known
+            assert set(each.conflict.mine.splitlines()) <= wrote[number]
+            assert set(each.conflict.theirs.splitlines()) <= wrote[1 - number]
+
+
 def _apart(*texts: str, base: str) -> _Notes:
     """Return machines that changed a file apart, and met."""
     notes = _Notes(Random(1), len(texts))
