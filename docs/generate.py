@@ -99,7 +99,7 @@ _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
                 *("Coordinate", "CoordinateRange", "CoordinateIndex", "Change", "TextChange"),
                 *("writing_as", "current_writer", "LoggedChange", "BlamedLine", "Version"),
                 *("DeletedScroll", "HistorySetting", "Hit", "PeerPresence", "MeshKey"),
-                *("NodeIdentity", "Permissions"),
+                *("NodeIdentity", "Permissions", "Writer", "TakenBack"),
             ),
             "phextsync.sync.lacks": ("Lack",),
             "phextsync.control.status": (),

@@ -86,6 +86,7 @@ from phextsync.replica.history_keeper import HistorySetting
 from phextsync.replica.past import BlamedLine, DeletedScroll, LoggedChange, Version
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.replica.taking_back import TakenBack, Writer
 from phextsync.replica.undo import History
 from phextsync.replica.views import RangeView
 from phextsync.search import Hit
@@ -144,10 +145,12 @@ __all__ = [
     "StoreFullError",
     "StoreLockedError",
     "StoreVersionError",
+    "TakenBack",
     "TextChange",
     "TextError",
     "UpdateError",
     "Version",
+    "Writer",
     "__version__",
     "aio",
     "current_writer",

@@ -17,9 +17,11 @@ from phextsync.control.answers import ListedScroll, Missing, NearScroll, Page, P
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
 from phextsync.control.status import Status
+from phextsync.control.taking_back import TAKING_BACK, TakingBack
 from phextsync.files import desk as files_desk
 from phextsync.files.desk import ToldConflict
 from phextsync.files.finding import FoundFile
+from phextsync.handles.async_range import AsyncRange as AsyncRange
 from phextsync.handles.awaiting import AsyncChanges, AsyncSteps, AtOnce, answer, ask, running
 from phextsync.handles.batch import Batch
 from phextsync.handles.engine import Engine, Options
@@ -35,7 +37,7 @@ from phextsync.handles.requests import (
     told_as,
     with_grace,
 )
-from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
+from phextsync.index import EVERYTHING, Coordinate
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.phext_names import checked_name
 from phextsync.replica.changes import Change, current_writer
@@ -49,6 +51,7 @@ from phextsync.replica.past import (
     newest_first,
     to_restore,
 )
+from phextsync.replica.taking_back import TakenBack, Writer
 from phextsync.replica.views import Bounds, Key, Range, Scrolls, as_coordinate, as_range
 from phextsync.search import Hit
 from phextsync.sync.lacks import Lack
@@ -350,6 +353,23 @@ class AsyncPhext:
             raise has_text(self.name, as_coordinate(key))
         return text
 
+    async def taking_back(
+        self,
+        by: Writer,
+        range_: Range = EVERYTHING,
+        *,
+        since_ms: int | None = None,
+        missing: list[str] | None = None,
+    ) -> list[TakenBack]:
+        found = TakingBack(by, text_of(range_), since_ms)
+        while (asked := found.asked) is not None:
+            found.take(await self._ask(TAKING_BACK, *asked))
+        return found.all(missing)
+
+    async def take_back(self, key: Key, update: bytes) -> None:
+        if update:
+            await self._ask(operations.TAKE_BACK, at(key), update)
+
     async def restore(self, key: Key, time_ms: int) -> None:
         text = await self.text_at(key, time_ms)
         await self.import_text(key, to_restore(self.name, as_coordinate(key), text))
@@ -451,34 +471,6 @@ class AsyncPhext:
         watch = self._engine.begin(operations.WATCH, self.name, text_of(range_), texts)
         await answer(self._engine, watch)
         return AsyncChanges(self._engine, self.name, watch)
-
-
-class AsyncRange:
-    """The scrolls of a phext in a range; see `AsyncPhext.within`."""
-
-    def __init__(self, whole: AsyncPhext, range_: CoordinateRange) -> None:
-        self.range = range_
-        self._whole = whole
-
-    async def count(self) -> int:
-        """Return how many scrolls have text."""
-        return await self._whole.count(self.range)
-
-    def keys(self) -> AsyncIterator[Coordinate]:
-        """Iterate in order over the coordinates whose scroll has text."""
-        return self._whole.keys(self.range)
-
-    def values(self) -> AsyncIterator[str]:
-        """Iterate in order over the texts."""
-        return self._whole.values(self.range)
-
-    def items(self) -> AsyncIterator[tuple[Coordinate, str]]:
-        """Iterate in order over the scrolls that have text."""
-        return self._whole.items(self.range)
-
-    async def clear(self) -> None:
-        """Delete every scroll: one commit, one event."""
-        await self._whole.clear(self.range)
 
 
 @asynccontextmanager

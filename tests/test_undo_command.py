@@ -1,5 +1,6 @@
 """`undo --by`, and `--by` of the commands that look back: whose work, and what is said of it."""
 
+import asyncio
 import json
 import re
 import time
@@ -8,7 +9,10 @@ from random import Random
 
 import pytest
 
+import phextsync
+from phextsync import Writer
 from phextsync.discovery import PEERS_FILE, RememberedPeers, parse_address
+from phextsync.handles.engine import Options
 from phextsync.replica.past import FOREVER
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import LogEntry
@@ -108,3 +112,36 @@ def test_the_commands_of_the_page_do_what_it_says(user: CommandUser) -> None:
     for command in commands:
         user.out(*(word.strip("'") for word in command.split()))
     assert user.out("get", _A) == user.out("get", _B) == "bread\neggs\nhoney\n"
+
+
+# -- in programs ----------------------------------------------------------------------------
+
+_OPTIONS: Options = {"host": "127.0.0.1", "port": 0, "discover": False}
+
+
+def test_a_program_takes_back_a_writer_by_plain_calls(user: CommandUser) -> None:
+    with phextsync.open(user.data, **_OPTIONS) as handle:
+        memory = handle.phext()
+        (only,) = memory.taking_back(Writer(_PI), _A)
+        assert str(only.coordinate) == _A
+        assert memory.taking_back(Writer(_PI, "a label that it has not")) == []
+        found = memory.taking_back(Writer(_PI))
+        assert [str(each.coordinate) for each in found] == [_A, _B]
+        for _ in range(2):
+            for each in found:
+                memory.take_back(each.coordinate, each.update)
+            assert memory[_A] == memory[_B] == "bread\neggs\nhoney\n"
+        assert memory.taking_back(Writer(_PI)) == []
+
+
+def test_a_program_takes_back_a_writer_in_asyncio(user: CommandUser) -> None:
+    async def use() -> None:
+        async with phextsync.aio.open(user.data, **_OPTIONS) as handle:
+            memory = handle.phext()
+            found = await memory.taking_back(Writer(_PI), "1.*")
+            for each in found:
+                await memory.take_back(each.coordinate, each.update)
+            assert await memory.get(_A) == "bread\neggs\nhoney\n"
+            assert [str(each.coordinate) for each in await memory.taking_back(Writer(_PI))] == [_B]
+
+    asyncio.run(use())

@@ -1,6 +1,5 @@
 """The command that takes back what one writer did."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +26,7 @@ from phextsync.cli.common import (
 from phextsync.cli.writers import NodeNames, read_time_ms, told_time
 from phextsync.control import operations
 from phextsync.control.operations import Asked
-from phextsync.control.taking_back import TAKING_BACK
+from phextsync.control.taking_back import TAKING_BACK, TakingBack
 from phextsync.replica.past import NOT_KEPT
 from phextsync.replica.taking_back import TakenBack, Writer
 
@@ -64,7 +63,7 @@ def undo(
         names = NodeNames(asked, data)
         writer, where = names.writer(by), range_target(asked, phext, range_)
         missing: list[str] = []
-        rows = list(_found(asked, where, writer, since_ms, missing))
+        rows = _found(asked, where, writer, since_ms, missing)
         files = file_names(asked, where.phext, [row.coordinate for row in rows])
         if where.below is not None:
             below = {at for at, path in files.items() if path.is_relative_to(where.below)}
@@ -89,15 +88,12 @@ def undo(
 
 def _found(
     asked: Asked, where: RangeTarget, by: Writer, since_ms: int | None, missing: list[str]
-) -> Iterator[TakenBack]:
-    """Give what takes back a writer, in the order of coordinates, and note where nobody could be
-    asked."""
-    rest: str | None = str(where.range)
-    while rest is not None:
-        page = TAKING_BACK.ask(asked, where.phext, rest, by.node, by.label, since_ms)
-        yield from page.found
-        missing += page.missing
-        rest = page.rest
+) -> list[TakenBack]:
+    """Return what takes back a writer, by coordinate, and note where nobody could be asked."""
+    look = TakingBack(by, str(where.range), since_ms)
+    while (wanted := look.asked) is not None:
+        look.take(TAKING_BACK.ask(asked, where.phext, *wanted))
+    return look.all(missing)
 
 
 def _say_rows(rows: list[TakenBack], files: dict[str, Path], *, as_json: bool) -> None:

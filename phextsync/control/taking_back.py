@@ -6,7 +6,7 @@ from typing import Final
 from phextsync.control import operations
 from phextsync.control.answers import Form
 from phextsync.control.frames import Value
-from phextsync.errors import ProtocolError
+from phextsync.errors import NotHeldError, ProtocolError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.past import Past
 from phextsync.replica.taking_back import TakenBack, Writer
@@ -48,6 +48,40 @@ def _row(value: Value) -> TakenBack:
 
 
 TAKING_BACK: Final = operations.TAKING_BACK.read_as(Form(_encode, _decode))
+
+
+class TakingBack:
+    """What takes back a writer in a range, gathered page by page."""
+
+    def __init__(self, by: Writer, range_: str, since_ms: int | None) -> None:
+        self._by = by
+        self._since_ms = since_ms
+        self._rest: str | None = range_
+        self._found: list[TakenBack] = []
+        self._missing: list[str] = []
+
+    @property
+    def asked(self) -> tuple[Value, ...] | None:
+        """The arguments behind the phext of the next `TAKING_BACK`, None when there is none."""
+        if self._rest is None:
+            return None
+        return self._rest, self._by.node, self._by.label, self._since_ms
+
+    def take(self, page: TakenBacks) -> None:
+        """Take an answer."""
+        self._found += page.found
+        self._missing += page.missing
+        self._rest = page.rest
+
+    def all(self, missing: list[str] | None = None) -> list[TakenBack]:
+        """Return what was found. NotHeldError says of which parts nobody could be asked; where
+        `missing` is given, that is added to it instead."""
+        told = [*dict.fromkeys(self._missing)]
+        if missing is not None:
+            missing += told
+        elif told:
+            raise NotHeldError("; ".join(told))
+        return self._found
 
 
 def look(pasts: list[Past], rest: CoordinateRange | None, by: list[Value]) -> Value:

@@ -9,6 +9,7 @@
 * `batch`: changes that are to be made together
 * `steps`: steps of one writer, taken back and done again
 * `changes`: changes of a phext as they come
+* `async_range`: the scrolls of a phext in a range, for asyncio
 * `awaiting`: requests that are awaited in asyncio
 * `phexts`: a phext as a mapping
 * `blocking`: `phextsync.open`

@@ -20,6 +20,7 @@ from phextsync.control import operations
 from phextsync.control.answers import ListedScroll, NearScroll, Page, rows_of_pages
 from phextsync.control.frames import Value
 from phextsync.control.operations import Operation
+from phextsync.control.taking_back import TAKING_BACK, TakingBack
 from phextsync.handles.batch import Batch
 from phextsync.handles.changes import Changes
 from phextsync.handles.engine import Engine
@@ -41,6 +42,7 @@ from phextsync.replica.past import (
     newest_first,
     to_restore,
 )
+from phextsync.replica.taking_back import TakenBack, Writer
 from phextsync.replica.views import Bounds, Key, Range, RangeView, Scrolls, as_coordinate, as_range
 
 _log: Final = logging.getLogger("phextsync.handles")
@@ -244,6 +246,28 @@ class Phext(OpenTexts[RangeView], MutableMapping[Key, str]):
         if not self._ask(operations.IMPORT, not force, [[at(key), text]]):
             raise has_text(self.name, as_coordinate(key))
         return text
+
+    def taking_back(
+        self,
+        by: Writer,
+        range_: Range = EVERYTHING,
+        *,
+        since_ms: int | None = None,
+        missing: list[str] | None = None,
+    ) -> list[TakenBack]:
+        """Return what takes back all that a writer did in a range, since a time by its clock if
+        one is given, by coordinate; `take_back` does it. NotHeldError says of which parts nobody
+        could be asked; where `missing` is given, that is added to it instead."""
+        found = TakingBack(by, text_of(range_), since_ms)
+        while (asked := found.asked) is not None:
+            found.take(self._ask(TAKING_BACK, *asked))
+        return found.all(missing)
+
+    def take_back(self, key: Key, update: bytes) -> None:
+        """Do what `taking_back` found for a scroll: an edit of its own, which leaves what others
+        wrote. Doing it again, here or at another node, changes nothing, nor does an empty one."""
+        if update:
+            self._ask(operations.TAKE_BACK, at(key), update)
 
     def restore(self, key: Key, time_ms: int) -> None:
         """Make the text of a time, as `text_at` tells it, the text of now."""
