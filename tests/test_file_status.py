@@ -166,6 +166,45 @@ def test_a_reader_has_the_files_and_its_own_changes_stay_with_it_and_are_told_on
     assert len(reader.binding.problems) == 0
 
 
+def test_what_a_reader_changed_is_told_until_it_is_removed_though_it_is_deleted_elsewhere() -> None:
+    mesh = Mesh(2)
+    one, reader = mesh.machines
+    reader.peer.replicas.permissions = Permissions.of({PHEXT: [EVERYTHING]}, {})
+    mesh.join()
+    one.disk.put("doc.md", "from one\n")
+    mesh.pass_time(3)
+    reader.disk.put("doc.md", "of the reader\n")
+    mesh.pass_time(1)
+    one.disk.unlink("doc.md")
+    mesh.pass_time(4)
+    assert reader.visible() == {"doc.md": "of the reader\n"}
+    assert reader.binding is not None
+    assert [p.path for p in reader.binding.problems] == ["doc.md"]
+    reader.disk.unlink("doc.md")
+    mesh.pass_time(3)
+    reader.look_through()
+    mesh.pass_time(1)
+    assert reader.visible() == {}
+    assert len(reader.binding.problems) == 0
+
+
+def test_what_was_left_alone_is_told_where_it_lies_now() -> None:
+    mesh = Mesh(1)
+    (machine,) = mesh.machines
+    mesh.pass_time(0.5)
+    machine.disk.make_folders("keys")
+    for name in ("identity.pem", "notes.md"):
+        machine.disk.put(f"keys/{name}", "secret\n")
+    mesh.pass_time(1)
+    assert machine.binding is not None
+    assert "keys/notes.md" in {p.path for p in machine.binding.problems}
+    machine.disk.rename("keys", "moved")
+    mesh.pass_time(1)
+    machine.look_through()
+    mesh.pass_time(1)
+    assert {p.path for p in machine.binding.problems} == {"moved/"}
+
+
 def test_a_line_that_two_sides_changed_apart_is_a_conflict_where_both_were_seen() -> None:
     mesh = Mesh(2)
     one, two = mesh.machines

@@ -167,6 +167,7 @@ class Binding:
         gone = [c for c in records if (r := records.get(c)) and r.digest and r.path not in marks]
         changed = [c for c in self._all_scrolls() if self._is_changed(c)]
         odd = [path for path in scan.left_alone if not path.endswith("/")] if gone else []
+        odd += [p.path for p in self.problems if p.due is None and p.path not in marks]
         return [*paths, *odd], [*gone, *changed]
 
     async def round(
@@ -233,14 +234,13 @@ class Binding:
         """Return the state of the binding."""
         records = [r for c in self.records if (r := self.records.get(c)) and r.digest]
         waiting = self._absences.waiting + len(self._todo)
-        problems = list(self.problems)
-        refused = [(p.path, p.reason, p.since, p.due) for p in problems if p.due is not None]
+        refused = [(p.path, p.reason, p.since, p.due) for p in self.problems if p.due is not None]
         in_step = sum(r.path not in self.problems for r in records) - waiting
         return Situation(
             len(records),
             max(0, in_step),
             waiting,
-            tuple((p.path, p.reason, p.since) for p in problems if p.due is None),
+            tuple((p.path, p.reason, p.since) for p in self.problems if p.due is None),
             tuple(refused),
             self._absences.held,
             len(self.conflicts),
