@@ -21,7 +21,7 @@ from phextsync.crdt import (
 )
 from phextsync.errors import ScrollError, TextError, UpdateError
 from phextsync.index import EMPTY_VERSION, Coordinate, covers, state_vector, update_version
-from phextsync.texts import BREAKS, check_text
+from phextsync.texts import BREAKS, check_text, first_line
 from tests.strategies import documents, texts
 
 _PLACE = Coordinate(1, 5, 2, 3, 7, 3, 9, 1, 1)
@@ -375,6 +375,20 @@ def test_an_update_without_its_base_is_not_covered_until_the_base_has_come() -> 
     assert b.text == "base"
     assert b.apply(more).covered
     assert b.text == "base more"
+
+
+def test_what_two_deleted_apart_is_told_whole() -> None:
+    a = _scroll(1)
+    b = _scroll(2, a.append("abcdef") or b"")
+    a.delete(2, 4)
+    longer = b.delete(1, 5)
+    assert longer is not None
+    assert a.apply(longer).update == longer
+
+
+def test_the_first_line_of_a_text_is_what_stands_before_its_first_end_of_a_line() -> None:
+    assert first_line("one\ntwo\nthree", 80) == "one"
+    assert first_line("one\ntwo\nthree", 2) == "on"
 
 
 def test_a_deletion_without_its_text_is_not_covered_and_a_difference_brings_both() -> None:

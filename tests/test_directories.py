@@ -258,6 +258,12 @@ def test_another_directory_in_the_place_of_the_bound_one_is_refused(
 # -- what is remembered --------------------------------------------------------------------
 
 
+def test_the_marker_of_a_directory_can_be_read_by_whoever_reads_the_directory(
+    bound: Bound,
+) -> None:
+    assert stat.S_IMODE((bound.directory / MARKER_FILE).stat().st_mode) == 0o644
+
+
 def test_bindings_are_kept(store: BindingStore, bound: Bound) -> None:
     assert store.bindings() == [bound]
     assert read_marker(bound.directory) == store.marker_of(bound)

@@ -363,6 +363,7 @@ def test_status_names_what_is_left_alone_until_it_is_mended(user: _User) -> None
         (user.notes / "photo.md").write_text("mended\n")
         process.wait_until(lambda status: rows(status)[0]["in_step"] == 3)
         process.wait_until(lambda _: user.run("status", "--check").exit_code == 0)
+        assert "failed" not in process.log.read_text()
     finally:
         process.stop()
 

@@ -12,6 +12,7 @@ from benchmarks import bands, path
 from phextsync.errors import StoreDamagedError, StoreFullError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
 from phextsync.ranges import subtract
+from phextsync.replica.changes import Change
 from phextsync.replica.clients import CLIENTS
 from phextsync.replica.listener import NewUpdate, ReplicaListener
 from phextsync.store.contract import LogEntry, StoredScroll
@@ -48,6 +49,16 @@ def test_an_edit_reaches_a_connected_peer_without_time_passing() -> None:
     while network.step():
         pass
     assert network.peers[1].replica[_A] == "hello"
+
+
+def test_a_change_that_came_from_a_peer_has_its_name() -> None:
+    network = _connected()
+    one, two = network.peers
+    changes: list[Change] = []
+    two.replica.subscribe(changes.append)
+    one.replica[_A] = "hello"
+    network.run(0.2)
+    assert [(change.origin, change.label) for change in changes] == [(one.node_id, "node-1")]
 
 
 def test_two_nodes_that_edited_apart_hold_both_edits_when_they_meet() -> None:
