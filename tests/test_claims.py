@@ -151,6 +151,14 @@ def test_a_task_stands_as_its_greatest_firm_claim_says() -> None:
     assert standing(_known(done, final)) == Standing(Kind.DONE, 1, "a", "late", is_final=True)
 
 
+def test_what_failed_is_tried_again_behind_the_greatest_firm_fence() -> None:
+    ballots = {0: "vote 1 a\nvote 2 b", 1: "vote 1 a\nvote 2 b"}
+    failed = "claim 1 a\nclaim 2 b\nfailed 2 b no\n"
+    assert next_fence(_known(failed, ballots)) is None
+    assert next_fence(_known(failed + "retry 1", ballots)) is None
+    assert next_fence(_known(failed + "retry 2", ballots)) == 3
+
+
 def test_what_one_voter_alone_voted_for_overtakes_nobody() -> None:
     known = _known("claim 1 a\nclaim 2 b", {**_HELD, 2: "silent 1\nvote 2 b"})
     assert standing(known) == Standing(Kind.HELD, 1, "a")

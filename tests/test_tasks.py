@@ -17,7 +17,7 @@ from phextsync.agents.task_layout import ballot_at, claims_at
 from phextsync.agents.task_plans import ListedTask
 from phextsync.control.frames import Value
 from phextsync.control.performing import perform
-from phextsync.errors import NotFirmError, OvertakenError, PhextsyncError
+from phextsync.errors import NotFirmError, OvertakenError, PhextsyncError, StoreFullError
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
@@ -285,6 +285,8 @@ async def _claimed_with_a_full_disk(mesh: MemoryMesh) -> Verdict:
     await mesh.run_until(4)
     mesh.apply(FillDisk(1))
     told = (await _tasks(mesh, 0).claim(task.coordinate, wait_s=5)).verdict
+    with pytest.raises(StoreFullError):  # the voter itself does not know what holds either
+        await _tasks(mesh, 1).tasks()
     mesh.apply(FreeDisk(1))
     await mesh.run_until(mesh.now + 5)
     assert (await _seen(mesh, 0)).standing.kind is Kind.HELD
