@@ -194,6 +194,19 @@ def test_nothing_is_sent_to_a_peer_that_acknowledges_nothing() -> None:
     assert parts.outgoing.next_updates() is not None
 
 
+def test_as_much_as_a_peer_may_ask_for_at_once_is_sent_beyond_the_window() -> None:
+    parts = Parts(replace(Limits(), window_frames=1, wants_max=2))
+    parts.change(_A, "a")
+    assert parts.outgoing.next_updates() is not None
+    for _ in range(2):
+        parts.outgoing.ask(_A, EMPTY_VERSION)
+        assert parts.outgoing.next_updates() is not None
+    parts.outgoing.ask(_A, EMPTY_VERSION)
+    assert parts.outgoing.next_updates() is None
+    parts.ledger.note(Acknowledge(1, 0))
+    assert parts.outgoing.next_updates() is not None
+
+
 def test_an_update_that_the_peer_has_sent_is_not_sent_back_unless_another_came() -> None:
     parts = Parts()
     parts.change(_A, "a")

@@ -171,6 +171,27 @@ def test_a_node_killed_after_its_edit_was_sent_and_before_it_was_stored_does_not
     ]
 
 
+def test_what_a_peer_lacks_is_sent_though_it_has_acknowledged_nothing_of_the_window() -> None:
+    """It acknowledges nothing from the frame on that builds on what it lacks."""
+    network = _connected(3)
+    author, editor, reader = network.peers
+    ends = {frozenset(pair): link for link, pair in network.links.items()}
+    del network.links[ends[frozenset((0, 2))]]  # what is sent there takes long
+    author.replica[_A] = "from far away\n"
+    network.run(0.1)
+    link = ends[frozenset((1, 2))]
+    under_way: list[bytes] = []
+    for number in range(Limits().window_frames + 2):
+        editor.replica.append(_A, f"{number}\n")
+        under_way += editor.core.next_frames(network.now, link, 1)[0]
+    assert len(under_way) == Limits().window_frames
+    assert reader.replica.get(_A) is None
+    for frame in under_way:
+        reader.core.receive(network.now, link, frame)
+    network.run(1)
+    assert reader.replica.get(_A, "") == editor.replica[_A]
+
+
 def test_a_deletion_that_comes_before_its_text_holds_even_after_a_restart() -> None:
     network = Network(3)
     author, deleter, reader = network.peers

@@ -54,7 +54,8 @@ class Limits:
     conflicts_max: int = 4
     """Times that one link may have us take another text of one scroll with its version."""
     window_frames: int = 256
-    """Frames of updates under way on one link without an acknowledgement."""
+    """Frames of updates under way on one link without an acknowledgement. What the peer asks for is
+    sent beyond, up to `wants_max` frames: it may acknowledge nothing before it has that."""
     held_frames_max: int = 64
     """Frames kept of a link of which it is not yet known whether it stays: 3 s at most."""
     held_bytes_max: int = 4 << 20

@@ -146,8 +146,9 @@ class Outgoing:
     def next_updates(self) -> Updates | Live | Part | None:
         """Let live updates, answers and streams take turns, so that none starves another. None
         when there is nothing to send, or the peer has not acknowledged enough."""
-        if self._ledger.sent - self._ledger.acknowledged >= self._limits.window_frames:
-            return None
+        under_way = self._ledger.sent - self._ledger.acknowledged
+        if under_way >= self._limits.window_frames:
+            return self._next_answers(under_way)
         if not (self.asked or self.found or self.streams):  # as nearly always
             entries: list[Entry] = []
             phext = self._recent_of(entries)
@@ -161,6 +162,14 @@ class Outgoing:
                 self._turn = (turn + 1) % len(makers)
                 return self._frame(phext, entries)
         return None
+
+    def _next_answers(self, under_way: int) -> Updates | Live | Part | None:
+        """Return answers alone, beyond the window: a peer acknowledges nothing from the frame on
+        that builds on what it asks for. It asks for no more than `wants_max` at once."""
+        entries: list[Entry] = []
+        if self.asked and under_way < self._limits.window_frames + self._limits.wants_max:
+            phext = self._answers(entries)
+        return self._frame(phext, entries) if entries else None
 
     def _frame(self, phext: str, entries: list[Entry]) -> Updates | Live | Part:
         self._traffic.updates_out += len(entries)
