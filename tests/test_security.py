@@ -14,6 +14,7 @@ _NAMED = re.compile(r"`(test_\w+)\.py::(test_\w+)`")
 _PAGES = {
     "explanation/security.md": 30,
     "howto/directories.md": 30,
+    "howto/run-as-a-service.md": 5,
     "howto/memory-stores.md": 8,
     "howto/memory-tool.md": 10,
 }

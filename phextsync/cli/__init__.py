@@ -17,7 +17,10 @@
 * `placing`: the commands about which machines hold what
 * `doors`: what `up` opens to clients that are not ours
 * `status`: what `phextsync status` prints
+* `supervisor`: what a service manager is told of a node
 * `node`: the commands that run this node, and measure it
+* `services`: the files that start a node with the machine
+* `service`: the commands that have a node started with the machine
 * `config`: the command that shows how a node is to run, and who says so
 * `checks`: what `doctor` looks at, as functions of facts
 * `facts`: what there is to know of a folder, its node and this machine

@@ -26,6 +26,7 @@ from phextsync.cli import node as node_cli
 from phextsync.cli import past as past_cli
 from phextsync.cli import placing as placing_cli
 from phextsync.cli import scrolls as scrolls_cli
+from phextsync.cli import service as service_cli
 from phextsync.cli import status as status_cli
 from phextsync.cli import taking_back as taking_back_cli
 from phextsync.cli import tasks as tasks_cli
@@ -43,10 +44,11 @@ app = typer.Typer(
     help="Keep phexts - text in nine dimensions - the same on many machines without a server.",
     pretty_exceptions_enable=False,
 )
-_mesh = (node_cli, config_cli, doctor_cli, status_cli, holding_cli, placing_cli)
+_runs = (node_cli, service_cli, config_cli, doctor_cli)
+_mesh = (status_cli, holding_cli, placing_cli)
 _scrolls = (scrolls_cli, past_cli, taking_back_cli, mail_cli, tasks_cli, files_cli)
 _doors = (editor_cli, hosts_cli)
-_parts = (*_scrolls, *_doors, *_mesh, folder_cli, membership_cli)
+_parts = (*_scrolls, *_doors, *_runs, *_mesh, folder_cli, membership_cli)
 for _part in _parts:
     app.add_typer(_part.app)
 

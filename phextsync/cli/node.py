@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Annotated, Final
@@ -25,6 +27,7 @@ from phextsync.cli.common import (
     Data,
     bar,
     close_output,
+    counted,
     existing_folder,
     fail,
     is_terminal,
@@ -52,6 +55,7 @@ from phextsync.cli.doors import (
 )
 from phextsync.cli.settings import Configured
 from phextsync.cli.status import of_bytes
+from phextsync.cli.supervisor import Supervisor
 from phextsync.control.sockets import ABSENT
 from phextsync.discovery import Address
 from phextsync.errors import StoreError, StoreLockedError
@@ -174,12 +178,14 @@ def _peers(given: list[str] | None) -> tuple[str, ...]:
 
 
 async def _up(run: _Run) -> None:
+    supervisor = Supervisor(os.environ)
+    supervisor.tell(STATUS="opens the data folder")
     with trio.open_signal_receiver(*_ending_signals()) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
+            nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope, supervisor)
             async with AsyncExitStack() as stack:
                 node = await _opened(run, stack)
-                await _serve(node, run)
+                await _serve(node, run, supervisor)
 
 
 def _ending_signals() -> tuple[signal.Signals, ...]:
@@ -188,8 +194,11 @@ def _ending_signals() -> tuple[signal.Signals, ...]:
     return (signal.SIGINT, signal.SIGTERM, *(() if is_ignored else (signal.SIGHUP,)))
 
 
-async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+async def _cancel_at_signal(
+    signals: AsyncIterator[int], scope: trio.CancelScope, supervisor: Supervisor
+) -> None:
     async for _ in signals:
+        supervisor.tell(STOPPING=1, STATUS="writes what is not yet on the disk")
         scope.cancel()
 
 
@@ -218,7 +227,7 @@ async def _opened(run: _Run, stack: AsyncExitStack) -> Node:
         await trio.sleep(_PAUSE_S)
 
 
-async def _serve(node: Node, run: _Run) -> None:
+async def _serve(node: Node, run: _Run, supervisor: Supervisor) -> None:
     """Serve what is to be served, and say what is, until cancelled."""
     if run.index:
         node.searcher.start()
@@ -226,12 +235,17 @@ async def _serve(node: Node, run: _Run) -> None:
         nursery.start_soon(service.serve, node)
         nursery.start_soon(Voter(node).run)
         doors = await open_doors(node, run.doors, nursery)
+        nursery.start_soon(supervisor.serve, partial(_state, node))
         if not run.is_quiet:
             await _tell([*_addresses(node, run.host), *doors, *_bindings(run.folder)])
             nursery.start_soon(_tell_peers, node)
             if is_terminal():
                 nursery.start_soon(_show_progress, node)
         await trio.sleep_forever()
+
+
+def _state(node: Node) -> str:
+    return f"listens on port {node.port}, {counted(len(node.peers()), 'peer')}"
 
 
 def _addresses(node: Node, host: str | None) -> Iterator[str]:
