@@ -939,11 +939,24 @@ def test_a_file_that_has_to_make_room_is_not_taken_for_the_one_that_comes(mesh: 
     mesh.settle()
     mesh.part()
     one.disk.rename("2026-11-25.md", "m.md")
-    two.disk.rename("2026-11-25.md", "m.md")
+    two.disk.put("m.md", "one\n")
     mesh.pass_time(1)
     two.disk.put("2026-11-25.md", "two\n")
     mesh.pass_time(2)
     assert mesh.settle(8) == {"m.md": "one\n", "m.md~2": "two\n"}
+
+
+def test_a_name_that_one_uses_again_after_both_renamed_its_file_is_another(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("2026-11-25.md", "one\n")
+    mesh.settle()
+    mesh.part()
+    one.disk.rename("2026-11-25.md", "m.md")
+    two.disk.rename("2026-11-25.md", "m.md")
+    mesh.pass_time(1)
+    two.disk.put("2026-11-25.md", "two\n")
+    mesh.pass_time(2)
+    assert mesh.settle(8) == {"m.md": "one\n", "2026-11-25.md": "two\n"}
 
 
 def test_the_same_rename_on_two_machines_is_one(mesh: Mesh) -> None:

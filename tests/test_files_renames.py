@@ -149,3 +149,67 @@ def test_a_file_that_is_renamed_and_rewritten_in_place_while_no_node_runs_is_tha
     one.start()
     assert mesh.settle(6) == {"m.md": _line(10) + _line(99)}
     assert _place(one, "m.md") == place
+
+
+@pytest.mark.parametrize("passed_s", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("is_ended", [False, True])
+def test_a_renamed_file_with_another_in_its_place_is_that_file(
+    mesh: Mesh, passed_s: float, is_ended: bool
+) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "".join(map(_line, range(3))))
+    mesh.settle()
+    place = _place(one, "n.md")
+    one.disk.rename("n.md", "m.md")
+    mesh.pass_time(passed_s)
+    one.disk.put("n.md", _line(50))
+    two.disk.put("n.md", "".join(map(_line, range(2))))
+    if is_ended:
+        mesh.pass_time(0.2)
+        _end(mesh, 0)
+        one.start()
+    assert mesh.settle(6) == {"m.md": "".join(map(_line, range(2))), "n.md": _line(50)}
+    assert _place(one, "m.md") == place
+
+
+@pytest.mark.parametrize("passed_s", [0.0, 0.3])
+@pytest.mark.parametrize("ended_after", [None, 1, 2, 3])
+@pytest.mark.parametrize("new", [_line(50), ""])
+def test_files_that_take_each_the_place_of_the_next_are_those_files(
+    mesh: Mesh, passed_s: float, ended_after: int | None, new: str
+) -> None:
+    one, two = mesh.machines
+    texts = {path: "".join(map(_line, (i, i + 1, i + 2))) for path, i in (("a", 0), ("b", 10))}
+    for path, text in texts.items():
+        one.disk.put(path, text)
+    mesh.settle()
+    for number, (path, other) in enumerate((("b", "c"), ("a", "b")), 1):
+        one.disk.rename(path, other)
+        mesh.pass_time(passed_s)
+        if ended_after == number:
+            _end(mesh, 0)
+            one.start()
+            mesh.join()
+    one.disk.put("a", new)
+    for path, text in texts.items():
+        two.disk.put(path, "".join(text.splitlines(keepends=True)[:2]))
+    mesh.pass_time(passed_s)
+    if ended_after == 3:
+        _end(mesh, 0)
+        one.start()
+    wanted = {"b": "".join(map(_line, (0, 1))), "c": "".join(map(_line, (10, 11)))}
+    assert mesh.settle(6) == {**({"a": new} if new else {}), **wanted}
+
+
+def test_a_file_that_is_saved_beside_a_backup_of_it_stays_that_file(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "".join(map(_line, range(4))))
+    mesh.settle()
+    place = _place(one, "n.md")
+    one.disk.rename("n.md", "n.md.1")
+    one.disk.put("n.md", "".join(map(_line, [0, 1, 2, 3, 50])))
+    two.disk.put("n.md", "".join(map(_line, [60, 0, 1, 2, 3])))
+    files = mesh.settle(6)
+    assert files["n.md"] == "".join(map(_line, [60, 0, 1, 2, 3, 50]))
+    assert files["n.md.1"] == "".join(map(_line, range(4)))
+    assert _place(one, "n.md") == place

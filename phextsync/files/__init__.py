@@ -21,6 +21,7 @@
 * `directory`: the files of a directory, read and written without losing what others write
 * `problems`: what cannot be kept in step, and when to try again
 * `absences`: which files are gone, renamed or deleted, and which of these may be deleted elsewhere
+* `renamed`: which of the files that are gone others are now
 * `todo`: what has to be looked at again
 * `conflict_log`: lines that two sides changed apart
 * `alike`: lines that two sides made alike of one text, apart

@@ -28,6 +28,7 @@ class Absences:
         self._since: dict[Coordinate, float] = {}
         self._missing: dict[Coordinate, None] = {}  # those of them that are not there, even empty
         self._unsure: dict[Coordinate, None] = {}  # those of which that cannot be told yet
+        self._displaced: dict[Coordinate, None] = {}  # those that have another file in their place
         self._held: dict[Coordinate, None] = {}
         self._renamed: dict[Coordinate, str] = {}  # what they seem to be now, in this round
         self._guises: dict[Coordinate, Guise] = {}  # as they were seen last, in any round
@@ -76,6 +77,7 @@ class Absences:
         paths = list(self._paths)
         self._is_newly_confirmed = False
         self._renamed.clear()
+        self._displaced.clear()
         self._odd.clear()
         self._paths.clear()
         return paths
@@ -123,6 +125,8 @@ class Absences:
     def note(self, coordinate: Coordinate, is_gone: bool | None, now: float) -> None:
         """Note whether a file is gone, or (False) something is where it was, whatever that holds.
         While it cannot be told (None), one that appears may be that file."""
+        if is_gone is False and coordinate in self._displaced:
+            return
         self._missing.pop(coordinate, None)
         self._unsure.pop(coordinate, None)
         if is_gone:
@@ -131,11 +135,21 @@ class Absences:
         elif is_gone is None:
             self._unsure[coordinate] = None
 
+    def displace(self, coordinate: Coordinate, now: float) -> None:
+        """Note, for this round, that a file is gone though another lies in its place."""
+        self.note(coordinate, True, now)
+        self._displaced[coordinate] = None
+
+    def is_displaced(self, coordinate: Coordinate) -> bool:
+        """Whether another file lies in the place of one that is gone."""
+        return coordinate in self._displaced
+
     def end(self, coordinate: Coordinate) -> None:
         """Note that a file is there, or was deleted."""
         self._unsure.pop(coordinate, None)
         self._since.pop(coordinate, None)
         self._missing.pop(coordinate, None)
+        self._displaced.pop(coordinate, None)
         self._guises.pop(coordinate, None)
         self._held.pop(coordinate, None)
         self._odd.pop(coordinate, None)

@@ -32,8 +32,9 @@ from phextsync.files.merging import Merging
 from phextsync.files.naming import Naming
 from phextsync.files.output import Output, is_moving
 from phextsync.files.problems import Problems
-from phextsync.files.reading import Found, Gone, Trouble, is_nothing
+from phextsync.files.reading import File, Found, Gone, Trouble, is_nothing
 from phextsync.files.records import Record, Records, digest_of
+from phextsync.files.renamed import displaced
 from phextsync.files.safekeeping import Safekeeping
 from phextsync.files.todo import Runner, Todo
 from phextsync.files.unseen import Unseen
@@ -192,6 +193,7 @@ class Binding:
         known, unknown = self._concerned(paths, coordinates, now)
         await self._take_rules(known, unknown, now)
         await self._find_missing(known, now)
+        await self._find_displaced(known, unknown, now)
         done, of = 0, len(known) + len(unknown)
         for strangers in _portions(unknown):  # first: one may be a file that seems to be gone
             self._on_progress(done, of)
@@ -337,6 +339,22 @@ class Binding:
         for coordinate, record in held.items():
             self._absences.note(coordinate, gone.get(record.path), now)
 
+    async def _find_displaced(
+        self, known: Iterable[Coordinate], unknown: dict[str, None], now: float
+    ) -> None:
+        """Note which files are gone though another lies at their path; that is `unknown` then."""
+        strangers = [path for path in unknown if not self._is_left_alone(path)]
+        held = {c: r for c in known if (r := self._held(c)) is not None and r.path != IGNORE_FILE}
+        held = {c: r for c, r in held.items() if not self._absences.is_missing(c)}
+        if not strangers or not held:
+            return
+        paths = [record.path for record in held.values()]
+        found = await self._run(self._directory.read, [*paths, *strangers])
+        files = {path: file for path in strangers if isinstance(file := found[path], File)}
+        for coordinate in displaced(self.records, self._absences, held, found, files):
+            self._absences.displace(coordinate, now)
+            unknown[held[coordinate].path] = None
+
     def _held(self, coordinate: Coordinate) -> Record | None:
         """Return the record of a file that this machine has had and that is not left alone, or was
         not when it went: it may have another name now."""
@@ -379,6 +397,7 @@ class Binding:
         if paths or coordinates:
             known, unknown = self._concerned(paths, coordinates, now)
             await self._find_missing(known, now)
+            await self._find_displaced(known, unknown, now)
             await self._some([], [*unknown], now)
             await self._some([*known], [], now)
 

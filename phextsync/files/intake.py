@@ -4,15 +4,13 @@ A file changed, appeared, was renamed, or is gone: each is done to its scroll an
 batch. What cannot be told now waits, or is a problem of that name alone.
 """
 
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Final
 
 from phextsync.conflicts import Conflict, conflicts
-from phextsync.edits import likeness, lines_of, without_end
+from phextsync.edits import lines_of, without_end
 from phextsync.errors import PhextsyncError, StoreError
 from phextsync.files.absences import Absences
 from phextsync.files.conflict_log import ConflictLog
@@ -22,23 +20,14 @@ from phextsync.files.naming import Naming
 from phextsync.files.problems import Problems
 from phextsync.files.reading import File, Found, Gone, Trouble, breaks_off, is_nothing
 from phextsync.files.records import Guise, Record, Records, digest_of
+from phextsync.files.renamed import GoneFiles
 from phextsync.files.todo import Todo
 from phextsync.files.unseen import Unseen
 from phextsync.index import EMPTY_VERSION, Coordinate
 from phextsync.replica.replica import Replica
 from phextsync.texts import check_text
 
-_LIKE: Final = 0.5  # how much of its text a renamed file has kept, ...
-_LIKE_STRANGER: Final = 0.8  # ... and one that is another file by its number
-_COMPARED_MAX: Final = 64
 _UNSURE: Final = "not taken yet: it may be one of which it cannot be told whether it is gone:"
-_KIN: Final[tuple[Callable[[str, int | None, int], object], ...]] = (
-    lambda path, inode, born_ns: (inode, born_ns),
-    lambda path, inode, born_ns: tuple(path.split("/")[-2:]),
-    lambda path, inode, born_ns: path.rpartition("/")[2],
-    lambda path, inode, born_ns: None,
-)
-"""What files with one text share that are the same: from what proves it to what suggests it."""
 
 
 @dataclass(slots=True)
@@ -96,7 +85,7 @@ class Intake:
         for path in strangers:
             self._note_found(path, found[path], taken.now)
         odd = {p: t.file for p in strangers if isinstance(t := found[p], Trouble) and t.file}
-        gone = _Gone(self._absences, self._records)
+        gone = GoneFiles(self._absences, self._records)
         were = gone.those_of({**odd, **files})
         unread = {p: t.inode for p in strangers if isinstance(t := found[p], Trouble)}
         for path, inode in unread.items():
@@ -104,6 +93,7 @@ class Intake:
             if was is not None and not self._absences.is_unsure(was):
                 self._absences.keep_odd(was, path)
         self._follow_renames(were, files, taken)
+        files = {path: file for path, file in files.items() if self._records.at(path) is None}
         self._wait_for_folders(files)
         self._add_new(files, taken)
         self._delete(taken)
@@ -111,11 +101,18 @@ class Intake:
     def _still_unknown(self, paths: Iterable[str], now: float) -> list[str]:
         """Return the paths that belong to no scroll. Since they were looked for, a scroll's file
         may have moved to one, or a scroll come whose file lies there: the two are to meet."""
-        naming, unknown = self._naming, [path for path in paths if self._records.at(path) is None]
+        naming = self._naming
+        unknown = [path for path in paths if self._belongs_to(path) is None]
         named = {c for path in unknown for c in naming.map.places_of(path)}
         for coordinate in naming.follow(named, now):
             self._todo.finish(coordinate)
         return [path for path in unknown if not self._has_come(naming.layout.at(path))]
+
+    def _belongs_to(self, path: str) -> Coordinate | None:
+        """Return the scroll whose file lies at a path."""
+        coordinate = self._records.at(path)
+        is_displaced = coordinate is not None and self._absences.is_displaced(coordinate)
+        return None if is_displaced else coordinate
 
     def _has_come(self, coordinate: Coordinate | None) -> bool:
         """Whether there is a scroll, and nothing is known of its file."""
@@ -135,6 +132,8 @@ class Intake:
             self._absences.doubt(coordinate)
             self._note_found(path, found, now)
             return
+        if self._absences.is_displaced(coordinate) and not self._absences.is_due(coordinate, now):
+            return  # what lies there is another file
         file = found if isinstance(found, File) else None
         text = "" if file is None else file.text
         if record is None or not record.digest:
@@ -294,6 +293,8 @@ class Intake:
             return
         for coordinate, (record, path, file) in renamed.items():
             with self._problems.boundary(path, taken.now):
+                if self._absences.is_displaced(coordinate):
+                    self._todo.look_at(record.path)
                 self._absences.end(coordinate)
                 moved = replace(record, path=path)
                 self._records.keep(coordinate, moved)
@@ -392,87 +393,3 @@ class Intake:
                 taken.ready[coordinate] = None
                 self._absences.end(coordinate)
                 self._problems.solve(record.path)
-
-
-class _Gone:
-    """The files that are gone, to find the one that another is now. Their texts are read once."""
-
-    def __init__(self, absences: Absences, records: Records) -> None:
-        self._absences = absences
-        self._records = records
-        gone = *absences.missing, *absences.unsure
-        self._gone = {c: r for c in gone if (r := records.get(c)) is not None}
-        self._by_inode = {r.mark.inode: c for c, r in self._gone.items() if r.mark is not None}
-        self._guises = {c: g for c in self._gone if (g := absences.guise(c)) is not None}
-        self._by_inode |= {guise.inode: c for c, guise in self._guises.items()}
-        self._by_path = {guise.path: c for c, guise in self._guises.items()}
-        self._texts: dict[Coordinate, str] = {}
-
-    def with_inode(self, inode: int | None) -> Coordinate | None:
-        """Return the scroll of the file that is gone and had a number."""
-        return None if inode is None else self._by_inode.get(inode)
-
-    def those_of(self, files: Mapping[str, File]) -> dict[str, Coordinate]:
-        """Return the scrolls of the files that are gone and that these, by path, seem to be. Of
-        those with one text it is the same file by its number, or one whose name ends alike."""
-        if not self._gone:
-            return {}
-        were: dict[str, Coordinate] = {}
-        digests = {path: digest_of(file.text) for path, file in files.items()}
-        for kin in _KIN:
-            wanted = {digest for path, digest in digests.items() if path not in were}
-            by_kin: dict[tuple[bytes, object], deque[Coordinate]] = {}
-            for coordinate, record in self._gone.items():
-                if record.digest not in wanted:
-                    continue
-                inode = None if record.mark is None else record.mark.inode
-                key = record.digest, kin(record.path, inode, record.born_ns)
-                by_kin.setdefault(key, deque()).append(coordinate)
-            for path, file in files.items():
-                key = digests[path], kin(path, file.mark.inode, file.born_ns)
-                candidates = by_kin.get(key)
-                while candidates and path not in were:
-                    coordinate = candidates.popleft()
-                    if self._absences.seems_renamed(coordinate, path):
-                        were[path] = coordinate
-        for path, file in files.items():
-            if path not in were and (like := self._like(path, file)) is not None:
-                were[path] = like
-        return were
-
-    def _like(self, path: str, file: File) -> Coordinate | None:
-        """Return the scroll of the file that is gone and whose text this one has much of."""
-        same = self._by_inode.get(file.mark.inode, self._by_path.get(path))
-        if same is not None and self._share(same, file) >= _LIKE_STRANGER:
-            others = [same]
-        else:
-            others = [*([] if same is None else [same]), *islice(self._gone, _COMPARED_MAX)]
-        shares = {c: self._share(c, file) for c in others}
-        for coordinate, share in sorted(shares.items(), key=lambda found: -found[1]):
-            is_enough = share >= (_LIKE if coordinate == same else _LIKE_STRANGER)
-            if is_enough and self._absences.seems_renamed(coordinate, path):
-                return coordinate
-        return None
-
-    def _share(self, coordinate: Coordinate, file: File) -> float:
-        """Return how much of the text of a file that is gone this one has. A tiny one that has
-        grown is that file still, though most of the text is new: every line is there. So is one
-        with its number that was made when it was, whatever is in it."""
-        text = self._texts.get(coordinate)
-        if text is None:
-            text = self._texts[coordinate] = self._records.base(coordinate)
-        share = likeness(text, file.text)
-        guise = self._guises.get(coordinate)
-        if guise is not None and (since := likeness(guise.text, file.text)) > share:
-            text, share = guise.text, since  # it was changed since it was renamed
-        mark, born_ns = self._gone[coordinate].mark, self._gone[coordinate].born_ns
-        is_it = mark is not None and mark.inode == file.mark.inode and 0 < born_ns == file.born_ns
-        return max(share, _LIKE_STRANGER) if is_it or _has_lines_of(text, file.text) else share
-
-
-def _has_lines_of(text: str, other: str) -> bool:
-    """Whether a text has lines, and another has each of them as often, but for empty ones."""
-    lines, others = (
-        Counter(line for line in map(str.strip, of.split("\n")) if line) for of in (text, other)
-    )
-    return bool(lines) and lines <= others

@@ -1,0 +1,151 @@
+"""Renamed: which of the files that are gone others are now.
+
+A file is told by its number and the time when it was made, by its text, or by a text that is like
+it. One that is gone may have another at its path by now.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Final
+
+from phextsync.edits import likeness
+from phextsync.files.absences import Absences
+from phextsync.files.reading import File, Found
+from phextsync.files.records import Guise, Record, Records, digest_of
+from phextsync.index import Coordinate
+
+_LIKE: Final = 0.5  # how much of its text a renamed file has kept, ...
+_LIKE_STRANGER: Final = 0.8  # ... and one that is another file by its number
+_COMPARED_MAX: Final = 64
+_KIN: Final[tuple[Callable[[str, int | None, int], object], ...]] = (
+    lambda path, inode, born_ns: (inode, born_ns),
+    lambda path, inode, born_ns: tuple(path.split("/")[-2:]),
+    lambda path, inode, born_ns: path.rpartition("/")[2],
+    lambda path, inode, born_ns: None,
+)
+"""What files with one text share that are the same: from what proves it to what suggests it."""
+
+
+class GoneFiles:
+    """The files that are gone, to find the one that another is now. Their texts are read once."""
+
+    def __init__(self, absences: Absences, records: Records) -> None:
+        self._absences = absences
+        self._records = records
+        gone = *absences.missing, *absences.unsure
+        self._gone = {c: r for c in gone if (r := records.get(c)) is not None}
+        self._by_inode = {r.mark.inode: c for c, r in self._gone.items() if r.mark is not None}
+        self._guises = {c: g for c in self._gone if (g := absences.guise(c)) is not None}
+        self._by_inode |= {guise.inode: c for c, guise in self._guises.items()}
+        self._by_path = {guise.path: c for c, guise in self._guises.items()}
+        self._texts: dict[Coordinate, str] = {}
+
+    def with_inode(self, inode: int | None) -> Coordinate | None:
+        """Return the scroll of the file that is gone and had a number."""
+        return None if inode is None else self._by_inode.get(inode)
+
+    def those_of(self, files: Mapping[str, File]) -> dict[str, Coordinate]:
+        """Return the scrolls of the files that are gone and that these, by path, seem to be. Of
+        those with one text it is the same file by its number, or one whose name ends alike."""
+        if not self._gone:
+            return {}
+        were: dict[str, Coordinate] = {}
+        digests = {path: digest_of(file.text) for path, file in files.items()}
+        for kin in _KIN:
+            wanted = {digest for path, digest in digests.items() if path not in were}
+            by_kin: dict[tuple[bytes, object], deque[Coordinate]] = {}
+            for coordinate, record in self._gone.items():
+                if record.digest not in wanted:
+                    continue
+                inode = None if record.mark is None else record.mark.inode
+                key = record.digest, kin(record.path, inode, record.born_ns)
+                by_kin.setdefault(key, deque()).append(coordinate)
+            for path, file in files.items():
+                key = digests[path], kin(path, file.mark.inode, file.born_ns)
+                candidates = by_kin.get(key)
+                while candidates and path not in were:
+                    coordinate = candidates.popleft()
+                    if self._absences.seems_renamed(coordinate, path):
+                        were[path] = coordinate
+        for path, file in files.items():
+            if path not in were and (like := self._like(path, file)) is not None:
+                were[path] = like
+        return were
+
+    def _like(self, path: str, file: File) -> Coordinate | None:
+        """Return the scroll of the file that is gone and whose text this one has much of."""
+        same = self._by_inode.get(file.mark.inode, self._by_path.get(path))
+        if same is not None and self._share(same, file) >= _LIKE_STRANGER:
+            others = [same]
+        else:
+            others = [*([] if same is None else [same]), *islice(self._gone, _COMPARED_MAX)]
+        shares = {c: self._share(c, file) for c in others}
+        for coordinate, share in sorted(shares.items(), key=lambda found: -found[1]):
+            is_enough = share >= (_LIKE if coordinate == same else _LIKE_STRANGER)
+            if is_enough and self._absences.seems_renamed(coordinate, path):
+                return coordinate
+        return None
+
+    def _share(self, coordinate: Coordinate, file: File) -> float:
+        """Return how much of the text of a file that is gone this one has."""
+        text = self._texts.get(coordinate)
+        if text is None:
+            text = self._texts[coordinate] = self._records.base(coordinate)
+        guise = self._guises.get(coordinate)
+        return _share(self._gone[coordinate], text, guise, file)
+
+
+def displaced(
+    records: Records,
+    absences: Absences,
+    held: Mapping[Coordinate, Record],
+    found: Mapping[str, Found],
+    strangers: Mapping[str, File],
+) -> list[Coordinate]:
+    """Return which of the files that this machine has had have another at their path now that is
+    not like them, and seem to be among `strangers`, or at the path of another such file."""
+    gone: dict[Coordinate, None] = {}
+    elsewhere = dict(strangers)
+    others: dict[Coordinate, tuple[File, str]] = {}
+    for coordinate, record in held.items():
+        file = found[record.path]
+        if isinstance(file, File) and not _is_it(record, file):
+            base = records.base(coordinate)
+            if likeness(base, file.text) < _LIKE:
+                others[coordinate] = file, base
+    is_new = True
+    while is_new:
+        is_new = False
+        for coordinate in [c for c in others if c not in gone]:
+            file, base = others[coordinate]
+            record, guise = held[coordinate], absences.guise(coordinate)
+            some = islice(elsewhere.values(), _COMPARED_MAX)
+            if any(_share(record, base, guise, other) >= _LIKE_STRANGER for other in some):
+                is_new, gone[coordinate], elsewhere[record.path] = True, None, file
+    return list(gone)
+
+
+def _is_it(record: Record, file: File) -> bool:
+    """Whether a file has the number of another, and nothing says that it was made later."""
+    is_same = record.mark is not None and record.mark.inode == file.mark.inode
+    return is_same and record.born_ns == file.born_ns
+
+
+def _share(record: Record, text: str, guise: Guise | None, file: File) -> float:
+    """Return how much of a text, or of what it was in some guise, a file has. A tiny one that has
+    grown is that file still, though most of the text is new: every line is there. So is one with
+    its number that was made when it was, whatever is in it."""
+    share = likeness(text, file.text)
+    if guise is not None and (since := likeness(guise.text, file.text)) > share:
+        text, share = guise.text, since  # it was changed since it was renamed
+    is_it = _is_it(record, file) and record.born_ns > 0
+    return max(share, _LIKE_STRANGER) if is_it or _has_lines_of(text, file.text) else share
+
+
+def _has_lines_of(text: str, other: str) -> bool:
+    """Whether a text has lines, and another has each of them as often, but for empty ones."""
+    lines, others = (
+        Counter(line for line in map(str.strip, of.split("\n")) if line) for of in (text, other)
+    )
+    return bool(lines) and lines <= others
