@@ -1,4 +1,4 @@
-"""`python -m sims run NAME|FILE`, `sweep --seeds 0-9`, `compare OLD NEW`, `report DIR`, `model`."""
+"""`python -m sims run NAME|FILE`, `sweep --seeds 0-9`, `compare OLD NEW`, `report DIR`, ..."""
 
 import argparse
 import gc
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from phextsync.errors import PhextsyncError
-from sims import directories, directory_schedules, model_command, sweep
+from sims import branches, directories, directory_schedules, model_command, sweep
 from sims.scenarios import LARGE, Outcome, names, run, run_scenario, shrunk, small
 from sims.swarm import swarmed
 from sims.tables import (
@@ -63,9 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     paper.add_argument("--seeds", default="0-9", help="when it runs them itself")
     paper.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     model_command.add_parser(commands)
+    reach = commands.add_parser("branches", help="tell which branches each scenario reaches")
+    reach.add_argument("--scenarios", help="names with commas between; all small ones if not given")
+    reach.add_argument("--seeds", default="0-1", help="such as 0-9")
+    reach.add_argument("--never", type=Path, help="write the branches that none reaches")
     for command in (one, many):
         command.add_argument("--swarm", action="store_true", help="with any of all faults besides")
-    for command in (one, many, paper):
+    for command in (one, many, paper, reach):
         command.add_argument("--file", type=Path, help="a TOML file of scenarios of your own")
     return parser
 
@@ -120,9 +124,7 @@ def _stored(name: str, seed: int, known: Mapping[str, Scenario], *, is_shrunk: b
 def _sweep(options: argparse.Namespace) -> int:
     known = _known(options)
     return sweep.sweep(
-        _small(options)
-        if options.scenarios is None
-        else _names(options.scenarios, known, options.file),
+        _wanted(options, known),
         _seeds(options.seeds),
         tier=options.tier,
         jobs=options.jobs,
@@ -154,12 +156,23 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _branches(options: argparse.Namespace) -> int:
+    known = _known(options)
+    reached, failures = branches.measure(_wanted(options, known), _seeds(options.seeds), known)
+    for line in (*branches.table(reached), *failures):
+        print(line)
+    if options.never is not None:
+        options.never.write_text("".join(f"{branch}\n" for branch in reached.never))
+    return 1 if failures else 0
+
+
 _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "run": _run_one,
     "sweep": _sweep,
     "compare": _compare,
     "report": _report,
     "model": model_command.run,
+    "branches": _branches,
 }
 
 
@@ -168,6 +181,13 @@ def _known(options: argparse.Namespace) -> Mapping[str, Scenario]:
     own = {} if options.file is None else read_scenarios(options.file)
     known = {**built_in(), **own}
     return swarmed(known, options.tier) if getattr(options, "swarm", False) else known
+
+
+def _wanted(options: argparse.Namespace, known: Mapping[str, Scenario]) -> list[str]:
+    """Return the names that were given, else those of what is run then."""
+    if options.scenarios is None:
+        return _small(options)
+    return _names(options.scenarios, known, options.file)
 
 
 def _small(options: argparse.Namespace) -> list[str]:
