@@ -496,6 +496,7 @@ def test_what_cannot_be_served_is_one_line(
 
 
 def test_without_its_packages_the_command_says_what_to_install(tmp_path: Path) -> None:
+    make_folder(tmp_path)
     program = (
         "import sys; sys.modules['mcp'] = None; from phextsync.cli.main import main; "
         f"sys.argv = ['phextsync', 'mcp', '--data', {str(tmp_path)!r}]; main()"
