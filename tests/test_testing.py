@@ -229,6 +229,12 @@ def test_the_oracle_owes_what_a_user_was_told_is_durable() -> None:
         oracle.finish([{}])
 
 
+def test_the_oracle_asks_for_no_copies_of_what_is_on_no_disk_of_a_node_that_is_on() -> None:
+    oracle = _durable("q0z")
+    assert oracle.fewest([0, 1]) == (1, f"q0z at {_PLACE}")
+    assert oracle.fewest([1, 2]) == (2, "")
+
+
 def test_the_oracle_asks_of_a_start_what_was_on_the_disk() -> None:
     oracle = _durable("q0z")
     oracle.edited(0, _PLACE, "q0z", "q0z q1z")

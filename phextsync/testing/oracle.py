@@ -332,10 +332,10 @@ class Oracle:
 
     def fewest(self, nodes: Sequence[int]) -> tuple[int, str]:
         """Return on how many disks of these nodes, which are to keep it, the token is that is on
-        the fewest, and which that is."""
+        the fewest, and which that is. What is only on the disks of others nobody can copy."""
         durable = {
             token
-            for seen in self._nodes.values()
+            for seen in map(self._of, nodes)
             for token, is_there in seen.disk.items()
             if is_there and token not in self.deleted
         }
