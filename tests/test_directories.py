@@ -1,5 +1,6 @@
 """Bound directories on disk: what editors do is noticed, nothing unread is written over."""
 
+import math
 import os
 import stat
 import subprocess
@@ -529,6 +530,29 @@ async def test_a_directory_that_is_gone_or_another_one_deletes_nothing(
         (tmp_path / "elsewhere").rename(one)
         await _until_text(one / "m.md", "x")
         assert (two / "n.md").read_text() == "one\n"
+
+
+async def test_where_others_change_files_unseen_a_directory_is_looked_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hear_nothing(
+        *_paths: Path, stop_event: trio.Event, **_options: object
+    ) -> AsyncIterator[set[tuple[int, str]]]:
+        await stop_event.wait()
+        yield set()
+
+    monkeypatch.setattr(service, "awatch", hear_nothing)
+    monkeypatch.setattr(service, "kind_of", lambda path: "nfs4")
+    monkeypatch.setattr(service, "_RESCAN_S", math.inf)
+    notes = tmp_path / "one-notes"
+    async with _node(tmp_path / "one") as node:
+        (notes / "n.md").write_text("one\n")
+        await _until(lambda: "one\n" in node.phext().values(_RANGE))
+        for round_ in range(3):  # the first may be found by the look after the start
+            (notes / f"{round_}.md").write_text(f"{round_}\n")
+            await _until(lambda text=f"{round_}\n": text in node.phext().values(_RANGE))  # type: ignore[misc]
+        (row,) = node.status().directories
+        assert "on nfs4 others change files unseen" in row.watcher
 
 
 async def test_what_comes_while_a_directory_is_first_looked_through_is_not_missed(

@@ -22,6 +22,7 @@ from phextsync.errors import (
 )
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.store import opening
 from phextsync.store.contract import Batch, LogEntry, ScrollWrite, Store, StoredScroll
 from phextsync.store.lmdb_store import LmdbStore
 from phextsync.store.memory import MemoryStore
@@ -139,6 +140,17 @@ def test_a_folder_has_one_owner_who_is_named(tmp_path: Path) -> None:
     LmdbStore(tmp_path).close(clean=True)
     with pytest.raises(StoreError, match="cannot open"):
         LmdbStore(tmp_path / "missing")
+
+
+def test_a_folder_on_a_file_system_over_a_network_is_refused_and_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "kind_of", lambda path: "nfs4")
+    with pytest.raises(
+        StoreError, match=r"on a local disk, found .* on nfs4: name one with --data"
+    ):
+        LmdbStore(tmp_path)
+    assert not (tmp_path / "store").exists()
 
 
 def test_files_are_readable_by_their_owner_alone(tmp_path: Path) -> None:

@@ -267,10 +267,10 @@ def directories(facts: Facts) -> Iterator[Finding]:
     for row in status.directories:
         kind = facts.kinds.get(row.directory, "")
         if is_shared(kind):
-            found = f"{row.directory} lies on {kind}: looked through every second or so"
+            found = f"{row.directory} lies on {kind}: looked through every few seconds"
             advice = "what another machine writes there is seen late; bind a local one if you can"
             yield Finding("directories", Level.UNKNOWN, found, advice)
-        if row.is_served and row.is_taken_up and row.watcher.startswith("looks"):
+        elif row.is_served and row.is_taken_up and row.watcher.startswith("looks"):
             found = f"{row.directory}: {row.watcher}"
             yield Finding("directories", Level.UNKNOWN, found, "see what `watches` says here")
         reasons = list(reasons_of(row)) if status.running else []

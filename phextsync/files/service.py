@@ -2,7 +2,8 @@
 
 Each binding has a task of its own, and a boundary: a directory that is not there, a watcher that
 fails, or an error that nobody thought of concerns that binding, which tries again and says so.
-Where the system cannot watch a directory, it is looked through every second or so.
+Where the system cannot watch a directory, or others change files there unseen by it, it is looked
+through every second or so.
 """
 
 import logging
@@ -29,6 +30,7 @@ from phextsync.files.records import Records
 from phextsync.files.status import BindingStatus
 from phextsync.files.todo import Rescans
 from phextsync.index import Coordinate
+from phextsync.mounts import is_shared, kind_of
 from phextsync.node.node import Node
 from phextsync.ranges import holds
 from phextsync.replica.changes import ChangeFeed
@@ -41,6 +43,7 @@ _RESCAN_S: Final = 30.0
 _FIRST_RESCAN_S: Final = 1.0  # of what changed before the directory was watched
 _POLL_MIN_S: Final = 1.0
 _POLL_SHARE: Final = 10  # looking through takes at most this part of the time
+_POLLED: Final = "looks through it every few seconds: on {} others change files unseen"
 _LOOK_S: Final = 1.0  # how often it is looked whether the directory is the one that is watched
 _PACE_S: Final = 0.1
 _RETRY_S: Final = 1.0
@@ -161,6 +164,7 @@ class _Service:
         self._stop = trio.Event()
         self._watched: tuple[int, int] | None = None
         self._watcher = "not yet watched"
+        self._shared = ""  # the kind of file system, if others change files there unseen
         self._rescans = Rescans()
         self._problem = ""
         self._prune_at = 0.0
@@ -317,7 +321,8 @@ class _Service:
 
     def _pause_s(self, took_s: float) -> float:
         """Return how long to wait before the directory is looked through again."""
-        return _RESCAN_S if self._watched else max(_POLL_MIN_S, _POLL_SHARE * took_s)
+        is_told_of_all = self._watched and not self._shared
+        return _RESCAN_S if is_told_of_all else max(_POLL_MIN_S, _POLL_SHARE * took_s)
 
     def _failed(self, problem: str) -> None:
         if problem != self._problem:
@@ -359,7 +364,9 @@ class _Service:
             root = await _in_thread(_identity, self._bound.directory)
             if root is not None:
                 self._watched, began = root, trio.current_time()
-                self._watcher = "watching"
+                kind = await _in_thread(kind_of, self._bound.directory)
+                self._shared = kind if is_shared(kind) else ""
+                self._watcher = _POLLED.format(kind) if self._shared else "watching"
                 self._rescans.ask(began + _FIRST_RESCAN_S)
                 reason = await self._watch_once(root)
                 if trio.current_time() - began > pause_s:

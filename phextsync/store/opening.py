@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from phextsync.durable_files import sync_folder, write_whole
-from phextsync.errors import StoreDamagedError, StoreVersionError
+from phextsync.errors import StoreDamagedError, StoreError, StoreVersionError
+from phextsync.mounts import is_network, kind_of
 from phextsync.store.folder import (
     BUILDING,
     CLOSED,
@@ -50,6 +51,7 @@ class Opening:
         """See to it that there is a sound file of today's format; say whether it is exactly as a
         clean stop left it."""
         path, first = self._folder / STORE, self._folder / FIRST
+        _check_local(self._folder)
         check_restored(self._folder)
         if (self._folder / NEW).exists() and not path.exists():
             (self._folder / NEW).rename(path)  # a rebuild was done but for this
@@ -146,3 +148,15 @@ class Opening:
     def mark(self) -> None:
         """Say in `closed` how the data file was left."""
         write_whole(self._folder / CLOSED, mark_of(self._data))
+
+
+def _check_local(folder: Path) -> None:
+    """StoreError where LMDB's file would lie on a file system over a network: what one machine maps
+    into memory is not what another one wrote."""
+    kind = kind_of(folder)
+    if is_network(kind):
+        raise StoreError(
+            f"expected a data folder on a local disk, found {folder} on {kind}: name one with "
+            "--data, in /dev/shm if there is no disk; peers send it what they have, and bound "
+            "directories may stay where they are"
+        )
