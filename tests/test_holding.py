@@ -16,6 +16,7 @@ from phextsync.ranges import intersection
 from phextsync.replica.changes import Change
 from phextsync.replica.clients import CLIENTS
 from phextsync.replica.holding import RANGES_MAX, WANTED_MAX
+from phextsync.replica.listener import ReplicaListener
 from phextsync.replica.past import FOREVER
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparison import RANGES
@@ -197,6 +198,24 @@ def test_ranges_are_given_up_part_by_part_as_far_as_others_hold_them() -> None:
     assert len(third.replica.index) == 0
     assert first.durable_texts() == {_A: "one", _B: "two"}
     assert second.durable_texts() == {_B: "two", _C: "three"}
+
+
+def test_all_that_others_have_leaves_in_one_step_and_is_told_once() -> None:
+    network = _network()
+    narrow = network.peers[1]
+    for i in range(12, 16 * WANTED_MAX, 16):
+        narrow.replica[_hundredth(i)] = str(i)
+    network.run(2)
+    held: dict[tuple[str, ...], None] = {}
+
+    def note(_: str) -> None:
+        held[tuple(_held(narrow))] = None
+
+    narrow.replicas.listen(ReplicaListener(on_held=note))
+    narrow.replicas.hold(PHEXT, _slices(0, 8))
+    assert len(narrow.replicas.holding.hold(PHEXT).leaving) == WANTED_MAX
+    network.run(5)
+    assert len(held) == 2, list(held)
 
 
 def _hundredth(i: int) -> Coordinate:
@@ -528,7 +547,7 @@ def test_an_older_peer_does_not_count_and_is_linked_again_when_the_interest_chan
     assert not [message for message in scripted.said if isinstance(message, Leave)]
     assert _reasons(peer) == ["scripted runs a version that cannot promise to keep it"]
     assert scripted.is_ended() is None
-    peer.replicas.holding.drop(PHEXT, CoordinateRange.parse("3.*"))
+    peer.replicas.holding.drop(PHEXT, [CoordinateRange.parse("3.*")])
     scripted.listen()
     assert scripted.is_ended() == "this node holds something else now"
 
@@ -555,7 +574,7 @@ def test_who_does_not_start_comparisons_takes_no_turn_before_the_peer_knows_what
     peer = _alone()
     scripted = _Scripted(peer, node_id=b"\0" * 16)
     root = _root_of_everything(peer)
-    peer.replicas.holding.drop(PHEXT, CoordinateRange.parse("3.*"))
+    peer.replicas.holding.drop(PHEXT, [CoordinateRange.parse("3.*")])
     scripted.listen()
     *_, told, ping = scripted.said
     assert isinstance(told, Summary)
@@ -574,7 +593,7 @@ def test_who_starts_comparisons_takes_no_turn_of_what_was_compared_before() -> N
     scripted = _Scripted(peer)
     scripted.say(Summary(replace(scripted.summaries[-1], digest=bytes(16))))
     (first,) = [message for message in scripted.said if isinstance(message, Compare)]
-    peer.replicas.holding.drop(PHEXT, CoordinateRange.parse("3.*"))
+    peer.replicas.holding.drop(PHEXT, [CoordinateRange.parse("3.*")])
     scripted.listen()
     *_, second = [message for message in scripted.said if isinstance(message, Compare)]
     assert second.session > first.session

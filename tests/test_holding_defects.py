@@ -1,5 +1,6 @@
 """Where nodes hold parts the checks of the simulation can fail, too; see `test_defects`."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -114,9 +115,11 @@ def test_what_a_certificate_does_not_allow_is_noticed_where_nobody_looks_at_it(
 def test_a_range_that_is_dropped_and_stays_on_the_disk_is_kept(
     monkeypatch: pytest.MonkeyPatch, record_property: Record
 ) -> None:
-    def at_once(holding: Holding, phext: str, range_: CoordinateRange) -> bool:
-        drop(holding, phext, range_)
-        holding.dropped(phext, range_)
+    def at_once(holding: Holding, phext: str, ranges: Iterable[CoordinateRange]) -> bool:
+        dropped = tuple(ranges)
+        drop(holding, phext, dropped)
+        for range_ in dropped:
+            holding.dropped(phext, range_)
         return True
 
     drop = Holding.drop

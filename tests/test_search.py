@@ -208,7 +208,7 @@ async def test_what_this_node_has_ceased_to_hold_is_not_found(
     await indexer.catch_up()
     replicas.hold("n", [str(_A)])
     for range_ in replicas.holding.hold("n").leaving:
-        assert replicas.holding.drop("n", range_)
+        assert replicas.holding.drop("n", [range_])
     replica.leave()
     while replicas.durability.is_changed:
         replicas.commit()

@@ -184,16 +184,17 @@ class Holding:
         """Let what is wanted of a phext be what placement says, from now on."""
         self._set(phext, replace(self.hold(phext), follows=True))
 
-    def drop(self, phext: str, range_: CoordinateRange) -> bool:
-        """Others have a range that leaves: hold it no longer. Return whether that was done: not
-        where more ranges would be held than can be told."""
-        before = self.hold(phext)
-        leaving = without(before.leaving, (range_,))
-        after = replace(before, leaving=leaving, dropping=union(before.dropping, (range_,)))
-        if after.ranges > RANGES_MAX:
-            return False
+    def drop(self, phext: str, ranges: Iterable[CoordinateRange]) -> bool:
+        """Others have ranges that leave: hold them no longer, but for those with which more ranges
+        would be held than can be told. Return whether any was dropped."""
+        before = after = self.hold(phext)
+        for range_ in ranges:
+            leaving, dropping = without(after.leaving, (range_,)), union((*after.dropping, range_))
+            dropped = replace(after, leaving=leaving, dropping=dropping)
+            if dropped.ranges <= RANGES_MAX:
+                after = dropped
         self._set(phext, after)
-        return True
+        return after != before
 
     def drop_guests(self, phext: str, coordinates: Iterable[Coordinate]) -> None:
         """Let guests go, as what was held and is dropped."""

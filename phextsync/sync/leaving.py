@@ -129,9 +129,10 @@ class Leaving:
                 if self._holding.hold(phext).dropping:
                     self._replicas.open(phext).leave()
         for phext in self._holding.phexts():
-            for range_ in self._parts(phext):
-                if self._may_drop(phext, range_) and self._holding.drop(phext, range_):
-                    self._replicas.open(phext).leave()
+            # At once: each time all peers are told what is held, and compared with again.
+            others_have = [part for part in self._parts(phext) if self._may_drop(phext, part)]
+            if others_have and self._holding.drop(phext, others_have):
+                self._replicas.open(phext).leave()
 
     def awaited(self) -> tuple[Awaited, ...]:
         """Return what is given up and still here, and what it waits for."""
