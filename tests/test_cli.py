@@ -230,6 +230,7 @@ def test_errors_are_one_line_and_change_nothing(tmp_path: Path) -> None:
     cli = Cli(tmp_path / "data")
     assert "there is no data folder" in cli.error("get", _A)
     assert "phextsync: " in cli.error("join", "phextsync1-nonsense")
+    assert "no user here has the home" in Cli(Path("~no_such_user_here/data")).error("status")
     cli.out("init")
     cli.out("set", _A, "text")
     assert "exists already" in cli.error("init")

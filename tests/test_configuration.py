@@ -138,6 +138,10 @@ def test_a_list_that_is_given_takes_the_place_of_the_files(folder: Path) -> None
         ("log = 'a\n", "expected TOML"),
         ("port = 1\nport = 1", "expected TOML"),
         ("log = '\udcff'", "expected UTF-8"),
+        ("log = '~no_such_user_here/log'", "found no home for it"),
+        ("log = ''", "expected the path of a file for log, found ''"),
+        ('log = "a\\u0000b"', "expected the path of a file for log"),
+        ("peer = ['']", "peer: expected"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_its_number(wrong: str, told: str, folder: Path) -> None:
@@ -156,6 +160,11 @@ def test_ends_of_lines_of_windows_count_once(folder: Path) -> None:
     (folder / "config.toml").write_bytes(b"port = 1\r\n\r\nwrong = 1\r\n")
     with pytest.raises(StoreError, match="line 3"):
         read_settings(folder)
+
+
+def test_a_mark_of_utf_8_at_the_beginning_is_none_of_the_keys(folder: Path) -> None:
+    (folder / "config.toml").write_bytes(b"\xef\xbb\xbfport = 1\r\n")
+    assert read_settings(folder).values == {"port": 1}
 
 
 @pytest.mark.parametrize("words", [["up"], ["mcp"], ["config"]], ids=" ".join)

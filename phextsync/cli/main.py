@@ -56,6 +56,7 @@ for _part in _parts:
 _UsageError: Final = cast("type[Exception]", typer.BadParameter.__base__)
 _TEXTS: Final = {"text", "words"}  # arguments that may begin with a dash
 _USAGE_STATUS: Final = 2
+_NO_HOME: Final = "Could not determine home directory."  # what pathlib raises, wherever it expands
 
 
 def main() -> None:
@@ -76,6 +77,10 @@ def main() -> None:
         status = 0
     except (PhextsyncError, OSError) as error:
         fail(_told(error))
+    except RuntimeError as error:
+        if str(error) != _NO_HOME:
+            raise
+        fail("no user here has the home that ~ names in a path: write the path whole")
     except _UsageError as error:
         fail(_usage(error), _USAGE_STATUS)
     except ExceptionGroup as group:

@@ -119,7 +119,7 @@ def argument_of(key: str) -> str:
 
 def _parsed(path: Path, data: bytes) -> tuple[str, dict[str, object]]:
     try:
-        text = data.decode().replace("\r\n", "\n")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")  # as files of Windows begin and end
         return text, tomllib.loads(text)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
@@ -156,15 +156,22 @@ def _checked(folder: Path, name: str, value: object, key: Key, report: _Report) 
             raise report(f"expected {least} to {most} for {name}, found {value}")
     if key.is_address:
         _check_addresses(name, value if isinstance(value, list) else [value], report)
-    if isinstance(value, str) and value and key.is_path:
+    return _path(folder, name, value, report) if isinstance(value, str) and key.is_path else value
+
+
+def _path(folder: Path, name: str, value: str, report: _Report) -> str:
+    if not value or "\0" in value:
+        raise report(f"expected the path of a file for {name}, found {value!r:.80}")
+    try:
         return str(folder.absolute() / Path(value).expanduser())
-    return value
+    except RuntimeError as error:  # of a user that there is not
+        raise report(f"expected the path of a file for {name}, found no home for it") from error
 
 
 def _check_addresses(name: str, texts: Iterable[object], report: _Report) -> None:
     for text in texts:
         try:
-            if text:
+            if text or name == "peer":  # a server at "" is none
                 parse_address(str(text))
         except LinkError as error:
             raise report(f"{name}: {error}") from error
