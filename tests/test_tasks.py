@@ -150,6 +150,10 @@ def test_what_cannot_be_asked_is_said(folder: _Folder) -> None:
         tasks.add(" \n")
     with pytest.raises(PhextsyncError, match="expected a term of 1 to"):
         tasks.add("x", term_s=-1)
+    with pytest.raises(PhextsyncError, match=r"expected a term of 1 to .*, found 0"):
+        tasks.add("x", term_s=0)
+    with pytest.raises(PhextsyncError, match=r"expected a term of 1 to .*, found 0"):
+        tasks.voters("alice", term_s=0)
     with pytest.raises(PhextsyncError, match="expected a claim such as 1:laptop:0a1b2c3d"):
         tasks.done(at, "laptop")
     with pytest.raises(PhextsyncError, match="there is no claim 1:nobody:1 of"):
@@ -158,6 +162,20 @@ def test_what_cannot_be_asked_is_said(folder: _Folder) -> None:
         tasks.claim("2.2.2/2.2.2/1.1.1")
     with pytest.raises(PhextsyncError, match="expected the name of a worker"):
         folder.tasks("two words").claim(at)
+
+
+def test_half_of_a_character_comes_of_no_task(folder: _Folder) -> None:
+    tasks = folder.tasks()
+    at = tasks.add("x").coordinate
+    claim = tasks.claim(at, wait_s=0)
+    folder.vote(at, f"vote 1 {claim.name}")
+    before = folder.phext[claims_at(at)]
+    for say in (tasks.done, tasks.fail):
+        with pytest.raises(PhextsyncError, match=r"a lone surrogate \(U\+DCFF\) at offset 1"):
+            say(at, claim, "a\udcff", wait_s=0)
+    assert folder.phext[claims_at(at)] == before
+    folder.phext.append(claims_at(at), f'done 1 {claim.name} "a\\ud800b"\n')  # by another hand
+    assert tasks.read(at).standing.what == "a?b"
 
 
 # -- every way to a node --------------------------------------------------------------------

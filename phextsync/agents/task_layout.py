@@ -196,7 +196,8 @@ def _read_json(text: str) -> str:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return found if isinstance(found, str) else text
+    # Half of a character, which JSON can name, is nothing that a door could send on.
+    return found.encode(errors="replace").decode() if isinstance(found, str) else text
 
 
 # -- ballots -------------------------------------------------------------------------------

@@ -111,8 +111,7 @@ def name_voters(phext: str, nodes: Sequence[str], term_s: int | None) -> Plan[El
         voters = (yield from _voters(nodes)) if nodes else {} if before is None else before.voters
         if not voters:
             raise PhextsyncError(_NO_VOTERS)
-        term = term_s or (TERM_S if before is None else before.term_s)
-        named = Electorate(voters, _checked_term(term))
+        named = Electorate(voters, _term_of(term_s, before))
         lines = "".join(f"{line}\n" for line in named.to_lines())
         try:
             yield from asks(operations.SET, phext, str(HEAD), lines, digest(text))
@@ -127,7 +126,9 @@ _NO_VOTERS: Final = (
 )
 
 
-def _checked_term(term_s: int) -> int:
+def _term_of(term_s: int | None, named: Electorate | None) -> int:
+    if term_s is None:
+        return TERM_S if named is None else named.term_s
     if not 1 <= term_s <= TERM_MAX_S:
         raise PhextsyncError(f"expected a term of 1 to {TERM_MAX_S} seconds, found {term_s}")
     return term_s
@@ -176,9 +177,8 @@ def add(phext: str, text: str, nodes: Sequence[str], term_s: int | None, now_ms:
         voters = yield from _voters(nodes)
     if not voters:
         raise PhextsyncError(_NO_VOTERS)
-    term = term_s or (TERM_S if named is None else named.term_s)
     status = yield from asks(operations.STATUS)
-    chosen = Electorate(voters, _checked_term(term))
+    chosen = Electorate(voters, _term_of(term_s, named))
     task, written = new_task(text, chosen, status.name, time_text(now_ms))
     yield from asks(operations.SET, phext, str(task.coordinate), written)
     return task
@@ -272,6 +272,7 @@ def keep(phext: str, at: Coordinate, key: Key, wait_s: float) -> Plan[Claim]:
 def done(phext: str, at: Coordinate, key: Key, result: str, wait_s: float) -> Plan[Claim]:
     """Say what came of a task, and wait until that is final, or for so many seconds; the claim is
     firm then. OvertakenError and NotFirmError as in `keep`."""
+    _check_is_whole(result)
     known = yield from _held(phext, at, key, wait_s)
     before = known.claims.done.get(key)
     if before not in (None, result):
@@ -294,6 +295,7 @@ def done(phext: str, at: Coordinate, key: Key, result: str, wait_s: float) -> Pl
 def fail(phext: str, at: Coordinate, key: Key, why: str, wait_s: float) -> Plan[Claim]:
     """Say that a claimant could not do a task: nobody gets it until somebody says to try it again.
     OvertakenError and NotFirmError as in `keep`."""
+    _check_is_whole(why)
     known = yield from _held(phext, at, key, wait_s)
     if key in known.claims.done:
         raise PhextsyncError(f"{at} is done already: {known.claims.done[key]!r:.80}")
@@ -310,6 +312,14 @@ def retry(phext: str, at: Coordinate) -> Plan[Standing]:
         raise PhextsyncError(f"expected a task that failed, found one that is {now.kind.value}")
     yield from _say(phext, at, f"retry {now.fence}")
     return standing((yield from find(phext, at)))
+
+
+def _check_is_whole(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        found = f"a lone surrogate (U+{ord(text[error.start]):04X}) at offset {error.start}"
+        raise PhextsyncError(f"expected a text that UTF-8 can hold, found {found}") from error
 
 
 def _held(phext: str, at: Coordinate, key: Key, wait_s: float) -> Plan[Known]:
