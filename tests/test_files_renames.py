@@ -172,6 +172,33 @@ def test_a_renamed_file_with_another_in_its_place_is_that_file(
     assert _place(one, "m.md") == place
 
 
+@_SAVES
+@pytest.mark.parametrize(("lines", "changed"), [(3, 1), (4, 2)])
+@pytest.mark.parametrize("passed_s", [0.0, 0.2])
+@pytest.mark.parametrize("is_ended", [False, True])
+def test_a_renamed_file_with_another_in_its_place_is_saved_as_that_file(
+    mesh: Mesh, save: _Save, lines: int, changed: int, passed_s: float, is_ended: bool
+) -> None:
+    one, two = mesh.machines
+    old = list(map(_line, range(lines)))
+    one.disk.put("n.md", "".join(old))
+    mesh.settle()
+    place = _place(one, "n.md")
+    one.disk.rename("n.md", "m.md")
+    mesh.pass_time(passed_s)
+    one.disk.put("n.md", _line(50))
+    mesh.pass_time(0.2)
+    mine = [*map(_line, range(60, 60 + changed)), *old[changed:]]
+    save(one, "m.md", "".join(mine))
+    mesh.pass_time(0.2)
+    if is_ended:
+        _end(mesh, 0)
+        one.start()
+    two.disk.put("n.md", "".join([*old, _line(70)]))
+    assert mesh.settle(6) == {"m.md": "".join([*mine, _line(70)]), "n.md": _line(50)}
+    assert _place(one, "m.md") == place
+
+
 @pytest.mark.parametrize("passed_s", [0.0, 0.3])
 @pytest.mark.parametrize("ended_after", [None, 1, 2, 3])
 @pytest.mark.parametrize("new", [_line(50), ""])

@@ -120,10 +120,18 @@ def displaced(
         for coordinate in [c for c in others if c not in gone]:
             file, base = others[coordinate]
             record, guise = held[coordinate], absences.guise(coordinate)
-            some = islice(elsewhere.values(), _COMPARED_MAX)
-            if any(_share(record, base, guise, other) >= _LIKE_STRANGER for other in some):
+            if any(
+                _share(record, base, guise, other) >= _enough(guise, path, other)
+                for path, other in islice(elsewhere.items(), _COMPARED_MAX)
+            ):
                 is_new, gone[coordinate], elsewhere[record.path] = True, None, file
     return list(gone)
+
+
+def _enough(guise: Guise | None, path: str, file: File) -> float:
+    """Return how like a file has to be: less where it was seen, by its path or its number."""
+    was_seen = guise is not None and (guise.path == path or guise.inode == file.mark.inode)
+    return _LIKE if was_seen else _LIKE_STRANGER
 
 
 def _is_it(record: Record, file: File) -> bool:
