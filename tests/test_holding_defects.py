@@ -7,6 +7,7 @@ import pytest
 
 from phextsync.control import placing
 from phextsync.index import CoordinateRange
+from phextsync.node import follower
 from phextsync.node.witness import Witness
 from phextsync.placement.members import Member
 from phextsync.ranges import holds
@@ -81,7 +82,8 @@ def test_placement_that_each_computes_from_members_of_its_own_is_not_the_same(
         own = replicas.node_id
         return {i: m for i, m in members.items() if i <= own}, problems
 
-    monkeypatch.setattr(placing, "members_of", of_some)
+    for reader in (placing, follower):
+        monkeypatch.setattr(reader, "members_of", of_some)
     caught(record_property, replace(_PLACED, settle_s=10), 2, "not followed by|gives up")
 
 

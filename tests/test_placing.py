@@ -16,7 +16,9 @@ from phextsync.control.frames import Value
 from phextsync.control.status import DirectoryRow
 from phextsync.errors import DirectoryError, NotHeldError, PhextsyncError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
-from phextsync.placement.members import Member
+from phextsync.node.follower import Follower
+from phextsync.placement import members
+from phextsync.placement.members import Member, read_member
 from phextsync.placement.policy import Policy, Rule
 from phextsync.ranges import Ranges
 from phextsync.replica.holding import WANTED_MAX
@@ -39,12 +41,21 @@ def _member(number: int) -> Member:
     return Member(bytes([number]) * 16, f"node-{number}")
 
 
+def _looked(replicas: ReplicaSet) -> Follower:
+    """Return a follower that has looked at what is placed."""
+    follower = Follower(replicas, name="node-0", changed=lambda: None)
+    for turn in follower.begin():
+        follower.take(turn, turn.ranges())
+    follower.end()
+    return follower
+
+
 # -- scrolls -------------------------------------------------------------------------------
 
 
 def test_where_nothing_is_placed_there_is_nothing() -> None:
     replicas = _replicas()
-    assert placing.problems_of(replicas) == []
+    assert _looked(replicas).warnings == ()
     assert placing.placement_of(replicas, PHEXT).holders(_ONE.lower) == ()
     assert placing.policies_of(replicas) == ([], [])
     assert replicas.names() == []
@@ -60,7 +71,7 @@ def test_policies_and_members_are_scrolls_that_are_read_again() -> None:
     placing.set_rule(replicas, PHEXT, Rule(_ONE, pinned))
     placing.set_rule(replicas, "other", Rule(EVERYTHING, everywhere=True))
     policies, problems = placing.policies_of(replicas)
-    assert problems == placing.problems_of(replicas) == []
+    assert problems == []
     assert policies == [
         Policy(PHEXT, 2, 32, (Rule(_ONE, pinned),)),
         Policy("other", None, 0, (Rule(EVERYTHING, everywhere=True),)),
@@ -72,6 +83,35 @@ def test_policies_and_members_are_scrolls_that_are_read_again() -> None:
     assert placing.policies_of(replicas)[0][0] == Policy(PHEXT, None, 32)
     assert placing.member_of(replicas, bytes([3]) * 16) == _member(3)
     assert placing.member_of(replicas, bytes([9]) * 16) is None
+    assert _looked(replicas).warnings == ()
+
+
+def test_a_look_at_what_is_placed_reads_each_member_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    replicas = _replicas()
+    placing.join(replicas, _member(0))
+    for number in range(3):
+        placing.set_copies(replicas, f"{PHEXT}-{number}", 1)
+    read: list[str] = []
+
+    def noted(text: str) -> tuple[Member | None, list[str]]:
+        read.append(text)
+        return read_member(text)
+
+    monkeypatch.setattr(members, "read_member", noted)
+    follower = _looked(replicas)
+    assert len(follower.placements) == 3
+    assert len(read) == 1
+
+
+def test_what_is_asked_for_and_cannot_be_is_told_also_of_what_everybody_holds() -> None:
+    replicas = _replicas()
+    placing.join(replicas, _member(0))
+    placing.set_copies(replicas, PHEXT, 2)
+    placing.set_rule(replicas, "other", Rule(_ONE, (bytes([3]) * 16,)))
+    assert _looked(replicas).warnings == (
+        f"policy of {PHEXT}: expected at least 2 members, found 1",
+        f"policy of other: 1.* is pinned to {'03' * 16}, which is no member",
+    )
 
 
 def test_a_name_is_that_of_one_member() -> None:
@@ -106,7 +146,7 @@ def test_what_others_wrote_is_told_and_does_not_count() -> None:
         if "copies 1" in scrolls[place]:
             scrolls.append(place, "delete *\n")
     assert placing.policies_of(replicas)[0] == [Policy(PHEXT, 1, 4)]
-    assert sorted(placing.problems_of(replicas)) == [
+    assert sorted(_looked(replicas).warnings) == [
         "expected a fact of a member, found 'owner me'",
         "expected a line `id`, found none",
         "policy of memory: expected a rule, found 'delete *'",

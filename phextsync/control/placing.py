@@ -5,7 +5,7 @@ the phext's name tells; 3 has members, at those of their node ids. Where nobody 
 there is no such phext, and nothing is read, written or computed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Final
@@ -65,24 +65,13 @@ def policies_of(replicas: ReplicaSet) -> tuple[list[Policy], list[str]]:
 
 
 def placement_of(
-    replicas: ReplicaSet, phext: str, members: dict[bytes, Member] | None = None
+    replicas: ReplicaSet, phext: str, members: Mapping[bytes, Member] | None = None
 ) -> Placement:
-    """Return who holds what of a phext, as it is placed now."""
+    """Return who holds what of a phext, as it is placed now; `members`: as they were read already,
+    None: they are read."""
     policy, boundaries = _read(replicas, phext)
     members = members_of(replicas)[0] if members is None else members
     return Placement(members, policy, boundaries)
-
-
-def problems_of(replicas: ReplicaSet) -> list[str]:
-    """Return what cannot be read or done of all that was placed, a line each."""
-    members, unread = members_of(replicas)
-    policies, unplaced = policies_of(replicas)
-    impossible = (
-        f"policy of {policy.phext}: {line}"
-        for policy in policies
-        for line in placement_of(replicas, policy.phext, members).problems()
-    )
-    return [*unread, *unplaced, *impossible]
 
 
 def join(replicas: ReplicaSet, member: Member) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from phextsync.control.placing import (
     PLACEMENT,
@@ -19,7 +19,6 @@ from phextsync.control.placing import (
     members_of,
     placement_of,
     policies_of,
-    problems_of,
 )
 from phextsync.errors import PermissionDeniedError, PhextsyncError, StoreFullError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
@@ -40,6 +39,10 @@ FOLLOW_S: Final = 2.0
 
 GROW_S: Final = 30.0
 """Between two looks at ranges that may have grown."""
+
+
+ReadPlacement: TypeAlias = Callable[[ReplicaSet, str, Mapping[bytes, Member] | None], Placement]
+"""Returns what `placement_of` does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class Follower:
         name: str,
         changed: Callable[[], None],
         check_unbound: Callable[[str, Ranges], None] = lambda _phext, _ranges: None,
-        read: Callable[[ReplicaSet, str], Placement] = placement_of,
+        read: ReadPlacement = placement_of,
         pace: Pace | None = None,
     ) -> None:
         self.warnings: tuple[str, ...] = ()
@@ -90,6 +93,7 @@ class Follower:
         self._wanted: dict[str, tuple[Ranges, int | None]] = {}
         self._is_holding = False
         self._problems: list[str] = []
+        self._unfit: tuple[str, ...] = ()  # what cannot be read or done of what was placed
         self._witness = Witness(replicas)
         self._growth = Growth(replicas)
         self._grows_at = -math.inf
@@ -122,7 +126,7 @@ class Follower:
         nobody has placed anything."""
         if not is_placed(self._replicas):
             return []
-        placement = self.placements.get(phext) or self._read(self._replicas, phext)
+        placement = self.placements.get(phext) or self._read(self._replicas, phext, None)
         return [m for m in placement.holders(at) if m.node_id != self._replicas.node_id]
 
     def begin(self) -> list[Turn]:
@@ -135,14 +139,22 @@ class Follower:
             none = Placement({}, Policy())
             return [Turn(phext, none, replicas.node_id, False) for phext in followed]
         has_left = not self._join()
-        policies = [policy for policy in policies_of(replicas)[0] if policy.copies]
-        self._witness.read(members_of(replicas)[0], [each.repair_after_s for each in policies])
+        (members, unread), (policies, unplaced) = members_of(replicas), policies_of(replicas)
+        self._witness.read(members, [each.repair_after_s for each in policies if each.copies])
         phexts = sorted({*followed, *(policy.phext for policy in policies)})
-        turns = [
-            Turn(phext, self._read(replicas, phext), replicas.node_id, has_left) for phext in phexts
+        placements = {phext: self._read(replicas, phext, members) for phext in phexts}
+        self.placements = {p: each for p, each in placements.items() if each.policy.copies}
+        impossible = (
+            f"policy of {phext}: {line}"
+            for phext, placement in placements.items()
+            for line in placement.problems()
+        )
+        self._unfit = (*unread, *unplaced, *impossible)
+        return [
+            Turn(phext, placement, replicas.node_id, has_left)
+            for phext, placement in placements.items()
+            if phext in followed or phext in self.placements
         ]
-        self.placements = {t.phext: t.placement for t in turns if t.placement.policy.copies}
-        return turns
 
     def _join(self) -> bool:
         """Be a member, unless this node has left; say whether it has not."""
@@ -236,4 +248,4 @@ class Follower:
         if shared != self.shared:
             self.shared = shared
         if is_placed(self._replicas):
-            self.warnings = (*self._problems, *problems_of(self._replicas))
+            self.warnings = (*self._problems, *self._unfit)

@@ -21,6 +21,7 @@ from phextsync.node.neighbourhood import PASSING_S, Chosen, Links, Neighbourhood
 from phextsync.node.overlay import Pair
 from phextsync.node.pace import Pace
 from phextsync.placement.holders import Placement
+from phextsync.placement.members import Member
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.reconcile import scope_digest
 from phextsync.sync.synchronizer import Synchronizer
@@ -42,12 +43,14 @@ class Shared:
         self._slots: dict[_Slots, Mapping[Pair, int]] = {}
         self._chosen: dict[tuple[frozenset[bytes], int, int], Chosen] = {}
 
-    def placement(self, replicas: ReplicaSet, phext: str) -> Placement:
+    def placement(
+        self, replicas: ReplicaSet, phext: str, members: Mapping[bytes, Member] | None
+    ) -> Placement:
         """Return what `placement_of` does."""
         key = phext, scope_digest(replicas.open(PLACEMENT).index, [EVERYTHING])
         if key not in self._placements:
             _make_room(self._placements)
-            self._placements[key] = placement_of(replicas, phext)
+            self._placements[key] = placement_of(replicas, phext, members)
         return self._placements[key]
 
     def choose(self, nodes: frozenset[bytes], slots: Mapping[Pair, int], links_max: int) -> Chosen:

@@ -8,12 +8,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, Protocol
 
-from phextsync.control.placing import placement_of
 from phextsync.errors import StoreFullError
 from phextsync.index import Coordinate
 from phextsync.node.follower import FOLLOW_S, Follower
 from phextsync.node.neighbourhood import Links
-from phextsync.placement.holders import Placement
 from phextsync.ranges import Ranges, intersection
 from phextsync.replica.changes import Change
 from phextsync.replica.listener import NewUpdate, ReplicaListener
@@ -76,7 +74,6 @@ class SimulatedNode:
         limits: Limits,
         told_with: frozenset[bytes] | None = None,
         permissions: Permissions = UNRESTRICTED,
-        read_placement: Callable[[ReplicaSet, str], Placement] = placement_of,
         shared: Shared | None = None,
     ) -> None:
         """`shared`: what it shares with the others where nodes choose their links."""
@@ -106,7 +103,6 @@ class SimulatedNode:
         self._commit_s = 0.0
         self._core: Synchronizer | None = None
         self._replicas: ReplicaSet | None = None
-        self._read_placement = read_placement
         self._shared = shared
         self._follower: Follower | None = None
         self.company: Company | None = None
@@ -198,12 +194,7 @@ class SimulatedNode:
 
     def _begin_to_follow(self) -> None:
         if self._shared is None:
-            self._follower = Follower(
-                self.replicas,
-                name=self.name,
-                changed=self._follow_later,
-                read=self._read_placement,
-            )
+            self._follower = Follower(self.replicas, name=self.name, changed=self._follow_later)
             return
         self.company = Company(
             self.core,
