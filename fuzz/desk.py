@@ -74,7 +74,7 @@ class Alone:
         return SurveyPage((), None, without((range_,), self._holding.of(phext)))
 
     async def work_out(
-        self, phext: str, range_: CoordinateRange, words: bytes, check: Callable[[bytes], None]
+        self, phext: str, range_: CoordinateRange, words: bytes, read: Callable[[bytes], object]
     ) -> None:
         await trio.lowlevel.checkpoint()
 

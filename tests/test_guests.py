@@ -344,16 +344,12 @@ def test_texts_in_a_survey_count_with_their_versions() -> None:
     assert [row.text for row in rows] == [None] * 3
 
 
-def _ask(network: Network, check: Callable[[bytes], None]) -> list[bytes | None]:
+def _ask(network: Network, read: Callable[[bytes], int]) -> list[int | None]:
     """Let the last peer ask for something to be worked out; return what it is told."""
-    told: list[bytes | None] = []
+    told: list[int | None] = []
     ask = network.peers[-1].core.elsewhere.working_out.ask
-    ask(network.now, PHEXT, _TWO, b"words", check, told.append)
+    ask(network.now, PHEXT, _TWO, b"words", read, told.append)
     return told
-
-
-def _accept(_: bytes) -> None:
-    """Whatever it is."""
 
 
 @pytest.mark.parametrize("answer", [b"", b"answer", bytes(3 << 20)])
@@ -371,14 +367,20 @@ def test_what_is_worked_out_comes_in_pieces(answer: bytes) -> None:
     reader.replicas.hold(PHEXT, [_ONE])
     network.link_all()
     network.run(1)
-    told = _ask(network, _accept)
+    read: list[bytes] = []
+
+    def number(answer: bytes) -> int:
+        read.append(answer)
+        return len(read)
+
+    told = _ask(network, number)
     network.run(1)
     ((link, ask),) = asked
     assert (ask.phext, ask.range, ask.words, told) == (PHEXT, _TWO, b"words", [])
     holder.core.elsewhere.tell(network.now, link, ask, answer)
     holder.core.elsewhere.tell(network.now, link, ask, b"once more")
     network.run(1)
-    assert told == [answer]
+    assert (read, told) == ([answer], [1])
 
 
 def test_of_a_peer_one_answer_is_worked_out_at_a_time_and_waits_to_be_taken() -> None:
@@ -410,13 +412,13 @@ def test_of_a_peer_one_answer_is_worked_out_at_a_time_and_waits_to_be_taken() ->
 
 def test_where_nobody_works_it_out_that_is_said() -> None:
     network = _network()
-    told = _ask(network, _accept)
+    told = _ask(network, len)
     network.run(1)
     assert told == [None]
 
 
 def test_an_answer_that_is_none_ends_the_link_and_the_next_holder_is_asked() -> None:
-    def refuse(_: bytes) -> None:
+    def refuse(_: bytes) -> int:
         raise ProtocolError("expected an answer")
 
     network = _network()

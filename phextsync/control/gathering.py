@@ -111,8 +111,8 @@ class Elsewhere(Protocol):
     async def read(self, phext: str, at: Coordinate) -> str: ...
 
     async def work_out(
-        self, phext: str, range_: CoordinateRange, words: bytes, check: Callable[[bytes], None]
-    ) -> bytes | None: ...
+        self, phext: str, range_: CoordinateRange, words: bytes, read: Callable[[bytes], T]
+    ) -> T | None: ...
 
     def pieces(self, phext: str, range_: CoordinateRange) -> list[CoordinateRange]: ...
 
@@ -203,17 +203,16 @@ class Gathering:
                 raise ProtocolError(f"expected of {operation.name} what was asked, found else")
             return told
 
-        def checked(answer: bytes) -> None:
+        def read(answer: bytes) -> T | Exception:
             try:
-                decoded(answer)
+                return decoded(answer)
             except CoordinateError as error:
                 raise ProtocolError(str(error)) from error
 
         request = [operation.name, *arguments]
         check_request(request)
         words = encode_request(0, 0, request)
-        answer = await self._foreign.work_out(phext, range_, words, checked)
-        told = None if answer is None else decoded(answer)
+        told = await self._foreign.work_out(phext, range_, words, read)
         if isinstance(told, Exception):
             raise told
         return told

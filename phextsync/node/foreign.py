@@ -216,20 +216,20 @@ class Foreign:
         return Look(rows, surveyed.rest, missing)
 
     async def work_out(
-        self, phext: str, range_: CoordinateRange, words: bytes, check: Callable[[bytes], None]
-    ) -> bytes | None:
+        self, phext: str, range_: CoordinateRange, words: bytes, read: Callable[[bytes], T]
+    ) -> T | None:
         """Return what a holder of all of a range works out of it, None where nobody could be asked.
-        `check` raises ProtocolError for what is no answer: then another one is asked."""
-        answer = await self._work_out(phext, range_, words, check)
+        `read` makes it of the answer, ProtocolError for what is none: then another one is asked."""
+        answer = await self._work_out(phext, range_, words, read)
         if answer is None and await self._link_with_holders(phext, range_.lower):
-            answer = await self._work_out(phext, range_, words, check)
+            answer = await self._work_out(phext, range_, words, read)
         return answer
 
     async def _work_out(
-        self, phext: str, range_: CoordinateRange, words: bytes, check: Callable[[bytes], None]
-    ) -> bytes | None:
+        self, phext: str, range_: CoordinateRange, words: bytes, read: Callable[[bytes], T]
+    ) -> T | None:
         ask = self._core.elsewhere.working_out.ask
-        return await self._told(lambda now, done: ask(now, phext, range_, words, check, done))
+        return await self._told(lambda now, done: ask(now, phext, range_, words, read, done))
 
     async def _survey(
         self, phext: str, piece: CoordinateRange, with_texts: bool

@@ -4,6 +4,7 @@ What is asked and answered means something to those above alone: here it is byte
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from phextsync.errors import ProtocolError
 from phextsync.index import CoordinateRange
@@ -13,6 +14,8 @@ from phextsync.sync.link import Link
 from phextsync.sync.messages import ASK_MINOR, Ask, Part, Told, Verdict
 from phextsync.sync.questions import Questions
 
+T = TypeVar("T")
+
 
 class WorkingOut:
     """Asks one holder at a time."""
@@ -21,8 +24,7 @@ class WorkingOut:
         self._clock = clock
         self._questions = questions
         self._told_bytes_max = told_bytes_max
-        self._checks: dict[Question, Callable[[bytes], None]] = {}
-        self._found: dict[Question, bytes] = {}
+        self._takes: dict[Question, Callable[[bytes], None]] = {}
 
     def ask(
         self,
@@ -30,22 +32,27 @@ class WorkingOut:
         phext: str,
         range_: CoordinateRange,
         words: bytes,
-        check: Callable[[bytes], None],
-        done: Callable[[bytes | None], None],
+        read: Callable[[bytes], T],
+        done: Callable[[T | None], None],
     ) -> None:
         """Ask a peer that holds all of a range; `done` is told its answer, perhaps at once None:
-        there is nobody. `check` raises ProtocolError for what is no answer."""
+        there is nobody. `read` makes of its bytes what `done` is told, ProtocolError for what
+        is no answer."""
         self._clock.advance(now)
+        found: list[T] = []
+
+        def take(answer: bytes) -> None:
+            found.append(read(answer))
 
         def end(_: bool) -> None:
-            del self._checks[question]
-            done(self._found.pop(question, None))
+            del self._takes[question]
+            done(found[0] if found else None)
 
         def message(number: int) -> Ask:
             return Ask(number, phext, range_, words)
 
         question = Question(phext, range_, message, end, ASK_MINOR)
-        self._checks[question] = check
+        self._takes[question] = take
         self._questions.ask(question)
 
     def receive(self, link: Link, told: Told) -> None:
@@ -68,9 +75,8 @@ class WorkingOut:
         try:
             if len(answer) > self._told_bytes_max:
                 raise ProtocolError(f"answer of more than {self._told_bytes_max} bytes")
-            self._checks[question](answer)
+            self._takes[question](answer)
         except ProtocolError:
             self._questions.ask(question)
             raise
-        self._found[question] = answer
         self._questions.end(question, is_answered=True)
