@@ -8,7 +8,7 @@ import pytest
 
 from phextsync.control import operations
 from phextsync.control.bringing import served
-from phextsync.control.frames import encode_error
+from phextsync.control.frames import Value, encode_error
 from phextsync.errors import NotHeldError, PhextsyncError
 from phextsync.gateways.brought import brought
 from phextsync.gateways.exchange import Request
@@ -158,6 +158,23 @@ def test_a_stale_guest_is_listed_as_its_holder_has_it() -> None:
         await memory.run_until(memory.now + 1)
         page = operations.READ.answer.decode(await node.desk.wait(["read", PHEXT, "3.*", ""]))
         assert page.rows == [(_C, "newer\n")]
+
+    _run(body)
+
+
+def test_a_list_has_no_less_than_was_read_of_a_guest_that_left() -> None:
+    async def body(memory: MemoryMesh) -> None:
+        node = memory.node(0)
+        request: list[Value] = ["list", PHEXT, "3.*", ""]
+        memory.node(1).phext(PHEXT).append(_D, "more\n")
+        await memory.node(1).durable()
+        await node.fetch(_D, PHEXT)
+        ahead = node.phext(PHEXT).version(_D)  # of what no other holder has of `_C`
+        node.replicas.guests.remember((PHEXT, _C), ahead)
+        page = operations.LIST.answer.decode(await node.desk.wait(request))
+        assert [str(missing) for missing in page.missing] == [
+            f"no holder of {PHEXT} {_C} is reachable: it is not known who holds it"
+        ]
 
     _run(body)
 

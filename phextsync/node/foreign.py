@@ -9,7 +9,7 @@ import trio
 
 from phextsync.at_once import at_once
 from phextsync.errors import NotHeldError
-from phextsync.index import Coordinate, CoordinateRange
+from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
 from phextsync.node.following import Following
 from phextsync.node.links import Links
 from phextsync.node.pieces import cut
@@ -242,8 +242,8 @@ class Foreign:
     async def _make_current(
         self, phext: str, range_: CoordinateRange, rows: Mapping[Coordinate, SurveyedScroll]
     ) -> Ranges:
-        """Fetch what a holder has told too little of, or has less of than was shown here, and what
-        is here and no longer as it is there; return of what that failed."""
+        """Fetch what a holder may have less of than was shown here, and what is here and no longer
+        as it is there; return of what that failed."""
         replica, guests = self._replicas.phext(phext), self._guests
         stale: dict[Coordinate, None] = {}
         for place in guests.within(phext, range_):
@@ -253,8 +253,10 @@ class Foreign:
             if not is_same and not guests.is_fresh((phext, place)):
                 stale[place] = None
         for place, row in rows.items():
-            has_version = bool(row.version)
-            if has_version and not guests.is_enough((phext, place), row.version):
+            # Where no texts were asked for it is not told which version a holder has.
+            is_looked_at = not row.version and (phext, place) in guests
+            version = row.version or EMPTY_VERSION
+            if not is_looked_at and not guests.is_enough((phext, place), version):
                 stale[place] = None
         missing: list[CoordinateRange] = []
 
