@@ -462,6 +462,20 @@ def test_where_nobody_tells_of_a_watched_range_that_is_said_at_once() -> None:
     assert [change.missed for change in _changes(network)] == [_TWO]
 
 
+def test_of_a_peer_that_would_not_tell_of_changes_nothing_is_kept_when_it_is_gone() -> None:
+    network = _network()
+    _changes(network)
+    core = network.peers[1].core
+    (number,) = core.links
+    (watched,) = core.elsewhere.watching._watched.values()
+    (watch,) = watched.parts
+    core.receive(network.now, number, encode(Changed(watch, Verdict.NOT_HELD, False, ())))
+    assert [*watched.refused] == [number]
+    network.cut(next(iter(network.links)))
+    network.run(1)
+    assert not watched.refused
+
+
 def test_a_peer_that_watches_too_much_or_twice_under_a_number_is_left() -> None:
     for numbers in (range(300), (1, 1)):
         network = _network()

@@ -100,6 +100,8 @@ class Watching:
     def look(self) -> None:
         """A peer has come or gone, or somebody holds something else."""
         for watched in list(self._watched.values()):
+            for number in [each for each in watched.refused if each not in self._links]:
+                del watched.refused[number]
             self._plan(watched)
 
     def told_anew(self, link: Link) -> None:
