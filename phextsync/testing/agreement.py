@@ -1,10 +1,12 @@
 """Agreement: whether simulated nodes have what others have that hold the same, and know it."""
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import TypeAlias
 
 from phextsync.control.placing import PLACEMENT, member_of, placement_of
-from phextsync.index import EVERYTHING, ORIGIN, CoordinateRange, contains, covers
+from phextsync.index import EVERYTHING, ORIGIN, Coordinate, CoordinateRange, contains, covers
 from phextsync.placement.holders import Placement
 from phextsync.ranges import Ranges, holds
 from phextsync.replica.holding import WANTED_MAX
@@ -14,6 +16,8 @@ from phextsync.testing.mesh import PHEXT
 from phextsync.testing.simulated_node import SimulatedNode
 from phextsync.testing.wires import Wires
 
+_Pieces: TypeAlias = list[tuple[CoordinateRange, list[SimulatedNode]]]
+
 
 class Agreement:
     """Asks all nodes of a run, which must be awake."""
@@ -22,6 +26,8 @@ class Agreement:
         self._nodes = nodes
         self._wires = wires
         self._known: tuple[object, Placement] | None = None
+        self._expectations: dict[int, Ranges] = {}  # by the number of a node, of what is known
+        self._cut: tuple[object, _Pieces] = (None, [])
 
     def __str__(self) -> str:
         """Say what is in the way of it."""
@@ -49,12 +55,14 @@ class Agreement:
     def lacks(self) -> list[Lack]:
         """Return what nodes do not know of their peers to have. All are asked at once: to be asked
         makes a node find out. One that may not write everything knows less of its peers."""
-        pieces = list(self._pieces())
+        held: dict[int, list[CoordinateRange]] = {node.number: [] for node in self._nodes}
+        for piece, holders in self._pieces():
+            for node in _writers(holders, EVERYTHING):
+                held[node.number].append(piece)
         return [
             lack
             for node in self._nodes
-            for piece, holders in pieces
-            if node in holders and _writers([node], EVERYTHING)
+            for piece in held[node.number]
             for lack in node.core.lacking(PHEXT, piece)[1]
         ]
 
@@ -70,20 +78,29 @@ class Agreement:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _pieces(self) -> Iterator[tuple[CoordinateRange, list[SimulatedNode]]]:
-        """Iterate over the ranges between the bounds of all that nodes hold, with their holders."""
-        held = [(node, node.held) for node in self._nodes]
+    def _pieces(self) -> _Pieces:
+        """Return the ranges between the bounds of all that nodes hold, with their holders; worked
+        out once as long as nobody holds something else."""
+        held = [node.held for node in self._nodes]
         firm = [node.replicas.holding.hold(PHEXT).firm for node in self._nodes]
-        ranges = [range_ for _, ranges in held for range_ in ranges]
-        ranges += [range_ for ranges in firm for range_ in ranges]
-        ranges += [r for node in self._nodes for r in node.permissions.writable(PHEXT)]
-        bounds = {ORIGIN, *(range_.lower for range_ in ranges)}
-        bounds |= {range_.upper for range_ in ranges if range_.upper is not None}
-        for lower, upper in pairwise([*sorted(bounds), None]):
-            assert lower is not None
-            holders = [node for node, ranges in held if contains(ranges, lower)]
-            if holders:
-                yield CoordinateRange(lower, upper), holders
+        writable = [node.permissions.writable(PHEXT) for node in self._nodes]
+        key = held, firm, writable
+        if self._cut[0] != key:
+            ranges = [range_ for some in (*held, *firm, *writable) for range_ in some]
+            self._cut = key, self._between(sorted(_bounds(ranges)), held)
+        return self._cut[1]
+
+    def _between(self, bounds: Sequence[Coordinate], held: Sequence[Ranges]) -> _Pieces:
+        """Return the ranges between bounds, with those of the nodes that hold them."""
+        holders: list[list[SimulatedNode]] = [[] for _ in bounds]
+        for node, ranges in zip(self._nodes, held, strict=True):
+            for range_ in ranges:
+                lower = bisect_left(bounds, range_.lower)
+                upper = None if range_.upper is None else bisect_left(bounds, range_.upper)
+                for some in holders[lower:upper]:
+                    some.append(node)
+        pieces = (CoordinateRange(*both) for both in pairwise([*bounds, None]))
+        return [(piece, some) for piece, some in zip(pieces, holders, strict=True) if some]
 
     def _is_placed_alike(self) -> bool:
         placed = [
@@ -102,19 +119,15 @@ class Agreement:
                 yield node
 
     def _expected(self, node: SimulatedNode) -> Ranges:
-        placement = self._placement(node)
-        if node.node_id in placement.node_ids:
-            placed = placement.of(node.node_id)
-            return placed if len(placed) <= WANTED_MAX else (EVERYTHING,)
-        member = member_of(node.replicas, node.node_id)
-        return () if member is not None and member.has_left else (EVERYTHING,)
-
-    def _placement(self, node: SimulatedNode) -> Placement:
-        """Return what a node knows of placement, computed once as long as all know the same."""
+        """Return what placement says that a node holds, by what it knows of it; worked out once as
+        long as all know the same."""
         state = scope_digest(node.replicas.open(PLACEMENT).index, [EVERYTHING])
         if self._known is None or self._known[0] != state:
             self._known = state, placement_of(node.replicas, PHEXT)
-        return self._known[1]
+            self._expectations.clear()
+        if node.number not in self._expectations:
+            self._expectations[node.number] = _placed_on(node, self._known[1])
+        return self._expectations[node.number]
 
     def _to_give_up(self) -> Iterator[CoordinateRange]:
         for node in self._nodes:
@@ -133,6 +146,24 @@ class Agreement:
             and holds(other.replicas.holding.hold(PHEXT).firm, piece)
             and bool(_writers([other], piece))
         )
+
+
+def _bounds(ranges: Iterable[CoordinateRange]) -> set[Coordinate]:
+    bounds = {ORIGIN}
+    for range_ in ranges:
+        bounds.add(range_.lower)
+        if range_.upper is not None:
+            bounds.add(range_.upper)
+    return bounds
+
+
+def _placed_on(node: SimulatedNode, placement: Placement) -> Ranges:
+    """Return what a node that follows placement wants to hold."""
+    if node.node_id in placement.node_ids:
+        placed = placement.of(node.node_id)
+        return placed if len(placed) <= WANTED_MAX else (EVERYTHING,)
+    member = member_of(node.replicas, node.node_id)
+    return () if member is not None and member.has_left else (EVERYTHING,)
 
 
 def _is_equal(holders: Sequence[SimulatedNode], piece: CoordinateRange) -> bool:
