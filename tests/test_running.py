@@ -82,6 +82,11 @@ def test_a_command_that_cannot_be_begun_is_told() -> None:
     assert told == ["the command cannot be run: Argument list too long"]
 
 
+@pytest.mark.parametrize("limit_s", [1e7, 1e300, float("inf")])
+def test_a_limit_that_no_system_can_wait_for_is_none(limit_s: float) -> None:
+    assert _warnings("cat; exit 3", limit_s=limit_s) == ["the command ended with status 3"]
+
+
 def test_a_command_is_ended_when_its_run_is_interrupted(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "open")
     has_begun = f"exec 3> {tmp_path / 'open'}; kill -INT {os.getpid()}; sleep 100000"

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 _END_S: Final = 5.0  # for a command that is to end, before it is killed
+_LIMIT_MAX_S: Final = 2_000_000.0  # poll(2) counts milliseconds in 31 bits
 
 
 class Command:
@@ -23,7 +24,7 @@ class Command:
         end_s: float = _END_S,
     ) -> None:
         self._command = command
-        self._limit_s = limit_s
+        self._limit_s = limit_s if limit_s <= _LIMIT_MAX_S else None  # nobody waits for that
         self._warn = warn
         self._end_s = end_s
 
