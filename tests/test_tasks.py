@@ -160,6 +160,8 @@ def test_what_cannot_be_asked_is_said(folder: _Folder) -> None:
         tasks.done(at, "1:nobody:1")
     with pytest.raises(PhextsyncError, match="it is not here yet"):
         tasks.claim("2.2.2/2.2.2/1.1.1")
+    with pytest.raises(PhextsyncError, match="it is no place of one"):
+        tasks.claim("1.1.1/1.1.1/1.1.1")
     with pytest.raises(PhextsyncError, match="expected the name of a worker"):
         folder.tasks("two words").claim(at)
 

@@ -211,6 +211,7 @@ def find(phext: str, at: Coordinate) -> Plan[Known]:
     task = read_task(at, text)
     if task is None:
         what = "was changed since it was added, so it is none" if text else "is not here yet"
+        what = what if task_at(at) == at else "is no place of one"
         raise PhextsyncError(
             f"expected a task at {at} in {phext}, as `phextsync task list` shows them; it {what}"
         )
