@@ -3,6 +3,8 @@
 import json
 import re
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -237,6 +239,23 @@ def test_a_folder_in_a_bad_state_ends_with_status_1(tmp_path: Path) -> None:
         assert _levels(told)["multicast"] == "ok"
     result = CliRunner().invoke(app, ["--data", str(folder), "doctor"])
     assert re.search(r"^wrong +identity +\S.*: chmod 600", result.stdout, re.MULTILINE)
+
+
+def test_a_node_that_does_not_answer_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def silent(_: Path, __: Callable[[str], None], tell: Callable[[str], None]) -> Iterator[object]:
+        tell("it does not answer yet; waiting for it")
+        yield pytest.fail("it was waited for")
+
+    monkeypatch.setattr("phextsync.cli.facts.visit", silent)
+    told, status = _doctor(make_folder(tmp_path / "data"))
+    (found,) = (each for each in told["findings"] if each["check"] == "node")
+    assert (status, found["level"]) == (1, "wrong")
+    assert found["found"] == "runs, but does not answer"
+    assert "start it again" in found["advice"]
+    assert "ports" not in _levels(told)  # it is not in its own way
 
 
 @pytest.mark.real

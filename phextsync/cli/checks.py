@@ -44,6 +44,10 @@ class Finding:
     advice: str = ""
 
 
+SILENT: Final = "runs, but does not answer"
+"""The problem of a node that hangs, or has much to do."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What is known of a folder, its node and this machine. None is what the system did not tell.
@@ -111,6 +115,8 @@ def node(facts: Facts) -> Iterator[Finding]:
     """Whether the node runs, or its folder can be read."""
     if facts.status is None:
         advice = "`phextsync check` says more, `phextsync repair` mends it"
+        if facts.problem == SILENT:
+            advice = "wait, or end it and start it again"
         yield Finding("node", Level.WRONG, facts.problem, advice)
     elif facts.status.running:
         writes = facts.status.store.is_writable

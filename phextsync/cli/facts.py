@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from phextsync.addresses import reached_at
-from phextsync.cli.checks import Facts
+from phextsync.cli.checks import SILENT, Facts
 from phextsync.cli.settings import Settings, read_settings
 from phextsync.control import operations
 from phextsync.control.status import Status
@@ -41,13 +41,15 @@ _UFW: Final = Path("/etc/ufw/ufw.conf")
 
 
 def gather(folder: Path) -> Facts:
-    """Return what is known of a data folder, of its node and of this machine. Takes 2 s where
+    """Return what is known of a data folder, of its node and of this machine. Takes 10 s where
+    the node does not answer, and 2 s where
     multicast does not come back."""
     status, problem = _status(folder)
     settings, settings_problem = _settings(folder)
     values = settings.values
     rows = [Path(row.directory) for row in status.directories] if status else []
     is_running = status is not None and status.running
+    is_silent = problem == SILENT
     finds_peers = values.get("mdns", True) is True
     return Facts(
         folder=folder,
@@ -57,7 +59,9 @@ def gather(folder: Path) -> Facts:
         identity_mode=_mode(folder / IDENTITY_FILE),
         kind=kind_of(folder),
         free_bytes=_free_bytes(folder),
-        ports={f"port {status.port}": ""} if status and is_running else dict(_ports(settings)),
+        ports={f"port {status.port}": ""}
+        if status and is_running
+        else dict(() if is_silent else _ports(settings)),  # it is not in its own way
         firewalls=_firewalls(),
         finds_peers=finds_peers,
         multicast_problem=_multicast_problem() if finds_peers else "",
@@ -73,10 +77,14 @@ def gather(folder: Path) -> Facts:
 def _status(folder: Path) -> tuple[Status | None, str]:
     told: list[str] = []
     try:
-        with visit(folder, told.append, told.append) as asked:
+        with visit(folder, told.append, _wait_no_longer) as asked:
             return operations.STATUS.ask(asked), ""
     except (PhextsyncError, OSError) as error:
         return None, " ".join(str(error).split())
+
+
+def _wait_no_longer(_: str) -> None:
+    raise PhextsyncError(SILENT)
 
 
 def _settings(folder: Path) -> tuple[Settings, str]:
