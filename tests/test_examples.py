@@ -126,10 +126,16 @@ def test_the_programs_of_the_page_on_embedding_run_one_after_another(tmp_path: P
 def test_the_program_of_the_page_on_history_runs(tmp_path: Path) -> None:
     page = (_ROOT / "docs" / "howto" / "history.md").read_text()
     make_folder(tmp_path / ".phextsync")
-    (program,) = _PROGRAM.findall(page)
+    reading, taking_back = _PROGRAM.findall(page)
     text = "Remember the milk.\n"
     out = f"+19 -0 {text}{text[:-1]} True True\n{text}1.5.2/3.7.3/9.1.1 {text}"
-    assert _run("-c", program, home=tmp_path) == out
+    assert _run("-c", reading, home=tmp_path) == out
+    with phextsync.open(tmp_path / ".phextsync") as node, phextsync.writing_as("mail"):
+        node.phext().append("1.1.1/1.1.1/1.1.1", "by a program\n")
+    assert _run("-c", taking_back, home=tmp_path) == ""
+    with phextsync.open(tmp_path / ".phextsync") as node:
+        assert node.phext()["1.5.2/3.7.3/9.1.1"] == text
+        assert "1.1.1/1.1.1/1.1.1" not in node.phext()
 
 
 @pytest.mark.real
