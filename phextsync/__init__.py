@@ -13,6 +13,7 @@ is a module, or a package whose first lines are its own map:
 * `index`: compiled: `Coordinate`, `CoordinateRange`, `CoordinateIndex`, bytes of updates
 * `ranges`: sets of ranges
 * `texts`: what a scroll can hold, and what it cannot
+* `prefixes`: the first numbers of a coordinate
 * `phextfile`: .phext text
 * `alignment`: which pieces of two sequences are equal
 * `edits`: what changes one text into another

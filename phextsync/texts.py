@@ -8,10 +8,11 @@ from phextsync.errors import TextError
 BREAKS: Final = "\x01\x1f\x1e\x1d\x1c\x1a\x19\x18\x17"
 """The break of each dimension in a .phext file, from library to scroll."""
 
-_BREAK_NAMES: Final = (
+DIMENSIONS: Final = (
     *("library", "shelf", "series", "collection", "volume"),
     *("book", "chapter", "section", "scroll"),
 )
+"""What the nine numbers of a coordinate are called."""
 _HEAD_TIMES: Final = 4  # so many times what is shown of a line is looked at first
 _FORBIDDEN: Final = re.compile(f"[\0{BREAKS}\ud800-\udfff]")
 
@@ -31,7 +32,7 @@ def check_text(text: str) -> None:
             f"expected text, found a zero byte (U+0000) at offset {offset}; leave it out"
         )
     if character in BREAKS:
-        name = _BREAK_NAMES[BREAKS.index(character)]
+        name = DIMENSIONS[BREAKS.index(character)]
         what = f"a {name} break (U+{ord(character):04X})"
     else:
         what = f"a lone surrogate (U+{ord(character):04X})"

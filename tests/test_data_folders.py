@@ -30,6 +30,7 @@ _GIVEN: dict[str, list[list[str]]] = {
     "ls": [["ls"]],
     "search": [["search", "hello"]],
     "near": [["near", _A]],
+    "names": [["names"], ["names", "1.2", "anna"]],
     "box": [["box", "kiki"]],
     "send": [["send", "kiki", "hello"]],
     "inbox": [["inbox"]],

@@ -8,6 +8,8 @@ import pytest
 import trio
 
 from phextsync import Coordinate, CoordinateRange, writing_as
+from phextsync.agents.part_names import NAMES
+from phextsync.index import ORIGIN
 from phextsync.replica.past import FOREVER
 from phextsync.trust.permissions import Permissions
 from tests.web_nodes import (
@@ -78,6 +80,20 @@ async def test_one_walks_from_the_phexts_to_a_scroll_by_links_alone(tmp_path: Pa
         page = await page_of(port, link)
         link = next(each for each in links_of(page) if each.endswith("1.1.1/2.1.1/1.1.1"))
         assert "note 1" in await page_of(port, link)
+
+
+async def test_who_walks_is_shown_what_people_call_the_parts_of_coordinates(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        with node.phext().batch():
+            for number in range(1, 300):
+                node.phext()[Coordinate(1, 1 + number % 3, 1, 1, 1, 1, 1, 1, number)] = "note"
+        node.phext(NAMES)[ORIGIN] = f"memory shelf {_EVIL}\nmemory 1.2 anna\nmemory 1 people\n"
+        await node.durable()
+        page = await page_of(port, "/scrolls/memory")
+        assert re.search(r'<th scope="row"><a href="[^"]*in=1.2">1.2</a> anna</th>', page)
+        assert "&lt;img" in page  # the dimension's name, as text
+        assert "1 people</a>" in await page_of(port, "/scrolls/memory?in=1.2")
 
 
 async def test_a_list_of_all_scrolls_has_pages(tmp_path: Path) -> None:

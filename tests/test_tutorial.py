@@ -22,14 +22,15 @@ _PAGES: Final = (
     "docs/tutorial.md",
     "docs/howto/administered-mesh.md",
     "docs/howto/mail.md",
+    "docs/howto/names.md",
     "docs/howto/tasks.md",
 )
 _STICK: Final = "/media/stick"  # that is carried from machine to machine
 _BLOCK: Final = re.compile(r"^```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _CODE: Final = re.compile(r"phextsync1-\S+")
 _CHANGING: Final = re.compile(
-    r".*>|phextsync (init|join|set|append|rm|bind|undelete \d|box \w|send|ack|request|issue|accept"
-    r"|task (voters \w|add|claim|done|fail|retry))"
+    r".*>|phextsync (init|join|set|append|rm|names \S+ \S|bind|undelete \d|box \w|send|ack"
+    r"|request|issue|accept|task (voters \w|add|claim|done|fail|retry))"
 )
 _VARYING: Final = re.compile(r"phextsync1-\S+|[0-9a-f]{8,}|\d[\d:.-]*(?: (?:bytes|kB|us|ms))?")
 _POLL_S: Final = 0.5  # a look is a process, which takes as long

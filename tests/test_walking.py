@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phextsync import Coordinate, CoordinateError, MemoryStore
+from phextsync.prefixes import Prefix, prefix_of, prefix_text, range_of
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.trust.permissions import UNRESTRICTED
-from phextsync.web.walking import ROWS, Prefix, prefix_of, prefix_text, range_of, walk
+from phextsync.web.walking import ROWS, walk
 
 
 def _replica(places: Iterable[tuple[int, ...]], *, settled: bool) -> Replica:

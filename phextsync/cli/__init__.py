@@ -6,6 +6,7 @@
 * `measure`: what a running node measures of its mesh
 * `running`: a command of the shell that is run for what changes
 * `scrolls`: the commands that read and write scrolls
+* `names`: the command about what people call the parts of coordinates
 * `past`: the commands about the past of scrolls
 * `taking_back`: the command that takes back what one writer did
 * `files`: the commands about bound directories

@@ -8,6 +8,8 @@ from typing import Annotated, Final
 import typer
 
 from phextsync import phextfile
+from phextsync.agents.part_names import PartNames, names_of
+from phextsync.agents.plans import carry_out
 from phextsync.cli.common import (
     DATA,
     PHEXT,
@@ -45,6 +47,7 @@ from phextsync.control.client import Attachment
 from phextsync.control.frames import Value
 from phextsync.control.sockets import ABSENT
 from phextsync.handles.visit import Alone
+from phextsync.index import Coordinate
 from phextsync.store.import_note import ImportNote, forget_import
 from phextsync.terminal import visible, visible_json
 
@@ -109,14 +112,17 @@ def ls(range_: Range = "*", data: Data = DATA, phext: Phext = PHEXT, as_json: Js
         within = range_target(asked, phext, range_)
         rows, missing = there_is(pages(asked, operations.LIST, within.phext, str(within.range)))
         files = file_names(asked, within.phext, (row.coordinate for row in rows))
+        names = carry_out(asked, names_of(within.phext))
     if within.below is not None:
         rows = [row for row in rows if _is_below(files.get(str(row.coordinate)), within.below)]
     if as_json:
-        say_json([_with_file(_listed_row(row), files) for row in rows])
+        say_json([_with_names(_with_file(_listed_row(row), files), names) for row in rows])
     else:
         width = max((len(str(row.coordinate)) for row in rows), default=0)
         for row in rows:
             what = with_file(row.first_line, files.get(str(row.coordinate)))
+            if called := names.path(row.coordinate):
+                what = f"{called}: {what}"
             say(f"{row.coordinate!s:{width}}  {row.size:>9}  {what}")
     if missing:
         fail(missing)
@@ -136,6 +142,12 @@ def _with_file(row: dict[str, object], files: Mapping[str, Path]) -> dict[str, o
     """Return a row that also names the file that its scroll is, if it is one."""
     file = files.get(str(row["coordinate"]))
     return row if file is None else {**row, "file": str(file)}
+
+
+def _with_names(row: dict[str, object], names: PartNames) -> dict[str, object]:
+    """Return a row that also tells the names on the way to its scroll, if there are any."""
+    called = names.path(Coordinate.parse(str(row["coordinate"])))
+    return {**row, "names": called} if called else row
 
 
 @app.command(rich_help_panel=SCROLLS)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
+from phextsync.agents.part_names import names_of
+from phextsync.agents.plans import carry_out_awaited
 from phextsync.aio import AsyncHandle, AsyncPhext
 from phextsync.control.performing import rest_of
 from phextsync.errors import (
@@ -223,14 +225,14 @@ class Agent:
         return ["\n".join(lines) or nothing, *(f"[{line}]" for line in missing)]
 
     async def _lines(self, phext: str, rows: list[tuple[Coordinate, str, str]]) -> list[str]:
-        """Return lines about scrolls, with the names of those that are files."""
+        """Return lines about scrolls, with the names of their parts and of those that are files."""
         files = await self._node.file_names([row[0] for row in rows], phext)
-        return [
-            f"{place}  {before}{files[place]}: {line}"
-            if place in files
-            else f"{place}  {before}{line}"
-            for place, before, line in rows
-        ]
+        names = await carry_out_awaited(self._node, names_of(phext))
+        lines = []
+        for place, before, line in rows:
+            called = [names.path(place), str(files.get(place, "")), line]
+            lines.append(f"{place}  {before}{': '.join(filter(None, called))}")
+        return lines
 
     async def _peers(self) -> list[str]:
         status = await self._node.status()

@@ -13,14 +13,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from phextsync.agents.part_names import NAMES, PartNames, read_names
 from phextsync.errors import PhextsyncError
-from phextsync.index import EVERYTHING, Coordinate
+from phextsync.index import EVERYTHING, ORIGIN, Coordinate
+from phextsync.prefixes import Prefix, prefix_of, prefix_text
 from phextsync.search import Hit
-from phextsync.texts import first_line
+from phextsync.texts import DIMENSIONS, first_line
 from phextsync.web.recent import Recent, RecentChange
 from phextsync.web.rendering import part
 from phextsync.web.shell import NotFoundError, Shell
-from phextsync.web.walking import DIMENSIONS, Leaf, Prefix, prefix_of, prefix_text, walk
+from phextsync.web.walking import Leaf, walk
 
 _VIEW: Final = "scrolls"
 _RECENT: Final = 20
@@ -96,6 +98,7 @@ class Library:
         after, flat = asked.get("after", ""), asked.get("list") == "1"
         prefix = prefix_of(asked.get("in", ""))
         found = walk(replica, prefix, after, flat=flat)
+        names = self._names(phext)
         here = f"/scrolls/{part(phext)}?"
         same = {"in": prefix_text(prefix), **({"list": "1"} if flat else {})}
         other = {"in": prefix_text(prefix), **({} if flat else {"list": "1"})}
@@ -105,11 +108,12 @@ class Library:
             _VIEW,
             phext=phext,
             here=prefix_text(found.prefix),
-            crumbs=[*_crumbs(found.prefix)],
-            dimension=DIMENSIONS[min(len(found.prefix), len(DIMENSIONS) - 1)],
+            crumbs=[*_crumbs(found.prefix, names)],
+            dimension=names.dimension(min(len(found.prefix), len(DIMENSIONS) - 1)),
             branches=[
                 {
                     "text": prefix_text(row.prefix),
+                    "name": names.parts.get(row.prefix, ""),
                     "scrolls": row.scrolls,
                     "size": row.size,
                     "first": row.first,
@@ -171,6 +175,12 @@ class Library:
 
     # -- rows ------------------------------------------------------------------------------
 
+    def _names(self, phext: str) -> PartNames:
+        """Return what people call the parts of coordinates."""
+        if NAMES not in self._shell.phexts():
+            return PartNames()
+        return read_names(self._shell.replica(NAMES).read(ORIGIN), phext)
+
     def _notes(self, phext: str) -> Iterator[str]:
         """Say what of a phext is not here."""
         for row in self._shell.node.status().holding:
@@ -216,10 +226,11 @@ class Library:
         return f"{name} ({change.label})" if change.label else name
 
 
-def _crumbs(prefix: Prefix) -> Iterator[dict[str, object]]:
+def _crumbs(prefix: Prefix, names: PartNames) -> Iterator[dict[str, object]]:
     for level, number in enumerate(prefix):
-        text = prefix_text(prefix[: level + 1])
-        yield {"prefix": text, "number": number, "dimension": DIMENSIONS[level]}
+        to = prefix[: level + 1]
+        shown = f"{number} {names.parts.get(to, '')}".strip()
+        yield {"prefix": prefix_text(to), "number": shown, "dimension": names.dimension(level)}
 
 
 def _pieces(snippet: str) -> list[tuple[str, bool]]:

@@ -16,12 +16,12 @@ from phextsync.errors import PermissionDeniedError, PhextsyncError, ProtocolErro
 from phextsync.files.desk import CONFLICTS, ToldConflict
 from phextsync.index import ORIGIN, Coordinate, CoordinateRange, contains
 from phextsync.phext_names import is_phext_name, is_reserved
+from phextsync.prefixes import prefix_text
 from phextsync.replica.past import NOT_KEPT, BlamedLine, Version, to_restore
 from phextsync.replica.replica import Replica
 from phextsync.web.forms import form_of
 from phextsync.web.rendering import part
 from phextsync.web.shell import NotFoundError, Shell
-from phextsync.web.walking import prefix_text
 
 _VIEW: Final = "scrolls"
 _VERSIONS: Final = 200

@@ -8,33 +8,20 @@ a phext has.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, TypeAlias
+from typing import Final
 
 from phextsync.control.performing import rest_of
-from phextsync.errors import CoordinateError
 from phextsync.index import Coordinate, CoordinateRange
+from phextsync.prefixes import Prefix, range_of
 from phextsync.replica.replica import Replica
-from phextsync.texts import first_line
+from phextsync.texts import DIMENSIONS, first_line
 
-DIMENSIONS: Final = (
-    "library",
-    "shelf",
-    "series",
-    "collection",
-    "volume",
-    "book",
-    "chapter",
-    "section",
-    "scroll",
-)
 ROWS: Final = 100
 """Rows of a page, and scrolls up to which a range is shown as a list."""
 
 _COUNTED_MAX: Final = 100  # scrolls of a branch that are counted one by one, news among them
 _WEIGHED_MAX: Final = 20_000  # scrolls of a page whose bytes are added up: 10 ms
 _LINE_CHARACTERS: Final = 120
-
-Prefix: TypeAlias = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +54,6 @@ class Walked:
     branches: tuple[Branch, ...]
     leaves: tuple[Leaf, ...]
     after: str | None
-
-
-def prefix_of(text: str) -> Prefix:
-    """Read a prefix, such as `1.5.2/3`. CoordinateError when it is none."""
-    parts = text.replace("/", ".").strip(".").split(".") if text.strip("./") else []
-    if len(parts) > len(DIMENSIONS) or not all(
-        part.isascii() and part.isdigit() and len(part) < 4 and int(part) for part in parts
-    ):
-        raise CoordinateError(f"expected up to nine numbers from 1 to 999, found {text!r:.60}")
-    return tuple(map(int, parts))
-
-
-def prefix_text(prefix: Prefix) -> str:
-    """Return a prefix as it is read: groups of three."""
-    groups = [prefix[i : i + 3] for i in range(0, len(prefix), 3)]
-    return "/".join(".".join(map(str, group)) for group in groups)
-
-
-def range_of(prefix: Prefix) -> CoordinateRange:
-    """Return the range of all that begins with a prefix."""
-    if len(prefix) == len(DIMENSIONS):
-        return CoordinateRange.of(Coordinate(*prefix))
-    return CoordinateRange.parse(".".join([*map(str, prefix), "*"]))
 
 
 def walk(replica: Replica, prefix: Prefix, after: str = "", *, flat: bool = False) -> Walked:
