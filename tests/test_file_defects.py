@@ -138,7 +138,7 @@ def test_a_file_that_is_written_before_its_intent_is_durable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write_before_the_intent(monkeypatch)
-    _caught(894, "was deleted and is back")
+    _caught(894, "stands 2 times")
 
 
 def test_what_cannot_be_read_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,3 +240,48 @@ def test_a_file_that_is_saved_beside_a_backup_of_it_stays_that_file(mesh: Mesh) 
     assert files["n.md"] == "".join(map(_line, [60, 0, 1, 2, 3, 50]))
     assert files["n.md.1"] == "".join(map(_line, range(4)))
     assert _place(one, "n.md") == place
+
+
+@pytest.mark.parametrize("passed_s", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("has_another_in_its_place", [False, True])
+@pytest.mark.parametrize("is_ended", [False, True])
+def test_a_file_that_comes_to_where_another_was_renamed_is_not_merged_with_it(
+    mesh: Mesh, passed_s: float, has_another_in_its_place: bool, is_ended: bool
+) -> None:
+    one, two = mesh.machines
+    old = list(map(_line, range(3)))
+    one.disk.put("n.md", "".join(old))
+    mesh.settle()
+    place = _place(one, "n.md")
+    one.disk.rename("n.md", "m.md")
+    others = {"n.md": _line(50)} if has_another_in_its_place else {}
+    for path, text in others.items():
+        one.disk.put(path, text)
+    mesh.pass_time(passed_s)
+    two.disk.put("m.md", _line(60))
+    two.disk.put("n.md", "".join(old[:2]))
+    if is_ended:
+        mesh.pass_time(0.2)
+        _end(mesh, 0)
+        one.start()
+    files = mesh.settle(6)
+    assert one.binding is not None
+    path = one.binding.naming.layout.path_of(place) or ""
+    assert path in ("m.md", "m.md~2")
+    (other,) = {"m.md", "m.md~2"} - {path}
+    assert files == {path: "".join(old[:2]), other: _line(60), **others}
+
+
+@pytest.mark.parametrize("passed_s", [0.0, 0.3, 1.0])
+def test_a_file_comes_to_where_another_was_renamed_for_a_moment(
+    mesh: Mesh, passed_s: float
+) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "".join(map(_line, range(3))))
+    mesh.settle()
+    one.disk.rename("n.md", "m.md")
+    mesh.pass_time(passed_s)
+    two.disk.put("m.md", _line(60))
+    mesh.pass_time(0.2)
+    one.disk.rename("m.md", "n.md")
+    assert mesh.settle(3) == {"m.md": _line(60), "n.md": "".join(map(_line, range(3)))}

@@ -95,6 +95,15 @@ class Absences:
         self._held_up[coordinate] = other
         return True
 
+    def lets_wait(self, path: str, coordinate: Coordinate) -> bool:
+        """Whether a file that is gone seems to be at `path`, which does not count yet, so that a
+        scroll whose file is to lie there has to wait; that is remembered."""
+        other = self._paths.get(path)
+        if other is None or (guise := self.guise(other)) is None or guise.path != path:
+            return False
+        self._held_up[coordinate] = other
+        return True
+
     def is_holding_up(self, other: Coordinate) -> bool:
         """Whether some scroll waits for a file."""
         return other in self._held_up.values()

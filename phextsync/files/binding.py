@@ -342,8 +342,12 @@ class Binding:
     async def _find_displaced(
         self, known: Iterable[Coordinate], unknown: dict[str, None], now: float
     ) -> None:
-        """Note which files are gone though another lies at their path; that is `unknown` then."""
-        strangers = [path for path in unknown if not self._is_left_alone(path)]
+        """Note which files are gone though another lies at their path; that is `unknown` then. What
+        lies where a scroll's file is to be may be one that is gone."""
+        new = [p for c in known if self.records.get(c) is None and (p := self._path_of(c))]
+        strangers = [path for path in (*unknown, *new) if not self._is_left_alone(path)]
+        if self._absences.missing:
+            unknown.update(dict.fromkeys(new))
         held = {c: r for c in known if (r := self._held(c)) is not None and r.path != IGNORE_FILE}
         held = {c: r for c, r in held.items() if not self._absences.is_missing(c)}
         if not strangers or not held:
@@ -353,7 +357,7 @@ class Binding:
         files = {path: file for path in strangers if isinstance(file := found[path], File)}
         for coordinate in displaced(self.records, self._absences, held, found, files):
             self._absences.displace(coordinate, now)
-            unknown[held[coordinate].path] = None
+            unknown.update(dict.fromkeys([held[coordinate].path, *new]))
 
     def _held(self, coordinate: Coordinate) -> Record | None:
         """Return the record of a file that this machine has had and that is not left alone, or was
@@ -446,6 +450,8 @@ class Binding:
                     continue
                 for each in (coordinate, other):
                     self._todo.finish(each)
+            elif other is None and self._absences.lets_wait(path, coordinate):
+                del places[coordinate]  # what lies there was renamed, and counts first
         strangers = [path for path in unknown if not self._is_left_alone(path)]
         if not places and not strangers:
             return

@@ -93,20 +93,21 @@ class Intake:
             if was is not None and not self._absences.is_unsure(was):
                 self._absences.keep_odd(was, path)
         self._follow_renames(were, files, taken)
-        files = {path: file for path, file in files.items() if self._records.at(path) is None}
+        files = {p: f for p, f in files.items() if self._is_free(p)}
         self._wait_for_folders(files)
         self._add_new(files, taken)
         self._delete(taken)
 
     def _still_unknown(self, paths: Iterable[str], now: float) -> list[str]:
         """Return the paths that belong to no scroll. Since they were looked for, a scroll's file
-        may have moved to one, or a scroll come whose file lies there: the two are to meet."""
+        may have moved to one, or a scroll come whose file is to lie there: it meets what does, but
+        for one that was renamed, which counts first."""
         naming = self._naming
         unknown = [path for path in paths if self._belongs_to(path) is None]
         named = {c for path in unknown for c in naming.map.places_of(path)}
         for coordinate in naming.follow(named, now):
             self._todo.finish(coordinate)
-        return [path for path in unknown if not self._has_come(naming.layout.at(path))]
+        return unknown
 
     def _belongs_to(self, path: str) -> Coordinate | None:
         """Return the scroll whose file lies at a path."""
@@ -114,9 +115,11 @@ class Intake:
         is_displaced = coordinate is not None and self._absences.is_displaced(coordinate)
         return None if is_displaced else coordinate
 
-    def _has_come(self, coordinate: Coordinate | None) -> bool:
-        """Whether there is a scroll, and nothing is known of its file."""
-        return coordinate is not None and self._records.get(coordinate) is None
+    def _is_free(self, path: str) -> bool:
+        """Whether no scroll's file lies at a path, or is to."""
+        coordinate = self._naming.layout.at(path)
+        has_come = coordinate is not None and self._records.get(coordinate) is None
+        return self._records.at(path) is None and not has_come
 
     def _look_at(
         self,
