@@ -285,3 +285,32 @@ def test_a_file_comes_to_where_another_was_renamed_for_a_moment(
     mesh.pass_time(0.2)
     one.disk.rename("m.md", "n.md")
     assert mesh.settle(3) == {"m.md": _line(60), "n.md": "".join(map(_line, range(3)))}
+
+
+def test_a_file_with_others_in_its_places_that_is_renamed_during_a_round_is_that_file() -> None:
+    seen = 0
+    for number in range(1, 80):
+        mesh = Mesh(2)
+        mesh.join()
+        one, two = mesh.machines
+        old = list(map(_line, range(3)))
+        one.disk.put("n.md", "".join(old))
+        mesh.settle(2)
+        one.disk.rename("n.md", "m.md")
+        one.disk.put("n.md", _line(50))
+        mesh.pass_time(0.2)
+
+        def rename(one: Machine = one) -> None:
+            one.disk.rename("m.md", "k.md")
+            one.disk.put("m.md", _line(51))
+
+        at_call = _AtCall(one, number, rename)
+        one.disk.put("x.md", _line(52))
+        two.disk.put("n.md", "".join(old[:2]))
+        mesh.pass_time(0.3)
+        if at_call.calls < number:
+            break
+        seen += 1
+        wanted = {"n.md": _line(50), "m.md": _line(51), "x.md": _line(52)}
+        assert mesh.settle(4) == {**wanted, "k.md": "".join(old[:2])}, number
+    assert seen > 10

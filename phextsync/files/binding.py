@@ -350,12 +350,12 @@ class Binding:
             unknown.update(dict.fromkeys(new))
         held = {c: r for c in known if (r := self._held(c)) is not None and r.path != IGNORE_FILE}
         held = {c: r for c, r in held.items() if not self._absences.is_missing(c)}
-        if not strangers or not held:
+        if not held or not (strangers or any(c in self._absences for c in held)):
             return
         paths = [record.path for record in held.values()]
         found = await self._run(self._directory.read, [*paths, *strangers])
         files = {path: file for path in strangers if isinstance(file := found[path], File)}
-        for coordinate in displaced(self.records, self._absences, held, found, files):
+        for coordinate in displaced(self.records, self._absences, held, found, files, now):
             self._absences.displace(coordinate, now)
             unknown.update(dict.fromkeys([held[coordinate].path, *new]))
 

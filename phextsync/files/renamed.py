@@ -102,9 +102,11 @@ def displaced(
     held: Mapping[Coordinate, Record],
     found: Mapping[str, Found],
     strangers: Mapping[str, File],
+    now: float,
 ) -> list[Coordinate]:
     """Return which of the files that this machine has had have another at their path now that is
-    not like them, and seem to be among `strangers`, or at the path of another such file."""
+    not like them, and seem to be among `strangers`, or at the path of another such file. One that
+    was seen elsewhere and left that path too is looked for as long as it could come back."""
     gone: dict[Coordinate, None] = {}
     elsewhere = dict(strangers)
     others: dict[Coordinate, tuple[File, str]] = {}
@@ -120,7 +122,8 @@ def displaced(
         for coordinate in [c for c in others if c not in gone]:
             file, base = others[coordinate]
             record, guise = held[coordinate], absences.guise(coordinate)
-            if any(
+            was_elsewhere = guise is not None and not absences.is_due(coordinate, now)
+            if was_elsewhere or any(
                 _share(record, base, guise, other) >= _enough(guise, path, other)
                 for path, other in islice(elsewhere.items(), _COMPARED_MAX)
             ):
