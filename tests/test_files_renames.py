@@ -314,3 +314,17 @@ def test_a_file_with_others_in_its_places_that_is_renamed_during_a_round_is_that
         wanted = {"n.md": _line(50), "m.md": _line(51), "x.md": _line(52)}
         assert mesh.settle(4) == {**wanted, "k.md": "".join(old[:2])}, number
     assert seen > 10
+
+
+@pytest.mark.parametrize("passed_s", [0.0, 0.3, 1.0])
+def test_a_file_that_comes_to_where_another_was_renamed_with_the_same_text_is_one_with_it(
+    mesh: Mesh, passed_s: float
+) -> None:
+    one, two = mesh.machines
+    text = "".join(map(_line, range(3)))
+    one.disk.put("n.md", text)
+    mesh.settle()
+    one.disk.rename("n.md", "m.md")
+    mesh.pass_time(passed_s)
+    two.disk.put("m.md", text)
+    assert mesh.settle(6) == {"m.md": text}

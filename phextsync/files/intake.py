@@ -82,6 +82,7 @@ class Intake:
             with self._problems.boundary(path, taken.now):
                 self._look_at(coordinate, path, found[path], taken)
         files = {p: f for p in strangers if isinstance(f := found[p], File) and f.text}
+        files = {p: f for p, f in files.items() if not self._is_as_it_is_to_come(p, f)}
         for path in strangers:
             self._note_found(path, found[path], taken.now)
         odd = {p: t.file for p in strangers if isinstance(t := found[p], Trouble) and t.file}
@@ -115,11 +116,19 @@ class Intake:
         is_displaced = coordinate is not None and self._absences.is_displaced(coordinate)
         return None if is_displaced else coordinate
 
+    def _to_come(self, path: str) -> Coordinate | None:
+        """Return the scroll whose file is to lie at a path, and of whose file nothing is known."""
+        coordinate = self._naming.layout.at(path)
+        return coordinate if self._records.get(coordinate) is None else None
+
+    def _is_as_it_is_to_come(self, path: str, file: File) -> bool:
+        """Whether a file has the text that is to come to its path: it is no other then."""
+        coordinate = self._to_come(path)
+        return coordinate is not None and self._replica.get(coordinate, "") == file.text
+
     def _is_free(self, path: str) -> bool:
         """Whether no scroll's file lies at a path, or is to."""
-        coordinate = self._naming.layout.at(path)
-        has_come = coordinate is not None and self._records.get(coordinate) is None
-        return self._records.at(path) is None and not has_come
+        return self._records.at(path) is None and self._to_come(path) is None
 
     def _look_at(
         self,
