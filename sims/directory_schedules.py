@@ -11,7 +11,7 @@ from random import Random
 from typing import Final
 
 from sims.habits import HABITS
-from sims.tools import RARE_TOOLS, TOOLS
+from sims.tools import HURRIES, RARE_TOOLS, TOOLS
 
 SECONDS: Final = 24.0
 MACHINES: Final = 3
@@ -20,6 +20,7 @@ _SOME: Final = 0.3
 _HURRIED: Final = 0.15
 _RARELY: Final = 0.1
 _ALL_HABITS: Final = {name: often for name, (_, often) in (HABITS | TOOLS).items()}
+_ALL_HURRIES: Final = {name: often for name, (_, often) in HURRIES.items()}
 _STEPS: Final = (20, 60)
 _HURRY_S: Final = 10.0
 _HURRIED_FAULTS: Final = ("cut", "hold", "kill", "power")
@@ -119,7 +120,8 @@ def _hurried(seed: int, source: Random) -> Schedule:
 def _hurry(source: Random, users: int) -> Step:
     at = round(source.uniform(1.5, _HURRY_S), 2)
     calls = source.randint(1, _CALLS_MAX) if source.random() < 0.2 else 0
-    return Step(at, source.randrange(users), "hurry", _pick(source), 0.02, calls)
+    (kind,) = source.choices(list(_ALL_HURRIES), list(_ALL_HURRIES.values()))
+    return Step(at, source.randrange(users), kind, _pick(source), 0.02, calls)
 
 
 def _kinds(source: Random) -> tuple[Kind, ...]:

@@ -251,6 +251,19 @@ def hurry(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterato
     yield
 
 
+def reuse(disk: MemoryDisk, source: Random, token: Callable[[], str]) -> Iterator[None]:
+    """Rename a file to one of few names, and make another one in its place, at once or soon."""
+    path, other = some_file(disk, source), f"{source.randrange(12)}.md"
+    if path is not None and disk.find(other) is None:
+        disk.rename(path, other)
+        if source.random() < 0.3:
+            yield
+        if source.random() < 0.8 and disk.find(path) is None:
+            lines = [_unlike_line(source, token) for _ in range(source.randint(1, 3))]
+            disk.put(path, "".join(lines))
+    yield
+
+
 def _put_lines(disk: MemoryDisk, path: str, lines: list[str]) -> None:
     disk.put(path, "".join(lines))
 
@@ -279,5 +292,5 @@ TOOLS: Final[dict[str, tuple[Habit, int]]] = {
 """What they do, and how often."""
 RARE_TOOLS: Final[dict[str, tuple[Habit, int]]] = {"hard_link": (hard_link, 2)}
 """What happens in few runs alone."""
-HURRIES: Final[dict[str, tuple[Habit, int]]] = {"hurry": (hurry, 1)}
+HURRIES: Final[dict[str, tuple[Habit, int]]] = {"hurry": (hurry, 5), "reuse": (reuse, 1)}
 """What happens in runs of nothing else but faults."""
