@@ -603,6 +603,24 @@ def test_who_starts_comparisons_takes_no_turn_of_what_was_compared_before() -> N
     assert scripted.is_ended() is None
 
 
+def test_who_starts_comparisons_waits_to_be_asked_also_where_both_held_nothing_alike() -> None:
+    """Else the peer, which takes no turn yet, drops the first one, and both wait for ever."""
+    peer = _alone()
+    peer.replicas.hold(PHEXT, [_ONE, _TWO])
+    peer.core.tick(0.0)
+    peer.commit()
+    scripted = _Scripted(peer)
+    other = replace(scripted.summaries[-1], interest=(_THREE,), digest=bytes(16))
+    scripted.say(Summary(other))
+    scripted.said.clear()
+    peer.replicas.hold(PHEXT, [_ONE, _TWO, _THREE])
+    scripted.listen()
+    assert any(isinstance(message, Summary) for message in scripted.said)
+    assert not any(isinstance(message, Compare) for message in scripted.said)
+    scripted.say(Summary(other))  # its ping was answered
+    assert sum(isinstance(message, Compare) for message in scripted.said) == 1
+
+
 def test_what_lies_outside_of_what_both_hold_is_no_longer_sent_asked_for_or_awaited() -> None:
     peer = _alone()
     scripted = _Scripted(peer)

@@ -169,6 +169,9 @@ class Comparisons:
         if is_other:
             self._end_scope(phext)
             self._outgoing.change_uncommitted(phext)
+            self._scope.awaited.add(phext)
+        else:
+            self._scope.awaited.discard(phext)
         if not self._rights.scope(phext):
             return
         if phext not in self._announcements.ours:
@@ -191,14 +194,12 @@ class Comparisons:
         Who starts comparisons starts one. The other takes no turn until the ping is answered, since
         the peer may not know yet, and asks for a comparison then.
         """
-        session = self.sessions.get(phext)
-        is_awaited = session is not None and session.is_open and session.comparison is None
         self._end_scope(phext)
         if not self._starts and not is_new:
             self._scope.deaf[phext] = ping
         if not self._rights.scope(phext):
             return
-        if self._starts and not is_awaited:
+        if self._starts and phext not in self._scope.awaited:
             self.start(phext)
         else:
             self.sessions[phext] = Session(0, None)  # the peer begins, or asks

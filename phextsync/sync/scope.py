@@ -21,11 +21,13 @@ class Noting(Protocol):
 class Scope:
     """The parts of one link that note something of scrolls. What crosses a change of the scope is
     about what both held before: `void` has the number of the last such comparison of a phext,
-    `deaf` the ping whose answer says that the peer knows of the change."""
+    `deaf` the ping whose answer says that the peer knows of the change; of what is `awaited` the
+    peer takes no turn before it asks for a comparison."""
 
     def __init__(self, rights: LinkRights, parts: Iterable[Noting]) -> None:
         self.void: dict[str, int] = {}
         self.deaf: dict[str, int] = {}
+        self.awaited: set[str] = set()
         self._rights = rights
         self._parts = tuple(parts)
 
