@@ -89,7 +89,8 @@ def test_a_limit_that_no_system_can_wait_for_is_none(limit_s: float) -> None:
 
 def test_a_command_is_ended_when_its_run_is_interrupted(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "open")
-    has_begun = f"exec 3> {tmp_path / 'open'}; kill -INT {os.getpid()}; sleep 100000"
+    # What it reads comes when it is waited for: not while it is begun, when nobody could end it.
+    has_begun = f"read line; exec 3> {tmp_path / 'open'}; kill -INT {os.getpid()}; sleep 100000"
     read: list[str] = []
     reader = Thread(target=lambda: read.append((tmp_path / "open").read_text()))
     reader.start()
