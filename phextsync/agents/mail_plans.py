@@ -21,7 +21,7 @@ from phextsync.agents.mail_layout import (
     series_of,
 )
 from phextsync.agents.mail_state import KEPT_MS, BoxState, Inbox
-from phextsync.agents.plans import Plan, asks, scrolls_of, text_of
+from phextsync.agents.plans import Plan, asks, scrolls_of, splice_if_unchanged, text_of
 from phextsync.control import operations
 from phextsync.control.frames import Value
 from phextsync.control.operations import digest
@@ -71,7 +71,9 @@ def make_box(phext: str, name: str, roles: tuple[str, ...]) -> Plan[Box]:
         series = known[name].series if name in known else new_series(name, taken)
         line = Box(name, series, tuple(sorted({*roles}))).to_line()
         end = "\n" if text and not text.endswith("\n") else ""
-        yield from _if_unchanged(phext, DIRECTORY, text, [(len(text), len(text), f"{end}{line}\n")])
+        yield from splice_if_unchanged(
+            phext, DIRECTORY, text, [(len(text), len(text), f"{end}{line}\n")]
+        )
 
 
 def send(
@@ -181,26 +183,7 @@ def ack(phext: str, name: str, places: list[Coordinate], now_ms: int) -> Plan[li
         end = len(box.receipts_text)
         changes = [(end, end, added), *((start, stop, "") for start, stop in parts)]
         gone = [at for at in [*new, *over] if box.is_own(at)]
-        if (yield from _if_unchanged(phext, box.receipts_at, box.receipts_text, changes, gone)):
+        if (
+            yield from splice_if_unchanged(phext, box.receipts_at, box.receipts_text, changes, gone)
+        ):
             return new
-
-
-def _if_unchanged(
-    phext: str,
-    at: Coordinate,
-    text: str,
-    changes: list[tuple[int, int, str]],
-    gone: list[Coordinate] | None = None,
-) -> Plan[bool]:
-    """Put texts in the place of parts of a scroll, the last part first, and empty others, as one
-    change; say whether the scroll still had the text that was seen."""
-    seen = digest(text)
-    rows: list[Value] = []
-    for start, stop, new in changes:
-        rows.append(["splice", str(at), start, stop, new, b"" if rows else seen])
-    rows += [["remove", str(each)] for each in gone or ()]
-    try:
-        yield from asks(operations.BATCH, phext, rows)
-    except ConflictError:
-        return False
-    return True

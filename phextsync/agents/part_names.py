@@ -10,11 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from phextsync.agents.plans import Plan, asks, text_of
-from phextsync.control import operations
-from phextsync.control.frames import Value
-from phextsync.control.operations import digest
-from phextsync.errors import ConflictError, CoordinateError, PhextsyncError
+from phextsync.agents.plans import Plan, splice_if_unchanged, text_of
+from phextsync.errors import CoordinateError, PhextsyncError
 from phextsync.index import ORIGIN, Coordinate
 from phextsync.prefixes import Prefix, prefix_of, prefix_text
 from phextsync.texts import DIMENSIONS
@@ -108,21 +105,9 @@ def give_name(phext: str, what: str, name: str) -> Plan[None]:
             shown = what if isinstance(wanted, int) else prefix_text(wanted)
             end = "\n" if text and not text.endswith("\n") else ""
             changes.append((len(text), len(text), f"{end}{_quoted(phext)} {shown} {name}\n"))
-        if not changes or (yield from _changed(text, changes)):
+        last_first = reversed(changes)
+        if not changes or (yield from splice_if_unchanged(NAMES, ORIGIN, text, last_first)):
             return
-
-
-def _changed(text: str, changes: list[tuple[int, int, str]]) -> Plan[bool]:
-    """Change parts of the scroll, the last part first; say whether it still had that text."""
-    seen = digest(text)
-    rows: list[Value] = []
-    for start, stop, new in reversed(changes):
-        rows.append(["splice", str(ORIGIN), start, stop, new, b"" if rows else seen])
-    try:
-        yield from asks(operations.BATCH, NAMES, rows)
-    except ConflictError:
-        return False
-    return True
 
 
 def _lines(text: str) -> Iterator[_Line]:

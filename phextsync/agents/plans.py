@@ -6,7 +6,7 @@ each answer, or has its error raised, and returns what comes of all. It does no 
 
 import asyncio
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Final, TypeAlias, TypeVar
 
 import trio
@@ -16,8 +16,8 @@ from phextsync.control import operations
 from phextsync.control.answers import Missing
 from phextsync.control.bringing import served
 from phextsync.control.frames import Value
-from phextsync.control.operations import Asked, Operation, is_change
-from phextsync.errors import PhextsyncError
+from phextsync.control.operations import Asked, Operation, digest, is_change
+from phextsync.errors import ConflictError, PhextsyncError
 from phextsync.handles.blocking import Handle
 from phextsync.index import Coordinate
 from phextsync.node.node import Node
@@ -51,6 +51,27 @@ def scrolls_of(phext: str, range_: str) -> Plan[dict[Coordinate, str]]:
         after = page.after
     missing.check()
     return found
+
+
+def splice_if_unchanged(
+    phext: str,
+    at: Coordinate,
+    text: str,
+    changes: Iterable[tuple[int, int, str]],
+    gone: Iterable[Coordinate] = (),
+) -> Plan[bool]:
+    """Put texts in the place of parts of a scroll, the last part first, and empty others, as one
+    change; say whether the scroll still had the text that was seen."""
+    seen = digest(text)
+    rows: list[Value] = []
+    for start, stop, new in changes:
+        rows.append(["splice", str(at), start, stop, new, b"" if rows else seen])
+    rows += [["remove", str(each)] for each in gone]
+    try:
+        yield from asks(operations.BATCH, phext, rows)
+    except ConflictError:
+        return False
+    return True
 
 
 def pause(seconds: float) -> Plan[None]:
