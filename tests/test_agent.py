@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from phextsync import Coordinate, CoordinateRange, PhextsyncError, aio
 from phextsync.agents.claims import lines_of_voter
 from phextsync.agents.task_layout import ballot_at
-from phextsync.agents.task_plans import known_from
+from phextsync.agents.task_plans import known_in
 from phextsync.control.status import PeerRow, Status
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.gateways.agent import Agent
@@ -446,8 +446,7 @@ def test_a_model_adds_claims_and_does_tasks(tmp_path: Path) -> None:
         own, tasks = (await handle.status()).node_id, handle.phext("tasks")
         while True:
             texts = {at: text async for at, text in tasks.items()}
-            known = [found for at in texts if (found := known_from(at, texts)) is not None]
-            for each in known:
+            for each in known_in(texts):
                 for line in lines_of_voter(each, own):
                     await tasks.append(ballot_at(own, each.task.coordinate), f"{line}\n")
             await asyncio.sleep(0.01)

@@ -128,6 +128,12 @@ def ballot_at(node_id: str, task: Coordinate) -> Coordinate:
     return Coordinate(*series_of(node_id), a, b, c, d, e, 1)
 
 
+def places_of(task: Task) -> list[Coordinate]:
+    """Return where something is said of a task: by claimants, and by each of its voters."""
+    at = task.coordinate
+    return [claims_at(at), *(ballot_at(voter, at) for voter in sorted(task.electorate.voters))]
+
+
 def task_at(at: Coordinate) -> Coordinate | None:
     """Return the task that a scroll is about: itself, what claimants say, or a ballot; None for
     none."""

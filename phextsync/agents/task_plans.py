@@ -29,6 +29,7 @@ from phextsync.agents.task_layout import (
     is_fence,
     new_task,
     outcome_line,
+    places_of,
     read_ballot,
     read_claims,
     read_electorate,
@@ -188,16 +189,19 @@ def tasks(phext: str) -> Plan[list[ListedTask]]:
     """Return the tasks with how each stands, those that were added first at the beginning."""
     texts = yield from scrolls_of(phext, "*")
     yield from asks(operations.DURABLE)  # a vote counts when it is on the disk, also the own one
-    found = [known for at in texts if (known := known_from(at, texts)) is not None]
-    listed = [ListedTask(known.task, standing(known)) for known in found]
+    listed = [ListedTask(known.task, standing(known)) for known in known_in(texts)]
     return sorted(listed, key=lambda each: (each.task.added, each.task.coordinate))
 
 
-def known_from(at: Coordinate, texts: Mapping[Coordinate, str]) -> Known | None:
-    """Return what texts say of the task at a coordinate, None when there is none."""
-    task = read_task(at, texts[at]) if task_at(at) == at and at in texts else None
-    if task is None:
-        return None
+def known_in(texts: Mapping[Coordinate, str]) -> list[Known]:
+    """Return what texts say of each task that is among them."""
+    found = [read_task(at, text) for at, text in texts.items() if task_at(at) == at]
+    return [known_of(task, texts) for task in found if task is not None]
+
+
+def known_of(task: Task, texts: Mapping[Coordinate, str]) -> Known:
+    """Return what the texts at the places of a task say of it."""
+    at = task.coordinate
     ballots = {
         voter: read_ballot(texts.get(ballot_at(voter, at), ""))
         for voter in sorted(task.electorate.voters)
@@ -215,14 +219,11 @@ def find(phext: str, at: Coordinate) -> Plan[Known]:
         raise PhextsyncError(
             f"expected a task at {at} in {phext}, as `phextsync task list` shows them; it {what}"
         )
-    texts = {at: text}
-    places = [claims_at(at), *(ballot_at(voter, at) for voter in sorted(task.electorate.voters))]
-    for place in places:
+    texts: dict[Coordinate, str] = {}
+    for place in places_of(task):
         texts[place] = yield from text_of(phext, place)
     yield from asks(operations.DURABLE)  # a vote counts when it is on the disk, also the own one
-    known = known_from(at, texts)
-    assert known is not None, "its text is that of a task"
-    return known
+    return known_of(task, texts)
 
 
 def read(phext: str, at: Coordinate) -> Plan[ListedTask]:

@@ -12,8 +12,8 @@ from typing import Final
 import trio
 
 from phextsync.agents.claims import Known, lines_of_voter, patience
-from phextsync.agents.task_layout import TASKS, ballot_at, claims_at, read_task, task_at
-from phextsync.agents.task_plans import known_from
+from phextsync.agents.task_layout import TASKS, ballot_at, places_of, read_task, task_at
+from phextsync.agents.task_plans import known_of
 from phextsync.control import operations
 from phextsync.control.frames import Value
 from phextsync.errors import PhextsyncError, StoreFullError
@@ -86,13 +86,10 @@ class Voter:
 
     def _known(self, at: Coordinate) -> Known | None:
         replica = self._node.replicas.phext(self._phext)
-        texts = {at: replica.get(at, "")}
-        task = read_task(at, texts[at])
+        task = read_task(at, replica.get(at, ""))
         if task is None:
             return None
-        for place in (claims_at(at), *(ballot_at(v, at) for v in task.electorate.voters)):
-            texts[place] = replica.get(place, "")
-        return known_from(at, texts)
+        return known_of(task, {place: replica.get(place, "") for place in places_of(task)})
 
     def _is_overdue(self, known: Known) -> bool:
         """Say whether what is waited for did not change for too long, and note when it will."""
