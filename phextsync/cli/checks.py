@@ -17,6 +17,7 @@ from phextsync.control.status import Status
 from phextsync.files.status import reasons_of
 from phextsync.mounts import is_network, is_shared
 from phextsync.sync.messages import PROTOCOL_MAJOR, PROTOCOL_MINOR
+from phextsync.trust.private_files import IDENTITY_FILE
 
 _FREE_BYTES_MIN: Final = 256 << 20
 _DESCRIPTORS_MIN: Final = 512
@@ -90,7 +91,7 @@ def findings(facts: Facts) -> list[Finding]:
 
 def identity(facts: Facts) -> Iterator[Finding]:
     """Whether there are keys, which nobody else may read."""
-    path = facts.folder / "identity.pem"
+    path = facts.folder / IDENTITY_FILE
     if facts.identity_mode is None:
         advice = "`phextsync init` or `phextsync join` makes it"
         yield Finding("identity", Level.WRONG, f"there is no {path} that can be read", advice)

@@ -42,8 +42,7 @@ _UFW: Final = Path("/etc/ufw/ufw.conf")
 
 def gather(folder: Path) -> Facts:
     """Return what is known of a data folder, of its node and of this machine. Takes 10 s where
-    the node does not answer, and 2 s where
-    multicast does not come back."""
+    the node does not answer, and 2 s where multicast does not come back."""
     status, problem = _status(folder)
     settings, settings_problem = _settings(folder)
     values = settings.values
@@ -51,6 +50,7 @@ def gather(folder: Path) -> Facts:
     is_running = status is not None and status.running
     is_silent = problem == SILENT
     finds_peers = values.get("mdns", True) is True
+    inotify = list(_inotify())
     return Facts(
         folder=folder,
         status=status,
@@ -68,8 +68,8 @@ def gather(folder: Path) -> Facts:
         now_s=time.time(),
         is_clock_synchronized=_is_clock_synchronized(),
         descriptors=_descriptors(_owner(folder) if is_running else None),
-        watches=_watches([] if is_running else rows),
-        watchers=_watchers(),
+        watches=_watches(inotify, [] if is_running else rows),
+        watchers=_watchers(inotify),
         kinds={str(directory): kind_of(directory) for directory in rows},
     )
 
@@ -207,20 +207,20 @@ def _descriptors(process: int | None) -> tuple[int, int] | None:
     return None if found is None else (used, int(found[1]))
 
 
-def _watches(directories: Iterable[Path]) -> tuple[int, int, int] | None:
+def _watches(inotify: Iterable[str], directories: Iterable[Path]) -> tuple[int, int, int] | None:
     """Return how many watches this user's programs have, how many the directories need besides,
     and how many there may be."""
     most = _number(_INOTIFY / "max_user_watches")
     if most is None:
         return None
-    used = sum(info.count("inotify wd:") for info in _inotify())
+    used = sum(info.count("inotify wd:") for info in inotify)
     return used, sum(map(_folders, directories)), most
 
 
-def _watchers() -> tuple[int, int] | None:
+def _watchers(inotify: list[str]) -> tuple[int, int] | None:
     """Return how many instances of inotify this user's programs have, and may have."""
     most = _number(_INOTIFY / "max_user_instances")
-    return None if most is None else (sum(1 for _ in _inotify()), most)
+    return None if most is None else (len(inotify), most)
 
 
 def _inotify() -> Iterator[str]:
