@@ -47,7 +47,6 @@ from phextsync.control.client import Attachment
 from phextsync.control.frames import Value
 from phextsync.control.sockets import ABSENT
 from phextsync.handles.visit import Alone
-from phextsync.index import Coordinate
 from phextsync.store.import_note import ImportNote, forget_import
 from phextsync.terminal import visible, visible_json
 
@@ -116,7 +115,7 @@ def ls(range_: Range = "*", data: Data = DATA, phext: Phext = PHEXT, as_json: Js
     if within.below is not None:
         rows = [row for row in rows if _is_below(files.get(str(row.coordinate)), within.below)]
     if as_json:
-        say_json([_with_names(_with_file(_listed_row(row), files), names) for row in rows])
+        say_json([_with_names(_with_file(_listed_row(row), files), row, names) for row in rows])
     else:
         width = max((len(str(row.coordinate)) for row in rows), default=0)
         for row in rows:
@@ -144,10 +143,10 @@ def _with_file(row: dict[str, object], files: Mapping[str, Path]) -> dict[str, o
     return row if file is None else {**row, "file": str(file)}
 
 
-def _with_names(row: dict[str, object], names: PartNames) -> dict[str, object]:
-    """Return a row that also tells the names on the way to its scroll, if there are any."""
-    called = names.path(Coordinate.parse(str(row["coordinate"])))
-    return {**row, "names": called} if called else row
+def _with_names(told: dict[str, object], row: ListedScroll, names: PartNames) -> dict[str, object]:
+    """Return what is told of a scroll, with the names on the way to it, if there are any."""
+    called = names.path(row.coordinate)
+    return {**told, "names": called} if called else told
 
 
 @app.command(rich_help_panel=SCROLLS)

@@ -469,7 +469,7 @@ async def open_node(
     if discoveries is None:
         discoveries = [mdns.Mdns()] if discover else []
     store = LmdbStore(path, progress=_log_progress, clock=time.perf_counter)
-    surroundings = Surroundings(
+    outside = Surroundings(
         folder=path,
         store=store,
         commit=Committer(store),
@@ -481,8 +481,9 @@ async def open_node(
         random=Random(seed) if seed is not None else random.SystemRandom(),
     )
     try:
-        parts = partial(Node, links_max=links_max, timing=timing)
-        node = parts(identity, surroundings, peers=peers, interests=interests)
+        node = Node(
+            identity, outside, peers=peers, interests=interests, links_max=links_max, timing=timing
+        )
     except BaseException:
         store.close(clean=False)
         raise
