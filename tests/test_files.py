@@ -30,11 +30,12 @@ _MAP = RANGE.lower
 
 
 class Mesh:
-    """Machines that can be cut off and joined."""
+    """Machines that can be cut off and joined. The arguments are about the first one's system."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, has_exchange: bool = True, has_links: bool = True) -> None:
         self.network = Network(count)
-        self.machines = [Machine(self.network, i) for i in range(count)]
+        first = Machine(self.network, 0, has_exchange=has_exchange, has_links=has_links)
+        self.machines = [first, *(Machine(self.network, i) for i in range(1, count))]
 
     def join(self) -> None:
         self.network.link_all()
@@ -829,10 +830,9 @@ def test_a_crash_before_or_after_a_file_took_its_place_loses_and_doubles_nothing
 @pytest.mark.parametrize("has_links", [True, False])
 def test_what_is_saved_at_any_moment_of_a_write_stays(has_exchange: bool, has_links: bool) -> None:
     for number in range(1, 60):
-        mesh = Mesh(1)
-        disk = MemoryDisk(lambda: int(1e9 * mesh.network.now))  # noqa: B023
-        machine = Machine(mesh.network, 0, disk, has_exchange=has_exchange, has_links=has_links)
-        mesh.machines = [machine]
+        mesh = Mesh(1, has_exchange=has_exchange, has_links=has_links)
+        (machine,) = mesh.machines
+        disk = machine.disk
         disk.put("n.md", "one\n")
         mesh.settle()
 
@@ -856,10 +856,9 @@ def test_what_is_saved_while_a_file_is_written_and_the_store_is_full_stays(
 ) -> None:
     refused = 0
     for number in range(1, 60):
-        mesh = Mesh(1)
-        disk = MemoryDisk(lambda: int(1e9 * mesh.network.now))  # noqa: B023
-        machine = Machine(mesh.network, 0, disk, has_exchange=has_exchange)
-        mesh.machines = [machine]
+        mesh = Mesh(1, has_exchange=has_exchange)
+        (machine,) = mesh.machines
+        disk = machine.disk
         disk.put("n.md", "one\n")
         mesh.settle()
 

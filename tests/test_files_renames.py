@@ -7,7 +7,6 @@ import pytest
 
 from phextsync.files.absences import GRACE_S
 from phextsync.files.ignoring import IGNORE_FILE
-from phextsync.testing.memory_disk import MemoryDisk
 from sims.machines import Machine
 from tests.test_files import Mesh, _AtCall, _place, _replace
 
@@ -68,11 +67,8 @@ def test_a_save_by_the_old_name_while_a_file_gets_another_is_a_save_of_that_file
 ) -> None:
     saved = 0
     for number in range(1, 60):
-        mesh = Mesh(2)
-        two = mesh.machines[1]
-        disk = MemoryDisk(lambda: int(1e9 * mesh.network.now))  # noqa: B023
-        one = Machine(mesh.network, 0, disk, has_exchange=exchanges, has_links=links)
-        mesh.machines = [one, two]
+        mesh = Mesh(2, has_exchange=exchanges, has_links=links)
+        one, two = mesh.machines
         two.disk.put("old.md", "first\nlast\n")
         mesh.settle(2)
         is_there = False

@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 from phextsync.gateways.mcp_bounds import Sessions, TimedConnection
 from phextsync.gateways.mcp_server import PATH
 from tests.descriptors import few_descriptors
-from tests.test_mcp_server import _HEADERS, _INITIALIZE
+from tests.mcp_messages import HEADERS, INITIALIZE
 
 # -- sessions ------------------------------------------------------------------------------
 
@@ -130,13 +130,13 @@ def test_the_sdk_ends_the_session_that_yields() -> None:
         async with (
             server.session_manager.run(),
             httpx2.AsyncClient(
-                transport=transport, base_url="http://localhost:80", headers=_HEADERS
+                transport=transport, base_url="http://localhost:80", headers=HEADERS
             ) as http,
         ):
-            answers = [await http.post(PATH, json=_INITIALIZE) for _ in range(3)]
+            answers = [await http.post(PATH, json=INITIALIZE) for _ in range(3)]
             assert [answer.status_code for answer in answers] == [200, 200, 503]
             now[0] = 60.0
-            answers.append(await http.post(PATH, json=_INITIALIZE))
+            answers.append(await http.post(PATH, json=INITIALIZE))
             ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
             statuses = [
                 (await http.post(PATH, json=ping, headers={"mcp-session-id": session})).status_code

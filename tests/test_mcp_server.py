@@ -33,6 +33,7 @@ from phextsync.gateways.mcp_server import http_app
 from phextsync.gateways.mcp_stdio import answered_stdio
 from phextsync.gateways.tools import PAGE_ROWS, TOOLS
 from sims.processes import PATIENCE_S, POLL_S, make_folder, mesh
+from tests.mcp_messages import HEADERS, INITIALIZE
 from tests.page_attacks import attacks_of_pages
 from tests.ports import free_port
 
@@ -48,17 +49,6 @@ _URI = f"phext://memory/{_A}"
 _ALONE = ("--host", "127.0.0.1", "--port", "0", "--no-mdns")
 _INSPECTOR = Path(__file__).parents[1] / ".inspector" / "node_modules"
 _ERAS = ["2026-07-28", "legacy"]
-_HEADERS = {"Accept": "application/json, text/event-stream"}
-_INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-06-18",
-        "capabilities": {},
-        "clientInfo": {"name": "test", "version": "1"},
-    },
-}
 
 
 def _command(folder: Path, *options: str) -> list[str]:
@@ -120,7 +110,7 @@ def _running(
 
 def _client() -> httpx2.Client:
     """A client that waits for as long as a busy machine takes, as not all do by themselves."""
-    return httpx2.Client(headers=_HEADERS, timeout=PATIENCE_S)
+    return httpx2.Client(headers=HEADERS, timeout=PATIENCE_S)
 
 
 def _posted(
@@ -363,7 +353,7 @@ async def test_pages_from_elsewhere_get_no_answer(tmp_path: Path) -> None:
             assert _posted(url, body, headers).status_code == status
     allowing = ("--allow-host", "notes.example")
     with _http(tmp_path, *allowing) as url, _client() as http:
-        opened = http.post(url, json=_INITIALIZE, headers={"Host": "notes.example:80"})
+        opened = http.post(url, json=INITIALIZE, headers={"Host": "notes.example:80"})
         assert opened.status_code == 200
 
 
@@ -371,9 +361,9 @@ async def test_no_page_of_another_origin_is_answered_where_it_may_write(tmp_path
     with _http(make_folder(tmp_path)) as url, _client() as http:
         for attack in attacks_of_pages(httpx2.URL(url).port or 80):
             for method in ("POST", "DELETE"):
-                asked = http.request(method, url, json=_INITIALIZE, headers=attack)
+                asked = http.request(method, url, json=INITIALIZE, headers=attack)
                 assert asked.status_code == 403, attack
-        assert http.post(url, json=_INITIALIZE).status_code == 200
+        assert http.post(url, json=INITIALIZE).status_code == 200
 
 
 @pytest.mark.parametrize("option", ["--http-token", "--http-token-file"])
@@ -402,7 +392,7 @@ def test_clients_that_leave_in_a_request_end_nobody_and_fill_no_log(tmp_path: Pa
         for version in ("2025-06-18", "2026-07-28"):
             lines = [
                 *("POST /mcp HTTP/1.1", "Host: localhost", "Content-Type: application/json"),
-                *(f"{name}: {value}" for name, value in _HEADERS.items()),
+                *(f"{name}: {value}" for name, value in HEADERS.items()),
                 *(f"Mcp-Protocol-Version: {version}", "Content-Length: 500", "", "{"),
             ]
             for _ in range(5):
@@ -411,7 +401,7 @@ def test_clients_that_leave_in_a_request_end_nobody_and_fill_no_log(tmp_path: Pa
                     hurry = struct.pack("ii", 1, 0)
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, hurry)
         with _client() as http:
-            assert http.post(url, json=_INITIALIZE).status_code == 200
+            assert http.post(url, json=INITIALIZE).status_code == 200
         assert end() == b""
 
 
@@ -464,7 +454,7 @@ def test_sessions_end_after_half_an_idle_hour_and_are_bounded() -> None:
 def test_agents_beyond_the_bound_are_refused_with_few_lines_of_the_log(tmp_path: Path) -> None:
     with _logged(make_folder(tmp_path)) as (url, end):
         with _client() as http:
-            statuses = [http.post(url, json=_INITIALIZE).status_code for _ in range(256 + 12)]
+            statuses = [http.post(url, json=INITIALIZE).status_code for _ in range(256 + 12)]
         lines = end().splitlines()
     assert statuses == [200] * 256 + [503] * 12
     assert len(lines) == 2
@@ -515,7 +505,7 @@ def test_half_a_character_over_stdio_is_answered_like_any_mistake(tmp_path: Path
     """JSON has a form for it, which the SDK does not read, and no text in UTF-8 can have it."""
     make_folder(tmp_path)
     lines = [
-        _INITIALIZE,
+        INITIALIZE,
         {"jsonrpc": "2.0", "method": "notifications/initialized"},
         _appending(7, "\ud83d"),
         _appending(8, "whole"),
@@ -563,7 +553,7 @@ def test_what_asks_for_nothing_over_stdio_is_not_answered(line: str) -> None:
 
 def _answers_to(line: str) -> list[dict[str, Any]]:
     """Return what answers a line before the next one comes to the server."""
-    incoming = TextIOWrapper(BytesIO(f"{line}\n{json.dumps(_INITIALIZE)}\n".encode()))
+    incoming = TextIOWrapper(BytesIO(f"{line}\n{json.dumps(INITIALIZE)}\n".encode()))
     outgoing = TextIOWrapper(BytesIO())
     passed: list[object] = []
 

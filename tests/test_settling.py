@@ -7,7 +7,6 @@ from random import Random
 import pytest
 
 from phextsync.files.drafts import is_draft
-from phextsync.testing.memory_disk import MemoryDisk
 from sims.machines import Machine
 from tests.test_files import Mesh, _allow, _AtCall, _replace
 
@@ -36,11 +35,8 @@ def _crashes(start: Change, change: Change, *, exchanges: bool, links: bool) -> 
     """Give machines of which the first ended while it followed what was done to a file elsewhere,
     before each change of its disk."""
     for number in range(1, _CHANGES_MAX):
-        mesh = Mesh(2)
+        mesh = Mesh(2, has_exchange=exchanges, has_links=links)
         one, two = mesh.machines
-        disk = MemoryDisk(lambda: int(1e9 * mesh.network.now))  # noqa: B023
-        one = Machine(mesh.network, 0, disk, has_exchange=exchanges, has_links=links)
-        mesh.machines = [one, two]
         start(two)
         mesh.settle(2)
         _AtChange(one, number)
@@ -127,11 +123,8 @@ def test_a_folder_that_is_removed_while_a_file_comes_to_it_deletes_nothing(
 ) -> None:
     removed = 0
     for number in range(1, 60):
-        mesh = Mesh(2)
-        two = mesh.machines[1]
-        disk = MemoryDisk(lambda: int(1e9 * mesh.network.now))  # noqa: B023
-        one = Machine(mesh.network, 0, disk, has_exchange=exchanges, has_links=links)
-        mesh.machines = [one, two]
+        mesh = Mesh(2, has_exchange=exchanges, has_links=links)
+        one, two = mesh.machines
         mesh.settle(2)
         is_removed = False
 

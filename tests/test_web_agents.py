@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from phextsync.errors import PhextsyncError
 from phextsync.web.asyncio_app import AsyncioApp
+from tests.mcp_messages import HEADERS, INITIALIZE
 from tests.page_attacks import attacks_of_pages
 from tests.web_nodes import AT, HOST, PATIENCE_S, ask, make_identity, web_node
 
@@ -27,18 +28,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*async_generator:pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
 ]
-
-_INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-06-18",
-        "capabilities": {},
-        "clientInfo": {"name": "test", "version": "1"},
-    },
-}
-_HEADERS = {"Accept": "application/json, text/event-stream"}
 
 
 async def _call(client: Client, name: str, **arguments: object) -> str:
@@ -84,10 +73,10 @@ async def test_agents_are_behind_the_guard_of_the_web_server(tmp_path: Path) -> 
         url = f"http://{HOST}:{port}/mcp"
         for attack in attacks_of_pages(port):
             for method in ("POST", "DELETE"):
-                headers = {**_HEADERS, **attack}
-                asked = await http.request(method, url, json=_INITIALIZE, headers=headers)
+                headers = {**HEADERS, **attack}
+                asked = await http.request(method, url, json=INITIALIZE, headers=headers)
                 assert asked.status_code == 403, attack
-        assert (await http.post(url, json=_INITIALIZE, headers=_HEADERS)).status_code == 200
+        assert (await http.post(url, json=INITIALIZE, headers=HEADERS)).status_code == 200
 
 
 async def test_agents_show_the_token_of_the_web_server(tmp_path: Path) -> None:
@@ -95,7 +84,7 @@ async def test_agents_show_the_token_of_the_web_server(tmp_path: Path) -> None:
     async with web_node(tmp_path, token="secret") as (_, port):
         url = f"http://{HOST}:{port}/mcp"
         async with httpx2.AsyncClient(timeout=PATIENCE_S) as http:
-            assert (await http.post(url, json=_INITIALIZE)).status_code == 401
+            assert (await http.post(url, json=INITIALIZE)).status_code == 401
         async with (
             httpx2.AsyncClient(
                 headers={"Authorization": "Bearer secret"}, timeout=PATIENCE_S
@@ -112,7 +101,7 @@ async def test_an_agent_that_leaves_in_a_request_ends_nobody_and_fills_no_log(
     async with web_node(tmp_path) as (_, port):
         head = (
             "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            f"Accept: {_HEADERS['Accept']}\r\nContent-Length: 500\r\n\r\n{{"
+            f"Accept: {HEADERS['Accept']}\r\nContent-Length: 500\r\n\r\n{{"
         )
         for _ in range(5):
             stream = await trio.open_tcp_stream(HOST, port)
