@@ -221,13 +221,7 @@ class Run:
     def _is_quiet(self) -> bool:
         first = dict(self._world.machines[0].peer.replica.scrolls())
         return all(
-            m.binding is not None
-            and not m.problem
-            and not m.is_due()
-            and not m.binding.situation().waiting
-            and m.binding.naming.next_due is None
-            and dict(m.peer.replica.scrolls()) == first
-            and not self._is_retrying(m)
+            m.is_at_rest() and dict(m.peer.replica.scrolls()) == first and not self._is_retrying(m)
             for m in self._world.machines
         )
 

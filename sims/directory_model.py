@@ -209,11 +209,8 @@ class Run:
     def _is_quiet(self) -> bool:
         now = self._network.now
         return all(
-            machine.binding is not None
-            and not machine.problem
-            and not machine.is_due()
-            and not machine.binding.situation().waiting
-            and machine.binding.naming.next_due is None
+            machine.is_at_rest()
+            and machine.binding is not None
             and machine.binding.next_due(now) is None
             for machine in self._machines
         )

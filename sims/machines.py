@@ -85,6 +85,12 @@ class Machine:
         self._root = self.disk.get("")
         self._feed: ChangeFeed = self.peer.replica.feed(RANGE)
 
+    def is_at_rest(self) -> bool:
+        """Whether it has done all that there is to do, as far as it knows."""
+        if self.binding is None or self.problem or self.is_due():
+            return False
+        return not self.binding.situation().waiting and self.binding.naming.next_due is None
+
     def is_due(self) -> bool:
         """Whether there is something to do."""
         if self.now < self._retry_at:
