@@ -143,13 +143,20 @@ def test_conflicts_are_kept_as_long_as_history_is(replicas: ReplicaSet) -> None:
 # -- on machines -----------------------------------------------------------------------------
 
 
-def test_a_reader_has_the_files_and_its_own_changes_stay_with_it_and_are_told_once() -> None:
+def _mesh_with_reader() -> Mesh:
+    """Return two machines that have a file, of which the second may only read."""
     mesh = Mesh(2)
     one, reader = mesh.machines
     reader.peer.replicas.permissions = Permissions.of({PHEXT: [EVERYTHING]}, {})
     mesh.join()
     one.disk.put("doc.md", "from one\n")
     mesh.pass_time(3)
+    return mesh
+
+
+def test_a_reader_has_the_files_and_its_own_changes_stay_with_it_and_are_told_once() -> None:
+    mesh = _mesh_with_reader()
+    one, reader = mesh.machines
     assert reader.visible() == {"doc.md": "from one\n"}
     status = reader.files.status("doc.md")
     assert status is not None
@@ -167,12 +174,8 @@ def test_a_reader_has_the_files_and_its_own_changes_stay_with_it_and_are_told_on
 
 
 def test_what_a_reader_changed_is_told_until_it_is_removed_though_it_is_deleted_elsewhere() -> None:
-    mesh = Mesh(2)
+    mesh = _mesh_with_reader()
     one, reader = mesh.machines
-    reader.peer.replicas.permissions = Permissions.of({PHEXT: [EVERYTHING]}, {})
-    mesh.join()
-    one.disk.put("doc.md", "from one\n")
-    mesh.pass_time(3)
     reader.disk.put("doc.md", "of the reader\n")
     mesh.pass_time(1)
     one.disk.unlink("doc.md")

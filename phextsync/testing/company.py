@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from random import Random
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from phextsync.control.placing import PLACEMENT, is_placed, placement_of
 from phextsync.index import EVERYTHING, Coordinate
@@ -28,6 +28,9 @@ from phextsync.sync.synchronizer import Synchronizer
 
 _REVIEW_S: Final = 1.0
 _KEPT: Final = 256
+
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
 
 _Slots: TypeAlias = frozenset[tuple[Pair, int]]
 
@@ -190,6 +193,6 @@ class Company:
             self.ask_for(node_ids, 2 * ERRANDS_S)
 
 
-def _make_room(some: dict) -> None:  # type: ignore[type-arg]
+def _make_room(some: dict[KeyT, ValueT]) -> None:
     if len(some) >= _KEPT:
         del some[next(iter(some))]
