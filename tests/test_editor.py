@@ -373,6 +373,19 @@ async def test_an_editor_sees_the_cursors_of_others_until_they_are_gone(
         assert client.notified == [("cursor", shown), ("cursor", {**shown, "ranges": []})]
 
 
+async def test_an_editor_sees_the_cursors_of_others_at_its_own_node(autojump_clock: object) -> None:
+    async with editor_at_node() as (node, client):
+        await client.open(_A, "one\n")
+        await client.ask("cursor", {"uri": _A, "ranges": [_here(0, 2)]})
+        end = end_of(node.text.position(_AT, 3))
+        state = {"user": {"name": "max"}, "cursor": {"anchor": end, "head": end}}
+        fact = fact_of(("memory", Coordinate.parse(_AT)), 0xAB, 1, state)
+        node.node.presence.publish(dict([fact]), b"another session")
+        await trio.sleep(2)
+        told: Json = {"userid": "ab", "name": "max", "uri": _A, "ranges": [_here(0, 3)]}
+        assert client.notified == [("cursor", told)]  # and not of its own
+
+
 def test_a_cursor_moves_with_what_others_write() -> None:
     edited = EditedText("one\ntwo\n", "one\ntwo\n")
     edited.place_cursor(_here(1, 1))

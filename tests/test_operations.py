@@ -131,9 +131,10 @@ def test_both_handles_ask_for_the_same() -> None:
     assert set().union(*map(_asked_for, blocking)) == set().union(*map(_asked_for, awaited))
 
 
-def test_every_operation_is_asked_for_by_a_handle_or_a_command() -> None:
+def test_every_operation_is_asked_for_by_a_handle_a_command_or_a_gateway() -> None:
     paths = [_ROOT / "aio.py", _ROOT / "files" / "desk.py", *(_ROOT / "cli").glob("*.py")]
     paths += [_ROOT / "handles" / "awaiting.py", _ROOT / "control" / "taking_back.py"]
+    paths += (_ROOT / "gateways").glob("*.py")
     used = {name for path in paths for name in _asked_for(path)}
     rows = {
         value.name: name

@@ -411,20 +411,19 @@ def _as_presence(value: Value) -> PeerPresence:
     match value:
         case [bytes(node_id), str(name), list(facts)]:
             return PeerPresence(node_id, name, as_facts(facts))
-        case _:
-            raise _unexpected("what a node tells", value)
+    raise _unexpected("what a node tells", value)
 
 
 def as_facts(rows: list[Value]) -> dict[str, str | int]:
     """Return the facts that a request or an answer holds."""
-    facts: dict[str, str | int] = {}
-    for row in rows:
-        match row:
-            case [str(name), str() | int() as fact] if not isinstance(fact, bool):
-                facts[name] = fact
-            case _:
-                raise _unexpected("a name, and a text or an integer", row)
-    return facts
+    return dict(map(_as_fact, rows))
+
+
+def _as_fact(row: Value) -> tuple[str, str | int]:
+    match row:
+        case [str(name), str() | int() as fact] if not isinstance(fact, bool):
+            return name, fact
+    raise _unexpected("a name, and a text or an integer", row)
 
 
 def fact_rows(facts: Iterable[tuple[str, str | int]]) -> list[Value]:
@@ -497,4 +496,5 @@ PRESENCE: Final = rows_of(
     lambda peer: [peer.node_id, peer.name, fact_rows(peer.facts.items())],
     _as_presence,
 )
+FACTS: Final = rows_of("facts", list[Value], _as_fact)
 CHANGE: Final[Form[ToldChange | None]] = Form(_change_row, _as_change)

@@ -42,7 +42,7 @@ from phextsync.sync.presence import PresenceBoard
 _KEPT_ANSWER_BYTES: Final = 4096  # a longer one is lost when the owner dies before it is taken
 _RETURN_S: Final = 30.0  # attached processes are back at a new owner in about a second
 _LOOKS_BACK_MAX: Final = 2  # at a time; the threads of commits are not theirs
-_ABOUT_THE_NODE: Final = ("status", "reload", "phexts", "lacking", "presence")
+_ABOUT_THE_NODE: Final = ("status", "reload", "phexts", "lacking", "presence", "told-here")
 _CALLERS_OWN: Final = (PhextsyncError, IndexError, KeyError)
 
 
@@ -182,6 +182,8 @@ class Desk:
                 return operations.LACKING.answer.encode(lacks)
             case ["presence"]:
                 return operations.PRESENCE.answer.encode([*self.presence.peers()])
+            case ["told-here"]:
+                return operations.TOLD_HERE.answer.encode([*self.presence.told_here().items()])
             case _:
                 raise ProtocolError(
                     f"expected the arguments of {request[0]!r}, found {request!r:.80}"

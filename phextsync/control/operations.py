@@ -320,6 +320,9 @@ LACKING: Final = Operation(
     "lacking", (PHEXT, RANGE), answers.LACKS, "which connected peers lack something"
 )
 PRESENCE: Final = Operation("presence", (), answers.PRESENCE, "what the other nodes tell")
+TOLD_HERE: Final = Operation(
+    "told-here", (), answers.FACTS, "what this node and the processes at it tell"
+)
 DURABLE: Final = Operation(
     "durable", (), answers.NOTHING, "waits until all is on the disk", serving=Serving.WAITS
 )

@@ -97,7 +97,8 @@ class EditorCursors:
 
     async def _hear(self) -> None:
         """Tell the editor of what others tell anew, and of those who are gone."""
-        told: Told = {}
+        told_here = await self._asking.ask(operations.TOLD_HERE)
+        told: Told = told_by(dict(told_here))
         for peer in await self._asking.ask(operations.PRESENCE):
             told |= told_by(peer.facts)
         heard: dict[tuple[str, int], tuple[int, str]] = {}

@@ -134,9 +134,9 @@ class PresenceBoard:
         self._tell()
         self.on_told_here()
 
-    def told_here(self, but: bytes) -> dict[str, str | int]:
-        """Return the facts of all sessions at this node but one; `on_told_here()` is called when
-        there are others."""
+    def told_here(self, but: bytes | None = None) -> dict[str, str | int]:
+        """Return the facts of all sessions at this node, without those of one; `on_told_here()` is
+        called when there are others."""
         parts = (part for session, part in self._parts.items() if session != but)
         return {name: value for part in parts for name, value in part.items()}
 
