@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from random import Random
+from typing import get_args
 
+import cbor2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,21 +25,42 @@ from phextsync.ranges import Ranges, holds, intersection, union
 from phextsync.replica.clients import CLIENTS
 from phextsync.sync import comparison, reconcile
 from phextsync.sync.codec import decode, encode
+from phextsync.sync.listener import Listener
 from phextsync.sync.messages import (
+    Acknowledge,
+    Ask,
+    Changed,
     Compare,
     Conflict,
     Entry,
+    Fetch,
+    Fetched,
+    FetchMode,
     Goodbye,
+    Graft,
+    Have,
     Hello,
+    Keep,
+    Leave,
+    Live,
     Message,
+    Neighbours,
     Part,
     PhextSummary,
     Ping,
     Pong,
+    Presence,
+    Prune,
+    Refused,
     Summary,
+    Survey,
+    Surveyed,
+    Told,
     Unknown,
     Updates,
+    Verdict,
     Want,
+    Watch,
 )
 from phextsync.sync.synchronizer import Synchronizer
 from phextsync.trust.permissions import EVERY_PHEXT, UNRESTRICTED, Permissions
@@ -347,32 +370,88 @@ def test_a_node_with_half_a_range_is_heard_in_that_half_and_its_words_are_relaye
         assert dict(peer.replica.scrolls()) == {_A: "whole\n", _B: "half\n"}
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        Want(PHEXT, ((_A, EMPTY_VERSION, b""),)),
-        Want(PHEXT, ((_A, b"\1\1\1\0", b"x" * 8),)),
-        Want(PHEXT, ((_A, update_version(_HIDDEN), b"x" * 8),)),
-        Conflict(PHEXT, _A, bytes(16)),
-        Conflict(PHEXT, _A, b"\xff" * 16),
-        Compare(PHEXT, 99, 0, comparison.RANGES, b"\1\0"),
-        Compare(PHEXT, 99, 0, comparison.RANGES, b"\0" + bytes(8)),
-        Compare(PHEXT, 99, 0, comparison.SKETCH, bytes(160 + 23 * 40)),
-        Compare(PHEXT, 99, 0, comparison.AUDIT, bytes(16) + b"\1\0"),
-        Compare("secret", 99, 0, comparison.RANGES, b"\1\0"),
-        Compare("nothing", 99, 0, comparison.RANGES, b"\1\0"),
-        Summary(PhextSummary(PHEXT, (EVERYTHING,), 0, 0, bytes(16))),
-        Summary(PhextSummary("secret", (EVERYTHING,), 0, 0, bytes(16))),
-    ],
-    ids=lambda message: f"{type(message).__name__}",
-)
+_ASKS: list[Message] = [
+    Want(PHEXT, ((_A, EMPTY_VERSION, b""),)),
+    Want(PHEXT, ((_A, b"\1\1\1\0", b"x" * 8),)),
+    Want(PHEXT, ((_A, update_version(_HIDDEN), b"x" * 8),)),
+    Want("secret", ((_A, EMPTY_VERSION, b""),)),
+    Conflict(PHEXT, _A, bytes(16)),
+    Conflict(PHEXT, _A, b"\xff" * 16),
+    Compare(PHEXT, 99, 0, comparison.RANGES, b"\1\0"),
+    Compare(PHEXT, 99, 0, comparison.RANGES, b"\0" + bytes(8)),
+    Compare(PHEXT, 99, 0, comparison.SKETCH, bytes(160 + 23 * 40)),
+    Compare(PHEXT, 99, 0, comparison.AUDIT, bytes(16) + b"\1\0"),
+    Compare("secret", 99, 0, comparison.RANGES, b"\1\0"),
+    Compare("nothing", 99, 0, comparison.RANGES, b"\1\0"),
+    Summary(PhextSummary(PHEXT, (EVERYTHING,), 0, 0, bytes(16))),
+    Summary(PhextSummary("secret", (EVERYTHING,), 0, 0, bytes(16))),
+    *(Fetch(1, PHEXT, _A, mode, bytes(16)) for mode in FetchMode),
+    Fetch(1, "secret", _A, FetchMode.SUBSCRIBE, bytes(16)),
+    *(
+        Survey(1, PHEXT, range_, texts)
+        for range_ in (EVERYTHING, _FIRST)
+        for texts in (False, True)
+    ),
+    Survey(1, "secret", EVERYTHING, with_texts=True),
+    *(
+        Ask(1, PHEXT, range_, cbor2.dumps(words))
+        for range_ in (EVERYTHING, _FIRST)
+        for words in (
+            ["search", "hidden", 10],
+            ["count"],
+            ["log", str(_A), None],
+        )
+    ),
+    Ask(1, "secret", EVERYTHING, cbor2.dumps(["search", "hidden", 10])),
+    Watch(1, PHEXT, (EVERYTHING,)),
+    Watch(1, PHEXT, (_FIRST,)),
+    Watch(1, "secret", (EVERYTHING,)),
+    Leave(PHEXT, 1, (EVERYTHING,)),
+    Leave("secret", 1, (EVERYTHING,)),
+    Keep(PHEXT, 1, (EVERYTHING,)),
+    Keep("secret", 1, (EVERYTHING,)),
+    Have((bytes(8),)),
+    Graft((bytes(8),)),
+    Graft(()),
+    Prune(),
+    Presence(()),
+    Neighbours((b"n" * 16,)),
+    Updates(PHEXT, (Entry(_A, import_update(_A.key, "theirs")),)),
+    Updates("secret", (Entry(_A, import_update(_A.key, "theirs")),)),
+    Live(PHEXT, ((_A, import_update(_A.key, "theirs"), 0),)),
+    Part(PHEXT, _A, 0, 2, b"piece"),
+    Acknowledge(99, 99),
+    Refused(PHEXT, _A, "why"),
+    Ping(1),
+    Pong(1),
+    Fetched(1, Verdict.GIVEN, True, bytes(32), 0, 1, b"piece"),
+    Surveyed(1, Verdict.GIVEN),
+    Told(1, Verdict.GIVEN, 0, 1, b"piece"),
+    Changed(1, Verdict.GIVEN, False, (_A,)),
+    Goodbye("done"),
+    Hello(
+        1,
+        6,
+        bytes(16),
+        "liar",
+        bytes(16),
+        (PhextSummary("secret", (EVERYTHING,), 0, 0, bytes(16)),),
+    ),
+]
+
+
+def test_no_kind_of_message_is_left_out() -> None:
+    assert {type(message) for message in _ASKS} == set(get_args(Message))
+
+
+@pytest.mark.parametrize("message", _ASKS, ids=lambda message: f"{type(message).__name__}")
 def test_whoever_asks_for_what_it_may_not_read_learns_nothing(message: Message) -> None:
     answers = []
     for has_secrets in (False, True):
-        network = Network(2)
+        network = Network(2, listener=Listener(on_asked=lambda _, asked: not asked.number))
         honest, liar = network.peers
         liar.node_id = bytes(16)  # the smaller one begins comparisons
-        liar.restrict(_read_only(_REST))
+        liar.restrict(_read_only(_REST), is_liar=True)
         honest.replica[_B] = "shown"
         if has_secrets:
             honest.replica.import_text(_A, "hidden")
@@ -380,20 +459,29 @@ def test_whoever_asks_for_what_it_may_not_read_learns_nothing(message: Message) 
         network.run(0.1)
         link = network.link(0, 1)
         network.run(0.1)
-        liar_said = encode(message)
-        honest.core.receive(network.now, link, liar_said)
-        frames = []
-        while (frame := honest.core.next_frame(network.now, link)) is not None:
-            frames.append(frame)
+        honest.core.receive(network.now, link, encode(message))
+        frames = _frames_of(honest, network.now, link)
+        if has_secrets:
+            honest.replica.append(_A, " hidden later")
+            honest.replicas.open("secret").append(_B, "hidden later")
+        honest.commit()
+        for now in (network.now + 0.2, network.now + 0.4):
+            honest.core.tick(now)
+            frames += _frames_of(honest, now, link)
+        assert not any(b"hidden" in frame for frame in frames)
         answers.append([decode(f, honest.core.limits) for f in frames])
     for seen in answers:
         for said in seen:
-            if not isinstance(said, Goodbye):
-                _check_shown(said, _read_only(_REST))
+            _check_shown(said, _read_only(_REST))
     assert [type(said) for said in answers[0]] == [type(said) for said in answers[1]]
     assert [m for m in answers[0] if isinstance(m, Goodbye)] == [
         m for m in answers[1] if isinstance(m, Goodbye)
     ]
+
+
+def _frames_of(peer: Peer, now: float, link: int) -> list[bytes]:
+    """Return what a peer has to say on a link."""
+    return list(iter(lambda: peer.core.next_frame(now, link), None))
 
 
 # -- any nodes -----------------------------------------------------------------------------
@@ -463,8 +551,18 @@ def _check_shown(message: Message | Unknown, permissions: Permissions) -> None:
             assert all(contains(permissions.readable(phext), scroll[0]) for scroll in scrolls)
         case Updates(phext, entries):
             assert all(contains(permissions.readable(phext), e.coordinate) for e in entries)
+        case Live(phext, entries):
+            assert all(contains(permissions.readable(phext), place) for place, _, _ in entries)
         case Part(phext, coordinate) | Conflict(phext, coordinate):
             assert contains(permissions.readable(phext), coordinate)
+        case Leave(phext, _, ranges) | Keep(phext, _, ranges) | Watch(_, phext, ranges):
+            assert all(holds(permissions.readable(phext), range_) for range_ in ranges)
+        case Presence():
+            assert permissions.reads_everything
+        case Fetched(verdict=verdict) | Surveyed(verdict=verdict) | Told(verdict=verdict):
+            assert verdict is Verdict.NOT_ALLOWED  # nobody asks for what it may read
+        case Changed(coordinates=coordinates):
+            assert all(contains(permissions.readable(PHEXT), place) for place in coordinates)
 
 
 def _check_allowed(message: Message | Unknown, permissions: Permissions) -> None:
