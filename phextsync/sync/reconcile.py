@@ -8,7 +8,8 @@ difference. Finding d differences among n costs O(d log n) bytes and O(log n) tu
 scroll. (A. Meyer, "Range-Based Set Reconciliation", SRDS 2023.)
 
 It ends: an answer to a fingerprint is either a list or consists of ranges with strictly fewer of
-the answerer's entries, since it is split only when it has more entries than `list_max` >= 2.
+the answerer's entries, since it is split only when it has more entries than `list_max` >= 2. In a
+message that is full it is one more fingerprint; the first of each message never is.
 
 Under a `key` of 16 bytes, digests are those of SipHash under it instead of fingerprints: a peer
 that chose texts before both sides drew the key together could not foresee them. Costs O(entries).
@@ -33,8 +34,8 @@ _COUNT_BYTES: Final = 8
 @dataclass(frozen=True, slots=True)
 class Parameters:
     """`branches`: ranges that a differing range is split into. `list_max`: entries up to which
-    they are listed instead. `bytes_max`: size of one message; what does not fit waits, and is
-    covered by one fingerprint."""
+    they are listed instead. `bytes_max`: a message that is larger is full: what is left waits, and
+    of each range of it only a fingerprint is told. So a message is four times as large at most."""
 
     branches: int = 12
     list_max: int = 32
@@ -147,10 +148,10 @@ def _describe(
 ) -> None:
     """Write what we have in a range that differs, `count` entries."""
     parameters = writer.parameters
-    if count <= parameters.list_max:
-        writer.list(range_, index.list_entries(range_, writer.key))
-    elif writer.is_full:
+    if writer.is_full:
         writer.fingerprint(range_, _digest(index, range_, writer.key)[1])
+    elif count <= parameters.list_max:
+        writer.list(range_, index.list_entries(range_, writer.key))
     else:
         for piece in _split(index, range_, count, min(count, parameters.branches)):
             writer.fingerprint(piece, _digest(index, piece, writer.key)[1])
