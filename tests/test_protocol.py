@@ -22,7 +22,16 @@ from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.sync.lacks import Lack, Progress
 from phextsync.sync.limits import Limits
 from phextsync.sync.listener import Listener
-from phextsync.sync.messages import Compare, Goodbye, Hello, Live, Ping, Updates, Want
+from phextsync.sync.messages import (
+    Compare,
+    Goodbye,
+    Hello,
+    Live,
+    Ping,
+    Surveyed,
+    Updates,
+    Want,
+)
 from phextsync.sync.reconcile import Parameters
 from phextsync.sync.synchronizer import Synchronizer
 from sims.network import PHEXT, Network, Peer
@@ -613,6 +622,45 @@ def test_what_no_longer_fits_the_tail_is_offered_and_fetched() -> None:
         sender.replica.append(Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1 + i % 20), f"line {i}\n" * 5)
     network.run(0.5)
     assert len(network.assert_equal()) == 20
+
+
+@pytest.mark.parametrize("frame_bytes_max", [4096, 1 << 16])
+def test_no_frame_is_larger_than_the_limit_whatever_it_tells_of(frame_bytes_max: int) -> None:
+    network = Network(2, limits=Limits(frame_bytes_max=frame_bytes_max))
+    first, second = network.peers
+    largest: dict[str, int] = {}
+
+    def measure(_sender: Peer, _receiver: Peer, frame: bytes) -> None:
+        kind = type(decode(frame, Limits())).__name__
+        largest[kind] = max(len(frame), largest.get(kind, 0))
+
+    def write(peer: Peer, text: str, *, library: int) -> None:
+        with peer.replica.batch():
+            for i in range(400):
+                peer.replica[Coordinate(library, 1, 1, 1, 1, 1, 1, 1 + i // 20, 1 + i % 20)] = text
+
+    network.on_frame = measure
+    for library, text in ((1, "short\n"), (2, "long \U0001f600\n" * 50)):
+        write(first, text, library=library)
+    network.link(0, 1)
+    network.run(3)
+    network.assert_equal()
+    for peer in network.peers:  # what both change is asked for
+        write(peer, f"{peer.node_id.hex()}\n", library=1)
+    write(first, "\U0001f600" * 60, library=3)
+    network.run(3)
+    network.assert_equal()
+    second.replicas.hold(PHEXT, [CoordinateRange.parse("1.*")])
+    network.run(3)
+    for with_texts in (False, True):
+        survey, told = second.core.elsewhere.surveying.survey, list[Surveyed | None]()
+        third = CoordinateRange.parse("3.*")
+        survey(network.now, PHEXT, third, told.append, with_texts=with_texts)
+        network.run(1)
+        assert told[0] is not None
+        assert told[0].scrolls
+    assert {"Updates", "Want", "Compare", "Surveyed"} <= {*largest}
+    assert max(largest.values()) <= frame_bytes_max, largest
 
 
 def test_two_nodes_that_dial_each_other_keep_one_link() -> None:

@@ -71,7 +71,10 @@ def test_a_comparison_finds_exactly_what_differs_in_its_scope(
 
 
 def test_a_message_keeps_to_its_size_however_much_differs() -> None:
-    places = [Coordinate(*[1] * 6, 1 + i // 900, 1 + i // 30 % 30, 1 + i % 30) for i in range(4500)]
+    places = [
+        Coordinate(1, 1, 1, 1, 1, 1, 1 + i // 900, 1 + i // 30 % 30, 1 + i % 30)
+        for i in range(4500)
+    ]
     sides = [_index(dict.fromkeys(places, state)) for state in (1, 2)]
     parameters = Parameters(bytes_max=1024)
     message: bytes | None = reconcile.first_step(sides[0], [EVERYTHING], parameters)
@@ -83,7 +86,6 @@ def test_a_message_keeps_to_its_size_however_much_differs() -> None:
         turn = 1 - turn
     assert changed == {*places}
     assert 1024 < largest <= 4 * 1024
-
 
 
 def test_equal_indexes_notice_in_one_message() -> None:

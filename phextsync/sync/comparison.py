@@ -149,7 +149,8 @@ class Comparison:
         if strata:
             ours = self._index.sketch_strata()
             wanted = sketch.cells_for(ours, strata, len(self._index))
-        if wanted is None or wanted <= count:
+        is_large = wanted is not None and wanted * sketch.CELL_BYTES > self._parameters.bytes_max
+        if wanted is None or wanted <= count or is_large:
             return self._open_ranges()
         more = self._index.sketch_cells(wanted)
         return self._say_cells(more, len(more))

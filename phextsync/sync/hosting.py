@@ -34,6 +34,7 @@ from phextsync.sync.rights import LinkRights
 from phextsync.texts import first_line
 
 _LINE_CHARACTERS: Final = 60
+_ROW_BYTES: Final = 300  # what a row has besides its text and version, at most
 
 
 class Hosting:
@@ -116,7 +117,7 @@ class Hosting:
         is_subscribed = self._subscribe(asked)
         if is_same:
             return Fetched(asked.number, Verdict.SAME, is_subscribed, fingerprint)
-        size = self._limits.frame_bytes_max // 2
+        size = self._limits.item_bytes_max
         total = max(1, -(-len(state) // size))
         for i in range(total):
             piece = state[i * size : (i + 1) * size]
@@ -160,7 +161,7 @@ class Hosting:
         if verdict is not Verdict.GIVEN:
             self.pieces.append(Told(asked.number, verdict))
             return
-        size = self._limits.frame_bytes_max // 2
+        size = self._limits.item_bytes_max
         total = max(1, -(-len(answer) // size))
         for i in range(total):
             piece = answer[i * size : (i + 1) * size]
@@ -172,13 +173,12 @@ class Hosting:
             return Surveyed(asked.number, verdict)
         replica = self._replicas.open(asked.phext)
         limits = self._limits
-        goal = limits.updates_bytes_goal
         rows, rest = rows_of(
             replica,
             asked.range,
-            limits.surveyed_max,
-            bytes_goal=goal if asked.with_texts else None,
-            text_bytes_max=min(limits.frame_bytes_max // 2, limits.version_bytes_max),
+            max(1, min(limits.surveyed_max, limits.item_bytes_max // (2 * _ROW_BYTES))),
+            bytes_goal=limits.frame_bytes_goal if asked.with_texts else None,
+            text_bytes_max=min(limits.item_bytes_max - _ROW_BYTES, limits.version_bytes_max),
         )
         told = (r for r in rows if (asked.phext, r.coordinate) not in self._durable_first)
         return Surveyed(asked.number, Verdict.GIVEN, rest, tuple(told))

@@ -12,7 +12,9 @@ class Limits:
     """Every size that a peer could otherwise choose."""
 
     frame_bytes_max: int = 1 << 20
-    """One frame in memory on each side of each link; a larger scroll travels in parts."""
+    """One frame in memory on each side of each link; a larger scroll travels in parts. What
+    tells of many scrolls is cut to fit; lists that have limits of their own need half a megabyte.
+    """
     updates_bytes_goal: int = 64 << 10
     """A frame of updates is closed when it has this many bytes: large enough that the cost of
     a frame vanishes, small enough that a live edit never waits behind more than one."""
@@ -111,3 +113,18 @@ class Limits:
     were missed."""
     neighbours_max: int = 256
     """Peers that a node tells of; of those beyond it is sent what it has from them already."""
+
+    @property
+    def item_bytes_max(self) -> int:
+        """The most that one scroll or version takes of a frame; a larger one goes in parts."""
+        return self.frame_bytes_max // 2
+
+    @property
+    def frame_bytes_goal(self) -> int:
+        """At so many bytes a frame is closed: what is in it by then, and an item more, fits."""
+        return min(self.updates_bytes_goal, self.frame_bytes_max // 8)
+
+    @property
+    def compare_bytes_goal(self) -> int:
+        """At so many bytes a message of a comparison is full, which may grow to four times that."""
+        return self.frame_bytes_max // 4

@@ -200,7 +200,7 @@ class Outgoing:
         return tuple(terse)
 
     def _split(self, phext: str, entry: Entry) -> None:
-        size = self._limits.frame_bytes_max // 2
+        size = self._limits.item_bytes_max
         total = -(-len(entry.update) // size)
         self.parts.extend(
             Part(phext, entry.coordinate, i, total, entry.update[i * size : (i + 1) * size])
@@ -213,10 +213,10 @@ class Outgoing:
     def _recent_of(self, entries: list[Entry]) -> str:
         """Fill a frame with what changed; what is no longer at hand is offered."""
         phext, size = "", 0
-        own_id, half = self._replicas.node_id, self._limits.frame_bytes_max // 2
+        own_id, half = self._replicas.node_id, self._limits.item_bytes_max
         while self.dirty:
             scroll, first = next(iter(self.dirty.items()))
-            if entries and (scroll[0] != phext or size > self._limits.updates_bytes_goal):
+            if entries and (scroll[0] != phext or size > self._limits.frame_bytes_goal):
                 break
             if not self._rights.is_told(scroll):
                 del self.dirty[scroll]
@@ -250,10 +250,10 @@ class Outgoing:
         phext, size = "", 0
         while (waiting := self._first_of(scrolls)) is not None:
             scroll, version = waiting
-            if entries and (scroll[0] != phext or size > self._limits.updates_bytes_goal):
+            if entries and (scroll[0] != phext or size > self._limits.frame_bytes_goal):
                 break
             update = self._difference(scroll, version)
-            if entries and size + len(update) > self._limits.frame_bytes_max // 2:
+            if entries and size + len(update) > self._limits.item_bytes_max:
                 break
             del scrolls[scroll]
             if scrolls is self.asked:
@@ -278,7 +278,7 @@ class Outgoing:
             return b""
 
     def _streamed(self, entries: list[Entry]) -> str:
-        goal = self._limits.updates_bytes_goal
+        goal = self._limits.frame_bytes_goal
         while self.streams and not entries:
             phext, range_ = self.streams.popleft()
             lower, upper = range_.to_keys()
@@ -290,7 +290,7 @@ class Outgoing:
             after = entries[-1].coordinate.successor()
             if after is not None and after in range_:
                 self.streams.appendleft((phext, CoordinateRange(after, range_.upper)))
-            if len(entries) > 1 and len(entries[-1].update) > self._limits.frame_bytes_max // 2:
+            if len(entries) > 1 and len(entries[-1].update) > self._limits.item_bytes_max:
                 # Too large to travel with others: it goes next, alone.
                 self.find((phext, entries.pop().coordinate))
             return phext

@@ -241,7 +241,7 @@ class PresenceBoard:
         due, left_ms_max = self._links[link].due, self._links[link].left_ms_max
         notices: list[Notice] = []
         size = 0
-        while due and size < self._limits.updates_bytes_goal:
+        while due and size < self._limits.frame_bytes_goal:
             node = next(iter(due))
             del due[node]
             notice = self._notice(node)

@@ -16,7 +16,7 @@ that chose texts before both sides drew the key together could not foresee them.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final
 
@@ -40,6 +40,10 @@ class Parameters:
     branches: int = 12
     list_max: int = 32
     bytes_max: int = 256 << 10
+
+    def within(self, bytes_max: int) -> "Parameters":
+        """Return the same for messages that are full at so many bytes at the latest."""
+        return replace(self, bytes_max=min(self.bytes_max, bytes_max))
 
 
 @dataclass(slots=True)

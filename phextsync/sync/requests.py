@@ -80,7 +80,7 @@ class Requests:
         size = 0
         while self.waiting:
             scroll = next(iter(self.waiting))
-            is_full = size > self._limits.updates_bytes_goal or not self.may_ask
+            is_full = size > self._limits.frame_bytes_goal or not self.may_ask
             if scroll[0] != phext or is_full:
                 break
             del self.waiting[scroll]
@@ -94,11 +94,11 @@ class Requests:
         return Want(phext, tuple(asked))
 
     def _request(self, replica: Replica, scroll: ScrollId) -> tuple[Coordinate, bytes, bytes]:
-        coordinate = scroll[1]
+        coordinate, limits = scroll[1], self._limits
         if scroll not in self._adopting:
             try:
                 version = replica.version(coordinate)
-                if len(version) <= self._limits.version_bytes_max:
+                if len(version) <= min(limits.version_bytes_max, limits.item_bytes_max):
                     fingerprint = replica.fingerprint(coordinate)
                     return coordinate, version, fingerprint[:DIGEST_BYTES]
             except StoreDamagedError:

@@ -128,7 +128,12 @@ class Synchronizer:
             clock=self._clock,
             tokens=PingTokens(),
             budget=PartsBudget(limits.assemblies_bytes_max),
-            settings=Settings(limits, timing, parameters or Parameters(), random),
+            settings=Settings(
+                limits,
+                timing,
+                (parameters or Parameters()).within(limits.compare_bytes_goal),
+                random,
+            ),
             listener=listener,
         )
         self.presence = PresenceBoard(
