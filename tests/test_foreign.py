@@ -159,6 +159,30 @@ def test_a_long_range_is_surveyed_in_pages() -> None:
     _run(body)
 
 
+def test_more_pieces_than_are_asked_at_once_are_surveyed_whole_and_in_order() -> None:
+    mesh, pieces = MemoryMesh(1, 4), range(1, 41)
+
+    async def run() -> None:
+        await mesh.run_until(1)
+        for library in pieces:
+            mesh.node(3).phext(PHEXT)[Coordinate(library, *[1] * 8)] = f"{library}\n"
+        await mesh.run_until(2)
+        for number, first in ((0, 1), (1, 2)):  # every other library
+            held = [f"{library}.*" for library in pieces[first - 1 :: 2]]
+            await mesh.node(number).hold(held, PHEXT, copies=1)
+        await mesh.node(2).hold(["41.*"], PHEXT, copies=1)
+        await mesh.run_until(5)
+        mesh.apply(Partition(((0, 1, 2), (3,))))
+        await mesh.run_until(10)
+        within = CoordinateRange(Coordinate(*[1] * 9), Coordinate(41, *[1] * 8))
+        assert len(mesh.node(2).foreign.pieces(PHEXT, within)) == len(pieces)
+        page = await mesh.node(2).survey(within, PHEXT)
+        assert [int(row.line) for row in page.scrolls] == [*pieces]
+        assert (page.rest, page.unanswered) == (None, ())
+
+    mesh.run(run)
+
+
 _at = "1.1.1/1.1.1/1.1.1"
 
 
@@ -174,9 +198,10 @@ def test_a_holder_that_tells_of_nothing_and_never_ends_is_believed_for_a_while(
         return Surveyed(survey.number, Verdict.GIVEN, rest)
 
     async def body(mesh: MemoryMesh) -> None:
+        await mesh.node(2).fetch(_C, PHEXT)
         monkeypatch.setattr(Hosting, "_surveyed", never_ends)
         page = await mesh.node(2).survey(EVERYTHING, PHEXT)
-        assert [row.coordinate for row in page.scrolls] == [_A]
+        assert [row.coordinate for row in page.scrolls] == [_A, _C], "a guest is shown all the same"
         (unanswered,) = page.unanswered
         assert page.rest is None
         assert _C in unanswered

@@ -168,7 +168,8 @@ class Foreign:
                     if empty < _EMPTY_MAX:
                         told = await self._look(phext, rest, with_texts)
                     else:
-                        told = Look([], None, (rest,))
+                        rows = self._with_guests(phext, rest, {}, with_texts)
+                        told = Look(rows, None, (rest,))
                     page.add(told)
                 if page.is_full:
                     return page.end(piece.upper if told.after is None else told.after)
