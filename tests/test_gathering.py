@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from phextsync.control import operations
 from phextsync.control.bringing import served
@@ -329,6 +330,42 @@ def test_a_search_that_fails_at_one_holder_has_what_the_others_found(
             await desk.wait(["search", PHEXT, "*", "1", 0])
 
     _run(body)
+
+
+def test_looks_that_take_long_hold_no_other_up() -> None:
+    async def body() -> None:
+        await memory.run_until(1)
+        holder = memory.node(count - 1)
+        for place in _PLACES:
+            holder.phext(PHEXT)[place] = f"{place}\n"
+        await memory.run_until(2)
+        for number in range(count - 1):
+            await memory.node(number).hold(["1.*"], PHEXT, copies=1)
+        await memory.run_until(5)
+        ended, look = trio.Event(), holder.answering._wait
+
+        async def slowly(request: list[Value]) -> Value:
+            if request[-2] == slow_count:
+                await ended.wait()
+            return await look(request)
+
+        async def ask(number: int, found_max: int) -> None:
+            request: list[Value] = ["near", PHEXT, "2.*", str(_B), found_max, True]
+            await memory.node(number).desk.wait(request)
+
+        with pytest.MonkeyPatch.context() as slow:
+            slow.setattr(holder.answering, "_wait", slowly)
+            async with trio.open_nursery() as nursery:
+                for number in range(count - 2):
+                    nursery.start_soon(ask, number, slow_count)
+                await memory.run_until(memory.now + 1)
+                with trio.fail_after(1):
+                    await ask(count - 2, slow_count + 1)
+                ended.set()
+
+    count, slow_count = 5, 4
+    memory = MemoryMesh(1, count)
+    memory.run(body)
 
 
 def test_clients_of_sq_read_and_write_what_any_holds() -> None:

@@ -139,6 +139,7 @@ class Desk:
         self._receipts = {client: _Receipt.decode(data) for client, data in stored.items()}
         self._awaited = set(self._receipts)
         self._looking_back = trio.CapacityLimiter(_LOOKS_BACK_MAX)
+        self._looking_back_for_peers = trio.CapacityLimiter(_LOOKS_BACK_MAX)
         self.boundary = node.boundary
 
     @property
@@ -209,8 +210,8 @@ class Desk:
         """Whether a request is to be answered by `wait`."""
         return takes_time(request) or self._gathering.is_wanted(request)
 
-    async def wait(self, request: list[Value]) -> Value:
-        """Answer a request that needs waiting."""
+    async def wait(self, request: list[Value], *, of_peer: bool = False) -> Value:
+        """Answer a request that needs waiting. One of a peer takes no user's turn."""
         check_phext(request)
         if self._gathering.is_wanted(request):
             return await self._gathering.answer(request)
@@ -232,9 +233,8 @@ class Desk:
                 return operations.SEARCH.answer.encode(Found(hits))
             case _:
                 look = look_back(self.replicas, request)
-                return await trio.to_thread.run_sync(
-                    look, abandon_on_cancel=True, limiter=self._looking_back
-                )
+                limiter = self._looking_back_for_peers if of_peer else self._looking_back
+                return await trio.to_thread.run_sync(look, abandon_on_cancel=True, limiter=limiter)
         return None
 
     async def _synced(

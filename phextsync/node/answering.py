@@ -1,11 +1,13 @@
 """Answering: what peers ask to be worked out of what this node holds and they do not.
 
 Each is an operation of the table that only looks. One of a peer is worked out at a time, and a few
-of all, so that the users of this node are hardly held up.
+of all, so that the users of this node are hardly held up. One that takes long makes way for others:
+a few more may be under way, for as long as they take.
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -20,7 +22,9 @@ from phextsync.signals import Flag
 from phextsync.sync.messages import Ask
 from phextsync.sync.synchronizer import Synchronizer
 
-_AT_ONCE: Final = 2
+_AT_ONCE: Final = 2  # of those that are not known to take long
+_LONG_S: Final = 0.1
+_LONG_MAX: Final = 14
 
 
 class Answering:
@@ -40,6 +44,8 @@ class Answering:
         self._asked: dict[int, deque[Ask]] = {}  # by link; one that is worked on is the first
         self._begun: dict[int, None] = {}
         self._has_work = Flag()
+        self._short = trio.CapacityLimiter(_AT_ONCE)
+        self._long = trio.CapacityLimiter(_LONG_MAX)
 
     def ask(self, link: int, asked: Ask) -> bool:
         """A peer asks; see `Listener.on_asked`."""
@@ -49,17 +55,16 @@ class Answering:
 
     async def run(self) -> None:
         """Answer until cancelled."""
-        limiter = trio.CapacityLimiter(_AT_ONCE)
         async with trio.open_nursery() as nursery:
             while True:
                 await self._has_work.take()
                 for link in [link for link in self._asked if link not in self._begun]:
                     self._begun[link] = None
-                    nursery.start_soon(self._answer_all, link, limiter)
+                    nursery.start_soon(self._answer_all, link)
 
-    async def _answer_all(self, link: int, limiter: trio.CapacityLimiter) -> None:
+    async def _answer_all(self, link: int) -> None:
         while self._asked[link]:
-            async with limiter:
+            async with self._turn():
                 asked = self._asked[link][0]
                 if link in self._core.links:
                     answer = await self._answer(asked)
@@ -68,6 +73,26 @@ class Answering:
                     )
                 self._asked[link].popleft()
         del self._asked[link], self._begun[link]
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait until one more may be worked out."""
+        turn = object()
+        await self._short.acquire_on_behalf_of(turn)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._make_way, turn)
+                yield
+                nursery.cancel_scope.cancel()
+        finally:
+            for limiter in (self._short, self._long):
+                if turn in limiter.statistics().borrowers:
+                    limiter.release_on_behalf_of(turn)
+
+    async def _make_way(self, turn: object) -> None:
+        await trio.sleep(_LONG_S)
+        await self._long.acquire_on_behalf_of(turn)
+        self._short.release_on_behalf_of(turn)
 
     async def _answer(self, asked: Ask) -> bytes:
         answer, bytes_max = b"", self._core.limits.told_bytes_max

@@ -158,7 +158,10 @@ class Node:
         link_with = self.dialler.link_with_any
         self.foreign = Foreign(self.replicas, self.core, self.links, self.following, link_with)
         self.answering = Answering(
-            self.core, self.links, boundary, wait=lambda request: self.desk.wait(request)
+            self.core,
+            self.links,
+            boundary,
+            wait=lambda request: self.desk.wait(request, of_peer=True),
         )
         self.discoverer = Discoverer(self.dialler, boundary, self._announcement, self.reloaded)
         self.agreement = Agreement(self.replicas, self.core, self.links, self.acquaintances)
