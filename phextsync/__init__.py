@@ -47,6 +47,7 @@ is a module, or a package whose first lines are its own map:
 * `gateways`: doors for clients that are not ours: HTTP, SQ, MCP, metrics
 * `web`: a page and web sockets for browsers and editors
 * `hosts`: adapters to programs of other people in which agents run
+* `migrations`: what other programs kept, brought here
 * `reporting`: measured series as tables, files and figures
 * `cli`: the `phextsync` command
 * `testing`: whole meshes under faults, in virtual time

@@ -28,6 +28,7 @@
 * `doctor`: the command that looks whether anything is in a node's way
 * `folder`: the commands that keep the data folder
 * `membership`: the commands about who belongs to a mesh
+* `migrate`: the commands that bring here what other programs kept
 * `main`: the command itself
 """
 

@@ -22,6 +22,7 @@ from phextsync.cli import holding as holding_cli
 from phextsync.cli import hosts as hosts_cli
 from phextsync.cli import mail as mail_cli
 from phextsync.cli import membership as membership_cli
+from phextsync.cli import migrate as migrate_cli
 from phextsync.cli import names as names_cli
 from phextsync.cli import node as node_cli
 from phextsync.cli import past as past_cli
@@ -48,7 +49,7 @@ app = typer.Typer(
 _runs = (node_cli, service_cli, config_cli, doctor_cli)
 _mesh = (status_cli, holding_cli, placing_cli)
 _scrolls = (scrolls_cli, names_cli, past_cli, taking_back_cli, mail_cli, tasks_cli, files_cli)
-_doors = (editor_cli, hosts_cli)
+_doors = (editor_cli, hosts_cli, migrate_cli)
 _parts = (*_scrolls, *_doors, *_runs, *_mesh, folder_cli, membership_cli)
 for _part in _parts:
     app.add_typer(_part.app)

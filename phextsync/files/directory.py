@@ -386,9 +386,7 @@ class Directory:
 
     def back_up(self, path: str, text: str) -> str:
         """Keep a text aside; return where. OSError when that cannot be done."""
-        digest = blake2b(f"{path}\0{text}".encode(), digest_size=8).hexdigest()
-        name = path.replace("/", "_").encode()[:180].decode(errors="ignore")
-        kept = f"{BACKUPS}/{name}.{digest}"
+        kept = f"{BACKUPS}/{backup_name(path, text)}"
         if self._files.status(BACKUPS) is None:
             self._files.make_folder(BACKUPS)
         with suppress(FileExistsError):
@@ -432,3 +430,10 @@ class Directory:
     def close(self) -> None:
         """Look at replaced files no more."""
         self.late.close()
+
+
+def backup_name(path: str, text: str) -> str:
+    """Return the name under which a text of a file is kept aside."""
+    digest = blake2b(f"{path}\0{text}".encode(), digest_size=8).hexdigest()
+    name = path.replace("/", "_").encode()[:180].decode(errors="ignore")
+    return f"{name}.{digest}"
