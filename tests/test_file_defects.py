@@ -11,11 +11,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
-from phextsync.errors import CoordinateError
 from phextsync.files import intake, late
 from phextsync.files.absences import Absences
 from phextsync.files.intake import Intake, Taken
-from phextsync.files.names import Line, NameMap
 from phextsync.files.problems import Problems
 from phextsync.files.reading import File, Found, Gone, Reader, Ways
 from phextsync.files.root import Root
@@ -108,16 +106,7 @@ def test_a_directory_that_is_believed_when_another_took_its_place(
 
 
 def test_a_name_that_leads_out_of_the_directory_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def parsed(names: NameMap, row: str) -> Line | str:
-        place, _, rest = row.partition(" ")
-        name, _, marks = rest.partition("\t")
-        try:
-            coordinate = Coordinate.parse(place)
-        except CoordinateError as error:
-            return str(error)
-        return Line(coordinate, name, marks)
-
-    monkeypatch.setattr(NameMap, "_parsed", parsed)
+    monkeypatch.setattr("phextsync.files.names.check_name", lambda name: None)
     _caught(271, "no rest: .*up.md")
 
 

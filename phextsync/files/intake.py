@@ -15,7 +15,8 @@ from phextsync.errors import PhextsyncError, StoreError
 from phextsync.files.absences import Absences
 from phextsync.files.conflict_log import ConflictLog
 from phextsync.files.merging import Merging
-from phextsync.files.names import Line, check_name
+from phextsync.files.modes import merged_marks
+from phextsync.files.names import Line, check_name, marks_of
 from phextsync.files.naming import Naming
 from phextsync.files.problems import Problems
 from phextsync.files.reading import File, Found, Gone, Trouble, breaks_off, is_nothing
@@ -200,7 +201,8 @@ class Intake:
         line = self._naming.map.line_at(coordinate)
         may_name = self._may_write(self._naming.map.map_coordinate)
         if file.marks != record.marks and line is not None and may_name:
-            self._naming.change({coordinate: replace(line, marks=file.marks)})
+            marks = merged_marks(record.marks, file.marks, line.marks)
+            self._naming.change({coordinate: replace(line, marks=marks)})
         self._agree(coordinate, record.path, file)
         return True
 
@@ -250,12 +252,9 @@ class Intake:
     def _agree(self, coordinate: Coordinate, path: str, file: File) -> None:
         """Remember a file as it was read, now that the scroll has what was done to it."""
         old = self._records.get(coordinate)
-        line = self._naming.map.line_at(coordinate)
-        line_marks = "" if line is None else line.marks
-        if old is None:
-            line_marks = file.marks
-        elif old.marks == file.marks:
-            line_marks = old.line_marks  # what came from elsewhere is still to be done to the file
+        line_marks = file.marks
+        if old is not None:  # what came from elsewhere is still to be done to the file
+            line_marks = merged_marks(old.marks, file.marks, old.line_marks)
         is_same = self._replica.get(coordinate, "") == file.text
         record = Record(
             path,
@@ -299,7 +298,7 @@ class Intake:
         lines: dict[Coordinate, Line] = {}
         for coordinate, (record, path, file) in renamed.items():
             line = self._naming.map.line_at(coordinate)
-            marks = file.marks if line is None or file.marks != record.marks else line.marks
+            marks = merged_marks(record.marks, file.marks, marks_of(line))
             lines[coordinate] = Line(coordinate, path, marks)
         if not self._name(lines, self._naming.change, taken.now):
             return

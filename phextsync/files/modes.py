@@ -1,4 +1,4 @@
-"""Modes: the permissions that the marks of a file ask for."""
+"""Modes: the permissions that the marks of a file ask for, and marks of several who set some."""
 
 from phextsync.files.names import EXECUTABLE, PRIVATE
 
@@ -18,3 +18,10 @@ def mode_marked(mode: int, marks: str, *, is_read_only: bool) -> int:
     if PRIVATE not in marks and not mode & 0o077:
         mode |= (mode & 0o400) >> 3 | (mode & 0o400) >> 6
     return mode_with(mode & ~0o111, marks, is_read_only=is_read_only)
+
+
+def merged_marks(base: str, mine: str, theirs: str) -> str:
+    """Return `theirs` with what made `mine` of `base` done to it."""
+    marks = (PRIVATE, EXECUTABLE)
+    changed = [mark for mark in marks if (mark in mine) != (mark in base)]
+    return "".join(mark for mark in marks if mark in (mine if mark in changed else theirs))

@@ -7,6 +7,10 @@ tab and marks behind the name where it has any. A daily log `YYYY-MM-DD.md` lies
 digest, or from the next digest when that place is taken. So two machines that meet a name apart
 give it one place, and their lines are one line.
 
+A mark has a number where it was changed more than once, and is set if that is odd. Of several lines
+of one scroll the highest number of each mark counts, and of several names that of the line whose
+marks were changed least, since another machine may have changed these alone; of those the least.
+
 Others write the map: a line that names no scroll of the range, or no possible file, is passed
 over and reported.
 """
@@ -16,7 +20,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 from phextsync.alignment import common_ends
 from phextsync.edits import Edit
@@ -34,6 +38,8 @@ PRIVATE: Final = "p"
 _DAILY_LOG: Final = re.compile(r"20(\d\d)-(\d\d)-(\d\d)\.md")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ROWS: Final = re.compile(r"[^\n]*\n|[^\n]+")
+_COUNTS: Final = re.compile(r"([px])(\d{0,6})", re.ASCII)
+_COUNT_MAX: Final = 999_999
 _FREE_MIN: Final = 4
 
 
@@ -47,13 +53,40 @@ class Line:
     marks: str = ""
 
     def __str__(self) -> str:
-        marks = f"\t{self.marks}" if self.marks else ""
-        return f"{self.coordinate} {_escaped(self.name)}{marks}\n"
+        """Return the line of a new file."""
+        return str(_Row(self.coordinate, self.name).changed(self))
+
+
+class _Row(NamedTuple):
+    """A line as it stands in the map, with how often each mark was changed."""
+
+    coordinate: Coordinate
+    name: str
+    private: int = 0
+    executable: int = 0
+
+    def __str__(self) -> str:
+        counts = ((PRIVATE, self.private), (EXECUTABLE, self.executable))
+        ends = [f"{mark}{count if count > 1 else ''}" for mark, count in counts if count]
+        end = "\t" + "".join(ends) if ends else ""
+        return f"{self.coordinate} {_escaped(self.name)}{end}\n"
+
+    @property
+    def line(self) -> Line:
+        private, executable = PRIVATE * (self.private % 2), EXECUTABLE * (self.executable % 2)
+        return Line(self.coordinate, self.name, private + executable)
+
+    def changed(self, line: Line) -> "_Row":
+        """Return what stands in the map once it is to say `line`."""
+        private = self.private + ((PRIVATE in line.marks) != self.private % 2)
+        executable = self.executable + ((EXECUTABLE in line.marks) != self.executable % 2)
+        counts = (min(count, _COUNT_MAX) for count in (private, executable))
+        return _Row(self.coordinate, line.name, *counts)
 
 
 class NameMap:
-    """The names of one directory, read from the text of their scroll. Of several names of one
-    coordinate the least counts; one name may stand at several coordinates."""
+    """The names of one directory, read from the text of their scroll. One name may stand at
+    several coordinates."""
 
     def __init__(self, range_: CoordinateRange, text: str = "") -> None:
         """CoordinateError when the range is not a prefix with four free parts."""
@@ -62,7 +95,7 @@ class NameMap:
         self.map_coordinate = Coordinate(*[*self._prefix, *[1] * (9 - len(self._prefix))])
         self.text = ""
         self.rejected: dict[str, str] = {}  # lines that do not count, and why
-        self._lines: dict[Coordinate, list[Line]] = {}
+        self._rows: dict[Coordinate, list[_Row]] = {}
         self._by_name: dict[str, dict[Coordinate, None]] = {}
         self._spare = 0  # how many lines there are besides the first of each scroll
         self.read(text)
@@ -85,8 +118,16 @@ class NameMap:
 
     def line_at(self, coordinate: Coordinate) -> Line | None:
         """Return what the map says of a scroll."""
-        lines = self._lines.get(coordinate)
-        return None if lines is None else min(lines, key=lambda line: (line.name, line.marks))
+        return None if coordinate not in self._rows else self._row_at(coordinate).line
+
+    def _row_at(self, coordinate: Coordinate) -> _Row:
+        rows = self._rows[coordinate]
+        if len(rows) == 1:
+            return rows[0]
+        private = max(row.private for row in rows)
+        executable = max(row.executable for row in rows)
+        first = min(rows, key=lambda row: (row.private + row.executable, row.name))
+        return first._replace(private=private, executable=executable)
 
     def places_of(self, name: str) -> list[Coordinate]:
         """Return the coordinates that have a name, in order."""
@@ -98,35 +139,35 @@ class NameMap:
 
     def lines(self) -> Iterator[Line]:
         """Iterate over the line of each scroll, in no special order."""
-        for coordinate in self._lines:
-            line = self.line_at(coordinate)
-            assert line is not None
-            yield line
+        for coordinate in self._rows:
+            yield self._row_at(coordinate).line
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._rows)
 
     def __contains__(self, coordinate: object) -> bool:
-        return coordinate in self._lines
+        return coordinate in self._rows
 
     def free_place(self, name: str, is_free: Callable[[Coordinate], bool]) -> Coordinate:
         """Return the coordinate for a name that has none."""
-        places = (c for c in self._candidates(name) if c not in self._lines)
+        places = (c for c in self._candidates(name) if c not in self._rows)
         return next(c for c in places if is_free(c))
 
     def tidy(self) -> list[Edit]:
-        """Return the edits that leave each scroll the one line that counts."""
+        """Return the edits that leave each scroll one line, which says what all of them say."""
         edits: list[Edit] = []
         seen: set[Coordinate] = set()
         at = 0
-        for row in _ROWS.findall(self.text):
-            line = self._parsed(row.removesuffix("\n"))
-            if isinstance(line, Line):
-                if line.coordinate in seen or line != self.line_at(line.coordinate):
-                    edits.append((at, at + len(row), ""))
-                else:
-                    seen.add(line.coordinate)
-            at += len(row)
+        for text in _ROWS.findall(self.text):
+            row = self._parsed(text.removesuffix("\n"))
+            if isinstance(row, _Row):
+                kept = self._row_at(row.coordinate)
+                if row.coordinate in seen or row.name != kept.name:
+                    edits.append((at, at + len(text), ""))
+                elif row != kept:
+                    edits.append((at, at + len(text), str(kept)))
+                seen.update([row.coordinate] if row.name == kept.name else [])
+            at += len(text)
         return _joined(edits)
 
     @property
@@ -155,7 +196,8 @@ class NameMap:
         unended = bool(rows) and not rows[-1].endswith("\n")
         inserted: dict[int, list[str]] = {}
         for line in new:
-            row = str(line)
+            rows_of = self._rows.get(line.coordinate)
+            row = str(self._row_at(line.coordinate).changed(line) if rows_of else line)
             offset = offsets[bisect_left(keys, row.partition(" ")[2])]
             inserted.setdefault(offset, []).append(row)
         for offset, lines in inserted.items():
@@ -163,37 +205,37 @@ class NameMap:
             edits.append((offset, offset, "\n" + text if unended and offset == at else text))
         return _joined(sorted(edits, key=lambda edit: edit[:2]))
 
-    def _take(self, row: str, changed: set[Coordinate]) -> None:
-        line = self._parsed(row)
-        if isinstance(line, str):
-            self.rejected[row] = line
+    def _take(self, text: str, changed: set[Coordinate]) -> None:
+        row = self._parsed(text)
+        if isinstance(row, str):
+            self.rejected[text] = row
             return
-        self._spare += line.coordinate in self._lines
-        self._lines.setdefault(line.coordinate, []).append(line)
-        self._by_name.setdefault(line.name, {})[line.coordinate] = None
-        changed.add(line.coordinate)
+        self._spare += row.coordinate in self._rows
+        self._rows.setdefault(row.coordinate, []).append(row)
+        self._by_name.setdefault(row.name, {})[row.coordinate] = None
+        changed.add(row.coordinate)
 
-    def _drop(self, row: str, changed: set[Coordinate]) -> None:
-        line = self._parsed(row)
-        if isinstance(line, str):
-            self.rejected.pop(row, None)
+    def _drop(self, text: str, changed: set[Coordinate]) -> None:
+        row = self._parsed(text)
+        if isinstance(row, str):
+            self.rejected.pop(text, None)
             return
-        lines = self._lines[line.coordinate]
-        lines.remove(line)
-        self._spare -= bool(lines)
-        if not lines:
-            del self._lines[line.coordinate]
-        if all(other.name != line.name for other in lines):
-            places = self._by_name[line.name]
-            del places[line.coordinate]
+        rows = self._rows[row.coordinate]
+        rows.remove(row)
+        self._spare -= bool(rows)
+        if not rows:
+            del self._rows[row.coordinate]
+        if all(other.name != row.name for other in rows):
+            places = self._by_name[row.name]
+            del places[row.coordinate]
             if not places:
-                del self._by_name[line.name]
-        changed.add(line.coordinate)
+                del self._by_name[row.name]
+        changed.add(row.coordinate)
 
-    def _parsed(self, row: str) -> Line | str:
+    def _parsed(self, text: str) -> _Row | str:
         """Return a line, or why it does not count."""
-        place, _, rest = row.removesuffix("\r").partition(" ")
-        name, _, marks = rest.partition("\t")
+        place, _, rest = text.removesuffix("\r").partition(" ")
+        name, _, end = rest.partition("\t")
         try:
             coordinate = Coordinate.parse(place)
             name = _unescaped(name)
@@ -204,8 +246,8 @@ class NameMap:
             return "expected the coordinate of a file, found that of the map itself"
         if coordinate not in self.range:
             return f"expected a coordinate in {self.range}, found {coordinate}"
-        kept = "".join(mark for mark in (PRIVATE, EXECUTABLE) if mark in marks)
-        return Line(coordinate, name, kept)
+        counts = {mark: int(count or 1) for mark, count in _COUNTS.findall(end)}
+        return _Row(coordinate, name, counts.get(PRIVATE, 0), counts.get(EXECUTABLE, 0))
 
     def _candidates(self, name: str) -> Iterator[Coordinate]:
         free = 9 - len(self._prefix)
