@@ -1894,6 +1894,23 @@ def test_a_line_of_the_map_that_names_no_file_moves_nothing(mesh: Mesh) -> None:
     assert [line for line, _ in two.binding.situation().refused_lines] == sorted(bad)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["identity.pem", "data.mdb/n.md", ".git/.phextsync.moving-1", ".phextsync.moving-1/n.md"],
+)
+def test_a_line_of_the_map_puts_no_file_among_what_is_left_alone(mesh: Mesh, name: str) -> None:
+    one, two = mesh.machines
+    one.disk.put("n.md", "one\n")
+    mesh.settle()
+    place = Coordinate(7, 2, 1, 1, 1, 1, 1, 1, 1)
+    one.peer.replica[place] = "bait\n"
+    one.peer.replica.append(_MAP, f"{place} {name}\n")
+    mesh.settle()
+    assert [machine.disk.find(name) for machine in mesh.machines] == [None, None]
+    two.disk.put("n.md", "one\ntwo\n")
+    assert mesh.settle() == {"n.md": "one\ntwo\n"}
+
+
 def test_a_name_that_changes_while_this_machine_writes_the_map_is_heard(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("n.md", "one\n")

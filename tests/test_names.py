@@ -130,6 +130,8 @@ def test_of_several_lines_of_one_scroll_the_least_counts_and_tidying_leaves_it()
         (f"{_RANGE.lower} n.md", "found that of the map itself"),
         (f"{_PLACES[0]} ../up.md", "expected the name of a file below the directory"),
         (f"{_PLACES[0]} /etc/passwd", "expected the name of a file below the directory"),
+        (f"{_PLACES[0]} sub/identity.pem", "the keys or the data of a node do not have"),
+        (f"{_PLACES[0]} Data.mdb/n.md", "the keys or the data of a node do not have"),
         (f"{_PLACES[0]} a//b", "expected the name of a file below the directory"),
         (f"{_PLACES[0]} a/./b", "expected the name of a file below the directory"),
         (f"{_PLACES[0]} ", "expected the name of a file below the directory"),

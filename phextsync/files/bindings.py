@@ -16,9 +16,8 @@ from typing import Final
 from phextsync.durable_files import write_whole
 from phextsync.errors import DirectoryError, StoreError
 from phextsync.files.markers import MARKER_FILE, Marker, markers_about, read_marker
-from phextsync.files.names import prefix_of
+from phextsync.files.names import SECRETS, prefix_of
 from phextsync.files.presets import preset_of
-from phextsync.files.reading import SECRETS
 from phextsync.files.records import Record, digest_of
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.phext_names import is_reserved

@@ -32,6 +32,9 @@ NAME_BYTES_MAX: Final = 3072
 PART_BYTES_MAX: Final = 255
 """Bytes of a file's or a folder's own name: what file systems allow."""
 
+SECRETS: Final = ("identity.pem", "authority.pem", "data.mdb")
+"""Where one of these lies, the keys or the data of a node do: all beside it is left alone."""
+
 EXECUTABLE: Final = "x"
 PRIVATE: Final = "p"
 
@@ -291,6 +294,11 @@ def check_name(name: str) -> None:
     parts = name.split("/")
     if any(part in ("", ".", "..") for part in parts):
         raise PhextsyncError(f"expected the name of a file below the directory, found {name!r:.80}")
+    secret = next((part for part in parts if part.casefold() in SECRETS), None)
+    if secret is not None:
+        raise PhextsyncError(
+            f"expected a name that the keys or the data of a node do not have, found {secret}"
+        )
     longest = max(len(part.encode()) for part in parts)
     if longest > PART_BYTES_MAX:
         raise PhextsyncError(

@@ -146,9 +146,8 @@ class Output:
             with self._problems.boundary(path, now):
                 wanted = self._naming.layout.path_of(coordinate) or path
                 record = self._records.get(coordinate)
-                if not wanted or (
-                    self._directory.root.is_ignored(wanted) and not is_moving(wanted)
-                ):
+                is_on_its_way = wanted == path and record is not None and is_moving(path)
+                if not wanted or (self._directory.root.is_ignored(wanted) and not is_on_its_way):
                     if file is None or record is None:
                         self._problems.solve(path)
                         continue

@@ -13,14 +13,12 @@ from typing import Final
 
 from phextsync.errors import PhextsyncError
 from phextsync.files.filesystem import FileSystem, OpenFile, Status
-from phextsync.files.names import EXECUTABLE, PRIVATE, check_name
+from phextsync.files.names import EXECUTABLE, PRIVATE, SECRETS, check_name
 from phextsync.files.presets import PLAIN, Preset
 from phextsync.files.records import Mark
 
 TEXT_BYTES_MAX: Final = 8 << 20
 """A larger file is left alone."""
-SECRETS: Final = ("identity.pem", "authority.pem", "data.mdb")
-"""Where one of these lies, the keys or the data of a node do: all beside it is left alone."""
 SECRET: Final = "left alone with all beside it: the keys or the data of a node lie there"
 
 _RACY_NS: Final = 50_000_000  # file systems stamp changes by a clock that ticks

@@ -7,8 +7,8 @@ from phextsync.errors import PhextsyncError
 from phextsync.files.drafts import is_draft
 from phextsync.files.filesystem import FileSystem, Status
 from phextsync.files.ignoring import Ignoring
-from phextsync.files.names import check_name
-from phextsync.files.reading import SECRET, SECRETS, kind_of, mark_of, why
+from phextsync.files.names import SECRETS, check_name
+from phextsync.files.reading import SECRET, kind_of, mark_of, why
 from phextsync.files.records import Mark
 
 
