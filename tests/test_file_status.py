@@ -18,6 +18,7 @@ from phextsync.replica.past import FOREVER
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
 from phextsync.trust.permissions import Permissions
+from sims.machines import RANGE
 from sims.network import PHEXT
 from tests.test_files import Mesh
 
@@ -152,6 +153,45 @@ def _mesh_with_reader() -> Mesh:
     one.disk.put("doc.md", "from one\n")
     mesh.pass_time(3)
     return mesh
+
+
+def test_what_a_reader_changed_follows_again_once_it_is_so_elsewhere() -> None:
+    mesh = _mesh_with_reader()
+    one, reader = mesh.machines
+    reader.disk.put("doc.md", "from one\nof both\n")
+    mesh.pass_time(3)
+    one.disk.put("doc.md", "from one\nof both\n")
+    mesh.pass_time(3)
+    assert reader.binding is not None
+    assert not len(reader.binding.problems)
+    one.disk.put("doc.md", "from one\nof both\nmore\n")
+    mesh.pass_time(3)
+    assert reader.visible() == {"doc.md": "from one\nof both\nmore\n"}
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_a_rename_by_who_may_not_write_names_deletes_nothing(is_changed: bool) -> None:
+    mesh = Mesh(2)
+    one, member = mesh.machines
+    but_names = CoordinateRange.parse("7.1.1/1.1.1/1.1.2..8.1.1/1.1.1/1.1.1")
+    member.peer.replicas.permissions = Permissions.of({PHEXT: [RANGE]}, {PHEXT: [but_names]})
+    mesh.join()
+    one.disk.put("doc.md", "one\ntwo\n")
+    mesh.pass_time(3)
+    member.disk.rename("doc.md", "other.md")
+    mesh.pass_time(1)
+    if is_changed:
+        member.disk.put("other.md", "one\ntwo\nthree\n")
+    mesh.pass_time(60)
+    assert one.visible() == {"doc.md": "one\ntwo\n"}
+    assert member.binding is not None
+    assert [p.path for p in member.binding.problems] == ["other.md"]
+    member.start()
+    mesh.pass_time(60)
+    assert one.visible() == {"doc.md": "one\ntwo\n"}
+    member.disk.rename("other.md", "doc.md")
+    mesh.pass_time(10)
+    assert one.visible() == member.visible()
 
 
 def test_a_reader_has_the_files_and_its_own_changes_stay_with_it_and_are_told_once() -> None:

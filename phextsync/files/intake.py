@@ -189,13 +189,16 @@ class Intake:
             return False
         self._absences.end(coordinate)
         if not self._may_write(coordinate):
-            if is_changed:
+            if is_changed and self._replica.get(coordinate, "") != file.text:
                 reason = (
                     "this machine may read it and not change it: its change stays here alone, and "
                     "nothing new is written over it; remove the file to get it as it is elsewhere"
                 )
                 self._problems.note(record.path, reason, taken.now, is_retried=False)
-            return not is_changed
+                return False
+            if is_changed:
+                self._agree(coordinate, record.path, file)
+            return True
         if is_changed:
             self._merge(coordinate, record, file, taken)
         line = self._naming.map.line_at(coordinate)
@@ -301,6 +304,8 @@ class Intake:
             marks = merged_marks(record.marks, file.marks, marks_of(line))
             lines[coordinate] = Line(coordinate, path, marks)
         if not self._name(lines, self._naming.change, taken.now):
+            for coordinate, line in lines.items():
+                self._absences.keep_odd(coordinate, line.name)
             return
         for coordinate, (record, path, file) in renamed.items():
             with self._problems.boundary(path, taken.now):
