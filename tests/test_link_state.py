@@ -1,8 +1,11 @@
 """What the core keeps of a link: nothing vouches for what it did not see, nothing stays behind."""
 
 from dataclasses import replace
+from itertools import permutations
 
-from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate
+import pytest
+
+from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
 from phextsync.store.contract import LogEntry
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.comparison import AUDIT, RANGES
@@ -10,6 +13,7 @@ from phextsync.sync.lacks import Lack
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import Compare, Entry, Goodbye, Part, Updates
 from phextsync.sync.reconcile import Parameters
+from phextsync.trust.permissions import Permissions
 from sims.attacks import Attacker
 from sims.network import PHEXT, Network
 
@@ -110,6 +114,40 @@ def test_a_comparison_does_not_vouch_for_what_its_writer_wrote_since_it_began() 
     assert writer.durable_texts()[_A] == "x"
     assert not known.comparisons.sessions[PHEXT].is_open
     assert writer.node_id not in other.core.lacking(PHEXT)[0]
+
+
+@pytest.mark.parametrize("roles", [*permutations(range(3))])
+@pytest.mark.parametrize("scrolls", [0, 40])
+def test_a_comparison_vouches_for_the_rest_where_a_peer_has_what_nobody_takes_from_it(
+    roles: tuple[int, int, int], scrolls: int
+) -> None:
+    node, other, limited = roles
+    network = Network(3)
+    reader = network.peers[limited]
+    reader.restrict(Permissions.from_uris(("phext:?read=*", f"phext:{PHEXT}?write=1.*")))
+    for peer in network.peers:
+        for i in range(scrolls):
+            peer.replica.import_text(Coordinate(1, 1, 1, 1, 1, 1, 2, 1, 1 + i), "from the start\n")
+    network.link(node, limited)
+    network.run(1)
+    network.peers[node].replica[Coordinate(7, *[1] * 8)] = "lost but for one\n"
+    while network.step():
+        pass
+    reader.commit()
+    network.crash(node)
+    network.link(node, other)
+    network.link(limited, other)
+    link = network.link(node, limited)
+    reader.replica[_A] = "by who may write it\n"
+    network.run(2)
+    core = network.peers[node].core
+    core.links[link].lazy.note_written(network.now, (PHEXT, _A))  # others told it first
+    network.run(5)
+    assert core.lacking(PHEXT, CoordinateRange.parse("1.*"))[1] == []
+    traffic = core.links[link].traffic
+    before = traffic.comparisons
+    network.run(5)
+    assert traffic.comparisons - before < 10
 
 
 def test_a_comparison_that_the_peer_cut_short_vouches_for_nothing() -> None:

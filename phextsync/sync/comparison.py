@@ -43,6 +43,7 @@ class Turn:
 
 
 _END: Final = Turn(RANGES, b"")
+_ALL_NAMED: Final = Turn(RANGES, b"", Differences([], [], [], [], has_told_all=True))
 
 
 class Comparison:
@@ -96,7 +97,7 @@ class Comparison:
             return self._answer_sketch(body)
         if form == FOUND and self._is_found_due:
             self._is_found_due = False
-            return _END if sketch.is_all(self._index, body) else self._open_ranges()
+            return _ALL_NAMED if sketch.is_all(self._index, body) else self._open_ranges()
         if form == AUDIT and len(body) >= _NONCE_BYTES and (is_first or self._is_auditing):
             return self._answer_audit(body, is_first)
         raise ProtocolError(f"expected another turn of a comparison, found form {form}")

@@ -362,6 +362,7 @@ class Comparisons:
             self._say(phext, Turn(CUT, b""))
             return
         turn = comparison.answer(message.form, message.body)
+        session.has_told_all = turn.found is not None and turn.found.has_told_all
         if turn.found is not None:
             told = blake2b(message.body, digest_size=8).digest()
             told = told if message.form == RANGES else b""  # other forms tell no fingerprints

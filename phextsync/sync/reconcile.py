@@ -49,12 +49,14 @@ class Parameters:
 @dataclass(slots=True)
 class Differences:
     """What one step found: scrolls that only we have, that only they have, that differ; and
-    whole ranges of which they have nothing."""
+    whole ranges of which they have nothing. `has_told_all`: our answer leaves nothing open, so
+    that an empty one to it says that the peer has seen all."""
 
     ours: list[Coordinate]
     theirs: list[Coordinate]
     changed: list[Coordinate]
     our_ranges: list[CoordinateRange]
+    has_told_all: bool = False
 
     @property
     def count(self) -> int:
@@ -127,6 +129,7 @@ def next_step(
         our_count, ours = _digest(index, range_, key)
         if ours[: len(payload)] != payload:
             _describe(index, range_, our_count, writer)
+    found.has_told_all = not writer.is_idle and not writer.leaves_open
     return (None if writer.is_idle else writer.finish()), found
 
 
@@ -232,6 +235,7 @@ class _Writer:
         self.parameters = parameters
         self.key = key
         self.is_idle = True
+        self.leaves_open = False  # a list is not answered
         self._parts = bytearray()
         self._at: Coordinate | None = ORIGIN
 
@@ -240,6 +244,7 @@ class _Writer:
         return len(self._parts) > self.parameters.bytes_max
 
     def fingerprint(self, range_: CoordinateRange, range_digest: bytes) -> None:
+        self.leaves_open = True
         self._range(range_, _FINGERPRINT)
         self._parts += range_digest[:_RANGE_DIGEST_BYTES]
 

@@ -11,8 +11,8 @@ class Session:
 
     `is_needed`: the digests differed. `has_found`: something differs and will be exchanged.
     `is_uneven`: something differs and stays, since a certificate does not allow it; `is_withheld`:
-    in particular, something that we have and the peer has not. `is_cut`: one side ended it before
-    everything was compared.
+    in particular, something that we have and the peer has not. `has_told_all`: our last turn left
+    nothing open. `is_cut`: one side ended it before everything was compared.
     """
 
     number: int
@@ -26,6 +26,7 @@ class Session:
     has_found: bool = False
     is_uneven: bool = False
     is_withheld: bool = False
+    has_told_all: bool = False
 
     @property
     def found_none(self) -> bool:
@@ -37,15 +38,20 @@ class Session:
 
     @property
     def is_fruitless(self) -> bool:
-        """Whether the digests differed and nothing was found: somebody made entries alike."""
-        return self.is_needed and not self.has_found and not self.is_uneven
+        """Whether the digests differed and nothing was found: somebody made entries alike. An audit
+        that went to its end says that they are not: what differs the peer may not bring."""
+        is_explained = self.has_found or self.is_uneven or (self.is_audit and self.has_told_all)
+        return self.is_needed and not is_explained
 
     @property
     def saw_all(self) -> bool:
         """Whether what it saw and did not find is the same on both sides. The peer may end an
-        audit, or a comparison whose turns it cannot send, before all is seen."""
+        audit, or a comparison whose turns it cannot send, before all is seen. Where something stays
+        different, since a certificate does not allow it, the other side may be the one to see it.
+        """
         is_whole = not (self.is_audit or self.is_cut)
-        return is_whole and (self.has_found or self.step <= 2)
+        is_known = self.has_found or self.is_uneven or self.has_told_all
+        return is_whole and (is_known or self.step <= 2)
 
     def note(self, *, is_found: bool, is_withheld: bool = False) -> None:
         """Note a difference: whether it will be exchanged, and whether the peer will lack it."""
