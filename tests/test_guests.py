@@ -705,6 +705,48 @@ def test_a_holder_that_is_behind_what_was_shown_is_passed_over() -> None:
     assert reader.replica[_B] == "old and new"
 
 
+def test_an_answer_that_another_holder_does_not_confirm_is_not_kept_fresh() -> None:
+    network = Network(3)
+    behind, ahead, reader = network.peers
+    behind.replica[_B] = "old"
+    between = network.link(0, 1)
+    network.run(1)
+    network.cut(between)
+    ahead.replica.append(_B, " and new")
+    reader.replicas.hold(PHEXT, [_ONE])
+    near, far = network.link(0, 2), network.link(1, 2)
+    network.run(1)
+    for link, seconds in ((near, 0.01), (far, 1.0)):
+        reader.core.links[link].heartbeat.round_trip_s = seconds
+    assert _fetch(network) == [True]
+    network.run(1)
+    guests = reader.replicas.guests
+    assert reader.replica[_B] == "old and new", "what both have is shown"
+    assert guests.is_stale((PHEXT, _B)), "and asked for again"
+    assert not behind.core.links[near].rights.subscribed
+    assert _fetch(network) == [True]
+    network.run(1)
+    assert guests.is_fresh((PHEXT, _B))
+    assert behind.replica[_B] == "old and new", "a reader brings it to who is behind"
+
+
+def test_an_answer_that_another_holder_confirms_costs_one_more_question() -> None:
+    network = _network(3)
+    asked: list[tuple[FetchMode, bytes]] = []
+
+    def see(_sender: Peer, _receiver: Peer, frame: bytes) -> None:
+        message = decode(frame, Limits())
+        if isinstance(message, Fetch):
+            asked.append((message.mode, message.digest))
+
+    network.on_frame = see
+    assert _fetch(network) == [True]
+    network.run(1)
+    fingerprint = network.peers[0].replica.fingerprint(_B)
+    assert asked == [(FetchMode.SUBSCRIBE, b""), (FetchMode.ONCE, fingerprint[:16])]
+    assert network.peers[-1].replicas.guests.is_fresh((PHEXT, _B))
+
+
 def test_a_scroll_whose_versions_were_watched_when_it_was_held_may_be_a_guest() -> None:
     network = _network()
     holder, reader = network.peers

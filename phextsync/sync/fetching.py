@@ -1,8 +1,12 @@
 """Fetching: scrolls that are not held here are asked for, and become guests.
 
-A guest has one host, a holder that tells of its changes. Our edits of a guest go to each linked
-holder, as all updates do. Only of a holder that was asked since its link began is it known that it
-has them on its disk: it was sent what it lacked, and acknowledges that and what came since.
+A guest has one host, a holder that tells of its changes. Another holder that is linked is asked
+whether it has the same. Where it has not, one of them is behind or does not tell the truth: the
+guest has what both told and no host, so that it is asked for again when it is read next.
+
+Our edits of a guest go to each linked holder, as all updates do. Only of a holder that was asked
+since its link began is it known that it has them on its disk: it was sent what it lacked, and
+acknowledges that and what came since.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -40,6 +44,7 @@ class Fetching:
         self._lacks = lacks
         self._questions = questions
         self._asking: dict[ScrollId, Question] = {}
+        self._confirming: dict[ScrollId, Question] = {}
         self._told: dict[ScrollId, list[Callable[[bool], None]]] = {}
         self._parked: dict[ScrollId, None] = {}  # about to leave: asked for when they have left
         self._unplaced: dict[ScrollId, None] = {}  # unsent, and nobody is there who would take it
@@ -105,6 +110,9 @@ class Fetching:
         if fetched.verdict in (Verdict.NOT_HELD, Verdict.NOT_ALLOWED):
             self._questions.ask(question)
             return
+        if self._confirming.get(scroll) is question:
+            self._take_confirmation(link, question, fetched, state)
+            return
         host = link.number if fetched.is_subscribed and counts else None
         is_enough = False
         try:
@@ -114,7 +122,41 @@ class Fetching:
                 self._questions.end(question, is_answered=True)
             else:
                 self._questions.ask(question)
+        if is_enough and host is not None:
+            self._ask_another(question, fetched.fingerprint[:DIGEST_BYTES])
         self._make_room()
+
+    def _ask_another(self, asked: Question, digest: bytes) -> None:
+        """Ask a holder that was not asked yet whether it has the same of a new guest."""
+        scroll = asked.phext, asked.range.lower
+        if scroll in self._confirming:
+            return
+
+        def message(number: int) -> Fetch:
+            return Fetch(number, *scroll, FetchMode.ONCE, digest)
+
+        def end(_: bool) -> None:
+            del self._confirming[scroll]
+
+        question = Question(asked.phext, asked.range, message, end, asked=dict(asked.asked))
+        self._confirming[scroll] = question
+        self._questions.ask(question)
+
+    def _take_confirmation(
+        self, link: Link, question: Question, fetched: Fetched, state: bytes
+    ) -> None:
+        """Another holder tells what it has: where that is something else, the guest is stale."""
+        scroll = question.phext, question.range.lower
+        host, ours = self._guests.host(scroll), self._replicas.phext(scroll[0])
+        is_same = fetched.verdict is Verdict.SAME or fetched.fingerprint == ours.fingerprint(
+            scroll[1]
+        )
+        try:
+            if host is not None and not is_same:
+                self._take(link, scroll, fetched, state, None)
+                self._unsubscribe(self._links[host], scroll)
+        finally:
+            self._questions.end(question, is_answered=True)
 
     def _take(
         self, link: Link, scroll: ScrollId, fetched: Fetched, state: bytes, host: int | None
