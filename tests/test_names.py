@@ -5,6 +5,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pathspec import GitIgnoreSpec
 
 from phextsync.edits import apply_edits
 from phextsync.errors import CoordinateError, PhextsyncError
@@ -271,3 +272,39 @@ def test_patterns_are_those_of_a_gitignore() -> None:
 def test_a_pattern_that_is_none_is_named() -> None:
     with pytest.raises(PhextsyncError, match="expected patterns as in a"):
         Ignoring("!\n")
+
+
+_globs = st.lists(
+    st.sampled_from(["a", "b", ".", "(", "*", "*", "?", "/", "**", "/**/", "[ab]", "[]b]", r"\*"]),
+    min_size=1,
+    max_size=9,
+).map("".join)
+_few_letters = st.lists(st.text("ab*(]", min_size=1, max_size=5), min_size=1, max_size=5).map(
+    "/".join
+)
+
+
+@given(_globs, _few_letters, st.booleans())
+def test_a_pattern_covers_what_it_covers_in_a_gitignore(
+    pattern: str, path: str, is_folder: bool
+) -> None:
+    try:
+        spec = GitIgnoreSpec.from_lines([pattern])
+    except ValueError:
+        return
+    path = f"{path}/" if is_folder else path
+    wanted = spec.check_file(path).include
+    assert Ignoring(pattern).covers(path.rstrip("/"), is_folder=is_folder) == bool(wanted)
+
+
+@pytest.mark.parametrize("pattern", ["*a" * 50 + "*b", "**/*a*/" * 50 + "b", "*[ab]?" * 50 + "*c"])
+def test_a_pattern_with_many_stars_takes_no_time(pattern: str) -> None:
+    ignoring = Ignoring(pattern)
+    assert not ignoring.covers("a" * 250 + "d")
+    assert not ignoring.covers("/".join(["a"] * 1000))
+    assert ignoring.covers("/".join(["a" * 200] * 60 + ["b"])) == ("/" in pattern)
+
+
+def test_no_class_of_characters_has_a_slash() -> None:
+    assert Ignoring("a[!b]c").covers("axc")
+    assert not Ignoring("a[!b]c").covers("a/c")
