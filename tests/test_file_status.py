@@ -64,6 +64,11 @@ def test_times_are_those_of_the_wall() -> None:
     assert "last written by a merge at 2027-01-1" in _shown(row)
 
 
+def test_a_line_of_the_map_that_is_refused_is_told_by_its_beginning() -> None:
+    row = _row(replace(_WELL, refused_lines=(("what?" + "x" * 1000, "expected a coordinate"),)))
+    assert row.refused_lines == (("what?" + "x" * 75 + "...", "expected a coordinate"),)
+
+
 def test_of_many_files_that_are_left_alone_the_first_are_shown_and_all_are_counted() -> None:
     left = tuple((f"{i}.md", "the disk is full", 0.0) for i in range(3000))
     row = _row(replace(_WELL, left_alone=left))

@@ -12,6 +12,7 @@ from phextsync.files.bindings import Bound
 
 _ROWS_MAX: Final = 1000
 _SHOWN: Final = 5
+_LINE_MAX: Final = 80  # characters of what others wrote into a map
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def row_of(bound: Bound, status: BindingStatus | None, now_ms: int) -> Directory
         conflicts=found.conflicts,
         last_merge_ms=None if last_s is None else wall_ms(last_s),
         reasons=_reasons(found, wall_ms),
-        refused_lines=tuple(map(tuple, found.refused_lines[:_ROWS_MAX])),
+        refused_lines=tuple((_cut(line), why) for line, why in found.refused_lines[:_ROWS_MAX]),
         other_paths=tuple(map(tuple, found.moved[:_ROWS_MAX])),
         excess=tuple(map(tuple, found.excess[:_ROWS_MAX])),
     )
@@ -143,6 +144,10 @@ def reasons_of(row: DirectoryRow) -> Iterator[str]:
         yield f"{where}: {more:,} more files are refused or left alone"
     for line, why in row.refused_lines:
         yield f"{where}: line of its map refused: {line}: {why}"
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LINE_MAX else f"{line[:_LINE_MAX]}..."
 
 
 def _reason(each: LeftAlone) -> str:
