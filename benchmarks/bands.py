@@ -23,7 +23,7 @@ COUNTED: Final = {
     "reconnect_bytes@1e4": 5000,
     "edit_wire_bytes": 75,
     "edit_calls_writer": 140,
-    "edit_calls_reader": 145,
+    "edit_calls_reader": 125,
     "commit_calls": 295,
     "six_overhead_ratio": 1.03,
     "flood_lost": 0,

@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phextsync.errors import ProtocolError
-from phextsync.index import EVERYTHING, ORIGIN, cbor_items, cbor_size
+from phextsync.index import EVERYTHING, ORIGIN, cbor_items, cbor_live, cbor_size
 from phextsync.phext_names import is_phext_name
 from phextsync.sync.codec import KINDS, decode, encode
+from phextsync.sync.fields import Fields, load_array
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import (
     PROTOCOL_MINOR,
+    TIME_MS_MAX,
     Acknowledge,
     Ask,
     Changed,
@@ -57,6 +59,7 @@ from phextsync.sync.messages import (
 from tests.strategies import coordinates, ranges
 
 _LIMITS = Limits()
+_LIVE = next(number for number, kind in enumerate(KINDS) if kind.message is Live)
 _PROTOCOL = (Path(__file__).parents[1] / "docs" / "reference" / "protocol.md").read_text()
 _ids = st.binary(min_size=16, max_size=16)
 _digests = st.binary(max_size=16)
@@ -80,6 +83,14 @@ _notices = st.builds(
     _names,
     _facts,
 )
+_lives = st.builds(
+    Live,
+    _names,
+    st.lists(
+        st.tuples(coordinates, st.binary(max_size=50), st.integers(0, TIME_MS_MAX - 1)), max_size=4
+    ).map(tuple),
+)
+
 _KINDS: tuple[st.SearchStrategy[Message], ...] = (
     st.builds(Leave, _names, _numbers, _held),
     st.builds(Keep, _names, _numbers, _held),
@@ -149,13 +160,7 @@ _KINDS: tuple[st.SearchStrategy[Message], ...] = (
         st.lists(_summaries, max_size=3).map(tuple),
         st.integers(0, 2**62 - 1),
     ),
-    st.builds(
-        Live,
-        _names,
-        st.lists(
-            st.tuples(coordinates, st.binary(max_size=50), st.integers(0, 2**62 - 1)), max_size=4
-        ).map(tuple),
-    ),
+    _lives,
     st.builds(Summary, _summaries),
     st.builds(Compare, _names, _numbers, _numbers, st.integers(0, 255), st.binary(max_size=50)),
     st.builds(
@@ -203,6 +208,31 @@ def test_a_frame_with_a_byte_changed_is_read_or_refused_and_nothing_else(
     frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
     with suppress(ProtocolError):
         decode(bytes(frame), _LIMITS)
+
+
+@given(_lives, st.lists(st.tuples(st.integers(0), st.integers(0, 255)), max_size=2), st.integers(0))
+def test_updates_are_read_in_one_pass_as_a_whole_reader_reads_them(
+    message: Live, damage: list[tuple[int, int]], cut: int
+) -> None:
+    limits = Limits(entries_max=3, name_bytes_max=9)
+    frame = bytearray(encode(message))
+    for place, byte in damage:
+        frame[place % len(frame)] = byte
+    for data in (bytes(frame), bytes(frame[: cut % len(frame)]), bytes(frame) + b"\0"):
+        found = cbor_live(data, _LIVE, 9, 3, TIME_MS_MAX - 1)
+        is_named = found is not None and is_phext_name(found[0])
+        assert (Live(*found) if found and is_named else None) == _whole_live(data, limits)
+
+
+def _whole_live(data: bytes, limits: Limits) -> Message | None:
+    with suppress(ProtocolError):
+        array = load_array(data)
+        if array[0] == _LIVE and type(array[0]) is int:
+            fields = Fields(array, limits)
+            message = KINDS[_LIVE].read(fields)
+            fields.end()
+            return message
+    return None
 
 
 @given(_messages, st.data())

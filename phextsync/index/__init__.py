@@ -23,7 +23,7 @@ try:
         update_clock,
         update_version,
     )
-    from phextsync.index._cbor import cbor_array, cbor_bytes, cbor_items, cbor_size
+    from phextsync.index._cbor import cbor_array, cbor_bytes, cbor_items, cbor_live, cbor_size
     from phextsync.index._coordinate import (
         EVERYTHING,
         ORIGIN,
@@ -52,6 +52,7 @@ __all__ = [
     "cbor_array",
     "cbor_bytes",
     "cbor_items",
+    "cbor_live",
     "cbor_size",
     "check_update",
     "check_version",

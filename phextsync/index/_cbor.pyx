@@ -7,7 +7,7 @@ read here, in a fraction of its time. What is read may come from a peer: reading
 end, and an array takes no more memory than bytes are there for its items.
 """
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from cpython.bool cimport PyBool_Check
@@ -17,6 +17,8 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_S
 from cpython.long cimport PyLong_AsUnsignedLongLong
 from cpython.ref cimport Py_INCREF
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
+
+from phextsync.index._coordinate import Coordinate
 
 cdef enum:
     UNSIGNED = 0
@@ -32,6 +34,7 @@ cdef enum:
     NULL_ITEM = 0xF6
     DOUBLE = 0xFB
     DEPTH_MAX = 6  # of arrays
+    KEY_BYTES = 12
 
 
 cdef struct Reader:
@@ -124,6 +127,64 @@ def cbor_array(bytes data not None):
     except UnicodeDecodeError:
         return None
     return value if is_plain and reader.at == reader.end and type(value) is list else None
+
+
+cdef bint read_head_of(Reader* reader, int wanted, uint64_t size_max, uint64_t* size) noexcept nogil:
+    """Read the head of an item of a kind that is no larger. False where there is another one."""
+    cdef int kind = 0
+    return read_head(reader, &kind, size) and kind == wanted and size[0] <= size_max
+
+
+cdef bytes read_bytes(Reader* reader, uint64_t size):
+    cdef const uint8_t* start = reader.at
+    reader.at += size
+    return PyBytes_FromStringAndSize(<const char*>start, <Py_ssize_t>size)
+
+
+cdef tuple read_entry(Reader* reader, uint64_t time_max):
+    """Return coordinate, update and time; None where there is something else."""
+    cdef uint64_t size = 0
+    cdef bytes short_key, update
+    if not read_head_of(reader, BYTES, KEY_BYTES, &size):
+        return None
+    short_key = read_bytes(reader, size)
+    if not read_head_of(reader, BYTES, UINT64_MAX, &size):
+        return None
+    update = read_bytes(reader, size)
+    if not read_head_of(reader, UNSIGNED, time_max, &size):
+        return None
+    return Coordinate.from_short_key(short_key), update, size
+
+
+def cbor_live(
+    bytes data not None, uint64_t kind, uint64_t name_max, uint64_t count_max, uint64_t time_max
+):
+    """Return name and entries of `[kind, name, [short key, update, time, ...]]` within the limits:
+    bytes of the name, how many entries, the last time. None where `data` is anything else."""
+    cdef Reader reader
+    cdef uint64_t size = 0
+    cdef list entries = []
+    open_reader(&reader, data)
+    if not read_head_of(&reader, ARRAY, 3, &size) or size < 3:
+        return None
+    if not read_head_of(&reader, UNSIGNED, kind, &size) or size < kind:
+        return None
+    if not read_head_of(&reader, TEXT, name_max, &size):
+        return None
+    try:
+        phext = PyUnicode_DecodeUTF8(<const char*>reader.at, <Py_ssize_t>size, NULL)
+        reader.at += size
+        if not read_head_of(&reader, ARRAY, 3 * count_max, &size) or size % 3:
+            return None
+        while size > 0:
+            entry = read_entry(&reader, time_max)
+            if entry is None:
+                return None
+            entries.append(entry)
+            size -= 3
+    except ValueError:  # of a text that is no UTF-8, or a key that is no coordinate's
+        return None
+    return (phext, tuple(entries)) if reader.at == reader.end else None
 
 
 def cbor_items(bytes data not None):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final, TypeVar, cast
 
 from phextsync.errors import ProtocolError
-from phextsync.index import Coordinate, cbor_bytes, cbor_items
+from phextsync.index import Coordinate, cbor_bytes, cbor_items, cbor_live
+from phextsync.phext_names import is_phext_name
 from phextsync.sync import codec_of_questions as questions
 from phextsync.sync.fields import Fields, load_array, ranges_written
 from phextsync.sync.limits import Limits
@@ -60,6 +61,7 @@ from phextsync.trust.certificates import NODE_ID_BYTES
 M = TypeVar("M", bound=Message)
 
 _KINDS_MAX: Final = 256
+_TIME_MS_LAST: Final = TIME_MS_MAX - 1
 
 
 def encode(message: Message) -> bytes:
@@ -70,9 +72,12 @@ def encode(message: Message) -> bytes:
 
 def decode(frame: bytes, limits: Limits) -> Message | Unknown:
     """Read one frame. ProtocolError says what was expected and what was found."""
-    # An item takes a byte at least.
-    items = cbor_items(frame) if len(frame) > limits.items_max else 0
-    if items > limits.items_max:
+    if len(frame) <= limits.items_max:  # an item takes a byte at least
+        # As nearly always, in one pass; for all else it is known below what is wrong.
+        live = cbor_live(frame, _LIVE, limits.name_bytes_max, limits.entries_max, _TIME_MS_LAST)
+        if live is not None and is_phext_name(live[0]):
+            return Live(*live)
+    elif (items := cbor_items(frame)) > limits.items_max:
         raise ProtocolError(f"expected at most {limits.items_max} items in a frame, found {items}")
     array = load_array(frame)
     kind = array[0]
@@ -203,7 +208,6 @@ def _read_live(fields: Fields) -> Live:
         raise ProtocolError(f"expected entries of 3 items each, found {len(flat)} items")
     entries: list[tuple[Coordinate, bytes, int]] = []
     for short_key, update, time_ms in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
-        # As `Fields` checks them, without its calls: most of what a node receives comes here.
         if type(short_key) is not bytes or type(update) is not bytes:
             found = f"{type(short_key).__name__} and {type(update).__name__}"
             raise ProtocolError(f"expected a short key and an update as bytes, found {found}")
@@ -417,3 +421,4 @@ KINDS: Final = (
 """In the order of their numbers."""
 
 _NUMBERS: Final = {kind.message: number for number, kind in enumerate(KINDS)}
+_LIVE: Final = _NUMBERS[Live]
