@@ -32,6 +32,8 @@
 * `intake`: what files say about their scrolls, and which file was renamed
 * `settling`: whether what was about to happen to a file has, after a crash
 * `output`: makes files what their scrolls are
+* `scope`: which files and scrolls a round has to look at
+* `missing`: which files are gone, or have another at their path
 * `binding`: a directory and a range of scrolls that are the same
 * `bindings`: which directories of this machine are bound
 * `finding`: which scroll is meant by the path of a file

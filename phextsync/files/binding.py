@@ -27,15 +27,15 @@ from phextsync.files.directory import Directory
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.intake import Intake, Taken
 from phextsync.files.late import LateChange
-from phextsync.files.markers import MARKER_FILE
 from phextsync.files.merging import Merging
+from phextsync.files.missing import Missing
 from phextsync.files.naming import Naming
-from phextsync.files.output import Output, is_moving
+from phextsync.files.output import Output
 from phextsync.files.problems import Problems
-from phextsync.files.reading import File, Found, Gone, Trouble, is_nothing
-from phextsync.files.records import Record, Records, digest_of
-from phextsync.files.renamed import displaced
+from phextsync.files.reading import Found, Gone, Trouble, is_nothing
+from phextsync.files.records import Records, digest_of
 from phextsync.files.safekeeping import Safekeeping
+from phextsync.files.scope import Scope
 from phextsync.files.todo import Runner, Todo
 from phextsync.files.unseen import Unseen
 from phextsync.index import Coordinate, CoordinateRange
@@ -93,20 +93,20 @@ class Binding:
         a node is called. `news` gives paths and scrolls that changed during a round; `on_progress`
         is told how many files and scrolls of how many a round has been through."""
         replica, may_write = replicas.open(phext), partial(replicas.author.may_write, phext)
-        self.range = range_
         self.problems = Problems()
         self.conflicts = ConflictLog(replicas, binding_id, name_of)
         self.records = Records(replicas, binding_id, directory.abilities)
         self.naming = Naming(replica, range_, directory.abilities, is_apart)
-        self._replica = replica
         self._directory = directory
         self._run = run
         self._is_whole = is_whole
         self._is_checkout_moving = is_checkout_moving
         self._news = news
         self._on_progress = on_progress
-        self._may_write = may_write
         self._absences, self._todo = Absences(), Todo()
+        seen = self.naming, self.records, self._absences, self.problems, self._todo, directory
+        self._scope = Scope(replica, range_, *seen, may_write=may_write)
+        self._missing = Missing(self.records, self._absences, self._scope, directory, run)
         self._unseen = Unseen(replicas, phext, self.records, is_apart)
         self._merging = Merging(replica, is_apart, directory.preset)
         self._safekeeping = Safekeeping(replica, self.records, directory, run)
@@ -159,17 +159,7 @@ class Binding:
         for path in self._left_alone.difference(scan.left_alone):
             self.problems.solve(path)
         self._left_alone = frozenset(scan.left_alone)
-        marks, records = scan.marks, self.records
-        paths = [
-            path
-            for path, mark in marks.items()
-            if (r := records.get(records.at(path))) is None or r.mark != mark or r.is_racy
-        ]
-        gone = [c for c in records if (r := records.get(c)) and r.digest and r.path not in marks]
-        changed = [c for c in self._all_scrolls() if self._is_changed(c)]
-        odd = [path for path in scan.left_alone if not path.endswith("/")] if gone else []
-        odd += [p.path for p in self.problems if p.due is None and p.path not in marks]
-        return [*paths, *odd], [*gone, *changed]
+        return self._scope.differing(scan)
 
     async def round(
         self,
@@ -190,10 +180,10 @@ class Binding:
         self._unseen.look(now, self.conflicts.writers, self._is_whole)
         is_whole = self.records.has_shared and self._is_whole()
         await self._take_late_changes(now)
-        known, unknown = self._concerned(paths, coordinates, now)
+        known, unknown = self._scope.concerned(paths, coordinates, now)
         await self._take_rules(known, unknown, now)
-        await self._find_missing(known, now)
-        await self._find_displaced(known, unknown, now)
+        await self._missing.find(known, now)
+        await self._missing.find_displaced(known, unknown, now)
         done, of = 0, len(known) + len(unknown)
         for strangers in _portions(unknown):  # first: one may be a file that seems to be gone
             self._on_progress(done, of)
@@ -221,7 +211,7 @@ class Binding:
     async def _confirm_earlier(self, confirmed_ns: int, now: float) -> None:
         """Confirm what was held when the node ended, and what was gone at a time since then."""
         await self._check(now)
-        held = {r.path: c for c in self.records if (r := self._held(c)) is not None}
+        held = {r.path: c for c in self.records if (r := self._scope.held(c)) is not None}
         for path in await self._run(self._directory.gone_since, list(held), confirmed_ns):
             self._absences.note(held[path], True, now)
         self.confirm(confirmed_ns)
@@ -252,132 +242,6 @@ class Binding:
             tuple(self._output.excess()),
         )
 
-    # -- which files and scrolls -------------------------------------------------------------
-
-    def _all_scrolls(self) -> Iterator[Coordinate]:
-        yield from self.records
-        for coordinate in self._replica.coordinates(self.range):
-            if self.records.get(coordinate) is None:
-                yield coordinate
-
-    def _is_changed(self, coordinate: Coordinate) -> bool:
-        """Whether a scroll is not what its file held, or its path another."""
-        record = self.records.get(coordinate)
-        if record is None:
-            return True
-        if record.intent is not None or self._has_to_move(coordinate):
-            return True
-        if not record.digest:
-            return self._replica.size(coordinate) > 0
-        line = self.naming.map.line_at(coordinate)
-        if line is not None and line.marks != record.line_marks:
-            return True
-        return self._replica.fingerprint(coordinate) != record.fingerprint
-
-    def _has_to_move(self, coordinate: Coordinate) -> bool:
-        """Whether a file does not lie where its name says."""
-        record, path = self.records.get(coordinate), self.naming.layout.path_of(coordinate)
-        return record is not None and path is not None and path != record.path
-
-    def _place_at(self, path: str) -> Coordinate | None:
-        """Return the scroll whose file is, or is to be, at a path."""
-        coordinate = self.records.at(path)
-        if coordinate is not None:
-            return coordinate
-        coordinate = self.naming.layout.at(path)
-        return coordinate if coordinate is None or self.records.get(coordinate) is None else None
-
-    def _path_of(self, coordinate: Coordinate) -> str | None:
-        """Return where a scroll's file was last seen, or is to be."""
-        record = self.records.get(coordinate)
-        return self.naming.layout.path_of(coordinate) if record is None else record.path
-
-    def _concerned(
-        self, paths: Iterable[str], coordinates: Iterable[Coordinate], now: float
-    ) -> tuple[dict[Coordinate, None], dict[str, None]]:
-        """Return the scrolls that a round has to look at, and the paths that belong to none. What
-        was about to happen to a file has to be settled first."""
-        more_paths, more_coordinates = self._todo.take()
-        changed = {*coordinates, *more_coordinates, *self._absences.take_held_up()}
-        changed |= self.naming.follow(changed, now)
-        map_coordinate = self.naming.map.map_coordinate
-        if self._may_write(map_coordinate):
-            self.naming.tidy()
-        changed = {c for c in changed if c in self.range and c != map_coordinate}
-        # What has to move comes first: it may lie in the way of others.
-        known = dict.fromkeys(sorted(changed, key=lambda c: (not self._has_to_move(c), c)))
-        unknown: dict[str, None] = {}
-        for path in (*paths, *more_paths, *self.problems.due(now)):
-            coordinate = self._place_at(path)
-            if coordinate is not None:
-                known[coordinate] = None
-            elif path and path != MARKER_FILE and not path.endswith("/"):
-                unknown[path] = None
-        absent = *self._absences, *self._absences.unsure
-        known.update(dict.fromkeys([*absent, *self._below(unknown)]))
-        for coordinate in self.records.unsettled:
-            known.pop(coordinate, None)
-        return known, unknown
-
-    def _below(self, paths: Iterable[str]) -> Iterator[Coordinate]:
-        """Give the scrolls whose files were seen below paths that were folders: of a folder that
-        is gone, or a file now, no more may be heard."""
-        folders = tuple(f"{path}/" for path in paths if self.naming.layout.has_folder(path))
-        for coordinate in self.records if folders else ():
-            record = self.records.get(coordinate)
-            if record is not None and record.path.startswith(folders):
-                yield coordinate
-
-    async def _find_missing(self, known: Iterable[Coordinate], now: float) -> None:
-        """Note which files are gone, before anything that appeared is taken for new."""
-        held = {c: r for c in known if (r := self._held(c)) is not None}
-        absent = *self._absences, *self._absences.unsure
-        for coordinate in [c for c in absent if self._held(c) is None]:
-            self._absences.end(coordinate)
-        paths = [record.path for record in held.values()]
-        gone = await self._run(self._directory.gone, paths) if paths else {}
-        for coordinate, record in held.items():
-            self._absences.note(coordinate, gone.get(record.path), now)
-
-    async def _find_displaced(
-        self, known: Iterable[Coordinate], unknown: dict[str, None], now: float
-    ) -> None:
-        """Note which files are gone though another lies at their path; that is `unknown` then. What
-        lies where a scroll's file is to be may be one that is gone."""
-        new = [p for c in known if self.records.get(c) is None and (p := self._path_of(c))]
-        strangers = [path for path in (*unknown, *new) if not self._is_left_alone(path)]
-        if self._absences.missing:
-            unknown.update(dict.fromkeys(new))
-        held = {c: r for c in known if (r := self._held(c)) is not None and r.path != IGNORE_FILE}
-        held = {c: r for c, r in held.items() if not self._absences.is_missing(c)}
-        if not held or not (strangers or any(c in self._absences for c in held)):
-            return
-        paths = [record.path for record in held.values()]
-        found = await self._run(self._directory.read, [*paths, *strangers])
-        files = {path: file for path in strangers if isinstance(file := found[path], File)}
-        for coordinate in displaced(self.records, self._absences, held, found, files, now):
-            self._absences.displace(coordinate, now)
-            unknown.update(dict.fromkeys([held[coordinate].path, *new]))
-
-    def _held(self, coordinate: Coordinate) -> Record | None:
-        """Return the record of a file that this machine has had and that is not left alone, or was
-        not when it went: it may have another name now."""
-        record = self.records.get(coordinate)
-        if record is None or not record.digest:
-            return None
-        was_followed = self._absences.is_missing(coordinate)
-        was_followed = was_followed or self._directory.root.was_followed(record.path)
-        return record if was_followed or not self._is_left_alone(record.path) else None
-
-    def _is_left_alone(self, path: str) -> bool:
-        return self._directory.root.is_ignored(path) and not is_moving(path)
-
-    def _is_scroll_left_alone(self, coordinate: Coordinate, path: str) -> bool:
-        """Whether a scroll's file at a path is left alone: it is ignored, and not to move to where
-        it would not be."""
-        wanted = self.naming.layout.path_of(coordinate) or path
-        return self._is_left_alone(path) and self._is_left_alone(wanted)
-
     # -- parts of a round --------------------------------------------------------------------
 
     async def _check(self, now: float) -> bool:
@@ -399,9 +263,9 @@ class Binding:
         """Look at what changed during a long round: nobody has to wait for all of it."""
         paths, coordinates = self._news()
         if paths or coordinates:
-            known, unknown = self._concerned(paths, coordinates, now)
-            await self._find_missing(known, now)
-            await self._find_displaced(known, unknown, now)
+            known, unknown = self._scope.concerned(paths, coordinates, now)
+            await self._missing.find(known, now)
+            await self._missing.find_displaced(known, unknown, now)
             await self._some([], [*unknown], now)
             await self._some([*known], [], now)
 
@@ -421,24 +285,24 @@ class Binding:
         self, known: dict[Coordinate, None], unknown: dict[str, None], now: float
     ) -> None:
         """Let what to ignore take effect before anything else that came with it."""
-        coordinate = self._place_at(IGNORE_FILE)
+        coordinate = self._scope.place_at(IGNORE_FILE)
         if coordinate in known or IGNORE_FILE in unknown:
             coordinates = [c for c in known if c == coordinate]
-            await self._find_missing(known, now)  # by the rules that held until now
+            await self._missing.find(known, now)  # by the rules that held until now
             await self._some(coordinates, [path for path in unknown if path == IGNORE_FILE], now)
             unknown.pop(IGNORE_FILE, None)
             for each in coordinates:
                 del known[each]
             await self._check(now)
             for problem in list(self.problems):
-                if self._is_left_alone(problem.path):
+                if self._scope.is_left_alone(problem.path):
                     self.problems.solve(problem.path)
 
     async def _some(self, known: list[Coordinate], unknown: list[str], now: float) -> None:
         """Read files, do what was done to them to their scrolls, and write what they lack."""
         self._forget_deleted(known)
-        places = {c: path for c in known if (path := self._path_of(c)) is not None}
-        for coordinate in [c for c, p in places.items() if self._is_scroll_left_alone(c, p)]:
+        places = {c: path for c in known if (path := self._scope.path_of(c)) is not None}
+        for coordinate in [c for c, p in places.items() if self._scope.is_scroll_left_alone(c, p)]:
             self._absences.give_up(coordinate, now)
             del places[coordinate]
         for coordinate, path in list(places.items()):
@@ -452,12 +316,12 @@ class Binding:
                     self._todo.finish(each)
             elif other is None and self._absences.lets_wait(path, coordinate):
                 del places[coordinate]  # what lies there was renamed, and counts first
-        strangers = [path for path in unknown if not self._is_left_alone(path)]
+        strangers = [path for path in unknown if not self._scope.is_left_alone(path)]
         if not places and not strangers:
             return
         found = await self._run(self._directory.read, [*places.values(), *strangers])
         for coordinate, path in places.items():
-            is_unseen = self._is_left_alone(path) and coordinate not in self._absences
+            is_unseen = self._scope.is_left_alone(path) and coordinate not in self._absences
             if is_unseen and is_nothing(found[path]):
                 self.records.forget(coordinate)  # it went unseen: it is written at its new path
             elif self._is_another(coordinate, found[path]):
@@ -475,7 +339,7 @@ class Binding:
         nothing of them."""
         for coordinate in coordinates:
             record = self.records.get(coordinate)
-            if record is not None and not record.digest and self._has_to_move(coordinate):
+            if record is not None and not record.digest and self._scope.has_to_move(coordinate):
                 self.records.forget(coordinate)
 
     def _is_another(self, coordinate: Coordinate, found: Found) -> bool:
