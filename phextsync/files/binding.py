@@ -137,6 +137,8 @@ class Binding:
             await self._confirm_earlier(confirmed_ns, now)
         self.naming.load(now)
         await self.rescan(now)
+        if self._todo:  # what was seen once
+            await self.round((), (), now)
         self._absences.forget_guises()
         self._is_first = False
 
@@ -320,6 +322,10 @@ class Binding:
         if not places and not strangers:
             return
         found = await self._run(self._directory.read, [*places.values(), *strangers])
+        new = [c for c, path in places.items() if self._missing.has_just_come(c, found[path])]
+        for coordinate in new:
+            self._todo.finish(coordinate)
+            del found[places.pop(coordinate)]
         for coordinate, path in places.items():
             is_unseen = self._scope.is_left_alone(path) and coordinate not in self._absences
             if is_unseen and is_nothing(found[path]):

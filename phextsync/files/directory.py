@@ -20,7 +20,7 @@ from typing import Final
 
 from phextsync.errors import PhextsyncError
 from phextsync.files.drafts import aside_of, draft_of, is_draft
-from phextsync.files.filesystem import FileSystem
+from phextsync.files.filesystem import FileSystem, Status
 from phextsync.files.late import LateWriters
 from phextsync.files.markers import MARKER_FILE, Marker
 from phextsync.files.modes import mode_marked, mode_with
@@ -34,6 +34,7 @@ from phextsync.files.reading import (
     Reader,
     Trouble,
     Ways,
+    is_unlike,
     mark_of,
     marks_of,
     refused,
@@ -97,6 +98,12 @@ class Directory:
         gone = self._reader.gone(paths)
         self.root.confirm()
         return gone
+
+    def changed(self, marks: Mapping[str, Mark | None]) -> list[str]:
+        """Return the paths at which files have other marks than these."""
+        changed = self._reader.changed(marks)
+        self.root.confirm()
+        return changed
 
     def gone_since(self, paths: Iterable[str], time_ns: int) -> list[str]:
         """Return the paths at which no file is and none was since a time, as far as that can be
@@ -262,15 +269,36 @@ class Directory:
         if status is None or not status.is_file:
             self._files.exchange(draft.path, write.path)  # a folder, or a link: not ours to move
             return Changed()
+        if self._is_another(write, draft.path, status) and self._give_back(write, draft):
+            return Changed()
         late = self._look_after(write, draft.path, now)
         return self._placed(write, draft, late)
+
+    def _is_another(self, write: Write, path: str, status: Status) -> bool:
+        """Whether the file that was replaced is not the one that was read, nor like it: that may
+        have got another name at this moment."""
+        if write.expected is None or status.inode == write.expected.mark.inode:
+            return False
+        found = self._reader.read_file(path)
+        return isinstance(found, File) and is_unlike(write.expected.text, found.text)
+
+    def _give_back(self, write: Write, draft: Draft) -> bool:
+        """Let a file have the place again that a draft has; False when somebody changed what lies
+        there meanwhile."""
+        self._files.exchange(draft.path, write.path)
+        status = self._files.status(draft.path)
+        numbers = (draft.inode, draft.size, draft.time_ns)
+        if status is not None and (status.inode, status.size, status.time_ns) == numbers:
+            return True
+        self._files.exchange(draft.path, write.path)
+        return False
 
     def _put_over(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
         """Replace a file where two cannot change places: it goes aside first, or what somebody puts
         there at this moment would be written over unseen."""
         aside = aside_of(write.path)
         self.moves.discard(aside)
-        if not self._set_aside(write.path, aside):
+        if not self._set_aside(write, aside):
             return Changed()
         try:
             is_put = self.moves.put_new(draft.path, write.path)
@@ -284,19 +312,20 @@ class Directory:
 
     def _take_away(self, write: Write, draft: Draft, now: float) -> Placed | Changed:
         """Remove a file: away from its path first, then looked at."""
-        if not self._set_aside(write.path, draft.path):
+        if not self._set_aside(write, draft.path):
             return Changed()
         late = self._look_after(write, draft.path, now)
         return Placed(None, late=late)
 
-    def _set_aside(self, path: str, aside: str) -> bool:
-        """Let a file lie elsewhere; say whether it is one."""
-        self._files.rename(path, aside)
+    def _set_aside(self, write: Write, aside: str) -> bool:
+        """Let a file lie elsewhere; say whether it is one, and not another than was read."""
+        self._files.rename(write.path, aside)
         status = self._files.status(aside)
-        if status is not None and status.is_file:
-            return True
-        self._files.rename(aside, path)  # a folder, or a link: not ours to move
-        return False
+        if status is None or not status.is_file:
+            self._files.rename(aside, write.path)  # a folder, or a link: not ours to move
+            return False
+        is_another = self._is_another(write, aside, status)
+        return not (is_another and self.moves.put_new(aside, write.path))
 
     def _look_after(
         self, write: Write, path: str, now: float, *, is_done: bool = True
@@ -426,6 +455,16 @@ class Directory:
             with suppress(OSError):
                 self.moves.discard(draft)
             self.moves.tidy_up(draft)
+
+    def remove(self, path: str) -> Trouble | None:
+        """Remove a file for good, also if the power goes; return why that cannot be done."""
+        try:
+            self.moves.discard(path)
+            self._files.sync_folder(path.rpartition("/")[0])
+        except OSError as error:
+            return refused(error)
+        self.moves.tidy_up(path)
+        return None
 
     def close(self) -> None:
         """Look at replaced files no more."""

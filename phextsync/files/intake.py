@@ -288,13 +288,30 @@ class Intake:
                 continue
             is_due = self._absences.is_due(coordinate, taken.now)
             if not is_due or self._gone_below(path, but=coordinate) is not None:
-                self._absences.wait(path, coordinate)  # the old one may come back
-                self._absences.see(coordinate, Guise(path, file.mark.inode, file.text))
+                self._wait(path, coordinate, file)  # the old one may come back
                 continue
             with self._problems.boundary(path, taken.now):
                 check_name(path)
                 renamed[coordinate] = record, path, file
+        while (early := self._to_an_old_place(renamed)) is not None:
+            _, path, file = renamed.pop(early)
+            self._wait(path, early, file)
         self._rename(renamed, taken)
+
+    def _wait(self, path: str, coordinate: Coordinate, file: File) -> None:
+        """Let a file that was renamed, as it seems, wait until that counts."""
+        self._absences.wait(path, coordinate)
+        self._absences.see(coordinate, Guise(path, file.mark.inode, file.text))
+
+    def _to_an_old_place(
+        self, renamed: Mapping[Coordinate, tuple[Record, str, File]]
+    ) -> Coordinate | None:
+        """Return a file that lies where another lay that is renamed too, and later."""
+        for coordinate, (_, path, _) in renamed.items():
+            other = self._records.at(path)
+            if other is not None and other != coordinate and other not in renamed:
+                return coordinate
+        return None
 
     def _rename(self, renamed: Mapping[Coordinate, tuple[Record, str, File]], taken: Taken) -> None:
         """Give scrolls the names that their files have now."""

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from phextsync.files.absences import Absences
 from phextsync.files.directory import Directory
 from phextsync.files.ignoring import IGNORE_FILE
-from phextsync.files.reading import File
-from phextsync.files.records import Records
-from phextsync.files.renamed import displaced
+from phextsync.files.reading import File, Found
+from phextsync.files.records import Record, Records
+from phextsync.files.renamed import displaced, is_another
 from phextsync.files.scope import Scope
 from phextsync.files.todo import Runner
 from phextsync.index import Coordinate
@@ -31,6 +31,7 @@ class Missing:
         self._scope = scope
         self._directory = directory
         self._run = run
+        self._new: dict[Coordinate, int] = {}  # the numbers of files that were found once
 
     async def find(self, known: Iterable[Coordinate], now: float) -> None:
         """Note which files are gone, before anything that appeared is taken for new."""
@@ -52,15 +53,34 @@ class Missing:
         strangers = [path for path in (*unknown, *new) if not self._scope.is_left_alone(path)]
         if self._absences.missing:
             unknown.update(dict.fromkeys(new))
-        held = {
-            c: r for c in known if (r := self._scope.held(c)) is not None and r.path != IGNORE_FILE
-        }
+        held = {c: r for c in known if (r := self._followed(c)) is not None}
         held = {c: r for c, r in held.items() if not self._absences.is_missing(c)}
-        if not held or not (strangers or any(c in self._absences for c in held)):
+        marks = {record.path: record.mark for record in held.values()}
+        changed = await self._run(self._directory.changed, marks) if marks else []
+        if not changed:
             return
-        paths = [record.path for record in held.values()]
-        found = await self._run(self._directory.read, [*paths, *strangers])
+        found = await self._run(self._directory.read, [*changed, *strangers])
         files = {path: file for path in strangers if isinstance(file := found[path], File)}
         for coordinate in displaced(self._records, self._absences, held, found, files, now):
             self._absences.displace(coordinate, now)
             unknown.update(dict.fromkeys([held[coordinate].path, *new]))
+
+    def has_just_come(self, coordinate: Coordinate, found: Found) -> bool:
+        """Whether what is found at the path of a scroll's file is another, for the first time. Of
+        what was done before it, as of a new name for that file, not all may be heard yet: it counts
+        when it is found again."""
+        seen = self._new.pop(coordinate, None)
+        record = self._followed(coordinate)
+        if record is None or not isinstance(found, File) or not found.text:
+            return False
+        if self._absences.is_displaced(coordinate) or seen == found.mark.inode:
+            return False
+        if not is_another(record, self._records.base(coordinate), found):
+            return False
+        self._new[coordinate] = found.mark.inode
+        return True
+
+    def _followed(self, coordinate: Coordinate) -> Record | None:
+        """Return the record of a file that may get another name."""
+        record = self._scope.held(coordinate)
+        return None if record is None or record.path == IGNORE_FILE else record

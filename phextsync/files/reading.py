@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from phextsync.edits import likeness
 from phextsync.errors import PhextsyncError
 from phextsync.files.filesystem import FileSystem, OpenFile, Status
 from phextsync.files.names import EXECUTABLE, PRIVATE, SECRETS, check_name
@@ -19,6 +20,8 @@ from phextsync.files.records import Mark
 
 TEXT_BYTES_MAX: Final = 8 << 20
 """A larger file is left alone."""
+LIKE: Final = 0.5
+"""How much of its text a file has kept, at least, that seems to be the same."""
 SECRET: Final = "left alone with all beside it: the keys or the data of a node lie there"
 
 _RACY_NS: Final = 50_000_000  # file systems stamp changes by a clock that ticks
@@ -202,6 +205,16 @@ class Reader:
                 found[path] = is_gone
         return found
 
+    def changed(self, marks: Mapping[str, Mark | None]) -> list[str]:
+        """Return the paths at which files have other marks than these."""
+        changed: list[str] = []
+        for path, mark in marks.items():
+            with suppress(OSError):
+                status = self._files.status(path)
+                if status is not None and status.is_file and mark_of(status) != mark:
+                    changed.append(path)
+        return changed
+
     def _sync_way(self, path: str, synced: dict[str, None]) -> None:
         """Let it be on the disk what the folder of a path holds, or that there is none."""
         folder = path.rpartition("/")[0]
@@ -250,6 +263,11 @@ def refused(error: OSError, file: File | None = None) -> Trouble:
 def is_nothing(found: Found) -> bool:
     """Whether no file is at a path, or an empty one."""
     return isinstance(found, Gone) or (isinstance(found, File) and not found.text)
+
+
+def is_unlike(before: str, text: str) -> bool:
+    """Whether a text is none that somebody made of `before`, as it seems."""
+    return likeness(before, text) < LIKE
 
 
 def breaks_off(before: str, text: str) -> bool:

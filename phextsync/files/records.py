@@ -123,10 +123,12 @@ class Records:
             )
             for kind in (_SHARED, _HELD)
         )
-        self._guises = {
-            Coordinate.from_key(key[_KIND_AT + 1 :]): Guise(*cbor2.loads(value))
-            for key, value in replicas.durability.notes(self._prefix + _GUISE)
-        }
+        self._guises: dict[Coordinate, Guise] = {}
+        for key, value in replicas.durability.notes(self._prefix + _GUISE):
+            coordinate = Coordinate.from_key(key[_KIND_AT + 1 :])
+            path, inode, text = cbor2.loads(value)
+            text = self.base(coordinate) if text is None else text
+            self._guises[coordinate] = Guise(path, inode, text)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -218,23 +220,20 @@ class Records:
 
     @property
     def guises(self) -> dict[Coordinate, Guise]:
-        """What files that are gone seemed to be when they were looked at last, where that has
-        another text than they had."""
+        """What files that are gone seemed to be when they were looked at last."""
         return dict(self._guises)
 
     def keep_guises(self, guises: Mapping[Coordinate, Guise]) -> None:
-        """Keep what they seem to be now."""
-        changed = {
-            c: guise
-            for c, guise in guises.items()
-            if (record := self._records.get(c)) and record.digest != digest_of(guise.text)
-        }
-        for coordinate in self._guises.keys() - changed.keys():
+        """Keep what they seem to be now; of the text only what differs from the one they had."""
+        for coordinate in self._guises.keys() - guises.keys():
             self._note(_GUISE, coordinate, b"")
-        for coordinate, guise in changed.items():
+        for coordinate, guise in guises.items():
             if self._guises.get(coordinate) != guise:
-                self._note(_GUISE, coordinate, cbor2.dumps([*guise]))
-        self._guises = changed
+                record = self._records.get(coordinate)
+                is_same = record is not None and record.digest == digest_of(guise.text)
+                text = None if is_same else guise.text
+                self._note(_GUISE, coordinate, cbor2.dumps([guise.path, guise.inode, text]))
+        self._guises = dict(guises)
 
     # -- deletions that wait to be confirmed -------------------------------------------------
 

@@ -5,19 +5,19 @@ it. One that is gone may have another at its path by now.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Final
 
 from phextsync.edits import likeness
 from phextsync.files.absences import Absences
-from phextsync.files.reading import File, Found
+from phextsync.files.reading import LIKE, File, Found, is_unlike
 from phextsync.files.records import Guise, Record, Records, digest_of
 from phextsync.index import Coordinate
 
-_LIKE: Final = 0.5  # how much of its text a renamed file has kept, ...
-_LIKE_STRANGER: Final = 0.8  # ... and one that is another file by its number
+_LIKE_STRANGER: Final = 0.8  # how much of its text one has kept that is another by its number
 _COMPARED_MAX: Final = 64
+_COMPARED_ALL_MAX: Final = 16  # files that may have changed places are compared each with each
 _KIN: Final[tuple[Callable[[str, int | None, int], object], ...]] = (
     lambda path, inode, born_ns: (inode, born_ns),
     lambda path, inode, born_ns: tuple(path.split("/")[-2:]),
@@ -71,6 +71,10 @@ class GoneFiles:
         for path, file in files.items():
             if path not in were and (like := self._like(path, file)) is not None:
                 were[path] = like
+        for path in files:  # what is saved where a file was seen is that file
+            seen = self._by_path.get(path)
+            if path not in were and seen is not None and self._absences.seems_renamed(seen, path):
+                were[path] = seen
         return were
 
     def _like(self, path: str, file: File) -> Coordinate | None:
@@ -82,7 +86,7 @@ class GoneFiles:
             others = [*([] if same is None else [same]), *islice(self._gone, _COMPARED_MAX)]
         shares = {c: self._share(c, file) for c in others}
         for coordinate, share in sorted(shares.items(), key=lambda found: -found[1]):
-            is_enough = share >= (_LIKE if coordinate == same else _LIKE_STRANGER)
+            is_enough = share >= (LIKE if coordinate == same else _LIKE_STRANGER)
             if is_enough and self._absences.seems_renamed(coordinate, path):
                 return coordinate
         return None
@@ -105,36 +109,60 @@ def displaced(
     now: float,
 ) -> list[Coordinate]:
     """Return which of the files that this machine has had have another at their path now that is
-    not like them, and seem to be among `strangers`, or at the path of another such file. One that
-    was seen elsewhere and left that path too is looked for as long as it could come back."""
-    gone: dict[Coordinate, None] = {}
-    elsewhere = dict(strangers)
-    others: dict[Coordinate, tuple[File, str]] = {}
-    for coordinate, record in held.items():
-        file = found[record.path]
-        if isinstance(file, File) and not _is_it(record, file):
-            base = records.base(coordinate)
-            if likeness(base, file.text) < _LIKE:
-                others[coordinate] = file, base
-    is_new = True
-    while is_new:
-        is_new = False
-        for coordinate in [c for c in others if c not in gone]:
-            file, base = others[coordinate]
-            record, guise = held[coordinate], absences.guise(coordinate)
-            was_elsewhere = guise is not None and not absences.is_due(coordinate, now)
-            if was_elsewhere or any(
-                _share(record, base, guise, other) >= _enough(guise, path, other)
-                for path, other in islice(elsewhere.items(), _COMPARED_MAX)
-            ):
-                is_new, gone[coordinate], elsewhere[record.path] = True, None, file
-    return list(gone)
+    not like them, and seem to be among `strangers`, or at the path of another such file: several
+    may have changed places. One that was seen elsewhere and left that path too is looked for as
+    long as it could come back."""
+    others = {
+        coordinate: file
+        for coordinate, record in held.items()
+        if isinstance(file := found.get(record.path), File)
+        and is_another(record, records.base(coordinate), file)
+    }
+    paths = {held[coordinate].path: file for coordinate, file in others.items()}
+    lie_at: dict[Coordinate, set[str] | None] = {}  # None: it is looked for
+    for coordinate in others:
+        guise = absences.guise(coordinate)
+        if guise is not None and not absences.is_due(coordinate, now):
+            lie_at[coordinate] = None
+            continue
+        record, base = held[coordinate], records.base(coordinate)
+        lie_at[coordinate] = {
+            path
+            for path, other in [
+                *islice(strangers.items(), _COMPARED_MAX),
+                *_compared(record, paths),
+            ]
+            if path != record.path
+            and _share(record, base, guise, other) >= _enough(guise, path, other)
+        }
+    while True:
+        places = {*strangers, *(held[c].path for c in lie_at)}
+        there = [c for c, at in lie_at.items() if at is not None and not at & places]
+        if not there:
+            return list(lie_at)
+        for coordinate in there:
+            del lie_at[coordinate]
+
+
+def _compared(record: Record, files: Mapping[str, File]) -> Iterator[tuple[str, File]]:
+    """Give those of many files that another may be: of more than a few, by their numbers alone."""
+    for path, file in files.items():
+        inode = None if record.mark is None else record.mark.inode
+        if len(files) <= _COMPARED_ALL_MAX or file.mark.inode == inode:
+            yield path, file
+
+
+def is_another(record: Record, base: str, file: File) -> bool:
+    """Whether a file is not the one that was in its place when that held `base`, nor like it."""
+    return not _is_it(record, file) and is_unlike(base, file.text)
 
 
 def _enough(guise: Guise | None, path: str, file: File) -> float:
-    """Return how like a file has to be: less where it was seen, by its path or its number."""
-    was_seen = guise is not None and (guise.path == path or guise.inode == file.mark.inode)
-    return _LIKE if was_seen else _LIKE_STRANGER
+    """Return how like a file has to be: less if it was seen. What lies where it was seen is what it
+    was saved as, whatever that is."""
+    if guise is not None and guise.path == path:
+        return 0
+    return LIKE if guise is not None and guise.inode == file.mark.inode else _LIKE_STRANGER
 
 
 def _is_it(record: Record, file: File) -> bool:

@@ -10,19 +10,16 @@ removed with its folder.
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Final
 
-from phextsync.edits import likeness, lines_of
+from phextsync.edits import lines_of
 from phextsync.files.directory import Directory
 from phextsync.files.entries import entries_of
 from phextsync.files.merging import Merging
 from phextsync.files.problems import Problems
-from phextsync.files.reading import File, Found, Gone, Trouble
+from phextsync.files.reading import File, Found, Gone, Trouble, is_unlike
 from phextsync.files.records import Intent, Record, Records, digest_of
 from phextsync.files.todo import Runner, Todo
 from phextsync.index import Coordinate
-
-_LIKE: Final = 0.5  # how much of its text a file has kept that was saved while it lay aside
 
 
 class Settling:
@@ -58,14 +55,20 @@ class Settling:
                 self._problems.note(record.path, at_path.reason, now, is_retried=True)
                 continue
             if intent.draft == record.path:
-                await self._settle_move(coordinate, record, intent, at_path, at_draft)
+                await self._settle_move(coordinate, record, intent, at_path, at_draft, now)
             else:
                 found = at_path, at_draft, aside
                 await self._settle_write(coordinate, record, intent, found, now)
             self._todo.finish(coordinate)
 
     async def _settle_move(
-        self, coordinate: Coordinate, record: Record, intent: Intent, there: Found, here: Found
+        self,
+        coordinate: Coordinate,
+        record: Record,
+        intent: Intent,
+        there: Found,
+        here: Found,
+        now: float,
     ) -> None:
         if isinstance(there, File):
             is_same = isinstance(here, File) and (
@@ -77,6 +80,32 @@ class Settling:
                 self._records.keep(coordinate, moved)
                 await self._durable()
                 await self._run(self._directory.discard, [intent.draft] if is_same else [])
+                return
+            if isinstance(here, File) and there.mark.inode == intent.inode:
+                await self._settle_link(coordinate, record, intent, there, here, now)
+                return
+        self._records.keep(coordinate, replace(record, intent=None))
+
+    async def _settle_link(
+        self,
+        coordinate: Coordinate,
+        record: Record,
+        intent: Intent,
+        there: File,
+        here: File,
+        now: float,
+    ) -> None:
+        """Settle the move of a file that had both names for a moment, with another at its old one:
+        it was saved there, or it has moved."""
+        before = self._records.base(coordinate)
+        if is_unlike(before, here.text):
+            moved = replace(record, path=intent.path, mark=None, intent=None)
+            self._records.keep(coordinate, moved)
+            return
+        if there.text == before:
+            trouble = await self._run(self._directory.remove, intent.path)
+            if trouble is not None:
+                self._problems.note(record.path, trouble.reason, now, is_retried=True)
                 return
         self._records.keep(coordinate, replace(record, intent=None))
 
@@ -153,4 +182,4 @@ def _is_another(intent: Intent, before: str, there: Found) -> bool:
     that."""
     if not intent.digest or not isinstance(there, File):
         return False
-    return likeness(before, there.text) < _LIKE
+    return is_unlike(before, there.text)
