@@ -22,7 +22,7 @@ COUNTED: Final = {
     "first_sync_wire_ratio@1e4": 1.05,
     "reconnect_bytes@1e4": 5000,
     "edit_wire_bytes": 75,
-    "edit_calls_writer": 140,
+    "edit_calls_writer": 132,
     "edit_calls_reader": 125,
     "commit_calls": 295,
     "six_overhead_ratio": 1.03,

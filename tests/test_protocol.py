@@ -807,6 +807,20 @@ def test_a_peer_is_sent_updates_of_a_kind_that_it_understands(minor: int, kind: 
     assert other.replica[_A] == other.replica[_B] == "line\nline\n"
 
 
+def test_an_edit_that_goes_alone_is_sent_by_its_size_and_its_time() -> None:
+    pair = _Pair(3)
+    one, other = pair.peers
+    half = Limits().frame_bytes_max // 2
+    for size, wall_time_ms in ((5, 5000), (half - 100, 5001), (half, 5002), (5, 4999), (5, 5003)):
+        one.wall_time_ms = wall_time_ms
+        one.replica.append(_A, "x" * size)
+        pair.pump()
+        assert other.replica[_A] == one.replica[_A]
+    assert [pair.texts[i] for i in (0, 1, -2, -1)] == [Live, Live, Updates, Live]
+    assert one.core.traffic(1).updates_out == other.core.traffic(1).updates_in
+    assert [entry.time_ms for entry in pair.heard if entry.origin] == [5000, 5001, 4999, 5003]
+
+
 def test_an_edit_takes_as_few_bytes_as_is_asked_of_it() -> None:
     pair = _Pair(3)
     one = pair.peers[0]
