@@ -75,10 +75,11 @@ _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
         },
     ),
     "python-agents": (
-        "Python: messages and tasks",
-        "`from phextsync.agents import Mail, Tasks`. "
-        "[Messages between machines](../howto/mail.md) and "
-        "[Tasks that one machine takes](../howto/tasks.md) show how they are used.",
+        "Python: messages, tasks and quarantine",
+        "`from phextsync.agents import Mail, Tasks, Quarantine`. "
+        "[Messages between machines](../howto/mail.md), "
+        "[Tasks that one machine takes](../howto/tasks.md) and "
+        "[Quarantine](../howto/quarantine.md) show how they are used.",
         {
             "phextsync.agents.mail": ("Mail", "AsyncMail"),
             "phextsync.agents.mail_state": ("Inbox",),
@@ -87,6 +88,8 @@ _PYTHON: Final[dict[str, tuple[str, str, dict[str, tuple[str, ...]]]]] = {
             "phextsync.agents.voter": ("Voter",),
             "phextsync.agents.task_plans": ("Claim", "ListedTask"),
             "phextsync.agents.task_layout": ("Task", "Electorate"),
+            "phextsync.agents.quarantine": ("Quarantine", "AsyncQuarantine"),
+            "phextsync.control.quarantine": ("Quarantined",),
             "phextsync.agents.claims": ("Standing",),
         },
     ),

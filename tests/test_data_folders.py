@@ -46,6 +46,7 @@ _GIVEN: dict[str, list[list[str]]] = {
     "task done": [["task", "done", _A, "1:a:b", "--wait", "0"]],
     "task fail": [["task", "fail", _A, "1:a:b", "--wait", "0"]],
     "task retry": [["task", "retry", _A]],
+    "quarantine": [["quarantine", "--list"], ["quarantine", "kiki/mail"]],
     "integrate": [["integrate", "cursor", "--home", "here/home"]],
     "import": [["import", "-"], ["import", "--forget"]],
     "export": [["export", "here/out.phext"], ["export", "-"]],

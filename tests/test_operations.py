@@ -23,6 +23,7 @@ from phextsync.control.operations import (
 from phextsync.control.sessions import Session
 from phextsync.errors import PhextsyncError, ProtocolError
 from phextsync.files.desk import FileDesk
+from phextsync.gateways.quarantine_tools import QUARANTINE_TOOLS
 from phextsync.gateways.tools import TOOLS
 from phextsync.handles.awaiting import AsyncChanges, AsyncSteps
 from phextsync.handles.blocking import Handle
@@ -135,6 +136,7 @@ def test_every_operation_is_asked_for_by_a_handle_a_command_or_a_gateway() -> No
     paths = [_ROOT / "aio.py", _ROOT / "files" / "desk.py", *(_ROOT / "cli").glob("*.py")]
     paths += [_ROOT / "handles" / "awaiting.py", _ROOT / "control" / "taking_back.py"]
     paths += (_ROOT / "gateways").glob("*.py")
+    paths += [_ROOT / "agents" / "quarantine.py", _ROOT / "control" / "quarantine.py"]
     used = {name for path in paths for name in _asked_for(path)}
     rows = {
         value.name: name
@@ -147,6 +149,7 @@ def test_every_operation_is_asked_for_by_a_handle_a_command_or_a_gateway() -> No
 def test_a_tool_writes_where_its_operation_changes_something() -> None:
     writing = {"write", "append", "replace", "mail_send", "mail_ack", "task_add", "task_claim"}
     writing |= {"task_keep", "task_done", "task_fail", "task_retry"}
+    writing |= QUARANTINE_TOOLS - {"quarantine_list"}
     assert {tool.name for tool in TOOLS.values() if tool.writes} == writing
 
 

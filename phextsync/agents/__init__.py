@@ -16,10 +16,20 @@
 * `task_plans`: adding, claiming and doing tasks, step by step
 * `tasks`: tasks for programs
 * `voter`: votes on tasks beside a node
+* `quarantine`: whose work waits, and what is accepted
 """
 
 from phextsync.agents.mail import AsyncMail, Mail
+from phextsync.agents.quarantine import AsyncQuarantine, Quarantine
 from phextsync.agents.tasks import AsyncTasks, Tasks
 from phextsync.agents.voter import Voter
 
-__all__ = ["AsyncMail", "AsyncTasks", "Mail", "Tasks", "Voter"]
+__all__ = [
+    "AsyncMail",
+    "AsyncQuarantine",
+    "AsyncTasks",
+    "Mail",
+    "Quarantine",
+    "Tasks",
+    "Voter",
+]

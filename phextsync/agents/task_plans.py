@@ -135,8 +135,8 @@ def _term_of(term_s: int | None, named: Electorate | None) -> int:
     return term_s
 
 
-def _voters(nodes: Sequence[str]) -> Plan[dict[str, str]]:
-    """Return the ids and names of nodes."""
+def nodes_named(nodes: Sequence[str]) -> Plan[dict[str, str]]:
+    """Return the ids and names of nodes. PhextsyncError for one that is not known here."""
     known = dict(_known_nodes((yield from asks(operations.STATUS))))
     voters: dict[str, str] = {}
     for node in nodes:
@@ -148,6 +148,11 @@ def _voters(nodes: Sequence[str]) -> Plan[dict[str, str]]:
             what = f"{len(found)} of that name: take the id" if found else f"{node!r:.60}"
             raise PhextsyncError(f"expected a node that is known here ({names}), found {what}")
         voters |= {id_: known[id_] for id_ in found}
+    return voters
+
+
+def _voters(nodes: Sequence[str]) -> Plan[dict[str, str]]:
+    voters = yield from nodes_named(nodes)
     if len(voters) > VOTERS_MAX:
         raise PhextsyncError(f"expected at most {VOTERS_MAX} voters, found {len(voters)}")
     if len({*map(series_of, voters)}) < len(voters):

@@ -8,6 +8,7 @@
 * `scrolls`: the commands that read and write scrolls
 * `names`: the command about what people call the parts of coordinates
 * `past`: the commands about the past of scrolls
+* `quarantine`: the command about writers whose work waits
 * `taking_back`: the command that takes back what one writer did
 * `files`: the commands about bound directories
 * `mail`: the commands about boxes and messages

@@ -27,6 +27,7 @@ from phextsync.cli import names as names_cli
 from phextsync.cli import node as node_cli
 from phextsync.cli import past as past_cli
 from phextsync.cli import placing as placing_cli
+from phextsync.cli import quarantine as quarantine_cli
 from phextsync.cli import scrolls as scrolls_cli
 from phextsync.cli import service as service_cli
 from phextsync.cli import status as status_cli
@@ -48,7 +49,8 @@ app = typer.Typer(
 )
 _runs = (node_cli, service_cli, config_cli, doctor_cli)
 _mesh = (status_cli, holding_cli, placing_cli)
-_scrolls = (scrolls_cli, names_cli, past_cli, taking_back_cli, mail_cli, tasks_cli, files_cli)
+_past = (past_cli, taking_back_cli, quarantine_cli)
+_scrolls = (scrolls_cli, names_cli, *_past, mail_cli, tasks_cli, files_cli)
 _doors = (editor_cli, hosts_cli, migrate_cli)
 _parts = (*_scrolls, *_doors, *_runs, *_mesh, folder_cli, membership_cli)
 for _part in _parts:

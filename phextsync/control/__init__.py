@@ -4,10 +4,12 @@
 * `status`: how a node or a folder is, for all who read it
 * `answers`: each form of an answer, as it is sent and as it is read
 * `kinds`: what operations take, and of which type it is
+* `table`: what a row of the table of operations says
 * `operations`: all that can be asked, in one table
 * `arguments`: whether what a caller passes is of the types that operations take
 * `placing`: policies and members of a mesh, as scrolls
 * `taking_back`: what there is to take back of one writer, in pages
+* `quarantine`: whose work waits until somebody accepts it
 * `performing`: what is done to scrolls, and what is looked up
 * `gathering`: what is asked about a range of which others hold a part
 * `desk`: carries out requests for a node, each change once

@@ -10,17 +10,15 @@ another. Other errors are those of `Replica`.
 ...]` one that lasts, which another owner served before: what that one knew is lost.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import Enum
 from hashlib import blake2b
-from typing import Final, Generic, Protocol, TypeVar, cast
+from typing import Final, cast
 
 from phextsync.control import answers
-from phextsync.control.answers import Form
 from phextsync.control.frames import Value
 from phextsync.control.kinds import (
+    A_LABEL,
     A_NAME,
+    A_NODE,
     A_NUMBER,
     A_TEXT,
     AFTER,
@@ -36,64 +34,9 @@ from phextsync.control.kinds import (
     SEEN,
     Argument,
 )
-from phextsync.errors import PhextsyncError
-from phextsync.phext_names import is_reserved
-
-T = TypeVar("T")
-U = TypeVar("U")
-
-
-class Asked(Protocol):
-    """What answers requests."""
-
-    def ask(self, *request: Value) -> Value: ...
-
-
-class Serving(Enum):
-    """How an operation is served."""
-
-    AT_ONCE = "answered at once"
-    WAITS = "answered when it is done; others are answered meanwhile"
-    LASTS = "answered at once, and lasts until it is cancelled or the process goes"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Operation(Generic[T]):
-    """One row of the table, equal to itself alone. One that changes something is answered when it
-    is on the disk."""
-
-    name: str
-    arguments: tuple[Argument, ...]
-    answer: Form[T]
-    about: str
-    serving: Serving = Serving.AT_ONCE
-    changes: bool = False
-    is_about_files: bool = False
-    """Whether it is about bound directories: `files.desk` answers it."""
-
-    def ask(self, asked: Asked, *arguments: Value) -> T:
-        """Ask for it, and read the answer."""
-        return self.answer.decode(asked.ask(self.name, *arguments))
-
-    def read_as(self, answer: Form[U]) -> "Operation[U]":
-        """Return the operation with an answer that is read further."""
-        how = self.serving, self.changes, self.is_about_files
-        return Operation(self.name, self.arguments, answer, self.about, *how)
-
-    def check(self, arguments: Iterable[Value]) -> None:
-        """TypeError when an argument is of another type than the operation takes."""
-        for argument, value in zip(self.arguments, arguments, strict=False):
-            if type(value) is not argument.kind:  # nearly always it is
-                argument.check(value)
-
-    def check_phext(self, arguments: Iterable[Value]) -> None:
-        """PhextsyncError when they name a phext that belongs to the library or a gateway."""
-        for argument, value in zip(self.arguments, arguments, strict=False):
-            if argument.what == PHEXT.what and isinstance(value, str) and is_reserved(value):
-                raise PhextsyncError(
-                    f"{value}: phexts whose names begin with a dot are the library's own"
-                )
-
+from phextsync.control.table import Asked as Asked
+from phextsync.control.table import Operation as Operation
+from phextsync.control.table import Serving as Serving
 
 # -- reading -------------------------------------------------------------------------------
 
@@ -236,13 +179,30 @@ UNDELETABLE: Final = Operation(
 )
 TAKING_BACK: Final = Operation(  # `taking_back` reads the answer further
     "taking_back",
-    (PHEXT, RANGE, Argument("a node id", bytes), Argument("a label or None", str | None), LAST),
+    (PHEXT, RANGE, A_NODE, A_LABEL, LAST),
     answers.ANY,
     "what takes back what a writer did since a time, and the rest of the range",
     serving=Serving.WAITS,
 )
 TAKE_BACK: Final = Operation(
     "take_back", (PHEXT, AT, Argument("an update", bytes)), answers.NOTHING, "does it", changes=True
+)
+QUARANTINE: Final = Operation(
+    "quarantine",
+    (PHEXT, RANGE, A_NODE, A_LABEL, Argument("new, all or end", str)),
+    answers.NOTHING,
+    "lets wait what a writer adds from now on, or all that stands too; or ends that",
+    changes=True,
+)
+QUARANTINED: Final = Operation(  # `quarantine` reads both answers further
+    "quarantined", (PHEXT,), answers.ANY, "the ranges and writers of which it waits"
+)
+WAITING: Final = Operation(
+    "waiting",
+    (PHEXT, RANGE, A_NODE, A_LABEL),
+    answers.ANY,
+    "what of a writer was taken and waits, and what brings it back; the rest of the range",
+    serving=Serving.WAITS,
 )
 HISTORY: Final = Operation("history", (), answers.SETTINGS, "how long history is kept")
 KEEP_HISTORY: Final = Operation(

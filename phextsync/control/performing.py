@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
-from phextsync.control import operations, placing, taking_back
+from phextsync.control import operations, placing, quarantine, taking_back
 from phextsync.control.answers import (
     DeletedScrolls,
     Found,
@@ -26,10 +26,12 @@ from phextsync.errors import ConflictError, PhextsyncError, ProtocolError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.placement.holders import Placement
 from phextsync.placement.policy import Rule
+from phextsync.replica.changes import current_writer
 from phextsync.replica.clients import CLIENTS
 from phextsync.replica.past import DeletedScroll, Past
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
+from phextsync.replica.taking_back import Writer, accepts
 from phextsync.sync.leaving import Awaited
 from phextsync.sync.reconcile import scope_digest
 from phextsync.texts import check_text, first_line
@@ -50,6 +52,8 @@ _OF_PLACEMENT: Final = frozenset(
     }
 )
 
+_OF_THE_LIBRARY: Final = (CLIENTS, placing.PLACEMENT, quarantine.QUARANTINE)
+
 T = TypeVar("T")
 
 
@@ -66,6 +70,9 @@ def perform(replicas: ReplicaSet, request: list[Value]) -> Value:
         return None
     if operation is operations.KEEP_HISTORY:
         _keep_history(replicas, request[1:])
+        return None
+    if operation in (operations.QUARANTINE, operations.TAKE_BACK):
+        _put_aside(replicas, operation.name, request[1:])
         return None
     match request[1:2]:
         case [str(phext)]:
@@ -99,6 +106,21 @@ def _keep_history(replicas: ReplicaSet, arguments: list[Value]) -> None:
             replicas.keep_history(ms, phext, range_, unless_set=unless_set)
         case _:
             raise unfit("keep_history", arguments)
+
+
+def _put_aside(replicas: ReplicaSet, name: str, arguments: list[Value]) -> None:
+    """Take back what a writer did, or let it wait, or bring back what waited."""
+    match name, arguments:
+        case "take_back", [str(phext), str(coordinate), bytes(update)]:
+            if accepts(update):
+                place = Coordinate.parse(coordinate)
+                quarantine.check_may_accept(replicas, phext, place, current_writer())
+            replicas.phext(phext).take_back(coordinate, update)
+        case "quarantine", [str(phext), str(range_), bytes(node), str() | None as label, str(how)]:
+            within, by = CoordinateRange.parse(range_), Writer(node, label)
+            quarantine.change(replicas, phext, within, by, how, current_writer())
+        case _:
+            raise unfit(name, arguments)
 
 
 def _place(replicas: ReplicaSet, name: str, arguments: list[Value]) -> None:
@@ -147,6 +169,9 @@ def _look(replicas: ReplicaSet, replica: Replica, name: str, arguments: list[Val
             within = CoordinateRange.parse(range_)
             found = _near(replicas, replica, within, at, count, itself=itself)
             return operations.NEAR.answer.encode(found)
+        case "quarantined", []:
+            held = [*quarantine.rules_of(replicas, replica.name).held]
+            return quarantine.QUARANTINED.answer.encode(held)
         case "read", [str(range_), str(after)]:
             return operations.READ.answer.encode(_read(replicas, replica, rest_of(range_, after)))
         case _:
@@ -203,9 +228,6 @@ def _change_and_tell(replica: Replica, name: str, arguments: list[Value]) -> Val
             return replica.clear_scroll(coordinate)
         case "pop", [str(coordinate)]:
             return _pop(replica, coordinate)
-        case "take_back", [str(coordinate), bytes(update)]:
-            replica.take_back(coordinate, update)
-            return None
         case "setdefault", [str(coordinate), str(text)]:
             return replica.setdefault(coordinate, text)
         case "undo", [str(coordinate)]:
@@ -368,6 +390,9 @@ def look_back(replicas: ReplicaSet, request: list[Value]) -> Callable[[], Value]
         case ["taking_back", str(phext), str(range_), *by]:
             pasts, rest = replicas.phext(phext).few_pasts(CoordinateRange.parse(range_))
             return partial(taking_back.look, pasts, rest, by)
+        case ["waiting", str(phext), str(range_), *by]:
+            pasts, rest = replicas.phext(phext).few_pasts(CoordinateRange.parse(range_))
+            return partial(taking_back.look_at_waiting, pasts, rest, by)
         case _:
             raise unfit(request[0], request[1:])
 
@@ -412,7 +437,7 @@ def summarize(replicas: ReplicaSet) -> tuple[PhextRow, ...]:
 
 def phexts_of_users(replicas: ReplicaSet) -> list[str]:
     """Return the names of all phexts without those of the library, sorted."""
-    return [name for name in replicas.names() if name not in (CLIENTS, placing.PLACEMENT)]
+    return [name for name in replicas.names() if name not in _OF_THE_LIBRARY]
 
 
 def held_rows(replicas: ReplicaSet, awaited: Iterable[Awaited]) -> tuple[HoldingRow, ...]:

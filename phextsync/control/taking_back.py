@@ -67,6 +67,11 @@ class TakingBack:
             return None
         return self._rest, self._by.node, self._by.label, self._since_ms
 
+    @property
+    def asked_of_waiting(self) -> tuple[Value, ...] | None:
+        """The same of the next `WAITING`."""
+        return None if self.asked is None else self.asked[:-1]
+
     def take(self, page: TakenBacks) -> None:
         """Take an answer."""
         self._found += page.found
@@ -92,6 +97,19 @@ def look(pasts: list[Past], rest: CoordinateRange | None, by: list[Value]) -> Va
             writer = Writer(node, label)
         case _:
             raise ProtocolError(f"expected a node, a label and a time, found {by!r:.60}")
-    found = [past.taking_back(writer, since_ms) for past in pasts]
+    return _told([past.taking_back(writer, since_ms) for past in pasts], rest)
+
+
+def look_at_waiting(pasts: list[Past], rest: CoordinateRange | None, by: list[Value]) -> Value:
+    """Answer what waits of a writer in some scrolls, and what brings it back."""
+    match by:
+        case [bytes(node), str() | None as label]:
+            writer = Writer(node, label)
+        case _:
+            raise ProtocolError(f"expected a node and a label, found {by!r:.60}")
+    return _told([past.waiting(writer) for past in pasts], rest)
+
+
+def _told(found: list[TakenBack | None], rest: CoordinateRange | None) -> Value:
     rows = [row for row in found if row is not None]
     return _encode(TakenBacks(rows, None if rest is None else str(rest)))

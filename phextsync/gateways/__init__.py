@@ -25,6 +25,7 @@
 * `tools`: what a language model may ask for, as data
 * `mail_tools`: what it may ask of boxes and messages
 * `task_tools`: what it may ask of tasks
+* `quarantine_tools`: what it may ask of writers whose work waits
 * `readers`: what each of those who ask knows of scrolls
 * `agent`: what a language model may ask of scrolls
 * `mcp_bounds`: what clients of the MCP server may take over HTTP

@@ -24,6 +24,7 @@ from phextsync.errors import (
 )
 from phextsync.files.finding import is_coordinate
 from phextsync.gateways.mail_tools import MAIL_TOOLS, use_mail
+from phextsync.gateways.quarantine_tools import QUARANTINE_TOOLS, use_quarantine
 from phextsync.gateways.readers import Seen, Views, reader_of
 from phextsync.gateways.task_tools import TASK_TOOLS, use_tasks
 from phextsync.gateways.tools import PAGE_CHARACTERS, PAGE_ROWS, TOOLS, Argument
@@ -107,6 +108,8 @@ class Agent:
                 return await self._search(words, name, CoordinateRange.parse(range_), limit)
             case [str(mail), *rest] if mail in MAIL_TOOLS:
                 return await use_mail(self._node, mail, rest)
+            case [str(tool), *rest] if tool in QUARANTINE_TOOLS:
+                return await use_quarantine(self._node, tool, rest)
             case [str(task), *rest] if task in TASK_TOOLS:
                 return await use_tasks(self._node, task, rest)
             case ["near", str(place), str(range_), str(phext), int(limit)]:

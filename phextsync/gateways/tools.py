@@ -252,6 +252,26 @@ TOOLS: Final = {
             (_TASK,),
         ),
         Tool(
+            "quarantine",
+            "Let wait what one writer puts in, for example since it was deceived, until somebody"
+            " accepts it.",
+            OPERATIONS["quarantine"],
+            (Parameter("writer", "NODE/WRITER, as blame shows it."), _RANGE, _PHEXT),
+            replaces=True,
+        ),
+        Tool(
+            "quarantine_list",
+            "List what waits to be accepted: where, how many characters, the first line.",
+            OPERATIONS["waiting"],
+            (_PHEXT,),
+        ),
+        Tool(
+            "quarantine_accept",
+            "Bring back what waits in a range. Only for one whose own work does not wait.",
+            OPERATIONS["take_back"],
+            (Parameter("range", "A coordinate or a range, as quarantine_list shows it."), _PHEXT),
+        ),
+        Tool(
             "peers",
             "The other machines: which are connected, and what they do not have yet.",
             OPERATIONS["status"],

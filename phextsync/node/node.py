@@ -36,6 +36,7 @@ from phextsync.node.discoverer import Discoverer, announcement
 from phextsync.node.doors import doors
 from phextsync.node.following import Following
 from phextsync.node.foreign import Foreign
+from phextsync.node.guard import Guard
 from phextsync.node.importing import import_texts
 from phextsync.node.links import LINKS_MAX, Links
 from phextsync.node.neighbourhood import Neighbourhood
@@ -165,6 +166,7 @@ class Node:
         )
         self.discoverer = Discoverer(self.dialler, boundary, self._announcement, self.reloaded)
         self.agreement = Agreement(self.replicas, self.core, self.links, self.acquaintances)
+        self.guard = Guard(self.replicas, boundary)
         self.presence = self.core.presence
         self.presence.subscribe(lambda peer: self.acquaintances.see(peer.node_id))
         self.presence.publish({})  # everybody is to know that this node is there
@@ -343,6 +345,7 @@ class Node:
             nursery.start_soon(self.searcher.run)
             nursery.start_soon(self.following.run)
             nursery.start_soon(self.answering.run)
+            nursery.start_soon(self.guard.run)
             self.port = await nursery.start(self._surroundings.network.serve, self.links.accept)
             for address in self._static:
                 self.dialler.dial(nursery, address, None, is_neighbour=True, is_proven=True)

@@ -112,7 +112,7 @@ class Editor:
                 )
             return applied.update if applied.changed else None
 
-        self.edit(coordinate, apply, "")
+        self.edit(coordinate, apply)
 
     def import_text(
         self, coordinate: Coordinate, text: str, version_bytes_max: int, *, by_lines: bool

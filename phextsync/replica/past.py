@@ -21,10 +21,11 @@ from phextsync.crdt import Scroll, client_clocks
 from phextsync.edits import minimal_edits
 from phextsync.errors import PhextsyncError
 from phextsync.index import Coordinate, covers
+from phextsync.inserts import IdSet
 from phextsync.replica.pieces import BASE, entries_of
 from phextsync.replica.replaying import CLIENT, apply_some, opened
 from phextsync.replica.sides import Apart, Sides, sides
-from phextsync.replica.taking_back import TakenBack, Writer, take_back
+from phextsync.replica.taking_back import TakenBack, Writer, take_back, waiting
 from phextsync.store.contract import LogEntry, StoredScroll
 from phextsync.store.retention import NEVER_MS, Kept
 from phextsync.texts import first_line
@@ -196,6 +197,25 @@ class Past:
                 _Kept(LogEntry(self.state, b"", self.now_ms), ()) if self.state else _Kept(None, ())
             )
         return take_back(now, kept.base, kept.entries, by, since_ms, self.writers.get)
+
+    def quarantined(self, by: Writer, since_ms: int | None, stands: IdSet) -> list[bytes]:
+        """Return what takes what a writer put in and does not stand: that follows from the scroll
+        alone. With a time, it puts back what the writer took out since then, too."""
+        now = self._now()
+        state = LogEntry(self.state, b"", self.now_ms)
+        found = [take_back(now, state, (), by, None, self.writers.get, stands)]
+        kept = self._kept()
+        if since_ms is not None and kept.leads_to(now):
+            args = kept.base, kept.entries, by, since_ms, self.writers.get, stands
+            found.append(take_back(now, *args))
+        return [each.update for each in found if each is not None and each.update]
+
+    def waiting(self, by: Writer) -> TakenBack | None:
+        """Return what brings back what was taken of a writer in quarantine; None for nothing."""
+        kept, now = self._kept(), self._now()
+        if not (self.state and kept.leads_to(now)):
+            return None
+        return waiting(now, kept.base, kept.entries, by, self.writers.get)
 
     def _node_of(self, client: int) -> bytes | None:
         writer = self.writers.get(client)

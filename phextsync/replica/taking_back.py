@@ -8,6 +8,10 @@ one update of the writer deleted.
 
 A character that was put back belongs to the node that put it back as well as to its first writer,
 and is put back no second time.
+
+Where a writer is in quarantine, what it put in is taken by this, again and again, as far as it
+does not *stand*: was there before, or was accepted. What was accepted is put back under ids of
+another kind, so that no node takes it again, whatever it knows. So the taken only ever grows less.
 """
 
 from bisect import bisect_right
@@ -36,7 +40,11 @@ from phextsync.texts import first_line
 
 # Larger than nearly all ids of imports: what is put back comes after what they put at its place.
 _PUT_BACK: Final = 0x1FFF << 40
+_ACCEPTED: Final = 0x1FFE << 40
 _LINE_CHARACTERS: Final = 80
+
+GUARD: Final = "quarantine"
+"""The label under which nodes take what a writer in quarantine did."""
 
 
 class Writer(NamedTuple):
@@ -44,6 +52,12 @@ class Writer(NamedTuple):
 
     node: bytes
     label: str | None = None
+
+    def is_of(self, other: "Writer | None") -> bool:
+        """Whether it is another one, or one of its labels."""
+        return other is not None and (
+            self == other or (other.label is None and self.node == other.node)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +82,12 @@ def take_back(
     by: Writer,
     since_ms: int | None,
     writer_of: Callable[[int], Writer | None],
+    stands: IdSet | None = None,
 ) -> TakenBack | None:
     """Return what takes back what a writer did (since a time by its clock) to a scroll as it is
-    `now`, which `entries` made of `base`; None when that is nothing."""
-    look = _Look(now.coordinate, base, entries, by, since_ms, writer_of)
+    `now`, which `entries` made of `base`; None when that is nothing. Without what `stands` of a
+    writer in quarantine, and what was accepted."""
+    look = _Look(now.coordinate, base, entries, by, since_ms, writer_of, stands)
     if not look.is_his_work_here(client_clocks(now.state())):
         return None
     live = _live(now)
@@ -88,14 +104,45 @@ def take_back(
     return _told(now, update, look.restored, unknown)
 
 
+def waiting(
+    now: Scroll,
+    base: LogEntry | None,
+    entries: Sequence[LogEntry],
+    by: Writer,
+    writer_of: Callable[[int], Writer | None],
+) -> TakenBack | None:
+    """Return what brings back what was taken of a writer in quarantine and was not accepted yet;
+    None when that is nothing, as far as what is kept tells."""
+    look = _Look(now.coordinate, base, entries, by, None, writer_of)
+    put_back: dict[int, list[Inserted]] = {}
+    count = 0
+    for group in look.taken():
+        chars = [*_Chars(look.inserted, [group]).of(group)]
+        if chars:
+            items = _items(now.coordinate, chars, _ACCEPTED)
+            put_back[items[0].client] = items
+            count += len(chars)
+    return _told(now, encode_inserts(put_back, IdSet()), count, 0) if count else None
+
+
 def is_put_back(client_id: int) -> bool:
     """Whether a client id is one under which text was put back."""
     return client_id >> 40 == _PUT_BACK >> 40
 
 
+def is_accepted(client_id: int) -> bool:
+    """Whether a client id is one under which text of a writer in quarantine was put back."""
+    return client_id >> 40 == _ACCEPTED >> 40
+
+
+def accepts(update: bytes) -> bool:
+    """Whether an update puts back text of a writer in quarantine."""
+    return any(map(is_accepted, client_clocks(update)))
+
+
 def check_takes_back(update: bytes) -> None:
     """UpdateError for an update that inserts anything but what is put back."""
-    if not all(map(is_put_back, client_clocks(update))):
+    if not all(map(_is_put_back_or_accepted, client_clocks(update))):
         raise UpdateError("expected an update that takes back a writer, found one that writes")
 
 
@@ -105,6 +152,7 @@ class _Read(NamedTuple):
     deleted: IdSet
     is_by: bool  # the writer
     is_his: bool  # since the time that counts
+    is_guard: bool  # a node that took what was in quarantine
 
 
 class _Char(NamedTuple):
@@ -124,16 +172,19 @@ class _Look:
         by: Writer,
         since_ms: int | None,
         writer_of: Callable[[int], Writer | None],
+        stands: IdSet | None = None,
     ) -> None:
         self._place, self._by, self._since_ms = place, by, since_ms
         self._writer_of = writer_of
+        self._stands = IdSet() if stands is None else stands
+        self._is_again = is_put_back if stands is not None else _is_put_back_or_accepted
         self._base_ms = 0 if base is None else base.time_ms
         self.unknown = self.restored = 0
         old, gone = ([], IdSet()) if base is None else read_inserts(base.update)
         self._gone = gone  # deleted by others, or by nobody knows whom
         self._read = [self._reading(entry) for entry in entries]
         inserted = [*old, *(each for read in self._read for each in read.inserted)]
-        self._origins = _PutBack(inserted)
+        self._origins = _PutBack(inserted, self._is_again)
         self.inserted = inserted
         self._spans: dict[int, list[tuple[int, _Read | None]]] = {}
         clocks = {}
@@ -149,12 +200,11 @@ class _Look:
 
     def _reading(self, entry: LogEntry) -> _Read:
         inserted, deleted = read_inserts(entry.update)
-        is_by = entry.origin == self._by.node
-        if is_by and self._by.label is not None:
-            writers = set(map(self._writer_of, {each.client for each in inserted}))
-            labels = {writer.label for writer in writers if writer is not None} or {""}
-            is_by = self._by.label in labels
-        return _Read(entry, inserted, deleted, is_by, is_by and self._is_since(entry))
+        writers = set(map(self._writer_of, {each.client for each in inserted}))
+        labels = {writer.label for writer in writers if writer is not None} or {""}
+        is_by = entry.origin == self._by.node and self._by.label in (None, *labels)
+        is_his = is_by and self._is_since(entry)
+        return _Read(entry, inserted, deleted, is_by, is_his, GUARD in labels)
 
     def is_his_work_here(self, clients: Iterable[int]) -> bool:
         """Whether the writer may have done anything here."""
@@ -188,8 +238,8 @@ class _Look:
         """Iterate over what the writer inserted, or put back, or others put back of that."""
         for lower, upper, read in self._parts(client, start, stop):
             if self._is_taken(client, read):
-                yield lower, upper
-            elif is_put_back(client):
+                yield from self._stands.without(client, lower, upper)
+            elif self._is_again(client):
                 for at, units, (first, clock) in self._origins.parts(client, lower, upper):
                     for begin, end in self._his_of(first, clock, clock + units):
                         yield at + begin - clock, at + end - clock
@@ -215,12 +265,29 @@ class _Look:
         return read is not None and read.is_by
 
     def _is_by(self, writer: Writer | None) -> bool:
-        if writer is None:
-            return False
-        return writer == self._by or (self._by.label is None and writer.node == self._by.node)
+        return writer is not None and writer.is_of(self._by)
 
     def _is_since(self, entry: LogEntry | None) -> bool:
         return self._since_ms is None or (entry is not None and entry.time_ms >= self._since_ms)
+
+    def taken(self) -> Iterator[IdSet]:
+        """Iterate over what was taken of the writer while it was in quarantine, and was not
+        accepted, in the parts in which it was written."""
+        gone, seen = IdSet(), _PutBack(self.inserted, is_accepted).back
+        for read in self._read:
+            if read.is_guard and read.entry.origin:  # else others may have deleted it
+                for range_ in read.deleted:
+                    gone.add(*range_)
+        for read in self._read:
+            group = IdSet()
+            for client, start, stop in ids_of(read.inserted):
+                if not is_import(client) and self._is_by(self._writer_of(client)):
+                    for taken in gone.within(client, start, stop):
+                        for part in seen.without(client, *taken):
+                            group.add(client, *part)
+            for range_ in group:
+                seen.add(*range_)
+            yield group
 
     # -- what comes back -------------------------------------------------------------------
 
@@ -308,11 +375,11 @@ class _Look:
 class _PutBack:
     """What was put back already: `back`, and of which characters it was made."""
 
-    def __init__(self, inserted: Iterable[Inserted]) -> None:
+    def __init__(self, inserted: Iterable[Inserted], is_again: Callable[[int], bool]) -> None:
         self.back = IdSet()
         self._made: dict[int, list[tuple[int, int, Id]]] = {}
         ends: dict[int, tuple[int, Id]] = {}
-        for each in sorted(each for each in inserted if is_put_back(each.client)):
+        for each in sorted(each for each in inserted if is_again(each.client)):
             client, clock, units = each.client, each.clock, each.units
             known, following = ends.get(client, (0, None))
             if clock + units <= known or not each.is_placed:
@@ -370,10 +437,14 @@ class _Chars:
                     yield char
 
 
-def _items(place: Coordinate, chars: Sequence[_Char]) -> list[Inserted]:
+def _is_put_back_or_accepted(client_id: int) -> bool:
+    return is_put_back(client_id) or is_accepted(client_id)
+
+
+def _items(place: Coordinate, chars: Sequence[_Char], kind: int = _PUT_BACK) -> list[Inserted]:
     """Return what puts characters back: each word is put where it was, before what it was made of,
     such that what others put between words stays there."""
-    client = _client_id(place, chars)
+    client = _client_id(place, chars) | kind
     items: list[Inserted] = []
     clock = 0
     last: _Char | None = None
@@ -402,7 +473,7 @@ def _client_id(place: Coordinate, chars: Sequence[_Char]) -> int:
     hasher = blake2b(place.key, digest_size=5, person=b"phextsync back")
     for client, clock, text in ((*char.id, char.text) for char in chars):
         hasher.update(client.to_bytes(8, "big") + clock.to_bytes(8, "big") + text.encode())
-    return _PUT_BACK | int.from_bytes(hasher.digest(), "big")
+    return int.from_bytes(hasher.digest(), "big")
 
 
 def _live(scroll: Scroll) -> IdSet:

@@ -1,0 +1,130 @@
+"""Quarantine for programs: whose work waits, what of it, and what is accepted."""
+
+from collections.abc import Iterator
+from typing import Final, TypeVar
+
+from phextsync.agents.plans import Plan, asks, carry_out, carry_out_awaited
+from phextsync.agents.task_plans import nodes_named
+from phextsync.aio import AsyncHandle
+from phextsync.control import operations
+from phextsync.control.operations import Asked
+from phextsync.control.quarantine import QUARANTINED, WAITING, Quarantined
+from phextsync.control.taking_back import TakingBack
+from phextsync.node.node import DEFAULT_PHEXT, Node
+from phextsync.replica.taking_back import TakenBack, Writer
+from phextsync.replica.views import Range, as_range
+
+_EVERYTHING: Final = "*"
+
+T = TypeVar("T")
+
+
+def writer_named(text: str) -> Plan[Writer]:
+    """Return who is meant by NODE or NODE/WRITER. PhextsyncError when the node is not known."""
+    node, slash, label = text.partition("/")
+    (node_id,) = yield from nodes_named([node])
+    return Writer(bytes.fromhex(node_id), label if slash else None)
+
+
+def change(phext: str, by: Writer, range_: Range, how: str) -> Plan[None]:
+    """Let the work of a writer wait: what comes (`new`), or `all`; or `end` that."""
+    where = str(as_range(range_))
+    yield from asks(operations.QUARANTINE, phext, where, by.node, by.label, how)
+
+
+def waiting(phext: str, by: Writer, range_: Range) -> Plan[list[TakenBack]]:
+    """Return what waits of a writer, and what brings it back, by coordinate."""
+    found = TakingBack(by, str(as_range(range_)), None)
+    while (asked := found.asked_of_waiting) is not None:
+        found.take((yield from asks(WAITING, phext, *asked)))
+    return found.all()
+
+
+def accept(phext: str, by: Writer, range_: Range) -> Plan[list[TakenBack]]:
+    """Bring back what waits of a writer in a range, and return it."""
+    rows = yield from waiting(phext, by, range_)
+    for row in rows:
+        yield from asks(operations.TAKE_BACK, phext, str(row.coordinate), row.update)
+    return rows
+
+
+def accept_at(phext: str, range_: Range) -> Plan[list[TakenBack]]:
+    """Bring back what waits of anybody in a range, and return it."""
+    found: list[TakenBack] = []
+    for by in dict.fromkeys(_writers((yield from asks(QUARANTINED, phext)))):
+        found += yield from accept(phext, by, range_)
+    return found
+
+
+def _writers(rows: list[Quarantined]) -> Iterator[Writer]:
+    for row in rows:
+        yield row.writer
+
+
+class Quarantine:
+    """Quarantine behind plain calls: `Quarantine(handle)`, `handle` from `phextsync.open`."""
+
+    def __init__(self, asked: Asked, *, phext: str = DEFAULT_PHEXT) -> None:
+        self._asked = asked
+        self._phext = phext
+
+    def begin(self, by: Writer, range_: Range = _EVERYTHING, *, all_: bool = False) -> None:
+        """Let wait what a writer puts into a range from now on, with `all_` what stands there of
+        it, too: all nodes take it until it is accepted."""
+        self._do(change(self._phext, by, range_, "all" if all_ else "new"))
+
+    def end(self, by: Writer, range_: Range = _EVERYTHING) -> None:
+        """Take nothing more of what a writer puts into a range for which it was begun. What was
+        taken waits. PermissionDeniedError when it is the writer who asks."""
+        self._do(change(self._phext, by, range_, "end"))
+
+    def writers(self) -> list[Quarantined]:
+        """Return whose work waits, and in which ranges."""
+        return self._do(asks(QUARANTINED, self._phext))
+
+    def waiting(self, by: Writer, range_: Range = _EVERYTHING) -> list[TakenBack]:
+        """Return what was taken of a writer in a range and can be accepted, by coordinate, as far
+        as the history that this node keeps tells: `restored` characters that begin with
+        `restored_line`. NotHeldError where others hold a part of the range."""
+        return self._do(waiting(self._phext, by, range_))
+
+    def accept(self, by: Writer, range_: Range = _EVERYTHING) -> list[TakenBack]:
+        """Bring back what waits of a writer in a range, where it stood, and return it. Two that
+        accept the same at once bring it back once. PermissionDeniedError when it is the writer who
+        asks."""
+        return self._do(accept(self._phext, by, range_))
+
+    def _do(self, plan: Plan[T]) -> T:
+        return carry_out(self._asked, plan)
+
+
+class AsyncQuarantine:
+    """Quarantine with methods that are those of `Quarantine`, awaited: over a handle of
+    `phextsync.aio.open`, or over the node of `phextsync.open_node`, in its trio task."""
+
+    def __init__(self, asked: AsyncHandle | Node, *, phext: str = DEFAULT_PHEXT) -> None:
+        self._asked = asked
+        self._phext = phext
+
+    async def begin(self, by: Writer, range_: Range = _EVERYTHING, *, all_: bool = False) -> None:
+        """Let wait what a writer puts into a range, as `Quarantine.begin` does."""
+        await self._do(change(self._phext, by, range_, "all" if all_ else "new"))
+
+    async def end(self, by: Writer, range_: Range = _EVERYTHING) -> None:
+        """Take nothing more, as `Quarantine.end` does."""
+        await self._do(change(self._phext, by, range_, "end"))
+
+    async def writers(self) -> list[Quarantined]:
+        """Return whose work waits, and in which ranges."""
+        return await self._do(asks(QUARANTINED, self._phext))
+
+    async def waiting(self, by: Writer, range_: Range = _EVERYTHING) -> list[TakenBack]:
+        """Return what can be accepted, as `Quarantine.waiting` does."""
+        return await self._do(waiting(self._phext, by, range_))
+
+    async def accept(self, by: Writer, range_: Range = _EVERYTHING) -> list[TakenBack]:
+        """Bring back what waits, as `Quarantine.accept` does."""
+        return await self._do(accept(self._phext, by, range_))
+
+    async def _do(self, plan: Plan[T]) -> T:
+        return await carry_out_awaited(self._asked, plan)

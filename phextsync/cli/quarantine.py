@@ -1,0 +1,122 @@
+"""The command about writers whose work waits until somebody accepts it."""
+
+from typing import Annotated
+
+import typer
+
+from phextsync.agents.plans import carry_out
+from phextsync.agents.quarantine import Quarantine, accept_at
+from phextsync.cli.common import (
+    DATA,
+    PAST,
+    PHEXT,
+    Data,
+    Json,
+    Phext,
+    counted,
+    fail,
+    range_target,
+    say,
+    say_json,
+    session,
+    warn,
+)
+from phextsync.cli.writers import NodeNames
+from phextsync.control.quarantine import Quarantined
+from phextsync.errors import CoordinateError
+from phextsync.index import CoordinateRange
+from phextsync.replica.taking_back import TakenBack, Writer
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=PAST)
+def quarantine(
+    writer: Annotated[
+        str,
+        typer.Argument(
+            metavar="[NODE/WRITER]",
+            help="Whose: a label of a node; a node alone is all of it. With --accept also a "
+            "coordinate: what waits there.",
+        ),
+    ] = "",
+    range_: Annotated[
+        str,
+        typer.Option("--range", metavar="RANGE", help="Only there; or a bound directory or file."),
+    ] = "*",
+    every: Annotated[
+        bool, typer.Option("--all", help="Also what stands of it; else what comes.")
+    ] = False,
+    end: Annotated[bool, typer.Option("--end", help="Take no more; what was taken waits.")] = False,
+    accept: Annotated[bool, typer.Option("--accept", help="Bring back what waits.")] = False,
+    shown: Annotated[bool, typer.Option("--list", help="List writers, and what waits.")] = False,
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+    as_json: Json = False,
+) -> None:
+    """Let wait what one writer puts in, until somebody accepts it; or list or accept what waits.
+
+    All nodes that hold the range take it back as it comes; the writer's own node also puts back
+    what the writer took out. What is accepted is where it stood.
+    """
+    if bool(writer) == shown or end + accept + every > 1:
+        fail("expected a writer such as desk/mail with one of --all, --end, --accept; or --list")
+    with session(data) as asked:
+        names = NodeNames(asked, data)
+        where = range_target(asked, phext, range_)
+        held = Quarantine(asked, phext=where.phext)
+        if shown:
+            rows = {row: held.waiting(row.writer, row.range) for row in held.writers()}
+            _list(rows, names, as_json=as_json)
+        elif accept and _is_range(writer):
+            _say_accepted(carry_out(asked, accept_at(phext, writer)), writer)
+        elif accept:
+            _say_accepted(held.accept(names.writer(writer), where.range), writer)
+        elif end:
+            held.end(names.writer(writer), where.range)
+        else:
+            held.begin(names.writer(writer), where.range, all_=every)
+            warn(f"what {writer} puts in waits now: phextsync quarantine --list")
+
+
+def _say_accepted(rows: list[TakenBack], target: str) -> None:
+    for row in rows:
+        say(_line(row))
+    warn(f"{counted(len(rows), 'scroll')} changed" if rows else f"nothing of {target} waits here")
+
+
+def _is_range(text: str) -> bool:
+    try:
+        CoordinateRange.parse(text)
+    except CoordinateError:
+        return False
+    return True
+
+
+def _list(rows: dict[Quarantined, list[TakenBack]], names: NodeNames, *, as_json: bool) -> None:
+    if as_json:
+        say_json([_json(held, waiting, names) for held, waiting in rows.items()])
+        return
+    for held, waiting in rows.items():
+        say(f"{_told(held.writer, names)}  {held.range}")
+        for row in waiting:
+            say(f"    {_line(row)}")
+
+
+def _line(row: TakenBack) -> str:
+    return f"{row.coordinate}  +{row.restored}  {row.restored_line}".rstrip()
+
+
+def _told(writer: Writer, names: NodeNames) -> str:
+    return names(writer.node) + ("" if writer.label is None else f"/{writer.label}")
+
+
+def _json(held: Quarantined, waiting: list[TakenBack], names: NodeNames) -> dict[str, object]:
+    return {
+        "writer": _told(held.writer, names),
+        "range": str(held.range),
+        "waiting": [
+            {"coordinate": str(r.coordinate), "characters": r.restored, "line": r.restored_line}
+            for r in waiting
+        ],
+    }

@@ -1,0 +1,106 @@
+"""The command, the programs and the tools about writers whose work waits."""
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import phextsync
+from phextsync import Writer
+from phextsync.agents import AsyncQuarantine, Quarantine
+from phextsync.gateways.agent import Agent
+from phextsync.handles.blocking import Handle
+from phextsync.handles.engine import Options
+from sims.processes import make_folder
+from tests.command_users import CommandUser
+
+_PAGE = Path(__file__).parent.parent / "docs" / "howto" / "quarantine.md"
+_OPTIONS: Options = {"host": "127.0.0.1", "port": 0, "discover": False}
+_A, _B = "2.1.1/1.1.1/1.1.1", "1.1.1/1.1.1/1.1.1"
+
+
+def _add(handle: Handle, at: str, line: str, after: str) -> None:
+    """Let the writer add a line, and wait until it was taken."""
+    memory = handle.phext()
+    with memory.changes() as changes:
+        with phextsync.writing_as("mail"):
+            memory.append(at, line)
+        while memory.get(at, "") != after:
+            next(changes)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "data", "desk")
+
+
+def test_the_commands_of_the_page_do_what_it_says(folder: Path) -> None:
+    commands = re.findall(r"^    phextsync (.*?)(?:  .*)?$", _PAGE.read_text(), re.MULTILINE)
+    begin, every, list_, accept, accept_all, end = (
+        [word.strip("'") for word in command.split()] for command in commands
+    )
+    user = CommandUser(folder)
+    with phextsync.open(folder, **_OPTIONS) as handle:
+        memory = handle.phext()
+        memory[_A] = memory[_B] = "milk\n"
+        user.out(*begin)
+        user.out(*every)
+        _add(handle, _A, "one\n", "milk\n")
+        _add(handle, _B, "two\n", "milk\n")
+        assert user.out(*list_).splitlines() == [
+            "desk/mail  *",
+            f"    {_B}  +4  two",
+            f"    {_A}  +4  one",
+            "desk/mail  2.*",
+            f"    {_A}  +4  one",
+        ]
+        (_, row) = json.loads(user.out(*list_, "--json"))
+        assert row["waiting"] == [{"coordinate": _A, "characters": 4, "line": "one"}]
+        assert user.out(*accept) == f"{_A}  +4  one\n"
+        assert user.out(*accept_all) == f"{_B}  +4  two\n"
+        assert (memory[_A], memory[_B]) == ("milk\none\n", "milk\ntwo\n")
+        assert "nothing of desk/mail waits here" in user.run(*accept_all).stderr
+        user.out(*end)
+        assert [line for line in user.out(*list_).splitlines()] == ["desk/mail  2.*"]
+    assert "expected a writer" in user.error("quarantine")
+    assert "expected a node that is known here" in user.error("quarantine", "moon/mail")
+    assert "expected a label" in user.error("quarantine", "desk/file:notes.md")
+
+
+def test_programs_and_agents_see_what_waits_and_accept_it(folder: Path) -> None:
+    with phextsync.open(folder, **_OPTIONS) as handle:
+        by = Writer(bytes.fromhex(handle.status().node_id), "mail")
+        held = Quarantine(handle)
+        held.begin(by)
+        assert [row.writer for row in held.writers()] == [by]
+        _add(handle, _A, "one\n", "")
+        _add(handle, _B, "two\n", "")
+        (row,) = held.accept(by, _A)
+        assert (row.restored, row.restored_line) == (4, "one")
+        assert handle.phext()[_A] == "one\n"
+        assert [str(each.coordinate) for each in held.waiting(by)] == [_B]
+
+    async def use() -> None:
+        async with phextsync.aio.open(folder, **_OPTIONS) as node:
+            agent, quarantine = Agent(node), AsyncQuarantine(node)
+            assert await agent.call("quarantine_list", {}) == [f"{_B}  +4  two"]
+            await agent.call("quarantine", {"writer": "desk/other", "range": "2.*"})
+            assert len(await quarantine.writers()) == 2
+            assert await agent.call("quarantine_accept", {"range": _B}) == [f"{_B}  +4  two"]
+            assert await agent.call("quarantine_accept", {"range": "*"}) == ["nothing waits there"]
+            assert await node.phext().get(_B) == "two\n"
+            await quarantine.end(by)
+            await quarantine.begin(by, "1.*", all_=True)
+            refused = pytest.raises(phextsync.PhextsyncError, match="waits itself")
+            with refused, phextsync.writing_as("mail"):
+                await quarantine.end(by, "1.*")
+
+    asyncio.run(use())
+
+
+def test_the_program_of_the_page_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", _PAGE.read_text(), re.DOTALL)
+    with phextsync.open(folder, **_OPTIONS):
+        exec(program.replace("~/.phextsync", str(folder)), {})
