@@ -109,10 +109,23 @@ def mesh(
 ) -> Iterator[list[Process]]:
     """Make a mesh with a folder for each name; whatever was started is stopped at the end."""
     key = MeshKey.generate(os.urandom(32))
-    processes = []
-    for i, name in enumerate(names):
+    for name in names:
         NodeIdentity.create(key, name, os.urandom(32)).save(folder / name)
-        processes.append(Process(folder / name, prefixes[i] if prefixes else (), options))
+    folders = [folder / name for name in names]
+    with reopened(folders, prefixes=prefixes, options=options) as processes:
+        yield processes
+
+
+@contextmanager
+def reopened(
+    folders: Sequence[Path],
+    *,
+    prefixes: Sequence[Sequence[str]] = (),
+    options: Sequence[str] = (),
+) -> Iterator[list[Process]]:
+    """Give a process for each folder of nodes; whatever was started is stopped at the end."""
+    before = prefixes or [()] * len(folders)
+    processes = [Process(*each, options) for each in zip(folders, before, strict=True)]
     try:
         yield processes
     finally:
