@@ -3,13 +3,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: browser demo docs test lint lowest mutants hermes inspector page release-check site yjs clean
+.PHONY: browser demo docs test lint lowest mutants hermes inspector page portable release-check site yjs clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/ready
 	$(BIN)/pytest -n auto
+
+# Other systems, as far as they can be looked at from here: docs/explanation/design.md.
+portable: $(VENV)/ready
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin phextsync
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 phextsync
+	PHEXTSYNC_TESTS_AS=darwin $(BIN)/pytest -q -n 2 $(addprefix tests/test_, \
+	    control.py durable_files.py filesystem.py inbox.py store.py)
+	PHEXTSYNC_TESTS_AS=win32 $(BIN)/pytest -q -n 2 $(addprefix tests/test_, \
+	    crdt.py identity.py names.py paths.py store.py)
 
 # The pages of the reference that are made from docstrings and the command line.
 docs: $(VENV)/ready

@@ -4,6 +4,7 @@ A map of the package, ground floor first; each room imports only rooms listed be
 is a module, or a package whose first lines are its own map:
 
 * `errors`: what is raised
+* `systems`: what differs between operating systems
 * `durable_files`: files that are written whole or not at all
 * `mounts`: which kind of file system a path lies on
 * `terminal`: what others wrote, as a terminal may show it

@@ -1,10 +1,14 @@
 """Files that are written whole or not at all, whatever ends the process or the machine."""
 
-import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from phextsync.systems.locking import lock
+from phextsync.systems.opening import CAN_REPLACE_OPEN, NO_LINK, PRIVATE
+from phextsync.systems.rights import set_mode
+from phextsync.systems.syncing import sync, sync_folder
 
 _DRAFT: Final = ".new"
 
@@ -16,23 +20,28 @@ def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
     that write at once, one is the last. OSError leaves the old file, and no other behind; a crash
     may leave `path` + `.new`, which the next write uses up.
     """
-    draft = path.with_name(path.name + _DRAFT)
+    own = "" if CAN_REPLACE_OPEN else f".{os.getpid()}-{os.urandom(4).hex()}"
+    draft = path.with_name(path.name + own + _DRAFT)
     descriptor = _locked_draft(draft)
     try:
         try:
             os.ftruncate(descriptor, 0)  # what a crash left
-            os.fchmod(descriptor, mode)
+            set_mode(descriptor, mode)
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
+            sync(descriptor)
+            if not CAN_REPLACE_OPEN:
+                os.close(descriptor)
+                descriptor = -1
             os.replace(draft, path)
         except BaseException:
             with suppress(OSError):
                 os.unlink(draft)
             raise
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
     sync_folder(path.parent)
 
 
@@ -46,22 +55,13 @@ def make_folder(folder: Path) -> None:
             sync_folder(each.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make what was created, renamed and removed in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _locked_draft(draft: Path) -> int:
     """Open the draft, which nobody else writes until it is closed."""
     while True:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | NO_LINK | PRIVATE
         descriptor = os.open(draft, flags, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock(descriptor)
             if _is_at(descriptor, draft):
                 return descriptor
         except BaseException:

@@ -9,12 +9,14 @@ import re
 from pathlib import Path
 from typing import Final
 
+from phextsync.systems import volumes
+
 MOUNTS: Final = Path("/proc/self/mountinfo")
 """Where Linux lists what is mounted."""
 
 _NETWORK: Final = re.compile(
     r"afpfs|afs|beegfs|ceph|cifs|coda|davfs|gfs2|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|"
-    r"smb3|smbfs|webdav|fuse\.(?:ceph|curlftpfs|davfs2?|gcsfuse|glusterfs|goofys|juicefs|"
+    r"remote|smb3|smbfs|webdav|fuse\.(?:ceph|curlftpfs|davfs2?|gcsfuse|glusterfs|goofys|juicefs|"
     r"mountpoint-s3|rclone|s3fs|seaweedfs|sshfs)"
 )
 _OF_HOSTS: Final = frozenset({"9p", "fuse.vmhgfs-fuse", "fuse.prl_fsd", "vboxsf", "virtiofs"})
@@ -26,7 +28,7 @@ def kind_of(path: Path, mounts: Path = MOUNTS) -> str:
     try:
         lines = mounts.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
-        return ""
+        return volumes.kind_of(path)
     real = os.path.realpath(path)
     length, kind = 0, ""
     for line in lines:

@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -195,6 +196,12 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str
 # -- the machine ---------------------------------------------------------------------------
 
 
+def _load() -> str:
+    if sys.platform == "win32":
+        return "not known"
+    return "{:.2f}, {:.2f}, {:.2f} (1, 5, 15 minutes)".format(*os.getloadavg())
+
+
 def machine() -> dict[str, str]:
     """Return what figures depend on: hardware, system, versions."""
     found = {
@@ -203,7 +210,7 @@ def machine() -> dict[str, str]:
         "memory": _memory(),
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
-        "load before": "{:.2f}, {:.2f}, {:.2f} (1, 5, 15 minutes)".format(*os.getloadavg()),
+        "load before": _load(),
         "energy counter": "RAPL" if energy_j() is not None else "none that can be read (RAPL)",
     }
     for package in _PACKAGES:

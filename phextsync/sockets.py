@@ -9,7 +9,6 @@ HTTP has the rest.
 import contextlib
 import operator
 import os
-import resource
 import ssl
 import weakref
 from typing import Final, NoReturn, Protocol, runtime_checkable
@@ -17,11 +16,12 @@ from typing import Final, NoReturn, Protocol, runtime_checkable
 import trio
 
 from phextsync.errors import LinkError
+from phextsync.systems.forking import in_children
+from phextsync.systems.resources import open_files, open_files_max
 
 _RECEIVE_BYTES: Final = 64 << 10  # buffers of 256 KiB cost a third of the throughput
 _RECORD_BYTES: Final = 16 << 10  # TLS has no larger ones
 _BACKLOG_BYTES_MAX: Final = 64 << 10  # answers to TLS key updates that were never sent
-_OPEN: Final = "/proc/self/fd"
 _PARTS: Final = 8  # of all descriptors
 _PART_MAX: Final = 32
 
@@ -37,17 +37,8 @@ _sockets: weakref.WeakSet[trio.socket.SocketType] = weakref.WeakSet()
 
 def are_left(parts: int) -> bool:
     """Whether so many parts of the descriptors that this process may have are free now."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit == resource.RLIM_INFINITY:
-        return True
-    return limit - _descriptors() >= parts * min(limit // _PARTS, _PART_MAX)
-
-
-def _descriptors() -> int:
-    """Return how many descriptors this process has; 0 where the system does not tell."""
-    with contextlib.suppress(OSError):
-        return os.stat(_OPEN).st_size or len(os.listdir(_OPEN))  # the size since Linux 6.2
-    return 0
+    limit = open_files_max()
+    return limit is None or limit - open_files() >= parts * min(limit // _PARTS, _PART_MAX)
 
 
 def close_in_children(end: trio.abc.Stream | trio.SocketListener) -> None:
@@ -64,7 +55,7 @@ def _close_all() -> None:
             os.close(descriptor)
 
 
-os.register_at_fork(after_in_child=_close_all)
+in_children(_close_all)
 
 
 @runtime_checkable

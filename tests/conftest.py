@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.systems import force
+
+if system := os.environ.get("PHEXTSYNC_TESTS_AS"):
+    force(system)
 settings.register_profile(  # no test fails because the machine is busy, or by chance
     "steady",
     derandomize=True,

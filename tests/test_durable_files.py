@@ -18,6 +18,7 @@ from phextsync.discovery import PEERS_FILE, Address, RememberedPeers
 from phextsync.durable_files import write_whole
 from phextsync.errors import IdentityError
 from phextsync.node.invitations import INVITATIONS_FILE, Invitation, Invitations
+from phextsync.systems import rights, syncing
 from phextsync.trust.authority import Authority, MeshKey
 from phextsync.trust.identity import NodeIdentity, PendingIdentity
 from phextsync.trust.known_peers import KNOWN_FILE, KnownPeers
@@ -88,6 +89,11 @@ class _System:
                     self._durable_data[inode] = path.read_bytes()
 
 
+def _use(monkeypatch: pytest.MonkeyPatch, system: _System) -> None:
+    for module in (durable_files, rights, syncing):
+        monkeypatch.setattr(module, "os", system)
+
+
 def _check_every_end(
     folder: Path, name: str, write: Callable[[], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +104,7 @@ def _check_every_end(
     old = path.read_bytes() if path.exists() else None
 
     def run(system: _System) -> bytes | None:
-        monkeypatch.setattr(durable_files, "os", system)
+        _use(monkeypatch, system)
         with suppress(_PowerCutError, Exception):
             write()
         monkeypatch.undo()
@@ -251,7 +257,7 @@ def test_a_write_that_is_refused_leaves_nothing_behind(
     path = tmp_path / "file"
     path.write_bytes(_OLD)
     for number in range(4, 10):  # from the first that changes the draft to the last
-        monkeypatch.setattr(durable_files, "os", _System(tmp_path, refuses=number))
+        _use(monkeypatch, _System(tmp_path, refuses=number))
         with pytest.raises(OSError, match="No space left"):
             write_whole(path, _NEW)
         monkeypatch.undo()
@@ -295,6 +301,6 @@ def test_an_identity_that_cannot_be_written_is_an_error_that_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     identity = NodeIdentity.create(MeshKey.generate(os.urandom(32)), "node", os.urandom(32))
-    monkeypatch.setattr(durable_files, "os", _System(tmp_path, refuses=4))
+    _use(monkeypatch, _System(tmp_path, refuses=4))
     with pytest.raises(IdentityError, match=r"identity\.pem cannot be written: .*No space left"):
         identity.save(tmp_path)

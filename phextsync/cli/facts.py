@@ -6,7 +6,6 @@ Nothing is changed, and nothing raises: what cannot be told is None.
 import ctypes
 import os
 import re
-import resource
 import shutil
 import socket
 import stat
@@ -27,6 +26,8 @@ from phextsync.errors import PhextsyncError, StoreError
 from phextsync.handles.visit import visit
 from phextsync.mounts import kind_of
 from phextsync.node.node import DEFAULT_PORT
+from phextsync.systems.resources import open_files_max
+from phextsync.systems.rights import user
 from phextsync.trust.private_files import IDENTITY_FILE
 
 _GROUP: Final = "224.0.0.251"  # that of mDNS; sent to a port at which nobody else listens
@@ -203,7 +204,7 @@ def _descriptors(process: int | None) -> tuple[int, int] | None:
         used = len(os.listdir(place / "fd"))
         found = re.search(r"^Max open files\s+(\d+)", (place / "limits").read_text(), re.MULTILINE)
     except OSError:
-        return None if process else (0, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        return None if process else (0, open_files_max() or 0)
     return None if found is None else (used, int(found[1]))
 
 
@@ -227,7 +228,7 @@ def _inotify() -> Iterator[str]:
     """Give what the system tells of each instance of inotify of this user's programs."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if process.stat().st_uid != os.geteuid():
+            if process.stat().st_uid != user():
                 continue
             for entry in (process / "fd").iterdir():
                 with suppress(OSError):

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -66,6 +65,7 @@ from phextsync.handles.engine import Options
 from phextsync.node.node import DEFAULT_PORT, Node, open_node
 from phextsync.replica.changes import STAMP_CHARACTERS_MAX, is_stamp, writing_as
 from phextsync.sync.events import PeerJoined, PeerLost
+from phextsync.systems.ending import ending_signals
 from phextsync.terminal import visible, visible_text
 from phextsync.trust.identity import NodeIdentity
 
@@ -180,18 +180,12 @@ def _peers(given: list[str] | None) -> tuple[str, ...]:
 async def _up(run: _Run) -> None:
     supervisor = Supervisor(os.environ)
     supervisor.tell(STATUS="opens the data folder")
-    with trio.open_signal_receiver(*_ending_signals()) as signals:
+    with trio.open_signal_receiver(*ending_signals()) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope, supervisor)
             async with AsyncExitStack() as stack:
                 node = await _opened(run, stack)
                 await _serve(node, run, supervisor)
-
-
-def _ending_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals at which the node stops: what `nohup` ignores stays ignored."""
-    is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return (signal.SIGINT, signal.SIGTERM, *(() if is_ignored else (signal.SIGHUP,)))
 
 
 async def _cancel_at_signal(
@@ -365,7 +359,7 @@ def mcp(
     NodeIdentity.load(folder)
     if not http:
         with writing_as(writer):
-            asyncio.run(mcp_server.serve_stdio(folder, options, _ending_signals()))
+            asyncio.run(mcp_server.serve_stdio(folder, options, ending_signals()))
         return
     guard = guard_of(http_token, http_token_file, allow_host)
     address = address_of("--http", http, mcp_server.DEFAULT_PORT, guard)
@@ -373,7 +367,7 @@ def mcp(
     def started(port: int) -> None:
         print(f"MCP at http://{reached(Address(address.host, port))}{mcp_server.PATH}", flush=True)
 
-    signals = _ending_signals()
+    signals = ending_signals()
     serving = mcp_server.serve_http(folder, options, address, guard, signals, started=started)
     with writing_as(writer):
         asyncio.run(serving)

@@ -1,11 +1,11 @@
 """Running: a command of the shell that is run for what changes, within a time."""
 
 import os
-import signal
 import subprocess
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Final
+
+from phextsync.systems.ending import end_group
 
 _END_S: Final = 5.0  # for a command that is to end, before it is killed
 _LIMIT_MAX_S: Final = 2_000_000.0  # poll(2) counts milliseconds in 31 bits
@@ -49,15 +49,6 @@ class Command:
                 self._warn(f"the command was ended: it ran for more than {self._limit_s:g} s")
             finally:
                 if process.returncode is None:
-                    self._end(process)
+                    end_group(process, self._end_s)
                 elif process.returncode:
                     self._warn(f"the command ended with status {process.returncode}")
-
-    def _end(self, process: "subprocess.Popen[bytes]") -> None:
-        """End a process that goes on, with its group."""
-        os.killpg(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(self._end_s)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from phextsync.errors import PhextsyncError
+from phextsync.systems.rights import user
 
 Command: TypeAlias = tuple[str, ...]
 
@@ -139,7 +140,7 @@ def _launchd(name: str, folder: Path, command: list[str], home: Path) -> Service
         "StandardOutPath": str(log),
         "StandardErrorPath": str(log),
     }
-    domain = f"gui/{os.getuid()}"
+    domain = f"gui/{user()}"
     return Service(
         name,
         path,

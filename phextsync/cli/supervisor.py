@@ -3,6 +3,7 @@ stops (systemd's sd_notify: lines in a datagram to the socket that NOTIFY_SOCKET
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
@@ -33,7 +34,7 @@ class Supervisor:
 
     def tell(self, **facts: str | int) -> None:
         """Tell what is so. A manager that does not listen is told nothing, and holds nobody up."""
-        if not self._address:
+        if sys.platform == "win32" or not self._address:
             return
         lines = [
             f"{name}={visible(str(fact))[:_STATUS_CHARACTERS_MAX]}" for name, fact in facts.items()

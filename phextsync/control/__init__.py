@@ -15,6 +15,7 @@
 * `desk`: carries out requests for a node, each change once
 * `bringing`: requests wait until scrolls are here that others hold
 * `sessions`: what lasts as long as a process is there
+* `loopback`: the folder's socket where the system has none that are files
 * `sockets`: the folder's socket
 * `server`: answers other processes over it
 * `client`: a plain connection to it

@@ -1,6 +1,6 @@
 """A plain connection to the node of a folder, for commands and tools."""
 
-import select
+import selectors
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -61,11 +61,11 @@ class Attachment:
     def _note_silence(self) -> None:
         if self._tell is None:
             return
-        answers = select.poll()
-        answers.register(self._socket, select.POLLIN)
-        if not answers.poll(self._quiet_s * 1000):
-            self._tell(f"the node of {self._folder} does not answer yet; waiting for it")
-            self._tell = None
+        with selectors.DefaultSelector() as answers:
+            answers.register(self._socket, selectors.EVENT_READ)
+            if not answers.select(self._quiet_s):
+                self._tell(f"the node of {self._folder} does not answer yet; waiting for it")
+                self._tell = None
 
     def watch(self, phext: str, range_: str) -> Callable[[], ToldChange | None]:
         """Watch a range; return what gives the next change, again and again."""

@@ -20,6 +20,7 @@ from phextsync.control.frames import (
     encode_answer,
     encode_error,
 )
+from phextsync.control.loopback import is_admitted
 from phextsync.control.operations import is_change, lasts, may_be_long
 from phextsync.control.sessions import Session
 from phextsync.control.sockets import bound_socket
@@ -41,15 +42,22 @@ async def serve(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer requests on the folder's socket until cancelled."""
-    with bound_socket(folder) as listening:
+    with bound_socket(folder) as (listening, key):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(desk.forget_missing)
             listener = trio.SocketListener(listening)
             close_in_children(listener)
             task_status.started()
             await desk.boundary.serve_listeners(
-                [listener], partial(serve_one, desk), part=lambda _: "the connection of a process"
+                [listener], partial(_admit, desk, key), part=lambda _: "the connection of a process"
             )
+
+
+async def _admit(desk: Desk, key: bytes, stream: trio.SocketStream) -> None:
+    if key and not await is_admitted(stream, key):
+        await trio.aclose_forcefully(stream)
+        return
+    await serve_one(desk, stream)
 
 
 async def serve_one(desk: Desk, stream: trio.abc.Stream) -> None:

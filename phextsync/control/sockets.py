@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,16 +10,24 @@ from typing import Final
 
 import trio
 
+from phextsync.control import loopback
+
 SOCKET_NAME: Final = "node.sock"
 ABSENT: Final = (FileNotFoundError, ConnectionRefusedError, BlockingIOError, TimeoutError)
 """What `connect` raises where no node answers."""
 
 _CONNECT_TIMEOUT_S: Final = 5.0
+_DESCRIPTORS: Final = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
 
 
 @contextmanager
-def bound_socket(folder: Path) -> Iterator[trio.socket.SocketType]:
-    """Bind the folder's socket, mode 0600, in place of one that a dead process left."""
+def bound_socket(folder: Path) -> Iterator[tuple[trio.socket.SocketType, bytes]]:
+    """Bind the folder's socket, mode 0600, in place of one that a dead process left; give it, and
+    the key that who connects has to show, empty for none."""
+    if sys.platform == "win32":
+        with loopback.bound(folder / SOCKET_NAME) as (listening, key):
+            yield trio.socket.from_stdlib_socket(listening), key
+        return
     with _short_path(folder) as path:
         listening = socket.socket(socket.AF_UNIX)
         before = os.umask(0o177)
@@ -29,7 +38,7 @@ def bound_socket(folder: Path) -> Iterator[trio.socket.SocketType]:
             os.umask(before)
     try:
         listening.listen(128)
-        yield trio.socket.from_stdlib_socket(listening)
+        yield trio.socket.from_stdlib_socket(listening), b""
     finally:
         (folder / SOCKET_NAME).unlink(missing_ok=True)
         listening.close()
@@ -37,6 +46,8 @@ def bound_socket(folder: Path) -> Iterator[trio.socket.SocketType]:
 
 def connect(folder: Path) -> socket.socket:
     """Connect to the node that owns a folder. One of `ABSENT` when none answers there."""
+    if sys.platform == "win32":
+        return loopback.connect(folder / SOCKET_NAME, _CONNECT_TIMEOUT_S)
     connected = socket.socket(socket.AF_UNIX)
     connected.settimeout(_CONNECT_TIMEOUT_S)
     try:
@@ -51,13 +62,13 @@ def connect(folder: Path) -> socket.socket:
 
 @contextmanager
 def _short_path(folder: Path) -> Iterator[str]:
-    """Yield a path of the socket that fits in the 108 bytes that the system allows."""
+    """Yield a path of the socket that fits in the 108 bytes of Linux and the 104 of macOS."""
     path = str(folder / SOCKET_NAME)
     if len(os.fsencode(path)) < 100:
         yield path
         return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        yield f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"
+        yield f"{_DESCRIPTORS}/{descriptor}/{SOCKET_NAME}"
     finally:
         os.close(descriptor)

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 from phextsync.crdt import Fingerprinter, Scroll
-from phextsync.durable_files import make_folder, sync_folder
+from phextsync.durable_files import make_folder
 from phextsync.errors import PhextsyncError, ScrollError, StoreDamagedError, StoreError, UpdateError
 from phextsync.index import EVERYTHING, Coordinate
 from phextsync.replica.replicas import ReplicaSet
@@ -45,6 +45,7 @@ from phextsync.store.records import (
     unseal,
     updates_of,
 )
+from phextsync.systems.syncing import sync_folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Bindings: which directories of this machine are bound, a file in the data folder."""
 
-import fcntl
 import json
 import os
 import sqlite3
@@ -22,6 +21,8 @@ from phextsync.files.records import Record, digest_of
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.phext_names import is_reserved
 from phextsync.ranges import holds
+from phextsync.systems.locking import lock
+from phextsync.systems.opening import PRIVATE
 from phextsync.trust.permissions import Permissions
 
 FILE_NAME: Final = "bindings.json"
@@ -156,12 +157,12 @@ class BindingStore:
     def _changing(self) -> Iterator[list[Bound]]:
         """Give the bindings to be changed, and write them; alone."""
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            flags = os.O_RDWR | os.O_CREAT | PRIVATE
             descriptor = os.open(self._folder / _LOCK, flags, 0o600)
         except OSError as error:
             raise StoreError(f"{self._folder}: {error.strerror}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock(descriptor)
             bound = self.bindings()
             yield bound
             rows = [_to_row(each) for each in sorted(bound, key=lambda each: each.directory)]

@@ -4,35 +4,27 @@ Paths are relative to the directory, with `/` between their parts. A name that i
 surrogates in it, as in `os.fsdecode`. Every call may raise OSError; none follows a link.
 """
 
-import ctypes
-import errno
-import fcntl
 import os
-import signal
 import stat
-import struct
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from phextsync.files.names import PART_BYTES_MAX
 from phextsync.files.paths import Abilities
+from phextsync.systems.leasing import has_writers
+from phextsync.systems.locking import try_lock
+from phextsync.systems.opening import AT_ONCE, NO_LINK, PRIVATE, read_at
+from phextsync.systems.renaming import born_ns, exchange, rename_new
+from phextsync.systems.resources import part_bytes_max
+from phextsync.systems.rights import give, set_mode
+from phextsync.systems.syncing import sync, sync_all, sync_folder
 
-_AT_FDCWD: Final = -100
-_AT_EMPTY_PATH: Final = 0x1000
-_RENAME_NOREPLACE: Final = 1
-_RENAME_EXCHANGE: Final = 2
-_STATX_BTIME: Final = 0x800
-_STATX_BYTES: Final = 256
-_STATX_BORN: Final = struct.Struct("=qI")  # seconds, nanoseconds
-_STATX_BORN_AT: Final = 80
 _LOCK_PAUSES_S: Final = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.0)
-_SETLEASE: Final[int | None] = getattr(fcntl, "F_SETLEASE", None)  # Linux alone has leases
-_SETSIG: Final[int] = getattr(fcntl, "F_SETSIG", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,28 +128,18 @@ class _OsFile:
 
     def status(self) -> Status:
         status = os.fstat(self._descriptor)
-        return _status(status, _born_ns(self._descriptor))
+        return _status(status, born_ns(self._descriptor))
 
     def read(self, bytes_max: int) -> bytes:
         pieces: list[bytes] = []
         size = 0
-        while size < bytes_max and (data := os.pread(self._descriptor, bytes_max - size, size)):
+        while size < bytes_max and (data := read_at(self._descriptor, bytes_max - size, size)):
             pieces.append(data)
             size += len(data)
         return b"".join(pieces)
 
     def has_writers(self) -> bool:
-        if _SETLEASE is None or os.fstat(self._descriptor).st_nlink:
-            return False  # of a file that has a name, a lease would stop who opens it
-        try:
-            fcntl.fcntl(self._descriptor, _SETSIG, signal.SIGURG)  # which ends nobody
-            fcntl.fcntl(self._descriptor, _SETLEASE, fcntl.F_RDLCK)
-            fcntl.fcntl(self._descriptor, _SETLEASE, fcntl.F_UNLCK)
-        except BlockingIOError:  # a lease to read is given where nobody may write
-            return True
-        except OSError:
-            return False
-        return False
+        return has_writers(self._descriptor)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -172,11 +154,8 @@ class OsFileSystem:
     def abilities(self, known: str) -> Abilities:
         found, other = self.status(known), self.status(known.swapcase())
         folds_case = found is not None and other is not None and found.inode == other.inode
-        try:
-            part_bytes_max = min(PART_BYTES_MAX, os.pathconf(self.root, "PC_NAME_MAX"))
-        except (OSError, ValueError):
-            part_bytes_max = PART_BYTES_MAX
-        return Abilities(part_bytes_max, folds_case, normalizes=sys.platform == "darwin")
+        bytes_max = min(PART_BYTES_MAX, part_bytes_max(self.root))
+        return Abilities(bytes_max, folds_case, normalizes=sys.platform == "darwin")
 
     def status(self, path: str) -> Status | None:
         try:
@@ -185,41 +164,31 @@ class OsFileSystem:
             return None
 
     def open(self, path: str) -> OpenFile:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        flags = os.O_RDONLY | NO_LINK | AT_ONCE | PRIVATE
         return _OsFile(os.open(self._at(path), flags))
 
     def write(
         self, path: str, data: bytes, mode: int | None = None, owner: tuple[int, int] | None = None
     ) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK | PRIVATE
         descriptor = os.open(self._at(path), flags, 0o666 if mode is None else 0o600)
         try:
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
-            if owner is not None and owner != (os.geteuid(), os.getegid()):
-                with suppress(PermissionError):
-                    os.fchown(descriptor, *owner)
+            if owner is not None:
+                give(descriptor, owner)
             if mode is not None:
-                os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
+                set_mode(descriptor, mode)
+            sync(descriptor)
         finally:
             os.close(descriptor)
 
     def exchange(self, one: str, other: str) -> None:
-        self._rename(one, other, _RENAME_EXCHANGE)
+        exchange(self._at(one), self._at(other))
 
     def rename_new(self, path: str, new: str) -> None:
-        self._rename(path, new, _RENAME_NOREPLACE)
-
-    def _rename(self, path: str, new: str, flags: int) -> None:
-        if _libc is None:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
-        paths = os.fsencode(self._at(path)), os.fsencode(self._at(new))
-        if _libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], flags):
-            number = ctypes.get_errno()
-            number = errno.EINVAL if number == errno.ENOSYS else number
-            raise OSError(number, os.strerror(number), path)
+        rename_new(self._at(path), self._at(new))
 
     def link(self, path: str, new: str) -> None:
         os.link(self._at(path), self._at(new), follow_symlinks=False)
@@ -247,34 +216,25 @@ class OsFileSystem:
         return found
 
     def sync_folder(self, path: str) -> None:
-        self._sync(path, os.O_DIRECTORY)
+        sync_folder(self._at(path))
 
     def sync_file(self, path: str) -> None:
-        self._sync(path, os.O_NOFOLLOW | os.O_NONBLOCK)
-        self._sync(path.rpartition("/")[0], os.O_DIRECTORY)
-
-    def sync_all(self) -> None:
-        if _libc is None:
-            os.sync()
-        elif self._sync("", os.O_DIRECTORY, _libc.syncfs):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), self.root)
-
-    def _sync(
-        self, path: str, flags: int, sync: Callable[[int], int | None] = os.fsync
-    ) -> int | None:
-        descriptor = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC | flags)
+        descriptor = os.open(self._at(path), os.O_RDONLY | NO_LINK | AT_ONCE | PRIVATE)
         try:
-            return sync(descriptor)
+            sync(descriptor)
         finally:
             os.close(descriptor)
+        sync_folder(self._at(path.rpartition("/")[0]))
+
+    def sync_all(self) -> None:
+        sync_all(self.root)
 
     def set_mode(self, path: str, mode: int) -> None:
         os.chmod(self._at(path), mode)
 
     @contextmanager
     def locked(self, path: str) -> Iterator[bool]:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | NO_LINK | PRIVATE
         descriptor = os.open(self._at(path), flags, 0o666)
         try:
             yield _is_taken(descriptor)
@@ -289,7 +249,7 @@ def _is_taken(descriptor: int) -> bool:
     """Try for a while to take the lock of an open file; say whether it was taken."""
     for pause_s in _LOCK_PAUSES_S:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try_lock(descriptor)
             return True
         except BlockingIOError:
             time.sleep(pause_s)
@@ -309,24 +269,3 @@ def _status(status: os.stat_result, born_ns: int = 0) -> Status:
         (status.st_uid, status.st_gid),
         born_ns,
     )
-
-
-def _born_ns(descriptor: int) -> int:
-    """Return when a file was made; 0 where neither the system nor the C library tells."""
-    if _libc is None:
-        return 0
-    buffer = ctypes.create_string_buffer(_STATX_BYTES)
-    if _libc.statx(descriptor, b"", _AT_EMPTY_PATH, _STATX_BTIME, buffer):
-        return 0
-    (mask,) = struct.unpack_from("=I", buffer.raw)
-    seconds, nanoseconds = _STATX_BORN.unpack_from(buffer.raw, _STATX_BORN_AT)
-    return int(seconds * 1_000_000_000 + nanoseconds) if mask & _STATX_BTIME else 0
-
-
-def _c_library() -> ctypes.CDLL | None:
-    """Return the C library where it has what Linux added, None elsewhere."""
-    library = ctypes.CDLL(None, use_errno=True)
-    return library if hasattr(library, "renameat2") and hasattr(library, "statx") else None
-
-
-_libc = _c_library()

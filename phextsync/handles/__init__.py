@@ -3,6 +3,7 @@
 * `visit`: a folder for as long as a command lasts
 * `call`: a request on its way, and its answer
 * `folder_client`: one process at a folder: it runs the node, or asks the one that does
+* `bell`: how one thread wakes the task of another
 * `inbox`: what other threads leave for the engine's
 * `engine`: a thread in which a folder client lives
 * `requests`: what handles of every kind put into requests

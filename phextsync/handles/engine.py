@@ -27,6 +27,7 @@ from phextsync.handles.inbox import Action, Inbox
 from phextsync.index import CoordinateIndex, CoordinateRange, OpenTexts
 from phextsync.node.node import Node, open_node
 from phextsync.replica.views import Key, RangeView
+from phextsync.systems.forking import in_children
 
 _log: Final = logging.getLogger("phextsync.handles")
 T = TypeVar("T")
@@ -196,4 +197,4 @@ def _abandon_all() -> None:
         engine.abandon()
 
 
-os.register_at_fork(after_in_child=_abandon_all)
+in_children(_abandon_all)

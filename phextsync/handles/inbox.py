@@ -4,7 +4,6 @@
 until that is empty, and a task of its own goes two turns.
 """
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Final
 
 import trio
 
+from phextsync.handles.bell import Bell
 from phextsync.handles.call import Call
 
 Action = Callable[[Call], object]
@@ -24,7 +24,7 @@ class Inbox:
         self._left: deque[tuple[Action, Call]] = deque()
         self._is_closed = False
         self._lock: Final = threading.RLock()  # a signal or a finalizer may come in between
-        self._event: Final = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._bell: Final = Bell()
 
     def put(self, action: Action, call: Call) -> bool:
         """Let `action(call)` be done soon. From any thread. Return whether it will be."""
@@ -32,21 +32,21 @@ class Inbox:
             if self._is_closed:
                 return False
             self._left.append((action, call))
-            os.eventfd_write(self._event, 1)
+            self._bell.ring()
         return True
 
     async def run(self) -> None:
         """Do what comes, until cancelled."""
         while True:
-            await trio.lowlevel.wait_readable(self._event)
-            os.eventfd_read(self._event)
+            await trio.lowlevel.wait_readable(self._bell.heard)
+            self._bell.hush()
             self._do_all()
 
     def close(self) -> None:
         """Do what is left, and take no more."""
         with self._lock:
             self._is_closed = True
-            os.close(self._event)
+            self._bell.close()
         self._do_all()
 
     def _do_all(self) -> None:

@@ -7,7 +7,6 @@ asked for it to be on the disk. What is delivered at the moment of the end is de
 receiver tells it by its number.
 """
 
-import fcntl
 import json
 import mmap
 import os
@@ -21,6 +20,9 @@ from pathlib import Path
 from typing import Final
 
 from phextsync.durable_files import make_folder
+from phextsync.systems.locking import try_lock
+from phextsync.systems.opening import PRIVATE, read_at
+from phextsync.systems.resources import reserve
 
 JOURNAL_BYTES: Final = 4 << 20
 """How much may wait: some hundred long turns, or many thousand short ones."""
@@ -49,11 +51,11 @@ class Journal:
         """`name` is that of no other journal in the folder. OSError when no file can be made."""
         make_folder(folder)
         self._path = folder / f"{name}{_SUFFIX}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | PRIVATE
         self._descriptor = os.open(self._path, flags, 0o600)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.posix_fallocate(self._descriptor, 0, size)  # a full disk would kill who writes
+            try_lock(self._descriptor)
+            reserve(self._descriptor, size)  # a full disk would kill who writes
             self._map = mmap.mmap(self._descriptor, size)
         except BaseException:
             self._path.unlink()
@@ -109,10 +111,10 @@ class Journal:
                     self._adopt(path)
 
     def _adopt(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR | PRIVATE)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+            try_lock(descriptor)
+            data = read_at(descriptor, os.fstat(descriptor).st_size, 0)
             taken = [self.put(item, is_durable=True, is_again=True) for item in _items_of(data)]
             if all(taken):
                 path.unlink()

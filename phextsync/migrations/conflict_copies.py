@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from phextsync.durable_files import make_folder, sync_folder, write_whole
+from phextsync.durable_files import make_folder, write_whole
 from phextsync.edits import apply_edits, missing_lines
 from phextsync.errors import DirectoryError, TextError
 from phextsync.files.directory import BACKUPS, backup_name
 from phextsync.files.reading import TEXT_BYTES_MAX
 from phextsync.merges import merged_text
+from phextsync.systems.opening import AT_ONCE, NO_LINK, PRIVATE
+from phextsync.systems.syncing import sync_folder
 from phextsync.texts import check_text
 
 VERSIONS: Final = ".stversions"
@@ -131,7 +133,7 @@ def _base(directory: Path, path: str, copy: str) -> str:
 
 def _read(file: Path, path: str) -> str:
     """Return the text of a file that is no link."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(file, os.O_RDONLY | NO_LINK | AT_ONCE | PRIVATE)
     with open(descriptor, "rb") as opened:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise TextError(f"{path}: expected a file, found something else")

@@ -10,7 +10,6 @@
 """
 
 import errno
-import fcntl
 import os
 import shutil
 import sys
@@ -22,7 +21,6 @@ from typing import Final, TypeVar
 
 import lmdb
 
-from phextsync.durable_files import sync_folder
 from phextsync.errors import (
     PhextsyncError,
     StoreDamagedError,
@@ -31,8 +29,11 @@ from phextsync.errors import (
     StoreLockedError,
 )
 from phextsync.store.pages import PAGE_BYTES, PageFile
-from phextsync.store.rebuild import MAP_BYTES
 from phextsync.store.records import Records
+from phextsync.systems.locking import try_lock
+from phextsync.systems.opening import PRIVATE, read_at, write_at
+from phextsync.systems.resources import MAP_BYTES, free_bytes, reserve
+from phextsync.systems.syncing import sync_folder
 
 T = TypeVar("T")
 
@@ -61,11 +62,11 @@ def lock_folder(folder: Path) -> int:
     """Take the folder's lock; the file tells whose it is."""
     path = folder / "store.lock"
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | PRIVATE, 0o600)
     except OSError as error:
         raise StoreError(f"cannot open {folder}: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try_lock(descriptor)
     except BlockingIOError:
         owner = os.read(descriptor, 200).decode("utf-8", "replace").strip()
         os.close(descriptor)
@@ -73,18 +74,18 @@ def lock_folder(folder: Path) -> int:
     with suppress(OSError):  # it is for people to read; the lock holds on a full disk too
         os.ftruncate(descriptor, 0)
         program = os.fsencode(Path(sys.argv[0] or "python").name)
-        os.pwrite(descriptor, b"%d %s\n" % (os.getpid(), program), 0)
+        write_at(descriptor, b"%d %s\n" % (os.getpid(), program), 0)
     return descriptor
 
 
 def is_locked(folder: Path) -> bool:
     """Whether somebody owns the folder at this moment. Cheap; nothing is opened."""
     try:
-        descriptor = os.open(folder / "store.lock", os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(folder / "store.lock", os.O_RDWR | PRIVATE)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try_lock(descriptor)
     except BlockingIOError:
         return True
     finally:
@@ -156,9 +157,9 @@ def check_restored(folder: Path) -> None:
 def reserve_lock_file(store: Path) -> None:
     """Give LMDB's lock file its place on the disk. LMDB maps it: without, to write into it on a
     full disk would end the process."""
-    descriptor = os.open(store / "lock.mdb", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(store / "lock.mdb", os.O_RDWR | os.O_CREAT | PRIVATE, 0o600)
     try:
-        os.posix_fallocate(descriptor, 0, _LOCK_BYTES)
+        reserve(descriptor, _LOCK_BYTES)
     finally:
         os.close(descriptor)
 
@@ -288,7 +289,7 @@ def open_records(path: Path) -> Iterator[Records]:
 def _read_at(descriptor: int, offset: int, count: int, *, roots: bytes = b"") -> bytes:
     if offset < len(roots):
         return roots[offset : offset + count]
-    return os.pread(descriptor, count, offset)
+    return read_at(descriptor, count, offset)
 
 
 class translated:
@@ -322,7 +323,6 @@ class translated:
 
 def _is_full(path: Path) -> bool:
     try:
-        free = os.statvfs(path if path.exists() else path.parent)
+        return free_bytes(path if path.exists() else path.parent) < _SPACE_BYTES_MIN
     except OSError:
         return False
-    return free.f_bavail * free.f_frsize < _SPACE_BYTES_MIN

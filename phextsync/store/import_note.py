@@ -4,11 +4,13 @@ A running node takes a large import in pieces, so that others are served meanwhi
 import leaves the pieces that were taken, and this note: later commands say so.
 """
 
-import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from phextsync.systems.locking import lock, try_lock
+from phextsync.systems.opening import PRIVATE, write_at
 
 _NOTE: Final = "importing"
 
@@ -23,10 +25,10 @@ class ImportNote:
         self._what = what
 
     def __enter__(self) -> "ImportNote":
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | PRIVATE, 0o600)
+        lock(self._descriptor)
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, self._what.encode("utf-8", "surrogateescape"), 0)
+        write_at(self._descriptor, self._what.encode("utf-8", "surrogateescape"), 0)
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -38,11 +40,11 @@ class ImportNote:
 def unfinished_import(folder: Path) -> str:
     """Return what was being imported when something ended the import, "" for nothing."""
     try:
-        descriptor = os.open(folder / _NOTE, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(folder / _NOTE, os.O_RDONLY | PRIVATE)
     except OSError:
         return ""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        try_lock(descriptor, is_shared=True)
         return os.read(descriptor, 4096).decode("utf-8", "replace")
     except BlockingIOError:  # it goes on
         return ""

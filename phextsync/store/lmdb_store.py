@@ -31,7 +31,7 @@ from phextsync.store.folder import (
 from phextsync.store.history_table import places_behind, put_history, read_pieces
 from phextsync.store.leases import put_leases
 from phextsync.store.opening import NAMED_MAX, Opening
-from phextsync.store.rebuild import MAP_BYTES, Databases, Progress
+from phextsync.store.rebuild import Databases, Progress
 from phextsync.store.records import (
     DATABASES,
     HEAD,
@@ -54,6 +54,8 @@ from phextsync.store.records import (
     write_entry,
 )
 from phextsync.store.retention import NO_HISTORY, Retention
+from phextsync.systems.forking import in_children
+from phextsync.systems.resources import MAP_BYTES
 
 _NOWHERE: Final = b"\xff" * 4  # the number of no phext
 
@@ -491,9 +493,8 @@ _stores: set[LmdbStore] = set()
 
 
 def _let_go_of_all() -> None:
-    for store in list(_stores):
-        store.let_go()
-    _stores.clear()
+    while _stores:
+        _stores.pop().let_go()
 
 
-os.register_at_fork(after_in_child=_let_go_of_all)
+in_children(_let_go_of_all)

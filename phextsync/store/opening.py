@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from phextsync.durable_files import sync_folder, write_whole
+from phextsync.durable_files import write_whole
 from phextsync.errors import StoreDamagedError, StoreError, StoreVersionError
 from phextsync.mounts import is_network, kind_of
 from phextsync.store.folder import (
@@ -29,6 +29,7 @@ from phextsync.store.folder import (
 )
 from phextsync.store.rebuild import Progress, Rebuilt, create, rebuild
 from phextsync.store.records import FORMAT_VERSION, Records
+from phextsync.systems.syncing import sync_folder
 
 NAMED_MAX: Final = 20
 """So many scrolls are reported by name; of more, how many there are."""

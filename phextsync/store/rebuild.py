@@ -25,8 +25,8 @@ from phextsync.store.records import (
     Stored,
     seal,
 )
+from phextsync.systems.resources import MAP_BYTES
 
-MAP_BYTES: Final = 1 << 40  # address space, never resized: resizing under a reader is a SIGBUS
 _SCROLLS_AT_ONCE: Final = 5000
 _PUTS_AT_ONCE: Final = 10_000
 

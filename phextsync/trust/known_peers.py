@@ -5,7 +5,6 @@ refused until somebody says that it is right. A blocked node is refused whatever
 hold for this node alone: it is the mesh's authority that decides who belongs to the mesh.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import Final, Self
 
 from phextsync.errors import IdentityError, StoreDamagedError
 from phextsync.ranges import Ranges
+from phextsync.systems.locking import lock as take_lock
 from phextsync.trust.certificates import NODE_ID_BYTES
 from phextsync.trust.identity import NodeIdentity
 from phextsync.trust.private_files import save_private
@@ -213,7 +213,7 @@ def locked(path: Path) -> Iterator[None]:
     """Hold off other processes that change the file; a crash frees it."""
     lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        take_lock(lock)
         yield
     finally:
         os.close(lock)
