@@ -287,7 +287,9 @@ def test_another_directory_that_is_confirmed_counts_as_bound_and_confirms_no_del
     bound.directory.mkdir()
     assert store.confirm(bound.directory)
     assert store.bindings() == [bound]
-    assert Directory(OsFileSystem(bound.directory), store.marker_of(bound)).root.check()
+    directory = Directory(OsFileSystem(bound.directory), store.marker_of(bound))
+    assert [directory.root.check(), directory.root.check()] == [False, True]
+    assert read_marker(bound.directory) == store.marker_of(bound)
 
 
 def test_what_is_bound_already_or_does_not_suit_is_refused(
@@ -638,6 +640,22 @@ async def test_a_node_that_serves_a_directory_says_where_its_data_folder_is(tmp_
     (notes / MARKER_FILE).write_text(f"{bound.token}\n")  # as an older version wrote it
     async with _node(tmp_path / "one"):
         await _until(lambda: read_marker(notes) == store.marker_of(bound))
+
+
+async def test_what_another_directory_lacks_that_is_confirmed_is_not_deleted(
+    tmp_path: Path,
+) -> None:
+    async with _node(tmp_path / "one") as node:
+        notes, store = tmp_path / "one-notes", BindingStore(tmp_path / "one")
+        (notes / "old.md").write_text("old\n")
+        await _until(lambda: "old\n" in node.phext().values(_RANGE))
+        notes.rename(tmp_path / "away")
+        notes.mkdir()
+        (notes / "new.md").write_text("new\n")
+        store.confirm(notes)
+        await _until(lambda: "new\n" in node.phext().values(_RANGE))
+        await _until(lambda: (notes / "old.md").exists())
+        assert "old\n" in node.phext().values(_RANGE)
 
 
 async def test_deletions_that_are_held_are_done_when_somebody_confirms_them(tmp_path: Path) -> None:

@@ -79,20 +79,13 @@ class BindingStore:
         made = replace(bound, id=token_hex(8), token=token_hex(8))
         with _made(bound.directory, create=create), self._changing() as all_bound:
             _check_apart_from_all(bound, all_bound)  # another may have been faster
-            self._mark(made)
+            _write_marker(made.directory, self.marker_of(made))
             all_bound.append(made)
         return made
 
     def marker_of(self, bound: Bound) -> Marker:
         """Return what the marker of a binding says."""
         return Marker(bound.token, str(_real(self._folder)))
-
-    def _mark(self, bound: Bound) -> None:
-        try:
-            data = self.marker_of(bound).encode()
-            write_whole(_real(bound.directory) / MARKER_FILE, data, 0o644)
-        except OSError as error:
-            raise DirectoryError(f"{bound.directory}: {error.strerror}") from error
 
     def unbind(self, directory: Path) -> bool:
         """End a binding; files and scrolls stay. Say whether there was one."""
@@ -129,7 +122,7 @@ class BindingStore:
             all_bound[number] = replace(bound, confirmed_ns=now_ns)
             return False
         _check_others(bound, is_confirmed=True)
-        self._mark(bound)
+        _write_marker(bound.directory, Marker(""))  # by which nothing is known of what lies there
         return True
 
     def _is_bound(self, directory: Path) -> bool:
@@ -275,6 +268,13 @@ def _is_bound(directory: Path, token: str, folder: Path) -> bool:
     return any(
         other.token == token and _real(other.directory) == _real(directory) for other in all_bound
     )
+
+
+def _write_marker(directory: Path, marker: Marker) -> None:
+    try:
+        write_whole(_real(directory) / MARKER_FILE, marker.encode(), 0o644)
+    except OSError as error:
+        raise DirectoryError(f"{directory}: {error.strerror}") from error
 
 
 def _real(path: Path) -> Path:
