@@ -263,6 +263,24 @@ def test_conflicts_are_kept_until_somebody_settles_them(replicas: ReplicaSet) ->
     assert len(log) == 0
 
 
+def test_of_a_scroll_no_conflicts_but_its_own_are_reviewed(
+    replicas: ReplicaSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, noted = ConflictLog(replicas, _ID), replicas.durability.noted
+    places = [Coordinate(7, 1, 1, 1, 1, 2, 1, 1, number) for number in range(1, 10)]
+    for place in places:
+        log.add(place, "n.md", Conflict(1, "base\n", "mine\n", "theirs\n"), "")
+    keys: list[bytes] = []
+
+    def read(key: bytes) -> bytes:
+        keys.append(key)
+        return noted(key)
+
+    monkeypatch.setattr(replicas.durability, "noted", read)
+    log.review(places[0], "mine\n")
+    assert len(keys) == 1
+
+
 def test_the_oldest_of_too_many_conflicts_go(replicas: ReplicaSet) -> None:
     log = ConflictLog(replicas, _ID)
     log._keys = [log._prefix + bytes(8 + 12 + 8)] * CONFLICTS_MAX

@@ -21,6 +21,7 @@ CONFLICTS_MAX: Final = 10_000
 _log = logging.getLogger("phextsync.files")
 
 _KIND: Final = b"c"
+_TIME_BYTES: Final = 8
 _NUMBER_BYTES: Final = 8
 _ID_SHOWN: Final = 8  # characters of the id of a node without a name
 
@@ -101,7 +102,7 @@ class ConflictLog:
         if any(key.endswith(digest) for key in self._keys):
             return False
         # The time comes first, so that keys are in its order.
-        key = self._prefix + time_ms.to_bytes(8, "big") + coordinate.key + digest
+        key = self._prefix + time_ms.to_bytes(_TIME_BYTES, "big") + coordinate.key + digest
         left = conflict.left
         rest = [theirs_by, is_known, left and [*astuple(left)]]
         self._replicas.durability.note(key, cbor2.dumps([*body, *rest]))
@@ -112,10 +113,11 @@ class ConflictLog:
 
     def review(self, coordinate: Coordinate, text: str) -> None:
         """Forget the conflicts of a scroll that somebody has settled elsewhere, or in the file."""
-        if any(coordinate.key in key for key in self._keys):
-            for logged in list(self):
-                if logged.coordinate == coordinate and is_settled(text, logged.conflict):
-                    self.settle(logged.number)
+        at = len(self._prefix) + _TIME_BYTES
+        for key in [key for key in self._keys if key.startswith(coordinate.key, at)]:
+            value = self._replicas.durability.noted(key)
+            if value and is_settled(text, self._decoded(key, value).conflict):
+                self._drop(key)
 
     def find(self, number: str) -> LoggedConflict | None:
         """Return the conflict of a number, None when there is none."""
@@ -131,9 +133,9 @@ class ConflictLog:
 
     def prune(self, kept_ms: int) -> None:
         """Forget what is older than `kept_ms`."""
-        oldest = max(0, self._replicas.author.now_ms() - kept_ms).to_bytes(8, "big")
-        start = len(self._prefix)
-        for key in [key for key in self._keys if key[start : start + 8] < oldest]:
+        oldest = max(0, self._replicas.author.now_ms() - kept_ms).to_bytes(_TIME_BYTES, "big")
+        start, stop = len(self._prefix), len(self._prefix) + _TIME_BYTES
+        for key in [key for key in self._keys if key[start:stop] < oldest]:
             self._drop(key)
 
     def _drop(self, key: bytes) -> None:
@@ -146,9 +148,9 @@ class ConflictLog:
         start = len(self._prefix)
         return LoggedConflict(
             key[-_NUMBER_BYTES:].hex(),
-            Coordinate.from_key(key[start + 8 : -_NUMBER_BYTES]),
+            Coordinate.from_key(key[start + _TIME_BYTES : -_NUMBER_BYTES]),
             path,
-            int.from_bytes(key[start : start + 8], "big"),
+            int.from_bytes(key[start : start + _TIME_BYTES], "big"),
             Conflict(line, base, mine, theirs, None if left is None else Left(*left)),
             theirs_by,
             is_known,
