@@ -224,6 +224,14 @@ def test_strangers_fill_no_more_than_the_bound_and_leave_room_for_peers() -> Non
     assert not due
 
 
+def test_a_mesh_of_two_thousand_is_heard_of() -> None:
+    board, source = _board(), Random(1)
+    board.link_opened(0, 1, b"p" * 16)
+    for _ in range(20):
+        board.receive(1, 1, [_notice(source.randbytes(16)) for _ in range(100)])
+    assert len(board.heard()) == 2000
+
+
 def test_when_each_was_heard_last_is_known_unless_there_may_be_more_than_are_kept() -> None:
     board = _board(presences_max=3)
     board.link_opened(0, 1, b"p" * 16)

@@ -79,8 +79,10 @@ class Limits:
     """Recent updates kept for peers that are in step; a peer behind them gets a difference."""
     version_bytes_max: int = 256 << 10
     """The version of one scroll in a request."""
-    presences_max: int = 1024
-    """Nodes whose presence is kept: 1.5 MB at most. Peers of ours always find room."""
+    presences_max: int = 1 << 12
+    """Nodes whose presence is kept: 6 MB at most, and 0.4 KB for each that tells little. Peers of
+    ours always find room. Where there are more, nobody is taken for silent, so nothing is repaired.
+    """
     presence_bytes_max: int = 1024
     """The facts that one node tells of itself; it tells them to everybody every few seconds."""
     presence_left_s_max: int = 600
