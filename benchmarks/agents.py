@@ -3,7 +3,8 @@
 Losses are those of real instances of hermes-agent on two machines under cuts and kills
 (`sims.agents`); beside them, the same writes into its own list when that is copied from machine to
 machine. Times are those of the provider's calls, of a process beside the node, which holds many
-scrolls; beside them what Hermes takes to write an entry into its own list.
+scrolls; beside them what Hermes takes to write an entry into its own list. How long a message and
+a task take to a machine that was off for an hour is measured in virtual time, with real nodes.
 """
 
 import json
@@ -13,16 +14,18 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 from typing import Final
 
 from benchmarks.nodes import make_folders
 from benchmarks.report import Report
+from phextsync.agents import AsyncMail, AsyncTasks, Voter
 from phextsync.handles.blocking import attach
 from phextsync.hosts.hermes import HermesMemory
 from phextsync.index import Coordinate
+from phextsync.testing import Crash, MemoryMesh, Restart
 from sims import agents
 from sims.processes import Process
 
@@ -30,6 +33,9 @@ _CALLS: Final = 1000
 _WORDS: Final = 20_000
 _WORDS_PER_SCROLL: Final = 40
 _POLL_S: Final = 0.02
+_OFF_S: Final = 3600.0
+_STEP_S: Final = 0.01
+_RETURN_MAX_S: Final = 60.0
 _OWN: Final = """
 import json, sys, time
 from tools.memory_tool import MemoryStore
@@ -55,6 +61,7 @@ def run(*, quick: bool) -> Report:
         place = Path(folder)
         report.add("own_add_p99_ms", [_p99(_own_ms(place / "own"))], "ms")
         _calls(report, place / "calls", 10**exponent, size)
+        _returns(report)
         for name, measure in (("own", agents.run_copied), ("agents", agents.run)):
             (place / name).mkdir(exist_ok=True)
             outcome = measure(place / name, writes)
@@ -109,6 +116,44 @@ def _calls(report: Report, folder: Path, count: int, size: str) -> None:
     finally:
         provider.shutdown()
         process.stop(signal.SIGTERM)
+
+
+def _returns(report: Report) -> None:
+    """Measure how long after its return a machine has what came for it while it was off."""
+    mesh = MemoryMesh(1, 3, beside=lambda node: Voter(node).run())
+
+    async def until(is_there: Callable[[], Awaitable[int]]) -> float:
+        """Return how many seconds after the return something is there."""
+        while mesh.now < 4 + _OFF_S + _RETURN_MAX_S and not await is_there():
+            await mesh.run_until(mesh.now + _STEP_S)
+        return mesh.now - 4 - _OFF_S
+
+    async def body() -> None:
+        await mesh.run_until(2)
+        names = [mesh.node(number).identity.name for number in range(3)]
+        ids = [mesh.node(number).identity.node_id.hex() for number in range(3)]
+        await AsyncMail(mesh.node(2), names[2]).make_box()
+        await mesh.run_until(4)
+        mesh.apply(Crash(2, is_silent=True))
+        await AsyncMail(mesh.node(0), names[0]).send(names[2], "when you are back")
+        await AsyncTasks(mesh.node(0)).add("when you are back", voters=ids)
+        await mesh.run_until(4 + _OFF_S)
+        mesh.apply(Restart(2))
+        await mesh.run_until(mesh.now + _STEP_S)
+
+        async def messages() -> int:
+            return len((await AsyncMail(mesh.node(2), names[2]).inbox()).messages)
+
+        async def tasks() -> int:
+            return len(await AsyncTasks(mesh.node(2)).tasks())
+
+        report.add("message_after_an_hour_off_s", [await until(messages)], "s")
+        report.add("task_after_an_hour_off_s", [await until(tasks)], "s")
+        await mesh.run_until(mesh.now + _OFF_S)
+        report.add("message_copies", [await messages()], "messages")
+        report.add("task_copies", [await tasks()], "tasks")
+
+    mesh.run(body)
 
 
 def _wait_for(provider: HermesMemory) -> None:

@@ -46,6 +46,7 @@ _GIVEN: dict[str, list[list[str]]] = {
     "task done": [["task", "done", _A, "1:a:b", "--wait", "0"]],
     "task fail": [["task", "fail", _A, "1:a:b", "--wait", "0"]],
     "task retry": [["task", "retry", _A]],
+    "task clear": [["task", "clear", "--before", "0s"]],
     "quarantine": [["quarantine", "--list"], ["quarantine", "kiki/mail"]],
     "integrate": [["integrate", "cursor", "--home", "here/home"]],
     "import": [["import", "-"], ["import", "--forget"]],

@@ -166,6 +166,35 @@ def test_what_cannot_be_asked_is_said(folder: _Folder) -> None:
         folder.tasks("two words").claim(at)
 
 
+def test_a_claim_that_failed_is_neither_kept_nor_done(folder: _Folder) -> None:
+    tasks = folder.tasks()
+    at = tasks.add("x").coordinate
+    claim = tasks.claim(at, wait_s=0)
+    folder.vote(at, f"vote 1 {claim.name}")
+    tasks.fail(at, claim, "no", wait_s=0)
+    before = folder.phext[claims_at(at)]
+    for say in (tasks.keep, tasks.done):
+        with pytest.raises(OvertakenError, match="failed, so nothing was written"):
+            say(at, claim, wait_s=0)
+    assert folder.phext[claims_at(at)] == before
+
+
+def test_what_is_done_for_good_can_be_cleared_and_nothing_else(folder: _Folder) -> None:
+    tasks = folder.tasks()
+    places = [tasks.add(text).coordinate for text in ("done", "sealed", "open")]
+    for at in places[:2]:
+        claim = tasks.claim(at, wait_s=0)
+        folder.vote(at, f"vote 1 {claim.name}")
+        assert not tasks.done(at, claim, wait_s=0).is_firm
+    folder.vote(places[1], f"sealed 1 {claim.name}")
+    (listed,) = [each for each in tasks.tasks() if each.standing.is_final]
+    assert tasks.clear(0) == []
+    assert tasks.clear(1 << 42) == [listed]
+    assert [each.task.coordinate for each in tasks.tasks()] == sorted([places[0], places[2]])
+    with pytest.raises(PhextsyncError, match="it is not here yet"):
+        tasks.claim(places[1])
+
+
 def test_half_of_a_character_comes_of_no_task(folder: _Folder) -> None:
     tasks = folder.tasks()
     at = tasks.add("x").coordinate

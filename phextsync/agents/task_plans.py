@@ -38,6 +38,7 @@ from phextsync.agents.task_layout import (
     task_at,
 )
 from phextsync.control import operations
+from phextsync.control.frames import Value
 from phextsync.control.operations import digest
 from phextsync.control.status import Status
 from phextsync.errors import ConflictError, NotFirmError, OvertakenError, PhextsyncError
@@ -271,6 +272,7 @@ def keep(phext: str, at: Coordinate, key: Key, wait_s: float) -> Plan[Claim]:
     """Say that a claimant is still at work, so that its term begins again, and return the claim.
     OvertakenError when the task is no longer for it, NotFirmError when it is not yet."""
     known = yield from _held(phext, at, key, wait_s)
+    _check_goes_on(known, key)
     beats = known.claims.beats.get(key, 0)
     yield from _say(phext, at, f"works {key[0]} {key[1]} {beats + 1}")
     return Claim(at, *key, Verdict.FIRM)
@@ -281,6 +283,7 @@ def done(phext: str, at: Coordinate, key: Key, result: str, wait_s: float) -> Pl
     firm then. OvertakenError and NotFirmError as in `keep`."""
     _check_is_whole(result)
     known = yield from _held(phext, at, key, wait_s)
+    _check_goes_on(known, key)
     before = known.claims.done.get(key)
     if before not in (None, result):
         raise PhextsyncError(f"{at} is done already: {before!r:.80}")
@@ -321,6 +324,22 @@ def retry(phext: str, at: Coordinate) -> Plan[Standing]:
     return standing((yield from find(phext, at)))
 
 
+def clear(phext: str, before_ms: int) -> Plan[list[ListedTask]]:
+    """Remove the tasks that were added before a time and of which the result is final, with what
+    claimants said of them, and return them. Votes stay: without its text nobody can take a task."""
+    before = time_text(before_ms)
+    over = [
+        listed
+        for listed in (yield from tasks(phext))
+        if listed.standing.is_final and listed.task.added < before
+    ]
+    for listed in over:
+        at = listed.task.coordinate
+        rows: list[Value] = [["remove", str(each)] for each in (at, claims_at(at))]
+        yield from asks(operations.BATCH, phext, rows)
+    return over
+
+
 def _check_is_whole(text: str) -> None:
     try:
         text.encode()
@@ -349,6 +368,15 @@ def _held(phext: str, at: Coordinate, key: Key, wait_s: float) -> Plan[Known]:
             )
         yield from pause(PAUSE_S)
         waited_s += PAUSE_S
+
+
+def _check_goes_on(known: Known, key: Key) -> None:
+    """OvertakenError for a claim of which it was said that it failed."""
+    if key in known.claims.failed:
+        raise OvertakenError(
+            f"{key[0]}:{key[1]} failed, so nothing was written: nobody has the task until "
+            "`phextsync task retry`, and then who claims it again"
+        )
 
 
 def _overtaken(known: Known, key: Key, what: str) -> OvertakenError:

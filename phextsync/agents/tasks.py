@@ -73,6 +73,9 @@ class _Steps:
     def retry(self, at: Key) -> Plan[Standing]:
         return task_plans.retry(self._phext, as_coordinate(at))
 
+    def clear(self, before_ms: int) -> Plan[list[ListedTask]]:
+        return task_plans.clear(self._phext, before_ms)
+
 
 class Tasks:
     """Tasks behind plain calls: `Tasks(handle)`, `handle` from `phextsync.open`.
@@ -123,8 +126,8 @@ class Tasks:
 
     def keep(self, at: Key, claim: Claim | str, *, wait_s: float = WAIT_S) -> Claim:
         """Say that one is still at work on a task; its voters begin its term again when they hear
-        of it. OvertakenError when the task is no longer for this claim, NotFirmError when it is not
-        firm after `wait_s` seconds."""
+        of it. OvertakenError when the task is no longer for this claim, or this failed;
+        NotFirmError when it is not firm after `wait_s` seconds."""
         return self._do(self._steps.keep(at, claim, wait_s))
 
     def done(
@@ -143,6 +146,11 @@ class Tasks:
         """Let a task that failed be claimed again, at the next fence. PhextsyncError when it did
         not fail."""
         return self._do(self._steps.retry(at))
+
+    def clear(self, before_ms: int) -> list[ListedTask]:
+        """Remove the tasks that were added before a time in milliseconds and are done for good, and
+        return them. Those whose result is not final stay."""
+        return self._do(self._steps.clear(before_ms))
 
     def _do(self, plan: Plan[T]) -> T:
         return carry_out(self._asked, plan)
@@ -205,6 +213,10 @@ class AsyncTasks:
     async def retry(self, at: Key) -> Standing:
         """Let a task that failed be claimed again, as `Tasks.retry` does."""
         return await self._do(self._steps.retry(at))
+
+    async def clear(self, before_ms: int) -> list[ListedTask]:
+        """Remove tasks that are done for good, as `Tasks.clear` does."""
+        return await self._do(self._steps.clear(before_ms))
 
     async def _do(self, plan: Plan[T]) -> T:
         return await carry_out_awaited(self._asked, plan)

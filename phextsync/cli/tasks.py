@@ -21,6 +21,7 @@ from phextsync.cli.common import (
     warn,
 )
 from phextsync.cli.mail import MAIL
+from phextsync.cli.writers import read_time_ms
 from phextsync.errors import NotFirmError, OvertakenError
 from phextsync.index import Coordinate
 
@@ -60,10 +61,14 @@ def voters(
 ) -> None:
     """Show which nodes vote on new tasks, and how long a claim holds, or name them.
 
-    An odd number is best: any more than half of them can decide.
+    An odd number is best: any more than half of them can decide. A node votes while
+    `phextsync up` runs there.
     """
     with session(data) as asked:
         named = Tasks(asked, phext=phext).voters(*nodes or (), term_s=term)
+    if nodes and phext != TASKS:
+        program = f"Voter(node, {phext!r})"
+        warn(f"`phextsync up` votes in {TASKS} alone; in {phext} a program does: {program}")
     if as_json:
         say_json(None if named is None else {"term_s": named.term_s, "voters": {**named.voters}})
     elif named is None:
@@ -154,7 +159,10 @@ def claim(
         fail(f"{at} is not to be had: `phextsync task list --all` shows who has it", LOST_STATUS)
     say(str(found))
     if not found.is_firm:
-        warn("not firm: too few voters voted for it so far; `phextsync task keep` asks again")
+        warn(
+            "not firm: too few voters voted for it so far (one votes while `phextsync up` runs "
+            "there); `phextsync task keep` asks again"
+        )
         raise typer.Exit(NOT_FIRM_STATUS)
 
 
@@ -222,6 +230,21 @@ def retry(coordinate: _At, data: Data = DATA, phext: _Phext = TASKS) -> None:
     """Let a task that failed be claimed again."""
     with session(data) as asked:
         Tasks(asked, phext=phext).retry(Coordinate.parse(coordinate))
+
+
+@task_app.command()
+def clear(
+    before: Annotated[
+        str, typer.Option(help="Added before then, such as '2026-02-28 09:30', or 30d ago.")
+    ],
+    data: Data = DATA,
+    phext: _Phext = TASKS,
+) -> None:
+    """Remove tasks that are done for good, and list them."""
+    before_ms = read_time_ms(before)
+    with session(data) as asked:
+        over = Tasks(asked, phext=phext).clear(before_ms)
+    say(*(each.line() for each in over))
 
 
 def _refuse(error: NotFirmError | OvertakenError) -> NoReturn:
