@@ -160,3 +160,32 @@ def test_a_save_by_the_old_name_while_a_node_that_renames_ends_is_a_save_of_that
         text = _text(0, 60, 1) if is_there else _text(0, 1)
         assert mesh.settle(5) == {"new.md": text}, number
     assert number > 20
+
+
+@pytest.mark.parametrize(("exchanges", "links"), [(True, True), (False, True), (False, False)])
+def test_a_save_by_the_new_name_while_a_file_gets_it_is_a_save_of_that_file(
+    exchanges: bool, links: bool
+) -> None:
+    saved = 0
+    for number in range(1, 60):
+        mesh = Mesh(2, has_exchange=exchanges, has_links=links)
+        one, two = mesh.machines
+        two.disk.put("old.md", _text(0, 1))
+        mesh.settle(2)
+        is_there = False
+
+        def save(one: Machine = one) -> None:
+            nonlocal is_there
+            is_there = one.disk.find("new.md") is not None
+            if is_there:
+                _replace(one, "new.md", _text(0, 60))
+
+        two.disk.rename("old.md", "new.md")
+        mesh.pass_time(GRACE_S)
+        at_call = _AtCall(one, number, save)
+        mesh.pass_time(1)
+        if at_call.calls < number:
+            break
+        saved += is_there
+        assert mesh.settle(5) == {"new.md": _text(0, 60) if is_there else _text(0, 1)}, number
+    assert saved > 2

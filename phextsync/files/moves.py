@@ -74,6 +74,7 @@ class Moves:
 
     def _link_new(self, draft: str, path: str) -> bool:
         """Do the same in two calls, between which somebody may put another file at the old path."""
+        known = self._files.status(draft)
         try:
             self._files.link(draft, path)
         except FileExistsError:
@@ -88,17 +89,20 @@ class Moves:
         if is_draft(draft.rpartition("/")[2]):
             self._files.unlink(draft)
             return True
-        return self._leave(draft, path, self._files.status(path))
+        there = self._files.status(path)
+        if _numbers_of(there) == _numbers_of(self._files.status(draft)):
+            known = there  # it was saved before it was given the name
+        return self._leave(draft, path, known, known)
 
-    def _leave(self, old: str, new: str, known: Status | None) -> bool:
-        """Take the old path from a file that has another by now; say whether that was done. If
-        somebody saved it there meanwhile, it stays there, and what came to the other path goes."""
-        came = _numbers_of(self._files.status(new))
+    def _leave(self, old: str, new: str, known: Status | None, came: Status | None) -> bool:
+        """Take the old path from a file that has another by now, or a copy that `came` there; say
+        whether that was done. If somebody saved it at the old one meanwhile, it stays there, and
+        what came to the other goes."""
         aside = aside_of(old)
         self.discard(aside)
         self._files.rename(old, aside)
         is_left = self.finish_leaving(old, None if known is None else known.inode)
-        if is_left or _numbers_of(self._files.status(new)) != came:
+        if is_left or _numbers_of(self._files.status(new)) != _numbers_of(came):
             return True
         self.discard(new)
         return False
@@ -130,6 +134,7 @@ class Moves:
         draft = draft_of(new)
         self.discard(draft)
         self._files.write(draft, found.text.encode(), status.mode, status.owner)
+        came = self._files.status(draft)
         if not self.put_new(draft, new):
             self.discard(draft)
             return False
@@ -138,7 +143,7 @@ class Moves:
         if not isinstance(again, File) or again.mark != expected:
             self._files.unlink(new)
             return False
-        return self._leave(old, new, status)
+        return self._leave(old, new, status, came)
 
     def tidy_up(self, path: str) -> None:
         """Remove the folders on the way to a file that is gone, as far as they are empty."""
