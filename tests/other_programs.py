@@ -5,17 +5,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.old_sq import old_sq
+from tests.repositories import Repository
+
 
 @contextmanager
 def other_programs(page: str, machines: Path) -> Iterator[dict[str, str]]:
     """Put what a page begins with into the homes of machines; give the addresses that stand on
     the page with those where something answers for as long as the block lasts."""
-    _BEFORE.get(page, _nothing)(machines)
+    if page == "docs/howto/sq.md":
+        phexts = {"world": "hello\x17Remember the milk.\n", "brain": "x"}
+        write_files(machines / "laptop" / "sq-data", {f"{n}.phext": t for n, t in phexts.items()})
+        with old_sq(phexts) as (address, _):
+            yield {"http://127.0.0.1:1337": address}
+        return
+    if page in _BEFORE:
+        _BEFORE[page](machines)
     yield {}
-
-
-def _nothing(machines: Path) -> None:
-    """Most pages begin with new machines."""
 
 
 def _syncthing(machines: Path) -> None:
@@ -32,6 +38,15 @@ def _syncthing(machines: Path) -> None:
     write_files(machines / "desk" / "notes", {"shopping.md": "milk\neggs\nsalt\npepper\n"})
 
 
+def _git(machines: Path) -> None:
+    """A repository of notes by two."""
+    notes = Repository(machines / "laptop" / "notes")
+    ignored = {".gitignore": "*.log\n"}
+    notes.commit({"shopping.md": "milk\nbread\n", **ignored}, "Anna", "2024-01-05")
+    notes.commit({"shopping.md": "milk\nbread\noil\n"}, "Ben", "2025-02-05")
+    notes.commit({"shopping.md": "milk\noil\n"}, "Anna", "2026-03-05")
+
+
 def write_files(directory: Path, files: dict[str, str]) -> None:
     """Write files below a directory."""
     for path, text in files.items():
@@ -40,5 +55,6 @@ def write_files(directory: Path, files: dict[str, str]) -> None:
 
 
 _BEFORE: Final[dict[str, Callable[[Path], None]]] = {
+    "docs/howto/from-git.md": _git,
     "docs/howto/from-syncthing.md": _syncthing,
 }

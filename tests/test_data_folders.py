@@ -30,6 +30,8 @@ _GIVEN: dict[str, list[list[str]]] = {
     "ls": [["ls"]],
     "search": [["search", "hello"]],
     "near": [["near", _A]],
+    "migrate git": [["migrate", "git", "here/repository", "--at", "7.*"]],
+    "migrate sq": [["migrate", "sq", "here/old"]],
     "names": [["names"], ["names", "1.2", "anna"]],
     "box": [["box", "kiki"]],
     "send": [["send", "kiki", "hello"]],

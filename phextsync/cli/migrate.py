@@ -5,9 +5,34 @@ from typing import Annotated, Final
 
 import typer
 
-from phextsync.cli.common import DIRECTORIES, counted, fail, say, warn
+from phextsync.cli.common import (
+    DATA,
+    DIRECTORIES,
+    PHEXT,
+    Data,
+    Phext,
+    counted,
+    existing_folder,
+    fail,
+    line_or_input,
+    pages,
+    say,
+    session,
+    warn,
+)
+from phextsync.cli.scrolls import import_scrolls, scrolls_of
+from phextsync.control import operations
 from phextsync.errors import DirectoryError, TextError
+from phextsync.files.names import prefix_of
+from phextsync.handles.visit import Alone, own
+from phextsync.index import CoordinateRange
+from phextsync.migrations import sq_phexts
+from phextsync.migrations.bringing import Bringing, Outcome
 from phextsync.migrations.conflict_copies import Merge, carry_out, find_copies, merge
+from phextsync.migrations.file_histories import FileHistory
+from phextsync.migrations.git_files import Left, Reads, Versioned, files_of, marks_of, versioned
+from phextsync.migrations.git_repository import open_repository
+from phextsync.phext_names import checked_name
 
 app = typer.Typer()
 migrate_app = typer.Typer(help="Bring here what Syncthing, git or SQ kept.")
@@ -52,6 +77,130 @@ def syncthing(
         say(_DO_IT)
     if left:
         fail(f"{left} of {counted(len(copies), 'conflict')} left as they are")
+
+
+@migrate_app.command()
+def git(
+    repository: Annotated[str, typer.Argument(help="A working tree, or a bare repository.")],
+    at: Annotated[str, typer.Option(help="A prefix with four free parts, such as '7.*'.")],
+    yes: _Yes = False,
+    data: Data = DATA,
+    phext: Phext = PHEXT,
+) -> None:
+    """Bring the files of a git repository, with their history.
+
+    What each commit changed is a version, by its author and of its time. History is kept in the
+    range from then on. The repository stays as it is, and nothing of its configuration is used. On
+    one machine only, where no node runs: others get it from there. Files that have text already
+    are left alone, so the same command goes on if it was cut short.
+    """
+    folder, range_ = existing_folder(data), CoordinateRange.parse(at)
+    prefix_of(range_)
+    with open_repository(Path(repository).expanduser()) as opened, opened.objects() as read:
+        found, left = files_of(opened, read)
+        if yes:
+            with own(folder, warn, warn) as asked:
+                if not isinstance(asked, Alone):
+                    fail(f"a node runs on {folder}: stop it, and start it when this is done")
+                left += _bring(Bringing(asked.replicas, phext, range_), found, read)
+        else:
+            left += _show(found, read)
+    for each in left:
+        warn(f"left in git: {each.path}: {each.reason}")
+    if not yes:
+        say(_DO_IT)
+
+
+def _show(found: list[FileHistory], read: Reads) -> list[Left]:
+    """Say what there is to bring; return what is not."""
+    left: list[Left] = []
+    for history in found:
+        file = versioned(history, read)
+        if isinstance(file, Left):
+            left.append(file)
+        else:
+            say(_told_of(file))
+    return left
+
+
+def _bring(bringing: Bringing, found: list[FileHistory], read: Reads) -> list[Left]:
+    """Bring files, and say so; return what is not brought."""
+    left: list[Left] = []
+    texts = [history for history in found if not isinstance(versioned(history, read), Left)]
+    bringing.name({history.file.path: marks_of(history.file) for history in texts})
+    for history in found:
+        file = versioned(history, read)
+        if isinstance(file, Left):
+            left.append(file)
+            continue
+        outcome = bringing.bring(file.path, file.text, file.versions)
+        if outcome is Outcome.OTHER:
+            left.append(Left(file.path, "its scroll has another text"))
+        else:
+            say(f"{_told_of(file)}, {outcome.value}")
+    return left
+
+
+def _told_of(file: Versioned) -> str:
+    """Say in a line what is known of a file."""
+    authors = len({version.author for version in file.versions})
+    told = f"{file.path}: {counted(len(file.versions), 'version')} by {counted(authors, 'author')}"
+    others = f", without {file.passed_over} that are no text" if file.passed_over else ""
+    return told + others
+
+
+@migrate_app.command()
+def sq(
+    where: Annotated[
+        str, typer.Argument(help="http://HOST:PORT of a server, its folder, or a .phext file.")
+    ],
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Which phexts; of a folder, all unless told.")
+    ] = None,
+    yes: _Yes = False,
+    data: Data = DATA,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave scrolls alone that have text.")
+    ] = False,
+    token: Annotated[
+        str,
+        typer.Option(
+            envvar="PHEXTSYNC_SQ_TOKEN", help="What the server asks for; '-' is standard input."
+        ),
+    ] = "",
+) -> None:
+    """Bring the phexts of SQ, each under its name.
+
+    A server is only read; name phexts that it has, since it makes an empty file of each other. What
+    is here at the same coordinates is replaced, as `import` does it, unless --keep.
+    """
+    existing_folder(data)
+    if sq_phexts.is_server(where):
+        if not names:
+            fail("expected the names of phexts: a server of SQ does not tell which it has")
+        shown = line_or_input(token)
+        found = {name: sq_phexts.fetch(where, name, shown) for name in names}
+    else:
+        found = sq_phexts.files(Path(where).expanduser(), names or ())
+    for name, content in found.items():
+        scrolls = scrolls_of(content, clamp=True)
+        checked_name(name)
+        if yes:
+            import_scrolls(data, name, scrolls, f"{name} of {where}", keep=keep)
+        else:
+            say(_compared(data, name, scrolls))
+    if not yes:
+        say(_DO_IT)
+
+
+def _compared(data: Path, phext: str, scrolls: list[tuple[str, str]]) -> str:
+    """Say in a line how scrolls differ from those that are here."""
+    with session(data) as asked:
+        here = {str(place): text for place, text in pages(asked, operations.READ, phext, "*")}
+    new = sum(place not in here for place, _ in scrolls)
+    same = sum(here.get(place) == text for place, text in scrolls)
+    others = len(scrolls) - new - same
+    return f"{phext}: {counted(len(scrolls), 'scroll')}, {new} new, {same} as here, {others} others"
 
 
 def _told(planned: Merge, *, is_done: bool) -> str:

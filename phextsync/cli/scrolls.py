@@ -245,17 +245,27 @@ def import_(
         return
     if not file:
         fail("expected a file to import, or '-' for standard input")
-    found = bytes_of_file(file)
+    import_scrolls(data, phext, scrolls_of(bytes_of_file(file), clamp=clamp), file, keep=keep)
+
+
+def scrolls_of(found: bytes, *, clamp: bool) -> list[tuple[str, str]]:
+    """Return coordinates and texts of a .phext file, and say what was joined."""
     parsed = phextfile.read(found, clamp=clamp)
     for collision in parsed.collisions:
         warn(f"{collision.texts} texts beyond 999 were joined at {collision.coordinate}")
-    scrolls = [(str(coordinate), text) for coordinate, text in parsed.joined().items()]
+    return [(str(coordinate), text) for coordinate, text in parsed.joined().items()]
+
+
+def import_scrolls(
+    data: Path, phext: str, scrolls: list[tuple[str, str]], source: str, *, keep: bool
+) -> None:
+    """Import scrolls, with `keep` those that have no text yet, and say how many were taken."""
     taken = 0
     with session(data, writes=bool(scrolls)) as asked, progress_bars() as progress:
-        bar = progress.add_task(visible(f"importing {file}"), total=len(scrolls))
+        bar = progress.add_task(visible(f"importing {source}"), total=len(scrolls))
         # Where no node runs it is one commit; a node has others to serve meanwhile.
         chunk_bytes = None if isinstance(asked, Alone) else _IMPORT_BYTES
-        with ImportNote(folder, f"{file} into {phext}") as note:
+        with ImportNote(existing_folder(data), f"{source} into {phext}") as note:
             for chunk in _chunks(scrolls, chunk_bytes):
                 taken += operations.IMPORT.ask(asked, phext, keep, chunk)
                 note.has_begun = chunk_bytes is not None

@@ -38,14 +38,14 @@ class Alone:
     """The operations of `control` on a folder where no node runs, which this process owns."""
 
     def __init__(self, folder: Path, identity: NodeIdentity, store: LmdbStore) -> None:
+        self.replicas = _replicas(store, identity.node_id, identity.permissions)
         self._folder = folder
-        self._replicas = _replicas(store, identity.node_id, identity.permissions)
-        self._files = FileDesk(self._replicas, folder)
+        self._files = FileDesk(self.replicas, folder)
 
     def ask(self, *request: Value) -> Value:
-        answer = _answer(self._replicas, self._files, self._folder, list(request))
+        answer = _answer(self.replicas, self._files, self._folder, list(request))
         if is_change(list(request)):
-            self._replicas.commit()
+            self.replicas.commit()
         return answer
 
 

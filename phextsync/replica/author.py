@@ -1,6 +1,7 @@
 """Author: this node as one who writes: what it may write, and what is noted of what it wrote."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from phextsync.errors import PermissionDeniedError
 from phextsync.index import Coordinate, contains
@@ -16,6 +17,16 @@ class Author:
         self.node_id = node_id
         self.permissions = permissions
         self.now_ms = now_ms
+        self._written_ms: int | None = None
+
+    @contextmanager
+    def dated(self, time_ms: int) -> Iterator[None]:
+        """Note of what is written in this block that it was written then, such as elsewhere."""
+        self._written_ms = time_ms
+        try:
+            yield
+        finally:
+            self._written_ms = None
 
     def may_write(self, phext: str, coordinate: Coordinate) -> bool:
         """Whether this node's own permissions allow an edit there."""
@@ -32,8 +43,9 @@ class Author:
             )
 
     def stamp(self, update: bytes) -> LogEntry:
-        """Return the log entry of an update that was made here and now."""
-        return LogEntry(update, self.node_id, self.now_ms())
+        """Return the log entry of an update that was made here, now or at the time of `dated`."""
+        time_ms = self.now_ms() if self._written_ms is None else self._written_ms
+        return LogEntry(update, self.node_id, time_ms)
 
     def seen(self, entry: LogEntry) -> LogEntry:
         """Return what is kept of an entry: one without origin gets the time at which it came.

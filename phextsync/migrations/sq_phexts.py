@@ -1,0 +1,74 @@
+"""Phexts of SQ: the files in its folder, or what a running server has of them."""
+
+import http.client
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from phextsync.errors import PhextsyncError
+
+FILE_BYTES_MAX: Final = 512 << 20
+"""SQ cuts what is larger."""
+
+_SUFFIX: Final = ".phext"
+_TIMEOUT_S: Final = 30.0
+_NO_FILE: Final = b"Unable to open requested phext "
+
+
+def is_server(where: str) -> bool:
+    """Whether phexts are asked of a server, not read from files."""
+    return where.startswith(("http://", "https://"))
+
+
+def files(where: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """Return the phexts of a folder by name, all or those of these names; of a file, that one.
+    PhextsyncError when one is not there, OSError when it cannot be read."""
+    if where.is_file():
+        return {where.name.removesuffix(_SUFFIX): where.read_bytes()}
+    found = {}
+    for name in list(names) or _names_in(where):
+        file = where / f"{name}{_SUFFIX}"
+        if not file.is_file():
+            raise PhextsyncError(f"expected a file of SQ, found none at {file}")
+        found[name] = file.read_bytes()
+    return found
+
+
+def fetch(server: str, name: str, token: str) -> bytes:
+    """Return what a server has of a phext, as its file is. It has to have one: SQ makes an empty
+    file of each name that it is asked for. PhextsyncError when it gives none."""
+    parts = urlsplit(server)
+    kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+    try:
+        connection = kinds[parts.scheme](parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+    except (ValueError, http.client.HTTPException):
+        raise PhextsyncError(f"expected http://HOST:PORT, found {server!r:.200}") from None
+    headers = {"Authorization": token} if token else {}
+    try:
+        connection.request("GET", f"/api/v2/get?p={quote(name, safe='')}", headers=headers)
+        response = connection.getresponse()
+        found: bytes = response.read(FILE_BYTES_MAX + 1)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise PhextsyncError(f"{server} does not answer as SQ does: {error!r:.200}") from error
+    finally:
+        connection.close()
+    if response.status == http.client.UNAUTHORIZED:
+        raise PhextsyncError(f"{server} wants a token: --token")
+    if response.status != http.client.OK:
+        raise PhextsyncError(f"expected a phext from {server}, found status {response.status}")
+    if len(found) > FILE_BYTES_MAX:
+        raise PhextsyncError(f"expected at most {FILE_BYTES_MAX} bytes of {name}, found more")
+    if not found or found.startswith(_NO_FILE):
+        raise PhextsyncError(f"{server} has no scrolls of {name!r:.80}")
+    return found
+
+
+def _names_in(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise PhextsyncError(f"expected files of SQ or http://HOST:PORT, found nothing at {folder}")
+    files = folder.glob(f"[!.]*{_SUFFIX}")
+    names = sorted(file.name.removesuffix(_SUFFIX) for file in files)
+    if not names:
+        raise PhextsyncError(f"expected files of SQ, NAME{_SUFFIX}, found none in {folder}")
+    return names
