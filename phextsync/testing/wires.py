@@ -3,7 +3,7 @@ can hear of it, else by the silence (see `faults`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from typing import Final
@@ -13,7 +13,36 @@ from phextsync.index import Coordinate
 from phextsync.node.links import ACCEPTED_PER_DIALLED
 from phextsync.sync.codec import decode, encode
 from phextsync.sync.limits import Limits
-from phextsync.sync.messages import Live, Part, Ping, Updates
+from phextsync.sync.messages import (
+    ASK_MINOR,
+    FETCH_MINOR,
+    HOLDING_MINOR,
+    LIVE_MINOR,
+    NEIGHBOURS_MINOR,
+    PRESENCE_MINOR,
+    PROTOCOL_MINOR,
+    TREE_MINOR,
+    Ask,
+    Changed,
+    Fetch,
+    Fetched,
+    Graft,
+    Have,
+    Hello,
+    Keep,
+    Leave,
+    Live,
+    Neighbours,
+    Part,
+    Ping,
+    Presence,
+    Prune,
+    Survey,
+    Surveyed,
+    Told,
+    Updates,
+    Watch,
+)
 from phextsync.sync.timing import BACKOFF_MAX_S, BACKOFF_MIN_S
 from phextsync.sync.traffic import Traffic
 from phextsync.testing.faults import Rubbish
@@ -30,6 +59,16 @@ _TEXT_KINDS: Final = tuple(  # the second byte of a frame is the kind of its mes
     encode(message)[1:2]
     for message in (Updates("", ()), Live("", ()), Part("", Coordinate(*[1] * 9), 0, 1, b""))
 )
+_SINCE: Final = (
+    (PRESENCE_MINOR, (Presence,)),
+    (NEIGHBOURS_MINOR, (Neighbours,)),
+    (LIVE_MINOR, (Live,)),
+    (HOLDING_MINOR, (Leave, Keep)),
+    (FETCH_MINOR, (Fetch, Fetched, Survey, Surveyed)),
+    (TREE_MINOR, (Have, Graft, Prune)),
+    (ASK_MINOR, (Ask, Told, Watch, Changed)),
+)
+"""Which messages nodes of an older minor version do not know."""
 _BACKLOG_MAX: Final = 2048
 """More messages and notes kept for one link than this are a queue without a bound."""
 
@@ -61,7 +100,10 @@ class Wires:
         limits: Limits,
         socket_bytes: int,
         links_max: int = 0,
+        minors: Mapping[int, int] | None = None,
     ) -> None:
+        """`minors`: the minor versions that nodes speak, where that is not today's."""
+        self._minors = minors or {}
         self._stage = stage
         self._random = stage.random("links")
         self.paths = Paths(stage, self._random, pairs)
@@ -247,10 +289,24 @@ class Wires:
                 break
             if len(frame) > self._limits.frame_bytes_max:
                 raise Violation(f"node {node.number} made a frame of {len(frame)} bytes")
+            if self._minors:
+                frame = self._spoken(connection, frame)
             last["updates" if frame[1:2] in _TEXT_KINDS else "frames"] = frame
             self._transmit(connection, node.number, frame)
         if core.is_finished(number):
             self._end(connection, node.number)
+
+    def _spoken(self, connection: _Connection, frame: bytes) -> bytes:
+        """Return a frame as two nodes have it of which one is of an older minor version: each hears
+        a hello of that version, and nothing that was not known in it."""
+        minor = min(self._minors.get(node, PROTOCOL_MINOR) for node in connection.ends)
+        message = decode(frame, self._limits)
+        if isinstance(message, Hello):
+            return encode(replace(message, minor=minor))
+        for since, kinds in _SINCE:
+            if since > minor and isinstance(message, kinds):
+                raise Violation(f"{type(message).__name__} was said to a node of minor {minor}")
+        return frame
 
     def _transmit(self, connection: _Connection, source: int, frame: bytes) -> None:
         size = len(frame)

@@ -67,7 +67,8 @@ _DIAL_LOOK_S: Final = 0.02
 
 class World:
     """Nodes 0 to `count` - 1, each pair of `overlay` linked whenever it can be (None: all pairs).
-    With `links_max` nodes choose themselves with whom they are linked, at most with so many.
+    With `links_max` nodes choose themselves with whom they are linked, at most with so many. Nodes
+    in `minors` speak an older minor version of the protocol.
 
     Call `schedule` and `apply`, then `run_until`; `settle` ends a run and checks it.
     """
@@ -82,6 +83,7 @@ class World:
         timing: Timing | None = None,
         socket_bytes: int = _SOCKET_BYTES,
         permissions: Mapping[int, Permissions] | None = None,
+        minors: Mapping[int, int] | None = None,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.seed = seed
@@ -89,6 +91,7 @@ class World:
         self._stage = stage = Stage(seed, trace)
         self.oracle = stage.oracle
         self.metrics = stage.metrics
+        self._minors = minors
         self._make_nodes(overlay, links_max, timing or Timing(), socket_bytes, permissions or {})
         self._agreement = Agreement(self._nodes, self._wires)
         for node in self._nodes:
@@ -115,6 +118,7 @@ class World:
             limits=limits,
             socket_bytes=socket_bytes,
             links_max=links_max,
+            minors=self._minors,
         )
         disks_random = stage.random("disks")
         self._nodes = [
