@@ -1,15 +1,20 @@
 """Repositories of git, made for tests."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+
+import pytest
 
 
 class Repository:
     """A repository whose commits have the times that tests give."""
 
     def __init__(self, path: Path, *options: str) -> None:
+        if shutil.which("git") is None:
+            pytest.skip("needs git")
         self.path = path
         path.mkdir(parents=True)
         self.git("init", "--quiet", "--initial-branch=main", "--template=", *options)
