@@ -38,6 +38,14 @@ def _syncthing(machines: Path) -> None:
     write_files(machines / "desk" / "notes", {"shopping.md": "milk\neggs\nsalt\npepper\n"})
 
 
+def _directories(machines: Path) -> None:
+    """A directory on each of two machines, copied by hand."""
+    files = {"shopping.md": "milk\nbread\n", "ideas.md": "A book of maps.\n"}
+    write_files(machines / "laptop" / "notes", files)
+    (machines / "laptop" / "notes" / "photo.jpg").write_bytes(b"\xff\xd8")
+    write_files(machines / "desk" / "notes", {"shopping.md": "milk\nsalt\n"})
+
+
 def _git(machines: Path) -> None:
     """A repository of notes by two."""
     notes = Repository(machines / "laptop" / "notes")
@@ -55,6 +63,7 @@ def write_files(directory: Path, files: dict[str, str]) -> None:
 
 
 _BEFORE: Final[dict[str, Callable[[Path], None]]] = {
+    "docs/howto/from-directories.md": _directories,
     "docs/howto/from-git.md": _git,
     "docs/howto/from-syncthing.md": _syncthing,
 }

@@ -22,6 +22,7 @@ _PAGES: Final = (
     "README.md",
     "docs/tutorial.md",
     "docs/howto/administered-mesh.md",
+    "docs/howto/from-directories.md",
     "docs/howto/from-git.md",
     "docs/howto/from-syncthing.md",
     "docs/howto/mail.md",
