@@ -264,6 +264,14 @@ def test_a_node_that_runs_is_to_be_stopped(user: CommandUser, repository: Reposi
     assert "stop it" in told
 
 
+def test_a_range_that_is_not_held_here_is_one_line(
+    user: CommandUser, repository: Repository
+) -> None:
+    user.out("hold", "1.*")
+    told = user.error("migrate", "git", str(repository.path), "--at", "7.*", "--yes")
+    assert "is not held here" in told
+
+
 def test_labels_are_those_of_writers() -> None:
     assert label_of("Anna Ek") == "git:Anna Ek"
     assert label_of("file:x\x1b[31m\n") == "git:file:x[31m"

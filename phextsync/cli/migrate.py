@@ -104,35 +104,19 @@ def git(
                     fail(f"a node runs on {folder}: stop it, and start it when this is done")
                 left += _bring(Bringing(asked.replicas, phext, range_), found, read)
         else:
-            left += _show(found, read)
+            say(*(_told_of(versioned(history, read)) for history in found))
     for each in left:
         warn(f"left in git: {each.path}: {each.reason}")
     if not yes:
         say(_DO_IT)
 
 
-def _show(found: list[FileHistory], read: Reads) -> list[Left]:
-    """Say what there is to bring; return what is not."""
-    left: list[Left] = []
-    for history in found:
-        file = versioned(history, read)
-        if isinstance(file, Left):
-            left.append(file)
-        else:
-            say(_told_of(file))
-    return left
-
-
 def _bring(bringing: Bringing, found: list[FileHistory], read: Reads) -> list[Left]:
     """Bring files, and say so; return what is not brought."""
     left: list[Left] = []
-    texts = [history for history in found if not isinstance(versioned(history, read), Left)]
-    bringing.name({history.file.path: marks_of(history.file) for history in texts})
+    bringing.name({history.file.path: marks_of(history.file) for history in found})
     for history in found:
         file = versioned(history, read)
-        if isinstance(file, Left):
-            left.append(file)
-            continue
         outcome = bringing.bring(file.path, file.text, file.versions)
         if outcome is Outcome.OTHER:
             left.append(Left(file.path, "its scroll has another text"))

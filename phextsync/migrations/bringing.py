@@ -37,18 +37,20 @@ class Outcome(Enum):
 
     BROUGHT = "brought"
     THERE = "there already"
-    OTHER = "left alone: its scroll has another text"
+    OTHER = "left alone"
 
 
 class Bringing:
     """Brings files into a range of a phext of a folder that this process owns, and keeps the
     history of the range from then on. CoordinateError for a range that cannot have files,
-    PermissionDeniedError for one that this node may not write."""
+    PermissionDeniedError for one that this node may not write, NotHeldError for one that is not
+    held here."""
 
     def __init__(self, replicas: ReplicaSet, phext: str, range_: CoordinateRange) -> None:
         self._replicas = replicas
         self._replica = replicas.phext(phext)
         self._naming = Naming(self._replica, range_, Abilities(), lambda: True)
+        replicas.holding.check_whole(phext, range_)
         self._replica.check_allowed(self._naming.map.map_coordinate)
         self._naming.load(0.0)
         self._places: dict[str, Coordinate] = {}

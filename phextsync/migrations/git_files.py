@@ -39,26 +39,23 @@ class Versioned:
 
 
 def files_of(repository: Repository, read: Reads) -> tuple[list[FileHistory], list[Left]]:
-    """Return the files of HEAD that may become scrolls, and the others. Those that a bound
+    """Return the texts of HEAD, which may become scrolls, and the other files. Those that a bound
     directory ignores are in neither."""
     files = repository.files()
     rules = next((file for file in files if file.path == IGNORE_FILE), None)
     ignoring = Ignoring("" if rules is None else _text(read, rules.blob))
     files = [file for file in files if not _is_ignored(ignoring, file.path)]
-    left = [Left(file.path, reason) for file in files if (reason := _unfit(file))]
+    left = [Left(file.path, reason) for file in files if (reason := _unfit(file, read))]
     unfit = {each.path for each in left}
     commits = repository.commits()
     fit = [file for file in files if file.path not in unfit]
     return histories(commits, repository.changes(commits), fit), left
 
 
-def versioned(history: FileHistory, read: Reads) -> Versioned | Left:
-    """Read a file with all of its versions."""
+def versioned(history: FileHistory, read: Reads) -> Versioned:
+    """Read a file of `files_of` with all of its versions."""
     file = history.file
-    try:
-        text = _text(read, file.blob)
-    except TextError as error:
-        return Left(file.path, str(error))
+    text = _text(read, file.blob)
     dated = [_dated(step, read) for step in history.steps]
     versions = tuple(each for each in dated if each is not None)
     return Versioned(file.path, text, versions, len(dated) - len(versions))
@@ -75,12 +72,13 @@ def _is_ignored(ignoring: Ignoring, path: str) -> bool:
     return ignoring.covers(path) or any(ignoring.covers(f, is_folder=True) for f in folders)
 
 
-def _unfit(file: TreeFile) -> str:
+def _unfit(file: TreeFile, read: Reads) -> str:
     """Say why something cannot be a file of a bound directory, "" if it can."""
     if file.mode not in PLAIN:
         return "expected a file, found a link or another repository"
     try:
         check_name(file.path)
+        _text(read, file.blob)
     except PhextsyncError as error:
         return str(error)
     return ""
