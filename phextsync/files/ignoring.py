@@ -75,8 +75,7 @@ def without_retries(regex: str) -> str:
     a power as high as their number."""
     tokens = [f"(?!/){token}" if _NOT.match(token) else token for token in _TOKEN.findall(regex)]
     deep = [i for i, token in enumerate(tokens) if token in _FOLDERS]
-    whole = tokens[: deep[0]] if deep else tokens
-    text = _first_found(whole)
+    text = _first_found(tokens[: deep[0]] if deep else tokens)
     for i, at in enumerate(deep):
         if at == deep[-1]:
             text += tokens[at] + _first_found(tokens[at + 1 :])
@@ -88,13 +87,9 @@ def without_retries(regex: str) -> str:
 def _first_found(tokens: list[str]) -> str:
     """Return the regular expression of some tokens without `**`."""
     text, start = "", 0
-    for i, token in enumerate(tokens):
+    for i in [i for i, token in enumerate(tokens) if token == _STAR]:
         between = tokens[start + 1 : i]
-        if token == _STAR and tokens[start] == _STAR and i > start:
-            is_fixed = all(map(_ONE.fullmatch, between))
-            text += f"(?>{_STAR}?{''.join(between)})" if is_fixed else "".join(tokens[start:i])
-            start = i
-        elif token == _STAR:
-            text += "".join(tokens[start:i])
-            start = i
+        is_between = start < i and tokens[start] == _STAR and all(map(_ONE.fullmatch, between))
+        text += f"(?>{_STAR}?{''.join(between)})" if is_between else "".join(tokens[start:i])
+        start = i
     return text + "".join(tokens[start:])
