@@ -1,6 +1,5 @@
 """Quarantine for programs: whose work waits, what of it, and what is accepted."""
 
-from collections.abc import Iterator
 from typing import Final, TypeVar
 
 from phextsync.agents.plans import Plan, asks, carry_out, carry_out_awaited
@@ -51,14 +50,10 @@ def accept(phext: str, by: Writer, range_: Range) -> Plan[list[TakenBack]]:
 def accept_at(phext: str, range_: Range) -> Plan[list[TakenBack]]:
     """Bring back what waits of anybody in a range, and return it."""
     found: list[TakenBack] = []
-    for by in dict.fromkeys(_writers((yield from asks(QUARANTINED, phext)))):
+    rows = yield from asks(QUARANTINED, phext)
+    for by in dict.fromkeys(row.writer for row in rows):
         found += yield from accept(phext, by, range_)
     return found
-
-
-def _writers(rows: list[Quarantined]) -> Iterator[Writer]:
-    for row in rows:
-        yield row.writer
 
 
 class Quarantine:

@@ -122,9 +122,9 @@ def change(
     match how:
         case "end":
             _check_is_free(replicas, rules, label)
-            if rules.held.pop(held, held) is None:
-                others = {other.writer for other in rules.held}
-                _forget(replicas, phext, rules, None if by in others else by)
+            rules.held.pop(held, None)
+            if all(other.writer != by for other in rules.held):
+                _forget(replicas, rules, by)
         case "new" | "all":
             rules.held[held] = None
             if how == "new":
@@ -166,15 +166,13 @@ def _note(replicas: ReplicaSet, phext: str, rules: Rules, held: Quarantined) -> 
             clocks[client] = max(clock, clocks.get(client, 0))
 
 
-def _forget(replicas: ReplicaSet, phext: str, rules: Rules, by: Writer | None) -> None:
+def _forget(replicas: ReplicaSet, rules: Rules, by: Writer) -> None:
     """Forget what stands of a writer that is held nowhere any more."""
-    for place, clocks in [*rules.clocks.items()]:
-        for client in [*clocks] if by is not None else ():
-            found = replicas.clients.written_by(phext, client)
+    for clocks in rules.clocks.values():
+        for client in [*clocks]:
+            found = replicas.clients.written_by(rules.phext, client)
             if found is not None and Writer(*found).is_of(by):
                 del clocks[client]
-        if not clocks:
-            del rules.clocks[place]
 
 
 def clocks_of(
