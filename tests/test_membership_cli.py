@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from phextsync.cli.main import app
-from phextsync.discovery import PEERS_FILE, RememberedPeers
+from phextsync.discovery import PEERS_FILE, RememberedPeers, parse_address
 from phextsync.errors import PhextsyncError
 from phextsync.node.invitations import InvitationCode
 from sims.processes import Process
@@ -158,6 +158,32 @@ def test_who_invites_while_no_node_runs_is_told_where_it_has_to_be_reached(tmp_p
     result = boss.run("invite", *authority)
     code = InvitationCode.from_text(result.stdout)
     assert f"is to be reached at {' '.join(code.addresses)}" in result.stderr
+
+
+def test_an_invitation_names_a_host_by_its_name_or_address(tmp_path: Path) -> None:
+    boss = Cli(tmp_path / "boss")
+    authority = ("--authority", str(tmp_path / "authority"))
+    boss.out("init", "--administered", *authority)
+    for host, there in [
+        ("localhost", "localhost"),
+        ("a-1.example.", "a-1.example."),
+        ("[::1]", "::1"),
+    ]:
+        code = InvitationCode.from_text(boss.run("invite", *authority, "--address", host).stdout)
+        (told,) = code.addresses
+        assert parse_address(told).host == there
+    for wrong in ("", "a b", "anna:7440", "http://anna", "ä", "[anna", "::x", "a" * 254):
+        assert "expected a host such as" in boss.error("invite", *authority, "--address", wrong)
+
+
+def test_a_machine_joins_by_an_invitation_that_names_a_host(tmp_path: Path) -> None:
+    boss = Cli(tmp_path / "boss")
+    authority = ("--authority", str(tmp_path / "authority"))
+    boss.out("init", "--administered", *authority, "--name", "boss")
+    with _up(boss.folder):
+        code = boss.out("invite", *authority, "--address", "localhost").strip()
+        guest = Cli(tmp_path / "guest")
+        assert "guest" in guest.out("join", code, "--name", "guest")
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The commands about who belongs to a mesh. They work on files; a running node reads them again."""
 
+import ipaddress
 import os
+import re
 import socket
 import time
 from contextlib import suppress
@@ -262,7 +264,7 @@ def invite(
         port = _free_port()
     bundle = identity.bundles[0]
     pin = key_pin(bundle.certificate_der(), bundle.authority_der())
-    hosts = address or _reached_at(folder)
+    hosts = [_host(each) for each in address] if address else _reached_at(folder)
     invited = InvitationCode(secret, pin, tuple(format_address(host, port) for host in hosts))
     row = Invitation(
         invitation.secret_digest(secret),
@@ -393,6 +395,21 @@ def _save_new(data: Path, identity: NodeIdentity) -> None:
 def _replace(folder: Path, identity: NodeIdentity) -> None:
     identity.save(folder, replace=True)
     _reload(folder)
+
+
+def _host(text: str) -> str:
+    """Return the host of an address at which a node is to be reached."""
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,253}", text):
+        return text
+    host = text[1:-1] if text[:1] + text[-1:] == "[]" else text
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        fail(
+            "expected a host such as anna.local or 192.0.2.7 after --address, without a port: the "
+            f"code has one; found {text!r:.60}"
+        )
+    return host
 
 
 def _reached_at(folder: Path) -> list[str]:
