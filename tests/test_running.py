@@ -2,13 +2,18 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
+from types import FrameType
 
 import pytest
+from typer.testing import CliRunner
 
+from phextsync.cli.main import app
 from phextsync.cli.running import Command
 from phextsync.terminal import visible_json
 from sims.processes import PATIENCE_S
@@ -102,3 +107,48 @@ def test_a_command_is_ended_when_its_run_is_interrupted(tmp_path: Path) -> None:
         signal.signal(signal.SIGINT, before)
     reader.join(PATIENCE_S)
     assert read == [""]
+
+
+def test_a_command_is_ended_when_its_run_is_interrupted_while_it_is_begun(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "open")
+    descriptor = os.open(tmp_path / "open", os.O_RDONLY | os.O_NONBLOCK)
+
+    def interrupt(frame: FrameType, event: str, _: object) -> None:
+        if event == "return" and frame.f_code.co_name == "_execute_child":
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        sys.setprofile(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            _warnings(f"exec 3> {tmp_path / 'open'}; sleep 100000")
+    finally:
+        sys.setprofile(None)
+        signal.signal(signal.SIGINT, before)
+    os.set_blocking(descriptor, True)
+    assert os.read(descriptor, 1) == b""  # once nobody may write any more
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_command_ends_with_the_process_that_runs_it(number: int, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "open")
+    command = f"exec > {tmp_path / 'open'}; echo begun; sleep 100000"
+    program = "import sys; from phextsync.cli.running import Command; "
+    program += "Command(sys.argv[1], 100000, print).run('', {})"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, command], stderr=subprocess.DEVNULL
+    ) as run:
+        with (tmp_path / "open").open() as read:
+            assert read.readline() == "begun\n"
+            run.send_signal(number)
+            assert read.read() == ""
+        assert run.wait() == -number
+
+
+def test_watch_says_what_is_missing_of_what_runs_a_command(tmp_path: Path) -> None:
+    for words in (["--exec-limit", "5"], ["--exec", ""], ["--exec", " \n"]):
+        result = CliRunner().invoke(app, ["watch", *words, "--data", str(tmp_path)])
+        assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+        assert "--exec" in result.stderr

@@ -321,11 +321,13 @@ def watch(
     phext: Phext = PHEXT,
     as_json: Json = False,
     command: Annotated[
-        str, typer.Option("--exec", metavar="COMMAND", help="Run this for each line of --json.")
-    ] = "",
+        str | None,
+        typer.Option("--exec", metavar="COMMAND", help="Run this for each line of --json."),
+    ] = None,
     limit: Annotated[
-        float, typer.Option("--exec-limit", min=0.1, help="Seconds after which it is ended.")
-    ] = _COMMAND_S,
+        float | None,
+        typer.Option("--exec-limit", min=0.1, help=f"Seconds until it is ended: {_COMMAND_S:g}."),
+    ] = None,
 ) -> None:
     """Print a line for each change in a range until interrupted, and one when some were missed.
 
@@ -334,7 +336,11 @@ def watch(
     waits; a scroll that changes again before its turn waits once. A command that fails is one line
     and ends nothing; one that runs for longer than --exec-limit is ended with all that it started.
     """
-    runner = Command(command, limit, warn)
+    if command is None and limit is not None:
+        fail("--exec-limit says how long the command of --exec may run, and no --exec is given")
+    if command is not None and not command.strip():
+        fail(f"expected a command of the shell after --exec, found {command!r}")
+    runner = None if command is None else Command(command, limit or _COMMAND_S, warn)
     folder = existing_folder(data)
     try:
         attachment = Attachment(folder)
@@ -348,8 +354,8 @@ def watch(
             if change is None:
                 return
             files = file_names(attachment, phext, [scroll.coordinate for scroll in change.scrolls])
-            for line in _change_lines(change, files, as_json=as_json or bool(command)):
-                if command:
+            for line in _change_lines(change, files, as_json=as_json or bool(runner)):
+                if runner:
                     told = {
                         "PHEXTSYNC_PHEXT": phext,
                         "PHEXTSYNC_COORDINATE": json.loads(line).get("coordinate", ""),
