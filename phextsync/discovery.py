@@ -18,6 +18,7 @@ import trio
 from phextsync.addresses import EVERYWHERE
 from phextsync.durable_files import write_whole
 from phextsync.errors import LinkError, StoreDamagedError
+from phextsync.plain_files import read_file
 from phextsync.transport import PORT, format_address
 from phextsync.trust.certificates import NODE_ID_BYTES
 
@@ -190,7 +191,7 @@ class RememberedPeers:
         """Read the file at `path`. They are hints: a damaged file is logged and none are known."""
         remembered = cls()
         try:
-            remembered = cls.from_json(path.read_text("utf-8"))
+            remembered = cls.from_json(read_file(path).decode())
         except FileNotFoundError:
             pass
         except (OSError, UnicodeError, StoreDamagedError) as error:

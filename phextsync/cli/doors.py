@@ -4,7 +4,7 @@ import ssl
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import trio
 import typer
@@ -16,6 +16,8 @@ from phextsync.errors import LinkError
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.hooks import Hook, Target
 from phextsync.node.node import Node
+
+_LINE_BYTES_MAX: Final = 64 << 10
 
 Token = Annotated[
     str, typer.Option(envvar="PHEXTSYNC_HTTP_TOKEN", help="What HTTP clients must show.")
@@ -58,7 +60,7 @@ class Doors:
 def guard_of(token: str, token_file: Path | None, hosts: list[str] | None) -> Guard:
     """Return the guard of all doors."""
     if token_file is not None:
-        token = token_file.expanduser().read_text("latin-1").strip()
+        token = _line_of(token_file)
         if not token:
             fail(f"expected a token in {token_file}, found nothing")
         if not (token.isascii() and token.isprintable()):
@@ -66,11 +68,20 @@ def guard_of(token: str, token_file: Path | None, hosts: list[str] | None) -> Gu
     return Guard(token or None, allowed_hosts=hosts or ())
 
 
+def _line_of(file: Path) -> str:
+    """Return what a file or a pipe has, which is to be a line."""
+    with file.expanduser().open("rb") as opened:
+        data = opened.read(_LINE_BYTES_MAX + 1)
+    if len(data) > _LINE_BYTES_MAX:
+        fail(f"expected a line in {file}, found more than {_LINE_BYTES_MAX} bytes")
+    return data.decode("latin-1").strip()
+
+
 def hooks_of(urls: list[str] | None, secret_file: Path | None) -> tuple[Target, ...]:
     """Return where to post what changes."""
     if not urls:
         return ()
-    secret = "" if secret_file is None else secret_file.expanduser().read_text().strip()
+    secret = "" if secret_file is None else _line_of(secret_file)
     if not secret:
         fail("expected a secret to sign posts to hooks with: see --hook-secret-file")
     return tuple(Target(url, secret) for url in urls)

@@ -18,6 +18,7 @@ import typer
 from phextsync.cli.common import existing_folder, given_before
 from phextsync.discovery import parse_address
 from phextsync.errors import LinkError, StoreError
+from phextsync.plain_files import read_file
 
 FILE_NAME: Final = "config.toml"
 NODE_KEYS: Final = frozenset({"host", "port", "peer", "mdns"})
@@ -93,14 +94,11 @@ def read_settings(folder: Path) -> Settings:
     line that has no key of `KEYS`, or not what the key takes."""
     path = folder / FILE_NAME
     try:
-        with path.open("rb") as file:
-            data = file.read(_BYTES_MAX + 1)
+        data = read_file(path, _BYTES_MAX)
     except FileNotFoundError:
         return Settings(path, {})
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > _BYTES_MAX:
-        raise StoreError(f"expected at most {_BYTES_MAX} bytes in {path}, found more")
     text, table = _parsed(path, data)
     values: dict[str, Value] = {}
     for name, value in table.items():

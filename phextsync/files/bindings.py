@@ -20,6 +20,7 @@ from phextsync.files.presets import preset_of
 from phextsync.files.records import Record, digest_of
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.phext_names import is_reserved
+from phextsync.plain_files import read_file
 from phextsync.ranges import holds
 from phextsync.systems.locking import lock
 from phextsync.systems.opening import PRIVATE
@@ -131,7 +132,7 @@ class BindingStore:
     def bindings(self) -> list[Bound]:
         """Return all bindings, by directory. StoreError when their file cannot be read."""
         try:
-            rows = json.loads(self.path.read_bytes())
+            rows = json.loads(read_file(self.path))
             return [_from_row(row) for row in rows]
         except FileNotFoundError:
             return self._old_bindings()

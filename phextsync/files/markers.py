@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from phextsync.errors import DirectoryError
+from phextsync.plain_files import read_file
 
 MARKER_FILE: Final = ".phextsync-bound"
 MARKER_BYTES_MAX: Final = 8192
@@ -39,8 +40,7 @@ def read_marker(directory: Path) -> Marker | None:
     cannot be read."""
     path = directory / MARKER_FILE
     try:
-        with path.open("rb") as file:
-            return Marker.decode(file.read(MARKER_BYTES_MAX))
+        return Marker.decode(read_file(path, MARKER_BYTES_MAX))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

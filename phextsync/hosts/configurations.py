@@ -14,6 +14,7 @@ from phextsync.durable_files import make_folder, write_whole
 from phextsync.errors import PhextsyncError, StoreError
 from phextsync.hosts.hermes import CONFIGURATION, TESTED
 from phextsync.hosts.insertions import Insertion, UnfitError, into_json, into_toml
+from phextsync.plain_files import read_file
 
 FILE_NAME: Final = "integrations.json"
 SERVER: Final = "phextsync"
@@ -188,7 +189,7 @@ class Written:
 
     def _rows(self) -> list[dict[str, object]]:
         try:
-            rows = json.loads(self._path.read_bytes())
+            rows = json.loads(read_file(self._path))
             return [dict(row) for row in rows]
         except FileNotFoundError:
             return []
@@ -201,6 +202,6 @@ class Written:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode()
+        return read_file(path).decode()
     except UnicodeDecodeError as error:
         raise PhextsyncError(f"{path}: expected UTF-8, found other bytes: {error}") from None

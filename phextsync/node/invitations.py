@@ -28,6 +28,7 @@ from phextsync.boundaries import Boundary, one_line
 from phextsync.discovery import parse_address
 from phextsync.errors import IdentityError, LinkError, PhextsyncError, StoreDamagedError
 from phextsync.framing import FrameChannel
+from phextsync.plain_files import read_file
 from phextsync.sockets import TlsStream
 from phextsync.sync.fields import load_array
 from phextsync.transport import exchange_context, listen
@@ -105,7 +106,7 @@ class Invitations:
     def read(self, now_s: float) -> tuple[int, list[Invitation]]:
         """Return the port and the invitations that are open."""
         try:
-            value = json.loads(self._path.read_text("utf-8"))
+            value = json.loads(read_file(self._path))
             rows = [Invitation(**row) for row in value["invitations"]]
             return int(value["port"]), [row for row in rows if row.is_open(now_s)]
         except FileNotFoundError:

@@ -89,7 +89,7 @@ class Opening:
     def _unmark(self) -> bool:
         """Remove the mark of a clean stop; say whether it was there and fits the file."""
         mark = self._folder / CLOSED
-        is_as_left = mark.exists() and mark.read_bytes() == mark_of(self._data)
+        is_as_left = mark.is_file() and mark.read_bytes() == mark_of(self._data)
         mark.unlink(missing_ok=True)
         sync_folder(self._folder)
         return is_as_left

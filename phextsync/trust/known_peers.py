@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from phextsync.errors import IdentityError, StoreDamagedError
+from phextsync.plain_files import read_file
 from phextsync.ranges import Ranges
 from phextsync.systems.locking import lock as take_lock
 from phextsync.trust.certificates import NODE_ID_BYTES
@@ -72,7 +73,7 @@ class KnownPeers:
             return
         peers: dict[bytes, KnownPeer] = {}
         try:
-            for row in json.loads(self._path.read_text("utf-8"))["peers"]:
+            for row in json.loads(read_file(self._path))["peers"]:
                 node_id, name = bytes.fromhex(row["node_id"]), row["name"]
                 if len(node_id) != NODE_ID_BYTES or not isinstance(name, str):
                     raise ValueError(f"a node with the id {row['node_id']!r}")

@@ -9,6 +9,7 @@ from typing import Final
 
 from phextsync.durable_files import make_folder, write_whole
 from phextsync.errors import IdentityError
+from phextsync.plain_files import read_file
 
 IDENTITY_FILE: Final = "identity.pem"
 AUTHORITY_FILE: Final = "authority.pem"
@@ -39,9 +40,8 @@ def read_private(path: Path) -> bytes:
     """Return what a private file holds. IdentityError where it is not there, cannot be read, is
     too large, or others may read it."""
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            data = file.read(_FILE_BYTES_MAX + 1)
+        data = read_file(path, _FILE_BYTES_MAX)
+        mode = stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError as error:
         how = f"make it with {_MADE_BY[path.name]}"
         if path.name == IDENTITY_FILE and (path.parent / PENDING_FILE).exists():
@@ -51,8 +51,6 @@ def read_private(path: Path) -> bytes:
         raise IdentityError(f"{path} cannot be read: {error.strerror}") from error
     if os.name == "posix" and mode & 0o077:
         raise IdentityError(f"{path} has mode {mode:04o}, expected 0600: others may have read it")
-    if len(data) > _FILE_BYTES_MAX:
-        raise IdentityError(f"{path} exceeds {_FILE_BYTES_MAX} bytes: expected an identity")
     return data
 
 

@@ -1,0 +1,55 @@
+"""What is read by its name is a file, or an error of one line: it is never waited for."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from phextsync.cli.settings import read_settings
+from phextsync.errors import PhextsyncError
+from phextsync.files.bindings import FILE_NAME, BindingStore
+from phextsync.files.markers import MARKER_FILE, read_marker
+from phextsync.node.invitations import INVITATIONS_FILE, Invitations
+from phextsync.plain_files import read_file
+from phextsync.trust.authority import Authority
+from phextsync.trust.identity import NodeIdentity, PendingIdentity
+from phextsync.trust.known_peers import KNOWN_FILE, KnownPeers
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_not_waited_for_and_has_an_end(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    make(tmp_path / "file")
+    with pytest.raises(OSError, match="expected a file, found a pipe, a device or a folder"):
+        read_file(tmp_path / "file")
+
+
+def test_a_file_has_no_more_than_so_many_bytes(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_file(tmp_path / "file", 5) == b"12345"
+    with pytest.raises(OSError, match="expected at most 4 bytes, found more"):
+        read_file(tmp_path / "file", 4)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("config.toml", read_settings),
+        ("identity.pem", NodeIdentity.load),
+        ("authority.pem", Authority.load),
+        ("request.pem", PendingIdentity.load),
+        (KNOWN_FILE, KnownPeers.load),
+        (INVITATIONS_FILE, lambda folder: Invitations(folder).read(0)),
+        (FILE_NAME, lambda folder: BindingStore(folder).bindings()),
+        (MARKER_FILE, read_marker),
+    ],
+)
+def test_a_name_of_ours_that_is_no_file_is_one_line(
+    name: str, read: Callable[[Path], object], make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    make(tmp_path / name)
+    with pytest.raises(PhextsyncError, match=rf"{name}[^\n]*expected a file, found a pipe"):
+        read(tmp_path)
