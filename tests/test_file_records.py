@@ -8,11 +8,13 @@ import pytest
 
 from phextsync.conflicts import Conflict
 from phextsync.errors import StoreFullError, TextError
+from phextsync.files.absences import Absences
 from phextsync.files.conflict_log import CONFLICTS_MAX, ConflictLog
 from phextsync.files.paths import Abilities
 from phextsync.files.problems import RETRY_MAX_S, Problems
-from phextsync.files.reading import why
+from phextsync.files.reading import File, why
 from phextsync.files.records import Intent, Mark, Record, Records, Shared, digest_of
+from phextsync.files.renamed import GoneFiles
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
@@ -286,3 +288,20 @@ def test_the_oldest_of_too_many_conflicts_go(replicas: ReplicaSet) -> None:
     log._keys = [log._prefix + bytes(8 + 12 + 8)] * CONFLICTS_MAX
     assert log.add(_PLACE, "n.md", Conflict(1, "", "a", "b"), "")
     assert len(log) == CONFLICTS_MAX
+
+
+# -- renamed -------------------------------------------------------------------------------
+
+
+def test_of_files_with_one_text_it_is_the_one_whose_name_ends_alike_whatever_else_is_gone(
+    replicas: ReplicaSet,
+) -> None:
+    records, absences = Records(replicas, _ID), Absences()
+    gone = {"x/other.md": "another text\n", "x/a.md": "one text\n", "y/b.md": "one text\n"}
+    for number, (path, text) in enumerate(gone.items(), 1):
+        place = Coordinate(7, 1, 1, 1, 1, 1, 1, 1, number)
+        records.keep(place, Record(path, digest_of(text), Mark(number, len(text), 1, 1)), text)
+        absences.note(place, True, 0)
+    found = File(Mark(9, 9, 2, 2), "one text\n", born_ns=2)
+    were = GoneFiles(absences, records).those_of({"z/b.md": found})
+    assert were == {"z/b.md": Coordinate(7, 1, 1, 1, 1, 1, 1, 1, 3)}
