@@ -30,7 +30,7 @@ pytest.register_assert_rewrite("phextsync.testing.acceptance")
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder with a file system of 1 MiB of its own."""
-    if os.geteuid() != 0:
+    if getattr(os, "geteuid", lambda: None)() != 0:
         pytest.skip("mounting a small file system needs root")
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
     subprocess.run(mount, check=True)
