@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: browser demo docs test lint lowest mutants hermes inspector page portable release-check site yjs clean
+.PHONY: browser demo docs test lint lowest mutants hermes inspector page peers portable release-check site yjs clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
@@ -122,5 +122,13 @@ release-check: .release/ready site
 	.release/bin/pip install --quiet 'build>=1.2' 'check-wheel-contents>=0.6' 'cibuildwheel>=4,<5' 'twine>=6'
 	touch $@
 
+# Others that do a part of the same, for `python -m benchmarks peers`.
+peers: $(VENV)/ready
+	command -v rsync >/dev/null && command -v syncthing >/dev/null || (apt-get update -qq && \
+	    apt-get install -qq -y --no-install-recommends rsync syncthing >/dev/null)
+	$(BIN)/pip install --quiet 'pycrdt-websocket>=0.16,<0.17'
+	npm install --prefix .peers --no-audit --no-fund --ignore-scripts --loglevel error \
+	    @y/websocket-server@0.1.1 yjs@13.6.33
+
 clean:
-	rm -rf $(VENV) .hermes .inspector .page .release .site .yjs .lowest .mutants build *.egg-info phextsync/index/*.c phextsync/index/*.so
+	rm -rf $(VENV) .hermes .inspector .page .peers .release .site .yjs .lowest .mutants build *.egg-info phextsync/index/*.c phextsync/index/*.so

@@ -35,7 +35,7 @@ from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.lmdb_store import LmdbStore
 
 _RANGE: Final = CoordinateRange.parse("7.*")
-_FILE: Final = "MEMORY.md"
+FILE: Final = "MEMORY.md"
 _FIRST: Final = "# what both know\n"
 _PAUSE_S: Final = 0.15
 _POLL_S: Final = 0.0005
@@ -57,12 +57,12 @@ def run(*, quick: bool) -> Report:
         parent = Path(temporary)
         yardstick = None
         if not quick and shutil.which("syncthing") is not None:
-            with _syncthing(parent) as (one, two):
-                took = _measure(one, two, _SYNCTHING_EDITS)
+            with syncthing(parent) as (one, two):
+                took = saves_ms(one, two, _SYNCTHING_EDITS)
             yardstick = "syncthing_p50_ms"
             report.add(yardstick, took, "ms")
-        with _bound_nodes(parent) as (one, two):
-            took = _measure(one, two, 40 if quick else 400)
+        with bound_nodes(parent) as (one, two):
+            took = saves_ms(one, two, 40 if quick else 400)
         report.add("file_to_file_p50_ms", took, "ms", yardstick)
         report.add("file_to_file_p99_ms", [statistics.quantiles(took, n=100)[98]], "ms")
         _measure_many(report, parent / "many", 1_000 if quick else 10_000)
@@ -77,12 +77,12 @@ def _measure_many(report: Report, parent: Path, count: int) -> None:
     parent.mkdir()
     plain = parent / "plain"
     began = time.perf_counter()
-    _fill(plain, min(count, 1_000), is_synced=True)
+    fill(plain, min(count, 1_000), is_synced=True)
     yardstick = "plain_files_per_s"
     report.add(yardstick, [min(count, 1_000) / (time.perf_counter() - began)], "files/s")
     ours, theirs = make_folders(parent, "ours", "theirs")
     directories = parent / "ours-notes", parent / "theirs-notes"
-    _fill(directories[0], count)
+    fill(directories[0], count)
     for folder, directory in zip((ours, theirs), directories, strict=True):
         BindingStore(folder).bind(Bound(directory, "memory", _RANGE))
     with in_other(_serve, theirs, 1, ()) as second:
@@ -91,7 +91,7 @@ def _measure_many(report: Report, parent: Path, count: int) -> None:
         with in_other(_serve, ours, 0, (f"{LOOPBACK}:{port}",)) as first:
             first.recv()
             bound_s = time.perf_counter() - began
-            _wait_for_files(directories[1], count)
+            wait_for_files(directories[1], count)
             written_s = time.perf_counter() - began
             first.send("stop")
         second.send("stop")
@@ -104,7 +104,7 @@ def _measure_start(report: Report, parent: Path, count: int) -> None:
     """Start a node whose bound directory has many files that did not change."""
     parent.mkdir()
     (ours,) = make_folders(parent, "ours")
-    _fill(parent / "notes", count)
+    fill(parent / "notes", count)
     BindingStore(ours).bind(Bound(parent / "notes", "memory", _RANGE))
     with in_other(_serve, ours, 0, ()) as first:
         first.recv()
@@ -120,17 +120,17 @@ def _measure_start(report: Report, parent: Path, count: int) -> None:
 def _measure_saves(report: Report, parent: Path, count: int) -> None:
     """Save one file again and again by renaming, as editors do, on two connected nodes."""
     parent.mkdir()
-    with _bound_nodes(parent) as (one, two):
-        _wait_for(two / _FILE, _FIRST)
+    with bound_nodes(parent) as (one, two):
+        wait_for(two / FILE, _FIRST)
         lines = [f"line {number} of what an agent knows\n" for number in range(40)]
         began = time.perf_counter()
         for number in range(count):
             lines[number % len(lines)] = f"line {number % len(lines)} was saved {number} times\n"
             (one / ".draft").write_text("".join(lines))
-            (one / ".draft").replace(one / _FILE)
+            (one / ".draft").replace(one / FILE)
             time.sleep(_SAVE_PAUSE_S)
         took = time.perf_counter() - began
-        _wait_for(two / _FILE, "".join(lines))
+        wait_for(two / FILE, "".join(lines))
     with _opened(parent / "ours") as store:
         replicas = ReplicaSet(store, node_id=bytes(16), random=Random(1), wall_time_ms=lambda: 0)
         coordinate = next(c for c, text in replicas.open("memory").scrolls() if "saved" in text)
@@ -149,7 +149,7 @@ def _opened(folder: Path) -> Iterator[LmdbStore]:
         store.close(clean=True)
 
 
-def _fill(directory: Path, count: int, *, is_synced: bool = False) -> None:
+def fill(directory: Path, count: int, *, is_synced: bool = False) -> None:
     for number in range(count):
         path = directory / f"{number // 100:03}" / f"note {number}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ def _fill(directory: Path, count: int, *, is_synced: bool = False) -> None:
                 os.fsync(file.fileno())
 
 
-def _wait_for_files(directory: Path, count: int) -> None:
+def wait_for_files(directory: Path, count: int) -> None:
     deadline = time.monotonic() + _PATIENCE_MANY_S
     while time.monotonic() < deadline:
         found = sum(1 for path in directory.rglob("*.md") if not path.name.startswith("."))
@@ -170,24 +170,24 @@ def _wait_for_files(directory: Path, count: int) -> None:
     raise TimeoutError(f"{directory} did not get {count} files within {_PATIENCE_MANY_S:g} s")
 
 
-def _measure(one: Path, two: Path, edits: int) -> list[float]:
+def saves_ms(one: Path, two: Path, edits: int) -> list[float]:
     """Return the milliseconds that each of some edits took from one directory to the other."""
     text = _FIRST
-    _wait_for(two / _FILE, text)
+    wait_for(two / FILE, text)
     took = []
     for number in range(edits):
         time.sleep(_PAUSE_S)
         line = f"line {number} of what an agent has to remember\n"
         text += line
         began = time.perf_counter()
-        with (one / _FILE).open("a") as file:
+        with (one / FILE).open("a") as file:
             file.write(line)
-        _wait_for(two / _FILE, text)
+        wait_for(two / FILE, text)
         took.append((time.perf_counter() - began) * 1000)
     return took
 
 
-def _wait_for(path: Path, text: str) -> None:
+def wait_for(path: Path, text: str) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError):
@@ -198,13 +198,13 @@ def _wait_for(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _bound_nodes(parent: Path) -> Iterator[tuple[Path, Path]]:
+def bound_nodes(parent: Path) -> Iterator[tuple[Path, Path]]:
     """Run two nodes in processes of their own, each with a bound directory."""
     ours, theirs = make_folders(parent, "ours", "theirs")
     directories = parent / "ours-notes", parent / "theirs-notes"
     for folder, directory in zip((ours, theirs), directories, strict=True):
         BindingStore(folder).bind(Bound(directory, "memory", _RANGE))
-    (directories[0] / _FILE).write_text(_FIRST)
+    (directories[0] / FILE).write_text(_FIRST)
     with in_other(_serve, ours, 0, ()) as first:
         port = first.recv()
         with in_other(_serve, theirs, 1, (f"{LOOPBACK}:{port}",)) as second:
@@ -234,7 +234,7 @@ async def _hold(pipe: Connection, folder: Path, peers: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def _syncthing(parent: Path) -> Iterator[tuple[Path, Path]]:
+def syncthing(parent: Path) -> Iterator[tuple[Path, Path]]:
     """Run two Syncthings that share a directory, as they are when they are new but for their
     addresses: they find each other on loopback only."""
     homes = [parent / f"syncthing-{i}" for i in range(2)]
@@ -245,7 +245,7 @@ def _syncthing(parent: Path) -> Iterator[tuple[Path, Path]]:
         for i, home in enumerate(homes):
             directories[i].mkdir()
             if i == 0:
-                (directories[0] / _FILE).write_text(_FIRST)
+                (directories[0] / FILE).write_text(_FIRST)
             _configure(home, directories[i], ids, own=i)
             command = ["syncthing", "serve", "--no-browser", "--no-restart", f"--home={home}"]
             with (home / "log").open("w") as log:

@@ -15,7 +15,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import bands, lookups, mesh
+from benchmarks import bands, lookups, mesh, peers
 from benchmarks.growth import open_replicas
 from benchmarks.index import nested_coordinates
 from benchmarks.reconcile import ten_differences
@@ -97,11 +97,13 @@ def _mesh_steps(quick: bool) -> list[tuple[str, mesh.Measure]]:
 def _steps(quick: bool) -> list[tuple[str, Callable[[], Section]]]:
     runs = 2 if quick else 5
     exponents = (3, 4) if quick else (4, 5, 6)
+    others = [] if quick else [("others", lambda: peers.section(quick=False))]
     return [
         ("look-ups", lambda: lookups.section(exponents, 5)),
         ("bulk", lambda: _bulk((3, 4) if quick else (3, 4, 5), 1 if quick else 3)),
         ("reconciliation", lambda: _reconciliation((3, 4, 5) if quick else (3, 4, 5, 6), runs + 1)),
         ("flat files", lambda: _overhead(runs, 100 if quick else 300)),
+        *others,
     ]
 
 

@@ -58,12 +58,17 @@ def other_node(
 
 @contextmanager
 def in_other(run: Callable[..., object], *arguments: object) -> Iterator[Connection]:
-    """Run `run(pipe, *arguments)` in another process until it ends; yield our end of the pipe."""
+    """Run `run(pipe, *arguments)` in another process until it ends; yield our end of the pipe.
+
+    When either side fails, the other finds the end of the pipe: EOFError.
+    """
     pipe, end = _context.Pipe()
     process = _context.Process(target=run, args=(end, *arguments))
     process.start()
+    end.close()
     try:
-        yield pipe
+        with pipe:
+            yield pipe
     finally:
         process.join()
 
@@ -98,10 +103,10 @@ def resident_mb(pid: int) -> tuple[float, float]:
     return int(sizes["Pss"]) * 1024 / 1e6, int(sizes["Rss"]) * 1024 / 1e6
 
 
-def pin(number: int) -> None:
-    """Keep this process on one core, where there are two."""
+def pin(number: int, pid: int = 0) -> None:
+    """Keep a process, 0 for this one, on one core, where there are two."""
     cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[number % len(cores)]} if len(cores) > 1 else set(cores))
+    os.sched_setaffinity(pid, {cores[number % len(cores)]} if len(cores) > 1 else set(cores))
 
 
 async def until(holds: Callable[[], bool]) -> float:

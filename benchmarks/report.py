@@ -24,6 +24,8 @@ class Report:
     """The figures of one benchmark, by name."""
 
     figures: dict[str, Figure] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """Lines for people, behind the figures."""
 
     def add(
         self, name: str, values: Sequence[float], unit: str, yardstick: str | None = None
@@ -39,12 +41,13 @@ class Report:
     def to_text(self) -> str:
         """Return a line for each figure."""
         width = max(map(len, self.figures))
-        return "\n".join(
+        lines = [
             f"{name:{width}}  {figure.value:12.4g} {figure.unit:14} runs {figure.runs}"
             + (f"  beside {figure.yardstick}" if figure.yardstick else "")
             + (f"  ({asked})" if (asked := verdict(name, figure.value)) else "")
             for name, figure in self.figures.items()
-        )
+        ]
+        return "\n".join([*lines, *self.notes])
 
 
 def still_far(report: Report, measure: Callable[[], Report]) -> list[str]:

@@ -8,8 +8,8 @@ uvicorn, with the same library for web sockets, where it is installed.
 
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,7 +18,14 @@ from typing import Final
 import trio
 from pycrdt import Doc, Text
 from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, BytesMessage, Event, Ping, Request
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    Request,
+)
 
 from benchmarks import page
 from benchmarks.nodes import LOOPBACK, anonymous_mb, in_other, make_folders, pin
@@ -34,7 +41,7 @@ from phextsync.web.serving import serve
 _SOCKETS: Final = 200
 _SCROLLS: Final = 50
 _TEXT: Final = "A line of a note that somebody wrote.\n" * 50
-_STEP_1, _STEP_2, _UPDATE = range(3)
+STEP_1, STEP_2, UPDATE = range(3)
 
 
 def run(*, quick: bool) -> Report:
@@ -43,16 +50,16 @@ def run(*, quick: bool) -> Report:
     keys = 100 if quick else 1000
     with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary, ExitStack() as stack:
         folders = make_folders(Path(temporary), "one", "two")
-        first = stack.enter_context(in_other(_run_node, folders[0], ()))
+        first = stack.enter_context(in_other(run_node, folders[0], ()))
         port, web = first.recv()
         pin(0)
-        paths = [_path(1)] * 2
-        alone = trio.run(_press, (web, web), paths, keys)
+        paths = [path_of(1)] * 2
+        alone = trio.run(press, (web, web), paths, keys)
         yardstick = None
         if find_spec("pycrdt.websocket") is not None:
-            with in_other(_run_pycrdt_websocket) as pipe:
+            with in_other(run_pycrdt_websocket) as pipe:
                 theirs = pipe.recv()
-                times_ms = trio.run(_press, (theirs, theirs), ["/a"] * 2, keys)
+                times_ms = trio.run(press, (theirs, theirs), ["/a"] * 2, keys)
                 pipe.send("stop")
             yardstick = "pycrdt_websocket_p50_ms"
             _add(report, "pycrdt_websocket", times_ms)
@@ -60,9 +67,9 @@ def run(*, quick: bool) -> Report:
         if yardstick is not None:
             ratio = _at(alone, 0.5) / report.figures[yardstick].value
             report.add("one_node_ratio", [ratio], "ratio", yardstick)
-        second = stack.enter_context(in_other(_run_node, folders[1], (f"{LOOPBACK}:{port}",)))
+        second = stack.enter_context(in_other(run_node, folders[1], (f"{LOOPBACK}:{port}",)))
         other = second.recv()[1]
-        _add(report, "client_to_client", trio.run(_press, (web, other), paths, keys))
+        _add(report, "client_to_client", trio.run(press, (web, other), paths, keys))
         page.add_keys(report, (web, other), f"/scroll/bench/{_place(1)}", keys)
         before = _memory_mb(first)
         name = f"sockets_mb@{_SOCKETS}x{_SCROLLS}"
@@ -84,7 +91,7 @@ def _at(times_ms: list[float], share: float) -> float:
     return sorted(times_ms)[int(share * (len(times_ms) - 1))]
 
 
-def _path(number: int) -> str:
+def path_of(number: int) -> str:
     return f"/sync/bench/{_place(number)}"
 
 
@@ -95,7 +102,7 @@ def _place(number: int) -> Coordinate:
 # -- clients -------------------------------------------------------------------------------
 
 
-class _Client:
+class Client:
     """One web socket of y-websocket's protocol."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
@@ -103,13 +110,22 @@ class _Client:
         self._socket = WSConnection(ConnectionType.CLIENT)
         self._events: list[Event] = []
 
-    async def open(self, path: str) -> None:
-        """Begin, and get what is there."""
+    async def open(self, path: str, state: bytes = b"\0") -> bytes:
+        """Begin, and return what is there beyond a state."""
         await self._send(Request(host=LOOPBACK, target=path))
         assert isinstance(await self._next(), AcceptConnection)
-        await self.say(_STEP_1, b"\0")
-        while (await self.hear())[0] != _STEP_2:
+        await self.say(STEP_1, state)
+        while True:
+            kind, update = await self.hear()
+            if kind == STEP_2:
+                return update
+
+    async def close(self) -> None:
+        """Take leave and end: a server may fail that writes to a client that is gone."""
+        await self._send(CloseConnection(code=1000))
+        while not isinstance(await self._next(), CloseConnection):
             pass
+        await self._stream.aclose()
 
     async def say(self, kind: int, data: bytes) -> None:
         """Send a message of synchronization."""
@@ -134,41 +150,47 @@ class _Client:
 
     async def _next(self) -> Event:
         while not self._events:
-            self._socket.receive_data(bytes(await self._stream.receive_some(1 << 16)))
+            if not (data := await self._stream.receive_some(1 << 16)):
+                raise EOFError("expected a message of the server, found the end")
+            self._socket.receive_data(bytes(data))
             self._events = list(self._socket.events())
         return self._events.pop(0)
 
 
-async def _press(ports: tuple[int, int], paths: list[str], keys: int) -> list[float]:
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[Client]:
+    """Yield a client that is closed at the end."""
+    client = Client(await trio.open_tcp_stream(LOOPBACK, port))
+    yield client
+    await client.close()
+
+
+async def press(ports: tuple[int, int], paths: list[str], keys: int) -> list[float]:
     """Return the milliseconds that each key took from one client to the other."""
     times_ms: list[float] = []
-    clients: list[_Client] = []
-    for port, path in zip(ports, paths, strict=True):
-        clients.append(_Client(await trio.open_tcp_stream(LOOPBACK, port)))
-        await clients[-1].open(path)
-    writer, reader = clients
     doc: Doc[Text] = Doc()
     text = doc.get("text", type=Text)
-    async with trio.open_nursery() as nursery:
+    async with connected(ports[0]) as writer, connected(ports[1]) as reader:
+        await writer.open(paths[0])
+        await reader.open(paths[1])
         for number in range(keys):
             before = doc.get_state()
             text.insert(number, "x")
             update = doc.get_update(before)
             began = time.perf_counter()
-            await writer.say(_UPDATE, update)
-            while (await reader.hear())[0] == _STEP_1:
+            await writer.say(UPDATE, update)
+            while (await reader.hear())[0] == STEP_1:
                 pass
             times_ms.append((time.perf_counter() - began) * 1000)
-        nursery.cancel_scope.cancel()
     return times_ms[keys // 10 :]
 
 
 async def _hold_sockets(port: int, pipe: Connection) -> float:
     """Open all sockets; return what memory the node has then."""
-    clients: list[_Client] = []
+    clients: list[Client] = []
     for number in range(_SOCKETS):
-        clients.append(_Client(await trio.open_tcp_stream(LOOPBACK, port)))
-        await clients[-1].open(_path(2 + number % _SCROLLS))
+        clients.append(Client(await trio.open_tcp_stream(LOOPBACK, port)))
+        await clients[-1].open(path_of(2 + number % _SCROLLS))
     return _memory_mb(pipe)
 
 
@@ -181,7 +203,7 @@ def _memory_mb(pipe: Connection) -> float:
 # -- servers -------------------------------------------------------------------------------
 
 
-def _run_node(pipe: Connection, folder: Path, peers: tuple[str, ...]) -> None:
+def run_node(pipe: Connection, folder: Path, peers: tuple[str, ...]) -> None:
     pin(1)
     trio.run(_hold_node, pipe, folder, peers)
 
@@ -209,7 +231,7 @@ def _fill(node: Node) -> None:
             node.phext("bench")[_place(2 + number)] = _TEXT
 
 
-def _run_pycrdt_websocket(pipe: Connection) -> None:
+def run_pycrdt_websocket(pipe: Connection) -> None:
     """Serve one document with the other server, until this process is ended with ours."""
     import asyncio
 
@@ -226,7 +248,9 @@ def _run_pycrdt_websocket(pipe: Connection) -> None:
             while not server.started:  # noqa: ASYNC110 - it has no event for that
                 await asyncio.sleep(0.01)
             pipe.send(server.servers[0].sockets[0].getsockname()[1])
-            await asyncio.to_thread(pipe.recv)
+            told = asyncio.Event()
+            asyncio.get_running_loop().add_reader(pipe.fileno(), told.set)
+            await told.wait()
             server.should_exit = True
             await serving
 
