@@ -44,6 +44,7 @@ def test_this_machine_may_be_asked_by_its_names(host: str) -> None:
     [
         *("evil.example", "localhost.evil.example", "desk.evil", "0.0.0.0", "192.168.1.6", "x"),
         *("", "localhost:1:2", "a@localhost", "[::1", "::1", "[::2]", "[:]"),
+        *("localhost:8x", "localhost:65536", "localhost:-1", "localhost:\u0663", "[::1]:x"),
         *("localhost/", "localhost\x00", "lo calhost", "localhosté", "127.0.0.1.evil.example"),
     ],
 )
@@ -54,7 +55,11 @@ def test_another_or_an_unreadable_host_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["", "null", "://", "http://", "http://[", "http://a:b", "file://", "localhost", "*"]
+    "origin",
+    [
+        *("", "null", "://", "http://", "http://[", "http:// localhost", "http://a:b", "file://"),
+        *("localhost", "*"),
+    ],
 )
 def test_an_origin_that_names_no_page_of_this_machine_is_refused(origin: str) -> None:
     assert _status(_OPEN, origin=origin) == 403

@@ -183,6 +183,8 @@ _UPGRADE = {
         ({"Origin": "http://evil.example"}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-WebSocket-Version": "12"}, 400),
+        ({"Connection": "keep-alive"}, 404),  # which asks for nothing else than HTTP
+        ({"Content-Length": "5"}, 400),
     ],
 )
 async def test_pages_of_others_open_no_web_socket(

@@ -19,8 +19,9 @@ from phextsync.discovery import is_loopback
 from phextsync.errors import LinkError, PhextsyncError
 
 _NAME: Final = r"(\[[0-9a-fA-F:.]+(?:%25?[\w.~-]+)?\]|[A-Za-z0-9._~-]+)"
-_HOST: Final = re.compile(rf"{_NAME}(?::\w*)?")  # no browser sends an odd port, and programs may
-_ORIGIN: Final = re.compile(rf"https?://{_NAME}(?::\d{{0,5}})?", re.IGNORECASE)
+_HOST: Final = re.compile(rf"{_NAME}(?::([0-9]{{0,5}}))?")
+_ORIGIN: Final = re.compile(r"https?://(.+)", re.IGNORECASE)
+_PORT_MAX: Final = 65535
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
 _NEAR_SITES: Final = _OWN_SITES | {"same-site"}
 _READS: Final = frozenset({"GET", "HEAD"})
@@ -109,7 +110,7 @@ class Guard:
         if self._token is not None:
             is_in = method == "OPTIONS" or any(map(self._is_token, shown | keys))
             return None if is_in else Refused(401, "Unauthorized")
-        if not all(self._is_here(_host(value)) for name, value in lines if name == "host"):
+        if not all(self._is_here(_host(value.strip())) for name, value in lines if name == "host"):
             reason = "this is another machine than the one of Host (see --allow-host)"
             return Refused(403, f"Forbidden: {reason}")
         if method == "OPTIONS":  # a browser asks beforehand: it gets no text and changes nothing
@@ -154,8 +155,8 @@ def _is_of_own_page(lines: Iterable[tuple[str, str]]) -> bool:
 
 def _host(authority: str) -> str | None:
     """Return the name or the address of `HOST[:PORT]` in one form; None when it is neither."""
-    found = _HOST.fullmatch(authority.strip())
-    if found is None:
+    found = _HOST.fullmatch(authority)
+    if found is None or int(found[2] or 0) > _PORT_MAX:
         return None
     host = found[1].lower()
     if not host.startswith("["):
@@ -173,7 +174,7 @@ def _host_of_origin(origin: str) -> str | None:
 
 
 def _checked_host(name: str) -> str:
-    host = _host(name)
+    host = _host(name.strip())
     if not host:
         raise PhextsyncError(f"expected the name of a host to allow, found {name!r:.60}")
     return host

@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Generator
+from functools import partial
 from typing import Final
 
 import trio
@@ -24,12 +25,12 @@ from phextsync.gateways.health import health_of
 from phextsync.gateways.http1 import ByteBudget, HttpConnection, HttpLimits, Refusal, Share
 from phextsync.gateways.metrics import CONTENT_TYPE, NodeMetrics
 from phextsync.gateways.sq import METHODS, SqApi, is_write, operation_name
-from phextsync.gateways.waiting import Waiting
+from phextsync.gateways.waiting import Room
 from phextsync.index import CoordinateRange
 from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
 from phextsync.replica.changes import writing_as
-from phextsync.sockets import FOR_CLIENTS, FOR_FILES, FOR_PEERS, are_left
+from phextsync.sockets import FOR_FILES, are_left
 
 DEFAULT_PORT: Final = 1337
 
@@ -56,19 +57,23 @@ class Gateway:
     ) -> None:
         self.node = node
         self.limits = limits or HttpLimits()
-        self.connections = 0
         small, limits = self.limits.small_bytes, self.limits
         self.bodies = ByteBudget(limits.bodies_bytes_max, small, "bodies")
         self.answers = ByteBudget(limits.answers_bytes_max, small, "answers")
         self.streams = 0
         self._accepted = 0
-        self._waiting = Waiting()  # for a request
+        self._room = Room(self.limits.connections_max)
         self._guard = guard or Guard()
         self._boundary = Boundary(_log)
         self._sq = SqApi(node.replicas)
         self._metrics = NodeMetrics(node)
         self._requests = _Allowance(self.limits.requests_per_s, self.limits.requests_per_s)
         self._warnings = _Allowance(_WARNINGS_PER_S, _WARNINGS_MAX)
+
+    @property
+    def connections(self) -> int:
+        """How many are being served."""
+        return self._room.connections
 
     async def serve(
         self, address: Address, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
@@ -92,34 +97,23 @@ class Gateway:
         """Close connections that wait for a request where others can open hardly any file."""
         while True:
             await trio.sleep(_LOOKS_S)
-            if self._waiting and not are_left(FOR_FILES):
-                while self._waiting.end_one():
+            if self._room.waiting and not are_left(FOR_FILES):
+                while self._room.waiting.end_one():
                     pass
 
     async def answer_all(self, stream: trio.abc.HalfCloseableStream) -> None:
         """Answer the requests of one connection until either side wants no more."""
-        self.connections += 1
         self._accepted += 1
         connection = HttpConnection(stream, self.limits, self.bodies, self.answers)
-        is_full = self.connections > self.limits.connections_max
-        if (is_full or not are_left(FOR_CLIENTS)) and self._waiting.end_one():
-            is_full = False
+        answer = partial(self._answer_each, connection, self._accepted)
         try:
-            if is_full or not are_left(FOR_PEERS):
-                reason = "Service Unavailable: connection limit reached"
-                await connection.refuse(Refusal(503, reason))
-            else:
-                await self._answer_each(connection, self._accepted)
-        except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            pass  # the client is gone or too slow: there is nobody to tell
+            await self._room.take(stream, answer, connection.turn_away)
         finally:
-            self.connections -= 1
             connection.forget()
-            await trio.aclose_forcefully(stream)
 
     async def _answer_each(self, connection: HttpConnection, number: int) -> None:
         try:
-            while (request := await self._waiting.during(connection.next_request)) is not None:
+            while (request := await self._room.waiting.during(connection.next_request)) is not None:
                 if request.path == "/events" and request.method in ("GET", "HEAD"):
                     await connection.with_body(request)
                     await self._stream_changes(connection, request)
@@ -130,7 +124,7 @@ class Gateway:
         except Refusal as refusal:
             connection.forget()
             await connection.refuse(refusal)
-        await connection.end()
+        await self._room.waiting.during(connection.end)
 
     async def _answer_one(self, connection: HttpConnection, head: Request, number: int) -> bool:
         """Answer the request with this head; say whether another may follow. Its body is kept no

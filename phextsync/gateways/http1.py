@@ -264,6 +264,11 @@ class HttpConnection:
         head = "\r\n".join([*lines, "", ""]).encode()
         await self._write(head + (body if self._takes_body else b""))
 
+    async def turn_away(self) -> None:
+        """Say that there is no room, in place of reading, and end."""
+        await self.refuse(no_room())
+        await self.end()
+
     def _of_a_text(self, headers: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
         """Return what an answer without a type says to a browser, which would guess one."""
         has_type = any(name == "Content-Type" for name, _ in headers)
@@ -301,6 +306,11 @@ class HttpConnection:
     async def _write(self, data: bytes | memoryview) -> None:
         with trio.fail_after(self._limits.send_s):
             await self._stream.send_all(data)
+
+
+def no_room() -> Refusal:
+    """Return what is answered where as many connections are open as may be."""
+    return Refusal(503, "Service Unavailable: connection limit reached")
 
 
 def _bytes(http: h11.Connection, event: h11.Event) -> bytes:

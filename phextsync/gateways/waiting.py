@@ -1,9 +1,13 @@
 """Waiting: connections that only wait for their client end where there is no room for others."""
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import trio
+
+from phextsync.sockets import FOR_CLIENTS, FOR_PEERS, are_left
+
+_TOLD_MAX: Final = 16  # that were told that there is no room, and have to read it
 
 Result = TypeVar("Result")
 
@@ -35,3 +39,44 @@ class Waiting:
         del self._scopes[scope]
         scope.cancel()
         return True
+
+
+class Room:
+    """The room of one server: so many connections at a time, and as many as leave descriptors to
+    others."""
+
+    def __init__(self, connections_max: int) -> None:
+        self.connections = 0
+        self.waiting = Waiting()
+        self._told = Waiting()
+        self._connections_max = connections_max
+
+    async def take(
+        self,
+        stream: trio.abc.AsyncResource,
+        answer: Callable[[], Awaitable[object]],
+        refuse: Callable[[], Awaitable[object]],
+    ) -> None:
+        """Answer the requests of a connection, or refuse it where there is no room and none waits;
+        then close it."""
+        is_full = self.connections >= self._connections_max
+        if (is_full or not are_left(FOR_CLIENTS)) and self.waiting.end_one():
+            is_full = False
+        try:
+            if is_full or not are_left(FOR_PEERS):
+                if len(self._told) >= _TOLD_MAX:
+                    self._told.end_one()
+                await self._told.during(refuse)
+            else:
+                await self._counted(answer)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            pass  # the client is gone or too slow: there is nobody to tell
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _counted(self, answer: Callable[[], Awaitable[object]]) -> None:
+        self.connections += 1
+        try:
+            await answer()
+        finally:
+            self.connections -= 1

@@ -8,8 +8,8 @@ class WebLimits:
     """Every size and time that a client could otherwise choose."""
 
     connections_max: int = 1024
-    """For one more that which has waited for longest for its client is closed, or it where none
-    waits."""
+    """For one more that which has waited for longest for its client is closed; it is answered 503
+    where none waits."""
     head_bytes_max: int = 32 << 10
     head_s: float = 30.0
     """From the first byte that is awaited to the end of a header; also how long a connection is

@@ -9,7 +9,7 @@ import h11
 import trio
 from starlette.types import ASGIApp, Message, Scope
 
-from phextsync.gateways.http1 import ByteBudget, Refusal, Share
+from phextsync.gateways.http1 import ByteBudget, Refusal, Share, no_room
 from phextsync.gateways.waiting import Waiting
 from phextsync.web.limits import WebLimits
 from phextsync.web.websockets import WebSocketStream, accepted, is_web_socket, subprotocols_of
@@ -54,7 +54,7 @@ class Requests:
             while (request := await self._next_request()) is not None:
                 if is_web_socket(request):
                     await self._serve_web_socket(request)
-                    return
+                    break
                 await self._answer(request)
                 if not self._has_room_for_another():
                     break
@@ -64,6 +64,11 @@ class Requests:
             await self._refuse(Refusal(400, f"Bad Request: {error}"))
         finally:
             self._share.clear()
+        await self._waiting.during(self._end)
+
+    async def turn_away(self) -> None:
+        """Say that there is no room, in place of reading, and end."""
+        await self._refuse(no_room())
         await self._end()
 
     async def _next_request(self) -> h11.Request | None:
@@ -178,9 +183,8 @@ class Requests:
     # -- web sockets -----------------------------------------------------------------------
 
     async def _serve_web_socket(self, request: h11.Request) -> None:
-        with trio.fail_at(self._body_until):
-            while self._http.their_state is h11.SEND_BODY:
-                await self._next_event()
+        if not isinstance(self._http.next_event(), h11.EndOfMessage):
+            raise Refusal(400, "Bad Request: expected a web socket without a body")
         socket: WebSocketStream | None = None
         answer = _Answer(takes_body=True)
         is_told = False
@@ -218,7 +222,6 @@ class Requests:
             "extensions": {"websocket.http.response": {}},
         }
         await self._app(scope, receive, send)
-        await self._end()
 
     async def _accept(self, request: h11.Request, subprotocol: str | None) -> WebSocketStream:
         answer = accepted(request, subprotocol)

@@ -3,6 +3,7 @@
 import logging
 import ssl
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +14,7 @@ from phextsync.boundaries import Boundary
 from phextsync.discovery import Address
 from phextsync.errors import LinkError
 from phextsync.gateways.http1 import ByteBudget
-from phextsync.gateways.waiting import Waiting
-from phextsync.sockets import FOR_CLIENTS, FOR_PEERS, are_left
+from phextsync.gateways.waiting import Room
 from phextsync.web.limits import WebLimits
 from phextsync.web.requests import Requests
 
@@ -27,13 +27,12 @@ class WebServer:
     def __init__(
         self, app: ASGIApp, limits: WebLimits | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
-        self.connections = 0
         self.boundary = Boundary(_log)
         self._app = app
         self._limits = limits or WebLimits()
         self._tls = tls
         small, size = self._limits.small_bytes, self._limits.under_way_bytes_max
-        self._waiting = Waiting()
+        self._room = Room(self._limits.connections_max)
         self._under_way = ByteBudget(size, small, "bodies and messages")
 
     async def serve(
@@ -52,36 +51,31 @@ class WebServer:
 
     async def answer_all(self, stream: trio.SocketStream) -> None:
         """Serve one connection until it ends."""
-        self.connections += 1
-        is_full = self.connections > self._limits.connections_max
-        if (is_full or not are_left(FOR_CLIENTS)) and self._waiting.end_one():
-            is_full = False
-        try:
-            if not is_full and are_left(FOR_PEERS):
-                await self._answer_all(stream)
-        except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            pass  # the client is gone or too slow: there is nobody to tell
-        finally:
-            self.connections -= 1
-            await trio.aclose_forcefully(stream)
+        if self._tls is None:
+            requests = self._requests(stream, stream)
+            await self._room.take(stream, requests.answer_all, requests.turn_away)
+        else:  # where nothing can be said before a handshake, which is work for both
+            await self._room.take(
+                stream, partial(self._answer_secure, stream), trio.lowlevel.checkpoint
+            )
 
-    async def _answer_all(self, stream: trio.SocketStream) -> None:
-        served: trio.abc.Stream = stream
-        if self._tls is not None:
-            secure = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
-            with trio.fail_after(self._limits.handshake_s):
-                await self._waiting.during(secure.do_handshake)
-            served = secure
-        requests = Requests(
+    async def _answer_secure(self, stream: trio.SocketStream) -> None:
+        assert self._tls is not None
+        secure = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
+        with trio.fail_after(self._limits.handshake_s):
+            await self._room.waiting.during(secure.do_handshake)
+        await self._requests(stream, secure).answer_all()
+
+    def _requests(self, stream: trio.SocketStream, served: trio.abc.Stream) -> Requests:
+        return Requests(
             served,
             self._app,
             self._limits,
             self._under_way,
             is_secure=self._tls is not None,
-            waiting=self._waiting,
+            waiting=self._room.waiting,
             client=_client_of(stream),
         )
-        await requests.answer_all()
 
 
 def _client_of(stream: trio.SocketStream) -> tuple[str, int] | None:

@@ -147,8 +147,10 @@ class WebSocketStream:
 
 def is_web_socket(request: h11.Request) -> bool:
     """Whether a request asks for a web socket."""
-    headers = dict(request.headers)
-    return request.method == b"GET" and headers.get(b"upgrade", b"").lower() == b"websocket"
+    upgrade = dict(request.headers).get(b"upgrade", b"").lower()
+    hops = [value for name, value in request.headers if name == b"connection"]
+    tokens = [token.strip() for token in b",".join(hops).lower().split(b",")]
+    return request.method == b"GET" and upgrade == b"websocket" and b"upgrade" in tokens
 
 
 def accepted(request: h11.Request, subprotocol: str | None) -> h11.InformationalResponse | None:
