@@ -1,14 +1,17 @@
-"""Guard: takes what writers in quarantine put in, wherever this node holds it.
+"""Guard: takes what writers in quarantine put in, and what was put back twice, wherever this node
+holds it.
 
 What it takes follows from a scroll and the rules alone, and it only ever deletes: so all nodes may
 do it, at once or one after the other, and come to the same. On the writer's own node it also puts
 back what the writer took out, since that node alone saw all of it; it writes under a label of its
-own, by which what was taken is known from what people deleted.
+own, by which what was taken is known from what people deleted. Of copies of a text that nodes put
+back apart, each leaves the same one.
 """
 
 import math
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final, TypeVar
 
 import trio
 
@@ -22,13 +25,16 @@ from phextsync.control.quarantine import (
     clocks_of,
 )
 from phextsync.errors import StoreFullError
-from phextsync.index import Coordinate
+from phextsync.index import EMPTY_VERSION, Coordinate
 from phextsync.replica.changes import ChangeFeed, writing_as
 from phextsync.replica.clients import CLIENTS
-from phextsync.replica.listener import ReplicaListener
+from phextsync.replica.listener import NewUpdate, ReplicaListener
+from phextsync.replica.put_back import puts_back, take_doubles
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.replica.taking_back import GUARD, Writer
 from phextsync.signals import Flag
+
+T = TypeVar("T")
 
 RETRY_S: Final = 1.0
 _BEFORE_MS: Final = 60_000  # of the last run, in which it may have been killed before it was done
@@ -36,7 +42,8 @@ _LARGE_BYTES: Final = 256 << 10  # of a past that is looked through in a thread
 
 
 class Guard:
-    """Looks at what changes where somebody's work waits. Costs nothing where nobody's does."""
+    """Looks at what changes where somebody's work waits, and where text is put back. Costs nothing
+    elsewhere."""
 
     def __init__(self, replicas: ReplicaSet, boundary: Boundary) -> None:
         self._replicas = replicas
@@ -46,7 +53,8 @@ class Guard:
         self._since_ms: dict[tuple[str, Quarantined], int] = {}
         self._feeds: dict[str, ChangeFeed] = {}
         self._early_ms = _BEFORE_MS if QUARANTINE in replicas.names() else 0
-        replicas.listen(ReplicaListener(on_open=self._opened))
+        self._put_back: dict[tuple[str, Coordinate], None] = {}  # since the last look
+        replicas.listen(ReplicaListener(on_open=self._opened, on_update=self._updated))
         if QUARANTINE in replicas.names():
             self._opened(QUARANTINE)
 
@@ -54,6 +62,11 @@ class Guard:
         if phext == QUARANTINE and phext not in self._feeds:
             self._follow(QUARANTINE)
             self._feeds[QUARANTINE].miss()
+
+    def _updated(self, new: NewUpdate) -> None:
+        if puts_back(new.entry.update):
+            self._put_back[new.phext, new.coordinate] = None
+            self._ready.set()
 
     def _follow(self, phext: str) -> None:
         feed = self._feeds[phext] = self._replicas.open(phext).feed()
@@ -67,7 +80,7 @@ class Guard:
                 await self._ready.take()
             due, again = sorted({*again, *self._due()}), set()
             for phext, place in due:
-                with self._boundary.around(f"quarantine at {phext} {place}") as outcome:
+                with self._boundary.around(f"taking back at {phext} {place}") as outcome:
                     await self._look(phext, place)
                 if isinstance(outcome.error, StoreFullError):
                     again.add((phext, place))
@@ -77,7 +90,9 @@ class Guard:
 
     def _due(self) -> Iterator[tuple[str, Coordinate]]:
         """Iterate over the scrolls of which something may have to be taken."""
-        is_everywhere = self._changed(QUARANTINE) != []
+        put_back, self._put_back = self._put_back, {}
+        yield from put_back
+        is_everywhere = QUARANTINE in self._feeds and self._changed(QUARANTINE) != []
         if is_everywhere:
             with self._boundary.around("reading whose work waits"):
                 self._read()
@@ -130,22 +145,27 @@ class Guard:
     # -- taking ----------------------------------------------------------------------------
 
     async def _look(self, phext: str, place: Coordinate) -> None:
-        rules, replica = self._rules[phext], self._replicas.open(phext)
-        writers = rules.at(place)
-        if not writers or not self._may(phext, place):
+        if not self._may(phext, place):
             return
-        for writer in writers:
+        await self._take_doubles(phext, place)
+        rules, replica = self._rules.get(phext, Rules(phext)), self._replicas.open(phext)
+        for writer in rules.at(place):
             if not any(clocks_of(self._replicas, phext, place, writer)):
                 continue
             past = replica.past(place)
             args = writer, self._since(phext, place, writer), rules.stands(place)
-            if past.size > _LARGE_BYTES:
-                updates = await trio.to_thread.run_sync(past.quarantined, *args)
-            else:
-                updates = past.quarantined(*args)
+            updates = await _looked(past.size, partial(past.quarantined, *args))
             with writing_as(GUARD):
                 for update in updates:
                     replica.take_back(place, update)
+
+    async def _take_doubles(self, phext: str, place: Coordinate) -> None:
+        replica = self._replicas.open(phext)
+        state = replica.difference(place, EMPTY_VERSION) or b""
+        if puts_back(state):
+            update = await _looked(len(state), partial(take_doubles, state))
+            if update is not None:
+                replica.take_back(place, update)
 
     def _may(self, phext: str, place: Coordinate) -> bool:
         holding, author = self._replicas.holding, self._replicas.author
@@ -158,3 +178,10 @@ class Guard:
             return None
         held = [h for h in self._rules[phext].held if h.writer == writer and place in h.range]
         return min(self._since_ms[phext, each] for each in held)
+
+
+async def _looked(size: int, look: Callable[[], T]) -> T:
+    """Look through bytes of a past: where they are many, in a thread."""
+    if size > _LARGE_BYTES:
+        return await trio.to_thread.run_sync(look)
+    return look()

@@ -8,6 +8,7 @@ What all replicas of a node share:
 * `extents`: what versions have, and what is deleted in them
 * `sides`: what others had when changes met
 * `kept_ends`: which ends of lines stay when one writer is taken back
+* `put_back`: text that stands again, and which copy of it stays
 * `taking_back`: what takes back what one writer did
 * `past`: what was written when, and by whom
 * `changes`: what happened to texts, and who did it

@@ -4,7 +4,7 @@ What the writer inserted and still stands is deleted. What it deleted, and nobod
 inserted once more, word by word, each before the first character that it was made of. Both follow
 from ids and texts that are the same wherever they are known. So nodes that take back the same,
 at once and with other changes in between, make updates that are one: a client id stands for what
-one update of the writer deleted.
+one update of the writer deleted. Where they know more or less of that, `put_back` leaves one copy.
 
 A character that was put back belongs to the node that put it back as well as to its first writer,
 and is put back no second time.
@@ -34,13 +34,18 @@ from phextsync.inserts import (
     utf16_units,
 )
 from phextsync.replica.kept_ends import kept_ends
+from phextsync.replica.put_back import (
+    ACCEPTED,
+    PUT_BACK,
+    PutBack,
+    is_accepted,
+    is_again,
+    is_put_back,
+)
 from phextsync.replica.replaying import CLIENT
 from phextsync.store.contract import LogEntry
 from phextsync.texts import first_line
 
-# Larger than nearly all ids of imports: what is put back comes after what they put at its place.
-_PUT_BACK: Final = 0x1FFF << 40
-_ACCEPTED: Final = 0x1FFE << 40
 _LINE_CHARACTERS: Final = 80
 
 GUARD: Final = "quarantine"
@@ -119,20 +124,10 @@ def waiting(
     for group in look.taken():
         chars = [*_Chars(look.inserted, [group]).of(group)]
         if chars:
-            items = _items(now.coordinate, chars, _ACCEPTED)
+            items = _items(now.coordinate, chars, ACCEPTED)
             put_back[items[0].client] = items
             count += len(chars)
     return _told(now, encode_inserts(put_back, IdSet()), count, 0) if count else None
-
-
-def is_put_back(client_id: int) -> bool:
-    """Whether a client id is one under which text was put back."""
-    return client_id >> 40 == _PUT_BACK >> 40
-
-
-def is_accepted(client_id: int) -> bool:
-    """Whether a client id is one under which text of a writer in quarantine was put back."""
-    return client_id >> 40 == _ACCEPTED >> 40
 
 
 def accepts(update: bytes) -> bool:
@@ -142,7 +137,7 @@ def accepts(update: bytes) -> bool:
 
 def check_takes_back(update: bytes) -> None:
     """UpdateError for an update that inserts anything but what is put back."""
-    if not all(map(_is_put_back_or_accepted, client_clocks(update))):
+    if not all(map(is_again, client_clocks(update))):
         raise UpdateError("expected an update that takes back a writer, found one that writes")
 
 
@@ -177,14 +172,14 @@ class _Look:
         self._place, self._by, self._since_ms = place, by, since_ms
         self._writer_of = writer_of
         self._stands = IdSet() if stands is None else stands
-        self._is_again = is_put_back if stands is not None else _is_put_back_or_accepted
+        self._is_again = is_put_back if stands is not None else is_again
         self._base_ms = 0 if base is None else base.time_ms
         self.unknown = self.restored = 0
         old, gone = ([], IdSet()) if base is None else read_inserts(base.update)
         self._gone = gone  # deleted by others, or by nobody knows whom
         self._read = [self._reading(entry) for entry in entries]
         inserted = [*old, *(each for read in self._read for each in read.inserted)]
-        self._origins = _PutBack(inserted, self._is_again)
+        self._origins = PutBack(inserted, self._is_again)
         self.inserted = inserted
         self._spans: dict[int, list[tuple[int, _Read | None]]] = {}
         clocks = {}
@@ -273,7 +268,7 @@ class _Look:
     def taken(self) -> Iterator[IdSet]:
         """Iterate over what was taken of the writer while it was in quarantine, and was not
         accepted, in the parts in which it was written."""
-        gone, seen = IdSet(), _PutBack(self.inserted, is_accepted).back
+        gone, seen = IdSet(), PutBack(self.inserted, is_accepted).back
         for read in self._read:
             if read.is_guard and read.entry.origin:  # else others may have deleted it
                 for range_ in read.deleted:
@@ -372,37 +367,6 @@ class _Look:
         self.restored += len(known)
 
 
-class _PutBack:
-    """What was put back already: `back`, and of which characters it was made."""
-
-    def __init__(self, inserted: Iterable[Inserted], is_again: Callable[[int], bool]) -> None:
-        self.back = IdSet()
-        self._made: dict[int, list[tuple[int, int, Id]]] = {}
-        ends: dict[int, tuple[int, Id]] = {}
-        for each in sorted(each for each in inserted if is_again(each.client)):
-            client, clock, units = each.client, each.clock, each.units
-            known, following = ends.get(client, (0, None))
-            if clock + units <= known or not each.is_placed:
-                continue  # it is known by another update
-            if each.left == (client, clock - 1) and following is not None:
-                first = following[0], following[1] + clock - known
-            elif each.right is not None:
-                first = each.right
-            else:
-                continue
-            self._made.setdefault(client, []).append((clock, units, first))
-            self.back.add(first[0], first[1], first[1] + units)
-            ends[client] = clock + units, (first[0], first[1] + units)
-
-    def parts(self, client: int, start: int, stop: int) -> Iterator[tuple[int, int, Id]]:
-        """Iterate over a range of clocks by the characters that it was made of: where, how many
-        units, and the id of the first one."""
-        for clock, units, (first, at) in self._made.get(client, []):
-            lower, upper = max(clock, start), min(clock + units, stop)
-            if lower < upper:
-                yield lower, upper - lower, (first, at + lower - clock)
-
-
 class _Chars:
     """The characters that are needed, with what is known of them."""
 
@@ -437,11 +401,7 @@ class _Chars:
                     yield char
 
 
-def _is_put_back_or_accepted(client_id: int) -> bool:
-    return is_put_back(client_id) or is_accepted(client_id)
-
-
-def _items(place: Coordinate, chars: Sequence[_Char], kind: int = _PUT_BACK) -> list[Inserted]:
+def _items(place: Coordinate, chars: Sequence[_Char], kind: int = PUT_BACK) -> list[Inserted]:
     """Return what puts characters back: each word is put where it was, before what it was made of,
     such that what others put between words stays there."""
     client = _client_id(place, chars) | kind
@@ -450,10 +410,7 @@ def _items(place: Coordinate, chars: Sequence[_Char], kind: int = _PUT_BACK) -> 
     last: _Char | None = None
     for char in chars:
         units = utf16_units(char.text)
-        is_next = last is not None and char.left == (
-            last.id[0],
-            last.id[1] + utf16_units(last.text) - 1,
-        )
+        is_next = last is not None and _are_one(last, char)
         if last is not None and is_next and _kind(last.text) == _kind(char.text):
             item = items[-1]
             text = f"{item.text}{char.text}"
@@ -465,12 +422,18 @@ def _items(place: Coordinate, chars: Sequence[_Char], kind: int = _PUT_BACK) -> 
     return items
 
 
+def _are_one(last: _Char, char: _Char) -> bool:
+    """Whether a character was put in right behind another, under the next number of its client."""
+    client, clock = last.id[0], last.id[1] + utf16_units(last.text)
+    return char.left == (client, clock - 1) and char.id == (client, clock)
+
+
 def _kind(char: str) -> int:
     return 0 if char.isspace() else 1 if char.isalnum() or char == "_" else 2
 
 
 def _client_id(place: Coordinate, chars: Sequence[_Char]) -> int:
-    hasher = blake2b(place.key, digest_size=5, person=b"phextsync back")
+    hasher = blake2b(place.key, digest_size=5, person=b"phextsync again")
     for client, clock, text in ((*char.id, char.text) for char in chars):
         hasher.update(client.to_bytes(8, "big") + clock.to_bytes(8, "big") + text.encode())
     return int.from_bytes(hasher.digest(), "big")
