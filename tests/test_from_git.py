@@ -4,14 +4,21 @@ import json
 import os
 import shutil
 from datetime import UTC, datetime
+from itertools import permutations
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from phextsync.errors import PhextsyncError
-from phextsync.migrations.bringing import label_of
+from phextsync.index import EMPTY_VERSION, CoordinateRange
+from phextsync.migrations.bringing import Bringing, Outcome, label_of
+from phextsync.migrations.git_files import files_of, versioned
 from phextsync.migrations.git_repository import open_repository
+from phextsync.replica.replicas import ReplicaSet
+from phextsync.store.contract import LogEntry
+from phextsync.store.memory import MemoryStore
 from sims.processes import make_folder
 from tests.command_users import CommandUser
 from tests.repositories import Repository
@@ -137,6 +144,58 @@ def test_doing_it_again_goes_on_and_doubles_nothing(
     told = user.run("migrate", "git", str(repository.path), "--at", "7.*", "--yes")
     assert "left in git: list.md: its scroll has another text" in told.output
     assert user.out("get", place) == "milk\neggs\nbread\noil\n"
+
+
+def _brought_apart(*repositories: Repository) -> list[ReplicaSet]:
+    """Bring repositories, each to a machine of its own, and let these compare what they have."""
+    machines = []
+    for number, repository in enumerate(repositories):
+        replicas = ReplicaSet(
+            MemoryStore(),
+            node_id=bytes([number]) * 16,
+            random=Random(number),
+            wall_time_ms=lambda: 5,
+        )
+        with open_repository(repository.path) as opened, opened.objects() as read:
+            bringing = Bringing(replicas, "memory", CoordinateRange.parse("7.*"))
+            found, _ = files_of(opened, read)
+            bringing.name({history.file.path: "" for history in found})
+            for history in found:
+                file = versioned(history, read)
+                assert bringing.bring(file.path, file.text, file.versions) is Outcome.BROUGHT
+        machines.append(replicas)
+    for ours, theirs in permutations(machines):
+        for name in ours.names():
+            for place in [*ours.open(name).coordinates()]:
+                update = ours.open(name).difference(place, EMPTY_VERSION) or b""
+                theirs.open(name).apply(place, LogEntry(update, b"", 0), 1)
+    return machines
+
+
+def test_two_machines_that_bring_the_same_apart_have_it_once(repository: Repository) -> None:
+    repository.commit({"list.md": "eggs\nbread\n"}, "Cara", "2024-04-05")  # one that only deletes
+    machines = _brought_apart(repository, repository)
+    for replicas in machines:
+        replica = replicas.open("memory")
+        texts = sorted(replica[place] for place in replica.coordinates())
+        assert [text for text in texts if "7." not in text] == ["eggs\nbread\n", "one\n"]
+        (place,) = [place for place in replica.coordinates() if replica[place].startswith("eggs")]
+        assert [line.label for line in replica.blame(place)] == ["git:Anna Ek", "git:Ben"]
+        assert replica.log(place)[-1].labels == ("git:Cara",)
+        assert len(replica.log(place)) == 4
+    first, other = (replicas.open("memory") for replicas in machines)
+    assert all(first.version(place) == other.version(place) for place in first.coordinates())
+
+
+def test_two_machines_that_bring_other_histories_apart_lose_nothing(
+    repository: Repository, tmp_path: Path
+) -> None:
+    other = Repository(tmp_path / "other")
+    other.commit({"list.md": "milk\n"}, "Anna Ek", "2024-01-05")
+    for replicas in _brought_apart(repository, other):
+        replica = replicas.open("memory")
+        (text,) = [replica[place] for place in replica.coordinates() if "milk" in replica[place]]
+        assert {"milk", "eggs", "bread"} == {*text.split()}
 
 
 def test_a_file_that_was_renamed_has_one_history(user: CommandUser, repository: Repository) -> None:

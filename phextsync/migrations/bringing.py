@@ -2,19 +2,22 @@
 
 What each version changed is written under a label of its author's name, and dated when it was
 made. A file comes whole, with all of its versions, or not at all; one whose scroll has text is
-left alone, so to do it again goes on where it was cut short.
+left alone, so to do it again goes on where it was cut short. Two machines that bring the same file
+with the same versions apart make one text of it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import blake2b
 from typing import Final
 
+from phextsync.crdt import Scroll
 from phextsync.files.names import Line
 from phextsync.files.naming import Naming
 from phextsync.files.paths import Abilities
-from phextsync.index import Coordinate, CoordinateRange
-from phextsync.replica.changes import STAMP_CHARACTERS_MAX, writing_as
+from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
+from phextsync.replica.changes import STAMP_CHARACTERS_MAX
 from phextsync.replica.past import FOREVER
 from phextsync.replica.replicas import ReplicaSet
 
@@ -73,14 +76,29 @@ class Bringing:
         here = self._replica.get(place, "")
         if here:
             return Outcome.THERE if here == text else Outcome.OTHER
-        for version in self._made_whole(versions, text):
-            with self._replicas.author.dated(version.time_ms), writing_as(label_of(version.author)):
-                if version.is_whole or self._replica.get(place, "") == version.old:
-                    self._replica.edit(place, version.new)
-                else:
-                    self._replica.edit_from(place, version.old, version.new)
+        self._write(place, [*self._made_whole(versions, text)])
         self._replicas.commit()
         return Outcome.BROUGHT
+
+    def _write(self, place: Coordinate, versions: Sequence[DatedText]) -> None:
+        """Write versions under client ids that follow from all of them and from what was there: to
+        do the same on two machines is to do it once."""
+        state = self._replica.difference(place, EMPTY_VERSION) or b""
+        series = _digest(place.key, self._replica.version(place), *map(_told, versions))
+        scroll = Scroll(place, 0, [state] if state else [])
+        for version in versions:
+            label = label_of(version.author)
+            client = int.from_bytes(_digest(series, label.encode())[:8], "big") >> 12
+            if scroll.client_id != client:
+                scroll = Scroll(place, client, [scroll.state()])
+            if version.is_whole or scroll.text == version.old:
+                update = scroll.edit(version.new)
+            else:
+                update = scroll.edit_from(version.old, version.new)
+            if update is not None:
+                with self._replicas.author.dated(version.time_ms):
+                    self._replica.merge(place, scroll.stamp(update))
+                self._replicas.clients.note_label(self._replica.name, client, label)
 
     @staticmethod
     def _made_whole(versions: Sequence[DatedText], text: str) -> Iterable[DatedText]:
@@ -94,3 +112,18 @@ def label_of(author: str) -> str:
     """Return the label under which what an author wrote is known here."""
     name = "".join(sign for sign in author if sign.isprintable())
     return f"{_LABEL}{name}"[:STAMP_CHARACTERS_MAX]
+
+
+def _told(version: DatedText) -> bytes:
+    """Return what a version is, as bytes of its own."""
+    told = f"{version.time_ms} {version.is_whole} {version.author}"
+    return _digest(
+        *(part.encode("utf-8", "surrogatepass") for part in (told, version.old, version.new))
+    )
+
+
+def _digest(*parts: bytes) -> bytes:
+    hasher = blake2b(digest_size=32, person=b"phextsync git")
+    for part in parts:
+        hasher.update(len(part).to_bytes(8, "big") + part)
+    return hasher.digest()
