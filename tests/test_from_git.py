@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from phextsync.control.brought import BROUGHT, note
 from phextsync.errors import PhextsyncError
 from phextsync.index import EMPTY_VERSION, CoordinateRange
 from phextsync.migrations.bringing import Bringing, Outcome, label_of
@@ -18,6 +19,7 @@ from phextsync.migrations.git_files import files_of, versioned
 from phextsync.migrations.git_repository import open_repository
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.contract import LogEntry
+from phextsync.store.lmdb_store import LmdbStore
 from phextsync.store.memory import MemoryStore
 from sims.processes import make_folder
 from tests.command_users import CommandUser
@@ -196,6 +198,55 @@ def test_two_machines_that_bring_other_histories_apart_lose_nothing(
         replica = replicas.open("memory")
         (text,) = [replica[place] for place in replica.coordinates() if "milk" in replica[place]]
         assert {"milk", "eggs", "bread"} == {*text.split()}
+
+
+def _hear(user: CommandUser, commit: str, name: str = "laptop", text: str = "") -> None:
+    """Let the folder hear that another machine brought a commit to 7.*."""
+    other = ReplicaSet(
+        MemoryStore(),
+        node_id=b"l" * 16,
+        random=Random(name),
+        wall_time_ms=lambda: 1_790_000_000_000,
+    )
+    note(other, "memory", CoordinateRange.parse("7.*"), commit, name)
+    (place,) = other.open(BROUGHT).coordinates()
+    other.open(BROUGHT).append(place, text)
+    update = other.open(BROUGHT).difference(place, EMPTY_VERSION) or b""
+    store = LmdbStore(user.data)
+    replicas = ReplicaSet(store, node_id=b"x" * 16, random=Random(1), wall_time_ms=lambda: 5)
+    replicas.open(BROUGHT).apply(place, LogEntry(update, b"", 0), 1)
+    replicas.commit()
+    store.close(clean=True)
+
+
+def test_a_second_machine_is_told_who_brought_another_commit(
+    user: CommandUser, repository: Repository
+) -> None:
+    _hear(user, "ab" * 20, "lap\x1btop", "nonsense\n" + "ab" * 20 + " xy 1 name\n")
+    told = user.error("migrate", "git", str(repository.path), "--at", "7.*", "--yes")
+    (line,) = told.splitlines()
+    assert "7.* was brought by lap" in line
+    assert "at 2026-09-" in line
+    assert "take another range" in line
+    assert "\x1b" not in line
+    assert user.out("ls") == ""
+    user.out("migrate", "git", str(repository.path), "--at", "8.*", "--yes")
+
+
+def test_the_same_commit_and_what_was_begun_goes_on(
+    user: CommandUser, repository: Repository
+) -> None:
+    _hear(user, repository.git("rev-parse", "HEAD"))
+    told = user.run("migrate", "git", str(repository.path), "--at", "7.*", "--yes")
+    assert "by laptop" in told.output
+    assert "of the same commit: what both bring is there once" in told.output
+    assert "list.md: 3 versions by 2 authors, brought" in told.output
+    _hear(user, "cd" * 20, "desk")
+    told = user.run("migrate", "git", str(repository.path), "--at", "7.*", "--yes")
+    assert told.exit_code == 0
+    assert "of another commit: a file that both bring may have both texts" in told.output
+    assert "list.md: 3 versions by 2 authors, there already" in told.output
+    assert BROUGHT not in user.out("status")
 
 
 def test_a_file_that_was_renamed_has_one_history(user: CommandUser, repository: Repository) -> None:

@@ -1,5 +1,6 @@
 """The commands that bring here what other programs kept."""
 
+import time
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -22,6 +23,7 @@ from phextsync.cli.common import (
 )
 from phextsync.cli.scrolls import import_scrolls, scrolls_of
 from phextsync.control import operations
+from phextsync.control.brought import Brought, brought_to, note
 from phextsync.errors import DirectoryError, TextError
 from phextsync.files.names import prefix_of
 from phextsync.handles.visit import Alone, own
@@ -33,6 +35,7 @@ from phextsync.migrations.file_histories import FileHistory
 from phextsync.migrations.git_files import Left, Reads, Versioned, files_of, marks_of, versioned
 from phextsync.migrations.git_repository import open_repository
 from phextsync.phext_names import checked_name
+from phextsync.trust.identity import NodeIdentity
 
 app = typer.Typer()
 migrate_app = typer.Typer(help="Bring here what Syncthing, git or SQ kept.")
@@ -91,8 +94,9 @@ def git(
 
     What each commit changed is a version, by its author and of its time. History is kept in the
     range from then on. The repository stays as it is, and nothing of its configuration is used. On
-    one machine only, where no node runs: others get it from there. Files that have text already
-    are left alone, so the same command goes on if it was cut short.
+    one machine, where no node runs: others get it from there, and are told so if they bring another
+    commit. Files that have text already are left alone, so the same command goes on if it was cut
+    short.
     """
     folder, range_ = existing_folder(data), CoordinateRange.parse(at)
     prefix_of(range_)
@@ -102,13 +106,34 @@ def git(
             with own(folder, warn, warn) as asked:
                 if not isinstance(asked, Alone):
                     fail(f"a node runs on {folder}: stop it, and start it when this is done")
-                left += _bring(Bringing(asked.replicas, phext, range_), found, read)
+                bringing = Bringing(asked.replicas, phext, range_)
+                here = brought_to(asked.replicas, phext, range_)
+                _tell_brought(here, opened.head, asked.replicas.node_id, str(range_))
+                note(asked.replicas, phext, range_, opened.head, NodeIdentity.load(folder).name)
+                left += _bring(bringing, found, read)
         else:
             say(*(_told_of(versioned(history, read)) for history in found))
     for each in left:
         warn(f"left in git: {each.path}: {each.reason}")
     if not yes:
         say(_DO_IT)
+
+
+def _tell_brought(here: list[Brought], commit: str, node_id: bytes, where: str) -> None:
+    """Say which other machine brought something there. If it was another commit, end the command,
+    unless this machine goes on with its own."""
+    is_begun = any((each.node_id, each.commit) == (node_id, commit) for each in here)
+    for each in here:
+        if each.node_id == node_id:
+            continue
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.time_ms // 1000))
+        told = f"{where} was brought by {each.name} at {when}"
+        if each.commit == commit:
+            warn(f"{told}, of the same commit: what both bring is there once")
+        elif is_begun:
+            warn(f"{told}, of another commit: a file that both bring may have both texts")
+        else:
+            fail(f"{told}, and comes from there: to bring another commit, take another range")
 
 
 def _bring(bringing: Bringing, found: list[FileHistory], read: Reads) -> list[Left]:

@@ -10,6 +10,7 @@
 * `placing`: policies and members of a mesh, as scrolls
 * `taking_back`: what there is to take back of one writer, in pages
 * `quarantine`: whose work waits until somebody accepts it
+* `brought`: which commits of repositories were brought where
 * `performing`: what is done to scrolls, and what is looked up
 * `gathering`: what is asked about a range of which others hold a part
 * `desk`: carries out requests for a node, each change once

@@ -19,6 +19,7 @@ from phextsync.control.answers import (
     Page,
     PlacedRange,
 )
+from phextsync.control.brought import BROUGHT
 from phextsync.control.frames import Value
 from phextsync.control.operations import OPERATIONS, Operation, digest
 from phextsync.control.status import HoldingRow, LeavingRow, PhextRow
@@ -52,7 +53,7 @@ _OF_PLACEMENT: Final = frozenset(
     }
 )
 
-_OF_THE_LIBRARY: Final = (CLIENTS, placing.PLACEMENT, quarantine.QUARANTINE)
+_OF_THE_LIBRARY: Final = (CLIENTS, placing.PLACEMENT, quarantine.QUARANTINE, BROUGHT)
 
 T = TypeVar("T")
 
