@@ -166,6 +166,7 @@ class Soak:
                 habit()
                 self.edits += 1
             except (OSError, PhextsyncError):
+                self.refused += 1
                 self._forget()
             made += 1
             if now >= fault:
@@ -195,7 +196,7 @@ class Soak:
     # -- users ---------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        """Save a file with another line; now and then give it another name, and its own again."""
+        """Save a file with another line, as editors do: a draft takes its name."""
         path = self._source.choice(self._directories) / f"{self._source.randrange(_FILES)}.md"
         lines = path.read_text().splitlines() if path.exists() else []
         lines = [*lines, *(self._line() for _ in range(len(lines), _LINES))][:_LINES]
@@ -281,7 +282,8 @@ def run(folder: Path, *, minutes: float, rate: float, seed: int, warm_s: float) 
         soak.run(minutes, rate)
         soak.end()
         told, grown = soak.growing(warm_s)
-    print(*told, *grown, f"{soak.edits} edits: {'FAILED' if grown else 'nothing grows'}", sep="\n")
+    made = f"{soak.edits} edits, {soak.refused} refused"
+    print(*told, *grown, f"{made}: {'FAILED' if grown else 'nothing grows'}", sep="\n")
     return 1 if grown else 0
 
 
