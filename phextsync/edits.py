@@ -444,16 +444,16 @@ def _is_whole_line(text: str, edit: Edit) -> bool:
     return is_whole and len(text[start:stop].split(maxsplit=2)) > 1
 
 
-def missing_lines(text: str, other: str) -> list[Edit]:
+def missing_lines(text: str, other: str, base: str = "") -> list[Edit]:
     """Return the edits of `text` that insert the lines of `other` that it lacks, or has less often,
-    each with an end: others may put lines there too."""
-    if not text:
+    each with an end: others may put lines there too. Lines that `base` has are not missing."""
+    if not text and not base:
         return [(0, 0, other)] if other else []
     edits: list[Edit] = []
     ours, theirs = lines_of(text), lines_of(other)
     plain, wanted = [content_of(line) for line in ours], [content_of(line) for line in theirs]
     offsets = offsets_of(ours)
-    lacking = Counter(wanted) - Counter(plain)
+    lacking = Counter(wanted) - (Counter(plain) | Counter(map(content_of, lines_of(base))))
     for _, b, c, d in changed_blocks(plain, wanted, Work(len(text) + len(other))):
         missing = []
         for line in range(c, d):
@@ -464,7 +464,7 @@ def missing_lines(text: str, other: str) -> list[Edit]:
             continue
         lines = "".join(missing)
         lines = lines if lines.endswith("\n") else f"{lines}\n"
-        if b == len(ours) and not text.endswith("\n"):
+        if b == len(ours) and text and not text.endswith("\n"):
             lines = f"\n{lines}"
         edits.append((offsets[b], offsets[b], lines))
     return edits

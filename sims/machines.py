@@ -5,6 +5,7 @@ are gathered, a round brings them together, and what goes wrong is tried again.
 """
 
 from collections.abc import Callable, Coroutine
+from random import Random
 from typing import Final, TypeVar, TypeVarTuple
 
 from phextsync.errors import DirectoryError, StoreError
@@ -12,6 +13,8 @@ from phextsync.files.binding import Binding
 from phextsync.files.directory import Directory
 from phextsync.files.markers import MARKER_FILE, Marker
 from phextsync.files.presets import PLAIN, Preset
+from phextsync.files.records import Records
+from phextsync.files.restored import Patience, Restored, Runs
 from phextsync.files.todo import Rescans
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.replica.changes import ChangeFeed
@@ -60,6 +63,8 @@ class Machine:
         self.before_commit: Callable[[], None] = lambda: None
         self.pulled_at = -CHECKOUT_S  # when a checkout wrote files last
         self.problem = ""
+        self.tells_runs = False  # whether an earlier store is told from the one that ended last
+        self._numbers = Random(number)
         self.confirmed_ns = 0  # when somebody confirmed deletions last, while no node ran
         self.start()
 
@@ -76,6 +81,7 @@ class Machine:
     def start(self) -> None:
         """Begin to serve the directory, as after a start of the node."""
         self.binding: Binding | None = None
+        self._patience = Patience(self._has_met, self._is_whole)
         self._directory: Directory | None = None
         self._paths: dict[str, None] = {}
         self._coordinates: dict[Coordinate, None] = {}
@@ -182,12 +188,22 @@ class Machine:
             durable=self._durable,
             is_apart=self.is_apart,
             is_whole=self._is_whole,
+            restored=self._restored if self.tells_runs else None,
             is_checkout_moving=lambda: self.now < self.pulled_at + CHECKOUT_S,
         )
 
     def is_apart(self) -> bool:
         """Whether others may be changing something unseen."""
         return not self._others <= self.peer.core.lacks.compared_peers(PHEXT, RANGE)
+
+    def _restored(self, records: Records) -> Restored:
+        assert self._directory is not None
+        runs = Runs(self.peer.replicas, _ID, lambda: f"{self._numbers.getrandbits(64):016x}")
+        parts = records, self._directory, runs, self._patience
+        return Restored(*parts, run=_in_thread, durable=self._durable)
+
+    def _has_met(self) -> bool:
+        return bool(self.peer.core.lacks.even_peers(PHEXT, RANGE))
 
     def _is_whole(self) -> bool:
         return self._others <= self.peer.core.lacks.even_peers(PHEXT, RANGE)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -449,6 +450,12 @@ async def _until(holds: Callable[[], bool]) -> None:
             await trio.sleep(0.01)
 
 
+def _marker(directory: Path) -> Marker:
+    marker = read_marker(directory)
+    assert marker is not None
+    return marker
+
+
 async def _until_text(path: Path, text: str) -> None:
     await _until(lambda: path.exists() and path.read_text() == text)
 
@@ -639,7 +646,40 @@ async def test_a_node_that_serves_a_directory_says_where_its_data_folder_is(tmp_
     (bound,) = store.bindings()
     (notes / MARKER_FILE).write_text(f"{bound.token}\n")  # as an older version wrote it
     async with _node(tmp_path / "one"):
-        await _until(lambda: read_marker(notes) == store.marker_of(bound))
+        await _until(lambda: _marker(notes)._replace(run="") == store.marker_of(bound))
+        await _until(lambda: bool(_marker(notes).run))
+
+
+async def test_a_data_folder_that_is_put_back_doubles_nothing(tmp_path: Path) -> None:
+    folder, copy = tmp_path / "one", tmp_path / "copy"
+    mine, theirs = tmp_path / "one-notes", tmp_path / "two-notes"
+    async with _node(tmp_path / "two") as two:
+        peer = f"{_HOST}:{two.port}"
+        async with _node(folder, peer):
+            (mine / "n.md").write_text("a\nb\n")
+            (mine / "old.md").write_text("old\n")
+            await _until_text(theirs / "n.md", "a\nb\n")
+            await _until_text(theirs / "old.md", "old\n")
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.sock"))
+        async with _node(folder, peer):
+            (theirs / "n.md").write_text("a\ntheirs\nb\n")
+            (theirs / "old.md").rename(theirs / "new.md")
+            await _until_text(mine / "n.md", "a\ntheirs\nb\n")
+            await _until_text(mine / "new.md", "old\n")
+            (mine / "n.md").write_text("a\ntheirs\nb\nmine\n")
+            await _until_text(theirs / "n.md", "a\ntheirs\nb\nmine\n")
+        shutil.rmtree(folder)
+        copy.rename(folder)
+        async with _node(folder) as one:
+            (row,) = one.status().directories
+            assert "as it was earlier" in row.problem
+        async with _node(folder, peer) as one:
+            await _until(lambda: one.status().directories[0].is_taken_up)
+            (theirs / "last.md").write_text("last\n")
+            await _until_text(mine / "last.md", "last\n")
+    for notes in (mine, theirs):
+        texts = {path.name: path.read_text() for path in notes.glob("*.md")}
+        assert texts == {"n.md": "a\ntheirs\nb\nmine\n", "new.md": "old\n", "last.md": "last\n"}
 
 
 async def test_what_another_directory_lacks_that_is_confirmed_is_not_deleted(

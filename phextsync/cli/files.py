@@ -65,8 +65,9 @@ def bind(
     confirm: Annotated[
         bool,
         typer.Option(
-            help="Of a bound directory: do the deletions that are held; or, if another directory "
-            "lies there now, take it for the one that was bound."
+            help="Of a bound directory: do the deletions that are held; if its data folder was put "
+            "back as it was earlier, wait for no other machine; or, if another directory lies "
+            "there now, take it for the one that was bound."
         ),
     ] = False,
 ) -> None:
@@ -77,7 +78,10 @@ def bind(
         if store.confirm(path):
             warn(f"the directory that lies at {path} now counts as the one that was bound")
         else:
-            warn(f"confirmed: what is gone from {path} is deleted, at once or when a node starts")
+            warn(
+                f"confirmed: what is gone from {path} is deleted, at once or when a node starts; "
+                "where other machines are waited for, nothing is deleted, and none is waited for"
+            )
         return
     at = at or preset_of(preset).range
     if not at:

@@ -34,6 +34,7 @@ from phextsync.files.output import Output
 from phextsync.files.problems import Problems
 from phextsync.files.reading import Found, Gone, Trouble, is_nothing
 from phextsync.files.records import Records, digest_of
+from phextsync.files.restored import Restored
 from phextsync.files.safekeeping import Safekeeping
 from phextsync.files.scope import Scope
 from phextsync.files.todo import Runner, Todo
@@ -82,6 +83,7 @@ class Binding:
         durable: Callable[[], Awaitable[None]],
         is_apart: Callable[[], bool],
         is_whole: Callable[[], bool],
+        restored: Callable[[Records], Restored] | None = None,
         name_of: Callable[[bytes], str] = lambda node_id: "",
         is_checkout_moving: Callable[[], bool] = lambda: False,
         news: Callable[[], tuple[Iterable[str], Iterable[Coordinate]]] = lambda: ((), ()),
@@ -89,6 +91,7 @@ class Binding:
     ) -> None:
         """`durable` waits until what was done so far is on the disk; `is_apart` says whether
         others may be changing the range unseen, `is_whole` whether nobody lacks anything of it,
+        `restored` gives what tells whether records are older than the files (None: they never are),
         `is_checkout_moving` whether a version-control checkout writes files just now, `name_of` how
         a node is called. `news` gives paths and scrolls that changed during a round; `on_progress`
         is told how many files and scrolls of how many a round has been through."""
@@ -98,11 +101,9 @@ class Binding:
         self.records = Records(replicas, binding_id, directory.abilities)
         self.naming = Naming(replica, range_, directory.abilities, is_apart)
         self._directory = directory
-        self._run = run
-        self._is_whole = is_whole
+        self._run, self._is_whole = run, is_whole
         self._is_checkout_moving = is_checkout_moving
-        self._news = news
-        self._on_progress = on_progress
+        self._news, self._on_progress = news, on_progress
         self._absences, self._todo = Absences(), Todo()
         seen = self.naming, self.records, self._absences, self.problems, self._todo, directory
         self._scope = Scope(replica, range_, *seen, may_write=may_write)
@@ -110,25 +111,29 @@ class Binding:
         self._unseen = Unseen(replicas, phext, self.records, is_apart)
         self._merging = Merging(replica, is_apart, directory.preset)
         self._safekeeping = Safekeeping(replica, self.records, directory, run)
+        self._restored = None if restored is None else restored(self.records)
         parts = replica, self.naming, self.records, self._merging, self.problems, self.conflicts
         parts_of_both = *parts, self._unseen, self._todo, self._absences
-        self._intake = Intake(*parts_of_both, may_write=may_write)
+        self._intake = Intake(*parts_of_both, may_write=may_write, restored=self._restored)
         self._output = Output(
             *(*parts_of_both, directory), run=run, durable=durable, may_write=may_write
         )
         self._late: list[LateChange] = []  # told by the directory and not yet in a scroll
-        self._left_alone: frozenset[str] = frozenset()
-        self._are_rules_bad = False
-        self._is_first = True
+        self._left_alone = frozenset[str]()
+        self._are_rules_bad, self._is_first = False, True
 
     # -- what its owner asks -----------------------------------------------------------------
 
     async def start(self, now: float, confirmed_ns: int = 0) -> None:
         """Take up the directory: settle what a crash interrupted, and look at everything that is
         not as it was left. Deletions that somebody confirmed at a time, in ns since the epoch, are
-        done if they were not. DirectoryError when the directory is not there."""
+        done if they were not. DirectoryError when the directory is not there, or others are to be
+        met first: see `restored`."""
         self._is_first = True
         self._directory.moves.is_above_outside = self.records.is_above_outside
+        if self._restored is not None:
+            await self._check(now)
+            await self._restored.begin(now, confirmed_ns)
         for coordinate in self.records.held:
             self._absences.hold(coordinate, now)
         for coordinate, guise in self.records.guises.items():
@@ -136,9 +141,13 @@ class Binding:
         if confirmed_ns > self.records.confirmed_ns:
             await self._confirm_earlier(confirmed_ns, now)
         self.naming.load(now)
+        if self._restored is not None:
+            await self._restored.find_moved(self.naming)
         await self.rescan(now)
         if self._todo:  # what was seen once
             await self.round((), (), now)
+        if self._restored is not None:
+            self._restored.end_start()
         self._absences.forget_guises()
         self._is_first = False
 
@@ -204,6 +213,8 @@ class Binding:
         await self._output.tidy()
         if self._directory.root.take_new_rules():
             await self.rescan(now, writers)  # what was ignored has changed meanwhile
+        if self._restored is not None:
+            await self._restored.count(now)
 
     def confirm(self, confirmed_ns: int) -> None:
         """Let the deletions that are held be done, which somebody confirmed at a time."""
@@ -221,6 +232,7 @@ class Binding:
     def next_due(self, now: float) -> float | None:
         """Return when a round is due although nothing changes; None when none is."""
         dues = [self.problems.next_due(), self.naming.next_due, self._absences.next_due(now)]
+        dues += [] if self._restored is None else [self._restored.next_due]
         dues += [self._directory.late.next_due, self._unseen.next_due, now if self._todo else None]
         return min((due for due in dues if due is not None), default=None)
 

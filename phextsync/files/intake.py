@@ -22,6 +22,7 @@ from phextsync.files.problems import Problems
 from phextsync.files.reading import File, Found, Gone, Trouble, breaks_off, is_nothing
 from phextsync.files.records import Guise, Record, Records, digest_of
 from phextsync.files.renamed import GoneFiles
+from phextsync.files.restored import Restored
 from phextsync.files.todo import Todo
 from phextsync.files.unseen import Unseen
 from phextsync.index import EMPTY_VERSION, Coordinate
@@ -58,7 +59,9 @@ class Intake:
         absences: Absences,
         *,
         may_write: Callable[[Coordinate], bool],
+        restored: Restored | None = None,
     ) -> None:
+        self._restored = restored
         self._replica = replica
         self._naming = naming
         self._records = records
@@ -250,7 +253,8 @@ class Intake:
         had_text = self._replica.version(coordinate) != EMPTY_VERSION
         is_emptied = had_text and not self._replica.size(coordinate)
         with self._unseen.changing(coordinate) if is_emptied else nullcontext():
-            self._merging.meet(coordinate, path, text)
+            older = "" if self._restored is None else self._restored.text(coordinate, path)
+            self._merging.meet(coordinate, path, text, older)
 
     def _agree(self, coordinate: Coordinate, path: str, file: File) -> None:
         """Remember a file as it was read, now that the scroll has what was done to it."""

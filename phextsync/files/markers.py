@@ -5,6 +5,7 @@ finds those that others have bound, and the data folders whose lists say whether
 """
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,24 +15,30 @@ from phextsync.plain_files import read_file
 
 MARKER_FILE: Final = ".phextsync-bound"
 MARKER_BYTES_MAX: Final = 8192
+_RUN: Final = re.compile(r"run ([0-9a-f]{16} [0-9]{1,15})")
 
 
 class Marker(NamedTuple):
     """What a marker says: `token` is that of a binding, empty where somebody made the file by hand;
-    `folder` its data folder, empty where that is not said."""
+    `folder` its data folder, `run` which run of a node changed it last (see `restored`), each empty
+    where that is not said."""
 
     token: str
     folder: str = ""
+    run: str = ""
 
     @classmethod
     def decode(cls, data: bytes) -> "Marker":
         """Read a marker. Anything can be read as one."""
-        token, _, folder = data.decode("utf-8", "surrogateescape").strip("\n").partition("\n")
-        return cls(token.strip(), folder)
+        token, _, rest = data.decode("utf-8", "surrogateescape").strip("\n").partition("\n")
+        folder, _, last = rest.rpartition("\n")
+        told = _RUN.fullmatch(last)
+        return cls(token.strip(), rest) if told is None else cls(token.strip(), folder, told[1])
 
     def encode(self) -> bytes:
         """Return what stands in the file."""
-        lines = [self.token, self.folder] if self.folder else [self.token]
+        lines = [self.token, self.folder] if self.folder or self.run else [self.token]
+        lines += [f"run {self.run}"] if self.run else []
         return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
 
 

@@ -105,18 +105,23 @@ class Merging:
         """Let each entry of a list stand once, with its mark, whoever put it in and how."""
         self._set_entries(coordinate, path, as_scroll(self._replica.get(coordinate, "")))
 
-    def meet(self, coordinate: Coordinate, path: str, text: str) -> None:
-        """Bring a file to a scroll that it never agreed with: every line of both stays."""
+    def meet(self, coordinate: Coordinate, path: str, text: str, older: str = "") -> None:
+        """Bring a file to a scroll that it never agreed with: every line of both stays. Those that
+        the file had at an `older` time are not put in."""
         check_text(text)
         if self._preset.is_list(path):
-            whole = with_entries(self._replica.get(coordinate, ""), entries_of(text))
+            known = entries_of(older)
+            entries = [entry for entry in entries_of(text) if entry not in known]
+            whole = with_entries(self._replica.get(coordinate, ""), entries)
             self._set_entries(coordinate, path, whole)
             return
         are_rules = path == IGNORE_FILE
         text = whole_lines(text) if are_rules else text
         scroll = self._replica.get(coordinate, "")
         if text != scroll:
-            whole = apply_edits(scroll, missing_lines(scroll, text)) if scroll else text
+            is_alone = not scroll and not older
+            edits = missing_lines(scroll, text, older)
+            whole = text if is_alone else apply_edits(scroll, edits)
             with _writing(path):
                 self._replica.import_text(coordinate, whole, by_lines=are_rules)
 

@@ -99,8 +99,9 @@ class Records:
     def __init__(
         self, replicas: ReplicaSet, binding_id: bytes, abilities: Abilities | None = None
     ) -> None:
-        """`abilities` say which paths are one file."""
+        """`abilities` say which paths are one file. `changes` counts what is done from then on."""
         self._key = (abilities or Abilities()).key
+        self.changes = 0
         self._replicas = replicas
         self._prefix = b"b" + binding_id
         self._records: dict[Coordinate, Record] = {}
@@ -305,6 +306,7 @@ class Records:
         return self._replicas.durability.noted(self._prefix + kind + coordinate.key)
 
     def _note(self, kind: bytes, coordinate: Coordinate, value: bytes) -> None:
+        self.changes += 1
         self._replicas.durability.note(self._prefix + kind + coordinate.key, value)
 
 

@@ -17,7 +17,8 @@ _IGNORE_BYTES_MAX: Final = 1 << 20
 
 
 class Root:
-    """One bound directory as a whole. `ignore_problem` says what is wrong with its ignore file."""
+    """One bound directory as a whole. `ignore_problem` says what is wrong with its ignore file;
+    `run` is what its marker said of the run that changed it last, when it was checked."""
 
     def __init__(
         self, files: FileSystem, reader: Reader, marker: Marker, rules: Iterable[str] = ()
@@ -26,6 +27,7 @@ class Root:
         self._rules = "".join(f"{rule}\n" for rule in rules)
         self.ignoring = Ignoring(self._rules)
         self.ignore_problem = ""
+        self.run = ""
         self._files = files
         self._reader = reader
         self._marker = marker
@@ -50,8 +52,9 @@ class Root:
                     "put the right one back, or `phextsync bind --confirm` it"
                 )
             self._reader.device, self._identity = root.device, _identity_of(root)
-            token = self._read_marker().token
+            token, _, run = self._read_marker()
             if token == self._marker.token:
+                self.run = run
                 self._read_ignore_file()
                 self.confirm()
                 return True
@@ -60,6 +63,7 @@ class Root:
                     f"expected the {MARKER_FILE} that was made when it was bound, found another: "
                     "put the right directory back, or `phextsync bind --confirm` it"
                 )
+            self.run = ""
             self._mark()
             self._read_ignore_file()
             self.confirm()
@@ -84,8 +88,16 @@ class Root:
         """Let the marker of the directory that was checked say where its data folder is by now."""
         with suppress(OSError):  # it cannot be said where nothing can be written
             found = self._read_marker()
-            if found.token == self._marker.token and found != self._marker:
+            if found.token == self._marker.token and found.folder != self._marker.folder:
                 self._mark()
+
+    def tell_run(self, run: str) -> None:
+        """Let the marker say which run of a node changes the directory. OSError when it cannot;
+        DirectoryError when another directory lies there."""
+        self.confirm()
+        if self._read_marker().token == self._marker.token:
+            self.run = run
+            self._mark()
 
     def _read_marker(self) -> Marker:
         return Marker.decode(self._read_small(MARKER_FILE, MARKER_BYTES_MAX))
@@ -94,7 +106,7 @@ class Root:
         draft = draft_of(MARKER_FILE)
         with suppress(FileNotFoundError):
             self._files.unlink(draft)
-        self._files.write(draft, self._marker.encode(), 0o644)
+        self._files.write(draft, self._marker._replace(run=self.run).encode(), 0o644)
         self._files.rename(draft, MARKER_FILE)
         self._files.sync_folder("")
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import Final, TypeVar, TypeVarTuple
 
 import trio
@@ -27,6 +28,7 @@ from phextsync.files.directory import Directory
 from phextsync.files.filesystem import OsFileSystem
 from phextsync.files.presets import preset_of
 from phextsync.files.records import Records
+from phextsync.files.restored import Patience, Restored, Runs
 from phextsync.files.status import BindingStatus
 from phextsync.files.todo import Rescans
 from phextsync.index import Coordinate
@@ -162,6 +164,10 @@ class _Service:
         self._writers: dict[Coordinate, str] = {}
         self._wake = Flag()
         self._stop = trio.Event()
+        self._patience = Patience(
+            partial(node.agreement.has_even_holder, bound.phext, bound.range),
+            partial(node.is_whole, bound.phext, bound.range),
+        )
         self._watched: tuple[int, int] | None = None
         self._watcher = "not yet watched"
         self._shared = ""  # the kind of file system, if others change files there unseen
@@ -306,6 +312,14 @@ class _Service:
             durable=node.durable,
             is_apart=lambda: not node.is_in_sight(bound.phext, bound.range),
             is_whole=partial(node.is_whole, bound.phext, bound.range),
+            restored=lambda records: Restored(
+                records,
+                directory,
+                Runs(node.replicas, number, partial(token_hex, 8)),
+                self._patience,
+                run=_in_thread,
+                durable=node.durable,
+            ),
             name_of=node.acquaintances.remembered.name,
             is_checkout_moving=partial(_is_checkout_moving, bound.directory),
             news=news,
