@@ -305,7 +305,7 @@ _HARMS = {
     _lose_identity: "there is no identity.pem",
     _damage_identity: "identity.pem is damaged: expected a key and certificates, found",
     _cut_identity: "identity.pem is damaged: ",
-    _replace_identity_by_a_folder: "identity.pem cannot be read: Is a directory",
+    _replace_identity_by_a_folder: "identity.pem cannot be read: expected a file",
 }
 _NEED_AN_IDENTITY = [
     *_each({"set", "append", "rm", "up", "mcp", "join --rotate"}),
