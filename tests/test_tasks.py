@@ -13,8 +13,9 @@ import trio
 import phextsync
 from phextsync.agents import AsyncTasks, Tasks, Voter
 from phextsync.agents.claims import Kind, Verdict
-from phextsync.agents.task_layout import ballot_at, claims_at
+from phextsync.agents.task_layout import HEAD, TASKS, ballot_at, claims_at
 from phextsync.agents.task_plans import ListedTask
+from phextsync.agents.voters import Voters
 from phextsync.control.frames import Value
 from phextsync.control.performing import perform
 from phextsync.errors import NotFirmError, OvertakenError, PhextsyncError, StoreFullError
@@ -266,8 +267,8 @@ def _mesh(count: int = 3) -> MemoryMesh:
     return MemoryMesh(1, count, beside=lambda node: Voter(node).run())
 
 
-def _tasks(mesh: MemoryMesh, number: int) -> AsyncTasks:
-    return AsyncTasks(mesh.node(number), clock_ms=lambda: round(1000 * mesh.now))
+def _tasks(mesh: MemoryMesh, number: int, phext: str = TASKS) -> AsyncTasks:
+    return AsyncTasks(mesh.node(number), phext=phext, clock_ms=lambda: round(1000 * mesh.now))
 
 
 def _ids(mesh: MemoryMesh) -> list[str]:
@@ -277,6 +278,29 @@ def _ids(mesh: MemoryMesh) -> list[str]:
 async def _seen(mesh: MemoryMesh, number: int) -> ListedTask:
     (listed,) = await _tasks(mesh, number).tasks()
     return listed
+
+
+def test_a_node_votes_in_each_phext_that_names_it_also_when_it_comes_back() -> None:
+    mesh = MemoryMesh(1, 3, beside=lambda node: Voters(node).run())
+
+    async def body() -> None:
+        await mesh.run_until(2)
+        mesh.node(0).phext("memory")[HEAD] = "voter nobody\nvoter\n"
+        for phext in ("night", "day"):
+            await _tasks(mesh, 0, phext).voters(*_ids(mesh)[:2], term_s=60)
+        await mesh.run_until(4)
+        night = (await _tasks(mesh, 2, "night").add("to do")).coordinate
+        assert (await _tasks(mesh, 2, "night").claim(night, wait_s=1)).is_firm
+        mesh.apply(Crash(1))
+        await mesh.run_until(6)
+        mesh.apply(Restart(1))
+        await mesh.run_until(10)
+        day = (await _tasks(mesh, 2, "day").add("to do")).coordinate
+        assert (await _tasks(mesh, 2, "day").claim(day, wait_s=1)).is_firm
+        voters = mesh.node(2).replicas.open("day").read(ballot_at(_ids(mesh)[2], day))
+        assert voters == ""  # it is not named
+
+    mesh.run(body)
 
 
 def test_a_task_for_a_machine_that_is_off_is_there_once_within_a_second_of_its_return() -> None:

@@ -16,6 +16,7 @@
 * `task_plans`: adding, claiming and doing tasks, step by step
 * `tasks`: tasks for programs
 * `voter`: votes on tasks beside a node
+* `voters`: in which phexts a node votes
 * `quarantine`: whose work waits, and what is accepted
 """
 

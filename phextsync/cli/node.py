@@ -18,7 +18,7 @@ import typer
 from rich.progress import TaskID
 
 from phextsync.addresses import reached_at
-from phextsync.agents.voter import Voter
+from phextsync.agents.voters import Voters
 from phextsync.cli import measure
 from phextsync.cli.common import (
     DATA,
@@ -227,7 +227,7 @@ async def _serve(node: Node, run: _Run, supervisor: Supervisor) -> None:
         node.searcher.start()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(service.serve, node)
-        nursery.start_soon(Voter(node).run)
+        nursery.start_soon(Voters(node).run)
         doors = await open_doors(node, run.doors, nursery)
         nursery.start_soon(supervisor.serve, partial(_state, node))
         if not run.is_quiet:

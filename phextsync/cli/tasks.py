@@ -62,13 +62,10 @@ def voters(
     """Show which nodes vote on new tasks, and how long a claim holds, or name them.
 
     An odd number is best: any more than half of them can decide. A node votes while
-    `phextsync up` runs there.
+    `phextsync up` runs there, in each phext whose first scroll names it.
     """
     with session(data) as asked:
         named = Tasks(asked, phext=phext).voters(*nodes or (), term_s=term)
-    if nodes and phext != TASKS:
-        program = f"Voter(node, {phext!r})"
-        warn(f"`phextsync up` votes in {TASKS} alone; in {phext} a program does: {program}")
     if as_json:
         say_json(None if named is None else {"term_s": named.term_s, "voters": {**named.voters}})
     elif named is None:
