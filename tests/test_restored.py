@@ -108,6 +108,24 @@ def test_a_file_that_was_renamed_since_comes_once(mesh: Mesh) -> None:
     assert mesh.settle(8) == expected
 
 
+def test_a_file_that_is_younger_than_the_copy_comes_once_though_it_is_renamed(mesh: Mesh) -> None:
+    one, two, _ = mesh.machines
+    one.disk.put("n.md", _LINES)
+    mesh.settle()
+    copy = _stop(mesh)
+    _restart(mesh)
+    two.disk.put("young.md", f"young\n{_LINES}")
+    mesh.settle()
+    _stop(mesh)
+    two.disk.rename("young.md", "grown.md")
+    one.disk.rename("n.md", "renamed.md")
+    one.is_due = lambda: False  # type: ignore[method-assign]
+    mesh.pass_time(4)
+    del one.is_due
+    _put_back(mesh, copy)
+    assert mesh.settle(8) == {"grown.md": f"young\n{_LINES}", "renamed.md": _LINES}
+
+
 def test_what_was_written_since_on_either_side_stays(mesh: Mesh) -> None:
     one, two, _ = mesh.machines
     one.disk.put("n.md", _LINES)

@@ -14,17 +14,16 @@ older record has: these are not new.
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from math import inf
 from typing import Final, NamedTuple
 
 import cbor2
 
-from phextsync.edits import content_of, lines_of
+from phextsync.edits import content_of, likeness, lines_of
 from phextsync.errors import DirectoryError
 from phextsync.files.directory import Directory
 from phextsync.files.naming import Naming
-from phextsync.files.reading import File, is_unlike
+from phextsync.files.reading import LIKE, File, is_unlike
 from phextsync.files.records import Record, Records, digest_of
 from phextsync.files.todo import Runner
 from phextsync.index import Coordinate
@@ -40,6 +39,7 @@ OTHERS_S: Final = 60.0
 
 _RUN: Final = b"e"
 _RUNS_MAX: Final = 256
+_PAIRS_MAX: Final = 10_000  # of files and texts that are compared
 _WAITS: Final = (
     "its data folder was put back as it was earlier: nothing is taken in or written before this "
     "node is in step with those that have what came since, or `phextsync bind --confirm` says to "
@@ -132,6 +132,7 @@ class Restored:
         self._run = run
         self._durable = durable
         self._older: dict[Coordinate, Older] = {}
+        self._is_earlier = False
         self._is_told = False
         self._counted = 0  # changes of the records
         self._counted_at = -inf
@@ -145,6 +146,7 @@ class Restored:
             if not is_confirmed and not self._patience.is_over(now):
                 raise DirectoryError(_WAITS)
             held = {c: record for c in records if (record := records.get(c)) and record.digest}
+            self._is_earlier = True
             self._older = {c: Older(record, records.base(c)) for c, record in held.items()}
             records.forget_all()
             records.keep_held(())
@@ -169,9 +171,43 @@ class Restored:
             is_others = bool(others) and not is_unlike(others, file.text)
             if is_others or (isinstance(there, File) and not is_unlike(scroll, there.text)):
                 continue
-            text = without_new_lines(file.text, scroll, older.text)
-            record = replace(older.record, digest=digest_of(text), mark=None, fingerprint=b"")
-            self._records.keep(coordinate, replace(record, roots=(), intent=None), text)
+            self._remember(coordinate, old, file, scroll)
+        if self._is_earlier:
+            await self._find_strangers(naming)
+
+    async def _find_strangers(self, naming: Naming) -> None:
+        """Remember files that lie at no scroll's path, and are like one whose file is not there: it
+        has another name elsewhere, or here since the earlier data folder."""
+        marks = (await self._run(self._directory.scan)).marks
+        places = [line.coordinate for line in naming.map.lines()]
+        paths = {place: naming.layout.path_of(place) for place in places}
+        absent = {c: p for c, p in paths.items() if p is not None and p not in marks}
+        known = (naming.layout.at, self._records.at)
+        strangers = [p for p in marks if all(find(p) is None for find in known)]
+        found = await self._run(self._directory.read, strangers if absent else [])
+        files = {path: file for path, file in found.items() if isinstance(file, File)}
+        is_much = len(files) * len(absent) > _PAIRS_MAX
+        for coordinate, new in absent.items():
+            if self._records.get(coordinate) is not None:
+                continue
+            scroll = naming.text_of(new)
+            same = {path: float(file.text == scroll) for path, file in files.items()}
+            if not is_much:
+                same = {path: likeness(scroll, file.text) for path, file in files.items()}
+            path = max(same, key=lambda each: same[each], default="")
+            if not path or same[path] < LIKE:
+                continue
+            older = self._older.get(coordinate)
+            is_renamed_here = older is not None and older.record.path == new
+            self._remember(coordinate, new if is_renamed_here else path, files.pop(path), scroll)
+
+    def _remember(self, coordinate: Coordinate, path: str, file: File, scroll: str) -> None:
+        """Keep, as what a file was, what of it is not new."""
+        older = self._older.get(coordinate)
+        text = without_new_lines(file.text, scroll, "" if older is None else older.text)
+        if text:
+            record = Record(path, digest_of(text), None, file.marks, file.marks, file.born_ns)
+            self._records.keep(coordinate, record, text)
 
     def text(self, coordinate: Coordinate, path: str) -> str:
         """Return what a file held by an earlier data folder, nothing where none is."""
