@@ -189,3 +189,65 @@ def test_a_save_by_the_new_name_while_a_file_gets_it_is_a_save_of_that_file(
         saved += is_there
         assert mesh.settle(5) == {"new.md": _text(0, 60) if is_there else _text(0, 1)}, number
     assert saved > 2
+
+
+@pytest.mark.parametrize("comes", [False, True])
+def test_a_file_that_is_renamed_to_a_path_that_is_looked_at_in_that_round_is_that_file(
+    comes: bool,
+) -> None:
+    seen = 0
+    for number in range(1, 80):
+        mesh = Mesh(2)
+        mesh.join()
+        one, two = mesh.machines
+        one.disk.put("old.md", _text(0, 1, 2))
+        mesh.settle(2)
+        place = _place(one, "old.md")
+        if comes:
+            two.disk.put("new.md", _line(50))
+        else:
+            one.disk.put("new.md", "")
+            one.disk.unlink("new.md")
+        mesh.network.run(0.1)
+        two.work()
+        mesh.network.run(0.1)
+
+        def rename(one: Machine = one) -> None:
+            if one.disk.find("new.md") is None:
+                one.disk.rename("old.md", "new.md")
+
+        at_call = _AtCall(one, number, rename)
+        one.work()
+        if at_call.calls < number:
+            break
+        seen += 1
+        mesh.pass_time(0.2)
+        two.disk.put("old.md", _text(0, 1))
+        files = mesh.settle(6)
+        assert sorted(files.values()) == sorted([_text(0, 1), *[_line(50)] * comes]), number
+        assert one.binding is not None
+        assert files[one.binding.naming.layout.path_of(place) or ""] == _text(0, 1), number
+    assert seen > 5
+
+
+def test_a_file_with_a_second_name_that_appears_is_two_files(mesh: Mesh) -> None:
+    one, _ = mesh.machines
+    one.disk.put("n.md", _text(0, 1))
+    mesh.settle()
+    one.disk.link("n.md", "m.md")
+    assert mesh.settle() == {"n.md": _text(0, 1), "m.md": _text(0, 1)}
+
+
+def test_a_renamed_file_that_waits_for_another_is_not_what_a_third_has_put_in_its_place(
+    mesh: Mesh,
+) -> None:
+    one, two = mesh.machines
+    for path, number in (("a", 0), ("b", 10), ("c", 20)):
+        one.disk.put(path, _text(number, number + 1))
+    mesh.settle()
+    for old, new in (("a", "x"), ("b", "a"), ("c", "d"), ("x", "c")):
+        mesh.pass_time(0.4)
+        one.disk.rename(old, new)
+    for path, number in (("a", 0), ("b", 10), ("c", 20)):
+        two.disk.put(path, _line(number))
+    assert mesh.settle(6) == {"c": _line(0), "a": _line(10), "d": _line(20)}

@@ -153,6 +153,14 @@ class Absences:
         """Whether another file lies in the place of one that is gone."""
         return coordinate in self._displaced
 
+    def is_elsewhere(self, coordinate: Coordinate, now: float) -> bool:
+        """Whether a file that has another in its place is looked for, or seems to be one that waits
+        for its new name."""
+        if coordinate not in self._displaced:
+            return False
+        waits = coordinate in self._renamed and self.is_open(coordinate)
+        return waits or not self.is_due(coordinate, now)
+
     def end(self, coordinate: Coordinate) -> None:
         """Note that a file is there, or was deleted."""
         self._unsure.pop(coordinate, None)

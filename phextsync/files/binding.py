@@ -107,7 +107,7 @@ class Binding:
         self._absences, self._todo = Absences(), Todo()
         seen = self.naming, self.records, self._absences, self.problems, self._todo, directory
         self._scope = Scope(replica, range_, *seen, may_write=may_write)
-        self._missing = Missing(self.records, self._absences, self._scope, directory, run)
+        self._missing = Missing(*seen[1:3], self._scope, directory, self._todo, run)
         self._unseen = Unseen(replicas, phext, self.records, is_apart)
         self._merging = Merging(replica, is_apart, directory.preset)
         self._safekeeping = Safekeeping(replica, self.records, directory, run)
@@ -334,10 +334,10 @@ class Binding:
         if not places and not strangers:
             return
         found = await self._run(self._directory.read, [*places.values(), *strangers])
-        new = [c for c, path in places.items() if self._missing.has_just_come(c, found[path])]
-        for coordinate in new:
-            self._todo.finish(coordinate)
-            del found[places.pop(coordinate)]
+        has_just_come = self._missing.has_just_come
+        for coordinate in [c for c, p in places.items() if has_just_come(p, c, found[p])]:
+            del places[coordinate]
+        strangers = [path for path in strangers if not has_just_come(path, None, found[path])]
         for coordinate, path in places.items():
             is_unseen = self._scope.is_left_alone(path) and coordinate not in self._absences
             if is_unseen and is_nothing(found[path]):

@@ -148,7 +148,7 @@ class Intake:
             self._absences.doubt(coordinate)
             self._note_found(path, found, now)
             return
-        if self._absences.is_displaced(coordinate) and not self._absences.is_due(coordinate, now):
+        if self._absences.is_elsewhere(coordinate, now):
             return  # what lies there is another file
         file = found if isinstance(found, File) else None
         text = "" if file is None else file.text

@@ -8,10 +8,10 @@ from phextsync.files.absences import Absences
 from phextsync.files.directory import Directory
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.reading import File, Found
-from phextsync.files.records import Record, Records
-from phextsync.files.renamed import displaced, is_another
+from phextsync.files.records import Guise, Record, Records
+from phextsync.files.renamed import displaced, is_another, seems_to_be
 from phextsync.files.scope import Scope
-from phextsync.files.todo import Runner
+from phextsync.files.todo import Runner, Todo
 from phextsync.index import Coordinate
 
 
@@ -24,14 +24,16 @@ class Missing:
         absences: Absences,
         scope: Scope,
         directory: Directory,
+        todo: Todo,
         run: Runner,
     ) -> None:
         self._records = records
         self._absences = absences
         self._scope = scope
         self._directory = directory
+        self._todo = todo
         self._run = run
-        self._new: dict[Coordinate, int] = {}  # the numbers of files that were found once
+        self._new: dict[str, int] = {}  # the numbers of files that were found once
 
     async def find(self, known: Iterable[Coordinate], now: float) -> None:
         """Note which files are gone, before anything that appeared is taken for new."""
@@ -65,19 +67,41 @@ class Missing:
             self._absences.displace(coordinate, now)
             unknown.update(dict.fromkeys([held[coordinate].path, *new]))
 
-    def has_just_come(self, coordinate: Coordinate, found: Found) -> bool:
-        """Whether what is found at the path of a scroll's file is another, for the first time. Of
-        what was done before it, as of a new name for that file, not all may be heard yet: it counts
-        when it is found again."""
-        seen = self._new.pop(coordinate, None)
-        record = self._followed(coordinate)
-        if record is None or not isinstance(found, File) or not found.text:
+    def has_just_come(self, path: str, coordinate: Coordinate | None, found: Found) -> bool:
+        """Whether what is found at a path, which belongs to a scroll or to none, is another file
+        than before, for the first time. Of what was done before it, as of a new name for a file,
+        not all may be heard yet: it counts when it is found again, and what it may be is looked for
+        until then."""
+        seen = self._new.pop(path, None)
+        if not isinstance(found, File) or not found.text or seen == found.mark.inode:
             return False
-        if self._absences.is_displaced(coordinate) or seen == found.mark.inode:
+        if coordinate is not None and (record := self._followed(coordinate)) is not None:
+            if self._absences.is_displaced(coordinate):
+                return False
+            if not is_another(record, self._records.base(coordinate), found):
+                return False
+        elif not self._may_be_renamed(path, found):
             return False
-        if not is_another(record, self._records.base(coordinate), found):
+        self._new[path] = found.mark.inode
+        if coordinate is None:
+            self._todo.look_at(path)
+        else:
+            self._todo.finish(coordinate)
+        return True
+
+    def _may_be_renamed(self, path: str, file: File) -> bool:
+        """Whether a file that appeared seems to be one that was not gone when that was looked for.
+        It may have a second name; it is remembered what it is if it has not."""
+        other = self._records.with_inode(file.mark.inode)
+        record = None if other is None else self._followed(other)
+        if other is None or record is None or record.path == path:
             return False
-        self._new[coordinate] = found.mark.inode
+        if self._absences.is_missing(other) or self._absences.is_unsure(other):
+            return False
+        if not seems_to_be(record, self._records.base(other), file):
+            return False
+        self._todo.finish(other)
+        self._absences.see(other, Guise(path, file.mark.inode, file.text))
         return True
 
     def _followed(self, coordinate: Coordinate) -> Record | None:

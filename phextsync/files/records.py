@@ -106,6 +106,7 @@ class Records:
         self._prefix = b"b" + binding_id
         self._records: dict[Coordinate, Record] = {}
         self._by_path: dict[str, Coordinate] = {}
+        self._by_inode: dict[int, Coordinate] = {}
         self._unsettled: dict[Coordinate, Intent] = {}
         self._outside = Folders()  # those above files that are outside
         for key, value in replicas.durability.notes(self._prefix + _RECORD):
@@ -113,6 +114,8 @@ class Records:
             coordinate = Coordinate.from_key(key[_KIND_AT + 1 :])
             self._records[coordinate] = record
             self._by_path[self._key(record.path)] = coordinate
+            if record.mark is not None:
+                self._by_inode[record.mark.inode] = coordinate
             if record.is_outside:
                 self._outside.add(self._key(record.path))
             if record.intent is not None:
@@ -144,6 +147,10 @@ class Records:
     def at(self, path: str) -> Coordinate | None:
         """Return the scroll whose file was last seen at a path."""
         return self._by_path.get(self._key(path))
+
+    def with_inode(self, inode: int) -> Coordinate | None:
+        """Return the scroll whose file had a number when it was last seen."""
+        return self._by_inode.get(inode)
 
     def is_above_outside(self, folder: str) -> bool:
         """Whether files below a folder lay on a file system of their own when last seen."""
@@ -179,6 +186,9 @@ class Records:
             self._note(_BASE, coordinate, text.encode())
         self._records[coordinate] = record
         self._by_path[self._key(record.path)] = coordinate
+        self._forget_inode(coordinate, old)
+        if record.mark is not None:
+            self._by_inode[record.mark.inode] = coordinate
         if old is not None and old.is_outside:
             self._outside.remove(self._key(old.path))
         if record.is_outside:
@@ -206,11 +216,17 @@ class Records:
             return
         if self._by_path.get(self._key(record.path)) == coordinate:
             del self._by_path[self._key(record.path)]
+        self._forget_inode(coordinate, record)
         if record.is_outside:
             self._outside.remove(self._key(record.path))
         self._unsettled.pop(coordinate, None)
         for kind in (_RECORD, _BASE, _INTENDED):
             self._note(kind, coordinate, b"")
+
+    def _forget_inode(self, coordinate: Coordinate, record: Record | None) -> None:
+        mark = None if record is None else record.mark
+        if mark is not None and self._by_inode.get(mark.inode) == coordinate:
+            del self._by_inode[mark.inode]
 
     def forget_all(self) -> None:
         """Keep nothing: another directory lies there now."""

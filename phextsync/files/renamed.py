@@ -157,6 +157,11 @@ def is_another(record: Record, base: str, file: File) -> bool:
     return not _is_it(record, file) and is_unlike(base, file.text)
 
 
+def seems_to_be(record: Record, base: str, file: File) -> bool:
+    """Whether a file with the number of one that held `base` seems to be that one."""
+    return _share(record, base, None, file) >= LIKE
+
+
 def _enough(guise: Guise | None, path: str, file: File) -> float:
     """Return how like a file has to be: less if it was seen. What lies where it was seen is what it
     was saved as, whatever that is."""
