@@ -82,6 +82,14 @@ def test_words_that_both_put_beside_one_that_stays_stand_once() -> None:
     assert not lines_twice(base, new, other)
 
 
+def test_lines_that_stand_twice_at_several_places_are_deleted_at_each() -> None:
+    base, new = "a\nx\nb\ny\nc\n", "a\np\nb\nq\nc\n"
+    whole = "a\np\np\nb\nq\nq\nc\n"
+    edits = lines_twice(base, new, whole)
+    assert edits == sorted(edits)
+    assert apply_edits(whole, edits) == new
+
+
 def test_what_was_added_and_what_is_not_alike_may_stand_twice() -> None:
     base, line, other = "a\nb\n", _OTHERS[0], _OTHERS[1]
     assert not lines_twice(base, base + line, base + line + line)  # two added it

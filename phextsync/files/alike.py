@@ -80,7 +80,7 @@ def lines_twice(base: str, mine: str, merged: str) -> list[Edit]:
                 twice[whole[place]] -= 1
                 spare[whole[place]] -= 1
                 edits.append((offsets[place], offsets[place + 1], ""))
-    return edits[::-1]
+    return sorted(edits)
 
 
 def _in_one(
