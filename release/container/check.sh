@@ -23,7 +23,7 @@ python3 -m pip download --quiet --dest "$FOLDER/source/wheels" --requirement "$F
 
 step "a base of Debian's packages"
 mkdir "$FOLDER/base"
-mmdebstrap --quiet --variant=minbase --include=python3-venv,python3-dev,gcc,libc6-dev \
+mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io --include=python3-venv,python3-dev,gcc,libc6-dev \
     bookworm "$FOLDER/base/base.tar"
 printf 'FROM scratch\nADD base.tar /\n' > "$FOLDER/base/Containerfile"
 buildah bud --quiet --isolation chroot --tag localhost/base "$FOLDER/base"
