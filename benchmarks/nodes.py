@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -22,6 +23,7 @@ _POLL_S: Final = 0.0005
 _SAMPLE_S: Final = 0.02
 _ANONYMOUS: Final = re.compile(r"RssAnon:\s*(\d+) kB")
 _ROLLUP: Final = re.compile(r"^(Pss|Rss):\s*(\d+) kB", re.MULTILINE)
+_CORES: Final = sorted(os.sched_getaffinity(0))  # before anything is pinned
 _context = multiprocessing.get_context("spawn")
 
 Result = TypeVar("Result")
@@ -47,7 +49,7 @@ def other_node(
     """
     pipe, end = multiprocessing.Pipe()
     process = _context.Process(target=_run_other, args=(folder, serve, end, count))
-    process.start()
+    _start(process)
     pin(0)
     try:
         yield pipe.recv(), pipe
@@ -64,7 +66,7 @@ def in_other(run: Callable[..., object], *arguments: object) -> Iterator[Connect
     """
     pipe, end = _context.Pipe()
     process = _context.Process(target=run, args=(end, *arguments))
-    process.start()
+    _start(process)
     end.close()
     try:
         with pipe:
@@ -78,7 +80,7 @@ def in_child(measure: Callable[..., Result], *arguments: object) -> tuple[Result
     that the process had, in MB. Pages of mapped files do not count."""
     ours, theirs = _context.Pipe()
     process = _context.Process(target=_run_measure, args=(theirs, measure, arguments))
-    process.start()
+    _start(process)
     theirs.close()
     peak = 0.0
     try:
@@ -105,8 +107,15 @@ def resident_mb(pid: int) -> tuple[float, float]:
 
 def pin(number: int, pid: int = 0) -> None:
     """Keep a process, 0 for this one, on one core, where there are two."""
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(pid, {cores[number % len(cores)]} if len(cores) > 1 else set(cores))
+    os.sched_setaffinity(pid, {_CORES[number % len(_CORES)]})
+
+
+def _start(process: SpawnProcess) -> None:
+    """Start a process that may be pinned to any core, whatever this one is pinned to."""
+    pinned = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, _CORES)
+    process.start()
+    os.sched_setaffinity(0, pinned)
 
 
 async def until(holds: Callable[[], bool]) -> float:

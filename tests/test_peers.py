@@ -1,17 +1,23 @@
 """The benchmark of others beside this library: what it says of them, and that it ends."""
 
+import os
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from benchmarks import peers
-from benchmarks.nodes import in_other
+from benchmarks.nodes import in_other, pin
 
 
 def _serve_until_told(pipe: Connection) -> None:
     pipe.send("ready")
     pipe.recv()
+
+
+def _tell_core(pipe: Connection) -> None:
+    pin(1)
+    pipe.send(os.sched_getaffinity(0))
 
 
 def _fail(_pipe: Connection) -> None:
@@ -61,3 +67,15 @@ def test_a_server_that_fails_ends_the_measurement() -> None:
 def test_a_measurement_that_fails_ends_the_server() -> None:
     with pytest.raises(KeyError), in_other(_serve_until_told) as pipe:
         raise KeyError(pipe.recv())
+
+
+def test_a_process_has_a_core_of_its_own_beside_one_that_is_pinned() -> None:
+    before = os.sched_getaffinity(0)
+    pin(0)
+    try:
+        with in_other(_tell_core) as pipe:
+            theirs = pipe.recv()
+        assert len(before) == 1 or theirs.isdisjoint(os.sched_getaffinity(0))
+        assert len(os.sched_getaffinity(0)) == 1
+    finally:
+        os.sched_setaffinity(0, before)
