@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -251,3 +252,48 @@ def test_a_renamed_file_that_waits_for_another_is_not_what_a_third_has_put_in_it
     for path, number in (("a", 0), ("b", 10), ("c", 20)):
         two.disk.put(path, _line(number))
     assert mesh.settle(6) == {"c": _line(0), "a": _line(10), "d": _line(20)}
+
+
+def _go_on(
+    prepare: Callable[[Machine], None], go_on: Callable[[Machine], None], wanted: dict[str, str]
+) -> None:
+    """Let files get other names at some call of what a machine does next, and others change them
+    by their old ones."""
+    for number in range(1, 200, 3):
+        mesh = Mesh(2)
+        mesh.join()
+        one, two = mesh.machines
+        one.disk.put("a", _text(0, 1, 2))
+        one.disk.put("b", _text(10, 11))
+        mesh.settle(2)
+        one.disk.rename("a", "x")
+        mesh.pass_time(0.4)
+        one.disk.rename("b", "a")
+        mesh.pass_time(0.4)
+        prepare(one)
+        two.disk.put("a", _text(0, 1, 2, 70))
+        two.disk.put("b", _text(10))
+        at_call = _AtCall(one, number, partial(go_on, one))
+        mesh.pass_time(0.2)
+        if at_call.calls < number:
+            break
+        assert mesh.settle(6) == wanted, number
+    assert number > 20
+
+
+def test_a_renamed_file_is_known_though_another_leaves_its_place_at_that_moment() -> None:
+    def prepare(machine: Machine) -> None:
+        _replace(machine, "x", _text(60, 61, 2))
+        machine.work()
+        machine.disk.put("other", "other\n")
+
+    wanted = {"x": _text(60, 61, 2, 70), "b": _text(10), "other": "other\n"}
+    _go_on(prepare, lambda machine: machine.disk.rename("a", "b"), wanted)
+
+
+def test_a_renamed_file_that_goes_on_when_its_name_is_about_to_count_is_that_file() -> None:
+    def prepare(machine: Machine) -> None:
+        machine.network.run(GRACE_S - 0.8)
+
+    wanted = {"y": _text(0, 1, 2, 70), "a": _text(10)}
+    _go_on(prepare, lambda machine: machine.disk.rename("x", "y"), wanted)

@@ -29,9 +29,11 @@ class Absences:
         self._missing: dict[Coordinate, None] = {}  # those of them that are not there, even empty
         self._unsure: dict[Coordinate, None] = {}  # those of which that cannot be told yet
         self._displaced: dict[Coordinate, None] = {}  # those that have another file in their place
+        self._unfound: dict[Coordinate, None] = {}  # those of them that went on in a round
         self._held: dict[Coordinate, None] = {}
         self._renamed: dict[Coordinate, str] = {}  # what they seem to be now, in this round
         self._guises: dict[Coordinate, Guise] = {}  # as they were seen last, in any round
+        self._seen_at: dict[str, Coordinate] = {}  # the same by where they were seen
         self._odd: dict[Coordinate, None] = {}  # those of them whose name cannot be kept
         self._paths: dict[str, Coordinate] = {}  # which wait until it is settled what is gone
         self._held_up: dict[Coordinate, Coordinate] = {}  # the same, of scrolls without a file
@@ -155,11 +157,17 @@ class Absences:
 
     def is_elsewhere(self, coordinate: Coordinate, now: float) -> bool:
         """Whether a file that has another in its place is looked for, or seems to be one that waits
-        for its new name."""
+        for its new name. One that was found and went on since is looked for once more."""
         if coordinate not in self._displaced:
             return False
         waits = coordinate in self._renamed and self.is_open(coordinate)
-        return waits or not self.is_due(coordinate, now)
+        if waits or not self.is_due(coordinate, now):
+            self._unfound.pop(coordinate, None)
+            return True
+        if coordinate in self._unfound:
+            return False
+        self._unfound[coordinate] = None
+        return True
 
     def end(self, coordinate: Coordinate) -> None:
         """Note that a file is there, or was deleted."""
@@ -167,7 +175,8 @@ class Absences:
         self._since.pop(coordinate, None)
         self._missing.pop(coordinate, None)
         self._displaced.pop(coordinate, None)
-        self._guises.pop(coordinate, None)
+        self._unfound.pop(coordinate, None)
+        self._forget_guise(coordinate)
         self._held.pop(coordinate, None)
         self._odd.pop(coordinate, None)
         self._confirmed.pop(coordinate, None)
@@ -180,10 +189,13 @@ class Absences:
             self.end(coordinate)
 
     def doubt(self, coordinate: Coordinate) -> None:
-        """Note that it cannot be told now whether a file is gone: it is not for as long as that."""
-        is_unsure = coordinate in self._unsure
+        """Note that it cannot be told now whether a file is gone: it is not for as long as that. If
+        it is, it is what it seemed to be."""
+        is_unsure, guise = coordinate in self._unsure, self.guise(coordinate)
         if coordinate not in self._held:
             self.end(coordinate)
+            if guise is not None:
+                self.see(coordinate, guise)
         if is_unsure:
             self._unsure[coordinate] = None
 
@@ -201,11 +213,23 @@ class Absences:
 
     def see(self, coordinate: Coordinate, guise: Guise) -> None:
         """Note what a file that is gone seems to be: it may change further until that counts."""
+        self._forget_guise(coordinate)
         self._guises[coordinate] = guise
+        self._seen_at[guise.path] = coordinate
+
+    def seen_at(self, path: str) -> Coordinate | None:
+        """Return the scroll of the file that seemed to be the one at a path."""
+        return self._seen_at.get(path)
+
+    def _forget_guise(self, coordinate: Coordinate) -> None:
+        guise = self._guises.pop(coordinate, None)
+        if guise is not None and self._seen_at.get(guise.path) == coordinate:
+            del self._seen_at[guise.path]
 
     def forget_guises(self) -> None:
         """Forget what files seemed to be that are not gone."""
-        self._guises = dict(self.guises)
+        for coordinate in [c for c in self._guises if c not in self._since]:
+            self._forget_guise(coordinate)
 
     @property
     def guises(self) -> Mapping[Coordinate, Guise]:

@@ -90,15 +90,16 @@ class Missing:
         return True
 
     def _may_be_renamed(self, path: str, file: File) -> bool:
-        """Whether a file that appeared seems to be one that was not gone when that was looked for.
-        It may have a second name; it is remembered what it is if it has not."""
-        other = self._records.with_inode(file.mark.inode)
+        """Whether a file that appeared, or was seen, seems to be one that was not gone when it was
+        looked for. It may have a second name; it is remembered what it is if it has not."""
+        seen = self._absences.seen_at(path)
+        other = self._records.with_inode(file.mark.inode) if seen is None else seen
         record = None if other is None else self._followed(other)
         if other is None or record is None or record.path == path:
             return False
         if self._absences.is_missing(other) or self._absences.is_unsure(other):
             return False
-        if not seems_to_be(record, self._records.base(other), file):
+        if seen is None and not seems_to_be(record, self._records.base(other), file):
             return False
         self._todo.finish(other)
         self._absences.see(other, Guise(path, file.mark.inode, file.text))
