@@ -236,14 +236,17 @@ async def test_connections_and_requests_beyond_their_bounds_are_refused(
         assert b"429 Too Many Requests" in answers
 
 
+@pytest.mark.parametrize(
+    "part", [b"GET /hea", b"POST /api/v2/insert HTTP/1.1\r\nContent-Length: 9\r\n\r\nx"]
+)
 async def test_of_connections_that_only_wait_the_oldest_gives_way_and_others_do_not(
-    tmp_path: Path,
+    tmp_path: Path, part: bytes
 ) -> None:
     async with (
         _serving(tmp_path, limits=HttpLimits(connections_max=1)) as (_, port),
         await trio.open_tcp_stream(_HOST, port) as idle,
     ):
-        await idle.send_all(b"GET /hea")
+        await idle.send_all(part)
         async with await trio.open_tcp_stream(_HOST, port) as stream:
             await stream.send_all(b"GET /events?p=n HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 OK")

@@ -157,8 +157,11 @@ async def test_a_message_that_is_too_large_ends_its_socket(tmp_path: Path) -> No
         await _still_serves(port)
 
 
+@pytest.mark.parametrize(
+    "part", [b"GET / HTT", b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx"]
+)
 async def test_of_connections_that_only_wait_the_oldest_gives_way_to_a_newcomer(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, part: bytes
 ) -> None:
     make_identity(tmp_path)
     async with (
@@ -166,7 +169,7 @@ async def test_of_connections_that_only_wait_the_oldest_gives_way_to_a_newcomer(
         await trio.open_tcp_stream(HOST, port) as idle,
         _open(port),
     ):
-        await idle.send_all(b"GET / HTT")
+        await idle.send_all(part)
         async with _open(port) as newcomer, await trio.open_tcp_stream(HOST, port) as late:
             assert await idle.receive_some() == b""
             await late.send_all(b"GET / HTT")

@@ -115,7 +115,7 @@ class Gateway:
         try:
             while (request := await self._room.waiting.during(connection.next_request)) is not None:
                 if request.path == "/events" and request.method in ("GET", "HEAD"):
-                    await connection.with_body(request)
+                    await self._with_body(connection, request)
                     await self._stream_changes(connection, request)
                     return
                 if not await self._answer_one(connection, request, number):
@@ -126,11 +126,16 @@ class Gateway:
             await connection.refuse(refusal)
         await self._room.waiting.during(connection.end)
 
+    async def _with_body(self, connection: HttpConnection, head: Request) -> Request:
+        """Wait for the body of a request, as long as nobody else needs the room."""
+        return await self._room.waiting.during(partial(connection.with_body, head))
+
     async def _answer_one(self, connection: HttpConnection, head: Request, number: int) -> bool:
         """Answer the request with this head; say whether another may follow. Its body is kept no
         longer than until there is an answer, and the answer until it is sent."""
         began = time.perf_counter()
-        answer = await self._answer(connection, await connection.with_body(head), number)
+        request = await self._with_body(connection, head)
+        answer = await self._answer(connection, request, number)
         connection.body.clear()
         took_s = time.perf_counter() - began
         self._metrics.note(operation_name(head), answer.status, took_s)

@@ -136,20 +136,24 @@ class Requests:
     async def _receive_body(self) -> Message:
         """Return the next piece of a body: its end, or a large one, so that an application that
         keeps them keeps few, however small those are in which it comes."""
-        piece = bytearray()
         try:
             with trio.fail_at(self._body_until):
-                while len(piece) < _PIECE_BYTES:
-                    await trio.lowlevel.checkpoint()  # what is here already comes without a wait
-                    event = await self._next_event()
-                    if not isinstance(event, h11.Data):
-                        break
-                    self._count(len(event.data))
-                    piece += event.data
+                piece = await self._waiting.during(self._next_piece)
         except h11.RemoteProtocolError as error:
             raise Refusal(400, f"Bad Request: {error}") from error
         has_more = self._http.their_state is h11.SEND_BODY
-        return {"type": "http.request", "body": bytes(piece), "more_body": has_more}
+        return {"type": "http.request", "body": piece, "more_body": has_more}
+
+    async def _next_piece(self) -> bytes:
+        piece = bytearray()
+        while len(piece) < _PIECE_BYTES:
+            await trio.lowlevel.checkpoint()  # what is here already comes without a wait
+            event = await self._next_event()
+            if not isinstance(event, h11.Data):
+                break
+            self._count(len(event.data))
+            piece += event.data
+        return bytes(piece)
 
     def _count(self, size: int) -> None:
         self._body_bytes += size
