@@ -753,11 +753,10 @@ def test_a_script_that_ends_without_closing_stops_cleanly(tmp_path: Path) -> Non
         folder,
         "from concurrent.futures import ThreadPoolExecutor\n"
         "pool = ThreadPoolExecutor()\n"
-        "is_last = threading.Event()\n"
-        "late = lambda: (is_last.wait(), time.sleep(0.2), memory.append(A, 'late'))\n"
-        "pool.submit(late)\n"
-        "memory.append(A, 'last, ')\n"
-        "is_last.set()\n",
+        "is_ending = threading.Event()\n"
+        "threading._register_atexit(is_ending.set)\n"  # before the threads of the pool are awaited
+        "pool.submit(lambda: (is_ending.wait(), memory.append(A, 'late')))\n"
+        "memory.append(A, 'last, ')\n",
     )
     assert out == ""
     assert not (folder / "in-use").exists()
@@ -770,8 +769,15 @@ def test_an_interrupt_wakes_a_call_and_leaves_the_handle_usable(tmp_path: Path) 
         make_folder(tmp_path),
         # A shell has what it starts in the background ignore interrupts.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "wait = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))\n"
-        "try: wait.start(), node.synced(peers=1)\n"
+        "main = threading.get_ident()\n"
+        "def interrupt():\n"
+        "    names = ()\n"
+        "    while not {'synced', 'wait'} <= set(names):\n"
+        "        stack = traceback.walk_stack(sys._current_frames()[main])\n"
+        "        names = [frame.f_code.co_name for frame, _ in stack]\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "import traceback\n"
+        "try: threading.Thread(target=interrupt).start(), node.synced(peers=1)\n"
         "except KeyboardInterrupt: print('interrupted')\n"
         "memory.append(A, 'usable')\n"
         "print(memory[A])\n",
