@@ -30,10 +30,10 @@ from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import Node, open_node
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
+from tests.polling import until, until_text
 
 pytestmark = pytest.mark.real
 
-_PATIENCE_S = 120.0
 _HOST = "127.0.0.1"
 _RANGE = CoordinateRange.parse("7.*")
 _PLACE = Coordinate(7, 1, 1, 1, 1, 1, 1, 1, 2)
@@ -444,20 +444,10 @@ def _prepare(folder: Path) -> None:
         BindingStore(folder).bind(Bound(folder.with_name(folder.name + "-notes"), "memory", _RANGE))
 
 
-async def _until(holds: Callable[[], bool]) -> None:
-    with trio.fail_after(_PATIENCE_S):
-        while not holds():  # noqa: ASYNC110  files tell nobody
-            await trio.sleep(0.01)
-
-
 def _marker(directory: Path) -> Marker:
     marker = read_marker(directory)
     assert marker is not None
     return marker
-
-
-async def _until_text(path: Path, text: str) -> None:
-    await _until(lambda: path.exists() and path.read_text() == text)
 
 
 def _append(path: Path) -> None:
@@ -494,9 +484,9 @@ async def test_however_a_file_is_saved_it_is_saved_elsewhere(
 ) -> None:
     async with _two(tmp_path) as (one, two):
         (one / "n.md").write_text("one\n")
-        await _until_text(two / "n.md", "one\n")
+        await until_text(two / "n.md", "one\n")
         save(one / "n.md")
-        await _until_text(two / "n.md", "one\ntwo\n")
+        await until_text(two / "n.md", "one\ntwo\n")
         assert (one / "n.md").read_text() == "one\ntwo\n"
 
 
@@ -504,23 +494,23 @@ async def test_renames_deletions_and_folders_follow(tmp_path: Path) -> None:
     async with _two(tmp_path) as (one, two):
         (one / "sub").mkdir()
         (one / "sub" / "n.md").write_text("one\n")
-        await _until_text(two / "sub" / "n.md", "one\n")
+        await until_text(two / "sub" / "n.md", "one\n")
         (two / "sub" / "n.md").rename(two / "m.md")
-        await _until_text(one / "m.md", "one\n")
-        await _until(lambda: not (one / "sub").exists())
+        await until_text(one / "m.md", "one\n")
+        await until(lambda: not (one / "sub").exists())
         (one / "m.md").unlink()
-        await _until(lambda: not (two / "m.md").exists())
+        await until(lambda: not (two / "m.md").exists())
 
 
 async def test_what_changed_while_a_node_was_down_is_found(tmp_path: Path) -> None:
     async with _two(tmp_path) as (one, two):
         (one / "n.md").write_text("one\n")
-        await _until_text(two / "n.md", "one\n")
+        await until_text(two / "n.md", "one\n")
     _append(two / "n.md")
     (one / "n.md").write_text("zero\none\n")
     async with _two(tmp_path) as (one, two):
         for notes in (one, two):
-            await _until_text(notes / "n.md", "zero\none\ntwo\n")
+            await until_text(notes / "n.md", "zero\none\ntwo\n")
 
 
 async def test_a_directory_that_is_gone_or_another_one_deletes_nothing(
@@ -528,16 +518,16 @@ async def test_a_directory_that_is_gone_or_another_one_deletes_nothing(
 ) -> None:
     async with _two(tmp_path) as (one, two):
         (one / "n.md").write_text("one\n")
-        await _until_text(two / "n.md", "one\n")
+        await until_text(two / "n.md", "one\n")
         one.rename(tmp_path / "elsewhere")
         one.mkdir()
         (two / "m.md").write_text("x")
-        await _until(lambda: MARKER_FILE in caplog.text)
-        await _until_text(two / "m.md", "x")
+        await until(lambda: MARKER_FILE in caplog.text)
+        await until_text(two / "m.md", "x")
         assert (two / "n.md").read_text() == "one\n"
         one.rmdir()
         (tmp_path / "elsewhere").rename(one)
-        await _until_text(one / "m.md", "x")
+        await until_text(one / "m.md", "x")
         assert (two / "n.md").read_text() == "one\n"
 
 
@@ -556,10 +546,10 @@ async def test_where_others_change_files_unseen_a_directory_is_looked_through(
     notes = tmp_path / "one-notes"
     async with _node(tmp_path / "one") as node:
         (notes / "n.md").write_text("one\n")
-        await _until(lambda: "one\n" in node.phext().values(_RANGE))
+        await until(lambda: "one\n" in node.phext().values(_RANGE))
         for round_ in range(3):  # the first may be found by the look after the start
             (notes / f"{round_}.md").write_text(f"{round_}\n")
-            await _until(lambda text=f"{round_}\n": text in node.phext().values(_RANGE))  # type: ignore[misc]
+            await until(lambda text=f"{round_}\n": text in node.phext().values(_RANGE))  # type: ignore[misc]
         (row,) = node.status().directories
         assert "on nfs4 others change files unseen" in row.watcher
 
@@ -583,7 +573,7 @@ async def test_what_comes_while_a_directory_is_first_looked_through_is_not_misse
         trio.open_nursery() as nursery,
     ):
         await nursery.start(service.serve, node)
-        await _until_text(tmp_path / "one-notes" / "late.md", "late\n")
+        await until_text(tmp_path / "one-notes" / "late.md", "late\n")
         nursery.cancel_scope.cancel()
 
 
@@ -593,7 +583,7 @@ async def test_a_round_that_takes_longer_than_until_the_next_look_ends_nothing(
     monkeypatch.setattr(service, "_FIRST_RESCAN_S", -1.0)
     async with _two(tmp_path) as (one, two):
         (one / "n.md").write_text("one\n")
-        await _until_text(two / "n.md", "one\n")
+        await until_text(two / "n.md", "one\n")
 
 
 async def test_a_directory_that_cannot_be_served_holds_up_neither_the_node_nor_another(
@@ -606,17 +596,17 @@ async def test_a_directory_that_cannot_be_served_holds_up_neither_the_node_nor_a
     gone.directory.rmdir()
     async with _node(tmp_path / "one") as node:
         (tmp_path / "one-notes" / "n.md").write_text("one\n")
-        await _until(lambda: "one\n" in node.phext().values(_RANGE))
+        await until(lambda: "one\n" in node.phext().values(_RANGE))
 
 
 async def test_a_name_that_is_not_utf8_holds_up_no_other(tmp_path: Path) -> None:
     async with _two(tmp_path) as (one, two):
         (one / os.fsdecode(b"caf\xe9.md")).write_text("odd\n")
         (one / "n.md").write_text("one\n")
-        await _until_text(two / "n.md", "one\n")
+        await until_text(two / "n.md", "one\n")
         _append(one / "n.md")
-        await _until_text(two / "n.md", "one\ntwo\n")
-        await _until(lambda: sorted(os.listdir(two)) == [MARKER_FILE, "n.md"])  # no draft is left
+        await until_text(two / "n.md", "one\ntwo\n")
+        await until(lambda: sorted(os.listdir(two)) == [MARKER_FILE, "n.md"])  # no draft is left
 
 
 async def test_a_binding_made_while_the_node_runs_is_served_and_one_ended_is_not(
@@ -628,14 +618,14 @@ async def test_a_binding_made_while_the_node_runs_is_served_and_one_ended_is_not
         places = CoordinateRange.parse("8.*")
         store.bind(Bound(notes, "memory", places))
         (notes / "n.md").write_text("one\n")
-        await _until(lambda: "one\n" in node.phext().values(places))
+        await until(lambda: "one\n" in node.phext().values(places))
         store.unbind(notes)
         store.bind(Bound(tmp_path / "last", "memory", CoordinateRange.parse("9.*")))
         (tmp_path / "last" / "n.md").write_text("last\n")  # served means: the other one is not
-        await _until(lambda: "last\n" in node.phext().values(CoordinateRange.parse("9.*")))
+        await until(lambda: "last\n" in node.phext().values(CoordinateRange.parse("9.*")))
         (notes / "n.md").write_text("two\n")
         (tmp_path / "last" / "m.md").write_text("later\n")
-        await _until(lambda: "later\n" in node.phext().values(CoordinateRange.parse("9.*")))
+        await until(lambda: "later\n" in node.phext().values(CoordinateRange.parse("9.*")))
         assert "two\n" not in node.phext().values(places)
         assert Coordinate(*[1] * 9) not in node.phext()
 
@@ -646,8 +636,8 @@ async def test_a_node_that_serves_a_directory_says_where_its_data_folder_is(tmp_
     (bound,) = store.bindings()
     (notes / MARKER_FILE).write_text(f"{bound.token}\n")  # as an older version wrote it
     async with _node(tmp_path / "one"):
-        await _until(lambda: _marker(notes)._replace(run="") == store.marker_of(bound))
-        await _until(lambda: bool(_marker(notes).run))
+        await until(lambda: _marker(notes)._replace(run="") == store.marker_of(bound))
+        await until(lambda: bool(_marker(notes).run))
 
 
 async def test_a_data_folder_that_is_put_back_doubles_nothing(tmp_path: Path) -> None:
@@ -658,25 +648,25 @@ async def test_a_data_folder_that_is_put_back_doubles_nothing(tmp_path: Path) ->
         async with _node(folder, peer):
             (mine / "n.md").write_text("a\nb\n")
             (mine / "old.md").write_text("old\n")
-            await _until_text(theirs / "n.md", "a\nb\n")
-            await _until_text(theirs / "old.md", "old\n")
+            await until_text(theirs / "n.md", "a\nb\n")
+            await until_text(theirs / "old.md", "old\n")
         shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.sock"))
         async with _node(folder, peer):
             (theirs / "n.md").write_text("a\ntheirs\nb\n")
             (theirs / "old.md").rename(theirs / "new.md")
-            await _until_text(mine / "n.md", "a\ntheirs\nb\n")
-            await _until_text(mine / "new.md", "old\n")
+            await until_text(mine / "n.md", "a\ntheirs\nb\n")
+            await until_text(mine / "new.md", "old\n")
             (mine / "n.md").write_text("a\ntheirs\nb\nmine\n")
-            await _until_text(theirs / "n.md", "a\ntheirs\nb\nmine\n")
+            await until_text(theirs / "n.md", "a\ntheirs\nb\nmine\n")
         shutil.rmtree(folder)
         copy.rename(folder)
         async with _node(folder) as one:
             (row,) = one.status().directories
             assert "as it was earlier" in row.problem
         async with _node(folder, peer) as one:
-            await _until(lambda: one.status().directories[0].is_taken_up)
+            await until(lambda: one.status().directories[0].is_taken_up)
             (theirs / "last.md").write_text("last\n")
-            await _until_text(mine / "last.md", "last\n")
+            await until_text(mine / "last.md", "last\n")
     for notes in (mine, theirs):
         texts = {path.name: path.read_text() for path in notes.glob("*.md")}
         assert texts == {"n.md": "a\ntheirs\nb\nmine\n", "new.md": "old\n", "last.md": "last\n"}
@@ -688,13 +678,13 @@ async def test_what_another_directory_lacks_that_is_confirmed_is_not_deleted(
     async with _node(tmp_path / "one") as node:
         notes, store = tmp_path / "one-notes", BindingStore(tmp_path / "one")
         (notes / "old.md").write_text("old\n")
-        await _until(lambda: "old\n" in node.phext().values(_RANGE))
+        await until(lambda: "old\n" in node.phext().values(_RANGE))
         notes.rename(tmp_path / "away")
         notes.mkdir()
         (notes / "new.md").write_text("new\n")
         store.confirm(notes)
-        await _until(lambda: "new\n" in node.phext().values(_RANGE))
-        await _until(lambda: (notes / "old.md").exists())
+        await until(lambda: "new\n" in node.phext().values(_RANGE))
+        await until(lambda: (notes / "old.md").exists())
         assert "old\n" in node.phext().values(_RANGE)
 
 
@@ -709,12 +699,12 @@ async def test_deletions_that_are_held_are_done_when_somebody_confirms_them(tmp_
 
         for name in names:
             (notes / name).write_text(f"{name}\n")
-        await _until(lambda: len(list(node.phext().values(_RANGE))) == GUARD_NAMES + 1)
+        await until(lambda: len(list(node.phext().values(_RANGE))) == GUARD_NAMES + 1)
         for name in names:
             (notes / name).unlink()
-        await _until(is_held)
+        await until(is_held)
         store.confirm(notes)
-        await _until(lambda: len(list(node.phext().values(_RANGE))) == 1)
+        await until(lambda: len(list(node.phext().values(_RANGE))) == 1)
 
 
 def test_what_asks_for_another_look_during_one_is_not_forgotten() -> None:

@@ -1,7 +1,7 @@
 """What was changed while a node was down is in its scrolls before it meets others."""
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from phextsync.node.gate import Gate
 from phextsync.node.node import Node, open_node
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
+from tests.polling import until, until_text
 from tests.test_files import Mesh
 
 _HOST = "127.0.0.1"
@@ -105,16 +106,6 @@ def _told(node: Node) -> list[ToldConflict]:
     return node.directories.conflicts()
 
 
-async def _until(holds: Callable[[], object]) -> None:
-    with trio.fail_after(_PATIENCE_S):
-        while not holds():  # noqa: ASYNC110  neither files nor who is met tell anybody
-            await trio.sleep(0.01)
-
-
-async def _until_text(path: Path, text: str) -> None:
-    await _until(lambda: path.exists() and path.read_text() == text)
-
-
 @pytest.mark.real
 async def test_a_node_meets_nobody_before_its_gate_is_open(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
@@ -124,10 +115,10 @@ async def test_a_node_meets_nobody_before_its_gate_is_open(tmp_path: Path) -> No
         _node(tmp_path / "two", one, alone_s=_LONG_S) as two,
         _node(tmp_path / "three", two),
     ):
-        await _until(lambda: two.links.gate.waiting >= 2)  # one that it dials, one that came
+        await until(lambda: two.links.gate.waiting >= 2)  # one that it dials, one that came
         assert not two.links.connected()
         two.links.gate.open()
-        await _until(lambda: len(two.peers()) == 2)
+        await until(lambda: len(two.peers()) == 2)
 
 
 @pytest.mark.real
@@ -139,18 +130,18 @@ async def test_a_node_meets_others_when_what_was_done_while_it_was_down_is_in_it
         (others / "plan.md").write_text(_WAS)
         (others / "old.md").write_text("old\n")
         async with _serving(tmp_path / "one", two) as one:
-            await _until_text(notes / "plan.md", _WAS)
-            await _until_text(notes / "old.md", "old\n")
+            await until_text(notes / "plan.md", _WAS)
+            await until_text(notes / "old.md", "old\n")
             await one.synced(timeout_s=_PATIENCE_S)
         (notes / "plan.md").write_text(_OAT)
         (notes / "old.md").unlink()
         (others / "plan.md").write_text(_SOY)
-        await _until(lambda: _SOY in two.phext().values())
+        await until(lambda: _SOY in two.phext().values())
         texts: list[list[str]] = []
         async with _serving(tmp_path / "one", two) as one:
             one.on_peer = lambda event: texts.append(list(one.phext().values()))
             for node, mine, theirs in ((one, _OAT, _SOY), (two, _SOY, _OAT)):
-                await _until(partial(_told, node))
+                await until(partial(_told, node))
                 (told,) = _told(node)
                 assert (told.mine, told.theirs) == (mine, theirs)
         assert _OAT in texts[0]

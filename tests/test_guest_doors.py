@@ -6,7 +6,7 @@ asked. What there is to ask is taken from the tables of the doors, so that nothi
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import product
@@ -41,6 +41,7 @@ from phextsync.varints import varints
 from phextsync.web.app import WebApp
 from phextsync.web.lib0 import sized, sized_text
 from sims.processes import PATIENCE_S
+from tests.polling import until
 from tests.test_data_folders import _GIVEN
 from tests.web_nodes import HOST, ask, web_node
 
@@ -73,7 +74,7 @@ class _World:
     async def settle(self) -> None:
         """Wait until the guest has what it may read of all that the holder wrote so far."""
         self.holder.phext().append(_SHOWN, ".")
-        await _until(lambda: self.guest.phext().get(_SHOWN) == self.holder.phext()[_SHOWN])
+        await until(lambda: self.guest.phext().get(_SHOWN) == self.holder.phext()[_SHOWN])
 
     def check(self, *, shows: bytes = b"shown text") -> None:
         """Check that something was told, and nothing that may not be."""
@@ -81,11 +82,6 @@ class _World:
             assert not any(secret in told for secret in _SECRETS), (request, told)
         assert any(shows in told for _, told in self.asked), self.asked
         assert self.holder.phext()[_HIDDEN] == "hushed text"
-
-
-async def _until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110  nothing tells of it
-        await trio.sleep(0.01)
 
 
 def _issued(folder: Path, authority: Authority, permissions: Permissions) -> Path:
@@ -266,7 +262,7 @@ async def test_no_stream_tells_of_what_may_not_be_read(tmp_path: Path, is_liar: 
         world.holder.phext().append(_SHOWN, " later")
         await world.settle()
         events = [got for (_, path), got in told.items() if path.startswith("/events?p=memory")]
-        await _until(lambda: all(_SHOWN.encode() in got for got in events))
+        await until(lambda: all(_SHOWN.encode() in got for got in events))
         for request, got in told.items():
             world.note(request, bytes(got))
         world.check()

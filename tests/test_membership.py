@@ -19,6 +19,7 @@ from phextsync.trust.identity import NodeIdentity, PendingIdentity
 from phextsync.trust.known_peers import KNOWN_FILE, KnownPeers, State
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 from sims.processes import PATIENCE_S
+from tests.polling import until
 
 _LOOPBACK = "127.0.0.1"
 _PLACE = "1.1.1/1.1.1/1.1.1"
@@ -166,11 +167,6 @@ async def _star(*folders: Path) -> AsyncIterator[list[Node]]:
         yield nodes
 
 
-async def _until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110  nothing tells of it
-        await trio.sleep(0.02)
-
-
 def _names(node: Node) -> set[str]:
     return {peer.name for peer in node.peers()}
 
@@ -181,13 +177,13 @@ async def test_a_blocked_peer_loses_its_link_and_is_back_when_it_is_allowed(tmp_
     with trio.fail_after(PATIENCE_S):
         async with _star(*(_member(tmp_path, key, name) for name in ("anna", "bert"))) as nodes:
             anna, bert = nodes
-            await _until(lambda: _names(anna) == {"bert"})
+            await until(lambda: _names(anna) == {"bert"})
             KnownPeers.load(anna.folder).block("bert")
             anna.reload()
-            await _until(lambda: not anna.peers() and not bert.peers())
+            await until(lambda: not anna.peers() and not bert.peers())
             assert [peer.reason for peer in anna.absent()] == ["blocked on this node"]
             anna.phext()[_PLACE] = "after"
-            await _until(lambda: "this node has blocked you" in str(bert.absent()))
+            await until(lambda: "this node has blocked you" in str(bert.absent()))
             assert _PLACE not in bert.phext()
             assert anna.peers() == []
             KnownPeers.load(anna.folder).allow("bert")
@@ -205,15 +201,15 @@ async def test_a_new_key_under_a_known_name_is_refused_and_reported(
     impostor = _member(tmp_path / "elsewhere", key, "bert")
     with trio.fail_after(PATIENCE_S), caplog.at_level(logging.WARNING):
         async with _star(anna, bert) as nodes:
-            await _until(lambda: _names(nodes[0]) == {"bert"})
+            await until(lambda: _names(nodes[0]) == {"bert"})
         async with _star(anna, impostor) as nodes:
-            await _until(lambda: "is known here with key" in str(nodes[1].absent()))
+            await until(lambda: "is known here with key" in str(nodes[1].absent()))
             assert nodes[0].peers() == []
             reports = [r for r in caplog.records if "'bert' is known here" in r.getMessage()]
             assert len(reports) == 1
             KnownPeers.load(anna).allow("bert")
             nodes[0].reload()
-            await _until(lambda: _names(nodes[0]) == {"bert"})
+            await until(lambda: _names(nodes[0]) == {"bert"})
 
 
 @pytest.mark.real
@@ -233,7 +229,7 @@ async def test_the_mesh_key_changes_while_nodes_run_and_whoever_lacks_it_is_out(
     with trio.fail_after(PATIENCE_S):
         async with _star(*folders) as nodes:
             anna, bert, thief = nodes
-            await _until(lambda: _names(anna) == {"bert", "thief"})
+            await until(lambda: _names(anna) == {"bert", "thief"})
             links = anna.links.numbers()
             lines: list[str] = []
             for changed in (anna, bert):
@@ -245,13 +241,13 @@ async def test_the_mesh_key_changes_while_nodes_run_and_whoever_lacks_it_is_out(
             assert anna.links.numbers() == links  # not one was lost
             change(anna, NodeIdentity.finished)
             anna.phext().append(_PLACE, "finished\n")
-            await _until(lambda: _names(anna) == {"bert"})
+            await until(lambda: _names(anna) == {"bert"})
             thief.phext().append(_PLACE, "from outside\n")
             await anna.synced(peers=1)
             change(bert, NodeIdentity.finished)
             bert.phext().append(_PLACE, "last\n")
             await bert.synced(peers=1)
-            await _until(lambda: "another mesh" in str(thief.absent()))
+            await until(lambda: "another mesh" in str(thief.absent()))
             for node in (anna, bert):
                 held = node.phext()[_PLACE].splitlines(True)
                 assert sorted(held) == sorted([*lines, "finished\n", "last\n"])
@@ -274,10 +270,10 @@ async def test_nodes_of_an_administered_mesh_read_and_write_what_their_certifica
         async with _star(*folders) as (administrator, reader, writer):
             administrator.phext()[_PLACE] = "for readers"
             administrator.phext("secret")[_OTHER] = "for nobody"
-            await _until(lambda: _names(administrator) == {"reader", "half"})
+            await until(lambda: _names(administrator) == {"reader", "half"})
             writer.phext()[_OTHER] = "from the half"
             await administrator.synced(range_=half, peers=2)
-            await _until(lambda: len(reader.phext()) == 2)
+            await until(lambda: len(reader.phext()) == 2)
             assert dict(writer.phext().scrolls()) == {Coordinate.parse(_OTHER): "from the half"}
             assert {"secret", ".clients"}.isdisjoint(reader.replicas.names())
             assert {"secret", ".clients"}.isdisjoint(writer.replicas.names())
@@ -307,8 +303,8 @@ async def test_a_link_ends_when_the_peers_certificate_expires_and_is_refused_aft
             valid_s *= 4
             with trio.fail_after(PATIENCE_S + valid_s):
                 async with _star(anna_folder, folder) as (anna, guest):
-                    await _until(lambda: bool(anna.peers()) or "expired" in str(guest.absent()))
+                    await until(lambda: bool(anna.peers()) or "expired" in str(guest.absent()))
                     has_met = bool(anna.peers())
-                    await _until(lambda: not anna.peers())
-                    await _until(lambda: "expired" in str(guest.absent()))
+                    await until(lambda: not anna.peers())
+                    await until(lambda: "expired" in str(guest.absent()))
     assert any("certificate has expired" in r.getMessage() for r in caplog.records)

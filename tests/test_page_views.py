@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from html import unescape
 from pathlib import Path
@@ -25,10 +25,10 @@ from phextsync.reporting import Document, Section, Series
 from phextsync.web.drawing import NAMED_MAX, picture
 from phextsync.web.figures_view import FIGURES
 from phextsync.web.samples import KEPT, Samples
+from tests.polling import until
 from tests.web_nodes import (
     AT,
     HOST,
-    PATIENCE_S,
     ask,
     links_of,
     make_identity,
@@ -90,12 +90,6 @@ async def _bound(tmp_path: Path) -> AsyncIterator[tuple[Node, int, Path]]:
         nursery.cancel_scope.cancel()
 
 
-async def _until(holds: Callable[[], bool]) -> None:
-    with trio.fail_after(PATIENCE_S):
-        while not holds():  # noqa: ASYNC110  files tell nobody
-            await trio.sleep(0.01)
-
-
 def _files(node: Node) -> int:
     (row,) = node.status().directories
     return row.in_step
@@ -103,10 +97,10 @@ def _files(node: Node) -> int:
 
 async def test_one_file_is_told_of_in_the_singular(tmp_path: Path) -> None:
     async with _bound(tmp_path) as (node, port, notes):
-        await _until(lambda: node.status().directories[0].is_taken_up)
+        await until(lambda: node.status().directories[0].is_taken_up)
         assert "It has no file." in await page_of(port, "/directories")
         (notes / "list.md").write_text("Tea.\n")
-        await _until(lambda: _files(node) == 1)
+        await until(lambda: _files(node) == 1)
         assert "Its one file is in step." in await page_of(port, "/directories")
 
 
@@ -115,7 +109,7 @@ async def test_files_are_found_by_name_from_folder_to_scroll(tmp_path: Path) -> 
         (notes / "daily").mkdir()
         (notes / "daily" / "<i>monday.md").write_text("Milk.\n")
         (notes / "list.md").write_text("Tea.\n")
-        await _until(lambda: _files(node) == 2)
+        await until(lambda: _files(node) == 2)
         page = await page_of(port, "/directories")
         assert "All of its 2 files are in step." in page
         link = next(each for each in links_of(page) if each.startswith("/files"))
@@ -134,17 +128,17 @@ async def test_deleting_many_files_waits_for_a_decision_on_the_page(tmp_path: Pa
     async with _bound(tmp_path) as (node, port, notes):
         for number in range(GUARD_NAMES):
             (notes / f"{number}.md").write_text(f"note {number}\n")
-        await _until(lambda: _files(node) == GUARD_NAMES)
+        await until(lambda: _files(node) == GUARD_NAMES)
         status, _, page = await send_form(port, "/confirm", directory=str(notes))
         assert (status, "no deletion waits" in page) == (400, True)
         for path in notes.glob("*.md"):
             path.unlink()
-        await _until(lambda: node.status().directories[0].held == GUARD_NAMES)
+        await until(lambda: node.status().directories[0].held == GUARD_NAMES)
         page = await page_of(port, "/directories")
         assert f"Delete {GUARD_NAMES} files on all machines" in page
         assert len(node.phext().within("7.*")) >= GUARD_NAMES
         assert (await send_form(port, "/confirm", directory=str(notes)))[0] == 303
-        await _until(lambda: "note 3\n" not in node.phext().values("7.*"))
+        await until(lambda: "note 3\n" not in node.phext().values("7.*"))
 
 
 async def test_what_was_deleted_is_listed_and_brought_back(tmp_path: Path) -> None:
