@@ -1,8 +1,10 @@
 """Quarantine: what a writer puts in waits on all nodes alike, and comes back once."""
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Final
@@ -19,6 +21,7 @@ from phextsync.replica.replica import Replica
 from phextsync.replica.taking_back import TakenBack, Writer
 from phextsync.testing import Crash, MemoryMesh, Partition, Repair, Restart
 from phextsync.testing.mesh import PHEXT
+from phextsync.trust.permissions import UNRESTRICTED
 
 _AT: Final = Coordinate(*[1] * 9)
 _TOKEN: Final = re.compile(r"[abce]\d+")
@@ -146,6 +149,26 @@ def test_the_writer_neither_accepts_nor_ends_it_and_others_do() -> None:
         assert sorted(a.phext(PHEXT)[_AT].split()) == ["one", "two"]
 
     _run(body)
+
+
+def test_a_machine_that_may_not_write_leaves_it_to_those_that_may(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def body(mesh: MemoryMesh) -> None:
+        a, c = mesh.node(0), mesh.node(2)
+        evil = Writer(a.replicas.node_id, "evil")
+        mesh.apply(Partition(((0, 1), (2,))))
+        _hold(c, evil)
+        _write(a, "evil", lambda memory: memory.append(_AT, "one\n"))
+        await mesh.run_until(3)
+        c.replicas.permissions = replace(UNRESTRICTED, write={})
+        mesh.apply(Repair())
+        await mesh.run_until(10)
+        assert _texts(mesh) == {""}
+        assert (await _waiting(a, evil))[0].restored_line == "one"
+
+    _run(body)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_machines_of_which_all_waits_take_part_and_nobody_goes_round_in_circles() -> None:
