@@ -13,7 +13,7 @@ from phextsync.files.conflict_log import CONFLICTS_MAX, ConflictLog
 from phextsync.files.paths import Abilities
 from phextsync.files.problems import RETRY_MAX_S, Problems
 from phextsync.files.reading import File, why
-from phextsync.files.records import Intent, Mark, Record, Records, Shared, digest_of
+from phextsync.files.records import Intent, Mark, Older, Record, Records, Shared, digest_of
 from phextsync.files.renamed import GoneFiles
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
@@ -158,6 +158,30 @@ def test_the_oldest_text_that_all_had_is_remembered_until_it_is_settled(
     assert records.all_shared == sorted([_PLACE, _OTHER])
     records.drop_shared()
     assert (records.shared(_PLACE), records.has_shared) == (None, False)
+
+
+def test_what_is_set_aside_is_known_until_it_is_dropped_whoever_takes_the_place_of_a_file(
+    replicas: ReplicaSet,
+) -> None:
+    records = Records(replicas, _ID)
+    assert records.older is None
+    records.set_aside()
+    assert records.older == {}
+    records.keep(_PLACE, _RECORD, "one\n")
+    records.keep(_OTHER, Record("gone.md", b"", None), "")
+    records.keep_held([_PLACE])
+    records.set_aside()
+    assert (len(records), records.held) == (0, [])
+    records.keep(_PLACE, replace(_RECORD, path="b.md", digest=digest_of("two\n")), "two\n")
+    older = {_PLACE: Older(_RECORD.path, "one\n")}
+    for found in (records, Records(_again(replicas), _ID)):
+        assert (found.older, found.base(_PLACE)) == (older, "two\n")
+    records.drop_older()
+    assert Records(_again(replicas), _ID).older is None
+    assert records.base(_PLACE) == "two\n"
+    records.set_aside()
+    records.forget_all()
+    assert records.older is None
 
 
 # -- problems ------------------------------------------------------------------------------

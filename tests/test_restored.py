@@ -15,14 +15,18 @@ from tests.test_files import Mesh, _allow, _AtCall, _end, _refuse
 _LINES = "".join(f"line {i}\n" for i in range(6))
 
 
-@pytest.fixture
-def mesh() -> Mesh:
+def _mesh_that_tells() -> Mesh:
     made = Mesh(3)
     for machine in made.machines:
         machine.tells_runs = True
     made.join()
     made.pass_time(1)
     return made
+
+
+@pytest.fixture
+def mesh() -> Mesh:
+    return _mesh_that_tells()
 
 
 def _stop(mesh: Mesh, number: int = 0) -> MemoryStore:
@@ -238,6 +242,45 @@ def test_a_node_that_ends_at_any_moment_of_its_start_has_no_earlier_folder(mesh:
     else:
         pytest.fail("expected fewer calls")
     assert mesh.settle() == {"n.md": _LINES}
+
+
+def test_a_node_that_ends_while_an_earlier_folder_is_taken_up_goes_on_with_that() -> None:
+    younger = _LINES.replace("line 1\n", "")
+    for number in range(1, 400, 16):
+        mesh = _mesh_that_tells()
+        one, two, _ = mesh.machines
+        for name in ("n.md", "there.md"):
+            one.disk.put(name, f"{name}\n{_LINES}")
+        mesh.settle()
+        copy = _stop(mesh)
+        two.disk.put("n.md", f"n.md\n{younger}")
+        two.disk.rename("there.md", "there-2.md")
+        mesh.pass_time(4)
+        one.start()
+        mesh.part()
+        one.work()  # so that the marker is ahead of the copy
+        mesh.pass_time(RENEW_S)
+        _put_back(mesh, copy).work()
+        assert "earlier" in one.problem
+        mesh.network.link_all()
+        mesh.network.run(2)
+        at_call = _AtCall(one, number, _end)
+        try:
+            one.work()
+        except KeyboardInterrupt:
+            one.files.end()
+        _allow(one)
+        mesh.network.crash(0)
+        one.start()
+        assert mesh.settle(8) == {
+            "n.md": f"n.md\n{younger}",
+            "there-2.md": f"there.md\n{_LINES}",
+        }, number
+        if at_call.calls < number:
+            break
+    else:
+        pytest.fail("expected fewer calls")
+    assert number > 100
 
 
 def test_a_data_folder_knows_its_last_runs_and_what_the_marker_says() -> None:

@@ -18,6 +18,7 @@ from phextsync.replica.replicas import ReplicaSet
 
 _RECORD, _BASE, _INTENDED, _SHARED, _HELD, _DONE = b"r", b"t", b"i", b"s", b"h", b"n"
 _GUISE: Final = b"g"
+_OLDER: Final = b"o"  # and no coordinate: that there are such, though perhaps of no file
 _TEXT_ALONE: Final = b"t"  # as earlier versions wrote it; no array of CBOR begins so
 _DIGEST_BYTES: Final = 16
 _KIND_AT: Final = 1 + 8  # a note of a binding begins with `b` and the binding's id
@@ -50,6 +51,13 @@ class Guise(NamedTuple):
 
     path: str
     inode: int
+    text: str
+
+
+class Older(NamedTuple):
+    """What an earlier data folder says of a file: where it lay, and its text."""
+
+    path: str
     text: str
 
 
@@ -232,6 +240,38 @@ class Records:
         """Keep nothing: another directory lies there now."""
         for coordinate in self:
             self.forget(coordinate)
+        self.drop_older()
+
+    # -- what an earlier data folder knew ----------------------------------------------------
+
+    def set_aside(self) -> None:
+        """Know nothing any more, but for `older`: the files are newer than what is known."""
+        self._note_at(self._prefix + _OLDER, b"t")
+        for coordinate in self:
+            record = self._records[coordinate]
+            if record.digest:
+                older = Older(record.path, self.base(coordinate))
+                self._note(_OLDER, coordinate, cbor2.dumps([*older]))
+            self.forget(coordinate)
+        self.keep_held(())
+        self.keep_guises({})
+        self.drop_shared()
+
+    @property
+    def older(self) -> dict[Coordinate, Older] | None:
+        """What was known of files before that was set aside, None when nothing was."""
+        notes = dict(self._replicas.durability.notes(self._prefix + _OLDER))
+        if notes.pop(self._prefix + _OLDER, None) is None:
+            return None
+        return {
+            Coordinate.from_key(key[_KIND_AT + 1 :]): Older(*cbor2.loads(value))
+            for key, value in notes.items()
+        }
+
+    def drop_older(self) -> None:
+        """Forget what was set aside."""
+        for key, _ in self._replicas.durability.notes(self._prefix + _OLDER):
+            self._note_at(key, b"")
 
     # -- renames that do not count yet -------------------------------------------------------
 
@@ -322,8 +362,11 @@ class Records:
         return self._replicas.durability.noted(self._prefix + kind + coordinate.key)
 
     def _note(self, kind: bytes, coordinate: Coordinate, value: bytes) -> None:
+        self._note_at(self._prefix + kind + coordinate.key, value)
+
+    def _note_at(self, key: bytes, value: bytes) -> None:
         self.changes += 1
-        self._replicas.durability.note(self._prefix + kind + coordinate.key, value)
+        self._replicas.durability.note(key, value)
 
 
 def _encoded(record: Record) -> bytes:

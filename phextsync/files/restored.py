@@ -9,13 +9,14 @@ that cannot be written is behind, which says nothing.
 Then nothing is taken in before others were met who have what came since. After that the directory
 is taken up as one that is bound for the first time: what is absent was not deleted, the same text
 is one, and where texts differ the file's lines are put into its scroll, without those that the
-older record has: these are not new.
+older record has: these are not new. It is kept until all is taken up, so that a start which ends
+before that is gone on with by the next.
 """
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
 import cbor2
 
@@ -24,7 +25,7 @@ from phextsync.errors import DirectoryError
 from phextsync.files.directory import Directory
 from phextsync.files.naming import Naming
 from phextsync.files.reading import LIKE, File, is_unlike
-from phextsync.files.records import Record, Records, digest_of
+from phextsync.files.records import Older, Record, Records, digest_of
 from phextsync.files.todo import Runner
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
@@ -105,13 +106,6 @@ class Runs:
         self._durability.note(self._key, cbor2.dumps([*self._counts.items()]))
 
 
-class Older(NamedTuple):
-    """What an earlier data folder says of a file."""
-
-    record: Record
-    text: str
-
-
 class Restored:
     """Takes care of one binding, from its start on."""
 
@@ -145,14 +139,10 @@ class Restored:
             is_confirmed = confirmed_ns > records.confirmed_ns
             if not is_confirmed and not self._patience.is_over(now):
                 raise DirectoryError(_WAITS)
-            held = {c: record for c in records if (record := records.get(c)) and record.digest}
-            self._is_earlier = True
-            self._older = {c: Older(record, records.base(c)) for c, record in held.items()}
-            records.forget_all()
-            records.keep_held(())
-            records.keep_guises({})
-            records.drop_shared()
+            records.set_aside()
             records.keep_confirmed(confirmed_ns)
+        older = records.older  # that of a start too which ended before all was taken up
+        self._is_earlier, self._older = older is not None, older or {}
         self._runs.begin(root.run)
         await self._tell(now)
 
@@ -160,8 +150,8 @@ class Restored:
         """Remember files that lie where they were and have another name by now: each is to move,
         and comes no second time."""
         for coordinate, older in self._older.items():
-            old, new = older.record.path, naming.layout.path_of(coordinate)
-            if new is None or new == old:
+            old, new = older.path, naming.layout.path_of(coordinate)
+            if new is None or new == old or self._records.get(coordinate) is not None:
                 continue
             found = await self._run(self._directory.read, [old, new])
             file, there = found[old], found[new]
@@ -197,8 +187,7 @@ class Restored:
             path = max(same, key=lambda each: same[each], default="")
             if not path or same[path] < LIKE:
                 continue
-            older = self._older.get(coordinate)
-            is_renamed_here = older is not None and older.record.path == new
+            is_renamed_here = bool(self.text(coordinate, new))
             self._remember(coordinate, new if is_renamed_here else path, files.pop(path), scroll)
 
     def _remember(self, coordinate: Coordinate, path: str, file: File, scroll: str) -> None:
@@ -212,11 +201,13 @@ class Restored:
     def text(self, coordinate: Coordinate, path: str) -> str:
         """Return what a file held by an earlier data folder, nothing where none is."""
         older = self._older.get(coordinate)
-        return older.text if older is not None and older.record.path == path else ""
+        return older.text if older is not None and older.path == path else ""
 
     def end_start(self) -> None:
         """Note that the directory was taken up."""
-        self._older = {}
+        if self._is_earlier:
+            self._is_earlier, self._older = False, {}
+            self._records.drop_older()
 
     async def count(self, now: float) -> None:
         """Count what was changed, if it is time."""
