@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from phextsync.control.brought import BROUGHT, note
+from phextsync.control.brought import BROUGHT, brought_to, note
 from phextsync.errors import PhextsyncError
 from phextsync.index import EMPTY_VERSION, CoordinateRange
 from phextsync.migrations.bringing import Bringing, Outcome, label_of
@@ -217,6 +217,16 @@ def _hear(user: CommandUser, commit: str, name: str = "laptop", text: str = "") 
     replicas.open(BROUGHT).apply(place, LogEntry(update, b"", 0), 1)
     replicas.commit()
     store.close(clean=True)
+
+
+def test_a_commit_that_is_brought_again_is_told_once() -> None:
+    replicas = ReplicaSet(
+        MemoryStore(), node_id=b"l" * 16, random=Random(1), wall_time_ms=lambda: 5
+    )
+    for commit in ("ab" * 20, "ab" * 20, "cd" * 20):
+        note(replicas, "memory", CoordinateRange.parse("7.*"), commit, "laptop")
+    told = brought_to(replicas, "memory", CoordinateRange.parse("7.*"))
+    assert [each.commit for each in told] == ["ab" * 20, "cd" * 20]
 
 
 def test_a_second_machine_is_told_who_brought_another_commit(

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from phextsync.files.markers import Marker
-from phextsync.files.restored import ALONE_S, RENEW_S, Runs
+from phextsync.files.restored import ALONE_S, OTHERS_S, RENEW_S, Patience, Runs
 from phextsync.store.memory import MemoryStore
 from sims.machines import Machine
 from tests.test_files import Mesh, _allow, _AtCall, _end, _refuse
@@ -374,3 +374,15 @@ def test_records_of_an_earlier_folder_that_are_believed_are_noticed(
     monkeypatch.setattr(Runs, "knows", lambda runs, told: True)
     expected, found = _any_history(mesh, 1)
     assert found != expected
+
+
+@pytest.mark.parametrize(
+    ("has_met", "is_whole", "waits_s"),
+    [(False, True, ALONE_S), (True, False, OTHERS_S), (True, True, 0.0), (False, False, None)],
+)
+def test_others_are_waited_for_as_long_as_it_may_help(
+    has_met: bool, is_whole: bool, waits_s: float | None
+) -> None:
+    patience = Patience(lambda: has_met, lambda: is_whole)
+    over = [s for s in range(1000, 2001) if patience.is_over(float(s))]
+    assert over == ([] if waits_s is None else [*range(1000 + int(waits_s), 2001)])

@@ -20,6 +20,7 @@ from phextsync.control.frames import Value
 from phextsync.control.performing import perform
 from phextsync.errors import NotFirmError, OvertakenError, PhextsyncError, StoreFullError
 from phextsync.index import Coordinate
+from phextsync.node.node import Node
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
 from phextsync.testing import Crash, FillDisk, FreeDisk, MemoryMesh, Partition, Repair, Restart
@@ -301,6 +302,28 @@ def test_a_node_votes_in_each_phext_that_names_it_also_when_it_comes_back() -> N
         assert voters == ""  # it is not named
 
     mesh.run(body)
+
+
+def test_a_phext_of_the_library_has_no_voters(monkeypatch: pytest.MonkeyPatch) -> None:
+    voting: list[str] = []
+
+    class Told(Voter):
+        def __init__(self, node: Node, phext: str) -> None:
+            super().__init__(node, phext)
+            voting.append(phext)
+
+    monkeypatch.setattr("phextsync.agents.voters.Voter", Told)
+    mesh = MemoryMesh(1, 1, beside=lambda node: Voters(node).run())
+
+    async def body() -> None:
+        await mesh.run_until(2)
+        for phext in (".notes", "night"):
+            head = f"voter {mesh.node(0).identity.node_id.hex()}\n"
+            mesh.node(0).replicas.open(phext).edit(HEAD, head)
+        await mesh.run_until(4)
+
+    mesh.run(body)
+    assert voting == [TASKS, "night"]
 
 
 def test_a_task_for_a_machine_that_is_off_is_there_once_within_a_second_of_its_return() -> None:
