@@ -74,6 +74,19 @@ cdef bint read_head(Reader* reader, int* kind, uint64_t* size) noexcept nogil:
 # -- reading -----------------------------------------------------------------------------------
 
 
+cdef inline bytes read_bytes(Reader* reader, uint64_t size):
+    cdef const uint8_t* start = reader.at
+    reader.at += size
+    return PyBytes_FromStringAndSize(<const char*>start, <Py_ssize_t>size)
+
+
+cdef inline str read_text(Reader* reader, uint64_t size):
+    """UnicodeDecodeError for a text that is no UTF-8."""
+    cdef const uint8_t* start = reader.at
+    reader.at += size
+    return PyUnicode_DecodeUTF8(<const char*>start, <Py_ssize_t>size, NULL)
+
+
 cdef object read_item(Reader* reader, int depth, bint* is_plain):
     """Return an item. Where it is not plain, or malformed, `is_plain` becomes False."""
     cdef int kind = 0
@@ -86,13 +99,9 @@ cdef object read_item(Reader* reader, int depth, bint* is_plain):
     if kind == UNSIGNED:
         return size
     if kind == BYTES:
-        start = reader.at
-        reader.at += size
-        return PyBytes_FromStringAndSize(<const char*>start, <Py_ssize_t>size)
+        return read_bytes(reader, size)
     if kind == TEXT:
-        start = reader.at
-        reader.at += size
-        return PyUnicode_DecodeUTF8(<const char*>start, <Py_ssize_t>size, NULL)
+        return read_text(reader, size)
     if kind == ARRAY and depth > 0 and size <= <uint64_t>(reader.end - reader.at):
         return read_items(reader, <Py_ssize_t>size, depth - 1, is_plain)
     if kind == NEGATIVE:
@@ -135,12 +144,6 @@ cdef bint read_head_of(Reader* reader, int wanted, uint64_t size_max, uint64_t* 
     return read_head(reader, &kind, size) and kind == wanted and size[0] <= size_max
 
 
-cdef bytes read_bytes(Reader* reader, uint64_t size):
-    cdef const uint8_t* start = reader.at
-    reader.at += size
-    return PyBytes_FromStringAndSize(<const char*>start, <Py_ssize_t>size)
-
-
 cdef tuple read_entry(Reader* reader, uint64_t time_max):
     """Return coordinate, update and time; None where there is something else."""
     cdef uint64_t size = 0
@@ -172,8 +175,7 @@ def cbor_live(
     if not read_head_of(&reader, TEXT, name_max, &size):
         return None
     try:
-        phext = PyUnicode_DecodeUTF8(<const char*>reader.at, <Py_ssize_t>size, NULL)
-        reader.at += size
+        phext = read_text(&reader, size)
         if not read_head_of(&reader, ARRAY, 3 * count_max, &size) or size % 3:
             return None
         while size > 0:
