@@ -69,6 +69,7 @@ class Outgoing:
         self._requests = requests
         self._traffic = traffic
         self._limits = limits
+        self._item_bytes_max = limits.item_bytes_max  # asked for with each edit
         self._turn = 0
 
     # -- what to send ----------------------------------------------------------------------
@@ -178,7 +179,7 @@ class Outgoing:
         elapsed_ms = entry.time_ms - self.told_ms
         if entry.origin != self._replicas.node_id or not 0 <= elapsed_ms < TIME_MS_MAX:
             return None
-        if len(entry.update) + _ENTRY_BYTES + _FRAME_BYTES > self._limits.frame_bytes_max // 2:
+        if len(entry.update) + _ENTRY_BYTES + _FRAME_BYTES > self._item_bytes_max:
             return None
         del self.dirty[scroll]
         phext, coordinate = scroll
@@ -223,7 +224,7 @@ class Outgoing:
         return tuple(terse)
 
     def _split(self, phext: str, entry: Entry) -> None:
-        size = self._limits.item_bytes_max
+        size = self._item_bytes_max
         total = -(-len(entry.update) // size)
         self.parts.extend(
             Part(phext, entry.coordinate, i, total, entry.update[i * size : (i + 1) * size])
@@ -236,7 +237,7 @@ class Outgoing:
     def _recent_of(self, entries: list[Entry]) -> str:
         """Fill a frame with what changed; what is no longer at hand is offered."""
         phext, size = "", 0
-        own_id, half = self._replicas.node_id, self._limits.item_bytes_max
+        own_id, half = self._replicas.node_id, self._item_bytes_max
         while self.dirty:
             scroll, first = next(iter(self.dirty.items()))
             if entries and (scroll[0] != phext or size > self._limits.frame_bytes_goal):
@@ -276,7 +277,7 @@ class Outgoing:
             if entries and (scroll[0] != phext or size > self._limits.frame_bytes_goal):
                 break
             update = self._difference(scroll, version)
-            if entries and size + len(update) > self._limits.item_bytes_max:
+            if entries and size + len(update) > self._item_bytes_max:
                 break
             del scrolls[scroll]
             if scrolls is self.asked:
@@ -313,7 +314,7 @@ class Outgoing:
             after = entries[-1].coordinate.successor()
             if after is not None and after in range_:
                 self.streams.appendleft((phext, CoordinateRange(after, range_.upper)))
-            if len(entries) > 1 and len(entries[-1].update) > self._limits.item_bytes_max:
+            if len(entries) > 1 and len(entries[-1].update) > self._item_bytes_max:
                 # Too large to travel with others: it goes next, alone.
                 self.find((phext, entries.pop().coordinate))
             return phext
