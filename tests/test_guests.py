@@ -747,6 +747,28 @@ def test_an_answer_that_another_holder_confirms_costs_one_more_question() -> Non
     assert network.peers[-1].replicas.guests.is_fresh((PHEXT, _B))
 
 
+def test_a_holder_that_confirms_with_a_forged_answer_leaves_no_subscription(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = _network(3)
+    reader = network.peers[-1]
+    receive = reader.core.receive
+
+    def forged(now: float, link: int, frame: bytes) -> None:
+        message = decode(frame, Limits())
+        if isinstance(message, Fetched) and message.verdict is Verdict.SAME:
+            frame = encode(replace(message, verdict=Verdict.GIVEN, fingerprint=bytes(32), total=1))
+        receive(now, link, frame)
+
+    monkeypatch.setattr(reader.core, "receive", forged)
+    assert _fetch(network) == [True]
+    network.run(1)
+    assert reader.replicas.guests.is_stale((PHEXT, _B))
+    assert len(reader.core.links) == 2, "that of who forged it has ended"
+    for peer in network.peers[:-1]:
+        assert not any(link.rights.subscribed for link in peer.core.links.values())
+
+
 def test_a_scroll_whose_versions_were_watched_when_it_was_held_may_be_a_guest() -> None:
     network = _network()
     holder, reader = network.peers

@@ -153,8 +153,8 @@ class Fetching:
         )
         try:
             if host is not None and not is_same:
-                self._take(link, scroll, fetched, state, None)
                 self._unsubscribe(self._links[host], scroll)
+                self._take(link, scroll, fetched, state, None)
         finally:
             self._questions.end(question, is_answered=True)
 
