@@ -11,13 +11,13 @@ from typing import Final
 import trio
 
 from phextsync.control import loopback
+from phextsync.systems.resources import OPEN_FILES
 
 SOCKET_NAME: Final = "node.sock"
 ABSENT: Final = (FileNotFoundError, ConnectionRefusedError, BlockingIOError, TimeoutError)
 """What `connect` raises where no node answers."""
 
 _CONNECT_TIMEOUT_S: Final = 5.0
-_DESCRIPTORS: Final = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
 
 
 @contextmanager
@@ -69,6 +69,6 @@ def _short_path(folder: Path) -> Iterator[str]:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        yield f"{_DESCRIPTORS}/{descriptor}/{SOCKET_NAME}"
+        yield f"{OPEN_FILES}/{descriptor}/{SOCKET_NAME}"
     finally:
         os.close(descriptor)

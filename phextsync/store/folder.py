@@ -32,7 +32,7 @@ from phextsync.store.pages import PAGE_BYTES, PageFile
 from phextsync.store.records import Records
 from phextsync.systems.locking import try_lock
 from phextsync.systems.opening import PRIVATE, read_at, write_at
-from phextsync.systems.resources import MAP_BYTES, free_bytes, reserve
+from phextsync.systems.resources import MAP_BYTES, reserve
 from phextsync.systems.syncing import sync_folder
 
 T = TypeVar("T")
@@ -323,6 +323,6 @@ class translated:
 
 def _is_full(path: Path) -> bool:
     try:
-        return free_bytes(path if path.exists() else path.parent) < _SPACE_BYTES_MIN
+        return shutil.disk_usage(path if path.exists() else path.parent).free < _SPACE_BYTES_MIN
     except OSError:
         return False

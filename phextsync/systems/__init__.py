@@ -8,7 +8,7 @@ not run there. A module chooses when it is imported: what a system lacks is not 
 * `syncing`: what makes files and folders durable
 * `renaming`: two names exchanged, a name that nobody has, and when a file was made
 * `rights`: who may read a file, and who this process is
-* `resources`: how many files may be open, how much of a disk is free, how large a map may be
+* `resources`: how many files may be open, how large a map and a name may be
 * `forking`: what a forked child does first
 * `leasing`: whether some program may still write into a file
 * `volumes`: the kind of the file system of a path, where the system has no list of mounts

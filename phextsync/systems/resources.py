@@ -1,10 +1,8 @@
-"""Resources: how many files may be open, how much of a disk is free, how large a map may be."""
+"""Resources: how many files may be open, how large a map and a name may be."""
 
 import os
-import shutil
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 if sys.platform == "win32":
@@ -26,21 +24,17 @@ else:
         return None if limit == resource.RLIM_INFINITY else limit
 
 
-_OPEN: Final = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
+OPEN_FILES: Final = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
+"""A folder that has each open file of this process, by its number; Windows has none."""
 
 
 def open_files() -> int:
     """Return how many files this process has open; 0 where the system does not tell."""
     with suppress(OSError):
         # The size since Linux 6.2.
-        size = os.stat(_OPEN).st_size if sys.platform == "linux" else 0
-        return size or len(os.listdir(_OPEN))
+        size = os.stat(OPEN_FILES).st_size if sys.platform == "linux" else 0
+        return size or len(os.listdir(OPEN_FILES))
     return 0
-
-
-def free_bytes(path: Path) -> int:
-    """Return how much of the file system of a path is free for this process."""
-    return shutil.disk_usage(path).free
 
 
 def reserve(descriptor: int, size: int) -> None:
