@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from socket import create_connection, create_server
+from socket import create_connection
 from typing import Final
 
 import trio
@@ -28,6 +28,7 @@ from benchmarks import files, web
 from benchmarks.nodes import LOOPBACK, in_other, make_folders, pin
 from benchmarks.report import Report
 from phextsync.reporting import Section, Series
+from sims.ports import free_port
 
 OURS: Final = "phextsync"
 _Y_SERVER: Final = (
@@ -195,8 +196,7 @@ def _pycrdt_websocket(_parent: Path) -> Iterator[tuple[int, Callable[[int], str]
 
 @contextmanager
 def _y_websocket(_parent: Path) -> Iterator[tuple[int, Callable[[int], str]]]:
-    with create_server((LOOPBACK, 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "HOST": LOOPBACK, "PORT": str(port)}
     command = ["node", str(_Y_SERVER)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:

@@ -33,6 +33,7 @@ from phextsync.files.bindings import BindingStore, Bound
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.varints import varints
 from phextsync.web.lib0 import Reader, sized
+from sims.ports import free_port
 from sims.processes import Process, mesh, reopened, wait_until_equal
 from sims.series import growing, read, sample
 
@@ -259,12 +260,6 @@ def _at(number: int) -> Coordinate:
     return Coordinate(1, 1, 1, 1, 1, 1, 1, 1, 1 + number)
 
 
-def _free_port() -> int:
-    with socket.create_server((_HOST, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 def run(folder: Path, *, minutes: float, rate: float, seed: int, warm_s: float) -> int:
     """Run in a folder, on what an earlier run left there; print what each process took."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -275,7 +270,7 @@ def run(folder: Path, *, minutes: float, rate: float, seed: int, warm_s: float) 
         nodes = stack.enter_context(
             reopened(given, options=options) if known else mesh(folder, _NAMES, options=options)
         )
-        port = _free_port()
+        port = free_port()
         nodes[0].options = (*nodes[0].options, "--web", f"{_HOST}:{port}")
         soak = Soak(folder, nodes, port, seed)
         soak.start()

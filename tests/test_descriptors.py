@@ -20,9 +20,9 @@ from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
 from phextsync.web.limits import WebLimits
 from phextsync.web.server import WebServer
+from sims.ports import free_port
 from sims.processes import PATIENCE_S, POLL_S, Process, make_folder, mesh
 from tests.descriptors import few_descriptors
-from tests.ports import free_port
 
 _FEW = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh")
 _HOST = "127.0.0.1"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from sims.ports import free_port
 from sims.processes import make_folder
 from tests.command_users import CommandUser
 from tests.old_sq import old_sq
-from tests.ports import free_port
 
 _VECTORS = Path(__file__).parent / "vectors"
 _A, _B = "1.1.1/1.1.1/1.1.1", "1.1.1/1.1.1/1.1.2"

@@ -32,8 +32,8 @@ from phextsync.trust.authority import Authority
 from phextsync.trust.certificates import certificate_permissions, key_pin
 from phextsync.trust.identity import NodeIdentity, PendingIdentity
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
+from sims.ports import free_port
 from sims.processes import PATIENCE_S
-from tests.ports import free_port
 
 _LOOPBACK = "127.0.0.1"
 _SECRET = bytes(range(16))

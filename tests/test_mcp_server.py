@@ -32,10 +32,10 @@ from phextsync import Handle
 from phextsync.gateways.mcp_server import http_app
 from phextsync.gateways.mcp_stdio import answered_stdio
 from phextsync.gateways.tools import PAGE_ROWS, TOOLS
+from sims.ports import free_port
 from sims.processes import PATIENCE_S, POLL_S, make_folder, mesh
 from tests.mcp_messages import HEADERS, INITIALIZE
 from tests.page_attacks import attacks_of_pages
-from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.real,

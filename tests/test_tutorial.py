@@ -13,9 +13,9 @@ from typing import Final
 
 import pytest
 
+from sims.ports import free_port
 from sims.processes import PATIENCE_S
 from tests.other_programs import other_programs
-from tests.ports import free_port
 
 _ROOT: Final = Path(__file__).parents[1]
 _PAGES: Final = (

@@ -14,8 +14,8 @@ import pytest
 from phextsync.store.folder import lock_folder
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
+from sims.ports import free_port
 from sims.processes import PATIENCE_S, POLL_S, Process, make_folder
-from tests.ports import free_port
 
 pytestmark = pytest.mark.real
 

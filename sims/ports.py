@@ -12,7 +12,7 @@ _candidates: Final = map(Random(os.getpid()).choice, itertools.repeat(_PORTS))
 
 def free_port() -> int:
     """Return a port of loopback at which nothing listens. Nothing takes it by chance until it is
-    used, however long that takes; each process of a test run tries others."""
+    used, however long that takes; each process tries others."""
     for port in _candidates:
         with socket.socket() as probe:
             try:
