@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -160,7 +160,6 @@ class Soak:
         sampled = now
         fault = now + self._source.uniform(*_FAULT_S)
         habits: list[Callable[[], None]] = [self._save, self._agent, self._type, self._type]
-        made = 0
         while now < began + minutes * 60:
             habit = self._source.choice(habits)
             try:
@@ -169,14 +168,13 @@ class Soak:
             except (OSError, PhextsyncError):
                 self.refused += 1
                 self._forget()
-            made += 1
             if now >= fault:
                 self._fault()
                 fault = time.monotonic() + self._source.uniform(*_FAULT_S)
             if now >= sampled:
                 self._sample()
                 sampled = now + _SAMPLE_S
-            time.sleep(max(0.0, began + made / rate - time.monotonic()))
+            time.sleep(max(0.0, began + (self.edits + self.refused) / rate - time.monotonic()))
             now = time.monotonic()
 
     def end(self) -> None:
@@ -264,12 +262,11 @@ def run(folder: Path, *, minutes: float, rate: float, seed: int, warm_s: float) 
     """Run in a folder, on what an earlier run left there; print what each process took."""
     folder.mkdir(parents=True, exist_ok=True)
     options = ("--host", _HOST, "--port", "0", "--no-mdns")
-    with ExitStack() as stack:
-        given = [folder / name for name in _NAMES]
-        known = all(each.exists() for each in given)
-        nodes = stack.enter_context(
-            reopened(given, options=options) if known else mesh(folder, _NAMES, options=options)
-        )
+    given = [folder / name for name in _NAMES]
+    are_known = all(each.exists() for each in given)
+    with (
+        reopened(given, options=options) if are_known else mesh(folder, _NAMES, options=options)
+    ) as nodes:
         port = free_port()
         nodes[0].options = (*nodes[0].options, "--web", f"{_HOST}:{port}")
         soak = Soak(folder, nodes, port, seed)
