@@ -189,9 +189,8 @@ def node(parent: Path) -> Iterator[tuple[int, Callable[[int], str]]]:
 
 @contextmanager
 def _pycrdt_websocket(_parent: Path) -> Iterator[tuple[int, Callable[[int], str]]]:
-    with in_other(web.run_pycrdt_websocket) as pipe:
-        yield pipe.recv(), "/{}".format
-        pipe.send("stop")
+    with web.pycrdt_websocket() as port:
+        yield port, "/{}".format
 
 
 @contextmanager

@@ -8,8 +8,8 @@ uvicorn, with the same library for web sockets, where it is installed.
 
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -57,10 +57,8 @@ def run(*, quick: bool) -> Report:
         alone = trio.run(press, (web, web), paths, keys)
         yardstick = None
         if find_spec("pycrdt.websocket") is not None:
-            with in_other(run_pycrdt_websocket) as pipe:
-                theirs = pipe.recv()
+            with pycrdt_websocket() as theirs:
                 times_ms = trio.run(press, (theirs, theirs), ["/a"] * 2, keys)
-                pipe.send("stop")
             yardstick = "pycrdt_websocket_p50_ms"
             _add(report, "pycrdt_websocket", times_ms)
         _add(report, "one_node", alone, yardstick)
@@ -231,7 +229,15 @@ def _fill(node: Node) -> None:
             node.phext("bench")[_place(2 + number)] = _TEXT
 
 
-def run_pycrdt_websocket(pipe: Connection) -> None:
+@contextmanager
+def pycrdt_websocket() -> Iterator[int]:
+    """Run the other server; yield its port."""
+    with in_other(_run_pycrdt_websocket) as pipe:
+        yield pipe.recv()
+        pipe.send("stop")
+
+
+def _run_pycrdt_websocket(pipe: Connection) -> None:
     """Serve one document with the other server, until this process is ended with ours."""
     import asyncio
 
