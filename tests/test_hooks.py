@@ -5,6 +5,7 @@ import hmac
 import itertools
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from phextsync import LinkError, MemoryStore, Node, PhextsyncError
+from phextsync.cli.doors import hooks_of
 from phextsync.gateways.hooks import NUMBER, SIGNATURE, Hook, Target, signature
 from phextsync.replica.changes import writing_as
 from phextsync.replica.replicas import ReplicaSet
@@ -175,6 +177,19 @@ def test_what_is_secret_in_an_address_is_refused_or_not_shown() -> None:
     target = Target("https://host:1/hooks/hidden?token=hidden", "unseen")
     assert target.place == "https://host:1"
     assert "unseen" not in repr(target)
+
+
+def test_a_secret_is_the_text_of_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes("  na\u00efve \u00e0\r\n".encode())
+    (target,) = hooks_of(["https://host/"], file)
+    assert target.secret == "na\u00efve \u00e0"
+    file.write_bytes(b"a\xff")
+    with pytest.raises(SystemExit):
+        hooks_of(["https://host/"], file)
+    assert "expected UTF-8 in" in capsys.readouterr().err
 
 
 async def test_a_hook_that_fails_is_logged_without_what_is_secret_in_its_address(

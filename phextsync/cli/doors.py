@@ -60,7 +60,7 @@ class Doors:
 def guard_of(token: str, token_file: Path | None, hosts: list[str] | None) -> Guard:
     """Return the guard of all doors."""
     if token_file is not None:
-        token = _line_of(token_file)
+        token = _line_of(token_file, "latin-1")
         if not token:
             fail(f"expected a token in {token_file}, found nothing")
         if not (token.isascii() and token.isprintable()):
@@ -68,20 +68,23 @@ def guard_of(token: str, token_file: Path | None, hosts: list[str] | None) -> Gu
     return Guard(token or None, allowed_hosts=hosts or ())
 
 
-def _line_of(file: Path) -> str:
+def _line_of(file: Path, encoding: str) -> str:
     """Return what a file or a pipe has, which is to be a line."""
     with file.expanduser().open("rb") as opened:
         data = opened.read(_LINE_BYTES_MAX + 1)
     if len(data) > _LINE_BYTES_MAX:
         fail(f"expected a line in {file}, found more than {_LINE_BYTES_MAX} bytes")
-    return data.decode("latin-1").strip()
+    try:
+        return data.decode(encoding).strip()
+    except UnicodeDecodeError as error:
+        fail(f"expected {encoding} in {file}, found other bytes at offset {error.start}")
 
 
 def hooks_of(urls: list[str] | None, secret_file: Path | None) -> tuple[Target, ...]:
     """Return where to post what changes."""
     if not urls:
         return ()
-    secret = "" if secret_file is None else _line_of(secret_file)
+    secret = "" if secret_file is None else _line_of(secret_file, "UTF-8")
     if not secret:
         fail("expected a secret to sign posts to hooks with: see --hook-secret-file")
     return tuple(Target(url, secret) for url in urls)
