@@ -69,6 +69,20 @@ def test_the_commands_of_the_page_do_what_it_says(folder: Path) -> None:
     assert "expected a label" in user.error("quarantine", "desk/file:notes.md")
 
 
+def test_a_folder_of_a_bound_directory_is_not_taken_for_all_of_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    user, notes = CommandUser(folder), tmp_path / "notes"
+    (notes / "sub").mkdir(parents=True)
+    user.out("bind", str(notes), "--at", "7.*")
+    user.out("set", str(notes / "sub" / "a.md"), "milk\n")
+    told = user.error("quarantine", "desk/mail", "--range", str(notes / "sub"))
+    assert "found the folder" in told
+    assert user.out("quarantine", "--list") == ""
+    user.out("quarantine", "desk/mail", "--range", str(notes))
+    assert user.out("quarantine", "--list") == "desk/mail  7.*\n"
+
+
 def test_programs_and_agents_see_what_waits_and_accept_it(folder: Path) -> None:
     with phextsync.open(folder, **_OPTIONS) as handle:
         by = Writer(bytes.fromhex(handle.status().node_id), "mail")

@@ -15,11 +15,11 @@ from phextsync.cli.common import (
     Phext,
     counted,
     fail,
-    range_target,
     say,
     say_json,
     session,
     warn,
+    whole_range_target,
 )
 from phextsync.cli.writers import NodeNames
 from phextsync.control.quarantine import Quarantined
@@ -63,19 +63,19 @@ def quarantine(
         fail("expected a writer such as desk/mail with one of --all, --end, --accept; or --list")
     with session(data) as asked:
         names = NodeNames(asked, data)
-        where = range_target(asked, phext, range_)
-        held = Quarantine(asked, phext=where.phext)
+        name, where = whole_range_target(asked, phext, range_)
+        held = Quarantine(asked, phext=name)
         if shown:
             rows = {row: held.waiting(row.writer, row.range) for row in held.writers()}
             _list(rows, names, as_json=as_json)
         elif accept and _is_range(writer):
             _say_accepted(carry_out(asked, accept_at(phext, writer)), writer)
         elif accept:
-            _say_accepted(held.accept(names.writer(writer), where.range), writer)
+            _say_accepted(held.accept(names.writer(writer), where), writer)
         elif end:
-            held.end(names.writer(writer), where.range)
+            held.end(names.writer(writer), where)
         else:
-            held.begin(names.writer(writer), where.range, all_=every)
+            held.begin(names.writer(writer), where, all_=every)
             warn(f"what {writer} puts in waits now: phextsync quarantine --list")
 
 
