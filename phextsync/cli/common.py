@@ -84,6 +84,10 @@ Range = Annotated[
         help="A coordinate, a prefix such as '2.*', or A..B; or a bound directory or file.",
     ),
 ]
+Within = Annotated[
+    str,
+    typer.Option("--range", metavar="RANGE", help="Only there; or a bound directory or file."),
+]
 DATA: Final = Path("~/.phextsync")
 PHEXT: Final = DEFAULT_PHEXT
 

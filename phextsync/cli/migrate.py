@@ -21,7 +21,7 @@ from phextsync.cli.common import (
     session,
     warn,
 )
-from phextsync.cli.scrolls import import_scrolls, scrolls_of
+from phextsync.cli.scrolls import Keep, import_scrolls, scrolls_of
 from phextsync.control import operations
 from phextsync.control.brought import Brought, brought_to, note
 from phextsync.errors import DirectoryError, TextError
@@ -168,9 +168,7 @@ def sq(
     ] = None,
     yes: _Yes = False,
     data: Data = DATA,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Leave scrolls alone that have text.")
-    ] = False,
+    keep: Keep = False,
     token: Annotated[
         str,
         typer.Option(

@@ -13,6 +13,7 @@ from phextsync.cli.common import (
     Data,
     Json,
     Phext,
+    Within,
     counted,
     fail,
     say,
@@ -40,10 +41,7 @@ def quarantine(
             "coordinate: what waits there.",
         ),
     ] = "",
-    range_: Annotated[
-        str,
-        typer.Option("--range", metavar="RANGE", help="Only there; or a bound directory or file."),
-    ] = "*",
+    range_: Within = "*",
     every: Annotated[
         bool, typer.Option("--all", help="Also what stands of it; else what comes.")
     ] = False,

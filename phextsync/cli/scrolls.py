@@ -52,6 +52,7 @@ from phextsync.terminal import visible, visible_json
 
 app = typer.Typer()
 
+Keep = Annotated[bool, typer.Option("--keep", help="Leave scrolls alone that have text.")]
 _IMPORT_BYTES: Final = 256 << 10
 _COMMAND_S: Final = 600.0
 
@@ -228,9 +229,7 @@ def import_(
     ] = "",
     data: Data = DATA,
     phext: Phext = PHEXT,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Leave scrolls alone that have text.")
-    ] = False,
+    keep: Keep = False,
     clamp: Annotated[
         bool, typer.Option("--clamp", help="Read breaks beyond 999 as 999 and join what collides.")
     ] = False,

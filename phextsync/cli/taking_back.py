@@ -13,6 +13,7 @@ from phextsync.cli.common import (
     Json,
     Phext,
     RangeTarget,
+    Within,
     counted,
     fail,
     file_names,
@@ -44,10 +45,7 @@ def undo(
     since: Annotated[
         str, typer.Option(help="Only since then, such as '2026-02-28 09:30', or 2h or 3d ago.")
     ] = "",
-    range_: Annotated[
-        str,
-        typer.Option("--range", metavar="RANGE", help="Only there; or a bound directory or file."),
-    ] = "*",
+    range_: Within = "*",
     data: Data = DATA,
     phext: Phext = PHEXT,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; else it is only shown.")] = False,
