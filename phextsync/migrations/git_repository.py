@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 from typing import IO, Final
 
 from phextsync.errors import PhextsyncError
@@ -122,13 +122,9 @@ class Repository:
             assert process.stdin is not None
             assert process.stdout is not None
             yield _Objects(process.stdin, process.stdout)
-            process.stdin.close()
 
     def _run(self, *words: str, asked: bytes = b"") -> bytes:
-        with TemporaryFile() as given:
-            given.write(asked)
-            given.seek(0)
-            return _git(self._ours, words, given)
+        return _git(self._ours, words, asked)
 
 
 class _Objects:
@@ -165,14 +161,8 @@ def open_repository(path: Path) -> Iterator[Repository]:
         ours = Path(folder)
         if "\n" in str(common):
             raise PhextsyncError(f"expected a path without line ends, found {str(common)!r:.200}")
-        words = (
-            "init",
-            "--quiet",
-            "--bare",
-            "--template=",
-            f"--object-format={_FORMATS[len(head)]}",
-        )
-        _git(ours, words, None)
+        form = f"--object-format={_FORMATS[len(head)]}"
+        _git(ours, ("init", "--quiet", "--bare", "--template=", form))
         (ours / "objects" / "info").mkdir(exist_ok=True)
         borrowed = os.fsencode(f"{common / 'objects'}\n")
         (ours / "objects" / "info" / "alternates").write_bytes(borrowed)
@@ -181,11 +171,11 @@ def open_repository(path: Path) -> Iterator[Repository]:
         yield Repository(ours, head)
 
 
-def _git(ours: Path, words: Iterable[str], given: IO[bytes] | None) -> bytes:
+def _git(ours: Path, words: Iterable[str], asked: bytes = b"") -> bytes:
     try:
         done = subprocess.run(
             _words(ours, *words),
-            stdin=given or subprocess.DEVNULL,
+            input=asked,
             capture_output=True,
             env=_environment(ours),
             check=False,
