@@ -1,7 +1,9 @@
 """Files of git: what of a repository can become scrolls, each file with its versions."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Protocol
 
 from phextsync.errors import PhextsyncError, TextError
@@ -55,10 +57,10 @@ def files_of(repository: Repository, read: Reads) -> tuple[list[FileHistory], li
 def versioned(history: FileHistory, read: Reads) -> Versioned:
     """Read a file of `files_of` with all of its versions."""
     file = history.file
-    text = _text(read, file.blob)
-    dated = [_dated(step, read) for step in history.steps]
+    text_of = cache(partial(_text, read))  # what a step begins with, another ended with
+    dated = [_dated(step, text_of) for step in history.steps]
     versions = tuple(each for each in dated if each is not None)
-    return Versioned(file.path, text, versions, len(dated) - len(versions))
+    return Versioned(file.path, text_of(file.blob), versions, len(dated) - len(versions))
 
 
 def marks_of(file: TreeFile) -> str:
@@ -84,10 +86,10 @@ def _unfit(file: TreeFile, read: Reads) -> str:
     return ""
 
 
-def _dated(step: Step, read: Reads) -> DatedText | None:
+def _dated(step: Step, text_of: Callable[[str], str]) -> DatedText | None:
     """Return a version, None of one that is no text."""
     try:
-        old, new = (_text(read, blob) if blob else "" for blob in (step.old, step.new))
+        old, new = (text_of(blob) if blob else "" for blob in (step.old, step.new))
     except TextError:
         return None
     # A clock that was wrong does not reach beyond what can be told, nor into what is to come.
