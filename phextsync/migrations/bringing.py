@@ -6,8 +6,8 @@ left alone, so to do it again goes on where it was cut short. Two machines that 
 with the same versions apart make one text of it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from hashlib import blake2b
 from typing import Final
@@ -62,13 +62,17 @@ class Bringing:
     def name(self, marks: Mapping[str, str]) -> None:
         """Give files their scrolls, by path, all at once: each change of the map is as long as the
         map."""
+        taken: set[Coordinate] = set()
+
+        def is_free(place: Coordinate) -> bool:
+            return place not in taken and not self._replica.size(place)
+
         for path in marks:
             held = [c for c in self._naming.map.places_of(path) if self._replica.size(c)]
-            self._places[path] = held[0] if held else self._naming.place_for(path, self._is_free)
+            place = held[0] if held else self._naming.place_for(path, is_free)
+            taken.add(place)
+            self._places[path] = place
         self._naming.add(Line(self._places[path], path, mark) for path, mark in marks.items())
-
-    def _is_free(self, place: Coordinate) -> bool:
-        return place not in self._places.values() and not self._replica.size(place)
 
     def bring(self, path: str, text: str, versions: Sequence[DatedText]) -> Outcome:
         """Bring a file that was given a scroll, and make it durable. `text` is what it has now."""
@@ -76,7 +80,9 @@ class Bringing:
         here = self._replica.get(place, "")
         if here:
             return Outcome.THERE if here == text else Outcome.OTHER
-        self._write(place, [*self._made_whole(versions, text)])
+        last = versions[-1] if versions else DatedText("", 0, "", "", is_whole=True)
+        # At last it has what the file has, whatever the merges made.
+        self._write(place, [*versions, replace(last, old="", new=text, is_whole=True)])
         self._replicas.commit()
         return Outcome.BROUGHT
 
@@ -99,13 +105,6 @@ class Bringing:
                 with self._replicas.author.dated(version.time_ms):
                     self._replica.merge(place, scroll.stamp(update))
                 self._replicas.clients.note_label(self._replica.name, client, label)
-
-    @staticmethod
-    def _made_whole(versions: Sequence[DatedText], text: str) -> Iterable[DatedText]:
-        """Give versions, and at last what the file has, whatever the merges made."""
-        yield from versions
-        author, time_ms = (versions[-1].author, versions[-1].time_ms) if versions else ("", 0)
-        yield DatedText(author, time_ms, "", text, is_whole=True)
 
 
 def label_of(author: str) -> str:
