@@ -1,6 +1,7 @@
 """`doctor` says what is in a node's way, and what to do about it, from facts alone."""
 
 import json
+import os
 import re
 import socket
 from collections.abc import Callable, Iterator
@@ -256,6 +257,23 @@ def test_a_node_that_does_not_answer_is_not_waited_for(
     assert found["found"] == "runs, but does not answer"
     assert "start it again" in found["advice"]
     assert "ports" not in _levels(told)  # it is not in its own way
+
+
+def test_how_many_files_may_be_open_is_not_told_where_there_is_no_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = os.listdir
+
+    def without_proc(path: str | Path) -> list[str]:
+        if str(path).startswith("/proc"):
+            raise FileNotFoundError(path)
+        return listed(path)
+
+    monkeypatch.setattr("phextsync.cli.facts.os.listdir", without_proc)
+    monkeypatch.setattr("phextsync.cli.facts.open_files_max", lambda: None)
+    facts = gather(make_folder(tmp_path / "data"))
+    (found,) = checks.descriptors(facts)
+    assert (found.level, found.found) == (Level.UNKNOWN, "cannot tell how many files may be open")
 
 
 @pytest.mark.real

@@ -204,7 +204,8 @@ def _descriptors(process: int | None) -> tuple[int, int] | None:
         used = len(os.listdir(place / "fd"))
         found = re.search(r"^Max open files\s+(\d+)", (place / "limits").read_text(), re.MULTILINE)
     except OSError:
-        return None if process else (0, open_files_max() or 0)
+        most = open_files_max()
+        return None if process or most is None else (0, most)
     return None if found is None else (used, int(found[1]))
 
 
