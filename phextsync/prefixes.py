@@ -27,6 +27,11 @@ def prefix_text(prefix: Prefix) -> str:
     return "/".join(".".join(map(str, group)) for group in groups)
 
 
+def numbers_of(digest: bytes) -> list[int]:
+    """Return the numbers of a place that follows from a digest: one of each two bytes."""
+    return [1 + int.from_bytes(digest[i : i + 2]) % 999 for i in range(0, len(digest), 2)]
+
+
 def range_of(prefix: Prefix) -> CoordinateRange:
     """Return the range of all that begins with a prefix."""
     if len(prefix) == len(DIMENSIONS):

@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from phextsync.index import Coordinate, CoordinateRange
+from phextsync.prefixes import numbers_of
 from phextsync.replica.replicas import ReplicaSet
 
 BROUGHT: Final = ".brought"
@@ -59,5 +60,4 @@ def note(replicas: ReplicaSet, phext: str, range_: CoordinateRange, commit: str,
 def _place(phext: str, range_: CoordinateRange) -> Coordinate:
     told = f"{range_} {phext}".encode()
     digest = blake2b(told, digest_size=18, person=b"brought").digest()
-    parts = [1 + int.from_bytes(digest[i : i + 2]) % 999 for i in range(0, 18, 2)]
-    return Coordinate(*parts)
+    return Coordinate(*numbers_of(digest))

@@ -22,6 +22,7 @@ from phextsync.placement.policy import (
     read_policy,
 )
 from phextsync.placement.slots import slots_for
+from phextsync.prefixes import numbers_of
 from phextsync.replica.replicas import ReplicaSet
 
 PLACEMENT: Final = ".placement"
@@ -210,6 +211,4 @@ def _texts(replicas: ReplicaSet, library: int) -> Iterator[tuple[Coordinate, str
 
 def _place(library: int, of: bytes) -> Coordinate:
     """Return where something lies in a library, by the digest of what it is of."""
-    digest = blake2b(of, digest_size=16).digest()
-    parts = (1 + int.from_bytes(digest[i : i + 2], "big") % 999 for i in range(0, 16, 2))
-    return Coordinate(library, *parts)
+    return Coordinate(library, *numbers_of(blake2b(of, digest_size=16).digest()))

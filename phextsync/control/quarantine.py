@@ -24,6 +24,7 @@ from phextsync.crdt import client_clocks
 from phextsync.errors import CoordinateError, PermissionDeniedError, PhextsyncError, ProtocolError
 from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
 from phextsync.inserts import IdSet
+from phextsync.prefixes import numbers_of
 from phextsync.replica.changes import is_stamp
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.replica.taking_back import Writer
@@ -188,8 +189,7 @@ def clocks_of(
 
 def _place(phext: str) -> Coordinate:
     digest = blake2b(phext.encode(), digest_size=18, person=b"quarantine").digest()
-    parts = [1 + int.from_bytes(digest[i : i + 2]) % 999 for i in range(0, 18, 2)]
-    return Coordinate(*parts)
+    return Coordinate(*numbers_of(digest))
 
 
 def _told(writer: Writer) -> str:

@@ -26,6 +26,7 @@ from phextsync.alignment import common_ends
 from phextsync.edits import Edit
 from phextsync.errors import CoordinateError, PhextsyncError
 from phextsync.index import Coordinate, CoordinateRange
+from phextsync.prefixes import numbers_of
 
 NAME_BYTES_MAX: Final = 3072
 """Bytes of a name with all its folders, in UTF-8; a path has 4,096 on most systems."""
@@ -260,8 +261,7 @@ class NameMap:
             yield Coordinate(*[*lead, 3, *map(int, daily.groups())])
         for attempt in range(1 << 16):
             digest = blake2b(f"{attempt} {name}".encode(), digest_size=6).digest()
-            parts = (1 + int.from_bytes(digest[i : i + 2], "big") % 999 for i in (0, 2, 4))
-            yield Coordinate(*[*lead, 2, *parts])
+            yield Coordinate(*[*lead, 2, *numbers_of(digest)])
 
 
 def prefix_of(range_: CoordinateRange) -> tuple[int, ...]:

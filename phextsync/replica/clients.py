@@ -14,6 +14,7 @@ from random import Random
 from typing import Final, Protocol
 
 from phextsync.index import Coordinate, update_clock
+from phextsync.prefixes import numbers_of
 from phextsync.replica.author import Author
 from phextsync.replica.durability import Durability
 
@@ -163,5 +164,5 @@ class Client:
 
 def _place_of(client_id: int) -> Coordinate:
     """Return where `CLIENTS` says who writes under a client id."""
-    place = blake2b(client_id.to_bytes(8, "big"), digest_size=18).digest()
-    return Coordinate(*[1 + int.from_bytes(place[i : i + 2], "big") % 999 for i in range(0, 18, 2)])
+    digest = blake2b(client_id.to_bytes(8, "big"), digest_size=18).digest()
+    return Coordinate(*numbers_of(digest))
