@@ -26,7 +26,7 @@ from phextsync.control import operations
 from phextsync.control.brought import Brought, brought_to, note
 from phextsync.errors import DirectoryError, TextError
 from phextsync.files.names import prefix_of
-from phextsync.handles.visit import Alone, own
+from phextsync.handles.visit import Alone
 from phextsync.index import CoordinateRange
 from phextsync.migrations import sq_phexts
 from phextsync.migrations.bringing import Bringing, Outcome
@@ -103,7 +103,7 @@ def git(
     with open_repository(Path(repository).expanduser()) as opened, opened.objects() as read:
         found, left = files_of(opened, read)
         if yes:
-            with own(folder, warn, warn) as asked:
+            with session(data, writes=True) as asked:
                 if not isinstance(asked, Alone):
                     fail(f"a node runs on {folder}: stop it, and start it when this is done")
                 bringing = Bringing(asked.replicas, phext, range_)
