@@ -39,6 +39,17 @@ def check_text(text: str) -> None:
     raise TextError(f"expected text without breaks, found {what} at offset {offset}")
 
 
+def text_from(data: bytes) -> str:
+    """Return the text that bytes of UTF-8 are. TextError when they are none that a scroll can
+    hold."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise TextError(f"expected UTF-8, found other bytes at offset {error.start}") from error
+    check_text(text)
+    return text
+
+
 def first_line(text: str, characters: int) -> str:
     """Return the beginning of the first line that is not blank."""
     head = text[: _HEAD_TIMES * characters].strip() or text.strip()

@@ -25,7 +25,7 @@ from phextsync.files.reading import TEXT_BYTES_MAX
 from phextsync.merges import merged_text
 from phextsync.systems.opening import AT_ONCE, NO_LINK, PRIVATE
 from phextsync.systems.syncing import sync_folder
-from phextsync.texts import check_text
+from phextsync.texts import text_from
 
 VERSIONS: Final = ".stversions"
 """Where Syncthing keeps what it replaced, if it was told to."""
@@ -141,12 +141,6 @@ def _read(file: Path, path: str) -> str:
     if len(data) > TEXT_BYTES_MAX:
         raise TextError(f"{path}: expected at most {TEXT_BYTES_MAX} bytes, found more")
     try:
-        text = data.decode()
-        check_text(text)
-    except UnicodeDecodeError as error:
-        raise TextError(
-            f"{path}: expected UTF-8, found other bytes at offset {error.start}"
-        ) from error
+        return text_from(data)
     except TextError as error:
         raise TextError(f"{path}: {error}") from error
-    return text

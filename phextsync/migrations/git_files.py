@@ -13,7 +13,7 @@ from phextsync.files.reading import TEXT_BYTES_MAX
 from phextsync.migrations.bringing import DatedText
 from phextsync.migrations.file_histories import FileHistory, Step, histories
 from phextsync.migrations.git_repository import EXECUTABLE_MODE, PLAIN, Repository, TreeFile
-from phextsync.texts import check_text
+from phextsync.texts import text_from
 
 
 class Reads(Protocol):
@@ -101,9 +101,4 @@ def _text(read: Reads, blob: str) -> str:
     data = read(blob, TEXT_BYTES_MAX)
     if data is None:
         raise TextError(f"expected a text of at most {TEXT_BYTES_MAX} bytes, found more, or none")
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise TextError(f"expected UTF-8, found other bytes at offset {error.start}") from error
-    check_text(text)
-    return text
+    return text_from(data)
