@@ -118,6 +118,17 @@ def test_the_history_is_kept_when_the_log_is_folded_and_time_goes_by(
     assert "kept forever" in user.out("history")
 
 
+def test_the_history_is_kept_also_where_all_files_are_there_already(
+    user: CommandUser, repository: Repository
+) -> None:
+    user.out("bind", str(repository.path), "--at", "7.*")
+    for path in ("list.md", "sub/a b.md"):
+        text = (repository.path / path).read_text()
+        user.out("set", str(repository.path / path), text)
+    assert _bring(user, repository).count("there already") == 2
+    assert "kept forever" in user.out("history")
+
+
 def test_a_directory_that_is_bound_afterwards_stays_as_it_is(
     user: CommandUser, repository: Repository
 ) -> None:

@@ -61,7 +61,7 @@ class Bringing:
 
     def name(self, marks: Mapping[str, str]) -> None:
         """Give files their scrolls, by path, all at once: each change of the map is as long as the
-        map."""
+        map. That, and that history is kept, is durable then."""
         taken: set[Coordinate] = set()
 
         def is_free(place: Coordinate) -> bool:
@@ -73,6 +73,7 @@ class Bringing:
             taken.add(place)
             self._places[path] = place
         self._naming.add(Line(self._places[path], path, mark) for path, mark in marks.items())
+        self._replicas.commit()
 
     def bring(self, path: str, text: str, versions: Sequence[DatedText]) -> Outcome:
         """Bring a file that was given a scroll, and make it durable. `text` is what it has now."""
