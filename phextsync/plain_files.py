@@ -12,16 +12,17 @@ _BYTES_MAX: Final = 64 << 20
 
 
 def read_file(path: Path, bytes_max: int = _BYTES_MAX) -> bytes:
-    """Return what a file holds. OSError also where it has more bytes, or is no file: a pipe would
-    keep its reader waiting for ever, and a device may have no end."""
+    """Return what a file holds. OSError, which names it, also where it has more bytes, or is no
+    file: a pipe would keep its reader waiting for ever, and a device may have no end."""
     descriptor = os.open(path, os.O_RDONLY | AT_ONCE | PRIVATE)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "expected a file, found a pipe, a device or a folder")
+            found = "expected a file, found a pipe, a device or a folder"
+            raise OSError(errno.EINVAL, found, str(path))
         with open(descriptor, "rb", closefd=False) as file:
             data = file.read(bytes_max + 1)
     finally:
         os.close(descriptor)
     if len(data) > bytes_max:
-        raise OSError(errno.EFBIG, f"expected at most {bytes_max} bytes, found more")
+        raise OSError(errno.EFBIG, f"expected at most {bytes_max} bytes, found more", str(path))
     return data

@@ -22,15 +22,19 @@ def test_what_is_no_file_is_not_waited_for_and_has_an_end(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
     make(tmp_path / "file")
-    with pytest.raises(OSError, match="expected a file, found a pipe, a device or a folder"):
+    with pytest.raises(
+        OSError, match="expected a file, found a pipe, a device or a folder"
+    ) as refused:
         read_file(tmp_path / "file")
+    assert refused.value.filename == str(tmp_path / "file")
 
 
 def test_a_file_has_no_more_than_so_many_bytes(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     assert read_file(tmp_path / "file", 5) == b"12345"
-    with pytest.raises(OSError, match="expected at most 4 bytes, found more"):
+    with pytest.raises(OSError, match="expected at most 4 bytes, found more") as refused:
         read_file(tmp_path / "file", 4)
+    assert refused.value.filename == str(tmp_path / "file")
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
