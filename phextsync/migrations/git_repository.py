@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, Final
 
 from phextsync.errors import PhextsyncError
+from phextsync.plain_files import read_file
 
 PLAIN: Final = frozenset({"100644", "100755"})
 """The modes of files; links and the commits of other repositories have others."""
@@ -25,7 +26,6 @@ _ID: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _REF: Final = re.compile(r"ref: (refs/[^\s:\\]+)")
 _AUTHOR: Final = re.compile(rb"(.*?) ?<([^>]*)> (-?\d+) [+-]\d{4}")
 _FORMATS: Final = {40: "sha1", 64: "sha256"}
-_SMALL_BYTES: Final = 64 << 20  # of a file of references, or a list of commits
 _CHUNK: Final = 1 << 20
 _HOPS: Final = 5
 
@@ -256,11 +256,7 @@ def _told_of(ref: str, folders: Iterable[Path]) -> str:
 
 def _small(file: Path) -> str:
     """Return the text of a file that git keeps."""
-    with file.open("rb") as opened:
-        data = opened.read(_SMALL_BYTES + 1)
-    if len(data) > _SMALL_BYTES:
-        raise PhextsyncError(f"expected at most {_SMALL_BYTES} bytes in {file}, found more")
-    return os.fsdecode(data)
+    return os.fsdecode(read_file(file))
 
 
 def _author_of(data: bytes) -> tuple[str, int]:
