@@ -384,6 +384,11 @@ def test_what_is_no_repository_or_a_broken_one_is_one_line(tmp_path: Path) -> No
         (empty.path / ".git" / "HEAD").write_text(f"{head}\n")
         with pytest.raises(PhextsyncError), open_repository(empty.path) as opened:
             opened.commits()
+    other = Repository(tmp_path / "shallow")
+    other.commit({"a.md": "a\n"}, "Anna Ek")
+    (other.path / ".git" / "shallow").write_bytes(b"\xff\n")
+    with pytest.raises(PhextsyncError), open_repository(other.path) as opened:
+        opened.commits()
 
 
 def test_a_node_that_runs_is_to_be_stopped(user: CommandUser, repository: Repository) -> None:

@@ -167,7 +167,7 @@ def open_repository(path: Path) -> Iterator[Repository]:
         borrowed = os.fsencode(f"{common / 'objects'}\n")
         (ours / "objects" / "info" / "alternates").write_bytes(borrowed)
         if (common / "shallow").is_file():
-            (ours / "shallow").write_text(_small(common / "shallow"))
+            (ours / "shallow").write_bytes(read_file(common / "shallow"))
         yield Repository(ours, head)
 
 
