@@ -384,11 +384,24 @@ def test_what_is_no_repository_or_a_broken_one_is_one_line(tmp_path: Path) -> No
         (empty.path / ".git" / "HEAD").write_text(f"{head}\n")
         with pytest.raises(PhextsyncError), open_repository(empty.path) as opened:
             opened.commits()
+    (empty.path / ".git" / "commondir").write_bytes(b"a\0b\n")
+    with pytest.raises(PhextsyncError, match="commondir"), open_repository(empty.path):
+        pass
     other = Repository(tmp_path / "shallow")
     other.commit({"a.md": "a\n"}, "Anna Ek")
     (other.path / ".git" / "shallow").write_bytes(b"\xff\n")
     with pytest.raises(PhextsyncError), open_repository(other.path) as opened:
         opened.commits()
+
+
+def test_a_commit_of_no_time_at_all_is_read(repository: Repository) -> None:
+    tree = repository.git("rev-parse", "HEAD^{tree}")
+    who = f"Anna Ek <x@y> {'9' * 5000} +0000"
+    repository.write({"../commit": f"tree {tree}\nauthor {who}\ncommitter {who}\n\nx\n"})
+    words = ("hash-object", "-t", "commit", "-w", "--literally", "../commit")
+    (repository.path / ".git" / "HEAD").write_text(f"{repository.git(*words)}\n")
+    with open_repository(repository.path) as opened:
+        assert [(each.author, each.time_ms) for each in opened.commits()] == [("", 0)]
 
 
 def test_a_node_that_runs_is_to_be_stopped(user: CommandUser, repository: Repository) -> None:

@@ -24,7 +24,7 @@ EXECUTABLE_MODE: Final = "100755"
 
 _ID: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _REF: Final = re.compile(r"ref: (refs/[^\s:\\]+)")
-_AUTHOR: Final = re.compile(rb"(.*?) ?<([^>]*)> (-?\d+) [+-]\d{4}")
+_AUTHOR: Final = re.compile(rb"(.*?) ?<([^>]*)> (-?\d{1,19}) [+-]\d{4}")
 _FORMATS: Final = {40: "sha1", 64: "sha256"}
 _CHUNK: Final = 1 << 20
 _HOPS: Final = 5
@@ -256,7 +256,10 @@ def _told_of(ref: str, folders: Iterable[Path]) -> str:
 
 def _small(file: Path) -> str:
     """Return the text of a file that git keeps."""
-    return os.fsdecode(read_file(file))
+    data = read_file(file)
+    if b"\0" in data:
+        raise PhextsyncError(f"expected a text of git in {file}, found a zero byte")
+    return os.fsdecode(data)
 
 
 def _author_of(data: bytes) -> tuple[str, int]:
