@@ -128,7 +128,7 @@ def next_step(
             continue
         our_count, ours = _digest(index, range_, key)
         if ours[: len(payload)] != payload:
-            _describe(index, range_, our_count, writer)
+            _describe(index, range_, our_count, ours, writer)
     found.has_told_all = not writer.is_idle and not writer.leaves_open
     return (None if writer.is_idle else writer.finish()), found
 
@@ -151,12 +151,16 @@ def _digest(
 
 
 def _describe(
-    index: CoordinateIndex, range_: CoordinateRange, count: int, writer: "_Writer"
+    index: CoordinateIndex,
+    range_: CoordinateRange,
+    count: int,
+    of_all: bytes,
+    writer: "_Writer",
 ) -> None:
-    """Write what we have in a range that differs, `count` entries."""
+    """Write what we have in a range that differs: `count` entries, whose digest is `of_all`."""
     parameters = writer.parameters
     if writer.is_full:
-        writer.fingerprint(range_, _digest(index, range_, writer.key)[1])
+        writer.fingerprint(range_, of_all)
     elif count <= parameters.list_max:
         writer.list(range_, index.list_entries(range_, writer.key))
     else:
