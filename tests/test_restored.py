@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from phextsync.files.markers import Marker
+from phextsync.files.markers import MARKER_FILE, Marker
 from phextsync.files.restored import ALONE_S, OTHERS_S, RENEW_S, Patience, Runs
 from phextsync.store.memory import MemoryStore
 from sims.machines import Machine
@@ -217,6 +217,28 @@ def test_a_marker_that_cannot_be_written_is_no_sign_of_an_earlier_folder(
     _stop(mesh)
     _put_back(mesh, copy).work()
     assert "earlier" in one.problem
+
+
+def test_nothing_is_counted_for_a_marker_that_cannot_be_written_while_nothing_changes(
+    mesh: Mesh,
+) -> None:
+    one = mesh.machines[0]
+    one.disk.put("n.md", _LINES)
+    mesh.settle()
+    _refuse(one, errno.EROFS)
+    mesh.network.crash(0)
+    one.start()
+    mesh.pass_time(2 * RENEW_S)
+    counted = _runs_of(one)
+    mesh.pass_time(3 * RENEW_S)
+    assert _runs_of(one) == counted
+    _allow(one)
+    mesh.pass_time(RENEW_S)
+    assert (one.disk.text(MARKER_FILE) or "").endswith(f"run {counted}\n")
+
+
+def _runs_of(machine: Machine) -> str:
+    return str(Runs(machine.peer.replicas, bytes(8), str))
 
 
 def test_a_node_that_ends_at_any_moment_of_its_start_has_no_earlier_folder(mesh: Mesh) -> None:

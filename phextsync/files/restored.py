@@ -210,14 +210,15 @@ class Restored:
             self._records.drop_older()
 
     async def count(self, now: float) -> None:
-        """Count what was changed, if it is time."""
+        """Count what was changed, and tell it, if it is time."""
         if (due := self.next_due) is not None and due <= now:
-            self._runs.count()
+            if self._records.changes != self._counted:
+                self._runs.count()
             await self._tell(now)
 
     @property
     def next_due(self) -> float | None:
-        """When changes are to be counted, None when there are none."""
+        """When changes are to be counted or told, None when there are none."""
         if self._is_told and self._records.changes == self._counted:
             return None
         return self._counted_at + RENEW_S
