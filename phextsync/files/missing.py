@@ -75,10 +75,10 @@ class Missing:
         seen = self._new.pop(path, None)
         if not isinstance(found, File) or not found.text or seen == found.mark.inode:
             return False
-        if coordinate is not None and (record := self._followed(coordinate)) is not None:
+        if coordinate is not None and self._followed(coordinate) is not None:
             if self._absences.is_displaced(coordinate):
                 return False
-            if not is_another(record, self._records.base(coordinate), found):
+            if not is_another(self._records, coordinate, found):
                 return False
         elif not self._may_be_renamed(path, found):
             return False

@@ -116,7 +116,7 @@ def displaced(
         coordinate: file
         for coordinate, record in held.items()
         if isinstance(file := found.get(record.path), File)
-        and is_another(record, records.base(coordinate), file)
+        and is_another(records, coordinate, file)
     }
     paths = {held[coordinate].path: file for coordinate, file in others.items()}
     lie_at: dict[Coordinate, set[str] | None] = {}  # None: it is looked for
@@ -152,9 +152,11 @@ def _compared(record: Record, files: Mapping[str, File]) -> Iterator[tuple[str, 
             yield path, file
 
 
-def is_another(record: Record, base: str, file: File) -> bool:
-    """Whether a file is not the one that was in its place when that held `base`, nor like it."""
-    return not _is_it(record, file) and is_unlike(base, file.text)
+def is_another(records: Records, coordinate: Coordinate, file: File) -> bool:
+    """Whether a file is not the one that was in the place of a scroll's, nor like it."""
+    record = records.get(coordinate)
+    is_it = record is not None and _is_it(record, file)
+    return not is_it and is_unlike(records.base(coordinate), file.text)
 
 
 def seems_to_be(record: Record, base: str, file: File) -> bool:
