@@ -2,7 +2,7 @@
 path, before anything that appeared is taken for new.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from phextsync.files.absences import Absences
 from phextsync.files.directory import Directory
@@ -55,17 +55,30 @@ class Missing:
         strangers = [path for path in (*unknown, *new) if not self._scope.is_left_alone(path)]
         if self._absences.missing:
             unknown.update(dict.fromkeys(new))
-        held = {c: r for c in known if (r := self._followed(c)) is not None}
-        held = {c: r for c, r in held.items() if not self._absences.is_missing(c)}
+        held = {
+            c: record
+            for c in known
+            if (record := self._followed(c)) is not None and not self._absences.is_missing(c)
+        }
         marks = {record.path: record.mark for record in held.values()}
         changed = await self._run(self._directory.changed, marks) if marks else []
-        if not changed:
+        there = await self._files(changed)
+        others = {
+            c: file
+            for c, record in held.items()
+            if (file := there.get(record.path)) is not None and is_another(self._records, c, file)
+        }
+        if not others:
             return
-        found = await self._run(self._directory.read, [*changed, *strangers])
-        files = {path: file for path in strangers if isinstance(file := found[path], File)}
-        for coordinate in displaced(self._records, self._absences, held, found, files, now):
+        files = await self._files(strangers)
+        for coordinate in displaced(self._records, self._absences, others, files, now):
             self._absences.displace(coordinate, now)
             unknown.update(dict.fromkeys([held[coordinate].path, *new]))
+
+    async def _files(self, paths: Collection[str]) -> dict[str, File]:
+        """Read what lies at paths, as far as that are files."""
+        found = await self._run(self._directory.read, paths) if paths else {}
+        return {path: file for path, file in found.items() if isinstance(file, File)}
 
     def has_just_come(self, path: str, coordinate: Coordinate | None, found: Found) -> bool:
         """Whether what is found at a path, which belongs to a scroll or to none, is another file

@@ -11,7 +11,7 @@ from typing import Final
 
 from phextsync.edits import likeness
 from phextsync.files.absences import Absences
-from phextsync.files.reading import LIKE, File, Found, is_unlike
+from phextsync.files.reading import LIKE, File, is_unlike
 from phextsync.files.records import Guise, Record, Records, digest_of
 from phextsync.index import Coordinate
 
@@ -103,29 +103,22 @@ class GoneFiles:
 def displaced(
     records: Records,
     absences: Absences,
-    held: Mapping[Coordinate, Record],
-    found: Mapping[str, Found],
+    others: Mapping[Coordinate, File],
     strangers: Mapping[str, File],
     now: float,
 ) -> list[Coordinate]:
-    """Return which of the files that this machine has had have another at their path now that is
-    not like them, and seem to be among `strangers`, or at the path of another such file: several
-    may have changed places. One that was seen elsewhere and left that path too is looked for as
-    long as it could come back."""
-    others = {
-        coordinate: file
-        for coordinate, record in held.items()
-        if isinstance(file := found.get(record.path), File)
-        and is_another(records, coordinate, file)
-    }
-    paths = {held[coordinate].path: file for coordinate, file in others.items()}
+    """Return which of the files that have `others` at their path now seem to be among `strangers`,
+    or at the path of another such file: several may have changed places. One that was seen
+    elsewhere and left that path too is looked for as long as it could come back."""
+    held = {c: record for c in others if (record := records.get(c)) is not None}
+    paths = {record.path: others[c] for c, record in held.items()}
     lie_at: dict[Coordinate, set[str] | None] = {}  # None: it is looked for
-    for coordinate in others:
+    for coordinate, record in held.items():
         guise = absences.guise(coordinate)
         if guise is not None and not absences.is_due(coordinate, now):
             lie_at[coordinate] = None
             continue
-        record, base = held[coordinate], records.base(coordinate)
+        base = records.base(coordinate)
         lie_at[coordinate] = {
             path
             for path, other in [
