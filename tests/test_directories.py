@@ -372,7 +372,7 @@ def test_what_a_data_folder_has_bound_that_is_gone_is_bound_when_its_marker_is(
     moved = BindingStore(tmp_path / "moved")
     directory = Directory(OsFileSystem(bound.directory), moved.marker_of(bound))
     assert directory.root.check()
-    directory.root.claim()
+    directory.root.tell_run("")
     with pytest.raises(DirectoryError, match=f"{tmp_path / 'moved'} has bound"):
         other.bind(bound)
     for marker in (Marker(bound.token), Marker(bound.token, "/no/where")):

@@ -84,16 +84,9 @@ class Root:
         if not self.is_same():
             raise DirectoryError(ELSEWHERE)
 
-    def claim(self) -> None:
-        """Let the marker of the directory that was checked say where its data folder is by now."""
-        with suppress(OSError):  # it cannot be said where nothing can be written
-            found = self._read_marker()
-            if found.token == self._marker.token and found.folder != self._marker.folder:
-                self._mark()
-
     def tell_run(self, run: str) -> None:
-        """Let the marker say which run of a node changes the directory. OSError when it cannot;
-        DirectoryError when another directory lies there."""
+        """Let the marker say which run of a node changes the directory, and where its data folder
+        is by now. OSError when it cannot; DirectoryError when another directory lies there."""
         self.confirm()
         if self._read_marker().token == self._marker.token:
             self.run = run

@@ -271,7 +271,6 @@ class _Service:
                 self._rescans.begin()
                 await binding.start(now, self._bound.confirmed_ns)
                 self.binding = binding
-                await _in_thread(directory.root.claim)
                 self._rescans.ask(now + _FIRST_RESCAN_S)
             elif now >= self._rescans.due:
                 self._rescans.begin()
