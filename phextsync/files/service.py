@@ -297,10 +297,11 @@ class _Service:
     ) -> Binding:
         bound, node = self._bound, self._node
         number = bytes.fromhex(bound.id)
-        records = Records(node.replicas, number)
-        for coordinate, (record, text) in self._store.old_records(bound).items():
-            if records.get(coordinate) is None:
-                records.keep(coordinate, record, text)
+        if old := self._store.old_records(bound):
+            records = Records(node.replicas, number)
+            for coordinate, (record, text) in old.items():
+                if records.get(coordinate) is None:
+                    records.keep(coordinate, record, text)
         return Binding(
             node.replicas,
             bound.phext,
