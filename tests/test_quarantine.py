@@ -6,13 +6,22 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from random import Random
 from typing import Final
 
 import pytest
 
-from phextsync.control.quarantine import QUARANTINED, WAITING, Quarantined, read_rules
-from phextsync.errors import PermissionDeniedError
+from phextsync.control.quarantine import (
+    HELD_MAX,
+    QUARANTINE,
+    QUARANTINED,
+    WAITING,
+    Quarantined,
+    place_of,
+    read_rules,
+)
+from phextsync.errors import PermissionDeniedError, PhextsyncError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import Node
 from phextsync.replica.changes import writing_as
@@ -227,6 +236,49 @@ def test_lines_that_cannot_be_read_do_not_count() -> None:
     ]
     assert rules.clocks == {_AT: {7: 5}}
     assert read_rules(rules.to_text()) == rules
+
+
+def test_rules_of_a_peer_that_cannot_be_end_no_node_and_make_no_phext() -> None:
+    async def body(mesh: MemoryMesh) -> None:
+        a, b = mesh.node(0), mesh.node(1)
+        evil = Writer(a.replicas.node_id, "evil")
+        hold = f"{evil.node.hex()}/{evil.label}\n"
+        ranges = [
+            CoordinateRange.of(Coordinate(*[1] * 7, 1 + i // 999, 1 + i % 999)) for i in range(1200)
+        ]
+        rules = b.replicas.open(QUARANTINE)
+        for name in ("", "a/b", ".clients", "absent"):
+            rules[place_of(name)] = f"phext {name}\nhold * {hold}"
+        rules[place_of("many")] = "phext many\n" + "".join(f"hold {each} {hold}" for each in ranges)
+        before = [node.replicas.names() for node in (a, b)]
+        await mesh.run_until(4)
+        _hold(b, evil)
+        await mesh.run_until(5)
+        assert [node.replicas.names() for node in (a, b)] == [[".clients", QUARANTINE, PHEXT]] * 2
+        with writing_as("evil"):
+            for name in (PHEXT, "absent"):
+                a.replicas.open(name)[_AT] = "evil\n"
+        await mesh.run_until(7)
+        for name, node in product((PHEXT, "absent"), (a, b)):
+            assert _AT not in node.replicas.open(name)
+        (row,) = await _waiting(b, evil)
+        assert row.restored == 5
+
+    _run(body)
+
+
+def test_another_range_than_the_rules_have_room_for_is_refused() -> None:
+    async def body(mesh: MemoryMesh) -> None:
+        node, evil = mesh.node(0), Writer(mesh.node(0).replicas.node_id, "evil")
+        for series in range(1, HELD_MAX + 1):
+            _hold(node, evil, "all", f"1.1.{series}/1.1.1/1.1.1")
+        _hold(node, evil, "all", "1.1.1/1.1.1/1.1.1")
+        with pytest.raises(PhextsyncError, match=f"at most {HELD_MAX} ranges .*: take a wider one"):
+            _hold(node, evil, "all", "1.1.999/1.1.1/1.1.1")
+        _hold(node, evil, "end", "1.1.1/1.1.1/1.1.1")
+        _hold(node, evil, "all", "1.1.999/1.1.1/1.1.1")
+
+    _run(body)
 
 
 # -- many edits ----------------------------------------------------------------------------

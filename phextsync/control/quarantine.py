@@ -24,6 +24,7 @@ from phextsync.crdt import client_clocks
 from phextsync.errors import CoordinateError, PermissionDeniedError, PhextsyncError, ProtocolError
 from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
 from phextsync.inserts import IdSet
+from phextsync.phext_names import is_phext_name, is_reserved
 from phextsync.prefixes import numbers_of
 from phextsync.replica.changes import is_stamp
 from phextsync.replica.replicas import ReplicaSet
@@ -33,6 +34,8 @@ QUARANTINE: Final = ".quarantine"
 
 LINES_MAX: Final = 20_000
 """Lines of a scroll that count: so many scrolls of a writer may stand in a range."""
+HELD_MAX: Final = 256
+"""Ranges in which somebody's work waits, in one phext; more do not count."""
 KEPT_MS: Final = 90 * 86_400_000
 """For so long what is taken is kept where no history was."""
 
@@ -83,7 +86,7 @@ def read_rules(text: str) -> Rules:
             match line.split(" ", 2), line.split(" "):
                 case ["phext", *name], _:
                     rules.phext = min(rules.phext or " ".join(name), " ".join(name))
-                case ["hold", range_, who], _:
+                case ["hold", range_, who], _ if len(rules.held) < HELD_MAX:
                     rules.held[Quarantined(CoordinateRange.parse(range_), _writer(who))] = None
                 case _, ["stands", place, client, clock]:
                     clocks = rules.clocks.setdefault(Coordinate.parse(place), {})
@@ -97,17 +100,18 @@ def rules_of(replicas: ReplicaSet, phext: str) -> Rules:
     """Return whose work waits where in a phext."""
     rules = Rules(phext)
     if QUARANTINE in replicas.names():
-        rules = read_rules(replicas.open(QUARANTINE).read(_place(phext)))
+        rules = read_rules(replicas.open(QUARANTINE).read(place_of(phext)))
     return rules if rules.phext == phext else Rules(phext)
 
 
 def all_rules(replicas: ReplicaSet) -> Iterator[Rules]:
-    """Iterate over the rules of each phext that has some."""
+    """Iterate over the rules of each phext of users that has some, also of those not here."""
     if QUARANTINE in replicas.names():
         replica = replicas.open(QUARANTINE)
         for place in [*replica.coordinates()]:
             rules = read_rules(replica.read(place))
-            if rules.held and place == _place(rules.phext):
+            is_of_users = is_phext_name(rules.phext) and not is_reserved(rules.phext)
+            if rules.held and is_of_users and place == place_of(rules.phext):
                 yield rules
 
 
@@ -127,6 +131,11 @@ def change(
             if all(other.writer != by for other in rules.held):
                 _forget(replicas, rules, by)
         case "new" | "all":
+            if held not in rules.held and len(rules.held) == HELD_MAX:
+                raise PhextsyncError(
+                    f"expected at most {HELD_MAX} ranges of a phext in which somebody's work "
+                    "waits: take a wider one in place of several, or end what waits no more"
+                )
             rules.held[held] = None
             if how == "new":
                 _note(replicas, phext, rules, held)
@@ -139,7 +148,7 @@ def change(
             "take a narrower range, or let wait what stands too"
         )
     if text != before:
-        replicas.open(QUARANTINE).edit(_place(phext), text)
+        replicas.open(QUARANTINE).edit(place_of(phext), text)
 
 
 def check_may_accept(replicas: ReplicaSet, phext: str, place: Coordinate, label: str) -> None:
@@ -187,7 +196,8 @@ def clocks_of(
             yield client, clock
 
 
-def _place(phext: str) -> Coordinate:
+def place_of(phext: str) -> Coordinate:
+    """Return where the rules of a phext are."""
     digest = blake2b(phext.encode(), digest_size=18, person=b"quarantine").digest()
     return Coordinate(*numbers_of(digest))
 

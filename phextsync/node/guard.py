@@ -25,7 +25,7 @@ from phextsync.control.quarantine import (
     clocks_of,
 )
 from phextsync.errors import StoreFullError
-from phextsync.index import EMPTY_VERSION, Coordinate
+from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
 from phextsync.replica.changes import ChangeFeed, writing_as
 from phextsync.replica.clients import CLIENTS
 from phextsync.replica.listener import NewUpdate, ReplicaListener
@@ -52,25 +52,27 @@ class Guard:
         self._rules: dict[str, Rules] = {}
         self._since_ms: dict[tuple[str, Quarantined], int] = {}
         self._feeds: dict[str, ChangeFeed] = {}
+        self._followed = {QUARANTINE}  # as soon as they are here
         self._early_ms = _BEFORE_MS if QUARANTINE in replicas.names() else 0
         self._put_back: dict[tuple[str, Coordinate], None] = {}  # since the last look
-        replicas.listen(ReplicaListener(on_open=self._opened, on_update=self._updated))
-        if QUARANTINE in replicas.names():
-            self._opened(QUARANTINE)
-
-    def _opened(self, phext: str) -> None:
-        if phext == QUARANTINE and phext not in self._feeds:
+        replicas.listen(ReplicaListener(on_open=self._follow, on_update=self._updated))
+        if self._early_ms:
             self._follow(QUARANTINE)
-            self._feeds[QUARANTINE].miss()
+
+    def _follow(self, phext: str) -> None:
+        """Hear of what changes in a phext that is here, if it matters."""
+        if phext not in self._followed:
+            return
+        replica = self._replicas.phext(phext)
+        if phext not in self._feeds:  # opening it comes here, too
+            feed = self._feeds[phext] = replica.feed()
+            feed.on_ready = self._ready.set
+            feed.miss()
 
     def _updated(self, new: NewUpdate) -> None:
         if puts_back(new.entry.update):
             self._put_back[new.phext, new.coordinate] = None
             self._ready.set()
-
-    def _follow(self, phext: str) -> None:
-        feed = self._feeds[phext] = self._replicas.open(phext).feed()
-        feed.on_ready = self._ready.set
 
     async def run(self) -> None:
         """Take what waits until cancelled."""
@@ -78,8 +80,10 @@ class Guard:
         while True:
             with trio.move_on_after(RETRY_S if again else math.inf):
                 await self._ready.take()
-            due, again = sorted({*again, *self._due()}), set()
-            for phext, place in due:
+            due, again = again, set()
+            with self._boundary.around("looking for whose work waits"):
+                due.update(self._due())
+            for phext, place in sorted(due):
                 with self._boundary.around(f"taking back at {phext} {place}") as outcome:
                     await self._look(phext, place)
                 if isinstance(outcome.error, StoreFullError):
@@ -94,13 +98,16 @@ class Guard:
         yield from put_back
         is_everywhere = QUARANTINE in self._feeds and self._changed(QUARANTINE) != []
         if is_everywhere:
-            with self._boundary.around("reading whose work waits"):
-                self._read()
+            self._read()
         is_everywhere |= CLIENTS in self._feeds and self._is_somebody_known()
         for phext, rules in self._rules.items():
+            if phext not in self._feeds:
+                continue  # it is not here
             places = self._changed(phext)
             if places is None or is_everywhere:
                 ranges = {held.range for held in rules.held}
+                with self._boundary.around(f"keeping the history of what waits in {phext}"):
+                    self._keep(phext, ranges)
                 replica = self._replicas.open(phext)
                 places = [place for range_ in ranges for place in replica.coordinates(range_)]
             for place in places:
@@ -130,17 +137,17 @@ class Guard:
         for phext, rules in self._rules.items():
             for held in rules.held:
                 self._since_ms[phext, held] = before.get((phext, held), now_ms)
-                self._keep(phext, held)
-        followed = {QUARANTINE, *self._rules} | ({CLIENTS} if self._rules else set())
-        for phext in {*self._feeds} - followed:
+        self._followed = {QUARANTINE, *self._rules} | ({CLIENTS} if self._rules else set())
+        for phext in {*self._feeds} - self._followed:
             self._feeds.pop(phext).close()
-        for phext in sorted(followed - {*self._feeds}):
+        for phext in sorted(self._followed.intersection(self._replicas.names())):
             self._follow(phext)
 
-    def _keep(self, phext: str, held: Quarantined) -> None:
-        """Keep the history of a range where something waits, if nobody said how long."""
+    def _keep(self, phext: str, ranges: set[CoordinateRange]) -> None:
+        """Keep the history of ranges where something waits, if nobody said how long."""
         if not self._replicas.history_settings()[0].kept_ms:
-            self._replicas.keep_history(KEPT_MS, phext, held.range, unless_set=True)
+            for range_ in ranges:
+                self._replicas.keep_history(KEPT_MS, phext, range_, unless_set=True)
 
     # -- taking ----------------------------------------------------------------------------
 
