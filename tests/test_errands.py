@@ -3,6 +3,7 @@ it, and leaves those that do not."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import product
 
 from phextsync.control import placing
 from phextsync.index import EVERYTHING, Coordinate
@@ -129,3 +130,31 @@ def test_one_that_comes_to_hold_ranges_takes_a_few_at_a_time_from_holders_beyond
         assert all(5 in _having(mesh, place) for place in _PLACES)
 
     mesh.run(body)
+
+
+def test_what_a_node_wrote_of_what_others_hold_comes_to_them_beyond_its_links() -> None:
+    mesh = MemoryMesh(5, _COUNT, links_max=_LINKS_MAX)
+
+    async def body() -> None:
+        await _place(mesh)
+        await mesh.run_until(mesh.now + _LEAVES_S + 15)
+        number, place = next(_far(mesh))
+        node = mesh.node(number)
+        node.replicas.guests.admit((PHEXT, place))  # no holder could be reached
+        node.phext(PHEXT).append(place, "from afar\n")
+        await mesh.run_until(mesh.now + 15)
+        assert not node.replicas.guests.unsent
+        assert all(
+            "from afar" in mesh.node(other).phext(PHEXT)[place] for other in _holders(mesh, place)
+        )
+
+    mesh.run(body)
+
+
+def _far(mesh: MemoryMesh) -> Iterator[tuple[int, Coordinate]]:
+    """Iterate over the nodes and places of which no holder is linked with the node."""
+    for number, place in product(range(_COUNT), _PLACES):
+        holders = _holders(mesh, place)
+        node_ids = {mesh.node(holder).core.node_id for holder in holders}
+        if number not in holders and not node_ids & mesh.node(number).links.admitted():
+            yield number, place

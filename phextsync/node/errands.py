@@ -4,13 +4,14 @@ clock.
 Where there are more nodes than links, those that hold a range may have no way to each other over
 others that hold it. So a node links with those that what is new in a range has not come to, and
 with enough of those that are to keep a range that it gives up, all of them at once: only then it
-hears that they have it. A few ranges at a time; those wait that nothing came of.
+hears that they have it. And what it wrote of a range that it does not hold may have found no holder
+that was linked. A few ranges at a time; those wait that nothing came of.
 """
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final, TypeAlias
 
-from phextsync.index import CoordinateRange
+from phextsync.index import EVERYTHING, CoordinateRange
 from phextsync.placement.holders import Placement
 from phextsync.sync.link import Link
 from phextsync.sync.synchronizer import Synchronizer
@@ -74,6 +75,14 @@ class Errands:
                     yield (phext, range_), others
             for range_ in (piece for part in hold.firm for piece in placement.ranges(part)):
                 yield (phext, range_), self._lacking(placement, range_, links, told)
+            yield from self._unsent(placement)
+
+    def _unsent(self, placement: Placement) -> Iterator[tuple[_Piece, list[bytes]]]:
+        """Iterate over the ranges of which edits are here that no holder has, with the holders."""
+        phext = placement.policy.phext
+        for at in self._replicas.guests.unsent_within(phext, EVERYTHING):
+            range_ = next(placement.ranges(CoordinateRange(at, None)))
+            yield (phext, range_), self._others(placement, range_)
 
     def _others(self, placement: Placement, range_: CoordinateRange) -> list[bytes]:
         own = self._core.node_id
