@@ -7,6 +7,7 @@ from random import Random
 from typing import Final
 
 import pytest
+import trio
 
 from phextsync.crdt import Scroll
 from phextsync.index import Coordinate
@@ -68,22 +69,9 @@ async def _healed(mesh: MemoryMesh) -> None:
 
 def test_what_is_put_back_from_two_times_stands_once() -> None:
     async def body(mesh: MemoryMesh) -> None:
-        a, b, c = (mesh.node(i) for i in range(3))
-        b.phext(PHEXT)[_AT] = "milk\neggs\n"
-        await mesh.run_until(2)
-        a.phext(PHEXT)[_AT] = "milk\nold of a\neggs\n"
-        await mesh.run_until(4)
-        since_ms = _now_ms(a)
-        await mesh.run_until(5)
-        a.phext(PHEXT)[_AT] = "evil\n"
-        await mesh.run_until(6)
-        mesh.apply(_APART)
-        by = Writer(a.replicas.node_id)
-        _take_back(b, by)
-        _take_back(c, by, since_ms)
+        await _put_back_apart(mesh)
         await _healed(mesh)
-        (text,) = _texts(mesh)
-        assert Counter(text.split()) == Counter(["milk", "old", "of", "a", "eggs"])
+        _check_once(mesh)
 
     _run(body)
 
@@ -139,6 +127,67 @@ def test_what_a_guard_and_a_person_put_back_stands_once() -> None:
         assert (words["milk"], words["eggs"], max(words.values())) == (1, 1, 1)
 
     _run(body)
+
+
+def test_what_was_put_back_twice_before_all_ended_stands_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def body(mesh: MemoryMesh) -> None:
+        await _put_back_apart(mesh)
+        with monkeypatch.context() as patched:
+            patched.setattr("phextsync.node.guard._looked", _never)
+            await _healed(mesh)
+            assert [text.count("milk") for text in _texts(mesh)] == [2]
+            for number in range(3):
+                mesh.apply(Crash(number))
+            await mesh.run_until(mesh.now + 1)
+        for number in range(3):
+            mesh.apply(Restart(number))
+        await mesh.run_until(mesh.now + 10)
+        _check_once(mesh)
+
+    _run(body)
+
+
+def test_what_was_looked_at_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(mesh: MemoryMesh) -> None:
+        await _put_back_apart(mesh)
+        await _healed(mesh)
+        _check_once(mesh)
+        monkeypatch.setattr("phextsync.node.guard.take_doubles", pytest.fail)
+        for number in range(3):
+            mesh.apply(Restart(number))
+        await mesh.run_until(mesh.now + 10)
+        _check_once(mesh)
+
+    _run(body)
+
+
+async def _put_back_apart(mesh: MemoryMesh) -> None:
+    """Let two machines, cut apart, put back the same from two times."""
+    a, b, c = (mesh.node(i) for i in range(3))
+    b.phext(PHEXT)[_AT] = "milk\neggs\n"
+    await mesh.run_until(2)
+    a.phext(PHEXT)[_AT] = "milk\nold of a\neggs\n"
+    await mesh.run_until(4)
+    since_ms = _now_ms(a)
+    await mesh.run_until(5)
+    a.phext(PHEXT)[_AT] = "evil\n"
+    await mesh.run_until(6)
+    mesh.apply(_APART)
+    by = Writer(a.replicas.node_id)
+    _take_back(b, by)
+    _take_back(c, by, since_ms)
+
+
+def _check_once(mesh: MemoryMesh) -> None:
+    (text,) = _texts(mesh)
+    assert Counter(text.split()) == Counter(["milk", "old", "of", "a", "eggs"])
+
+
+async def _never(*_: object) -> None:
+    """Look at nothing, as a guard that is about to."""
+    await trio.sleep_forever()
 
 
 class _Trial:

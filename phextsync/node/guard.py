@@ -29,6 +29,7 @@ from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange
 from phextsync.replica.changes import ChangeFeed, writing_as
 from phextsync.replica.clients import CLIENTS
 from phextsync.replica.listener import NewUpdate, ReplicaListener
+from phextsync.replica.noted_scrolls import NotedScrolls
 from phextsync.replica.put_back import puts_back, take_doubles
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.replica.taking_back import GUARD, Writer
@@ -39,11 +40,13 @@ T = TypeVar("T")
 RETRY_S: Final = 1.0
 _BEFORE_MS: Final = 60_000  # of the last run, in which it may have been killed before it was done
 _LARGE_BYTES: Final = 256 << 10  # of a past that is looked through in a thread
+_NOTES: Final = b"p"
 
 
 class Guard:
     """Looks at what changes where somebody's work waits, and where text is put back. Costs nothing
-    elsewhere."""
+    elsewhere. A note, in the batch of the text, says what was put back and not looked at yet: if
+    the node ends before, it looks when it starts again."""
 
     def __init__(self, replicas: ReplicaSet, boundary: Boundary) -> None:
         self._replicas = replicas
@@ -54,8 +57,11 @@ class Guard:
         self._feeds: dict[str, ChangeFeed] = {}
         self._followed = {QUARANTINE}  # as soon as they are here
         self._early_ms = _BEFORE_MS if QUARANTINE in replicas.names() else 0
-        self._put_back: dict[tuple[str, Coordinate], None] = {}  # since the last look
+        self._unseen = NotedScrolls(replicas.durability, _NOTES)  # where text was put back
+        self._put_back = dict(self._unseen.all)  # since the last look
         replicas.listen(ReplicaListener(on_open=self._follow, on_update=self._updated))
+        if self._put_back:
+            self._ready.set()
         if self._early_ms:
             self._follow(QUARANTINE)
 
@@ -72,6 +78,7 @@ class Guard:
     def _updated(self, new: NewUpdate) -> None:
         if puts_back(new.entry.update):
             self._put_back[new.phext, new.coordinate] = None
+            self._unseen.add((new.phext, new.coordinate))
             self._ready.set()
 
     async def run(self) -> None:
@@ -86,6 +93,8 @@ class Guard:
             for phext, place in sorted(due):
                 with self._boundary.around(f"taking back at {phext} {place}") as outcome:
                     await self._look(phext, place)
+                    if (phext, place) not in self._put_back:  # meanwhile
+                        self._unseen.discard((phext, place))
                 if isinstance(outcome.error, StoreFullError):
                     again.add((phext, place))
                 await trio.lowlevel.checkpoint()

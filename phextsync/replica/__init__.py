@@ -17,6 +17,7 @@ What all replicas of a node share:
 * `history_keeper`: which of the past is kept, and for how long
 * `staged`: values by key on their way to the store
 * `durability`: which changes a batch takes, and what became of it; when: `node.committing`
+* `noted_scrolls`: sets of scrolls that a node still knows when it starts again
 * `guests`: which scrolls are here that are not held
 * `holding`: what of each phext is held, and what becomes of the rest
 * `budget`: how much memory open scrolls may take

@@ -10,24 +10,22 @@ batch of the edit, so that a node that starts again knows it. Nothing that is un
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange, contains, covers
 from phextsync.ranges import Ranges
 from phextsync.replica.durability import Durability
+from phextsync.replica.noted_scrolls import NotedScroll as _Scroll
+from phextsync.replica.noted_scrolls import NotedScrolls
 
 GUESTS_MAX: Final = 4096
 GUEST_BYTES_MAX: Final = 64 << 20
 
-_KEY: Final = b"g"
-_KEY_BYTES: Final = 12
-_UNSENT: Final = b"\x01"
+_NOTES: Final = b"g"
 _GUEST_BYTES: Final = 512  # what a guest takes besides its text
 _SHOWN_MAX: Final = 4 * GUESTS_MAX
 _SHOWN_BYTES_MAX: Final = 1024  # of a version that is remembered
 _ROOM: Final = 16  # as one of so many parts goes at a time, each time a client id with it
-
-_Scroll: TypeAlias = tuple[str, Coordinate]
 
 
 @dataclass(slots=True)
@@ -45,20 +43,16 @@ class Guests:
     def __init__(self, durability: Durability) -> None:
         self.count_max = GUESTS_MAX
         self.bytes_max = GUEST_BYTES_MAX
-        self._durability = durability
         self._bytes = 0
         self._guests: OrderedDict[_Scroll, _Guest] = OrderedDict()
         self.here: Mapping[_Scroll, object] = self._guests
         """The scrolls that are guests. Each update asks for them, so it is no property."""
-        self._unsent: dict[_Scroll, None] = {}
-        self.unsent: Mapping[_Scroll, None] = self._unsent
+        self._unsent = NotedScrolls(durability, _NOTES)
+        self.unsent: Mapping[_Scroll, None] = self._unsent.all
         """The guests with edits that no holder is known to have on its disk."""
         self._shown: OrderedDict[_Scroll, bytes] = OrderedDict()  # versions of some that left
-        for key, _ in durability.notes(_KEY):
-            phext, at = key[len(_KEY) : -_KEY_BYTES], key[-_KEY_BYTES:]
-            scroll = phext.decode(), Coordinate.from_key(at)
+        for scroll in self.unsent:
             self.admit(scroll)
-            self._unsent[scroll] = None
 
     def __bool__(self) -> bool:
         return bool(self._guests)
@@ -137,7 +131,7 @@ class Guests:
         for scroll, guest in (*self._guests.items(), *self._guests.items()):
             if count <= count_goal and size <= bytes_goal:
                 break
-            is_bound = scroll in self._unsent or scroll in leaving
+            is_bound = scroll in self.unsent or scroll in leaving
             if not is_bound and may_leave(scroll):
                 leaving[scroll] = None
                 count -= 1
@@ -165,15 +159,12 @@ class Guests:
 
     def edited(self, scroll: _Scroll) -> None:
         """This node has written to a scroll: if it is a guest, a holder is to have that."""
-        if scroll in self._guests and scroll not in self._unsent:
-            self._unsent[scroll] = None
-            self._durability.note(_note_key(scroll), _UNSENT)
+        if scroll in self._guests:
+            self._unsent.add(scroll)
 
     def sent(self, scroll: _Scroll) -> None:
         """A holder has all edits of a guest on its disk, or this node is a holder itself now."""
-        if scroll in self._unsent:
-            del self._unsent[scroll]
-            self._durability.note(_note_key(scroll), b"")
+        self._unsent.discard(scroll)
 
     def within(self, phext: str, range_: CoordinateRange) -> list[Coordinate]:
         """Return the guests of a range, in order."""
@@ -181,7 +172,7 @@ class Guests:
 
     def unsent_within(self, phext: str, range_: CoordinateRange) -> list[Coordinate]:
         """Return where in a range there are unsent edits, in order."""
-        return sorted(at for name, at in self._unsent if name == phext and at in range_)
+        return sorted(at for name, at in self.unsent if name == phext and at in range_)
 
 
 def without_guests(
@@ -189,7 +180,3 @@ def without_guests(
 ) -> Iterable[Coordinate]:
     """Return the coordinates that are those of no guest."""
     return (at for at in coordinates if (phext, at) not in guests) if guests else coordinates
-
-
-def _note_key(scroll: _Scroll) -> bytes:
-    return _KEY + scroll[0].encode() + scroll[1].key
