@@ -225,16 +225,19 @@ async def _serve(node: Node, run: _Run, supervisor: Supervisor) -> None:
     """Serve what is to be served, and say what is, until cancelled."""
     if run.index:
         node.searcher.start()
+    keep_running = node.boundary.keep_running
     async with trio.open_nursery() as nursery:
         nursery.start_soon(service.serve, node)
         nursery.start_soon(Voters(node).run)
         doors = await open_doors(node, run.doors, nursery)
-        nursery.start_soon(supervisor.serve, partial(_state, node))
+        state = partial(supervisor.serve, partial(_state, node))
+        nursery.start_soon(keep_running, "telling the service manager", state)
         if not run.is_quiet:
             await _tell([*_addresses(node, run.host), *doors, *_bindings(run.folder)])
-            nursery.start_soon(_tell_peers, node)
+            nursery.start_soon(keep_running, "telling of peers", partial(_tell_peers, node))
             if is_terminal():
-                nursery.start_soon(_show_progress, node)
+                progress = partial(_show_progress, node)
+                nursery.start_soon(keep_running, "showing progress", progress)
         await trio.sleep_forever()
 
 

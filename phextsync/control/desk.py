@@ -300,7 +300,8 @@ class Desk:
         """Drop the receipts of processes that did not come over from the last owner."""
         await trio.sleep(_RETURN_S)
         for client in sorted(self._awaited):
-            self.left(client)
+            with self.boundary.around("forgetting a process that did not come back"):
+                self.left(client)
         self._awaited.clear()
 
 

@@ -101,12 +101,10 @@ class Directories:
         state: tuple[int, ...] | None = None
         async with trio.open_nursery() as nursery:
             while True:
-                if (now := await _in_thread(self.store.state)) != state or state is None:
-                    try:
+                with _boundary.around("reading what is bound"):
+                    if (now := await _in_thread(self.store.state)) != state or state is None:
                         self._follow(nursery, await _in_thread(self.store.bindings))
                         state = now
-                    except StoreError as error:
-                        _log.warning("%s; tried again", error)
                 if not self._has_begun:
                     self._has_begun = True
                     nursery.start_soon(self._let_meet, [row[2] for row in self._running.values()])

@@ -103,11 +103,13 @@ class Acquaintances:
         connected: Callable[[], set[bytes]],
         present: Callable[[], Iterable[PeerPresence]],
     ) -> None:
-        """Note from time to time who is here: a node that is killed knows it afterwards."""
+        """Note from time to time who is here, and keep what is new of whom this node has met: one
+        that is killed knows it afterwards."""
         if now - self._seen_noted >= _SEEN_AGAIN_S:
             self._seen_noted = now
             for peer_id in sorted(connected() | {peer.node_id for peer in present()}):
                 self.see(peer_id)
+        self.remembered.save_if_changed()
 
     def lose(self, event: PeerLost) -> None:
         """The link with a peer has ended."""

@@ -65,14 +65,17 @@ class Answering:
     async def _answer_all(self, link: int) -> None:
         while self._asked[link]:
             async with self._turn():
-                asked = self._asked[link][0]
-                if link in self._core.links:
-                    answer = await self._answer(asked)
-                    self._links.promptly(
-                        partial(self._core.elsewhere.tell, trio.current_time(), link, asked, answer)
-                    )
+                with self._boundary.around("answering a peer"):
+                    await self._answer_one(link, self._asked[link][0])
                 self._asked[link].popleft()
         del self._asked[link], self._begun[link]
+
+    async def _answer_one(self, link: int, asked: Ask) -> None:
+        if link in self._core.links:
+            answer = await self._answer(asked)
+            self._links.promptly(
+                partial(self._core.elsewhere.tell, trio.current_time(), link, asked, answer)
+            )
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

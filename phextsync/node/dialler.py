@@ -132,16 +132,21 @@ class Dialler:
             await self._links.gate.passed()
             while True:
                 await trio.sleep(target.place * _NEXT_PLACE_S)
-                has_turn = self._wants(target) and self._may_dial(target.peer_id)
-                if has_turn:
-                    with self._boundary.around(f"dialling {target.address}") as outcome:
-                        await self._dial_once(target)
-                    if outcome.error is not None:
-                        _note_failure(target, one_line(outcome.error))
+                with self._boundary.around(f"dialling {target.address}") as outcome:
+                    rest_s = await self._dial_in_turn(target)
+                if outcome.error is not None:
+                    _note_failure(target, one_line(outcome.error))
+                    rest_s = target.backoff_s
                 target.wake = trio.Event()
-                rest_s = self._rest_s(target, has_had_turn=has_turn)
                 with trio.move_on_after(rest_s * (0.5 + self._random.random())):
                     await target.wake.wait()
+
+    async def _dial_in_turn(self, target: _Target) -> float:
+        """Dial if it is time to; return after how long to look again."""
+        has_turn = self._wants(target) and self._may_dial(target.peer_id)
+        if has_turn:
+            await self._dial_once(target)
+        return self._rest_s(target, has_had_turn=has_turn)
 
     def _rest_s(self, target: _Target, *, has_had_turn: bool) -> float:
         """Return after how long to look at an address again."""

@@ -356,7 +356,8 @@ class Node:
 
     async def stop(self) -> bool:
         """Write what is not yet durable; say whether all of it is, within seconds."""
-        self.acquaintances.remembered.save_if_changed()
+        with self.boundary.around("keeping in mind whom it has met"):
+            self.acquaintances.remembered.save_if_changed()
         return await self.committing.stop()
 
     async def _keep_time(self) -> None:
@@ -365,11 +366,11 @@ class Node:
             deadline = now + RETRY_S
             with self.boundary.around("keeping time"):
                 deadline = self.links.promptly(partial(self.core.tick, now))
-                self.drain()
-                self.acquaintances.see_again(now, self.links.connected, self.presence.peers)
-                self.acquaintances.remembered.save_if_changed()
-                self.dialler.review()
-                self.links.end_expired(self._surroundings.wall_time_s())
+            see = partial(self.acquaintances.see_again, now, self.links.connected)
+            end = partial(self.links.end_expired, self._surroundings.wall_time_s())
+            for part in (self.drain, partial(see, self.presence.peers), self.dialler.review, end):
+                with self.boundary.around("keeping in touch"):
+                    part()
             with trio.CancelScope(deadline=deadline) as self._alarm:
                 await trio.sleep_forever()
 
@@ -384,7 +385,8 @@ class Node:
         """Note and log what the core has to tell."""
         while self.core.events:
             event = self.core.events.popleft()
-            self.on_peer(event)
+            with self.boundary.around("who is told of peers"):
+                self.on_peer(event)
             match event:
                 case PeerJoined(_, peer_id, name):
                     self.acquaintances.join(peer_id, name)
