@@ -447,6 +447,45 @@ def test_a_version_beyond_ours_is_wanted_and_what_it_lacks_is_sent() -> None:
     assert [*parts.requests.waiting] == [_A]
 
 
+def _shown(parts: Parts, version: bytes) -> list[bytes]:
+    """Let a peer ask that has a version; return the versions that are shown with the answer."""
+    parts.versions.receive_want(_PHEXT, _A[1], version, b"")
+    parts.requests.waiting.clear()
+    assert isinstance(parts.outgoing.next_updates(), Updates)
+    waiting = parts.requests.waiting
+    return [each[1] for each in parts.requests.next_want().scrolls] if waiting else []
+
+
+def test_who_may_have_changed_a_scroll_apart_shows_once_what_it_answers_from() -> None:
+    parts = Parts()
+    parts.replica.append(_A[1], "one")
+    before = parts.replica.version(_A[1])
+    parts.replica.append(_A[1], "two")
+    assert _shown(parts, before) == []
+    parts.replicas.peer_versions.watch(*_A)
+    assert _shown(parts, before) == [parts.replica.version(_A[1])]
+    assert _shown(parts, before) == []
+    parts.requests.answered(_A)
+    assert _shown(parts, before) == []  # the peer's own may be in it
+    parts.versions.compared(_PHEXT)
+    assert _shown(parts, before) == [parts.replica.version(_A[1])]
+
+
+def test_what_came_since_we_asked_is_shown_with_the_answer_and_no_later_text() -> None:
+    parts = Parts()
+    parts.replica.append(_A[1], "one")
+    before = parts.replica.version(_A[1])
+    parts.requests.want(_A)
+    parts.requests.next_want()
+    assert _shown(parts, EMPTY_VERSION) == []
+    parts.replica.append(_A[1], "two")
+    answered = parts.replica.version(_A[1])
+    parts.versions.receive_want(_PHEXT, _A[1], before, b"")
+    parts.outgoing.next_updates()
+    parts.replica.append(_A[1], "three")
+    assert parts.requests.next_want().scrolls == ((_A[1], answered, b""),)
+
+
 def test_a_conflict_is_said_once_until_the_next_comparison() -> None:
     parts = Parts()
     parts.replica.append(_A[1], "text")

@@ -158,6 +158,43 @@ def test_who_answers_while_a_third_is_away_is_told_as_it_wrote(seed: int) -> Non
     notes.check()
 
 
+@pytest.mark.parametrize("seed", [14, 38, 83, 149, 161, 185])
+def test_three_that_meet_one_after_the_other_are_told_what_each_had(seed: int) -> None:
+    random = Random(seed)
+    notes = _Notes(random, 3)
+    for number in range(3):
+        notes.put(number, _changed(random, notes.text(number).splitlines()))
+    notes.pass_time(2)
+    pairs = [(0, 1), (1, 2), (0, 2)]
+    random.shuffle(pairs)
+    for pair in pairs:
+        notes.mesh.network.link(*pair)
+        notes.pass_time(random.choice([0.0, 0.2, 2.0]))
+        if random.random() < 0.5:
+            number = random.randrange(3)
+            notes.put(number, _changed(random, notes.text(number).splitlines()))
+            notes.pass_time(random.choice([0.0, 0.2, 1.0]))
+    notes.pass_time(4)
+    notes.mesh.settle()
+    assert notes.check() == sum(len(notes.told(number)) for number in range(3)) > 0
+
+
+def test_who_had_made_a_part_of_a_change_itself_is_told_what_the_others_had() -> None:
+    """They lack nothing, so they ask for nothing; what they send does not say what they had."""
+    notes = _Notes(Random(1), 3)
+    notes.put(0, "buy oat milk for two\n")
+    notes.mesh.network.link_all()
+    notes.mesh.settle()
+    notes.mesh.part()
+    notes.mesh.network.link(0, 1)
+    notes.put(1, "buy milk two\n")
+    notes.put(2, "buy oat milk two\n")
+    notes.pass_time(2)
+    notes.mesh.settle()
+    (told,) = notes.told(2)
+    assert (told.conflict.theirs, told.is_known) == ("buy milk two\n", True)
+
+
 @pytest.mark.parametrize("seed", range(16))
 def test_of_first_versions_that_were_edited_apart_is_told_what_their_users_wrote(
     seed: int,

@@ -112,7 +112,8 @@ class _Sides:
         others: list[OtherSide] = []
         told: list[bytes] = []
         for node, version in self._apart.had:
-            side = None if covers(self._apart.seen, version) else self._told(node, version)
+            is_of_others = covers(self._apart.seen, version) or self._is_passed_on(node, version)
+            side = None if is_of_others else self._told(node, version)
             if side is not None:
                 others.append(side)
                 told.append(version)
@@ -124,6 +125,18 @@ class _Sides:
             others += [] if side is None else [side]
             left = left if side is None else [each for each in left if each not in theirs]
         return Sides(tuple(others), are_all=not left)
+
+    def _is_passed_on(self, node: bytes, version: bytes) -> bool:
+        """Whether a version says no more than what was looked at and what others wrote live, which
+        came here from them too: it was told while these were on their way, and is no side."""
+        passed = [
+            extent_of(w.version)
+            for w in self._arrived
+            if w.entry.origin not in (b"", node) and covers(version, w.version)
+        ]
+        return bool(passed) and has(
+            joined((extent_of(self._apart.seen), *passed)), extent_of(version)
+        )
 
     def _told(self, node: bytes, version: bytes) -> OtherSide | None:
         """Return what a node had that told its version, None when that is not known."""
@@ -171,6 +184,8 @@ class _Sides:
             if writer in w.writers or (had is not None and covers(had, w.version))
         ]
         known += self._needed(theirs, known)
+        if had is None and any(self._apart.own not in w.writers for w in known):
+            return None  # since it met others nothing says whether it knew what we wrote
         if any(self._apart.own not in w.writers for w in self._later if w not in known):
             return None  # what a third node wrote: nothing says whether this one knew it
         base, side = self._made(known), [*known, *theirs]

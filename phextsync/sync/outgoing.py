@@ -282,6 +282,8 @@ class Outgoing:
             del scrolls[scroll]
             if scrolls is self.asked:
                 self.asked_bytes -= len(version)
+                if update:
+                    self._requests.show(scroll)
             phext = scroll[0]
             size += len(update) + _ENTRY_BYTES
             entries.append(Entry(scroll[1], update))
