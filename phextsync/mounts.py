@@ -46,6 +46,11 @@ def is_network(kind: str) -> bool:
     return _NETWORK.fullmatch(kind) is not None
 
 
+def is_memory(kind: str) -> bool:
+    """Whether a file system of a kind lies in memory: it ends with the machine."""
+    return kind in ("tmpfs", "ramfs")
+
+
 def is_shared(kind: str) -> bool:
     """Whether others may write to a file system of a kind unseen by this system: other machines, or
     the host of this virtual one."""

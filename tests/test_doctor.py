@@ -96,6 +96,7 @@ _WRONG: list[tuple[str, dict[str, object], Level, str, str]] = [
         "make room",
     ),
     ("disk", {"kind": "nfs4"}, Level.WRONG, "nfs4", "local disk"),
+    ("disk", {"kind": "tmpfs"}, Level.WRONG, "in memory", "no voter"),
     ("disk", {"free_bytes": 10 << 20}, Level.WRONG, "10.5 MB", "make room"),
     ("disk", {"free_bytes": None}, Level.UNKNOWN, "cannot tell", ""),
     ("ports", {"ports": {"links, port 7439": "in use"}}, Level.WRONG, "in use", "config.toml"),

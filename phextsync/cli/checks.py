@@ -15,7 +15,7 @@ from rich.filesize import decimal
 from phextsync.cli.common import counted
 from phextsync.control.status import Status
 from phextsync.files.status import reasons_of
-from phextsync.mounts import is_network, is_shared
+from phextsync.mounts import is_memory, is_network, is_shared
 from phextsync.sync.messages import PROTOCOL_MAJOR, PROTOCOL_MINOR
 from phextsync.trust.private_files import IDENTITY_FILE
 
@@ -137,10 +137,14 @@ _ROOM: Final = "make room, or see whether the disk is read-only; nothing is lost
 
 
 def disk(facts: Facts) -> Iterator[Finding]:
-    """Whether there is room, on a disk that LMDB can be on."""
+    """Whether there is room, on a disk that LMDB can be on and that keeps what is written."""
     if is_network(facts.kind):
         found = f"{facts.folder} lies on {facts.kind}, a file system over a network"
         advice = "move it to a local disk; a bound directory may stay where it is"
+        yield Finding("disk", Level.WRONG, found, advice)
+    elif is_memory(facts.kind):
+        found = f"{facts.folder} lies in memory ({facts.kind}), and others count it as on a disk"
+        advice = "it ends with the machine: have one copy more elsewhere, and name it no voter"
         yield Finding("disk", Level.WRONG, found, advice)
     if facts.free_bytes is None:
         yield Finding("disk", Level.UNKNOWN, f"cannot tell how much is free at {facts.folder}")

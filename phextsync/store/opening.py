@@ -158,6 +158,6 @@ def _check_local(folder: Path) -> None:
     if is_network(kind):
         raise StoreError(
             f"expected a data folder on a local disk, found {folder} on {kind}: name one with "
-            "--data, in /dev/shm if there is no disk; peers send it what they have, and bound "
-            "directories may stay where they are"
+            "--data, in /dev/shm if there is no disk, where it ends with the machine; peers send "
+            "it what they have, and bound directories may stay where they are"
         )
