@@ -7,6 +7,8 @@ import pytest
 
 from phextsync.files.absences import GRACE_S
 from phextsync.files.ignoring import IGNORE_FILE
+from phextsync.files.paths import Abilities
+from phextsync.testing.memory_disk import MemoryDisk
 from sims.machines import Machine
 from tests.test_files import Mesh, _AtCall, _place, _replace
 
@@ -222,6 +224,44 @@ def test_files_that_take_each_the_place_of_the_next_are_those_files(
         one.start()
     wanted = {"b": "".join(map(_line, (0, 1))), "c": "".join(map(_line, (10, 11)))}
     assert mesh.settle(6) == {**({"a": new} if new else {}), **wanted}
+
+
+@pytest.mark.parametrize(("file", "folder"), [("plans", "todo"), ("todo", "plans")])
+@pytest.mark.parametrize("has_exchange", [True, False])
+def test_a_file_and_a_folder_that_change_places_do_so_elsewhere(
+    file: str, folder: str, has_exchange: bool
+) -> None:
+    mesh = Mesh(2, has_exchange=has_exchange)
+    one, two = mesh.machines
+    one.disk.put(file, "the file\n")
+    one.disk.make_folders(folder)
+    one.disk.put(f"{folder}/n.md", "in the folder\n")
+    mesh.settle()
+    mesh.part()
+    two.disk.rename(file, "between.tmp")
+    two.disk.rename(folder, file)
+    two.disk.rename("between.tmp", folder)
+    mesh.pass_time(4)  # so that both names come at once
+    assert mesh.settle() == {folder: "the file\n", f"{file}/n.md": "in the folder\n"}
+    assert all(machine.is_at_rest() for machine in mesh.machines)
+
+
+@pytest.mark.parametrize("name", ["Notes", "notes"])
+def test_a_file_takes_the_name_of_its_folder_in_other_letters_where_case_does_not_count(
+    name: str,
+) -> None:
+    folding = MemoryDisk(abilities=Abilities(folds_case=True))
+    mesh = Mesh(2)
+    two = mesh.machines[1]
+    one = mesh.machines[0] = Machine(mesh.network, 0, folding)
+    one.disk.make_folders("notes")
+    one.disk.put("notes/a.md", "a line\n")
+    mesh.settle()
+    two.disk.rename("notes/a.md", "between.tmp")
+    two.disk.remove_folder("notes")
+    two.disk.rename("between.tmp", name)
+    assert mesh.settle() == {name: "a line\n"}
+    assert all(machine.is_at_rest() for machine in mesh.machines)
 
 
 def test_a_file_that_is_saved_beside_a_backup_of_it_stays_that_file(mesh: Mesh) -> None:

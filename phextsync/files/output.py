@@ -4,7 +4,7 @@ What is about to happen to a file is on the disk before it happens, so that afte
 told whether it did. What is refused leaves file, base and scroll as they are.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -17,6 +17,7 @@ from phextsync.files.directory import Directory
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.merging import Merging
 from phextsync.files.naming import Naming
+from phextsync.files.paths import folders_of
 from phextsync.files.problems import Problems
 from phextsync.files.reading import TEXT_BYTES_MAX, File, Trouble
 from phextsync.files.records import Intent, Record, Records, digest_of
@@ -237,10 +238,12 @@ class Output:
     async def _rising(self, moves: Mapping[Coordinate, tuple[File, str]]) -> set[Coordinate]:
         """Return the files that take the place of a folder which holds nothing but them."""
         rising: set[Coordinate] = set()
+        key = self._directory.abilities.key
         for coordinate, (_, path) in moves.items():
             record = self._records.get(coordinate)
-            if record is not None and record.path.startswith(f"{path}/"):
-                is_alone = await self._run(self._directory.is_alone, record.path, path)
+            if record is not None and key(record.path).startswith(f"{key(path)}/"):
+                folder = "/".join(record.path.split("/")[: path.count("/") + 1])
+                is_alone = await self._run(self._directory.is_alone, record.path, folder)
                 rising.update([coordinate] if is_alone else [])
         return rising
 
@@ -248,15 +251,18 @@ class Output:
         self, moves: Mapping[Coordinate, tuple[File, str]], rising: set[Coordinate], now: float
     ) -> dict[Coordinate, tuple[File, str]]:
         """Return where each file goes first: out of the way where it is in that of another, and
-        out of the folder whose place it takes."""
+        out of the folder whose place it, or another, takes."""
         targets: dict[Coordinate, tuple[File, str]] = {}
+        key, below = self._directory.abilities.key, self._below(moves)
         for coordinate, (file, path) in moves.items():
             if coordinate in rising:
                 folder, slash, _ = path.rpartition("/")
                 targets[coordinate] = file, f"{folder}{slash}{_MOVING}{coordinate.key.hex()}"
                 self._todo.finish(coordinate)
                 continue
-            other = self._in_the_way(path)
+            other, beside = self._in_the_way(path), ""
+            if other is None and (inside := below.get(key(path))) not in (None, coordinate):
+                other, beside = inside, path  # it may have to go below this file
             if other is None:
                 targets.setdefault(coordinate, (file, path))
                 continue
@@ -267,10 +273,18 @@ class Output:
             record = self._records.get(other)
             if record is None or other in targets or coordinate in targets:
                 continue
-            folder, slash, _ = record.path.rpartition("/")
+            if beside and self._in_the_way(moves[other][1]) is None:
+                continue  # it goes by itself
+            folder, slash, _ = (beside or record.path).rpartition("/")
             if other in moves:
                 targets[other] = moves[other][0], f"{folder}{slash}{_MOVING}{other.key.hex()}"
         return targets
+
+    def _below(self, moves: Iterable[Coordinate]) -> dict[str, Coordinate]:
+        """Return, by key of a folder, a file that lies below it and has to move."""
+        records = [(c, record) for c in moves if (record := self._records.get(c)) is not None]
+        key = self._directory.abilities.key
+        return {folder: c for c, record in records for folder in folders_of(key(record.path))}
 
     def _wait_for(self, other: Coordinate, coordinate: Coordinate, path: str, now: float) -> None:
         """Let a file stay where it is until it is settled what became of one that is gone."""

@@ -63,11 +63,11 @@ class Folders:
         return folder in self._counts
 
     def add(self, path: str) -> None:
-        for folder in _folders_of(path):
+        for folder in folders_of(path):
             self._counts[folder] = self._counts.get(folder, 0) + 1
 
     def remove(self, path: str) -> None:
-        for folder in _folders_of(path):
+        for folder in folders_of(path):
             self._counts[folder] -= 1
             if not self._counts[folder]:
                 del self._counts[folder]
@@ -135,7 +135,7 @@ class Layout:
         return (
             self._at.get(key, coordinate) == coordinate
             and key not in self._folders
-            and not any(folder in self._at for folder in _folders_of(key))
+            and not any(folder in self._at for folder in folders_of(key))
         )
 
     def _meet(self, one: str, other: str) -> bool:
@@ -180,7 +180,7 @@ def paths_of(names: Mapping[Coordinate, str], abilities: Abilities) -> dict[Coor
     """Return the path of each scroll from the names of all. O(n log n)."""
     key = abilities.key
     wanted = {c: abilities.fitting(name) for c, name in names.items()}
-    folders = {folder for path in wanted.values() for folder in _folders_of(key(path))}
+    folders = {folder for path in wanted.values() for folder in folders_of(key(path))}
     taken: set[str] = set()
     paths: dict[Coordinate, str] = {}
     order = sorted(names, key=lambda c: (names[c], c))
@@ -217,7 +217,7 @@ def _with_suffix(path: str, suffix: str, abilities: Abilities) -> str:
     return f"{folder}{slash}{part.encode()[:room].decode(errors='ignore')}{suffix}"
 
 
-def _folders_of(path: str) -> Iterator[str]:
+def folders_of(path: str) -> Iterator[str]:
     """Give the folders on the way to a path, the highest first."""
     at = path.find("/")
     while at >= 0:
