@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from benchmarks import (
     web,
 )
 from benchmarks.report import still_far
+from sims.arguments import library
 
 _BENCHMARKS = {
     "agents": agents.run,
@@ -54,7 +56,7 @@ _BENCHMARKS = {
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run one benchmark and print its report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("name", choices=sorted([*_BENCHMARKS, "report"]))
@@ -65,9 +67,9 @@ def main() -> None:
         "--check", action="store_true", help="fail when a figure is far from its band, twice"
     )
     parser.add_argument(
-        "--against", type=Path, help="of six: the folder of another version of the library"
+        "--against", type=library, help="of six: the folder of another version of the library"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.against is not None and options.name != "six":
         parser.error(f"expected --against with six, found it with {options.name}")
     if options.name == "report":

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from typing import Final
 from fuzz import corpora, sanitized
 from fuzz.loop import FILE_BYTES
 from fuzz.targets import TARGETS
+from sims.arguments import amount
 
 FINDINGS: Final = Path(__file__).parent.parent / "tests" / "vectors" / "fuzz"
 _RUNS: Final = re.compile(r"Done (\d+) runs")
@@ -40,13 +42,13 @@ class Outcome:
     log: str
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; 1 when something was found."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("name", choices=[*TARGETS, "all"])
-    parser.add_argument("--seconds", type=float, default=30, help="in all")
+    parser.add_argument("--seconds", type=amount, default=30, help="in all")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     names = list(TARGETS) if options.name == "all" else [options.name]
     if any(TARGETS[name].is_compiled for name in names):
         sanitized.build()

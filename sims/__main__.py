@@ -10,6 +10,7 @@ from typing import Final, get_args
 
 from phextsync.errors import PhextsyncError
 from sims import branches, directories, directory_schedules, model_command, sweep
+from sims.arguments import count, seeds
 from sims.scenarios import LARGE, Outcome, names, run, run_scenario, shrunk, small
 from sims.swarm import swarmed
 from sims.tables import (
@@ -50,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     many = commands.add_parser("sweep", help="run many seeds of many scenarios")
     many.add_argument("--scenarios", help="names with commas between; all small ones if not given")
     many.add_argument("--tier", choices=("world", "memory"), default="world")
-    many.add_argument("--seeds", default="0-9", help="such as 0-99")
-    many.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    many.add_argument("--seeds", type=seeds, default="0-9", help="such as 0-99")
+    many.add_argument("--jobs", type=count, default=os.cpu_count() or 1)
     many.add_argument("--json", type=Path, help="write every outcome")
     many.add_argument("--executor", help="a Dask cluster, dask://host:port; else processes")
     two = commands.add_parser("compare", help="compare what two sweeps wrote with --json")
@@ -60,12 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     paper = commands.add_parser("report", help="write tables and figures into a folder")
     paper.add_argument("folder", type=Path)
     paper.add_argument("sweeps", type=Path, nargs="*", help="what sweeps wrote; none: run some")
-    paper.add_argument("--seeds", default="0-9", help="when it runs them itself")
-    paper.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    paper.add_argument("--seeds", type=seeds, default="0-9", help="when it runs them itself")
+    paper.add_argument("--jobs", type=count, default=os.cpu_count() or 1)
     model_command.add_parser(commands)
     reach = commands.add_parser("branches", help="tell which branches each scenario reaches")
     reach.add_argument("--scenarios", help="names with commas between; all small ones if not given")
-    reach.add_argument("--seeds", default="0-1", help="such as 0-9")
+    reach.add_argument("--seeds", type=seeds, default="0-1", help="such as 0-9")
     reach.add_argument("--never", type=Path, help="write the branches that none reaches")
     for command in (one, many):
         command.add_argument("--swarm", action="store_true", help="with any of all faults besides")
@@ -125,7 +126,7 @@ def _sweep(options: argparse.Namespace) -> int:
     known = _known(options)
     return sweep.sweep(
         _wanted(options, known),
-        _seeds(options.seeds),
+        options.seeds,
         tier=options.tier,
         jobs=options.jobs,
         where=options.executor,
@@ -150,7 +151,7 @@ def _report(options: argparse.Namespace) -> int:
         known=_known(options),
         names=_small(options),
         large=LARGE[:1] if options.file is None else (),
-        seeds=_seeds(options.seeds),
+        seeds=options.seeds,
         jobs=options.jobs,
     )
     return 0
@@ -158,7 +159,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _branches(options: argparse.Namespace) -> int:
     known = _known(options)
-    reached, failures = branches.measure(_wanted(options, known), _seeds(options.seeds), known)
+    reached, failures = branches.measure(_wanted(options, known), options.seeds, known)
     for line in (*branches.table(reached), *failures):
         print(line)
     if options.never is not None:
@@ -206,15 +207,6 @@ def _names(text: str, known: Mapping[str, Scenario], file: Path | None) -> list[
             among = ", ".join(names(built_in()))
             raise ValueError(f"expected {own}one of {among}, found {name}")
     return text.split(",")
-
-
-def _seeds(text: str) -> range:
-    first, dash, last = text.partition("-")
-    if first.isdecimal() and (last.isdecimal() if dash else not last):
-        seeds = range(int(first), int(last or first) + 1)
-        if seeds:
-            return seeds
-    raise ValueError(f"expected seeds such as 7 or 0-99, found {text}")
 
 
 if __name__ == "__main__":

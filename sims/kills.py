@@ -26,6 +26,7 @@ from pathlib import Path
 from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.filesystem import OsFileSystem
 from phextsync.index import CoordinateRange
+from sims.arguments import count
 from sims.processes import PATIENCE_S, POLL_S, Process, mesh
 
 _RANGE = CoordinateRange.parse("7.*")
@@ -276,7 +277,7 @@ def _wait_until_quiet(directories: Sequence[Path], writer: Writer) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m sims.kills", description=__doc__)
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--kills", type=count, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only-adds", action="store_true", help="put lines at the end of files")
     parser.add_argument("--renames", action="store_true", help="rename files, too")

@@ -33,6 +33,7 @@ from phextsync.files.bindings import BindingStore, Bound
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.varints import varints
 from phextsync.web.lib0 import Reader, sized
+from sims.arguments import amount
 from sims.ports import free_port
 from sims.processes import Process, mesh, reopened, wait_until_equal
 from sims.series import growing, read, sample
@@ -282,8 +283,8 @@ def run(folder: Path, *, minutes: float, rate: float, seed: int, warm_s: float) 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m sims.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--rate", type=float, default=20.0, help="edits a second")
+    parser.add_argument("--minutes", type=amount, default=60.0)
+    parser.add_argument("--rate", type=amount, default=20.0, help="edits a second")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--warm", type=float, default=300.0, help="seconds of each life left out")
     parser.add_argument("--folder", type=Path, default=Path("soak"), help="kept, and gone on with")

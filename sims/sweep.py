@@ -117,8 +117,11 @@ def write(path: Path, outcomes: Iterable[Outcome]) -> None:
 
 
 def read(path: Path) -> list[Outcome]:
-    """Read what a sweep wrote."""
-    return [Outcome(**row) for row in json.loads(path.read_text())]
+    """Read what a sweep wrote. ValueError when it did not write that."""
+    try:
+        return [Outcome(**row) for row in json.loads(path.read_text())]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: expected what a sweep wrote: {error}") from error
 
 
 def compare(old: Path, new: Path) -> None:

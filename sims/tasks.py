@@ -5,8 +5,9 @@ oracle hears what workers are told: no two of them hold one fence of a task, wha
 it is, and when everything is healed each task is done.
 """
 
+import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +32,7 @@ from phextsync.testing import (
     Restart,
     Sleep,
 )
+from sims.arguments import seeds
 
 TERM_S: Final = 4
 _WORKERS: Final = 2
@@ -233,18 +235,20 @@ class Run:
                 await self.tasks(number).retry(listed.task.coordinate)
 
 
-def main(arguments: list[str]) -> int:
-    """Run seeds such as 0-59, and print what is wrong with any."""
-    first, _, last = arguments[0].partition("-")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run seeds, and print what is wrong with any; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m sims.tasks", description=__doc__)
+    parser.add_argument("seeds", type=seeds, help="such as 7 or 0-59")
+    options = parser.parse_args(arguments)
     wrong = 0
-    for seed in range(int(first), int(last or first) + 1):
+    for seed in options.seeds:
         failures = Run(seed).run()
         wrong += bool(failures)
         for failure in failures:
             print(f"seed {seed}: {failure}")
-    print(f"{int(last or first) - int(first) + 1} seeds, {wrong} of them wrong")
+    print(f"{len(options.seeds)} seeds, {wrong} of them wrong")
     return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -30,6 +30,8 @@ from pathlib import Path
 from shutil import copy2, rmtree
 from typing import Final, NamedTuple
 
+from sims.arguments import amount, count
+
 ROOT: Final = Path(__file__).parents[1]
 _WORK: Final = ROOT / ".mutants"
 _EQUIVALENT: Final = Path(__file__).with_name("equivalent_mutants.toml")
@@ -163,12 +165,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of the command."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--modules", default=",".join(MODULES), help="names with commas between")
-    parser.add_argument("--sample", type=int, default=500, help="how many mutants in all")
+    parser.add_argument("--sample", type=count, default=500, help="how many mutants in all")
     parser.add_argument("--seed", type=int, default=0, help="another one, another sample")
-    parser.add_argument("--minutes", type=float, default=55.0, help="then it ends, to go on later")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--minutes", type=amount, default=55.0, help="then it ends, to go on later")
+    parser.add_argument("--jobs", type=count, default=os.cpu_count() or 1)
     parser.add_argument("--fresh", action="store_true", help="forget what earlier runs found")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if unknown := {*options.modules.split(",")} - {*MODULES}:
+        parser.error(
+            f"expected modules of {', '.join(MODULES)}, found {', '.join(sorted(unknown))}"
+        )
+    return options
 
 
 def sample(

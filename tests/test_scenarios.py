@@ -362,12 +362,6 @@ def test_faults_that_whole_nodes_cannot_have_are_refused_by_name(tmp_path: Path)
         scenarios.run("own", 0, tier="memory", known=read_scenarios(file))
 
 
-@pytest.mark.parametrize("seeds", ["x", "3-1", "-1", "1-", "1-2-3"])
-def test_wrong_seeds_are_one_line(seeds: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sweep", "--scenarios", "calm", f"--seeds={seeds}"]) == 2
-    assert capsys.readouterr().err == f"sims: expected seeds such as 7 or 0-99, found {seeds}\n"
-
-
 # -- what is documented --------------------------------------------------------------------
 
 
