@@ -19,6 +19,7 @@
 * `placing`: the commands about which machines hold what
 * `doors`: what `up` opens to clients that are not ours
 * `status`: what `phextsync status` prints
+* `logs`: what a node logs, on standard error and in a file
 * `supervisor`: what a service manager is told of a node
 * `node`: the commands that run this node, and measure it
 * `services`: the files that start a node with the machine

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -52,6 +51,7 @@ from phextsync.cli.doors import (
     open_doors,
     reached,
 )
+from phextsync.cli.logs import log_to
 from phextsync.cli.settings import Configured
 from phextsync.cli.status import of_bytes
 from phextsync.cli.supervisor import Supervisor
@@ -66,7 +66,7 @@ from phextsync.node.node import DEFAULT_PORT, Node, open_node
 from phextsync.replica.changes import STAMP_CHARACTERS_MAX, is_stamp, writing_as
 from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.systems.ending import ending_signals
-from phextsync.terminal import visible, visible_text
+from phextsync.terminal import visible
 from phextsync.trust.identity import NodeIdentity
 
 app = typer.Typer()
@@ -75,8 +75,6 @@ _PATIENCE_S: Final = 10.0
 _ALONE_S: Final = 5.0  # while what directories hold is taken in
 _PAUSE_S: Final = 0.05
 _LINES_MAX: Final = 100
-_LOG_BYTES: Final = 4 << 20
-_LOGS: Final = 5
 
 Port = Annotated[
     int | None,
@@ -89,31 +87,6 @@ Peers = Annotated[
     list[str] | None, typer.Option("--peer", help="HOST[:PORT] to dial; may be repeated.")
 ]
 FindPeers = Annotated[bool, typer.Option("--mdns/--no-mdns", help="Find peers on the LAN.")]
-
-
-class _VisibleFormatter(logging.Formatter):
-    """Lines of a log that show the control characters in what others wrote."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return visible_text(super().format(record))
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = visible(record.message)
-        return super().formatMessage(record)
-
-
-def _log_to(level: int, file: Path | None = None) -> None:
-    """Log on standard error from `level` on, and what happens into a file, which is cut in time."""
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
-    handlers[0].setLevel(level)
-    if file is not None:
-        path = file.expanduser()
-        handlers.append(RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOGS))
-        handlers[1].setLevel(min(level, logging.INFO))
-    for handler in handlers:
-        handler.setFormatter(_VisibleFormatter("%(asctime)s %(name)s: %(message)s"))
-    logging.basicConfig(level=min(handler.level for handler in handlers), handlers=handlers)
-    logging.raiseExceptions = False  # a full disk, or a terminal that is gone, ends no node
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +136,7 @@ def up(
     Waits up to 10 s for a command that has the folder open.
     """
     level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
-    _log_to(level, log)
+    log_to(level, log)
     folder = existing_folder(data)
     warn_of_import(folder)
     guard = guard_of(http_token, http_token_file, allow_host)
@@ -350,7 +323,7 @@ def mcp(
     Asks the node that runs on the folder; where none does, it runs the node, with the last four
     options, or what config.toml of the folder says in their place.
     """
-    _log_to(logging.WARNING)
+    log_to(logging.WARNING)
     try:
         from phextsync.gateways import mcp_server  # only serving agents needs its packages
     except ImportError:
