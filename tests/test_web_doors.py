@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import ssl
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,10 @@ from phextsync.addresses import reached_at
 from phextsync.cli.doors import reached
 from phextsync.discovery import Address
 from phextsync.errors import LinkError
+from phextsync.web.limits import WebLimits
 from phextsync.web.server import tls_of
 from tests.command_users import CommandUser
-from tests.web_nodes import HOST, make_identity, web_node
+from tests.web_nodes import HOST, PATIENCE_S, make_identity, web_node
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
@@ -72,6 +74,32 @@ async def test_it_is_served_by_tls_with_a_cookie_that_nothing_else_gets(tmp_path
         async with await trio.open_tcp_stream(HOST, port) as clear:
             await clear.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert not b"".join([bytes(piece) async for piece in clear]).startswith(b"HTTP")
+
+
+@pytest.mark.real
+async def test_where_there_is_no_room_a_client_of_tls_is_told_among_many_that_say_nothing(
+    tmp_path: Path,
+) -> None:
+    make_identity(tmp_path / "node")
+    cert, key = _certificate(tmp_path)
+    trusting = ssl.create_default_context(cafile=str(cert))
+    full = WebLimits(connections_max=0, handshake_s=10 * PATIENCE_S)
+    async with (
+        web_node(tmp_path / "node", tls=tls_of(cert, key), limits=full) as (_, port),
+        AsyncExitStack() as opened,
+    ):
+        silent = [
+            await opened.enter_async_context(await trio.open_tcp_stream(HOST, port))
+            for _ in range(40)
+        ]
+        async with await trio.open_ssl_over_tcp_stream(
+            HOST, port, ssl_context=trusting, https_compatible=True
+        ) as stream:
+            await stream.send_all(b"POST / HTTP/1.1\r\nHost: x\r\n\r\n" + bytes(1 << 20))
+            answer = b"".join([bytes(piece) async for piece in stream])
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"connection: close" in answer.lower()
+        assert await silent[0].receive_some() == b""  # it made room
 
 
 def test_a_certificate_that_cannot_be_used_is_one_error(tmp_path: Path) -> None:

@@ -256,10 +256,12 @@ class Requests:
     async def _end(self) -> None:
         """Send no more, and read on for a while: the last answer is lost where a connection is
         closed on bytes that nobody has read."""
-        if isinstance(self._stream, trio.abc.HalfCloseableStream):
-            await self._stream.send_eof()
+        stream = self._stream
+        below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        if isinstance(below, trio.abc.HalfCloseableStream):
+            await below.send_eof()
             with trio.move_on_after(_LINGER_S):
-                while await self._stream.receive_some(_RECEIVE_BYTES):
+                while await below.receive_some(_RECEIVE_BYTES):
                     pass
 
 

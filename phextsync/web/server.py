@@ -18,6 +18,8 @@ from phextsync.gateways.waiting import Room
 from phextsync.web.limits import WebLimits
 from phextsync.web.requests import Requests
 
+Secure = trio.SSLStream[trio.SocketStream]
+
 _log: Final = logging.getLogger("phextsync.web")
 
 
@@ -54,17 +56,24 @@ class WebServer:
         if self._tls is None:
             requests = self._requests(stream, stream)
             await self._room.take(stream, requests.answer_all, requests.turn_away)
-        else:  # where nothing can be said before a handshake, which is work for both
+        else:
+            secure = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
+            requests = self._requests(stream, secure)
             await self._room.take(
-                stream, partial(self._answer_secure, stream), trio.lowlevel.checkpoint
+                stream,
+                partial(self._answer_secure, secure, requests),
+                partial(self._turn_away_secure, secure, requests),
             )
 
-    async def _answer_secure(self, stream: trio.SocketStream) -> None:
-        assert self._tls is not None
-        secure = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
+    async def _answer_secure(self, secure: Secure, requests: Requests) -> None:
         with trio.fail_after(self._limits.handshake_s):
             await self._room.waiting.during(secure.do_handshake)
-        await self._requests(stream, secure).answer_all()
+        await requests.answer_all()
+
+    async def _turn_away_secure(self, secure: Secure, requests: Requests) -> None:
+        with trio.fail_after(self._limits.handshake_s):
+            await secure.do_handshake()  # before which nothing can be said
+        await requests.turn_away()
 
     def _requests(self, stream: trio.SocketStream, served: trio.abc.Stream) -> Requests:
         return Requests(
