@@ -888,6 +888,22 @@ def test_an_answer_that_crosses_another_interest_makes_no_guest_fresh() -> None:
     assert reader.replicas.guests.is_stale((PHEXT, _B))
 
 
+def test_an_answer_that_comes_when_its_scroll_is_held_makes_no_guest_of_it() -> None:
+    network = _network()
+    reader = network.peers[1]
+    told: list[bool] = []
+    heard: list[Change] = []
+    reader.core.fetching.fetch(network.now, PHEXT, _B, told.append)
+    reader.replicas.hold(PHEXT)
+    reader.replica.subscribe(heard.append, _TWO)
+    while network.step():
+        pass
+    assert told == [True]
+    assert [change.coordinates for change in heard] == [(_B,)]
+    assert len(reader.replicas.guests) == 0
+    assert reader.replica[_B] == "two"
+
+
 def test_a_holder_forgets_who_has_subscribed_when_either_side_holds_something_else() -> None:
     network = _network()
     holder, reader = network.peers

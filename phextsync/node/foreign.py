@@ -85,7 +85,7 @@ class Foreign:
             await self.fetch(phext, at)
         except NotHeldError:
             self._replicas.check_room(phext)
-            self._guests.admit((phext, at))
+            self._holding.admit(phext, at)
 
     async def _ask(self, phext: str, at: Coordinate) -> bool:
         fetching = self._core.fetching

@@ -62,7 +62,7 @@ class GuestScrolls:
                     self._guests.measure((phext, coordinate), index.size_of(coordinate))
 
     def take(self, coordinate: Coordinate, state: bytes, fingerprint: bytes, source: int) -> Taken:
-        """Merge the whole state of a guest that the peer of link `source` holds, if it is what the
+        """Merge the whole state of a scroll that the peer of link `source` holds, if it is what the
         fingerprint says. UpdateError when it is not."""
         check_update(state, ROOT)
         state = clean_update(state)
@@ -74,17 +74,18 @@ class GuestScrolls:
             text, version = scroll.text.encode(), scroll.version()
         if self._contents.fingerprinter.of(coordinate.key, version, text) != fingerprint:
             raise UpdateError(f"expected another text of {coordinate} by its fingerprint")
-        is_news = False
+        is_news, is_guest = False, (self._phext, coordinate) in self._guests
         if version == self._contents.version(coordinate):
             if fingerprint != self._contents.fingerprint(coordinate):
                 self._merging.adopt(coordinate, state)  # somebody wrote a client id twice
         else:
-            was_shown = self._documents.is_known(coordinate)
+            was_shown = not is_guest or self._documents.is_known(coordinate)
             applied = self._merging.apply(coordinate, LogEntry(state, b"", 0), source)
             is_news = was_shown and applied.changed
             if not is_news:
                 self._publisher.forget_before(coordinate)
-        self._guests.measure((self._phext, coordinate), self._contents.size(coordinate))
+        if is_guest:
+            self._guests.measure((self._phext, coordinate), self._contents.size(coordinate))
         return Taken(version, is_news)
 
     def hide(self, coordinate: Coordinate) -> None:

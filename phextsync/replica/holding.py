@@ -115,6 +115,11 @@ class Holding:
         whose changes we are told. From any thread."""
         return self.is_held(phext, coordinate) or self.guests.is_fresh((phext, coordinate))
 
+    def admit(self, phext: str, coordinate: Coordinate, host: int | None = None) -> None:
+        """Let a scroll be a guest, told of over the link `host`, unless it is held by now."""
+        if not self.is_held(phext, coordinate):
+            self.guests.admit((phext, coordinate), host)
+
     def is_leaving(self, phext: str, coordinate: Coordinate) -> bool:
         """Whether the scroll is about to be gone from here, if it is here."""
         return bool(self._holds) and contains(self.hold(phext).dropping, coordinate)

@@ -161,9 +161,10 @@ class Fetching:
     def _take(
         self, link: Link, scroll: ScrollId, fetched: Fetched, state: bytes, host: int | None
     ) -> bool:
-        """Make a scroll a guest; return whether it has all that was shown here before."""
+        """Make a scroll a guest, if it is not held by now; return whether it has all that was shown
+        here before."""
         replica, was_here = self._replicas.phext(scroll[0]), scroll in self._guests
-        self._guests.admit(scroll, host)
+        self._holding.admit(*scroll, host)
         version = EMPTY_VERSION
         try:
             if fetched.verdict is Verdict.SAME:
@@ -183,12 +184,12 @@ class Fetching:
                 self._guests.forget(scroll)
             raise ProtocolError(str(error)) from error
         except StoreDamagedError:  # ours was; it is set aside, and asked for once more
-            self._guests.admit(scroll)
+            self._holding.admit(*scroll)
             return False
         self._settle(link, scroll, version)
         if self._guests.is_enough(scroll, replica.version(scroll[1])):
             return True
-        self._guests.admit(scroll)  # stale: this holder is behind
+        self._holding.admit(*scroll)  # stale: this holder is behind
         return False
 
     def _settle(self, link: Link, scroll: ScrollId, theirs: bytes) -> None:
