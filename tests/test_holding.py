@@ -649,6 +649,37 @@ def test_what_lies_outside_of_what_both_hold_is_no_longer_sent_asked_for_or_awai
     link.outgoing.check()
 
 
+def test_a_comparison_of_what_both_hold_confirms_what_the_peer_wrote() -> None:
+    network = Network(2)
+    for peer, place in zip(network.peers, (_A, _C), strict=True):
+        peer.replicas.hold(PHEXT, [_TWO, CoordinateRange.of(place)])
+        peer.replica[place] = "not of both"
+        peer.replica[_B] = "two"
+        peer.commit()
+    network.link_all()
+    network.run(3)
+    second = network.peers[1]  # the first one starts comparisons
+    (link,) = second.core.links.values()
+    before = link.traffic.compare_messages
+    link.lazy.note_written(network.now, (PHEXT, _B))
+    network.run(5)
+    assert not link.lazy.written
+    assert link.comparisons.found_none(PHEXT)
+    assert link.traffic.compare_messages - before == 1
+
+
+def test_nothing_is_noted_of_what_a_peer_does_not_hold() -> None:
+    network = _network(3)
+    network.peers[2].replicas.hold(PHEXT, [_ONE])
+    network.run(3)
+    writer, second, third = network.peers
+    link = next(link for link in second.core.links.values() if link.peer_id == third.node_id)
+    writer.replica.append(_B, "!")
+    network.run(3)
+    assert second.replica[_B] == "two!"
+    assert not (*link.lazy.left, *link.lazy.written, *link.branch.left, *link.comparisons.stale)
+
+
 def test_a_promise_has_no_more_ranges_than_a_message_has_room_for() -> None:
     peer = _alone()
     scripted = _Scripted(peer)

@@ -332,6 +332,14 @@ TestLazyPush = LazyModel.TestCase
 TestLazyPush.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
+def test_what_one_phext_waits_for_hides_nothing_of_another() -> None:
+    lazy = LazyPush(left_max=8)
+    for now, phext in enumerate(("one", "other", "late")):
+        lazy.note_written(now, (phext, _A[1]))
+    assert [*lazy.overdue_written(3, 2)] == ["one", "other"]
+    assert not lazy.overdue_written(1, 2)
+
+
 def test_only_what_is_durable_is_offered_of_what_was_left() -> None:
     lazy = LazyPush(left_max=8)
     for scroll in _SCROLLS:

@@ -316,6 +316,8 @@ def test_a_comparison_is_due_when_too_much_is_left_or_a_writer_does_not_tell() -
     branch.note_written(5, b"2", ("other", _A))
     assert not branch.overdue(5.9, 1)
     assert list(branch.overdue(6, 1)) == ["other"]
+    branch.note_written(6, b"4", ("third", _A))
+    assert list(branch.overdue(7, 1)) == ["other", "third"]
     branch.leave(b"3", _SCROLL)
     assert branch.is_full
     assert list(branch.overdue(5.9, 1)) == ["memory"]

@@ -122,10 +122,10 @@ class Branch:
         phexts: dict[str, None] = {}
         if self.is_full:
             phexts.update(dict.fromkeys(phext for phext, _ in self.left.values()))
-        if self.written:
-            scroll, since = next(iter(self.written.values()))
-            if now - since >= within_s:
-                phexts[scroll[0]] = None
+        for (phext, _), since in self.written.values():
+            if now - since < within_s:
+                break
+            phexts[phext] = None
         return phexts
 
     def keep_to(self, phext: str, scope: Ranges) -> None:

@@ -158,7 +158,7 @@ class Comparisons:
             is_stale = phext in self.stale  # by what came while the link waited for its turn
             self.schedule(phext, timing.compare_delay_s if is_stale else self._interval_s)
         elif self._starts:
-            self.start(phext, summary.count)
+            self.start(phext, None if sent is None else _told_of_difference(sent, summary))
         else:
             self.sessions[phext] = Session(0, None)
 
@@ -182,8 +182,8 @@ class Comparisons:
         elif is_other:
             self.sessions[phext] = Session(0, None)  # the peer asks: see `rescope`
         elif session is None or not session.is_open or session.comparison is None:
-            is_equal = self._announcements.summary(phext).digest == summary.digest
-            self.start(phext, None if is_equal else summary.count)
+            ours = self._announcements.summary(phext)
+            self.start(phext, _told_of_difference(ours, summary))
 
     # -- what both hold --------------------------------------------------------------------
 
@@ -409,3 +409,10 @@ class Comparisons:
         session = self.sessions.get(phext)
         if session is not None:
             session.note(is_found=False, is_withheld=True)
+
+
+def _told_of_difference(ours: PhextSummary, theirs: PhextSummary) -> int | None:
+    """Return how many scrolls a peer has that has others than we do; None when that is not known,
+    as where it holds other ranges: they have another digest, whatever both have in common."""
+    is_known = ours.interest == theirs.interest and ours.digest != theirs.digest
+    return theirs.count if is_known else None

@@ -67,12 +67,14 @@ class LazyPush:
         """Return the phexts of which something was left, in order."""
         return dict.fromkeys(phext for phext, _ in self.left)
 
-    @property
-    def oldest_written(self) -> tuple[str, float] | None:
-        """The phext of the first scroll that the peer wrote, and since when."""
+    def overdue_written(self, now: float, within_s: float) -> dict[str, None]:
+        """Return the phexts of which the peer wrote something so long ago and has not told of."""
+        phexts: dict[str, None] = {}
         for (phext, _), since in self.written.items():
-            return phext, since
-        return None
+            if now - since < within_s:
+                break
+            phexts[phext] = None
+        return phexts
 
     def is_overdue(self, now: float, within_s: float) -> bool:
         """Whether more was left than there is room for, or too long ago."""

@@ -26,7 +26,7 @@ _ASKED_DELAYS: Final = 5  # of a comparison: for so long after a question anothe
 class Fate(Enum):
     """What becomes of an update on one link."""
 
-    NONE = auto()  # the peer may not see it
+    NONE = auto()  # the peer may not see it, or does not hold it
     COMPARED = auto()  # the peer hears of it by a comparison
     WRITTEN = auto()  # the peer wrote it, and has it, perhaps not yet on its disk
     LEFT = auto()  # the peer gets it from the node that wrote it
@@ -153,10 +153,11 @@ class Relay:
     def _fate(self, link: Link, new: NewUpdate) -> Fate:
         """Say what becomes of an update on a link that did not bring it."""
         rights, origin = link.rights.of(new.phext), new.entry.origin
-        if link.rights.subscribed and (new.phext, new.coordinate) in link.rights.subscribed:
+        scroll = (new.phext, new.coordinate)
+        if link.rights.subscribed and scroll in link.rights.subscribed:
             return _fate_where_subscribed(link, origin)
-        if not contains(rights.show, new.coordinate):
-            return Fate.NONE
+        if not (contains(rights.show, new.coordinate) and link.rights.is_told(scroll)):
+            return Fate.NONE  # nothing is noted: what is compared when it holds more brings it
         if not origin or not contains(rights.send, new.coordinate):
             return Fate.COMPARED
         if link.goodbye is not None:
@@ -164,7 +165,7 @@ class Relay:
         if link.peer_id == origin:
             return Fate.WRITTEN
         may_leave = new.source is not None and not self._is_asked(new.phext)
-        if may_leave and link.lazy.may_leave((new.phext, new.coordinate), origin):
+        if may_leave and link.lazy.may_leave(scroll, origin):
             return Fate.LEFT
         return Fate.SENT
 
@@ -216,13 +217,12 @@ class Relay:
 
     def check(self, now: float, link: Link) -> None:
         """Compare what was left for too long: who was to send it may not have written it."""
-        written = link.lazy.oldest_written
-        if written is not None and now - written[1] >= self._timing.ping_interval_s:
-            link.comparisons.schedule_soon(written[0])
+        within_s = self._timing.ping_interval_s
+        for unpushed in (link.lazy.overdue_written, link.branch.overdue):
+            for phext in unpushed(now, within_s):
+                link.comparisons.schedule_soon(phext)
         if link.lazy.is_overdue(now, self._timing.dead_after_s):
             self.compare_left(link)
-        for phext in link.branch.overdue(now, self._timing.ping_interval_s):
-            link.comparisons.schedule_soon(phext)
 
     # -- the tree --------------------------------------------------------------------------
 
