@@ -142,6 +142,14 @@ def test_what_cannot_be_read_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> 
     _caught(59, "is lost")
 
 
+def test_a_file_that_is_back_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = test_files.Mesh(2)
+    mesh.join()
+    monkeypatch.setattr(Absences, "missing", property(list))
+    with pytest.raises(AssertionError):
+        test_files.test_a_file_that_is_put_back_beside_one_that_is_like_it_stays_that_file(mesh)
+
+
 def test_a_part_of_a_file_taken_for_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = test_files.Mesh(2)
     mesh.join()

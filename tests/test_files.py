@@ -1071,6 +1071,24 @@ def test_a_file_that_is_back_was_not_renamed(mesh: Mesh) -> None:
     assert _place(one, "n.md") == place != _place(one, "a.md")
 
 
+def test_a_file_that_is_put_back_beside_one_that_is_like_it_stays_that_file(mesh: Mesh) -> None:
+    one, _ = mesh.machines
+    texts = {f"{i}.md": f"file {i}\nas all are\n" for i in range(24)}
+    for name, text in texts.items():
+        one.disk.put(name, text)
+    mesh.settle()
+    place = _place(one, "7.md")
+    for name in texts:
+        one.disk.unlink(name)
+    mesh.pass_time(5)  # the deletion is held
+    for name, text in texts.items():
+        one.disk.put(name, text)
+    one.disk.put("7b.md", texts["7.md"])
+    assert mesh.settle() == {**texts, "7b.md": texts["7.md"]}
+    assert one.binding is not None
+    assert [*one.binding.naming.map.places_of("7.md")] == [place] != [_place(one, "7b.md")]
+
+
 def test_a_renamed_file_that_cannot_be_read_yet_is_not_deleted(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("n.md", "one\n")
