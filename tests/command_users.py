@@ -22,9 +22,9 @@ class CommandUser:
         assert result.exit_code == 0, (arguments, result.output, result.exception)
         return result.stdout
 
-    def error(self, *arguments: str) -> str:
+    def error(self, *arguments: str, text: str = "") -> str:
         """Return what a command that fails says."""
-        result = self.run(*arguments)
+        result = self.run(*arguments, text=text)
         assert result.exit_code != 0, result.output
         is_ours = not isinstance(result.exception, SystemExit)
         return str(result.exception) if is_ours else result.stderr

@@ -374,6 +374,11 @@ def test_files_are_named_by_their_paths_and_names(tmp_path: Path) -> None:
             told = (await agent.call("changes", {"phext": "work"}))[0]
         with pytest.raises(PhextsyncError, match="or a file of a bound directory"):
             await agent.call("read", {"coordinate": "none.md"})
+        for tool in ("write", "append"):
+            with pytest.raises(PhextsyncError, match="split it"):
+                await agent.call(tool, {"coordinate": "none.md", "text": "a" * (8 << 20) + "a"})
+            with pytest.raises(PhextsyncError, match="has no file none.md"):
+                await agent.call("read", {"coordinate": str(notes / "none.md")})
         assert await memory.get(_A) is None
 
     _run(folder, use)

@@ -13,6 +13,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phextsync.control.frames import Value
 from phextsync.errors import NotHeldError, ProtocolError, StoreFullError
 from phextsync.gateways.content_length import BODY_BYTES_MAX, HEADER_BYTES_MAX, Messages, framed
 from phextsync.gateways.edited_text import EditedText
@@ -24,7 +25,7 @@ from phextsync.sync.messages import Notice
 from phextsync.testing.trio_time import repeatable_scheduler
 from sims.processes import PATIENCE_S, make_folder, mesh
 from tests.command_users import CommandUser
-from tests.editors import CLIENT, EditorBuffer, SlowNode, Writer, editor_at_node, talk
+from tests.editors import CLIENT, EditorBuffer, Files, SlowNode, Writer, editor_at_node, talk
 
 _A = "file:///notes/a"
 _AT = "1.1.1/1.1.1/1.1.8"
@@ -280,6 +281,22 @@ async def test_an_editor_that_lost_count_is_told_to_open_the_file_again(
         await client.edit(_A, again.type(0, 0, "b"))
         await _settled()
         assert node.text[_AT] == "batext"
+
+
+async def test_a_text_that_no_file_may_hold_gives_it_no_name(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, asked = Files.ask, list[object]()
+
+    def note(files: Files, request: list[Value]) -> Value:
+        asked.append(request[0])
+        return ask(files, request)
+
+    monkeypatch.setattr(Files, "ask", note)
+    async with editor_at_node() as (_, client):
+        for content, found in (("a\x17b", "scroll break"), ("a" * (8 << 20) + "a", "split it")):
+            assert found in str(await client.ask("open", {"uri": _A, "content": content}))
+        assert asked == ["find", "find"]
 
 
 async def test_an_editor_has_so_many_files_open(autojump_clock: object) -> None:

@@ -18,6 +18,7 @@ from phextsync.conflicts import Conflict
 from phextsync.files.bindings import BindingStore
 from phextsync.files.conflict_log import ConflictLog
 from phextsync.files.desk import FileDesk
+from phextsync.files.reading import TEXT_BYTES_MAX
 from phextsync.index import CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.lmdb_store import LmdbStore
@@ -84,6 +85,13 @@ def test_a_file_is_read_and_written_by_any_of_its_names(user: _User) -> None:
     assert user.out("get", "../notes/MEMORY.md") == "one\ntwo\nthree\n"
     user.out("rm", "MEMORY.md")
     assert "there is no scroll at MEMORY.md in memory" in user.error("get", "MEMORY.md")
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\x17b", "a" * (TEXT_BYTES_MAX + 1)])
+@pytest.mark.parametrize("command", ["set", "append"])
+def test_a_text_that_no_file_may_hold_leaves_no_name(user: _User, command: str, text: str) -> None:
+    assert "expected" in user.error(command, "notes/new.md", "-", text=text)
+    assert user.out("ls") == ""
 
 
 def test_the_phext_is_that_of_the_directory(user: _User) -> None:

@@ -9,10 +9,11 @@ import posixpath
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
-from phextsync.agents.memory_files import MemoryFiles, check_size, name_of
+from phextsync.agents.memory_files import MemoryFiles, name_of
 from phextsync.agents.memory_scrolls import Scrolls
 from phextsync.errors import ConflictError, PhextsyncError
 from phextsync.files.ignoring import Ignoring
+from phextsync.files.reading import check_size
 from phextsync.index import Coordinate
 from phextsync.texts import check_text
 

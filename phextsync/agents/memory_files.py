@@ -17,7 +17,6 @@ from phextsync.files.ignoring import IGNORE_FILE, Ignoring
 from phextsync.files.names import Line, NameMap, check_name, marks_of
 from phextsync.files.naming import recovered
 from phextsync.files.paths import Abilities, Layout
-from phextsync.files.reading import TEXT_BYTES_MAX
 from phextsync.index import Coordinate, CoordinateRange
 
 ROOT: Final = "/memories"
@@ -41,15 +40,6 @@ def name_of(path: object) -> str:
     if _UP.search(_decoded(name)):
         raise _escape(path)
     return name
-
-
-def check_size(path: str, text: str) -> None:
-    """PhextsyncError when a text is larger than a file of a bound directory may be."""
-    size = len(text.encode("utf-8", "surrogatepass"))
-    if size > TEXT_BYTES_MAX:
-        raise PhextsyncError(
-            f"expected at most {TEXT_BYTES_MAX} bytes at {path}, found {size}; split it"
-        )
 
 
 class MemoryFiles:

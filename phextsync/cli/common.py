@@ -27,12 +27,14 @@ from phextsync.durable_files import write_whole
 from phextsync.errors import NotHeldError
 from phextsync.files import desk as files_desk
 from phextsync.files.finding import current_folder, is_coordinate, is_range, whole_path
+from phextsync.files.reading import check_size
 from phextsync.handles.visit import own, visit
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.store.folder import has_store
 from phextsync.store.import_note import unfinished_import
 from phextsync.terminal import visible, visible_json, visible_text
+from phextsync.texts import check_text
 from phextsync.trust.private_files import IDENTITY_FILE, PENDING_FILE
 
 SCROLLS: Final = "Scrolls"
@@ -197,12 +199,16 @@ class RangeTarget:
     below: Path | None = None
 
 
-def target(asked: Asked, phext: str, text: str, *, is_new: bool = False) -> Target:
-    """Return the scroll that an argument names; with `is_new` a file that does not exist yet gets
-    one. CoordinateError when it is neither a coordinate nor a bound file."""
+def target(asked: Asked, phext: str, text: str, *, content: str | None = None) -> Target:
+    """Return the scroll that an argument names; a file that does not exist yet gets one if
+    `content` is to be written there. CoordinateError when it is neither a coordinate nor a bound
+    file, PhextsyncError when no file may hold the content."""
     if is_coordinate(text):
         return Target(phext, str(Coordinate.parse(text)))
-    operation = files_desk.NAME_FILE if is_new else files_desk.FIND
+    if content is not None:  # before there is a name without a text
+        check_text(content)
+        check_size(text, content)
+    operation = files_desk.FIND if content is None else files_desk.NAME_FILE
     file = operation.ask(asked, text, whole_path(text, current_folder()))
     return Target(file.phext, str(file.coordinate), file.directory / file.path)
 

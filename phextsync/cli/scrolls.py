@@ -78,7 +78,7 @@ def set_(
     """Make TEXT the scroll's text by the smallest change."""
     text = text_or_input(text)
     with session(data) as asked:
-        at = target(asked, phext, coordinate, is_new=bool(text))
+        at = target(asked, phext, coordinate, content=text or None)
         operations.SET.ask(asked, at.phext, at.coordinate, text)
 
 
@@ -92,7 +92,7 @@ def append(
     """Add TEXT at the end of a scroll, as a line of its own."""
     text = text_or_input(text)
     with session(data) as asked:
-        at = target(asked, phext, coordinate, is_new=True)
+        at = target(asked, phext, coordinate, content=text)
         operations.APPEND_LINE.ask(asked, at.phext, at.coordinate, text)
 
 

@@ -43,6 +43,15 @@ _HELP: Final = {
 }
 
 
+def check_size(path: str, text: str) -> None:
+    """PhextsyncError when a text is larger than a file of a bound directory may be."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > TEXT_BYTES_MAX:
+        raise PhextsyncError(
+            f"expected at most {TEXT_BYTES_MAX} bytes at {path}, found {size}; split it"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class File:
     """A file as it was read. `is_racy`: so soon after a change that another may have its mark."""

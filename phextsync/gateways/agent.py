@@ -23,6 +23,7 @@ from phextsync.errors import (
     TextError,
 )
 from phextsync.files.finding import is_coordinate
+from phextsync.files.reading import check_size
 from phextsync.gateways.mail_tools import MAIL_TOOLS, use_mail
 from phextsync.gateways.quarantine_tools import QUARANTINE_TOOLS, use_quarantine
 from phextsync.gateways.readers import Seen, Views, reader_of
@@ -92,11 +93,11 @@ class Agent:
                 return await self._read(await self._scroll(phext, place), offset, session)
             case ["write", str(place), str(text), str(phext), str(token)]:
                 check_text(text)
-                scroll = await self._scroll(phext, place, is_new=bool(text))
+                scroll = await self._scroll(phext, place, content=text or None)
                 return await self._write(scroll, text, token.strip(), session)
             case ["append", str(place), str(text), str(phext)]:
                 check_text(text)
-                scroll = await self._scroll(phext, place, is_new=True)
+                scroll = await self._scroll(phext, place, content=text)
                 return await self._append(scroll, text, session)
             case ["replace", str(place), str(old), str(new), str(phext), bool(everywhere)]:
                 scroll = await self._scroll(phext, place)
@@ -124,12 +125,14 @@ class Agent:
             raise PhextsyncError(f"expected the name of a phext, found {name!r:.60}: it is hidden")
         return self._node.phext(name)
 
-    async def _scroll(self, phext: str, place: str, *, is_new: bool = False) -> _Scroll:
-        """Return the scroll that a coordinate or a file names; with `is_new` the file need not
-        exist yet."""
+    async def _scroll(self, phext: str, place: str, *, content: str | None = None) -> _Scroll:
+        """Return the scroll that a coordinate or a file names; with `content`, which is to be
+        written there, the file need not exist yet."""
         if is_coordinate(place):
             return _Scroll(self._phext(phext), Coordinate.parse(place), "")
-        find = self._node.name_file if is_new else self._node.find_file
+        if content is not None:  # before there is a name without a text
+            check_size(place, content)
+        find = self._node.find_file if content is None else self._node.name_file
         file = await find(place)
         return _Scroll(self._phext(file.phext), file.coordinate, str(file))
 

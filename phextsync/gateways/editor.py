@@ -19,12 +19,14 @@ from phextsync.boundaries import first
 from phextsync.control import operations
 from phextsync.errors import CoordinateError, PhextsyncError, ProtocolError
 from phextsync.files import desk as files_desk
+from phextsync.files.reading import check_size
 from phextsync.gateways.asking import Asking
 from phextsync.gateways.content_length import Messages, framed
 from phextsync.gateways.editor_cursors import EditorCursors
 from phextsync.gateways.editor_file import Answer, EditorFile
 from phextsync.gateways.editor_positions import Json
 from phextsync.terminal import visible
+from phextsync.texts import check_text
 
 FILES_MAX: Final = 200
 """Files that one editor has open at a time."""
@@ -160,6 +162,8 @@ class Editor:
         try:
             found = await self._asking.ask(files_desk.FIND, path, path)
         except CoordinateError:  # there was none yet
+            check_text(content)  # before there is a name without a text
+            check_size(path, content)
             found = await self._asking.ask(files_desk.NAME_FILE, path, path)
         place = found.phext, str(found.coordinate)
         scroll = await self._asking.ask(operations.GET, *place) or ""
