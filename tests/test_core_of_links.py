@@ -456,6 +456,29 @@ def test_neighbours_are_told_to_those_who_may_know_everything() -> None:
     assert not anna.has_neighbours_to_tell
 
 
+def test_in_a_large_mesh_links_that_come_and_go_are_told_of_once_and_not_when_nothing_changed() -> (
+    None
+):
+    parts = Parts()
+    anna = parts.equal(1, _ANNA)
+    parts.shared.tree.is_grown = True
+    bert = parts.equal(2, _BERT)
+    parts.equal(3, _CARL)
+    assert not anna.has_neighbours_to_tell
+    parts.relay.tick(0.4)
+    assert not anna.has_neighbours_to_tell
+    parts.relay.tick(0.5)
+    assert parts.relay.neighbours_for(anna).node_ids == (_BERT, _CARL)
+    bert.goodbye = "it passes"
+    parts.relay.links_changed()
+    bert.goodbye = None
+    parts.relay.tick(1.0)
+    assert not anna.has_neighbours_to_tell
+    parts.shared.tree.is_grown = False
+    parts.relay.links_changed()
+    assert not anna.has_neighbours_to_tell
+
+
 def test_what_is_only_compared_is_not_kept_at_hand() -> None:
     parts = Parts()
     parts.equal(1, _ANNA)

@@ -21,6 +21,7 @@ from phextsync.sync.messages import NEIGHBOURS_MINOR, Graft, Have, Neighbours, P
 from phextsync.sync.news import News, Sources
 
 _ASKED_DELAYS: Final = 5  # of a comparison: for so long after a question another may come
+_GATHERS_S: Final = 0.5  # links that come and go in a large mesh, until peers are told of them
 
 
 class Fate(Enum):
@@ -55,6 +56,7 @@ class Relay:
         self._limits = shared.settings.limits
         self._timing = shared.settings.timing
         self._asked_at: dict[str, float] = {}  # by phext
+        self._tells_at = inf
         self._late = Late(shared.tree, scrolls_max=shared.settings.limits.spared_max)
         self._tree.pass_on = self._pass_on_as_it_came
 
@@ -239,6 +241,8 @@ class Relay:
             for phext, sources in self._late.overdue(now):
                 for link in self._links.values():
                     link.comparisons.hear_news(phext, sources)
+        if now >= self._tells_at:
+            self._tell_neighbours()
         telling, fruitless = self._tree.tick(now)
         for number in telling:
             self._links[number].ready()
@@ -266,18 +270,32 @@ class Relay:
     # -- neighbours ------------------------------------------------------------------------
 
     def links_changed(self) -> None:
-        """Tell every peer that may know everything whom we are linked with."""
+        """Whom we are linked with has changed: peers are told, in a large mesh, where links come
+        and go all the time, after a while."""
+        if self._tree.is_grown:
+            self._tells_at = min(self._tells_at, self._clock.now + _GATHERS_S)
+        else:
+            self._tell_neighbours()
+
+    def _tell_neighbours(self) -> None:
+        """Tell peers that may know everything whom we are linked with, unless they know it."""
+        self._tells_at = inf
         for link in self._links.values():
             understands = link.hello is not None and link.hello.minor >= NEIGHBOURS_MINOR
-            if understands and link.is_ready and link.permissions.reads_everything:
+            may_know = understands and link.is_ready and link.permissions.reads_everything
+            if may_know and self._beside(link) != link.neighbours_told:
                 link.has_neighbours_to_tell = True
                 link.ready()
 
     def neighbours_for(self, link: Link) -> Neighbours:
         """Return whom we are linked with besides the peer of a link."""
         link.has_neighbours_to_tell = False
+        link.neighbours_told = self._beside(link)
+        return Neighbours(link.neighbours_told)
+
+    def _beside(self, link: Link) -> tuple[bytes, ...]:
         others = {other.peer_id for other in self._links.values() if other.is_ready}
-        return Neighbours(tuple(sorted(others - {link.peer_id})[: self._limits.neighbours_max]))
+        return tuple(sorted(others - {link.peer_id})[: self._limits.neighbours_max])
 
     def meet_neighbours(self, link: Link, node_ids: tuple[bytes, ...]) -> None:
         """A peer tells whom it is linked with: compare soon if it has lost one."""
