@@ -148,6 +148,25 @@ def test_what_was_written_since_on_either_side_stays(mesh: Mesh) -> None:
     assert mesh.settle(8) == {"n.md": f"{expected}of the user\n", "new.md": "new\n"}
 
 
+def test_of_what_is_younger_than_the_copy_nothing_is_taken_for_old(mesh: Mesh) -> None:
+    """What others deleted while the node was down is back, since the user may have written it."""
+    one, two, _ = mesh.machines
+    one.disk.put("n.md", _LINES)
+    mesh.settle()
+    copy = _stop(mesh)
+    _restart(mesh)
+    two.disk.put("n.md", f"{_LINES}of all\n")
+    mesh.settle()
+    _stop(mesh)
+    two.disk.put("n.md", _LINES)
+    one.disk.put("n.md", f"{_LINES}of all\nof the user\n")
+    one.is_due = lambda: False  # type: ignore[method-assign]
+    mesh.pass_time(4)
+    del one.is_due
+    _put_back(mesh, copy)
+    assert mesh.settle(8) == {"n.md": f"{_LINES}of all\nof the user\n"}
+
+
 def test_a_file_that_is_absent_was_not_deleted(mesh: Mesh) -> None:
     one = mesh.machines[0]
     one.disk.put("n.md", _LINES)
