@@ -19,6 +19,7 @@ from phextsync.files.bindings import BindingStore
 from phextsync.files.conflict_log import ConflictLog
 from phextsync.files.desk import FileDesk
 from phextsync.files.reading import TEXT_BYTES_MAX
+from phextsync.files.records import Records
 from phextsync.index import CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.lmdb_store import LmdbStore
@@ -224,6 +225,20 @@ def test_a_conflict_is_settled_by_one_side_or_by_other_lines(
     assert user.out("get", "plan.md") == f"plan\n{settled}end\n"
     assert _numbers(user) == []
     assert "no conflict" not in user.out("status")
+
+
+def test_what_settles_a_conflict_while_no_node_runs_may_meet_what_others_make_of_it(
+    user: _User,
+) -> None:
+    user.out("set", "notes/plan.md", "plan\nbuy oat soy milk\nend\n")
+    user.clash("plan.md", _MILK)
+    user.out("conflicts", "--take", "mine", *_numbers(user))
+    (bound,) = BindingStore(user.data).bindings()
+    with user.scrolls() as replicas:
+        records = Records(replicas, bytes.fromhex(bound.id))
+        (before,) = (records.shared(place) for place in records.all_shared)
+    assert before is not None
+    assert before.text == "plan\nbuy oat soy milk\nend\n"
 
 
 def test_where_it_is_not_known_what_others_had_it_is_not_told_and_not_taken(user: _User) -> None:

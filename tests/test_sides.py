@@ -1,13 +1,17 @@
 """A conflict shows what people really wrote: every line of a side is one that the side had."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from phextsync.conflicts import settled
 from phextsync.crdt import Applied, Scroll
+from phextsync.files.binding import Binding
+from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.conflict_log import LoggedConflict
+from phextsync.files.desk import FileDesk, NotServing
 from phextsync.files.records import Shared
 from phextsync.index import Coordinate
 from phextsync.replica.extents import beyond, deleting, extent_of, has, joined
@@ -15,6 +19,8 @@ from phextsync.replica.past import FOREVER
 from phextsync.replica.peer_versions import PeerVersions
 from phextsync.replica.sides import Apart, sides
 from phextsync.store.contract import LogEntry
+from sims.machines import RANGE, Machine
+from sims.network import PHEXT
 from tests.test_files import Mesh
 
 _WORDS = ("buy", "milk", "oat", "soy", "tea", "rice", "bread", "for", "two", "days", "at", "noon")
@@ -328,6 +334,30 @@ def test_a_conflict_that_is_settled_elsewhere_is_one_no_longer() -> None:
     assert notes.mesh.settle() == {_NAME: "buy bread\n"}
     assert other.conflict.mine == "buy bread\n"
     assert _sides(notes) == [[], []]
+
+
+class _Serving(NotServing):
+    """What keeps the directory of a machine in step."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__()
+        self._machine = machine
+
+    def binding(self, directory: Path) -> Binding | None:
+        return self._machine.binding
+
+
+def test_a_conflict_that_two_settle_otherwise_unseen_is_one_again(tmp_path: Path) -> None:
+    BindingStore(tmp_path).bind(Bound(tmp_path.with_name("notes"), PHEXT, RANGE))
+    notes = _apart("buy rice\n", "buy bread\n", base="buy milk\n")
+    notes.mesh.part()
+    for number, machine in enumerate(notes.mesh.machines):
+        (each,) = notes.told(number)
+        FileDesk(machine.peer.replicas, tmp_path, _Serving(machine)).settle(each.number, "mine")
+        assert notes.told(number) == []
+    notes.pass_time(3)
+    notes.mesh.settle()
+    assert _sides(notes) == [[("buy rice\n", "buy bread\n")], [("buy bread\n", "buy rice\n")]]
 
 
 def test_a_machine_that_was_started_again_tells_what_both_wrote() -> None:

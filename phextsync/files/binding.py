@@ -108,12 +108,12 @@ class Binding:
         seen = self.naming, self.records, self._absences, self.problems, self._todo, directory
         self._scope = Scope(replica, range_, *seen, may_write=may_write)
         self._missing = Missing(*seen[1:3], self._scope, directory, self._todo, run)
-        self._unseen = Unseen(replicas, phext, self.records, is_apart)
+        self.unseen = Unseen(replicas, phext, self.records, is_apart)
         self._merging = Merging(replica, is_apart, directory.preset)
         self._safekeeping = Safekeeping(replica, self.records, directory, run)
         self._restored = None if restored is None else restored(self.records)
         parts = replica, self.naming, self.records, self._merging, self.problems, self.conflicts
-        parts_of_both = *parts, self._unseen, self._todo, self._absences
+        parts_of_both = *parts, self.unseen, self._todo, self._absences
         self._intake = Intake(*parts_of_both, may_write=may_write, restored=self._restored)
         self._output = Output(
             *(*parts_of_both, directory), run=run, durable=durable, may_write=may_write
@@ -188,7 +188,7 @@ class Binding:
         await self._output.find_out(now)
         self.conflicts.writers = writers or {}
         paths = [*paths, *self._absences.begin_round()]
-        self._unseen.look(now, self.conflicts.writers, self._is_whole)
+        self.unseen.look(now, self.conflicts.writers, self._is_whole)
         is_whole = self.records.has_shared and self._is_whole()
         await self._take_late_changes(now)
         known, unknown = self._scope.concerned(paths, coordinates, now)
@@ -209,7 +209,7 @@ class Binding:
         self.records.keep_held(self._absences.holding)
         self.records.keep_guises(self._absences.guises)
         if is_whole:
-            self._unseen.forget()
+            self.unseen.forget()
         await self._output.tidy()
         if self._directory.root.take_new_rules():
             await self.rescan(now, writers)  # what was ignored has changed meanwhile
@@ -233,7 +233,7 @@ class Binding:
         """Return when a round is due although nothing changes; None when none is."""
         dues = [self.problems.next_due(), self.naming.next_due, self._absences.next_due(now)]
         dues += [] if self._restored is None else [self._restored.next_due]
-        dues += [self._directory.late.next_due, self._unseen.next_due, now if self._todo else None]
+        dues += [self._directory.late.next_due, self.unseen.next_due, now if self._todo else None]
         return min((due for due in dues if due is not None), default=None)
 
     def situation(self) -> Situation:

@@ -8,6 +8,7 @@ number of a conflict will do, where it is the only such one.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -24,7 +25,9 @@ from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.conflict_log import ConflictLog, LoggedConflict
 from phextsync.files.finding import Finder, FoundFile, FoundRange
 from phextsync.files.paths import Abilities
+from phextsync.files.records import Records
 from phextsync.files.status import BindingStatus, row_of
+from phextsync.files.unseen import Unseen
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.node.node import Node
 from phextsync.ranges import Ranges, holds, union
@@ -194,7 +197,8 @@ class FileDesk:
                 f"{conflict.path} was changed since: line {conflict.conflict.line} is not found; "
                 f"edit the file, then `phextsync conflicts --forget {conflict.number[:8]}`"
             )
-        with writing_as("files"):
+        # Others may settle it otherwise, unseen: that is a conflict again.
+        with self._unseen(bound).changing(conflict.coordinate), writing_as("files"):
             replica.edit(conflict.coordinate, new)
         log.settle(conflict.number)
         return _told(bound, conflict)
@@ -228,6 +232,13 @@ class FileDesk:
         if served is not None:
             return served.conflicts
         return ConflictLog(self._replicas, bytes.fromhex(bound.id))
+
+    def _unseen(self, bound: Bound) -> Unseen:
+        served = self._serving.binding(bound.directory)
+        if served is not None:
+            return served.unseen
+        records = Records(self._replicas, bytes.fromhex(bound.id))
+        return Unseen(self._replicas, bound.phext, records, partial(self._serving.is_apart, bound))
 
     def _abilities(self, bound: Bound) -> Abilities:
         served = self._serving.binding(bound.directory)
