@@ -377,7 +377,7 @@ def test_files_are_named_by_their_paths_and_names(tmp_path: Path) -> None:
         for tool in ("write", "append"):
             with pytest.raises(PhextsyncError, match="split it"):
                 await agent.call(tool, {"coordinate": "none.md", "text": "a" * (8 << 20) + "a"})
-            with pytest.raises(PhextsyncError, match="has no file none.md"):
+            with pytest.raises(PhextsyncError, match=r"has no file none\.md"):
                 await agent.call("read", {"coordinate": str(notes / "none.md")})
         assert await memory.get(_A) is None
 

@@ -37,9 +37,9 @@ class Cli(CommandUser):
         data = ["--data", str(self.data)] if takes_data else []
         return CliRunner().invoke(app, [*arguments, *data], input=text)
 
-    def error(self, *arguments: str) -> str:
+    def error(self, *arguments: str, text: str = "") -> str:
         """Return the one line of a command that fails."""
-        result = self.run(*arguments)
+        result = self.run(*arguments, text=text)
         assert result.exit_code == 1
         if isinstance(result.exception, SystemExit):
             line = result.stderr.removesuffix("\n")
