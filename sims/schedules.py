@@ -43,6 +43,7 @@ from phextsync.testing.workloads import LIBRARIES, libraries
 from sims.overlays import Overlay
 
 Schedule = list[Fault]
+_TOLD_BY: Final = 3
 _SECONDS: Final = 8.0
 _RUBBISH: Final[tuple[Rubbish, ...]] = ("noise", "frames")
 
@@ -312,7 +313,9 @@ def _placed(
             )
         )
         faults.append(Fault(at, action))
-    return [*faults, Fault(7.5, SetCopies(source.choice(nodes), copies))]
+    last = source.choice(nodes)
+    again = [(last + i) % overlay.nodes for i in range(_TOLD_BY)]  # some of them may be away
+    return [*faults, *(Fault(7.5 + i / 10, SetCopies(n, copies)) for i, n in enumerate(again))]
 
 
 def _members(source: Random, overlay: Overlay, *, times: int = 3) -> Schedule:
