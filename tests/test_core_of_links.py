@@ -456,6 +456,17 @@ def test_neighbours_are_told_to_those_who_may_know_everything() -> None:
     assert not anna.has_neighbours_to_tell
 
 
+def test_an_edit_of_a_guest_goes_to_each_holder_and_not_by_the_tree() -> None:
+    parts = Parts()
+    anna = parts.equal(1, _ANNA)
+    parts.shared.tree.is_grown = True
+    parts.relay.receive(anna, Prune())
+    assert parts.fates((_PHEXT, _B), _OURS, None) == {1: Fate.TOLD}
+    parts.replicas.hold(_PHEXT, subtract(EVERYTHING, [CoordinateRange.of(_A)]))
+    parts.replicas.guests.admit(_SCROLL)
+    assert parts.fates(_SCROLL, _OURS, None) == {1: Fate.SENT}
+
+
 def test_in_a_large_mesh_links_that_come_and_go_are_told_of_once_and_not_when_nothing_changed() -> (
     None
 ):

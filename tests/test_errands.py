@@ -7,6 +7,7 @@ from itertools import product
 
 from phextsync.control import placing
 from phextsync.index import EVERYTHING, Coordinate
+from phextsync.node.errands import Errands
 from phextsync.placement.policy import Rule
 from phextsync.testing import Crash, MemoryMesh, Restart
 from phextsync.testing.mesh import PHEXT, Editor
@@ -147,6 +148,20 @@ def test_what_a_node_wrote_of_what_others_hold_comes_to_them_beyond_its_links() 
         assert all(
             "from afar" in mesh.node(other).phext(PHEXT)[place] for other in _holders(mesh, place)
         )
+
+    mesh.run(body)
+
+
+def test_what_all_hold_asks_for_no_links_beyond_those_that_last() -> None:
+    mesh = MemoryMesh(6, _COUNT, links_max=_LINKS_MAX)
+
+    async def body() -> None:
+        await _place(mesh)
+        placing.set_rule(mesh.node(0).replicas, PHEXT, Rule(EVERYTHING, everywhere=True))
+        await mesh.run_until(mesh.now + 5)
+        for core in (mesh.node(number).core for number in range(_COUNT)):
+            placements = {PHEXT: placing.placement_of(core.replicas, PHEXT)}
+            assert not Errands(core).look(mesh.now, placements, core.presence.heard())
 
     mesh.run(body)
 

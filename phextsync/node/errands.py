@@ -17,6 +17,7 @@ from phextsync.sync.link import Link
 from phextsync.sync.synchronizer import Synchronizer
 
 _AT_ONCE: Final = 4
+_ANY_OF: Final = 2  # holders, for what one of them is to have
 _PATIENCE_S: Final = 30.0  # with an errand; then others have their turn
 
 _Piece: TypeAlias = tuple[str, CoordinateRange]
@@ -75,14 +76,11 @@ class Errands:
                     yield (phext, range_), others
             for range_ in (piece for part in hold.firm for piece in placement.ranges(part)):
                 yield (phext, range_), self._lacking(placement, range_, links, told)
-            yield from self._unsent(placement)
-
-    def _unsent(self, placement: Placement) -> Iterator[tuple[_Piece, list[bytes]]]:
-        """Iterate over the ranges of which edits are here that no holder has, with the holders."""
-        phext = placement.policy.phext
-        for at in self._replicas.guests.unsent_within(phext, EVERYTHING):
-            range_ = next(placement.ranges(CoordinateRange(at, None)))
-            yield (phext, range_), self._others(placement, range_)
+            for at in self._replicas.guests.unsent_within(phext, EVERYTHING):
+                range_ = next(placement.ranges(CoordinateRange(at, None)))
+                others = [i for i in self._others(placement, range_) if i in here]
+                near = [node_id for node_id in others if node_id in links]
+                yield (phext, range_), (near or others)[:_ANY_OF]
 
     def _others(self, placement: Placement, range_: CoordinateRange) -> list[bytes]:
         own = self._core.node_id
@@ -102,8 +100,11 @@ class Errands:
         links: Mapping[bytes, Link],
         told: Mapping[tuple[_Piece, bytes], bytes],
     ) -> list[bytes]:
-        """Return to whom what is new in a range that is held here cannot come."""
+        """Return to whom what is new in a range that is held here cannot come: to nobody where all
+        members hold it, since every link leads to one that does."""
         phext, others = placement.policy.phext, self._others(placement, range_)
+        if len(others) + 1 >= len(placement.members):
+            return []
         piece = phext, range_
         fingerprint = self._replicas.phext(phext).index.fingerprint(range_)[1]
         near = [links[node_id] for node_id in others if node_id in links]

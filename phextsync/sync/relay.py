@@ -183,8 +183,9 @@ class Relay:
         return Fate.TOLD
 
     def _is_common(self, phext: str, coordinate: Coordinate) -> bool:
-        """Whether all nodes hold a scroll, as far as we see."""
-        return all(
+        """Whether all nodes hold a scroll, as far as we see. Of a guest nobody would tell us by the
+        tree that it has our edits."""
+        return self._replicas.holding.is_held(phext, coordinate) and all(
             contains(link.rights.told.get(phext, (EVERYTHING,)), coordinate)
             for link in self._links.values()
             if link.branch.is_open
