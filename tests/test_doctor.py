@@ -83,6 +83,12 @@ def test_where_all_is_well_nothing_is_advised() -> None:
     assert [*dict.fromkeys(finding.check for finding in found)] == [c.__name__ for c in CHECKS]
 
 
+def test_a_folder_whose_scrolls_are_in_memory_may_lie_anywhere() -> None:
+    facts = replace(_SOUND, kind="nfs4", in_memory=True, status=None, problem="no store")
+    found = [each for each in findings(facts) if each.check in ("disk", "node")]
+    assert {each.level for each in found} == {Level.OK}
+
+
 _WRONG: list[tuple[str, dict[str, object], Level, str, str]] = [
     ("identity", {"identity_mode": 0o640}, Level.WRONG, "mode 0640", "chmod 600"),
     ("identity", {"identity_mode": None}, Level.WRONG, "identity.pem", "`phextsync init`"),

@@ -53,10 +53,11 @@ SILENT: Final = "runs, but does not answer"
 class Facts:
     """What is known of a folder, its node and this machine. None is what the system did not tell.
 
-    `status` is None where it could not be had, for `problem`. `ports` are those that the node is to
-    listen on, by what they are for, with why they cannot be; of a node that runs, only those that
-    it did not get. `kinds` are the file systems of directories. `watches` are those in use, those
-    that are needed besides, and how many there may be; `watchers` the same, of programs that watch.
+    `status` is None where it could not be had, for `problem`. `in_memory`: scrolls are not in the
+    folder. `ports` are those that the node is to listen on, by what they are for, with why they
+    cannot be; of a node that runs, only those that it did not get. `kinds` are the file systems of
+    directories. `watches` are those in use, those that are needed besides, and how many there may
+    be; `watchers` the same, of programs that watch.
     """
 
     folder: Path
@@ -65,6 +66,7 @@ class Facts:
     settings_problem: str = ""
     identity_mode: int | None = None
     kind: str = ""
+    in_memory: bool = False
     free_bytes: int | None = None
     ports: Mapping[str, str] = field(default_factory=dict)
     firewalls: tuple[str, ...] | None = None
@@ -114,7 +116,10 @@ def configuration(facts: Facts) -> Iterator[Finding]:
 
 def node(facts: Facts) -> Iterator[Finding]:
     """Whether the node runs, or its folder can be read."""
-    if facts.status is None:
+    if facts.status is None and facts.in_memory and facts.problem != SILENT:
+        found = "does not run; `phextsync up --data-in-memory` starts it"
+        yield Finding("node", Level.OK, found)
+    elif facts.status is None:
         advice = "`phextsync check` says more, `phextsync repair` mends it"
         if facts.problem == SILENT:
             advice = "wait, or end it and start it again"
@@ -138,9 +143,12 @@ _ROOM: Final = "make room, or see whether the disk is read-only; nothing is lost
 
 def disk(facts: Facts) -> Iterator[Finding]:
     """Whether there is room, on a disk that LMDB can be on and that keeps what is written."""
-    if is_network(facts.kind):
+    if facts.in_memory:
+        found = f"scrolls are in memory while the node runs; {facts.folder} has the key"
+        yield Finding("disk", Level.OK, found)
+    elif is_network(facts.kind):
         found = f"{facts.folder} lies on {facts.kind}, a file system over a network"
-        advice = "move it to a local disk; a bound directory may stay where it is"
+        advice = "move it to a local disk, or `phextsync up --data-in-memory`"
         yield Finding("disk", Level.WRONG, found, advice)
     elif is_memory(facts.kind):
         found = f"{facts.folder} lies in memory ({facts.kind}), and others count it as on a disk"

@@ -26,6 +26,7 @@ from phextsync.errors import PhextsyncError, StoreError
 from phextsync.handles.visit import visit
 from phextsync.mounts import kind_of
 from phextsync.node.node import DEFAULT_PORT
+from phextsync.store.folder import place_in_memory
 from phextsync.systems.resources import open_files_max
 from phextsync.systems.rights import user
 from phextsync.trust.private_files import IDENTITY_FILE
@@ -59,6 +60,7 @@ def gather(folder: Path) -> Facts:
         settings_problem=settings_problem,
         identity_mode=_mode(folder / IDENTITY_FILE),
         kind=kind_of(folder),
+        in_memory=place_in_memory(folder) is not None,
         free_bytes=_free_bytes(folder),
         ports={f"port {status.port}": ""}
         if status and is_running

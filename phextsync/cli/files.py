@@ -36,6 +36,7 @@ from phextsync.files.presets import PRESETS, preset_of
 from phextsync.files.status import lines_of, row_of
 from phextsync.index import CoordinateRange
 from phextsync.ranges import holds
+from phextsync.store.folder import place_in_memory
 from phextsync.trust.identity import NodeIdentity
 
 app = typer.Typer()
@@ -83,6 +84,8 @@ def bind(
                 "where other machines are waited for, nothing is deleted, and none is waited for"
             )
         return
+    if place_in_memory(folder) is not None:
+        fail("expected a node with a disk, found one with its scrolls in memory: it binds nothing")
     at = at or preset_of(preset).range
     if not at:
         fail("expected a range, such as --at '7.*', or a --preset")

@@ -62,6 +62,7 @@ from phextsync.files import service
 from phextsync.files.bindings import BindingStore
 from phextsync.gateways.measured import keep
 from phextsync.handles.engine import Options
+from phextsync.node.memory import all_sent, unsent_warnings
 from phextsync.node.node import DEFAULT_PORT, Node, open_node
 from phextsync.replica.changes import STAMP_CHARACTERS_MAX, is_stamp, writing_as
 from phextsync.sync.events import PeerJoined, PeerLost
@@ -74,6 +75,7 @@ app = typer.Typer()
 _PATIENCE_S: Final = 10.0
 _ALONE_S: Final = 5.0  # while what directories hold is taken in
 _PAUSE_S: Final = 0.05
+_SEND_S: Final = 10.0  # at the end, for what is in memory alone
 _LINES_MAX: Final = 100
 
 Port = Annotated[
@@ -85,6 +87,14 @@ Port = Annotated[
 Host = Annotated[str, typer.Option(help="Address to listen on.", show_default="all")]
 Peers = Annotated[
     list[str] | None, typer.Option("--peer", help="HOST[:PORT] to dial; may be repeated.")
+]
+InMemory = Annotated[
+    bool,
+    typer.Option(
+        "--data-in-memory",
+        help="Keep scrolls in memory for as long as it runs, and hold nothing: what is read is "
+        "asked of peers. For a data folder that lies on a network.",
+    ),
 ]
 FindPeers = Annotated[bool, typer.Option("--mdns/--no-mdns", help="Find peers on the LAN.")]
 
@@ -101,6 +111,7 @@ class _Run:
     index: bool
     is_quiet: bool
     doors: Doors
+    in_memory: bool = False
 
 
 @app.command(rich_help_panel=NODE)
@@ -124,6 +135,7 @@ def up(
     index: Annotated[
         bool, typer.Option(help="Keep the search index in step, not only once it is asked.")
     ] = True,
+    data_in_memory: InMemory = False,
     log: Annotated[
         Path | None, typer.Option(help="Keep a log in this file, the older part in FILE.1 to .5.")
     ] = None,
@@ -142,7 +154,9 @@ def up(
     guard = guard_of(http_token, http_token_file, allow_host)
     hooks = hooks_of(hook, hook_secret_file)
     doors = doors_of(guard, http, web, web_cert, web_key, hooks)
-    trio.run(_up, _Run(folder, host or None, port, _peers(peer), mdns, index, quiet, doors))
+    peers, in_memory = _peers(peer), data_in_memory
+    run = _Run(folder, host or None, port, peers, mdns, index, quiet, doors, in_memory)
+    trio.run(_up, run)
 
 
 def _peers(given: list[str] | None) -> tuple[str, ...]:
@@ -151,22 +165,43 @@ def _peers(given: list[str] | None) -> tuple[str, ...]:
 
 
 async def _up(run: _Run) -> None:
+    if run.in_memory and BindingStore(run.folder).bindings():
+        fail("expected no bound directory with --data-in-memory: `phextsync unbind` ends a binding")
     supervisor = Supervisor(os.environ)
     supervisor.tell(STATUS="opens the data folder")
     with trio.open_signal_receiver(*ending_signals()) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope, supervisor)
+            scopes = [nursery.cancel_scope]
+            nursery.start_soon(_cancel_at_signals, signals, scopes, supervisor)
             async with AsyncExitStack() as stack:
                 node = await _opened(run, stack)
-                await _serve(node, run, supervisor)
+                if run.in_memory:
+                    with trio.CancelScope() as serving:
+                        scopes.append(serving)
+                        await _serve(node, run, supervisor)
+                    await _send_all(node)
+                else:
+                    await _serve(node, run, supervisor)
+            nursery.cancel_scope.cancel()
 
 
-async def _cancel_at_signal(
-    signals: AsyncIterator[int], scope: trio.CancelScope, supervisor: Supervisor
+async def _cancel_at_signals(
+    signals: AsyncIterator[int], scopes: list[trio.CancelScope], supervisor: Supervisor
 ) -> None:
+    """Cancel the innermost scope that is left with each signal."""
     async for _ in signals:
         supervisor.tell(STOPPING=1, STATUS="writes what is not yet on the disk")
-        scope.cancel()
+        if scopes:
+            scopes.pop().cancel()
+
+
+async def _send_all(node: Node) -> None:
+    """Give peers some seconds to take what is in memory alone, and say so."""
+    for line in unsent_warnings(node.replicas):
+        await _tell([f"{line}; waits up to {_SEND_S:.0f} s for peers to take them"])
+    lost = await all_sent(node.replicas, node.agreement.progress, _SEND_S)
+    if lost:
+        warn(f"{counted(lost, 'scroll')} had edits that nobody took: they are lost")
 
 
 async def _opened(run: _Run, stack: AsyncExitStack) -> Node:
@@ -182,7 +217,8 @@ async def _opened(run: _Run, stack: AsyncExitStack) -> Node:
                     port=run.port,
                     peers=run.peers,
                     discover=run.discover,
-                    alone_s=_ALONE_S,
+                    alone_s=0.0 if run.in_memory else _ALONE_S,
+                    in_memory=run.in_memory,
                 )
             )
         except StoreLockedError as error:
@@ -200,8 +236,9 @@ async def _serve(node: Node, run: _Run, supervisor: Supervisor) -> None:
         node.searcher.start()
     keep_running = node.boundary.keep_running
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(service.serve, node)
-        nursery.start_soon(Voters(node).run)
+        if not run.in_memory:  # whose votes would end with it
+            nursery.start_soon(service.serve, node)
+            nursery.start_soon(Voters(node).run)
         doors = await open_doors(node, run.doors, nursery)
         state = partial(supervisor.serve, partial(_state, node))
         nursery.start_soon(keep_running, "telling the service manager", state)
@@ -223,6 +260,8 @@ def _addresses(node: Node, host: str | None) -> Iterator[str]:
     yield f"{identity.name} ({identity.node_id.hex()[:8]}) listens on port {node.port}"
     for address in reached_at(host):
         yield f"  at {Address(address, node.port)}"
+    if node.replicas.store.is_fleeting:
+        yield "  keeps scrolls in memory, and holds nothing: what peers do not take ends with it"
 
 
 def _bindings(folder: Path) -> Iterator[str]:

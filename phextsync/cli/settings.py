@@ -69,6 +69,7 @@ KEYS: Final = {
     "http-token-file": _PATH,
     "allow-host": Key(list),
     "index": _FLAG,
+    "data-in-memory": _FLAG,
     "log": _PATH,
     "quiet": _FLAG,
     "verbose": _FLAG,

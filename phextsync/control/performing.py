@@ -445,7 +445,8 @@ def held_rows(replicas: ReplicaSet, awaited: Iterable[Awaited]) -> tuple[Holding
     """Return what is held of each phext of which that is not all, and what leaving waits for."""
     holding, waiting = replicas.holding, tuple(awaited)
     rows: list[HoldingRow] = []
-    for phext in holding.phexts():
+    others = phexts_of_users(replicas) if holding.is_fleeting else ()
+    for phext in sorted({*holding.phexts(), *others}):
         hold, index = holding.hold(phext), replicas.phext(phext).index
         leaving = [
             LeavingRow(

@@ -25,6 +25,7 @@ from phextsync.store.folder import (
     RESTORING,
     STORE,
     build_whole,
+    check_on_disk,
     lock_folder,
     look,
     no_store,
@@ -266,6 +267,7 @@ def restore(
     make_folder(folder)
     lock = lock_folder(folder)
     try:
+        check_on_disk(folder)
         if not replace and any((folder / name).exists() for name in (STORE, NEW)):
             raise StoreError(f"{folder} has a store: expected a folder without one, or --replace")
         if (folder / NEW).exists() and not (folder / STORE).exists():

@@ -7,7 +7,8 @@ the node from then on, and the others attach to it.
 Requests are numbered, and those without an answer are asked again at the next owner, in order. A
 change that the last owner had made durable has a receipt there and is not made twice; one that it
 had not made durable is gone with it and is made now. So each change is made exactly once, unless
-this process ends too. What lasts at an owner (`control.Session`) is asked for again first.
+this process ends too. What lasts at an owner (`control.Session`) is asked for again first. Of an
+owner that keeps all in memory the receipts end with it: no change is asked for twice there.
 
 A client lives in one trio task. `replica` is for other threads.
 """
@@ -34,7 +35,13 @@ from phextsync.control.frames import (
 )
 from phextsync.control.sessions import Session
 from phextsync.control.sockets import ABSENT, connect
-from phextsync.errors import ClosedError, LinkError, PhextsyncError, StoreLockedError
+from phextsync.errors import (
+    AnswerLostError,
+    ClosedError,
+    LinkError,
+    PhextsyncError,
+    StoreLockedError,
+)
 from phextsync.files.desk import FileDesk, NotServing
 from phextsync.framing import FrameChannel, FrameQueue
 from phextsync.handles.call import Call
@@ -42,7 +49,7 @@ from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
 from phextsync.replica.replica import Replica
 from phextsync.sockets import SocketStream
-from phextsync.store.folder import is_locked
+from phextsync.store.folder import is_locked, place_in_memory
 
 # What owns the folder without answering is starting, stopping, or a command that is soon done.
 _PATIENCE_S: Final = 10.0
@@ -260,6 +267,8 @@ class FolderClient:
                     self._queue = queue = FrameQueue(channel)
                     nursery.start_soon(queue.run)
                     queue.put(encode_request(0, 0, ["attach", self._client]))
+                    if place_in_memory(self._folder) is not None:
+                        self._give_up_changes()
                     for call in [*self._lasting.values(), *self._calls.values()]:
                         self._advance(call)
                     task_status.started()
@@ -269,6 +278,13 @@ class FolderClient:
                 pass  # the owner is gone
             finally:
                 self._queue = None
+
+    def _give_up_changes(self) -> None:
+        """Ask for no change again that was asked for: the receipts ended with its owner."""
+        for number, call in [*self._calls.items()]:
+            if call.was_sent and call.changes:
+                text = f"{call.request[0]!r} may be carried out: its answer was lost with the node"
+                self._answered(number, AnswerLostError(text))
 
     async def _receive(self, channel: FrameChannel) -> None:
         try:

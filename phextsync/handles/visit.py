@@ -22,7 +22,7 @@ from phextsync.index import CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.search import find_alone
 from phextsync.store.contract import Store
-from phextsync.store.folder import STORE, check_restored, data_file_of, has_store
+from phextsync.store.folder import STORE, check_on_disk, check_restored, data_file_of, has_store
 from phextsync.store.lmdb_store import LmdbStore
 from phextsync.store.memory import MemoryStore
 from phextsync.store.snapshot import Snapshot
@@ -62,6 +62,7 @@ class Reading:
         check_restored(self._folder)
         data = data_file_of(self._folder)
         if data is None:
+            check_on_disk(self._folder)
             NodeIdentity.load(self._folder)
         self._snapshot = Snapshot(self._folder, data, is_pinned=is_pinned) if data else None
         try:

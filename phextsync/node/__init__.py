@@ -2,6 +2,7 @@
 
 * `invitations`: how a new machine gets its certificate from the administrator's node
 * `surroundings`: what a node touches outside of itself
+* `memory`: a store on a disk or in memory, and what is nowhere else
 * `status`: what a node tells of its peers
 * `committing`: when what has changed is flushed to the disk
 * `acquaintances`: which peers there are, and who of them was here when

@@ -7,7 +7,6 @@ node touches outside of itself is in its `Surroundings`, so that a simulator can
 
 import logging
 import random
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -39,6 +38,7 @@ from phextsync.node.foreign import Foreign
 from phextsync.node.guard import Guard
 from phextsync.node.importing import import_texts
 from phextsync.node.links import LINKS_MAX, Links
+from phextsync.node.memory import opened_store, unsent_warnings
 from phextsync.node.neighbourhood import Neighbourhood
 from phextsync.node.status import (
     AbsentPeer,
@@ -58,7 +58,6 @@ from phextsync.replica.views import Key, Range, as_coordinate, as_range
 from phextsync.search import Hit, Searcher
 from phextsync.signals import Signal
 from phextsync.store.durations import Durations
-from phextsync.store.lmdb_store import LmdbStore
 from phextsync.sync.events import PeerJoined, PeerLost
 from phextsync.sync.lacks import Lack
 from phextsync.sync.listener import Listener
@@ -124,7 +123,7 @@ class Node:
             listener=self._core_listener(),
         )
         self._make_parts(links_max)
-        self.searcher = Searcher(self.replicas, self.folder, self.boundary)
+        self.searcher = Searcher(self.replicas, surroundings.index_folder, self.boundary)
         self.directories: Directories | None = None  # while they are known
         self.desk = Desk(self)
 
@@ -311,7 +310,7 @@ class Node:
         """Say what is only here, and what of placement cannot be done."""
         alone = {phext: self.core.lacks.unheld(phext) for phext in self.phexts()}
         told = [f"{phext}: no connected peer holds {r}" for phext in alone for r in alone[phext]]
-        return [*told, *self.following.warnings]
+        return [*told, *self.following.warnings, *unsent_warnings(self.replicas)]
 
     def status(self) -> Status:
         """Return how this node is, as `phextsync status --json` prints it."""
@@ -343,7 +342,8 @@ class Node:
             nursery.start_soon(self.committing.run)
             nursery.start_soon(self._keep_time)
             nursery.start_soon(self.searcher.run)
-            nursery.start_soon(self.following.run)
+            if not self.replicas.store.is_fleeting:
+                nursery.start_soon(self.following.run)
             nursery.start_soon(self.answering.run)
             nursery.start_soon(self.guard.run)
             self.port = await nursery.start(self._surroundings.network.serve, self.links.accept)
@@ -444,10 +444,6 @@ def _expanded(folder: str | Path) -> Path:
     return Path(folder).expanduser()
 
 
-def _log_progress(done: int, of: int) -> None:
-    _log.warning("rebuilding the store: %d of %d scrolls", done, of)
-
-
 @asynccontextmanager
 async def open_node(
     folder: str | Path,
@@ -462,6 +458,7 @@ async def open_node(
     timing: Timing | None = None,
     alone_s: float = 0.0,
     seed: int | None = None,
+    in_memory: bool = False,
 ) -> AsyncIterator[Node]:
     """Run the node whose identity and store are in `folder` for as long as the block lasts.
 
@@ -469,16 +466,17 @@ async def open_node(
     before; `discover=False` leaves mDNS out. `interests` maps phexts to the ranges that this run
     holds of those that the folder does. `host` None listens on all interfaces, `port` None on 7439
     or, when that is taken, on any free one; another one that is taken is a LinkError. For `alone_s`
-    seconds at most it meets nobody, until what bound directories hold is taken in. IdentityError
-    when the folder has no identity, StoreError when it cannot be opened.
+    seconds it meets nobody, until what bound directories hold is taken in. `in_memory`: it holds
+    nothing, and its store ends with it. IdentityError: no identity; StoreError: cannot be opened.
     """
     path = _expanded(folder)
     identity, known = NodeIdentity.load(path), KnownPeers.load(path)
     if discoveries is None:
         discoveries = [mdns.Mdns()] if discover else []
-    store = LmdbStore(path, progress=_log_progress, clock=time.perf_counter)
+    store = opened_store(path, in_memory=in_memory)
     outside = Surroundings(
         folder=path,
+        index_folder=store.folder,
         store=store,
         commit=Committer(store),
         network=transport.TlsNetwork(identity, host, port),

@@ -23,10 +23,11 @@ class Surroundings:
     """What a node touches outside of itself.
 
     `commit` does what `store.commit` does, where it does not hold up the node, and cannot be
-    cancelled; `folder` is for people to read.
+    cancelled; `folder` is for people to read; the search index is in `index_folder`.
     """
 
     folder: Path
+    index_folder: Path
     store: Store
     commit: Callable[[Batch], Awaitable[None]]
     network: transport.Network

@@ -38,6 +38,8 @@ class Durability:
     """
 
     def __init__(self, store: Store, history: HistoryKeeper, listeners: Listeners) -> None:
+        self.is_fleeting = store.is_fleeting
+        """Whether what is durable ends with the process all the same."""
         self._store = store
         self._history = history
         self._listeners = listeners

@@ -3,7 +3,8 @@
 A range that is given up is `leaving`: held as before, until others that hold it have it on their
 disks (`sync.leaving` finds out). Then it is `dropping`: no longer held, and its scrolls leave the
 store with the next batches. That is a deletion for nobody. Without a setting all is held, and
-nothing is noted or computed.
+nothing is noted or computed. A node whose store ends with it holds nothing but what is the
+library's own: so nobody counts on it, and all that it reads and writes are guests.
 """
 
 from collections.abc import Callable, Iterable
@@ -60,30 +61,29 @@ class Hold:
 
 
 _EVERYTHING: Final = Hold()
+_NOTHING: Final = Hold(wanted=())
 
 
 class Holding:
     """What a node holds of each phext, and which `guests` are here besides. `changed` is called
     with the name of a phext of which it holds something else now. `whose` tells who else holds a
-    coordinate, for an error."""
+    coordinate, for an error. Of a node that `is_fleeting` what is stored ends with it."""
 
     def __init__(
         self, durability: Durability, guests: Guests, changed: Callable[[str], None]
     ) -> None:
         self.guests = guests
+        self.is_fleeting = durability.is_fleeting
         self.whose: Callable[[str, Coordinate], str] = lambda _phext, _at: "no node runs here"
         self._durability = durability
         self._changed = changed
         rows = [(key[len(_KEY) :].decode(), note) for key, note in durability.notes(_KEY)]
         self._holds = {phext: _decoded(phext, note) for phext, note in rows}
         self._held = {phext: hold.held for phext, hold in self._holds.items()}
+        self.is_everything = not self._holds and not self.is_fleeting
+        """Whether all of every phext is held. Each update asks for it, so it is no property."""
 
     # -- what is held ----------------------------------------------------------------------
-
-    @property
-    def is_everything(self) -> bool:
-        """Whether all of every phext is held."""
-        return not self._holds
 
     def phexts(self) -> list[str]:
         """Return the names of the phexts of which not all is held, or not for ever, sorted."""
@@ -96,19 +96,24 @@ class Holding:
 
     def hold(self, phext: str) -> Hold:
         """Return what is held of a phext, and what becomes of it."""
-        return self._holds.get(phext, _EVERYTHING)
+        return self._holds.get(phext) or self._default(phext)
 
     def of(self, phext: str) -> Ranges:
         """Return the ranges of a phext that are held."""
-        return self._held.get(phext, _WHOLE)
+        held = self._held.get(phext)
+        return self._default(phext).wanted if held is None else held
+
+    def _default(self, phext: str) -> Hold:
+        """Return what is held of a phext of which nothing is said."""
+        return _NOTHING if self.is_fleeting and not is_reserved(phext) else _EVERYTHING
 
     def is_held(self, phext: str, coordinate: Coordinate) -> bool:
         """Whether this node holds the scroll. From any thread."""
-        return not self._holds or contains(self.of(phext), coordinate)
+        return self.is_everything or contains(self.of(phext), coordinate)
 
     def holds(self, phext: str, range_: CoordinateRange) -> bool:
         """Whether this node holds all of a range."""
-        return not self._holds or holds(self.of(phext), range_)
+        return self.is_everything or holds(self.of(phext), range_)
 
     def is_current(self, phext: str, coordinate: Coordinate) -> bool:
         """Whether what is here of a scroll is as current as it can be: it is held, or a guest of
@@ -122,7 +127,7 @@ class Holding:
 
     def is_leaving(self, phext: str, coordinate: Coordinate) -> bool:
         """Whether the scroll is about to be gone from here, if it is here."""
-        return bool(self._holds) and contains(self.hold(phext).dropping, coordinate)
+        return not self.is_everything and contains(self.hold(phext).dropping, coordinate)
 
     def check(self, phext: str, coordinate: Coordinate) -> None:
         """NotHeldError where this node does not hold the scroll."""
@@ -131,7 +136,7 @@ class Holding:
 
     def check_here(self, phext: str, coordinate: Coordinate) -> None:
         """NotHeldError where this node neither holds the scroll nor has it as a guest."""
-        if self._holds and (phext, coordinate) not in self.guests:
+        if not self.is_everything and (phext, coordinate) not in self.guests:
             self.check(phext, coordinate)
 
     def check_some(self, phext: str, range_: CoordinateRange) -> None:
@@ -168,6 +173,7 @@ class Holding:
         """Hold these ranges of a phext and, in time, no others. A range without scrolls leaves at
         once. PhextsyncError for a phext, ranges or copies that cannot be, and for more ranges, with
         those that have not left yet, than can be told."""
+        self._check_lasting()
         wanted = union(ranges)
         if not is_phext_name(phext) or is_reserved(phext):
             raise PhextsyncError(f"expected a phext of your own, found {phext!r:.60}")
@@ -187,7 +193,15 @@ class Holding:
 
     def follow(self, phext: str) -> None:
         """Let what is wanted of a phext be what placement says, from now on."""
+        self._check_lasting()
         self._set(phext, replace(self.hold(phext), follows=True))
+
+    def _check_lasting(self) -> None:
+        if self.is_fleeting:
+            raise PhextsyncError(
+                "expected a node with a disk, found one that keeps scrolls in memory: it holds "
+                "nothing, since nobody could count on it"
+            )
 
     def drop(self, phext: str, ranges: Iterable[CoordinateRange]) -> bool:
         """Others have ranges that leave: hold them no longer, but for those with which more ranges
@@ -226,6 +240,7 @@ class Holding:
             self._holds[phext] = hold
             self._held[phext] = hold.held
             self._durability.note(_KEY + phext.encode(), _encoded(hold))
+        self.is_everything = not self._holds and not self.is_fleeting
         if self.guests:
             self.guests.keep_outside(phext, self.of(phext))
         self._changed(phext)

@@ -14,8 +14,9 @@
 * `history_table`: pieces of the past in a database of LMDB
 * `leases`: client ids in a database of LMDB
 * `lmdb_store`: a store on a disk
-* `snapshot`: what a folder holds at one moment, without a lock
 * `import_note`: a note that an import has begun
+* `fleeting`: a store in memory, for a folder where none can be
+* `snapshot`: what a folder holds at one moment, without a lock
 """
 
 from phextsync.store.contract import Batch, LogEntry, Store, StoredScroll

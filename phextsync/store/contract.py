@@ -92,10 +92,12 @@ class Heads:
 
 class Store(Protocol):
     """What a replica needs of a store. `syncs`: how long the disk took, where it is timed.
-    `refused_history`: whether the last batch was written without its history and its setting."""
+    `refused_history`: whether the last batch was written without its history and its setting.
+    `is_fleeting`: whether all of it ends with the process, so that nobody may count on it."""
 
     syncs: Durations
     refused_history: bool
+    is_fleeting: bool
 
     @property
     def report(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@
 * `store.new/` is a whole one that is to take the place of `store/`
 * `closed` says how a clean stop left the data file
 * `importing` says what an import has begun to bring
+* `in-memory` says where in memory the store of the process is that runs here
 * `store.damaged/`, `store.format-1/` and `store.before-restore/` are stores of the past
 """
 
@@ -44,6 +45,7 @@ BUILDING: Final = "store.building"
 RESTORING: Final = "store.restoring"
 NEW: Final = "store.new"
 CLOSED: Final = "closed"
+IN_MEMORY: Final = "in-memory"
 
 _ROOTS_BYTES: Final = 2 * PAGE_BYTES
 _LOCK_BYTES: Final = 8192  # as many as LMDB needs for 126 readers
@@ -167,6 +169,9 @@ def reserve_lock_file(store: Path) -> None:
 def data_file_of(folder: Path) -> Path | None:
     """Return where the data of a folder is, None when it has no store yet. StoreError when a store
     is there without its data."""
+    memory = place_in_memory(folder)
+    if memory is not None and is_locked(folder):
+        folder = memory
     # Between two renames of a rebuild there is only the new one.
     store = next((folder / name for name in (STORE, NEW) if (folder / name).exists()), None)
     if store is None:
@@ -182,8 +187,28 @@ def has_store(folder: Path) -> bool:
     return any(path.exists() for path in (*data, folder / RESTORING))
 
 
+def place_in_memory(folder: Path) -> Path | None:
+    """Return where in memory the store of a folder is, or was; None when it is on the disk."""
+    try:
+        return Path(os.fsdecode((folder / IN_MEMORY).read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
+def check_on_disk(folder: Path) -> None:
+    """StoreError where the store of a folder is in memory."""
+    if place_in_memory(folder) is not None:
+        raise no_store(folder)
+
+
 def no_store(folder: Path) -> StoreError:
     """Return what says that a folder has no store, and how it gets one."""
+    if place_in_memory(folder) is not None:
+        return StoreError(
+            f"the scrolls of {folder} were in memory and ended with its node: `phextsync up "
+            f"--data-in-memory` gets them again from peers; once {folder / IN_MEMORY} is removed, "
+            "an empty store is made on the disk"
+        )
     return StoreError(
         f"expected a store in {folder}, found none: the first start or change makes an empty one, "
         "`phextsync restore FILE` brings a backup"

@@ -69,9 +69,10 @@ class LmdbStore:
 
     Layout: `store.lock` names the owner; `store/data.mdb` has the databases that `records` lists;
     `closed` says how a clean stop left that file: see `opening`. `progress` is told how far a
-    rebuild is. With a `clock`, `syncs` has how long the disk took to write each batch and to wait
-    for it.
+    rebuild is. With a `clock`, `syncs` has how long the disk took for each batch.
     """
+
+    is_fleeting = False
 
     def __init__(
         self,
@@ -481,8 +482,7 @@ class LmdbStore:
     def close(self, *, clean: bool) -> None:
         self._env.close()
         if clean and not self._is_suspect:
-            # Without the mark the next open looks closer, no more: a full disk is no failure.
-            with suppress(OSError):
+            with suppress(OSError):  # without the mark the next open looks closer, no more
                 if inode_of(self._data) == self._inode:
                     self._opening.mark()
         _stores.discard(self)

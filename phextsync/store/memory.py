@@ -15,7 +15,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.report: tuple[str, ...] = ()
         self.syncs = Durations()
-        self.refused_history = False
+        self.refused_history = self.is_fleeting = False
         self._scrolls: dict[str, dict[bytes, tuple[ScrollWrite, StoredScroll]]] = {}
         self._leases: dict[str, int] = {}
         self._receipts: dict[bytes, bytes] = {}
@@ -125,14 +125,16 @@ class MemoryStore:
 
     def reopened(self) -> "MemoryStore":
         """Return what another open of this store finds."""
-        other = self.cloned()
-        if self._is_clean:
+        other = MemoryStore() if self.is_fleeting else self.cloned()
+        other.is_fleeting = self.is_fleeting
+        if self._is_clean and not self.is_fleeting:
             other._leases = dict(self._leases)
         return other
 
     def cloned(self) -> "MemoryStore":
         """Return what an open of a copy on another machine finds."""
         other = MemoryStore()
+        other.is_fleeting = self.is_fleeting
         other._scrolls = {name: dict(scrolls) for name, scrolls in self._scrolls.items()}
         other._receipts = self.receipts()
         other._notes = dict(self._notes)

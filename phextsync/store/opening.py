@@ -22,6 +22,7 @@ from phextsync.store.folder import (
     RESTORING,
     STORE,
     build_whole,
+    check_on_disk,
     check_restored,
     mark_of,
     open_records,
@@ -52,6 +53,7 @@ class Opening:
         """See to it that there is a sound file of today's format; say whether it is exactly as a
         clean stop left it."""
         path, first = self._folder / STORE, self._folder / FIRST
+        check_on_disk(self._folder)
         _check_local(self._folder)
         check_restored(self._folder)
         if (self._folder / NEW).exists() and not path.exists():
@@ -158,6 +160,6 @@ def _check_local(folder: Path) -> None:
     if is_network(kind):
         raise StoreError(
             f"expected a data folder on a local disk, found {folder} on {kind}: name one with "
-            "--data, in /dev/shm if there is no disk, where it ends with the machine; peers send "
-            "it what they have, and bound directories may stay where they are"
+            "--data, where bound directories may stay as they are; or, without a disk, `phextsync "
+            "up --data-in-memory` keeps no scroll and asks peers"
         )

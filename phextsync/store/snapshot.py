@@ -42,7 +42,7 @@ class Snapshot:
 
     def __init__(self, folder: Path, data: Path, *, is_pinned: bool = False) -> None:
         self.syncs = Durations()
-        self.refused_history = False
+        self.refused_history = self.is_fleeting = False
         self._folder = folder
         with translated(folder):
             self._data = OpenData(data, is_pinned=is_pinned)

@@ -54,7 +54,8 @@ class Announcements:
     def _told_first(self) -> list[str]:
         """Return the names of phexts to be told of. Also those of which nothing is held: of a phext
         that it does not hear of a peer sends everything."""
-        names, given_up = self._replicas.names(), self._replicas.holding.phexts()
+        names, holding = self._replicas.names(), self._replicas.holding
+        given_up = names if holding.is_fleeting else holding.phexts()
         room = max(0, self._replicas.phexts_max - len(names))
         absent = [name for name in given_up if name not in names][:room]
         rights = {name: self._rights.of(name) for name in sorted([*names, *absent])}
@@ -86,6 +87,9 @@ class Announcements:
         before = self._rights.told.get(phext)
         self._rights.tell(phext, summary.interest)
         self.theirs[phext] = summary
+        is_new = self._replicas.holding.is_fleeting and phext not in self.ours
+        if is_new and self._rights.of(phext).show:
+            self.tell(phext)  # that nothing of it is held here
         return before is not None and before != self._rights.told[phext]
 
     def summary(self, phext: str) -> PhextSummary:

@@ -11,7 +11,7 @@ are away; its timers go on, since all nodes share one clock.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -86,12 +86,14 @@ class MemoryMesh:
         has_tls: bool = False,
         timing: Timing | None = None,
         links_max: int = LINKS_MAX,
+        fleeting: Collection[int] = (),
         trace: Callable[[str], None] | None = None,
         on_error: Callable[[Exception], object] | None = None,
         beside: Callable[[Node], Awaitable[None]] | None = None,
     ) -> None:
         """`on_error` is told every error that ended a part of a node; without it, one ends the
-        run. `beside` runs beside each node while that runs."""
+        run. `beside` runs beside each node while that runs. What nodes that are `fleeting` store
+        ends with them."""
         self.seed = seed
         self.count = count
         self.oracle = Oracle()
@@ -115,6 +117,8 @@ class MemoryMesh:
             for host in self._network.hosts
             for source in [self.random(f"node {host.number}")]
         ]
+        for number in fleeting:
+            self._machines[number].store.is_fleeting = True
         self._nursery: trio.Nursery | None = None
         self._pause = trio.Event()
         self._error: Exception | None = None
@@ -383,6 +387,7 @@ class MemoryMesh:
     def _surroundings(self, machine: Machine, life: Life) -> Surroundings:
         return Surroundings(
             folder=Path(machine.host.name),
+            index_folder=Path(machine.host.name),
             store=life.store,
             commit=partial(self._commit, machine, life),
             network=MemoryLinks(machine.host, machine.identity, self._has_tls),
