@@ -1562,17 +1562,33 @@ def test_what_is_no_text_is_left_alone_and_named(mesh: Mesh) -> None:
     one.disk.put("a.md", "break \x17 here")
     one.disk.create("b.bin")
     one.disk.fill("b.bin", b"caf\xe9")
+    one.disk.put("c.md", "nothing\0")
     mesh.pass_time(5)
     assert _problems(one) == {
         "a.md": "expected text without breaks, found a scroll break (U+0017) at offset 6",
         "b.bin": "expected UTF-8, found other bytes at offset 3",
+        "c.md": "expected text, found a zero byte (U+0000) at offset 7; leave it out",
     }
     assert one.binding is not None
-    assert len(one.binding.problems.take_news()) == 2
+    assert all(problem.due is None for problem in one.binding.problems)
+    assert len(one.binding.problems.take_news()) == 3
     assert len(one.peer.replica) == 0
     one.disk.put("a.md", "no break here")
+    one.disk.put("c.md", "nothing")
     mesh.pass_time(2)
-    assert two.visible() == {"a.md": "no break here"}
+    assert two.visible() == {"a.md": "no break here", "c.md": "nothing"}
+    one.disk.put("c.md", "something\0")
+    mesh.pass_time(5)
+    situation = one.binding.situation()
+    assert [path for path, *_ in situation.left_alone] == ["b.bin", "c.md"]
+    assert (situation.waiting, situation.refused) == (0, ())
+    two.disk.put("c.md", "nothing but this")
+    mesh.pass_time(5)
+    assert one.disk.text("c.md") == "something\0"
+    one.disk.put("c.md", "something")
+    mesh.pass_time(5)
+    assert one.disk.text("c.md") == two.disk.text("c.md") == "something but this"
+    assert list(_problems(one)) == ["b.bin"]
     assert list(_problems(one)) == ["b.bin"]
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from phextsync.errors import PhextsyncError, StoreError
+from phextsync.errors import PhextsyncError, StoreError, TextError
 from phextsync.files.reading import why
 
 RETRY_MIN_S: Final = 1.0
@@ -99,7 +99,8 @@ class Problems:
         except StoreError:
             raise
         except (PhextsyncError, OSError) as error:
-            self.note(path, str(error), now, is_retried=True)
+            # What no scroll can hold waits for a change of it.
+            self.note(path, str(error), now, is_retried=not isinstance(error, TextError))
 
     def take_news(self) -> list[Problem]:
         """Return what was noted for the first time since the last call."""
