@@ -225,7 +225,10 @@ class Finder:
                 return CoordinateError(f"{path} is left alone: {reason}")
             if os.path.lexists(path):
                 return CoordinateError(f"{path} has no scroll yet: it was not taken up")
-            return CoordinateError(f"{each.directory} has no file {below}, and had none")
+            return CoordinateError(
+                f"{each.directory} has no file {below}, and had none, unless that "
+                "has another name now"
+            )
         if not bound:
             return CoordinateError(
                 "expected a coordinate such as 1.5.2/3.7.3/9.1.1 (file names are for directories "
