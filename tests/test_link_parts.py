@@ -473,10 +473,11 @@ def test_who_may_have_changed_a_scroll_apart_shows_once_what_it_answers_from() -
     parts.replicas.peer_versions.watch(*_A)
     assert _shown(parts, before) == [parts.replica.version(_A[1])]
     assert _shown(parts, before) == []
-    parts.requests.answered(_A)
-    assert _shown(parts, before) == []  # the peer's own may be in it
-    parts.versions.compared(_PHEXT)
-    assert _shown(parts, before) == [parts.replica.version(_A[1])]
+    heard = Parts()
+    heard.replicas.peer_versions.watch(*_A)
+    heard.replica.append(_A[1], "one")
+    heard.requests.heard(_A)
+    assert _shown(heard, before) == []  # the peer's own may be in it
 
 
 def test_what_came_since_we_asked_is_shown_with_the_answer_and_no_later_text() -> None:

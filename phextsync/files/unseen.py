@@ -129,7 +129,7 @@ class Unseen:
             sides = self._replica.past(coordinate).sides(apart)
             if sides == Sides((), are_all=True):
                 return []  # a program of this machine
-        met = [Meeting(side.base, side.text, side.writers) for side in sides.others]
+        met = [Meeting(s.base, s.text, s.writers, s.is_known) for s in sides.others]
         is_lately = coordinate in self._lately
         if is_lately and not met and coordinate not in self._coming:
             return []

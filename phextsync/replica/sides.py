@@ -39,11 +39,13 @@ class Apart:
 @dataclass(frozen=True, slots=True)
 class OtherSide:
     """`text` is what others had after the changes that met those of this machine, and `base` what
-    they had before; `writers` are the node ids of those who changed it."""
+    they had before; `writers` are the node ids of those who changed it. Not `is_known`: nothing
+    says whether they knew what was changed here."""
 
     base: str
     text: str
     writers: tuple[bytes, ...]
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +186,8 @@ class _Sides:
             if writer in w.writers or (had is not None and covers(had, w.version))
         ]
         known += self._needed(theirs, known)
-        if had is None and any(self._apart.own not in w.writers for w in known):
-            return None  # since it met others nothing says whether it knew what we wrote
+        # Who has met others since may know from them what we wrote.
+        is_known = had is not None or all(self._apart.own in w.writers for w in known)
         if any(self._apart.own not in w.writers for w in self._later if w not in known):
             return None  # what a third node wrote: nothing says whether this one knew it
         base, side = self._made(known), [*known, *theirs]
@@ -194,7 +196,7 @@ class _Sides:
             return None
         # Who merges puts blanks in order, knowing both, which cannot be seen of these changes.
         is_tidied = "".join(base.text.split()) == "".join(after.text.split())
-        return OtherSide(base.text, base.text if is_tidied else after.text, (writer,))
+        return OtherSide(base.text, base.text if is_tidied else after.text, (writer,), is_known)
 
     def _needed(self, theirs: list[_Written], known: list[_Written]) -> list[_Written]:
         """Return what was here before and `theirs` builds on: of each writer the first entries up

@@ -30,8 +30,8 @@ class Requests:
         self._limits = limits
         self._adopting: dict[ScrollId, None] = {}  # the answer takes the place of ours
         self._adopted: dict[ScrollId, int] = {}  # how many times
-        self._told: dict[ScrollId, int] = {}  # hashes of versions; 0 once that is answered
-        self._shown: dict[ScrollId, bytes] = {}  # since the last comparison; empty once told
+        self._told: dict[ScrollId, int] = {}  # hashes of versions; 0 once something was heard
+        self._shown: dict[ScrollId, bytes] = {}  # the version that is to be; empty once it was
 
     def want(self, scroll: ScrollId) -> None:
         """Ask for a scroll, unless that was done or the peer's answer would be refused."""
@@ -46,9 +46,8 @@ class Requests:
 
     def show(self, scroll: ScrollId) -> None:
         """Show the version from which the peer is answered, if it may have changed the scroll
-        apart and does not know it: what the answer brings does not say what we had. Done once
-        between two comparisons, or two that write on and on would show without end; and not when
-        the peer's own may be in it."""
+        apart and does not know it: what the answer brings does not say what we had. Not when the
+        peer's own may be in it; and once, or two that write on and on would show without end."""
         told = self._told.get(scroll)
         if told is None and not self._replicas.peer_versions.is_watched(*scroll):
             return
@@ -59,11 +58,12 @@ class Requests:
             self._shown[scroll] = version
             self.waiting[scroll] = None
 
-    def compared(self, phext: str) -> None:
-        """A comparison has ended: from now on versions are shown again."""
-        for noted in (self._shown, self._told):
-            for scroll in [s for s, v in noted.items() if s[0] == phext and not v]:
-                del noted[scroll]
+    def heard(self, scroll: ScrollId) -> None:
+        """Something of the peer came: from now on it may be in the version that we have."""
+        if self._replicas.peer_versions.is_watched(*scroll):
+            self._told[scroll] = 0
+        else:
+            self._told.pop(scroll, None)
 
     def adopt(self, scroll: ScrollId) -> None:
         """Ask for the whole scroll, to take it in place of ours. ProtocolError when the peer has
@@ -84,10 +84,6 @@ class Requests:
     def answered(self, scroll: ScrollId) -> None:
         """The peer has answered what we asked for, if we did."""
         self.unanswered_bytes -= self.unanswered.pop(scroll, 0)
-        if self._replicas.peer_versions.is_watched(*scroll):
-            self._told[scroll] = 0
-        else:
-            self._told.pop(scroll, None)
 
     @property
     def may_ask(self) -> bool:
@@ -116,7 +112,8 @@ class Requests:
             if rights.takes(scroll) and scroll not in rights.subscribed:  # an answer will come
                 self.answered(scroll)  # a request that is repeated counts once
                 self.unanswered[scroll] = request_bytes
-                self._told[scroll] = hash(asked[-1][1])
+                if self._told.get(scroll) != 0:
+                    self._told[scroll] = hash(asked[-1][1])
                 self.unanswered_bytes += request_bytes
             size += request_bytes
         return Want(phext, tuple(asked))

@@ -43,7 +43,6 @@ class Versions:
     def compared(self, phext: str) -> None:
         """A comparison has ended: a conflict that is still there is said again."""
         self._said = {scroll: None for scroll in self._said if scroll[0] != phext}
-        self._requests.compared(phext)
 
     def receive_want(
         self, phext: str, coordinate: Coordinate, version: bytes, fingerprint: bytes
