@@ -200,8 +200,10 @@ def _write_on_and_on(folder: Path, began: int) -> None:
             os.write(began, b".")
 
 
-def test_a_request_is_answered_from_one_moment_whoever_writes(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "data")
+@contextmanager
+def _written_on_and_on(folder: Path) -> Iterator[int]:
+    """Let a process write a folder; give a descriptor of which something can be read when more was
+    written."""
     ours, its = os.pipe()
     os.set_blocking(its, False)
     writer = os.fork()
@@ -211,6 +213,17 @@ def test_a_request_is_answered_from_one_moment_whoever_writes(tmp_path: Path) ->
         os._exit(0)
     try:
         os.read(ours, 1)
+        yield ours
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+        os.close(ours)
+        os.close(its)
+
+
+def test_a_request_is_answered_from_one_moment_whoever_writes(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data")
+    with _written_on_and_on(folder) as written:
         for _ in range(10):
             with closing(Reading(folder)) as reading:
                 match reading.ask("read", "memory", "*", ""):
@@ -218,12 +231,7 @@ def test_a_request_is_answered_from_one_moment_whoever_writes(tmp_path: Path) ->
                         assert len(rows) == 40
                         assert len({row[1] for row in rows if isinstance(row, list)}) == 1
             assert look(folder, _problems) == []
-            assert os.read(ours, 1 << 20)
-    finally:
-        os.kill(writer, signal.SIGKILL)
-        os.waitpid(writer, 0)
-        os.close(ours)
-        os.close(its)
+            assert os.read(written, 1 << 20)
 
 
 def _problems(records: Records) -> list[str]:
@@ -285,6 +293,21 @@ _READS = (
     ["show", _A, "--at", "2100-01-01"],
     ["check"],
     ["search", "word"],
+    ["near", _A],
+    ["versions", _A],
+    ["where"],
+    ["names"],
+    ["undelete"],
+    ["history"],
+    ["box"],
+    ["task", "list"],
+    ["conflicts"],
+    ["bindings"],
+    ["hold"],
+    ["quarantine", "--list"],
+    ["config"],
+    ["mesh"],
+    ["peers"],
 )
 
 
@@ -309,6 +332,59 @@ def test_commands_that_read_work_on_a_disk_that_cannot_be_written(small_disk: Pa
                 assert _run(small_disk, *words) == expected[words[0]], words
         finally:
             subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+
+
+@contextmanager
+def _read_only(folder: Path) -> Iterator[Path]:
+    """Give a folder at another path, where nobody can write it."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    seen = folder.with_name("seen")
+    seen.mkdir()
+    subprocess.run(["mount", "--bind", str(folder), str(seen)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(seen)], check=True)
+        yield seen
+    finally:
+        subprocess.run(["umount", "-l", str(seen)], check=True)
+
+
+_READER = """
+import sys
+from pathlib import Path
+from tests.test_snapshot import _READS, _run
+print([_run(Path(sys.argv[1]), *words) for words in _READS])
+"""
+
+
+@pytest.mark.real
+def test_ten_processes_read_at_once_beside_an_owner_what_they_cannot_write(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    _make_small(folder)
+    with _read_only(folder) as seen, _replicas(folder) as replicas:
+        replicas.open("memory").append(_A, "another\n")
+        replicas.commit()
+        command = [sys.executable, "-c", _READER, str(seen)]
+        readers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(10)]
+        told = [reader.communicate()[0] for reader in readers]
+    assert len({*told}) == 1
+    assert b"a word\\nanother\\n" in told[0]
+
+
+@pytest.mark.real
+def test_who_cannot_keep_a_moment_gives_none_that_was_written_over(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data")
+    with _read_only(folder) as seen, _replicas(folder) as replicas:
+
+        def written_over(_: Records) -> None:
+            for i in range(3):
+                replicas.open("memory")[_A] = str(i)
+                replicas.commit()
+
+        replicas.open("memory")[_A] = "text"
+        replicas.commit()
+        with pytest.raises(StoreError, match="is being written by another process; try again"):
+            look(seen, written_over)
 
 
 @pytest.mark.real

@@ -285,7 +285,11 @@ class OpenData:
 @contextmanager
 def _pinned(data: Path, descriptor: int) -> Iterator[bytes]:
     """Begin a read transaction of LMDB, beside a node that goes on writing, and give the root
-    records that it sees."""
+    records that it sees. lmdb.Error where it cannot."""
+    lock = data.parent / "lock.mdb"
+    if not os.access(lock if lock.exists() else data.parent, os.W_OK):
+        # On a file system that is only read LMDB goes on, and nobody hears of its transaction.
+        raise lmdb.LockError(f"{lock} cannot be written")
     environment = lmdb.open(
         os.fsencode(data.parent), map_size=MAP_BYTES, max_dbs=8, readonly=True, create=False
     )
