@@ -146,7 +146,7 @@ def test_it_holds_nothing_and_may_not() -> None:
         for i in range(20):
             mesh.node(0).phext(PHEXT)[f"1.1.1/1.1.1/1.1.{i + 2}"] = "not asked for\n"
             await mesh.run_until(mesh.now + 0.1)
-        assert mesh.node(1).traffic().updates_in == 1  # before it had said so
+        assert mesh.node(0).traffic().updates_out == 1  # before it had said so
 
     mesh.run(body)
 

@@ -87,9 +87,6 @@ class Announcements:
         before = self._rights.told.get(phext)
         self._rights.tell(phext, summary.interest)
         self.theirs[phext] = summary
-        is_new = self._replicas.holding.is_fleeting and phext not in self.ours
-        if is_new and self._rights.of(phext).show:
-            self.tell(phext)  # that nothing of it is held here
         return before is not None and before != self._rights.told[phext]
 
     def summary(self, phext: str) -> PhextSummary:
