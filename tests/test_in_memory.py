@@ -265,7 +265,11 @@ def test_a_node_with_its_scrolls_in_memory_is_one_of_the_mesh(tmp_path: Path) ->
             assert not place.exists()
             assert "were in memory and ended with its node" in _done(lap, "get", str(_AT))
             lap.start()
+        left = place_in_memory(lap.folder)
         lap.stop(signal.SIGKILL)
+        lap.start()
+        assert left is not None
+        assert not left.exists()
         assert _done(desk, "get", str(_AT)) == "tea\nmilk\neggs\n"
         assert _done(desk, "get", "7.1.1/1.1.1/1.1.1") == "milk\neggs\n"
 
