@@ -371,20 +371,40 @@ def test_ten_processes_read_at_once_beside_an_owner_what_they_cannot_write(tmp_p
     assert b"a word\\nanother\\n" in told[0]
 
 
+_SLOW_READER = """
+import sys
+from pathlib import Path
+from phextsync.errors import StoreError
+from phextsync.store.folder import look
+def read_slowly(_):
+    print(flush=True)
+    sys.stdin.readline()
+try:
+    look(Path(sys.argv[1]), read_slowly)
+    print("one moment")
+except StoreError as error:
+    print(error)
+"""
+
+
 @pytest.mark.real
 def test_who_cannot_keep_a_moment_gives_none_that_was_written_over(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "data")
     with _read_only(folder) as seen, _replicas(folder) as replicas:
-
-        def written_over(_: Records) -> None:
-            for i in range(3):
-                replicas.open("memory")[_A] = str(i)
-                replicas.commit()
-
         replicas.open("memory")[_A] = "text"
         replicas.commit()
-        with pytest.raises(StoreError, match="is being written by another process; try again"):
-            look(seen, written_over)
+        command = [sys.executable, "-c", _SLOW_READER, str(seen)]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as reader:
+            assert reader.stdin is not None
+            assert reader.stdout is not None
+            while (line := reader.stdout.readline()) == "\n":
+                for i in range(3):
+                    replicas.open("memory")[_A] = str(i)
+                    replicas.commit()
+                reader.stdin.write("\n")
+                reader.stdin.flush()
+    assert "is being written by another process; try again" in line
 
 
 @pytest.mark.real
