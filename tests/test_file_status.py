@@ -218,6 +218,30 @@ def test_a_reader_has_the_files_and_its_own_changes_stay_with_it_and_are_told_on
     assert len(reader.binding.problems) == 0
 
 
+def test_a_file_that_a_reader_made_stays_with_it_and_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mesh = _mesh_with_reader()
+    one, reader = mesh.machines
+    assert reader.binding is not None
+    reader.disk.put("own.md", "of the reader\n")
+    mesh.pass_time(60)
+    (problem,) = reader.binding.problems.take_news()
+    assert (problem.path, problem.due) == ("own.md", None)
+    assert "may read these files and add none" in problem.reason
+    one.disk.put("own.md", "from one\n")
+    mesh.pass_time(60)
+    (problem,) = reader.binding.problems.take_news()
+    assert (problem.path, problem.due) == ("own.md", None)
+    assert "remove the file to get it as it is elsewhere" in problem.reason
+    assert reader.disk.text("own.md") == "of the reader\n"
+    assert "merged" not in caplog.text
+    reader.disk.unlink("own.md")
+    mesh.pass_time(5)
+    assert reader.visible() == one.visible()
+    assert len(reader.binding.problems) == 0
+
+
 def test_what_a_reader_changed_is_told_until_it_is_removed_though_it_is_deleted_elsewhere() -> None:
     mesh = _mesh_with_reader()
     one, reader = mesh.machines

@@ -110,7 +110,7 @@ class Binding:
         self._missing = Missing(*seen[1:3], self._scope, directory, self._todo, run)
         self.unseen = Unseen(replicas, phext, self.records, is_apart)
         self._merging = Merging(replica, is_apart, directory.preset)
-        self._safekeeping = Safekeeping(replica, self.records, directory, run)
+        self._safekeeping = Safekeeping(replica, self.records, directory, run, may_write=may_write)
         self._restored = None if restored is None else restored(self.records)
         parts = replica, self.naming, self.records, self._merging, self.problems, self.conflicts
         parts_of_both = *parts, self.unseen, self._todo, self._absences

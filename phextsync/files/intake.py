@@ -29,6 +29,13 @@ from phextsync.index import EMPTY_VERSION, Coordinate
 from phextsync.replica.replica import Replica
 from phextsync.texts import check_text
 
+_READ_ONLY: Final = (
+    "this machine may read it and not change it: its change stays here alone, and nothing new is "
+    "written over it; remove the file to get it as it is elsewhere"
+)
+_READ_ONLY_NEW: Final = (
+    "this machine may read these files and add none: it stays here alone; keep it elsewhere"
+)
 _UNSURE: Final = "not taken yet: it may be one of which it cannot be told whether it is gone:"
 
 
@@ -154,17 +161,13 @@ class Intake:
         text = "" if file is None else file.text
         if record is None or not record.digest:
             self._absences.end(coordinate)
+            if text and self._stays_here(coordinate, path, text, now):
+                return
             if file is not None and text:
                 self._meet(coordinate, path, text)
                 self._agree(coordinate, path, file)
         elif not text:
-            if isinstance(found, Gone) and record.is_outside and not found.is_outside:
-                reason = "a file system that was mounted on the way to it is not there; mount it"
-                self._absences.doubt(coordinate)
-                self._problems.note(path, reason, now, is_retried=True)
-                return
-            if isinstance(found, Gone) and not self._absences.is_missing(coordinate):
-                reason = "it is gone; its folder cannot be brought to the disk yet"
+            if isinstance(found, Gone) and (reason := self._doubt(coordinate, record, found)):
                 self._absences.doubt(coordinate)
                 self._problems.note(path, reason, now, is_retried=True)
                 return
@@ -185,6 +188,21 @@ class Intake:
             return
         taken.ready[coordinate] = file
 
+    def _doubt(self, coordinate: Coordinate, record: Record, found: Gone) -> str:
+        """Return why it cannot be told yet that a file is gone, nothing when it can."""
+        if record.is_outside and not found.is_outside:
+            return "a file system that was mounted on the way to it is not there; mount it"
+        if not self._absences.is_missing(coordinate):
+            return "it is gone; its folder cannot be brought to the disk yet"
+        return ""
+
+    def _stays_here(self, coordinate: Coordinate, path: str, text: str, now: float) -> bool:
+        """Whether this machine may not do to a scroll what its file holds; that is told."""
+        if self._may_write(coordinate) or self._replica.get(coordinate, "") == text:
+            return False
+        self._problems.note(path, _READ_ONLY, now, is_retried=False)
+        return True
+
     def _take(self, coordinate: Coordinate, record: Record, file: File, taken: Taken) -> bool:
         """Do to the scroll what was done to the file; say whether the file may be written now."""
         is_changed = digest_of(file.text) != record.digest
@@ -192,12 +210,7 @@ class Intake:
             return False
         self._absences.end(coordinate)
         if not self._may_write(coordinate):
-            if is_changed and self._replica.get(coordinate, "") != file.text:
-                reason = (
-                    "this machine may read it and not change it: its change stays here alone, and "
-                    "nothing new is written over it; remove the file to get it as it is elsewhere"
-                )
-                self._problems.note(record.path, reason, taken.now, is_retried=False)
+            if is_changed and self._stays_here(coordinate, record.path, file.text, taken.now):
                 return False
             if is_changed:
                 self._agree(coordinate, record.path, file)
@@ -387,7 +400,9 @@ class Intake:
                 check_name(path)
                 check_text(file.text)
                 coordinate = self._naming.place_for(path, is_free)
-                self._replica.check_allowed(coordinate)
+                if not self._may_write(coordinate):
+                    self._problems.note(path, _READ_ONLY_NEW, taken.now, is_retried=False)
+                    continue
                 lines[coordinate] = Line(coordinate, path, file.marks)
         if not self._name(lines, self._name_new, taken.now):
             return

@@ -1,7 +1,7 @@
 """Safekeeping: what the disk has to have before what was done to files is done to their scrolls."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from phextsync.files.directory import Directory
 from phextsync.files.reading import File, Found, Trouble, why
@@ -18,9 +18,16 @@ class Safekeeping:
     there is found to be in trouble."""
 
     def __init__(
-        self, replica: Replica, records: Records, directory: Directory, run: Runner
+        self,
+        replica: Replica,
+        records: Records,
+        directory: Directory,
+        run: Runner,
+        *,
+        may_write: Callable[[Coordinate], bool],
     ) -> None:
         self._replica = replica
+        self._may_write = may_write
         self._records = records
         self._directory = directory
         self._run = run
@@ -52,6 +59,8 @@ class Safekeeping:
             record = self._records.get(coordinate)
             if (record is not None and record.digest) or not isinstance(file, File):
                 continue
+            if not self._may_write(coordinate):
+                continue  # it is merged with nothing
             if file.text and self._replica.get(coordinate, "") not in ("", file.text):
                 try:
                     kept = await self._run(self._directory.back_up, path, file.text)
