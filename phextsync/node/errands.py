@@ -4,8 +4,8 @@ clock.
 Where there are more nodes than links, those that hold a range may have no way to each other over
 others that hold it. So a node links with those that what is new in a range has not come to, and
 with enough of those that are to keep a range that it gives up, all of them at once: only then it
-hears that they have it. For what it wrote and does not hold, two that do are enough. A few ranges at
-a time; those wait that nothing came of.
+hears that they have it. For what it wrote and does not hold, two that do are enough. A few ranges
+at a time; those wait that nothing came of.
 """
 
 from collections.abc import Collection, Iterator, Mapping
