@@ -157,6 +157,20 @@ def test_a_backup_does_not_replace_a_file(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "backup").read_text() == "precious"
 
 
+def test_a_backup_replaces_no_file_that_came_while_it_was_made(
+    folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "backup"
+
+    def come(_done: int, _of: int) -> None:
+        file.write_text("precious")
+
+    with pytest.raises(StoreError, match="exists already"):
+        backup(folder, file, come)
+    assert file.read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "data"]
+
+
 def test_a_backup_names_the_folder_that_is_missing(folder: Path, tmp_path: Path) -> None:
     missing = tmp_path / "backups"
     with pytest.raises(StoreError, match=f"expected a folder for memory, found none at {missing}"):

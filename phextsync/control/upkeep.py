@@ -4,6 +4,7 @@ Checking and backing up read the file page by page, without LMDB, so that nothin
 the process; both work while a node runs on the folder.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ from phextsync.store.records import (
     unseal,
     updates_of,
 )
+from phextsync.systems.renaming import rename_new
 from phextsync.systems.syncing import sync_folder
 
 
@@ -233,7 +235,7 @@ def backup(folder: Path, file: Path, progress: Progress | None = None) -> Rebuil
     scrolls do not either: they are in what is returned.
     """
     if file.exists():
-        raise StoreError(f"{file} exists already: expected a new file")
+        raise _exists(file)
     if not file.parent.is_dir():
         raise StoreError(f"expected a folder for {file.name}, found none at {file.parent}")
     partial_copy = file.with_name(f"{file.name}.partial")
@@ -246,11 +248,27 @@ def backup(folder: Path, file: Path, progress: Progress | None = None) -> Rebuil
     try:
         rebuilt = look(folder, copy)
         with translated(file):
-            os.rename(partial_copy / DATA_FILE, file)
+            _put_new(partial_copy / DATA_FILE, file)
             sync_folder(file.parent)
     finally:
         shutil.rmtree(partial_copy, ignore_errors=True)
     return rebuilt
+
+
+def _put_new(copy: Path, file: Path) -> None:
+    """Give a copy its name, which another may have taken since."""
+    try:
+        rename_new(os.fspath(copy), os.fspath(file))
+    except FileExistsError as error:
+        raise _exists(file) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # there is no such call here
+            raise
+        os.rename(copy, file)
+
+
+def _exists(file: Path) -> StoreError:
+    return StoreError(f"{file} exists already: expected a new file")
 
 
 def restore(
