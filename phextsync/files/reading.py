@@ -37,7 +37,7 @@ _HELP: Final = {
     errno.ENFILE: "this machine has too many open files",
     errno.EIO: "the disk fails",
     errno.ENOTDIR: "a file is in the place of a folder",
-    errno.EISDIR: "a folder is in the place of a file",
+    errno.EISDIR: "a folder is in the place of a file; move what is in it, also what is ignored",
     errno.EEXIST: "something else is in its place",
     errno.ELOOP: "a link is in its place",
 }
