@@ -467,6 +467,23 @@ def test_an_edit_of_a_guest_goes_to_each_holder_and_not_by_the_tree() -> None:
     assert parts.fates(_SCROLL, _OURS, None) == {1: Fate.SENT}
 
 
+@pytest.mark.parametrize(("lacking", "fate"), [(2, Fate.TOLD), (3, Fate.SENT), (4, Fate.SENT)])
+def test_what_most_peers_hold_goes_by_the_tree_and_what_few_hold_to_each_of_them(
+    lacking: int, fate: Fate
+) -> None:
+    parts = Parts()
+    rest = subtract(EVERYTHING, [CoordinateRange.of(_A)])
+    for number in range(1, 7):
+        link = parts.equal(number, bytes([number]) * 16)
+        parts.relay.receive(link, Prune())
+        if number <= lacking:
+            link.rights.tell(_PHEXT, rest)
+    parts.shared.tree.is_grown = True
+    fates = parts.fates(_SCROLL, _OURS, None)
+    assert {fates[number] for number in range(1, lacking + 1)} == {Fate.NONE}
+    assert {fates[number] for number in range(lacking + 1, 7)} == {fate}
+
+
 def test_in_a_large_mesh_links_that_come_and_go_are_told_of_once_and_not_when_nothing_changed() -> (
     None
 ):
@@ -808,11 +825,13 @@ def test_a_graft_is_answered_by_what_was_left() -> None:
     assert not bert.branch.left
 
 
-def test_what_not_all_hold_goes_from_its_writer_to_each_that_holds_it() -> None:
+def test_what_few_hold_goes_from_its_writer_to_each_that_holds_it() -> None:
     parts = Parts()
-    anna, bert, carl = (parts.equal(i, of) for i, of in enumerate((_ANNA, _BERT, _CARL)))
+    node_ids = (_ANNA, _BERT, _CARL, b"d" * 16)
+    anna, bert, *others = (parts.equal(i, of) for i, of in enumerate(node_ids))
     elsewhere = tuple(subtract(EVERYTHING, [CoordinateRange.of(_A)]))
-    carl.rights.tell(_PHEXT, elsewhere)
+    for other in others:
+        other.rights.tell(_PHEXT, elsewhere)
     parts.shared.tree.is_grown = True
     parts.relay.receive(anna, Prune())
     parts.relay.receive(bert, Neighbours((_OURS, _CARL)))

@@ -2,7 +2,7 @@
 
 An update with an origin is live. Where all nodes are linked it goes to the other links at once, but
 not to a peer that says that it is linked with the origin (`Neighbours`); where they are not, along
-a tree (`Tree`), if all hold it. What a comparison brought is not relayed: the other links are
+a tree (`Tree`), if most hold it. What a comparison brought is not relayed: the other links are
 compared again shortly after.
 """
 
@@ -172,7 +172,7 @@ class Relay:
         return Fate.SENT
 
     def _fate_in_tree(self, link: Link, new: NewUpdate) -> Fate:
-        """The same for what everybody holds, where nodes are not all linked."""
+        """The same for what most nodes hold, where they are not all linked."""
         fate = self._fate(link, new)
         if not link.branch.is_open or fate not in (Fate.SENT, Fate.LEFT, Fate.WRITTEN):
             return fate
@@ -183,13 +183,13 @@ class Relay:
         return Fate.TOLD
 
     def _is_common(self, phext: str, coordinate: Coordinate) -> bool:
-        """Whether all nodes hold a scroll, as far as we see. Of a guest nobody would tell us by the
-        tree that it has our edits."""
-        return self._replicas.holding.is_held(phext, coordinate) and all(
-            contains(link.rights.told.get(phext, (EVERYTHING,)), coordinate)
-            for link in self._links.values()
-            if link.branch.is_open
-        )
+        """Whether most nodes hold a scroll, as far as we see: who would be told by one that does
+        not asks others. Of a guest nobody would tell us by the tree that it has our edits."""
+        if not self._replicas.holding.is_held(phext, coordinate):
+            return False
+        links = [link for link in self._links.values() if link.branch.is_open]
+        told = (link.rights.told.get(phext, (EVERYTHING,)) for link in links)
+        return 2 * sum(contains(ranges, coordinate) for ranges in told) > len(links)
 
     # -- what was left to others -----------------------------------------------------------
 
