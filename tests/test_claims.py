@@ -149,6 +149,9 @@ def test_a_task_stands_as_its_greatest_firm_claim_says() -> None:
     assert verdict(_known(done, overtaken), (1, "a")) is Verdict.LOST
     final = {0: "vote 1 a\nsealed 1 a", 1: "vote 1 a\nsealed 1 a"}
     assert standing(_known(done, final)) == Standing(Kind.DONE, 1, "a", "late", is_final=True)
+    # Ballots may arrive before the result that they seal: then nobody knows yet what came of it.
+    assert standing(_known("claim 1 a\n", final)) == Standing(Kind.HELD, 1, "a")
+    assert verdict(_known("claim 1 a\nclaim 2 b\n", final), (2, "b")) is Verdict.LOST
 
 
 def test_what_failed_is_tried_again_behind_the_greatest_firm_fence() -> None:

@@ -122,7 +122,9 @@ def standing(known: Known) -> Standing:
     """Return how a task stands."""
     found = firm(known)
     if (final := sealed(known)) is not None:
-        return Standing(Kind.DONE, *final, known.claims.done.get(final, ""), is_final=True)
+        if final not in known.claims.done:  # ballots came first: nothing says what came of it
+            return Standing(Kind.HELD, *final)
+        return Standing(Kind.DONE, *final, known.claims.done[final], is_final=True)
     fence = next_fence(known, said_silent(known))
     key = max(found.items(), default=None)
     if fence is None and key is not None:
