@@ -22,7 +22,7 @@ def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
     """
     own = "" if CAN_REPLACE_OPEN else f".{os.getpid()}-{os.urandom(4).hex()}"
     draft = path.with_name(path.name + own + _DRAFT)
-    descriptor = _locked_draft(draft)
+    descriptor = open_locked(draft)
     try:
         try:
             os.ftruncate(descriptor, 0)  # what a crash left
@@ -55,19 +55,19 @@ def make_folder(folder: Path) -> None:
             sync_folder(each.parent)
 
 
-def _locked_draft(draft: Path) -> int:
-    """Open the draft, which nobody else writes until it is closed."""
+def open_locked(path: Path) -> int:
+    """Open or make a file that nobody else has locked until it is closed: wait for who has it."""
     while True:
-        flags = os.O_WRONLY | os.O_CREAT | NO_LINK | PRIVATE
-        descriptor = os.open(draft, flags, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | NO_LINK | PRIVATE
+        descriptor = os.open(path, flags, 0o600)
         try:
             lock(descriptor)
-            if _is_at(descriptor, draft):
+            if _is_at(descriptor, path):
                 return descriptor
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # another has put it in place meanwhile
+        os.close(descriptor)  # another has moved or removed it meanwhile
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 import phextsync
 from phextsync.cli.main import app
 from phextsync.node.invitations import SECRET_BYTES, InvitationCode
-from phextsync.store.import_note import ImportNote, unfinished_import
+from phextsync.store.import_note import ImportNote, unfinished_imports
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.certificates import PIN_BYTES
 from phextsync.trust.identity import NodeIdentity
@@ -487,13 +487,13 @@ def test_an_import_where_no_node_runs_is_whole_or_not_at_all(small_disk: Path) -
     found = _error(small_disk, "import", "-", "--clamp", text=file)
     assert "space left" in found
     assert _out(small_disk, "ls") == ""
-    assert not (small_disk / "importing").exists()
+    assert unfinished_imports(small_disk) == []
 
 
 def test_an_import_that_was_cut_short_is_told_until_it_is_done_or_forgotten(folder: Path) -> None:
     def cut_short() -> None:
         with suppress(KeyboardInterrupt), ImportNote(folder, "notes into memory") as note:
-            assert unfinished_import(folder) == ""  # it goes on
+            assert unfinished_imports(folder) == []  # it goes on
             note.has_begun = True
             raise KeyboardInterrupt
 
@@ -501,6 +501,9 @@ def test_an_import_that_was_cut_short_is_told_until_it_is_done_or_forgotten(fold
     told = "an import was cut short: notes into memory"
     assert told in _run(folder, "status").stderr
     _out(folder, "import", "-", text="one")
+    assert told in _run(folder, "status").stderr
+    with ImportNote(folder, "notes into memory"):
+        pass
     assert told not in _run(folder, "status").stderr
     cut_short()
     _out(folder, "import", "--forget")

@@ -32,7 +32,7 @@ from phextsync.handles.visit import own, visit
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.store.folder import has_store
-from phextsync.store.import_note import unfinished_import
+from phextsync.store.import_note import unfinished_imports
 from phextsync.terminal import visible, visible_json, visible_text
 from phextsync.texts import check_text
 from phextsync.trust.private_files import IDENTITY_FILE, PENDING_FILE
@@ -151,8 +151,8 @@ def session(
 
 
 def warn_of_import(folder: Path) -> None:
-    """Say that an import into the folder was cut short, if one was."""
-    if what := unfinished_import(folder):
+    """Say which imports into the folder were cut short, if any were."""
+    for what in unfinished_imports(folder):
         warn(
             f"an import was cut short: {what}; the same import goes on, "
             "`phextsync import --forget` leaves it as it is"

@@ -35,6 +35,7 @@ from phextsync.migrations.file_histories import FileHistory
 from phextsync.migrations.git_files import Left, Reads, Versioned, files_of, marks_of, versioned
 from phextsync.migrations.git_repository import open_repository
 from phextsync.phext_names import checked_name
+from phextsync.store.import_note import ImportNote
 from phextsync.trust.identity import NodeIdentity
 
 app = typer.Typer()
@@ -106,11 +107,13 @@ def git(
             with session(data, writes=True) as asked:
                 if not isinstance(asked, Alone):
                     fail(f"a node runs on {folder}: stop it, and start it when this is done")
-                bringing = Bringing(asked.replicas, phext, range_)
                 here = brought_to(asked.replicas, phext, range_)
                 _tell_brought(here, opened.head, asked.replicas.node_id, str(range_))
-                note(asked.replicas, phext, range_, opened.head, NodeIdentity.load(folder).name)
-                left += _bring(bringing, found, read)
+                with ImportNote(folder, f"{repository} into {range_} of {phext}") as unfinished:
+                    bringing = Bringing(asked.replicas, phext, range_)
+                    unfinished.has_begun = True
+                    note(asked.replicas, phext, range_, opened.head, NodeIdentity.load(folder).name)
+                    left += _bring(bringing, found, read)
         else:
             say(*(_told_of(versioned(history, read)) for history in found))
     for each in left:
@@ -189,14 +192,12 @@ def sq(
         found = {name: sq_phexts.fetch(where, name, shown) for name in names}
     else:
         found = sq_phexts.files(Path(where).expanduser(), names or ())
-    for name, content in found.items():
-        scrolls = scrolls_of(content, clamp=True)
-        checked_name(name)
-        if yes:
-            import_scrolls(data, name, scrolls, f"{name} of {where}", keep=keep)
-        else:
+    read = {checked_name(name): scrolls_of(found[name], clamp=True) for name in found}
+    if yes:
+        import_scrolls(data, read, where, keep=keep)
+    else:
+        for name, scrolls in read.items():
             say(_compared(data, name, scrolls))
-    if not yes:
         say(_DO_IT)
 
 

@@ -46,13 +46,15 @@ from phextsync.control.answers import ListedScroll, NearScroll, ToldChange
 from phextsync.control.client import Attachment
 from phextsync.control.frames import Value
 from phextsync.control.sockets import ABSENT
+from phextsync.errors import StoreError
 from phextsync.handles.visit import Alone
-from phextsync.store.import_note import ImportNote, forget_import
+from phextsync.store.import_note import ImportNote, forget_imports
 from phextsync.terminal import visible, visible_json
 
 app = typer.Typer()
 
 Keep = Annotated[bool, typer.Option("--keep", help="Leave scrolls alone that have text.")]
+Scrolls = list[tuple[str, str]]
 _IMPORT_BYTES: Final = 256 << 10
 _COMMAND_S: Final = 600.0
 
@@ -234,20 +236,21 @@ def import_(
         bool, typer.Option("--clamp", help="Read breaks beyond 999 as 999 and join what collides.")
     ] = False,
     forget: Annotated[
-        bool, typer.Option("--forget", help="Leave an import that was cut short as it is.")
+        bool, typer.Option("--forget", help="Leave imports that were cut short as they are.")
     ] = False,
 ) -> None:
     """Read a .phext file: the file wins at its own coordinates, others stay as they are."""
     folder = existing_folder(data)
     if forget:
-        forget_import(folder)
+        forget_imports(folder)
         return
     if not file:
         fail("expected a file to import, or '-' for standard input")
-    import_scrolls(data, phext, scrolls_of(bytes_of_file(file), clamp=clamp), file, keep=keep)
+    scrolls = scrolls_of(bytes_of_file(file), clamp=clamp)
+    import_scrolls(data, {phext: scrolls}, file, keep=keep)
 
 
-def scrolls_of(found: bytes, *, clamp: bool) -> list[tuple[str, str]]:
+def scrolls_of(found: bytes, *, clamp: bool) -> Scrolls:
     """Return coordinates and texts of a .phext file, and say what was joined."""
     parsed = phextfile.read(found, clamp=clamp)
     for collision in parsed.collisions:
@@ -255,24 +258,33 @@ def scrolls_of(found: bytes, *, clamp: bool) -> list[tuple[str, str]]:
     return [(str(coordinate), text) for coordinate, text in parsed.joined().items()]
 
 
-def import_scrolls(
-    data: Path, phext: str, scrolls: list[tuple[str, str]], source: str, *, keep: bool
-) -> None:
-    """Import scrolls, with `keep` those that have no text yet, and say how many were taken."""
-    taken = 0
-    with session(data, writes=bool(scrolls)) as asked, progress_bars() as progress:
-        bar = progress.add_task(visible(f"importing {source}"), total=len(scrolls))
-        # Where no node runs it is one commit; a node has others to serve meanwhile.
+def import_scrolls(data: Path, found: Mapping[str, Scrolls], source: str, *, keep: bool) -> None:
+    """Import the scrolls of phexts, with `keep` those that have no text yet, and say how many were
+    taken."""
+    told: list[str] = []
+    what = f"{source} into {', '.join(found)}"
+    with session(data, writes=any(found.values())) as asked, progress_bars() as progress:
+        # Where no node runs a phext is one commit; a node has others to serve meanwhile.
         chunk_bytes = None if isinstance(asked, Alone) else _IMPORT_BYTES
-        with ImportNote(existing_folder(data), f"{source} into {phext}") as note:
-            for chunk in _chunks(scrolls, chunk_bytes):
-                taken += operations.IMPORT.ask(asked, phext, keep, chunk)
-                note.has_begun = chunk_bytes is not None
-                progress.advance(bar, len(chunk))
-    warn(f"{taken} of {counted(len(scrolls), 'scroll')} imported into {phext}")
+        is_in_pieces = chunk_bytes is not None or len(found) > 1
+        with ImportNote(existing_folder(data), what) as note:
+            for phext, scrolls in found.items():
+                bar = progress.add_task(visible(f"importing {source}"), total=len(scrolls))
+                taken = 0
+                for chunk in _chunks(scrolls, chunk_bytes):
+                    try:
+                        taken += operations.IMPORT.ask(asked, phext, keep, chunk)
+                    except StoreError:  # a node that stopped may have taken it
+                        note.has_begun |= is_in_pieces
+                        raise
+                    note.has_begun |= is_in_pieces
+                    progress.advance(bar, len(chunk))
+                told.append(f"{taken} of {counted(len(scrolls), 'scroll')} imported into {phext}")
+    for line in told:
+        warn(line)
 
 
-def _chunks(scrolls: list[tuple[str, str]], bytes_max: int | None) -> Iterator[list[Value]]:
+def _chunks(scrolls: Scrolls, bytes_max: int | None) -> Iterator[list[Value]]:
     chunk: list[Value] = []
     size = 0
     for coordinate, text in scrolls:

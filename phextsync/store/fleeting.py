@@ -15,7 +15,7 @@ from phextsync.durable_files import write_whole
 from phextsync.errors import StoreError
 from phextsync.mounts import is_memory, kind_of
 from phextsync.store.folder import IN_MEMORY, has_store, lock_folder, place_in_memory
-from phextsync.store.import_note import forget_import
+from phextsync.store.import_note import forget_imports
 from phextsync.store.lmdb_store import LmdbStore
 
 MEMORY: Final = Path("/dev/shm")
@@ -62,7 +62,7 @@ def _new_place(owned: Path) -> Path:
     before = place_in_memory(owned)
     if before is not None and before.parent == MEMORY and before.name.startswith(_PREFIX):
         shutil.rmtree(before, ignore_errors=True)
-    forget_import(owned)  # what had come of it is gone
+    forget_imports(owned)  # what had come of it is gone
     place = Path(mkdtemp(prefix=_PREFIX, dir=MEMORY))
     write_whole(owned / IN_MEMORY, os.fsencode(place))
     return place
