@@ -6,6 +6,9 @@
  *
  * $RECORD_REFUSE names a file: while it exists, writes below $RECORD_ROOT fail with EROFS, as
  * they do when the kernel has made a failing disk read-only under its users.
+ *
+ * `stop_at(n, 0)`: the process ends in place of its n-th call below $RECORD_ROOT that changes
+ * something. `stop_at(n, 1)`: that one and those after it find the disk full, but for what removes.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,6 +23,8 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#define STOPPED_STATUS 9
 
 enum { WRITE = 1, SYNC = 2, TRUNCATE = 3, CREATE = 4, UNLINK = 5, RENAME = 6, MKDIR = 7, RMDIR = 8 };
 enum { IS_SYNCED = 1 };
@@ -43,6 +48,9 @@ static int (*real_open)(const char *, int, ...), (*real_openat)(int, const char 
 static int (*real_unlink)(const char *), (*real_rename)(const char *, const char *);
 static int (*real_unlinkat)(int, const char *, int);
 static int (*real_mkdir)(const char *, mode_t), (*real_rmdir)(const char *);
+static int (*real_renameat2)(int, const char *, int, const char *, unsigned);
+static int (*real_posix_fallocate)(int, off_t, off_t);
+static int calls, stop, is_full; /* of those below the root */
 
 __attribute__((constructor)) static void begin(void)
 {
@@ -60,6 +68,8 @@ __attribute__((constructor)) static void begin(void)
     real_rename = dlsym(RTLD_NEXT, "rename");
     real_mkdir = dlsym(RTLD_NEXT, "mkdir");
     real_rmdir = dlsym(RTLD_NEXT, "rmdir");
+    real_renameat2 = dlsym(RTLD_NEXT, "renameat2");
+    real_posix_fallocate = dlsym(RTLD_NEXT, "posix_fallocate64");
     const char *file = getenv("RECORD_FILE");
     root = getenv("RECORD_ROOT");
     refuse = getenv("RECORD_REFUSE");
@@ -72,7 +82,7 @@ static const char *below(const char *path)
 {
     if (!root || strncmp(path, root, root_bytes) || (path[root_bytes] && path[root_bytes] != '/'))
         return NULL;
-    return path[root_bytes] ? path + root_bytes + 1 : "";
+    return path + root_bytes + (path[root_bytes] == '/');
 }
 
 static const char *of_fd(int fd, char *buffer, size_t size)
@@ -107,8 +117,34 @@ static void note(int kind, int flags, const char *path, uint64_t offset, const s
     errno = saved;
 }
 
+void stop_at(int call, int full)
+{
+    calls = 0;
+    stop = call;
+    is_full = full;
+}
+int calls_made(void)
+{
+    return calls;
+}
+
+/* Counts a call, and ends the process in place of it, or says that the disk is full. */
+static int stopped(const char *path, int removes)
+{
+    if (!path || !stop || __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) < stop)
+        return 0;
+    if (!is_full)
+        _exit(STOPPED_STATUS);
+    if (removes)
+        return 0;
+    errno = ENOSPC;
+    return 1;
+}
+
 static int refused(const char *path)
 {
+    if (stopped(path, 0))
+        return 1;
     if (path && refuse && access(refuse, F_OK) == 0) {
         errno = EROFS;
         return 1;
@@ -194,6 +230,8 @@ static int synced(int fd, int (*real)(int))
 {
     char buffer[4096];
     const char *path = of_fd(fd, buffer, sizeof buffer);
+    if (stopped(path, 0))
+        return -1;
     int result = real(fd);
     if (path && result == 0)
         note(SYNC, 0, path, 0, NULL, 0, 0);
@@ -212,6 +250,8 @@ int ftruncate64(int fd, off_t size)
 {
     char buffer[4096];
     const char *path = of_fd(fd, buffer, sizeof buffer);
+    if (stopped(path, 0))
+        return -1;
     int result = real_ftruncate(fd, size);
     if (path && result == 0)
         note(TRUNCATE, 0, path, size, NULL, 0, 0);
@@ -220,6 +260,17 @@ int ftruncate64(int fd, off_t size)
 int ftruncate(int fd, off_t size)
 {
     return ftruncate64(fd, size);
+}
+
+int posix_fallocate64(int fd, off_t offset, off_t size)
+{
+    char buffer[4096];
+    return stopped(of_fd(fd, buffer, sizeof buffer), 0) ? errno
+                                                        : real_posix_fallocate(fd, offset, size);
+}
+int posix_fallocate(int fd, off_t offset, off_t size)
+{
+    return posix_fallocate64(fd, offset, size);
 }
 
 static void note_open(const char *path, int flags, int existed, int fd)
@@ -231,6 +282,11 @@ static void note_open(const char *path, int flags, int existed, int fd)
         note(CREATE, 0, inside, 0, NULL, 0, 0);
     else if (flags & O_TRUNC)
         note(TRUNCATE, 0, inside, 0, NULL, 0, 0);
+}
+
+static int changes(int flags, int existed)
+{
+    return ((flags & O_CREAT) && !existed) || (flags & O_TRUNC);
 }
 
 #define MODE(flags, last)                                                                          \
@@ -246,6 +302,8 @@ int open64(const char *path, int flags, ...)
 {
     MODE(flags, flags)
     int existed = access(path, F_OK) == 0;
+    if (changes(flags, existed) && stopped(below(path), 0))
+        return -1;
     int fd = real_open(path, flags, mode);
     note_open(path, flags, existed, fd);
     return fd;
@@ -259,6 +317,8 @@ int openat64(int folder, const char *path, int flags, ...)
 {
     MODE(flags, flags)
     int existed = faccessat(folder, path, F_OK, 0) == 0;
+    if (folder == AT_FDCWD && changes(flags, existed) && stopped(below(path), 0))
+        return -1;
     int fd = real_openat(folder, path, flags, mode);
     if (folder == AT_FDCWD)
         note_open(path, flags, existed, fd);
@@ -267,6 +327,7 @@ int openat64(int folder, const char *path, int flags, ...)
 
 int unlink(const char *path)
 {
+    stopped(below(path), 1);
     int result = real_unlink(path);
     if (result == 0 && below(path))
         note(UNLINK, 0, below(path), 0, NULL, 0, 0);
@@ -276,6 +337,7 @@ int unlinkat(int folder, const char *path, int flags)
 {
     char buffer[8192];
     const char *base = folder == AT_FDCWD ? NULL : of_fd(folder, buffer, 4096);
+    stopped(base, 1);
     int result = real_unlinkat(folder, path, flags);
     if (result == 0 && base) {
         size_t used = strlen(base);
@@ -286,6 +348,7 @@ int unlinkat(int folder, const char *path, int flags)
 }
 int rmdir(const char *path)
 {
+    stopped(below(path), 1);
     int result = real_rmdir(path);
     if (result == 0 && below(path))
         note(RMDIR, 0, below(path), 0, NULL, 0, 0);
@@ -293,17 +356,31 @@ int rmdir(const char *path)
 }
 int mkdir(const char *path, mode_t mode)
 {
+    if (stopped(below(path), 0))
+        return -1;
     int result = real_mkdir(path, mode);
     if (result == 0 && below(path))
         note(MKDIR, 0, below(path), 0, NULL, 0, 0);
     return result;
 }
-int rename(const char *from, const char *to)
+static int note_rename(const char *from, const char *to, int result)
 {
-    int result = real_rename(from, to);
     if (result == 0 && below(from) && below(to)) {
         struct iovec part = {(void *)below(to), strlen(below(to))};
         note(RENAME, 0, below(from), 0, &part, 1, part.iov_len);
     }
     return result;
+}
+int rename(const char *from, const char *to)
+{
+    if (stopped(below(to), 0))
+        return -1;
+    return note_rename(from, to, real_rename(from, to));
+}
+int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags)
+{
+    if (stopped(below(to), 0))
+        return -1;
+    int result = real_renameat2(from_folder, from, to_folder, to, flags);
+    return flags & RENAME_EXCHANGE ? result : note_rename(from, to, result);
 }

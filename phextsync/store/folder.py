@@ -129,19 +129,25 @@ def put_in_place(folder: Path, built: str, stem: str) -> Path:
     called from now on.
 
     What is called `store.new` is whole: a crash here leaves the old store, or none and that one.
+    Where the disk refuses it, the old one stays and the other is gone.
     """
     path, new = folder / STORE, folder / NEW
-    sync_folder(folder / built)
-    shutil.rmtree(new, ignore_errors=True)
-    (folder / built).rename(new)
-    sync_folder(folder)
     number, aside = 1, folder / stem
     while aside.exists():
         number += 1
         aside = folder / f"{stem}-{number}"
-    if path.exists():
-        path.rename(aside)
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        sync_folder(folder / built)
+        (folder / built).rename(new)
         sync_folder(folder)
+        if path.exists():
+            path.rename(aside)
+    except BaseException:
+        for each in (folder / built, new):
+            shutil.rmtree(each, ignore_errors=True)
+        raise
+    sync_folder(folder)
     new.rename(path)
     sync_folder(folder)
     return aside

@@ -60,6 +60,10 @@ class Opening:
             (self._folder / NEW).rename(path)  # a rebuild was done but for this
         if (self._folder / RESTORING).exists():
             self.reports.append(f"{self._folder}: a restore was cut short; nothing has changed")
+        elif (self._folder / NEW).exists():
+            self.reports.append(
+                f"{self._folder}: a restore or rebuild was cut short; nothing has changed"
+            )
         for name in (NEW, FIRST, BUILDING, RESTORING, _REPLACED):
             shutil.rmtree(self._folder / name, ignore_errors=True)
         if not path.exists():
