@@ -140,4 +140,4 @@ def test_what_nobody_says_is_silent_stays_without_its_copies(
     monkeypatch: pytest.MonkeyPatch, record_property: Record
 ) -> None:
     monkeypatch.setattr(Witness, "look", lambda *_: None)
-    caught(record_property, built_in()["chosen"], 3, r"q\d+z at .* is on 2 disks, expected 3")
+    caught(record_property, built_in()["chosen"], 8, r"q\d+z at .* is on 2 disks, expected 3")
