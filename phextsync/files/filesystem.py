@@ -4,6 +4,7 @@ Paths are relative to the directory, with `/` between their parts. A name that i
 surrogates in it, as in `os.fsdecode`. Every call may raise OSError; none follows a link.
 """
 
+import errno
 import os
 import stat
 import sys
@@ -92,6 +93,11 @@ class FileSystem(Protocol):
 
     def rename(self, path: str, new: str) -> None:
         """Give a file another path, whatever is there."""
+
+    def rename_looking(self, path: str, new: str) -> None:
+        """Give a file another path where nothing is, in two steps: for a system that can neither do
+        that at one moment nor give a file two paths. What somebody puts there between the two is
+        written over. FileExistsError when something is there."""
 
     def unlink(self, path: str) -> None:
         """Remove a file."""
@@ -195,6 +201,11 @@ class OsFileSystem:
 
     def rename(self, path: str, new: str) -> None:
         os.rename(self._at(path), self._at(new))
+
+    def rename_looking(self, path: str, new: str) -> None:
+        if self.status(new) is not None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self._at(new))
+        self.rename(path, new)
 
     def unlink(self, path: str) -> None:
         os.unlink(self._at(path))

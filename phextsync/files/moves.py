@@ -76,15 +76,10 @@ class Moves:
         """Do the same in two calls, between which somebody may put another file at the old path."""
         known = self._files.status(draft)
         try:
-            self._files.link(draft, path)
+            has_both = self._link(draft, path)
         except FileExistsError:
             return False
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            if self._files.status(path) is not None:
-                return False
-            self._files.rename(draft, path)
+        if not has_both:
             return True
         if is_draft(draft.rpartition("/")[2]):
             self._files.unlink(draft)
@@ -93,6 +88,17 @@ class Moves:
         if _numbers_of(there) == _numbers_of(self._files.status(draft)):
             known = there  # it was saved before it was given the name
         return self._leave(draft, path, known, known)
+
+    def _link(self, path: str, new: str) -> bool:
+        """Give a file another path; say whether it keeps the first."""
+        try:
+            self._files.link(path, new)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            self._files.rename_looking(path, new)
+            return False
+        return True
 
     def _leave(self, old: str, new: str, known: Status | None, came: Status | None) -> bool:
         """Take the old path from a file that has another by now, or a copy that `came` there; say

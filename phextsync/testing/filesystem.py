@@ -121,9 +121,7 @@ class MemoryFileSystem:
         with self.call("rename", new):
             if not self._has_exchange:
                 raise system_error(errno.EINVAL, path)
-            if self.disk.find(new) is not None:
-                raise system_error(errno.EEXIST, new)
-            self.disk.rename(path, new)
+            self._rename_new(path, new)
 
     def link(self, path: str, new: str) -> None:
         with self.call("link", new):
@@ -135,6 +133,15 @@ class MemoryFileSystem:
     def rename(self, path: str, new: str) -> None:
         with self.call("rename", new):
             self.disk.rename(path, new)
+
+    def rename_looking(self, path: str, new: str) -> None:
+        with self.call("rename", new):  # one call: what comes between two is promised to nobody
+            self._rename_new(path, new)
+
+    def _rename_new(self, path: str, new: str) -> None:
+        if self.disk.find(new) is not None:
+            raise system_error(errno.EEXIST, new)
+        self.disk.rename(path, new)
 
     def unlink(self, path: str) -> None:
         with self.call("unlink", path):

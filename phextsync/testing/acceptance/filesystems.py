@@ -79,8 +79,12 @@ def nothing_is_made_where_something_is(ground: Ground) -> None:
     for path in ("a", "folder"):
         assert _refused_as(files.write, path, b"x") == errno.EEXIST
         assert _refused_as(files.link, "b", path) == errno.EEXIST
+        assert _refused_as(files.rename_looking, "b", path) == errno.EEXIST
         assert _refused_as(files.make_folder, path) == errno.EEXIST
     assert _read(files, "a") == b"one"
+    files.rename_looking("b", "c")
+    assert files.status("b") is None
+    assert _read(files, "c") == b"two"
 
 
 def nothing_is_where_nothing_was_made(ground: Ground) -> None:
