@@ -18,10 +18,10 @@ from fuzz.web import Errors
 from phextsync.crdt import Scroll, import_update
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.http1 import ByteBudget
-from phextsync.gateways.waiting import Waiting
 from phextsync.index import Coordinate
 from phextsync.testing import MemoryMesh
 from phextsync.varints import varints
+from phextsync.waiting import Waiting
 from phextsync.web.api import ENDPOINTS, PREFIX
 from phextsync.web.app import WebApp
 from phextsync.web.lib0 import Reader, sized, sized_text

@@ -32,6 +32,7 @@ is a module, or a package whose first lines are its own map:
 * `at_once`: several calls at once
 * `signals`: how one task tells others that they may go on
 * `sockets`: streams of bytes, in clear and under TLS
+* `waiting`: connections that wait, and give way
 * `framing`: frames over streams of bytes
 * `transport`: TLS links between nodes
 * `addresses`: where this machine and others are likeliest to be reached

@@ -11,8 +11,9 @@ import errno
 import logging
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NoReturn, Protocol, TypeVar
 
 import trio
@@ -20,10 +21,11 @@ import trio
 from phextsync.boundaries import Boundary
 from phextsync.errors import IdentityError, LinkError
 from phextsync.framing import FRAME_BYTES_MAX, FrameChannel, broken_reason
-from phextsync.sockets import FOR_FILES, SocketStream, TlsStream, are_left, close_in_children
+from phextsync.sockets import FOR_FILES, SocketStream, TlsStream, close_in_children
 from phextsync.trust.authority import Bundle
 from phextsync.trust.certificates import certificate_name, certificate_node_id
 from phextsync.trust.identity import NodeIdentity
+from phextsync.waiting import Waiting
 
 PORT: Final = 7439  # PHEX on a keypad
 
@@ -211,30 +213,29 @@ async def serve_listeners(
     """Do as `serve` on listeners of any kind, each of whose streams has a peer with an address."""
     contexts = _ServerContexts(identity)
     boundary = Boundary(_logger)
-    handshakes: dict[trio.CancelScope, None] = {}
+    handshakes = Waiting()
     complaints = Complaints()
 
     async def accept(stream: StreamT) -> None:
         address = peer_address(stream)
-        if not _has_room(handshakes, handshakes_max):
+        if not handshakes.make_room(handshakes_max, FOR_FILES):
             complaints.log("refused a link from %s: no more files may be open", address)
             return
-        with trio.move_on_after(handshake_timeout_s) as scope:
-            handshakes[scope] = None
-            try:
-                link = await open_link(
-                    stream,
-                    contexts.current(),
-                    server_side=True,
-                    address=address,
-                    frame_bytes_max=frame_bytes_max,
-                )
-            except LinkError as error:
-                complaints.log("refused a link from %s: %s", address, error)
-                return
-            finally:
-                del handshakes[scope]
-        if scope.cancelled_caught:
+        shake_hands = partial(
+            open_link,
+            stream,
+            contexts.current(),
+            server_side=True,
+            address=address,
+            frame_bytes_max=frame_bytes_max,
+        )
+        try:
+            with trio.fail_after(handshake_timeout_s):
+                link = await handshakes.during(shake_hands)
+        except LinkError as error:
+            complaints.log("refused a link from %s: %s", address, error)
+            return
+        except trio.TooSlowError:
             complaints.log("refused a link from %s: its handshake was too slow", address)
             return
         try:
@@ -246,18 +247,6 @@ async def serve_listeners(
     await boundary.serve_listeners(
         listeners, accept, part=lambda stream: f"the connection from {peer_address(stream)}"
     )
-
-
-def _has_room(handshakes: Mapping[trio.CancelScope, None], handshakes_max: int) -> bool:
-    """Whether this process may have another connection.
-
-    Where there is no room, or handshakes are too many, the oldest is dropped: an honest one takes
-    milliseconds, so the oldest of many is the likeliest to be stalled.
-    """
-    has_room = are_left(FOR_FILES)
-    if handshakes and not (has_room and len(handshakes) < handshakes_max):
-        next(iter(handshakes)).cancel()
-    return has_room
 
 
 async def open_link(

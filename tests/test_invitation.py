@@ -5,18 +5,20 @@ import os
 import ssl
 import stat
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import cbor2
 import pytest
 import trio
+import trio.testing
 
 from phextsync.boundaries import Boundary
 from phextsync.errors import IdentityError, LinkError, StoreDamagedError
 from phextsync.framing import FrameChannel
 from phextsync.index import CoordinateRange
+from phextsync.node import invitations
 from phextsync.node.invitations import (
     INVITATIONS_FILE,
     Invitation,
@@ -70,8 +72,8 @@ async def _serving(folder: Path, identity: NodeIdentity, now_s: float = 0.0) -> 
     """Redeem the folder's invitations on loopback; yield the port."""
     port = free_port()
     boundary = Boundary(logging.getLogger())
-    invitations = Invitations(folder)
-    async with serving(invitations, identity, _LOOPBACK, port, boundary, wall_time_s=lambda: now_s):
+    opened = Invitations(folder)
+    async with serving(opened, identity, _LOOPBACK, port, boundary, wall_time_s=lambda: now_s):
         yield port
 
 
@@ -183,6 +185,25 @@ async def test_nonsense_at_the_door_harms_nobody(tmp_path: Path) -> None:
             await redeem(_code(identity, port), _pending())
             await plain.aclose()
             await silent.aclose()
+
+
+@pytest.mark.real
+async def test_strangers_that_say_nothing_keep_no_machine_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invitations, "_STRANGERS_MAX", 2)
+    monkeypatch.setattr(invitations, "_PATIENCE_S", 10 * PATIENCE_S)
+    identity = _administrator(tmp_path)
+    Invitations(tmp_path).add(_invitation(tmp_path), 0, 0)
+    with trio.fail_after(PATIENCE_S):
+        async with _serving(tmp_path, identity) as port, AsyncExitStack() as stack:
+            silent = []
+            for _ in range(3):
+                stream = await trio.open_tcp_stream(_LOOPBACK, port)
+                silent.append(await stack.enter_async_context(stream))
+                await trio.testing.wait_all_tasks_blocked()
+            assert await silent[0].receive_some() == b""
+            await redeem(_code(identity, port), _pending())
 
 
 @pytest.mark.parametrize("is_node", [True, False])

@@ -3,7 +3,7 @@
 import trio
 import trio.testing
 
-from phextsync.gateways.waiting import Room
+from phextsync.waiting import Room
 
 
 async def test_of_those_that_are_told_that_there_is_no_room_a_few_may_take_their_time() -> None:

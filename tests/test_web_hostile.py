@@ -18,9 +18,9 @@ from wsproto.frame_protocol import FrameProtocol
 
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.http1 import ByteBudget
-from phextsync.gateways.waiting import Waiting
 from phextsync.testing import MemoryMesh
 from phextsync.varints import varints
+from phextsync.waiting import Waiting
 from phextsync.web.app import WebApp
 from phextsync.web.lib0 import sized, sized_text
 from phextsync.web.limits import WebLimits

@@ -5,6 +5,7 @@ number`, or as long as the connection.
 """
 
 import os
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -27,9 +28,12 @@ from phextsync.control.sockets import bound_socket
 from phextsync.errors import LinkError, PhextsyncError, StoreError
 from phextsync.framing import FrameChannel, FrameQueue
 from phextsync.signals import Flag
-from phextsync.sockets import SocketStream, close_in_children
+from phextsync.sockets import FOR_PEERS, SocketStream, close_in_children
+from phextsync.waiting import Waiting
 
 _OUTBOX_BYTES_MAX: Final = 8 << 20  # of answers that a process does not take, beside the last
+_SILENT_MAX: Final = 256
+"""Connections at once that have not said anything yet; the oldest gives way."""
 _TOGETHER_BYTES: Final = 16 << 10
 _WAITS_MAX: Final = 1000  # of one process, at a time
 _LONG_ANSWERS_MAX: Final = 4  # that are made for one process at a time, beside those
@@ -49,30 +53,35 @@ async def serve(
             close_in_children(listener)
             task_status.started()
             await desk.boundary.serve_listeners(
-                [listener], partial(_admit, desk, key), part=lambda _: "the connection of a process"
+                [listener],
+                partial(_admit, desk, key, Waiting()),
+                part=lambda _: "the connection of a process",
             )
 
 
-async def _admit(desk: Desk, key: bytes, stream: trio.SocketStream) -> None:
-    if key and not await is_admitted(stream, key):
-        await trio.aclose_forcefully(stream)
-        return
-    await serve_one(desk, stream)
+async def _admit(desk: Desk, key: bytes, silent: Waiting, stream: trio.SocketStream) -> None:
+    silent.make_room(_SILENT_MAX, FOR_PEERS)  # a newcomer may be a command: it is let in
+    with suppress(trio.TooSlowError):
+        if not key or await silent.during(partial(is_admitted, stream, key)):
+            await serve_one(desk, stream, silent)
+    await trio.aclose_forcefully(stream)
 
 
-async def serve_one(desk: Desk, stream: trio.abc.Stream) -> None:
-    """Answer the requests that come over one stream until it ends."""
+async def serve_one(desk: Desk, stream: trio.abc.Stream, silent: Waiting | None = None) -> None:
+    """Answer the requests that come over one stream until it ends. Until the first has come, it is
+    one of the `silent`."""
     prompt = SocketStream(stream) if isinstance(stream, trio.SocketStream) else stream
     async with FrameChannel(prompt, FRAME_BYTES_MAX) as channel:
-        await _Connection(desk, channel).run()
+        await _Connection(desk, channel, Waiting() if silent is None else silent).run()
 
 
 class _Connection:
     """One process at the desk."""
 
-    def __init__(self, desk: Desk, channel: FrameChannel) -> None:
+    def __init__(self, desk: Desk, channel: FrameChannel, silent: Waiting) -> None:
         self._desk = desk
         self._channel = channel
+        self._silent = silent
         self._client = b""
         self._session = Session(desk, os.urandom(16))
         self._bringing = Bringing(desk)
@@ -104,10 +113,11 @@ class _Connection:
 
     async def _receive(self, nursery: trio.Nursery) -> None:
         try:
+            frames = await self._silent.during(self._channel.receive_many)
             while True:
                 answers: list[bytes] = []  # what can be answered at once goes in one piece
                 size = 0
-                for frame in await self._channel.receive_many():
+                for frame in frames:
                     await self._room()
                     answer = self._take(frame, nursery)
                     if answer is not None:
@@ -118,7 +128,8 @@ class _Connection:
                         answers, size = [], 0
                 if answers:
                     self._queue.put(*answers)
-        except trio.EndOfChannel:
+                frames = await self._channel.receive_many()
+        except (trio.EndOfChannel, trio.TooSlowError):
             return
 
     async def _room(self) -> None:

@@ -7,7 +7,6 @@
 * `health`: whether a node can do its work
 * `events`: changes as server-sent events
 * `hooks`: changes that are posted to an address
-* `waiting`: connections that wait, and give way
 * `http1`: connections of HTTP/1.1, leniently, with limits
 * `brought`: what a request of SQ is about is here before it is carried out
 * `http`: SQ's API, changes, metrics, health

@@ -25,12 +25,12 @@ from phextsync.gateways.health import health_of
 from phextsync.gateways.http1 import ByteBudget, HttpConnection, HttpLimits, Refusal, Share
 from phextsync.gateways.metrics import CONTENT_TYPE, NodeMetrics
 from phextsync.gateways.sq import METHODS, SqApi, is_write, operation_name
-from phextsync.gateways.waiting import Room
 from phextsync.index import CoordinateRange
 from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
 from phextsync.replica.changes import writing_as
 from phextsync.sockets import FOR_FILES, are_left
+from phextsync.waiting import Room
 
 DEFAULT_PORT: Final = 1337
 

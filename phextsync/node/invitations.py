@@ -29,7 +29,7 @@ from phextsync.discovery import parse_address
 from phextsync.errors import IdentityError, LinkError, PhextsyncError, StoreDamagedError
 from phextsync.framing import FrameChannel
 from phextsync.plain_files import read_file
-from phextsync.sockets import TlsStream
+from phextsync.sockets import FOR_FILES, TlsStream
 from phextsync.sync.fields import load_array
 from phextsync.transport import exchange_context, listen
 from phextsync.trust.authority import Authority, Bundle
@@ -39,6 +39,7 @@ from phextsync.trust.identity import NodeIdentity, PendingIdentity
 from phextsync.trust.known_peers import locked
 from phextsync.trust.permissions import Permissions
 from phextsync.trust.private_files import save_private
+from phextsync.waiting import Waiting
 
 INVITATION_PREFIX: Final = "phextsync-invite1-"
 SECRET_BYTES: Final = 16  # nobody can try them all
@@ -46,10 +47,17 @@ INVITATIONS_FILE: Final = "invitations.json"
 PORT: Final = 7440
 
 _STRANGERS_MAX: Final = 16
-"""Connections at once; each may last `_PATIENCE_S` and hold a socket, TLS state and a frame."""
+"""Connections at once that have not said what they want, each for `_PATIENCE_S` and with a socket,
+TLS state and a frame; the oldest gives way."""
 _PATIENCE_S: Final = 10.0
 _CHECK_S: Final = 5.0  # between two looks whether an invitation is still open
 _FRAME_BYTES_MAX: Final = 16 << 10
+_NO_GUESTS: Final = (
+    PhextsyncError,
+    trio.BrokenResourceError,
+    trio.EndOfChannel,
+    trio.TooSlowError,
+)
 
 _logger = logging.getLogger("phextsync.node")
 
@@ -188,26 +196,25 @@ async def serving(
     """Redeem invitations on `port` for as long as the block lasts. LinkError when it is taken."""
     context = exchange_context(identity)
     listeners = await listen(host, port)
-    strangers = 0
+    strangers = Waiting()
 
     async def answer(stream: trio.SocketStream) -> None:
-        nonlocal strangers
-        if strangers >= _STRANGERS_MAX:
-            await trio.aclose_forcefully(stream)
+        if not strangers.make_room(_STRANGERS_MAX, FOR_FILES):
             return
-        strangers += 1
+        tls = TlsStream(stream, context, server_side=True)
+
+        async def hear(channel: FrameChannel) -> list[object]:
+            await tls.do_handshake()
+            await channel.send(cbor2.dumps([identity.bundles[0].authority_der()]))
+            return load_array(await channel.receive())
+
         try:
-            with trio.move_on_after(_PATIENCE_S):
-                tls = TlsStream(stream, context, server_side=True)
+            with trio.fail_after(_PATIENCE_S):
                 async with FrameChannel(tls, _FRAME_BYTES_MAX) as channel:
-                    await tls.do_handshake()
-                    await channel.send(cbor2.dumps([identity.bundles[0].authority_der()]))
-                    request = load_array(await channel.receive())
+                    request = await strangers.during(partial(hear, channel))
                     await channel.send(_answer(invitations, request, wall_time_s()))
-        except (PhextsyncError, trio.BrokenResourceError, trio.EndOfChannel) as error:
-            _logger.info("somebody came without a valid invitation: %s", error)
-        finally:
-            strangers -= 1
+        except _NO_GUESTS as error:
+            _logger.info("somebody came without a valid invitation: %s", one_line(error))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(

@@ -10,7 +10,7 @@ import trio
 from starlette.types import ASGIApp, Message, Scope
 
 from phextsync.gateways.http1 import ByteBudget, Refusal, Share, no_room
-from phextsync.gateways.waiting import Waiting
+from phextsync.waiting import Waiting
 from phextsync.web.limits import WebLimits
 from phextsync.web.websockets import WebSocketStream, accepted, is_web_socket, subprotocols_of
 

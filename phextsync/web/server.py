@@ -14,7 +14,7 @@ from phextsync.boundaries import Boundary
 from phextsync.discovery import Address
 from phextsync.errors import LinkError
 from phextsync.gateways.http1 import ByteBudget
-from phextsync.gateways.waiting import Room
+from phextsync.waiting import Room
 from phextsync.web.limits import WebLimits
 from phextsync.web.requests import Requests
 

@@ -31,6 +31,15 @@ class Waiting:
                 self._scopes.pop(scope, None)
         raise trio.TooSlowError
 
+    def make_room(self, waits_max: int, parts: int) -> bool:
+        """Whether so many parts of the descriptors are free. Where they are not, or the waits are
+        as many as may be, the one that has lasted for longest ends: an honest client is done within
+        milliseconds, so the oldest of many is the likeliest to be stalled."""
+        is_room = are_left(parts)
+        if not (is_room and len(self) < waits_max):
+            self.end_one()
+        return is_room
+
     def end_one(self) -> bool:
         """End the wait that has lasted for longest; False where nobody waits."""
         scope = next(iter(self._scopes), None)
