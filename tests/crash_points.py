@@ -28,6 +28,8 @@ from phextsync.trust.identity import NodeIdentity
 from tests.repositories import Repository
 
 STOPPED_STATUS = 9
+# Such as 1/3: the second of each three calls. The whole of it takes minutes.
+TURN, TURNS = map(int, os.environ.get("PHEXTSYNC_CRASH_POINTS", "0/1").split("/"))
 PLACES = [f"1.1.1/1.1.1/1.1.{i}" for i in range(1, 4)]
 OLD = dict.fromkeys(PLACES, "old")
 NEW = {place: f"new {place}\n" * 40 for place in PLACES}
@@ -72,13 +74,13 @@ def make_node(folder: Path) -> None:
 def at_every_call(
     root: Path, act: Callable[[], int], check: Callable[[bool, int, str], None]
 ) -> dict[str, int]:
-    """Let `act` end, and meet a full disk, at each of its calls below `root`; `check` is told
-    whether it ended there, its status, and what it said."""
+    """Let `act` end, and meet a full disk, at each of its calls below `root`, or at those of its
+    turn; `check` is told whether it ended there, its status, and what it said."""
     before = root.with_name("before")
     shutil.copytree(root, before)
     tried = {"ended": 0, "full": 0}
     for how in tried:
-        for number in count(1):
+        for number in count(1 + TURN, TURNS):
             shutil.rmtree(root)
             shutil.copytree(before, root)
             status, calls, said = stopped(act, number, is_full=how == "full")
