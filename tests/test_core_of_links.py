@@ -489,6 +489,7 @@ def test_in_a_large_mesh_links_that_come_and_go_are_told_of_once_and_not_when_no
 ):
     parts = Parts()
     anna = parts.equal(1, _ANNA)
+    assert parts.relay.neighbours_for(anna).node_ids == ()
     parts.shared.tree.is_grown = True
     bert = parts.equal(2, _BERT)
     parts.equal(3, _CARL)

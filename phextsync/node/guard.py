@@ -78,7 +78,8 @@ class Guard:
     def _updated(self, new: NewUpdate) -> None:
         if puts_back(new.entry.update):
             self._put_back[new.phext, new.coordinate] = None
-            self._unseen.add((new.phext, new.coordinate))
+            if new.source is not None:  # by itself a node puts back nothing twice
+                self._unseen.add((new.phext, new.coordinate))
             self._ready.set()
 
     async def run(self) -> None:

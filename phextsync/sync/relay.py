@@ -291,8 +291,8 @@ class Relay:
     def neighbours_for(self, link: Link) -> Neighbours:
         """Return whom we are linked with besides the peer of a link."""
         link.has_neighbours_to_tell = False
-        link.neighbours_told = self._beside(link)
-        return Neighbours(link.neighbours_told)
+        link.neighbours_told = beside = self._beside(link)
+        return Neighbours(beside)
 
     def _beside(self, link: Link) -> tuple[bytes, ...]:
         others = {other.peer_id for other in self._links.values() if other.is_ready}
