@@ -1,5 +1,6 @@
 """Real instances of hermes-agent on two machines lose and double nothing."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ pytestmark = [pytest.mark.real, pytest.mark.hosts, pytest.mark.timeout(3600)]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where they run. Fails where hermes-agent is not installed."""
-    assert agents.PYTHON.exists(), agents.MISSING
+    """Where they run."""
+    if not agents.PYTHON.exists():
+        assert "CI" not in os.environ, "CI has to install hermes-agent"
+        pytest.skip(agents.MISSING)
     return tmp_path
 
 
