@@ -213,7 +213,9 @@ def run(
         port = other.status()["port"]
         killed.options = (*killed.options, "--no-mdns", "--peer", f"127.0.0.1:{port}")
         writer = Writer(directories, source, only_adds=only_adds, renames=renames)
-        for _ in range(kills):
+        for number in range(kills):
+            if number % 10 == 0:
+                print(f"{number} of {kills} kills", file=sys.stderr, flush=True)
             killed.launch()
             if source.random() < 0.7:  # the others may end while they start
                 _write_until_at_work(killed, writer)
