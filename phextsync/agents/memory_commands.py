@@ -13,9 +13,8 @@ from phextsync.agents.memory_files import MemoryFiles, name_of
 from phextsync.agents.memory_scrolls import Scrolls
 from phextsync.errors import ConflictError, PhextsyncError
 from phextsync.files.ignoring import Ignoring
-from phextsync.files.reading import check_size
+from phextsync.files.reading import check_file_text
 from phextsync.index import Coordinate
-from phextsync.texts import check_text
 
 LINES_MAX: Final = 999_999
 """Lines of a file that can be viewed."""
@@ -94,7 +93,7 @@ class MemoryCommands:
         if files.has_folder(name) or files.at(name) is not None:
             raise PhextsyncError(f"File {path} already exists")
         files.check_new(name, await self._ignoring(files))
-        _check(path, text)
+        check_file_text(path, text)
         if not text:
             raise PhextsyncError(
                 f"expected some text for {path}, found none: an empty file is not kept"
@@ -192,7 +191,7 @@ class MemoryCommands:
         raise _missing(path)
 
     async def _write(self, path: str, place: Coordinate, text: str, *, seen: str) -> None:
-        _check(path, text)
+        check_file_text(path, text)
         await self._scrolls.edit(place, text, seen)
 
     async def _name(self, files: MemoryFiles, names: dict[Coordinate, str]) -> None:
@@ -211,11 +210,6 @@ class MemoryCommands:
         raise ConflictError(
             f"others changed it each of {_ATTEMPTS_MAX} times; nothing was changed here: try again"
         )
-
-
-def _check(path: str, text: str) -> None:
-    check_text(text)
-    check_size(path, text)
 
 
 def _missing(path: str) -> PhextsyncError:

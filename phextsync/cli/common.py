@@ -27,14 +27,13 @@ from phextsync.durable_files import write_whole
 from phextsync.errors import NotHeldError
 from phextsync.files import desk as files_desk
 from phextsync.files.finding import current_folder, is_coordinate, is_range, whole_path
-from phextsync.files.reading import check_size
+from phextsync.files.reading import check_file_text
 from phextsync.handles.visit import own, visit
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.node import DEFAULT_PHEXT
 from phextsync.store.folder import has_store
 from phextsync.store.import_note import unfinished_imports
 from phextsync.terminal import visible, visible_json, visible_text
-from phextsync.texts import check_text
 from phextsync.trust.private_files import IDENTITY_FILE, PENDING_FILE
 
 SCROLLS: Final = "Scrolls"
@@ -206,8 +205,7 @@ def target(asked: Asked, phext: str, text: str, *, content: str | None = None) -
     if is_coordinate(text):
         return Target(phext, str(Coordinate.parse(text)))
     if content is not None:  # before there is a name without a text
-        check_text(content)
-        check_size(text, content)
+        check_file_text(text, content)
     operation = files_desk.FIND if content is None else files_desk.NAME_FILE
     file = operation.ask(asked, text, whole_path(text, current_folder()))
     return Target(file.phext, str(file.coordinate), file.directory / file.path)

@@ -17,6 +17,7 @@ from phextsync.files.filesystem import FileSystem, OpenFile, Status
 from phextsync.files.names import EXECUTABLE, PRIVATE, SECRETS, check_name
 from phextsync.files.presets import PLAIN, Preset
 from phextsync.files.records import Mark
+from phextsync.texts import check_text
 
 TEXT_BYTES_MAX: Final = 8 << 20
 """A larger file is left alone."""
@@ -50,6 +51,12 @@ def check_size(path: str, text: str) -> None:
         raise PhextsyncError(
             f"expected at most {TEXT_BYTES_MAX} bytes at {path}, found {size}; split it"
         )
+
+
+def check_file_text(path: str, text: str) -> None:
+    """PhextsyncError when a text cannot be that of a file of a bound directory."""
+    check_text(text)
+    check_size(path, text)
 
 
 @dataclass(frozen=True, slots=True)

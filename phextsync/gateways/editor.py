@@ -19,14 +19,13 @@ from phextsync.boundaries import first
 from phextsync.control import operations
 from phextsync.errors import CoordinateError, PhextsyncError, ProtocolError
 from phextsync.files import desk as files_desk
-from phextsync.files.reading import check_size
+from phextsync.files.reading import check_file_text
 from phextsync.gateways.asking import Asking
 from phextsync.gateways.content_length import Messages, framed
 from phextsync.gateways.editor_cursors import EditorCursors
 from phextsync.gateways.editor_file import Answer, EditorFile
 from phextsync.gateways.editor_positions import Json
 from phextsync.terminal import visible
-from phextsync.texts import check_text
 
 FILES_MAX: Final = 200
 """Files that one editor has open at a time."""
@@ -162,8 +161,7 @@ class Editor:
         try:
             found = await self._asking.ask(files_desk.FIND, path, path)
         except CoordinateError:  # there was none yet
-            check_text(content)  # before there is a name without a text
-            check_size(path, content)
+            check_file_text(path, content)  # before there is a name without a text
             found = await self._asking.ask(files_desk.NAME_FILE, path, path)
         place = found.phext, str(found.coordinate)
         scroll = await self._asking.ask(operations.GET, *place) or ""
