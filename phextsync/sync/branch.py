@@ -27,6 +27,18 @@ def update_id(phext: str, coordinate: Coordinate, update: bytes) -> UpdateId:
     return digest.digest()
 
 
+def overdue(
+    noted: Iterable[tuple[ScrollId, float]], now: float, within_s: float
+) -> dict[str, None]:
+    """Return the phexts of scrolls that were noted so long ago; the oldest come first."""
+    phexts: dict[str, None] = {}
+    for (phext, _), since in noted:
+        if now - since < within_s:
+            break
+        phexts[phext] = None
+    return phexts
+
+
 class Branch:
     """Of one link. `is_open`: the peer knows of the tree, and both may know everything; before
     that, and with others, nothing is left to the tree. `is_eager`: what we hear is pushed to it.
@@ -119,14 +131,8 @@ class Branch:
     def overdue(self, now: float, within_s: float) -> dict[str, None]:
         """Return the phexts that only a comparison settles: of which too much was left, or the
         peer has not told for so long that it has what it wrote."""
-        phexts: dict[str, None] = {}
-        if self.is_full:
-            phexts.update(dict.fromkeys(phext for phext, _ in self.left.values()))
-        for (phext, _), since in self.written.values():
-            if now - since < within_s:
-                break
-            phexts[phext] = None
-        return phexts
+        full = dict.fromkeys(phext for phext, _ in self.left.values()) if self.is_full else {}
+        return full | overdue(self.written.values(), now, within_s)
 
     def keep_to(self, phext: str, scope: Ranges) -> None:
         """Forget what is noted of scrolls of a phext outside of a scope."""

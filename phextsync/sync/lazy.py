@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from phextsync.index import Coordinate, contains
 from phextsync.ranges import Ranges
+from phextsync.sync.branch import overdue
 from phextsync.sync.messages import ScrollId
 from phextsync.sync.scope import forget_outside
 
@@ -69,12 +70,7 @@ class LazyPush:
 
     def overdue_written(self, now: float, within_s: float) -> dict[str, None]:
         """Return the phexts of which the peer wrote something so long ago and has not told of."""
-        phexts: dict[str, None] = {}
-        for (phext, _), since in self.written.items():
-            if now - since < within_s:
-                break
-            phexts[phext] = None
-        return phexts
+        return overdue(self.written.items(), now, within_s)
 
     def is_overdue(self, now: float, within_s: float) -> bool:
         """Whether more was left than there is room for, or too long ago."""
