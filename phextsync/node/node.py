@@ -366,9 +366,10 @@ class Node:
             deadline = now + RETRY_S
             with self.boundary.around("keeping time"):
                 deadline = self.links.promptly(partial(self.core.tick, now))
-            see = partial(self.acquaintances.see_again, now, self.links.connected)
+            here = self.links.connected, self.presence.peers
+            see = partial(self.acquaintances.see_again, now, *here)
             end = partial(self.links.end_expired, self._surroundings.wall_time_s())
-            for part in (self.drain, partial(see, self.presence.peers), self.dialler.review, end):
+            for part in (self.drain, see, self.dialler.review, end):
                 with self.boundary.around("keeping in touch"):
                     part()
             with trio.CancelScope(deadline=deadline) as self._alarm:
