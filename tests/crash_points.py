@@ -84,6 +84,7 @@ def at_every_call(
             shutil.rmtree(root)
             shutil.copytree(before, root)
             status, calls, said = stopped(act, number, is_full=how == "full")
+            assert calls is not None or status == STOPPED_STATUS, (number, status, said)
             if calls is not None and calls < number:
                 assert status == 0, (number, calls, said)
                 break
