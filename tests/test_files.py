@@ -1589,7 +1589,6 @@ def test_what_is_no_text_is_left_alone_and_named(mesh: Mesh) -> None:
     mesh.pass_time(5)
     assert one.disk.text("c.md") == two.disk.text("c.md") == "something but this"
     assert list(_problems(one)) == ["b.bin"]
-    assert list(_problems(one)) == ["b.bin"]
 
 
 def test_a_restart_does_nothing_twice(mesh: Mesh) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Final, cast
@@ -23,6 +24,7 @@ from phextsync.handles.call import Call
 from phextsync.handles.folder_client import FolderClient
 from phextsync.index import Coordinate
 from phextsync.node.memory import all_sent
+from phextsync.node.node import open_node
 from phextsync.store import fleeting
 from phextsync.store.fleeting import FleetingStore
 from phextsync.store.folder import IN_MEMORY, look, place_in_memory
@@ -210,7 +212,7 @@ def test_without_a_file_system_in_memory_there_is_none(
 
 
 def test_what_was_asked_for_is_not_asked_for_again_where_receipts_ended(tmp_path: Path) -> None:
-    client = FolderClient(tmp_path, NotImplemented)
+    client = FolderClient(tmp_path, partial(open_node, tmp_path))
     append = cast("operations.Operation[object]", operations.APPEND)
     sent, waiting = (
         Call(["append", PHEXT, str(_AT), line], append) for line in ("tea\n", "milk\n")
