@@ -490,6 +490,22 @@ def test_an_import_where_no_node_runs_is_whole_or_not_at_all(small_disk: Path) -
     assert unfinished_imports(small_disk) == []
 
 
+def test_that_an_import_began_is_on_the_disk_before_anything_is_taken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+
+    def note(descriptor: int) -> None:
+        synced.append(os.pread(descriptor, 99, 0).decode())
+
+    monkeypatch.setattr("phextsync.store.import_note.sync", note)
+    monkeypatch.setattr(
+        "phextsync.store.import_note.sync_folder", lambda at: synced.append(str(at))
+    )
+    with ImportNote(folder, "notes into memory"):
+        assert synced == ["notes into memory\n", str(folder)]
+
+
 def test_an_import_that_was_cut_short_is_told_until_it_is_done_or_forgotten(folder: Path) -> None:
     def cut_short() -> None:
         with suppress(KeyboardInterrupt), ImportNote(folder, "notes into memory") as note:
