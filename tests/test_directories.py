@@ -20,7 +20,7 @@ from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.directory import Directory
 from phextsync.files.filesystem import OsFileSystem
 from phextsync.files.ignoring import IGNORE_FILE
-from phextsync.files.late import LATE_PAUSE_S, LateChange
+from phextsync.files.late_writers import LATE_PAUSE_S, LateChange
 from phextsync.files.markers import MARKER_FILE, Marker, read_marker
 from phextsync.files.names import Line
 from phextsync.files.reading import TEXT_BYTES_MAX, File, Trouble

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
-from phextsync.files import intake, late
+from phextsync.files import intake, late_writers
 from phextsync.files.absences import Absences
 from phextsync.files.intake import Intake, Taken
 from phextsync.files.problems import Problems
@@ -153,7 +153,7 @@ def test_a_file_that_is_back_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_part_of_a_file_taken_for_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = test_files.Mesh(2)
     mesh.join()
-    for module in (intake, late):
+    for module in (intake, late_writers):
         monkeypatch.setattr(module, "breaks_off", lambda before, text: False)
     with pytest.raises(AssertionError):
         test_files.test_a_file_that_is_written_in_parts_loses_nothing_meanwhile(mesh)

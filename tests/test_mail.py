@@ -18,7 +18,7 @@ import phextsync
 from phextsync.agents import AsyncMail, Mail
 from phextsync.agents import mail_layout as layout
 from phextsync.agents.mail_layout import Box, Message
-from phextsync.agents.mail_state import KEPT_MS, BoxState
+from phextsync.agents.mail_state import EXPIRED_KEPT_MS, BoxState
 from phextsync.control.frames import Value
 from phextsync.control.performing import perform
 from phextsync.errors import PhextsyncError, StoreFullError
@@ -200,14 +200,14 @@ def test_an_expired_message_is_not_shown_and_goes_when_it_is_long_over(folder: _
     folder.mail("bob", 1_002_000).ack(later.coordinate)
     assert message.coordinate in replica
     other = folder.mail().send("bob", "another")
-    folder.mail("bob", 1_002_000 + KEPT_MS).ack(other.coordinate)
+    folder.mail("bob", 1_002_000 + EXPIRED_KEPT_MS).ack(other.coordinate)
     assert message.coordinate not in replica
     assert _texts(folder.mail("bob")) == []
 
 
 def test_a_sender_empties_what_nobody_took_and_the_rest_is_shown(folder: _Folder) -> None:
     folder.mail().send("all", "old", expires_after_s=1)
-    new = 1_001_000 + KEPT_MS
+    new = 1_001_000 + EXPIRED_KEPT_MS
     folder.mail(now_ms=new).send("all", "new")
     folder.mail("dave").make_box()
     assert _texts(folder.mail("dave", new)) == ["new"]

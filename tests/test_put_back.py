@@ -135,7 +135,7 @@ def test_what_was_put_back_twice_before_all_ended_stands_once(
     async def body(mesh: MemoryMesh) -> None:
         await _put_back_apart(mesh)
         with monkeypatch.context() as patched:
-            patched.setattr("phextsync.node.guard._looked", _never)
+            patched.setattr("phextsync.node.quarantine._looked", _never)
             await _healed(mesh)
             assert [text.count("milk") for text in _texts(mesh)] == [2]
             for number in range(3):
@@ -154,7 +154,7 @@ def test_what_was_looked_at_is_not_looked_at_again(monkeypatch: pytest.MonkeyPat
         await _put_back_apart(mesh)
         await _healed(mesh)
         _check_once(mesh)
-        monkeypatch.setattr("phextsync.node.guard.take_doubles", pytest.fail)
+        monkeypatch.setattr("phextsync.node.quarantine.take_doubles", pytest.fail)
         for number in range(3):
             mesh.apply(Restart(number))
         await mesh.run_until(mesh.now + 10)

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phextsync.errors import LinkError
-from phextsync.framing import FrameChannel
+from phextsync.framing import FRAME_BYTES_MAX, FrameChannel
 from phextsync.sockets import SocketStream, TlsStream
+from phextsync.sync.limits import Limits
 from phextsync.testing import acceptance
 from phextsync.testing.memory_links import MemoryLinks
 from phextsync.testing.network import SOCKET_BYTES, MemoryNetwork, MemoryStream
@@ -142,6 +143,10 @@ async def test_frames_of_every_size_arrive_whole_in_order_both_ways(channels: Ch
         for channel in channels:
             nursery.start_soon(send, channel)
             nursery.start_soon(receive, channel)
+
+
+def test_a_link_takes_the_largest_frame_that_is_made() -> None:
+    assert Limits().frame_bytes_max == FRAME_BYTES_MAX
 
 
 async def test_frames_sent_together_arrive_together_or_one_by_one(channels: Channels) -> None:

@@ -20,7 +20,7 @@ from phextsync.agents.mail_layout import (
     read_message,
     series_of,
 )
-from phextsync.agents.mail_state import KEPT_MS, BoxState, Inbox
+from phextsync.agents.mail_state import EXPIRED_KEPT_MS, BoxState, Inbox
 from phextsync.agents.plans import Plan, asks, scrolls_of, splice_if_unchanged, text_of
 from phextsync.control import operations
 from phextsync.control.frames import Value
@@ -130,7 +130,7 @@ def _over(phext: str, book: Book, cover: Cover, now_ms: int) -> Plan[tuple[int, 
     while over <= cover.last and over < cover.over + _OVER_AT_ONCE:
         at = message_at(book, over)
         text = yield from text_of(phext, at)
-        if text and not read_message(at, text).is_expired(now_ms - KEPT_MS):
+        if text and not read_message(at, text).is_expired(now_ms - EXPIRED_KEPT_MS):
             break
         over += 1
         if text:

@@ -22,7 +22,7 @@ from phextsync.agents.mail_layout import (
 )
 from phextsync.index import Coordinate
 
-KEPT_MS: Final = 86_400_000
+EXPIRED_KEPT_MS: Final = 86_400_000
 """An expired message is emptied so long after it expired, as clocks differ."""
 
 Texts = Mapping[Coordinate, str]
@@ -115,7 +115,7 @@ class BoxState:
             message.coordinate
             for messages in self._messages.values()
             for message in messages.values()
-            if message.is_expired(now_ms - KEPT_MS) and self.is_own(message.coordinate)
+            if message.is_expired(now_ms - EXPIRED_KEPT_MS) and self.is_own(message.coordinate)
         ]
 
     def receipts_with(self, new: list[Coordinate]) -> tuple[list[tuple[int, int]], str]:

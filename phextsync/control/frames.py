@@ -13,12 +13,12 @@ from phextsync.errors import NotSyncedError, PhextsyncError, ProtocolError, Text
 from phextsync.index import cbor_bytes
 from phextsync.sync.fields import load_array
 
-FRAME_BYTES_MAX: Final = 128 << 20
+LOCAL_FRAME_BYTES_MAX: Final = 128 << 20
 """One answer may hold one whole scroll; only processes of the folder's owner get here."""
 
 _DEPTH_MAX: Final = 5  # of arrays, as in a batch of imports
 _HEAD_BYTES: Final = 9
-_REQUEST_BYTES_MAX: Final = FRAME_BYTES_MAX - 64  # the rest is for its numbers
+_REQUEST_BYTES_MAX: Final = LOCAL_FRAME_BYTES_MAX - 64  # the rest is for its numbers
 
 Value: TypeAlias = "bool | int | float | str | bytes | list[Value] | None"
 Answer: TypeAlias = "Value | Exception"

@@ -15,7 +15,7 @@ import trio
 from phextsync.control.bringing import Bringing
 from phextsync.control.desk import Desk
 from phextsync.control.frames import (
-    FRAME_BYTES_MAX,
+    LOCAL_FRAME_BYTES_MAX,
     Value,
     decode_request,
     encode_answer,
@@ -71,7 +71,7 @@ async def serve_one(desk: Desk, stream: trio.abc.Stream, silent: Waiting | None 
     """Answer the requests that come over one stream until it ends. Until the first has come, it is
     one of the `silent`."""
     prompt = SocketStream(stream) if isinstance(stream, trio.SocketStream) else stream
-    async with FrameChannel(prompt, FRAME_BYTES_MAX) as channel:
+    async with FrameChannel(prompt, LOCAL_FRAME_BYTES_MAX) as channel:
         await _Connection(desk, channel, Waiting() if silent is None else silent).run()
 
 

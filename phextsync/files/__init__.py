@@ -17,7 +17,7 @@
 * `modes`: the permissions that the marks of a file ask for
 * `scanning`: what lies in a directory
 * `root`: whether a directory is the one that was bound, and what it ignores
-* `late`: who still writes into files that were replaced
+* `late_writers`: who still writes into files that were replaced
 * `directory`: the files of a directory, read and written without losing what others write
 * `problems`: what cannot be kept in step, and when to try again
 * `absences`: which files are gone, renamed or deleted, and which of these may be deleted elsewhere

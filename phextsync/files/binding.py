@@ -26,7 +26,7 @@ from phextsync.files.conflict_log import ConflictLog
 from phextsync.files.directory import Directory
 from phextsync.files.ignoring import IGNORE_FILE
 from phextsync.files.intake import Intake, Taken
-from phextsync.files.late import LateChange
+from phextsync.files.late_writers import LateChange
 from phextsync.files.merging import Merging
 from phextsync.files.missing import Missing
 from phextsync.files.naming import Naming

@@ -21,7 +21,7 @@ from typing import Final
 from phextsync.errors import PhextsyncError
 from phextsync.files.drafts import aside_of, draft_of, is_draft
 from phextsync.files.filesystem import FileSystem, Status
-from phextsync.files.late import LateWriters
+from phextsync.files.late_writers import LateWriters
 from phextsync.files.markers import MARKER_FILE, Marker
 from phextsync.files.modes import mode_marked, mode_with
 from phextsync.files.moves import Moves

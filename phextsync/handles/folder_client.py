@@ -27,7 +27,7 @@ import trio
 from phextsync.boundaries import first
 from phextsync.control.bringing import Bringing
 from phextsync.control.frames import (
-    FRAME_BYTES_MAX,
+    LOCAL_FRAME_BYTES_MAX,
     Answer,
     Value,
     decode_answer,
@@ -261,7 +261,7 @@ class FolderClient:
 
     async def _attach(self, connected: socket, task_status: trio.TaskStatus[None]) -> None:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(connected))
-        async with FrameChannel(SocketStream(stream), FRAME_BYTES_MAX) as channel:
+        async with FrameChannel(SocketStream(stream), LOCAL_FRAME_BYTES_MAX) as channel:
             try:
                 async with trio.open_nursery() as nursery:
                     self._queue = queue = FrameQueue(channel)

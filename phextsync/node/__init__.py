@@ -23,7 +23,7 @@
 * `pieces`: a range that others hold, in parts that are asked for one by one
 * `survey_pages`: what there is in a range, put together from them
 * `foreign`: what others hold, fetched and surveyed
-* `guard`: takes what writers in quarantine put in, and what was put back twice
+* `quarantine`: takes what writers in quarantine put in, and what was put back twice
 * `answering`: what peers ask to be worked out of what is held here
 * `doors`: the folder's socket, and where new machines come in
 * `importing`: many texts at once

@@ -35,11 +35,11 @@ from phextsync.node.discoverer import Discoverer, announcement
 from phextsync.node.doors import doors
 from phextsync.node.following import Following
 from phextsync.node.foreign import Foreign
-from phextsync.node.guard import Guard
 from phextsync.node.importing import import_texts
 from phextsync.node.links import LINKS_MAX, Links
 from phextsync.node.memory import opened_store, unsent_warnings
 from phextsync.node.neighbourhood import Neighbourhood
+from phextsync.node.quarantine import Guard
 from phextsync.node.status import (
     AbsentPeer,
     PeerStatus,
