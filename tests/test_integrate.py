@@ -69,6 +69,37 @@ def test_toml_gets_a_table_at_its_end(text: str) -> None:
         into_toml(after, "mcp_servers", "phextsync", {"command": "z"})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'mcp_servers = {other = {command = "x"}}\n',
+        'mcp_servers = "phextsync"\n',
+        "mcp_servers = 5\n",
+        "[[mcp_servers]]\na = 1\n",
+    ],
+)
+def test_toml_to_which_no_table_can_be_added_stays_as_it_is(text: str) -> None:
+    with pytest.raises(UnfitError, match="cannot be added .* by hand"):
+        into_toml(text, "mcp_servers", "phextsync", _VALUE)
+
+
+def test_json_that_has_one_name_twice_stays_as_it_is() -> None:
+    with pytest.raises(UnfitError, match="cannot be added .* by hand"):
+        into_json('{"mcp": {}, "mcp": {"a": 1}}', ("mcp",), "phextsync", _VALUE)
+
+
+def test_a_path_of_any_characters_is_written_or_refused() -> None:
+    wild = {"command": "/home/\U0001f600/phextsync"}
+    insertion = into_toml("", "mcp_servers", "phextsync", wild)
+    assert insertion is not None
+    assert tomllib.loads(insertion.done_to(""))["mcp_servers"]["phextsync"] == wild
+    for odd in ({"command": "/\x7f"}, {"command": "/\udcff"}):
+        with pytest.raises(UnfitError, match="cannot be added"):
+            into_toml("", "mcp_servers", "phextsync", odd)
+    with pytest.raises(UnfitError, match="cannot be added"):
+        into_json("{}", ("mcp",), "phextsync", {"command": "/\udcff"})
+
+
 class _User:
     """A person with a home and a data folder."""
 
@@ -160,6 +191,20 @@ def test_what_was_changed_since_is_not_taken_back(user: _User) -> None:
     assert user.files() == before
     path.unlink()
     assert user.run("cursor", "--undo").exit_code == 0
+
+
+def test_what_is_gone_already_is_taken_back(user: _User) -> None:
+    path = user.home / ".codex" / "config.toml"
+    path.parent.touch()  # so nothing can be written below it
+    assert user.run("codex").exit_code != 0
+    assert user.run("codex", "--undo").exit_code == 0
+    path.parent.unlink()
+    assert user.run("codex").exit_code == 0
+    path.write_text("[mcp_servers.other]\ncommand = 'x'\n")  # a person took it out
+    before = user.files()
+    undone = user.run("codex", "--undo")
+    assert (undone.exit_code, user.files()) == (0, before)
+    assert "nothing was written for codex" in user.run("codex", "--undo").stderr
 
 
 def test_unknown_hosts_name_those_that_there_are(user: _User) -> None:

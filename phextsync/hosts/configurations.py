@@ -164,10 +164,11 @@ class Written:
         is changed, when one has been changed there since."""
         rows = self._rows()
         mine = [row for row in rows if row["host"] == host]
-        texts = {Path(str(row["path"])): self._without(row) for row in reversed(mine)}
+        there = {row["path"]: row for row in mine if _is_in(row)}
+        texts = {Path(str(path)): self._without(row) for path, row in there.items()}
         for path, text in texts.items():
             if text is None:
-                path.unlink(missing_ok=True)
+                path.unlink()
             else:
                 write_whole(path.resolve(), text.encode(), path.stat().st_mode & 0o777)
         self._keep([row for row in rows if row["host"] != host])
@@ -176,8 +177,6 @@ class Written:
     def _without(self, row: dict[str, object]) -> str | None:
         """Return a file's text without a piece, None when nothing is left of a new one."""
         path, piece = Path(str(row["path"])), str(row["piece"])
-        if not path.exists():
-            return None
         text = _text(path)
         if text.count(piece) != 1:
             raise PhextsyncError(
@@ -198,6 +197,14 @@ class Written:
 
     def _keep(self, rows: Sequence[dict[str, object]]) -> None:
         write_whole(self._path, json.dumps(rows, indent=1).encode())
+
+
+def _is_in(row: dict[str, object]) -> bool:
+    """Whether a file has something of a server still: it may never have been written, or was
+    taken out by hand."""
+    path = Path(str(row["path"]))
+    text = _text(path) if path.is_file() else ""
+    return str(row["piece"]) in text or SERVER in text
 
 
 def _text(path: Path) -> str:

@@ -7,7 +7,7 @@ text at one place, and taken away it leaves the file as it was.
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined] # where a string ends, as `json` has it
 from typing import Final
@@ -41,7 +41,15 @@ class UnfitError(PhextsyncError):
 def into_json(text: str, path: Sequence[str], name: str, value: Value) -> Insertion | None:
     """Say how a member `name` comes into the object at `path`, which is made if it is not there;
     None when it is there already. UnfitError for what is no JSON, or has comments, or another
-    member of that name."""
+    member of that name, and where it would not be read afterwards."""
+    insertion = _json_insertion(text, path, name, value)
+    if insertion is not None:
+        whole = [*path, name]
+        _check_is_read(json.loads, insertion, text, whole, value, _by_hand(path, name, value))
+    return insertion
+
+
+def _json_insertion(text: str, path: Sequence[str], name: str, value: Value) -> Insertion | None:
     if not text.strip():
         whole = json.dumps(_wrapped([*path, name], value), indent=_INDENT, ensure_ascii=False)
         return Insertion(len(text), f"{whole}\n")
@@ -68,14 +76,37 @@ def into_toml(text: str, table: str, name: str, value: Value) -> Insertion | Non
         known = tomllib.loads(text).get(table, {})
     except ValueError as error:
         raise UnfitError(f"found no TOML: {error}") from None
-    if name in known:
+    if isinstance(known, dict) and name in known:
         if known[name] == value:
             return None
         raise UnfitError(f"there is another server {name}; remove it first")
-    lines = [f"{key} = {json.dumps(each)}" for key, each in value.items()]
+    lines = [f"{key} = {json.dumps(each, ensure_ascii=False)}" for key, each in value.items()]
     piece = "\n".join((f"[{table}.{name}]", *lines)) + "\n"
     gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
-    return Insertion(len(text), gap + piece)
+    insertion = Insertion(len(text), gap + piece)
+    by_hand = f"add this to {table} by hand: {name} = {{{', '.join(lines)}}}"
+    _check_is_read(tomllib.loads, insertion, text, (table, name), value, by_hand)
+    return insertion
+
+
+def _check_is_read(
+    read: Callable[[str], object],
+    insertion: Insertion,
+    text: str,
+    path: Sequence[str],
+    value: Value,
+    by_hand: str,
+) -> None:
+    """UnfitError when a reader of the configuration would not find the value."""
+    try:
+        insertion.piece.encode()
+        found = read(insertion.done_to(text))
+    except ValueError:
+        found = None
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    if found != value:
+        raise UnfitError(f"it cannot be added where it would be read; {by_hand}")
 
 
 def _by_hand(path: Sequence[str], name: str, value: Value) -> str:
