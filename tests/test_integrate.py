@@ -79,12 +79,12 @@ def test_toml_gets_a_table_at_its_end(text: str) -> None:
     ],
 )
 def test_toml_to_which_no_table_can_be_added_stays_as_it_is(text: str) -> None:
-    with pytest.raises(UnfitError, match="cannot be added .* by hand"):
+    with pytest.raises(UnfitError, match=r"cannot be added .* by hand"):
         into_toml(text, "mcp_servers", "phextsync", _VALUE)
 
 
 def test_json_that_has_one_name_twice_stays_as_it_is() -> None:
-    with pytest.raises(UnfitError, match="cannot be added .* by hand"):
+    with pytest.raises(UnfitError, match=r"cannot be added .* by hand"):
         into_json('{"mcp": {}, "mcp": {"a": 1}}', ("mcp",), "phextsync", _VALUE)
 
 

@@ -89,6 +89,18 @@ def test_a_message_is_read_as_it_was_written(text: str, sent: int, expires: int 
     assert layout.read_message(layout.DIRECTORY, written.to_text()) == written
 
 
+@pytest.mark.parametrize(
+    "time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59.999999"]
+)
+def test_a_message_of_any_time_is_listed(folder: _Folder, time: str) -> None:
+    at = Coordinate(*_BOXES["bob"].series, 9, 9, 9, 1, 1, 2)
+    folder.ask("set", layout.MAIL, str(at), f"from x\nto bob\nsent {time}\nexpires {time}\n\nhi")
+    for message in folder.mail("bob").inbox().messages:
+        assert message.line().endswith("  x  hi")
+        assert layout.read_message(at, message.to_text()).text == "hi"
+    folder.mail("bob").ack(at)
+
+
 @given(st.text(max_size=80))
 def test_any_text_is_a_message_a_cover_a_directory_and_receipts(text: str) -> None:
     message = layout.read_message(layout.DIRECTORY, text)

@@ -1,5 +1,6 @@
 """Memory stores as scrolls: what a record says, what ids mean, and what two write apart."""
 
+import json
 from random import Random
 
 import pytest
@@ -29,6 +30,7 @@ from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
 from phextsync.trust.permissions import Permissions
+from phextsync.web.memory_json import store_json
 
 _PARTS = (2, 3, 4)
 _PLACE = Coordinate(2, 3, 4, 1, 1, 2, 7, 8, 999)
@@ -103,6 +105,10 @@ def test_a_record_is_read_as_it_was_written(
                     "metadata 1 2",
                     "archived null",
                     "[" * 9999,
+                    "name " + "[" * 99_999,
+                    'name "\\ud800"',
+                    'metadata "\\udfff" "b"',
+                    "created 4503599627370495",
                 ]
             )
         ),
@@ -110,7 +116,9 @@ def test_a_record_is_read_as_it_was_written(
 )
 def test_any_text_is_a_record_or_none(text: str) -> None:
     found = read(_PARTS, text)
-    assert found is None or found.name
+    if found is not None:
+        assert found.name
+        json.dumps(store_json(found), ensure_ascii=False).encode()  # as a door tells of it
 
 
 def test_an_id_says_where_its_scroll_lies_and_no_other_text_does() -> None:

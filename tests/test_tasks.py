@@ -197,6 +197,12 @@ def test_what_is_done_for_good_can_be_cleared_and_nothing_else(folder: _Folder) 
         tasks.claim(places[1])
 
 
+@pytest.mark.parametrize("before_ms", [-(10**17), 10**17])
+def test_what_was_added_before_any_time_can_be_cleared(folder: _Folder, before_ms: int) -> None:
+    folder.tasks().add("Water the plants.")
+    assert folder.tasks().clear(before_ms) == []
+
+
 def test_half_of_a_character_comes_of_no_task(folder: _Folder) -> None:
     tasks = folder.tasks()
     at = tasks.add("x").coordinate

@@ -7,6 +7,7 @@
 * `memory_stores`: memories by path in stores, with their versions
 * `plans`: what is asked of a node step by step, whichever way it is open
 * `part_names`: what people call the parts of coordinates
+* `times`: times as texts, of clocks that may say anything
 * `mail_layout`: where messages stand, and how they are written
 * `mail_state`: which messages of a box wait for somebody
 * `mail_plans`: sending, reading and acknowledging, step by step

@@ -9,10 +9,10 @@ says the same for programs that read and write plain scrolls.
 import re
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Final, TypeAlias
 
+from phextsync.agents.times import time_ms, time_text
 from phextsync.errors import PhextsyncError
 from phextsync.index import Coordinate
 from phextsync.texts import first_line
@@ -259,20 +259,6 @@ def read_message(at: Coordinate, text: str) -> Message:
 def _fact(line: str) -> tuple[str, str]:
     word, _, rest = line.partition(" ")
     return word, rest.strip()
-
-
-def time_text(ms: int) -> str:
-    """Return a time as ISO 8601 has it, in UTC."""
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%dT%H:%M:%S}.{ms % 1000:03}Z"
-
-
-def time_ms(text: str) -> int | None:
-    """Return what `time_text` or any ISO 8601 says, None for what is no time."""
-    try:
-        time = datetime.fromisoformat(text)
-        return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError):
-        return None
 
 
 # -- acknowledgements ----------------------------------------------------------------------

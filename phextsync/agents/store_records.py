@@ -77,7 +77,8 @@ def read(parts: Parts, text: str) -> StoreRecord | None:
                 key, end = json.JSONDecoder().raw_decode(rest)
                 rest = rest[end:]
             value = json.loads(rest)
-        except ValueError:
+            json.dumps([key, value], ensure_ascii=False).encode()  # no door sends half a character
+        except (ValueError, RecursionError):
             continue
         match name, key, value:
             case "metadata", str(), str():

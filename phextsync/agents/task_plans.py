@@ -14,7 +14,7 @@ from phextsync.agents.claims import (
     standing,
     verdict,
 )
-from phextsync.agents.mail_layout import checked_name, time_text
+from phextsync.agents.mail_layout import checked_name
 from phextsync.agents.plans import Plan, asks, pause, scrolls_of, text_of
 from phextsync.agents.task_layout import (
     HEAD,
@@ -37,6 +37,7 @@ from phextsync.agents.task_layout import (
     series_of,
     task_at,
 )
+from phextsync.agents.times import time_text
 from phextsync.control import operations
 from phextsync.control.frames import Value
 from phextsync.control.operations import digest

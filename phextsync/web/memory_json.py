@@ -1,13 +1,13 @@
 """Memory JSON: what Anthropic's memory stores API takes and answers. Pure functions."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from starlette.datastructures import QueryParams
 
 from phextsync.agents.memory_stores import Memory, MemoryVersion, sha256_of
 from phextsync.agents.store_records import StoreRecord, memory_id, store_id, version_id
+from phextsync.agents.times import time_ms, time_text
 from phextsync.errors import PhextsyncError
 from phextsync.index import Coordinate
 from phextsync.web.api import Json
@@ -108,20 +108,13 @@ def moment(query: QueryParams, name: str) -> int | None:
     text = query.get(name)
     if text is None:
         return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise PhextsyncError(f"expected a time as {name}, found {text:.60}") from error
-    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
+    found = time_ms(text)
+    if found is None:
+        raise PhextsyncError(f"expected a time as {name}, found {text:.60}")
+    return found
 
 
 # -- what is answered ----------------------------------------------------------------------
-
-
-def time_of(time_ms: int) -> str:
-    """Return a time in the form of RFC 3339."""
-    found = datetime.fromtimestamp(time_ms / 1000, UTC)
-    return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def store_json(store: StoreRecord) -> Json:
@@ -132,9 +125,9 @@ def store_json(store: StoreRecord) -> Json:
         "name": store.name,
         "description": store.description,
         "metadata": dict(store.metadata),
-        "created_at": time_of(store.created_ms),
-        "updated_at": time_of(store.updated_ms),
-        "archived_at": None if archived is None else time_of(archived),
+        "created_at": time_text(store.created_ms),
+        "updated_at": time_text(store.updated_ms),
+        "archived_at": None if archived is None else time_text(archived),
     }
 
 
@@ -152,8 +145,8 @@ def memory_json(memory: Memory, versions: Sequence[MemoryVersion], *, full: bool
         "content": memory.text if full else None,
         "content_sha256": sha256_of(memory.text),
         "content_size_bytes": len(memory.text.encode()),
-        "created_at": time_of(oldest),
-        "updated_at": time_of(newest),
+        "created_at": time_text(oldest),
+        "updated_at": time_text(newest),
     }
 
 
@@ -178,7 +171,7 @@ def version_json(
         "content": text if full and is_there else None,
         "content_sha256": sha256_of(text) if is_there else None,
         "content_size_bytes": version.size if is_there else None,
-        "created_at": time_of(version.time_ms),
+        "created_at": time_text(version.time_ms),
         "created_by": who and {"type": "service_account_actor", "service_account_id": who},
         "redacted_at": None,
         "redacted_by": None,
