@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shlex
 import time
 from pathlib import Path
 from random import Random
@@ -38,10 +39,8 @@ def _set_of(store: MemoryStore | LmdbStore, node_id: bytes) -> ReplicaSet:
 def user(tmp_path: Path) -> CommandUser:
     """A user of `mac`, whose notes `pi` has spoilt."""
     folder = make_folder(tmp_path / "data", "mac")
-    remembered = RememberedPeers()
-    remembered.remember(_PI, parse_address("192.168.0.2:4321"), 1000.0)
-    remembered.remember_name(_PI, "pi")
-    (folder / PEERS_FILE).write_text(remembered.to_json())
+    user = CommandUser(folder)
+    _remember(user, "pi")
     store = LmdbStore(folder)
     ours = _set_of(store, NodeIdentity.load(folder).node_id)
     ours.keep_history(FOREVER)
@@ -55,7 +54,16 @@ def user(tmp_path: Path) -> CommandUser:
         memory.append(at, "honey\n")
     ours.commit()
     store.close(clean=True)
-    return CommandUser(folder)
+    return user
+
+
+def _remember(user: CommandUser, name: str) -> None:
+    """Let a machine be known, by a name if it has one."""
+    remembered = RememberedPeers()
+    remembered.remember(_PI, parse_address("192.168.0.2:4321"), 1000.0)
+    if name:
+        remembered.remember_name(_PI, name)
+    (user.data / PEERS_FILE).write_text(remembered.to_json())
 
 
 def _bring(a: ReplicaSet, b: ReplicaSet) -> None:
@@ -85,9 +93,33 @@ def test_it_shows_what_it_would_do_does_it_and_can_be_taken_back(user: CommandUs
     assert user.out("get", _A) == "bread\neggs\nhoney\n"
     assert user.out("get", _B) == spoilt
     assert "nothing of pi to take back" in user.run("undo", "--by", "pi", "--range", "1.*").stderr
-    (again,) = re.findall(r"phextsync undo --by mac --since '(.*)'", done.stderr)
-    user.out("undo", "--by", "mac", "--since", again, "--yes")
+    (again,) = re.findall(r"phextsync (undo --by mac --since '.*' --range '1\.\*')", done.stderr)
+    user.out(*shlex.split(again), "--yes")
     assert user.out("get", _A) == spoilt
+
+
+@pytest.mark.parametrize("other", ["pi", "Anna's mac"])
+def test_what_takes_it_back_can_be_typed_whatever_machines_are_called(
+    tmp_path: Path, other: str
+) -> None:
+    user = CommandUser(make_folder(tmp_path / "data", "Anna's mac"))
+    _remember(user, other)
+    own = NodeIdentity.load(user.data).node_id.hex()
+    user.out("history", "--keep", "1d")
+    user.out("set", _A, "one\n", "--phext", "notes")
+    done = user.run("undo", "--by", own, "--phext", "notes", "--yes")
+    words = shlex.split(done.stderr.partition("phextsync ")[2])
+    assert words[2] == (own if other == "Anna's mac" else "Anna's mac")
+    user.out(*words, "--yes")
+    assert user.out("get", _A, "--phext", "notes") == "one\n"
+
+
+def test_no_name_is_that_of_a_machine_whose_name_is_not_known(user: CommandUser) -> None:
+    _remember(user, "")
+    for nobody in ("", "/mail"):
+        assert "expected a node that is known" in user.error("undo", "--by", nobody)
+        assert "expected a node that is known" in user.error("quarantine", nobody or "/", "--all")
+    assert "expected a node that is known" in user.error("task", "voters", "")
 
 
 def test_only_what_one_machine_wrote_is_listed(user: CommandUser) -> None:

@@ -142,7 +142,7 @@ def nodes_named(nodes: Sequence[str]) -> Plan[dict[str, str]]:
     known = dict(_known_nodes((yield from asks(operations.STATUS))))
     voters: dict[str, str] = {}
     for node in nodes:
-        found = {id_ for id_, name in known.items() if name == node}
+        found = {id_ for id_, name in known.items() if name == node != ""}
         if not found and len(node) >= _SHOWN_CHARACTERS:
             found = {id_ for id_ in known if id_.startswith(node.lower())}
         if len(found) != 1:

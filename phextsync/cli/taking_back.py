@@ -1,7 +1,8 @@
 """The command that takes back what one writer did."""
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -33,6 +34,8 @@ from phextsync.replica.taking_back import TakenBack, Writer
 
 app = typer.Typer()
 
+_ALL: Final = "*"
+
 
 @app.command(rich_help_panel=PAST)
 def undo(
@@ -45,7 +48,7 @@ def undo(
     since: Annotated[
         str, typer.Option(help="Only since then, such as '2026-02-28 09:30', or 2h or 3d ago.")
     ] = "",
-    range_: Within = "*",
+    range_: Within = _ALL,
     data: Data = DATA,
     phext: Phext = PHEXT,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; else it is only shown.")] = False,
@@ -76,8 +79,10 @@ def undo(
         warn(NOT_KEPT)
     what = counted(len(work), "scroll")
     if yes and work:
-        again = f"phextsync undo --by {names.own} --since '{told_time(began_ms)}'"
-        warn(f"{what} changed; to take that back: {again}")
+        again = ["phextsync", "undo", "--by", names.own, "--since", told_time(began_ms)]
+        again += ["--phext", where.phext] if where.phext != PHEXT else []
+        again += ["--range", range_] if range_ != _ALL else []
+        warn(f"{what} changed; to take that back: {shlex.join(again)}")
     else:
         warn(f"{what} would change; --yes does it" if work else f"nothing of {by} to take back")
     if missing:

@@ -18,16 +18,17 @@ _SHOWN_CHARACTERS: Final = 8
 
 class NodeNames:
     """The names of the nodes that this one knows. Called with a node id, it gives the name, or the
-    start of the id where that is not known."""
+    start of the id where that is not known. `own` is by what `writer` knows this node itself."""
 
     def __init__(self, asked: Asked, data: Path) -> None:
         status = operations.STATUS.ask(asked)
         remembered = RememberedPeers.load(existing_folder(data) / PEERS_FILE)
-        self.own = status.name
         self._names = {id_.hex(): remembered.name(id_) for id_ in remembered.seen_since(0)}
         self._names |= {peer.node_id: peer.name for peer in status.peers}
         self._names |= {peer.node_id: peer.name for peer in status.absent if peer.node_id}
         self._names[status.node_id] = status.name
+        is_clear = [*self._names.values()].count(status.name) == 1 and "/" not in status.name
+        self.own = status.name if is_clear else status.node_id
 
     def __call__(self, node_id: bytes) -> str:
         return self._names.get(node_id.hex()) or node_id.hex()[:_SHOWN_CHARACTERS]
@@ -36,7 +37,7 @@ class NodeNames:
         """Read who wrote: a node, by its name, its id or the start of that, and, behind a slash,
         the label of one of its writers."""
         node, slash, label = text.partition("/")
-        found = {id_ for id_, name in self._names.items() if name == node}
+        found = {id_ for id_, name in self._names.items() if name == node != ""}
         if not found and len(node) >= _SHOWN_CHARACTERS:
             found = {id_ for id_ in self._names if id_.startswith(node.lower())}
         if not found and _is_id(node):
