@@ -110,12 +110,20 @@ def pin(number: int, pid: int = 0) -> None:
     os.sched_setaffinity(pid, {_CORES[number % len(_CORES)]})
 
 
-def _start(process: SpawnProcess) -> None:
-    """Start a process that may be pinned to any core, whatever this one is pinned to."""
+@contextmanager
+def on_all_cores() -> Iterator[None]:
+    """Let what is started in this block run on any core, whatever this process is pinned to."""
     pinned = os.sched_getaffinity(0)
     os.sched_setaffinity(0, _CORES)
-    process.start()
-    os.sched_setaffinity(0, pinned)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, pinned)
+
+
+def _start(process: SpawnProcess) -> None:
+    with on_all_cores():
+        process.start()
 
 
 async def until(holds: Callable[[], bool]) -> float:

@@ -26,7 +26,7 @@ from pycrdt import Doc, Text
 
 from benchmarks import files, web
 from benchmarks.nodes import LOOPBACK, in_other, make_folders, pin
-from benchmarks.report import Report
+from benchmarks.report import Report, absent
 from phextsync.reporting import Section, Series
 from sims.ports import free_port
 
@@ -58,17 +58,17 @@ Times = dict[str, dict[str, list[float]]]
 def run(*, quick: bool) -> Report:
     """Measure; `quick` presses fewer keys and takes fewer files."""
     report = Report()
-    times, absent = _measured(quick)
+    times, missing = _measured(quick)
     for what, took in times.items():
         for name, values in took.items():
             report.add(f"{what}_{name}", values, "ms", None if name == OURS else f"{what}_{OURS}")
-    report.notes += [*table(times), *absent]
+    report.notes += [*table(times), *missing]
     return report
 
 
 def section(*, quick: bool) -> Section:
     """Return the same as a part of a report."""
-    times, absent = _measured(quick)
+    times, missing = _measured(quick)
     fastest = _fastest(times)
     series = (
         Series(
@@ -82,7 +82,7 @@ def section(*, quick: bool) -> Section:
         "documents in memory only; Syncthing has its default settings; rsync is run once for each, "
         "and watches nothing."
     )
-    return Section("Beside others", " ".join([method, *absent]), tuple(series))
+    return Section("Beside others", " ".join([method, *missing]), tuple(series))
 
 
 def table(times: Times) -> list[str]:
@@ -110,19 +110,17 @@ def _fastest(times: Times) -> dict[str, str]:
 def _measured(quick: bool) -> tuple[Times, list[str]]:
     """Return what was measured, and a line for each that is not on this machine."""
     times: Times = {}
-    absent = []
+    missing = []
     with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary:
         for name, (is_there, measure) in _PEERS.items():
             if not is_there():
-                absent.append(
-                    f"{name} is not on this machine, and left out; `make peers` brings it."
-                )
+                missing.append(absent(name))
                 continue
             folder = Path(temporary) / name
             folder.mkdir()
             for what, took_ms in measure(folder, quick).items():
                 times.setdefault(what, {})[name] = took_ms
-    return times, absent
+    return times, missing
 
 
 # -- documents -----------------------------------------------------------------------------

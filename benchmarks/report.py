@@ -50,6 +50,11 @@ class Report:
         return "\n".join([*lines, *self.notes])
 
 
+def absent(name: str) -> str:
+    """Return the line about somebody who could not be measured."""
+    return f"{name} is not on this machine, and left out; `make peers` brings it."
+
+
 def still_far(report: Report, measure: Callable[[], Report]) -> list[str]:
     """Return the figures that are far from their bands, also when they are measured again: the
     machine may have been busy with something else."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 _EVIL = "<img src=x onerror=alert(1)>"
+_NEVER = """for (const each of ['requestAnimationFrame', 'setTimeout', 'setInterval']) {
+    window[each] = () => 1
+}"""
 
 
 def _open(page: "Page", port: int) -> "Locator":
@@ -60,6 +63,28 @@ async def test_two_browsers_at_two_nodes_edit_through_a_cut_and_end_equal(tmp_pa
             assert node.phext()[AT] == other.phext()[AT]
             assert node.phext()[AT].splitlines()[2] == "three Bob apart \U0001f600"
         nursery.cancel_scope.cancel()
+
+
+async def test_a_key_waits_for_no_frame_and_no_timer_of_either_window(tmp_path: Path) -> None:
+    for number in range(2):
+        make_identity(tmp_path / str(number), number)
+    async with (
+        web_node(tmp_path / "0") as (node, port),
+        web_node(tmp_path / "1", peers=[f"{HOST}:{node.port}"]) as (_, away),
+    ):
+        node.phext()[AT] = "one"
+        await node.synced()
+
+        def work(browser: "Browser") -> None:
+            with visiting(browser) as ann, visiting(browser) as bob:
+                of_ann, of_bob = _open(ann, port), _open(bob, away)
+                of_ann.press("Control+End")
+                for each in (ann, bob):
+                    each.evaluate(_NEVER)
+                ann.keyboard.type(" two")
+                of_bob.locator(".cm-line", has_text="one two").wait_for()
+
+        await drive(work)
 
 
 async def test_one_sees_others_by_name_with_their_cursors_until_they_leave(tmp_path: Path) -> None:
