@@ -134,6 +134,10 @@ class SocketStream(trio.abc.Stream):
             except OSError as error:
                 raise trio.BrokenResourceError(f"the connection broke: {error}") from error
 
+    def stop_waiting(self) -> None:
+        """End a wait for what arrives, by trio.ClosedResourceError. What has arrived counts."""
+        trio.lowlevel.notify_closing(self.socket)
+
     async def aclose(self) -> None:
         """Close the socket."""
         await self._stream.aclose()

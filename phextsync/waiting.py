@@ -1,6 +1,7 @@
 """Waiting: connections that only wait for their client end where there is no room for others."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, TypeVar
 
 import trio
@@ -16,19 +17,29 @@ class Waiting:
     """The waits of the connections of one server, the longest first."""
 
     def __init__(self) -> None:
-        self._scopes: dict[trio.CancelScope, None] = {}
+        self._ends: dict[object, Callable[[], bool]] = {}
 
     def __len__(self) -> int:
-        return len(self._scopes)
+        return len(self._ends)
+
+    def begin(self, who: object, end: Callable[[], bool]) -> None:
+        """Somebody begins to wait, perhaps anew. `end` ends the wait, and says whether it may be
+        ended now."""
+        self._ends.pop(who, None)
+        self._ends[who] = end
+
+    def leave(self, who: object) -> None:
+        """Somebody waits no longer."""
+        self._ends.pop(who, None)
 
     async def during(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """Wait for something; trio.TooSlowError when others need the room."""
         with trio.CancelScope() as scope:
-            self._scopes[scope] = None
+            self.begin(scope, partial(_cancelled, scope))
             try:
                 return await call()
             finally:
-                self._scopes.pop(scope, None)
+                self.leave(scope)
         raise trio.TooSlowError
 
     def make_room(self, waits_max: int, parts: int) -> bool:
@@ -41,13 +52,15 @@ class Waiting:
         return is_room
 
     def end_one(self) -> bool:
-        """End the wait that has lasted for longest; False where nobody waits."""
-        scope = next(iter(self._scopes), None)
-        if scope is None:
-            return False
-        del self._scopes[scope]
-        scope.cancel()
-        return True
+        """End the wait that has lasted for longest; False where there is none that may end."""
+        who = next((who for who, end in self._ends.items() if end()), None)
+        self._ends.pop(who, None)
+        return who is not None
+
+
+def _cancelled(scope: trio.CancelScope) -> bool:
+    scope.cancel()
+    return True
 
 
 class Room:

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from fuzz.desk import Node as DeskNode
-from phextsync.control import server
-from phextsync.control.desk import Desk
 from phextsync.control.frames import encode_request
-from phextsync.control.sockets import SOCKET_NAME
 from phextsync.discovery import Address
 from phextsync.gateways.http import Gateway
 from phextsync.gateways.http1 import HttpLimits
@@ -139,67 +135,43 @@ async def _never(link: object) -> None:
     raise AssertionError("nobody proves who it is")
 
 
+def _framed(frame: bytes) -> bytes:
+    return len(frame).to_bytes(4, "big") + frame
+
+
 _CROWD = """
 import socket, sys, time
 from pathlib import Path
 from phextsync.control.client import Attachment
 folder = Path(sys.argv[1])
-crowd = [socket.socket(socket.AF_UNIX) for _ in range(int(sys.argv[2]))]
+crowd = [socket.socket(socket.AF_UNIX) for _ in range(300)]
 attached = Attachment(folder)
 attached.ask("phexts")
 for each in crowd:
-    each.connect(str(folder / "node.sock"))
-while True:
-    try:
-        command = Attachment(folder)
-        break
-    except BlockingIOError:  # the node has not taken them all yet
+    while each.connect_ex(str(folder / "node.sock")):  # it has not taken those before it yet
         time.sleep(0.01)
+    each.sendall(bytes.fromhex(sys.argv[2]))
+command = Attachment(folder)
 print(command.ask("phexts"), attached.ask("phexts"))
 """
 
 
 @pytest.mark.real
-async def test_processes_that_say_nothing_take_no_descriptor_of_a_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", [b"", _framed(encode_request(1, 0, ["phexts"]))])
+async def test_processes_that_say_nothing_or_no_more_take_no_descriptor_of_a_command(
+    tmp_path: Path, said: bytes
+) -> None:
     folder = make_folder(tmp_path / "one")
-    command = [sys.executable, "-c", _CROWD, str(folder), "300"]
+    command = [sys.executable, "-c", _CROWD, str(folder), said.hex()]
     async with open_node(folder, host=_HOST, port=0, discover=False) as node:
         node.phext()["1.1.1/1.1.1/1.1.1"] = "text"
         with trio.fail_after(PATIENCE_S):
             process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
             assert process.stdout is not None
             with few_descriptors(100):
-                said = b"".join([piece async for piece in process.stdout])
+                printed = b"".join([piece async for piece in process.stdout])
                 assert await process.wait() == 0
-    assert said == b"['memory'] ['memory']\n"
-
-
-@pytest.mark.real
-async def test_of_processes_that_say_nothing_the_oldest_gives_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "_SILENT_MAX", 2)
-    with trio.fail_after(PATIENCE_S):
-        async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-            await nursery.start(server.serve, tmp_path, Desk(DeskNode()))
-
-            async def come() -> trio.SocketStream:
-                stream = await trio.open_unix_socket(tmp_path / SOCKET_NAME)
-                await stack.enter_async_context(stream)
-                await trio.testing.wait_all_tasks_blocked()
-                return stream
-
-            async def answered(stream: trio.SocketStream) -> bool:
-                frame = encode_request(1, 0, ["phexts"])
-                await stream.send_all(len(frame).to_bytes(4, "big") + frame)
-                return bool(await stream.receive_some())
-
-            attached = await come()
-            assert await answered(attached)
-            first, *others = [await come() for _ in range(3)]
-            assert await first.receive_some() == b""
-            assert [await answered(each) for each in (*others, attached)] == [True] * 3
-            nursery.cancel_scope.cancel()
+    assert printed == b"['memory'] ['memory']\n"
 
 
 @pytest.mark.real

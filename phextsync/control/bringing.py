@@ -69,6 +69,11 @@ class Bringing:
         self._changes: deque[tuple[list[Value], Callable[[PhextsyncError | None], None]]] = deque()
         self._reads = 0
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether a request waits."""
+        return bool(self._changes or self._reads)
+
     def must_wait(self, request: list[Value]) -> bool:
         """Whether a request has to wait: for a scroll, or for a change before it that does."""
         if self._changes and is_change(request):

@@ -2,13 +2,21 @@
 
 import selectors
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from phextsync.control import operations
 from phextsync.control.answers import ToldChange
-from phextsync.control.frames import Value, check_request, decode_answer, encode_request
-from phextsync.control.sockets import connect
+from phextsync.control.frames import (
+    SENT_AWAY,
+    Answer,
+    Value,
+    check_request,
+    decode_answer,
+    encode_request,
+)
+from phextsync.control.sockets import ABSENT, connect
 from phextsync.errors import StoreError
 
 _STOPPED: Final = "the node that owns this folder has stopped"
@@ -19,7 +27,8 @@ class Attachment:
     """A blocking connection to the node that owns a folder, for one thread, without receipts.
 
     A node that is at work, stopped, or out of open files answers late, and is waited for; `tell`
-    is told once that it is, after `quiet_s`.
+    is told once that it is, after `quiet_s`. Where the node needed the room for others, the next
+    request connects again.
     """
 
     def __init__(
@@ -29,7 +38,7 @@ class Attachment:
         *,
         quiet_s: float = _QUIET_S,
     ) -> None:
-        """Connect. One of `sockets.ABSENT` when no node answers there."""
+        """Connect. Errors are those of `sockets.connect`."""
         self._folder = folder
         self._tell = tell
         self._quiet_s = quiet_s
@@ -48,15 +57,22 @@ class Attachment:
         check_request(list(request))
         self._number += 1
         frame = encode_request(self._number, self._number - 1, list(request))
-        try:
+        while (answer := self._answer_to(frame)) == SENT_AWAY:
+            self._socket.close()
+            try:
+                self._socket = connect(self._folder)
+            except ABSENT:
+                raise StoreError(_STOPPED) from None
+        if isinstance(answer[1], Exception):
+            raise answer[1]
+        return answer[1]
+
+    def _answer_to(self, frame: bytes) -> tuple[int, Answer]:
+        # One that was sent away cannot send, and finds the reason before the end.
+        with suppress(ConnectionError):
             self._socket.sendall(len(frame).to_bytes(4, "big") + frame)
-        except ConnectionError:
-            raise StoreError(_STOPPED) from None
         self._note_silence()
-        _, answer = decode_answer(self._receive(int.from_bytes(self._receive(4), "big")))
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return decode_answer(self._receive(int.from_bytes(self._receive(4), "big")))
 
     def _note_silence(self) -> None:
         if self._tell is None:

@@ -3,7 +3,9 @@
 * `[number, received, operation, argument, ...]`: numbers ascend; all answers up to `received`
   have come;
 * `[number, "ok", value]` or `[number, "error", kind, message, line, ...]`, in any order; the lines
-  are what `NotSyncedError` says of single peers.
+  are what `NotSyncedError` says of single peers;
+* `[0, "ok", "sent away"]`, the last: others need the room, and no request without an answer was
+  taken up. The process comes back when it has one.
 """
 
 from typing import Final, TypeAlias
@@ -15,6 +17,9 @@ from phextsync.sync.fields import load_array
 
 LOCAL_FRAME_BYTES_MAX: Final = 128 << 20
 """One answer may hold one whole scroll; only processes of the folder's owner get here."""
+
+SENT_AWAY: Final = (0, "sent away")
+"""What `decode_answer` makes of the last frame to a process that has to give way to others."""
 
 _DEPTH_MAX: Final = 5  # of arrays, as in a batch of imports
 _HEAD_BYTES: Final = 9

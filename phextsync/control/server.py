@@ -16,6 +16,7 @@ from phextsync.control.bringing import Bringing
 from phextsync.control.desk import Desk
 from phextsync.control.frames import (
     LOCAL_FRAME_BYTES_MAX,
+    SENT_AWAY,
     Value,
     decode_request,
     encode_answer,
@@ -32,8 +33,8 @@ from phextsync.sockets import FOR_PEERS, SocketStream, close_in_children
 from phextsync.waiting import Waiting
 
 _OUTBOX_BYTES_MAX: Final = 8 << 20  # of answers that a process does not take, beside the last
-_SILENT_MAX: Final = 256
-"""Connections at once that have not said anything yet; the oldest gives way."""
+_CONNECTIONS_MAX: Final = 1024
+"""At once; the one gives way that has asked for nothing for longest, and waits for nothing."""
 _TOGETHER_BYTES: Final = 16 << 10
 _WAITS_MAX: Final = 1000  # of one process, at a time
 _LONG_ANSWERS_MAX: Final = 4  # that are made for one process at a time, beside those
@@ -59,29 +60,28 @@ async def serve(
             )
 
 
-async def _admit(desk: Desk, key: bytes, silent: Waiting, stream: trio.SocketStream) -> None:
-    silent.make_room(_SILENT_MAX, FOR_PEERS)  # a newcomer may be a command: it is let in
+async def _admit(desk: Desk, key: bytes, waiting: Waiting, stream: trio.SocketStream) -> None:
+    waiting.make_room(_CONNECTIONS_MAX, FOR_PEERS)  # a newcomer may be a command: it is let in
     with suppress(trio.TooSlowError):
-        if not key or await silent.during(partial(is_admitted, stream, key)):
-            await serve_one(desk, stream, silent)
+        if not key or await waiting.during(partial(is_admitted, stream, key)):
+            await serve_one(desk, stream, waiting)
     await trio.aclose_forcefully(stream)
 
 
-async def serve_one(desk: Desk, stream: trio.abc.Stream, silent: Waiting | None = None) -> None:
-    """Answer the requests that come over one stream until it ends. Until the first has come, it is
-    one of the `silent`."""
+async def serve_one(desk: Desk, stream: trio.abc.Stream, waiting: Waiting | None = None) -> None:
+    """Answer the requests that come over one stream until it ends. It is one of the `waiting`."""
     prompt = SocketStream(stream) if isinstance(stream, trio.SocketStream) else stream
     async with FrameChannel(prompt, LOCAL_FRAME_BYTES_MAX) as channel:
-        await _Connection(desk, channel, Waiting() if silent is None else silent).run()
+        await _Connection(desk, channel, Waiting() if waiting is None else waiting).run()
 
 
 class _Connection:
     """One process at the desk."""
 
-    def __init__(self, desk: Desk, channel: FrameChannel, silent: Waiting) -> None:
+    def __init__(self, desk: Desk, channel: FrameChannel, waiting: Waiting) -> None:
         self._desk = desk
         self._channel = channel
-        self._silent = silent
+        self._waiting = waiting
         self._client = b""
         self._session = Session(desk, os.urandom(16))
         self._bringing = Bringing(desk)
@@ -99,7 +99,18 @@ class _Connection:
                 await self._answer_all()
             self._desk.left(self._client)
         finally:
+            self._waiting.leave(self)
             self._session.close()
+
+    def _give_way(self) -> bool:
+        """Ask for no more, unless something is under way; say whether that is so."""
+        stream = self._channel.stream
+        is_owed = self._undurable_bytes or self._queue.waiting_bytes or self._channel.is_behind
+        lasts = self._tasks or self._session.lasts or self._bringing.is_waited_for
+        if is_owed or lasts or not isinstance(stream, SocketStream):
+            return False
+        stream.stop_waiting()
+        return True
 
     async def _answer_all(self) -> None:
         try:
@@ -113,8 +124,9 @@ class _Connection:
 
     async def _receive(self, nursery: trio.Nursery) -> None:
         try:
-            frames = await self._silent.during(self._channel.receive_many)
             while True:
+                self._waiting.begin(self, self._give_way)
+                frames = await self._channel.receive_many()
                 answers: list[bytes] = []  # what can be answered at once goes in one piece
                 size = 0
                 for frame in frames:
@@ -128,9 +140,10 @@ class _Connection:
                         answers, size = [], 0
                 if answers:
                     self._queue.put(*answers)
-                frames = await self._channel.receive_many()
-        except (trio.EndOfChannel, trio.TooSlowError):
+        except trio.EndOfChannel:
             return
+        except trio.ClosedResourceError:  # it has given way
+            self._queue.put(encode_answer(*SENT_AWAY))
 
     async def _room(self) -> None:
         """Wait until the other side has taken most of its answers: one more may be made."""

@@ -30,6 +30,11 @@ class Session:
         self._streams: dict[int, ChangeStream] = {}
         self._ends: dict[int, Callable[[], None]] = {}
 
+    @property
+    def lasts(self) -> bool:
+        """Whether there is something that would go with the process."""
+        return bool(self._ends)
+
     def begin(self, number: int, request: list[Value]) -> None:
         """Begin what lasts until it is dropped."""
         check_phext(request)

@@ -3,7 +3,8 @@
 import os
 import socket
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -11,13 +12,15 @@ from typing import Final
 import trio
 
 from phextsync.control import loopback
+from phextsync.errors import StoreError
 from phextsync.systems.resources import OPEN_FILES
 
 SOCKET_NAME: Final = "node.sock"
-ABSENT: Final = (FileNotFoundError, ConnectionRefusedError, BlockingIOError, TimeoutError)
+ABSENT: Final = (FileNotFoundError, ConnectionRefusedError, TimeoutError)
 """What `connect` raises where no node answers."""
 
 _CONNECT_TIMEOUT_S: Final = 5.0
+_PAUSE_S: Final = 0.02
 
 
 @contextmanager
@@ -44,8 +47,34 @@ def bound_socket(folder: Path) -> Iterator[tuple[trio.socket.SocketType, bytes]]
         listening.close()
 
 
-def connect(folder: Path) -> socket.socket:
-    """Connect to the node that owns a folder. One of `ABSENT` when none answers there."""
+def connect(
+    folder: Path,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    time_s: Callable[[], float] = time.monotonic,
+) -> socket.socket:
+    """Connect to the node that owns a folder. One of `ABSENT` when none answers there, StoreError
+    when it has taken no connection for 5 s."""
+    deadline = time_s() + _CONNECT_TIMEOUT_S
+    while True:
+        try:
+            return connect_at_once(folder)
+        except BlockingIOError:
+            if time_s() > deadline:
+                raise too_busy(folder) from None
+        sleep(_PAUSE_S)
+
+
+def too_busy(folder: Path) -> StoreError:
+    """Return what to raise when too many wait for a node already."""
+    return StoreError(
+        f"the node of {folder} runs and takes no connection: too many wait for it already. Try "
+        "again, or see in its log what keeps it"
+    )
+
+
+def connect_at_once(folder: Path) -> socket.socket:
+    """Connect as `connect` does, once; BlockingIOError when too many wait for the node already."""
     if sys.platform == "win32":
         return loopback.connect(folder / SOCKET_NAME, _CONNECT_TIMEOUT_S)
     connected = socket.socket(socket.AF_UNIX)

@@ -10,6 +10,9 @@ had not made durable is gone with it and is made now. So each change is made exa
 this process ends too. What lasts at an owner (`control.Session`) is asked for again first. Of an
 owner that keeps all in memory the receipts end with it: no change is asked for twice there.
 
+A process that asks for nothing may be sent away, where the owner needs the room for others. It
+comes back with its next request, and looks meanwhile whether the folder still has an owner.
+
 A client lives in one trio task. `replica` is for other threads.
 """
 
@@ -28,13 +31,14 @@ from phextsync.boundaries import first
 from phextsync.control.bringing import Bringing
 from phextsync.control.frames import (
     LOCAL_FRAME_BYTES_MAX,
+    SENT_AWAY,
     Answer,
     Value,
     decode_answer,
     encode_request,
 )
 from phextsync.control.sessions import Session
-from phextsync.control.sockets import ABSENT, connect
+from phextsync.control.sockets import ABSENT, connect_at_once, too_busy
 from phextsync.errors import (
     AnswerLostError,
     ClosedError,
@@ -48,12 +52,15 @@ from phextsync.handles.call import Call
 from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
 from phextsync.replica.replica import Replica
+from phextsync.signals import Flag
 from phextsync.sockets import SocketStream
 from phextsync.store.folder import is_locked, place_in_memory
 
 # What owns the folder without answering is starting, stopping, or a command that is soon done.
 _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 0.01
+_GOODBYE_S: Final = 1.0
+_LOOKS_S: Final = 2.0  # of one that was sent away
 
 
 class ClientStatistics(NamedTuple):
@@ -78,6 +85,8 @@ class FolderClient:
         self._session: Session | None = None  # at our own node
         self._bringing: Bringing | None = None  # to our own node
         self._queue: FrameQueue | None = None  # None while no owner is connected
+        self._is_sent_away = False
+        self._has_calls = Flag()  # since it was sent away
         self._nursery: trio.Nursery | None = None
         self._end: str | None = None  # why nothing is answered any more
         self.reading = threading.Lock()
@@ -135,6 +144,8 @@ class FolderClient:
             request = _as_lasting(call)
             call.was_sent = True
             self._queue.put(encode_request(call.number, self._received(), request))
+        else:
+            self._has_calls.set()
 
     def _received(self) -> int:
         """Return the number up to which every change has its answer."""
@@ -206,6 +217,8 @@ class FolderClient:
                 while True:
                     await self._take_up(task_status)
                     task_status = trio.TASK_STATUS_IGNORED
+                    if self._is_sent_away:
+                        await self._stay_away()
         except Exception as error:
             reason = f"{self._folder} had to be closed: {first(error)}"
             raise
@@ -223,15 +236,21 @@ class FolderClient:
         """Attach to the owner or own the folder, and stay until the owner goes."""
         deadline = trio.current_time() + _PATIENCE_S
         while True:
+            is_busy = False
             try:
-                connected = connect(self._folder)
+                connected = connect_at_once(self._folder)
             except ABSENT:
                 pass
+            except BlockingIOError:
+                is_busy = True
             else:
                 await self._attach(connected, task_status)
                 return
             is_late = trio.current_time() > deadline
-            if is_late or not is_locked(self._folder):
+            if is_busy:
+                if is_late and task_status is not trio.TASK_STATUS_IGNORED:
+                    raise too_busy(self._folder)
+            elif is_late or not is_locked(self._folder):
                 try:
                     await self._own(task_status)
                 except StoreLockedError:  # another was faster
@@ -248,7 +267,7 @@ class FolderClient:
         """Carry requests out at our own node until cancelled."""
         self._session = session = Session(node.desk, self._client)
         self._bringing = Bringing(node.desk)
-        for call in [*self._lasting.values(), *self._calls.values()]:
+        for call in self._unanswered():
             self._perform(session, call)
         task_status.started()
         try:
@@ -261,15 +280,16 @@ class FolderClient:
 
     async def _attach(self, connected: socket, task_status: trio.TaskStatus[None]) -> None:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(connected))
+        before = [call for call in self._unanswered() if call.was_sent]
         async with FrameChannel(SocketStream(stream), LOCAL_FRAME_BYTES_MAX) as channel:
             try:
                 async with trio.open_nursery() as nursery:
                     self._queue = queue = FrameQueue(channel)
-                    nursery.start_soon(queue.run)
+                    nursery.start_soon(self._send, queue)
                     queue.put(encode_request(0, 0, ["attach", self._client]))
                     if place_in_memory(self._folder) is not None:
                         self._give_up_changes()
-                    for call in [*self._lasting.values(), *self._calls.values()]:
+                    for call in self._unanswered():
                         self._advance(call)
                     task_status.started()
                     await self._receive(channel)
@@ -278,6 +298,28 @@ class FolderClient:
                 pass  # the owner is gone
             finally:
                 self._queue = None
+        if self._is_sent_away:  # the owner took up none of those that are new to it
+            for call in self._unanswered():
+                call.was_sent = call in before
+
+    def _unanswered(self) -> list[Call]:
+        """Return what to ask the next owner, in order."""
+        return [*self._lasting.values(), *self._calls.values()]
+
+    async def _send(self, queue: FrameQueue) -> None:
+        try:
+            await queue.run()
+        except LinkError:
+            await trio.sleep(_GOODBYE_S)  # what the owner said before it left is read first
+            raise
+
+    async def _stay_away(self) -> None:
+        """Wait until there is something to ask, or the owner is gone."""
+        self._is_sent_away = False
+        self._has_calls.lower()
+        while not (self._calls or self._lasting) and is_locked(self._folder):
+            with trio.move_on_after(_LOOKS_S):
+                await self._has_calls.take()
 
     def _give_up_changes(self) -> None:
         """Ask for no change again that was asked for: the receipts ended with its owner."""
@@ -290,7 +332,9 @@ class FolderClient:
         try:
             while True:
                 for frame in await channel.receive_many():
-                    self._answered(*decode_answer(frame))
+                    answer = decode_answer(frame)
+                    self._is_sent_away = answer == SENT_AWAY
+                    self._answered(*answer)
         except trio.EndOfChannel:
             return
 
