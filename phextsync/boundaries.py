@@ -5,6 +5,7 @@ task. Cancellation, KeyboardInterrupt and the like pass, also out of a group of 
 """
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Final, NoReturn, TypeVar
 
 import trio
 
-from phextsync.errors import PhextsyncError
+from phextsync.errors import LinkError, PhextsyncError, ProtocolError
 from phextsync.terminal import visible
 
 PAUSE_MIN_S: Final = 0.05
@@ -23,6 +24,15 @@ PAUSE_MAX_S: Final = 5.0
 _LINE_CHARACTERS_MAX: Final = 300
 _EXPECTED: Final = (PhextsyncError, OSError, trio.BrokenResourceError, trio.TooSlowError)
 """Errors that the world causes. Any other is a bug, and is logged with its traceback."""
+_OF_OTHERS: Final = (
+    LinkError,
+    ProtocolError,
+    ConnectionError,
+    TimeoutError,
+    trio.BrokenResourceError,
+    trio.TooSlowError,
+)
+"""Those of them that others cause, as they may at any time: nothing is wrong here."""
 
 StreamT = TypeVar("StreamT", bound=trio.abc.Stream)
 
@@ -34,6 +44,25 @@ class Outcome:
     error: Exception | None = None
 
 
+class Errors:
+    """The errors that ended parts of one node, without those that others cause. Times are Unix
+    time in seconds; `last` says where and what, empty before the first."""
+
+    def __init__(self, wall_time_s: Callable[[], float] = time.time) -> None:
+        self._wall_time_s = wall_time_s
+        self.since_s = wall_time_s()
+        self.count = 0
+        self.last = ""
+        self.last_s = 0.0
+
+    def note(self, part: str, error: Exception) -> None:
+        """Count an error, unless it is one that others cause."""
+        if not isinstance(error, _OF_OTHERS):
+            self.count += 1
+            self.last = f"{printable(part)}: {one_line(error)}"
+            self.last_s = self._wall_time_s()
+
+
 class Boundary:
     """Where the errors of parts of one kind stop.
 
@@ -43,12 +72,22 @@ class Boundary:
     """
 
     def __init__(
-        self, logger: logging.Logger, *, on_error: Callable[[Exception], object] | None = None
+        self,
+        logger: logging.Logger,
+        *,
+        on_error: Callable[[Exception], object] | None = None,
+        errors: Errors | None = None,
     ) -> None:
-        """`on_error` is told each error too; what it raises passes the boundary."""
+        """`on_error` is told each error too; what it raises passes the boundary. `errors` are those
+        of the node, where there is one."""
         self._logger = logger
         self._on_error = on_error
+        self.errors = Errors() if errors is None else errors
         self._counts: Counter[tuple[type[Exception], int | None, str]] = Counter()
+
+    def beside(self, logger: logging.Logger) -> "Boundary":
+        """Return a boundary for parts of another kind of the same node."""
+        return Boundary(logger, errors=self.errors)
 
     @contextmanager
     def around(self, part: str) -> Iterator[Outcome]:
@@ -80,6 +119,7 @@ class Boundary:
                 f"; {count} times so far" if count > 1 else "",
                 exc_info=error if is_bug else None,
             )
+        self.errors.note(part, error)
         if self._on_error is not None:
             self._on_error(error)
 

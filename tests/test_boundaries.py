@@ -9,8 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
-from phextsync.boundaries import Boundary, one_line
-from phextsync.errors import StoreError
+from phextsync.boundaries import Boundary, Errors, one_line
+from phextsync.errors import LinkError, ProtocolError, StoreError
 
 _LOGGER = logging.getLogger("phextsync.tests")
 
@@ -32,6 +32,30 @@ def test_an_error_ends_its_block_and_is_told_with_its_place(
     assert start == r"the link with bob failed: ValueError: three\nis too\x1b[31m many"
     assert place.startswith("test_boundaries.py:")
     assert record.exc_info is not None, "a bug is told with its traceback"
+
+
+def test_errors_of_a_node_are_counted_at_all_its_boundaries_but_for_those_of_others() -> None:
+    now_s = iter([100.0, 200.0, 300.0])
+    boundary = Boundary(_LOGGER, errors=Errors(lambda: next(now_s)))
+    others = (
+        LinkError("refused"),
+        ProtocolError("expected a frame"),
+        ConnectionResetError(104, "reset"),
+        TimeoutError("late"),
+        trio.BrokenResourceError("broken"),
+        trio.TooSlowError(),
+    )
+    for error in others:
+        with boundary.around("the link with bob"):
+            raise error
+    assert (boundary.errors.count, boundary.errors.last) == (0, "")
+    with boundary.around("a hook"):
+        raise OSError(errno.EIO, "the disk\n fails")
+    with boundary.beside(_LOGGER).around("a page"):
+        raise ExceptionGroup("", [LinkError("gone"), ValueError("odd")])
+    errors = boundary.errors
+    assert (errors.since_s, errors.count, errors.last_s) == (100.0, 2, 300.0)
+    assert errors.last == "a page: ValueError: odd"
 
 
 def test_a_block_without_an_error_tells_nothing(

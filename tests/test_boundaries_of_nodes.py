@@ -87,6 +87,9 @@ def test_a_node_goes_on_where_a_part_of_it_fails(
             await mesh.run_until(mesh.now + 3)
         assert mesh.node(0) is node
         await mesh.settle(120)
+        errors = node.status().errors
+        assert errors.count == node.boundary.errors.count
+        assert not errors.count or errors.last.endswith(": ZeroDivisionError: a bug")
 
     mesh.run(body)
     assert seen or part == "a sighting"

@@ -1,7 +1,9 @@
 """Each command says what is meant, takes what its users give, and sends nothing to a terminal."""
 
+import json
 import os
 import pty
+import re
 import resource
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from phextsync.trust.authority import MeshKey
 from phextsync.trust.certificates import PIN_BYTES
 from phextsync.trust.identity import NodeIdentity
 from sims.processes import Process, make_folder
+from tests.engines import opened
 
 _A = "1.1.1/1.1.1/1.1.1"
 _B = "1.1.1/1.1.1/1.1.2"
@@ -549,3 +552,28 @@ def test_a_backup_goes_through_a_pipe(folder: Path, tmp_path: Path) -> None:
     words = ["restore", "-", "--alone", "--data", str(tmp_path / "scratch")]
     subprocess.run([*command, *words], input=made.stdout, check=True)
     assert _out(tmp_path / "scratch", "get", _A) == "one"
+
+
+# -- what went wrong in a node ---------------------------------------------------------------
+
+
+@pytest.mark.real
+def test_errors_of_a_node_are_told_by_status_and_those_of_late_by_its_check(folder: Path) -> None:
+    with opened(folder) as (engine, _):
+        session = engine.client._session
+        assert session is not None
+        boundary = session.desk.boundary
+        assert "warning" not in _out(folder, "status")
+        assert _out(folder, "status", "--check") == ""
+        with boundary.around("a part"):
+            raise ValueError("odd")
+        shown = _out(folder, "status")
+        told = r"1 error since [-0-9: ]+, the last at [-0-9: ]+: a part: ValueError: odd"
+        assert re.search(rf"\nwarning: {told} \(see the log\)\n", shown)
+        checked = _run(folder, "status", "--check")
+        assert (checked.exit_code, bool(re.match(told, checked.stdout))) == (1, True)
+        errors = json.loads(_out(folder, "status", "--json"))["errors"]
+        assert (errors["count"], errors["last"]) == (1, "a part: ValueError: odd")
+        boundary.errors.last_s -= 3600
+        assert _out(folder, "status", "--check") == ""
+        assert "1 error since" in _out(folder, "status")

@@ -17,7 +17,7 @@ from phextsync.cli import checks
 from phextsync.cli.checks import CHECKS, Facts, Finding, Level, findings
 from phextsync.cli.facts import gather
 from phextsync.cli.main import app
-from phextsync.control.status import AbsentRow, DirectoryRow, PeerRow, Status, StoreRow
+from phextsync.control.status import AbsentRow, DirectoryRow, ErrorsRow, PeerRow, Status, StoreRow
 from phextsync.sync.messages import PROTOCOL_MAJOR, PROTOCOL_MINOR
 from sims.processes import Process, make_folder
 
@@ -100,6 +100,13 @@ _WRONG: list[tuple[str, dict[str, object], Level, str, str]] = [
         Level.WRONG,
         "refuses",
         "make room",
+    ),
+    (
+        "errors",
+        {"status": replace(_RUNNING, errors=ErrorsRow(count=2, last="a: b", last_s=_NOW_S - 60))},
+        Level.WRONG,
+        "2 errors since",
+        "its log",
     ),
     ("disk", {"kind": "nfs4"}, Level.WRONG, "nfs4", "local disk"),
     ("disk", {"kind": "tmpfs"}, Level.WRONG, "in memory", "no voter"),
@@ -188,6 +195,11 @@ def test_what_is_wrong_is_told_with_what_to_do(
 
 def test_each_check_is_seen_to_fail() -> None:
     assert {row[0] for row in _WRONG} == {check.__name__ for check in CHECKS}
+
+
+def test_an_error_of_yesterday_is_no_finding() -> None:
+    errors = ErrorsRow(count=2, last="a: b", last_s=_NOW_S - 86400)
+    assert _of("errors", status=replace(_RUNNING, errors=errors))[0].level is Level.OK
 
 
 def test_a_clock_that_is_behind_by_hours_is_not_blamed() -> None:

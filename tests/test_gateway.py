@@ -750,6 +750,7 @@ async def test_metrics_and_health_tell_of_the_node(tmp_path: Path) -> None:
         assert 'phextsync_http_requests_total{operation="update",status="200"} 1.0' in text
         assert "phextsync_open_scrolls 1.0" in text
         assert "phextsync_evictions_total 0.0" in text
+        assert "phextsync_errors_total 0.0" in text
         assert 'phextsync_sync_seconds_bucket{le="+Inf"} 1.0' in text
         assert 'phextsync_commit_seconds_bucket{le="+Inf"} 1.0' in text
         status, health = await _get(port, "/health")

@@ -180,9 +180,11 @@ async def test_bindings_that_cannot_be_read_are_read_again(
     caplog: pytest.LogCaptureFixture,
     autojump_clock: MockClock,
 ) -> None:
-    node: Any = SimpleNamespace(folder=tmp_path, links=SimpleNamespace(gate=Gate(0)))
+    boundary = Boundary(logging.getLogger("phextsync.tests"))
+    node: Any = SimpleNamespace(
+        folder=tmp_path, links=SimpleNamespace(gate=Gate(0)), boundary=boundary
+    )
     is_read = trio.Event()
-    monkeypatch.setattr(service, "_boundary", Boundary(logging.getLogger("phextsync.tests")))
     with monkeypatch.context() as patch:
         state, bindings = BindingStore.state, BindingStore.bindings
         fails, fails_later = _failing(error, 2), _failing(partial(OSError, 5, "the disk fails"), 2)
@@ -204,6 +206,7 @@ async def test_bindings_that_cannot_be_read_are_read_again(
             nursery.cancel_scope.cancel()
     lines = [each.getMessage() for each in caplog.records]
     assert [line.partition(":")[0] for line in lines] == ["reading what is bound failed"] * 2
+    assert boundary.errors.count == 4
 
 
 @_both

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from rich.filesize import decimal
 
 from phextsync.cli.common import counted
+from phextsync.cli.status import errors_line, has_recent
 from phextsync.control.status import Status
 from phextsync.files.status import reasons_of
 from phextsync.mounts import is_memory, is_network, is_shared
@@ -136,6 +137,17 @@ def node(facts: Facts) -> Iterator[Finding]:
         )
     else:
         yield Finding("node", Level.OK, "does not run; `phextsync up` starts it")
+
+
+def errors(facts: Facts) -> Iterator[Finding]:
+    """Whether something failed in the node of late."""
+    if facts.status is None or not facts.status.running:
+        return
+    if has_recent(facts.status.errors, facts.now_s):
+        advice = "its log has more; `journalctl --user` or `up --log FILE` shows it"
+        yield Finding("errors", Level.WRONG, errors_line(facts.status.errors), advice)
+    else:
+        yield Finding("errors", Level.OK, "none in the last hour")
 
 
 _ROOM: Final = "make room, or see whether the disk is read-only; nothing is lost while it runs"
@@ -304,6 +316,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     identity,
     configuration,
     node,
+    errors,
     disk,
     ports,
     firewall,

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.filesize import decimal
@@ -24,10 +24,12 @@ from phextsync.cli.common import (
 from phextsync.cli.holding import lines_of as holding_lines
 from phextsync.cli.placing import placed_lines, short_lines
 from phextsync.control import operations
-from phextsync.control.status import AbsentRow, PeerRow, Status
+from phextsync.control.status import AbsentRow, ErrorsRow, PeerRow, Status
 from phextsync.files.status import lines_of, reasons_of
 
 app = typer.Typer()
+
+_RECENT_S: Final = 3600.0
 
 
 @app.command(rich_help_panel=NODE)
@@ -36,7 +38,10 @@ def status(
     as_json: Json = False,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Only say what is not in step; status 1 if anything is."),
+        typer.Option(
+            "--check",
+            help="Only say what is not in step, and errors of the last hour; status 1 for any.",
+        ),
     ] = False,
 ) -> None:
     """Show this node, its phexts, its bound directories and its peers.
@@ -83,6 +88,8 @@ def _out_of_step(answer: Status) -> Iterator[str]:
         yield from reasons_of(directory)
     if not answer.running:
         return
+    if has_recent(answer.errors, time.time()):
+        yield errors_line(answer.errors)
     for placed in answer.placed:
         yield from short_lines(placed)
     for row in answer.receiving:
@@ -106,6 +113,24 @@ def _running_lines(answer: Status) -> Iterator[str]:
         yield from _absent_lines(absent)
     for warning in answer.warnings:
         yield f"warning: {warning}"
+    if answer.errors.count:
+        yield f"warning: {errors_line(answer.errors)}"
+
+
+def errors_line(errors: ErrorsRow) -> str:
+    """Say how many errors there were, and what the last was."""
+    since, last_at = (_at(time_s) for time_s in (errors.since_s, errors.last_s))
+    count = counted(errors.count, "error")
+    return f"{count} since {since}, the last at {last_at}: {errors.last} (see the log)"
+
+
+def has_recent(errors: ErrorsRow, now_s: float) -> bool:
+    """Whether there was an error within the last hour."""
+    return errors.count > 0 and now_s - errors.last_s < _RECENT_S
+
+
+def _at(time_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
 
 
 def _peer_lines(peer: PeerRow) -> Iterator[str]:
@@ -120,7 +145,7 @@ def _peer_lines(peer: PeerRow) -> Iterator[str]:
 def _absent_lines(peer: AbsentRow) -> Iterator[str]:
     node_id, seen_s = (peer.node_id or "")[:8], peer.last_seen_s
     who = f"{peer.name} ({node_id})" if peer.name else node_id or "somebody"
-    when = "" if seen_s is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seen_s))
+    when = "" if seen_s is None else _at(seen_s)
     yield f"not connected: {who}" + (f", last seen {when}" if when else "")
     if peer.address:
         yield f"  at {peer.address}"

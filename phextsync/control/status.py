@@ -199,6 +199,17 @@ class StoreRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorsRow:
+    """Errors that ended parts of the node since it started, without those that others cause: how
+    many, what the last was, and where."""
+
+    count: int = 0
+    since_s: float = 0.0
+    last: str = ""
+    last_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """How a folder is, and its node, if one is `running`. `host` is the address that it listens on,
     None for all."""
@@ -220,6 +231,7 @@ class Status:
     holding: tuple[HoldingRow, ...] = ()
     placed: tuple[PlacedRow, ...] = ()
     store: StoreRow = StoreRow()
+    errors: ErrorsRow = ErrorsRow()
 
     def to_json(self) -> str:
         """Return it as JSON."""

@@ -19,7 +19,7 @@ from typing import Final, TypeVar, TypeVarTuple
 import trio
 from watchfiles import awatch
 
-from phextsync.boundaries import Boundary, one_line, printable
+from phextsync.boundaries import one_line, printable
 from phextsync.errors import DirectoryError, StoreError
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
@@ -57,8 +57,6 @@ _CHECKOUT_S: Final = 10.0
 _CHECKOUT_FILES: Final = (".git/index", ".git/index.lock", ".git/HEAD", ".hg/dirstate", ".jj/op")
 
 _log = logging.getLogger("phextsync.files")
-_boundary = Boundary(_log)
-_watching = Boundary(_log)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -70,6 +68,7 @@ class Directories:
     def __init__(self, node: Node) -> None:
         self.store = BindingStore(node.folder)
         self._node = node
+        self._boundary = node.boundary.beside(_log)
         self._running: dict[str, tuple[Bound, trio.CancelScope, _Service]] = {}
         self._has_begun = False
 
@@ -101,7 +100,7 @@ class Directories:
         state: tuple[int, ...] | None = None
         async with trio.open_nursery() as nursery:
             while True:
-                with _boundary.around("reading what is bound"):
+                with self._boundary.around("reading what is bound"):
                     if (now := await _in_thread(self.store.state)) != state or state is None:
                         self._follow(nursery, await _in_thread(self.store.bindings))
                         state = now
@@ -155,6 +154,7 @@ class _Service:
         self.is_taken_up = trio.Event()  # it was looked through, or cannot be
         self.is_taken_in = trio.Event()  # nor is anything waited for, such as who is back
         self._node = node
+        self._boundary = node.boundary.beside(_log)
         self._bound = bound
         self._store = store
         self._paths: dict[str, None] = {}
@@ -197,7 +197,7 @@ class _Service:
         """Serve the binding until `scope` is cancelled, whatever happens to it."""
         with scope:
             part = f"the directory {self._bound.directory}"
-            await _boundary.keep_running(part, self._run)
+            await self._boundary.keep_running(part, self._run)
 
     async def _run(self) -> None:
         bound, node = self._bound, self._node
@@ -393,7 +393,7 @@ class _Service:
     async def _watch_once(self, root: tuple[int, int]) -> str:
         """Watch until that fails or another directory lies there; return why it ended."""
         stop = trio.Event()
-        with _watching.around(f"watching {self._bound.directory}") as outcome:
+        with self._boundary.around(f"watching {self._bound.directory}") as outcome:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._look_at_root, root, stop)
                 await self._watch(stop)

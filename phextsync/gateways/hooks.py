@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-from phextsync.boundaries import Boundary, printable
+from phextsync.boundaries import printable
 from phextsync.errors import LinkError, PhextsyncError
 from phextsync.node.node import Node
 from phextsync.phext_names import is_reserved
@@ -121,7 +121,7 @@ class Hook:
         self._node = node
         self._target = target
         self._post = target.post if post is None else post
-        self._boundary = Boundary(_log)
+        self._boundary = node.boundary.beside(_log)
         self._has_changed = Flag()
         self._feeds: dict[str, ChangeFeed] = {}
         self._number = 0

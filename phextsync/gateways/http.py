@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from phextsync.boundaries import Boundary, printable
+from phextsync.boundaries import printable
 from phextsync.change_streams import ChangeStream
 from phextsync.discovery import Address
 from phextsync.errors import LinkError, NotHeldError, PhextsyncError, StoreFullError
@@ -64,7 +64,7 @@ class Gateway:
         self._accepted = 0
         self._room = Room(self.limits.connections_max)
         self._guard = guard or Guard()
-        self._boundary = Boundary(_log)
+        self._boundary = node.boundary.beside(_log)
         self._sq = SqApi(node.replicas)
         self._metrics = NodeMetrics(node)
         self._requests = _Allowance(self.limits.requests_per_s, self.limits.requests_per_s)

@@ -84,6 +84,9 @@ class NodeMetrics(Collector):
         placed = {row.phext: row for row in status.placed}
         yield from _fields("placed", _OF_PLACED, "phext", placed)
         yield from _store(status.store)
+        errors = CounterMetricFamily("phextsync_errors", "Errors that ended a part of the node")
+        errors.add_metric([], status.errors.count)
+        yield errors
 
 
 def _fields(

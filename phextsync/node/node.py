@@ -17,7 +17,6 @@ from typing import Final
 import trio
 
 from phextsync import discovery, mdns, transport
-from phextsync.boundaries import Boundary
 from phextsync.change_streams import ChangeStream
 from phextsync.control import operations
 from phextsync.control.desk import Desk, Directories
@@ -44,6 +43,7 @@ from phextsync.node.status import (
     AbsentPeer,
     PeerStatus,
     absent_row,
+    errors_row,
     peer_row,
     presence_row,
     receiving_rows,
@@ -92,7 +92,7 @@ class Node:
         self.port = 0
         self.incarnation = seed.randbytes(16)
         self.known = surroundings.known
-        self.boundary = Boundary(_log, on_error=surroundings.on_error)
+        self.boundary = surroundings.boundary(_log)
         self.on_peer: Callable[[PeerJoined | PeerLost], None] = lambda _event: None
         self._surroundings = surroundings
         self._static = [discovery.parse_address(peer, DEFAULT_PORT) for peer in peers]
@@ -332,6 +332,7 @@ class Node:
             holding=held_rows(self.replicas, self.core.leaving.awaited()),
             placed=self.following.rows(),
             store=store_row(self.replicas, self.commits),
+            errors=errors_row(self.boundary.errors),
         )
 
     # -- running ---------------------------------------------------------------------------

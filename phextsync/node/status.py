@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from phextsync.boundaries import Errors
 from phextsync.control.status import (
     AbsentRow,
     DurationsRow,
+    ErrorsRow,
     PeerRow,
     PresenceRow,
     ReceivingRow,
@@ -99,6 +101,13 @@ def store_row(replicas: ReplicaSet, commits: Durations) -> StoreRow:
         evictions=budget.evictions,
         commits=durations_row(commits),
         syncs=durations_row(replicas.store.syncs),
+    )
+
+
+def errors_row(errors: Errors) -> ErrorsRow:
+    """Return which errors ended parts of a node as a status has it."""
+    return ErrorsRow(
+        count=errors.count, since_s=errors.since_s, last=errors.last, last_s=errors.last_s
     )
 
 

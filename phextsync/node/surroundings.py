@@ -1,5 +1,6 @@
 """Surroundings: what a node touches outside of itself, so that a simulator can take its place."""
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Final
 import trio
 
 from phextsync import discovery, transport
+from phextsync.boundaries import Boundary, Errors
 from phextsync.store.contract import Batch, Store
 from phextsync.trust.known_peers import KnownPeers
 
@@ -40,6 +42,10 @@ class Surroundings:
     """So long after its start the node meets nobody unless its links' gate is opened."""
     on_error: Callable[[Exception], object] | None = None
     """Told every error that ended a part of the node."""
+
+    def boundary(self, logger: logging.Logger) -> Boundary:
+        """Return a boundary for the parts of the node."""
+        return Boundary(logger, on_error=self.on_error, errors=Errors(self.wall_time_s))
 
 
 class Committer:

@@ -21,7 +21,6 @@ from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from phextsync.boundaries import Boundary
 from phextsync.errors import PhextsyncError
 from phextsync.gateways.guard import Guard
 from phextsync.gateways.health import health_of
@@ -87,7 +86,8 @@ class WebApp:
             *self.figures.routes(),
         ]
         app = Router(routes=[*self._routes(), *Api(node).routes(), *MemoryDoor(node).routes()])
-        self.asgi: ASGIApp = Entrance(app, guard, self._login, now_s, Boundary(_log))
+        boundary = node.boundary.beside(_log)
+        self.asgi: ASGIApp = Entrance(app, guard, self._login, now_s, boundary)
 
     def _routes(self) -> list[BaseRoute]:
         return [
