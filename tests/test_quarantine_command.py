@@ -69,6 +69,37 @@ def test_the_commands_of_the_page_do_what_it_says(folder: Path) -> None:
     assert "expected a label" in user.error("quarantine", "desk/file:notes.md")
 
 
+def test_what_waits_when_it_ends_is_told_and_comes_back_by_the_writers_name(folder: Path) -> None:
+    user = CommandUser(folder)
+    with phextsync.open(folder, **_OPTIONS) as handle:
+        user.out("quarantine", "desk/mail", "--range", "2.*")
+        _add(handle, _A, "one\n", "")
+        for writer, range_ in (("desk/mail", "*"), ("desk/other", "2.*")):
+            told = user.error("quarantine", writer, "--range", range_, "--end")
+            assert re.search(r"the work of this writer waits \((2\.\*|none)\), found", told)
+        ended = user.run("quarantine", "desk/mail", "--range", "2.*", "--end")
+        hint = "work in 1 scroll waits still: phextsync quarantine desk/mail --accept\n"
+        assert (ended.exit_code, ended.stderr) == (0, hint)
+        assert "those that are in quarantine" in user.run("quarantine", _A, "--accept").stderr
+        assert user.out("quarantine", "desk/mail", "--accept") == f"{_A}  +4  one\n"
+
+
+def test_an_agent_holds_writers_and_no_machine_of_people(folder: Path) -> None:
+    async def use() -> None:
+        async with phextsync.aio.open(folder, **_OPTIONS) as node:
+            agent = Agent(node)
+            for who in ("desk", "desk/"):
+                with pytest.raises(phextsync.PhextsyncError, match="expected NODE/WRITER"):
+                    await agent.call("quarantine", {"writer": who})
+            await agent.call("quarantine", {"writer": f"{'AF' * 16}/mail"})
+            (held,) = await AsyncQuarantine(node).writers()
+            assert held.writer == Writer(b"\xaf" * 16, "mail")
+            with pytest.raises(phextsync.PhextsyncError, match="found 'zz'"):
+                await agent.call("quarantine_accept", {"range": "zz"})
+
+    asyncio.run(use())
+
+
 def test_a_folder_of_a_bound_directory_is_not_taken_for_all_of_it(
     folder: Path, tmp_path: Path
 ) -> None:

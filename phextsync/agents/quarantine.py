@@ -3,6 +3,7 @@
 from typing import Final, TypeVar
 
 from phextsync.agents.plans import Plan, asks, carry_out, carry_out_awaited
+from phextsync.agents.task_layout import is_node_id
 from phextsync.agents.task_plans import nodes_named
 from phextsync.aio import AsyncHandle
 from phextsync.control import operations
@@ -19,9 +20,12 @@ T = TypeVar("T")
 
 
 def writer_named(text: str) -> Plan[Writer]:
-    """Return who is meant by NODE or NODE/WRITER. PhextsyncError when the node is not known."""
+    """Return who is meant by NODE or NODE/WRITER. PhextsyncError when the node is not known, but
+    for a whole id."""
     node, slash, label = text.partition("/")
-    (node_id,) = yield from nodes_named([node])
+    node_id = node.lower()
+    if not is_node_id(node_id):
+        (node_id,) = yield from nodes_named([node])
     return Writer(bytes.fromhex(node_id), label if slash else None)
 
 
@@ -48,11 +52,12 @@ def accept(phext: str, by: Writer, range_: Range) -> Plan[list[TakenBack]]:
 
 
 def accept_at(phext: str, range_: Range) -> Plan[list[TakenBack]]:
-    """Bring back what waits of anybody in a range, and return it."""
+    """Bring back what waits in a range of those that are in quarantine, and return it."""
     found: list[TakenBack] = []
+    where = as_range(range_)
     rows = yield from asks(QUARANTINED, phext)
     for by in dict.fromkeys(row.writer for row in rows):
-        found += yield from accept(phext, by, range_)
+        found += yield from accept(phext, by, where)
     return found
 
 
@@ -70,7 +75,8 @@ class Quarantine:
 
     def end(self, by: Writer, range_: Range = _EVERYTHING) -> None:
         """Take nothing more of what a writer puts into a range for which it was begun. What was
-        taken waits. PermissionDeniedError when it is the writer who asks."""
+        taken waits, for `accept`. PhextsyncError when it was begun for no such range,
+        PermissionDeniedError when it is the writer who asks."""
         self._do(change(self._phext, by, range_, "end"))
 
     def writers(self) -> list[Quarantined]:

@@ -66,7 +66,7 @@ def read_electorate(text: str) -> Electorate | None:
         match line.split():
             case ["term", seconds] if is_number(seconds) and 1 <= int(seconds) <= TERM_MAX_S:
                 term_s = max(term_s, int(seconds))
-            case ["voter", node_id, *name] if _NODE_ID.fullmatch(node_id):
+            case ["voter", node_id, *name] if is_node_id(node_id):
                 told = " ".join(name)
                 voters[node_id] = min(told, voters.get(node_id, told))
     is_whole = 0 < len(voters) <= VOTERS_MAX
@@ -245,6 +245,11 @@ def read_ballot(text: str) -> Ballot:
     once = {fence: min(claims) for fence, claims in votes.items() if len(claims) == 1}
     of_one = min(sealed) if len(sealed) == 1 else None
     return Ballot(once, max(votes, default=0), frozenset(silent), of_one, bool(sealed))
+
+
+def is_node_id(text: str) -> bool:
+    """Whether a text is a whole node id in hexadecimal."""
+    return _NODE_ID.fullmatch(text) is not None
 
 
 def is_number(text: str) -> bool:

@@ -1,5 +1,6 @@
 """The command about writers whose work waits until somebody accepts it."""
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -67,20 +68,28 @@ def quarantine(
             rows = {row: held.waiting(row.writer, row.range) for row in held.writers()}
             _list(rows, names, as_json=as_json)
         elif accept and _is_range(writer):
-            _say_accepted(carry_out(asked, accept_at(phext, writer)), writer)
+            there = f"those that are in quarantine waits at {writer}"
+            _say_accepted(carry_out(asked, accept_at(phext, writer)), there)
         elif accept:
-            _say_accepted(held.accept(names.writer(writer), where), writer)
+            _say_accepted(held.accept(names.writer(writer), where), f"{writer} waits here")
         elif end:
-            held.end(names.writer(writer), where)
+            _end(held, names.writer(writer), where, writer)
         else:
             held.begin(names.writer(writer), where, all_=every)
             warn(f"what {writer} puts in waits now: phextsync quarantine --list")
 
 
-def _say_accepted(rows: list[TakenBack], target: str) -> None:
+def _end(held: Quarantine, by: Writer, where: str, name: str) -> None:
+    held.end(by, where)
+    if rows := held.waiting(by, where):
+        again = shlex.join(["phextsync", "quarantine", name, "--accept"])
+        warn(f"work in {counted(len(rows), 'scroll')} waits still: {again}")
+
+
+def _say_accepted(rows: list[TakenBack], where: str) -> None:
     for row in rows:
         say(_line(row))
-    warn(f"{counted(len(rows), 'scroll')} changed" if rows else f"nothing of {target} waits here")
+    warn(f"{counted(len(rows), 'scroll')} changed" if rows else f"nothing of {where}")
 
 
 def _is_range(text: str) -> bool:

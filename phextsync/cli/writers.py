@@ -6,13 +6,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from phextsync.agents.task_layout import is_node_id
 from phextsync.cli.common import existing_folder, fail, read_duration_s
 from phextsync.control import operations
 from phextsync.control.operations import Asked
 from phextsync.discovery import PEERS_FILE, RememberedPeers
 from phextsync.replica.taking_back import Writer
 
-_ID_CHARACTERS: Final = 32
 _SHOWN_CHARACTERS: Final = 8
 
 
@@ -40,7 +40,7 @@ class NodeNames:
         found = {id_ for id_, name in self._names.items() if name == node != ""}
         if not found and len(node) >= _SHOWN_CHARACTERS:
             found = {id_ for id_ in self._names if id_.startswith(node.lower())}
-        if not found and _is_id(node):
+        if not found and is_node_id(node.lower()):
             found = {node.lower()}  # of one that nobody remembers
         if len(found) != 1:
             known = ", ".join(sorted(filter(None, self._names.values())))
@@ -97,10 +97,3 @@ def json_row(row: dict[str, object], names: Callable[[bytes], str]) -> dict[str,
         else:
             named[field] = value
     return named
-
-
-def _is_id(text: str) -> bool:
-    try:
-        return len(text) == _ID_CHARACTERS and len(bytes.fromhex(text)) * 2 == len(text)
-    except ValueError:
-        return False

@@ -127,7 +127,8 @@ def change(
     match how:
         case "end":
             _check_is_free(replicas, rules, label)
-            rules.held.pop(held, None)
+            _check_is_held(rules, held)
+            del rules.held[held]
             if all(other.writer != by for other in rules.held):
                 _forget(replicas, rules, by)
         case "new" | "all":
@@ -164,6 +165,15 @@ def _check_is_free(replicas: ReplicaSet, rules: Rules, label: str) -> None:
     if any(writer.is_of(held.writer) for held in rules.held):
         raise PermissionDeniedError(
             f"the work of {label or 'this node'} waits itself: expected another writer to accept it"
+        )
+
+
+def _check_is_held(rules: Rules, held: Quarantined) -> None:
+    if held not in rules.held:
+        of_it = ", ".join(str(row.range) for row in rules.held if row.writer == held.writer)
+        raise PhextsyncError(
+            f"expected a range in which the work of this writer waits ({of_it or 'none'}), "
+            f"found {held.range}"
         )
 
 

@@ -22,7 +22,12 @@ async def use_quarantine(node: AsyncHandle, name: str, arguments: Sequence[Argum
     held = AsyncQuarantine(node, phext=phext)
     match [name, *arguments]:
         case ["quarantine", str(who), str(range_), _]:
-            await held.begin(await carry_out_awaited(node, writer_named(who)), range_)
+            by = await carry_out_awaited(node, writer_named(who))
+            if not by.label:  # else a deceived agent could hold people, who have to end it
+                raise PhextsyncError(
+                    f"expected NODE/WRITER, found {who!r:.80}: a person may hold more"
+                )
+            await held.begin(by, range_)
             return [f"what {who} puts into {range_} waits now"]
         case ["quarantine_list", _]:
             rows: list[TakenBack] = []
