@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from phextsync.crdt import Scroll
 from phextsync.errors import ProtocolError
 from phextsync.index import EMPTY_VERSION, EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
@@ -19,10 +20,11 @@ from phextsync.sync.audits import Audits
 from phextsync.sync.codec import encode
 from phextsync.sync.durable_first import DurableFirst
 from phextsync.sync.findings import Findings
+from phextsync.sync.had import HadVersions
 from phextsync.sync.lazy import LazyPush
 from phextsync.sync.ledger import Ledger
 from phextsync.sync.limits import Limits
-from phextsync.sync.messages import Acknowledge, Conflict, Part, Refused, Updates, Want
+from phextsync.sync.messages import Acknowledge, Conflict, Had, Part, Refused, Updates, Want
 from phextsync.sync.outbox import Outbox
 from phextsync.sync.outgoing import Outgoing
 from phextsync.sync.recent import RecentUpdates
@@ -39,6 +41,7 @@ from phextsync.trust.permissions import UNRESTRICTED, Permissions
 _PHEXT = "memory"
 _SCROLLS = [(_PHEXT, Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i)) for i in range(1, 6)]
 _A, _B = _SCROLLS[:2]
+_PEER = bytes(16)
 
 
 class Parts:
@@ -59,6 +62,8 @@ class Parts:
         self.outbox = Outbox(answers_max=100)
         self.reports: list[str] = []
         self.refusals = Refusals(self.reports.append, limits)
+        self.had = HadVersions(_PEER, self.replicas, self.rights, limits)
+        self.had.is_understood = True
         self.outgoing = Outgoing(
             1,
             replicas=self.replicas,
@@ -68,15 +73,17 @@ class Parts:
             durable_first=self.durable_first,
             ledger=self.ledger,
             requests=self.requests,
+            had=self.had,
             traffic=Traffic(),
             limits=limits,
         )
         self.versions = Versions(
-            peer_id=bytes(16),
+            peer_id=_PEER,
             replicas=self.replicas,
             rights=self.rights,
             requests=self.requests,
             outgoing=self.outgoing,
+            had=self.had,
             refusals=self.refusals,
             outbox=self.outbox,
         )
@@ -450,49 +457,74 @@ def test_a_version_beyond_ours_is_wanted_and_what_it_lacks_is_sent() -> None:
     other.replica.append(_A[1], "theirs")
     parts.replica.append(_A[1], "ours")
     version = other.replica.version(_A[1])
-    parts.versions.receive_want(_PHEXT, _A[1], version, b"")
+    parts.versions.receive(Want(_PHEXT, ((_A[1], version, b""),)))
     assert parts.outgoing.asked == {_A: version}
     assert [*parts.requests.waiting] == [_A]
 
 
-def _shown(parts: Parts, version: bytes) -> list[bytes]:
-    """Let a peer ask that has a version; return the versions that are shown with the answer."""
-    parts.versions.receive_want(_PHEXT, _A[1], version, b"")
-    parts.requests.waiting.clear()
-    assert isinstance(parts.outgoing.next_updates(), Updates)
-    waiting = parts.requests.waiting
-    return [each[1] for each in parts.requests.next_want().scrolls] if waiting else []
+def test_who_asks_is_told_what_we_had_apart_from_it_and_what_others_had_that_it_lacks() -> None:
+    parts, peer, third = Parts(), Scroll(_A[1], 5), Scroll(_A[1], 6)
+    parts.replica.append(_A[1], "ours")
+    ours = parts.replica.version(_A[1])
+    state = parts.replica.difference(_A[1], EMPTY_VERSION) or b""
+    peer.apply(state)
+    parts.versions.receive(Want(_PHEXT, ((_A[1], peer.version(), b""),)))
+    assert parts.had.next_had() is None  # it knows all that we know
+    peer.append("theirs")
+    third.append("of a third")
+    heard = ((b"t" * 16, third.version()), (_PEER, peer.version()), (b"t" * 16, ours))
+    for node_id, version in heard:
+        parts.replicas.peer_versions.hear(*_A, node_id, version)
+    parts.versions.receive(Want(_PHEXT, ((_A[1], peer.version(), b""),)))
+    assert parts.had.next_had() is None  # of the third the last, which the peer has
+    parts.replica.append(_A[1], "more")
+    parts.replicas.peer_versions.hear(*_A, b"t" * 16, third.version())
+    parts.replicas.peer_versions.hear(*_A, b"u" * 16, third.version())
+    parts.versions.receive(Want(_PHEXT, ((_A[1], peer.version(), b""),)))
+    own = (b"n" * 16, parts.replica.version(_A[1]))
+    assert parts.had.next_had() == Had(*_A, ((b"u" * 16, third.version()), own))
+    assert parts.had.next_had() is None
 
 
-def test_who_may_have_changed_a_scroll_apart_shows_once_what_it_answers_from() -> None:
-    parts = Parts()
-    parts.replica.append(_A[1], "one")
-    before = parts.replica.version(_A[1])
-    parts.replica.append(_A[1], "two")
-    assert _shown(parts, before) == []
-    parts.replicas.peer_versions.watch(*_A)
-    assert _shown(parts, before) == [parts.replica.version(_A[1])]
-    assert _shown(parts, before) == []
-    heard = Parts()
-    heard.replicas.peer_versions.watch(*_A)
-    heard.replica.append(_A[1], "one")
-    heard.requests.heard(_A)
-    assert _shown(heard, before) == []  # the peer's own may be in it
+def test_what_nodes_had_is_told_once_with_what_they_wrote_and_to_who_understands() -> None:
+    parts, third = Parts(), Scroll(_A[1], 6)
+    parts.change(_A, "one")
+    assert not parts.had.waiting
+    third.append("of a third")
+    had = Had(*_A, ((b"t" * 16, third.version()), (b"n" * 16, third.version())))
+    parts.versions.receive(had)
+    parts.change(_A, "two")
+    assert parts.had.next_had() == Had(*_A, had.versions[:1])  # what we had ourselves we know
+    parts.change(_A, "three")
+    assert parts.had.next_had() is None
+    parts.had.is_understood = False
+    parts.replicas.peer_versions.hear(*_A, b"u" * 16, third.version())
+    parts.change(_A, "four")
+    assert parts.had.next_had() is None
 
 
-def test_what_came_since_we_asked_is_shown_with_the_answer_and_no_later_text() -> None:
-    parts = Parts()
-    parts.replica.append(_A[1], "one")
-    before = parts.replica.version(_A[1])
-    parts.requests.want(_A)
-    parts.requests.next_want()
-    assert _shown(parts, EMPTY_VERSION) == []
-    parts.replica.append(_A[1], "two")
-    answered = parts.replica.version(_A[1])
-    parts.versions.receive_want(_PHEXT, _A[1], before, b"")
-    parts.outgoing.next_updates()
-    parts.replica.append(_A[1], "three")
-    assert parts.requests.next_want().scrolls == ((_A[1], answered, b""),)
+def test_of_what_nodes_had_the_last_that_fits_is_told_and_no_more_is_kept() -> None:
+    parts = Parts(replace(Limits(), frame_bytes_max=200, spared_max=2))
+    for number in range(1, 9):
+        version = bytes((1, number, 9, 0))
+        parts.replicas.peer_versions.hear(*_A, bytes([number]) * 16, version)
+    parts.change(_A, "one")
+    told = parts.had.next_had()
+    assert told is not None
+    assert [node_id[0] for node_id, _ in told.versions] == [6, 7, 8]
+    for scroll in _SCROLLS:
+        parts.replicas.peer_versions.hear(*scroll, b"t" * 16, bytes((1, 1, 9, 0)))
+        parts.change(scroll, "one")
+        assert parts.had.next_had() is not None
+    assert len(parts.had._told) <= 2
+
+
+def test_what_nodes_had_is_taken_of_who_may_write_there_and_is_a_version() -> None:
+    parts = Parts(peer=Permissions.of({_PHEXT: [EVERYTHING]}, {}))
+    parts.versions.receive(Had(*_A, ((b"t" * 16, bytes((1, 1, 9, 0))),)))
+    assert not parts.replicas.peer_versions.scrolls
+    with pytest.raises(ProtocolError, match="version"):
+        parts.versions.receive(Had(*_A, ((b"t" * 16, b"?"),)))
 
 
 def test_a_conflict_is_said_once_until_the_next_comparison() -> None:
@@ -501,7 +533,7 @@ def test_a_conflict_is_said_once_until_the_next_comparison() -> None:
     version = parts.replica.version(_A[1])
     for compared, count in (("", 1), ("other", 1), (_PHEXT, 2)):
         parts.versions.compared(compared)
-        parts.versions.receive_want(_PHEXT, _A[1], version, bytes(16))
+        parts.versions.receive(Want(_PHEXT, ((_A[1], version, bytes(16)),)))
         assert sum(isinstance(said, Conflict) for said in parts.outbox.waiting) == count
 
 

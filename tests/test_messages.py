@@ -30,6 +30,7 @@ from phextsync.sync.messages import (
     FetchMode,
     Goodbye,
     Graft,
+    Had,
     Have,
     Hello,
     Keep,
@@ -112,6 +113,12 @@ _KINDS: tuple[st.SearchStrategy[Message], ...] = (
         st.sampled_from(Verdict),
         st.booleans(),
         st.lists(coordinates, max_size=5).map(tuple),
+    ),
+    st.builds(
+        Had,
+        _names,
+        coordinates,
+        st.lists(st.tuples(_ids, st.binary(min_size=1, max_size=50)), max_size=5).map(tuple),
     ),
     st.builds(Ask, _numbers, _names, ranges(), st.binary(max_size=50)),
     st.builds(

@@ -38,6 +38,7 @@ from phextsync.sync.messages import (
     FetchMode,
     Goodbye,
     Graft,
+    Had,
     Have,
     Hello,
     Keep,
@@ -419,6 +420,7 @@ _ASKS: list[Message] = [
     Updates(PHEXT, (Entry(_A, import_update(_A.key, "theirs")),)),
     Updates("secret", (Entry(_A, import_update(_A.key, "theirs")),)),
     Live(PHEXT, ((_A, import_update(_A.key, "theirs"), 0),)),
+    Had(PHEXT, _A, ((b"n" * 16, bytes((1, 1, 9, 0))),)),
     Part(PHEXT, _A, 0, 2, b"piece"),
     Acknowledge(99, 99),
     Refused(PHEXT, _A, "why"),
@@ -553,7 +555,7 @@ def _check_shown(message: Message | Unknown, permissions: Permissions) -> None:
             assert all(contains(permissions.readable(phext), e.coordinate) for e in entries)
         case Live(phext, entries):
             assert all(contains(permissions.readable(phext), place) for place, _, _ in entries)
-        case Part(phext, coordinate) | Conflict(phext, coordinate):
+        case Part(phext, coordinate) | Conflict(phext, coordinate) | Had(phext, coordinate):
             assert contains(permissions.readable(phext), coordinate)
         case Leave(phext, _, ranges) | Keep(phext, _, ranges) | Watch(_, phext, ranges):
             assert all(holds(permissions.readable(phext), range_) for range_ in ranges)

@@ -164,10 +164,8 @@ def test_who_answers_while_a_third_is_away_is_told_as_it_wrote(seed: int) -> Non
     notes.check()
 
 
-@pytest.mark.parametrize(("seed", "least"), [(38, 12), (83, 2), (149, 2), (185, 2)])
-def test_three_that_meet_one_after_the_other_are_told_lines_that_one_had(
-    seed: int, least: int
-) -> None:
+def _met_one_after_the_other(seed: int) -> _Notes:
+    """Return three machines that changed a file apart and met so, and edited meanwhile."""
     random = Random(seed)
     notes = _Notes(random, 3)
     for number in range(3):
@@ -184,8 +182,23 @@ def test_three_that_meet_one_after_the_other_are_told_lines_that_one_had(
             notes.pass_time(random.choice([0.0, 0.2, 1.0]))
     notes.pass_time(4)
     notes.mesh.settle()
+    return notes
+
+
+@pytest.mark.parametrize(("seed", "least"), [(38, 12), (83, 2), (149, 2), (185, 2)])
+def test_three_that_meet_one_after_the_other_are_told_lines_that_one_had(
+    seed: int, least: int
+) -> None:
+    notes = _met_one_after_the_other(seed)
     assert notes.check() > 0
     assert sum(len(notes.told(number)) for number in range(3)) >= least
+
+
+@pytest.mark.parametrize("seed", [14, 38, 74, 161, 170, 179, 182, 206, 218, 230])
+def test_what_a_third_machine_brings_is_told_as_its_writer_had_it(seed: int) -> None:
+    notes = _met_one_after_the_other(seed)
+    notes.check()
+    assert all(each.is_known for number in range(3) for each in notes.told(number))
 
 
 def test_who_had_made_a_part_of_a_change_itself_is_told_what_the_others_had() -> None:
@@ -307,6 +320,20 @@ def test_who_meets_two_at_once_is_told_what_each_of_them_had(hub: int) -> None:
     assert told >= {(lines[number], "abc"[number]) for number in others}
     assert all(each.is_known for each in notes.told(hub))
     assert {e.conflict.mine for e in notes.told(hub)} == {lines[hub]}
+
+
+def test_who_changes_what_is_left_of_a_line_of_which_it_knows_makes_no_conflict() -> None:
+    """A third is away, so that what each changed may be unknown to somebody."""
+    notes = _Notes(Random(1), 3)
+    notes.mesh.network.link_all()
+    notes.put(0, "rice buy rice\n")
+    notes.mesh.settle()
+    notes.mesh.part()
+    notes.mesh.network.link(0, 1)
+    for number, text in ((0, "rice rice\n"), (1, "gone\n")):
+        notes.put(number, text)
+        notes.pass_time(2)
+    assert [notes.told(number) for number in (0, 1)] == [[], []]
 
 
 def test_what_others_had_is_not_told_where_no_history_says() -> None:
@@ -435,6 +462,34 @@ def test_a_long_past_is_replayed_once_whatever_came_then(monkeypatch: pytest.Mon
     assert len(applied) < 500
 
 
+def test_of_versions_that_follow_each_other_the_last_is_a_side_and_a_merge_is_none() -> None:
+    own, x, y = b"o" * 16, b"x" * 16, b"y" * 16
+    mine = Scroll(_PLACE, 1)
+    mine.edit("buy milk\n")
+    before = mine.version()
+    entries = [LogEntry(mine.state(), own, 0)]
+    xs, ys = (Scroll(_PLACE, client, [mine.state()]) for client in (2, 3))
+    had: list[tuple[bytes, bytes]] = []
+    for node, scroll, text in (
+        (x, xs, "buy rice\n"),
+        (x, xs, "buy brown rice\n"),
+        (y, ys, "buy bread\n"),
+    ):
+        scroll.edit(text)
+        had.append((node, scroll.version()))
+    ys.apply(xs.state())
+    had.append((y, ys.version()))
+    change = mine.edit("buy tea\n")
+    assert change is not None
+    entries += [LogEntry(change, own, 1), LogEntry(ys.state(), b"", 2)]
+    apart = Apart(own, before, mine.version(), had)
+    found = sides(_PLACE, None, entries, apart, {1: own, 2: x, 3: y}.get)
+    assert [(s.base, s.text, s.writers) for s in found.others] == [
+        ("buy milk\n", "buy brown rice\n", (x,)),
+        ("buy milk\n", "buy bread\n", (y,)),
+    ]
+
+
 def test_of_the_versions_that_were_told_of_a_scroll_the_last_are_kept() -> None:
     scroll, told = Scroll(_PLACE, 1), PeerVersions()
     told.watch("notes", _PLACE)
@@ -444,10 +499,16 @@ def test_of_the_versions_that_were_told_of_a_scroll_the_last_are_kept() -> None:
         versions.append(scroll.version())
         told.tell("notes", _PLACE, b"x", versions[-1], versions[-1])
     taken = told.take("notes", _PLACE, versions[-1])
-    assert [version for _, version in taken] == versions[-64:]
+    assert [version for _, version in taken] == versions[-16:]
     assert told.known("notes", _PLACE) == {b"x": versions[-1]}
+    for node in (b"y", b"x"):
+        told.hear("notes", _PLACE, node, versions[0])
+    heard, last = told.heard("notes", _PLACE, 0)
+    assert heard == [(b"y", versions[0]), (b"x", versions[0])], "of each the last that was new"
+    assert told.heard("notes", _PLACE, last) == ([], last)
     told.keep_watching("notes", [])
     assert told._size == 0
+    assert told.heard("notes", _PLACE, 0) == ([], 0)
 
 
 def test_what_is_kept_of_the_versions_of_peers_is_bounded() -> None:
@@ -461,7 +522,7 @@ def test_what_is_kept_of_the_versions_of_peers_is_bounded() -> None:
     for i in range(40_000):
         place = Coordinate(1, 1, 1, 1, 1, 1, i // 900 + 1, i % 900 + 1, 1)
         told.tell("notes", place, b"x", bytes([1, 2, 1, 0]), bytes([1, 1, 1, 0]))
-    assert len(told._scrolls) < 40_000, "that they are short does not make them countless"
+    assert len(told.scrolls) < 40_000, "that they are short does not make them countless"
 
 
 def test_what_several_versions_have_is_what_one_of_them_has() -> None:

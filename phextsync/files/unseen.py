@@ -67,10 +67,12 @@ class Unseen:
             self._arrived.add(coordinate)
         self._peer_versions.watch(self._replica.name, coordinate)
         yield
-        self._looked[coordinate] = self._replica.version(coordinate)
+        after = self._looked[coordinate] = self._replica.version(coordinate)
+        if after != before:
+            self._peer_versions.hear(self._replica.name, coordinate, self._own, after)
         if coordinate in self._versions or len(self._versions) < _LATELY_MAX:
             before, _ = self._versions.get(coordinate, (before, b""))
-            self._versions[coordinate] = before, self._replica.version(coordinate)
+            self._versions[coordinate] = before, after
 
     def _note(self, coordinate: Coordinate, shared: Shared) -> None:
         if self._is_apart():

@@ -24,7 +24,7 @@ from phextsync.sync.traffic import Traffic
 class PeerStatus:
     """A connected peer. `round_trip_s` is None before the first ping; `lacks` has what it lacks
     of each phext; `last_error` is why the link before this one ended, empty for the first;
-    `protocol` is the version that it speaks, such as 1.6."""
+    `protocol` is the version that it speaks, such as 1.7."""
 
     node_id: bytes
     name: str

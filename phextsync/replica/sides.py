@@ -8,6 +8,7 @@ its own updates build on, or as it is known to have had.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from phextsync.crdt import Scroll, client_clocks
 from phextsync.index import (
@@ -18,7 +19,7 @@ from phextsync.index import (
     update_version,
 )
 from phextsync.index import state_vector as clocks_of
-from phextsync.replica.extents import beyond, deleting, extent_of, has, joined
+from phextsync.replica.extents import Extent, Ranges, beyond, deleting, extent_of, has, joined
 from phextsync.replica.replaying import apply_some, opened
 from phextsync.store.contract import LogEntry
 
@@ -113,9 +114,8 @@ class _Sides:
             return Sides((), are_all=False)
         others: list[OtherSide] = []
         told: list[bytes] = []
-        for node, version in self._apart.had:
-            is_of_others = covers(self._apart.seen, version) or self._is_passed_on(node, version)
-            side = None if is_of_others else self._told(node, version)
+        for node, version in self._last_had():
+            side = self._told(node, version)
             if side is not None:
                 others.append(side)
                 told.append(version)
@@ -140,19 +140,61 @@ class _Sides:
             joined((extent_of(self._apart.seen), *passed)), extent_of(version)
         )
 
+    def _last_had(self) -> list[tuple[bytes, bytes]]:
+        """Return what was told and is a side: of versions that follow one another the last that
+        knows no more of ours, and of what others brought together the parts."""
+        seen = extent_of(self._apart.seen)
+        new: dict[bytes, list[bytes]] = {}  # node ids by what they had
+        for node, version in self._apart.had:
+            if not covers(self._apart.seen, version) and not self._is_passed_on(node, version):
+                new.setdefault(version, []).append(node)
+        ours = {v: [w for w in self._known_at(v) if self._apart.own in w.writers] for v in new}
+        parts = {v: [w for w in new if w != v and covers(v, w)] for v in new}
+        gone: set[bytes] = set()
+        for version, nodes in new.items():
+            older = [  # not what only deletes: another may have deleted that, too
+                v
+                for v in parts[version]
+                if {*nodes} & {*new[v]} or not has(seen, extent_of(v)._replace(deleted={}))
+            ]
+            if older and has(joined((seen, *map(extent_of, older))), extent_of(version)):
+                gone.add(version)
+            elif all(a in parts[b] or b in parts[a] for a, b in combinations(older, 2)):
+                gone.update(v for v in older if ours[v] == ours[version])
+        return [(nodes[0], version) for version, nodes in new.items() if version not in gone]
+
+    def _known_at(self, version: bytes) -> list[_Written]:
+        """Return what was here later than all that all had, and known to who had a version. What we
+        only deleted others may have deleted too; what they know for sure says that they know what
+        we wrote before."""
+        known = {i for i, w in enumerate(self._later) if covers(version, w.version)}
+        ours = [i for i, w in enumerate(self._later) if self._apart.own in w.writers]
+        deleted = self._deleted_by_others(version)
+        sure = (
+            i
+            for i in reversed(ours)
+            if i in known and (_has_text(self._later[i]) or _is_apart(self._later[i], deleted))
+        )
+        last = next(sure, -1)
+        unsure = {i for i in ours if i > last}
+        return [w for i, w in enumerate(self._later) if i in known and i not in unsure]
+
+    def _deleted_by_others(self, version: bytes) -> Ranges | None:
+        """Return what others deleted up to a version, None when that is not known: what came by a
+        comparison does not say what we had deleted already."""
+        came = [w for w in self._arrived if covers(version, w.version)]
+        known = joined((extent_of(self._apart.seen), *(extent_of(w.version) for w in came)))
+        is_live = all(w.entry.origin for w in came)
+        if is_live and has(known, Extent(extent_of(version).clocks, {})):
+            return joined(extent_of(w.version) for w in came).deleted
+        return None
+
     def _told(self, node: bytes, version: bytes) -> OtherSide | None:
         """Return what a node had that told its version, None when that is not known."""
         text = self._text_at(version)
         if text is None:
             return None
-        known = [w for w in self._later if covers(version, w.version)]
-        ours = [i for i, w in enumerate(self._later) if self._apart.own in w.writers]
-        # What we only deleted others may have deleted too; what we wrote later says that they know.
-        wrote = [i for i in ours if self._later[i] in known and _has_text(self._later[i])]
-        last = max(wrote, default=-1)
-        known = [
-            w for i, w in enumerate(self._later) if w in known and (i <= last or i not in ours)
-        ]
+        known = self._known_at(version)
         seen = extent_of(self._apart.seen).clocks
         clients = [c for c, clock in extent_of(version).clocks.items() if clock > seen.get(c, 0)]
         writers = {self._writer_of(client) or b"" for client in clients} - {b"", self._apart.own}
@@ -223,3 +265,13 @@ class _Sides:
 
 def _has_text(written: _Written) -> bool:
     return clocks_of(written.version) != clocks_of(EMPTY_VERSION)
+
+
+def _is_apart(written: _Written, deleted: Ranges | None) -> bool:
+    """Whether it is known that nothing of what was deleted there is in `deleted`."""
+    return deleted is not None and not any(
+        start < last and first < stop
+        for client, ranges in extent_of(written.version).deleted.items()
+        for start, stop in ranges
+        for first, last in deleted.get(client, ())
+    )

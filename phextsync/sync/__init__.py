@@ -25,6 +25,7 @@
 * `news`: which phexts have changed, and whether that is durable
 * `refusals`: what a peer does not take from us
 * `requests`: what we ask a peer for, and what it has not yet answered
+* `had`: which versions nodes had of scrolls, told ahead of updates
 * `outgoing`: which updates to send on a link, and in which turn
 * `branch`: a link as part of the tree, and what its peer has that we did not push
 * `tree`: which links get an update at once where nodes are not all linked

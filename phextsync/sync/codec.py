@@ -31,6 +31,7 @@ from phextsync.sync.messages import (
     Fetched,
     Goodbye,
     Graft,
+    Had,
     Have,
     Hello,
     Keep,
@@ -219,6 +220,21 @@ def _read_live(fields: Fields) -> Live:
             raise ProtocolError(str(error)) from error
         entries.append((coordinate, update, time_ms))
     return Live(phext, tuple(entries))
+
+
+def _write_had(had: Had) -> list[object]:
+    return [had.phext, had.coordinate.key, [[*pair] for pair in had.versions]]
+
+
+def _read_had(fields: Fields) -> Had:
+    limits = fields.limits
+    phext, coordinate = fields.phext(), fields.coordinate()
+    pairs = []
+    for pair in fields.arrays(limits.had_max):
+        node_id = pair.octets(NODE_ID_BYTES, NODE_ID_BYTES)
+        pairs.append((node_id, pair.octets(limits.version_bytes_max, 1)))
+        pair.end()
+    return Had(phext, coordinate, tuple(pairs))
 
 
 def _write_part(part: Part) -> list[object]:
@@ -417,6 +433,7 @@ KINDS: Final = (
     _kind("told", Told, questions.write_told, questions.read_told),
     _kind("watch", Watch, questions.write_watch, questions.read_watch),
     _kind("changed", Changed, questions.write_changed, questions.read_changed),
+    _kind("had", Had, _write_had, _read_had),
 )
 """In the order of their numbers."""
 

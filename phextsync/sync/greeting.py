@@ -9,6 +9,7 @@ from phextsync.sync.events import Event, PeerJoined, PeerLost
 from phextsync.sync.leaving import Leaving
 from phextsync.sync.link import Link, Shared
 from phextsync.sync.messages import (
+    HAD_MINOR,
     LIVE_MINOR,
     OLD_LEFT_S_MAX,
     PRESENCE_MINOR,
@@ -76,6 +77,7 @@ class Greeting:
             )
         link.hello = hello
         link.outgoing.is_terse = hello.minor >= LIVE_MINOR
+        link.had.is_understood = hello.minor >= HAD_MINOR
         if self._doubles.decide(link, hello):
             self._join(link, hello)
 

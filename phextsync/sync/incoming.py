@@ -115,7 +115,6 @@ class Incoming:
         if self._lazy.written:
             self._lazy.hear(scroll)
         self._traffic.updates_in += 1
-        self._requests.heard(scroll)
         is_answer = not entry.origin
         if is_answer:
             self._requests.answered(scroll)

@@ -79,6 +79,8 @@ class Limits:
     """Recent updates kept for peers that are in step; a peer behind them gets a difference."""
     version_bytes_max: int = 256 << 10
     """The version of one scroll in a request."""
+    had_max: int = 16
+    """Versions of one scroll that one message says nodes had: as many as are kept, the last."""
     presences_max: int = 1 << 12
     """Nodes whose presence is kept: 6 MB at most, and 0.4 KB for each that tells little. Peers of
     ours always find room. Where there are more, nobody is taken for silent, so nothing is repaired.

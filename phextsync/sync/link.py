@@ -16,6 +16,7 @@ from phextsync.sync.clock import Clock
 from phextsync.sync.comparisons import Comparisons, Settings
 from phextsync.sync.durable_first import DurableFirst
 from phextsync.sync.findings import Findings
+from phextsync.sync.had import HadVersions
 from phextsync.sync.heartbeat import Heartbeat, PingTokens
 from phextsync.sync.hosting import Hosting
 from phextsync.sync.incoming import Incoming
@@ -114,6 +115,7 @@ class Link:
         self.hosting = Hosting(replicas, self.rights, shared.durable_first, limits, work_out)
         self.shown = ShownChanges(replicas, self.rights, limits, self.ready)
         self.requests = Requests(replicas, self.rights, limits)
+        self.had = HadVersions(self.peer_id, replicas, self.rights, limits)
         self.outgoing = Outgoing(
             self.number,
             replicas=replicas,
@@ -123,6 +125,7 @@ class Link:
             durable_first=shared.durable_first,
             ledger=self.ledger,
             requests=self.requests,
+            had=self.had,
             traffic=self.traffic,
             limits=limits,
         )
@@ -149,6 +152,7 @@ class Link:
             rights=self.rights,
             requests=self.requests,
             outgoing=self.outgoing,
+            had=self.had,
             refusals=self.refusals,
             outbox=self.outbox,
         )
@@ -199,7 +203,7 @@ class Link:
 
     def _noting(self) -> tuple[Noting, ...]:
         """Return the parts that note something of scrolls."""
-        exchange: tuple[Noting, ...] = (self.requests, self.outgoing, self.ledger)
+        exchange: tuple[Noting, ...] = (self.requests, self.outgoing, self.had, self.ledger)
         both = (*exchange, self.lazy, self.branch, self.refusals, self.findings)
         return (*both, self.asked, self.hosting, self.shown)
 

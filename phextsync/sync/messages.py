@@ -9,7 +9,7 @@ from phextsync.index import Coordinate, CoordinateRange
 from phextsync.sync.limits import Limits
 
 PROTOCOL_MAJOR: Final = 1
-PROTOCOL_MINOR: Final = 6
+PROTOCOL_MINOR: Final = 7
 
 PRESENCE_MINOR: Final = 1
 """The minor version from which on a node understands `Presence`."""
@@ -35,6 +35,9 @@ ASK_MINOR: Final = 6
 
 OLD_LEFT_S_MAX: Final = 300
 """Seconds that a notice may have left for a node of a minor version before that."""
+
+HAD_MINOR: Final = 7
+"""The minor version from which on a node understands `Had`."""
 
 TIME_MS_MAX: Final = 1 << 62
 """The clock of a hello and what is counted from there are below it."""
@@ -107,6 +110,15 @@ class Want(NamedTuple):
 
     phext: str
     scrolls: tuple[tuple[Coordinate, bytes, bytes], ...]
+
+
+class Had(NamedTuple):
+    """Nodes had these versions of a scroll, each the id of one and the version. It goes ahead of
+    updates of which they tell who wrote them knowing what."""
+
+    phext: str
+    coordinate: Coordinate
+    versions: tuple[tuple[bytes, bytes], ...]
 
 
 class Entry(NamedTuple):
@@ -419,6 +431,7 @@ Message: TypeAlias = (
     | Told
     | Watch
     | Changed
+    | Had
 )
 
 

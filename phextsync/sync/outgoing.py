@@ -14,6 +14,7 @@ from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange, contains
 from phextsync.ranges import Ranges, intersection
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.sync.durable_first import DurableFirst
+from phextsync.sync.had import HadVersions
 from phextsync.sync.ledger import Ledger
 from phextsync.sync.limits import Limits
 from phextsync.sync.messages import TIME_MS_MAX, Entry, Live, Part, ScrollId, Updates
@@ -47,6 +48,7 @@ class Outgoing:
         durable_first: DurableFirst,
         ledger: Ledger,
         requests: Requests,
+        had: HadVersions,
         traffic: Traffic,
         limits: Limits,
     ) -> None:
@@ -67,9 +69,11 @@ class Outgoing:
         self._durable_first = durable_first
         self._ledger = ledger
         self._requests = requests
+        self._had = had
         self._traffic = traffic
         self._limits = limits
         self._item_bytes_max = limits.item_bytes_max  # asked for with each edit
+        self._peer_versions = replicas.peer_versions.scrolls
         self._turn = 0
 
     # -- what to send ----------------------------------------------------------------------
@@ -77,6 +81,8 @@ class Outgoing:
     def change(self, scroll: ScrollId, sequence: int) -> None:
         """The update with a sequence number is to be sent."""
         self.dirty.setdefault(scroll, sequence)
+        if scroll in self._peer_versions:
+            self._had.change(scroll)
 
     def change_uncommitted(self, phext: str) -> None:
         """What is not durable is not in the digest that is sent: send it besides."""
@@ -282,8 +288,6 @@ class Outgoing:
             del scrolls[scroll]
             if scrolls is self.asked:
                 self.asked_bytes -= len(version)
-                if update:
-                    self._requests.show(scroll)
             phext = scroll[0]
             size += len(update) + _ENTRY_BYTES
             entries.append(Entry(scroll[1], update))

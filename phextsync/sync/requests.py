@@ -30,8 +30,6 @@ class Requests:
         self._limits = limits
         self._adopting: dict[ScrollId, None] = {}  # the answer takes the place of ours
         self._adopted: dict[ScrollId, int] = {}  # how many times
-        self._told: dict[ScrollId, int] = {}  # hashes of versions; 0 once something was heard
-        self._shown: dict[ScrollId, bytes] = {}  # the version that is to be; empty once it was
 
     def want(self, scroll: ScrollId) -> None:
         """Ask for a scroll, unless that was done or the peer's answer would be refused."""
@@ -43,27 +41,6 @@ class Requests:
         does not hold the scroll would not answer."""
         if self._rights.is_told(scroll):
             self.waiting[scroll] = None
-
-    def show(self, scroll: ScrollId) -> None:
-        """Show the version from which the peer is answered, if it may have changed the scroll
-        apart and does not know it: what the answer brings does not say what we had. Not when the
-        peer's own may be in it; and once, or two that write on and on would show without end."""
-        told = self._told.get(scroll)
-        if told is None and not self._replicas.peer_versions.is_watched(*scroll):
-            return
-        if told == 0 or scroll in self._shown or not self._rights.is_told(scroll):
-            return
-        version = self._replicas.open(scroll[0]).version(scroll[1])
-        if told != hash(version):
-            self._shown[scroll] = version
-            self.waiting[scroll] = None
-
-    def heard(self, scroll: ScrollId) -> None:
-        """Something of the peer came: from now on it may be in the version that we have."""
-        if self._replicas.peer_versions.is_watched(*scroll):
-            self._told[scroll] = 0
-        else:
-            self._told.pop(scroll, None)
 
     def adopt(self, scroll: ScrollId) -> None:
         """Ask for the whole scroll, to take it in place of ours. ProtocolError when the peer has
@@ -112,8 +89,6 @@ class Requests:
             if rights.takes(scroll) and scroll not in rights.subscribed:  # an answer will come
                 self.answered(scroll)  # a request that is repeated counts once
                 self.unanswered[scroll] = request_bytes
-                if self._told.get(scroll) != 0:
-                    self._told[scroll] = hash(asked[-1][1])
                 self.unanswered_bytes += request_bytes
             size += request_bytes
         return Want(phext, tuple(asked))
@@ -122,12 +97,8 @@ class Requests:
         coordinate, limits = scroll[1], self._limits
         if scroll not in self._adopting:
             try:
-                shown = self._shown.get(scroll, b"")
-                version = shown or replica.version(coordinate)
+                version = replica.version(coordinate)
                 if len(version) <= min(limits.version_bytes_max, limits.item_bytes_max):
-                    if shown:
-                        self._shown[scroll] = b""
-                        return coordinate, version, b""
                     fingerprint = replica.fingerprint(coordinate)
                     return coordinate, version, fingerprint[:DIGEST_BYTES]
             except StoreDamagedError:
@@ -138,8 +109,6 @@ class Requests:
         """Forget what is noted of scrolls of a phext outside of a scope."""
         forget_outside(self.waiting, phext, scope)
         forget_outside(self._adopting, phext, scope)
-        forget_outside(self._told, phext, scope)
-        forget_outside(self._shown, phext, scope)
         self.unanswered_bytes -= sum(forget_outside(self.unanswered, phext, scope))
 
     # -- what is under way -----------------------------------------------------------------

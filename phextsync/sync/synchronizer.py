@@ -55,6 +55,7 @@ from phextsync.sync.messages import (
     Fetch,
     Goodbye,
     Graft,
+    Had,
     Have,
     Hello,
     Keep,
@@ -89,7 +90,7 @@ from phextsync.sync.tree import Tree
 from phextsync.trust.permissions import UNRESTRICTED, Permissions
 
 _OF_A_PHEXT: Final = (
-    *(Updates, Live, Want, Part, Compare, Refused, Conflict),
+    *(Updates, Live, Had, Want, Part, Compare, Refused, Conflict),
     *(Leave, Keep, Fetch, Survey, Ask, Watch),
 )
 
@@ -381,9 +382,8 @@ class Synchronizer:
                 link.outbox.answer(Pong(token))
             case Pong(token):
                 self._receive_pong(link, token)
-            case Want(phext, scrolls):
-                for coordinate, version, fingerprint in scrolls:
-                    link.versions.receive_want(phext, coordinate, version, fingerprint)
+            case Want() | Had():
+                link.versions.receive(message)
             case Compare():
                 link.comparisons.receive(message)
             case Part():
@@ -468,6 +468,8 @@ class Synchronizer:
         return self._next_of_updates(link)
 
     def _next_of_updates(self, link: Link) -> Message | None:
+        if link.had.waiting and (had := link.had.next_had()) is not None:
+            return had
         if link.outgoing.parts:
             return link.outgoing.next_part()
         updates = link.outgoing.next_updates()

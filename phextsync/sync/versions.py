@@ -9,7 +9,8 @@ from hashlib import blake2b
 from phextsync.errors import ProtocolError
 from phextsync.index import EMPTY_VERSION, Coordinate, check_version, contains, covers
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.sync.messages import DIGEST_BYTES, Conflict, ScrollId
+from phextsync.sync.had import HadVersions
+from phextsync.sync.messages import DIGEST_BYTES, Conflict, Had, ScrollId, Want
 from phextsync.sync.outbox import Outbox
 from phextsync.sync.outgoing import Outgoing
 from phextsync.sync.refusals import Refusals
@@ -28,6 +29,7 @@ class Versions:
         rights: LinkRights,
         requests: Requests,
         outgoing: Outgoing,
+        had: HadVersions,
         refusals: Refusals,
         outbox: Outbox,
     ) -> None:
@@ -36,6 +38,7 @@ class Versions:
         self._rights = rights
         self._requests = requests
         self._outgoing = outgoing
+        self._had = had
         self._refusals = refusals
         self._outbox = outbox
         self._said: dict[ScrollId, None] = {}  # conflicts, since the last comparison
@@ -44,14 +47,30 @@ class Versions:
         """A comparison has ended: a conflict that is still there is said again."""
         self._said = {scroll: None for scroll in self._said if scroll[0] != phext}
 
-    def receive_want(
+    def receive(self, message: Want | Had) -> None:
+        """The peer tells which versions it has and asks for what it lacks, or which nodes had."""
+        if isinstance(message, Had):
+            self._receive_had(message)
+            return
+        for coordinate, version, fingerprint in message.scrolls:
+            self._receive_want(message.phext, coordinate, version, fingerprint)
+
+    def _receive_had(self, had: Had) -> None:
+        scroll = had.phext, had.coordinate
+        for _, version in had.versions:
+            _check(version)
+        if not contains(self._rights.of(had.phext).take, had.coordinate):
+            return
+        versions, ours = self._replicas.peer_versions, self._replicas.open(had.phext)
+        for node_id, version in had.versions:
+            if node_id != self._replicas.node_id:
+                versions.tell(*scroll, node_id, version, ours.version(had.coordinate))
+                versions.hear(*scroll, node_id, version)
+
+    def _receive_want(
         self, phext: str, coordinate: Coordinate, version: bytes, fingerprint: bytes
     ) -> None:
-        """The peer has this version, and asks for what it lacks."""
-        try:
-            check_version(version)
-        except ValueError as error:
-            raise ProtocolError(str(error)) from error
+        _check(version)
         scroll, rights = (phext, coordinate), self._rights.of(phext)
         if not self._rights.shows(scroll):
             return
@@ -62,8 +81,12 @@ class Versions:
             return
         replica = self._replicas.open(phext)
         ours = replica.version(coordinate)
-        self._replicas.peer_versions.tell(phext, coordinate, self._peer_id, version, ours)
-        if not covers(ours, version):
+        versions = self._replicas.peer_versions
+        versions.tell(phext, coordinate, self._peer_id, version, ours)
+        is_apart = not covers(ours, version)
+        if contains(rights.send, coordinate) and (is_apart or scroll in versions.scrolls):
+            self._had.ask(scroll, version)
+        if is_apart:
             self._requests.want(scroll)
         elif ours == version and fingerprint:
             mine = replica.fingerprint(coordinate)[: len(fingerprint)]
@@ -103,3 +126,11 @@ class Versions:
     def _text_digest(self, scroll: ScrollId) -> bytes:
         text = self._replicas.open(scroll[0]).get(scroll[1], "")
         return blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def _check(version: bytes) -> None:
+    """ProtocolError when it is no version."""
+    try:
+        check_version(version)
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error
