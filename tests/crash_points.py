@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -18,10 +18,12 @@ from random import Random
 
 from phextsync.cli.main import main as phextsync
 from phextsync.control.upkeep import backup, repair
+from phextsync.control.upkeep import restore as restore_backup
 from phextsync.errors import StoreError
 from phextsync.files.directory import BACKUPS
+from phextsync.phextfile import explode
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.store.folder import look
+from phextsync.store.folder import DATA_FILE, look
 from phextsync.store.lmdb_store import LmdbStore
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
@@ -72,7 +74,10 @@ def make_node(folder: Path) -> None:
 
 
 def at_every_call(
-    root: Path, act: Callable[[], int], check: Callable[[bool, int, str], None]
+    root: Path,
+    act: Callable[[], int],
+    check: Callable[[bool, int, str], None],
+    done_status: int = 0,
 ) -> dict[str, int]:
     """Let `act` end, and meet a full disk, at each of its calls below `root`, or at those of its
     turn; `check` is told whether it ended there, its status, and what it said."""
@@ -86,7 +91,7 @@ def at_every_call(
             status, calls, said = stopped(act, number, is_full=how == "full")
             assert calls is not None or status == STOPPED_STATUS, (number, status, said)
             if calls is not None and calls < number:
-                assert status == 0, (number, calls, said)
+                assert status == done_status, (number, calls, said)
                 break
             try:
                 check(how == "ended", status, said)
@@ -286,9 +291,112 @@ def bring(
     return at_every_call(root, lambda: again_in(folder, words), check)
 
 
+def copied(root: Path, *names: str) -> list[Path]:
+    """Copies of what is left, to be changed."""
+    copies = [root.with_name(name) for name in names]
+    for copy in copies:
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(root, copy)
+    return copies
+
+
+def backup_(root: Path) -> dict[str, int]:
+    """A backup is there whole or not at all; what is backed up stays as it is."""
+    write(root / "data", NEW)
+
+    def check(is_ended: bool, status: int, said: str) -> None:
+        assert is_ended or status == 0 or is_one_line(said)
+        assert (root / "file").exists() == (status == 0) or is_ended
+        left = {path.name for path in root.iterdir()} - {"data", "file"}
+        assert left <= {"file.partial"} if is_ended else not left
+        if left and (root / "file").exists():
+            assert not [*(root / "file.partial").iterdir()]
+        looked, again = copied(root, "looked", "again")
+        assert texts(looked / "data") == NEW
+        if left:
+            words = ["restore", str(looked / "file.partial"), "--data", str(looked / "restored")]
+            status, _, said = stopped(lambda: run(*words), 0, is_full=False)
+            assert (status, "expected a backup" in said) == (1, True), said
+        words = ["backup", str(again / "file"), "--data", str(again / "data")]
+        status, _, said = stopped(lambda: run(*words), 0, is_full=False)
+        assert status == 0 or "exists already" in said, said
+        if not (root / "file").exists():
+            assert {path.name for path in again.iterdir()} == {"data", "file"}
+        restore_backup(again / "file", again / "restored")
+        assert texts(again / "restored") == NEW
+
+    words = ["backup", str(root / "file"), "--data", str(root / "data")]
+    return at_every_call(root, lambda: run(*words), check)
+
+
+def export(root: Path) -> dict[str, int]:
+    """A file is the older one or the new one, whole."""
+    folder, file = root / "data", root / "file.phext"
+    write(folder, NEW)
+    file.write_text("older")
+
+    def check(is_ended: bool, status: int, said: str) -> None:
+        assert is_ended or status == 0 or is_one_line(said)
+        text = file.read_text()
+        assert text == "older" or phextfile_of(text) == NEW
+        assert status != 0 or text != "older"
+        left = {path.name for path in root.iterdir()} - {"data", "file.phext"}
+        assert left <= {"file.phext.new"} if is_ended else not left
+        (again,) = copied(root, "again")
+        words = ["export", str(again / "file.phext"), "--data", str(again / "data")]
+        status, _, said = stopped(lambda: run(*words), 0, is_full=False)
+        assert status == 0, said
+        assert phextfile_of((again / "file.phext").read_text()) == NEW
+        assert {path.name for path in again.iterdir()} == {"data", "file.phext"}
+        assert texts(again / "data") == NEW
+
+    words = ["export", str(file), "--data", str(folder)]
+    return at_every_call(root, lambda: run(*words), check)
+
+
+def phextfile_of(text: str) -> Texts:
+    return {str(place): scroll for place, scroll in explode(text).items()}
+
+
+def repair_(root: Path) -> dict[str, int]:
+    """What is sound stays so, and what is not is named until a peer has sent it."""
+    folder = root / "data"
+    write(folder, NEW)
+    data, lost = folder / "store" / DATA_FILE, PLACES[1]
+    content = bytearray(data.read_bytes())
+    for at in places_of(bytes(content), f"new {lost}".encode()):
+        content[at] ^= 1
+    data.write_bytes(content)
+    sound = {place: text for place, text in NEW.items() if place != lost}
+
+    def check(is_ended: bool, status: int, said: str) -> None:
+        assert is_ended or status == 1
+        assert is_ended or is_one_line(said) or said.strip().endswith(" now"), said
+        looked, again = copied(root, "looked", "again")
+        assert texts(looked / "data") == sound
+        done = repair(again / "data", random=Random(0), now_ms=0)
+        assert done.missing == (f"memory {lost}",)
+        assert texts(again / "data") == sound
+        left = {path.name for path in (again / "data").iterdir()}
+        assert not left & {"store.new", "store.building"}, left
+
+    words = ["repair", "--data", str(folder)]
+    return at_every_call(root, lambda: run(*words), check, done_status=1)
+
+
+def places_of(content: bytes, what: bytes) -> Iterator[int]:
+    at = content.find(what)
+    while at >= 0:
+        yield at
+        at = content.find(what, at + 1)
+
+
 CASES: dict[str, Callable[[Path], dict[str, int]]] = {
     "restore": lambda root: restore(root, is_there=False),
     "restore over another": lambda root: restore(root, is_there=True),
+    "backup": backup_,
+    "export": export,
+    "repair": repair_,
     "import": import_,
     "migrate sq": sq,
     "migrate git": git,

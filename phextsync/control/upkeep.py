@@ -249,7 +249,11 @@ def backup(folder: Path, file: Path, progress: Progress | None = None) -> Rebuil
         rebuilt = look(folder, copy)
         with translated(file):
             _put_new(partial_copy / DATA_FILE, file)
-            sync_folder(file.parent)
+            try:
+                sync_folder(file.parent)
+            except OSError:
+                file.unlink()  # the next attempt finds none
+                raise
     finally:
         shutil.rmtree(partial_copy, ignore_errors=True)
     return rebuilt
