@@ -219,7 +219,7 @@ def provider(home: Path) -> Iterator[HermesMemory]:
     made.shutdown()
 
 
-def _call(provider: HermesMemory, tool: str, **arguments: str) -> dict[str, object]:
+def _call(provider: HermesMemory, tool: str, **arguments: object) -> dict[str, object]:
     answer = json.loads(provider.handle_tool_call(tool, arguments))
     assert isinstance(answer, dict)
     return answer
@@ -280,8 +280,44 @@ def test_tools_keep_find_read_and_forget(provider: HermesMemory) -> None:
     _until(lambda: not has("red"))
     assert _call(provider, "phextsync_read", at="5.5.5/5.5.5/5.5.5")["error"]
     assert "expected" in str(_call(provider, "phextsync_read", at="x")["error"])
-    assert "expected 'query'" in str(_call(provider, "phextsync_search")["error"])
+    assert "expected query as text" in str(_call(provider, "phextsync_search")["error"])
     assert "expected one of the tools" in str(_call(provider, "other")["error"])
+
+
+@pytest.mark.parametrize("given", [None, 5, "", " \n", ["a fact"], {"a": "fact"}])
+def test_a_tool_takes_texts_and_nothing_else(provider: HermesMemory, given: object) -> None:
+    _until(lambda: provider._handle is not None)
+    for tool, name in (
+        ("search", "query"),
+        ("read", "at"),
+        ("remember", "text"),
+        ("forget", "text"),
+    ):
+        answer = _call(provider, f"phextsync_{tool}", **{name: given})
+        assert f"expected {name} as text" in str(answer["error"])
+    assert provider._journal is not None
+    assert not len(provider._journal)
+
+
+def test_what_no_node_can_take_holds_up_nothing_else(provider: HermesMemory, home: Path) -> None:
+    provider.on_delegation({"goal": "find it"}, None)  # type: ignore[arg-type]
+    provider.sync_turn(["a", "b"], 5)  # type: ignore[arg-type]
+    provider.sync_turn("of a session", "that is none", session_id="\ud800")
+    assert provider._journal is not None
+    provider._journal.put({"kind": "of a later version"})
+    assert _call(provider, "phextsync_remember", text="kept")["success"]
+    _until(lambda: provider._journal is not None and not len(provider._journal))
+    provider.shutdown()
+    *turns, facts = sorted(_texts(home).values())
+    for said in (
+        "user: task: {'goal': 'find it'}\nassistant: \n",
+        "user: ['a', 'b']\nassistant: 5\n",
+    ):
+        assert any(said in turn for turn in turns)
+    assert any("assistant: that is none" in turn for turn in turns)
+    assert facts == "kept\n§\n"
+    (refused,) = (home / "phextsync-journal" / REFUSED).read_text().splitlines()
+    assert json.loads(refused)["because"] == "KeyError('target')"
 
 
 def test_a_list_changes_as_hermes_changed_its_own(provider: HermesMemory, home: Path) -> None:

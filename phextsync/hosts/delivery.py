@@ -88,6 +88,8 @@ class Delivery:
             raise
         except PhextsyncError as error:
             self._put_aside(waiting.item, error)
+        except (LookupError, TypeError, ValueError) as error:  # of another version, or damaged
+            self._put_aside(waiting.item, repr(error))
 
     def _is_done(self, call: Callable[[], None]) -> bool:
         """Do something; say whether it was done, or may be tried again."""
@@ -98,7 +100,7 @@ class Delivery:
             return False
         return True
 
-    def _put_aside(self, item: Item, error: PhextsyncError) -> None:
+    def _put_aside(self, item: Item, error: PhextsyncError | str) -> None:
         _log.warning("%s: put into %s", error, self._refused)
         with self._refused.open("a", encoding="utf-8") as file:
             file.write(json.dumps({**item, "because": str(error)}) + "\n")

@@ -212,22 +212,21 @@ class HermesMemory:
         """Do what the model asks for; return JSON with `success`, and `error` or what is asked."""
         try:
             answer = _in_time(lambda: self._answer(tool_name, args), _ASK_S)
-        except (PhextsyncError, OSError, KeyError) as error:
-            missing = isinstance(error, KeyError)
-            answer = {"error": f"expected {error}, found none" if missing else str(error)}
+        except (PhextsyncError, OSError) as error:
+            answer = {"error": str(error)}
         return json.dumps({"success": "error" not in answer, **answer}, ensure_ascii=False)
 
     def _answer(self, tool_name: str, args: Mapping[str, object]) -> dict[str, object]:
         if tool_name == "phextsync_search":
-            hits = self._opened().search(str(args["query"]), self._phext(), limit=10)
+            hits = self._opened().search(_text(args, "query"), self._phext(), limit=10)
             return {"found": [{"at": str(hit.coordinate), "text": hit.snippet} for hit in hits]}
         if tool_name == "phextsync_read":
-            text = self._opened().phext(self._phext()).get(str(args["at"]))
-            return {"error": "nothing stands there"} if text is None else {"text": text}
+            found = self._opened().phext(self._phext()).get(_text(args, "at"))
+            return {"error": "nothing stands there"} if found is None else {"text": found}
         kinds = {"phextsync_remember": "add", "phextsync_forget": "remove"}
         if tool_name not in kinds:
             return {"error": f"expected one of the tools of {NAME}, found {tool_name}"}
-        text = str(args["text"])
+        text = _text(args, "text")
         item = {"kind": kinds[tool_name], "target": "memory", "text": text, "old": text}
         if not self._put(item, is_durable=True):
             return {"error": "not kept: too much waits for the node already, or this is a subagent"}
@@ -262,10 +261,11 @@ class HermesMemory:
 
     # -- in the background -------------------------------------------------------------------
 
-    def _put(self, item: Item, *, is_durable: bool = False) -> bool:
+    def _put(self, item: Mapping[str, object], *, is_durable: bool = False) -> bool:
         if self._journal is None or not self._is_primary:
             return False
-        whole = {**item, "id": token_hex(8), "by": self._identity, "time": str(int(time.time()))}
+        texts = {name: "" if each is None else str(each) for name, each in item.items()}
+        whole = {**texts, "id": token_hex(8), "by": self._identity, "time": str(int(time.time()))}
         is_in = self._journal.put(whole, is_durable=is_durable)
         if not is_in and not self.dropped:
             _log.warning("what is written now is lost: too much waits for the node")
@@ -318,6 +318,13 @@ def _home(options: Mapping[str, object]) -> Path:
     return Path(str(home)).expanduser()
 
 
+def _text(args: Mapping[str, object], name: str) -> str:
+    value = args.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise PhextsyncError(f"expected {name} as text, found {value!r:.60}")
+    return value
+
+
 def _schema(name: str, description: str, **texts: str) -> Schema:
     properties = {key: {"type": "string", "description": what} for key, what in texts.items()}
     parameters = {"type": "object", "properties": properties, "required": [*texts]}
@@ -332,7 +339,7 @@ def _in_time(call: Callable[[], T], seconds: float) -> T:
     def run() -> None:
         try:
             given.append(call())
-        except (PhextsyncError, OSError, KeyError) as error:
+        except (PhextsyncError, OSError) as error:
             raised.append(error)
 
     thread = threading.Thread(target=run, name="phextsync call", daemon=True)

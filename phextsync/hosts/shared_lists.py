@@ -28,7 +28,7 @@ def turn_place(item: Item) -> Coordinate:
     """Return where the turns of a session and day are written: `2.2.1/YEAR.MONTH.DAY/` and three
     numbers from a digest of the session and the agent."""
     day = time.gmtime(int(item["time"]))
-    whose = f"{item['by']}\0{item['session']}".encode()
+    whose = f"{item['by']}\0{item['session']}".encode("utf-8", "surrogatepass")
     digest = int.from_bytes(blake2b(whose, digest_size=8).digest())
     parts = [digest // _PARTS**i % _PARTS + 1 for i in range(3)]
     date = f"{day.tm_year % 1000}.{day.tm_mon}.{day.tm_mday}"
@@ -39,7 +39,8 @@ def turn_text(item: Item) -> str:
     """Return the lines of a turn, with its number in the first."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(int(item["time"])))
     said = (f"{who}: {_kept(item[who])}" for who in ("user", "assistant"))
-    return "\n".join((f"## {when} UTC, {item['by']} ({item['id']})", *said))
+    by = _UNFIT.sub(" ", item["by"])
+    return "\n".join((f"## {when} UTC, {by} ({item['id']})", *said))
 
 
 def change_list(phext: Phext, item: Item) -> None:
