@@ -25,7 +25,7 @@ from phextsync.agents.store_records import (
     version_id,
     version_of,
 )
-from phextsync.errors import NotHeldError, PermissionDeniedError
+from phextsync.errors import NotHeldError, PermissionDeniedError, PhextsyncError
 from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
@@ -184,6 +184,15 @@ def test_two_who_make_a_memory_of_one_path_apart_have_one_with_the_lines_of_both
     assert [memory] == other.stores.memories(other.stores.store(id_))
     lines = one.stores.text(memory).text.splitlines()
     assert sorted(lines) == ["of one", "of the other"]
+
+
+@pytest.mark.parametrize("path", ["/a/b", "/.a"])
+def test_what_cannot_be_made_is_named_as_its_writer_did(path: str) -> None:
+    stores = _Machine(1).stores
+    store = stores.create_store("notes", "", {})
+    stores.create(store, "/a", "x")
+    with pytest.raises(PhextsyncError, match=r"^(expected a folder at /a,|/\.a is left alone)"):
+        stores.create(store, path, "x")
 
 
 def test_a_memory_that_is_made_again_goes_on_with_its_versions() -> None:

@@ -90,20 +90,20 @@ class MemoryFiles:
         files = {path[len(start) :]: c for path, c in self.paths.items() if path.startswith(start)}
         return dict(sorted(files.items()))
 
-    def check_new(self, name: str, ignoring: Ignoring) -> None:
+    def check_new(self, name: str, ignoring: Ignoring, root: str = ROOT) -> None:
         """PhextsyncError when there can be no file of that name, or a bound directory would leave
-        it alone."""
+        it alone. `root` is what its writer has before names."""
         check_name(name)
         above = name.rpartition("/")[0]
         while above:
             if above in self.paths:
                 raise PhextsyncError(
-                    f"expected a folder at {ROOT}/{above}, found a file; take another name"
+                    f"expected a folder at {root}/{above}, found a file; take another name"
                 )
             above = above.rpartition("/")[0]
         if ignoring.covers(name):
             raise PhextsyncError(
-                f"{ROOT}/{name} is left alone: hidden files, what programs leave behind, and what "
+                f"{root}/{name} is left alone: hidden files, what programs leave behind, and what "
                 f"{IGNORE_FILE} lists are not kept; take another name"
             )
 

@@ -246,7 +246,8 @@ class MemoryStores:
         if name in files.paths or files.has_folder(name):
             raise TakenError(f"expected a path where nothing is, found {path:.200}: it is taken")
         rules = files.ignore_file
-        files.check_new(name, Ignoring("" if rules is None else self._replica().get(rules, "")))
+        ignoring = Ignoring("" if rules is None else self._replica().get(rules, ""))
+        files.check_new(name, ignoring, root="")
         return name
 
     def _name(self, files: MemoryFiles, place: Coordinate, name: str) -> None:
