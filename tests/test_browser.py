@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 _EVIL = "<img src=x onerror=alert(1)>"
-_CELL_WIDTHS = "[...document.querySelectorAll('td:not(.number)')].map(each => each.offsetWidth)"
+_HIDDEN = """[...document.querySelectorAll('.wide')]
+    .filter(each => each.scrollWidth > each.clientWidth).map(each => each.textContent)"""
+_TOPS = "[...document.querySelectorAll('.top nav a')].map(each => each.offsetTop)"
+_TEXT_HEIGHTS = """[...document.querySelectorAll('.mesh g text')]
+    .map(each => each.getBoundingClientRect().height)"""
 
 
 async def test_one_finds_a_scroll_while_typing_by_keyboard_alone(tmp_path: Path) -> None:
@@ -80,12 +84,16 @@ async def test_the_lists_follow_what_changes_without_reloading(tmp_path: Path) -
 
 
 async def test_the_page_fits_a_phone_and_says_when_its_node_is_gone(tmp_path: Path) -> None:
-    make_identity(tmp_path)
+    for number in range(2):
+        make_identity(tmp_path / str(number), number)
     leaving = trio.CancelScope()
 
     async def run(task_status: trio.TaskStatus[int]) -> None:
         with leaving:
-            async with web_node(tmp_path) as (node, port):
+            async with (
+                web_node(tmp_path / "0") as (node, port),
+                web_node(tmp_path / "1", peers=[f"{HOST}:{node.port}"]) as (other, _),
+            ):
                 node.replicas.keep_history(FOREVER)
                 with node.phext().batch():
                     for number in range(1, 200):
@@ -93,7 +101,9 @@ async def test_the_page_fits_a_phone_and_says_when_its_node_is_gone(tmp_path: Pa
                         node.phext()[at] = "a-word-of-many-letters-" * 20
                 await node.durable()
                 del node.phext()[at]
-                await node.durable()
+                await node.synced()
+                other.phext()[AT] = "b" * 200
+                await other.synced()
                 task_status.started(port)
                 await trio.sleep_forever()
 
@@ -102,14 +112,16 @@ async def test_the_page_fits_a_phone_and_says_when_its_node_is_gone(tmp_path: Pa
 
         def work(browser: "Browser") -> None:
             scroll = f"/scroll/memory/{AT}"
-            lists = ("/", "/scrolls/memory", "/deleted?phext=memory", f"{scroll}?view=blame")
-            for path in (*lists, scroll, "/mesh", "/figures"):
+            lists = ("/", "/scrolls/memory", "/scrolls/memory?list=1", "/deleted?phext=memory")
+            past = (f"{scroll}?view=blame", f"{scroll}?view=history")
+            for path in (*lists, *past, scroll, "/mesh", "/figures"):
                 with visiting(browser, viewport={"width": 360, "height": 640}) as page:
                     page.goto(f"http://{HOST}:{port}{path}")
                     wide = page.evaluate("document.documentElement.scrollWidth")
                     assert wide <= 360, path
-                    for width in page.evaluate(_CELL_WIDTHS):
-                        assert width >= 90, path
+                    assert page.evaluate(_HIDDEN) == [], path
+                    assert len({*page.evaluate(_TOPS)}) == 1, path
+                    assert all(height >= 12 for height in page.evaluate(_TEXT_HEIGHTS)), path
             page = browser.new_page()
             page.set_default_timeout(PATIENCE_MS)
             page.goto(f"http://{HOST}:{port}/")

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from html import unescape
 from pathlib import Path
 from urllib.parse import urlencode
@@ -72,6 +72,24 @@ def test_no_two_nodes_of_a_picture_are_drawn_over_each_other(groups: tuple[int, 
         assert abs(y) < made.half_height
         for other_x, other_y in places[:i]:
             assert (x - other_x) ** 2 + (y - other_y) ** 2 >= least**2
+
+
+@pytest.mark.parametrize("count", [*range(1, NAMED_MAX + 1)])
+def test_the_name_in_the_middle_of_a_picture_has_no_node_and_no_link_under_it(count: int) -> None:
+    assert all(abs(node.x) > 1 for node in picture((count, 0, 0)).nodes)
+
+
+async def test_machines_stand_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for number in range(4):
+        make_identity(tmp_path / str(number), number)
+    async with AsyncExitStack() as stack:
+        node, port = await stack.enter_async_context(web_node(tmp_path / "0"))
+        for number in (3, 1, 2):
+            peer = web_node(tmp_path / str(number), peers=[f"{HOST}:{node.port}"])
+            await stack.enter_async_context(peer)
+        await until(lambda: len(node.peers()) == 3)
+        names = re.findall(r'<th scope="row">(\w+)', await page_of(port, "/mesh"))
+        assert names == ["node1", "node2", "node3"]
 
 
 # -- directories ---------------------------------------------------------------------------

@@ -15,8 +15,8 @@ NAMED_MAX: Final = 30
 _NAMED_STEP: Final = (105.0, 90.0)  # between rings, and along them
 _DOT_STEP: Final = (26.0, 24.0)
 _DOTS_FIRST: Final = 70.0
-_MARGIN: Final = 60.0
-_LEAST: Final = (400.0, 180.0)
+_MARGIN: Final = (100.0, 50.0)  # for half a name, and for a name
+_LEAST: Final = (200.0, 100.0)
 _WIDE: Final = 1.5
 _HIGH: Final = 0.8
 _ROUND: Final = 2 * math.pi * 1.15  # about the way around such an ellipse, by its radius
@@ -61,16 +61,17 @@ def picture(groups: Sequence[int]) -> Picture:
             rings += 1
     widest = _most(abs(node.x) for node in placed)
     highest = _most(abs(node.y) for node in placed)
-    half_width, half_height = max(widest + _MARGIN, _LEAST[0]), max(highest + _MARGIN, _LEAST[1])
+    half_width = max(widest + _MARGIN[0], _LEAST[0])
+    half_height = max(highest + _MARGIN[1], _LEAST[1])
     return Picture(tuple(placed), half_width, half_height, is_named)
 
 
 def _ring(first: int, count: int, radius: float, *, is_turned: bool) -> list[Placed]:
     """Return nodes on an ellipse that is wider than high, as screens are. With a turn none of them
     stands right above or below the middle, where its name is."""
-    start = math.pi / count if is_turned else 0.0
-    if count == 1 and is_turned:
-        start = math.pi / 2
+    start = 0.0
+    if is_turned:
+        start = math.pi / 2 if count % 2 else math.pi / count
     angles = [2 * math.pi * i / count - math.pi / 2 + start for i in range(count)]
     return [
         Placed(

@@ -1,7 +1,7 @@
 """Mesh view: the machines and their links as they are, what is wrong and what to do, copies."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from rich.filesize import decimal
@@ -16,6 +16,7 @@ from phextsync.web.shell import Shell
 
 _ROWS: Final = 100
 _NAME_CHARACTERS: Final = 18
+_FEW: Final = 8  # have their names in the picture on a phone too
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class MeshView:
         return [Route("/mesh", self._shell.guarded(self._show))]
 
     async def _show(self, request: Request) -> Response:
-        status = self._shell.node.status()
+        status = _in_order(self._shell.node.status())
         asked = request.query_params.get("from", "0")
         start = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 6 else 0
         away, others = _apart(status)
@@ -56,6 +57,7 @@ class MeshView:
             half_width=half_width,
             half_height=half_height,
             is_named=is_named,
+            few=_FEW,
             peers=status.peers[start : start + _ROWS],
             others=others[start : start + _ROWS],
             away=away[start : start + _ROWS],
@@ -65,6 +67,20 @@ class MeshView:
             before=max(0, start - _ROWS) if start else None,
             actions=[*_actions(status, away)],
         )
+
+
+def _in_order(status: Status) -> Status:
+    """Return a status with the machines in the order of their names."""
+
+    def key(row: PeerRow | PresenceRow | AbsentRow) -> tuple[str, str]:
+        return row.name.casefold(), row.node_id or ""
+
+    return replace(
+        status,
+        peers=tuple(sorted(status.peers, key=key)),
+        presence=tuple(sorted(status.presence, key=key)),
+        absent=tuple(sorted(status.absent, key=key)),
+    )
 
 
 def _apart(status: Status) -> tuple[list[AbsentRow], list[PresenceRow]]:
