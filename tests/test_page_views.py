@@ -122,6 +122,19 @@ async def test_one_file_is_told_of_in_the_singular(tmp_path: Path) -> None:
         assert "Its one file is in step." in await page_of(port, "/directories")
 
 
+async def test_what_is_left_alone_is_told_of_on_the_first_page(tmp_path: Path) -> None:
+    async with _bound(tmp_path) as (node, port, notes):
+        (notes / "list.md").write_text("Tea.\n")
+        (notes / "other.md").write_bytes(b"caf\xe9\n")
+        await until(lambda: node.status().directories[0].left_alone)
+        await until(lambda: _files(node) == 1)
+        for path in ("/", "/directories"):
+            assert re.search(
+                r"1 of 1 file in step,\s<span class=\"warn\">1 left alone<",
+                await page_of(port, path),
+            )
+
+
 async def test_files_are_found_by_name_from_folder_to_scroll(tmp_path: Path) -> None:
     async with _bound(tmp_path) as (node, port, notes):
         (notes / "daily").mkdir()
