@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phextsync.node.overlay import Pair, overlay, spanning_tree
+from phextsync.node.overlay import Pair, Rings, overlay, spanning_tree
 
 _LINKS_MAX = 16
 _counts, _seeds = st.integers(0, 400), st.integers(0, 999)
@@ -89,6 +89,17 @@ def test_a_node_that_goes_changes_few_links_of_others(count: int, seed: int, whi
     if count > _LINKS_MAX + 2:
         new = sum(len(after[node] - before[node]) for node in after)
         assert new <= 2 * (3 + 4)  # three pairs meet on the first ring, one on each other
+
+
+@given(st.integers(18, 300), _seeds)
+def test_who_would_be_linked_if_it_came_is_seen_without_choosing_again(
+    count: int, seed: int
+) -> None:
+    *nodes, newcomer = _nodes(count + 1, seed)
+    chosen = overlay([*nodes, newcomer], {}, _LINKS_MAX)
+    rings = Rings(nodes)
+    would_meet = {node for node in nodes if rings.would_meet(node, newcomer)}
+    assert chosen[newcomer] == would_meet
 
 
 @given(st.integers(18, 300), _seeds)

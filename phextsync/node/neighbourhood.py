@@ -8,7 +8,7 @@ it has dialled: each link has one end that decides.
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeAlias
 
-from phextsync.node.overlay import Pair, overlay, spanning_tree
+from phextsync.node.overlay import Pair, Rings, overlay, spanning_tree
 from phextsync.sync.synchronizer import Synchronizer
 
 PASSING_S: Final = 30.0
@@ -76,6 +76,7 @@ class Neighbourhood:
         self._slots: Mapping[Pair, int] = {}
         self._lasting: frozenset[bytes] = frozenset()
         self._absent: dict[bytes, bool] = {}  # who is not there, and would be linked if it were
+        self._rings: Rings | None = None  # of those that are
 
     # -- whom to be linked with ------------------------------------------------------------
 
@@ -87,9 +88,7 @@ class Neighbourhood:
         if peer_id in self._others:
             return peer_id in self._lasting
         if peer_id not in self._absent:
-            nodes = self._others | {peer_id, self._core.node_id}
-            chosen, _ = self._choose(nodes, self._slots, self.links_max)
-            self._absent[peer_id] = self._core.node_id in chosen[peer_id]
+            self._absent[peer_id] = self._would_link(peer_id)
         return self._absent[peer_id]
 
     def has_room(self, now: float, peer_id: bytes | None, dialling: int) -> bool:
@@ -137,6 +136,18 @@ class Neighbourhood:
 
     # -- inside ----------------------------------------------------------------------------
 
+    def _would_link(self, peer_id: bytes) -> bool:
+        """Whether to link with one that is not there, if it were: perhaps, for the others that are
+        not there may take the links. So it is enough to see what lies near."""
+        own_id = self._core.node_id
+        if len(self._others) < self.links_max:
+            return True
+        if (min(own_id, peer_id), max(own_id, peer_id)) in self._slots:
+            return True
+        if self._rings is None:
+            self._rings = Rings(self._others | {own_id})
+        return self._rings.would_meet(own_id, peer_id)
+
     def _look(self) -> None:
         """Choose again, if others are there than before, or they share other slots."""
         others = self._core.presence.heard().keys() | self._links.admitted()
@@ -144,7 +155,8 @@ class Neighbourhood:
         slots = self._placed.shared
         if others == self._others and slots is self._slots:
             return
-        self._others, self._slots, self._absent = frozenset(others), slots, {}
+        self._others, self._slots = frozenset(others), slots
+        self._absent, self._rings = {}, None
         own_id, tree = self._core.node_id, self._core.tree
         chosen, branches = self._choose(self._others | {own_id}, slots, self.links_max)
         self._lasting = frozenset(chosen[own_id])

@@ -7,7 +7,9 @@ one with the next on either side: such a graph of random cycles has a small diam
 changes two links a ring. In the same way all choose the tree by which everybody is told.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, TypeAlias
 
@@ -15,6 +17,7 @@ Pair: TypeAlias = tuple[bytes, bytes]
 """Two node ids, the smaller one first."""
 
 _NEAR: Final = 2  # on either side of the first ring
+_PLACES_KEPT: Final = 16384
 _RINGS: Final = 3  # besides the first: fewer, and the diameter grows; more, and so does the cost
 
 
@@ -62,6 +65,25 @@ def spanning_tree(chosen: Mapping[bytes, set[bytes]]) -> dict[bytes, set[bytes]]
     return tree
 
 
+class Rings:
+    """The rings of some nodes, to see who would be near whom if it were one of them."""
+
+    def __init__(self, nodes: Iterable[bytes]) -> None:
+        known = list(nodes)
+        self._places = [sorted(_place(ring, n) for n in known) for ring in range(_RINGS + 1)]
+
+    def would_meet(self, node: bytes, newcomer: bytes) -> bool:
+        """Whether one of the nodes and one more would be near enough to be linked, if both had
+        links to spare."""
+        for ring, places in enumerate(self._places):
+            at = bisect_left(places, _place(ring, node))
+            comes_at = bisect_left(places, _place(ring, newcomer))
+            apart = (comes_at - at - (comes_at <= at)) % (len(places) + 1)
+            if min(apart, len(places) + 1 - apart) <= (1 if ring else _NEAR):
+                return True
+        return False
+
+
 def _near(nodes: list[bytes]) -> Iterable[Pair]:
     ring = _ring(nodes, 0)
     for distance in range(1, _NEAR + 1):
@@ -75,7 +97,12 @@ def _next(ring: list[bytes], distance: int = 1) -> Iterable[Pair]:
 
 
 def _ring(nodes: list[bytes], number: int) -> list[bytes]:
-    return sorted(nodes, key=lambda node: _digest(number.to_bytes(1), node))
+    return sorted(nodes, key=lambda node: _place(number, node))
+
+
+@lru_cache(_PLACES_KEPT)
+def _place(ring: int, node: bytes) -> bytes:
+    return _digest(ring.to_bytes(1), node)
 
 
 def _digest(*parts: bytes) -> bytes:

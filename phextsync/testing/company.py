@@ -56,9 +56,12 @@ class Shared:
             self._placements[key] = placement_of(replicas, phext, members)
         return self._placements[key]
 
+    def same(self, slots: Mapping[Pair, int]) -> Mapping[Pair, int]:
+        """Return the first one that is equal: all are told apart by identity."""
+        return self._slots.setdefault(frozenset(slots.items()), slots)
+
     def choose(self, nodes: frozenset[bytes], slots: Mapping[Pair, int], links_max: int) -> Chosen:
-        """Return what `neighbourhood.choose` does."""
-        slots = self._slots.setdefault(frozenset(slots.items()), slots)
+        """Return what `neighbourhood.choose` does; `slots` are such as `same` has returned."""
         key = nodes, id(slots), links_max
         if key not in self._chosen:
             _make_room(self._chosen)
@@ -106,6 +109,7 @@ class Company:
             read=shared.placement,
             pace=Pace(clock, taken, bytes_of),
         )
+        self.follower.shared = shared.same(self.follower.shared)
         self._neighbourhood = Neighbourhood(
             core, links, self.follower, links_max=shared.links_max, choose=shared.choose
         )
@@ -169,6 +173,7 @@ class Company:
         for turn in self.follower.begin():
             self.follower.take(turn, turn.ranges())
         self.follower.end()
+        self.follower.shared = self._shared.same(self.follower.shared)
         self._move_on()
 
     def _move_on(self) -> None:
