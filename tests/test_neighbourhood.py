@@ -1,6 +1,7 @@
 """Whole nodes that may not be linked with all others, in memory and virtual time."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import trio
@@ -11,7 +12,9 @@ from phextsync.errors import LinkError
 from phextsync.index import Coordinate, CoordinateRange
 from phextsync.node.neighbourhood import PASSING_S
 from phextsync.placement.policy import Rule
-from phextsync.testing import Crash, Fault, MemoryMesh
+from phextsync.sync.messages import Notice
+from phextsync.sync.presence import PresenceBoard
+from phextsync.testing import Crash, Fault, MemoryMesh, World
 from phextsync.testing.faults import Partition, Repair
 from phextsync.testing.memory_links import MemoryLinks
 from phextsync.testing.mesh import PHEXT
@@ -67,6 +70,25 @@ def test_nobody_who_is_there_is_believed_gone_after_a_start() -> None:
         assert gone == []
 
     mesh.run(body)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_nodes_that_start_at_one_moment_hear_of_each_other_few_times(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    boards: dict[PresenceBoard, None] = {}
+    received: list[int] = []
+    receive = PresenceBoard.receive
+
+    def count(board: PresenceBoard, now: float, link: int, notices: Sequence[Notice]) -> None:
+        boards[board] = None
+        received.append(len(notices))
+        receive(board, now, link, notices)
+
+    monkeypatch.setattr(PresenceBoard, "receive", count)
+    World(seed, 40, links_max=6).run_until(4)
+    assert [len(board.here()) for board in boards] == 40 * [39]
+    assert sum(received) <= 4.5 * 40 * 39
 
 
 def test_links_are_made_again_when_neighbours_lose_power_and_come_back() -> None:

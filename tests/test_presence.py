@@ -316,18 +316,21 @@ class _Ways:
 
     is_grown = True
 
+    def __init__(self) -> None:
+        self.lazy = {3}
+
     def pushes(self, link: int) -> bool:
-        return link != 3
+        return link not in self.lazy
 
 
-def _sparse_board() -> PresenceBoard:
+def _sparse_board(ways: _Ways | None = None) -> PresenceBoard:
     board = PresenceBoard(
         b"o" * 16,
         "own",
         b"i" * 16,
         limits=Limits(),
         interval_s=5,
-        ways=_Ways(),
+        ways=ways or _Ways(),
         on_failure=lambda *_: None,
     )
     board.publish({})
@@ -348,6 +351,28 @@ def test_what_is_newer_is_passed_on_along_the_tree_and_told_more_rarely() -> Non
     assert board.interval_s == 10
     board.receive(0, 1, [_notice(i.to_bytes(16, "big")) for i in range(900)])
     assert board.interval_s == 200
+
+
+def test_a_link_that_is_not_of_the_tree_is_told_of_its_ends_alone_until_it_is() -> None:
+    ways = _Ways()
+    board = _sparse_board(ways)
+    first, second, third = (bytes([i]) * 16 for i in (1, 2, 3))
+    board.receive(0, 1, [_notice(first)])
+    ways.lazy.add(2)
+    board.ways_changed()
+    board.receive(0, 1, [_notice(second)])
+    assert _told(board, 0) == {1: [], 2: [first], 3: []}, "what it was due before"
+    ways.lazy.add(4)
+    board.link_opened(0, 4, b"s" * 16)
+    assert [notice.node_id for notice in board.next_notices(0, 4)] == [b"o" * 16]
+    ways.lazy.clear()
+    board.ways_changed()
+    own = b"o" * 16
+    assert _told(board, 0) == {1: [], 2: [second, own], 3: [first, second, own]}
+    board.receive(0, 4, [_notice(third), _notice(first)])
+    assert [notice.node_id for notice in board.next_notices(0, 4)] == [second, own]
+    board.ways_changed()
+    assert _told(board, 0) == {1: [third], 2: [third], 3: [third]}, "all else was told"
 
 
 def test_who_was_told_before_the_mesh_was_large_is_told_again_in_time() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeAlias
 
 from phextsync.node.overlay import Pair, Rings, overlay, spanning_tree
+from phextsync.sync.presence import PeerPresence
 from phextsync.sync.synchronizer import Synchronizer
 
 PASSING_S: Final = 30.0
@@ -75,6 +76,7 @@ class Neighbourhood:
         self._others: frozenset[bytes] = frozenset()
         self._slots: Mapping[Pair, int] = {}
         self._lasting: frozenset[bytes] = frozenset()
+        core.presence.subscribe(self._heard)
         self._absent: dict[bytes, bool] = {}  # who is not there, and would be linked if it were
         self._rings: Rings | None = None  # of those that are
 
@@ -104,7 +106,7 @@ class Neighbourhood:
 
     def here(self) -> set[bytes]:
         """Return the nodes that are heard of now, linked or not."""
-        return {peer.node_id for peer in self._core.presence.peers()}
+        return self._core.presence.here()
 
     def ask_for(self, now: float, peer_id: bytes, for_s: float = PASSING_S) -> None:
         """Somebody has use for a link with a peer, for so long."""
@@ -135,6 +137,12 @@ class Neighbourhood:
         return self._lasting - before
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _heard(self, _: PeerPresence) -> None:
+        """Who hears of many at once, as at a start, chooses before all links have told of all."""
+        count = self._core.presence.statistics().starts
+        if count > max(self.links_max, 2 * len(self._others)):
+            self._look()
 
     def _would_link(self, peer_id: bytes) -> bool:
         """Whether to link with one that is not there, if it were: perhaps, for the others that are

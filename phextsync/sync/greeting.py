@@ -84,6 +84,8 @@ class Greeting:
     def _join(self, link: Link, hello: Hello) -> None:
         """The link is the one for its peer: from now on it carries phexts."""
         self.events.append(PeerJoined(link.number, link.peer_id, hello.name))
+        if hello.minor >= TREE_MINOR and self._may_know_everything(link):
+            self._tree.join(link.number, link.branch)
         if hello.minor >= PRESENCE_MINOR:
             left_s_max = None if hello.minor >= TREE_MINOR else OLD_LEFT_S_MAX
             told = self._presence.link_opened(
@@ -91,8 +93,6 @@ class Greeting:
             )
             if link.permissions.reads_everything:  # facts may speak of any text
                 link.presences = told
-        if hello.minor >= TREE_MINOR and self._may_know_everything(link):
-            self._tree.join(link.number, link.branch)
         self._relay.links_changed()
         theirs = {summary.name: summary for summary in hello.phexts}
         for summary in hello.phexts:

@@ -5,9 +5,10 @@ something newer passes it on to its other peers, once, with the time that is lef
 not told again vanishes. No clock is compared with another's: only durations travel.
 
 Where nodes are not all linked, what is newer is passed on along the tree, and each node tells its
-facts more rarely. Then it is its neighbours, who ask it every second, that notice when one is gone:
-they pass its notice on with little time left (after SWIM, Das 2002: a suspicion). Who hears that of
-itself tells its facts at once.
+facts more rarely; over other links a node tells of itself alone, and of the others when the link
+comes to be one of the tree. Then it is its neighbours, who ask it every second, that notice when
+one is gone: they pass its notice on with little time left (after SWIM, Das 2002: a suspicion). Who
+hears that of itself tells its facts at once.
 
 Sans-IO; used in one thread.
 """
@@ -76,6 +77,7 @@ class _Known:
     notice: Notice
     heard_at: float
     expires_at: float
+    turn: int  # grows over all that is to be passed on
 
 
 class PresenceBoard:
@@ -107,6 +109,7 @@ class PresenceBoard:
         self._tells_by = math.inf  # what was said of the time that is left holds until then
         self._now = 0.0
         self._known: dict[Life, _Known] = {}
+        self._turn = 0
         self._links: dict[int, _Link] = {}
         self._subscribers: dict[int, Callable[[PeerPresence], None]] = {}
         self._subscriptions = 0
@@ -148,6 +151,10 @@ class PresenceBoard:
                 latest[node_id] = known
         return tuple(_presence(latest[node_id].notice) for node_id in sorted(latest))
 
+    def here(self) -> set[bytes]:
+        """Return which other nodes are there."""
+        return {node_id for node_id, _ in self._known}
+
     def heard(self) -> dict[bytes, float]:
         """Return when this node heard last of each of the other nodes that are there; nothing
         where there may be more of them than it keeps."""
@@ -179,14 +186,30 @@ class PresenceBoard:
     def link_opened(
         self, now: float, link: int, peer_id: bytes, *, left_s_max: int | None = None
     ) -> dict[Life, None]:
-        """A peer that understands presence is there: tell it everything, with `left_s_max` seconds
-        left at most. The result has something in it for as long as there is something to tell."""
+        """A peer that understands presence is there: tell it everything, or of this node alone if
+        the link is not to be pushed to, with `left_s_max` seconds left at most. The result has
+        something in it for as long as there is something to tell."""
         self._now = max(self._now, now)
-        due: dict[Life, None] = {} if self._facts is None else {self._own: None}
-        due.update(dict.fromkeys(self._known))
         left_s_max = left_s_max or self._limits.presence_left_s_max
-        self._links[link] = _Link(peer_id, 1000 * left_s_max, due)
-        return due
+        self._links[link] = state = _Link(peer_id, 1000 * left_s_max, told_until=0)
+        if self._facts is not None:
+            state.due[self._own] = None
+        self.ways_changed()
+        return state.due
+
+    def ways_changed(self) -> None:
+        """Other links may be pushed to than before: those that now are, are told what came since
+        they were."""
+        for link, state in self._links.items():
+            if not self._pushes(link):
+                state.told_until = self._turn if state.told_until is None else state.told_until
+            elif state.told_until is not None:
+                told_until, state.told_until = state.told_until, None
+                new = (node for node, known in self._known.items() if known.turn > told_until)
+                state.due.update(dict.fromkeys(new))
+                if self._facts is not None:
+                    state.due[self._own] = None
+                self._on_ready(link)
 
     def link_closed(self, now: float, link: int, *, is_lost: bool = False) -> None:
         """A peer is no longer linked, if it has no other link: if it is not told of by others soon,
@@ -278,10 +301,16 @@ class PresenceBoard:
         self._pass_on(self._own)
 
     def _pass_on(self, node: Life) -> None:
+        self._turn += 1
+        if node in self._known:
+            self._known[node].turn = self._turn
         for link, state in self._links.items():
-            if self._ways is None or self._ways.pushes(link) or node[0] == state.peer_id:
+            if self._pushes(link) or node[0] == state.peer_id:
                 state.due[node] = None
                 self._on_ready(link)
+
+    def _pushes(self, link: int) -> bool:
+        return self._ways is None or self._ways.pushes(link)
 
     def _notice(self, node: Life) -> Notice | None:
         """Return what to say of a node now, None when it is gone."""
@@ -322,7 +351,7 @@ class PresenceBoard:
                 return
             self._forget(min(self._known, key=lambda other: self._known[other].expires_at))
         expires_at = self._now + notice.left_ms / 1000
-        self._known[node] = _Known(notice, self._now, expires_at)
+        self._known[node] = _Known(notice, self._now, expires_at, self._turn)
         self._pass_on(node)
         if before is None or (before.notice.name, before.notice.facts) != (
             notice.name,
@@ -347,10 +376,12 @@ class PresenceBoard:
 
 @dataclass(slots=True)
 class _Link:
-    """A peer, how much time it may be told is left, and of whom it has to be told."""
+    """A peer, how much time it may be told is left, and of whom it has to be told. `told_until`:
+    the last turn that it was told of, None where it is told everything."""
 
     peer_id: bytes
     left_ms_max: int
+    told_until: int | None
     due: dict[Life, None] = field(default_factory=dict)
 
 

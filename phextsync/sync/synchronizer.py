@@ -147,6 +147,7 @@ class Synchronizer:
             on_ready=listener.on_ready,
             on_failure=replicas.on_failure,
         )
+        self._shared.tree.on_changed = self.presence.ways_changed
         self._make_parts(Self(self.node_id, name, incarnation))
 
     def _make_parts(self, own: Self) -> None:

@@ -35,6 +35,10 @@ def _ignore(_: NewUpdate) -> None:
     """Nobody passes it on."""
 
 
+def _ignore_changed() -> None:
+    """Nobody is told."""
+
+
 class Kept(NamedTuple):
     """An update that is here: its scroll, the sequence number under which it took effect, and the
     link that brought it first, None for none."""
@@ -63,6 +67,7 @@ class Tree:
     def __init__(self, clock: Clock, timing: Timing, limits: Limits, random: Random) -> None:
         self.branches: dict[int, Branch] = {}
         self.pass_on: Callable[[NewUpdate], None] = _ignore  # what nobody else passes on
+        self.on_changed: Callable[[], None] = _ignore_changed  # other links may be pushed to
         self.is_used = False
         """Whether ids are of any use. Each edit asks for it."""
         self._is_grown = False
@@ -93,6 +98,7 @@ class Tree:
     def _look(self) -> None:
         """A branch has come or gone, or is eager or lazy now."""
         self.is_used = self._is_grown or not all(b.is_eager for b in self.branches.values())
+        self.on_changed()
 
     # -- links -----------------------------------------------------------------------------
 
@@ -164,12 +170,16 @@ class Tree:
             return
         if self._plan is not None:
             if not branch.is_planned:
-                branch.prune()
+                self._prune(branch)
             return
         source = self._kept[update].source
         first = None if source is None else self.branches.get(source)
         if source is None or (first is not None and first is not branch and first.is_eager):
-            branch.prune()
+            self._prune(branch)
+
+    def _prune(self, branch: Branch) -> None:
+        branch.prune()
+        self._look()
 
     # -- our disk --------------------------------------------------------------------------
 
