@@ -92,6 +92,16 @@ async def test_machines_stand_in_the_order_of_their_names(tmp_path: Path) -> Non
         assert names == ["node1", "node2", "node3"]
 
 
+async def test_much_to_do_leaves_room_for_the_picture(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    peers = [f"{HOST}:{number}" for number in range(1, 21)]
+    async with web_node(tmp_path, peers=peers) as (node, port):
+        await until(lambda: len(node.status().absent) == 20)
+        shown, folded = (await page_of(port, "/mesh")).split("<details id=", 1)
+        assert shown.count("is not connected: ") == 8
+        assert folded.startswith('"more-to-do"><summary>12 more<')
+
+
 # -- directories ---------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from phextsync.web.shell import Shell
 
 _ROWS: Final = 100
 _NAME_CHARACTERS: Final = 18
-_FEW: Final = 8  # have their names in the picture on a phone too
+_FEW: Final = 8  # names in the picture on a phone, and things to do that are not folded
 
 T = TypeVar("T")
 
