@@ -30,6 +30,19 @@ _EVIL = "<img src=x onerror=alert(1)>"
 _NEXT = "1.1.1/1.1.1/1.1.2"
 
 
+async def test_a_scroll_that_nobody_wrote_is_on_no_disk(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path) as (node, port):
+        for phext in ("memory", "other"):
+            page = await page_of(port, f"/scroll/{phext}/{AT}")
+            assert "Nobody has written here yet" in page
+            assert "On the disk" not in page
+        node.phext()[AT] = "text"
+        await node.durable()
+        page = await page_of(port, f"/scroll/memory/{AT}")
+        assert "On the disk of 1 of 1 machine" in page
+
+
 async def test_names_and_texts_of_others_are_text_in_every_view(tmp_path: Path) -> None:
     make_identity(tmp_path)
     async with web_node(tmp_path) as (node, port):

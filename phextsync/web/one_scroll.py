@@ -14,7 +14,7 @@ from phextsync.control.frames import Value
 from phextsync.control.operations import digest
 from phextsync.errors import PermissionDeniedError, PhextsyncError, ProtocolError
 from phextsync.files.desk import CONFLICTS, ToldConflict
-from phextsync.index import ORIGIN, Coordinate, CoordinateRange, contains
+from phextsync.index import EMPTY_VERSION, ORIGIN, Coordinate, CoordinateRange, contains
 from phextsync.phext_names import is_phext_name, is_reserved
 from phextsync.prefixes import prefix_text
 from phextsync.replica.past import NOT_KEPT, BlamedLine, Version, to_restore
@@ -154,7 +154,11 @@ class OneScroll:
             is_here = False
             reasons.insert(0, "it is being written here")
         count = len(complete) + len(lacks) + len(away) + is_held
-        return {"have": len(complete) + is_here, "of": count, "reasons": reasons}
+        is_new = is_held and (
+            place.replica is None or place.replica.version(place.coordinate) == EMPTY_VERSION
+        )
+        have = len(complete) + is_here
+        return {"have": have, "of": count, "reasons": reasons, "is_new": is_new}
 
     def _trouble(self, place: _Place) -> str:
         """Say why nobody can write the scroll here; nothing where one can."""
