@@ -139,6 +139,25 @@ def is_settled(text: str, conflict: Conflict) -> bool:
     return any(_places(lines, left, side)[0] for side in sides)
 
 
+def replaced(text: str, conflict: Conflict) -> range | None:
+    """Return the lines of `text` that stand where the merge had left something else of a conflict,
+    between the same lines. None where what it left stands, or nothing, or that is not found."""
+    left, lines, near = conflict.left, lines_of(text), conflict.line - 1
+    if left is None or _left_place(lines, conflict, near) is not None:
+        return None
+    plain = [_squeezed(line) for line in lines]
+    places = []
+    for start in range(len(lines)) if left.above else range(1):
+        if left.above and (not start or plain[start - 1] != _squeezed(left.above)):
+            continue
+        stop = len(lines)
+        if left.below:
+            below = (i for i in range(start, stop) if plain[i] == _squeezed(left.below))
+            stop = next(below, start)
+        places += [range(start, stop)] if start < stop else []
+    return min(places, key=lambda place: abs(place.start - near), default=None)
+
+
 def _overlaps(mine: Sequence[Block], theirs: Sequence[Block]) -> Iterator[tuple[int, int]]:
     """Give the ranges of the base's lines that are made of overlapping changes of both sides. Of
     two that touch, it could not be told what the merge made of which: they are one."""

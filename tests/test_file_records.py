@@ -6,16 +6,17 @@ from random import Random
 
 import pytest
 
-from phextsync.conflicts import Conflict
+from phextsync.conflicts import Conflict, Left
 from phextsync.errors import StoreFullError, TextError
 from phextsync.files.absences import Absences
-from phextsync.files.conflict_log import CONFLICTS_MAX, ConflictLog
+from phextsync.files.conflict_log import CONFLICTS_MAX, SETTLER, ConflictLog
 from phextsync.files.paths import Abilities
 from phextsync.files.problems import RETRY_MAX_S, Problems
 from phextsync.files.reading import File, why
 from phextsync.files.records import Intent, Mark, Older, Record, Records, Shared, digest_of
 from phextsync.files.renamed import GoneFiles
 from phextsync.index import Coordinate
+from phextsync.replica.past import BlamedLine
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
 
@@ -303,8 +304,41 @@ def test_of_a_scroll_no_conflicts_but_its_own_are_reviewed(
         return noted(key)
 
     monkeypatch.setattr(replicas.durability, "noted", read)
-    log.review(places[0], "mine\n")
+    log.review(places[0], "mine\n", list)
     assert len(keys) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen", "is_kept"),
+    [
+        ("a\nz\nz\nb\n", [None, 9, 9, None], False),
+        ("a\nz\nx\nb\n", [None, 9, None, None], False),  # a line of those that were left
+        ("a\nz\nq\nb\n", [None, 9, None, None], True),
+        ("a\nz\nb\n", [None, None, None], True),
+        ("a\nz\nb\n", [None, 2, None], True),  # before there was a conflict
+        ("a\nz\nb\n", [None, 9], True),
+        ("a\nx\ny\nb\nz\n", [None, None, None, None, 9], True),  # it still stands
+        ("a\nz\n", [None, 9], True),
+    ],
+)
+def test_what_somebody_chose_since_in_the_place_of_a_conflict_settles_it(
+    replicas: ReplicaSet,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    chosen: list[int | None],
+    is_kept: bool,
+) -> None:
+    log = ConflictLog(replicas, _ID)
+    monkeypatch.setattr(_Clock, "now_ms", 5)
+    left = Left("x\ny\n", "", "", "a\n", "b\n")
+    log.add(_PLACE, "n.md", Conflict(2, "base\n", "mine\n", "theirs\n", left), "")
+    lines = zip(text.splitlines(), chosen, strict=False)
+    blamed = [
+        BlamedLine(line, b"", time_ms, seen_here=False, label=SETTLER if time_ms else "mary")
+        for line, time_ms in lines
+    ]
+    log.review(_PLACE, text, lambda: blamed)
+    assert len(log) == is_kept
 
 
 def test_the_oldest_of_too_many_conflicts_go(replicas: ReplicaSet) -> None:

@@ -1,6 +1,6 @@
 """A conflict shows what people really wrote: every line of a side is one that the side had."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
 
@@ -377,13 +377,47 @@ class _Serving(NotServing):
         return self._machine.binding
 
 
-def test_a_conflict_that_two_settle_otherwise_unseen_is_one_again(tmp_path: Path) -> None:
-    BindingStore(tmp_path).bind(Bound(tmp_path.with_name("notes"), PHEXT, RANGE))
+@pytest.fixture
+def settle(tmp_path: Path) -> Callable[[_Notes, int, str, str], None]:
+    """Settle the first conflict that a machine tells."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    BindingStore(folder).bind(Bound(tmp_path / "notes", PHEXT, RANGE))
+
+    def settle(notes: _Notes, number: int, side: str, text: str = "") -> None:
+        machine = notes.mesh.machines[number]
+        desk = FileDesk(machine.peer.replicas, folder, _Serving(machine))
+        desk.settle(notes.told(number)[0].number, side, text)
+
+    return settle
+
+
+def test_a_conflict_that_is_settled_by_other_lines_is_one_no_longer_on_any_machine(
+    settle: Callable[..., None],
+) -> None:
+    notes = _apart("a\nbuy rice\nb\n", "a\nbuy bread\nb\n", "", base="a\nbuy milk\nb\n")
+    assert [len(told) for told in _sides(notes)] == [2, 2, 2]
+    settle(notes, 0, "text", "buy tea\nand sugar\n")
+    assert notes.mesh.settle() == {_NAME: "a\nbuy tea\nand sugar\nb\n"}
+    assert _sides(notes) == [[], [], []]
+
+
+def test_who_changes_what_a_merge_left_by_hand_settles_nothing_for_others() -> None:
+    notes = _apart("a\nbuy rice\nb\n", "a\nbuy bread\nb\n", base="a\nbuy milk\nb\n")
+    before = _sides(notes)
+    notes.put(0, notes.text(0).replace("buy", "Buy"))
+    notes.pass_time(2)
+    assert notes.mesh.settle()[_NAME].startswith("a\nBuy ")
+    assert _sides(notes) == before
+
+
+def test_a_conflict_that_two_settle_otherwise_unseen_is_one_again(
+    settle: Callable[..., None],
+) -> None:
     notes = _apart("buy rice\n", "buy bread\n", base="buy milk\n")
     notes.mesh.part()
-    for number, machine in enumerate(notes.mesh.machines):
-        (each,) = notes.told(number)
-        FileDesk(machine.peer.replicas, tmp_path, _Serving(machine)).settle(each.number, "mine")
+    for number in range(2):
+        settle(notes, number, "mine")
         assert notes.told(number) == []
     notes.pass_time(3)
     notes.mesh.settle()

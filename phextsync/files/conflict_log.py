@@ -4,19 +4,24 @@ It stays on the machine that saw them meet, for as long as the history of a boun
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
 from typing import Final
 
 import cbor2
 
-from phextsync.conflicts import Conflict, Left, is_settled
+from phextsync.conflicts import Conflict, Left, is_settled, replaced
+from phextsync.edits import lines_of, without_end
 from phextsync.index import Coordinate
+from phextsync.replica.past import BlamedLine
 from phextsync.replica.replicas import ReplicaSet
 
 CONFLICTS_MAX: Final = 10_000
 """Conflicts of one binding that are kept; the oldest go first."""
+SETTLER: Final = "conflicts"
+"""The writer of what is put in the place of a conflict. By it other machines tell that from what
+somebody changed there for another reason."""
 
 _log = logging.getLogger("phextsync.files")
 
@@ -111,12 +116,16 @@ class ConflictLog:
             self._drop(self._keys[0])
         return True
 
-    def review(self, coordinate: Coordinate, text: str) -> None:
-        """Forget the conflicts of a scroll that somebody has settled elsewhere, or in the file."""
+    def review(
+        self, coordinate: Coordinate, text: str, blame: Callable[[], Sequence[BlamedLine]]
+    ) -> None:
+        """Forget the conflicts of a scroll that somebody has settled elsewhere, or in the file.
+        `blame` says who wrote its lines."""
         at = len(self._prefix) + _TIME_BYTES
         for key in [key for key in self._keys if key.startswith(coordinate.key, at)]:
             value = self._replicas.durability.noted(key)
-            if value and is_settled(text, self._decoded(key, value).conflict):
+            logged = self._decoded(key, value) if value else None
+            if logged and (is_settled(text, logged.conflict) or _is_chosen(text, logged, blame)):
                 self._drop(key)
 
     def find(self, number: str) -> LoggedConflict | None:
@@ -155,3 +164,23 @@ class ConflictLog:
             theirs_by,
             is_known,
         )
+
+
+def _is_chosen(
+    text: str, logged: LoggedConflict, blame: Callable[[], Sequence[BlamedLine]]
+) -> bool:
+    """Whether lines that somebody chose since stand where the merge had left something else, beside
+    none that was not there."""
+    place, left = replaced(text, logged.conflict), logged.conflict.left
+    blamed = [] if place is None else blame()
+    if place is None or left is None or len(blamed) != len(lines_of(text)):
+        return False
+    chosen = [
+        line.label == SETTLER and line.time_ms is not None and line.time_ms >= logged.time_ms
+        for line in blamed
+    ]
+    were = (left.lines, left.before, left.behind)
+    stood = {without_end(line) for lines in were for line in lines_of(lines)}
+    return any(chosen[i] for i in place) and all(
+        chosen[i] or blamed[i].text in stood for i in place
+    )

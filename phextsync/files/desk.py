@@ -22,7 +22,7 @@ from phextsync.control.status import DirectoryRow
 from phextsync.errors import DirectoryError, PhextsyncError, ProtocolError, StoreError
 from phextsync.files.binding import Binding
 from phextsync.files.bindings import BindingStore, Bound
-from phextsync.files.conflict_log import ConflictLog, LoggedConflict
+from phextsync.files.conflict_log import SETTLER, ConflictLog, LoggedConflict
 from phextsync.files.finding import Finder, FoundFile, FoundRange
 from phextsync.files.paths import Abilities
 from phextsync.files.records import Records
@@ -198,7 +198,7 @@ class FileDesk:
                 f"edit the file, then `phextsync conflicts --forget {conflict.number[:8]}`"
             )
         # Others may settle it otherwise, unseen: that is a conflict again.
-        with self._unseen(bound).changing(conflict.coordinate), writing_as("files"):
+        with self._unseen(bound).changing(conflict.coordinate), writing_as(SETTLER):
             replica.edit(conflict.coordinate, new)
         log.settle(conflict.number)
         return _told(bound, conflict)

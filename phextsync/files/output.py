@@ -191,7 +191,7 @@ class Output:
         text = self._directory.preset.as_scroll(path, self._replica.get(coordinate, ""))
         line = self._naming.map.line_at(coordinate)
         self._compare_with_elsewhere(coordinate, path, mine, text)
-        self._conflicts.review(coordinate, text)
+        self._conflicts.review(coordinate, text, partial(self._replica.blame, coordinate))
         if text == mine:
             if file is None or record is None or line is None or line.marks == record.line_marks:
                 self._problems.solve(path)  # not before: one that stays is not new
