@@ -21,6 +21,7 @@ from phextsync.sync.messages import NEIGHBOURS_MINOR, Graft, Have, Neighbours, P
 from phextsync.sync.news import News, Sources
 
 _ASKED_DELAYS: Final = 5  # of a comparison: for so long after a question another may come
+_ALL: Final = (EVERYTHING,)
 _GATHERS_S: Final = 0.5  # links that come and go in a large mesh, until peers are told of them
 
 
@@ -103,16 +104,15 @@ class Relay:
         sequence = self._recent.advance()
         is_kept = False
         ready: list[Link] = []
-        update = None
-        if self._tree.is_used and new.entry.origin:
-            update = update_id(*scroll, new.entry.update)
-            self._tree.keep(update, scroll, sequence, new.source)
+        update = self._keep(new, sequence)
         is_placed = update is None or not self._is_common(*scroll)
+        is_asked = self._is_asked(new.phext)
+        fate_of = self._fate if is_placed else self._fate_in_tree
         for link in self._links.values():
             link.findings.forget(scroll)
             if link.number == new.source:
                 continue
-            match self._fate(link, new) if is_placed else self._fate_in_tree(link, new):
+            match fate_of(link, new, is_asked=is_asked):
                 case Fate.SENT:
                     if link.refusals.reasons:
                         link.refusals.forget(scroll)
@@ -146,14 +146,24 @@ class Relay:
             self._recent.add(scroll, new.entry, new.source)
         return ready
 
+    def _keep(self, new: NewUpdate, sequence: int) -> UpdateId | None:
+        """Note that an update is here and return its id, where ids are of any use."""
+        if not self._tree.is_used or not new.entry.origin:
+            return None
+        scroll = (new.phext, new.coordinate)
+        update = update_id(*scroll, new.entry.update)
+        self._tree.keep(update, scroll, sequence, new.source)
+        return update
+
     def _pass_on_as_it_came(self, new: NewUpdate) -> None:
         scroll = (new.phext, new.coordinate)
         self._late.came(scroll, self._tree.branches.values())
         for link in self._pass_on(new):
             link.ready()
 
-    def _fate(self, link: Link, new: NewUpdate) -> Fate:
-        """Say what becomes of an update on a link that did not bring it."""
+    def _fate(self, link: Link, new: NewUpdate, *, is_asked: bool) -> Fate:
+        """Say what becomes of an update on a link that did not bring it; `is_asked`: somebody has
+        asked lately who has it."""
         rights, origin = link.rights.of(new.phext), new.entry.origin
         scroll = (new.phext, new.coordinate)
         if link.rights.subscribed and scroll in link.rights.subscribed:
@@ -166,19 +176,19 @@ class Relay:
             return Fate.NONE
         if link.peer_id == origin:
             return Fate.WRITTEN
-        may_leave = new.source is not None and not self._is_asked(new.phext)
+        may_leave = new.source is not None and not is_asked
         if may_leave and link.lazy.may_leave(scroll, origin):
             return Fate.LEFT
         return Fate.SENT
 
-    def _fate_in_tree(self, link: Link, new: NewUpdate) -> Fate:
+    def _fate_in_tree(self, link: Link, new: NewUpdate, *, is_asked: bool) -> Fate:
         """The same for what most nodes hold, where they are not all linked."""
-        fate = self._fate(link, new)
+        fate = self._fate(link, new, is_asked=is_asked)
         if not link.branch.is_open or fate not in (Fate.SENT, Fate.LEFT, Fate.WRITTEN):
             return fate
         if fate is Fate.WRITTEN:
             return Fate.TELLS
-        if link.branch.is_eager or link.branch.is_full or self._is_asked(new.phext):
+        if link.branch.is_eager or link.branch.is_full or is_asked:
             return Fate.SENT
         return Fate.TOLD
 
@@ -188,8 +198,9 @@ class Relay:
         if not self._replicas.holding.is_held(phext, coordinate):
             return False
         links = [link for link in self._links.values() if link.branch.is_open]
-        told = (link.rights.told.get(phext, (EVERYTHING,)) for link in links)
-        return 2 * sum(contains(ranges, coordinate) for ranges in told) > len(links)
+        some = [told for link in links if (told := link.rights.told.get(phext, _ALL)) != _ALL]
+        without = sum(not contains(ranges, coordinate) for ranges in some)
+        return 2 * without < len(links)
 
     # -- what was left to others -----------------------------------------------------------
 
