@@ -554,6 +554,89 @@ def test_a_backup_goes_through_a_pipe(folder: Path, tmp_path: Path) -> None:
     assert _out(tmp_path / "scratch", "get", _A) == "one"
 
 
+# -- options that would do nothing -----------------------------------------------------------
+
+_UNUSED = [
+    ("up --http-token t", "--http-token without --http or --web"),
+    ("up --http-token-file f", "--http-token-file without --http or --web"),
+    ("up --allow-host h --hook http://h/", "--allow-host without --http or --web"),
+    ("up --hook-secret-file f", "--hook-secret-file without --hook"),
+    ("up -v -q", "--verbose with --quiet"),
+    ("mcp --http-token t", "--http-token without --http"),
+    ("mcp --allow-host h", "--allow-host without --http"),
+    ("watch --exec-limit 5", "--exec-limit without --exec"),
+    ("undelete --force", "--force without what to bring back"),
+    ("undelete 1.* --json", "--json with what to bring back"),
+    ("names 1.2 shelf --json", "--json where a name is given or taken away"),
+    ("quarantine desk/mail --json", "--json without --list"),
+    ("quarantine 1.* --accept --range 2.*", "--range with a coordinate"),
+    ("hold --placed --copies 2", "--copies with --placed, which has its own"),
+    ("migrate sq folder --token t", "--token without the http:// address"),
+    ("import notes.phext --forget", "FILE.phext with --forget"),
+    ("import --forget --keep", "--keep with --forget"),
+    ("restore file --at 2h --replace", "--replace with --at"),
+    ("restore file --at 2h --alone", "--alone with --at"),
+    ("restore file --phext notes", "--phext without --at"),
+    ("init --authority a", "--authority without --administered"),
+    ("join --rotate code --name n", "--name with --rotate"),
+    ("request --name n", "--name for a node that has one"),
+    ("peers --json block anna", "--json with block"),
+    ("integrate codex --undo --dry-run", "--dry-run with --undo"),
+    ("integrate codex --undo --home h", "--home with --undo"),
+    ("integrate hermes --project p", "--project with hermes"),
+    ("status --check --json", "--json with --check"),
+    ("bind notes --confirm --at 7.*", "--at with --confirm"),
+    ("bind notes --confirm --phext p", "--phext with --confirm"),
+    ("conflicts --forget 1 --json", "--json with --take or --forget"),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), _UNUSED)
+def test_an_option_that_would_do_nothing_is_refused(
+    folder: Path, words: str, expected: str
+) -> None:
+    told = _error(folder, *words.split())
+    assert told.startswith(f"phextsync: expected no {expected}")
+    assert told.endswith(": there it would do nothing\n")
+    assert told.count("\n") == 1
+
+
+def test_what_the_environment_says_for_other_commands_is_no_error(folder: Path) -> None:
+    place = {"PHEXTSYNC_PHEXT": "notes", "PHEXTSYNC_SQ_TOKEN": "t"}
+    arguments = ["--data", str(folder), "restore", str(folder / "none")]
+    result = CliRunner().invoke(app, arguments, env=place)
+    assert "expected a backup, or a coordinate with --at, found no file" in result.stderr
+    sq = folder / "sq"
+    sq.mkdir()
+    (sq / "one.phext").write_text("text")
+    arguments = ["--data", str(folder), "migrate", "sq", str(sq)]
+    assert CliRunner().invoke(app, arguments, env=place).exit_code == 0
+
+
+_TOO_LONG = r"phextsync: expected at most \d+ bytes of .+, found more\n"
+
+
+@pytest.mark.parametrize("words", ["issue", "accept", "conflicts 1 --take"])
+def test_what_has_no_end_is_not_read_to_its_end(folder: Path, words: str) -> None:
+    assert re.fullmatch(_TOO_LONG, _error(folder, *words.split(), "/dev/zero"))
+
+
+def test_what_has_no_end_on_standard_input_is_not_read_to_its_end(folder: Path) -> None:
+    command = [sys.executable, "-m", "phextsync.cli", "set", _A, "-", "--data", str(folder)]
+    with Path("/dev/zero").open("rb") as endless:
+        done = subprocess.run(command, stdin=endless, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(_TOO_LONG, done.stderr)
+
+
+def test_a_server_of_sq_that_cannot_be_asked_is_one_line(folder: Path) -> None:
+    for where, expected in (
+        ("http://[::1", "expected http://HOST:PORT, found 'http://[::1'"),
+        ("http://127.0.0.1:1", "does not answer as SQ does: [Errno 111] Connection refused"),
+    ):
+        assert expected in _error(folder, "migrate", "sq", where, "notes")
+
+
 # -- what went wrong in a node ---------------------------------------------------------------
 
 

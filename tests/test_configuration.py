@@ -57,7 +57,8 @@ def _key(parameter: inspect.Parameter) -> Key:
 def test_the_keys_are_the_options_that_a_node_runs_with(command: object) -> None:
     given = inspect.signature(command).parameters  # type: ignore[arg-type]
     known = KEYS if command is node_cli.up else NODE_KEYS
-    options = {name: _key(parameter) for name, parameter in given.items() if name not in {"data"}}
+    others = {"data", "context"}
+    options = {name: _key(parameter) for name, parameter in given.items() if name not in others}
     if command is node_cli.up:
         assert options.keys() - {"http_token"} == {argument_of(name) for name in known}
     for name in known:

@@ -140,7 +140,7 @@ def _framed(frame: bytes) -> bytes:
 
 
 _CROWD = """
-import socket, sys, time
+import errno, socket, sys, time
 from pathlib import Path
 from phextsync.control.client import Attachment
 folder = Path(sys.argv[1])
@@ -148,7 +148,7 @@ crowd = [socket.socket(socket.AF_UNIX) for _ in range(300)]
 attached = Attachment(folder)
 attached.ask("phexts")
 for each in crowd:
-    while each.connect_ex(str(folder / "node.sock")):  # it has not taken those before it yet
+    while each.connect_ex(str(folder / "node.sock")) == errno.EAGAIN:  # it is not at it yet
         time.sleep(0.01)
     each.sendall(bytes.fromhex(sys.argv[2]))
 command = Attachment(folder)

@@ -109,8 +109,8 @@ class _User:
         self.data = make_folder(folder / "data")
 
     def run(self, *words: str) -> Result:
-        options = ["--data", str(self.data), "--home", str(self.home)]
-        return CliRunner().invoke(app, ["integrate", *words, *options])
+        home = [] if "--undo" in words else ["--home", str(self.home)]
+        return CliRunner().invoke(app, ["integrate", *words, "--data", str(self.data), *home])
 
     def files(self) -> dict[str, str]:
         return {
@@ -140,9 +140,9 @@ def test_every_host_is_told_and_forgets_again(user: _User, host: str) -> None:
     again = user.run(*words)
     assert f"{host} knows phextsync already" in again.stderr
     assert user.files() == written
-    assert user.run(*words, "--undo").exit_code == 0
+    assert user.run(host, "--undo").exit_code == 0
     assert user.files() == {}
-    assert f"nothing was written for {host}" in user.run(*words, "--undo").stderr
+    assert f"nothing was written for {host}" in user.run(host, "--undo").stderr
 
 
 @pytest.mark.parametrize("host", [host.name for host in HOSTS if host.user.endswith(".json")])

@@ -9,7 +9,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BufferedWriter, RawIOBase, TextIOWrapper
 from pathlib import Path
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from phextsync.control.answers import Page, rows_of_pages
+from phextsync.control.frames import LOCAL_FRAME_BYTES_MAX
 from phextsync.control.operations import Asked, Operation
 from phextsync.control.performing import PAGE_ITEMS
 from phextsync.durable_files import write_whole
@@ -259,14 +260,20 @@ def text_or_input(text: str) -> str:
     if text != "-":
         return text
     try:
-        return standard_input().read().decode()
+        return bytes_of_file("-", LOCAL_FRAME_BYTES_MAX).decode()
     except UnicodeDecodeError as error:
         fail(f"expected UTF-8 on standard input, found other bytes at offset {error.start}")
 
 
-def bytes_of_file(file: str) -> bytes:
-    """Return what a file has, or for `-` standard input."""
-    return standard_input().read() if file == "-" else Path(file).read_bytes()
+def bytes_of_file(file: str, bytes_max: int | None = None) -> bytes:
+    """Return what a file has, or for `-` standard input; not more than `bytes_max`, where a device
+    without an end could be meant."""
+    with nullcontext(standard_input()) if file == "-" else Path(file).open("rb") as opened:
+        found = opened.read(-1 if bytes_max is None else bytes_max + 1)
+    if bytes_max is not None and len(found) > bytes_max:
+        what = "standard input" if file == "-" else file
+        fail(f"expected at most {bytes_max} bytes of {what}, found more")
+    return found
 
 
 def standard_input() -> BinaryIO:
@@ -332,6 +339,17 @@ def counted(count: int, what: str) -> str:
 def warn(line: str) -> None:
     """Print a line on standard error."""
     print(visible(line), file=sys.stderr)
+
+
+def refuse_unused(context: typer.Context, where: str, *names: str) -> None:
+    """End the command if its line has one of these options, which would do nothing `where` it is.
+    What the environment and config.toml say is for all commands."""
+    for each in context.command.params:
+        source = None if each.name is None else context.get_parameter_source(each.name)
+        if each.name in names and source is not None and source.name == "COMMANDLINE":
+            option = each.metavar if each.param_type_name == "argument" else None
+            what = option or max(each.opts, key=len)
+            fail(f"expected no {what} {where}: there it would do nothing")
 
 
 def fail(reason: str, status: int = 1) -> NoReturn:

@@ -10,7 +10,7 @@ import trio
 import typer
 
 from phextsync.addresses import reached_at
-from phextsync.cli.common import fail
+from phextsync.cli.common import fail, refuse_unused
 from phextsync.discovery import Address, parse_address
 from phextsync.errors import LinkError
 from phextsync.gateways.guard import Guard
@@ -55,6 +55,20 @@ class Doors:
     web: Address | None
     tls: ssl.SSLContext | None
     hooks: tuple[Target, ...]
+
+
+OF_HTTP: Final = ("http_token", "http_token_file", "allow_host")
+"""Options about who may come in over HTTP."""
+
+
+def check_doors(context: typer.Context, *, served: bool, posted: bool, is_quiet: bool) -> None:
+    """End `up` where one of its options would do nothing."""
+    if not served:
+        refuse_unused(context, "without --http or --web", *OF_HTTP)
+    if not posted:
+        refuse_unused(context, "without --hook", "hook_secret_file")
+    if is_quiet:
+        refuse_unused(context, "with --quiet", "verbose")
 
 
 def guard_of(token: str, token_file: Path | None, hosts: list[str] | None) -> Guard:

@@ -16,8 +16,10 @@ from phextsync.cli.common import (
     Data,
     Json,
     Phext,
+    bytes_of_file,
     existing_folder,
     fail,
+    refuse_unused,
     say,
     say_json,
     session,
@@ -41,6 +43,7 @@ from phextsync.trust.identity import NodeIdentity
 
 app = typer.Typer()
 
+_LINES_BYTES_MAX: Final = 64 << 20  # of a file of which the lines are taken
 NUMBER_SHOWN: Final = 8
 """How many digits of a conflict's number are shown; as many as tell it from others will do."""
 
@@ -51,6 +54,7 @@ _NOT_KNOWN: Final = "(not known: no history says what others had)"
 
 @app.command(rich_help_panel=DIRECTORIES)
 def bind(
+    context: typer.Context,
     directory: _Directory,
     at: Annotated[str, typer.Option(help="A prefix with four free parts, such as '7.*'.")] = "",
     preset: Annotated[
@@ -76,6 +80,7 @@ def bind(
     path, folder = _whole(directory), existing_folder(data)
     store = BindingStore(folder)
     if confirm:
+        refuse_unused(context, "with --confirm", "at", "preset", "phext", "keep", "create")
         if store.confirm(path):
             warn(f"the directory that lies at {path} now counts as the one that was bound")
         else:
@@ -153,6 +158,7 @@ def bindings(data: Data = DATA, as_json: Json = False) -> None:
 
 @app.command(rich_help_panel=DIRECTORIES)
 def conflicts(
+    context: typer.Context,
     file: Annotated[
         str,
         typer.Argument(
@@ -180,6 +186,7 @@ def conflicts(
     if not take and not forget:
         _list_conflicts(data, file, as_json=as_json)
         return
+    refuse_unused(context, "with --take or --forget", "as_json")
     if take and forget:
         fail("expected --take or --forget, found both")
     text = _lines_to_take(take)
@@ -245,7 +252,7 @@ def _lines_to_take(take: str) -> str | None:
     if take == "-":
         return text_or_input(take)
     try:
-        return Path(take).expanduser().read_text("utf-8")
+        return bytes_of_file(str(Path(take).expanduser()), _LINES_BYTES_MAX).decode()
     except UnicodeDecodeError:
         fail(f"expected UTF-8 in {take}, found other bytes")
     except FileNotFoundError:

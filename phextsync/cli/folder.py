@@ -28,6 +28,7 @@ from phextsync.cli.common import (
     existing_folder,
     fail,
     new_folder,
+    refuse_unused,
     say,
     say_json,
     session,
@@ -112,6 +113,7 @@ def backup(
 
 @app.command(rich_help_panel=FOLDER)
 def restore(
+    context: typer.Context,
     what: Annotated[
         str,
         typer.Argument(metavar="BACKUP|COORDINATE|FILE", help="'-' is a backup on standard input."),
@@ -133,8 +135,10 @@ def restore(
     With --at, make the text that one scroll or bound file had at a time its text of now.
     """
     if at:
+        refuse_unused(context, "with --at", "replace", "alone")
         past_cli.restore_at(what, at, data, phext)
         return
+    refuse_unused(context, "without --at", "phext")
     folder = new_folder(data)
     if alone and folder.exists() and any(folder.glob("identity*")):
         fail(f"{folder} is the folder of a node: name a new one with --data, or leave --alone out")

@@ -15,6 +15,7 @@ from phextsync.cli.common import (
     Phext,
     counted,
     fail,
+    refuse_unused,
     say,
     say_json,
     session,
@@ -28,6 +29,7 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=NODE)
 def hold(
+    context: typer.Context,
     ranges: Annotated[
         list[str] | None,
         typer.Argument(metavar="[RANGE]...", help="Such as '1.5.*' or 2.1.1/1.1.1/1.1.1..3.*"),
@@ -56,6 +58,8 @@ def hold(
     """
     if sum((bool(ranges), everything, placed, nothing)) > 1:
         fail("expected ranges, --everything, --placed or --nothing, found more than one of them")
+    if placed:
+        refuse_unused(context, "with --placed, which has its own from `phextsync place`", "copies")
     wanted = ["*"] if everything else [str(CoordinateRange.parse(each)) for each in ranges or ()]
     with session(data) as asked:
         if placed:

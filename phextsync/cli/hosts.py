@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from phextsync.cli.common import DATA, Data, existing_folder, fail, say, warn
+from phextsync.cli.common import DATA, Data, existing_folder, fail, refuse_unused, say, warn
 from phextsync.hosts.configurations import HERMES, NAMES, Written, changes_for
 
 app = typer.Typer()
@@ -16,6 +16,7 @@ AGENTS: Final = "Agents"
 
 @app.command(rich_help_panel=AGENTS)
 def integrate(
+    context: typer.Context,
     host: Annotated[str, typer.Argument(help=f"One of {', '.join(NAMES)}.")],
     data: Data = DATA,
     project: Annotated[
@@ -36,8 +37,11 @@ def integrate(
     """
     folder = existing_folder(data).absolute()
     if undo:
+        refuse_unused(context, "with --undo", "project", "home", "dry_run")
         _undo(folder, host)
         return
+    if host == HERMES:
+        refuse_unused(context, "with hermes, which has no file of a project", "project")
     where = home or (Path("~/.hermes") if host == HERMES else Path("~"))
     root = None if project is None else project.expanduser().absolute()
     changes = changes_for(host, _command(), folder, where.expanduser().absolute(), root)

@@ -24,6 +24,7 @@ from phextsync.cli.common import (
     line_or_input,
     new_folder,
     read_duration_s,
+    refuse_unused,
     say,
     say_columns,
     say_json,
@@ -73,6 +74,7 @@ _Out = Annotated[str, typer.Option("--out", help="Write here; '-' is standard ou
 _AUTHORITY: Final = Path("~/.phextsync-authority")
 _ADDRESSES_MAX: Final = 3
 _DAY_S: Final = 86400.0
+_FILE_BYTES_MAX: Final = 1 << 20  # of requests and certificates
 
 
 # -- joining -------------------------------------------------------------------------------
@@ -80,6 +82,7 @@ _DAY_S: Final = 86400.0
 
 @app.command(rich_help_panel=MESH)
 def init(
+    context: typer.Context,
     data: Data = DATA,
     name: _Name = "",
     administered: Annotated[
@@ -102,6 +105,7 @@ def init(
             "`phextsync invite` while this node runs",
         )
         return
+    refuse_unused(context, "without --administered", "authority")
     key = MeshKey.generate(os.urandom(32))
     _create(data, key, name)
     say("a new mesh; on each other machine run:", "", f"  phextsync join {key.join_code()}", "")
@@ -109,6 +113,7 @@ def init(
 
 @app.command(rich_help_panel=MESH)
 def join(
+    context: typer.Context,
     code: Annotated[
         str,
         typer.Argument(
@@ -123,6 +128,8 @@ def join(
     ] = False,
 ) -> None:
     """Join a mesh by its code."""
+    if rotate:
+        refuse_unused(context, "with --rotate", "name")
     code = line_or_input(code)
     if rotate:
         folder = existing_folder(data)
@@ -177,11 +184,12 @@ def rotate(
 
 
 @app.command(rich_help_panel=MESH)
-def request(data: Data = DATA, name: _Name = "", out: _Out = "-") -> None:
+def request(context: typer.Context, data: Data = DATA, name: _Name = "", out: _Out = "-") -> None:
     """Ask for a certificate: print a request (PKCS#10) to be taken to the administrator. Until the
     certificate is here, the same again."""
     folder = new_folder(data)
     if (folder / IDENTITY_FILE).exists():
+        refuse_unused(context, "for a node that has one", "name")
         wanted = NodeIdentity.load(folder).request()
     else:
         wanted = _pending(folder, name).request()
@@ -199,7 +207,7 @@ def issue(
     out: _Out = "-",
 ) -> None:
     """Answer a request at the administrator: print the node's certificate, to be taken back."""
-    wanted = bytes_of_file(file)
+    wanted = bytes_of_file(file, _FILE_BYTES_MAX)
     issuer = Authority.load(authority.expanduser())
     permissions = _permissions(read, write, phext)
     valid_s = None if days is None else days * _DAY_S
@@ -210,6 +218,7 @@ def issue(
 
 @app.command(rich_help_panel=MESH)
 def accept(
+    context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="BUNDLE", help="A file; '-': standard input.")],
     data: Data = DATA,
     rotate: Annotated[
@@ -218,11 +227,12 @@ def accept(
 ) -> None:
     """Install the certificate that the administrator has issued for this node."""
     folder = existing_folder(data)
-    bundle = Bundle.from_pem(bytes_of_file(file))
+    bundle = Bundle.from_pem(bytes_of_file(file, _FILE_BYTES_MAX))
     if (folder / IDENTITY_FILE).exists():
         identity = NodeIdentity.load(folder).accepted(bundle, rotates=rotate)
         _replace(folder, identity)
     else:
+        refuse_unused(context, "with the first certificate", "rotate")
         pending = PendingIdentity.load(folder)
         identity = pending.accepted(bundle)
         _save_new(data, identity)
@@ -307,6 +317,7 @@ def mesh(data: Data = DATA, as_json: Json = False) -> None:
 def peers(context: typer.Context, data: Data = DATA, as_json: Json = False) -> None:
     """Show the peers that this node knows, has blocked or has refused."""
     if context.invoked_subcommand is not None:
+        refuse_unused(context, f"with {context.invoked_subcommand}", "as_json")
         return
     known = KnownPeers.load(existing_folder(data))
     if as_json:

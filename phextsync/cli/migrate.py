@@ -17,6 +17,7 @@ from phextsync.cli.common import (
     fail,
     line_or_input,
     pages,
+    refuse_unused,
     say,
     session,
     warn,
@@ -163,6 +164,7 @@ def _told_of(file: Versioned) -> str:
 
 @migrate_app.command()
 def sq(
+    context: typer.Context,
     where: Annotated[
         str, typer.Argument(help="http://HOST:PORT of a server, its folder, or a .phext file.")
     ],
@@ -185,6 +187,8 @@ def sq(
     is here at the same coordinates is replaced, as `import` does it, unless --keep.
     """
     existing_folder(data)
+    if not sq_phexts.is_server(where):
+        refuse_unused(context, "without the http:// address of a server", "token")
     if sq_phexts.is_server(where):
         if not names:
             fail("expected the names of phexts: a server of SQ does not tell which it has")

@@ -14,6 +14,7 @@ from phextsync.cli.common import (
     Json,
     Phext,
     fail,
+    refuse_unused,
     say,
     say_json,
     session,
@@ -24,6 +25,7 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=SCROLLS)
 def names(
+    context: typer.Context,
     what: Annotated[
         str,
         typer.Argument(
@@ -46,6 +48,8 @@ def names(
     """
     if remove and (name or not what):
         fail("expected one dimension or first numbers with --remove, and no name")
+    if name or remove:
+        refuse_unused(context, "where a name is given or taken away", "as_json")
     with session(data) as asked:
         if name or remove:
             carry_out(asked, give_name(phext, what, name))

@@ -30,11 +30,13 @@ from phextsync.cli.common import (
     fail,
     is_terminal,
     progress_bars,
+    refuse_unused,
     say,
     warn,
     warn_of_import,
 )
 from phextsync.cli.doors import (
+    OF_HTTP,
     AllowedHosts,
     Doors,
     HookSecretFile,
@@ -45,6 +47,7 @@ from phextsync.cli.doors import (
     WebCert,
     WebKey,
     address_of,
+    check_doors,
     doors_of,
     guard_of,
     hooks_of,
@@ -116,6 +119,7 @@ class _Run:
 
 @app.command(rich_help_panel=NODE)
 def up(
+    context: typer.Context,
     data: Configured = DATA,
     port: Port = None,
     host: Host = "",
@@ -147,6 +151,7 @@ def up(
     What is not given here may stand in config.toml of the data folder: see `phextsync config`.
     Waits up to 10 s for a command that has the folder open.
     """
+    check_doors(context, served=bool(http or web), posted=bool(hook), is_quiet=quiet)
     level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
     log_to(level, log)
     folder = existing_folder(data)
@@ -342,6 +347,7 @@ async def _show_progress(node: Node) -> None:
 
 @app.command(rich_help_panel=NODE)
 def mcp(
+    context: typer.Context,
     data: Configured = DATA,
     http: Annotated[
         str, typer.Option(help="HOST[:PORT] to serve streamable HTTP on.", show_default="stdio")
@@ -362,6 +368,8 @@ def mcp(
     Asks the node that runs on the folder; where none does, it runs the node, with the last four
     options, or what config.toml of the folder says in their place.
     """
+    if not http:
+        refuse_unused(context, "without --http", *OF_HTTP)
     log_to(logging.WARNING)
     try:
         from phextsync.gateways import mcp_server  # only serving agents needs its packages

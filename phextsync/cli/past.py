@@ -22,6 +22,7 @@ from phextsync.cli.common import (
     file_names,
     range_target,
     read_duration_s,
+    refuse_unused,
     say,
     say_json,
     say_text,
@@ -189,6 +190,7 @@ def restore_at(coordinate: str, at: str, data: Path, phext: str) -> None:
 
 @app.command(rich_help_panel=PAST)
 def undelete(
+    context: typer.Context,
     range_: Annotated[
         str,
         typer.Argument(
@@ -206,6 +208,10 @@ def undelete(
     as_json: Json = False,
 ) -> None:
     """Bring back the last text of deleted scrolls, or list those that have one, newest first."""
+    if range_:
+        refuse_unused(context, "with what to bring back", "as_json")
+    else:
+        refuse_unused(context, "without what to bring back", "force")
     with session(data) as asked:
         if range_:
             _bring_back(asked, range_target(asked, phext, range_), force=force)

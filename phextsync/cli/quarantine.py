@@ -17,6 +17,7 @@ from phextsync.cli.common import (
     Within,
     counted,
     fail,
+    refuse_unused,
     say,
     say_json,
     session,
@@ -34,6 +35,7 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=PAST)
 def quarantine(
+    context: typer.Context,
     writer: Annotated[
         str,
         typer.Argument(
@@ -60,6 +62,10 @@ def quarantine(
     """
     if bool(writer) == shown or end + accept + every > 1:
         fail("expected a writer such as desk/mail with one of --all, --end, --accept; or --list")
+    if not shown:
+        refuse_unused(context, "without --list", "as_json")
+    if accept and _is_range(writer):
+        refuse_unused(context, "with a coordinate", "range_")
     with session(data) as asked:
         names = NodeNames(asked, data)
         name, where = whole_range_target(asked, phext, range_)

@@ -27,6 +27,7 @@ from phextsync.cli.common import (
     pages,
     progress_bars,
     range_target,
+    refuse_unused,
     say,
     say_json,
     say_text,
@@ -226,6 +227,7 @@ def search(
 
 @app.command(name="import", rich_help_panel=SCROLLS)
 def import_(
+    context: typer.Context,
     file: Annotated[
         str, typer.Argument(metavar="FILE.phext", help="'-' is standard input.", show_default=False)
     ] = "",
@@ -242,6 +244,7 @@ def import_(
     """Read a .phext file: the file wins at its own coordinates, others stay as they are."""
     folder = existing_folder(data)
     if forget:
+        refuse_unused(context, "with --forget", "file", "keep", "clamp")
         forget_imports(folder)
         return
     if not file:
@@ -327,6 +330,7 @@ def export(
 
 @app.command(rich_help_panel=SCROLLS)
 def watch(
+    context: typer.Context,
     range_: Range = "*",
     data: Data = DATA,
     phext: Phext = PHEXT,
@@ -347,8 +351,8 @@ def watch(
     waits; a scroll that changes again before its turn waits once. A command that fails is one line
     and ends nothing; one that runs for longer than --exec-limit is ended with all that it started.
     """
-    if command is None and limit is not None:
-        fail("--exec-limit says how long the command of --exec may run, and no --exec is given")
+    if command is None:
+        refuse_unused(context, "without --exec", "limit")
     if command is not None and not command.strip():
         fail(f"expected a command of the shell after --exec, found {command!r}")
     runner = None if command is None else Command(command, limit or _COMMAND_S, warn)

@@ -16,6 +16,7 @@ from phextsync.cli.common import (
     Json,
     counted,
     fail,
+    refuse_unused,
     say,
     say_columns,
     say_json,
@@ -34,6 +35,7 @@ _RECENT_S: Final = 3600.0
 
 @app.command(rich_help_panel=NODE)
 def status(
+    context: typer.Context,
     data: Data = DATA,
     as_json: Json = False,
     check: Annotated[
@@ -49,6 +51,8 @@ def status(
     The lag of a peer is what it does not yet have on its disk: scrolls, and the bytes of their
     texts, of which only what changed is to be sent.
     """
+    if check:
+        refuse_unused(context, "with --check", "as_json")
     with session(data) as asked:
         answer = operations.STATUS.ask(asked)
     if check:

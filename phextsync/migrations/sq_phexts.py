@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from phextsync.boundaries import one_line
 from phextsync.errors import PhextsyncError
 
 FILE_BYTES_MAX: Final = 512 << 20
@@ -38,9 +39,9 @@ def files(where: Path, names: Iterable[str]) -> dict[str, bytes]:
 def fetch(server: str, name: str, token: str) -> bytes:
     """Return what a server has of a phext, as its file is. It has to have one: SQ makes an empty
     file of each name that it is asked for. PhextsyncError when it gives none."""
-    parts = urlsplit(server)
     kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
     try:
+        parts = urlsplit(server)
         connection = kinds[parts.scheme](parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
     except (ValueError, http.client.HTTPException):
         raise PhextsyncError(f"expected http://HOST:PORT, found {server!r:.200}") from None
@@ -50,7 +51,7 @@ def fetch(server: str, name: str, token: str) -> bytes:
         response = connection.getresponse()
         found: bytes = response.read(FILE_BYTES_MAX + 1)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise PhextsyncError(f"{server} does not answer as SQ does: {error!r:.200}") from error
+        raise PhextsyncError(f"{server} does not answer as SQ does: {one_line(error)}") from error
     finally:
         connection.close()
     if response.status == http.client.UNAUTHORIZED:
