@@ -561,7 +561,6 @@ _UNUSED = [
     ("up --http-token-file f", "--http-token-file without --http or --web"),
     ("up --allow-host h --hook http://h/", "--allow-host without --http or --web"),
     ("up --hook-secret-file f", "--hook-secret-file without --hook"),
-    ("up -v -q", "--verbose with --quiet"),
     ("mcp --http-token t", "--http-token without --http"),
     ("mcp --allow-host h", "--allow-host without --http"),
     ("watch --exec-limit 5", "--exec-limit without --exec"),

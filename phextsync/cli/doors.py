@@ -61,14 +61,12 @@ OF_HTTP: Final = ("http_token", "http_token_file", "allow_host")
 """Options about who may come in over HTTP."""
 
 
-def check_doors(context: typer.Context, *, served: bool, posted: bool, is_quiet: bool) -> None:
+def check_doors(context: typer.Context, *, served: bool, posted: bool) -> None:
     """End `up` where one of its options would do nothing."""
     if not served:
         refuse_unused(context, "without --http or --web", *OF_HTTP)
     if not posted:
         refuse_unused(context, "without --hook", "hook_secret_file")
-    if is_quiet:
-        refuse_unused(context, "with --quiet", "verbose")
 
 
 def guard_of(token: str, token_file: Path | None, hosts: list[str] | None) -> Guard:

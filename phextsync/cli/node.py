@@ -151,7 +151,7 @@ def up(
     What is not given here may stand in config.toml of the data folder: see `phextsync config`.
     Waits up to 10 s for a command that has the folder open.
     """
-    check_doors(context, served=bool(http or web), posted=bool(hook), is_quiet=quiet)
+    check_doors(context, served=bool(http or web), posted=bool(hook))
     level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
     log_to(level, log)
     folder = existing_folder(data)
