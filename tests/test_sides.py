@@ -13,7 +13,7 @@ from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.conflict_log import LoggedConflict
 from phextsync.files.desk import FileDesk, NotServing
 from phextsync.files.records import Shared
-from phextsync.index import Coordinate
+from phextsync.index import EVERYTHING, Coordinate, CoordinateRange
 from phextsync.replica.extents import beyond, deleting, extent_of, has, joined
 from phextsync.replica.past import FOREVER
 from phextsync.replica.peer_versions import PeerVersions
@@ -457,7 +457,7 @@ def test_of_what_peers_tell_what_is_watched_or_differs_is_kept_until_it_is_here(
     told.tell("notes", _PLACE, b"z", versions[2], versions[2])
     assert told.take("notes", _PLACE, versions[1]) == [(b"y", versions[1])]
     assert told.known("notes", _PLACE) == {b"x": versions[0], b"y": versions[1]}
-    told.keep_watching("notes", [])
+    told.keep_watching("notes", EVERYTHING, [])
     assert not told.is_watched("notes", _PLACE)
     assert told.take("notes", _PLACE, versions[2]) == []
 
@@ -540,9 +540,20 @@ def test_of_the_versions_that_were_told_of_a_scroll_the_last_are_kept() -> None:
     heard, last = told.heard("notes", _PLACE, 0)
     assert heard == [(b"y", versions[0]), (b"x", versions[0])], "of each the last that was new"
     assert told.heard("notes", _PLACE, last) == ([], last)
-    told.keep_watching("notes", [])
+    told.keep_watching("notes", EVERYTHING, [])
     assert told._size == 0
     assert told.heard("notes", _PLACE, 0) == ([], 0)
+
+
+def test_who_watches_no_more_in_one_range_forgets_nothing_of_another() -> None:
+    told = PeerVersions()
+    for place in (_PLACE, _at(1)):
+        told.watch("notes", place)
+        told.tell("notes", place, b"x", bytes([1, 2, 1, 0]), bytes([1, 1, 1, 0]))
+    told.keep_watching("notes", CoordinateRange.parse("7.7.7/7.7.7/7.7.1"), [])
+    assert not told.is_watched("notes", _at(1))
+    assert told.is_watched("notes", _PLACE)
+    assert told.heard("notes", _PLACE, 0)[0] == [(b"x", bytes([1, 2, 1, 0]))]
 
 
 def test_what_is_kept_of_the_versions_of_peers_is_bounded() -> None:

@@ -108,7 +108,7 @@ class Binding:
         seen = self.naming, self.records, self._absences, self.problems, self._todo, directory
         self._scope = Scope(replica, range_, *seen, may_write=may_write)
         self._missing = Missing(*seen[1:3], self._scope, directory, self._todo, run)
-        self.unseen = Unseen(replicas, phext, self.records, is_apart)
+        self.unseen = Unseen(replicas, phext, range_, self.records, is_apart)
         self._merging = Merging(replica, is_apart, directory.preset)
         self._safekeeping = Safekeeping(replica, self.records, directory, run, may_write=may_write)
         self._restored = None if restored is None else restored(self.records)

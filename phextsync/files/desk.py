@@ -238,7 +238,8 @@ class FileDesk:
         if served is not None:
             return served.unseen
         records = Records(self._replicas, bytes.fromhex(bound.id))
-        return Unseen(self._replicas, bound.phext, records, partial(self._serving.is_apart, bound))
+        is_apart = partial(self._serving.is_apart, bound)
+        return Unseen(self._replicas, bound.phext, bound.range, records, is_apart)
 
     def _abilities(self, bound: Bound) -> Abilities:
         served = self._serving.binding(bound.directory)

@@ -12,7 +12,7 @@ from typing import Final
 
 from phextsync.conflicts import is_answer, may_meet
 from phextsync.files.records import Records, Shared
-from phextsync.index import Coordinate, fits, state_vector
+from phextsync.index import Coordinate, CoordinateRange, fits, state_vector
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.replica.sides import Apart, Sides
 
@@ -40,10 +40,12 @@ class Unseen:
         self,
         replicas: ReplicaSet,
         phext: str,
+        range_: CoordinateRange,
         records: Records,
         is_apart: Callable[[], bool],
     ) -> None:
         self._replica = replica = replicas.open(phext)
+        self._range = range_
         self._records = records
         self._peer_versions = replicas.peer_versions
         self._own = replicas.node_id
@@ -170,7 +172,7 @@ class Unseen:
         self._versions = {c: both for c, both in self._versions.items() if c in kept}
         self._looked = {c: version for c, version in self._looked.items() if c in kept}
         self._arrived &= kept
-        self._peer_versions.keep_watching(self._replica.name, kept)
+        self._peer_versions.keep_watching(self._replica.name, self._range, kept)
 
     @property
     def next_due(self) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from phextsync.index import EMPTY_VERSION, Coordinate, covers
+from phextsync.index import EMPTY_VERSION, Coordinate, CoordinateRange, covers
 
 ScrollId: TypeAlias = tuple[str, Coordinate]
 """A phext's name with a coordinate."""
@@ -53,10 +53,12 @@ class PeerVersions:
         """Whether somebody watches a scroll."""
         return (phext, coordinate) in self._watched
 
-    def keep_watching(self, phext: str, coordinates: Container[Coordinate]) -> None:
-        """Watch no other scrolls of a phext than these, and forget what was told of others."""
-        for scroll in [each for each in {*self._watched, *self.scrolls} if each[0] == phext]:
-            if scroll[1] not in coordinates:
+    def keep_watching(
+        self, phext: str, range_: CoordinateRange, coordinates: Container[Coordinate]
+    ) -> None:
+        """Watch no other scrolls of a range than these, and forget what was told of others."""
+        for scroll in {*self._watched, *self.scrolls}:
+            if scroll[0] == phext and scroll[1] in range_ and scroll[1] not in coordinates:
                 self._watched.discard(scroll)
                 self._forget(scroll)
 
