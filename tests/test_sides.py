@@ -274,6 +274,18 @@ def test_a_file_that_one_deleted_and_another_changed_is_a_conflict_on_both() -> 
     assert _sides(notes) == [[("", "buy oat milk\n")], [("buy oat milk\n", "")]]
 
 
+@pytest.mark.parametrize(
+    ("mine", "theirs"), [("a\nxyz\nc\n", "a\nc\n"), ("a\nc\n", "a\nmilk\nc\n")]
+)
+def test_what_one_deleted_of_what_another_deleted_whole_is_a_conflict_on_both(
+    mine: str, theirs: str
+) -> None:
+    """Nothing comes to that one, which has all that the other did."""
+    notes = _apart(mine, theirs, base="a\nbuy milk\nc\n")
+    told = _sides(notes)
+    assert told == [[(mine[2:-2], theirs[2:-2])], [(theirs[2:-2], mine[2:-2])]]
+
+
 def _named(notes: _Notes) -> None:
     """Let each machine know the others by the names a, b, c."""
     names = {m.peer.node_id: name for m, name in zip(notes.mesh.machines, "abc", strict=True)}

@@ -188,7 +188,8 @@ class Binding:
         await self._output.find_out(now)
         self.conflicts.writers = writers or {}
         paths = [*paths, *self._absences.begin_round()]
-        self.unseen.look(now, self.conflicts.writers, self._is_whole)
+        coordinates = [*coordinates, *(told := self.unseen.hear())]
+        self.unseen.look(now, {*self.conflicts.writers, *told}, self._is_whole)
         is_whole = self.records.has_shared and self._is_whole()
         await self._take_late_changes(now)
         known, unknown = self._scope.concerned(paths, coordinates, now)

@@ -53,6 +53,7 @@ class Unseen:
         self._lately: dict[Coordinate, Shared] = {}  # changed in sight of all
         self._versions: dict[Coordinate, tuple[bytes, bytes]] = {}  # before and after a change
         self._looked: dict[Coordinate, bytes] = {}  # versions with nothing new of others
+        self._told: set[Coordinate] = set()  # others told what they had
         self._arrived: set[Coordinate] = set()  # something of others was there before a change
         self._coming: Container[Coordinate] = ()
         self._looked_at = 0.0
@@ -119,11 +120,12 @@ class Unseen:
         shared, version = self._shared(coordinate), self._replica.version(coordinate)
         if shared is None:
             return []
-        is_new = version != self._looked.get(coordinate, shared.seen)
-        if not is_new and coordinate not in self._arrived:
+        is_new = version != self._looked.get(coordinate, shared.seen) or coordinate in self._arrived
+        if not is_new and coordinate not in self._told:
             return []
         self._looked[coordinate] = version
         self._arrived.discard(coordinate)
+        self._told.discard(coordinate)
         had = self._peer_versions.take(self._replica.name, coordinate, version)
         has_met = may_meet(shared.first, mine, merged)  # else what is kept is not replayed
         sides = Sides((), are_all=False)
@@ -134,6 +136,8 @@ class Unseen:
             if sides == Sides((), are_all=True):
                 return []  # a program of this machine
         met = [Meeting(s.base, s.text, s.writers, s.is_known) for s in sides.others]
+        if not is_new:
+            return met
         is_lately = coordinate in self._lately
         if is_lately and not met and coordinate not in self._coming:
             return []
@@ -148,6 +152,13 @@ class Unseen:
             guessed = others(shared.text, mine, merged)
             met.append(Meeting(shared.text, guessed, is_known=False))
         return met
+
+    def hear(self) -> list[Coordinate]:
+        """Return the scrolls of which others told since what they had. What one deleted of what was
+        deleted here meets that, although nothing of it is new here."""
+        told = self._peer_versions.take_news(self._replica.name, self._range)
+        self._told.update(coordinate for coordinate in told if self._shared(coordinate) is not None)
+        return told
 
     def look(self, now: float, coming: Container[Coordinate], is_whole: Callable[[], bool]) -> None:
         """Forget what was changed in sight of all if nobody lacks anything, but of scrolls to which
@@ -172,9 +183,11 @@ class Unseen:
         self._versions = {c: both for c, both in self._versions.items() if c in kept}
         self._looked = {c: version for c, version in self._looked.items() if c in kept}
         self._arrived &= kept
+        self._told &= kept
         self._peer_versions.keep_watching(self._replica.name, self._range, kept)
 
     @property
     def next_due(self) -> float | None:
         """When to look, None when there is nothing."""
-        return self._looked_at + _LOOK_S if self._lately else None
+        has_news = self._peer_versions.has_news(self._replica.name, self._range)
+        return self._looked_at + _LOOK_S if self._lately or has_news else None

@@ -41,6 +41,7 @@ class PeerVersions:
     def __init__(self) -> None:
         self.scrolls: dict[ScrollId, _Versions] = {}
         self._watched: set[ScrollId] = set()
+        self._news: dict[ScrollId, None] = {}  # watched, told of, and not looked at since
         self._size = 0
         self._last = 0  # number of what was heard
 
@@ -75,6 +76,8 @@ class PeerVersions:
             told.append((node_id, version))
             if len(told) > _TOLD_MAX:
                 self._size -= _size(told.pop(0)[1])
+            if scroll in self._watched:
+                self._news[scroll] = None
             self._make_room(version)
 
     def hear(self, phext: str, coordinate: Coordinate, node_id: bytes, version: bytes) -> None:
@@ -111,6 +114,7 @@ class PeerVersions:
     def take(self, phext: str, coordinate: Coordinate, version: bytes) -> Told:
         """Return what was told of a scroll and is in its `version`, the oldest first, and forget
         it."""
+        self._news.pop((phext, coordinate), None)
         versions = self.scrolls.get((phext, coordinate)) or _Versions()
         told, known = versions.told, versions.known
         taken = [each for each in told if covers(version, each[1])]
@@ -120,6 +124,19 @@ class PeerVersions:
             if covers(had, known.get(node_id, EMPTY_VERSION)):
                 self.note(phext, coordinate, node_id, had)
         return taken
+
+    def has_news(self, phext: str, range_: CoordinateRange) -> bool:
+        """Whether `take_news` would return anything."""
+        return any(name == phext and coordinate in range_ for name, coordinate in self._news)
+
+    def take_news(self, phext: str, range_: CoordinateRange) -> list[Coordinate]:
+        """Return the watched scrolls of a range of which something was told that was not taken, nor
+        returned here."""
+        news = [coordinate for name, coordinate in self._news if name == phext]
+        news = [coordinate for coordinate in news if coordinate in range_]
+        for coordinate in news:
+            del self._news[phext, coordinate]
+        return news
 
     def known(self, phext: str, coordinate: Coordinate) -> Mapping[bytes, bytes]:
         """Return the versions of a scroll that nodes knew when they wrote last."""
@@ -135,6 +152,7 @@ class PeerVersions:
             self._forget(next(iter(self.scrolls)))
 
     def _forget(self, scroll: ScrollId) -> None:
+        self._news.pop(scroll, None)
         versions = self.scrolls.pop(scroll, None) or _Versions()
         kept = (*versions.told, *versions.known.items(), *versions.heard)
         self._size -= sum(_size(version) for _, version in kept)
