@@ -38,11 +38,15 @@ def _set_of(store: MemoryStore | LmdbStore, node_id: bytes) -> ReplicaSet:
 @pytest.fixture
 def user(tmp_path: Path) -> CommandUser:
     """A user of `mac`, whose notes `pi` has spoilt."""
-    folder = make_folder(tmp_path / "data", "mac")
-    user = CommandUser(folder)
+    user = CommandUser(make_folder(tmp_path / "data", "mac"))
+    _spoil(user)
+    return user
+
+
+def _spoil(user: CommandUser) -> None:
     _remember(user, "pi")
-    store = LmdbStore(folder)
-    ours = _set_of(store, NodeIdentity.load(folder).node_id)
+    store = LmdbStore(user.data)
+    ours = _set_of(store, NodeIdentity.load(user.data).node_id)
     ours.keep_history(FOREVER)
     theirs = _set_of(MemoryStore(), _PI)
     for at in (_A, _B):
@@ -54,7 +58,6 @@ def user(tmp_path: Path) -> CommandUser:
         memory.append(at, "honey\n")
     ours.commit()
     store.close(clean=True)
-    return user
 
 
 def _remember(user: CommandUser, name: str) -> None:
@@ -120,6 +123,29 @@ def test_no_name_is_that_of_a_machine_whose_name_is_not_known(user: CommandUser)
         assert "expected a node that is known" in user.error("undo", "--by", nobody)
         assert "expected a node that is known" in user.error("quarantine", nobody or "/", "--all")
     assert "expected a node that is known" in user.error("task", "voters", "")
+
+
+def test_what_may_not_be_written_is_told_and_the_rest_is_taken_back(tmp_path: Path) -> None:
+    user = CommandUser(tmp_path / "data")
+    authority, files = str(tmp_path / "authority"), [tmp_path / "request", tmp_path / "bundle"]
+    office = CommandUser(tmp_path / "office")
+    office.out("init", "--administered", "--name", "office", "--authority", authority)
+    files[0].write_text(user.out("request", "--name", "mac"))
+    allowed = ("--read", "*", "--write", "2.*", "--phext", "memory", "--authority", authority)
+    files[1].write_text(office.out("issue", str(files[0]), *allowed))
+    user.out("accept", str(files[1]))
+    _spoil(user)
+    done = user.run("undo", "--by", "pi", "--yes")
+    assert done.exit_code == 1
+    changed, refused = done.stderr.splitlines()
+    assert changed.startswith("1 scroll changed; to take that back: phextsync undo --by mac")
+    assert refused == (
+        "phextsync: 1 scroll not changed: this node's certificate does not allow writing memory "
+        f"{_A}: expected a coordinate in 2.*"
+    )
+    assert user.out("get", _A) == "bread from mars\nbutter\nhoney\n"
+    assert user.out("get", _B) == "bread\neggs\nhoney\n"
+    assert user.run("undo", "--by", "pi", "--yes").stderr == f"{refused}\n"
 
 
 def test_only_what_one_machine_wrote_is_listed(user: CommandUser) -> None:

@@ -29,6 +29,7 @@ from phextsync.cli.writers import NodeNames, read_time_ms, told_time
 from phextsync.control import operations
 from phextsync.control.operations import Asked
 from phextsync.control.taking_back import TAKING_BACK, TakingBack
+from phextsync.errors import PermissionDeniedError
 from phextsync.replica.past import NOT_KEPT
 from phextsync.replica.taking_back import TakenBack, Writer
 
@@ -71,8 +72,8 @@ def undo(
             rows = [row for row in rows if str(row.coordinate) in below]
         began_ms = read_time_ms("0s")
         work = [row for row in rows if row.update]
-        for row in work if yes else ():
-            operations.TAKE_BACK.ask(asked, where.phext, str(row.coordinate), row.update)
+        if yes:
+            work = _done(asked, where.phext, work, missing)
         is_kept = any(row.kept_ms for row in operations.HISTORY.ask(asked))
     _say_rows(rows, files, as_json=as_json)
     if not is_kept:
@@ -83,8 +84,10 @@ def undo(
         again += ["--phext", where.phext] if where.phext != PHEXT else []
         again += ["--range", range_] if range_ != _ALL else []
         warn(f"{what} changed; to take that back: {shlex.join(again)}")
-    else:
-        warn(f"{what} would change; --yes does it" if work else f"nothing of {by} to take back")
+    elif work:
+        warn(f"{what} would change; --yes does it")
+    elif not missing:
+        warn(f"nothing of {by} to take back")
     if missing:
         fail("; ".join(dict.fromkeys(missing)))
 
@@ -97,6 +100,21 @@ def _found(
     while (wanted := look.asked) is not None:
         look.take(TAKING_BACK.ask(asked, where.phext, *wanted))
     return look.all(missing)
+
+
+def _done(asked: Asked, phext: str, work: list[TakenBack], missing: list[str]) -> list[TakenBack]:
+    """Take a writer back, and return where; note what this node may not write."""
+    done: list[TakenBack] = []
+    refused: list[PermissionDeniedError] = []
+    for row in work:
+        try:
+            operations.TAKE_BACK.ask(asked, phext, str(row.coordinate), row.update)
+            done.append(row)
+        except PermissionDeniedError as error:
+            refused.append(error)
+    if refused:
+        missing.append(f"{counted(len(refused), 'scroll')} not changed: {refused[0]}")
+    return done
 
 
 def _say_rows(rows: list[TakenBack], files: dict[str, Path], *, as_json: bool) -> None:
