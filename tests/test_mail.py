@@ -315,9 +315,13 @@ def test_what_cannot_be_sent_is_said(
 
 
 @pytest.mark.parametrize("name", ["all", "two words", "role:x", "", "x" * 65])
-def test_a_name_that_no_box_can_have_is_refused(name: str) -> None:
+def test_a_name_that_no_box_can_have_is_refused(folder: _Folder, name: str) -> None:
     with pytest.raises(PhextsyncError, match="expected the name of a box"):
-        _Folder(name).mail().make_box()
+        folder.mail(name or "-\n").make_box()
+    asked = _Folder(name)
+    with pytest.raises(PhextsyncError, match=f"found (''$|none, and the node is called {name!r})"):
+        asked.mail().make_box()
+    assert asked.mail("box").make_box().name == "box"
 
 
 def test_what_is_no_message_of_the_box_cannot_be_acknowledged(folder: _Folder) -> None:

@@ -91,14 +91,16 @@ def is_name(text: str) -> bool:
     return text != ALL and _NAME.fullmatch(text) is not None
 
 
-def checked_name(text: str, what: str) -> str:
-    """Return the name of a box or a role. PhextsyncError when nothing can be called so."""
-    if not is_name(text):
+def checked_name(text: str, what: str, node: str = "") -> str:
+    """Return the name of a box, a role or a worker, that of the node if none is given.
+    PhextsyncError when nothing can be called so."""
+    if not is_name(text or node):
+        found = repr(text) if text or not node else f"none, and the node is called {node!r}"
         raise PhextsyncError(
             f"expected the name of a {what}: up to 64 letters, digits, '_', '.' or '-', and not"
-            f" {ALL!r}; found {text!r:.80}"
+            f" {ALL!r}; found {found:.120}"
         )
-    return text
+    return text or node
 
 
 def series_of(address: str, boxes: dict[str, Box]) -> Series:

@@ -49,7 +49,7 @@ class Sender:
 def who(name: str) -> Plan[Sender]:
     """Return who is asked, by the name of its node unless it is given one."""
     status = yield from asks(operations.STATUS)
-    return Sender(status.node_id, checked_name(name or status.name, "box"))
+    return Sender(status.node_id, checked_name(name, "box", status.name))
 
 
 def boxes(phext: str) -> Plan[dict[str, Box]]:

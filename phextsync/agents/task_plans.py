@@ -246,9 +246,8 @@ def claim(
     phext: str, at: Coordinate, worker: str, nonce: str, wait_s: float, now_ms: int
 ) -> Plan[Claim]:
     """Claim a task, and wait until the claim is firm or lost, or for so many seconds."""
-    if not worker:
-        worker = (yield from asks(operations.STATUS)).name
-    name = f"{checked_name(worker, 'worker')}:{nonce}"
+    node = "" if worker else (yield from asks(operations.STATUS)).name
+    name = f"{checked_name(worker, 'worker', node)}:{nonce}"
     key: Key | None = None
     waited_s = 0.0
     while True:
