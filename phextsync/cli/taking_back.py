@@ -80,10 +80,8 @@ def undo(
         warn(NOT_KEPT)
     what = counted(len(work), "scroll")
     if yes and work:
-        again = ["phextsync", "undo", "--by", names.own, "--since", told_time(began_ms)]
-        again += ["--phext", where.phext] if where.phext != PHEXT else []
-        again += ["--range", range_] if range_ != _ALL else []
-        warn(f"{what} changed; to take that back: {shlex.join(again)}")
+        again = _again(names.own, began_ms, where.phext, range_)
+        warn(f"{what} changed; to take that back: {again}")
     elif work:
         warn(f"{what} would change; --yes does it")
     elif not missing:
@@ -115,6 +113,13 @@ def _done(asked: Asked, phext: str, work: list[TakenBack], missing: list[str]) -
     if refused:
         missing.append(f"{counted(len(refused), 'scroll')} not changed: {refused[0]}")
     return done
+
+
+def _again(own: str, since_ms: int, phext: str, range_: str) -> str:
+    """Return the command that takes back what was done since a time."""
+    words = ["phextsync", "undo", "--by", own, "--since", told_time(since_ms)]
+    words += ["--phext", phext] if phext != PHEXT else []
+    return shlex.join([*words, "--range", range_] if range_ != _ALL else words)
 
 
 def _say_rows(rows: list[TakenBack], files: dict[str, Path], *, as_json: bool) -> None:
