@@ -101,6 +101,14 @@ def test_a_message_of_any_time_is_listed(folder: _Folder, time: str) -> None:
     folder.mail("bob").ack(at)
 
 
+def test_a_line_of_a_list_is_short_whoever_wrote_the_message() -> None:
+    role = f"role:{'r' * 64}"
+    line = layout.read_message(layout.DIRECTORY, f"from {'x' * 64}\nto {role}\n\nhi").line()
+    assert line.endswith(f"  {'x' * 64} to {role}  hi")
+    wild = f"from {'x' * 99_999}\nto role:{'r' * 99_999}\nsent {'0' * 99_999}\n\n{'t' * 99_999}"
+    assert len(layout.read_message(layout.DIRECTORY, wild).line()) < 300
+
+
 @given(st.text(max_size=80))
 def test_any_text_is_a_message_a_cover_a_directory_and_receipts(text: str) -> None:
     message = layout.read_message(layout.DIRECTORY, text)

@@ -26,7 +26,8 @@ ROLE: Final = "role:"
 NUMBER_MAX: Final = 999**3 - 1
 """Messages of one node to one address: a book has room for no more."""
 
-_NAME: Final = re.compile(r"[\w.-]{1,64}")
+_NAME_CHARACTERS: Final = 64
+_NAME: Final = re.compile(rf"[\w.-]{{1,{_NAME_CHARACTERS}}}")
 _PARTS: Final = 999
 _LINE_CHARACTERS: Final = 60
 
@@ -232,9 +233,10 @@ class Message:
 
     def line(self) -> str:
         """Return it as lists show it: where it stands, when and by whom it was sent, first line."""
-        to = f" to {self.to}" if is_to_several(self.to) else ""
+        sender = self.sender[:_NAME_CHARACTERS]  # anybody may have written anything
+        to = f" to {self.to[: len(ROLE) + _NAME_CHARACTERS]}" if is_to_several(self.to) else ""
         start = first_line(self.text, _LINE_CHARACTERS)
-        return f"{self.coordinate}  {time_text(self.sent_ms)}  {self.sender}{to}  {start}"
+        return f"{self.coordinate}  {time_text(self.sent_ms)}  {sender}{to}  {start}"
 
     def to_text(self) -> str:
         """Return the text of its scroll."""
