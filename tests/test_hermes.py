@@ -320,6 +320,16 @@ def test_what_no_node_can_take_holds_up_nothing_else(provider: HermesMemory, hom
     assert json.loads(refused)["because"] == "KeyError('target')"
 
 
+def test_a_question_that_is_no_text_ends_no_search(provider: HermesMemory) -> None:
+    _until(lambda: provider._handle is not None)
+    assert provider._handle is not None
+    provider._handle.phext()["3.1.1/1.1.1/1.1.1"] = "the barn is red"
+    for question in (None, 5, ["the", "barn"]):
+        provider.queue_prefetch(question)  # type: ignore[arg-type]
+        provider.prefetch(question)  # type: ignore[arg-type]
+    _until(lambda: "[barn]" in provider.prefetch("what about the barn?"))
+
+
 def test_a_list_changes_as_hermes_changed_its_own(provider: HermesMemory, home: Path) -> None:
     provider.on_memory_write("add", "memory", "one")
     provider.on_memory_write("add", "memory", "two")

@@ -131,14 +131,14 @@ class HermesMemory:
     def prefetch(self, query: str, *, session_id: str = "") -> str:
         """Return what is known of a question, as far as it is found in a moment."""
         lists, self._news = self._news, ""
-        found = "" if self._recall is None else self._recall.ask(query)
+        found = "" if self._recall is None else self._recall.ask(_said(query))
         told = f"Found in the shared memory:\n{found}" if found else ""
         return "\n\n".join(part for part in (lists, told) if part)
 
     def queue_prefetch(self, query: str, *, session_id: str = "") -> None:
         """Look in the background for what is known of a question."""
         if self._recall is not None:
-            self._recall.hand_over(query)
+            self._recall.hand_over(_said(query))
 
     def sync_turn(
         self,
@@ -264,7 +264,7 @@ class HermesMemory:
     def _put(self, item: Mapping[str, object], *, is_durable: bool = False) -> bool:
         if self._journal is None or not self._is_primary:
             return False
-        texts = {name: "" if each is None else str(each) for name, each in item.items()}
+        texts = {name: _said(each) for name, each in item.items()}
         whole = {**texts, "id": token_hex(8), "by": self._identity, "time": str(int(time.time()))}
         is_in = self._journal.put(whole, is_durable=is_durable)
         if not is_in and not self.dropped:
@@ -316,6 +316,11 @@ class HermesMemory:
 def _home(options: Mapping[str, object]) -> Path:
     home = options.get("hermes_home") or os.environ.get("HERMES_HOME") or "~/.hermes"
     return Path(str(home)).expanduser()
+
+
+def _said(value: object) -> str:
+    """Return what Hermes gives as a text, whatever it is."""
+    return "" if value is None else str(value)
 
 
 def _text(args: Mapping[str, object], name: str) -> str:
