@@ -158,7 +158,9 @@ class Neighbourhood:
 
     def _look(self) -> None:
         """Choose again, if others are there than before, or they share other slots."""
-        others = self._core.presence.heard().keys() | self._links.admitted()
+        presence, others = self._core.presence, self._links.admitted()
+        if presence.knows_all:
+            others |= presence.here()
         others.discard(self._core.node_id)
         slots = self._placed.shared
         if others == self._others and slots is self._slots:

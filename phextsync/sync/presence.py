@@ -109,6 +109,7 @@ class PresenceBoard:
         self._tells_by = math.inf  # what was said of the time that is left holds until then
         self._now = 0.0
         self._known: dict[Life, _Known] = {}
+        self._expires_by = math.inf  # none of them before
         self._turn = 0
         self._links: dict[int, _Link] = {}
         self._subscribers: dict[int, Callable[[PeerPresence], None]] = {}
@@ -155,10 +156,15 @@ class PresenceBoard:
         """Return which other nodes are there."""
         return {node_id for node_id, _ in self._known}
 
+    @property
+    def knows_all(self) -> bool:
+        """Whether there are fewer nodes than it keeps."""
+        return len(self._known) < self._limits.presences_max
+
     def heard(self) -> dict[bytes, float]:
         """Return when this node heard last of each of the other nodes that are there; nothing
         where there may be more of them than it keeps."""
-        if len(self._known) >= self._limits.presences_max:
+        if not self.knows_all:
             return {}
         latest: dict[bytes, float] = {}
         for (node_id, _), known in self._known.items():
@@ -222,7 +228,7 @@ class PresenceBoard:
             soon_s = _GRACE_S + (_SUSPECT_S if self._is_sparse else self.interval_s)
             for node, known in self._known.items():
                 if node[0] == closed.peer_id and (is_lost or not self._is_sparse):
-                    known.expires_at = min(known.expires_at, now + soon_s)
+                    self._expire(known, min(known.expires_at, now + soon_s))
                     if self._is_sparse:
                         self._pass_on(node)
 
@@ -248,10 +254,13 @@ class PresenceBoard:
     def tick(self, now: float) -> float:
         """Forget who was not told of again, and tell again; return when to be called next."""
         self._now = max(self._now, now)
-        for node, known in list(self._known.items()):
-            if known.expires_at <= now:
-                self._forget(node)
-        deadline = min((known.expires_at for known in self._known.values()), default=math.inf)
+        if now >= self._expires_by:
+            for node, known in list(self._known.items()):
+                if known.expires_at <= now:
+                    self._forget(node)
+            left = (known.expires_at for known in self._known.values())
+            self._expires_by = min(left, default=math.inf)
+        deadline = self._expires_by
         if self._facts is not None:
             if now >= self._tells_at:  # as below: a difference may be rounded
                 self._tell()
@@ -341,8 +350,12 @@ class PresenceBoard:
     def _suspect(self, node: Life, known: _Known, left_s: float) -> None:
         """Somebody has lost a node: unless it contradicts, it is gone. It is told so, too."""
         if self._now + left_s + _GRACE_S < known.expires_at:
-            known.expires_at = self._now + left_s
+            self._expire(known, self._now + left_s)
             self._pass_on(node)
+
+    def _expire(self, known: _Known, at: float) -> None:
+        known.expires_at = at
+        self._expires_by = min(self._expires_by, at)
 
     def _take(self, node: Life, notice: Notice, *, is_direct: bool) -> None:
         before = self._known.get(node)
@@ -350,8 +363,8 @@ class PresenceBoard:
             if not is_direct:
                 return
             self._forget(min(self._known, key=lambda other: self._known[other].expires_at))
-        expires_at = self._now + notice.left_ms / 1000
-        self._known[node] = _Known(notice, self._now, expires_at, self._turn)
+        self._known[node] = known = _Known(notice, self._now, math.inf, self._turn)
+        self._expire(known, self._now + notice.left_ms / 1000)
         self._pass_on(node)
         if before is None or (before.notice.name, before.notice.facts) != (
             notice.name,

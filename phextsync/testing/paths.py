@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from random import Random
 from typing import Final, Protocol, TypeAlias, assert_never
 
@@ -23,6 +23,7 @@ PathAction: TypeAlias = Partition | Hold | Repair | Shape | Regions
 _LATENCY_S: Final = 0.0002
 _RETRANSMISSION_S: Final = 0.2
 _OVERTAKEN_S: Final = 0.03
+_CUTS_KEPT: Final = 8
 
 
 class Timeline(Protocol):
@@ -211,7 +212,8 @@ def is_open_between(
     return a == b != -1 or (is_oneway and -1 < a < b)
 
 
-def group_of(groups: tuple[tuple[int, ...], ...]) -> dict[int, int]:
+@lru_cache(_CUTS_KEPT)
+def group_of(groups: tuple[tuple[int, ...], ...]) -> Mapping[int, int]:
     """Return in which group each node is that is in one."""
     return {node: i for i, group in enumerate(groups) for node in group}
 
