@@ -13,8 +13,10 @@ from typer.testing import CliRunner, Result
 
 from phextsync.cli.main import app
 from phextsync.discovery import PEERS_FILE, RememberedPeers, parse_address
-from phextsync.errors import PhextsyncError
+from phextsync.errors import IdentityError, PhextsyncError
 from phextsync.node.invitations import InvitationCode
+from phextsync.trust.authority import Authority
+from phextsync.trust.permissions import UNRESTRICTED
 from sims.processes import Process
 from tests.command_users import CommandUser
 
@@ -240,3 +242,37 @@ def test_the_mesh_key_is_changed_by_commands_while_nodes_run(tmp_path: Path) -> 
             process.wait_until(partial(_holds, process, _A, "meanwhile"))
             process.wait_until(partial(_holds, process, _B, "afterwards"))
     assert "under way" in anna.error("rotate", "--finish")
+
+
+@pytest.fixture
+def request_file(tmp_path: Path) -> Path:
+    """A request at an administrator, whose key is in `authority` and whose node is `boss`."""
+    authority = str(tmp_path / "authority")
+    Cli(tmp_path / "boss").out("init", "--administered", "--authority", authority)
+    file = tmp_path / "request"
+    Cli(tmp_path / "new").out("request", "--out", str(file))
+    return file
+
+
+@pytest.mark.parametrize("days", ["nan", "inf", "-1", "0", "1e9"])
+def test_a_certificate_is_issued_for_a_time_to_come(
+    request_file: Path, tmp_path: Path, days: str
+) -> None:
+    authority = str(tmp_path / "authority")
+    for command in (["issue", str(request_file)], ["invite"]):
+        result = Cli(tmp_path / "boss").run(*command, "--authority", authority, "--days", days)
+        assert result.exit_code == 2
+        assert "'--days'" in result.stderr
+    with pytest.raises(IdentityError, match="expected a time up to"):
+        Authority.load(tmp_path / "authority").answer(
+            request_file.read_bytes(), UNRESTRICTED, now_s=0, valid_s=float(days) * 86400
+        )
+
+
+def test_a_name_that_is_none_does_not_stand_for_every_phext(
+    request_file: Path, tmp_path: Path
+) -> None:
+    words = ["--authority", str(tmp_path / "authority"), "--read", "1.*", "--phext", ""]
+    boss = Cli(tmp_path / "boss")
+    for command in (["issue", str(request_file)], ["invite"]):
+        assert "expected the name of a phext, found ''" in boss.error(*command, *words)

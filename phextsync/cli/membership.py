@@ -39,6 +39,7 @@ from phextsync.errors import IdentityError
 from phextsync.index import CoordinateRange
 from phextsync.node import invitations as invitation
 from phextsync.node.invitations import INVITATION_PREFIX, Invitation, InvitationCode, Invitations
+from phextsync.phext_names import checked_name
 from phextsync.transport import format_address
 from phextsync.trust import known_peers as membership
 from phextsync.trust.authority import Authority, Bundle, MeshKey
@@ -68,7 +69,10 @@ _Phexts = Annotated[
     typer.Option("--phext", help="Where the ranges hold.", show_default="every phext"),
 ]
 _Days = Annotated[
-    float | None, typer.Option(help="How long the certificate holds.", show_default="for ever")
+    float | None,
+    typer.Option(
+        min=0.01, max=36_500, help="How long the certificate holds.", show_default="for ever"
+    ),
 ]
 _Out = Annotated[str, typer.Option("--out", help="Write here; '-' is standard output.")]
 _AUTHORITY: Final = Path("~/.phextsync-authority")
@@ -454,7 +458,7 @@ def _permissions(
         if phexts:
             fail("--phext needs --read or --write: expected a range that may be read or written")
         return UNRESTRICTED
-    names = phexts or [EVERY_PHEXT]
+    names = [checked_name(each) for each in phexts] if phexts else [EVERY_PHEXT]
     granted = [
         {name: [CoordinateRange.parse(text) for text in texts or ()] for name in names}
         for texts in (read, write)

@@ -45,6 +45,7 @@ _JOIN_CODE_CHARACTERS: Final = 56
 _MESH_KEY_BEGIN: Final = "-----BEGIN PHEXTSYNC MESH KEY-----"
 _MESH_KEY_END: Final = "-----END PHEXTSYNC MESH KEY-----"
 _CLOCK_SLACK: Final = datetime.timedelta(days=1)  # how far clocks may be behind the issuer's
+_VALID_MAX_S: Final = 36_500 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +173,13 @@ class Authority:
     def answer(
         self, request: bytes, permissions: Permissions, *, now_s: float, valid_s: float | None
     ) -> "Bundle":
-        """Issue what a request (PKCS#10, PEM) asks for, valid for some seconds or for ever."""
+        """Issue what a request (PKCS#10, PEM) asks for, valid for some seconds or for ever.
+        IdentityError for no request, and for a time that is none or over a hundred years."""
         name, public_key = read_request(request)
         validity = None
         if valid_s is not None:
+            if not 0 < valid_s <= _VALID_MAX_S:
+                raise IdentityError(f"expected a time up to a hundred years, found {valid_s:g} s")
             now = datetime.datetime.fromtimestamp(int(now_s), datetime.UTC)
             validity = (now - _CLOCK_SLACK, now + datetime.timedelta(seconds=valid_s))
         certificate = self.issue(public_key, name, permissions, validity)
