@@ -600,6 +600,23 @@ def test_an_option_that_would_do_nothing_is_refused(
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["history", "", "--keep", "none"], "[RANGE]"),
+        (["place", "", "--everywhere"], "[RANGE]"),
+        (["undo", "--by", "solo", "--since", "", "--yes"], "--since"),
+        (["up", "--http", "127.0.0.1:0", "--http-token", ""], "--http-token"),
+        (["mcp", "--http", "127.0.0.1:0", "--http-token", ""], "--http-token"),
+    ],
+)
+def test_a_variable_that_is_not_set_widens_nothing(
+    folder: Path, words: list[str], what: str
+) -> None:
+    told = _error(folder, *words)
+    assert told.startswith(f"phextsync: expected something for {what}, found ''")
+
+
 def test_what_the_environment_says_for_other_commands_is_no_error(folder: Path) -> None:
     place = {"PHEXTSYNC_PHEXT": "notes", "PHEXTSYNC_SQ_TOKEN": "t"}
     arguments = ["--data", str(folder), "restore", str(folder / "none")]

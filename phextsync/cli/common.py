@@ -344,12 +344,26 @@ def warn(line: str) -> None:
 def refuse_unused(context: typer.Context, where: str, *names: str) -> None:
     """End the command if its line has one of these options, which would do nothing `where` it is.
     What the environment and config.toml say is for all commands."""
+    for what, _ in _on_the_line(context, names):
+        fail(f"expected no {what} {where}: there it would do nothing")
+
+
+def refuse_empty(context: typer.Context, *names: str) -> None:
+    """End the command if its line has one of these as an empty text: a variable of a script that is
+    not set is not to widen what is done, or who may do it."""
+    for what, value in _on_the_line(context, names):
+        if value == "":
+            fail(f"expected something for {what}, found '': leave it out if nothing is meant")
+
+
+def _on_the_line(context: typer.Context, names: Sequence[str]) -> Iterator[tuple[str, object]]:
+    """Iterate over those of some options and arguments that the command line has, as it calls
+    them, with their values."""
     for each in context.command.params:
         source = None if each.name is None else context.get_parameter_source(each.name)
         if each.name in names and source is not None and source.name == "COMMANDLINE":
             option = each.metavar if each.param_type_name == "argument" else None
-            what = option or max(each.opts, key=len)
-            fail(f"expected no {what} {where}: there it would do nothing")
+            yield option or max(each.opts, key=len), context.params.get(each.name)
 
 
 def fail(reason: str, status: int = 1) -> NoReturn:

@@ -22,6 +22,7 @@ from phextsync.cli.common import (
     file_names,
     range_target,
     read_duration_s,
+    refuse_empty,
     refuse_unused,
     say,
     say_json,
@@ -306,6 +307,7 @@ def history(
 
     Where ranges with settings overlap, the smallest counts.
     """
+    refuse_empty(context, "range_")
     is_part = bool(range_) or _is_phext_given(context)
     if not keep and is_part:
         fail("expected --keep with a range or a phext, such as --keep 30d")

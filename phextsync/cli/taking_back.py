@@ -19,6 +19,7 @@ from phextsync.cli.common import (
     fail,
     file_names,
     range_target,
+    refuse_empty,
     say,
     say_json,
     session,
@@ -38,17 +39,21 @@ app = typer.Typer()
 _ALL: Final = "*"
 
 
+_Since = Annotated[
+    str, typer.Option(help="Only since then, such as '2026-02-28 09:30', or 2h or 3d ago.")
+]
+
+
 @app.command(rich_help_panel=PAST)
 def undo(
+    context: typer.Context,
     by: Annotated[
         str,
         typer.Option(
             metavar="NODE[/WRITER]", help="Whose work: a node by its name or id, and a label there."
         ),
     ],
-    since: Annotated[
-        str, typer.Option(help="Only since then, such as '2026-02-28 09:30', or 2h or 3d ago.")
-    ] = "",
+    since: _Since = "",
     range_: Within = _ALL,
     data: Data = DATA,
     phext: Phext = PHEXT,
@@ -60,6 +65,7 @@ def undo(
     What the writer put in goes, what it took out comes back, as far as what is kept tells. It is an
     edit that goes to all nodes; done at several at once it is one.
     """
+    refuse_empty(context, "since")
     since_ms = read_time_ms(since) if since else None
     with session(data) as asked:
         names = NodeNames(asked, data)
