@@ -423,6 +423,22 @@ def test_who_changes_what_a_merge_left_by_hand_settles_nothing_for_others() -> N
     assert _sides(notes) == before
 
 
+def test_what_a_side_had_is_no_conflict_again_when_it_is_told_again(
+    settle: Callable[..., None],
+) -> None:
+    notes = _apart("a\nxyz\nc\n", "a\nc\n", base="a\nbuy milk\nc\n")
+    replicas = notes.mesh.machines[0].peer.replicas
+    (place,) = {each.coordinate for each in notes.told(0)}
+    had, _ = replicas.peer_versions.heard(PHEXT, place, 0)
+    notes.mesh.part()
+    settle(notes, 0, "text", "buy tea\n")
+    for node_id, version in had:
+        if node_id != replicas.node_id:
+            replicas.peer_versions.tell(PHEXT, place, node_id, version, version)
+    notes.pass_time(2)
+    assert notes.told(0) == []
+
+
 def test_a_conflict_that_two_settle_otherwise_unseen_is_one_again(
     settle: Callable[..., None],
 ) -> None:

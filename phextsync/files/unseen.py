@@ -136,8 +136,8 @@ class Unseen:
             if sides == Sides((), are_all=True):
                 return []  # a program of this machine
         met = [Meeting(s.base, s.text, s.writers, s.is_known) for s in sides.others]
-        if not is_new:
-            return met
+        if not (is_new or met):
+            return []
         is_lately = coordinate in self._lately
         if is_lately and not met and coordinate not in self._coming:
             return []
