@@ -83,11 +83,11 @@ class Delivery:
         try:
             self._deliver(waiting.item, is_again or waiting.is_again)
         except PermissionDeniedError as error:
-            self._put_aside(waiting.item, error)
+            self._put_aside(waiting.item, str(error))
         except _PASSING:
             raise
         except PhextsyncError as error:
-            self._put_aside(waiting.item, error)
+            self._put_aside(waiting.item, str(error))
         except (LookupError, TypeError, ValueError) as error:  # of another version, or damaged
             self._put_aside(waiting.item, repr(error))
 
@@ -100,7 +100,7 @@ class Delivery:
             return False
         return True
 
-    def _put_aside(self, item: Item, error: PhextsyncError | str) -> None:
-        _log.warning("%s: put into %s", error, self._refused)
+    def _put_aside(self, item: Item, why: str) -> None:
+        _log.warning("%s: put into %s", why, self._refused)
         with self._refused.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**item, "because": str(error)}) + "\n")
+            file.write(json.dumps({**item, "because": why}) + "\n")
