@@ -10,9 +10,15 @@ import pytest
 import phextsync
 from phextsync import Writer
 from phextsync.agents import AsyncQuarantine, Quarantine
+from phextsync.control.frames import Value
+from phextsync.control.quarantine import WAITING
+from phextsync.control.taking_back import TakenBacks
+from phextsync.errors import PermissionDeniedError
 from phextsync.gateways.agent import Agent
 from phextsync.handles.blocking import Handle
 from phextsync.handles.engine import Options
+from phextsync.index import Coordinate
+from phextsync.replica.taking_back import TakenBack
 from sims.processes import make_folder
 from tests.command_users import CommandUser
 
@@ -143,6 +149,27 @@ def test_programs_and_agents_see_what_waits_and_accept_it(folder: Path) -> None:
                 await quarantine.end(by, "1.*")
 
     asyncio.run(use())
+
+
+def test_what_may_not_be_written_keeps_nothing_else_from_coming_back() -> None:
+    back: list[Value] = []
+
+    class Asked:
+        def ask(self, *request: Value) -> Value:
+            match request:
+                case ["waiting", *_]:
+                    rows = [
+                        TakenBack(Coordinate.parse(at), 0, 1, 0, "", "x", b"") for at in (_B, _A)
+                    ]
+                    return WAITING.answer.encode(TakenBacks(rows, None))
+                case ["take_back", _, str(place), *_] if place == _B:
+                    raise PermissionDeniedError("nothing may be written there")
+            back.append(request[2])
+            return None
+
+    with pytest.raises(PermissionDeniedError, match="nothing may be written there"):
+        Quarantine(Asked()).accept(Writer(bytes(16), "mail"))
+    assert back == [_A]
 
 
 def test_the_program_of_the_page_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from phextsync.control import operations
 from phextsync.control.operations import Asked
 from phextsync.control.quarantine import QUARANTINED, WAITING, Quarantined
 from phextsync.control.taking_back import TakingBack
+from phextsync.errors import PermissionDeniedError
 from phextsync.node.node import DEFAULT_PHEXT, Node
 from phextsync.replica.taking_back import TakenBack, Writer
 from phextsync.replica.views import Range, as_range
@@ -44,10 +45,17 @@ def waiting(phext: str, by: Writer, range_: Range) -> Plan[list[TakenBack]]:
 
 
 def accept(phext: str, by: Writer, range_: Range) -> Plan[list[TakenBack]]:
-    """Bring back what waits of a writer in a range, and return it."""
+    """Bring back what waits of a writer in a range, and return it. PermissionDeniedError names the
+    first scroll that may not be written here; what waits in others is back then."""
     rows = yield from waiting(phext, by, range_)
+    refused: list[PermissionDeniedError] = []
     for row in rows:
-        yield from asks(operations.TAKE_BACK, phext, str(row.coordinate), row.update)
+        try:
+            yield from asks(operations.TAKE_BACK, phext, str(row.coordinate), row.update)
+        except PermissionDeniedError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
     return rows
 
 
