@@ -32,7 +32,6 @@ from phextsync.handles import folder_client
 from phextsync.handles.call import Call
 from phextsync.handles.folder_client import FolderClient
 from phextsync.node.node import open_node
-from phextsync.store.folder import place_in_memory
 from sims.processes import PATIENCE_S, make_folder
 from tests.engines import opened
 
@@ -255,7 +254,6 @@ async def test_what_a_handle_sent_when_it_was_sent_away_is_asked_as_if_for_the_f
 ) -> None:
     if is_in_memory:
         monkeypatch.setattr(folder_client, "place_in_memory", lambda folder: folder)
-    assert place_in_memory(tmp_path) is None
     taken: list[list[Value]] = []
     changed = Call(["append", "memory", _A, "text"], OPERATIONS["append"])
     watched = Call(["watch", "memory", "*", False], OPERATIONS["watch"])

@@ -236,21 +236,19 @@ class FolderClient:
         """Attach to the owner or own the folder, and stay until the owner goes."""
         deadline = trio.current_time() + _PATIENCE_S
         while True:
-            is_busy = False
+            is_late = trio.current_time() > deadline
             try:
                 connected = connect_at_once(self._folder)
             except ABSENT:
-                pass
+                may_own = is_late or not is_locked(self._folder)
             except BlockingIOError:
-                is_busy = True
+                if is_late and task_status is not trio.TASK_STATUS_IGNORED:
+                    raise too_busy(self._folder) from None
+                may_own = False
             else:
                 await self._attach(connected, task_status)
                 return
-            is_late = trio.current_time() > deadline
-            if is_busy:
-                if is_late and task_status is not trio.TASK_STATUS_IGNORED:
-                    raise too_busy(self._folder)
-            elif is_late or not is_locked(self._folder):
+            if may_own:
                 try:
                     await self._own(task_status)
                 except StoreLockedError:  # another was faster
