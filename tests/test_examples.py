@@ -5,6 +5,8 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 import phextsync
 from phextsync.cli.main import app
 from phextsync.gateways.tools import TOOLS
+from phextsync.hosts.configurations import HOSTS, Host
 from phextsync.trust.authority import MeshKey
 from phextsync.trust.identity import NodeIdentity
 from sims.processes import make_folder
@@ -69,13 +72,17 @@ def test_the_commands_of_the_skill_work(tmp_path: Path, command: str) -> None:
     )
 
 
-@pytest.mark.parametrize("path", sorted((_ROOT / "integrations" / "mcp").glob("*.json")))
-def test_configurations_start_the_server(path: Path) -> None:
-    found = json.loads(path.read_text())
-    while "phextsync" not in found:
-        (found,) = found.values()
-    server = found["phextsync"]
-    assert (server["command"], server["args"][:2]) == ("phextsync", ["mcp", "--data"])
+@pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
+def test_each_host_has_a_configuration_to_put_in_by_hand(host: Host) -> None:
+    readme = (_ROOT / "integrations" / "README.md").read_text()
+    (row,) = (line for line in readme.splitlines() if f"howto/{host.name}.md" in line)
+    path = _ROOT / "integrations" / row.split("`")[-2]
+    loads: Callable[[str], Any] = tomllib.loads if path.suffix == ".toml" else json.loads
+    found = loads(path.read_text())
+    for key in (*host.path, "phextsync"):
+        found = found[key]
+    assert (found["command"], found["args"][:2]) == ("phextsync", ["mcp", "--data"])
+    assert all(found[key] == value for key, value in host.more)
 
 
 @pytest.mark.real
