@@ -318,9 +318,13 @@ class _Ways:
 
     def __init__(self) -> None:
         self.lazy = {3}
+        self.grafted: set[int] = set()
 
     def pushes(self, link: int) -> bool:
         return link not in self.lazy
+
+    def is_chosen(self, link: int) -> bool:
+        return link not in self.grafted
 
 
 def _sparse_board(ways: _Ways | None = None) -> PresenceBoard:
@@ -365,6 +369,11 @@ def test_a_link_that_is_not_of_the_tree_is_told_of_its_ends_alone_until_it_is() 
     ways.lazy.add(4)
     board.link_opened(0, 4, b"s" * 16)
     assert [notice.node_id for notice in board.next_notices(0, 4)] == [b"o" * 16]
+    ways.grafted.add(4)
+    ways.lazy.remove(4)
+    board.ways_changed()
+    assert board.next_notices(0, 4) == (), "a graft mends what is missing, and asks for no list"
+    ways.grafted.clear()
     ways.lazy.clear()
     board.ways_changed()
     own = b"o" * 16

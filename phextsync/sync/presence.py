@@ -52,6 +52,9 @@ class Ways(Protocol):
     def pushes(self, link: int) -> bool:
         """Whether a link is told at once."""
 
+    def is_chosen(self, link: int) -> bool:
+        """Whether a link is not only pushed to until something is mended."""
+
 
 @dataclass(frozen=True, slots=True)
 class PeerPresence:
@@ -204,12 +207,12 @@ class PresenceBoard:
         return state.due
 
     def ways_changed(self) -> None:
-        """Other links may be pushed to than before: those that now are, are told what came since
+        """Other links may be pushed to than before: those of the tree are told what came since
         they were."""
         for link, state in self._links.items():
             if not self._pushes(link):
                 state.told_until = self._turn if state.told_until is None else state.told_until
-            elif state.told_until is not None:
+            elif state.told_until is not None and self._is_chosen(link):
                 told_until, state.told_until = state.told_until, None
                 new = (node for node, known in self._known.items() if known.turn > told_until)
                 state.due.update(dict.fromkeys(new))
@@ -320,6 +323,9 @@ class PresenceBoard:
 
     def _pushes(self, link: int) -> bool:
         return self._ways is None or self._ways.pushes(link)
+
+    def _is_chosen(self, link: int) -> bool:
+        return self._ways is None or self._ways.is_chosen(link)
 
     def _notice(self, node: Life) -> Notice | None:
         """Return what to say of a node now, None when it is gone."""

@@ -132,6 +132,11 @@ class Tree:
         branch = self.branches.get(link)
         return branch is None or branch.is_eager
 
+    def is_chosen(self, link: int) -> bool:
+        """Whether a link is of the tree that all choose, if there is one."""
+        branch = self.branches.get(link)
+        return branch is None or self._plan is None or branch.is_planned
+
     @property
     def rarer(self) -> float:
         """How many times rarer a link is compared than where all nodes are linked: so a node
