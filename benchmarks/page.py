@@ -4,13 +4,15 @@ Measured in Debian's Chromium where it and Playwright are installed (`make brows
 windows that know nothing of each other. Somebody types at the end of a text, at rest between two
 keys. `browser_to_browser` is timed from the text in one window's document to the text in the
 other's, and `key_to_browser` from the key, which has the browser's own edit beside it. What is
-painted from either, at the next frame of a screen, is left out.
+painted from either, at the next frame of a screen, is left out. Yardstick of the same run, in the
+same windows: what is typed into a plain field goes over a plain web socket, through a process that
+passes on bytes, into a plain element. It has neither an editor, nor documents, nor nodes.
 """
 
 import shutil
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
@@ -19,6 +21,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.request import urlopen
 
 import trio
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, Request, TextMessage
 
 from benchmarks.nodes import LOOPBACK, in_other, make_folders, on_all_cores, pin
 from benchmarks.report import Report
@@ -46,9 +50,16 @@ _PAINTED: Final = """() => new Promise(done => new PerformanceObserver(list => {
     const found = list.getEntries().find(entry => entry.name === 'first-contentful-paint')
     if (found) done(found.startTime)
 }).observe({ type: 'paint', buffered: true }))"""
-_WORDS: Final = "somebody writes this and others read it "
+_KEYS: Final = (*("somebody writes this and others read it " * 2), "Enter")
 _HELD_MS: Final = 25  # what a key leaves behind, such as painting it, is over before the next
 _STAMP: Final = "performance.timeOrigin + performance.now()"
+_CONTENT: Final = "querySelector('.writing').shadowRoot.querySelector('.cm-content')"
+_PLAIN: Final = """address => new Promise(opened => {
+    const socket = new WebSocket(address)
+    socket.onopen = opened
+    document.querySelector('textarea').oninput = event => socket.send(event.data ?? '\\n')
+    socket.onmessage = event => document.querySelector('pre').append(event.data)
+})"""
 
 
 def add_size(report: Report) -> None:
@@ -81,10 +92,23 @@ def add_keys(report: Report, ports: tuple[int, int], path: str, keys: int) -> No
     with running_browser() as browser:
         if browser is None:
             return
-        times_ms = [*zip(*_keys_ms(browser, ports, path, keys), strict=True)]
-    for name, each_ms in zip(("key", "browser"), map(sorted, times_ms), strict=True):
-        report.add(f"{name}_to_browser_p50_ms", [each_ms[len(each_ms) // 2]], "ms")
-        report.add(f"{name}_to_browser_p99_ms", [each_ms[int(0.99 * (len(each_ms) - 1))]], "ms")
+        with in_other(_run_relay) as relay:
+            port = relay.recv()
+            pages = [_plain(browser, port) for _ in range(2)]
+            bare_ms = [*zip(*_keys_ms(pages, "body", keys), strict=True)]
+            for page in pages:
+                page.context.close()
+        pages = [_editor(browser, port, path) for port in ports]
+        times_ms = [*zip(*_keys_ms(pages, _CONTENT, keys), strict=True)]
+    for name, each_ms, bare in zip(("key", "browser"), times_ms, bare_ms, strict=True):
+        for part, share in (("p50", 0.5), ("p99", 0.99)):
+            yardstick = f"bare_{name}_to_browser_{part}_ms"
+            report.add(yardstick, [_at(bare, share)], "ms")
+            report.add(f"{name}_to_browser_{part}_ms", [_at(each_ms, share)], "ms", yardstick)
+
+
+def _at(times_ms: Sequence[float], share: float) -> float:
+    return sorted(times_ms)[int(share * (len(times_ms) - 1))]
 
 
 @contextmanager
@@ -124,27 +148,25 @@ def _paints_ms(browser: "Browser", port: int, path: str) -> list[float]:
     return times_ms
 
 
-def _keys_ms(
-    browser: "Browser", ports: tuple[int, int], path: str, keys: int
-) -> Iterator[tuple[float, float]]:
-    """Give the milliseconds since each key, and since it was in the text of its own window, without
-    those of the first tenth."""
-    writer, reader = (_editor(browser, port, path) for port in ports)
+def _keys_ms(pages: Sequence["Page"], shown_in: str, keys: int) -> Iterator[tuple[float, float]]:
+    """Give the milliseconds from each key in the first window, and from when it was in the text
+    there, to when it was in what `shown_in` gives of the second, without the first tenth."""
+    writer, reader = pages
     for event in ("beforeinput", "input"):
         writer.evaluate(
             f"document.addEventListener('{event}', () => {{ window.{event} = {_STAMP} }}, true)"
         )
     reader.evaluate(
         f"""() => new MutationObserver(() => window.told?.({_STAMP})).observe(
-            document.querySelector('.writing').shadowRoot.querySelector('.cm-content'),
-            {{ childList: true, characterData: true, subtree: true }})"""
+            document.{shown_in}, {{ childList: true, characterData: true, subtree: true }})"""
     )
     for number in range(keys):
+        key = _KEYS[number % len(_KEYS)]
         reader.evaluate("() => { window.shown = new Promise(told => { window.told = told }) }")
-        writer.keyboard.press(_WORDS[number % len(_WORDS)], delay=_HELD_MS)
+        writer.keyboard.press(key, delay=_HELD_MS)
         shown = float(reader.evaluate("window.shown"))
         pressed, written = writer.evaluate("[window.beforeinput, window.input]")
-        if number >= keys // 10:
+        if number >= keys // 10 and key != "Enter":  # which an editor takes before it is an input
             yield shown - float(pressed), shown - float(written)
 
 
@@ -156,7 +178,45 @@ def _editor(browser: "Browser", port: int, path: str) -> "Page":
     return page
 
 
+def _plain(browser: "Browser", port: int) -> "Page":
+    """Return a window with a field, and an element for what comes from another."""
+    page = browser.new_context().new_page()
+    page.set_content("<textarea></textarea><pre></pre>")
+    page.evaluate(_PLAIN, f"ws://{LOOPBACK}:{port}")
+    page.locator("textarea").focus()
+    return page
+
+
 # -- nodes ---------------------------------------------------------------------------------
+
+
+def _run_relay(pipe: Connection) -> None:
+    """Pass on what one of two web sockets says to the other, until both have ended."""
+    trio.run(_hold_relay, pipe)
+
+
+async def _hold_relay(pipe: Connection) -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
+    async with listener, trio.open_nursery() as nursery:
+        pipe.send(listener.socket.getsockname()[1])
+        ends: list[tuple[trio.SocketStream, WSConnection]] = []
+        for _ in range(2):
+            stream, socket = await listener.accept(), WSConnection(ConnectionType.SERVER)
+            ends.append((stream, socket))
+            nursery.start_soon(_relay, ends, len(ends) - 1)
+
+
+async def _relay(ends: list[tuple[trio.SocketStream, WSConnection]], own: int) -> None:
+    stream, socket = ends[own]
+    async for data in stream:
+        socket.receive_data(bytes(data))
+        for event in socket.events():
+            match event:
+                case Request():
+                    await stream.send_all(socket.send(AcceptConnection()))
+                case TextMessage():
+                    other, theirs = ends[1 - own]
+                    await other.send_all(theirs.send(TextMessage(data=event.data)))
 
 
 def _run_large(pipe: Connection, folder: Path, count: int) -> None:

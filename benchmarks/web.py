@@ -59,13 +59,20 @@ def run(*, quick: bool) -> Report:
         second = stack.enter_context(in_other(run_node, folders[1], (f"{LOOPBACK}:{port}",)))
         other = second.recv()[1]
         _add(report, "client_to_client", trio.run(press, (web, other), [path_of(1)] * 2, keys))
-        page.add_keys(report, (web, other), f"/scroll/bench/{_place(2)}", keys)
         before = _memory_mb(first)
         name = f"sockets_mb@{_SOCKETS}x{_SCROLLS}"
         report.add(name, [trio.run(_hold_sockets, web, first) - before], "MB")
         for node in (first, second):
             node.send("stop")
     page.add_size(report)
+    with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary, ExitStack() as stack:
+        folders = make_folders(Path(temporary), "one", "two")
+        first = stack.enter_context(in_other(run_node, folders[0], (), None))
+        port, web = first.recv()
+        second = stack.enter_context(in_other(run_node, folders[1], (f"{LOOPBACK}:{port}",), None))
+        page.add_keys(report, (web, second.recv()[1]), f"/scroll/bench/{_place(2)}", keys)
+        for node in (first, second):
+            node.send("stop")
     with tempfile.TemporaryDirectory(prefix="phextsync-bench-") as temporary:
         page.add_first_paint(report, Path(temporary), 10_000 if quick else 1_000_000)
     return report
@@ -213,8 +220,10 @@ def _memory_mb(pipe: Connection) -> float:
 # -- servers -------------------------------------------------------------------------------
 
 
-def run_node(pipe: Connection, folder: Path, peers: tuple[str, ...]) -> None:
-    pin(1)
+def run_node(pipe: Connection, folder: Path, peers: tuple[str, ...], core: int | None = 1) -> None:
+    """Run a node, on one core or, beside browsers, which have many processes, on any."""
+    if core is not None:
+        pin(core)
     trio.run(_hold_node, pipe, folder, peers)
 
 
