@@ -136,9 +136,9 @@ class SearchIndex:
         """Return the best scrolls in `range_` that have all the words, the best first.
 
         Words are separated by white space and punctuation, without regard to case and accents;
-        `"several words"` have to follow each other, `wor*` is the beginning of one. A word of a
-        script without blanks between words is found anywhere in it. PhextsyncError for more
-        words than anybody asks for.
+        `"several words"` have to follow each other, `wor*` is the beginning of one. Of words with
+        `|` between them those on one side are enough. A word of a script without blanks between
+        words is found anywhere in it. PhextsyncError for more words than anybody asks for.
         """
         asked = words.query(text)
         if not asked.match:

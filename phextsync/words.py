@@ -59,6 +59,7 @@ _ALIKE: Final = str.maketrans(
     }
 )
 _TERM: Final = re.compile(r'"([^"]*)"|(\S+)')
+_OR: Final = "|"
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SHOWN_BEFORE: Final = 40  # characters
 _SHOWN: Final = 120
@@ -101,13 +102,16 @@ def indexed(text: str) -> str:
 
 def query(text: str) -> Query:
     """Read what a user asks for: words, `"several words"` that follow each other, `wor*`, which is
-    the beginning of one. PhextsyncError when it is too much."""
-    terms: list[str] = []
+    the beginning of one; with `|` between them, what is on one side is enough. PhextsyncError when
+    it is too much."""
+    sides: list[list[str]] = [[]]
     words: list[str] = []
     runs: list[str] = []
     beginnings: list[str] = []
     count = 0
     for phrase, word in _TERM.findall(_CONTROLS.sub(" ", text)):
+        if word == _OR:
+            sides.append([])
         pieces = list(_pieces(folded(phrase or word)))
         if not pieces:
             continue
@@ -117,14 +121,16 @@ def query(text: str) -> Query:
             (runs if _is_unparted(piece) else words).append(piece)
         if word.endswith("*") and not _is_unparted(pieces[-1]):
             beginnings.append(pieces[-1])
-        terms.append(f'"{" ".join(tokens)}"' + ("*" if is_beginning else ""))
+        sides[-1].append(f'"{" ".join(tokens)}"' + ("*" if is_beginning else ""))
         count += len(tokens)
-    if len(terms) > TERMS_MAX or count > WORDS_MAX:
+    terms = sum(map(len, sides))
+    if terms > TERMS_MAX or count > WORDS_MAX:
         raise PhextsyncError(
             f"expected at most {TERMS_MAX} terms of {WORDS_MAX} words in all to search for, "
-            f"found {len(terms)} of {count}"
+            f"found {terms} of {count}"
         )
-    return Query(" ".join(terms), frozenset(words), tuple(runs), tuple(beginnings))
+    match = " OR ".join(" ".join(side) for side in sides if side)
+    return Query(match, frozenset(words), tuple(runs), tuple(beginnings))
 
 
 def snippet(text: str, asked: Query) -> str:

@@ -33,7 +33,7 @@ from phextsync.hosts.journal import Item, Journal
 from phextsync.hosts.recall import Recall, found, words_to_search
 from phextsync.hosts.shared_lists import LISTS, SAID_MAX, change_list, turn_text
 from phextsync.index import Coordinate
-from phextsync.search import Hit
+from phextsync.search import Hit, SearchIndex
 from sims.processes import PATIENCE_S, make_folder
 
 
@@ -168,18 +168,23 @@ def _hit(last: int, score: float, text: str) -> Hit:
     return Hit(Coordinate.parse(f"1.1.1/1.1.1/1.1.{last}"), text, score)
 
 
-def test_the_scrolls_with_most_of_a_question_come_first() -> None:
-    hits = {
-        "database": [_hit(1, 2.0, "the [database]"), _hit(2, 1.5, "a [database]\nof staging")],
-        "staging": [_hit(2, 1.0, "[staging]")],
-    }
-    told = found("Where is the STAGING database?", lambda word, limit: hits.get(word, []))
-    assert told.splitlines() == [
-        "- 1.1.1/1.1.1/1.1.2: a [database] of staging",
+def test_the_scrolls_with_most_of_a_question_come_first(tmp_path: Path) -> None:
+    index = SearchIndex(tmp_path / "index")
+    told = ["the database", "a database\nof staging", "what is it in", "and more of other things"]
+    places = [Coordinate.parse(f"1.1.1/1.1.1/1.1.{n}") for n in range(1, 5)]
+    index.put("memory", [(at.key, b"f", text) for at, text in zip(places, told, strict=True)])
+
+    def search(words: str, limit: int) -> list[Hit]:
+        return index.find(words, "memory", limit=limit)
+
+    assert found("Where is the STAGING database?", search).splitlines() == [
+        "- 1.1.1/1.1.1/1.1.2: a [database] of [staging]",
         "- 1.1.1/1.1.1/1.1.1: the [database]",
     ]
+    assert found("is it", search) == "- 1.1.1/1.1.1/1.1.3: what [is] [it] in"
+    assert found("", search) == ""
     assert words_to_search("is it in a db") == ["is", "it", "in", "db"]
-    assert found("", lambda word, limit: [_hit(1, 1.0, "x")]) == ""
+    index.close()
 
 
 def test_a_slow_search_holds_up_nobody_and_its_answer_comes_with_the_next_question() -> None:

@@ -72,6 +72,11 @@ def _finds(text: str, asked: str) -> bool:
         ("milk\0bread\x1fbutter", ["milk", "bread", "butter", "milk\0bread", "milk\x07butter"], []),
         ("snake_case don't e-mail", ["snake", "case", "don't", "e-mail", '"e mail"'], ["mail-e"]),
         ("new york times", ['"new york"', '"york times"', "times new"], ['"new times"']),
+        (
+            "oat milk",
+            ["milk | bread", "bread | oat milk", "| milk |", '"oat milk" | x', "|| milk", "a | o*"],
+            ["bread | butter", "milk bread | butter", "|", '"|" bread', "bread|milk", "or milk"],
+        ),
         ("昨日 tokyo 東京 today", ['"tokyo 東京 today"', '"昨日 tokyo"'], ['"東京 tokyo"']),
     ],
 )
@@ -100,8 +105,9 @@ def test_folding_is_done_once(text: str) -> None:
 @example("a" * 100_000)
 @example("我" * 100_000)
 @example("x " * 100)
+@example('| "|" a||b | ')
 @example("NEAR(a b) AND {c} : ^d - e' OR \"")
-@given(st.text(max_size=60) | st.text('"*()^:-+{}\0\n ab', max_size=40))
+@given(st.text(max_size=60) | st.text('"|*()^:-+{}\0\n ab', max_size=40))
 @settings(deadline=None)
 def test_any_query_has_a_result_or_a_clear_error(asked: str) -> None:
     try:

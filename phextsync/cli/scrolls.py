@@ -194,7 +194,10 @@ def near(
 @app.command(rich_help_panel=SCROLLS)
 def search(
     words: Annotated[
-        str, typer.Argument(help='All of them; "a phrase" in quotation marks, beginnings as wor*.')
+        str,
+        typer.Argument(
+            help='All of them; "a phrase" in quotation marks, beginnings as wor*, | for or.'
+        ),
     ],
     range_: Annotated[str, typer.Option("--range", help="Only this range.")] = "*",
     data: Data = DATA,

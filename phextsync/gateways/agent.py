@@ -216,7 +216,7 @@ class Agent:
         return [
             "\n".join(lines)
             or f"no scroll in {range_} of {phext} has all of {words!r:.80}; try fewer words,"
-            " beginnings such as wor*, or list",
+            " beginnings such as wor*, | between words, or list",
             *(f"[{line}]" for line in missing),
         ]
 

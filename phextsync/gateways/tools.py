@@ -159,7 +159,9 @@ TOOLS: Final = {
             "Find scrolls that have all the words; the best come first.",
             OPERATIONS["search"],
             (
-                Parameter("words", 'Words; "a phrase" in quotation marks; wor* for beginnings.'),
+                Parameter(
+                    "words", 'Words; "a phrase" in quotation marks; wor* for beginnings; | for or.'
+                ),
                 _RANGE,
                 _PHEXT,
                 Parameter("limit", f"Results at most, up to {PAGE_ROWS}.", 10),

@@ -306,9 +306,9 @@ class HermesMemory:
         if not is_again or f"({item['id']})" not in phext.get(place, ""):
             phext.append_line(place, turn_text(item))
 
-    def _search(self, word: str, limit: int) -> list[Hit]:
+    def _search(self, words: str, limit: int) -> list[Hit]:
         try:
-            return self._opened().search(word, self._phext(), limit=limit, timeout_s=_ASK_S)
+            return self._opened().search(words, self._phext(), limit=limit, timeout_s=_ASK_S)
         except (PhextsyncError, OSError):
             return []
 

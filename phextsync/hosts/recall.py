@@ -27,15 +27,8 @@ def words_to_search(question: str) -> list[str]:
 
 def found(question: str, search: Search) -> str:
     """Return lines about the scrolls that have most of a question's words, the best first."""
-    scores: dict[str, float] = {}
-    hits: dict[str, Hit] = {}
-    for word in words_to_search(question):
-        for hit in search(word, _HITS_MAX):
-            place = str(hit.coordinate)
-            scores[place] = scores.get(place, 0.0) + hit.score
-            hits.setdefault(place, hit)
-    best = sorted(hits, key=lambda place: (-scores[place], place))[:_HITS_MAX]
-    return "\n".join(f"- {place}: {' '.join(hits[place].snippet.split())}" for place in best)
+    hits = search(" | ".join(words_to_search(question)), _HITS_MAX)
+    return "\n".join(f"- {hit.coordinate}: {' '.join(hit.snippet.split())}" for hit in hits)
 
 
 class Recall:
