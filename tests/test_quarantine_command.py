@@ -90,6 +90,12 @@ def test_what_waits_when_it_ends_is_told_and_comes_back_by_the_writers_name(fold
         assert user.out("quarantine", "desk/mail", "--accept") == f"{_A}  +4  one\n"
 
 
+def test_nobody_holds_his_own_work_as_he_could_not_end_that(folder: Path) -> None:
+    user = CommandUser(folder)
+    assert "ask on another machine" in user.error("quarantine", "desk")
+    assert user.out("quarantine", "--list") == ""
+
+
 def test_an_agent_holds_writers_and_no_machine_of_people(folder: Path) -> None:
     async def use() -> None:
         async with phextsync.aio.open(folder, **_OPTIONS) as node:

@@ -119,7 +119,8 @@ def change(
     replicas: ReplicaSet, phext: str, range_: CoordinateRange, by: Writer, how: str, label: str
 ) -> None:
     """Let wait what a writer adds to a range: from now on (`new`), or `all` that it has put in; or
-    `end` that. PermissionDeniedError when the writer itself would end it."""
+    `end` that. PermissionDeniedError when the writer itself would end it, PhextsyncError when it
+    would begin it."""
     if by.label and not is_stamp(by.label):
         raise PhextsyncError(f"expected a label that is told from others, found {by.label!r:.80}")
     rules = rules_of(replicas, phext)
@@ -132,6 +133,7 @@ def change(
             if all(other.writer != by for other in rules.held):
                 _forget(replicas, rules, by)
         case "new" | "all":
+            _check_is_of_others(replicas, by, label)
             if held not in rules.held and len(rules.held) == HELD_MAX:
                 raise PhextsyncError(
                     f"expected at most {HELD_MAX} ranges of a phext in which somebody's work "
@@ -165,6 +167,14 @@ def _check_is_free(replicas: ReplicaSet, rules: Rules, label: str) -> None:
     if any(writer.is_of(held.writer) for held in rules.held):
         raise PermissionDeniedError(
             f"the work of {label or 'this node'} waits itself: expected another writer to accept it"
+        )
+
+
+def _check_is_of_others(replicas: ReplicaSet, by: Writer, label: str) -> None:
+    if Writer(replicas.node_id, label).is_of(by):
+        raise PhextsyncError(
+            f"expected the work of others than {label or 'this node'}, who could not end that: "
+            "ask on another machine"
         )
 
 
