@@ -4,6 +4,7 @@ import contextlib
 import hmac
 import itertools
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
@@ -15,6 +16,7 @@ import trio
 from trio.testing import MockClock
 
 from phextsync import LinkError, MemoryStore, Node, PhextsyncError
+from phextsync.boundaries import Boundary
 from phextsync.cli.doors import hooks_of
 from phextsync.gateways.hooks import NUMBER, SIGNATURE, Hook, Target, signature
 from phextsync.replica.changes import writing_as
@@ -56,8 +58,12 @@ def _node() -> Node:
         wall_time_ms=lambda: 0,
         permissions=UNRESTRICTED,
     )
-    identity = SimpleNamespace(name="one")
-    node = SimpleNamespace(replicas=replicas, identity=identity, incarnation=bytes(16))
+    node = SimpleNamespace(
+        replicas=replicas,
+        identity=SimpleNamespace(name="one"),
+        incarnation=bytes(16),
+        boundary=Boundary(logging.getLogger("phextsync.node")),
+    )
     return cast("Node", node)
 
 
