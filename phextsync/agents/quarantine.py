@@ -3,11 +3,10 @@
 from typing import Final, TypeVar
 
 from phextsync.agents.plans import Plan, asks, carry_out, carry_out_awaited
-from phextsync.agents.task_layout import is_node_id
-from phextsync.agents.task_plans import nodes_named
 from phextsync.aio import AsyncHandle
 from phextsync.control import operations
 from phextsync.control.operations import Asked
+from phextsync.control.node_names import names_of, node_named
 from phextsync.control.quarantine import QUARANTINED, WAITING, Quarantined
 from phextsync.control.taking_back import TakingBack
 from phextsync.errors import PermissionDeniedError
@@ -24,9 +23,8 @@ def writer_named(text: str) -> Plan[Writer]:
     """Return who is meant by NODE or NODE/WRITER. PhextsyncError when the node is not known, but
     for a whole id."""
     node, slash, label = text.partition("/")
-    node_id = node.lower()
-    if not is_node_id(node_id):
-        (node_id,) = yield from nodes_named([node])
+    known = names_of((yield from asks(operations.STATUS)))
+    node_id = node_named(node, known, takes_any_id=True)
     return Writer(bytes.fromhex(node_id), label if slash else None)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, TypeAlias
 
+from phextsync.control.node_names import is_node_id
 from phextsync.index import Coordinate
 
 TASKS: Final = "tasks"
@@ -29,7 +30,6 @@ _TASKS: Final = 2  # the library of tasks
 _VOTERS: Final = 3  # the first library of voters
 _PARTS: Final = 998
 _CLAIM: Final = re.compile(r"\S{1,128}")
-_NODE_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 Key: TypeAlias = tuple[int, str]
 """A claim with its fence."""
@@ -245,11 +245,6 @@ def read_ballot(text: str) -> Ballot:
     once = {fence: min(claims) for fence, claims in votes.items() if len(claims) == 1}
     of_one = min(sealed) if len(sealed) == 1 else None
     return Ballot(once, max(votes, default=0), frozenset(silent), of_one, bool(sealed))
-
-
-def is_node_id(text: str) -> bool:
-    """Whether a text is a whole node id in hexadecimal."""
-    return _NODE_ID.fullmatch(text) is not None
 
 
 def is_number(text: str) -> bool:

@@ -1,6 +1,6 @@
 """Adding, claiming and doing tasks, step by step: see `plans`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,14 +40,13 @@ from phextsync.agents.task_layout import (
 from phextsync.agents.times import time_text
 from phextsync.control import operations
 from phextsync.control.frames import Value
+from phextsync.control.node_names import names_of, node_named
 from phextsync.control.operations import digest
-from phextsync.control.status import Status
 from phextsync.errors import ConflictError, NotFirmError, OvertakenError, PhextsyncError
 from phextsync.index import Coordinate
 from phextsync.texts import check_text, first_line
 
 PAUSE_S: Final = 0.1
-_SHOWN_CHARACTERS: Final = 8
 _LINE_CHARACTERS: Final = 60
 _RESULT_CHARACTERS: Final = 40
 
@@ -137,38 +136,14 @@ def _term_of(term_s: int | None, named: Electorate | None) -> int:
     return term_s
 
 
-def nodes_named(nodes: Sequence[str]) -> Plan[dict[str, str]]:
-    """Return the ids and names of nodes. PhextsyncError for one that is not known here."""
-    known = dict(_known_nodes((yield from asks(operations.STATUS))))
-    voters: dict[str, str] = {}
-    for node in nodes:
-        found = {id_ for id_, name in known.items() if name == node != ""}
-        if not found and len(node) >= _SHOWN_CHARACTERS:
-            found = {id_ for id_ in known if id_.startswith(node.lower())}
-        if len(found) != 1:
-            names = ", ".join(sorted(filter(None, known.values())))
-            what = f"{len(found)} of that name: take the id" if found else f"{node!r:.60}"
-            raise PhextsyncError(f"expected a node that is known here ({names}), found {what}")
-        voters |= {id_: known[id_] for id_ in found}
-    return voters
-
-
 def _voters(nodes: Sequence[str]) -> Plan[dict[str, str]]:
-    voters = yield from nodes_named(nodes)
+    known = names_of((yield from asks(operations.STATUS)))
+    voters = {id_: known[id_] for id_ in (node_named(node, known) for node in nodes)}
     if len(voters) > VOTERS_MAX:
         raise PhextsyncError(f"expected at most {VOTERS_MAX} voters, found {len(voters)}")
     if len({*map(series_of, voters)}) < len(voters):
         raise PhextsyncError("two of these nodes would vote in one place: leave one out")
     return voters
-
-
-def _known_nodes(status: Status) -> Iterator[tuple[str, str]]:
-    for absent in status.absent:
-        if absent.node_id:
-            yield absent.node_id, absent.name
-    for peer in status.peers:
-        yield peer.node_id, peer.name
-    yield status.node_id, status.name
 
 
 # -- tasks ---------------------------------------------------------------------------------

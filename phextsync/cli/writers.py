@@ -4,16 +4,13 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
-from phextsync.agents.task_layout import is_node_id
 from phextsync.cli.common import existing_folder, fail, read_duration_s
 from phextsync.control import operations
+from phextsync.control.node_names import SHOWN_CHARACTERS, names_of, node_named
 from phextsync.control.operations import Asked
 from phextsync.discovery import PEERS_FILE, RememberedPeers
 from phextsync.replica.taking_back import Writer
-
-_SHOWN_CHARACTERS: Final = 8
 
 
 class NodeNames:
@@ -24,29 +21,19 @@ class NodeNames:
         status = operations.STATUS.ask(asked)
         remembered = RememberedPeers.load(existing_folder(data) / PEERS_FILE)
         self._names = {id_.hex(): remembered.name(id_) for id_ in remembered.seen_since(0)}
-        self._names |= {peer.node_id: peer.name for peer in status.peers}
-        self._names |= {peer.node_id: peer.name for peer in status.absent if peer.node_id}
-        self._names[status.node_id] = status.name
+        self._names |= names_of(status)
         is_clear = [*self._names.values()].count(status.name) == 1 and "/" not in status.name
         self.own = status.name if is_clear else status.node_id
 
     def __call__(self, node_id: bytes) -> str:
-        return self._names.get(node_id.hex()) or node_id.hex()[:_SHOWN_CHARACTERS]
+        return self._names.get(node_id.hex()) or node_id.hex()[:SHOWN_CHARACTERS]
 
     def writer(self, text: str) -> Writer:
         """Read who wrote: a node, by its name, its id or the start of that, and, behind a slash,
         the label of one of its writers."""
         node, slash, label = text.partition("/")
-        found = {id_ for id_, name in self._names.items() if name == node != ""}
-        if not found and len(node) >= _SHOWN_CHARACTERS:
-            found = {id_ for id_ in self._names if id_.startswith(node.lower())}
-        if not found and is_node_id(node.lower()):
-            found = {node.lower()}  # of one that nobody remembers
-        if len(found) != 1:
-            known = ", ".join(sorted(filter(None, self._names.values())))
-            what = f"{len(found)} of that name: take the id" if found else f"{node!r:.60}"
-            fail(f"expected a node that is known here ({known}) or its id, found {what}")
-        return Writer(bytes.fromhex(*found), label if slash else None)
+        node_id = node_named(node, self._names, takes_any_id=True)
+        return Writer(bytes.fromhex(node_id), label if slash else None)
 
 
 def read_time_ms(text: str) -> int:

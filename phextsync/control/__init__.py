@@ -2,6 +2,7 @@
 
 * `frames`: requests and answers as bytes
 * `status`: how a node or a folder is, for all who read it
+* `node_names`: which node people mean by a name, an id, or the start of one
 * `answers`: each form of an answer, as it is sent and as it is read
 * `kinds`: what operations take, and of which type it is
 * `table`: what a row of the table of operations says
