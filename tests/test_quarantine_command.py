@@ -27,9 +27,9 @@ _OPTIONS: Options = {"host": "127.0.0.1", "port": 0, "discover": False}
 _A, _B = "2.1.1/1.1.1/1.1.1", "1.1.1/1.1.1/1.1.1"
 
 
-def _add(handle: Handle, at: str, line: str, after: str) -> None:
+def _add(handle: Handle, at: str, line: str, after: str, phext: str = "memory") -> None:
     """Let the writer add a line, and wait until it was taken."""
-    memory = handle.phext()
+    memory = handle.phext(phext)
     with memory.changes() as changes:
         with phextsync.writing_as("mail"):
             memory.append(at, line)
@@ -88,6 +88,16 @@ def test_what_waits_when_it_ends_is_told_and_comes_back_by_the_writers_name(fold
         assert (ended.exit_code, ended.stderr) == (0, hint)
         assert "those that are in quarantine" in user.run("quarantine", _A, "--accept").stderr
         assert user.out("quarantine", "desk/mail", "--accept") == f"{_A}  +4  one\n"
+
+
+def test_what_is_told_to_be_done_next_is_done_in_the_same_phext(folder: Path) -> None:
+    user, where = CommandUser(folder), ("--phext", "notes")
+    with phextsync.open(folder, **_OPTIONS) as handle:
+        begun = user.run("quarantine", "desk/mail", *where).stderr
+        assert begun.endswith(": phextsync quarantine --list --phext notes\n")
+        _add(handle, _A, "one\n", "", "notes")
+        ended = user.run("quarantine", "desk/mail", *where, "--end").stderr
+        assert ended.endswith(": phextsync quarantine desk/mail --accept --phext notes\n")
 
 
 def test_nobody_holds_his_own_work_as_he_could_not_end_that(folder: Path) -> None:

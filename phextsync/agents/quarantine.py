@@ -1,12 +1,13 @@
 """Quarantine for programs: whose work waits, what of it, and what is accepted."""
 
+from collections.abc import Iterable
 from typing import Final, TypeVar
 
 from phextsync.agents.plans import Plan, asks, carry_out, carry_out_awaited
 from phextsync.aio import AsyncHandle
 from phextsync.control import operations
-from phextsync.control.operations import Asked
 from phextsync.control.node_names import names_of, node_named
+from phextsync.control.operations import Asked
 from phextsync.control.quarantine import QUARANTINED, WAITING, Quarantined
 from phextsync.control.taking_back import TakingBack
 from phextsync.errors import PermissionDeniedError
@@ -46,15 +47,25 @@ def accept(phext: str, by: Writer, range_: Range) -> Plan[list[TakenBack]]:
     """Bring back what waits of a writer in a range, and return it. PermissionDeniedError names the
     first scroll that may not be written here; what waits in others is back then."""
     rows = yield from waiting(phext, by, range_)
+    _, refused = yield from taken_back(phext, rows)
+    if refused:
+        raise refused[0]
+    return rows
+
+
+def taken_back(
+    phext: str, rows: Iterable[TakenBack]
+) -> Plan[tuple[list[TakenBack], list[PermissionDeniedError]]]:
+    """Take back what this node may, and return that, and why not the rest."""
+    done: list[TakenBack] = []
     refused: list[PermissionDeniedError] = []
     for row in rows:
         try:
             yield from asks(operations.TAKE_BACK, phext, str(row.coordinate), row.update)
+            done.append(row)
         except PermissionDeniedError as error:
             refused.append(error)
-    if refused:
-        raise refused[0]
-    return rows
+    return done, refused
 
 
 def accept_at(phext: str, range_: Range) -> Plan[list[TakenBack]]:

@@ -6,6 +6,7 @@ sending them (`terminal`), and never by way of rich, which would take names for 
 
 import os
 import re
+import shlex
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -371,6 +372,13 @@ def fail(reason: str, status: int = 1) -> NoReturn:
     warn(f"phextsync: {reason}")
     try:
         sys.stdout.flush()
+def again_as(*words: str, phext: str, range_: str = "*") -> str:
+    """Return the line of a command that acts on the same phext and range."""
+    where = ["--phext", phext] if phext != PHEXT else []
+    where += ["--range", range_] if range_ != "*" else []
+    return shlex.join(["phextsync", *words, *where])
+
+
     except OSError:  # a full disk, of which Python would tell again at the end
         close_output()
     sys.exit(status)

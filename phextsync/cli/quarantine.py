@@ -1,7 +1,6 @@
 """The command about writers whose work waits until somebody accepts it."""
 
-import shlex
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -15,6 +14,7 @@ from phextsync.cli.common import (
     Json,
     Phext,
     Within,
+    again_as,
     counted,
     fail,
     refuse_unused,
@@ -31,6 +31,8 @@ from phextsync.index import CoordinateRange
 from phextsync.replica.taking_back import TakenBack, Writer
 
 app = typer.Typer()
+
+_LIST: Final = ("quarantine", "--list")
 
 
 @app.command(rich_help_panel=PAST)
@@ -79,16 +81,17 @@ def quarantine(
         elif accept:
             _say_accepted(held.accept(names.writer(writer), where), f"{writer} waits here")
         elif end:
-            _end(held, names.writer(writer), where, writer)
+            _end(held, names.writer(writer), where, writer, name)
         else:
             held.begin(names.writer(writer), where, all_=every)
-            warn(f"what {writer} puts in waits now: phextsync quarantine --list")
+            warn(f"what {writer} puts in waits now: {again_as(*_LIST, phext=name)}")
 
 
-def _end(held: Quarantine, by: Writer, where: str, name: str) -> None:
+def _end(held: Quarantine, by: Writer, where: str, writer: str, phext: str) -> None:
+    """End it, and say how what waits comes back; `writer` is what the command calls it."""
     held.end(by, where)
     if rows := held.waiting(by, where):
-        again = shlex.join(["phextsync", "quarantine", name, "--accept"])
+        again = again_as("quarantine", writer, "--accept", phext=phext)
         warn(f"work in {counted(len(rows), 'scroll')} waits still: {again}")
 
 

@@ -1,11 +1,12 @@
 """The command that takes back what one writer did."""
 
-import shlex
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
+from phextsync.agents.plans import carry_out
+from phextsync.agents.quarantine import taken_back
 from phextsync.cli.common import (
     DATA,
     PAST,
@@ -15,6 +16,7 @@ from phextsync.cli.common import (
     Phext,
     RangeTarget,
     Within,
+    again_as,
     counted,
     fail,
     file_names,
@@ -30,14 +32,10 @@ from phextsync.cli.writers import NodeNames, read_time_ms, told_time
 from phextsync.control import operations
 from phextsync.control.operations import Asked
 from phextsync.control.taking_back import TAKING_BACK, TakingBack
-from phextsync.errors import PermissionDeniedError
 from phextsync.replica.past import NOT_KEPT
 from phextsync.replica.taking_back import TakenBack, Writer
 
 app = typer.Typer()
-
-_ALL: Final = "*"
-
 
 _Since = Annotated[
     str, typer.Option(help="Only since then, such as '2026-02-28 09:30', or 2h or 3d ago.")
@@ -54,7 +52,7 @@ def undo(
         ),
     ],
     since: _Since = "",
-    range_: Within = _ALL,
+    range_: Within = "*",
     data: Data = DATA,
     phext: Phext = PHEXT,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; else it is only shown.")] = False,
@@ -86,7 +84,8 @@ def undo(
         warn(NOT_KEPT)
     what = counted(len(work), "scroll")
     if yes and work:
-        again = _again(names.own, began_ms, where.phext, range_)
+        own = ("undo", "--by", names.own, "--since", told_time(began_ms))
+        again = again_as(*own, phext=where.phext, range_=range_)
         warn(f"{what} changed; to take that back: {again}")
     elif work:
         warn(f"{what} would change; --yes does it")
@@ -108,24 +107,10 @@ def _found(
 
 def _done(asked: Asked, phext: str, work: list[TakenBack], missing: list[str]) -> list[TakenBack]:
     """Take a writer back, and return where; note what this node may not write."""
-    done: list[TakenBack] = []
-    refused: list[PermissionDeniedError] = []
-    for row in work:
-        try:
-            operations.TAKE_BACK.ask(asked, phext, str(row.coordinate), row.update)
-            done.append(row)
-        except PermissionDeniedError as error:
-            refused.append(error)
+    done, refused = carry_out(asked, taken_back(phext, work))
     if refused:
         missing.append(f"{counted(len(refused), 'scroll')} not changed: {refused[0]}")
     return done
-
-
-def _again(own: str, since_ms: int, phext: str, range_: str) -> str:
-    """Return the command that takes back what was done since a time."""
-    words = ["phextsync", "undo", "--by", own, "--since", told_time(since_ms)]
-    words += ["--phext", phext] if phext != PHEXT else []
-    return shlex.join([*words, "--range", range_] if range_ != _ALL else words)
 
 
 def _say_rows(rows: list[TakenBack], files: dict[str, Path], *, as_json: bool) -> None:
