@@ -98,8 +98,8 @@ def checked_name(text: str, what: str, node: str = "") -> str:
     if not is_name(text or node):
         found = repr(text) if text or not node else f"none, and the node is called {node!r}"
         raise PhextsyncError(
-            f"expected the name of a {what}: up to 64 letters, digits, '_', '.' or '-', and not"
-            f" {ALL!r}; found {found:.120}"
+            f"expected the name of a {what}: up to {_NAME_CHARACTERS} letters, digits, '_', '.' or"
+            f" '-', and not {ALL!r}; found {found:.120}"
         )
     return text or node
 

@@ -357,21 +357,21 @@ def refuse_empty(context: typer.Context, *names: str) -> None:
             fail(f"expected something for {what}, found '': leave it out if nothing is meant")
 
 
+def is_on_the_line(context: typer.Context, name: str) -> bool:
+    """Whether the command line has an option or argument, and not the environment or a default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _on_the_line(context: typer.Context, names: Sequence[str]) -> Iterator[tuple[str, object]]:
     """Iterate over those of some options and arguments that the command line has, as it calls
     them, with their values."""
     for each in context.command.params:
-        source = None if each.name is None else context.get_parameter_source(each.name)
-        if each.name in names and source is not None and source.name == "COMMANDLINE":
+        if each.name in names and is_on_the_line(context, each.name):
             option = each.metavar if each.param_type_name == "argument" else None
             yield option or max(each.opts, key=len), context.params.get(each.name)
 
 
-def fail(reason: str, status: int = 1) -> NoReturn:
-    """End the command with one line."""
-    warn(f"phextsync: {reason}")
-    try:
-        sys.stdout.flush()
 def again_as(*words: str, phext: str, range_: str = "*") -> str:
     """Return the line of a command that acts on the same phext and range."""
     where = ["--phext", phext] if phext != PHEXT else []
@@ -379,6 +379,11 @@ def again_as(*words: str, phext: str, range_: str = "*") -> str:
     return shlex.join(["phextsync", *words, *where])
 
 
+def fail(reason: str, status: int = 1) -> NoReturn:
+    """End the command with one line."""
+    warn(f"phextsync: {reason}")
+    try:
+        sys.stdout.flush()
     except OSError:  # a full disk, of which Python would tell again at the end
         close_output()
     sys.exit(status)

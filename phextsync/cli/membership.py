@@ -42,7 +42,7 @@ from phextsync.node.invitations import INVITATION_PREFIX, Invitation, Invitation
 from phextsync.phext_names import checked_name
 from phextsync.transport import format_address
 from phextsync.trust import known_peers as membership
-from phextsync.trust.authority import Authority, Bundle, MeshKey
+from phextsync.trust.authority import DAYS_MAX, Authority, Bundle, MeshKey
 from phextsync.trust.certificates import key_pin, read_request
 from phextsync.trust.identity import NodeIdentity, PendingIdentity
 from phextsync.trust.known_peers import KnownPeers
@@ -71,7 +71,7 @@ _Phexts = Annotated[
 _Days = Annotated[
     float | None,
     typer.Option(
-        min=0.01, max=36_500, help="How long the certificate holds.", show_default="for ever"
+        min=0.01, max=DAYS_MAX, help="How long the certificate holds.", show_default="for ever"
     ),
 ]
 _Out = Annotated[str, typer.Option("--out", help="Write here; '-' is standard output.")]

@@ -187,14 +187,13 @@ def sq(
     is here at the same coordinates is replaced, as `import` does it, unless --keep.
     """
     existing_folder(data)
-    if not sq_phexts.is_server(where):
-        refuse_unused(context, "without the http:// address of a server", "token")
     if sq_phexts.is_server(where):
         if not names:
             fail("expected the names of phexts: a server of SQ does not tell which it has")
         shown = line_or_input(token)
         found = {name: sq_phexts.fetch(where, name, shown) for name in names}
     else:
+        refuse_unused(context, "without the http:// address of a server", "token")
         found = sq_phexts.files(Path(where).expanduser(), names or ())
     read = {checked_name(name): scrolls_of(found[name], clamp=True) for name in found}
     if yes:

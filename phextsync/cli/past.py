@@ -20,6 +20,7 @@ from phextsync.cli.common import (
     counted,
     fail,
     file_names,
+    is_on_the_line,
     range_target,
     read_duration_s,
     refuse_empty,
@@ -332,8 +333,7 @@ def history(
 def _is_phext_given(context: typer.Context) -> bool:
     """Whether the command line names a phext. The environment does so for all that need one."""
     contexts = (context, *(() if context.parent is None else (context.parent,)))
-    sources = [place.get_parameter_source("phext") for place in contexts]
-    return any(source is not None and source.name == "COMMANDLINE" for source in sources)
+    return any(is_on_the_line(place, "phext") for place in contexts)
 
 
 def _kept_ms(text: str) -> int | None:

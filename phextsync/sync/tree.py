@@ -35,10 +35,6 @@ def _ignore(_: NewUpdate) -> None:
     """Nobody passes it on."""
 
 
-def _ignore_changed() -> None:
-    """Nobody is told."""
-
-
 class Kept(NamedTuple):
     """An update that is here: its scroll, the sequence number under which it took effect, and the
     link that brought it first, None for none."""
@@ -67,7 +63,7 @@ class Tree:
     def __init__(self, clock: Clock, timing: Timing, limits: Limits, random: Random) -> None:
         self.branches: dict[int, Branch] = {}
         self.pass_on: Callable[[NewUpdate], None] = _ignore  # what nobody else passes on
-        self.on_changed: Callable[[], None] = _ignore_changed  # other links may be pushed to
+        self.on_changed: Callable[[], None] = lambda: None  # other links may be pushed to
         self.is_used = False
         """Whether ids are of any use. Each edit asks for it."""
         self._is_grown = False

@@ -61,10 +61,11 @@ class Versions:
             _check(version)
         if not contains(self._rights.of(had.phext).take, had.coordinate):
             return
-        versions, ours = self._replicas.peer_versions, self._replicas.open(had.phext)
+        versions = self._replicas.peer_versions
+        ours = self._replicas.open(had.phext).version(had.coordinate)
         for node_id, version in had.versions:
             if node_id != self._replicas.node_id:
-                versions.tell(*scroll, node_id, version, ours.version(had.coordinate))
+                versions.tell(*scroll, node_id, version, ours)
                 versions.hear(*scroll, node_id, version)
 
     def _receive_want(

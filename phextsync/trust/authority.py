@@ -41,11 +41,13 @@ from phextsync.trust.permissions import UNRESTRICTED, Permissions
 from phextsync.trust.private_files import AUTHORITY_FILE, read_private, reading, save_private
 
 JOIN_CODE_PREFIX: Final = "phextsync1-"
+DAYS_MAX: Final = 36_500
+"""How long a certificate may hold that does not hold for ever."""
+
 _JOIN_CODE_CHARACTERS: Final = 56
 _MESH_KEY_BEGIN: Final = "-----BEGIN PHEXTSYNC MESH KEY-----"
 _MESH_KEY_END: Final = "-----END PHEXTSYNC MESH KEY-----"
 _CLOCK_SLACK: Final = datetime.timedelta(days=1)  # how far clocks may be behind the issuer's
-_VALID_MAX_S: Final = 36_500 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ class Authority:
         name, public_key = read_request(request)
         validity = None
         if valid_s is not None:
-            if not 0 < valid_s <= _VALID_MAX_S:
+            if not 0 < valid_s <= DAYS_MAX * 86400:
                 raise IdentityError(f"expected a time up to a hundred years, found {valid_s:g} s")
             now = datetime.datetime.fromtimestamp(int(now_s), datetime.UTC)
             validity = (now - _CLOCK_SLACK, now + datetime.timedelta(seconds=valid_s))
