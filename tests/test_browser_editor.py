@@ -1,5 +1,7 @@
 """The live editor in real browsers: two people, two nodes, what is cut and what is refused."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,20 @@ def _open(page: "Page", port: int) -> "Locator":
 def _lines(text: "Locator") -> list[str]:
     found: list[str] = text.locator(".cm-line").all_text_contents()
     return found
+
+
+@asynccontextmanager
+async def _two_nodes(folder: Path, text: str) -> AsyncIterator[tuple[int, int]]:
+    """Run two nodes that have a text; yield the ports of their pages."""
+    for number in range(2):
+        make_identity(folder / str(number), number)
+    async with (
+        web_node(folder / "0") as (node, port),
+        web_node(folder / "1", peers=[f"{HOST}:{node.port}"]) as (_, away),
+    ):
+        node.phext()[AT] = text
+        await node.synced()
+        yield port, away
 
 
 async def test_two_browsers_at_two_nodes_edit_through_a_cut_and_end_equal(tmp_path: Path) -> None:
@@ -66,14 +82,7 @@ async def test_two_browsers_at_two_nodes_edit_through_a_cut_and_end_equal(tmp_pa
 
 
 async def test_a_key_waits_for_no_frame_and_no_timer_of_either_window(tmp_path: Path) -> None:
-    for number in range(2):
-        make_identity(tmp_path / str(number), number)
-    async with (
-        web_node(tmp_path / "0") as (node, port),
-        web_node(tmp_path / "1", peers=[f"{HOST}:{node.port}"]) as (_, away),
-    ):
-        node.phext()[AT] = "one"
-        await node.synced()
+    async with _two_nodes(tmp_path, "one") as (port, away):
 
         def work(browser: "Browser") -> None:
             with visiting(browser) as ann, visiting(browser) as bob:
@@ -88,14 +97,7 @@ async def test_a_key_waits_for_no_frame_and_no_timer_of_either_window(tmp_path: 
 
 
 async def test_one_sees_others_by_name_with_their_cursors_until_they_leave(tmp_path: Path) -> None:
-    for number in range(2):
-        make_identity(tmp_path / str(number), number)
-    async with (
-        web_node(tmp_path / "0") as (node, port),
-        web_node(tmp_path / "1", peers=[f"{HOST}:{node.port}"]) as (_, away),
-    ):
-        node.phext()[AT] = "one two"
-        await node.synced()
+    async with _two_nodes(tmp_path, "one two") as (port, away):
 
         def work(browser: "Browser") -> None:
             with visiting(browser) as ann:

@@ -6,9 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -35,14 +34,7 @@ from phextsync.hosts.shared_lists import LISTS, SAID_MAX, change_list, turn_text
 from phextsync.index import Coordinate
 from phextsync.search import Hit, SearchIndex
 from sims.processes import PATIENCE_S, make_folder
-
-
-def _until(holds: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    end = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < end, "it never came to hold"
-        threading.Event().wait(0.01)
+from tests.polling import until_now
 
 
 def _open(folder: Path) -> Handle:
@@ -149,7 +141,7 @@ def test_what_fails_for_a_while_is_tried_again_and_what_is_refused_is_put_aside(
     for number in "1234":
         journal.put({"id": number})
     delivery = Delivery(journal, tmp_path, prepare, deliver, retry_s=0.001)
-    _until(lambda: not len(journal))
+    until_now(lambda: not len(journal))
     assert delivery.close(PATIENCE_S)
     tries = [("1", False), ("1", True), ("1", True), ("2", False), ("3", False), ("4", False)]
     assert seen == [("prepared", False), *tries]
@@ -197,9 +189,9 @@ def test_a_slow_search_holds_up_nobody_and_its_answer_comes_with_the_next_questi
     recall = Recall(search)
     assert recall.ask("first", wait_s=0.01) == ""
     may_answer.set()
-    _until(lambda: recall.ask("first", wait_s=0.01) == "- 1.1.1/1.1.1/1.1.1: first")
+    until_now(lambda: recall.ask("first", wait_s=0.01) == "- 1.1.1/1.1.1/1.1.1: first")
     recall.hand_over("second")
-    _until(lambda: recall.ask("second", wait_s=0.01) == "- 1.1.1/1.1.1/1.1.1: second")
+    until_now(lambda: recall.ask("second", wait_s=0.01) == "- 1.1.1/1.1.1/1.1.1: second")
     recall.close()
 
 
@@ -241,7 +233,7 @@ def test_turns_become_the_scroll_of_their_session(provider: HermesMemory, home: 
     provider.on_delegation("find it", "found")
     provider.on_session_switch("other", reset=True)
     provider.sync_turn("new", "session")
-    _until(lambda: provider._journal is not None and not len(provider._journal))
+    until_now(lambda: provider._journal is not None and not len(provider._journal))
     provider.shutdown()
     (one, other) = sorted(_texts(home).items(), key=lambda row: -len(row[1]))
     assert one[0].startswith("2.2.1/")
@@ -257,7 +249,7 @@ def test_what_is_delivered_again_stands_there_once(provider: HermesMemory, home:
     said = {"user": "a", "assistant": "b", "session": "s", "by": "coder", "time": "1800000000"}
     turn = {"kind": "turn", "id": "12", **said}
     fact = {"kind": "add", "target": "memory", "text": "a fact", "old": "", "id": "13"}
-    _until(lambda: provider._handle is not None)
+    until_now(lambda: provider._handle is not None)
     for is_again in (False, True, True):
         provider._deliver(turn, is_again)
         provider._deliver(fact, is_again)
@@ -266,7 +258,7 @@ def test_what_is_delivered_again_stands_there_once(provider: HermesMemory, home:
 
 
 def test_tools_keep_find_read_and_forget(provider: HermesMemory) -> None:
-    _until(lambda: provider._handle is not None)
+    until_now(lambda: provider._handle is not None)
     for text in ("the barn is red", "the barn has a cat"):
         assert _call(provider, "phextsync_remember", text=text)["success"]
     answer: dict[str, object] = {}
@@ -276,13 +268,13 @@ def test_tools_keep_find_read_and_forget(provider: HermesMemory) -> None:
         answer = _call(provider, "phextsync_read", at=str(LISTS["memory"]))
         return text in str(answer.get("text"))
 
-    _until(lambda: has("cat"))
+    until_now(lambda: has("cat"))
     assert answer == {"success": True, "text": "the barn is red\n§\nthe barn has a cat\n§\n"}
     at = f'"at": "{LISTS["memory"]}"'
-    _until(lambda: at in json.dumps(_call(provider, "phextsync_search", query="cat")))
-    _until(lambda: "[barn]" in provider.prefetch("what about the barn?"))
+    until_now(lambda: at in json.dumps(_call(provider, "phextsync_search", query="cat")))
+    until_now(lambda: "[barn]" in provider.prefetch("what about the barn?"))
     assert _call(provider, "phextsync_forget", text="red")["success"]
-    _until(lambda: not has("red"))
+    until_now(lambda: not has("red"))
     assert _call(provider, "phextsync_read", at="5.5.5/5.5.5/5.5.5")["error"]
     assert "expected" in str(_call(provider, "phextsync_read", at="x")["error"])
     assert "expected query as text" in str(_call(provider, "phextsync_search")["error"])
@@ -291,7 +283,7 @@ def test_tools_keep_find_read_and_forget(provider: HermesMemory) -> None:
 
 @pytest.mark.parametrize("given", [None, 5, "", " \n", ["a fact"], {"a": "fact"}])
 def test_a_tool_takes_texts_and_nothing_else(provider: HermesMemory, given: object) -> None:
-    _until(lambda: provider._handle is not None)
+    until_now(lambda: provider._handle is not None)
     for tool, name in (
         ("search", "query"),
         ("read", "at"),
@@ -311,7 +303,7 @@ def test_what_no_node_can_take_holds_up_nothing_else(provider: HermesMemory, hom
     assert provider._journal is not None
     provider._journal.put({"kind": "of a later version"})
     assert _call(provider, "phextsync_remember", text="kept")["success"]
-    _until(lambda: provider._journal is not None and not len(provider._journal))
+    until_now(lambda: provider._journal is not None and not len(provider._journal))
     provider.shutdown()
     *turns, facts = sorted(_texts(home).values())
     for said in (
@@ -326,13 +318,13 @@ def test_what_no_node_can_take_holds_up_nothing_else(provider: HermesMemory, hom
 
 
 def test_a_question_that_is_no_text_ends_no_search(provider: HermesMemory) -> None:
-    _until(lambda: provider._handle is not None)
+    until_now(lambda: provider._handle is not None)
     assert provider._handle is not None
     provider._handle.phext()["3.1.1/1.1.1/1.1.1"] = "the barn is red"
     for question in (None, 5, ["the", "barn"]):
         provider.queue_prefetch(question)  # type: ignore[arg-type]
         provider.prefetch(question)  # type: ignore[arg-type]
-    _until(lambda: "[barn]" in provider.prefetch("what about the barn?"))
+    until_now(lambda: "[barn]" in provider.prefetch("what about the barn?"))
 
 
 def test_a_list_changes_as_hermes_changed_its_own(provider: HermesMemory, home: Path) -> None:
@@ -342,7 +334,7 @@ def test_a_list_changes_as_hermes_changed_its_own(provider: HermesMemory, home: 
     provider.on_memory_write("replace", "memory", "two changed", {"old_text": "two"})
     provider.on_memory_write("remove", "memory", "", {"old_text": "one"})
     provider.on_memory_write("replace", "memory", "three", {"old_text": "not there"})
-    _until(lambda: provider._journal is not None and not len(provider._journal))
+    until_now(lambda: provider._journal is not None and not len(provider._journal))
     provider.shutdown()
     texts = _texts(home)
     assert entries_of(texts[str(LISTS["memory"])]) == ["two changed", "three"]
@@ -358,7 +350,7 @@ def test_a_list_changes_as_hermes_changed_its_own(provider: HermesMemory, home: 
 
 
 def test_an_entry_that_cannot_be_told_from_others_stays(provider: HermesMemory) -> None:
-    _until(lambda: provider._handle is not None)
+    until_now(lambda: provider._handle is not None)
     assert provider._handle is not None
     phext = provider._handle.phext()
     phext[LISTS["memory"]] = "tea at 4\n§\ntea at 5\n§\n"
@@ -385,8 +377,8 @@ def test_without_a_node_every_call_returns_and_the_next_session_delivers(home: P
     provider.shutdown()
     again = HermesMemory(_open)
     again.initialize("session", hermes_home=str(home))
-    _until(lambda: again._handle is not None and again._journal is not None)
-    _until(lambda: again._journal is not None and not len(again._journal))
+    until_now(lambda: again._handle is not None and again._journal is not None)
+    until_now(lambda: again._journal is not None and not len(again._journal))
     again.shutdown()
     assert any("an answer" in text for text in _texts(home).values())
     assert [path.name for path in (home / "phextsync-journal").iterdir()] == []
@@ -430,12 +422,12 @@ def test_a_session_finds_the_node_again_that_was_away_and_never_runs_it(home: Pa
     provider = HermesMemory()
     node = _open(data)
     provider.initialize("session", hermes_home=str(home))
-    _until(lambda: provider._handle is not None)
+    until_now(lambda: provider._handle is not None)
     assert provider._handle is not None
     node.close()
     provider.sync_turn("while it was away", "kept")
     node = _open(data)
-    _until(lambda: provider._journal is not None and not len(provider._journal))
+    until_now(lambda: provider._journal is not None and not len(provider._journal))
     assert not provider._handle.is_owner
     assert node.is_owner
     provider.shutdown()

@@ -26,17 +26,15 @@ from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.store.memory import MemoryStore
 from phextsync.testing import (
-    Action,
     Crash,
     FillDisk,
     FreeDisk,
     MemoryMesh,
-    Partition,
-    Repair,
     Restart,
 )
 from sims.processes import make_folder
 from tests.command_users import CommandUser
+from tests.troubles import cut_or_crash, mend
 
 _HOUR_S = 3600.0
 _BOXES = {name: Box(name, layout.new_series(name)) for name in ("alice", "bob")}
@@ -481,12 +479,9 @@ def test_through_crashes_and_partitions_each_message_is_acknowledged_once_in_ord
         await _named(mesh, 1).make_box()
         await mesh.run_until(3)
         for _ in range(8):
-            mesh.apply(_trouble(source))
+            mesh.apply(cut_or_crash(source))
             await use(mesh.now + 1)
-            mesh.apply(Repair())
-            for number in range(3):
-                if not mesh.is_up(number):
-                    mesh.apply(Restart(number))
+            mend(mesh)
             await mesh.run_until(mesh.now + source.choice((0.05, 2)))
         await mesh.run_until(mesh.now + 30)
         await _read_all(mesh, 1, acknowledged)
@@ -501,12 +496,6 @@ def test_through_crashes_and_partitions_each_message_is_acknowledged_once_in_ord
     for sender in "02":
         numbers = [int(t.split()[1]) for t in acknowledged if t.startswith(sender)]
         assert numbers == sorted(numbers)
-
-
-def _trouble(source: Random) -> Action:
-    cut = source.choice((((0,), (1, 2)), ((0, 1), (2,)), ((0, 2), (1,))))
-    crash = Crash(source.randrange(3), is_silent=source.random() < 0.5)
-    return source.choice((Partition(cut), crash))
 
 
 async def _step(

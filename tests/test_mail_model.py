@@ -11,7 +11,8 @@ import trio
 from phextsync.agents import AsyncMail
 from phextsync.agents.mail_layout import Message, is_to_several
 from phextsync.errors import PhextsyncError
-from phextsync.testing import Action, Crash, MemoryMesh, Partition, Repair, Restart
+from phextsync.testing import MemoryMesh
+from tests.troubles import cut_or_crash, mend
 
 _BOXES = ("alice", "bob", "carol")
 _ADDRESSES = (*_BOXES, "role:day", "role:night", "all")
@@ -109,11 +110,6 @@ class _History:
                 assert self.acked[box.name].isdisjoint(shown)
                 assert len(shown) == len({*shown})
 
-    def trouble(self) -> Action:
-        alone = self.source.randrange(3)
-        cut = Partition(((alone,), tuple({0, 1, 2} - {alone})))
-        return self.source.choice((cut, Crash(alone, is_silent=self.source.random() < 0.5)))
-
 
 @pytest.mark.parametrize("seed", range(8))
 def test_through_cuts_and_crashes_each_box_shows_what_was_sent_to_it(seed: int) -> None:
@@ -123,15 +119,12 @@ def test_through_cuts_and_crashes_each_box_shows_what_was_sent_to_it(seed: int) 
     async def body() -> None:
         await mesh.run_until(1)
         for _ in range(6):
-            mesh.apply(history.trouble())
+            mesh.apply(cut_or_crash(source))
             end = mesh.now + 2
             while mesh.now < end:
                 await history.step()
                 await mesh.run_until(mesh.now + source.random() / 5)
-            mesh.apply(Repair())
-            for number in range(3):
-                if not mesh.is_up(number):
-                    mesh.apply(Restart(number))
+            mend(mesh)
             await mesh.run_until(mesh.now + source.choice((0.05, 2)))
         await mesh.run_until(mesh.now + 30)
         await history.check()

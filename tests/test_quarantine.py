@@ -31,6 +31,7 @@ from phextsync.replica.taking_back import TakenBack, Writer
 from phextsync.testing import Crash, MemoryMesh, Partition, Repair, Restart
 from phextsync.testing.mesh import PHEXT
 from phextsync.trust.permissions import UNRESTRICTED
+from tests.troubles import mend
 
 _AT: Final = Coordinate(*[1] * 9)
 _TOKEN: Final = re.compile(r"[abce]\d+")
@@ -313,10 +314,7 @@ class _Trial:
         for _ in range(40):
             await self._step()
             await mesh.run_until(mesh.now + self.random.choice((0.0, 0.02, 0.3, 2.0)))
-        mesh.apply(Repair())
-        for number in range(3):
-            if not mesh.is_up(number):
-                mesh.apply(Restart(number))
+        mend(mesh)
         await mesh.run_until(mesh.now + 30)
         self._check(accepted=set())
         waiting = await _waiting(mesh.node(0), self.by)

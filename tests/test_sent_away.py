@@ -34,6 +34,7 @@ from phextsync.handles.folder_client import FolderClient
 from phextsync.node.node import open_node
 from sims.processes import PATIENCE_S, make_folder
 from tests.engines import opened
+from tests.polling import until_now
 
 _A = "1.1.1/1.1.1/1.1.1"
 
@@ -200,9 +201,7 @@ def test_a_handle_that_was_sent_away_takes_the_folder_over(
         with Attachment(folder) as command:
             assert command.ask("phexts") == ["memory"]
             owner.close()
-        is_over = threading.Event()
-        while not handle.is_owner:
-            assert not is_over.wait(0.01)
+        until_now(lambda: handle.is_owner)
         assert engine.client.statistics().unanswered == 0
         assert handle.phext()[_A] == "text"
 
