@@ -120,6 +120,10 @@ def _end() -> None:
     raise KeyboardInterrupt
 
 
+def _kept_aside(machine: Machine) -> list[str]:
+    return [text for path, text in machine.disk.files().items() if path.startswith(BACKUPS)]
+
+
 def test_a_file_becomes_a_file_elsewhere_and_its_changes_follow(mesh: Mesh) -> None:
     one, two = mesh.machines
     one.disk.put("MEMORY.md", "milk\n")
@@ -499,8 +503,54 @@ def test_a_first_merge_is_told_and_kept_aside(mesh: Mesh, caplog: pytest.LogCapt
     two.disk.put("n.md", "b\n")
     assert sorted(mesh.settle()["n.md"].split()) == ["a", "b"]
     assert "n.md: merged with other text" in caplog.text
-    kept = [text for path, text in two.disk.files().items() if path.startswith(BACKUPS)]
-    assert kept == ["b\n"]
+    assert _kept_aside(two) == ["b\n"]
+
+
+def test_texts_that_machines_began_apart_are_kept_aside_by_each(
+    mesh: Mesh, caplog: pytest.LogCaptureFixture
+) -> None:
+    mesh.part()
+    for machine, text in zip(mesh.machines, ("a\nb\n", "a\nc\n"), strict=True):
+        machine.disk.put("n.md", text)
+    mesh.pass_time(2)
+    assert sorted(mesh.settle()["n.md"].split()) == ["a", "b", "c"]
+    assert [_kept_aside(machine) for machine in mesh.machines] == [["a\nb\n"], ["a\nc\n"]]
+    assert caplog.text.count("n.md: merged with other text") == 2
+    mesh.machines[0].disk.put("n.md", mesh.machines[0].disk.files()["n.md"] + "d\n")
+    mesh.settle()
+    assert len(_kept_aside(mesh.machines[1])) == 1  # they agree from then on
+
+
+def test_what_machines_began_apart_waits_where_it_cannot_be_kept_aside(mesh: Mesh) -> None:
+    mesh.part()
+    for machine, text in zip(mesh.machines, ("a\n", "b\n"), strict=True):
+        machine.disk.put("n.md", text)
+    mesh.pass_time(2)
+    one = mesh.machines[0]
+    _refuse(one, errno.EACCES, only=BACKUPS)
+    mesh.join()
+    mesh.pass_time(2)
+    assert one.visible()["n.md"] == "a\n"
+    assert "cannot be kept aside" in _problems(one)["n.md"]
+    _allow(one)
+    mesh.settle(RETRY_MAX_S)
+    assert _kept_aside(one) == ["a\n"]
+    assert not _problems(one)
+
+
+def test_a_new_file_at_whose_place_others_wrote_is_kept_aside(mesh: Mesh) -> None:
+    one = mesh.machines[0]
+    one.disk.put("n.md", "a\n")
+    mesh.settle()
+    place = _place(one, "n.md")
+    other = Mesh(1)
+    (machine,) = other.machines
+    other.pass_time(1)
+    machine.peer.replica[place] = "b\n"  # its name is still on its way
+    machine.disk.put("n.md", "c\n")
+    other.pass_time(1)
+    assert sorted(machine.visible()["n.md"].split()) == ["b", "c"]
+    assert _kept_aside(machine) == ["c\n"]
 
 
 def test_what_arrives_while_a_file_is_kept_aside_stays(mesh: Mesh) -> None:

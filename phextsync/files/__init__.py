@@ -26,8 +26,8 @@
 * `conflict_log`: lines that two sides changed apart
 * `alike`: lines that two sides made alike of one text, apart
 * `twins`: lines that stand twice since two machines began a scroll apart
-* `safekeeping`: what the disk has to have before what was done to files is done to scrolls
 * `merging`: how the change of a file is done to its scroll
+* `safekeeping`: what the disk has to have before what was done to files is done to scrolls
 * `naming`: the map of names and the paths that follow from it
 * `restored`: whether the data folder was put back as it was earlier, and what is done then
 * `intake`: what files say about their scrolls, and which file was renamed

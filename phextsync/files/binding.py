@@ -32,7 +32,7 @@ from phextsync.files.missing import Missing
 from phextsync.files.naming import Naming
 from phextsync.files.output import Output
 from phextsync.files.problems import Problems
-from phextsync.files.reading import Found, Gone, Trouble, is_nothing
+from phextsync.files.reading import File, Found, Gone, Trouble, is_nothing
 from phextsync.files.records import Records, digest_of
 from phextsync.files.restored import Restored
 from phextsync.files.safekeeping import Safekeeping
@@ -110,14 +110,14 @@ class Binding:
         self._missing = Missing(*seen[1:3], self._scope, directory, self._todo, run)
         self.unseen = Unseen(replicas, phext, range_, self.records, is_apart)
         self._merging = Merging(replica, is_apart, directory.preset)
-        self._safekeeping = Safekeeping(replica, self.records, directory, run, may_write=may_write)
+        kept = replica, self.records, self._merging, directory, run
+        self._safekeeping = Safekeeping(*kept, may_write=may_write)
         self._restored = None if restored is None else restored(self.records)
         parts = replica, self.naming, self.records, self._merging, self.problems, self.conflicts
         parts_of_both = *parts, self.unseen, self._todo, self._absences
         self._intake = Intake(*parts_of_both, may_write=may_write, restored=self._restored)
-        self._output = Output(
-            *(*parts_of_both, directory), run=run, durable=durable, may_write=may_write
-        )
+        parts_of_output = *parts_of_both, directory, self._safekeeping
+        self._output = Output(*parts_of_output, run=run, durable=durable, may_write=may_write)
         self._late: list[LateChange] = []  # told by the directory and not yet in a scroll
         self._left_alone = frozenset[str]()
         self._are_rules_bad, self._is_first = False, True
@@ -347,7 +347,8 @@ class Binding:
                 self.records.forget(coordinate)
         await self._safekeeping.settle(places, found)
         taken = Taken(now, self._is_first or await self._run(self._is_checkout_moving))
-        await self._safekeeping.back_up(places, found)
+        new = self._intake.places_for([p for p in strangers if isinstance(found[p], File)], now)
+        await self._safekeeping.keep_aside({**new, **places}, found)
         self._intake.take(places, strangers, found, taken)
         for coordinate in self.naming.follow(taken.ready, now) - {*taken.ready}:
             self._todo.finish(coordinate)

@@ -391,15 +391,10 @@ class Intake:
     def _add_new(self, files: Mapping[str, File], taken: Taken) -> None:
         """Give files a scroll that have none."""
         lines: dict[Coordinate, Line] = {}
-
-        def is_free(coordinate: Coordinate) -> bool:
-            return coordinate not in lines and self._records.get(coordinate) is None
-
-        for path, file in files.items():
+        for coordinate, path in self.places_for(files, taken.now).items():
+            file = files[path]
             with self._problems.boundary(path, taken.now):
-                check_name(path)
                 check_text(file.text)
-                coordinate = self._naming.place_for(path, is_free)
                 if not self._may_write(coordinate):
                     self._problems.note(path, _READ_ONLY_NEW, taken.now, is_retried=False)
                     continue
@@ -413,6 +408,19 @@ class Intake:
                 self._agree(coordinate, line.name, file)
                 taken.ready[coordinate] = file
                 self._problems.solve(line.name)
+
+    def places_for(self, paths: Iterable[str], now: float) -> dict[Coordinate, str]:
+        """Return the scrolls that new files of these paths get. What no name can be is noted."""
+        places: dict[Coordinate, str] = {}
+
+        def is_free(coordinate: Coordinate) -> bool:
+            return coordinate not in places and self._records.get(coordinate) is None
+
+        for path in paths:
+            with self._problems.boundary(path, now):
+                check_name(path)
+                places[self._naming.place_for(path, is_free)] = path
+        return places
 
     def _name_new(self, lines: Mapping[Coordinate, Line]) -> None:
         """Write lines of new files into the map; one that had its name before has other marks."""

@@ -176,6 +176,10 @@ class Merging:
         state = self._replica.difference(coordinate, EMPTY_VERSION)
         return () if state is None else tuple(filter(is_import, root_clients(state)))
 
+    def has_twins(self, coordinate: Coordinate, record: Record) -> bool:
+        """Whether a scroll holds what other machines began apart, and is not joined yet."""
+        return bool(record.roots) and not set(self.roots(coordinate)) <= set(record.roots)
+
     def join_twins(self, coordinate: Coordinate, record: Record, base: str) -> tuple[int, ...]:
         """Make one text of what two machines began apart: see `twins`. Return the imports that are
         known from then on."""

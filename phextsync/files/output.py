@@ -22,6 +22,7 @@ from phextsync.files.problems import Problems
 from phextsync.files.reading import TEXT_BYTES_MAX, File, Trouble
 from phextsync.files.records import Intent, Record, Records, digest_of
 from phextsync.files.rules import rules_of_others
+from phextsync.files.safekeeping import Safekeeping
 from phextsync.files.settling import Settling
 from phextsync.files.todo import Runner, Todo
 from phextsync.files.unseen import Unseen
@@ -54,6 +55,7 @@ class Output:
         todo: Todo,
         absences: Absences,
         directory: Directory,
+        safekeeping: Safekeeping,
         *,
         run: Runner,
         durable: Callable[[], Awaitable[None]],
@@ -70,6 +72,7 @@ class Output:
         self._todo = todo
         self._absences = absences
         self._directory = directory
+        self._safekeeping = safekeeping
         self._run = run
         self._durable = durable
         self._may_write = may_write
@@ -82,6 +85,9 @@ class Output:
         """Make files what their scrolls are."""
         for _ in range(_PASSES_MAX):
             await self._set_marks(ready, now)
+            for coordinate, trouble in (await self._safekeeping.keep_begun_apart(ready)).items():
+                del ready[coordinate]
+                self._problems.note(self._path_of(coordinate), trouble.reason, now, is_retried=True)
             moves, writes = self._plan(ready, now)
             if not moves and not writes:
                 return

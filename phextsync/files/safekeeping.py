@@ -4,8 +4,9 @@ import logging
 from collections.abc import Callable, Mapping
 
 from phextsync.files.directory import Directory
+from phextsync.files.merging import Merging
 from phextsync.files.reading import File, Found, Trouble, why
-from phextsync.files.records import Records, digest_of
+from phextsync.files.records import Record, Records, digest_of
 from phextsync.files.todo import Runner
 from phextsync.index import Coordinate
 from phextsync.replica.replica import Replica
@@ -21,6 +22,7 @@ class Safekeeping:
         self,
         replica: Replica,
         records: Records,
+        merging: Merging,
         directory: Directory,
         run: Runner,
         *,
@@ -29,6 +31,7 @@ class Safekeeping:
         self._replica = replica
         self._may_write = may_write
         self._records = records
+        self._merging = merging
         self._directory = directory
         self._run = run
 
@@ -52,22 +55,53 @@ class Safekeeping:
         if news:
             found.update(await self._run(self._directory.settle, news))
 
-    async def back_up(self, places: Mapping[Coordinate, str], found: dict[str, Found]) -> None:
-        """Keep files aside that are about to be merged with scrolls they never agreed with."""
-        for coordinate, path in places.items():
-            file = found[path]
-            record = self._records.get(coordinate)
-            if (record is not None and record.digest) or not isinstance(file, File):
-                continue
-            if not self._may_write(coordinate):
-                continue  # it is merged with nothing
-            if file.text and self._replica.get(coordinate, "") not in ("", file.text):
-                try:
-                    kept = await self._run(self._directory.back_up, path, file.text)
-                except OSError as error:
-                    found[path] = Trouble(
-                        f"its text cannot be kept aside: {why(error)}", may_pass=True
-                    )
-                else:
-                    what = "merged with other text at"
-                    _log.warning("%s: %s %s; it is kept as %s", path, what, coordinate, kept)
+    async def keep_aside(self, places: Mapping[Coordinate, str], found: dict[str, Found]) -> None:
+        """Keep files aside that are about to be merged with scrolls they never agreed with. When
+        this returns, no other has come to be one meanwhile."""
+        kept = set[Coordinate]()
+        while due := [c for c in places if c not in kept and self._is_new(c, found[places[c]])]:
+            for coordinate in due:
+                path = places[coordinate]
+                found[path] = await self._kept(coordinate, path, found[path])
+            kept.update(due)
+
+    async def keep_begun_apart(
+        self, ready: Mapping[Coordinate, File | None]
+    ) -> dict[Coordinate, Trouble]:
+        """The same for files that machines began apart, of which scrolls hold the text of each by
+        now. Return what keeps which files from being kept."""
+        kept: dict[Coordinate, Found] = {}
+        while due := {
+            c: (record.path, file)
+            for c, file in ready.items()
+            if c not in kept and file is not None and (record := self._begun_apart(c, file))
+        }:
+            for coordinate, (path, file) in due.items():
+                kept[coordinate] = await self._kept(coordinate, path, file)
+        return {c: found for c, found in kept.items() if isinstance(found, Trouble)}
+
+    def _is_new(self, coordinate: Coordinate, file: Found) -> bool:
+        """Whether a file is about to be merged with a scroll it never agreed with."""
+        record = self._records.get(coordinate)
+        if (record is not None and record.digest) or not isinstance(file, File) or not file.text:
+            return False
+        others = self._replica.get(coordinate, "") not in ("", file.text)
+        return others and self._may_write(coordinate)  # or it is merged with nothing
+
+    def _begun_apart(self, coordinate: Coordinate, file: File) -> Record | None:
+        """Return the record of a file if its scroll holds what others began without it."""
+        record = self._records.get(coordinate)
+        if record is None or not record.digest or self._replica.get(coordinate, "") == file.text:
+            return None
+        is_met = self._may_write(coordinate) and self._merging.has_twins(coordinate, record)
+        return record if is_met else None
+
+    async def _kept(self, coordinate: Coordinate, path: str, file: Found) -> Found:
+        assert isinstance(file, File)
+        try:
+            kept = await self._run(self._directory.back_up, path, file.text)
+        except OSError as error:
+            return Trouble(f"its text cannot be kept aside: {why(error)}", may_pass=True)
+        what = "merged with other text at"
+        _log.warning("%s: %s %s; it is kept as %s", path, what, coordinate, kept)
+        return file
