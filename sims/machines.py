@@ -11,6 +11,7 @@ from typing import Final, TypeVar, TypeVarTuple
 from phextsync.errors import DirectoryError, StoreError
 from phextsync.files.binding import Binding
 from phextsync.files.directory import Directory
+from phextsync.files.held import Held
 from phextsync.files.markers import MARKER_FILE, Marker
 from phextsync.files.presets import PLAIN, Preset
 from phextsync.files.records import Records
@@ -81,7 +82,7 @@ class Machine:
     def start(self) -> None:
         """Begin to serve the directory, as after a start of the node."""
         self.binding: Binding | None = None
-        self._patience = Patience(self._has_met, self._is_whole)
+        self._patience = Patience(lambda: bool(self._holders()), self._is_whole)
         self._directory: Directory | None = None
         self._paths: dict[str, None] = {}
         self._coordinates: dict[Coordinate, None] = {}
@@ -199,11 +200,18 @@ class Machine:
     def _restored(self, records: Records) -> Restored:
         assert self._directory is not None
         runs = Runs(self.peer.replicas, _ID, lambda: f"{self._numbers.getrandbits(64):016x}")
-        parts = records, self._directory, runs, self._patience
+        fingerprint = self.peer.replica.fingerprint
+        held = Held(
+            *(records, self._directory.root),
+            holders=self._holders,
+            fingerprint=fingerprint,
+            run=_in_thread,
+        )
+        parts = records, self._directory, runs, self._patience, held
         return Restored(*parts, run=_in_thread, durable=self._durable)
 
-    def _has_met(self) -> bool:
-        return bool(self.peer.core.lacks.even_peers(PHEXT, RANGE))
+    def _holders(self) -> set[bytes]:
+        return self.peer.core.lacks.even_peers(PHEXT, RANGE)
 
     def _is_whole(self) -> bool:
         return self._others <= self.peer.core.lacks.even_peers(PHEXT, RANGE)

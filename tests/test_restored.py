@@ -2,10 +2,12 @@
 deletes and resurrects nothing."""
 
 import errno
+from collections.abc import Sequence
 from random import Random
 
 import pytest
 
+from phextsync.files.held import HELD_FILE, NOTE_S
 from phextsync.files.markers import MARKER_FILE, Marker
 from phextsync.files.restored import ALONE_S, OTHERS_S, RENEW_S, Patience, Runs
 from phextsync.store.memory import MemoryStore
@@ -152,7 +154,8 @@ def test_what_was_written_since_on_either_side_stays(mesh: Mesh) -> None:
 
 
 def test_of_what_is_younger_than_the_copy_nothing_is_taken_for_old(mesh: Mesh) -> None:
-    """What others deleted while the node was down is back, since the user may have written it."""
+    """What others deleted while the node was down is back in a file that was changed, since its
+    user may have written it."""
     one, two, _ = mesh.machines
     one.disk.put("n.md", _LINES)
     mesh.settle()
@@ -165,6 +168,62 @@ def test_of_what_is_younger_than_the_copy_nothing_is_taken_for_old(mesh: Mesh) -
     one.disk.put("n.md", f"{_LINES}of all\nof the user\n")
     _put_back_later(mesh, copy)
     assert mesh.settle(8) == {"n.md": f"{_LINES}of all\nof the user\n"}
+
+
+def _held_and_deleted(mesh: Mesh) -> MemoryStore:
+    """Let lines and a file come after a copy of a data folder, others have them, and delete them
+    while the node is down. Return the copy."""
+    one, two, _ = mesh.machines
+    one.disk.put("n.md", _LINES)
+    mesh.settle()
+    copy = _stop(mesh)
+    _restart(mesh)
+    one.disk.put("n.md", f"young\n{_LINES}of all\n")
+    two.disk.put("young.md", "young file\n")
+    mesh.settle()
+    mesh.pass_time(NOTE_S)
+    _stop(mesh)
+    two.disk.put("n.md", f"{_LINES}of two\n")
+    two.disk.unlink("young.md")
+    return copy
+
+
+def test_what_others_had_and_deleted_since_does_not_come_back(mesh: Mesh) -> None:
+    _put_back_later(mesh, _held_and_deleted(mesh))
+    assert mesh.settle(8) == {"n.md": f"{_LINES}of two\n"}
+
+
+def test_what_others_had_comes_back_where_none_of_them_is_met(mesh: Mesh) -> None:
+    """The machine that is met may never have had it."""
+    copy = _held_and_deleted(mesh)
+    one = mesh.machines[0]
+    one._holders = lambda: {b"another"}  # type: ignore[method-assign]
+    _put_back_later(mesh, copy)
+    found = mesh.settle(8)
+    assert found["young.md"] == "young file\n"
+    assert sorted(found["n.md"].splitlines()) == sorted(
+        ["young", *_LINES.splitlines(), "of two", "of all"]
+    )
+
+
+def test_what_a_user_made_as_it_was_is_not_taken_for_what_others_had(mesh: Mesh) -> None:
+    one = mesh.machines[0]
+    copy = _held_and_deleted(mesh)
+    text = one.disk.text("n.md") or ""
+    one.disk.put("n.md", _LINES)
+    one.disk.put("n.md", text)
+    _put_back_later(mesh, copy)
+    found = mesh.settle(8)
+    assert {"young", "of all", "of two"} <= {*found["n.md"].splitlines()}
+
+
+@pytest.mark.parametrize("data", ["", "x", "held by nobody, and longer than a digest"])
+def test_what_stands_in_the_place_of_what_is_noted_says_nothing(mesh: Mesh, data: str) -> None:
+    copy = _held_and_deleted(mesh)
+    one = mesh.machines[0]
+    one.disk.put(HELD_FILE, data)
+    _put_back_later(mesh, copy)
+    assert "of all" in mesh.settle(8)["n.md"].splitlines()
 
 
 def test_a_file_that_is_absent_was_not_deleted(mesh: Mesh) -> None:
@@ -364,10 +423,14 @@ class _Users:
 
     def act(self, times: int) -> dict[str, str]:
         """Do things, a while apart; return the files that all have in the end."""
-        for _ in range(times):
-            self._act(self._source.choice(self._mesh.machines))
-            self._mesh.pass_time(self._source.choice([0.2, 1, 3]))
+        self.act_on(self._mesh.machines, times)
         return self._mesh.settle(8)
+
+    def act_on(self, machines: Sequence[Machine], times: int) -> None:
+        """Do things on some machines, a while apart."""
+        for _ in range(times):
+            self._act(self._source.choice(machines))
+            self._mesh.pass_time(self._source.choice([0.2, 1, 3]))
 
     def _act(self, machine: Machine) -> None:
         self._count += 1
@@ -389,6 +452,49 @@ class _Users:
                 del lines[at]
             lines.insert(at, f"e{what} by {machine.number}\n")
             disk.put(path, "".join(lines))
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_any_history_in_which_others_go_on_ends_as_it_does_for_them(mesh: Mesh, seed: int) -> None:
+    users = _Users(mesh, Random(seed))
+    users.act(8)
+    copy = _stop(mesh)
+    _restart(mesh)
+    users.act(8)
+    mesh.pass_time(NOTE_S)
+    _stop(mesh)
+    mesh.machines[0].is_due = lambda: False  # type: ignore[method-assign]
+    users.act_on(mesh.machines[1:], 8)
+    mesh.pass_time(8)
+    expected = mesh.machines[1].visible()
+    del mesh.machines[0].is_due
+    _put_back(mesh, copy).work()
+    assert mesh.settle(8) == expected
+
+
+def test_a_node_that_ends_while_what_others_had_is_taken_up_goes_on_with_that() -> None:
+    for number in range(1, 400, 24):
+        mesh = _mesh_that_tells()
+        one = mesh.machines[0]
+        _put_back_later(mesh, _held_and_deleted(mesh))
+        one.work()
+        assert "earlier" in one.problem
+        mesh.network.link_all()
+        mesh.network.run(2)
+        at_call = _AtCall(one, number, _end)
+        try:
+            one.work()
+        except KeyboardInterrupt:
+            one.files.end()
+        _allow(one)
+        mesh.network.crash(0)
+        one.start()
+        assert mesh.settle(8) == {"n.md": f"{_LINES}of two\n"}, number
+        if at_call.calls < number:
+            break
+    else:
+        pytest.fail("expected fewer calls")
+    assert number > 50
 
 
 def _any_history(mesh: Mesh, seed: int) -> tuple[dict[str, str], dict[str, str]]:

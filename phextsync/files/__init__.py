@@ -29,6 +29,7 @@
 * `merging`: how the change of a file is done to its scroll
 * `safekeeping`: what the disk has to have before what was done to files is done to scrolls
 * `naming`: the map of names and the paths that follow from it
+* `held`: which files lie there as another machine has them
 * `restored`: whether the data folder was put back as it was earlier, and what is done then
 * `intake`: what files say about their scrolls, and which file was renamed
 * `settling`: whether what was about to happen to a file has, after a crash

@@ -164,7 +164,7 @@ class Intake:
             if text and self._stays_here(coordinate, path, text, now):
                 return
             if file is not None and text:
-                self._meet(coordinate, path, text)
+                self._meet(coordinate, path, file)
                 self._agree(coordinate, path, file)
         elif not text:
             if isinstance(found, Gone) and (reason := self._doubt(coordinate, record, found)):
@@ -260,14 +260,14 @@ class Intake:
         blamed = self._replica.blame(coordinate)
         return sorted({each.writer for each in blamed if each.writer and each.text in lines})
 
-    def _meet(self, coordinate: Coordinate, path: str, text: str) -> None:
+    def _meet(self, coordinate: Coordinate, path: str, file: File) -> None:
         """Bring a file to a scroll that it never agreed with. Where all was deleted others may do
         the same unseen, as in a text that both replace."""
         had_text = self._replica.version(coordinate) != EMPTY_VERSION
         is_emptied = had_text and not self._replica.size(coordinate)
         with self._unseen.changing(coordinate) if is_emptied else nullcontext():
-            older = "" if self._restored is None else self._restored.text(coordinate, path)
-            self._merging.meet(coordinate, path, text, older)
+            older = "" if self._restored is None else self._restored.text(coordinate, path, file)
+            self._merging.meet(coordinate, path, file.text, older)
 
     def _agree(self, coordinate: Coordinate, path: str, file: File) -> None:
         """Remember a file as it was read, now that the scroll has what was done to it."""
@@ -404,7 +404,7 @@ class Intake:
         for coordinate, line in lines.items():
             file = files[line.name]
             with self._problems.boundary(line.name, taken.now):
-                self._meet(coordinate, line.name, file.text)
+                self._meet(coordinate, line.name, file)
                 self._agree(coordinate, line.name, file)
                 taken.ready[coordinate] = file
                 self._problems.solve(line.name)

@@ -19,6 +19,7 @@ from phextsync.replica.replicas import ReplicaSet
 _RECORD, _BASE, _INTENDED, _SHARED, _HELD, _DONE = b"r", b"t", b"i", b"s", b"h", b"n"
 _GUISE: Final = b"g"
 _OLDER: Final = b"o"  # and no coordinate: that there are such, though perhaps of no file
+_HELD_ELSEWHERE: Final = b"h"  # that one has what the directory notes
 _TEXT_ALONE: Final = b"t"  # as earlier versions wrote it; no array of CBOR begins so
 _DIGEST_BYTES: Final = 16
 _KIND_AT: Final = 1 + 8  # a note of a binding begins with `b` and the binding's id
@@ -244,9 +245,10 @@ class Records:
 
     # -- what an earlier data folder knew ----------------------------------------------------
 
-    def set_aside(self) -> None:
-        """Know nothing any more, but for `older`: the files are newer than what is known."""
-        self._note_at(self._prefix + _OLDER, b"t")
+    def set_aside(self, *, is_held: bool = False) -> None:
+        """Know nothing any more, but for `older`: the files are newer than what is known. `is_held`
+        says whether a machine was met that has what the directory notes of them: see `held`."""
+        self._note_at(self._prefix + _OLDER, _HELD_ELSEWHERE if is_held else b"t")
         for coordinate in self:
             record = self._records[coordinate]
             if record.digest:
@@ -267,6 +269,11 @@ class Records:
             Coordinate.from_key(key[_KIND_AT + 1 :]): Older(*cbor2.loads(value))
             for key, value in notes.items()
         }
+
+    @property
+    def is_held(self) -> bool:
+        """What was said of that when records were set aside."""
+        return self._replicas.durability.noted(self._prefix + _OLDER) == _HELD_ELSEWHERE
 
     def drop_older(self) -> None:
         """Forget what was set aside."""

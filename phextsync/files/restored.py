@@ -9,8 +9,9 @@ that cannot be written is behind, which says nothing.
 Then nothing is taken in before others were met who have what came since. After that the directory
 is taken up as one that is bound for the first time: what is absent was not deleted, the same text
 is one, and where texts differ the file's lines are put into its scroll, without those that the
-older record has: these are not new. It is kept until all is taken up, so that a start which ends
-before that is gone on with by the next.
+older record has: these are not new. Nor is anything of a file that another machine has had as it
+lies there (see `held`). All that is kept until the directory is taken up, so that a start which
+ends before that is gone on with by the next.
 """
 
 from collections import Counter
@@ -23,6 +24,7 @@ import cbor2
 from phextsync.edits import content_of, likeness, lines_of
 from phextsync.errors import DirectoryError
 from phextsync.files.directory import Directory
+from phextsync.files.held import Held
 from phextsync.files.naming import Naming
 from phextsync.files.reading import LIKE, File, is_unlike
 from phextsync.files.records import Older, Record, Records, digest_of
@@ -115,6 +117,7 @@ class Restored:
         directory: Directory,
         runs: Runs,
         patience: Patience,
+        held: Held,
         *,
         run: Runner,
         durable: Callable[[], Awaitable[None]],
@@ -123,6 +126,7 @@ class Restored:
         self._directory = directory
         self._runs = runs
         self._patience = patience
+        self._held = held
         self._run = run
         self._durable = durable
         self._older: dict[Coordinate, Older] = {}
@@ -139,11 +143,14 @@ class Restored:
             is_confirmed = confirmed_ns > records.confirmed_ns
             if not is_confirmed and not self._patience.is_over(now):
                 raise DirectoryError(_WAITS)
-            records.set_aside()
+            records.set_aside(is_held=await self._held.load(is_met=False))
             records.keep_confirmed(confirmed_ns)
         older = records.older  # that of a start too which ended before all was taken up
         self._is_earlier, self._older = older is not None, older or {}
+        if records.is_held:
+            await self._held.load(is_met=True)
         self._runs.begin(root.run)
+        self._held.begin(now)
         await self._tell(now)
 
     async def find_moved(self, naming: Naming) -> None:
@@ -187,41 +194,55 @@ class Restored:
             path = max(same, key=lambda each: same[each], default="")
             if not path or same[path] < LIKE:
                 continue
-            is_renamed_here = bool(self.text(coordinate, new))
+            is_renamed_here = self._lay_at(coordinate, new) is not None
             self._remember(coordinate, new if is_renamed_here else path, files.pop(path), scroll)
 
     def _remember(self, coordinate: Coordinate, path: str, file: File, scroll: str) -> None:
         """Keep, as what a file was, what of it is not new."""
         older = self._older.get(coordinate)
-        text = without_new_lines(file.text, scroll, "" if older is None else older.text)
+        known = file.text if self._held.covers(path, file) else "" if older is None else older.text
+        text = without_new_lines(file.text, scroll, known)
         if text:
             record = Record(path, digest_of(text), None, file.marks, file.marks, file.born_ns)
             self._records.keep(coordinate, record, text)
 
-    def text(self, coordinate: Coordinate, path: str) -> str:
-        """Return what a file held by an earlier data folder, nothing where none is."""
+    def text(self, coordinate: Coordinate, path: str, file: File) -> str:
+        """Return what is not new of a file: what it holds, where others have had that, what it held
+        by an earlier data folder otherwise, nothing where none is."""
+        if self._held.covers(path, file):
+            return file.text
+        older = self._lay_at(coordinate, path)
+        return "" if older is None else older.text
+
+    def _lay_at(self, coordinate: Coordinate, path: str) -> Older | None:
         older = self._older.get(coordinate)
-        return older.text if older is not None and older.path == path else ""
+        return older if older is not None and older.path == path else None
 
     def end_start(self) -> None:
         """Note that the directory was taken up."""
         if self._is_earlier:
             self._is_earlier, self._older = False, {}
+            self._held.forget()
             self._records.drop_older()
 
     async def count(self, now: float) -> None:
         """Count what was changed, and tell it, if it is time."""
-        if (due := self.next_due) is not None and due <= now:
+        if not self._is_counted and self._counted_at + RENEW_S <= now:
             if self._records.changes != self._counted:
                 self._runs.count()
             await self._tell(now)
+        if not self._is_earlier:
+            await self._held.note(now)
 
     @property
     def next_due(self) -> float | None:
-        """When changes are to be counted or told, None when there are none."""
-        if self._is_told and self._records.changes == self._counted:
-            return None
-        return self._counted_at + RENEW_S
+        """When changes are to be counted, told or noted, None when there are none."""
+        dues = [None if self._is_counted else self._counted_at + RENEW_S, self._held.next_due]
+        return min((due for due in dues if due is not None), default=None)
+
+    @property
+    def _is_counted(self) -> bool:
+        return self._is_told and self._records.changes == self._counted
 
     async def _tell(self, now: float) -> None:
         """Let the data folder know the run, and then the directory."""

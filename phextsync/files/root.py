@@ -96,11 +96,24 @@ class Root:
         return Marker.decode(self._read_small(MARKER_FILE, MARKER_BYTES_MAX))
 
     def _mark(self) -> None:
-        draft = draft_of(MARKER_FILE)
+        self._put(MARKER_FILE, self._marker._replace(run=self.run).encode())
+
+    def write_beside(self, path: str, data: bytes) -> None:
+        """Put a file beside the marker. OSError when it cannot; DirectoryError when another
+        directory lies there."""
+        self.confirm()
+        self._put(path, data)
+
+    def read_beside(self, path: str, bytes_max: int) -> bytes:
+        """Return what a file beside the marker holds. OSError when it cannot be read."""
+        return self._read_small(path, bytes_max)
+
+    def _put(self, path: str, data: bytes) -> None:
+        draft = draft_of(path)
         with suppress(FileNotFoundError):
             self._files.unlink(draft)
-        self._files.write(draft, self._marker._replace(run=self.run).encode(), 0o644)
-        self._files.rename(draft, MARKER_FILE)
+        self._files.write(draft, data, 0o644)
+        self._files.rename(draft, path)
         self._files.sync_folder("")
 
     def _read_small(self, path: str, bytes_max: int) -> bytes:

@@ -26,6 +26,7 @@ from phextsync.files.bindings import BindingStore, Bound
 from phextsync.files.desk import FileDesk
 from phextsync.files.directory import Directory
 from phextsync.files.filesystem import OsFileSystem
+from phextsync.files.held import Held
 from phextsync.files.presets import preset_of
 from phextsync.files.records import Records
 from phextsync.files.restored import Patience, Restored, Runs
@@ -163,7 +164,7 @@ class _Service:
         self._wake = Flag()
         self._stop = trio.Event()
         self._patience = Patience(
-            partial(node.agreement.has_even_holder, bound.phext, bound.range),
+            lambda: bool(self._holders()),
             partial(node.is_whole, bound.phext, bound.range),
         )
         self._watched: tuple[int, int] | None = None
@@ -294,6 +295,8 @@ class _Service:
         news: Callable[[], tuple[dict[str, None], dict[Coordinate, None]]],
     ) -> Binding:
         bound, node = self._bound, self._node
+        fingerprint = node.replicas.open(bound.phext).fingerprint
+        tells = partial(Held, holders=self._holders, fingerprint=fingerprint, run=_in_thread)
         number = bytes.fromhex(bound.id)
         if old := self._store.old_records(bound):
             records = Records(node.replicas, number)
@@ -315,6 +318,7 @@ class _Service:
                 directory,
                 Runs(node.replicas, number, partial(token_hex, 8)),
                 self._patience,
+                tells(records, directory.root),
                 run=_in_thread,
                 durable=node.durable,
             ),
@@ -323,6 +327,9 @@ class _Service:
             news=news,
             on_progress=self._note_progress,
         )
+
+    def _holders(self) -> set[bytes]:
+        return self._node.agreement.even_holders(self._bound.phext, self._bound.range)
 
     def _note_progress(self, done: int, of: int) -> None:
         self._progress = done, of

@@ -88,11 +88,11 @@ class Agreement:
         checked_name(phext)
         return not self._awaited(phext, range_, self._core.lacks.even_peers(phext, range_))
 
-    def has_even_holder(self, phext: str, range_: CoordinateRange) -> bool:
-        """Whether a linked peer that holds all of a range has what we have of it, and we what it
-        has."""
-        even = self._core.lacks.even_peers(phext, range_)
-        return any(link.peer_id in even for link in self._core.lacks.holding(phext, range_))
+    def even_holders(self, phext: str, range_: CoordinateRange) -> set[bytes]:
+        """Return the linked peers that hold all of a range and have what we have of it, and we what
+        they have."""
+        holding = {link.peer_id for link in self._core.lacks.holding(phext, range_)}
+        return holding & self._core.lacks.even_peers(phext, range_)
 
     def is_in_sight(self, phext: str, range_: CoordinateRange) -> bool:
         """Whether everybody who may change something of a range hears at once what we write, and
