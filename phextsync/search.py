@@ -44,10 +44,19 @@ CREATE VIRTUAL TABLE IF NOT EXISTS texts USING fts5(words, content = "", tokeniz
 PRAGMA user_version = {_SCHEMA_VERSION};
 COMMIT;
 """
-_FIND: Final = """
-SELECT id, key, -bm25(texts) FROM texts JOIN scrolls ON scrolls.id = texts.rowid
-WHERE texts MATCH ? AND phext = ? AND key >= ? AND key < ? ORDER BY rank, key LIMIT ?
+# Of a frequent word, most of the time goes to rows of `scrolls`: so the best are taken first, from
+# all phexts and ranges, and only of them is it asked where they are.
+_BEST: Final = """
+SELECT mark, key, id, phext = ? AND key >= ? AND key < ?
+FROM (SELECT rowid AS number, rank AS mark FROM texts WHERE texts MATCH ? ORDER BY +mark LIMIT ?)
+CROSS JOIN scrolls ON id = number
 """
+_FIND: Final = """
+SELECT rank AS mark, key, id FROM texts CROSS JOIN scrolls ON id = texts.rowid
+WHERE phext = ? AND key >= ? AND key < ? AND texts MATCH ? ORDER BY mark, key LIMIT ?
+"""
+_BEST_MIN: Final = 64
+_BEST_PER_HIT: Final = 4
 # Apart from the search, which would carry every text that it then sorts.
 _TEXT: Final = "SELECT text FROM scrolls WHERE id = ?"
 _FORGET: Final = "INSERT INTO texts (texts, rowid, words) VALUES ('delete', ?, ?)"
@@ -144,13 +153,15 @@ class SearchIndex:
         if not asked.match:
             return []
         lower, upper = range_.to_keys()
-        arguments = (asked.match, phext, lower, upper or _KEY_END, limit)
+        place = (phext, lower, upper or _KEY_END)
 
         def read(connection: sqlite3.Connection) -> list[tuple[bytes, str, float]]:
-            return [
-                (key, connection.execute(_TEXT, (number,)).fetchone()[0], score)
-                for number, key, score in connection.execute(_FIND, arguments).fetchall()
-            ]
+            with connection:
+                connection.execute("BEGIN")  # others may write between the queries
+                return [
+                    (key, connection.execute(_TEXT, (number,)).fetchone()[0], -mark)
+                    for mark, key, number in _ranked(connection, asked.match, place, limit)
+                ]
 
         return [
             Hit(Coordinate.from_key(key), words.snippet(found, asked), score)
@@ -211,6 +222,22 @@ class SearchIndex:
             return
         for suffix in ("", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+
+def _ranked(
+    connection: sqlite3.Connection, match: str, place: tuple[str, bytes, bytes], limit: int
+) -> list[tuple[float, bytes, int]]:
+    """Return mark, key and number of the best scrolls in a place: by mark, the best has the least,
+    then by key."""
+    most = max(_BEST_MIN, _BEST_PER_HIT * limit)
+    best = connection.execute(_BEST, (*place, match, most)).fetchall()
+    found = sorted(row[:3] for row in best if row[3])
+    if len(best) == most:  # there may be more that are as good as the last
+        last = max(row[0] for row in best)
+        found = [row for row in found if row[0] < last]
+        if len(found) < limit:
+            found = connection.execute(_FIND, (*place, match, limit)).fetchall()
+    return found[:limit]
 
 
 def _copied(path: Path) -> sqlite3.Connection:

@@ -26,10 +26,12 @@ from phextsync import (
     PhextsyncError,
     ReplicaSet,
     StoreError,
+    search,
 )
 from phextsync.boundaries import Boundary
 from phextsync.index import EVERYTHING
 from phextsync.search import FILE_NAME, Hit, Indexer, Row, Searcher, SearchIndex, find_alone
+from phextsync.words import query
 from tests.strategies import near_coordinates, texts
 
 _A, _B, _C = (Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in (1, 2, 3))
@@ -105,6 +107,60 @@ def test_only_the_phext_and_the_range_are_searched(index: SearchIndex) -> None:
     assert [h.coordinate for h in index.find("milk", "n", CoordinateRange(_B, None))] == [_B]
     assert [h.coordinate for h in index.find("milk", "n", CoordinateRange(None, _B))] == [_A]
     assert len(index.find("milk", "n", limit=1)) == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("nm"),
+            near_coordinates,
+            st.lists(st.sampled_from(["milk", "bread", "cow"]), min_size=1, max_size=4),
+        ),
+        max_size=30,
+    ),
+    st.sampled_from(["milk", "milk | cow", "milk bread", "brea* | milk"]),
+    st.tuples(near_coordinates, near_coordinates),
+    st.integers(1, 9),
+    st.sampled_from([(1, 0), (1, 1), (4, 1), (64, 4)]),
+)
+def test_what_is_found_is_what_a_query_for_all_finds_in_the_same_order(
+    scrolls: list[tuple[str, Coordinate, list[str]]],
+    asked: str,
+    ends: tuple[Coordinate, Coordinate],
+    limit: int,
+    taken_first: tuple[int, int],
+) -> None:
+    everything = EVERYTHING.to_keys()[0], b"\xff" * 13
+    ranges = [
+        EVERYTHING,
+        CoordinateRange(min(ends), max(ends).successor()),
+        CoordinateRange(ends[0], None),
+    ]
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "_BEST_MIN", taken_first[0])
+        patch.setattr(search, "_BEST_PER_HIT", taken_first[1])
+        with closing(SearchIndex(Path(folder) / FILE_NAME)) as index:
+            for phext, coordinate, words in scrolls:
+                _put(index, (coordinate, " ".join(words)), phext=phext)
+            for phext in "nm":
+                arguments = (phext, *everything, query(asked).match, 1_000)
+                with closing(sqlite3.connect(Path(folder) / FILE_NAME)) as connection:
+                    rows = connection.execute(search._FIND, arguments).fetchall()
+                for range_ in ranges:
+                    all_ = [(Coordinate.from_key(key), -mark) for mark, key, _ in rows]
+                    expected = [each for each in all_ if each[0] in range_][:limit]
+                    hits = index.find(asked, phext, range_, limit)
+                    assert [(hit.coordinate, hit.score) for hit in hits] == expected
+
+
+@pytest.mark.parametrize("limit", [1, 20, 100])
+def test_of_scrolls_that_are_as_good_the_first_by_coordinate_are_found(
+    index: SearchIndex, limit: int
+) -> None:
+    places = [Coordinate(1, 1, 1, 1, 1, 1, 1, 1, i) for i in range(1, 701)]
+    _put(index, *((place, "milk") for place in reversed(places)))
+    assert [hit.coordinate for hit in index.find("milk", "n", limit=limit)] == places[:limit]
 
 
 def test_a_text_is_replaced_and_removed(index: SearchIndex) -> None:
