@@ -24,7 +24,7 @@ import pycrdt
 import trio
 
 from benchmarks.nodes import LOOPBACK, anonymous_mb, in_other, make_folders, other_node, pin, until
-from benchmarks.report import Report
+from benchmarks.report import Report, quantile
 from phextsync.crdt import ROOT
 from phextsync.index import Coordinate
 from phextsync.node.node import Node, open_node
@@ -56,7 +56,7 @@ def measure(report: Report, *, runs: int, edits: int, is_quick: bool) -> None:
     pairs = [(_run_bare(edits), _run_nodes(_serve_edits, edits, 1)) for _ in range(runs)]
     for name, part in (("p50", 0.5), ("p99", 0.99)):
         yardstick = f"bare_visible_{name}_ms"
-        quantiles = [[_quantile(seen.latencies_ms, part) for seen in pair] for pair in pairs]
+        quantiles = [[quantile(seen.latencies_ms, part) for seen in pair] for pair in pairs]
         report.add(yardstick, [bare for bare, _ in quantiles], "ms", trip)
         report.add(f"edit_visible_{name}_ms", [ours for _, ours in quantiles], "ms", yardstick)
         report.add(f"edit_visible_{name}_ratio", [ours / bare for bare, ours in quantiles], "")
@@ -70,7 +70,7 @@ def measure(report: Report, *, runs: int, edits: int, is_quick: bool) -> None:
     offered = _FLOOD_PER_S * (1 if is_quick else 5)
     floods = [_run_nodes(_serve_flood, offered, _FLOOD_SCROLLS) for _ in range(runs)]
     for name, part in (("p50", 0.5), ("p99", 0.99)):
-        values = [_quantile(flood.latencies_ms, part) for flood in floods]
+        values = [quantile(flood.latencies_ms, part) for flood in floods]
         report.add(f"flood_{name}_ms", values, "ms", f"edit_visible_{name}_ms")
     rates = [offered / flood.seconds for flood in floods]
     report.add("flood_edits_per_s", rates, "edits/s")
@@ -81,16 +81,12 @@ def measure(report: Report, *, runs: int, edits: int, is_quick: bool) -> None:
 
 
 def _add_spread(report: Report, found: list[_Seen]) -> None:
-    spreads = [_quantile(f.latencies_ms, 0.99) / _quantile(f.latencies_ms, 0.5) for f in found]
+    spreads = [quantile(f.latencies_ms, 0.99) / quantile(f.latencies_ms, 0.5) for f in found]
     report.add("edit_visible_spread", spreads, "")
 
 
 def _spent(seen: _Seen, kind: str) -> float:
     return 1e6 * seen.cpu_s if kind == "cpu" else seen.sent_bytes
-
-
-def _quantile(found: list[float], part: float) -> float:
-    return sorted(found)[int(len(found) * part)]
 
 
 # -- nodes ---------------------------------------------------------------------------------

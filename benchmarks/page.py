@@ -25,7 +25,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Request, TextMessage
 
 from benchmarks.nodes import LOOPBACK, in_other, make_folders, on_all_cores, pin
-from benchmarks.report import Report
+from benchmarks.report import Report, quantile
 from phextsync.discovery import Address
 from phextsync.gateways.guard import Guard
 from phextsync.index import Coordinate, CoordinateRange
@@ -103,12 +103,8 @@ def add_keys(report: Report, ports: tuple[int, int], path: str, keys: int) -> No
     for name, each_ms, bare in zip(("key", "browser"), times_ms, bare_ms, strict=True):
         for part, share in (("p50", 0.5), ("p99", 0.99)):
             yardstick = f"bare_{name}_to_browser_{part}_ms"
-            report.add(yardstick, [_at(bare, share)], "ms")
-            report.add(f"{name}_to_browser_{part}_ms", [_at(each_ms, share)], "ms", yardstick)
-
-
-def _at(times_ms: Sequence[float], share: float) -> float:
-    return sorted(times_ms)[int(share * (len(times_ms) - 1))]
+            report.add(yardstick, [quantile(bare, share)], "ms")
+            report.add(f"{name}_to_browser_{part}_ms", [quantile(each_ms, share)], "ms", yardstick)
 
 
 @contextmanager

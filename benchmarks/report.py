@@ -50,6 +50,11 @@ class Report:
         return "\n".join([*lines, *self.notes])
 
 
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return the one of `values` below which this share of the others is: 0.5 is the median."""
+    return sorted(values)[int(share * (len(values) - 1))]
+
+
 def absent(name: str) -> str:
     """Return the line about somebody who could not be measured."""
     return f"{name} is not on this machine, and left out; `make peers` brings it."

@@ -29,7 +29,7 @@ from wsproto.events import (
 
 from benchmarks import page
 from benchmarks.nodes import LOOPBACK, anonymous_mb, in_other, make_folders, pin
-from benchmarks.report import Report, absent
+from benchmarks.report import Report, absent, quantile
 from phextsync.discovery import Address
 from phextsync.gateways.guard import Guard
 from phextsync.index import Coordinate
@@ -95,17 +95,13 @@ def add_one_node(report: Report, web: int, keys: int) -> None:
         return
     _add(report, "pycrdt_websocket", theirs)
     _add(report, "one_node", ours, "pycrdt_websocket_p50_ms")
-    ratio = _at(ours, 0.5) / _at(theirs, 0.5)
+    ratio = quantile(ours, 0.5) / quantile(theirs, 0.5)
     report.add("one_node_ratio", [ratio], "ratio", "pycrdt_websocket_p50_ms")
 
 
 def _add(report: Report, name: str, times_ms: list[float], yardstick: str | None = None) -> None:
-    report.add(f"{name}_p50_ms", [_at(times_ms, 0.5)], "ms", yardstick)
-    report.add(f"{name}_p99_ms", [_at(times_ms, 0.99)], "ms")
-
-
-def _at(times_ms: list[float], share: float) -> float:
-    return sorted(times_ms)[int(share * (len(times_ms) - 1))]
+    report.add(f"{name}_p50_ms", [quantile(times_ms, 0.5)], "ms", yardstick)
+    report.add(f"{name}_p99_ms", [quantile(times_ms, 0.99)], "ms")
 
 
 def path_of(number: int) -> str:
