@@ -17,7 +17,8 @@ import trio
 from benchmarks.report import Report
 from phextsync.index import Coordinate
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.search import FILE_NAME, Indexer, SearchIndex
+from phextsync.search import FILE_NAME, SearchIndex
+from phextsync.searching import Indexer
 from phextsync.store.memory import MemoryStore
 
 _WORDS: Final = 20_000

@@ -39,7 +39,8 @@ is a module, or a package whose first lines are its own map:
 * `discovery`: who may be near, and who was
 * `mdns`: finding peers by multicast
 * `words`: what of a text is indexed, and what a query asks
-* `search`: full text search over replicas
+* `search`: an index of texts, in which words are found
+* `searching`: full text search over replicas
 * `change_streams`: changes for trio
 * `control`: the socket that other processes use, and the upkeep of a folder
 * `node`: `open_node`, where all of it meets; when what changed is flushed to the disk

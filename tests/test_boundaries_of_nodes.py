@@ -34,7 +34,7 @@ from phextsync.node import invitations as invitation
 from phextsync.node.invitations import Invitation, Invitations
 from phextsync.node.node import Node
 from phextsync.replica.changes import Change, ChangeFeed
-from phextsync.search import Indexer, Searcher
+from phextsync.searching import Indexer, Searcher
 from phextsync.sync.news import News
 from phextsync.testing import MemoryMesh, Reset
 from phextsync.testing.memory_links import MemoryLinks

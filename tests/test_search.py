@@ -30,7 +30,8 @@ from phextsync import (
 )
 from phextsync.boundaries import Boundary
 from phextsync.index import EVERYTHING
-from phextsync.search import FILE_NAME, Hit, Indexer, Row, Searcher, SearchIndex, find_alone
+from phextsync.search import FILE_NAME, Hit, Row, SearchIndex
+from phextsync.searching import Indexer, Searcher, find_alone
 from phextsync.words import query
 from tests.strategies import near_coordinates, texts
 

@@ -20,7 +20,7 @@ from phextsync.errors import IdentityError, PhextsyncError, StoreError, StoreLoc
 from phextsync.files.desk import FileDesk
 from phextsync.index import CoordinateRange
 from phextsync.replica.replicas import ReplicaSet
-from phextsync.search import find_alone
+from phextsync.searching import find_alone
 from phextsync.store.contract import Store
 from phextsync.store.folder import STORE, check_on_disk, check_restored, data_file_of, has_store
 from phextsync.store.lmdb_store import LmdbStore

@@ -55,7 +55,8 @@ from phextsync.phext_names import checked_name
 from phextsync.replica.replica import Replica
 from phextsync.replica.replicas import ReplicaSet
 from phextsync.replica.views import Key, Range, as_coordinate, as_range
-from phextsync.search import Hit, Searcher
+from phextsync.search import Hit
+from phextsync.searching import Searcher
 from phextsync.signals import Signal
 from phextsync.store.durations import Durations
 from phextsync.sync.events import PeerJoined, PeerLost
