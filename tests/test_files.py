@@ -574,6 +574,28 @@ def test_what_arrives_while_a_file_is_kept_aside_stays(mesh: Mesh) -> None:
     ]
 
 
+def test_what_comes_to_be_merged_while_another_is_kept_aside_is_kept_too(mesh: Mesh) -> None:
+    one, two = mesh.machines
+    two.work()
+    one.disk.put("a.md", "one\n")
+    one.disk.put("b.md", "two of b.md\n")
+    one.work()
+    mesh.network.run(1)
+    one.disk.put("b.md", "one\n")
+    one.work()
+    for name in ("a.md", "b.md"):
+        two.disk.put(name, f"two of {name}\n")
+
+    def before(name: str, path: str) -> None:
+        if name == "create" and BACKUPS in path:
+            mesh.network.run(0)
+
+    two.files.before = before
+    two.work()
+    assert sorted(mesh.settle()) == ["a.md", "b.md"]
+    assert sorted(_kept_aside(two)) == ["two of a.md\n", "two of b.md\n"]
+
+
 @pytest.mark.parametrize("is_emptied", [False, True])
 def test_a_file_that_is_gone_or_emptied_for_a_moment_is_not_deleted(
     mesh: Mesh, is_emptied: bool

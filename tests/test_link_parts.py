@@ -503,6 +503,16 @@ def test_what_nodes_had_is_told_once_with_what_they_wrote_and_to_who_understands
     assert parts.had.next_had() is None
 
 
+def test_what_a_node_had_is_told_on_where_it_says_nothing_new_here() -> None:
+    parts = Parts()
+    parts.change(_A, "one")
+    old = Had(*_A, ((b"t" * 16, parts.replica.version(_A[1])),))
+    parts.change(_A, "two")
+    parts.versions.receive(old)
+    parts.change(_A, "three")
+    assert parts.had.next_had() == old
+
+
 def test_of_what_nodes_had_the_last_that_fits_is_told_and_no_more_is_kept() -> None:
     parts = Parts(replace(Limits(), frame_bytes_max=200, spared_max=2))
     for number in range(1, 9):
