@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycrdt import Doc, Text
 
-from phextsync import Coordinate, MemoryStore, PhextsyncError, ProtocolError
+from phextsync import (
+    Coordinate,
+    MemoryStore,
+    PhextsyncError,
+    ProtocolError,
+    Replica,
+    StoreDamagedError,
+)
 from phextsync.gateways.told_cursors import fact_of
 from phextsync.index import EVERYTHING
 from phextsync.replica.replicas import ReplicaSet
@@ -482,6 +489,37 @@ def test_a_flood_of_scrolls_and_refusals_is_bounded() -> None:
 def _open_each(conversation: Conversation) -> None:
     for number in range(1, 100):
         conversation.receive(_opening(f"memory/1.1.1/1.1.1/1.1.{number}"))
+
+
+def test_a_client_that_opens_and_closes_and_never_reads_is_bounded() -> None:
+    conversation = _conversation(OpenScrolls(_replicas()))
+    for number in range(1000):
+        name = f"{_NAME}\0{number}"
+        conversation.receive(_opening(name))
+        conversation.receive(sized_text(name) + varints(7))
+    assert (len(conversation), len(conversation._ready)) == (0, 0)
+
+
+@pytest.mark.parametrize("version", ["4.0.0", ""])
+def test_a_scroll_that_cannot_be_told_of_is_closed_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    def fail(replica: Replica, coordinate: Coordinate, version: bytes) -> bytes | None:
+        if coordinate == _A:
+            raise StoreDamagedError("expected a scroll, found damage")
+        return difference(replica, coordinate, version)
+
+    difference = Replica.difference
+    monkeypatch.setattr(Replica, "difference", fail)
+    conversation = _conversation(OpenScrolls(_replicas()))
+    other = "memory/2.1.1/1.1.1/1.1.1"
+    for name in (_NAME, other):
+        conversation.receive(_opening(name, version=version))
+        conversation.receive(sized_text(name) + varints(0, 0) + sized(_NOTHING))
+    said = [*iter(conversation.next_message, None)]
+    assert sized_text(other) + varints(0, 1) + sized(b"\0\0") in said
+    assert any(each.startswith(sized_text(_NAME) + varints(7)) for each in said)
+    assert len(conversation) == 1
 
 
 def test_a_scroll_that_is_read_only_is_said_to_be_and_edits_are_not_saved() -> None:

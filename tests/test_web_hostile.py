@@ -13,7 +13,15 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, Request
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    Request,
+    TextMessage,
+)
 from wsproto.frame_protocol import FrameProtocol
 
 from phextsync.gateways.guard import Guard
@@ -48,6 +56,9 @@ class _Socket:
 
     async def send(self, data: bytes) -> None:
         await self.stream.send_all(self._socket.send(BytesMessage(data=data)))
+
+    async def send_text(self, text: str) -> None:
+        await self.stream.send_all(self._socket.send(TextMessage(data=text)))
 
     async def answer(self, ping: Ping) -> None:
         await self.stream.send_all(self._socket.send(ping.response()))
@@ -153,6 +164,15 @@ async def test_a_message_that_is_too_large_ends_its_socket(tmp_path: Path) -> No
     async with web_node(tmp_path, limits=WebLimits(message_bytes_max=10_000)) as (_, port):
         async with _open(port) as hostile:
             await hostile.send(b"\0" * 10_001)
+            assert (await hostile.end()).code == 1009
+        await _still_serves(port)
+
+
+async def test_a_text_is_counted_by_its_bytes(tmp_path: Path) -> None:
+    make_identity(tmp_path)
+    async with web_node(tmp_path, limits=WebLimits(message_bytes_max=10_000)) as (_, port):
+        async with _open(port) as hostile:
+            await hostile.send_text("\U0001f600" * 2501)
             assert (await hostile.end()).code == 1009
         await _still_serves(port)
 

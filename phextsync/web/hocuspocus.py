@@ -99,12 +99,16 @@ class Conversation:
         except PermissionDeniedError:
             opened.refused += 1
         except PhextsyncError as error:
-            self._leave(name)
-            reason = sized_text(str(error))
-            denied = [] if opened.knows_end else [varints(AUTH, _DENIED) + reason]
-            self._close(name, *denied, varints(CLOSE) + reason)
+            self._end(name, opened, error)
         self._note(name)
         return is_update
+
+    def _end(self, name: str, opened: _Open, error: PhextsyncError) -> None:
+        """Close a scroll, and say why."""
+        self._leave(name)
+        reason = sized_text(str(error))
+        denied = [] if opened.knows_end else [varints(AUTH, _DENIED) + reason]
+        self._close(name, *denied, varints(CLOSE) + reason)
 
     def _enter(self, name: str, token: str, *, tells_version: bool = False) -> None:
         self._leave(name)
@@ -138,6 +142,7 @@ class Conversation:
 
     def _leave(self, name: str) -> None:
         opened = self._open.pop(name, None)
+        self._ready.pop(name, None)
         if opened is not None:
             self.opened.leave(opened.phext, opened.coordinate, opened.participant)
 
@@ -164,21 +169,26 @@ class Conversation:
     # -- what goes -------------------------------------------------------------------------
 
     def next_message(self) -> bytes | None:
-        """Return what to say now, None for nothing; scrolls have their turns."""
+        """Return what to say now, None for nothing; scrolls have their turns. One that cannot be
+        told of is closed alone."""
         if self._is_pinged:
             self._is_pinged = False
             return PONG
-        if self._closed:
-            return self._next_of_closed(next(iter(self._closed)))
-        while self._ready:
+        while self._ready and not self._closed:
             name = next(iter(self._ready))
             del self._ready[name]
             opened = self._open.get(name)
-            message = None if opened is None else _next_of(name, opened)
+            if opened is None:
+                continue
+            try:
+                message = _next_of(name, opened)
+            except PhextsyncError as error:
+                self._end(name, opened, error)
+                continue
             if message is not None:
                 self._ready[name] = None
                 return message
-        return None
+        return self._next_of_closed(next(iter(self._closed))) if self._closed else None
 
     def _next_of_closed(self, name: str) -> bytes:
         message = self._closed[name].pop(0)

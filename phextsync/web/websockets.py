@@ -55,11 +55,12 @@ class WebSocketStream:
                         await self._answer_close(event)
                         break
                     case BytesMessage() | TextMessage():
-                        if not self._has_room(len(message), len(event.data)):
+                        data = event.data
+                        piece = data.encode() if isinstance(data, str) else data
+                        if not self._has_room(len(message), len(piece)):
                             await self.close(_TOO_BIG, "too many bytes in one message")
                             break
-                        data = event.data
-                        message += data.encode() if isinstance(data, str) else data
+                        message += piece
                         if event.message_finished:
                             self._share.clear()
                             if not has_waited:  # others have their turn, however much it sends
