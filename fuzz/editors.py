@@ -36,6 +36,7 @@ _LIMITS: Final = WebLimits(
     message_bytes_max=3000,
     under_way_bytes_max=4000,
     small_bytes=500,
+    answers_bytes_max=1000,
     head_s=1,
     body_s=1,
     send_s=1,
@@ -75,6 +76,7 @@ class _Door:
         self.app = WebApp(mesh.node(0), guard, now_s=lambda: 0, limits=_LIMITS)
         self._waiting = Waiting()
         self.under_way = ByteBudget(_LIMITS.under_way_bytes_max, _LIMITS.small_bytes, "messages")
+        self.answers = ByteBudget(_LIMITS.answers_bytes_max, _LIMITS.small_bytes, "answers")
 
     async def answer_all(self, stream: trio.abc.Stream) -> None:
         requests = Requests(
@@ -82,6 +84,7 @@ class _Door:
             self.app.asgi,
             _LIMITS,
             self.under_way,
+            self.answers,
             waiting=self._waiting,
             is_secure=False,
             client=None,
@@ -104,7 +107,7 @@ async def _serve(mesh: MemoryMesh, data: bytes) -> None:
             for script in _parts(data[1:], _CONNECTIONS_MAX):
                 nursery.start_soon(_connect, door, script)
         assert not door.app.opened, door.app.opened.scrolls()
-        assert door.under_way.size == 0
+        assert (door.under_way.size, door.answers.size) == (0, 0)
         update = await _ask(door)
         telling.cancel_scope.cancel()
     text = node.phext(_PHEXT).get(_COORDINATE) or ""

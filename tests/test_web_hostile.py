@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 from wsproto import ConnectionType, WSConnection
@@ -159,6 +159,54 @@ async def test_a_client_that_takes_nothing_is_left(autojump_clock: MockClock) ->
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("is_socket", [True, False])
+async def test_clients_that_take_nothing_of_large_answers_hold_a_bound(
+    autojump_clock: MockClock, is_socket: bool
+) -> None:
+    large, small, answers = b"x" * 100_000, b"y" * 100, ByteBudget(150_000, 200, "answers")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        data = small if scope["path"] == "/small" else large
+        if is_socket:
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "bytes": data})
+            await receive()
+        else:
+            await Response(data)(scope, receive, send)
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        with suppress(trio.BrokenResourceError, trio.TooSlowError):
+            await _requests(stream, app, answers).answer_all()
+        await trio.aclose_forcefully(stream)
+
+    async def ask(path: str, pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]]) -> bytes:
+        """Ask, and read nothing but the head of what is answered; return what more is there."""
+        ours, theirs = pair()
+        nursery.start_soon(serve, ours)
+        if is_socket:
+            opened = _Socket(theirs)
+            await opened.open(path)
+        else:
+            await theirs.send_all(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path.encode())
+        await wait_all_tasks_blocked()
+        if pair is lockstep_stream_pair:
+            return b""
+        return bytes(await theirs.receive_some())
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            await ask("/large", lockstep_stream_pair)
+        assert answers.size == 2 * len(large)  # the bound, beside the largest
+        refused = await ask("/large", memory_stream_pair)
+        assert large not in refused
+        assert (b"\x03\xf5" if is_socket else b"503 ") in refused  # 1013: try again later
+        assert small in await ask("/small", memory_stream_pair)
+        await trio.sleep(2 * WebLimits().send_s)
+        assert answers.size == 0
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_message_that_is_too_large_ends_its_socket(tmp_path: Path) -> None:
     make_identity(tmp_path)
     async with web_node(tmp_path, limits=WebLimits(message_bytes_max=10_000)) as (_, port):
@@ -214,10 +262,19 @@ async def test_a_client_that_resets_its_connection_at_once_is_no_line_of_the_log
 # -- one connection, in virtual time -------------------------------------------------------
 
 
-def _requests(stream: trio.abc.Stream, app: ASGIApp) -> Requests:
+def _requests(stream: trio.abc.Stream, app: ASGIApp, answers: ByteBudget | None = None) -> Requests:
     limits = WebLimits()
     under_way = ByteBudget(limits.under_way_bytes_max, limits.small_bytes, "messages")
-    return Requests(stream, app, limits, under_way, waiting=Waiting(), is_secure=False, client=None)
+    return Requests(
+        stream,
+        app,
+        limits,
+        under_way,
+        answers or ByteBudget(limits.answers_bytes_max, limits.small_bytes, "answers"),
+        waiting=Waiting(),
+        is_secure=False,
+        client=None,
+    )
 
 
 class _Bodies:

@@ -8,7 +8,8 @@ that is gone with `trio.BrokenResourceError`.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
@@ -114,6 +115,15 @@ class Share:
     def clear(self) -> None:
         """Hold nothing."""
         self._budget.left(self)
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Hold so many bytes in this block, and nothing behind it; `Refusal` as `add` has it."""
+        try:
+            self.add(size)
+            yield
+        finally:
+            self.clear()
 
 
 class HttpConnection:

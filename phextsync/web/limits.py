@@ -23,7 +23,9 @@ class WebLimits:
     under_way_bytes_max: int = 64 << 20
     """All bodies and messages that are under way, beside the largest of them."""
     small_bytes: int = 16 << 10
-    """A body or a message for which there is always room."""
+    """A body, a message or an answer for which there is always room."""
+    answers_bytes_max: int = 256 << 20
+    """All answers and messages that clients have not taken yet, beside the largest of them."""
     send_s: float = 15.0
     """For a client to take what is sent at once."""
     ping_s: float = 5.0

@@ -30,6 +30,7 @@ class Requests:
         app: ASGIApp,
         limits: WebLimits,
         under_way: ByteBudget,
+        answers: ByteBudget,
         *,
         waiting: Waiting,
         is_secure: bool,
@@ -39,6 +40,7 @@ class Requests:
         self._app = app
         self._limits = limits
         self._share = Share(under_way)
+        self._said = Share(answers)
         self._waiting = waiting
         self._scheme = "https" if is_secure else "http"
         self._client = client
@@ -122,7 +124,8 @@ class Requests:
         async def send(message: Message) -> None:
             if self._is_gone:
                 raise trio.BrokenResourceError("the client is gone")
-            await self._write(answer.bytes_of(self._http, message))
+            with self._said.holding(len(message.get("body", b""))):
+                await self._write(answer.bytes_of(self._http, message))
 
         await self._app(self._scope(request), self._receive, send)
         self._share.clear()
@@ -233,7 +236,7 @@ class Requests:
             raise Refusal(400, "Bad Request: expected the handshake of a web socket, version 13")
         head = self._http.send(answer) or b""
         early = bytes(self._http.trailing_data[0])
-        socket = WebSocketStream(self._stream, early, self._limits, self._share)
+        socket = WebSocketStream(self._stream, early, self._limits, self._share, self._said)
         await socket.begin(head)
         return socket
 
@@ -270,16 +273,17 @@ class _Answer:
 
     def __init__(self, *, takes_body: bool) -> None:
         self._takes_body = takes_body
-        self._head = b""
+        self._head: h11.Response | None = None
 
     def bytes_of(self, http: h11.Connection, message: Message) -> bytes:
         """Return what to send for a message; the head waits for the first piece of the body."""
         if message["type"] == "http.response.start":
             headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-            response = h11.Response(status_code=message["status"], headers=headers)
-            self._head = http.send(response) or b""
+            self._head = h11.Response(status_code=message["status"], headers=headers)
             return b""
-        data, self._head = self._head, b""
+        data = b""
+        if self._head is not None:
+            data, self._head = http.send(self._head) or b"", None
         body = message.get("body", b"")
         if body and self._takes_body:
             data += http.send(h11.Data(data=body)) or b""

@@ -36,6 +36,7 @@ class WebServer:
         small, size = self._limits.small_bytes, self._limits.under_way_bytes_max
         self._room = Room(self._limits.connections_max)
         self._under_way = ByteBudget(size, small, "bodies and messages")
+        self._answers = ByteBudget(self._limits.answers_bytes_max, small, "answers")
 
     async def serve(
         self, address: Address, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
@@ -81,6 +82,7 @@ class WebServer:
             self._app,
             self._limits,
             self._under_way,
+            self._answers,
             is_secure=self._tls is not None,
             waiting=self._room.waiting,
             client=_client_of(stream),

@@ -20,6 +20,7 @@ from phextsync.web.limits import WebLimits
 _RECEIVE_BYTES: Final = 64 << 10
 _TOO_BIG: Final = 1009
 _PROTOCOL: Final = 1002
+_NO_ROOM: Final = 1013
 _LOST: Final = 1006
 
 
@@ -32,11 +33,13 @@ class WebSocketStream:
         early: bytes,
         limits: WebLimits,
         share: Share,
+        said: Share,
     ) -> None:
-        """`early` is what came behind the request."""
+        """`early` is what came behind the request; `share` holds what comes, `said` what goes."""
         self._stream = stream
         self._limits = limits
         self._share = share
+        self._said = said
         self._connection = Connection(ConnectionType.SERVER, trailing_data=early)
         self._sending = trio.Lock()
         self._is_cut = False
@@ -102,14 +105,19 @@ class WebSocketStream:
             self._closed = _LOST
 
     async def send(self, data: bytes | str) -> None:
-        """Send a message. trio.BrokenResourceError when the socket has ended, or the client takes
-        nothing."""
+        """Send a message. trio.BrokenResourceError when the socket has ended, the client takes
+        nothing, or others take so little that there is no room for it."""
         if self._closed is not None:
             raise trio.BrokenResourceError("the web socket is closed")
-        if isinstance(data, str):
-            await self._send(TextMessage(data=data))
-        else:
-            await self._send(BytesMessage(data=data))
+        try:
+            with self._said.holding(len(data)):
+                if isinstance(data, str):
+                    await self._send(TextMessage(data=data))
+                else:
+                    await self._send(BytesMessage(data=data))
+        except Refusal as refusal:
+            await self.close(_NO_ROOM, str(refusal))
+            raise trio.BrokenResourceError(str(refusal)) from refusal
 
     async def close(self, code: int, reason: str) -> None:
         """Close the socket, and say why."""
