@@ -77,6 +77,32 @@ def test_arguments_are_of_the_kinds_that_the_schema_promises(
     assert set(given) <= {parameter.name for parameter in tool.parameters}
 
 
+_ODD: dict[type, tuple[object, ...]] = {
+    str: (*("", " ", "\0", "a\0b", "\ud800", "..", "0.0.0/0.0.0/0.0.0", "*", "~nobody/x", "[/red]"),
+          *("x" * 100_000, "9" * 400 + ".*", "NaN", ".clients", '"unbalanced', "| |", "\n")),
+    int: (-1, 2**31, 2**64, 10**400, -(10**400), 1e300, float("nan"), float("inf")),
+    bool: (0, "true"),
+}  # fmt: skip
+_USUAL = {"coordinate": _A, "range": "*", "to": "all"}
+
+
+def test_whatever_stands_in_an_argument_is_taken_or_refused_in_a_line(tmp_path: Path) -> None:
+    async def use(agent: Agent, phext: aio.AsyncPhext) -> None:
+        for name, tool in TOOLS.items():
+            needed = [each.name for each in tool.parameters if each.default is None]
+            for odd in tool.parameters:
+                for value in _ODD[odd.kind]:
+                    given = {each: _USUAL.get(each, "x") for each in needed} | {odd.name: value}
+                    try:
+                        await agent.call(name, given, None)
+                    except PhextsyncError as error:
+                        told = str(error)
+                        assert told.isprintable(), (name, given)
+                        assert len(told) < 1000, (name, given)
+
+    _run(make_folder(tmp_path), use)
+
+
 def test_null_is_left_out_and_a_whole_float_is_an_integer() -> None:
     read, search = TOOLS["read"], TOOLS["search"]
     given = {"coordinate": _A, "phext": None, "offset": None}

@@ -1,18 +1,23 @@
 """What clients of the MCP server over HTTP may take, and what becomes of those that take more."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
 import httpx2
 import pytest
 import uvicorn
+from mcp import types
 from mcp.server.lowlevel import Server
 from mcp.server.transport_security import TransportSecuritySettings
+from mcp.shared.exceptions import MCPError
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from phextsync.boundaries import Boundary
 from phextsync.gateways.mcp_bounds import Sessions, TimedConnection
-from phextsync.gateways.mcp_server import PATH
+from phextsync.gateways.mcp_server import PATH, _Served
 from tests.descriptors import few_descriptors
 from tests.mcp_messages import HEADERS, INITIALIZE
 
@@ -148,6 +153,50 @@ def test_the_sdk_ends_the_session_that_yields() -> None:
     asyncio.run(main())
 
 
+# -- subscriptions -------------------------------------------------------------------------
+
+
+class _Told:
+    """A session that takes what it is told, or not."""
+
+    def __init__(self, *, takes: bool) -> None:
+        self.uris: list[str] = []
+        self._takes = takes
+
+    async def send_resource_updated(self, uri: str) -> None:
+        if not self._takes:
+            await asyncio.Event().wait()
+        self.uris.append(uri)
+
+
+def test_a_session_that_takes_nothing_keeps_no_other_waiting() -> None:
+    async def main() -> None:
+        served = _Served(cast("Any", None), Boundary(logging.getLogger()))
+        sessions = [_Told(takes=False), _Told(takes=True), _Told(takes=False), _Told(takes=True)]
+        for number, session in enumerate(sessions):
+            served._subscribed[str(number), "phext://n/x"] = cast("Any", session)
+        telling = asyncio.create_task(served._tell_subscribers("phext://n/x"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        telling.cancel()
+        assert [session.uris for session in sessions] == [[], ["phext://n/x"]] * 2
+
+    asyncio.run(main())
+
+
+def test_a_client_listens_to_so_many_resources_and_no_more() -> None:
+    async def main() -> None:
+        served = _Served(cast("Any", None), Boundary(logging.getLogger()))
+        uris = [f"phext://memory/1.1.1/1.1.1/1.{i}.{j}" for i in range(1, 12) for j in range(1, 99)]
+        params = types.SubscriptionsListenRequestParams.model_validate(
+            {"notifications": {"resourceSubscriptions": uris}}, by_name=False
+        )
+        with pytest.raises(MCPError, match="expected at most 1000 resources, found 1078"):
+            await served._listen(cast("Any", None), params)
+
+    asyncio.run(main())
+
+
 # -- connections ---------------------------------------------------------------------------
 
 
@@ -232,6 +281,23 @@ def test_a_request_that_came_whole_may_be_answered_for_as_long_as_it_takes(loop:
     connection.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     loop.pass_(10_000)
     assert not transport.is_aborted
+    connection.connection_lost(None)
+    loop.pass_(1)
+    loop.close()
+
+
+def test_a_client_that_takes_nothing_of_an_answer_is_left(loop: _Clock) -> None:
+    connection, transport = _connected(loop, ServerState())
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    for _ in range(3):
+        connection.pause_writing()
+        loop.pass_(59)
+        connection.resume_writing()
+    loop.pass_(59)
+    assert not transport.is_aborted
+    connection.pause_writing()
+    loop.pass_(61)
+    assert transport.is_aborted
     connection.connection_lost(None)
     loop.pass_(1)
     loop.close()

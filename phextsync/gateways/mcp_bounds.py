@@ -24,6 +24,8 @@ CONNECTIONS_MAX: Final = 512
 """One more is answered 503, and closed without an answer while as many again are open."""
 REQUEST_S: Final = 60.0
 """From the first byte that is awaited to the end of a request."""
+TAKE_S: Final = 60.0
+"""For a client to take what waits for it."""
 
 _YIELDS_S: Final = 60.0  # a session that was idle for so long ends where there is no room
 _SESSION: Final = b"mcp-session-id"
@@ -129,8 +131,8 @@ async def _ignore(message: Message) -> None:
 
 
 class TimedConnection(asyncio.Protocol):
-    """A connection of uvicorn that is closed when a request takes too long to come, or when too
-    many are open."""
+    """A connection of uvicorn that is closed when a request takes too long to come or an answer to
+    be taken, or when too many are open."""
 
     def __init__(
         self,
@@ -144,6 +146,7 @@ class TimedConnection(asyncio.Protocol):
         self._connections_max = config.limit_concurrency
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._taking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -168,13 +171,22 @@ class TimedConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._stop_taking()
         self._http.connection_lost(exc)
 
     def pause_writing(self) -> None:
+        assert self._transport is not None
+        self._taking = self._http.loop.call_later(TAKE_S, self._transport.abort)
         self._http.pause_writing()
 
     def resume_writing(self) -> None:
+        self._stop_taking()
         self._http.resume_writing()
+
+    def _stop_taking(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
 
     def _await_request(self) -> None:
         assert self._transport is not None

@@ -123,14 +123,18 @@ class _Served:
             await asyncio.sleep(_PAUSE_S)
 
     async def _tell_subscribers(self, uri: str) -> None:
-        """Tell sessions of earlier versions; one that has ended or takes nothing is left out."""
-        for key, session in tuple(self._subscribed.items()):
-            if key[1] == uri:
-                with self._boundary.around("telling a session of a change") as outcome:
-                    async with asyncio.timeout(_TELL_S):
-                        await session.send_resource_updated(uri)
-                if outcome.error is not None:
-                    self._subscribed.pop(key, None)
+        """Tell sessions of earlier versions, all at once; one that has ended or takes nothing is
+        left out."""
+        wanting = [session for key, session in self._subscribed.items() if key[1] == uri]
+        await asyncio.gather(*(self._tell(session, uri) for session in wanting))
+
+    async def _tell(self, session: ServerSession, uri: str) -> None:
+        with self._boundary.around("telling a session of a change") as outcome:
+            async with asyncio.timeout(_TELL_S):
+                await session.send_resource_updated(uri)
+        if outcome.error is not None:
+            kept = self._subscribed.items()
+            self._subscribed = {key: each for key, each in kept if each is not session}
 
     # -- tools -----------------------------------------------------------------------------
 
@@ -245,6 +249,9 @@ class _Served:
         self, context: Context, params: types.SubscriptionsListenRequestParams
     ) -> types.SubscriptionsListenResult:
         uris = tuple(params.notifications.resource_subscriptions or ())
+        if len(uris) > _SUBSCRIPTIONS_MAX:
+            reason = f"expected at most {_SUBSCRIPTIONS_MAX} resources, found {len(uris)}"
+            raise MCPError(types.INVALID_PARAMS, f"{reason}; listen to them in several streams")
         for uri in uris:
             await self._watch(uri)
         for uri in uris:

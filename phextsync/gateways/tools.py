@@ -14,6 +14,8 @@ PAGE_ROWS: Final = 100
 PAGE_CHARACTERS: Final = 16_000
 """Text in one answer: about 4,000 tokens."""
 
+_INTEGER_MAX: Final = (1 << 53) - 1  # which every client can say
+
 Argument: TypeAlias = str | int | bool
 
 
@@ -86,6 +88,8 @@ class Tool:
             raise PhextsyncError(f"{self.name} needs {item.name!r}; it takes {taken}")
         if item.kind is int and isinstance(value, float) and value.is_integer():
             value = int(value)
+        if item.kind is int and isinstance(value, int) and abs(value) > _INTEGER_MAX:
+            raise PhextsyncError(f"{self.name}: {item.name!r} has to be below 2**53, found more")
         if isinstance(value, str | int) and type(value) is item.kind:
             return value
         wanted = {str: "a string", int: "an integer", bool: "true or false"}[item.kind]
